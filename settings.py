@@ -1,0 +1,135 @@
+"""Every setting of every process, in one class: name, unit, default and the reason for it.
+
+Values come from environment variables of the same name in capitals, or from a file `.env`. Only entry points
+(`commands/`, `worker.py`, the API's factory) build a `Settings`; everything else is handed what it needs.
+The Temporal connection is configured by Temporal's own environment (`TEMPORAL_ADDRESS`, `TEMPORAL_NAMESPACE`,
+`TEMPORAL_TLS…`, `TEMPORAL_API_KEY`, `TEMPORAL_PROFILE`, …), read by `temporalio.envconfig`.
+"""
+
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Annotated, Self
+
+from cryptography.fernet import Fernet
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+MINIMUM_JWT_SECRET_CHARACTERS = 32  # RFC 7518, 3.2: an HS256 key is at least as long as its hash
+
+
+def _split(value: object) -> object:
+    """'a, b' -> ['a', 'b']; an empty text -> []."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+class Settings(BaseSettings):
+    """All settings. There is no default for a secret, so none can be left at its default."""
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True)
+
+    # What every process needs
+    database_url: SecretStr = Field(description="PostgreSQL, as postgresql://user:password@host:port/database")
+    encryption_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        description="Fernet keys for what is encrypted at rest, comma separated: the first encrypts, all decrypt."
+    )
+    database_pool_size: int = Field(10, ge=2, description="Connections each process keeps open to PostgreSQL.")
+    log_format: str = Field("json", pattern="^(json|text)$", description="json for machines, text for a terminal.")
+    log_level: str = "INFO"
+
+    # Temporal
+    task_queue: str = Field("loyalty-webhooks", description="The queue the workers poll and workflows are started on.")
+    temporal_ui_url: str | None = Field(None, description="Root of the Temporal Web UI, for links; none: no links.")
+
+    # API
+    api_host: str = "127.0.0.1"
+    api_port: int = Field(8080, ge=1, le=65535)
+    jwt_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (),
+        description="Keys of the API's tokens, comma separated: the first signs, all verify. Only the API needs them.",
+    )
+    access_token_seconds: int = Field(3600, ge=60, description="Life of a JWT; a stolen one is of use that long.")
+    refresh_token_days: int = Field(30, ge=1, description="Life of a refresh token; each works once.")
+    event_limit_bytes: int = Field(256 * 1024, description="The largest body of one emitted event.")
+    batch_limit_bytes: int = Field(8 * 1024 * 1024, description="The largest body of a batch of events.")
+    batch_limit_events: int = Field(1000, description="The most events in one batch: one transaction stays short.")
+    backlog_limit_events: int = Field(
+        1_000_000,
+        ge=1,
+        description="Events not yet handed to a workflow at which emitting answers 503 until it shrinks.",
+    )
+    allow_unknown_fields: bool = Field(
+        False, description="Let unknown fields of an event's data through, for a platform newer than this catalogue."
+    )
+    subscriptions_per_store: int = Field(500, ge=1)
+    subscriptions_per_event: int = Field(50, ge=1)
+
+    # Where deliveries may go
+    allow_http: bool = Field(False, description="Accept http:// beside https:// as a subscription's URL.")
+    allowed_ports: Annotated[tuple[int, ...], NoDecode] = Field(
+        (443, 8443), description="Ports a subscription's URL may name, comma separated; empty: every port."
+    )
+    allowed_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
+        (), description="Networks that may be reached although private or reserved, comma separated CIDRs."
+    )
+    ca_bundle: Path | None = Field(
+        None, description="PEM file of certificate authorities to trust instead of the system's."
+    )
+    client_certificate: Path | None = Field(None, description="PEM file with certificate and key shown to receivers.")
+    user_agent: str = Field("OpenLoyalty", description="User-Agent of deliveries, as the platform sends it.")
+
+    # Attempts
+    request_timeout_seconds: float = Field(15, gt=0, description="Whole request, connecting and reading included.")
+    retry_schedule_seconds: Annotated[tuple[int, ...], NoDecode] = Field(
+        (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400),
+        description="Delays after each failed attempt, comma separated; their number is the retry budget (3 days).",
+    )
+    subscription_concurrency: int = Field(
+        50, ge=1, description="Requests in flight to one subscription, so that a slow receiver holds up only itself."
+    )
+    attempts_in_flight: int = Field(
+        512, ge=1, description="Requests in flight in one worker; each costs a socket and some 50 KB."
+    )
+
+    # Worker and relay
+    worker_health_host: str = "127.0.0.1"
+    worker_health_port: int = Field(0, ge=0, le=65535, description="Port of /healthz, /readyz, /metrics; 0: none.")
+    batch_events: int = Field(
+        300, ge=1, le=1000, description="Most events one workflow takes when there is a backlog; 1: no batches."
+    )
+    relay_poll_seconds: float = Field(
+        0.5, gt=0, description="How long a notification that got lost can delay an event."
+    )
+    claim_lease_seconds: float = Field(
+        10, ge=2, description="A claimed event whose workflow has not taken it by then is handed over again, same id."
+    )
+    shutdown_grace_seconds: float = Field(20, ge=0, description="Time for attempts under way when asked to stop.")
+
+    @field_validator(
+        "encryption_keys", "jwt_secrets", "allowed_ports", "allowed_networks", "retry_schedule_seconds", mode="before"
+    )
+    @classmethod
+    def _comma_separated(cls, value: object) -> object:
+        return _split(value)
+
+    @model_validator(mode="after")
+    def _usable_secrets(self) -> Self:
+        if not self.encryption_keys:
+            raise ValueError("ENCRYPTION_KEYS is empty; make a key with `loyalty-webhooks new-encryption-key`")
+        for key in self.encryption_keys:
+            try:
+                Fernet(key.get_secret_value())
+            except ValueError as error:
+                raise ValueError("ENCRYPTION_KEYS: each key is 32 bytes in URL-safe base64") from error
+        for secret in self.jwt_secrets:
+            if len(secret.get_secret_value()) < MINIMUM_JWT_SECRET_CHARACTERS:
+                raise ValueError(f"JWT_SECRETS: each secret has at least {MINIMUM_JWT_SECRET_CHARACTERS} characters")
+        return self
+
+    @property
+    def sqlalchemy_url(self) -> str:
+        """The database's address in the form SQLAlchemy takes, with the asyncpg driver."""
+        url = self.database_url.get_secret_value()
+        scheme, separator, rest = url.partition("://")
+        if not separator or scheme.split("+")[0] not in ("postgresql", "postgres"):
+            raise ValueError("DATABASE_URL does not start with postgresql://")
+        return f"postgresql+asyncpg://{rest}"

@@ -1,0 +1,284 @@
+"""The tables. PostgreSQL holds facts; what is still to do waits in Temporal (or in a row that names its keeper).
+
+Each class is one table; migrations in `storage/migrations` are what creates them, and a test compares the two.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Column,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    Text,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlmodel import Field, SQLModel
+
+UNMATCHED = text("matched_at IS NULL")
+
+
+def _instant(*, nullable: bool = False, default_now: bool = False) -> Any:
+    """A timestamptz column; `default_now` takes the database's clock, so that instants of one database compare."""
+    return Field(
+        default=None,
+        sa_column=Column(
+            DateTime(timezone=True), nullable=nullable, server_default=func.clock_timestamp() if default_now else None
+        ),
+    )
+
+
+class SubscriptionStatus(StrEnum):
+    """Whether a subscription takes part in deliveries."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    DISABLED = "disabled"
+
+
+class DeliveryStatus(StrEnum):
+    """Where a delivery stands; `delivered`, `exhausted` and `cancelled` are terminal."""
+
+    PENDING = "pending"
+    HELD = "held"
+    DELIVERED = "delivered"
+    EXHAUSTED = "exhausted"
+    CANCELLED = "cancelled"
+
+
+class Store(SQLModel, table=True):
+    """A tenant, named by its code."""
+
+    __tablename__ = "store"
+
+    code: str = Field(sa_column=Column(Text, primary_key=True))
+    name: str = Field(sa_column=Column(Text, nullable=False))
+    timezone: str = Field(default="UTC", sa_column=Column(Text, nullable=False, server_default="UTC"))
+    expire_points_notification_days: int = Field(
+        default=10, sa_column=Column(Integer, nullable=False, server_default="10")
+    )
+    expire_levels_notification_days: int = Field(
+        default=10, sa_column=Column(Integer, nullable=False, server_default="10")
+    )
+    expire_coupons_notification_days: int = Field(
+        default=10, sa_column=Column(Integer, nullable=False, server_default="10")
+    )
+    created_at: datetime = _instant(default_now=True)
+
+
+class Subscription(SQLModel, table=True):
+    """One event name -> one URL. Header values and keys are stored encrypted (`storage/sealing.py`)."""
+
+    __tablename__ = "subscription"
+
+    id: UUID = Field(primary_key=True)
+    store_code: str = Field(sa_column=Column(Text, ForeignKey("store.code"), nullable=False))
+    event_name: str = Field(sa_column=Column(Text, nullable=False))
+    url: str = Field(sa_column=Column(Text, nullable=False))
+    name: str | None = Field(default=None, sa_column=Column(Text))
+    legacy: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
+    destination_type: str = Field(default="rest", sa_column=Column(Text, nullable=False, server_default="rest"))
+    active_from: datetime | None = _instant(nullable=True)
+    sealed_headers: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
+    """JSON [[name, value], …], encrypted; null when there are none."""
+    hmac_enabled: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
+    sealed_secret: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
+    sealed_previous_secret: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
+    previous_secret_until: datetime | None = _instant(nullable=True)
+    signature_version: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
+    status: str = Field(default="active", sa_column=Column(Text, nullable=False, server_default="active"))
+    status_reason: str | None = Field(default=None, sa_column=Column(Text))
+    status_since: datetime = _instant(default_now=True)
+    retry_schedule: list[int] | None = Field(default=None, sa_column=Column(ARRAY(Integer)))
+    """Seconds after each failed attempt; null: the installation's schedule."""
+    rate_limit_per_second: int | None = Field(default=None, sa_column=Column(Integer))
+    max_concurrency: int | None = Field(default=None, sa_column=Column(Integer))
+    ordered: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
+    created_at: datetime = _instant(default_now=True)
+    updated_at: datetime = _instant(default_now=True)
+    deleted_at: datetime | None = _instant(nullable=True)
+
+    __table_args__ = (
+        Index("subscription_by_event", "store_code", "event_name", postgresql_where=text("deleted_at IS NULL")),
+        Index("subscription_by_age", "store_code", "created_at", "id"),
+    )
+
+
+class Event(SQLModel, table=True):
+    """The event log, which is also the outbox: a row with `matched_at` null has not been taken by its workflow."""
+
+    __tablename__ = "event"
+
+    store_code: str = Field(sa_column=Column(Text, primary_key=True))
+    event_id: UUID = Field(primary_key=True)
+    sequence: int = Field(default=None, sa_column=Column(BigInteger, Identity(always=True), nullable=False))
+    """Order of insertion; the relay hands over in this order."""
+    name: str = Field(sa_column=Column(Text, nullable=False))
+    created_at: datetime = _instant()
+    created_at_text: str = Field(sa_column=Column(Text, nullable=False))
+    """`createdAt` as it stands in a modern body: as the emitter wrote it, or the instant of acceptance."""
+    created_at_given: bool = Field(sa_column_kwargs={"server_default": text("false")})
+    accepted_at: datetime = _instant(default_now=True)
+    data: str = Field(sa_column=Column(Text, nullable=False))
+    """Compact exact JSON text; where the data has secrets they are masked here."""
+    sealed_data: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
+    """The data with its secrets, encrypted; null when it has none."""
+    digest: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    """SHA-256 over name and canonical data (secrets masked): whether a repeated id brings the same content."""
+    workflow_id: str | None = Field(default=None, sa_column=Column(Text))
+    """Committed by the claim, before the workflow is started, and never changed: a repeated start uses this id."""
+    claimed_until: datetime | None = _instant(nullable=True)
+    matched_at: datetime | None = _instant(nullable=True)
+
+    __table_args__ = (
+        # Neither index names workflow_id or claimed_until, so a claim is a heap-only update.
+        Index("event_unmatched", "sequence", postgresql_where=UNMATCHED),
+        Index("event_by_age", "store_code", "accepted_at", "event_id"),
+    )
+
+
+class Delivery(SQLModel, table=True):
+    """One event × one subscription × one variant. Its id is the `messageId`, derived, so it is unique by itself."""
+
+    __tablename__ = "delivery"
+
+    message_id: UUID = Field(primary_key=True)
+    store_code: str = Field(sa_column=Column(Text, nullable=False))
+    event_id: UUID
+    event_name: str = Field(sa_column=Column(Text, nullable=False))
+    subscription_id: UUID
+    variant: str = Field(sa_column=Column(Text, nullable=False))
+    url: str = Field(sa_column=Column(Text, nullable=False))
+    """Where the last attempt went (or the first will go)."""
+    status: str = Field(sa_column=Column(Text, nullable=False))
+    reason: str | None = Field(default=None, sa_column=Column(Text))
+    """Why it is held, exhausted or cancelled."""
+    attempts: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
+    """Number of the last attempt begun."""
+    failures: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
+    """Failed automatic attempts of this round: the position in the retry schedule."""
+    last_status_code: int | None = Field(default=None, sa_column=Column(Integer))
+    last_failure: str | None = Field(default=None, sa_column=Column(Text))
+    next_attempt_at: datetime | None = _instant(nullable=True)
+    workflow_id: str | None = Field(default=None, sa_column=Column(Text))
+    """Who keeps it while it is open."""
+    created_at: datetime = _instant(default_now=True)
+    ended_at: datetime | None = _instant(nullable=True)
+
+    __table_args__ = (
+        Index("delivery_by_age", "store_code", "created_at", "message_id"),
+        Index("delivery_by_event", "event_id"),
+        Index("delivery_by_subscription", "subscription_id", "created_at", "message_id"),
+        Index(
+            "delivery_open",
+            "store_code",
+            "status",
+            "created_at",
+            "message_id",
+            postgresql_where=text("status <> 'delivered'"),
+        ),
+    )
+
+
+class Attempt(SQLModel, table=True):
+    """One HTTP request of a delivery. `outcome_at` null: under way, or its worker died before it could say."""
+
+    __tablename__ = "attempt"
+
+    message_id: UUID = Field(primary_key=True)
+    number: int = Field(sa_column=Column(Integer, primary_key=True))
+    request_id: UUID
+    trigger: str = Field(sa_column=Column(Text, nullable=False))
+    """automatic, manual or test"""
+    worker_id: UUID
+    legacy: bool
+    """Format of the body sent."""
+    started_at: datetime = _instant(default_now=True)
+    outcome_at: datetime | None = _instant(nullable=True)
+    duration_ms: int | None = Field(default=None, sa_column=Column(Integer))
+    status_code: int | None = Field(default=None, sa_column=Column(Integer))
+    failure: str | None = Field(default=None, sa_column=Column(Text))
+    response_excerpt: str | None = Field(default=None, sa_column=Column(Text))
+    body_sha256: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
+
+
+class WorkerProcess(SQLModel, table=True):
+    """A worker process; `seen_at` is touched every second. An attempt's lease lives as long as its worker does."""
+
+    __tablename__ = "worker"
+
+    id: UUID = Field(primary_key=True)
+    host: str = Field(sa_column=Column(Text, nullable=False))
+    pid: int = Field(sa_column=Column(Integer, nullable=False))
+    started_at: datetime = _instant(default_now=True)
+    seen_at: datetime = _instant(default_now=True)
+
+
+class Administrator(SQLModel, table=True):
+    """A person who logs in; belongs to the installation and lists the stores it may enter (`*`: all)."""
+
+    __tablename__ = "administrator"
+
+    id: UUID = Field(primary_key=True)
+    username: str = Field(sa_column=Column(Text, nullable=False, unique=True))
+    password_hash: str = Field(sa_column=Column(Text, nullable=False))
+    scopes: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
+    stores: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
+    active: bool = Field(default=True, sa_column_kwargs={"server_default": text("true")})
+    created_at: datetime = _instant(default_now=True)
+    last_login_at: datetime | None = _instant(nullable=True)
+
+
+class ApiKey(SQLModel, table=True):
+    """A permanent key of the header X-AUTH-TOKEN; only its SHA-256 is kept (it has 256 random bits)."""
+
+    __tablename__ = "api_key"
+
+    id: UUID = Field(primary_key=True)
+    name: str = Field(sa_column=Column(Text, nullable=False))
+    key_sha256: bytes = Field(sa_column=Column(LargeBinary, nullable=False, unique=True))
+    scopes: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
+    stores: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
+    created_at: datetime = _instant(default_now=True)
+    expires_at: datetime | None = _instant(nullable=True)
+    revoked_at: datetime | None = _instant(nullable=True)
+    last_used_at: datetime | None = _instant(nullable=True)
+
+
+class RefreshToken(SQLModel, table=True):
+    """A refresh token works once; using a used one revokes its family."""
+
+    __tablename__ = "refresh_token"
+
+    token_sha256: bytes = Field(sa_column=Column(LargeBinary, primary_key=True))
+    administrator_id: UUID = Field(sa_column=Column(ForeignKey("administrator.id", ondelete="CASCADE"), nullable=False))
+    family: UUID
+    expires_at: datetime = _instant()
+    used_at: datetime | None = _instant(nullable=True)
+
+
+class AuditEntry(SQLModel, table=True):
+    """Who changed what, when; secrets masked."""
+
+    __tablename__ = "audit"
+
+    id: int = Field(default=None, sa_column=Column(BigInteger, Identity(always=True), primary_key=True))
+    at: datetime = _instant(default_now=True)
+    store_code: str | None = Field(default=None, sa_column=Column(Text))
+    actor: str = Field(sa_column=Column(Text, nullable=False))
+    action: str = Field(sa_column=Column(Text, nullable=False))
+    object_type: str = Field(sa_column=Column(Text, nullable=False))
+    object_id: str = Field(sa_column=Column(Text, nullable=False))
+    changes: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
+
+    __table_args__ = (Index("audit_by_store", "store_code", "id"),)
