@@ -1,0 +1,159 @@
+"""Verifying a delivery's signatures as a receiver does, saying which part of which scheme fails.
+
+Written from the receiver's side and from the published definitions alone, so that it is a second opinion on
+`domain.signing` and not its echo. Two schemes: `X-Webhook-*` and Standard Webhooks (`webhook-*`).
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import orjson
+
+KEY_PREFIX = "whsec_"
+TOLERANCE_SECONDS = 300  # what the Standard Webhooks libraries allow between the sender's clock and ours
+
+PLATFORM_SCHEME = "X-Webhook-Signature"
+STANDARD_SCHEME = "webhook-signature"
+
+
+@dataclass(frozen=True)
+class SignedRequest:
+    """The parts of a request that are signed, as they arrived."""
+
+    method: str
+    host: str
+    """The Host header, as sent."""
+    target: str
+    """Path and query, as on the request line."""
+    headers: Mapping[str, str]
+    """Found without regard to case."""
+    body: bytes
+    message_id: str | None
+    """`messageId` of a modern body."""
+
+
+@dataclass(frozen=True)
+class SchemeCheck:
+    """One scheme's verdict: it holds when `problems` is empty."""
+
+    scheme: str
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The verdict of both schemes."""
+
+    checks: tuple[SchemeCheck, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Both schemes hold."""
+        return not any(check.problems for check in self.checks)
+
+
+def usable_key(text: str) -> str:
+    """The key itself, when it is `whsec_` and the standard base64 of 32 bytes. Raises ValueError saying why not."""
+    if not text.startswith(KEY_PREFIX):
+        raise ValueError(f"a signing key starts with {KEY_PREFIX}")
+    try:
+        secret = base64.b64decode(text.removeprefix(KEY_PREFIX), validate=True)
+    except binascii.Error as error:
+        raise ValueError(f"what follows {KEY_PREFIX} is not standard base64: {error}") from error
+    if len(secret) != 32:
+        raise ValueError(f"a signing key has 32 bytes; this one has {len(secret)}")
+    return text
+
+
+def verify(request: SignedRequest, keys: Sequence[str], now: float) -> Verification:
+    """Check both schemes against each key (`usable_key`); `now` in Unix seconds."""
+    return Verification((_platform_check(request, keys, now), _standard_check(request, keys, now)))
+
+
+def _platform_check(request: SignedRequest, keys: Sequence[str], now: float) -> SchemeCheck:
+    names = (
+        "X-Webhook-Signature",
+        "X-Webhook-Signature-Algorithm",
+        "X-Webhook-Timestamp",
+        "X-Webhook-Request-Id",
+        "X-Webhook-Signature-Version",
+    )
+    missing = _missing(request, names)
+    if missing:
+        return SchemeCheck(PLATFORM_SCHEME, missing)
+    signature, algorithm, timestamp, request_id, version = (request.headers[name] for name in names)
+    problems = [*_clock_problems("X-Webhook-Timestamp", timestamp, now)]
+    if algorithm != "hmac-sha256":
+        problems.append(f"X-Webhook-Signature-Algorithm is {algorithm!r}, not 'hmac-sha256'")
+    if not version.isdecimal():
+        problems.append(f"X-Webhook-Signature-Version is {version!r}, not an integer")
+    in_body = _request_id_in(request.body)
+    if in_body is not None and in_body != request_id:
+        problems.append(f"X-Webhook-Request-Id is {request_id}, the body's requestId {in_body}")
+    path = request.target.partition("?")[0] or "/"
+    text = "\n".join(
+        (
+            request.method,
+            f"{len(request.host.encode())}:{request.host}",
+            f"{len(path.encode())}:{path}",
+            hashlib.sha256(request.body).hexdigest(),
+            timestamp,
+            request_id,
+        )
+    )
+    made = [hmac.new(key.removeprefix(KEY_PREFIX).encode(), text.encode(), "sha256").hexdigest() for key in keys]
+    if not any(hmac.compare_digest(signature.encode(), candidate.encode()) for candidate in made):
+        problems.append(
+            f"X-Webhook-Signature does not match: another key, or one of the signed parts changed on the way "
+            f"(here: {', '.join(text.split(chr(10)))})"
+        )
+    return SchemeCheck(PLATFORM_SCHEME, tuple(problems))
+
+
+def _standard_check(request: SignedRequest, keys: Sequence[str], now: float) -> SchemeCheck:
+    names = ("webhook-id", "webhook-timestamp", "webhook-signature")
+    missing = _missing(request, names)
+    if missing:
+        return SchemeCheck(STANDARD_SCHEME, missing)
+    message_id, timestamp, signatures = (request.headers[name] for name in names)
+    problems = [*_clock_problems("webhook-timestamp", timestamp, now)]
+    if request.message_id is not None and request.message_id != message_id:
+        problems.append(f"webhook-id is {message_id}, the body's messageId {request.message_id}")
+    signed = f"{message_id}.{timestamp}.".encode() + request.body
+    made = {_standard_signature(key, signed) for key in keys}
+    given = [part.partition(",") for part in signatures.split()]
+    if not any(version == "v1" and value in made for version, _, value in given):
+        problems.append("webhook-signature does not match: another key, or id, timestamp or body changed on the way")
+    return SchemeCheck(STANDARD_SCHEME, tuple(problems))
+
+
+def _standard_signature(key: str, signed: bytes) -> str:
+    secret = base64.b64decode(key.removeprefix(KEY_PREFIX))
+    return base64.b64encode(hmac.new(secret, signed, "sha256").digest()).decode()
+
+
+def _missing(request: SignedRequest, names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(f"header {name} is missing" for name in names if name not in request.headers)
+
+
+def _clock_problems(name: str, timestamp: str, now: float) -> list[str]:
+    if not (timestamp.isascii() and timestamp.isdecimal()):
+        return [f"{name} is {timestamp!r}, not Unix seconds"]
+    away = int(timestamp) - now
+    if abs(away) <= TOLERANCE_SECONDS:
+        return []
+    direction = "ahead of" if away > 0 else "behind"
+    return [f"{name} is {abs(away):.0f} s {direction} this clock, more than {TOLERANCE_SECONDS} s"]
+
+
+def _request_id_in(body: bytes) -> str | None:
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    request_id = value.get("requestId") if isinstance(value, dict) else None
+    return request_id if isinstance(request_id, str) else None
