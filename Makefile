@@ -1,0 +1,84 @@
+# `make` alone lists the targets. Each says in one sentence what it does; the sentence is what `make` prints.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# The first Python of at least 3.11 that can make a virtual environment; another one with `make PYTHON=/path/to/python`.
+PYTHONS := python3 python3.14 python3.13 python3.12 python3.11 python
+# Handed to the command behind `run`, `test`, `migrate` and `bench`, as in `make run ARGS=--no-demo`.
+ARGS :=
+UV_VERSION := 0.13.9
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+
+.PHONY: help
+help:
+	@echo "Targets, as in 'make run':"
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
+		printf '  %-9s %s\n' "$$name" "$$text"; done
+
+.PHONY: install
+install: $(STAMP) ## Make .venv with the command loyalty-webhooks and all that running, tests and development need.
+
+# A package is taken only with a hash that stands in requirements.lock. The environment is made anew when its Python
+# has gone; the stamp is written last, so a broken install is tried again.
+$(STAMP): requirements.lock pyproject.toml
+	@if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+		for python in $(if $(PYTHON),"$(PYTHON)",$(PYTHONS)); do \
+			"$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+			echo "Making $(VENV) with $$("$$python" --version)"; \
+			exec "$$python" -m venv --clear $(VENV); \
+		done; \
+		echo "Python 3.11 or newer with the module venv is needed (Debian and Ubuntu: apt install python3-venv)." >&2; \
+		echo "Looked for: $(if $(PYTHON),$(PYTHON),$(PYTHONS)). Name another with make PYTHON=/path/to/python" >&2; \
+		exit 1; \
+	fi
+	@echo "Installing the packages of requirements.lock into $(VENV), a minute or two the first time"
+	@$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $(STAMP)
+
+.PHONY: run
+run: install ## Start everything on this machine, with a receiver and samples to watch; Ctrl-C stops it all.
+	@$(BIN)/loyalty-webhooks up $(ARGS)
+
+.PHONY: test
+test: lint types ## Check style, types and imports and run every test: what the CI runs.
+	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadgroup $(ARGS)
+
+.PHONY: lint
+lint: install ## Check style, formatting and who imports whom.
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/ruff format --check --quiet
+	@$(BIN)/lint-imports --no-cache --no-logo
+
+.PHONY: format
+format: install ## Format the code and mend what can be mended mechanically.
+	@$(BIN)/ruff check --fix --quiet
+	@$(BIN)/ruff format
+
+.PHONY: types
+types: install ## Check the types, strictly.
+	@$(BIN)/mypy
+
+.PHONY: migrate
+migrate: install ## Bring the database of DATABASE_URL to the schema of this code.
+	@$(BIN)/loyalty-webhooks migrate $(ARGS)
+
+.PHONY: docs
+docs: install ## Write the parts of docs/ that are generated from the code.
+	@$(BIN)/python docs/render.py
+
+.PHONY: lock
+lock: install ## Resolve the dependencies of pyproject.toml anew into requirements.lock.
+	@$(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes \
+		--no-header --no-emit-index-url --all-extras pyproject.toml --output-file requirements.lock
+
+.PHONY: clean
+clean: ## Remove .venv and every cache; the data of `make run` in .loyalty-webhooks stays.
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
