@@ -1,0 +1,84 @@
+"""Every exception an attempt may meet, and the failure kind it stands for. The mapping is total by test."""
+
+import asyncio
+import errno
+import socket
+import ssl
+
+import aiohttp
+import httpx
+from aiohttp.http_exceptions import HttpProcessingError
+
+from activities.address_guard import AddressBlockedError
+from domain.failure_kinds import FailureKind
+from domain.url_rules import UrlRefused
+
+# The machine is out of something: nothing the receiver could have done.
+_OUR_OWN_ERRNO = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL})
+_RESET_ERRNO = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED, errno.ESHUTDOWN, errno.ENOTCONN})
+
+# Looked up along the exception's class hierarchy, so the most specific entry wins.
+KINDS: dict[type[BaseException], FailureKind] = {
+    AddressBlockedError: FailureKind.blocked,
+    UrlRefused: FailureKind.blocked,
+    TimeoutError: FailureKind.timeout,
+    socket.gaierror: FailureKind.dns,
+    ssl.SSLError: FailureKind.tls,
+    HttpProcessingError: FailureKind.invalid_response,
+    asyncio.IncompleteReadError: FailureKind.reset,
+    OSError: FailureKind.connect,
+    # aiohttp
+    aiohttp.InvalidURL: FailureKind.blocked,
+    aiohttp.NonHttpUrlClientError: FailureKind.blocked,
+    aiohttp.RedirectClientError: FailureKind.invalid_response,
+    aiohttp.ClientResponseError: FailureKind.invalid_response,
+    aiohttp.ClientPayloadError: FailureKind.invalid_response,
+    aiohttp.ClientConnectorDNSError: FailureKind.dns,
+    aiohttp.ClientSSLError: FailureKind.tls,
+    aiohttp.ClientConnectorCertificateError: FailureKind.tls,
+    aiohttp.ServerFingerprintMismatch: FailureKind.tls,
+    aiohttp.ClientConnectorError: FailureKind.connect,
+    aiohttp.ServerTimeoutError: FailureKind.timeout,
+    aiohttp.ClientConnectionError: FailureKind.reset,
+    # httpx
+    httpx.ConnectError: FailureKind.connect,
+    httpx.TimeoutException: FailureKind.timeout,
+    httpx.NetworkError: FailureKind.reset,
+    httpx.ProxyError: FailureKind.connect,
+    httpx.UnsupportedProtocol: FailureKind.blocked,
+    httpx.InvalidURL: FailureKind.blocked,
+    httpx.LocalProtocolError: FailureKind.internal,
+    httpx.RemoteProtocolError: FailureKind.invalid_response,
+    httpx.DecodingError: FailureKind.invalid_response,
+    httpx.TooManyRedirects: FailureKind.invalid_response,
+    httpx.HTTPStatusError: FailureKind.invalid_response,
+}
+
+
+def failure_of(error: BaseException) -> FailureKind:
+    """Return the failure kind of what an attempt raised; what nobody foresaw is our own fault, `internal`."""
+    cause: BaseException = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    number = cause.errno if isinstance(cause, OSError) else None
+    if number in _OUR_OWN_ERRNO:
+        return FailureKind.internal
+    if isinstance(cause, AddressBlockedError | ssl.SSLError):
+        return _listed_kind(cause)
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return _payload_failure(error)
+    if number in _RESET_ERRNO and not isinstance(error, aiohttp.ClientConnectorError):
+        return FailureKind.reset
+    return _listed_kind(error)
+
+
+def _listed_kind(error: BaseException) -> FailureKind:
+    for ancestor in type(error).__mro__:
+        if ancestor in KINDS:
+            return KINDS[ancestor]
+    return FailureKind.internal
+
+
+def _payload_failure(error: aiohttp.ClientPayloadError) -> FailureKind:
+    # aiohttp reports a body cut off by a reset and one shorter than announced by the same class.
+    if isinstance(error.__cause__, ConnectionError):
+        return FailureKind.reset
+    return FailureKind.invalid_response
