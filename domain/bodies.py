@@ -1,0 +1,125 @@
+"""The bodies of requests: modern by splicing the data's text into its envelope, legacy as the event's form says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from domain.catalogue import CATALOGUE, EventType
+from domain.jsontext import JsonValue, dump, dump_bytes, parse
+from domain.legacy import Source, find, render
+from domain.timestamps import local_iso, zone
+
+MAIN = "main"
+
+
+@dataclass(frozen=True, slots=True)
+class EventFacts:
+    """What bodies are made of.
+
+    `created_at` is a date-time in the text of the body; `data_text` the compact JSON text of the data as accepted.
+    """
+
+    event_id: UUID
+    name: str
+    store_code: str
+    created_at: str
+    data_text: str
+
+
+def modern_data_text(name: str, data_text: str) -> str:
+    """The text of a modern body's `data`: without the legacy-only fields, the very object given if it has none."""
+    event_type = CATALOGUE.get(name)
+    if event_type is None or not any(f'"{field}":' in data_text for field in event_type.legacy_only):
+        return data_text
+    data = parse(data_text.encode())
+    if not isinstance(data, dict) or event_type.legacy_only.isdisjoint(data):
+        return data_text
+    return dump({key: value for key, value in data.items() if key not in event_type.legacy_only})
+
+
+def modern_body(facts: EventFacts, modern_data: str, message_id: UUID, request_id: UUID) -> bytes:
+    """The modern body. `modern_data` comes from `modern_data_text`, once for all requests of an event."""
+    return (
+        f'{{"messageId":"{message_id}","requestId":"{request_id}","eventName":{dump(facts.name)},'
+        f'"storeCode":{dump(facts.store_code)},"createdAt":{dump(facts.created_at)},"data":{modern_data}}}'
+    ).encode()
+
+
+def variants(name: str, data_text: str, legacy: bool) -> tuple[str, ...]:
+    """The deliveries an event makes for one subscription: `("main",)`, or with a second one of its own type.
+
+    Empty for a legacy subscription to an event without a legacy form; such a subscription is refused when made.
+    """
+    if not legacy:
+        return (MAIN,)
+    event_type = CATALOGUE.get(name)
+    form = event_type.legacy if event_type else None
+    if form is None:
+        return ()
+    second = form.second
+    if second is None or f'"{second.when}":true' not in data_text:
+        return (MAIN,)
+    given = find(parse(data_text.encode()), (second.when,))
+    return (MAIN, second.variant) if given is True else (MAIN,)
+
+
+def legacy_body(facts: EventFacts, variant: str, timezone: str) -> bytes:
+    """The legacy body of that variant, instants in the store's IANA `timezone`.
+
+    Raises KeyError for an unknown event, ValueError where there is no legacy form of that variant; never for what the
+    event's data hold.
+    """
+    type_, shape, created_at = CATALOGUE[facts.name].legacy_parts(variant)
+    source = Source(parse(facts.data_text.encode()), facts.store_code, zone(timezone))
+    body: dict[str, JsonValue] = {"type": type_}
+    if created_at:
+        body["createdAt"] = local_iso(facts.created_at, source.zone) or facts.created_at
+    body["data"] = render(shape, source)
+    return dump_bytes(body)
+
+
+EXAMPLE_STORE = "default"
+EXAMPLE_TIMEZONE = "Europe/Warsaw"
+EXAMPLE_MESSAGE_ID = UUID("6a0f5c1e-9b7d-5e3a-8c42-1d0e9f8a7b6c")
+EXAMPLE_REQUEST_ID = UUID("0d1c2b3a-4958-4677-8695-a4b3c2d1e0f9")
+
+
+def example_facts(event_type: EventType) -> EventFacts:
+    """The event's sample as if it had been emitted: what documentation shows."""
+    return EventFacts(
+        event_id=UUID("b7a69584-7362-4150-8f3e-2d1c0b9a8877"),
+        name=event_type.name,
+        store_code=EXAMPLE_STORE,
+        created_at="2026-01-02T13:05:10Z",
+        data_text=dump(event_type.sample),
+    )
+
+
+def modern_example(event_type: EventType) -> JsonValue:
+    """A modern body made from the sample."""
+    facts = example_facts(event_type)
+    data_text = modern_data_text(facts.name, facts.data_text)
+    return parse(modern_body(facts, data_text, EXAMPLE_MESSAGE_ID, EXAMPLE_REQUEST_ID))
+
+
+def legacy_example(event_type: EventType, variant: str = MAIN) -> JsonValue:
+    """A legacy body made from the sample; None where the event has no legacy form."""
+    if event_type.legacy is None:
+        return None
+    return parse(legacy_body(example_facts(event_type), variant, EXAMPLE_TIMEZONE))
+
+
+def modern_body_schema(event_type: EventType) -> dict[str, Any]:
+    """JSON Schema of the whole modern body, for receivers."""
+    uuid, text = {"type": "string", "format": "uuid"}, {"type": "string"}
+    properties = {
+        "messageId": uuid,
+        "requestId": uuid,
+        "eventName": {"const": event_type.name},
+        "storeCode": text,
+        "createdAt": {"type": "string", "format": "date-time"},
+        "data": event_type.modern_schema(),
+    }
+    return {"type": "object", "properties": properties, "required": list(properties)}

@@ -1,0 +1,121 @@
+"""What the fields of event data are made of. Every field is optional; null is refused unless the type says `| None`.
+
+A model checks parsed JSON (`jsontext.parse`) and changes nothing: numbers stay the `int` or `Number` they were read as.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    StrictBool,
+    StrictStr,
+    WithJsonSchema,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from domain.timestamps import is_date_time
+
+ABSENT: Any = Field(default=None)
+"""The default of every field: it may be left out. (A default is not checked, so an explicit null still is refused.)"""
+
+
+def absent_as(name: str) -> Any:
+    """ABSENT for a field whose name on the wire is a Python keyword: `from_: Text = absent_as("from")`."""
+    return Field(default=None, alias=name)
+
+
+class Data(BaseModel):
+    """Base of all event data. Names are those on the wire; unknown ones are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """Says something about a field beside its type; shown in its JSON Schema."""
+
+    description: str
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {**handler(schema), "description": self.description}
+
+
+LEGACY_ONLY = _Mark("Used by the legacy body only, never part of a modern one.")
+SECRET = _Mark("Secret: whole on the wire to receivers, masked everywhere else.")
+
+
+class _NumberType:
+    """`int` or Decimal by identity: bool is no number, and text is not turned into one."""
+
+    def __init__(self, json_type: str, article: str, accepts: Callable[[Decimal], bool]) -> None:
+        self._json_type = json_type
+        self._accepts = accepts
+        self._error = f"not_{article}_{json_type}"
+        self._message = f"must be {article} {json_type}"
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        exact = core_schema.no_info_after_validator_function(self._check, core_schema.is_instance_schema(Decimal))
+        return core_schema.union_schema(
+            [core_schema.int_schema(strict=True), exact],
+            mode="left_to_right",
+            custom_error_type=self._error,
+            custom_error_message=self._message,
+        )
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"type": self._json_type}
+
+    def _check(self, value: Decimal) -> Decimal:
+        if not self._accepts(value):
+            raise PydanticCustomError("wrong_number", "wrong number")
+        return value
+
+
+_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
+
+def _check_uuid(text: str) -> str:
+    if _UUID.fullmatch(text) is None:
+        raise PydanticCustomError("not_a_uuid", "must be a UUID such as 3f2b8c1e-6d4a-4e0b-9a57-0c1d2e3f4a5b")
+    return text
+
+
+def _check_date_time(text: str) -> str:
+    if not is_date_time(text):
+        raise PydanticCustomError(
+            "not_a_date_time", "must be a date-time with an offset such as 2026-01-02T03:04:05+01:00"
+        )
+    return text
+
+
+Text = StrictStr
+Flag = StrictBool
+Uuid = Annotated[StrictStr, AfterValidator(_check_uuid), WithJsonSchema({"type": "string", "format": "uuid"})]
+DateTime = Annotated[
+    StrictStr, AfterValidator(_check_date_time), WithJsonSchema({"type": "string", "format": "date-time"})
+]
+Email = Annotated[StrictStr, WithJsonSchema({"type": "string", "format": "email"})]
+"""The format is said, not asserted: members' addresses are what the platform took, however odd."""
+Amount = Annotated[Decimal, _NumberType("number", "a", Decimal.is_finite)]
+Integer = Annotated[Decimal, _NumberType("integer", "an", lambda value: value == value.to_integral_value())]
+"""Whole by value, as in JSON Schema: 2.0 and 1E+2 are integers."""
+Free = Any
+"""Any JSON value, null included."""
+
+
+def json_type(value: Any) -> str | None:
+    """Tag for a union told apart by JSON type; in brackets, so that it is never taken for a field's name."""
+    names = ((str, "<string>"), (dict, "<object>"), (list, "<array>"))
+    return next((name for type_, name in names if isinstance(value, type_)), None)

@@ -1,0 +1,264 @@
+"""Exact JSON: what was written in a number's text is what is written again.
+
+The standard reader turns `12345678901234567890.10` into a float, keeps the last of two equal keys and takes `NaN`;
+this module refuses or keeps what they would lose, and writes with orjson, which is fast.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
+from typing import Any, Never, TypeAlias
+
+import orjson
+
+MAX_NESTING = 64
+"""Containers within containers. Payloads of the platform nest 8 deep; each level costs stack in every reader."""
+
+MAX_EXPONENT = 1_000
+"""Powers of ten from which a number is refused: `1E+999999999` is eleven bytes here and a gigabyte written out.
+A double reaches 308."""
+
+_EXPONENT_DIGITS = len(str(MAX_EXPONENT))
+_INT64 = range(-(2**63), 2**63)
+_INT64_DIGITS = 19
+_WIDE = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
+_BOM = b"\xef\xbb\xbf"
+_SUSPECT_ESCAPE = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
+_REFUSED_CHARACTER = re.compile("[\x00\ud800-\udfff]")
+
+
+class Number(Decimal):
+    """A JSON number that remembers its text, so that `10.10` stays `10.10` and `1E+2` stays `1E+2`.
+
+    Compares and calculates by value, as Decimal does; results of arithmetic are plain Decimals.
+    """
+
+    __slots__ = ("text",)
+
+    text: str
+
+    def __new__(cls, text: str) -> Number:
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
+
+    def __reduce__(self) -> tuple[type[Number], tuple[str]]:
+        return Number, (self.text,)
+
+    def __copy__(self) -> Number:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Number:
+        return self
+
+
+JsonValue: TypeAlias = "bool | int | Number | str | list[JsonValue] | dict[str, JsonValue] | None"
+
+
+class JsonTextError(ValueError):
+    """A text that is not JSON as this product takes it. `path` is dotted and empty for the whole text."""
+
+    def __init__(self, message: str, path: str = "") -> None:
+        super().__init__(f"{path}: {message}" if path else message)
+        self.message = message
+        self.path = path
+
+
+class _Flaw:
+    """Stands in the parsed value where something was refused, until its path is known.
+
+    The reader's hooks are called from the inside out and are never told where they are.
+    """
+
+    def __init__(self, message: str) -> None:
+        self.message = message
+
+
+class _Reader:
+    """One reading: the standard library's scanner (in C) with hooks for what it would let pass."""
+
+    def __init__(self) -> None:
+        self.flawed = False
+        self._decoder = json.JSONDecoder(
+            parse_int=self._integer,
+            parse_float=self._number,
+            parse_constant=self._constant,
+            object_pairs_hook=self._object,
+        )
+
+    def read(self, text: str) -> Any:
+        return self._decoder.decode(text)
+
+    def _flaw(self, message: str) -> _Flaw:
+        self.flawed = True
+        return _Flaw(message)
+
+    def _integer(self, text: str) -> Any:
+        if len(text) < _INT64_DIGITS and text != "-0":
+            return int(text)
+        if text != "-0" and len(text) <= _INT64_DIGITS + 1 and (whole := int(text)) in _INT64:
+            return whole
+        return Number(text)
+
+    def _number(self, text: str) -> Any:
+        exponent = text.partition("e" if "e" in text else "E")[2].lstrip("+-").lstrip("0")
+        if exponent and (len(exponent) > _EXPONENT_DIGITS or int(exponent) > MAX_EXPONENT):
+            return self._flaw(f"the number's power of ten is beyond ±{MAX_EXPONENT:,}")
+        return Number(text)
+
+    def _constant(self, name: str) -> Any:
+        return self._flaw(f"{name} is not a JSON number")
+
+    def _object(self, pairs: list[tuple[str, Any]]) -> Any:
+        members = dict(pairs)
+        if len(members) == len(pairs):
+            return members
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                members[key] = self._flaw("the key is given twice")
+            seen.add(key)
+        return members
+
+
+def parse(raw: bytes) -> JsonValue:
+    """Read one JSON text exactly.
+
+    Whole numbers that fit in 64 bits become `int` (`-0` does not: an int would lose its sign), all other numbers
+    `Number`. Raises JsonTextError for what is not JSON in UTF-8, and for NaN and Infinity, repeated keys, lone
+    surrogates, U+0000, a byte order mark, more than MAX_NESTING levels and exponents beyond MAX_EXPONENT.
+    """
+    if raw.startswith(_BOM):
+        raise JsonTextError("starts with a byte order mark; send UTF-8 without one")
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise JsonTextError(f"is not UTF-8 at byte {error.start}") from None
+    reader = _Reader()
+    try:
+        value = reader.read(text)
+    except json.JSONDecodeError as error:
+        raise JsonTextError(f"is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
+    except RecursionError:
+        _refuse_nesting()
+    if raw.count(b"{") + raw.count(b"[") > MAX_NESTING:
+        _check_nesting(value)
+    if reader.flawed or _SUSPECT_ESCAPE.search(raw):
+        _check_places(value)
+    return value  # type: ignore[no-any-return]
+
+
+def _refuse_nesting() -> Never:
+    raise JsonTextError(f"nests deeper than {MAX_NESTING} levels")
+
+
+def _check_nesting(value: Any) -> None:
+    """Raise when containers nest too deep: level by level, since recursion is what the limit protects."""
+    level = [value]
+    for _ in range(MAX_NESTING):
+        level = [
+            child
+            for parent in level
+            for child in (parent.values() if type(parent) is dict else parent if type(parent) is list else ())
+            if type(child) in (dict, list)
+        ]
+        if not level:
+            return
+    _refuse_nesting()
+
+
+def _check_places(value: Any) -> None:
+    for path, found in _walk(value, ""):
+        if isinstance(found, _Flaw):
+            raise JsonTextError(found.message, path)
+        if isinstance(found, str) and (character := _REFUSED_CHARACTER.search(found)):
+            what = "U+0000" if character[0] == "\x00" else "a lone surrogate"
+            raise JsonTextError(f"holds {what}, which no text may hold", path)
+
+
+def _walk(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Every scalar with its path, and every key (as a value at the path of its object)."""
+    if isinstance(value, dict):
+        for key, child in value.items():
+            yield path, key
+            yield from _walk(child, join(path, key))
+    elif isinstance(value, list):
+        for index, child in enumerate(value):
+            yield from _walk(child, join(path, index))
+    else:
+        yield path, value
+
+
+def join(path: str, step: str | int) -> str:
+    """The dotted path one step further: `join("items", 0)` is `items.0`."""
+    return f"{path}.{step}" if path else str(step)
+
+
+def dump(value: JsonValue) -> str:
+    """Write compact JSON: keys in the order given, UTF-8 unescaped, each Number by its own text.
+
+    Raises TypeError for what is not a JsonValue (a Decimal is taken too, a float is not exact and none is made here).
+    """
+    return dump_bytes(value).decode()
+
+
+def dump_bytes(value: JsonValue) -> bytes:
+    """`dump`, as the UTF-8 bytes."""
+    return orjson.dumps(value, default=_fragment)
+
+
+def _fragment(value: Any) -> orjson.Fragment:
+    if type(value) is Number:
+        return orjson.Fragment(value.text)
+    if isinstance(value, Decimal) and value.is_finite():
+        return orjson.Fragment(str(value))
+    raise TypeError(f"{type(value).__name__} is not a JSON value")
+
+
+def canonical(value: JsonValue) -> bytes:
+    """Bytes that are equal when two values are: keys sorted, numbers by value (10.10, 10.1 and 1.01E1 are one)."""
+    return orjson.dumps(value, default=_canonical_fragment, option=orjson.OPT_SORT_KEYS)
+
+
+def _canonical_fragment(value: Any) -> orjson.Fragment:
+    if not isinstance(value, Decimal):
+        raise TypeError(f"{type(value).__name__} is not a JSON value")
+    if not value:
+        return orjson.Fragment("0")
+    # Ints reach orjson directly, so a Number of the same value has to be written as the int would be.
+    if value.adjusted() < _INT64_DIGITS and value == value.to_integral_value() and (whole := int(value)) in _INT64:
+        return orjson.Fragment(str(whole))
+    return orjson.Fragment(str(value.normalize(_WIDE)))
+
+
+def differences(a: JsonValue, b: JsonValue) -> list[str]:
+    """Dotted paths at which two values differ, in the order of `a`, then what only `b` has. Numbers by value.
+
+    The path of the whole value is the empty string.
+    """
+    return list(_differences(a, b, ""))
+
+
+def _differences(a: Any, b: Any, path: str) -> Iterator[str]:
+    if isinstance(a, dict) and isinstance(b, dict):
+        for key in [*a, *(key for key in b if key not in a)]:
+            if key in a and key in b:
+                yield from _differences(a[key], b[key], join(path, key))
+            else:
+                yield join(path, key)
+    elif isinstance(a, list) and isinstance(b, list):
+        for index in range(max(len(a), len(b))):
+            if index < len(a) and index < len(b):
+                yield from _differences(a[index], b[index], join(path, index))
+            else:
+                yield join(path, index)
+    elif _kind(a) is not _kind(b) or a != b:
+        yield path
+
+
+def _kind(value: Any) -> type:
+    """The JSON type: True equals 1 in Python, and 1 equals Number("1.0") in JSON."""
+    return Decimal if type(value) is int or isinstance(value, Decimal) else type(value)

@@ -1,0 +1,97 @@
+"""Instants as texts: RFC 3339 date-times read, and written for legacy bodies in a store's time zone.
+
+Nothing here raises on a date-time that `is_date_time` accepts, whatever its year, zone or fraction.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta, tzinfo
+from functools import lru_cache
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
+
+_DATE_TIME = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)T([01]\d|2[0-3]):([0-5]\d):([0-5]\d)(?:\.\d+)?(?:Z|([+-])([01]\d|2[0-3]):([0-5]\d))",
+    re.ASCII,
+)
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 -- reckoned with the offset taken apart, since UTC may leave years 1-9999
+_SECOND = timedelta(seconds=1)
+
+
+def _read(text: str) -> tuple[datetime, timedelta] | None:
+    """The wall clock in whole seconds and its offset; None when the text is no date-time with an offset."""
+    match = _DATE_TIME.fullmatch(text)
+    if match is None:
+        return None
+    year, month, day, hour, minute, second, sign, offset_hours, offset_minutes = match.groups()
+    try:
+        wall = datetime(int(year), int(month), int(day), int(hour), int(minute), int(second))  # noqa: DTZ001
+    except ValueError:
+        return None
+    if sign is None:
+        return wall, timedelta(0)
+    offset = timedelta(hours=int(offset_hours), minutes=int(offset_minutes))
+    return wall, -offset if sign == "-" else offset
+
+
+def is_date_time(text: str) -> bool:
+    """Whether the text is an RFC 3339 date-time with an offset, `T` and `Z` in capitals, years 0001 to 9999.
+
+    A leap second (`:60`) is none: neither Python nor PostgreSQL can name that instant.
+    """
+    return _read(text) is not None
+
+
+def unix_seconds(text: str) -> int | None:
+    """Whole seconds since 1970 in UTC, negative before; the fraction is dropped. None when it is no date-time."""
+    instant = _read(text)
+    if instant is None:
+        return None
+    wall, offset = instant
+    return (wall - _EPOCH - offset) // _SECOND
+
+
+def local_iso(text: str, zone: tzinfo) -> str | None:
+    """The same instant as ISO 8601 in `zone`, whole seconds, e.g. `2019-08-09T14:08:28+02:00`.
+
+    ISO 8601 knows offsets in minutes only. Where a zone's own has seconds (Monrovia was 44:30 behind until 1972) they
+    are left out of the offset *and* of the clock, so that the instant stays exact. Where the zone's clock would leave
+    the years 1 to 9999, the instant keeps the offset it came with. None when the text is no date-time.
+    """
+    instant = _read(text)
+    if instant is None:
+        return None
+    wall, offset = instant
+    try:
+        utc = wall - offset
+        local = utc.replace(tzinfo=UTC).astimezone(zone)
+        local_offset = local.utcoffset() or timedelta(0)
+        whole_minutes = timedelta(minutes=int(local_offset.total_seconds() / 60))
+        return (utc + whole_minutes).isoformat() + _offset_text(whole_minutes)
+    except OverflowError:
+        return wall.isoformat() + _offset_text(offset)
+
+
+def _offset_text(offset: timedelta) -> str:
+    minutes = offset // timedelta(minutes=1)
+    hours, minutes_left = divmod(abs(minutes), 60)
+    return f"{'-' if minutes < 0 else '+'}{hours:02}:{minutes_left:02}"
+
+
+@lru_cache(maxsize=1)
+def timezone_names() -> frozenset[str]:
+    """The IANA names a store's `timezone` may have."""
+    return frozenset(available_timezones())
+
+
+@lru_cache(maxsize=1024)
+def zone(name: str) -> tzinfo:
+    """The zone of that name; UTC for a name this machine's zone data does not hold.
+
+    Stores are checked against `timezone_names` when they are written. A name dropped from a later edition of the zone
+    data must not hold back deliveries: the instants stay right, only their offset changes.
+    """
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return UTC
