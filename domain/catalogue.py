@@ -88,13 +88,13 @@ def _field_error(detail: ErrorDetails, data: JsonValue) -> FieldError:
     return FieldError(path, code, message.format(**detail.get("ctx", {})))
 
 
-def _path(steps: tuple[int | str, ...], data: JsonValue) -> str:
+def _path(steps: tuple[int | str, ...], data: Any) -> str:
     """The dotted path, without the tags that pydantic puts in for the choice it took in a union."""
     path = ""
     for step in steps:
-        if (isinstance(data, dict) and step in data) or (isinstance(data, list) and isinstance(step, int)):
+        try:
             data = data[step]
-        else:
+        except (KeyError, TypeError):
             continue
         path = join(path, step if isinstance(step, int) or len(step) <= MAX_NAME else f"{step[:MAX_NAME]}…")
     return path
