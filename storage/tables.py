@@ -208,6 +208,8 @@ class Attempt(SQLModel, table=True):
     duration_ms: int | None = Field(default=None, sa_column=Column(Integer))
     status_code: int | None = Field(default=None, sa_column=Column(Integer))
     failure: str | None = Field(default=None, sa_column=Column(Text))
+    detail: str | None = Field(default=None, sa_column=Column(Text))
+    """What failed, in words; of a redirect, where to."""
     response_excerpt: str | None = Field(default=None, sa_column=Column(Text))
     body_sha256: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
 
@@ -235,6 +237,8 @@ class Administrator(SQLModel, table=True):
     scopes: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
     stores: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
     active: bool = Field(default=True, sa_column_kwargs={"server_default": text("true")})
+    password_changed_at: datetime = _instant(default_now=True)
+    """Named by each token; a token of another password is refused."""
     created_at: datetime = _instant(default_now=True)
     last_login_at: datetime | None = _instant(nullable=True)
 

@@ -22,6 +22,7 @@ def upgrade() -> None:
     sa.Column('scopes', sa.ARRAY(sa.Text()), nullable=False),
     sa.Column('stores', sa.ARRAY(sa.Text()), nullable=False),
     sa.Column('active', sa.Boolean(), server_default=sa.text('true'), nullable=False),
+    sa.Column('password_changed_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
     sa.Column('created_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
     sa.Column('last_login_at', sa.DateTime(timezone=True), nullable=True),
     sa.PrimaryKeyConstraint('id'),
@@ -52,6 +53,7 @@ def upgrade() -> None:
     sa.Column('duration_ms', sa.Integer(), nullable=True),
     sa.Column('status_code', sa.Integer(), nullable=True),
     sa.Column('failure', sa.Text(), nullable=True),
+    sa.Column('detail', sa.Text(), nullable=True),
     sa.Column('response_excerpt', sa.Text(), nullable=True),
     sa.Column('body_sha256', sa.LargeBinary(), nullable=True),
     sa.PrimaryKeyConstraint('message_id', 'number')

@@ -1,0 +1,111 @@
+"""The API's frame: routers, resources, and how errors become answers."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from temporalio.service import RPCError, RPCStatusCode
+
+from api.body import problem_of
+from api.errors import ApiError, NotFound, Unavailable, ValidationFailed
+from api.resources import open_resources
+from settings import Settings
+from storage.unavailable import is_unavailable
+
+ROUTERS: tuple[APIRouter, ...] = ()
+
+DATABASE_ERRORS = (DBAPIError, PoolTimeoutError, OSError)
+TEMPORAL_IS_DOWN = frozenset({RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED})
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application; its lifespan opens and closes the resources, and needs neither database nor Temporal for it."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_resources(settings) as resources:
+            app.state.resources = resources
+            yield
+
+    app = FastAPI(
+        title="Loyalty Webhooks",
+        lifespan=lifespan,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        separate_input_output_schemas=True,
+    )
+    for router in ROUTERS:
+        app.include_router(router)
+    add_error_handlers(app)
+    return app
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Every error becomes a body of the contract."""
+    app.add_exception_handler(ApiError, _refused)
+    app.add_exception_handler(RequestValidationError, _invalid_parameters)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(ClientDisconnect, _gone)
+    app.add_exception_handler(RPCError, _temporal_error)
+    app.add_exception_handler(Exception, _our_mistake)
+    for error in DATABASE_ERRORS:
+        app.add_exception_handler(error, _database_error)
+
+
+def answer(error: ApiError) -> Response:
+    """The response that says so."""
+    return JSONResponse(error.body(), status_code=error.status, headers=error.headers)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    if not isinstance(error, ApiError):
+        raise error
+    return answer(error)
+
+
+async def _invalid_parameters(request: Request, error: Exception) -> Response:
+    """A path, query or header parameter that FastAPI validated; its path starts with where it was found."""
+    if not isinstance(error, RequestValidationError):
+        raise error
+    problems = [problem_of({**details, "loc": tuple(details["loc"])[1:]}) for details in error.errors()]
+    return answer(ValidationFailed(problems))
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    """No route (404) or not with this method (405)."""
+    if not isinstance(error, HTTPException):
+        raise error
+    if error.status_code == NotFound.status:
+        return answer(NotFound())
+    body = {"code": error.status_code, "message": error.detail}
+    return JSONResponse(body, status_code=error.status_code, headers=error.headers)
+
+
+async def _database_error(request: Request, error: Exception) -> Response:
+    if not is_unavailable(error):
+        raise error
+    return answer(Unavailable("The database cannot be reached or cannot write at the moment; try again."))
+
+
+async def _temporal_error(request: Request, error: Exception) -> Response:
+    if not isinstance(error, RPCError) or error.status not in TEMPORAL_IS_DOWN:
+        raise error
+    return answer(Unavailable("Temporal cannot be reached at the moment; try again."))
+
+
+async def _gone(request: Request, error: Exception) -> Response:
+    """The caller went away in the middle of its body; nobody reads this."""
+    return Response(status_code=400)
+
+
+async def _our_mistake(request: Request, error: Exception) -> Response:
+    """A bug. The server logs it with its traceback; the caller learns nothing of our inside."""
+    return JSONResponse({"code": 500, "message": "Internal Server Error"}, status_code=500)

@@ -1,0 +1,72 @@
+"""Stores: the tenants everything else belongs to. They are never deleted."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+
+@dataclass(frozen=True, slots=True)
+class StoreRow:
+    """One store and its settings; `timezone` is an IANA name, the others are days."""
+
+    code: str
+    name: str
+    timezone: str
+    expire_points_notification_days: int
+    expire_levels_notification_days: int
+    expire_coupons_notification_days: int
+
+
+_COLUMNS = (
+    "code, name, timezone, expire_points_notification_days, expire_levels_notification_days, "
+    "expire_coupons_notification_days"
+)
+_EXISTS = text("SELECT true FROM store WHERE code = :code")
+_SELECT = text(f"SELECT {_COLUMNS} FROM store WHERE code = :code")  # noqa: S608 - constant
+_SELECT_LOCKED = text(f"SELECT {_COLUMNS} FROM store WHERE code = :code FOR NO KEY UPDATE")  # noqa: S608 - constant
+_LIST = text(f'SELECT {_COLUMNS} FROM store ORDER BY code COLLATE "C"')  # noqa: S608 - constant
+_INSERT = text("""
+INSERT INTO store (code, name, timezone) VALUES (:code, :name, :timezone) ON CONFLICT (code) DO NOTHING RETURNING true
+""")
+_UPDATE = text("""
+UPDATE store SET name = :name, timezone = :timezone,
+    expire_points_notification_days = :expire_points_notification_days,
+    expire_levels_notification_days = :expire_levels_notification_days,
+    expire_coupons_notification_days = :expire_coupons_notification_days
+WHERE code = :code
+""")
+
+
+async def store_exists(connection: AsyncConnection, code: str) -> bool:
+    """Whether there is such a store."""
+    return await connection.scalar(_EXISTS, {"code": code}) is not None
+
+
+async def find_store(connection: AsyncConnection, code: str, *, lock: bool = False) -> StoreRow | None:
+    """The store, or None. `lock` makes others who lock it wait until this transaction ends."""
+    row = (await connection.execute(_SELECT_LOCKED if lock else _SELECT, {"code": code})).one_or_none()
+    return None if row is None else StoreRow(*row)
+
+
+async def list_stores(connection: AsyncConnection) -> list[StoreRow]:
+    """All stores by code."""
+    return [StoreRow(*row) for row in await connection.execute(_LIST)]
+
+
+async def create_store(connection: AsyncConnection, code: str, name: str, timezone: str) -> bool:
+    """Create a store with default settings; False when the code is taken."""
+    parameters = {"code": code, "name": name, "timezone": timezone}
+    return await connection.scalar(_INSERT, parameters) is not None
+
+
+async def ensure_store(connection: AsyncConnection, code: str, name: str, timezone: str = "UTC") -> None:
+    """Create the store unless it exists; an existing one keeps its name and settings."""
+    await create_store(connection, code, name, timezone)
+
+
+async def update_store(connection: AsyncConnection, store: StoreRow) -> None:
+    """Write every column of the store."""
+    parameters: dict[str, Any] = {name: getattr(store, name) for name in StoreRow.__dataclass_fields__}
+    await connection.execute(_UPDATE, parameters)

@@ -1,0 +1,30 @@
+"""Whether an error says that the database cannot be used now, as opposed to a mistake of ours."""
+
+import asyncpg
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+_UNAVAILABLE_CLASSES = (
+    "08",  # connection exceptions
+    "53",  # insufficient resources: disk full, too many connections, out of memory
+    "57P",  # operator intervention: shutting down, starting up, terminated
+    "58",  # system errors outside PostgreSQL itself, such as I/O
+    "25006",  # read-only transaction: a standby, or a server kept from writing
+)
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """True for what passes by itself or by an operator's hand: no connection, restarting, disk full, pool exhausted."""
+    if isinstance(error, DBAPIError):
+        return (
+            error.connection_invalidated
+            or isinstance(error, (InterfaceError, OperationalError))
+            or _refuses_work(getattr(error.orig, "sqlstate", None))
+        )
+    if isinstance(error, asyncpg.PostgresError):
+        return _refuses_work(error.sqlstate)
+    return isinstance(error, (OSError, TimeoutError, PoolTimeoutError, asyncpg.InterfaceError))
+
+
+def _refuses_work(sqlstate: object) -> bool:
+    return isinstance(sqlstate, str) and sqlstate.startswith(_UNAVAILABLE_CLASSES)
