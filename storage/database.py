@@ -24,6 +24,7 @@ class Database:
             max_overflow=0,
             pool_pre_ping=False,
             pool_use_lifo=True,
+            hide_parameters=True,  # an error's text must not carry a body or a header value
             json_serializer=lambda value: orjson.dumps(value).decode(),
             connect_args={
                 "timeout": CONNECT_SECONDS,

@@ -1,0 +1,196 @@
+"""The activities of delivery: the first attempts of events together, and every later attempt by itself."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from datetime import timedelta
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from sqlalchemy.exc import SQLAlchemyError
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from activities.dispatcher import AttemptTakenError, Dispatcher
+from activities.gate import Gate
+from activities.messages import DeliveryEnd, DeliveryRef, EventBatch, FirstAttempts, Waiting
+from activities.recorder import RecorderUnavailableError
+from domain.delivery import Step, step_before
+from domain.failure_kinds import FailureKind
+from storage.database import Database
+from storage.deliveries import OpenDelivery, end, load, match
+
+FIRST_ATTEMPTS_SECONDS = 2.0
+"""What has not answered by then goes on in the event's own workflow, so that a slow receiver does not hold back the
+retries of its neighbours in the batch. Well below the workflow task's time-out."""
+
+LEASE_POLL_SECONDS = 0.25
+"""How often a live lease of another worker is looked at again."""
+
+HEARTBEAT_SECONDS = 1.5
+"""An attempt that takes longer says so; a third of the heartbeat time-out in `workflows/`."""
+
+
+class DeliveryActivities:
+    """What a workflow can do to the world, with the worker's resources."""
+
+    def __init__(self, database: Database, dispatcher: Dispatcher, gate: Gate) -> None:
+        self._database = database
+        self._dispatcher = dispatcher
+        self._gate = gate
+
+    @activity.defn(name="attempt-events")
+    async def attempt_events(self, batch: EventBatch) -> FirstAttempts:
+        """Match events and make the first attempt of each of their deliveries; asked again, only what is left of it."""
+        workflow_id = activity.info().workflow_id or ""
+        self._gate.entered(workflow_id)
+        try:
+            with _own_faults():
+                deliveries = await self._match(batch)
+            begun = {
+                delivery.message_id: self._dispatcher.begin(delivery, "automatic")
+                for delivery in deliveries
+                if self._dispatcher.under_way(delivery.message_id)
+                or _due_now(delivery, self._dispatcher.may_begin(delivery.subscription.id))
+            }
+            if begun:
+                await asyncio.wait(begun.values(), timeout=FIRST_ATTEMPTS_SECONDS)
+            return _first_attempts(deliveries, begun)
+        finally:
+            self._gate.left(workflow_id)
+
+    async def _match(self, batch: EventBatch) -> list[OpenDelivery]:
+        async with self._database.transaction() as connection:
+            return await match(
+                connection,
+                [(event.store_code, UUID(event.event_id)) for event in batch.events],
+                worker_id=self._dispatcher.worker_id,
+                may_begin=self._dispatcher.may_begin,
+            )
+
+    @activity.defn(name="deliver-webhook")
+    async def deliver_webhook(self, ref: DeliveryRef) -> DeliveryEnd:
+        """One attempt of one delivery. A failed one is recorded, then raised with the delay until the next."""
+        async with _heartbeats():
+            with _own_faults():
+                step = await self._attempt_or_join(UUID(ref.message_id))
+        if isinstance(step, DeliveryEnd):
+            return step
+        if step.status != "pending":
+            return DeliveryEnd(step.status, step.failures, step.reason)
+        raise _attempt_failed(step)
+
+    async def _attempt_or_join(self, message_id: UUID) -> Step | DeliveryEnd:
+        """Make the next attempt, or wait for the one that somebody is making already."""
+        while True:
+            under_way = self._dispatcher.under_way(message_id)
+            if under_way is not None:
+                return await asyncio.shield(under_way)
+            async with self._database.transaction() as connection:
+                delivery = await load(connection, message_id)
+            if delivery is None:
+                return DeliveryEnd("unknown", reason="no such delivery")
+            if delivery.status != "pending":
+                return DeliveryEnd(delivery.status, delivery.number - 1)
+            if not delivery.lease_live:
+                ended = await self._end_without_attempt(delivery)
+                if ended is not None:
+                    return ended
+                with suppress(AttemptTakenError):
+                    return await asyncio.shield(self._dispatcher.begin(delivery, "automatic"))
+            await asyncio.sleep(LEASE_POLL_SECONDS)
+
+    async def _end_without_attempt(self, delivery: OpenDelivery) -> DeliveryEnd | None:
+        subscription = delivery.subscription
+        failure = step_before(subscription_status=subscription.status, subscription_deleted=subscription.deleted)
+        if failure is None:
+            return None
+        status = "cancelled" if failure is FailureKind.subscription_deleted else "exhausted"
+        async with self._database.transaction() as connection:
+            await end(connection, delivery.message_id, status, failure)
+        return DeliveryEnd(status, delivery.number - 1, failure)
+
+
+def _due_now(delivery: OpenDelivery, may_begin: bool) -> bool:
+    """Whether a batch makes this delivery's next attempt itself."""
+    if delivery.intended:
+        return True
+    if delivery.lease_live or not may_begin:
+        return False
+    subscription = delivery.subscription
+    if step_before(subscription_status=subscription.status, subscription_deleted=subscription.deleted) is not None:
+        return False
+    return delivery.next_in_seconds is None or delivery.next_in_seconds <= 0
+
+
+def _first_attempts(deliveries: Sequence[OpenDelivery], begun: Mapping[UUID, asyncio.Task[Step]]) -> FirstAttempts:
+    """Count what ended; list what goes on, with the delay until its next attempt."""
+    delivered = ended = 0
+    waiting: list[Waiting] = []
+    for delivery in deliveries:
+        step = _finished(begun.get(delivery.message_id))
+        if step is not None and step.status == "delivered":
+            delivered += 1
+        elif step is not None and step.status != "pending":
+            ended += 1
+        else:
+            delay = step.next_in_seconds if step is not None else delivery.next_in_seconds
+            waiting.append(
+                Waiting(
+                    event_id=str(delivery.event.event_id),
+                    message_id=str(delivery.message_id),
+                    target=_shown(delivery.subscription.url),
+                    delay_seconds=max(0.0, delay or 0.0),
+                )
+            )
+    return FirstAttempts(delivered, ended, waiting)
+
+
+def _finished(task: asyncio.Task[Step] | None) -> Step | None:
+    """What the attempt came to; None when it is still under way or could not be made or written."""
+    if task is None or not task.done() or task.cancelled() or task.exception() is not None:
+        return None
+    return task.result()
+
+
+def _shown(url: str) -> str:
+    """Host and path of a URL; its query may hold a token and stays out of Temporal, logs and metrics."""
+    parts = urlsplit(url)
+    return parts.netloc + parts.path
+
+
+def _attempt_failed(step: Step) -> ApplicationError:
+    """Tell Temporal when to try again; the history says why, without a word of the receiver's."""
+    return ApplicationError(
+        f"attempt failed: {step.failure}"
+        + (f", status {step.status_code}" if step.status_code is not None else "")
+        + f"; next in {step.next_in_seconds:.0f} s",
+        type="AttemptFailed",
+        next_retry_delay=timedelta(seconds=step.next_in_seconds or 0),
+    )
+
+
+@asynccontextmanager
+async def _heartbeats() -> AsyncIterator[None]:
+    """Say that the activity lives, for as long as the block runs."""
+
+    async def beat() -> None:
+        while True:
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+            activity.heartbeat()
+
+    beating = asyncio.create_task(beat())
+    try:
+        yield
+    finally:
+        beating.cancel()
+
+
+@contextmanager
+def _own_faults() -> Iterator[None]:
+    """A fault of ours is retried with a plain back-off; its text, which may quote data, stays in our log."""
+    try:
+        yield
+    except (SQLAlchemyError, OSError, TimeoutError, RecorderUnavailableError) as error:
+        activity.logger.warning("own fault: %s", error)
+        raise ApplicationError(f"own fault: {type(error).__name__}", type="OwnFault") from None

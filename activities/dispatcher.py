@@ -1,0 +1,239 @@
+"""Makes attempts: one at a time for a delivery, a bounded number for a subscription, in small steps.
+
+    intend ── request (body, headers, signatures) ── send ── judge ── record
+
+An attempt belongs to the worker process, not to the activity that asked for it: an activity that stops waiting leaves
+it running, and whoever asks for the same delivery again joins it.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import lru_cache
+from hashlib import sha256
+from uuid import UUID
+
+import orjson
+
+from activities.recorder import Recorded, Recorder
+from activities.sender import OutgoingRequest, Sender, SendResult
+from domain.bodies import legacy_body, modern_body, modern_data_text
+from domain.delivery import Step, step_after
+from domain.failure_kinds import FailureKind
+from domain.identity import event_workflow_id
+from domain.signing import signature_headers
+from domain.url_rules import NormalisedUrl, UrlRefused, UrlRules, normalise_url
+from domain.verdict import verdict
+from storage.attempts import Intent, Outcome
+from storage.deliveries import OpenDelivery
+from storage.sealing import SealBrokenError, Sealer
+
+logger = logging.getLogger(__name__)
+
+QUEUE_PER_SUBSCRIPTION = 600
+"""Attempts of one subscription that may wait in this worker: two full batches. More stay with their workflows."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptLimits:
+    """Bounds of one worker's attempts and the schedule of subscriptions that have none of their own."""
+
+    in_flight: int
+    per_subscription: int
+    retry_schedule: tuple[int, ...]
+
+
+class AttemptTakenError(Exception):
+    """Another sender holds the next attempt of this delivery; ask again when its lease has ended."""
+
+
+@dataclass(slots=True)
+class _Lane:
+    """One subscription's place in this worker."""
+
+    slots: asyncio.Semaphore
+    queued: int = 0
+
+
+class Dispatcher:
+    """All attempts under way in this worker process."""
+
+    def __init__(
+        self,
+        *,
+        worker_id: UUID,
+        sender: Sender,
+        recorder: Recorder,
+        sealer: Sealer,
+        rules: UrlRules,
+        limits: AttemptLimits,
+    ) -> None:
+        self.worker_id = worker_id
+        self._sender = sender
+        self._recorder = recorder
+        self._sealer = sealer
+        self._limits = limits
+        self._slots = asyncio.Semaphore(limits.in_flight)
+        self._under_way: dict[UUID, asyncio.Task[Step]] = {}
+        self._lanes: dict[UUID, _Lane] = {}
+        self._opened = lru_cache(maxsize=4096)(sealer.open)
+        self._target: Callable[[str], NormalisedUrl] = lru_cache(maxsize=4096)(lambda url: normalise_url(url, rules))
+
+    def may_begin(self, subscription_id: UUID) -> bool:
+        """Whether this worker should take more first attempts of a subscription now."""
+        lane = self._lanes.get(subscription_id)
+        return lane is None or lane.queued < QUEUE_PER_SUBSCRIPTION
+
+    def under_way(self, message_id: UUID) -> asyncio.Task[Step] | None:
+        """The attempt of a delivery that this worker is making, if any."""
+        return self._under_way.get(message_id)
+
+    def begin(self, delivery: OpenDelivery, trigger: str) -> asyncio.Task[Step]:
+        """Start an attempt, or join the one under way. The task raises what keeps it from being made or written."""
+        task = self._under_way.get(delivery.message_id)
+        if task is None:
+            task = asyncio.create_task(self._attempt(delivery, trigger))
+            self._under_way[delivery.message_id] = task
+            task.add_done_callback(lambda done: self._over(delivery.message_id, done))
+        return task
+
+    def _over(self, message_id: UUID, task: asyncio.Task[Step]) -> None:
+        self._under_way.pop(message_id, None)
+        if not task.cancelled() and task.exception() is not None:
+            # Whoever waits is told as well; an attempt nobody waits for any more must not vanish without a word.
+            logger.info("attempt of delivery %s not completed: %s", message_id, type(task.exception()).__name__)
+
+    async def drain(self) -> None:
+        """Wait until nothing is under way."""
+        while self._under_way:
+            await asyncio.wait(list(self._under_way.values()))
+
+    async def _attempt(self, delivery: OpenDelivery, trigger: str) -> Step:
+        subscription = delivery.subscription
+        lane = self._lane(subscription.id, subscription.max_concurrency)
+        lane.queued += 1
+        try:
+            async with lane.slots, self._slots:
+                if not delivery.intended:
+                    await self._intend(delivery, trigger)
+                began = time.monotonic()
+                result, body_digest = await self._exchange(delivery)
+        finally:
+            lane.queued -= 1
+            if not lane.queued:
+                self._lanes.pop(subscription.id, None)
+        return await self._record(delivery, began, result, body_digest)
+
+    def _lane(self, subscription_id: UUID, max_concurrency: int | None) -> _Lane:
+        lane = self._lanes.get(subscription_id)
+        if lane is None:
+            most = max_concurrency or self._limits.per_subscription
+            lane = self._lanes[subscription_id] = _Lane(asyncio.Semaphore(most))
+        return lane
+
+    async def _intend(self, delivery: OpenDelivery, trigger: str) -> None:
+        intent = Intent(
+            delivery.message_id,
+            delivery.number,
+            delivery.request_id,
+            trigger,
+            self.worker_id,
+            delivery.subscription.legacy,
+        )
+        if not await self._recorder.intend(intent):
+            raise AttemptTakenError(f"attempt {delivery.number} of {delivery.message_id} is another sender's")
+
+    async def _exchange(self, delivery: OpenDelivery) -> tuple[SendResult, bytes | None]:
+        """Build the request, send it; a fault of ours in building it is a result as well."""
+        try:
+            request = self._request(delivery)
+        except UrlRefused as refused:
+            return _not_sent(FailureKind.blocked, str(refused)), None
+        except SealBrokenError as error:
+            return _not_sent(FailureKind.internal, str(error)), None
+        except Exception:
+            logger.exception("request of delivery %s could not be built", delivery.message_id)
+            return _not_sent(FailureKind.internal, "the request could not be built; see the worker's log"), None
+        return await self._sender.send(request), sha256(request.body).digest()
+
+    def _request(self, delivery: OpenDelivery) -> OutgoingRequest:
+        subscription = delivery.subscription
+        target = self._target(subscription.url)
+        body = self._body(delivery)
+        headers: list[tuple[str, str]] = []
+        redact: list[str] = []
+        if subscription.sealed_headers is not None:
+            own = orjson.loads(self._opened(subscription.sealed_headers))
+            headers += [(name, value) for name, value in own]
+            redact += [value for _, value in own]
+        if subscription.hmac_enabled and subscription.sealed_secret is not None:
+            secret = self._opened(subscription.sealed_secret)
+            sealed_previous = subscription.sealed_previous_secret
+            previous = self._opened(sealed_previous) if sealed_previous is not None else None
+            headers += signature_headers(
+                method="POST",
+                host=target.host,
+                path=target.path,
+                body=body,
+                timestamp=int(time.time()),
+                request_id=str(delivery.request_id),
+                message_id=str(delivery.message_id),
+                secret=secret,
+                previous_secret=previous,
+                version=subscription.signature_version,
+            )
+            redact += [key for key in (secret, previous) if key is not None]
+        return OutgoingRequest(url=target, headers=headers, body=body, redact=tuple(redact))
+
+    def _body(self, delivery: OpenDelivery) -> bytes:
+        event = delivery.event
+        if delivery.sealed_data is not None:
+            event = replace(event, data_text=self._sealer.open(delivery.sealed_data))
+        if delivery.subscription.legacy:
+            return legacy_body(event, delivery.variant, delivery.timezone)
+        data = modern_data_text(event.name, event.data_text)
+        return modern_body(event, data, delivery.message_id, delivery.request_id)
+
+    async def _record(
+        self, delivery: OpenDelivery, began: float, result: SendResult, body_digest: bytes | None
+    ) -> Step:
+        judged = verdict(result.answer)
+        subscription = delivery.subscription
+        step = step_after(
+            judged,
+            status_code=result.status_code,
+            failures=delivery.failures,
+            schedule=subscription.retry_schedule
+            if subscription.retry_schedule is not None
+            else self._limits.retry_schedule,
+            message_id=delivery.message_id,
+        )
+        event = delivery.event
+        outcome = Outcome(
+            message_id=delivery.message_id,
+            number=delivery.number,
+            began_seconds_ago=0,
+            duration_ms=result.duration_ms,
+            status_code=result.status_code,
+            failure=judged.failure,
+            detail=result.detail or (f"Location: {result.location}" if result.location else None),
+            response_excerpt=result.excerpt or None,
+            body_sha256=body_digest,
+            url=subscription.url,
+            status=step.status,
+            reason=step.reason,
+            failures=step.failures,
+            next_in_seconds=step.next_in_seconds,
+            workflow_id=event_workflow_id(event.store_code, event.event_id) if step.status == "pending" else None,
+        )
+        disable = subscription.id if judged.disables_subscription else None
+        await self._recorder.record(Recorded(began, outcome, disable))
+        return step
+
+
+def _not_sent(failure: FailureKind, detail: str) -> SendResult:
+    """The result of an attempt that ended before its request went out."""
+    return SendResult(None, failure, None, None, "", detail, datetime.now(UTC), 0)

@@ -1,0 +1,79 @@
+"""What crosses the boundary between workflows and activities: references and states, never data, headers or keys.
+
+One model in, one model out; a new field gets a default, so that histories recorded before it still replay.
+"""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class EventRef:
+    """Which event: enough to find it and to name it in the Web UI."""
+
+    store_code: str
+    event_id: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A delivery that did not end with its first attempt."""
+
+    event_id: str
+    message_id: str
+    target: str
+    """Host and path of its URL, for people."""
+    delay_seconds: float
+    """Until its next attempt; 0 when one is due or still under way."""
+
+
+@dataclass(frozen=True)
+class EventBatch:
+    """Events whose first attempts are to be made together."""
+
+    events: list[EventRef]
+
+
+@dataclass(frozen=True)
+class EventTask:
+    """One event to deliver. `waiting` is set when a batch has made the first attempts already."""
+
+    event: EventRef
+    waiting: list[Waiting] | None = None
+
+
+@dataclass(frozen=True)
+class FirstAttempts:
+    """What the first attempts of one or more events came to."""
+
+    delivered: int = 0
+    ended: int = 0
+    """Exhausted or cancelled at once."""
+    waiting: list[Waiting] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class DeliveryRef:
+    """Which delivery to attempt."""
+
+    message_id: str
+
+
+@dataclass(frozen=True)
+class DeliveryEnd:
+    """How a delivery ended: `delivered`, `exhausted`, `cancelled`, or `unknown` when its rows are gone."""
+
+    status: str
+    attempts: int = 0
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class DeliverySummary:
+    """What a finished workflow did, for the Web UI."""
+
+    delivered: int = 0
+    exhausted: int = 0
+    cancelled: int = 0
+    handed_on: int = 0
+    """Deliveries that go on in their event's own workflow."""

@@ -1,0 +1,150 @@
+"""Writes intents and outcomes for all attempts of a worker together: two statements a flush, not two a delivery."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+from uuid import UUID
+
+from sqlalchemy.exc import DBAPIError
+
+from storage.attempts import Intent, Outcome, disable_subscriptions, intend, record
+from storage.database import Database
+
+logger = logging.getLogger(__name__)
+
+FLUSH_INTERVAL_SECONDS = 0.010
+"""Under load rows gather for so long; it bounds what a kill makes unknown. When quiet a row is written at once."""
+
+QUIET_ROWS = 4
+"""A flush of at most so many rows is followed by the next without waiting."""
+
+FAULT_PAUSE_SECONDS = 0.2
+"""Between tries while the database cannot be reached; outcomes stay in memory meanwhile."""
+
+MOST_ROWS = 2000
+"""In one flush: keeps a transaction short after the database was away."""
+
+
+class RecorderUnavailableError(Exception):
+    """An intent could not be written: the database is away. Nothing was sent."""
+
+
+Row = TypeVar("Row")
+
+
+@dataclass(eq=False, slots=True)
+class _Item(Generic[Row]):
+    row: Row
+    done: asyncio.Future[bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """An outcome to write; `began_seconds_ago` is filled in at the flush, from `began_monotonic`."""
+
+    began_monotonic: float
+    outcome: Outcome
+    disable_subscription: UUID | None = None
+    """A subscription to disable with the outcome, because its receiver answered 410."""
+
+
+class Recorder:
+    """Group commit of attempts. `run` is the one task that writes; `intend` and `record` wait for the commit."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._intents: list[_Item[Intent]] = []
+        self._outcomes: list[_Item[Recorded]] = []
+        self._wake = asyncio.Event()
+
+    async def intend(self, intent: Intent) -> bool:
+        """Write an intent; False when its number is taken by another sender. Raises `RecorderUnavailableError`."""
+        return await self._enqueue(self._intents, intent)
+
+    async def record(self, recorded: Recorded) -> None:
+        """Write an outcome; returns when it is committed, however long the database is away."""
+        await self._enqueue(self._outcomes, recorded)
+
+    async def _enqueue(self, queue: list[_Item[Row]], row: Row) -> bool:
+        item = _Item(row, asyncio.get_running_loop().create_future())
+        queue.append(item)
+        self._wake.set()
+        return await item.done
+
+    async def run(self) -> None:
+        """Flush until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            began = time.monotonic()
+            intents, self._intents = self._intents[:MOST_ROWS], self._intents[MOST_ROWS:]
+            outcomes, self._outcomes = self._outcomes[:MOST_ROWS], self._outcomes[MOST_ROWS:]
+            await self._flush(intents, outcomes)
+            if self._intents or self._outcomes:
+                self._wake.set()
+            if len(intents) + len(outcomes) > QUIET_ROWS:
+                await asyncio.sleep(max(0.0, began + FLUSH_INTERVAL_SECONDS - time.monotonic()))
+
+    async def _flush(self, intents: list[_Item[Intent]], outcomes: list[_Item[Recorded]]) -> None:
+        try:
+            written = await self._write([item.row for item in intents], [item.row for item in outcomes])
+        except (DBAPIError, OSError, TimeoutError) as error:
+            if _refuses_the_rows(error):
+                await self._flush_apart(intents, outcomes, error)
+            else:
+                await self._keep(intents, outcomes, error)
+            return
+        for item in intents:
+            _settle(item.done, (item.row.message_id, item.row.number) in written)
+        for outcome in outcomes:
+            _settle(outcome.done, True)
+
+    async def _flush_apart(
+        self, intents: list[_Item[Intent]], outcomes: list[_Item[Recorded]], error: Exception
+    ) -> None:
+        """Write each row by itself, so that the one the database refuses holds up no other."""
+        if len(intents) + len(outcomes) == 1:
+            logger.error("the database refuses a row of the attempt log", exc_info=error)
+            for future in (*(item.done for item in intents), *(item.done for item in outcomes)):
+                _settle(future, RecorderUnavailableError(f"the database refuses the row: {type(error).__name__}"))
+            return
+        for intent in intents:
+            await self._flush([intent], [])
+        for outcome in outcomes:
+            await self._flush([], [outcome])
+
+    async def _keep(self, intents: list[_Item[Intent]], outcomes: list[_Item[Recorded]], error: Exception) -> None:
+        """The database is away: intents fail (nothing was sent), outcomes stay in memory."""
+        logger.warning("attempts not written, %d outcomes kept in memory: %s", len(outcomes), type(error).__name__)
+        for item in intents:
+            _settle(item.done, RecorderUnavailableError("the database cannot be reached"))
+        self._outcomes = outcomes + self._outcomes
+        await asyncio.sleep(FAULT_PAUSE_SECONDS)
+        self._wake.set()
+
+    async def _write(self, intents: list[Intent], outcomes: list[Recorded]) -> set[tuple[UUID, int]]:
+        now = time.monotonic()
+        rows = [replace(r.outcome, began_seconds_ago=now - r.began_monotonic) for r in outcomes]
+        disabled = {recorded.disable_subscription for recorded in outcomes} - {None}
+        async with self._database.transaction() as connection:
+            await record(connection, rows)
+            await disable_subscriptions(connection, [one for one in disabled if one is not None], "http_gone")
+            return await intend(connection, intents)
+
+
+def _settle(future: asyncio.Future[bool], result: bool | Exception) -> None:
+    """Answer whoever waits; whoever gave up waiting is passed over."""
+    with contextlib.suppress(asyncio.InvalidStateError):
+        if isinstance(result, Exception):
+            future.set_exception(result)
+        else:
+            future.set_result(result)
+
+
+def _refuses_the_rows(error: Exception) -> bool:
+    """Whether the database was reached and refuses what was written (SQLSTATE 22 data, 23 integrity, 42 statement)."""
+    state = getattr(getattr(error, "orig", None), "sqlstate", None)
+    return isinstance(state, str) and state[:2] in ("22", "23", "42")

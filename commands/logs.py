@@ -1,0 +1,40 @@
+"""Logs of every process: one line each, JSON for machines or plain text for people, on standard error."""
+
+import logging
+import sys
+
+import structlog
+
+QUIET = {"httpx": "WARNING", "aiohttp.access": "WARNING", "alembic": "WARNING"}
+"""Libraries that speak at every request, each with the level from which they are heard."""
+
+
+def configure_logs(log_format: str, log_level: str) -> None:
+    """Send all logging through one formatter. `log_format` is json or text."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    last: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer()
+        if log_format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=shared,
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.format_exc_info,
+            last,
+        ],
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(log_level)
+    for name, level in QUIET.items():
+        logging.getLogger(name).setLevel(level)

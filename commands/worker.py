@@ -1,0 +1,24 @@
+"""`loyalty-webhooks worker`: hand over events and deliver them, until told to stop."""
+
+import typer
+import uvloop
+
+from commands.logs import configure_logs
+from settings import Settings
+from worker import run
+
+
+def worker() -> None:
+    """Run one worker process: the relay and the Temporal worker.
+
+    Settings come from the environment (docs/settings.md): DATABASE_URL, ENCRYPTION_KEYS, TEMPORAL_ADDRESS and others.
+    Several workers may run side by side. SIGTERM or Ctrl-C finishes the attempts under way, then stops.
+    """
+    settings = Settings()
+    configure_logs(settings.log_format, settings.log_level)
+    uvloop.run(run(settings))
+
+
+def register(app: typer.Typer) -> None:
+    """Add this family's commands."""
+    app.command()(worker)

@@ -1,0 +1,18 @@
+"""Names that are derived, not drawn: the same event gives the same ids however often it is processed."""
+
+from uuid import UUID, uuid5
+
+
+def message_id(event_id: UUID, subscription_id: UUID, variant: str) -> UUID:
+    """The `messageId` of one webhook: stable over attempts, restarts and redeliveries."""
+    return uuid5(event_id, f"{subscription_id}/{variant}")
+
+
+def event_workflow_id(store_code: str, event_id: UUID) -> str:
+    """The Temporal workflow that owns one event's delivery when it has it to itself."""
+    return f"event/{store_code}/{event_id}"
+
+
+def batch_workflow_id(batch_id: UUID) -> str:
+    """The Temporal workflow that makes the first attempts of many events under backlog."""
+    return f"events/{batch_id}"

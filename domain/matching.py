@@ -1,0 +1,43 @@
+"""Which subscriptions an event goes to, and how each delivery begins."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class Mismatch(StrEnum):
+    """Why a subscription of the event's name gets no delivery of it."""
+
+    CREATED_AFTER = "created_after"
+    NOT_YET_ACTIVE = "not_yet_active"
+
+
+def mismatch(
+    *, accepted_at: datetime, created_at: datetime, subscribed_at: datetime, active_from: datetime | None
+) -> Mismatch | None:
+    """Why an event does not match a subscription to its name; None when it does.
+
+    `accepted_at` and `subscribed_at` are both by the database's clock: nobody gets what was accepted before they
+    subscribed. `active_from` is compared with `created_at`, the platform's own instant of the event.
+    """
+    if accepted_at < subscribed_at:
+        return Mismatch.CREATED_AFTER
+    if active_from is not None and created_at < active_from:
+        return Mismatch.NOT_YET_ACTIVE
+    return None
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """Status and reason a delivery is created with."""
+
+    status: str
+    reason: str | None
+
+
+BEGINNINGS = {
+    "active": Beginning("pending", None),
+    "paused": Beginning("held", "subscription_paused"),
+    "disabled": Beginning("exhausted", "subscription_disabled"),
+}
+"""By the subscription's status when the event is matched."""

@@ -1,0 +1,130 @@
+"""Intents and outcomes of attempts, written in bulk: the intent before the request, the outcome before the answer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """An attempt about to be made. Writing it takes the lease on the delivery."""
+
+    message_id: UUID
+    number: int
+    request_id: UUID
+    trigger: str
+    worker_id: UUID
+    legacy: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of an attempt, and what it makes of the delivery.
+
+    `began_seconds_ago` is measured by the worker's monotonic clock when the row is written, so that all instants in the
+    log are by the database's clock. `next_in_seconds` is null when there is no next attempt.
+    """
+
+    message_id: UUID
+    number: int
+    began_seconds_ago: float
+    duration_ms: int | None
+    status_code: int | None
+    failure: str | None
+    detail: str | None
+    response_excerpt: str | None
+    body_sha256: bytes | None
+    url: str
+    status: str
+    reason: str | None
+    failures: int
+    next_in_seconds: float | None
+    workflow_id: str | None
+    """Who keeps the delivery from now on, when it is still open."""
+
+
+_INTEND = text("""
+INSERT INTO attempt (message_id, number, request_id, trigger, worker_id, legacy)
+SELECT * FROM unnest(CAST(:message_id AS uuid[]), CAST(:number AS int[]), CAST(:request_id AS uuid[]),
+    CAST(:trigger AS text[]), CAST(:worker_id AS uuid[]), CAST(:legacy AS bool[]))
+ON CONFLICT (message_id, number) DO NOTHING
+RETURNING message_id, number
+""")
+
+_INTERRUPT = text("""
+UPDATE attempt SET outcome_at = clock_timestamp(), failure = 'interrupted'
+FROM unnest(CAST(:message_id AS uuid[]), CAST(:number AS int[])) AS begun (message_id, number)
+WHERE attempt.message_id = begun.message_id AND attempt.number < begun.number AND attempt.outcome_at IS NULL
+""")
+
+_RECORD = text("""
+WITH outcome AS MATERIALIZED (
+    SELECT * FROM unnest(CAST(:message_id AS uuid[]), CAST(:number AS int[]), CAST(:began_seconds_ago AS float8[]),
+        CAST(:duration_ms AS int[]), CAST(:status_code AS int[]), CAST(:failure AS text[]), CAST(:detail AS text[]),
+        CAST(:response_excerpt AS text[]), CAST(:body_sha256 AS bytea[]), CAST(:url AS text[]),
+        CAST(:status AS text[]), CAST(:reason AS text[]), CAST(:failures AS int[]),
+        CAST(:next_in_seconds AS float8[]), CAST(:workflow_id AS text[]))
+        AS outcome (message_id, number, began_seconds_ago, duration_ms, status_code, failure, detail,
+            response_excerpt, body_sha256, url, status, reason, failures, next_in_seconds, workflow_id)
+), recorded AS (
+    UPDATE attempt SET
+        started_at = clock_timestamp() - make_interval(secs => outcome.began_seconds_ago),
+        outcome_at = clock_timestamp(), duration_ms = outcome.duration_ms, status_code = outcome.status_code,
+        failure = outcome.failure, detail = outcome.detail,
+        response_excerpt = outcome.response_excerpt, body_sha256 = outcome.body_sha256
+    FROM outcome WHERE attempt.message_id = outcome.message_id AND attempt.number = outcome.number
+)
+UPDATE delivery SET
+    status = outcome.status, reason = outcome.reason, url = outcome.url,
+    attempts = greatest(delivery.attempts, outcome.number), failures = outcome.failures,
+    last_status_code = outcome.status_code, last_failure = outcome.failure,
+    next_attempt_at = clock_timestamp() + make_interval(secs => outcome.next_in_seconds),
+    ended_at = CASE WHEN outcome.status IN ('delivered', 'exhausted', 'cancelled') THEN clock_timestamp() END,
+    workflow_id = coalesce(outcome.workflow_id, delivery.workflow_id)
+FROM outcome WHERE delivery.message_id = outcome.message_id
+    AND (delivery.status IN ('pending', 'held') OR outcome.status = 'delivered')
+""")
+
+_DISABLE = text("""
+UPDATE subscription SET status = 'disabled', status_reason = :reason,
+    status_since = clock_timestamp(), updated_at = clock_timestamp()
+WHERE id = ANY(:ids) AND status <> 'disabled'
+""")
+
+
+def _columns(rows: Sequence[Intent] | Sequence[Outcome]) -> dict[str, list[object]]:
+    """Rows -> one list a column, named as the fields."""
+    return {name: [getattr(row, name) for row in rows] for name in rows[0].__slots__}
+
+
+async def intend(connection: AsyncConnection, intents: Sequence[Intent]) -> set[tuple[UUID, int]]:
+    """Write intents; returns (message id, number) of those that were ours to write.
+
+    A number that is taken belongs to another sender. Earlier attempts of the same delivery that have no outcome are
+    closed as `interrupted`: whoever writes the next number has found their lease lapsed.
+    """
+    if not intents:
+        return set()
+    columns = _columns(intents)
+    written = {(row[0], row[1]) for row in await connection.execute(_INTEND, columns)}
+    later = [intent for intent in intents if intent.number > 1]
+    if later:
+        await connection.execute(
+            _INTERRUPT, {"message_id": [i.message_id for i in later], "number": [i.number for i in later]}
+        )
+    return written
+
+
+async def record(connection: AsyncConnection, outcomes: Sequence[Outcome]) -> None:
+    """Write outcomes and move their deliveries on. A delivery that ended meanwhile changes only by succeeding."""
+    if outcomes:
+        await connection.execute(_RECORD, _columns(outcomes))
+
+
+async def disable_subscriptions(connection: AsyncConnection, ids: Sequence[UUID], reason: str) -> None:
+    """Disable subscriptions whose receiver asked for it; one already disabled keeps its first reason."""
+    if ids:
+        await connection.execute(_DISABLE, {"ids": list(ids), "reason": reason})

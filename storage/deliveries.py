@@ -1,0 +1,271 @@
+"""Deliveries: made once when an event is matched, read again before each attempt."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from domain.bodies import EventFacts, variants
+from domain.identity import message_id
+from domain.matching import BEGINNINGS, mismatch
+from storage.attempts import Intent, intend
+from storage.workers import LEASE_IS_LIVE
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionFacts:
+    """What an attempt needs of its subscription, as it is now; secrets still sealed."""
+
+    id: UUID
+    url: str
+    legacy: bool
+    status: str
+    deleted: bool
+    sealed_headers: bytes | None
+    hmac_enabled: bool
+    sealed_secret: bytes | None
+    sealed_previous_secret: bytes | None
+    signature_version: int
+    retry_schedule: Sequence[int] | None
+    max_concurrency: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenDelivery:
+    """A delivery to work on. `number` is the attempt to make next, or the one whose intent is already written.
+
+    `intended`: this worker's intent for `number` was written with the match. `lease_live`: somebody else is sending it.
+    `next_in_seconds`: when its next attempt is due, null when none was scheduled (or it is due at once).
+    """
+
+    message_id: UUID
+    event: EventFacts
+    """Its data is masked where `sealed_data` holds the whole."""
+    sealed_data: bytes | None
+    variant: str
+    subscription: SubscriptionFacts
+    timezone: str
+    status: str
+    number: int
+    failures: int
+    request_id: UUID
+    intended: bool
+    lease_live: bool
+    next_in_seconds: float | None
+
+
+_SUBSCRIPTION_COLUMNS = """
+subscription.id, subscription.url, subscription.legacy, subscription.status,
+subscription.deleted_at IS NOT NULL AS deleted, subscription.sealed_headers, subscription.hmac_enabled,
+subscription.sealed_secret,
+CASE WHEN subscription.previous_secret_until > clock_timestamp() THEN subscription.sealed_previous_secret END,
+subscription.signature_version, subscription.retry_schedule, subscription.max_concurrency
+"""
+
+_TAKE = text("""
+WITH asked AS MATERIALIZED (
+    SELECT event.store_code, event.event_id FROM event
+    JOIN unnest(CAST(:store_code AS text[]), CAST(:event_id AS uuid[])) AS asked (store_code, event_id)
+        ON event.store_code = asked.store_code AND event.event_id = asked.event_id
+    WHERE matched_at IS NULL ORDER BY sequence FOR UPDATE OF event
+)
+UPDATE event SET matched_at = clock_timestamp()
+FROM asked, store
+WHERE event.store_code = asked.store_code AND event.event_id = asked.event_id AND store.code = event.store_code
+RETURNING event.store_code, event.event_id, event.name, event.created_at, event.created_at_text, event.accepted_at,
+    event.data, event.sealed_data, event.workflow_id, store.timezone
+""")
+
+_CANDIDATES = text(f"""
+SELECT subscription.store_code, subscription.event_name, subscription.created_at, subscription.active_from,
+    {_SUBSCRIPTION_COLUMNS}
+FROM subscription
+JOIN unnest(CAST(:store_code AS text[]), CAST(:event_name AS text[])) AS wanted (store_code, event_name)
+    ON subscription.store_code = wanted.store_code AND subscription.event_name = wanted.event_name
+WHERE subscription.deleted_at IS NULL ORDER BY subscription.created_at, subscription.id
+""")
+
+_CREATE = text("""
+INSERT INTO delivery (message_id, store_code, event_id, event_name, subscription_id, variant, url, status, reason,
+    workflow_id, ended_at)
+SELECT made.*, CASE WHEN made.status = 'exhausted' THEN clock_timestamp() END
+FROM unnest(CAST(:message_id AS uuid[]), CAST(:store_code AS text[]), CAST(:event_id AS uuid[]),
+    CAST(:event_name AS text[]), CAST(:subscription_id AS uuid[]), CAST(:variant AS text[]), CAST(:url AS text[]),
+    CAST(:status AS text[]), CAST(:reason AS text[]), CAST(:workflow_id AS text[]))
+    AS made (message_id, store_code, event_id, event_name, subscription_id, variant, url, status, reason, workflow_id)
+ON CONFLICT (message_id) DO NOTHING
+""")
+
+_OPEN = f"""
+SELECT delivery.message_id, delivery.variant, delivery.status, delivery.failures,
+    extract(epoch FROM delivery.next_attempt_at - clock_timestamp()), coalesce(attempt.number, 0),
+    coalesce({LEASE_IS_LIVE}, false), store.timezone,
+    event.store_code, event.event_id, event.name, event.created_at_text, event.data, event.sealed_data,
+    {_SUBSCRIPTION_COLUMNS}
+FROM delivery
+JOIN event ON event.store_code = delivery.store_code AND event.event_id = delivery.event_id
+JOIN store ON store.code = delivery.store_code
+JOIN subscription ON subscription.id = delivery.subscription_id
+LEFT JOIN LATERAL (
+    SELECT * FROM attempt WHERE attempt.message_id = delivery.message_id ORDER BY number DESC LIMIT 1
+) AS attempt ON true
+"""
+_OPEN_COLUMNS_BEFORE_SUBSCRIPTION = 14
+
+_OPEN_OF_EVENTS = text(
+    _OPEN
+    + """
+JOIN unnest(CAST(:store_code AS text[]), CAST(:event_id AS uuid[])) AS asked (store_code, event_id)
+    ON delivery.store_code = asked.store_code AND delivery.event_id = asked.event_id
+WHERE delivery.status = 'pending'
+"""
+)
+_OPEN_BY_ID = text(_OPEN + "WHERE delivery.message_id = :message_id")
+
+
+def _open_delivery(row: Sequence[Any]) -> OpenDelivery:
+    identity, variant, status, failures, next_in, last_number, lease_live, timezone = row[:8]
+    store_code, event_id, name, created_at_text, data, sealed_data = row[8:_OPEN_COLUMNS_BEFORE_SUBSCRIPTION]
+    return OpenDelivery(
+        message_id=identity,
+        event=EventFacts(event_id, name, store_code, created_at_text, data),
+        sealed_data=sealed_data,
+        variant=variant,
+        subscription=SubscriptionFacts(*row[_OPEN_COLUMNS_BEFORE_SUBSCRIPTION:]),
+        timezone=timezone,
+        status=status,
+        number=last_number + 1,
+        failures=failures,
+        request_id=uuid4(),
+        intended=False,
+        lease_live=lease_live,
+        next_in_seconds=None if next_in is None else float(next_in),
+    )
+
+
+async def match(
+    connection: AsyncConnection,
+    events: Sequence[tuple[str, UUID]],
+    *,
+    worker_id: UUID,
+    may_begin: Callable[[UUID], bool],
+) -> list[OpenDelivery]:
+    """Match events to subscriptions, once, and return what is to be delivered now.
+
+    `events` are (store code, event id). Those not yet matched get all their deliveries in this transaction, and each
+    delivery to be attempted at once its first intent; a subscription for which `may_begin` answers false gets none (it
+    has too much waiting in this worker already). Those matched before are not matched again: what is still open of
+    them is returned as it stands.
+    """
+    keys = {"store_code": [store for store, _ in events], "event_id": [event_id for _, event_id in events]}
+    taken = (await connection.execute(_TAKE, keys)).all()
+    made = await _create(connection, taken, worker_id, may_begin) if taken else []
+    if len(taken) < len(events):
+        fresh = {delivery.message_id for delivery in made}
+        rows = await connection.execute(_OPEN_OF_EVENTS, keys)
+        made += [_open_delivery(row) for row in rows if row[0] not in fresh]
+    return made
+
+
+async def _create(
+    connection: AsyncConnection,
+    taken: Sequence[Any],
+    worker_id: UUID,
+    may_begin: Callable[[UUID], bool],
+) -> list[OpenDelivery]:
+    """Insert the deliveries of events just taken, and the intents of those that begin at once."""
+    candidates = await _candidates(connection, {(row.store_code, row.name) for row in taken})
+    columns: dict[str, list[Any]] = defaultdict(list)
+    begun: list[OpenDelivery] = []
+    for row in taken:
+        facts = EventFacts(row.event_id, row.name, row.store_code, row.created_at_text, row.data)
+        for subscribed_at, active_from, subscription in candidates[row.store_code, row.name]:
+            if mismatch(
+                accepted_at=row.accepted_at,
+                created_at=row.created_at,
+                subscribed_at=subscribed_at,
+                active_from=active_from,
+            ):
+                continue
+            beginning = BEGINNINGS[subscription.status]
+            for variant in variants(facts.name, facts.data_text, subscription.legacy):
+                identity = message_id(facts.event_id, subscription.id, variant)
+                for name, value in (
+                    ("message_id", identity),
+                    ("store_code", facts.store_code),
+                    ("event_id", facts.event_id),
+                    ("event_name", facts.name),
+                    ("subscription_id", subscription.id),
+                    ("variant", variant),
+                    ("url", subscription.url),
+                    ("status", beginning.status),
+                    ("reason", beginning.reason),
+                    ("workflow_id", row.workflow_id),
+                ):
+                    columns[name].append(value)
+                if beginning.status == "pending":
+                    begun.append(
+                        OpenDelivery(
+                            message_id=identity,
+                            event=facts,
+                            sealed_data=row.sealed_data,
+                            variant=variant,
+                            subscription=subscription,
+                            timezone=row.timezone,
+                            status=beginning.status,
+                            number=1,
+                            failures=0,
+                            request_id=uuid4(),
+                            intended=may_begin(subscription.id),
+                            lease_live=False,
+                            next_in_seconds=None,
+                        )
+                    )
+    if columns:
+        await connection.execute(_CREATE, columns)
+        await intend(connection, first_intents(begun, worker_id))
+    return begun
+
+
+def first_intents(deliveries: Iterable[OpenDelivery], worker_id: UUID) -> list[Intent]:
+    """The intents that are written together with the match."""
+    return [
+        Intent(d.message_id, d.number, d.request_id, "automatic", worker_id, d.subscription.legacy)
+        for d in deliveries
+        if d.intended
+    ]
+
+
+async def _candidates(
+    connection: AsyncConnection, wanted: set[tuple[str, str]]
+) -> dict[tuple[str, str], list[tuple[datetime, datetime | None, SubscriptionFacts]]]:
+    """(store code, event name) -> its subscriptions, each with created_at and active_from."""
+    rows = await connection.execute(
+        _CANDIDATES, {"store_code": [store for store, _ in wanted], "event_name": [name for _, name in wanted]}
+    )
+    found: dict[tuple[str, str], list[tuple[datetime, datetime | None, SubscriptionFacts]]] = defaultdict(list)
+    for store_code, event_name, created_at, active_from, *subscription in rows:
+        found[store_code, event_name].append((created_at, active_from, SubscriptionFacts(*subscription)))
+    return found
+
+
+async def load(connection: AsyncConnection, identity: UUID) -> OpenDelivery | None:
+    """One delivery as it stands now, with its event and subscription; None when there is none of that id."""
+    row = (await connection.execute(_OPEN_BY_ID, {"message_id": identity})).one_or_none()
+    return _open_delivery(row) if row is not None else None
+
+
+_END = text("""
+UPDATE delivery SET status = :status, reason = :reason, next_attempt_at = NULL, ended_at = clock_timestamp()
+WHERE message_id = :message_id AND status IN ('pending', 'held')
+""")
+
+
+async def end(connection: AsyncConnection, identity: UUID, status: str, reason: str) -> None:
+    """End an open delivery without an attempt; one that ended already stays as it is."""
+    await connection.execute(_END, {"message_id": identity, "status": status, "reason": reason})

@@ -1,0 +1,35 @@
+"""Temporal servers for tests, from the wheels: the real one, and the one that skips time."""
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.testing import WorkflowEnvironment
+
+from workflows.visibility import EVENT_IDS, EVENT_NAME, STORE_CODE
+
+PROGRAMS = Path(sys.executable).parent
+
+
+@asynccontextmanager
+async def real_server() -> AsyncIterator[WorkflowEnvironment]:
+    """The Temporal server in memory, with our search attributes."""
+    async with await WorkflowEnvironment.start_local(
+        data_converter=pydantic_data_converter,
+        dev_server_existing_path=str(PROGRAMS / "temporal"),
+        search_attributes=[STORE_CODE, EVENT_NAME, EVENT_IDS],
+        dev_server_log_level="error",
+    ) as environment:
+        yield environment
+
+
+@asynccontextmanager
+async def skipping_server() -> AsyncIterator[WorkflowEnvironment]:
+    """The test server whose clock jumps to the next timer when nothing else is to do."""
+    async with await WorkflowEnvironment.start_time_skipping(
+        data_converter=pydantic_data_converter,
+        test_server_existing_path=str(PROGRAMS / "temporal-test-server"),
+    ) as environment:
+        yield environment

@@ -1,0 +1,132 @@
+"""The promise: what was accepted reaches each subscribed URL, or everybody can see why not.
+
+An event has a workflow of its own, or under backlog shares one with up to several hundred others for the first
+attempts. Whatever a first attempt did not settle goes on in the event's own workflow, one activity a URL.
+"""
+
+import asyncio
+from collections import defaultdict
+from datetime import timedelta
+from uuid import UUID
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.workflow import ParentClosePolicy
+
+with workflow.unsafe.imports_passed_through():
+    from activities.deliver import DeliveryActivities
+    from activities.messages import (
+        DeliveryEnd,
+        DeliveryRef,
+        DeliverySummary,
+        EventBatch,
+        EventTask,
+        FirstAttempts,
+        Waiting,
+    )
+    from domain.identity import event_workflow_id
+    from workflows.visibility import details_table, event_summary, search_attributes
+
+FIRST_ATTEMPTS_TIMEOUT = timedelta(seconds=30)
+"""The activity ends by itself after some 2 s; more means that the database hangs."""
+
+ATTEMPT_TIMEOUT = timedelta(seconds=90)
+"""A request takes 15 s at most; the rest is queueing for its subscription's places in the worker."""
+
+HEARTBEAT_TIMEOUT = timedelta(seconds=5)
+"""A worker that died during an attempt is noticed after this; the lease it held lapses after 3 s."""
+
+OWN_FAULTS = RetryPolicy(
+    initial_interval=timedelta(seconds=1),
+    backoff_coefficient=2,
+    maximum_interval=timedelta(seconds=30),
+    maximum_attempts=0,  # unlimited: our database being away never ends a delivery
+)
+"""For faults of ours. A failed attempt brings the delay of its retry schedule, which replaces these intervals."""
+
+
+@workflow.defn(name="deliver-event")
+class EventWorkflow:
+    """Delivers one event to every URL subscribed to it."""
+
+    @workflow.run
+    async def run(self, task: EventTask) -> DeliverySummary:
+        """Make the first attempts unless a batch has made them, then see each waiting delivery to its end."""
+        first = (
+            await attempt_first(EventBatch([task.event]))
+            if task.waiting is None
+            else FirstAttempts(waiting=task.waiting)
+        )
+        self._ends: dict[str, DeliveryEnd | None] = {waiting.message_id: None for waiting in first.waiting}
+        self._waiting = first.waiting
+        self._show()
+        ends = await asyncio.gather(*(self._deliver(waiting) for waiting in first.waiting))
+        return DeliverySummary(
+            delivered=first.delivered + sum(end.status == "delivered" for end in ends),
+            exhausted=first.ended + sum(end.status == "exhausted" for end in ends),
+            cancelled=sum(end.status == "cancelled" for end in ends),
+        )
+
+    async def _deliver(self, waiting: Waiting) -> DeliveryEnd:
+        """Wait until the next attempt is due, then attempt until the delivery ends."""
+        if waiting.delay_seconds > 0:
+            await workflow.sleep(waiting.delay_seconds, summary=f"retry {waiting.target}")
+        end = await workflow.execute_activity_method(
+            DeliveryActivities.deliver_webhook,
+            DeliveryRef(waiting.message_id),
+            start_to_close_timeout=ATTEMPT_TIMEOUT,
+            heartbeat_timeout=HEARTBEAT_TIMEOUT,
+            retry_policy=OWN_FAULTS,
+            summary=waiting.target,
+        )
+        self._ends[waiting.message_id] = end
+        self._show()
+        return end
+
+    def _show(self) -> None:
+        workflow.set_current_details(details_table(self._waiting, self._ends))
+
+
+@workflow.defn(name="deliver-events")
+class EventBatchWorkflow:
+    """Makes the first attempts of many events, and gives each that is not settled to a workflow of its own."""
+
+    @workflow.run
+    async def run(self, batch: EventBatch) -> DeliverySummary:
+        """The whole way of a batch."""
+        first = await attempt_first(batch)
+        left: dict[str, list[Waiting]] = defaultdict(list)
+        for waiting in first.waiting:
+            left[waiting.event_id].append(waiting)
+        await asyncio.gather(
+            *(_hand_on(EventTask(event, left[event.event_id])) for event in batch.events if event.event_id in left)
+        )
+        return DeliverySummary(delivered=first.delivered, exhausted=first.ended, handed_on=len(first.waiting))
+
+
+async def attempt_first(batch: EventBatch) -> FirstAttempts:
+    """The first attempts, as a local activity: no hop over a queue between the event and the wire."""
+    return await workflow.execute_local_activity_method(
+        DeliveryActivities.attempt_events,
+        batch,
+        start_to_close_timeout=FIRST_ATTEMPTS_TIMEOUT,
+        retry_policy=OWN_FAULTS,
+        summary=f"{len(batch.events)} first" if len(batch.events) > 1 else None,
+    )
+
+
+async def _hand_on(task: EventTask) -> None:
+    """Start the event's own workflow; one that runs already has taken it."""
+    event = task.event
+    try:
+        await workflow.start_child_workflow(
+            EventWorkflow.run,
+            task,
+            id=event_workflow_id(event.store_code, UUID(event.event_id)),
+            parent_close_policy=ParentClosePolicy.ABANDON,
+            search_attributes=search_attributes([event]),
+            static_summary=event_summary([event]),
+        )
+    except WorkflowAlreadyStartedError:
+        workflow.logger.info("%s has a workflow already", event.event_id)
