@@ -1,0 +1,29 @@
+"""What a fresh database needs before anybody can use it: the store, the administrator and the API key of the stack."""
+
+from domain.access import Scope
+from local.secrets_file import Secrets
+from storage.access import ensure_administrator, ensure_api_key, find_administrator
+from storage.database import Database
+from storage.passwords import Passwords
+from storage.stores import ensure_store
+
+STORE = "default"
+KEY_NAME = "up"
+
+
+async def ensure_access(address: str, secrets: Secrets) -> None:
+    """Make the store, the administrator and the key of the secrets, unless they are there; what is there stays.
+
+    `address` is the database's, postgresql://.
+    """
+    url = address.replace("postgresql://", "postgresql+asyncpg://", 1)
+    database = Database(url, pool_size=1, name="loyalty-webhooks up")
+    admin = secrets.admin
+    try:
+        async with database.transaction() as connection:
+            await ensure_store(connection, STORE, "Default")
+            if await find_administrator(connection, username=admin.username) is None:
+                await ensure_administrator(connection, admin.username, await Passwords().hash(admin.password))
+            await ensure_api_key(connection, KEY_NAME, secrets.api_key, (Scope.ADMIN,))
+    finally:
+        await database.close()

@@ -1,0 +1,150 @@
+"""The one directory in which a stack keeps everything: where each thing is, and who may use it."""
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from local.errors import StackError
+from local.private_file import PRIVATE_FILE, make_private_directory
+
+DEFAULT_DATA_DIRECTORY = Path(".loyalty-webhooks")
+LOCK_PATIENCE_SECONDS = 0.3  # `status` and `down` touch the lock for an instant to see whether it is held
+
+
+@dataclass(frozen=True)
+class DataDirectory:
+    """Paths inside the data directory. `root` is absolute and without symbolic links."""
+
+    root: Path
+
+    @classmethod
+    def at(cls, path: Path) -> "DataDirectory":
+        """The data directory at `path`, which need not exist yet."""
+        return cls(path.expanduser().resolve())
+
+    @property
+    def stack(self) -> Path:
+        return self.root / "stack.json"
+
+    @property
+    def secrets(self) -> Path:
+        return self.root / "secrets.json"
+
+    @property
+    def ports(self) -> Path:
+        return self.root / "ports.json"
+
+    @property
+    def lock(self) -> Path:
+        return self.root / "up.lock"
+
+    @property
+    def processes(self) -> Path:
+        return self.root / "processes.json"
+
+    @property
+    def postgres(self) -> Path:
+        return self.root / "postgres"
+
+    @property
+    def temporal_database(self) -> Path:
+        return self.root / "temporal.db"
+
+    def log(self, name: str) -> Path:
+        return self.root / "logs" / f"{name}.log"
+
+    def create(self) -> None:
+        """Make the directory; an existing one keeps its mode.
+
+        Raises StackError when it cannot be made or is not ours to write to.
+        """
+        try:
+            make_private_directory(self.root)
+            make_private_directory(self.root / "logs")
+        except OSError as error:
+            raise StackError(
+                f"The data directory {self.root} cannot be made: {error.strerror}. Name another one with --data-dir."
+            ) from error
+        if not os.access(self.root, os.R_OK | os.W_OK | os.X_OK):
+            raise StackError(
+                f"The data directory {self.root} belongs to another user. Name another one with --data-dir."
+            )
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the directory for one `up`; the lock file, which names our process, is removed at the end.
+
+        The kernel drops the lock with the process, however it ends, so a file left behind by kill -9 is no obstacle.
+        Raises StackError when another `up` holds it.
+        """
+        descriptor = self._acquire()
+        try:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            yield
+        finally:
+            self.lock.unlink(missing_ok=True)  # while it is still held: the next holder checks that its file is there
+            os.close(descriptor)
+
+    def _acquire(self) -> int:
+        deadline = time.monotonic() + LOCK_PATIENCE_SECONDS
+        while True:
+            try:
+                descriptor = os.open(self.lock, os.O_RDWR | os.O_CREAT, PRIVATE_FILE)
+            except OSError as error:
+                raise StackError(f"{self.lock} cannot be opened: {error.strerror}.") from error
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(descriptor)
+                if time.monotonic() >= deadline:
+                    raise self.in_use() from None
+                time.sleep(0.02)
+                continue
+            if _is_at(descriptor, self.lock):
+                return descriptor
+            os.close(descriptor)  # its holder removed it between our open and our lock
+
+    def in_use(self) -> StackError:
+        """What to say when another `up` holds the directory."""
+        holder = self.holder()
+        return StackError(
+            f"Another `loyalty-webhooks up`{f' (pid {holder})' if holder else ''} is using {self.root}. Stop it with "
+            f"`loyalty-webhooks down --data-dir {self.root}`, or name another directory with --data-dir."
+        )
+
+    def is_locked(self) -> bool:
+        """Whether an `up` runs on this directory."""
+        try:
+            descriptor = os.open(self.lock, os.O_RDWR)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise StackError(f"{self.lock} cannot be opened: {error.strerror}.") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
+    def holder(self) -> int | None:
+        """The pid of the `up` that runs on this directory; none when none runs, or it has just begun."""
+        if not self.is_locked():
+            return None
+        try:
+            return int(self.lock.read_text())
+        except (OSError, ValueError):
+            return None
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False

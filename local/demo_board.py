@@ -1,0 +1,87 @@
+"""What the demo shows: one row for each event, filling up as its deliveries arrive."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from rich.table import Table
+from rich.text import Text
+
+from local.demo_client import FORMATS
+
+
+@dataclass
+class Cell:
+    """The deliveries of one event in one format: how many are to come, and after how many seconds each came."""
+
+    expected: int
+    emitted: float = 0.0
+    arrived: list[float] = field(default_factory=list)
+
+    def text(self) -> Text:
+        """For the table: a mark and the milliseconds since the event was emitted."""
+        if not self.emitted:
+            return Text("·", style="dim")
+        marks = "✓" * len(self.arrived) + "…" * (self.expected - len(self.arrived))
+        milliseconds = f" {max(self.arrived) * 1000:.0f} ms" if self.arrived else ""
+        return Text(marks + milliseconds, style="green" if len(self.arrived) >= self.expected else "yellow")
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A delivery that came, so many seconds after its event was emitted."""
+
+    event_name: str
+    format: str
+    seconds: float
+
+
+class DemoBoard:
+    """Counts the deliveries of one round of samples, each once, by their message ids."""
+
+    def __init__(self, expected: Mapping[UUID, tuple[str, str]]) -> None:
+        """`expected`: every message of the round to its event's name and its format."""
+        self._awaited = dict(expected)
+        self._cells: dict[tuple[str, str], Cell] = {}
+        for key in expected.values():
+            self._cells.setdefault(key, Cell(0)).expected += 1
+
+    def emitting(self, event_name: str) -> None:
+        """The event is being handed over now."""
+        for form in FORMATS:
+            self._cells[event_name, form].emitted = time.monotonic()
+
+    def arrive(self, message_id: UUID) -> Arrival | None:
+        """A message came; none when it is not of this round, or came before."""
+        key = self._awaited.pop(message_id, None)
+        if key is None:
+            return None
+        cell = self._cells[key]
+        cell.arrived.append(time.monotonic() - cell.emitted)
+        return Arrival(*key, cell.arrived[-1])
+
+    @property
+    def expected(self) -> int:
+        """Deliveries of the whole round."""
+        return sum(cell.expected for cell in self._cells.values())
+
+    @property
+    def arrived(self) -> int:
+        """Deliveries that came."""
+        return sum(len(cell.arrived) for cell in self._cells.values())
+
+    @property
+    def complete(self) -> bool:
+        """Whether all came."""
+        return self.arrived >= self.expected
+
+    def table(self) -> Table:
+        """The board as it stands."""
+        table = Table(title=f"{self.arrived} of {self.expected} deliveries arrived", title_style="bold", expand=False)
+        table.add_column("Event", no_wrap=True)
+        for form in FORMATS:
+            table.add_column(form.capitalize(), min_width=10, no_wrap=True)
+        for event_name in dict.fromkeys(name for name, _ in self._cells):
+            table.add_row(event_name, *(self._cells[event_name, form].text() for form in FORMATS))
+        return table

@@ -1,0 +1,104 @@
+"""The demo's side of the API: its subscriptions, made once, and one sample of each event."""
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import aiohttp
+
+from domain.bodies import variants
+from domain.catalogue import CATALOGUE, EventType
+from domain.jsontext import dump
+from local.stack_file import Stack
+
+REQUEST_SECONDS = 20.0  # right after the start everything is cold
+PAGE_ITEMS = 50  # the most the API gives; the demo has 34
+NAME_PREFIX = "Demo: "
+FORMATS = ("modern", "legacy")
+
+
+class DemoError(Exception):
+    """The API did not do what the demo asked for; the text says what it answered."""
+
+
+@dataclass(frozen=True)
+class DemoSubscription:
+    """A subscription of the demo, and where its requests arrive."""
+
+    id: UUID
+    event_name: str
+    format: str
+
+
+def seed_events() -> list[EventType]:
+    """The events the demo shows, each with its sample."""
+    return [event_type for event_type in CATALOGUE.values() if event_type.seed]
+
+
+def expected_variants(event_type: EventType, form: str) -> tuple[str, ...]:
+    """The deliveries that the sample makes for a subscription in that format."""
+    return variants(event_type.name, dump(event_type.sample), form == "legacy")
+
+
+def path_of(event_name: str, form: str) -> str:
+    """The receiver's path for a subscription."""
+    return f"/demo/{form}/{event_name}"
+
+
+class DemoClient:
+    """Calls of the API in one store. Use as an async context manager."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._root = f"{stack.api}/api/{stack.store}"
+        self._session = aiohttp.ClientSession(
+            headers={"X-AUTH-TOKEN": stack.api_key}, timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS)
+        )
+
+    async def __aenter__(self) -> "DemoClient":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._session.close()
+
+    async def ensure_subscriptions(self, receiver: str) -> list[DemoSubscription]:
+        """Subscribe the receiver (its root URL) to every seed event in both formats; what is there is taken over."""
+        existing = await self._existing()
+        return [
+            await self._ensure(event_type.name, form, receiver, existing)
+            for event_type in seed_events()
+            for form in FORMATS
+        ]
+
+    async def _existing(self) -> dict[str, dict[str, Any]]:
+        query = {"name[like]": NAME_PREFIX, "_itemsOnPage": str(PAGE_ITEMS)}
+        listed = await self._call("GET", "/webhook/subscription", params=query)
+        return {row["name"]: row for row in listed["items"]}
+
+    async def _ensure(
+        self, event_name: str, form: str, receiver: str, existing: dict[str, dict[str, Any]]
+    ) -> DemoSubscription:
+        name = f"{NAME_PREFIX}{event_name}, {form}"
+        wanted = {"url": receiver + path_of(event_name, form), "name": name, "legacy": form == "legacy"}
+        row = existing.get(name)
+        if row is None:
+            body = {"eventName": event_name, "hmacEnabled": True, **wanted}
+            row = await self._call("POST", "/webhook/subscription", json={"webhookSubscription": body})
+        elif row["url"] != wanted["url"]:  # the receiver got another port this time
+            path = f"/webhook/subscription/{row['webhookSubscriptionId']}"
+            await self._call("PUT", path, json={"webhookSubscription": wanted})
+        return DemoSubscription(UUID(row["webhookSubscriptionId"]), event_name, form)
+
+    async def emit_sample(self, event_type: EventType, event_id: UUID) -> None:
+        """Emit the event's sample under this id."""
+        fields = f'"eventName":"{event_type.name}","eventId":"{event_id}","data":{dump(event_type.sample)}'
+        headers = {"Content-Type": "application/json"}
+        await self._call("POST", "/event", data=f'{{"event":{{{fields}}}}}', headers=headers)
+
+    async def _call(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
+        try:
+            async with self._session.request(method, self._root + path, **arguments) as response:
+                if response.status >= 300:
+                    raise DemoError(f"{method} {path} was answered {response.status}: {(await response.text())[:500]}")
+                return await response.json() if response.status != 204 else {}
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            raise DemoError(f"{method} {path} failed: {error or type(error).__name__}") from error

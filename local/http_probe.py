@@ -1,0 +1,25 @@
+"""Asking a process of our own over HTTP how it is."""
+
+from dataclasses import dataclass
+
+import aiohttp
+
+PROBE_SECONDS = 1.0  # it is on this machine: who takes longer is not well
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back."""
+
+    status: int
+    body: bytes
+
+
+async def fetch(url: str, timeout_seconds: float = PROBE_SECONDS) -> Answer | None:
+    """GET the address, whatever proxy the environment names; none when no answer came in time."""
+    timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+    try:
+        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as response:
+            return Answer(response.status, await response.read())
+    except (aiohttp.ClientError, OSError, TimeoutError):
+        return None

@@ -1,0 +1,162 @@
+"""Keeps the components running: a dead one is started again, at once if it was sound, else more and more slowly."""
+
+import asyncio
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from local.component import Component, ended, ending, spawn
+from local.errors import StackError
+from local.log_files import bound_log, tail
+from local.processes import POLL_SECONDS
+
+READY_WITHIN_SECONDS = 60.0  # the first start on a slow, busy machine
+READY_POLL_SECONDS = 0.1
+SOUND_AFTER_SECONDS = 10.0  # who lived that long did not fail at starting, whatever it waits for to be ready
+RESTART_DELAYS_SECONDS = (0.1, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)  # by failures in a row
+HOUSEKEEPING_SECONDS = 5.0
+KILLED_WITHIN_SECONDS = 1.0
+
+
+@dataclass
+class Running:
+    """A component's process of the moment."""
+
+    component: Component
+    process: "subprocess.Popen[bytes]"
+    started: float = field(default_factory=time.monotonic)
+    failures: int = 0
+    ready: bool = False
+
+
+class Supervisor:
+    """Starts components, restarts those that die, stops all in the reverse order of their start.
+
+    `say` takes one line for a person; `changed` is called whenever a pid has changed, with the new process running;
+    it may raise OSError (a full disk) and is then called again later.
+    """
+
+    def __init__(self, say: Callable[[str], None], changed: Callable[[], None]) -> None:
+        self._say = say
+        self._changed = changed
+        self._running: dict[str, Running] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._unpublished = False
+
+    def pids(self) -> dict[str, int]:
+        """Name to pid, in the order of starting."""
+        return {name: running.process.pid for name, running in self._running.items()}
+
+    async def start(self, *components: Component) -> None:
+        """Start the components side by side and return when all are ready; from then on they are kept running.
+
+        Raises StackError when one ends before it was ready, or is not ready in time.
+        """
+        for component in components:
+            await component.clear_up()
+            self._running[component.name] = Running(component, spawn(component))
+        self._changed()
+        started = [self._running[component.name] for component in components]
+        try:
+            async with asyncio.TaskGroup() as group:
+                for running in started:
+                    group.create_task(self._first_ready(running))
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        for running in started:
+            self._tasks.append(asyncio.create_task(self._keep(running)))
+            self._tasks.append(asyncio.create_task(self._watch_readiness(running)))
+
+    async def _first_ready(self, running: Running) -> None:
+        component = running.component
+        while not await component.ready():
+            returncode = running.process.poll()
+            if returncode is not None:
+                raise StackError(f"{component.title} {ending(returncode)} before it was ready.{_log_says(component)}")
+            if time.monotonic() - running.started > READY_WITHIN_SECONDS:
+                raise StackError(
+                    f"{component.title} was not ready within {READY_WITHIN_SECONDS:.0f} s.{_log_says(component)}"
+                )
+            await asyncio.sleep(READY_POLL_SECONDS)
+        running.ready = True
+
+    async def _keep(self, running: Running) -> None:
+        housekeeping = time.monotonic() + HOUSEKEEPING_SECONDS
+        while True:
+            returncode = running.process.poll()
+            try:
+                if returncode is not None:
+                    await self._restart(running, returncode)
+                elif time.monotonic() > housekeeping:
+                    housekeeping = time.monotonic() + HOUSEKEEPING_SECONDS
+                    bound_log(running.component.log)
+                    if self._unpublished:
+                        self._publish()
+            except (OSError, StackError) as error:  # no memory, no disk: all may pass, and supervision must go on
+                self._say(f"{running.component.title}: {error}; trying again.")
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _watch_readiness(self, running: Running) -> None:
+        """Beside `_keep`, because an answer may take its time while a death must be seen at once."""
+        while True:
+            if running.failures:
+                process = running.process
+                sound = time.monotonic() - running.started > SOUND_AFTER_SECONDS or await running.component.ready()
+                if sound and process is running.process and process.poll() is None:
+                    running.failures = 0
+            await asyncio.sleep(READY_POLL_SECONDS)
+
+    async def _restart(self, running: Running, returncode: int) -> None:
+        component, old = running.component, running.process.pid
+        delay = RESTART_DELAYS_SECONDS[min(running.failures, len(RESTART_DELAYS_SECONDS) - 1)]
+        running.failures += 1
+        await asyncio.sleep(delay)
+        await component.clear_up()
+        running.process, running.started = spawn(component), time.monotonic()
+        self._publish()
+        self._say(
+            f"{component.title} (pid {old}) {ending(returncode)}; started again as pid {running.process.pid} "
+            f"after {delay:g} s."
+        )
+
+    def _publish(self) -> None:
+        self._unpublished = True
+        self._changed()
+        self._unpublished = False
+
+    async def stop(self, deadline: float) -> list[str]:
+        """Stop what runs, the last started first, by `deadline` (monotonic seconds). Returns who had to be killed."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+        killed = []
+        for running in reversed(self._running.values()):
+            if not await self._stop_one(running, deadline):
+                killed.append(running.component.title)
+        self._running.clear()
+        return killed
+
+    async def _stop_one(self, running: Running, deadline: float) -> bool:
+        process, component = running.process, running.component
+        if process.poll() is not None:
+            return True
+        process.send_signal(component.stop_signal)
+        if await ended(process, min(time.monotonic() + component.stop_seconds, deadline)):
+            return True
+        process.kill()
+        await ended(process, time.monotonic() + KILLED_WITHIN_SECONDS)
+        await component.clear_up()
+        return False
+
+    def kill(self) -> None:
+        """End everything now, without asking."""
+        for running in self._running.values():
+            if running.process.poll() is None:
+                running.process.kill()
+
+
+def _log_says(component: Component) -> str:
+    last = tail(component.log)
+    return f" The last lines of {component.log}:\n{last}" if last else f" {component.log} is empty."

@@ -1,0 +1,113 @@
+"""One run of `up`: from taking the data directory to having stopped everything again."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Coroutine, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+from local.data_directory import DataDirectory
+from local.demo import Demo
+from local.errors import StackError
+from local.screen import OPEN_HOUSE, Screen, addresses
+from local.stack import LocalStack, PortChoices
+
+READY = b"ready\n"
+IMPATIENT_AFTER_SECONDS = 1.0  # one Ctrl-C may come twice, from the terminal and from a program in between
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class UpOptions:
+    """What a person asked for. `ready_descriptor` is told when all is healthy (by `--detach`)."""
+
+    data: DataDirectory
+    ports: PortChoices
+    demo: bool
+    ready_descriptor: int | None = None
+
+
+async def run(options: UpOptions, screen: Screen) -> None:
+    """Run the stack until a person asks to stop it.
+
+    Raises StackError when it cannot start; then nothing of it is left.
+    """
+    if sys.platform != "linux":
+        raise StackError("The local stack runs on Linux only; elsewhere start api, worker and migrate by themselves.")
+    options.data.create()
+    with options.data.locked():
+        screen.say(OPEN_HOUSE, style="yellow")
+        stack, demo = LocalStack(options.data, options.ports, screen.note, screen.begin), Demo(screen)
+        with _asked_to_stop(stack) as stop:
+            try:
+                await _run_stack(stack, demo, options, screen, stop)
+            finally:
+                screen.begin("Stopping")
+                await stack.stop()
+                await demo.stop()  # last, so that the worker could finish what it was sending
+                screen.end()
+
+
+async def _run_stack(stack: LocalStack, demo: Demo, options: UpOptions, screen: Screen, stop: asyncio.Event) -> None:
+    began = time.monotonic()
+    started = await _unless_stopped(stop, stack.start())
+    screen.end()
+    if started is None:
+        return
+    screen.say(f"Ready after {time.monotonic() - began:.1f} s.", style="green")
+    _tell_ready(options.ready_descriptor)
+    if options.demo:
+        await _unless_stopped(stop, demo.run(started, stack.receiver_port))
+    if not stop.is_set():
+        screen.show(addresses(started, options.data))
+        screen.say("Stop with Ctrl-C." if screen.is_terminal else "Stop with SIGINT or `loyalty-webhooks down`.")
+    await stop.wait()
+
+
+@contextlib.contextmanager
+def _asked_to_stop(stack: LocalStack) -> Iterator[asyncio.Event]:
+    """An event that SIGINT, SIGTERM and a closed terminal set; asked again later, everything is killed at once."""
+    stop, loop, first = asyncio.Event(), asyncio.get_running_loop(), [0.0]
+
+    def asked() -> None:
+        if not stop.is_set():
+            first[0] = time.monotonic()
+            stop.set()
+        elif time.monotonic() - first[0] > IMPATIENT_AFTER_SECONDS:
+            stack.kill()
+
+    signals = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup sets it
+        signals.append(signal.SIGHUP)
+    for number in signals:
+        loop.add_signal_handler(number, asked)
+    try:
+        yield stop
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)
+
+
+def _tell_ready(descriptor: int | None) -> None:
+    if descriptor is not None:
+        with contextlib.suppress(OSError):  # who wanted to know has gone
+            os.write(descriptor, READY)
+            os.close(descriptor)
+
+
+async def _unless_stopped(stop: asyncio.Event, work: Coroutine[None, None, T]) -> T | None:
+    """The work's result; none, with the work cancelled, when a person asked to stop before it was done."""
+    task, asked = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({asked, task}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            return None
+        return task.result()
+    finally:
+        asked.cancel()
