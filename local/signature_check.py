@@ -137,7 +137,10 @@ def _standard_signature(key: str, signed: bytes) -> str:
 
 
 def _missing(request: SignedRequest, names: Sequence[str]) -> tuple[str, ...]:
-    return tuple(f"header {name} is missing" for name in names if name not in request.headers)
+    missing = [name for name in names if name not in request.headers]
+    if len(missing) == len(names):
+        return ("not signed: none of its headers is there",)
+    return tuple(f"header {name} is missing" for name in missing)
 
 
 def _clock_problems(name: str, timestamp: str, now: float) -> list[str]:

@@ -1,0 +1,276 @@
+"""`loyalty-webhooks emit`: send events to the API, as a platform does."""
+
+import asyncio
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Annotated
+from uuid import UUID
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from domain.catalogue import CATALOGUE, nearest_name
+from local.data_directory import DEFAULT_DATA_DIRECTORY, DataDirectory
+from local.event_lines import OutgoingEvent, Rejection, read_lines, sample_events, single_event
+from local.event_sender import BATCH_EVENTS, PATIENCE_SECONDS, EventSender, SendError, SendReport, api_client
+from local.stack_file import read_stack
+
+PROGRESS_FROM = 101  # fewer are sent before a bar could be read
+PLAIN_PROGRESS_SECONDS = 2.0  # between two lines where there is no terminal
+SHORTEST_TICK_SECONDS = 0.01  # at a higher rate than this allows, what is due goes as one batch
+
+EXIT_REJECTED = 1
+EXIT_NOT_SENT = 2  # wrong usage too, as everywhere on the command line
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where events go, and with which key."""
+
+    api: str
+    key: str
+    store: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is to be sent; `total` is None where it cannot be known before."""
+
+    lines: Iterator[OutgoingEvent | Rejection]
+    total: int | None
+    resumable: bool = False
+    """It is a file, of which a later part can be sent alone."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command("emit")(emit)
+
+
+def emit(  # noqa: PLR0913, PLR0917 - one parameter an option
+    event_name: Annotated[
+        str | None, typer.Argument(metavar="[EventName]", help="The event; not needed where the lines name theirs.")
+    ] = None,
+    store: Annotated[str | None, typer.Option(help="Store code; default: that of the local stack.")] = None,
+    data: Annotated[str | None, typer.Option(help="The event's data, as JSON.")] = None,
+    event_id: Annotated[UUID | None, typer.Option(help="With --data: its id; the same id is never two events.")] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(help="NDJSON, - for standard input: a line is an event, or its data where EventName is given."),
+    ] = None,
+    from_line: Annotated[int, typer.Option(min=1, help="With --file: go on from this line.")] = 1,
+    sample: Annotated[bool, typer.Option("--sample", help="Send samples; without EventName of all 17 events.")] = False,
+    count: Annotated[int | None, typer.Option(min=1, help="With --sample: how many; default: one of each.")] = None,
+    rate: Annotated[
+        float | None, typer.Option(min=0.01, help="Events per second; default: as fast as it goes.")
+    ] = None,
+    api: Annotated[
+        str | None, typer.Option(envvar="LOYALTY_WEBHOOKS_API", help="The API's root, http://host:port.")
+    ] = None,
+    key: Annotated[str | None, typer.Option(envvar="LOYALTY_WEBHOOKS_KEY", help="A permanent API key.")] = None,
+    data_dir: Annotated[
+        Path, typer.Option(help="Data directory of a local stack, which names its API, key and store.")
+    ] = DEFAULT_DATA_DIRECTORY,
+    patience: Annotated[
+        float, typer.Option(min=0, help="Seconds to try again while the API is away.")
+    ] = PATIENCE_SECONDS,
+) -> None:
+    """Send events to the API and say what became of each.
+
+    Exit code 0: all accepted. 1: something was rejected. 2: wrong usage, or the API took nothing more.
+    """
+    if [data is not None, file is not None, sample].count(True) != 1:
+        raise typer.BadParameter("say what to send: one of --data, --file and --sample")
+    _check_combinations(event_name, data, event_id, count, sample=sample)
+    target = _target(data_dir, api, key, store)
+    with ExitStack() as stack:
+        if data is not None and event_name is not None:
+            given_id = None if event_id is None else str(event_id)
+            source = Source(iter([single_event(event_name, data.encode(), given_id)]), 1)
+        elif file is not None:
+            source = _file_source(stack, file, event_name, from_line)
+        else:
+            total = count or (1 if event_name else sum(type_.seed for type_ in CATALOGUE.values()))
+            source = Source(sample_events(event_name, total), total)
+        report, failure = asyncio.run(_send(target, source, rate, patience))
+    _print_report(report)
+    if failure is not None:
+        resume = f" Go on from there with --from-line {failure.line}." if source.resumable else ""
+        _complain(f"Stopped at line {failure.line}: {failure}{resume}")
+        raise typer.Exit(EXIT_NOT_SENT)
+    if report.rejections:
+        raise typer.Exit(EXIT_REJECTED)
+
+
+def _check_combinations(
+    event_name: str | None, data: str | None, event_id: UUID | None, count: int | None, *, sample: bool
+) -> None:
+    if data is not None and event_name is None:
+        raise typer.BadParameter("--data needs an EventName before it")
+    if event_id is not None and data is None:
+        raise typer.BadParameter("--event-id goes with --data; the lines of a file bring their own `eventId`")
+    if count is not None and not sample:
+        raise typer.BadParameter("--count goes with --sample")
+    # Other names than the catalogue's are refused by the API too; a sample of them there is not.
+    if sample and event_name is not None and event_name not in CATALOGUE:
+        nearest = nearest_name(event_name)
+        raise typer.BadParameter(f"there is no event {event_name}" + (f"; is it {nearest}?" if nearest else ""))
+
+
+def _target(data_dir: Path, api: str | None, key: str | None, store: str | None) -> Target:
+    if api is not None and key is not None:
+        target = Target(api, key, store or "default")
+    else:
+        path = DataDirectory.at(data_dir).stack
+        try:
+            stack = read_stack(path)
+        except OSError as error:
+            raise typer.BadParameter(f"{path} cannot be read: {error.strerror}") from error
+        if stack is None:
+            raise typer.BadParameter(
+                f"no stack runs in {path.parent}: start one with `loyalty-webhooks up`, or name the API with --api "
+                "(LOYALTY_WEBHOOKS_API) and its key with --key (LOYALTY_WEBHOOKS_KEY)"
+            )
+        if api is not None and api.rstrip("/") != stack.api:
+            raise typer.BadParameter("--api needs --key (or LOYALTY_WEBHOOKS_KEY): a key goes to its own API alone")
+        target = Target(stack.api, key or stack.api_key, store or stack.store)
+    if not target.store or "/" in target.store:
+        raise typer.BadParameter(f"{target.store!r} is no store code")
+    return target
+
+
+def _file_source(stack: ExitStack, file: Path, event_name: str | None, from_line: int) -> Source:
+    if file == Path("-"):
+        return Source(read_lines(sys.stdin.buffer, event_name, from_line), None)
+    try:
+        with file.open("rb") as counted:
+            total = sum(bool(line.strip()) for line in islice(counted, from_line - 1, None))
+        stream = stack.enter_context(file.open("rb"))
+    except OSError as error:
+        raise typer.BadParameter(f"{file} cannot be read: {error.strerror}") from error
+    return Source(read_lines(stream, event_name, from_line), total, resumable=True)
+
+
+async def _send(
+    target: Target, source: Source, rate: float | None, patience: float
+) -> tuple[SendReport, SendError | None]:
+    """Send everything; the error is what stopped it before the end."""
+    try:
+        client = api_client(target.api, target.key)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    async with client:
+        with _Progress(source.total) as progress:
+            sender = EventSender(client, target.store, patience_seconds=patience, on_wait=progress.say)
+            started = time.monotonic()
+            taken = 0
+            while True:
+                due = BATCH_EVENTS
+                if rate is not None:
+                    due = min(BATCH_EVENTS, int((time.monotonic() - started) * rate) + 1 - taken)
+                lines = list(islice(source.lines, max(due, 0)))
+                if not lines and due > 0:
+                    return sender.report, None
+                taken += len(lines)
+                sender.report.rejections.extend(line for line in lines if isinstance(line, Rejection))
+                try:
+                    await sender.send([line for line in lines if isinstance(line, OutgoingEvent)])
+                except SendError as error:
+                    return sender.report, error
+                progress.update(sender.report.settled)
+                if rate is not None:
+                    next_due = started + taken / rate
+                    await asyncio.sleep(max(SHORTEST_TICK_SECONDS, next_due - time.monotonic()))
+
+
+class _Progress:
+    """A bar on standard error, or a line now and then where that is no terminal; nothing for a handful of events."""
+
+    def __init__(self, total: int | None) -> None:
+        self._console = Console(stderr=True)
+        self._total = total
+        self._shown = total is None or total >= PROGRESS_FROM
+        self._last_line = time.monotonic()
+        self._last_said = ""
+        self._bar = Progress(
+            TextColumn("Sending"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not (self._shown and self._console.is_terminal),
+            transient=True,
+        )
+        self._task = self._bar.add_task("", total=total)
+
+    def __enter__(self) -> "_Progress":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def update(self, settled: int) -> None:
+        """So many events are settled."""
+        self._bar.update(self._task, completed=settled)
+        now = time.monotonic()
+        if self._shown and not self._console.is_terminal and now - self._last_line >= PLAIN_PROGRESS_SECONDS:
+            self._last_line = now
+            _complain(f"{settled:,} of {self._total:,}" if self._total is not None else f"{settled:,}", style="")
+
+    def say(self, text: str) -> None:
+        """Tell of a trouble, once for each cause."""
+        cause = text.partition("; trying again")[0]
+        if cause != self._last_said:
+            self._last_said = cause
+            self._console.print(Text(text, "yellow"), soft_wrap=True)
+
+
+def _print_report(report: SendReport) -> None:
+    console = Console()
+    if report.accepted + report.duplicates == len(report.first) > 0:
+        taken = Table("event", "eventId", "", box=box.SIMPLE_HEAD)
+        for event, duplicate in report.first:
+            taken.add_row(event.name, event.event_id, "duplicate" if duplicate else "accepted")
+        console.print(taken)
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in ("accepted", "duplicate", "rejected"):
+        table.add_column(column, justify="right")
+    table.add_row(f"{report.accepted:,}", f"{report.duplicates:,}", f"{len(report.rejections):,}")
+    console.print(table)
+    if report.rejections:
+        rejected = Table("line", "event", "rejected because", box=box.SIMPLE_HEAD)
+        for lines, name, reason in _grouped(report.rejections):
+            rejected.add_row(Text(lines), Text(name), Text(reason))
+        console.print(rejected)
+
+
+def _grouped(rejections: Iterable[Rejection]) -> list[tuple[str, str, str]]:
+    """(line numbers, event, reason), one for each reason: a file's lines are often wrong in the same way."""
+    groups: dict[tuple[str, str], list[int]] = {}
+    for rejection in rejections:
+        groups.setdefault((rejection.name, rejection.reason), []).append(rejection.line)
+    by_first_line = sorted(groups.items(), key=lambda group: min(group[1]))
+    return [(_ranges(sorted(lines)), name, reason) for (name, reason), lines in by_first_line]
+
+
+def _ranges(numbers: list[int]) -> str:
+    """[3, 7, 8, 9] -> '3, 7-9'"""
+    runs = []
+    for _, run in groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0]):
+        members = [number for _, number in run]
+        runs.append(str(members[0]) if len(members) == 1 else f"{members[0]}-{members[-1]}")
+    return ", ".join(runs)
+
+
+def _complain(text: str, style: str = "bold red") -> None:
+    Console(stderr=True).print(Text(text, style), soft_wrap=True)

@@ -1,0 +1,188 @@
+"""`loyalty-webhooks listen`: a receiver for trying out what a subscription sends."""
+
+import asyncio
+import re
+import signal
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.highlighter import JSONHighlighter
+from rich.text import Text
+
+from domain.catalogue import CATALOGUE, mask_secrets
+from domain.excerpts import MASK
+from domain.jsontext import JsonTextError, JsonValue, dump, parse
+from local.receiver import Answering, ReceivedRequest, Receiver
+from local.signature_check import usable_key
+
+INDENT = "  "
+JSON_PIECES = re.compile(r'"(?:[^"\\]|\\.)*"|\{\}|\[\]|[{}\[\],:]|[^{}\[\],:"]+')
+EXIT_USAGE = 2
+# What the contract says about these headers is public; any other may be a subscription's own, and so a secret.
+PUBLIC_HEADERS = frozenset({"host", "content-type", "content-length", "user-agent", "accept", "accept-encoding"})
+PUBLIC_HEADER_PREFIXES = ("webhook-", "x-webhook-")
+# Where a legacy body carries what the catalogue marks as secret.
+LEGACY_SECRETS = frozenset({"code", "couponCode", "coupon"})
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command("listen")(listen)
+
+
+def listen(  # noqa: PLR0913, PLR0917 - one parameter an option
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")],
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 is every one.")] = "127.0.0.1",
+    verify_key: Annotated[
+        list[str] | None,
+        typer.Option(help="Signing key (whsec_…) of the subscription; during a rotation give both."),
+    ] = None,
+    status: Annotated[int, typer.Option(min=200, max=599, help="What to answer.")] = 200,
+    delay_ms: Annotated[int, typer.Option(min=0, help="How long to take for an answer.")] = 0,
+    fail_first: Annotated[int, typer.Option(min=0, help="Answer 503 to so many requests first.")] = 0,
+    brief: Annotated[bool, typer.Option("--brief", help="One line for each request.")] = False,
+    show_secrets: Annotated[
+        bool, typer.Option("--show-secrets", help="Show activation, reset and coupon codes and your own headers.")
+    ] = False,
+) -> None:
+    """Show each request that arrives, check its signatures, note repeats; Ctrl-C ends with a summary."""
+    for key in verify_key or ():
+        try:
+            usable_key(key)
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="--verify-key") from error
+    display = Display(Console(), brief=brief, show_secrets=show_secrets)
+    receiver = Receiver(
+        answering=Answering(status, delay_ms / 1000, fail_first), keys=verify_key or (), on_request=display.show
+    )
+    try:
+        asyncio.run(_listen(receiver, host, port, display))
+    except OSError as error:
+        Console(stderr=True).print(
+            Text(f"Cannot listen on {host}:{port}: {error.strerror or error}. --port 0 takes a free port.", "bold red")
+        )
+        raise typer.Exit(EXIT_USAGE) from error
+
+
+async def _listen(receiver: Receiver, host: str, port: int, display: "Display") -> None:
+    ended = asyncio.Event()
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(signal_number, ended.set)
+    bound = await receiver.start(host, port)
+    shown_host = f"[{host}]" if ":" in host else host
+    display.line(f"Listening on http://{shown_host}:{bound}/ (any path). Ctrl-C ends.")
+    await ended.wait()
+    await receiver.stop()
+    counts = receiver.counts
+    display.line(
+        f"{counts.requests:,} requests, {counts.succeeded:,} answered with success, {counts.duplicates:,} duplicates, "
+        f"{counts.without_id:,} without an id, {counts.unverified:,} with a wrong signature"
+    )
+
+
+class Display:
+    """Prints requests on a console; without a terminal the same text without colours."""
+
+    def __init__(self, console: Console, *, brief: bool, show_secrets: bool) -> None:
+        self._console = console
+        self._brief = brief
+        self._show_secrets = show_secrets
+        self._highlight = JSONHighlighter()
+
+    def line(self, text: str) -> None:
+        """A line of our own."""
+        self._console.print(Text(text), soft_wrap=True)
+
+    def show(self, received: ReceivedRequest) -> None:
+        """Print one request."""
+        parts = [self._headline(received)]
+        if received.verification is not None:
+            parts.extend(_verdicts(received))
+        if not self._brief:
+            parts.extend(self._headers(received))
+            parts.append(self._highlight(_printable(self._body(received))))
+        self._console.print(Text("\n").join(parts), soft_wrap=True)
+
+    def _headline(self, received: ReceivedRequest) -> Text:
+        good = 200 <= received.status < 300
+        return Text.assemble(
+            (f"#{received.number}", "bold"),
+            f" {datetime.now().astimezone():%H:%M:%S.%f} ",
+            f"{_printable(received.method)} {_printable(received.target)} ",
+            (_printable(received.event_name or "no event"), "bold cyan"),
+            f" {received.format} {_printable(received.message_id or 'no id')} ",
+            ("duplicate ", "bold yellow") if received.duplicate else "",
+            (f"answered {received.status}", "green" if good else "red"),
+        )
+
+    def _headers(self, received: ReceivedRequest) -> Iterator[Text]:
+        for name, value in received.headers.items():
+            lowered = name.lower()
+            public = lowered in PUBLIC_HEADERS or lowered.startswith(PUBLIC_HEADER_PREFIXES)
+            shown = value if public or self._show_secrets else MASK
+            yield Text(f"{INDENT}{_printable(name)}: {_printable(shown)}", "dim")
+
+    def _body(self, received: ReceivedRequest) -> str:
+        try:
+            value = parse(received.body)
+        except JsonTextError:
+            return received.body.decode("utf-8", "replace")
+        if not self._show_secrets:
+            value = _masked(value, received)
+        return indented(dump(value))
+
+
+def _verdicts(received: ReceivedRequest) -> Iterator[Text]:
+    assert received.verification is not None  # noqa: S101 - the caller has looked
+    for check in received.verification.checks:
+        if not check.problems:
+            yield Text(f"{INDENT}{check.scheme}: good", "green")
+        for problem in check.problems:
+            yield Text(f"{INDENT}{check.scheme}: WRONG: {_printable(problem)}", "bold red")
+
+
+def _masked(value: JsonValue, received: ReceivedRequest) -> JsonValue:
+    if not isinstance(value, dict) or "data" not in value:
+        return value
+    data = value["data"]
+    event_type = CATALOGUE.get(received.event_name or "")
+    if event_type is not None:
+        return {**value, "data": mask_secrets(event_type, data)}
+    entries = data if isinstance(data, list) else [data]
+    masked: list[JsonValue] = [
+        {key: MASK if key in LEGACY_SECRETS and member else member for key, member in entry.items()}
+        if isinstance(entry, dict)
+        else entry
+        for entry in entries
+    ]
+    return {**value, "data": masked if isinstance(data, list) else masked[0]}
+
+
+def indented(text: str) -> str:
+    """Compact JSON over several lines; every number and string stays as it is written."""
+    written: list[str] = []
+    depth = 0
+    for piece in JSON_PIECES.findall(text):
+        if piece in "{[":
+            depth += 1
+            written.append(f"{piece}\n{INDENT * depth}")
+        elif piece in "}]":
+            depth -= 1
+            written.append(f"\n{INDENT * depth}{piece}")
+        elif piece == ",":
+            written.append(f",\n{INDENT * depth}")
+        else:
+            written.append(": " if piece == ":" else piece)
+    return "".join(written)
+
+
+def _printable(text: str) -> str:
+    """The text with everything escaped that a terminal could take for a command or that turns its direction."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character == "\n" or character.isprintable() else f"\\u{ord(character):04x}" for character in text
+    )
