@@ -1,0 +1,191 @@
+"""From the bytes of an emit request to events that may be stored, or to every problem found in them.
+
+Checking is CPU work. A batch is checked in slices, with a turn for other requests between two of them, and a large
+array is parsed in a thread, so that eight megabytes do not hold up somebody else's single event.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any
+from uuid import UUID, uuid4
+
+from api.body import MOST_PROBLEMS, Input, parse_body, validate
+from api.errors import ApiError, Problem, ValidationFailed, invalid
+from domain.catalogue import CATALOGUE, EventType, has_secrets, mask_secrets, nearest_name, validate_data
+from domain.fields import ABSENT, DateTime, Text, Uuid
+from domain.jsontext import JsonTextError, JsonValue, canonical, dump, dump_bytes, join, parse
+from storage.intake import NewEvent
+from storage.sealing import Sealer
+
+WRAPPER = "event"
+SLICE_EVENTS = 25  # about 1 ms of checking between two turns of the event loop
+SLICE_BYTES = 128 * 1024  # the same where events are large
+UNSTORABLE = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
+MOST_NAME_CHARACTERS = 100  # of an unknown name that is repeated in the answer
+
+
+class EmittedEvent(Input):
+    """One event as emitters send it. `data` is checked by its event's own model."""
+
+    event_name: Text
+    data: Any
+    event_id: Uuid = ABSENT
+    created_at: DateTime = ABSENT
+
+
+class TooMuchError(ApiError):
+    """413: more events than a batch may hold, or an event larger than one may be."""
+
+    status = 413
+
+
+class EventReader:
+    """Reads and checks what emitters send. `event_limit_bytes` bounds one event's data, in a batch too."""
+
+    def __init__(self, sealer: Sealer, *, allow_unknown_fields: bool, event_limit_bytes: int, batch_limit: int) -> None:
+        self._sealer = sealer
+        self._allow_unknown_fields = allow_unknown_fields
+        self._event_limit_bytes = event_limit_bytes
+        self._batch_limit = batch_limit
+
+    def read_one(self, store_code: str, raw: bytes) -> NewEvent:
+        """The event of `{"event": {…}}`; raises ValidationFailed with paths from inside the wrapper."""
+        problems: list[Problem] = []
+        event = self._event(store_code, parse_body(raw, WRAPPER), "", problems)
+        if event is None:
+            raise ValidationFailed(problems)
+        return event
+
+    async def read_batch(self, store_code: str, raw: bytes, *, lines: bool) -> list[NewEvent]:
+        """The events of a JSON array, or with `lines` of NDJSON (blank lines are skipped), all of them right.
+
+        Raises ValidationFailed with the index (from 0) before each path, and TooMuchError.
+        """
+        problems: list[Problem] = []
+        events: list[NewEvent] = []
+        index = 0
+        async for values in self._line_slices(raw, problems) if lines else self._array_slices(raw):
+            for value in values:
+                if value is not _UNREADABLE:
+                    event = self._event(store_code, value, str(index), problems)
+                    if event is not None:
+                        events.append(event)
+                index += 1
+            if len(problems) >= MOST_PROBLEMS:
+                break
+        if problems:
+            raise ValidationFailed(problems[:MOST_PROBLEMS])
+        if not events:
+            raise invalid("", "empty", "holds no event")
+        return events
+
+    async def _array_slices(self, raw: bytes) -> AsyncIterator[Sequence[Any]]:
+        # A thread gives up the interpreter's lock every few milliseconds; called from here the reader would not.
+        values = await asyncio.to_thread(parse_body, raw) if len(raw) > SLICE_BYTES else parse_body(raw)
+        if not isinstance(values, list):
+            raise invalid("", "list_type", "must be an array of events, or lines of them as application/x-ndjson")
+        self._refuse_too_many(len(values))
+        step = max(1, min(SLICE_EVENTS, SLICE_BYTES * len(values) // max(len(raw), 1)))
+        for start in range(0, len(values), step):
+            yield values[start : start + step]
+            await asyncio.sleep(0)
+
+    async def _line_slices(self, raw: bytes, problems: list[Problem]) -> AsyncIterator[Sequence[Any]]:
+        self._refuse_too_many(raw.count(b"\n") // 2)  # every other line may be blank; megabytes of blank lines not
+        lines = [line for line in raw.split(b"\n") if line.strip()]
+        self._refuse_too_many(len(lines))
+        values: list[Any] = []
+        size = 0
+        for index, line in enumerate(lines):
+            try:
+                values.append(parse(line))
+            except JsonTextError as error:
+                problems.append(
+                    Problem(join(str(index), error.path) if error.path else str(index), "invalid_json", error.message)
+                )
+                values.append(_UNREADABLE)
+            size += len(line)
+            if len(values) >= SLICE_EVENTS or size >= SLICE_BYTES:
+                yield values
+                values, size = [], 0
+                await asyncio.sleep(0)
+        yield values
+
+    def _refuse_too_many(self, events: int) -> None:
+        if events > self._batch_limit:
+            raise TooMuchError(f"The batch holds {events:,} events; the most is {self._batch_limit:,}.")
+
+    def _event(self, store_code: str, value: JsonValue, path: str, problems: list[Problem]) -> NewEvent | None:
+        """The event, or None and what is wrong with it added to `problems`."""
+        try:
+            emitted = validate(EmittedEvent, value, path)
+        except ValidationFailed as refusal:
+            problems.extend(Problem(found.path, found.code, found.message) for found in refusal.problems)
+            return None
+        event_type = CATALOGUE.get(emitted.event_name)
+        if event_type is None:
+            problems.append(Problem(join(path, "eventName"), "unknown_event", _unknown_name(emitted.event_name)))
+            return None
+        count = len(problems)
+        for found in validate_data(event_type, emitted.data, self._allow_unknown_fields):
+            where = join(path, "data")
+            problems.append(Problem(join(where, found.path) if found.path else where, found.code, found.message))
+        created_at = None if emitted.created_at is None else _instant(emitted.created_at)
+        if created_at is None and emitted.created_at is not None:
+            problems.append(Problem(join(path, "createdAt"), "out_of_range", "must lie in the years 1 to 9999 in UTC"))
+        if len(problems) > count:
+            return None
+        return self._checked(store_code, event_type, emitted, created_at, path)
+
+    def _checked(
+        self, store_code: str, event_type: EventType, emitted: EmittedEvent, created_at: datetime | None, path: str
+    ) -> NewEvent:
+        data, sealed_data = emitted.data, None
+        if has_secrets(event_type, data):
+            sealed_data = self._sealer.seal(dump(data))
+            data = mask_secrets(event_type, data)
+        stored = dump_bytes(data)
+        if len(stored) > self._event_limit_bytes:
+            which = f"event {path}" if path else "the event"
+            raise TooMuchError(f"The data of {which} is larger than {self._event_limit_bytes:,} bytes.")
+        return NewEvent(
+            store_code=store_code,
+            event_id=uuid4() if emitted.event_id is None else UUID(emitted.event_id),
+            name=event_type.name,
+            created_at=created_at,
+            created_at_text=emitted.created_at,
+            data=stored.decode(),
+            sealed_data=sealed_data,
+            digest=content_digest(event_type.name, data),
+        )
+
+
+_UNREADABLE = object()
+"""Stands for a line that is not JSON, so that the events after it keep their index."""
+
+
+def content_digest(name: str, masked_data: JsonValue) -> bytes:
+    """SHA-256 over the event's name and its canonical data with secrets masked."""
+    return sha256(name.encode() + b"\n" + canonical(masked_data)).digest()
+
+
+def _instant(created_at: str) -> datetime | None:
+    """The instant in UTC; None where UTC leaves the years 1 to 9999.
+
+    The first and the last microsecond of these are refused too: the database driver writes them as -infinity and
+    infinity and reads them back without a time zone.
+    """
+    try:
+        instant = datetime.fromisoformat(created_at).astimezone(UTC)
+    except OverflowError:
+        return None
+    return None if instant in UNSTORABLE else instant
+
+
+def _unknown_name(name: str) -> str:
+    nearest = nearest_name(name)
+    shown = name if len(name) <= MOST_NAME_CHARACTERS else f"{name[:MOST_NAME_CHARACTERS]}…"
+    hint = f"did you mean {nearest!r}?" if nearest else "GET /webhook/event lists the names"
+    return f"no event is named {shown!r}; {hint}"

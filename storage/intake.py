@@ -1,0 +1,125 @@
+"""Accepting events: the insert that is also the outbox, what a repeated id is compared with, and the backlog."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeAlias
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+EventKey: TypeAlias = tuple[str, UUID]
+"""Store code and event id."""
+
+CREATED_AT_FORMAT = 'YYYY-MM-DD"T"HH24:MI:SS"Z"'
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """An event that was checked and may be stored.
+
+    `created_at` (UTC) and `created_at_text` are None when the emitter gave none: the instant of acceptance takes their
+    place. `data` is compact exact JSON text, secrets masked; `sealed_data` the whole of it, encrypted, when there are
+    any. `digest` is over name and canonical masked data.
+    """
+
+    store_code: str
+    event_id: UUID
+    name: str
+    created_at: datetime | None
+    created_at_text: str | None
+    data: str
+    sealed_data: bytes | None
+    digest: bytes
+
+    @property
+    def key(self) -> EventKey:
+        """What makes it the same event."""
+        return self.store_code, self.event_id
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """What an accepted event is compared with when its id comes again."""
+
+    name: str
+    created_at_text: str
+    data: str
+    sealed_data: bytes | None
+    digest: bytes
+
+
+# Rows go in sorted by id, so that two transactions with the same ids wait for each other in one order and never in a
+# circle; `sequence` is drawn before the sort, so that the outbox keeps the order of arrival. One reading of the clock
+# serves both instants of a row.
+_INSERT = text(f"""
+WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now),
+arrived AS MATERIALIZED (
+    SELECT nextval('event_sequence_seq') AS sequence, rows.*
+    FROM unnest(
+        CAST(:store_codes AS text[]), CAST(:event_ids AS uuid[]), CAST(:names AS text[]),
+        CAST(:created_ats AS timestamptz[]), CAST(:created_at_texts AS text[]), CAST(:data AS text[]),
+        CAST(:sealed_data AS bytea[]), CAST(:digests AS bytea[])
+    ) AS rows (store_code, event_id, name, created_at, created_at_text, data, sealed_data, digest)
+)
+INSERT INTO event (
+    store_code, event_id, sequence, name, created_at, created_at_text, created_at_given, accepted_at,
+    data, sealed_data, digest
+) OVERRIDING SYSTEM VALUE
+SELECT
+    store_code, event_id, sequence, name, coalesce(created_at, now),
+    coalesce(created_at_text, to_char(now AT TIME ZONE 'UTC', '{CREATED_AT_FORMAT}')),
+    created_at_text IS NOT NULL, now, data, sealed_data, digest
+FROM arrived, clock
+ORDER BY store_code, event_id
+ON CONFLICT (store_code, event_id) DO NOTHING
+RETURNING store_code, event_id
+""")
+
+_STORED = text("""
+SELECT event.store_code, event.event_id, event.name, event.created_at_text, event.data, event.sealed_data, event.digest
+FROM unnest(CAST(:store_codes AS text[]), CAST(:event_ids AS uuid[])) AS wanted (store_code, event_id)
+JOIN event USING (store_code, event_id)
+""")
+
+
+async def insert_events(connection: AsyncConnection, events: Sequence[NewEvent]) -> frozenset[EventKey]:
+    """Insert those whose id is new, in the order given, and return their keys. No id may be given twice."""
+    rows = await connection.execute(
+        _INSERT,
+        {
+            "store_codes": [event.store_code for event in events],
+            "event_ids": [event.event_id for event in events],
+            "names": [event.name for event in events],
+            "created_ats": [event.created_at for event in events],
+            "created_at_texts": [event.created_at_text for event in events],
+            "data": [event.data for event in events],
+            "sealed_data": [event.sealed_data for event in events],
+            "digests": [event.digest for event in events],
+        },
+    )
+    return frozenset((store_code, event_id) for store_code, event_id in rows)
+
+
+async def stored_events(connection: AsyncConnection, keys: Sequence[EventKey]) -> Mapping[EventKey, StoredEvent]:
+    """The events of these keys that exist."""
+    rows = await connection.execute(
+        _STORED, {"store_codes": [store_code for store_code, _ in keys], "event_ids": [id_ for _, id_ in keys]}
+    )
+    return {(row[0], row[1]): StoredEvent(*row[2:]) for row in rows}
+
+
+# What waits lies between the oldest sequence still unmatched and the last one drawn: two index probes, no count.
+_SPAN = text("""
+SELECT (SELECT last_value FROM event_sequence_seq) - sequence + 1
+FROM event WHERE matched_at IS NULL ORDER BY sequence LIMIT 1
+""")
+
+
+async def outbox_span(connection: AsyncConnection) -> int:
+    """An upper bound of the events not yet matched, whatever their number, at the price of one row.
+
+    It is too high by those matched out of turn and by sequence numbers drawn for ids that were there already.
+    """
+    return await connection.scalar(_SPAN) or 0
