@@ -44,11 +44,13 @@ class TooMuchError(ApiError):
 class EventReader:
     """Reads and checks what emitters send. `event_limit_bytes` bounds one event's data, in a batch too."""
 
-    def __init__(self, sealer: Sealer, *, allow_unknown_fields: bool, event_limit_bytes: int, batch_limit: int) -> None:
+    def __init__(
+        self, sealer: Sealer, *, allow_unknown_fields: bool, event_limit_bytes: int, batch_limit_events: int
+    ) -> None:
         self._sealer = sealer
         self._allow_unknown_fields = allow_unknown_fields
         self._event_limit_bytes = event_limit_bytes
-        self._batch_limit = batch_limit
+        self._batch_limit_events = batch_limit_events
 
     def read_one(self, store_code: str, raw: bytes) -> NewEvent:
         """The event of `{"event": {…}}`; raises ValidationFailed with paths from inside the wrapper."""
@@ -114,8 +116,8 @@ class EventReader:
         yield values
 
     def _refuse_too_many(self, events: int) -> None:
-        if events > self._batch_limit:
-            raise TooMuchError(f"The batch holds {events:,} events; the most is {self._batch_limit:,}.")
+        if events > self._batch_limit_events:
+            raise TooMuchError(f"The batch holds {events:,} events; the most is {self._batch_limit_events:,}.")
 
     def _event(self, store_code: str, value: JsonValue, path: str, problems: list[Problem]) -> NewEvent | None:
         """The event, or None and what is wrong with it added to `problems`."""

@@ -1,7 +1,7 @@
 """What the API's handlers work with, built once a process and closed in reverse order."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -10,12 +10,17 @@ from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfigProfile
 
+from api.backlog import BacklogGauge
+from api.emission import EventReader
+from api.intake import Intake
+from api.metrics import ApiMetrics
 from api.principals import Principals
 from api.tokens import Tokens
 from domain.url_rules import UrlRules
 from settings import Settings
 from storage.database import Database
 from storage.passwords import Passwords
+from storage.relay_bell import RelayBell
 from storage.sealing import Sealer
 
 
@@ -32,6 +37,10 @@ class Resources:
     passwords: Passwords
     tokens: Tokens
     principals: Principals
+    metrics: ApiMetrics
+    backlog: BacklogGauge
+    event_reader: EventReader
+    intake: Intake
 
 
 async def _temporal_client() -> Client:
@@ -44,12 +53,21 @@ async def _temporal_client() -> Client:
 async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
     """Build everything; neither database nor Temporal need be up for it."""
     tokens = Tokens([secret.get_secret_value() for secret in settings.jwt_secrets], settings.access_token_seconds)
-    database = Database(settings.sqlalchemy_url, pool_size=settings.database_pool_size, name="loyalty-webhooks api")
-    try:
+    sealer = Sealer([key.get_secret_value() for key in settings.encryption_keys])
+    metrics = ApiMetrics()
+    async with AsyncExitStack() as closing:
+        database = Database(settings.sqlalchemy_url, pool_size=settings.database_pool_size, name="loyalty-webhooks api")
+        closing.push_async_callback(database.close)
+        bell = RelayBell(database)
+        closing.push_async_callback(bell.close)
+        backlog = BacklogGauge(database, settings.backlog_limit_events)
+        closing.push_async_callback(backlog.close)
+        intake = Intake(database, sealer, bell, backlog, metrics)
+        closing.push_async_callback(intake.close)
         yield Resources(
             settings=settings,
             database=database,
-            sealer=Sealer([key.get_secret_value() for key in settings.encryption_keys]),
+            sealer=sealer,
             temporal=await _temporal_client(),
             url_rules=UrlRules(
                 allow_http=settings.allow_http,
@@ -59,9 +77,16 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             passwords=Passwords(),
             tokens=tokens,
             principals=Principals(database, tokens),
+            metrics=metrics,
+            backlog=backlog,
+            event_reader=EventReader(
+                sealer,
+                allow_unknown_fields=settings.allow_unknown_fields,
+                event_limit_bytes=settings.event_limit_bytes,
+                batch_limit_events=settings.batch_limit_events,
+            ),
+            intake=intake,
         )
-    finally:
-        await database.close()
 
 
 async def resources(request: Request) -> Resources:
