@@ -63,8 +63,6 @@ def failure_of(error: BaseException) -> FailureKind:
         return FailureKind.internal
     if isinstance(cause, AddressBlockedError | ssl.SSLError):
         return _listed_kind(cause)
-    if isinstance(error, aiohttp.ClientPayloadError):
-        return _payload_failure(error)
     if number in _RESET_ERRNO and not isinstance(error, aiohttp.ClientConnectorError):
         return FailureKind.reset
     return _listed_kind(error)
@@ -77,8 +75,28 @@ def _listed_kind(error: BaseException) -> FailureKind:
     return FailureKind.internal
 
 
-def _payload_failure(error: aiohttp.ClientPayloadError) -> FailureKind:
-    # aiohttp reports a body cut off by a reset and one shorter than announced by the same class.
-    if isinstance(error.__cause__, ConnectionError):
-        return FailureKind.reset
-    return FailureKind.invalid_response
+def detail_of(error: BaseException) -> str:
+    """Return what went wrong in words. Never the URL's query, a header or a byte of the response."""
+    cause: BaseException = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    return _system_detail(cause) or _protocol_detail(error) or type(error).__name__
+
+
+def _system_detail(cause: BaseException) -> str | None:
+    if isinstance(cause, AddressBlockedError | UrlRefused):
+        return str(cause)
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"certificate verify failed: {cause.verify_message}"
+    if isinstance(cause, ssl.SSLError):
+        return (cause.reason or "handshake failed").lower().replace("_", " ")
+    return cause.strerror if isinstance(cause, OSError) else None
+
+
+def _protocol_detail(error: BaseException) -> str | None:
+    if isinstance(error, aiohttp.ClientResponseError):
+        # The parser quotes the offending bytes behind a colon or in the next line.
+        return error.message.strip().partition("\n")[0].partition(":")[0]
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return "the response's body is incomplete or malformed"
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "the connection was closed before an answer"
+    return None

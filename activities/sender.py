@@ -11,7 +11,7 @@ from typing import Self
 
 import httpx
 
-from activities.failures import failure_of
+from activities.failures import detail_of, failure_of
 from activities.transport import ConnectionTransport
 from domain.excerpts import text_excerpt
 from domain.failure_kinds import FailureKind
@@ -171,8 +171,7 @@ class Sender:
     def _detail(self, failure: FailureKind, error: Exception, request: OutgoingRequest) -> str:
         if failure is FailureKind.timeout:
             return f"no complete answer within {self._settings.timeout_seconds:g} s"
-        text = str(error) or type(error).__name__
-        return text_excerpt(text.encode("utf-8", "replace"), _DETAIL_BYTES, request.redact)
+        return text_excerpt(detail_of(error).encode("utf-8", "replace"), _DETAIL_BYTES, request.redact)
 
     def _result(
         self,

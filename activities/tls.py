@@ -1,18 +1,66 @@
-"""The TLS side of the sender: whom it trusts and who it is."""
+"""The TLS side of the sender: whom it trusts, who it is, and sessions resumed instead of negotiated anew."""
 
 import ssl
+import time
+from collections import OrderedDict
+from typing import Any, Self
 
 import certifi
 
+_SESSIONS_MAX = 2048  # some KB each
+# A resumed session does not show its certificate again; an hour bounds how long a revoked one is still trusted.
+_SESSION_SECONDS = 3600.0
 
-def client_context(ca_bundle: str | None, client_cert: str | None) -> ssl.SSLContext:
+
+class SessionKeepingContext(ssl.SSLContext):
+    """A client context that offers the last session with a host again: one round trip and no certificates less.
+
+    asyncio never passes a session itself. Sessions are kept by the name for which the certificate was verified, by this
+    very context, and handed in by `keep` when a connection ends (TLS 1.3 sends tickets only after the handshake).
+    """
+
+    _sessions: OrderedDict[str, tuple[ssl.SSLSession, float]]
+
+    def __new__(cls, protocol: int = ssl.PROTOCOL_TLS_CLIENT, *args: Any, **kwargs: Any) -> Self:
+        """Begin without sessions."""
+        context = super().__new__(cls, protocol, *args, **kwargs)
+        context._sessions = OrderedDict()
+        return context
+
+    def keep(self, connection: ssl.SSLObject) -> None:
+        """Remember the session of a connection that was established with a verified certificate."""
+        name, session = connection.server_hostname, connection.session
+        if name is None or session is None or not session.has_ticket:
+            return
+        self._sessions[name] = (session, time.monotonic())
+        self._sessions.move_to_end(name)
+        while len(self._sessions) > _SESSIONS_MAX:
+            self._sessions.popitem(last=False)
+
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLObject:
+        """Return the TLS state of a new connection, offering the kept session with `server_hostname` if any."""
+        if session is None and isinstance(server_hostname, str):
+            kept = self._sessions.get(server_hostname)
+            if kept is not None and time.monotonic() - kept[1] < _SESSION_SECONDS:
+                session = kept[0]
+        return super().wrap_bio(incoming, outgoing, server_side, server_hostname, session)
+
+
+def client_context(ca_bundle: str | None, client_cert: str | None) -> SessionKeepingContext:
     """Return the context for outgoing connections.
 
     Trusted are the public authorities (certifi's, the same on every machine) and beside them those in the PEM file
     `ca_bundle`; `client_cert` is a PEM file with certificate chain and key. Raises OSError or ssl.SSLError when a file
     is missing or no PEM.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context = SessionKeepingContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(certifi.where())
     if ca_bundle is not None:
         context.load_verify_locations(ca_bundle)

@@ -5,6 +5,8 @@ every broken connection a connect timeout, and costs twice as much per request. 
 kept, nothing is decompressed, the environment's proxies and `.netrc` are not read.
 """
 
+import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from functools import lru_cache, partial
 from typing import Any, cast
@@ -16,7 +18,7 @@ from aiohttp.http_exceptions import BadHttpMessage
 from yarl import URL
 
 from activities.address_guard import GuardedResolver, GuardedSocketFactory
-from activities.tls import client_context
+from activities.tls import SessionKeepingContext, client_context
 from domain.url_rules import UrlRules
 
 # Common servers close idle connections after 5 s (Node, Apache, uvicorn). Letting go first keeps a request from meeting
@@ -35,11 +37,27 @@ class BoundedResponseHandler(ResponseHandler):
     """aiohttp's connection, which closes when a response has more than `INTERIM_RESPONSES_MAX` 1xx heads before it."""
 
     _interim_responses = 0
+    _tls: ssl.SSLObject | None = None
+    reset_by: ConnectionError | None = None
+    """What broke the connection off; aiohttp tells a body cut off from one that is too short by text only."""
 
     def set_response_params(self, **parameters: Any) -> None:
         """Begin a response."""
         self._interim_responses = 0
         super().set_response_params(**parameters)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin a connection; over TLS the handshake is done by now."""
+        self._tls = transport.get_extra_info("ssl_object")
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Take note of a reset, and keep the TLS session for the next connection to the same host."""
+        if isinstance(exc, ConnectionError):
+            self.reset_by = exc
+        if self._tls is not None and isinstance(self._tls.context, SessionKeepingContext):
+            self._tls.context.keep(self._tls)
+        super().connection_lost(exc)
 
     def feed_data(self, data: Any, size: int = 0) -> None:
         """Take one parsed head; aiohttp's own loop would pass over 1xx heads for ever."""
@@ -115,13 +133,27 @@ def _wire_url(scheme: str, netloc: bytes, target: bytes) -> URL:
 
 
 class _ResponseStream(httpx.AsyncByteStream):
+    """The body as it arrives. A class of its own steps: an async generator costs several µs a response."""
+
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self._response = response
+        # None once the response is complete: then it belongs to the next request.
+        self._connection = response.connection
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
         content = self._response.content
-        while not content.at_eof():
-            yield await content.readany()
+        if content.at_eof():
+            raise StopAsyncIteration
+        try:
+            return await content.readany()
+        except aiohttp.ClientPayloadError as error:
+            protocol = self._connection.protocol if self._connection is not None else None
+            if isinstance(protocol, BoundedResponseHandler) and protocol.reset_by is not None:
+                raise aiohttp.ClientConnectionResetError(*protocol.reset_by.args) from error
+            raise
 
     async def aclose(self) -> None:
         # A connection whose response was read to its end is back in the pool already; any other is of no more use.

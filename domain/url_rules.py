@@ -152,7 +152,7 @@ def _split_authority(authority: str, default_port: int) -> tuple[str, int]:
     else:
         host, _, port_text = authority.partition(":")
     if not host:
-        raise UrlRefused("host", "the URL has no host")
+        raise UrlRefused("host", "the URL has no host; write https://host/path")
     if not port_text:
         return host, default_port
     if not (port_text.isascii() and port_text.isdigit() and len(port_text) <= 5 and 0 < int(port_text) <= 65535):
