@@ -1,0 +1,234 @@
+"""The grammar of lists in query strings: filters, order, page or cursor. One piece for every list.
+
+`field=value` or `field[op]=value`, joined by AND; `_orderBy[field]=asc|desc`, several; `_itemsOnPage`, and either
+`_page` or `_cursor`. Anything else is a 400 with the parameter's dotted path. Source: the wire contract, section 1.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from fastapi import Request
+
+from api.errors import Problem, ValidationFailed
+from domain.timestamps import is_date_time
+from storage.listing import Condition, FieldKind, ListField, Operator, Order
+
+ITEMS_DEFAULT = 10
+ITEMS_MOST = 50
+PAGE_MOST = 1_000_000_000  # beyond any list, and page × items still fits in PostgreSQL's offset
+ORDER = "_orderBy"
+ITEMS = "_itemsOnPage"
+PAGE = "_page"
+CURSOR = "_cursor"
+
+_PARAMETER = re.compile(r"([^\[\]]+)(?:\[([^\[\]]*)\])?")
+_WHOLE = re.compile(r"[0-9]{1,10}")
+_SPACED_OFFSET = re.compile(r" (?=\d\d:\d\d$)")
+_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_PRESENCE = frozenset({Operator.HAS_VALUE, Operator.NOT_HAS_VALUE})
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a query string asks for; `cursor` as it came, for who made it to read."""
+
+    conditions: tuple[Condition, ...] = ()
+    order: tuple[Order, ...] = ()
+    items: int = ITEMS_DEFAULT
+    page: int = 1
+    cursor: str | None = None
+
+    @property
+    def offset(self) -> int:
+        """Rows before this page."""
+        return (self.page - 1) * self.items
+
+
+class _Refused(Exception):  # noqa: N818 - becomes a Problem
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+@dataclass(frozen=True)
+class ListQuery:
+    """A dependency: the query string as a `Listing` over these fields; listed after the right."""
+
+    fields: Mapping[str, ListField]
+    order: bool = True
+    """Whether `_orderBy` may be given."""
+    cursor: bool = False
+    """Whether pages follow one another by `_cursor` instead of `_page`."""
+    refuses: tuple[int, ...] = field(default=(400,), init=False)
+
+    async def __call__(self, request: Request) -> Listing:
+        """Raises ValidationFailed with every problem."""
+        return self.read(request.query_params.multi_items())
+
+    def read(self, parameters: list[tuple[str, str]]) -> Listing:
+        """Names and values, decoded, in their order -> Listing."""
+        conditions: list[Condition] = []
+        orders: dict[str, Order] = {}
+        single: dict[str, Any] = {}
+        problems: list[Problem] = []
+        for name, value in parameters:
+            match = _PARAMETER.fullmatch(name)
+            base, operator = (name, None) if match is None else match.groups()
+            try:
+                if base == ORDER and self.order:
+                    self._add_order(orders, operator, value)
+                elif operator is None and (reader := self._single().get(base)):
+                    if base in single:
+                        raise _Refused("repeated", "is given twice")
+                    single[base] = reader(value)
+                else:
+                    conditions.append(self._condition(base, operator, value))
+            except _Refused as refused:
+                path = base if operator is None else f"{base}.{operator}"
+                problems.append(Problem(path, refused.code, refused.message))
+        if problems:
+            raise ValidationFailed(problems)
+        return Listing(
+            tuple(conditions),
+            tuple(orders.values()),
+            single.get(ITEMS, ITEMS_DEFAULT),
+            single.get(PAGE, 1),
+            single.get(CURSOR),
+        )
+
+    def _single(self) -> dict[str, Callable[[str], Any]]:
+        paging: dict[str, Callable[[str], Any]] = {CURSOR: _text} if self.cursor else {PAGE: _whole_to(PAGE_MOST)}
+        return {ITEMS: _whole_to(ITEMS_MOST), **paging}
+
+    def _add_order(self, orders: dict[str, Order], name: str | None, value: str) -> None:
+        if name is None or name not in self.fields:
+            raise _Refused("unknown_field", f"is not a field to order by; there are {', '.join(self.fields)}")
+        if value not in ("asc", "desc"):
+            raise _Refused("invalid_value", "must be asc or desc")
+        if name in orders:
+            raise _Refused("repeated", "is given twice")
+        orders[name] = Order(name, value == "desc")
+
+    def _condition(self, name: str, operator_text: str | None, value: str) -> Condition:
+        listed = self.fields.get(name)
+        if listed is None:
+            raise _Refused("unknown_field", f"is not a parameter of this list; its fields are {', '.join(self.fields)}")
+        try:
+            operator = Operator.EQ if operator_text is None else Operator(operator_text)
+        except ValueError:
+            raise _Refused("unknown_operator", f"is not an operator; there are {', '.join(Operator)}") from None
+        if operator in _PRESENCE:
+            if value != "true":
+                raise _Refused("invalid_value", "must be true; to ask for the opposite use the opposite operator")
+            return Condition(name, operator, True)
+        if operator is Operator.LIKE:
+            return Condition(name, operator, _text(value))
+        if operator is Operator.IN:
+            return Condition(name, operator, tuple(_value(listed, part) for part in value.split(",")))
+        return Condition(name, operator, _value(listed, value))
+
+    def parameters(self) -> Iterator[dict[str, Any]]:
+        """The OpenAPI parameter objects of this list."""
+        if self.cursor:
+            yield _parameter(CURSOR, {"type": "string"}, "`nextCursor` of the page before.")
+        else:
+            page = {"type": "integer", "minimum": 1, "maximum": PAGE_MOST, "default": 1}
+            yield _parameter(PAGE, page, "Page, from 1.")
+        items = {"type": "integer", "minimum": 1, "maximum": ITEMS_MOST, "default": ITEMS_DEFAULT}
+        yield _parameter(ITEMS, items, "Items on a page.")
+        for name, listed in self.fields.items():
+            yield _parameter(name, _schema(listed), f"Only where `{name}` is this value; the same as `{name}[eq]`.")
+            yield from _operator_parameters(name, listed)
+        if self.order:
+            for name in self.fields:
+                yield _parameter(f"{ORDER}[{name}]", {"enum": ["asc", "desc"]}, f"Order by `{name}`.")
+
+
+_TEXT_SCHEMA = {"type": "string", "pattern": "^[^\\u0000]*$"}
+_SCHEMAS: Mapping[FieldKind, dict[str, Any]] = {
+    FieldKind.TEXT: _TEXT_SCHEMA,
+    FieldKind.INSTANT: {"type": "string", "format": "date-time"},
+    FieldKind.FLAG: {"type": "boolean"},
+    FieldKind.ID: {"type": "string", "format": "uuid"},
+}
+_MEANINGS: Mapping[Operator, str] = {
+    Operator.EQ: "Only where `{}` is this value, upper and lower case told apart.",
+    Operator.LIKE: "Only where `{}`, as it reads in the answer, contains this text in any case.",
+    Operator.GT: "Only where `{}` is greater; texts compare by code point.",
+    Operator.GTE: "Only where `{}` is greater or equal.",
+    Operator.LT: "Only where `{}` is less.",
+    Operator.LTE: "Only where `{}` is less or equal.",
+    Operator.IN: "Only where `{}` is one of these values, separated by commas.",
+    Operator.HAS_VALUE: "Only where `{}` has a value.",
+    Operator.NOT_HAS_VALUE: "Only where `{}` has no value.",
+}
+
+
+def _parameter(name: str, schema: dict[str, Any], description: str) -> dict[str, Any]:
+    return {"name": name, "in": "query", "required": False, "schema": schema, "description": description}
+
+
+def _schema(listed: ListField) -> dict[str, Any]:
+    return {"type": "string", "enum": list(listed.choices)} if listed.choices else _SCHEMAS[listed.kind]
+
+
+def _operator_parameters(name: str, listed: ListField) -> Iterator[dict[str, Any]]:
+    for operator in Operator:
+        schema = _schema(listed)
+        if operator in _PRESENCE:
+            schema = {"const": True}
+        elif operator is Operator.LIKE:
+            schema = _TEXT_SCHEMA
+        elif operator is Operator.IN:
+            schema = {"type": "array", "items": schema, "minItems": 1}
+        parameter = _parameter(f"{name}[{operator}]", schema, _MEANINGS[operator].format(name))
+        yield {**parameter, "style": "form", "explode": False} if operator is Operator.IN else parameter
+
+
+def _whole_to(most: int) -> Callable[[str], int]:
+    def read(value: str) -> int:
+        if _WHOLE.fullmatch(value) is None or not 1 <= int(value) <= most:
+            raise _Refused("out_of_range", f"must be a whole number from 1 to {most}")
+        return int(value)
+
+    return read
+
+
+def _text(value: str) -> str:
+    if "\x00" in value:
+        raise _Refused("invalid_value", "holds U+0000, which no text may hold")
+    return value
+
+
+def _value(listed: ListField, value: str) -> Any:
+    match listed.kind:
+        case FieldKind.INSTANT:
+            return _instant(value)
+        case FieldKind.FLAG:
+            if value not in ("true", "false"):
+                raise _Refused("invalid_value", "must be true or false")
+            return value == "true"
+        case FieldKind.ID:
+            if _UUID.fullmatch(value) is None:
+                raise _Refused("invalid_value", "must be a UUID")
+            return UUID(value)
+        case FieldKind.TEXT:
+            if listed.choices and value not in listed.choices:
+                raise _Refused("invalid_value", f"must be one of {', '.join(listed.choices)}")
+            return _text(value)
+
+
+def _instant(value: str) -> datetime:
+    # A plus that was not percent-encoded arrives as a space, the commonest slip with instants in query strings.
+    text = _SPACED_OFFSET.sub("+", value)
+    if not is_date_time(text):
+        raise _Refused("invalid_value", "must be a date-time with an offset, such as 2026-01-02T03:04:05+01:00")
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise _Refused("out_of_range", "is outside the years 0001 to 9999 in UTC") from None
