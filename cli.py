@@ -2,7 +2,7 @@
 
 import typer
 
-from commands import down, up
+from commands import down, emit, listen, new_encryption_key, status, up, worker
 
 app = typer.Typer(
     name="loyalty-webhooks",
@@ -14,7 +14,7 @@ app = typer.Typer(
 )
 
 # Each family registers its commands; the order is that of `--help`.
-FAMILIES = (up, down)
+FAMILIES = (up, down, status, emit, listen, worker, new_encryption_key)
 for family in FAMILIES:
     family.register(app)
 

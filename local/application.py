@@ -17,7 +17,7 @@ from local.secrets_file import Secrets
 from local.temporal import NAMESPACE, TemporalServer
 
 ALLOWED_NETWORKS = "127.0.0.0/8,::1/128"
-WORKER_GRACE_SECONDS = "2"  # everything stops within 10 s, and the worker is only the first
+WORKER_GRACE_SECONDS = "1.5"  # everything stops within 10 s, and the worker is only the first
 WORKER_STOP_SECONDS = 3.5
 API_STOP_SECONDS = 1.5
 FOREIGN_PREFIXES = ("TEMPORAL_", "PG")  # would lead the clients to another server, or to this one by other means

@@ -1,0 +1,123 @@
+"""How the parts of an installation are, each asked by itself, and how much waits to be sent."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+from sqlalchemy.exc import SQLAlchemyError
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from local.http_probe import fetch
+from storage.database import Database
+from storage.outbox import Backlog, backlog
+
+ASK_SECONDS = 5.0  # across a network, and a database that is busy
+COUNTED_EVENTS = 10_000  # counting so many entries of an index takes milliseconds; more is said as "at least"
+
+
+@dataclass(frozen=True)
+class ComponentHealth:
+    """One part. `reason` says what is wrong where `ready` is false. `pid` and `uptime_seconds`: of a local stack."""
+
+    name: str
+    ready: bool
+    address: str
+    reason: str | None = None
+    pid: int | None = None
+    uptime_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class InstallationHealth:
+    """All parts, and the backlog: none when the database could not be asked."""
+
+    components: tuple[ComponentHealth, ...]
+    backlog: Backlog | None
+
+    @property
+    def healthy(self) -> bool:
+        """Whether every part is ready."""
+        return all(component.ready for component in self.components)
+
+    def as_json(self) -> str:
+        """The same for programs; keys as in stack.json and in snake case."""
+        waiting = self.backlog
+        content = {
+            "healthy": self.healthy,
+            "components": {component.name: _without_name(component) for component in self.components},
+            "backlog": None
+            if waiting is None
+            else {"events": waiting.events, "oldest_seconds": round(waiting.oldest_seconds, 3)},
+        }
+        return json.dumps(content, indent=2)
+
+
+def _without_name(component: ComponentHealth) -> dict[str, object]:
+    return {key: value for key, value in asdict(component).items() if key != "name"}
+
+
+@dataclass(frozen=True)
+class Installation:
+    """Where the parts are. `database` is a postgresql:// address; `worker` is none where no port of it is known."""
+
+    api: str
+    worker: str | None
+    database: str
+    temporal: Callable[[], Awaitable[Client]]
+
+
+async def ask(installation: Installation) -> InstallationHealth:
+    """Ask all parts at once."""
+    (postgres, waiting), temporal, api, worker = await asyncio.gather(
+        _ask_database(installation.database),
+        _ask_temporal(installation.temporal),
+        _ask_process("api", installation.api),
+        _ask_process("worker", installation.worker),
+    )
+    return InstallationHealth((postgres, temporal, api, worker), waiting)
+
+
+async def _ask_database(address: str) -> tuple[ComponentHealth, Backlog | None]:
+    parts = urlsplit(address)
+    shown = f"{parts.hostname}:{parts.port or 5432}{parts.path}"
+    database = Database(f"postgresql+asyncpg://{address.partition('://')[2]}", pool_size=1, name="status")
+    try:
+        async with asyncio.timeout(ASK_SECONDS), database.transaction() as connection:
+            waiting = await backlog(connection, limit=COUNTED_EVENTS)
+    except (SQLAlchemyError, OSError, TimeoutError) as error:
+        return ComponentHealth("postgres", False, shown, _reason(error)), None
+    finally:
+        await database.close()
+    return ComponentHealth("postgres", True, shown), waiting
+
+
+async def _ask_temporal(connect: Callable[[], Awaitable[Client]]) -> ComponentHealth:
+    address = "?"
+    try:
+        client = await connect()
+        address = client.service_client.config.target_host
+        serving = await client.service_client.check_health(timeout=timedelta(seconds=ASK_SECONDS))
+    except (RPCError, RuntimeError, OSError) as error:
+        return ComponentHealth("temporal", False, address, _reason(error))
+    return ComponentHealth("temporal", serving, address, None if serving else "does not serve requests")
+
+
+async def _ask_process(name: str, root: str | None) -> ComponentHealth:
+    if root is None:
+        return ComponentHealth(name, False, "?", "its port is not known: WORKER_HEALTH_PORT is not set")
+    shown = root.partition("://")[2]
+    answer = await fetch(f"{root}/readyz", ASK_SECONDS)
+    if answer is None:
+        return ComponentHealth(name, False, shown, "does not answer")
+    if answer.status == 200:
+        return ComponentHealth(name, True, shown)
+    return ComponentHealth(name, False, shown, answer.body.decode(errors="replace")[:500])
+
+
+def _reason(error: BaseException) -> str:
+    original = getattr(error, "orig", None) or error
+    return (str(original) or type(original).__name__).splitlines()[0]
