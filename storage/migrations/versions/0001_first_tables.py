@@ -92,8 +92,7 @@ def upgrade() -> None:
     )
     op.create_index('delivery_by_age', 'delivery', ['store_code', 'created_at', 'message_id'], unique=False)
     op.create_index('delivery_by_event', 'delivery', ['event_id'], unique=False)
-    op.create_index('delivery_by_subscription', 'delivery', ['subscription_id', 'created_at', 'message_id'], unique=False)
-    op.create_index('delivery_open', 'delivery', ['store_code', 'status', 'created_at', 'message_id'], unique=False, postgresql_where=sa.text("status <> 'delivered'"))
+    op.create_index('delivery_by_destination', 'delivery', ['subscription_id', sa.literal_column('hashtextextended(url, 0)'), 'status', 'created_at', 'message_id'], unique=False)
     op.create_table('event',
     sa.Column('store_code', sa.Text(), nullable=False),
     sa.Column('event_id', sa.Uuid(), nullable=False),
@@ -184,8 +183,7 @@ def downgrade() -> None:
     op.drop_index('event_unmatched', table_name='event', postgresql_where=sa.text('matched_at IS NULL'))
     op.drop_index('event_by_age', table_name='event')
     op.drop_table('event')
-    op.drop_index('delivery_open', table_name='delivery', postgresql_where=sa.text("status <> 'delivered'"))
-    op.drop_index('delivery_by_subscription', table_name='delivery')
+    op.drop_index('delivery_by_destination', table_name='delivery')
     op.drop_index('delivery_by_event', table_name='delivery')
     op.drop_index('delivery_by_age', table_name='delivery')
     op.drop_table('delivery')
