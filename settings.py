@@ -34,15 +34,15 @@ class Settings(BaseSettings):
     )
     database_pool_size: int = Field(10, ge=2, description="Connections each process keeps open to PostgreSQL.")
     log_format: str = Field("json", pattern="^(json|text)$", description="json for machines, text for a terminal.")
-    log_level: str = "INFO"
+    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR: what is not worth less is logged.")
 
     # Temporal
     task_queue: str = Field("loyalty-webhooks", description="The queue the workers poll and workflows are started on.")
     temporal_ui_url: str | None = Field(None, description="Root of the Temporal Web UI, for links; none: no links.")
 
     # API
-    api_host: str = "127.0.0.1"
-    api_port: int = Field(8080, ge=1, le=65535)
+    api_host: str = Field("127.0.0.1", description="Address the API listens on; a container wants 0.0.0.0.")
+    api_port: int = Field(8080, ge=1, le=65535, description="Port the API listens on.")
     jwt_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (),
         description="Keys of the API's tokens, comma separated: the first signs, all verify. Only the API needs them.",
@@ -60,8 +60,10 @@ class Settings(BaseSettings):
     allow_unknown_fields: bool = Field(
         False, description="Let unknown fields of an event's data through, for a platform newer than this catalogue."
     )
-    subscriptions_per_store: int = Field(500, ge=1)
-    subscriptions_per_event: int = Field(50, ge=1)
+    subscriptions_per_store: int = Field(500, ge=1, description="A script gone wrong is stopped here.")
+    subscriptions_per_event: int = Field(
+        50, ge=1, description="Of one store: each event is multiplied by them, so this bounds what one emit costs."
+    )
 
     # Where deliveries may go
     allow_http: bool = Field(False, description="Accept http:// beside https:// as a subscription's URL.")
@@ -72,7 +74,7 @@ class Settings(BaseSettings):
         (), description="Networks that may be reached although private or reserved, comma separated CIDRs."
     )
     ca_bundle: Path | None = Field(
-        None, description="PEM file of certificate authorities to trust instead of the system's."
+        None, description="PEM file of certificate authorities to trust beside the public ones."
     )
     client_certificate: Path | None = Field(None, description="PEM file with certificate and key shown to receivers.")
     user_agent: str = Field("OpenLoyalty", description="User-Agent of deliveries, as the platform sends it.")
@@ -91,7 +93,7 @@ class Settings(BaseSettings):
     )
 
     # Worker and relay
-    worker_health_host: str = "127.0.0.1"
+    worker_health_host: str = Field("127.0.0.1", description="Address of the worker's health and metrics.")
     worker_health_port: int = Field(0, ge=0, le=65535, description="Port of /healthz, /readyz, /metrics; 0: none.")
     batch_events: int = Field(
         300, ge=1, le=1000, description="Most events one workflow takes when there is a backlog; 1: no batches."

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from commands.complaints import complain
 from domain.catalogue import CATALOGUE, nearest_name
 from local.data_directory import DEFAULT_DATA_DIRECTORY, DataDirectory
 from local.event_lines import OutgoingEvent, Rejection, read_lines, sample_events, single_event
@@ -105,7 +106,7 @@ def emit(  # noqa: PLR0913, PLR0917 - one parameter an option
     _print_report(report)
     if failure is not None:
         resume = f" Go on from there with --from-line {failure.line}." if source.resumable else ""
-        _complain(f"Stopped at line {failure.line}: {failure}{resume}")
+        complain(f"Stopped at line {failure.line}: {failure}{resume}")
         raise typer.Exit(EXIT_NOT_SENT)
     if report.rejections:
         raise typer.Exit(EXIT_REJECTED)
@@ -225,7 +226,8 @@ class _Progress:
         now = time.monotonic()
         if self._shown and not self._console.is_terminal and now - self._last_line >= PLAIN_PROGRESS_SECONDS:
             self._last_line = now
-            _complain(f"{settled:,} of {self._total:,}" if self._total is not None else f"{settled:,}", style="")
+            of_total = "" if self._total is None else f" of {self._total:,}"
+            self._console.print(f"{settled:,}{of_total}", highlight=False)
 
     def say(self, text: str) -> None:
         """Tell of a trouble, once for each cause."""
@@ -270,7 +272,3 @@ def _ranges(numbers: list[int]) -> str:
         members = [number for _, number in run]
         runs.append(str(members[0]) if len(members) == 1 else f"{members[0]}-{members[-1]}")
     return ", ".join(runs)
-
-
-def _complain(text: str, style: str = "bold red") -> None:
-    Console(stderr=True).print(Text(text, style), soft_wrap=True)

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.highlighter import JSONHighlighter
 from rich.text import Text
 
+from commands.complaints import complain
 from domain.catalogue import CATALOGUE, mask_secrets
 from domain.excerpts import MASK
 from domain.jsontext import JsonTextError, JsonValue, dump, parse
@@ -61,9 +62,7 @@ def listen(  # noqa: PLR0913, PLR0917 - one parameter an option
     try:
         asyncio.run(_listen(receiver, host, port, display))
     except OSError as error:
-        Console(stderr=True).print(
-            Text(f"Cannot listen on {host}:{port}: {error.strerror or error}. --port 0 takes a free port.", "bold red")
-        )
+        complain(f"Cannot listen on {host}:{port}: {error.strerror or error}. --port 0 takes a free port.")
         raise typer.Exit(EXIT_USAGE) from error
 
 

@@ -1,0 +1,102 @@
+"""Writes the pages of docs/ that are generated from the code: `python docs/render.py`, or `--check` to compare only."""
+
+import argparse
+import inspect
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import annotated_types
+from pydantic.fields import FieldInfo
+
+from settings import Settings
+
+DOCS = Path(__file__).parent
+SECTION = re.compile(r"^    # (?P<title>\S.*)$")
+FIELD = re.compile(r"^    (?P<name>[a-z_]+): ")
+
+
+def settings_page() -> str:
+    """Every setting with its default and its reason, under the headings that `settings.py` gives them."""
+    lines = [
+        "# Settings",
+        "",
+        "Environment variables, or lines of a file `.env` in the directory a command is started in. The connection to",
+        "Temporal is configured by Temporal's own variables (`TEMPORAL_ADDRESS`, `TEMPORAL_NAMESPACE`,",
+        "`TEMPORAL_TLS…`, `TEMPORAL_API_KEY`, `TEMPORAL_PROFILE`, …). Generated from `settings.py` by `make docs`.",
+    ]
+    for title, names in _sections():
+        lines += [
+            "",
+            f"## {title}",
+            "",
+            "| variable | default | what it is, and why that default |",
+            "| --- | --- | --- |",
+        ]
+        lines += [_row(name, Settings.model_fields[name]) for name in names]
+    return "\n".join(lines) + "\n"
+
+
+def _sections() -> list[tuple[str, list[str]]]:
+    """(heading, settings below it), from the comments of the class."""
+    sections: list[tuple[str, list[str]]] = []
+    for line in inspect.getsource(Settings).splitlines():
+        if title := SECTION.match(line):
+            sections.append((title["title"], []))
+        elif (field := FIELD.match(line)) and field["name"] in Settings.model_fields:
+            sections[-1][1].append(field["name"])
+    return [section for section in sections if section[1]]
+
+
+def _row(name: str, field: FieldInfo) -> str:
+    limits = [text for item in field.metadata if (text := _limit(item))]
+    meaning = " ".join([field.description or "", f"({', '.join(limits)})" if limits else ""]).strip()
+    return f"| `{name.upper()}` | {_default(field)} | {meaning.replace('|', chr(92) + '|')} |"
+
+
+def _limit(constraint: Any) -> str:
+    match constraint:
+        case annotated_types.Ge(ge=bound):
+            return f"at least {bound}"
+        case annotated_types.Gt(gt=bound):
+            return f"more than {bound}"
+        case annotated_types.Le(le=bound):
+            return f"at most {bound}"
+        case _:
+            return ""
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "*required*"
+    value = field.get_default(call_default_factory=True)
+    if value in (None, (), ""):
+        return "*none*"
+    text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return f"`{text.lower() if isinstance(value, bool) else text}`"
+
+
+PAGES: dict[str, Callable[[], str]] = {"settings.md": settings_page}
+
+
+def main() -> int:
+    """Write every page, or with --check say which differ from what would be written."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; fail when a page is not up to date")
+    check = parser.parse_args().check
+    stale = 0
+    for name, page in PAGES.items():
+        path, text = DOCS / name, page()
+        if path.is_file() and path.read_text() == text:
+            continue
+        stale += 1
+        if not check:
+            path.write_text(text)
+        sys.stdout.write(f"docs/{name}: {'not up to date; run make docs' if check else 'written'}\n")
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""What the documents name exists: commands, options, make targets, files, settings."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+import typer
+
+import cli
+from settings import Settings
+from tests.house import ROOT, project_files
+
+DOCUMENTS = [path for path in project_files() if path.suffix == ".md" and path.name != "CHANGELOG.md"]
+COMMAND_LINE = typer.main.get_command(cli.app)
+TOP_LEVEL = {path.name for path in ROOT.iterdir()}
+
+documents = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+
+
+def make_targets() -> set[str]:
+    return set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+def code_of(document: Path) -> list[str]:
+    """Lines of fenced code, continuations joined, and inline code."""
+    text = document.read_text()
+    blocks = re.findall(r"^```[a-z]*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    return lines + re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
+
+
+def command_of(words: list[str]) -> tuple[click.Command | None, str]:
+    """The command that the words begin with, and its name; None when a part of it does not exist."""
+    found: click.Command = COMMAND_LINE
+    name = []
+    for word in words:
+        if not isinstance(found, click.Group) or not re.fullmatch(r"[a-z][a-z-]*", word):
+            break
+        name.append(word)
+        following = found.commands.get(word)
+        if following is None:
+            return None, " ".join(name)
+        found = following
+    return found, " ".join(name)
+
+
+@documents
+def test_every_command_and_option_named_exists(document: Path) -> None:
+    missing = []
+    for code in code_of(document):
+        for call in re.findall(r"loyalty-webhooks((?: +[^\s|;&]+)*)", code):
+            words = call.split()
+            command, name = command_of(words)
+            if command is None:
+                missing.append(name)
+                continue
+            options = {option for parameter in command.params for option in parameter.opts + parameter.secondary_opts}
+            options |= {"--help", "-h"}
+            used = {word.partition("=")[0] for word in words if re.match(r"--[a-z]", word)}
+            missing += [f"{name} {option}" for option in sorted(used - options)]
+    assert missing == []
+
+
+@documents
+def test_every_make_target_named_exists(document: Path) -> None:
+    named = {
+        target
+        for code in code_of(document)
+        for target in re.findall(r"(?:^|[;&|(] *|\$ )make ([a-z][a-z-]*)(?![\w=-])", code)
+    }
+    assert named - make_targets() == set()
+
+
+@documents
+def test_every_file_linked_or_named_exists(document: Path) -> None:
+    text = document.read_text()
+    links = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", text)
+    missing = [link for link in links if not (document.parent / link).exists()]
+    for code in code_of(document):
+        if re.fullmatch(r"[\w.-]+/[\w./-]*", code) and code.partition("/")[0] in TOP_LEVEL:
+            missing += [] if (ROOT / code).exists() else [code]
+    assert missing == []
+
+
+@documents
+def test_every_setting_named_exists(document: Path) -> None:
+    known = {name.upper() for name in Settings.model_fields}
+    elsewhere = re.compile(r"TEMPORAL_\w+|LOYALTY_WEBHOOKS_\w+|TEST_POSTGRES_URL|[A-Z]+")
+    named = {code.partition("=")[0] for code in code_of(document) if re.fullmatch(r"[A-Z]+(_[A-Z]+)+(=\S*)?", code)}
+    assert {name for name in named - known if not elsewhere.fullmatch(name)} == set()
+
+
+def test_every_setting_says_what_it_is() -> None:
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+def test_generated_pages_are_up_to_date() -> None:
+    check = [sys.executable, "docs/render.py", "--check"]
+    run = subprocess.run(check, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert run.stdout == ""
+
+
+def test_make_alone_lists_every_target_with_a_sentence() -> None:
+    listing = subprocess.run(["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, check=True)
+    listed = dict(re.findall(r"^  ([a-z-]+) +(\S.*\.)$", listing.stdout, re.MULTILINE))
+    assert set(listed) == make_targets() - {"help"}

@@ -1,0 +1,81 @@
+"""The rules of the house that a machine can check."""
+
+import ast
+import re
+import unicodedata
+from pathlib import Path
+
+from tests.house import PACKAGES, ROOT, project_files, python_files
+
+MOST_LINES_OF_A_FILE = 400
+MOST_LINES_OF_A_FUNCTION = 75  # "hardly over 60"
+EMOJI_JOINER = "\u200d"
+VAGUE_NAMES = {"utils", "util", "common", "helpers", "helper", "services", "service", "managers", "manager", "misc"}
+TEXT_SUFFIXES = {".py", ".md", ".toml", ".yaml", ".yml", ".json", ".sh", ".html", ".css", ".js", ".mako", ""}
+
+
+def relative(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def test_no_python_file_is_too_long_to_read() -> None:
+    counted = {relative(path): len(path.read_text().splitlines()) for path in project_files() if path.suffix == ".py"}
+    assert {name: lines for name, lines in counted.items() if lines > MOST_LINES_OF_A_FILE} == {}
+
+
+def test_no_function_is_too_long_to_read() -> None:
+    long = {}
+    for path in python_files(*PACKAGES):
+        if "migrations" in path.parts:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or node.lineno) - node.lineno + 1
+                if lines > MOST_LINES_OF_A_FUNCTION:
+                    long[f"{relative(path)}:{node.name}"] = lines
+    assert long == {}
+
+
+def test_every_folder_with_tests_is_a_package_so_that_it_hides_no_other() -> None:
+    folders = {path.parent for path in python_files("tests")}
+    assert [relative(folder) for folder in sorted(folders) if not (folder / "__init__.py").is_file()] == []
+
+
+def test_no_module_has_a_name_that_says_nothing() -> None:
+    names = {relative(path) for path in project_files() if path.suffix == ".py"}
+    assert {name for name in names if VAGUE_NAMES & set(Path(name).with_suffix("").parts)} == set()
+
+
+def test_no_text_holds_characters_that_hide_or_reorder_what_is_read() -> None:
+    offenders = []
+    for path in project_files():
+        if path.suffix not in TEXT_SUFFIXES:
+            continue
+        for number, line in enumerate(path.read_text().splitlines(), start=1):
+            hidden = [letter for letter in line if unicodedata.category(letter) == "Cf" and letter != EMOJI_JOINER]
+            if hidden:
+                offenders.append(f"{relative(path)}:{number}: U+{ord(hidden[0]):04X}")
+    assert offenders == []
+
+
+def test_nothing_is_left_to_be_done_in_a_comment() -> None:
+    mark = re.compile(r"#.*\b(TODO|FIXME|XXX|HACK)\b")
+    offenders = [
+        f"{relative(path)}:{number}"
+        for path in python_files(*PACKAGES, "tests")
+        for number, line in enumerate(path.read_text().splitlines(), start=1)
+        if mark.search(line) and path != Path(__file__)
+    ]
+    assert offenders == []
+
+
+def test_every_decision_says_what_enforces_it_and_that_exists() -> None:
+    records = sorted(ROOT.glob("docs/decisions/[0-9]*.md"))
+    assert [int(record.name[:4]) for record in records] == list(range(len(records)))
+    for record in records[1:]:
+        text = record.read_text()
+        assert text.startswith(f"# {record.name[:4]}: "), record
+        enforced = text.partition("**Enforced by.**")[2]
+        paths = re.findall(r"`([\w./-]+)`", enforced)
+        assert paths, f"{record}: names nothing that enforces it"
+        assert [path for path in paths if not (ROOT / path).exists()] == [], record

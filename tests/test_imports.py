@@ -1,0 +1,96 @@
+"""Who may import whom, where import-linter cannot see it: the modules beside the packages, and the sandbox's rules.
+
+The contracts between packages stand in pyproject.toml.
+"""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.house import PACKAGES, ROOT, python_files
+
+PROJECT = {entry.removesuffix(".py") for entry in PACKAGES}
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Full names of the modules that a tree imports."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def own_imports(path: Path) -> set[str]:
+    """The project's packages and modules that a file imports."""
+    return {name.partition(".")[0] for name in imports(ast.parse(path.read_text()))} & PROJECT
+
+
+@pytest.mark.parametrize(
+    ("module", "allowed"),
+    [
+        pytest.param("cli.py", {"commands"}, id="the command line puts commands together"),
+        pytest.param("settings.py", set(), id="settings stand alone"),
+        pytest.param("relay.py", {"activities", "domain", "storage", "workflows"}, id="the relay reads no settings"),
+        pytest.param(
+            "worker.py",
+            {"activities", "domain", "relay", "settings", "storage", "workflows"},
+            id="the worker is put together without API and commands",
+        ),
+    ],
+)
+def test_a_module_beside_the_packages_imports_only(module: str, allowed: set[str]) -> None:
+    assert own_imports(ROOT / module) - allowed == set()
+
+
+def test_the_contracts_of_pyproject_hold() -> None:
+    linter = Path(sys.executable).with_name("lint-imports")
+    run = subprocess.run(
+        [linter, "--no-cache", "--no-logo"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=100
+    )
+    assert run.returncode == 0, run.stdout
+
+
+@pytest.mark.parametrize("package", ["workflows", "activities"])
+def test_the_package_exports_nothing_because_that_would_load_everything_into_the_sandbox(package: str) -> None:
+    assert (ROOT / package / "__init__.py").read_text() == ""
+
+
+def test_workflows_name_activities_only_where_the_sandbox_lets_imports_through() -> None:
+    offenders = []
+    for path in python_files("workflows"):
+        if "@workflow.defn" not in path.read_text():
+            continue  # let through itself, by the module that defines the workflow
+        tree = ast.parse(path.read_text())
+        through = {
+            id(inner)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.With)
+            and any("imports_passed_through" in ast.unparse(item.context_expr) for item in node.items)
+            for inner in ast.walk(node)
+        }
+        offenders += [
+            f"{path.relative_to(ROOT)}:{node.lineno}"
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom | ast.Import)
+            and id(node) not in through
+            and any(name.partition(".")[0] == "activities" for name in imports(node))
+        ]
+    assert offenders == []
+
+
+def test_no_import_hides_in_a_function() -> None:
+    hidden = []
+    for path in python_files(*PACKAGES):
+        for function in ast.walk(ast.parse(path.read_text())):
+            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                hidden += [
+                    f"{path.relative_to(ROOT)}:{node.lineno}"
+                    for node in ast.walk(function)
+                    if isinstance(node, ast.Import | ast.ImportFrom)
+                ]
+    assert hidden == []
