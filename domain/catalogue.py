@@ -21,7 +21,7 @@ MAX_ERRORS = 100
 """Errors told at once. A wrong field in each of a thousand items is one mistake."""
 
 MAX_NAME = 100
-"""Characters of a name that is looked up or repeated; longer ones are no mistyped names."""
+"""Characters of a name that is looked up; comparing takes time, and a longer one is no mistyped name."""
 
 MASK = "•••"
 
@@ -96,7 +96,7 @@ def _path(steps: tuple[int | str, ...], data: Any) -> str:
             data = data[step]
         except (KeyError, TypeError):
             continue
-        path = join(path, step if isinstance(step, int) or len(step) <= MAX_NAME else f"{step[:MAX_NAME]}…")
+        path = join(path, step)
     return path
 
 

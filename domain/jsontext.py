@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
 from typing import Any, Never, TypeAlias
 
@@ -20,6 +20,9 @@ MAX_NESTING = 64
 MAX_EXPONENT = 1_000
 """Powers of ten from which a number is refused: `1E+999999999` is eleven bytes here and a gigabyte written out.
 A double reaches 308."""
+
+MAX_STEP = 100
+"""Characters of a key in a path: a key may be as long as a body, an answer that names it may not."""
 
 _EXPONENT_DIGITS = len(str(MAX_EXPONENT))
 _INT64 = range(-(2**63), 2**63)
@@ -171,29 +174,48 @@ def _check_nesting(value: Any) -> None:
 
 
 def _check_places(value: Any) -> None:
-    for path, found in _walk(value, ""):
-        if isinstance(found, _Flaw):
-            raise JsonTextError(found.message, path)
-        if isinstance(found, str) and (character := _REFUSED_CHARACTER.search(found)):
-            what = "U+0000" if character[0] == "\x00" else "a lone surrogate"
-            raise JsonTextError(f"holds {what}, which no text may hold", path)
+    """Raise for what the reader marked and for characters no text may hold, with the place."""
+    found = _first_flaw(value)
+    if found is not None:
+        message, steps = found
+        path = ""
+        for step in reversed(steps):
+            path = join(path, step)
+        raise JsonTextError(message, path)
 
 
-def _walk(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """Every scalar with its path, and every key (as a value at the path of its object)."""
+def _first_flaw(value: Any) -> tuple[str, list[str | int]] | None:
+    """The first flaw's message and its place, innermost step first. At most MAX_NESTING deep, which was checked."""
+    if isinstance(value, _Flaw):
+        return value.message, []
+    if isinstance(value, str):
+        return _flaw_of_text(value)
+    children: Iterable[tuple[str | int, Any]] = ()
     if isinstance(value, dict):
-        for key, child in value.items():
-            yield path, key
-            yield from _walk(child, join(path, key))
+        children = value.items()
     elif isinstance(value, list):
-        for index, child in enumerate(value):
-            yield from _walk(child, join(path, index))
-    else:
-        yield path, value
+        children = enumerate(value)
+    for step, child in children:
+        if isinstance(step, str) and (flaw := _flaw_of_text(step)):
+            return flaw
+        if found := _first_flaw(child):
+            found[1].append(step)
+            return found
+    return None
+
+
+def _flaw_of_text(text: str) -> tuple[str, list[str | int]] | None:
+    character = _REFUSED_CHARACTER.search(text)
+    if character is None:
+        return None
+    what = "U+0000" if character[0] == "\x00" else "a lone surrogate"
+    return f"holds {what}, which no text may hold", []
 
 
 def join(path: str, step: str | int) -> str:
-    """The dotted path one step further: `join("items", 0)` is `items.0`."""
+    """The dotted path one step further: `join("items", 0)` is `items.0`. Steps beyond MAX_STEP are cut with `…`."""
+    if isinstance(step, str) and len(step) > MAX_STEP:
+        step = f"{step[:MAX_STEP]}…"
     return f"{path}.{step}" if path else str(step)
 
 

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Discriminator, Tag
 
@@ -98,19 +98,9 @@ class UntypedTrigger(Trigger):
     relatedAchievement: RelatedAchievement = ABSENT
 
 
-_TYPED_TRIGGERS = {
-    "transaction",
-    "custom_event",
-    "internal_event",
-    "achievement",
-    "return_transaction",
-    "custom_event_unique_code",
-}
-
-
 def _trigger_tag(value: Any) -> str:
     given = value.get("type") if isinstance(value, dict) else None
-    return f"<{given}>" if isinstance(given, str) and given in _TYPED_TRIGGERS else "<untyped>"
+    return f"<{given}>" if isinstance(given, str) and given in get_args(TriggerType) else "<untyped>"
 
 
 AnyTrigger = Annotated[
