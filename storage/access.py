@@ -57,9 +57,9 @@ _ADMINISTRATOR = (
     "id, username, password_hash, (extract(epoch FROM password_changed_at) * 1000000)::bigint, scopes, stores, active, "
     "created_at, last_login_at"
 )
-_BY_USERNAME = text(f"SELECT {_ADMINISTRATOR} FROM administrator WHERE username = :username")  # noqa: S608 - constant
-_BY_ID = text(f"SELECT {_ADMINISTRATOR} FROM administrator WHERE id = :id")  # noqa: S608 - constant
-_ADMINISTRATORS = text(f'SELECT {_ADMINISTRATOR} FROM administrator ORDER BY username COLLATE "C"')  # noqa: S608
+_BY_USERNAME = text(f"SELECT {_ADMINISTRATOR} FROM administrator WHERE username = :username")
+_BY_ID = text(f"SELECT {_ADMINISTRATOR} FROM administrator WHERE id = :id")
+_ADMINISTRATORS = text(f'SELECT {_ADMINISTRATOR} FROM administrator ORDER BY username COLLATE "C"')
 _INSERT_ADMINISTRATOR = text("""
 INSERT INTO administrator (id, username, password_hash, scopes, stores)
 VALUES (:id, :username, :password_hash, :scopes, :stores) ON CONFLICT (username) DO NOTHING RETURNING id
@@ -77,7 +77,7 @@ SELECT id, name, scopes, stores, coalesce(last_used_at < clock_timestamp() - int
 WHERE key_sha256 = :digest AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())
 """)
 _KEY_USED = text("UPDATE api_key SET last_used_at = clock_timestamp() WHERE id = :id")
-_KEYS = text(f"SELECT {_KEY} FROM api_key ORDER BY created_at, id")  # noqa: S608 - constant
+_KEYS = text(f"SELECT {_KEY} FROM api_key ORDER BY created_at, id")
 _INSERT_KEY = text("""
 INSERT INTO api_key (id, name, key_sha256, scopes, stores, expires_at)
 VALUES (:id, :name, :digest, :scopes, :stores, :expires_at) ON CONFLICT (key_sha256) DO NOTHING RETURNING id

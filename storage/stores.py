@@ -24,9 +24,9 @@ _COLUMNS = (
     "expire_coupons_notification_days"
 )
 _EXISTS = text("SELECT true FROM store WHERE code = :code")
-_SELECT = text(f"SELECT {_COLUMNS} FROM store WHERE code = :code")  # noqa: S608 - constant
-_SELECT_LOCKED = text(f"SELECT {_COLUMNS} FROM store WHERE code = :code FOR NO KEY UPDATE")  # noqa: S608 - constant
-_LIST = text(f'SELECT {_COLUMNS} FROM store ORDER BY code COLLATE "C"')  # noqa: S608 - constant
+_SELECT = text(f"SELECT {_COLUMNS} FROM store WHERE code = :code")
+_SELECT_LOCKED = text(f"SELECT {_COLUMNS} FROM store WHERE code = :code FOR NO KEY UPDATE")
+_LIST = text(f'SELECT {_COLUMNS} FROM store ORDER BY code COLLATE "C"')
 _INSERT = text("""
 INSERT INTO store (code, name, timezone) VALUES (:code, :name, :timezone) ON CONFLICT (code) DO NOTHING RETURNING true
 """)
