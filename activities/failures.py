@@ -33,6 +33,7 @@ KINDS: dict[type[BaseException], FailureKind] = {
     aiohttp.RedirectClientError: FailureKind.invalid_response,
     aiohttp.ClientResponseError: FailureKind.invalid_response,
     aiohttp.ClientPayloadError: FailureKind.invalid_response,
+    aiohttp.UploadAbortedError: FailureKind.reset,
     aiohttp.ClientConnectorDNSError: FailureKind.dns,
     aiohttp.ClientSSLError: FailureKind.tls,
     aiohttp.ClientConnectorCertificateError: FailureKind.tls,
@@ -57,7 +58,7 @@ KINDS: dict[type[BaseException], FailureKind] = {
 
 def failure_of(error: BaseException) -> FailureKind:
     """Return the failure kind of what an attempt raised; what nobody foresaw is our own fault, `internal`."""
-    cause: BaseException = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    cause = _root_of(error)
     number = cause.errno if isinstance(cause, OSError) else None
     if number in _OUR_OWN_ERRNO:
         return FailureKind.internal
@@ -66,6 +67,13 @@ def failure_of(error: BaseException) -> FailureKind:
     if number in _RESET_ERRNO and not isinstance(error, aiohttp.ClientConnectorError):
         return FailureKind.reset
     return _listed_kind(error)
+
+
+def _root_of(error: BaseException) -> BaseException:
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return error.os_error
+    # A TLS alert after the handshake (TLS 1.3: "certificate required") is wrapped as any lost connection.
+    return error.__cause__ if isinstance(error.__cause__, ssl.SSLError) else error
 
 
 def _listed_kind(error: BaseException) -> FailureKind:
@@ -77,7 +85,7 @@ def _listed_kind(error: BaseException) -> FailureKind:
 
 def detail_of(error: BaseException) -> str:
     """Return what went wrong in words. Never the URL's query, a header or a byte of the response."""
-    cause: BaseException = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    cause = _root_of(error)
     return _system_detail(cause) or _protocol_detail(error) or type(error).__name__
 
 
@@ -87,7 +95,9 @@ def _system_detail(cause: BaseException) -> str | None:
     if isinstance(cause, ssl.SSLCertVerificationError):
         return f"certificate verify failed: {cause.verify_message}"
     if isinstance(cause, ssl.SSLError):
-        return (cause.reason or "handshake failed").lower().replace("_", " ")
+        # Python sets `reason` only where OpenSSL names one.
+        reason: str | None = getattr(cause, "reason", None)
+        return (reason or "handshake failed").lower().replace("_", " ")
     return cause.strerror if isinstance(cause, OSError) else None
 
 
