@@ -186,7 +186,7 @@ class Relay:
             except WorkflowAlreadyStartedError:
                 self._gate.left(workflow_id)
             except RPCError as error:
-                logger.warning("%s not started: %s", workflow_id, error.status.name)
+                logger.warning("%s not started: %s: %s", workflow_id, error.status.name, error.message)
                 if self._stopping:
                     self._gate.left(workflow_id)
                     return  # the claim lapses, and another relay starts the same id

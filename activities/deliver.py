@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sqlalchemy.exc import SQLAlchemyError
 from temporalio import activity
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities.dispatcher import AttemptTakenError, Dispatcher
 from activities.gate import Gate
@@ -166,6 +166,7 @@ def _attempt_failed(step: Step) -> ApplicationError:
         + (f", status {step.status_code}" if step.status_code is not None else "")
         + f"; next in {step.next_in_seconds:.0f} s",
         type="AttemptFailed",
+        category=ApplicationErrorCategory.BENIGN,  # expected: no stack trace in our log
         next_retry_delay=timedelta(seconds=step.next_in_seconds or 0),
     )
 

@@ -5,6 +5,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
+from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
@@ -25,6 +28,16 @@ async def real_server() -> AsyncIterator[WorkflowEnvironment]:
         yield environment
 
 
+async def _register_search_attributes(client: Client) -> None:
+    keyword_list = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD_LIST
+    await client.operator_service.add_search_attributes(
+        AddSearchAttributesRequest(
+            namespace=client.namespace,
+            search_attributes={key.name: keyword_list for key in (STORE_CODE, EVENT_NAME, EVENT_IDS)},
+        )
+    )
+
+
 @asynccontextmanager
 async def skipping_server() -> AsyncIterator[WorkflowEnvironment]:
     """The test server whose clock jumps to the next timer when nothing else is to do."""
@@ -32,4 +45,5 @@ async def skipping_server() -> AsyncIterator[WorkflowEnvironment]:
         data_converter=pydantic_data_converter,
         test_server_existing_path=str(PROGRAMS / "temporal-test-server"),
     ) as environment:
+        await _register_search_attributes(environment.client)
         yield environment
