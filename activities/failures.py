@@ -64,9 +64,16 @@ def failure_of(error: BaseException) -> FailureKind:
         return FailureKind.internal
     if isinstance(cause, AddressBlockedError | ssl.SSLError):
         return _listed_kind(cause)
-    if number in _RESET_ERRNO and not isinstance(error, aiohttp.ClientConnectorError):
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return FailureKind.tls if _cut_in_handshake(error) else _listed_kind(error)
+    if number in _RESET_ERRNO:
         return FailureKind.reset
     return _listed_kind(error)
+
+
+def _cut_in_handshake(error: aiohttp.ClientConnectorError) -> bool:
+    # connect() itself is refused or runs into a timeout; only a connection that stood can be reset.
+    return isinstance(error.os_error, ConnectionResetError | ConnectionAbortedError | BrokenPipeError)
 
 
 def _root_of(error: BaseException) -> BaseException:
@@ -86,7 +93,12 @@ def _listed_kind(error: BaseException) -> FailureKind:
 def detail_of(error: BaseException) -> str:
     """Return what went wrong in words. Never the URL's query, a header or a byte of the response."""
     cause = _root_of(error)
-    return _system_detail(cause) or _protocol_detail(error) or type(error).__name__
+    return _handshake_detail(error) or _system_detail(cause) or _protocol_detail(error) or type(error).__name__
+
+
+def _handshake_detail(error: BaseException) -> str | None:
+    cut = isinstance(error, aiohttp.ClientConnectorError) and _cut_in_handshake(error)
+    return "the connection was closed during the TLS handshake" if cut else None
 
 
 def _system_detail(cause: BaseException) -> str | None:

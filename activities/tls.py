@@ -12,6 +12,10 @@ _SESSIONS_MAX = 2048  # some KB each
 _SESSION_SECONDS = 3600.0
 
 
+class CertificateFileError(Exception):
+    """A certificate file of the installation is missing or not what it should be. The message names it."""
+
+
 class SessionKeepingContext(ssl.SSLContext):
     """A client context that offers the last session with a host again: one round trip and no certificates less.
 
@@ -57,14 +61,23 @@ def client_context(ca_bundle: str | None, client_cert: str | None) -> SessionKee
     """Return the context for outgoing connections.
 
     Trusted are the public authorities (certifi's, the same on every machine) and beside them those in the PEM file
-    `ca_bundle`; `client_cert` is a PEM file with certificate chain and key. Raises OSError or ssl.SSLError when a file
-    is missing or no PEM.
+    `ca_bundle`; `client_cert` is a PEM file with certificate chain and key. Raises CertificateFileError.
     """
     context = SessionKeepingContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(certifi.where())
-    if ca_bundle is not None:
-        context.load_verify_locations(ca_bundle)
-    if client_cert is not None:
-        context.load_cert_chain(client_cert)
+    try:
+        if ca_bundle is not None:
+            context.load_verify_locations(ca_bundle)
+    except OSError as error:
+        raise CertificateFileError(
+            f"cannot read certificates from {ca_bundle} (a PEM file is expected): {error}"
+        ) from error
+    try:
+        if client_cert is not None:
+            context.load_cert_chain(client_cert)
+    except OSError as error:
+        raise CertificateFileError(
+            f"cannot read a client certificate from {client_cert} (a PEM file with chain and key is expected): {error}"
+        ) from error
     context.set_alpn_protocols(["http/1.1"])
     return context

@@ -63,6 +63,9 @@ def test_each_exception_of_httpx_and_aiohttp_has_a_failure_kind(error: type[Base
     assert KINDS[listed[0]] in FailureKind
 
 
+HANDSHAKE_CUT = "the connection was closed during the TLS handshake"
+
+
 def _connector_error(cause: OSError) -> aiohttp.ClientConnectorError:
     key = aiohttp.client_reqrep.ConnectionKey("host", 1, False, True, None, None, None)
     return aiohttp.ClientConnectorError(key, cause)
@@ -72,7 +75,7 @@ def _connector_error(cause: OSError) -> aiohttp.ClientConnectorError:
     ("error", "kind", "detail"),
     [
         (_connector_error(OSError(errno.ECONNREFUSED, "refused")), FailureKind.connect, "refused"),
-        (_connector_error(OSError(errno.ECONNRESET, "reset")), FailureKind.connect, "reset"),
+        (_connector_error(ConnectionResetError(104, "reset")), FailureKind.tls, HANDSHAKE_CUT),
         (_connector_error(OSError(errno.EMFILE, "Too many open files")), FailureKind.internal, "Too many open files"),
         (_connector_error(OSError(errno.EADDRNOTAVAIL, "no port")), FailureKind.internal, "no port"),
         (_connector_error(AddressBlockedError("10.0.0.1 is …")), FailureKind.blocked, "10.0.0.1 is …"),
