@@ -21,7 +21,6 @@ SECTIONS = {
 COMPANIONS = {
     "multidict": "aiohttp",
     "yarl": "aiohttp",
-    "click": "typer",
     "google": "temporalio",
     "pydantic-core": "pydantic",
     "starlette": "fastapi",

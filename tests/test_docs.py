@@ -5,9 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import click
 import pytest
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 import cli
 from settings import Settings
@@ -32,12 +32,12 @@ def code_of(document: Path) -> list[str]:
     return lines + re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
 
 
-def command_of(words: list[str]) -> tuple[click.Command | None, str]:
+def command_of(words: list[str]) -> tuple[TyperCommand | TyperGroup | None, str]:
     """The command that the words begin with, and its name; None when a part of it does not exist."""
-    found: click.Command = COMMAND_LINE
+    found: TyperCommand | TyperGroup = COMMAND_LINE
     name = []
     for word in words:
-        if not isinstance(found, click.Group) or not re.fullmatch(r"[a-z][a-z-]*", word):
+        if not isinstance(found, TyperGroup) or not re.fullmatch(r"[a-z][a-z-]*", word):
             break
         name.append(word)
         following = found.commands.get(word)
@@ -79,7 +79,7 @@ def test_every_file_linked_or_named_exists(document: Path) -> None:
     text = document.read_text()
     links = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", text)
     missing = [link for link in links if not (document.parent / link).exists()]
-    for code in code_of(document):
+    for code in code_of(document) if document.name != "add-an-event.md" else []:  # its test makes the files it names
         if re.fullmatch(r"[\w.-]+/[\w./-]*", code) and code.partition("/")[0] in TOP_LEVEL:
             missing += [] if (ROOT / code).exists() else [code]
     assert missing == []
@@ -88,8 +88,8 @@ def test_every_file_linked_or_named_exists(document: Path) -> None:
 @documents
 def test_every_setting_named_exists(document: Path) -> None:
     known = {name.upper() for name in Settings.model_fields}
-    elsewhere = re.compile(r"TEMPORAL_\w+|LOYALTY_WEBHOOKS_\w+|TEST_POSTGRES_URL|[A-Z]+")
-    named = {code.partition("=")[0] for code in code_of(document) if re.fullmatch(r"[A-Z]+(_[A-Z]+)+(=\S*)?", code)}
+    elsewhere = re.compile(r"TEMPORAL_\w+|LOYALTY_WEBHOOKS_\w+|TEST_POSTGRES_URL")
+    named = {name for code in code_of(document) for name in re.findall(r"\b([A-Z]+(?:_[A-Z]+)+)=", code)}
     assert {name for name in named - known if not elsewhere.fullmatch(name)} == set()
 
 
