@@ -21,6 +21,7 @@ from temporalio.service import RPCError
 
 from activities.gate import Gate
 from activities.messages import EventBatch, EventRef, EventTask
+from activities.metrics import WorkerMetrics
 from domain.identity import batch_workflow_id
 from storage.database import Database
 from storage.outbox import OUTBOX_CHANNEL, ClaimedEvent, claim, claim_lapsed
@@ -87,11 +88,14 @@ class Pace:
 class Relay:
     """One per worker process; several run side by side. `run` returns after `stop`."""
 
-    def __init__(self, database: Database, client: Client, gate: Gate, settings: RelaySettings) -> None:
+    def __init__(
+        self, database: Database, client: Client, gate: Gate, settings: RelaySettings, metrics: WorkerMetrics
+    ) -> None:
         self._database = database
         self._client = client
         self._gate = gate
         self._settings = settings
+        self._metrics = metrics
         self._pace = Pace()
         self._wake = asyncio.Event()
         self._stopping = False
@@ -164,6 +168,7 @@ class Relay:
                 self._pace.took_batch(now, full=len(events) >= self._settings.batch_events)
             else:
                 self._pace.took_singles(1)
+            self._metrics.handed_over.labels("batch" if batch else "single").inc(len(events))
             self._gate.handed_over(workflow_id, batch=batch)
             start = asyncio.create_task(self._start(workflow_id, events, batch))
             self._starts.add(start)
@@ -186,6 +191,7 @@ class Relay:
             except WorkflowAlreadyStartedError:
                 self._gate.left(workflow_id)
             except RPCError as error:
+                self._metrics.start_faults.inc()
                 logger.warning("%s not started: %s: %s", workflow_id, error.status.name, error.message)
                 if self._stopping:
                     self._gate.left(workflow_id)

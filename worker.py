@@ -21,6 +21,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 from activities.deliver import DeliveryActivities
 from activities.dispatcher import AttemptLimits, Dispatcher
 from activities.gate import Gate
+from activities.metrics import WorkerMetrics
 from activities.recorder import Recorder
 from activities.sender import Sender, SenderSettings
 from domain.url_rules import UrlRules
@@ -29,6 +30,7 @@ from settings import Settings
 from storage.database import Database
 from storage.sealing import Sealer
 from storage.workers import TOUCH_SECONDS, leave, touch
+from worker_health import worker_health
 from workflows.client import temporal_client
 from workflows.delivery import EventBatchWorkflow, EventWorkflow
 
@@ -80,10 +82,15 @@ def url_rules(settings: Settings) -> UrlRules:
 
 
 @asynccontextmanager
-async def sending(settings: Settings, database: Database, worker_id: UUID) -> AsyncIterator[Dispatcher]:
-    """Sender, recorder and dispatcher; on leaving, all attempts under way have their outcome written."""
+async def sending(
+    settings: Settings, database: Database, worker_id: UUID, metrics: WorkerMetrics
+) -> AsyncIterator[tuple[Dispatcher, asyncio.Task[None]]]:
+    """Dispatcher and the recorder's task, which ends only by a fault of its own.
+
+    On leaving, all attempts under way have their outcome written.
+    """
     rules = url_rules(settings)
-    recorder = Recorder(database)
+    recorder = Recorder(database, metrics)
     sender = Sender(
         SenderSettings(
             rules=rules,
@@ -104,10 +111,11 @@ async def sending(settings: Settings, database: Database, worker_id: UUID) -> As
             per_subscription=settings.subscription_concurrency,
             retry_schedule=settings.retry_schedule_seconds,
         ),
+        metrics=metrics,
     )
     writing = asyncio.create_task(recorder.run())
     try:
-        yield dispatcher
+        yield dispatcher, writing
         with suppress(TimeoutError):
             async with asyncio.timeout(settings.shutdown_grace_seconds):
                 await dispatcher.drain()
@@ -148,41 +156,63 @@ async def _connect() -> Client:
 
 
 async def run(settings: Settings) -> None:
-    """Work until SIGTERM or SIGINT, then stop in order."""
+    """Work until SIGTERM or SIGINT, then stop in order. Raises what made a part of the worker fail."""
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    connecting = asyncio.create_task(_connect())
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait([connecting, stopping], return_when=asyncio.FIRST_COMPLETED)
-    if not connecting.done():
-        connecting.cancel()
-        return
-    client = connecting.result()
-    worker_id = uuid4()
+    metrics = WorkerMetrics()
+    working = asyncio.Event()
     async with AsyncExitStack() as resources:
         database = Database(
             settings.sqlalchemy_url, pool_size=settings.database_pool_size, name="loyalty-webhooks worker"
         )
         resources.push_async_callback(database.close)
-        await resources.enter_async_context(lease(database, worker_id))
-        dispatcher = await resources.enter_async_context(sending(settings, database, worker_id))
-        gate = Gate()
-        relay = Relay(
-            database,
-            client,
-            gate,
-            RelaySettings(
-                task_queue=settings.task_queue,
-                batch_events=settings.batch_events,
-                poll_seconds=settings.relay_poll_seconds,
-                claim_lease_seconds=settings.claim_lease_seconds,
-            ),
+        health = worker_health(
+            settings.worker_health_host,
+            settings.worker_health_port,
+            database=database,
+            registry=metrics.registry,
+            working=working.is_set,
         )
+        await resources.enter_async_context(health)
+        connecting = asyncio.create_task(_connect())
+        await asyncio.wait([connecting, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if not connecting.done():
+            connecting.cancel()
+            return
+        await _work(settings, database, connecting.result(), metrics, working, stopping)
+
+
+async def _work(
+    settings: Settings,
+    database: Database,
+    client: Client,
+    metrics: WorkerMetrics,
+    working: asyncio.Event,
+    stopping: asyncio.Task[bool],
+) -> None:
+    """Relay and Temporal worker, until told to stop or until one of them fails."""
+    worker_id = uuid4()
+    async with (
+        lease(database, worker_id),
+        sending(settings, database, worker_id, metrics) as (dispatcher, writing),
+    ):
+        gate = Gate()
+        relay_settings = RelaySettings(
+            task_queue=settings.task_queue,
+            batch_events=settings.batch_events,
+            poll_seconds=settings.relay_poll_seconds,
+            claim_lease_seconds=settings.claim_lease_seconds,
+        )
+        relay = Relay(database, client, gate, relay_settings, metrics)
         relaying = asyncio.create_task(relay.run())
         async with make_worker(client, DeliveryActivities(database, dispatcher, gate), settings):
+            working.set()
             logger.info("worker %s on %s takes from %s", worker_id, socket.gethostname(), settings.task_queue)
-            await asyncio.wait([stopping, relaying], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([stopping, relaying, writing], return_when=asyncio.FIRST_COMPLETED)
+            working.clear()
             relay.stop()
             await relaying
+        if writing.done():
+            writing.result()

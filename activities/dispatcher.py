@@ -18,6 +18,7 @@ from uuid import UUID
 
 import orjson
 
+from activities.metrics import WorkerMetrics
 from activities.recorder import Recorded, Recorder
 from activities.sender import OutgoingRequest, Sender, SendResult
 from domain.bodies import legacy_body, modern_body, modern_data_text
@@ -70,8 +71,11 @@ class Dispatcher:
         sealer: Sealer,
         rules: UrlRules,
         limits: AttemptLimits,
+        metrics: WorkerMetrics,
     ) -> None:
         self.worker_id = worker_id
+        self._metrics = metrics
+        metrics.attempts_under_way.set_function(lambda: len(self._under_way))
         self._sender = sender
         self._recorder = recorder
         self._sealer = sealer
@@ -201,6 +205,8 @@ class Dispatcher:
         self, delivery: OpenDelivery, began: float, result: SendResult, body_digest: bytes | None
     ) -> Step:
         judged = verdict(result.answer)
+        self._metrics.attempts.labels(judged.failure or judged.outcome).inc()
+        self._metrics.attempt_seconds.observe(result.duration_ms / 1000)
         subscription = delivery.subscription
         step = step_after(
             judged,

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from sqlalchemy.exc import DBAPIError
 
+from activities.metrics import WorkerMetrics
 from storage.attempts import Intent, Outcome, disable_subscriptions, intend, record
 from storage.database import Database
 
@@ -54,8 +55,9 @@ class Recorded:
 class Recorder:
     """Group commit of attempts. `run` is the one task that writes; `intend` and `record` wait for the commit."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, metrics: WorkerMetrics) -> None:
         self._database = database
+        self._metrics = metrics
         self._intents: list[_Item[Intent]] = []
         self._outcomes: list[_Item[Recorded]] = []
         self._wake = asyncio.Event()
@@ -97,6 +99,7 @@ class Recorder:
             else:
                 await self._keep(intents, outcomes, error)
             return
+        self._metrics.flush_rows.observe(len(intents) + len(outcomes))
         for item in intents:
             _settle(item.done, (item.row.message_id, item.row.number) in written)
         for outcome in outcomes:
@@ -118,6 +121,7 @@ class Recorder:
 
     async def _keep(self, intents: list[_Item[Intent]], outcomes: list[_Item[Recorded]], error: Exception) -> None:
         """The database is away: intents fail (nothing was sent), outcomes stay in memory."""
+        self._metrics.flush_faults.inc()
         logger.warning("attempts not written, %d outcomes kept in memory: %s", len(outcomes), type(error).__name__)
         for item in intents:
             _settle(item.done, RecorderUnavailableError("the database cannot be reached"))

@@ -22,6 +22,7 @@ import worker
 from activities.deliver import DeliveryActivities
 from activities.dispatcher import Dispatcher
 from activities.gate import Gate
+from activities.metrics import WorkerMetrics
 from relay import Relay, RelaySettings
 from settings import Settings
 from storage.database import Database
@@ -114,6 +115,7 @@ async def pipeline(
     settings = settings_for(database_url, **overrides)
     database = Database(settings.sqlalchemy_url, pool_size=10)
     worker_id = uuid4()
+    metrics = WorkerMetrics()
     try:
         async with database.transaction() as connection:
             await connection.execute(
@@ -121,11 +123,11 @@ async def pipeline(
             )
         async with (
             worker.lease(database, worker_id),
-            worker.sending(settings, database, worker_id) as dispatcher,
+            worker.sending(settings, database, worker_id, metrics) as (dispatcher, _),
         ):
             gate = Gate()
             relay_settings = RelaySettings(settings.task_queue, settings.batch_events, 0.2, 2)
-            relay = Relay(database, client, gate, relay_settings)
+            relay = Relay(database, client, gate, relay_settings, metrics)
             running = asyncio.create_task(relay.run()) if relaying else None
             async with worker.make_worker(client, DeliveryActivities(database, dispatcher, gate), settings):
                 yield Pipeline(database, client, settings, worker_id, dispatcher)

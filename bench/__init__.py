@@ -1,0 +1,1 @@
+"""Measurements: load on the real stack, counted at a receiver of its own. `make bench`."""

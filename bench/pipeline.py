@@ -1,0 +1,142 @@
+"""How fast events become requests: `python -m bench.pipeline [--help]`.
+
+Every figure comes from one run on this machine, receiver and emitter included; compare ratios, not machines.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psutil
+
+from bench.stack import Bench, bench_stack
+
+RESULTS = Path(__file__).parent / "results"
+EVENT = "CustomerUpdated"
+EMIT_BATCH = 500
+
+
+def event_line() -> dict[str, Any]:
+    """An event as a platform emits it; its createdAt is now, so that the receiver can tell the latency."""
+    customer = {
+        "customerId": str(uuid4()),
+        "email": "member@example.com",
+        "phone": "+48123456789",
+        "loyaltyCardNumber": "1234567890123",
+        "firstName": "Maria",
+        "lastName": "Example",
+    }
+    return {"eventName": EVENT, "createdAt": datetime.now(UTC).isoformat(), "data": {"customer": customer}}
+
+
+async def warm_up(bench: Bench, subscriptions: int) -> None:
+    """Let every process load what it needs: a few hundred events, then a quiet moment."""
+    for _ in range(3):
+        await burst_once(bench, 100, subscriptions)
+
+
+async def burst_once(bench: Bench, events: int, subscriptions: int) -> dict[str, Any]:
+    """Emit as fast as the API takes it, and wait for the last delivery."""
+    await bench.reset()
+    cpu, began = bench.cpu_seconds(), time.time()
+    for start in range(0, events, EMIT_BATCH):
+        lines = [json.dumps(event_line()) for _ in range(min(EMIT_BATCH, events - start))]
+        await bench.emit_batch("\n".join(lines).encode())
+    emitted = time.time()
+    stats = await bench.until_received(events * subscriptions, 300)
+    took = stats["last_at"] - began
+    return {
+        "deliveries": events * subscriptions,
+        "per_second": round(events * subscriptions / took),
+        "emitted_per_second": round(events / (emitted - began)),
+        "cpu_seconds_per_1000": round((bench.cpu_seconds() - cpu) / events / subscriptions * 1000, 2),
+        "p50_ms": stats["p50_ms"],
+        "p99_ms": stats["p99_ms"],
+        "repeated": stats["repeated"],
+        "by_second": stats["by_second"],
+    }
+
+
+async def burst(events: int, subscriptions: int, rounds: int) -> dict[str, Any]:
+    """Rounds with batches, and beside them the same events with batches off (fewer rounds: it is far slower)."""
+    figures: dict[str, Any] = {"events": events, "subscriptions": subscriptions}
+    async with bench_stack() as bench:
+        for number in range(subscriptions):
+            await bench.subscribe(EVENT, f"/{number}")
+        await warm_up(bench, subscriptions)
+        before = bench.memory_mb("worker")
+        figures["rounds"] = [await burst_once(bench, events, subscriptions) for _ in range(rounds)]
+        figures["worker_memory_mb"] = [before, bench.memory_mb("worker")]
+    async with bench_stack({"BATCH_EVENTS": "1"}) as bench:
+        for number in range(subscriptions):
+            await bench.subscribe(EVENT, f"/{number}")
+        await burst_once(bench, 20, subscriptions)
+        figures["batches_off"] = await burst_once(bench, min(events, 1000), subscriptions)
+    rates = sorted(one["per_second"] for one in figures["rounds"])
+    figures["per_second_median"] = rates[len(rates) // 2]
+    figures["ratio_to_batches_off"] = round(figures["per_second_median"] / figures["batches_off"]["per_second"], 1)
+    return figures
+
+
+async def idle(events: int, rate: float) -> dict[str, Any]:
+    """One event at a time, evenly spaced: the latency when nothing else is to do."""
+    async with bench_stack() as bench:
+        await bench.subscribe(EVENT, "/idle")
+        await warm_up(bench, 1)
+        await asyncio.sleep(3)  # the measurement begins in a quiet system
+        await bench.reset()
+        next_at = time.monotonic()
+        for _ in range(events):
+            answer = await bench.api.post(f"{bench.store_path}/event", json={"event": event_line()})
+            answer.raise_for_status()
+            next_at += 1 / rate
+            await asyncio.sleep(max(0.0, next_at - time.monotonic()))
+        stats = await bench.until_received(events, 60)
+        return {"events": events, "rate": rate} | {key: stats[key] for key in ("p50_ms", "p99_ms", "max_ms")}
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were taken on."""
+    return {
+        "cores": os.cpu_count(),
+        "memory_gb": round(psutil.virtual_memory().total / 2**30),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "load_before": os.getloadavg()[0],
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+SCENARIOS: dict[str, Callable[[], Awaitable[dict[str, Any]]]] = {
+    "idle": lambda: idle(200, 20),
+    "burst-1": lambda: burst(10_000, 1, 3),
+    "burst-5": lambda: burst(2_000, 5, 3),
+}
+
+
+def main() -> None:
+    """Run scenarios and keep their figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("scenario", nargs="*", choices=[*SCENARIOS, []], help=f"of {', '.join(SCENARIOS)}; none: all")
+    arguments = parser.parse_args()
+    for name in arguments.scenario or SCENARIOS:
+        result = {"scenario": name, "machine": machine(), "figures": asyncio.run(_run(name))}
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+        print(json.dumps(result, indent=1))
+
+
+async def _run(name: str) -> dict[str, Any]:
+    return await SCENARIOS[name]()
+
+
+if __name__ == "__main__":
+    main()
