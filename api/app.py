@@ -1,5 +1,6 @@
 """The API's frame: routers, resources, and how errors become answers."""
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -13,37 +14,46 @@ from starlette.requests import ClientDisconnect
 from temporalio.service import RPCError, RPCStatusCode
 
 from api.body import problem_of
+from api.docs import add_docs
 from api.errors import ApiError, NotFound, Unavailable, ValidationFailed
-from api.resources import open_resources
+from api.resources import open_resources, url_rules
+from api.routes import access_keys, login, stores, subscriptions
+from api.url_check import Lookup
 from settings import Settings
+from storage.sealing import SealBrokenError
 from storage.unavailable import is_unavailable
 
-ROUTERS: tuple[APIRouter, ...] = ()
+ROUTERS: tuple[APIRouter, ...] = (
+    login.router,
+    access_keys.router,
+    stores.router,
+    subscriptions.router,
+)
+"""Every router of the API, in the order of the documentation."""
 
+logger = logging.getLogger(__name__)
+
+SEAL_RETRY_SECONDS = 60  # somebody has to set the key first
 DATABASE_ERRORS = (DBAPIError, PoolTimeoutError, OSError)
 TEMPORAL_IS_DOWN = frozenset({RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED})
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """The application; its lifespan opens and closes the resources, and needs neither database nor Temporal for it."""
+def create_app(settings: Settings, lookup: Lookup | None = None) -> FastAPI:
+    """The application; its lifespan opens and closes the resources, and needs neither database nor Temporal for it.
+
+    `lookup` resolves names when a subscription's URL is checked; the system's resolver unless given.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_resources(settings) as resources:
+        async with open_resources(settings, lookup) as resources:
             app.state.resources = resources
             yield
 
-    app = FastAPI(
-        title="Loyalty Webhooks",
-        lifespan=lifespan,
-        openapi_url=None,
-        docs_url=None,
-        redoc_url=None,
-        redirect_slashes=False,
-        separate_input_output_schemas=True,
-    )
+    app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     for router in ROUTERS:
         app.include_router(router)
+    add_docs(app, url_rules(settings))
     add_error_handlers(app)
     return app
 
@@ -54,6 +64,7 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _invalid_parameters)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(ClientDisconnect, _gone)
+    app.add_exception_handler(SealBrokenError, _seal_broken)
     app.add_exception_handler(RPCError, _temporal_error)
     app.add_exception_handler(Exception, _our_mistake)
     for error in DATABASE_ERRORS:
@@ -93,6 +104,12 @@ async def _database_error(request: Request, error: Exception) -> Response:
     if not is_unavailable(error):
         raise error
     return answer(Unavailable("The database cannot be reached or cannot write at the moment; try again."))
+
+
+async def _seal_broken(request: Request, error: Exception) -> Response:
+    """Stored with a key this process was not given: passes as soon as an operator gives it."""
+    logger.error("cannot decrypt what is stored: %s", error)
+    return answer(Unavailable("What is stored cannot be decrypted: ENCRYPTION_KEYS lacks a key.", SEAL_RETRY_SECONDS))
 
 
 async def _temporal_error(request: Request, error: Exception) -> Response:

@@ -3,7 +3,7 @@
 FastAPI's own body parameters are not used: its reader takes NaN and repeated keys and turns numbers into floats.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -102,7 +102,7 @@ def problem_of(details: Mapping[str, Any], path: str = "") -> Problem:
     return Problem(".".join(steps), kind, message)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class JsonBody(Generic[M]):
     """A dependency: the body as a model, out of its wrapper; listed after the right and after what finds the object."""
 
@@ -115,14 +115,18 @@ class JsonBody(Generic[M]):
         """Raises ValidationFailed or TooLarge."""
         return validate(self.model, parse_body(await read_body(request, self.limit_bytes), self.wrapper))
 
-    def schema(self, models: Mapping[type[BaseModel], str]) -> dict[str, Any]:
-        """JSON Schema of the whole body; `models` gives the reference of each model."""
-        inner = {"$ref": models[self.model]}
-        if self.wrapper is None:
-            return inner
-        return {
-            "type": "object",
-            "properties": {self.wrapper: inner},
-            "required": [self.wrapper],
-            "additionalProperties": False,
-        }
+    def models(self) -> Iterator[type[BaseModel]]:
+        """Models whose schemas the documentation needs."""
+        yield self.model
+
+    def request_body(self, references: Mapping[type[BaseModel], dict[str, Any]]) -> dict[str, Any]:
+        """The OpenAPI request body; `references` gives the schema of each of `models`."""
+        schema = references[self.model]
+        if self.wrapper is not None:
+            schema = {
+                "type": "object",
+                "properties": {self.wrapper: schema},
+                "required": [self.wrapper],
+                "additionalProperties": False,
+            }
+        return {"required": True, "content": {"application/json": {"schema": schema}}}

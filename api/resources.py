@@ -13,9 +13,11 @@ from temporalio.envconfig import ClientConfigProfile
 from api.backlog import BacklogGauge
 from api.emission import EventReader
 from api.intake import Intake
+from api.login_throttle import LoginThrottle
 from api.metrics import ApiMetrics
 from api.principals import Principals
 from api.tokens import Tokens
+from api.url_check import Lookup, UrlCheck
 from domain.url_rules import UrlRules
 from settings import Settings
 from storage.database import Database
@@ -33,10 +35,11 @@ class Resources:
     sealer: Sealer
     temporal: Client
     """Connects at its first call, and again by itself after an outage; a call meanwhile raises `RPCError`."""
-    url_rules: UrlRules
+    url_check: UrlCheck
     passwords: Passwords
     tokens: Tokens
     principals: Principals
+    login_throttle: LoginThrottle
     metrics: ApiMetrics
     backlog: BacklogGauge
     event_reader: EventReader
@@ -49,9 +52,18 @@ async def _temporal_client() -> Client:
     return await Client.connect(**connect, lazy=True, data_converter=pydantic_data_converter)
 
 
+def url_rules(settings: Settings) -> UrlRules:
+    """Where this installation lets subscriptions point."""
+    return UrlRules(
+        allow_http=settings.allow_http,
+        allowed_ports=frozenset(settings.allowed_ports) or None,
+        allowed_networks=settings.allowed_networks,
+    )
+
+
 @asynccontextmanager
-async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
-    """Build everything; neither database nor Temporal need be up for it."""
+async def open_resources(settings: Settings, lookup: Lookup | None = None) -> AsyncIterator[Resources]:
+    """Build everything; neither database nor Temporal need be up for it. `lookup` resolves names for URL checks."""
     tokens = Tokens([secret.get_secret_value() for secret in settings.jwt_secrets], settings.access_token_seconds)
     sealer = Sealer([key.get_secret_value() for key in settings.encryption_keys])
     metrics = ApiMetrics()
@@ -69,14 +81,11 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             database=database,
             sealer=sealer,
             temporal=await _temporal_client(),
-            url_rules=UrlRules(
-                allow_http=settings.allow_http,
-                allowed_ports=frozenset(settings.allowed_ports) or None,
-                allowed_networks=settings.allowed_networks,
-            ),
+            url_check=UrlCheck(url_rules(settings), lookup),
             passwords=Passwords(),
             tokens=tokens,
             principals=Principals(database, tokens),
+            login_throttle=LoginThrottle(),
             metrics=metrics,
             backlog=backlog,
             event_reader=EventReader(

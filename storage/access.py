@@ -1,5 +1,6 @@
 """Administrators, API keys and refresh tokens. Passwords come here hashed, keys and tokens leave here hashed."""
 
+import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.access import ALL_STORES, Principal, Scope
 from storage.passwords import Passwords
+
+
+def new_key() -> str:
+    """An API key of 256 random bits, with a mark by which scanners of leaked secrets can know it."""
+    return f"lwk_{secrets.token_urlsafe(32)}"
 
 
 def digest(secret: str) -> bytes:
@@ -76,11 +82,12 @@ _USABLE_KEY = text("""
 SELECT id, name, scopes, stores, coalesce(last_used_at < clock_timestamp() - interval '1 minute', true) FROM api_key
 WHERE key_sha256 = :digest AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())
 """)
+_KNOWN_KEY = text("SELECT id FROM api_key WHERE key_sha256 = :digest")
 _KEY_USED = text("UPDATE api_key SET last_used_at = clock_timestamp() WHERE id = :id")
 _KEYS = text(f"SELECT {_KEY} FROM api_key ORDER BY created_at, id")
 _INSERT_KEY = text("""
 INSERT INTO api_key (id, name, key_sha256, scopes, stores, expires_at)
-VALUES (:id, :name, :digest, :scopes, :stores, :expires_at) ON CONFLICT (key_sha256) DO NOTHING RETURNING id
+VALUES (:id, :name, :digest, :scopes, :stores, :expires_at)
 """)
 _REVOKE_KEY = text("""
 UPDATE api_key SET revoked_at = coalesce(revoked_at, clock_timestamp()) WHERE id = :id RETURNING name
@@ -184,18 +191,19 @@ async def create_key(
     scopes: Iterable[str],
     stores: Iterable[str],
     expires_at: datetime | None = None,
-) -> UUID | None:
-    """Store the hash of a key; its id, or None when the very key is there already."""
+) -> UUID:
+    """Store the hash of a new key; its id."""
+    key_id = uuid4()
     parameters = {
-        "id": uuid4(),
+        "id": key_id,
         "name": name,
         "digest": digest(key),
         "scopes": sorted(scopes),
         "stores": sorted(stores),
         "expires_at": expires_at,
     }
-    created: UUID | None = await connection.scalar(_INSERT_KEY, parameters)
-    return created
+    await connection.execute(_INSERT_KEY, parameters)
+    return key_id
 
 
 async def revoke_key(connection: AsyncConnection, key_id: UUID) -> str | None:
@@ -240,5 +248,6 @@ async def ensure_administrator(
 async def ensure_api_key(
     connection: AsyncConnection, name: str, key: str, scopes: Iterable[str], stores: Iterable[str] = (ALL_STORES,)
 ) -> None:
-    """Store the key unless it is there already."""
-    await create_key(connection, name, key, scopes, stores)
+    """Store the key unless it is there already, revoked or not."""
+    if await connection.scalar(_KNOWN_KEY, {"digest": digest(key)}) is None:
+        await create_key(connection, name, key, scopes, stores)

@@ -1,10 +1,14 @@
 """Stores: the tenants everything else belongs to. They are never deleted."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlmodel import col
+
+from storage.tables import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +33,6 @@ _SELECT_LOCKED = text(f"SELECT {_COLUMNS} FROM store WHERE code = :code FOR NO K
 _LIST = text(f'SELECT {_COLUMNS} FROM store ORDER BY code COLLATE "C"')
 _INSERT = text("""
 INSERT INTO store (code, name, timezone) VALUES (:code, :name, :timezone) ON CONFLICT (code) DO NOTHING RETURNING true
-""")
-_UPDATE = text("""
-UPDATE store SET name = :name, timezone = :timezone,
-    expire_points_notification_days = :expire_points_notification_days,
-    expire_levels_notification_days = :expire_levels_notification_days,
-    expire_coupons_notification_days = :expire_coupons_notification_days
-WHERE code = :code
 """)
 
 
@@ -66,7 +63,7 @@ async def ensure_store(connection: AsyncConnection, code: str, name: str, timezo
     await create_store(connection, code, name, timezone)
 
 
-async def update_store(connection: AsyncConnection, store: StoreRow) -> None:
-    """Write every column of the store."""
-    parameters: dict[str, Any] = {name: getattr(store, name) for name in StoreRow.__dataclass_fields__}
-    await connection.execute(_UPDATE, parameters)
+async def update_store(connection: AsyncConnection, code: str, values: Mapping[str, Any]) -> None:
+    """Write these columns of the store."""
+    if values:
+        await connection.execute(update(Store).where(col(Store.code) == code).values(**values))

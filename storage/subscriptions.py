@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import orjson
 from sqlalchemy import ColumnElement, func, insert, select, text, update
@@ -161,9 +161,13 @@ async def list_subscriptions(
 
 
 async def create_subscription(
-    connection: AsyncConnection, store_code: str, values: dict[str, Any], limits: SubscriptionLimits
-) -> UUID:
-    """Insert a subscription of these columns; its id. Raises SubscriptionLimitError.
+    connection: AsyncConnection,
+    store_code: str,
+    subscription_id: UUID,
+    values: dict[str, Any],
+    limits: SubscriptionLimits,
+) -> None:
+    """Insert a subscription of these columns. Raises SubscriptionLimitError.
 
     The store's row is locked first, so that two at once cannot both take the last place.
     """
@@ -174,9 +178,7 @@ async def create_subscription(
         raise SubscriptionLimitError(limits.per_event, event=True)
     if in_store >= limits.per_store:
         raise SubscriptionLimitError(limits.per_store, event=False)
-    subscription_id = uuid4()
     await connection.execute(insert(_TABLE).values(id=subscription_id, store_code=store_code, **values))
-    return subscription_id
 
 
 async def update_subscription(connection: AsyncConnection, subscription_id: UUID, values: dict[str, Any]) -> None:
@@ -199,6 +201,13 @@ async def delete_subscription(
 async def switch_signing_on(connection: AsyncConnection, subscription_id: UUID, sealer: Sealer) -> tuple[str, int]:
     """Make a key; the key and its version. This is the only time the key is given away."""
     return await _new_key(connection, _SWITCH_ON, subscription_id, sealer)
+
+
+async def first_key(connection: AsyncConnection, store_code: str, subscription_id: UUID, sealer: Sealer) -> str | None:
+    """The key a subscription was created with, while that is its key; else None."""
+    query = select(_C.sealed_secret).where(_here(store_code), _C.id == subscription_id, _C.signature_version == 1)
+    sealed: bytes | None = await connection.scalar(query)
+    return None if sealed is None else sealer.open(sealed)
 
 
 async def rotate_key(connection: AsyncConnection, subscription_id: UUID, sealer: Sealer) -> tuple[str, int]:

@@ -268,6 +268,22 @@ class RefreshToken(SQLModel, table=True):
     used_at: datetime | None = _instant(nullable=True)
 
 
+class IdempotencyKey(SQLModel, table=True):
+    """What a create call with the header `Idempotency-Key` made, so that the same call again makes nothing more."""
+
+    __tablename__ = "idempotency_key"
+
+    store_code: str = Field(sa_column=Column(Text, primary_key=True))
+    actor: str = Field(sa_column=Column(Text, primary_key=True))
+    key: str = Field(sa_column=Column(Text, primary_key=True))
+    digest: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    """SHA-256 of the call's body."""
+    object_id: UUID
+    created_at: datetime = _instant(default_now=True)
+
+    __table_args__ = (Index("idempotency_key_by_age", "created_at"),)
+
+
 class AuditEntry(SQLModel, table=True):
     """Who changed what, when; secrets masked."""
 

@@ -112,6 +112,16 @@ def upgrade() -> None:
     )
     op.create_index('event_by_age', 'event', ['store_code', 'accepted_at', 'event_id'], unique=False)
     op.create_index('event_unmatched', 'event', ['sequence'], unique=False, postgresql_where=sa.text('matched_at IS NULL'))
+    op.create_table('idempotency_key',
+    sa.Column('store_code', sa.Text(), nullable=False),
+    sa.Column('actor', sa.Text(), nullable=False),
+    sa.Column('key', sa.Text(), nullable=False),
+    sa.Column('digest', sa.LargeBinary(), nullable=False),
+    sa.Column('object_id', sa.Uuid(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
+    sa.PrimaryKeyConstraint('store_code', 'actor', 'key')
+    )
+    op.create_index('idempotency_key_by_age', 'idempotency_key', ['created_at'], unique=False)
     op.create_table('store',
     sa.Column('code', sa.Text(), nullable=False),
     sa.Column('name', sa.Text(), nullable=False),
@@ -180,6 +190,8 @@ def downgrade() -> None:
     op.drop_table('refresh_token')
     op.drop_table('worker')
     op.drop_table('store')
+    op.drop_index('idempotency_key_by_age', table_name='idempotency_key')
+    op.drop_table('idempotency_key')
     op.drop_index('event_unmatched', table_name='event', postgresql_where=sa.text('matched_at IS NULL'))
     op.drop_index('event_by_age', table_name='event')
     op.drop_table('event')

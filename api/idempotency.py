@@ -1,0 +1,62 @@
+"""The header `Idempotency-Key`: a caller that got no answer asks again, and nothing is created twice."""
+
+from hashlib import sha256
+from typing import Annotated
+from uuid import UUID
+
+import orjson
+from fastapi import Depends, Request
+from pydantic import BaseModel
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from api.errors import Conflict, invalid
+from storage.idempotency import claim_key
+
+HEADER = "Idempotency-Key"
+MOST_CHARACTERS = 255
+
+
+class ReadIdempotencyKey:
+    """A dependency: the key, or None when the header is not there; listed after the body."""
+
+    refuses = (400, 409)
+
+    async def __call__(self, request: Request) -> str | None:
+        """Raises ValidationFailed for a key that is empty, too long or not visible ASCII."""
+        key = request.headers.get(HEADER)
+        if key is None:
+            return None
+        if not 1 <= len(key) <= MOST_CHARACTERS or not key.isascii() or not key.isprintable():
+            raise invalid(HEADER, "invalid_value", f"must be 1 to {MOST_CHARACTERS} visible ASCII characters")
+        return key
+
+    def parameters(self) -> list[dict[str, object]]:
+        """The OpenAPI parameter object of the header."""
+        schema = {"type": "string", "minLength": 1, "maxLength": MOST_CHARACTERS, "pattern": "^[!-~]+$"}
+        description = (
+            "Any text that is new for each new object: a repeat with the same key and body within 24 hours answers as "
+            "the first time and creates nothing; with another body it is a 409."
+        )
+        return [{"name": HEADER, "in": "header", "required": False, "schema": schema, "description": description}]
+
+
+IdempotencyKey = Annotated[str | None, Depends(ReadIdempotencyKey())]
+
+
+async def created_before(
+    connection: AsyncConnection, *, store_code: str, actor: str, key: str | None, body: BaseModel, object_id: UUID
+) -> UUID | None:
+    """What an earlier call with this key made; None when `object_id` is to be created now.
+
+    Raises Conflict when the earlier call had another body.
+    """
+    if key is None:
+        return None
+    given = body.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    digest = sha256(orjson.dumps(given, option=orjson.OPT_SORT_KEYS)).digest()
+    earlier = await claim_key(connection, store_code, actor, key, digest, object_id)
+    if earlier is None:
+        return None
+    if earlier.digest != digest:
+        raise Conflict(f"This {HEADER} was used before with another body; use a new one for another object.")
+    return earlier.object_id

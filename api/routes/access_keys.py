@@ -1,0 +1,134 @@
+"""API keys: listed, created and revoked by administrators of the installation. A key is shown once."""
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends
+from pydantic import AfterValidator, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from api.access import FullAdmin
+from api.body import Input, JsonBody, Output
+from api.errors import NotFound, invalid
+from api.ids import id_path, parse_id
+from api.instants import Instant
+from api.resources import FromResources
+from domain.access import ALL_STORES, STORE_CODE, Scope
+from storage.access import ApiKeyRow, create_key, list_keys, new_key, revoke_key
+from storage.audit import changed, record
+from storage.stores import list_stores
+
+NAME_MOST = 255
+STORES_MOST = 1_000
+OBJECT = "api_key"
+
+router = APIRouter(prefix="/api/admin/api-key", tags=["access"])
+
+
+def _check_store(code: str) -> str:
+    if code != ALL_STORES and STORE_CODE.fullmatch(code) is None:
+        raise PydanticCustomError("store_code", "is no store code, and not * for all stores")
+    return code
+
+
+StorePlace = Annotated[
+    str,
+    AfterValidator(_check_store),
+    WithJsonSchema({"type": "string", "description": "A store's code, or * for all stores.", "examples": ["*"]}),
+]
+ScopeName = Annotated[str, AfterValidator(Scope), WithJsonSchema({"type": "string", "enum": list(Scope)})]
+
+
+class KeyCreate(Input):
+    """A new key. Without `expiresAt` it works until it is revoked."""
+
+    name: Annotated[str, Field(min_length=1, max_length=NAME_MOST)]
+    scopes: Annotated[list[ScopeName], Field(min_length=1, max_length=len(Scope))]
+    stores: Annotated[list[StorePlace], Field(min_length=1, max_length=STORES_MOST)] = [ALL_STORES]  # noqa: RUF012 - frozen
+    expires_at: Instant | None = None
+
+
+class KeyCreated(Output):
+    """The new key, shown this once."""
+
+    api_key_id: UUID
+    api_key: str
+
+
+class KeyOut(Output):
+    """A key, without the key."""
+
+    api_key_id: UUID
+    name: str
+    scopes: list[str]
+    stores: list[str]
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None = Field(description="To the minute.")
+
+
+class KeyList(Output):
+    """All keys, oldest first."""
+
+    items: list[KeyOut]
+
+
+CreateBody = Annotated[KeyCreate, Depends(JsonBody(KeyCreate, "apiKey"))]
+IdPath = Annotated[str, id_path("apiKeyId", "Id of the key.")]
+
+
+def _answer(key: ApiKeyRow) -> KeyOut:
+    return KeyOut(
+        api_key_id=key.id,
+        name=key.name,
+        scopes=sorted(key.scopes),
+        stores=sorted(key.stores),
+        created_at=key.created_at,
+        expires_at=key.expires_at,
+        revoked_at=key.revoked_at,
+        last_used_at=key.last_used_at,
+    )
+
+
+@router.get("", summary="List API keys")
+async def list_(admin: FullAdmin, resources: FromResources) -> KeyList:
+    """All keys, those that are revoked or expired included."""
+    async with resources.database.transaction() as connection:
+        return KeyList(items=[_answer(key) for key in await list_keys(connection)])
+
+
+@router.post("", summary="Create an API key")
+async def create(admin: FullAdmin, body: CreateBody, resources: FromResources) -> KeyCreated:
+    """The key stands in this answer only; what is stored is its hash."""
+    key = new_key()
+    async with resources.database.transaction() as connection:
+        known = {store.code for store in await list_stores(connection)} | {ALL_STORES}
+        for index, code in enumerate(body.stores):
+            if code not in known:
+                raise invalid(f"stores.{index}", "unknown_store", f"there is no store {code}")
+        key_id = await create_key(connection, body.name, key, body.scopes, body.stores, body.expires_at)
+        after = {"name": body.name, "scopes": sorted(body.scopes), "stores": sorted(body.stores)}
+        await record(
+            connection,
+            actor=admin.actor,
+            action="create",
+            object_type=OBJECT,
+            object_id=key_id,
+            changes=changed({}, {**after, "expires_at": body.expires_at and body.expires_at.isoformat()}),
+        )
+    return KeyCreated(api_key_id=key_id, api_key=key)
+
+
+@router.delete("/{apiKeyId}", summary="Revoke an API key", status_code=204, responses={404: {}})
+async def revoke(admin: FullAdmin, key_id: IdPath, resources: FromResources) -> None:
+    """It stops working within a second. Revoking it again changes nothing."""
+    parsed = parse_id(key_id)
+    async with resources.database.transaction() as connection:
+        name = await revoke_key(connection, parsed)
+        if name is None:
+            raise NotFound
+        await record(
+            connection, actor=admin.actor, action="revoke", object_type=OBJECT, object_id=parsed, changes={"name": name}
+        )

@@ -1,0 +1,176 @@
+"""Stores: listed and created by administrators of the installation, each with its settings."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends
+from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from api.access import FullAdmin, InstallationAdmin, StoreAdmin, SubscriptionRead
+from api.body import Input, JsonBody, Output
+from api.errors import Conflict, NotFound
+from api.resources import FromResources
+from domain.access import RESERVED_STORE_CODES, STORE_CODE, store_code_problem
+from domain.timestamps import timezone_names
+from storage.audit import changed, record
+from storage.stores import StoreRow, create_store, find_store, list_stores, update_store
+
+DAYS_MOST = 365  # a notice a year ahead
+NAME_MOST = 255
+OBJECT = "store"
+
+router = APIRouter(tags=["stores"])
+
+
+def _check_code(code: str) -> str:
+    problem = store_code_problem(code)
+    if problem is not None:
+        raise PydanticCustomError("store_code", "{message}", {"message": problem})
+    return code
+
+
+def _check_timezone(name: str) -> str:
+    if name not in timezone_names():
+        raise PydanticCustomError("timezone", "is not an IANA time zone, such as Europe/Warsaw")
+    return name
+
+
+_CODE_PATTERN = f"^(?!(?:{'|'.join(sorted(RESERVED_STORE_CODES))})$){STORE_CODE.pattern}$"
+StoreCode = Annotated[
+    str, AfterValidator(_check_code), WithJsonSchema({"type": "string", "pattern": _CODE_PATTERN, "maxLength": 63})
+]
+Timezone = Annotated[
+    str, AfterValidator(_check_timezone), WithJsonSchema({"type": "string", "enum": sorted(timezone_names())})
+]
+Days = Annotated[int, Field(ge=0, le=DAYS_MOST)]
+
+
+class StoreCreate(Input):
+    """A new store. Its code stands in every path and cannot change."""
+
+    store_code: StoreCode
+    name: Annotated[str, Field(min_length=1, max_length=NAME_MOST)] | None = None
+    timezone: Timezone = "UTC"
+
+
+class StoreCreated(Output):
+    """The new store."""
+
+    store_code: str
+
+
+class StoreOut(Output):
+    """A store in a list."""
+
+    store_code: str
+    name: str
+    timezone: str
+
+
+class StoreList(Output):
+    """All stores the caller may enter, by code."""
+
+    items: list[StoreOut]
+
+
+def _no_defaults(schema: dict[str, Any]) -> None:
+    for field in schema["properties"].values():
+        field.pop("default", None)
+
+
+class SettingsChange(Input):
+    """New settings; what is left out stays as it was."""
+
+    model_config = ConfigDict(json_schema_extra=_no_defaults)
+
+    expire_points_notification_days: Days = 10
+    expire_levels_notification_days: Days = 10
+    expire_coupons_notification_days: Days = 10
+    timezone: Timezone = "UTC"
+
+
+class StoreSettings(Output):
+    """Days ahead of which notices are given, and the time zone that days are reckoned in."""
+
+    expire_points_notification_days: int
+    expire_levels_notification_days: int
+    expire_coupons_notification_days: int
+    timezone: str
+
+
+class SettingsAnswer(Output):
+    """The settings, in their wrapper."""
+
+    settings: StoreSettings
+
+
+CreateBody = Annotated[StoreCreate, Depends(JsonBody(StoreCreate, "store"))]
+SettingsBody = Annotated[SettingsChange, Depends(JsonBody(SettingsChange, "settings"))]
+
+
+def _settings(store: StoreRow) -> dict[str, Any]:
+    return {name: getattr(store, name) for name in StoreSettings.model_fields}
+
+
+@router.get("/api/admin/store", summary="List stores")
+async def list_(admin: InstallationAdmin, resources: FromResources) -> StoreList:
+    """The stores the caller may enter."""
+    async with resources.database.transaction() as connection:
+        stores = await list_stores(connection)
+    items = [
+        StoreOut(store_code=store.code, name=store.name, timezone=store.timezone)
+        for store in stores
+        if admin.may_enter(store.code)
+    ]
+    return StoreList(items=items)
+
+
+@router.post("/api/admin/store", summary="Create a store", responses={409: {}})
+async def create(admin: FullAdmin, body: CreateBody, resources: FromResources) -> StoreCreated:
+    """Only for those who may enter every store. A code that is taken is a 409."""
+    name = body.name or body.store_code
+    async with resources.database.transaction() as connection:
+        if not await create_store(connection, body.store_code, name, body.timezone):
+            raise Conflict(f"There is a store {body.store_code} already.")
+        await record(
+            connection,
+            actor=admin.actor,
+            action="create",
+            object_type=OBJECT,
+            object_id=body.store_code,
+            store_code=body.store_code,
+            changes=changed({}, {"name": name, "timezone": body.timezone}),
+        )
+    return StoreCreated(store_code=body.store_code)
+
+
+@router.get("/api/{storeCode}/settings", summary="Settings of the store")
+async def read_settings(access: SubscriptionRead, resources: FromResources) -> SettingsAnswer:
+    """The store's settings."""
+    async with resources.database.transaction() as connection:
+        store = await find_store(connection, access.store_code)
+    if store is None:
+        raise NotFound
+    return SettingsAnswer(settings=StoreSettings(**_settings(store)))
+
+
+@router.patch("/api/{storeCode}/settings", summary="Change settings of the store")
+async def change_settings(access: StoreAdmin, body: SettingsBody, resources: FromResources) -> SettingsAnswer:
+    """What is given is changed; answers all settings."""
+    given = body.model_dump(exclude_unset=True)
+    async with resources.database.transaction() as connection:
+        store = await find_store(connection, access.store_code, lock=True)
+        if store is None:
+            raise NotFound
+        before = _settings(store)
+        await update_store(connection, access.store_code, given)
+        await record(
+            connection,
+            actor=access.actor,
+            action="change_settings",
+            object_type=OBJECT,
+            object_id=access.store_code,
+            store_code=access.store_code,
+            changes=changed(before, given),
+        )
+    return SettingsAnswer(settings=StoreSettings(**{**before, **given}))
