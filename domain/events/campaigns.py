@@ -6,7 +6,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Discriminator, Tag
+from pydantic import Discriminator, GetJsonSchemaHandler, Tag
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from domain.event_type import EventType
 from domain.events.parts import CUSTOMER_SAMPLE, Customer
@@ -96,6 +98,13 @@ class UntypedTrigger(Trigger):
     eventId: Text = ABSENT
     payload: dict[str, Free] = ABSENT
     relatedAchievement: RelatedAchievement = ABSENT
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        # `type` stands above only to tell a wrong one; with a right one the trigger is one of the others.
+        written = handler.resolve_ref_schema(handler(schema))
+        del written["properties"]["type"]
+        return written
 
 
 def _trigger_tag(value: Any) -> str:

@@ -1,33 +1,19 @@
-"""Modern bodies carry the data to the letter; whatever was accepted makes both bodies; how many deliveries there are."""
+"""Modern bodies carry the data to the letter; an event makes one delivery or two; examples fit their schemas."""
 
 import json
 from typing import Any
-from uuid import UUID
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from domain.bodies import EventFacts, legacy_body, modern_body, modern_data_text, variants
-from domain.catalogue import CATALOGUE, EventType, validate_data
+from domain.catalogue import CATALOGUE, EventType
 from domain.examples import example_facts, legacy_example, modern_body_schema, modern_example
 from domain.jsontext import JsonValue, dump, parse
 from tests.contract import modern
-from tests.domain.strategies import ODD_TEXTS, any_json, data_of, event_types
-
-EVENT_ID = UUID("11111111-2222-4333-8444-555555555555")
-MESSAGE_ID = UUID("66666666-7777-5888-9999-aaaaaaaaaaaa")
-REQUEST_ID = UUID("bbbbbbbb-cccc-4ddd-8eee-ffffffffffff")
+from tests.domain.making import EVENT_ID, MESSAGE_ID, REQUEST_ID, facts, modern_of
+from tests.domain.strategies import ODD_TEXTS
 
 each_event = pytest.mark.parametrize("event_type", CATALOGUE.values(), ids=CATALOGUE.keys())
-
-
-def facts(name: str, data_text: str, created_at: str = "2026-01-02T03:04:05+01:00") -> EventFacts:
-    return EventFacts(EVENT_ID, name, "default", created_at, data_text)
-
-
-def modern_of(name: str, data_text: str) -> bytes:
-    return modern_body(facts(name, data_text), modern_data_text(name, data_text), MESSAGE_ID, REQUEST_ID)
 
 
 def test_a_modern_body_is_the_envelope_in_order_and_the_data_to_the_letter() -> None:
@@ -68,64 +54,6 @@ def test_where_nothing_is_to_be_dropped_the_very_same_text_is_used(name: str, da
 def test_an_event_without_legacy_only_fields_is_never_parsed_for_a_modern_body() -> None:
     data = "this would not parse"
     assert modern_data_text("CustomerUpdated", data) is data
-
-
-@given(st.data())
-@settings(deadline=None, max_examples=300)
-def test_whatever_is_accepted_makes_a_modern_body_the_contract_accepts(draw: st.DataObject) -> None:
-    event_type = draw.draw(event_types)
-    data = draw.draw(data_of(event_type))
-    assert validate_data(event_type, data) == []
-    data_text = dump(data)
-    body: Any = parse(modern_of(event_type.name, data_text))
-    assert list(body) == ["messageId", "requestId", "eventName", "storeCode", "createdAt", "data"]
-    assert modern.errors_against(modern.EVENTS[event_type.name]["data"], body["data"]) == []
-    assert modern.errors_against(modern_body_schema(event_type), body) == []
-    kept = {k: v for k, v in data.items() if k not in event_type.legacy_only} if isinstance(data, dict) else data
-    assert dump(body["data"]) == dump(kept)
-
-
-@given(st.data())
-@settings(deadline=None, max_examples=300)
-def test_whatever_is_accepted_makes_every_legacy_body_in_any_zone(draw: st.DataObject) -> None:
-    event_type = draw.draw(event_types)
-    data_text = dump(draw.draw(data_of(event_type)))
-    timezone = draw.draw(st.sampled_from(["Europe/Warsaw", "America/New_York", "Africa/Monrovia", "No/Such_Zone"]))
-    for variant in variants(event_type.name, data_text, legacy=True):
-        raw = legacy_body(facts(event_type.name, data_text), variant, timezone)
-        json.loads(raw)
-        assert modern.errors_against(event_type.legacy_schema(variant), parse(raw)) == []
-
-
-@given(st.data())
-@settings(deadline=None, max_examples=150)
-def test_data_accepted_with_unknown_fields_make_both_bodies_too(draw: st.DataObject) -> None:
-    event_type = draw.draw(event_types)
-    data = draw.draw(data_of(event_type))
-    unknown = draw.draw(st.dictionaries(st.sampled_from(["new", "data", "type", "é"]), any_json, max_size=2))
-    if isinstance(data, dict):
-        data = {**unknown, **data}
-    if validate_data(event_type, data, allow_unknown=True):
-        return
-    data_text = dump(data)
-    body: Any = parse(modern_of(event_type.name, data_text))
-    assert modern.errors_against(modern_body_schema(event_type), body) == []
-    for variant in variants(event_type.name, data_text, legacy=True):
-        legacy_body(facts(event_type.name, data_text), variant, "Europe/Warsaw")
-
-
-@given(st.data())
-@settings(deadline=None, max_examples=150)
-def test_data_of_an_older_catalogue_cannot_make_a_builder_raise(draw: st.DataObject) -> None:
-    event_type = draw.draw(event_types)
-    data_text = dump(draw.draw(any_json | st.fixed_dictionaries({}, optional=_any_value_for_each_field(event_type))))
-    parse(modern_of(event_type.name, data_text))
-    for variant in variants(event_type.name, data_text, legacy=True):
-        json.loads(legacy_body(facts(event_type.name, data_text, created_at="yesterday"), variant, "Europe/Warsaw"))
-
-
-def _any_value_for_each_field(event_type: EventType) -> dict[str, st.SearchStrategy[Any]]:
-    return dict.fromkeys(event_type.schema().get("properties", {}), any_json)
 
 
 @pytest.mark.parametrize("text", [*ODD_TEXTS, "ż🙂\u202e" * 25_000], ids=[*map(repr, ODD_TEXTS), "200 KiB"])

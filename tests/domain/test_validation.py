@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.catalogue import CATALOGUE, MAX_ERRORS, validate_data
-from domain.jsontext import Number, dump, parse
+from domain.jsontext import JsonValue, Number, dump, parse
 from tests.contract import modern
 from tests.domain.strategies import any_json, data_of, event_types, places, replaced
 
@@ -122,14 +122,13 @@ def test_unknown_fields_may_be_let_through_while_known_ones_are_still_checked() 
 
 
 def test_errors_are_counted_out_and_long_names_cut() -> None:
-    many = {f"{'k' * 1000}{index}": 1 for index in range(MAX_ERRORS * 3)}
+    many: dict[str, JsonValue] = {f"{'k' * 1000}{index}": 1 for index in range(MAX_ERRORS * 3)}
     errors = validate_data(CATALOGUE["CustomerUpdated"], many)
     assert len(errors) == MAX_ERRORS
     assert max(len(error.path) for error in errors) < 110
 
 
 @given(st.data())
-@settings(deadline=None)
 def test_whatever_is_drawn_from_the_schema_is_accepted(draw: st.DataObject) -> None:
     event_type = draw.draw(event_types)
     data = draw.draw(data_of(event_type))
@@ -138,7 +137,7 @@ def test_whatever_is_drawn_from_the_schema_is_accepted(draw: st.DataObject) -> N
 
 
 @given(st.data())
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_model_and_schema_agree_on_data_gone_wrong_at_one_place(draw: st.DataObject) -> None:
     event_type = draw.draw(event_types)
     place = draw.draw(st.sampled_from(places(event_type.sample)))
@@ -148,7 +147,7 @@ def test_model_and_schema_agree_on_data_gone_wrong_at_one_place(draw: st.DataObj
 
 
 @given(st.data())
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_any_json_at_all_is_judged_without_raising(draw: st.DataObject) -> None:
     event_type = draw.draw(event_types)
     validate_data(event_type, draw.draw(any_json))
