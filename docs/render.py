@@ -2,6 +2,7 @@
 
 import argparse
 import inspect
+import itertools
 import re
 import sys
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from typing import Any
 import annotated_types
 from pydantic.fields import FieldInfo
 
+from domain.failure_kinds import EXPLANATIONS, Explanation, FailureKind
+from domain.verdict import Answer, verdict
 from settings import Settings
 
 DOCS = Path(__file__).parent
@@ -78,7 +81,41 @@ def _default(field: FieldInfo) -> str:
     return f"`{text.lower() if isinstance(value, bool) else text}`"
 
 
-PAGES: dict[str, Callable[[], str]] = {"settings.md": settings_page}
+def failure_kinds_page() -> str:
+    """Every failure kind, grouped by stage: what happened, what follows, what the receiver's owner can do."""
+    lines = [
+        "# Failure kinds",
+        "",
+        "Why an attempt failed, or why a delivery ended without a 2xx: a closed list, the same words in API, panel,",
+        "CLI and metrics. Any 2xx is a success. Redirects are not followed. What is retried follows the subscription's",
+        "retry schedule; `Retry-After` (seconds or an HTTP date, up to 24 hours) on a 3xx, 4xx or 5xx wins over its",
+        "delay. An answer counts only when it has arrived whole: a 200 that is cut off in mid-body is no success.",
+        "Generated from `domain/failure_kinds.py` and `domain/verdict.py` by `make docs`.",
+    ]
+    for stage, group in itertools.groupby(EXPLANATIONS.items(), key=lambda entry: entry[1].stage):
+        lines += [
+            "",
+            f"## {stage[0].upper()}{stage[1:]}",
+            "",
+            "| kind | what happened | the delivery is | counts against the receiver | what its owner can do |",
+            "| --- | --- | --- | --- | --- |",
+        ]
+        lines += [_failure_row(kind, explanation) for kind, explanation in group]
+    return "\n".join(lines) + "\n"
+
+
+def _failure_row(kind: FailureKind, explanation: Explanation) -> str:
+    judged = verdict(Answer(None, kind))
+    outcome = {"retry": "retried", "exhausted": "exhausted at once", "cancelled": "cancelled"}[judged.outcome]
+    if judged.receiver_rejects:
+        outcome += ", flagged `receiver_rejects`"
+    if judged.disables_subscription:
+        outcome += ", and the subscription disabled"
+    counts = "yes" if judged.counts_against_receiver else "no"
+    return f"| `{kind}` | {explanation.meaning} | {outcome} | {counts} | {explanation.remedy} |"
+
+
+PAGES: dict[str, Callable[[], str]] = {"settings.md": settings_page, "failure-kinds.md": failure_kinds_page}
 
 
 def main() -> int:

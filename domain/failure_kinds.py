@@ -10,7 +10,7 @@
     └── ours                    never counted against the receiver
           interrupted  internal
 
-`docs/failure-kinds.md` is rendered from this list by `render_failure_kinds` in `domain/verdict.py`.
+`docs/failure-kinds.md` is rendered from this list and `domain/verdict.py` by `docs/render.py`.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The verdict on an answer: one pure function, one table (`docs/failure-kinds.md` is this module, rendered)."""
+"""The verdict on an answer: one pure function over one table, which `docs/failure-kinds.md` shows."""
 
 import re
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from email.utils import parsedate_to_datetime
 from types import MappingProxyType
 from typing import Literal
 
-from domain.failure_kinds import EXPLANATIONS, FailureKind
+from domain.failure_kinds import FailureKind
 
 # A receiver may ask for a pause, not for being forgotten: more than a day is taken as a day.
 RETRY_AFTER_MAX_SECONDS = 24 * 60 * 60.0
@@ -144,42 +144,3 @@ def parse_retry_after(value: str, now: datetime) -> float | None:
     if seconds <= 0:
         return None
     return min(seconds, RETRY_AFTER_MAX_SECONDS)
-
-
-_OUTCOME_WORDS: Mapping[Outcome, str] = MappingProxyType(
-    {
-        "delivered": "delivered",
-        "retry": "retried by the schedule",
-        "exhausted": "exhausted at once",
-        "cancelled": "cancelled",
-    }
-)
-
-
-def _consequence(rule: Verdict) -> str:
-    words = _OUTCOME_WORDS[rule.outcome]
-    if rule.receiver_rejects:
-        words += ", flagged `receiver_rejects`"
-    if rule.disables_subscription:
-        words += ", the subscription is disabled"
-    return words
-
-
-def render_failure_kinds() -> str:
-    """Return the table rows of `docs/failure-kinds.md`, one per failure kind, grouped by stage."""
-    lines: list[str] = []
-    stage = ""
-    for kind, explanation in EXPLANATIONS.items():
-        if explanation.stage != stage:
-            stage = explanation.stage
-            lines += [
-                "",
-                f"## {stage[0].upper()}{stage[1:]}",
-                "",
-                "| kind | what happened | the delivery is | counts against the receiver | what its owner can do |",
-                "| --- | --- | --- | --- | --- |",
-            ]
-        rule = _RULES[kind]
-        counts = "yes" if rule.counts_against_receiver else "no"
-        lines.append(f"| `{kind}` | {explanation.meaning} | {_consequence(rule)} | {counts} | {explanation.remedy} |")
-    return "\n".join(lines).strip() + "\n"
