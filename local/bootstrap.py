@@ -2,9 +2,8 @@
 
 from domain.access import Scope
 from local.secrets_file import Secrets
-from storage.access import ensure_administrator, ensure_api_key, find_administrator
+from storage.access import ensure_administrator, ensure_api_key
 from storage.database import Database
-from storage.passwords import Passwords
 from storage.stores import ensure_store
 
 STORE = "default"
@@ -22,8 +21,7 @@ async def ensure_access(address: str, secrets: Secrets) -> None:
     try:
         async with database.transaction() as connection:
             await ensure_store(connection, STORE, "Default")
-            if await find_administrator(connection, username=admin.username) is None:
-                await ensure_administrator(connection, admin.username, await Passwords().hash(admin.password))
+            await ensure_administrator(connection, admin.username, admin.password)
             await ensure_api_key(connection, KEY_NAME, secrets.api_key, (Scope.ADMIN,))
     finally:
         await database.close()
