@@ -13,7 +13,7 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities.dispatcher import AttemptTakenError, Dispatcher
 from activities.gate import Gate
-from activities.messages import DeliveryEnd, DeliveryRef, EventBatch, FirstAttempts, Waiting
+from activities.messages import DeliveryEnd, DeliveryRef, EventBatch, FirstAttempts, Settled, Waiting
 from activities.recorder import RecorderUnavailableError
 from domain.delivery import Step, step_before
 from domain.failure_kinds import FailureKind
@@ -55,7 +55,7 @@ class DeliveryActivities:
             }
             if begun:
                 await asyncio.wait(begun.values(), timeout=FIRST_ATTEMPTS_SECONDS)
-            return _first_attempts(deliveries, begun)
+            return _first_attempts(deliveries, begun, single=len(batch.events) == 1)
         finally:
             self._gate.left(workflow_id)
 
@@ -77,7 +77,7 @@ class DeliveryActivities:
         if isinstance(step, DeliveryEnd):
             return step
         if step.status != "pending":
-            return DeliveryEnd(step.status, step.failures, step.reason)
+            return DeliveryEnd(step.status, step.attempts, step.reason)
         raise _attempt_failed(step)
 
     async def _attempt_or_join(self, message_id: UUID) -> Step | DeliveryEnd:
@@ -123,27 +123,31 @@ def _due_now(delivery: OpenDelivery, may_begin: bool) -> bool:
     return delivery.next_in_seconds is None or delivery.next_in_seconds <= 0
 
 
-def _first_attempts(deliveries: Sequence[OpenDelivery], begun: Mapping[UUID, asyncio.Task[Step]]) -> FirstAttempts:
+def _first_attempts(
+    deliveries: Sequence[OpenDelivery], begun: Mapping[UUID, asyncio.Task[Step]], *, single: bool
+) -> FirstAttempts:
     """Count what ended; list what goes on, with the delay until its next attempt."""
     delivered = ended = 0
     waiting: list[Waiting] = []
+    settled: list[Settled] = []
     for delivery in deliveries:
         step = _finished(begun.get(delivery.message_id))
-        if step is not None and step.status == "delivered":
-            delivered += 1
-        elif step is not None and step.status != "pending":
-            ended += 1
+        target = _shown(delivery.subscription.url)
+        if step is not None and step.status != "pending":
+            settled.append(Settled(str(delivery.message_id), target, step.status))
+            delivered += step.status == "delivered"
+            ended += step.status != "delivered"
         else:
             delay = step.next_in_seconds if step is not None else delivery.next_in_seconds
             waiting.append(
                 Waiting(
                     event_id=str(delivery.event.event_id),
                     message_id=str(delivery.message_id),
-                    target=_shown(delivery.subscription.url),
+                    target=target,
                     delay_seconds=max(0.0, delay or 0.0),
                 )
             )
-    return FirstAttempts(delivered, ended, waiting)
+    return FirstAttempts(delivered, ended, waiting, settled if single else [])
 
 
 def _finished(task: asyncio.Task[Step] | None) -> Step | None:

@@ -237,7 +237,7 @@ class Dispatcher:
         )
         disable = subscription.id if judged.disables_subscription else None
         await self._recorder.record(Recorded(began, outcome, disable))
-        return step
+        return replace(step, attempts=delivery.number)
 
 
 def _not_sent(failure: FailureKind, detail: str) -> SendResult:

@@ -43,6 +43,15 @@ class EventTask:
 
 
 @dataclass(frozen=True)
+class Settled:
+    """A delivery that ended with its first attempt, for people."""
+
+    message_id: str
+    target: str
+    status: str
+
+
+@dataclass(frozen=True)
 class FirstAttempts:
     """What the first attempts of one or more events came to."""
 
@@ -50,6 +59,8 @@ class FirstAttempts:
     ended: int = 0
     """Exhausted or cancelled at once."""
     waiting: list[Waiting] = field(default_factory=list)
+    settled: list[Settled] = field(default_factory=list)
+    """Of a single event; a batch gives numbers only, so that its history stays small."""
 
 
 @dataclass(frozen=True)

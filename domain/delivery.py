@@ -23,6 +23,8 @@ class Step:
     failure: FailureKind | None = None
     """Of the attempt; None when it succeeded."""
     status_code: int | None = None
+    attempts: int = 0
+    """Attempts of the delivery so far, this one included; filled in by whoever made it."""
 
 
 def step_before(*, subscription_status: str, subscription_deleted: bool) -> FailureKind | None:

@@ -26,7 +26,7 @@ with workflow.unsafe.imports_passed_through():
         Waiting,
     )
     from domain.identity import event_workflow_id
-    from workflows.visibility import details_table, event_summary, search_attributes
+    from workflows.visibility import batch_details, details_table, event_summary, search_attributes
 
 FIRST_ATTEMPTS_TIMEOUT = timedelta(seconds=30)
 """The activity ends by itself after some 2 s; more means that the database hangs."""
@@ -58,8 +58,8 @@ class EventWorkflow:
             if task.waiting is None
             else FirstAttempts(waiting=task.waiting)
         )
-        self._ends: dict[str, DeliveryEnd | None] = {waiting.message_id: None for waiting in first.waiting}
-        self._waiting = first.waiting
+        self._first = first
+        self._ends: dict[str, DeliveryEnd] = {}
         self._show()
         ends = await asyncio.gather(*(self._deliver(waiting) for waiting in first.waiting))
         return DeliverySummary(
@@ -85,7 +85,7 @@ class EventWorkflow:
         return end
 
     def _show(self) -> None:
-        workflow.set_current_details(details_table(self._waiting, self._ends))
+        workflow.set_current_details(details_table(self._first, self._ends))
 
 
 @workflow.defn(name="deliver-events")
@@ -96,6 +96,7 @@ class EventBatchWorkflow:
     async def run(self, batch: EventBatch) -> DeliverySummary:
         """The whole way of a batch."""
         first = await attempt_first(batch)
+        workflow.set_current_details(batch_details(len(batch.events), first))
         left: dict[str, list[Waiting]] = defaultdict(list)
         for waiting in first.waiting:
             left[waiting.event_id].append(waiting)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
 
-from activities.messages import DeliveryEnd, EventRef, Waiting
+from activities.messages import DeliveryEnd, EventRef, FirstAttempts
 
 STORE_CODE = SearchAttributeKey.for_keyword_list("StoreCode")
 EVENT_NAME = SearchAttributeKey.for_keyword_list("EventName")
@@ -39,15 +39,25 @@ def event_summary(events: Sequence[EventRef]) -> str:
     return f"{len(events)} events · {what} · {where}"
 
 
-def details_table(waiting: Sequence[Waiting], ends: Mapping[str, DeliveryEnd | None]) -> str:
-    """Where each delivery that outlived its first attempt goes, and where it stands (Markdown)."""
-    if not waiting:
-        return "Every delivery was settled by its first attempt."
-    lines = ["| receiver | delivery | state |", "| --- | --- | --- |"]
-    for one in waiting[:MOST_ROWS]:
+def details_table(first: FirstAttempts, ends: Mapping[str, DeliveryEnd]) -> str:
+    """Where each delivery of an event goes and where it stands (Markdown)."""
+    rows = [(one.target, one.message_id, f"{one.status} at the first attempt") for one in first.settled]
+    for one in first.waiting:
         end = ends.get(one.message_id)
-        state = f"{end.status} after {end.attempts} attempts" if end is not None else "being retried"
-        lines.append(f"| {one.target} | `{one.message_id}` | {state} |")
-    if len(waiting) > MOST_ROWS:
-        lines.append(f"| … | {len(waiting) - MOST_ROWS} more | |")
+        state = "waiting for its next attempt" if end is None else f"{end.status} after {end.attempts} attempts"
+        rows.append((one.target, one.message_id, state))
+    if not rows:
+        return "No subscription matches this event, or nothing of it is to be sent now."
+    lines = ["| receiver | delivery | state |", "| --- | --- | --- |"]
+    lines += [f"| {target} | `{message_id}` | {state} |" for target, message_id, state in rows[:MOST_ROWS]]
+    if len(rows) > MOST_ROWS:
+        lines.append(f"| … | {len(rows) - MOST_ROWS} more | |")
     return "\n".join(lines)
+
+
+def batch_details(events: int, first: FirstAttempts) -> str:
+    """What the first attempts of a batch came to (Markdown)."""
+    return (
+        f"{events} events: {first.delivered} deliveries made at the first attempt, {first.ended} ended without, "
+        f"{len(first.waiting)} go on in their event's own workflow `event/…`."
+    )
