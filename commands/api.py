@@ -1,0 +1,41 @@
+"""`loyalty-webhooks api`: serve the HTTP API, the panel and the documentation, until told to stop."""
+
+import typer
+import uvicorn
+
+from api.app import create_app
+from commands.logs import configure_logs
+from settings import Settings
+
+GRACE_SECONDS = 5  # for requests under way; each takes milliseconds, an open event stream would take for ever
+KEEP_ALIVE_SECONDS = 75  # longer than load balancers keep an idle connection, so that they close it and not we
+BACKLOG = 2048  # connections that may wait to be taken, when many emitters start at once
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command("api")(api)
+
+
+def api() -> None:
+    """Run one API process.
+
+    Settings come from the environment (docs/settings.md): DATABASE_URL, ENCRYPTION_KEYS, JWT_SECRETS, API_HOST,
+    API_PORT, TEMPORAL_ADDRESS and others. Several may run side by side. SIGTERM or Ctrl-C finishes what is under way.
+    """
+    settings = Settings()
+    configure_logs(settings.log_format, settings.log_level)
+    uvicorn.run(
+        create_app(settings),
+        host=settings.api_host,
+        port=settings.api_port,
+        loop="uvloop",
+        http="httptools",
+        lifespan="on",
+        backlog=BACKLOG,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
