@@ -28,7 +28,8 @@ def migrate() -> None:
             raise
         complain("The database of DATABASE_URL cannot be reached, or cannot write at the moment.")
         raise typer.Exit(EXIT_NO_DATABASE) from None
-    typer.echo(f"The schema is at {after}{', as it was' if before == after else f', it was at {before or 'nothing'}'}.")
+    was = "as it was" if before == after else f"it was at {before or 'nothing'}"
+    typer.echo(f"The schema is at {after}; {was}.")
 
 
 async def _migrate(sqlalchemy_url: str) -> tuple[str | None, str]:
