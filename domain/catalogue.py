@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from domain import events
-from domain.event_type import EventType
+from domain.event_type import EACH, EventType
 from domain.jsontext import JsonValue, join
 
 MAX_ERRORS = 100
@@ -46,7 +46,12 @@ CATALOGUE: Mapping[str, EventType] = _collect()
 
 @dataclass(frozen=True)
 class FieldError:
-    """What is wrong at one place of the data. `code` is stable; `path` is dotted and empty for the data as a whole."""
+    """What is wrong at one place of the data.
+
+    `path` is dotted, and empty for the data as a whole. `code` is one of a closed list, which is part of the API:
+    `unknown_field`, `null_not_allowed`, `not_a_string`, `not_a_number`, `not_an_integer`, `not_a_boolean`,
+    `not_an_object`, `not_an_array`, `not_one_of`, `not_a_uuid`, `not_a_date_time`, `wrong_type`.
+    """
 
     path: str
     code: str
@@ -56,6 +61,7 @@ class FieldError:
 _CODES: Mapping[str, tuple[str, str]] = {
     "extra_forbidden": ("unknown_field", "is not a field of this event"),
     "string_type": ("not_a_string", "must be a string"),
+    "string_unicode": ("not_a_string", "must be a string without lone surrogates"),
     "bool_type": ("not_a_boolean", "must be true or false"),
     "list_type": ("not_an_array", "must be an array"),
     "model_type": ("not_an_object", "must be an object"),
@@ -83,7 +89,7 @@ def validate_data(event_type: EventType, data: JsonValue, allow_unknown: bool = 
 def _field_error(detail: ErrorDetails, data: JsonValue) -> FieldError:
     path = _path(detail["loc"], data)
     if detail["input"] is None and detail["type"] != "extra_forbidden":
-        return FieldError(path, "null_not_allowed", "must not be null; leave the field out instead")
+        return FieldError(path, "null_not_allowed", "must not be null" + ("; leave it out instead" if path else ""))
     code, message = _CODES.get(detail["type"], (detail["type"], detail["msg"]))
     return FieldError(path, code, message.format(**detail.get("ctx", {})))
 
@@ -117,21 +123,23 @@ def has_secrets(event_type: EventType, data: JsonValue) -> bool:
 def mask_secrets(event_type: EventType, data: JsonValue) -> JsonValue:
     """The data with each secret as `•••`. What is given is not changed; parts without secrets are shared with it."""
     for path in event_type.secrets:
-        if _holds(data, path):
-            data = _masked(data, path)
+        data = _masked(data, path)
     return data
 
 
 def _holds(data: JsonValue, path: tuple[str, ...]) -> bool:
-    for step in path:
-        if not isinstance(data, dict):
-            return False
-        data = data.get(step)
-    return data is not None
+    if not path:
+        return data is not None
+    if path[0] == EACH:
+        return isinstance(data, list) and any(_holds(entry, path[1:]) for entry in data)
+    return isinstance(data, dict) and _holds(data.get(path[0]), path[1:])
 
 
 def _masked(data: Any, path: tuple[str, ...]) -> JsonValue:
+    if not _holds(data, path):
+        return data  # type: ignore[no-any-return]
     if not path:
         return MASK
-    step, *rest = path
-    return {**data, step: _masked(data[step], tuple(rest))}
+    if path[0] == EACH:
+        return [_masked(entry, path[1:]) for entry in data]
+    return {**data, path[0]: _masked(data[path[0]], path[1:])}

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, RootModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
@@ -16,6 +16,9 @@ from domain import legacy as legacy_form
 from domain.fields import LEGACY_ONLY, SECRET
 from domain.jsontext import JsonValue
 from domain.legacy import LegacyForm
+
+EACH = "*"
+"""The step of a path that stands for every entry of a list."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,15 +38,20 @@ class EventType:
     scheduled: bool = False
     legacy: LegacyForm | None = None
 
+    def __post_init__(self) -> None:
+        deeper = [".".join(path) for path in _marked(self.model, LEGACY_ONLY) if len(path) > 1]
+        if deeper:
+            raise ValueError(f"{self.name}: only fields at the top can be LEGACY_ONLY, not {', '.join(deeper)}")
+
     @cached_property
     def legacy_only(self) -> frozenset[str]:
         """Top-level fields that go into the legacy body alone."""
-        return frozenset(name for name, field in self.model.model_fields.items() if LEGACY_ONLY in field.metadata)
+        return frozenset(path[0] for path in _marked(self.model, LEGACY_ONLY))
 
     @cached_property
     def secrets(self) -> tuple[tuple[str, ...], ...]:
-        """Paths of the fields marked SECRET."""
-        return tuple(_secret_paths(self.model))
+        """Paths of the fields marked SECRET, with the step EACH for the entries of a list."""
+        return tuple(_marked(self.model, SECRET))
 
     def schema(self) -> dict[str, Any]:
         """JSON Schema (2020-12) of the data to emit: unknown fields refused, no references to resolve."""
@@ -75,15 +83,18 @@ class EventType:
         raise ValueError(f"{self.name} has no legacy form {variant!r}")
 
 
-def _secret_paths(model: type[BaseModel]) -> Iterator[tuple[str, ...]]:
-    if issubclass(model, RootModel):
+def _marked(annotation: Any, mark: object) -> Iterator[tuple[str, ...]]:
+    """Paths of the fields that carry the mark, wherever the models lie: in lists, in choices, in other models."""
+    if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        steps = (EACH,) if get_origin(annotation) is list else ()
+        for part in get_args(annotation):
+            yield from ((*steps, *path) for path in _marked(part, mark))
         return
-    for name, field in model.model_fields.items():
-        if SECRET in field.metadata:
-            yield (name,)
-        elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            for path in _secret_paths(field.annotation):
-                yield (name, *path)
+    for name, field in annotation.model_fields.items():
+        steps = () if issubclass(annotation, RootModel) else (field.alias or name,)
+        if mark in field.metadata:
+            yield steps
+        yield from ((*steps, *path) for path in _marked(field.annotation, mark))
 
 
 class _SchemaWriter(GenerateJsonSchema):

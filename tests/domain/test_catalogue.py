@@ -1,7 +1,7 @@
 """The catalogue holds every event once and judges data as the published contract does, and more strictly."""
 
 import re
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 
@@ -14,6 +14,7 @@ from domain.catalogue import (
     nearest_name,
     validate_data,
 )
+from domain.fields import ABSENT, LEGACY_ONLY, SECRET, Data, Text
 from domain.jsontext import JsonValue, dump
 from tests.contract import modern
 from tests.contract.tables import marked_fields
@@ -141,3 +142,37 @@ def test_where_no_secret_is_given_nothing_is_masked_or_invented() -> None:
 def test_codes_of_products_and_wallets_are_no_secrets() -> None:
     for name in ("TransactionRegistered", "AvailablePointsAmountChanged", "UnitsTransferWasAdded"):
         assert mask_secrets(CATALOGUE[name], CATALOGUE[name].sample) is CATALOGUE[name].sample
+
+
+class _Voucher(Data):
+    pin: Annotated[Text, SECRET] = ABSENT
+    name: Text = ABSENT
+
+
+class _Vouchers(Data):
+    best: _Voucher | None = ABSENT
+    all: list[_Voucher] = ABSENT
+
+
+def test_a_secret_is_found_in_lists_and_where_null_is_allowed() -> None:
+    event_type = EventType(name="Vouchers", description="Vouchers.", model=_Vouchers, sample={})
+    assert event_type.secrets == (("best", "pin"), ("all", "*", "pin"))
+    data: JsonValue = {"best": None, "all": [{"pin": "1", "name": "a"}, {"name": "b"}, {}]}
+    assert has_secrets(event_type, data)
+    assert mask_secrets(event_type, data) == {"best": None, "all": [{"pin": MASK, "name": "a"}, {"name": "b"}, {}]}
+    assert not has_secrets(event_type, {"best": {"name": "a"}, "all": []})
+
+
+class _Receipt(Data):
+    posId: Annotated[Text, LEGACY_ONLY] = ABSENT  # noqa: N815
+
+
+class _Purchase(Data):
+    receipts: list[_Receipt] = ABSENT
+
+
+def test_a_legacy_only_field_below_the_top_is_refused_since_nothing_would_drop_it() -> None:
+    with pytest.raises(
+        ValueError, match=r"Purchase: only fields at the top can be LEGACY_ONLY, not receipts\.\*\.posId"
+    ):
+        EventType(name="Purchase", description="A purchase.", model=_Purchase, sample={})
