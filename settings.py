@@ -49,6 +49,11 @@ class Settings(BaseSettings):
     )
     access_token_seconds: int = Field(3600, ge=60, description="Life of a JWT; a stolen one is of use that long.")
     refresh_token_days: int = Field(30, ge=1, description="Life of a refresh token; each works once.")
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Addresses or networks of proxies whose X-Forwarded-For is believed, comma separated: log-ins are "
+        "throttled by the caller's address. None: the peer is the caller.",
+    )
     event_limit_bytes: int = Field(256 * 1024, description="The largest body of one emitted event.")
     batch_limit_bytes: int = Field(8 * 1024 * 1024, description="The largest body of a batch of events.")
     batch_limit_events: int = Field(1000, description="The most events in one batch: one transaction stays short.")
@@ -102,12 +107,18 @@ class Settings(BaseSettings):
         0.5, gt=0, description="How long a notification that got lost can delay an event."
     )
     claim_lease_seconds: float = Field(
-        10, ge=2, description="A claimed event whose workflow has not taken it by then is handed over again, same id."
+        5, ge=2, description="A claimed event whose workflow has not taken it by then is handed over again, same id."
     )
     shutdown_grace_seconds: float = Field(20, ge=0, description="Time for attempts under way when asked to stop.")
 
     @field_validator(
-        "encryption_keys", "jwt_secrets", "allowed_ports", "allowed_networks", "retry_schedule_seconds", mode="before"
+        "encryption_keys",
+        "jwt_secrets",
+        "allowed_ports",
+        "allowed_networks",
+        "retry_schedule_seconds",
+        "trusted_proxies",
+        mode="before",
     )
     @classmethod
     def _comma_separated(cls, value: object) -> object:
