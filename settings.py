@@ -6,6 +6,7 @@ The Temporal connection is configured by Temporal's own environment (`TEMPORAL_A
 `TEMPORAL_TLS…`, `TEMPORAL_API_KEY`, `TEMPORAL_PROFILE`, …), read by `temporalio.envconfig`.
 """
 
+import re
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Self
@@ -124,6 +125,13 @@ class Settings(BaseSettings):
     def _comma_separated(cls, value: object) -> object:
         return _split(value)
 
+    @field_validator("database_url")
+    @classmethod
+    def _is_postgresql(cls, value: SecretStr) -> SecretStr:
+        if not re.match(r"postgres(ql)?(\+\w+)?://", value.get_secret_value()):
+            raise ValueError("does not start with postgresql://")
+        return value
+
     @model_validator(mode="after")
     def _usable_secrets(self) -> Self:
         if not self.encryption_keys:
@@ -141,8 +149,4 @@ class Settings(BaseSettings):
     @property
     def sqlalchemy_url(self) -> str:
         """The database's address in the form SQLAlchemy takes, with the asyncpg driver."""
-        url = self.database_url.get_secret_value()
-        scheme, separator, rest = url.partition("://")
-        if not separator or scheme.split("+")[0] not in ("postgresql", "postgres"):
-            raise ValueError("DATABASE_URL does not start with postgresql://")
-        return f"postgresql+asyncpg://{rest}"
+        return f"postgresql+asyncpg://{self.database_url.get_secret_value().partition('://')[2]}"
