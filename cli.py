@@ -2,7 +2,7 @@
 
 import typer
 
-from commands import api, down, emit, listen, migrate, new_encryption_key, status, up, worker
+from commands import admin, api, down, emit, listen, migrate, new_encryption_key, status, up, worker
 
 app = typer.Typer(
     name="loyalty-webhooks",
@@ -14,7 +14,7 @@ app = typer.Typer(
 )
 
 # Each family registers its commands; the order is that of `--help`.
-FAMILIES = (up, down, status, emit, listen, api, worker, migrate, new_encryption_key)
+FAMILIES = (up, down, status, emit, listen, api, worker, migrate, admin, new_encryption_key)
 for family in FAMILIES:
     family.register(app)
 

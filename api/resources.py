@@ -7,8 +7,6 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.envconfig import ClientConfigProfile
 
 from api.backlog import BacklogGauge
 from api.emission import EventReader
@@ -24,6 +22,7 @@ from storage.database import Database
 from storage.passwords import Passwords
 from storage.relay_bell import RelayBell
 from storage.sealing import Sealer
+from workflows.client import temporal_client
 
 
 @dataclass(frozen=True)
@@ -44,12 +43,6 @@ class Resources:
     backlog: BacklogGauge
     event_reader: EventReader
     intake: Intake
-
-
-async def _temporal_client() -> Client:
-    connect = ClientConfigProfile.load().to_client_connect_config()
-    connect.setdefault("target_host", "127.0.0.1:7233")
-    return await Client.connect(**connect, lazy=True, data_converter=pydantic_data_converter)
 
 
 def url_rules(settings: Settings) -> UrlRules:
@@ -80,7 +73,7 @@ async def open_resources(settings: Settings, lookup: Lookup | None = None) -> As
             settings=settings,
             database=database,
             sealer=sealer,
-            temporal=await _temporal_client(),
+            temporal=await temporal_client(lazy=True),
             url_check=UrlCheck(url_rules(settings), lookup),
             passwords=Passwords(),
             tokens=tokens,

@@ -4,8 +4,9 @@ import typer
 import uvicorn
 
 from api.app import create_app
+from commands.complaints import complain
+from commands.configuration import EXIT_USAGE, read_settings
 from commands.logs import configure_logs
-from settings import Settings
 
 GRACE_SECONDS = 5  # for requests under way; each takes milliseconds, an open event stream would take for ever
 KEEP_ALIVE_SECONDS = 75  # longer than load balancers keep an idle connection, so that they close it and not we
@@ -23,7 +24,10 @@ def api() -> None:
     Settings come from the environment (docs/settings.md): DATABASE_URL, ENCRYPTION_KEYS, JWT_SECRETS, API_HOST,
     API_PORT, TEMPORAL_ADDRESS and others. Several may run side by side. SIGTERM or Ctrl-C finishes what is under way.
     """
-    settings = Settings()
+    settings = read_settings()
+    if not settings.jwt_secrets:
+        complain("JWT_SECRETS: the API needs one, 32 random characters or more, the same in all its processes")
+        raise typer.Exit(EXIT_USAGE)
     configure_logs(settings.log_format, settings.log_level)
     uvicorn.run(
         create_app(settings),
@@ -31,11 +35,14 @@ def api() -> None:
         port=settings.api_port,
         loop="uvloop",
         http="httptools",
+        ws="none",
         lifespan="on",
         backlog=BACKLOG,
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )

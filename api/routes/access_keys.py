@@ -15,13 +15,12 @@ from api.ids import id_path, parse_id
 from api.instants import Instant
 from api.resources import FromResources
 from domain.access import ALL_STORES, STORE_CODE, Scope
-from storage.access import ApiKeyRow, create_key, list_keys, new_key, revoke_key
-from storage.audit import changed, record
+from storage.access import ApiKeyRow, list_keys
+from storage.administration import add_key, end_key
 from storage.stores import list_stores
 
 NAME_MOST = 255
 STORES_MOST = 1_000
-OBJECT = "api_key"
 
 router = APIRouter(prefix="/api/admin/api-key", tags=["access"])
 
@@ -102,33 +101,18 @@ async def list_(admin: FullAdmin, resources: FromResources) -> KeyList:
 @router.post("", summary="Create an API key")
 async def create(admin: FullAdmin, body: CreateBody, resources: FromResources) -> KeyCreated:
     """The key stands in this answer only; what is stored is its hash."""
-    key = new_key()
     async with resources.database.transaction() as connection:
         known = {store.code for store in await list_stores(connection)} | {ALL_STORES}
         for index, code in enumerate(body.stores):
             if code not in known:
                 raise invalid(f"stores.{index}", "unknown_store", f"there is no store {code}")
-        key_id = await create_key(connection, body.name, key, body.scopes, body.stores, body.expires_at)
-        after = {"name": body.name, "scopes": sorted(body.scopes), "stores": sorted(body.stores)}
-        await record(
-            connection,
-            actor=admin.actor,
-            action="create",
-            object_type=OBJECT,
-            object_id=key_id,
-            changes=changed({}, {**after, "expires_at": body.expires_at and body.expires_at.isoformat()}),
-        )
+        key_id, key = await add_key(connection, admin.actor, body.name, body.scopes, body.stores, body.expires_at)
     return KeyCreated(api_key_id=key_id, api_key=key)
 
 
 @router.delete("/{apiKeyId}", summary="Revoke an API key", status_code=204, responses={404: {}})
 async def revoke(admin: FullAdmin, key_id: IdPath, resources: FromResources) -> None:
     """It stops working within a second. Revoking it again changes nothing."""
-    parsed = parse_id(key_id)
     async with resources.database.transaction() as connection:
-        name = await revoke_key(connection, parsed)
-        if name is None:
+        if await end_key(connection, admin.actor, parse_id(key_id)) is None:
             raise NotFound
-        await record(
-            connection, actor=admin.actor, action="revoke", object_type=OBJECT, object_id=parsed, changes={"name": name}
-        )

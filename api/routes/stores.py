@@ -12,12 +12,12 @@ from api.errors import Conflict, NotFound
 from api.resources import FromResources
 from domain.access import RESERVED_STORE_CODES, STORE_CODE, store_code_problem
 from domain.timestamps import timezone_names
+from storage.administration import STORE, add_store
 from storage.audit import changed, record
-from storage.stores import StoreRow, create_store, find_store, list_stores, update_store
+from storage.stores import StoreRow, find_store, list_stores, update_store
 
 DAYS_MOST = 365  # a notice a year ahead
 NAME_MOST = 255
-OBJECT = "store"
 
 router = APIRouter(tags=["stores"])
 
@@ -130,17 +130,8 @@ async def create(admin: FullAdmin, body: CreateBody, resources: FromResources) -
     """Only for those who may enter every store. A code that is taken is a 409."""
     name = body.name or body.store_code
     async with resources.database.transaction() as connection:
-        if not await create_store(connection, body.store_code, name, body.timezone):
+        if not await add_store(connection, admin.actor, body.store_code, name, body.timezone):
             raise Conflict(f"There is a store {body.store_code} already.")
-        await record(
-            connection,
-            actor=admin.actor,
-            action="create",
-            object_type=OBJECT,
-            object_id=body.store_code,
-            store_code=body.store_code,
-            changes=changed({}, {"name": name, "timezone": body.timezone}),
-        )
     return StoreCreated(store_code=body.store_code)
 
 
@@ -168,7 +159,7 @@ async def change_settings(access: StoreAdmin, body: SettingsBody, resources: Fro
             connection,
             actor=access.actor,
             action="change_settings",
-            object_type=OBJECT,
+            object_type=STORE,
             object_id=access.store_code,
             store_code=access.store_code,
             changes=changed(before, given),
