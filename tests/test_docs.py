@@ -88,7 +88,7 @@ def test_every_file_linked_or_named_exists(document: Path) -> None:
 @documents
 def test_every_setting_named_exists(document: Path) -> None:
     known = {name.upper() for name in Settings.model_fields}
-    elsewhere = re.compile(r"TEMPORAL_\w+|LOYALTY_WEBHOOKS_\w+|TEST_POSTGRES_URL")
+    elsewhere = re.compile(r"TEMPORAL_\w+|LOYALTY_WEBHOOKS_\w+|TEST_POSTGRES_URL|WEBHOOK_\w+")
     named = {name for code in code_of(document) for name in re.findall(r"\b([A-Z]+(?:_[A-Z]+)+)=", code)}
     assert {name for name in named - known if not elsewhere.fullmatch(name)} == set()
 

@@ -28,7 +28,7 @@ async def test_missing_settings_are_named(tmp_path: Path) -> None:
 
 
 async def test_wrong_settings_are_named_without_their_values(tmp_path: Path) -> None:
-    environment = {"DATABASE_URL": "mysql://u:hidden-1@h/d", "ENCRYPTION_KEYS": "hidden-2", "JWT_SECRETS": "hidden-3"}
+    environment = {"DATABASE_URL": "postgresql://u:hidden-1@h/d", "ENCRYPTION_KEYS": "hidden-2"}
     ended = await run("migrate", directory=tmp_path, environment=environment)
     assert ended.code == 2
     assert "ENCRYPTION_KEYS: each key is 32 bytes" in ended.errors
