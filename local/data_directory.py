@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import time
 from collections.abc import Iterator
@@ -53,6 +54,11 @@ class DataDirectory:
     @property
     def temporal_database(self) -> Path:
         return self.root / "temporal.db"
+
+    @property
+    def cluster(self) -> str:
+        """The name in the titles of PostgreSQL's processes: theirs alone, and short enough for it (63 bytes)."""
+        return f"loyalty-webhooks-{hashlib.sha256(str(self.root).encode()).hexdigest()[:12]}"
 
     def log(self, name: str) -> Path:
         return self.root / "logs" / f"{name}.log"

@@ -67,11 +67,12 @@ class PortReservations:
         return self[wish.name]
 
     def _preferred(self, wish: PortWish, remembered: int | None) -> socket.socket | None:
-        for port in filter(None, (remembered, wish.default if wish.asked is None else None)):
+        default = wish.default if wish.asked is None else None
+        for port in dict.fromkeys(port for port in (remembered, default) if port):
             held = hold(port)
             if held is not None:
                 return held
-            self.notes.append(f"Port {port} is taken by another program, so {wish.title} uses another one.")
+            self.notes.append(f"Port {port} is taken by another program, so {wish.title} does not use it this time.")
         return None
 
     def release(self) -> None:

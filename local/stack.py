@@ -1,6 +1,5 @@
 """The whole local stack: in which order its parts are made, started and stopped."""
 
-import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -95,7 +94,6 @@ class LocalStack:
 
     def _application(self, secrets: Secrets) -> Application:
         data, ports = self._data, self._ports
-        digest = hashlib.sha256(str(data.root).encode()).hexdigest()[:12]
         return Application(
             data=data,
             secrets=secrets,
@@ -104,7 +102,7 @@ class LocalStack:
                 port=ports["postgres"],
                 password=secrets.database_password,
                 log=data.log("postgres"),
-                cluster=f"loyalty-webhooks-{digest}",
+                cluster=data.cluster,
             ),
             temporal=TemporalServer(
                 database=data.temporal_database,
