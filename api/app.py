@@ -17,7 +17,7 @@ from api.body import problem_of
 from api.docs import add_docs
 from api.errors import ApiError, NotFound, Unavailable, ValidationFailed
 from api.resources import open_resources, url_rules
-from api.routes import access_keys, login, stores, subscriptions
+from api.routes import access_keys, deliveries, event_types, events, login, operations, stores, subscriptions
 from api.url_check import Lookup
 from settings import Settings
 from storage.sealing import SealBrokenError
@@ -28,6 +28,10 @@ ROUTERS: tuple[APIRouter, ...] = (
     access_keys.router,
     stores.router,
     subscriptions.router,
+    event_types.router,
+    events.router,
+    deliveries.router,
+    operations.router,
 )
 """Every router of the API, in the order of the documentation."""
 

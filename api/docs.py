@@ -2,13 +2,13 @@
 
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from fastapi import FastAPI
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.responses import HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from api.openapi import TITLE, build
+from domain.jsontext import dump_bytes
 from domain.url_rules import UrlRules
 
 # `unsafe-inline` for styles alone: Swagger UI sets them on its elements.
@@ -43,14 +43,14 @@ _START = """SwaggerUIBundle({
 
 def add_docs(app: FastAPI, rules: UrlRules) -> None:
     """Serve the document and its page, to everyone: they hold nothing of any store."""
-    written: list[dict[str, Any]] = []
+    written: list[bytes] = []
 
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi_document() -> Response:
         """The OpenAPI 3.1 document."""
         if not written:
-            written.append(build(app, rules))
-        return JSONResponse(written[0])
+            written.append(dump_bytes(build(app, rules)))  # its examples hold exact numbers
+        return Response(written[0], media_type="application/json")
 
     @app.get("/docs", include_in_schema=False)
     async def docs_page() -> Response:

@@ -11,6 +11,10 @@ from hashlib import sha256
 from typing import Any
 from uuid import UUID, uuid4
 
+from pydantic import GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import core_schema
+
 from api.body import MOST_PROBLEMS, Input, parse_body, validate
 from api.errors import ApiError, Problem, ValidationFailed, invalid
 from domain.catalogue import CATALOGUE, EventType, has_secrets, mask_secrets, nearest_name, validate_data
@@ -33,6 +37,29 @@ class EmittedEvent(Input):
     data: Any
     event_id: Uuid = ABSENT
     created_at: DateTime = ABSENT
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """The schema of `data` is that of the event named beside it."""
+        fields = handler.resolve_ref_schema(handler(schema))["properties"]
+        return {
+            "anyOf": [
+                {
+                    "type": "object",
+                    "title": event_type.name,
+                    "properties": {
+                        **fields,
+                        "eventName": {"const": event_type.name},
+                        "data": event_type.schema(),
+                    },
+                    "required": ["eventName", "data"],
+                    "additionalProperties": False,
+                }
+                for event_type in CATALOGUE.values()
+            ]
+        }
 
 
 class TooMuchError(ApiError):

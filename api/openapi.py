@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from api.access import authenticated
+from api.event_webhooks import event_webhooks
 from api.openapi_errors import ERROR_SCHEMAS, error_response
 from api.url_pattern import URL_MODELS, url_pattern
 from domain.url_rules import UrlRules
@@ -48,11 +49,11 @@ def build(app: FastAPI, rules: UrlRules) -> dict[str, Any]:
         openapi_version="3.1.0",
         description=DESCRIPTION,
         routes=app.routes,
-        webhooks=app.webhooks.routes,
         separate_input_output_schemas=app.separate_input_output_schemas,
     )
     operations = list(_operations(app, document))
     references, schemas = _input_schemas(calls for _, calls in operations)
+    document["webhooks"] = event_webhooks()
     components = document.setdefault("components", {})
     known = components.setdefault("schemas", {})
     for name in FASTAPI_VALIDATION:

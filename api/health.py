@@ -1,0 +1,73 @@
+"""Whether this process can do its work: each thing it needs, with the reason when it is not there."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from storage.database import Database
+from storage.migrate import current, head
+from storage.unavailable import is_unavailable
+
+CHECK_SECONDS = 1.5  # all checks run at once; a probe gets its answer within two seconds whatever hangs
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that is needed. `reason` is None when it is there; it never holds an address or a credential."""
+
+    name: str
+    reason: str | None
+
+
+async def readiness(database: Database, temporal: Client) -> list[Check]:
+    """Database, migrations and Temporal, within CHECK_SECONDS."""
+    checks: dict[str, Callable[[], Awaitable[str | None]]] = {
+        "database": lambda: _database(database),
+        "migrations": lambda: _migrations(database),
+        "temporal": lambda: _temporal(temporal),
+    }
+    reasons = await asyncio.gather(*(_bounded(check) for check in checks.values()))
+    return [Check(name, reason) for name, reason in zip(checks, reasons, strict=True)]
+
+
+async def _bounded(check: Callable[[], Awaitable[str | None]]) -> str | None:
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            return await check()
+    except TimeoutError:
+        return f"gave no answer within {CHECK_SECONDS} s"
+
+
+async def _database(database: Database) -> str | None:
+    try:
+        async with database.transaction():
+            return None
+    except Exception as error:
+        if not is_unavailable(error):
+            raise
+        return "cannot be reached"
+
+
+async def _migrations(database: Database) -> str | None:
+    try:
+        revision = await current(database)
+    except Exception as error:
+        if not is_unavailable(error):
+            raise
+        return "cannot be read: the database cannot be reached"
+    needed = head()
+    if revision == needed:
+        return None
+    return f"the schema is at {revision or 'nothing'}, this version needs {needed}; run `loyalty-webhooks migrate`"
+
+
+async def _temporal(temporal: Client) -> str | None:
+    try:
+        healthy = await temporal.service_client.check_health(timeout=timedelta(seconds=CHECK_SECONDS))
+    except (RPCError, RuntimeError):  # RuntimeError: the first connection of a lazy client failed
+        return "cannot be reached"
+    return None if healthy else "says that it is not serving"

@@ -1,0 +1,259 @@
+"""Reading the log of deliveries: pages newest first, one delivery, its attempts.
+
+A page costs the same whether its filter is rare or common, and however long the log is:
+
+- an event's deliveries are few and found by its id;
+- without a filter, or by time alone, the page is a stretch of the index by age;
+- every other filter asks for some of the log's *branches*: one for each subscription, URL and status that occur in it.
+  They are few, and found by skipping through the index `delivery_by_destination`. A page's items lie in those branches
+  whose newest delivery is newest, so no more branches than the page has items are read, each no further than a page.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    CTE,
+    BigInteger,
+    ColumnElement,
+    Select,
+    Table,
+    bindparam,
+    func,
+    literal_column,
+    select,
+    text,
+    true,
+    tuple_,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.selectable import LateralFromClause
+from sqlmodel import SQLModel
+
+from storage.listing import Condition, FieldKind, ListField, Operator, condition_sql, filtered
+from storage.tables import DeliveryStatus
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryRow:
+    """One delivery of the log, as lists show it."""
+
+    message_id: UUID
+    event_id: UUID
+    event_name: str
+    subscription_id: UUID
+    variant: str
+    url: str
+    status: str
+    reason: str | None
+    attempts: int
+    last_status_code: int | None
+    last_failure: str | None
+    next_attempt_at: datetime | None
+    created_at: datetime
+    ended_at: datetime | None
+    workflow_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRow:
+    """One attempt. Without `outcome_at` it is under way, or its worker died before it could say what came of it."""
+
+    number: int
+    request_id: UUID
+    trigger: str
+    legacy: bool
+    started_at: datetime
+    outcome_at: datetime | None
+    duration_ms: int | None
+    status_code: int | None
+    failure: str | None
+    detail: str | None
+    response_excerpt: str | None
+    body_sha256: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where in the log a page ended: after this delivery, newest first."""
+
+    created_at: datetime
+    message_id: UUID
+
+
+def _table(name: str) -> Table:
+    return SQLModel.metadata.tables[name]
+
+
+_DELIVERY = _table("delivery")
+_SUBSCRIPTION = _table("subscription")
+_COLUMNS = tuple(_DELIVERY.c[name] for name in DeliveryRow.__dataclass_fields__)
+_URL_HASH = func.hashtextextended(_DELIVERY.c.url, literal_column("0"), type_=BigInteger)  # as in the index
+_NEWEST_FIRST = (_DELIVERY.c.created_at.desc(), _DELIVERY.c.message_id.desc())
+
+LOG_FIELDS: Mapping[str, ListField] = {
+    "eventId": ListField(_DELIVERY.c.event_id, FieldKind.ID),
+    "eventName": ListField(_DELIVERY.c.event_name, FieldKind.TEXT),
+    "webhookSubscriptionId": ListField(_DELIVERY.c.subscription_id, FieldKind.ID),
+    "status": ListField(_DELIVERY.c.status, FieldKind.TEXT, tuple(DeliveryStatus)),
+    "url": ListField(_DELIVERY.c.url, FieldKind.TEXT),
+    "createdAt": ListField(_DELIVERY.c.created_at, FieldKind.INSTANT),
+}
+"""What the log may be filtered by."""
+
+# Subscription and URL go together, which the planner cannot know: it expects a branch to hold a handful of rows, and
+# would fetch and sort hundreds of thousands instead of reading the last few of the index.
+_IN_ORDER = text("SELECT set_config('enable_bitmapscan', 'off', true)")
+
+_BRANCH_FIELDS = frozenset({"eventName", "webhookSubscriptionId", "status", "url"})
+"""Fields which all deliveries of a branch have in common."""
+
+
+async def delivery_page(
+    connection: AsyncConnection, store_code: str, conditions: Sequence[Condition], after: Position | None, items: int
+) -> list[DeliveryRow]:
+    """The next `items` deliveries, newest first, that meet all conditions (on LOG_FIELDS).
+
+    Turns bitmap scans off for the rest of the transaction.
+    """
+    await connection.execute(_IN_ORDER)
+    rows = await connection.execute(_page_query(store_code, conditions, after, items))
+    return [DeliveryRow(*row) for row in rows]
+
+
+def _page_query(store_code: str, conditions: Sequence[Condition], after: Position | None, items: int) -> Select[Any]:
+    if any(
+        condition.field == "eventId" and condition.operator in (Operator.EQ, Operator.IN) for condition in conditions
+    ):
+        return _of_events(store_code, conditions, after, items)
+    if any(condition.field in _BRANCH_FIELDS for condition in conditions):
+        return _of_branches(store_code, conditions, after, items)
+    return _by_age(store_code, conditions, after, items)
+
+
+def _by_age(store_code: str, conditions: Sequence[Condition], after: Position | None, items: int) -> Select[Any]:
+    query = select(*_COLUMNS).where(_DELIVERY.c.store_code == store_code, *_older(after))
+    return filtered(query, LOG_FIELDS, conditions).order_by(*_NEWEST_FIRST).limit(items)
+
+
+def _of_events(store_code: str, conditions: Sequence[Condition], after: Position | None, items: int) -> Select[Any]:
+    """Few rows, found first and ordered then: the fence keeps the planner from walking the log in order instead."""
+    query = select(*_COLUMNS).where(_DELIVERY.c.store_code == store_code, *_older(after))
+    found = filtered(query, LOG_FIELDS, conditions).cte("found").prefix_with("MATERIALIZED", dialect="postgresql")
+    return select(found).order_by(found.c.created_at.desc(), found.c.message_id.desc()).limit(items)
+
+
+def _of_branches(store_code: str, conditions: Sequence[Condition], after: Position | None, items: int) -> Select[Any]:
+    of_branch = [condition for condition in conditions if condition.field in _BRANCH_FIELDS]
+    of_row = [condition for condition in conditions if condition.field not in _BRANCH_FIELDS]
+    branches = _branches(store_code, of_branch)
+    head = _in_branch(branches, of_row, after, 1, "head")
+    leading = (
+        select(branches, head.c.created_at, head.c.message_id)
+        .join(head, true())
+        .order_by(head.c.created_at.desc(), head.c.message_id.desc())
+        .limit(items)
+        .cte("leading")
+        .prefix_with("MATERIALIZED", dialect="postgresql")
+    )
+    page = _in_branch(leading, of_row, after, items, "page")
+    return (
+        select(*(page.c[column.name] for column in _COLUMNS))
+        .select_from(leading.join(page, true()))
+        .order_by(page.c.created_at.desc(), page.c.message_id.desc())
+        .limit(items)
+    )
+
+
+def _branches(store_code: str, conditions: Sequence[Condition]) -> CTE:
+    """The branches of the store's log that meet the conditions, each found by one probe of the index."""
+    subscription, kind = _SUBSCRIPTION.c, LOG_FIELDS
+    of_subscription = {
+        "eventName": ListField(subscription.event_name, kind["eventName"].kind),
+        "webhookSubscriptionId": ListField(subscription.id, kind["webhookSubscriptionId"].kind),
+    }
+    first = _first_of_branch(_DELIVERY.c.subscription_id == subscription.id, "first")
+    found = (
+        select(first)
+        .select_from(_SUBSCRIPTION.join(first, true()))
+        .where(subscription.store_code == store_code)
+        .where(*(condition_sql(of_subscription, each) for each in conditions if each.field in of_subscription))
+        .cte("found", recursive=True)
+    )
+    beyond = _first_of_branch(
+        (_DELIVERY.c.subscription_id == found.c.subscription_id)
+        & (tuple_(_URL_HASH, _DELIVERY.c.status) > tuple_(found.c.url_hash, found.c.status)),
+        "beyond",
+    )
+    found = found.union_all(select(beyond).select_from(found.join(beyond, true())))
+    of_branch = {
+        "url": ListField(found.c.url, kind["url"].kind),
+        "status": ListField(found.c.status, kind["status"].kind),
+    }
+    return (
+        select(found)
+        .where(*(condition_sql(of_branch, each) for each in conditions if each.field in of_branch))
+        .cte("branch")
+        .prefix_with("MATERIALIZED", dialect="postgresql")
+    )
+
+
+def _first_of_branch(condition: ColumnElement[bool], name: str) -> LateralFromClause:
+    return (
+        select(_DELIVERY.c.subscription_id, _URL_HASH.label("url_hash"), _DELIVERY.c.status, _DELIVERY.c.url)
+        .where(condition)
+        .order_by(_DELIVERY.c.subscription_id, _URL_HASH, _DELIVERY.c.status)
+        .limit(1)
+        .lateral(name)
+    )
+
+
+def _in_branch(
+    branch: CTE, conditions: Sequence[Condition], after: Position | None, items: int, name: str
+) -> LateralFromClause:
+    query = select(*_COLUMNS).where(
+        _DELIVERY.c.subscription_id == branch.c.subscription_id,
+        branch.c.url_hash == _URL_HASH,
+        _DELIVERY.c.status == branch.c.status,
+        *_older(after),
+    )
+    return filtered(query, LOG_FIELDS, conditions).order_by(*_NEWEST_FIRST).limit(items).lateral(name)
+
+
+def _older(after: Position | None) -> list[ColumnElement[bool]]:
+    if after is None:
+        return []
+    return [tuple_(_DELIVERY.c.created_at, _DELIVERY.c.message_id) < tuple_(after.created_at, after.message_id)]
+
+
+_OF_EVENT = (
+    select(*_COLUMNS)
+    .where(_DELIVERY.c.store_code == bindparam("store_code"), _DELIVERY.c.event_id == bindparam("event_id"))
+    .order_by(_DELIVERY.c.created_at, _DELIVERY.c.message_id)
+)
+_BY_ID = select(*_COLUMNS).where(
+    _DELIVERY.c.store_code == bindparam("store_code"), _DELIVERY.c.message_id == bindparam("message_id")
+)
+_ATTEMPTS = text(f"""
+SELECT {", ".join(AttemptRow.__dataclass_fields__)} FROM attempt WHERE message_id = :message_id ORDER BY number
+""")
+
+
+async def deliveries_of_event(connection: AsyncConnection, store_code: str, event_id: UUID) -> list[DeliveryRow]:
+    """All deliveries of an event, oldest first."""
+    rows = await connection.execute(_OF_EVENT, {"store_code": store_code, "event_id": event_id})
+    return [DeliveryRow(*row) for row in rows]
+
+
+async def find_delivery(connection: AsyncConnection, store_code: str, message_id: UUID) -> DeliveryRow | None:
+    """The store's delivery of that id, or None."""
+    row = (await connection.execute(_BY_ID, {"store_code": store_code, "message_id": message_id})).one_or_none()
+    return None if row is None else DeliveryRow(*row)
+
+
+async def attempts_of(connection: AsyncConnection, message_id: UUID) -> list[AttemptRow]:
+    """A delivery's attempts, first to last. The caller has found the delivery in its store."""
+    return [AttemptRow(*row) for row in await connection.execute(_ATTEMPTS, {"message_id": message_id})]

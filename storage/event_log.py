@@ -1,0 +1,39 @@
+"""Reading accepted events."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """One event of the log. `data` is exact JSON text, secrets masked; `sealed_data` the whole, when there are any."""
+
+    event_id: UUID
+    name: str
+    store_code: str
+    timezone: str
+    """Of the store, as it is now."""
+    created_at_text: str
+    accepted_at: datetime
+    data: str
+    sealed_data: bytes | None
+    workflow_id: str | None
+    """The workflow it was handed to: its own or a batch's; null until a relay has claimed it."""
+
+
+_EVENT = text("""
+SELECT event.event_id, event.name, event.store_code, store.timezone, event.created_at_text, event.accepted_at,
+    event.data, event.sealed_data, event.workflow_id
+FROM event JOIN store ON store.code = event.store_code
+WHERE event.store_code = :store_code AND event.event_id = :event_id
+""")
+
+
+async def find_event(connection: AsyncConnection, store_code: str, event_id: UUID) -> EventRow | None:
+    """The store's event of that id, or None."""
+    row = (await connection.execute(_EVENT, {"store_code": store_code, "event_id": event_id})).one_or_none()
+    return None if row is None else EventRow(*row)
