@@ -138,13 +138,13 @@ class Intake:
         """One transaction; each event's outcome is whether it was there, or its Conflict (raised when `whole`)."""
         began = time.perf_counter()
         try:
-            outcomes = await self._transact(events, whole=whole)
+            outcomes = await self._attempt(events, whole=whole)
         except DBAPIError as error:
             if not error.connection_invalidated:
                 raise
             # The server was restarted since this connection was last used. Ids are fixed, so trying again is safe; had
             # the commit gone through before the connection broke, the events are found and called duplicates.
-            outcomes = await self._transact(events, whole=whole)
+            outcomes = await self._attempt(events, whole=whole)
         self._metrics.commit_seconds.observe(time.perf_counter() - began)
         self._metrics.commit_events.observe(len(events))
         self._bell.ring()
@@ -155,12 +155,15 @@ class Intake:
                 self._metrics.accepted.labels(event.name).inc()
         return outcomes
 
-    async def _transact(self, events: Sequence[NewEvent], *, whole: bool) -> list[bool | Exception]:
-        async with asyncio.timeout(COMMIT_SECONDS), self._database.transaction() as connection:
-            outcomes = await store(connection, events, self._sealer.open)
-            if whole:
+    async def _attempt(self, events: Sequence[NewEvent], *, whole: bool) -> list[bool | Exception]:
+        async with asyncio.timeout(COMMIT_SECONDS):
+            if not whole:  # one statement is a transaction: no begin and commit to wait for
+                async with self._database.single_statements() as connection:
+                    return await store(connection, events, self._sealer.open)
+            async with self._database.transaction() as connection:
+                outcomes = await store(connection, events, self._sealer.open)
                 _refuse_whole(outcomes)
-            return outcomes
+                return outcomes
 
 
 async def store(
