@@ -1,4 +1,4 @@
-"""Fixtures every test may use: a migrated database of its own. And how the run treats its tests.
+"""Fixtures every test may use: a migrated database of its own, Temporal servers. And how the run treats its tests.
 
 Tests marked `stack` share one pytest-xdist worker, so they run one after the other and do not starve each other.
 """
@@ -7,9 +7,11 @@ import os
 from collections.abc import AsyncIterator, Generator
 
 import pytest
+from temporalio.testing import WorkflowEnvironment
 
 from storage.database import Database
 from tests.databases import cloned_database, migrated_template, sqlalchemy_url
+from tests.temporal import real_server, skipping_server
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +33,20 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     database = Database(sqlalchemy_url(database_url), pool_size=5)
     yield database
     await database.close()
+
+
+@pytest.fixture(scope="session")
+async def temporal() -> AsyncIterator[WorkflowEnvironment]:
+    """The real Temporal server, one for the session."""
+    async with real_server() as environment:
+        yield environment
+
+
+@pytest.fixture
+async def skipping() -> AsyncIterator[WorkflowEnvironment]:
+    """The time-skipping Temporal server, a fresh one: its clock is the test's own."""
+    async with skipping_server() as environment:
+        yield environment
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups

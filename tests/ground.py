@@ -1,0 +1,90 @@
+"""What tests put into a database and read back from it: stores, subscriptions, events, deliveries, attempts."""
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import text
+
+from storage.database import Database
+from tests.deadlines import eventually
+
+STORE = "default"
+
+
+@dataclass
+class Ground:
+    """A database with a store, and what a test does with it."""
+
+    database: Database
+
+    async def execute(self, statement: str, **values: Any) -> list[Any]:
+        """Run one statement in a transaction of its own; its rows, if any."""
+        async with self.database.transaction() as connection:
+            result = await connection.execute(text(statement), values)
+            return list(result.all()) if result.returns_rows else []
+
+    async def scalar(self, statement: str, **values: Any) -> Any:
+        """The one value of the one row of a statement."""
+        [[value]] = await self.execute(statement, **values)
+        return value
+
+    async def add_store(self, code: str = STORE) -> None:
+        """Insert a store unless it is there."""
+        await self.execute("INSERT INTO store (code, name) VALUES (:code, 'A store') ON CONFLICT DO NOTHING", code=code)
+
+    async def subscribe(self, event_name: str, url: str, **columns: Any) -> UUID:
+        """Insert a subscription; `columns` as in storage/tables.py."""
+        values: dict[str, Any] = {"id": uuid4(), "store_code": STORE, "event_name": event_name, "url": url} | columns
+        names = ", ".join(values)
+        await self.execute(
+            f"INSERT INTO subscription ({names}) VALUES ({', '.join(':' + name for name in values)})", **values
+        )
+        identity: UUID = values["id"]
+        return identity
+
+    async def edit(self, subscription_id: UUID, **columns: Any) -> None:
+        """Change columns of a subscription."""
+        changes = ", ".join(f"{name} = :{name}" for name in columns)
+        await self.execute(f"UPDATE subscription SET {changes} WHERE id = :id", id=subscription_id, **columns)
+
+    async def emit(
+        self, event_name: str, data: str, count: int = 1, *, store: str = STORE, sealed_data: bytes | None = None
+    ) -> list[UUID]:
+        """Insert events as the API does, and ring for the relay."""
+        ids = [uuid4() for _ in range(count)]
+        await self.execute(
+            """
+            INSERT INTO event (store_code, event_id, name, created_at, created_at_text, data, sealed_data, digest)
+            SELECT :store, id, :name, now(), '2026-01-02T03:04:05Z', :data, CAST(:sealed AS bytea), ''
+            FROM unnest(CAST(:ids AS uuid[])) AS id
+            """,
+            store=store,
+            name=event_name,
+            data=data,
+            sealed=sealed_data,
+            ids=ids,
+        )
+        await self.execute("SELECT pg_notify('outbox', '')")
+        return ids
+
+    async def deliveries(self) -> list[Any]:
+        """All deliveries, oldest first."""
+        return await self.execute("SELECT * FROM delivery ORDER BY created_at, message_id")
+
+    async def attempts(self, message_id: UUID) -> list[Any]:
+        """The attempts of one delivery."""
+        return await self.execute("SELECT * FROM attempt WHERE message_id = :id ORDER BY number", id=message_id)
+
+    async def statuses(self) -> dict[str, int]:
+        """How many deliveries there are of each status."""
+        rows = await self.execute("SELECT status, count(*) FROM delivery GROUP BY status")
+        return {row.status: row.count for row in rows}
+
+    async def until_statuses(self, expected: dict[str, int], deadline_seconds: float = 20) -> None:
+        """Wait until there are just so many deliveries of each status."""
+
+        async def reached() -> bool:
+            return await self.statuses() == expected
+
+        await eventually(reached, deadline_seconds, f"deliveries {expected}")
