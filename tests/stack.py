@@ -31,6 +31,8 @@ class Up:
     data: DataDirectory
     process: "subprocess.Popen[bytes]"
     output_file: Path
+    started: float
+    """Seconds since 1970: an older stack.json is one that a killed `up` left."""
 
     @property
     def output(self) -> str:
@@ -42,7 +44,7 @@ class Up:
         deadline = time.monotonic() + START_SECONDS
         while True:
             stack = read_stack(self.data.stack)
-            if stack is not None:
+            if stack is not None and self.data.stack.stat().st_mtime >= self.started:
                 return stack
             assert self.process.poll() is None, f"`up` ended:\n{self.output}"
             assert time.monotonic() < deadline, f"not up within {START_SECONDS} s:\n{self.output}"
@@ -73,6 +75,7 @@ def up(
     `environment` is added to ours; `prefix` is a program to run it by.
     """
     output_file = data_dir.with_name(f"{data_dir.name}.output")
+    started = time.time()
     descriptor = os.open(output_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     try:
         process = launch(
@@ -84,7 +87,7 @@ def up(
         )
     finally:
         os.close(descriptor)
-    running = Up(DataDirectory.at(data_dir), process, output_file)
+    running = Up(DataDirectory.at(data_dir), process, output_file, started)
     try:
         yield running
         if process.poll() is None:

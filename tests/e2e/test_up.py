@@ -3,7 +3,6 @@
 One stack serves the tests in the order they stand; the later ones stop it, kill it and start it again.
 """
 
-import asyncio
 import contextlib
 import json
 import os
@@ -21,6 +20,7 @@ from local.application import own_command
 from local.data_directory import DataDirectory
 from local.processes import ProcessIdentity, titled
 from local.stack_file import Stack, read_stack
+from local.status import stack_health
 from tests.deadlines import eventually
 from tests.stack import FREE_PORTS, Up, up
 
@@ -181,8 +181,7 @@ async def test_a_killed_component_is_back_at_once_with_its_port_and_a_new_pid(ru
     await eventually(said, 5, "it was said in one line")
 
     async def well() -> bool:
-        status = await asyncio.to_thread(run_command, "status", "--data-dir", str(runs.data_dir))
-        return status.returncode == 0
+        return (await stack_health(runs.up.data, runs.up.stack())).healthy
 
     await eventually(well, BACK_SECONDS, f"all is well after {name} was killed")
 
