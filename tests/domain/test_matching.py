@@ -1,0 +1,48 @@
+"""Which subscriptions an event goes to, to the microsecond, and how each delivery begins."""
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+from domain.matching import BEGINNINGS, Mismatch, mismatch
+from storage.tables import DeliveryStatus, SubscriptionStatus
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+INSTANT = timedelta(microseconds=1)
+
+
+@pytest.mark.parametrize(
+    ("accepted_at", "created_at", "active_from", "expected"),
+    [
+        pytest.param(NOW, NOW, None, None, id="accepted at the very instant of subscribing"),
+        pytest.param(NOW + INSTANT, NOW, None, None, id="accepted later"),
+        pytest.param(NOW - INSTANT, NOW, None, Mismatch.CREATED_AFTER, id="accepted an instant earlier"),
+        pytest.param(NOW, NOW - timedelta(days=9), None, None, id="created before, accepted after"),
+        pytest.param(NOW - INSTANT, NOW + timedelta(days=9), None, Mismatch.CREATED_AFTER, id="created in the future"),
+        pytest.param(NOW, NOW, NOW, None, id="created at active_from"),
+        pytest.param(NOW, NOW - INSTANT, NOW, Mismatch.NOT_YET_ACTIVE, id="created an instant before active_from"),
+        pytest.param(NOW, NOW, NOW - timedelta(days=9), None, id="active_from long ago"),
+        pytest.param(NOW, NOW + timedelta(days=9), NOW + timedelta(days=9), None, id="both in the future"),
+        pytest.param(
+            NOW - INSTANT, NOW, NOW + INSTANT, Mismatch.CREATED_AFTER, id="of two reasons the one nothing can change"
+        ),
+        pytest.param(
+            NOW, NOW.astimezone(timezone(timedelta(hours=14))), NOW, None, id="offsets do not matter, instants do"
+        ),
+    ],
+)
+def test_the_table_of_instants(
+    accepted_at: datetime, created_at: datetime, active_from: datetime | None, expected: Mismatch | None
+) -> None:
+    found = mismatch(accepted_at=accepted_at, created_at=created_at, subscribed_at=NOW, active_from=active_from)
+    assert found == expected
+
+
+def test_every_status_of_a_subscription_has_a_beginning() -> None:
+    assert set(BEGINNINGS) == set(SubscriptionStatus)
+    assert {beginning.status for beginning in BEGINNINGS.values()} <= set(DeliveryStatus)
+
+
+def test_a_delivery_that_does_not_begin_pending_says_why() -> None:
+    for status, beginning in BEGINNINGS.items():
+        assert (beginning.reason is None) == (beginning.status == "pending"), status

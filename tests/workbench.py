@@ -1,0 +1,82 @@
+"""The parts of a worker without Temporal: activities, dispatcher, recorder and sender on a real database.
+
+async with workbench(database_url) as bench:
+    await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
+    event_ids = await bench.emit("CustomerUpdated", "{}", count=3)
+    first = await bench.attempt_events(event_ids)
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid4
+
+from temporalio.testing import ActivityEnvironment
+
+import worker
+from activities.deliver import DeliveryActivities
+from activities.dispatcher import Dispatcher
+from activities.gate import Gate
+from activities.messages import DeliveryEnd, DeliveryRef, EventBatch, EventRef, FirstAttempts
+from activities.metrics import WorkerMetrics
+from settings import Settings
+from storage.database import Database
+from tests.ground import Ground
+from tests.pipeline import settings_for
+
+
+@dataclass
+class Workbench(Ground):
+    """One worker's parts."""
+
+    settings: Settings
+    worker_id: UUID
+    dispatcher: Dispatcher
+    activities: DeliveryActivities
+    writing: asyncio.Task[None]
+
+    async def refs(self, event_ids: Sequence[UUID]) -> list[EventRef]:
+        """References to events, as the relay makes them."""
+        rows = await self.execute(
+            "SELECT store_code, event_id, name FROM event WHERE event_id = ANY(:ids) ORDER BY sequence",
+            ids=list(event_ids),
+        )
+        return [EventRef(row.store_code, str(row.event_id), row.name) for row in rows]
+
+    async def attempt_events(self, event_ids: Sequence[UUID]) -> FirstAttempts:
+        """The activity of that name, as a workflow asks for it."""
+        batch = EventBatch(await self.refs(event_ids))
+        result: FirstAttempts = await ActivityEnvironment().run(self.activities.attempt_events, batch)
+        return result
+
+    async def deliver_webhook(self, message_id: UUID | str) -> DeliveryEnd:
+        """The activity of that name, as a workflow asks for it."""
+        ref = DeliveryRef(str(message_id))
+        result: DeliveryEnd = await ActivityEnvironment().run(self.activities.deliver_webhook, ref)
+        return result
+
+    async def die(self) -> None:
+        """Let the leases lapse, as of a worker that has not been seen for a minute."""
+        await self.execute(
+            "UPDATE worker SET seen_at = clock_timestamp() - interval '1 minute' WHERE id = :id", id=self.worker_id
+        )
+
+
+@asynccontextmanager
+async def workbench(database_url: str, *, leased: bool = True, **overrides: Any) -> AsyncIterator[Workbench]:
+    """A worker's parts until the block ends; `leased` False: one that is never seen alive."""
+    settings = settings_for(database_url, **overrides)
+    worker_id = uuid4()
+    metrics = WorkerMetrics()
+    async with AsyncExitStack() as resources:
+        database = Database(settings.sqlalchemy_url, pool_size=settings.database_pool_size)
+        resources.push_async_callback(database.close)
+        await Ground(database).add_store()
+        if leased:
+            await resources.enter_async_context(worker.lease(database, worker_id))
+        sending = worker.sending(settings, database, worker_id, metrics)
+        dispatcher, writing = await resources.enter_async_context(sending)
+        activities = DeliveryActivities(database, dispatcher, Gate())
+        yield Workbench(database, settings, worker_id, dispatcher, activities, writing)
