@@ -59,7 +59,7 @@ def register(app: typer.Typer) -> None:
 
 def emit(  # noqa: PLR0913, PLR0917 - one parameter an option
     event_name: Annotated[
-        str | None, typer.Argument(metavar="[EventName]", help="The event; not needed where the lines name theirs.")
+        str | None, typer.Argument(metavar="EventName", help="The event; not needed where the lines name theirs.")
     ] = None,
     store: Annotated[str | None, typer.Option(help="Store code; default: that of the local stack.")] = None,
     data: Annotated[str | None, typer.Option(help="The event's data, as JSON.")] = None,

@@ -67,10 +67,10 @@ def listen(  # noqa: PLR0913, PLR0917 - one parameter an option
 
 
 async def _listen(receiver: Receiver, host: str, port: int, display: "Display") -> None:
+    bound = await receiver.start(host, port)
     ended = asyncio.Event()
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(signal_number, ended.set)
-    bound = await receiver.start(host, port)
     shown_host = f"[{host}]" if ":" in host else host
     display.line(f"Listening on http://{shown_host}:{bound}/ (any path). Ctrl-C ends.")
     await ended.wait()

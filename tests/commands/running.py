@@ -1,4 +1,4 @@
-"""Runs `loyalty-webhooks` as a person does: as a process of its own."""
+"""Runs `loyalty-webhooks`: in this process, which saves the second that starting one takes, or as one of its own."""
 
 import asyncio
 import os
@@ -8,6 +8,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from typer.testing import CliRunner
+
+import cli
 
 PROGRAM = Path(sys.executable).with_name("loyalty-webhooks")
 # Wide enough that no table breaks a word which a test looks for.
@@ -37,17 +41,30 @@ async def start(*arguments: str, directory: Path, environment: dict[str, str] | 
 
 
 async def run(
-    *arguments: str,
-    directory: Path,
-    environment: dict[str, str] | None = None,
-    standard_input: bytes = b"",
-    timeout_seconds: float = 60,
+    *arguments: str, directory: Path, environment: dict[str, str] | None = None, standard_input: bytes = b""
 ) -> Ended:
-    """Run the command to its end; fails when that takes too long."""
+    """Run the command to its end in a thread of this process. `directory` is this process's own meanwhile."""
+    environment = ENVIRONMENT | (environment or {})
+    unset = dict.fromkeys(os.environ.keys() - environment.keys())
+    before = Path.cwd()
+    os.chdir(directory)
+    try:
+        result = await asyncio.to_thread(
+            CliRunner().invoke, cli.app, arguments, input=standard_input, env=unset | environment
+        )
+    finally:
+        os.chdir(before)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return Ended(result.exit_code, result.stdout, result.stderr)
+
+
+async def run_process(*arguments: str, directory: Path, environment: dict[str, str] | None = None) -> Ended:
+    """Run the command to its end as a process."""
     process = await start(*arguments, directory=directory, environment=environment)
     try:
-        async with asyncio.timeout(timeout_seconds):
-            output, errors = await process.communicate(standard_input)
+        async with asyncio.timeout(60):
+            output, errors = await process.communicate(b"")
     except BaseException:
         process.kill()
         raise

@@ -5,14 +5,14 @@ from pathlib import Path
 from cryptography.fernet import Fernet
 
 from storage.migrate import head
-from tests.commands.running import run
+from tests.commands.running import run, run_process
 from tests.databases import empty_database
 
 
 async def test_an_empty_database_is_brought_to_head_and_stays_there(tmp_path: Path) -> None:
     async with empty_database() as url:
         environment = {"DATABASE_URL": url, "ENCRYPTION_KEYS": Fernet.generate_key().decode()}
-        first = await run("migrate", directory=tmp_path, environment=environment)
+        first = await run_process("migrate", directory=tmp_path, environment=environment)
         second = await run("migrate", directory=tmp_path, environment=environment)
     assert (first.code, second.code) == (0, 0), first.errors + second.errors
     assert head() in first.output
