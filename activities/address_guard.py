@@ -6,17 +6,22 @@ and literal addresses never pass a resolver. So each socket is refused by the ad
 
 import asyncio
 import socket
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any
 
 from aiohappyeyeballs import AddrInfoType
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from domain.url_rules import UrlRules, address_refusal
 
-# getaddrinfo blocks a thread for as long as a dead name server takes (about 30 s). A pool of its own, so that names
-# without an answer hold up neither the rest of the process nor, each being looked up once at a time, one another.
-RESOLVER_THREADS = 64
+# getaddrinfo blocks a thread for as long as a dead name server takes (about 30 s). So many at once, each name looked up
+# once at a time, before names without an answer hold up the others.
+LOOKUPS_MAX = 128
+
+_Found = tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]
 
 
 class AddressBlockedError(OSError):
@@ -45,19 +50,15 @@ class GuardedResolver(AbstractResolver):
 
     def __init__(self, rules: UrlRules) -> None:
         self._rules = rules
-        self._threads = ThreadPoolExecutor(RESOLVER_THREADS, thread_name_prefix="resolver")
+        self._slots = asyncio.Semaphore(LOOKUPS_MAX)
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
         """Return the permitted addresses; raises OSError (gaierror) unknown, AddressBlockedError all refused."""
-        loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(
-            self._threads, lambda: socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
-        )
         refused: AddressBlockedError | None = None
         permitted: list[ResolveResult] = []
-        for address_family, _, protocol, _, socket_address in found:
+        for address_family, _, protocol, _, socket_address in await self._look_up(host, port, family):
             address = str(socket_address[0])
             try:
                 judge_address(address, self._rules)
@@ -78,9 +79,41 @@ class GuardedResolver(AbstractResolver):
             return permitted
         raise refused or OSError(f"{host} has no address")
 
+    async def _look_up(self, host: str, port: int, family: socket.AddressFamily) -> Sequence[_Found]:
+        # A daemon thread of its own, not an executor's: those are waited for at the end of the process, and a name
+        # server that is silent would hold up a worker's shutdown.
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Sequence[_Found]] = loop.create_future()
+
+        def settle(found: Sequence[_Found] | None, error: Exception | None) -> None:
+            self._slots.release()
+            if answer.done():
+                return
+            if found is None:
+                answer.set_exception(error or OSError("no answer"))
+            else:
+                answer.set_result(found)
+
+        def ask() -> None:
+            found: Sequence[_Found] | None = None
+            error: Exception | None = None
+            try:
+                found = socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+            except Exception as raised:  # whatever it is belongs to whoever asked, not to this thread
+                error = raised
+            with suppress(RuntimeError):  # the event loop has ended meanwhile
+                loop.call_soon_threadsafe(settle, found, error)
+
+        await self._slots.acquire()
+        try:
+            threading.Thread(target=ask, name=f"resolver {host}", daemon=True).start()
+        except RuntimeError:
+            self._slots.release()
+            raise
+        return await answer
+
     async def close(self) -> None:
-        """Let go of the threads; look-ups under way end by themselves."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """Nothing to do: look-ups under way end by themselves."""
 
 
 class GuardedSocketFactory:

@@ -144,6 +144,7 @@ class Sender:
         headers = [
             ("Host", url.host),
             ("Content-Type", "application/json"),
+            ("Content-Length", str(len(request.body))),
             ("Accept-Encoding", "identity"),
             *request.headers,
         ]
@@ -153,8 +154,8 @@ class Sender:
             httpx.Request(
                 "POST",
                 httpx_url,
-                headers=httpx.Headers(headers, encoding="utf-8"),
-                # `content=` would copy all headers twice to add the two that aiohttp writes anyway.
+                headers=[(name.encode("ascii"), value.encode("utf-8")) for name, value in headers],
+                # `content=` would copy all headers twice to add two that stand there already.
                 stream=httpx.ByteStream(request.body),
                 extensions={"target": url.target.encode("ascii")},
             )

@@ -110,11 +110,13 @@ class ConnectionTransport(httpx.AsyncBaseTransport):
         """
         headers = [(name.decode("ascii"), value.decode("utf-8")) for name, value in request.headers.raw]
         url = request.url
+        # What is in memory already is read without a task switch.
+        body = request.read() if isinstance(request.stream, httpx.SyncByteStream) else await request.aread()
         response = await self._session.request(
             request.method,
             self._wire_url(url.scheme, url.netloc, request.extensions.get("target", url.raw_path)),
             headers=headers,
-            data=await request.aread(),
+            data=body,
             allow_redirects=False,
         )
         return httpx.Response(

@@ -53,5 +53,5 @@ def _spellings(text: str) -> Iterable[str]:
     yield json.dumps(text, ensure_ascii=False)[1:-1]
     yield json.dumps(text)[1:-1].replace("/", "\\/")
     yield html.escape(text)
-    yield quote(text, safe="")
-    yield quote(text)
+    yield quote(text, safe="", errors="replace")
+    yield quote(text, errors="replace")

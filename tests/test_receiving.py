@@ -114,7 +114,7 @@ class Delivery:
             previous_secret=self.previous_key,
             version=1,
         )
-        async with local_sender(timeout_seconds=10) as sender:
+        async with local_sender() as sender:
             request = request_to(url, self.body if self.sent_body is None else self.sent_body, tuple(headers))
             return (await sender.send(request)).status_code
 
@@ -154,7 +154,7 @@ async def test_the_receiver_of_the_page_refuses_everything_else(language: str, t
             replace(genuine, seconds_ago=-310),
         ):
             assert await forged.status_at(url) == 401, forged
-        async with local_sender(timeout_seconds=10) as sender:
+        async with local_sender() as sender:
             assert (await sender.send(request_to(url, BODY))).status_code == 401, "unsigned"
         assert stored(tmp_path) == [BODY]
 

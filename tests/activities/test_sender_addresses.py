@@ -7,9 +7,12 @@ it names, or the listener would prove nothing.
 
 import asyncio
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -21,7 +24,7 @@ from activities.sender import OutgoingRequest, Sender, SenderSettings
 from activities.transport import ConnectionTransport
 from domain.failure_kinds import FailureKind
 from domain.url_rules import NormalisedUrl, UrlRefused, UrlRules, normalise_url
-from tests.activities.sending import STRICT, local_sender, request_to
+from tests.activities.sending import STRICT, TIMEOUT_SECONDS, local_sender, request_to
 from tests.domain.url_vectors import UrlVector, url_vectors
 from tests.receiver import Receiver
 
@@ -99,7 +102,7 @@ async def test_no_refused_url_of_the_table_gets_through_at_send(
         stored = normalise_url(url, STRICT)
     except UrlRefused:
         stored = NormalisedUrl(url, "http", "example.com", "example.com", 80, "/", "/")
-    async with Sender(SenderSettings(rules=STRICT, timeout_seconds=2)) as sender:
+    async with Sender(SenderSettings(rules=STRICT)) as sender:
         result = await sender.send(OutgoingRequest(stored, [], b"{}"))
     assert (result.status_code, result.failure) == (None, FailureKind.blocked), result
     assert result.detail
@@ -114,7 +117,7 @@ async def reached_by_bare_transport(url: str, rules: UrlRules) -> bool:
         return False
     transport = ConnectionTransport(rules, ca_bundle=None, client_cert=None, max_connections=0)
     try:
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             await transport.handle_async_request(request)
     except Exception as error:
         failure_of(error)
@@ -155,7 +158,7 @@ async def test_a_name_that_turns_to_a_private_address_after_its_check_is_blocked
     rules = UrlRules(allow_http=True, allowed_networks=(ip_network("127.0.0.2/32"),))
     url = normalise_url(f"http://rebind.example.com:{listener.port}/", rules)
     for expected in (None, FailureKind.blocked, FailureKind.blocked):
-        async with Sender(SenderSettings(rules=rules, timeout_seconds=5)) as sender:
+        async with Sender(SenderSettings(rules=rules)) as sender:
             result = await sender.send(OutgoingRequest(url, [], b"{}"))
         assert result.failure is expected, result
     assert listener.connections == 1, "only the first went out, to the permitted address"
@@ -170,7 +173,7 @@ async def test_of_several_addresses_only_permitted_ones_are_tried(monkeypatch: p
         resolve_to(monkeypatch, ("127.0.0.1", "127.0.0.2", "10.0.0.1"))
         rules = UrlRules(allow_http=True, allowed_networks=(ip_network("127.0.0.2/32"),))
         url = normalise_url(f"http://both.example.com:{port}/", rules)
-        async with Sender(SenderSettings(rules=rules, timeout_seconds=5)) as sender:
+        async with Sender(SenderSettings(rules=rules)) as sender:
             result = await sender.send(OutgoingRequest(url, [], b"{}"))
         assert (result.status_code, len(public.requests)) == (200, 1)
     private.close()
@@ -186,28 +189,49 @@ def test_the_socket_itself_is_refused_whatever_the_resolver_said(address: str) -
 
 
 async def test_the_allow_list_lets_through_what_it_names(listener: Listener) -> None:
-    async with local_sender(timeout_seconds=5) as sender:
+    async with local_sender() as sender:
         for host in ("127.0.0.1", "127.0.0.2", "localhost"):
             result = await sender.send(request_to(f"http://{host}:{listener.port}/"))
             assert result.status_code == 200, result
     assert listener.connections == 3
 
 
-async def test_a_name_server_that_does_not_answer_holds_up_neither_its_callers_nor_other_names(
+def test_a_silent_name_server_does_not_hold_up_the_end_of_the_process() -> None:
+    program = """
+import asyncio, socket, threading
+from tests.activities.sending import local_sender, request_to
+
+socket.getaddrinfo = lambda *what, **options: threading.Event().wait(60)
+
+async def main():
+    async with local_sender(timeout_seconds=0.2) as sender:
+        print((await sender.send(request_to("http://silent.example.com/"))).failure)
+
+asyncio.run(main())
+"""
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=root, capture_output=True, text=True, timeout=40, check=True
+    )
+    assert done.stdout == "timeout\n"
+
+
+async def test_a_name_server_that_does_not_answer_does_not_hold_up_other_names(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     release = threading.Event()
 
     def lookup(host: str, port: int, **options: Any) -> list[Any]:
         if host == "silent.example.com":
-            release.wait(20)
+            release.wait(60)
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
 
     monkeypatch.setattr(socket, "getaddrinfo", lookup)
-    async with Receiver() as receiver, local_sender(timeout_seconds=0.5) as sender:
-        silent = [sender.send(request_to(receiver.url(host="silent.example.com"))) for _ in range(50)]
+    async with Receiver() as receiver, local_sender() as sender:
+        to_silent = request_to(receiver.url(host="silent.example.com"))
+        silent = [asyncio.create_task(sender.send(to_silent)) for _ in range(50)]
         quick = [sender.send(request_to(receiver.url(host=f"n{n}.example.com"))) for n in range(20)]
-        results = await asyncio.gather(*silent, *quick)
+        assert [result.status_code for result in await asyncio.gather(*quick)] == [200] * 20
+        assert not any(task.done() for task in silent)
         release.set()
-    assert [result.failure for result in results[:50]] == [FailureKind.timeout] * 50
-    assert [result.status_code for result in results[50:]] == [200] * 20
+        assert [(await task).status_code for task in silent] == [200] * 50

@@ -52,7 +52,7 @@ FOREIGN = sorted(
     }
     - NOT_ON_THE_WAY
     - BASES,
-    key=lambda kind: kind.__name__,
+    key=lambda kind: (kind.__name__, kind.__module__),
 )
 
 
@@ -121,7 +121,7 @@ async def test_the_sender_works_with_any_httpx_transport(error: Exception, kind:
 
 
 async def test_a_refused_connection_and_an_unknown_name_are_told_apart() -> None:
-    async with local_sender(timeout_seconds=10) as sender:
+    async with local_sender() as sender:
         refused = await sender.send(request_to("http://127.0.0.1:1/"))
         unknown = await sender.send(request_to("http://name.invalid/"))
     assert (refused.failure, unknown.failure) == (FailureKind.connect, FailureKind.dns)

@@ -46,7 +46,7 @@ async def arrivals(seed: int) -> list[Case]:
     """Send random deliveries and return them as they arrived."""
     chance = random.Random(seed)
     keys: dict[str, tuple[str, str | None]] = {}
-    async with Receiver() as receiver, local_sender(timeout_seconds=30) as sender:
+    async with Receiver() as receiver, local_sender() as sender:
         slots = asyncio.Semaphore(IN_FLIGHT)
 
         async def deliver(body: bytes, path: str, key: str, previous_key: str | None) -> None:
