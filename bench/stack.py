@@ -58,7 +58,8 @@ class Bench:
         answer = await self.api.post(
             f"{self.store_path}/event/batch", content=lines, headers={"Content-Type": "application/x-ndjson"}
         )
-        answer.raise_for_status()
+        if answer.status_code != httpx.codes.ACCEPTED:
+            raise RuntimeError(f"{answer.status_code}: {answer.text}")
 
     async def reset(self) -> None:
         """Forget what the receiver has counted."""
@@ -82,16 +83,16 @@ class Bench:
         """Resident memory of a component's process."""
         return round(float(psutil.Process(self.facts["pids"][component]).memory_info().rss) / 2**20, 1)
 
-    def cpu_seconds(self) -> float:
-        """CPU time so far of every component's processes."""
-        total = 0.0
-        for pid in self.facts["pids"].values():
+    def cpu_seconds(self) -> dict[str, float]:
+        """CPU time so far of each component's processes."""
+        seconds = dict.fromkeys(self.facts["pids"], 0.0)
+        for component, pid in self.facts["pids"].items():
             process = psutil.Process(pid)
             for one in (process, *process.children(recursive=True)):
                 times = one.cpu_times()
                 # Of a process's ended children the parent keeps count; PostgreSQL's back ends come and go.
-                total += times.user + times.system + (times.children_user + times.children_system)
-        return total
+                seconds[component] += times.user + times.system + times.children_user + times.children_system
+        return seconds
 
 
 @asynccontextmanager
