@@ -64,6 +64,10 @@ format: install ## Format the code and mend what can be mended mechanically.
 types: install ## Check the types, strictly.
 	@$(BIN)/mypy
 
+.PHONY: bench
+bench: install ## Measure latency, bursts and their ratio to batches off, on this machine; options in ARGS, as --help lists.
+	@$(BIN)/python -m bench.pipeline $(ARGS)
+
 .PHONY: migrate
 migrate: install ## Bring the database of DATABASE_URL to the schema of this code.
 	@$(BIN)/loyalty-webhooks migrate $(ARGS)
