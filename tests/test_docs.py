@@ -14,7 +14,7 @@ from settings import Settings
 from tests.house import ROOT, project_files
 
 DOCUMENTS = [path for path in project_files() if path.suffix == ".md" and path.name != "CHANGELOG.md"]
-COMMAND_LINE = typer.main.get_command(cli.app)
+COMMAND_LINE = typer.main.get_command(cli.command_line())
 TOP_LEVEL = {path.name for path in ROOT.iterdir()}
 
 documents = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

@@ -50,7 +50,7 @@ async def run(
     os.chdir(directory)
     try:
         result = await asyncio.to_thread(
-            CliRunner().invoke, cli.app, arguments, input=standard_input, env=unset | environment
+            CliRunner().invoke, cli.command_line(), arguments, input=standard_input, env=unset | environment
         )
     finally:
         os.chdir(before)

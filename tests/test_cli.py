@@ -1,0 +1,53 @@
+"""Every command is there, whether the whole command line is loaded or only what a call needs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+import cli
+from tests.house import ROOT
+
+
+def commands(families: list[str]) -> list[str]:
+    group = typer.main.get_command(cli.command_line(families))
+    return list(group.commands)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("family", cli.FAMILIES)
+def test_a_family_adds_the_commands_it_is_listed_with(family: str) -> None:
+    assert commands([family]) == list(cli.FAMILIES[family])
+
+
+def test_the_whole_command_line_has_them_all_in_order() -> None:
+    assert commands(list(cli.FAMILIES)) == [name for names in cli.FAMILIES.values() for name in names]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "families"),
+    [
+        (["up", "--help"], ["up"]),
+        (["stores", "list"], ["admin"]),
+        (["--help"], list(cli.FAMILIES)),
+        (["no-such-command"], list(cli.FAMILIES)),
+        ([], list(cli.FAMILIES)),
+    ],
+)
+def test_a_call_loads_what_it_needs(arguments: list[str], families: list[str]) -> None:
+    assert list(cli.families_of(arguments)) == families
+
+
+def test_every_module_with_commands_is_listed() -> None:
+    with_commands = {path.stem for path in (ROOT / "commands").glob("*.py") if "def register(" in path.read_text()}
+    assert with_commands == set(cli.FAMILIES)
+
+
+def test_the_installed_command_and_the_module_are_the_same(tmp_path: Path) -> None:
+    """From anywhere, and not the `cli.py` that lies there."""
+    (tmp_path / "cli.py").write_text("raise SystemExit('not this one')")
+    for command in ([Path(sys.executable).with_name("loyalty-webhooks")], [sys.executable, "-P", "-m", "cli"]):
+        shown = subprocess.run([*command, "--help"], capture_output=True, text=True, check=False, cwd=tmp_path)
+        assert shown.returncode == 0, shown.stderr
+        assert "new-encryption-key" in shown.stdout
