@@ -1,24 +1,14 @@
 """What the tests of the house look at: the project's files."""
 
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
-PACKAGES = (
-    "activities",
-    "api",
-    "commands",
-    "domain",
-    "local",
-    "storage",
-    "workflows",
-    "cli.py",
-    "relay.py",
-    "settings.py",
-    "worker.py",
-)
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PACKAGES: tuple[str, ...] = tuple(PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["only-include"])
 """What is installed: packages, and the modules beside them."""
 
 

@@ -3,15 +3,14 @@
 import ast
 import re
 import sys
-import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 
-from tests.house import PACKAGES, ROOT, python_files
+from tests.house import PACKAGES, PYPROJECT, ROOT, python_files
 
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PROJECT = PYPROJECT["project"]
 SECTIONS = {
     "To run": PROJECT["dependencies"],
     "For a stack on one machine (extra `local`)": PROJECT["optional-dependencies"]["local"],

@@ -5,7 +5,7 @@ import re
 import unicodedata
 from pathlib import Path
 
-from tests.house import PACKAGES, ROOT, project_files, python_files
+from tests.house import PACKAGES, PYPROJECT, ROOT, project_files, python_files
 
 MOST_LINES_OF_A_FILE = 400
 MOST_LINES_OF_A_FUNCTION = 75  # "hardly over 60"
@@ -16,6 +16,13 @@ TEXT_SUFFIXES = {".py", ".md", ".toml", ".yaml", ".yml", ".json", ".sh", ".html"
 
 def relative(path: Path) -> str:
     return str(path.relative_to(ROOT))
+
+
+def test_everything_that_runs_is_installed_and_type_checked() -> None:
+    not_installed = {"bench", "docs", "tests"}
+    tops = {relative(path).partition("/")[0] for path in project_files() if path.suffix == ".py"} - not_installed
+    assert set(PACKAGES) == tops
+    assert set(PACKAGES) <= set(PYPROJECT["tool"]["mypy"]["files"])
 
 
 def test_no_python_file_is_too_long_to_read() -> None:

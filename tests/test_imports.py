@@ -36,9 +36,10 @@ def own_imports(path: Path) -> set[str]:
         pytest.param("cli.py", {"commands"}, id="the command line puts commands together"),
         pytest.param("settings.py", set(), id="settings stand alone"),
         pytest.param("relay.py", {"activities", "domain", "storage", "workflows"}, id="the relay reads no settings"),
+        pytest.param("worker_health.py", {"storage"}, id="the worker's health asks the database alone"),
         pytest.param(
             "worker.py",
-            {"activities", "domain", "relay", "settings", "storage", "workflows"},
+            {"activities", "domain", "relay", "settings", "storage", "worker_health", "workflows"},
             id="the worker is put together without API and commands",
         ),
     ],
