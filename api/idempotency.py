@@ -1,5 +1,6 @@
 """The header `Idempotency-Key`: a caller that got no answer asks again, and nothing is created twice."""
 
+import re
 from hashlib import sha256
 from typing import Annotated
 from uuid import UUID
@@ -14,6 +15,7 @@ from storage.idempotency import claim_key
 
 HEADER = "Idempotency-Key"
 MOST_CHARACTERS = 255
+KEY = re.compile(rf"[!-~]{{1,{MOST_CHARACTERS}}}")
 
 
 class ReadIdempotencyKey:
@@ -26,7 +28,7 @@ class ReadIdempotencyKey:
         key = request.headers.get(HEADER)
         if key is None:
             return None
-        if not 1 <= len(key) <= MOST_CHARACTERS or not key.isascii() or not key.isprintable():
+        if KEY.fullmatch(key) is None:
             raise invalid(HEADER, "invalid_value", f"must be 1 to {MOST_CHARACTERS} visible ASCII characters")
         return key
 

@@ -108,7 +108,10 @@ class Header(Input):
 
 
 def _single_header(schema: dict[str, Any]) -> None:
-    """The deprecated single-header form: both fields or neither."""
+    """The deprecated single-header form: both fields or neither. Null is taken as left out, but not advertised."""
+    for name in ("headers", "headerName", "headerValue"):
+        field = schema["properties"][name]
+        field.update(field.pop("anyOf")[0])
     for name, other in (("headerName", "headerValue"), ("headerValue", "headerName")):
         schema["properties"][name]["deprecated"] = True
         schema.setdefault("dependentRequired", {})[name] = [other]
@@ -132,9 +135,9 @@ def _update_schema(schema: dict[str, Any]) -> None:
 class _SubscriptionInput(Input):
     """What may be set on create and on update alike. What an update leaves out stays as it was."""
 
-    headers: Annotated[list[Header], Field(max_length=HEADERS_MOST)] | SkipJsonSchema[None] = None
-    header_name: HeaderName | SkipJsonSchema[None] = None
-    header_value: HeaderValue | SkipJsonSchema[None] = None
+    headers: Annotated[list[Header], Field(max_length=HEADERS_MOST)] | None = None
+    header_name: HeaderName | None = None
+    header_value: HeaderValue | None = None
     destination_type: Literal["rest"] = "rest"
     hmac_enabled: bool = False
     legacy: bool = False

@@ -79,7 +79,7 @@ def condition_sql(fields: Mapping[str, ListField], condition: Condition) -> Colu
     field, value = fields[condition.field], condition.value
     match condition.operator:
         case Operator.EQ:
-            equal: ColumnElement[bool] = field.expression == value
+            equal: ColumnElement[bool] = field.expression == literal(value, field.expression.type)
             return equal
         case Operator.IN:
             return field.expression.in_(value)
@@ -89,7 +89,9 @@ def condition_sql(fields: Mapping[str, ListField], condition: Condition) -> Colu
             return field.expression.is_not(None)
         case Operator.NOT_HAS_VALUE:
             return field.expression.is_(None)
-    compared: ColumnElement[bool] = _COMPARISONS[condition.operator](_comparable(field), value)
+    compared: ColumnElement[bool] = _COMPARISONS[condition.operator](
+        _comparable(field), literal(value, field.expression.type)
+    )
     return compared
 
 

@@ -1,0 +1,460 @@
+"""Subscriptions through the API: created, read back, changed, deleted; what is refused, and how."""
+
+import asyncio
+import base64
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from domain.access import Scope
+from tests.api.installation import RECEIVER, Shop, installation
+
+MASK = "•••"
+
+
+def header(name: str, value: str) -> dict[str, str]:
+    return {"headerName": name, "headerValue": value}
+
+
+def paths(response: httpx.Response) -> list[str]:
+    assert response.status_code == 400, response.text
+    body = response.json()
+    assert (body["code"], body["message"]) == (400, "Validation failed")
+    for error in body["errors"]:
+        assert set(error) == {"message", "parameters", "plural", "code", "path"}
+    return [error["path"] for error in body["errors"]]
+
+
+async def test_the_least_that_makes_a_subscription_and_all_its_details(shop: Shop) -> None:
+    response = await shop.create()
+    assert response.status_code == 200
+    assert set(response.json()) == {"webhookSubscriptionId"}
+    subscription_id = response.json()["webhookSubscriptionId"]
+    found = await shop.details(subscription_id)
+    assert found.pop("createdAt") == found.pop("statusSince")
+    assert found == {
+        "webhookSubscriptionId": subscription_id,
+        "eventName": "CustomerRegistered",
+        "url": RECEIVER,
+        "headerName": None,
+        "headerValue": None,
+        "legacy": False,
+        "destinationType": "rest",
+        "headers": [],
+        "name": None,
+        "activeFrom": None,
+        "hmacEnabled": False,
+        "active": True,
+        "status": "active",
+        "statusReason": None,
+        "rateLimitPerSecond": None,
+        "maxConcurrency": 50,
+        "ordered": False,
+        "retrySchedule": [5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400],
+    }
+
+
+async def test_everything_that_can_be_set_is_read_back(shop: Shop) -> None:
+    given = {
+        "legacy": True,
+        "name": "Züge 🚆",
+        "destinationType": "rest",
+        "rateLimitPerSecond": 7,
+        "maxConcurrency": 3,
+        "ordered": True,
+        "retrySchedule": [1, 2, 3],
+    }
+    found = await shop.details(await shop.created(**given, activeFrom="2026-03-01T01:30:00.5+02:00"))
+    assert {name: found[name] for name in given} == given
+    assert found["activeFrom"] == "2026-02-28T23:30:00.500000Z"
+
+
+async def test_an_empty_retry_schedule_means_no_retry(shop: Shop) -> None:
+    assert (await shop.details(await shop.created(retrySchedule=[])))["retrySchedule"] == []
+
+
+async def test_the_url_is_stored_in_its_normal_form(shop: Shop) -> None:
+    found = await shop.details(await shop.created(url="HTTPS://Receiver.Example.COM:443/a/../%7Eb?x=ü"))
+    assert found["url"] == "https://receiver.example.com/~b?x=%C3%BC"
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        pytest.param({"eventName": "CustomerRegisterd"}, ["eventName"], id="unknown event"),
+        pytest.param({"eventName": None}, ["eventName"], id="null event"),
+        pytest.param({"url": None}, ["url"], id="null url"),
+        pytest.param({"url": 7}, ["url"], id="url of a wrong type"),
+        pytest.param({"url": "http://receiver.example.com/"}, ["url"], id="plain http"),
+        pytest.param({"url": "https://127.0.0.1/"}, ["url"], id="loopback"),
+        pytest.param({"url": "https://localhost/"}, ["url"], id="a name of loopback"),
+        pytest.param({"url": "https://user:pw@receiver.example.com/"}, ["url"], id="user in the url"),
+        pytest.param({"url": "https://receiver.example.com/" + "a" * 2048}, ["url"], id="url too long"),
+        pytest.param({"nonsense": 1}, ["nonsense"], id="unknown field"),
+        pytest.param({"active": True}, ["active"], id="a field that is only read"),
+        pytest.param({"legacy": "true"}, ["legacy"], id="text for a flag"),
+        pytest.param({"legacy": 1}, ["legacy"], id="number for a flag"),
+        pytest.param({"destinationType": "queue"}, ["destinationType"], id="queue"),
+        pytest.param({"activeFrom": "2026-03-01T00:00:00"}, ["activeFrom"], id="instant without offset"),
+        pytest.param({"activeFrom": "0001-01-01T00:00:00+14:00"}, ["activeFrom"], id="before the year 1 in UTC"),
+        pytest.param({"activeFrom": 1767225600}, ["activeFrom"], id="instant as a number"),
+        pytest.param({"name": ""}, ["name"], id="empty name"),
+        pytest.param({"name": "n" * 256}, ["name"], id="long name"),
+        pytest.param({"rateLimitPerSecond": 0}, ["rateLimitPerSecond"], id="rate of nothing"),
+        pytest.param({"rateLimitPerSecond": 1.5}, ["rateLimitPerSecond"], id="broken rate"),
+        pytest.param({"maxConcurrency": 1001}, ["maxConcurrency"], id="too many at once"),
+        pytest.param({"retrySchedule": [5, 0]}, ["retrySchedule.1"], id="no delay"),
+        pytest.param({"retrySchedule": [1] * 51}, ["retrySchedule"], id="too many retries"),
+        pytest.param({"headers": [{"headerName": "X"}]}, ["headers.0.headerValue"], id="header without value"),
+        pytest.param(
+            {"headers": [header("A", "1"), header("B C", "1")]},
+            ["headers.1.headerName"],
+            id="space in a header name",
+        ),
+        pytest.param({"headers": [header("A", "1")] * 21}, ["headers"], id="21 headers"),
+        pytest.param({"headers": {"A": "1"}}, ["headers"], id="headers as an object"),
+        pytest.param({"headerName": "A"}, ["headerValue"], id="single header without value"),
+        pytest.param({"headerValue": "1"}, ["headerName"], id="single header without name"),
+        pytest.param({"url": "ftp://x/", "legacy": 1, "nonsense": 1}, ["legacy", "nonsense"], id="several at once"),
+    ],
+)
+async def test_a_refused_subscription_says_where(shop: Shop, fields: dict[str, Any], expected: list[str]) -> None:
+    assert sorted(paths(await shop.create(**fields))) == sorted(expected)
+
+
+async def test_what_the_rules_refuse_is_said_all_at_once(shop: Shop) -> None:
+    response = await shop.create(eventName="RewardCreated", url="ftp://x/", legacy=True, headerName="A")
+    assert sorted(paths(response)) == ["headerValue", "legacy", "url"]
+
+
+async def test_an_unknown_event_is_told_the_nearest_name(shop: Shop) -> None:
+    response = await shop.create(eventName="CustomerRegisterd")
+    assert "did you mean CustomerRegistered?" in response.json()["errors"][0]["message"]
+
+
+@pytest.mark.parametrize(
+    ("raw", "path"),
+    [
+        pytest.param(b"", "", id="nothing"),
+        pytest.param(b"[]", "", id="an array"),
+        pytest.param(b"{}", "webhookSubscription", id="no wrapper"),
+        pytest.param(b'{"webhookSubscription":[]}', "", id="an array in the wrapper"),
+        pytest.param(b'{"webhookSubscription":{"url":NaN}}', "url", id="NaN"),
+        pytest.param(b'{"webhookSubscription":{"url":"a","url":"b"}}', "url", id="a key twice"),
+        pytest.param(b'{"webhookSubscription":{"name":"\\u0000"}}', "name", id="NUL"),
+        pytest.param(b'{"webhookSubscription":{"name":"\\ud800"}}', "name", id="a lone surrogate"),
+        pytest.param(b"\xff", "", id="not UTF-8"),
+        pytest.param(b"[" * 100_000, "", id="absurd nesting"),
+    ],
+)
+async def test_what_is_no_json_of_ours_is_a_400(shop: Shop, raw: bytes, path: str) -> None:
+    assert paths(await shop.client.post(shop.path(), content=raw)) == [path]
+
+
+async def test_unknown_fields_beside_the_wrapper_are_refused(shop: Shop) -> None:
+    assert paths(await shop.client.post(shop.path(), json={"webhookSubscription": {}, "more": 1})) == ["more"]
+
+
+async def test_a_body_beyond_the_limit_is_a_413(shop: Shop) -> None:
+    response = await shop.client.post(shop.path(), content=b" " * (128 * 1024 + 1))
+    assert (response.status_code, response.json()["code"]) == (413, 413)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Host", "content-length", "Content-Type", "Transfer-Encoding", "CONNECTION", "Keep-Alive", "TE", "Trailer"),
+        *("Upgrade", "Proxy-Authorization", "webhook-id", "Webhook-Anything", "X-Webhook-Signature", "x-webhook-x"),
+        *("", "a b", "a:b", "a\r\nb", "ä", "a\x00", "a" * 129),
+    ],
+)
+async def test_header_names_that_the_sender_sets_or_that_are_none_are_refused(shop: Shop, name: str) -> None:
+    response = await shop.create(headers=[{"headerName": name, "headerValue": "1"}])
+    assert paths(response) == ["headers.0.headerName"]
+
+
+@pytest.mark.parametrize("value", ["a\r\nX-Other: 1", "a\nb", "a\rb", "a\x0bb", "a\x7f", "ä", "a" * 4097, "\t"])
+async def test_header_values_cannot_smuggle_anything(shop: Shop, value: str) -> None:
+    response = await shop.create(headers=[{"headerName": "A", "headerValue": value}])
+    assert paths(response) == ["headers.0.headerValue"]
+
+
+async def test_the_refusal_of_a_header_does_not_repeat_its_value(shop: Shop) -> None:
+    response = await shop.create(headers=[header("A", "secret\n")])
+    assert "secret" not in response.text
+
+
+async def test_header_values_are_read_back_masked_and_stored_sealed(shop: Shop) -> None:
+    headers = [header("Authorization", "Bearer s3cret"), header("B", "")]
+    subscription_id = await shop.created(headers=headers)
+    found = await shop.details(subscription_id)
+    assert found["headers"] == [
+        header("Authorization", MASK),
+        header("B", MASK),
+    ]
+    assert (found["headerName"], found["headerValue"]) == ("Authorization", MASK)
+    listed = (await shop.client.get(shop.path())).json()["items"][0]
+    assert (listed["headerName"], listed["headerValue"]) == ("Authorization", MASK)
+    assert b"s3cret" not in (await shop.row(subscription_id))["sealed_headers"]
+    assert "s3cret" not in str(await shop.audit())
+    assert await shop.stored_headers(subscription_id) == [("Authorization", "Bearer s3cret"), ("B", "")]
+
+
+async def test_the_deprecated_single_header_is_taken(shop: Shop) -> None:
+    subscription_id = await shop.created(headerName="X-Key", headerValue="1")
+    assert await shop.stored_headers(subscription_id) == [("X-Key", "1")]
+
+
+async def test_the_single_header_joins_the_others_unless_it_is_among_them(shop: Shop) -> None:
+    others = [header("A", "1")]
+    both = await shop.created(headers=others, headerName="B", headerValue="2")
+    assert await shop.stored_headers(both) == [("A", "1"), ("B", "2")]
+    same = await shop.created(headers=others, headerName="a", headerValue=MASK)
+    assert await shop.stored_headers(same) == [("A", "1")]
+
+
+async def test_a_mask_written_back_leaves_the_stored_value(shop: Shop) -> None:
+    subscription_id = await shop.created(headers=[header("A", "1"), header("B", "2")])
+    changed = [
+        header("b", MASK),
+        header("C", "3"),
+        header("A", "new"),
+    ]
+    assert (await shop.update(subscription_id, headers=changed)).status_code == 204
+    assert await shop.stored_headers(subscription_id) == [("b", "2"), ("C", "3"), ("A", "new")]
+
+
+async def test_headers_left_out_whole_stay_and_an_empty_list_removes_them(shop: Shop) -> None:
+    subscription_id = await shop.created(headers=[header("A", "1")])
+    await shop.update(subscription_id)
+    assert await shop.stored_headers(subscription_id) == [("A", "1")]
+    await shop.update(subscription_id, headers=[])
+    assert await shop.stored_headers(subscription_id) == []
+
+
+async def test_a_header_left_out_of_the_list_is_removed(shop: Shop) -> None:
+    headers = [header("A", "1"), header("B", "2")]
+    subscription_id = await shop.created(headers=headers)
+    await shop.update(subscription_id, headers=[header("B", MASK)])
+    assert await shop.stored_headers(subscription_id) == [("B", "2")]
+
+
+async def test_a_mask_with_nothing_behind_it_is_refused(shop: Shop) -> None:
+    masked = [header("A", MASK)]
+    assert paths(await shop.create(headers=masked)) == ["headers.0.headerValue"]
+    subscription_id = await shop.created(headers=[header("B", "1")])
+    assert paths(await shop.update(subscription_id, headers=masked)) == ["headers.0.headerValue"]
+
+
+async def test_an_update_changes_what_is_given_and_leaves_the_rest(shop: Shop) -> None:
+    subscription_id = await shop.created(name="before", ordered=True, legacy=True, maxConcurrency=4)
+    before = await shop.details(subscription_id)
+    response = await shop.update(subscription_id, url="https://receiver.example.com/new", name="after")
+    assert (response.status_code, response.content) == (204, b"")
+    assert await shop.details(subscription_id) == {
+        **before,
+        "url": "https://receiver.example.com/new",
+        "name": "after",
+    }
+
+
+async def test_null_gives_the_installations_value_back(shop: Shop) -> None:
+    subscription_id = await shop.created(name="n", maxConcurrency=4, retrySchedule=[1], rateLimitPerSecond=2)
+    nothing = {"name": None, "maxConcurrency": None, "retrySchedule": None, "rateLimitPerSecond": None}
+    assert (await shop.update(subscription_id, **nothing)).status_code == 204
+    found = await shop.details(subscription_id)
+    assert (found["name"], found["maxConcurrency"], found["rateLimitPerSecond"]) == (None, 50, None)
+    assert len(found["retrySchedule"]) == 9
+
+
+async def test_the_event_cannot_change_but_may_be_repeated(shop: Shop) -> None:
+    subscription_id = await shop.created()
+    assert (await shop.update(subscription_id, eventName="CustomerRegistered")).status_code == 204
+    assert paths(await shop.update(subscription_id, eventName="CustomerUpdated")) == ["eventName"]
+
+
+async def test_an_update_needs_the_url(shop: Shop) -> None:
+    subscription_id = await shop.created()
+    response = await shop.client.put(shop.path(subscription_id), json={"webhookSubscription": {"name": "n"}})
+    assert paths(response) == ["url"]
+
+
+async def test_legacy_is_refused_for_events_without_a_legacy_form(shop: Shop) -> None:
+    assert paths(await shop.create(eventName="RewardCreated", legacy=True)) == ["legacy"]
+    subscription_id = await shop.created(eventName="RewardCreated")
+    assert paths(await shop.update(subscription_id, legacy=True)) == ["legacy"]
+
+
+async def test_a_deleted_subscription_is_gone_and_its_secrets_with_it(shop: Shop) -> None:
+    subscription_id = await shop.created(hmacEnabled=True, headers=[header("A", "1")])
+    response = await shop.client.delete(shop.path(subscription_id))
+    assert (response.status_code, response.content) == (204, b"")
+    assert (await shop.client.get(shop.path(subscription_id))).status_code == 404
+    assert (await shop.client.delete(shop.path(subscription_id))).status_code == 404
+    assert (await shop.client.get(shop.path())).json()["total"] == {"all": 0, "filtered": 0}
+    row = await shop.row(subscription_id)
+    assert (row["sealed_headers"], row["sealed_secret"]) == (None, None)
+
+
+@pytest.mark.parametrize("subscription_id", [str(uuid4()), "nonsense", "%00", "1", "{}", str(uuid4()).replace("-", "")])
+async def test_an_unknown_id_is_a_404_before_the_body_is_looked_at(shop: Shop, subscription_id: str) -> None:
+    path = shop.path(subscription_id)
+    answers = [
+        await shop.client.get(path),
+        await shop.client.put(path, content=b"nonsense"),
+        await shop.client.delete(path),
+        await shop.client.post(f"{path}/rotate-hmac-secret"),
+    ]
+    assert [(answer.status_code, answer.json()) for answer in answers] == [
+        (404, {"code": 404, "message": "Not Found"})
+    ] * 4
+
+
+async def test_a_signing_key_is_shown_once(shop: Shop) -> None:
+    response = await shop.create(hmacEnabled=True)
+    secret = response.json()["hmacSecret"]
+    assert secret.startswith("whsec_")
+    assert len(base64.b64decode(secret.removeprefix("whsec_"), validate=True)) == 32
+    subscription_id = response.json()["webhookSubscriptionId"]
+    assert secret not in (await shop.client.get(shop.path(subscription_id))).text
+    assert (await shop.details(subscription_id))["hmacEnabled"] is True
+    assert secret not in str(await shop.audit())
+    assert secret.encode() not in (await shop.row(subscription_id))["sealed_secret"]
+
+
+async def test_rotation_gives_a_new_key_and_keeps_the_one_before_for_24_hours(shop: Shop) -> None:
+    response = await shop.create(hmacEnabled=True)
+    first, subscription_id = response.json()["hmacSecret"], response.json()["webhookSubscriptionId"]
+    rotated = await shop.client.post(shop.path(subscription_id, "rotate-hmac-secret"))
+    assert rotated.status_code == 200
+    assert set(rotated.json()) == {"hmacSecret", "signatureVersion"}
+    assert rotated.json()["signatureVersion"] == 2
+    assert rotated.json()["hmacSecret"] != first
+    row = await shop.row(subscription_id)
+    sealer = shop.installation.app.state.resources.sealer
+    assert sealer.open(row["sealed_previous_secret"]) == first
+    assert sealer.open(row["sealed_secret"]) == rotated.json()["hmacSecret"]
+    assert row["previous_secret_until"] - row["updated_at"] == pytest.approx(
+        timedelta(hours=24), abs=timedelta(seconds=1)
+    )
+
+
+async def test_rotation_without_signing_is_a_409(shop: Shop) -> None:
+    response = await shop.client.post(shop.path(await shop.created(), "rotate-hmac-secret"))
+    assert response.status_code == 409
+    assert "hmacEnabled" in response.json()["message"]
+
+
+async def test_signing_is_switched_on_and_off_by_an_update(shop: Shop) -> None:
+    subscription_id = await shop.created()
+    switched_on = await shop.update(subscription_id, hmacEnabled=True)
+    assert (switched_on.status_code, set(switched_on.json())) == (200, {"hmacSecret"})
+    assert (await shop.update(subscription_id, hmacEnabled=True)).status_code == 204
+    assert (await shop.update(subscription_id, hmacEnabled=False)).status_code == 204
+    row = await shop.row(subscription_id)
+    assert (row["sealed_secret"], row["hmac_enabled"]) == (None, False)
+    again = await shop.update(subscription_id, hmacEnabled=True)
+    assert again.json()["hmacSecret"] != switched_on.json()["hmacSecret"]
+    assert (await shop.row(subscription_id))["signature_version"] == 2
+
+
+async def test_a_name_that_stands_for_a_blocked_address_is_refused(shop: Shop) -> None:
+    shop.installation.names.addresses["inside.example.com"] = ["93.184.216.34", "10.0.0.1"]
+    response = await shop.create(url="https://inside.example.com/")
+    assert paths(response) == ["url"]
+    assert response.json()["errors"][0]["code"] == "blocked_address"
+
+
+async def test_a_name_that_does_not_resolve_is_accepted_with_a_warning(shop: Shop) -> None:
+    response = await shop.create(url="https://nowhere.example.com/")
+    assert response.status_code == 200
+    assert response.headers["Warning"] == '299 - "nowhere.example.com does not resolve"'
+    assert "Warning" not in (await shop.create()).headers
+
+
+async def test_a_slow_name_service_is_no_fault_of_the_url(shared_database: str) -> None:
+    async def never(hostname: str) -> list[Any]:
+        await asyncio.Event().wait()
+        return []
+
+    async with installation(shared_database, lookup=never) as installed:
+        response = await (await installed.shop()).create()
+    assert response.status_code == 200
+    assert "not resolved within" in response.headers["Warning"]
+
+
+async def test_a_list_stays_within_its_store(shop: Shop) -> None:
+    subscription_id = await shop.created()
+    other = await shop.installation.shop()
+    assert await other.list() == {"items": [], "total": {"all": 0, "filtered": 0}}
+    assert (await other.client.get(other.path(subscription_id))).status_code == 404
+
+
+async def test_the_same_idempotency_key_creates_one_subscription(shop: Shop) -> None:
+    body = {"webhookSubscription": {"eventName": "CustomerRegistered", "url": RECEIVER, "hmacEnabled": True}}
+    headers = {"Idempotency-Key": "k-1"}
+    answers = await asyncio.gather(*(shop.client.post(shop.path(), json=body, headers=headers) for _ in range(5)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.text for answer in answers}) == 1
+    assert (await shop.list())["total"]["all"] == 1
+    other = {"webhookSubscription": {**body["webhookSubscription"], "hmacEnabled": False}}
+    assert (await shop.client.post(shop.path(), json=other, headers=headers)).status_code == 409
+    assert (await shop.client.post(shop.path(), json=other, headers={"Idempotency-Key": "k-2"})).status_code == 200
+    assert (await shop.list())["total"]["all"] == 2
+
+
+@pytest.mark.parametrize("key", ["", "k" * 256, "k k", "k\tk"])
+async def test_an_idempotency_key_is_visible_ascii(shop: Shop, key: str) -> None:
+    body = {"webhookSubscription": {"eventName": "CustomerRegistered", "url": RECEIVER}}
+    assert paths(await shop.client.post(shop.path(), json=body, headers={"Idempotency-Key": key})) == [
+        "Idempotency-Key"
+    ]
+
+
+async def test_limits_hold_however_many_create_at_once(shared_database: str) -> None:
+    async with installation(shared_database, subscriptions_per_store=5, subscriptions_per_event=3) as installed:
+        shop = await installed.shop()
+        answers = await asyncio.gather(*(shop.create() for _ in range(8)))
+        assert sorted(answer.status_code for answer in answers) == [200] * 3 + [400] * 5
+        refused = next(answer for answer in answers if answer.status_code == 400)
+        assert paths(refused) == ["eventName"]
+        events = ["CustomerUpdated", "CustomerDeactivated", "RewardCreated", "RewardUpdated"]
+        answers = await asyncio.gather(*(shop.create(eventName=event) for event in events))
+        assert sorted(answer.status_code for answer in answers) == [200] * 2 + [400] * 2
+        assert {path for answer in answers if answer.status_code == 400 for path in paths(answer)} == {""}
+
+
+async def test_deleting_makes_room(shared_database: str) -> None:
+    async with installation(shared_database, subscriptions_per_event=1) as installed:
+        shop = await installed.shop()
+        subscription_id = await shop.created()
+        assert (await shop.create()).status_code == 400
+        await shop.client.delete(shop.path(subscription_id))
+        assert (await shop.create()).status_code == 200
+
+
+async def test_every_change_leaves_a_line_in_the_audit(shop: Shop) -> None:
+    subscription_id = await shop.created(hmacEnabled=True, headers=[header("A", "1")])
+    await shop.update(subscription_id, name="n", headers=[header("A", "2")])
+    await shop.client.post(shop.path(subscription_id, "rotate-hmac-secret"))
+    await shop.client.delete(shop.path(subscription_id))
+    lines = await shop.audit()
+    assert [line["action"] for line in lines] == ["create", "update", "rotate_hmac_secret", "delete"]
+    assert {(line["store_code"], line["actor"], line["object_id"]) for line in lines} == {
+        (shop.store, "api_key:test", subscription_id)
+    }
+    assert lines[1]["changes"] == {
+        "name": {"before": None, "after": "n"},
+        "headers": {"before": ["A: •••"], "after": ["A: ••• (new)"]},
+    }
+    assert lines[2]["changes"] == {"signature_version": {"before": 1, "after": 2}}
+
+
+async def test_what_is_refused_leaves_none(shop: Shop) -> None:
+    await shop.create(url="ftp://x/")
+    reader = await shop.installation.with_key(Scope.SUBSCRIPTION_READ)
+    assert (await shop.create(reader)).status_code == 403
+    assert await shop.audit() == []
