@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from urllib.parse import quote
 
+from domain.signing import SECRET_PREFIX
+
 MASK = "•••"
 # A shorter "secret" ("1", "on") stands in every text by chance; blotting it would only show where it is.
 _SHORTEST_BLOTTED = 3
@@ -40,8 +42,10 @@ def blotted_forms(secrets: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _parts(secret: str) -> Iterable[str]:
-    # "Bearer abc" is echoed as a whole or as the token alone; a scheme's name is no secret.
+    # "Bearer abc" is echoed as a whole or as the token alone, a signing key also without its mark.
     yield secret
+    if secret.startswith(SECRET_PREFIX):
+        yield secret[len(SECRET_PREFIX) :]
     words = secret.split()
     if len(words) > 1:
         yield from words[1:]

@@ -122,7 +122,7 @@ def _shape(url: str) -> re.Match[str]:
     if len(url) > URL_MAX_CHARACTERS:
         raise UrlRefused("too_long", f"the URL has more than {URL_MAX_CHARACTERS} characters")
     for character in url:
-        if character.isspace() or unicodedata.category(character) in {"Cc", "Cf", "Cs", "Cn", "Co", "Zl", "Zp"}:
+        if character.isspace() or unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"}:
             raise UrlRefused(
                 "character", f"the URL contains U+{ord(character):04X}; percent-encode spaces and control characters"
             )
@@ -234,7 +234,7 @@ def _check_scripts(label: str) -> None:
     scripts = {
         unicodedata.name(character, "UNKNOWN").split(" ")[0]
         for character in label
-        if unicodedata.category(character).startswith("L")
+        if unicodedata.category(character) in {"Lu", "Ll", "Lt", "Lo"}
     }
     if len(scripts) > 1 and not any(scripts <= allowed for allowed in _MIXABLE):
         names = ", ".join(sorted(script.title() for script in scripts))

@@ -10,6 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from domain.excerpts import MASK, text_excerpt
+from domain.signing import format_secret
 
 SECRET = 'tok/en "ü" <&>+42'
 
@@ -35,6 +36,11 @@ def test_a_secret_is_blotted_out_however_it_is_spelt(echo: str) -> None:
 def test_the_credentials_of_an_authorization_header_are_blotted_out_without_their_scheme_too() -> None:
     token = base64.b64encode(b"user:password").decode()
     assert text_excerpt(f"bad credentials {token}".encode(), 1024, (f"Basic {token}",)) == f"bad credentials {MASK}"
+
+
+def test_a_signing_key_is_blotted_out_without_its_mark_too() -> None:
+    key = format_secret(bytes(range(32)))
+    assert text_excerpt(f"wrong key {key[6:]} or {key}".encode(), 1024, (key,)) == f"wrong key {MASK} or {MASK}"
 
 
 def test_a_longer_secret_is_blotted_out_before_a_shorter_one_within_it() -> None:
