@@ -11,7 +11,17 @@ from temporalio.testing import WorkflowEnvironment
 
 from storage.database import Database
 from tests.databases import cloned_database, migrated_template, sqlalchemy_url
+from tests.ground import Ground
+from tests.postgres_server import TestServer
 from tests.temporal import real_server, skipping_server
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One PostgreSQL server for the run, which the workers of pytest-xdist find in their environment."""
+    if "TEST_POSTGRES_URL" not in os.environ and not config.option.collectonly:
+        server = TestServer()
+        os.environ["TEST_POSTGRES_URL"] = server.url
+        config.add_cleanup(server.stop)
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +35,32 @@ async def database_url(database_template: str) -> AsyncIterator[str]:
     """postgresql:// address of a fresh database at head."""
     async with cloned_database(database_template) as url:
         yield url
+
+
+@pytest.fixture(scope="module")
+async def module_database_url(database_template: str) -> AsyncIterator[str]:
+    """One database for all tests of a module, which clear it themselves: a tenth of the cost of a fresh one."""
+    async with cloned_database(database_template) as url:
+        yield url
+
+
+@pytest.fixture
+async def cleared_url(module_database_url: str) -> str:
+    """The module's database, with a store and nothing else in it."""
+    database = Database(sqlalchemy_url(module_database_url), pool_size=1)
+    ground = Ground(database)
+    await ground.clear()
+    await ground.add_store()
+    await database.close()
+    return module_database_url
+
+
+@pytest.fixture
+async def ground(cleared_url: str) -> AsyncIterator[Ground]:
+    """The module's database, cleared, and what a test does with it."""
+    database = Database(sqlalchemy_url(cleared_url), pool_size=5)
+    yield Ground(database)
+    await database.close()
 
 
 @pytest.fixture
