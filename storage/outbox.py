@@ -50,14 +50,23 @@ FROM picked WHERE event.store_code = picked.store_code AND event.event_id = pick
 RETURNING event.store_code, event.event_id, event.name, event.workflow_id
 """)
 
+# Claims are made in order, so what lapsed lies before the oldest event nobody has claimed: the backlog behind it, which
+# may be a million events, is not read. Rows are locked in the order in which `storage.deliveries.match` locks them.
 _CLAIM_LAPSED = text("""
 WITH lapsed AS MATERIALIZED (
     SELECT DISTINCT workflow_id FROM event
-    WHERE matched_at IS NULL AND claimed_until < clock_timestamp() LIMIT :most
+    WHERE matched_at IS NULL AND claimed_until < clock_timestamp() AND sequence < coalesce(
+        (SELECT sequence FROM event WHERE matched_at IS NULL AND workflow_id IS NULL ORDER BY sequence LIMIT 1),
+        9223372036854775807)
+    LIMIT :most
+), picked AS MATERIALIZED (
+    SELECT store_code, event_id FROM event
+    WHERE matched_at IS NULL AND workflow_id IN (SELECT workflow_id FROM lapsed)
+    ORDER BY sequence FOR UPDATE
 )
 UPDATE event SET claimed_until = clock_timestamp() + make_interval(secs => :lease)
-WHERE matched_at IS NULL AND workflow_id IN (SELECT workflow_id FROM lapsed)
-RETURNING store_code, event_id, name, workflow_id
+FROM picked WHERE event.store_code = picked.store_code AND event.event_id = picked.event_id
+RETURNING event.store_code, event.event_id, event.name, event.workflow_id
 """)
 
 _BACKLOG = text("""

@@ -29,6 +29,10 @@ class Ground:
         [[value]] = await self.execute(statement, **values)
         return value
 
+    async def clear(self) -> None:
+        """Empty the tables of the pipeline."""
+        await self.execute("TRUNCATE event, delivery, attempt, subscription, worker")
+
     async def add_store(self, code: str = STORE) -> None:
         """Insert a store unless it is there."""
         await self.execute("INSERT INTO store (code, name) VALUES (:code, 'A store') ON CONFLICT DO NOTHING", code=code)

@@ -1,0 +1,213 @@
+"""The outbox: claimed once, under a name that is committed first, and claimed again under the same name."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from uuid import UUID, uuid4
+
+import pytest
+
+from domain.identity import batch_workflow_id, event_workflow_id
+from storage.database import Database
+from storage.deliveries import match
+from storage.outbox import ClaimedEvent, backlog, claim, claim_lapsed
+from tests.databases import sqlalchemy_url
+from tests.ground import STORE, Ground
+
+LEASE_SECONDS = 10.0
+
+
+async def claimed(database: Database, *, most: int = 300, singly: int = 0) -> Sequence[ClaimedEvent]:
+    """One claim, committed."""
+    async with database.transaction() as connection:
+        return await claim(
+            connection,
+            most=most,
+            singly=singly,
+            batch_workflow_id=batch_workflow_id(uuid4()),
+            lease_seconds=LEASE_SECONDS,
+        )
+
+
+async def lapsed(database: Database) -> Sequence[ClaimedEvent]:
+    """One claim of what has lapsed, committed."""
+    async with database.transaction() as connection:
+        return await claim_lapsed(connection, lease_seconds=LEASE_SECONDS)
+
+
+async def let_lapse(ground: Ground, workflow_ids: set[str]) -> None:
+    await ground.execute(
+        "UPDATE event SET claimed_until = clock_timestamp() - interval '1 second' WHERE workflow_id = ANY(:ids)",
+        ids=list(workflow_ids),
+    )
+
+
+@pytest.mark.parametrize(
+    ("waiting", "most", "singly", "claims", "workflows"),
+    [
+        pytest.param(0, 300, 10, 0, 0, id="nothing waits"),
+        pytest.param(1, 300, 10, 1, 1, id="one"),
+        pytest.param(10, 300, 10, 10, 10, id="as many as may go singly"),
+        pytest.param(11, 300, 10, 11, 1, id="one more than may go singly"),
+        pytest.param(5, 300, 0, 5, 1, id="none may go singly"),
+        pytest.param(1, 300, 0, 1, 1, id="a batch of one"),
+        pytest.param(310, 300, 10, 300, 1, id="no more than a batch holds"),
+        pytest.param(40, 16, 16, 16, 16, id="batches switched off"),
+    ],
+)
+async def test_the_table_of_claims(
+    ground: Ground, waiting: int, most: int, singly: int, claims: int, workflows: int
+) -> None:
+    if waiting:
+        await ground.emit("CustomerUpdated", "{}", waiting)
+    events = await claimed(ground.database, most=most, singly=singly)
+    assert len(events) == claims
+    assert len({event.workflow_id for event in events}) == workflows
+    kind = "event/" if workflows == claims and singly else "events/"
+    assert all(event.workflow_id.startswith(kind) for event in events)
+
+
+async def test_what_is_claimed_singly_gets_the_id_of_its_event(ground: Ground) -> None:
+    [event_id] = await ground.emit("CustomerUpdated", "{}")
+    [event] = await claimed(ground.database, singly=1)
+    assert event == ClaimedEvent(STORE, event_id, "CustomerUpdated", event_workflow_id(STORE, event_id))
+
+
+async def test_the_oldest_is_claimed_first(ground: Ground) -> None:
+    first = await ground.emit("CustomerUpdated", "{}", 20)
+    await ground.emit("CustomerUpdated", "{}", 20)
+    assert {event.event_id for event in await claimed(ground.database, most=20)} == set(first)
+
+
+async def test_the_workflow_id_is_committed_with_the_claim_and_not_before(ground: Ground) -> None:
+    await ground.emit("CustomerUpdated", "{}", 3)
+    async with ground.database.transaction() as connection:
+        events = await claim(connection, most=300, singly=0, batch_workflow_id="events/x", lease_seconds=LEASE_SECONDS)
+        assert await ground.scalar("SELECT count(*) FROM event WHERE workflow_id IS NOT NULL") == 0
+        assert await claimed(ground.database) == []  # what another relay is claiming is passed over, not waited for
+    assert len(events) == 3
+    assert await ground.scalar("SELECT count(*) FROM event WHERE workflow_id = 'events/x'") == 3
+
+
+async def test_a_claim_that_was_not_committed_leaves_nothing(ground: Ground) -> None:
+    event_ids = await ground.emit("CustomerUpdated", "{}", 3)
+    with pytest.raises(RuntimeError):
+        async with ground.database.transaction() as connection:
+            await claim(connection, most=300, singly=0, batch_workflow_id="events/x", lease_seconds=LEASE_SECONDS)
+            raise RuntimeError
+    assert {event.event_id for event in await claimed(ground.database)} == set(event_ids)
+
+
+async def test_relays_side_by_side_claim_each_event_once(ground: Ground, cleared_url: str) -> None:
+    event_ids = await ground.emit("CustomerUpdated", "{}", 3000)
+    relays = [Database(sqlalchemy_url(cleared_url), pool_size=1) for _ in range(4)]
+
+    async def drain(database: Database, most: int) -> list[UUID]:
+        mine: list[UUID] = []
+        for empty in range(3):
+            while events := await claimed(database, most=most, singly=empty):
+                mine += [event.event_id for event in events]
+        return mine
+
+    claims = await asyncio.gather(*(drain(relay, most) for relay, most in zip(relays, (7, 23, 50, 101), strict=True)))
+    for relay in relays:
+        await relay.close()
+    counts = Counter(event_id for mine in claims for event_id in mine)
+    assert set(counts) == set(event_ids)
+    assert set(counts.values()) == {1}
+    assert sum(bool(mine) for mine in claims) == 4, "the relays did not run side by side"
+
+
+async def test_a_claim_that_has_not_lapsed_is_left_alone(ground: Ground) -> None:
+    await ground.emit("CustomerUpdated", "{}", 3)
+    await claimed(ground.database)
+    assert await lapsed(ground.database) == []
+
+
+async def test_what_lapsed_is_claimed_again_under_the_same_id_with_the_same_events(ground: Ground) -> None:
+    await ground.emit("CustomerUpdated", "{}", 50)
+    batch = await claimed(ground.database, most=20)
+    single = await claimed(ground.database, most=1, singly=1)
+    await let_lapse(ground, {event.workflow_id for event in (*batch, *single)})
+    again = await lapsed(ground.database)
+    assert {*again} == {*batch, *single}
+    assert await lapsed(ground.database) == [], "the second claim holds for a lease as well"
+
+
+async def test_events_committed_late_do_not_split_a_lapsed_batch(ground: Ground) -> None:
+    # Numbers are drawn before the commit: an event may appear in the middle of what was claimed long ago.
+    await ground.emit("CustomerUpdated", "{}", 10)
+    batch = await claimed(ground.database)
+    await let_lapse(ground, {batch[0].workflow_id})
+    await ground.execute(
+        """
+        INSERT INTO event (store_code, event_id, sequence, name, created_at, created_at_text, data, digest)
+        OVERRIDING SYSTEM VALUE
+        SELECT 'default', gen_random_uuid(), sequence, 'CustomerUpdated', now(), '', '{}', '' FROM event
+        ORDER BY sequence OFFSET 5 LIMIT 1
+        """
+    )
+    assert {*await lapsed(ground.database)} == {*batch}
+
+
+async def test_what_was_matched_is_never_claimed_again(ground: Ground) -> None:
+    await ground.emit("CustomerUpdated", "{}", 4)
+    batch = await claimed(ground.database)
+    taken = batch[:3]
+    async with ground.database.transaction() as connection:
+        keys = [(event.store_code, event.event_id) for event in taken]
+        await match(connection, keys, worker_id=uuid4(), may_begin=lambda _: True)
+    await let_lapse(ground, {batch[0].workflow_id})
+    assert [event.event_id for event in await lapsed(ground.database)] == [batch[3].event_id]
+
+
+async def test_only_one_relay_at_a_time_looks_after_lapsed_claims(ground: Ground) -> None:
+    await ground.emit("CustomerUpdated", "{}", 4)
+    batch = await claimed(ground.database)
+    await let_lapse(ground, {batch[0].workflow_id})
+    async with ground.database.transaction() as connection:
+        assert len(await claim_lapsed(connection, lease_seconds=LEASE_SECONDS)) == 4
+        assert await lapsed(ground.database) == []
+
+
+async def test_claims_lapses_and_matches_at_once_do_not_deadlock(ground: Ground, cleared_url: str) -> None:
+    await ground.emit("CustomerUpdated", "{}", 1500)
+    database = Database(sqlalchemy_url(cleared_url), pool_size=10)
+    batches: list[Sequence[ClaimedEvent]] = []
+    while events := await claimed(database, most=100):
+        batches.append(events)
+    # Claims made again and again move the rows about, so that their order on disk is no help.
+    for number in range(4):
+        await ground.execute("UPDATE event SET claimed_until = now() WHERE sequence % 4 = :number", number=number)
+
+    async def match_one(events: Sequence[ClaimedEvent]) -> None:
+        async with database.transaction() as connection:
+            keys = [(event.store_code, event.event_id) for event in reversed(events)]
+            await match(connection, keys, worker_id=uuid4(), may_begin=lambda _: True)
+
+    async def lapse() -> None:
+        for _ in range(10):
+            async with database.transaction() as connection:
+                await claim_lapsed(connection, lease_seconds=0)
+
+    await asyncio.gather(*(match_one(batch) for batch in batches), *(lapse() for _ in range(2)))
+    await database.close()
+    assert await ground.scalar("SELECT count(*) FROM event WHERE matched_at IS NULL") == 0
+    assert await ground.scalar("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()") == 0
+
+
+async def test_the_backlog_is_what_is_not_matched(ground: Ground) -> None:
+    assert await backlog_of(ground) == (0, 0)
+    await ground.emit("CustomerUpdated", "{}", 5)
+    await ground.execute("UPDATE event SET accepted_at = accepted_at - interval '1 hour'")
+    await claimed(ground.database, most=2)
+    events, oldest_seconds = await backlog_of(ground)
+    assert events == 5, "what is claimed and not matched yet still waits"
+    assert 3600 <= oldest_seconds < 3700
+    assert (await backlog_of(ground, limit=3))[0] == 3
+
+
+async def backlog_of(ground: Ground, limit: int = 100) -> tuple[int, float]:
+    async with ground.database.transaction() as connection:
+        found = await backlog(connection, limit=limit)
+    return found.events, found.oldest_seconds
