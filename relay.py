@@ -42,7 +42,7 @@ LAPSED_CHECK_SECONDS = 1.0
 """How often claims are looked for whose workflow never took its events."""
 
 WORKFLOW_TASK_TIMEOUT = timedelta(seconds=5)
-"""A worker killed during first attempts is noticed after this; twice what the longest first attempts take."""
+"""A worker killed during first attempts is noticed after this; longer first attempts keep their workflow task alive."""
 
 FAULT_PAUSE_SECONDS = 0.5
 """Between tries while database or Temporal are away."""

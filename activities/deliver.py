@@ -1,7 +1,8 @@
 """The activities of delivery: the first attempts of events together, and every later attempt by itself."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import timedelta
 from urllib.parse import urlsplit
@@ -20,9 +21,15 @@ from domain.failure_kinds import FailureKind
 from storage.database import Database
 from storage.deliveries import OpenDelivery, end, load, match
 
-FIRST_ATTEMPTS_SECONDS = 2.0
-"""What has not answered by then goes on in the event's own workflow, so that a slow receiver does not hold back the
-retries of its neighbours in the batch. Well below the workflow task's time-out."""
+STALL_SECONDS = 1.0
+"""First attempts of which none was completed for so long are waiting for slow receivers: they go on in their event's
+own workflow, so that they do not hold back the batch. While some complete, waiting on is cheaper than handing on."""
+
+FIRST_ATTEMPTS_SECONDS = 20.0
+"""The longest a batch is waited for while it moves."""
+
+FIRST_ATTEMPTS_SECONDS_WITH_FAILURES = 3.0
+"""The same when one of its attempts has failed, so that its first retry, after 5 s by default, is on time."""
 
 LEASE_POLL_SECONDS = 0.25
 """How often a live lease of another worker is looked at again."""
@@ -53,8 +60,7 @@ class DeliveryActivities:
                 if self._dispatcher.under_way(delivery.message_id)
                 or _due_now(delivery, self._dispatcher.may_begin(delivery.subscription.id))
             }
-            if begun:
-                await asyncio.wait(begun.values(), timeout=FIRST_ATTEMPTS_SECONDS)
+            await _wait_while_moving(begun.values())
             return _first_attempts(deliveries, begun, single=len(batch.events) == 1)
         finally:
             self._gate.left(workflow_id)
@@ -121,6 +127,23 @@ def _due_now(delivery: OpenDelivery, may_begin: bool) -> bool:
     if step_before(subscription_status=subscription.status, subscription_deleted=subscription.deleted) is not None:
         return False
     return delivery.next_in_seconds is None or delivery.next_in_seconds <= 0
+
+
+async def _wait_while_moving(attempts: Collection[asyncio.Task[Step]]) -> None:
+    """Wait for attempts to complete, but not for those that are stuck (see the bounds above)."""
+    began = moved = time.monotonic()
+    bound = FIRST_ATTEMPTS_SECONDS
+    pending = set(attempts)
+    while pending:
+        done, still = await asyncio.wait(pending, timeout=STALL_SECONDS / 2)
+        now = time.monotonic()
+        if done:
+            moved = now
+        pending = still
+        if any(step is None or step.status == "pending" for step in map(_finished, done)):
+            bound = FIRST_ATTEMPTS_SECONDS_WITH_FAILURES
+        if now - moved >= STALL_SECONDS or now - began >= bound:
+            return
 
 
 def _first_attempts(

@@ -1,11 +1,16 @@
 """`loyalty-webhooks worker`: hand over events and deliver them, until told to stop."""
 
+import gc
+
 import typer
 import uvloop
 
 from commands.logs import configure_logs
 from settings import Settings
 from worker import run
+
+GC_THRESHOLD = 50_000
+"""New objects between two runs of the cyclic collector: at Python's 700 it takes a quarter of the CPU of a delivery."""
 
 
 def worker() -> None:
@@ -16,6 +21,8 @@ def worker() -> None:
     """
     settings = Settings()
     configure_logs(settings.log_format, settings.log_level)
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD)
     uvloop.run(run(settings))
 
 

@@ -29,7 +29,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.visibility import batch_details, details_table, event_summary, search_attributes
 
 FIRST_ATTEMPTS_TIMEOUT = timedelta(seconds=30)
-"""The activity ends by itself after some 2 s; more means that the database hangs."""
+"""The activity ends by itself after 20 s at most; more means that the database hangs."""
 
 ATTEMPT_TIMEOUT = timedelta(seconds=90)
 """A request takes 15 s at most; the rest is queueing for its subscription's places in the worker."""
