@@ -240,9 +240,11 @@ class _Progress:
 def _print_report(report: SendReport) -> None:
     console = Console()
     if report.accepted + report.duplicates == len(report.first) > 0:
-        taken = Table("event", "eventId", "", box=box.SIMPLE_HEAD)
+        taken = Table("", box=box.SIMPLE_HEAD)
+        taken.add_column("eventId", min_width=36, no_wrap=True)  # whole even on a narrow screen: it is looked up by it
+        taken.add_column("event", overflow="fold")
         for event, duplicate in report.first:
-            taken.add_row(event.name, event.event_id, "duplicate" if duplicate else "accepted")
+            taken.add_row("duplicate" if duplicate else "accepted", event.event_id, event.name)
         console.print(taken)
     table = Table(box=box.SIMPLE_HEAD)
     for column in ("accepted", "duplicate", "rejected"):

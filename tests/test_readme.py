@@ -1,0 +1,142 @@
+"""The README's tour and its Python example, run as they stand there against a stack; the output is what it shows."""
+
+import asyncio
+import re
+import socket
+import sys
+import uuid
+from asyncio.subprocess import PIPE, STDOUT, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from local.stack_file import Stack
+from tests.commands.running import lines_until
+from tests.house import ROOT
+from tests.stack import FREE_PORTS, up
+
+README = (ROOT / "README.md").read_text()
+PORT = "9000"  # of the receiver in the tour
+PATIENCE_SECONDS = 60
+SHOWN_LAST = '"amountChangeType"'
+END = "@@@ end of block"
+
+# What differs from run to run, in the order in which it is looked for.
+VARYING = (
+    (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "UUID"),
+    (r"whsec_[A-Za-z0-9+/]{43}=", "KEY"),
+    (r"\b[0-9a-f]{64}\b", "HEX"),
+    (r"v1,[A-Za-z0-9+/]{43}=", "SIGNATURE"),
+    (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "INSTANT"),
+    (r"\b\d\d:\d\d:\d\d\.\d+", "TIME"),
+    (r"\b1\d{9}\b", "SECONDS"),
+)
+
+
+def blocks(heading: str) -> list[tuple[str, str]]:
+    """(language, text) of each fenced block below a heading of the README."""
+    section = README.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    return re.findall(r"^```(\w+)\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+
+
+def comparable(text: str, port: str = PORT) -> list[str]:
+    """Its lines without what differs from run to run, without trailing and without empty ones."""
+    text = text.replace(f":{port}", f":{PORT}")
+    for pattern, word in VARYING:
+        text = re.sub(pattern, word, text)
+    return [line.rstrip() for line in text.splitlines() if line.strip()]
+
+
+def free_port() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return str(listening.getsockname()[1])
+
+
+class Terminal:
+    """A shell that runs one block of the README after the other, in a directory where `.venv` and a stack are."""
+
+    def __init__(self, shell: Process, port: str) -> None:
+        self.shell = shell
+        self._port = port
+
+    def type(self, block: str) -> None:
+        assert self.shell.stdin is not None
+        self.shell.stdin.write(block.replace(PORT, self._port).encode())
+
+    async def run(self, block: str) -> list[str]:
+        """What the block prints, to its end."""
+        self.type(f"{block}\necho; echo '{END}'\n")
+        return comparable("\n".join((await lines_until(self.shell, END, PATIENCE_SECONDS))[:-1]), self._port)
+
+    async def wait_for(self, last_line: str) -> list[str]:
+        """What a command that goes on running prints, up to a line."""
+        return comparable("\n".join(await lines_until(self.shell, last_line, PATIENCE_SECONDS)), self._port)
+
+
+@asynccontextmanager
+async def terminal(directory: Path, port: str) -> AsyncIterator[Terminal]:
+    shell = await asyncio.create_subprocess_exec(
+        "bash", "--norc", cwd=directory, stdin=PIPE, stdout=PIPE, stderr=STDOUT, start_new_session=True
+    )
+    try:
+        yield Terminal(shell, port)
+    finally:
+        assert shell.stdin is not None
+        shell.stdin.close()
+        if shell.returncode is None:
+            shell.terminate()
+        await shell.wait()
+
+
+@pytest.fixture
+async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    with up(tmp_path / ".loyalty-webhooks", "--no-demo", *FREE_PORTS) as running:
+        yield await asyncio.to_thread(running.stack)
+
+
+@pytest.mark.stack
+@pytest.mark.usefixtures("stack")
+async def test_the_tour_works_and_prints_what_it_shows(tmp_path: Path) -> None:
+    port = free_port()
+    (language, _), (_, listen), *steps = blocks("Five minutes")
+    assert language == "console"  # what `make run` prints is checked where `up` is
+    async with terminal(tmp_path, port) as second, terminal(tmp_path, port) as third:
+        second.type(listen.replace("loyalty-webhooks listen", "exec loyalty-webhooks listen"))
+        listening = await second.wait_for("Listening on")
+        printed: list[str] = []
+        for language, text in steps:
+            if language == "sh":
+                printed = await third.run(text)
+            elif text.startswith("Listening on"):
+                shown = comparable(text)
+                assert listening + await second.wait_for(SHOWN_LAST) == shown[:-2]  # two lines of braces are left
+            else:
+                assert printed == comparable(text)
+        assert any(line.startswith("Worker") for line in printed)
+        for _ in range(20):
+            await second.wait_for("AvailablePointsAmountChanged modern")
+
+
+@pytest.mark.stack
+async def test_the_python_example_emits_one_event_however_often_it_is_called(stack: Stack) -> None:
+    ((language, code),) = blocks("Emitting from Python")
+    assert language == "python"
+    names: dict[str, object] = {}
+    exec(code, names)
+    emit = names["emit"]
+    assert callable(emit)
+    headers = {"X-AUTH-TOKEN": stack.api_key}
+
+    def twice(event_id: str) -> tuple[str, str]:
+        with httpx.Client(base_url=f"{stack.api}/api/{stack.store}/", headers=headers, trust_env=False) as client:
+            return emit(client, "CustomerUpdated", {}, event_id), emit(client, "CustomerUpdated", {}, event_id)
+
+    event_id = str(uuid.uuid4())
+    assert await asyncio.to_thread(twice, event_id) == (event_id, event_id)
+    with httpx.Client(base_url=stack.api, headers=headers, trust_env=False) as client:
+        found = await asyncio.to_thread(client.get, f"/api/{stack.store}/event/{event_id}")
+    assert found.json()["eventName"] == "CustomerUpdated"
