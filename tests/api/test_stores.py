@@ -1,0 +1,109 @@
+"""Stores and their settings through the API."""
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from domain.access import Scope
+from tests.api.installation import Installation, Shop
+
+DEFAULTS = {
+    "expirePointsNotificationDays": 10,
+    "expireLevelsNotificationDays": 10,
+    "expireCouponsNotificationDays": 10,
+    "timezone": "UTC",
+}
+
+
+def new_code() -> str:
+    return f"n-{uuid4().hex}"
+
+
+async def change(shop: Shop, settings: Any) -> Any:
+    return await shop.client.patch(f"/api/{shop.store}/settings", json={"settings": settings})
+
+
+async def test_a_new_store_is_there_at_once(shop: Shop) -> None:
+    code = new_code()
+    assert (await shop.client.get(f"/api/{code}/settings")).status_code == 404
+    body = {"store": {"storeCode": code, "name": "Łódź", "timezone": "Europe/Warsaw"}}
+    response = await shop.client.post("/api/admin/store", json=body)
+    assert (response.status_code, response.json()) == (200, {"storeCode": code})
+    settings = await shop.client.get(f"/api/{code}/settings")
+    assert settings.json() == {"settings": {**DEFAULTS, "timezone": "Europe/Warsaw"}}
+    listed = (await shop.client.get("/api/admin/store")).json()["items"]
+    assert {"storeCode": code, "name": "Łódź", "timezone": "Europe/Warsaw"} in listed
+    assert [item["storeCode"] for item in listed] == sorted(item["storeCode"] for item in listed)
+
+
+async def test_a_code_that_is_taken_is_a_409(shop: Shop) -> None:
+    response = await shop.client.post("/api/admin/store", json={"store": {"storeCode": shop.store}})
+    assert (response.status_code, response.json()["code"]) == (409, 409)
+
+
+@pytest.mark.parametrize(
+    ("fields", "path"),
+    [
+        ({}, "storeCode"),
+        ({"storeCode": ""}, "storeCode"),
+        ({"storeCode": "a/b"}, "storeCode"),
+        ({"storeCode": "-a"}, "storeCode"),
+        ({"storeCode": "ä"}, "storeCode"),
+        ({"storeCode": "a\n"}, "storeCode"),
+        ({"storeCode": "a" * 64}, "storeCode"),
+        ({"storeCode": "admin"}, "storeCode"),
+        ({"storeCode": "Token"}, "storeCode"),
+        ({"storeCode": "ok", "timezone": "Mars/Olympus"}, "timezone"),
+        ({"storeCode": "ok", "name": ""}, "name"),
+        ({"storeCode": "ok", "more": 1}, "more"),
+    ],
+)
+async def test_a_refused_store_says_where(shop: Shop, fields: dict[str, Any], path: str) -> None:
+    response = await shop.client.post("/api/admin/store", json={"store": fields})
+    assert response.status_code == 400
+    assert [error["path"] for error in response.json()["errors"]] == [path]
+
+
+async def test_one_sees_the_stores_one_may_enter(installed: Installation, shop: Shop) -> None:
+    caller = await installed.with_key(Scope.ADMIN, stores=[shop.store])
+    assert [item["storeCode"] for item in (await caller.get("/api/admin/store")).json()["items"]] == [shop.store]
+
+
+async def test_settings_change_where_given_and_stay_where_not(shop: Shop) -> None:
+    response = await change(shop, {"expireLevelsNotificationDays": 0, "timezone": "Asia/Kolkata"})
+    expected = {"settings": {**DEFAULTS, "expireLevelsNotificationDays": 0, "timezone": "Asia/Kolkata"}}
+    assert (response.status_code, response.json()) == (200, expected)
+    assert (await change(shop, {})).json() == expected
+    assert (await shop.client.get(f"/api/{shop.store}/settings")).json() == expected
+    changes = [line["changes"] for line in await shop.audit()]
+    assert changes == [
+        {
+            "expire_levels_notification_days": {"before": 10, "after": 0},
+            "timezone": {"before": "UTC", "after": "Asia/Kolkata"},
+        },
+        {},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "path"),
+    [
+        ({"expirePointsNotificationDays": -1}, "expirePointsNotificationDays"),
+        ({"expirePointsNotificationDays": 366}, "expirePointsNotificationDays"),
+        ({"expireCouponsNotificationDays": 1.5}, "expireCouponsNotificationDays"),
+        ({"expireCouponsNotificationDays": "10"}, "expireCouponsNotificationDays"),
+        ({"expireLevelsNotificationDays": None}, "expireLevelsNotificationDays"),
+        ({"expireLevelsNotificationDays": True}, "expireLevelsNotificationDays"),
+        ({"timezone": "utc "}, "timezone"),
+        ({"timezone": ""}, "timezone"),
+        ({"timezone": "../../etc/passwd"}, "timezone"),
+        ({"name": "n"}, "name"),
+        ([], ""),
+    ],
+)
+async def test_a_refused_setting_says_where(shop: Shop, settings: Any, path: str) -> None:
+    response = await change(shop, settings)
+    assert response.status_code == 400
+    assert [error["path"] for error in response.json()["errors"]] == [path]
+    assert (await shop.client.get(f"/api/{shop.store}/settings")).json() == {"settings": DEFAULTS}
