@@ -1,0 +1,161 @@
+"""Alive, ready, metrics: without a key, without anything of a store in them, and quick when others hang."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from math import isnan
+
+import pytest
+
+from api.health import readiness
+from api.resources import open_resources
+from tests.api.running import RunningApi, running_api, settings_for
+from tests.api.test_intake import behind_proxy
+from tests.databases import cloned_database, empty_database
+from tests.tcp_proxy import tcp_proxy
+from tests.temporal import real_server
+
+NO_KEY = {"X-AUTH-TOKEN": ""}
+ANSWER_SECONDS = 10  # far above the bound of 2 s, for a busy machine; a hang would last for ever
+UNREACHABLE = "127.0.0.1:1"
+
+
+@pytest.fixture
+def without_temporal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEMPORAL_ADDRESS", UNREACHABLE)
+
+
+@pytest.fixture(scope="module")
+async def api(database_template: str) -> AsyncIterator[RunningApi]:
+    async with cloned_database(database_template) as url, running_api(url) as running:
+        yield running
+
+
+async def test_a_process_that_answers_is_alive_whatever_else_is_missing(
+    database_url: str, without_temporal: None
+) -> None:
+    async with behind_proxy(database_url) as (api, proxy):
+        proxy.cut(refuse=True)
+        answer = await api.get("/healthz", headers=NO_KEY)
+        assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+
+
+class TestReady:
+    async def test_with_database_migrations_and_temporal(
+        self, database_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with real_server() as temporal:
+            monkeypatch.setenv("TEMPORAL_ADDRESS", temporal.client.service_client.config.target_host)
+            async with running_api(database_url) as api:
+                answer = await api.get("/readyz", headers=NO_KEY)
+        assert answer.status_code == 200, answer.text
+        there = {"ok": True, "reason": None}
+        assert answer.json() == {
+            "ready": True,
+            "checks": {"database": there, "migrations": there, "temporal": there},
+        }
+
+    async def test_not_without_temporal(self, database_url: str, without_temporal: None) -> None:
+        async with running_api(database_url) as api, asyncio.timeout(ANSWER_SECONDS):
+            answer = await api.get("/readyz", headers=NO_KEY)
+        assert answer.status_code == 503
+        checks = answer.json()["checks"]
+        assert answer.json()["ready"] is False
+        assert (checks["database"]["ok"], checks["migrations"]["ok"], checks["temporal"]["ok"]) == (True, True, False)
+        assert checks["temporal"]["reason"]
+        assert UNREACHABLE not in answer.text
+
+    async def test_not_without_a_database(self, database_url: str, without_temporal: None) -> None:
+        async with behind_proxy(database_url) as (api, proxy), asyncio.timeout(ANSWER_SECONDS):
+            proxy.cut(refuse=True)
+            answer = await api.get("/readyz", headers=NO_KEY)
+            assert answer.status_code == 503
+            assert answer.json()["checks"]["database"] == {"ok": False, "reason": "cannot be reached"}
+            assert str(proxy.port) not in answer.text
+            proxy.mend()
+            assert (await api.get("/readyz")).json()["checks"]["database"]["ok"] is True
+
+    async def test_not_while_the_database_hangs_and_says_so_soon(
+        self, database_url: str, without_temporal: None
+    ) -> None:
+        async with behind_proxy(database_url) as (api, proxy), asyncio.timeout(ANSWER_SECONDS):
+            proxy.freeze()
+            answer = await api.get("/readyz", headers=NO_KEY)
+            assert answer.status_code == 503
+            assert "no answer within" in answer.json()["checks"]["migrations"]["reason"]
+            proxy.mend()
+
+    async def test_not_while_temporal_hangs(self, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        async with tcp_proxy("127.0.0.1", 1) as proxy:
+            proxy.freeze()
+            monkeypatch.setenv("TEMPORAL_ADDRESS", f"127.0.0.1:{proxy.port}")
+            async with running_api(database_url) as api, asyncio.timeout(ANSWER_SECONDS):
+                answer = await api.get("/readyz", headers=NO_KEY)
+        assert answer.status_code == 503
+        assert answer.json()["checks"]["temporal"]["ok"] is False
+
+    async def test_not_on_a_database_without_our_schema(self, without_temporal: None) -> None:
+        async with (
+            empty_database() as url,
+            asyncio.timeout(ANSWER_SECONDS),
+            open_resources(settings_for(url)) as resources,
+        ):
+            checks = {check.name: check.reason for check in await readiness(resources.database, resources.temporal)}
+        assert checks["database"] is None
+        assert "loyalty-webhooks migrate" in (checks["migrations"] or "")
+
+
+def figure(text: str, name: str) -> float:
+    (value,) = re.findall(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
+    return float(value)
+
+
+class TestMetrics:
+    async def test_count_what_was_taken_repeated_and_refused(self, database_url: str) -> None:
+        async with running_api(database_url) as api:
+            event_id = (await api.emit()).json()["eventId"]
+            await api.emit(eventId=event_id)
+            await api.emit("LevelWillExpire", eventId=event_id)
+            await api.emit("Unknown")
+            await api.post("event/batch", [{"eventName": "LevelWillExpire", "data": {}}] * 3)
+            await api.post("event", {}, headers={"X-AUTH-TOKEN": "wrong"})
+            await api.post("/api/nowhere/event", {})
+            answer = await api.get("/metrics", headers=NO_KEY)
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+        name = "loyalty_webhooks_events_accepted_total"
+        assert figure(answer.text, f'{name}{{event_name="CustomerUpdated"}}') == 1
+        assert figure(answer.text, f'{name}{{event_name="LevelWillExpire"}}') == 3
+        assert figure(answer.text, "loyalty_webhooks_events_duplicate_total") == 1
+        for code in (400, 401, 404, 409):
+            assert figure(answer.text, f'loyalty_webhooks_emit_rejected_total{{code="{code}"}}') == 1
+        assert figure(answer.text, "loyalty_webhooks_intake_commit_seconds_count") >= 3
+        assert event_id not in answer.text
+
+    async def test_tell_the_backlog_and_the_age_of_its_oldest_event(self, database_url: str) -> None:
+        async with running_api(database_url) as api:
+            await api.post("event/batch", [{"eventName": "LevelWillExpire", "data": {}}] * 7)
+            await api.execute("UPDATE event SET accepted_at = now() - interval '90 s'")
+            api.resources.backlog._read_at = float("-inf")
+            text = (await api.get("/metrics")).text
+            assert figure(text, "loyalty_webhooks_backlog_events") == 7
+            assert figure(text, "loyalty_webhooks_backlog_oldest_seconds") >= 90
+
+    async def test_are_there_while_the_database_is_not(self, database_url: str) -> None:
+        async with behind_proxy(database_url) as (api, proxy), asyncio.timeout(ANSWER_SECONDS):
+            proxy.cut(refuse=True)
+            assert (await api.emit()).status_code == 503
+            answer = await api.get("/metrics", headers=NO_KEY)
+            assert isnan(figure(answer.text, "loyalty_webhooks_backlog_events"))
+            assert figure(answer.text, 'loyalty_webhooks_emit_rejected_total{code="503"}') == 1
+            proxy.mend()
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/openapi.json"])
+async def test_the_operators_paths_need_no_key_and_tell_nothing_of_a_store(api: RunningApi, path: str) -> None:
+    event_id = (await api.emit("LevelWillExpire", {"levelName": "Platinum"})).json()["eventId"]
+    answer = await api.get(path, headers=NO_KEY)
+    assert answer.status_code in (200, 503)
+    assert answer.status_code == 200 or path == "/readyz"
+    assert event_id not in answer.text
+    assert "Platinum" not in answer.text
