@@ -86,3 +86,15 @@ def test_every_decision_says_what_enforces_it_and_that_exists() -> None:
         paths = re.findall(r"`([\w./-]+)`", enforced)
         assert paths, f"{record}: names nothing that enforces it"
         assert [path for path in paths if not (ROOT / path).exists()] == [], record
+
+
+def test_no_case_of_a_test_is_named_by_chance_because_parallel_runs_must_collect_the_same() -> None:
+    chance = re.compile(r"\b(uuid[14]|random|token_hex|urandom|now|time|monotonic)\(\)")
+    offenders = []
+    for path in python_files("tests"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            for decorator in getattr(node, "decorator_list", ()):
+                code = ast.unparse(decorator)
+                if "parametrize" in code and chance.search(re.sub(r"lambda: .*", "", code)):
+                    offenders.append(f"{relative(path)}:{decorator.lineno}")
+    assert offenders == []

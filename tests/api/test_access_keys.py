@@ -1,7 +1,6 @@
 """API keys through the API: shown once, listed without, revoked."""
 
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
@@ -46,7 +45,7 @@ async def test_a_revoked_key_is_listed_as_such(shop: Shop) -> None:
     assert (await listed(shop, key_id))["revokedAt"] == revoked_at
 
 
-@pytest.mark.parametrize("key_id", [str(uuid4()), "nonsense", "%00"])
+@pytest.mark.parametrize("key_id", ["6f9619ff-8b86-4011-b42d-00c04fc964ff", "nonsense", "%00"])
 async def test_an_unknown_key_is_a_404(shop: Shop, key_id: str) -> None:
     assert (await shop.client.delete(f"{PATH}/{key_id}")).status_code == 404
 
