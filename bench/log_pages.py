@@ -1,0 +1,100 @@
+"""How long pages of a long log take: `python -m bench.log_pages --deliveries 1000000 --server postgresql://…`.
+
+Loads that many deliveries into a fresh database, then asks a real API process for pages of 50 by every filter, common
+and rare, the first page and one from the middle, and prints the times of answers. One page at a time.
+"""
+
+import argparse
+import asyncio
+import os
+import time
+from urllib.parse import quote
+
+import aiohttp
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy import text
+
+from bench.api_process import STORE, RunningApi, running_api, share
+from bench.log_data import RARE_EVENT, RARE_SUBSCRIPTION, LogShape, load_log
+from domain.catalogue import CATALOGUE
+
+WARM_PAGES = 5  # of each filter, not counted: what is measured is a service that runs
+
+FILTERS = {
+    "none": "",
+    "an event's": "eventId={event}",
+    "event name, common": "eventName=CustomerUpdated",
+    "event name, rare": f"eventName={RARE_EVENT}",
+    "event name, like": "eventName[like]=customer",
+    "subscription, common": "webhookSubscriptionId={subscription}",
+    "subscription, rare": f"webhookSubscriptionId={RARE_SUBSCRIPTION}",
+    "status, common": "status=delivered",
+    "status, one in a thousand": "status=pending",
+    "status, none has it": "status=held",
+    "URL part, common": "url[like]=example.com",
+    "URL part, one subscription": "url[like]=RECEIVER-7.",
+    "URL part, rare": "url[like]=rare",
+    "URL part, none has it": "url[like]=nowhere",
+    "since": "createdAt[gte]={middle}",
+    "until": "createdAt[lt]={middle}",
+    "name, status, URL, until": "eventName=CustomerUpdated&status=pending&url[like]=loyalty&createdAt[lt]={middle}",
+    "event id, part of it": "eventId[like]=00000000-0000",
+}
+
+
+async def _values(api: RunningApi) -> dict[str, str]:
+    async with api.database.transaction() as connection:
+        row = (
+            await connection.execute(
+                text("SELECT event_id, subscription_id FROM delivery WHERE subscription_id <> :rare LIMIT 1"),
+                {"rare": RARE_SUBSCRIPTION},
+            )
+        ).one()
+        middle = await connection.scalar(text("SELECT now() - interval '15 days'"))
+    return {"event": str(row[0]), "subscription": str(row[1]), "middle": quote(middle.isoformat())}
+
+
+async def _page(session: aiohttp.ClientSession, url: str) -> tuple[float, int]:
+    began = time.perf_counter()
+    async with session.get(url) as answer:
+        body = await answer.json()
+        if answer.status != 200:
+            raise RuntimeError(f"{answer.status}: {body}")
+    return time.perf_counter() - began, len(body["items"])
+
+
+async def run(server: str, deliveries: int, pages: int) -> None:
+    """Load, ask, print."""
+    async with (
+        running_api(server) as api,
+        aiohttp.ClientSession(headers={"X-AUTH-TOKEN": api.key}) as session,
+    ):
+        began = time.perf_counter()
+        await load_log(api.database, [name for name in CATALOGUE if name != RARE_EVENT], LogShape(deliveries))
+        loaded = time.perf_counter() - began
+        table = Table(title=f"Pages of 50 from {deliveries:,} deliveries (loaded in {loaded:.0f} s), ms at the API")
+        for column in ("filter", "items", "p50", "p95", "p99", "most"):
+            table.add_column(column, justify="left" if column == "filter" else "right")
+        values = await _values(api)
+        for name, query in FILTERS.items():
+            url = f"{api.root}/api/{STORE}/webhook/delivery?_itemsOnPage=50&{query.format(**values)}"
+            answers = [await _page(session, url) for _ in range(WARM_PAGES + pages)][WARM_PAGES:]
+            times = sorted(seconds for seconds, _ in answers)
+            cells = [f"{share(times, part):.1f}" for part in (0.5, 0.95, 0.99, 1)]
+            table.add_row(name, str(answers[0][1]), *cells)
+        Console(width=110).print(table)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--server", default=os.environ.get("TEST_POSTGRES_URL"), help="PostgreSQL, without a database")
+    parser.add_argument("--deliveries", type=int, default=100_000)
+    parser.add_argument("--pages", type=int, default=200, help="Pages asked for by each filter")
+    arguments = parser.parse_args()
+    asyncio.run(run(arguments.server, arguments.deliveries, arguments.pages))
+
+
+if __name__ == "__main__":
+    main()
