@@ -75,7 +75,7 @@ class DataDirectory:
             raise StackError(
                 f"The data directory {self.root} cannot be made: {error.strerror}. Name another one with --data-dir."
             ) from error
-        if not os.access(self.root, os.R_OK | os.W_OK | os.X_OK):
+        if not os.access(self.root, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
             raise StackError(
                 f"The data directory {self.root} belongs to another user. Name another one with --data-dir."
             )

@@ -27,7 +27,6 @@ child = launch(sys.argv[2:], {}, directory=Path.cwd(), output=2, death_signal=si
 print(child.pid, flush=True)
 time.sleep(600)
 """
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
 
 
 async def output_of(tmp_path: Path, script: str, account: Account | None = None) -> tuple[int, str]:
@@ -52,7 +51,7 @@ async def test_a_component_ends_when_up_is_killed(death_signal: signal.Signals) 
     await eventually(gone, 5, "the component ended with its parent")
 
 
-@as_root
+@pytest.mark.root
 async def test_a_component_of_another_user_ends_too(tmp_path: Path) -> None:
     """A change of user clears the death signal, so it has to be set after it."""
     nobody = pwd.getpwnam("nobody")
@@ -90,7 +89,7 @@ async def test_a_component_leads_a_session_and_its_files_are_private(tmp_path: P
     assert (tmp_path / "made").stat().st_mode & 0o777 == 0o600
 
 
-@as_root
+@pytest.mark.root
 async def test_a_component_of_another_user_has_none_of_our_groups(tmp_path: Path) -> None:
     account = Account("nobody", 65534, 65534)
     assert await output_of(tmp_path, "id -u; id -G", account) == (0, "65534\n65534\n")
@@ -133,7 +132,7 @@ def test_how_a_process_ended_is_said_in_words(returncode: int, said: str) -> Non
     assert said in ending(returncode)
 
 
-@as_root
+@pytest.mark.root
 def test_root_runs_postgresql_as_the_owner_of_its_data(tmp_path: Path) -> None:
     data = tmp_path / "postgres"
     chosen = postgres_account(data)
@@ -144,7 +143,7 @@ def test_root_runs_postgresql_as_the_owner_of_its_data(tmp_path: Path) -> None:
     assert postgres_account(data) == Account("12345", 12345, 12345)
 
 
-@as_root
+@pytest.mark.root
 def test_root_without_an_ordinary_user_is_told_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("local.account.CANDIDATES", ("no-such-user", "root"))
     with pytest.raises(StackError, match="refuses to run as root"):

@@ -21,8 +21,6 @@ from local.processes import titled
 from local.supervisor import Supervisor
 from tests.deadlines import eventually
 
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root needs it")
-
 
 def modes(path: Path) -> dict[Path, int]:
     """The modes of the directory and all above it."""
@@ -185,7 +183,7 @@ def test_the_wheels_own_code_is_not_run_to_find_its_programs() -> None:
     assert loaded.stdout == "False\n"
 
 
-@as_root
+@pytest.mark.root
 def test_the_copy_of_the_programs_runs_for_everybody_and_changes_no_existing_directory(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     before = modes(tmp_path)
