@@ -1,6 +1,7 @@
 """Data to emit are judged by the event's model: what is wrong is told by path and code."""
 
 import re
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -34,6 +35,11 @@ PROBLEMS: list[tuple[str, str, list[tuple[str, str]]]] = [
     (
         "CustomerUpdated",
         '{"customer":{"customerId":"{9c1f6a52-0d1b-4f6e-8b7c-2f3a4d5e6f70}"}}',
+        [("customer.customerId", "not_a_uuid")],
+    ),
+    (
+        "CustomerUpdated",
+        '{"customer":{"customerId":"9c1f6a52-0d1b-4f6e-8b7c-2f3a4d5e6f70\\n"}}',
         [("customer.customerId", "not_a_uuid")],
     ),
     ("CustomerUpdated", '{"customer":{"customerId":"9C1F6A52-0D1B-4F6E-8B7C-2F3A4D5E6F70"}}', []),
@@ -114,6 +120,7 @@ def test_what_is_wrong_is_told_by_path_and_code(name: str, data: str, expected: 
 def test_a_float_is_refused_since_it_is_no_longer_what_was_written() -> None:
     assert problems("PointsWillExpire", {"points": 1.5}) == [("points", "not_a_number")]
     assert problems("PointsWillExpire", {"points": Number("1.5")}) == []
+    assert problems("PointsWillExpire", {"points": Decimal("NaN")}) == [("points", "not_a_number")]
 
 
 def test_unknown_fields_may_be_let_through_while_known_ones_are_still_checked() -> None:
