@@ -11,6 +11,7 @@ from storage.outbox import Backlog, backlog
 
 EXACT_EVENTS = 10_000  # counting so many entries of the index costs about 2 ms, a million a quarter of a second
 FRESH_SECONDS = 1.0  # at the highest rate measured, the limit is overrun by two seconds of events at most
+READ_SECONDS = 5.0  # a reading takes milliseconds; with a database that hangs, whoever waits for it hears so by then
 REFRESH_SECONDS = 0.5  # older than this it is read again beside the request, which does not wait for it
 
 
@@ -52,7 +53,7 @@ class BacklogGauge:
 
     async def _read(self) -> None:
         began = time.monotonic()
-        async with self._database.transaction() as connection:
+        async with asyncio.timeout(READ_SECONDS), self._database.transaction() as connection:
             self._latest = await read_backlog(connection, self.limit)
         self._read_at = began
 
