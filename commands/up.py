@@ -56,6 +56,6 @@ def up(
             start_detached(options, screen)
         else:
             asyncio.run(run(options, screen))
-    except StackError as error:
+    except (StackError, OSError) as error:  # OSError: a full disk and its like, with the file it was about
         complain(str(error))
         raise typer.Exit(EXIT_FAILED) from None

@@ -77,7 +77,7 @@ class DataDirectory:
             ) from error
         if not os.access(self.root, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
             raise StackError(
-                f"The data directory {self.root} belongs to another user. Name another one with --data-dir."
+                f"The data directory {self.root} is another user's or read-only. Name another one with --data-dir."
             )
 
     @contextlib.contextmanager

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -78,10 +79,11 @@ class DemoBoard:
 
     def table(self) -> Table:
         """The board as it stands."""
-        table = Table(title=f"{self.arrived} of {self.expected} deliveries arrived", title_style="bold", expand=False)
-        table.add_column("Event", no_wrap=True)
-        for form in FORMATS:
-            table.add_column(form.capitalize(), min_width=10, no_wrap=True)
+        table = Table(box=box.SIMPLE_HEAD, footer_style="bold", show_footer=True)
+        table.add_column("Event", footer="Deliveries arrived", no_wrap=True)
+        footers = (f"{self.arrived} of {self.expected}", "")
+        for form, footer in zip(FORMATS, footers, strict=True):
+            table.add_column(form.capitalize(), footer=footer, min_width=10, no_wrap=True)
         for event_name in dict.fromkeys(name for name, _ in self._cells):
             table.add_row(event_name, *(self._cells[event_name, form].text() for form in FORMATS))
         return table

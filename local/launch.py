@@ -7,9 +7,11 @@ The order matters: a change of user clears the death signal, and a parent that d
 
 import ctypes
 import os
+import resource
 import sys
 
 PR_SET_PDEATHSIG = 1
+MANY_FILES = 65536
 PARENT_IS_GONE = 125
 CANNOT_START = 126
 
@@ -25,6 +27,7 @@ def main(parent: str, death_signal: str, uid: str, gid: str, *program: str) -> i
             sys.stderr.write(f"cannot become user {uid}: {error.strerror}\n")
             return CANNOT_START
     os.umask(0o077)
+    _may_open_many_files()
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0) != 0:
         sys.stderr.write(f"prctl: {os.strerror(ctypes.get_errno())}\n")
         return CANNOT_START
@@ -35,6 +38,14 @@ def main(parent: str, death_signal: str, uid: str, gid: str, *program: str) -> i
     except OSError as error:
         sys.stderr.write(f"cannot start {program[0]}: {error.strerror}\n")
     return CANNOT_START
+
+
+def _may_open_many_files() -> None:
+    """The usual soft limit of 1,024 would be met by a burst; the hard one is what the system really allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MANY_FILES if hard == resource.RLIM_INFINITY else min(MANY_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 if __name__ == "__main__":

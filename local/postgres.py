@@ -188,7 +188,8 @@ def _programs(account: Account | None) -> Path:
 
 
 def _environment() -> dict[str, str]:
-    return {"PATH": os.defpath, "LANG": "C.UTF-8", "TZ": "UTC"}
+    kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}  # our Python may need it
+    return {**kept, "PATH": os.defpath, "LANG": "C.UTF-8", "TZ": "UTC"}
 
 
 def _is_server(pid: int) -> bool:

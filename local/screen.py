@@ -12,8 +12,8 @@ from local.data_directory import DataDirectory
 from local.stack_file import Stack
 
 OPEN_HOUSE = (
-    "A local stack, open for trying out: subscriptions may use http:// beside https://, every port, and the loopback "
-    "networks 127.0.0.0/8 and ::1/128 (no other private network)."
+    "This local stack delivers to http:// as well as https://, to every port, and to the loopback networks "
+    "127.0.0.0/8 and ::1/128, but to no other private network."
 )
 
 
@@ -30,8 +30,8 @@ class Screen:
         return self.console.is_terminal
 
     def say(self, line: str, style: str = "") -> None:
-        """One line that stays, not broken into several."""
-        self._print(Text(line, style), soft_wrap=True)
+        """One line that stays. In a file it is one line; on a terminal it is broken between words."""
+        self._print(Text(line, style), soft_wrap=not self.is_terminal)
 
     def note(self, line: str) -> None:
         """A line about something that happened, with the time of day."""
@@ -67,8 +67,8 @@ class Screen:
 
 def addresses(stack: Stack, data: DataDirectory) -> RenderableType:
     """Where everything is and how to get in; the secrets themselves stay in the file."""
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold")
+    table = Table.grid(padding=(0, 2), pad_edge=True)
+    table.add_column(style="bold", no_wrap=True)
     table.add_column(style="cyan", no_wrap=True)
     table.add_column(style="dim")
     table.add_row("API", stack.api, f"header X-AUTH-TOKEN, store {stack.store}")

@@ -94,5 +94,5 @@ def _program() -> Path:
 
 
 def _environment() -> dict[str, str]:
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH") if name in os.environ}
     return {**kept, "LANG": "C.UTF-8", "TZ": "UTC", "TEMPORAL_VERSION_CHECK_DISABLED": "1"}  # asks nobody outside

@@ -50,6 +50,7 @@ async def run(options: UpOptions, screen: Screen) -> None:
                 await stack.stop()
                 await demo.stop()  # last, so that the worker could finish what it was sending
                 screen.end()
+        screen.say("Stopped; the data are kept.")
 
 
 async def _run_stack(stack: LocalStack, demo: Demo, options: UpOptions, screen: Screen, stop: asyncio.Event) -> None:
