@@ -17,7 +17,7 @@ from tests.domain.strategies import any_json, data_of, event_types, places, repl
 
 
 @given(st.data())
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_whatever_is_accepted_makes_a_modern_body_the_contract_accepts(draw: st.DataObject) -> None:
     event_type = draw.draw(event_types)
     data = draw.draw(data_of(event_type))
@@ -32,7 +32,7 @@ def test_whatever_is_accepted_makes_a_modern_body_the_contract_accepts(draw: st.
 
 
 @given(st.data())
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_whatever_is_accepted_makes_every_legacy_body_in_any_zone(draw: st.DataObject) -> None:
     event_type = draw.draw(event_types)
     data_text = dump(draw.draw(data_of(event_type)))
@@ -44,7 +44,7 @@ def test_whatever_is_accepted_makes_every_legacy_body_in_any_zone(draw: st.DataO
 
 
 @given(st.data())
-@settings(max_examples=150)
+@settings(max_examples=80)
 def test_data_accepted_with_unknown_fields_make_both_bodies_too(draw: st.DataObject) -> None:
     event_type = draw.draw(event_types)
     data = draw.draw(data_of(event_type))
