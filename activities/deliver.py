@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import timedelta
 from urllib.parse import urlsplit
@@ -31,6 +32,13 @@ FIRST_ATTEMPTS_SECONDS = 20.0
 FIRST_ATTEMPTS_SECONDS_WITH_FAILURES = 3.0
 """The same when one of its attempts has failed, so that its first retry, after 5 s by default, is on time."""
 
+MOST_LISTED = 1000
+"""Waiting deliveries a batch describes to its workflow, at some 300 bytes each: Temporal refuses a result of 2 MB, and
+300 events with 50 subscriptions that all fail would have that. More are read by the workflows of their events."""
+
+MOST_SHOWN_CHARACTERS = 120
+"""Of a URL, for people: a path may have 2,000."""
+
 LEASE_POLL_SECONDS = 0.25
 """How often a live lease of another worker is looked at again."""
 
@@ -52,27 +60,37 @@ class DeliveryActivities:
         workflow_id = activity.info().workflow_id or ""
         self._gate.entered(workflow_id)
         try:
-            with _own_faults():
-                deliveries = await self._match(batch)
-            begun = {
-                delivery.message_id: self._dispatcher.begin(delivery, "automatic")
-                for delivery in deliveries
-                if self._dispatcher.under_way(delivery.message_id)
-                or _due_now(delivery, self._dispatcher.may_begin(delivery.subscription.id))
-            }
+            with _own_faults(), self._dispatcher.admission() as may_begin:
+                deliveries = await self._match(batch, may_begin)
+                begun = {
+                    delivery.message_id: self._dispatcher.begin(delivery, "automatic")
+                    for delivery in deliveries
+                    if self._dispatcher.under_way(delivery.message_id) or self._due_now(delivery, may_begin)
+                }
             await _wait_while_moving(begun.values())
             return _first_attempts(deliveries, begun, single=len(batch.events) == 1)
         finally:
             self._gate.left(workflow_id)
 
-    async def _match(self, batch: EventBatch) -> list[OpenDelivery]:
+    async def _match(self, batch: EventBatch, may_begin: Callable[[UUID], bool]) -> list[OpenDelivery]:
         async with self._database.transaction() as connection:
             return await match(
                 connection,
                 [(event.store_code, UUID(event.event_id)) for event in batch.events],
                 worker_id=self._dispatcher.worker_id,
-                may_begin=self._dispatcher.may_begin,
+                may_begin=may_begin,
             )
+
+    def _due_now(self, delivery: OpenDelivery, may_begin: Callable[[UUID], bool]) -> bool:
+        """Whether a batch makes this delivery's next attempt itself."""
+        if delivery.intended:
+            return True
+        if self._dispatcher.taken(delivery) or (delivery.next_in_seconds or 0) > 0:
+            return False
+        subscription = delivery.subscription
+        if step_before(subscription_status=subscription.status, subscription_deleted=subscription.deleted) is not None:
+            return False
+        return may_begin(subscription.id)
 
     @activity.defn(name="deliver-webhook")
     async def deliver_webhook(self, ref: DeliveryRef) -> DeliveryEnd:
@@ -90,20 +108,21 @@ class DeliveryActivities:
         """Make the next attempt, or wait for the one that somebody is making already."""
         while True:
             under_way = self._dispatcher.under_way(message_id)
+            if under_way is None:
+                async with self._database.transaction() as connection:
+                    delivery = await load(connection, message_id)
+                if delivery is None:
+                    return DeliveryEnd("unknown", reason="no such delivery")
+                if delivery.status != "pending":
+                    return DeliveryEnd(delivery.status, delivery.number - 1)
+                if not self._dispatcher.taken(delivery):
+                    ended = await self._end_without_attempt(delivery)
+                    if ended is not None:
+                        return ended
+                    under_way = self._dispatcher.begin(delivery, "automatic")
             if under_way is not None:
-                return await asyncio.shield(under_way)
-            async with self._database.transaction() as connection:
-                delivery = await load(connection, message_id)
-            if delivery is None:
-                return DeliveryEnd("unknown", reason="no such delivery")
-            if delivery.status != "pending":
-                return DeliveryEnd(delivery.status, delivery.number - 1)
-            if not delivery.lease_live:
-                ended = await self._end_without_attempt(delivery)
-                if ended is not None:
-                    return ended
                 with suppress(AttemptTakenError):
-                    return await asyncio.shield(self._dispatcher.begin(delivery, "automatic"))
+                    return await asyncio.shield(under_way)
             await asyncio.sleep(LEASE_POLL_SECONDS)
 
     async def _end_without_attempt(self, delivery: OpenDelivery) -> DeliveryEnd | None:
@@ -115,18 +134,6 @@ class DeliveryActivities:
         async with self._database.transaction() as connection:
             await end(connection, delivery.message_id, status, failure)
         return DeliveryEnd(status, delivery.number - 1, failure)
-
-
-def _due_now(delivery: OpenDelivery, may_begin: bool) -> bool:
-    """Whether a batch makes this delivery's next attempt itself."""
-    if delivery.intended:
-        return True
-    if delivery.lease_live or not may_begin:
-        return False
-    subscription = delivery.subscription
-    if step_before(subscription_status=subscription.status, subscription_deleted=subscription.deleted) is not None:
-        return False
-    return delivery.next_in_seconds is None or delivery.next_in_seconds <= 0
 
 
 async def _wait_while_moving(attempts: Collection[asyncio.Task[Step]]) -> None:
@@ -170,7 +177,25 @@ def _first_attempts(
                     delay_seconds=max(0.0, delay or 0.0),
                 )
             )
-    return FirstAttempts(delivered, ended, waiting, settled if single else [])
+    if single:
+        return FirstAttempts(delivered, ended, waiting, settled)
+    listed, unlisted = _listable(waiting)
+    return FirstAttempts(delivered, ended, listed, unlisted=unlisted)
+
+
+def _listable(waiting: Sequence[Waiting]) -> tuple[list[Waiting], dict[str, int]]:
+    """What may be described, event by event, and of the other events how many wait."""
+    by_event: dict[str, list[Waiting]] = defaultdict(list)
+    for one in waiting:
+        by_event[one.event_id].append(one)
+    listed: list[Waiting] = []
+    unlisted: dict[str, int] = {}
+    for event_id, ones in by_event.items():
+        if len(listed) + len(ones) <= MOST_LISTED:
+            listed += ones
+        else:
+            unlisted[event_id] = len(ones)
+    return listed, unlisted
 
 
 def _finished(task: asyncio.Task[Step] | None) -> Step | None:
@@ -183,7 +208,8 @@ def _finished(task: asyncio.Task[Step] | None) -> Step | None:
 def _shown(url: str) -> str:
     """Host and path of a URL; its query may hold a token and stays out of Temporal, logs and metrics."""
     parts = urlsplit(url)
-    return parts.netloc + parts.path
+    shown = parts.netloc + parts.path
+    return shown if len(shown) <= MOST_SHOWN_CHARACTERS else shown[: MOST_SHOWN_CHARACTERS - 1] + "…"
 
 
 def _attempt_failed(step: Step) -> ApplicationError:
@@ -219,6 +245,9 @@ def _own_faults() -> Iterator[None]:
     """A fault of ours is retried with a plain back-off; its text, which may quote data, stays in our log."""
     try:
         yield
-    except (SQLAlchemyError, OSError, TimeoutError, RecorderUnavailableError) as error:
-        activity.logger.warning("own fault: %s", error)
+    except ApplicationError:
+        raise
+    except Exception as error:
+        expected = isinstance(error, SQLAlchemyError | OSError | TimeoutError | RecorderUnavailableError)
+        activity.logger.warning("own fault: %s", error, exc_info=not expected)
         raise ApplicationError(f"own fault: {type(error).__name__}", type="OwnFault") from None

@@ -9,7 +9,9 @@ it running, and whoever asks for the same delivery again joins it.
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -29,13 +31,17 @@ from domain.signing import signature_headers
 from domain.url_rules import NormalisedUrl, UrlRefused, UrlRules, normalise_url
 from domain.verdict import verdict
 from storage.attempts import Intent, Outcome
-from storage.deliveries import OpenDelivery
+from storage.deliveries import OpenDelivery, SubscriptionFacts
 from storage.sealing import SealBrokenError, Sealer
+from storage.workers import LONGEST_ATTEMPT_SECONDS
 
 logger = logging.getLogger(__name__)
 
 QUEUE_PER_SUBSCRIPTION = 600
-"""Attempts of one subscription that may wait in this worker: two full batches. More stay with their workflows."""
+"""First attempts of one subscription in this worker: two full batches. More stay with their workflows."""
+
+OLDEST_INTENT_SECONDS = LONGEST_ATTEMPT_SECONDS / 2
+"""A first attempt whose turn comes later than this is not made: others would soon take its lease for lapsed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +62,8 @@ class _Lane:
     """One subscription's place in this worker."""
 
     slots: asyncio.Semaphore
-    queued: int = 0
+    under_way: int = 0
+    """Attempts queueing for a slot included."""
 
 
 class Dispatcher:
@@ -83,13 +90,41 @@ class Dispatcher:
         self._slots = asyncio.Semaphore(limits.in_flight)
         self._under_way: dict[UUID, asyncio.Task[Step]] = {}
         self._lanes: dict[UUID, _Lane] = {}
+        self._admitted: Counter[UUID] = Counter()
         self._opened = lru_cache(maxsize=4096)(sealer.open)
         self._target: Callable[[str], NormalisedUrl] = lru_cache(maxsize=4096)(lambda url: normalise_url(url, rules))
 
-    def may_begin(self, subscription_id: UUID) -> bool:
-        """Whether this worker should take more first attempts of a subscription now."""
-        lane = self._lanes.get(subscription_id)
-        return lane is None or lane.queued < QUEUE_PER_SUBSCRIPTION
+    @contextmanager
+    def admission(self) -> Iterator[Callable[[UUID], bool]]:
+        """Within the block, ask for each first attempt of a subscription whether this worker takes it.
+
+        A yes holds a place until the block ends; by then the attempt has begun.
+        """
+        admitted: Counter[UUID] = Counter()
+
+        def may_begin(subscription_id: UUID) -> bool:
+            lane = self._lanes.get(subscription_id)
+            under_way = lane.under_way if lane is not None else 0
+            if under_way + self._admitted[subscription_id] >= QUEUE_PER_SUBSCRIPTION:
+                return False
+            admitted[subscription_id] += 1
+            self._admitted[subscription_id] += 1
+            return True
+
+        try:
+            yield may_begin
+        finally:
+            self._admitted -= admitted
+
+    def taken(self, delivery: OpenDelivery) -> bool:
+        """Whether somebody is sending it: a live worker, or this one.
+
+        A lease of this worker's own without an attempt under way is nobody's: its intent was committed, and the answer
+        to the commit got lost with the connection.
+        """
+        if delivery.sender_id == self.worker_id:
+            return delivery.message_id in self._under_way
+        return delivery.sender_id is not None
 
     def under_way(self, message_id: UUID) -> asyncio.Task[Step] | None:
         """The attempt of a delivery that this worker is making, if any."""
@@ -99,13 +134,19 @@ class Dispatcher:
         """Start an attempt, or join the one under way. The task raises what keeps it from being made or written."""
         task = self._under_way.get(delivery.message_id)
         if task is None:
-            task = asyncio.create_task(self._attempt(delivery, trigger))
+            lane = self._lane(delivery.subscription)
+            lane.under_way += 1
+            task = asyncio.create_task(self._attempt(delivery, trigger, lane))
             self._under_way[delivery.message_id] = task
-            task.add_done_callback(lambda done: self._over(delivery.message_id, done))
+            task.add_done_callback(lambda done: self._over(delivery, lane, done))
         return task
 
-    def _over(self, message_id: UUID, task: asyncio.Task[Step]) -> None:
+    def _over(self, delivery: OpenDelivery, lane: _Lane, task: asyncio.Task[Step]) -> None:
+        message_id = delivery.message_id
         self._under_way.pop(message_id, None)
+        lane.under_way -= 1
+        if not lane.under_way:
+            self._lanes.pop(delivery.subscription.id, None)
         if not task.cancelled() and task.exception() is not None:
             # Whoever waits is told as well; an attempt nobody waits for any more must not vanish without a word.
             logger.info("attempt of delivery %s not completed: %s", message_id, type(task.exception()).__name__)
@@ -115,27 +156,22 @@ class Dispatcher:
         while self._under_way:
             await asyncio.wait(list(self._under_way.values()))
 
-    async def _attempt(self, delivery: OpenDelivery, trigger: str) -> Step:
-        subscription = delivery.subscription
-        lane = self._lane(subscription.id, subscription.max_concurrency)
-        lane.queued += 1
-        try:
-            async with lane.slots, self._slots:
-                if not delivery.intended:
-                    await self._intend(delivery, trigger)
-                began = time.monotonic()
-                result, body_digest = await self._exchange(delivery)
-        finally:
-            lane.queued -= 1
-            if not lane.queued:
-                self._lanes.pop(subscription.id, None)
+    async def _attempt(self, delivery: OpenDelivery, trigger: str, lane: _Lane) -> Step:
+        begun_at = time.monotonic()
+        async with lane.slots, self._slots:
+            if not delivery.intended:
+                await self._intend(delivery, trigger)
+            elif time.monotonic() - begun_at > OLDEST_INTENT_SECONDS:
+                raise AttemptTakenError(f"attempt {delivery.number} of {delivery.message_id} waited out its lease")
+            began = time.monotonic()
+            result, body_digest = await self._exchange(delivery)
         return await self._record(delivery, began, result, body_digest)
 
-    def _lane(self, subscription_id: UUID, max_concurrency: int | None) -> _Lane:
-        lane = self._lanes.get(subscription_id)
+    def _lane(self, subscription: SubscriptionFacts) -> _Lane:
+        lane = self._lanes.get(subscription.id)
         if lane is None:
-            most = max_concurrency or self._limits.per_subscription
-            lane = self._lanes[subscription_id] = _Lane(asyncio.Semaphore(most))
+            most = subscription.max_concurrency or self._limits.per_subscription
+            lane = self._lanes[subscription.id] = _Lane(asyncio.Semaphore(most))
         return lane
 
     async def _intend(self, delivery: OpenDelivery, trigger: str) -> None:

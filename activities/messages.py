@@ -36,7 +36,7 @@ class EventBatch:
 
 @dataclass(frozen=True)
 class EventTask:
-    """One event to deliver. `waiting` is set when a batch has made the first attempts already."""
+    """One event to deliver. `waiting` is set when a batch has made the first attempts already and could list them."""
 
     event: EventRef
     waiting: list[Waiting] | None = None
@@ -61,6 +61,13 @@ class FirstAttempts:
     waiting: list[Waiting] = field(default_factory=list)
     settled: list[Settled] = field(default_factory=list)
     """Of a single event; a batch gives numbers only, so that its history stays small."""
+    unlisted: dict[str, int] = field(default_factory=dict)
+    """Event id -> deliveries of it that wait beyond those listed in `waiting`; its own workflow reads which."""
+
+    @property
+    def going_on(self) -> int:
+        """Deliveries that did not end."""
+        return len(self.waiting) + sum(self.unlisted.values())
 
 
 @dataclass(frozen=True)

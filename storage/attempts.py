@@ -84,8 +84,10 @@ UPDATE delivery SET
     next_attempt_at = clock_timestamp() + make_interval(secs => outcome.next_in_seconds),
     ended_at = CASE WHEN outcome.status IN ('delivered', 'exhausted', 'cancelled') THEN clock_timestamp() END,
     workflow_id = coalesce(outcome.workflow_id, delivery.workflow_id)
-FROM outcome WHERE delivery.message_id = outcome.message_id
-    AND (delivery.status IN ('pending', 'held') OR outcome.status = 'delivered')
+FROM outcome WHERE delivery.message_id = outcome.message_id AND (
+    outcome.status = 'delivered'
+    OR delivery.status IN ('pending', 'held') AND outcome.number >= delivery.attempts
+)
 """)
 
 _DISABLE = text("""
@@ -119,7 +121,11 @@ async def intend(connection: AsyncConnection, intents: Sequence[Intent]) -> set[
 
 
 async def record(connection: AsyncConnection, outcomes: Sequence[Outcome]) -> None:
-    """Write outcomes and move their deliveries on. A delivery that ended meanwhile changes only by succeeding."""
+    """Write outcomes and move their deliveries on.
+
+    An outcome may come late, from a worker that was taken for dead while others went on: then it moves the delivery
+    only by succeeding.
+    """
     if outcomes:
         await connection.execute(_RECORD, _columns(outcomes))
 

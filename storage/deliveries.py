@@ -14,7 +14,7 @@ from domain.bodies import EventFacts, variants
 from domain.identity import message_id
 from domain.matching import BEGINNINGS, mismatch
 from storage.attempts import Intent, intend
-from storage.workers import LEASE_IS_LIVE
+from storage.workers import SENDER_ID
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,8 @@ class SubscriptionFacts:
 class OpenDelivery:
     """A delivery to work on. `number` is the attempt to make next, or the one whose intent is already written.
 
-    `intended`: this worker's intent for `number` was written with the match. `lease_live`: somebody else is sending it.
+    `intended`: this worker's intent for `number` was written with the match. `sender_id`: the live worker that has
+    begun an attempt and not said what came of it.
     `next_in_seconds`: when its next attempt is due, null when none was scheduled (or it is due at once).
     """
 
@@ -55,7 +56,7 @@ class OpenDelivery:
     failures: int
     request_id: UUID
     intended: bool
-    lease_live: bool
+    sender_id: UUID | None
     next_in_seconds: float | None
 
 
@@ -104,7 +105,7 @@ ON CONFLICT (message_id) DO NOTHING
 _OPEN = f"""
 SELECT delivery.message_id, delivery.variant, delivery.status, delivery.failures,
     extract(epoch FROM delivery.next_attempt_at - clock_timestamp()), coalesce(attempt.number, 0),
-    coalesce({LEASE_IS_LIVE}, false), store.timezone,
+    {SENDER_ID}, store.timezone,
     event.store_code, event.event_id, event.name, event.created_at_text, event.data, event.sealed_data,
     {_SUBSCRIPTION_COLUMNS}
 FROM delivery
@@ -129,7 +130,7 @@ _OPEN_BY_ID = text(_OPEN + "WHERE delivery.message_id = :message_id")
 
 
 def _open_delivery(row: Sequence[Any]) -> OpenDelivery:
-    identity, variant, status, failures, next_in, last_number, lease_live, timezone = row[:8]
+    identity, variant, status, failures, next_in, last_number, sender_id, timezone = row[:8]
     store_code, event_id, name, created_at_text, data, sealed_data = row[8:_OPEN_COLUMNS_BEFORE_SUBSCRIPTION]
     return OpenDelivery(
         message_id=identity,
@@ -143,7 +144,7 @@ def _open_delivery(row: Sequence[Any]) -> OpenDelivery:
         failures=failures,
         request_id=uuid4(),
         intended=False,
-        lease_live=lease_live,
+        sender_id=sender_id,
         next_in_seconds=None if next_in is None else float(next_in),
     )
 
@@ -222,7 +223,7 @@ async def _create(
                             failures=0,
                             request_id=uuid4(),
                             intended=may_begin(subscription.id),
-                            lease_live=False,
+                            sender_id=None,
                             next_in_seconds=None,
                         )
                     )

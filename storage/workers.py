@@ -19,13 +19,13 @@ LONGEST_ATTEMPT_SECONDS = 600
 FORGOTTEN_AFTER_DAYS = 7
 """How long the row of a worker that died is kept, for whoever reads the attempts it left."""
 
-LEASE_IS_LIVE = f"""(
+SENDER_ID = f"""CASE WHEN
     attempt.outcome_at IS NULL
     AND attempt.started_at > clock_timestamp() - interval '{LONGEST_ATTEMPT_SECONDS} seconds'
     AND EXISTS (SELECT FROM worker WHERE worker.id = attempt.worker_id
         AND worker.seen_at > clock_timestamp() - interval '{LEASE_SECONDS} seconds')
-)"""
-"""SQL over a row `attempt`: is somebody sending it?"""
+THEN attempt.worker_id END"""
+"""SQL over a row `attempt`: the worker whose lease on it is live; null when nobody is sending it."""
 
 
 async def touch(connection: AsyncConnection, worker_id: UUID) -> None:

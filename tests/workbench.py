@@ -23,6 +23,7 @@ from activities.messages import DeliveryEnd, DeliveryRef, EventBatch, EventRef, 
 from activities.metrics import WorkerMetrics
 from settings import Settings
 from storage.database import Database
+from storage.sealing import Sealer
 from tests.ground import Ground
 from tests.pipeline import settings_for
 
@@ -56,6 +57,10 @@ class Workbench(Ground):
         ref = DeliveryRef(str(message_id))
         result: DeliveryEnd = await ActivityEnvironment().run(self.activities.deliver_webhook, ref)
         return result
+
+    def sealer(self) -> Sealer:
+        """What the worker opens its secrets with."""
+        return Sealer([key.get_secret_value() for key in self.settings.encryption_keys])
 
     async def die(self) -> None:
         """Let the leases lapse, as of a worker that has not been seen for a minute."""

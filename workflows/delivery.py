@@ -101,9 +101,13 @@ class EventBatchWorkflow:
         for waiting in first.waiting:
             left[waiting.event_id].append(waiting)
         await asyncio.gather(
-            *(_hand_on(EventTask(event, left[event.event_id])) for event in batch.events if event.event_id in left)
+            *(
+                _hand_on(EventTask(event, left.get(event.event_id)))
+                for event in batch.events
+                if event.event_id in left or event.event_id in first.unlisted
+            )
         )
-        return DeliverySummary(delivered=first.delivered, exhausted=first.ended, handed_on=len(first.waiting))
+        return DeliverySummary(delivered=first.delivered, exhausted=first.ended, handed_on=first.going_on)
 
 
 async def attempt_first(batch: EventBatch) -> FirstAttempts:

@@ -11,7 +11,10 @@ EVENT_NAME = SearchAttributeKey.for_keyword_list("EventName")
 EVENT_IDS = SearchAttributeKey.for_keyword_list("EventIds")
 
 MOST_EVENT_IDS = 50
-"""A value holds 2,048 bytes: 53 uuids are refused at the start. A larger batch is found through the event's row."""
+"""53 uuids do not fit into a value. A larger batch is found through the event's row."""
+
+VALUE_BYTES = 2048
+"""What one value may hold as JSON. Temporal never starts a workflow with a longer one, however often it is asked."""
 
 MOST_ROWS = 50
 """Of the table; an event has rarely more subscriptions, and the field is limited."""
@@ -20,12 +23,24 @@ MOST_ROWS = 50
 def search_attributes(events: Sequence[EventRef]) -> TypedSearchAttributes:
     """By which the Web UI finds the workflow of these events."""
     pairs: list[SearchAttributePair[Sequence[str]]] = [
-        SearchAttributePair(STORE_CODE, sorted({event.store_code for event in events})[:MOST_EVENT_IDS]),
-        SearchAttributePair(EVENT_NAME, sorted({event.name for event in events})),
+        SearchAttributePair(STORE_CODE, _fitting(sorted({event.store_code for event in events}))),
+        SearchAttributePair(EVENT_NAME, _fitting(sorted({event.name for event in events}))),
     ]
     if len(events) <= MOST_EVENT_IDS:
         pairs.append(SearchAttributePair(EVENT_IDS, [event.event_id for event in events]))
     return TypedSearchAttributes(pairs)
+
+
+def _fitting(values: Sequence[str]) -> list[str]:
+    """As many of the values as one search attribute can hold."""
+    fitting: list[str] = []
+    room = VALUE_BYTES - len("[]")
+    for value in values:
+        room -= len(value.encode()) + len('"",')
+        if room < 0:
+            break
+        fitting.append(value)
+    return fitting
 
 
 def event_summary(events: Sequence[EventRef]) -> str:
@@ -59,5 +74,5 @@ def batch_details(events: int, first: FirstAttempts) -> str:
     """What the first attempts of a batch came to (Markdown)."""
     return (
         f"{events} events: {first.delivered} deliveries made at the first attempt, {first.ended} ended without, "
-        f"{len(first.waiting)} go on in their event's own workflow `event/…`."
+        f"{first.going_on} go on in their event's own workflow `event/…`."
     )

@@ -1,0 +1,431 @@
+"""First and later attempts as activities: made once, resumed, joined, waited for, taken over from the dead."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from uuid import UUID
+
+import pytest
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.exceptions import ApplicationError
+from temporalio.testing import ActivityEnvironment
+
+from activities import deliver
+from activities.messages import DeliveryRef, EventBatch, FirstAttempts
+from storage.deliveries import match
+from tests.receiver import Receiver, hang, status, when
+from tests.workbench import Workbench, workbench
+
+SCHEDULE = (60, 60)
+
+
+@pytest.fixture
+async def bench(cleared_url: str) -> AsyncIterator[Workbench]:
+    async with workbench(cleared_url, retry_schedule_seconds=SCHEDULE) as bench:
+        yield bench
+
+
+@pytest.fixture
+async def other(cleared_url: str) -> AsyncIterator[Workbench]:
+    """A second worker on the same database."""
+    async with workbench(cleared_url, retry_schedule_seconds=SCHEDULE) as bench:
+        yield bench
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async with Receiver() as receiver:
+        yield receiver
+
+
+async def numbers(bench: Workbench, message_id: UUID | str) -> list[tuple[int, int | None, str | None]]:
+    """(number, status code, failure) of the attempts of a delivery."""
+    attempts = await bench.attempts(UUID(str(message_id)))
+    return [(attempt.number, attempt.status_code, attempt.failure) for attempt in attempts]
+
+
+async def test_what_is_settled_at_once_is_not_waited_for_again(bench: Workbench, receiver: Receiver) -> None:
+    await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
+    first = await bench.attempt_events(await bench.emit("CustomerUpdated", "{}", 3))
+    assert (first.delivered, first.ended, first.waiting) == (3, 0, [])
+    assert await bench.statuses() == {"delivered": 3}
+
+
+async def test_a_second_execution_sends_nothing_that_has_an_outcome(
+    bench: Workbench, other: Workbench, receiver: Receiver
+) -> None:
+    receiver.script(status(500), path="/failing")
+    await bench.subscribe("CustomerUpdated", receiver.url("/healthy"))
+    await bench.subscribe("CustomerUpdated", receiver.url("/failing"))
+    event_ids = await bench.emit("CustomerUpdated", "{}")
+    first = await bench.attempt_events(event_ids)
+    [waiting] = first.waiting
+    assert 54 <= waiting.delay_seconds <= 66
+    for again in (await bench.attempt_events(event_ids), await other.attempt_events(event_ids)):
+        assert (again.delivered, again.ended) == (0, 0)
+        [still] = again.waiting
+        assert still.message_id == waiting.message_id
+        assert still.delay_seconds <= waiting.delay_seconds
+    assert len(receiver.requests) == 2
+    assert await bench.statuses() == {"delivered": 1, "pending": 1}
+
+
+async def test_a_subscription_made_or_edited_after_the_match_changes_nothing(
+    bench: Workbench, receiver: Receiver
+) -> None:
+    first_id = await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
+    event_ids = await bench.emit("CustomerUpdated", "{}")
+    await bench.attempt_events(event_ids)
+    await bench.execute("UPDATE event SET accepted_at = accepted_at + interval '1 hour'")
+    await bench.subscribe("CustomerUpdated", receiver.url("/late"))
+    await bench.edit(first_id, url=receiver.url("/elsewhere"), legacy=True)
+    await bench.attempt_events(event_ids)
+    assert [request.target for request in receiver.requests] == ["/hook"]
+    assert len(await bench.deliveries()) == 1
+
+
+async def test_two_executions_at_once_in_one_worker_share_their_attempts(
+    bench: Workbench, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliver, "STALL_SECONDS", 0.2)
+    gate = asyncio.Event()
+    receiver.otherwise = when(gate, status(200))
+    await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
+    event_ids = await bench.emit("CustomerUpdated", "{}", 5)
+    both = await asyncio.gather(*(bench.attempt_events(event_ids) for _ in range(2)))
+    assert [first.going_on for first in both] == [5, 5]
+    later = [asyncio.create_task(bench.deliver_webhook(waiting.message_id)) for waiting in both[0].waiting]
+    await asyncio.wait(later, timeout=2 * deliver.LEASE_POLL_SECONDS)
+    gate.set()
+    assert [(await end).status for end in later] == ["delivered"] * 5
+    assert len(receiver.requests) == 5
+
+
+async def test_two_executions_at_once_in_two_workers_send_once(
+    bench: Workbench, other: Workbench, receiver: Receiver
+) -> None:
+    await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
+    event_ids = await bench.emit("CustomerUpdated", "{}", 50)
+    both = await asyncio.gather(*(worker.attempt_events(event_ids) for worker in (bench, other)))
+    await bench.until_statuses({"delivered": 50})
+    assert len(receiver.requests) == 50
+    assert sum(first.delivered for first in both) == 50
+
+
+async def test_a_live_lease_of_another_worker_is_waited_for(
+    bench: Workbench, other: Workbench, receiver: Receiver
+) -> None:
+    gate = asyncio.Event()
+    receiver.script(when(gate, status(200)))
+    await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
+    event_ids = await bench.emit("CustomerUpdated", "{}")
+    one = asyncio.create_task(bench.attempt_events(event_ids))
+    await receiver.wait_for(1)
+    [waiting] = (await other.attempt_events(event_ids)).waiting
+    assert waiting.delay_seconds == 0
+    later = asyncio.create_task(other.deliver_webhook(waiting.message_id))
+    await asyncio.sleep(3 * deliver.LEASE_POLL_SECONDS)
+    assert not later.done()
+    gate.set()
+    assert (await later).status == "delivered"
+    await one
+    assert len(receiver.requests) == 1
+
+
+async def test_the_attempt_of_a_dead_worker_is_closed_as_interrupted_and_the_next_is_made(
+    bench: Workbench, cleared_url: str, receiver: Receiver
+) -> None:
+    gate = asyncio.Event()
+    receiver.script(when(gate, status(200)), path="/hook")
+    async with workbench(cleared_url, leased=False) as dead:
+        await dead.subscribe("CustomerUpdated", receiver.url("/hook"))
+        await dead.subscribe("CustomerUpdated", receiver.url("/other"))
+        event_ids = await dead.emit("CustomerUpdated", "{}")
+        unheard = asyncio.create_task(dead.attempt_events(event_ids))
+        await receiver.wait_for(2)
+        await dead.until_statuses({"pending": 1, "delivered": 1})
+        first = await bench.attempt_events(event_ids)
+        assert (first.delivered, first.waiting) == (1, [])
+        targets = [request.target for request in receiver.requests]
+        assert sorted(targets) == ["/hook", "/hook", "/other"]
+        message_id = json.loads(next(r.body for r in receiver.requests if r.target == "/hook"))["messageId"]
+        assert await numbers(bench, message_id) == [(1, None, "interrupted"), (2, 200, None)]
+
+        gate.set()  # the worker was not dead, only stopped: what it brings is recorded and changes nothing
+        await unheard
+        assert await numbers(bench, message_id) == [(1, 200, None), (2, 200, None)]
+        assert await bench.statuses() == {"delivered": 2}
+
+
+@pytest.mark.parametrize(
+    ("late", "meanwhile", "expected"),
+    [
+        pytest.param(500, 200, ("delivered", 0, 200), id="a late failure does not undo a delivery"),
+        pytest.param(410, 200, ("delivered", 0, 200), id="a late 410 does not undo a delivery"),
+        pytest.param(200, 500, ("delivered", 0, 200), id="a late success delivers"),
+        pytest.param(200, 410, ("delivered", 0, 200), id="a late success delivers what was given up"),
+        pytest.param(503, 500, ("pending", 1, 500), id="a late failure does not move the schedule"),
+    ],
+)
+async def test_the_late_outcome_of_a_stopped_worker(
+    bench: Workbench, cleared_url: str, receiver: Receiver, late: int, meanwhile: int, expected: tuple[str, int, int]
+) -> None:
+    gate = asyncio.Event()
+    receiver.script(when(gate, status(late)), status(meanwhile))
+    async with workbench(cleared_url, leased=False) as stopped:
+        await bench.subscribe("CustomerUpdated", receiver.url("/hook"), retry_schedule=[600, 600])
+        event_ids = await bench.emit("CustomerUpdated", "{}")
+        unheard = asyncio.create_task(stopped.attempt_events(event_ids))
+        await receiver.wait_for(1)
+        await bench.attempt_events(event_ids)
+        [before] = await bench.deliveries()
+        gate.set()
+        await unheard
+    [delivery] = await bench.deliveries()
+    assert (delivery.status, delivery.failures, delivery.last_status_code) == expected
+    assert delivery.attempts == 2
+    assert await numbers(bench, delivery.message_id) == [
+        (1, late, None if late == 200 else {410: "http_gone"}.get(late, "http_5xx")),
+        (2, meanwhile, None if meanwhile == 200 else {410: "http_gone"}.get(meanwhile, "http_5xx")),
+    ]
+    if delivery.status == "pending":
+        assert delivery.next_attempt_at == before.next_attempt_at
+
+
+async def test_a_lease_of_its_own_with_nothing_under_way_does_not_hold_a_worker_up(
+    bench: Workbench, receiver: Receiver
+) -> None:
+    """The intent was committed and the answer to the commit got lost, as when PostgreSQL is killed."""
+    await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
+    event_ids = await bench.emit("CustomerUpdated", "{}", 2)
+    async with bench.database.transaction() as connection:
+        keys = [(ref.store_code, UUID(ref.event_id)) for ref in await bench.refs(event_ids)]
+        orphans = await match(connection, keys, worker_id=bench.worker_id, may_begin=lambda _: True)
+    async with asyncio.timeout(5):
+        end = await bench.deliver_webhook(orphans[0].message_id)
+        assert end.status == "delivered"
+        first = await bench.attempt_events(event_ids)
+    assert first.delivered == 1
+    for orphan in orphans:
+        assert await numbers(bench, orphan.message_id) == [(1, None, "interrupted"), (2, 200, None)]
+
+
+async def test_an_attempt_outlives_the_activity_that_asked_for_it(bench: Workbench, receiver: Receiver) -> None:
+    gate = asyncio.Event()
+    receiver.otherwise = when(gate, status(200))
+    await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
+    event_ids = await bench.emit("CustomerUpdated", "{}")
+    environment = ActivityEnvironment()
+    batch = EventBatch(await bench.refs(event_ids))
+    asked = asyncio.create_task(environment.run(bench.activities.attempt_events, batch))
+    await receiver.wait_for(1)
+    environment.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    [delivery] = await bench.deliveries()
+    environment = ActivityEnvironment()
+    ref = DeliveryRef(str(delivery.message_id))
+    asked_again = asyncio.create_task(environment.run(bench.activities.deliver_webhook, ref))
+    await asyncio.sleep(0.1)
+    environment.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asked_again
+    gate.set()
+    await bench.until_statuses({"delivered": 1})
+    assert await numbers(bench, delivery.message_id) == [(1, 200, None)]
+    assert len(receiver.requests) == 1
+
+
+async def test_activities_cancelled_at_any_moment_leave_no_connection_and_no_delivery_behind(
+    bench: Workbench, receiver: Receiver
+) -> None:
+    await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
+    batches = [await bench.emit("CustomerUpdated", "{}", 2) for _ in range(25)]
+    complaints: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context["message"]))
+    try:
+        for turns, event_ids in enumerate(batches):
+            environment = ActivityEnvironment()
+            batch = EventBatch(await bench.refs(event_ids))
+            asked = asyncio.create_task(environment.run(bench.activities.attempt_events, batch))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            environment.cancel()
+            with suppress(asyncio.CancelledError):
+                await asked
+        for event_ids in batches:
+            first = await bench.attempt_events(event_ids)
+            for waiting in first.waiting:
+                await bench.deliver_webhook(waiting.message_id)
+        await bench.until_statuses({"delivered": 50})
+        assert bench.database.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+    finally:
+        asyncio.get_running_loop().set_exception_handler(None)
+    assert complaints == []
+
+
+async def test_edits_take_effect_at_the_next_attempt(bench: Workbench, receiver: Receiver) -> None:
+    sealer = bench.sealer()
+    receiver.script(status(500), status(500))
+    subscription_id = await bench.subscribe("CustomerUpdated", receiver.url("/old"))
+    data = '{"customer":{"customerId":"7d3a1b9e-0f5c-4a86-9b1e-2f6c8d4e7a10"}}'
+    first = await bench.attempt_events(await bench.emit("CustomerUpdated", data))
+    [waiting] = first.waiting
+    await bench.edit(
+        subscription_id,
+        url=receiver.url("/new?token=t"),
+        sealed_headers=sealer.seal('[["X-Own","value"]]'),
+        hmac_enabled=True,
+        sealed_secret=sealer.seal("whsec_" + "A" * 43 + "="),
+        signature_version=3,
+    )
+    with pytest.raises(ApplicationError):
+        await bench.deliver_webhook(waiting.message_id)
+    await bench.edit(subscription_id, legacy=True, hmac_enabled=False)
+    assert (await bench.deliver_webhook(waiting.message_id)).status == "delivered"
+    old, new, legacy = receiver.requests
+    assert (old.target, old.header("x-own"), old.header("x-webhook-signature")) == ("/old", None, None)
+    assert (new.target, new.header("x-own"), new.header("x-webhook-signature-version")) == (
+        "/new?token=t",
+        "value",
+        "3",
+    )
+    assert json.loads(legacy.body)["type"] == "customer.updated"
+    assert legacy.header("x-webhook-signature") is None
+    [delivery] = await bench.deliveries()
+    assert delivery.url == receiver.url("/new?token=t")
+    assert [attempt.legacy for attempt in await bench.attempts(delivery.message_id)] == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        pytest.param({"deleted_at": "now"}, ("cancelled", "subscription_deleted"), id="deleted"),
+        pytest.param({"status": "disabled"}, ("exhausted", "subscription_disabled"), id="disabled"),
+    ],
+)
+async def test_no_further_attempt_for_a_subscription_that_is_gone(
+    bench: Workbench, receiver: Receiver, columns: dict[str, str], expected: tuple[str, str]
+) -> None:
+    receiver.script(status(500))
+    subscription_id = await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
+    event_ids = await bench.emit("CustomerUpdated", "{}")
+    [waiting] = (await bench.attempt_events(event_ids)).waiting
+    if "deleted_at" in columns:
+        await bench.execute("UPDATE subscription SET deleted_at = now() WHERE id = :id", id=subscription_id)
+    else:
+        await bench.edit(subscription_id, **columns)
+    await bench.execute("UPDATE delivery SET next_attempt_at = now()")
+    assert (await bench.attempt_events(event_ids)).delivered == 0
+    end = await bench.deliver_webhook(waiting.message_id)
+    assert (end.status, end.reason, end.attempts) == (*expected, 1)
+    [delivery] = await bench.deliveries()
+    assert (delivery.status, delivery.reason, delivery.next_attempt_at) == (*expected, None)
+    assert delivery.ended_at is not None
+    assert len(receiver.requests) == 1
+    assert (await bench.deliver_webhook(waiting.message_id)).status == expected[0]
+
+
+async def test_410_exhausts_and_disables(bench: Workbench, receiver: Receiver) -> None:
+    receiver.script(status(410))
+    subscription_id = await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
+    assert (await bench.attempt_events(await bench.emit("CustomerUpdated", "{}"))).ended == 1
+    [subscription] = await bench.execute("SELECT * FROM subscription WHERE id = :id", id=subscription_id)
+    assert (subscription.status, subscription.status_reason) == ("disabled", "http_gone")
+    await bench.attempt_events(await bench.emit("CustomerUpdated", "{}"))
+    reasons = {delivery.reason for delivery in await bench.deliveries()}
+    assert reasons == {"http_gone", "subscription_disabled"}
+    assert len(receiver.requests) == 1
+
+
+async def test_a_blocked_address_exhausts_at_once(bench: Workbench) -> None:
+    await bench.subscribe("CustomerUpdated", "http://10.0.0.1/hook")
+    await bench.subscribe("CustomerUpdated", "http://[fe80::1]/hook")
+    assert (await bench.attempt_events(await bench.emit("CustomerUpdated", "{}"))).ended == 2
+    assert {(d.status, d.reason, d.attempts) for d in await bench.deliveries()} == {("exhausted", "blocked", 1)}
+
+
+async def test_a_failed_attempt_tells_temporal_the_delay_and_not_a_word_of_the_receivers(
+    bench: Workbench, receiver: Receiver
+) -> None:
+    secret = "c0ffee-of-the-receiver"
+    receiver.otherwise = status(503, body=secret.encode(), headers=(("Retry-After", "7200"),))
+    await bench.subscribe("CustomerUpdated", receiver.url(f"/hook?key={secret}"))
+    [waiting] = (await bench.attempt_events(await bench.emit("CustomerUpdated", "{}"))).waiting
+    assert waiting.delay_seconds == 7200
+    with pytest.raises(ApplicationError) as raised:
+        await bench.deliver_webhook(waiting.message_id)
+    error = raised.value
+    assert (error.type, error.non_retryable) == ("AttemptFailed", False)
+    assert error.next_retry_delay is not None
+    assert error.next_retry_delay.total_seconds() == 7200
+    assert secret not in f"{error}{waiting}{error.details}"
+    assert error.__cause__ is None
+
+
+async def test_an_unknown_delivery_ends_its_activity(bench: Workbench) -> None:
+    assert (await bench.deliver_webhook(UUID(int=0))).status == "unknown"
+
+
+async def test_a_huge_batch_of_failures_fits_into_a_workflows_history(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("activities.dispatcher.QUEUE_PER_SUBSCRIPTION", 0)  # all of it waits
+    for number in range(20):
+        await bench.subscribe("CustomerUpdated", f"https://receiver.example.com/{'long/' * 300}{number}")
+    event_ids = await bench.emit("CustomerUpdated", "{}", 200)
+    first = await bench.attempt_events(event_ids)
+    assert first.going_on == 4000
+    assert 0 < len(first.waiting) <= deliver.MOST_LISTED
+    assert len(encoded(first)) < 512 * 1024
+    listed = {waiting.event_id for waiting in first.waiting}
+    assert listed.isdisjoint(first.unlisted)
+    assert listed | set(first.unlisted) == {str(event_id) for event_id in event_ids}
+
+
+def encoded(value: FirstAttempts) -> bytes:
+    """As it crosses the boundary."""
+    [payload] = pydantic_data_converter.payload_converter.to_payloads([value])
+    return payload.SerializeToString()
+
+
+async def test_one_hanging_receiver_holds_up_neither_neighbours_nor_their_retries(
+    bench: Workbench, receiver: Receiver
+) -> None:
+    receiver.script(*[hang()] * 40, path="/hanging")
+    receiver.script(*[status(500)] * 20, path="/failing")
+    for path in ("/hanging", "/failing", "/healthy"):
+        await bench.subscribe("CustomerUpdated", receiver.url(path))
+    event_ids = await bench.emit("CustomerUpdated", "{}", 20)
+    began = asyncio.get_running_loop().time()
+    first = await bench.attempt_events(event_ids)
+    took = asyncio.get_running_loop().time() - began
+    assert first.delivered == 20
+    assert took < 2.5, "the hanging receiver was waited for"
+    assert {waiting.target.rpartition("/")[2] for waiting in first.waiting} == {"hanging", "failing"}
+    failed = [w for w in first.waiting if w.target.endswith("/failing")]
+    assert len(failed) == 20
+    assert all(w.delay_seconds > 0 for w in failed)
+    # The hanging attempts go on meanwhile, and others are made beside them.
+    assert (await bench.attempt_events(await bench.emit("CustomerUpdated", "{}"))).delivered >= 1
+
+
+async def test_own_faults_reach_temporal_without_their_text(bench: Workbench) -> None:
+    await bench.subscribe("CustomerUpdated", "http://127.0.0.1:1/hook", status="no-such-status")
+    with pytest.raises(ApplicationError) as raised:
+        await bench.attempt_events(await bench.emit("CustomerUpdated", "{}"))
+    assert raised.value.type == "OwnFault"
+    assert raised.value.__cause__ is None
+    assert "no-such-status" not in str(raised.value)
+
+
+async def test_attempts_go_on_until_none_is_left(bench: Workbench, receiver: Receiver) -> None:
+    receiver.otherwise = status(500)
+    await bench.subscribe("CustomerUpdated", receiver.url("/hook"), retry_schedule=[1, 1])
+    [waiting] = (await bench.attempt_events(await bench.emit("CustomerUpdated", "{}"))).waiting
+    with pytest.raises(ApplicationError, match="http_5xx, status 500"):
+        await bench.deliver_webhook(waiting.message_id)
+    end = await bench.deliver_webhook(waiting.message_id)
+    assert (end.status, end.attempts, end.reason) == ("exhausted", 3, "schedule_used_up")
+    assert await bench.statuses() == {"exhausted": 1}
