@@ -1,11 +1,11 @@
 """What `up` says: lines that stay, and on a terminal a spinner that says what is being done."""
 
 import contextlib
+import os
 import time
 
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.status import Status
-from rich.table import Table
 from rich.text import Text
 
 from local.data_directory import DataDirectory
@@ -17,11 +17,21 @@ OPEN_HOUSE = (
 )
 
 
+class _Console(Console):
+    """Goes quiet when its reader goes away, where rich would end the program."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, self.file.fileno())  # else Python complains at its end that it cannot flush
+        os.close(null)
+
+
 class Screen:
     """Output to a person or, without a terminal, to a file: then plain lines. A reader that went away is no error."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False)
+        self.console = console or _Console(highlight=False)
         self._status: Status | None = None
 
     @property
@@ -37,9 +47,9 @@ class Screen:
         """A line about something that happened, with the time of day."""
         self._print(Text.assemble((time.strftime("%H:%M:%S"), "dim"), " ", (line, "yellow")), soft_wrap=True)
 
-    def show(self, renderable: RenderableType) -> None:
-        """Anything else that stays."""
-        self._print(renderable)
+    def show(self, text: Text) -> None:
+        """Lines that stay, not broken, so that each address can be copied."""
+        self._print(text, soft_wrap=True)
 
     def begin(self, doing: str) -> None:
         """Say what is being done until the next call or `end`."""
@@ -59,22 +69,26 @@ class Screen:
             with contextlib.suppress(OSError):
                 status.stop()
 
-    def _print(self, renderable: RenderableType, soft_wrap: bool = False) -> None:
+    def _print(self, text: Text, soft_wrap: bool) -> None:
         with contextlib.suppress(OSError):  # a closed pipe or terminal must not stop the stack
-            self.console.print(renderable, soft_wrap=soft_wrap)
+            self.console.print(text, soft_wrap=soft_wrap)
             self.console.file.flush()
 
 
-def addresses(stack: Stack, data: DataDirectory) -> RenderableType:
-    """Where everything is and how to get in; the secrets themselves stay in the file."""
-    table = Table.grid(padding=(0, 2), pad_edge=True)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(style="cyan", no_wrap=True)
-    table.add_column(style="dim")
-    table.add_row("API", stack.api, f"header X-AUTH-TOKEN, store {stack.store}")
-    table.add_row("API docs", stack.docs)
-    table.add_row("Panel", stack.panel, f"log in as {stack.admin.username}")
-    table.add_row("Temporal UI", stack.temporal_ui, "every event's workflow")
-    table.add_row("Key, password", str(data.stack))
-    table.add_row("Logs", str(data.log("*")))
-    return table
+def addresses(stack: Stack, data: DataDirectory) -> Text:
+    """Where everything is and how to get in, a line each; the secrets themselves stay in the file."""
+    lines = (
+        ("API", stack.api, f"store {stack.store}, key in the header X-AUTH-TOKEN"),
+        ("API docs", stack.docs, ""),
+        ("Panel", stack.panel, f"log in as {stack.admin.username}"),
+        ("Temporal UI", stack.temporal_ui, "every event's workflow"),
+        ("Key, password", str(data.stack), ""),
+        ("Logs", str(data.log("*")), ""),
+    )
+    width = max(len(value) for _, value, note in lines if note)
+    return Text("\n").join(
+        Text.assemble(
+            "  ", (f"{name:<15}", "bold"), (f"{value:<{width}}" if note else value, "cyan"), (f"  {note}", "dim")
+        )
+        for name, value, note in lines
+    )
