@@ -15,9 +15,15 @@ from domain.access import ALL_STORES, STORE_CODE, Principal, Scope
 
 
 async def authenticated(request: Request, resources: FromResources) -> Principal:
-    """Who is asking, by `Authorization: Bearer` or else by `X-AUTH-TOKEN`; raises one of the 401s."""
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
+    """Who is asking, by `Authorization: Bearer` or else by `X-AUTH-TOKEN`; raises one of the 401s.
+
+    An `Authorization` that is there decides, whatever stands beside it: a wrong credential is never passed over.
+    """
+    authorization = request.headers.get("authorization")
+    if authorization is not None:
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() != "bearer":
+            raise AuthenticationRequired
         return await resources.principals.by_token(token.strip())
     key = request.headers.get("x-auth-token")
     if key is None:

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute, iter_route_contexts
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
@@ -38,6 +39,7 @@ ROUTERS: tuple[APIRouter, ...] = (
 logger = logging.getLogger(__name__)
 
 SEAL_RETRY_SECONDS = 60  # somebody has to set the key first
+METHOD_NOT_ALLOWED = 405
 DATABASE_ERRORS = (DBAPIError, PoolTimeoutError, OSError)
 TEMPORAL_IS_DOWN = frozenset({RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED})
 
@@ -101,7 +103,20 @@ async def _http_error(request: Request, error: Exception) -> Response:
     if error.status_code == NotFound.status:
         return answer(NotFound())
     body = {"code": error.status_code, "message": error.detail}
-    return JSONResponse(body, status_code=error.status_code, headers=error.headers)
+    headers = error.headers
+    if error.status_code == METHOD_NOT_ALLOWED:
+        headers = {"Allow": ", ".join(sorted(_methods_at(request)))}  # the router names those of one route only
+    return JSONResponse(body, status_code=error.status_code, headers=headers)
+
+
+def _methods_at(request: Request) -> set[str]:
+    """The methods of all routes at this path."""
+    methods: set[str] = set()
+    for context in iter_route_contexts(request.app.routes):
+        route = context.original_route
+        if isinstance(route, APIRoute) and route.path_regex.match(request.scope["path"]):
+            methods |= route.methods or set()
+    return methods
 
 
 async def _database_error(request: Request, error: Exception) -> Response:

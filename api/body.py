@@ -5,10 +5,11 @@ FastAPI's own body parameters are not used: its reader takes NaN and repeated ke
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from decimal import Decimal
+from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import Request
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
 from api.errors import Problem, TooLarge, ValidationFailed, invalid
@@ -32,6 +33,14 @@ class Output(BaseModel):
     model_config = ConfigDict(
         alias_generator=to_camel, populate_by_name=True, frozen=True, json_schema_serialization_defaults_required=True
     )
+
+
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, Decimal) and value == value.to_integral_value() else value
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+"""A whole number by value, as in JSON Schema: `10.0` is one."""
 
 
 async def read_body(request: Request, limit_bytes: int) -> bytes:

@@ -38,6 +38,8 @@ SECURITY_SCHEMES = {
     "apiKey": {"type": "apiKey", "in": "header", "name": "X-AUTH-TOKEN", "description": "A permanent API key."},
 }
 NAMED_SCHEMAS = ("properties", "$defs", "patternProperties")
+WITHOUT_NUL = r"^[^\u0000]*$"
+CLOSED_TEXT = {"enum", "const", "format", "pattern"}
 FASTAPI_VALIDATION = ("HTTPValidationError", "ValidationError")
 
 
@@ -87,6 +89,18 @@ def _tidy(schema: Any) -> None:
                 _tidy(child)
 
 
+def _refuse_nul(schema: Any) -> None:
+    """Say of every free text that it holds no U+0000, which PostgreSQL cannot store and every body is refused for."""
+    if isinstance(schema, list):
+        for item in schema:
+            _refuse_nul(item)
+    elif isinstance(schema, dict):
+        if schema.get("type") == "string" and not CLOSED_TEXT & schema.keys():
+            schema["pattern"] = WITHOUT_NUL
+        for child in schema.values():
+            _refuse_nul(child)
+
+
 def _operations(app: FastAPI, document: dict[str, Any]) -> Iterator[tuple[dict[str, Any], list[Any]]]:
     """Each operation object with the dependencies of its handler."""
     for context in iter_route_contexts(app.routes):
@@ -114,7 +128,9 @@ def _input_schemas(
     references, definitions = models_json_schema(
         [(model, "validation") for model in ordered], ref_template=SCHEMA_REFERENCE
     )
-    return {model: references[(model, "validation")] for model in ordered}, definitions.get("$defs", {})
+    schemas = definitions.get("$defs", {})
+    _refuse_nul(schemas)
+    return {model: references[(model, "validation")] for model in ordered}, schemas
 
 
 def _complete(

@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from api.access import FullAdmin
 from api.body import Input, JsonBody, Output
-from api.errors import NotFound, invalid
+from api.errors import Conflict, NotFound
 from api.ids import id_path, parse_id
 from api.instants import Instant
 from api.resources import FromResources
@@ -34,7 +34,14 @@ def _check_store(code: str) -> str:
 StorePlace = Annotated[
     str,
     AfterValidator(_check_store),
-    WithJsonSchema({"type": "string", "description": "A store's code, or * for all stores.", "examples": ["*"]}),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": rf"^(?:\*|{STORE_CODE.pattern})$",
+            "description": "A store's code, or * for all stores.",
+            "examples": ["*"],
+        }
+    ),
 ]
 ScopeName = Annotated[str, AfterValidator(Scope), WithJsonSchema({"type": "string", "enum": list(Scope)})]
 
@@ -98,14 +105,14 @@ async def list_(admin: FullAdmin, resources: FromResources) -> KeyList:
         return KeyList(items=[_answer(key) for key in await list_keys(connection)])
 
 
-@router.post("", summary="Create an API key")
+@router.post("", summary="Create an API key", responses={409: {}})
 async def create(admin: FullAdmin, body: CreateBody, resources: FromResources) -> KeyCreated:
     """The key stands in this answer only; what is stored is its hash."""
     async with resources.database.transaction() as connection:
         known = {store.code for store in await list_stores(connection)} | {ALL_STORES}
-        for index, code in enumerate(body.stores):
-            if code not in known:
-                raise invalid(f"stores.{index}", "unknown_store", f"there is no store {code}")
+        unknown = [code for code in body.stores if code not in known]
+        if unknown:
+            raise Conflict(f"There is no store {unknown[0]}.")
         key_id, key = await add_key(connection, admin.actor, body.name, body.scopes, body.stores, body.expires_at)
     return KeyCreated(api_key_id=key_id, api_key=key)
 

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from api.access import FullAdmin, InstallationAdmin, StoreAdmin, SubscriptionRead
-from api.body import Input, JsonBody, Output
+from api.body import Input, JsonBody, Output, Whole
 from api.errors import Conflict, NotFound
 from api.resources import FromResources
 from domain.access import RESERVED_STORE_CODES, STORE_CODE, store_code_problem
@@ -42,7 +42,7 @@ StoreCode = Annotated[
 Timezone = Annotated[
     str, AfterValidator(_check_timezone), WithJsonSchema({"type": "string", "enum": sorted(timezone_names())})
 ]
-Days = Annotated[int, Field(ge=0, le=DAYS_MOST)]
+Days = Annotated[Whole, Field(ge=0, le=DAYS_MOST)]
 
 
 class StoreCreate(Input):

@@ -86,6 +86,13 @@ async def test_settings_change_where_given_and_stay_where_not(shop: Shop) -> Non
     ]
 
 
+async def test_a_whole_number_is_whole_however_it_is_written(shop: Shop) -> None:
+    raw = b'{"settings": {"expireLevelsNotificationDays": 7.0, "expirePointsNotificationDays": 3E+1}}'
+    response = await shop.client.patch(f"/api/{shop.store}/settings", content=raw)
+    assert response.json()["settings"]["expireLevelsNotificationDays"] == 7
+    assert response.json()["settings"]["expirePointsNotificationDays"] == 30
+
+
 @pytest.mark.parametrize(
     ("settings", "path"),
     [
