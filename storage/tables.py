@@ -75,6 +75,10 @@ class Store(SQLModel, table=True):
     expire_coupons_notification_days: int = Field(
         default=10, sa_column=Column(Integer, nullable=False, server_default="10")
     )
+    expiry_kinds_from_events: list[str] = Field(
+        default_factory=list, sa_column=Column(ARRAY(Text), nullable=False, server_default="{}")
+    )
+    """Of points, levels, coupons: those whose rows are also kept up to date from this store's events."""
     created_at: datetime = _instant(default_now=True)
 
 

@@ -3,7 +3,8 @@
 from alembic import context
 from sqlmodel import SQLModel
 
-import storage.tables  # noqa: F401  the import fills SQLModel.metadata
+import storage.expiry_tables
+import storage.tables  # noqa: F401  the imports fill SQLModel.metadata
 
 connection = context.config.attributes["connection"]
 context.configure(connection=connection, target_metadata=SQLModel.metadata, compare_server_default=True)

@@ -129,6 +129,7 @@ def upgrade() -> None:
     sa.Column('expire_points_notification_days', sa.Integer(), server_default='10', nullable=False),
     sa.Column('expire_levels_notification_days', sa.Integer(), server_default='10', nullable=False),
     sa.Column('expire_coupons_notification_days', sa.Integer(), server_default='10', nullable=False),
+    sa.Column('expiry_kinds_from_events', sa.ARRAY(sa.Text()), server_default='{}', nullable=False),
     sa.Column('created_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
     sa.PrimaryKeyConstraint('code')
     )
@@ -179,11 +180,89 @@ def upgrade() -> None:
     )
     op.create_index('subscription_by_age', 'subscription', ['store_code', 'created_at', 'id'], unique=False)
     op.create_index('subscription_by_event', 'subscription', ['store_code', 'event_name'], unique=False, postgresql_where=sa.text('deleted_at IS NULL'))
+    op.create_table('expiry_import',
+    sa.Column('store_code', sa.Text(), nullable=False),
+    sa.Column('kind', sa.Text(), nullable=False),
+    sa.Column('file_sha256', sa.LargeBinary(), nullable=False),
+    sa.Column('position_bytes', sa.BigInteger(), nullable=False),
+    sa.Column('position_line', sa.BigInteger(), nullable=False),
+    sa.Column('rows', sa.BigInteger(), nullable=False),
+    sa.Column('rejected', sa.BigInteger(), nullable=False),
+    sa.Column('rejects_bytes', sa.BigInteger(), nullable=False),
+    sa.Column('started_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
+    sa.Column('finished_at', sa.DateTime(timezone=True), nullable=True),
+    sa.PrimaryKeyConstraint('store_code', 'kind', 'file_sha256')
+    )
+    op.create_table('issued_coupon',
+    sa.Column('store_code', sa.Text(), nullable=False),
+    sa.Column('issued_coupon_id', sa.Uuid(), nullable=False),
+    sa.Column('customer_id', sa.Uuid(), nullable=False),
+    sa.Column('reward_id', sa.Uuid(), nullable=True),
+    sa.Column('sealed_code', sa.LargeBinary(), nullable=True),
+    sa.Column('status', sa.Text(), nullable=False),
+    sa.Column('used', sa.Boolean(), nullable=False),
+    sa.Column('active_to', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('customer_email', sa.Text(), nullable=True),
+    sa.Column('customer_phone', sa.Text(), nullable=True),
+    sa.Column('customer_loyalty_card_number', sa.Text(), nullable=True),
+    sa.Column('customer_first_name', sa.Text(), nullable=True),
+    sa.Column('customer_last_name', sa.Text(), nullable=True),
+    sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('imported_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
+    sa.PrimaryKeyConstraint('store_code', 'issued_coupon_id')
+    )
+    op.create_index('issued_coupon_due', 'issued_coupon', ['store_code', 'active_to', 'issued_coupon_id'], unique=False, postgresql_where=sa.text("status = 'active' AND NOT used AND active_to IS NOT NULL"), postgresql_include=['imported_at'])
+    op.create_table('member_level',
+    sa.Column('store_code', sa.Text(), nullable=False),
+    sa.Column('customer_id', sa.Uuid(), nullable=False),
+    sa.Column('level_id', sa.Uuid(), nullable=True),
+    sa.Column('level_name', sa.Text(), nullable=True),
+    sa.Column('future_level_id', sa.Uuid(), nullable=True),
+    sa.Column('future_level_name', sa.Text(), nullable=True),
+    sa.Column('recalculate_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('customer_email', sa.Text(), nullable=True),
+    sa.Column('customer_phone', sa.Text(), nullable=True),
+    sa.Column('customer_loyalty_card_number', sa.Text(), nullable=True),
+    sa.Column('customer_first_name', sa.Text(), nullable=True),
+    sa.Column('customer_last_name', sa.Text(), nullable=True),
+    sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('imported_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
+    sa.PrimaryKeyConstraint('store_code', 'customer_id')
+    )
+    op.create_index('member_level_due', 'member_level', ['store_code', 'recalculate_at', 'customer_id'], unique=False, postgresql_where=sa.text('level_id IS NOT NULL AND future_level_id IS NOT NULL AND recalculate_at IS NOT NULL'), postgresql_include=['imported_at'])
+    op.create_table('point_transfer',
+    sa.Column('store_code', sa.Text(), nullable=False),
+    sa.Column('transfer_id', sa.Uuid(), nullable=False),
+    sa.Column('customer_id', sa.Uuid(), nullable=False),
+    sa.Column('account_id', sa.Uuid(), nullable=True),
+    sa.Column('wallet_code', sa.Text(), nullable=True),
+    sa.Column('points', sa.Numeric(), nullable=False),
+    sa.Column('remaining_points', sa.Numeric(), nullable=True),
+    sa.Column('type', sa.Text(), nullable=False),
+    sa.Column('status', sa.Text(), nullable=False),
+    sa.Column('expires_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('customer_email', sa.Text(), nullable=True),
+    sa.Column('customer_phone', sa.Text(), nullable=True),
+    sa.Column('customer_loyalty_card_number', sa.Text(), nullable=True),
+    sa.Column('customer_first_name', sa.Text(), nullable=True),
+    sa.Column('customer_last_name', sa.Text(), nullable=True),
+    sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('imported_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
+    sa.PrimaryKeyConstraint('store_code', 'transfer_id')
+    )
+    op.create_index('point_transfer_due', 'point_transfer', ['store_code', 'expires_at', 'transfer_id'], unique=False, postgresql_where=sa.text("status = 'active' AND remaining_points IS DISTINCT FROM 0 AND expires_at IS NOT NULL"), postgresql_include=['imported_at'])
     # ### end Alembic commands ###
 
 
 def downgrade() -> None:
     # ### commands auto generated by Alembic - please adjust! ###
+    op.drop_index('point_transfer_due', table_name='point_transfer', postgresql_where=sa.text("status = 'active' AND remaining_points IS DISTINCT FROM 0 AND expires_at IS NOT NULL"), postgresql_include=['imported_at'])
+    op.drop_table('point_transfer')
+    op.drop_index('member_level_due', table_name='member_level', postgresql_where=sa.text('level_id IS NOT NULL AND future_level_id IS NOT NULL AND recalculate_at IS NOT NULL'), postgresql_include=['imported_at'])
+    op.drop_table('member_level')
+    op.drop_index('issued_coupon_due', table_name='issued_coupon', postgresql_where=sa.text("status = 'active' AND NOT used AND active_to IS NOT NULL"), postgresql_include=['imported_at'])
+    op.drop_table('issued_coupon')
+    op.drop_table('expiry_import')
     op.drop_index('subscription_by_event', table_name='subscription', postgresql_where=sa.text('deleted_at IS NULL'))
     op.drop_index('subscription_by_age', table_name='subscription')
     op.drop_table('subscription')
