@@ -33,7 +33,7 @@ async def behind_proxy(database_url: str, **overrides: Any) -> AsyncIterator[tup
     """An API that reaches its database through a connection that can be cut."""
     parts = urlsplit(database_url)
     async with tcp_proxy(parts.hostname or "", parts.port or 5432) as proxy:
-        through = parts._replace(netloc=f"{parts.username}@127.0.0.1:{proxy.port}").geturl()
+        through = parts._replace(netloc=f"{parts.netloc.rpartition('@')[0]}@127.0.0.1:{proxy.port}").geturl()
         async with running_api(through, **overrides) as running:
             yield running, proxy
 
