@@ -4,10 +4,12 @@ import asyncio
 import re
 import socket
 import sys
+import time
 import uuid
 from asyncio.subprocess import PIPE, STDOUT, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -91,20 +93,50 @@ async def terminal(directory: Path, port: str) -> AsyncIterator[Terminal]:
         await shell.wait()
 
 
-@pytest.fixture
-async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
-    (tmp_path / ".venv").symlink_to(sys.prefix)
-    with up(tmp_path / ".loyalty-webhooks", "--no-demo", *FREE_PORTS) as running:
-        yield await asyncio.to_thread(running.stack)
+@dataclass(frozen=True)
+class Home:
+    """A directory in which `make install` and `make run` were called, as far as the README's reader can tell."""
+
+    directory: Path
+    stack: Stack
+    started: str
+    """What `up` printed."""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    directory = tmp_path_factory.mktemp("home")
+    (directory / ".venv").symlink_to(sys.prefix)
+    with up(directory / ".loyalty-webhooks", *FREE_PORTS) as running:
+        stack = running.stack()
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while "Stop with" not in running.output:
+            assert time.monotonic() < deadline, running.output
+            time.sleep(0.05)
+        yield Home(directory, stack, running.output)
 
 
 @pytest.mark.stack
-@pytest.mark.usefixtures("stack")
-async def test_the_tour_works_and_prints_what_it_shows(tmp_path: Path) -> None:
+def test_make_run_prints_what_the_readme_shows(home: Home) -> None:
+    (language, shown), *_ = blocks("Five minutes")
+    assert language == "console"
+
+    def known(text: str) -> list[str]:
+        text = text.replace(f"{home.directory}/", "")
+        text = re.sub(r"127\.0\.0\.1:\d+", "ADDRESS", re.sub(r"\d+\.\d s", "N s", re.sub(r"\d+ ms", "N ms", text)))
+        return [" ".join(line.split()) for line in text.splitlines()]
+
+    by_make = ("$ make run", "Making .venv", "Installing the packages", "…")
+    lines = [line for line in known(shown) if not line.startswith(by_make)]
+    printed = known(home.started)
+    assert [line for line in lines if line not in printed] == []
+
+
+@pytest.mark.stack
+async def test_the_tour_works_and_prints_what_it_shows(home: Home) -> None:
     port = free_port()
-    (language, _), (_, listen), *steps = blocks("Five minutes")
-    assert language == "console"  # what `make run` prints is checked where `up` is
-    async with terminal(tmp_path, port) as second, terminal(tmp_path, port) as third:
+    _, (_, listen), *steps = blocks("Five minutes")
+    async with terminal(home.directory, port) as second, terminal(home.directory, port) as third:
         second.type(listen.replace("loyalty-webhooks listen", "exec loyalty-webhooks listen"))
         listening = await second.wait_for("Listening on")
         printed: list[str] = []
@@ -122,7 +154,8 @@ async def test_the_tour_works_and_prints_what_it_shows(tmp_path: Path) -> None:
 
 
 @pytest.mark.stack
-async def test_the_python_example_emits_one_event_however_often_it_is_called(stack: Stack) -> None:
+async def test_the_python_example_emits_one_event_however_often_it_is_called(home: Home) -> None:
+    stack = home.stack
     ((language, code),) = blocks("Emitting from Python")
     assert language == "python"
     names: dict[str, object] = {}
