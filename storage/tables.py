@@ -13,6 +13,7 @@ from sqlalchemy import (
     BigInteger,
     Column,
     DateTime,
+    Float,
     ForeignKey,
     Identity,
     Index,
@@ -120,6 +121,20 @@ class Subscription(SQLModel, table=True):
     )
 
 
+class SubscriptionHealth(SQLModel, table=True):
+    """How a subscription's receiver does; a row appears with its first failure. `breaker_opened_at` null: closed."""
+
+    __tablename__ = "subscription_health"
+
+    subscription_id: UUID = Field(primary_key=True)
+    failures_in_row: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
+    failing_since: datetime | None = _instant(nullable=True)
+    breaker_opened_at: datetime | None = _instant(nullable=True)
+    probe_at: datetime | None = _instant(nullable=True)
+    """When the keeper asks an unwell receiver again."""
+    probe_interval_seconds: float | None = Field(default=None, sa_column=Column(Float))
+
+
 class Event(SQLModel, table=True):
     """The event log, which is also the outbox: a row with `matched_at` null has not been taken by its workflow."""
 
@@ -162,6 +177,8 @@ class Delivery(SQLModel, table=True):
     store_code: str = Field(sa_column=Column(Text, nullable=False))
     event_id: UUID
     event_name: str = Field(sa_column=Column(Text, nullable=False))
+    event_sequence: int = Field(default=0, sa_column=Column(BigInteger, nullable=False, server_default="0"))
+    """The event's place in the order of acceptance; what is held is let go in this order."""
     subscription_id: UUID
     variant: str = Field(sa_column=Column(Text, nullable=False))
     url: str = Field(sa_column=Column(Text, nullable=False))
@@ -188,6 +205,10 @@ class Delivery(SQLModel, table=True):
         # and statuses in it are found by skipping through it, and a page is merged from those that are asked for. An
         # index for each filter would cost an entry each at every insert and every change of status.
         Index("delivery_by_destination", "subscription_id", URL_HASH, "status", "created_at", "message_id"),
+        # What a subscription's keeper looks after, in the order in which it lets it go.
+        Index(
+            "delivery_held", "subscription_id", "event_sequence", "message_id", postgresql_where=text("status = 'held'")
+        ),
     )
 
 

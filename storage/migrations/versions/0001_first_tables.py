@@ -70,11 +70,21 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('id')
     )
     op.create_index('audit_by_store', 'audit', ['store_code', 'id'], unique=False)
+    op.create_table('subscription_health',
+    sa.Column('subscription_id', sa.Uuid(), nullable=False),
+    sa.Column('failures_in_row', sa.Integer(), server_default='0', nullable=False),
+    sa.Column('failing_since', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('breaker_opened_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('probe_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('probe_interval_seconds', sa.Float(), nullable=True),
+    sa.PrimaryKeyConstraint('subscription_id')
+    )
     op.create_table('delivery',
     sa.Column('message_id', sa.Uuid(), nullable=False),
     sa.Column('store_code', sa.Text(), nullable=False),
     sa.Column('event_id', sa.Uuid(), nullable=False),
     sa.Column('event_name', sa.Text(), nullable=False),
+    sa.Column('event_sequence', sa.BigInteger(), server_default='0', nullable=False),
     sa.Column('subscription_id', sa.Uuid(), nullable=False),
     sa.Column('variant', sa.Text(), nullable=False),
     sa.Column('url', sa.Text(), nullable=False),
@@ -92,6 +102,7 @@ def upgrade() -> None:
     )
     op.create_index('delivery_by_age', 'delivery', ['store_code', 'created_at', 'message_id'], unique=False)
     op.create_index('delivery_by_event', 'delivery', ['event_id'], unique=False)
+    op.create_index('delivery_held', 'delivery', ['subscription_id', 'event_sequence', 'message_id'], unique=False, postgresql_where=sa.text("status = 'held'"))
     op.create_index('delivery_by_destination', 'delivery', ['subscription_id', sa.literal_column('hashtextextended(url, 0)'), 'status', 'created_at', 'message_id'], unique=False)
     op.create_table('event',
     sa.Column('store_code', sa.Text(), nullable=False),
@@ -277,7 +288,9 @@ def downgrade() -> None:
     op.drop_index('delivery_by_destination', table_name='delivery')
     op.drop_index('delivery_by_event', table_name='delivery')
     op.drop_index('delivery_by_age', table_name='delivery')
+    op.drop_index('delivery_held', table_name='delivery', postgresql_where=sa.text("status = 'held'"))
     op.drop_table('delivery')
+    op.drop_table('subscription_health')
     op.drop_index('audit_by_store', table_name='audit')
     op.drop_table('audit')
     op.drop_table('attempt')
