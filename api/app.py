@@ -110,13 +110,13 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 def _methods_at(request: Request) -> set[str]:
-    """The methods of all routes at this path."""
-    methods: set[str] = set()
+    """The methods of all routes at this path; of `/event/batch` not those of `/event/{eventId}`."""
+    methods: dict[str, set[str]] = {}
     for context in iter_route_contexts(request.app.routes):
         route = context.original_route
         if isinstance(route, APIRoute) and route.path_regex.match(request.scope["path"]):
-            methods |= route.methods or set()
-    return methods
+            methods.setdefault(route.path_format, set()).update(route.methods or ())
+    return methods[min(methods, key=lambda path: path.count("{"))]
 
 
 async def _database_error(request: Request, error: Exception) -> Response:

@@ -6,7 +6,7 @@ FastAPI's own body parameters are not used: its reader takes NaN and repeated ke
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
@@ -39,8 +39,8 @@ def _whole(value: object) -> object:
     return int(value) if isinstance(value, Decimal) and value == value.to_integral_value() else value
 
 
-Whole = Annotated[int, BeforeValidator(_whole)]
-"""A whole number by value, as in JSON Schema: `10.0` is one."""
+WHOLE = BeforeValidator(_whole)
+"""Beside `int`, behind its bounds: a whole number by value, as in JSON Schema: `10.0` is one."""
 
 
 async def read_body(request: Request, limit_bytes: int) -> bytes:

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
-from api.body import Input, Output, Whole
+from api.body import WHOLE, Input, Output
 from api.instants import Instant
 from domain.catalogue import CATALOGUE, nearest_name
 from domain.own_headers import (
@@ -85,7 +85,7 @@ EventName = Annotated[
     str, _checked(_event_problem, "unknown_event"), WithJsonSchema({"type": "string", "enum": list(CATALOGUE)})
 ]
 Name = Annotated[str, Field(min_length=1, max_length=NAME_MOST)]
-RetryDelay = Annotated[Whole, Field(ge=1, le=RETRY_DELAY_MOST_SECONDS)]
+RetryDelay = Annotated[int, Field(ge=1, le=RETRY_DELAY_MOST_SECONDS), WHOLE]
 
 Url = Annotated[
     str,
@@ -143,8 +143,8 @@ class _SubscriptionInput(Input):
     legacy: bool = False
     name: Name | None = None
     active_from: Instant | None = None
-    rate_limit_per_second: Annotated[Whole, Field(ge=1, le=RATE_MOST_PER_SECOND)] | None = None
-    max_concurrency: Annotated[Whole, Field(ge=1, le=CONCURRENCY_MOST)] | None = None
+    rate_limit_per_second: Annotated[int, Field(ge=1, le=RATE_MOST_PER_SECOND), WHOLE] | None = None
+    max_concurrency: Annotated[int, Field(ge=1, le=CONCURRENCY_MOST), WHOLE] | None = None
     ordered: bool = False
     retry_schedule: Annotated[list[RetryDelay], Field(max_length=RETRIES_MOST)] | None = None
     """Seconds after each failed attempt; null: the installation's schedule."""

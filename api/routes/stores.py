@@ -7,7 +7,7 @@ from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from api.access import FullAdmin, InstallationAdmin, StoreAdmin, SubscriptionRead
-from api.body import Input, JsonBody, Output, Whole
+from api.body import WHOLE, Input, JsonBody, Output
 from api.errors import Conflict, NotFound
 from api.resources import FromResources
 from domain.access import RESERVED_STORE_CODES, STORE_CODE, store_code_problem
@@ -42,7 +42,7 @@ StoreCode = Annotated[
 Timezone = Annotated[
     str, AfterValidator(_check_timezone), WithJsonSchema({"type": "string", "enum": sorted(timezone_names())})
 ]
-Days = Annotated[Whole, Field(ge=0, le=DAYS_MOST)]
+Days = Annotated[int, Field(ge=0, le=DAYS_MOST), WHOLE]
 
 
 class StoreCreate(Input):
