@@ -85,15 +85,17 @@ async def skipping() -> AsyncIterator[WorkflowEnvironment]:
         yield environment
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Here, since pytest-xdist reads the groups as soon as all items are collected, before us."""
+    if item.get_closest_marker("stack") is not None:
+        item.add_marker(pytest.mark.xdist_group("stack"))
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if os.geteuid() != 0:
         for_root = [item for item in items if item.get_closest_marker("root") is not None]
         config.hook.pytest_deselected(items=for_root)
         items[:] = [item for item in items if item not in for_root]
-    for item in items:
-        if item.get_closest_marker("stack") is not None:
-            item.add_marker(pytest.mark.xdist_group("stack"))
 
 
 @pytest.hookimpl(wrapper=True)
