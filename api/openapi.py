@@ -14,11 +14,11 @@ from fastapi.dependencies.models import Dependant
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute, iter_route_contexts
 from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
 
 from api.access import authenticated
 from api.event_webhooks import event_webhooks
 from api.openapi_errors import ERROR_SCHEMAS, error_response
+from api.openapi_inputs import input_schemas
 from api.url_pattern import URL_MODELS, url_pattern
 from domain.url_rules import UrlRules
 
@@ -27,7 +27,6 @@ DESCRIPTION = """Events of a loyalty platform, delivered to whoever subscribed, 
 
 Everything below `/api/{storeCode}` lives inside one store. Callers show either a token of `POST /api/admin/login_check`
 or a permanent API key. Refusals come in this order: 401, 404 of the store, 403, 404 of the object, 400."""
-SCHEMA_REFERENCE = "#/components/schemas/{model}"
 SECURITY_SCHEMES = {
     "token": {
         "type": "http",
@@ -38,8 +37,6 @@ SECURITY_SCHEMES = {
     "apiKey": {"type": "apiKey", "in": "header", "name": "X-AUTH-TOKEN", "description": "A permanent API key."},
 }
 NAMED_SCHEMAS = ("properties", "$defs", "patternProperties")
-WITHOUT_NUL = r"^[^\u0000]*$"
-CLOSED_TEXT = {"enum", "const", "format", "pattern"}
 FASTAPI_VALIDATION = ("HTTPValidationError", "ValidationError")
 
 
@@ -54,7 +51,7 @@ def build(app: FastAPI, rules: UrlRules) -> dict[str, Any]:
         separate_input_output_schemas=app.separate_input_output_schemas,
     )
     operations = list(_operations(app, document))
-    references, schemas = _input_schemas(calls for _, calls in operations)
+    references, schemas = input_schemas({model for _, calls in operations for model in _models(calls)})
     document["webhooks"] = event_webhooks()
     components = document.setdefault("components", {})
     known = components.setdefault("schemas", {})
@@ -89,18 +86,6 @@ def _tidy(schema: Any) -> None:
                 _tidy(child)
 
 
-def _refuse_nul(schema: Any) -> None:
-    """Say of every free text that it holds no U+0000, which PostgreSQL cannot store and every body is refused for."""
-    if isinstance(schema, list):
-        for item in schema:
-            _refuse_nul(item)
-    elif isinstance(schema, dict):
-        if schema.get("type") == "string" and not CLOSED_TEXT & schema.keys():
-            schema["pattern"] = WITHOUT_NUL
-        for child in schema.values():
-            _refuse_nul(child)
-
-
 def _operations(app: FastAPI, document: dict[str, Any]) -> Iterator[tuple[dict[str, Any], list[Any]]]:
     """Each operation object with the dependencies of its handler."""
     for context in iter_route_contexts(app.routes):
@@ -119,18 +104,10 @@ def dependencies(dependant: Dependant) -> Iterator[Any]:
         yield child.call
 
 
-def _input_schemas(
-    handlers: Iterator[list[Any]],
-) -> tuple[Mapping[type[BaseModel], dict[str, Any]], Mapping[str, Any]]:
-    """A reference to each model that bodies are validated with, and the schemas these refer to."""
-    models = {model for calls in handlers for call in calls if hasattr(call, "models") for model in call.models()}
-    ordered = sorted(models, key=lambda model: model.__name__)
-    references, definitions = models_json_schema(
-        [(model, "validation") for model in ordered], ref_template=SCHEMA_REFERENCE
-    )
-    schemas = definitions.get("$defs", {})
-    _refuse_nul(schemas)
-    return {model: references[(model, "validation")] for model in ordered}, schemas
+def _models(calls: list[Any]) -> Iterator[type[BaseModel]]:
+    for call in calls:
+        if hasattr(call, "models"):
+            yield from call.models()
 
 
 def _complete(
