@@ -14,10 +14,10 @@ from datetime import timedelta
 from uuid import uuid4
 
 import asyncpg
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 from temporalio.client import Client
 from temporalio.exceptions import WorkflowAlreadyStartedError
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
 from activities.gate import Gate
 from activities.messages import EventBatch, EventRef, EventTask
@@ -43,6 +43,15 @@ LAPSED_CHECK_SECONDS = 1.0
 
 WORKFLOW_TASK_TIMEOUT = timedelta(seconds=5)
 """A worker killed during first attempts is noticed after this; longer first attempts keep their workflow task alive."""
+
+START_TIMEOUT = timedelta(seconds=5)
+"""A start answered later than this is asked for again, under the same id."""
+
+STOP_SECONDS = 2.0
+"""What is being started when the relay is asked to stop gets so long; the rest is started by another relay."""
+
+DATABASE_FAULTS = (SQLAlchemyError, OSError, TimeoutError)
+"""What passes by itself; anything else is a mistake of ours and ends the relay, and with it the worker."""
 
 FAULT_PAUSE_SECONDS = 0.5
 """Between tries while database or Temporal are away."""
@@ -99,30 +108,41 @@ class Relay:
         self._pace = Pace()
         self._wake = asyncio.Event()
         self._stopping = False
-        self._starts: set[asyncio.Task[None]] = set()
+        self._starts: dict[str, asyncio.Task[None]] = {}
 
     def stop(self) -> None:
-        """Claim no more; what is claimed is still started."""
+        """Claim no more; what is claimed is still started, unless Temporal is away."""
         self._stopping = True
         self._wake.set()
 
     async def run(self) -> None:
-        """Hand over until stopped."""
-        beside = [asyncio.create_task(self._listen()), asyncio.create_task(self._watch_lapsed())]
+        """Hand over until stopped. Raises what made a part of the relay fail: it does not go on without it."""
+        parts = [asyncio.create_task(part()) for part in (self._relay, self._watch_lapsed, self._listen)]
         try:
-            while not self._stopping:
-                try:
-                    await self._round()
-                except (DBAPIError, OSError, TimeoutError) as error:
-                    logger.warning("outbox not read: %s", type(error).__name__)
-                    await asyncio.sleep(FAULT_PAUSE_SECONDS)
+            ended, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+            for part in ended:
+                part.result()
         finally:
-            for task in beside:
-                task.cancel()
-            await asyncio.gather(*beside, *self._starts, return_exceptions=True)
+            for part in parts:
+                part.cancel()
+            starts = [*self._starts.values()]
+            if starts:
+                await asyncio.wait(starts, timeout=STOP_SECONDS)
+            for start in starts:
+                start.cancel()
+            await asyncio.gather(*parts, *starts, return_exceptions=True)
+
+    async def _relay(self) -> None:
+        while not self._stopping:
+            try:
+                await self._round()
+            except DATABASE_FAULTS as error:
+                logger.warning("outbox not read: %s", type(error).__name__)
+                await asyncio.sleep(FAULT_PAUSE_SECONDS)
 
     async def _round(self) -> None:
-        await self._gate.open()
+        if not await self._gate.open():
+            return
         singly = self._singly()
         if singly == 0 and (linger := self._pace.linger(time.monotonic())):
             await asyncio.sleep(linger)
@@ -163,6 +183,8 @@ class Relay:
             workflows[event.workflow_id].append(EventRef(event.store_code, str(event.event_id), event.name))
         now = time.monotonic()
         for workflow_id, events in workflows.items():
+            if workflow_id in self._starts:
+                continue  # its claim lapsed while Temporal is away: it is being started still
             batch = workflow_id.startswith("events/")
             if batch:
                 self._pace.took_batch(now, full=len(events) >= self._settings.batch_events)
@@ -170,35 +192,52 @@ class Relay:
                 self._pace.took_singles(1)
             self._metrics.handed_over.labels("batch" if batch else "single").inc(len(events))
             self._gate.handed_over(workflow_id, batch=batch)
-            start = asyncio.create_task(self._start(workflow_id, events, batch))
-            self._starts.add(start)
-            start.add_done_callback(self._starts.discard)
+            self._starts[workflow_id] = asyncio.create_task(self._start(workflow_id, events, batch))
 
     async def _start(self, workflow_id: str, events: list[EventRef], batch: bool) -> None:
-        """Start one workflow; tried until Temporal has it, or somebody else has started it."""
-        while True:
-            try:
-                await self._client.start_workflow(
-                    "deliver-events" if batch else "deliver-event",
-                    EventBatch(events) if batch else EventTask(events[0]),
-                    id=workflow_id,
-                    task_queue=self._settings.task_queue,
-                    task_timeout=WORKFLOW_TASK_TIMEOUT,
-                    request_eager_start=True,
-                    search_attributes=search_attributes(events),
-                    static_summary=event_summary(events),
-                )
-            except WorkflowAlreadyStartedError:
-                self._gate.left(workflow_id)
-            except RPCError as error:
-                self._metrics.start_faults.inc()
-                logger.warning("%s not started: %s: %s", workflow_id, error.status.name, error.message)
+        """Start one workflow; tried until Temporal has it, or somebody else has started it, or it is refused.
+
+        What was not started stays claimed; the claim lapses, and then this relay or another starts the same id.
+        """
+        try:
+            while not await self._started(workflow_id, events, batch):
                 if self._stopping:
                     self._gate.left(workflow_id)
-                    return  # the claim lapses, and another relay starts the same id
+                    return
                 await asyncio.sleep(FAULT_PAUSE_SECONDS)
-                continue
-            return
+        finally:
+            del self._starts[workflow_id]
+
+    async def _started(self, workflow_id: str, events: list[EventRef], batch: bool) -> bool:
+        """Ask Temporal once; False when it makes sense to ask again."""
+        try:
+            await self._client.start_workflow(
+                "deliver-events" if batch else "deliver-event",
+                EventBatch(events) if batch else EventTask(events[0]),
+                id=workflow_id,
+                task_queue=self._settings.task_queue,
+                task_timeout=WORKFLOW_TASK_TIMEOUT,
+                request_eager_start=True,
+                search_attributes=search_attributes(events),
+                static_summary=event_summary(events),
+                rpc_timeout=START_TIMEOUT,
+            )
+        except WorkflowAlreadyStartedError:
+            self._gate.left(workflow_id)
+        except RPCError as error:
+            self._metrics.start_faults.inc()
+            if error.status is not RPCStatusCode.INVALID_ARGUMENT:
+                logger.warning("%s not started: %s: %s", workflow_id, error.status.name, error.message)
+                return False
+            logger.error("Temporal refuses to start %s: %s", workflow_id, error.message)
+            self._gate.left(workflow_id)
+        except Exception:
+            self._metrics.start_faults.inc()
+            logger.exception("%s not started", workflow_id)
+            self._gate.left(workflow_id)
+        else:
+            self._gate.started(workflow_id)
+        return True
 
     async def _watch_lapsed(self) -> None:
         """Start again, under the same ids, what was claimed and never taken."""
@@ -207,7 +246,7 @@ class Relay:
             try:
                 async with self._database.transaction() as connection:
                     lapsed = await claim_lapsed(connection, lease_seconds=self._settings.claim_lease_seconds)
-            except (DBAPIError, OSError, TimeoutError) as error:
+            except DATABASE_FAULTS as error:
                 logger.warning("lapsed claims not read: %s", type(error).__name__)
                 continue
             if lapsed:

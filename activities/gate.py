@@ -1,7 +1,9 @@
 """How much this worker has taken on: the relay asks before it hands over more."""
 
 import asyncio
+import math
 import time
+from contextlib import suppress
 
 BATCHES_OPEN = 2
 """One batch is in the database while the other is on the wire; a third would only queue."""
@@ -10,7 +12,9 @@ SINGLES_OPEN = 16
 """Events handed over one by one whose first attempts are not over."""
 
 FOREIGN_AFTER_SECONDS = 0.5
-"""A workflow handed over that this worker has not begun by then is another worker's business."""
+"""A workflow started that this worker has not begun by then is another worker's business."""
+
+STARTING = math.inf
 
 
 class Gate:
@@ -22,8 +26,14 @@ class Gate:
         self._changed = asyncio.Event()
 
     def handed_over(self, workflow_id: str, *, batch: bool) -> None:
-        """Count a workflow that is about to be started."""
-        (self._batches if batch else self._singles)[workflow_id] = time.monotonic()
+        """Count a workflow that is about to be started, for as long as Temporal has not taken it."""
+        (self._batches if batch else self._singles)[workflow_id] = STARTING
+
+    def started(self, workflow_id: str) -> None:
+        """Temporal has it."""
+        for held in (self._batches, self._singles):
+            if held.get(workflow_id) == STARTING:
+                held[workflow_id] = time.monotonic()
 
     def entered(self, workflow_id: str) -> None:
         """This worker makes the first attempts of it."""
@@ -42,18 +52,18 @@ class Gate:
         self._forget_foreign()
         return max(0, SINGLES_OPEN - len(self._singles))
 
-    async def open(self) -> None:
-        """Wait until there is room for another batch and another single event."""
-        while True:
-            self._forget_foreign()
-            if len(self._batches) < BATCHES_OPEN and len(self._singles) < SINGLES_OPEN:
-                return
+    async def open(self) -> bool:
+        """Wait a moment for room for another batch and another single event; whether there is."""
+        if not self._has_room():
             self._changed.clear()
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(FOREIGN_AFTER_SECONDS):
                     await self._changed.wait()
-            except TimeoutError:
-                continue
+        return self._has_room()
+
+    def _has_room(self) -> bool:
+        self._forget_foreign()
+        return len(self._batches) < BATCHES_OPEN and len(self._singles) < SINGLES_OPEN
 
     def _forget_foreign(self) -> None:
         overdue = time.monotonic() - FOREIGN_AFTER_SECONDS

@@ -62,7 +62,7 @@ class Pipeline(Ground):
 async def pipeline(
     database_url: str, client: Client, *, relaying: bool = True, **overrides: Any
 ) -> AsyncIterator[Pipeline]:
-    """Worker and relay until the block ends; then an orderly stop."""
+    """Worker and relay until the block ends; then an orderly stop. Several on one task queue need a client each."""
     settings = settings_for(database_url, **overrides)
     database = Database(settings.sqlalchemy_url, pool_size=10)
     worker_id = uuid4()
@@ -77,10 +77,14 @@ async def pipeline(
             relay_settings = RelaySettings(settings.task_queue, settings.batch_events, 0.2, 2)
             relay = Relay(database, client, gate, relay_settings, metrics)
             running = asyncio.create_task(relay.run()) if relaying else None
-            async with worker.make_worker(client, DeliveryActivities(database, dispatcher, gate), settings):
-                yield Pipeline(database, client, settings, worker_id, dispatcher, relay)
-                relay.stop()
+            try:
+                async with worker.make_worker(client, DeliveryActivities(database, dispatcher, gate), settings):
+                    yield Pipeline(database, client, settings, worker_id, dispatcher, relay)
+                    relay.stop()
+                    if running is not None:
+                        await running
+            finally:
                 if running is not None:
-                    await running
+                    running.cancel()
     finally:
         await database.close()
