@@ -164,7 +164,7 @@ def _file_source(stack: ExitStack, file: Path, event_name: str | None, from_line
 async def _send(
     target: Target, source: Source, rate: float | None, patience: float
 ) -> tuple[SendReport, SendError | None]:
-    """Send everything; the error is what stopped it before the end."""
+    """Send everything; the error is what stopped it before the end, Ctrl-C included."""
     try:
         client = api_client(target.api, target.key)
     except ValueError as error:
@@ -172,25 +172,35 @@ async def _send(
     async with client:
         with _Progress(source.total) as progress:
             sender = EventSender(client, target.store, patience_seconds=patience, on_wait=progress.say)
-            started = time.monotonic()
-            taken = 0
-            while True:
-                due = BATCH_EVENTS
-                if rate is not None:
-                    due = min(BATCH_EVENTS, int((time.monotonic() - started) * rate) + 1 - taken)
-                lines = list(islice(source.lines, max(due, 0)))
-                if not lines and due > 0:
-                    return sender.report, None
-                taken += len(lines)
-                sender.report.rejections.extend(line for line in lines if isinstance(line, Rejection))
-                try:
-                    await sender.send([line for line in lines if isinstance(line, OutgoingEvent)])
-                except SendError as error:
-                    return sender.report, error
-                progress.update(sender.report.settled)
-                if rate is not None:
-                    next_due = started + taken / rate
-                    await asyncio.sleep(max(SHORTEST_TICK_SECONDS, next_due - time.monotonic()))
+            try:
+                await _send_all(sender, source.lines, rate, progress)
+            except SendError as error:
+                return sender.report, error
+            except asyncio.CancelledError:
+                unsure = " It is not known whether the request under way was taken." if sender.asking else ""
+                return sender.report, SendError(f"interrupted.{unsure}", sender.next_line)
+            return sender.report, None
+
+
+async def _send_all(
+    sender: EventSender, source: Iterator[OutgoingEvent | Rejection], rate: float | None, progress: "_Progress"
+) -> None:
+    started = time.monotonic()
+    taken = 0
+    while True:
+        due = BATCH_EVENTS
+        if rate is not None:
+            due = min(BATCH_EVENTS, int((time.monotonic() - started) * rate) + 1 - taken)
+        lines = list(islice(source, max(due, 0)))
+        if not lines and due > 0:
+            return
+        taken += len(lines)
+        sender.report.rejections.extend(line for line in lines if isinstance(line, Rejection))
+        await sender.send([line for line in lines if isinstance(line, OutgoingEvent)])
+        progress.update(sender.report.settled)
+        if rate is not None:
+            next_due = started + taken / rate
+            await asyncio.sleep(max(SHORTEST_TICK_SECONDS, next_due - time.monotonic()))
 
 
 class _Progress:

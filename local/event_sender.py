@@ -90,6 +90,10 @@ class EventSender:
         on_wait: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.report = SendReport()
+        self.next_line = 1
+        """Line of the first event whose fate is not known."""
+        self.asking = False
+        """A request is under way."""
         self._client = client
         self._root = str(client.base_url).rstrip("/")
         self._path = f"/api/{store}/event"
@@ -140,16 +144,18 @@ class EventSender:
         else:
             path, media_type = f"{self._path}/batch", "application/x-ndjson"
             text = "\n".join(event.text for event in events)
+        self.next_line, self.asking = events[0].line, True
         deadline = time.monotonic() + self._patience_seconds
         pause = FIRST_PAUSE_SECONDS
         while True:
             try:
                 headers = {"Content-Type": media_type}
                 response = await self._client.post(path, content=text.encode(), headers=headers)
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 trouble, wanted = f"no answer ({_described(error)})", None
             else:
                 if response.status_code not in LATER:
+                    self.next_line, self.asking = events[-1].line + 1, False
                     self._check_refusal(response, events[0].line)
                     return response
                 trouble = f"{response.status_code}: {_message(response)}"
@@ -217,7 +223,7 @@ def _retry_after_seconds(response: httpx.Response) -> float | None:
     return max(0.0, (instant.astimezone(UTC) - datetime.now(UTC)).total_seconds())
 
 
-def _described(error: httpx.TransportError) -> str:
+def _described(error: httpx.RequestError) -> str:
     return str(error) or type(error).__name__
 
 

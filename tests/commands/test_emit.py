@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import signal
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -14,10 +15,11 @@ import pytest
 import uvicorn
 
 from domain.catalogue import CATALOGUE
+from local.event_sender import BATCH_EVENTS
 from local.secrets_file import Administrator
 from local.stack_file import Pids, Stack, write_stack
 from tests.api.running import RunningApi, running_api
-from tests.commands.running import Ended, run
+from tests.commands.running import Ended, run, running
 
 SEEDS = [name for name, event_type in CATALOGUE.items() if event_type.seed]
 
@@ -206,3 +208,19 @@ async def test_an_api_that_does_not_come_back_is_given_up_with_where_to_go_on(em
     assert "Stopped at line 2" in ended.errors
     assert "--from-line 2" in ended.errors
     assert numbers(ended) == (0, 0, 1)
+
+
+async def test_ctrl_c_reports_what_was_sent_so_far(emitting: Emitting) -> None:
+    options = ("--sample", "--count", "10000", "--rate", "50", "--api", emitting.root, "--key", emitting.key)
+    async with running("emit", "CustomerUpdated", *options, directory=emitting.directory) as process:
+        async with asyncio.timeout(60):
+            while await emitting.api.count() < 5:
+                await asyncio.sleep(0.02)
+            process.send_signal(signal.SIGINT)
+            output, errors = (text.decode() for text in await process.communicate())
+    ended = Ended(process.returncode or 0, output, errors)
+    accepted, duplicate, rejected = numbers(ended)
+    assert ended.code == 2
+    assert (duplicate, rejected) == (0, 0)
+    assert 1 <= accepted <= await emitting.api.count() <= accepted + BATCH_EVENTS  # the last of them was under way
+    assert f"Stopped at line {accepted + 1}: interrupted." in errors
