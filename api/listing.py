@@ -24,6 +24,7 @@ ORDER = "_orderBy"
 ITEMS = "_itemsOnPage"
 PAGE = "_page"
 CURSOR = "_cursor"
+CURSOR_FORMAT = "cursor"  # in the OpenAPI document: not any text, and only we make them
 
 _PARAMETER = re.compile(r"([^\[\]]+)(?:\[([^\[\]]*)\])?")
 _WHOLE = re.compile(r"[0-9]{1,10}")
@@ -135,7 +136,7 @@ class ListQuery:
     def parameters(self) -> Iterator[dict[str, Any]]:
         """The OpenAPI parameter objects of this list."""
         if self.cursor:
-            yield _parameter(CURSOR, {"type": "string"}, "`nextCursor` of the page before.")
+            yield _parameter(CURSOR, {"type": "string", "format": CURSOR_FORMAT}, "`nextCursor` of the page before.")
         else:
             page = {"type": "integer", "minimum": 1, "maximum": PAGE_MOST, "default": 1}
             yield _parameter(PAGE, page, "Page, from 1.")
