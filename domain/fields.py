@@ -83,11 +83,11 @@ class _NumberType:
         return value
 
 
-_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+UUID_TEXT = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
 def _check_uuid(text: str) -> str:
-    if _UUID.fullmatch(text) is None:
+    if UUID_TEXT.fullmatch(text) is None:
         raise PydanticCustomError("not_a_uuid", "must be a UUID such as 3f2b8c1e-6d4a-4e0b-9a57-0c1d2e3f4a5b")
     return text
 

@@ -51,6 +51,27 @@ def unix_seconds(text: str) -> int | None:
     return (wall - _EPOCH - offset) // _SECOND
 
 
+UNSTORABLE = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
+"""The database driver writes these as -infinity and infinity, and reads them back without a time zone."""
+
+
+def utc_instant(text: str) -> datetime | None:
+    """The instant in UTC, to the microsecond; None when the text is no date-time, or none that can be stored: UTC
+    leaves the years 1 to 9999, or it is one of `UNSTORABLE`."""
+    if not is_date_time(text):
+        return None
+    try:
+        instant = datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+    return None if instant in UNSTORABLE else instant
+
+
+def utc_text(instant: datetime) -> str:
+    """An aware instant as a date-time in UTC, exact: `2026-01-02T03:04:05Z`, a fraction only where there is one."""
+    return instant.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
+
+
 def local_iso(text: str, zone: tzinfo) -> str | None:
     """The same instant as ISO 8601 in `zone`, whole seconds, e.g. `2019-08-09T14:08:28+02:00`.
 
