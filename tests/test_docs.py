@@ -12,16 +12,13 @@ from typer.core import TyperCommand, TyperGroup
 import cli
 from settings import Settings
 from tests.house import ROOT, project_files
+from tests.test_makefile import targets
 
 DOCUMENTS = [path for path in project_files() if path.suffix == ".md" and path.name != "CHANGELOG.md"]
 COMMAND_LINE = typer.main.get_command(cli.command_line())
 TOP_LEVEL = {path.name for path in ROOT.iterdir()}
 
 documents = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-
-
-def make_targets() -> set[str]:
-    return set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
 def code_of(document: Path) -> list[str]:
@@ -71,7 +68,7 @@ def test_every_make_target_named_exists(document: Path) -> None:
         for code in code_of(document)
         for target in re.findall(r"(?:^|[;&|(] *|\$ )make ([a-z][a-z-]*)(?![\w=-])", code)
     }
-    assert named - make_targets() == set()
+    assert named - targets() == set()
 
 
 @documents
@@ -102,9 +99,3 @@ def test_generated_pages_are_up_to_date() -> None:
     run = subprocess.run(check, cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
     assert run.stdout == ""
-
-
-def test_make_alone_lists_every_target_with_a_sentence() -> None:
-    listing = subprocess.run(["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, check=True)
-    listed = dict(re.findall(r"^  ([a-z-]+) +(\S.*\.)$", listing.stdout, re.MULTILINE))
-    assert set(listed) == make_targets() - {"help"}
