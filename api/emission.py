@@ -7,7 +7,6 @@ array is parsed in a thread, so that eight megabytes do not hold up somebody els
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
-from hashlib import sha256
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -17,10 +16,10 @@ from pydantic_core import core_schema
 
 from api.body import MOST_PROBLEMS, Input, parse_body, validate
 from api.errors import ApiError, Problem, ValidationFailed, invalid
-from domain.catalogue import CATALOGUE, EventType, has_secrets, mask_secrets, nearest_name, validate_data
+from domain.catalogue import CATALOGUE, EventType, nearest_name, validate_data
 from domain.fields import ABSENT, DateTime, Text, Uuid
-from domain.jsontext import JsonTextError, JsonValue, canonical, dump, dump_bytes, join, parse
-from storage.intake import NewEvent
+from domain.jsontext import JsonTextError, JsonValue, join, parse
+from storage.intake import NewEvent, new_event
 from storage.sealing import Sealer
 
 WRAPPER = "event"
@@ -171,33 +170,23 @@ class EventReader:
     def _checked(
         self, store_code: str, event_type: EventType, emitted: EmittedEvent, created_at: datetime | None, path: str
     ) -> NewEvent:
-        data, sealed_data = emitted.data, None
-        if has_secrets(event_type, data):
-            sealed_data = self._sealer.seal(dump(data))
-            data = mask_secrets(event_type, data)
-        stored = dump_bytes(data)
-        if len(stored) > self._event_limit_bytes:
-            which = f"event {path}" if path else "the event"
-            raise TooMuchError(f"The data of {which} is larger than {self._event_limit_bytes:,} bytes.")
-        return NewEvent(
-            store_code=store_code,
-            event_id=uuid4() if emitted.event_id is None else UUID(emitted.event_id),
-            name=event_type.name,
+        event = new_event(
+            store_code,
+            event_type,
+            uuid4() if emitted.event_id is None else UUID(emitted.event_id),
+            emitted.data,
+            self._sealer,
             created_at=created_at,
             created_at_text=emitted.created_at,
-            data=stored.decode(),
-            sealed_data=sealed_data,
-            digest=content_digest(event_type.name, data),
         )
+        if len(event.data.encode()) > self._event_limit_bytes:
+            which = f"event {path}" if path else "the event"
+            raise TooMuchError(f"The data of {which} is larger than {self._event_limit_bytes:,} bytes.")
+        return event
 
 
 _UNREADABLE = object()
 """Stands for a line that is not JSON, so that the events after it keep their index."""
-
-
-def content_digest(name: str, masked_data: JsonValue) -> bytes:
-    """SHA-256 over the event's name and its canonical data with secrets masked."""
-    return sha256(name.encode() + b"\n" + canonical(masked_data)).digest()
 
 
 def _instant(created_at: str) -> datetime | None:

@@ -3,11 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 from typing import TypeAlias
 from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
+
+from domain.catalogue import EventType, has_secrets, mask_secrets
+from domain.jsontext import JsonValue, canonical, dump, dump_bytes
+from storage.sealing import Sealer
 
 EventKey: TypeAlias = tuple[str, UUID]
 """Store code and event id."""
@@ -37,6 +42,38 @@ class NewEvent:
     def key(self) -> EventKey:
         """What makes it the same event."""
         return self.store_code, self.event_id
+
+
+def new_event(
+    store_code: str,
+    event_type: EventType,
+    event_id: UUID,
+    data: JsonValue,
+    sealer: Sealer,
+    *,
+    created_at: datetime | None = None,
+    created_at_text: str | None = None,
+) -> NewEvent:
+    """An event of data that was checked (`validate_data`): its secrets sealed, and masked in what is kept as text."""
+    sealed_data = None
+    if has_secrets(event_type, data):
+        sealed_data = sealer.seal(dump(data))
+        data = mask_secrets(event_type, data)
+    return NewEvent(
+        store_code=store_code,
+        event_id=event_id,
+        name=event_type.name,
+        created_at=created_at,
+        created_at_text=created_at_text,
+        data=dump_bytes(data).decode(),
+        sealed_data=sealed_data,
+        digest=content_digest(event_type.name, data),
+    )
+
+
+def content_digest(name: str, masked_data: JsonValue) -> bytes:
+    """SHA-256 over the event's name and its canonical data with secrets masked."""
+    return sha256(name.encode() + b"\n" + canonical(masked_data)).digest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from alembic import context
 from sqlmodel import SQLModel
 
+import storage.expiry_scan_tables
 import storage.expiry_tables
 import storage.tables  # noqa: F401  the imports fill SQLModel.metadata
 

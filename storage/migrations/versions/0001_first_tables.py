@@ -191,6 +191,39 @@ def upgrade() -> None:
     )
     op.create_index('subscription_by_age', 'subscription', ['store_code', 'created_at', 'id'], unique=False)
     op.create_index('subscription_by_event', 'subscription', ['store_code', 'event_name'], unique=False, postgresql_where=sa.text('deleted_at IS NULL'))
+    op.create_table('expiry_coverage',
+    sa.Column('store_code', sa.Text(), nullable=False),
+    sa.Column('kind', sa.Text(), nullable=False),
+    sa.Column('covered_from', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('covered_until', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('first_scan_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('late_checked_at', sa.DateTime(timezone=True), nullable=True),
+    sa.PrimaryKeyConstraint('store_code', 'kind')
+    )
+    op.create_table('expiry_scan',
+    sa.Column('id', sa.Uuid(), nullable=False),
+    sa.Column('store_code', sa.Text(), nullable=False),
+    sa.Column('kind', sa.Text(), nullable=False),
+    sa.Column('origin', sa.Text(), nullable=False),
+    sa.Column('day', sa.Date(), nullable=True),
+    sa.Column('timezone', sa.Text(), nullable=False),
+    sa.Column('starts_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('ends_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('imported_after', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('workflow_id', sa.Text(), nullable=False),
+    sa.Column('position_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('position_id', sa.Uuid(), nullable=False),
+    sa.Column('scanned', sa.BigInteger(), server_default='0', nullable=False),
+    sa.Column('emitted', sa.BigInteger(), server_default='0', nullable=False),
+    sa.Column('known', sa.BigInteger(), server_default='0', nullable=False),
+    sa.Column('dropped', sa.BigInteger(), server_default='0', nullable=False),
+    sa.Column('refused', sa.BigInteger(), server_default='0', nullable=False),
+    sa.Column('started_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
+    sa.Column('advanced_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
+    sa.Column('finished_at', sa.DateTime(timezone=True), nullable=True),
+    sa.PrimaryKeyConstraint('id')
+    )
+    op.create_index('expiry_scan_by_age', 'expiry_scan', ['store_code', 'kind', 'started_at'], unique=False)
     op.create_table('expiry_import',
     sa.Column('store_code', sa.Text(), nullable=False),
     sa.Column('kind', sa.Text(), nullable=False),
@@ -274,6 +307,9 @@ def downgrade() -> None:
     op.drop_index('issued_coupon_due', table_name='issued_coupon', postgresql_where=sa.text("status = 'active' AND NOT used AND active_to IS NOT NULL"), postgresql_include=['imported_at'])
     op.drop_table('issued_coupon')
     op.drop_table('expiry_import')
+    op.drop_index('expiry_scan_by_age', table_name='expiry_scan')
+    op.drop_table('expiry_scan')
+    op.drop_table('expiry_coverage')
     op.drop_index('subscription_by_event', table_name='subscription', postgresql_where=sa.text('deleted_at IS NULL'))
     op.drop_index('subscription_by_age', table_name='subscription')
     op.drop_table('subscription')

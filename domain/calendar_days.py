@@ -1,0 +1,82 @@
+"""Calendar days of a time zone as intervals of UTC.
+
+A day begins at the first instant whose date in the zone is that day or a later one, and ends where the next begins. So
+the days of a zone follow one another without gap or overlap, whatever its clocks do: a day has 23 or 25 hours when they
+change, a midnight that does not exist begins a day at the instant the clocks skipped it, a midnight that comes twice
+begins one the first time, and a day that the zone left out of its calendar is empty.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
+
+_SECOND = timedelta(seconds=1)  # zones change their clocks at whole seconds
+_DAY = timedelta(days=1)
+_DAY_TEXT = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+
+FIRST_YEAR = 1900
+LAST_YEAR = 2999
+"""Days further away expire nothing, and the edges of what dates and databases can hold are never met."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """From an instant (included) until another (not included), both in UTC."""
+
+    start: datetime
+    end: datetime
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no instant lies in it."""
+        return self.start >= self.end
+
+
+def read_day(text: str) -> date:
+    """The day of a text YYYY-MM-DD; raises ValueError with a message for people."""
+    try:
+        day = date.fromisoformat(text) if _DAY_TEXT.fullmatch(text) else None  # it alone would take 2026-W01-5 too
+    except ValueError:
+        day = None
+    if day is None or not FIRST_YEAR <= day.year <= LAST_YEAR:
+        raise ValueError(f"must be a day such as 2026-01-02, in the years {FIRST_YEAR} to {LAST_YEAR}")
+    return day
+
+
+def local_day(instant: datetime, zone: tzinfo) -> date:
+    """The date that the zone's calendar shows at that instant."""
+    return instant.astimezone(zone).date()
+
+
+def day_start(day: date, zone: tzinfo) -> datetime:
+    """The first instant (UTC) whose date in the zone is `day` or later."""
+    midnight = datetime.combine(day, time(), zone)
+    start = midnight.astimezone(UTC)
+    if start.astimezone(zone).replace(tzinfo=None) == midnight.replace(tzinfo=None):
+        return start
+    # The clocks skipped it. Read with the offset after the change it lies before the change, and the other way round.
+    before = midnight.replace(fold=1).astimezone(UTC)
+    return _first_instant_of(day, zone, before, start)
+
+
+def _first_instant_of(day: date, zone: tzinfo, early: datetime, late: datetime) -> datetime:
+    """The whole second in early..late from which on the zone's date is at least `day`; the date at `late` is."""
+    while early < late:
+        middle = early + (late - early) // (2 * _SECOND) * _SECOND
+        if local_day(middle, zone) >= day:
+            late = middle
+        else:
+            early = middle + _SECOND
+    return late
+
+
+def day_interval(day: date, zone: tzinfo) -> Interval:
+    """The day as an interval of UTC; empty when the zone's calendar has no such day."""
+    return Interval(day_start(day, zone), day_start(day + _DAY, zone))
+
+
+def days_from(first: date, last: date) -> Iterator[date]:
+    """Every day from the first to the last, both included."""
+    for number in range((last - first).days + 1):
+        yield first + number * _DAY
