@@ -47,7 +47,7 @@ run: install ## Start everything on this machine, with a receiver and samples to
 
 .PHONY: test
 test: lint types ## Check style, types and imports and run every test: what the CI runs.
-	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest -n logical --maxprocesses 4 $(ARGS)
 
 .PHONY: lint
 lint: install ## Check style, formatting and who imports whom.

@@ -5,9 +5,13 @@ Tests marked `stack` share one pytest-xdist worker, so they run one after the ot
 
 import os
 from collections.abc import AsyncIterator, Generator
+from functools import cache
+from pathlib import Path
 
 import pytest
 from temporalio.testing import WorkflowEnvironment
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from storage.database import Database
 from tests.databases import cloned_database, migrated_template, sqlalchemy_url
@@ -85,10 +89,25 @@ async def skipping() -> AsyncIterator[WorkflowEnvironment]:
         yield environment
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Here, since pytest-xdist reads the groups as soon as all items are collected, before us."""
-    if item.get_closest_marker("stack") is not None:
-        item.add_marker(pytest.mark.xdist_group("stack"))
+class _FilesInTurn(LoadScopeScheduling):  # type: ignore[misc] # it has no types
+    """A file's tests share one pytest-xdist worker, and all files with tests marked `stack` share one.
+
+    pytest-xdist's own `loadgroup` is not it: with pytest 9.2 its groups are not seen (it sets `Item._nodeid`).
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "stack" if _starts_stacks(self.config.rootpath / file) else file
+
+
+@cache
+def _starts_stacks(file: Path) -> bool:
+    return "pytest.mark.stack" in file.read_text(encoding="utf-8")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    return _FilesInTurn(config, log)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
