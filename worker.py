@@ -47,8 +47,16 @@ ACTIVITIES_AT_ONCE = 1000
 CACHED_WORKFLOWS = 2000
 """Each costs some 100 KB while cached; one that fell out is replayed from its history when its next task comes."""
 
+STATEMENT_SECONDS = 10.0
+"""Longer than any statement of the worker takes; after that its connection carries nothing any more."""
+
 CONNECT_PAUSE_SECONDS = 0.5
 """Between tries to reach Temporal at the start."""
+
+
+def workflow_runner() -> SandboxedWorkflowRunner:
+    """The sandbox our workflows run in."""
+    return SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default.with_passthrough_modules(*PASSED_THROUGH))
 
 
 def make_worker(client: Client, activities: DeliveryActivities, settings: Settings) -> Worker:
@@ -58,9 +66,7 @@ def make_worker(client: Client, activities: DeliveryActivities, settings: Settin
         task_queue=settings.task_queue,
         workflows=list(WORKFLOWS),
         activities=[activities.attempt_events, activities.deliver_webhook],
-        workflow_runner=SandboxedWorkflowRunner(
-            restrictions=SandboxRestrictions.default.with_passthrough_modules(*PASSED_THROUGH)
-        ),
+        workflow_runner=workflow_runner(),
         max_cached_workflows=CACHED_WORKFLOWS,
         max_concurrent_activities=ACTIVITIES_AT_ONCE,
         workflow_task_poller_behavior=PollerBehaviorAutoscaling(),
@@ -125,14 +131,25 @@ async def sending(
 
 
 @asynccontextmanager
-async def lease(database: Database, worker_id: UUID) -> AsyncIterator[None]:
-    """Say every second that this worker lives; on leaving, give up its leases."""
+async def lease(settings: Settings, worker_id: UUID) -> AsyncIterator[None]:
+    """Say every second that this worker lives; on leaving, give up its leases.
+
+    Over a connection of its own: were it to wait behind attempts for one of theirs, others would take it for dead.
+    """
+    database = Database(
+        settings.sqlalchemy_url,
+        pool_size=1,
+        name="loyalty-webhooks worker's lease",
+        statement_seconds=TOUCH_SECONDS,
+    )
 
     async def touching() -> None:
         while True:
-            with suppress(SQLAlchemyError, OSError, TimeoutError):
+            try:
                 async with database.transaction() as connection:
                     await touch(connection, worker_id)
+            except Exception as error:  # whatever it is, a worker that lives must go on saying so
+                logger.warning("the lease of this worker was not renewed: %s", type(error).__name__)
             await asyncio.sleep(TOUCH_SECONDS)
 
     task = asyncio.create_task(touching())
@@ -140,9 +157,11 @@ async def lease(database: Database, worker_id: UUID) -> AsyncIterator[None]:
         yield
     finally:
         task.cancel()
+        await asyncio.wait([task])
         with suppress(SQLAlchemyError, OSError, TimeoutError):
             async with database.transaction() as connection:
                 await leave(connection, worker_id)
+        await database.close()
 
 
 async def _connect() -> Client:
@@ -165,7 +184,10 @@ async def run(settings: Settings) -> None:
     working = asyncio.Event()
     async with AsyncExitStack() as resources:
         database = Database(
-            settings.sqlalchemy_url, pool_size=settings.database_pool_size, name="loyalty-webhooks worker"
+            settings.sqlalchemy_url,
+            pool_size=settings.database_pool_size,
+            name="loyalty-webhooks worker",
+            statement_seconds=STATEMENT_SECONDS,
         )
         resources.push_async_callback(database.close)
         health = worker_health(
@@ -195,7 +217,7 @@ async def _work(
     """Relay and Temporal worker, until told to stop or until one of them fails."""
     worker_id = uuid4()
     async with (
-        lease(database, worker_id),
+        lease(settings, worker_id),
         sending(settings, database, worker_id, metrics) as (dispatcher, writing),
     ):
         gate = Gate()

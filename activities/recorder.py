@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 from uuid import UUID
 
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from activities.metrics import WorkerMetrics
 from storage.attempts import Intent, Outcome, disable_subscriptions, intend, record
@@ -93,11 +94,11 @@ class Recorder:
     async def _flush(self, intents: list[_Item[Intent]], outcomes: list[_Item[Recorded]]) -> None:
         try:
             written = await self._write([item.row for item in intents], [item.row for item in outcomes])
-        except (DBAPIError, OSError, TimeoutError) as error:
-            if _refuses_the_rows(error):
-                await self._flush_apart(intents, outcomes, error)
-            else:
+        except Exception as error:  # whatever it is, whoever waits is told, and the recorder goes on
+            if _is_away(error):
                 await self._keep(intents, outcomes, error)
+            else:
+                await self._flush_apart(intents, outcomes, error)
             return
         self._metrics.flush_rows.observe(len(intents) + len(outcomes))
         for item in intents:
@@ -108,16 +109,26 @@ class Recorder:
     async def _flush_apart(
         self, intents: list[_Item[Intent]], outcomes: list[_Item[Recorded]], error: Exception
     ) -> None:
-        """Write each row by itself, so that the one the database refuses holds up no other."""
+        """Write halves by themselves, down to the row the database refuses, so that it holds up no other."""
         if len(intents) + len(outcomes) == 1:
-            logger.error("the database refuses a row of the attempt log", exc_info=error)
-            for future in (*(item.done for item in intents), *(item.done for item in outcomes)):
-                _settle(future, RecorderUnavailableError(f"the database refuses the row: {type(error).__name__}"))
+            await self._refused(intents, outcomes, error)
+        elif intents and outcomes:
+            await self._flush([], outcomes)
+            await self._flush(intents, [])
+        else:
+            half = (len(intents) + len(outcomes)) // 2
+            await self._flush(intents[:half], outcomes[:half])
+            await self._flush(intents[half:], outcomes[half:])
+
+    async def _refused(self, intents: list[_Item[Intent]], outcomes: list[_Item[Recorded]], error: Exception) -> None:
+        """An outcome is tried once more without the receiver's text; a row refused as it stands is a fault of ours."""
+        logger.error("the database refuses a row of the attempt log", exc_info=error)
+        bare = [_Item(_without_texts(outcome.row), outcome.done) for outcome in outcomes]
+        if bare and bare[0].row != outcomes[0].row:
+            await self._flush([], bare)
             return
-        for intent in intents:
-            await self._flush([intent], [])
-        for outcome in outcomes:
-            await self._flush([], [outcome])
+        for future in (*(item.done for item in intents), *(item.done for item in outcomes)):
+            _settle(future, RecorderUnavailableError(f"the database refuses the row: {type(error).__name__}"))
 
     async def _keep(self, intents: list[_Item[Intent]], outcomes: list[_Item[Recorded]], error: Exception) -> None:
         """The database is away: intents fail (nothing was sent), outcomes stay in memory."""
@@ -148,7 +159,14 @@ def _settle(future: asyncio.Future[bool], result: bool | Exception) -> None:
             future.set_result(result)
 
 
-def _refuses_the_rows(error: Exception) -> bool:
-    """Whether the database was reached and refuses what was written (SQLSTATE 22 data, 23 integrity, 42 statement)."""
-    state = getattr(getattr(error, "orig", None), "sqlstate", None)
-    return isinstance(state, str) and state[:2] in ("22", "23", "42")
+def _without_texts(recorded: Recorded) -> Recorded:
+    outcome = replace(recorded.outcome, detail=None, response_excerpt=None, body_sha256=None)
+    return replace(recorded, outcome=outcome)
+
+
+def _is_away(error: Exception) -> bool:
+    """Whether it passes by itself, as opposed to a row that will never be written (SQLSTATE 22 data, 23 integrity)."""
+    if isinstance(error, DBAPIError):
+        state = getattr(error.orig, "sqlstate", None)
+        return not (isinstance(state, str) and state[:2] in ("22", "23"))
+    return isinstance(error, OSError | TimeoutError | PoolTimeoutError)

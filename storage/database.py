@@ -11,12 +11,24 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 CONNECT_SECONDS = 5  # a database that is up answers in milliseconds; one that is not should be said so soon
 STATEMENT_CACHE = 200  # more than the statements this project has
+IDLE_IN_TRANSACTION_MS = 5000  # a process stopped in mid-transaction would keep its row locks from all others
 
 
 class Database:
-    """An engine and its transactions. `url` is SQLAlchemy's form, with the asyncpg driver."""
+    """An engine and its transactions. `url` is SQLAlchemy's form, with the asyncpg driver.
 
-    def __init__(self, url: str, *, pool_size: int = 10, name: str = "loyalty-webhooks") -> None:
+    A statement that is not answered within `statement_seconds` raises TimeoutError: a connection over which nothing
+    comes any more would be waited for until the operating system gives up. None for those that may take long.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool_size: int = 10,
+        name: str = "loyalty-webhooks",
+        statement_seconds: float | None = None,
+    ) -> None:
         self._url = url
         self.engine: AsyncEngine = create_async_engine(
             url,
@@ -28,8 +40,13 @@ class Database:
             json_serializer=lambda value: orjson.dumps(value).decode(),
             connect_args={
                 "timeout": CONNECT_SECONDS,
+                "command_timeout": statement_seconds,
                 "prepared_statement_cache_size": STATEMENT_CACHE,
-                "server_settings": {"application_name": name, "jit": "off"},
+                "server_settings": {
+                    "application_name": name,
+                    "jit": "off",
+                    "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_MS),
+                },
             },
         )
         self._autocommitting = self.engine.execution_options(isolation_level="AUTOCOMMIT")

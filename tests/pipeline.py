@@ -70,7 +70,7 @@ async def pipeline(
     try:
         await Ground(database).add_store()
         async with (
-            worker.lease(database, worker_id),
+            worker.lease(settings, worker_id),
             worker.sending(settings, database, worker_id, metrics) as (dispatcher, _),
         ):
             gate = Gate()

@@ -80,7 +80,7 @@ async def workbench(database_url: str, *, leased: bool = True, **overrides: Any)
         resources.push_async_callback(database.close)
         await Ground(database).add_store()
         if leased:
-            await resources.enter_async_context(worker.lease(database, worker_id))
+            await resources.enter_async_context(worker.lease(settings, worker_id))
         sending = worker.sending(settings, database, worker_id, metrics)
         dispatcher, writing = await resources.enter_async_context(sending)
         activities = DeliveryActivities(database, dispatcher, Gate())
