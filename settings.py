@@ -98,6 +98,16 @@ class Settings(BaseSettings):
         512, ge=1, description="Requests in flight in one worker; each costs a socket and some 50 KB."
     )
 
+    # What expires
+    expiry_database_url: SecretStr | None = Field(
+        None,
+        description="The platform's own PostgreSQL, if what expires is read from there: see docs/expiring.md. None: only "
+        "rows sent to the API, imported, or taken from events.",
+    )
+    expiry_statement_timeout_seconds: float = Field(
+        60, gt=0, description="Of each statement in the platform's database, which serves its members first."
+    )
+
     # Worker and relay
     worker_health_host: str = Field("127.0.0.1", description="Address of the worker's health and metrics.")
     worker_health_port: int = Field(0, ge=0, le=65535, description="Port of /healthz, /readyz, /metrics; 0: none.")
@@ -125,10 +135,10 @@ class Settings(BaseSettings):
     def _comma_separated(cls, value: object) -> object:
         return _split(value)
 
-    @field_validator("database_url")
+    @field_validator("database_url", "expiry_database_url")
     @classmethod
-    def _is_postgresql(cls, value: SecretStr) -> SecretStr:
-        if not re.match(r"postgres(ql)?(\+\w+)?://", value.get_secret_value()):
+    def _is_postgresql(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not re.match(r"postgres(ql)?(\+\w+)?://", value.get_secret_value()):
             raise ValueError("does not start with postgresql://")
         return value
 
@@ -145,6 +155,12 @@ class Settings(BaseSettings):
             if len(secret.get_secret_value()) < MINIMUM_JWT_SECRET_CHARACTERS:
                 raise ValueError(f"JWT_SECRETS: each secret has at least {MINIMUM_JWT_SECRET_CHARACTERS} characters")
         return self
+
+    @property
+    def expiry_asyncpg_url(self) -> str | None:
+        """The platform's database in the form asyncpg takes, if there is one."""
+        url = self.expiry_database_url
+        return None if url is None else f"postgresql://{url.get_secret_value().partition('://')[2]}"
 
     @property
     def sqlalchemy_url(self) -> str:
