@@ -101,7 +101,7 @@ class Settings(BaseSettings):
     # What expires
     expiry_database_url: SecretStr | None = Field(
         None,
-        description="The platform's own PostgreSQL, if what expires is read from there: see docs/expiring.md. None: only "
+        description="The platform's own PostgreSQL, if what expires is read from there (docs/expiring.md). None: only "
         "rows sent to the API, imported, or taken from events.",
     )
     expiry_statement_timeout_seconds: float = Field(
