@@ -16,6 +16,7 @@ FAMILIES = {
     "worker": ("worker",),
     "migrate": ("migrate",),
     "new_encryption_key": ("new-encryption-key",),
+    "rotate_encryption_key": ("rotate-encryption-key",),
     "admin": ("admin", "stores", "keys"),
 }
 """Each module of `commands/` and the commands its `register` adds, in the order of `--help`: groups come last."""

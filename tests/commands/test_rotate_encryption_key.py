@@ -1,0 +1,127 @@
+"""`rotate-encryption-key` seals everything with the first key, resumes after a kill, and says when old keys may go."""
+
+from pathlib import Path
+
+import pytest
+from cryptography.fernet import Fernet
+
+from storage.sealing import Sealer
+from tests.commands.running import Ended, run, start
+from tests.deadlines import eventually
+from tests.ground import Ground
+
+OLD, NEW, LOST = (Fernet.generate_key().decode() for _ in range(3))
+MAY_GO = "the other keys of ENCRYPTION_KEYS may be removed"
+MANY = 12_000  # some seconds of work
+
+
+class Rotation:
+    """The command over a database of its own."""
+
+    def __init__(self, ground: Ground, url: str, directory: Path) -> None:
+        self.ground = ground
+        self.directory = directory
+        self._url = url
+
+    def environment(self, *keys: str) -> dict[str, str]:
+        return {"DATABASE_URL": self._url, "ENCRYPTION_KEYS": ",".join(keys)}
+
+    async def run(self, *arguments: str, keys: tuple[str, ...] = (NEW, OLD)) -> Ended:
+        return await run(
+            "rotate-encryption-key", *arguments, directory=self.directory, environment=self.environment(*keys)
+        )
+
+    async def sealed_with_other(self, key: str = NEW) -> int:
+        """Values that this key does not open."""
+        rows = await self.ground.execute("SELECT sealed_data FROM event WHERE sealed_data IS NOT NULL")
+        return sum(not Sealer([key]).is_current(row[0]) for row in rows)
+
+    async def audit(self) -> list[tuple[str, dict[str, object]]]:
+        rows = await self.ground.execute("SELECT actor, object_id, changes FROM audit ORDER BY id")
+        assert all(row.actor.startswith("cli:") and NEW not in row.object_id for row in rows)
+        return [(row.object_id, row.changes) for row in rows]
+
+
+@pytest.fixture
+async def rotation(ground: Ground, cleared_url: str, tmp_path: Path) -> Rotation:
+    await ground.execute("TRUNCATE audit")
+    return Rotation(ground, cleared_url, tmp_path)
+
+
+async def test_the_old_key_may_go_when_everything_is_sealed_with_the_new_one(rotation: Rotation) -> None:
+    await rotation.ground.emit("CustomerUpdated", "{}", count=3, sealed_data=Sealer([OLD]).seal("secret"))
+    ended = await rotation.run()
+    assert ended.code == 0, ended.errors
+    assert ["event.sealed_data", "0", "3", "3", "0"] in [line.split() for line in ended.output.splitlines()]
+    assert MAY_GO in ended.output
+    assert await rotation.sealed_with_other() == 0
+    [(key, begun), (same, finished)] = await rotation.audit()
+    assert key == same
+    assert begun == {"moment": "begin"}
+    assert finished == {"moment": "end", "resealed": {"event.sealed_data": 3}, "complete": True}
+    alone = await rotation.run(keys=(NEW,))
+    assert (alone.code, "There is no other key" in alone.output) == (0, True)
+
+
+async def test_a_dry_run_counts_and_does_nothing(rotation: Rotation) -> None:
+    await rotation.ground.emit("CustomerUpdated", "{}", count=3, sealed_data=Sealer([OLD]).seal("secret"))
+    await rotation.ground.emit("CustomerUpdated", "{}", count=2, sealed_data=Sealer([NEW]).seal("secret"))
+    ended = await rotation.run("--dry-run")
+    assert ended.code == 1
+    assert ["event.sealed_data", "2", "3", "3", "0"] in [line.split() for line in ended.output.splitlines()]
+    assert "Sealed with another key than the first: 3 values" in ended.output
+    assert await rotation.sealed_with_other() == 3
+    assert await rotation.audit() == []
+    await rotation.run()
+    after = await rotation.run("--dry-run")
+    assert (after.code, MAY_GO in after.output) == (0, True)
+
+
+async def test_killed_in_the_middle_it_is_finished_by_the_next_run(rotation: Rotation) -> None:
+    original = Sealer([OLD]).seal("secret")
+    await rotation.ground.emit("CustomerUpdated", "{}", count=MANY, sealed_data=original)
+
+    async def done() -> int:
+        count = await rotation.ground.scalar("SELECT count(*) FROM event WHERE sealed_data <> :old", old=original)
+        return int(count)
+
+    async def under_way() -> bool:
+        return await done() >= 500
+
+    process = await start(
+        "rotate-encryption-key", directory=rotation.directory, environment=rotation.environment(NEW, OLD)
+    )
+    try:
+        await eventually(under_way, 30, "the first values are sealed anew")
+    finally:
+        process.kill()
+        await process.wait()
+    halfway = await done()
+    assert 500 <= halfway < MANY
+    both = Sealer([NEW, OLD])
+    rows = await rotation.ground.execute("SELECT DISTINCT sealed_data FROM event")
+    assert {both.open(row[0]) for row in rows} == {"secret"}
+    ended = await rotation.run()
+    assert ended.code == 0, ended.errors
+    left = MANY - halfway
+    assert ["event.sealed_data", f"{halfway:,}", f"{left:,}", f"{left:,}", "0"] in [
+        line.split() for line in ended.output.splitlines()
+    ]
+    assert await rotation.sealed_with_other() == 0
+
+
+async def test_what_no_key_opens_keeps_every_key(rotation: Rotation) -> None:
+    [event_id] = await rotation.ground.emit("CustomerUpdated", "{}", sealed_data=Sealer([LOST]).seal("secret"))
+    for arguments in ((), ("--dry-run",)):
+        ended = await rotation.run(*arguments)
+        assert ended.code == 1
+        assert f"no key of ENCRYPTION_KEYS opens 1 value: default:{event_id}" in ended.errors
+        assert "Keep every key" in ended.output
+        assert OLD not in ended.errors + ended.output
+
+
+async def test_without_a_database_it_says_so(rotation: Rotation) -> None:
+    environment = {"DATABASE_URL": "postgresql://x:hidden@127.0.0.1:9/none", "ENCRYPTION_KEYS": NEW}
+    ended = await run("rotate-encryption-key", directory=rotation.directory, environment=environment)
+    assert (ended.code, "cannot be reached" in ended.errors) == (1, True)
+    assert "hidden" not in ended.errors
