@@ -23,6 +23,7 @@ from activities.messages import DeliveryEnd, DeliveryRef, EventBatch, EventRef, 
 from activities.metrics import WorkerMetrics
 from settings import Settings
 from storage.database import Database
+from storage.deliveries import OpenDelivery, load
 from storage.sealing import Sealer
 from tests.ground import Ground
 from tests.pipeline import settings_for
@@ -37,6 +38,7 @@ class Workbench(Ground):
     dispatcher: Dispatcher
     activities: DeliveryActivities
     writing: asyncio.Task[None]
+    metrics: WorkerMetrics
 
     async def refs(self, event_ids: Sequence[UUID]) -> list[EventRef]:
         """References to events, as the relay makes them."""
@@ -58,6 +60,13 @@ class Workbench(Ground):
         result: DeliveryEnd = await ActivityEnvironment().run(self.activities.deliver_webhook, ref)
         return result
 
+    async def load(self, message_id: UUID) -> OpenDelivery:
+        """A delivery as an attempt finds it."""
+        async with self.database.transaction() as connection:
+            delivery = await load(connection, message_id)
+        assert delivery is not None
+        return delivery
+
     def sealer(self) -> Sealer:
         """What the worker opens its secrets with."""
         return Sealer([key.get_secret_value() for key in self.settings.encryption_keys])
@@ -76,7 +85,11 @@ async def workbench(database_url: str, *, leased: bool = True, **overrides: Any)
     worker_id = uuid4()
     metrics = WorkerMetrics()
     async with AsyncExitStack() as resources:
-        database = Database(settings.sqlalchemy_url, pool_size=settings.database_pool_size)
+        database = Database(
+            settings.sqlalchemy_url,
+            pool_size=settings.database_pool_size,
+            statement_seconds=worker.STATEMENT_SECONDS,
+        )
         resources.push_async_callback(database.close)
         await Ground(database).add_store()
         if leased:
@@ -84,4 +97,4 @@ async def workbench(database_url: str, *, leased: bool = True, **overrides: Any)
         sending = worker.sending(settings, database, worker_id, metrics)
         dispatcher, writing = await resources.enter_async_context(sending)
         activities = DeliveryActivities(database, dispatcher, Gate())
-        yield Workbench(database, settings, worker_id, dispatcher, activities, writing)
+        yield Workbench(database, settings, worker_id, dispatcher, activities, writing, metrics)
