@@ -4,13 +4,14 @@ A virtual environment below a directory that only root may enter is out of reach
 no directory's mode is changed for it. So root copies the programs once to a place of their own.
 """
 
+import contextlib
 import fcntl
 import hashlib
 import importlib.metadata
 import importlib.util
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from local.errors import StackError
@@ -50,8 +51,7 @@ def shared_programs(copies: Path = SHARED_COPIES) -> Path:
         return programs
     try:
         _make_public(copies, exist_ok=True)
-        with (copies / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with _held(copies):
             if not target.is_dir():
                 _copy_whole(copies / ".incoming", target)
     except OSError as error:
@@ -60,6 +60,17 @@ def shared_programs(copies: Path = SHARED_COPIES) -> Path:
             f"there (50 MB), or start as an ordinary user."
         ) from error
     return programs
+
+
+@contextlib.contextmanager
+def _held(directory: Path) -> Iterator[None]:
+    """One at a time; the lock is the directory's own and leaves no file."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _version_and_digest() -> tuple[str, str]:

@@ -1,0 +1,37 @@
+"""`status` says what is wrong where, without a secret, and does not take an unreachable part for a healthy one."""
+
+import json
+
+from temporalio.client import Client
+
+from local.health import Installation, ask
+from local.ports import HOST, hold_free
+
+
+async def test_where_nothing_listens_nothing_is_ready_and_each_reason_is_said() -> None:
+    with hold_free() as nobody:
+        port = nobody.getsockname()[1]
+
+        async def temporal() -> Client:
+            return await Client.connect(f"{HOST}:{port}", lazy=True)
+
+        health = await ask(
+            Installation(
+                api=f"http://{HOST}:{port}",
+                worker=None,
+                database=f"postgresql://user:pass-word@{HOST}:{port}/events",
+                temporal=temporal,
+            )
+        )
+    assert not health.healthy
+    assert health.backlog is None
+    assert [component.name for component in health.components] == ["postgres", "temporal", "api", "worker"]
+    assert not any(component.ready for component in health.components)
+    assert all(component.reason for component in health.components)
+    text = health.as_json()
+    assert "pass-word" not in text
+    content = json.loads(text)
+    assert content["healthy"] is False
+    assert content["backlog"] is None
+    assert content["components"]["postgres"]["address"] == f"{HOST}:{port}/events"
+    assert "WORKER_HEALTH_PORT" in content["components"]["worker"]["reason"]
