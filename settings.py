@@ -98,6 +98,15 @@ class Settings(BaseSettings):
         512, ge=1, description="Requests in flight in one worker; each costs a socket and some 50 KB."
     )
 
+    # Receivers that are unwell
+    breaker_failures: int = Field(
+        10, ge=1, description="Failures in a row after which a subscription's deliveries wait and single probes go out."
+    )
+    breaker_first_probe_seconds: float = Field(5, gt=0, description="Until the first probe of an unwell receiver.")
+    breaker_longest_probe_seconds: float = Field(
+        60, gt=0, description="Up to which the interval between probes doubles: what recovery costs at most."
+    )
+
     # What expires
     expiry_database_url: SecretStr | None = Field(
         None,

@@ -8,9 +8,10 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -21,9 +22,12 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 from activities.deliver import DeliveryActivities
 from activities.dispatcher import AttemptLimits, Dispatcher
 from activities.gate import Gate
+from activities.keep import KeeperActivities
+from activities.keepers import Keepers
 from activities.metrics import WorkerMetrics
 from activities.recorder import Recorder
 from activities.sender import Sender, SenderSettings
+from domain.breaker import BreakerRules
 from domain.url_rules import UrlRules
 from relay import Relay, RelaySettings
 from settings import Settings
@@ -33,10 +37,11 @@ from storage.workers import TOUCH_SECONDS, leave, touch
 from worker_health import worker_health
 from workflows.client import temporal_client
 from workflows.delivery import EventBatchWorkflow, EventWorkflow
+from workflows.keeper import KeeperWorkflow
 
 logger = logging.getLogger(__name__)
 
-WORKFLOWS = (EventWorkflow, EventBatchWorkflow)
+WORKFLOWS = (EventWorkflow, EventBatchWorkflow, KeeperWorkflow)
 
 PASSED_THROUGH = ("activities", "domain", "workflows.visibility")
 """Pure or stateless modules the sandbox takes from the host instead of loading them for each workflow."""
@@ -54,18 +59,27 @@ CONNECT_PAUSE_SECONDS = 0.5
 """Between tries to reach Temporal at the start."""
 
 
+def all_activities(
+    database: Database, dispatcher: Dispatcher, gate: Gate, keepers: Keepers, settings: Settings
+) -> list[Callable[..., Any]]:
+    """Every activity, with its resources."""
+    deliver = DeliveryActivities(database, dispatcher, gate, keepers)
+    keep = KeeperActivities(database, dispatcher, breaker_rules(settings), settings.retry_schedule_seconds)
+    return [deliver.attempt_events, deliver.deliver_webhook, keep.keep_held]
+
+
 def workflow_runner() -> SandboxedWorkflowRunner:
     """The sandbox our workflows run in."""
     return SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default.with_passthrough_modules(*PASSED_THROUGH))
 
 
-def make_worker(client: Client, activities: DeliveryActivities, settings: Settings) -> Worker:
+def make_worker(client: Client, activities: Sequence[Callable[..., Any]], settings: Settings) -> Worker:
     """The Temporal worker: everything it can run."""
     return Worker(
         client,
         task_queue=settings.task_queue,
         workflows=list(WORKFLOWS),
-        activities=[activities.attempt_events, activities.deliver_webhook],
+        activities=activities,
         workflow_runner=workflow_runner(),
         max_cached_workflows=CACHED_WORKFLOWS,
         max_concurrent_activities=ACTIVITIES_AT_ONCE,
@@ -75,6 +89,15 @@ def make_worker(client: Client, activities: DeliveryActivities, settings: Settin
         max_heartbeat_throttle_interval=timedelta(seconds=2),
         default_heartbeat_throttle_interval=timedelta(seconds=2),
         graceful_shutdown_timeout=timedelta(seconds=settings.shutdown_grace_seconds),
+    )
+
+
+def breaker_rules(settings: Settings) -> BreakerRules:
+    """When a receiver is left alone."""
+    return BreakerRules(
+        failures=settings.breaker_failures,
+        first_probe_seconds=settings.breaker_first_probe_seconds,
+        longest_probe_seconds=settings.breaker_longest_probe_seconds,
     )
 
 
@@ -96,7 +119,7 @@ async def sending(
     On leaving, all attempts under way have their outcome written.
     """
     rules = url_rules(settings)
-    recorder = Recorder(database, metrics)
+    recorder = Recorder(database, metrics, breaker_rules(settings))
     sender = Sender(
         SenderSettings(
             rules=rules,
@@ -229,12 +252,16 @@ async def _work(
         )
         relay = Relay(database, client, gate, relay_settings, metrics)
         relaying = asyncio.create_task(relay.run())
-        async with make_worker(client, DeliveryActivities(database, dispatcher, gate), settings):
+        keepers = Keepers(client, settings.task_queue)
+        watching = asyncio.create_task(keepers.watch(database))
+        async with make_worker(client, all_activities(database, dispatcher, gate, keepers, settings), settings):
             working.set()
             logger.info("worker %s on %s takes from %s", worker_id, socket.gethostname(), settings.task_queue)
-            await asyncio.wait([stopping, relaying, writing], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([stopping, relaying, writing, watching], return_when=asyncio.FIRST_COMPLETED)
             working.clear()
             relay.stop()
             await relaying
-        if writing.done():
-            writing.result()
+        for part in (writing, watching):
+            if part.done():
+                part.result()  # raises what it failed of
+        watching.cancel()

@@ -3,24 +3,26 @@
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
-from urllib.parse import urlsplit
 from uuid import UUID
 
-from sqlalchemy.exc import SQLAlchemyError
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities.dispatcher import AttemptTakenError, Dispatcher
 from activities.gate import Gate
+from activities.guards import heartbeats, own_faults
+from activities.keepers import Keepers
 from activities.messages import DeliveryEnd, DeliveryRef, EventBatch, FirstAttempts, Settled, Waiting
-from activities.recorder import RecorderUnavailableError
 from domain.delivery import Step, step_before
 from domain.failure_kinds import FailureKind
+from domain.identity import keeper_workflow_id
+from domain.targets import shown_target
 from storage.database import Database
 from storage.deliveries import OpenDelivery, end, load, match
+from storage.keeping import hold
 
 STALL_SECONDS = 1.0
 """First attempts of which none was completed for so long are waiting for slow receivers: they go on in their event's
@@ -36,23 +38,18 @@ MOST_LISTED = 1000
 """Waiting deliveries a batch describes to its workflow, at some 300 bytes each: Temporal refuses a result of 2 MB, and
 300 events with 50 subscriptions that all fail would have that. More are read by the workflows of their events."""
 
-MOST_SHOWN_CHARACTERS = 120
-"""Of a URL, for people: a path may have 2,000."""
-
 LEASE_POLL_SECONDS = 0.25
 """How often a live lease of another worker is looked at again."""
-
-HEARTBEAT_SECONDS = 1.5
-"""An attempt that takes longer says so; a third of the heartbeat time-out in `workflows/`."""
 
 
 class DeliveryActivities:
     """What a workflow can do to the world, with the worker's resources."""
 
-    def __init__(self, database: Database, dispatcher: Dispatcher, gate: Gate) -> None:
+    def __init__(self, database: Database, dispatcher: Dispatcher, gate: Gate, keepers: Keepers) -> None:
         self._database = database
         self._dispatcher = dispatcher
         self._gate = gate
+        self._keepers = keepers
 
     @activity.defn(name="attempt-events")
     async def attempt_events(self, batch: EventBatch) -> FirstAttempts:
@@ -60,13 +57,14 @@ class DeliveryActivities:
         workflow_id = activity.info().workflow_id or ""
         self._gate.entered(workflow_id)
         try:
-            with _own_faults(), self._dispatcher.admission() as may_begin:
+            with own_faults(), self._dispatcher.admission() as may_begin:
                 deliveries = await self._match(batch, may_begin)
                 begun = {
                     delivery.message_id: self._dispatcher.begin(delivery, "automatic")
                     for delivery in deliveries
                     if self._dispatcher.under_way(delivery.message_id) or self._due_now(delivery, may_begin)
                 }
+                await self._wake_keepers(deliveries)
             await _wait_while_moving(begun.values())
             return _first_attempts(deliveries, begun, single=len(batch.events) == 1)
         finally:
@@ -85,6 +83,8 @@ class DeliveryActivities:
         """Whether a batch makes this delivery's next attempt itself."""
         if delivery.intended:
             return True
+        if delivery.status != "pending":
+            return False
         if self._dispatcher.taken(delivery) or (delivery.next_in_seconds or 0) > 0:
             return False
         subscription = delivery.subscription
@@ -95,8 +95,8 @@ class DeliveryActivities:
     @activity.defn(name="deliver-webhook")
     async def deliver_webhook(self, ref: DeliveryRef) -> DeliveryEnd:
         """One attempt of one delivery. A failed one is recorded, then raised with the delay until the next."""
-        async with _heartbeats():
-            with _own_faults():
+        async with heartbeats():
+            with own_faults():
                 step = await self._attempt_or_join(UUID(ref.message_id))
         if isinstance(step, DeliveryEnd):
             return step
@@ -119,11 +119,35 @@ class DeliveryActivities:
                     ended = await self._end_without_attempt(delivery)
                     if ended is not None:
                         return ended
+                    if (reason := delivery.subscription.hold_reason) is not None:
+                        return await self._hold(delivery, reason)
                     under_way = self._dispatcher.begin(delivery, "automatic")
             if under_way is not None:
                 with suppress(AttemptTakenError):
                     return await asyncio.shield(under_way)
             await asyncio.sleep(LEASE_POLL_SECONDS)
+
+    async def _wake_keepers(self, deliveries: Sequence[OpenDelivery]) -> None:
+        """Tell the keepers of what is held; a paused subscription's keeper has nothing to do before it is resumed."""
+        held = {
+            delivery.subscription.id: delivery
+            for delivery in deliveries
+            if delivery.status == "held" and delivery.subscription.status != "paused"
+        }
+        for delivery in held.values():
+            await self._wake_keeper(delivery)
+
+    async def _wake_keeper(self, delivery: OpenDelivery) -> None:
+        event = delivery.event
+        await self._keepers.wake(delivery.subscription.id, event.store_code, event.name, delivery.subscription.url)
+
+    async def _hold(self, delivery: OpenDelivery, reason: str) -> DeliveryEnd:
+        """Let it wait as a row with its subscription's keeper instead of in its event's workflow."""
+        async with self._database.transaction() as connection:
+            await hold(connection, delivery.message_id, reason, keeper_workflow_id(delivery.subscription.id))
+        if delivery.subscription.status != "paused":
+            await self._wake_keeper(delivery)
+        return DeliveryEnd("held", delivery.number - 1, reason)
 
     async def _end_without_attempt(self, delivery: OpenDelivery) -> DeliveryEnd | None:
         subscription = delivery.subscription
@@ -161,8 +185,10 @@ def _first_attempts(
     waiting: list[Waiting] = []
     settled: list[Settled] = []
     for delivery in deliveries:
+        if delivery.status == "held":
+            continue  # its subscription's keeper has been told
         step = _finished(begun.get(delivery.message_id))
-        target = _shown(delivery.subscription.url)
+        target = shown_target(delivery.subscription.url)
         if step is not None and step.status != "pending":
             settled.append(Settled(str(delivery.message_id), target, step.status))
             delivered += step.status == "delivered"
@@ -205,13 +231,6 @@ def _finished(task: asyncio.Task[Step] | None) -> Step | None:
     return task.result()
 
 
-def _shown(url: str) -> str:
-    """Host and path of a URL; its query may hold a token and stays out of Temporal, logs and metrics."""
-    parts = urlsplit(url)
-    shown = parts.netloc + parts.path
-    return shown if len(shown) <= MOST_SHOWN_CHARACTERS else shown[: MOST_SHOWN_CHARACTERS - 1] + "…"
-
-
 def _attempt_failed(step: Step) -> ApplicationError:
     """Tell Temporal when to try again; the history says why, without a word of the receiver's."""
     return ApplicationError(
@@ -222,32 +241,3 @@ def _attempt_failed(step: Step) -> ApplicationError:
         category=ApplicationErrorCategory.BENIGN,  # expected: no stack trace in our log
         next_retry_delay=timedelta(seconds=step.next_in_seconds or 0),
     )
-
-
-@asynccontextmanager
-async def _heartbeats() -> AsyncIterator[None]:
-    """Say that the activity lives, for as long as the block runs."""
-
-    async def beat() -> None:
-        while True:
-            await asyncio.sleep(HEARTBEAT_SECONDS)
-            activity.heartbeat()
-
-    beating = asyncio.create_task(beat())
-    try:
-        yield
-    finally:
-        beating.cancel()
-
-
-@contextmanager
-def _own_faults() -> Iterator[None]:
-    """A fault of ours is retried with a plain back-off; its text, which may quote data, stays in our log."""
-    try:
-        yield
-    except ApplicationError:
-        raise
-    except Exception as error:
-        expected = isinstance(error, SQLAlchemyError | OSError | TimeoutError | RecorderUnavailableError)
-        activity.logger.warning("own fault: %s", error, exc_info=not expected)
-        raise ApplicationError(f"own fault: {type(error).__name__}", type="OwnFault") from None

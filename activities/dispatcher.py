@@ -26,7 +26,7 @@ from activities.sender import OutgoingRequest, Sender, SendResult
 from domain.bodies import legacy_body, modern_body, modern_data_text
 from domain.delivery import Step, step_after
 from domain.failure_kinds import FailureKind
-from domain.identity import event_workflow_id
+from domain.identity import event_workflow_id, keeper_workflow_id
 from domain.signing import signature_headers
 from domain.url_rules import NormalisedUrl, UrlRefused, UrlRules, normalise_url
 from domain.verdict import verdict
@@ -253,7 +253,8 @@ class Dispatcher:
             else self._limits.retry_schedule,
             message_id=delivery.message_id,
         )
-        event = delivery.event
+        if step.status == "pending" and delivery.kept_as is not None:
+            step = replace(step, status="held", reason=delivery.kept_as)
         outcome = Outcome(
             message_id=delivery.message_id,
             number=delivery.number,
@@ -269,11 +270,21 @@ class Dispatcher:
             reason=step.reason,
             failures=step.failures,
             next_in_seconds=step.next_in_seconds,
-            workflow_id=event_workflow_id(event.store_code, event.event_id) if step.status == "pending" else None,
+            workflow_id=self._keeper(delivery, step),
         )
-        disable = subscription.id if judged.disables_subscription else None
-        await self._recorder.record(Recorded(began, outcome, disable))
+        healthy = judged.outcome == "delivered" or (False if judged.counts_against_receiver else None)
+        await self._recorder.record(
+            Recorded(began, outcome, subscription.id, healthy, disables_subscription=judged.disables_subscription)
+        )
         return replace(step, attempts=delivery.number)
+
+    def _keeper(self, delivery: OpenDelivery, step: Step) -> str | None:
+        """The workflow that keeps the delivery from now on; None when it has ended."""
+        if step.status == "held":
+            return keeper_workflow_id(delivery.subscription.id)
+        if step.status == "pending":
+            return event_workflow_id(delivery.event.store_code, delivery.event.event_id)
+        return None
 
 
 def _not_sent(failure: FailureKind, detail: str) -> SendResult:

@@ -95,3 +95,37 @@ class DeliverySummary:
     cancelled: int = 0
     handed_on: int = 0
     """Deliveries that go on in their event's own workflow."""
+
+
+@dataclass(frozen=True)
+class KeeperTask:
+    """Whose held deliveries to look after, and what was done before this run."""
+
+    subscription_id: str
+    store_code: str
+    event_name: str
+    target: str
+    """Host and path of its URL, for people."""
+    delivered: int = 0
+    failed_attempts: int = 0
+
+
+@dataclass(frozen=True)
+class KeeperRound:
+    """Which subscription; `probe_now`: ask an unwell receiver although no probe is due."""
+
+    subscription_id: str
+    probe_now: bool = False
+
+
+@dataclass(frozen=True)
+class KeeperRoundResult:
+    """What one round did. `next_in_seconds` null: nothing is left that this keeper could let go."""
+
+    delivered: int
+    failed_attempts: int
+    next_in_seconds: float | None
+    state: str
+    """For people: why it waits, or what it lets go."""
+    deaf: bool = False
+    """New deliveries change nothing about when the next round is due: a probe or a limit is waited for."""

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 from uuid import UUID
@@ -12,8 +13,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from activities.metrics import WorkerMetrics
-from storage.attempts import Intent, Outcome, disable_subscriptions, intend, record
+from domain.breaker import BreakerRules
+from storage.attempts import Intent, Outcome, intend, record
 from storage.database import Database
+from storage.health import record_health
+from storage.subscription_status import disable
 
 logger = logging.getLogger(__name__)
 
@@ -49,15 +53,19 @@ class Recorded:
 
     began_monotonic: float
     outcome: Outcome
-    disable_subscription: UUID | None = None
-    """A subscription to disable with the outcome, because its receiver answered 410."""
+    subscription_id: UUID
+    healthy: bool | None
+    """Whether the receiver did well; None when the outcome says nothing about it."""
+    disables_subscription: bool = False
+    """Its receiver answered 410."""
 
 
 class Recorder:
     """Group commit of attempts. `run` is the one task that writes; `intend` and `record` wait for the commit."""
 
-    def __init__(self, database: Database, metrics: WorkerMetrics) -> None:
+    def __init__(self, database: Database, metrics: WorkerMetrics, breaker: BreakerRules) -> None:
         self._database = database
+        self._breaker = breaker
         self._metrics = metrics
         self._intents: list[_Item[Intent]] = []
         self._outcomes: list[_Item[Recorded]] = []
@@ -143,11 +151,27 @@ class Recorder:
     async def _write(self, intents: list[Intent], outcomes: list[Recorded]) -> set[tuple[UUID, int]]:
         now = time.monotonic()
         rows = [replace(r.outcome, began_seconds_ago=now - r.began_monotonic) for r in outcomes]
-        disabled = {recorded.disable_subscription for recorded in outcomes} - {None}
+        succeeded, failed = _health(outcomes)
+        gone = {recorded.subscription_id for recorded in outcomes if recorded.disables_subscription}
         async with self._database.transaction() as connection:
             await record(connection, rows)
-            await disable_subscriptions(connection, [one for one in disabled if one is not None], "http_gone")
+            await record_health(connection, succeeded, failed, self._breaker)
+            for subscription_id in sorted(gone):
+                await disable(connection, subscription_id, reason="http_gone")
             return await intend(connection, intents)
+
+
+def _health(outcomes: Sequence[Recorded]) -> tuple[set[UUID], dict[UUID, int]]:
+    """(receivers that did well, failures of each after its last success) of outcomes in their order."""
+    succeeded: set[UUID] = set()
+    failed: dict[UUID, int] = {}
+    for recorded in outcomes:
+        if recorded.healthy:
+            succeeded.add(recorded.subscription_id)
+            failed.pop(recorded.subscription_id, None)
+        elif recorded.healthy is False:
+            failed[recorded.subscription_id] = failed.get(recorded.subscription_id, 0) + 1
+    return succeeded, failed
 
 
 def _settle(future: asyncio.Future[bool], result: bool | Exception) -> None:

@@ -13,6 +13,11 @@ def event_workflow_id(store_code: str, event_id: UUID) -> str:
     return f"event/{store_code}/{event_id}"
 
 
+def keeper_workflow_id(subscription_id: UUID) -> str:
+    """The Temporal workflow that looks after a subscription's held deliveries."""
+    return f"subscription/{subscription_id}"
+
+
 def batch_workflow_id(batch_id: UUID) -> str:
     """The Temporal workflow that makes the first attempts of many events under backlog."""
     return f"events/{batch_id}"

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from domain.breaker import hold_reason
+
 
 class Mismatch(StrEnum):
     """Why a subscription of the event's name gets no delivery of it."""
@@ -35,9 +37,13 @@ class Beginning:
     reason: str | None
 
 
-BEGINNINGS = {
-    "active": Beginning("pending", None),
-    "paused": Beginning("held", "subscription_paused"),
-    "disabled": Beginning("exhausted", "subscription_disabled"),
-}
-"""By the subscription's status when the event is matched."""
+BUSY = Beginning("held", "busy")
+"""So much of this subscription is under way in the worker already that the rest waits as rows, not as workflows."""
+
+
+def beginning(*, status: str, breaker_open: bool, kept: bool) -> Beginning:
+    """How a delivery to a subscription begins, by the subscription's state when the event is matched."""
+    if status == "disabled":
+        return Beginning("exhausted", "subscription_disabled")
+    reason = hold_reason(status=status, breaker_open=breaker_open, kept=kept)
+    return Beginning("pending" if reason is None else "held", reason)

@@ -90,12 +90,6 @@ FROM outcome WHERE delivery.message_id = outcome.message_id AND (
 )
 """)
 
-_DISABLE = text("""
-UPDATE subscription SET status = 'disabled', status_reason = :reason,
-    status_since = clock_timestamp(), updated_at = clock_timestamp()
-WHERE id = ANY(:ids) AND status <> 'disabled'
-""")
-
 
 def _columns(rows: Sequence[Intent] | Sequence[Outcome]) -> dict[str, list[object]]:
     """Rows -> one list a column, named as the fields."""
@@ -128,9 +122,3 @@ async def record(connection: AsyncConnection, outcomes: Sequence[Outcome]) -> No
     """
     if outcomes:
         await connection.execute(_RECORD, _columns(outcomes))
-
-
-async def disable_subscriptions(connection: AsyncConnection, ids: Sequence[UUID], reason: str) -> None:
-    """Disable subscriptions whose receiver asked for it; one already disabled keeps its first reason."""
-    if ids:
-        await connection.execute(_DISABLE, {"ids": list(ids), "reason": reason})

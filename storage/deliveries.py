@@ -11,8 +11,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.bodies import EventFacts, variants
+from domain.breaker import hold_reason
 from domain.identity import message_id
-from domain.matching import BEGINNINGS, mismatch
+from domain.matching import BUSY, beginning, mismatch
 from storage.attempts import Intent, intend
 from storage.workers import SENDER_ID
 
@@ -33,6 +34,14 @@ class SubscriptionFacts:
     signature_version: int
     retry_schedule: Sequence[int] | None
     max_concurrency: int | None
+    breaker_open: bool = False
+    kept: bool = False
+    """It has a limit or an order that only its keeper can honour."""
+
+    @property
+    def hold_reason(self) -> str | None:
+        """Why its deliveries wait for the keeper; None when they may be attempted at once."""
+        return hold_reason(status=self.status, breaker_open=self.breaker_open, kept=self.kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +67,9 @@ class OpenDelivery:
     intended: bool
     sender_id: UUID | None
     next_in_seconds: float | None
+    event_sequence: int = 0
+    kept_as: str | None = None
+    """Set when the keeper sends it: the reason it is held again for should the attempt fail."""
 
 
 _SUBSCRIPTION_COLUMNS = """
@@ -65,7 +77,9 @@ subscription.id, subscription.url, subscription.legacy, subscription.status,
 subscription.deleted_at IS NOT NULL AS deleted, subscription.sealed_headers, subscription.hmac_enabled,
 subscription.sealed_secret,
 CASE WHEN subscription.previous_secret_until > clock_timestamp() THEN subscription.sealed_previous_secret END,
-subscription.signature_version, subscription.retry_schedule, subscription.max_concurrency
+subscription.signature_version, subscription.retry_schedule, subscription.max_concurrency,
+health.breaker_opened_at IS NOT NULL, (subscription.rate_limit_per_second IS NOT NULL OR subscription.ordered
+    OR subscription.max_concurrency IS NOT NULL)
 """
 
 _TAKE = text("""
@@ -79,7 +93,7 @@ UPDATE event SET matched_at = clock_timestamp()
 FROM asked, store
 WHERE event.store_code = asked.store_code AND event.event_id = asked.event_id AND store.code = event.store_code
 RETURNING event.store_code, event.event_id, event.name, event.created_at, event.created_at_text, event.accepted_at,
-    event.data, event.sealed_data, event.workflow_id, store.timezone
+    event.data, event.sealed_data, event.workflow_id, store.timezone, event.sequence
 """)
 
 _CANDIDATES = text(f"""
@@ -88,17 +102,20 @@ SELECT subscription.store_code, subscription.event_name, subscription.created_at
 FROM subscription
 JOIN unnest(CAST(:store_code AS text[]), CAST(:event_name AS text[])) AS wanted (store_code, event_name)
     ON subscription.store_code = wanted.store_code AND subscription.event_name = wanted.event_name
+LEFT JOIN subscription_health AS health ON health.subscription_id = subscription.id
 WHERE subscription.deleted_at IS NULL ORDER BY subscription.created_at, subscription.id
 """)
 
 _CREATE = text("""
-INSERT INTO delivery (message_id, store_code, event_id, event_name, subscription_id, variant, url, status, reason,
-    workflow_id, ended_at)
+INSERT INTO delivery (message_id, store_code, event_id, event_name, event_sequence, subscription_id, variant, url,
+    status, reason, workflow_id, ended_at)
 SELECT made.*, CASE WHEN made.status = 'exhausted' THEN clock_timestamp() END
 FROM unnest(CAST(:message_id AS uuid[]), CAST(:store_code AS text[]), CAST(:event_id AS uuid[]),
-    CAST(:event_name AS text[]), CAST(:subscription_id AS uuid[]), CAST(:variant AS text[]), CAST(:url AS text[]),
+    CAST(:event_name AS text[]), CAST(:event_sequence AS bigint[]), CAST(:subscription_id AS uuid[]),
+    CAST(:variant AS text[]), CAST(:url AS text[]),
     CAST(:status AS text[]), CAST(:reason AS text[]), CAST(:workflow_id AS text[]))
-    AS made (message_id, store_code, event_id, event_name, subscription_id, variant, url, status, reason, workflow_id)
+    AS made (message_id, store_code, event_id, event_name, event_sequence, subscription_id, variant, url, status,
+        reason, workflow_id)
 ON CONFLICT (message_id) DO NOTHING
 """)
 
@@ -107,23 +124,24 @@ SELECT delivery.message_id, delivery.variant, delivery.status, delivery.failures
     extract(epoch FROM delivery.next_attempt_at - clock_timestamp()), coalesce(attempt.number, 0),
     {SENDER_ID}, store.timezone,
     event.store_code, event.event_id, event.name, event.created_at_text, event.data, event.sealed_data,
-    {_SUBSCRIPTION_COLUMNS}
+    delivery.event_sequence, {_SUBSCRIPTION_COLUMNS}
 FROM delivery
 JOIN event ON event.store_code = delivery.store_code AND event.event_id = delivery.event_id
 JOIN store ON store.code = delivery.store_code
 JOIN subscription ON subscription.id = delivery.subscription_id
+LEFT JOIN subscription_health AS health ON health.subscription_id = subscription.id
 LEFT JOIN LATERAL (
     SELECT * FROM attempt WHERE attempt.message_id = delivery.message_id ORDER BY number DESC LIMIT 1
 ) AS attempt ON true
 """
-_OPEN_COLUMNS_BEFORE_SUBSCRIPTION = 14
+_OPEN_COLUMNS_BEFORE_SUBSCRIPTION = 15
 
 _OPEN_OF_EVENTS = text(
     _OPEN
     + """
 JOIN unnest(CAST(:store_code AS text[]), CAST(:event_id AS uuid[])) AS asked (store_code, event_id)
     ON delivery.store_code = asked.store_code AND delivery.event_id = asked.event_id
-WHERE delivery.status = 'pending'
+WHERE delivery.status IN ('pending', 'held')
 """
 )
 _OPEN_BY_ID = text(_OPEN + "WHERE delivery.message_id = :message_id")
@@ -131,7 +149,7 @@ _OPEN_BY_ID = text(_OPEN + "WHERE delivery.message_id = :message_id")
 
 def _open_delivery(row: Sequence[Any]) -> OpenDelivery:
     identity, variant, status, failures, next_in, last_number, sender_id, timezone = row[:8]
-    store_code, event_id, name, created_at_text, data, sealed_data = row[8:_OPEN_COLUMNS_BEFORE_SUBSCRIPTION]
+    store_code, event_id, name, created_at_text, data, sealed_data, sequence = row[8:_OPEN_COLUMNS_BEFORE_SUBSCRIPTION]
     return OpenDelivery(
         message_id=identity,
         event=EventFacts(event_id, name, store_code, created_at_text, data),
@@ -146,6 +164,7 @@ def _open_delivery(row: Sequence[Any]) -> OpenDelivery:
         intended=False,
         sender_id=sender_id,
         next_in_seconds=None if next_in is None else float(next_in),
+        event_sequence=sequence,
     )
 
 
@@ -161,7 +180,7 @@ async def match(
     `events` are (store code, event id). Those not yet matched get all their deliveries in this transaction, and each
     delivery to be attempted at once its first intent; a subscription for which `may_begin` answers false gets none (it
     has too much waiting in this worker already). Those matched before are not matched again: what is still open of
-    them is returned as it stands.
+    them is returned as it stands. Those that are held are returned too, for whoever tells their keepers.
     """
     keys = {"store_code": [store for store, _ in events], "event_id": [event_id for _, event_id in events]}
     taken = (await connection.execute(_TAKE, keys)).all()
@@ -193,23 +212,28 @@ async def _create(
                 active_from=active_from,
             ):
                 continue
-            beginning = BEGINNINGS[subscription.status]
+            begins = beginning(
+                status=subscription.status, breaker_open=subscription.breaker_open, kept=subscription.kept
+            )
             for variant in variants(facts.name, facts.data_text, subscription.legacy):
                 identity = message_id(facts.event_id, subscription.id, variant)
+                if begins.status == "pending" and not may_begin(subscription.id):
+                    begins = BUSY
                 for name, value in (
                     ("message_id", identity),
                     ("store_code", facts.store_code),
                     ("event_id", facts.event_id),
                     ("event_name", facts.name),
+                    ("event_sequence", row.sequence),
                     ("subscription_id", subscription.id),
                     ("variant", variant),
                     ("url", subscription.url),
-                    ("status", beginning.status),
-                    ("reason", beginning.reason),
-                    ("workflow_id", row.workflow_id),
+                    ("status", begins.status),
+                    ("reason", begins.reason),
+                    ("workflow_id", row.workflow_id if begins.status == "pending" else None),
                 ):
                     columns[name].append(value)
-                if beginning.status == "pending":
+                if begins.status != "exhausted":
                     begun.append(
                         OpenDelivery(
                             message_id=identity,
@@ -218,11 +242,11 @@ async def _create(
                             variant=variant,
                             subscription=subscription,
                             timezone=row.timezone,
-                            status=beginning.status,
+                            status=begins.status,
                             number=1,
                             failures=0,
                             request_id=uuid4(),
-                            intended=may_begin(subscription.id),
+                            intended=begins.status == "pending",
                             sender_id=None,
                             next_in_seconds=None,
                         )
@@ -270,3 +294,21 @@ WHERE message_id = :message_id AND status IN ('pending', 'held')
 async def end(connection: AsyncConnection, identity: UUID, status: str, reason: str) -> None:
     """End an open delivery without an attempt; one that ended already stays as it is."""
     await connection.execute(_END, {"message_id": identity, "status": status, "reason": reason})
+
+
+_HELD = _OPEN + "WHERE delivery.subscription_id = :subscription_id AND delivery.status = 'held'"
+_HELD_ORDER = " ORDER BY delivery.event_sequence, delivery.message_id LIMIT :most"
+_HELD_DUE = text(
+    _HELD + " AND (delivery.next_attempt_at IS NULL OR delivery.next_attempt_at <= clock_timestamp())" + _HELD_ORDER
+)
+_HELD_ALL = text(_HELD + _HELD_ORDER)
+
+
+async def held_deliveries(
+    connection: AsyncConnection, subscription_id: UUID, most: int, *, due_only: bool
+) -> list[OpenDelivery]:
+    """Held deliveries of a subscription in the order of acceptance."""
+    rows = await connection.execute(
+        _HELD_DUE if due_only else _HELD_ALL, {"subscription_id": subscription_id, "most": most}
+    )
+    return [_open_delivery(row) for row in rows]

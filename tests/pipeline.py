@@ -18,9 +18,9 @@ from pydantic import SecretStr
 from temporalio.client import Client
 
 import worker
-from activities.deliver import DeliveryActivities
 from activities.dispatcher import Dispatcher
 from activities.gate import Gate
+from activities.keepers import Keepers
 from activities.metrics import WorkerMetrics
 from relay import Relay, RelaySettings
 from settings import Settings
@@ -78,7 +78,9 @@ async def pipeline(
             relay = Relay(database, client, gate, relay_settings, metrics)
             running = asyncio.create_task(relay.run()) if relaying else None
             try:
-                async with worker.make_worker(client, DeliveryActivities(database, dispatcher, gate), settings):
+                keepers = Keepers(client, settings.task_queue)
+                activities = worker.all_activities(database, dispatcher, gate, keepers, settings)
+                async with worker.make_worker(client, activities, settings):
                     yield Pipeline(database, client, settings, worker_id, dispatcher, relay)
                     relay.stop()
                     if running is not None:

@@ -19,6 +19,7 @@ import worker
 from activities.deliver import DeliveryActivities
 from activities.dispatcher import Dispatcher
 from activities.gate import Gate
+from activities.keepers import Keepers
 from activities.messages import DeliveryEnd, DeliveryRef, EventBatch, EventRef, FirstAttempts
 from activities.metrics import WorkerMetrics
 from settings import Settings
@@ -78,6 +79,16 @@ class Workbench(Ground):
         )
 
 
+class NotedKeepers(Keepers):
+    """Notes whose keeper would be woken: a bench has no Temporal."""
+
+    def __init__(self) -> None:
+        self.woken: list[UUID] = []
+
+    async def wake(self, subscription_id: UUID, store_code: str, event_name: str, url: str) -> None:
+        self.woken.append(subscription_id)
+
+
 @asynccontextmanager
 async def workbench(database_url: str, *, leased: bool = True, **overrides: Any) -> AsyncIterator[Workbench]:
     """A worker's parts until the block ends; `leased` False: one that is never seen alive."""
@@ -96,5 +107,5 @@ async def workbench(database_url: str, *, leased: bool = True, **overrides: Any)
             await resources.enter_async_context(worker.lease(settings, worker_id))
         sending = worker.sending(settings, database, worker_id, metrics)
         dispatcher, writing = await resources.enter_async_context(sending)
-        activities = DeliveryActivities(database, dispatcher, Gate())
+        activities = DeliveryActivities(database, dispatcher, Gate(), NotedKeepers())
         yield Workbench(database, settings, worker_id, dispatcher, activities, writing, metrics)

@@ -1,10 +1,11 @@
 """Which subscriptions an event goes to, to the microsecond, and how each delivery begins."""
 
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 
-from domain.matching import BEGINNINGS, Mismatch, mismatch
+from domain.matching import Mismatch, beginning, mismatch
 from storage.tables import DeliveryStatus, SubscriptionStatus
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -38,11 +39,31 @@ def test_the_table_of_instants(
     assert found == expected
 
 
-def test_every_status_of_a_subscription_has_a_beginning() -> None:
-    assert set(BEGINNINGS) == set(SubscriptionStatus)
-    assert {beginning.status for beginning in BEGINNINGS.values()} <= set(DeliveryStatus)
+STATES = [
+    {"status": status.value, "breaker_open": breaker_open, "kept": kept}
+    for status in SubscriptionStatus
+    for breaker_open in (False, True)
+    for kept in (False, True)
+]
 
 
-def test_a_delivery_that_does_not_begin_pending_says_why() -> None:
-    for status, beginning in BEGINNINGS.items():
-        assert (beginning.reason is None) == (beginning.status == "pending"), status
+@pytest.mark.parametrize("state", STATES, ids=str)
+def test_every_state_of_a_subscription_has_a_beginning_that_says_why_it_does_not_begin(state: dict[str, Any]) -> None:
+    begins = beginning(**state)
+    assert begins.status in set(DeliveryStatus)
+    assert (begins.reason is None) == (begins.status == "pending")
+
+
+@pytest.mark.parametrize(
+    ("status", "breaker_open", "kept", "expected"),
+    [
+        pytest.param("active", False, False, ("pending", None), id="well"),
+        pytest.param("active", True, False, ("held", "breaker_open"), id="unwell"),
+        pytest.param("active", False, True, ("held", "kept"), id="limited or ordered"),
+        pytest.param("paused", True, True, ("held", "subscription_paused"), id="paused"),
+        pytest.param("disabled", True, True, ("exhausted", "subscription_disabled"), id="disabled"),
+    ],
+)
+def test_the_table_of_beginnings(status: str, breaker_open: bool, kept: bool, expected: tuple[str, str | None]) -> None:
+    begins = beginning(status=status, breaker_open=breaker_open, kept=kept)
+    assert (begins.status, begins.reason) == expected

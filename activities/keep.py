@@ -1,0 +1,191 @@
+"""The keeper's activity: one round of probing a receiver, or of letting go what its subscription holds."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from uuid import UUID
+
+from temporalio import activity
+
+from activities.dispatcher import Dispatcher
+from activities.guards import heartbeats, own_faults
+from activities.messages import KeeperRound, KeeperRoundResult
+from domain.breaker import BreakerRules
+from domain.delivery import Step
+from storage.database import Database
+from storage.deliveries import OpenDelivery
+from storage.health import probe_failed
+from storage.keeping import (
+    KeeperState,
+    end_open,
+    exhaust_outwaited,
+    held_due,
+    held_oldest,
+    keeper_state,
+    next_due_seconds,
+    overtaken,
+)
+
+ROUND_SECONDS = 5.0
+"""A round ends after so long and the next begins, so that a change of the subscription is seen."""
+
+FIRST_PAGE = 10
+"""After a breaker closed or a pause ended: a receiver that is just up again is not run over."""
+
+LARGEST_PAGE = 300
+"""Pages double up to this; one page is one bulk of intents and outcomes."""
+
+ORDER_PAUSE_SECONDS = 0.05
+"""Until an event accepted earlier has been matched, which takes milliseconds."""
+
+
+@dataclass
+class _Tally:
+    delivered: int = 0
+    failed: int = 0
+
+    def add(self, steps: Sequence[Step]) -> None:
+        self.delivered += sum(step.status == "delivered" for step in steps)
+        self.failed += sum(step.failure is not None for step in steps)
+
+
+class KeeperActivities:
+    """What keepers can do, with the worker's resources."""
+
+    def __init__(
+        self, database: Database, dispatcher: Dispatcher, breaker: BreakerRules, retry_schedule: tuple[int, ...]
+    ) -> None:
+        self._database = database
+        self._dispatcher = dispatcher
+        self._breaker = breaker
+        self._retry_schedule = retry_schedule
+
+    @activity.defn(name="keep-held")
+    async def keep_held(self, task: KeeperRound) -> KeeperRoundResult:
+        """One round for one subscription; every attempt in it is recorded, so a round may be repeated at any point."""
+        subscription_id = UUID(task.subscription_id)
+        async with heartbeats():
+            with own_faults():
+                return await self._round(subscription_id, probe_now=task.probe_now)
+
+    async def _round(self, subscription_id: UUID, *, probe_now: bool) -> KeeperRoundResult:
+        tally = _Tally()
+        state = await self._state(subscription_id)
+        if state is None or state.deleted or state.status == "disabled":
+            return await self._end_all(subscription_id, state)
+        if state.status == "paused":
+            return KeeperRoundResult(0, 0, None, "paused")
+        if state.breaker_open:
+            result = await self._probe(subscription_id, state, tally, probe_now=probe_now)
+            if result is not None:
+                return result
+        if state.ordered:
+            return await self._in_order(subscription_id, state, tally)
+        return await self._let_go(subscription_id, state, tally)
+
+    async def _state(self, subscription_id: UUID) -> KeeperState | None:
+        async with self._database.transaction() as connection:
+            return await keeper_state(connection, subscription_id)
+
+    async def _end_all(self, subscription_id: UUID, state: KeeperState | None) -> KeeperRoundResult:
+        deleted = state is None or state.deleted
+        status = "cancelled" if deleted else "exhausted"
+        reason = "subscription_deleted" if deleted else "subscription_disabled"
+        async with self._database.transaction() as connection:
+            await end_open(connection, subscription_id, status=status, reason=reason, pending=False)
+        return KeeperRoundResult(0, 0, None, reason)
+
+    async def _probe(
+        self, subscription_id: UUID, state: KeeperState, tally: _Tally, *, probe_now: bool
+    ) -> KeeperRoundResult | None:
+        """Ask an unwell receiver with the oldest delivery, when it is time; None when it answered well."""
+        schedule = state.retry_schedule if state.retry_schedule is not None else self._retry_schedule
+        async with self._database.transaction() as connection:
+            await exhaust_outwaited(connection, subscription_id, float(sum(schedule)))
+            oldest = await held_oldest(connection, subscription_id)
+        if oldest is None:
+            return KeeperRoundResult(tally.delivered, tally.failed, None, "breaker open, nothing held")
+        if not probe_now and (state.probe_in_seconds or 0) > 0:
+            return KeeperRoundResult(tally.delivered, tally.failed, state.probe_in_seconds, "breaker open", deaf=True)
+        [step] = await self._attempt([replace(oldest, kept_as="breaker_open")])
+        tally.add([step] if step is not None else [])
+        if step is not None and step.status == "delivered":
+            return None
+        async with self._database.transaction() as connection:
+            await probe_failed(connection, subscription_id, self._breaker)
+            after = await keeper_state(connection, subscription_id)
+        wait = after.probe_in_seconds if after is not None and after.probe_in_seconds is not None else 0.0
+        return KeeperRoundResult(tally.delivered, tally.failed, max(0.0, wait), "breaker open", deaf=True)
+
+    async def _let_go(self, subscription_id: UUID, state: KeeperState, tally: _Tally) -> KeeperRoundResult:
+        """Send what is due in growing pages, within the rate, until the round is over or the breaker opens."""
+        until = time.monotonic() + ROUND_SECONDS
+        page = FIRST_PAGE
+        rate = state.rate_limit_per_second
+        while time.monotonic() < until:
+            async with self._database.transaction() as connection:
+                due = await held_due(connection, subscription_id, min(page, rate) if rate else page)
+            if not due:
+                return await self._rest(subscription_id, tally)
+            steps = await self._attempt([replace(one, kept_as="kept") for one in due], rate)
+            tally.add([step for step in steps if step is not None])
+            if any(step is None for step in steps):
+                break  # somebody else is sending, or the database is away: look again soon
+            now = await self._state(subscription_id)
+            if now is None or now.deleted or now.status != "active" or now.breaker_open:
+                break
+            page = min(page * 2, LARGEST_PAGE)
+        return KeeperRoundResult(tally.delivered, tally.failed, 0.0 if rate is None else 1 / rate, "letting go")
+
+    async def _in_order(self, subscription_id: UUID, state: KeeperState, tally: _Tally) -> KeeperRoundResult:
+        """Send one after the other in the order of acceptance; one that fails holds its successors back."""
+        until = time.monotonic() + ROUND_SECONDS
+        pause = 1 / state.rate_limit_per_second if state.rate_limit_per_second else 0.0
+        while time.monotonic() < until:
+            async with self._database.transaction() as connection:
+                oldest = await held_oldest(connection, subscription_id)
+                early = oldest is not None and await overtaken(connection, subscription_id, oldest.event_sequence)
+            if oldest is None:
+                return KeeperRoundResult(tally.delivered, tally.failed, None, "in order")
+            if early:
+                await asyncio.sleep(ORDER_PAUSE_SECONDS)
+                continue
+            if oldest.next_in_seconds is not None and oldest.next_in_seconds > 0:
+                return KeeperRoundResult(
+                    tally.delivered, tally.failed, oldest.next_in_seconds, "the oldest waits for its retry", deaf=True
+                )
+            [step] = await self._attempt([replace(oldest, kept_as="kept")])
+            tally.add([step] if step is not None else [])
+            if step is None:
+                break
+            state_now = await self._state(subscription_id)
+            if state_now is None or state_now.status != "active" or state_now.deleted or state_now.breaker_open:
+                break
+            await asyncio.sleep(pause)
+        return KeeperRoundResult(tally.delivered, tally.failed, pause, "in order")
+
+    async def _rest(self, subscription_id: UUID, tally: _Tally) -> KeeperRoundResult:
+        """Nothing is due: wait for the first retry, if any."""
+        async with self._database.transaction() as connection:
+            seconds = await next_due_seconds(connection, subscription_id)
+        state = "nothing held" if seconds is None else "waiting for retries"
+        return KeeperRoundResult(tally.delivered, tally.failed, seconds, state)
+
+    async def _attempt(self, deliveries: Sequence[OpenDelivery], rate: int | None = None) -> list[Step | None]:
+        """Attempt each, spaced by the rate; None for one that somebody else is sending or that was not recorded."""
+        tasks: list[asyncio.Task[Step] | None] = []
+        for number, delivery in enumerate(deliveries):
+            if rate and number:
+                await asyncio.sleep(1 / rate)
+            tasks.append(None if self._dispatcher.taken(delivery) else self._dispatcher.begin(delivery, "automatic"))
+        begun = [task for task in tasks if task is not None]
+        if begun:
+            await asyncio.wait(begun)
+        return [_outcome(task) for task in tasks]
+
+
+def _outcome(task: asyncio.Task[Step] | None) -> Step | None:
+    if task is None or task.cancelled() or task.exception() is not None:
+        return None
+    return task.result()

@@ -1,0 +1,67 @@
+"""Wakes the keeper of a subscription: the workflow that looks after its held deliveries, at most one at a time."""
+
+import asyncio
+import logging
+import time
+from uuid import UUID
+
+from sqlalchemy.exc import SQLAlchemyError
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from activities.messages import KeeperTask
+from domain.identity import keeper_workflow_id
+from domain.targets import shown_target
+from storage.database import Database
+from storage.keeping import subscriptions_with_held
+
+logger = logging.getLogger(__name__)
+
+WATCH_SECONDS = 10.0
+"""How often held deliveries are looked for whose keeper was not woken, because the worker that held them died."""
+
+AGAIN_AFTER_SECONDS = 1.0
+"""A keeper woken less than this ago is still awake: it lingers longer than that (`workflows/keeper.py`)."""
+
+
+class Keepers:
+    """Starts or signals keepers, by name. Raises `RPCError` when Temporal cannot be reached."""
+
+    def __init__(self, client: Client, task_queue: str) -> None:
+        self._client = client
+        self._task_queue = task_queue
+        self._woken_at: dict[UUID, float] = {}
+
+    async def wake(self, subscription_id: UUID, store_code: str, event_name: str, url: str) -> None:
+        """See to it that a keeper runs that will look at what is held now."""
+        now = time.monotonic()
+        self._woken_at = {one: at for one, at in self._woken_at.items() if now - at < AGAIN_AFTER_SECONDS}
+        if subscription_id not in self._woken_at:
+            await self._signal(subscription_id, store_code, event_name, url, "wake")
+            self._woken_at[subscription_id] = now
+
+    async def probe_now(self, subscription_id: UUID, store_code: str, event_name: str, url: str) -> None:
+        """The same, and have it ask the receiver at once although no probe may be due."""
+        await self._signal(subscription_id, store_code, event_name, url, "probe-now")
+
+    async def watch(self, database: Database) -> None:
+        """Until cancelled, see to it that whatever is held has a keeper."""
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            try:
+                async with database.transaction() as connection:
+                    held = await subscriptions_with_held(connection)
+                for subscription_id, store_code, event_name, url in held:
+                    await self.wake(subscription_id, store_code, event_name, url)
+            except (SQLAlchemyError, RPCError, OSError, TimeoutError) as error:
+                logger.warning("keepers not looked after: %s", type(error).__name__)
+
+    async def _signal(self, subscription_id: UUID, store_code: str, event_name: str, url: str, signal: str) -> None:
+        await self._client.start_workflow(
+            "keep-subscription",
+            KeeperTask(str(subscription_id), store_code, event_name, shown_target(url)),
+            id=keeper_workflow_id(subscription_id),
+            task_queue=self._task_queue,
+            start_signal=signal,
+            static_summary=f"keeper of {event_name} · {store_code} · {shown_target(url)}",
+        )

@@ -1,0 +1,129 @@
+"""What a subscription's keeper reads and writes: its state, what it holds, and how that ends."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from storage.deliveries import OpenDelivery, held_deliveries
+
+
+@dataclass(frozen=True, slots=True)
+class KeeperState:
+    """A subscription as its keeper sees it. `probe_in_seconds` is negative when a probe is due."""
+
+    status: str
+    deleted: bool
+    breaker_open: bool
+    probe_in_seconds: float | None
+    rate_limit_per_second: int | None
+    ordered: bool
+    retry_schedule: Sequence[int] | None
+    kept: bool
+
+
+_STATE = text("""
+SELECT subscription.status, subscription.deleted_at IS NOT NULL, health.breaker_opened_at IS NOT NULL,
+    CAST(extract(epoch FROM health.probe_at - clock_timestamp()) AS float8), subscription.rate_limit_per_second,
+    subscription.ordered, subscription.retry_schedule,
+    (subscription.rate_limit_per_second IS NOT NULL OR subscription.ordered OR subscription.max_concurrency IS NOT NULL)
+FROM subscription LEFT JOIN subscription_health AS health ON health.subscription_id = subscription.id
+WHERE subscription.id = :id
+""")
+
+_NEXT_DUE = text("""
+SELECT count(*), CAST(coalesce(min(extract(epoch FROM next_attempt_at - clock_timestamp())), 0) AS float8)
+FROM delivery WHERE subscription_id = :id AND status = 'held' AND next_attempt_at IS NOT NULL
+""")
+
+_OVERTAKEN = text("""
+SELECT EXISTS (
+    SELECT FROM event
+    JOIN subscription ON subscription.store_code = event.store_code AND subscription.event_name = event.name
+    WHERE subscription.id = :id AND event.matched_at IS NULL AND event.sequence < :sequence
+)
+""")
+
+_OUTWAITED = text("""
+UPDATE delivery SET status = 'exhausted', reason = 'breaker_open', next_attempt_at = NULL, ended_at = clock_timestamp()
+WHERE subscription_id = :id AND status = 'held' AND created_at < clock_timestamp() - make_interval(secs => :seconds)
+""")
+
+_END_OPEN = text("""
+UPDATE delivery SET status = :status, reason = :reason, next_attempt_at = NULL, ended_at = clock_timestamp()
+WHERE subscription_id = :id AND status = ANY(:open)
+""")
+
+_HOLD = text("""
+UPDATE delivery SET status = 'held', reason = :reason, workflow_id = :workflow_id
+WHERE message_id = :id AND status = 'pending'
+""")
+
+_WITH_HELD = text("""
+WITH RECURSIVE keeper AS (
+    (SELECT subscription_id FROM delivery WHERE status = 'held' ORDER BY subscription_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT delivery.subscription_id FROM delivery
+        WHERE delivery.status = 'held' AND delivery.subscription_id > keeper.subscription_id
+        ORDER BY delivery.subscription_id LIMIT 1)
+    FROM keeper WHERE keeper.subscription_id IS NOT NULL
+)
+SELECT subscription.id, subscription.store_code, subscription.event_name, subscription.url
+FROM keeper JOIN subscription ON subscription.id = keeper.subscription_id WHERE subscription.status <> 'paused'
+""")
+
+
+async def keeper_state(connection: AsyncConnection, subscription_id: UUID) -> KeeperState | None:
+    """The subscription now; None when it is not there at all."""
+    row = (await connection.execute(_STATE, {"id": subscription_id})).one_or_none()
+    return KeeperState(*row) if row is not None else None
+
+
+async def held_due(connection: AsyncConnection, subscription_id: UUID, most: int) -> list[OpenDelivery]:
+    """Held deliveries that may be attempted now, in the order of acceptance."""
+    return await held_deliveries(connection, subscription_id, most, due_only=True)
+
+
+async def held_oldest(connection: AsyncConnection, subscription_id: UUID) -> OpenDelivery | None:
+    """The held delivery of the event accepted first, due or not."""
+    held = await held_deliveries(connection, subscription_id, 1, due_only=False)
+    return held[0] if held else None
+
+
+async def next_due_seconds(connection: AsyncConnection, subscription_id: UUID) -> float | None:
+    """Until the first held delivery that waits for its retry is due; None when none does."""
+    count, seconds = (await connection.execute(_NEXT_DUE, {"id": subscription_id})).one()
+    return max(0.0, float(seconds)) if count else None
+
+
+async def overtaken(connection: AsyncConnection, subscription_id: UUID, sequence: int) -> bool:
+    """Whether an event accepted before this one has not been matched yet, so that sending now would overtake it."""
+    return bool(await connection.scalar(_OVERTAKEN, {"id": subscription_id, "sequence": sequence}))
+
+
+async def exhaust_outwaited(connection: AsyncConnection, subscription_id: UUID, schedule_seconds: float) -> None:
+    """End what waited behind the breaker for longer than its whole retry schedule."""
+    await connection.execute(_OUTWAITED, {"id": subscription_id, "seconds": schedule_seconds})
+
+
+async def end_open(
+    connection: AsyncConnection, subscription_id: UUID, *, status: str, reason: str, pending: bool
+) -> int:
+    """End everything a subscription has waiting (`pending` too, or only what is held); how many that were."""
+    statuses = ["held", "pending"] if pending else ["held"]
+    result = await connection.execute(
+        _END_OPEN, {"id": subscription_id, "status": status, "reason": reason, "open": statuses}
+    )
+    return result.rowcount
+
+
+async def hold(connection: AsyncConnection, message_id: UUID, reason: str, keeper_id: str) -> None:
+    """Let a pending delivery wait as a row, kept by its subscription's keeper."""
+    await connection.execute(_HOLD, {"id": message_id, "reason": reason, "workflow_id": keeper_id})
+
+
+async def subscriptions_with_held(connection: AsyncConnection) -> Sequence[tuple[UUID, str, str, str]]:
+    """(id, store code, event name, URL) of subscriptions that hold deliveries and are not paused."""
+    return [(row[0], row[1], row[2], row[3]) for row in await connection.execute(_WITH_HELD)]

@@ -1,0 +1,195 @@
+"""What waits behind a breaker, a pause, a limit or an order waits as rows, and one keeper lets it go."""
+
+import asyncio
+import json
+import time
+from collections import Counter
+from uuid import UUID
+
+import pytest
+from temporalio.testing import WorkflowEnvironment
+
+from activities.keepers import Keepers
+from storage.subscription_status import disable, enable, pause, resume
+from tests.deadlines import eventually
+from tests.pipeline import STORE, Pipeline, pipeline
+from tests.receiver import Receiver, hang, status
+
+QUICK = {"breaker_failures": 3, "breaker_first_probe_seconds": 0.5, "breaker_longest_probe_seconds": 1}
+
+
+async def wake(running: Pipeline, subscription_id: UUID, url: str) -> None:
+    await Keepers(running.client, running.settings.task_queue).wake(subscription_id, STORE, "CustomerUpdated", url)
+
+
+def numbers(receiver: Receiver) -> list[int]:
+    """The `n` of each event in the order of arrival."""
+    return [json.loads(request.body)["data"]["customer"]["loyaltyCardNumber"] for request in receiver.requests]
+
+
+async def emit_numbered(running: Pipeline, count: int) -> list[str]:
+    """Events that carry their place in the order of acceptance."""
+    expected = [f"{number:06}" for number in range(count)]
+    for number in expected:
+        await running.emit("CustomerUpdated", json.dumps({"customer": {"loyaltyCardNumber": number}}))
+    return expected
+
+
+async def test_a_dead_endpoint_costs_a_probe_an_interval_and_rows_not_workflows(
+    database_url: str, temporal: WorkflowEnvironment
+) -> None:
+    async with Receiver() as receiver, pipeline(database_url, temporal.client, **QUICK) as running:
+        receiver.otherwise = status(500)
+        subscription_id = await running.subscribe("CustomerUpdated", receiver.url("/dead"))
+        await running.emit("CustomerUpdated", "{}", count=5)
+        await eventually(lambda: breaker_is_open(running, subscription_id), 20, "an open breaker")
+        before = len(receiver.requests)
+        await running.emit("CustomerUpdated", "{}", count=200)
+        began = time.monotonic()
+        await eventually(lambda: held(running, 200), 20, "200 held deliveries")
+        await receiver.wait_for(before + 2)
+        probes = len(receiver.requests) - before
+        assert probes <= (time.monotonic() - began) / QUICK["breaker_first_probe_seconds"] + 6
+        receiver.otherwise = status(200)
+        await running.until_statuses({"delivered": 205}, 60)
+        rows = await running.execute("SELECT failures_in_row, breaker_opened_at FROM subscription_health")
+        assert [(row.failures_in_row, row.breaker_opened_at) for row in rows] == [(0, None)]
+        workflows = await running.execute(
+            "SELECT count(DISTINCT workflow_id) FROM delivery WHERE workflow_id LIKE 'event/%'"
+        )
+        assert workflows[0][0] <= 5, "what was held had no workflow of its own"
+
+
+async def breaker_is_open(running: Pipeline, subscription_id: UUID) -> bool:
+    rows = await running.execute(
+        "SELECT 1 FROM subscription_health WHERE subscription_id = :id AND breaker_opened_at IS NOT NULL",
+        id=subscription_id,
+    )
+    return len(rows) == 1
+
+
+async def held(running: Pipeline, at_least: int) -> bool:
+    rows = await running.execute("SELECT count(*) FROM delivery WHERE status = 'held'")
+    return bool(rows[0][0] >= at_least)
+
+
+async def test_a_pause_loses_nothing_and_resuming_lets_go_in_order(
+    database_url: str, temporal: WorkflowEnvironment
+) -> None:
+    async with Receiver() as receiver, pipeline(database_url, temporal.client) as running:
+        url = receiver.url("/hook")
+        subscription_id = await running.subscribe("CustomerUpdated", url)
+        async with running.database.transaction() as connection:
+            assert await pause(connection, subscription_id, reason="a person")
+        await running.emit("CustomerUpdated", "{}", count=40)
+        await running.until_statuses({"held": 40})
+        assert receiver.requests == []
+        async with running.database.transaction() as connection:
+            assert await resume(connection, subscription_id)
+            assert not await resume(connection, subscription_id)
+        await wake(running, subscription_id, url)
+        await running.until_statuses({"delivered": 40})
+        assert len(receiver.requests) == 40
+
+
+async def test_a_delivery_waiting_for_its_retry_is_held_by_a_pause(
+    database_url: str, temporal: WorkflowEnvironment
+) -> None:
+    async with (
+        Receiver() as receiver,
+        pipeline(database_url, temporal.client, retry_schedule_seconds=(1, 1)) as running,
+    ):
+        receiver.script(status(503))
+        url = receiver.url("/hook")
+        subscription_id = await running.subscribe("CustomerUpdated", url)
+        await running.emit("CustomerUpdated", "{}")
+        await running.until_statuses({"pending": 1})
+        async with running.database.transaction() as connection:
+            await pause(connection, subscription_id, reason="a person")
+        await running.until_statuses({"held": 1})
+        async with running.database.transaction() as connection:
+            await resume(connection, subscription_id)
+        await wake(running, subscription_id, url)
+        await running.until_statuses({"delivered": 1})
+
+
+async def test_disabling_exhausts_what_waits_and_enabling_starts_afresh(
+    database_url: str, temporal: WorkflowEnvironment
+) -> None:
+    async with Receiver() as receiver, pipeline(database_url, temporal.client) as running:
+        receiver.script(status(503))
+        subscription_id = await running.subscribe("CustomerUpdated", receiver.url("/hook"))
+        await running.emit("CustomerUpdated", "{}")
+        await running.until_statuses({"pending": 1})
+        async with running.database.transaction() as connection:
+            assert await disable(connection, subscription_id, reason="a person")
+            assert not await disable(connection, subscription_id, reason="another person")
+        await running.emit("CustomerUpdated", "{}")
+        await running.until_statuses({"exhausted": 2})
+        assert {row.reason for row in await running.deliveries()} == {"subscription_disabled"}
+        async with running.database.transaction() as connection:
+            assert await enable(connection, subscription_id)
+        await running.emit("CustomerUpdated", "{}")
+        await running.until_statuses({"exhausted": 2, "delivered": 1})
+
+
+async def test_a_410_disables_the_subscription(database_url: str, temporal: WorkflowEnvironment) -> None:
+    async with Receiver() as receiver, pipeline(database_url, temporal.client) as running:
+        receiver.script(status(503), status(410))
+        await running.subscribe("CustomerUpdated", receiver.url("/hook"), retry_schedule=[60])
+        await running.emit("CustomerUpdated", "{}")
+        await running.until_statuses({"pending": 1})
+        await running.emit("CustomerUpdated", "{}")
+        await running.until_statuses({"exhausted": 2})
+        [row] = await running.execute("SELECT status, status_reason FROM subscription")
+        assert (row.status, row.status_reason) == ("disabled", "http_gone")
+
+
+async def test_a_rate_limit_is_kept_by_the_second(database_url: str, temporal: WorkflowEnvironment) -> None:
+    rate, events = 20, 60
+    async with Receiver() as receiver, pipeline(database_url, temporal.client) as running:
+        await running.subscribe("CustomerUpdated", receiver.url("/hook"), rate_limit_per_second=rate)
+        await running.emit("CustomerUpdated", "{}", count=events)
+        await running.until_statuses({"delivered": events}, 30)
+        arrivals = [request.arrived_at for request in receiver.requests]
+        most = max(sum(begin <= at < begin + 1 for at in arrivals) for begin in arrivals)
+        assert most <= rate * 1.05 + 1, f"{most} in one second"
+
+
+@pytest.mark.parametrize("failures", [0, 3])
+async def test_an_ordered_subscription_gets_its_events_in_the_order_of_acceptance(
+    database_url: str, temporal: WorkflowEnvironment, failures: int
+) -> None:
+    async with Receiver() as receiver, pipeline(database_url, temporal.client) as running:
+        receiver.script(*[status(500)] * failures)
+        await running.subscribe("CustomerUpdated", receiver.url("/hook"), ordered=True, retry_schedule=[1] * 5)
+        expected = await emit_numbered(running, 40)
+        await running.until_statuses({"delivered": 40}, 40)
+        assert numbers(receiver) == expected[:1] * failures + expected
+
+
+async def test_what_a_dying_worker_held_finds_its_keeper(database_url: str, temporal: WorkflowEnvironment) -> None:
+    async with Receiver() as receiver, pipeline(database_url, temporal.client) as running:
+        await running.subscribe("CustomerUpdated", receiver.url("/hook"))
+        await running.emit("CustomerUpdated", "{}")
+        await running.until_statuses({"delivered": 1})
+        await running.execute("UPDATE delivery SET status = 'held', reason = 'kept', ended_at = NULL")
+        watching = asyncio.create_task(Keepers(running.client, running.settings.task_queue).watch(running.database))
+        try:
+            await running.until_statuses({"delivered": 1}, 30)
+        finally:
+            watching.cancel()
+
+
+async def test_a_hanging_receivers_queue_waits_as_rows(database_url: str, temporal: WorkflowEnvironment) -> None:
+    slow = {"subscription_concurrency": 5, "request_timeout_seconds": 1}
+    async with Receiver() as receiver, pipeline(database_url, temporal.client, **slow, **QUICK) as running:
+        receiver.script(*[hang()] * 5000, path="/hanging")
+        await running.subscribe("CustomerUpdated", receiver.url("/hanging"))
+        await running.subscribe("CustomerUpdated", receiver.url("/healthy"))
+        await running.emit("CustomerUpdated", "{}", count=1500)
+
+        async def healthy_done() -> bool:
+            return Counter(request.target for request in receiver.requests)["/healthy"] == 1500
+
+        await eventually(healthy_done, 60, "every delivery of the healthy neighbour")
