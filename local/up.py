@@ -71,21 +71,22 @@ async def _run_stack(stack: LocalStack, demo: Demo, options: UpOptions, screen: 
 
 @contextlib.contextmanager
 def _asked_to_stop(stack: LocalStack) -> Iterator[asyncio.Event]:
-    """An event that SIGINT, SIGTERM and a closed terminal set; asked again later, everything is killed at once."""
-    stop, loop, first = asyncio.Event(), asyncio.get_running_loop(), [0.0]
+    """An event that SIGINT, SIGTERM and a closed terminal set. Ctrl-C again, later, kills everything at once."""
+    stop, loop, asked_at = asyncio.Event(), asyncio.get_running_loop(), time.monotonic()
 
-    def asked() -> None:
+    def asked(number: signal.Signals) -> None:
+        nonlocal asked_at
         if not stop.is_set():
-            first[0] = time.monotonic()
+            asked_at = time.monotonic()
             stop.set()
-        elif time.monotonic() - first[0] > IMPATIENT_AFTER_SECONDS:
+        elif number == signal.SIGINT and time.monotonic() - asked_at > IMPATIENT_AFTER_SECONDS:
             stack.kill()
 
     signals = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup sets it
         signals.append(signal.SIGHUP)
     for number in signals:
-        loop.add_signal_handler(number, asked)
+        loop.add_signal_handler(number, asked, number)
     try:
         yield stop
     finally:
