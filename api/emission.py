@@ -1,12 +1,6 @@
-"""From the bytes of an emit request to events that may be stored, or to every problem found in them.
+"""From the bytes of an emit request to events that may be stored, or to every problem found in them."""
 
-Checking is CPU work. A batch is checked in slices, with a turn for other requests between two of them, and a large
-array is parsed in a thread, so that eight megabytes do not hold up somebody else's single event.
-"""
-
-import asyncio
-from collections.abc import AsyncIterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,18 +8,17 @@ from pydantic import GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import core_schema
 
+from api.batch import UNREADABLE, Batch, TooMuchError
 from api.body import MOST_PROBLEMS, Input, parse_body, validate
-from api.errors import ApiError, Problem, ValidationFailed, invalid
+from api.errors import Problem, ValidationFailed, invalid
 from domain.catalogue import CATALOGUE, EventType, nearest_name, validate_data
 from domain.fields import ABSENT, DateTime, Text, Uuid
-from domain.jsontext import JsonTextError, JsonValue, join, parse
+from domain.jsontext import JsonValue, join
+from domain.timestamps import utc_instant
 from storage.intake import NewEvent, new_event
 from storage.sealing import Sealer
 
 WRAPPER = "event"
-SLICE_EVENTS = 25  # about 1 ms of checking between two turns of the event loop
-SLICE_BYTES = 128 * 1024  # the same where events are large
-UNSTORABLE = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 MOST_NAME_CHARACTERS = 100  # of an unknown name that is repeated in the answer
 
 
@@ -61,12 +54,6 @@ class EmittedEvent(Input):
         }
 
 
-class TooMuchError(ApiError):
-    """413: more events than a batch may hold, or an event larger than one may be."""
-
-    status = 413
-
-
 class EventReader:
     """Reads and checks what emitters send. `event_limit_bytes` bounds one event's data, in a batch too."""
 
@@ -76,7 +63,7 @@ class EventReader:
         self._sealer = sealer
         self._allow_unknown_fields = allow_unknown_fields
         self._event_limit_bytes = event_limit_bytes
-        self._batch_limit_events = batch_limit_events
+        self._batch = Batch(batch_limit_events, "events")
 
     def read_one(self, store_code: str, raw: bytes) -> NewEvent:
         """The event of `{"event": {…}}`; raises ValidationFailed with paths from inside the wrapper."""
@@ -94,9 +81,9 @@ class EventReader:
         problems: list[Problem] = []
         events: list[NewEvent] = []
         index = 0
-        async for values in self._line_slices(raw, problems) if lines else self._array_slices(raw):
+        async for values in self._batch.slices(raw, lines=lines, problems=problems):
             for value in values:
-                if value is not _UNREADABLE:
+                if value is not UNREADABLE:
                     event = self._event(store_code, value, str(index), problems)
                     if event is not None:
                         events.append(event)
@@ -108,42 +95,6 @@ class EventReader:
         if not events:
             raise invalid("", "empty", "holds no event")
         return events
-
-    async def _array_slices(self, raw: bytes) -> AsyncIterator[Sequence[Any]]:
-        # A thread gives up the interpreter's lock every few milliseconds; called from here the reader would not.
-        values = await asyncio.to_thread(parse_body, raw) if len(raw) > SLICE_BYTES else parse_body(raw)
-        if not isinstance(values, list):
-            raise invalid("", "list_type", "must be an array of events, or lines of them as application/x-ndjson")
-        self._refuse_too_many(len(values))
-        step = max(1, min(SLICE_EVENTS, SLICE_BYTES * len(values) // max(len(raw), 1)))
-        for start in range(0, len(values), step):
-            yield values[start : start + step]
-            await asyncio.sleep(0)
-
-    async def _line_slices(self, raw: bytes, problems: list[Problem]) -> AsyncIterator[Sequence[Any]]:
-        self._refuse_too_many(raw.count(b"\n") // 2)  # every other line may be blank; megabytes of blank lines not
-        lines = [line for line in raw.split(b"\n") if line.strip()]
-        self._refuse_too_many(len(lines))
-        values: list[Any] = []
-        size = 0
-        for index, line in enumerate(lines):
-            try:
-                values.append(parse(line))
-            except JsonTextError as error:
-                problems.append(
-                    Problem(join(str(index), error.path) if error.path else str(index), "invalid_json", error.message)
-                )
-                values.append(_UNREADABLE)
-            size += len(line)
-            if len(values) >= SLICE_EVENTS or size >= SLICE_BYTES:
-                yield values
-                values, size = [], 0
-                await asyncio.sleep(0)
-        yield values
-
-    def _refuse_too_many(self, events: int) -> None:
-        if events > self._batch_limit_events:
-            raise TooMuchError(f"The batch holds {events:,} events; the most is {self._batch_limit_events:,}.")
 
     def _event(self, store_code: str, value: JsonValue, path: str, problems: list[Problem]) -> NewEvent | None:
         """The event, or None and what is wrong with it added to `problems`."""
@@ -160,7 +111,7 @@ class EventReader:
         for found in validate_data(event_type, emitted.data, self._allow_unknown_fields):
             where = join(path, "data")
             problems.append(Problem(join(where, found.path) if found.path else where, found.code, found.message))
-        created_at = None if emitted.created_at is None else _instant(emitted.created_at)
+        created_at = None if emitted.created_at is None else utc_instant(emitted.created_at)
         if created_at is None and emitted.created_at is not None:
             problems.append(Problem(join(path, "createdAt"), "out_of_range", "must lie in the years 1 to 9999 in UTC"))
         if len(problems) > count:
@@ -183,23 +134,6 @@ class EventReader:
             which = f"event {path}" if path else "the event"
             raise TooMuchError(f"The data of {which} is larger than {self._event_limit_bytes:,} bytes.")
         return event
-
-
-_UNREADABLE = object()
-"""Stands for a line that is not JSON, so that the events after it keep their index."""
-
-
-def _instant(created_at: str) -> datetime | None:
-    """The instant in UTC; None where UTC leaves the years 1 to 9999.
-
-    The first and the last microsecond of these are refused too: the database driver writes them as -infinity and
-    infinity and reads them back without a time zone.
-    """
-    try:
-        instant = datetime.fromisoformat(created_at).astimezone(UTC)
-    except OverflowError:
-        return None
-    return None if instant in UNSTORABLE else instant
 
 
 def _unknown_name(name: str) -> str:

@@ -12,6 +12,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from api.access import DeliveryRead, EventEmit, StoreCodePath
+from api.batch import JSON, NDJSON, has_lines
 from api.body import Output, read_body
 from api.delivery_models import EventDetails, delivery_items
 from api.emission import WRAPPER, EmittedEvent
@@ -23,9 +24,6 @@ from storage.delivery_log import deliveries_of_event
 from storage.event_log import find_event
 from storage.intake import NewEvent
 from storage.unavailable import is_unavailable
-
-JSON = "application/json"
-NDJSON = "application/x-ndjson"
 
 
 class CountedRoute(APIRoute):
@@ -103,8 +101,7 @@ class ManyEvents:
     async def __call__(self, request: Request, store_code: StoreCodePath, resources: FromResources) -> list[NewEvent]:
         """Raises ValidationFailed, TooLarge or TooMuchError."""
         raw = await read_body(request, resources.settings.batch_limit_bytes)
-        media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        return await resources.event_reader.read_batch(store_code, raw, lines=media_type == NDJSON)
+        return await resources.event_reader.read_batch(store_code, raw, lines=has_lines(request))
 
     def models(self) -> tuple[type[BaseModel], ...]:
         """What each event is validated with."""
