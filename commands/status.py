@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 from temporalio.client import Client
@@ -98,14 +98,18 @@ def _configured() -> Installation:
 
 def _show(health: InstallationHealth) -> None:
     console = Console(highlight=False)
+    local = any(component.pid is not None for component in health.components)
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for title in ("Component", "State", "PID", "Up for", "Address"):
-        table.add_column(title, justify="right" if title in ("PID", "Up for") else "left")
+    for title in ("Component", "State", "Address"):
+        table.add_column(title)
+    for title in ("PID", "Up for") if local else ():
+        table.add_column(title, justify="right")
     for component in health.components:
         state = Text("ready", "green") if component.ready else Text("not ready", "bold red")
-        pid = "" if component.pid is None else str(component.pid)
-        since = "" if component.uptime_seconds is None else str(timedelta(seconds=int(component.uptime_seconds)))
-        table.add_row(TITLES[component.name], state, pid, since, component.address)
+        row: list[RenderableType] = [TITLES[component.name], state, component.address]
+        if local:
+            row += [str(component.pid), str(timedelta(seconds=int(component.uptime_seconds or 0)))]
+        table.add_row(*row)
     console.print(table)
     for component in health.components:
         if component.reason:

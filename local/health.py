@@ -101,8 +101,9 @@ async def _ask_temporal(connect: Callable[[], Awaitable[Client]]) -> ComponentHe
         client = await connect()
         address = client.service_client.config.target_host
         serving = await client.service_client.check_health(timeout=timedelta(seconds=ASK_SECONDS))
-    except (RPCError, RuntimeError, OSError) as error:
-        return ComponentHealth("temporal", False, address, _reason(error))
+    except (RPCError, RuntimeError, OSError) as error:  # RuntimeError: the first connection of a lazy client failed
+        reason = "cannot be reached" if isinstance(error, RuntimeError) else _reason(error)
+        return ComponentHealth("temporal", False, address, reason)
     return ComponentHealth("temporal", serving, address, None if serving else "does not serve requests")
 
 
@@ -119,5 +120,9 @@ async def _ask_process(name: str, root: str | None) -> ComponentHealth:
 
 
 def _reason(error: BaseException) -> str:
+    if isinstance(error, TimeoutError):
+        return f"gave no answer within {ASK_SECONDS:.0f} s"
+    if isinstance(error, ConnectionError):
+        return "cannot be reached: nothing listens there" if isinstance(error, ConnectionRefusedError) else str(error)
     original = getattr(error, "orig", None) or error
     return (str(original) or type(original).__name__).splitlines()[0]

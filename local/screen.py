@@ -86,9 +86,10 @@ def addresses(stack: Stack, data: DataDirectory) -> Text:
         ("Logs", str(data.log("*")), ""),
     )
     width = max(len(value) for _, value, note in lines if note)
-    return Text("\n").join(
-        Text.assemble(
-            "  ", (f"{name:<15}", "bold"), (f"{value:<{width}}" if note else value, "cyan"), (f"  {note}", "dim")
-        )
-        for name, value, note in lines
-    )
+    shown = []
+    for name, value, note in lines:
+        line = Text.assemble("  ", (f"{name:<15}", "bold"), (value, "cyan"))
+        if note:
+            line.append(" " * (width - len(value) + 2) + note, "dim")
+        shown.append(line)
+    return Text("\n").join(shown)

@@ -27,7 +27,10 @@ async def test_where_nothing_listens_nothing_is_ready_and_each_reason_is_said() 
     assert health.backlog is None
     assert [component.name for component in health.components] == ["postgres", "temporal", "api", "worker"]
     assert not any(component.ready for component in health.components)
-    assert all(component.reason for component in health.components)
+    reasons = [component.reason for component in health.components]
+    assert reasons[0] == "cannot be reached: nothing listens there"
+    assert reasons[1] == "cannot be reached"
+    assert reasons[2] == "does not answer"
     text = health.as_json()
     assert "pass-word" not in text
     content = json.loads(text)
