@@ -43,7 +43,13 @@ StorePlace = Annotated[
         }
     ),
 ]
-ScopeName = Annotated[str, AfterValidator(Scope), WithJsonSchema({"type": "string", "enum": list(Scope)})]
+
+
+def _scope(name: str) -> Scope:
+    return Scope(name)  # the class itself has no signature that pydantic can read on every Python
+
+
+ScopeName = Annotated[str, AfterValidator(_scope), WithJsonSchema({"type": "string", "enum": list(Scope)})]
 
 
 class KeyCreate(Input):

@@ -15,7 +15,7 @@ def mode_of(path: Path) -> int:
 
 
 @pytest.fixture(params=[0o000, 0o022, 0o077, 0o177, 0o777], ids=oct)
-def umask(request: pytest.FixtureRequest) -> Iterator[None]:
+def umask(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:  # after tmp_path is made
     before = os.umask(request.param)
     yield
     os.umask(before)
