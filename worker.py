@@ -19,6 +19,7 @@ from temporalio.client import Client
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
+from activities.acts import ActActivities
 from activities.deliver import DeliveryActivities
 from activities.dispatcher import AttemptLimits, Dispatcher
 from activities.gate import Gate
@@ -35,13 +36,14 @@ from storage.database import Database
 from storage.sealing import Sealer
 from storage.workers import TOUCH_SECONDS, leave, touch
 from worker_health import worker_health
+from workflows.acts import RecoverWorkflow, RedeliverWorkflow
 from workflows.client import temporal_client
 from workflows.delivery import EventBatchWorkflow, EventWorkflow
 from workflows.keeper import KeeperWorkflow
 
 logger = logging.getLogger(__name__)
 
-WORKFLOWS = (EventWorkflow, EventBatchWorkflow, KeeperWorkflow)
+WORKFLOWS = (EventWorkflow, EventBatchWorkflow, KeeperWorkflow, RedeliverWorkflow, RecoverWorkflow)
 
 PASSED_THROUGH = ("activities", "domain", "workflows.visibility")
 """Pure or stateless modules the sandbox takes from the host instead of loading them for each workflow."""
@@ -65,7 +67,8 @@ def all_activities(
     """Every activity, with its resources."""
     deliver = DeliveryActivities(database, dispatcher, gate, keepers)
     keep = KeeperActivities(database, dispatcher, breaker_rules(settings), settings.retry_schedule_seconds)
-    return [deliver.attempt_events, deliver.deliver_webhook, keep.keep_held]
+    acts = ActActivities(database, dispatcher, keepers)
+    return [deliver.attempt_events, deliver.deliver_webhook, keep.keep_held, acts.redeliver_once, acts.recover_pages]
 
 
 def workflow_runner() -> SandboxedWorkflowRunner:

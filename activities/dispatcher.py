@@ -253,7 +253,9 @@ class Dispatcher:
             else self._limits.retry_schedule,
             message_id=delivery.message_id,
         )
-        if step.status == "pending" and delivery.kept_as is not None:
+        if delivery.redelivered and step.status != "delivered":
+            step = replace(step, status="unchanged", failures=delivery.failures, next_in_seconds=None)
+        elif step.status == "pending" and delivery.kept_as is not None:
             step = replace(step, status="held", reason=delivery.kept_as)
         outcome = Outcome(
             message_id=delivery.message_id,

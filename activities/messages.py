@@ -87,6 +87,25 @@ class DeliveryEnd:
 
 
 @dataclass(frozen=True)
+class RecoverTask:
+    """Which recovery to carry out."""
+
+    recover_id: str
+    subscription_id: str
+    target: str
+    """Host and path of the subscription's URL, for people."""
+
+
+@dataclass(frozen=True)
+class RecoverProgress:
+    """How far a recovery is: deliveries let go so far of `count`, and whether there are more."""
+
+    moved: int
+    count: int
+    finished: bool
+
+
+@dataclass(frozen=True)
 class DeliverySummary:
     """What a finished workflow did, for the Web UI."""
 

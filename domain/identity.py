@@ -18,6 +18,26 @@ def keeper_workflow_id(subscription_id: UUID) -> str:
     return f"subscription/{subscription_id}"
 
 
+def redeliver_workflow_id(message_id: UUID) -> str:
+    """The Temporal workflow of one more attempt a person asked for; one at a time for a delivery."""
+    return f"redeliver/{message_id}"
+
+
+def recover_workflow_id(recover_id: UUID) -> str:
+    """The Temporal workflow of one recovery."""
+    return f"recover/{recover_id}"
+
+
 def batch_workflow_id(batch_id: UUID) -> str:
     """The Temporal workflow that makes the first attempts of many events under backlog."""
     return f"events/{batch_id}"
+
+
+def expiry_schedule_id(store_code: str, kind: str) -> str:
+    """The Temporal Schedule that scans a store's rows of a kind; its runs' ids add the time they were due."""
+    return f"expiry/{store_code}/{kind}"
+
+
+def expiry_workflow_id(store_code: str, kind: str, what: str) -> str:
+    """A scan that no schedule began: of a day, of days (`first..last`), or of `late` rows."""
+    return f"{expiry_schedule_id(store_code, kind)}/{what}"

@@ -39,6 +39,7 @@ class Outcome:
     body_sha256: bytes | None
     url: str
     status: str
+    """What the delivery becomes; `unchanged` after a redelivery that failed."""
     reason: str | None
     failures: int
     next_in_seconds: float | None
@@ -78,14 +79,16 @@ WITH outcome AS MATERIALIZED (
     FROM outcome WHERE attempt.message_id = outcome.message_id AND attempt.number = outcome.number
 )
 UPDATE delivery SET
-    status = outcome.status, reason = outcome.reason, url = outcome.url,
-    attempts = greatest(delivery.attempts, outcome.number), failures = outcome.failures,
+    status = CASE WHEN outcome.status = 'unchanged' THEN delivery.status ELSE outcome.status END,
+    reason = CASE WHEN outcome.status = 'unchanged' THEN delivery.reason ELSE outcome.reason END,
+    url = outcome.url, attempts = greatest(delivery.attempts, outcome.number), failures = outcome.failures,
     last_status_code = outcome.status_code, last_failure = outcome.failure,
     next_attempt_at = clock_timestamp() + make_interval(secs => outcome.next_in_seconds),
-    ended_at = CASE WHEN outcome.status IN ('delivered', 'exhausted', 'cancelled') THEN clock_timestamp() END,
+    ended_at = CASE WHEN outcome.status IN ('delivered', 'exhausted', 'cancelled') THEN clock_timestamp()
+        WHEN outcome.status = 'unchanged' THEN delivery.ended_at END,
     workflow_id = coalesce(outcome.workflow_id, delivery.workflow_id)
 FROM outcome WHERE delivery.message_id = outcome.message_id AND (
-    outcome.status = 'delivered'
+    outcome.status IN ('delivered', 'unchanged')
     OR delivery.status IN ('pending', 'held') AND outcome.number >= delivery.attempts
 )
 """)

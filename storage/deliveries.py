@@ -70,6 +70,8 @@ class OpenDelivery:
     event_sequence: int = 0
     kept_as: str | None = None
     """Set when the keeper sends it: the reason it is held again for should the attempt fail."""
+    redelivered: bool = False
+    """A person asked for one more attempt of what has ended; only its success changes the status."""
 
 
 _SUBSCRIPTION_COLUMNS = """

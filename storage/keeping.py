@@ -51,9 +51,14 @@ UPDATE delivery SET status = 'exhausted', reason = 'breaker_open', next_attempt_
 WHERE subscription_id = :id AND status = 'held' AND created_at < clock_timestamp() - make_interval(secs => :seconds)
 """)
 
+# A row that is locked is having its outcome written by a recorder, which may be about to lock what is locked here. It
+# is passed over: whoever makes its next attempt, or its keeper's next round, ends it.
 _END_OPEN = text("""
 UPDATE delivery SET status = :status, reason = :reason, next_attempt_at = NULL, ended_at = clock_timestamp()
-WHERE subscription_id = :id AND status = ANY(:open)
+FROM (
+    SELECT message_id FROM delivery WHERE subscription_id = :id AND status = ANY(:open) FOR UPDATE SKIP LOCKED
+) AS waiting
+WHERE delivery.message_id = waiting.message_id
 """)
 
 _HOLD = text("""
@@ -127,3 +132,14 @@ async def hold(connection: AsyncConnection, message_id: UUID, reason: str, keepe
 async def subscriptions_with_held(connection: AsyncConnection) -> Sequence[tuple[UUID, str, str, str]]:
     """(id, store code, event name, URL) of subscriptions that hold deliveries and are not paused."""
     return [(row[0], row[1], row[2], row[3]) for row in await connection.execute(_WITH_HELD)]
+
+
+_FOR_KEEPER = text("SELECT id, store_code, event_name, url FROM subscription WHERE id = :id")
+
+
+async def subscription_for_keeper(
+    connection: AsyncConnection, subscription_id: UUID
+) -> tuple[UUID, str, str, str] | None:
+    """(id, store code, event name, URL): what a keeper is named by."""
+    row = (await connection.execute(_FOR_KEEPER, {"id": subscription_id})).one_or_none()
+    return (row[0], row[1], row[2], row[3]) if row is not None else None

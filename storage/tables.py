@@ -236,6 +236,39 @@ class Attempt(SQLModel, table=True):
     body_sha256: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
 
 
+class Recover(SQLModel, table=True):
+    """A person's request to deliver again what failed in a window; the deliveries it moved go on as any others."""
+
+    __tablename__ = "recover"
+
+    id: UUID = Field(primary_key=True)
+    store_code: str = Field(sa_column=Column(Text, nullable=False))
+    subscription_id: UUID
+    since: datetime = _instant()
+    until: datetime = _instant()
+    statuses: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
+    count: int = Field(sa_column=Column(Integer, nullable=False))
+    """Deliveries that matched when it was asked for."""
+    moved: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
+    """Deliveries opened again so far."""
+    cursor_created_at: datetime | None = _instant(nullable=True)
+    cursor_message_id: UUID | None = None
+    """The last delivery opened again; the next page begins behind it, so that each is opened once."""
+    status: str = Field(default="running", sa_column=Column(Text, nullable=False, server_default="running"))
+    """running, finished or cancelled"""
+    created_at: datetime = _instant(default_now=True)
+    ended_at: datetime | None = _instant(nullable=True)
+
+    __table_args__ = (
+        Index(
+            "recover_running",
+            "subscription_id",
+            unique=True,
+            postgresql_where=text("status = 'running'"),
+        ),
+    )
+
+
 class WorkerProcess(SQLModel, table=True):
     """A worker process; `seen_at` is touched every second. An attempt's lease lives as long as its worker does."""
 

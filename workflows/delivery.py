@@ -6,12 +6,13 @@ attempts. Whatever a first attempt did not settle goes on in the event's own wor
 
 import asyncio
 from collections import defaultdict
+from contextlib import suppress
 from datetime import timedelta
 from uuid import UUID
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.exceptions import ActivityError, WorkflowAlreadyStartedError
 from temporalio.workflow import ParentClosePolicy
 
 with workflow.unsafe.imports_passed_through():
@@ -50,6 +51,15 @@ OWN_FAULTS = RetryPolicy(
 class EventWorkflow:
     """Delivers one event to every URL subscribed to it."""
 
+    def __init__(self) -> None:
+        self._asked: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        """By message id: a person does not want to wait for the next retry, or has cancelled the delivery."""
+
+    @workflow.signal(name="look-now")
+    def look_now(self, message_id: str) -> None:
+        """Look at a delivery at once: attempt it, or end it if it has been cancelled."""
+        self._asked[message_id].set()
+
     @workflow.run
     async def run(self, task: EventTask) -> DeliverySummary:
         """Make the first attempts unless a batch has made them, then see each waiting delivery to its end."""
@@ -70,19 +80,35 @@ class EventWorkflow:
 
     async def _deliver(self, waiting: Waiting) -> DeliveryEnd:
         """Wait until the next attempt is due, then attempt until the delivery ends."""
+        asked = self._asked[waiting.message_id]
         if waiting.delay_seconds > 0:
-            await workflow.sleep(waiting.delay_seconds, summary=f"retry {waiting.target}")
-        end = await workflow.execute_activity_method(
-            DeliveryActivities.deliver_webhook,
-            DeliveryRef(waiting.message_id),
-            start_to_close_timeout=ATTEMPT_TIMEOUT,
-            heartbeat_timeout=HEARTBEAT_TIMEOUT,
-            retry_policy=OWN_FAULTS,
-            summary=waiting.target,
-        )
+            with suppress(TimeoutError):
+                await workflow.wait_condition(
+                    asked.is_set, timeout=waiting.delay_seconds, timeout_summary=f"retry {waiting.target}"
+                )
+        end = await self._attempt_until_ended(waiting, asked)
         self._ends[waiting.message_id] = end
         self._show()
         return end
+
+    async def _attempt_until_ended(self, waiting: Waiting, asked: asyncio.Event) -> DeliveryEnd:
+        """The durable activity; when a person asks, it is begun anew, which attempts at once or joins the attempt."""
+        while True:
+            asked.clear()
+            attempts = workflow.start_activity_method(
+                DeliveryActivities.deliver_webhook,
+                DeliveryRef(waiting.message_id),
+                start_to_close_timeout=ATTEMPT_TIMEOUT,
+                heartbeat_timeout=HEARTBEAT_TIMEOUT,
+                retry_policy=OWN_FAULTS,
+                summary=waiting.target,
+            )
+            await workflow.wait_condition(lambda begun=attempts: begun.done() or asked.is_set())
+            if attempts.done():
+                return await attempts
+            attempts.cancel()
+            with suppress(ActivityError):
+                return await attempts  # it ended just then
 
     def _show(self) -> None:
         workflow.set_current_details(details_table(self._first, self._ends))

@@ -152,6 +152,23 @@ def upgrade() -> None:
     sa.Column('seen_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
     sa.PrimaryKeyConstraint('id')
     )
+    op.create_table('recover',
+    sa.Column('id', sa.Uuid(), nullable=False),
+    sa.Column('store_code', sa.Text(), nullable=False),
+    sa.Column('subscription_id', sa.Uuid(), nullable=False),
+    sa.Column('since', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('until', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('statuses', sa.ARRAY(sa.Text()), nullable=False),
+    sa.Column('count', sa.Integer(), nullable=False),
+    sa.Column('moved', sa.Integer(), server_default='0', nullable=False),
+    sa.Column('cursor_created_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('cursor_message_id', sa.Uuid(), nullable=True),
+    sa.Column('status', sa.Text(), server_default='running', nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
+    sa.Column('ended_at', sa.DateTime(timezone=True), nullable=True),
+    sa.PrimaryKeyConstraint('id')
+    )
+    op.create_index('recover_running', 'recover', ['subscription_id'], unique=True, postgresql_where=sa.text("status = 'running'"))
     op.create_table('refresh_token',
     sa.Column('token_sha256', sa.LargeBinary(), nullable=False),
     sa.Column('administrator_id', sa.Uuid(), nullable=False),
@@ -196,8 +213,7 @@ def upgrade() -> None:
     sa.Column('kind', sa.Text(), nullable=False),
     sa.Column('covered_from', sa.DateTime(timezone=True), nullable=False),
     sa.Column('covered_until', sa.DateTime(timezone=True), nullable=False),
-    sa.Column('first_scan_at', sa.DateTime(timezone=True), nullable=False),
-    sa.Column('late_checked_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('rows_seen_until', sa.DateTime(timezone=True), nullable=False),
     sa.PrimaryKeyConstraint('store_code', 'kind')
     )
     op.create_table('expiry_scan',
@@ -210,6 +226,7 @@ def upgrade() -> None:
     sa.Column('starts_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('ends_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('imported_after', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('sees_until', sa.DateTime(timezone=True), nullable=False),
     sa.Column('workflow_id', sa.Text(), nullable=False),
     sa.Column('position_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('position_id', sa.Uuid(), nullable=False),
@@ -326,6 +343,8 @@ def downgrade() -> None:
     op.drop_index('delivery_by_age', table_name='delivery')
     op.drop_index('delivery_held', table_name='delivery', postgresql_where=sa.text("status = 'held'"))
     op.drop_table('delivery')
+    op.drop_index('recover_running', table_name='recover', postgresql_where=sa.text("status = 'running'"))
+    op.drop_table('recover')
     op.drop_table('subscription_health')
     op.drop_index('audit_by_store', table_name='audit')
     op.drop_table('audit')
