@@ -29,10 +29,18 @@ ON CONFLICT (subscription_id) DO UPDATE SET
         CASE WHEN health.failures_in_row + excluded.failures_in_row >= :failures THEN CAST(:first AS float8) END)
 """)
 
+# All rows that will be written are locked first, in one order: two workers that each have a success and a failure of
+# the same two receivers would wait for each other.
 _SUCCEEDED = text("""
-UPDATE subscription_health SET failures_in_row = 0, failing_since = NULL, breaker_opened_at = NULL, probe_at = NULL,
-    probe_interval_seconds = NULL
-WHERE subscription_id = ANY(:ids) AND failures_in_row > 0
+WITH locked AS MATERIALIZED (
+    SELECT subscription_id FROM subscription_health
+    WHERE subscription_id = ANY(:failed) OR subscription_id = ANY(:ids) AND failures_in_row > 0
+    ORDER BY subscription_id FOR UPDATE
+)
+UPDATE subscription_health AS health SET failures_in_row = 0, failing_since = NULL, breaker_opened_at = NULL,
+    probe_at = NULL, probe_interval_seconds = NULL
+FROM locked WHERE health.subscription_id = locked.subscription_id AND health.subscription_id = ANY(:ids)
+    AND health.failures_in_row > 0
 """)
 
 _PROBE_FAILED = text("""
@@ -52,7 +60,7 @@ async def record_health(
     A success closes the breaker; enough failures in a row open it.
     """
     if succeeded:
-        await connection.execute(_SUCCEEDED, {"ids": sorted(succeeded)})
+        await connection.execute(_SUCCEEDED, {"ids": sorted(succeeded), "failed": sorted(failed)})
     if failed:
         ids = sorted(failed)
         await connection.execute(
