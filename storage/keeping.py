@@ -132,3 +132,14 @@ async def hold(connection: AsyncConnection, message_id: UUID, reason: str, keepe
 async def subscriptions_with_held(connection: AsyncConnection) -> Sequence[tuple[UUID, str, str, str]]:
     """(id, store code, event name, URL) of subscriptions that hold deliveries and are not paused."""
     return [(row[0], row[1], row[2], row[3]) for row in await connection.execute(_WITH_HELD)]
+
+
+_FOR_KEEPER = text("SELECT id, store_code, event_name, url FROM subscription WHERE id = :id")
+
+
+async def subscription_for_keeper(
+    connection: AsyncConnection, subscription_id: UUID
+) -> tuple[UUID, str, str, str] | None:
+    """(id, store code, event name, URL): what a keeper is named by."""
+    row = (await connection.execute(_FOR_KEEPER, {"id": subscription_id})).one_or_none()
+    return (row[0], row[1], row[2], row[3]) if row is not None else None
