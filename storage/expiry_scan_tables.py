@@ -31,10 +31,8 @@ class ExpiryCoverage(SQLModel, table=True):
     covered_from: datetime = _instant()
     covered_until: datetime = _instant()
     """The next scan begins here."""
-    first_scan_at: datetime = _instant()
-    """By the database's clock: rows imported later may be late ones."""
-    late_checked_at: datetime | None = _instant(nullable=True)
-    """When the last finished look for late rows began, by the database's clock."""
+    rows_seen_until: datetime = _instant()
+    """Rows imported later (`imported_at`) may be late ones: no scan need have seen them."""
 
 
 class ExpiryScan(SQLModel, table=True):
@@ -55,6 +53,8 @@ class ExpiryScan(SQLModel, table=True):
     ends_at: datetime = _instant()
     imported_after: datetime | None = _instant(nullable=True)
     """Only rows that came to expire at their instant after this; null: all."""
+    sees_until: datetime = _instant()
+    """Every row imported before this could be seen when the scan began."""
     workflow_id: str = Field(sa_column=Column(Text, nullable=False))
     position_at: datetime = _instant()
     position_id: UUID

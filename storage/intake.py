@@ -147,6 +147,17 @@ async def stored_events(connection: AsyncConnection, keys: Sequence[EventKey]) -
     return {(row[0], row[1]): StoredEvent(*row[2:]) for row in rows}
 
 
+_KNOWN = text("""
+SELECT event_id FROM event WHERE store_code = :store_code AND event_id = ANY(CAST(:event_ids AS uuid[]))
+""")
+
+
+async def known_events(connection: AsyncConnection, store_code: str, event_ids: Sequence[UUID]) -> frozenset[UUID]:
+    """Those of the ids that the store's log holds."""
+    rows = await connection.scalars(_KNOWN, {"store_code": store_code, "event_ids": list(event_ids)})
+    return frozenset(rows)
+
+
 # What waits lies between the oldest sequence still unmatched and the last one drawn: two index probes, no count.
 _SPAN = text("""
 SELECT (SELECT last_value FROM event_sequence_seq) - sequence + 1

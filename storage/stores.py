@@ -8,6 +8,7 @@ from sqlalchemy import text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 
+from domain.expiry import Kind
 from storage.tables import Store
 
 
@@ -21,6 +22,16 @@ class StoreRow:
     expire_points_notification_days: int
     expire_levels_notification_days: int
     expire_coupons_notification_days: int
+
+    def days_ahead(self, kind: Kind) -> int:
+        """How many days before something expires its notice is given."""
+        match kind:
+            case Kind.POINTS:
+                return self.expire_points_notification_days
+            case Kind.LEVELS:
+                return self.expire_levels_notification_days
+            case Kind.COUPONS:
+                return self.expire_coupons_notification_days
 
 
 _COLUMNS = (

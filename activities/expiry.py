@@ -1,0 +1,244 @@
+"""The activities of expiry: what is to be scanned, the beginning of a scan, and a slice of it."""
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import aclosing, contextmanager
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from activities.expiry_messages import (
+    ExpiryPlan,
+    OpenRequest,
+    PlanRequest,
+    ScanProgress,
+    ScanRef,
+    ScanTask,
+)
+from activities.expiry_notices import PAGE_ROWS, NoticeWriter
+from activities.guards import heartbeats, own_faults
+from domain.calendar_days import Interval, day_interval
+from domain.expiry import Kind
+from domain.expiry_plan import plan_scans
+from domain.timestamps import zone
+from storage.database import Database
+from storage.expiry_scans import (
+    NewScan,
+    Origin,
+    ScanRow,
+    coverage,
+    find_scan,
+    give_up,
+    open_scan,
+    prune_scans,
+)
+from storage.expiry_source import SourceUnusableError
+from storage.expiry_sources import DueSource
+from storage.stores import StoreRow, find_store
+
+logger = logging.getLogger(__name__)
+
+SLICE_SECONDS = 5.0
+"""A slice says by its end how far it came; what the Web UI shows is no older than that."""
+
+SOURCE_RETRY = timedelta(minutes=1)
+"""Somebody has to mend the platform's views first."""
+
+
+class ExpiryActivities:
+    """Scans with the worker's resources. `page_rows` and `slice_seconds` are for tests."""
+
+    def __init__(
+        self,
+        database: Database,
+        source: DueSource,
+        writer: NoticeWriter,
+        *,
+        late_notices: bool,
+        days_back: int,
+        page_rows: int = PAGE_ROWS,
+        slice_seconds: float = SLICE_SECONDS,
+    ) -> None:
+        self._database = database
+        self._source = source
+        self._writer = writer
+        self._late_notices = late_notices
+        self._days_back = days_back
+        self._page_rows = page_rows
+        self._slice_seconds = slice_seconds
+
+    @activity.defn(name="plan-expiry-scans")
+    async def plan_scans(self, request: PlanRequest) -> ExpiryPlan:
+        """What the schedule has to scan now; what lies too far back is given up here and now."""
+        with own_faults():
+            kind = Kind(request.kind)
+            async with self._database.transaction() as connection:
+                store = await _existing(connection, request.store_code)
+                covered = await coverage(connection, store.code, kind)
+                plan = plan_scans(
+                    now=request.now,
+                    zone=zone(store.timezone),
+                    days_ahead=store.days_ahead(kind),
+                    covered=None if covered is None else covered.interval,
+                    days_back=self._days_back,
+                )
+                if plan.given_up is not None:
+                    await give_up(connection, store.code, kind, plan.given_up.end)
+                await prune_scans(connection, store.code, kind)
+            given_up = None if plan.given_up is None else _shown(plan.given_up)
+            if given_up is not None:
+                logger.warning("%s of %s: %s lies too far back, no notices of it", kind, store.code, given_up)
+            days = [
+                ScanTask(store.code, kind, one.day, Origin.SCHEDULE, one.interval.start, one.interval.end)
+                for one in plan.days
+            ]
+            return ExpiryPlan(days, self._late_notices, given_up)
+
+    @activity.defn(name="open-expiry-scan")
+    async def open_scan(self, request: OpenRequest) -> ScanProgress:
+        """Write that the scan begins. It is finished at once where there is nothing to look for late rows in."""
+        with own_faults():
+            task = request.task
+            async with self._database.transaction() as connection:
+                store = await _existing(connection, task.store_code)
+                scan = await _late_scan(connection, request, store) if task.day is None else _day_scan(request, store)
+                if scan is None:
+                    return ScanProgress("nothing that expires yet is covered", finished=True)
+                await open_scan(connection, scan)
+                return _progress(await _begun(connection, scan.id))
+
+    @activity.defn(name="scan-expiring")
+    async def scan(self, ref: ScanRef) -> ScanProgress:
+        """A slice of a scan, from the place where the last one ended. Counts are those of the whole scan."""
+        async with heartbeats():
+            with own_faults(), _unusable_source():
+                return await self._slice(UUID(ref.scan_id))
+
+    async def _slice(self, scan_id: UUID) -> ScanProgress:
+        async with self._database.transaction() as connection:
+            scan = await _begun(connection, scan_id)
+        if scan.finished_at is not None:  # and this slice was asked for again
+            return _progress(scan)
+        until = time.monotonic() + self._slice_seconds
+        async with aclosing(self._source.pages(scan.search, self._page_rows)) as pages:
+            async for found in pages:
+                moved = await self._writer.write(scan, found)
+                if moved is None:
+                    return _progress(scan)
+                scan = moved
+                if time.monotonic() >= until:
+                    return _progress(scan)
+        finished = await self._writer.finish(scan)
+        if finished is not None:
+            _log(finished)
+        return _progress(finished or scan)
+
+
+async def _existing(connection: AsyncConnection, store_code: str) -> StoreRow:
+    store = await find_store(connection, store_code)
+    if store is None:
+        raise ApplicationError(f"there is no store {store_code}", type="NoSuchStore", non_retryable=True)
+    return store
+
+
+async def _begun(connection: AsyncConnection, scan_id: UUID) -> ScanRow:
+    scan = await find_scan(connection, scan_id)
+    if scan is None:
+        raise ApplicationError(f"there is no scan {scan_id}", type="NoSuchScan", non_retryable=True)
+    return scan
+
+
+def _day_scan(request: OpenRequest, store: StoreRow) -> NewScan:
+    task = request.task
+    if task.starts_at is not None and task.ends_at is not None:
+        interval = Interval(task.starts_at, task.ends_at)
+    else:
+        if task.day is None:
+            raise ValueError("a scan by hand is of a day")
+        interval = day_interval(task.day, zone(store.timezone))
+    return NewScan(
+        id=UUID(request.scan_id),
+        store_code=store.code,
+        kind=Kind(task.kind),
+        origin=Origin(task.origin),
+        day=task.day,
+        timezone=store.timezone,
+        interval=interval,
+        workflow_id=request.workflow_id,
+    )
+
+
+async def _late_scan(connection: AsyncConnection, request: OpenRequest, store: StoreRow) -> NewScan | None:
+    covered = await coverage(connection, store.code, Kind(request.task.kind))
+    if covered is None:
+        return None
+    # What has expired by now gets no notice that it will.
+    interval = Interval(max(covered.interval.start, request.now.astimezone(UTC)), covered.interval.end)
+    if interval.is_empty:
+        return None
+    return NewScan(
+        id=UUID(request.scan_id),
+        store_code=store.code,
+        kind=Kind(request.task.kind),
+        origin=Origin.LATE,
+        day=None,
+        timezone=store.timezone,
+        interval=interval,
+        workflow_id=request.workflow_id,
+        imported_after=covered.rows_seen_until,
+    )
+
+
+def _progress(scan: ScanRow) -> ScanProgress:
+    place = f"late rows of {_shown(scan.interval)}" if scan.day is None else f"{scan.day} in {scan.timezone}"
+    counts = scan.counts
+    return ScanProgress(
+        place=place,
+        scanned=counts.scanned,
+        emitted=counts.emitted,
+        known=counts.known,
+        dropped=counts.dropped,
+        refused=counts.refused,
+        seconds=scan.seconds,
+        finished=scan.finished_at is not None,
+        scan_id=str(scan.id),
+    )
+
+
+def _shown(interval: Interval) -> str:
+    return f"{_minute(interval.start)} to {_minute(interval.end)}"
+
+
+def _minute(instant: datetime) -> str:
+    return f"{instant.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def _log(scan: ScanRow) -> None:
+    counts = scan.counts
+    logger.info(
+        "%s of %s scanned: %s, %s; due %d, emitted %d, known %d, no longer due %d, refused %d, in %.1f s",
+        scan.kind,
+        scan.store_code,
+        scan.origin,
+        scan.day or _shown(scan.interval),
+        counts.scanned,
+        counts.emitted,
+        counts.known,
+        counts.dropped,
+        counts.refused,
+        scan.seconds,
+    )
+
+
+@contextmanager
+def _unusable_source() -> Iterator[None]:
+    """What is wrong with the platform's views is said where it is looked for, and tried again with patience."""
+    try:
+        yield
+    except SourceUnusableError as error:
+        logger.warning("%s", error)
+        raise ApplicationError(str(error), type="SourceUnusable", next_retry_delay=SOURCE_RETRY) from None

@@ -1,0 +1,174 @@
+"""The promise: of everything that will expire, the store hears in time, once.
+
+A schedule's run scans every day that is still to be scanned, one after the other, and then looks for rows that came too
+late for theirs. A scan takes a day, never "now", and goes through it in slices; where it is stands in the database.
+"""
+
+from dataclasses import replace
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.common import SearchAttributePair, TypedSearchAttributes
+from temporalio.exceptions import WorkflowAlreadyStartedError
+
+with workflow.unsafe.imports_passed_through():
+    from activities.expiry import ExpiryActivities
+    from activities.expiry_messages import (
+        ExpiryPlan,
+        ExpiryRun,
+        OpenRequest,
+        PlanRequest,
+        RunSummary,
+        ScanProgress,
+        ScanRef,
+        ScanTask,
+    )
+    from domain.calendar_days import days_from
+    from domain.expiry import EVENT_NAMES, Kind
+    from domain.identity import expiry_workflow_id
+    from workflows.delivery import HEARTBEAT_TIMEOUT, OWN_FAULTS
+    from workflows.visibility import EVENT_NAME, STORE_CODE
+
+PLAN_TIMEOUT = timedelta(seconds=30)
+"""A few rows are read and written."""
+
+SLICE_TIMEOUT = timedelta(minutes=10)
+"""A slice takes 5 s, and more only while the database takes long over a page."""
+
+SLICES_A_RUN = 200
+"""Then the scan goes on in a new run: some 1,200 events of history, and a day may have any number of rows."""
+
+LATE = "late"
+"""In place of a day: the workflow that looks for late rows, one at a time for a store and kind."""
+
+DAYS_A_RUN = 50
+"""The same for a run, whose days are workflows of their own."""
+
+
+@workflow.defn(name="scan-expiring-day")
+class ExpiryScanWorkflow:
+    """Scans one day for what expires on it, or what is covered for late rows."""
+
+    @workflow.run
+    async def run(self, task: ScanTask) -> ScanProgress:
+        """Slice after slice until the end."""
+        progress, slices = await self._open(task), 0
+        while not progress.finished:
+            if slices == SLICES_A_RUN:
+                workflow.continue_as_new(replace(task, scan_id=progress.scan_id))
+            progress = await self._slice(progress)
+            slices += 1
+            workflow.set_current_details(scan_details(progress))
+        return progress
+
+    async def _open(self, task: ScanTask) -> ScanProgress:
+        info = workflow.info()
+        return await workflow.execute_activity_method(
+            ExpiryActivities.open_scan,
+            OpenRequest(task, task.scan_id or str(workflow.uuid4()), info.workflow_id, workflow.now()),
+            start_to_close_timeout=PLAN_TIMEOUT,
+            retry_policy=OWN_FAULTS,
+        )
+
+    async def _slice(self, progress: ScanProgress) -> ScanProgress:
+        return await workflow.execute_activity_method(
+            ExpiryActivities.scan,
+            ScanRef(progress.scan_id),
+            start_to_close_timeout=SLICE_TIMEOUT,
+            heartbeat_timeout=HEARTBEAT_TIMEOUT,
+            retry_policy=OWN_FAULTS,
+            summary=f"behind {progress.scanned} rows",
+        )
+
+
+@workflow.defn(name="run-expiry-schedule")
+class ExpiryRunWorkflow:
+    """Scans the days that are to be scanned, in their order, each once the one before is finished."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+
+    @workflow.run
+    async def run(self, run: ExpiryRun) -> RunSummary:
+        """Days, then late rows."""
+        plan = await self._plan(run)
+        if plan.given_up is not None:
+            self._show(f"| {plan.given_up} | too long ago | | | |")
+        summary = RunSummary()
+        for task in plan.days[:DAYS_A_RUN]:
+            scanned = await self._scan(task, f"{workflow.info().workflow_id}/{task.day}")
+            summary = replace(summary, days=summary.days + 1, emitted=summary.emitted + scanned.emitted)
+        if len(plan.days) > DAYS_A_RUN:
+            workflow.continue_as_new(replace(run, first_day=plan.days[DAYS_A_RUN].day) if run.first_day else run)
+        if plan.look_for_late:
+            late = await self._look_for_late(run)
+            summary = replace(summary, late=late)
+        return summary
+
+    async def _plan(self, run: ExpiryRun) -> ExpiryPlan:
+        if run.first_day is not None:
+            days = days_from(run.first_day, run.last_day or run.first_day)
+            return ExpiryPlan([ScanTask(run.store_code, run.kind, day) for day in days])
+        return await workflow.execute_activity_method(
+            ExpiryActivities.plan_scans,
+            PlanRequest(run.store_code, run.kind, workflow.now()),
+            start_to_close_timeout=PLAN_TIMEOUT,
+            retry_policy=OWN_FAULTS,
+        )
+
+    async def _look_for_late(self, run: ExpiryRun) -> int:
+        task = ScanTask(run.store_code, run.kind, None)
+        try:
+            return (await self._scan(task, expiry_workflow_id(run.store_code, run.kind, LATE))).emitted
+        except WorkflowAlreadyStartedError:
+            return 0  # somebody looks already
+
+    async def _scan(self, task: ScanTask, workflow_id: str) -> ScanProgress:
+        self._show(f"| {task.day or 'late rows'} | … | | | |")
+        progress = await workflow.execute_child_workflow(
+            ExpiryScanWorkflow.run,
+            task,
+            id=workflow_id,
+            search_attributes=expiry_attributes(task.store_code, task.kind),
+            static_summary=scan_summary(task),
+        )
+        self._lines.pop()
+        self._show(_row(task, progress))
+        return progress
+
+    def _show(self, line: str) -> None:
+        self._lines.append(line)
+        workflow.set_current_details("\n".join([TABLE_HEAD, *self._lines]))
+
+
+TABLE_HEAD = "| day | due | emitted | known | no longer due |\n| --- | --- | --- | --- | --- |"
+
+
+def _row(task: ScanTask, progress: ScanProgress) -> str:
+    day = task.day or "late rows"
+    return f"| {day} | {progress.scanned} | {progress.emitted} | {progress.known} | {progress.dropped} |"
+
+
+def scan_details(progress: ScanProgress) -> str:
+    """How far a scan has come (Markdown)."""
+    state = "scanned" if progress.finished else "being scanned"
+    return (
+        f"**{progress.place}**: {state}. {progress.scanned} due, {progress.emitted} notices emitted "
+        f"({progress.emitted_per_second:.0f} a second), {progress.known} known already, "
+        f"{progress.dropped} no longer due, {progress.refused} refused."
+    )
+
+
+def scan_summary(task: ScanTask) -> str:
+    """`points · default · 2026-01-12`."""
+    return f"{task.kind} · {task.store_code} · {task.day or 'late rows'}"
+
+
+def expiry_attributes(store_code: str, kind: str) -> TypedSearchAttributes:
+    """By which the Web UI finds the workflow."""
+    return TypedSearchAttributes(
+        [
+            SearchAttributePair(STORE_CODE, [store_code]),
+            SearchAttributePair(EVENT_NAME, [EVENT_NAMES[Kind(kind)]]),
+        ]
+    )
