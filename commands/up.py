@@ -45,8 +45,9 @@ def up(
 ) -> None:
     """Start PostgreSQL, Temporal, the API and the worker on this machine, and keep them running until Ctrl-C.
 
-    A default port that is taken gives way to a free one, and to the port of the last start. When all is healthy,
-    stack.json in the data directory says where everything is and how to get in.
+    Without a port option the port of the last start is taken, else the default; when it is in use, a free one.
+
+    When all is healthy, stack.json in the data directory says where everything is and how to get in.
     """
     ports = PortChoices(api=api_port, temporal_ui=ui_port, temporal=temporal_port)
     options = UpOptions(DataDirectory.at(data_dir), ports, demo, ready_fd)
