@@ -66,7 +66,7 @@ class Editor:
         self, connection: AsyncConnection, subscription_id: UUID, body: SubscriptionCreate, url: str
     ) -> str | None:
         """Store it; the key, when signing is on. Raises ValidationFailed at a limit."""
-        headers = _headers_after([], body.given_headers or [])
+        headers = headers_after([], body.given_headers or [])
         values = {
             "event_name": body.event_name,
             "url": url,
@@ -83,7 +83,7 @@ class Editor:
         secret = None
         if body.hmac_enabled:
             secret, _ = await switch_signing_on(connection, subscription_id, self.resources.sealer)
-        after = {**_audited(values), "headers": _masked(headers), "hmac_enabled": body.hmac_enabled}
+        after = {**_audited(values), "headers": masked(headers), "hmac_enabled": body.hmac_enabled}
         await self._record(connection, "create", subscription_id, changed({}, after))
         return secret
 
@@ -98,9 +98,9 @@ class Editor:
         after = dict(values)
         if body.given_headers is not None:
             stored = open_headers(row.sealed_headers, self.resources.sealer)
-            headers = _headers_after(stored, body.given_headers)
+            headers = headers_after(stored, body.given_headers)
             values["sealed_headers"] = seal_headers(headers, self.resources.sealer)
-            before["headers"], after["headers"] = _masked(stored), _compared(stored, headers)
+            before["headers"], after["headers"] = masked(stored), compared(stored, headers)
         await update_subscription(connection, subscription_id, values)
         secret = None
         if "hmac_enabled" in body.model_fields_set and body.hmac_enabled != row.hmac_enabled:
@@ -158,16 +158,14 @@ def _shape_problems(body: SubscriptionCreate | SubscriptionUpdate, event_name: s
     if body.event_name is not None and body.event_name != event_name:
         yield Problem("eventName", "unchangeable", f"cannot be changed; it is {event_name}")
     if body.legacy and CATALOGUE[event_name].legacy is None:
-        yield Problem(
-            "legacy", "no_legacy_form", f"{event_name} has no legacy form; subscribe to it with legacy: false"
-        )
+        yield Problem("legacy", "no_legacy_form", f"{event_name} has no legacy form; leave legacy out, or false")
     if body.header_name is not None and body.header_value is None:
         yield Problem("headerValue", "missing", "is required beside headerName")
     if body.header_value is not None and body.header_name is None:
         yield Problem("headerName", "missing", "is required beside headerValue")
 
 
-def _headers_after(stored: Sequence[OwnHeader], given: Sequence[Header]) -> list[OwnHeader]:
+def headers_after(stored: Sequence[OwnHeader], given: Sequence[Header]) -> list[OwnHeader]:
     """The headers to store: what was given, and the stored value where the mask was written back.
 
     Where a name occurs several times, its n-th mask stands for its n-th stored value.
@@ -195,12 +193,12 @@ def _headers_after(stored: Sequence[OwnHeader], given: Sequence[Header]) -> list
     return result
 
 
-def _masked(headers: Sequence[OwnHeader]) -> list[str]:
+def masked(headers: Sequence[OwnHeader]) -> list[str]:
     """Headers as the audit shows them."""
     return [f"{header.name}: {MASK}" for header in headers]
 
 
-def _compared(before: Sequence[OwnHeader], after: Sequence[OwnHeader]) -> list[str]:
+def compared(before: Sequence[OwnHeader], after: Sequence[OwnHeader]) -> list[str]:
     """Headers after a change as the audit shows them: which values are new, not what they are."""
     known = {(header.name.lower(), header.value) for header in before}
     return [

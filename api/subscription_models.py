@@ -117,12 +117,16 @@ def _single_header(schema: dict[str, Any]) -> None:
         schema.setdefault("dependentRequired", {})[name] = [other]
 
 
-def _create_schema(schema: dict[str, Any]) -> None:
+def legacy_where_there_is_one(schema: dict[str, Any]) -> None:
     """Legacy is for events that have a legacy form."""
-    _single_header(schema)
     legacy_names = [name for name, event_type in CATALOGUE.items() if event_type.legacy is not None]
     schema["if"] = {"properties": {"legacy": {"const": True}}, "required": ["legacy"]}
     schema["then"] = {"properties": {"eventName": {"enum": legacy_names}}}
+
+
+def _create_schema(schema: dict[str, Any]) -> None:
+    _single_header(schema)
+    legacy_where_there_is_one(schema)
 
 
 def _update_schema(schema: dict[str, Any]) -> None:

@@ -139,6 +139,17 @@ async def find_subscription(
     return None if row is None else SubscriptionRow(*row)
 
 
+async def all_subscriptions(
+    connection: AsyncConnection, store_code: str, *, lock: bool = False
+) -> list[SubscriptionRow]:
+    """Every subscription of the store. `lock`: whoever creates, changes or deletes one waits for this transaction."""
+    query = select(*_COLUMNS).where(_here(store_code)).order_by(_C.id)
+    if lock:
+        await connection.execute(_LOCK_STORE, {"store_code": store_code})
+        query = query.with_for_update(key_share=True)
+    return [SubscriptionRow(*row) for row in await connection.execute(query)]
+
+
 async def list_subscriptions(
     connection: AsyncConnection,
     store_code: str,
