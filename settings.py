@@ -116,6 +116,22 @@ class Settings(BaseSettings):
     expiry_statement_timeout_seconds: float = Field(
         60, gt=0, description="Of each statement in the platform's database, which serves its members first."
     )
+    expiry_local_hour: int = Field(
+        6,
+        ge=0,
+        le=23,
+        description="Hour of a store's day at which its schedules scan: notices are there in the morning.",
+    )
+    expiry_late_notices: bool = Field(
+        True, description="Give its notice to a row that came after its day was scanned and before it expires."
+    )
+    expiry_days_back: int = Field(
+        7,
+        ge=0,
+        le=366,
+        description="A missed day that is over is still scanned so many days later, for what the platform has not "
+        "called expired since; after a longer pause nobody wants those notices.",
+    )
 
     # Worker and relay
     worker_health_host: str = Field("127.0.0.1", description="Address of the worker's health and metrics.")

@@ -22,6 +22,8 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 from activities.acts import ActActivities
 from activities.deliver import DeliveryActivities
 from activities.dispatcher import AttemptLimits, Dispatcher
+from activities.expiry import ExpiryActivities
+from activities.expiry_notices import NoticeWriter
 from activities.gate import Gate
 from activities.keep import KeeperActivities
 from activities.keepers import Keepers
@@ -31,19 +33,33 @@ from activities.sender import Sender, SenderSettings
 from domain.breaker import BreakerRules
 from domain.url_rules import UrlRules
 from relay import Relay, RelaySettings
+from schedules import ScheduleKeeper
 from settings import Settings
 from storage.database import Database
+from storage.expiry_source import PlatformRows
+from storage.expiry_sources import DueSource, StoredAndViewedDue, StoredDue
+from storage.relay_bell import RelayBell
 from storage.sealing import Sealer
 from storage.workers import TOUCH_SECONDS, leave, touch
 from worker_health import worker_health
 from workflows.acts import RecoverWorkflow, RedeliverWorkflow
 from workflows.client import temporal_client
 from workflows.delivery import EventBatchWorkflow, EventWorkflow
+from workflows.expiry import ExpiryRunWorkflow, ExpiryScanWorkflow
 from workflows.keeper import KeeperWorkflow
+from workflows.schedules import ExpirySchedules
 
 logger = logging.getLogger(__name__)
 
-WORKFLOWS = (EventWorkflow, EventBatchWorkflow, KeeperWorkflow, RedeliverWorkflow, RecoverWorkflow)
+WORKFLOWS = (
+    EventWorkflow,
+    EventBatchWorkflow,
+    KeeperWorkflow,
+    RedeliverWorkflow,
+    RecoverWorkflow,
+    ExpiryRunWorkflow,
+    ExpiryScanWorkflow,
+)
 
 PASSED_THROUGH = ("activities", "domain", "workflows.visibility")
 """Pure or stateless modules the sandbox takes from the host instead of loading them for each workflow."""
@@ -62,13 +78,21 @@ CONNECT_PAUSE_SECONDS = 0.5
 
 
 def all_activities(
-    database: Database, dispatcher: Dispatcher, gate: Gate, keepers: Keepers, settings: Settings
+    database: Database,
+    dispatcher: Dispatcher,
+    gate: Gate,
+    keepers: Keepers,
+    expiry: ExpiryActivities,
+    settings: Settings,
 ) -> list[Callable[..., Any]]:
     """Every activity, with its resources."""
     deliver = DeliveryActivities(database, dispatcher, gate, keepers)
     keep = KeeperActivities(database, dispatcher, breaker_rules(settings), settings.retry_schedule_seconds)
     acts = ActActivities(database, dispatcher, keepers)
-    return [deliver.attempt_events, deliver.deliver_webhook, keep.keep_held, acts.redeliver_once, acts.recover_pages]
+    return [
+        *(deliver.attempt_events, deliver.deliver_webhook, keep.keep_held, acts.redeliver_once, acts.recover_pages),
+        *(expiry.plan_scans, expiry.open_scan, expiry.scan),
+    ]
 
 
 def workflow_runner() -> SandboxedWorkflowRunner:
@@ -154,6 +178,38 @@ async def sending(
     finally:
         writing.cancel()
         await sender.aclose()
+
+
+@asynccontextmanager
+async def expiring(settings: Settings, database: Database) -> AsyncIterator[ExpiryActivities]:
+    """What scans for things that expire, with the connections it needs."""
+    sealer = Sealer([key.get_secret_value() for key in settings.encryption_keys])
+    async with AsyncExitStack() as closing:
+        bell = RelayBell(database)
+        closing.push_async_callback(bell.close)
+        source: DueSource = StoredDue(database, sealer)
+        if settings.expiry_asyncpg_url is not None:
+            timeout = settings.expiry_statement_timeout_seconds
+            viewed = PlatformRows(settings.expiry_asyncpg_url, statement_timeout_seconds=timeout)
+            closing.push_async_callback(viewed.close)
+            source = StoredAndViewedDue(StoredDue(database, sealer), viewed)
+        yield ExpiryActivities(
+            database,
+            source,
+            NoticeWriter(database, source, sealer, bell),
+            late_notices=settings.expiry_late_notices,
+            days_back=settings.expiry_days_back,
+        )
+
+
+def schedule_keeper(settings: Settings, database: Database, client: Client) -> ScheduleKeeper:
+    """What keeps the schedules as they are to be."""
+    return ScheduleKeeper(
+        database,
+        ExpirySchedules(client, task_queue=settings.task_queue, local_hour=settings.expiry_local_hour),
+        late_notices=settings.expiry_late_notices,
+        reads_all=settings.expiry_database_url is not None,
+    )
 
 
 @asynccontextmanager
@@ -245,6 +301,7 @@ async def _work(
     async with (
         lease(settings, worker_id),
         sending(settings, database, worker_id, metrics) as (dispatcher, writing),
+        expiring(settings, database) as expiry,
     ):
         gate = Gate()
         relay_settings = RelaySettings(
@@ -257,14 +314,18 @@ async def _work(
         relaying = asyncio.create_task(relay.run())
         keepers = Keepers(client, settings.task_queue)
         watching = asyncio.create_task(keepers.watch(database))
-        async with make_worker(client, all_activities(database, dispatcher, gate, keepers, settings), settings):
+        scheduling = asyncio.create_task(schedule_keeper(settings, database, client).run())
+        activities = all_activities(database, dispatcher, gate, keepers, expiry, settings)
+        async with make_worker(client, activities, settings):
             working.set()
             logger.info("worker %s on %s takes from %s", worker_id, socket.gethostname(), settings.task_queue)
-            await asyncio.wait([stopping, relaying, writing, watching], return_when=asyncio.FIRST_COMPLETED)
+            parts = [relaying, writing, watching, scheduling]
+            await asyncio.wait([stopping, *parts], return_when=asyncio.FIRST_COMPLETED)
             working.clear()
             relay.stop()
             await relaying
-        for part in (writing, watching):
+        for part in (writing, watching, scheduling):
             if part.done():
                 part.result()  # raises what it failed of
         watching.cancel()
+        scheduling.cancel()

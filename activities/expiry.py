@@ -96,7 +96,7 @@ class ExpiryActivities:
                 ScanTask(store.code, kind, one.day, Origin.SCHEDULE, one.interval.start, one.interval.end)
                 for one in plan.days
             ]
-            return ExpiryPlan(days, self._late_notices, given_up)
+            return ExpiryPlan(days, self._late_notices, not self._source.tells_import_time, given_up)
 
     @activity.defn(name="open-expiry-scan")
     async def open_scan(self, request: OpenRequest) -> ScanProgress:
@@ -189,7 +189,7 @@ async def _late_scan(connection: AsyncConnection, request: OpenRequest, store: S
         timezone=store.timezone,
         interval=interval,
         workflow_id=request.workflow_id,
-        imported_after=covered.rows_seen_until,
+        imported_after=None if request.task.thorough else covered.rows_seen_until,
     )
 
 

@@ -28,6 +28,8 @@ class ScanTask:
     origin: str = "manual"
     starts_at: datetime | None = None
     ends_at: datetime | None = None
+    thorough: bool = False
+    """Of a look for late rows: also at those that do not say when they came."""
     scan_id: str | None = None
     """Set when the scan has begun and goes on in a new run."""
 
@@ -47,6 +49,7 @@ class ExpiryPlan:
 
     days: list[ScanTask] = field(default_factory=list)
     look_for_late: bool = False
+    thorough: bool = False
     given_up: str | None = None
     """What lies too far back, for people."""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import TextClause, text
@@ -13,6 +13,11 @@ from domain.expiry import Kind, MemberLevel, Row
 from storage.expiry_rows import RELATIONS, DueRow, Relation, due_columns, due_row
 from storage.sealing import Sealer
 
+INSTANT_STEP = timedelta(microseconds=1)
+"""PostgreSQL's resolution."""
+
+LAST_ID = UUID(int=2**128 - 1)
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Found:
@@ -20,6 +25,11 @@ class Found:
 
     instant: datetime
     identity: UUID
+
+
+def before(instant: datetime) -> Found:
+    """The place behind which everything lies that expires at the instant or later."""
+    return Found(instant - INSTANT_STEP, LAST_ID)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +48,10 @@ class Search:
     def behind(self, place: Found) -> "Search":
         """The rest of the search behind that place."""
         return replace(self, after=place)
+
+    def within(self, time: timedelta) -> "Search":
+        """The beginning of the search: what expires within so much time."""
+        return replace(self, until=min(self.until, self.after.instant + time))
 
 
 def is_still_due(row: Row) -> bool:

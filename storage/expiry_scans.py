@@ -11,14 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.calendar_days import Interval
 from domain.expiry import Kind
-from storage.expiry_due import Found, Search
+from storage.expiry_due import Found, Search, before
 from storage.expiry_rows import RELATIONS
-
-BEFORE_ALL = UUID(int=2**128 - 1)
-"""With the instant just before an interval: the place from which everything in the interval lies behind."""
-
-INSTANT_STEP = timedelta(microseconds=1)
-"""PostgreSQL's resolution."""
 
 UNSEEN_TIME = timedelta(minutes=1)
 """Rows carry the time at which they were written, and can be seen once their transaction has committed. Transactions
@@ -159,6 +153,7 @@ _COVERAGE = text("""
 SELECT covered_from, covered_until, rows_seen_until FROM expiry_coverage
 WHERE store_code = :store_code AND kind = :kind
 """)
+_COVERED = text("SELECT store_code FROM expiry_coverage WHERE kind = :kind ORDER BY store_code")
 _LATE = {
     kind: text(f"""
     SELECT store_code FROM expiry_coverage WHERE kind = '{kind}' AND EXISTS (
@@ -178,6 +173,7 @@ DELETE FROM expiry_scan WHERE store_code = :store_code AND kind = :kind AND star
 
 async def open_scan(connection: AsyncConnection, scan: NewScan) -> None:
     """Write that a scan begins; one of this id that has begun goes on as it is."""
+    place = before(scan.interval.start)
     await connection.execute(
         _OPEN,
         {
@@ -192,8 +188,8 @@ async def open_scan(connection: AsyncConnection, scan: NewScan) -> None:
             "imported_after": scan.imported_after,
             "unseen": UNSEEN_TIME,
             "workflow_id": scan.workflow_id,
-            "position_at": scan.interval.start - INSTANT_STEP,
-            "position_id": BEFORE_ALL,
+            "position_at": place.instant,
+            "position_id": place.identity,
         },
     )
 
@@ -261,6 +257,11 @@ async def coverage(connection: AsyncConnection, store_code: str, kind: Kind) -> 
     """What the schedule has scanned; None before its first scan has finished."""
     row = (await connection.execute(_COVERAGE, {"store_code": store_code, "kind": kind})).one_or_none()
     return None if row is None else Coverage(Interval(row[0], row[1]), row[2])
+
+
+async def covered_stores(connection: AsyncConnection, kind: Kind) -> list[str]:
+    """Stores whose schedule of the kind has scanned something."""
+    return list(await connection.scalars(_COVERED, {"kind": kind}))
 
 
 async def stores_with_late_rows(connection: AsyncConnection, kind: Kind, now: datetime) -> list[str]:

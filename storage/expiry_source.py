@@ -127,6 +127,14 @@ class PlatformRows:
             records = await connection.fetch(statement, store_code, list(identities))
             return {row.identity: row for row in _rows(relation, records)}
 
+    async def count_due(self, store_code: str, kind: Kind, start: datetime, end: datetime) -> int:
+        """How many rows expire from `start` on and before `end`. Raises SourceUnusableError."""
+        relation = RELATIONS[kind]
+        condition = f"{relation.instant} >= $2 AND {relation.instant} < $3"
+        statement = f"SELECT count(*) FROM ({_select(relation)} AND {condition}) AS due"
+        async with self._reading(relation) as connection:
+            return int(await connection.fetchval(statement, store_code, start, end))
+
     async def check(self) -> list[Finding]:
         """What keeps the views from being read; empty when all is well."""
         findings: list[Finding] = []

@@ -1,7 +1,8 @@
-"""Where a scan finds what expires: in our own tables, or in the views of the platform's database when it is named."""
+"""Where a scan finds what expires: in our own tables, and in the views of the platform's database if one is named."""
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from datetime import timedelta
 from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -9,17 +10,20 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from domain.calendar_days import Interval
 from domain.expiry import Kind
 from storage.database import Database
-from storage.expiry_due import Found, Search, count_due, find_due, is_still_due, load_due
+from storage.expiry_due import Found, Search, before, count_due, find_due, is_still_due, load_due
 from storage.expiry_rows import DueRow
 from storage.expiry_source import PlatformRows
 from storage.sealing import Sealer
+
+LATE_WINDOW = timedelta(days=1)
+"""Late rows are few among many: a statement that looks for them reads at most what expires within this."""
 
 
 class DueSource(Protocol):
     """A place where rows that expire are found."""
 
     tells_import_time: bool
-    """Whether rows say when they came, so that looking for late ones is cheap."""
+    """Whether every row says when it came, so that late ones are found by that."""
 
     def pages(self, search: Search, page_rows: int) -> AsyncGenerator[list[Found], None]:
         """All that is looked for, in order of instant and id, a page in memory at a time."""
@@ -42,14 +46,18 @@ class StoredDue:
 
     async def pages(self, search: Search, page_rows: int) -> AsyncGenerator[list[Found], None]:
         """A statement a page, each beginning where the one before ended."""
-        while True:
+        while search.after.instant < search.until:
+            window = search if search.imported_after is None else search.within(LATE_WINDOW)
             async with self._database.single_statements() as connection:
-                page = await find_due(connection, search, page_rows)
+                page = await find_due(connection, window, page_rows)
             if page:
                 yield page
-            if len(page) < page_rows:
+            if len(page) == page_rows:
+                search = search.behind(page[-1])
+            elif window.until == search.until:
                 return
-            search = search.behind(page[-1])
+            else:
+                search = search.behind(before(window.until))
 
     async def still_due(self, connection: AsyncConnection, search: Search, found: Sequence[Found]) -> list[DueRow]:
         """By id, on the connection that emits. Raises SealBrokenError."""
@@ -60,34 +68,66 @@ class StoredDue:
         return await count_due(connection, store_code, kind, interval)
 
 
-class ViewedDue:
-    """The views of the platform's database. When their rows came nobody knows: late ones are found by reading all."""
+class StoredAndViewedDue:
+    """Our own tables and the views of the platform's database, as if they were one.
+
+    When a view's rows came nobody knows: a search by that time finds none of them, and late ones are found by reading
+    all. Whatever either of the two says is due is due.
+    """
 
     tells_import_time = False
 
-    def __init__(self, rows: PlatformRows) -> None:
-        self._rows = rows
+    def __init__(self, stored: StoredDue, viewed: PlatformRows) -> None:
+        self._stored = stored
+        self._viewed = viewed
 
     async def pages(self, search: Search, page_rows: int) -> AsyncGenerator[list[Found], None]:
-        """One snapshot behind a cursor. Raises SourceUnusableError."""
-        pages = self._rows.due_pages(
-            search.store_code,
-            search.kind,
-            search.after.instant,
-            search.until,
-            after=(search.after.instant, search.after.identity),
-            page_rows=page_rows,
+        """Pages of both, merged; of the views one snapshot behind a cursor. Raises SourceUnusableError."""
+        async with aclosing(self._stored.pages(search, page_rows)) as stored:
+            if search.imported_after is not None:
+                async for page in stored:
+                    yield page
+                return
+            async with aclosing(self._viewed_pages(search, page_rows)) as viewed:
+                async for page in _merged(stored, viewed):
+                    yield page
+
+    async def _viewed_pages(self, search: Search, page_rows: int) -> AsyncGenerator[list[Found], None]:
+        after = (search.after.instant, search.after.identity)
+        rows = self._viewed.due_pages(
+            search.store_code, search.kind, after[0], search.until, after=after, page_rows=page_rows
         )
-        async with aclosing(pages):  # type: ignore[type-var]
-            async for page in pages:
-                yield [Found(row.instant, row.identity) for row in page]
+        async for page in rows:
+            yield [Found(row.instant, row.identity) for row in page]
 
     async def still_due(self, connection: AsyncConnection, search: Search, found: Sequence[Found]) -> list[DueRow]:
-        """Asked again by id. Raises SourceUnusableError."""
-        now = await self._rows.still_due(search.store_code, search.kind, [one.identity for one in found])
-        rows = [now[one.identity] for one in found if one.identity in now and now[one.identity].instant == one.instant]
-        return [row for row in rows if is_still_due(row.row)]
+        """Asked again by id, here and there. Raises SealBrokenError and SourceUnusableError."""
+        due = {row.identity: row for row in await self._stored.still_due(connection, search, found)}
+        elsewhere = [one.identity for one in found if one.identity not in due]
+        viewed = await self._viewed.still_due(search.store_code, search.kind, elsewhere) if elsewhere else {}
+        for one in found:
+            row = viewed.get(one.identity)
+            if row is not None and row.instant == one.instant and is_still_due(row.row):
+                due[one.identity] = row
+        return [due[one.identity] for one in found if one.identity in due]
 
     async def count(self, connection: AsyncConnection, store_code: str, kind: Kind, interval: Interval) -> int:
-        """Counted by reading."""
-        return await self._rows.count_due(store_code, kind, interval.start, interval.end)
+        """Of both together; a row that is in both counts twice."""
+        stored = await self._stored.count(connection, store_code, kind, interval)
+        return stored + await self._viewed.count_due(store_code, kind, interval.start, interval.end)
+
+
+async def _merged(
+    one: AsyncGenerator[list[Found], None], other: AsyncGenerator[list[Found], None]
+) -> AsyncGenerator[list[Found], None]:
+    """Two sequences of pages as one, in order, what is in both once; two pages of each at most in memory."""
+    nothing: list[Found] = []
+    left, right = await anext(one, nothing), await anext(other, nothing)
+    while left and right:
+        upto = min(left[-1], right[-1])
+        yield sorted({*(found for found in left if found <= upto), *(found for found in right if found <= upto)})
+        left = [found for found in left if found > upto] or await anext(one, nothing)
+        right = [found for found in right if found > upto] or await anext(other, nothing)
+    while left or right:
+        yield left or right
+        left, right = (await anext(one, nothing), right) if left else (left, await anext(other, nothing))

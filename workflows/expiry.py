@@ -101,7 +101,7 @@ class ExpiryRunWorkflow:
         if len(plan.days) > DAYS_A_RUN:
             workflow.continue_as_new(replace(run, first_day=plan.days[DAYS_A_RUN].day) if run.first_day else run)
         if plan.look_for_late:
-            late = await self._look_for_late(run)
+            late = await self._look_for_late(run, plan.thorough)
             summary = replace(summary, late=late)
         return summary
 
@@ -116,8 +116,8 @@ class ExpiryRunWorkflow:
             retry_policy=OWN_FAULTS,
         )
 
-    async def _look_for_late(self, run: ExpiryRun) -> int:
-        task = ScanTask(run.store_code, run.kind, None)
+    async def _look_for_late(self, run: ExpiryRun, thorough: bool) -> int:
+        task = ScanTask(run.store_code, run.kind, None, thorough=thorough)
         try:
             return (await self._scan(task, expiry_workflow_id(run.store_code, run.kind, LATE))).emitted
         except WorkflowAlreadyStartedError:

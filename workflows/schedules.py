@@ -183,9 +183,9 @@ class ExpirySchedules:
         )
         return handle.id
 
-    async def look_for_late(self, store_code: str, kind: Kind) -> str:
+    async def look_for_late(self, store_code: str, kind: Kind, *, thorough: bool = False) -> str:
         """Have rows looked for that came after their day was scanned; the workflow's id."""
-        task = ScanTask(store_code, kind, None)
+        task = ScanTask(store_code, kind, None, thorough=thorough)
         handle = await self._client.start_workflow(
             ExpiryScanWorkflow.run,
             task,
