@@ -94,6 +94,7 @@ SubscriptionRead = Annotated[StoreAccess, Depends(StoreRight(Scope.SUBSCRIPTION_
 SubscriptionWrite = Annotated[StoreAccess, Depends(StoreRight(Scope.SUBSCRIPTION_WRITE))]
 DeliveryRead = Annotated[StoreAccess, Depends(StoreRight(Scope.DELIVERY_READ))]
 DeliveryAct = Annotated[StoreAccess, Depends(StoreRight(Scope.DELIVERY_ACT))]
+ExpiryWrite = Annotated[StoreAccess, Depends(StoreRight(Scope.EXPIRY_WRITE))]
 StoreAdmin = Annotated[StoreAccess, Depends(StoreRight(Scope.ADMIN))]
 InstallationAdmin = Annotated[Principal, Depends(InstallationRight(Scope.ADMIN))]
 FullAdmin = Annotated[Principal, Depends(InstallationRight(Scope.ADMIN, everywhere=True))]

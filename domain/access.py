@@ -20,6 +20,7 @@ class Scope(StrEnum):
     SUBSCRIPTION_WRITE = "subscription:write"
     DELIVERY_READ = "delivery:read"
     DELIVERY_ACT = "delivery:act"
+    EXPIRY_WRITE = "expiry:write"
     ADMIN = "admin"
 
 

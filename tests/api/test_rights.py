@@ -168,7 +168,9 @@ OBJECTS: Mapping[str, Callable[[Shop], Awaitable[str]]] = {
     "messageId": a_delivery,
 }
 """How an object of each path parameter comes to be. A parameter that is missing here needs its line."""
-NO_OBJECT_OF_A_STORE = {"eventName", "kind"}
+NO_OBJECT_OF_A_STORE = {"eventName", "kind", "transferId", "customerId", "issuedCouponId"}
+"""Of expiry rows the ids are the platform's: a row of another store is written or forgotten as one that is not there.
+"""
 
 WITH_OBJECTS = [route for route in OF_A_STORE if not set(route.parameters) <= NO_OBJECT_OF_A_STORE]
 

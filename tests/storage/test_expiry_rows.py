@@ -20,7 +20,9 @@ from storage.expiry_rows import (
     due_columns,
     due_row,
     identity_of,
-    upsert_rows,
+    newest,
+    records_of,
+    upsert_records,
 )
 from storage.sealing import Sealer
 from tests.databases import sqlalchemy_url
@@ -49,7 +51,7 @@ async def rows(module_rows: Ground) -> Ground:
 
 async def write(database: Database, kind: Kind, *told: Row, store: str = STORE) -> int:
     async with database.transaction() as connection:
-        return await upsert_rows(connection, store, kind, told, SEALER)
+        return await upsert_records(connection, store, kind, records_of(kind, newest(told), SEALER))
 
 
 async def stored(ground: Ground, kind: Kind) -> list[Any]:
