@@ -10,7 +10,7 @@ from api.errors import AuthenticationRequired, InvalidToken
 from api.short_memory import ShortMemory
 from api.tokens import Tokens
 from domain.access import Principal, store_code_problem
-from storage.access import AdministratorRow, find_administrator, find_usable_key
+from storage.access import AdministratorRow, digest, find_administrator, find_usable_key
 from storage.database import Database
 from storage.stores import store_exists
 
@@ -24,7 +24,7 @@ class Principals:
     def __init__(self, database: Database, tokens: Tokens) -> None:
         self._database = database
         self._tokens = tokens
-        self._keys: ShortMemory[str, Principal] = ShortMemory(STALE_SECONDS)
+        self._keys: ShortMemory[bytes, Principal] = ShortMemory(STALE_SECONDS)
         self._administrators: ShortMemory[UUID, AdministratorRow] = ShortMemory(STALE_SECONDS)
         self._stores: ShortMemory[str, bool] = ShortMemory(STALE_SECONDS)
 
@@ -32,7 +32,7 @@ class Principals:
         """Who an API key speaks for; raises AuthenticationRequired."""
         if not 0 < len(key) <= MOST_KEY_CHARACTERS:
             raise AuthenticationRequired
-        principal = await self._keys.get(key, partial(self._find_key, key))
+        principal = await self._keys.get(digest(key), partial(self._find_key, key))
         if principal is None:
             raise AuthenticationRequired
         return principal

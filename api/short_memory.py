@@ -23,13 +23,6 @@ class ShortMemory(Generic[K, V]):
         self._clock = clock
         self._asked: dict[K, tuple[float, asyncio.Task[V | None]]] = {}
 
-    def peek(self, key: K) -> V | None:
-        """What is remembered, without asking."""
-        entry = self._asked.get(key)
-        if entry is None or not self._fresh(entry) or not entry[1].done():
-            return None
-        return entry[1].result()
-
     async def get(self, key: K, ask: Callable[[], Coroutine[Any, Any, V | None]]) -> V | None:
         """What is remembered, else what `ask` answers; raises what `ask` raises."""
         entry = self._asked.get(key)
@@ -37,10 +30,6 @@ class ShortMemory(Generic[K, V]):
             entry = self._ask(key, ask)
         # Shielded: that one caller goes away must not take the answer from the others.
         return await asyncio.shield(entry[1])
-
-    def forget(self, key: K) -> None:
-        """Ask anew next time."""
-        self._asked.pop(key, None)
 
     def _fresh(self, entry: tuple[float, Awaitable[V | None]]) -> bool:
         return self._clock() - entry[0] < self._seconds

@@ -28,6 +28,21 @@ ENCRYPTION_KEY = Fernet.generate_key().decode()
 JWT_SECRET = "a-secret-of-the-tests-0123456789-abcdef"
 
 
+def header(name: str, value: str) -> dict[str, str]:
+    """One of a subscription's own headers."""
+    return {"headerName": name, "headerValue": value}
+
+
+def paths(response: httpx.Response) -> list[str]:
+    """Where the problems are, of a refusal in the contract's form."""
+    assert response.status_code == 400, response.text
+    body = response.json()
+    assert (body["code"], body["message"]) == (400, "Validation failed")
+    for error in body["errors"]:
+        assert set(error) == {"message", "parameters", "plural", "code", "path"}
+    return [error["path"] for error in body["errors"]]
+
+
 class Names:
     """Name service of the tests: what is not listed does not resolve."""
 
