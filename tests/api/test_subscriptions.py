@@ -10,8 +10,6 @@ import pytest
 from domain.access import Scope
 from tests.api.installation import RECEIVER, Shop, header, installation, paths
 
-MASK = "•••"
-
 
 async def test_the_least_that_makes_a_subscription_and_all_its_details(shop: Shop) -> None:
     response = await shop.create()
