@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from domain.catalogue import CATALOGUE
-from domain.jsontext import JsonValue, dump, dump_bytes, parse
+from domain.jsontext import JsonTextError, JsonValue, dump, dump_bytes, parse
 from domain.legacy import Source, find, render
 from domain.timestamps import local_iso, zone
 
@@ -60,7 +60,10 @@ def variants(name: str, data_text: str, legacy: bool) -> tuple[str, ...]:
     second = form.second
     if second is None or f'"{second.when}":true' not in data_text:
         return (MAIN,)
-    given = find(parse(data_text.encode()), (second.when,))
+    try:
+        given = find(parse(data_text.encode()), (second.when,))
+    except JsonTextError:
+        return (MAIN,)  # a damaged row must not keep the rest of its batch from being matched; its own body will fail
     return (MAIN, second.variant) if given is True else (MAIN,)
 
 

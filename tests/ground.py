@@ -31,7 +31,7 @@ class Ground:
 
     async def clear(self) -> None:
         """Empty the tables of the pipeline."""
-        await self.execute("TRUNCATE event, delivery, attempt, subscription, worker")
+        await self.execute("TRUNCATE event, delivery, attempt, subscription, subscription_health, worker")
 
     async def add_store(self, code: str = STORE) -> None:
         """Insert a store unless it is there."""

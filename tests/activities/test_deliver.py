@@ -410,9 +410,12 @@ async def test_one_hanging_receiver_holds_up_neither_neighbours_nor_their_retrie
 
 async def test_own_faults_reach_temporal_without_their_text(bench: Workbench) -> None:
     event_ids = await bench.emit("CustomerUpdated", "{}")
-    await bench.execute("DROP TABLE subscription_health")
-    with pytest.raises(ApplicationError) as raised:
-        await bench.attempt_events(event_ids)
+    await bench.execute("ALTER TABLE subscription_health RENAME TO subscription_health_elsewhere")
+    try:
+        with pytest.raises(ApplicationError) as raised:
+            await bench.attempt_events(event_ids)
+    finally:
+        await bench.execute("ALTER TABLE subscription_health_elsewhere RENAME TO subscription_health")
     assert raised.value.type == "OwnFault"
     assert raised.value.__cause__ is None
     assert "subscription_health" not in str(raised.value)

@@ -1,0 +1,244 @@
+"""Attempts: bounded for a subscription and for a worker, and a fault of ours is no fault of the receiver's."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from hashlib import sha256
+from typing import Any
+from uuid import UUID
+
+import pytest
+from cryptography.fernet import Fernet
+from temporalio.exceptions import ApplicationError
+
+from activities import deliver, dispatcher
+from domain.delivery import OWN_FAULT_DELAY_SECONDS
+from storage.sealing import Sealer
+from tests.deadlines import eventually
+from tests.receiver import Exchange, Receiver, status, when
+from tests.workbench import Workbench, workbench
+
+SCHEDULE = (60, 60)
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async with Receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+async def bench(cleared_url: str) -> AsyncIterator[Workbench]:
+    async with workbench(cleared_url, retry_schedule_seconds=SCHEDULE) as bench:
+        yield bench
+
+
+class Crowd:
+    """A reply that notes how many requests are there at once, each for a moment."""
+
+    def __init__(self) -> None:
+        self.now = 0
+        self.most = 0
+
+    async def __call__(self, exchange: Exchange) -> None:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        await asyncio.sleep(0.02)
+        self.now -= 1
+        await status(200)(exchange)
+
+
+async def test_a_subscription_has_no_more_requests_in_flight_than_it_may(cleared_url: str, receiver: Receiver) -> None:
+    crowd = receiver.otherwise = Crowd()
+    async with workbench(cleared_url, subscription_concurrency=3) as bench:
+        await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
+        batches = [await bench.emit("CustomerUpdated", "{}", 15) for _ in range(2)]
+        await asyncio.gather(*(bench.attempt_events(event_ids) for event_ids in batches))
+        await bench.until_statuses({"delivered": 30})
+    assert crowd.most == 3
+
+
+async def test_a_worker_has_no_more_requests_in_flight_than_it_may(cleared_url: str, receiver: Receiver) -> None:
+    crowd = receiver.otherwise = Crowd()
+    async with workbench(cleared_url, attempts_in_flight=4) as bench:
+        for number in range(3):
+            await bench.subscribe("CustomerUpdated", receiver.url(f"/{number}"))
+        await bench.attempt_events(await bench.emit("CustomerUpdated", "{}", 10))
+        await bench.until_statuses({"delivered": 30})
+    assert crowd.most == 4
+
+
+async def test_no_more_first_attempts_queue_than_may_and_the_rest_waits_as_rows(
+    cleared_url: str, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "QUEUE_PER_SUBSCRIPTION", 5)
+    monkeypatch.setattr(deliver, "STALL_SECONDS", 0.1)
+    gate = asyncio.Event()
+    receiver.otherwise = when(gate, status(200))
+    async with workbench(cleared_url, subscription_concurrency=1) as bench:
+        await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
+        batches = [await bench.emit("CustomerUpdated", "{}", 6) for _ in range(2)]
+        both = await asyncio.gather(*(bench.attempt_events(event_ids) for event_ids in batches))
+        assert sum(first.going_on for first in both) == 5
+        assert await bench.scalar("SELECT count(*) FROM attempt") == 5
+        gate.set()
+        await bench.until_statuses({"delivered": 5, "held": 7})
+    assert len(receiver.requests) == 5
+
+
+async def test_a_first_attempt_that_queued_longer_than_its_lease_is_not_made(
+    cleared_url: str, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "OLDEST_INTENT_SECONDS", 0.1)
+    monkeypatch.setattr(deliver, "STALL_SECONDS", 0.3)
+    gate = asyncio.Event()
+    receiver.otherwise = when(gate, status(200))
+    async with workbench(cleared_url, subscription_concurrency=1) as bench:
+        await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
+        first = await bench.attempt_events(await bench.emit("CustomerUpdated", "{}", 2))
+        gate.set()
+        ends = await asyncio.gather(*(bench.deliver_webhook(waiting.message_id) for waiting in first.waiting))
+        assert [end.status for end in ends] == ["delivered", "delivered"]
+        attempts = await bench.execute("SELECT number, failure, status_code FROM attempt ORDER BY number, failure")
+    assert [tuple(row) for row in attempts] == [(1, "interrupted", None), (1, None, 200), (2, None, 200)]
+    assert len(receiver.requests) == 2
+
+
+async def test_an_attempt_records_what_was_sent_and_what_came_back(bench: Workbench, receiver: Receiver) -> None:
+    receiver.script(status(418, body=b"I am a <b>teapot</b>"))
+    await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
+    await bench.attempt_events(await bench.emit("CustomerUpdated", '{"customer":{}}'))
+    [attempt] = await bench.execute("SELECT * FROM attempt")
+    [request] = receiver.requests
+    assert attempt.body_sha256 == sha256(request.body).digest()
+    assert str(attempt.request_id) == json.loads(request.body)["requestId"]
+    assert (attempt.status_code, attempt.failure) == (418, "http_4xx")
+    assert attempt.response_excerpt == "I am a <b>teapot</b>"
+    assert attempt.started_at <= attempt.outcome_at
+    assert (attempt.worker_id, attempt.trigger) == (bench.worker_id, "automatic")
+
+
+async def test_sealed_data_is_sent_whole(bench: Workbench, receiver: Receiver) -> None:
+    whole = '{"code":"4711","customer":{}}'
+    await bench.subscribe("CustomerRequestedPasswordReset", receiver.url("/hook"))
+    sealed = bench.sealer().seal(whole)
+    [event_id] = await bench.emit("CustomerRequestedPasswordReset", '{"code":"•••","customer":{}}', sealed_data=sealed)
+    assert (await bench.attempt_events([event_id])).delivered == 1
+    assert json.loads(receiver.requests[0].body)["data"] == json.loads(whole)
+
+
+LOST = Sealer([Fernet.generate_key().decode()])
+"""Seals with a key no worker has."""
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        pytest.param({"sealed_headers": LOST.seal('[["X-Own","value"]]')}, id="headers sealed with a lost key"),
+        pytest.param({"sealed_headers": b"no ciphertext"}, id="headers that were never sealed"),
+        pytest.param({"hmac_enabled": True, "sealed_secret": LOST.seal("whsec_")}, id="signing key sealed with a lost"),
+        pytest.param({"sealed_headers": "not JSON"}, id="headers that cannot be read"),
+        pytest.param({"hmac_enabled": True, "sealed_secret": "whsec_?"}, id="a signing key that is none"),
+    ],
+)
+async def test_a_fault_of_ours_uses_nothing_up_and_passes_when_it_is_mended(
+    bench: Workbench, receiver: Receiver, columns: dict[str, Any]
+) -> None:
+    sealed = {name: bench.sealer().seal(value) if isinstance(value, str) else value for name, value in columns.items()}
+    ailing = await bench.subscribe("CustomerUpdated", receiver.url("/ailing"), **sealed)
+    await bench.subscribe("CustomerUpdated", receiver.url("/healthy"))
+    first = await bench.attempt_events(await bench.emit("CustomerUpdated", "{}"))
+    assert first.delivered == 1
+    [waiting] = first.waiting
+    assert waiting.delay_seconds == OWN_FAULT_DELAY_SECONDS
+    for _ in range(3):
+        with pytest.raises(ApplicationError, match="internal") as raised:
+            await bench.deliver_webhook(waiting.message_id)
+        assert raised.value.next_retry_delay is not None
+        assert raised.value.next_retry_delay.total_seconds() == OWN_FAULT_DELAY_SECONDS
+    [delivery] = await bench.execute("SELECT * FROM delivery WHERE status = 'pending'")
+    assert (delivery.failures, delivery.attempts, delivery.last_failure) == (0, 4, "internal")
+    assert [request.target for request in receiver.requests] == ["/healthy"]
+    [subscription] = await bench.execute("SELECT status FROM subscription WHERE id = :id", id=ailing)
+    assert subscription.status == "active"
+    await bench.edit(ailing, sealed_headers=None, hmac_enabled=False)
+    assert (await bench.deliver_webhook(waiting.message_id)).status == "delivered"
+
+
+async def test_an_event_sealed_with_a_lost_key_holds_up_no_other_of_its_batch(
+    bench: Workbench, receiver: Receiver
+) -> None:
+    await bench.subscribe("CustomerRequestedPasswordReset", receiver.url("/hook"))
+    name = "CustomerRequestedPasswordReset"
+    lost = await bench.emit(name, '{"code":"•••"}', sealed_data=LOST.seal('{"code":"4711"}'))
+    others = await bench.emit(name, '{"code":"•••"}', 5, sealed_data=bench.sealer().seal('{"code":"4711"}'))
+    first = await bench.attempt_events([*lost, *others])
+    assert first.delivered == 5
+    assert [waiting.event_id for waiting in first.waiting] == [str(lost[0])]
+    assert [json.loads(request.body)["data"] for request in receiver.requests] == [{"code": "4711"}] * 5
+
+
+async def test_data_that_cannot_be_read_holds_up_no_other_of_its_batch(bench: Workbench, receiver: Receiver) -> None:
+    """No such event is accepted; a row may be damaged all the same."""
+    await bench.subscribe("CustomerLevelChanged", receiver.url("/hook"), legacy=True)
+    damaged = await bench.emit("CustomerLevelChanged", '{"automatic":true')
+    others = await bench.emit("CustomerLevelChanged", '{"automatic":true}', 2)
+    first = await bench.attempt_events([*damaged, *others])
+    assert first.delivered == 4
+    assert {waiting.event_id for waiting in first.waiting} == {str(damaged[0])}
+
+
+async def test_an_automatic_level_change_is_two_deliveries_in_legacy_form(bench: Workbench, receiver: Receiver) -> None:
+    await bench.subscribe("CustomerLevelChanged", receiver.url("/legacy"), legacy=True)
+    await bench.subscribe("CustomerLevelChanged", receiver.url("/modern"))
+    automatic = '{"automatic":true,"customer":{"customerId":"7d3a1b9e-0f5c-4a86-9b1e-2f6c8d4e7a10"}}'
+    await bench.attempt_events(await bench.emit("CustomerLevelChanged", automatic))
+    await bench.attempt_events(await bench.emit("CustomerLevelChanged", "{}"))
+    types = sorted(json.loads(request.body)["type"] for request in receiver.requests if request.target == "/legacy")
+    assert types == ["customer.level_changed", "customer.level_changed", "customer.level_changed_automatically"]
+    deliveries = await bench.deliveries()
+    assert len(deliveries) == len({delivery.message_id for delivery in deliveries}) == 5
+    assert sorted(delivery.variant for delivery in deliveries) == ["automatic", *["main"] * 4]
+    assert await bench.statuses() == {"delivered": 5}
+
+
+async def test_attempts_under_way_end_before_a_worker_does(cleared_url: str, receiver: Receiver) -> None:
+    gate = asyncio.Event()
+    receiver.otherwise = when(gate, status(200))
+    async with workbench(cleared_url) as bench:
+        await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
+        asked = asyncio.create_task(bench.attempt_events(await bench.emit("CustomerUpdated", "{}", 3)))
+        await receiver.wait_for(3)
+        asyncio.get_running_loop().call_later(0.2, gate.set)
+        database = bench.database
+    assert (await asked).delivered == 3
+    del database
+
+
+async def test_a_worker_that_stops_waits_for_no_receiver_longer_than_its_grace(
+    cleared_url: str, receiver: Receiver
+) -> None:
+    receiver.otherwise = when(asyncio.Event(), status(200))
+    async with asyncio.timeout(5):
+        async with workbench(cleared_url, shutdown_grace_seconds=0.3, request_timeout_seconds=60) as bench:
+            await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
+            first = await bench.attempt_events(await bench.emit("CustomerUpdated", "{}"))
+            assert first.going_on == 1
+    async with workbench(cleared_url) as after:
+        receiver.otherwise = status(200)
+        message_id = UUID(first.waiting[0].message_id)
+        assert (await after.deliver_webhook(message_id)).status == "delivered"
+        attempts = [(attempt.number, attempt.failure) for attempt in await after.attempts(message_id)]
+        assert attempts == [(1, "interrupted"), (2, None)]
+
+
+async def test_nothing_is_kept_of_subscriptions_whose_attempts_are_over(bench: Workbench, receiver: Receiver) -> None:
+    for number in range(20):
+        await bench.subscribe("CustomerUpdated", receiver.url(f"/{number}"))
+    await bench.attempt_events(await bench.emit("CustomerUpdated", "{}", 2))
+
+    async def empty() -> bool:
+        kept = (bench.dispatcher._lanes, bench.dispatcher._under_way, bench.dispatcher._admitted)
+        return not any(kept)
+
+    await eventually(empty, 5, "no lane, attempt or place is kept")
