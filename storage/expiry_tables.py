@@ -131,6 +131,8 @@ class ExpiryImport(SQLModel, table=True):
     """Of the file; everything before it is either stored or rejected."""
     position_line: int = Field(sa_column=Column(BigInteger, nullable=False))
     rows: int = Field(sa_column=Column(BigInteger, nullable=False))
+    written: int = Field(sa_column=Column(BigInteger, nullable=False))
+    """Of the rows; the others were older than what was there, or given twice."""
     rejected: int = Field(sa_column=Column(BigInteger, nullable=False))
     rejects_bytes: int = Field(sa_column=Column(BigInteger, nullable=False))
     """Length of the rejects file at that position."""

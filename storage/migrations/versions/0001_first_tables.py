@@ -248,6 +248,7 @@ def upgrade() -> None:
     sa.Column('position_bytes', sa.BigInteger(), nullable=False),
     sa.Column('position_line', sa.BigInteger(), nullable=False),
     sa.Column('rows', sa.BigInteger(), nullable=False),
+    sa.Column('written', sa.BigInteger(), nullable=False),
     sa.Column('rejected', sa.BigInteger(), nullable=False),
     sa.Column('rejects_bytes', sa.BigInteger(), nullable=False),
     sa.Column('started_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
