@@ -159,7 +159,7 @@ class Relay:
 
     async def _claim(self, singly: int) -> Sequence[ClaimedEvent]:
         most = self._settings.batch_events
-        async with self._database.transaction() as connection:
+        async with self._database.single_statements() as connection:
             return await claim(
                 connection,
                 most=singly if most == 1 else most,
