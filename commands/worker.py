@@ -5,8 +5,8 @@ import gc
 import typer
 import uvloop
 
+from commands.configuration import read_settings
 from commands.logs import configure_logs
-from settings import Settings
 from worker import run
 
 GC_THRESHOLD = 50_000
@@ -19,7 +19,7 @@ def worker() -> None:
     Settings come from the environment (docs/settings.md): DATABASE_URL, ENCRYPTION_KEYS, TEMPORAL_ADDRESS and others.
     Several workers may run side by side. SIGTERM or Ctrl-C finishes the attempts under way, then stops.
     """
-    settings = Settings()
+    settings = read_settings()
     configure_logs(settings.log_format, settings.log_level)
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)

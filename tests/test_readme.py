@@ -1,7 +1,10 @@
 """The README's tour and its Python example, run as they stand there against a stack; the output is what it shows."""
 
 import asyncio
+import contextlib
+import os
 import re
+import signal
 import socket
 import sys
 import time
@@ -14,9 +17,14 @@ from pathlib import Path
 
 import httpx
 import pytest
+from sqlalchemy import text
+from temporalio.testing import WorkflowEnvironment
 
 from local.stack_file import Stack
+from storage.database import Database
 from tests.commands.running import lines_until
+from tests.databases import empty_database, sqlalchemy_url
+from tests.deadlines import eventually
 from tests.house import ROOT
 from tests.stack import FREE_PORTS, up
 
@@ -86,10 +94,8 @@ async def terminal(directory: Path, port: str) -> AsyncIterator[Terminal]:
     try:
         yield Terminal(shell, port)
     finally:
-        assert shell.stdin is not None
-        shell.stdin.close()
-        if shell.returncode is None:
-            shell.terminate()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(shell.pid, signal.SIGTERM)  # what it started in the background too
         await shell.wait()
 
 
@@ -140,14 +146,14 @@ async def test_the_tour_works_and_prints_what_it_shows(home: Home) -> None:
         second.type(listen.replace("loyalty-webhooks listen", "exec loyalty-webhooks listen"))
         listening = await second.wait_for("Listening on")
         printed: list[str] = []
-        for language, text in steps:
+        for language, block in steps:
             if language == "sh":
-                printed = await third.run(text)
-            elif text.startswith("Listening on"):
-                shown = comparable(text)
+                printed = await third.run(block)
+            elif block.startswith("Listening on"):
+                shown = comparable(block)
                 assert listening + await second.wait_for(SHOWN_LAST) == shown[:-2]  # two lines of braces are left
             else:
-                assert printed == comparable(text)
+                assert printed == comparable(block)
         assert any(line.startswith("Worker") for line in printed)
         for _ in range(20):
             await second.wait_for("AvailablePointsAmountChanged modern")
@@ -173,3 +179,35 @@ async def test_the_python_example_emits_one_event_however_often_it_is_called(hom
     with httpx.Client(base_url=stack.api, headers=headers, trust_env=False) as client:
         found = await asyncio.to_thread(client.get, f"/api/{stack.store}/event/{event_id}")
     assert found.json()["eventName"] == "CustomerUpdated"
+
+
+@pytest.mark.stack
+async def test_the_commands_for_servers_of_ones_own_bring_up_a_working_installation(tmp_path: Path) -> None:
+    ((_, block),) = blocks("On servers of your own")
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    port = free_port()
+    async with (
+        empty_database() as database_url,
+        await WorkflowEnvironment.start_local(
+            dev_server_existing_path=str(Path(sys.executable).with_name("temporal")), dev_server_log_level="error"
+        ) as temporal,
+        terminal(tmp_path, port) as shell,
+    ):
+        block = re.sub(r"postgresql://\S+", database_url, block)
+        block = block.replace("temporal.example.com:7233", temporal.client.service_client.config.target_host)
+        assert "example.com" not in block
+        printed = await shell.run(f"export API_PORT={port}\n{block}")
+        keys = [line for line in printed if re.fullmatch(r"lwk_\S+", line)]
+        assert len(keys) == 1, printed
+        shell.type(f"loyalty-webhooks emit --sample --api http://127.0.0.1:{port} --key {keys[0]} --patience 60\n")
+        await shell.wait_for("17           0          0")
+        database = Database(sqlalchemy_url(database_url), pool_size=1)
+
+        async def taken() -> bool:
+            async with database.transaction() as connection:
+                result = await connection.execute(text("SELECT count(*) FROM event WHERE matched_at IS NOT NULL"))
+                return result.scalar_one() == 17
+
+        await eventually(taken, PATIENCE_SECONDS, "the worker has taken every event")
+        await database.close()
+        await shell.run("kill %1 %2; wait")
