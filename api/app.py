@@ -18,7 +18,18 @@ from api.body import problem_of
 from api.docs import add_docs
 from api.errors import ApiError, NotFound, Unavailable, ValidationFailed
 from api.resources import open_resources, url_rules
-from api.routes import access_keys, deliveries, event_types, events, expiry, login, operations, stores, subscriptions
+from api.routes import (
+    access_keys,
+    deliveries,
+    event_types,
+    events,
+    expiry,
+    login,
+    operations,
+    schedules,
+    stores,
+    subscriptions,
+)
 from api.url_check import Lookup
 from settings import Settings
 from storage.sealing import SealBrokenError
@@ -32,6 +43,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     event_types.router,
     events.router,
     expiry.router,
+    schedules.router,
     deliveries.router,
     operations.router,
 )

@@ -14,15 +14,18 @@ from api.intake import Intake
 from api.login_throttle import LoginThrottle
 from api.metrics import ApiMetrics
 from api.principals import Principals
+from api.schedule_sync import ScheduleSync
 from api.tokens import Tokens
 from api.url_check import Lookup, UrlCheck
 from domain.url_rules import UrlRules
 from settings import Settings
 from storage.database import Database
+from storage.expiry_sources import DueSource, open_source
 from storage.passwords import Passwords
 from storage.relay_bell import RelayBell
 from storage.sealing import Sealer
 from workflows.client import temporal_client
+from workflows.schedules import ExpirySchedules
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,9 @@ class Resources:
     backlog: BacklogGauge
     event_reader: EventReader
     intake: Intake
+    schedules: ExpirySchedules
+    schedule_sync: ScheduleSync
+    due_source: DueSource
 
 
 def url_rules(settings: Settings) -> UrlRules:
@@ -69,11 +75,18 @@ async def open_resources(settings: Settings, lookup: Lookup | None = None) -> As
         closing.push_async_callback(backlog.close)
         intake = Intake(database, sealer, bell, backlog, metrics)
         closing.push_async_callback(intake.close)
+        temporal = await temporal_client(lazy=True)
+        schedules = ExpirySchedules(temporal, task_queue=settings.task_queue, local_hour=settings.expiry_local_hour)
+        schedule_sync = ScheduleSync(database, schedules)
+        closing.push_async_callback(schedule_sync.close)
+        due_source = await closing.enter_async_context(
+            open_source(database, sealer, settings.expiry_asyncpg_url, settings.expiry_statement_timeout_seconds)
+        )
         yield Resources(
             settings=settings,
             database=database,
             sealer=sealer,
-            temporal=await temporal_client(lazy=True),
+            temporal=temporal,
             url_check=UrlCheck(url_rules(settings), lookup),
             passwords=Passwords(),
             tokens=tokens,
@@ -88,6 +101,9 @@ async def open_resources(settings: Settings, lookup: Lookup | None = None) -> As
                 batch_limit_events=settings.batch_limit_events,
             ),
             intake=intake,
+            schedules=schedules,
+            schedule_sync=schedule_sync,
+            due_source=due_source,
         )
 
 

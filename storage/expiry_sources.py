@@ -1,7 +1,7 @@
 """Where a scan finds what expires: in our own tables, and in the views of the platform's database if one is named."""
 
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
 from typing import Protocol
 
@@ -115,6 +115,22 @@ class StoredAndViewedDue:
         """Of both together; a row that is in both counts twice."""
         stored = await self._stored.count(connection, store_code, kind, interval)
         return stored + await self._viewed.count_due(store_code, kind, interval.start, interval.end)
+
+
+@asynccontextmanager
+async def open_source(
+    database: Database, sealer: Sealer, platform_url: str | None, statement_timeout_seconds: float
+) -> AsyncIterator[DueSource]:
+    """Our tables, and the views of the platform's database when there is an address of it (asyncpg's form)."""
+    stored = StoredDue(database, sealer)
+    if platform_url is None:
+        yield stored
+        return
+    viewed = PlatformRows(platform_url, statement_timeout_seconds=statement_timeout_seconds)
+    try:
+        yield StoredAndViewedDue(stored, viewed)
+    finally:
+        await viewed.close()
 
 
 async def _merged(

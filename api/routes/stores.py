@@ -132,6 +132,7 @@ async def create(admin: FullAdmin, body: CreateBody, resources: FromResources) -
     async with resources.database.transaction() as connection:
         if not await add_store(connection, admin.actor, body.store_code, name, body.timezone):
             raise Conflict(f"There is a store {body.store_code} already.")
+    resources.schedule_sync.store_changed(body.store_code)
     return StoreCreated(store_code=body.store_code)
 
 
@@ -164,4 +165,6 @@ async def change_settings(access: StoreAdmin, body: SettingsBody, resources: Fro
             store_code=access.store_code,
             changes=changed(before, given),
         )
+    if given.get("timezone", before["timezone"]) != before["timezone"]:
+        resources.schedule_sync.store_changed(access.store_code)
     return SettingsAnswer(settings=StoreSettings(**{**before, **given}))
