@@ -42,7 +42,7 @@ async def behind_proxy(database_url: str) -> AsyncIterator[tuple[Workbench, TcpP
     assert parts.hostname is not None
     assert parts.port is not None
     async with tcp_proxy(parts.hostname, parts.port) as proxy:
-        url = urlunsplit(parts._replace(netloc=f"{parts.username}@127.0.0.1:{proxy.port}"))
+        url = urlunsplit(parts._replace(netloc=f"{parts.netloc.rpartition('@')[0]}@127.0.0.1:{proxy.port}"))
         async with workbench(url, retry_schedule_seconds=SCHEDULE) as bench:
             try:
                 yield bench, proxy
