@@ -238,7 +238,7 @@ async def test_database_connections_that_break_do_not_stop_the_relay(
 ) -> None:
     parts = urlsplit(cleared_url)
     async with through_proxy(f"{parts.hostname}:{parts.port}") as (address, proxy):
-        url = urlunsplit(parts._replace(netloc=f"{parts.username}@{address}"))
+        url = urlunsplit(parts._replace(netloc=f"{parts.netloc.rpartition('@')[0]}@{address}"))
         async with relay_of(url, temporal.client) as (_, running):
             await eventually(lambda: listening(ground), 5, "listening")
             proxy.cut()
