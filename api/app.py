@@ -28,6 +28,7 @@ from api.routes import (
     operations,
     schedules,
     stores,
+    subscription_sets,
     subscriptions,
 )
 from api.url_check import Lookup
@@ -40,6 +41,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     access_keys.router,
     stores.router,
     subscriptions.router,
+    subscription_sets.router,
     event_types.router,
     events.router,
     expiry.router,

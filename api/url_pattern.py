@@ -6,7 +6,7 @@ rules, which no pattern can express.
 
 from domain.url_rules import UrlRules
 
-URL_MODELS = ("SubscriptionCreate", "SubscriptionUpdate")
+URL_MODELS = ("SubscriptionCreate", "SubscriptionEntry", "SubscriptionUpdate")
 """Input models with a field `url`."""
 
 _NO_LOCAL_NAME = r"(?![^/?:]*\.(?:localdomain|localhost|internal)(?:[/?:]|$))"
