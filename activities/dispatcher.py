@@ -44,6 +44,10 @@ OLDEST_INTENT_SECONDS = LONGEST_ATTEMPT_SECONDS / 2
 """A first attempt whose turn comes later than this is not made: others would soon take its lease for lapsed."""
 
 
+TEST_HEADER = "X-Webhook-Test"
+"""With a sample that a person sends, so that its receiver need not take it for a fact."""
+
+
 @dataclass(frozen=True, slots=True)
 class AttemptLimits:
     """Bounds of one worker's attempts and the schedule of subscriptions that have none of their own."""
@@ -203,7 +207,7 @@ class Dispatcher:
         subscription = delivery.subscription
         target = self._target(subscription.url)
         body = self._body(delivery)
-        headers: list[tuple[str, str]] = []
+        headers: list[tuple[str, str]] = [(TEST_HEADER, "true")] if delivery.is_test else []
         redact: list[str] = []
         if subscription.sealed_headers is not None:
             own = orjson.loads(self._opened(subscription.sealed_headers))
@@ -253,7 +257,9 @@ class Dispatcher:
             else self._limits.retry_schedule,
             message_id=delivery.message_id,
         )
-        if delivery.redelivered and step.status != "delivered":
+        if delivery.is_test and step.status != "delivered":
+            step = replace(step, status="exhausted", reason="test", next_in_seconds=None)
+        elif delivery.redelivered and step.status != "delivered":
             step = replace(step, status="unchanged", failures=delivery.failures, next_in_seconds=None)
         elif step.status == "pending" and delivery.kept_as is not None:
             step = replace(step, status="held", reason=delivery.kept_as)
@@ -275,8 +281,15 @@ class Dispatcher:
             workflow_id=self._keeper(delivery, step),
         )
         healthy = judged.outcome == "delivered" or (False if judged.counts_against_receiver else None)
+        disables = judged.disables_subscription and not delivery.is_test
         await self._recorder.record(
-            Recorded(began, outcome, subscription.id, healthy, disables_subscription=judged.disables_subscription)
+            Recorded(
+                began,
+                outcome,
+                subscription.id,
+                healthy=None if delivery.is_test else healthy,
+                disables_subscription=disables,
+            )
         )
         return replace(step, attempts=delivery.number)
 

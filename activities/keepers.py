@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from datetime import timedelta
 from uuid import UUID
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -20,8 +21,24 @@ logger = logging.getLogger(__name__)
 WATCH_SECONDS = 10.0
 """How often held deliveries are looked for whose keeper was not woken, because the worker that held them died."""
 
+SIGNAL_TIMEOUT = timedelta(seconds=5)
+"""Whoever waits behind this (a worker's activity, a person) asks again."""
+
 AGAIN_AFTER_SECONDS = 1.0
 """A keeper woken less than this ago is still awake: it lingers longer than that (`workflows/keeper.py`)."""
+
+
+async def signal_keeper(client: Client, task_queue: str, task: KeeperTask, signal: str) -> None:
+    """Tell a subscription's keeper, starting it unless it runs. Raises `RPCError` when Temporal cannot be reached."""
+    await client.start_workflow(
+        "keep-subscription",
+        task,
+        id=keeper_workflow_id(UUID(task.subscription_id)),
+        task_queue=task_queue,
+        start_signal=signal,
+        static_summary=f"keeper of {task.event_name} · {task.store_code} · {task.target}",
+        rpc_timeout=SIGNAL_TIMEOUT,
+    )
 
 
 class Keepers:
@@ -57,11 +74,5 @@ class Keepers:
                 logger.warning("keepers not looked after: %s", type(error).__name__)
 
     async def _signal(self, subscription_id: UUID, store_code: str, event_name: str, url: str, signal: str) -> None:
-        await self._client.start_workflow(
-            "keep-subscription",
-            KeeperTask(str(subscription_id), store_code, event_name, shown_target(url)),
-            id=keeper_workflow_id(subscription_id),
-            task_queue=self._task_queue,
-            start_signal=signal,
-            static_summary=f"keeper of {event_name} · {store_code} · {shown_target(url)}",
-        )
+        task = KeeperTask(str(subscription_id), store_code, event_name, shown_target(url))
+        await signal_keeper(self._client, self._task_queue, task, signal)

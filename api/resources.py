@@ -24,6 +24,7 @@ from storage.expiry_sources import DueSource, open_source
 from storage.passwords import Passwords
 from storage.relay_bell import RelayBell
 from storage.sealing import Sealer
+from workflows.acting import Acting
 from workflows.client import temporal_client
 from workflows.schedules import ExpirySchedules
 
@@ -37,6 +38,7 @@ class Resources:
     sealer: Sealer
     temporal: Client
     """Connects at its first call, and again by itself after an outage; a call meanwhile raises `RPCError`."""
+    acting: Acting
     url_check: UrlCheck
     passwords: Passwords
     tokens: Tokens
@@ -87,6 +89,7 @@ async def open_resources(settings: Settings, lookup: Lookup | None = None) -> As
             database=database,
             sealer=sealer,
             temporal=temporal,
+            acting=Acting(temporal, settings.task_queue),
             url_check=UrlCheck(url_rules(settings), lookup),
             passwords=Passwords(),
             tokens=tokens,

@@ -23,6 +23,11 @@ def redeliver_workflow_id(message_id: UUID) -> str:
     return f"redeliver/{message_id}"
 
 
+def send_test_workflow_id(subscription_id: UUID) -> str:
+    """The Temporal workflow of a test a person sends to a receiver; one at a time for a subscription."""
+    return f"send-test/{subscription_id}"
+
+
 def recover_workflow_id(recover_id: UUID) -> str:
     """The Temporal workflow of one recovery."""
     return f"recover/{recover_id}"

@@ -16,18 +16,35 @@ PAGE = 500
 
 @dataclass(frozen=True, slots=True)
 class ActedOn:
-    """A delivery somebody acts on: its status before, and who keeps it."""
+    """A delivery somebody acts on: its status before, who keeps it, and how its subscription is."""
 
+    message_id: UUID
+    event_id: UUID
+    variant: str
     status: str
     workflow_id: str | None
     subscription_id: UUID
     event_name: str
     url: str
+    subscription_status: str
+    subscription_deleted: bool
+    breaker_open: bool
+    ordered: bool
 
 
 _FOR_ACT = text("""
-SELECT status, workflow_id, subscription_id, event_name, url FROM delivery
-WHERE store_code = :store_code AND message_id = :id FOR UPDATE
+SELECT delivery.message_id, delivery.event_id, delivery.variant, delivery.status, delivery.workflow_id,
+    delivery.subscription_id, delivery.event_name, delivery.url, subscription.status,
+    subscription.deleted_at IS NOT NULL, health.breaker_opened_at IS NOT NULL, subscription.ordered
+FROM delivery
+JOIN subscription ON subscription.id = delivery.subscription_id
+LEFT JOIN subscription_health AS health ON health.subscription_id = delivery.subscription_id
+WHERE delivery.store_code = :store_code AND delivery.message_id = :id FOR UPDATE OF delivery
+""")
+
+_FIRST_HELD = text("""
+SELECT message_id FROM delivery WHERE subscription_id = :id AND status = 'held'
+ORDER BY event_sequence, message_id LIMIT 1
 """)
 
 _CANCEL = text("""
@@ -38,7 +55,7 @@ WHERE message_id = :id AND status IN ('pending', 'held')
 _DUE = text("UPDATE delivery SET next_attempt_at = clock_timestamp() WHERE message_id = :id AND status = 'held'")
 
 _MATCHING = """
-delivery.subscription_id = :subscription_id AND delivery.status = ANY(:statuses)
+delivery.subscription_id = :subscription_id AND delivery.status = ANY(:statuses) AND delivery.variant <> 'test'
 AND delivery.created_at >= :since AND delivery.created_at < :until
 """
 
@@ -75,6 +92,8 @@ UPDATE recover SET moved = moved + :opened, cursor_created_at = coalesce(:cursor
 WHERE id = :id RETURNING moved
 """)
 
+_RUNNING = text("SELECT id FROM recover WHERE subscription_id = :id AND status = 'running'")
+
 _END_RECOVER = text("""
 UPDATE recover SET status = :status, ended_at = clock_timestamp() WHERE id = :id AND status = 'running'
 """)
@@ -94,6 +113,12 @@ async def delivery_for_act(connection: AsyncConnection, store_code: str, message
     """The delivery, locked for the rest of the transaction; None when the store has none of that id."""
     row = (await connection.execute(_FOR_ACT, {"store_code": store_code, "id": message_id})).one_or_none()
     return ActedOn(*row) if row is not None else None
+
+
+async def first_held(connection: AsyncConnection, subscription_id: UUID) -> UUID | None:
+    """The held delivery of the event accepted first: the one an ordered subscription sends next."""
+    found: UUID | None = await connection.scalar(_FIRST_HELD, {"id": subscription_id})
+    return found
 
 
 async def cancel(connection: AsyncConnection, message_id: UUID, *, reason: str) -> bool:
@@ -176,6 +201,12 @@ async def end_recover(connection: AsyncConnection, recover_id: UUID, status: str
 async def recovered_waiting(connection: AsyncConnection, subscription_id: UUID, *, limit: int) -> int:
     """Deliveries opened again and not attempted yet, counted up to a limit."""
     return int(await connection.scalar(_WAITING, {"id": subscription_id, "limit": limit}) or 0)
+
+
+async def running_recover(connection: AsyncConnection, subscription_id: UUID) -> UUID | None:
+    """The recovery of a subscription that is running, if any."""
+    found: UUID | None = await connection.scalar(_RUNNING, {"id": subscription_id})
+    return found
 
 
 async def recover_progress(

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain.bodies import EventFacts, variants
+from domain.bodies import TEST, EventFacts, variants
 from domain.breaker import hold_reason
 from domain.identity import message_id
 from domain.matching import BUSY, beginning, mismatch
@@ -72,6 +72,11 @@ class OpenDelivery:
     """Set when the keeper sends it: the reason it is held again for should the attempt fail."""
     redelivered: bool = False
     """A person asked for one more attempt of what has ended; only its success changes the status."""
+
+    @property
+    def is_test(self) -> bool:
+        """A sample, sent once; what comes of it says nothing about the receiver's health."""
+        return self.variant == TEST
 
 
 _SUBSCRIPTION_COLUMNS = """

@@ -1,0 +1,80 @@
+"""A reason in the words of one case."""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from domain.explain import REASONS, ExplainedDelivery, ExplainedEvent, ExplainedSubscription, ReasonCode
+from domain.failure_kinds import EXPLANATIONS, FailureKind
+
+STATUS_REASONS = {
+    "http_gone": "its receiver answered 410",
+}
+"""Why a subscription changed its status by itself, for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What is so, and what can be done."""
+
+    text: str
+    remedy: str
+
+
+def in_words(
+    code: ReasonCode,
+    event: ExplainedEvent | None = None,
+    subscription: ExplainedSubscription | None = None,
+    delivery: ExplainedDelivery | None = None,
+    stores: tuple[str, ...] = (),
+) -> Words:
+    """The reason's texts with what is known of the case in them."""
+    known = {"stores": ", ".join(stores)}
+    if event is not None:
+        known |= {"event": event.name, "accepted": shown(event.accepted_at), "matched": shown(event.matched_at)}
+    if subscription is not None:
+        reason = subscription.status_reason
+        known |= {
+            "subscribed": subscription.event_name,
+            "created": shown(subscription.created_at),
+            "active_from": shown(subscription.active_from),
+            "deleted": shown(subscription.deleted_at),
+            "status": subscription.status,
+            "since": shown(subscription.status_since),
+            "why": STATUS_REASONS.get(reason or "", reason) or "no reason is noted",
+            "breaker_since": shown(subscription.breaker_opened_at),
+            "probe": shown(subscription.probe_at),
+            "rate": str(subscription.rate_limit_per_second),
+        }
+    if delivery is not None:
+        known |= _of_delivery(delivery)
+    explanation = REASONS[code]
+    return Words(_filled(explanation.text, known), _filled(explanation.remedy, known))
+
+
+def _of_delivery(delivery: ExplainedDelivery) -> dict[str, str]:
+    failure = delivery.last_failure
+    explained = EXPLANATIONS[FailureKind(failure)] if failure and failure in FailureKind.__members__ else None
+    answered = f", status {delivery.last_status_code}" if delivery.last_status_code is not None else ""
+    return {
+        "ended": shown(delivery.ended_at),
+        "status_code": str(delivery.last_status_code),
+        "attempts": str(delivery.attempts),
+        "failure": f"{failure}{answered}" if failure else "no answer is noted",
+        "failure_meaning": explained.meaning if explained else "",
+        "failure_remedy": explained.remedy if explained else "",
+        "next_attempt": shown(delivery.next_attempt_at),
+        "behind": str(delivery.behind),
+        "status_of_delivery": delivery.status,
+        "reason": delivery.reason or "no reason is noted",
+    }
+
+
+def shown(instant: datetime | None) -> str:
+    """`2026-01-02 03:04:05 UTC`"""
+    return "an unknown time" if instant is None else instant.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _filled(text: str, known: dict[str, str]) -> str:
+    filled = re.sub(r"\{(\w+)\}", lambda name: known[name[1]], text)
+    return " ".join(filled.split())

@@ -1,0 +1,59 @@
+"""A test that a person sends to a receiver: a sample event of its own, matched to one subscription and to no other."""
+
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from domain.bodies import TEST
+from domain.identity import message_id, send_test_workflow_id
+from storage.intake import NewEvent, insert_events
+
+# Matched in the transaction that inserts it, so that no relay ever sees it.
+_MATCHED = text("""
+UPDATE event SET matched_at = clock_timestamp(), workflow_id = :workflow_id
+WHERE store_code = :store_code AND event_id = :event_id RETURNING sequence
+""")
+
+_CREATE = text("""
+INSERT INTO delivery (message_id, store_code, event_id, event_name, event_sequence, subscription_id, variant, url,
+    status, reason, workflow_id)
+VALUES (:message_id, :store_code, :event_id, :event_name, :sequence, :subscription_id, :variant, :url,
+    'pending', 'test', :workflow_id)
+""")
+
+_FORGET_DELIVERY = text("""
+DELETE FROM delivery WHERE message_id = :message_id AND attempts = 0
+    AND NOT EXISTS (SELECT FROM attempt WHERE attempt.message_id = delivery.message_id)
+RETURNING store_code, event_id
+""")
+
+_FORGET_EVENT = text("DELETE FROM event WHERE store_code = :store_code AND event_id = :event_id")
+
+
+async def insert_test(connection: AsyncConnection, sample: NewEvent, subscription_id: UUID, url: str) -> UUID:
+    """Store the sample and its one delivery; the delivery's message id."""
+    identity = message_id(sample.event_id, subscription_id, TEST)
+    workflow_id = send_test_workflow_id(subscription_id)
+    await insert_events(connection, [sample])
+    event = {"store_code": sample.store_code, "event_id": sample.event_id}
+    sequence = await connection.scalar(_MATCHED, {**event, "workflow_id": workflow_id})
+    values = {
+        **event,
+        "message_id": identity,
+        "event_name": sample.name,
+        "sequence": sequence,
+        "subscription_id": subscription_id,
+        "variant": TEST,
+        "url": url,
+        "workflow_id": workflow_id,
+    }
+    await connection.execute(_CREATE, values)
+    return identity
+
+
+async def forget_test(connection: AsyncConnection, identity: UUID) -> None:
+    """Take a test back whose workflow was not started; one that has an attempt stays."""
+    row = (await connection.execute(_FORGET_DELIVERY, {"message_id": identity})).one_or_none()
+    if row is not None:
+        await connection.execute(_FORGET_EVENT, {"store_code": row.store_code, "event_id": row.event_id})

@@ -1,0 +1,93 @@
+"""How a person's acts reach the workflows: started and signalled by name, for whoever is not a worker."""
+
+from datetime import timedelta
+from uuid import UUID
+
+from temporalio.client import Client
+from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from activities.keepers import signal_keeper
+from activities.messages import DeliveryRef, EventRef, EventTask, KeeperTask, RecoverTask
+from domain.identity import event_workflow_id, recover_workflow_id, redeliver_workflow_id, send_test_workflow_id
+from domain.targets import shown_target
+from workflows.visibility import event_summary, search_attributes
+
+ASK_TIMEOUT = timedelta(seconds=5)
+"""A person waits for the answer; Temporal answers within milliseconds or is away."""
+
+
+class Acting:
+    """A person's acts. Every method raises `RPCError` when Temporal cannot be reached."""
+
+    def __init__(self, client: Client, task_queue: str) -> None:
+        self._client = client
+        self._task_queue = task_queue
+
+    async def probe_now(self, subscription_id: UUID, store_code: str, event_name: str, url: str) -> None:
+        """Have the subscription's keeper look at what is held, and ask an unwell receiver at once."""
+        task = KeeperTask(str(subscription_id), store_code, event_name, shown_target(url))
+        await signal_keeper(self._client, self._task_queue, task, "probe-now")
+
+    async def redeliver(self, message_id: UUID, url: str) -> bool:
+        """Begin one more attempt of a delivery; False while one that was asked for is under way."""
+        return await self._begin_attempt(redeliver_workflow_id(message_id), message_id, "redeliver", url)
+
+    async def send_test(self, subscription_id: UUID, message_id: UUID, url: str) -> bool:
+        """Begin the one attempt of a test; False while another test of the subscription is under way."""
+        return await self._begin_attempt(send_test_workflow_id(subscription_id), message_id, "test", url)
+
+    async def recover(self, recover_id: UUID, subscription_id: UUID, url: str) -> None:
+        """Begin a recovery, unless its workflow runs already."""
+        target = shown_target(url)
+        await self._client.start_workflow(
+            "recover",
+            RecoverTask(str(recover_id), str(subscription_id), target),
+            id=recover_workflow_id(recover_id),
+            task_queue=self._task_queue,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            static_summary=f"recover · {target}",
+            rpc_timeout=ASK_TIMEOUT,
+        )
+
+    async def attempt_now(self, store_code: str, event_id: UUID, event_name: str, message_id: UUID) -> None:
+        """Have the event's workflow attempt a delivery at once.
+
+        A batch may not have handed the event on yet: then the workflow is started here, and the batch finds it there.
+        """
+        event = EventRef(store_code, str(event_id), event_name)
+        await self._client.start_workflow(
+            "deliver-event",
+            EventTask(event),
+            id=event_workflow_id(store_code, event_id),
+            task_queue=self._task_queue,
+            start_signal="look-now",
+            start_signal_args=[str(message_id)],
+            search_attributes=search_attributes([event]),
+            static_summary=event_summary([event]),
+            rpc_timeout=ASK_TIMEOUT,
+        )
+
+    async def look_now(self, store_code: str, event_id: UUID, message_id: UUID) -> None:
+        """Tell the event's workflow that a delivery has ended, if that workflow runs."""
+        workflow = self._client.get_workflow_handle(event_workflow_id(store_code, event_id))
+        try:
+            await workflow.signal("look-now", str(message_id), rpc_timeout=ASK_TIMEOUT)
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
+
+    async def _begin_attempt(self, workflow_id: str, message_id: UUID, what: str, url: str) -> bool:
+        try:
+            await self._client.start_workflow(
+                "redeliver",
+                DeliveryRef(str(message_id)),
+                id=workflow_id,
+                task_queue=self._task_queue,
+                static_summary=f"{what} · {shown_target(url)}",
+                rpc_timeout=ASK_TIMEOUT,
+            )
+        except WorkflowAlreadyStartedError:
+            return False
+        return True
