@@ -51,22 +51,20 @@ RETURNING event.store_code, event.event_id, event.name, event.workflow_id
 """)
 
 # Claims are made in order, so what lapsed lies before the oldest event nobody has claimed: the backlog behind it, which
-# may be a million events, is not read. Rows are locked in the order in which `storage.deliveries.match` locks them.
-_CLAIM_LAPSED = text("""
-WITH lapsed AS MATERIALIZED (
-    SELECT DISTINCT workflow_id FROM event
-    WHERE matched_at IS NULL AND claimed_until < clock_timestamp() AND sequence < coalesce(
-        (SELECT sequence FROM event WHERE matched_at IS NULL AND workflow_id IS NULL ORDER BY sequence LIMIT 1),
-        9223372036854775807)
-    LIMIT :most
-), picked AS MATERIALIZED (
-    SELECT store_code, event_id FROM event
-    WHERE matched_at IS NULL AND workflow_id IN (SELECT workflow_id FROM lapsed)
-    ORDER BY sequence FOR UPDATE
-)
+# may be a million events, is not read.
+_LAPSED = text("""
+SELECT DISTINCT workflow_id FROM event
+WHERE matched_at IS NULL AND claimed_until < clock_timestamp() AND sequence < coalesce(
+    (SELECT sequence FROM event WHERE matched_at IS NULL AND workflow_id IS NULL ORDER BY sequence LIMIT 1),
+    9223372036854775807)
+LIMIT :most
+""")
+
+# By the ids alone: joined with anything, the planner would take the whole table for what is not matched.
+_CLAIM_AGAIN = text("""
 UPDATE event SET claimed_until = clock_timestamp() + make_interval(secs => :lease)
-FROM picked WHERE event.store_code = picked.store_code AND event.event_id = picked.event_id
-RETURNING event.store_code, event.event_id, event.name, event.workflow_id
+WHERE matched_at IS NULL AND workflow_id = ANY(:ids)
+RETURNING store_code, event_id, name, workflow_id
 """)
 
 _BACKLOG = text("""
@@ -94,7 +92,10 @@ async def claim_lapsed(connection: AsyncConnection, *, lease_seconds: float) -> 
     """Claim again, under the same workflow ids, events whose lease lapsed before they were matched."""
     if not await connection.scalar(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": LAPSED_LOCK}):
         return []
-    rows = await connection.execute(_CLAIM_LAPSED, {"most": LAPSED_WORKFLOWS, "lease": lease_seconds})
+    workflow_ids = [row[0] for row in await connection.execute(_LAPSED, {"most": LAPSED_WORKFLOWS})]
+    if not workflow_ids:
+        return []
+    rows = await connection.execute(_CLAIM_AGAIN, {"ids": workflow_ids, "lease": lease_seconds})
     return [ClaimedEvent(*row) for row in rows]
 
 

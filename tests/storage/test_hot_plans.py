@@ -1,0 +1,169 @@
+"""With a hundred thousand rows of each kind, no statement of the delivery's way reads a table from end to end."""
+
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from domain.breaker import BreakerRules
+from storage.attempts import Intent, Outcome, intend, record
+from storage.database import Database
+from storage.deliveries import end, load, match
+from storage.health import record_health
+from storage.outbox import backlog, claim, claim_lapsed
+from tests.databases import sqlalchemy_url
+from tests.ground import STORE, Ground
+from tests.storage.plans import explained
+
+DONE = 100_000
+CLAIMED = 600
+BACKLOG = 100_000
+BATCH = 300
+
+
+@pytest.fixture(scope="module")
+async def laden(module_database_url: str) -> AsyncIterator[Ground]:
+    """Events that are delivered, some that are claimed, and a long backlog behind them."""
+    database = Database(sqlalchemy_url(module_database_url), pool_size=2)
+    ground = Ground(database)
+    await ground.add_store()
+    subscription_id = await ground.subscribe("CustomerUpdated", "http://receiver.example.com/")
+    for condition, count in (("true", DONE), ("false", CLAIMED), ("NULL", BACKLOG)):
+        await ground.execute(
+            f"""
+            INSERT INTO event (store_code, event_id, name, created_at, created_at_text, data, digest, workflow_id,
+                claimed_until, matched_at)
+            SELECT :store, gen_random_uuid(), 'CustomerUpdated', now(), '', '{{}}', '',
+                CASE WHEN {condition} IS NOT NULL THEN 'events/' || n / 300 END,
+                CASE WHEN {condition} IS NOT NULL THEN now() + interval '1 hour' END,
+                CASE WHEN {condition} THEN now() END
+            FROM generate_series(1, :count) AS n
+            """,
+            store=STORE,
+            count=count,
+        )
+    await ground.execute(
+        """
+        INSERT INTO delivery (message_id, store_code, event_id, event_name, event_sequence, subscription_id, variant,
+            url, status, attempts)
+        SELECT gen_random_uuid(), store_code, event_id, name, sequence, :subscription, 'main',
+            'http://receiver.example.com/', 'delivered', 1
+        FROM event WHERE matched_at IS NOT NULL
+        """,
+        subscription=subscription_id,
+    )
+    await ground.execute(
+        """
+        INSERT INTO attempt (message_id, number, request_id, trigger, worker_id, legacy, outcome_at, status_code)
+        SELECT message_id, 1, gen_random_uuid(), 'automatic', gen_random_uuid(), false, now(), 200 FROM delivery
+        """
+    )
+    await ground.execute(
+        """
+        INSERT INTO subscription_health (subscription_id, failures_in_row)
+        SELECT gen_random_uuid(), 0 FROM generate_series(1, 2000)
+        """
+    )
+    async with database.engine.connect() as connection:
+        autocommitting = await connection.execution_options(isolation_level="AUTOCOMMIT")
+        await autocommitting.execute(
+            text("VACUUM (ANALYZE) event, delivery, attempt, subscription_health, subscription")
+        )
+    yield ground
+    await database.close()
+
+
+def outcome_of(message_id: UUID) -> Outcome:
+    return Outcome(
+        message_id=message_id,
+        number=1,
+        began_seconds_ago=0,
+        duration_ms=1,
+        status_code=200,
+        failure=None,
+        detail=None,
+        response_excerpt=None,
+        body_sha256=None,
+        url="http://receiver.example.com/",
+        status="delivered",
+        reason=None,
+        failures=0,
+        next_in_seconds=None,
+        workflow_id=None,
+    )
+
+
+async def keys(connection: AsyncConnection, condition: str) -> list[tuple[str, UUID]]:
+    rows = await connection.execute(text(f"SELECT store_code, event_id FROM event WHERE {condition} LIMIT {BATCH}"))
+    return [(row[0], row[1]) for row in rows]
+
+
+async def message_ids(connection: AsyncConnection) -> list[UUID]:
+    return [row[0] for row in await connection.execute(text(f"SELECT message_id FROM delivery LIMIT {BATCH}"))]
+
+
+Step = Callable[[AsyncConnection, Any], Awaitable[object]]
+
+STEPS: list[tuple[str, Callable[[AsyncConnection], Awaitable[Any]], Step]] = [
+    (
+        "claim",
+        lambda c: keys(c, "false"),
+        lambda c, _: claim(c, most=BATCH, singly=0, batch_workflow_id="events/x", lease_seconds=9),
+    ),
+    ("look for what lapsed", lambda c: keys(c, "false"), lambda c, _: claim_lapsed(c, lease_seconds=9)),
+    (
+        "match",
+        lambda c: keys(c, "matched_at IS NULL AND workflow_id IS NULL"),
+        lambda c, given: match(c, given, worker_id=uuid4(), may_begin=lambda _: True),
+    ),
+    (
+        "match again",
+        lambda c: keys(c, "matched_at IS NOT NULL"),
+        lambda c, given: match(c, given, worker_id=uuid4(), may_begin=lambda _: True),
+    ),
+    ("record", message_ids, lambda c, given: record(c, [outcome_of(one) for one in given])),
+    (
+        "intend",
+        message_ids,
+        lambda c, given: intend(c, [Intent(one, 2, uuid4(), "automatic", uuid4(), False) for one in given]),
+    ),
+    ("load", message_ids, lambda c, given: load(c, given[0])),
+    ("end", message_ids, lambda c, given: end(c, given[0], "cancelled", "x")),
+    ("backlog", message_ids, lambda c, _: backlog(c, limit=1000)),
+    ("health", message_ids, lambda c, given: record_health(c, set(given[:5]), {given[6]: 1}, BreakerRules())),
+]
+
+
+async def plans_of(laden: Ground, prepare: Callable[[AsyncConnection], Awaitable[Any]], step: Step) -> list[str]:
+    """The plans of a step's statements, as they ran; nothing of it stays."""
+    async with laden.database.engine.connect() as connection:
+        given = await prepare(connection)
+        async with explained(connection, "(ANALYZE, COSTS OFF, TIMING OFF)") as plans:
+            await step(connection, given)
+        await connection.rollback()
+    assert plans
+    for plan in plans:
+        assert not re.search(r"Seq Scan on (event|delivery|attempt|subscription_health)\b", plan), plan
+    return plans
+
+
+async def test_what_lapsed_is_found_by_the_index_of_what_is_not_matched(laden: Ground) -> None:
+    async def let_lapse(connection: AsyncConnection) -> None:
+        await connection.execute(text("UPDATE event SET claimed_until = now() WHERE workflow_id = 'events/1'"))
+
+    plans = await plans_of(laden, let_lapse, lambda c, _: claim_lapsed(c, lease_seconds=9))
+    assert any("Update on event" in plan for plan in plans)
+
+
+@pytest.mark.parametrize(("prepare", "step"), [step[1:] for step in STEPS], ids=[step[0] for step in STEPS])
+async def test_no_table_that_grows_is_read_from_end_to_end(
+    laden: Ground, prepare: Callable[[AsyncConnection], Awaitable[Any]], step: Step
+) -> None:
+    for plan in await plans_of(laden, prepare, step):
+        rows = [int(float(rows)) for rows in re.findall(r"actual rows=([0-9.]+)", plan)]
+        removed = [int(rows) for rows in re.findall(r"Rows Removed by [A-Za-z ]+: (\d+)", plan)]
+        assert max(rows + removed) <= 4 * (BATCH + CLAIMED), plan
