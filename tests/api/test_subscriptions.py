@@ -10,6 +10,8 @@ import pytest
 from domain.access import Scope
 from tests.api.installation import RECEIVER, Shop, header, installation, paths
 
+UNKNOWN = "5a0c1f6e-3b2d-4c8e-9f17-6d5e4c3b2a10"
+
 
 async def test_the_least_that_makes_a_subscription_and_all_its_details(shop: Shop) -> None:
     response = await shop.create()
