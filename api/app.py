@@ -20,10 +20,12 @@ from api.errors import ApiError, NotFound, Unavailable, ValidationFailed
 from api.resources import open_resources, url_rules
 from api.routes import (
     access_keys,
+    acts,
     deliveries,
     event_types,
     events,
     expiry,
+    explain,
     login,
     operations,
     schedules,
@@ -47,6 +49,8 @@ ROUTERS: tuple[APIRouter, ...] = (
     expiry.router,
     schedules.router,
     deliveries.router,
+    acts.router,
+    explain.router,
     operations.router,
 )
 """Every router of the API, in the order of the documentation."""
@@ -125,13 +129,18 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 def _methods_at(request: Request) -> set[str]:
-    """The methods of all routes at this path; of `/event/batch` not those of `/event/{eventId}`."""
+    """The methods of all routes at this path. Of several paths that fit it the plainest counts, as in OpenAPI: with the
+    fewest parameters, those as early as can be, so `/event/batch` before `/event/{eventId}`."""
     methods: dict[str, set[str]] = {}
     for context in iter_route_contexts(request.app.routes):
         route = context.original_route
         if isinstance(route, APIRoute) and route.path_regex.match(request.scope["path"]):
             methods.setdefault(route.path_format, set()).update(route.methods or ())
-    return methods[min(methods, key=lambda path: path.count("{"))]
+    return methods[min(methods, key=_parameters_from_the_end)]
+
+
+def _parameters_from_the_end(path: str) -> tuple[int, list[bool]]:
+    return path.count("{"), [step.startswith("{") for step in reversed(path.split("/"))]
 
 
 async def _database_error(request: Request, error: Exception) -> Response:
