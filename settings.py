@@ -9,7 +9,7 @@ The Temporal connection is configured by Temporal's own environment (`TEMPORAL_A
 import re
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from cryptography.fernet import Fernet
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -107,6 +107,34 @@ class Settings(BaseSettings):
         60, gt=0, description="Up to which the interval between probes doubles: what recovery costs at most."
     )
 
+    disable_after_failing_days: float = Field(
+        5, gt=0, description="A subscription whose receiver failed for so long without one success is disabled."
+    )
+    disable_after_deliveries: int = Field(
+        10,
+        ge=1,
+        description="… if so many of its deliveries at least wait or ended in vain meanwhile: one is no evidence.",
+    )
+
+    # What operators are told
+    notice_retry_schedule_seconds: Annotated[tuple[int, ...], NoDecode] = Field(
+        (10, 60, 300, 1800, 7200, 21600),
+        description="Delays after each failed attempt to send a notice, comma separated; after 9 hours it is old news.",
+    )
+    smtp_host: str | None = Field(
+        None, description="Mail server that takes notices for SMTP_RECIPIENTS; none: no mail."
+    )
+    smtp_port: int = Field(587, ge=1, le=65535, description="Its port; 587 takes mail from those who log in.")
+    smtp_security: Literal["starttls", "tls", "none"] = Field(
+        "starttls", description="starttls (587), tls (465), or none on a trusted network."
+    )
+    smtp_username: str | None = Field(None, description="Name to log in with; none: no log-in.")
+    smtp_password: SecretStr | None = Field(None, description="Its password.")
+    smtp_sender: str | None = Field(None, description="From whom the mails are; required beside SMTP_HOST.")
+    smtp_recipients: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Whom the notices of all stores go to, comma separated; required beside SMTP_HOST."
+    )
+
     # What expires
     expiry_database_url: SecretStr | None = Field(
         None,
@@ -153,6 +181,8 @@ class Settings(BaseSettings):
         "allowed_ports",
         "allowed_networks",
         "retry_schedule_seconds",
+        "notice_retry_schedule_seconds",
+        "smtp_recipients",
         "trusted_proxies",
         mode="before",
     )
@@ -179,6 +209,14 @@ class Settings(BaseSettings):
         for secret in self.jwt_secrets:
             if len(secret.get_secret_value()) < MINIMUM_JWT_SECRET_CHARACTERS:
                 raise ValueError(f"JWT_SECRETS: each secret has at least {MINIMUM_JWT_SECRET_CHARACTERS} characters")
+        return self
+
+    @model_validator(mode="after")
+    def _usable_mail_server(self) -> Self:
+        if self.smtp_host is not None and not (self.smtp_sender and self.smtp_recipients):
+            raise ValueError("SMTP_HOST is set, so SMTP_SENDER and SMTP_RECIPIENTS have to be set too")
+        if (self.smtp_username is None) != (self.smtp_password is None):
+            raise ValueError("SMTP_USERNAME and SMTP_PASSWORD are set both or not at all")
         return self
 
     @property

@@ -27,10 +27,13 @@ from activities.expiry_notices import NoticeWriter
 from activities.gate import Gate
 from activities.keep import KeeperActivities
 from activities.keepers import Keepers
+from activities.mail import MailSettings
 from activities.metrics import WorkerMetrics
+from activities.notices import NoticeActivities, NoticeWatch
 from activities.recorder import Recorder
 from activities.sender import Sender, SenderSettings
 from domain.breaker import BreakerRules
+from domain.notices import DisableRules
 from domain.url_rules import UrlRules
 from relay import Relay, RelaySettings
 from schedules import ScheduleKeeper
@@ -46,6 +49,7 @@ from workflows.client import temporal_client
 from workflows.delivery import EventBatchWorkflow, EventWorkflow
 from workflows.expiry import ExpiryRunWorkflow, ExpiryScanWorkflow
 from workflows.keeper import KeeperWorkflow
+from workflows.notices import NotifyOperatorWorkflow
 from workflows.schedules import ExpirySchedules
 
 logger = logging.getLogger(__name__)
@@ -58,6 +62,7 @@ WORKFLOWS = (
     RecoverWorkflow,
     ExpiryRunWorkflow,
     ExpiryScanWorkflow,
+    NotifyOperatorWorkflow,
 )
 
 PASSED_THROUGH = ("activities", "domain", "workflows")
@@ -83,15 +88,17 @@ def all_activities(
     gate: Gate,
     keepers: Keepers,
     expiry: ExpiryActivities,
+    notices: NoticeActivities,
     settings: Settings,
 ) -> list[Callable[..., Any]]:
     """Every activity, with its resources."""
     deliver = DeliveryActivities(database, dispatcher, gate, keepers)
-    keep = KeeperActivities(database, dispatcher, breaker_rules(settings), settings.retry_schedule_seconds)
+    disabling = DisableRules(settings.disable_after_failing_days * 86400, settings.disable_after_deliveries)
+    keep = KeeperActivities(database, dispatcher, breaker_rules(settings), disabling, settings.retry_schedule_seconds)
     acts = ActActivities(database, dispatcher, keepers)
     return [
         *(deliver.attempt_events, deliver.deliver_webhook, keep.keep_held, acts.redeliver_once, acts.recover_pages),
-        *(expiry.plan_scans, expiry.open_scan, expiry.scan),
+        *(expiry.plan_scans, expiry.open_scan, expiry.scan, notices.send_notices),
     ]
 
 
@@ -137,6 +144,48 @@ def url_rules(settings: Settings) -> UrlRules:
     )
 
 
+def sender_settings(settings: Settings) -> SenderSettings:
+    """How this installation sends."""
+    return SenderSettings(
+        rules=url_rules(settings),
+        user_agent=settings.user_agent,
+        timeout_seconds=settings.request_timeout_seconds,
+        ca_bundle=str(settings.ca_bundle) if settings.ca_bundle else None,
+        client_cert=str(settings.client_certificate) if settings.client_certificate else None,
+    )
+
+
+def mail_settings(settings: Settings) -> MailSettings | None:
+    """The mail server, if there is one."""
+    if settings.smtp_host is None or settings.smtp_sender is None:
+        return None
+    return MailSettings(
+        host=settings.smtp_host,
+        port=settings.smtp_port,
+        security=settings.smtp_security,
+        username=settings.smtp_username,
+        password=settings.smtp_password.get_secret_value() if settings.smtp_password else None,
+        sender=settings.smtp_sender,
+        recipients=settings.smtp_recipients,
+        ca_bundle=str(settings.ca_bundle) if settings.ca_bundle else None,
+    )
+
+
+@asynccontextmanager
+async def noticing(settings: Settings, database: Database) -> AsyncIterator[NoticeActivities]:
+    """What tells operators, with connections of its own."""
+    sealer = Sealer([key.get_secret_value() for key in settings.encryption_keys])
+    async with Sender(sender_settings(settings)) as sender:
+        yield NoticeActivities(
+            database,
+            sender,
+            sealer,
+            url_rules(settings),
+            settings.notice_retry_schedule_seconds,
+            mail_settings(settings),
+        )
+
+
 @asynccontextmanager
 async def sending(
     settings: Settings, database: Database, worker_id: UUID, metrics: WorkerMetrics
@@ -147,15 +196,7 @@ async def sending(
     """
     rules = url_rules(settings)
     recorder = Recorder(database, metrics, breaker_rules(settings))
-    sender = Sender(
-        SenderSettings(
-            rules=rules,
-            user_agent=settings.user_agent,
-            timeout_seconds=settings.request_timeout_seconds,
-            ca_bundle=str(settings.ca_bundle) if settings.ca_bundle else None,
-            client_cert=str(settings.client_certificate) if settings.client_certificate else None,
-        )
-    )
+    sender = Sender(sender_settings(settings))
     dispatcher = Dispatcher(
         worker_id=worker_id,
         sender=sender,
@@ -299,6 +340,7 @@ async def _work(
         lease(settings, worker_id),
         sending(settings, database, worker_id, metrics) as (dispatcher, writing),
         expiring(settings, database) as expiry,
+        noticing(settings, database) as notices,
     ):
         gate = Gate()
         relay_settings = RelaySettings(
@@ -312,17 +354,18 @@ async def _work(
         keepers = Keepers(client, settings.task_queue)
         watching = asyncio.create_task(keepers.watch(database))
         scheduling = asyncio.create_task(schedule_keeper(settings, database, client).run())
-        activities = all_activities(database, dispatcher, gate, keepers, expiry, settings)
+        telling = asyncio.create_task(NoticeWatch(database, client, settings.task_queue, mail=notices.mails).run())
+        activities = all_activities(database, dispatcher, gate, keepers, expiry, notices, settings)
         async with make_worker(client, activities, settings):
             working.set()
             logger.info("worker %s on %s takes from %s", worker_id, socket.gethostname(), settings.task_queue)
-            parts = [relaying, writing, watching, scheduling]
+            parts = [relaying, writing, watching, scheduling, telling]
             await asyncio.wait([stopping, *parts], return_when=asyncio.FIRST_COMPLETED)
             working.clear()
             relay.stop()
             await relaying
-        for part in (writing, watching, scheduling):
+        for part in parts[1:]:
             if part.done():
                 part.result()  # raises what it failed of
-        watching.cancel()
-        scheduling.cancel()
+        for part in parts[2:]:
+            part.cancel()

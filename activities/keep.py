@@ -13,9 +13,11 @@ from activities.guards import heartbeats, own_faults
 from activities.messages import KeeperRound, KeeperRoundResult
 from domain.breaker import BreakerRules
 from domain.delivery import Step
+from domain.notices import FAILING, DisableRules, NoticeKind, is_given_up
+from domain.verdict import Answer, verdict
 from storage.database import Database
 from storage.deliveries import OpenDelivery
-from storage.health import probe_failed
+from storage.health import failing, probe_failed
 from storage.keeping import (
     KeeperState,
     end_open,
@@ -26,6 +28,8 @@ from storage.keeping import (
     next_due_seconds,
     overtaken,
 )
+from storage.notices import Occurrence, note
+from storage.subscription_status import disable_by_system
 
 ROUND_SECONDS = 5.0
 """A round ends after so long and the next begins, so that a change of the subscription is seen."""
@@ -54,11 +58,17 @@ class KeeperActivities:
     """What keepers can do, with the worker's resources."""
 
     def __init__(
-        self, database: Database, dispatcher: Dispatcher, breaker: BreakerRules, retry_schedule: tuple[int, ...]
+        self,
+        database: Database,
+        dispatcher: Dispatcher,
+        breaker: BreakerRules,
+        disabling: DisableRules,
+        retry_schedule: tuple[int, ...],
     ) -> None:
         self._database = database
         self._dispatcher = dispatcher
         self._breaker = breaker
+        self._disabling = disabling
         self._retry_schedule = retry_schedule
 
     @activity.defn(name="keep-held")
@@ -102,7 +112,9 @@ class KeeperActivities:
         """Ask an unwell receiver with the oldest delivery, when it is time; None when it answered well."""
         schedule = state.retry_schedule if state.retry_schedule is not None else self._retry_schedule
         async with self._database.transaction() as connection:
-            await exhaust_outwaited(connection, subscription_id, float(sum(schedule)))
+            if outwaited := await exhaust_outwaited(connection, subscription_id, float(sum(schedule))):
+                ended = Occurrence(subscription_id, NoticeKind.EXHAUSTED, "breaker_open", outwaited)
+                await note(connection, [ended])
             oldest = await held_oldest(connection, subscription_id)
         if oldest is None:
             return KeeperRoundResult(tally.delivered, tally.failed, None, "breaker open, nothing held")
@@ -112,11 +124,27 @@ class KeeperActivities:
         tally.add([step] if step is not None else [])
         if step is not None and step.status == "delivered":
             return None
+        if step is not None and await self._given_up(subscription_id, step):
+            return KeeperRoundResult(tally.delivered, tally.failed, None, "disabled: it failed for too long")
         async with self._database.transaction() as connection:
             await probe_failed(connection, subscription_id, self._breaker)
             after = await keeper_state(connection, subscription_id)
         wait = after.probe_in_seconds if after is not None and after.probe_in_seconds is not None else 0.0
         return KeeperRoundResult(tally.delivered, tally.failed, max(0.0, wait), "breaker open", deaf=True)
+
+    async def _given_up(self, subscription_id: UUID, step: Step) -> bool:
+        """Disable a subscription whose receiver has failed once more and for too long; whether that was done."""
+        if step.failure is None or not verdict(Answer(None, step.failure)).counts_against_receiver:
+            return False
+        rules = self._disabling
+        async with self._database.transaction() as connection:
+            seconds, deliveries = await failing(
+                connection, subscription_id, at_least_seconds=rules.failing_seconds, most=rules.deliveries
+            )
+            if not is_given_up(rules, failing_seconds=seconds, deliveries=deliveries):
+                return False
+            await note(connection, await disable_by_system(connection, subscription_id, reason=FAILING))
+        return True
 
     async def _let_go(self, subscription_id: UUID, state: KeeperState, tally: _Tally) -> KeeperRoundResult:
         """Send what is due in growing pages, within the rate, until the round is over or the breaker opens."""

@@ -148,3 +148,21 @@ class KeeperRoundResult:
     """For people: why it waits, or what it lets go."""
     deaf: bool = False
     """New deliveries change nothing about when the next round is due: a probe or a limit is waited for."""
+
+
+@dataclass(frozen=True)
+class NoticeTask:
+    """Whose operator to tell what is due."""
+
+    store_code: str
+
+
+@dataclass(frozen=True)
+class NoticeRound:
+    """What came of notices: sent, failed (tried again later, or given up), and put into a mail."""
+
+    sent: int
+    failed: int
+    mailed: int
+    more: bool
+    """Others are due already."""

@@ -14,10 +14,12 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from activities.metrics import WorkerMetrics
 from domain.breaker import BreakerRules
+from domain.notices import NoticeKind
 from storage.attempts import Intent, Outcome, intend, record
 from storage.database import Database
-from storage.health import record_health
-from storage.subscription_status import disable
+from storage.health import Turns, record_health
+from storage.notices import Occurrence, note
+from storage.subscription_status import disable_by_system
 
 logger = logging.getLogger(__name__)
 
@@ -154,11 +156,14 @@ class Recorder:
         succeeded, failed = _health(outcomes)
         gone = {recorded.subscription_id for recorded in outcomes if recorded.disables_subscription}
         async with self._database.transaction() as connection:
-            await record(connection, rows)
-            await record_health(connection, succeeded, failed, self._breaker)
+            exhausted = await record(connection, rows)
+            turns = await record_health(connection, succeeded, failed, self._breaker)
+            occurrences = _occurrences(outcomes, exhausted, turns)
             for subscription_id in sorted(gone):
-                await disable(connection, subscription_id, reason="http_gone")
-            return await intend(connection, intents)
+                occurrences += await disable_by_system(connection, subscription_id, reason="http_gone")
+            written = await intend(connection, intents)
+            await note(connection, occurrences)
+            return written
 
 
 def _health(outcomes: Sequence[Recorded]) -> tuple[set[UUID], dict[UUID, int]]:
@@ -172,6 +177,16 @@ def _health(outcomes: Sequence[Recorded]) -> tuple[set[UUID], dict[UUID, int]]:
         elif recorded.healthy is False:
             failed[recorded.subscription_id] = failed.get(recorded.subscription_id, 0) + 1
     return succeeded, failed
+
+
+def _occurrences(
+    outcomes: Sequence[Recorded], exhausted: Sequence[tuple[UUID, str | None]], turns: Turns
+) -> list[Occurrence]:
+    """What an operator is to be told of these outcomes; tests that people send are no news."""
+    found = [Occurrence(one, NoticeKind.EXHAUSTED, reason) for one, reason in exhausted if reason != "test"]
+    found += [Occurrence(one, NoticeKind.RECOVERED) for one in turns.closed]
+    last = {one.subscription_id: one.outcome.failure for one in outcomes if one.healthy is False}
+    return found + [Occurrence(one, NoticeKind.FAILING, last.get(one)) for one in turns.opened]
 
 
 def _settle(future: asyncio.Future[bool], result: bool | Exception) -> None:

@@ -65,6 +65,7 @@ def build(app: FastAPI, rules: UrlRules) -> dict[str, Any]:
         _complete(operation, calls, references)
     for name in URL_MODELS:
         known[name]["properties"]["url"]["pattern"] = url_pattern(rules)
+    known["SettingsChange"]["properties"]["operatorUrl"]["anyOf"][0]["pattern"] = url_pattern(rules)
     for schema in known.values():
         _tidy(schema)
     return document

@@ -38,6 +38,11 @@ def batch_workflow_id(batch_id: UUID) -> str:
     return f"events/{batch_id}"
 
 
+def notice_workflow_id(store_code: str) -> str:
+    """The Temporal workflow that tells a store's operator what happened to its subscriptions."""
+    return f"notify-operator/{store_code}"
+
+
 def expiry_schedule_id(store_code: str, kind: str) -> str:
     """The Temporal Schedule that scans a store's rows of a kind; its runs' ids add the time they were due."""
     return f"expiry/{store_code}/{kind}"

@@ -61,7 +61,7 @@ FROM unnest(CAST(:message_id AS uuid[]), CAST(:number AS int[])) AS begun (messa
 WHERE attempt.message_id = begun.message_id AND attempt.number < begun.number AND attempt.outcome_at IS NULL
 """)
 
-_RECORD = text("""
+_RECORD_SQL = """
 WITH outcome AS MATERIALIZED (
     SELECT * FROM unnest(CAST(:message_id AS uuid[]), CAST(:number AS int[]), CAST(:began_seconds_ago AS float8[]),
         CAST(:duration_ms AS int[]), CAST(:status_code AS int[]), CAST(:failure AS text[]), CAST(:detail AS text[]),
@@ -91,7 +91,9 @@ FROM outcome WHERE delivery.message_id = outcome.message_id AND (
     outcome.status IN ('delivered', 'unchanged')
     OR delivery.status IN ('pending', 'held') AND outcome.number >= delivery.attempts
 )
-""")
+"""
+_RECORD = text(_RECORD_SQL)
+_RECORD_EXHAUSTED = text(_RECORD_SQL + " RETURNING delivery.subscription_id, outcome.status, outcome.reason")
 
 
 def _columns(rows: Sequence[Intent] | Sequence[Outcome]) -> dict[str, list[object]]:
@@ -117,11 +119,16 @@ async def intend(connection: AsyncConnection, intents: Sequence[Intent]) -> set[
     return written
 
 
-async def record(connection: AsyncConnection, outcomes: Sequence[Outcome]) -> None:
-    """Write outcomes and move their deliveries on.
+async def record(connection: AsyncConnection, outcomes: Sequence[Outcome]) -> list[tuple[UUID, str | None]]:
+    """Write outcomes and move their deliveries on; (subscription, reason) of each delivery that this exhausted.
 
     An outcome may come late, from a worker that was taken for dead while others went on: then it moves the delivery
     only by succeeding.
     """
-    if outcomes:
+    if not outcomes:
+        return []
+    if all(outcome.status != "exhausted" for outcome in outcomes):
         await connection.execute(_RECORD, _columns(outcomes))
+        return []
+    rows = await connection.execute(_RECORD_EXHAUSTED, _columns(outcomes))
+    return [(row[0], row[2]) for row in rows if row[1] == "exhausted"]

@@ -1,6 +1,7 @@
 """A receiver's health: failures in a row, the breaker that they open, and the success that closes it."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from sqlalchemy import text
@@ -27,13 +28,14 @@ ON CONFLICT (subscription_id) DO UPDATE SET
             THEN clock_timestamp() + make_interval(secs => :first) END),
     probe_interval_seconds = coalesce(health.probe_interval_seconds,
         CASE WHEN health.failures_in_row + excluded.failures_in_row >= :failures THEN CAST(:first AS float8) END)
+RETURNING subscription_id, failures_in_row
 """)
 
 # All rows that will be written are locked first, in one order: two workers that each have a success and a failure of
 # the same two receivers would wait for each other.
 _SUCCEEDED = text("""
 WITH locked AS MATERIALIZED (
-    SELECT subscription_id FROM subscription_health
+    SELECT subscription_id, breaker_opened_at IS NOT NULL AS open FROM subscription_health
     WHERE subscription_id = ANY(:failed) OR subscription_id = ANY(:ids) AND failures_in_row > 0
     ORDER BY subscription_id FOR UPDATE
 )
@@ -41,6 +43,7 @@ UPDATE subscription_health AS health SET failures_in_row = 0, failing_since = NU
     probe_at = NULL, probe_interval_seconds = NULL
 FROM locked WHERE health.subscription_id = locked.subscription_id AND health.subscription_id = ANY(:ids)
     AND health.failures_in_row > 0
+RETURNING health.subscription_id, locked.open
 """)
 
 _PROBE_FAILED = text("""
@@ -52,18 +55,43 @@ WHERE subscription_id = :id AND breaker_opened_at IS NOT NULL
 """)
 
 
+# Open deliveries and those that ended in vain since the first failure; counted up to what is asked for.
+_FAILING = text("""
+SELECT CAST(extract(epoch FROM clock_timestamp() - health.failing_since) AS float8), (
+    SELECT count(*) FROM (
+        SELECT FROM delivery WHERE delivery.subscription_id = health.subscription_id AND delivery.variant <> 'test'
+            AND (delivery.status IN ('pending', 'held')
+                OR delivery.status = 'exhausted' AND delivery.ended_at >= health.failing_since)
+        LIMIT :most
+    ) AS undelivered
+)
+FROM subscription_health AS health
+WHERE health.subscription_id = :id AND health.failing_since <= clock_timestamp() - make_interval(secs => :at_least)
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """Subscriptions whose breaker opened, and those whose breaker a success closed."""
+
+    opened: set[UUID] = field(default_factory=set)
+    closed: set[UUID] = field(default_factory=set)
+
+
 async def record_health(
     connection: AsyncConnection, succeeded: Collection[UUID], failed: Mapping[UUID, int], rules: BreakerRules
-) -> None:
+) -> Turns:
     """Count the outcomes of attempts: first the successes, then `failed`, the failures after the last of these.
 
     A success closes the breaker; enough failures in a row open it.
     """
+    turns = Turns()
     if succeeded:
-        await connection.execute(_SUCCEEDED, {"ids": sorted(succeeded), "failed": sorted(failed)})
+        rows = await connection.execute(_SUCCEEDED, {"ids": sorted(succeeded), "failed": sorted(failed)})
+        turns.closed.update(row[0] for row in rows if row[1])
     if failed:
         ids = sorted(failed)
-        await connection.execute(
+        rows = await connection.execute(
             _FAILED,
             {
                 "ids": ids,
@@ -72,6 +100,20 @@ async def record_health(
                 "first": rules.first_probe_seconds,
             },
         )
+        turns.opened.update(row[0] for row in rows if row[1] - failed[row[0]] < rules.failures <= row[1])
+    return turns
+
+
+async def failing(
+    connection: AsyncConnection, subscription_id: UUID, *, at_least_seconds: float, most: int
+) -> tuple[float | None, int]:
+    """(seconds since its first failure in a row, deliveries not delivered since then, counted up to `most`).
+
+    (None, 0) for one that has not been failing for `at_least_seconds`: its deliveries are not counted.
+    """
+    values = {"id": subscription_id, "at_least": at_least_seconds, "most": most}
+    row = (await connection.execute(_FAILING, values)).one_or_none()
+    return (None, 0) if row is None else (row[0], row[1])
 
 
 async def probe_failed(connection: AsyncConnection, subscription_id: UUID, rules: BreakerRules) -> None:

@@ -108,9 +108,10 @@ async def overtaken(connection: AsyncConnection, subscription_id: UUID, sequence
     return bool(await connection.scalar(_OVERTAKEN, {"id": subscription_id, "sequence": sequence}))
 
 
-async def exhaust_outwaited(connection: AsyncConnection, subscription_id: UUID, schedule_seconds: float) -> None:
-    """End what waited behind the breaker for longer than its whole retry schedule."""
-    await connection.execute(_OUTWAITED, {"id": subscription_id, "seconds": schedule_seconds})
+async def exhaust_outwaited(connection: AsyncConnection, subscription_id: UUID, schedule_seconds: float) -> int:
+    """End what waited behind the breaker for longer than its whole retry schedule; how many that were."""
+    result = await connection.execute(_OUTWAITED, {"id": subscription_id, "seconds": schedule_seconds})
+    return result.rowcount
 
 
 async def end_open(

@@ -5,13 +5,25 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from domain.failure_kinds import FailureKind
+from domain.notices import BY_PERSON, FAILING, NoticeKind
+from storage.audit import record
 from storage.keeping import end_open
+from storage.notices import Occurrence, note
+
+SYSTEM = "system"
+"""The actor of what nobody did."""
+
+OWN_REASONS = frozenset({FAILING, FailureKind.http_gone.value})
+"""Why the system disables a subscription by itself."""
 
 _CHANGE = text("""
 UPDATE subscription SET status = :status, status_reason = :reason, status_since = clock_timestamp(),
     updated_at = clock_timestamp()
 WHERE id = :id AND deleted_at IS NULL AND status = ANY(:before)
 """)
+
+_LOCK = text("SELECT store_code, status FROM subscription WHERE id = :id AND deleted_at IS NULL FOR NO KEY UPDATE")
 
 _WELL_AGAIN = text("DELETE FROM subscription_health WHERE subscription_id = :id")
 
@@ -35,10 +47,39 @@ async def resume(connection: AsyncConnection, subscription_id: UUID) -> bool:
 
 async def disable(connection: AsyncConnection, subscription_id: UUID, *, reason: str) -> bool:
     """Send nothing more; what waits is exhausted. False when it was disabled already, which keeps its first reason."""
-    changed = await _change(connection, subscription_id, status="disabled", reason=reason, before=["active", "paused"])
-    if changed:
-        await end_open(connection, subscription_id, status="exhausted", reason="subscription_disabled", pending=True)
-    return changed
+    occurrences = await _disable(connection, subscription_id, reason)
+    await note(connection, occurrences)
+    return bool(occurrences)
+
+
+async def disable_by_system(connection: AsyncConnection, subscription_id: UUID, *, reason: str) -> list[Occurrence]:
+    """The same for one of `OWN_REASONS`, with its row in the audit; what there is to note, nothing if it was disabled.
+
+    The caller notes it, last in its transaction and together with whatever else there is.
+    """
+    before = (await connection.execute(_LOCK, {"id": subscription_id})).one_or_none()
+    occurrences = await _disable(connection, subscription_id, reason)
+    if occurrences and before is not None:
+        await record(
+            connection,
+            actor=SYSTEM,
+            action="disable",
+            object_type="subscription",
+            object_id=subscription_id,
+            store_code=before.store_code,
+            changes={"status": {"before": before.status, "after": "disabled"}, "reason": reason},
+        )
+    return occurrences
+
+
+async def _disable(connection: AsyncConnection, subscription_id: UUID, reason: str) -> list[Occurrence]:
+    if not await _change(connection, subscription_id, status="disabled", reason=reason, before=["active", "paused"]):
+        return []
+    why = "subscription_disabled"
+    ended = await end_open(connection, subscription_id, status="exhausted", reason=why, pending=True)
+    by = reason if reason in OWN_REASONS else BY_PERSON
+    occurrences = [Occurrence(subscription_id, NoticeKind.DISABLED, by)]
+    return occurrences + ([Occurrence(subscription_id, NoticeKind.EXHAUSTED, why, ended)] if ended else [])
 
 
 async def enable(connection: AsyncConnection, subscription_id: UUID) -> bool:

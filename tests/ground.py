@@ -31,7 +31,8 @@ class Ground:
 
     async def clear(self) -> None:
         """Empty the tables of the pipeline."""
-        await self.execute("TRUNCATE event, delivery, attempt, subscription, subscription_health, worker")
+        tables = "event, delivery, attempt, subscription, subscription_health, worker, notice, store_operator"
+        await self.execute(f"TRUNCATE {tables}")
 
     async def add_store(self, code: str = STORE) -> None:
         """Insert a store unless it is there."""

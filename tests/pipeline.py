@@ -73,6 +73,7 @@ async def pipeline(
             worker.lease(settings, worker_id),
             worker.sending(settings, database, worker_id, metrics) as (dispatcher, _),
             worker.expiring(settings, database) as expiry,
+            worker.noticing(settings, database) as notices,
         ):
             gate = Gate()
             relay_settings = RelaySettings(settings.task_queue, settings.batch_events, 0.2, 2)
@@ -80,7 +81,7 @@ async def pipeline(
             running = asyncio.create_task(relay.run()) if relaying else None
             try:
                 keepers = Keepers(client, settings.task_queue)
-                activities = worker.all_activities(database, dispatcher, gate, keepers, expiry, settings)
+                activities = worker.all_activities(database, dispatcher, gate, keepers, expiry, notices, settings)
                 async with worker.make_worker(client, activities, settings):
                     yield Pipeline(database, client, settings, worker_id, dispatcher, relay)
                     relay.stop()

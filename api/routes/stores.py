@@ -8,12 +8,14 @@ from pydantic_core import PydanticCustomError
 
 from api.access import FullAdmin, InstallationAdmin, StoreAdmin, SubscriptionRead
 from api.body import WHOLE, Input, JsonBody, Output
-from api.errors import Conflict, NotFound
-from api.resources import FromResources
+from api.errors import Conflict, NotFound, invalid
+from api.resources import FromResources, Resources
 from domain.access import RESERVED_STORE_CODES, STORE_CODE, store_code_problem
 from domain.timestamps import timezone_names
+from domain.url_rules import URL_MAX_CHARACTERS, UrlRefused
 from storage.administration import STORE, add_store
 from storage.audit import changed, record
+from storage.operators import operator_url, rotate_operator_key, set_operator_url
 from storage.stores import StoreRow, find_store, list_stores, update_store
 
 DAYS_MOST = 365  # a notice a year ahead
@@ -43,6 +45,17 @@ Timezone = Annotated[
     str, AfterValidator(_check_timezone), WithJsonSchema({"type": "string", "enum": sorted(timezone_names())})
 ]
 Days = Annotated[int, Field(ge=0, le=DAYS_MOST), WHOLE]
+OperatorUrl = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=URL_MAX_CHARACTERS,
+        description="Where operational webhooks go (docs/operator-notices.md); null: nowhere. The rules are those of a "
+        "subscription's URL.",
+        examples=["https://operator.example.com/webhooks"],
+        json_schema_extra={"format": "uri"},
+    ),
+]
 
 
 class StoreCreate(Input):
@@ -87,15 +100,17 @@ class SettingsChange(Input):
     expire_levels_notification_days: Days = 10
     expire_coupons_notification_days: Days = 10
     timezone: Timezone = "UTC"
+    operator_url: OperatorUrl | None = None
 
 
 class StoreSettings(Output):
-    """Days ahead of which notices are given, and the time zone that days are reckoned in."""
+    """Days ahead of which notices are given, the time zone that days are reckoned in, and where operators are told."""
 
     expire_points_notification_days: int
     expire_levels_notification_days: int
     expire_coupons_notification_days: int
     timezone: str
+    operator_url: str | None
 
 
 class SettingsAnswer(Output):
@@ -104,12 +119,36 @@ class SettingsAnswer(Output):
     settings: StoreSettings
 
 
+class OperatorSecret(Output):
+    """The key that signs operational webhooks, shown in this answer only."""
+
+    operator_secret: str
+
+
+class SettingsChanged(SettingsAnswer):
+    """The settings, and beside them the key of operational webhooks when the change made one: shown only here."""
+
+    operator_secret: str | None = None
+
+
 CreateBody = Annotated[StoreCreate, Depends(JsonBody(StoreCreate, "store"))]
 SettingsBody = Annotated[SettingsChange, Depends(JsonBody(SettingsChange, "settings"))]
 
 
-def _settings(store: StoreRow) -> dict[str, Any]:
-    return {name: getattr(store, name) for name in StoreSettings.model_fields}
+def _settings(store: StoreRow, operator_url: str | None) -> dict[str, Any]:
+    columns = {name: getattr(store, name) for name in StoreSettings.model_fields if name != "operator_url"}
+    return {**columns, "operator_url": operator_url}
+
+
+async def _with_checked_url(given: dict[str, Any], resources: Resources) -> dict[str, Any]:
+    """What was given, with the operator's URL in its normal form; raises ValidationFailed."""
+    if given.get("operator_url") is None:
+        return given
+    try:
+        checked = await resources.url_check.check(given["operator_url"])
+    except UrlRefused as refused:
+        raise invalid("operatorUrl", refused.code, refused.message) from refused
+    return {**given, "operator_url": checked.url.url}
 
 
 @router.get("/api/admin/store", summary="List stores")
@@ -141,21 +180,27 @@ async def read_settings(access: SubscriptionRead, resources: FromResources) -> S
     """The store's settings."""
     async with resources.database.transaction() as connection:
         store = await find_store(connection, access.store_code)
+        url = await operator_url(connection, access.store_code)
     if store is None:
         raise NotFound
-    return SettingsAnswer(settings=StoreSettings(**_settings(store)))
+    return SettingsAnswer(settings=StoreSettings(**_settings(store, url)))
 
 
-@router.patch("/api/{storeCode}/settings", summary="Change settings of the store")
-async def change_settings(access: StoreAdmin, body: SettingsBody, resources: FromResources) -> SettingsAnswer:
-    """What is given is changed; answers all settings."""
-    given = body.model_dump(exclude_unset=True)
+@router.patch("/api/{storeCode}/settings", summary="Change settings of the store", response_model_exclude_unset=True)
+async def change_settings(access: StoreAdmin, body: SettingsBody, resources: FromResources) -> SettingsChanged:
+    """What is given is changed; answers all settings. A first `operatorUrl` brings its signing key, shown only here."""
+    given = await _with_checked_url(body.model_dump(exclude_unset=True), resources)
+    made: dict[str, str] = {}
     async with resources.database.transaction() as connection:
         store = await find_store(connection, access.store_code, lock=True)
         if store is None:
             raise NotFound
-        before = _settings(store)
-        await update_store(connection, access.store_code, given)
+        before = _settings(store, await operator_url(connection, access.store_code))
+        await update_store(connection, access.store_code, {k: v for k, v in given.items() if k != "operator_url"})
+        if "operator_url" in given:
+            url = given["operator_url"]
+            secret = await set_operator_url(connection, access.store_code, url, resources.sealer)
+            made = {"operator_secret": secret} if secret is not None else {}
         await record(
             connection,
             actor=access.actor,
@@ -167,4 +212,26 @@ async def change_settings(access: StoreAdmin, body: SettingsBody, resources: Fro
         )
     if given.get("timezone", before["timezone"]) != before["timezone"]:
         resources.schedule_sync.store_changed(access.store_code)
-    return SettingsAnswer(settings=StoreSettings(**{**before, **given}))
+    return SettingsChanged(settings=StoreSettings(**{**before, **given}), **made)
+
+
+@router.post(
+    "/api/{storeCode}/settings/rotate-operator-secret",
+    summary="Rotate the key of operational webhooks",
+    responses={409: {}},
+)
+async def rotate_operator_secret(access: StoreAdmin, resources: FromResources) -> OperatorSecret:
+    """A new key, shown only here; the one before signs beside it for 24 hours. Without `operatorUrl` a 409."""
+    async with resources.database.transaction() as connection:
+        secret = await rotate_operator_key(connection, access.store_code, resources.sealer)
+        if secret is None:
+            raise Conflict("The store has no operatorUrl, so there is no key to rotate; set operatorUrl first.")
+        await record(
+            connection,
+            actor=access.actor,
+            action="rotate_operator_secret",
+            object_type=STORE,
+            object_id=access.store_code,
+            store_code=access.store_code,
+        )
+    return OperatorSecret(operator_secret=secret)

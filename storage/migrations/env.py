@@ -5,6 +5,7 @@ from sqlmodel import SQLModel
 
 import storage.expiry_scan_tables
 import storage.expiry_tables
+import storage.notice_tables
 import storage.tables  # noqa: F401  the imports fill SQLModel.metadata
 
 connection = context.config.attributes["connection"]

@@ -195,7 +195,7 @@ async def test_an_error_nobody_foresaw_does_not_stop_the_recorder(
     async def mistaken(connection: AsyncConnection, outcomes: list[Outcome]) -> Any:
         if failing and outcomes:
             raise ZeroDivisionError
-        await record(connection, outcomes)
+        return await record(connection, outcomes)
 
     monkeypatch.setattr(recorder, "record", mistaken)
     await bench.subscribe("CustomerUpdated", receiver.url("/hook"))

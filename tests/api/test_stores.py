@@ -13,6 +13,7 @@ DEFAULTS = {
     "expireLevelsNotificationDays": 10,
     "expireCouponsNotificationDays": 10,
     "timezone": "UTC",
+    "operatorUrl": None,
 }
 
 
@@ -106,6 +107,10 @@ async def test_a_whole_number_is_whole_however_it_is_written(shop: Shop) -> None
         ({"timezone": ""}, "timezone"),
         ({"timezone": "../../etc/passwd"}, "timezone"),
         ({"name": "n"}, "name"),
+        ({"operatorUrl": ""}, "operatorUrl"),
+        ({"operatorUrl": "http://operator.example.com/"}, "operatorUrl"),
+        ({"operatorUrl": "https://10.0.0.1/hook"}, "operatorUrl"),
+        ({"operatorUrl": "https://user:pass@operator.example.com/"}, "operatorUrl"),
         ([], ""),
     ],
 )
@@ -114,3 +119,34 @@ async def test_a_refused_setting_says_where(shop: Shop, settings: Any, path: str
     assert response.status_code == 400
     assert [error["path"] for error in response.json()["errors"]] == [path]
     assert (await shop.client.get(f"/api/{shop.store}/settings")).json() == {"settings": DEFAULTS}
+
+
+OPERATOR = "https://operator.example.com/hook"
+
+
+async def test_an_operators_key_is_shown_once_and_again_only_after_a_rotation(shop: Shop) -> None:
+    rotate = f"/api/{shop.store}/settings/rotate-operator-secret"
+    assert (await shop.client.post(rotate)).status_code == 409
+    first = (await change(shop, {"operatorUrl": OPERATOR})).json()
+    assert first["settings"]["operatorUrl"] == OPERATOR
+    assert first["operatorSecret"].startswith("whsec_")
+    again = (await change(shop, {"operatorUrl": f"{OPERATOR}/2", "timezone": "UTC"})).json()
+    assert again == {"settings": {**DEFAULTS, "operatorUrl": f"{OPERATOR}/2"}}
+    assert (await shop.client.get(f"/api/{shop.store}/settings")).json() == again
+    rotated = await shop.client.post(rotate)
+    assert rotated.status_code == 200
+    assert rotated.json()["operatorSecret"] not in (first["operatorSecret"], None)
+    [row] = await shop.installation.execute("SELECT * FROM store_operator WHERE store_code = :s", s=shop.store)
+    sealer = shop.installation.app.state.resources.sealer
+    assert sealer.open(row["sealed_secret"]) == rotated.json()["operatorSecret"]
+    assert sealer.open(row["sealed_previous_secret"]) == first["operatorSecret"]
+    audit = await shop.audit()
+    assert [line["action"] for line in audit] == ["change_settings", "change_settings", "rotate_operator_secret"]
+    assert audit[0]["changes"] == {"operator_url": {"before": None, "after": OPERATOR}}
+    assert "whsec_" not in str(audit)
+
+
+async def test_without_operator_url_its_key_is_forgotten(shop: Shop) -> None:
+    first = (await change(shop, {"operatorUrl": OPERATOR})).json()["operatorSecret"]
+    assert (await change(shop, {"operatorUrl": None})).json() == {"settings": DEFAULTS}
+    assert (await change(shop, {"operatorUrl": OPERATOR})).json()["operatorSecret"] != first

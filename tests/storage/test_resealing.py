@@ -41,6 +41,13 @@ async def sealed(ground: Ground) -> Ground:
         "CustomerUpdated", "https://receiver.example.com/", **{name: BEFORE.seal(name) for name in names}
     )
     await ground.subscribe("CustomerUpdated", "https://receiver.example.com/")
+    await ground.execute(
+        "INSERT INTO store_operator (store_code, url, sealed_secret, sealed_previous_secret) "
+        "VALUES (:store, 'https://operator.example.com/', :secret, :previous)",
+        store=STORE,
+        secret=BEFORE.seal("sealed_secret"),
+        previous=BEFORE.seal("sealed_previous_secret"),
+    )
     await ground.emit("CustomerUpdated", "{}", sealed_data=BEFORE.seal("sealed_data"))
     await ground.emit("CustomerUpdated", "{}", count=3)
     await ground.execute(

@@ -1,0 +1,208 @@
+"""Sends a store's operator what is due, and sees to it that somebody does."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from uuid import UUID
+
+from sqlalchemy.exc import SQLAlchemyError
+from temporalio import activity
+from temporalio.client import Client
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError
+
+from activities.guards import heartbeats, own_faults
+from activities.mail import MailNotSentError, MailSettings, notice_mail, send_mail
+from activities.messages import NoticeRound, NoticeTask
+from activities.sender import OutgoingRequest, Sender
+from domain.failure_kinds import FailureKind
+from domain.identity import notice_workflow_id
+from domain.notices import notice_body
+from domain.retry import retry_delay
+from domain.signing import secret_keys, standard_signature
+from domain.url_rules import UrlRefused, UrlRules, normalise_url
+from domain.verdict import Answer, Verdict, verdict
+from storage.database import Database
+from storage.notices import (
+    NOTICES_A_ROUND,
+    DueNotice,
+    due_mails,
+    due_notices,
+    forget_notices,
+    notice_not_sent,
+    notice_sent,
+    notices_mailed,
+    notices_not_mailed,
+    stores_with_due_notices,
+)
+from storage.operators import OperatorRow, find_operator
+from storage.sealing import Sealer
+
+logger = logging.getLogger(__name__)
+
+WATCH_SECONDS = 5.0
+"""How often what is due is looked for; notices are due a minute after the fact."""
+
+FORGET_SECONDS = 3600.0
+"""How often old notices are deleted."""
+
+START_TIMEOUT = timedelta(seconds=5)
+"""A start answered later than this is asked for again, under the same id."""
+
+
+class NoticeActivities:
+    """What telling an operator takes. The sender is one of its own: notices and deliveries share no connection."""
+
+    def __init__(
+        self,
+        database: Database,
+        sender: Sender,
+        sealer: Sealer,
+        rules: UrlRules,
+        retry_schedule: tuple[int, ...],
+        mail: MailSettings | None,
+    ) -> None:
+        self._database = database
+        self._sender = sender
+        self._sealer = sealer
+        self._rules = rules
+        self._retry_schedule = retry_schedule
+        self._mail = mail
+
+    @property
+    def mails(self) -> bool:
+        """Whether there is a server that takes mail."""
+        return self._mail is not None
+
+    @activity.defn(name="send-notices")
+    async def send_notices(self, task: NoticeTask) -> NoticeRound:
+        """Send what is due of one store, one request at a time; each result is recorded, so it may be repeated."""
+        async with heartbeats():
+            with own_faults():
+                mailed = await self._mail_due(task.store_code)
+                return await self._post_due(task.store_code, mailed)
+
+    async def _post_due(self, store_code: str, mailed: int) -> NoticeRound:
+        """Oldest first. After a failure the others wait for the next round: their operator is the same."""
+        async with self._database.transaction() as connection:
+            operator = await find_operator(connection, store_code)
+            due = await due_notices(connection, store_code) if operator is not None else []
+        sent = 0
+        for one in due:
+            if operator is None or not await self._post(operator, one):
+                return NoticeRound(sent, failed=1, mailed=mailed, more=False)
+            sent += 1
+        return NoticeRound(sent, failed=0, mailed=mailed, more=len(due) == NOTICES_A_ROUND)
+
+    async def _post(self, operator: OperatorRow, due: DueNotice) -> bool:
+        """Send one notice and record what came of it; whether it was answered well."""
+        try:
+            result = await self._sender.send(self._request(operator, due))
+        except UrlRefused:
+            judged = verdict(Answer(None, FailureKind.blocked))
+        else:
+            judged = verdict(result.answer)
+        async with self._database.transaction() as connection:
+            if judged.failure is None:
+                await notice_sent(connection, due.notice.id)
+                return True
+            again = self._again(due, judged)
+            await notice_not_sent(connection, due.notice.id, failure=judged.failure, next_in_seconds=again)
+        logger.log(
+            logging.INFO if again is not None else logging.WARNING,
+            "notice %s of store %s not sent (attempt %d, %s), %s",
+            due.notice.id,
+            due.notice.store_code,
+            due.attempts + 1,
+            judged.failure,
+            "given up" if again is None else f"again in {again:.0f} s",
+        )
+        return False
+
+    def _request(self, operator: OperatorRow, due: DueNotice) -> OutgoingRequest:
+        """Raises `UrlRefused`, and `SealBrokenError` when the key cannot be opened."""
+        target = normalise_url(operator.url, self._rules)
+        secrets = [self._sealer.open(operator.sealed_secret)]
+        if operator.sealed_previous_secret is not None:
+            secrets.append(self._sealer.open(operator.sealed_previous_secret))
+        body = notice_body(due.notice)
+        message_id, timestamp = str(due.notice.id), int(time.time())
+        signatures = [standard_signature(secret_keys(secret)[1], message_id, timestamp, body) for secret in secrets]
+        headers = [
+            ("webhook-id", message_id),
+            ("webhook-timestamp", str(timestamp)),
+            ("webhook-signature", " ".join(signatures)),
+        ]
+        return OutgoingRequest(url=target, headers=headers, body=body, redact=tuple(secrets))
+
+    def _again(self, due: DueNotice, judged: Verdict) -> float | None:
+        """Seconds until the next attempt; None when there is none."""
+        if judged.outcome != "retry":
+            return None
+        return retry_delay(self._retry_schedule, due.attempts + 1, due.notice.id, judged.retry_after_seconds)
+
+    async def _mail_due(self, store_code: str) -> int:
+        """Put everything that is due into one mail; how many notices were mailed."""
+        if self._mail is None:
+            return 0
+        async with self._database.transaction() as connection:
+            due = await due_mails(connection, store_code)
+        if not due:
+            return 0
+        notices = [one.notice for one in due]
+        try:
+            await send_mail(self._mail, notice_mail(self._mail, store_code, notices))
+        except MailNotSentError as error:
+            logger.warning("%s", error)
+            async with self._database.transaction() as connection:
+                await notices_not_mailed(connection, self._mail_again(due))
+            return 0
+        async with self._database.transaction() as connection:
+            await notices_mailed(connection, [notice.id for notice in notices])
+        return len(notices)
+
+    def _mail_again(self, due: Sequence[DueNotice]) -> dict[UUID, float | None]:
+        return {one.notice.id: retry_delay(self._retry_schedule, one.attempts + 1, one.notice.id, None) for one in due}
+
+
+class NoticeWatch:
+    """Starts the workflow of each store that has something due; the workflow's id keeps it to one a store."""
+
+    def __init__(self, database: Database, client: Client, task_queue: str, *, mail: bool) -> None:
+        self._database = database
+        self._client = client
+        self._task_queue = task_queue
+        self._mail = mail
+
+    async def run(self) -> None:
+        """Until cancelled; a fault of database or Temporal costs a round."""
+        forget_at = time.monotonic()
+        while True:
+            try:
+                await self.look()
+                if time.monotonic() >= forget_at:
+                    forget_at = time.monotonic() + FORGET_SECONDS
+                    async with self._database.transaction() as connection:
+                        await forget_notices(connection)
+            except (SQLAlchemyError, RPCError, OSError, TimeoutError) as error:
+                logger.warning("notices not looked after: %s", type(error).__name__)
+            await asyncio.sleep(WATCH_SECONDS)
+
+    async def look(self) -> None:
+        """Start what is to be started now."""
+        async with self._database.transaction() as connection:
+            stores = await stores_with_due_notices(connection, mail=self._mail)
+        for store_code in sorted(stores):
+            try:
+                await self._client.start_workflow(
+                    "notify-operator",
+                    NoticeTask(store_code),
+                    id=notice_workflow_id(store_code),
+                    task_queue=self._task_queue,
+                    static_summary=f"notices of {store_code}",
+                    rpc_timeout=START_TIMEOUT,
+                )
+            except WorkflowAlreadyStartedError:
+                continue

@@ -1,0 +1,96 @@
+"""What a store's operator is told about its subscriptions, and when the system disables one by itself."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from types import MappingProxyType
+from uuid import UUID
+
+BY_PERSON = "by_person"
+"""In a notice in place of who disabled a subscription: names stay in the audit."""
+
+FAILING = "failing"
+"""Reason of a subscription disabled because its receiver failed for too long."""
+
+
+class NoticeKind(StrEnum):
+    """The `type` of an operational webhook."""
+
+    FAILING = "subscription.failing"
+    RECOVERED = "subscription.recovered"
+    DISABLED = "subscription.disabled"
+    EXHAUSTED = "delivery.exhausted"
+
+
+MEANINGS: Mapping[NoticeKind, str] = MappingProxyType(
+    {
+        NoticeKind.FAILING: "its receiver failed several times in a row; deliveries wait and single probes go out",
+        NoticeKind.RECOVERED: "its receiver answered well again; what waited is let go",
+        NoticeKind.DISABLED: "it is disabled, and what waited is exhausted",
+        NoticeKind.EXHAUSTED: "deliveries ended without success",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What happened to one subscription within one minute. `target` is host and path of its URL."""
+
+    id: UUID
+    kind: NoticeKind
+    store_code: str
+    subscription_id: UUID
+    event_name: str
+    target: str
+    count: int
+    reasons: tuple[str, ...]
+    first_at: datetime
+    last_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DisableRules:
+    """A receiver is given up after failing for so long without one success, with so many deliveries not delivered."""
+
+    failing_seconds: float
+    deliveries: int
+
+
+def is_given_up(rules: DisableRules, *, failing_seconds: float | None, deliveries: int) -> bool:
+    """Whether a receiver that has just failed again is left alone for good.
+
+    `failing_seconds` is the time since its first failure after its last success, None when it has none; `deliveries`
+    are those that wait or ended without success since then.
+    """
+    return failing_seconds is not None and failing_seconds >= rules.failing_seconds and deliveries >= rules.deliveries
+
+
+def notice_body(notice: Notice) -> bytes:
+    """The body of an operational webhook, in the envelope of Standard Webhooks; the same however often it is sent."""
+    data = {
+        "storeCode": notice.store_code,
+        "webhookSubscriptionId": str(notice.subscription_id),
+        "eventName": notice.event_name,
+        "target": notice.target,
+        "reasons": list(notice.reasons),
+        "count": notice.count,
+        "lastAt": _instant(notice.last_at),
+    }
+    envelope = {"type": notice.kind.value, "timestamp": _instant(notice.first_at), "data": data}
+    return json.dumps(envelope, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def notice_line(notice: Notice) -> str:
+    """One line for a person."""
+    reasons = f" ({', '.join(notice.reasons)})" if notice.reasons else ""
+    times = f", {notice.count} times" if notice.count > 1 else ""
+    return (
+        f"{_instant(notice.first_at)} {notice.kind}{reasons}{times}: {notice.event_name} to {notice.target}, "
+        f"subscription {notice.subscription_id}"
+    )
+
+
+def _instant(at: datetime) -> str:
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
