@@ -18,6 +18,7 @@ FAMILIES = {
     "new_encryption_key": ("new-encryption-key",),
     "rotate_encryption_key": ("rotate-encryption-key",),
     "admin": ("admin", "stores", "keys"),
+    "subscriptions": ("subscriptions",),
 }
 """Each module of `commands/` and the commands its `register` adds, in the order of `--help`: groups come last."""
 

@@ -19,11 +19,11 @@ from rich.table import Table
 from rich.text import Text
 
 from commands.complaints import complain
+from commands.target import ApiOption, DataDirectoryOption, KeyOption, StoreOption, Target, find_target
 from domain.catalogue import CATALOGUE, nearest_name
-from local.data_directory import DEFAULT_DATA_DIRECTORY, DataDirectory
+from local.data_directory import DEFAULT_DATA_DIRECTORY
 from local.event_lines import OutgoingEvent, Rejection, read_lines, sample_events, single_event
 from local.event_sender import BATCH_EVENTS, PATIENCE_SECONDS, EventSender, SendError, SendReport, api_client
-from local.stack_file import read_stack
 
 PROGRESS_FROM = 101  # fewer are sent before a bar could be read
 PLAIN_PROGRESS_SECONDS = 2.0  # between two lines where there is no terminal
@@ -31,15 +31,6 @@ SHORTEST_TICK_SECONDS = 0.01  # at a higher rate than this allows, what is due g
 
 EXIT_REJECTED = 1
 EXIT_NOT_SENT = 2  # wrong usage too, as everywhere on the command line
-
-
-@dataclass(frozen=True)
-class Target:
-    """Where events go, and with which key."""
-
-    api: str
-    key: str
-    store: str
 
 
 @dataclass(frozen=True)
@@ -61,7 +52,7 @@ def emit(  # noqa: PLR0913, PLR0917 - one parameter an option
     event_name: Annotated[
         str | None, typer.Argument(metavar="EventName", help="The event; not needed where the lines name theirs.")
     ] = None,
-    store: Annotated[str | None, typer.Option(help="Store code; default: that of the local stack.")] = None,
+    store: StoreOption = None,
     data: Annotated[str | None, typer.Option(help="The event's data, as JSON.")] = None,
     event_id: Annotated[UUID | None, typer.Option(help="With --data: its id; the same id is never two events.")] = None,
     file: Annotated[
@@ -74,13 +65,9 @@ def emit(  # noqa: PLR0913, PLR0917 - one parameter an option
     rate: Annotated[
         float | None, typer.Option(min=0.01, help="Events per second; default: as fast as it goes.")
     ] = None,
-    api: Annotated[
-        str | None, typer.Option(envvar="LOYALTY_WEBHOOKS_API", help="The API's root, http://host:port.")
-    ] = None,
-    key: Annotated[str | None, typer.Option(envvar="LOYALTY_WEBHOOKS_KEY", help="A permanent API key.")] = None,
-    data_dir: Annotated[
-        Path, typer.Option(help="Data directory of a local stack, which names its API, key and store.")
-    ] = DEFAULT_DATA_DIRECTORY,
+    api: ApiOption = None,
+    key: KeyOption = None,
+    data_dir: DataDirectoryOption = DEFAULT_DATA_DIRECTORY,
     patience: Annotated[
         float, typer.Option(min=0, help="Seconds to try again while the API is away.")
     ] = PATIENCE_SECONDS,
@@ -92,7 +79,7 @@ def emit(  # noqa: PLR0913, PLR0917 - one parameter an option
     if [data is not None, file is not None, sample].count(True) != 1:
         raise typer.BadParameter("say what to send: one of --data, --file and --sample")
     _check_combinations(event_name, data, event_id, count, sample=sample)
-    target = _target(data_dir, api, key, store)
+    target = find_target(api, key, store, data_dir)
     with ExitStack() as stack:
         if data is not None and event_name is not None:
             given_id = None if event_id is None else str(event_id)
@@ -125,28 +112,6 @@ def _check_combinations(
     if sample and event_name is not None and event_name not in CATALOGUE:
         nearest = nearest_name(event_name)
         raise typer.BadParameter(f"there is no event {event_name}" + (f"; is it {nearest}?" if nearest else ""))
-
-
-def _target(data_dir: Path, api: str | None, key: str | None, store: str | None) -> Target:
-    if api is not None and key is not None:
-        target = Target(api, key, store or "default")
-    else:
-        path = DataDirectory.at(data_dir).stack
-        try:
-            stack = read_stack(path)
-        except OSError as error:
-            raise typer.BadParameter(f"{path} cannot be read: {error.strerror}") from error
-        if stack is None:
-            raise typer.BadParameter(
-                f"no stack runs in {path.parent}: start one with `loyalty-webhooks up`, or name the API with --api "
-                "(LOYALTY_WEBHOOKS_API) and its key with --key (LOYALTY_WEBHOOKS_KEY)"
-            )
-        if api is not None and api.rstrip("/") != stack.api:
-            raise typer.BadParameter("--api needs --key (or LOYALTY_WEBHOOKS_KEY): a key goes to its own API alone")
-        target = Target(stack.api, key or stack.api_key, store or stack.store)
-    if not target.store or "/" in target.store:
-        raise typer.BadParameter(f"{target.store!r} is no store code")
-    return target
 
 
 def _file_source(stack: ExitStack, file: Path, event_name: str | None, from_line: int) -> Source:

@@ -2,7 +2,6 @@
 
 import asyncio
 from typing import Any
-from uuid import uuid4
 
 import httpx
 import pytest
@@ -222,7 +221,7 @@ async def test_two_of_one_name_are_told_apart_by_their_ids(shop: Shop) -> None:
             id="a name twice",
         ),
         pytest.param(
-            [entry(webhookSubscriptionId=str(uuid4()))],
+            [entry(webhookSubscriptionId="6f9619ff-8b86-4011-b42d-00c04fc964ff")],
             [("subscriptions.0.webhookSubscriptionId", "not_found")],
             id="an id that is not there",
         ),
