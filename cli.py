@@ -17,6 +17,7 @@ FAMILIES = {
     "migrate": ("migrate",),
     "new_encryption_key": ("new-encryption-key",),
     "rotate_encryption_key": ("rotate-encryption-key",),
+    "expiry": ("expiry",),
     "admin": ("admin", "stores", "keys"),
     "subscriptions": ("subscriptions",),
 }

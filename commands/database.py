@@ -5,6 +5,7 @@ import getpass
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+import asyncpg
 import typer
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
@@ -25,7 +26,7 @@ def in_database(work: Callable[[Database], Awaitable[R]]) -> R:
     settings = read_settings()
     try:
         return asyncio.run(_connected(settings, work))
-    except (OSError, SQLAlchemyError) as error:
+    except (OSError, SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         message = _message(error)
         if message is None:
             raise
