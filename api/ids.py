@@ -11,9 +11,14 @@ from api.errors import NotFound
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
+def is_id(text: str) -> bool:
+    """Whether it has the form of our ids."""
+    return _UUID.fullmatch(text) is not None
+
+
 def parse_id(text: str) -> UUID:
     """The id of the path; raises NotFound."""
-    if _UUID.fullmatch(text) is None:
+    if not is_id(text):
         raise NotFound
     return UUID(text)
 

@@ -12,6 +12,7 @@ from typing import Any
 import annotated_types
 from pydantic.fields import FieldInfo
 
+from domain.explain import REASONS
 from domain.failure_kinds import EXPLANATIONS, Explanation, FailureKind
 from domain.verdict import Answer, verdict
 from settings import Settings
@@ -115,7 +116,35 @@ def _failure_row(kind: FailureKind, explanation: Explanation) -> str:
     return f"| `{kind}` | {explanation.meaning} | {outcome} | {counts} | {explanation.remedy} |"
 
 
-PAGES: dict[str, Callable[[], str]] = {"settings.md": settings_page, "failure-kinds.md": failure_kinds_page}
+def explain_page() -> str:
+    """Every reason that explains an event or its way to a subscription, and what can be done about it."""
+    lines = [
+        "# Why did this not arrive?",
+        "",
+        "`GET /api/{storeCode}/webhook/explain?eventId=…` and `loyalty-webhooks explain` answer with one of these",
+        "codes for the event, and with one for each subscription of the store (or for each of its deliveries, where an",
+        "event makes two). A closed list. What stands in *italics* is filled in; failures are explained in",
+        "[Failure kinds](failure-kinds.md).",
+        "Generated from `domain/explain.py` by `make docs`.",
+    ]
+    for about, group in itertools.groupby(REASONS.items(), key=lambda entry: entry[1].about):
+        title = f"{about[0].upper()}{about[1:]}"
+        lines += ["", f"## {title}", "", "| code | what is so | what can be done |", "| --- | --- | --- |"]
+        for code, reason in group:
+            text, remedy = (re.sub(r"\{(\w+)\}", _italic, words) for words in (reason.text, reason.remedy))
+            lines.append(f"| `{code}` | {text} | {remedy} |")
+    return "\n".join(lines) + "\n"
+
+
+def _italic(name: re.Match[str]) -> str:
+    return f"*{name[1].replace('_', ' ')}*"
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "settings.md": settings_page,
+    "failure-kinds.md": failure_kinds_page,
+    "explain.md": explain_page,
+}
 
 
 def main() -> int:

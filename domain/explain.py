@@ -32,7 +32,6 @@ class ReasonCode(StrEnum):
     not_matched_yet = "not_matched_yet"
     changed_since = "changed_since"
 
-    delivered = "delivered"
     attempt_under_way = "attempt_under_way"
     about_to_be_sent = "about_to_be_sent"
     waiting_for_retry = "waiting_for_retry"
@@ -42,6 +41,7 @@ class ReasonCode(StrEnum):
     rate_limited = "rate_limited"
     waiting_its_turn = "waiting_its_turn"
 
+    delivered = "delivered"
     retries_used_up = "retries_used_up"
     outwaited_breaker = "outwaited_breaker"
     receiver_gone = "receiver_gone"
@@ -120,11 +120,6 @@ REASONS: Mapping[ReasonCode, Explanation] = MappingProxyType(
             "It would match the event now, but did not at {matched}, when the event was matched; it was changed since.",
             "Nothing: an event is matched once.",
         ),
-        ReasonCode.delivered: Explanation(
-            _ENDED,
-            "Delivered at {ended}; the receiver answered {status_code}.",
-            "Look for it in the receiver's log; redeliver sends it once more.",
-        ),
         ReasonCode.attempt_under_way: Explanation(_OPEN, "An attempt is under way just now.", _BY_ITSELF),
         ReasonCode.about_to_be_sent: Explanation(_OPEN, "Its next attempt is due and about to be made.", _BY_ITSELF),
         ReasonCode.waiting_for_retry: Explanation(
@@ -153,6 +148,11 @@ REASONS: Mapping[ReasonCode, Explanation] = MappingProxyType(
         ),
         ReasonCode.waiting_its_turn: Explanation(
             _OPEN, "It waits for its turn behind other deliveries of its subscription.", _BY_ITSELF
+        ),
+        ReasonCode.delivered: Explanation(
+            _ENDED,
+            "Delivered at {ended}: the receiver answered with a 2xx.",
+            "Look for it in the receiver's log; redeliver sends it once more.",
         ),
         ReasonCode.retries_used_up: Explanation(
             _ENDED,

@@ -58,7 +58,6 @@ def _of_delivery(delivery: ExplainedDelivery) -> dict[str, str]:
     answered = f", status {delivery.last_status_code}" if delivery.last_status_code is not None else ""
     return {
         "ended": shown(delivery.ended_at),
-        "status_code": str(delivery.last_status_code),
         "attempts": str(delivery.attempts),
         "failure": f"{failure}{answered}" if failure else "no answer is noted",
         "failure_meaning": explained.meaning if explained else "",

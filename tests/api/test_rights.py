@@ -162,10 +162,23 @@ async def a_delivery(shop: Shop) -> str:
     return message_id
 
 
+async def a_recovery(shop: Shop) -> str:
+    recover_id = str(uuid4())
+    await shop.installation.execute(
+        "INSERT INTO recover (id, store_code, subscription_id, since, until, statuses, count) "
+        "VALUES (:id, :store, :subscription, now(), now(), '{exhausted}', 0)",
+        id=recover_id,
+        store=shop.store,
+        subscription=await shop.created(),
+    )
+    return recover_id
+
+
 OBJECTS: Mapping[str, Callable[[Shop], Awaitable[str]]] = {
     "webhookSubscriptionId": a_subscription,
     "eventId": an_event,
     "messageId": a_delivery,
+    "recoverId": a_recovery,
 }
 """How an object of each path parameter comes to be. A parameter that is missing here needs its line."""
 NO_OBJECT_OF_A_STORE = {"eventName", "kind", "transferId", "customerId", "issuedCouponId"}

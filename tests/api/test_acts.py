@@ -1,0 +1,373 @@
+"""What a person does takes effect at once, or is refused with the reason."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from temporalio.client import WorkflowExecutionStatus
+from temporalio.testing import WorkflowEnvironment
+
+from domain.identity import event_workflow_id, recover_workflow_id
+from tests.api.acting import AT_ONCE_SECONDS, EVENT, Acting, acting_installation, in_a_new_store
+from tests.api.running import running_api
+from tests.databases import cloned_database
+from tests.deadlines import eventually
+from tests.receiver import Exchange, Receiver, status
+
+SINCE = "2020-01-01T00:00:00Z"
+
+
+@pytest.fixture(scope="module")
+async def installed(database_template: str, temporal: WorkflowEnvironment) -> AsyncIterator[Acting]:
+    async with cloned_database(database_template) as url, acting_installation(url, temporal) as started:
+        yield started
+
+
+@pytest.fixture
+async def acting(installed: Acting) -> Acting:
+    return await in_a_new_store(installed)
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async with Receiver() as started:
+        yield started
+
+
+class Door:
+    """A reply that waits until it is let out."""
+
+    def __init__(self, code: int = 200) -> None:
+        self.code = code
+        self.entered = asyncio.Event()
+        self.open = asyncio.Event()
+
+    async def __call__(self, exchange: Exchange) -> None:
+        self.entered.set()
+        await self.open.wait()
+        await status(self.code)(exchange)
+
+
+class TestSubscriptions:
+    async def test_a_pause_holds_and_resuming_lets_go(self, acting: Acting, receiver: Receiver) -> None:
+        subscription = await acting.subscribe(receiver.url("/hook"))
+        path = f"subscription/{subscription}"
+        paused = await acting.acted(f"{path}/pause")
+        assert (paused["status"], paused["active"]) == ("paused", False)
+        assert paused["statusReason"] == "by api_key:test"
+        assert await acting.acted(f"{path}/pause") == paused, "once is enough"
+        event = await acting.emit()
+        await acting.until(event, "held", 0)
+        [item] = (await acting.explain(event))["items"]
+        assert item["code"] == "paused"
+        resumed = await acting.acted(f"{path}/resume")
+        assert (resumed["status"], resumed["statusReason"]) == ("active", None)
+        await acting.until(event, "delivered", 1, AT_ONCE_SECONDS)
+        assert (await acting.acted(f"{path}/resume"))["statusSince"] == resumed["statusSince"]
+        assert await acting.audit() == [
+            ("pause", "subscription", subscription),
+            ("resume", "subscription", subscription),
+        ]
+
+    async def test_disabling_ends_what_waits_and_recover_reaches_it(self, acting: Acting, receiver: Receiver) -> None:
+        receiver.script(status(503))
+        subscription = await acting.subscribe(receiver.url("/hook"))
+        waiting = await acting.emit()
+        await acting.until(waiting, "pending", 1)
+        disabled = await acting.acted(f"subscription/{subscription}/disable")
+        assert (disabled["status"], disabled["statusReason"]) == ("disabled", "by api_key:test")
+        await acting.until(waiting, "exhausted", 1, AT_ONCE_SECONDS)
+        missed = await acting.emit()
+        await acting.until(missed, "exhausted", 0)
+        assert (await acting.explain(missed, subscription))["items"][0]["code"] == "subscription_disabled"
+        recover = {"recover": {"since": SINCE}}
+        assert "enable it first" in await acting.refused(f"subscription/{subscription}/recover", recover)
+        assert await acting.acted(f"subscription/{subscription}/disable") == disabled
+        assert (await acting.acted(f"subscription/{subscription}/enable"))["status"] == "active"
+        assert (await acting.acted(f"subscription/{subscription}/recover", recover))["count"] == 2
+        await acting.until(waiting, "delivered", 2)
+        await acting.until(missed, "delivered", 1)
+
+    async def test_what_does_not_lead_there_is_refused_with_what_does(self, acting: Acting) -> None:
+        subscription = await acting.subscribe("http://127.0.0.1:9/")
+        path = f"subscription/{subscription}"
+        await acting.acted(f"{path}/enable")
+        await acting.acted(f"{path}/pause")
+        assert "resume it" in await acting.refused(f"{path}/enable")
+        await acting.acted(f"{path}/disable")
+        assert "enable it" in await acting.refused(f"{path}/resume")
+        assert "enable it" in await acting.refused(f"{path}/pause")
+        await acting.acted(f"{path}/enable")
+
+
+class TestSendTest:
+    async def test_it_goes_to_its_receiver_alone_and_is_marked(self, acting: Acting, receiver: Receiver) -> None:
+        subscription = await acting.subscribe(receiver.url("/hook"), legacy=True)
+        await acting.subscribe(receiver.url("/other"))
+        await acting.acted(f"subscription/{subscription}/pause")
+        message_id = (await acting.acted(f"subscription/{subscription}/send-test"))["messageId"]
+        found = await acting.ended(message_id)
+        assert (found["status"], found["variant"], found["attempts"]) == ("delivered", "test", 1)
+        assert [attempt["trigger"] for attempt in found["attemptList"]] == ["test"]
+        [request] = receiver.requests
+        assert (request.target, request.header("X-Webhook-Test")) == ("/hook", "true")
+        assert request.body == found["body"].encode()
+        explained = await acting.explain(found["eventId"])
+        assert explained["code"] == "event_test"
+        assert [item["code"] for item in explained["items"]] == ["delivered", "test_of_another"]
+        for act in ("redeliver", "send-now"):
+            assert await acting.refused(f"delivery/{message_id}/{act}")
+
+    async def test_a_failing_one_is_tried_once_and_counts_for_nothing(self, acting: Acting, receiver: Receiver) -> None:
+        receiver.otherwise = status(410)
+        subscription = await acting.subscribe(receiver.url("/hook"))
+        for _ in range(4):  # one more than open the breaker
+            message_id = (await acting.acted(f"subscription/{subscription}/send-test"))["messageId"]
+            found = await acting.ended(message_id)
+            await eventually(lambda: self._is_over(acting, subscription), 10, "the test's workflow")
+        assert (found["status"], found["reason"], found["lastFailure"]) == ("exhausted", "test", "http_gone")
+        assert (await acting.explain(found["eventId"], subscription))["items"][0]["code"] == "test_failed"
+        assert (await acting.look(f"subscription/{subscription}"))["status"] == "active"
+        health = "SELECT 1 FROM subscription_health WHERE subscription_id = :id"
+        assert await acting.api.execute(health, id=UUID(subscription)) == []
+        dry = await acting.acted(f"subscription/{subscription}/recover", {"recover": {"since": SINCE, "dryRun": True}})
+        assert dry == {"recoverId": None, "count": 0}
+
+    async def _is_over(self, acting: Acting, subscription: str) -> bool:
+        handle = acting.running.client.get_workflow_handle(f"send-test/{subscription}")
+        return (await handle.describe()).status is WorkflowExecutionStatus.COMPLETED
+
+    async def test_one_at_a_time(self, acting: Acting, receiver: Receiver) -> None:
+        door = Door()
+        receiver.script(door)
+        subscription = await acting.subscribe(receiver.url("/hook"))
+        message_id = (await acting.acted(f"subscription/{subscription}/send-test"))["messageId"]
+        await door.entered.wait()
+        assert "Another test" in await acting.refused(f"subscription/{subscription}/send-test")
+        door.open.set()
+        await acting.ended(message_id)
+        assert len((await acting.look(f"delivery?webhookSubscriptionId={subscription}"))["items"]) == 1
+
+
+class TestRedeliver:
+    async def test_a_delivered_one_is_sent_once_more_and_only_once_at_a_time(
+        self, acting: Acting, receiver: Receiver
+    ) -> None:
+        door = Door()
+        receiver.script(status(200), door)
+        await acting.subscribe(receiver.url("/hook"))
+        event = await acting.emit()
+        message_id = await acting.until(event, "delivered", 1)
+        await acting.acted(f"delivery/{message_id}/redeliver")
+        async with asyncio.timeout(AT_ONCE_SECONDS):
+            await door.entered.wait()
+        assert "already" in await acting.refused(f"delivery/{message_id}/redeliver")
+        door.open.set()
+        await acting.until(event, "delivered", 2)
+        attempts = (await acting.look(f"delivery/{message_id}"))["attemptList"]
+        assert [attempt["trigger"] for attempt in attempts] == ["automatic", "manual"]
+        assert [action for action, *_ in await acting.audit()] == ["redeliver"]
+
+    async def test_what_is_open_or_has_nowhere_to_go_is_refused(self, acting: Acting, receiver: Receiver) -> None:
+        receiver.script(status(200), status(503))
+        subscription = await acting.subscribe(receiver.url("/hook"))
+        message_id = await acting.until(await acting.emit(), "delivered", 1)
+        pending = await acting.until(await acting.emit(), "pending", 1)
+        assert "send-now" in await acting.refused(f"delivery/{pending}/redeliver")
+        for act, word in (("pause", "paused"), ("disable", "disabled")):
+            await acting.acted(f"subscription/{subscription}/{act}")
+            assert word in await acting.refused(f"delivery/{message_id}/redeliver")
+        deleted = await acting.api.client.delete(acting.api.url(f"webhook/subscription/{subscription}"))
+        assert deleted.status_code == 204
+        assert "deleted" in await acting.refused(f"delivery/{message_id}/redeliver")
+
+
+class TestSendNow:
+    async def test_a_retry_is_not_waited_for(self, acting: Acting, receiver: Receiver) -> None:
+        receiver.script(status(503))
+        await acting.subscribe(receiver.url("/hook"))
+        event = await acting.emit()
+        message_id = await acting.until(event, "pending", 1)
+        [item] = (await acting.explain(event))["items"]
+        assert (item["code"], item["lastStatusCode"]) == ("waiting_for_retry", 503)
+        await acting.acted(f"delivery/{message_id}/send-now")
+        await acting.until(event, "delivered", 2, AT_ONCE_SECONDS)
+        assert "delivered already" in await acting.refused(f"delivery/{message_id}/send-now")
+
+    async def test_behind_a_breaker_the_receiver_is_asked_at_once(self, acting: Acting, receiver: Receiver) -> None:
+        receiver.script(*[status(503)] * 3)
+        subscription = await acting.subscribe(receiver.url("/hook"))
+        for _ in range(3):
+            await acting.until(await acting.emit(), "pending", 1)
+        held = await acting.emit()
+        message_id = await acting.until(held, "held", 0)
+        [item] = (await acting.explain(held))["items"]
+        assert item["code"] == "breaker_open"
+        await acting.acted(f"delivery/{message_id}/send-now")
+        await acting.until(held, "delivered", 1, AT_ONCE_SECONDS)
+        await acting.acted(f"subscription/{subscription}/disable")
+
+    async def test_not_while_paused_and_not_before_its_predecessor(self, acting: Acting, receiver: Receiver) -> None:
+        receiver.script(status(503))
+        subscription = await acting.subscribe(receiver.url("/hook"), ordered=True)
+        first, second = await acting.emit(), await acting.emit()
+        await acting.until(first, "held", 1)
+        successor = await acting.until(second, "held", 0)
+        predecessor = (await acting.deliveries(first))[0]["messageId"]
+        assert predecessor in await acting.refused(f"delivery/{successor}/send-now")
+        [item] = (await acting.explain(second))["items"]
+        assert (item["code"], item["behindMessageId"]) == ("behind_ordered", predecessor)
+        await acting.acted(f"subscription/{subscription}/pause")
+        assert "paused" in await acting.refused(f"delivery/{predecessor}/send-now")
+        await acting.acted(f"subscription/{subscription}/resume")
+        await acting.acted(f"delivery/{predecessor}/cancel")
+        await acting.until(second, "delivered", 1, AT_ONCE_SECONDS)
+
+
+class TestCancel:
+    async def test_it_ends_the_delivery_and_its_workflow(self, acting: Acting, receiver: Receiver) -> None:
+        receiver.script(status(503))
+        await acting.subscribe(receiver.url("/hook"))
+        event = await acting.emit()
+        message_id = await acting.until(event, "pending", 1)
+        await acting.acted(f"delivery/{message_id}/cancel")
+        await acting.until(event, "cancelled", 1, AT_ONCE_SECONDS)
+        workflow = acting.running.client.get_workflow_handle(event_workflow_id(acting.api.store, UUID(event)))
+        async with asyncio.timeout(10):
+            await workflow.result()
+        assert await acting.refused(f"delivery/{message_id}/cancel") == "It has been cancelled."
+        [item] = (await acting.explain(event))["items"]
+        assert item["code"] == "cancelled_by_person"
+        await acting.acted(f"delivery/{message_id}/redeliver")
+        await acting.until(event, "delivered", 2)
+        assert await acting.refused(f"delivery/{message_id}/cancel") == "It has been delivered already."
+
+
+class TestRecover:
+    async def test_a_dry_run_counts_and_a_recovery_delivers_what_ended_in_the_window(
+        self, acting: Acting, receiver: Receiver
+    ) -> None:
+        receiver.script(status(404), status(404))
+        subscription = await acting.subscribe(receiver.url("/hook"), retrySchedule=[])
+        events = [await acting.emit() for _ in range(3)]
+        for event in events[:2]:
+            await acting.until(event, "exhausted", 1)
+        await acting.until(events[2], "delivered", 1)
+        path = f"subscription/{subscription}/recover"
+        everything = {"since": SINCE, "statuses": ["exhausted", "delivered", "cancelled"], "dryRun": True}
+        assert (await acting.acted(path, {"recover": everything}))["count"] == 3
+        past = {"since": SINCE, "until": "2020-01-02T00:00:00Z", "dryRun": True}
+        assert (await acting.acted(path, {"recover": past}))["count"] == 0
+        begun = await acting.acted(path, {"recover": {"since": SINCE}})
+        assert begun["count"] == 2
+        for event in events[:2]:
+            await acting.until(event, "delivered", 2)
+        assert len(receiver.requests) == 5
+
+        async def finished() -> bool:
+            return bool((await acting.look(f"recover/{begun['recoverId']}"))["status"] == "finished")
+
+        await eventually(finished, 10, "the end of the recovery")
+        found = await acting.look(f"recover/{begun['recoverId']}")
+        assert (found["done"], found["count"], found["webhookSubscriptionId"]) == (2, 2, subscription)
+        assert "finished already" in await acting.refused(f"recover/{begun['recoverId']}/cancel")
+        assert [action for action, *_ in await acting.audit()] == ["recover"]
+
+    async def test_one_of_a_subscription_at_a_time_until_it_is_cancelled(
+        self, acting: Acting, receiver: Receiver
+    ) -> None:
+        subscription = await acting.subscribe(receiver.url("/hook"))
+        event = await acting.emit()
+        await acting.until(event, "delivered", 1)
+        await acting.fail_before(subscription, event, 600)
+        await acting.acted(f"subscription/{subscription}/pause")  # it opens a page, and waits for that to be sent
+        path = f"subscription/{subscription}/recover"
+        begun = await acting.acted(path, {"recover": {"since": SINCE}})
+        assert begun["count"] == 600
+
+        async def a_page_is_open() -> bool:
+            return bool((await acting.look(f"recover/{begun['recoverId']}"))["done"] == 500)
+
+        await eventually(a_page_is_open, 20, "a page")
+        assert begun["recoverId"] in await acting.refused(path, {"recover": {"since": SINCE}})
+        stopped = await acting.acted(f"recover/{begun['recoverId']}/cancel")
+        assert (stopped["status"], stopped["done"]) == ("cancelled", 500)
+        workflow = acting.running.client.get_workflow_handle(recover_workflow_id(UUID(begun["recoverId"])))
+        async with asyncio.timeout(10):
+            await workflow.result()
+        await acting.acted(f"subscription/{subscription}/disable")
+
+    @pytest.mark.parametrize(
+        ("recover", "path"),
+        [
+            pytest.param({}, "since", id="since is required"),
+            pytest.param({"since": "2020-01-01T00:00:00"}, "since", id="with an offset"),
+            pytest.param({"since": "9999-01-01T00:00:00Z"}, "since", id="in the past"),
+            pytest.param({"since": SINCE, "until": SINCE}, "until", id="until is later"),
+            pytest.param({"since": SINCE, "statuses": ["pending"]}, "statuses.0", id="what has ended"),
+            pytest.param({"since": SINCE, "statuses": []}, "statuses", id="something"),
+            pytest.param({"since": SINCE, "dryrun": True}, "dryrun", id="no unknown field"),
+        ],
+    )
+    async def test_a_window_that_is_none_is_refused(self, acting: Acting, recover: Any, path: str) -> None:
+        subscription = await acting.subscribe("http://127.0.0.1:9/")
+        answer = await acting.act(f"subscription/{subscription}/recover", {"recover": recover})
+        assert answer.status_code == 400, answer.text
+        assert path in [error["path"] for error in answer.json()["errors"]]
+
+
+class TestExplain:
+    async def test_every_subscription_of_the_store_is_explained(self, acting: Acting, receiver: Receiver) -> None:
+        delivered = await acting.subscribe(receiver.url("/hook"))
+        later = await acting.subscribe(receiver.url("/later"), activeFrom="2100-01-01T00:00:00Z")
+        deleted = await acting.subscribe(receiver.url("/deleted"))
+        await acting.api.client.delete(acting.api.url(f"webhook/subscription/{deleted}"))
+        other = await acting.subscribe(receiver.url("/other"), eventName="CustomerRegistered")
+        event = await acting.emit()
+        await acting.until(event, "delivered", 1)
+        after = await acting.subscribe(receiver.url("/after"))
+        found = await acting.explain(event)
+        assert (found["code"], found["eventName"]) == ("event_matched", EVENT)
+        assert {item["webhookSubscriptionId"]: item["code"] for item in found["items"]} == {
+            delivered: "delivered",
+            later: "not_yet_active",
+            deleted: "deleted_before",
+            after: "created_after",
+            other: "other_event_name",
+        }
+        assert found["items"][-1]["webhookSubscriptionId"] == other, "those to the event come first"
+        [alone] = (await acting.explain(event, later))["items"]
+        assert alone["code"] == "not_yet_active"
+        nobodys = await acting.api.get(f"webhook/explain?eventId={event}&webhookSubscriptionId={uuid4()}")
+        assert nobodys.status_code == 404
+
+    async def test_an_unknown_event_is_explained_with_likely_causes(self, acting: Acting, installed: Acting) -> None:
+        assert (await acting.explain(str(uuid4())))["code"] == "event_unknown"
+        elsewhere = await in_a_new_store(installed)
+        found = await acting.explain(await elsewhere.emit())
+        assert (found["code"], found["items"]) == ("event_elsewhere", [])
+        assert elsewhere.api.store in found["text"]
+
+    @pytest.mark.parametrize(
+        "query",
+        ["", "eventId=x", "eventId={id}&eventId={id}", "eventId={id}&webhookSubscriptionId=x", "eventId={id}&page=1"],
+    )
+    async def test_a_question_that_is_none_is_refused(self, acting: Acting, query: str) -> None:
+        answer = await acting.api.get(f"webhook/explain?{query.format(id=UUID(int=1))}")
+        assert answer.status_code == 400, answer.text
+
+
+async def test_while_temporal_is_away_nothing_is_half_done(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEMPORAL_ADDRESS", "127.0.0.1:9")
+    async with running_api(database_url) as api:
+        body = {"webhookSubscription": {"eventName": EVENT, "url": "http://127.0.0.1:9/"}}
+        created = await api.post("webhook/subscription", body)
+        path = f"webhook/subscription/{created.json()['webhookSubscriptionId']}"
+        assert (await api.post(f"{path}/send-test", "")).status_code == 503
+        assert (await api.post(f"{path}/recover", {"recover": {"since": SINCE}})).status_code == 503
+        assert await api.execute("SELECT 1 FROM event UNION ALL SELECT 1 FROM delivery") == []
+        assert [row[0] for row in await api.execute("SELECT status FROM recover")] == ["cancelled"]
+        assert (await api.post(f"{path}/pause", "")).json()["status"] == "paused"
+        assert (await api.post(f"{path}/resume", "")).json()["status"] == "active"

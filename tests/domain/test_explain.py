@@ -1,0 +1,173 @@
+"""Each way of an event not to arrive has its reason, and each reason its words."""
+
+import re
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from domain.explain import (
+    REASONS,
+    ExplainedDelivery,
+    ExplainedEvent,
+    ExplainedSubscription,
+    ReasonCode,
+    reason_of_delivery,
+    reason_without_delivery,
+)
+from domain.explain_words import in_words
+from domain.failure_kinds import FailureKind
+from tests.house import ROOT
+
+NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+EVENT = ExplainedEvent("CustomerUpdated", NOON, NOON, NOON, test=False)
+SUBSCRIPTION = ExplainedSubscription(
+    id=UUID(int=1),
+    event_name="CustomerUpdated",
+    url="https://receiver.example.com/hook",
+    name=None,
+    status="active",
+    status_reason=None,
+    status_since=NOON - HOUR,
+    created_at=NOON - HOUR,
+    active_from=None,
+    deleted_at=None,
+    ordered=False,
+    rate_limit_per_second=None,
+    breaker_opened_at=None,
+    probe_at=None,
+)
+DELIVERY = ExplainedDelivery(
+    message_id=UUID(int=2),
+    variant="main",
+    status="pending",
+    reason=None,
+    attempts=0,
+    last_status_code=None,
+    last_failure=None,
+    next_attempt_at=None,
+    ended_at=None,
+    under_way=False,
+)
+
+Changes = dict[str, Any]
+
+WITHOUT_DELIVERY: list[tuple[ReasonCode, Changes, Changes]] = [
+    (ReasonCode.other_event_name, {}, {"event_name": "CustomerRegistered"}),
+    (ReasonCode.test_of_another, {"test": True}, {}),
+    (ReasonCode.created_after, {}, {"created_at": NOON + HOUR}),
+    (ReasonCode.not_yet_active, {}, {"active_from": NOON + HOUR}),
+    (ReasonCode.deleted_before, {}, {"deleted_at": NOON - HOUR / 2}),
+    (ReasonCode.deleted_before, {"matched_at": None}, {"deleted_at": NOON + HOUR}),
+    (ReasonCode.deleted_before, {}, {"deleted_at": NOON - HOUR / 2, "active_from": NOON + HOUR}),
+    (ReasonCode.not_matched_yet, {"matched_at": None}, {}),
+    (ReasonCode.changed_since, {}, {"active_from": NOON - HOUR}),
+]
+
+FAILED = {"attempts": 2, "last_failure": "http_5xx", "last_status_code": 503}
+LATER = FAILED | {"next_attempt_at": NOON + HOUR}
+BREAKER = {"breaker_opened_at": NOON, "probe_at": NOON + HOUR}
+HELD = {"status": "held"}
+BEHIND = HELD | {"behind": UUID(int=3)}
+
+
+def ended(reason: str | None, status: str = "exhausted") -> Changes:
+    return FAILED | {"status": status, "reason": reason, "ended_at": NOON}
+
+
+OF_DELIVERY: list[tuple[ReasonCode, Changes, Changes]] = [
+    (ReasonCode.delivered, {}, {"status": "delivered", "last_status_code": 204, "ended_at": NOON}),
+    (ReasonCode.delivered, {"status": "disabled"}, {"status": "delivered", "ended_at": NOON}),
+    (ReasonCode.attempt_under_way, {}, {"under_way": True}),
+    (ReasonCode.attempt_under_way, {"status": "paused"}, {"under_way": True}),
+    (ReasonCode.about_to_be_sent, {}, {}),
+    (ReasonCode.about_to_be_sent, {}, FAILED | {"next_attempt_at": NOON - HOUR}),
+    (ReasonCode.about_to_be_sent, {"status": "paused"}, {"variant": "test"}),
+    (ReasonCode.waiting_for_retry, {}, LATER),
+    (ReasonCode.waiting_for_retry, BREAKER, LATER),
+    (ReasonCode.waiting_for_retry, {"rate_limit_per_second": 1}, LATER | HELD),
+    (ReasonCode.paused, {"status": "paused", "status_reason": "by administrator:admin"}, HELD),
+    (ReasonCode.paused, {"status": "paused"} | BREAKER, LATER),
+    (ReasonCode.breaker_open, BREAKER, HELD),
+    (ReasonCode.breaker_open, BREAKER, HELD | LATER),
+    (ReasonCode.breaker_open, BREAKER, {}),
+    (ReasonCode.behind_ordered, {"ordered": True}, BEHIND),
+    (ReasonCode.waiting_for_retry, {"ordered": True}, HELD | LATER),
+    (ReasonCode.rate_limited, {"rate_limit_per_second": 5}, HELD),
+    (ReasonCode.waiting_its_turn, {}, HELD),
+    (ReasonCode.retries_used_up, {}, ended("schedule_used_up")),
+    (ReasonCode.outwaited_breaker, {}, ended("breaker_open")),
+    (ReasonCode.receiver_gone, {"status": "disabled", "status_reason": "http_gone"}, ended("http_gone")),
+    (ReasonCode.address_blocked, {}, ended("blocked")),
+    (ReasonCode.subscription_disabled, {}, ended("subscription_disabled")),
+    (ReasonCode.subscription_disabled, {"status": "disabled"}, LATER),
+    (ReasonCode.test_failed, {}, ended("test") | {"variant": "test"}),
+    (ReasonCode.cancelled_by_person, {}, ended("cancelled_by_person", "cancelled")),
+    (ReasonCode.subscription_deleted, {}, ended("subscription_deleted", "cancelled")),
+    (ReasonCode.subscription_deleted, {"deleted_at": NOON}, LATER),
+    (ReasonCode.event_erased, {}, ended("event_erased", "cancelled")),
+    (ReasonCode.ended_otherwise, {}, ended(None)),
+]
+OF_THE_EVENT = {code for code in ReasonCode if code.startswith("event_") and code is not ReasonCode.event_erased}
+
+
+@pytest.mark.parametrize(("code", "event", "subscription"), WITHOUT_DELIVERY)
+def test_why_a_subscription_has_no_delivery(code: ReasonCode, event: Changes, subscription: Changes) -> None:
+    happened, subscribed = replace(EVENT, **event), replace(SUBSCRIPTION, **subscription)
+    assert reason_without_delivery(happened, subscribed) is code
+    check_words(code, event=happened, subscription=subscribed)
+
+
+@pytest.mark.parametrize(("code", "subscription", "delivery"), OF_DELIVERY)
+def test_where_a_delivery_stands(code: ReasonCode, subscription: Changes, delivery: Changes) -> None:
+    subscribed, made = replace(SUBSCRIPTION, **subscription), replace(DELIVERY, **delivery)
+    assert reason_of_delivery(subscribed, made, NOON) is code
+    check_words(code, event=EVENT, subscription=subscribed, delivery=made)
+
+
+@pytest.mark.parametrize("code", sorted(OF_THE_EVENT))
+def test_how_the_event_itself_stands(code: ReasonCode) -> None:
+    known = None if code in (ReasonCode.event_unknown, ReasonCode.event_elsewhere) else EVENT
+    check_words(code, event=known, stores=("another",))
+
+
+def check_words(code: ReasonCode, **known: Any) -> None:
+    words = in_words(code, **known)
+    for text in (words.text, words.remedy):
+        assert re.match(r"[A-Z`].*[.!]$", text), text
+        assert "{" not in text
+        assert "None" not in text
+
+
+def test_every_reason_has_words_and_a_case_here() -> None:
+    cases = {code for code, *_ in WITHOUT_DELIVERY + OF_DELIVERY} | OF_THE_EVENT
+    assert cases == set(ReasonCode) == set(REASONS)
+    assert list(REASONS) == list(ReasonCode), "the page is in the order of the list"
+
+
+def test_what_the_receiver_answered_is_explained_with_what_its_owner_can_do() -> None:
+    made = replace(DELIVERY, **LATER)
+    words = in_words(ReasonCode.waiting_for_retry, EVENT, SUBSCRIPTION, made)
+    assert "Attempt 2 failed (http_5xx, status 503): The receiver failed to handle the request." in words.text
+    assert "2026-01-02 13:00:00 UTC" in words.text
+    assert "receiver's log" in words.remedy
+
+
+@pytest.mark.parametrize("failure", sorted(FailureKind))
+def test_every_failure_kind_can_be_explained(failure: FailureKind) -> None:
+    made = replace(DELIVERY, **(LATER | {"last_failure": str(failure), "last_status_code": None}))
+    check_words(ReasonCode.waiting_for_retry, event=EVENT, subscription=SUBSCRIPTION, delivery=made)
+
+
+def test_a_pause_says_since_when_and_by_whom() -> None:
+    paused = replace(SUBSCRIPTION, status="paused", status_reason="by administrator:admin")
+    words = in_words(ReasonCode.paused, EVENT, paused, replace(DELIVERY, **HELD))
+    assert "since 2026-01-02 11:00:00 UTC (by administrator:admin)" in words.text
+
+
+def test_the_page_has_a_row_for_each_reason() -> None:
+    page = (ROOT / "docs/explain.md").read_text()
+    assert re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE) == list(ReasonCode)
