@@ -53,13 +53,14 @@ FEW_COMBINATIONS = tuple(
 
 # What no schema can say. A cursor carries a check sum, so the list is given one that is right. And what is refused for
 # what is stored, or for what stands elsewhere in the request, is no broken word.
-DEPENDING_ON_MORE_THAN_THE_BODY = (
+BEYOND_A_SCHEMA = (
     "PUT /api/{storeCode}/webhook/subscription/{webhookSubscriptionId}",  # to legacy, its event without a legacy form
     "POST /api/{storeCode}/webhook/subscription-set",  # ids that are not the store's
     "PUT /api/{storeCode}/expiry/points/{transferId}",  # an id that is not the path's
     "PUT /api/{storeCode}/expiry/levels/{customerId}",
     "PUT /api/{storeCode}/expiry/coupons/{issuedCouponId}",
-    "POST /api/{storeCode}/schedule/{kind}/backfill",  # more days than may be
+    "POST /api/{storeCode}/schedule/{kind}/backfill",  # more days than may be, the last before the first
+    "POST /api/{storeCode}/webhook/subscription/{webhookSubscriptionId}/recover",  # an end that is not after the start
 )
 CONFIGURATION = f"""
 [parameters]
@@ -70,7 +71,7 @@ CONFIGURATION = f"""
 include-name = "{name}"
 checks.positive_data_acceptance.enabled = false
 """
-    for name in DEPENDING_ON_MORE_THAN_THE_BODY
+    for name in BEYOND_A_SCHEMA
 )
 
 
