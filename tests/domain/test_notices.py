@@ -1,0 +1,68 @@
+"""What an operator is told, and when a receiver is given up."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from uuid import UUID
+
+import pytest
+
+from domain.notices import MEANINGS, DisableRules, Notice, NoticeKind, is_given_up, notice_body, notice_line
+
+DAY_SECONDS = 86400
+RULES = DisableRules(failing_seconds=5 * DAY_SECONDS, deliveries=10)
+NOTICE = Notice(
+    id=UUID(int=1),
+    kind=NoticeKind.EXHAUSTED,
+    store_code="default",
+    subscription_id=UUID(int=2),
+    event_name="CustomerUpdated",
+    target="receiver.example.com/hook",
+    count=3,
+    reasons=("breaker_open", "schedule_used_up"),
+    first_at=datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC),
+    last_at=datetime(2026, 1, 2, 5, 4, 6, tzinfo=timezone(timedelta(hours=2))),
+)
+
+
+@pytest.mark.parametrize(
+    ("failing_seconds", "deliveries", "given_up"),
+    [
+        pytest.param(5 * DAY_SECONDS, 10, True, id="just long enough and just enough"),
+        pytest.param(5 * DAY_SECONDS - 1, 10, False, id="a second too early"),
+        pytest.param(50 * DAY_SECONDS, 9, False, id="one delivery too few"),
+        pytest.param(None, 10, False, id="not failing"),
+    ],
+)
+def test_a_receiver_is_given_up_after_days_and_deliveries(
+    failing_seconds: float | None, deliveries: int, given_up: bool
+) -> None:
+    assert is_given_up(RULES, failing_seconds=failing_seconds, deliveries=deliveries) is given_up
+
+
+def test_a_notice_is_a_standard_webhooks_envelope() -> None:
+    assert json.loads(notice_body(NOTICE)) == {
+        "type": "delivery.exhausted",
+        "timestamp": "2026-01-02T03:04:05Z",
+        "data": {
+            "storeCode": "default",
+            "webhookSubscriptionId": "00000000-0000-0000-0000-000000000002",
+            "eventName": "CustomerUpdated",
+            "target": "receiver.example.com/hook",
+            "reasons": ["breaker_open", "schedule_used_up"],
+            "count": 3,
+            "lastAt": "2026-01-02T03:04:06Z",
+        },
+    }
+
+
+def test_a_line_for_a_person_says_what_where_and_how_often() -> None:
+    assert notice_line(NOTICE) == (
+        "2026-01-02T03:04:05Z delivery.exhausted (breaker_open, schedule_used_up), 3 times: "
+        "CustomerUpdated to receiver.example.com/hook, subscription 00000000-0000-0000-0000-000000000002"
+    )
+    assert "times" not in notice_line(replace(NOTICE, count=1))
+
+
+def test_every_kind_has_its_meaning() -> None:
+    assert set(MEANINGS) == set(NoticeKind)
