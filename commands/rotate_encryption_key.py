@@ -137,8 +137,8 @@ def _verdict(report: Report, keys: int, *, dry_run: bool) -> bool:
         if count.unopenable:
             complain(
                 f"{count.column}: no key of ENCRYPTION_KEYS opens {_values(len(count.unopenable))}: {count.examples}. "
-                "Add the key they were sealed with at the end of ENCRYPTION_KEYS and run this again. Deliveries that "
-                "need them wait until then."
+                "Add the key they were sealed with at the end of ENCRYPTION_KEYS and run this again. Attempts that "
+                "need them fail as `internal` until then."
             )
     if report.total("late"):
         complain(

@@ -4,11 +4,17 @@ from pathlib import Path
 
 import pytest
 from cryptography.fernet import Fernet
+from standardwebhooks import Webhook
 
+from domain.own_headers import OwnHeader
+from domain.signing import format_secret
 from storage.sealing import Sealer
+from storage.subscriptions import seal_headers
 from tests.commands.running import Ended, run, start
 from tests.deadlines import eventually
 from tests.ground import Ground
+from tests.receiver import Receiver
+from tests.workbench import workbench
 
 OLD, NEW, LOST = (Fernet.generate_key().decode() for _ in range(3))
 MAY_GO = "the other keys of ENCRYPTION_KEYS may be removed"
@@ -125,3 +131,30 @@ async def test_without_a_database_it_says_so(rotation: Rotation) -> None:
     ended = await run("rotate-encryption-key", directory=rotation.directory, environment=environment)
     assert (ended.code, "cannot be reached" in ended.errors) == (1, True)
     assert "hidden" not in ended.errors
+
+
+async def test_deliveries_go_on_with_their_secrets_during_and_after(rotation: Rotation, cleared_url: str) -> None:
+    """The three stages of the procedure: both keys before, both keys after, the new one alone."""
+    signing_key = format_secret(b"k" * 32)
+    old = Sealer([OLD])
+    own_headers = seal_headers([OwnHeader("Authorization", "Bearer s3cret")], old)
+    data = '{"code":"s3cret-code"}'
+    async with Receiver() as receiver:
+        await rotation.ground.subscribe(
+            "CustomerRequestedPasswordReset",
+            receiver.url("/hook"),
+            sealed_headers=own_headers,
+            hmac_enabled=True,
+            sealed_secret=old.seal(signing_key),
+            signature_version=1,
+        )
+        for keys in (f"{NEW},{OLD}", f"{NEW},{OLD}", NEW):
+            async with workbench(cleared_url, encryption_keys=keys) as bench:
+                ids = await bench.emit("CustomerRequestedPasswordReset", data, sealed_data=bench.sealer().seal(data))
+                assert (await bench.attempt_events(ids)).delivered == 1
+            assert (await rotation.run()).code == 0
+    assert len(receiver.requests) == 3
+    for received in receiver.requests:
+        assert received.header("Authorization") == "Bearer s3cret"
+        assert b"s3cret-code" in received.body
+        Webhook(signing_key).verify(received.body, received.header_dict())
