@@ -76,6 +76,10 @@ migrate: install ## Bring the database of DATABASE_URL to the schema of this cod
 docs: install ## Write the parts of docs/ that are generated from the code.
 	@$(BIN)/python docs/render.py
 
+.PHONY: record-histories
+record-histories: install ## Record a history of each workflow, for the tests to replay with later code.
+	@$(BIN)/python -m tests.replay.record
+
 .PHONY: lock
 lock: install ## Resolve the dependencies of pyproject.toml anew into requirements.lock.
 	@$(BIN)/python -m pip install --quiet uv==$(UV_VERSION)

@@ -1,0 +1,309 @@
+"""Records histories of every workflow on the real server, for `test_replay.py` to replay with the code of the day.
+
+`make record-histories` writes them all into `tests/replay/histories/`. Before the first release: whenever a workflow
+changes. After it: histories of released code stay, and those of new shapes are added under new names, since workflows
+that were begun by the old code go on under the new.
+"""
+
+import asyncio
+import json
+import os
+import re
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
+
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle, WorkflowHistory
+from temporalio.contrib.pydantic import pydantic_data_converter
+
+from activities.expiry_messages import ExpiryRun
+from activities.messages import NoticeTask, RecoverTask
+from domain.identity import (
+    event_workflow_id,
+    keeper_workflow_id,
+    message_id,
+    recover_workflow_id,
+    redeliver_workflow_id,
+)
+from storage.acts import begin_recover, count_recoverable
+from tests.databases import cloned_database, migrated_template
+from tests.deadlines import eventually
+from tests.pipeline import STORE, Pipeline, pipeline
+from tests.postgres_server import TestServer
+from tests.receiver import Receiver, status
+from tests.temporal import real_server
+from workflows.acting import Acting
+
+HISTORIES = Path(__file__).parent / "histories"
+IDENTITY = "recorder"
+DEADLINE_SECONDS = 30
+SCENARIOS_AT_ONCE = 5
+
+
+@dataclass
+class Stage:
+    """Where a scenario plays."""
+
+    running: Pipeline
+    receiver: Receiver
+
+    @property
+    def acting(self) -> Acting:
+        return Acting(self.running.client, self.running.settings.task_queue)
+
+    async def ended(self, workflow_id: str) -> WorkflowHandle[object, object]:
+        """The handle of a workflow, once it has ended."""
+        handle = self.running.client.get_workflow_handle(workflow_id)
+
+        async def over() -> bool:
+            return (await handle.describe()).status is not WorkflowExecutionStatus.RUNNING
+
+        await eventually(over, DEADLINE_SECONDS, f"{workflow_id} ended")
+        return handle
+
+
+Scenario = Callable[[Stage], Awaitable[WorkflowHandle[object, object]]]
+SCENARIOS: dict[str, Scenario] = {}
+"""By the name of the file: `<workflow>.<what happened>`."""
+
+
+def scenario(name: str) -> Callable[[Scenario], Scenario]:
+    def add(play: Scenario) -> Scenario:
+        SCENARIOS[name] = play
+        return play
+
+    return add
+
+
+@scenario("deliver-event.settled-at-once")
+async def settled_at_once(stage: Stage) -> WorkflowHandle[object, object]:
+    await stage.running.subscribe("CustomerUpdated", stage.receiver.url("/one"))
+    await stage.running.subscribe("CustomerUpdated", stage.receiver.url("/two"), legacy=True)
+    [event_id] = await stage.running.emit("CustomerUpdated", "{}")
+    await stage.running.until_statuses({"delivered": 2})
+    return await stage.ended(event_workflow_id(STORE, event_id))
+
+
+@scenario("deliver-event.nobody-subscribed")
+async def nobody_subscribed(stage: Stage) -> WorkflowHandle[object, object]:
+    [event_id] = await stage.running.emit("CustomerUpdated", "{}")
+    await eventually(lambda: _matched(stage), DEADLINE_SECONDS, "matched")
+    return await stage.ended(event_workflow_id(STORE, event_id))
+
+
+async def _matched(stage: Stage) -> bool:
+    return bool(await stage.running.scalar("SELECT count(*) = 0 FROM event WHERE matched_at IS NULL"))
+
+
+@scenario("deliver-event.retried-gone-and-deleted")
+async def retried_gone_and_deleted(stage: Stage) -> WorkflowHandle[object, object]:
+    stage.receiver.script(status(503), status(500), path="/ailing")
+    stage.receiver.script(status(500), status(410), path="/gone")
+    stage.receiver.script(status(500), path="/deleted")
+    for path in ("/ailing", "/gone", "/healthy"):
+        await stage.running.subscribe("CustomerUpdated", stage.receiver.url(path))
+    deleted = await stage.running.subscribe("CustomerUpdated", stage.receiver.url("/deleted"))
+    [event_id] = await stage.running.emit("CustomerUpdated", "{}")
+    await stage.receiver.wait_for(4)
+    await stage.running.execute("UPDATE subscription SET deleted_at = now() WHERE id = :id", id=deleted)
+    await stage.running.until_statuses({"delivered": 2, "exhausted": 1, "cancelled": 1})
+    return await stage.ended(event_workflow_id(STORE, event_id))
+
+
+@scenario("deliver-event.asked-to-look-now")
+async def asked_to_look_now(stage: Stage) -> WorkflowHandle[object, object]:
+    stage.receiver.script(status(503), status(503))
+    subscription_id = await stage.running.subscribe(
+        "CustomerUpdated", stage.receiver.url("/slow"), retry_schedule=[3600, 3600, 3600]
+    )
+    [event_id] = await stage.running.emit("CustomerUpdated", "{}")
+    identity = message_id(event_id, subscription_id, "main")
+    for attempts in (1, 2):
+        await eventually(lambda made=attempts: _attempted(stage, made), DEADLINE_SECONDS, "attempted")  # type: ignore[misc]
+        await stage.acting.attempt_now(STORE, event_id, "CustomerUpdated", identity)
+    await stage.running.until_statuses({"delivered": 1})
+    return await stage.ended(event_workflow_id(STORE, event_id))
+
+
+async def _attempted(stage: Stage, attempts: int) -> bool:
+    return bool(
+        await stage.running.scalar("SELECT count(*) = :n FROM attempt WHERE outcome_at IS NOT NULL", n=attempts)
+    )
+
+
+@scenario("deliver-events.settled-at-once")
+async def batch_settled_at_once(stage: Stage) -> WorkflowHandle[object, object]:
+    await stage.running.subscribe("CustomerUpdated", stage.receiver.url("/hook"))
+    await stage.running.emit("CustomerUpdated", "{}", count=30)
+    await stage.running.until_statuses({"delivered": 30})
+    return await stage.ended(await _batch_id(stage))
+
+
+@scenario("deliver-events.some-handed-on")
+async def batch_some_handed_on(stage: Stage) -> WorkflowHandle[object, object]:
+    await _hand_some_on(stage)
+    return await stage.ended(await _batch_id(stage))
+
+
+@scenario("deliver-event.handed-on-by-a-batch")
+async def handed_on_by_a_batch(stage: Stage) -> WorkflowHandle[object, object]:
+    await _hand_some_on(stage)
+    workflow_id = await stage.running.scalar("SELECT workflow_id FROM delivery WHERE attempts = 2 LIMIT 1")
+    return await stage.ended(workflow_id)
+
+
+async def _hand_some_on(stage: Stage) -> None:
+    stage.receiver.script(*[status(503)] * 3)
+    await stage.running.subscribe("CustomerUpdated", stage.receiver.url("/hook"))
+    await stage.running.emit("CustomerUpdated", "{}", count=30)
+    await stage.running.until_statuses({"delivered": 30})
+
+
+async def _batch_id(stage: Stage) -> str:
+    return str(await stage.running.scalar("SELECT DISTINCT workflow_id FROM event WHERE workflow_id LIKE 'events/%'"))
+
+
+@scenario("keep-subscription.let-go")
+async def keeper_lets_go(stage: Stage) -> WorkflowHandle[object, object]:
+    stage.receiver.script(status(503))
+    subscription_id = await stage.running.subscribe("CustomerUpdated", stage.receiver.url("/kept"), max_concurrency=1)
+    await stage.running.emit("CustomerUpdated", "{}", count=2)
+    await stage.running.until_statuses({"delivered": 2}, DEADLINE_SECONDS)
+    return await stage.ended(keeper_workflow_id(subscription_id))
+
+
+@scenario("redeliver.delivered")
+async def redelivered(stage: Stage) -> WorkflowHandle[object, object]:
+    url = stage.receiver.url("/hook")
+    subscription_id = await stage.running.subscribe("CustomerUpdated", url)
+    [event_id] = await stage.running.emit("CustomerUpdated", "{}")
+    await stage.running.until_statuses({"delivered": 1})
+    identity = message_id(event_id, subscription_id, "main")
+    assert await stage.acting.redeliver(identity, url)
+    return await stage.ended(redeliver_workflow_id(identity))
+
+
+@scenario("recover.everything")
+async def recovered(stage: Stage) -> WorkflowHandle[object, object]:
+    stage.receiver.script(status(410))
+    url = stage.receiver.url("/hook")
+    subscription_id = await stage.running.subscribe("CustomerUpdated", url)
+    await stage.running.emit("CustomerUpdated", "{}")
+    await stage.running.until_statuses({"exhausted": 1})
+    await stage.running.edit(subscription_id, status="active")
+    now = datetime.now(UTC)
+    window = {"since": now - timedelta(hours=1), "until": now + timedelta(hours=1)}
+    statuses = ["exhausted"]
+    recover_id = uuid4()
+    async with stage.running.database.transaction() as connection:
+        count = await count_recoverable(connection, subscription_id, statuses=statuses, **window)
+        await begin_recover(
+            connection,
+            recover_id,
+            store_code=STORE,
+            subscription_id=subscription_id,
+            statuses=statuses,
+            count=count,
+            **window,
+        )
+    await stage.running.client.start_workflow(
+        "recover",
+        RecoverTask(str(recover_id), str(subscription_id), "receiver.example.com/hook"),
+        id=recover_workflow_id(recover_id),
+        task_queue=stage.running.settings.task_queue,
+    )
+    await stage.running.until_statuses({"delivered": 1}, DEADLINE_SECONDS)
+    return await stage.ended(recover_workflow_id(recover_id))
+
+
+@scenario("run-expiry-schedule.two-days")
+async def two_days_scanned(stage: Stage) -> WorkflowHandle[object, object]:
+    return await _scan(stage, "run/two-days")
+
+
+@scenario("scan-expiring-day.nothing-due")
+async def nothing_due(stage: Stage) -> WorkflowHandle[object, object]:
+    run = await _scan(stage, "run/for-its-day")
+    return await stage.ended(f"{run.id}/2030-01-01")
+
+
+async def _scan(stage: Stage, workflow_id: str) -> WorkflowHandle[object, object]:
+    await stage.running.client.start_workflow(
+        "run-expiry-schedule",
+        ExpiryRun(STORE, "points", date(2030, 1, 1), date(2030, 1, 2)),
+        id=workflow_id,
+        task_queue=stage.running.settings.task_queue,
+    )
+    return await stage.ended(workflow_id)
+
+
+@scenario("notify-operator.nothing-due")
+async def nothing_to_tell(stage: Stage) -> WorkflowHandle[object, object]:
+    await stage.running.client.start_workflow(
+        "notify-operator", NoticeTask(STORE), id="notices/of-a-store", task_queue=stage.running.settings.task_queue
+    )
+    return await stage.ended("notices/of-a-store")
+
+
+@asynccontextmanager
+async def stage_of(template: str, client: Client) -> AsyncIterator[Stage]:
+    """A pipeline on a database of its own, which hands over batches as soon as there are several events."""
+    async with (
+        cloned_database(template) as url,
+        Receiver() as receiver,
+        pipeline(url, client, retry_schedule_seconds=(1, 1), batch_events=30) as running,
+    ):
+        yield Stage(running, receiver)
+
+
+async def record(template: str, address: str) -> dict[str, WorkflowHistory]:
+    """Play every scenario, some at once, each as another process would; their histories by name."""
+    places = asyncio.Semaphore(SCENARIOS_AT_ONCE)
+
+    async def play(scenario: Scenario) -> WorkflowHistory:
+        async with places:
+            client = await Client.connect(address, data_converter=pydantic_data_converter, identity=IDENTITY)
+            async with stage_of(template, client) as stage:
+                return await (await scenario(stage)).fetch_history()
+
+    histories = await asyncio.gather(*(play(scenario) for scenario in SCENARIOS.values()))
+    return dict(zip(SCENARIOS, histories, strict=True))
+
+
+def text_of(history: WorkflowHistory) -> str:
+    """The history as a person may read it in a review; without what names the machine it was recorded on."""
+    events = json.loads(history.to_json(), object_hook=_without_stack_trace)
+    text = json.dumps(events, indent=1, ensure_ascii=False, sort_keys=True)
+    return re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:8000", text) + "\n"
+
+
+def _without_stack_trace(part: dict[str, object]) -> dict[str, object]:
+    return {key: value for key, value in part.items() if key != "stackTrace"}
+
+
+async def main(folder: Path) -> None:
+    """Write all histories, and remove those of scenarios that are no more."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.glob("*.json"):
+        if path.stem not in SCENARIOS:
+            path.unlink()
+    async with migrated_template() as template, real_server() as environment:
+        histories = await record(template, environment.client.service_client.config.target_host)
+        for name, history in histories.items():
+            (folder / f"{name}.json").write_text(text_of(history), encoding="utf-8")
+            print(f"{name}: {len(history.events)} events")
+
+
+if __name__ == "__main__":
+    server = TestServer() if "TEST_POSTGRES_URL" not in os.environ else None
+    try:
+        if server is not None:
+            os.environ["TEST_POSTGRES_URL"] = server.url
+        asyncio.run(main(Path(sys.argv[1]) if len(sys.argv) > 1 else HISTORIES))
+    finally:
+        if server is not None:
+            server.stop()
