@@ -102,7 +102,11 @@ async def test_plain_http_behind_an_https_url_is_a_tls_failure(authority: Author
 
 
 async def test_a_handshake_that_never_ends_is_a_timeout() -> None:
-    server = await asyncio.start_server(lambda reader, writer: asyncio.sleep(0), "127.0.0.1", 0)
+    async def never_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()  # to its end: a writer that nobody holds is closed, on newer Pythons
+        writer.close()
+
+    server = await asyncio.start_server(never_answer, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     result = await send(f"https://127.0.0.1:{port}/", timeout_seconds=0.4)
     server.close()
