@@ -10,7 +10,7 @@ from activities.dispatcher import AttemptTakenError, Dispatcher
 from activities.guards import heartbeats, own_faults
 from activities.keepers import Keepers
 from activities.messages import DeliveryEnd, DeliveryRef, RecoverProgress, RecoverTask
-from storage.acts import end_recover, open_page, recovered_waiting
+from storage.acts import end_recover, open_page, page_before, recovered_waiting
 from storage.database import Database
 from storage.deliveries import load
 from storage.keeping import subscription_for_keeper
@@ -64,7 +64,10 @@ class ActActivities:
                 while asyncio.get_running_loop().time() < until:
                     async with self._database.transaction() as connection:
                         waiting = await recovered_waiting(connection, subscription_id, limit=AHEAD)
-                        page = await open_page(connection, UUID(task.recover_id)) if waiting < AHEAD else (0, 0, True)
+                        if waiting < AHEAD:
+                            page = await open_page(connection, UUID(task.recover_id))
+                        else:
+                            page = await page_before(connection, UUID(task.recover_id))
                         keeper = await subscription_for_keeper(connection, subscription_id)
                     if page is None:  # cancelled, or finished by an earlier run of this activity
                         return replace(progress, finished=True)

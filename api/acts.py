@@ -8,10 +8,10 @@ from typing import Literal
 from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncConnection
-from temporalio.service import RPCError
 
-from api.errors import Conflict, NotFound
+from api.errors import Conflict, NotFound, Unavailable
 from api.resources import Resources
+from api.temporal_calls import temporal_call
 from domain.bodies import TEST
 from domain.catalogue import CATALOGUE
 from storage.acts import (
@@ -114,7 +114,8 @@ class Acts:
             await self._audit(connection, "send-test", "subscription", subscription.id, changes)
         begun = False
         try:
-            begun = await self._acting.send_test(subscription.id, message_id, subscription.url)
+            async with temporal_call():
+                begun = await self._acting.send_test(subscription.id, message_id, subscription.url)
         finally:
             if not begun:
                 async with self._database.transaction() as connection:
@@ -131,7 +132,9 @@ class Acts:
                 raise Conflict(f"It is still being delivered ({delivery.status}); send-now does not wait for its turn.")
             _refuse_test_or_silent(delivery)
             await self._audit(connection, "redeliver", "delivery", message_id)
-            if not await self._acting.redeliver(message_id, delivery.url):
+            async with temporal_call():
+                begun = await self._acting.redeliver(message_id, delivery.url)
+            if not begun:
                 raise Conflict("It is being redelivered already; wait until that attempt has ended.")
         if delivery.breaker_open:
             await self._probe_unless_away(delivery.subscription_id, delivery.event_name, delivery.url)
@@ -150,12 +153,13 @@ class Acts:
             await self._audit(connection, "send-now", "delivery", message_id)
             if delivery.status == "held":
                 await make_due(connection, message_id)
-        if delivery.status == "held":
-            place = (self._store_code, delivery.event_name, delivery.url)
-            await self._acting.probe_now(delivery.subscription_id, *place)
-        else:
-            event = (self._store_code, delivery.event_id, delivery.event_name)
-            await self._acting.attempt_now(*event, message_id)
+        async with temporal_call():
+            if delivery.status == "held":
+                place = (self._store_code, delivery.event_name, delivery.url)
+                await self._acting.probe_now(delivery.subscription_id, *place)
+            else:
+                event = (self._store_code, delivery.event_id, delivery.event_name)
+                await self._acting.attempt_now(*event, message_id)
 
     async def cancel(self, message_id: UUID) -> None:
         """End an open delivery. An attempt under way is finished, and may succeed. Raises Conflict, NotFound."""
@@ -169,9 +173,10 @@ class Acts:
             await self._probe_unless_away(delivery.subscription_id, delivery.event_name, delivery.url)
         elif delivery.status == "pending" and delivery.variant != TEST:
             try:
-                await self._acting.look_now(self._store_code, delivery.event_id, message_id)
-            except RPCError as error:
-                logger.warning("workflow of cancelled delivery %s not told: %s", message_id, error.message)
+                async with temporal_call():
+                    await self._acting.look_now(self._store_code, delivery.event_id, message_id)
+            except Unavailable:
+                logger.warning("workflow of cancelled delivery %s not told: it ends when it looks next", message_id)
 
     async def count_recoverable(self, subscription: SubscriptionRow, window: RecoverWindow) -> int:
         """How many deliveries a recovery would open again."""
@@ -212,13 +217,15 @@ class Acts:
                 await self._audit(connection, "recover", "subscription", subscription.id, changes)
         if running is not None:
             # It may have lost its start to a crash of the API; it is begun once, however often it is asked for.
-            await self._acting.recover(running, subscription.id, subscription.url)
+            async with temporal_call():
+                await self._acting.recover(running, subscription.id, subscription.url)
             raise Conflict(f"Recovery {running} of this subscription is running; wait for its end, or cancel it.")
         if not begun:
             raise Conflict("Another recovery of this subscription ended just now; ask again.")
         try:
-            await self._acting.recover(recover_id, subscription.id, subscription.url)
-        except RPCError:
+            async with temporal_call():
+                await self._acting.recover(recover_id, subscription.id, subscription.url)
+        except Unavailable:
             async with self._database.transaction() as connection:
                 await end_recover(connection, recover_id, "cancelled")
             raise
@@ -267,9 +274,10 @@ class Acts:
     async def _probe_unless_away(self, subscription_id: UUID, event_name: str, url: str) -> None:
         """The act is done; were Temporal away, the workers' watch over what is held finds the keeper its work."""
         try:
-            await self._acting.probe_now(subscription_id, self._store_code, event_name, url)
-        except RPCError as error:
-            logger.warning("keeper of subscription %s not told: %s", subscription_id, error.message)
+            async with temporal_call():
+                await self._acting.probe_now(subscription_id, self._store_code, event_name, url)
+        except Unavailable:
+            logger.warning("keeper of subscription %s not told; the workers look for what is held", subscription_id)
 
 
 def _refuse_test_or_silent(delivery: ActedOn) -> None:

@@ -6,9 +6,11 @@ from datetime import UTC, datetime
 
 from domain.explain import REASONS, ExplainedDelivery, ExplainedEvent, ExplainedSubscription, ReasonCode
 from domain.failure_kinds import EXPLANATIONS, FailureKind
+from domain.notices import FAILING
 
 STATUS_REASONS = {
-    "http_gone": "its receiver answered 410",
+    FailureKind.http_gone: "its receiver answered 410",
+    FAILING: "its receiver failed for days without one success",
 }
 """Why a subscription changed its status by itself, for people."""
 

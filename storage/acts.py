@@ -92,6 +92,8 @@ UPDATE recover SET moved = moved + :opened, cursor_created_at = coalesce(:cursor
 WHERE id = :id RETURNING moved
 """)
 
+_MOVED_SO_FAR = text("SELECT moved, count FROM recover WHERE id = :id AND status = 'running'")
+
 _RUNNING = text("SELECT id FROM recover WHERE subscription_id = :id AND status = 'running'")
 
 _END_RECOVER = text("""
@@ -191,6 +193,12 @@ async def open_page(connection: AsyncConnection, recover_id: UUID) -> tuple[int,
         },
     )
     return int(moved or 0), count, len(page) == PAGE
+
+
+async def page_before(connection: AsyncConnection, recover_id: UUID) -> tuple[int, int, bool] | None:
+    """The same as it stands, opening nothing, while the pages opened before have not been sent."""
+    row = (await connection.execute(_MOVED_SO_FAR, {"id": recover_id})).one_or_none()
+    return (row[0], row[1], True) if row is not None else None
 
 
 async def end_recover(connection: AsyncConnection, recover_id: UUID, status: str) -> bool:

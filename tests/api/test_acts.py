@@ -251,10 +251,10 @@ class TestRecover:
     ) -> None:
         receiver.script(status(404), status(404))
         subscription = await acting.subscribe(receiver.url("/hook"), retrySchedule=[])
-        events = [await acting.emit() for _ in range(3)]
-        for event in events[:2]:
-            await acting.until(event, "exhausted", 1)
-        await acting.until(events[2], "delivered", 1)
+        events = []
+        for outcome in ("exhausted", "exhausted", "delivered"):
+            events.append(await acting.emit())
+            await acting.until(events[-1], outcome, 1)
         path = f"subscription/{subscription}/recover"
         everything = {"since": SINCE, "statuses": ["exhausted", "delivered", "cancelled"], "dryRun": True}
         assert (await acting.acted(path, {"recover": everything}))["count"] == 3
