@@ -100,7 +100,7 @@ async def create(
         earlier = await created_before(
             connection,
             store_code=access.store_code,
-            actor=access.actor,
+            actor=f"{access.principal.kind}:{access.principal.id}",  # names of keys repeat, ids do not
             key=key,
             body=body,
             object_id=subscription_id,
