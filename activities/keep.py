@@ -40,6 +40,9 @@ FIRST_PAGE = 10
 LARGEST_PAGE = 300
 """Pages double up to this; one page is one bulk of intents and outcomes."""
 
+TAKEN_PAUSE_SECONDS = 0.5
+"""Until what somebody else is sending is looked at again: a worker that died is noticed after three seconds."""
+
 ORDER_PAUSE_SECONDS = 0.05
 """Until an event accepted earlier has been matched, which takes milliseconds."""
 
@@ -121,10 +124,12 @@ class KeeperActivities:
         if not probe_now and (state.probe_in_seconds or 0) > 0:
             return KeeperRoundResult(tally.delivered, tally.failed, state.probe_in_seconds, "breaker open", deaf=True)
         [step] = await self._attempt([replace(oldest, kept_as="breaker_open")])
-        tally.add([step] if step is not None else [])
-        if step is not None and step.status == "delivered":
+        if step is None:
+            return _taken(tally)
+        tally.add([step])
+        if step.status == "delivered":
             return None
-        if step is not None and await self._given_up(subscription_id, step):
+        if await self._given_up(subscription_id, step):
             return KeeperRoundResult(tally.delivered, tally.failed, None, "disabled: it failed for too long")
         async with self._database.transaction() as connection:
             await probe_failed(connection, subscription_id, self._breaker)
@@ -159,11 +164,13 @@ class KeeperActivities:
             steps = await self._attempt([replace(one, kept_as="kept") for one in due], rate)
             tally.add([step for step in steps if step is not None])
             if any(step is None for step in steps):
-                break  # somebody else is sending, or the database is away: look again soon
+                return _taken(tally)
             now = await self._state(subscription_id)
             if now is None or now.deleted or now.status != "active" or now.breaker_open:
                 break
             page = min(page * 2, LARGEST_PAGE)
+            if rate:
+                await asyncio.sleep(1 / rate)
         return KeeperRoundResult(tally.delivered, tally.failed, 0.0 if rate is None else 1 / rate, "letting go")
 
     async def _in_order(self, subscription_id: UUID, state: KeeperState, tally: _Tally) -> KeeperRoundResult:
@@ -184,9 +191,9 @@ class KeeperActivities:
                     tally.delivered, tally.failed, oldest.next_in_seconds, "the oldest waits for its retry", deaf=True
                 )
             [step] = await self._attempt([replace(oldest, kept_as="kept")])
-            tally.add([step] if step is not None else [])
             if step is None:
-                break
+                return _taken(tally)
+            tally.add([step])
             state_now = await self._state(subscription_id)
             if state_now is None or state_now.status != "active" or state_now.deleted or state_now.breaker_open:
                 break
@@ -211,6 +218,11 @@ class KeeperActivities:
         if begun:
             await asyncio.wait(begun)
         return [_outcome(task) for task in tasks]
+
+
+def _taken(tally: _Tally) -> KeeperRoundResult:
+    """Somebody else is sending, or the outcome could not be written: look again soon."""
+    return KeeperRoundResult(tally.delivered, tally.failed, TAKEN_PAUSE_SECONDS, "another sender is at it", deaf=True)
 
 
 def _outcome(task: asyncio.Task[Step] | None) -> Step | None:
