@@ -47,6 +47,7 @@ FEW_COMBINATIONS = tuple(
         *("/api/{storeCode}/webhook/event", "/api/{storeCode}/webhook/event/{eventName}"),
         "/api/{storeCode}/webhook/delivery/{messageId}",
         "/api/{storeCode}/webhook/subscription/{webhookSubscriptionId}/rotate-hmac-secret",
+        "/api/{storeCode}/webhook/explain",
     )
     for argument in ("--include-path", path)
 )
