@@ -39,6 +39,7 @@ from relay import Relay, RelaySettings
 from schedules import ScheduleKeeper
 from settings import Settings
 from storage.database import Database
+from storage.expiry_events import ExpiryFromEvents
 from storage.expiry_sources import open_source
 from storage.relay_bell import RelayBell
 from storage.sealing import Sealer
@@ -92,7 +93,8 @@ def all_activities(
     settings: Settings,
 ) -> list[Callable[..., Any]]:
     """Every activity, with its resources."""
-    deliver = DeliveryActivities(database, dispatcher, gate, keepers)
+    sealer = Sealer([key.get_secret_value() for key in settings.encryption_keys])
+    deliver = DeliveryActivities(database, dispatcher, gate, keepers, ExpiryFromEvents(sealer))
     disabling = DisableRules(settings.disable_after_failing_days * 86400, settings.disable_after_deliveries)
     keep = KeeperActivities(database, dispatcher, breaker_rules(settings), disabling, settings.retry_schedule_seconds)
     acts = ActActivities(database, dispatcher, keepers)

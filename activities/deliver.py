@@ -22,6 +22,7 @@ from domain.identity import keeper_workflow_id
 from domain.targets import shown_target
 from storage.database import Database
 from storage.deliveries import OpenDelivery, end, load, match
+from storage.expiry_events import ExpiryFromEvents
 from storage.keeping import hold
 
 STALL_SECONDS = 1.0
@@ -45,8 +46,16 @@ LEASE_POLL_SECONDS = 0.25
 class DeliveryActivities:
     """What a workflow can do to the world, with the worker's resources."""
 
-    def __init__(self, database: Database, dispatcher: Dispatcher, gate: Gate, keepers: Keepers) -> None:
+    def __init__(
+        self,
+        database: Database,
+        dispatcher: Dispatcher,
+        gate: Gate,
+        keepers: Keepers,
+        expiry: ExpiryFromEvents | None = None,
+    ) -> None:
         self._database = database
+        self._expiry = expiry
         self._dispatcher = dispatcher
         self._gate = gate
         self._keepers = keepers
@@ -77,6 +86,7 @@ class DeliveryActivities:
                 [(event.store_code, UUID(event.event_id)) for event in batch.events],
                 worker_id=self._dispatcher.worker_id,
                 may_begin=may_begin,
+                with_taken=None if self._expiry is None else self._expiry.apply,
             )
 
     def _due_now(self, delivery: OpenDelivery, may_begin: Callable[[UUID], bool]) -> bool:

@@ -62,6 +62,14 @@ def _instant(value: object) -> datetime:
     return instant
 
 
+def storable_points(value: object) -> Decimal | None:
+    """The value as points, if it can be: a number, not negative, of no more digits than are kept."""
+    try:
+        return _points(value)
+    except PydanticCustomError:
+        return None
+
+
 def _points(value: object) -> Decimal:
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
         raise PydanticCustomError("not_a_number", "must be a number")

@@ -1,7 +1,7 @@
 """Deliveries: made once when an event is matched, read again before each attempt."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -100,7 +100,7 @@ UPDATE event SET matched_at = clock_timestamp()
 FROM asked, store
 WHERE event.store_code = asked.store_code AND event.event_id = asked.event_id AND store.code = event.store_code
 RETURNING event.store_code, event.event_id, event.name, event.created_at, event.created_at_text, event.accepted_at,
-    event.data, event.sealed_data, event.workflow_id, store.timezone, event.sequence
+    event.data, event.sealed_data, event.workflow_id, store.timezone, event.sequence, store.expiry_kinds_from_events
 """)
 
 _CANDIDATES = text(f"""
@@ -181,6 +181,7 @@ async def match(
     *,
     worker_id: UUID,
     may_begin: Callable[[UUID], bool],
+    with_taken: Callable[[AsyncConnection, Sequence[Any]], Awaitable[None]] | None = None,
 ) -> list[OpenDelivery]:
     """Match events to subscriptions, once, and return what is to be delivered now.
 
@@ -188,10 +189,13 @@ async def match(
     delivery to be attempted at once its first intent; a subscription for which `may_begin` answers false gets none (it
     has too much waiting in this worker already). Those matched before are not matched again: what is still open of
     them is returned as it stands. Those that are held are returned too, for whoever tells their keepers.
+    `with_taken` is given the events that are matched now, to do in this transaction what is done once for each.
     """
     keys = {"store_code": [store for store, _ in events], "event_id": [event_id for _, event_id in events]}
     taken = (await connection.execute(_TAKE, keys)).all()
     made = await _create(connection, taken, worker_id, may_begin) if taken else []
+    if taken and with_taken is not None:
+        await with_taken(connection, taken)
     if len(taken) < len(events):
         fresh = {delivery.message_id for delivery in made}
         rows = await connection.execute(_OPEN_OF_EVENTS, keys)

@@ -1,6 +1,6 @@
 """Stores: the tenants everything else belongs to. They are never deleted."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,8 @@ class StoreRow:
     expire_points_notification_days: int
     expire_levels_notification_days: int
     expire_coupons_notification_days: int
+    expiry_kinds_from_events: Sequence[str]
+    """Of `domain.expiry.Kind`: whose rows are also kept from the store's events."""
 
     def days_ahead(self, kind: Kind) -> int:
         """How many days before something expires its notice is given."""
@@ -36,7 +38,7 @@ class StoreRow:
 
 _COLUMNS = (
     "code, name, timezone, expire_points_notification_days, expire_levels_notification_days, "
-    "expire_coupons_notification_days"
+    "expire_coupons_notification_days, expiry_kinds_from_events"
 )
 _EXISTS = text("SELECT true FROM store WHERE code = :code")
 _SELECT = text(f"SELECT {_COLUMNS} FROM store WHERE code = :code")

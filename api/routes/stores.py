@@ -1,6 +1,6 @@
 """Stores: listed and created by administrators of the installation, each with its settings."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends
 from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema
@@ -11,6 +11,7 @@ from api.body import WHOLE, Input, JsonBody, Output
 from api.errors import Conflict, NotFound, invalid
 from api.resources import FromResources, Resources
 from domain.access import RESERVED_STORE_CODES, STORE_CODE, store_code_problem
+from domain.expiry import Kind
 from domain.timestamps import timezone_names
 from domain.url_rules import URL_MAX_CHARACTERS, UrlRefused
 from storage.administration import STORE, add_store
@@ -37,6 +38,12 @@ def _check_timezone(name: str) -> str:
     return name
 
 
+def _check_distinct(kinds: list[str]) -> list[str]:
+    if len(set(kinds)) < len(kinds):
+        raise PydanticCustomError("not_distinct", "names a kind twice")
+    return kinds
+
+
 _CODE_PATTERN = f"^(?!(?:{'|'.join(sorted(RESERVED_STORE_CODES))})$){STORE_CODE.pattern}$"
 StoreCode = Annotated[
     str, AfterValidator(_check_code), WithJsonSchema({"type": "string", "pattern": _CODE_PATTERN, "maxLength": 63})
@@ -54,6 +61,18 @@ OperatorUrl = Annotated[
         "subscription's URL.",
         examples=["https://operator.example.com/webhooks"],
         json_schema_extra={"format": "uri"},
+    ),
+]
+
+
+KindName = Literal["points", "levels", "coupons"]
+ExpiryKinds = Annotated[
+    list[KindName],
+    AfterValidator(_check_distinct),
+    Field(
+        max_length=len(Kind),
+        description="Kinds whose expiry rows are also kept from this store's events (docs/expiring.md).",
+        json_schema_extra={"uniqueItems": True},
     ),
 ]
 
@@ -101,6 +120,7 @@ class SettingsChange(Input):
     expire_coupons_notification_days: Days = 10
     timezone: Timezone = "UTC"
     operator_url: OperatorUrl | None = None
+    expiry_kinds_from_events: ExpiryKinds = Field(default_factory=list)
 
 
 class StoreSettings(Output):
@@ -111,6 +131,7 @@ class StoreSettings(Output):
     expire_coupons_notification_days: int
     timezone: str
     operator_url: str | None
+    expiry_kinds_from_events: list[KindName]
 
 
 class SettingsAnswer(Output):

@@ -14,6 +14,7 @@ DEFAULTS = {
     "expireCouponsNotificationDays": 10,
     "timezone": "UTC",
     "operatorUrl": None,
+    "expiryKindsFromEvents": [],
 }
 
 
@@ -87,6 +88,15 @@ async def test_settings_change_where_given_and_stay_where_not(shop: Shop) -> Non
     ]
 
 
+async def test_kinds_are_taken_from_events_only_when_asked_for(shop: Shop) -> None:
+    async def after(**settings: Any) -> Any:
+        return (await change(shop, settings)).json()["settings"]["expiryKindsFromEvents"]
+
+    assert await after(expiryKindsFromEvents=["points", "coupons"]) == ["points", "coupons"]
+    assert await after(timezone="UTC") == ["points", "coupons"]
+    assert await after(expiryKindsFromEvents=[]) == []
+
+
 async def test_a_whole_number_is_whole_however_it_is_written(shop: Shop) -> None:
     raw = b'{"settings": {"expireLevelsNotificationDays": 7.0, "expirePointsNotificationDays": 3E+1}}'
     response = await shop.client.patch(f"/api/{shop.store}/settings", content=raw)
@@ -103,6 +113,9 @@ async def test_a_whole_number_is_whole_however_it_is_written(shop: Shop) -> None
         ({"expireCouponsNotificationDays": "10"}, "expireCouponsNotificationDays"),
         ({"expireLevelsNotificationDays": None}, "expireLevelsNotificationDays"),
         ({"expireLevelsNotificationDays": True}, "expireLevelsNotificationDays"),
+        ({"expiryKindsFromEvents": ["points", "points"]}, "expiryKindsFromEvents"),
+        ({"expiryKindsFromEvents": ["money"]}, "expiryKindsFromEvents.0"),
+        ({"expiryKindsFromEvents": None}, "expiryKindsFromEvents"),
         ({"timezone": "utc "}, "timezone"),
         ({"timezone": ""}, "timezone"),
         ({"timezone": "../../etc/passwd"}, "timezone"),
