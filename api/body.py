@@ -28,11 +28,9 @@ class Input(BaseModel):
 
 
 class Output(BaseModel):
-    """Base of what the API answers: camelCase names."""
+    """Base of what the API answers: camelCase names. A field with a default may be left out of an answer, no other."""
 
-    model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, frozen=True, json_schema_serialization_defaults_required=True
-    )
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True)
 
 
 def _whole(value: object) -> object:

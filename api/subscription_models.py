@@ -238,8 +238,6 @@ class SubscriptionList(Output):
 class SubscriptionCreated(Output):
     """The new subscription; the signing key is shown this once, when signing is on."""
 
-    model_config = ConfigDict(json_schema_serialization_defaults_required=False)
-
     webhook_subscription_id: UUID
     hmac_secret: str | SkipJsonSchema[None] = Field(None, description="`whsec_…`; there when signing is on.")
 
