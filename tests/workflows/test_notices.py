@@ -18,7 +18,11 @@ from tests.pipeline import ENCRYPTION_KEY, STORE, Pipeline, pipeline
 from tests.receiver import Received, Receiver, hang, status
 from tests.smtp import MailServer
 
-QUICK = {"breaker_failures": 3, "breaker_first_probe_seconds": 0.2, "breaker_longest_probe_seconds": 0.4}
+QUICK: dict[str, Any] = {
+    "breaker_failures": 3,
+    "breaker_first_probe_seconds": 0.2,
+    "breaker_longest_probe_seconds": 0.4,
+}
 SEALER = Sealer([ENCRYPTION_KEY])
 SECRET_TEXT = b"a word of the receiver's that is nobody else's business"
 
@@ -253,7 +257,7 @@ async def test_a_mail_tells_the_same_where_there_is_a_mail_server(
     database_url: str, temporal: WorkflowEnvironment
 ) -> None:
     async with MailServer() as server, Receiver() as receiver:
-        settings = {
+        settings: dict[str, Any] = {
             "smtp_host": "127.0.0.1",
             "smtp_port": server.port,
             "smtp_security": "none",
