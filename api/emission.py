@@ -1,5 +1,6 @@
 """From the bytes of an emit request to events that may be stored, or to every problem found in them."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -11,15 +12,19 @@ from pydantic_core import core_schema
 from api.batch import UNREADABLE, Batch, TooMuchError
 from api.body import MOST_PROBLEMS, Input, parse_body, validate
 from api.errors import Problem, ValidationFailed, invalid
+from api.ids import is_id
 from domain.catalogue import CATALOGUE, EventType, nearest_name, validate_data
 from domain.fields import ABSENT, DateTime, Text, Uuid
 from domain.jsontext import JsonValue, join
 from domain.timestamps import utc_instant
 from storage.intake import NewEvent, new_event
+from storage.rejected_emits import RejectedEmit
 from storage.sealing import Sealer
 
 WRAPPER = "event"
 MOST_NAME_CHARACTERS = 100  # of an unknown name that is repeated in the answer
+MOST_NOTED = 3  # problems of a refused emit: the first says enough
+MOST_NOTED_CHARACTERS = 500
 
 
 class EmittedEvent(Input):
@@ -54,6 +59,23 @@ class EmittedEvent(Input):
         }
 
 
+class EmitRefused(ValidationFailed):
+    """Events that are wrong; `rejected` are those whose ids are known, the others of their batch among them."""
+
+    def __init__(self, problems: Sequence[Problem], events: Sequence[RejectedEmit]) -> None:
+        super().__init__(problems)
+        self.rejected = events
+
+
+def rejected(value: JsonValue, problems: Sequence[Problem], prefix: str) -> list[RejectedEmit]:
+    """The event that is wrong, when it brought an id of its own, with the first problems in words."""
+    event_id = value.get("eventId") if isinstance(value, dict) else None
+    if not isinstance(event_id, str) or not is_id(event_id):
+        return []
+    words = [f"{problem.path.removeprefix(prefix)}: {problem.message}" for problem in problems[:MOST_NOTED]]
+    return [RejectedEmit(UUID(event_id), "; ".join(words)[:MOST_NOTED_CHARACTERS])]
+
+
 class EventReader:
     """Reads and checks what emitters send. `event_limit_bytes` bounds one event's data, in a batch too."""
 
@@ -68,9 +90,10 @@ class EventReader:
     def read_one(self, store_code: str, raw: bytes) -> NewEvent:
         """The event of `{"event": {…}}`; raises ValidationFailed with paths from inside the wrapper."""
         problems: list[Problem] = []
-        event = self._event(store_code, parse_body(raw, WRAPPER), "", problems)
+        value = parse_body(raw, WRAPPER)
+        event = self._event(store_code, value, "", problems)
         if event is None:
-            raise ValidationFailed(problems)
+            raise EmitRefused(problems, rejected(value, problems, ""))
         return event
 
     async def read_batch(self, store_code: str, raw: bytes, *, lines: bool) -> list[NewEvent]:
@@ -80,18 +103,25 @@ class EventReader:
         """
         problems: list[Problem] = []
         events: list[NewEvent] = []
+        right: list[RejectedEmit] = []
+        wrong: list[RejectedEmit] = []
         index = 0
         async for values in self._batch.slices(raw, lines=lines, problems=problems):
             for value in values:
                 if value is not UNREADABLE:
+                    count = len(problems)
                     event = self._event(store_code, value, str(index), problems)
                     if event is not None:
                         events.append(event)
+                        if isinstance(value, dict) and "eventId" in value:
+                            right.append(RejectedEmit(event.event_id, "other events of its batch were wrong"))
+                    else:
+                        wrong += rejected(value, problems[count:], f"{index}.")
                 index += 1
             if len(problems) >= MOST_PROBLEMS:
                 break
         if problems:
-            raise ValidationFailed(problems[:MOST_PROBLEMS])
+            raise EmitRefused(problems[:MOST_PROBLEMS], [*right, *wrong])
         if not events:
             raise invalid("", "empty", "holds no event")
         return events

@@ -21,6 +21,7 @@ class ReasonCode(StrEnum):
     event_matched = "event_matched"
     event_waiting = "event_waiting"
     event_test = "event_test"
+    event_rejected = "event_rejected"
     event_elsewhere = "event_elsewhere"
     event_unknown = "event_unknown"
 
@@ -78,6 +79,11 @@ REASONS: Mapping[ReasonCode, Explanation] = MappingProxyType(
         ),
         ReasonCode.event_test: Explanation(
             _EVENT, "A sample that was sent as a test at {accepted}, to one subscription alone.", "Nothing."
+        ),
+        ReasonCode.event_rejected: Explanation(
+            _EVENT,
+            "Its emit was refused with a 400 at {rejected}, so it was never accepted: {because}.",
+            "Have the platform correct that and emit it again, under the same id if it likes.",
         ),
         ReasonCode.event_elsewhere: Explanation(
             _EVENT,

@@ -29,9 +29,12 @@ def in_words(
     subscription: ExplainedSubscription | None = None,
     delivery: ExplainedDelivery | None = None,
     stores: tuple[str, ...] = (),
+    rejected: tuple[datetime, str] | None = None,
 ) -> Words:
     """The reason's texts with what is known of the case in them."""
     known = {"stores": ", ".join(stores)}
+    if rejected is not None:
+        known |= {"rejected": shown(rejected[0]), "because": rejected[1]}
     if event is not None:
         known |= {"event": event.name, "accepted": shown(event.accepted_at), "matched": shown(event.matched_at)}
     if subscription is not None:

@@ -269,6 +269,19 @@ class Recover(SQLModel, table=True):
     )
 
 
+class RejectedEmit(SQLModel, table=True):
+    """An emit that was refused, kept for a week so that a missing event can be explained; nothing of its body."""
+
+    __tablename__ = "rejected_emit"
+
+    store_code: str = Field(sa_column=Column(Text, primary_key=True))
+    event_id: UUID = Field(primary_key=True)
+    rejected_at: datetime = _instant(default_now=True)
+    because: str = Field(sa_column=Column(Text, nullable=False))
+
+    __table_args__ = (Index("rejected_emit_by_age", "rejected_at"),)
+
+
 class WorkerProcess(SQLModel, table=True):
     """A worker process; `seen_at` is touched every second. An attempt's lease lives as long as its worker does."""
 
@@ -279,6 +292,8 @@ class WorkerProcess(SQLModel, table=True):
     pid: int = Field(sa_column=Column(Integer, nullable=False))
     started_at: datetime = _instant(default_now=True)
     seen_at: datetime = _instant(default_now=True)
+    steady_since: datetime = _instant(default_now=True)
+    """Since when it was seen without a gap as long as a lease: while no worker is steady, the database was away."""
 
 
 class Administrator(SQLModel, table=True):

@@ -1,5 +1,6 @@
 """Emitting events, one or many, and looking at one."""
 
+import logging
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -15,7 +16,7 @@ from api.access import DeliveryRead, EventEmit, StoreCodePath
 from api.batch import JSON, NDJSON, has_lines
 from api.body import Output, read_body
 from api.delivery_models import EventDetails, delivery_items
-from api.emission import WRAPPER, EmittedEvent
+from api.emission import WRAPPER, EmitRefused, EmittedEvent
 from api.errors import ApiError, NotFound
 from api.ids import id_path, parse_id
 from api.resources import FromResources, Resources
@@ -23,7 +24,10 @@ from api.temporal_links import workflow_url
 from storage.delivery_log import deliveries_of_event
 from storage.event_log import find_event
 from storage.intake import NewEvent
+from storage.rejected_emits import note_rejected
 from storage.unavailable import is_unavailable
+
+logger = logging.getLogger(__name__)
 
 
 class CountedRoute(APIRoute):
@@ -40,9 +44,22 @@ class CountedRoute(APIRoute):
                 if request.method == "POST":
                     found: Resources = request.app.state.resources
                     found.metrics.rejected.labels(str(_status(error))).inc()
+                    if isinstance(error, EmitRefused) and error.rejected:
+                        await _note(found, request.path_params["storeCode"], error)
                 raise
 
         return counted
+
+
+async def _note(resources: Resources, store_code: str, refusal: EmitRefused) -> None:
+    """For whoever will ask why the event did not arrive; the refusal stands, noted or not."""
+    try:
+        async with resources.database.transaction() as connection:
+            await note_rejected(connection, store_code, refusal.rejected)
+    except Exception as error:
+        if not is_unavailable(error):
+            raise
+        logger.warning("%d refused emits not noted: %s", len(refusal.rejected), type(error).__name__)
 
 
 def _status(error: Exception) -> int:

@@ -31,6 +31,7 @@ from storage.explaining import (
     explained_subscriptions,
     stores_with_event,
 )
+from storage.rejected_emits import find_rejected
 
 router = APIRouter(prefix="/api/{storeCode}/webhook/explain", tags=["deliveries"])
 
@@ -128,7 +129,9 @@ async def explain(
     async with resources.database.transaction() as connection:
         event = await explained_event(connection, access.store_code, question.event_id)
         if event is None:
-            return _unknown(access, question, await stores_with_event(connection, access.store_code, question.event_id))
+            stores = await stores_with_event(connection, access.store_code, question.event_id)
+            rejected = await find_rejected(connection, access.store_code, question.event_id)
+            return _unknown(access, question, stores, rejected)
         subscriptions = await explained_subscriptions(
             connection, access.store_code, event.name, question.subscription_id
         )
@@ -159,11 +162,15 @@ async def explain(
     )
 
 
-def _unknown(access: StoreAccess, question: Question, stores: Sequence[str]) -> Explained:
+def _unknown(
+    access: StoreAccess, question: Question, stores: Sequence[str], rejected: tuple[datetime, str] | None
+) -> Explained:
     """Other stores are named to those alone who may enter them."""
     named = tuple(code for code in stores if access.principal.may_enter(code))
     code = ReasonCode.event_elsewhere if named else ReasonCode.event_unknown
-    words = in_words(code, stores=named)
+    if rejected is not None:
+        code = ReasonCode.event_rejected
+    words = in_words(code, stores=named, rejected=rejected)
     return Explained(
         event_id=question.event_id,
         event_name=None,

@@ -350,6 +350,29 @@ class TestExplain:
         assert (found["code"], found["items"]) == ("event_elsewhere", [])
         assert elsewhere.api.store in found["text"]
 
+    async def test_a_refused_emit_is_remembered_without_its_body(self, acting: Acting) -> None:
+        alone, wrong, right = (str(uuid4()) for _ in range(3))
+        answer = await acting.api.emit(EVENT, {"customer": "secret"}, eventId=alone)
+        assert answer.status_code == 400
+        batch = [
+            {"eventName": EVENT, "data": {}, "eventId": right},
+            {"eventName": "CustomerUpdate", "data": {}, "eventId": wrong},
+        ]
+        assert (await acting.api.post("event/batch", batch)).status_code == 400
+        for event_id, because in ((alone, "data.customer: "), (wrong, "eventName: no event"), (right, "its batch")):
+            found = await acting.explain(event_id)
+            assert found["code"] == "event_rejected", found
+            assert because in found["text"]
+            assert "secret" not in found["text"]
+        past = "UPDATE rejected_emit SET rejected_at = now() - interval '8 days' WHERE store_code = :store"
+        await acting.api.execute(past, store=acting.api.store)
+        assert (await acting.explain(alone))["code"] == "event_unknown"
+        await acting.api.emit("Nothing", {}, eventId=wrong)
+        left = "SELECT count(*) FROM rejected_emit WHERE store_code = :store"
+        assert (await acting.api.execute(left, store=acting.api.store))[0][0] == 1
+        await acting.api.emit(EVENT, {}, eventId=wrong)
+        assert (await acting.explain(wrong))["code"] in ("event_waiting", "event_matched")
+
     @pytest.mark.parametrize(
         "query",
         ["", "eventId=x", "eventId={id}&eventId={id}", "eventId={id}&webhookSubscriptionId=x", "eventId={id}&page=1"],

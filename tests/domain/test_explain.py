@@ -130,8 +130,9 @@ def test_where_a_delivery_stands(code: ReasonCode, subscription: Changes, delive
 
 @pytest.mark.parametrize("code", sorted(OF_THE_EVENT))
 def test_how_the_event_itself_stands(code: ReasonCode) -> None:
-    known = None if code in (ReasonCode.event_unknown, ReasonCode.event_elsewhere) else EVENT
-    check_words(code, event=known, stores=("another",))
+    accepted = (ReasonCode.event_matched, ReasonCode.event_waiting, ReasonCode.event_test)
+    known = EVENT if code in accepted else None
+    check_words(code, event=known, stores=("another",), rejected=(NOON, "data.customer: must be an object"))
 
 
 def check_words(code: ReasonCode, **known: Any) -> None:

@@ -150,6 +150,7 @@ def upgrade() -> None:
     sa.Column('pid', sa.Integer(), nullable=False),
     sa.Column('started_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
     sa.Column('seen_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
+    sa.Column('steady_since', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
     sa.PrimaryKeyConstraint('id')
     )
     op.create_table('recover',
@@ -169,6 +170,14 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('id')
     )
     op.create_index('recover_running', 'recover', ['subscription_id'], unique=True, postgresql_where=sa.text("status = 'running'"))
+    op.create_table('rejected_emit',
+    sa.Column('store_code', sa.Text(), nullable=False),
+    sa.Column('event_id', sa.Uuid(), nullable=False),
+    sa.Column('rejected_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
+    sa.Column('because', sa.Text(), nullable=False),
+    sa.PrimaryKeyConstraint('store_code', 'event_id')
+    )
+    op.create_index('rejected_emit_by_age', 'rejected_emit', ['rejected_at'], unique=False)
     op.create_table('refresh_token',
     sa.Column('token_sha256', sa.LargeBinary(), nullable=False),
     sa.Column('administrator_id', sa.Uuid(), nullable=False),
@@ -370,6 +379,7 @@ def downgrade() -> None:
     op.drop_index('subscription_by_age', table_name='subscription')
     op.drop_table('subscription')
     op.drop_table('refresh_token')
+    op.drop_table('rejected_emit')
     op.drop_table('worker')
     op.drop_table('store')
     op.drop_index('idempotency_key_by_age', table_name='idempotency_key')
