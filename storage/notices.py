@@ -83,7 +83,10 @@ WHERE notice.store_code = :store_code AND {_MAIL_DUE_NOW}
 ORDER BY notice.first_at, notice.id LIMIT {NOTICES_A_ROUND}
 """)
 
-_STORES = text("SELECT DISTINCT store_code FROM notice WHERE due_at <= clock_timestamp()")
+# A notice that was being written while its operator was removed is due, and waits for another operator.
+_STORES = text("""
+SELECT DISTINCT store_code FROM notice JOIN store_operator USING (store_code) WHERE due_at <= clock_timestamp()
+""")
 
 _STORES_MAIL = text(f"SELECT DISTINCT store_code FROM notice WHERE {_MAIL_DUE_NOW}")
 

@@ -170,6 +170,17 @@ async def test_without_an_operator_nothing_is_due_but_it_is_kept(ground: Ground,
     assert [row.due_at for row in rows] == [None, None]
 
 
+async def test_what_was_noted_while_its_operator_was_removed_keeps_nobody_busy(
+    ground: Ground, subscription_id: UUID
+) -> None:
+    async with ground.database.transaction() as connection:
+        await note(connection, [Occurrence(subscription_id, NoticeKind.FAILING)])
+    await make_due(ground)
+    await ground.execute("DELETE FROM store_operator")
+    async with ground.database.transaction() as connection:
+        assert await stores_with_due_notices(connection, mail=False) == set()
+
+
 async def test_the_key_before_a_rotation_signs_for_a_day(ground: Ground, subscription_id: UUID) -> None:
     async with ground.database.transaction() as connection:
         secret = await rotate_operator_key(connection, STORE, SEALER)

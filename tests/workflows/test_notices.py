@@ -6,9 +6,11 @@ import time
 from typing import Any
 from uuid import UUID
 
+import pytest
 from standardwebhooks import Webhook
 from temporalio.testing import WorkflowEnvironment
 
+import activities.notices
 from activities.notices import NoticeWatch
 from domain.identity import notice_workflow_id
 from storage.operators import rotate_operator_key, set_operator_url
@@ -251,6 +253,39 @@ async def test_an_operator_that_hangs_holds_up_no_delivery(database_url: str, te
         await running.until_statuses({"delivered": 50, "exhausted": 1})
         assert time.monotonic() - began < running.settings.request_timeout_seconds
         assert (await sending_is_over(running))["failed"] == 1
+
+
+async def test_every_worker_looks_for_what_is_due(
+    database_url: str, temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(activities.notices, "WATCH_SECONDS", 0.05)
+    async with Receiver() as receiver, Receiver() as operator, pipeline(database_url, temporal.client) as running:
+        await operate(running, operator.url("/notices"))
+        receiver.otherwise = status(410)
+        await running.subscribe("CustomerUpdated", receiver.url("/hook"))
+        watches = [
+            asyncio.create_task(
+                NoticeWatch(running.database, running.client, running.settings.task_queue, mail=False).run()
+            )
+            for _ in range(2)
+        ]
+        await running.emit("CustomerUpdated", "{}")
+        await until_noted(running, "subscription.disabled", "delivery.exhausted")
+        assert operator.requests == [], "its minute is not over"
+        await running.execute("UPDATE notice SET due_at = clock_timestamp()")
+        await operator.wait_for(2)
+        await sending_is_over(running)
+
+        async def all_sent() -> bool:
+            return bool(await running.scalar("SELECT count(*) FROM notice WHERE sent_at IS NOT NULL") == 2)
+
+        await eventually(all_sent, 20, "both notices sent")
+        assert [watch.done() for watch in watches] == [False, False]
+        for watch in watches:
+            watch.cancel()
+        await asyncio.wait(watches)
+        await sending_is_over(running)
+        assert len(operator.requests) == 2
 
 
 async def test_a_mail_tells_the_same_where_there_is_a_mail_server(
