@@ -80,6 +80,7 @@ def recover(  # noqa: PLR0913, PLR0917 - one parameter an option
     if not yes and not typer.confirm("Send them again?"):
         raise typer.Exit(EXIT_REFUSED)
     begun = client.post(path, {"recover": wanted})
+    typer.echo(f"Recovery {begun['recoverId']} has begun.")
     _watch(client, begun["recoverId"], begun["count"])
 
 

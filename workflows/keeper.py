@@ -55,8 +55,8 @@ class KeeperWorkflow:
             idle = done.next_in_seconds is None
             if idle and idle_before and not self._woken and not self._probe_now:
                 return task
-            idle_before = idle
             await self._wait(done)
+            idle_before = idle and not self._woken and not self._probe_now  # who was woken lingers anew
             if workflow.info().is_continue_as_new_suggested() and not self._probe_now:
                 workflow.continue_as_new(task)
 

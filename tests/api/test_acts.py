@@ -196,6 +196,16 @@ class TestSendNow:
         await acting.until(event, "delivered", 2, AT_ONCE_SECONDS)
         assert "delivered already" in await acting.refused(f"delivery/{message_id}/send-now")
 
+    async def test_a_workflow_that_got_lost_is_begun_again(self, acting: Acting, receiver: Receiver) -> None:
+        receiver.script(status(503))
+        await acting.subscribe(receiver.url("/hook"))
+        event = await acting.emit()
+        message_id = await acting.until(event, "pending", 1)
+        workflow = acting.running.client.get_workflow_handle(event_workflow_id(acting.api.store, UUID(event)))
+        await workflow.terminate("as if Temporal had been restored from before")
+        await acting.acted(f"delivery/{message_id}/send-now")
+        await acting.until(event, "delivered", 2, AT_ONCE_SECONDS)
+
     async def test_behind_a_breaker_the_receiver_is_asked_at_once(self, acting: Acting, receiver: Receiver) -> None:
         receiver.script(*[status(503)] * 3)
         subscription = await acting.subscribe(receiver.url("/hook"))

@@ -1,6 +1,7 @@
 """Each act through the command line and the API, on a whole stack."""
 
 import json
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,6 +118,9 @@ async def test_the_command_line_acts_on_a_subscription(person: Person, receiver:
     recovered = await person.cli("recover", subscription, "--since", "1h", "--yes")
     assert "1 of 1 deliveries are on their way again." in recovered.output
     await person.until(missed, subscription, "delivered", 1)
+    [recover_id] = re.findall(r"Recovery (\S+) has begun", recovered.output)
+    over = await person.cli("recover", "--cancel", recover_id, code=1)
+    assert "finished already" in over.errors
     await person.cli("subscription", "disable", subscription)
 
 
