@@ -181,6 +181,9 @@ class KeeperActivities:
             async with self._database.transaction() as connection:
                 oldest = await held_oldest(connection, subscription_id)
                 early = oldest is not None and await overtaken(connection, subscription_id, oldest.event_sequence)
+                if oldest is not None and not early:
+                    # What was accepted earlier may have been matched between these two readings: now it can be seen.
+                    oldest = await held_oldest(connection, subscription_id)
             if oldest is None:
                 return KeeperRoundResult(tally.delivered, tally.failed, None, "in order")
             if early:
