@@ -94,21 +94,29 @@ class EventWorkflow:
     async def _attempt_until_ended(self, waiting: Waiting, asked: asyncio.Event) -> DeliveryEnd:
         """The durable activity; when a person asks, it is begun anew, which attempts at once or joins the attempt."""
         while True:
-            asked.clear()
-            attempts = workflow.start_activity_method(
-                DeliveryActivities.deliver_webhook,
-                DeliveryRef(waiting.message_id),
-                start_to_close_timeout=ATTEMPT_TIMEOUT,
-                heartbeat_timeout=HEARTBEAT_TIMEOUT,
-                retry_policy=OWN_FAULTS,
-                summary=waiting.target,
-            )
-            await workflow.wait_condition(lambda begun=attempts: begun.done() or asked.is_set())
-            if attempts.done():
-                return await attempts
-            attempts.cancel()
-            with suppress(ActivityError):
-                return await attempts  # it ended just then
+            end = await self._attempt_until_asked(waiting, asked)
+            if end is not None:
+                return end
+
+    async def _attempt_until_asked(self, waiting: Waiting, asked: asyncio.Event) -> DeliveryEnd | None:
+        """Attempt until the delivery ends; None when a person asked before that."""
+        asked.clear()
+        attempts = workflow.start_activity_method(
+            DeliveryActivities.deliver_webhook,
+            DeliveryRef(waiting.message_id),
+            start_to_close_timeout=ATTEMPT_TIMEOUT,
+            heartbeat_timeout=HEARTBEAT_TIMEOUT,
+            retry_policy=OWN_FAULTS,
+            summary=waiting.target,
+        )
+        await workflow.wait_condition(lambda: attempts.done() or asked.is_set())
+        if attempts.done():
+            return await attempts
+        attempts.cancel()
+        try:
+            return await attempts  # it ended just then
+        except ActivityError:
+            return None
 
     def _show(self) -> None:
         workflow.set_current_details(details_table(self._first, self._ends))
