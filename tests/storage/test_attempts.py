@@ -165,24 +165,49 @@ async def test_an_outcome_written_twice_is_written_once(ground: Ground) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seen", "age", "live"),
+    ("seen", "age", "steady", "live"),
     [
-        pytest.param(0, 0, True, id="seen now"),
-        pytest.param(LEASE_SECONDS - 1, 0, True, id="two touches lost"),
-        pytest.param(LEASE_SECONDS + 1, 0, False, id="not seen for longer than a lease"),
-        pytest.param(0, 599, True, id="an attempt of ten minutes, less a second"),
-        pytest.param(0, 601, False, id="an attempt nobody can be making any more"),
+        pytest.param(0, 0, True, True, id="seen now"),
+        pytest.param(LEASE_SECONDS - 1, 0, True, True, id="two touches lost"),
+        pytest.param(LEASE_SECONDS + 1, 0, True, False, id="not seen for longer than a lease"),
+        pytest.param(LEASE_SECONDS + 1, 0, False, True, id="not seen, and nobody else was"),
+        pytest.param(0, 599, True, True, id="an attempt of ten minutes, less a second"),
+        pytest.param(0, 601, True, False, id="an attempt nobody can be making any more"),
+        pytest.param(0, 601, False, False, id="the same while nobody was seen"),
     ],
 )
-async def test_a_lease_lives_as_long_as_its_worker_is_seen(ground: Ground, seen: int, age: int, live: bool) -> None:
+async def test_a_lease_lives_as_long_as_its_worker_is_seen(
+    ground: Ground, seen: int, age: int, steady: bool, live: bool
+) -> None:
     [message_id] = await matched(ground)
-    worker_id = uuid4()
+    worker_id, other = uuid4(), uuid4()
     async with ground.database.transaction() as connection:
         await touch(connection, worker_id)
+        await touch(connection, other)
     await intended(ground, intent(message_id, worker_id=worker_id))
-    await ground.execute("UPDATE worker SET seen_at = clock_timestamp() - make_interval(secs => :s)", s=seen)
-    await ground.execute("UPDATE attempt SET started_at = clock_timestamp() - make_interval(secs => :s)", s=age)
+    past = "clock_timestamp() - make_interval(secs => :s)"
+    await ground.execute(f"UPDATE worker SET seen_at = {past} WHERE id = :id", s=seen, id=worker_id)
+    await ground.execute(f"UPDATE worker SET steady_since = {past} WHERE id = :id", s=60 * steady, id=other)
+    await ground.execute(f"UPDATE attempt SET started_at = {past}", s=age)
     assert await sender_of(ground, message_id) == (worker_id if live else None)
+
+
+async def test_after_an_outage_leases_live_until_somebody_was_seen_for_the_length_of_one(ground: Ground) -> None:
+    """Each was about to write what came of its attempts when the database went away."""
+    [message_id] = await matched(ground)
+    worker_id, other = uuid4(), uuid4()
+    async with ground.database.transaction() as connection:
+        await touch(connection, worker_id)
+        await touch(connection, other)
+    await intended(ground, intent(message_id, worker_id=worker_id))
+    await ground.execute(
+        "UPDATE worker SET seen_at = now() - interval '1 minute', steady_since = now() - interval '1 hour'"
+    )
+    async with ground.database.transaction() as connection:
+        await touch(connection, other)
+    assert await sender_of(ground, message_id) == worker_id
+    await ground.execute("UPDATE worker SET steady_since = now() - interval '4 seconds' WHERE id = :id", id=other)
+    assert await sender_of(ground, message_id) is None
 
 
 async def sender_of(ground: Ground, message_id: UUID) -> UUID | None:
