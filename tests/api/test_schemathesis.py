@@ -34,16 +34,17 @@ from tests.deadlines import eventually
 
 SEED = os.environ.get("SCHEMATHESIS_SEED", "20260102")
 LONG_RUN = "SCHEMATHESIS_EXAMPLES" in os.environ
-EXAMPLES = os.environ.get("SCHEMATHESIS_EXAMPLES", "20")
+EXAMPLES = os.environ.get("SCHEMATHESIS_EXAMPLES", "15")
 LEAST_CASES = 5_000 if LONG_RUN else 500
-RUN_SECONDS = 3_600 if LONG_RUN else 100
+RUN_SECONDS = 3_600 if LONG_RUN else 120
 
-# Elsewhere the combinations of parameters and fields run to thousands; the long run has them.
+# Elsewhere the combinations of parameters and fields run to thousands (of a store's settings there is one for each time
+# zone, and each moves three schedules); the long run has them.
 FEW_COMBINATIONS = tuple(
     argument
     for path in (
         *("/api/admin/login_check", "/api/token/refresh", "/api/admin/api-key", "/api/admin/api-key/{apiKeyId}"),
-        *("/api/admin/store", "/api/{storeCode}/settings", "/api/{storeCode}/event/{eventId}"),
+        "/api/{storeCode}/event/{eventId}",
         *("/api/{storeCode}/webhook/event", "/api/{storeCode}/webhook/event/{eventName}"),
         "/api/{storeCode}/webhook/delivery/{messageId}",
         "/api/{storeCode}/webhook/subscription/{webhookSubscriptionId}/rotate-hmac-secret",
