@@ -39,7 +39,7 @@ def own_imports(path: Path) -> set[str]:
         pytest.param("worker_health.py", {"storage"}, id="the worker's health asks the database alone"),
         pytest.param(
             "worker.py",
-            {"activities", "domain", "relay", "settings", "storage", "worker_health", "workflows"},
+            {"activities", "domain", "relay", "schedules", "settings", "storage", "worker_health", "workflows"},
             id="the worker is put together without API and commands",
         ),
     ],
