@@ -23,6 +23,7 @@ from storage.acts import (
     end_recover,
     first_held,
     make_due,
+    make_probe_due,
     recover_progress,
     running_recover,
 )
@@ -153,13 +154,15 @@ class Acts:
             await self._audit(connection, "send-now", "delivery", message_id)
             if delivery.status == "held":
                 await make_due(connection, message_id)
+            elif delivery.breaker_open:  # its workflow gives it to the keeper, which is to ask at once then
+                await make_probe_due(connection, delivery.subscription_id)
         async with temporal_call():
-            if delivery.status == "held":
-                place = (self._store_code, delivery.event_name, delivery.url)
-                await self._acting.probe_now(delivery.subscription_id, *place)
-            else:
+            if delivery.status == "pending":
                 event = (self._store_code, delivery.event_id, delivery.event_name)
                 await self._acting.attempt_now(*event, message_id)
+            if delivery.status == "held" or delivery.breaker_open:
+                place = (self._store_code, delivery.event_name, delivery.url)
+                await self._acting.probe_now(delivery.subscription_id, *place)
 
     async def cancel(self, message_id: UUID) -> None:
         """End an open delivery. An attempt under way is finished, and may succeed. Raises Conflict, NotFound."""

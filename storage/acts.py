@@ -54,6 +54,11 @@ WHERE message_id = :id AND status IN ('pending', 'held')
 
 _DUE = text("UPDATE delivery SET next_attempt_at = clock_timestamp() WHERE message_id = :id AND status = 'held'")
 
+_PROBE_DUE = text("""
+UPDATE subscription_health SET probe_at = clock_timestamp()
+WHERE subscription_id = :id AND breaker_opened_at IS NOT NULL AND probe_at > clock_timestamp()
+""")
+
 _MATCHING = """
 delivery.subscription_id = :subscription_id AND delivery.status = ANY(:statuses) AND delivery.variant <> 'test'
 AND delivery.created_at >= :since AND delivery.created_at < :until
@@ -131,6 +136,11 @@ async def cancel(connection: AsyncConnection, message_id: UUID, *, reason: str) 
 async def make_due(connection: AsyncConnection, message_id: UUID) -> None:
     """Let a held delivery not wait for its retry."""
     await connection.execute(_DUE, {"id": message_id})
+
+
+async def make_probe_due(connection: AsyncConnection, subscription_id: UUID) -> None:
+    """Let whoever asks an unwell receiver next not wait for the interval."""
+    await connection.execute(_PROBE_DUE, {"id": subscription_id})
 
 
 async def count_recoverable(

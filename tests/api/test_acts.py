@@ -219,6 +219,18 @@ class TestSendNow:
         await acting.until(held, "delivered", 1, AT_ONCE_SECONDS)
         await acting.acted(f"subscription/{subscription}/disable")
 
+    async def test_what_waits_for_its_retry_is_not_caught_behind_the_breaker(
+        self, acting: Acting, receiver: Receiver
+    ) -> None:
+        receiver.script(*[status(503)] * 3)
+        await acting.subscribe(receiver.url("/hook"))
+        events = []
+        for _ in range(3):
+            events.append(await acting.emit())
+            message_id = await acting.until(events[-1], "pending", 1)
+        await acting.acted(f"delivery/{message_id}/send-now")
+        await acting.until(events[-1], "delivered", 2, AT_ONCE_SECONDS)
+
     async def test_not_while_paused_and_not_before_its_predecessor(self, acting: Acting, receiver: Receiver) -> None:
         receiver.script(status(503))
         subscription = await acting.subscribe(receiver.url("/hook"), ordered=True)
