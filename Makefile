@@ -64,6 +64,10 @@ format: install ## Format the code and mend what can be mended mechanically.
 types: install ## Check the types, strictly.
 	@$(BIN)/mypy
 
+.PHONY: fuzz
+fuzz: install ## Try the whole API with over 5,000 cases of its own description, good and bad; prints the seed. For the night.
+	@SCHEMATHESIS_EXAMPLES=$${SCHEMATHESIS_EXAMPLES:-200} $(BIN)/python -m pytest -s --timeout 7200 tests/api/test_schemathesis.py $(ARGS)
+
 .PHONY: bench
 bench: install ## Measure latency, bursts and their ratio to batches off, on this machine; options in ARGS, as --help lists.
 	@$(BIN)/python -m bench.pipeline $(ARGS)
