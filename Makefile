@@ -18,7 +18,7 @@ export PIP_NO_INPUT := 1
 help:
 	@echo "Targets, as in 'make run':"
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
-		printf '  %-9s %s\n' "$$name" "$$text"; done
+		printf '  %-16s %s\n' "$$name" "$$text"; done
 
 .PHONY: install
 install: $(STAMP) ## Make .venv with the command loyalty-webhooks and all that running, tests and development need.
