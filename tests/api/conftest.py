@@ -3,9 +3,12 @@
 from collections.abc import AsyncIterator
 
 import pytest
+from temporalio.testing import WorkflowEnvironment
 
+from tests.api.acting import Acting, acting_installation, in_a_new_store
 from tests.api.installation import Installation, Shop, installation
 from tests.databases import cloned_database
+from tests.receiver import Receiver
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +29,23 @@ async def installed(shared_database: str) -> AsyncIterator[Installation]:
 async def shop(installed: Installation) -> Shop:
     """A fresh store and its administrator."""
     return await installed.shop()
+
+
+@pytest.fixture(scope="module")
+async def acting_installed(database_template: str, temporal: WorkflowEnvironment) -> AsyncIterator[Acting]:
+    """API and worker together, for what a person does."""
+    async with cloned_database(database_template) as url, acting_installation(url, temporal) as started:
+        yield started
+
+
+@pytest.fixture
+async def acting(acting_installed: Acting) -> Acting:
+    """The same, seen from a store of the test's own."""
+    return await in_a_new_store(acting_installed)
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    """Where deliveries go."""
+    async with Receiver() as started:
+        yield started
