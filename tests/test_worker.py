@@ -19,12 +19,12 @@ from relay import Relay
 from tests.deadlines import eventually
 from tests.ground import Ground
 from tests.house import ROOT
-from tests.pipeline import ENCRYPTION_KEY, settings_for
+from tests.pipeline import ENCRYPTION_KEY, pipeline, settings_for
 from tests.receiver import Receiver, status, when
 from tests.tcp_proxy import tcp_proxy
 from tests.workbench import workbench
 
-EXIT_SECONDS = 15
+EXIT_SECONDS = 30
 
 
 class WorkerProcess:
@@ -64,7 +64,7 @@ async def worker_process(
         },
     )
     try:
-        await eventually(lambda: more_workers(ground, before), 20, "the worker says that it lives")
+        await eventually(lambda: more_workers(ground, before), 40, "the worker says that it lives")
         yield WorkerProcess(process)
     finally:
         if process.returncode is None:
@@ -88,7 +88,7 @@ async def test_sigterm_finishes_what_is_under_way_and_leaves_nothing_behind(
         receiver.otherwise = when(gate, status(200))
         await ground.subscribe("CustomerUpdated", receiver.url("/hook"))
         await ground.emit("CustomerUpdated", "{}", 30)
-        await receiver.wait_for(30, within=20)
+        await receiver.wait_for(30, within=40)
         process.signal(signal.SIGTERM)
         await ground.emit("CustomerUpdated", "{}", 3)
         asyncio.get_running_loop().call_later(0.5, gate.set)
@@ -109,10 +109,10 @@ async def test_a_stopped_worker_counts_as_dead_and_its_late_word_is_recorded(
         receiver.script(when(gate, status(200)))
         await ground.subscribe("CustomerUpdated", receiver.url("/hook"))
         await ground.emit("CustomerUpdated", "{}")
-        await receiver.wait_for(1, within=20)
+        await receiver.wait_for(1, within=40)
         stopped.signal(signal.SIGSTOP)
-        async with worker_process(cleared_url, temporal, queue, ground):
-            await ground.until_statuses({"delivered": 1}, 30)
+        async with pipeline(cleared_url, temporal.client, task_queue=queue):
+            await ground.until_statuses({"delivered": 1}, 60)
             [delivery] = await ground.deliveries()
             attempts = await ground.attempts(delivery.message_id)
             assert [(one.number, one.failure, one.status_code) for one in attempts] == [
@@ -126,7 +126,7 @@ async def test_a_stopped_worker_counts_as_dead_and_its_late_word_is_recorded(
                 [first, second] = await ground.attempts(delivery.message_id)
                 return (first.failure, first.status_code, second.status_code) == (None, 200, 200)
 
-            await eventually(late_word, 20, "the stopped worker's outcome is recorded")
+            await eventually(late_word, 30, "the stopped worker's outcome is recorded")
             assert await ground.statuses() == {"delivered": 1}
             stopped.signal(signal.SIGTERM)
             assert await stopped.exit_code() == 0
