@@ -1,4 +1,4 @@
-"""Expiry rows: the newer writing wins, what is stored is exact, a day is found without reading the rest."""
+"""Expiry rows: the newer writing wins, what is stored is exact, and it is known since when a row expires."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -28,7 +28,6 @@ from storage.sealing import Sealer
 from tests.databases import sqlalchemy_url
 from tests.expiry import INSTANTS, row
 from tests.ground import STORE, Ground
-from tests.storage.plans import explained
 
 SEALER = Sealer([Fernet.generate_key().decode()])
 
@@ -181,48 +180,6 @@ async def test_writers_of_the_same_rows_in_opposite_order_do_not_block_each_othe
     told = [row(kind) for _ in range(200)]
     await asyncio.gather(*(write(rows.database, kind, *(told if turn % 2 else told[::-1])) for turn in range(12)))
     assert len(await stored(rows, kind)) == 200
-
-
-async def fill(ground: Ground, kind: Kind, most: int, days: int) -> None:
-    """So many rows spread over so many days from 2026-01-01 on, some of which cannot expire."""
-    relation = RELATIONS[kind]
-    filling = {
-        "uuid": "gen_random_uuid()",
-        "text": "'x'",
-        "numeric": "1",
-        "boolean": "(n % 10 = 0)",
-        "bytea": "NULL",
-        "timestamptz": f"timestamptz '2026-01-01 00:00Z' + (n % {days}) * interval '1 day' + interval '1 hour'",
-    }
-    values = [
-        "CASE n % 10 WHEN 0 THEN 'expired' ELSE 'active' END" if column == "status" else filling[type_]
-        for column, type_ in relation.columns.items()
-    ]
-    await ground.execute(
-        f"INSERT INTO {relation.table} (store_code, {', '.join(relation.columns)}) "
-        f"SELECT '{STORE}', {', '.join(values)} FROM generate_series(1, {most}) AS n"
-    )
-    await ground.execute(f"ANALYZE {relation.table}")
-
-
-@kinds
-async def test_a_day_is_one_range_of_the_index_already_in_order(rows: Ground, kind: Kind) -> None:
-    await fill(rows, kind, most=3_000, days=30)
-    relation = RELATIONS[kind]
-    statement = f"""
-        SELECT {due_columns(relation)} FROM {relation.table}
-        WHERE store_code = '{STORE}' AND {relation.expires}
-            AND {relation.instant} >= timestamptz '2026-01-07 00:00Z'
-            AND {relation.instant} < timestamptz '2026-01-08 00:00Z'
-            AND ({relation.instant}, {relation.identity})
-                > (timestamptz '2026-01-07 00:00Z', uuid '00000000-0000-0000-0000-000000000000')
-        ORDER BY {relation.instant}, {relation.identity} LIMIT 1000
-    """
-    async with rows.database.transaction() as connection, explained(connection) as plans:
-        await connection.execute(text(statement))
-    [plan] = plans
-    assert "Sort" not in plan, plan
-    assert f"Index Scan using {relation.table}_due" in plan, plan
 
 
 def test_every_column_of_a_row_has_its_place() -> None:
