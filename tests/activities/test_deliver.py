@@ -10,6 +10,7 @@ import pytest
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
+from activities import deliver
 from activities.messages import DeliveryRef, EventBatch
 from storage.deliveries import match
 from tests.receiver import Receiver, status, when
