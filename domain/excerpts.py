@@ -18,7 +18,7 @@ def text_excerpt(raw: bytes, limit_bytes: int, secrets: tuple[str, ...] = ()) ->
     """Return the beginning of `raw` as text of at most `limit_bytes` UTF-8 bytes, one line, without control characters.
 
     Bytes that are no UTF-8 become U+FFFD. Each of `secrets`, also as JSON, HTML or URL would escape it and each word of
-    it, is replaced by `•••`, before the cut: half a secret is one too.
+    it, is replaced by `•••`, before the cut, and so is the beginning of one at the end: half a secret is one too.
     """
     if not raw:
         return ""
@@ -27,11 +27,26 @@ def text_excerpt(raw: bytes, limit_bytes: int, secrets: tuple[str, ...] = ()) ->
     text = raw[: limit_bytes + longest].decode("utf-8", "replace")
     for form in forms:
         text = text.replace(form, MASK)
+    if forms:
+        text = _without_a_beginning_at_the_end(text, forms)
     if not text.isprintable():
         text = "".join(character if character.isprintable() else " " for character in text)
     if len(text) * _LONGEST_UTF8 > limit_bytes:
         text = text.encode()[:limit_bytes].decode("utf-8", "ignore")
     return text
+
+
+def _without_a_beginning_at_the_end(text: str, forms: tuple[str, ...]) -> str:
+    # Reading stops in the middle of an echo (here, at the limit of a response, at a reset), and blotting what stands
+    # before shortens the text, so that its end may be within what is kept.
+    cut = len(text)
+    for form in forms:
+        start = text.find(form[:_SHORTEST_BLOTTED], max(0, len(text) - len(form)), cut + _SHORTEST_BLOTTED - 1)
+        while start != -1 and not form.startswith(text[start:]):
+            start = text.find(form[:_SHORTEST_BLOTTED], start + 1, cut + _SHORTEST_BLOTTED - 1)
+        if start != -1:
+            cut = min(cut, start)
+    return text[:cut] + MASK if cut < len(text) else text
 
 
 @lru_cache(maxsize=1024)  # the secrets of a subscription are the same for each of its deliveries

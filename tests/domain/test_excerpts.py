@@ -57,6 +57,19 @@ def test_no_half_of_a_secret_is_left_at_the_cut(offset: int) -> None:
     assert kept.rstrip("•") == "x" * min(offset, 64)
 
 
+@pytest.mark.parametrize("before", range(16))
+def test_no_half_of_a_secret_is_left_where_many_were_blotted_out_before_it(before: int) -> None:
+    secret = "0123456789ABCDEF"
+    kept = text_excerpt(b"x" * before + secret.encode() * 100, 64, (secret,))
+    assert kept.rstrip("•") == "x" * before
+
+
+@pytest.mark.parametrize("arrived", range(3, 16))
+def test_no_half_of_a_secret_is_left_where_the_answer_broke_off_in_it(arrived: int) -> None:
+    secret = "0123456789ABCDEF"
+    assert text_excerpt(f"header: {secret[:arrived]}".encode(), 1024, (secret,)) == f"header: {MASK}"
+
+
 @given(before=st.text(max_size=80), after=st.text(max_size=80), secret=st.text(min_size=3, max_size=40))
 def test_no_secret_is_left_anywhere(before: str, after: str, secret: str) -> None:
     assume(not set(secret) & set(MASK + " "))
