@@ -376,3 +376,15 @@ async def test_attempts_go_on_until_none_is_left(bench: Workbench, receiver: Rec
     end = await bench.deliver_webhook(waiting.message_id)
     assert (end.status, end.attempts, end.reason) == ("exhausted", 3, "schedule_used_up")
     assert await bench.statuses() == {"exhausted": 1}
+
+
+async def test_more_at_once_than_there_are_connections_only_wait(cleared_url: str, receiver: Receiver) -> None:
+    receiver.script(*[status(500)] * 80)
+    async with workbench(cleared_url, database_pool_size=2, breaker_failures=1000) as bench:
+        await bench.subscribe("CustomerUpdated", receiver.url("/hook"), retry_schedule=[1, 1])
+        batches = [await bench.emit("CustomerUpdated", "{}", 10) for _ in range(8)]
+        firsts = await asyncio.gather(*(bench.attempt_events(event_ids) for event_ids in batches))
+        waiting = [one.message_id for first in firsts for one in first.waiting]
+        assert len(waiting) == 80
+        ends = await asyncio.gather(*(bench.deliver_webhook(message_id) for message_id in waiting))
+        assert {end.status for end in ends} == {"delivered"}
