@@ -89,7 +89,7 @@ class StoredAndViewedDue:
                     yield page
                 return
             async with aclosing(self._viewed_pages(search, page_rows)) as viewed:
-                async for page in _merged(stored, viewed):
+                async for page in merged(stored, viewed):
                     yield page
 
     async def _viewed_pages(self, search: Search, page_rows: int) -> AsyncGenerator[list[Found], None]:
@@ -133,7 +133,7 @@ async def open_source(
         await viewed.close()
 
 
-async def _merged(
+async def merged(
     one: AsyncGenerator[list[Found], None], other: AsyncGenerator[list[Found], None]
 ) -> AsyncGenerator[list[Found], None]:
     """Two sequences of pages as one, in order, what is in both once; two pages of each at most in memory."""

@@ -106,11 +106,16 @@ class ExpirySchedules:
         What a list of schedules shows is always compared; `thorough` also looks at each by itself.
         """
         result = SyncResult()
-        listed = {entry.id: entry async for entry in await self._client.list_schedules() if entry.id.startswith(PREFIX)}
+        listed: dict[str, ScheduleListDescription] = {}
+        async for entry in await self._client.list_schedules():
+            if entry.id.startswith(PREFIX):
+                listed.setdefault(entry.id, entry)  # one that was just removed and made again may be listed twice
+                if entry.schedule and entry.schedule.state.paused:
+                    result.paused.add(entry.id)
         wanted = {expiry_schedule_id(store.store_code, kind): (store, kind) for store in stores for kind in Kind}
         for schedule_id, (store, kind) in wanted.items():
-            entry = listed.get(schedule_id)
-            if entry is None or thorough or self._has_drifted(entry, store):
+            found = listed.get(schedule_id)
+            if found is None or thorough or self._has_drifted(found, store):
                 await self._ensure(schedule_id, store, kind, result)
         for schedule_id in listed.keys() - wanted.keys():
             await self._remove(schedule_id, result)
