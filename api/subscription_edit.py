@@ -12,7 +12,7 @@ from api.resources import Resources
 from api.subscription_models import Header, SubscriptionCreate, SubscriptionUpdate
 from api.url_check import CheckedUrl
 from domain.catalogue import CATALOGUE
-from domain.own_headers import OwnHeader
+from domain.own_headers import HEADERS_MOST, OwnHeader
 from domain.url_rules import UrlRefused
 from storage.audit import MASK, changed, record
 from storage.subscriptions import (
@@ -163,6 +163,8 @@ def _shape_problems(body: SubscriptionCreate | SubscriptionUpdate, event_name: s
         yield Problem("headerValue", "missing", "is required beside headerName")
     if body.header_value is not None and body.header_name is None:
         yield Problem("headerName", "missing", "is required beside headerValue")
+    if len(body.given_headers or ()) > HEADERS_MOST:
+        yield Problem("headerName", "too_long", f"makes one header more than the {HEADERS_MOST} there may be")
 
 
 def headers_after(stored: Sequence[OwnHeader], given: Sequence[Header]) -> list[OwnHeader]:

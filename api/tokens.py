@@ -46,6 +46,13 @@ class Tokens:
                 continue
             except jwt.ExpiredSignatureError as error:
                 raise ExpiredToken from error
-            except (jwt.InvalidTokenError, ValueError, TypeError, AttributeError, RecursionError) as error:
+            except (
+                jwt.InvalidTokenError,
+                ValueError,
+                TypeError,
+                AttributeError,
+                OverflowError,
+                RecursionError,
+            ) as error:
                 raise InvalidToken from error
         raise InvalidToken

@@ -186,6 +186,7 @@ async def test_an_expired_token_says_so_and_any_other_is_invalid(installed: Inst
         await token_for(installed, username, sub=str(uuid4())): INVALID,
         await token_for(installed, username, pwd=1): INVALID,
         await token_for(installed, username, pwd="x"): INVALID,
+        await token_for(installed, username, pwd=float("inf")): INVALID,
         await token_for(installed, username, nbf=datetime.now(UTC) + timedelta(hours=1)): INVALID,
         (await token_for(installed, username))[:-2]: INVALID,
         jwt.encode({"sub": str(uuid4()), "exp": past}, None, algorithm="none"): INVALID,

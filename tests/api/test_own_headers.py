@@ -60,6 +60,14 @@ async def test_the_single_header_joins_the_others_unless_it_is_among_them(shop: 
     assert await shop.stored_headers(same) == [("A", "1")]
 
 
+async def test_the_single_header_does_not_lead_past_the_most_there_may_be(shop: Shop) -> None:
+    most = [header(f"H-{number}", "1") for number in range(20)]
+    assert paths(await shop.create(headers=[*most, header("B", "2")])) == ["headers"]
+    assert paths(await shop.create(headers=most, headerName="B", headerValue="2")) == ["headerName"]
+    same = await shop.created(headers=most, headerName="h-19", headerValue="2")
+    assert paths(await shop.update(same, headers=most, headerName="B", headerValue="2")) == ["headerName"]
+
+
 async def test_a_mask_written_back_leaves_the_stored_value(shop: Shop) -> None:
     subscription_id = await shop.created(headers=[header("A", "1"), header("B", "2")])
     changed = [
