@@ -23,10 +23,12 @@ import orjson
 from activities.metrics import WorkerMetrics
 from activities.recorder import Recorded, Recorder
 from activities.sender import OutgoingRequest, Sender, SendResult
-from domain.bodies import legacy_body, modern_body, modern_data_text
+from domain.bodies import EventFacts, legacy_body, modern_body, modern_data_text
+from domain.catalogue import CATALOGUE, secrets_in
 from domain.delivery import Step, step_after
 from domain.failure_kinds import FailureKind
 from domain.identity import event_workflow_id, keeper_workflow_id
+from domain.jsontext import parse
 from domain.signing import signature_headers
 from domain.url_rules import NormalisedUrl, UrlRefused, UrlRules, normalise_url
 from domain.verdict import verdict
@@ -206,9 +208,12 @@ class Dispatcher:
     def _request(self, delivery: OpenDelivery) -> OutgoingRequest:
         subscription = delivery.subscription
         target = self._target(subscription.url)
-        body = self._body(delivery)
+        event = self._whole_event(delivery)
+        body = _body(event, delivery)
         headers: list[tuple[str, str]] = [(TEST_HEADER, "true")] if delivery.is_test else []
         redact: list[str] = []
+        if delivery.sealed_data is not None:
+            redact += secrets_in(CATALOGUE[event.name], parse(event.data_text.encode()))
         if subscription.sealed_headers is not None:
             own = orjson.loads(self._opened(subscription.sealed_headers))
             headers += [(name, value) for name, value in own]
@@ -232,14 +237,10 @@ class Dispatcher:
             redact += [key for key in (secret, previous) if key is not None]
         return OutgoingRequest(url=target, headers=headers, body=body, redact=tuple(redact))
 
-    def _body(self, delivery: OpenDelivery) -> bytes:
-        event = delivery.event
-        if delivery.sealed_data is not None:
-            event = replace(event, data_text=self._sealer.open(delivery.sealed_data))
-        if delivery.subscription.legacy:
-            return legacy_body(event, delivery.variant, delivery.timezone)
-        data = modern_data_text(event.name, event.data_text)
-        return modern_body(event, data, delivery.message_id, delivery.request_id)
+    def _whole_event(self, delivery: OpenDelivery) -> EventFacts:
+        if delivery.sealed_data is None:
+            return delivery.event
+        return replace(delivery.event, data_text=self._sealer.open(delivery.sealed_data))
 
     async def _record(
         self, delivery: OpenDelivery, began: float, result: SendResult, body_digest: bytes | None
@@ -300,6 +301,13 @@ class Dispatcher:
         if step.status == "pending":
             return event_workflow_id(delivery.event.store_code, delivery.event.event_id)
         return None
+
+
+def _body(event: EventFacts, delivery: OpenDelivery) -> bytes:
+    if delivery.subscription.legacy:
+        return legacy_body(event, delivery.variant, delivery.timezone)
+    data = modern_data_text(event.name, event.data_text)
+    return modern_body(event, data, delivery.message_id, delivery.request_id)
 
 
 def _not_sent(failure: FailureKind, detail: str) -> SendResult:

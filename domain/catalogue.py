@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 
 from domain import events
 from domain.event_type import EACH, EventType
-from domain.jsontext import JsonValue, join
+from domain.jsontext import JsonValue, dump, join
 
 MAX_ERRORS = 100
 """Errors told at once. A wrong field in each of a thousand items is one mistake."""
@@ -25,7 +25,16 @@ MAX_NAME = 100
 
 MASK = "•••"
 
-__all__ = ["CATALOGUE", "EventType", "FieldError", "has_secrets", "mask_secrets", "nearest_name", "validate_data"]
+__all__ = [
+    "CATALOGUE",
+    "EventType",
+    "FieldError",
+    "has_secrets",
+    "mask_secrets",
+    "nearest_name",
+    "secrets_in",
+    "validate_data",
+]
 
 
 def _collect() -> Mapping[str, EventType]:
@@ -120,6 +129,16 @@ def has_secrets(event_type: EventType, data: JsonValue) -> bool:
     return any(_holds(data, path) for path in event_type.secrets)
 
 
+def secrets_in(event_type: EventType, data: JsonValue) -> list[str]:
+    """The secrets that the data hold, as they are written on the wire but without quotes."""
+    return [
+        value if isinstance(value, str) else dump(value)
+        for path in event_type.secrets
+        for value in _at(data, path)
+        if value is not None
+    ]
+
+
 def mask_secrets(event_type: EventType, data: JsonValue) -> JsonValue:
     """The data with each secret as `•••`. What is given is not changed; parts without secrets are shared with it."""
     for path in event_type.secrets:
@@ -133,6 +152,16 @@ def _holds(data: JsonValue, path: tuple[str, ...]) -> bool:
     if path[0] == EACH:
         return isinstance(data, list) and any(_holds(entry, path[1:]) for entry in data)
     return isinstance(data, dict) and _holds(data.get(path[0]), path[1:])
+
+
+def _at(data: Any, path: tuple[str, ...]) -> Iterator[JsonValue]:
+    if not path:
+        yield data
+    elif path[0] == EACH:
+        for entry in data if isinstance(data, list) else ():
+            yield from _at(entry, path[1:])
+    elif isinstance(data, dict):
+        yield from _at(data.get(path[0]), path[1:])
 
 
 def _masked(data: Any, path: tuple[str, ...]) -> JsonValue:

@@ -127,6 +127,19 @@ async def test_sealed_data_is_sent_whole(bench: Workbench, receiver: Receiver) -
     assert json.loads(receiver.requests[0].body)["data"] == json.loads(whole)
 
 
+@pytest.mark.parametrize("legacy", [False, True], ids=["modern", "legacy"])
+async def test_a_code_that_a_receiver_echoes_is_not_kept(bench: Workbench, receiver: Receiver, legacy: bool) -> None:
+    whole = '{"code":"K7Q2M9","codeNumber":482913,"customer":{"phone":"1"}}'
+    receiver.script(status(500, body=b'{"you sent": {"code": "K7Q2M9", "codeNumber": 482913}}'))
+    await bench.subscribe("CustomerRequestedPasswordReset", receiver.url("/hook"), legacy=legacy)
+    masked = '{"code":"•••","codeNumber":"•••","customer":{"phone":"1"}}'
+    sealed = bench.sealer().seal(whole)
+    [event_id] = await bench.emit("CustomerRequestedPasswordReset", masked, sealed_data=sealed)
+    await bench.attempt_events([event_id])
+    [attempt] = await bench.execute("SELECT response_excerpt FROM attempt")
+    assert attempt.response_excerpt == '{"you sent": {"code": "•••", "codeNumber": •••}}'
+
+
 LOST = Sealer([Fernet.generate_key().decode()])
 """Seals with a key no worker has."""
 

@@ -12,6 +12,7 @@ from domain.catalogue import (
     has_secrets,
     mask_secrets,
     nearest_name,
+    secrets_in,
     validate_data,
 )
 from domain.fields import ABSENT, LEGACY_ONLY, SECRET, Data, Text
@@ -159,6 +160,7 @@ def test_a_secret_is_found_in_lists_and_where_null_is_allowed() -> None:
     assert event_type.secrets == (("best", "pin"), ("all", "*", "pin"))
     data: JsonValue = {"best": None, "all": [{"pin": "1", "name": "a"}, {"name": "b"}, {}]}
     assert has_secrets(event_type, data)
+    assert secrets_in(event_type, data) == ["1"]
     assert mask_secrets(event_type, data) == {"best": None, "all": [{"pin": MASK, "name": "a"}, {"name": "b"}, {}]}
     assert not has_secrets(event_type, {"best": {"name": "a"}, "all": []})
 
