@@ -1,11 +1,13 @@
 """Every setting of every process, in one class: name, unit, default and the reason for it.
 
-Values come from environment variables of the same name in capitals, or from a file `.env`. Only entry points
+Values come from environment variables of the same name in capitals, from a file `.env`, or from files named as the
+settings in the folder SECRETS_DIR, in this order. Only entry points
 (`commands/`, `worker.py`, the API's factory) build a `Settings`; everything else is handed what it needs.
 The Temporal connection is configured by Temporal's own environment (`TEMPORAL_ADDRESS`, `TEMPORAL_NAMESPACE`,
 `TEMPORAL_TLS…`, `TEMPORAL_API_KEY`, `TEMPORAL_PROFILE`, …), read by `temporalio.envconfig`.
 """
 
+import os
 import re
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
@@ -13,7 +15,13 @@ from typing import Annotated, Literal, Self
 
 from cryptography.fernet import Fernet
 from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+)
 
 MINIMUM_JWT_SECRET_CHARACTERS = 32  # RFC 7518, 3.2: an HS256 key is at least as long as its hash
 
@@ -32,6 +40,11 @@ class Settings(BaseSettings):
     database_url: SecretStr = Field(description="PostgreSQL, as postgresql://user:password@host:port/database")
     encryption_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         description="Fernet keys for what is encrypted at rest, comma separated: the first encrypts, all decrypt."
+    )
+    secrets_dir: Path | None = Field(
+        None,
+        description="Folder with a file for each secret, named as its setting, as containers are given them. The "
+        "environment and `.env` come first. Read from the environment alone.",
     )
     database_pool_size: int = Field(10, ge=2, description="Connections each process keeps open to PostgreSQL.")
     log_format: str = Field("json", pattern="^(json|text)$", description="json for machines, text for a terminal.")
@@ -174,6 +187,29 @@ class Settings(BaseSettings):
         5, ge=2, description="A claimed event whose workflow has not taken it by then is handed over again, same id."
     )
     shutdown_grace_seconds: float = Field(20, ge=0, description="Time for attempts under way when asked to stop.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The sources, the first of which wins; the folder of secrets is the one the environment names."""
+        sources = init_settings, env_settings, dotenv_settings
+        folder = os.environ.get("SECRETS_DIR")
+        if folder is None or not Path(folder).is_dir():  # said by the check of secrets_dir
+            return sources
+        return *sources, SecretsSettingsSource(settings_cls, secrets_dir=folder)
+
+    @field_validator("secrets_dir")
+    @classmethod
+    def _is_a_folder(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.is_dir():
+            raise ValueError("is not a folder")
+        return value
 
     @field_validator(
         "encryption_keys",

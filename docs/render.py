@@ -27,7 +27,8 @@ def settings_page() -> str:
     lines = [
         "# Settings",
         "",
-        "Environment variables, or lines of a file `.env` in the directory a command is started in. The connection to",
+        "Environment variables, lines of a file `.env` in the directory a command is started in, or, for secrets,",
+        "files in the folder `SECRETS_DIR` named as the settings are (`database_url`). The connection to",
         "Temporal is configured by Temporal's own variables (`TEMPORAL_ADDRESS`, `TEMPORAL_NAMESPACE`,",
         "`TEMPORAL_TLS…`, `TEMPORAL_API_KEY`, `TEMPORAL_PROFILE`, …). Generated from `settings.py` by `make docs`.",
     ]

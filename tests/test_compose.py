@@ -1,0 +1,254 @@
+"""The compose file and the image's recipe are as they should be, as far as can be seen without building or running."""
+
+import base64
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+import yaml
+from sqlalchemy.engine import make_url
+from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
+from temporalio.testing import WorkflowEnvironment
+
+import cli
+from local.postgres_programs import own_programs
+from settings import Settings
+from storage.database import Database
+from storage.migrate import migrate
+from tests.databases import sqlalchemy_url
+from tests.house import PACKAGES, PYPROJECT, ROOT
+from tests.postgres_server import TestServer
+from workflows.visibility import EVENT_IDS, EVENT_NAME, STORE_CODE
+
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES = COMPOSE["services"]
+OWN = {name: service for name, service in SERVICES.items() if "build" in service}
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+SETTINGS = {name.upper() for name in Settings.model_fields}
+REQUIRED = {name for name, field in Settings.model_fields.items() if field.is_required()}
+TEMPORAL_CLIENT = {"TEMPORAL_ADDRESS", "TEMPORAL_NAMESPACE"}
+OF_OTHERS = {
+    "postgres": {"POSTGRES_PASSWORD_FILE"},
+    "temporalio/admin-tools": {"SQL_PLUGIN", "SQL_HOST", "SQL_PORT", "SQL_USER", *TEMPORAL_CLIENT},
+    "temporalio/server": {"DB", "DB_PORT", "POSTGRES_SEEDS", "POSTGRES_USER", "BIND_ON_IP", "NUM_HISTORY_SHARDS"},
+    "temporalio/ui": {"TEMPORAL_ADDRESS"},
+}
+PINNED = re.compile(r"[a-z/-]+:\d+\.\d+(\.\d+)?[\w.-]*")
+
+
+def tool(name: str) -> str:
+    found = shutil.which(name, path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if found is None:
+        pytest.skip(f"{name} is not installed")
+    return found
+
+
+def test_the_compose_file_is_valid_by_the_specification() -> None:
+    command = [tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", "docker-compose.yml"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_the_linter_finds_nothing_in_the_dockerfile() -> None:
+    run = subprocess.run([tool("hadolint"), "Dockerfile"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_there_is_one_service_for_each_part() -> None:
+    assert set(SERVICES) == {
+        *("postgres", "temporal-schema", "temporal", "temporal-namespace", "temporal-ui"),
+        *("migrate", "api", "worker"),
+    }
+    assert set(OWN) == {"migrate", "api", "worker"}
+
+
+def test_every_image_is_pinned() -> None:
+    bases = re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)
+    images = [service["image"] for service in SERVICES.values()]
+    assert [image for image in [*bases, *images] if not PINNED.fullmatch(image)] == []
+    assert len(set(bases)) == 1
+    assert {service["image"] for service in OWN.values()} == {f"loyalty-webhooks:{PYPROJECT['project']['version']}"}
+
+
+def test_temporals_tools_are_of_its_servers_version() -> None:
+    versions = {
+        service["image"].partition(":")[2]
+        for service in SERVICES.values()
+        if service["image"].startswith(("temporalio/server:", "temporalio/admin-tools:"))
+    }
+    assert len(versions) == 1
+
+
+def test_every_variable_is_a_setting_or_one_of_the_image() -> None:
+    unknown = {}
+    for name, service in SERVICES.items():
+        known = SETTINGS | TEMPORAL_CLIENT if name in OWN else OF_OTHERS[service["image"].partition(":")[0]]
+        unknown[name] = set(service.get("environment", {})) - known
+    assert {name: variables for name, variables in unknown.items() if variables} == {}
+    of_the_image = set(re.findall(r"^(?:ENV| {4}) ?([A-Z_]+)=", DOCKERFILE, re.MULTILINE))
+    assert {"API_HOST", "WORKER_HEALTH_PORT"} <= of_the_image
+    others = {"PATH", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "PIP_DISABLE_PIP_VERSION_CHECK"}
+    assert of_the_image - SETTINGS - others == set()
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_every_required_setting_is_set_by_a_secret(name: str) -> None:
+    required = REQUIRED | ({"jwt_secrets"} if name == "api" else set())
+    assert set(OWN[name]["secrets"]) == required
+    assert OWN[name]["environment"]["SECRETS_DIR"] == "/run/secrets"
+
+
+def test_every_secret_used_is_declared_and_every_file_named_is_made_or_there(tmp_path: Path) -> None:
+    used = {secret for service in SERVICES.values() for secret in service.get("secrets", ())}
+    assert used == set(COMPOSE["secrets"])
+    made = {path.name for path in make_secrets(tmp_path).iterdir()}
+    assert {Path(secret["file"]).name for secret in COMPOSE["secrets"].values()} == made
+    mounted = [mount for service in SERVICES.values() for mount in service.get("volumes", ()) if mount[0] == "."]
+    assert mounted
+    assert [mount for mount in mounted if not (ROOT / mount.partition(":")[0]).is_file()] == []
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_every_command_is_one_of_the_command_line(name: str) -> None:
+    assert OWN[name]["command"] == [name]
+    assert name in {command for commands in cli.FAMILIES.values() for command in commands}
+    assert '\nENTRYPOINT ["loyalty-webhooks"]\n' in DOCKERFILE
+
+
+def test_nothing_is_published_beyond_the_loopback_address() -> None:
+    ports = [str(port) for service in SERVICES.values() for port in service.get("ports", ())]
+    assert ports
+    assert [port for port in ports if not port.startswith("127.0.0.1:")] == []
+    assert [name for name, service in SERVICES.items() if "network_mode" in service] == []
+
+
+def test_workers_can_be_as_many_as_wanted() -> None:
+    assert not {"ports", "container_name", "deploy"} & set(SERVICES["worker"])
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_our_containers_may_do_little(name: str) -> None:
+    service = OWN[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert "user" not in service
+    assert re.search(r"^USER [1-9]\d*$", DOCKERFILE, re.MULTILINE)
+
+
+def test_every_service_waits_for_what_it_needs_to_be_done_or_well() -> None:
+    for service in SERVICES.values():
+        for needed, how in service.get("depends_on", {}).items():
+            condition = how["condition"]
+            one_shot = SERVICES[needed]["restart"].startswith("on-failure")
+            assert condition == ("service_completed_successfully" if one_shot else "service_healthy")
+            assert one_shot or "healthcheck" in SERVICES[needed]
+
+
+def test_a_worker_is_given_longer_to_stop_than_its_attempts_take() -> None:
+    settings = SERVICES["worker"]["environment"]
+    grace = float(settings["SHUTDOWN_GRACE_SECONDS"])
+    assert grace > Settings.model_fields["request_timeout_seconds"].default
+    assert float(SERVICES["worker"]["stop_grace_period"].removesuffix("s")) > grace
+
+
+def test_the_image_is_built_from_everything_that_is_installed_and_nothing_else() -> None:
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    rules = [line for line in lines if line and not line.startswith("#")]
+    assert rules[0] == "*"
+    let_in = {rule[1:] for rule in rules if rule.startswith("!")}
+    assert let_in == {*PACKAGES, "LICENSE", "README.md", "pyproject.toml", "requirements.lock"}
+
+
+def make_secrets(folder: Path) -> Path:
+    made = folder / "secrets"
+    command = ["sh", str(ROOT / "deploy" / "secrets.sh"), str(made)]
+    subprocess.run(command, capture_output=True, check=True)
+    return made
+
+
+def test_secrets_are_made_once_and_kept_from_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool("openssl")
+    folder = make_secrets(tmp_path)
+    before = {path.name: path.read_text() for path in folder.iterdir()}
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    make_secrets(tmp_path)
+    assert {path.name: path.read_text() for path in folder.iterdir()} == before
+    for name in ("DATABASE_URL", "ENCRYPTION_KEYS", "JWT_SECRETS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SECRETS_DIR", str(folder))
+    monkeypatch.chdir(tmp_path)
+    settings = Settings()
+    (key,) = settings.encryption_keys
+    assert len(base64.urlsafe_b64decode(key.get_secret_value())) == 32
+    assert make_url(settings.sqlalchemy_url).host in SERVICES
+    other = make_secrets(tmp_path / "other")
+    assert {path.name for path in other.iterdir() if path.read_text() == before[path.name]} == set()
+
+
+@pytest.fixture
+def server() -> Iterator[TestServer]:
+    server = TestServer()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+async def test_the_first_start_of_postgresql_makes_databases_that_their_owners_alone_can_use(
+    server: TestServer, tmp_path: Path
+) -> None:
+    folder = make_secrets(tmp_path)
+    at = make_url(server.url)
+    environment = {
+        **{"PATH": f"{own_programs()}:{os.environ['PATH']}", "SECRETS_DIR": str(folder)},
+        **{"PGHOST": str(at.host), "PGPORT": str(at.port), "PGPASSWORD": str(at.password)},
+        "POSTGRES_USER": str(at.username),
+    }
+    command = ["sh", str(ROOT / "deploy" / "postgres-databases.sh")]
+    subprocess.run(command, env=environment, check=True)
+    url = (folder / "database_url").read_text().strip().replace("@postgres:5432/", f"@{at.host}:{at.port}/")
+    database = Database(sqlalchemy_url(url), pool_size=2)
+    try:
+        before, _ = await migrate(database)
+    finally:
+        await database.close()
+    assert before is None
+    password = (folder / "temporal_database_password").read_text().strip()
+    of_temporal = f"postgresql://temporal:{password}@{at.host}:{at.port}"
+    for name in ("temporal", "temporal_visibility"):
+        connection = await asyncpg.connect(f"{of_temporal}/{name}")
+        await connection.execute("CREATE TABLE sample ()")
+        await connection.close()
+    connection = await asyncpg.connect(f"{of_temporal}/loyalty_webhooks")
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await connection.execute("SELECT * FROM event")
+    await connection.close()
+
+
+async def test_the_namespace_and_its_search_attributes_are_made_once_and_again_without_harm() -> None:
+    programs = Path(sys.executable).parent
+    script = ["sh", str(ROOT / "deploy" / "temporal-namespace.sh")]
+    async with await WorkflowEnvironment.start_local(
+        dev_server_existing_path=str(programs / "temporal"), dev_server_log_level="error"
+    ) as temporal:
+        environment = {
+            **{"PATH": f"{programs}:{os.environ['PATH']}", "TEMPORAL_NAMESPACE": "shop"},
+            "TEMPORAL_ADDRESS": temporal.client.service_client.config.target_host,
+        }
+        for _ in range(2):
+            run = subprocess.run(script, env=environment, capture_output=True, text=True, check=False)
+            assert run.returncode == 0, run.stdout + run.stderr
+        answer = await temporal.client.operator_service.list_search_attributes(
+            ListSearchAttributesRequest(namespace="shop")
+        )
+    keyword_list = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD_LIST
+    assert dict(answer.custom_attributes) == {key.name: keyword_list for key in (STORE_CODE, EVENT_NAME, EVENT_IDS)}
