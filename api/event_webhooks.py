@@ -55,7 +55,7 @@ def _path_item(name: str, description: str, schema: dict[str, Any], example: Any
             ],
             "requestBody": {"required": True, "content": {"application/json": {"schema": schema, "example": example}}},
             "responses": {
-                "2XX": {"description": "Delivered. The body is not read."},
+                "2XX": {"description": "Delivered. Of the body, the beginning is kept for the log."},
                 "410": {"description": "Gone for good: the subscription is disabled."},
                 "default": {"description": "Failed; tried again by the subscription's schedule."},
             },

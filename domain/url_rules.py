@@ -214,6 +214,10 @@ def _judged(address: IPv4Address | IPv6Address, rules: UrlRules) -> str:
 def _to_ascii(host: str) -> str:
     # Strict IDNA 2008 on purpose: the lenient mapping turns full-width digits, circled letters and ideographic dots
     # into 127.0.0.1 and the like after every check a reader of the URL would make.
+    for character in host:
+        # The Kelvin sign is no k to IDNA 2008, which refuses it; only NFC, made for accents, would turn it into one.
+        if unicodedata.normalize("NFC", character) != character:
+            raise UrlRefused("idna", f"the host contains U+{ord(character):04X}, which no name may hold")
     try:
         return idna.encode(unicodedata.normalize("NFC", host).lower(), strict=True, std3_rules=True).decode("ascii")
     except (idna.IDNAError, UnicodeError) as error:
