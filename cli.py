@@ -20,6 +20,7 @@ FAMILIES = {
     "new_encryption_key": ("new-encryption-key",),
     "rotate_encryption_key": ("rotate-encryption-key",),
     "expiry": ("expiry",),
+    "schedules": ("schedules",),
     "acts": ("subscription", "delivery"),
     "admin": ("admin", "stores", "keys"),
     "subscriptions": ("subscriptions",),

@@ -187,6 +187,14 @@ class Triggered(Output):
     temporal_url: str | None
 
 
+class Synced(Output):
+    """Ids of schedules that were made or mended, and of those that Temporal refuses, with the reason."""
+
+    created: list[str]
+    updated: list[str]
+    failed: dict[str, str]
+
+
 class NoticeOut(Output):
     """A notice as it would be emitted, with sample bodies; `noticeGiven`: it has been emitted already."""
 

@@ -22,17 +22,18 @@ _REASONS = {
 
 
 class ActClient:
-    """The API of a target. Whatever is refused ends the command, saying why."""
+    """The API of a target, below a section of its store. Whatever is refused ends the command, saying why."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, section: str = "webhook/") -> None:
         self._target = target
+        self._section = section
 
     def get(self, path: str, **query: str) -> Any:
-        """What the API answers about the store's `/webhook/{path}`."""
+        """What the API answers about the store's `/{section}{path}`."""
         return self._ask("GET", path, None, query)
 
     def post(self, path: str, body: Any = None) -> Any:
-        """Have the API act on the store's `/webhook/{path}`; None where it answers nothing."""
+        """Have the API act on the store's `/{section}{path}`; None where it answers nothing."""
         return self._ask("POST", path, body, {})
 
     def _ask(self, method: str, path: str, body: Any, query: Mapping[str, str]) -> Any:
@@ -63,7 +64,7 @@ class ActClient:
 
     async def _send(self, method: str, path: str, body: Any, query: Mapping[str, str]) -> httpx.Response:
         async with api_client(self._target.api, self._target.key) as client:
-            url = f"/api/{self._target.store}/webhook/{path}"
+            url = f"/api/{self._target.store}/{self._section}{path}"
             return await client.request(method, url, json=body, params=query or None)
 
 

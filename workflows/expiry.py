@@ -8,7 +8,6 @@ from dataclasses import replace
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.common import SearchAttributePair, TypedSearchAttributes
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
 with workflow.unsafe.imports_passed_through():
@@ -24,10 +23,18 @@ with workflow.unsafe.imports_passed_through():
         ScanTask,
     )
     from domain.calendar_days import days_from
-    from domain.expiry import EVENT_NAMES, Kind
     from domain.identity import expiry_workflow_id
     from workflows.delivery import HEARTBEAT_TIMEOUT, OWN_FAULTS
-    from workflows.visibility import EVENT_NAME, STORE_CODE
+    from workflows.expiry_visibility import (
+        LATE,
+        RUN_WORKFLOW,
+        SCAN_WORKFLOW,
+        TABLE_HEAD,
+        expiry_attributes,
+        scan_details,
+        scan_row,
+        scan_summary,
+    )
 
 PLAN_TIMEOUT = timedelta(seconds=30)
 """A few rows are read and written."""
@@ -38,14 +45,11 @@ SLICE_TIMEOUT = timedelta(minutes=10)
 SLICES_A_RUN = 200
 """Then the scan goes on in a new run: some 1,200 events of history, and a day may have any number of rows."""
 
-LATE = "late"
-"""In place of a day: the workflow that looks for late rows, one at a time for a store and kind."""
-
 DAYS_A_RUN = 50
 """The same for a run, whose days are workflows of their own."""
 
 
-@workflow.defn(name="scan-expiring-day")
+@workflow.defn(name=SCAN_WORKFLOW)
 class ExpiryScanWorkflow:
     """Scans one day for what expires on it, or what is covered for late rows."""
 
@@ -81,7 +85,7 @@ class ExpiryScanWorkflow:
         )
 
 
-@workflow.defn(name="run-expiry-schedule")
+@workflow.defn(name=RUN_WORKFLOW)
 class ExpiryRunWorkflow:
     """Scans the days that are to be scanned, in their order, each once the one before is finished."""
 
@@ -133,42 +137,9 @@ class ExpiryRunWorkflow:
             static_summary=scan_summary(task),
         )
         self._lines.pop()
-        self._show(_row(task, progress))
+        self._show(scan_row(task, progress))
         return progress
 
     def _show(self, line: str) -> None:
         self._lines.append(line)
         workflow.set_current_details("\n".join([TABLE_HEAD, *self._lines]))
-
-
-TABLE_HEAD = "| day | due | emitted | known | no longer due |\n| --- | --- | --- | --- | --- |"
-
-
-def _row(task: ScanTask, progress: ScanProgress) -> str:
-    day = task.day or "late rows"
-    return f"| {day} | {progress.scanned} | {progress.emitted} | {progress.known} | {progress.dropped} |"
-
-
-def scan_details(progress: ScanProgress) -> str:
-    """How far a scan has come (Markdown)."""
-    state = "scanned" if progress.finished else "being scanned"
-    return (
-        f"**{progress.place}**: {state}. {progress.scanned} due, {progress.emitted} notices emitted "
-        f"({progress.emitted_per_second:.0f} a second), {progress.known} known already, "
-        f"{progress.dropped} no longer due, {progress.refused} refused."
-    )
-
-
-def scan_summary(task: ScanTask) -> str:
-    """`points · default · 2026-01-12`."""
-    return f"{task.kind} · {task.store_code} · {task.day or 'late rows'}"
-
-
-def expiry_attributes(store_code: str, kind: str) -> TypedSearchAttributes:
-    """By which the Web UI finds the workflow."""
-    return TypedSearchAttributes(
-        [
-            SearchAttributePair(STORE_CODE, [store_code]),
-            SearchAttributePair(EVENT_NAME, [EVENT_NAMES[Kind(kind)]]),
-        ]
-    )

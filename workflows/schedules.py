@@ -32,12 +32,11 @@ from temporalio.service import RPCError, RPCStatusCode
 from activities.expiry_messages import ExpiryRun, ScanTask
 from domain.expiry import Kind
 from domain.identity import expiry_schedule_id, expiry_workflow_id
-from workflows.expiry import LATE, ExpiryRunWorkflow, ExpiryScanWorkflow, expiry_attributes, scan_summary
+from workflows.expiry_visibility import LATE, RUN_WORKFLOW, SCAN_WORKFLOW, expiry_attributes, scan_summary
 
 logger = logging.getLogger(__name__)
 
 PREFIX = "expiry/"
-RUN_WORKFLOW = "run-expiry-schedule"
 
 OVERLAP = ScheduleOverlapPolicy.BUFFER_ONE
 """A run that is due while another goes on comes right after it. One is enough: each run scans all that is missing. And
@@ -165,7 +164,7 @@ class ExpirySchedules:
         """Have a day scanned by hand, now; the workflow's id. A scan of that day under way is as good as a new one."""
         task = ScanTask(store_code, kind, day)
         handle = await self._client.start_workflow(
-            ExpiryScanWorkflow.run,
+            SCAN_WORKFLOW,
             task,
             id=expiry_workflow_id(store_code, kind, day.isoformat()),
             task_queue=self._task_queue,
@@ -178,7 +177,7 @@ class ExpirySchedules:
     async def scan_days(self, store_code: str, kind: Kind, first: date, last: date) -> str:
         """The same for days from the first to the last, one after the other."""
         handle = await self._client.start_workflow(
-            ExpiryRunWorkflow.run,
+            RUN_WORKFLOW,
             ExpiryRun(store_code, kind, first, last),
             id=expiry_workflow_id(store_code, kind, f"{first}..{last}"),
             task_queue=self._task_queue,
@@ -192,7 +191,7 @@ class ExpirySchedules:
         """Have rows looked for that came after their day was scanned; the workflow's id."""
         task = ScanTask(store_code, kind, None, thorough=thorough)
         handle = await self._client.start_workflow(
-            ExpiryScanWorkflow.run,
+            SCAN_WORKFLOW,
             task,
             id=expiry_workflow_id(store_code, kind, LATE),
             task_queue=self._task_queue,

@@ -25,6 +25,7 @@ from api.schedule_models import (
     ScheduleList,
     ScheduleOut,
     Started,
+    Synced,
     TriggerBody,
     Triggered,
     TriggerRequest,
@@ -42,7 +43,7 @@ from storage.audit import record
 from storage.expiry_scans import Coverage, ScanRow, coverage, recent_scans
 from storage.expiry_source import SourceUnusableError
 from storage.stores import StoreRow, find_store
-from workflows.schedules import ScheduleStatus
+from workflows.schedules import ScheduleStatus, StoreSchedules
 
 SCANS_SHOWN = 30
 SCHEDULE = "schedule"
@@ -78,6 +79,16 @@ async def list_(access: DeliveryRead, resources: FromResources) -> ScheduleList:
     )
 
 
+@router.post("/schedule/sync", summary="Make and mend the schedules now")
+async def sync(access: DeliveryAct, resources: FromResources) -> Synced:
+    """What every worker does once a minute, for this store, now. What is paused stays paused."""
+    async with resources.database.transaction() as connection:
+        store = await _store(connection, access)
+    async with temporal_call():
+        result = await resources.schedules.sync_store(StoreSchedules(store.code, store.timezone))
+    return Synced(created=result.created, updated=result.updated, failed=result.failed)
+
+
 @router.get("/schedule/{kind}", summary="Details of a schedule")
 async def details(access: DeliveryRead, kind: OfKind, resources: FromResources) -> ScheduleDetails:
     """With its last scans; of one that goes on, how far it has come."""
@@ -89,10 +100,10 @@ async def trigger(access: DeliveryAct, kind: OfKind, body: TriggerDay, resources
     """By hand: the schedule goes on where it was. What has had its notice gets none again."""
     async with resources.database.transaction() as connection:
         store = await _store(connection, access)
-        day: date = body.day or default_day(store, kind, datetime.now(UTC))
-        await _audit(connection, access, "trigger", kind, {"day": day.isoformat()})
+    day: date = body.day or default_day(store, kind, datetime.now(UTC))
     async with temporal_call():
         workflow_id = await resources.schedules.scan_day(access.store_code, kind, day)
+    await _audit(resources, access, "trigger", kind, {"day": day.isoformat()})
     return Triggered(workflow_id=workflow_id, day=day, temporal_url=workflow_url(resources, workflow_id))
 
 
@@ -100,11 +111,9 @@ async def trigger(access: DeliveryAct, kind: OfKind, body: TriggerDay, resources
 async def backfill(access: DeliveryAct, kind: OfKind, body: Days, resources: FromResources) -> Started:
     """The same for days one after the other, at most a year of them."""
     first, last = days_of(body)
-    async with resources.database.transaction() as connection:
-        changes = {"firstDay": first.isoformat(), "lastDay": last.isoformat()}
-        await _audit(connection, access, "backfill", kind, changes)
     async with temporal_call():
         workflow_id = await resources.schedules.scan_days(access.store_code, kind, first, last)
+    await _audit(resources, access, "backfill", kind, {"firstDay": first.isoformat(), "lastDay": last.isoformat()})
     url = workflow_url(resources, workflow_id)
     return Started(workflow_id=workflow_id, first_day=first, last_day=last, temporal_url=url)
 
@@ -114,8 +123,7 @@ async def pause(access: DeliveryAct, kind: OfKind, resources: FromResources) -> 
     """Nothing is scanned by itself until it is resumed; a scan that goes on ends in its time."""
     async with temporal_call():
         _must_exist(await resources.schedules.pause(access.store_code, kind, f"paused by {access.actor}"))
-    async with resources.database.transaction() as connection:
-        await _audit(connection, access, "pause", kind, {})
+    await _audit(resources, access, "pause", kind, {})
     return await _details(access, kind, resources)
 
 
@@ -124,8 +132,7 @@ async def resume(access: DeliveryAct, kind: OfKind, resources: FromResources) ->
     """Its next run makes up for the days it missed."""
     async with temporal_call():
         _must_exist(await resources.schedules.resume(access.store_code, kind, f"resumed by {access.actor}"))
-    async with resources.database.transaction() as connection:
-        await _audit(connection, access, "resume", kind, {})
+    await _audit(resources, access, "resume", kind, {})
     return await _details(access, kind, resources)
 
 
@@ -200,14 +207,16 @@ def _must_exist(exists: bool) -> None:
 
 
 async def _audit(
-    connection: AsyncConnection, access: StoreAccess, action: str, kind: Kind, changes: Mapping[str, Any]
+    resources: Resources, access: StoreAccess, action: str, kind: Kind, changes: Mapping[str, Any]
 ) -> None:
-    await record(
-        connection,
-        actor=access.actor,
-        action=action,
-        object_type=SCHEDULE,
-        object_id=expiry_schedule_id(access.store_code, kind),
-        store_code=access.store_code,
-        changes=changes,
-    )
+    """Written once Temporal has taken it; what was refused has changed nothing."""
+    async with resources.database.transaction() as connection:
+        await record(
+            connection,
+            actor=access.actor,
+            action=action,
+            object_type=SCHEDULE,
+            object_id=expiry_schedule_id(access.store_code, kind),
+            store_code=access.store_code,
+            changes=changes,
+        )
