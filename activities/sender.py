@@ -163,7 +163,7 @@ class Sender:
         reception.response = response
         try:
             async for chunk in response.stream:  # type: ignore[union-attr]
-                reception.body += chunk
+                reception.body = (reception.body + chunk)[: self._settings.read_limit_bytes]
                 if len(reception.body) >= self._settings.read_limit_bytes:
                     break
         finally:

@@ -18,7 +18,10 @@ HOP_BY_HOP = (
     "transfer-encoding",
     "upgrade",
 )
-REFUSED_NAMES = frozenset({"host", "content-length", "content-type", *HOP_BY_HOP})
+ANSWER_CHANGING = ("accept-encoding", "expect")
+"""Ours beside the contract's: nothing is decompressed; who expects a `100` holds a place for the whole time-out."""
+
+REFUSED_NAMES = frozenset({"host", "content-length", "content-type", *HOP_BY_HOP, *ANSWER_CHANGING})
 REFUSED_PREFIXES = ("webhook-", "x-webhook-")
 
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")

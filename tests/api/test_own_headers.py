@@ -11,6 +11,7 @@ MASK = "•••"
     "name",
     [
         *("Host", "content-length", "Content-Type", "Transfer-Encoding", "CONNECTION", "Keep-Alive", "TE", "Trailer"),
+        *("Accept-Encoding", "Expect"),
         *("Upgrade", "Proxy-Authorization", "webhook-id", "Webhook-Anything", "X-Webhook-Signature", "x-webhook-x"),
         *("", "a b", "a:b", "a\r\nb", "ä", "a\x00", "a" * 129),
     ],
