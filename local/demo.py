@@ -1,4 +1,7 @@
-"""The demo of `up`: a receiver subscribed to everything, one sample of each event, and a look at what arrives."""
+"""The demo of `up`: a receiver subscribed to everything, one of each event, and a look at what arrives.
+
+Scheduled events are not emitted as samples: something that expires is told of, and their schedules are triggered.
+"""
 
 import asyncio
 import contextlib
@@ -53,12 +56,19 @@ class Demo:
         await self._receiver.stop()
 
     async def _emit_and_watch(self, client: DemoClient, subscriptions: list[DemoSubscription]) -> None:
-        event_ids = {event_type.name: uuid4() for event_type in seed_events()}
+        notices = await client.notices()
+        event_ids = {
+            event_type.name: notices[event_type.name].event_id if event_type.name in notices else uuid4()
+            for event_type in seed_events()
+        }
         board = self._board = DemoBoard(_expected(event_ids, subscriptions))
         with self._shown(board):
             for event_type in seed_events():
                 board.emitting(event_type.name)
-                await client.emit_sample(event_type, event_ids[event_type.name])
+                if event_type.name in notices:
+                    await client.trigger(notices[event_type.name])
+                else:
+                    await client.emit_sample(event_type, event_ids[event_type.name])
             began = time.monotonic()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._complete.wait(), ARRIVE_WITHIN_SECONDS)

@@ -1,4 +1,4 @@
-"""The demo's side of the API: its subscriptions, made once, and one sample of each event."""
+"""The demo's side of the API: its subscriptions, made once, and one of each event."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +9,7 @@ import aiohttp
 from domain.bodies import variants
 from domain.catalogue import CATALOGUE, EventType
 from domain.jsontext import dump
+from local.demo_notices import DemoNotice, demo_notices
 from local.stack_file import Stack
 
 REQUEST_SECONDS = 20.0  # right after the start everything is cold
@@ -49,6 +50,7 @@ class DemoClient:
     """Calls of the API in one store. Use as an async context manager."""
 
     def __init__(self, stack: Stack) -> None:
+        self._store = stack.store
         self._root = f"{stack.api}/api/{stack.store}"
         self._session = aiohttp.ClientSession(
             headers={"X-AUTH-TOKEN": stack.api_key}, timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS)
@@ -93,6 +95,15 @@ class DemoClient:
         fields = f'"eventName":"{event_type.name}","eventId":"{event_id}","data":{dump(event_type.sample)}'
         headers = {"Content-Type": "application/json"}
         await self._call("POST", "/event", data=f'{{"event":{{{fields}}}}}', headers=headers)
+
+    async def notices(self) -> dict[str, DemoNotice]:
+        """What is to expire, by the name of the event that it makes."""
+        return demo_notices(self._store, (await self._call("GET", "/settings"))["settings"])
+
+    async def trigger(self, notice: DemoNotice) -> None:
+        """Tell of what expires, and have the schedule scan its day now."""
+        await self._call("PUT", f"/expiry/{notice.kind}/{notice.identity}", json=notice.row)
+        await self._call("POST", f"/schedule/{notice.kind}/trigger")
 
     async def _call(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
         try:

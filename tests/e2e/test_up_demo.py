@@ -120,6 +120,14 @@ def test_at_a_terminal_the_table_fills_up_and_ctrl_c_stops_everything(data_dir: 
         for url in (stack.api, stack.docs, stack.panel, stack.temporal_ui):
             assert url in shown.shown
         assert len(get(stack, "/webhook/delivery", status="delivered", _itemsOnPage="50")["items"]) == DELIVERIES
+        schedules = get(stack, "/schedule")["items"]
+        assert [(one["kind"], one["state"]) for one in schedules] == [
+            (kind, "active") for kind in ("points", "levels", "coupons")
+        ]
+        for schedule in schedules:
+            assert schedule["lastScan"]["origin"] == "manual"  # type: ignore[index]
+            assert schedule["lastScan"]["emitted"] == 1  # type: ignore[index]
+            assert str(schedule["temporalUrl"]).startswith(f"{stack.temporal_ui}/namespaces/default/schedules/")
         shown.press(CTRL_C)
         shown.until(lambda: shown.process.poll() is not None, "Ctrl-C ended it")
         assert shown.process.returncode == 0
