@@ -39,6 +39,13 @@ class ExpiryGround(Ground):
 
     sealer: Sealer = SEALER
 
+    async def clear(self) -> None:
+        """Empty the tables, stores included."""
+        await self.execute(
+            "TRUNCATE event, delivery, expiry_scan, expiry_coverage, point_transfer, member_level, issued_coupon, audit"
+        )
+        await self.execute("DELETE FROM store")
+
     async def settings(self, store: str = STORE, **columns: Any) -> None:
         """Change columns of the store."""
         changes = ", ".join(f"{name} = :{name}" for name in columns)
@@ -132,6 +139,7 @@ async def scanning(url: str, environment: WorkflowEnvironment, **options: Any) -
     running = Scanning(database, environment=environment)
     activities = activities_of(running, **options)
     try:
+        await running.clear()
         await running.add_store()
         async with Worker(
             environment.client,

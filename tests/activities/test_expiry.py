@@ -34,9 +34,10 @@ SMALL = {"page_rows": 10, "slice_seconds": 60.0}
 
 
 @pytest.fixture
-async def ground(database_url: str) -> AsyncIterator[ExpiryGround]:
-    database = Database(sqlalchemy_url(database_url), pool_size=6)
+async def ground(module_database_url: str) -> AsyncIterator[ExpiryGround]:
+    database = Database(sqlalchemy_url(module_database_url), pool_size=6)
     ground = ExpiryGround(database)
+    await ground.clear()
     await ground.add_store()
     yield ground
     await database.close()

@@ -52,15 +52,15 @@ class Office:
 
 @pytest.fixture
 async def office(
-    database_url: str, temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
+    module_database_url: str, temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Office]:
     monkeypatch.setenv("TEMPORAL_ADDRESS", temporal.client.service_client.config.target_host)
     monkeypatch.setenv("TEMPORAL_NAMESPACE", temporal.client.namespace)
     key = Fernet.generate_key().decode()
-    async with scanning(database_url, temporal) as running:
+    async with scanning(module_database_url, temporal) as running:
         running.sealer = Sealer([key])
         changes = {"encryption_keys": key, "task_queue": running.task_queue, "temporal_ui_url": "http://ui.test"}
-        async with installation(database_url, **changes) as installed:
+        async with installation(module_database_url, **changes) as installed:
             client = await installed.caller({"X-AUTH-TOKEN": installed.admin_key})
             yield Office(installed, client, running)
             for kind in Kind:
@@ -254,11 +254,11 @@ async def test_an_unknown_kind_is_a_404(installed: Installation) -> None:
 
 
 async def test_without_temporal_what_the_database_knows_is_shown_and_acts_come_back_later(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
+    module_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TEMPORAL_ADDRESS", NOWHERE)
     monkeypatch.setattr("api.temporal_calls.TEMPORAL_SECONDS", 0.3)
-    async with installation(database_url) as installed:
+    async with installation(module_database_url) as installed:
         shop = await installed.shop()
         items = (await shop.client.get(f"/api/{shop.store}/schedule")).json()["items"]
         assert [(item["state"], item["timezone"]) for item in items] == [("unknown", "UTC")] * 3

@@ -3,6 +3,7 @@
 The clock is Temporal's and skips. Rows are transfers of points that expire at noon of a day so many days from now.
 """
 
+from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
@@ -11,12 +12,20 @@ from temporalio.testing import WorkflowEnvironment
 from domain.expiry import Kind
 from domain.timestamps import utc_text
 from tests.expiry_ground import Calendar, Scanning, scanning
+from tests.temporal import skipping_server
 
 POINTS = Kind.POINTS
 
 
-async def noons(calendar: Calendar, *days: int) -> list[datetime]:
-    return [await calendar.noon(day) for day in days]
+@pytest.fixture(scope="module")
+async def days() -> AsyncIterator[WorkflowEnvironment]:
+    """One clock for all tests: each begins where the one before ended, and counts days from there."""
+    async with skipping_server() as environment:
+        yield environment
+
+
+async def noons(calendar: Calendar, *numbers: int) -> list[datetime]:
+    return [await calendar.noon(number) for number in numbers]
 
 
 def texts(instants: list[datetime]) -> list[str]:
@@ -28,10 +37,10 @@ async def scanned_days(running: Scanning, origin: str = "schedule") -> list[date
 
 
 async def test_five_days_down_are_made_up_for_in_order_and_once(
-    database_url: str, skipping: WorkflowEnvironment
+    module_database_url: str, days: WorkflowEnvironment
 ) -> None:
-    async with scanning(database_url, skipping) as running:
-        calendar = Calendar(skipping)
+    async with scanning(module_database_url, days) as running:
+        calendar = Calendar(days)
         rows = await noons(calendar, *range(5, 25))
         await running.put(POINTS, rows)
         today = await calendar.today()
@@ -49,10 +58,10 @@ async def test_five_days_down_are_made_up_for_in_order_and_once(
 
 
 async def test_days_between_an_old_and_a_raised_number_are_covered_and_a_lowered_one_repeats_nothing(
-    database_url: str, skipping: WorkflowEnvironment
+    module_database_url: str, days: WorkflowEnvironment
 ) -> None:
-    async with scanning(database_url, skipping) as running:
-        calendar = Calendar(skipping)
+    async with scanning(module_database_url, days) as running:
+        calendar = Calendar(days)
         rows = await noons(calendar, *range(4, 16))
         await running.put(POINTS, rows)
         await running.settings(expire_points_notification_days=5)
@@ -78,18 +87,18 @@ async def test_days_between_an_old_and_a_raised_number_are_covered_and_a_lowered
     ids=["25 hours back", "25 hours forward"],
 )
 async def test_a_change_of_the_zone_loses_and_doubles_no_hour(
-    database_url: str, skipping: WorkflowEnvironment, before: str, after: str
+    module_database_url: str, days: WorkflowEnvironment, before: str, after: str
 ) -> None:
-    async with scanning(database_url, skipping) as running:
+    async with scanning(module_database_url, days) as running:
         await running.settings(timezone=before)
-        calendar = Calendar(skipping, before)
+        calendar = Calendar(days, before)
         first = await calendar.noon(10) - timedelta(hours=12)  # the first instant of the first day scanned
         hourly = [first + timedelta(hours=number) for number in range(24 * 7)]
         await running.put(POINTS, hourly)
         await running.run()
         assert await running.events() == texts(hourly[:24])
         await running.settings(timezone=after)
-        there = Calendar(skipping, after)
+        there = Calendar(days, after)
         for _ in range(3):
             await there.until_morning()
             await running.run()
@@ -99,10 +108,10 @@ async def test_a_change_of_the_zone_loses_and_doubles_no_hour(
 
 
 async def test_a_late_row_gets_its_notice_once_if_its_day_was_scanned_and_it_has_not_expired(
-    database_url: str, skipping: WorkflowEnvironment
+    module_database_url: str, days: WorkflowEnvironment
 ) -> None:
-    async with scanning(database_url, skipping) as running:
-        calendar = Calendar(skipping)
+    async with scanning(module_database_url, days) as running:
+        calendar = Calendar(days)
         never_scanned = await noons(calendar, 1, 5, 9)
         await running.put(POINTS, never_scanned)
         summary = await running.run()
@@ -121,9 +130,9 @@ async def test_a_late_row_gets_its_notice_once_if_its_day_was_scanned_and_it_has
         assert await running.count() == 4
 
 
-async def test_without_late_notices_a_late_row_gets_none(database_url: str, skipping: WorkflowEnvironment) -> None:
-    async with scanning(database_url, skipping, late_notices=False) as running:
-        calendar = Calendar(skipping)
+async def test_without_late_notices_a_late_row_gets_none(module_database_url: str, days: WorkflowEnvironment) -> None:
+    async with scanning(module_database_url, days, late_notices=False) as running:
+        calendar = Calendar(days)
         await running.run()
         await running.put(POINTS, await noons(calendar, 10))
         assert await running.run() == {"days": 0, "emitted": 0, "late": 0}
@@ -131,10 +140,10 @@ async def test_without_late_notices_a_late_row_gets_none(database_url: str, skip
 
 
 async def test_a_row_that_will_expire_on_another_day_gets_another_notice(
-    database_url: str, skipping: WorkflowEnvironment
+    module_database_url: str, days: WorkflowEnvironment
 ) -> None:
-    async with scanning(database_url, skipping) as running:
-        calendar = Calendar(skipping)
+    async with scanning(module_database_url, days) as running:
+        calendar = Calendar(days)
         [at_first, then] = await noons(calendar, 10, 11)
         [transfer_id] = await running.put(POINTS, [at_first])
         await running.run()
@@ -149,10 +158,10 @@ async def test_a_row_that_will_expire_on_another_day_gets_another_notice(
 
 
 async def test_a_pause_longer_than_a_week_mails_nobody_about_what_is_long_over(
-    database_url: str, skipping: WorkflowEnvironment
+    module_database_url: str, days: WorkflowEnvironment
 ) -> None:
-    async with scanning(database_url, skipping, days_back=3) as running:
-        calendar = Calendar(skipping)
+    async with scanning(module_database_url, days, days_back=3) as running:
+        calendar = Calendar(days)
         await running.settings(expire_points_notification_days=1)
         rows = await noons(calendar, *range(1, 25))
         await running.put(POINTS, rows)
@@ -178,10 +187,10 @@ DAYS_OF_NOTE = [
 
 
 async def test_a_scan_takes_what_expires_within_the_stores_day_to_the_microsecond(
-    database_url: str, skipping: WorkflowEnvironment
+    module_database_url: str, days: WorkflowEnvironment
 ) -> None:
     tick = timedelta(microseconds=1)
-    async with scanning(database_url, skipping) as running:
+    async with scanning(module_database_url, days) as running:
         for number, (timezone, day, first, after) in enumerate(DAYS_OF_NOTE):
             store = f"store-{number}"
             await running.add_store(store)

@@ -269,9 +269,9 @@ async def scheduled(url: str, environment: WorkflowEnvironment) -> AsyncIterator
 
 
 async def test_a_schedule_that_is_due_scans_and_shows_what_it_did(
-    database_url: str, own_temporal: WorkflowEnvironment
+    module_database_url: str, own_temporal: WorkflowEnvironment
 ) -> None:
-    async with scheduled(database_url, own_temporal) as running:
+    async with scheduled(module_database_url, own_temporal) as running:
         await running.put(Kind.LEVELS, [await noon_in(10)] * 3)
         handle = own_temporal.client.get_schedule_handle(expiry_schedule_id("default", Kind.LEVELS))
         await handle.trigger()
@@ -288,10 +288,10 @@ async def test_a_schedule_that_is_due_scans_and_shows_what_it_did(
 
 
 async def test_the_keeper_has_late_rows_looked_for_and_leaves_paused_kinds_alone(
-    database_url: str, own_temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
+    module_database_url: str, own_temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("schedules.ROUND_SECONDS", 0.2)
-    async with scheduled(database_url, own_temporal) as running:
+    async with scheduled(module_database_url, own_temporal) as running:
         for kind in (Kind.POINTS, Kind.COUPONS):
             await running.run(kind)
         await running.schedules.pause("default", Kind.COUPONS, "")
@@ -308,28 +308,28 @@ async def test_the_keeper_has_late_rows_looked_for_and_leaves_paused_kinds_alone
 
 
 async def test_a_long_scan_goes_on_in_new_runs(
-    database_url: str, temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
+    module_database_url: str, temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workflows.expiry, "SLICES_A_RUN", 3)
     monkeypatch.setattr("worker.workflow_runner", UnsandboxedWorkflowRunner)
-    async with scanning(database_url, temporal, page_rows=5, slice_seconds=0) as running:
+    async with scanning(module_database_url, temporal, page_rows=5, slice_seconds=0) as running:
         noon = await noon_in(10)
-        await running.put(Kind.POINTS, [noon] * 48)
+        await running.put(Kind.POINTS, [noon] * 28)
         workflow_id = await running.schedules.scan_day("default", Kind.POINTS, noon.date())
         result = await temporal.client.get_workflow_handle(workflow_id).result()
-        assert (result["scanned"], result["emitted"], result["finished"]) == (48, 48, True)
+        assert (result["scanned"], result["emitted"], result["finished"]) == (28, 28, True)
         assert len(await running.scans()) == 1
         runs = [run async for run in temporal.client.list_workflows(f"WorkflowId = '{workflow_id}'")]
-        assert len(runs) == 4  # ten pages and the end of it, three to a run
-        assert await running.count() == 48
+        assert len(runs) == 3  # six pages and the end of it, three to a run
+        assert await running.count() == 28
 
 
 async def test_days_by_hand_are_scanned_in_order_over_several_runs(
-    database_url: str, temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
+    module_database_url: str, temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workflows.expiry, "DAYS_A_RUN", 2)
     monkeypatch.setattr("worker.workflow_runner", UnsandboxedWorkflowRunner)
-    async with scanning(database_url, temporal) as running:
+    async with scanning(module_database_url, temporal) as running:
         instants = [await noon_in(day) for day in range(1, 8)]
         await running.put(Kind.POINTS, instants)
         first, last = instants[1].date(), instants[5].date()
