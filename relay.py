@@ -25,7 +25,7 @@ from activities.metrics import WorkerMetrics
 from domain.identity import batch_workflow_id
 from storage.database import Database
 from storage.outbox import OUTBOX_CHANNEL, ClaimedEvent, claim, claim_lapsed
-from workflows.visibility import event_summary, search_attributes
+from workflows.visibility import event_summary, memo, search_attributes
 
 logger = logging.getLogger(__name__)
 
@@ -220,6 +220,7 @@ class Relay:
                 request_eager_start=True,
                 search_attributes=search_attributes(events),
                 static_summary=event_summary(events),
+                memo=memo(events),
                 rpc_timeout=START_TIMEOUT,
             )
         except WorkflowAlreadyStartedError:

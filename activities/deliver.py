@@ -211,6 +211,7 @@ def _first_attempts(
                     message_id=str(delivery.message_id),
                     target=target,
                     delay_seconds=max(0.0, delay or 0.0),
+                    attempts=step.attempts if step is not None else delivery.number - 1,
                 )
             )
     if single:

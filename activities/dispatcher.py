@@ -30,6 +30,7 @@ from domain.failure_kinds import FailureKind
 from domain.identity import event_workflow_id, keeper_workflow_id
 from domain.jsontext import parse
 from domain.signing import signature_headers
+from domain.targets import shown_target
 from domain.url_rules import NormalisedUrl, UrlRefused, UrlRules, normalise_url
 from domain.verdict import verdict
 from storage.attempts import Intent, Outcome
@@ -264,6 +265,8 @@ class Dispatcher:
             step = replace(step, status="unchanged", failures=delivery.failures, next_in_seconds=None)
         elif step.status == "pending" and delivery.kept_as is not None:
             step = replace(step, status="held", reason=delivery.kept_as)
+        if judged.failure is not None:
+            logger.info("attempt failed", extra=_facts(delivery, judged.failure, result, step))
         outcome = Outcome(
             message_id=delivery.message_id,
             number=delivery.number,
@@ -301,6 +304,24 @@ class Dispatcher:
         if step.status == "pending":
             return event_workflow_id(delivery.event.store_code, delivery.event.event_id)
         return None
+
+
+def _facts(delivery: OpenDelivery, failure: FailureKind, result: SendResult, step: Step) -> dict[str, object]:
+    """One line of the log, with every id by which somebody may look for it; nothing of body, headers or answer."""
+    return {
+        "store_code": delivery.event.store_code,
+        "event_id": str(delivery.event.event_id),
+        "event_name": delivery.event.name,
+        "subscription_id": str(delivery.subscription.id),
+        "message_id": str(delivery.message_id),
+        "attempt": delivery.number,
+        "target": shown_target(delivery.subscription.url),
+        "failure": failure,
+        "status_code": result.status_code,
+        "duration_ms": result.duration_ms,
+        "delivery_status": step.status,
+        "next_in_seconds": step.next_in_seconds,
+    }
 
 
 def _body(event: EventFacts, delivery: OpenDelivery) -> bytes:

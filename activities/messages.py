@@ -25,6 +25,8 @@ class Waiting:
     """Host and path of its URL, for people."""
     delay_seconds: float
     """Until its next attempt; 0 when one is due or still under way."""
+    attempts: int = 0
+    """Made so far, for people; 0 when the first is under way or due."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import time
 
 from local.data_directory import DataDirectory
 from local.errors import StackError
-from local.processes import POLL_SECONDS, send
+from local.processes import POLL_SECONDS, ProcessIdentity, send
 from local.screen import Screen
 from local.stack import clean_up
 
@@ -55,17 +55,28 @@ async def _holder(data: DataDirectory) -> int | None:
 
 
 async def _stop(data: DataDirectory, holder: int) -> None:
+    process = ProcessIdentity.of("up", holder)
     try:
         send(holder, signal.SIGTERM)
     except PermissionError as error:
         raise StackError(f"The stack in {data.root} (pid {holder}) belongs to another user.") from error
     if await _unlocked_within(data, STOP_WITHIN_SECONDS):
+        await _gone_within(process, STOP_WITHIN_SECONDS)
         return
     send(holder, signal.SIGKILL)
     if not await _unlocked_within(data, STOP_WITHIN_SECONDS):
         raise StackError(f"The stack in {data.root} (pid {holder}) does not end.")
     with data.locked():
         await clean_up(data)
+
+
+async def _gone_within(process: ProcessIdentity | None, seconds: float) -> None:
+    """Wait for a process that has let go of everything to end as well."""
+    deadline = time.monotonic() + seconds
+    while process is not None and process.is_alive():
+        if time.monotonic() > deadline:
+            return
+        await asyncio.sleep(POLL_SECONDS)
 
 
 async def _unlocked_within(data: DataDirectory, seconds: float) -> bool:

@@ -27,7 +27,7 @@ with workflow.unsafe.imports_passed_through():
         Waiting,
     )
     from domain.identity import event_workflow_id
-    from workflows.visibility import batch_details, details_table, event_summary, search_attributes
+    from workflows.visibility import batch_details, details_table, event_summary, memo, search_attributes
 
 FIRST_ATTEMPTS_TIMEOUT = timedelta(seconds=30)
 """The activity ends by itself after 20 s at most; more means that the database hangs."""
@@ -37,6 +37,9 @@ ATTEMPT_TIMEOUT = timedelta(seconds=90)
 
 HEARTBEAT_TIMEOUT = timedelta(seconds=5)
 """A worker that died during an attempt is noticed after this; the lease it held lapses after 3 s."""
+
+HANDED_ON_AT_ONCE = 50
+"""Workflows started in one activation: hundreds come near Temporal's limit of two seconds on a busy machine."""
 
 OWN_FAULTS = RetryPolicy(
     initial_interval=timedelta(seconds=1),
@@ -134,13 +137,10 @@ class EventBatchWorkflow:
         left: dict[str, list[Waiting]] = defaultdict(list)
         for waiting in first.waiting:
             left[waiting.event_id].append(waiting)
-        await asyncio.gather(
-            *(
-                _hand_on(EventTask(event, left.get(event.event_id)))
-                for event in batch.events
-                if event.event_id in left or event.event_id in first.unlisted
-            )
-        )
+        going_on = [event for event in batch.events if event.event_id in left or event.event_id in first.unlisted]
+        for at in range(0, len(going_on), HANDED_ON_AT_ONCE):
+            chunk = going_on[at : at + HANDED_ON_AT_ONCE]
+            await asyncio.gather(*(_hand_on(EventTask(event, left.get(event.event_id))) for event in chunk))
         return DeliverySummary(delivered=first.delivered, exhausted=first.ended, handed_on=first.going_on)
 
 
@@ -166,6 +166,7 @@ async def _hand_on(task: EventTask) -> None:
             parent_close_policy=ParentClosePolicy.ABANDON,
             search_attributes=search_attributes([event]),
             static_summary=event_summary([event]),
+            memo=memo([event]),
         )
     except WorkflowAlreadyStartedError:
         workflow.logger.info("%s has a workflow already", event.event_id)

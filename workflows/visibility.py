@@ -54,19 +54,27 @@ def event_summary(events: Sequence[EventRef]) -> str:
     return f"{len(events)} events · {what} · {where}"
 
 
+def memo(events: Sequence[EventRef]) -> dict[str, int | str]:
+    """What the list of workflows can show beside the id: how many events of what. No personal data."""
+    return {"events": len(events), "what": event_summary(events)}
+
+
 def details_table(first: FirstAttempts, ends: Mapping[str, DeliveryEnd]) -> str:
     """Where each delivery of an event goes and where it stands (Markdown)."""
-    rows = [(one.target, one.message_id, f"{one.status} at the first attempt") for one in first.settled]
+    rows = [(one.target, one.message_id, "1", one.status) for one in first.settled]
     for one in first.waiting:
         end = ends.get(one.message_id)
-        state = "waiting for its next attempt" if end is None else f"{end.status} after {end.attempts} attempts"
-        rows.append((one.target, one.message_id, state))
+        if end is None:
+            # Later attempts are counted by the pending activity beside this table.
+            rows.append((one.target, one.message_id, f"{one.attempts} +", "waiting for its next attempt"))
+        else:
+            rows.append((one.target, one.message_id, str(end.attempts), end.status))
     if not rows:
         return "No subscription matches this event, or nothing of it is to be sent now."
-    lines = ["| receiver | delivery | state |", "| --- | --- | --- |"]
-    lines += [f"| {target} | `{message_id}` | {state} |" for target, message_id, state in rows[:MOST_ROWS]]
+    lines = ["| receiver | delivery | attempts | state |", "| --- | --- | --- | --- |"]
+    lines += [f"| {target} | `{identity}` | {count} | {state} |" for target, identity, count, state in rows[:MOST_ROWS]]
     if len(rows) > MOST_ROWS:
-        lines.append(f"| … | {len(rows) - MOST_ROWS} more | |")
+        lines.append(f"| … | {len(rows) - MOST_ROWS} more | | |")
     return "\n".join(lines)
 
 
