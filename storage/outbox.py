@@ -73,6 +73,12 @@ SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(accepted_at
 ) AS unmatched
 """)
 
+_WAITING = text("""
+SELECT count(*), coalesce(bool_or(name <> ALL(CAST(:beside AS text[]))), false) FROM (
+    SELECT name FROM event WHERE matched_at IS NULL ORDER BY sequence LIMIT :limit
+) AS unmatched
+""")
+
 
 async def claim(
     connection: AsyncConnection, *, most: int, singly: int, batch_workflow_id: str, lease_seconds: float
@@ -103,3 +109,9 @@ async def backlog(connection: AsyncConnection, *, limit: int) -> Backlog:
     """How much is waiting; reads at most `limit` entries of the index of unmatched events."""
     row = (await connection.execute(_BACKLOG, {"limit": limit})).one()
     return Backlog(events=row[0], oldest_seconds=float(row[1]))
+
+
+async def waiting(connection: AsyncConnection, *, limit: int, beside: Sequence[str]) -> tuple[int, bool]:
+    """How many events are not matched yet, up to a limit, and whether any of them has a name beside these."""
+    row = (await connection.execute(_WAITING, {"limit": limit, "beside": list(beside)})).one()
+    return row[0], row[1]
