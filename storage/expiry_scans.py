@@ -133,17 +133,19 @@ _FINISH = text("""
 UPDATE expiry_scan SET finished_at = clock_timestamp(), advanced_at = clock_timestamp()
 WHERE id = :id AND finished_at IS NULL
 """)
-# Coverage grows at its end alone: a scan that does not begin inside it, or at its end, would leave a gap.
+# Coverage grows at its end alone: a scan that does not begin inside it, or at its end, would leave a gap. A look for late
+# rows may have begun meanwhile, and did not look into what was not covered then.
 _COVER = text("""
 INSERT INTO expiry_coverage AS kept (store_code, kind, covered_from, covered_until, rows_seen_until)
 SELECT store_code, kind, starts_at, ends_at, sees_until FROM expiry_scan WHERE id = :id
-ON CONFLICT (store_code, kind) DO UPDATE SET covered_until = excluded.covered_until
+ON CONFLICT (store_code, kind) DO UPDATE
+SET covered_until = excluded.covered_until, rows_seen_until = least(kept.rows_seen_until, excluded.rows_seen_until)
 WHERE kept.covered_until >= excluded.covered_from AND kept.covered_until < excluded.covered_until
 """)
 _LATE_CHECKED = text("""
 UPDATE expiry_coverage SET rows_seen_until = scan.sees_until FROM expiry_scan AS scan
 WHERE scan.id = :id AND expiry_coverage.store_code = scan.store_code AND expiry_coverage.kind = scan.kind
-    AND scan.sees_until > rows_seen_until
+    AND scan.sees_until > rows_seen_until AND scan.ends_at >= covered_until
 """)
 _GIVE_UP = text("""
 UPDATE expiry_coverage SET covered_until = :until

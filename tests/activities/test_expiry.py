@@ -20,6 +20,7 @@ from domain.expiry import EVENT_NAMES, Kind
 from domain.jsontext import parse
 from storage.database import Database
 from storage.expiry_due import Found, Search
+from storage.expiry_scans import stores_with_late_rows
 from storage.expiry_source import SourceUnusableError
 from storage.expiry_sources import StoredDue
 from tests.databases import sqlalchemy_url
@@ -59,6 +60,34 @@ async def scanned(activities: ExpiryActivities, kind: Kind = Kind.POINTS) -> Sca
     while not progress.finished:
         progress = await run(activities.scan, ScanRef(progress.scan_id))
     return progress
+
+
+async def to_the_end(activities: ExpiryActivities, progress: ScanProgress) -> ScanProgress:
+    while not progress.finished:
+        progress = await run(activities.scan, ScanRef(progress.scan_id))
+    return progress
+
+
+async def begun_by_schedule(activities: ExpiryActivities, day: date) -> ScanProgress:
+    task = ScanTask(STORE, Kind.POINTS, day, "schedule")
+    progress: ScanProgress = await run(activities.open_scan, OpenRequest(task, str(uuid4()), "a-workflow", NOW))
+    return progress
+
+
+async def scan_by_schedule(activities: ExpiryActivities, day: date) -> None:
+    await to_the_end(activities, await begun_by_schedule(activities, day))
+
+
+async def late_look(activities: ExpiryActivities) -> ScanProgress:
+    """A look for late rows that has begun."""
+    task = ScanTask(STORE, Kind.POINTS, None)
+    progress: ScanProgress = await run(activities.open_scan, OpenRequest(task, str(uuid4()), "a-workflow", NOW))
+    return progress
+
+
+async def stores_with_late(ground: ExpiryGround) -> list[str]:
+    async with ground.database.transaction() as connection:
+        return await stores_with_late_rows(connection, Kind.POINTS, NOW)
 
 
 class Disturbed(StoredDue):
@@ -206,13 +235,8 @@ async def test_only_the_schedules_own_scans_move_it_on(ground: ExpiryGround) -> 
 async def test_a_scan_that_would_leave_a_gap_does_not_move_the_schedule_on(ground: ExpiryGround) -> None:
     activities = activities_of(ground)
 
-    async def scan(day: date) -> None:
-        task = ScanTask(STORE, Kind.POINTS, day, "schedule")
-        progress = await run(activities.open_scan, OpenRequest(task, str(uuid4()), "a-workflow", NOW))
-        await run(activities.scan, ScanRef(progress.scan_id))
-
-    await scan(DAY)
-    await scan(DAY + timedelta(days=2))
+    await scan_by_schedule(activities, DAY)
+    await scan_by_schedule(activities, DAY + timedelta(days=2))
     plan = await run(activities.plan_scans, PlanRequest(STORE, Kind.POINTS, NOW + timedelta(days=2)))
     assert [task.day for task in plan.days] == [DAY + timedelta(days=1), DAY + timedelta(days=2)]
 
@@ -231,6 +255,29 @@ async def test_a_row_whose_transaction_was_open_when_its_day_was_scanned_is_late
         assert (await run(activities.scan, ScanRef(other.scan_id))).scanned == 0  # nor by a look meanwhile
     progress = await run(activities.open_scan, late)
     assert (await run(activities.scan, ScanRef(progress.scan_id))).emitted == 1
+
+
+@pytest.mark.parametrize("late_look_ends", ["before the scan", "after the scan"])
+async def test_a_row_that_came_behind_a_scan_under_way_is_late_although_late_rows_were_looked_for_meanwhile(
+    ground: ExpiryGround, late_look_ends: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.expiry_scans.UNSEEN_TIME", timedelta(0))  # it would hide what is tried here
+    activities = activities_of(ground, page_rows=1, slice_seconds=0)
+    await scan_by_schedule(activities, DAY)
+    await ground.put(Kind.POINTS, [NOON + timedelta(days=1)])
+    next_day = await begun_by_schedule(activities, DAY + timedelta(days=1))
+    await run(activities.scan, ScanRef(next_day.scan_id))  # it stands at noon
+    await ground.put(Kind.POINTS, [NOON + timedelta(hours=20)])  # in the morning of that day
+    look = await late_look(activities)
+    if late_look_ends == "before the scan":
+        await to_the_end(activities, look)
+        await to_the_end(activities, next_day)
+    else:
+        await to_the_end(activities, next_day)
+        await to_the_end(activities, look)
+    assert await ground.count() == 1
+    assert (await to_the_end(activities, await late_look(activities))).emitted == 1
+    assert await stores_with_late(ground) == []
 
 
 async def test_a_store_that_is_not_there_ends_the_run_and_says_so(ground: ExpiryGround) -> None:
