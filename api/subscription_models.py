@@ -124,14 +124,26 @@ def legacy_where_there_is_one(schema: dict[str, Any]) -> None:
     schema["then"] = {"properties": {"eventName": {"enum": legacy_names}}}
 
 
+def _one_header_less_beside_the_single_one(schema: dict[str, Any]) -> None:
+    """The deprecated header counts among those there may be."""
+    schema.setdefault("allOf", []).append(
+        {
+            "if": {"required": ["headerName"], "properties": {"headerName": {"type": "string"}}},
+            "then": {"properties": {"headers": {"maxItems": HEADERS_MOST - 1}}},
+        }
+    )
+
+
 def _create_schema(schema: dict[str, Any]) -> None:
     _single_header(schema)
+    _one_header_less_beside_the_single_one(schema)
     legacy_where_there_is_one(schema)
 
 
 def _update_schema(schema: dict[str, Any]) -> None:
     """What is left out has no default: it stays as it was."""
     _single_header(schema)
+    _one_header_less_beside_the_single_one(schema)
     for field in schema["properties"].values():
         field.pop("default", None)
 

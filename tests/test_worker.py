@@ -126,7 +126,7 @@ async def test_a_stopped_worker_counts_as_dead_and_its_late_word_is_recorded(
                 [first, second] = await ground.attempts(delivery.message_id)
                 return (first.failure, first.status_code, second.status_code) == (None, 200, 200)
 
-            await eventually(late_word, 30, "the stopped worker's outcome is recorded")
+            await eventually(late_word, 60, "the stopped worker's outcome is recorded")
             assert await ground.statuses() == {"delivered": 1}
             stopped.signal(signal.SIGTERM)
             assert await stopped.exit_code() == 0
@@ -134,11 +134,11 @@ async def test_a_stopped_worker_counts_as_dead_and_its_late_word_is_recorded(
 
 
 @pytest.fixture
-def _handlers() -> Any:
+async def _handlers() -> AsyncIterator[None]:
     """`worker.run` takes the process's signals; give them back."""
     yield
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_event_loop_policy().get_event_loop().remove_signal_handler(number)
+        asyncio.get_running_loop().remove_signal_handler(number)
 
 
 @pytest.mark.usefixtures("_handlers")
