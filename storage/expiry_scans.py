@@ -133,8 +133,8 @@ _FINISH = text("""
 UPDATE expiry_scan SET finished_at = clock_timestamp(), advanced_at = clock_timestamp()
 WHERE id = :id AND finished_at IS NULL
 """)
-# Coverage grows at its end alone: a scan that does not begin inside it, or at its end, would leave a gap. A look for late
-# rows may have begun meanwhile, and did not look into what was not covered then.
+# Coverage grows at its end alone: a scan that does not begin inside it, or at its end, would leave a gap. A look for
+# late rows may have begun meanwhile, and did not look into what was not covered then.
 _COVER = text("""
 INSERT INTO expiry_coverage AS kept (store_code, kind, covered_from, covered_until, rows_seen_until)
 SELECT store_code, kind, starts_at, ends_at, sees_until FROM expiry_scan WHERE id = :id
