@@ -5,9 +5,11 @@ import dataclasses
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
+from temporalio.api.sdk.v1 import WorkflowMetadata
 from temporalio.client import (
     Client,
     Schedule,
@@ -19,6 +21,7 @@ from temporalio.client import (
     ScheduleSpec,
     ScheduleUpdate,
     ScheduleUpdateInput,
+    WorkflowHandle,
 )
 from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
@@ -253,6 +256,12 @@ async def keeping(database: Database, schedules: ExpirySchedules) -> AsyncIterat
         task.cancel()
 
 
+async def details_of(run: WorkflowHandle[Any, Any]) -> str:
+    """What the Web UI shows of a workflow as its current details."""
+    metadata: WorkflowMetadata = await run.query("__temporal_workflow_metadata", result_type=WorkflowMetadata)
+    return metadata.current_details
+
+
 async def noon_in(days: int) -> datetime:
     return day_start(datetime.now(UTC).date() + timedelta(days=days), UTC) + timedelta(hours=12)
 
@@ -283,6 +292,7 @@ async def test_a_schedule_that_is_due_scans_and_shows_what_it_did(
         [action] = (await handle.describe()).info.recent_actions
         run = own_temporal.client.get_workflow_handle(action.action.workflow_id)  # type: ignore[attr-defined]
         assert await run.result() == {"days": 1, "emitted": 3, "late": 0}
+        assert "| 3 | 3 | 0 | 0 |" in await details_of(run)
         assert (await run.describe()).static_summary is not None
         assert run.id.startswith("expiry/default/levels-20")
 
@@ -318,6 +328,8 @@ async def test_a_long_scan_goes_on_in_new_runs(
         workflow_id = await running.schedules.scan_day("default", Kind.POINTS, noon.date())
         result = await temporal.client.get_workflow_handle(workflow_id).result()
         assert (result["scanned"], result["emitted"], result["finished"]) == (28, 28, True)
+        details = await details_of(temporal.client.get_workflow_handle(workflow_id))
+        assert details.startswith(f"**{noon.date()} in UTC**: scanned. 28 due, 28 notices emitted (")
         assert len(await running.scans()) == 1
         runs = [run async for run in temporal.client.list_workflows(f"WorkflowId = '{workflow_id}'")]
         assert len(runs) == 3  # six pages and the end of it, three to a run
