@@ -6,7 +6,7 @@ memory at a time. The views and their columns: docs/expiring.md.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -98,7 +98,7 @@ class PlatformRows:
         *,
         after: tuple[datetime, UUID] | None = None,
         page_rows: int = 1_000,
-    ) -> AsyncIterator[list[DueRow]]:
+    ) -> AsyncGenerator[list[DueRow], None]:
         """What expires from `start` on and before `end`, by instant and id, beginning behind `after`.
 
         One snapshot and one connection, held until the iteration ends (`contextlib.aclosing` where it may end early).

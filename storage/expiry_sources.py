@@ -97,8 +97,9 @@ class StoredAndViewedDue:
         rows = self._viewed.due_pages(
             search.store_code, search.kind, after[0], search.until, after=after, page_rows=page_rows
         )
-        async for page in rows:
-            yield [Found(row.instant, row.identity) for row in page]
+        async with aclosing(rows):
+            async for page in rows:
+                yield [Found(row.instant, row.identity) for row in page]
 
     async def still_due(self, connection: AsyncConnection, search: Search, found: Sequence[Found]) -> list[DueRow]:
         """Asked again by id, here and there. Raises SealBrokenError and SourceUnusableError."""
