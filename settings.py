@@ -262,6 +262,11 @@ class Settings(BaseSettings):
         return None if url is None else f"postgresql://{url.get_secret_value().partition('://')[2]}"
 
     @property
+    def plain_encryption_keys(self) -> list[str]:
+        """The keys as `storage.sealing.Sealer` takes them."""
+        return [key.get_secret_value() for key in self.encryption_keys]
+
+    @property
     def sqlalchemy_url(self) -> str:
         """The database's address in the form SQLAlchemy takes, with the asyncpg driver."""
         return f"postgresql+asyncpg://{self.database_url.get_secret_value().partition('://')[2]}"

@@ -93,7 +93,7 @@ def all_activities(
     settings: Settings,
 ) -> list[Callable[..., Any]]:
     """Every activity, with its resources."""
-    sealer = Sealer([key.get_secret_value() for key in settings.encryption_keys])
+    sealer = Sealer(settings.plain_encryption_keys)
     deliver = DeliveryActivities(database, dispatcher, gate, keepers, ExpiryFromEvents(sealer))
     disabling = DisableRules(settings.disable_after_failing_days * 86400, settings.disable_after_deliveries)
     keep = KeeperActivities(database, dispatcher, breaker_rules(settings), disabling, settings.retry_schedule_seconds)
@@ -176,7 +176,7 @@ def mail_settings(settings: Settings) -> MailSettings | None:
 @asynccontextmanager
 async def noticing(settings: Settings, database: Database) -> AsyncIterator[NoticeActivities]:
     """What tells operators, with connections of its own."""
-    sealer = Sealer([key.get_secret_value() for key in settings.encryption_keys])
+    sealer = Sealer(settings.plain_encryption_keys)
     async with Sender(sender_settings(settings)) as sender:
         yield NoticeActivities(
             database,
@@ -203,7 +203,7 @@ async def sending(
         worker_id=worker_id,
         sender=sender,
         recorder=recorder,
-        sealer=Sealer([key.get_secret_value() for key in settings.encryption_keys]),
+        sealer=Sealer(settings.plain_encryption_keys),
         rules=rules,
         limits=AttemptLimits(
             in_flight=settings.attempts_in_flight,
@@ -226,7 +226,7 @@ async def sending(
 @asynccontextmanager
 async def expiring(settings: Settings, database: Database) -> AsyncIterator[ExpiryActivities]:
     """What scans for things that expire, with the connections it needs."""
-    sealer = Sealer([key.get_secret_value() for key in settings.encryption_keys])
+    sealer = Sealer(settings.plain_encryption_keys)
     async with AsyncExitStack() as closing:
         bell = RelayBell(database)
         closing.push_async_callback(bell.close)

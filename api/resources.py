@@ -66,7 +66,7 @@ def url_rules(settings: Settings) -> UrlRules:
 async def open_resources(settings: Settings, lookup: Lookup | None = None) -> AsyncIterator[Resources]:
     """Build everything; neither database nor Temporal need be up for it. `lookup` resolves names for URL checks."""
     tokens = Tokens([secret.get_secret_value() for secret in settings.jwt_secrets], settings.access_token_seconds)
-    sealer = Sealer([key.get_secret_value() for key in settings.encryption_keys])
+    sealer = Sealer(settings.plain_encryption_keys)
     metrics = ApiMetrics()
     async with AsyncExitStack() as closing:
         database = Database(settings.sqlalchemy_url, pool_size=settings.database_pool_size, name="loyalty-webhooks api")

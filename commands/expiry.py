@@ -63,7 +63,7 @@ def import_rows(
         raise typer.BadParameter(f"{file.name} ends neither in .csv nor in .ndjson; say --format csv or ndjson")
     if len(delimiter) != 1 or delimiter in '"\r\n':
         raise typer.BadParameter("a delimiter is one character, and no quote or line break")
-    sealer = Sealer([key.get_secret_value() for key in read_settings().encryption_keys])
+    sealer = Sealer(read_settings().plain_encryption_keys)
     rejects = rejects or file.with_name(f"{file.name}.rejects.csv")
     try:
         with file.open("rb") as stream:

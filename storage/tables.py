@@ -162,7 +162,7 @@ class Event(SQLModel, table=True):
     matched_at: datetime | None = _instant(nullable=True)
 
     __table_args__ = (
-        # Neither index names workflow_id or claimed_until, so a claim is a heap-only update.
+        # Neither index names workflow_id or claimed_until: a claim adds no entry where the row's page has room.
         Index("event_unmatched", "sequence", postgresql_where=UNMATCHED),
         Index("event_by_age", "store_code", "accepted_at", "event_id"),
     )

@@ -17,6 +17,10 @@ class TcpProxy:
         self._refusing = False
         self._writers: set[asyncio.StreamWriter] = set()
         self.port = 0
+        self.refused = 0
+        """Connections that were refused so far."""
+        self.held_back = 0
+        """Pieces of data that met a frozen connection so far."""
 
     def freeze(self) -> None:
         """Hold back every byte from now on, as a stopped process does."""
@@ -37,6 +41,7 @@ class TcpProxy:
         """One connection."""
         self._writers.add(writer)
         if self._refusing:
+            self.refused += 1
             writer.transport.abort()
             return
         upstream_reader, upstream_writer = await asyncio.open_connection(*self._upstream)
@@ -46,6 +51,7 @@ class TcpProxy:
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while data := await reader.read(CHUNK_BYTES):
+                self.held_back += not self._flowing.is_set()
                 await self._flowing.wait()
                 writer.write(data)
                 await writer.drain()

@@ -233,6 +233,10 @@ async def exists(client: Client, workflow_id: str) -> bool:
     return True
 
 
+async def refused(proxy: TcpProxy) -> bool:
+    return proxy.refused > 0
+
+
 async def test_database_connections_that_break_do_not_stop_the_relay(
     ground: Ground, cleared_url: str, temporal: WorkflowEnvironment
 ) -> None:
@@ -247,7 +251,7 @@ async def test_database_connections_that_break_do_not_stop_the_relay(
             await eventually(lambda: listening(ground), 5, "listening again")
             proxy.cut(refuse=True)
             await ground.emit("CustomerUpdated", "{}")
-            await asyncio.sleep(0.5)
+            await eventually(lambda: refused(proxy), 10, "a connection refused")
             assert not running.done()
             proxy.mend()
             await eventually(lambda: all_claimed(ground), 10, "claimed when the database is back")

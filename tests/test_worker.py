@@ -21,7 +21,7 @@ from tests.ground import Ground
 from tests.house import ROOT
 from tests.pipeline import ENCRYPTION_KEY, pipeline, settings_for
 from tests.receiver import Receiver, status, when
-from tests.tcp_proxy import tcp_proxy
+from tests.tcp_proxy import TcpProxy, tcp_proxy
 from tests.workbench import workbench
 
 EXIT_SECONDS = 30
@@ -58,6 +58,8 @@ async def worker_process(
             "TEMPORAL_ADDRESS": temporal.client.service_client.config.target_host,
             "TASK_QUEUE": task_queue,
             "ALLOW_HTTP": "true",
+            # A stopped process must not find its request timed out when it goes on; taking over can take 15 s.
+            "REQUEST_TIMEOUT_SECONDS": "60",
             "ALLOWED_PORTS": "",
             "ALLOWED_NETWORKS": "127.0.0.0/8",
             "LOG_LEVEL": "ERROR",
@@ -126,7 +128,7 @@ async def test_a_stopped_worker_counts_as_dead_and_its_late_word_is_recorded(
                 [first, second] = await ground.attempts(delivery.message_id)
                 return (first.failure, first.status_code, second.status_code) == (None, 200, 200)
 
-            await eventually(late_word, 60, "the stopped worker's outcome is recorded")
+            await eventually(late_word, 30, "the stopped worker's outcome is recorded")
             assert await ground.statuses() == {"delivered": 1}
             stopped.signal(signal.SIGTERM)
             assert await stopped.exit_code() == 0
@@ -154,6 +156,11 @@ async def test_a_worker_does_not_go_on_without_a_part(
     with pytest.raises(ZeroDivisionError):
         async with asyncio.timeout(EXIT_SECONDS):
             await worker.run(settings_for(cleared_url))
+
+
+async def stopped_more(proxy: TcpProxy, since: int) -> bool:
+    """Whether the proxy has refused or held back anything since."""
+    return proxy.refused + proxy.held_back > since
 
 
 async def seen_at(ground: Ground) -> float:
@@ -187,8 +194,9 @@ async def test_a_worker_says_that_it_lives_again_when_the_database_is_back(groun
         async with worker.lease(settings_for(url), uuid4()):
             await eventually(lambda: seen_after(ground, 0), 5, "seen")
             for fault in ("cut", "freeze"):
+                before = proxy.refused + proxy.held_back
                 proxy.cut(refuse=True) if fault == "cut" else proxy.freeze()
-                await asyncio.sleep(1.2)
+                await eventually(lambda since=before: stopped_more(proxy, since), 5, f"a touch met the {fault}")  # type: ignore[misc]
                 now = await seen_at(ground)
                 proxy.mend()
                 await eventually(lambda since=now: seen_after(ground, since), 5, f"seen after {fault}")  # type: ignore[misc]

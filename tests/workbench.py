@@ -70,7 +70,7 @@ class Workbench(Ground):
 
     def sealer(self) -> Sealer:
         """What the worker opens its secrets with."""
-        return Sealer([key.get_secret_value() for key in self.settings.encryption_keys])
+        return Sealer(self.settings.plain_encryption_keys)
 
     async def die(self) -> None:
         """Let the leases lapse, as of a worker that has not been seen for a minute."""

@@ -28,7 +28,7 @@ DATA = f'{{"customer":{{"email":"{EMAIL}@example.com"}}}}'
 
 async def subscribe(running: Pipeline, receiver: Receiver, name: str, path: str, **columns: object) -> UUID:
     """A subscription with something to hide in each of its fields."""
-    sealer = Sealer([key.get_secret_value() for key in running.settings.encryption_keys])
+    sealer = Sealer(running.settings.plain_encryption_keys)
     return await running.subscribe(
         name,
         receiver.url(f"{path}?token={TOKEN}"),
@@ -105,7 +105,7 @@ async def test_nothing_secret_is_in_any_history_or_log(
         await misbehave(running, receiver)
         await subscribe(running, receiver, "CustomerRequestedPasswordReset", "/batch")
         receiver.script(*[status(500, body=ANSWER.encode())] * 3, path="/batch")
-        sealer = Sealer([key.get_secret_value() for key in running.settings.encryption_keys])
+        sealer = Sealer(running.settings.plain_encryption_keys)
         whole = sealer.seal(f'{{"code":"{CODE}"}}')
         await running.emit("CustomerRequestedPasswordReset", '{"code":"•••"}', 30, sealed_data=whole)
 
