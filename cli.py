@@ -19,6 +19,7 @@ FAMILIES = {
     "migrate": ("migrate",),
     "new_encryption_key": ("new-encryption-key",),
     "rotate_encryption_key": ("rotate-encryption-key",),
+    "codec_server": ("codec-server",),
     "expiry": ("expiry",),
     "schedules": ("schedules",),
     "acts": ("subscription", "delivery"),

@@ -53,6 +53,11 @@ class Settings(BaseSettings):
     # Temporal
     task_queue: str = Field("loyalty-webhooks", description="The queue the workers poll and workflows are started on.")
     temporal_ui_url: str | None = Field(None, description="Root of the Temporal Web UI, for links; none: no links.")
+    temporal_payload_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (),
+        description="Fernet keys for what Temporal holds, comma separated: the first encrypts (`none`: nothing any "
+        "more), all decrypt. Empty: not encrypted, since it is references alone (docs/keys.md).",
+    )
 
     # API
     api_host: str = Field("127.0.0.1", description="Address the API listens on; a container wants 0.0.0.0.")
@@ -214,6 +219,7 @@ class Settings(BaseSettings):
     @field_validator(
         "encryption_keys",
         "jwt_secrets",
+        "temporal_payload_keys",
         "allowed_ports",
         "allowed_networks",
         "retry_schedule_seconds",
@@ -247,6 +253,18 @@ class Settings(BaseSettings):
                 raise ValueError(f"JWT_SECRETS: each secret has at least {MINIMUM_JWT_SECRET_CHARACTERS} characters")
         return self
 
+    @field_validator("temporal_payload_keys")
+    @classmethod
+    def _usable_payload_keys(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        keys = [key.get_secret_value() for key in value]
+        try:
+            ciphers = [Fernet(key) for number, key in enumerate(keys) if number or key != "none"]
+        except ValueError as error:
+            raise ValueError("each key is 32 bytes in URL-safe base64; only the first may be none") from error
+        if keys and not ciphers:
+            raise ValueError("none alone decrypts nothing; leave it empty, or name the keys used so far behind it")
+        return value
+
     @model_validator(mode="after")
     def _usable_mail_server(self) -> Self:
         if self.smtp_host is not None and not (self.smtp_sender and self.smtp_recipients):
@@ -265,6 +283,11 @@ class Settings(BaseSettings):
     def plain_encryption_keys(self) -> list[str]:
         """The keys as `storage.sealing.Sealer` takes them."""
         return [key.get_secret_value() for key in self.encryption_keys]
+
+    @property
+    def plain_payload_keys(self) -> list[str]:
+        """The keys as `workflows.codec` takes them."""
+        return [key.get_secret_value() for key in self.temporal_payload_keys]
 
     @property
     def sqlalchemy_url(self) -> str:

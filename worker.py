@@ -286,11 +286,11 @@ async def lease(settings: Settings, worker_id: UUID) -> AsyncIterator[None]:
         await database.close()
 
 
-async def _connect() -> Client:
+async def _connect(settings: Settings) -> Client:
     """A connected client, however long Temporal takes to come up."""
     while True:
         try:
-            return await temporal_client(lazy=False)
+            return await temporal_client(lazy=False, payload_keys=settings.plain_payload_keys)
         except RuntimeError as error:
             logger.warning("Temporal cannot be reached yet: %s", error)
             await asyncio.sleep(CONNECT_PAUSE_SECONDS)
@@ -320,7 +320,7 @@ async def run(settings: Settings) -> None:
             working=working.is_set,
         )
         await resources.enter_async_context(health)
-        connecting = asyncio.create_task(_connect())
+        connecting = asyncio.create_task(_connect(settings))
         await asyncio.wait([connecting, stopping], return_when=asyncio.FIRST_COMPLETED)
         if not connecting.done():
             connecting.cancel()

@@ -77,7 +77,7 @@ async def open_resources(settings: Settings, lookup: Lookup | None = None) -> As
         closing.push_async_callback(backlog.close)
         intake = Intake(database, sealer, bell, backlog, metrics)
         closing.push_async_callback(intake.close)
-        temporal = await temporal_client(lazy=True)
+        temporal = await temporal_client(lazy=True, payload_keys=settings.plain_payload_keys)
         schedules = ExpirySchedules(temporal, task_queue=settings.task_queue, local_hour=settings.expiry_local_hour)
         schedule_sync = ScheduleSync(database, schedules)
         closing.push_async_callback(schedule_sync.close)

@@ -85,7 +85,7 @@ def _configured() -> Installation:
     settings = Settings()
 
     async def temporal() -> Client:
-        return await temporal_client(lazy=True)
+        return await temporal_client(lazy=True, payload_keys=settings.plain_payload_keys)
 
     port = settings.worker_health_port
     return Installation(

@@ -20,7 +20,7 @@ SECTIONS = {
 COMPANIONS = {
     "multidict": "aiohttp",
     "yarl": "aiohttp",
-    "google": "temporalio",
+    "protobuf": "temporalio",
     "pydantic-core": "pydantic",
     "starlette": "fastapi",
 }
