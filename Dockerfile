@@ -8,6 +8,9 @@ WORKDIR /src
 COPY requirements.lock ./
 RUN pip download --require-hashes --only-binary :all: --requirement requirements.lock --dest /wheels
 COPY . .
+# `loyalty-webhooks version` tells it: docker build --build-arg COMMIT="$(git rev-parse HEAD)" .
+ARG COMMIT=""
+RUN printf '%s\n' "$COMMIT" >commands/commit
 RUN python -m venv /opt/build \
     && /opt/build/bin/pip install --no-index --find-links /wheels hatchling \
     && /opt/build/bin/pip wheel --no-index --no-deps --no-build-isolation --wheel-dir /dist . \

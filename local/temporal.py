@@ -12,9 +12,9 @@ from local.component import Component
 from local.errors import StackError
 from local.http_probe import fetch
 from local.ports import HOST
+from workflows.visibility import SEARCH_ATTRIBUTES
 
 NAMESPACE = "default"
-SEARCH_ATTRIBUTES = {"StoreCode": "KeywordList", "EventName": "KeywordList", "EventIds": "KeywordList"}
 STOP_SECONDS = 3.0  # it takes 2.4 s with nothing to do
 
 SQLITE_PRAGMAS = {
@@ -67,8 +67,8 @@ class TemporalServer:
         ]
         for name, value in SQLITE_PRAGMAS.items():
             options += ["--sqlite-pragma", f"{name}={value}"]
-        for name, kind in SEARCH_ATTRIBUTES.items():
-            options += ["--search-attribute", f"{name}={kind}"]
+        for name in SEARCH_ATTRIBUTES:
+            options += ["--search-attribute", f"{name}=KeywordList"]
         return options
 
     async def ready(self) -> bool:
@@ -77,7 +77,7 @@ class TemporalServer:
         if answer is None or answer.status != 200:
             return False
         try:
-            return bool(SEARCH_ATTRIBUTES.keys() <= json.loads(answer.body)["customAttributes"].keys())
+            return bool(set(SEARCH_ATTRIBUTES) <= json.loads(answer.body)["customAttributes"].keys())
         except (ValueError, KeyError, AttributeError):
             return False
 

@@ -10,6 +10,9 @@ STORE_CODE = SearchAttributeKey.for_keyword_list("StoreCode")
 EVENT_NAME = SearchAttributeKey.for_keyword_list("EventName")
 EVENT_IDS = SearchAttributeKey.for_keyword_list("EventIds")
 
+SEARCH_ATTRIBUTES = (STORE_CODE.name, EVENT_NAME.name, EVENT_IDS.name)
+"""All of them are keyword lists. SQL visibility has three slots for these in a namespace, so there is none to spare."""
+
 MOST_EVENT_IDS = 50
 """53 uuids do not fit into a value. A larger batch is found through the event's row."""
 
