@@ -92,7 +92,7 @@ class Acts:
                 changes = changed({"status": before.status}, {"status": after.status})
                 await self._audit(connection, act, "subscription", subscription_id, changes)
         if act != "pause":  # what is left to send, or to end
-            await self._probe_unless_away(after.id, after.event_name, after.url)
+            await self.tell_keeper(after.id, after.event_name, after.url)
         return after
 
     async def _set_status(self, connection: AsyncConnection, subscription_id: UUID, act: StatusAct) -> None:
@@ -138,7 +138,7 @@ class Acts:
             if not begun:
                 raise Conflict("It is being redelivered already; wait until that attempt has ended.")
         if delivery.breaker_open:
-            await self._probe_unless_away(delivery.subscription_id, delivery.event_name, delivery.url)
+            await self.tell_keeper(delivery.subscription_id, delivery.event_name, delivery.url)
 
     async def send_now(self, message_id: UUID) -> None:
         """Do not let an open delivery wait for its next attempt. Raises Conflict, NotFound."""
@@ -173,7 +173,7 @@ class Acts:
             await cancel(connection, message_id, reason=CANCELLED_BY_PERSON)
             await self._audit(connection, "cancel", "delivery", message_id)
         if delivery.status == "held" and delivery.ordered:  # its successors need wait no longer
-            await self._probe_unless_away(delivery.subscription_id, delivery.event_name, delivery.url)
+            await self.tell_keeper(delivery.subscription_id, delivery.event_name, delivery.url)
         elif delivery.status == "pending" and delivery.variant != TEST:
             try:
                 async with temporal_call():
@@ -274,8 +274,8 @@ class Acts:
             changes=changes,
         )
 
-    async def _probe_unless_away(self, subscription_id: UUID, event_name: str, url: str) -> None:
-        """The act is done; were Temporal away, the workers' watch over what is held finds the keeper its work."""
+    async def tell_keeper(self, subscription_id: UUID, event_name: str, url: str) -> None:
+        """Have the keeper look at once. The act is written; were Temporal away, the workers' watch wakes it later."""
         try:
             async with temporal_call():
                 await self._acting.probe_now(subscription_id, self._store_code, event_name, url)

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.own_headers import OwnHeader
 from domain.signing import SECRET_BYTES, format_secret
+from storage.keeping import end_open
 from storage.listing import Condition, FieldKind, ListField, Order, filtered, order_sql
 from storage.sealing import Sealer
 from storage.tables import Subscription, SubscriptionStatus
@@ -201,12 +202,16 @@ async def update_subscription(connection: AsyncConnection, subscription_id: UUID
 async def delete_subscription(
     connection: AsyncConnection, store_code: str, subscription_id: UUID
 ) -> tuple[str, str] | None:
-    """Mark it deleted and forget its secrets; its event name and URL, or None when there is none.
+    """Mark it deleted, forget its secrets and cancel what it has waiting; its event name and URL, or None when there
+    is none.
 
-    The row stays: deliveries made for it refer to it, and are cancelled when they next come up.
+    The row stays, for deliveries made for it refer to it. An attempt under way is finished, and may succeed.
     """
     row = (await connection.execute(_DELETE, {"store_code": store_code, "id": subscription_id})).one_or_none()
-    return None if row is None else (row[0], row[1])
+    if row is None:
+        return None
+    await end_open(connection, subscription_id, status="cancelled", reason="subscription_deleted", pending=True)
+    return row[0], row[1]
 
 
 async def switch_signing_on(connection: AsyncConnection, subscription_id: UUID, sealer: Sealer) -> tuple[str, int]:

@@ -6,6 +6,7 @@ from uuid import uuid4
 from fastapi import APIRouter, Depends, Response
 
 from api.access import SubscriptionRead, SubscriptionWrite
+from api.acts import Acts
 from api.body import JsonBody
 from api.errors import NotFound
 from api.idempotency import IdempotencyKey, created_before
@@ -146,9 +147,11 @@ async def update(
 
 @router.delete("/{webhookSubscriptionId}", summary="Delete a subscription", status_code=204)
 async def delete(access: SubscriptionWrite, resources: FromResources, subscription: WritableSubscription) -> None:
-    """Nothing more is delivered; what is outstanding is cancelled when it comes up next."""
+    """Nothing more is delivered; what is outstanding is cancelled, but for an attempt that is under way."""
     async with resources.database.transaction() as connection:
         await Editor(resources, access.store_code, access.actor).delete(connection, subscription.id)
+    acts = Acts(resources, access.store_code, access.actor)
+    await acts.tell_keeper(subscription.id, subscription.event_name, subscription.url)
 
 
 @router.post("/{webhookSubscriptionId}/rotate-hmac-secret", summary="Rotate the signing key", responses={409: {}})

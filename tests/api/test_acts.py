@@ -81,6 +81,28 @@ class TestSubscriptions:
         assert "enable it" in await acting.refused(f"{path}/pause")
         await acting.acted(f"{path}/enable")
 
+    async def test_deleting_cancels_what_waits_at_once(self, acting: Acting, receiver: Receiver) -> None:
+        receiver.otherwise = status(503)
+        retried = await acting.subscribe(receiver.url("/retried"))
+        ordered = await acting.subscribe(receiver.url("/ordered"), ordered=True)
+        paused = await acting.subscribe(receiver.url("/paused"))
+        await acting.acted(f"subscription/{paused}/pause")
+        event = await acting.emit()
+        opened = {(retried, "pending", 1), (ordered, "held", 1), (paused, "held", 0)}
+
+        async def are(expected: set[tuple[str, str, int]]) -> bool:
+            found = await acting.deliveries(event)
+            return {(one["webhookSubscriptionId"], one["status"], one["attempts"]) for one in found} == expected
+
+        await eventually(lambda: are(opened), 20, "a retry that waits, one in order, one that is paused")
+        for subscription in (retried, ordered, paused):
+            path = f"webhook/subscription/{subscription}"
+            assert (await acting.api.client.delete(acting.api.url(path))).status_code == 204
+        cancelled = {(subscription, "cancelled", attempts) for subscription, _, attempts in opened}
+        await eventually(lambda: are(cancelled), AT_ONCE_SECONDS, "nothing that waits")
+        codes = [item["code"] for item in (await acting.explain(event))["items"]]
+        assert codes == ["subscription_deleted"] * 3
+
 
 class TestSendTest:
     async def test_it_goes_to_its_receiver_alone_and_is_marked(self, acting: Acting, receiver: Receiver) -> None:
