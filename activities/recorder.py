@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -20,6 +20,7 @@ from storage.database import Database
 from storage.health import Turns, record_health
 from storage.notices import Occurrence, note
 from storage.subscription_status import disable_by_system
+from storage.traffic import count_attempts, counted, forget_old_counts
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,9 @@ QUIET_ROWS = 4
 
 FAULT_PAUSE_SECONDS = 0.2
 """Between tries while the database cannot be reached; outcomes stay in memory meanwhile."""
+
+PRUNE_SECONDS = 60.0
+"""How often counts of attempts that nobody is shown any more are deleted."""
 
 MOST_ROWS = 2000
 """In one flush: keeps a transaction short after the database was away."""
@@ -72,6 +76,8 @@ class Recorder:
         self._intents: list[_Item[Intent]] = []
         self._outcomes: list[_Item[Recorded]] = []
         self._wake = asyncio.Event()
+        self._writer_id = uuid4()
+        self._prune_at = time.monotonic()
 
     async def intend(self, intent: Intent) -> bool:
         """Write an intent; False when its number is taken by another sender. Raises `RecorderUnavailableError`."""
@@ -163,6 +169,11 @@ class Recorder:
                 occurrences += await disable_by_system(connection, subscription_id, reason="http_gone")
             written = await intend(connection, intents)
             await note(connection, occurrences)
+            tally = counted((one.subscription_id, one.outcome.status, one.outcome.duration_ms) for one in outcomes)
+            await count_attempts(connection, self._writer_id, tally)
+            if tally and now >= self._prune_at:
+                await forget_old_counts(connection)
+                self._prune_at = now + PRUNE_SECONDS
             return written
 
 

@@ -31,7 +31,10 @@ class Ground:
 
     async def clear(self) -> None:
         """Empty the tables of the pipeline."""
-        tables = "event, delivery, attempt, subscription, subscription_health, worker, notice, store_operator"
+        tables = (
+            "event, delivery, attempt, subscription, subscription_health, worker, notice, store_operator, "
+            "attempts_of_minute, attempts_of_hour"
+        )
         await self.execute(f"TRUNCATE {tables}")
 
     async def add_store(self, code: str = STORE) -> None:
