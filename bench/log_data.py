@@ -1,99 +1,182 @@
-"""A long log of deliveries, made inside PostgreSQL: a million rows with their events and attempts in about a minute."""
+"""A long log of deliveries, written by COPY: `python -m bench.log_data --server postgresql://… [--keep NAME]`.
 
+A million deliveries with their events and attempts, of two stores and thirty days, in about a minute. Tests and
+measurements load it into databases of their own; from the command line it stays, in a new database of that name.
+"""
+
+import argparse
+import asyncio
+import os
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
+import asyncpg
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from bench.log_rows import (
+    ATTEMPT_COLUMNS,
+    DELIVERY_COLUMNS,
+    EVENT_COLUMNS,
+    OUTAGE_HOURS,
+    Destination,
+    LogWriter,
+    destinations,
+    now,
+)
+from domain.catalogue import CATALOGUE
+from domain.durations import UPPER_BOUNDS_MS
 from storage.database import Database
+from storage.migrate import migrate
 
 STORE = "default"
+OTHER_STORE = "outlet"
 RARE_EVENT = "CampaignEffectWasApplied"
-CHUNK_DELIVERIES = 100_000  # one transaction each, so that neither locks nor WAL pile up
+CHUNK_DELIVERIES = 50_000  # in memory at once, and in one transaction
 
 
 @dataclass(frozen=True)
 class LogShape:
-    """What the log consists of.
+    """What the log consists of: deliveries to `subscriptions` of a store, unevenly, over `days` until now.
 
-    `subscriptions` share the deliveries unevenly. One more is rare: RARE_DELIVERIES rows, all of the first hour.
+    One more subscription is rare: RARE_DELIVERIES rows, all of the first hour. With `other_store` a quarter of the
+    subscriptions, and of the deliveries, are OTHER_STORE's.
     """
 
     deliveries: int
     subscriptions: int = 60
+    days: float = 30
+    other_store: bool = False
 
 
 RARE_DELIVERIES = 3
 RARE_URL = "https://rare.example.com/hooks/loyalty"
 RARE_SUBSCRIPTION = UUID("00000000-0000-4000-8000-00000000ffff")
 
-_STORE = text("INSERT INTO store (code, name) VALUES (:store, 'A store') ON CONFLICT DO NOTHING")
-_SUBSCRIPTIONS = text("""
-INSERT INTO subscription (id, store_code, event_name, url, created_at)
-SELECT ('00000000-0000-4000-8000-' || lpad(to_hex(number), 12, '0'))::uuid, :store,
-    (CAST(:names AS text[]))[1 + number % cardinality(CAST(:names AS text[]))],
-    'https://receiver-' || number || '.example.com/hooks/loyalty?tenant=' || number, now() - interval '60 days'
-FROM generate_series(1, CAST(:count AS int)) AS number
-""")
-_RARE_SUBSCRIPTION = text("""
-INSERT INTO subscription (id, store_code, event_name, url, created_at)
-VALUES (:id, :store, :name, :url, now() - interval '60 days')
-""")
-# Most are delivered; one in a hundred is exhausted, one in a thousand pending or cancelled. Ages spread over 30 days.
-_DELIVERIES = text("""
-WITH made AS MATERIALIZED (
-    SELECT gen_random_uuid() AS message_id, gen_random_uuid() AS event_id, number,
-        1 + (power(random(), 2) * (CAST(:subscriptions AS int) - 1))::int AS subscription,
-        now() - interval '30 days' * (1 - number::float8 / CAST(:total AS int)) AS at,
-        CASE WHEN number % 1000 = 1 THEN 'pending' WHEN number % 1000 = 2 THEN 'cancelled'
-            WHEN number % 100 = 3 THEN 'exhausted' ELSE 'delivered' END AS status
-    FROM generate_series(CAST(:first AS int), CAST(:last AS int)) AS number
-), stored AS (
-    INSERT INTO event (store_code, event_id, name, created_at, created_at_text, accepted_at, data, digest, matched_at,
-        workflow_id)
-    SELECT :store, event_id, subscription.event_name, at, '2026-01-02T03:04:05Z', at,
-        '{"customer":{"customerId":"' || event_id || '"}}', sha256(event_id::text::bytea), at,
-        'event/' || CAST(:store AS text) || '/' || event_id
-    FROM made JOIN subscription
-        ON subscription.id = ('00000000-0000-4000-8000-' || lpad(to_hex(made.subscription), 12, '0'))::uuid
-), tried AS (
-    INSERT INTO attempt (message_id, number, request_id, trigger, worker_id, legacy, started_at, outcome_at,
-        duration_ms, status_code, failure, response_excerpt)
-    SELECT message_id, 1, gen_random_uuid(), 'automatic', gen_random_uuid(), false, at, at + interval '30 ms', 30,
-        CASE status WHEN 'delivered' THEN 200 ELSE 503 END, CASE status WHEN 'delivered' THEN NULL ELSE 'status' END,
-        'answer ' || number
-    FROM made
-)
-INSERT INTO delivery (message_id, store_code, event_id, event_name, subscription_id, variant, url, status, attempts,
-    last_status_code, last_failure, created_at, ended_at, workflow_id)
-SELECT message_id, :store, event_id, subscription.event_name, subscription.id, 'main', subscription.url, made.status, 1,
-    CASE made.status WHEN 'delivered' THEN 200 ELSE 503 END,
-    CASE made.status WHEN 'delivered' THEN NULL ELSE 'status' END,
-    at, CASE made.status WHEN 'pending' THEN NULL ELSE at END, 'event/' || CAST(:store AS text) || '/' || event_id
-FROM made JOIN subscription
-    ON subscription.id = ('00000000-0000-4000-8000-' || lpad(to_hex(made.subscription), 12, '0'))::uuid
+_STORE = text("INSERT INTO store (code, name) VALUES (:code, :code) ON CONFLICT DO NOTHING")
+_SUBSCRIPTION = text("""
+INSERT INTO subscription (id, store_code, event_name, url, name, created_at)
+VALUES (:id, :store, :event_name, :url, :name, now() - interval '60 days')
 """)
 _RARE_DELIVERIES = text("""
 INSERT INTO delivery (message_id, store_code, event_id, event_name, subscription_id, variant, url, status, attempts,
     created_at, ended_at)
 SELECT gen_random_uuid(), :store, gen_random_uuid(), :name, :id, 'main', :url, 'delivered', 1,
-    now() - interval '30 days' + number * interval '1 minute', now()
+    now() - make_interval(secs => :days * 86400) + number * interval '1 minute', now()
 FROM generate_series(1, CAST(:count AS int)) AS number
 """)
+_DOWN = text("""
+INSERT INTO subscription_health (subscription_id, failures_in_row, failing_since, breaker_opened_at, probe_at,
+    probe_interval_seconds)
+SELECT id, 20, now() - make_interval(hours => :hours), now() - make_interval(hours => :hours), now() + interval '9 min',
+    600
+FROM unnest(CAST(:ids AS uuid[])) AS down (id)
+""")
+# As the worker counts them, had it made these attempts.
+_COUNTS = (
+    """
+INSERT INTO attempts_of_minute (store_code, minute, outcome, step, writer_id, count)
+SELECT store_code, date_trunc('minute', outcome_at, 'UTC'), outcome, step, worker_id, count(*) FROM counted
+GROUP BY 1, 2, 3, 4, 5
+""",
+    """
+INSERT INTO attempts_of_hour (subscription_id, hour, outcome, writer_id, count)
+SELECT subscription_id, date_trunc('hour', outcome_at, 'UTC'), outcome, worker_id, count(*) FROM counted
+GROUP BY 1, 2, 3, 4
+""",
+)
+_COUNTED = """
+CREATE TEMPORARY TABLE counted ON COMMIT DROP AS
+SELECT delivery.store_code, delivery.subscription_id, attempt.outcome_at, attempt.worker_id,
+    CASE WHEN attempt.failure IS NULL THEN 'delivered'
+        WHEN delivery.status = 'exhausted' AND attempt.number = delivery.attempts THEN 'given_up'
+        ELSE 'failed' END AS outcome,
+    (SELECT count(*) FROM unnest(CAST(:bounds AS int[])) AS bound WHERE bound < attempt.duration_ms) AS step
+FROM attempt JOIN delivery ON delivery.message_id = attempt.message_id
+WHERE attempt.outcome_at > now() - interval '8 days' AND delivery.created_at > now() - interval '9 days'
+"""
+_WORKER = text("INSERT INTO worker (id, host, pid) VALUES (gen_random_uuid(), 'worker-1', 1)")
 
 
-async def load_log(database: Database, names: list[str], shape: LogShape) -> None:
+async def load_log(database: Database, names: Sequence[str], shape: LogShape) -> None:
     """Fill an empty, migrated database; `names` are the event names that occur (RARE_EVENT is added)."""
+    of_other = shape.subscriptions // 4 if shape.other_store else 0
+    places = destinations(STORE, names, 1, shape.subscriptions - of_other)
+    places += destinations(OTHER_STORE, names, shape.subscriptions - of_other + 1, of_other)
     async with database.transaction() as connection:
-        await connection.execute(_STORE, {"store": STORE})
-        await connection.execute(_SUBSCRIPTIONS, {"store": STORE, "names": names, "count": shape.subscriptions})
-        rare = {"store": STORE, "name": RARE_EVENT, "id": RARE_SUBSCRIPTION, "url": RARE_URL}
-        await connection.execute(_RARE_SUBSCRIPTION, rare)
-        await connection.execute(_RARE_DELIVERIES, {**rare, "count": RARE_DELIVERIES})
-    for first in range(1, shape.deliveries + 1, CHUNK_DELIVERIES):
-        last = min(first + CHUNK_DELIVERIES - 1, shape.deliveries)
-        parameters = {"subscriptions": shape.subscriptions, "total": shape.deliveries, "first": first, "last": last}
+        await _prepare(connection, places, shape)
+    # Interleaved, so that both stores have common and rare subscriptions.
+    mixed = sorted(places, key=lambda one: (one.id.int * 7919) % 1009)
+    for chunk in LogWriter(mixed, shape.deliveries, shape.days, now()).chunks(CHUNK_DELIVERIES):
         async with database.transaction() as connection:
-            await connection.execute(_DELIVERIES, {"store": STORE, **parameters})
+            await _copy(connection, "event", EVENT_COLUMNS, chunk.events)
+            await _copy(connection, "delivery", DELIVERY_COLUMNS, chunk.deliveries)
+            await _copy(connection, "attempt", ATTEMPT_COLUMNS, chunk.attempts)
     async with database.transaction() as connection:
-        await connection.execute(text("ANALYZE"))
+        await _count(connection)
+    async with database.engine.connect() as connection:
+        autocommitting = await connection.execution_options(isolation_level="AUTOCOMMIT")
+        await autocommitting.execute(text("VACUUM (ANALYZE)"))
+
+
+async def _prepare(connection: AsyncConnection, places: Sequence[Destination], shape: LogShape) -> None:
+    """Stores, subscriptions, what is known of their receivers, and the rare deliveries."""
+    rare = Destination(RARE_SUBSCRIPTION, STORE, RARE_EVENT, RARE_URL, 1, 1)
+    for code in sorted({STORE, *(one.store_code for one in places)}):
+        await connection.execute(_STORE, {"code": code})
+    rows = [
+        {"id": one.id, "store": one.store_code, "event_name": one.event_name, "url": one.url, "name": name}
+        for number, one in enumerate([*places, rare], start=1)
+        for name in [f"{one.event_name} to receiver {number}"]
+    ]
+    await connection.execute(_SUBSCRIPTION, rows)
+    common = {"store": STORE, "name": RARE_EVENT, "id": RARE_SUBSCRIPTION, "url": RARE_URL, "days": shape.days}
+    await connection.execute(_RARE_DELIVERIES, {**common, "count": RARE_DELIVERIES})
+    await connection.execute(_DOWN, {"ids": [one.id for one in places if one.down], "hours": OUTAGE_HOURS})
+    await connection.execute(_WORKER)
+
+
+async def _copy(connection: AsyncConnection, table: str, columns: Sequence[str], rows: list[tuple[Any, ...]]) -> None:
+    raw = await connection.get_raw_connection()
+    driver: Any = raw.driver_connection
+    await driver.copy_records_to_table(table, records=rows, columns=columns)
+
+
+async def _count(connection: AsyncConnection) -> None:
+    await connection.execute(text(_COUNTED), {"bounds": list(UPPER_BOUNDS_MS[:-1])})
+    for statement in _COUNTS:
+        await connection.execute(text(statement))
+
+
+async def keep(server: str, name: str, shape: LogShape) -> None:
+    """A new database of that name on the server, with the log in it."""
+    admin = await asyncpg.connect(f"{server}/postgres")
+    await admin.execute(f'CREATE DATABASE "{name}"')
+    await admin.close()
+    database = Database(f"{server}/{name}".replace("postgresql://", "postgresql+asyncpg://", 1), pool_size=2)
+    try:
+        await migrate(database)
+        began = time.perf_counter()
+        await load_log(database, [one for one in CATALOGUE if one != RARE_EVENT], shape)
+        print(f"{shape.deliveries:,} deliveries in {server}/{name}, loaded in {time.perf_counter() - began:.0f} s")
+    finally:
+        await database.close()
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--server", default=os.environ.get("TEST_POSTGRES_URL"), help="PostgreSQL, without a database")
+    parser.add_argument("--keep", default="loyalty_log", help="Name of the new database")
+    parser.add_argument("--deliveries", type=int, default=1_000_000)
+    parser.add_argument("--days", type=float, default=30)
+    arguments = parser.parse_args()
+    shape = LogShape(arguments.deliveries, days=arguments.days, other_store=True)
+    asyncio.run(keep(arguments.server, arguments.keep, shape))
+
+
+if __name__ == "__main__":
+    main()

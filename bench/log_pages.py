@@ -30,15 +30,15 @@ FILTERS = {
     "subscription, common": "webhookSubscriptionId={subscription}",
     "subscription, rare": f"webhookSubscriptionId={RARE_SUBSCRIPTION}",
     "status, common": "status=delivered",
-    "status, one in a thousand": "status=pending",
-    "status, none has it": "status=held",
+    "status, one in a thousand": "status=cancelled",
+    "status, one in a hundred thousand": "status=pending",
     "URL part, common": "url[like]=example.com",
     "URL part, one subscription": "url[like]=RECEIVER-7.",
     "URL part, rare": "url[like]=rare",
     "URL part, none has it": "url[like]=nowhere",
     "since": "createdAt[gte]={middle}",
     "until": "createdAt[lt]={middle}",
-    "name, status, URL, until": "eventName=CustomerUpdated&status=pending&url[like]=loyalty&createdAt[lt]={middle}",
+    "name, status, URL, until": "eventName=CustomerUpdated&status=cancelled&url[like]=loyalty&createdAt[lt]={middle}",
     "event id, part of it": "eventId[like]=00000000-0000",
 }
 

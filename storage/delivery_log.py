@@ -112,6 +112,11 @@ _BRANCH_FIELDS = frozenset({"eventName", "webhookSubscriptionId", "status", "url
 """Fields which all deliveries of a branch have in common."""
 
 
+async def use_indexes_in_order(connection: AsyncConnection) -> None:
+    """For the rest of the transaction: what reads branches must not fetch and sort them whole."""
+    await connection.execute(_IN_ORDER)
+
+
 async def delivery_page(
     connection: AsyncConnection, store_code: str, conditions: Sequence[Condition], after: Position | None, items: int
 ) -> list[DeliveryRow]:
@@ -119,7 +124,7 @@ async def delivery_page(
 
     Turns bitmap scans off for the rest of the transaction.
     """
-    await connection.execute(_IN_ORDER)
+    await use_indexes_in_order(connection)
     rows = await connection.execute(_page_query(store_code, conditions, after, items))
     return [DeliveryRow(*row) for row in rows]
 
@@ -149,17 +154,17 @@ def _of_events(store_code: str, conditions: Sequence[Condition], after: Position
 def _of_branches(store_code: str, conditions: Sequence[Condition], after: Position | None, items: int) -> Select[Any]:
     of_branch = [condition for condition in conditions if condition.field in _BRANCH_FIELDS]
     of_row = [condition for condition in conditions if condition.field not in _BRANCH_FIELDS]
-    branches = _branches(store_code, of_branch)
-    head = _in_branch(branches, of_row, after, 1, "head")
+    found = branches(store_code, of_branch)
+    head = in_branch(found, of_row, after, 1, "head")
     leading = (
-        select(branches, head.c.created_at, head.c.message_id)
+        select(found, head.c.created_at, head.c.message_id)
         .join(head, true())
         .order_by(head.c.created_at.desc(), head.c.message_id.desc())
         .limit(items)
         .cte("leading")
         .prefix_with("MATERIALIZED", dialect="postgresql")
     )
-    page = _in_branch(leading, of_row, after, items, "page")
+    page = in_branch(leading, of_row, after, items, "page")
     return (
         select(*(page.c[column.name] for column in _COLUMNS))
         .select_from(leading.join(page, true()))
@@ -168,7 +173,7 @@ def _of_branches(store_code: str, conditions: Sequence[Condition], after: Positi
     )
 
 
-def _branches(store_code: str, conditions: Sequence[Condition]) -> CTE:
+def branches(store_code: str, conditions: Sequence[Condition]) -> CTE:
     """The branches of the store's log that meet the conditions, each found by one probe of the index."""
     subscription, kind = _SUBSCRIPTION.c, LOG_FIELDS
     of_subscription = {
@@ -211,16 +216,24 @@ def _first_of_branch(condition: ColumnElement[bool], name: str) -> LateralFromCl
     )
 
 
-def _in_branch(
-    branch: CTE, conditions: Sequence[Condition], after: Position | None, items: int, name: str
+def in_branch(
+    branch: CTE,
+    conditions: Sequence[Condition],
+    after: Position | None,
+    items: int,
+    name: str,
+    *,
+    oldest_first: bool = False,
 ) -> LateralFromClause:
+    """At most `items` deliveries of each branch, for a join with `branch`; newest first unless said otherwise."""
     query = select(*_COLUMNS).where(
         _DELIVERY.c.subscription_id == branch.c.subscription_id,
         branch.c.url_hash == _URL_HASH,
         _DELIVERY.c.status == branch.c.status,
         *_older(after),
     )
-    return filtered(query, LOG_FIELDS, conditions).order_by(*_NEWEST_FIRST).limit(items).lateral(name)
+    order = (_DELIVERY.c.created_at, _DELIVERY.c.message_id) if oldest_first else _NEWEST_FIRST
+    return filtered(query, LOG_FIELDS, conditions).order_by(*order).limit(items).lateral(name)
 
 
 def _older(after: Position | None) -> list[ColumnElement[bool]]:

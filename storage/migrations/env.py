@@ -3,6 +3,12 @@
 from alembic import context
 from sqlmodel import SQLModel
 
+import storage.expiry_scan_tables
+import storage.expiry_tables
+import storage.notice_tables
+import storage.tables
+import storage.traffic_tables  # noqa: F401  the imports fill SQLModel.metadata
+
 connection = context.config.attributes["connection"]
 context.configure(connection=connection, target_metadata=SQLModel.metadata, compare_server_default=True)
 with context.begin_transaction():
