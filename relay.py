@@ -159,6 +159,10 @@ class Relay:
 
     async def _claim(self, singly: int) -> Sequence[ClaimedEvent]:
         most = self._settings.batch_events
+        with self._metrics.claim_seconds.time():
+            return await self._claimed(most, singly)
+
+    async def _claimed(self, most: int, singly: int) -> Sequence[ClaimedEvent]:
         async with self._database.single_statements() as connection:
             return await claim(
                 connection,

@@ -16,6 +16,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy.exc import SQLAlchemyError
 from temporalio.client import Client
+from temporalio.runtime import Runtime
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
@@ -44,7 +45,7 @@ from storage.expiry_sources import open_source
 from storage.relay_bell import RelayBell
 from storage.sealing import Sealer
 from storage.workers import TOUCH_SECONDS, leave, touch
-from worker_health import worker_health
+from worker_health import SdkMetrics, worker_health
 from workflows.acts import RecoverWorkflow, RedeliverWorkflow
 from workflows.client import temporal_client
 from workflows.delivery import EventBatchWorkflow, EventWorkflow
@@ -286,11 +287,11 @@ async def lease(settings: Settings, worker_id: UUID) -> AsyncIterator[None]:
         await database.close()
 
 
-async def _connect(settings: Settings) -> Client:
+async def _connect(settings: Settings, runtime: Runtime | None) -> Client:
     """A connected client, however long Temporal takes to come up."""
     while True:
         try:
-            return await temporal_client(lazy=False, payload_keys=settings.plain_payload_keys)
+            return await temporal_client(lazy=False, payload_keys=settings.plain_payload_keys, runtime=runtime)
         except RuntimeError as error:
             logger.warning("Temporal cannot be reached yet: %s", error)
             await asyncio.sleep(CONNECT_PAUSE_SECONDS)
@@ -312,15 +313,18 @@ async def run(settings: Settings) -> None:
             statement_seconds=STATEMENT_SECONDS,
         )
         resources.push_async_callback(database.close)
+        metrics.pool.watch(database)
+        sdk = SdkMetrics() if settings.worker_health_port else None
         health = worker_health(
             settings.worker_health_host,
             settings.worker_health_port,
             database=database,
             registry=metrics.registry,
+            sdk=sdk,
             working=working.is_set,
         )
         await resources.enter_async_context(health)
-        connecting = asyncio.create_task(_connect(settings))
+        connecting = asyncio.create_task(_connect(settings, sdk.runtime if sdk else None))
         await asyncio.wait([connecting, stopping], return_when=asyncio.FIRST_COMPLETED)
         if not connecting.done():
             connecting.cancel()

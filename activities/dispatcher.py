@@ -47,6 +47,8 @@ OLDEST_INTENT_SECONDS = LONGEST_ATTEMPT_SECONDS / 2
 """A first attempt whose turn comes later than this is not made: others would soon take its lease for lapsed."""
 
 
+ENDED = ("delivered", "exhausted")
+
 TEST_HEADER = "X-Webhook-Test"
 """With a sample that a person sends, so that its receiver need not take it for a fact."""
 
@@ -171,8 +173,16 @@ class Dispatcher:
             elif time.monotonic() - begun_at > OLDEST_INTENT_SECONDS:
                 raise AttemptTakenError(f"attempt {delivery.number} of {delivery.message_id} waited out its lease")
             began = time.monotonic()
+            self._count_first(delivery)
             result, body_digest = await self._exchange(delivery)
         return await self._record(delivery, began, result, body_digest)
+
+    def _count_first(self, delivery: OpenDelivery) -> None:
+        """How long an event waited for the attempt that begins now, if that is a first one nothing held back."""
+        if delivery.number > 1 or delivery.is_test or delivery.kept_as is not None or delivery.accepted_at is None:
+            return
+        lag = (datetime.now(UTC) - delivery.accepted_at).total_seconds()
+        self._metrics.first_attempt_lag_seconds.observe(max(0.0, lag))  # the clocks are two machines'
 
     def _lane(self, subscription: SubscriptionFacts) -> _Lane:
         lane = self._lanes.get(subscription.id)
@@ -265,6 +275,8 @@ class Dispatcher:
             step = replace(step, status="unchanged", failures=delivery.failures, next_in_seconds=None)
         elif step.status == "pending" and delivery.kept_as is not None:
             step = replace(step, status="held", reason=delivery.kept_as)
+        if step.status in ENDED:
+            self._metrics.deliveries_ended.labels(step.status).inc()
         if judged.failure is not None:
             logger.info("attempt failed", extra=_facts(delivery, judged.failure, result, step))
         outcome = Outcome(

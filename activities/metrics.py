@@ -2,7 +2,13 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from storage.pool_gauges import PoolGauges
+
 ATTEMPT_BUCKETS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15)
+FIRST_ATTEMPT_BUCKETS_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+"""5 is the promise's bound (docs/operating.md, service level)."""
+
+CLAIM_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 FLUSH_BUCKETS_ROWS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 
 
@@ -11,6 +17,7 @@ class WorkerMetrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.pool = PoolGauges(self.registry)
         self.attempts = Counter(
             "loyalty_webhooks_attempts",
             "Attempts by what they came to: delivered, or the failure kind of docs/failure-kinds.md.",
@@ -28,6 +35,25 @@ class WorkerMetrics:
             "Attempts this worker is making, those queueing for a place of their subscription included.",
             registry=self.registry,
         )
+        self.first_attempt_lag_seconds = Histogram(
+            "loyalty_webhooks_first_attempt_lag_seconds",
+            "From the acceptance of an event to the begin of the first attempt of one of its deliveries; of those that "
+            "wait for nothing (pause, breaker, limit, order). By the clocks of database and worker.",
+            buckets=FIRST_ATTEMPT_BUCKETS_SECONDS,
+            registry=self.registry,
+        )
+        self.deliveries_ended = Counter(
+            "loyalty_webhooks_deliveries_ended",
+            "Deliveries that an attempt has ended: delivered or exhausted.",
+            ["status"],
+            registry=self.registry,
+        )
+        self.claim_seconds = Histogram(
+            "loyalty_webhooks_relay_claim_seconds",
+            "The relay's statement that claims events from the outbox, waiting for a connection included.",
+            buckets=CLAIM_BUCKETS_SECONDS,
+            registry=self.registry,
+        )
         self.flush_rows = Histogram(
             "loyalty_webhooks_flush_rows",
             "Intents and outcomes written in one transaction.",
@@ -41,7 +67,7 @@ class WorkerMetrics:
         )
         self.handed_over = Counter(
             "loyalty_webhooks_events_handed_over",
-            "Events whose workflow the relay asked Temporal to start: single, batch, or lapsed (again).",
+            "Events whose workflow the relay asked Temporal to start, repeats included: single or batch.",
             ["way"],
             registry=self.registry,
         )

@@ -15,6 +15,7 @@ from api.login_throttle import LoginThrottle
 from api.metrics import ApiMetrics
 from api.principals import Principals
 from api.schedule_sync import ScheduleSync
+from api.standing import StandingGauge
 from api.tokens import Tokens
 from api.url_check import Lookup, UrlCheck
 from domain.url_rules import UrlRules
@@ -46,6 +47,7 @@ class Resources:
     login_throttle: LoginThrottle
     metrics: ApiMetrics
     backlog: BacklogGauge
+    standing: StandingGauge
     event_reader: EventReader
     intake: Intake
     schedules: ExpirySchedules
@@ -75,6 +77,9 @@ async def open_resources(settings: Settings, lookup: Lookup | None = None) -> As
         closing.push_async_callback(bell.close)
         backlog = BacklogGauge(database, settings.backlog_limit_events)
         closing.push_async_callback(backlog.close)
+        standing = StandingGauge(database)
+        closing.push_async_callback(standing.close)
+        metrics.pool.watch(database)
         intake = Intake(database, sealer, bell, backlog, metrics)
         closing.push_async_callback(intake.close)
         temporal = await temporal_client(lazy=True, payload_keys=settings.plain_payload_keys)
@@ -97,6 +102,7 @@ async def open_resources(settings: Settings, lookup: Lookup | None = None) -> As
             login_throttle=LoginThrottle(),
             metrics=metrics,
             backlog=backlog,
+            standing=standing,
             event_reader=EventReader(
                 sealer,
                 allow_unknown_fields=settings.allow_unknown_fields,

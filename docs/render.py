@@ -10,12 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import annotated_types
+from prometheus_client.registry import Collector
 from pydantic.fields import FieldInfo
 
+from activities.metrics import WorkerMetrics
+from api.metrics import ApiMetrics
 from domain.explain import REASONS
 from domain.failure_kinds import EXPLANATIONS, Explanation, FailureKind
 from domain.verdict import Answer, verdict
 from settings import Settings
+from worker_health import SDK_METRICS
 
 DOCS = Path(__file__).parent
 SECTION = re.compile(r"^    # (?P<title>\S.*)$")
@@ -141,10 +145,44 @@ def _italic(name: re.Match[str]) -> str:
     return f"*{name[1].replace('_', ' ')}*"
 
 
+def metrics_page() -> str:
+    """Every figure that API and worker tell, with its labels."""
+    lines = [
+        "# Metrics",
+        "",
+        "In Prometheus' text format: of the API at `/metrics`, of a worker at that path of its `WORKER_HEALTH_PORT`.",
+        "No label holds an id, a URL or a customer's data; each has few values. A histogram is told as `…_bucket`,",
+        "`…_sum` and `…_count`. Generated from the code by `make docs`.",
+    ]
+    for title, registry in (("API", ApiMetrics().registry), ("Worker", WorkerMetrics().registry)):
+        lines += ["", f"## {title}", "", "| metric | type | labels | what it tells |", "| --- | --- | --- | --- |"]
+        lines += [_metric_row(collector) for collector in registry._collector_to_names]
+    lines += [
+        "",
+        "## Worker: Temporal's SDK",
+        "",
+        "What the SDK counts itself follows behind the worker's own figures, under the names `temporal_…` and with",
+        "durations in seconds. These are looked at by the alerts and dashboards here:",
+        "",
+        "| metric | what it tells |",
+        "| --- | --- |",
+        *(f"| `{name}` | {meaning} |" for name, meaning in SDK_METRICS.items()),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _metric_row(collector: Collector) -> str:
+    [metric] = collector.describe() if hasattr(collector, "describe") else collector.collect()
+    name = f"{metric.name}_total" if metric.type == "counter" else metric.name
+    labels = ", ".join(f"`{label}`" for label in getattr(collector, "_labelnames", ()))
+    return f"| `{name}` | {metric.type} | {labels} | {metric.documentation} |"
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "settings.md": settings_page,
     "failure-kinds.md": failure_kinds_page,
     "explain.md": explain_page,
+    "metrics.md": metrics_page,
 }
 
 

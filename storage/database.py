@@ -8,6 +8,7 @@ import asyncpg
 import orjson
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import QueuePool
 
 CONNECT_SECONDS = 5  # a database that is up answers in milliseconds; one that is not should be said so soon
 STATEMENT_CACHE = 200  # more than the statements this project has
@@ -50,6 +51,23 @@ class Database:
             },
         )
         self._autocommitting = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    @property
+    def connections_used(self) -> int:
+        """Connections of the pool that are in use now."""
+        return self._pool.checkedout()
+
+    @property
+    def connections_most(self) -> int:
+        """Connections the pool may have."""
+        return self._pool.size()
+
+    @property
+    def _pool(self) -> QueuePool:
+        pool = self.engine.pool
+        if not isinstance(pool, QueuePool):
+            raise TypeError(f"{type(pool).__name__} has no size")
+        return pool
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:

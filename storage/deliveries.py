@@ -70,6 +70,8 @@ class OpenDelivery:
     event_sequence: int = 0
     kept_as: str | None = None
     """Set when the keeper sends it: the reason it is held again for should the attempt fail."""
+    accepted_at: datetime | None = None
+    """When the event was accepted, by the database's clock."""
     redelivered: bool = False
     """A person asked for one more attempt of what has ended; only its success changes the status."""
 
@@ -131,7 +133,7 @@ SELECT delivery.message_id, delivery.variant, delivery.status, delivery.failures
     extract(epoch FROM delivery.next_attempt_at - clock_timestamp()), coalesce(attempt.number, 0),
     {SENDER_ID}, store.timezone,
     event.store_code, event.event_id, event.name, event.created_at_text, event.data, event.sealed_data,
-    delivery.event_sequence, {_SUBSCRIPTION_COLUMNS}
+    delivery.event_sequence, event.accepted_at, {_SUBSCRIPTION_COLUMNS}
 FROM delivery
 JOIN event ON event.store_code = delivery.store_code AND event.event_id = delivery.event_id
 JOIN store ON store.code = delivery.store_code
@@ -141,7 +143,7 @@ LEFT JOIN LATERAL (
     SELECT * FROM attempt WHERE attempt.message_id = delivery.message_id ORDER BY number DESC LIMIT 1
 ) AS attempt ON true
 """
-_OPEN_COLUMNS_BEFORE_SUBSCRIPTION = 15
+_OPEN_COLUMNS_BEFORE_SUBSCRIPTION = 16
 
 _OPEN_OF_EVENTS = text(
     _OPEN
@@ -156,7 +158,9 @@ _OPEN_BY_ID = text(_OPEN + "WHERE delivery.message_id = :message_id")
 
 def _open_delivery(row: Sequence[Any]) -> OpenDelivery:
     identity, variant, status, failures, next_in, last_number, sender_id, timezone = row[:8]
-    store_code, event_id, name, created_at_text, data, sealed_data, sequence = row[8:_OPEN_COLUMNS_BEFORE_SUBSCRIPTION]
+    store_code, event_id, name, created_at_text, data, sealed_data, sequence, accepted_at = row[
+        8:_OPEN_COLUMNS_BEFORE_SUBSCRIPTION
+    ]
     return OpenDelivery(
         message_id=identity,
         event=EventFacts(event_id, name, store_code, created_at_text, data),
@@ -172,6 +176,7 @@ def _open_delivery(row: Sequence[Any]) -> OpenDelivery:
         sender_id=sender_id,
         next_in_seconds=None if next_in is None else float(next_in),
         event_sequence=sequence,
+        accepted_at=accepted_at,
     )
 
 
@@ -260,6 +265,7 @@ async def _create(
                             intended=begins.status == "pending",
                             sender_id=None,
                             next_in_seconds=None,
+                            accepted_at=row.accepted_at,
                         )
                     )
     if columns:

@@ -66,7 +66,7 @@ async def readyz(resources: FromResources, response: Response) -> Readiness:
     responses={200: {"content": {METRICS_CONTENT_TYPE: {"schema": {"type": "string"}}}}},
 )
 async def metrics(resources: FromResources) -> Response:
-    """Backlog and age are NaN while the database cannot be asked."""
+    """Backlog, age and the installation's figures are NaN while the database cannot be asked."""
     events, age = nan, nan
     try:
         async with asyncio.timeout(BACKLOG_SECONDS):
@@ -77,4 +77,5 @@ async def metrics(resources: FromResources) -> Response:
             raise
     resources.metrics.backlog.set(events)
     resources.metrics.oldest_unmatched_seconds.set(age)
+    resources.metrics.tell(await resources.standing.current())
     return Response(resources.metrics.exposition(), media_type=METRICS_CONTENT_TYPE)

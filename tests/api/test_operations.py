@@ -141,6 +141,19 @@ class TestMetrics:
             assert figure(text, "loyalty_webhooks_backlog_events") == 7
             assert figure(text, "loyalty_webhooks_backlog_oldest_seconds") >= 90
 
+    async def test_tell_how_the_installation_stands(self, database_url: str) -> None:
+        async with running_api(database_url) as api:
+            await api.execute("INSERT INTO worker (id, host, pid) VALUES (gen_random_uuid(), 'h', 1)")
+            text = (await api.get("/metrics")).text
+            assert figure(text, "loyalty_webhooks_workers") == 1
+            assert figure(text, "loyalty_webhooks_breakers_open") == 0
+            for status in ("pending", "held"):
+                assert figure(text, f'loyalty_webhooks_deliveries_waiting{{status="{status}"}}') == 0
+            for status in ("active", "paused", "disabled"):
+                assert figure(text, f'loyalty_webhooks_subscriptions{{status="{status}"}}') == 0
+            assert figure(text, "loyalty_webhooks_database_connections_most") == 10
+            assert 0 <= figure(text, "loyalty_webhooks_database_connections_used") <= 10
+
     async def test_are_there_while_the_database_is_not(self, database_url: str) -> None:
         async with behind_proxy(database_url) as (api, proxy), asyncio.timeout(ANSWER_SECONDS):
             proxy.cut(refuse=True)
@@ -148,6 +161,8 @@ class TestMetrics:
             answer = await api.get("/metrics", headers=NO_KEY)
             assert isnan(figure(answer.text, "loyalty_webhooks_backlog_events"))
             assert figure(answer.text, 'loyalty_webhooks_emit_rejected_total{code="503"}') == 1
+            assert isnan(figure(answer.text, "loyalty_webhooks_workers"))
+            assert isnan(figure(answer.text, 'loyalty_webhooks_deliveries_waiting{status="held"}'))
             proxy.mend()
 
 
