@@ -2,6 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from domain.failure_kinds import FailureKind
 from storage.pool_gauges import PoolGauges
 
 ATTEMPT_BUCKETS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15)
@@ -24,6 +25,11 @@ class WorkerMetrics:
             ["outcome"],
             registry=self.registry,
         )
+        for outcome in (
+            "delivered",
+            *FailureKind,
+        ):  # a counter that is there from the start is seen to increase at once
+            self.attempts.labels(outcome)
         self.attempt_seconds = Histogram(
             "loyalty_webhooks_attempt_seconds",
             "From the begin of a request to the last byte of its answer.",
@@ -48,6 +54,8 @@ class WorkerMetrics:
             ["status"],
             registry=self.registry,
         )
+        for status in ("delivered", "exhausted"):
+            self.deliveries_ended.labels(status)
         self.claim_seconds = Histogram(
             "loyalty_webhooks_relay_claim_seconds",
             "The relay's statement that claims events from the outbox, waiting for a connection included.",

@@ -38,6 +38,8 @@ class ApiMetrics:
             ["code"],
             registry=self.registry,
         )
+        for code in ("500", "503"):  # a counter that is there from the start is seen to increase at once
+            self.rejected.labels(code)
         self.commit_seconds = Histogram(
             "loyalty_webhooks_intake_commit_seconds",
             "From the begin to the commit of a transaction that stores events.",

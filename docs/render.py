@@ -152,7 +152,8 @@ def metrics_page() -> str:
         "",
         "In Prometheus' text format: of the API at `/metrics`, of a worker at that path of its `WORKER_HEALTH_PORT`.",
         "No label holds an id, a URL or a customer's data; each has few values. A histogram is told as `…_bucket`,",
-        "`…_sum` and `…_count`. Generated from the code by `make docs`.",
+        "`…_sum` and `…_count`. What to watch, and what to do then: [operating.md](operating.md). Generated from the",
+        "code by `make docs`.",
     ]
     for title, registry in (("API", ApiMetrics().registry), ("Worker", WorkerMetrics().registry)):
         lines += ["", f"## {title}", "", "| metric | type | labels | what it tells |", "| --- | --- | --- | --- |"]

@@ -37,8 +37,11 @@ OF_OTHERS = {
     "temporalio/admin-tools": {"SQL_PLUGIN", "SQL_HOST", "SQL_PORT", "SQL_USER", *TEMPORAL_CLIENT},
     "temporalio/server": {"DB", "DB_PORT", "POSTGRES_SEEDS", "POSTGRES_USER", "BIND_ON_IP", "NUM_HISTORY_SHARDS"},
     "temporalio/ui": {"TEMPORAL_ADDRESS"},
+    "grafana/grafana": {
+        *("GF_SECURITY_ADMIN_PASSWORD__FILE", "GF_ANALYTICS_REPORTING_ENABLED", "GF_ANALYTICS_CHECK_FOR_UPDATES"),
+    },
 }
-PINNED = re.compile(r"[a-z/-]+:\d+\.\d+(\.\d+)?[\w.-]*")
+PINNED = re.compile(r"[a-z/-]+:v?\d+\.\d+(\.\d+)?[\w.-]*")
 
 
 def tool(name: str) -> str:
@@ -62,8 +65,10 @@ def test_the_linter_finds_nothing_in_the_dockerfile() -> None:
 def test_there_is_one_service_for_each_part() -> None:
     assert set(SERVICES) == {
         *("postgres", "temporal-schema", "temporal", "temporal-namespace", "temporal-ui"),
-        *("migrate", "api", "worker"),
+        *("migrate", "api", "worker", "prometheus", "grafana"),
     }
+    monitoring = {name for name, service in SERVICES.items() if service.get("profiles") == ["monitoring"]}
+    assert monitoring == {"prometheus", "grafana"}
     assert set(OWN) == {"temporal-namespace", "migrate", "api", "worker"}
 
 
@@ -87,7 +92,7 @@ def test_temporals_tools_are_of_its_servers_version() -> None:
 def test_every_variable_is_a_setting_or_one_of_the_image() -> None:
     unknown = {}
     for name, service in SERVICES.items():
-        known = SETTINGS | TEMPORAL_CLIENT if name in OWN else OF_OTHERS[service["image"].partition(":")[0]]
+        known = SETTINGS | TEMPORAL_CLIENT if name in OWN else OF_OTHERS.get(service["image"].partition(":")[0], set())
         unknown[name] = set(service.get("environment", {})) - known
     assert {name: variables for name, variables in unknown.items() if variables} == {}
     assert set(OWN["temporal-namespace"]["environment"]) == TEMPORAL_CLIENT
@@ -111,7 +116,7 @@ def test_every_secret_used_is_declared_and_every_file_named_is_made_or_there(tmp
     assert {Path(secret["file"]).name for secret in COMPOSE["secrets"].values()} == made
     mounted = [mount for service in SERVICES.values() for mount in service.get("volumes", ()) if mount[0] == "."]
     assert mounted
-    assert [mount for mount in mounted if not (ROOT / mount.partition(":")[0]).is_file()] == []
+    assert [mount for mount in mounted if not (ROOT / mount.partition(":")[0]).exists()] == []
 
 
 @pytest.mark.parametrize("name", OWN)
