@@ -193,6 +193,7 @@ class Dispatcher:
 
     async def _intend(self, delivery: OpenDelivery, trigger: str) -> None:
         intent = Intent(
+            delivery.accepted_on,
             delivery.message_id,
             delivery.number,
             delivery.request_id,
@@ -205,6 +206,8 @@ class Dispatcher:
 
     async def _exchange(self, delivery: OpenDelivery) -> tuple[SendResult, bytes | None]:
         """Build the request, send it; a fault of ours in building it is a result as well."""
+        if delivery.erased:
+            return _not_sent(FailureKind.event_erased, "the event's data is no longer stored"), None
         try:
             request = self._request(delivery)
         except UrlRefused as refused:
@@ -280,6 +283,7 @@ class Dispatcher:
         if judged.failure is not None:
             logger.info("attempt failed", extra=_facts(delivery, judged.failure, result, step))
         outcome = Outcome(
+            accepted_on=delivery.accepted_on,
             message_id=delivery.message_id,
             number=delivery.number,
             began_seconds_ago=0,

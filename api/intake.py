@@ -201,7 +201,9 @@ def content_differences(event: NewEvent, stored: StoredEvent, unseal: Callable[[
     if event.digest != stored.digest or event.sealed_data is not None or stored.sealed_data is not None:
         came = event.data if event.sealed_data is None else unseal(event.sealed_data)
         had = stored.data if stored.sealed_data is None else unseal(stored.sealed_data)
-        if came != had:
+        if had is None:  # the body is gone: the digest is all that can be compared
+            paths += ["data"] if event.digest != stored.digest else []
+        elif came != had:
             paths += [
                 join("data", path) if path else "data"
                 for path in differences(parse(came.encode()), parse(had.encode()))

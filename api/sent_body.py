@@ -29,8 +29,8 @@ def sent_body(
     """What the attempt sent. `unseal` opens sealed data."""
     if attempt is None:
         return SentBody(None, "Nothing has been sent yet.")
-    if event is None:
-        return SentBody(None, "The event of this delivery is no longer stored.")
+    if event is None or event.data is None:
+        return SentBody(None, "The data of this delivery's event is no longer stored.")
     try:
         sent = _body(event, delivery, attempt, event.data if event.sealed_data is None else unseal(event.sealed_data))
         shown = sent if event.sealed_data is None else _body(event, delivery, attempt, event.data)

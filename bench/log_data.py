@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -19,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bench.log_rows import (
     ATTEMPT_COLUMNS,
+    BODY_COLUMNS,
     DELIVERY_COLUMNS,
     EVENT_COLUMNS,
     OUTAGE_HOURS,
@@ -30,6 +32,7 @@ from bench.log_rows import (
 from domain.catalogue import CATALOGUE
 from domain.durations import UPPER_BOUNDS_MS
 from storage.database import Database
+from storage.days import make_days
 from storage.migrate import migrate
 
 STORE = "default"
@@ -95,7 +98,7 @@ SELECT delivery.store_code, delivery.subscription_id, attempt.outcome_at, attemp
         WHEN delivery.status = 'exhausted' AND attempt.number = delivery.attempts THEN 'given_up'
         ELSE 'failed' END AS outcome,
     (SELECT count(*) FROM unnest(CAST(:bounds AS int[])) AS bound WHERE bound < attempt.duration_ms) AS step
-FROM attempt JOIN delivery ON delivery.message_id = attempt.message_id
+FROM attempt JOIN delivery USING (accepted_on, message_id)
 WHERE attempt.outcome_at > now() - interval '8 days' AND delivery.created_at > now() - interval '9 days'
 """
 _WORKER = text("INSERT INTO worker (id, host, pid) VALUES (gen_random_uuid(), 'worker-1', 1)")
@@ -108,11 +111,14 @@ async def load_log(database: Database, names: Sequence[str], shape: LogShape) ->
     places += destinations(OTHER_STORE, names, shape.subscriptions - of_other + 1, of_other)
     async with database.transaction() as connection:
         await _prepare(connection, places, shape)
+    last = now()
+    await make_days(database, (last - timedelta(days=shape.days)).date(), last.date())
     # Interleaved, so that both stores have common and rare subscriptions.
     mixed = sorted(places, key=lambda one: (one.id.int * 7919) % 1009)
-    for chunk in LogWriter(mixed, shape.deliveries, shape.days, now()).chunks(CHUNK_DELIVERIES):
+    for chunk in LogWriter(mixed, shape.deliveries, shape.days, last).chunks(CHUNK_DELIVERIES):
         async with database.transaction() as connection:
             await _copy(connection, "event", EVENT_COLUMNS, chunk.events)
+            await _copy(connection, "event_body", BODY_COLUMNS, chunk.bodies)
             await _copy(connection, "delivery", DELIVERY_COLUMNS, chunk.deliveries)
             await _copy(connection, "attempt", ATTEMPT_COLUMNS, chunk.attempts)
     async with database.transaction() as connection:

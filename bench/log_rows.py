@@ -6,7 +6,7 @@ import random
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -24,17 +24,18 @@ DAYS_RHYTHM = 0.6  # by how much the busiest hour of a day is above, and the qui
 SHARED = 0.2  # of events that go to a second subscription
 
 EVENT_COLUMNS = (
-    "store_code", "event_id", "name", "created_at", "created_at_text", "accepted_at", "data", "digest", "matched_at",
+    "store_code", "event_id", "name", "created_at", "created_at_text", "accepted_at", "digest", "matched_at",
     "workflow_id",
 )  # fmt: skip
+BODY_COLUMNS = ("accepted_on", "store_code", "event_id", "data")
 DELIVERY_COLUMNS = (
-    "message_id", "store_code", "event_id", "event_name", "subscription_id", "variant", "url", "status", "reason",
-    "attempts", "failures", "last_status_code", "last_failure", "next_attempt_at", "workflow_id", "created_at",
-    "ended_at",
+    "accepted_on", "message_id", "store_code", "event_id", "event_name", "subscription_id", "variant", "url", "status",
+    "reason", "attempts", "failures", "last_status_code", "last_failure", "next_attempt_at", "workflow_id",
+    "created_at", "ended_at",
 )  # fmt: skip
 ATTEMPT_COLUMNS = (
-    "message_id", "number", "request_id", "trigger", "worker_id", "legacy", "started_at", "outcome_at", "duration_ms",
-    "status_code", "failure", "detail", "response_excerpt",
+    "accepted_on", "message_id", "number", "request_id", "trigger", "worker_id", "legacy", "started_at", "outcome_at",
+    "duration_ms", "status_code", "failure", "detail", "response_excerpt",
 )  # fmt: skip
 
 
@@ -54,9 +55,10 @@ class Destination:
 
 @dataclass
 class Chunk:
-    """Rows of the three tables, in the order of their columns above."""
+    """Rows of the four tables, in the order of their columns above."""
 
     events: list[tuple[Any, ...]] = field(default_factory=list)
+    bodies: list[tuple[Any, ...]] = field(default_factory=list)
     deliveries: list[tuple[Any, ...]] = field(default_factory=list)
     attempts: list[tuple[Any, ...]] = field(default_factory=list)
 
@@ -136,9 +138,10 @@ class LogWriter:
         data, digest = self._data[destination.event_name]
         workflow_id = event_workflow_id(destination.store_code, event_id)
         chunk.events.append(
-            (destination.store_code, event_id, destination.event_name, at, at.strftime("%Y-%m-%dT%H:%M:%SZ"), at, data,
+            (destination.store_code, event_id, destination.event_name, at, at.strftime("%Y-%m-%dT%H:%M:%SZ"), at,
              digest, at, workflow_id)
         )  # fmt: skip
+        chunk.bodies.append((at.date(), destination.store_code, event_id, data))
         return event_id
 
     def _delivery(self, chunk: Chunk, destination: Destination, event_id: UUID, at: datetime) -> None:
@@ -153,7 +156,7 @@ class LogWriter:
             status, reason, ended_at = "cancelled", "cancelled_by_person", begun
         while status == "pending":
             number += 1
-            code, failure, outcome_at = self._attempt(chunk, destination, identity, number, begun)
+            code, failure, outcome_at = self._attempt(chunk, destination, (at.date(), identity, number), begun)
             if failure is None:
                 status, ended_at = "delivered", outcome_at
             elif failures == len(RETRY_SECONDS):
@@ -165,15 +168,16 @@ class LogWriter:
                 next_at = begun
                 break
         chunk.deliveries.append(
-            (identity, destination.store_code, event_id, destination.event_name, destination.id, "main",
+            (at.date(), identity, destination.store_code, event_id, destination.event_name, destination.id, "main",
              destination.url, status, reason, number, failures, code, failure, next_at, workflow_id, at, ended_at)
         )  # fmt: skip
 
     def _attempt(
-        self, chunk: Chunk, destination: Destination, identity: UUID, number: int, at: datetime
+        self, chunk: Chunk, destination: Destination, key: tuple[date, UUID, int], at: datetime
     ) -> tuple[int | None, str | None, datetime]:
         """(status code, failure, when it ended) of one attempt; what failed once fails more often than not."""
         chance = self._chance
+        number = key[2]
         succeeds = destination.succeeds if number == 1 else 0.4
         duration = min(15_000, int(destination.median_ms * math.exp(chance.gauss(0, 0.5))) + 1)
         code: int | None = 200
@@ -189,7 +193,7 @@ class LogWriter:
                 code, failure, excerpt, detail = None, "connect", None, "connection refused"
         outcome_at = at + timedelta(milliseconds=duration)
         chunk.attempts.append(
-            (identity, number, self._uuid(), "automatic", self._workers[number % 2], False, at, outcome_at, duration,
+            (*key, self._uuid(), "automatic", self._workers[number % 2], False, at, outcome_at, duration,
              code, failure, detail, excerpt)
         )  # fmt: skip
         return code, failure, outcome_at

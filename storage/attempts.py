@@ -1,7 +1,10 @@
 """Intents and outcomes of attempts, written in bulk: the intent before the request, the outcome before the answer."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date
+from typing import TypeVar
 from uuid import UUID
 
 from sqlalchemy import text
@@ -12,6 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 class Intent:
     """An attempt about to be made. Writing it takes the lease on the delivery."""
 
+    accepted_on: date
+    """The day it is filed under: its event's."""
     message_id: UUID
     number: int
     request_id: UUID
@@ -28,6 +33,7 @@ class Outcome:
     log are by the database's clock. `next_in_seconds` is null when there is no next attempt.
     """
 
+    accepted_on: date
     message_id: UUID
     number: int
     began_seconds_ago: float
@@ -48,17 +54,18 @@ class Outcome:
 
 
 _INTEND = text("""
-INSERT INTO attempt (message_id, number, request_id, trigger, worker_id, legacy)
-SELECT * FROM unnest(CAST(:message_id AS uuid[]), CAST(:number AS int[]), CAST(:request_id AS uuid[]),
-    CAST(:trigger AS text[]), CAST(:worker_id AS uuid[]), CAST(:legacy AS bool[]))
-ON CONFLICT (message_id, number) DO NOTHING
+INSERT INTO attempt (accepted_on, message_id, number, request_id, trigger, worker_id, legacy)
+SELECT * FROM unnest(CAST(:accepted_on AS date[]), CAST(:message_id AS uuid[]), CAST(:number AS int[]),
+    CAST(:request_id AS uuid[]), CAST(:trigger AS text[]), CAST(:worker_id AS uuid[]), CAST(:legacy AS bool[]))
+ON CONFLICT (accepted_on, message_id, number) DO NOTHING
 RETURNING message_id, number
 """)
 
 _INTERRUPT = text("""
 UPDATE attempt SET outcome_at = clock_timestamp(), failure = 'interrupted'
 FROM unnest(CAST(:message_id AS uuid[]), CAST(:number AS int[])) AS begun (message_id, number)
-WHERE attempt.message_id = begun.message_id AND attempt.number < begun.number AND attempt.outcome_at IS NULL
+WHERE attempt.accepted_on = :day AND attempt.message_id = begun.message_id AND attempt.number < begun.number
+    AND attempt.outcome_at IS NULL
 """)
 
 _RECORD_SQL = """
@@ -76,7 +83,8 @@ WITH outcome AS MATERIALIZED (
         outcome_at = clock_timestamp(), duration_ms = outcome.duration_ms, status_code = outcome.status_code,
         failure = outcome.failure, detail = outcome.detail,
         response_excerpt = outcome.response_excerpt, body_sha256 = outcome.body_sha256
-    FROM outcome WHERE attempt.message_id = outcome.message_id AND attempt.number = outcome.number
+    FROM outcome WHERE attempt.accepted_on = :day AND attempt.message_id = outcome.message_id
+        AND attempt.number = outcome.number
 )
 UPDATE delivery SET
     status = CASE WHEN outcome.status = 'unchanged' THEN delivery.status ELSE outcome.status END,
@@ -96,9 +104,21 @@ _RECORD = text(_RECORD_SQL)
 _RECORD_EXHAUSTED = text(_RECORD_SQL + " RETURNING delivery.subscription_id, outcome.status, outcome.reason")
 
 
-def _columns(rows: Sequence[Intent] | Sequence[Outcome]) -> dict[str, list[object]]:
+Row = TypeVar("Row", Intent, Outcome)
+
+
+def _columns(rows: Sequence[Row], *without: str) -> dict[str, list[object]]:
     """Rows -> one list a column, named as the fields."""
-    return {name: [getattr(row, name) for row in rows] for name in rows[0].__slots__}
+    return {name: [getattr(row, name) for row in rows] for name in rows[0].__slots__ if name not in without}
+
+
+def _by_day(rows: Sequence[Row]) -> Iterator[tuple[date, list[Row]]]:
+    """The rows of each day. A statement names one day, so that the planner sees one partition; they are nearly always
+    of one or two days."""
+    days: dict[date, list[Row]] = defaultdict(list)
+    for row in rows:
+        days[row.accepted_on].append(row)
+    yield from days.items()
 
 
 async def intend(connection: AsyncConnection, intents: Sequence[Intent]) -> set[tuple[UUID, int]]:
@@ -109,13 +129,10 @@ async def intend(connection: AsyncConnection, intents: Sequence[Intent]) -> set[
     """
     if not intents:
         return set()
-    columns = _columns(intents)
-    written = {(row[0], row[1]) for row in await connection.execute(_INTEND, columns)}
-    later = [intent for intent in intents if intent.number > 1]
-    if later:
-        await connection.execute(
-            _INTERRUPT, {"message_id": [i.message_id for i in later], "number": [i.number for i in later]}
-        )
+    written = {(row[0], row[1]) for row in await connection.execute(_INTEND, _columns(intents))}
+    for day, later in _by_day([intent for intent in intents if intent.number > 1]):
+        values = {"day": day, "message_id": [i.message_id for i in later], "number": [i.number for i in later]}
+        await connection.execute(_INTERRUPT, values)
     return written
 
 
@@ -125,10 +142,12 @@ async def record(connection: AsyncConnection, outcomes: Sequence[Outcome]) -> li
     An outcome may come late, from a worker that was taken for dead while others went on: then it moves the delivery
     only by succeeding.
     """
-    if not outcomes:
-        return []
-    if all(outcome.status != "exhausted" for outcome in outcomes):
-        await connection.execute(_RECORD, _columns(outcomes))
-        return []
-    rows = await connection.execute(_RECORD_EXHAUSTED, _columns(outcomes))
-    return [(row[0], row[2]) for row in rows if row[1] == "exhausted"]
+    exhausted: list[tuple[UUID, str | None]] = []
+    for day, rows in _by_day(outcomes):
+        values = {"day": day, **_columns(rows, "accepted_on")}
+        if all(outcome.status != "exhausted" for outcome in rows):
+            await connection.execute(_RECORD, values)
+            continue
+        ended = await connection.execute(_RECORD_EXHAUSTED, values)
+        exhausted += [(row[0], row[2]) for row in ended if row[1] == "exhausted"]
+    return exhausted

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -15,6 +15,7 @@ from domain.breaker import hold_reason
 from domain.identity import message_id
 from domain.matching import BUSY, beginning, mismatch
 from storage.attempts import Intent, intend
+from storage.days import BODY_OF_EVENT, LAST_ATTEMPT_OF_DELIVERY
 from storage.workers import SENDER_ID
 
 
@@ -67,11 +68,15 @@ class OpenDelivery:
     intended: bool
     sender_id: UUID | None
     next_in_seconds: float | None
+    accepted_on: date
+    """The day its attempts are filed under."""
     event_sequence: int = 0
     kept_as: str | None = None
     """Set when the keeper sends it: the reason it is held again for should the attempt fail."""
     accepted_at: datetime | None = None
     """When the event was accepted, by the database's clock."""
+    erased: bool = False
+    """The event's body is gone: there is nothing left to send."""
     redelivered: bool = False
     """A person asked for one more attempt of what has ended; only its success changes the status."""
 
@@ -93,16 +98,22 @@ health.breaker_opened_at IS NOT NULL, (subscription.rate_limit_per_second IS NOT
 
 _TAKE = text("""
 WITH asked AS MATERIALIZED (
-    SELECT event.store_code, event.event_id FROM event
+    SELECT event.store_code, event.event_id, event.accepted_on FROM event
     JOIN unnest(CAST(:store_code AS text[]), CAST(:event_id AS uuid[])) AS asked (store_code, event_id)
         ON event.store_code = asked.store_code AND event.event_id = asked.event_id
     WHERE matched_at IS NULL ORDER BY sequence FOR UPDATE OF event
 )
 UPDATE event SET matched_at = clock_timestamp()
-FROM asked, store
-WHERE event.store_code = asked.store_code AND event.event_id = asked.event_id AND store.code = event.store_code
+FROM asked
+JOIN store ON store.code = asked.store_code
+LEFT JOIN LATERAL (
+    SELECT event_body.data, event_body.sealed_data FROM event_body WHERE event_body.accepted_on = asked.accepted_on
+        AND event_body.store_code = asked.store_code AND event_body.event_id = asked.event_id LIMIT 1
+) AS body ON true
+WHERE event.store_code = asked.store_code AND event.event_id = asked.event_id
 RETURNING event.store_code, event.event_id, event.name, event.created_at, event.created_at_text, event.accepted_at,
-    event.data, event.sealed_data, event.workflow_id, store.timezone, event.sequence, store.expiry_kinds_from_events
+    event.accepted_on, body.data, body.sealed_data, event.workflow_id, store.timezone, event.sequence,
+    store.expiry_kinds_from_events
 """)
 
 _CANDIDATES = text(f"""
@@ -116,15 +127,16 @@ WHERE subscription.deleted_at IS NULL ORDER BY subscription.created_at, subscrip
 """)
 
 _CREATE = text("""
-INSERT INTO delivery (message_id, store_code, event_id, event_name, event_sequence, subscription_id, variant, url,
-    status, reason, workflow_id, ended_at)
+INSERT INTO delivery (message_id, store_code, event_id, event_name, event_sequence, accepted_on, subscription_id,
+    variant, url, status, reason, workflow_id, ended_at)
 SELECT made.*, CASE WHEN made.status = 'exhausted' THEN clock_timestamp() END
 FROM unnest(CAST(:message_id AS uuid[]), CAST(:store_code AS text[]), CAST(:event_id AS uuid[]),
-    CAST(:event_name AS text[]), CAST(:event_sequence AS bigint[]), CAST(:subscription_id AS uuid[]),
+    CAST(:event_name AS text[]), CAST(:event_sequence AS bigint[]), CAST(:accepted_on AS date[]),
+    CAST(:subscription_id AS uuid[]),
     CAST(:variant AS text[]), CAST(:url AS text[]),
     CAST(:status AS text[]), CAST(:reason AS text[]), CAST(:workflow_id AS text[]))
-    AS made (message_id, store_code, event_id, event_name, event_sequence, subscription_id, variant, url, status,
-        reason, workflow_id)
+    AS made (message_id, store_code, event_id, event_name, event_sequence, accepted_on, subscription_id, variant, url,
+        status, reason, workflow_id)
 ON CONFLICT (message_id) DO NOTHING
 """)
 
@@ -132,18 +144,17 @@ _OPEN = f"""
 SELECT delivery.message_id, delivery.variant, delivery.status, delivery.failures,
     extract(epoch FROM delivery.next_attempt_at - clock_timestamp()), coalesce(attempt.number, 0),
     {SENDER_ID}, store.timezone,
-    event.store_code, event.event_id, event.name, event.created_at_text, event.data, event.sealed_data,
-    delivery.event_sequence, event.accepted_at, {_SUBSCRIPTION_COLUMNS}
+    event.store_code, event.event_id, event.name, event.created_at_text, body.data, body.sealed_data,
+    delivery.event_sequence, delivery.accepted_on, event.accepted_at, {_SUBSCRIPTION_COLUMNS}
 FROM delivery
 JOIN event ON event.store_code = delivery.store_code AND event.event_id = delivery.event_id
 JOIN store ON store.code = delivery.store_code
 JOIN subscription ON subscription.id = delivery.subscription_id
 LEFT JOIN subscription_health AS health ON health.subscription_id = subscription.id
-LEFT JOIN LATERAL (
-    SELECT * FROM attempt WHERE attempt.message_id = delivery.message_id ORDER BY number DESC LIMIT 1
-) AS attempt ON true
+{BODY_OF_EVENT}
+{LAST_ATTEMPT_OF_DELIVERY}
 """
-_OPEN_COLUMNS_BEFORE_SUBSCRIPTION = 16
+_OPEN_COLUMNS_BEFORE_SUBSCRIPTION = 17
 
 _OPEN_OF_EVENTS = text(
     _OPEN
@@ -158,13 +169,14 @@ _OPEN_BY_ID = text(_OPEN + "WHERE delivery.message_id = :message_id")
 
 def _open_delivery(row: Sequence[Any]) -> OpenDelivery:
     identity, variant, status, failures, next_in, last_number, sender_id, timezone = row[:8]
-    store_code, event_id, name, created_at_text, data, sealed_data, sequence, accepted_at = row[
+    store_code, event_id, name, created_at_text, data, sealed_data, sequence, day, at = row[
         8:_OPEN_COLUMNS_BEFORE_SUBSCRIPTION
     ]
     return OpenDelivery(
         message_id=identity,
-        event=EventFacts(event_id, name, store_code, created_at_text, data),
+        event=EventFacts(event_id, name, store_code, created_at_text, data or ""),
         sealed_data=sealed_data,
+        erased=data is None,
         variant=variant,
         subscription=SubscriptionFacts(*row[_OPEN_COLUMNS_BEFORE_SUBSCRIPTION:]),
         timezone=timezone,
@@ -176,7 +188,8 @@ def _open_delivery(row: Sequence[Any]) -> OpenDelivery:
         sender_id=sender_id,
         next_in_seconds=None if next_in is None else float(next_in),
         event_sequence=sequence,
-        accepted_at=accepted_at,
+        accepted_on=day,
+        accepted_at=at,
     )
 
 
@@ -197,14 +210,15 @@ async def match(
     `with_taken` is given the events that are matched now, to do in this transaction what is done once for each.
     """
     keys = {"store_code": [store for store, _ in events], "event_id": [event_id for _, event_id in events]}
-    taken = (await connection.execute(_TAKE, keys)).all()
+    rows = (await connection.execute(_TAKE, keys)).all()
+    taken = [row for row in rows if row.data is not None]  # what was erased meanwhile is matched with nobody
     made = await _create(connection, taken, worker_id, may_begin) if taken else []
     if taken and with_taken is not None:
         await with_taken(connection, taken)
-    if len(taken) < len(events):
+    if len(rows) < len(events):
         fresh = {delivery.message_id for delivery in made}
-        rows = await connection.execute(_OPEN_OF_EVENTS, keys)
-        made += [_open_delivery(row) for row in rows if row[0] not in fresh]
+        waiting = await connection.execute(_OPEN_OF_EVENTS, keys)
+        made += [_open_delivery(row) for row in waiting if row[0] not in fresh]
     return made
 
 
@@ -241,6 +255,7 @@ async def _create(
                     ("event_id", facts.event_id),
                     ("event_name", facts.name),
                     ("event_sequence", row.sequence),
+                    ("accepted_on", row.accepted_on),
                     ("subscription_id", subscription.id),
                     ("variant", variant),
                     ("url", subscription.url),
@@ -266,6 +281,7 @@ async def _create(
                             sender_id=None,
                             next_in_seconds=None,
                             accepted_at=row.accepted_at,
+                            accepted_on=row.accepted_on,
                         )
                     )
     if columns:
@@ -277,7 +293,7 @@ async def _create(
 def first_intents(deliveries: Iterable[OpenDelivery], worker_id: UUID) -> list[Intent]:
     """The intents that are written together with the match."""
     return [
-        Intent(d.message_id, d.number, d.request_id, "automatic", worker_id, d.subscription.legacy)
+        Intent(d.accepted_on, d.message_id, d.number, d.request_id, "automatic", worker_id, d.subscription.legacy)
         for d in deliveries
         if d.intended
     ]

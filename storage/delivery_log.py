@@ -251,7 +251,9 @@ _BY_ID = select(*_COLUMNS).where(
     _DELIVERY.c.store_code == bindparam("store_code"), _DELIVERY.c.message_id == bindparam("message_id")
 )
 _ATTEMPTS = text(f"""
-SELECT {", ".join(AttemptRow.__dataclass_fields__)} FROM attempt WHERE message_id = :message_id ORDER BY number
+SELECT {", ".join(AttemptRow.__dataclass_fields__)} FROM attempt
+WHERE accepted_on = (SELECT accepted_on FROM delivery WHERE message_id = :message_id) AND message_id = :message_id
+ORDER BY number
 """)
 
 

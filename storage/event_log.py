@@ -7,10 +7,14 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from storage.days import BODY_OF_EVENT
+
 
 @dataclass(frozen=True, slots=True)
 class EventRow:
-    """One event of the log. `data` is exact JSON text, secrets masked; `sealed_data` the whole, when there are any."""
+    """One event of the log. `data` is exact JSON text, secrets masked; `sealed_data` the whole, when there are any.
+
+    Both are None when the body is gone: erased, or older than the store keeps bodies."""
 
     event_id: UUID
     name: str
@@ -19,16 +23,17 @@ class EventRow:
     """Of the store, as it is now."""
     created_at_text: str
     accepted_at: datetime
-    data: str
+    data: str | None
     sealed_data: bytes | None
     workflow_id: str | None
     """The workflow it was handed to: its own or a batch's; null until a relay has claimed it."""
 
 
-_EVENT = text("""
+_EVENT = text(f"""
 SELECT event.event_id, event.name, event.store_code, store.timezone, event.created_at_text, event.accepted_at,
-    event.data, event.sealed_data, event.workflow_id
+    body.data, body.sealed_data, event.workflow_id
 FROM event JOIN store ON store.code = event.store_code
+{BODY_OF_EVENT}
 WHERE event.store_code = :store_code AND event.event_id = :event_id
 """)
 

@@ -8,6 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.explain import ExplainedDelivery, ExplainedEvent, ExplainedSubscription
+from storage.days import LAST_ATTEMPT_OF_DELIVERY
 from storage.workers import SENDER_ID
 
 _EVENT = text("""
@@ -45,9 +46,7 @@ SELECT delivery.subscription_id, delivery.message_id, delivery.variant, delivery
         THEN first.message_id END AS behind
 FROM delivery
 JOIN subscription ON subscription.id = delivery.subscription_id
-LEFT JOIN LATERAL (
-    SELECT * FROM attempt WHERE attempt.message_id = delivery.message_id ORDER BY number DESC LIMIT 1
-) AS attempt ON true
+{LAST_ATTEMPT_OF_DELIVERY}
 LEFT JOIN LATERAL (
     SELECT held.message_id FROM delivery AS held
     WHERE held.subscription_id = delivery.subscription_id AND held.status = 'held' AND subscription.ordered

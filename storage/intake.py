@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.catalogue import EventType, has_secrets, mask_secrets
 from domain.jsontext import JsonValue, canonical, dump, dump_bytes
+from storage.days import BODY_OF_EVENT
 from storage.sealing import Sealer
 
 EventKey: TypeAlias = tuple[str, UUID]
@@ -78,11 +79,11 @@ def content_digest(name: str, masked_data: JsonValue) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class StoredEvent:
-    """What an accepted event is compared with when its id comes again."""
+    """What an accepted event is compared with when its id comes again; when its body is gone, by the digest alone."""
 
     name: str
     created_at_text: str
-    data: str
+    data: str | None
     sealed_data: bytes | None
     digest: bytes
 
@@ -99,25 +100,31 @@ arrived AS MATERIALIZED (
         CAST(:created_ats AS timestamptz[]), CAST(:created_at_texts AS text[]), CAST(:data AS text[]),
         CAST(:sealed_data AS bytea[]), CAST(:digests AS bytea[])
     ) AS rows (store_code, event_id, name, created_at, created_at_text, data, sealed_data, digest)
+), inserted AS (
+    INSERT INTO event (
+        store_code, event_id, sequence, name, created_at, created_at_text, created_at_given, accepted_at,
+        digest
+    ) OVERRIDING SYSTEM VALUE
+    SELECT
+        store_code, event_id, sequence, name, coalesce(created_at, now),
+        coalesce(created_at_text, to_char(now AT TIME ZONE 'UTC', '{CREATED_AT_FORMAT}')),
+        created_at_text IS NOT NULL, now, digest
+    FROM arrived, clock
+    ORDER BY store_code, event_id
+    ON CONFLICT (store_code, event_id) DO NOTHING
+    RETURNING store_code, event_id, accepted_on
 )
-INSERT INTO event (
-    store_code, event_id, sequence, name, created_at, created_at_text, created_at_given, accepted_at,
-    data, sealed_data, digest
-) OVERRIDING SYSTEM VALUE
-SELECT
-    store_code, event_id, sequence, name, coalesce(created_at, now),
-    coalesce(created_at_text, to_char(now AT TIME ZONE 'UTC', '{CREATED_AT_FORMAT}')),
-    created_at_text IS NOT NULL, now, data, sealed_data, digest
-FROM arrived, clock
-ORDER BY store_code, event_id
-ON CONFLICT (store_code, event_id) DO NOTHING
+INSERT INTO event_body (accepted_on, store_code, event_id, data, sealed_data)
+SELECT accepted_on, store_code, event_id, data, sealed_data
+FROM inserted JOIN arrived USING (store_code, event_id)
 RETURNING store_code, event_id
 """)
 
-_STORED = text("""
-SELECT event.store_code, event.event_id, event.name, event.created_at_text, event.data, event.sealed_data, event.digest
+_STORED = text(f"""
+SELECT event.store_code, event.event_id, event.name, event.created_at_text, body.data, body.sealed_data, event.digest
 FROM unnest(CAST(:store_codes AS text[]), CAST(:event_ids AS uuid[])) AS wanted (store_code, event_id)
 JOIN event USING (store_code, event_id)
+{BODY_OF_EVENT}
 """)
 
 

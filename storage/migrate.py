@@ -10,6 +10,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
 from storage.database import Database
+from storage.days import make_coming_days
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 MIGRATION_LOCK = 0x10EA17  # any constant: two migrators on one database take turns
@@ -37,10 +38,14 @@ def _locked(connection: Connection, action: Callable[[Config], object]) -> None:
 
 
 async def migrate(database: Database) -> tuple[str | None, str]:
-    """Bring the schema to head; safe to run again and by several at once. Returns the revisions before and after."""
+    """Bring the schema to head, with the partitions of the coming days; the revisions before and after.
+
+    Safe to run again and by several at once.
+    """
     before = await current(database)
     async with database.transaction() as connection:
         await connection.run_sync(_locked, lambda config: command.upgrade(config, "head"))
+    await make_coming_days(database)
     return before, head()
 
 

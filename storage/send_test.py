@@ -12,23 +12,30 @@ from storage.intake import NewEvent, insert_events
 # Matched in the transaction that inserts it, so that no relay ever sees it.
 _MATCHED = text("""
 UPDATE event SET matched_at = clock_timestamp(), workflow_id = :workflow_id
-WHERE store_code = :store_code AND event_id = :event_id RETURNING sequence
+WHERE store_code = :store_code AND event_id = :event_id RETURNING sequence, accepted_on
 """)
 
 _CREATE = text("""
-INSERT INTO delivery (message_id, store_code, event_id, event_name, event_sequence, subscription_id, variant, url,
-    status, reason, workflow_id)
-VALUES (:message_id, :store_code, :event_id, :event_name, :sequence, :subscription_id, :variant, :url,
+INSERT INTO delivery (message_id, store_code, event_id, event_name, event_sequence, accepted_on, subscription_id,
+    variant, url, status, reason, workflow_id)
+VALUES (:message_id, :store_code, :event_id, :event_name, :sequence, :accepted_on, :subscription_id, :variant, :url,
     'pending', 'test', :workflow_id)
 """)
 
 _FORGET_DELIVERY = text("""
 DELETE FROM delivery WHERE message_id = :message_id AND attempts = 0
-    AND NOT EXISTS (SELECT FROM attempt WHERE attempt.message_id = delivery.message_id)
+    AND NOT EXISTS (SELECT FROM attempt WHERE attempt.accepted_on = delivery.accepted_on
+        AND attempt.message_id = delivery.message_id)
 RETURNING store_code, event_id
 """)
 
-_FORGET_EVENT = text("DELETE FROM event WHERE store_code = :store_code AND event_id = :event_id")
+_FORGET_EVENT = text("""
+WITH forgotten AS (
+    DELETE FROM event WHERE store_code = :store_code AND event_id = :event_id RETURNING accepted_on
+)
+DELETE FROM event_body USING forgotten WHERE event_body.accepted_on = forgotten.accepted_on
+    AND store_code = :store_code AND event_id = :event_id
+""")
 
 
 async def insert_test(connection: AsyncConnection, sample: NewEvent, subscription_id: UUID, url: str) -> UUID:
@@ -37,12 +44,13 @@ async def insert_test(connection: AsyncConnection, sample: NewEvent, subscriptio
     workflow_id = send_test_workflow_id(subscription_id)
     await insert_events(connection, [sample])
     event = {"store_code": sample.store_code, "event_id": sample.event_id}
-    sequence = await connection.scalar(_MATCHED, {**event, "workflow_id": workflow_id})
+    sequence, accepted_on = (await connection.execute(_MATCHED, {**event, "workflow_id": workflow_id})).one()
     values = {
         **event,
         "message_id": identity,
         "event_name": sample.name,
         "sequence": sequence,
+        "accepted_on": accepted_on,
         "subscription_id": subscription_id,
         "variant": TEST,
         "url": url,

@@ -3,7 +3,7 @@
 Each class is one table; migrations in `storage/migrations` are what creates them, and a test compares the two.
 """
 
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
@@ -12,6 +12,8 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     Column,
+    Computed,
+    Date,
     DateTime,
     Float,
     ForeignKey,
@@ -26,6 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
+TODAY = text("CAST(clock_timestamp() AT TIME ZONE 'UTC' AS date)")
 UNMATCHED = text("matched_at IS NULL")
 URL_HASH = text("hashtextextended(url, 0)")
 """In indexes instead of the URL, which may be longer than an index entry."""
@@ -136,7 +139,9 @@ class SubscriptionHealth(SQLModel, table=True):
 
 
 class Event(SQLModel, table=True):
-    """The event log, which is also the outbox: a row with `matched_at` null has not been taken by its workflow."""
+    """The event log, which is also the outbox: a row with `matched_at` null has not been taken by its workflow.
+
+    It outlives the event's body, so that an id that comes again is still known."""
 
     __tablename__ = "event"
 
@@ -150,10 +155,13 @@ class Event(SQLModel, table=True):
     """`createdAt` as it stands in a modern body: as the emitter wrote it, or the instant of acceptance."""
     created_at_given: bool = Field(sa_column_kwargs={"server_default": text("false")})
     accepted_at: datetime = _instant(default_now=True)
-    data: str = Field(sa_column=Column(Text, nullable=False))
-    """Compact exact JSON text; where the data has secrets they are masked here."""
-    sealed_data: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
-    """The data with its secrets, encrypted; null when it has none."""
+    accepted_on: date = Field(
+        default=None,
+        sa_column=Column(
+            Date, Computed("CAST(accepted_at AT TIME ZONE 'UTC' AS date)", persisted=True), nullable=False
+        ),
+    )
+    """The UTC day its body and the attempts of its deliveries are filed under (`storage/daily_tables.py`)."""
     digest: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     """SHA-256 over name and canonical data (secrets masked): whether a repeated id brings the same content."""
     workflow_id: str | None = Field(default=None, sa_column=Column(Text))
@@ -179,6 +187,8 @@ class Delivery(SQLModel, table=True):
     event_name: str = Field(sa_column=Column(Text, nullable=False))
     event_sequence: int = Field(default=0, sa_column=Column(BigInteger, nullable=False, server_default="0"))
     """The event's place in the order of acceptance; what is held is let go in this order."""
+    accepted_on: date = Field(default=None, sa_column=Column(Date, nullable=False, server_default=TODAY))
+    """The event's: the day its body and the attempts are filed under."""
     subscription_id: UUID
     variant: str = Field(sa_column=Column(Text, nullable=False))
     url: str = Field(sa_column=Column(Text, nullable=False))
@@ -210,30 +220,6 @@ class Delivery(SQLModel, table=True):
             "delivery_held", "subscription_id", "event_sequence", "message_id", postgresql_where=text("status = 'held'")
         ),
     )
-
-
-class Attempt(SQLModel, table=True):
-    """One HTTP request of a delivery. `outcome_at` null: under way, or its worker died before it could say."""
-
-    __tablename__ = "attempt"
-
-    message_id: UUID = Field(primary_key=True)
-    number: int = Field(sa_column=Column(Integer, primary_key=True))
-    request_id: UUID
-    trigger: str = Field(sa_column=Column(Text, nullable=False))
-    """automatic, manual or test"""
-    worker_id: UUID
-    legacy: bool
-    """Format of the body sent."""
-    started_at: datetime = _instant(default_now=True)
-    outcome_at: datetime | None = _instant(nullable=True)
-    duration_ms: int | None = Field(default=None, sa_column=Column(Integer))
-    status_code: int | None = Field(default=None, sa_column=Column(Integer))
-    failure: str | None = Field(default=None, sa_column=Column(Text))
-    detail: str | None = Field(default=None, sa_column=Column(Text))
-    """What failed, in words; of a redirect, where to."""
-    response_excerpt: str | None = Field(default=None, sa_column=Column(Text))
-    body_sha256: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
 
 
 class Recover(SQLModel, table=True):

@@ -26,7 +26,7 @@ from storage.relay_bell import RelayBell
 from storage.sealing import Sealer
 from tests.databases import sqlalchemy_url
 from tests.expiry import INSTANTS, row
-from tests.ground import STORE, Ground
+from tests.ground import EVENT_WITH_BODY, STORE, Ground
 from workflows.expiry import ExpiryRunWorkflow, ExpiryScanWorkflow
 from workflows.schedules import ExpirySchedules
 
@@ -62,7 +62,7 @@ class ExpiryGround(Ground):
     async def events(self, kind: Kind = Kind.POINTS, store: str = STORE) -> list[str]:
         """Of each notice, in the order of emission, when what it is of expires; of points, since others may not say."""
         rows = await self.execute(
-            "SELECT data::json->>'pointsWillExpire' FROM event WHERE store_code = :store AND name = :name "
+            f"SELECT data::json->>'pointsWillExpire' FROM {EVENT_WITH_BODY} WHERE store_code = :store AND name = :name "
             "ORDER BY sequence",
             store=store,
             name=EVENT_NAMES[kind],

@@ -11,6 +11,9 @@ from tests.deadlines import eventually
 
 STORE = "default"
 
+EVENT_WITH_BODY = "event JOIN event_body USING (accepted_on, store_code, event_id)"
+"""What a test selects an event and its data from."""
+
 
 @dataclass
 class Ground:
@@ -32,7 +35,7 @@ class Ground:
     async def clear(self) -> None:
         """Empty the tables of the pipeline."""
         tables = (
-            "event, delivery, attempt, subscription, subscription_health, worker, notice, store_operator, "
+            "event, event_body, delivery, attempt, subscription, subscription_health, worker, notice, store_operator, "
             "attempts_of_minute, attempts_of_hour"
         )
         await self.execute(f"TRUNCATE {tables}")
@@ -63,9 +66,14 @@ class Ground:
         ids = [uuid4() for _ in range(count)]
         await self.execute(
             """
-            INSERT INTO event (store_code, event_id, name, created_at, created_at_text, data, sealed_data, digest)
-            SELECT :store, id, :name, now(), '2026-01-02T03:04:05Z', :data, CAST(:sealed AS bytea), ''
-            FROM unnest(CAST(:ids AS uuid[])) AS id
+            WITH inserted AS (
+                INSERT INTO event (store_code, event_id, name, created_at, created_at_text, digest)
+                SELECT :store, id, :name, now(), '2026-01-02T03:04:05Z', ''
+                FROM unnest(CAST(:ids AS uuid[])) AS id
+                RETURNING accepted_on, store_code, event_id
+            )
+            INSERT INTO event_body (accepted_on, store_code, event_id, data, sealed_data)
+            SELECT accepted_on, store_code, event_id, :data, CAST(:sealed AS bytea) FROM inserted
             """,
             store=store,
             name=event_name,

@@ -183,5 +183,6 @@ async def details(access: DeliveryRead, resources: FromResources, event_id: Even
         deliveries=delivery_items(deliveries),
         temporal_url=workflow_url(resources, event.workflow_id),
     ).model_dump(mode="json", by_alias=True)
-    answer["data"] = orjson.Fragment(event.data)  # its numbers as they were sent; no model would keep them
+    if event.data is not None:
+        answer["data"] = orjson.Fragment(event.data)  # its numbers as they were sent; no model would keep them
     return Response(orjson.dumps(answer), media_type=JSON)

@@ -3,6 +3,7 @@
 from alembic import context
 from sqlmodel import SQLModel
 
+import storage.daily_tables
 import storage.expiry_scan_tables
 import storage.expiry_tables
 import storage.notice_tables

@@ -26,7 +26,7 @@ from storage.expiry_sources import StoredDue
 from tests.databases import sqlalchemy_url
 from tests.deadlines import eventually
 from tests.expiry_ground import ExpiryGround, activities_of
-from tests.ground import STORE
+from tests.ground import EVENT_WITH_BODY, STORE
 
 DAY = date(2026, 3, 1)
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -108,7 +108,7 @@ async def test_what_is_emitted_would_be_accepted_from_a_platform_too(ground: Exp
     await ground.put(kind, [NOON] * 3)
     progress = await scanned(activities_of(ground), kind)
     assert (progress.scanned, progress.emitted, progress.refused) == (3, 3, 0)
-    for event in await ground.execute("SELECT * FROM event"):
+    for event in await ground.execute(f"SELECT * FROM {EVENT_WITH_BODY}"):
         assert event.name == EVENT_NAMES[kind]
         data = event.data if event.sealed_data is None else ground.sealer.open(event.sealed_data)
         assert validate_data(CATALOGUE[event.name], parse(data.encode())) == []

@@ -69,6 +69,7 @@ async def deliver(
     } | columns
     await _insert(api, "delivery", values)
     attempt = {
+        "accepted_on": datetime.now(UTC).date(),
         "message_id": identity,
         "number": 1,
         "request_id": request_id,

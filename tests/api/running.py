@@ -26,6 +26,7 @@ from storage.access import create_key
 from storage.database import Database
 from storage.stores import ensure_store
 from tests.databases import sqlalchemy_url
+from tests.ground import EVENT_WITH_BODY
 
 STORE = "default"
 ENCRYPTION_KEY = Fernet.generate_key().decode()
@@ -81,7 +82,10 @@ class RunningApi:
 
     async def stored(self, event_id: str) -> Any:
         """The row of an event."""
-        (row,) = await self.execute("SELECT * FROM event WHERE event_id = :id", id=UUID(event_id))
+        (row,) = await self.execute(
+            f"SELECT * FROM {EVENT_WITH_BODY} WHERE event_id = :id",
+            id=UUID(event_id),
+        )
         return row
 
     async def count(self) -> int:

@@ -176,7 +176,7 @@ class TestOneDelivery:
     async def test_whose_secrets_cannot_be_opened_says_so(self, api: RunningApi) -> None:
         data = '{"code":"OPEN-SESAME"}'
         logged = await deliver(api, "CustomerRequestedPasswordReset", json.loads(data), data)
-        await api.execute("UPDATE event SET sealed_data = 'lost' WHERE event_id = :id", id=logged.event_id)
+        await api.execute("UPDATE event_body SET sealed_data = 'lost' WHERE event_id = :id", id=logged.event_id)
         answer = await api.get(f"webhook/delivery/{logged.message_id}")
         assert answer.status_code == 200
         assert answer.json()["body"] is None

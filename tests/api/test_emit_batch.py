@@ -14,6 +14,7 @@ from domain.jsontext import dump
 from tests.api.running import NDJSON, RunningApi, running_api
 from tests.api.test_emit import problems
 from tests.databases import cloned_database
+from tests.ground import EVENT_WITH_BODY
 
 BATCH_EVENTS = 50
 EVENT_BYTES = 20_000
@@ -46,7 +47,7 @@ async def test_a_batch_is_answered_with_a_row_for_each_event_in_order(api: Runni
     assert answer.status_code == 202, answer.text
     assert answer.json() == {"items": [{"eventId": each["eventId"], "duplicate": False} for each in events]}
     rows = await api.execute(
-        "SELECT event_id, data FROM event WHERE event_id = ANY(:ids) ORDER BY sequence",
+        f"SELECT event_id, data FROM {EVENT_WITH_BODY} WHERE event_id = ANY(:ids) ORDER BY sequence",
         ids=[UUID(each["eventId"]) for each in events],
     )
     assert [(str(row.event_id), json.loads(row.data)) for row in rows] == [

@@ -228,7 +228,7 @@ class TestWhatCannotBeStoredNow:
 
     async def test_one_event_that_cannot_be_stored_fails_alone(self, database_url: str) -> None:
         async with running_api(database_url) as api:
-            await api.execute("ALTER TABLE event ADD CONSTRAINT picky CHECK (data NOT LIKE '%poison%')")
+            await api.execute("ALTER TABLE event_body ADD CONSTRAINT picky CHECK (data NOT LIKE '%poison%')")
             answers = await asyncio.gather(
                 *(api.emit("LevelWillExpire", {"levelName": "poison" if n == 7 else "fine"}) for n in range(20))
             )
@@ -261,7 +261,7 @@ class TestWhatCannotBeStoredNow:
         event_id = str(uuid4())
         data = {"customer": {"customerId": str(uuid4())}, "code": "open"}
         await api.emit("CustomerRequestedPasswordReset", data, eventId=event_id)
-        await api.execute("UPDATE event SET sealed_data = 'lost' WHERE event_id = :id", id=UUID(event_id))
+        await api.execute("UPDATE event_body SET sealed_data = 'lost' WHERE event_id = :id", id=UUID(event_id))
         answer = await api.emit("CustomerRequestedPasswordReset", data, eventId=event_id)
         assert answer.status_code == 503
         assert "ENCRYPTION_KEYS" in answer.json()["message"]

@@ -69,7 +69,7 @@ async def test_one_event_arrives_with_its_numbers_as_written(emitting: Emitting)
     ended = await emitting.emit("AvailablePointsAmountChanged", "--data", '{"amountChange": 10.10}')
     assert ended.code == 0, ended.errors
     assert numbers(ended) == (1, 0, 0)
-    (stored,) = await emitting.api.execute("SELECT event_id::text, data FROM event")
+    (stored,) = await emitting.api.execute("SELECT event_id::text, data FROM event_body")
     assert stored[0] in ended.output
     assert "10.10" in stored[1]
 

@@ -1,5 +1,6 @@
 """`rotate-encryption-key` seals everything with the first key, resumes after a kill, and says when old keys may go."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,7 @@ class Rotation:
 
     async def sealed_with_other(self, key: str = NEW) -> int:
         """Values that this key does not open."""
-        rows = await self.ground.execute("SELECT sealed_data FROM event WHERE sealed_data IS NOT NULL")
+        rows = await self.ground.execute("SELECT sealed_data FROM event_body WHERE sealed_data IS NOT NULL")
         return sum(not Sealer([key]).is_current(row[0]) for row in rows)
 
     async def audit(self) -> list[tuple[str, dict[str, object]]]:
@@ -58,13 +59,13 @@ async def test_the_old_key_may_go_when_everything_is_sealed_with_the_new_one(rot
     await rotation.ground.emit("CustomerUpdated", "{}", count=3, sealed_data=Sealer([OLD]).seal("secret"))
     ended = await rotation.run()
     assert ended.code == 0, ended.errors
-    assert ["event.sealed_data", "0", "3", "3", "0"] in [line.split() for line in ended.output.splitlines()]
+    assert ["event_body.sealed_data", "0", "3", "3", "0"] in [line.split() for line in ended.output.splitlines()]
     assert MAY_GO in ended.output
     assert await rotation.sealed_with_other() == 0
     [(key, begun), (same, finished)] = await rotation.audit()
     assert key == same
     assert begun == {"moment": "begin"}
-    assert finished == {"moment": "end", "resealed": {"event.sealed_data": 3}, "complete": True}
+    assert finished == {"moment": "end", "resealed": {"event_body.sealed_data": 3}, "complete": True}
     alone = await rotation.run(keys=(NEW,))
     assert (alone.code, "There is no other key" in alone.output) == (0, True)
 
@@ -74,7 +75,7 @@ async def test_a_dry_run_counts_and_does_nothing(rotation: Rotation) -> None:
     await rotation.ground.emit("CustomerUpdated", "{}", count=2, sealed_data=Sealer([NEW]).seal("secret"))
     ended = await rotation.run("--dry-run")
     assert ended.code == 1
-    assert ["event.sealed_data", "2", "3", "3", "0"] in [line.split() for line in ended.output.splitlines()]
+    assert ["event_body.sealed_data", "2", "3", "3", "0"] in [line.split() for line in ended.output.splitlines()]
     assert "Sealed with another key than the first: 3 values" in ended.output
     assert await rotation.sealed_with_other() == 3
     assert await rotation.audit() == []
@@ -88,7 +89,7 @@ async def test_killed_in_the_middle_it_is_finished_by_the_next_run(rotation: Rot
     await rotation.ground.emit("CustomerUpdated", "{}", count=MANY, sealed_data=original)
 
     async def done() -> int:
-        count = await rotation.ground.scalar("SELECT count(*) FROM event WHERE sealed_data <> :old", old=original)
+        count = await rotation.ground.scalar("SELECT count(*) FROM event_body WHERE sealed_data <> :old", old=original)
         return int(count)
 
     async def under_way() -> bool:
@@ -105,12 +106,12 @@ async def test_killed_in_the_middle_it_is_finished_by_the_next_run(rotation: Rot
     halfway = await done()
     assert 500 <= halfway < MANY
     both = Sealer([NEW, OLD])
-    rows = await rotation.ground.execute("SELECT DISTINCT sealed_data FROM event")
+    rows = await rotation.ground.execute("SELECT DISTINCT sealed_data FROM event_body")
     assert {both.open(row[0]) for row in rows} == {"secret"}
     ended = await rotation.run()
     assert ended.code == 0, ended.errors
     left = MANY - halfway
-    assert ["event.sealed_data", f"{halfway:,}", f"{left:,}", f"{left:,}", "0"] in [
+    assert ["event_body.sealed_data", f"{halfway:,}", f"{left:,}", f"{left:,}", "0"] in [
         line.split() for line in ended.output.splitlines()
     ]
     assert await rotation.sealed_with_other() == 0
@@ -121,7 +122,7 @@ async def test_what_no_key_opens_keeps_every_key(rotation: Rotation) -> None:
     for arguments in ((), ("--dry-run",)):
         ended = await rotation.run(*arguments)
         assert ended.code == 1
-        assert f"no key of ENCRYPTION_KEYS opens 1 value: default:{event_id}" in ended.errors
+        assert f"no key of ENCRYPTION_KEYS opens 1 value: {datetime.now(UTC).date()}:default:{event_id}" in ended.errors
         assert "Keep every key" in ended.output
         assert OLD not in ended.errors + ended.output
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 import pytest
@@ -19,15 +20,17 @@ from tests.databases import sqlalchemy_url
 from tests.ground import STORE, Ground
 
 RULES = BreakerRules(failures=10_000)
+TODAY = datetime.now(UTC).date()
 
 
 def intent(message_id: UUID, number: int = 1, worker_id: UUID | None = None) -> Intent:
-    return Intent(message_id, number, uuid4(), "automatic", worker_id or uuid4(), legacy=False)
+    return Intent(TODAY, message_id, number, uuid4(), "automatic", worker_id or uuid4(), legacy=False)
 
 
 def outcome(message_id: UUID, number: int = 1, status: str = "pending", **given: object) -> Outcome:
     failed = status != "delivered"
     made = Outcome(
+        accepted_on=TODAY,
         message_id=message_id,
         number=number,
         began_seconds_ago=0.5,

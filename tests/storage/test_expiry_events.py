@@ -41,8 +41,12 @@ class Telling(Ground):
         identity = uuid4()
         await self.execute(
             """
-            INSERT INTO event (store_code, event_id, name, created_at, created_at_text, data, sealed_data, digest)
-            VALUES (:store, :id, :name, :at, '', :data, :sealed, '')
+            WITH inserted AS (
+                INSERT INTO event (store_code, event_id, name, created_at, created_at_text, digest)
+                VALUES (:store, :id, :name, :at, '', '') RETURNING accepted_on, store_code, event_id
+            )
+            INSERT INTO event_body (accepted_on, store_code, event_id, data, sealed_data)
+            SELECT accepted_on, store_code, event_id, :data, CAST(:sealed AS bytea) FROM inserted
             """,
             store=store,
             id=identity,

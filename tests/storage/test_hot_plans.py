@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -23,6 +24,7 @@ DONE = 100_000
 CLAIMED = 600
 BACKLOG = 100_000
 BATCH = 300
+TODAY = datetime.now(UTC).date()
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +37,9 @@ async def laden(module_database_url: str) -> AsyncIterator[Ground]:
     for condition, count in (("true", DONE), ("false", CLAIMED), ("NULL", BACKLOG)):
         await ground.execute(
             f"""
-            INSERT INTO event (store_code, event_id, name, created_at, created_at_text, data, digest, workflow_id,
+            INSERT INTO event (store_code, event_id, name, created_at, created_at_text, digest, workflow_id,
                 claimed_until, matched_at)
-            SELECT :store, gen_random_uuid(), 'CustomerUpdated', now(), '', '{{}}', '',
+            SELECT :store, gen_random_uuid(), 'CustomerUpdated', now(), '', '',
                 CASE WHEN {condition} IS NOT NULL THEN 'events/' || n / 300 END,
                 CASE WHEN {condition} IS NOT NULL THEN now() + interval '1 hour' END,
                 CASE WHEN {condition} THEN now() END
@@ -46,6 +48,10 @@ async def laden(module_database_url: str) -> AsyncIterator[Ground]:
             store=STORE,
             count=count,
         )
+    await ground.execute(
+        "INSERT INTO event_body (accepted_on, store_code, event_id, data) "
+        "SELECT accepted_on, store_code, event_id, '{}' FROM event"
+    )
     await ground.execute(
         """
         INSERT INTO delivery (message_id, store_code, event_id, event_name, event_sequence, subscription_id, variant,
@@ -58,8 +64,10 @@ async def laden(module_database_url: str) -> AsyncIterator[Ground]:
     )
     await ground.execute(
         """
-        INSERT INTO attempt (message_id, number, request_id, trigger, worker_id, legacy, outcome_at, status_code)
-        SELECT message_id, 1, gen_random_uuid(), 'automatic', gen_random_uuid(), false, now(), 200 FROM delivery
+        INSERT INTO attempt (accepted_on, message_id, number, request_id, trigger, worker_id, legacy, outcome_at,
+            status_code)
+        SELECT accepted_on, message_id, 1, gen_random_uuid(), 'automatic', gen_random_uuid(), false, now(), 200
+        FROM delivery
         """
     )
     await ground.execute(
@@ -79,6 +87,7 @@ async def laden(module_database_url: str) -> AsyncIterator[Ground]:
 
 def outcome_of(message_id: UUID) -> Outcome:
     return Outcome(
+        accepted_on=TODAY,
         message_id=message_id,
         number=1,
         began_seconds_ago=0,
@@ -129,7 +138,7 @@ STEPS: list[tuple[str, Callable[[AsyncConnection], Awaitable[Any]], Step]] = [
     (
         "intend",
         message_ids,
-        lambda c, given: intend(c, [Intent(one, 2, uuid4(), "automatic", uuid4(), False) for one in given]),
+        lambda c, given: intend(c, [Intent(TODAY, one, 2, uuid4(), "automatic", uuid4(), False) for one in given]),
     ),
     ("load", message_ids, lambda c, given: load(c, given[0])),
     ("end", message_ids, lambda c, given: end(c, given[0], "cancelled", "x")),

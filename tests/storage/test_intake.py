@@ -11,6 +11,7 @@ from sqlalchemy import text
 from api.backlog import EXACT_EVENTS, read_backlog
 from storage.database import Database
 from storage.intake import NewEvent, insert_events, outbox_span, stored_events
+from tests.ground import EVENT_WITH_BODY
 from tests.storage.plans import explained
 
 DUE_SECONDS = 20
@@ -39,7 +40,7 @@ async def test_a_new_event_is_stored_as_it_came(database: Database) -> None:
     async with database.transaction() as connection:
         assert await insert_events(connection, [event]) == {event.key}
     async with database.transaction() as connection:
-        row = (await connection.execute(text("SELECT * FROM event"))).one()
+        row = (await connection.execute(text(f"SELECT * FROM {EVENT_WITH_BODY}"))).one()
         assert (await stored_events(connection, [event.key]))[event.key].data == event.data
     assert row.created_at == event.created_at
     assert row.created_at_text == event.created_at_text
@@ -54,7 +55,7 @@ async def test_without_created_at_the_instant_of_acceptance_stands_for_it(databa
         before = await connection.scalar(text("SELECT clock_timestamp()"))
         await insert_events(connection, [new_event()])
         after = await connection.scalar(text("SELECT clock_timestamp()"))
-        row = (await connection.execute(text("SELECT * FROM event"))).one()
+        row = (await connection.execute(text(f"SELECT * FROM {EVENT_WITH_BODY}"))).one()
     assert before <= row.accepted_at <= after
     assert row.created_at == row.accepted_at
     assert row.created_at_text == row.accepted_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -120,9 +121,9 @@ async def test_the_span_of_the_outbox_is_never_below_what_waits(database: Databa
 
 async def _fill(database: Database, matched: int, waiting: int) -> None:
     statement = text("""
-        INSERT INTO event (store_code, event_id, name, created_at, created_at_text, data, digest, matched_at)
-        SELECT 'default', gen_random_uuid(), 'CustomerUpdated', now(), '2026-01-02T03:04:05Z', repeat('x', 200),
-            'digest', CASE WHEN number <= :matched THEN now() END
+        INSERT INTO event (store_code, event_id, name, created_at, created_at_text, digest, matched_at)
+        SELECT 'default', gen_random_uuid(), 'CustomerUpdated', now(), '2026-01-02T03:04:05Z', 'digest',
+            CASE WHEN number <= :matched THEN now() END
         FROM generate_series(1, CAST(:total AS int)) AS number
     """)
     async with database.transaction() as connection:

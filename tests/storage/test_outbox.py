@@ -140,9 +140,9 @@ async def test_events_committed_late_do_not_split_a_lapsed_batch(ground: Ground)
     await let_lapse(ground, {batch[0].workflow_id})
     await ground.execute(
         """
-        INSERT INTO event (store_code, event_id, sequence, name, created_at, created_at_text, data, digest)
+        INSERT INTO event (store_code, event_id, sequence, name, created_at, created_at_text, digest)
         OVERRIDING SYSTEM VALUE
-        SELECT 'default', gen_random_uuid(), sequence, 'CustomerUpdated', now(), '', '{}', '' FROM event
+        SELECT 'default', gen_random_uuid(), sequence, 'CustomerUpdated', now(), '', '' FROM event
         ORDER BY sequence OFFSET 5 LIMIT 1
         """
     )

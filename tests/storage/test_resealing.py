@@ -2,6 +2,7 @@
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -130,7 +131,10 @@ async def test_what_no_key_opens_is_named_and_holds_up_nothing_else(sealed: Grou
     report = await Resealing(sealed.database, AFTER).run()
     assert not report.first_key_opens_all
     [broken] = [count for count in report.counts if count.unopenable]
-    assert (str(broken.column), broken.examples) == ("event.sealed_data", f"{STORE}:{stranger}")
+    assert (str(broken.column), broken.examples) == (
+        "event_body.sealed_data",
+        f"{datetime.now(UTC).date()}:{STORE}:{stranger}",
+    )
     assert report.total("resealed") == len(sealed_columns())
     again = await Resealing(sealed.database, Sealer([NEW, OLD, LOST])).run()
     assert (again.first_key_opens_all, again.total("resealed")) == (True, 1)
@@ -161,7 +165,7 @@ async def test_a_locked_row_is_not_waited_for_and_comes_later(sealed: Ground) ->
             freed.set()
 
     async with sealed.database.transaction() as locking:
-        await locking.exec_driver_sql("SELECT FROM event FOR UPDATE")
+        await locking.exec_driver_sql("SELECT FROM event_body FOR UPDATE")
         running = asyncio.create_task(Resealing(sealed.database, AFTER, on_pass=on_pass).run())
         await asyncio.wait_for(freed.wait(), 10)
     report = await running
@@ -172,24 +176,24 @@ async def test_a_locked_row_is_not_waited_for_and_comes_later(sealed: Ground) ->
 
 async def test_a_row_that_stays_locked_is_said_to_be_left(sealed: Ground) -> None:
     async with sealed.database.transaction() as locking:
-        await locking.exec_driver_sql("SELECT FROM event FOR UPDATE")
+        await locking.exec_driver_sql("SELECT FROM event_body FOR UPDATE")
         report = await asyncio.wait_for(Resealing(sealed.database, AFTER).run(), 10)
     assert (report.first_key_opens_all, report.total("left")) == (False, 1)
 
 
 async def test_a_value_written_between_reading_and_swapping_is_kept(sealed: Ground) -> None:
     """The same step, held up by the test between its two statements."""
-    [column] = [column for column in sealed_columns() if str(column) == "event.sealed_data"]
-    [[store, event_id, before]] = await sealed.execute(
-        "SELECT store_code, event_id, sealed_data FROM event WHERE sealed_data IS NOT NULL"
+    [column] = [column for column in sealed_columns() if str(column) == "event_body.sealed_data"]
+    [[day, store, event_id, before]] = await sealed.execute(
+        "SELECT accepted_on, store_code, event_id, sealed_data FROM event_body WHERE sealed_data IS NOT NULL"
     )
     newer = BEFORE.seal("newer")
-    await sealed.execute("UPDATE event SET sealed_data = :newer WHERE event_id = :id", newer=newer, id=event_id)
-    keys = column.keys([(store, event_id)])
+    await sealed.execute("UPDATE event_body SET sealed_data = :newer WHERE event_id = :id", newer=newer, id=event_id)
+    keys = column.keys([(day, store, event_id)])
     async with sealed.database.transaction() as connection:
         swapped = await connection.execute(column.swap, {**keys, "before": [before], "later": [AFTER.reseal(before)]})
         assert swapped.all() == []
-    assert (await values(sealed))["event.sealed_data"] == [newer]
+    assert (await values(sealed))["event_body.sealed_data"] == [newer]
 
 
 async def test_rotations_of_signing_keys_meanwhile_are_all_kept(sealed: Ground, cleared_url: str) -> None:

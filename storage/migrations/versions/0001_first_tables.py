@@ -42,6 +42,7 @@ def upgrade() -> None:
     sa.UniqueConstraint('key_sha256')
     )
     op.create_table('attempt',
+    sa.Column('accepted_on', sa.Date(), nullable=False),
     sa.Column('message_id', sa.Uuid(), nullable=False),
     sa.Column('number', sa.Integer(), nullable=False),
     sa.Column('request_id', sa.Uuid(), nullable=False),
@@ -56,7 +57,8 @@ def upgrade() -> None:
     sa.Column('detail', sa.Text(), nullable=True),
     sa.Column('response_excerpt', sa.Text(), nullable=True),
     sa.Column('body_sha256', sa.LargeBinary(), nullable=True),
-    sa.PrimaryKeyConstraint('message_id', 'number')
+    sa.PrimaryKeyConstraint('accepted_on', 'message_id', 'number'),
+    postgresql_partition_by='RANGE (accepted_on)'
     )
     op.create_table('audit',
     sa.Column('id', sa.BigInteger(), sa.Identity(always=True), nullable=False),
@@ -85,6 +87,7 @@ def upgrade() -> None:
     sa.Column('event_id', sa.Uuid(), nullable=False),
     sa.Column('event_name', sa.Text(), nullable=False),
     sa.Column('event_sequence', sa.BigInteger(), server_default='0', nullable=False),
+    sa.Column('accepted_on', sa.Date(), server_default=sa.text("CAST(clock_timestamp() AT TIME ZONE 'UTC' AS date)"), nullable=False),
     sa.Column('subscription_id', sa.Uuid(), nullable=False),
     sa.Column('variant', sa.Text(), nullable=False),
     sa.Column('url', sa.Text(), nullable=False),
@@ -113,8 +116,7 @@ def upgrade() -> None:
     sa.Column('created_at_text', sa.Text(), nullable=False),
     sa.Column('created_at_given', sa.Boolean(), server_default=sa.text('false'), nullable=False),
     sa.Column('accepted_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
-    sa.Column('data', sa.Text(), nullable=False),
-    sa.Column('sealed_data', sa.LargeBinary(), nullable=True),
+    sa.Column('accepted_on', sa.Date(), sa.Computed("CAST(accepted_at AT TIME ZONE 'UTC' AS date)", persisted=True), nullable=False),
     sa.Column('digest', sa.LargeBinary(), nullable=False),
     sa.Column('workflow_id', sa.Text(), nullable=True),
     sa.Column('claimed_until', sa.DateTime(timezone=True), nullable=True),
@@ -123,6 +125,20 @@ def upgrade() -> None:
     )
     op.create_index('event_by_age', 'event', ['store_code', 'accepted_at', 'event_id'], unique=False)
     op.create_index('event_unmatched', 'event', ['sequence'], unique=False, postgresql_where=sa.text('matched_at IS NULL'))
+    op.create_table('event_body',
+    sa.Column('accepted_on', sa.Date(), nullable=False),
+    sa.Column('store_code', sa.Text(), nullable=False),
+    sa.Column('event_id', sa.Uuid(), nullable=False),
+    sa.Column('data', sa.Text(), nullable=False),
+    sa.Column('sealed_data', sa.LargeBinary(), nullable=True),
+    sa.PrimaryKeyConstraint('accepted_on', 'store_code', 'event_id'),
+    postgresql_partition_by='RANGE (accepted_on)'
+    )
+    # Partitions stand in a schema of their own: those of the days are made by storage/days.py as time goes on, and what
+    # comes for a day that has none is filed under `rest`.
+    op.execute('CREATE SCHEMA days')
+    op.execute('CREATE TABLE days.attempt_rest PARTITION OF attempt DEFAULT')
+    op.execute('CREATE TABLE days.event_body_rest PARTITION OF event_body DEFAULT')
     op.create_table('idempotency_key',
     sa.Column('store_code', sa.Text(), nullable=False),
     sa.Column('actor', sa.Text(), nullable=False),
@@ -410,6 +426,7 @@ def downgrade() -> None:
     op.drop_index('event_unmatched', table_name='event', postgresql_where=sa.text('matched_at IS NULL'))
     op.drop_index('event_by_age', table_name='event')
     op.drop_table('event')
+    op.drop_table('event_body')
     op.drop_index('delivery_by_destination', table_name='delivery')
     op.drop_index('delivery_by_event', table_name='delivery')
     op.drop_index('delivery_by_age', table_name='delivery')
@@ -421,6 +438,7 @@ def downgrade() -> None:
     op.drop_index('audit_by_store', table_name='audit')
     op.drop_table('audit')
     op.drop_table('attempt')
+    op.execute('DROP SCHEMA days')
     op.drop_table('api_key')
     op.drop_table('administrator')
     # ### end Alembic commands ###
