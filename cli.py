@@ -13,7 +13,7 @@ FAMILIES = {
     "emit": ("emit",),
     "listen": ("listen",),
     "explain": ("explain",),
-    "recover": ("recover",),
+    "window_acts": ("recover", "backfill"),
     "api": ("api",),
     "worker": ("worker",),
     "migrate": ("migrate",),

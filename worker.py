@@ -46,7 +46,7 @@ from storage.relay_bell import RelayBell
 from storage.sealing import Sealer
 from storage.workers import TOUCH_SECONDS, leave, touch
 from worker_health import SdkMetrics, worker_health
-from workflows.acts import RecoverWorkflow, RedeliverWorkflow
+from workflows.acts import BackfillWorkflow, RecoverWorkflow, RedeliverWorkflow
 from workflows.client import temporal_client
 from workflows.delivery import EventBatchWorkflow, EventWorkflow
 from workflows.expiry import ExpiryRunWorkflow, ExpiryScanWorkflow
@@ -62,6 +62,7 @@ WORKFLOWS = (
     KeeperWorkflow,
     RedeliverWorkflow,
     RecoverWorkflow,
+    BackfillWorkflow,
     ExpiryRunWorkflow,
     ExpiryScanWorkflow,
     NotifyOperatorWorkflow,
@@ -100,7 +101,8 @@ def all_activities(
     keep = KeeperActivities(database, dispatcher, breaker_rules(settings), disabling, settings.retry_schedule_seconds)
     acts = ActActivities(database, dispatcher, keepers)
     return [
-        *(deliver.attempt_events, deliver.deliver_webhook, keep.keep_held, acts.redeliver_once, acts.recover_pages),
+        *(deliver.attempt_events, deliver.deliver_webhook, keep.keep_held, acts.redeliver_once),
+        *(acts.recover_pages, acts.backfill_pages),
         *(expiry.plan_scans, expiry.open_scan, expiry.scan, notices.send_notices),
     ]
 

@@ -1,4 +1,4 @@
-"""What a person's acts need of a worker: one more attempt of what has ended, and pages of a recovery."""
+"""What a person's acts need of a worker: one more attempt of what has ended, and pages of a window."""
 
 import asyncio
 from dataclasses import replace
@@ -9,20 +9,14 @@ from temporalio import activity
 from activities.dispatcher import AttemptTakenError, Dispatcher
 from activities.guards import heartbeats, own_faults
 from activities.keepers import Keepers
-from activities.messages import DeliveryEnd, DeliveryRef, RecoverProgress, RecoverTask
-from storage.acts import end_recover, open_page, page_before, recovered_waiting
+from activities.messages import DeliveryEnd, DeliveryRef, WindowStep, WindowTask
 from storage.database import Database
 from storage.deliveries import load
 from storage.keeping import subscription_for_keeper
+from storage.window_pages import go_on
 
-AHEAD = 500
-"""A recovery opens its next page when fewer than this of the last ones have not been attempted yet."""
-
-POLL_SECONDS = 0.5
-"""How often it looks."""
-
-PAGES_PER_ACTIVITY_SECONDS = 30.0
-"""After so long the activity answers with its progress, and the workflow asks again."""
+WINDOW_SECONDS = 30.0
+"""After so long the activity answers with how far it is, and the workflow asks again."""
 
 
 class ActActivities:
@@ -42,7 +36,9 @@ class ActActivities:
                     delivery = await load(connection, UUID(ref.message_id))
                 if delivery is None:
                     return DeliveryEnd("unknown", reason="no such delivery")
-                begins = delivery.is_test and delivery.status == "pending"
+                if delivery.is_test and delivery.status != "pending":
+                    return DeliveryEnd(delivery.status, delivery.number - 1, "the test has ended")
+                begins = delivery.is_test
                 if (delivery.status in ("pending", "held") and not begins) or self._dispatcher.taken(delivery):
                     return DeliveryEnd(delivery.status, delivery.number - 1, "it is being delivered")
                 trigger = "test" if delivery.is_test else "manual"
@@ -54,31 +50,30 @@ class ActActivities:
         return DeliveryEnd(step.status, step.attempts, step.failure)
 
     @activity.defn(name="recover-pages")
-    async def recover_pages(self, task: RecoverTask) -> RecoverProgress:
-        """Open pages again, as fast as the keeper lets them go; may be repeated, for the cursor is in the database."""
-        subscription_id = UUID(task.subscription_id)
-        until = asyncio.get_running_loop().time() + PAGES_PER_ACTIVITY_SECONDS
-        progress = RecoverProgress(0, 0, finished=False)
+    async def recover_pages(self, task: WindowTask) -> WindowStep:
+        """Open again what ended, as fast as the keeper sends it; may be repeated, for the cursor is in the database."""
+        return await self._go_on(task)
+
+    @activity.defn(name="backfill-pages")
+    async def backfill_pages(self, task: WindowTask) -> WindowStep:
+        """The same with deliveries of events that had none."""
+        return await self._go_on(task)
+
+    async def _go_on(self, task: WindowTask) -> WindowStep:
+        until = asyncio.get_running_loop().time() + WINDOW_SECONDS
+        step = WindowStep(0, 0, finished=False)
         async with heartbeats():
             with own_faults():
                 while asyncio.get_running_loop().time() < until:
                     async with self._database.transaction() as connection:
-                        waiting = await recovered_waiting(connection, subscription_id, limit=AHEAD)
-                        if waiting < AHEAD:
-                            page = await open_page(connection, UUID(task.recover_id))
-                        else:
-                            page = await page_before(connection, UUID(task.recover_id))
-                        keeper = await subscription_for_keeper(connection, subscription_id)
-                    if page is None:  # cancelled, or finished by an earlier run of this activity
-                        return replace(progress, finished=True)
-                    if keeper is not None:
-                        await self._keepers.wake(*keeper)
-                    if waiting >= AHEAD:
-                        await asyncio.sleep(POLL_SECONDS)
-                        continue
-                    progress = RecoverProgress(page[0], page[1], finished=not page[2])
-                    if progress.finished:
-                        async with self._database.transaction() as connection:
-                            await end_recover(connection, UUID(task.recover_id), "finished")
-                        return progress
-        return progress
+                        stretch = await go_on(connection, UUID(task.act_id))
+                        keeper = await subscription_for_keeper(connection, UUID(task.subscription_id))
+                    if stretch is None:  # cancelled, or finished by an earlier run of this activity
+                        return replace(step, finished=True)
+                    if keeper is not None and not stretch.paused:
+                        await (self._keepers.probe_now(*keeper) if stretch.first else self._keepers.wake(*keeper))
+                    step = WindowStep(stretch.opened, stretch.count, stretch.finished)
+                    if stretch.finished:
+                        return step
+                    await asyncio.sleep(stretch.wait_seconds)
+        return step

@@ -15,11 +15,15 @@ from domain.identity import keeper_workflow_id
 from domain.targets import shown_target
 from storage.database import Database
 from storage.keeping import subscriptions_with_held
+from storage.send_test import end_lost_tests
 
 logger = logging.getLogger(__name__)
 
 WATCH_SECONDS = 10.0
 """How often held deliveries are looked for whose keeper was not woken, because the worker that held them died."""
+
+TEST_LOST_SECONDS = 60.0
+"""A test is begun within a second, or while every worker was away. Nobody waits for one so long."""
 
 SIGNAL_TIMEOUT = timedelta(seconds=5)
 """Whoever waits behind this (a worker's activity, a person) asks again."""
@@ -62,12 +66,14 @@ class Keepers:
         await self._signal(subscription_id, store_code, event_name, url, "probe-now")
 
     async def watch(self, database: Database) -> None:
-        """Until cancelled, see to it that whatever is held has a keeper."""
+        """Until cancelled, see to it that whatever is held has a keeper, and that no test waits for a start that got
+        lost."""
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             try:
                 async with database.transaction() as connection:
                     held = await subscriptions_with_held(connection)
+                    await end_lost_tests(connection, seconds=TEST_LOST_SECONDS)
                 for subscription_id, store_code, event_name, url in held:
                     await self.wake(subscription_id, store_code, event_name, url)
             except (SQLAlchemyError, RPCError, OSError, TimeoutError) as error:

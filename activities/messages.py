@@ -89,20 +89,23 @@ class DeliveryEnd:
 
 
 @dataclass(frozen=True)
-class RecoverTask:
-    """Which recovery to carry out."""
+class WindowTask:
+    """Which recovery or backfill to carry out."""
 
-    recover_id: str
+    act_id: str
     subscription_id: str
     target: str
     """Host and path of the subscription's URL, for people."""
 
 
 @dataclass(frozen=True)
-class RecoverProgress:
-    """How far a recovery is: deliveries let go so far of `count`, and whether there are more."""
+class WindowStep:
+    """How far a recovery or backfill is: `opened` of `count` deliveries wait for the keeper or have been attempted.
 
-    moved: int
+    `finished`: it has ended, cancelled or with an attempt of each.
+    """
+
+    opened: int
     count: int
     finished: bool
 

@@ -1,9 +1,7 @@
 """A person's acts on subscriptions and deliveries: what may be done when, audited in the transaction that does it."""
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Mapping
 from typing import Literal
 from uuid import UUID, uuid4
 
@@ -16,16 +14,11 @@ from domain.bodies import TEST
 from domain.catalogue import CATALOGUE
 from storage.acts import (
     ActedOn,
-    begin_recover,
     cancel,
-    count_recoverable,
     delivery_for_act,
-    end_recover,
     first_held,
     make_due,
     make_probe_due,
-    recover_progress,
-    running_recover,
 )
 from storage.audit import changed, record
 from storage.intake import new_event
@@ -54,15 +47,6 @@ _NOT_SENDING = {
 }
 _TESTS = "It is a test, which is sent once; send another."
 CANCELLED_BY_PERSON = "cancelled_by_person"
-
-
-@dataclass(frozen=True, slots=True)
-class RecoverWindow:
-    """Which deliveries to open again: those created from `since` until before `until`, in these statuses."""
-
-    since: datetime
-    until: datetime
-    statuses: Sequence[str]
 
 
 class Acts:
@@ -180,69 +164,6 @@ class Acts:
                     await self._acting.look_now(self._store_code, delivery.event_id, message_id)
             except Unavailable:
                 logger.warning("workflow of cancelled delivery %s not told: it ends when it looks next", message_id)
-
-    async def count_recoverable(self, subscription: SubscriptionRow, window: RecoverWindow) -> int:
-        """How many deliveries a recovery would open again."""
-        async with self._database.transaction() as connection:
-            return await self._count(connection, subscription, window)
-
-    async def _count(self, connection: AsyncConnection, subscription: SubscriptionRow, window: RecoverWindow) -> int:
-        return await count_recoverable(
-            connection, subscription.id, since=window.since, until=window.until, statuses=window.statuses
-        )
-
-    async def recover(self, subscription: SubscriptionRow, window: RecoverWindow) -> tuple[UUID, int]:
-        """Open again what ended in a window; (recovery id, how many). Raises Conflict."""
-        if subscription.status == "disabled":
-            raise Conflict("The subscription is disabled, so everything would end again at once; enable it first.")
-        recover_id = uuid4()
-        async with self._database.transaction() as connection:
-            count = await self._count(connection, subscription, window)
-            begun = await begin_recover(
-                connection,
-                recover_id,
-                store_code=self._store_code,
-                subscription_id=subscription.id,
-                since=window.since,
-                until=window.until,
-                statuses=window.statuses,
-                count=count,
-            )
-            running = None if begun else await running_recover(connection, subscription.id)
-            if begun:
-                changes = {
-                    "recoverId": str(recover_id),
-                    "count": count,
-                    "since": window.since.isoformat(),
-                    "until": window.until.isoformat(),
-                    "statuses": list(window.statuses),
-                }
-                await self._audit(connection, "recover", "subscription", subscription.id, changes)
-        if running is not None:
-            # It may have lost its start to a crash of the API; it is begun once, however often it is asked for.
-            async with temporal_call():
-                await self._acting.recover(running, subscription.id, subscription.url)
-            raise Conflict(f"Recovery {running} of this subscription is running; wait for its end, or cancel it.")
-        if not begun:
-            raise Conflict("Another recovery of this subscription ended just now; ask again.")
-        try:
-            async with temporal_call():
-                await self._acting.recover(recover_id, subscription.id, subscription.url)
-        except Unavailable:
-            async with self._database.transaction() as connection:
-                await end_recover(connection, recover_id, "cancelled")
-            raise
-        return recover_id, count
-
-    async def cancel_recover(self, recover_id: UUID) -> None:
-        """Open no more of a recovery; what is open goes on. Raises Conflict, NotFound."""
-        async with self._database.transaction() as connection:
-            progress = await recover_progress(connection, self._store_code, recover_id)
-            if progress is None:
-                raise NotFound
-            if not await end_recover(connection, recover_id, "cancelled"):
-                raise Conflict(f"The recovery is {progress[1]} already.")
-            await self._audit(connection, "cancel", "recover", recover_id)
 
     async def _subscription(self, connection: AsyncConnection, subscription_id: UUID) -> SubscriptionRow:
         row = await find_subscription(connection, self._store_code, subscription_id, lock=True)

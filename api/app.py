@@ -32,6 +32,7 @@ from api.routes import (
     stores,
     subscription_sets,
     subscriptions,
+    window_acts,
 )
 from api.url_check import Lookup
 from settings import Settings
@@ -50,6 +51,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     schedules.router,
     deliveries.router,
     acts.router,
+    window_acts.router,
     explain.router,
     operations.router,
 )

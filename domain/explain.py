@@ -40,6 +40,7 @@ class ReasonCode(StrEnum):
     breaker_open = "breaker_open"
     behind_ordered = "behind_ordered"
     rate_limited = "rate_limited"
+    backfilled = "backfilled"
     waiting_its_turn = "waiting_its_turn"
 
     delivered = "delivered"
@@ -49,6 +50,7 @@ class ReasonCode(StrEnum):
     address_blocked = "address_blocked"
     subscription_disabled = "subscription_disabled"
     test_failed = "test_failed"
+    test_lost = "test_lost"
     cancelled_by_person = "cancelled_by_person"
     subscription_deleted = "subscription_deleted"
     event_erased = "event_erased"
@@ -108,7 +110,7 @@ REASONS: Mapping[ReasonCode, Explanation] = MappingProxyType(
         ReasonCode.created_after: Explanation(
             _NO_DELIVERY,
             "It was created at {created}, after the event had been accepted.",
-            "Nothing: a subscription gets what is accepted from its creation on.",
+            "`backfill` the time before: by itself a subscription gets what is accepted from its creation on.",
         ),
         ReasonCode.not_yet_active: Explanation(
             _NO_DELIVERY,
@@ -152,6 +154,9 @@ REASONS: Mapping[ReasonCode, Explanation] = MappingProxyType(
             "It waits for its turn: its subscription takes {rate} a second at most.",
             "Raise `rateLimitPerSecond` if the receiver takes more.",
         ),
+        ReasonCode.backfilled: Explanation(
+            _OPEN, "A person had it backfilled; it waits for its turn behind earlier deliveries.", _BY_ITSELF
+        ),
         ReasonCode.waiting_its_turn: Explanation(
             _OPEN, "It waits for its turn behind other deliveries of its subscription.", _BY_ITSELF
         ),
@@ -183,6 +188,9 @@ REASONS: Mapping[ReasonCode, Explanation] = MappingProxyType(
             _ENDED,
             "The test failed ({failure}): {failure_meaning} A test is sent once.",
             "{failure_remedy} Then send another.",
+        ),
+        ReasonCode.test_lost: Explanation(
+            _ENDED, "The test was not begun: whoever was to begin it was stopped just then.", "Send another."
         ),
         ReasonCode.cancelled_by_person: Explanation(
             _ENDED, "A person cancelled it at {ended}; the audit says who.", "Redeliver it if that was a mistake."
@@ -248,6 +256,8 @@ class ExplainedDelivery:
     next_attempt_at: datetime | None
     ended_at: datetime | None
     under_way: bool
+    backfilled: bool = False
+    """A person had it made, by an act on a window of time; by itself the event would not have come here."""
     behind: UUID | None = None
 
 
@@ -259,6 +269,7 @@ _ENDS = MappingProxyType(
         "blocked": ReasonCode.address_blocked,
         "subscription_disabled": ReasonCode.subscription_disabled,
         "test": ReasonCode.test_failed,
+        "test_lost": ReasonCode.test_lost,
         "cancelled_by_person": ReasonCode.cancelled_by_person,
         "subscription_deleted": ReasonCode.subscription_deleted,
         "event_erased": ReasonCode.event_erased,
@@ -314,7 +325,11 @@ def _reason_of_waiting(subscription: ExplainedSubscription, delivery: ExplainedD
         return ReasonCode.behind_ordered
     if later:
         return ReasonCode.waiting_for_retry
-    if held:
-        limited = subscription.rate_limit_per_second is not None
-        return ReasonCode.rate_limited if limited else ReasonCode.waiting_its_turn
-    return ReasonCode.about_to_be_sent
+    return _reason_of_turn(subscription, delivery) if held else ReasonCode.about_to_be_sent
+
+
+def _reason_of_turn(subscription: ExplainedSubscription, delivery: ExplainedDelivery) -> ReasonCode:
+    if delivery.backfilled and not delivery.attempts:
+        return ReasonCode.backfilled
+    limited = subscription.rate_limit_per_second is not None
+    return ReasonCode.rate_limited if limited else ReasonCode.waiting_its_turn

@@ -15,6 +15,9 @@ STATUS_REASONS = {
 """Why a subscription changed its status by itself, for people."""
 
 
+BACKFILLED = "A person had it backfilled."
+
+
 @dataclass(frozen=True, slots=True)
 class Words:
     """What is so, and what can be done."""
@@ -54,7 +57,10 @@ def in_words(
     if delivery is not None:
         known |= _of_delivery(delivery)
     explanation = REASONS[code]
-    return Words(_filled(explanation.text, known), _filled(explanation.remedy, known))
+    text = _filled(explanation.text, known)
+    if delivery is not None and delivery.backfilled and code is not ReasonCode.backfilled:
+        text = f"{BACKFILLED} {text}"
+    return Words(text, _filled(explanation.remedy, known))
 
 
 def _of_delivery(delivery: ExplainedDelivery) -> dict[str, str]:

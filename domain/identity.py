@@ -33,6 +33,11 @@ def recover_workflow_id(recover_id: UUID) -> str:
     return f"recover/{recover_id}"
 
 
+def backfill_workflow_id(backfill_id: UUID) -> str:
+    """The Temporal workflow of one backfill."""
+    return f"backfill/{backfill_id}"
+
+
 def batch_workflow_id(batch_id: UUID) -> str:
     """The Temporal workflow that makes the first attempts of many events under backlog."""
     return f"events/{batch_id}"

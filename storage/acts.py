@@ -1,17 +1,10 @@
-"""What a person does to single deliveries, and to all that failed in a window."""
+"""What a person does to single deliveries."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
-
-from domain.identity import keeper_workflow_id
-
-PAGE = 500
-"""Deliveries opened again in one transaction of a recovery."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,62 +52,6 @@ UPDATE subscription_health SET probe_at = clock_timestamp()
 WHERE subscription_id = :id AND breaker_opened_at IS NOT NULL AND probe_at > clock_timestamp()
 """)
 
-_MATCHING = """
-delivery.subscription_id = :subscription_id AND delivery.status = ANY(:statuses) AND delivery.variant <> 'test'
-AND delivery.created_at >= :since AND delivery.created_at < :until
-"""
-
-_COUNT = text(f"SELECT count(*) FROM delivery WHERE {_MATCHING}")
-
-_BEGIN = text("""
-INSERT INTO recover (id, store_code, subscription_id, since, until, statuses, count)
-VALUES (:id, :store_code, :subscription_id, :since, :until, :statuses, :count)
-ON CONFLICT (subscription_id) WHERE status = 'running' DO NOTHING
-""")
-
-_REQUEST = text("""
-SELECT subscription_id, since, until, statuses, cursor_created_at, cursor_message_id, count FROM recover
-WHERE id = :id AND status = 'running' FOR UPDATE
-""")
-
-_OPEN_AGAIN = text(f"""
-WITH page AS MATERIALIZED (
-    SELECT message_id, created_at FROM delivery
-    WHERE {_MATCHING} AND (CAST(:cursor_created_at AS timestamptz) IS NULL
-        OR (created_at, message_id) > (:cursor_created_at, CAST(:cursor_message_id AS uuid)))
-    ORDER BY created_at, message_id LIMIT :page FOR UPDATE
-), opened AS (
-    UPDATE delivery SET status = 'held', reason = 'recovered', failures = 0, next_attempt_at = NULL, ended_at = NULL,
-        workflow_id = :keeper_id
-    FROM page WHERE delivery.message_id = page.message_id
-)
-SELECT message_id, created_at FROM page ORDER BY created_at, message_id
-""")
-
-_MOVED = text("""
-UPDATE recover SET moved = moved + :opened, cursor_created_at = coalesce(:cursor_created_at, cursor_created_at),
-    cursor_message_id = coalesce(:cursor_message_id, cursor_message_id)
-WHERE id = :id RETURNING moved
-""")
-
-_MOVED_SO_FAR = text("SELECT moved, count FROM recover WHERE id = :id AND status = 'running'")
-
-_RUNNING = text("SELECT id FROM recover WHERE subscription_id = :id AND status = 'running'")
-
-_END_RECOVER = text("""
-UPDATE recover SET status = :status, ended_at = clock_timestamp() WHERE id = :id AND status = 'running'
-""")
-
-_WAITING = text("""
-SELECT count(*) FROM (
-    SELECT 1 FROM delivery WHERE subscription_id = :id AND status = 'held' AND reason = 'recovered' LIMIT :limit
-) AS waiting
-""")
-
-_PROGRESS = text("""
-SELECT subscription_id, status, moved, count FROM recover WHERE store_code = :store_code AND id = :id
-""")
-
 
 async def delivery_for_act(connection: AsyncConnection, store_code: str, message_id: UUID) -> ActedOn | None:
     """The delivery, locked for the rest of the transaction; None when the store has none of that id."""
@@ -141,95 +78,3 @@ async def make_due(connection: AsyncConnection, message_id: UUID) -> None:
 async def make_probe_due(connection: AsyncConnection, subscription_id: UUID) -> None:
     """Let whoever asks an unwell receiver next not wait for the interval."""
     await connection.execute(_PROBE_DUE, {"id": subscription_id})
-
-
-async def count_recoverable(
-    connection: AsyncConnection, subscription_id: UUID, *, since: datetime, until: datetime, statuses: Sequence[str]
-) -> int:
-    """How many deliveries a recovery would open again."""
-    values = {"subscription_id": subscription_id, "since": since, "until": until, "statuses": list(statuses)}
-    return int(await connection.scalar(_COUNT, values) or 0)
-
-
-async def begin_recover(  # noqa: PLR0913 - the columns of one row
-    connection: AsyncConnection,
-    recover_id: UUID,
-    *,
-    store_code: str,
-    subscription_id: UUID,
-    since: datetime,
-    until: datetime,
-    statuses: Sequence[str],
-    count: int,
-) -> bool:
-    """Note a recovery; False when one of this subscription is running."""
-    values = {
-        "id": recover_id,
-        "store_code": store_code,
-        "subscription_id": subscription_id,
-        "since": since,
-        "until": until,
-        "statuses": list(statuses),
-        "count": count,
-    }
-    return (await connection.execute(_BEGIN, values)).rowcount == 1
-
-
-async def open_page(connection: AsyncConnection, recover_id: UUID) -> tuple[int, int, bool] | None:
-    """Open the next page again: (moved so far, count, whether there may be more). None when it is not running."""
-    request = (await connection.execute(_REQUEST, {"id": recover_id})).one_or_none()
-    if request is None:
-        return None
-    subscription_id, since, until, statuses, created_at, message_id, count = request
-    values = {
-        "subscription_id": subscription_id,
-        "since": since,
-        "until": until,
-        "statuses": statuses,
-        "cursor_created_at": created_at,
-        "cursor_message_id": message_id,
-        "page": PAGE,
-        "keeper_id": keeper_workflow_id(subscription_id),
-    }
-    page = (await connection.execute(_OPEN_AGAIN, values)).all()
-    last = page[-1] if page else None
-    moved = await connection.scalar(
-        _MOVED,
-        {
-            "id": recover_id,
-            "opened": len(page),
-            "cursor_created_at": last.created_at if last else None,
-            "cursor_message_id": last.message_id if last else None,
-        },
-    )
-    return int(moved or 0), count, len(page) == PAGE
-
-
-async def page_before(connection: AsyncConnection, recover_id: UUID) -> tuple[int, int, bool] | None:
-    """The same as it stands, opening nothing, while the pages opened before have not been sent."""
-    row = (await connection.execute(_MOVED_SO_FAR, {"id": recover_id})).one_or_none()
-    return (row[0], row[1], True) if row is not None else None
-
-
-async def end_recover(connection: AsyncConnection, recover_id: UUID, status: str) -> bool:
-    """`finished` or `cancelled`; False when it had ended. What was opened again goes on."""
-    return (await connection.execute(_END_RECOVER, {"id": recover_id, "status": status})).rowcount == 1
-
-
-async def recovered_waiting(connection: AsyncConnection, subscription_id: UUID, *, limit: int) -> int:
-    """Deliveries opened again and not attempted yet, counted up to a limit."""
-    return int(await connection.scalar(_WAITING, {"id": subscription_id, "limit": limit}) or 0)
-
-
-async def running_recover(connection: AsyncConnection, subscription_id: UUID) -> UUID | None:
-    """The recovery of a subscription that is running, if any."""
-    found: UUID | None = await connection.scalar(_RUNNING, {"id": subscription_id})
-    return found
-
-
-async def recover_progress(
-    connection: AsyncConnection, store_code: str, recover_id: UUID
-) -> tuple[UUID, str, int, int] | None:
-    """(subscription, status, opened again so far, count); None when the store has none of that id."""
-    row = (await connection.execute(_PROGRESS, {"store_code": store_code, "id": recover_id})).one_or_none()
-    return (row[0], row[1], row[2], row[3]) if row is not None else None

@@ -42,10 +42,14 @@ _DELIVERIES = text(f"""
 SELECT delivery.subscription_id, delivery.message_id, delivery.variant, delivery.status, delivery.reason,
     delivery.attempts, delivery.last_status_code, delivery.last_failure, delivery.next_attempt_at, delivery.ended_at,
     ({SENDER_ID}) IS NOT NULL AS under_way,
+    delivery.variant <> 'test' AND (act.kind IS NOT DISTINCT FROM 'backfill'
+        OR event.accepted_at < subscription.created_at) AS backfilled,
     CASE WHEN delivery.status = 'held' AND subscription.ordered AND first.message_id <> delivery.message_id
         THEN first.message_id END AS behind
 FROM delivery
 JOIN subscription ON subscription.id = delivery.subscription_id
+JOIN event ON event.store_code = delivery.store_code AND event.event_id = delivery.event_id
+LEFT JOIN window_act AS act ON act.id = delivery.window_act_id
 {LAST_ATTEMPT_OF_DELIVERY}
 LEFT JOIN LATERAL (
     SELECT held.message_id FROM delivery AS held

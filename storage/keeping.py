@@ -43,12 +43,14 @@ SELECT EXISTS (
     SELECT FROM event
     JOIN subscription ON subscription.store_code = event.store_code AND subscription.event_name = event.name
     WHERE subscription.id = :id AND event.matched_at IS NULL AND event.sequence < :sequence
-)
+) OR EXISTS (SELECT FROM window_act WHERE subscription_id = :id AND status = 'running' AND NOT all_open)
 """)
 
 _OUTWAITED = text("""
 UPDATE delivery SET status = 'exhausted', reason = 'breaker_open', next_attempt_at = NULL, ended_at = clock_timestamp()
 WHERE subscription_id = :id AND status = 'held' AND created_at < clock_timestamp() - make_interval(secs => :seconds)
+    AND NOT EXISTS (SELECT FROM window_act WHERE window_act.id = delivery.window_act_id
+        AND window_act.created_at >= clock_timestamp() - make_interval(secs => :seconds))
 """)
 
 # A row that is locked is having its outcome written by a recorder, which may be about to lock what is locked here. It
@@ -104,12 +106,16 @@ async def next_due_seconds(connection: AsyncConnection, subscription_id: UUID) -
 
 
 async def overtaken(connection: AsyncConnection, subscription_id: UUID, sequence: int) -> bool:
-    """Whether an event accepted before this one has not been matched yet, so that sending now would overtake it."""
+    """Whether sending now might overtake: an event accepted before this one has not been matched yet, or a person has
+    earlier ones opened (again) of which not all are."""
     return bool(await connection.scalar(_OVERTAKEN, {"id": subscription_id, "sequence": sequence}))
 
 
 async def exhaust_outwaited(connection: AsyncConnection, subscription_id: UUID, schedule_seconds: float) -> int:
-    """End what waited behind the breaker for longer than its whole retry schedule; how many that were."""
+    """End what waited behind the breaker for longer than its whole retry schedule; how many that were.
+
+    What a person had opened again began its schedule anew then.
+    """
     result = await connection.execute(_OUTWAITED, {"id": subscription_id, "seconds": schedule_seconds})
     return result.rowcount
 

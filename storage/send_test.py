@@ -22,6 +22,14 @@ VALUES (:message_id, :store_code, :event_id, :event_name, :sequence, :accepted_o
     'pending', 'test', :workflow_id)
 """)
 
+_END_LOST = text("""
+UPDATE delivery SET status = 'cancelled', reason = 'test_lost', ended_at = clock_timestamp()
+WHERE variant = 'test' AND status = 'pending' AND attempts = 0
+    AND created_at < clock_timestamp() - make_interval(secs => :seconds)
+    AND NOT EXISTS (SELECT FROM attempt WHERE attempt.accepted_on = delivery.accepted_on
+        AND attempt.message_id = delivery.message_id)
+""")
+
 _FORGET_DELIVERY = text("""
 DELETE FROM delivery WHERE message_id = :message_id AND attempts = 0
     AND NOT EXISTS (SELECT FROM attempt WHERE attempt.accepted_on = delivery.accepted_on
@@ -65,3 +73,8 @@ async def forget_test(connection: AsyncConnection, identity: UUID) -> None:
     row = (await connection.execute(_FORGET_DELIVERY, {"message_id": identity})).one_or_none()
     if row is not None:
         await connection.execute(_FORGET_EVENT, {"store_code": row.store_code, "event_id": row.event_id})
+
+
+async def end_lost_tests(connection: AsyncConnection, *, seconds: float) -> int:
+    """End tests that were not begun for so long, because whoever was to start them died; how many that were."""
+    return (await connection.execute(_END_LOST, {"seconds": seconds})).rowcount

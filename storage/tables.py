@@ -205,6 +205,8 @@ class Delivery(SQLModel, table=True):
     next_attempt_at: datetime | None = _instant(nullable=True)
     workflow_id: str | None = Field(default=None, sa_column=Column(Text))
     """Who keeps it while it is open."""
+    window_act_id: UUID | None = None
+    """The act that opened it last, if one did."""
     created_at: datetime = _instant(default_now=True)
     ended_at: datetime | None = _instant(nullable=True)
 
@@ -219,27 +221,42 @@ class Delivery(SQLModel, table=True):
         Index(
             "delivery_held", "subscription_id", "event_sequence", "message_id", postgresql_where=text("status = 'held'")
         ),
+        Index("delivery_by_window_act", "window_act_id", "status", postgresql_where=text("window_act_id IS NOT NULL")),
+        # Tests whose start got lost are looked for; there is hardly ever one.
+        Index(
+            "delivery_test_waiting",
+            "created_at",
+            postgresql_where=text("variant = 'test' AND status = 'pending'"),
+        ),
     )
 
 
-class Recover(SQLModel, table=True):
-    """A person's request to deliver again what failed in a window; the deliveries it moved go on as any others."""
+class WindowAct(SQLModel, table=True):
+    """A person's act on a window of time of one subscription: recover what ended without success, or backfill what was
+    accepted before it was there. The deliveries it opens go on as any others."""
 
-    __tablename__ = "recover"
+    __tablename__ = "window_act"
 
     id: UUID = Field(primary_key=True)
+    kind: str = Field(sa_column=Column(Text, nullable=False))
+    """recover or backfill"""
     store_code: str = Field(sa_column=Column(Text, nullable=False))
     subscription_id: UUID
     since: datetime = _instant()
     until: datetime = _instant()
     statuses: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
+    """Of the deliveries to recover; empty for a backfill."""
+    rate_per_second: int | None = Field(default=None, sa_column=Column(Integer))
+    paced_until: datetime | None = _instant(nullable=True)
+    """Until then its rate allows no more to be opened."""
     count: int = Field(sa_column=Column(Integer, nullable=False))
     """Deliveries that matched when it was asked for."""
-    moved: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
-    """Deliveries opened again so far."""
-    cursor_created_at: datetime | None = _instant(nullable=True)
-    cursor_message_id: UUID | None = None
-    """The last delivery opened again; the next page begins behind it, so that each is opened once."""
+    opened: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
+    """Deliveries opened so far."""
+    all_open: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
+    cursor_at: datetime | None = _instant(nullable=True)
+    cursor_id: UUID | None = None
+    """The last delivery (or event) dealt with; the next page begins behind it, so that each is opened once."""
     status: str = Field(default="running", sa_column=Column(Text, nullable=False, server_default="running"))
     """running, finished or cancelled"""
     created_at: datetime = _instant(default_now=True)
@@ -247,7 +264,7 @@ class Recover(SQLModel, table=True):
 
     __table_args__ = (
         Index(
-            "recover_running",
+            "window_act_running",
             "subscription_id",
             unique=True,
             postgresql_where=text("status = 'running'"),

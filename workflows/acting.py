@@ -9,8 +9,14 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.keepers import signal_keeper
-from activities.messages import DeliveryRef, EventRef, EventTask, KeeperTask, RecoverTask
-from domain.identity import event_workflow_id, recover_workflow_id, redeliver_workflow_id, send_test_workflow_id
+from activities.messages import DeliveryRef, EventRef, EventTask, KeeperTask, WindowTask
+from domain.identity import (
+    backfill_workflow_id,
+    event_workflow_id,
+    recover_workflow_id,
+    redeliver_workflow_id,
+    send_test_workflow_id,
+)
 from domain.targets import shown_target
 from workflows.visibility import event_summary, search_attributes
 
@@ -40,14 +46,23 @@ class Acting:
 
     async def recover(self, recover_id: UUID, subscription_id: UUID, url: str) -> None:
         """Begin a recovery, unless its workflow runs already."""
+        await self._begin_window("recover", recover_workflow_id(recover_id), recover_id, subscription_id, url)
+
+    async def backfill(self, backfill_id: UUID, subscription_id: UUID, url: str) -> None:
+        """Begin a backfill, unless its workflow runs already."""
+        await self._begin_window("backfill", backfill_workflow_id(backfill_id), backfill_id, subscription_id, url)
+
+    async def _begin_window(
+        self, workflow: str, workflow_id: str, act_id: UUID, subscription_id: UUID, url: str
+    ) -> None:
         target = shown_target(url)
         await self._client.start_workflow(
-            "recover",
-            RecoverTask(str(recover_id), str(subscription_id), target),
-            id=recover_workflow_id(recover_id),
+            workflow,
+            WindowTask(str(act_id), str(subscription_id), target),
+            id=workflow_id,
             task_queue=self._task_queue,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-            static_summary=f"recover · {target}",
+            static_summary=f"{workflow} · {target}",
             rpc_timeout=ASK_TIMEOUT,
         )
 

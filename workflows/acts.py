@@ -1,15 +1,17 @@
-"""A person's acts that take time: one more attempt of what has ended, and all that failed in a window."""
+"""A person's acts that take time: one more attempt of what has ended, and all of a window."""
 
+from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from activities.acts import ActActivities
-    from activities.messages import DeliveryEnd, DeliveryRef, RecoverProgress, RecoverTask
+    from activities.messages import DeliveryEnd, DeliveryRef, WindowStep, WindowTask
     from workflows.delivery import ATTEMPT_TIMEOUT, HEARTBEAT_TIMEOUT, OWN_FAULTS
 
-PAGES_TIMEOUT = timedelta(seconds=90)
+WINDOW_TIMEOUT = timedelta(seconds=90)
 """The activity answers after 30 s by itself."""
 
 
@@ -34,19 +36,33 @@ class RecoverWorkflow:
     """Opens again what failed in a window, page by page; the subscription's keeper delivers it."""
 
     @workflow.run
-    async def run(self, task: RecoverTask) -> RecoverProgress:
-        """Until every page is open again, or a person cancelled it."""
-        while True:
-            progress = await workflow.execute_activity_method(
-                ActActivities.recover_pages,
-                task,
-                start_to_close_timeout=PAGES_TIMEOUT,
-                heartbeat_timeout=HEARTBEAT_TIMEOUT,
-                retry_policy=OWN_FAULTS,
-                summary=task.target,
-            )
-            workflow.set_current_details(f"{task.target}: {progress.moved} of {progress.count} opened again.")
-            if progress.finished:
-                return progress
-            if workflow.info().is_continue_as_new_suggested():
-                workflow.continue_as_new(task)
+    async def run(self, task: WindowTask) -> WindowStep:
+        """Until every delivery has been attempted again, or a person cancelled it."""
+        return await _through_the_window(ActActivities.recover_pages, task)
+
+
+@workflow.defn(name="backfill")
+class BackfillWorkflow:
+    """Makes deliveries of what was accepted before the subscription was there; its keeper delivers them."""
+
+    @workflow.run
+    async def run(self, task: WindowTask) -> WindowStep:
+        """Until every delivery has been attempted, or a person cancelled it."""
+        return await _through_the_window(ActActivities.backfill_pages, task)
+
+
+async def _through_the_window(pages: Callable[..., Any], task: WindowTask) -> WindowStep:
+    while True:
+        step: WindowStep = await workflow.execute_activity_method(
+            pages,
+            task,
+            start_to_close_timeout=WINDOW_TIMEOUT,
+            heartbeat_timeout=HEARTBEAT_TIMEOUT,
+            retry_policy=OWN_FAULTS,
+            summary=task.target,
+        )
+        workflow.set_current_details(f"{task.target}: {step.opened} of {step.count} deliveries opened.")
+        if step.finished:
+            return step
+        if workflow.info().is_continue_as_new_suggested():
+            workflow.continue_as_new(task)

@@ -1,29 +1,23 @@
-"""What a person does: to a subscription, to one delivery, to all that failed in a window."""
+"""What a person does to a subscription, and to one delivery."""
 
-from datetime import UTC, datetime
 from typing import Annotated
-from uuid import UUID
 
 from fastapi import APIRouter, Depends
 
-from api.access import DeliveryAct, DeliveryRead, SubscriptionWrite
-from api.act_models import RecoverBegun, RecoverOut, RecoverRequest, SentTest
-from api.acts import Acts, RecoverWindow, StatusAct
-from api.body import JsonBody
-from api.errors import NotFound, invalid
+from api.access import DeliveryAct, SubscriptionWrite
+from api.act_models import SentTest
+from api.acts import Acts, StatusAct
+from api.errors import NotFound
 from api.ids import id_path, parse_id
 from api.resources import FromResources
 from api.subscription_answers import details_of
 from api.subscription_models import SubscriptionDetails
-from storage.acts import recover_progress
 from storage.subscriptions import SubscriptionRow, find_subscription
 
 router = APIRouter(prefix="/api/{storeCode}/webhook", tags=["acts"])
 
 SubscriptionIdPath = Annotated[str, id_path("webhookSubscriptionId", "Id of the subscription.")]
 MessageIdPath = Annotated[str, id_path("messageId", "Id of the delivery.")]
-RecoverIdPath = Annotated[str, id_path("recoverId", "Id of the recovery.")]
-RecoverBody = Annotated[RecoverRequest, Depends(JsonBody(RecoverRequest, "recover"))]
 
 
 async def _changing(access: SubscriptionWrite, resources: FromResources) -> Acts:
@@ -131,51 +125,3 @@ async def send_now(acts: ActingOnDeliveries, message_id: MessageIdPath) -> None:
 async def cancel(acts: ActingOnDeliveries, message_id: MessageIdPath) -> None:
     """End an open delivery. An attempt of it that is under way is finished, and may still succeed."""
     await acts.cancel(parse_id(message_id))
-
-
-@router.post(
-    "/subscription/{webhookSubscriptionId}/recover",
-    summary="Deliver again what failed in a window",
-    status_code=202,
-    responses={409: {}},
-)
-async def recover(acts: ActingOnDeliveries, subscription: SubscriptionActedOn, body: RecoverBody) -> RecoverBegun:
-    """Deliveries of the window begin their retry schedule anew, oldest first, as fast as the receiver takes them.
-
-    `dryRun` only counts them; then `recoverId` is null. One recovery of a subscription runs at a time.
-    """
-    until = body.until or datetime.now(UTC)
-    if until <= body.since:
-        field, message = ("since", "must be past") if body.until is None else ("until", "must be later than since")
-        raise invalid(field, "invalid_value", message)
-    window = RecoverWindow(body.since, until, body.statuses)
-    if body.dry_run:
-        return RecoverBegun(recover_id=None, count=await acts.count_recoverable(subscription, window))
-    recover_id, count = await acts.recover(subscription, window)
-    return RecoverBegun(recover_id=recover_id, count=count)
-
-
-@router.get("/recover/{recoverId}", summary="Progress of a recovery")
-async def progress(access: DeliveryRead, resources: FromResources, recover_id: RecoverIdPath) -> RecoverOut:
-    """How many of its deliveries are open again."""
-    return await _progress(resources, access.store_code, parse_id(recover_id))
-
-
-@router.post("/recover/{recoverId}/cancel", summary="Cancel a recovery", responses={409: {}})
-async def cancel_recover(
-    acts: ActingOnDeliveries, access: DeliveryAct, resources: FromResources, recover_id: RecoverIdPath
-) -> RecoverOut:
-    """Open no more of it; what is open again goes on."""
-    await acts.cancel_recover(parse_id(recover_id))
-    return await _progress(resources, access.store_code, parse_id(recover_id))
-
-
-async def _progress(resources: FromResources, store_code: str, recover_id: UUID) -> RecoverOut:
-    async with resources.database.transaction() as connection:
-        row = await recover_progress(connection, store_code, recover_id)
-    if row is None:
-        raise NotFound
-    subscription_id, status, done, count = row
-    return RecoverOut(
-        recover_id=recover_id, webhook_subscription_id=subscription_id, status=status, done=done, count=count
-    )

@@ -1,13 +1,12 @@
 """What a person does takes effect at once, or is refused with the reason."""
 
 import asyncio
-from typing import Any
 from uuid import UUID
 
 import pytest
 from temporalio.client import WorkflowExecutionStatus
 
-from domain.identity import event_workflow_id, recover_workflow_id
+from domain.identity import event_workflow_id
 from tests.api.acting import AT_ONCE_SECONDS, EVENT, Acting
 from tests.api.running import running_api
 from tests.deadlines import eventually
@@ -269,79 +268,6 @@ class TestCancel:
         assert await acting.refused(f"delivery/{message_id}/cancel") == "It has been delivered already."
 
 
-class TestRecover:
-    async def test_a_dry_run_counts_and_a_recovery_delivers_what_ended_in_the_window(
-        self, acting: Acting, receiver: Receiver
-    ) -> None:
-        receiver.script(status(404), status(404))
-        subscription = await acting.subscribe(receiver.url("/hook"), retrySchedule=[])
-        events = []
-        for outcome in ("exhausted", "exhausted", "delivered"):
-            events.append(await acting.emit())
-            await acting.until(events[-1], outcome, 1)
-        path = f"subscription/{subscription}/recover"
-        everything = {"since": SINCE, "statuses": ["exhausted", "delivered", "cancelled"], "dryRun": True}
-        assert (await acting.acted(path, {"recover": everything}))["count"] == 3
-        past = {"since": SINCE, "until": "2020-01-02T00:00:00Z", "dryRun": True}
-        assert (await acting.acted(path, {"recover": past}))["count"] == 0
-        begun = await acting.acted(path, {"recover": {"since": SINCE}})
-        assert begun["count"] == 2
-        for event in events[:2]:
-            await acting.until(event, "delivered", 2)
-        assert len(receiver.requests) == 5
-
-        async def finished() -> bool:
-            return bool((await acting.look(f"recover/{begun['recoverId']}"))["status"] == "finished")
-
-        await eventually(finished, 10, "the end of the recovery")
-        found = await acting.look(f"recover/{begun['recoverId']}")
-        assert (found["done"], found["count"], found["webhookSubscriptionId"]) == (2, 2, subscription)
-        assert "finished already" in await acting.refused(f"recover/{begun['recoverId']}/cancel")
-        assert [action for action, *_ in await acting.audit()] == ["recover"]
-
-    async def test_one_of_a_subscription_at_a_time_until_it_is_cancelled(
-        self, acting: Acting, receiver: Receiver
-    ) -> None:
-        subscription = await acting.subscribe(receiver.url("/hook"))
-        event = await acting.emit()
-        await acting.until(event, "delivered", 1)
-        await acting.fail_before(subscription, event, 600)
-        await acting.acted(f"subscription/{subscription}/pause")  # it opens a page, and waits for that to be sent
-        path = f"subscription/{subscription}/recover"
-        begun = await acting.acted(path, {"recover": {"since": SINCE}})
-        assert begun["count"] == 600
-
-        async def a_page_is_open() -> bool:
-            return bool((await acting.look(f"recover/{begun['recoverId']}"))["done"] == 500)
-
-        await eventually(a_page_is_open, 20, "a page")
-        assert begun["recoverId"] in await acting.refused(path, {"recover": {"since": SINCE}})
-        stopped = await acting.acted(f"recover/{begun['recoverId']}/cancel")
-        assert (stopped["status"], stopped["done"]) == ("cancelled", 500)
-        workflow = acting.running.client.get_workflow_handle(recover_workflow_id(UUID(begun["recoverId"])))
-        async with asyncio.timeout(10):
-            await workflow.result()
-        await acting.acted(f"subscription/{subscription}/disable")
-
-    @pytest.mark.parametrize(
-        ("recover", "path"),
-        [
-            pytest.param({}, "since", id="since is required"),
-            pytest.param({"since": "2020-01-01T00:00:00"}, "since", id="with an offset"),
-            pytest.param({"since": "9999-01-01T00:00:00Z"}, "since", id="in the past"),
-            pytest.param({"since": SINCE, "until": SINCE}, "until", id="until is later"),
-            pytest.param({"since": SINCE, "statuses": ["pending"]}, "statuses.0", id="what has ended"),
-            pytest.param({"since": SINCE, "statuses": []}, "statuses", id="something"),
-            pytest.param({"since": SINCE, "dryrun": True}, "dryrun", id="no unknown field"),
-        ],
-    )
-    async def test_a_window_that_is_none_is_refused(self, acting: Acting, recover: Any, path: str) -> None:
-        subscription = await acting.subscribe("http://127.0.0.1:9/")
-        answer = await acting.act(f"subscription/{subscription}/recover", {"recover": recover})
-        assert answer.status_code == 400, answer.text
-        assert path in [error["path"] for error in answer.json()["errors"]]
-
-
 async def test_while_temporal_is_away_nothing_is_half_done(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEMPORAL_ADDRESS", "127.0.0.1:9")
     async with running_api(database_url) as api:
@@ -349,8 +275,9 @@ async def test_while_temporal_is_away_nothing_is_half_done(database_url: str, mo
         created = await api.post("webhook/subscription", body)
         path = f"webhook/subscription/{created.json()['webhookSubscriptionId']}"
         assert (await api.post(f"{path}/send-test", "")).status_code == 503
-        assert (await api.post(f"{path}/recover", {"recover": {"since": SINCE}})).status_code == 503
+        for act in ("recover", "backfill"):
+            assert (await api.post(f"{path}/{act}", {act: {"since": SINCE}})).status_code == 503
         assert await api.execute("SELECT 1 FROM event UNION ALL SELECT 1 FROM delivery") == []
-        assert [row[0] for row in await api.execute("SELECT status FROM recover")] == ["cancelled"]
+        assert [row[0] for row in await api.execute("SELECT status FROM window_act")] == ["cancelled"] * 2
         assert (await api.post(f"{path}/pause", "")).json()["status"] == "paused"
         assert (await api.post(f"{path}/resume", "")).json()["status"] == "active"

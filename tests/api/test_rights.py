@@ -163,15 +163,24 @@ async def a_delivery(shop: Shop) -> str:
 
 
 async def a_recovery(shop: Shop) -> str:
-    recover_id = str(uuid4())
+    return await a_window_act(shop, "recover")
+
+
+async def a_backfill(shop: Shop) -> str:
+    return await a_window_act(shop, "backfill")
+
+
+async def a_window_act(shop: Shop, kind: str) -> str:
+    act_id = str(uuid4())
     await shop.installation.execute(
-        "INSERT INTO recover (id, store_code, subscription_id, since, until, statuses, count) "
-        "VALUES (:id, :store, :subscription, now(), now(), '{exhausted}', 0)",
-        id=recover_id,
+        "INSERT INTO window_act (id, kind, store_code, subscription_id, since, until, statuses, count) "
+        "VALUES (:id, :kind, :store, :subscription, now(), now(), '{}', 0)",
+        id=act_id,
+        kind=kind,
         store=shop.store,
         subscription=await shop.created(),
     )
-    return recover_id
+    return act_id
 
 
 OBJECTS: Mapping[str, Callable[[Shop], Awaitable[str]]] = {
@@ -179,6 +188,7 @@ OBJECTS: Mapping[str, Callable[[Shop], Awaitable[str]]] = {
     "eventId": an_event,
     "messageId": a_delivery,
     "recoverId": a_recovery,
+    "backfillId": a_backfill,
 }
 """How an object of each path parameter comes to be. A parameter that is missing here needs its line."""
 NO_OBJECT_OF_A_STORE = {"eventName", "kind", "transferId", "customerId", "issuedCouponId"}

@@ -63,6 +63,7 @@ BEYOND_A_SCHEMA = (
     "PUT /api/{storeCode}/expiry/coupons/{issuedCouponId}",
     "POST /api/{storeCode}/schedule/{kind}/backfill",  # more days than may be, the last before the first
     "POST /api/{storeCode}/webhook/subscription/{webhookSubscriptionId}/recover",  # an end that is not after the start
+    "POST /api/{storeCode}/webhook/subscription/{webhookSubscriptionId}/backfill",
 )
 CONFIGURATION = f"""
 [parameters]

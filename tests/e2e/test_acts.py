@@ -116,7 +116,7 @@ async def test_the_command_line_acts_on_a_subscription(person: Person, receiver:
     counted = await person.cli("recover", subscription, "--since", "1h", "--dry-run")
     assert "1 deliveries match." in counted.output
     recovered = await person.cli("recover", subscription, "--since", "1h", "--yes")
-    assert "1 of 1 deliveries are on their way again." in recovered.output
+    assert "1 of 1 deliveries opened: 1 delivered, 0 failed again, 0 still waiting." in recovered.output
     await person.until(missed, subscription, "delivered", 1)
     [recover_id] = re.findall(r"Recovery (\S+) has begun", recovered.output)
     over = await person.cli("recover", "--cancel", recover_id, code=1)

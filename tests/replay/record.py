@@ -13,29 +13,30 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 from pathlib import Path
-from uuid import uuid4
 
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle, WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
 
 from activities.expiry_messages import ExpiryRun
-from activities.messages import NoticeTask, RecoverTask
+from activities.messages import NoticeTask
 from domain.identity import (
+    backfill_workflow_id,
     event_workflow_id,
     keeper_workflow_id,
     message_id,
     recover_workflow_id,
     redeliver_workflow_id,
 )
-from storage.acts import begin_recover, count_recoverable
+from storage.window_acts import WindowKind
 from tests.databases import cloned_database, migrated_template
 from tests.deadlines import eventually
 from tests.pipeline import STORE, Pipeline, pipeline
 from tests.postgres_server import TestServer
 from tests.receiver import Receiver, status
 from tests.temporal import real_server
+from tests.window_acts import begun_window
 from workflows.acting import Acting
 
 HISTORIES = Path(__file__).parent / "histories"
@@ -195,29 +196,20 @@ async def recovered(stage: Stage) -> WorkflowHandle[object, object]:
     await stage.running.emit("CustomerUpdated", "{}")
     await stage.running.until_statuses({"exhausted": 1})
     await stage.running.edit(subscription_id, status="active")
-    now = datetime.now(UTC)
-    window = {"since": now - timedelta(hours=1), "until": now + timedelta(hours=1)}
-    statuses = ["exhausted"]
-    recover_id = uuid4()
-    async with stage.running.database.transaction() as connection:
-        count = await count_recoverable(connection, subscription_id, statuses=statuses, **window)
-        await begin_recover(
-            connection,
-            recover_id,
-            store_code=STORE,
-            subscription_id=subscription_id,
-            statuses=statuses,
-            count=count,
-            **window,
-        )
-    await stage.running.client.start_workflow(
-        "recover",
-        RecoverTask(str(recover_id), str(subscription_id), "receiver.example.com/hook"),
-        id=recover_workflow_id(recover_id),
-        task_queue=stage.running.settings.task_queue,
-    )
-    await stage.running.until_statuses({"delivered": 1}, DEADLINE_SECONDS)
-    return await stage.ended(recover_workflow_id(recover_id))
+    act_id = await begun_window(stage.running, WindowKind.RECOVER, subscription_id, 1)
+    await stage.acting.recover(act_id, subscription_id, url)
+    return await stage.ended(recover_workflow_id(act_id))
+
+
+@scenario("backfill.everything")
+async def backfilled(stage: Stage) -> WorkflowHandle[object, object]:
+    url = stage.receiver.url("/hook")
+    await stage.running.emit("CustomerUpdated", "{}", count=2)
+    await eventually(lambda: _matched(stage), DEADLINE_SECONDS, "matched")
+    subscription_id = await stage.running.subscribe("CustomerUpdated", url)
+    act_id = await begun_window(stage.running, WindowKind.BACKFILL, subscription_id, 2)
+    await stage.acting.backfill(act_id, subscription_id, url)
+    return await stage.ended(backfill_workflow_id(act_id))
 
 
 @scenario("run-expiry-schedule.two-days")

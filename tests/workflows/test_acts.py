@@ -1,18 +1,15 @@
 """What a person does to deliveries takes effect at once, and once."""
 
-from datetime import UTC, datetime, timedelta
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from temporalio.testing import WorkflowEnvironment
 
-from activities.messages import DeliveryRef, RecoverTask
-from domain.identity import event_workflow_id, recover_workflow_id, redeliver_workflow_id
-from storage.acts import begin_recover, cancel, count_recoverable, end_recover, recover_progress
+from activities.messages import DeliveryRef
+from domain.identity import event_workflow_id, redeliver_workflow_id
+from storage.acts import cancel
 from tests.deadlines import eventually
 from tests.pipeline import STORE, Pipeline, pipeline
 from tests.receiver import Receiver, status
-
-LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 async def redeliver(running: Pipeline, message_id: UUID) -> str:
@@ -92,41 +89,3 @@ async def test_redelivering_sends_once_more_and_only_success_changes_the_status(
         assert (after.status, after.attempts, after.last_status_code) == ("delivered", 4, 500)
         triggers = [row.trigger for row in await running.attempts(delivery.message_id)]
         assert triggers == ["automatic", "manual", "manual", "manual"]
-
-
-async def test_a_recovery_delivers_each_exactly_once_more(database_url: str, temporal: WorkflowEnvironment) -> None:
-    async with Receiver() as receiver, pipeline(database_url, temporal.client, retry_schedule_seconds=()) as running:
-        receiver.otherwise = status(404)
-        subscription_id = await running.subscribe("CustomerUpdated", receiver.url("/hook"), retry_schedule=[])
-        await running.execute("UPDATE subscription SET retry_schedule = '{}'")
-        await running.emit("CustomerUpdated", "{}", count=5)
-        await running.until_statuses({"exhausted": 5})
-        # 1,200 more, as a receiver that was away for a weekend leaves them: more than two pages.
-        await running.execute(
-            """
-            INSERT INTO delivery (message_id, store_code, event_id, event_name, event_sequence, subscription_id,
-                variant, url, status, attempts, failures, ended_at)
-            SELECT gen_random_uuid(), store_code, event_id, event_name, event_sequence, subscription_id, variant, url,
-                'exhausted', attempts, failures, ended_at
-            FROM (SELECT * FROM delivery LIMIT 1) AS one, generate_series(1, 1200)
-            """
-        )
-        receiver.otherwise = status(200)
-        before = len(receiver.requests)
-        recover_id, until = uuid4(), datetime.now(UTC) + timedelta(hours=1)
-        window = {"since": LONG_AGO, "until": until, "statuses": ["exhausted"]}
-        async with running.database.transaction() as connection:
-            count = await count_recoverable(connection, subscription_id, **window)
-            names = {"store_code": STORE, "subscription_id": subscription_id, "count": count}
-            assert await begin_recover(connection, recover_id, **names, **window)
-            assert not await begin_recover(connection, uuid4(), **names, **window), "one at a time"
-        assert count == 1205
-        task = RecoverTask(str(recover_id), str(subscription_id), "receiver")
-        await running.client.execute_workflow(
-            "recover", task, id=recover_workflow_id(recover_id), task_queue=running.settings.task_queue
-        )
-        await running.until_statuses({"delivered": 1205}, 60)
-        assert len(receiver.requests) - before == 1205
-        async with running.database.transaction() as connection:
-            assert await recover_progress(connection, STORE, recover_id) == (subscription_id, "finished", 1205, 1205)
-            assert not await end_recover(connection, recover_id, "cancelled")

@@ -99,12 +99,15 @@ def upgrade() -> None:
     sa.Column('last_failure', sa.Text(), nullable=True),
     sa.Column('next_attempt_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('workflow_id', sa.Text(), nullable=True),
+    sa.Column('window_act_id', sa.Uuid(), nullable=True),
     sa.Column('created_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
     sa.Column('ended_at', sa.DateTime(timezone=True), nullable=True),
     sa.PrimaryKeyConstraint('message_id')
     )
     op.create_index('delivery_by_age', 'delivery', ['store_code', 'created_at', 'message_id'], unique=False)
     op.create_index('delivery_by_event', 'delivery', ['event_id'], unique=False)
+    op.create_index('delivery_by_window_act', 'delivery', ['window_act_id', 'status'], unique=False, postgresql_where=sa.text('window_act_id IS NOT NULL'))
+    op.create_index('delivery_test_waiting', 'delivery', ['created_at'], unique=False, postgresql_where=sa.text("variant = 'test' AND status = 'pending'"))
     op.create_index('delivery_held', 'delivery', ['subscription_id', 'event_sequence', 'message_id'], unique=False, postgresql_where=sa.text("status = 'held'"))
     op.create_index('delivery_by_destination', 'delivery', ['subscription_id', sa.literal_column('hashtextextended(url, 0)'), 'status', 'created_at', 'message_id'], unique=False)
     op.create_table('event',
@@ -160,6 +163,27 @@ def upgrade() -> None:
     sa.Column('created_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
     sa.PrimaryKeyConstraint('code')
     )
+    op.create_table('window_act',
+    sa.Column('id', sa.Uuid(), nullable=False),
+    sa.Column('kind', sa.Text(), nullable=False),
+    sa.Column('store_code', sa.Text(), nullable=False),
+    sa.Column('subscription_id', sa.Uuid(), nullable=False),
+    sa.Column('since', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('until', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('statuses', sa.ARRAY(sa.Text()), nullable=False),
+    sa.Column('rate_per_second', sa.Integer(), nullable=True),
+    sa.Column('paced_until', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('count', sa.Integer(), nullable=False),
+    sa.Column('opened', sa.Integer(), server_default='0', nullable=False),
+    sa.Column('all_open', sa.Boolean(), server_default=sa.text('false'), nullable=False),
+    sa.Column('cursor_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('cursor_id', sa.Uuid(), nullable=True),
+    sa.Column('status', sa.Text(), server_default='running', nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
+    sa.Column('ended_at', sa.DateTime(timezone=True), nullable=True),
+    sa.PrimaryKeyConstraint('id')
+    )
+    op.create_index('window_act_running', 'window_act', ['subscription_id'], unique=True, postgresql_where=sa.text("status = 'running'"))
     op.create_table('worker',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('host', sa.Text(), nullable=False),
@@ -169,23 +193,6 @@ def upgrade() -> None:
     sa.Column('steady_since', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
     sa.PrimaryKeyConstraint('id')
     )
-    op.create_table('recover',
-    sa.Column('id', sa.Uuid(), nullable=False),
-    sa.Column('store_code', sa.Text(), nullable=False),
-    sa.Column('subscription_id', sa.Uuid(), nullable=False),
-    sa.Column('since', sa.DateTime(timezone=True), nullable=False),
-    sa.Column('until', sa.DateTime(timezone=True), nullable=False),
-    sa.Column('statuses', sa.ARRAY(sa.Text()), nullable=False),
-    sa.Column('count', sa.Integer(), nullable=False),
-    sa.Column('moved', sa.Integer(), server_default='0', nullable=False),
-    sa.Column('cursor_created_at', sa.DateTime(timezone=True), nullable=True),
-    sa.Column('cursor_message_id', sa.Uuid(), nullable=True),
-    sa.Column('status', sa.Text(), server_default='running', nullable=False),
-    sa.Column('created_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
-    sa.Column('ended_at', sa.DateTime(timezone=True), nullable=True),
-    sa.PrimaryKeyConstraint('id')
-    )
-    op.create_index('recover_running', 'recover', ['subscription_id'], unique=True, postgresql_where=sa.text("status = 'running'"))
     op.create_table('rejected_emit',
     sa.Column('store_code', sa.Text(), nullable=False),
     sa.Column('event_id', sa.Uuid(), nullable=False),
@@ -430,10 +437,12 @@ def downgrade() -> None:
     op.drop_index('delivery_by_destination', table_name='delivery')
     op.drop_index('delivery_by_event', table_name='delivery')
     op.drop_index('delivery_by_age', table_name='delivery')
+    op.drop_index('delivery_test_waiting', table_name='delivery', postgresql_where=sa.text("variant = 'test' AND status = 'pending'"))
+    op.drop_index('delivery_by_window_act', table_name='delivery', postgresql_where=sa.text('window_act_id IS NOT NULL'))
     op.drop_index('delivery_held', table_name='delivery', postgresql_where=sa.text("status = 'held'"))
     op.drop_table('delivery')
-    op.drop_index('recover_running', table_name='recover', postgresql_where=sa.text("status = 'running'"))
-    op.drop_table('recover')
+    op.drop_index('window_act_running', table_name='window_act', postgresql_where=sa.text("status = 'running'"))
+    op.drop_table('window_act')
     op.drop_table('subscription_health')
     op.drop_index('audit_by_store', table_name='audit')
     op.drop_table('audit')

@@ -1,0 +1,52 @@
+"""Recoveries and backfills in tests: noted as the API notes them, whose begin is the test's."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from storage.window_acts import NewWindowAct, Window, WindowKind, WindowProgress, begin_window_act, window_progress
+from tests.ground import STORE, Ground
+
+
+def everything(statuses: tuple[str, ...] = ()) -> Window:
+    """From long ago until later."""
+    return Window(datetime(2020, 1, 1, tzinfo=UTC), datetime.now(UTC) + timedelta(hours=1), statuses)
+
+
+async def begun_window(
+    ground: Ground, kind: WindowKind, subscription_id: UUID, count: int, rate_per_second: int | None = None
+) -> UUID:
+    """The id of an act on everything, noted as running."""
+    window = everything(("exhausted",) if kind is WindowKind.RECOVER else ())
+    act = NewWindowAct(uuid4(), kind, STORE, subscription_id, window, rate_per_second, count)
+    async with ground.database.transaction() as connection:
+        assert await begin_window_act(connection, act)
+    return act.id
+
+
+async def progress_of(ground: Ground, act_id: UUID, kind: WindowKind) -> WindowProgress:
+    """How far it is."""
+    async with ground.database.transaction() as connection:
+        found = await window_progress(connection, STORE, act_id, kind)
+    assert found is not None
+    return found
+
+
+async def fail_many(ground: Ground, subscription_id: UUID, event_id: UUID, count: int, **columns: Any) -> None:
+    """Deliveries that have ended without success, as an outage of days leaves them."""
+    values: dict[str, Any] = {"status": "exhausted", "reason": "schedule_used_up"} | columns
+    names = ", ".join(values)
+    await ground.execute(
+        f"""
+        INSERT INTO delivery (message_id, store_code, event_id, event_name, event_sequence, accepted_on,
+            subscription_id, variant, url, ended_at, {names})
+        SELECT gen_random_uuid(), event.store_code, event.event_id, event.name, event.sequence, event.accepted_on,
+            subscription.id, 'main', subscription.url, now(), {", ".join(":" + name for name in values)}
+        FROM event, subscription, generate_series(1, :many)
+        WHERE event.event_id = :event_id AND subscription.id = :subscription_id
+        """,
+        many=count,
+        event_id=event_id,
+        subscription_id=subscription_id,
+        **values,
+    )

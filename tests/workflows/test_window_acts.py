@@ -1,0 +1,201 @@
+"""A recovery opens each delivery that ended once more, a backfill each event that had none; and they tell how far."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+from temporalio.testing import WorkflowEnvironment
+
+from domain.identity import backfill_workflow_id, message_id, recover_workflow_id
+from storage.window_acts import WindowKind, WindowProgress, count_missing, count_recoverable, end_window_act
+from storage.window_pages import go_on
+from tests.deadlines import eventually
+from tests.pipeline import STORE, Pipeline, pipeline
+from tests.receiver import Receiver, status
+from tests.window_acts import begun_window, everything, fail_many, progress_of
+from workflows.acting import Acting
+
+NAME = "CustomerUpdated"
+IDS = {WindowKind.RECOVER: recover_workflow_id, WindowKind.BACKFILL: backfill_workflow_id}
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async with Receiver() as started:
+        yield started
+
+
+@pytest.fixture
+async def running(database_url: str, temporal: WorkflowEnvironment) -> AsyncIterator[Pipeline]:
+    async with pipeline(database_url, temporal.client, retry_schedule_seconds=(600,), breaker_failures=3) as started:
+        yield started
+
+
+async def emitted(running: Pipeline, count: int) -> list[UUID]:
+    """Events that have been matched."""
+    ids = await running.emit(NAME, "{}", count=count)
+
+    async def matched() -> bool:
+        return bool(await running.scalar("SELECT count(*) = 0 FROM event WHERE matched_at IS NULL"))
+
+    await eventually(matched, 20, "matched events")
+    return ids
+
+
+async def begin(
+    running: Pipeline, kind: WindowKind, subscription_id: UUID, count: int, rate: int | None = None
+) -> UUID:
+    """An act on everything, begun."""
+    act_id = await begun_window(running, kind, subscription_id, count)
+    acting = Acting(running.client, running.settings.task_queue)
+    start = acting.recover if kind is WindowKind.RECOVER else acting.backfill
+    await start(act_id, subscription_id, "http://receiver.example.com/hook")
+    return act_id
+
+
+async def ended(running: Pipeline, act_id: UUID, kind: WindowKind) -> WindowProgress:
+    """How it stands once its workflow has ended."""
+    async with asyncio.timeout(60):
+        await running.client.get_workflow_handle(IDS[kind](act_id)).result()
+    return await progress_of(running, act_id, kind)
+
+
+async def fresh(running: Pipeline, receiver: Receiver, failed: int, **columns: object) -> UUID:
+    """A subscription of which so many deliveries have failed."""
+    subscription_id = await running.subscribe(NAME, receiver.url("/hook"), **columns)
+    [event_id] = await emitted(running, 1)
+    await running.until_statuses({"delivered": 1})
+    await fail_many(running, subscription_id, event_id, failed)
+    return subscription_id
+
+
+async def test_a_recovery_delivers_each_exactly_once_more(running: Pipeline, receiver: Receiver) -> None:
+    subscription_id = await fresh(running, receiver, 1_205)  # more than two pages
+    async with running.database.transaction() as connection:
+        count = await count_recoverable(connection, STORE, subscription_id, everything(("exhausted",)))
+    assert count == 1_205
+    act_id = await begin(running, WindowKind.RECOVER, subscription_id, count)
+    found = await ended(running, act_id, WindowKind.RECOVER)
+    assert (found.status, found.opened) == ("finished", 1_205)
+    await running.until_statuses({"delivered": 1_206}, 60)
+    assert len(receiver.requests) == 1_206
+    async with running.database.transaction() as connection:
+        assert not await end_window_act(connection, act_id, "cancelled"), "it has ended"
+
+
+async def test_what_failed_again_and_what_waits_is_told_apart(running: Pipeline, receiver: Receiver) -> None:
+    subscription_id = await fresh(running, receiver, 6)
+    receiver.script(status(200), status(200), status(200), status(503))
+    receiver.otherwise = status(410)
+    act_id = await begin(running, WindowKind.RECOVER, subscription_id, 6)
+    found = await ended(running, act_id, WindowKind.RECOVER)
+    assert (found.count, found.opened, found.delivered) == (6, 6, 3)
+    assert found.failed_again + found.waiting == 3, "the rest ended with the subscription, or waits for its retry"
+
+
+async def test_it_is_finished_when_each_has_been_attempted_not_when_each_is_open(
+    running: Pipeline, receiver: Receiver
+) -> None:
+    subscription_id = await fresh(running, receiver, 2)
+    await running.edit(subscription_id, status="paused")
+    act_id = await begin(running, WindowKind.RECOVER, subscription_id, 2)
+
+    async def open_again() -> bool:
+        return (await progress_of(running, act_id, WindowKind.RECOVER)).opened == 2
+
+    await eventually(open_again, 20, "both open")
+    found = await progress_of(running, act_id, WindowKind.RECOVER)
+    assert (found.status, found.waiting, found.delivered) == ("running", 2, 0)
+    await running.edit(subscription_id, status="active")
+    found = await ended(running, act_id, WindowKind.RECOVER)
+    assert found.status == "finished"
+    assert found.delivered + found.waiting == 2
+
+
+async def test_disabling_the_subscription_ends_it(running: Pipeline, receiver: Receiver) -> None:
+    subscription_id = await fresh(running, receiver, 2)
+    await running.edit(subscription_id, status="disabled")
+    act_id = await begin(running, WindowKind.RECOVER, subscription_id, 2)
+    found = await ended(running, act_id, WindowKind.RECOVER)
+    assert (found.status, found.opened) == ("cancelled", 0)
+
+
+async def test_a_pace_is_kept_whoever_opens_the_pages(running: Pipeline, receiver: Receiver) -> None:
+    subscription_id = await fresh(running, receiver, 60)
+    await running.edit(subscription_id, status="paused")
+    act_id = await begun_window(running, WindowKind.RECOVER, subscription_id, 60, rate_per_second=20)
+    began = asyncio.get_running_loop().time()
+    opened = 0
+    while opened < 60:
+        async with running.database.transaction() as connection:
+            steps = await go_on(connection, act_id)
+        assert steps is not None
+        opened = steps.opened
+        elapsed = asyncio.get_running_loop().time() - began
+        assert opened <= 20 * elapsed + 2, "two were opened at once"
+        await asyncio.sleep(0)
+    assert steps.opened == 60
+
+
+async def test_a_recovery_behind_an_open_breaker_asks_at_once_and_begins_the_schedule_anew(
+    running: Pipeline, receiver: Receiver
+) -> None:
+    subscription_id = await fresh(running, receiver, 3)
+    long_ago = datetime.now(UTC) - timedelta(days=9)  # far longer than the retry schedule
+    await running.execute("UPDATE delivery SET created_at = :at", at=long_ago)
+    await running.execute(
+        "INSERT INTO subscription_health (subscription_id, failures_in_row, breaker_opened_at, probe_at, "
+        "probe_interval_seconds) VALUES (:id, 3, now(), now() + interval '1 hour', 60)",
+        id=subscription_id,
+    )
+    act_id = await begin(running, WindowKind.RECOVER, subscription_id, 3)
+    assert (await ended(running, act_id, WindowKind.RECOVER)).status == "finished"
+    await running.until_statuses({"delivered": 4})
+
+
+async def test_a_backfill_makes_one_delivery_of_each_event_that_has_none(running: Pipeline, receiver: Receiver) -> None:
+    ids = await emitted(running, 1_100)  # more than two pages
+    await running.emit("CustomerRegistered", "{}", count=3)
+    subscription_id = await running.subscribe(NAME, receiver.url("/hook"))
+    ids += await emitted(running, 2)
+    await running.until_statuses({"delivered": 2})
+    async with running.database.transaction() as connection:
+        assert await count_missing(connection, STORE, subscription_id, everything()) == 1_100
+    act_id = await begin(running, WindowKind.BACKFILL, subscription_id, 1_100)
+    found = await ended(running, act_id, WindowKind.BACKFILL)
+    assert (found.status, found.opened) == ("finished", 1_100)
+    await running.until_statuses({"delivered": 1_102}, 60)
+    sent = [json.loads(request.body)["messageId"] for request in receiver.requests]
+    assert sorted(sent) == sorted(str(message_id(one, subscription_id, "main")) for one in ids)
+    again = await begin(running, WindowKind.BACKFILL, subscription_id, 0)
+    assert (await ended(running, again, WindowKind.BACKFILL)).opened == 0, "a second finds nothing"
+
+
+async def test_a_backfill_of_a_level_change_makes_both_legacy_deliveries(running: Pipeline, receiver: Receiver) -> None:
+    for data in ('{"automatic":true}', '{"automatic":false}'):
+        await running.emit("CustomerLevelChanged", data)
+    subscription_id = await running.subscribe("CustomerLevelChanged", receiver.url("/hook"), legacy=True)
+    act_id = await begin(running, WindowKind.BACKFILL, subscription_id, 2)
+    found = await ended(running, act_id, WindowKind.BACKFILL)
+    assert (found.count, found.opened) == (3, 3)
+    await running.until_statuses({"delivered": 3})
+
+
+async def test_an_ordered_subscription_gets_the_past_before_what_comes_meanwhile(
+    running: Pipeline, receiver: Receiver
+) -> None:
+    past = await emitted(running, 520)
+    subscription_id = await running.subscribe(NAME, receiver.url("/hook"), ordered=True)
+    act_id = await begun_window(running, WindowKind.BACKFILL, subscription_id, 520)
+    [new] = await emitted(running, 1)  # held, and not let go before what was accepted earlier is there
+    await Acting(running.client, running.settings.task_queue).backfill(act_id, subscription_id, "http://x/")
+    assert (await ended(running, act_id, WindowKind.BACKFILL)).opened == 520
+    await running.until_statuses({"delivered": 521}, 60)
+    in_order = await running.execute(
+        "SELECT event_id FROM event WHERE event_id = ANY(:ids) ORDER BY sequence", ids=[*past, new]
+    )
+    expected = [str(message_id(row.event_id, subscription_id, "main")) for row in in_order]
+    assert [json.loads(request.body)["messageId"] for request in receiver.requests] == expected
