@@ -33,6 +33,7 @@ from activities.metrics import WorkerMetrics
 from activities.notices import NoticeActivities, NoticeWatch
 from activities.recorder import Recorder
 from activities.sender import Sender, SenderSettings
+from activities.standing import watch_standing
 from domain.breaker import BreakerRules
 from domain.notices import DisableRules
 from domain.url_rules import UrlRules
@@ -216,12 +217,14 @@ async def sending(
         metrics=metrics,
     )
     writing = asyncio.create_task(recorder.run())
+    watching = asyncio.create_task(watch_standing(database, dispatcher))
     try:
         yield dispatcher, writing
         with suppress(TimeoutError):
             async with asyncio.timeout(settings.shutdown_grace_seconds):
                 await dispatcher.drain()
     finally:
+        watching.cancel()
         writing.cancel()
         await sender.aclose()
 

@@ -3,8 +3,9 @@
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -16,8 +17,8 @@ from activities.gate import Gate
 from activities.guards import heartbeats, own_faults
 from activities.keepers import Keepers
 from activities.messages import DeliveryEnd, DeliveryRef, EventBatch, FirstAttempts, Settled, Waiting
-from domain.delivery import Step, step_before
-from domain.failure_kinds import FailureKind
+from activities.places import SLOW_SECONDS
+from domain.delivery import Step, ending_before, step_before
 from domain.identity import keeper_workflow_id
 from domain.targets import shown_target
 from storage.database import Database
@@ -26,8 +27,8 @@ from storage.expiry_events import ExpiryFromEvents
 from storage.keeping import hold
 
 STALL_SECONDS = 1.0
-"""First attempts of which none was completed for so long are waiting for slow receivers: they go on in their event's
-own workflow, so that they do not hold back the batch. While some complete, waiting on is cheaper than handing on."""
+"""First attempts of which none was completed for so long are waiting for slow receivers. What is on the wire goes on in
+its event's own workflow, what still queues waits as rows. While some complete, waiting on is cheaper."""
 
 FIRST_ATTEMPTS_SECONDS = 20.0
 """The longest a batch is waited for while it moves."""
@@ -35,9 +36,16 @@ FIRST_ATTEMPTS_SECONDS = 20.0
 FIRST_ATTEMPTS_SECONDS_WITH_FAILURES = 3.0
 """The same when one of its attempts has failed, so that its first retry, after 5 s by default, is on time."""
 
+LINGERING_MOST = 64
+"""Batches and single events that wait for slow receivers alone and are not counted by the relay: Temporal's worker runs
+100 local activities at once."""
+
 MOST_LISTED = 1000
 """Waiting deliveries a batch describes to its workflow, at some 300 bytes each: Temporal refuses a result of 2 MB, and
 300 events with 50 subscriptions that all fail would have that. More are read by the workflows of their events."""
+
+PAUSED = "subscription_paused"
+"""Why a delivery is held whose keeper has nothing to do before the subscription is resumed."""
 
 LEASE_POLL_SECONDS = 0.25
 """How often a live lease of another worker is looked at again."""
@@ -59,6 +67,7 @@ class DeliveryActivities:
         self._dispatcher = dispatcher
         self._gate = gate
         self._keepers = keepers
+        self._lingering = 0
 
     @activity.defn(name="attempt-events")
     async def attempt_events(self, batch: EventBatch) -> FirstAttempts:
@@ -74,10 +83,35 @@ class DeliveryActivities:
                     if self._dispatcher.under_way(delivery.message_id) or self._due_now(delivery, may_begin)
                 }
                 await self._wake_keepers(deliveries)
-            await _wait_while_moving(begun.values())
+            await self._wait(workflow_id, deliveries, begun)
             return _first_attempts(deliveries, begun, single=len(batch.events) == 1)
         finally:
             self._gate.left(workflow_id)
+
+    async def _wait(
+        self, workflow_id: str, deliveries: Sequence[OpenDelivery], begun: Mapping[UUID, asyncio.Task[Step]]
+    ) -> None:
+        """Wait for the attempts, and let those that have not come to their turn by then wait as rows."""
+        asked = [one for one in deliveries if one.message_id in begun]
+        lingers = False
+
+        def only_slow_ones_left() -> None:
+            """They are in the way of the relay's next events no longer, unless there are too many of their kind."""
+            nonlocal lingers
+            if not lingers and self._lingering < LINGERING_MOST:
+                lingers = True
+                self._lingering += 1
+                self._gate.left(workflow_id)
+
+        try:
+            attempts = {begun[one.message_id]: one.subscription.id for one in asked}
+            await _wait_while_moving(attempts, self._dispatcher.slow, only_slow_ones_left)
+        finally:
+            self._lingering -= lingers
+        await self._dispatcher.give_back(asked)
+        ends = ((one, _finished(begun[one.message_id])) for one in asked)
+        held = [one for one, step in ends if step is not None and step.status == "held" and step.reason != PAUSED]
+        await self._wake_keepers([replace(one, status="held") for one in held])
 
     async def _match(self, batch: EventBatch, may_begin: Callable[[UUID], bool]) -> list[OpenDelivery]:
         async with self._database.transaction() as connection:
@@ -161,26 +195,33 @@ class DeliveryActivities:
 
     async def _end_without_attempt(self, delivery: OpenDelivery) -> DeliveryEnd | None:
         subscription = delivery.subscription
-        failure = step_before(subscription_status=subscription.status, subscription_deleted=subscription.deleted)
-        if failure is None:
+        ending = ending_before(subscription_status=subscription.status, subscription_deleted=subscription.deleted)
+        if ending is None:
             return None
-        status = "cancelled" if failure is FailureKind.subscription_deleted else "exhausted"
+        status, failure = ending
         async with self._database.transaction() as connection:
             await end(connection, delivery.message_id, status, failure)
         return DeliveryEnd(status, delivery.number - 1, failure)
 
 
-async def _wait_while_moving(attempts: Collection[asyncio.Task[Step]]) -> None:
-    """Wait for attempts to complete, but not for those that are stuck (see the bounds above)."""
+async def _wait_while_moving(
+    attempts: Mapping[asyncio.Task[Step], UUID], slow: Callable[[UUID], bool], only_slow_ones_left: Callable[[], None]
+) -> None:
+    """Wait for attempts (with their subscriptions) to complete, but not for those that are stuck (see the bounds)."""
     began = moved = time.monotonic()
     bound = FIRST_ATTEMPTS_SECONDS
     pending = set(attempts)
     while pending:
-        done, still = await asyncio.wait(pending, timeout=STALL_SECONDS / 2)
+        slow_ones = {one for one in {attempts[task] for task in pending} if slow(one)}
+        quick = {task for task in pending if attempts[task] not in slow_ones}
+        if not quick:
+            only_slow_ones_left()
+        await asyncio.wait(quick or pending, timeout=SLOW_SECONDS if quick else STALL_SECONDS / 2)
         now = time.monotonic()
+        done = {task for task in pending if task.done()}
         if done:
             moved = now
-        pending = still
+        pending -= done
         if any(step is None or step.status == "pending" for step in map(_finished, done)):
             bound = FIRST_ATTEMPTS_SECONDS_WITH_FAILURES
         if now - moved >= STALL_SECONDS or now - began >= bound:
@@ -198,6 +239,8 @@ def _first_attempts(
         if delivery.status == "held":
             continue  # its subscription's keeper has been told
         step = _finished(begun.get(delivery.message_id))
+        if step is not None and step.status == "held":
+            continue
         target = shown_target(delivery.subscription.url)
         if step is not None and step.status != "pending":
             settled.append(Settled(str(delivery.message_id), target, step.status))

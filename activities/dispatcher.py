@@ -1,6 +1,6 @@
 """Makes attempts: one at a time for a delivery, a bounded number for a subscription, in small steps.
 
-    intend ── request (body, headers, signatures) ── send ── judge ── record
+    place ── is it still to be sent? ── intend ── request ── send ── judge ── record
 
 An attempt belongs to the worker process, not to the activity that asked for it: an activity that stops waiting leaves
 it running, and whoever asks for the same delivery again joins it.
@@ -10,32 +10,28 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import lru_cache
 from hashlib import sha256
 from uuid import UUID
 
-import orjson
-
+from activities.attempt_rows import facts_of, not_sent, outcome_of
 from activities.metrics import WorkerMetrics
-from activities.recorder import Recorded, Recorder
-from activities.sender import OutgoingRequest, Sender, SendResult
-from domain.bodies import EventFacts, legacy_body, modern_body, modern_data_text
-from domain.catalogue import CATALOGUE, secrets_in
-from domain.delivery import Step, step_after
+from activities.outgoing import RequestBuilder
+from activities.places import Lane, LeftQueueError, Places, Stop, Stopwatch
+from activities.recorder import Recorded, Recorder, Turned
+from activities.sender import Sender, SendResult
+from domain.delivery import Step, ending_before, step_after
 from domain.failure_kinds import FailureKind
-from domain.identity import event_workflow_id, keeper_workflow_id
-from domain.jsontext import parse
-from domain.signing import signature_headers
-from domain.targets import shown_target
-from domain.url_rules import NormalisedUrl, UrlRefused, UrlRules, normalise_url
+from domain.matching import BUSY
+from domain.url_rules import UrlRefused, UrlRules
 from domain.verdict import verdict
-from storage.attempts import Intent, Outcome
+from storage.attempts import Intent
 from storage.deliveries import OpenDelivery, SubscriptionFacts
 from storage.sealing import SealBrokenError, Sealer
+from storage.subscription_standing import Standing
 from storage.workers import LONGEST_ATTEMPT_SECONDS
 
 logger = logging.getLogger(__name__)
@@ -49,8 +45,7 @@ OLDEST_INTENT_SECONDS = LONGEST_ATTEMPT_SECONDS / 2
 
 ENDED = ("delivered", "exhausted")
 
-TEST_HEADER = "X-Webhook-Test"
-"""With a sample that a person sends, so that its receiver need not take it for a fact."""
+DISABLED = Stop("exhausted", FailureKind.subscription_disabled)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +58,7 @@ class AttemptLimits:
 
 
 class AttemptTakenError(Exception):
-    """Another sender holds the next attempt of this delivery; ask again when its lease has ended."""
-
-
-@dataclass(slots=True)
-class _Lane:
-    """One subscription's place in this worker."""
-
-    slots: asyncio.Semaphore
-    under_way: int = 0
-    """Attempts queueing for a slot included."""
+    """The attempt was not made: another sender holds it, or the subscription has changed meanwhile. Look again."""
 
 
 class Dispatcher:
@@ -94,14 +80,15 @@ class Dispatcher:
         metrics.attempts_under_way.set_function(lambda: len(self._under_way))
         self._sender = sender
         self._recorder = recorder
-        self._sealer = sealer
+        recorder.on_turn = self._turned
+        self._requests = RequestBuilder(sealer, rules)
         self._limits = limits
-        self._slots = asyncio.Semaphore(limits.in_flight)
+        self._places = Places(limits.in_flight)
+        self._stopwatch = Stopwatch()
+        self._workers, self._rank = 1, 0
         self._under_way: dict[UUID, asyncio.Task[Step]] = {}
-        self._lanes: dict[UUID, _Lane] = {}
+        self._lanes: dict[UUID, Lane] = {}
         self._admitted: Counter[UUID] = Counter()
-        self._opened = lru_cache(maxsize=4096)(sealer.open)
-        self._target: Callable[[str], NormalisedUrl] = lru_cache(maxsize=4096)(lambda url: normalise_url(url, rules))
 
     @contextmanager
     def admission(self) -> Iterator[Callable[[UUID], bool]]:
@@ -150,7 +137,7 @@ class Dispatcher:
             task.add_done_callback(lambda done: self._over(delivery, lane, done))
         return task
 
-    def _over(self, delivery: OpenDelivery, lane: _Lane, task: asyncio.Task[Step]) -> None:
+    def _over(self, delivery: OpenDelivery, lane: Lane, task: asyncio.Task[Step]) -> None:
         message_id = delivery.message_id
         self._under_way.pop(message_id, None)
         lane.under_way -= 1
@@ -165,17 +152,86 @@ class Dispatcher:
         while self._under_way:
             await asyncio.wait(list(self._under_way.values()))
 
-    async def _attempt(self, delivery: OpenDelivery, trigger: str, lane: _Lane) -> Step:
+    def slow(self, subscription_id: UUID) -> bool:
+        """Whether its receiver takes long to answer, so that nobody else should wait for it."""
+        return self._stopwatch.slow(subscription_id, self._lanes.get(subscription_id))
+
+    async def give_back(self, deliveries: Collection[OpenDelivery]) -> None:
+        """Take first attempts that have no place yet out of the queue: their deliveries wait as rows instead."""
+        left = [
+            self._under_way[delivery.message_id]
+            for delivery in deliveries
+            if delivery.intended
+            and (lane := self._lanes.get(delivery.subscription.id)) is not None
+            and self._places.withdraw(lane, delivery.message_id)
+        ]
+        if left:
+            await asyncio.wait(left)
+
+    def subscriptions(self) -> list[UUID]:
+        """Those of which anything is under way here."""
+        return list(self._lanes)
+
+    def stand(self, standings: Collection[Standing], *, read_at: float, workers: int, rank: int) -> None:
+        """Take note of how subscriptions stood at `read_at` (by the monotonic clock), and that this is worker `rank`,
+        from 0, of so many that live.
+        """
+        self._workers, self._rank = max(workers, 1), rank
+        for standing in standings:
+            lane = self._lanes.get(standing.subscription_id)
+            if lane is not None and lane.stopped_at < read_at:
+                lane.stop = _stop(standing)
+                self._places.limit(lane, self._share(standing.max_concurrency))
+
+    def _turned(self, turned: Turned) -> None:
+        """Heed at once what this worker's own attempts led to."""
+        for subscription_id in turned.gone:
+            self._stop_lane(subscription_id, DISABLED)
+        for subscription_id in turned.opened:
+            self._stop_lane(subscription_id, Stop("held", "breaker_open"))
+        for subscription_id in turned.closed:
+            lane = self._lanes.get(subscription_id)
+            if lane is not None and lane.stop is not None and lane.stop.reason == "breaker_open":
+                lane.stop = None
+
+    def _stop_lane(self, subscription_id: UUID, stop: Stop) -> None:
+        if (lane := self._lanes.get(subscription_id)) is not None:
+            lane.stop, lane.stopped_at = stop, time.monotonic()
+
+    async def _attempt(self, delivery: OpenDelivery, trigger: str, lane: Lane) -> Step:
         begun_at = time.monotonic()
-        async with lane.slots, self._slots:
-            if not delivery.intended:
-                await self._intend(delivery, trigger)
-            elif time.monotonic() - begun_at > OLDEST_INTENT_SECONDS:
-                raise AttemptTakenError(f"attempt {delivery.number} of {delivery.message_id} waited out its lease")
-            began = time.monotonic()
-            self._count_first(delivery)
-            result, body_digest = await self._exchange(delivery)
+        try:
+            await self._places.take(lane, delivery.message_id)
+        except LeftQueueError:
+            return await self._not_made(delivery, Stop(BUSY.status, BUSY.reason or ""))
+        try:
+            stop = _heeded(lane.stop, delivery, trigger)
+            if stop is None:
+                if not delivery.intended:
+                    await self._intend(delivery, trigger)
+                elif time.monotonic() - begun_at > OLDEST_INTENT_SECONDS:
+                    raise AttemptTakenError(f"attempt {delivery.number} of {delivery.message_id} waited out its lease")
+                self._count_first(delivery)
+                began = lane.on_wire[delivery.message_id] = time.monotonic()
+                result, body_digest = await self._exchange(delivery)
+                self._stopwatch.note(delivery.subscription.id, began)
+                if verdict(result.answer).disables_subscription and not delivery.is_test:
+                    self._stop_lane(delivery.subscription.id, DISABLED)  # before another gets this place
+        finally:
+            lane.on_wire.pop(delivery.message_id, None)
+            self._places.leave(lane)
+        if stop is not None:
+            return await self._not_made(delivery, stop)
         return await self._record(delivery, began, result, body_digest)
+
+    async def _not_made(self, delivery: OpenDelivery, stop: Stop) -> Step:
+        """Undo the intent that was written with the match; whoever wrote none looks again by itself."""
+        if not delivery.intended:
+            raise AttemptTakenError(f"delivery {delivery.message_id} is not to be sent now: {stop.reason}")
+        step = Step(stop.status, stop.reason, delivery.failures, None, attempts=delivery.number - 1)
+        unmade = outcome_of(delivery, step)
+        await self._recorder.record(Recorded(time.monotonic(), unmade, delivery.subscription.id, None, unmade=True))
+        return step
 
     def _count_first(self, delivery: OpenDelivery) -> None:
         """How long an event waited for the attempt that begins now, if that is a first one nothing held back."""
@@ -184,12 +240,18 @@ class Dispatcher:
         lag = (datetime.now(UTC) - delivery.accepted_at).total_seconds()
         self._metrics.first_attempt_lag_seconds.observe(max(0.0, lag))  # the clocks are two machines'
 
-    def _lane(self, subscription: SubscriptionFacts) -> _Lane:
+    def _lane(self, subscription: SubscriptionFacts) -> Lane:
         lane = self._lanes.get(subscription.id)
         if lane is None:
-            most = subscription.max_concurrency or self._limits.per_subscription
-            lane = self._lanes[subscription.id] = _Lane(asyncio.Semaphore(most))
+            lane = self._lanes[subscription.id] = Lane(self._share(subscription.max_concurrency))
         return lane
+
+    def _share(self, own_limit: int | None) -> int:
+        """A limit of its own is honoured by its keeper, in one worker; the installation's is divided among workers."""
+        if own_limit is not None:
+            return own_limit
+        whole, rest = divmod(self._limits.per_subscription, self._workers)
+        return max(1, whole + (self._rank < rest))
 
     async def _intend(self, delivery: OpenDelivery, trigger: str) -> None:
         intent = Intent(
@@ -207,54 +269,17 @@ class Dispatcher:
     async def _exchange(self, delivery: OpenDelivery) -> tuple[SendResult, bytes | None]:
         """Build the request, send it; a fault of ours in building it is a result as well."""
         if delivery.erased:
-            return _not_sent(FailureKind.event_erased, "the event's data is no longer stored"), None
+            return not_sent(FailureKind.event_erased, "the event's data is no longer stored"), None
         try:
-            request = self._request(delivery)
+            request = self._requests.build(delivery)
         except UrlRefused as refused:
-            return _not_sent(FailureKind.blocked, str(refused)), None
+            return not_sent(FailureKind.blocked, str(refused)), None
         except SealBrokenError as error:
-            return _not_sent(FailureKind.internal, str(error)), None
+            return not_sent(FailureKind.internal, str(error)), None
         except Exception:
             logger.exception("request of delivery %s could not be built", delivery.message_id)
-            return _not_sent(FailureKind.internal, "the request could not be built; see the worker's log"), None
+            return not_sent(FailureKind.internal, "the request could not be built; see the worker's log"), None
         return await self._sender.send(request), sha256(request.body).digest()
-
-    def _request(self, delivery: OpenDelivery) -> OutgoingRequest:
-        subscription = delivery.subscription
-        target = self._target(subscription.url)
-        event = self._whole_event(delivery)
-        body = _body(event, delivery)
-        headers: list[tuple[str, str]] = [(TEST_HEADER, "true")] if delivery.is_test else []
-        redact: list[str] = []
-        if delivery.sealed_data is not None:
-            redact += secrets_in(CATALOGUE[event.name], parse(event.data_text.encode()))
-        if subscription.sealed_headers is not None:
-            own = orjson.loads(self._opened(subscription.sealed_headers))
-            headers += [(name, value) for name, value in own]
-            redact += [value for _, value in own]
-        if subscription.hmac_enabled and subscription.sealed_secret is not None:
-            secret = self._opened(subscription.sealed_secret)
-            sealed_previous = subscription.sealed_previous_secret
-            previous = self._opened(sealed_previous) if sealed_previous is not None else None
-            headers += signature_headers(
-                method="POST",
-                host=target.host,
-                path=target.path,
-                body=body,
-                timestamp=int(time.time()),
-                request_id=str(delivery.request_id),
-                message_id=str(delivery.message_id),
-                secret=secret,
-                previous_secret=previous,
-                version=subscription.signature_version,
-            )
-            redact += [key for key in (secret, previous) if key is not None]
-        return OutgoingRequest(url=target, headers=headers, body=body, redact=tuple(redact))
-
-    def _whole_event(self, delivery: OpenDelivery) -> EventFacts:
-        if delivery.sealed_data is None:
-            return delivery.event
-        return replace(delivery.event, data_text=self._sealer.open(delivery.sealed_data))
 
     async def _record(
         self, delivery: OpenDelivery, began: float, result: SendResult, body_digest: bytes | None
@@ -281,24 +306,15 @@ class Dispatcher:
         if step.status in ENDED:
             self._metrics.deliveries_ended.labels(step.status).inc()
         if judged.failure is not None:
-            logger.info("attempt failed", extra=_facts(delivery, judged.failure, result, step))
-        outcome = Outcome(
-            accepted_on=delivery.accepted_on,
-            message_id=delivery.message_id,
-            number=delivery.number,
-            began_seconds_ago=0,
+            logger.info("attempt failed", extra=facts_of(delivery, judged.failure, result, step))
+        outcome = replace(
+            outcome_of(delivery, step),
             duration_ms=result.duration_ms,
             status_code=result.status_code,
             failure=judged.failure,
             detail=result.detail or (f"Location: {result.location}" if result.location else None),
             response_excerpt=result.excerpt or None,
             body_sha256=body_digest,
-            url=subscription.url,
-            status=step.status,
-            reason=step.reason,
-            failures=step.failures,
-            next_in_seconds=step.next_in_seconds,
-            workflow_id=self._keeper(delivery, step),
         )
         healthy = judged.outcome == "delivered" or (False if judged.counts_against_receiver else None)
         disables = judged.disables_subscription and not delivery.is_test
@@ -313,40 +329,17 @@ class Dispatcher:
         )
         return replace(step, attempts=delivery.number)
 
-    def _keeper(self, delivery: OpenDelivery, step: Step) -> str | None:
-        """The workflow that keeps the delivery from now on; None when it has ended."""
-        if step.status == "held":
-            return keeper_workflow_id(delivery.subscription.id)
-        if step.status == "pending":
-            return event_workflow_id(delivery.event.store_code, delivery.event.event_id)
+
+def _stop(standing: Standing) -> Stop | None:
+    """Why attempts that have not begun are not to begin, as the subscription is now."""
+    ending = ending_before(subscription_status=standing.status, subscription_deleted=standing.deleted)
+    if ending is not None:
+        return Stop(*ending)
+    return Stop("held", standing.hold_reason) if standing.hold_reason is not None else None
+
+
+def _heeded(stop: Stop | None, delivery: OpenDelivery, trigger: str) -> Stop | None:
+    """What a person asks for is sent; what the keeper sends, it sends in spite of breaker and limits."""
+    if stop is None or trigger != "automatic":
         return None
-
-
-def _facts(delivery: OpenDelivery, failure: FailureKind, result: SendResult, step: Step) -> dict[str, object]:
-    """One line of the log, with every id by which somebody may look for it; nothing of body, headers or answer."""
-    return {
-        "store_code": delivery.event.store_code,
-        "event_id": str(delivery.event.event_id),
-        "event_name": delivery.event.name,
-        "subscription_id": str(delivery.subscription.id),
-        "message_id": str(delivery.message_id),
-        "attempt": delivery.number,
-        "target": shown_target(delivery.subscription.url),
-        "failure": failure,
-        "status_code": result.status_code,
-        "duration_ms": result.duration_ms,
-        "delivery_status": step.status,
-        "next_in_seconds": step.next_in_seconds,
-    }
-
-
-def _body(event: EventFacts, delivery: OpenDelivery) -> bytes:
-    if delivery.subscription.legacy:
-        return legacy_body(event, delivery.variant, delivery.timezone)
-    data = modern_data_text(event.name, event.data_text)
-    return modern_body(event, data, delivery.message_id, delivery.request_id)
-
-
-def _not_sent(failure: FailureKind, detail: str) -> SendResult:
-    """The result of an attempt that ended before its request went out."""
-    return SendResult(None, failure, None, None, "", detail, datetime.now(UTC), 0)
+    return None if delivery.kept_as is not None and stop.reason in ("breaker_open", "kept") else stop

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 from uuid import UUID, uuid4
@@ -15,7 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from activities.metrics import WorkerMetrics
 from domain.breaker import BreakerRules
 from domain.notices import NoticeKind
-from storage.attempts import Intent, Outcome, intend, record
+from storage.attempts import Intent, Outcome, intend, record, unmake
 from storage.database import Database
 from storage.health import Turns, record_health
 from storage.notices import Occurrence, note
@@ -64,6 +64,17 @@ class Recorded:
     """Whether the receiver did well; None when the outcome says nothing about it."""
     disables_subscription: bool = False
     """Its receiver answered 410."""
+    unmade: bool = False
+    """The attempt was not made after all: its intent goes, and the delivery becomes what the outcome says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turned:
+    """Subscriptions that a flush changed: disabled by a 410, breaker opened, breaker closed."""
+
+    gone: set[UUID]
+    opened: set[UUID]
+    closed: set[UUID]
 
 
 class Recorder:
@@ -78,6 +89,8 @@ class Recorder:
         self._wake = asyncio.Event()
         self._writer_id = uuid4()
         self._prune_at = time.monotonic()
+        self.on_turn: Callable[[Turned], None] = lambda _: None
+        """Called after the commit with what it changed."""
 
     async def intend(self, intent: Intent) -> bool:
         """Write an intent; False when its number is taken by another sender. Raises `RecorderUnavailableError`."""
@@ -158,23 +171,27 @@ class Recorder:
 
     async def _write(self, intents: list[Intent], outcomes: list[Recorded]) -> set[tuple[UUID, int]]:
         now = time.monotonic()
-        rows = [replace(r.outcome, began_seconds_ago=now - r.began_monotonic) for r in outcomes]
+        made = [one for one in outcomes if not one.unmade]
+        rows = [replace(one.outcome, began_seconds_ago=now - one.began_monotonic) for one in made]
         succeeded, failed = _health(outcomes)
         gone = {recorded.subscription_id for recorded in outcomes if recorded.disables_subscription}
         async with self._database.transaction() as connection:
             exhausted = await record(connection, rows)
+            await unmake(connection, [one.outcome for one in outcomes if one.unmade])
             turns = await record_health(connection, succeeded, failed, self._breaker)
             occurrences = _occurrences(outcomes, exhausted, turns)
             for subscription_id in sorted(gone):
                 occurrences += await disable_by_system(connection, subscription_id, reason="http_gone")
             written = await intend(connection, intents)
             await note(connection, occurrences)
-            tally = counted((one.subscription_id, one.outcome.status, one.outcome.duration_ms) for one in outcomes)
+            tally = counted((one.subscription_id, one.outcome.status, one.outcome.duration_ms) for one in made)
             await count_attempts(connection, self._writer_id, tally)
             if tally and now >= self._prune_at:
                 await forget_old_counts(connection)
                 self._prune_at = now + PRUNE_SECONDS
-            return written
+        if gone or turns.opened or turns.closed:
+            self.on_turn(Turned(gone, turns.opened, turns.closed))
+        return written
 
 
 def _health(outcomes: Sequence[Recorded]) -> tuple[set[UUID], dict[UUID, int]]:

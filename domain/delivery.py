@@ -36,6 +36,14 @@ def step_before(*, subscription_status: str, subscription_deleted: bool) -> Fail
     return None
 
 
+def ending_before(*, subscription_status: str, subscription_deleted: bool) -> tuple[str, FailureKind] | None:
+    """(status, reason) with which a delivery ends unsent; None when it is to be sent."""
+    failure = step_before(subscription_status=subscription_status, subscription_deleted=subscription_deleted)
+    if failure is None:
+        return None
+    return "cancelled" if failure is FailureKind.subscription_deleted else "exhausted", failure
+
+
 def step_after(
     verdict: Verdict, *, status_code: int | None, failures: int, schedule: Sequence[int], message_id: UUID
 ) -> Step:

@@ -103,6 +103,24 @@ FROM outcome WHERE delivery.message_id = outcome.message_id AND (
 _RECORD = text(_RECORD_SQL)
 _RECORD_EXHAUSTED = text(_RECORD_SQL + " RETURNING delivery.subscription_id, outcome.status, outcome.reason")
 
+# Only where the intent is still open: whoever found its lease lapsed has closed it, and the delivery is theirs.
+_UNMAKE = text("""
+WITH unmade AS MATERIALIZED (
+    SELECT * FROM unnest(CAST(:message_id AS uuid[]), CAST(:number AS int[]), CAST(:status AS text[]),
+        CAST(:reason AS text[]), CAST(:workflow_id AS text[])) AS unmade (message_id, number, status, reason, keeper)
+), gone AS (
+    DELETE FROM attempt USING unmade
+    WHERE attempt.accepted_on = :day AND attempt.message_id = unmade.message_id AND attempt.number = unmade.number
+        AND attempt.outcome_at IS NULL
+    RETURNING attempt.message_id
+)
+UPDATE delivery SET status = unmade.status, reason = unmade.reason,
+    workflow_id = coalesce(unmade.keeper, delivery.workflow_id),
+    ended_at = CASE WHEN unmade.status <> 'held' THEN clock_timestamp() END
+FROM unmade JOIN gone ON gone.message_id = unmade.message_id
+WHERE delivery.message_id = unmade.message_id AND delivery.status = 'pending'
+""")
+
 
 Row = TypeVar("Row", Intent, Outcome)
 
@@ -151,3 +169,10 @@ async def record(connection: AsyncConnection, outcomes: Sequence[Outcome]) -> li
         ended = await connection.execute(_RECORD_EXHAUSTED, values)
         exhausted += [(row[0], row[2]) for row in ended if row[1] == "exhausted"]
     return exhausted
+
+
+async def unmake(connection: AsyncConnection, unmade: Sequence[Outcome]) -> None:
+    """Take back intents of which no request went out; their deliveries become what `status` says."""
+    names = ("message_id", "number", "status", "reason", "workflow_id")
+    for day, rows in _by_day(unmade):
+        await connection.execute(_UNMAKE, {"day": day} | {name: [getattr(row, name) for row in rows] for name in names})

@@ -16,6 +16,7 @@ from domain.identity import message_id
 from domain.matching import BUSY, beginning, mismatch
 from storage.attempts import Intent, intend
 from storage.days import BODY_OF_EVENT, LAST_ATTEMPT_OF_DELIVERY
+from storage.subscription_standing import KEPT
 from storage.workers import SENDER_ID
 
 
@@ -86,14 +87,13 @@ class OpenDelivery:
         return self.variant == TEST
 
 
-_SUBSCRIPTION_COLUMNS = """
+_SUBSCRIPTION_COLUMNS = f"""
 subscription.id, subscription.url, subscription.legacy, subscription.status,
 subscription.deleted_at IS NOT NULL AS deleted, subscription.sealed_headers, subscription.hmac_enabled,
 subscription.sealed_secret,
 CASE WHEN subscription.previous_secret_until > clock_timestamp() THEN subscription.sealed_previous_secret END,
 subscription.signature_version, subscription.retry_schedule, subscription.max_concurrency,
-health.breaker_opened_at IS NOT NULL, (subscription.rate_limit_per_second IS NOT NULL OR subscription.ordered
-    OR subscription.max_concurrency IS NOT NULL)
+health.breaker_opened_at IS NOT NULL, {KEPT}
 """
 
 _TAKE = text("""

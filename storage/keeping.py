@@ -8,6 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.deliveries import OpenDelivery, held_deliveries
+from storage.subscription_standing import KEPT
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +25,11 @@ class KeeperState:
     kept: bool
 
 
-_STATE = text("""
+_STATE = text(f"""
 SELECT subscription.status, subscription.deleted_at IS NOT NULL, health.breaker_opened_at IS NOT NULL,
     CAST(extract(epoch FROM health.probe_at - clock_timestamp()) AS float8), subscription.rate_limit_per_second,
     subscription.ordered, subscription.retry_schedule,
-    (subscription.rate_limit_per_second IS NOT NULL OR subscription.ordered OR subscription.max_concurrency IS NOT NULL)
+    {KEPT}
 FROM subscription LEFT JOIN subscription_health AS health ON health.subscription_id = subscription.id
 WHERE subscription.id = :id
 """)

@@ -40,6 +40,8 @@ class Workbench(Ground):
     activities: DeliveryActivities
     writing: asyncio.Task[None]
     metrics: WorkerMetrics
+    woken: list[UUID]
+    """Subscriptions whose keepers were to be woken."""
 
     async def refs(self, event_ids: Sequence[UUID]) -> list[EventRef]:
         """References to events, as the relay makes them."""
@@ -107,5 +109,6 @@ async def workbench(database_url: str, *, leased: bool = True, **overrides: Any)
             await resources.enter_async_context(worker.lease(settings, worker_id))
         sending = worker.sending(settings, database, worker_id, metrics)
         dispatcher, writing = await resources.enter_async_context(sending)
-        activities = DeliveryActivities(database, dispatcher, Gate(), NotedKeepers())
-        yield Workbench(database, settings, worker_id, dispatcher, activities, writing, metrics)
+        keepers = NotedKeepers()
+        activities = DeliveryActivities(database, dispatcher, Gate(), keepers)
+        yield Workbench(database, settings, worker_id, dispatcher, activities, writing, metrics, keepers.woken)

@@ -15,7 +15,7 @@ from tests.workbench import Workbench, workbench
 
 @pytest.fixture
 async def bench(cleared_url: str) -> AsyncIterator[Workbench]:
-    async with workbench(cleared_url, retry_schedule_seconds=(60, 60)) as bench:
+    async with workbench(cleared_url, retry_schedule_seconds=(60, 60), breaker_failures=10_000) as bench:
         yield bench
 
 
@@ -25,7 +25,10 @@ async def receiver() -> AsyncIterator[Receiver]:
         yield receiver
 
 
-async def test_a_huge_batch_of_failures_fits_into_a_workflows_history(bench: Workbench) -> None:
+async def test_a_huge_batch_of_failures_fits_into_a_workflows_history(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliver, "FIRST_ATTEMPTS_SECONDS_WITH_FAILURES", 20.0)
     for number in range(20):
         await bench.subscribe("CustomerUpdated", f"http://127.0.0.1:1/{'long/' * 300}{number}")  # nobody listens
     event_ids = await bench.emit("CustomerUpdated", "{}", 200)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 from uuid import UUID
@@ -60,12 +61,12 @@ async def test_a_subscription_has_no_more_requests_in_flight_than_it_may(cleared
 
 async def test_a_worker_has_no_more_requests_in_flight_than_it_may(cleared_url: str, receiver: Receiver) -> None:
     crowd = receiver.otherwise = Crowd()
-    async with workbench(cleared_url, attempts_in_flight=4) as bench:
+    async with workbench(cleared_url, attempts_in_flight=3) as bench:
         for number in range(3):
             await bench.subscribe("CustomerUpdated", receiver.url(f"/{number}"))
         await bench.attempt_events(await bench.emit("CustomerUpdated", "{}", 10))
         await bench.until_statuses({"delivered": 30})
-    assert crowd.most == 4
+    assert crowd.most == 3
 
 
 async def test_no_more_first_attempts_queue_than_may_and_the_rest_waits_as_rows(
@@ -79,29 +80,112 @@ async def test_no_more_first_attempts_queue_than_may_and_the_rest_waits_as_rows(
         await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
         batches = [await bench.emit("CustomerUpdated", "{}", 6) for _ in range(2)]
         both = await asyncio.gather(*(bench.attempt_events(event_ids) for event_ids in batches))
-        assert sum(first.going_on for first in both) == 5
-        assert await bench.scalar("SELECT count(*) FROM attempt") == 5
+        assert sum(first.going_on for first in both) == 1
+        assert await bench.scalar("SELECT count(*) FROM attempt") == 1
+        assert await bench.statuses() == {"pending": 1, "held": 11}
         gate.set()
-        await bench.until_statuses({"delivered": 5, "held": 7})
-    assert len(receiver.requests) == 5
+        await bench.until_statuses({"delivered": 1, "held": 11})
+        assert bench.woken
+    assert len(receiver.requests) == 1
 
 
 async def test_a_first_attempt_that_queued_longer_than_its_lease_is_not_made(
     cleared_url: str, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dispatcher, "OLDEST_INTENT_SECONDS", 0.1)
-    monkeypatch.setattr(deliver, "STALL_SECONDS", 0.3)
+    monkeypatch.setattr(deliver, "STALL_SECONDS", 20.0)
     gate = asyncio.Event()
     receiver.otherwise = when(gate, status(200))
     async with workbench(cleared_url, subscription_concurrency=1) as bench:
         await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
+        asyncio.get_running_loop().call_later(0.5, gate.set)
         first = await bench.attempt_events(await bench.emit("CustomerUpdated", "{}", 2))
-        gate.set()
-        ends = await asyncio.gather(*(bench.deliver_webhook(waiting.message_id) for waiting in first.waiting))
-        assert [end.status for end in ends] == ["delivered", "delivered"]
+        [waiting] = first.waiting
+        assert (await bench.deliver_webhook(waiting.message_id)).status == "delivered"
         attempts = await bench.execute("SELECT number, failure, status_code FROM attempt ORDER BY number, failure")
     assert [tuple(row) for row in attempts] == [(1, "interrupted", None), (1, None, 200), (2, None, 200)]
     assert len(receiver.requests) == 2
+
+
+ENDS = {
+    "pause": ("UPDATE subscription SET status = 'paused'", ("held", "subscription_paused")),
+    "disable": ("UPDATE subscription SET status = 'disabled'", ("exhausted", "subscription_disabled")),
+    "delete": ("UPDATE subscription SET deleted_at = now()", ("cancelled", "subscription_deleted")),
+    "limit": ("UPDATE subscription SET rate_limit_per_second = 5", ("held", "kept")),
+}
+
+
+@pytest.mark.parametrize("act", ENDS)
+async def test_what_queues_when_a_subscription_is_stopped_is_not_sent_any_more(
+    cleared_url: str, receiver: Receiver, act: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliver, "STALL_SECONDS", 20.0)
+    statement, (ends_as, reason) = ENDS[act]
+    gate = asyncio.Event()
+    receiver.otherwise = when(gate, status(200))
+    async with workbench(cleared_url, subscription_concurrency=2) as bench:
+        subscription_id = await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
+        asked = asyncio.create_task(bench.attempt_events(await bench.emit("CustomerUpdated", "{}", 30)))
+        await receiver.wait_for(2)
+        await bench.execute(statement)
+        lane = bench.dispatcher._lanes[subscription_id]
+
+        async def heeded() -> bool:
+            return lane.stop is not None
+
+        await eventually(heeded, 5, "the worker knows")
+        gate.set()
+        first = await asked
+        assert (first.delivered, first.going_on) == (2, 0)
+        assert await bench.statuses() == {"delivered": 2, ends_as: 28}
+        rows = await bench.execute("SELECT DISTINCT reason FROM delivery WHERE status = :status", status=ends_as)
+        assert [row.reason for row in rows] == [reason]
+        assert await bench.scalar("SELECT count(*) FROM attempt") == 2
+        assert bool(bench.woken) == (act == "limit")
+    assert len(receiver.requests) == 2
+
+
+async def test_after_a_410_nothing_goes_out_but_what_is_on_the_wire(cleared_url: str, receiver: Receiver) -> None:
+    gate = asyncio.Event()
+    receiver.script(when(gate, status(410)))
+    receiver.otherwise = when(gate, status(200))
+    async with workbench(cleared_url, subscription_concurrency=3) as bench:
+        await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
+        asked = asyncio.create_task(bench.attempt_events(await bench.emit("CustomerUpdated", "{}", 300)))
+        await receiver.wait_for(3)
+        gate.set()
+        await asked
+        await bench.until_statuses({"delivered": len(receiver.requests) - 1, "exhausted": 301 - len(receiver.requests)})
+    assert len(receiver.requests) <= 5, "three were on the wire; two may have been answered before the 410 was read"
+
+
+async def test_when_a_breaker_opens_what_queues_waits_as_rows(cleared_url: str, receiver: Receiver) -> None:
+    receiver.otherwise = status(500)
+    async with workbench(cleared_url, subscription_concurrency=2, breaker_failures=5) as bench:
+        await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
+        first = await bench.attempt_events(await bench.emit("CustomerUpdated", "{}", 200))
+        assert first.going_on == len(receiver.requests)
+        statuses = await bench.statuses()
+        assert statuses == {"pending": len(receiver.requests), "held": 200 - len(receiver.requests)}
+        assert bench.woken
+    assert len(receiver.requests) < 100, "a flush takes milliseconds, in which others are answered"
+
+
+async def test_a_changed_concurrency_applies_while_the_subscription_is_busy(
+    cleared_url: str, receiver: Receiver
+) -> None:
+    crowd = receiver.otherwise = Crowd()
+    async with workbench(cleared_url) as bench:
+        subscription_id = await bench.subscribe("CustomerUpdated", receiver.url("/hook"), max_concurrency=2)
+        [event_id, *others] = await bench.emit("CustomerUpdated", "{}", 400)
+        await bench.attempt_events([event_id, *others])
+        held = [await bench.load(row.message_id) for row in await bench.deliveries()]
+        tasks = [bench.dispatcher.begin(replace(one, kept_as="kept"), "automatic") for one in held]
+        await receiver.wait_for(20)
+        assert crowd.most == 2
+        await bench.edit(subscription_id, max_concurrency=8)
+        await asyncio.wait(tasks)
+    assert crowd.most == 8
 
 
 async def test_an_attempt_records_what_was_sent_and_what_came_back(bench: Workbench, receiver: Receiver) -> None:

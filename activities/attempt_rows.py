@@ -1,0 +1,65 @@
+"""What is written of an attempt: the row of its outcome, and its line in the log."""
+
+from datetime import UTC, datetime
+
+from activities.sender import SendResult
+from domain.delivery import Step
+from domain.failure_kinds import FailureKind
+from domain.identity import event_workflow_id, keeper_workflow_id
+from domain.targets import shown_target
+from storage.attempts import Outcome
+from storage.deliveries import OpenDelivery
+
+
+def outcome_of(delivery: OpenDelivery, step: Step) -> Outcome:
+    """What a step makes of the delivery, nothing said of a request."""
+    return Outcome(
+        accepted_on=delivery.accepted_on,
+        message_id=delivery.message_id,
+        number=delivery.number,
+        began_seconds_ago=0,
+        duration_ms=None,
+        status_code=None,
+        failure=None,
+        detail=None,
+        response_excerpt=None,
+        body_sha256=None,
+        url=delivery.subscription.url,
+        status=step.status,
+        reason=step.reason,
+        failures=step.failures,
+        next_in_seconds=step.next_in_seconds,
+        workflow_id=_keeper(delivery, step),
+    )
+
+
+def facts_of(delivery: OpenDelivery, failure: FailureKind, result: SendResult, step: Step) -> dict[str, object]:
+    """One line of the log, with every id by which somebody may look for it; nothing of body, headers or answer."""
+    return {
+        "store_code": delivery.event.store_code,
+        "event_id": str(delivery.event.event_id),
+        "event_name": delivery.event.name,
+        "subscription_id": str(delivery.subscription.id),
+        "message_id": str(delivery.message_id),
+        "attempt": delivery.number,
+        "target": shown_target(delivery.subscription.url),
+        "failure": failure,
+        "status_code": result.status_code,
+        "duration_ms": result.duration_ms,
+        "delivery_status": step.status,
+        "next_in_seconds": step.next_in_seconds,
+    }
+
+
+def not_sent(failure: FailureKind, detail: str) -> SendResult:
+    """The result of an attempt that ended before its request went out."""
+    return SendResult(None, failure, None, None, "", detail, datetime.now(UTC), 0)
+
+
+def _keeper(delivery: OpenDelivery, step: Step) -> str | None:
+    """The workflow that keeps the delivery from now on; None when it has ended."""
+    if step.status == "held":
+        return keeper_workflow_id(delivery.subscription.id)
+    if step.status == "pending":
+        return event_workflow_id(delivery.event.store_code, delivery.event.event_id)
+    return None

@@ -1,0 +1,74 @@
+"""Builds the request of an attempt: body, own headers, signatures; and what of them must not be kept of an answer."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+
+import orjson
+
+from activities.sender import OutgoingRequest
+from domain.bodies import EventFacts, legacy_body, modern_body, modern_data_text
+from domain.catalogue import CATALOGUE, secrets_in
+from domain.jsontext import parse
+from domain.signing import signature_headers
+from domain.url_rules import NormalisedUrl, UrlRules, normalise_url
+from storage.deliveries import OpenDelivery
+from storage.sealing import Sealer
+
+TEST_HEADER = "X-Webhook-Test"
+"""With a sample that a person sends, so that its receiver need not take it for a fact."""
+
+
+class RequestBuilder:
+    """Makes requests of deliveries. Raises `UrlRefused`, `SealBrokenError`, or whatever damaged data leads to."""
+
+    def __init__(self, sealer: Sealer, rules: UrlRules) -> None:
+        self._sealer = sealer
+        self._opened = lru_cache(maxsize=4096)(sealer.open)
+        self._target: Callable[[str], NormalisedUrl] = lru_cache(maxsize=4096)(lambda url: normalise_url(url, rules))
+
+    def build(self, delivery: OpenDelivery) -> OutgoingRequest:
+        """The request of the delivery's next attempt, signed now."""
+        subscription = delivery.subscription
+        target = self._target(subscription.url)
+        event = self._whole_event(delivery)
+        body = _body(event, delivery)
+        headers: list[tuple[str, str]] = [(TEST_HEADER, "true")] if delivery.is_test else []
+        redact: list[str] = []
+        if delivery.sealed_data is not None:
+            redact += secrets_in(CATALOGUE[event.name], parse(event.data_text.encode()))
+        if subscription.sealed_headers is not None:
+            own = orjson.loads(self._opened(subscription.sealed_headers))
+            headers += [(name, value) for name, value in own]
+            redact += [value for _, value in own]
+        if subscription.hmac_enabled and subscription.sealed_secret is not None:
+            secret = self._opened(subscription.sealed_secret)
+            sealed_previous = subscription.sealed_previous_secret
+            previous = self._opened(sealed_previous) if sealed_previous is not None else None
+            headers += signature_headers(
+                method="POST",
+                host=target.host,
+                path=target.path,
+                body=body,
+                timestamp=int(time.time()),
+                request_id=str(delivery.request_id),
+                message_id=str(delivery.message_id),
+                secret=secret,
+                previous_secret=previous,
+                version=subscription.signature_version,
+            )
+            redact += [key for key in (secret, previous) if key is not None]
+        return OutgoingRequest(url=target, headers=headers, body=body, redact=tuple(redact))
+
+    def _whole_event(self, delivery: OpenDelivery) -> EventFacts:
+        if delivery.sealed_data is None:
+            return delivery.event
+        return replace(delivery.event, data_text=self._sealer.open(delivery.sealed_data))
+
+
+def _body(event: EventFacts, delivery: OpenDelivery) -> bytes:
+    if delivery.subscription.legacy:
+        return legacy_body(event, delivery.variant, delivery.timezone)
+    data = modern_data_text(event.name, event.data_text)
+    return modern_body(event, data, delivery.message_id, delivery.request_id)

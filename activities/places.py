@@ -1,0 +1,140 @@
+"""Places on the wire: so many for each subscription, so many for the worker, and none may take what others need.
+
+A subscription may hold a share of as many places as are free. While there is room that binds nobody; the more
+subscriptions hang, the less each of them gets, and places are left for one that is well.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from uuid import UUID
+
+SHARE = 1 / 4
+"""With 512 places one subscription gets 102 at most, each of fifteen that hang 27, and 108 are left."""
+
+SLOW_SECONDS = 0.25
+"""A request that is longer on the wire waits for its receiver, not for this worker."""
+
+
+class LeftQueueError(Exception):
+    """The attempt was taken out of the queue before it got a place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Why no more attempts of a subscription are begun, and what becomes of those that were about to be."""
+
+    status: str
+    reason: str
+
+
+@dataclass(eq=False, slots=True)
+class Lane:
+    """One subscription's part of this worker."""
+
+    limit: int
+    """Requests on the wire at most."""
+    in_flight: int = 0
+    under_way: int = 0
+    """Attempts that are not over, those in the queue included."""
+    queue: dict[UUID, "asyncio.Future[None]"] = field(default_factory=dict)
+    """By message id, first come first served."""
+    on_wire: dict[UUID, float] = field(default_factory=dict)
+    """Since when, by the monotonic clock; oldest first."""
+    stop: Stop | None = None
+    stopped_at: float = 0.0
+    """By the monotonic clock; what was read of the subscription before that says less."""
+
+    def slow(self, now: float) -> bool:
+        """Whether its oldest request waits for the receiver."""
+        return bool(self.on_wire) and now - next(iter(self.on_wire.values())) > SLOW_SECONDS
+
+
+class Places:
+    """The places of one worker."""
+
+    def __init__(self, most: int) -> None:
+        self.free = most
+        self._waiting: dict[Lane, None] = {}
+        """Lanes with a queue that may have more by their own limit, in the order in which they are served."""
+
+    async def take(self, lane: Lane, message_id: UUID) -> None:
+        """Wait for a place; `leave` gives it back. Raises `LeftQueueError` when `withdraw` comes first."""
+        if not lane.queue and self._may(lane):
+            self._give(lane)
+            return
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        lane.queue[message_id] = place
+        if lane.in_flight < lane.limit:
+            self._waiting.setdefault(lane)
+        try:
+            await place
+        except asyncio.CancelledError:
+            if lane.queue.pop(message_id, None) is None and place.done() and not place.cancelled():
+                self.leave(lane)
+            raise
+
+    def leave(self, lane: Lane) -> None:
+        """Give a place back, to whoever has waited for it."""
+        lane.in_flight -= 1
+        self.free += 1
+        if lane.queue:
+            self._waiting.setdefault(lane)
+        self._pass_on()
+
+    def withdraw(self, lane: Lane, message_id: UUID) -> bool:
+        """Take an attempt out of the queue; False when it has its place already."""
+        place = lane.queue.pop(message_id, None)
+        if place is None or place.done():
+            return False
+        place.set_exception(LeftQueueError())
+        return True
+
+    def limit(self, lane: Lane, limit: int) -> None:
+        """Set how many requests of a lane may be on the wire; those that are there already stay."""
+        lane.limit = limit
+        if lane.queue:
+            self._waiting.setdefault(lane)
+            self._pass_on()
+
+    def _may(self, lane: Lane) -> bool:
+        return lane.in_flight < lane.limit and lane.in_flight < SHARE * self.free
+
+    def _give(self, lane: Lane) -> None:
+        lane.in_flight += 1
+        self.free -= 1
+
+    def _pass_on(self) -> None:
+        """Serve the lanes that wait, one place each in turn."""
+        served = True
+        while served and self._waiting:
+            served = False
+            for lane in list(self._waiting):
+                if not lane.queue or lane.in_flight >= lane.limit:
+                    del self._waiting[lane]
+                elif self._may(lane):
+                    place = lane.queue.pop(next(iter(lane.queue)))
+                    del self._waiting[lane]
+                    self._waiting[lane] = None
+                    if not place.done():
+                        self._give(lane)
+                        place.set_result(None)
+                        served = True
+
+
+class Stopwatch:
+    """Which receivers were slow at last, so that who waits for several knows whom not to wait for."""
+
+    def __init__(self) -> None:
+        self._slow: set[UUID] = set()
+
+    def note(self, subscription_id: UUID, began: float) -> None:
+        """A request that began then, by the monotonic clock, is over."""
+        if time.monotonic() - began > SLOW_SECONDS:
+            self._slow.add(subscription_id)
+        else:
+            self._slow.discard(subscription_id)
+
+    def slow(self, subscription_id: UUID, lane: Lane | None) -> bool:
+        """Whether the receiver was slow the last time, or is just now."""
+        return subscription_id in self._slow or (lane is not None and lane.slow(time.monotonic()))
