@@ -29,6 +29,7 @@ async def test_a_huge_batch_of_failures_fits_into_a_workflows_history(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(deliver, "FIRST_ATTEMPTS_SECONDS_WITH_FAILURES", 20.0)
+    monkeypatch.setattr(deliver, "STALL_SECONDS", 20.0)
     for number in range(20):
         await bench.subscribe("CustomerUpdated", f"http://127.0.0.1:1/{'long/' * 300}{number}")  # nobody listens
     event_ids = await bench.emit("CustomerUpdated", "{}", 200)
