@@ -1,0 +1,113 @@
+"""Kill everything, again and again, and count what is lost: `make chaos SEED=… MINUTES=…`, or with more options
+
+    python -m tests.chaos --seeds 1,2,3,4,5 --minutes 1.5
+
+Real processes: PostgreSQL, Temporal, the API, several workers, and a receiver that misbehaves by seed. Meanwhile each
+of them is killed, stopped, cut off its database or rolled on a timetable that the seed draws. What the emitter was
+promised and what the receiver got decides. Ends with 1 when a promise was broken, with 2 when a run failed itself.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+from rich.console import Console
+
+from tests.chaos.clock import LIBRARIES
+from tests.chaos.findings import LENIENT, STRICT, Findings, examine
+from tests.chaos.mutations import MUTATIONS
+from tests.chaos.report import as_json, show
+from tests.chaos.run import Settings, run
+
+
+def arguments() -> argparse.Namespace:
+    """Of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.chaos", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seeds", default="1", help="comma separated; a run each, and one result of all (default 1)")
+    parser.add_argument("--minutes", type=float, default=1.0, help="of load in each run (default 1)")
+    parser.add_argument("--scale", type=float, default=1.0, help="of the load: 0.5 is half of it (default 1)")
+    parser.add_argument("--workers", type=int, default=2, help="worker processes (default 2)")
+    parser.add_argument("--clock-jumps", action="store_true", help="set clocks of workers wrong too; needs libfaketime")
+    parser.add_argument("--mutation", choices=sorted(MUTATIONS), help="put this defect into the product first")
+    parser.add_argument("--lenient", action="store_true", help="wide bounds for what is measured in seconds")
+    parser.add_argument("--json", type=Path, help="write the result to this file too")
+    parser.add_argument("--keep", type=Path, help="keep ledgers and logs below this folder; else only of broken runs")
+    chosen = parser.parse_args()
+    if chosen.clock_jumps and not LIBRARIES:
+        parser.error("libfaketime is not installed (Debian: apt install libfaketime)")
+    return chosen
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were taken on."""
+    return {
+        "cores": os.cpu_count(),
+        "memory_gb": round(psutil.virtual_memory().total / 2**30),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "load_before": round(os.getloadavg()[0], 2),
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def main() -> int:
+    """Run every seed; the exit status."""
+    chosen = arguments()
+    console = Console(width=None if sys.stdout.isatty() else 130)
+    bounds = LENIENT if chosen.lenient else STRICT
+    facts = machine() | {"workers": chosen.workers, "scale": chosen.scale, "clock_jumps": chosen.clock_jumps}
+    folder = chosen.keep or Path(tempfile.mkdtemp(prefix="loyalty-webhooks-chaos-"))
+    runs: list[Findings] = []
+    for seed in map(int, chosen.seeds.split(",")):
+        settings = Settings(
+            seed,
+            chosen.minutes * 60,
+            chosen.scale,
+            chosen.workers,
+            mutation=chosen.mutation,
+            clock_jumps=chosen.clock_jumps,
+        )
+        outcome = asyncio.run(run(settings, folder / str(seed)))
+        runs.append(
+            examine(
+                outcome.ledger,
+                seed=seed,
+                seconds=settings.seconds,
+                began_at=outcome.began_at,
+                refused=outcome.refused,
+                said_of=outcome.said_of,
+            )
+        )
+        console.print(
+            f"seed {seed}: up after {outcome.startup_seconds:.0f} s, all there {outcome.drain_seconds:.0f} s after the "
+            f"last event, {len(runs[-1].lost)} lost, {len(runs[-1].duplicates)} repeated"
+        )
+    result = as_json(runs, facts, bounds)
+    if chosen.json:
+        chosen.json.parent.mkdir(parents=True, exist_ok=True)
+        chosen.json.write_text(json.dumps(result, indent=1) + "\n")
+    show(result, console)
+    if chosen.keep or not result["kept"]:
+        console.print(f"Ledgers and logs: {folder}")
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+    return 0 if result["kept"] else 1
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except (AssertionError, ExceptionGroup):
+        Console(stderr=True).print_exception()
+        sys.exit(2)

@@ -1,0 +1,95 @@
+"""The emitter of a run: sends each event until it is accepted, under one id, as a platform does."""
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+from tests.chaos.ledger import Emitted
+from tests.chaos.load import Emission
+from tests.chaos.roles import ORDERED
+
+ANSWER_SECONDS = 5.0
+"""A stopped API does not answer at all; the caller asks again."""
+
+PAUSE_SECONDS = 0.2
+GIVEN_UP_SECONDS = 60.0
+
+
+class Emitter:
+    """Knows what was accepted; `log` gets a line for each event."""
+
+    def __init__(self, store_url: str, key: str, log: Path) -> None:
+        self.emitted: list[Emitted] = []
+        self.refused: list[str] = []
+        """What was answered otherwise than a platform can do anything about."""
+        self._client = httpx.AsyncClient(
+            base_url=store_url, headers={"X-AUTH-TOKEN": key}, timeout=ANSWER_SECONDS, limits=httpx.Limits()
+        )
+        self._log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._client.aclose()
+        os.close(self._log)
+
+    async def emit_all(self, emissions: Sequence[Emission], began_at: float) -> None:
+        """Everything at its instant; returns when all of it is accepted.
+
+        One emission that waits for its 202 holds up no other, but for the ordered ones, which go one after the other.
+        """
+        in_order = asyncio.Lock()
+        async with asyncio.TaskGroup() as group:
+            for emission in emissions:
+                await asyncio.sleep(max(0.0, began_at + emission.at - time.monotonic()))
+                group.create_task(self._emit_in_order(emission, in_order))
+
+    async def _emit_in_order(self, emission: Emission, in_order: asyncio.Lock) -> None:
+        if emission.event_name == ORDERED:
+            async with in_order:  # asyncio's locks are given in the order in which they were asked for
+                await self._emit(emission)
+        else:
+            await self._emit(emission)
+
+    async def _emit(self, emission: Emission) -> None:
+        events = [
+            {"eventId": one, "eventName": emission.event_name, "data": {"customer": {"customerId": one}}}
+            for one in emission.event_ids
+        ]
+        sent_at, tries = time.monotonic(), 0
+        while True:
+            tries += 1
+            status = await self._post(events)
+            if status == httpx.codes.ACCEPTED:
+                break
+            if status not in (None, 429, 502, 503, 504) or time.monotonic() - sent_at > GIVEN_UP_SECONDS:
+                self.refused.append(f"{emission.event_name} {emission.event_ids[0]}: {status}")
+                return
+            await asyncio.sleep(PAUSE_SECONDS)
+        accepted_at = time.monotonic()
+        for one in emission.event_ids:
+            emitted = Emitted(one, emission.event_name, sent_at, accepted_at, tries)
+            self.emitted.append(emitted)
+            os.write(self._log, json.dumps(asdict(emitted)).encode() + b"\n")
+
+    async def _post(self, events: Sequence[object]) -> int | None:
+        """The status of the answer; None without one."""
+        try:
+            if len(events) == 1:
+                answer = await self._client.post("event", json={"event": events[0]})
+            else:
+                answer = await self._client.post("event/batch", json=events)
+        except httpx.TransportError:
+            return None
+        return answer.status_code

@@ -1,0 +1,55 @@
+"""Does to the stack what the timetable says, and writes down when it did."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+from tests.chaos.ledger import Disturbance
+from tests.chaos.stack import ChaosStack
+from tests.chaos.timetable import Action
+
+
+async def execute(stack: ChaosStack, actions: Sequence[Action], began_at: float) -> list[Disturbance]:
+    """All actions, one after the other; what was done, by the clock of the ledger."""
+    done = []
+    for action in actions:
+        await asyncio.sleep(max(0.0, began_at + action.at - time.monotonic()))
+        done.append(await _act(stack, action))
+    return done
+
+
+async def _act(stack: ChaosStack, action: Action) -> Disturbance:
+    at = time.monotonic()
+    detail = ""
+    match action.kind:
+        case "kill":
+            stack.signal(action.target, signal.SIGKILL)
+        case "stop":
+            await _stop(stack, action)
+            detail = f"{action.seconds:.1f} s"
+        case "drop":
+            detail = f"{await stack.drop_connections()} connections"
+        case "roll":
+            detail = f"ended within {await stack.workers.roll():.1f} s"
+        case "jump":
+            name = stack.workers.name_of(stack.pid("worker"))
+            stack.clock.jump(name, action.seconds)
+            detail = f"{name} by {action.seconds:+.0f} s"
+    return Disturbance(action.kind, action.target, at, time.monotonic() if action.kind != "kill" else at, detail)
+
+
+async def _stop(stack: ChaosStack, action: Action) -> None:
+    pids = stack.signal(action.target, signal.SIGSTOP)
+    try:
+        await asyncio.sleep(action.seconds)
+    finally:
+        for pid in pids:
+            _continue(pid)
+
+
+def _continue(pid: int) -> None:
+    with suppress(ProcessLookupError):  # a stopped process may have been killed by its supervisor
+        os.kill(pid, signal.SIGCONT)

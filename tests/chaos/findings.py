@@ -1,0 +1,173 @@
+"""What the ledger of a run proves, as figures; and of each promise over some runs whether it was kept."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from tests.chaos import verdict
+from tests.chaos.ledger import Disturbance, Ledger
+from tests.chaos.roles import BY_PATH, RATE_LIMIT, RETRY_SCHEDULE
+from tests.chaos.verdict import Duplicate, Retry, quantile
+
+ORDERED_PATH, LIMITED_PATH, PLAIN_PATH = "/ordered", "/limited", "/plain"
+EARLY_SECONDS = 1.0
+MAY_REPEAT = ("kill worker", "stop worker", "kill postgres", "stop postgres", "drop postgres", "kill temporal")
+"""What may cost a repeat of what was under way; a stopped worker counts as a dead one."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How far measured instants may go. Counts have no bounds: they are nought, or explained."""
+
+    recovery_seconds: float = 10.0
+    retry_p99_seconds: float = 1.0
+    overshoot: float = 0.05
+
+
+STRICT = Bounds()
+LENIENT = Bounds(recovery_seconds=90.0, retry_p99_seconds=60.0, overshoot=1.0)
+"""Where other work may hold up the whole machine for as long as it likes, as beside other tests."""
+
+
+@dataclass(frozen=True)
+class Promise:
+    """A promise, the worst that was seen, and what may be seen at most. Nothing measured is nothing broken."""
+
+    text: str
+    figure: float | None
+    bound: float
+    unit: str = ""
+
+    @property
+    def kept(self) -> bool:
+        """Whether it was."""
+        return self.figure is None or self.figure <= self.bound
+
+
+@dataclass(frozen=True)
+class Met:
+    """A disturbance and what it cost: requests it met, repeats laid to it, seconds until events went through again."""
+
+    disturbance: Disturbance
+    at: float
+    under_way: int
+    repeats: int
+    recovery: float | None
+    flow_gap: float | None
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The findings of one run."""
+
+    seed: int
+    seconds: float
+    events: int
+    sent_again: int
+    deliveries: int
+    requests: int
+    faults: Mapping[str, int]
+    """What the receiver did, by kind."""
+    lost: Sequence[tuple[str, str]]
+    unowed: Sequence[tuple[str, str]]
+    renamed: Sequence[tuple[str, str]]
+    refused: Sequence[str]
+    duplicates: Sequence[Duplicate]
+    repeated_although_recorded: Sequence[str]
+    """Message ids of duplicates of which our own log says that the outcome was written before."""
+    inversions: Sequence[tuple[str, str]]
+    latenesses: Sequence[float]
+    retries: Sequence[Retry]
+    overshoot: float
+    met: Sequence[Met]
+
+    @property
+    def kills(self) -> int:
+        """How many processes were killed."""
+        return sum(one.disturbance.kind == "kill" for one in self.met)
+
+
+def examine(
+    ledger: Ledger,
+    *,
+    seed: int,
+    seconds: float,
+    began_at: float,
+    refused: Sequence[str] = (),
+    said_of: Mapping[str, Sequence[str]] | None = None,
+) -> Findings:
+    """The findings of a ledger. `said_of`: what our log says of the attempts of each message that was repeated."""
+    paths = sorted({path for paths in ledger.paths.values() for path in paths})
+    duplicates = verdict.duplicates(ledger)
+    return Findings(
+        seed=seed,
+        seconds=seconds,
+        events=len(ledger.emitted),
+        sent_again=sum(event.tries > 1 for event in ledger.emitted),
+        deliveries=len(ledger.expected()),
+        requests=len(ledger.arrivals),
+        faults=Counter(one.kind for one in ledger.arrivals),
+        lost=verdict.lost(ledger),
+        unowed=verdict.unowed(ledger),
+        renamed=verdict.renamed(ledger),
+        refused=refused,
+        duplicates=duplicates,
+        repeated_although_recorded=[one.message_id for one in duplicates if _recorded(one, said_of or {})],
+        inversions=verdict.inversions(ledger, ORDERED_PATH),
+        latenesses=verdict.latenesses(ledger, PLAIN_PATH),
+        retries=[
+            one for path in paths if BY_PATH[path].keeps_time for one in verdict.retries(ledger, path, RETRY_SCHEDULE)
+        ],
+        overshoot=verdict.overshoot(ledger, LIMITED_PATH, RATE_LIMIT),
+        met=[
+            Met(
+                one,
+                one.began_at - began_at,
+                verdict.under_way(ledger, one),
+                sum(duplicate.cause is one for duplicate in duplicates),
+                verdict.recovery(ledger, one),
+                verdict.flow_gap(ledger, one),
+            )
+            for one in ledger.disturbances
+        ],
+    )
+
+
+def _recorded(duplicate: Duplicate, said_of: Mapping[str, Sequence[str]]) -> bool:
+    """Whether the good attempt was in our log before the repeat; one that was stopped may have written it later."""
+    stopped = duplicate.cause is not None and duplicate.cause.kind == "stop"
+    return not stopped and list(said_of.get(duplicate.message_id, ())).count("delivered") > 1
+
+
+def calm(retries: Iterable[Retry]) -> list[float]:
+    """How far retries were from their instant, of those that no disturbance touched."""
+    return [abs(one.error) for one in retries if not one.disturbed]
+
+
+def early(retries: Iterable[Retry]) -> list[Retry]:
+    """Retries that came before their instant although the failure before them was known."""
+    return [one for one in retries if one.error < -EARLY_SECONDS and not one.outcome_unknown]
+
+
+def promises(runs: Sequence[Findings], bounds: Bounds = STRICT) -> list[Promise]:
+    """Every promise over all runs."""
+    duplicates = [one for run in runs for one in run.duplicates]
+    kills = [one for run in runs for one in run.met if one.disturbance.kind == "kill"]
+    recoveries = [one.recovery for one in kills if one.recovery is not None]
+    beyond = max((one.repeats - one.under_way for one in kills), default=0)
+    retries = [one for run in runs for one in run.retries]
+    unexplained = sum(one.cause is None or one.cause.name not in MAY_REPEAT for one in duplicates)
+    return [
+        Promise("lost", sum(len(run.lost) for run in runs), 0),
+        Promise("emitted and neither accepted nor told to come again", sum(len(run.refused) for run in runs), 0),
+        Promise("delivered to whom it was not owed", sum(len(run.unowed) for run in runs), 0),
+        Promise("delivered under two message ids", sum(len(run.renamed) for run in runs), 0),
+        Promise("repeated, and no kill of a worker, PostgreSQL or Temporal explains it", unexplained, 0),
+        Promise("repeats at a kill, beyond the requests it met", beyond, 0),
+        Promise("repeated although its outcome was written", sum(len(r.repeated_although_recorded) for r in runs), 0),
+        Promise("sent out of order by the ordered subscription", sum(len(run.inversions) for run in runs), 0),
+        Promise("retried before its instant although its outcome was known", len(early(retries)), 0),
+        Promise("from a kill until new events arrive", max(recoveries, default=None), bounds.recovery_seconds, "s"),
+        Promise("retry to its instant, undisturbed, p99", quantile(calm(retries), 0.99), bounds.retry_p99_seconds, "s"),
+        Promise("rate limit overshot in the worst second", max(run.overshoot for run in runs), bounds.overshoot),
+    ]

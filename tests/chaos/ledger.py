@@ -1,0 +1,91 @@
+"""What emitter, receiver and executioner wrote down: the facts that the verdict is made of.
+
+All instants are seconds of CLOCK_MONOTONIC, which is one clock for all processes of a machine.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Emitted:
+    """An event the API answered with 202. `sent_at` is when it was first sent."""
+
+    event_id: str
+    event_name: str
+    sent_at: float
+    accepted_at: float
+    tries: int = 1
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A request at the receiver. `ended_at` is when its answer was written, or the connection broken or given up.
+
+    `told`: the whole answer was handed to the network while the sender's end of the connection was still there.
+    """
+
+    path: str
+    event_id: str
+    message_id: str
+    arrived_at: float
+    ended_at: float | None
+    kind: str
+    status: int | None
+    retry_after: int | None = None
+    told: bool = False
+
+    @property
+    def succeeded(self) -> bool:
+        """A 2xx that could be read."""
+        return self.told and self.status is not None and 200 <= self.status <= 299
+
+
+@dataclass(frozen=True)
+class Disturbance:
+    """Something that was done to the stack. `over_at` is when it was undone: SIGCONT, or the old worker's end."""
+
+    kind: str
+    target: str
+    began_at: float
+    over_at: float
+    detail: str = ""
+
+    @property
+    def name(self) -> str:
+        """As it is counted."""
+        return f"{self.kind} {self.target}"
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Everything about one run."""
+
+    emitted: tuple[Emitted, ...]
+    arrivals: tuple[Arrival, ...]
+    disturbances: tuple[Disturbance, ...] = ()
+    paths: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Event name -> paths of the subscriptions to it."""
+
+    def by_delivery(self, path: str | None = None) -> dict[tuple[str, str], list[Arrival]]:
+        """(path, event id) -> its requests in the order of arrival; of one path or of all."""
+        found: dict[tuple[str, str], list[Arrival]] = defaultdict(list)
+        for arrival in sorted(self.arrivals, key=lambda one: one.arrived_at):
+            if path is None or arrival.path == path:
+                found[arrival.path, arrival.event_id].append(arrival)
+        return found
+
+    def expected(self) -> list[tuple[str, Emitted]]:
+        """(path, event) of every delivery that is owed."""
+        return [(path, event) for event in self.emitted for path in self.paths.get(event.event_name, ())]
+
+
+def read_arrivals(lines: Iterable[str]) -> list[Arrival]:
+    """Arrivals from the receiver's lines: one when a request has come, another when it has ended."""
+    begun: dict[int, dict[str, object]] = {}
+    for line in lines:
+        facts = json.loads(line)
+        begun.setdefault(facts.pop("n"), {"ended_at": None}).update(facts)
+    return [Arrival(**facts) for facts in begun.values()]  # type: ignore[arg-type]

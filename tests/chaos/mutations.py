@@ -1,0 +1,73 @@
+"""The product with a defect, put in from outside: the harness has to find what such a one loses.
+
+    python -m tests.chaos.mutations MUTATION COMMAND
+
+runs a command of the product (`api`, `worker`) with it. The product itself knows no such switch.
+"""
+
+import asyncio
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import api.intake
+import cli
+import relay
+
+WINDOW_SECONDS = 0.5
+"""How long what is not safe yet is promised; a kill within it loses."""
+
+_under_way: set["asyncio.Task[Any]"] = set()
+
+
+def acknowledge_before_commit() -> None:
+    """The API says 202, and then begins to store the event."""
+    accept, accept_all = api.intake.Intake.accept, api.intake.Intake.accept_all
+
+    async def accepted(self: api.intake.Intake, event: Any) -> bool:
+        _later(lambda: accept(self, event))
+        return False
+
+    async def all_accepted(self: api.intake.Intake, events: Sequence[Any]) -> list[bool]:
+        _later(lambda: accept_all(self, events))
+        return [False] * len(events)
+
+    api.intake.Intake.accept = accepted  # type: ignore[method-assign]
+    api.intake.Intake.accept_all = all_accepted  # type: ignore[method-assign]
+
+
+def forget_lapsed_claims() -> None:
+    """The relay takes its time between claim and start, and nobody looks after the claims of one that died."""
+    start = relay.Relay._start
+
+    async def started_late(self: relay.Relay, *arguments: Any) -> None:
+        await asyncio.sleep(WINDOW_SECONDS)
+        await start(self, *arguments)
+
+    async def watch_nothing(_relay: relay.Relay) -> None:
+        await asyncio.Event().wait()
+
+    relay.Relay._start = started_late  # type: ignore[assignment,method-assign]
+    relay.Relay._watch_lapsed = watch_nothing  # type: ignore[assignment,method-assign]
+
+
+def _later(store: Callable[[], Any]) -> None:
+    async def late() -> None:
+        await asyncio.sleep(WINDOW_SECONDS)
+        await store()
+
+    task = asyncio.create_task(late())
+    _under_way.add(task)
+    task.add_done_callback(_under_way.discard)
+
+
+MUTATIONS: dict[str, Callable[[], None]] = {
+    "acknowledge-before-commit": acknowledge_before_commit,
+    "forget-lapsed-claims": forget_lapsed_claims,
+}
+
+if __name__ == "__main__":
+    mutation, command = sys.argv[1:]
+    MUTATIONS[mutation]()
+    sys.argv = ["loyalty-webhooks", command]
+    cli.main()

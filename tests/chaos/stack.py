@@ -1,0 +1,262 @@
+"""The whole stack for a run: the parts of `loyalty-webhooks up`, with several workers that can be rolled, and misused.
+
+PostgreSQL, Temporal and the API are kept running by the product's own supervisor; workers by `WorkerPool`, since a
+supervised component cannot be replaced by another. `mutation` starts API and workers with a defect (`mutations.py`).
+"""
+
+import asyncio
+import itertools
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from subprocess import Popen
+
+import asyncpg
+import psutil
+
+from local.application import Application
+from local.bootstrap import STORE, ensure_access
+from local.component import Component, ended, spawn
+from local.data_directory import DataDirectory
+from local.ports import PortReservations, PortWish
+from local.postgres import PostgresServer, make_database
+from local.secrets_file import load_or_create
+from local.supervisor import Supervisor
+from local.temporal import TemporalServer
+from tests.chaos.clock import Clock
+from tests.house import ROOT
+
+READY_SECONDS = 60.0
+STOP_SECONDS = 15.0
+ROLL_SECONDS = 60.0
+RESTART_SECONDS = 0.1
+"""As the product's supervisor."""
+
+WORKER_GRACE_SECONDS = 6
+"""Longer than a request may take, so that a worker that is rolled finishes what it has under way."""
+
+DATABASE_CLIENTS = "loyalty-webhooks%"
+
+
+@dataclass(frozen=True)
+class ChaosApplication(Application):
+    """The product's processes with settings of the run, and a defect if one is asked for."""
+
+    settings: Mapping[str, str] = field(default_factory=dict)
+    mutation: str | None = None
+
+    def environment(self) -> dict[str, str]:
+        """As in `up`, and the settings of the run."""
+        return super().environment() | dict(self.settings)
+
+    def api(self) -> Component:
+        """The API as a component."""
+        return self._mutated(super().api())
+
+    def worker(self) -> Component:
+        """A worker as a component."""
+        return self._mutated(super().worker())
+
+    def _mutated(self, component: Component) -> Component:
+        component = replace(component, directory=ROOT)
+        if self.mutation is None:
+            return component
+        command = (sys.executable, "-m", "tests.chaos.mutations", self.mutation, component.name)
+        return replace(component, command=command)
+
+
+class WorkerPool:
+    """A number of workers, each started again when it dies. Every process has a clock that can be set wrong."""
+
+    def __init__(self, application: ChaosApplication, ports: PortReservations, clock: Clock) -> None:
+        self._application = application
+        self._ports = ports
+        self._clock = clock
+        self._numbers = itertools.count(1)
+        self._kept: list[tuple[Component, Popen[bytes], asyncio.Task[None]]] = []
+
+    async def add(self) -> None:
+        """Start one more and wait until it works."""
+        name = f"worker-{next(self._numbers)}"
+        port = self._ports.reserve(PortWish(name, "a worker's health page"), None)
+        made = replace(self._application, worker_health_port=port).worker()
+        environment = {**made.environment, **self._clock.environment(name)}
+        component = replace(made, name=name, log=self._application.data.log(name), environment=environment)
+        self._start(component)
+        deadline = time.monotonic() + READY_SECONDS
+        while not await component.ready():
+            assert time.monotonic() < deadline, f"{name} does not work; see {component.log}"
+            await asyncio.sleep(0.1)
+
+    def _start(self, component: Component) -> None:
+        process = spawn(component)
+        self._kept.append((component, process, asyncio.create_task(self._keep(component, process))))
+
+    async def _keep(self, component: Component, process: "Popen[bytes]") -> None:
+        await ended(process)
+        await asyncio.sleep(RESTART_SECONDS)
+        self._kept = [kept for kept in self._kept if kept[1] is not process]
+        self._start(component)
+
+    def pids(self) -> list[int]:
+        """Of the workers, the one that runs the longest first."""
+        return [process.pid for _, process, _ in self._kept]
+
+    def name_of(self, pid: int) -> str:
+        """The worker's name."""
+        return next(component.name for component, process, _ in self._kept if process.pid == pid)
+
+    async def roll(self) -> float:
+        """Start a new one, then ask the oldest to end; how many seconds that took it."""
+        await self.add()
+        _, process, keeping = self._kept.pop(0)
+        keeping.cancel()
+        asked_at = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        if not await ended(process, asked_at + ROLL_SECONDS):
+            process.kill()
+            raise AssertionError(f"a worker asked to end had not within {ROLL_SECONDS} s")
+        return time.monotonic() - asked_at
+
+    async def stop(self) -> None:
+        """End all."""
+        for _, process, keeping in self._kept:
+            keeping.cancel()
+            process.send_signal(signal.SIGCONT)
+            process.send_signal(signal.SIGTERM)
+        for _, process, _ in self._kept:
+            if not await ended(process, time.monotonic() + STOP_SECONDS):
+                process.kill()
+                process.wait()
+
+
+@dataclass
+class ChaosStack:
+    """A running stack and what can be done to it."""
+
+    application: ChaosApplication
+    supervisor: Supervisor
+    workers: WorkerPool
+    clock: Clock
+    api_key: str
+
+    @property
+    def store_url(self) -> str:
+        """Below which the store's calls are."""
+        return f"{self.application.api_url}/api/{STORE}/"
+
+    def pid(self, target: str) -> int:
+        """The process of a component; of the workers the one that runs the longest, so that each gets its turn."""
+        return self.workers.pids()[0] if target == "worker" else self.supervisor.pids()[target]
+
+    def signal(self, target: str, number: signal.Signals) -> list[int]:
+        """Signal a component's process and its children (PostgreSQL works in those); their pids."""
+        process = psutil.Process(self.pid(target))
+        pids = [process.pid]
+        if number is not signal.SIGKILL:
+            pids += [child.pid for child in process.children(recursive=True)]
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+        return pids
+
+    async def drop_connections(self) -> int:
+        """End every connection of API and workers to the database; how many."""
+        connection = await asyncpg.connect(self.application.postgres.address(), timeout=5)
+        try:
+            ended_now = await connection.fetch(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE $1",
+                DATABASE_CLIENTS,
+            )
+            return len(ended_now)
+        finally:
+            await connection.close(timeout=5)
+
+    async def attempts(self, message_ids: list[str]) -> dict[str, list[str]]:
+        """Message id -> what our log says of each of its attempts: to explain what the ledger found, never to find."""
+        if not message_ids:
+            return {}
+        connection = await asyncpg.connect(self.application.postgres.address(), timeout=5)
+        try:
+            rows = await connection.fetch(
+                "SELECT message_id, coalesce(failure, CASE WHEN outcome_at IS NULL THEN 'none' ELSE 'delivered' END) "
+                "FROM attempt WHERE message_id = ANY($1::uuid[]) ORDER BY message_id, number",
+                message_ids,
+            )
+        finally:
+            await connection.close(timeout=5)
+        found: dict[str, list[str]] = {}
+        for message_id, outcome in rows:
+            found.setdefault(str(message_id), []).append(outcome)
+        return found
+
+
+@asynccontextmanager
+async def chaos_stack(
+    folder: Path,
+    workers: int,
+    settings: Mapping[str, str],
+    mutation: str | None = None,
+    clock_jumps: bool = False,
+) -> AsyncIterator[ChaosStack]:
+    """Everything up and healthy on a data directory in the folder; all of it ended at the end."""
+    data = DataDirectory.at(folder / "stack")
+    data.create()
+    ports = PortReservations()
+    application = _application(data, ports, settings, mutation)
+    said = (folder / "supervisor.log").open("w", buffering=1)
+    supervisor = Supervisor(lambda line: print(line, file=said), lambda: None)
+    clock = Clock(folder, jumps=clock_jumps)
+    pool = WorkerPool(application, ports, clock)
+    try:
+        await make_database(application.postgres.directory, application.postgres.password, application.postgres.log)
+        await supervisor.start(application.postgres.component(), application.temporal.component())
+        await application.postgres.ensure_database()
+        await application.migrate()
+        secrets = load_or_create(data.secrets, data.postgres)
+        await ensure_access(application.postgres.address(), secrets)
+        await supervisor.start(application.api())
+        for _ in range(workers):
+            await pool.add()
+        yield ChaosStack(application, supervisor, pool, clock, secrets.api_key)
+    finally:
+        await pool.stop()
+        await supervisor.stop(time.monotonic() + STOP_SECONDS)
+        ports.release()
+        said.close()
+
+
+def _application(
+    data: DataDirectory, ports: PortReservations, settings: Mapping[str, str], mutation: str | None
+) -> ChaosApplication:
+    secrets = load_or_create(data.secrets, data.postgres)
+    for name in ("api", "postgres", "temporal", "temporal_ui", "temporal_http", "temporal_metrics"):
+        ports.reserve(PortWish(name, name), None)
+    return ChaosApplication(
+        data=data,
+        secrets=secrets,
+        postgres=PostgresServer(
+            directory=data.postgres,
+            port=ports["postgres"],
+            password=secrets.database_password,
+            log=data.log("postgres"),
+            cluster=data.cluster,
+        ),
+        temporal=TemporalServer(
+            database=data.temporal_database,
+            port=ports["temporal"],
+            ui_port=ports["temporal_ui"],
+            http_port=ports["temporal_http"],
+            metrics_port=ports["temporal_metrics"],
+            log=data.log("temporal"),
+        ),
+        api_port=ports["api"],
+        worker_health_port=0,
+        settings={"SHUTDOWN_GRACE_SECONDS": str(WORKER_GRACE_SECONDS), **settings},
+        mutation=mutation,
+    )

@@ -1,0 +1,56 @@
+"""A minute of chaos loses nothing, and the harness can tell when something is lost."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.findings import LENIENT, Findings, examine, promises
+from tests.chaos.load import BURST_SECONDS
+from tests.chaos.roles import ROLES
+from tests.chaos.run import Settings, run
+from tests.chaos.timetable import kills_only
+
+SEED = 4
+MINUTE = 60.0
+
+
+async def found(settings: Settings, folder: Path) -> Findings:
+    """What a run's ledger proves."""
+    outcome = await run(settings, folder)
+    return examine(
+        outcome.ledger,
+        seed=settings.seed,
+        seconds=settings.seconds,
+        began_at=outcome.began_at,
+        refused=outcome.refused,
+        said_of=outcome.said_of,
+    )
+
+
+@pytest.mark.stack
+@pytest.mark.timeout(420)
+async def test_a_minute_of_kills_stops_and_cut_connections_breaks_no_promise(tmp_path: Path) -> None:
+    findings = await found(Settings(SEED, MINUTE, scale=0.5), tmp_path)
+    assert [promise for promise in promises([findings], LENIENT) if not promise.kept] == []
+    assert findings.kills >= 4
+    assert findings.deliveries > 1_000
+    assert findings.faults.keys() > {"ok", "error", "busy", "reset", "hang", "wrong length", "slow"}
+
+
+@pytest.mark.stack
+@pytest.mark.timeout(240)
+async def test_an_api_that_acknowledges_before_it_commits_is_found_to_lose(tmp_path: Path) -> None:
+    kills = kills_only("api", [BURST_SECONDS * 0.9, BURST_SECONDS * 1.9])
+    healthy = tuple(role for role in ROLES if not role.faulty and not role.down and not role.tls)
+    settings = Settings(
+        SEED,
+        BURST_SECONDS * 2,
+        roles=healthy,
+        mutation="acknowledge-before-commit",
+        actions=kills,
+        quiet_seconds=12.0,
+    )
+    findings = await found(settings, tmp_path)
+    assert findings.kills == len(kills)
+    assert len(findings.lost) > 0
+    assert [promise.text for promise in promises([findings], LENIENT) if not promise.kept] == ["lost"]

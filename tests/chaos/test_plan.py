@@ -1,0 +1,66 @@
+"""What a run is made of is drawn from its seed alone."""
+
+from collections import Counter
+from itertools import pairwise
+
+from tests.chaos.faults import KINDS, fault
+from tests.chaos.load import load
+from tests.chaos.roles import BY_PATH, RATE_LIMIT, ROLES, subscribed
+from tests.chaos.timetable import COMPONENTS, QUIET_END, SECONDS_APART, timetable
+
+
+def test_the_same_seed_makes_the_same_run_and_another_seed_another() -> None:
+    for plan in (lambda seed: load(seed, 30), lambda seed: timetable(seed, 120, jumps=True)):
+        assert plan(1) == plan(1)
+        assert plan(1) != plan(2)
+    assert fault(1, BY_PATH["/flaky"], "a", 1, 0.5) == fault(1, BY_PATH["/flaky"], "a", 1, 0.9)
+
+
+def test_five_seeds_of_a_minute_and_a_half_kill_thirty_times_and_each_component() -> None:
+    kills = Counter(
+        action.target for seed in range(1, 6) for action in timetable(seed, 90, jumps=False) if action.kind == "kill"
+    )
+    assert kills.total() >= 30
+    assert min(kills[component] for component in COMPONENTS) >= 4
+
+
+def test_one_seed_of_a_minute_kills_several_components_and_leaves_each_time_to_come_back() -> None:
+    for seed in range(20):
+        actions = timetable(seed, 60, jumps=False)
+        assert sum(action.kind == "kill" for action in actions) == 4
+        assert len({action.target for action in actions if action.kind == "kill"}) >= 2
+        instants = [action.at for action in actions]
+        assert min(b - a for a, b in pairwise(instants)) > SECONDS_APART * 0.6
+        assert max(instants) < 60 - QUIET_END
+
+
+def test_five_seeds_of_a_minute_and_a_half_owe_ten_thousand_deliveries() -> None:
+    owed = sum(len(one.event_ids) * len(subscribed(one.event_name)) for seed in range(1, 6) for one in load(seed, 90))
+    assert owed >= 10_000
+
+
+def test_no_event_is_emitted_twice_and_the_limited_ones_come_in_bursts_above_their_limit() -> None:
+    emissions = load(3, 60)
+    ids = [event_id for one in emissions for event_id in one.event_ids]
+    assert len(ids) == len(set(ids))
+    limited = [len(one.event_ids) for one in emissions if subscribed(one.event_name)[0].path == "/limited"]
+    assert min(limited) > RATE_LIMIT
+    assert sum(limited) < RATE_LIMIT * 60 / 2
+
+
+def test_every_kind_of_fault_is_met_and_every_delivery_gets_through_in_the_end() -> None:
+    met: set[str] = set()
+    for number in range(2000):
+        for role in ROLES:
+            kinds = [fault(1, role, str(number), asked, 0.99).kind for asked in (1, 2, 3)]
+            assert kinds[2] == "ok"
+            met |= set(kinds)
+    assert met == {"ok", *KINDS}
+
+
+def test_a_receiver_that_is_down_answers_nothing_well() -> None:
+    dead = BY_PATH["/dead"]
+    [(begin, end)] = dead.down
+    during = {fault(1, dead, str(number), 1, (begin + end) / 2).kind for number in range(200)}
+    assert during == {"error", "reset", "close"}
+    assert {fault(1, dead, str(number), 1, end).kind for number in range(200)} == {"ok"}

@@ -1,0 +1,161 @@
+"""The verdict on ledgers made by hand: it finds what is wrong, and only that."""
+
+import json
+
+import pytest
+
+from tests.chaos import verdict
+from tests.chaos.ledger import Arrival, Disturbance, read_arrivals
+from tests.chaos.making import PATH, arrival, emitted, failed, killed, ledger
+
+
+@pytest.mark.parametrize(
+    ("arrivals", "is_lost"),
+    [
+        ([], True),
+        ([arrival()], False),
+        ([failed()], True),
+        ([failed(), arrival(at=6)], False),
+        ([arrival(told=False)], True),
+        ([arrival("2")], True),
+    ],
+    ids=["nothing", "arrived", "failed for good", "retried", "answered to nobody", "another event"],
+)
+def test_lost_is_what_was_accepted_and_had_no_good_answer_that_could_be_read(
+    arrivals: list[Arrival], is_lost: bool
+) -> None:
+    assert verdict.lost(ledger([emitted()], arrivals)) == ([(PATH, "1")] if is_lost else [])
+
+
+def test_what_was_not_accepted_is_not_owed() -> None:
+    assert verdict.lost(ledger([], [])) == []
+    assert verdict.unowed(ledger([emitted()], [arrival(), arrival("2")])) == [(PATH, "2")]
+
+
+def test_one_delivery_has_one_name() -> None:
+    ones = [arrival(message_id="a"), arrival(at=2, message_id="b"), arrival("2"), arrival("2", at=2)]
+    assert verdict.renamed(ledger([emitted(), emitted("2")], ones)) == [(PATH, "1")]
+
+
+@pytest.mark.parametrize(
+    ("arrivals", "count"),
+    [
+        ([arrival(at=1)], 0),
+        ([failed(at=1), arrival(at=6)], 0),
+        ([arrival(at=1), arrival(at=6)], 1),
+        ([arrival(at=1), arrival(at=6), arrival(at=9)], 2),
+        ([arrival(at=1, told=False), arrival(at=6)], 0),
+        ([arrival(at=1), failed(at=6)], 1),
+        ([arrival(at=1, seconds=2), arrival(at=2)], 0),
+    ],
+    ids=["once", "after a failure", "twice", "thrice", "the first unread", "the repeat failed", "beside each other"],
+)
+def test_a_duplicate_is_a_request_after_a_good_answer_that_could_be_read(arrivals: list[Arrival], count: int) -> None:
+    assert len(verdict.duplicates(ledger([emitted()], arrivals))) == count
+
+
+@pytest.mark.parametrize(
+    ("at", "explained"),
+    [(0.5, False), (1.1, True), (1.5, True), (1.501 + 0.02, True), (2.5, False)],
+    ids=["before it", "in flight", "at the answer", "not yet written", "long after"],
+)
+def test_a_kill_explains_a_repeat_of_what_was_in_flight_or_not_written_then(at: float, explained: bool) -> None:
+    kill = killed("worker", at)
+    [duplicate] = verdict.duplicates(ledger([emitted()], [arrival(at=1, seconds=0.5), arrival(at=6)], kill))
+    assert duplicate.cause == (kill if explained else None)
+
+
+def test_a_repeat_is_laid_to_the_likeliest_of_what_happened_together() -> None:
+    api, worker = killed("api", 1.1), killed("worker", 1.2)
+    [duplicate] = verdict.duplicates(ledger([emitted()], [arrival(at=1, seconds=0.5), arrival(at=6)], api, worker))
+    assert duplicate.cause == worker
+    [duplicate] = verdict.duplicates(ledger([emitted()], [arrival(at=1, seconds=0.5), arrival(at=6)], api))
+    assert duplicate.cause == api
+
+
+def test_a_stop_explains_as_long_as_it_lasts() -> None:
+    stop = Disturbance("stop", "worker", 0.2, 4.0)
+    [duplicate] = verdict.duplicates(ledger([emitted()], [arrival(at=3), arrival(at=6)], stop))
+    assert duplicate.cause == stop
+
+
+def test_order_is_broken_by_sending_before_the_earlier_one_has_arrived_well() -> None:
+    events = [emitted("1", 0.0), emitted("2", 0.5)]
+    in_order = [failed("1", 1), arrival("1", 6), arrival("2", 6.1)]
+    overtaken = [failed("1", 1), arrival("2", 2), arrival("1", 6)]
+    assert verdict.inversions(ledger(events, in_order), PATH) == []
+    assert verdict.inversions(ledger(events, overtaken), PATH) == [("2", "1")]
+
+
+def test_a_repeat_of_what_had_arrived_well_breaks_no_order() -> None:
+    events = [emitted("1", 0.0), emitted("2", 0.5)]
+    assert verdict.inversions(ledger(events, [arrival("1", 1), arrival("2", 2), arrival("1", 3)]), PATH) == []
+
+
+def test_events_whose_acceptance_overlapped_have_no_order() -> None:
+    events = [emitted("1", 0.0, 1.0), emitted("2", 0.5, 0.9)]
+    assert verdict.inversions(ledger(events, [arrival("2", 2), arrival("1", 3)]), PATH) == []
+
+
+@pytest.mark.parametrize(("again_at", "error"), [(6.0, 0.0), (7.0, 1.0), (3.0, -3.0)])
+def test_a_retry_is_measured_against_its_schedule_with_the_jitter_of_its_message(again_at: float, error: float) -> None:
+    [retry] = verdict.retries(ledger([emitted()], [failed(at=1), arrival(at=again_at)]), PATH, (5, 5))
+    assert retry.error == pytest.approx(error, abs=0.5 + 0.01)  # ± 10 % of five seconds
+
+
+def test_what_the_receiver_asked_for_wins_over_the_schedule() -> None:
+    [retry] = verdict.retries(ledger([emitted()], [failed(at=1, retry_after=3), arrival(at=4.201)]), PATH, (60,))
+    assert retry.error == pytest.approx(0.2)
+    assert not retry.disturbed
+
+
+def test_a_retry_near_a_disturbance_is_told_apart() -> None:
+    arrivals = [failed(at=1, retry_after=3), arrival(at=4.2)]
+    [retry] = verdict.retries(ledger([emitted()], arrivals, killed("temporal", 3.0)), PATH, (60,))
+    assert (retry.disturbed, retry.outcome_unknown) == (True, False)
+    [retry] = verdict.retries(ledger([emitted()], arrivals, killed("worker", 1.001)), PATH, (60,))
+    assert (retry.disturbed, retry.outcome_unknown) == (True, True)
+    [retry] = verdict.retries(ledger([emitted()], arrivals, killed("worker", -20.0)), PATH, (60,))
+    assert (retry.disturbed, retry.outcome_unknown) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("instants", "most"),
+    [([], 0), ([1.0], 1), ([0.0, 0.5, 0.999], 3), ([0.0, 0.5, 1.0], 2), ([0.0, 0.6, 1.1, 1.5, 2.2], 3)],
+)
+def test_the_worst_second_may_begin_anywhere(instants: list[float], most: int) -> None:
+    assert verdict.most_in_a_second(instants) == most
+
+
+def test_overshoot_is_a_part_of_the_limit() -> None:
+    arrivals = [arrival(str(number), 1 + number / 100) for number in range(21)]
+    assert verdict.overshoot(ledger([], arrivals), PATH, 20) == pytest.approx(0.05)
+    assert verdict.overshoot(ledger([], arrivals), PATH, 50) == 0
+
+
+def test_flow_is_back_when_something_emitted_after_the_kill_has_arrived() -> None:
+    kill = killed("temporal", 2.0)
+    events = [emitted("1", 0.0), emitted("2", 3.0)]
+    arrivals = [arrival("1", 2.5, 0), arrival("2", 7.0, 0)]
+    assert verdict.recovery(ledger(events, arrivals, kill), kill) == pytest.approx(5.0)
+    assert verdict.flow_gap(ledger(events, arrivals, kill), kill) == pytest.approx(0.5)
+    assert verdict.recovery(ledger(events[:1], arrivals[:1], kill), kill) is None
+
+
+def test_latenesses_run_from_the_acceptance_to_the_first_request() -> None:
+    events = [emitted("1", 0.0, 0.5), emitted("2", 0.0, 3.0)]
+    arrivals = [failed("1", 1.0), arrival("1", 6.0), arrival("2", 2.9)]
+    assert verdict.latenesses(ledger(events, arrivals), PATH) == [0.5, 0.0]
+
+
+def test_a_request_that_never_ended_is_in_the_ledger_all_the_same() -> None:
+    begun = {"path": PATH, "event_id": "1", "message_id": "a", "arrived_at": 1.0, "kind": "hang", "status": None}
+    answered = {**begun, "event_id": "2", "kind": "ok", "status": 200}
+    lines = [
+        json.dumps({"n": 1, **begun}),
+        json.dumps({"n": 2, **answered}),
+        json.dumps({"n": 2, "ended_at": 1.5, "told": True}),
+    ]
+    unfinished, whole = read_arrivals(lines)
+    assert (unfinished.ended_at, unfinished.succeeded) == (None, False)
+    assert (whole.ended_at, whole.succeeded) == (1.5, True)

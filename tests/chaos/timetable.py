@@ -1,0 +1,76 @@
+"""What is done to the stack when: drawn from the seed before the run begins."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+COMPONENTS = ("api", "worker", "temporal", "postgres")
+SECONDS_APART = 7.0
+"""On average; a component that was killed is back by then."""
+
+QUIET_START = 0.2
+"""The part of the load's time before the first action: retries are timed where nothing disturbs them."""
+
+QUIET_END = 8.0
+"""Before the end of the load: what is measured after a kill needs events that come after it."""
+
+STOP_SECONDS = (1.5, 4.5)
+"""Shorter and longer than the lease of 3 s after which a worker counts as dead."""
+
+CLOCK_JUMP_SECONDS = (-7200, -90, 90, 7200)
+
+
+@dataclass(frozen=True)
+class Action:
+    """Something done to a component, `at` seconds after the load began.
+
+    `kill` is SIGKILL; `stop` SIGSTOP and, after `seconds`, SIGCONT; `drop` ends every connection to the database;
+    `roll` starts a new worker and then asks an old one to end; `jump` moves a worker's clock by `seconds`.
+    """
+
+    at: float
+    kind: str
+    target: str
+    seconds: float = 0.0
+
+
+def timetable(seed: int, load_seconds: float, *, jumps: bool) -> list[Action]:
+    """Actions evenly spread, with some jitter; of nine (ten with jumps) six are kills, of each component at least one."""
+    draw = Random(f"{seed} timetable")
+    first_at = load_seconds * QUIET_START
+    count = max(1, int((load_seconds - first_at - QUIET_END) / SECONDS_APART) + 1)
+    space = (load_seconds - first_at - QUIET_END) / count
+    kinds: list[tuple[str, str]] = []
+    while len(kinds) < count:
+        kinds += _round(draw, jumps=jumps)
+    return [
+        Action(first_at + (number + draw.uniform(0, 0.25)) * space, kind, target, _seconds(draw, kind))
+        for number, (kind, target) in enumerate(kinds[:count])
+    ]
+
+
+def kills_only(target: str, instants: Sequence[float]) -> list[Action]:
+    """One component killed at these instants and nothing else."""
+    return [Action(at, "kill", target) for at in instants]
+
+
+def _round(draw: Random, *, jumps: bool) -> list[tuple[str, str]]:
+    """Two kills, something else, and so on; a worker is killed twice, and one component more."""
+    kills = [("kill", target) for target in (*COMPONENTS, "worker", draw.choice(COMPONENTS))]
+    draw.shuffle(kills)
+    others = [
+        ("stop", draw.choice(("worker", "worker", "api", "temporal", "postgres"))),
+        ("drop", "postgres"),
+        ("roll", "worker"),
+    ]
+    if jumps:
+        others.append(("jump", "worker"))
+    draw.shuffle(others)
+    first, second, third, *rest = others
+    return [*kills[:2], first, *kills[2:4], second, *kills[4:], third, *rest]
+
+
+def _seconds(draw: Random, kind: str) -> float:
+    if kind == "stop":
+        return draw.uniform(*STOP_SECONDS)
+    return float(draw.choice(CLOCK_JUMP_SECONDS)) if kind == "jump" else 0.0

@@ -1,0 +1,214 @@
+"""What a ledger proves: pure functions, one for each promise."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from uuid import UUID
+
+from domain.retry import retry_delay
+from tests.chaos.ledger import Arrival, Disturbance, Ledger
+
+UNFLUSHED_SECONDS = 0.02
+"""Outcomes of so long may not have been written when a process dies."""
+
+NOTICED_SECONDS = 0.25
+"""Between the receiver's last byte and the sender's reading it on a machine with two busy cores; beside the former."""
+
+AFTERMATH_SECONDS = 10.0
+"""After a disturbance a retry is not held to its second: everything may be on its way back."""
+
+OUTCOME_UNKNOWN = (
+    *("kill worker", "stop worker", "kill postgres", "stop postgres", "drop postgres"),
+    *("kill temporal", "stop temporal", "roll worker", "jump worker", "kill api", "stop api"),
+)
+"""What a repeat is laid to, the likeliest first, when several happened while its request was under way."""
+
+
+def lost(ledger: Ledger) -> list[tuple[str, str]]:
+    """(path, event id) of accepted events that no successful request brought to a subscription."""
+    arrived = {(one.path, one.event_id) for one in ledger.arrivals if one.succeeded}
+    return [(path, event.event_id) for path, event in ledger.expected() if (path, event.event_id) not in arrived]
+
+
+def unowed(ledger: Ledger) -> list[tuple[str, str]]:
+    """(path, event id) that came without having been emitted to that subscription."""
+    owed = {(path, event.event_id) for path, event in ledger.expected()}
+    return sorted({(one.path, one.event_id) for one in ledger.arrivals} - owed)
+
+
+def renamed(ledger: Ledger) -> list[tuple[str, str]]:
+    """(path, event id) that came under more than one messageId."""
+    return [key for key, ones in ledger.by_delivery().items() if len({one.message_id for one in ones}) > 1]
+
+
+@dataclass(frozen=True)
+class Duplicate:
+    """The same messageId again after a 2xx that could be read, and what was done to the stack just then."""
+
+    path: str
+    message_id: str
+    answered_at: float
+    again_at: float
+    cause: Disturbance | None
+    """None: nothing explains it."""
+
+    @property
+    def answered_before_seconds(self) -> float | None:
+        """How long before its cause the good answer was; negative when it was still under way."""
+        return None if self.cause is None else self.cause.began_at - self.answered_at
+
+
+def duplicates(ledger: Ledger) -> list[Duplicate]:
+    """Every repeat of a delivery that had arrived well."""
+    found = []
+    for (path, _), arrivals in ledger.by_delivery().items():
+        good = next((one for one in arrivals if one.succeeded), None)
+        if good is None or good.ended_at is None:
+            continue
+        for again in arrivals:
+            if again.arrived_at > good.ended_at:
+                cause = _cause(good, ledger.disturbances)
+                found.append(Duplicate(path, again.message_id, good.ended_at, again.arrived_at, cause))
+    return found
+
+
+def _cause(good: Arrival, disturbances: Iterable[Disturbance]) -> Disturbance | None:
+    """What made the outcome of a request unknown: it was under way, or not yet written, when that happened."""
+    met = [one for one in disturbances if one.name in OUTCOME_UNKNOWN and was_under_way(good, one)]
+    return min(met, key=lambda one: OUTCOME_UNKNOWN.index(one.name), default=None)
+
+
+def was_under_way(arrival: Arrival, disturbance: Disturbance) -> bool:
+    """Whether a request was under way, or its outcome not yet written, when something was done to the stack."""
+    ended_at = arrival.ended_at if arrival.ended_at is not None else float("inf")
+    unwritten_until = ended_at + UNFLUSHED_SECONDS + NOTICED_SECONDS
+    return arrival.arrived_at - NOTICED_SECONDS <= disturbance.over_at and disturbance.began_at <= unwritten_until
+
+
+def under_way(ledger: Ledger, disturbance: Disturbance) -> int:
+    """How many requests a disturbance met."""
+    return sum(was_under_way(one, disturbance) for one in ledger.arrivals)
+
+
+def inversions(ledger: Ledger, path: str) -> list[tuple[str, str]]:
+    """(event, earlier event) where the later one was sent before the earlier one had arrived well.
+
+    Earlier means: accepted before the other was first sent, so that no sender can have thought otherwise.
+    """
+    deliveries = {event_id: arrivals for (_, event_id), arrivals in ledger.by_delivery(path).items()}
+    events = sorted(
+        (event for owed, event in ledger.expected() if owed == path and event.event_id in deliveries),
+        key=lambda event: event.accepted_at,
+    )
+    latest: tuple[float, str] = (float("-inf"), "")
+    found = []
+    earlier = iter(events)
+    waiting = next(earlier, None)
+    for event in sorted(events, key=lambda one: one.sent_at):
+        while waiting is not None and waiting.accepted_at < event.sent_at:
+            latest = max(latest, (_arrived_well_at(deliveries[waiting.event_id]), waiting.event_id))
+            waiting = next(earlier, None)
+        if deliveries[event.event_id][0].arrived_at < latest[0]:
+            found.append((event.event_id, latest[1]))
+    return found
+
+
+def _arrived_well_at(arrivals: Sequence[Arrival]) -> float:
+    ends = [one.ended_at for one in arrivals if one.succeeded and one.ended_at is not None]
+    return min(ends, default=float("inf"))
+
+
+def latenesses(ledger: Ledger, path: str) -> list[float]:
+    """Seconds from the 202 to the first request, of each delivery that came."""
+    deliveries = ledger.by_delivery(path)
+    return [
+        max(0.0, deliveries[path, event.event_id][0].arrived_at - event.accepted_at)
+        for owed, event in ledger.expected()
+        if owed == path and (path, event.event_id) in deliveries
+    ]
+
+
+@dataclass(frozen=True)
+class Retry:
+    """A retry after a failure, `error` seconds after its instant (negative: too early).
+
+    `disturbed`: something was done to the stack between the request that failed and the retry, or just before.
+    """
+
+    path: str
+    message_id: str
+    error: float
+    disturbed: bool
+    outcome_unknown: bool
+    """The failed request was under way, or its outcome not yet written, when something was done to the stack."""
+
+
+def retries(ledger: Ledger, path: str, schedule: Sequence[int]) -> list[Retry]:
+    """Each retry of a subscription against the instant that its schedule, or the receiver's Retry-After, names."""
+    found = []
+    for arrivals in ledger.by_delivery(path).values():
+        failures = 0
+        for failed, again in pairwise(arrivals):
+            if failed.succeeded or failed.ended_at is None or failed.kind in ("ok", "slow"):
+                continue
+            failures += 1
+            after = None if failed.retry_after is None else float(failed.retry_after)
+            delay = retry_delay(schedule, failures, UUID(failed.message_id), after)
+            if delay is None:
+                continue
+            due_at = failed.ended_at + delay
+            until = max(again.arrived_at, due_at)
+            found.append(
+                Retry(
+                    path,
+                    failed.message_id,
+                    again.arrived_at - due_at,
+                    disturbed=any(_overlaps(one, failed.arrived_at, until) for one in ledger.disturbances),
+                    outcome_unknown=any(was_under_way(failed, one) for one in ledger.disturbances),
+                )
+            )
+    return found
+
+
+def _overlaps(disturbance: Disturbance, begin: float, end: float) -> bool:
+    return disturbance.began_at <= end and begin <= disturbance.over_at + AFTERMATH_SECONDS
+
+
+def most_in_a_second(instants: Iterable[float]) -> int:
+    """The most of these instants within any one second."""
+    ordered = sorted(instants)
+    most = first = 0
+    for last, instant in enumerate(ordered):
+        while instant - ordered[first] >= 1.0:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
+
+
+def overshoot(ledger: Ledger, path: str, limit: int) -> float:
+    """By what part a rate limit was overshot in its worst second, over all workers; 0 when it was kept."""
+    most = most_in_a_second(one.arrived_at for one in ledger.arrivals if one.path == path)
+    return max(0.0, most / limit - 1)
+
+
+def recovery(ledger: Ledger, disturbance: Disturbance) -> float | None:
+    """Seconds from a disturbance to the first good answer to an event that was emitted after it; None without one."""
+    after = {event.event_id for event in ledger.emitted if event.sent_at >= disturbance.began_at}
+    answers = [
+        one.ended_at - disturbance.began_at
+        for one in ledger.arrivals
+        if one.succeeded and one.ended_at is not None and one.event_id in after
+    ]
+    return min(answers, default=None)
+
+
+def flow_gap(ledger: Ledger, disturbance: Disturbance) -> float | None:
+    """Seconds from a disturbance to the next good answer of any kind; None without one."""
+    ends = [one.ended_at for one in ledger.arrivals if one.succeeded and one.ended_at is not None]
+    return min((end - disturbance.began_at for end in ends if end >= disturbance.began_at), default=None)
+
+
+def quantile(values: Iterable[float], part: float) -> float | None:
+    """The value below which this part of the values lies; None of none."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * part))] if ordered else None
