@@ -7,8 +7,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # The first Python of at least 3.11 that can make a virtual environment; another one with `make PYTHON=/path/to/python`.
 PYTHONS := python3 python3.14 python3.13 python3.12 python3.11 python
-# Handed to the command behind `run`, `test`, `migrate` and `bench`, as in `make run ARGS=--no-demo`.
+# Handed to the command behind `run`, `test`, `migrate`, `chaos` and `bench`, as in `make run ARGS=--no-demo`.
 ARGS :=
+# Of `make chaos`; SEED may be several, comma separated.
+SEED := 1
+MINUTES := 1
 UV_VERSION := 0.13.9
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -71,6 +74,10 @@ fuzz: install ## Try the whole API with over 5,000 cases of its own description,
 .PHONY: bench
 bench: install ## Measure latency, bursts and their ratio to batches off, on this machine; options in ARGS, as --help lists.
 	@$(BIN)/python -m bench.pipeline $(ARGS)
+
+.PHONY: chaos
+chaos: install ## Kill, stop and cut off everything by seed and count what is lost, as in SEED=7 MINUTES=2.
+	@$(BIN)/python -m tests.chaos --seeds $(SEED) --minutes $(MINUTES) $(ARGS)
 
 .PHONY: migrate
 migrate: install ## Bring the database of DATABASE_URL to the schema of this code.

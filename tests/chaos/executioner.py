@@ -26,7 +26,8 @@ async def _act(stack: ChaosStack, action: Action) -> Disturbance:
     detail = ""
     match action.kind:
         case "kill":
-            stack.signal(action.target, signal.SIGKILL)
+            await stack.signal(action.target, signal.SIGKILL)
+            at = time.monotonic()
         case "stop":
             await _stop(stack, action)
             detail = f"{action.seconds:.1f} s"
@@ -35,14 +36,14 @@ async def _act(stack: ChaosStack, action: Action) -> Disturbance:
         case "roll":
             detail = f"ended within {await stack.workers.roll():.1f} s"
         case "jump":
-            name = stack.workers.name_of(stack.pid("worker"))
+            name = stack.workers.name_of((await stack.process("worker")).pid)
             stack.clock.jump(name, action.seconds)
             detail = f"{name} by {action.seconds:+.0f} s"
     return Disturbance(action.kind, action.target, at, time.monotonic() if action.kind != "kill" else at, detail)
 
 
 async def _stop(stack: ChaosStack, action: Action) -> None:
-    pids = stack.signal(action.target, signal.SIGSTOP)
+    pids = await stack.signal(action.target, signal.SIGSTOP)
     try:
         await asyncio.sleep(action.seconds)
     finally:

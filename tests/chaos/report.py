@@ -120,7 +120,8 @@ def show(result: dict[str, Any], console: Console) -> None:
     totals = result["totals"]
     console.print(
         f"Seeds {', '.join(map(str, totals['seeds']))}: {totals['events']:,} events, "
-        f"{totals['deliveries']:,} deliveries, {totals['requests']:,} requests, {totals['kills']} kills of {totals['disturbances']} disturbances."
+        f"{totals['deliveries']:,} deliveries, {totals['requests']:,} requests, {totals['kills']} kills of "
+        f"{totals['disturbances']} disturbances."
     )
     kinds = Table("done to the stack", "times", "requests met", "repeats", "new events arrive after, p50", "at most")
     for name, kind in result["kinds"].items():

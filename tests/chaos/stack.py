@@ -150,13 +150,21 @@ class ChaosStack:
         """Below which the store's calls are."""
         return f"{self.application.api_url}/api/{STORE}/"
 
-    def pid(self, target: str) -> int:
-        """The process of a component; of the workers the one that runs the longest, so that each gets its turn."""
-        return self.workers.pids()[0] if target == "worker" else self.supervisor.pids()[target]
+    async def process(self, target: str) -> psutil.Process:
+        """That of a component, once it runs; of the workers the one that runs the longest: each gets its turn."""
+        deadline = time.monotonic() + READY_SECONDS
+        while True:
+            with suppress(psutil.NoSuchProcess, IndexError):
+                pid = self.workers.pids()[0] if target == "worker" else self.supervisor.pids()[target]
+                process = psutil.Process(pid)
+                if process.status() != psutil.STATUS_ZOMBIE:
+                    return process
+            assert time.monotonic() < deadline, f"{target} does not run"
+            await asyncio.sleep(0.05)
 
-    def signal(self, target: str, number: signal.Signals) -> list[int]:
+    async def signal(self, target: str, number: signal.Signals) -> list[int]:
         """Signal a component's process and its children (PostgreSQL works in those); their pids."""
-        process = psutil.Process(self.pid(target))
+        process = await self.process(target)
         pids = [process.pid]
         if number is not signal.SIGKILL:
             pids += [child.pid for child in process.children(recursive=True)]
@@ -165,9 +173,17 @@ class ChaosStack:
                 os.kill(pid, number)
         return pids
 
+    async def _connected(self) -> asyncpg.Connection:
+        """A connection of our own, once the database takes one."""
+        deadline = time.monotonic() + READY_SECONDS
+        while not await self.application.postgres.ready():
+            assert time.monotonic() < deadline, "PostgreSQL does not come back"
+            await asyncio.sleep(0.1)
+        return await asyncpg.connect(self.application.postgres.address(), timeout=READY_SECONDS)
+
     async def drop_connections(self) -> int:
         """End every connection of API and workers to the database; how many."""
-        connection = await asyncpg.connect(self.application.postgres.address(), timeout=5)
+        connection = await self._connected()
         try:
             ended_now = await connection.fetch(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE $1",
@@ -181,7 +197,7 @@ class ChaosStack:
         """Message id -> what our log says of each of its attempts: to explain what the ledger found, never to find."""
         if not message_ids:
             return {}
-        connection = await asyncpg.connect(self.application.postgres.address(), timeout=5)
+        connection = await self._connected()
         try:
             rows = await connection.fetch(
                 "SELECT message_id, coalesce(failure, CASE WHEN outcome_at IS NULL THEN 'none' ELSE 'delivered' END) "

@@ -35,7 +35,7 @@ class Action:
 
 
 def timetable(seed: int, load_seconds: float, *, jumps: bool) -> list[Action]:
-    """Actions evenly spread, with some jitter; of nine (ten with jumps) six are kills, of each component at least one."""
+    """Actions evenly spread, with some jitter. Of nine (ten with jumps) six are kills, of every component."""
     draw = Random(f"{seed} timetable")
     first_at = load_seconds * QUIET_START
     count = max(1, int((load_seconds - first_at - QUIET_END) / SECONDS_APART) + 1)
