@@ -3,6 +3,7 @@
 import argparse
 import inspect
 import itertools
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from settings import Settings
 from worker_health import SDK_METRICS
 
 DOCS = Path(__file__).parent
+CHAOS = DOCS.parent / "bench" / "results" / "chaos.json"
 SECTION = re.compile(r"^    # (?P<title>\S.*)$")
 FIELD = re.compile(r"^    (?P<name>[a-z_]+): ")
 
@@ -179,11 +181,68 @@ def _metric_row(collector: Collector) -> str:
     return f"| `{name}` | {metric.type} | {labels} | {metric.documentation} |"
 
 
+RESULT = re.compile(r"(<!-- result: .*? -->\n).*(<!-- end of result -->)", re.DOTALL)
+
+
+def reliability_page() -> str:
+    """The page as it is, with the last full result of `python -m tests.chaos` in its place."""
+    page = (DOCS / "reliability.md").read_text()
+    figures = "\n".join(["", *_chaos_lines(json.loads(CHAOS.read_text())), "", ""])
+    return RESULT.sub(lambda place: place[1] + figures + place[2], page)
+
+
+def _chaos_lines(result: dict[str, Any]) -> list[str]:
+    """The result as text: what was run, what was done to the stack, what became of each promise."""
+    totals, machine = result["totals"], result["machine"]
+    seeds, minutes = ",".join(map(str, totals["seeds"])), totals["seconds"] / 60 / len(totals["seeds"])
+    jumps = " --clock-jumps" if machine["clock_jumps"] else ""
+    arrival, overall = totals["arrival_seconds"], totals["retry_error_seconds"]
+    lines = [
+        f"`python -m tests.chaos --seeds {seeds} --minutes {minutes:g}{jumps} --json bench/results/chaos.json`, "
+        f"{machine['at'][:10]},",
+        f"{machine['cores']} cores, {machine['memory_gb']} GB, {machine['workers']} workers: {totals['events']:,} events, "
+        f"{totals['events_sent_again']:,} of them sent again by their",
+        f"emitter; {totals['deliveries']:,} deliveries in {totals['requests']:,} requests; {totals['kills']} kills among "
+        f"{totals['disturbances']} disturbances; **lost {totals['lost']}**, "
+        f"repeated {totals['duplicates']}.",
+        "",
+        "| done to the stack | times | requests it met | repeats | until new events arrived, p50 | at most |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, kind in result["kinds"].items():
+        recovery = kind["recovery_seconds"]
+        lines.append(
+            f"| {name} | {kind['count']} | {kind['under_way']} | {kind['repeats']} "
+            f"| {_seconds(recovery['p50'])} | {_seconds(recovery['max'])} |"
+        )
+    lines += ["", "| promise | seen | at most | |", "| --- | --- | --- | --- |"]
+    for promise in result["promises"]:
+        seen, bound = (_figure(promise[key], promise["unit"]) for key in ("figure", "bound"))
+        lines.append(f"| {promise['text']} | {seen} | {bound} | {'kept' if promise['kept'] else '**broken**'} |")
+    return [
+        *lines,
+        "",
+        f"From the 202 to the first request, kills included: p50 {_seconds(arrival['p50'])}, p99 {_seconds(arrival['p99'])}, "
+        f"at most {_seconds(arrival['max'])}.",
+        f"Of {totals['retries']:,} timed retries {totals['retries_undisturbed']:,} were undisturbed; all together were off "
+        f"by p50 {_seconds(overall['p50'])}, p99 {_seconds(overall['p99'])}.",
+    ]
+
+
+def _seconds(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f} s"
+
+
+def _figure(value: float | None, unit: str) -> str:
+    return "–" if value is None else f"{value:g} {unit}".strip()
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "settings.md": settings_page,
     "failure-kinds.md": failure_kinds_page,
     "explain.md": explain_page,
     "metrics.md": metrics_page,
+    "reliability.md": reliability_page,
 }
 
 

@@ -78,6 +78,7 @@ def main() -> int:
             mutation=chosen.mutation,
             clock_jumps=chosen.clock_jumps,
         )
+        shutil.rmtree(folder / str(seed), ignore_errors=True)  # what an earlier run left is none of this one's
         outcome = asyncio.run(run(settings, folder / str(seed)))
         runs.append(
             examine(
