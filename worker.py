@@ -45,7 +45,7 @@ from storage.expiry_events import ExpiryFromEvents
 from storage.expiry_sources import open_source
 from storage.relay_bell import RelayBell
 from storage.sealing import Sealer
-from storage.workers import TOUCH_SECONDS, leave, touch
+from storage.workers import LEASE_SECONDS, TOUCH_SECONDS, leave, touch
 from worker_health import SdkMetrics, worker_health
 from workflows.acts import BackfillWorkflow, RecoverWorkflow, RedeliverWorkflow
 from workflows.client import temporal_client
@@ -78,6 +78,10 @@ ACTIVITIES_AT_ONCE = 1000
 
 CACHED_WORKFLOWS = 2000
 """Each costs some 100 KB while cached; one that fell out is replayed from its history when its next task comes."""
+
+STICKY_TIMEOUT = timedelta(seconds=LEASE_SECONDS)
+"""A workflow's next task waits so long for the worker that has it cached, then any other takes it. A dead worker's
+retries would wait for the ten seconds that are the default; one not seen for three counts as dead here as well."""
 
 STATEMENT_SECONDS = 10.0
 """Longer than any statement of the worker takes; after that its connection carries nothing any more."""
@@ -122,6 +126,7 @@ def make_worker(client: Client, activities: Sequence[Callable[..., Any]], settin
         activities=activities,
         workflow_runner=workflow_runner(),
         max_cached_workflows=CACHED_WORKFLOWS,
+        sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
         max_concurrent_activities=ACTIVITIES_AT_ONCE,
         workflow_task_poller_behavior=PollerBehaviorAutoscaling(),
         activity_task_poller_behavior=PollerBehaviorAutoscaling(),

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from temporalio import activity
@@ -49,6 +49,10 @@ PAUSED = "subscription_paused"
 
 LEASE_POLL_SECONDS = 0.25
 """How often a live lease of another worker is looked at again."""
+
+
+EARLY_SECONDS = 0.5
+"""An attempt that is due within this is made: clocks differ, and Temporal's delays end a little late, never early."""
 
 
 class DeliveryActivities:
@@ -165,6 +169,8 @@ class DeliveryActivities:
                         return ended
                     if (reason := delivery.subscription.hold_reason) is not None:
                         return await self._hold(delivery, reason)
+                    if (seconds := _early_seconds(delivery)) > 0:
+                        raise _not_due(seconds)
                     under_way = self._dispatcher.begin(delivery, "automatic")
             if under_way is not None:
                 with suppress(AttemptTakenError):
@@ -283,6 +289,30 @@ def _finished(task: asyncio.Task[Step] | None) -> Step | None:
     if task is None or not task.done() or task.cancelled() or task.exception() is not None:
         return None
     return task.result()
+
+
+def _early_seconds(delivery: OpenDelivery) -> float:
+    """Seconds until the next attempt is due, for an activity that Temporal tries again; 0 to make it now.
+
+    A worker that died after it had written an outcome, and before it answered, has not told Temporal the delay. An
+    activity begun anew is due, or a person does not want to wait. Temporal's clock counts where it is ahead of ours.
+    """
+    info = activity.info()
+    if info.attempt == 1 or delivery.next_in_seconds is None:
+        return 0.0
+    ahead = (info.started_time - datetime.now(UTC)).total_seconds()
+    seconds = delivery.next_in_seconds - max(0.0, ahead)
+    return seconds if seconds > EARLY_SECONDS else 0.0
+
+
+def _not_due(seconds: float) -> ApplicationError:
+    """Have Temporal wait for the rest of a delay it was not told."""
+    return ApplicationError(
+        f"not due yet; next in {seconds:.0f} s",
+        type="NotDueYet",
+        category=ApplicationErrorCategory.BENIGN,
+        next_retry_delay=timedelta(seconds=seconds),
+    )
 
 
 def _attempt_failed(step: Step) -> ApplicationError:

@@ -197,14 +197,14 @@ def _chaos_lines(result: dict[str, Any]) -> list[str]:
     seeds, minutes = ",".join(map(str, totals["seeds"])), totals["seconds"] / 60 / len(totals["seeds"])
     jumps = " --clock-jumps" if machine["clock_jumps"] else ""
     arrival, overall = totals["arrival_seconds"], totals["retry_error_seconds"]
+    options = f"--seeds {seeds} --minutes {minutes:g}{jumps} --json bench/results/chaos.json"
     lines = [
-        f"`python -m tests.chaos --seeds {seeds} --minutes {minutes:g}{jumps} --json bench/results/chaos.json`, "
-        f"{machine['at'][:10]},",
-        f"{machine['cores']} cores, {machine['memory_gb']} GB, {machine['workers']} workers: {totals['events']:,} events, "
-        f"{totals['events_sent_again']:,} of them sent again by their",
-        f"emitter; {totals['deliveries']:,} deliveries in {totals['requests']:,} requests; {totals['kills']} kills among "
-        f"{totals['disturbances']} disturbances; **lost {totals['lost']}**, "
-        f"repeated {totals['duplicates']}.",
+        f"`python -m tests.chaos {options}`, {machine['at'][:10]}:",
+        f"{machine['cores']} cores, {machine['memory_gb']} GB, {machine['workers']} workers; {totals['events']:,} "
+        f"events, {totals['events_sent_again']:,} of them",
+        f"sent again by their emitter, {totals['deliveries']:,} deliveries in {totals['requests']:,} requests; "
+        f"{totals['kills']} kills",
+        f"among {totals['disturbances']} disturbances; **lost {totals['lost']}**, repeated {totals['duplicates']}.",
         "",
         "| done to the stack | times | requests it met | repeats | until new events arrived, p50 | at most |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -222,10 +222,10 @@ def _chaos_lines(result: dict[str, Any]) -> list[str]:
     return [
         *lines,
         "",
-        f"From the 202 to the first request, kills included: p50 {_seconds(arrival['p50'])}, p99 {_seconds(arrival['p99'])}, "
-        f"at most {_seconds(arrival['max'])}.",
-        f"Of {totals['retries']:,} timed retries {totals['retries_undisturbed']:,} were undisturbed; all together were off "
-        f"by p50 {_seconds(overall['p50'])}, p99 {_seconds(overall['p99'])}.",
+        f"From the 202 to the first request, kills included: p50 {_seconds(arrival['p50'])}, "
+        f"p99 {_seconds(arrival['p99'])}, at most {_seconds(arrival['max'])}.",
+        f"Of {totals['retries']:,} timed retries {totals['retries_undisturbed']:,} were undisturbed; all together were "
+        f"off by p50 {_seconds(overall['p50'])}, p99 {_seconds(overall['p99'])}.",
     ]
 
 

@@ -1,0 +1,74 @@
+"""An attempt whose instant has not come is not made because a worker died; it is made when a person asks."""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from temporalio.exceptions import ApplicationError
+from temporalio.testing import ActivityEnvironment
+
+from activities.messages import DeliveryEnd, DeliveryRef
+from tests.receiver import Receiver, status
+from tests.workbench import Workbench, workbench
+
+DELAY_SECONDS = 60
+
+
+@pytest.fixture
+async def bench(cleared_url: str) -> AsyncIterator[Workbench]:
+    async with workbench(cleared_url, retry_schedule_seconds=(DELAY_SECONDS,)) as bench:
+        yield bench
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async with Receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+async def message_id(bench: Workbench, receiver: Receiver) -> str:
+    """A delivery that has failed once and whose next attempt is a minute off."""
+    receiver.script(status(500))
+    await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
+    [waiting] = (await bench.attempt_events(await bench.emit("CustomerUpdated", "{}"))).waiting
+    return waiting.message_id
+
+
+async def deliver(bench: Workbench, message_id: str, *, attempt: int, ahead: timedelta = timedelta()) -> DeliveryEnd:
+    """The activity as Temporal asks for it: begun anew (attempt 1) or tried again, by a clock that may be ahead."""
+    environment = ActivityEnvironment()
+    environment.info = replace(environment.info, attempt=attempt, started_time=datetime.now(UTC) + ahead)
+    end: DeliveryEnd = await environment.run(bench.activities.deliver_webhook, DeliveryRef(message_id))
+    return end
+
+
+async def test_a_try_after_a_worker_died_waits_for_the_instant_that_the_written_outcome_named(
+    bench: Workbench, receiver: Receiver, message_id: str
+) -> None:
+    with pytest.raises(ApplicationError) as early:
+        await deliver(bench, message_id, attempt=2)
+    assert early.value.type == "NotDueYet"
+    delay = early.value.next_retry_delay
+    assert delay is not None
+    assert 0 < delay.total_seconds() <= DELAY_SECONDS * 1.1
+    assert len(receiver.requests) == 1
+    await bench.execute("UPDATE delivery SET next_attempt_at = clock_timestamp()")
+    assert (await deliver(bench, message_id, attempt=3)).status == "delivered"
+
+
+async def test_an_activity_begun_anew_attempts_at_once_since_a_person_asked_for_it(
+    bench: Workbench, receiver: Receiver, message_id: str
+) -> None:
+    assert (await deliver(bench, message_id, attempt=1)).status == "delivered"
+    assert len(receiver.requests) == 2
+
+
+async def test_temporals_clock_says_too_that_an_attempt_is_due(bench: Workbench, message_id: str) -> None:
+    assert (await deliver(bench, message_id, attempt=2, ahead=timedelta(seconds=70))).status == "delivered"
+
+
+async def test_what_has_ended_meanwhile_is_not_waited_for(bench: Workbench, message_id: str) -> None:
+    await bench.execute("UPDATE delivery SET status = 'cancelled'")
+    assert (await deliver(bench, message_id, attempt=2)).status == "cancelled"
