@@ -191,6 +191,12 @@ class Settings(BaseSettings):
     claim_lease_seconds: float = Field(
         5, ge=2, description="A claimed event whose workflow has not taken it by then is handed over again, same id."
     )
+    worker_build_id: str | None = Field(
+        None,
+        pattern=r"^[\w-][\w.-]*$",
+        description="Names the code of this worker to Temporal, as with the commit or the release: workflows go to the "
+        "version that `temporal promote` made the current one. None: to any worker.",
+    )
     shutdown_grace_seconds: float = Field(20, ge=0, description="Time for attempts under way when asked to stop.")
 
     @classmethod

@@ -17,7 +17,7 @@ from uuid import UUID, uuid4
 from sqlalchemy.exc import SQLAlchemyError
 from temporalio.client import Client
 from temporalio.runtime import Runtime
-from temporalio.worker import PollerBehaviorAutoscaling, Worker
+from temporalio.worker import PollerBehaviorAutoscaling, Worker, WorkerDeploymentConfig
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from activities.acts import ActActivities
@@ -54,6 +54,7 @@ from workflows.expiry import ExpiryRunWorkflow, ExpiryScanWorkflow
 from workflows.keeper import KeeperWorkflow
 from workflows.notices import NotifyOperatorWorkflow
 from workflows.schedules import ExpirySchedules
+from workflows.versions import deployment_version
 
 logger = logging.getLogger(__name__)
 
@@ -134,7 +135,16 @@ def make_worker(client: Client, activities: Sequence[Callable[..., Any]], settin
         max_heartbeat_throttle_interval=timedelta(seconds=2),
         default_heartbeat_throttle_interval=timedelta(seconds=2),
         graceful_shutdown_timeout=timedelta(seconds=settings.shutdown_grace_seconds),
+        deployment_config=deployment(settings),
     )
+
+
+def deployment(settings: Settings) -> WorkerDeploymentConfig | None:
+    """The version of this worker, if it has one; each workflow says for itself whether it moves to the next."""
+    if settings.worker_build_id is None:
+        return None
+    version = deployment_version(settings.task_queue, settings.worker_build_id)
+    return WorkerDeploymentConfig(version=version, use_worker_versioning=True)
 
 
 def breaker_rules(settings: Settings) -> BreakerRules:

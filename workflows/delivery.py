@@ -11,7 +11,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy
+from temporalio.common import RetryPolicy, VersioningBehavior
 from temporalio.exceptions import ActivityError, WorkflowAlreadyStartedError
 from temporalio.workflow import ParentClosePolicy
 
@@ -50,7 +50,8 @@ OWN_FAULTS = RetryPolicy(
 """For faults of ours. A failed attempt brings the delay of its retry schedule, which replaces these intervals."""
 
 
-@workflow.defn(name="deliver-event")
+# It waits up to three days for its receiver: pinned, it would need workers of its version for as long.
+@workflow.defn(name="deliver-event", versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
 class EventWorkflow:
     """Delivers one event to every URL subscribed to it."""
 
@@ -125,7 +126,8 @@ class EventWorkflow:
         workflow.set_current_details(details_table(self._first, self._ends))
 
 
-@workflow.defn(name="deliver-events")
+# It lives for seconds, but a version all of whose workers were killed in these seconds must not strand it.
+@workflow.defn(name="deliver-events", versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
 class EventBatchWorkflow:
     """Makes the first attempts of many events, and gives each that is not settled to a workflow of its own."""
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from temporalio import workflow
+from temporalio.common import VersioningBehavior
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
 with workflow.unsafe.imports_passed_through():
@@ -49,7 +50,8 @@ DAYS_A_RUN = 50
 """The same for a run, whose days are workflows of their own."""
 
 
-@workflow.defn(name=SCAN_WORKFLOW)
+# A large day takes hours to scan.
+@workflow.defn(name=SCAN_WORKFLOW, versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
 class ExpiryScanWorkflow:
     """Scans one day for what expires on it, or what is covered for late rows."""
 
@@ -85,7 +87,8 @@ class ExpiryScanWorkflow:
         )
 
 
-@workflow.defn(name=RUN_WORKFLOW)
+# It waits for its days' scans.
+@workflow.defn(name=RUN_WORKFLOW, versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
 class ExpiryRunWorkflow:
     """Scans the days that are to be scanned, in their order, each once the one before is finished."""
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from temporalio import workflow
+from temporalio.common import VersioningBehavior
 
 with workflow.unsafe.imports_passed_through():
     from activities.keep import KeeperActivities
@@ -21,7 +22,8 @@ LINGER = timedelta(seconds=2)
 """A keeper with nothing to do looks once more after this, so that who woke it a second ago need not wake it again."""
 
 
-@workflow.defn(name="keep-subscription")
+# It lives as long as its receiver is unwell, which nobody knows beforehand.
+@workflow.defn(name="keep-subscription", versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
 class KeeperWorkflow:
     """Looks after the held deliveries of one subscription until there are none."""
 

@@ -1,0 +1,103 @@
+"""Where workers have versions, workflows go to the current one, and move on with it whatever became of the last."""
+
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from cryptography.fernet import Fernet
+from temporalio import workflow
+from temporalio.client import Client
+from temporalio.common import VersioningBehavior
+from temporalio.testing import WorkflowEnvironment
+
+import worker
+from tests.commands.running import run
+from tests.deadlines import eventually
+from tests.pipeline import pipeline, settings_for
+from tests.receiver import Receiver, status
+from workflows.client import temporal_client
+from workflows.versions import PromotionError, current_build, deployment_version, promote
+
+
+async def client_of(temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch) -> Client:
+    monkeypatch.setenv("TEMPORAL_ADDRESS", temporal.client.service_client.config.target_host)
+    return await temporal_client(lazy=False, payload_keys=())
+
+
+async def test_a_delivery_that_waits_goes_on_with_the_version_that_is_current_then(
+    cleared_url: str, temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = f"versions-{uuid4()}"
+    options = {"task_queue": queue, "retry_schedule_seconds": (2, 2, 2, 2)}
+    old, new = deployment_version(queue, "one"), deployment_version(queue, "two")
+    client = await client_of(temporal, monkeypatch)
+    async with Receiver() as receiver:
+        receiver.script(status(500))
+        async with pipeline(cleared_url, client, worker_build_id="one", **options) as running:
+            await promote(client, old)
+            assert await current_build(client, queue) == "one"
+            await running.subscribe("CustomerUpdated", receiver.url("/hook"))
+            await running.emit("CustomerUpdated", "{}")
+            await receiver.wait_for(1, within=20)
+            await running.until_statuses({"pending": 1})
+        other = await client_of(temporal, monkeypatch)
+        async with pipeline(cleared_url, other, worker_build_id="two", **options) as running:
+            await promote(client, new)
+            assert await current_build(client, queue) == "two"
+            await running.until_statuses({"delivered": 1}, 30)
+            await running.emit("CustomerUpdated", "{}", 40)
+            await running.until_statuses({"delivered": 41}, 30)
+
+
+async def test_workers_without_a_version_take_everything(
+    cleared_url: str, temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = await client_of(temporal, monkeypatch)
+    queue = f"versions-{uuid4()}"
+    async with Receiver() as receiver, pipeline(cleared_url, client, task_queue=queue) as running:
+        await running.subscribe("CustomerUpdated", receiver.url("/hook"))
+        await running.emit("CustomerUpdated", "{}")
+        await running.until_statuses({"delivered": 1})
+        assert await current_build(client, queue) is None
+    assert worker.deployment(settings_for(cleared_url)) is None
+
+
+async def test_a_version_no_worker_has_is_not_made_current(temporal: WorkflowEnvironment) -> None:
+    with pytest.raises(PromotionError, match="Start one with WORKER_BUILD_ID=none-such first"):
+        await promote(temporal.client, deployment_version(f"versions-{uuid4()}", "none-such"), patience=0)
+
+
+async def test_the_command_promotes_and_ramps_and_says_what_is_missing(
+    cleared_url: str, temporal: WorkflowEnvironment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = await client_of(temporal, monkeypatch)
+    queue = f"versions-{uuid4()}"
+    environment = {
+        "DATABASE_URL": cleared_url,
+        "ENCRYPTION_KEYS": Fernet.generate_key().decode(),
+        "TEMPORAL_ADDRESS": temporal.client.service_client.config.target_host,
+        "TASK_QUEUE": queue,
+    }
+    unnamed = await run("temporal", "promote", directory=tmp_path, environment=environment)
+    assert (unnamed.code, "WORKER_BUILD_ID" in unnamed.errors) == (2, True)
+    async with pipeline(cleared_url, client, task_queue=queue, worker_build_id="one"):
+        environment["WORKER_BUILD_ID"] = "one"
+        whole = await run("temporal", "promote", directory=tmp_path, environment=environment)
+        assert (whole.code, whole.output) == (0, "Version one runs workflows now.\n"), whole.errors
+        other = await client_of(temporal, monkeypatch)
+        async with pipeline(cleared_url, other, task_queue=queue, worker_build_id="two"):
+            part = await run(
+                "temporal", "promote", "two", "--percent", "10", directory=tmp_path, environment=environment
+            )
+            assert (part.code, part.output) == (0, "Version two runs 10 % of workflows now.\n"), part.errors
+
+            async def still_one() -> bool:
+                return await current_build(client, queue) == "one"
+
+            await eventually(still_one, 10, "the current version is the one before")
+
+
+@pytest.mark.parametrize("kind", worker.WORKFLOWS, ids=lambda kind: kind.__name__)
+def test_no_workflow_is_bound_to_workers_that_may_be_gone(kind: type) -> None:
+    definition = workflow._Definition.must_from_class(kind)
+    assert definition.versioning_behavior is VersioningBehavior.AUTO_UPGRADE

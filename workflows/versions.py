@@ -1,0 +1,96 @@
+"""Versions of workers, by which Temporal chooses whose code runs a workflow: named, and made the current one."""
+
+import asyncio
+import time
+from datetime import timedelta
+
+from temporalio.api.workflowservice.v1 import (
+    DescribeWorkerDeploymentRequest,
+    SetWorkerDeploymentCurrentVersionRequest,
+    SetWorkerDeploymentRampingVersionRequest,
+)
+from temporalio.client import Client
+from temporalio.common import WorkerDeploymentVersion
+from temporalio.service import RPCError, RPCStatusCode
+
+KNOWN_SECONDS = 60.0
+"""A version is known to Temporal once a worker of it has polled; workers started just before are waited for."""
+
+PAUSE_SECONDS = 0.5
+CALL_SECONDS = timedelta(seconds=20)
+
+
+class PromotionError(Exception):
+    """A version was not made the current one; the text says what to do."""
+
+
+def deployment_version(task_queue: str, build_id: str) -> WorkerDeploymentVersion:
+    """The workers of one queue are one deployment; its name may have no dot."""
+    return WorkerDeploymentVersion(deployment_name=task_queue.replace(".", "-"), build_id=build_id)
+
+
+async def current_build(client: Client, task_queue: str) -> str | None:
+    """The build whose workers get new workflows; None when no version is current."""
+    name = deployment_version(task_queue, "").deployment_name
+    try:
+        answer = await client.workflow_service.describe_worker_deployment(
+            DescribeWorkerDeploymentRequest(namespace=client.namespace, deployment_name=name), timeout=CALL_SECONDS
+        )
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            return None
+        raise
+    return answer.worker_deployment_info.routing_config.current_deployment_version.build_id or None
+
+
+async def promote(
+    client: Client, version: WorkerDeploymentVersion, *, percent: float | None = None, patience: float = KNOWN_SECONDS
+) -> None:
+    """Give new workflows, and the next task of each that is open, to the workers of this version.
+
+    `percent` below 100: only so many of them, until it is promoted whole. Raises PromotionError.
+    """
+    until = time.monotonic() + patience
+    while True:
+        try:
+            if percent is None or percent >= 100:
+                await _make_current(client, version)
+            else:
+                await _ramp(client, version, percent)
+        except RPCError as error:
+            unknown = error.status in (RPCStatusCode.NOT_FOUND, RPCStatusCode.FAILED_PRECONDITION)
+            if not unknown or time.monotonic() > until:
+                raise PromotionError(_explained(error, version)) from error
+        else:
+            return
+        await asyncio.sleep(PAUSE_SECONDS)
+
+
+async def _make_current(client: Client, version: WorkerDeploymentVersion) -> None:
+    await client.workflow_service.set_worker_deployment_current_version(
+        SetWorkerDeploymentCurrentVersionRequest(
+            namespace=client.namespace, deployment_name=version.deployment_name, build_id=version.build_id
+        ),
+        timeout=CALL_SECONDS,
+    )
+
+
+async def _ramp(client: Client, version: WorkerDeploymentVersion, percent: float) -> None:
+    await client.workflow_service.set_worker_deployment_ramping_version(
+        SetWorkerDeploymentRampingVersionRequest(
+            namespace=client.namespace,
+            deployment_name=version.deployment_name,
+            build_id=version.build_id,
+            percentage=percent,
+        ),
+        timeout=CALL_SECONDS,
+    )
+
+
+def _explained(error: RPCError, version: WorkerDeploymentVersion) -> str:
+    if error.status in (RPCStatusCode.NOT_FOUND, RPCStatusCode.FAILED_PRECONDITION):
+        return (
+            f"Temporal knows no worker of version {version.build_id} that polls queue {version.deployment_name}: "
+            f"{error.message}. Start one with WORKER_BUILD_ID={version.build_id} first."
+        )
+    return f"Version {version.build_id} was not made current: {error.status.name}: {error.message}"
