@@ -232,6 +232,11 @@ def dump_bytes(value: JsonValue) -> bytes:
     return orjson.dumps(value, default=_fragment)
 
 
+def pretty(text: str) -> str:
+    """The same JSON text, a line for each value, every number and key as it stands. Raises JsonTextError."""
+    return orjson.dumps(parse(text.encode()), default=_fragment, option=orjson.OPT_INDENT_2).decode()
+
+
 def _fragment(value: Any) -> orjson.Fragment:
     if type(value) is Number:
         return orjson.Fragment(value.text)

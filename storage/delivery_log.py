@@ -2,7 +2,7 @@
 
 A page costs the same whether its filter is rare or common, and however long the log is:
 
-- an event's deliveries are few and found by its id;
+- a delivery, and an event's deliveries, are few and found by the id;
 - without a filter, or by time alone, the page is a stretch of the index by age;
 - every other filter asks for some of the log's *branches*: one for each subscription, URL and status that occur in it.
   They are few, and found by skipping through the index `delivery_by_destination`. A page's items lie in those branches
@@ -95,6 +95,7 @@ _URL_HASH = func.hashtextextended(_DELIVERY.c.url, literal_column("0"), type_=Bi
 _NEWEST_FIRST = (_DELIVERY.c.created_at.desc(), _DELIVERY.c.message_id.desc())
 
 LOG_FIELDS: Mapping[str, ListField] = {
+    "messageId": ListField(_DELIVERY.c.message_id, FieldKind.ID),
     "eventId": ListField(_DELIVERY.c.event_id, FieldKind.ID),
     "eventName": ListField(_DELIVERY.c.event_name, FieldKind.TEXT),
     "webhookSubscriptionId": ListField(_DELIVERY.c.subscription_id, FieldKind.ID),
@@ -131,9 +132,10 @@ async def delivery_page(
 
 def _page_query(store_code: str, conditions: Sequence[Condition], after: Position | None, items: int) -> Select[Any]:
     if any(
-        condition.field == "eventId" and condition.operator in (Operator.EQ, Operator.IN) for condition in conditions
+        condition.field in ("messageId", "eventId") and condition.operator in (Operator.EQ, Operator.IN)
+        for condition in conditions
     ):
-        return _of_events(store_code, conditions, after, items)
+        return _of_ids(store_code, conditions, after, items)
     if any(condition.field in _BRANCH_FIELDS for condition in conditions):
         return _of_branches(store_code, conditions, after, items)
     return _by_age(store_code, conditions, after, items)
@@ -144,7 +146,7 @@ def _by_age(store_code: str, conditions: Sequence[Condition], after: Position | 
     return filtered(query, LOG_FIELDS, conditions).order_by(*_NEWEST_FIRST).limit(items)
 
 
-def _of_events(store_code: str, conditions: Sequence[Condition], after: Position | None, items: int) -> Select[Any]:
+def _of_ids(store_code: str, conditions: Sequence[Condition], after: Position | None, items: int) -> Select[Any]:
     """Few rows, found first and ordered then: the fence keeps the planner from walking the log in order instead."""
     query = select(*_COLUMNS).where(_DELIVERY.c.store_code == store_code, *_older(after))
     found = filtered(query, LOG_FIELDS, conditions).cte("found").prefix_with("MATERIALIZED", dialect="postgresql")

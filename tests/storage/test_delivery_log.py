@@ -89,6 +89,7 @@ def _made(chance: random.Random, count: int) -> tuple[list[Logged], dict[UUID, t
 
 
 _ATTRIBUTES = {
+    "messageId": "message_id",
     "eventId": "event_id",
     "eventName": "event_name",
     "webhookSubscriptionId": "subscription_id",
@@ -202,6 +203,7 @@ CASES = {
     "nothing": [],
     "since": [Condition("createdAt", Operator.GTE, datetime.now(UTC) - timedelta(days=3))],
     "until": [Condition("createdAt", Operator.LTE, datetime.now(UTC) - timedelta(days=29))],
+    "delivery": [Condition("messageId", Operator.EQ, uuid4())],
     "event": [Condition("eventId", Operator.EQ, uuid4())],
     "events": [Condition("eventId", Operator.IN, (uuid4(), uuid4()))],
     "common name": [Condition("eventName", Operator.EQ, "CustomerUpdated")],
