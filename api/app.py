@@ -1,22 +1,18 @@
 """The API's frame: routers, resources, and how errors become answers."""
 
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute, iter_route_contexts
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from temporalio.service import RPCError, RPCStatusCode
 
-from api.body import problem_of
 from api.docs import add_docs
-from api.errors import ApiError, NotFound, Unavailable, ValidationFailed
+from api.errors import ApiError, NotFound
+from api.panel.app import add_panel
+from api.refusals import REFUSED, refusal_of
 from api.resources import open_resources, url_rules
 from api.routes import (
     access_keys,
@@ -36,8 +32,6 @@ from api.routes import (
 )
 from api.url_check import Lookup
 from settings import Settings
-from storage.sealing import SealBrokenError
-from storage.unavailable import is_unavailable
 
 ROUTERS: tuple[APIRouter, ...] = (
     login.router,
@@ -57,12 +51,7 @@ ROUTERS: tuple[APIRouter, ...] = (
 )
 """Every router of the API, in the order of the documentation."""
 
-logger = logging.getLogger(__name__)
-
-SEAL_RETRY_SECONDS = 60  # somebody has to set the key first
 METHOD_NOT_ALLOWED = 405
-DATABASE_ERRORS = (DBAPIError, PoolTimeoutError, OSError)
-TEMPORAL_IS_DOWN = frozenset({RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED})
 
 
 def create_app(settings: Settings, lookup: Lookup | None = None) -> FastAPI:
@@ -81,21 +70,18 @@ def create_app(settings: Settings, lookup: Lookup | None = None) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     add_docs(app, url_rules(settings))
+    add_panel(app)
     add_error_handlers(app)
     return app
 
 
 def add_error_handlers(app: FastAPI) -> None:
     """Every error becomes a body of the contract."""
-    app.add_exception_handler(ApiError, _refused)
-    app.add_exception_handler(RequestValidationError, _invalid_parameters)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(ClientDisconnect, _gone)
-    app.add_exception_handler(SealBrokenError, _seal_broken)
-    app.add_exception_handler(RPCError, _temporal_error)
     app.add_exception_handler(Exception, _our_mistake)
-    for error in DATABASE_ERRORS:
-        app.add_exception_handler(error, _database_error)
+    for error in REFUSED:
+        app.add_exception_handler(error, _refused)
 
 
 def answer(error: ApiError) -> Response:
@@ -104,17 +90,10 @@ def answer(error: ApiError) -> Response:
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    if not isinstance(error, ApiError):
+    refusal = refusal_of(error)
+    if refusal is None:
         raise error
-    return answer(error)
-
-
-async def _invalid_parameters(request: Request, error: Exception) -> Response:
-    """A path, query or header parameter that FastAPI validated; its path starts with where it was found."""
-    if not isinstance(error, RequestValidationError):
-        raise error
-    problems = [problem_of({**details, "loc": tuple(details["loc"])[1:]}) for details in error.errors()]
-    return answer(ValidationFailed(problems))
+    return answer(refusal)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
@@ -143,24 +122,6 @@ def _methods_at(request: Request) -> set[str]:
 
 def _parameters_from_the_end(path: str) -> tuple[int, list[bool]]:
     return path.count("{"), [step.startswith("{") for step in reversed(path.split("/"))]
-
-
-async def _database_error(request: Request, error: Exception) -> Response:
-    if not is_unavailable(error):
-        raise error
-    return answer(Unavailable("The database cannot be reached or cannot write at the moment; try again."))
-
-
-async def _seal_broken(request: Request, error: Exception) -> Response:
-    """Stored with a key this process was not given: passes as soon as an operator gives it."""
-    logger.error("cannot decrypt what is stored: %s", error)
-    return answer(Unavailable("What is stored cannot be decrypted: ENCRYPTION_KEYS lacks a key.", SEAL_RETRY_SECONDS))
-
-
-async def _temporal_error(request: Request, error: Exception) -> Response:
-    if not isinstance(error, RPCError) or error.status not in TEMPORAL_IS_DOWN:
-        raise error
-    return answer(Unavailable("Temporal cannot be reached at the moment; try again."))
 
 
 async def _gone(request: Request, error: Exception) -> Response:

@@ -1,6 +1,7 @@
 """Who may do what: scopes, principals and the names of stores."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
@@ -23,6 +24,21 @@ class Scope(StrEnum):
     EXPIRY_WRITE = "expiry:write"
     ADMIN = "admin"
 
+
+ROLES: Mapping[str, frozenset[Scope]] = {
+    "viewer": frozenset({Scope.SUBSCRIPTION_READ, Scope.DELIVERY_READ}),
+    "editor": frozenset(
+        {
+            Scope.SUBSCRIPTION_READ,
+            Scope.SUBSCRIPTION_WRITE,
+            Scope.DELIVERY_READ,
+            Scope.DELIVERY_ACT,
+            Scope.EXPIRY_WRITE,
+        }
+    ),
+    "admin": frozenset({Scope.ADMIN}),
+}
+"""What people are usually given, by name: who looks, who works with webhooks, who may do everything."""
 
 PrincipalKind = Literal["administrator", "api_key"]
 

@@ -59,13 +59,14 @@ class ApiKeyRow:
     last_used_at: datetime | None
 
 
-_ADMINISTRATOR = (
-    "id, username, password_hash, (extract(epoch FROM password_changed_at) * 1000000)::bigint, scopes, stores, active, "
-    "created_at, last_login_at"
+ADMINISTRATOR_COLUMNS = (
+    "administrator.id, username, password_hash, (extract(epoch FROM password_changed_at) * 1000000)::bigint, scopes, "
+    "stores, active, created_at, last_login_at"
 )
-_BY_USERNAME = text(f"SELECT {_ADMINISTRATOR} FROM administrator WHERE username = :username")
-_BY_ID = text(f"SELECT {_ADMINISTRATOR} FROM administrator WHERE id = :id")
-_ADMINISTRATORS = text(f'SELECT {_ADMINISTRATOR} FROM administrator ORDER BY username COLLATE "C"')
+"""Of a query that joins; `administrator_of` takes them."""
+_BY_USERNAME = text(f"SELECT {ADMINISTRATOR_COLUMNS} FROM administrator WHERE username = :username")
+_BY_ID = text(f"SELECT {ADMINISTRATOR_COLUMNS} FROM administrator WHERE id = :id")
+_ADMINISTRATORS = text(f'SELECT {ADMINISTRATOR_COLUMNS} FROM administrator ORDER BY username COLLATE "C"')
 _INSERT_ADMINISTRATOR = text("""
 INSERT INTO administrator (id, username, password_hash, scopes, stores)
 VALUES (:id, :username, :password_hash, :scopes, :stores) ON CONFLICT (username) DO NOTHING RETURNING id
@@ -110,7 +111,8 @@ _REVOKE_TOKENS = text("DELETE FROM refresh_token WHERE administrator_id = :id")
 _DROP_EXPIRED = text("DELETE FROM refresh_token WHERE expires_at < clock_timestamp()")
 
 
-def _administrator(row: Sequence[Any]) -> AdministratorRow:
+def administrator_of(row: Sequence[Any]) -> AdministratorRow:
+    """The administrator of a row's `ADMINISTRATOR_COLUMNS`."""
     id_, username, password_hash, version, scopes, stores, *rest = row
     return AdministratorRow(id_, username, password_hash, version, frozenset(scopes), frozenset(stores), *rest)
 
@@ -123,12 +125,12 @@ async def find_administrator(
         (_BY_ID, {"id": administrator_id}) if username is None else (_BY_USERNAME, {"username": username})
     )
     row = (await connection.execute(query, parameters)).one_or_none()
-    return None if row is None else _administrator(row)
+    return None if row is None else administrator_of(row)
 
 
 async def list_administrators(connection: AsyncConnection) -> list[AdministratorRow]:
     """All of them, by user name."""
-    return [_administrator(row) for row in await connection.execute(_ADMINISTRATORS)]
+    return [administrator_of(row) for row in await connection.execute(_ADMINISTRATORS)]
 
 
 async def create_administrator(

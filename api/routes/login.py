@@ -1,6 +1,5 @@
 """Logging in: user name and password for a pair of tokens, a refresh token for the next pair."""
 
-import logging
 import secrets
 from typing import Annotated
 from uuid import UUID, uuid4
@@ -10,7 +9,8 @@ from pydantic import ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.body import Input, JsonBody, Output
-from api.errors import BadCredentials, InvalidToken, TooManyAttempts
+from api.credentials import judged
+from api.errors import InvalidToken
 from api.resources import FromResources, Resources
 from storage.access import (
     AdministratorRow,
@@ -19,8 +19,6 @@ from storage.access import (
     store_refresh_token,
     use_refresh_token,
 )
-
-logger = logging.getLogger(__name__)
 
 REFRESH_TOKEN_BYTES = 32
 CREDENTIAL_MOST = 1024  # characters; hashing takes time in proportion to the length
@@ -70,17 +68,7 @@ async def _next_pair(
 async def login_check(body: LoginBody, request: Request, resources: FromResources) -> TokenPair:
     """A pair of tokens. Wrong credentials are a 401 that does not say which of the two was wrong."""
     address = request.client.host if request.client else ""
-    wait = resources.login_throttle.begin(body.username, address)
-    if wait:
-        raise TooManyAttempts(wait)
-    async with resources.database.transaction() as connection:
-        administrator = await find_administrator(connection, username=body.username)
-    stored = administrator.password_hash if administrator is not None and administrator.active else None
-    fits, rehashed = await resources.passwords.verify(body.password, stored)
-    if administrator is None or not fits:
-        logger.warning("log-in refused", extra={"address": address})
-        raise BadCredentials
-    resources.login_throttle.succeeded(body.username, address)
+    administrator, rehashed = await judged(resources, body.username, body.password, address)
     async with resources.database.transaction() as connection:
         await note_login(connection, administrator, rehashed)
         return await _next_pair(connection, resources, administrator, uuid4())

@@ -28,6 +28,7 @@ DIGESTS = {
     "event.digest",
     "expiry_import.file_sha256",
     "idempotency_key.digest",
+    "panel_session.token_sha256",
     "refresh_token.token_sha256",
 }
 """Columns of bytes that nothing can be read out of. Another one that is sealed begins with `sealed_`."""

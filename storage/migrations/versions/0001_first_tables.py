@@ -201,6 +201,16 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('store_code', 'event_id')
     )
     op.create_index('rejected_emit_by_age', 'rejected_emit', ['rejected_at'], unique=False)
+    op.create_table('panel_session',
+    sa.Column('token_sha256', sa.LargeBinary(), nullable=False),
+    sa.Column('administrator_id', sa.Uuid(), nullable=False),
+    sa.Column('password_version', sa.BigInteger(), nullable=False),
+    sa.Column('expires_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('used_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
+    sa.Column('notice', postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
+    sa.ForeignKeyConstraint(['administrator_id'], ['administrator.id'], ondelete='CASCADE'),
+    sa.PrimaryKeyConstraint('token_sha256')
+    )
     op.create_table('refresh_token',
     sa.Column('token_sha256', sa.LargeBinary(), nullable=False),
     sa.Column('administrator_id', sa.Uuid(), nullable=False),
@@ -425,6 +435,7 @@ def downgrade() -> None:
     op.drop_index('subscription_by_age', table_name='subscription')
     op.drop_table('subscription')
     op.drop_table('refresh_token')
+    op.drop_table('panel_session')
     op.drop_table('rejected_emit')
     op.drop_table('worker')
     op.drop_table('store')

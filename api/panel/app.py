@@ -1,0 +1,140 @@
+"""The admin panel: an application of its own below /admin, on the API's resources."""
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope as AsgiScope
+
+from api.errors import ApiError, Forbidden, NotFound
+from api.panel import webhooks
+from api.panel.admission import admitted, enterable
+from api.panel.entrance import entrance_routes
+from api.panel.menu import menu_of
+from api.panel.page import SEE_OTHER
+from api.panel.rendering import ASSETS, STATIC, Renderer
+from api.panel.routes import PanelRoute, PanelRoutes
+from api.panel.sessions import PATH
+from api.refusals import refusal_of
+
+logger = logging.getLogger(__name__)
+
+GROUPS: tuple[PanelRoutes, ...] = (webhooks.pages,)
+"""Every page group, one line each."""
+
+FOR_A_YEAR = "public, max-age=31536000, immutable"  # their addresses change with what is in them
+
+
+def named_routes(groups: Iterable[PanelRoutes] = GROUPS) -> dict[str, PanelRoute]:
+    """Every route by its name; raises ValueError where two have the same name or stand at the same path."""
+    routes: dict[str, PanelRoute] = {}
+    places: set[tuple[str, str]] = set()
+    for route in (route for group in groups for route in group.routes):
+        place = (route.method, route.path)
+        if route.name in routes or place in places:
+            raise ValueError(f"two routes of the panel are {route.name}, or stand at {route.method} {route.path}")
+        routes[route.name] = route
+        places.add(place)
+    return routes
+
+
+def add_panel(app: FastAPI) -> None:
+    """Mount the panel at /admin."""
+    panel = create_panel()
+    panel.state = app.state  # the resources are opened and closed by the API
+    app.add_route(PATH, _to_home, include_in_schema=False)
+    app.mount(PATH, panel, name="panel")
+
+
+def create_panel() -> Starlette:
+    """The panel's application; its resources are those of the application it is mounted in."""
+    routes, renderer = named_routes(), Renderer()
+    return Starlette(
+        routes=[
+            Mount("/-/static", _Files(directory=STATIC)),
+            Mount("/-/assets", _Files(directory=ASSETS)),
+            Route("/", partial(_answered, renderer, partial(_home, renderer, routes)), methods=["GET"]),
+            *(
+                Route(path, partial(_answered, renderer, partial(handler, renderer)), methods=[method])
+                for method, path, handler in entrance_routes()
+            ),
+            *(
+                Route(
+                    route.path,
+                    partial(_answered, renderer, partial(_page, renderer, routes, route)),
+                    methods=[route.method],
+                )
+                for route in routes.values()
+            ),
+        ],
+        exception_handlers={HTTPException: partial(_no_route, renderer), Exception: partial(_our_mistake, renderer)},
+    )
+
+
+class _Files(StaticFiles):
+    """Files that a browser asks for once."""
+
+    async def get_response(self, path: str, scope: AsgiScope) -> Response:
+        response = await super().get_response(path, scope)
+        response.headers["Cache-Control"] = FOR_A_YEAR
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        return response
+
+
+async def _to_home(request: Request) -> Response:
+    return RedirectResponse(f"{PATH}/", SEE_OTHER)
+
+
+async def _answered(renderer: Renderer, answer: Callable[[Request], Awaitable[Response]], request: Request) -> Response:
+    """The answer, or the page that says why there is none."""
+    try:
+        return await answer(request)
+    except Exception as error:
+        refusal = refusal_of(error)
+        if refusal is None:
+            raise
+        return _error_page(renderer, request, refusal)
+
+
+async def _page(renderer: Renderer, routes: Mapping[str, PanelRoute], route: PanelRoute, request: Request) -> Response:
+    page = await admitted(request, renderer, routes, route)
+    return page if isinstance(page, Response) else await route.handler(page)
+
+
+async def _home(renderer: Renderer, routes: Mapping[str, PanelRoute], request: Request) -> Response:
+    """The first page of the menu, in the store that is asked for or else the first."""
+    found = await enterable(request)
+    if isinstance(found, Response):
+        return found
+    principal, stores = found
+    codes = [store.code for store in stores]
+    if not codes:
+        raise NotFound
+    code = wished if (wished := request.query_params.get("store")) in codes else codes[0]
+    for group in menu_of(routes, principal):
+        path = routes[group.entries[0].route].path.replace("{storeCode}", code)
+        return RedirectResponse(PATH + path, SEE_OTHER)
+    raise Forbidden
+
+
+def _error_page(renderer: Renderer, request: Request, refusal: ApiError) -> Response:
+    response = renderer.bare(request, "error.html", None, refusal.status, message=refusal.message, code=refusal.status)
+    response.headers.update(refusal.headers)
+    return response
+
+
+async def _no_route(renderer: Renderer, request: Request, error: Any) -> Response:
+    return renderer.bare(request, "error.html", None, error.status_code, message=error.detail, code=error.status_code)
+
+
+async def _our_mistake(renderer: Renderer, request: Request, error: Exception) -> Response:
+    """A bug. The server logs it with its traceback; whoever asked learns nothing of our inside."""
+    return renderer.bare(request, "error.html", None, 500, message="Internal Server Error", code=500)

@@ -1,0 +1,63 @@
+"""The menu: where everything is. An entry shows when its page is there and its reader may open it."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from api.panel.routes import PanelRoute
+from domain.access import ALL_STORES, Principal
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A line of the menu: name of its text, of its route, and of its icon (Font Awesome)."""
+
+    text: str
+    route: str
+    icon: str
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Entries below a heading."""
+
+    text: str
+    entries: tuple[Entry, ...]
+
+
+MENU: tuple[Group, ...] = (
+    Group(
+        "frame.menu_watch",
+        (
+            Entry("frame.menu_dashboard", "dashboard.shown", "fa-chart-line"),
+            Entry("frame.menu_deliveries", "deliveries.listed", "fa-paper-plane"),
+            Entry("frame.menu_expiring", "expiring.shown", "fa-hourglass-half"),
+            Entry("frame.menu_recover", "recover.started", "fa-rotate-left"),
+        ),
+    ),
+    Group(
+        "frame.menu_settings",
+        (
+            Entry("frame.menu_webhooks", "webhooks.listed", "fa-link"),
+            Entry("frame.menu_migrate", "migrate.listed", "fa-right-left"),
+            Entry("frame.menu_store", "stores.shown", "fa-store"),
+            Entry("frame.menu_keys", "people.keys", "fa-key"),
+            Entry("frame.menu_administrators", "people.administrators", "fa-users"),
+            Entry("frame.menu_audit", "audit.listed", "fa-clipboard-list"),
+        ),
+    ),
+)
+
+
+def may_open(route: PanelRoute, principal: Principal) -> bool:
+    """Whether this reader may use the route, in a store that is theirs."""
+    return principal.may(route.scope) and (not route.everywhere or ALL_STORES in principal.stores)
+
+
+def menu_of(routes: Mapping[str, PanelRoute], principal: Principal) -> Iterator[Group]:
+    """The menu as this reader sees it."""
+    for group in MENU:
+        entries = tuple(
+            entry for entry in group.entries if entry.route in routes and may_open(routes[entry.route], principal)
+        )
+        if entries:
+            yield Group(group.text, entries)

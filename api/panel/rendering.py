@@ -1,0 +1,104 @@
+"""Pages as HTML: Jinja with everything escaped, and the headers that go with every page."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from hashlib import sha256
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from api.panel.sessions import CSRF_FIELD, PATH, BrowserToken, set_token
+from api.panel.texts import t
+
+if TYPE_CHECKING:
+    from api.panel.page import Page
+
+HERE = Path(__file__).parent
+STATIC = HERE / "static"
+ASSETS = Path(str(files("starlette_admin"))) / "static"
+THEME_COOKIE = "loyalty_webhooks_theme"
+THEMES = ("light", "dark")
+POLICY = (
+    "default-src 'self'; img-src 'self' data:; script-src 'self'; style-src {styles}; object-src 'none'; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+"""`data:` images are Tabler's own: ticks and arrows inside its style sheet."""
+HEADERS = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+}
+
+
+def _digest() -> str:
+    content = sha256()
+    for file in sorted(STATIC.iterdir()):
+        content.update(file.read_bytes())
+    return content.hexdigest()[:12]
+
+
+def local(instant: datetime, zone: ZoneInfo) -> str:
+    """The instant on the clocks of the zone, to the second."""
+    return instant.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def utc(instant: datetime) -> str:
+    """The instant in UTC, for people."""
+    return instant.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+class Renderer:
+    """The templates, ready to be filled in."""
+
+    def __init__(self) -> None:
+        own, library = _digest(), version("starlette-admin")
+        self._templates = Environment(
+            loader=FileSystemLoader(HERE / "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._templates.filters["local"] = local
+        self._templates.filters["utc"] = utc
+        self._templates.globals.update(
+            t=t,
+            csrf_field=CSRF_FIELD,
+            static=lambda name: f"{PATH}/-/static/{name}?v={own}",
+            asset=lambda name: f"{PATH}/-/assets/{name}?v={library}",
+        )
+
+    def page(
+        self, page: "Page", template: str, status: int, *, inline_styles: bool, values: Mapping[str, Any]
+    ) -> Response:
+        """A page of somebody who is logged in."""
+        text = self._templates.get_template(template).render(page=page, theme=_theme(page.request), **values)
+        return _html(text, status, inline_styles=inline_styles)
+
+    def bare(
+        self, request: Request, template: str, token: BrowserToken | None, status: int = 200, **values: Any
+    ) -> Response:
+        """A page without menu: the log-in, and errors. `token` goes with its form, if it has one."""
+        csrf = "" if token is None else token.csrf
+        text = self._templates.get_template(template).render(csrf=csrf, theme=_theme(request), **values)
+        response = _html(text, status, inline_styles=False)
+        if token is not None and token.fresh:
+            set_token(response, request, token.value)
+        return response
+
+
+def _theme(request: Request) -> str | None:
+    theme = request.cookies.get(THEME_COOKIE)
+    return theme if theme in THEMES else None
+
+
+def _html(text: str, status: int, *, inline_styles: bool) -> Response:
+    styles = "'self' 'unsafe-inline'" if inline_styles else "'self'"
+    return HTMLResponse(text, status, {**HEADERS, "Content-Security-Policy": POLICY.format(styles=styles)})

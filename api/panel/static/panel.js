@@ -1,0 +1,45 @@
+// What every page needs: the theme switch, dialogs that ask first, copying, filters without empty fields.
+(function () {
+  "use strict";
+
+  document.addEventListener("click", function (event) {
+    var button = event.target.closest("button");
+    if (!button) return;
+    if (button.hasAttribute("data-theme-switch")) {
+      var theme = document.documentElement.getAttribute("data-bs-theme") === "dark" ? "light" : "dark";
+      document.documentElement.setAttribute("data-bs-theme", theme);
+      document.cookie = "loyalty_webhooks_theme=" + theme + "; path=/admin; max-age=31536000; samesite=lax";
+    } else if (button.dataset.dialog) {
+      document.getElementById(button.dataset.dialog).showModal();
+    } else if (button.hasAttribute("data-close")) {
+      button.closest("dialog").close();
+    } else if (button.hasAttribute("data-copy")) {
+      copy(button);
+    }
+  });
+
+  function copy(button) {
+    var field = button.parentNode.querySelector("input, textarea");
+    field.select();
+    var done = function () { button.textContent = field.dataset.copied; };
+    if (navigator.clipboard) {
+      navigator.clipboard.writeText(field.value).then(done, function () { document.execCommand("copy") && done(); });
+    } else if (document.execCommand("copy")) {
+      done();
+    }
+  }
+
+  // Only what is filled in stands in the address.
+  document.addEventListener("submit", function (event) {
+    if (!event.target.hasAttribute("data-filters")) return;
+    Array.prototype.forEach.call(event.target.elements, function (field) {
+      if (field.name && field.value === "") field.disabled = true;
+    });
+  });
+  window.addEventListener("pageshow", function () {
+    document.querySelectorAll("[form=filters]").forEach(function (field) { field.disabled = false; });
+  });
+  document.addEventListener("change", function (event) {
+    if (event.target.hasAttribute("data-submit")) event.target.form.requestSubmit();
+  });
+})();

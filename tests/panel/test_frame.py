@@ -1,0 +1,109 @@
+"""What every page of the panel has: its headers, its texts, and no English of its own."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from api.panel.app import named_routes
+from api.panel.texts import TEXTS, t
+from tests.api.installation import Installation, Shop
+from tests.house import ROOT
+from tests.panel.conftest import Visit
+from tests.panel.visitor import stranger
+
+PANEL = ROOT / "api" / "panel"
+TEMPLATES = sorted((PANEL / "templates").rglob("*.html"))
+_KEY = re.compile(r"""\bt\(\s*["']([a-z_]+\.[a-z0-9_]*[a-z0-9])["']""")
+_PREFIX = re.compile(r"""["']([a-z_]+\.[a-z0-9_]+_)["'] ~""")
+PLAIN = re.compile(r"[A-Za-z]{2,}")
+
+
+def visible(template: Path) -> str:
+    """The template without comments, statements, tags: what a reader would see as it stands."""
+    text = re.sub(r"{#.*?#}|{%.*?%}|{{.*?}}", " ", template.read_text(), flags=re.DOTALL)
+    return re.sub(r"<(script|style)\b.*?</\1>|<[^>]*>|&\w+;", " ", text, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)
+def test_no_template_holds_a_sentence_of_its_own(template: Path) -> None:
+    assert PLAIN.findall(visible(template)) == []
+    spoken = re.findall(r'(?:aria-label|title|placeholder|alt)="([^"]*)"', template.read_text())
+    assert [text for text in spoken if PLAIN.search(re.sub(r"{{.*?}}|{%.*?%}", "", text))] == []
+
+
+def test_every_text_is_there_and_every_text_is_used() -> None:
+    sources = [*TEMPLATES, *sorted(PANEL.rglob("*.py"))]
+    content = "\n".join(path.read_text() for path in sources)
+    named = set(_KEY.findall(content)) | set(re.findall(r'"([a-z_]+\.[a-z0-9_]+)"', content)) & set(TEXTS)
+    assert {key for key in _KEY.findall(content) if key not in TEXTS} == set()
+    prefixes = tuple(_PREFIX.findall(content)) + tuple(re.findall(r'f"([a-z_]+\.[a-z0-9_]+_){', content))
+    assert {key for key in TEXTS if key not in named and not key.startswith(prefixes)} == set()
+
+
+def test_a_text_that_is_missing_is_no_empty_text() -> None:
+    with pytest.raises(KeyError):
+        t("frame.no_such_text")
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)
+def test_no_template_switches_escaping_off_or_carries_scripts_and_styles(template: Path) -> None:
+    text = template.read_text()
+    assert re.findall(r"\|\s*safe\b|autoescape|Markup", text) == []
+    assert re.findall(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son[a-z]+=|javascript:|https?://", text) == []
+
+
+async def test_pages_carry_the_headers_that_keep_them_to_themselves(visit: Visit, shop: Shop) -> None:
+    response = await (await visit("viewer")).get(f"/admin/{shop.store}/webhooks")
+    assert response.headers["cache-control"] == "no-store"
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert response.headers["x-frame-options"] == "DENY"
+    assert response.headers["referrer-policy"] == "same-origin"
+    policy = response.headers["content-security-policy"]
+    assert "script-src 'self';" in policy
+    assert "style-src 'self';" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy
+
+
+async def test_errors_are_pages(installed: Installation, visit: Visit, shop: Shop) -> None:
+    somebody = await visit("viewer")
+    for path, status in (("/admin/nowhere/webhooks", 404), (f"/admin/{shop.store}/nothing/at/all", 404)):
+        response = await somebody.get(path)
+        assert (response.status_code, response.headers["content-type"]) == (status, "text/html; charset=utf-8")
+        assert response.headers["content-security-policy"]
+    assert (await (await stranger(installed)).client.delete("/admin/login")).status_code == 405
+
+
+async def test_what_pages_load_is_there_and_is_kept_by_browsers(installed: Installation) -> None:
+    somebody = await stranger(installed)
+    login = await somebody.get("/admin/login")
+    files = re.findall(r'(?:src|href)="(/admin/-/[^"]+)"', login.text)
+    assert len(files) >= 5
+    for file in files:
+        response = await somebody.client.get(file)
+        assert response.status_code == 200, file
+        assert "immutable" in response.headers["cache-control"]
+
+
+async def test_the_panel_is_found_and_leads_to_its_first_page(visit: Visit, shop: Shop) -> None:
+    somebody = await visit("viewer")
+    assert (await somebody.get("/admin")).headers["location"] == "/admin/"
+    first = (await somebody.get("/admin/")).headers["location"]
+    assert first.startswith(f"/admin/{shop.store}/")
+    assert (await somebody.get(first)).status_code == 200
+
+
+async def test_a_filter_that_is_wrong_is_said_and_the_page_still_shows(visit: Visit, shop: Shop) -> None:
+    somebody = await visit("viewer")
+    for query in ("activeFrom[from]=yesterday", "_page=0", "legacy=perhaps", "nothing=1"):
+        response = await somebody.get(f"/admin/{shop.store}/webhooks?{query}")
+        assert response.status_code == 200
+        assert 'role="alert"' in response.text
+
+
+def test_menus_and_links_name_routes_that_exist() -> None:
+    routes = named_routes()
+    content = "\n".join(path.read_text() for path in TEMPLATES)
+    linked = set(re.findall(r'page\.(?:url|may_open)\("([a-z_]+\.[a-z_]+)"', content))
+    assert {name for name in linked if name not in routes} == set()

@@ -1,0 +1,131 @@
+"""Every page and button of the panel by role: generated from the routes, so that a new one is in it."""
+
+from uuid import uuid4
+
+import pytest
+
+from api.panel.app import named_routes
+from api.panel.menu import MENU
+from api.panel.routes import PanelRoute, PanelRoutes
+from domain.access import ROLES, Scope
+from tests.api.installation import Installation, Shop
+from tests.panel.conftest import Visit
+from tests.panel.visitor import stranger
+
+ROUTES = named_routes()
+EVERY = pytest.mark.parametrize("route", ROUTES.values(), ids=lambda route: f"{route.method} {route.path}")
+NOBODY = str(uuid4())
+
+
+def at(route: PanelRoute, store: str) -> str:
+    """The route's address with ids that name nothing: what is refused by right is so before they are looked at."""
+    path = route.path.replace("{storeCode}", store)
+    for name in route.parameters:
+        path = path.replace(f"{{{name}}}", NOBODY)
+    return f"/admin{path}"
+
+
+async def answered(
+    visit: Visit, route: PanelRoute, role: str, store: str, stores: tuple[str, ...] | None = None
+) -> int:
+    somebody = await visit(role, stores)
+    response = await (somebody.get if route.method == "GET" else somebody.post)(at(route, store))
+    assert response.status_code < 500, response.text
+    return response.status_code
+
+
+@EVERY
+@pytest.mark.parametrize("role", ROLES)
+async def test_a_role_opens_what_its_scopes_name_and_nothing_else(
+    visit: Visit, shop: Shop, route: PanelRoute, role: str
+) -> None:
+    scopes = ROLES[role]
+    allowed = (route.scope in scopes or Scope.ADMIN in scopes) and not route.everywhere
+    status = await answered(visit, route, role, shop.store)
+    assert (status == 403) == (not allowed), status
+
+
+@EVERY
+async def test_what_belongs_to_the_installation_is_for_those_of_every_store(
+    visit: Visit, shop: Shop, route: PanelRoute
+) -> None:
+    assert await answered(visit, route, "admin", shop.store, ("*", shop.store)) != 403
+
+
+@EVERY
+async def test_a_store_of_others_does_not_exist(
+    installed: Installation, visit: Visit, shop: Shop, route: PanelRoute
+) -> None:
+    other = await installed.shop()
+    assert await answered(visit, route, "admin", other.store) == 404
+    assert await answered(visit, route, "admin", "nowhere") == 404
+
+
+@EVERY
+async def test_without_a_session_it_is_the_log_in(installed: Installation, shop: Shop, route: PanelRoute) -> None:
+    somebody = await stranger(installed)
+    response = await (somebody.get if route.method == "GET" else somebody.post)(at(route, shop.store))
+    assert response.status_code == 303
+    assert response.headers["location"].startswith("/admin/login")
+    scripted = await somebody.client.request(route.method, at(route, shop.store), headers={"X-Requested-With": "fetch"})
+    assert scripted.status_code == 401
+
+
+POSTS = [route for route in ROUTES.values() if route.method == "POST"]
+
+
+@pytest.mark.parametrize("route", POSTS, ids=lambda route: f"{route.method} {route.path}")
+async def test_a_form_that_is_not_ours_is_refused(visit: Visit, shop: Shop, route: PanelRoute) -> None:
+    somebody, another = await visit("admin"), await visit("admin")
+    place = at(route, shop.store)
+    for fields in ({"csrf": ""}, {"csrf": "0" * 64}, {"csrf": another.csrf}):
+        assert (await somebody.post(place, fields)).status_code == 403, fields
+    for origin in ("https://evil.example", "null", "http://api.evil.example"):
+        assert (await somebody.post(place, Origin=origin)).status_code == 403, origin
+    assert (await somebody.post(place, **{"Sec-Fetch-Site": "cross-site"})).status_code == 403
+
+
+@pytest.mark.parametrize("path", ["/admin/login", "/admin/logout"])
+async def test_the_log_in_and_the_log_out_are_protected_alike(visit: Visit, path: str) -> None:
+    somebody = await visit("viewer")
+    assert (await somebody.post(path, {"csrf": "", "username": "a", "password": "b"})).status_code == 403
+    assert (await somebody.post(path, {"username": "a"}, Origin="https://evil.example")).status_code == 403
+
+
+def test_routes_that_only_read_ask_for_reading_rights_and_others_do_not() -> None:
+    reading = {Scope.SUBSCRIPTION_READ, Scope.DELIVERY_READ}
+    assert [route.name for route in POSTS if route.scope in reading] == []
+
+
+def test_no_page_stands_outside_a_store_or_twice() -> None:
+    pages = PanelRoutes()
+    with pytest.raises(ValueError, match="starts with"):
+        pages.get("/webhooks", Scope.ADMIN)(handler)
+    pages.get("/{storeCode}/one", Scope.ADMIN)(handler)
+    pages.get("/{storeCode}/two", Scope.ADMIN)(handler)
+    with pytest.raises(ValueError, match="two routes"):
+        named_routes([pages])
+
+
+async def handler(page: object) -> None:
+    """Of no page."""
+
+
+def test_every_route_of_the_panel_has_a_right_or_is_the_entrance() -> None:
+    from api.panel.app import create_panel
+
+    paths = {route.path for route in create_panel().routes if hasattr(route, "path")}
+    assert paths - {route.path for route in ROUTES.values()} == {
+        "/",
+        "/login",
+        "/logout",
+        "/-/static",
+        "/-/assets",
+    }
+
+
+def test_no_line_of_the_menu_leads_nowhere() -> None:
+    """Lines whose page is not there do not show; what shows is a page that is looked at."""
+    lines = [entry.route for group in MENU for entry in group.entries]
+    assert [name for name in lines if name in ROUTES and ROUTES[name].method != "GET"] == []
+    assert [name for name in lines if name in ROUTES and ROUTES[name].parameters != ["storeCode"]] == []

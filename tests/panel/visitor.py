@@ -1,0 +1,75 @@
+"""A browser without scripts: it keeps cookies, and sends forms as they stand on the page it looks at.
+
+somebody = await visitor(installed, "editor", (store,))
+page = await somebody.get("/admin/default/webhooks")
+await somebody.post("/admin/default/webhooks/new", {"url": "…"})
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from uuid import uuid4
+
+import httpx
+
+from domain.access import ROLES
+from storage.access import create_administrator
+from storage.passwords import Passwords
+from tests.api.installation import Installation
+
+PASSWORD = "correct horse battery staple"
+SESSION = "loyalty_webhooks_session"
+_CSRF = re.compile(r'name="csrf" value="([0-9a-f]{64})"')
+
+hashes: dict[str, str] = {}
+
+
+@dataclass
+class Visitor:
+    """Somebody with a browser."""
+
+    client: httpx.AsyncClient
+    username: str
+    csrf: str = ""
+
+    async def get(self, path: str) -> httpx.Response:
+        """Look at a page; its CSRF token is kept for the next form."""
+        response = await self.client.get(path)
+        if (found := _CSRF.search(response.text)) is not None:
+            self.csrf = found[1]
+        return response
+
+    async def post(
+        self, path: str, fields: Mapping[str, str | Sequence[str]] | None = None, **headers: str
+    ) -> httpx.Response:
+        """Send a form, with the token of the last page unless `csrf` is among the fields."""
+        return await self.client.post(path, data={"csrf": self.csrf, **(fields or {})}, headers=headers)
+
+    async def log_in(self, password: str = PASSWORD, wished: str = "") -> httpx.Response:
+        """Fill in the log-in form."""
+        await self.get("/admin/login")
+        fields = {"username": self.username, "password": password, "next": wished}
+        response = await self.post("/admin/login", fields)
+        self.csrf = ""
+        return response
+
+
+async def stranger(installed: Installation, username: str = "nobody", address: str = "127.0.0.1") -> Visitor:
+    """Somebody who is not logged in."""
+    client = await installed.caller(address=address)
+    client.headers["Origin"] = "http://api"
+    return Visitor(client, username)
+
+
+async def visitor(installed: Installation, role: str, stores: Sequence[str]) -> Visitor:
+    """A new administrator of this role for these stores, logged in."""
+    username = f"{role}-{uuid4().hex[:8]}"
+    if PASSWORD not in hashes:
+        hashes[PASSWORD] = await Passwords().hash(PASSWORD)
+    async with installed.database.transaction() as connection:
+        await create_administrator(connection, username, hashes[PASSWORD], ROLES[role], stores)
+    somebody = await stranger(installed, username)
+    response = await somebody.log_in()
+    assert response.status_code == 303, response.text
+    await somebody.get((await somebody.get("/admin/")).headers["location"])
+    return somebody
