@@ -16,6 +16,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy.exc import SQLAlchemyError
 from temporalio.client import Client
+from temporalio.common import VersioningBehavior
 from temporalio.runtime import Runtime
 from temporalio.worker import PollerBehaviorAutoscaling, Worker, WorkerDeploymentConfig
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
@@ -140,11 +141,16 @@ def make_worker(client: Client, activities: Sequence[Callable[..., Any]], settin
 
 
 def deployment(settings: Settings) -> WorkerDeploymentConfig | None:
-    """The version of this worker, if it has one; each workflow says for itself whether it moves to the next."""
+    """The version of this worker, if it has one. Every workflow moves to the next version, for reasons of its own:
+    `docs/decisions/0029-every-workflow-moves-to-the-current-version.md`. The choice stands here and not at the
+    workflows: Temporal refuses every task of a worker without a version whose workflow names one.
+    """
     if settings.worker_build_id is None:
         return None
     version = deployment_version(settings.task_queue, settings.worker_build_id)
-    return WorkerDeploymentConfig(version=version, use_worker_versioning=True)
+    return WorkerDeploymentConfig(
+        version=version, use_worker_versioning=True, default_versioning_behavior=VersioningBehavior.AUTO_UPGRADE
+    )
 
 
 def breaker_rules(settings: Settings) -> BreakerRules:

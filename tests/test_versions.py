@@ -1,5 +1,6 @@
 """Where workers have versions, workflows go to the current one, and move on with it whatever became of the last."""
 
+import asyncio
 from pathlib import Path
 from uuid import uuid4
 
@@ -11,9 +12,10 @@ from temporalio.common import VersioningBehavior
 from temporalio.testing import WorkflowEnvironment
 
 import worker
+from domain.identity import event_workflow_id
 from tests.commands.running import run
 from tests.deadlines import eventually
-from tests.pipeline import pipeline, settings_for
+from tests.pipeline import STORE, pipeline, settings_for
 from tests.receiver import Receiver, status
 from workflows.client import temporal_client
 from workflows.versions import PromotionError, current_build, deployment_version, promote
@@ -49,15 +51,17 @@ async def test_a_delivery_that_waits_goes_on_with_the_version_that_is_current_th
             await running.until_statuses({"delivered": 41}, 30)
 
 
-async def test_workers_without_a_version_take_everything(
+async def test_workers_without_a_version_take_everything_and_end_it(
     cleared_url: str, temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = await client_of(temporal, monkeypatch)
     queue = f"versions-{uuid4()}"
     async with Receiver() as receiver, pipeline(cleared_url, client, task_queue=queue) as running:
         await running.subscribe("CustomerUpdated", receiver.url("/hook"))
-        await running.emit("CustomerUpdated", "{}")
+        [event_id] = await running.emit("CustomerUpdated", "{}")
         await running.until_statuses({"delivered": 1})
+        handle = client.get_workflow_handle(event_workflow_id(STORE, event_id))
+        assert await asyncio.wait_for(handle.result(), 20) is not None
         assert await current_build(client, queue) is None
     assert worker.deployment(settings_for(cleared_url)) is None
 
@@ -99,5 +103,9 @@ async def test_the_command_promotes_and_ramps_and_says_what_is_missing(
 
 @pytest.mark.parametrize("kind", worker.WORKFLOWS, ids=lambda kind: kind.__name__)
 def test_no_workflow_is_bound_to_workers_that_may_be_gone(kind: type) -> None:
+    """And none says so itself: a worker without a version could not run it."""
     definition = workflow._Definition.must_from_class(kind)
-    assert definition.versioning_behavior is VersioningBehavior.AUTO_UPGRADE
+    assert definition.versioning_behavior in (None, VersioningBehavior.UNSPECIFIED)
+    versioned = worker.deployment(settings_for("postgresql://", worker_build_id="one"))
+    assert versioned is not None
+    assert versioned.default_versioning_behavior is VersioningBehavior.AUTO_UPGRADE

@@ -5,7 +5,6 @@ from datetime import timedelta
 from typing import Any
 
 from temporalio import workflow
-from temporalio.common import VersioningBehavior
 
 with workflow.unsafe.imports_passed_through():
     from activities.acts import ActActivities
@@ -16,8 +15,7 @@ WINDOW_TIMEOUT = timedelta(seconds=90)
 """The activity answers after 30 s by itself."""
 
 
-# It lives for one attempt, but while our database is away that has no end.
-@workflow.defn(name="redeliver", versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
+@workflow.defn(name="redeliver")
 class RedeliverWorkflow:
     """One more attempt of one delivery. Its id holds the delivery's, so that a second act meanwhile is refused."""
 
@@ -33,8 +31,7 @@ class RedeliverWorkflow:
         )
 
 
-# It goes on for as long as there are pages.
-@workflow.defn(name="recover", versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
+@workflow.defn(name="recover")
 class RecoverWorkflow:
     """Opens again what failed in a window, page by page; the subscription's keeper delivers it."""
 

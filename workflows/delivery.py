@@ -11,7 +11,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy, VersioningBehavior
+from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, WorkflowAlreadyStartedError
 from temporalio.workflow import ParentClosePolicy
 
@@ -50,8 +50,7 @@ OWN_FAULTS = RetryPolicy(
 """For faults of ours. A failed attempt brings the delay of its retry schedule, which replaces these intervals."""
 
 
-# It waits up to three days for its receiver: pinned, it would need workers of its version for as long.
-@workflow.defn(name="deliver-event", versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
+@workflow.defn(name="deliver-event")
 class EventWorkflow:
     """Delivers one event to every URL subscribed to it."""
 
@@ -126,8 +125,7 @@ class EventWorkflow:
         workflow.set_current_details(details_table(self._first, self._ends))
 
 
-# It lives for seconds, but a version all of whose workers were killed in these seconds must not strand it.
-@workflow.defn(name="deliver-events", versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
+@workflow.defn(name="deliver-events")
 class EventBatchWorkflow:
     """Makes the first attempts of many events, and gives each that is not settled to a workflow of its own."""
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.common import VersioningBehavior
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
 with workflow.unsafe.imports_passed_through():
@@ -50,8 +49,7 @@ DAYS_A_RUN = 50
 """The same for a run, whose days are workflows of their own."""
 
 
-# A large day takes hours to scan.
-@workflow.defn(name=SCAN_WORKFLOW, versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
+@workflow.defn(name=SCAN_WORKFLOW)
 class ExpiryScanWorkflow:
     """Scans one day for what expires on it, or what is covered for late rows."""
 
@@ -87,8 +85,7 @@ class ExpiryScanWorkflow:
         )
 
 
-# It waits for its days' scans.
-@workflow.defn(name=RUN_WORKFLOW, versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
+@workflow.defn(name=RUN_WORKFLOW)
 class ExpiryRunWorkflow:
     """Scans the days that are to be scanned, in their order, each once the one before is finished."""
 

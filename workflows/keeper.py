@@ -8,7 +8,6 @@ from dataclasses import replace
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.common import VersioningBehavior
 
 with workflow.unsafe.imports_passed_through():
     from activities.keep import KeeperActivities
@@ -22,8 +21,7 @@ LINGER = timedelta(seconds=2)
 """A keeper with nothing to do looks once more after this, so that who woke it a second ago need not wake it again."""
 
 
-# It lives as long as its receiver is unwell, which nobody knows beforehand.
-@workflow.defn(name="keep-subscription", versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
+@workflow.defn(name="keep-subscription")
 class KeeperWorkflow:
     """Looks after the held deliveries of one subscription until there are none."""
 

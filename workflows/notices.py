@@ -3,7 +3,6 @@
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.common import VersioningBehavior
 
 with workflow.unsafe.imports_passed_through():
     from activities.messages import NoticeRound, NoticeTask
@@ -14,8 +13,7 @@ ROUND_TIMEOUT = timedelta(minutes=15)
 """Fifty notices, each of which may take 15 s, and a mail; a worker that died is noticed by its heartbeats."""
 
 
-# It waits for other people's servers, and goes on while there is more to tell.
-@workflow.defn(name="notify-operator", versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
+@workflow.defn(name="notify-operator")
 class NotifyOperatorWorkflow:
     """Sends what is due of one store. What failed waits as a row, and is due again by the notices' retry schedule."""
 
