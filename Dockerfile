@@ -15,7 +15,7 @@ RUN python -m venv /opt/build \
     && /opt/build/bin/pip install --no-index --find-links /wheels hatchling \
     && /opt/build/bin/pip wheel --no-index --no-deps --no-build-isolation --wheel-dir /dist . \
     && python -m venv /opt/loyalty-webhooks \
-    && /opt/loyalty-webhooks/bin/pip install --no-index --find-links /wheels /dist/*.whl
+    && /opt/loyalty-webhooks/bin/pip install --no-index --find-links /wheels --find-links /dist "loyalty-webhooks[tracing]"
 
 FROM python:3.11.13-slim-bookworm
 

@@ -25,6 +25,7 @@ from activities.metrics import WorkerMetrics
 from domain.identity import batch_workflow_id
 from storage.database import Database
 from storage.outbox import OUTBOX_CHANNEL, ClaimedEvent, claim, claim_lapsed
+from tracing import NO_TRACES, Traces
 from workflows.visibility import event_summary, memo, search_attributes
 
 logger = logging.getLogger(__name__)
@@ -98,13 +99,20 @@ class Relay:
     """One per worker process; several run side by side. `run` returns after `stop`."""
 
     def __init__(
-        self, database: Database, client: Client, gate: Gate, settings: RelaySettings, metrics: WorkerMetrics
+        self,
+        database: Database,
+        client: Client,
+        gate: Gate,
+        settings: RelaySettings,
+        metrics: WorkerMetrics,
+        traces: Traces = NO_TRACES,
     ) -> None:
         self._database = database
         self._client = client
         self._gate = gate
         self._settings = settings
         self._metrics = metrics
+        self._traces = traces
         self._pace = Pace()
         self._wake = asyncio.Event()
         self._stopping = False
@@ -182,9 +190,9 @@ class Relay:
 
     def _hand_over(self, claimed: Sequence[ClaimedEvent]) -> None:
         """Start the workflows of what was claimed, without waiting for Temporal's answer."""
-        workflows: dict[str, list[EventRef]] = defaultdict(list)
+        workflows: dict[str, list[ClaimedEvent]] = defaultdict(list)
         for event in claimed:
-            workflows[event.workflow_id].append(EventRef(event.store_code, str(event.event_id), event.name))
+            workflows[event.workflow_id].append(event)
         now = time.monotonic()
         for workflow_id, events in workflows.items():
             if workflow_id in self._starts:
@@ -198,17 +206,19 @@ class Relay:
             self._gate.handed_over(workflow_id, batch=batch)
             self._starts[workflow_id] = asyncio.create_task(self._start(workflow_id, events, batch))
 
-    async def _start(self, workflow_id: str, events: list[EventRef], batch: bool) -> None:
+    async def _start(self, workflow_id: str, claimed: Sequence[ClaimedEvent], batch: bool) -> None:
         """Start one workflow; tried until Temporal has it, or somebody else has started it, or it is refused.
 
         What was not started stays claimed; the claim lapses, and then this relay or another starts the same id.
         """
+        events = [EventRef(event.store_code, str(event.event_id), event.name) for event in claimed]
         try:
-            while not await self._started(workflow_id, events, batch):
-                if self._stopping:
-                    self._gate.left(workflow_id)
-                    return
-                await asyncio.sleep(FAULT_PAUSE_SECONDS)
+            with self._traces.handing_over(workflow_id, (event.traceparent for event in claimed)):
+                while not await self._started(workflow_id, events, batch):
+                    if self._stopping:
+                        self._gate.left(workflow_id)
+                        return
+                    await asyncio.sleep(FAULT_PAUSE_SECONDS)
         finally:
             del self._starts[workflow_id]
 

@@ -59,6 +59,18 @@ class Settings(BaseSettings):
         "more), all decrypt. Empty: not encrypted, since it is references alone (docs/keys.md).",
     )
 
+    # Traces
+    otel_exporter_otlp_endpoint: str | None = Field(
+        None,
+        description="Root of a collector that takes OTLP over HTTP, as http://127.0.0.1:4318; none: nothing is traced. "
+        "OpenTelemetry's other variables count as well: OTEL_EXPORTER_OTLP_HEADERS, OTEL_TRACES_SAMPLER, …",
+    )
+    trace_receivers: bool = Field(
+        False,
+        description="Send `traceparent` with deliveries that are traced; off: ids of our traces are no receiver's "
+        "business, unless it is one of ours.",
+    )
+
     # API
     api_host: str = Field("127.0.0.1", description="Address the API listens on; a container wants 0.0.0.0.")
     api_port: int = Field(8080, ge=1, le=65535, description="Port the API listens on.")

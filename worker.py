@@ -14,7 +14,6 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy.exc import SQLAlchemyError
 from temporalio.client import Client
 from temporalio.common import VersioningBehavior
 from temporalio.runtime import Runtime
@@ -29,9 +28,11 @@ from activities.expiry_notices import NoticeWriter
 from activities.gate import Gate
 from activities.keep import KeeperActivities
 from activities.keepers import Keepers
+from activities.lease import lease
 from activities.mail import MailSettings
 from activities.metrics import WorkerMetrics
 from activities.notices import NoticeActivities, NoticeWatch
+from activities.outgoing import RequestBuilder
 from activities.recorder import Recorder
 from activities.sender import Sender, SenderSettings
 from activities.standing import watch_standing
@@ -46,7 +47,8 @@ from storage.expiry_events import ExpiryFromEvents
 from storage.expiry_sources import open_source
 from storage.relay_bell import RelayBell
 from storage.sealing import Sealer
-from storage.workers import LEASE_SECONDS, TOUCH_SECONDS, leave, touch
+from storage.workers import LEASE_SECONDS
+from tracing import NO_TRACES, Traces
 from worker_health import SdkMetrics, worker_health
 from workflows.acts import BackfillWorkflow, RecoverWorkflow, RedeliverWorkflow
 from workflows.client import temporal_client
@@ -215,27 +217,28 @@ async def noticing(settings: Settings, database: Database) -> AsyncIterator[Noti
 
 @asynccontextmanager
 async def sending(
-    settings: Settings, database: Database, worker_id: UUID, metrics: WorkerMetrics
+    settings: Settings, database: Database, worker_id: UUID, metrics: WorkerMetrics, traces: Traces = NO_TRACES
 ) -> AsyncIterator[tuple[Dispatcher, asyncio.Task[None]]]:
     """Dispatcher and the recorder's task, which ends only by a fault of its own.
 
     On leaving, all attempts under way have their outcome written.
     """
-    rules = url_rules(settings)
     recorder = Recorder(database, metrics, breaker_rules(settings))
     sender = Sender(sender_settings(settings))
     dispatcher = Dispatcher(
         worker_id=worker_id,
         sender=sender,
         recorder=recorder,
-        sealer=Sealer(settings.plain_encryption_keys),
-        rules=rules,
+        requests=RequestBuilder(
+            Sealer(settings.plain_encryption_keys), url_rules(settings), trace_receivers=settings.trace_receivers
+        ),
         limits=AttemptLimits(
             in_flight=settings.attempts_in_flight,
             per_subscription=settings.subscription_concurrency,
             retry_schedule=settings.retry_schedule_seconds,
         ),
         metrics=metrics,
+        traces=traces,
     )
     writing = asyncio.create_task(recorder.run())
     watching = asyncio.create_task(watch_standing(database, dispatcher))
@@ -279,51 +282,22 @@ def schedule_keeper(settings: Settings, database: Database, client: Client) -> S
     )
 
 
-@asynccontextmanager
-async def lease(settings: Settings, worker_id: UUID) -> AsyncIterator[None]:
-    """Say every second that this worker lives; on leaving, give up its leases.
-
-    Over a connection of its own: were it to wait behind attempts for one of theirs, others would take it for dead.
-    """
-    database = Database(
-        settings.sqlalchemy_url,
-        pool_size=1,
-        name="loyalty-webhooks worker's lease",
-        statement_seconds=TOUCH_SECONDS,
-    )
-
-    async def touching() -> None:
-        while True:
-            try:
-                async with database.transaction() as connection:
-                    await touch(connection, worker_id)
-            except Exception as error:  # whatever it is, a worker that lives must go on saying so
-                logger.warning("the lease of this worker was not renewed: %s", type(error).__name__)
-            await asyncio.sleep(TOUCH_SECONDS)
-
-    task = asyncio.create_task(touching())
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-        with suppress(SQLAlchemyError, OSError, TimeoutError):
-            async with database.transaction() as connection:
-                await leave(connection, worker_id)
-        await database.close()
-
-
-async def _connect(settings: Settings, runtime: Runtime | None) -> Client:
+async def _connect(settings: Settings, runtime: Runtime | None, traces: Traces) -> Client:
     """A connected client, however long Temporal takes to come up."""
     while True:
         try:
-            return await temporal_client(lazy=False, payload_keys=settings.plain_payload_keys, runtime=runtime)
+            return await temporal_client(
+                lazy=False,
+                payload_keys=settings.plain_payload_keys,
+                runtime=runtime,
+                interceptors=traces.interceptors,
+            )
         except RuntimeError as error:
             logger.warning("Temporal cannot be reached yet: %s", error)
             await asyncio.sleep(CONNECT_PAUSE_SECONDS)
 
 
-async def run(settings: Settings) -> None:
+async def run(settings: Settings, traces: Traces = NO_TRACES) -> None:
     """Work until SIGTERM or SIGINT, then stop in order. Raises what made a part of the worker fail."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -350,12 +324,12 @@ async def run(settings: Settings) -> None:
             working=working.is_set,
         )
         await resources.enter_async_context(health)
-        connecting = asyncio.create_task(_connect(settings, sdk.runtime if sdk else None))
+        connecting = asyncio.create_task(_connect(settings, sdk.runtime if sdk else None, traces))
         await asyncio.wait([connecting, stopping], return_when=asyncio.FIRST_COMPLETED)
         if not connecting.done():
             connecting.cancel()
             return
-        await _work(settings, database, connecting.result(), metrics, working, stopping)
+        await _work(settings, database, connecting.result(), metrics, traces, working, stopping)
 
 
 async def _work(
@@ -363,14 +337,15 @@ async def _work(
     database: Database,
     client: Client,
     metrics: WorkerMetrics,
+    traces: Traces,
     working: asyncio.Event,
     stopping: asyncio.Task[bool],
 ) -> None:
     """Relay and Temporal worker, until told to stop or until one of them fails."""
     worker_id = uuid4()
     async with (
-        lease(settings, worker_id),
-        sending(settings, database, worker_id, metrics) as (dispatcher, writing),
+        lease(settings.sqlalchemy_url, worker_id),
+        sending(settings, database, worker_id, metrics, traces) as (dispatcher, writing),
         expiring(settings, database) as expiry,
         noticing(settings, database) as notices,
     ):
@@ -381,7 +356,7 @@ async def _work(
             poll_seconds=settings.relay_poll_seconds,
             claim_lease_seconds=settings.claim_lease_seconds,
         )
-        relay = Relay(database, client, gate, relay_settings, metrics)
+        relay = Relay(database, client, gate, relay_settings, metrics, traces)
         relaying = asyncio.create_task(relay.run())
         keepers = Keepers(client, settings.task_queue)
         watching = asyncio.create_task(keepers.watch(database))

@@ -26,13 +26,14 @@ from activities.sender import Sender, SendResult
 from domain.delivery import Step, ending_before, step_after
 from domain.failure_kinds import FailureKind
 from domain.matching import BUSY
-from domain.url_rules import UrlRefused, UrlRules
+from domain.url_rules import UrlRefused
 from domain.verdict import verdict
 from storage.attempts import Intent
 from storage.deliveries import OpenDelivery, SubscriptionFacts
-from storage.sealing import SealBrokenError, Sealer
+from storage.sealing import SealBrokenError
 from storage.subscription_standing import Standing
 from storage.workers import LONGEST_ATTEMPT_SECONDS
+from tracing import NO_TRACES, Traces
 
 logger = logging.getLogger(__name__)
 
@@ -70,18 +71,19 @@ class Dispatcher:
         worker_id: UUID,
         sender: Sender,
         recorder: Recorder,
-        sealer: Sealer,
-        rules: UrlRules,
+        requests: RequestBuilder,
         limits: AttemptLimits,
         metrics: WorkerMetrics,
+        traces: Traces = NO_TRACES,
     ) -> None:
         self.worker_id = worker_id
+        self._traces = traces
         self._metrics = metrics
         metrics.attempts_under_way.set_function(lambda: len(self._under_way))
         self._sender = sender
         self._recorder = recorder
         recorder.on_turn = self._turned
-        self._requests = RequestBuilder(sealer, rules)
+        self._requests = requests
         self._limits = limits
         self._places = Places(limits.in_flight)
         self._stopwatch = Stopwatch()
@@ -132,7 +134,8 @@ class Dispatcher:
         if task is None:
             lane = self._lane(delivery.subscription)
             lane.under_way += 1
-            task = asyncio.create_task(self._attempt(delivery, trigger, lane))
+            attempt = self._attempt if delivery.traceparent is None else self._traced_attempt
+            task = asyncio.create_task(attempt(delivery, trigger, lane))
             self._under_way[delivery.message_id] = task
             task.add_done_callback(lambda done: self._over(delivery, lane, done))
         return task
@@ -197,6 +200,12 @@ class Dispatcher:
     def _stop_lane(self, subscription_id: UUID, stop: Stop) -> None:
         if (lane := self._lanes.get(subscription_id)) is not None:
             lane.stop, lane.stopped_at = stop, time.monotonic()
+
+    async def _traced_attempt(self, delivery: OpenDelivery, trigger: str, lane: Lane) -> Step:
+        with self._traces.attempt(delivery) as tell:
+            step = await self._attempt(delivery, trigger, lane)
+            tell(step)
+            return step
 
     async def _attempt(self, delivery: OpenDelivery, trigger: str, lane: Lane) -> Step:
         begun_at = time.monotonic()

@@ -16,6 +16,7 @@ from domain.targets import shown_target
 from storage.database import Database
 from storage.keeping import subscriptions_with_held
 from storage.send_test import end_lost_tests
+from tracing import of_no_trace
 
 logger = logging.getLogger(__name__)
 
@@ -81,4 +82,5 @@ class Keepers:
 
     async def _signal(self, subscription_id: UUID, store_code: str, event_name: str, url: str, signal: str) -> None:
         task = KeeperTask(str(subscription_id), store_code, event_name, shown_target(url))
-        await signal_keeper(self._client, self._task_queue, task, signal)
+        with of_no_trace():
+            await signal_keeper(self._client, self._task_queue, task, signal)

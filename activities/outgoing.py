@@ -1,7 +1,7 @@
 """Builds the request of an attempt: body, own headers, signatures; and what of them must not be kept of an answer."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
@@ -15,6 +15,7 @@ from domain.signing import signature_headers
 from domain.url_rules import NormalisedUrl, UrlRules, normalise_url
 from storage.deliveries import OpenDelivery
 from storage.sealing import Sealer
+from storage.traceparent import TRACEPARENT, current_traceparent
 
 TEST_HEADER = "X-Webhook-Test"
 """With a sample that a person sends, so that its receiver need not take it for a fact."""
@@ -23,8 +24,9 @@ TEST_HEADER = "X-Webhook-Test"
 class RequestBuilder:
     """Makes requests of deliveries. Raises `UrlRefused`, `SealBrokenError`, or whatever damaged data leads to."""
 
-    def __init__(self, sealer: Sealer, rules: UrlRules) -> None:
+    def __init__(self, sealer: Sealer, rules: UrlRules, *, trace_receivers: bool = False) -> None:
         self._sealer = sealer
+        self._trace_receivers = trace_receivers
         self._opened = lru_cache(maxsize=4096)(sealer.open)
         self._target: Callable[[str], NormalisedUrl] = lru_cache(maxsize=4096)(lambda url: normalise_url(url, rules))
 
@@ -59,12 +61,22 @@ class RequestBuilder:
                 version=subscription.signature_version,
             )
             redact += [key for key in (secret, previous) if key is not None]
+        if self._trace_receivers:
+            headers += _trace_header(headers)
         return OutgoingRequest(url=target, headers=headers, body=body, redact=tuple(redact))
 
     def _whole_event(self, delivery: OpenDelivery) -> EventFacts:
         if delivery.sealed_data is None:
             return delivery.event
         return replace(delivery.event, data_text=self._sealer.open(delivery.sealed_data))
+
+
+def _trace_header(headers: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """That of the attempt under way, unless the subscription has one of its own or nothing is recorded."""
+    traceparent = current_traceparent()
+    if traceparent is None or any(name.lower() == TRACEPARENT for name, _ in headers):
+        return []
+    return [(TRACEPARENT, traceparent)]
 
 
 def _body(event: EventFacts, delivery: OpenDelivery) -> bytes:

@@ -1,11 +1,14 @@
 """The API's frame: routers, resources, and how errors become answers."""
 
+import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute, iter_route_contexts
+from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -32,6 +35,7 @@ from api.routes import (
 )
 from api.url_check import Lookup
 from settings import Settings
+from tracing import NO_TRACES, Traces
 
 ROUTERS: tuple[APIRouter, ...] = (
     login.router,
@@ -53,11 +57,14 @@ ROUTERS: tuple[APIRouter, ...] = (
 
 METHOD_NOT_ALLOWED = 405
 
+EMITS = re.compile(r"/api/[^/]+/event(/batch)?")
 
-def create_app(settings: Settings, lookup: Lookup | None = None) -> FastAPI:
+
+def create_app(settings: Settings, lookup: Lookup | None = None, traces: Traces = NO_TRACES) -> FastAPI:
     """The application; its lifespan opens and closes the resources, and needs neither database nor Temporal for it.
 
-    `lookup` resolves names when a subscription's URL is checked; the system's resolver unless given.
+    `lookup` resolves names when a subscription's URL is checked; the system's resolver unless given. Of `traces` the
+    provider records emits; they are closed with the application.
     """
 
     @asynccontextmanager
@@ -65,14 +72,38 @@ def create_app(settings: Settings, lookup: Lookup | None = None) -> FastAPI:
         async with open_resources(settings, lookup) as resources:
             app.state.resources = resources
             yield
+        await asyncio.to_thread(traces.close)
 
-    app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = FastAPI(
+        lifespan=lifespan,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        telemetry=telemetry(traces),
+    )
     for router in ROUTERS:
         app.include_router(router)
     add_docs(app, url_rules(settings))
     add_panel(app)
     add_error_handlers(app)
     return app
+
+
+def telemetry(traces: Traces) -> TelemetryConfig:
+    """Traces of emits alone: paths and queries of other calls may name customers.
+
+    Left to itself FastAPI would trace them all, and send our log too.
+    """
+    return {
+        "auto_configure": False,
+        "tracing": traces.provider is not None,
+        "tracer_provider": traces.provider,
+        "operation_spans": False,
+        "metrics": False,
+        "logs": False,
+        "exclude": lambda scope: scope.get("method") != "POST" or EMITS.fullmatch(scope["path"]) is None,
+    }
 
 
 def add_error_handlers(app: FastAPI) -> None:

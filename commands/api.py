@@ -9,6 +9,7 @@ from api.app import create_app
 from commands.complaints import complain
 from commands.configuration import EXIT_USAGE, read_settings
 from commands.logs import configure_logs
+from commands.traces import open_traces
 
 GRACE_SECONDS = 5  # for requests under way; each takes milliseconds, an open event stream would take for ever
 KEEP_ALIVE_SECONDS = 75  # longer than load balancers keep an idle connection, so that they close it and not we
@@ -31,7 +32,7 @@ def api() -> None:
         complain("JWT_SECRETS: the API needs one, 32 random characters or more, the same in all its processes")
         raise typer.Exit(EXIT_USAGE)
     configure_logs(settings.log_format, settings.log_level)
-    app = create_app(settings)
+    app = create_app(settings, traces=open_traces(settings, "api"))
     # What is imported and built by now lives as long as the process. Left to the collector it is walked through again
     # and again, 60 ms and more each time, during which no request is answered.
     gc.collect()

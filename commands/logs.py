@@ -4,9 +4,18 @@ import logging
 import sys
 
 import structlog
+from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
 
 QUIET = {"httpx": "WARNING", "aiohttp.access": "WARNING", "alembic": "WARNING"}
 """Libraries that speak at every request, each with the level from which they are heard."""
+
+
+def _trace_ids(_: object, __: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Name the trace in which the line was written, if there is one."""
+    context = get_current_span().get_span_context()
+    if context.is_valid:
+        line["trace_id"], line["span_id"] = format_trace_id(context.trace_id), format_span_id(context.span_id)
+    return line
 
 
 def configure_logs(log_format: str, log_level: str) -> None:
@@ -16,6 +25,7 @@ def configure_logs(log_format: str, log_level: str) -> None:
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
+        _trace_ids,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     last: structlog.typing.Processor = (

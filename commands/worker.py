@@ -7,6 +7,7 @@ import uvloop
 
 from commands.configuration import read_settings
 from commands.logs import configure_logs
+from commands.traces import open_traces
 from worker import run
 
 GC_THRESHOLD = 50_000
@@ -23,7 +24,11 @@ def worker() -> None:
     configure_logs(settings.log_format, settings.log_level)
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)
-    uvloop.run(run(settings))
+    traces = open_traces(settings, "worker")
+    try:
+        uvloop.run(run(settings, traces))
+    finally:
+        traces.close()
 
 
 def register(app: typer.Typer) -> None:

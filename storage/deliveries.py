@@ -80,6 +80,8 @@ class OpenDelivery:
     """The event's body is gone: there is nothing left to send."""
     redelivered: bool = False
     """A person asked for one more attempt of what has ended; only its success changes the status."""
+    traceparent: str | None = None
+    """The span its event was emitted in, where that is recorded."""
 
     @property
     def is_test(self) -> bool:
@@ -113,7 +115,7 @@ LEFT JOIN LATERAL (
 WHERE event.store_code = asked.store_code AND event.event_id = asked.event_id
 RETURNING event.store_code, event.event_id, event.name, event.created_at, event.created_at_text, event.accepted_at,
     event.accepted_on, body.data, body.sealed_data, event.workflow_id, store.timezone, event.sequence,
-    store.expiry_kinds_from_events
+    event.traceparent, store.expiry_kinds_from_events
 """)
 
 _CANDIDATES = text(f"""
@@ -145,7 +147,7 @@ SELECT delivery.message_id, delivery.variant, delivery.status, delivery.failures
     extract(epoch FROM delivery.next_attempt_at - clock_timestamp()), coalesce(attempt.number, 0),
     {SENDER_ID}, store.timezone,
     event.store_code, event.event_id, event.name, event.created_at_text, body.data, body.sealed_data,
-    delivery.event_sequence, delivery.accepted_on, event.accepted_at, {_SUBSCRIPTION_COLUMNS}
+    delivery.event_sequence, delivery.accepted_on, event.accepted_at, event.traceparent, {_SUBSCRIPTION_COLUMNS}
 FROM delivery
 JOIN event ON event.store_code = delivery.store_code AND event.event_id = delivery.event_id
 JOIN store ON store.code = delivery.store_code
@@ -154,7 +156,7 @@ LEFT JOIN subscription_health AS health ON health.subscription_id = subscription
 {BODY_OF_EVENT}
 {LAST_ATTEMPT_OF_DELIVERY}
 """
-_OPEN_COLUMNS_BEFORE_SUBSCRIPTION = 17
+_OPEN_COLUMNS_BEFORE_SUBSCRIPTION = 18
 
 _OPEN_OF_EVENTS = text(
     _OPEN
@@ -169,7 +171,7 @@ _OPEN_BY_ID = text(_OPEN + "WHERE delivery.message_id = :message_id")
 
 def _open_delivery(row: Sequence[Any]) -> OpenDelivery:
     identity, variant, status, failures, next_in, last_number, sender_id, timezone = row[:8]
-    store_code, event_id, name, created_at_text, data, sealed_data, sequence, day, at = row[
+    store_code, event_id, name, created_at_text, data, sealed_data, sequence, day, at, traceparent = row[
         8:_OPEN_COLUMNS_BEFORE_SUBSCRIPTION
     ]
     return OpenDelivery(
@@ -190,6 +192,7 @@ def _open_delivery(row: Sequence[Any]) -> OpenDelivery:
         event_sequence=sequence,
         accepted_on=day,
         accepted_at=at,
+        traceparent=traceparent,
     )
 
 
@@ -282,6 +285,7 @@ async def _create(
                             next_in_seconds=None,
                             accepted_at=row.accepted_at,
                             accepted_on=row.accepted_on,
+                            traceparent=row.traceparent,
                         )
                     )
     if columns:

@@ -14,6 +14,7 @@ from domain.catalogue import EventType, has_secrets, mask_secrets
 from domain.jsontext import JsonValue, canonical, dump, dump_bytes
 from storage.days import BODY_OF_EVENT
 from storage.sealing import Sealer
+from storage.traceparent import current_traceparent
 
 EventKey: TypeAlias = tuple[str, UUID]
 """Store code and event id."""
@@ -38,6 +39,8 @@ class NewEvent:
     data: str
     sealed_data: bytes | None
     digest: bytes
+    traceparent: str | None = None
+    """Of the span in which it was made, where that is recorded."""
 
     @property
     def key(self) -> EventKey:
@@ -69,6 +72,7 @@ def new_event(
         data=dump_bytes(data).decode(),
         sealed_data=sealed_data,
         digest=content_digest(event_type.name, data),
+        traceparent=current_traceparent(),
     )
 
 
@@ -98,17 +102,17 @@ arrived AS MATERIALIZED (
     FROM unnest(
         CAST(:store_codes AS text[]), CAST(:event_ids AS uuid[]), CAST(:names AS text[]),
         CAST(:created_ats AS timestamptz[]), CAST(:created_at_texts AS text[]), CAST(:data AS text[]),
-        CAST(:sealed_data AS bytea[]), CAST(:digests AS bytea[])
-    ) AS rows (store_code, event_id, name, created_at, created_at_text, data, sealed_data, digest)
+        CAST(:sealed_data AS bytea[]), CAST(:digests AS bytea[]), CAST(:traceparents AS text[])
+    ) AS rows (store_code, event_id, name, created_at, created_at_text, data, sealed_data, digest, traceparent)
 ), inserted AS (
     INSERT INTO event (
         store_code, event_id, sequence, name, created_at, created_at_text, created_at_given, accepted_at,
-        digest
+        digest, traceparent
     ) OVERRIDING SYSTEM VALUE
     SELECT
         store_code, event_id, sequence, name, coalesce(created_at, now),
         coalesce(created_at_text, to_char(now AT TIME ZONE 'UTC', '{CREATED_AT_FORMAT}')),
-        created_at_text IS NOT NULL, now, digest
+        created_at_text IS NOT NULL, now, digest, traceparent
     FROM arrived, clock
     ORDER BY store_code, event_id
     ON CONFLICT (store_code, event_id) DO NOTHING
@@ -141,6 +145,7 @@ async def insert_events(connection: AsyncConnection, events: Sequence[NewEvent])
             "data": [event.data for event in events],
             "sealed_data": [event.sealed_data for event in events],
             "digests": [event.digest for event in events],
+            "traceparents": [event.traceparent for event in events],
         },
     )
     return frozenset((store_code, event_id) for store_code, event_id in rows)

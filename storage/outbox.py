@@ -26,6 +26,7 @@ class ClaimedEvent:
     event_id: UUID
     name: str
     workflow_id: str
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ UPDATE event SET
     workflow_id = CASE WHEN (SELECT count(*) FROM picked) <= :singly
         THEN 'event/' || event.store_code || '/' || event.event_id ELSE :batch END
 FROM picked WHERE event.store_code = picked.store_code AND event.event_id = picked.event_id
-RETURNING event.store_code, event.event_id, event.name, event.workflow_id
+RETURNING event.store_code, event.event_id, event.name, event.workflow_id, event.traceparent
 """)
 
 # Claims are made in order, so what lapsed lies before the oldest event nobody has claimed: the backlog behind it, which
@@ -64,7 +65,7 @@ LIMIT :most
 _CLAIM_AGAIN = text("""
 UPDATE event SET claimed_until = clock_timestamp() + make_interval(secs => :lease)
 WHERE matched_at IS NULL AND workflow_id = ANY(:ids)
-RETURNING store_code, event_id, name, workflow_id
+RETURNING store_code, event_id, name, workflow_id, traceparent
 """)
 
 _BACKLOG = text("""

@@ -164,6 +164,8 @@ class Event(SQLModel, table=True):
     """The UTC day its body and the attempts of its deliveries are filed under (`storage/daily_tables.py`)."""
     digest: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     """SHA-256 over name and canonical data (secrets masked): whether a repeated id brings the same content."""
+    traceparent: str | None = Field(default=None, sa_column=Column(Text))
+    """The span it was emitted in, where that is recorded."""
     workflow_id: str | None = Field(default=None, sa_column=Column(Text))
     """Committed by the claim, before the workflow is started, and never changed: a repeated start uses this id."""
     claimed_until: datetime | None = _instant(nullable=True)

@@ -21,11 +21,13 @@ import worker
 from activities.dispatcher import Dispatcher
 from activities.gate import Gate
 from activities.keepers import Keepers
+from activities.lease import lease
 from activities.metrics import WorkerMetrics
 from relay import Relay, RelaySettings
 from settings import Settings
 from storage.database import Database
 from tests.ground import STORE, Ground
+from tracing import NO_TRACES, Traces
 
 __all__ = ["STORE", "Pipeline", "pipeline", "settings_for"]
 
@@ -60,7 +62,7 @@ class Pipeline(Ground):
 
 @asynccontextmanager
 async def pipeline(
-    database_url: str, client: Client, *, relaying: bool = True, **overrides: Any
+    database_url: str, client: Client, *, relaying: bool = True, traces: Traces = NO_TRACES, **overrides: Any
 ) -> AsyncIterator[Pipeline]:
     """Worker and relay until the block ends; then an orderly stop. Several on one task queue need a client each."""
     settings = settings_for(database_url, **overrides)
@@ -70,14 +72,14 @@ async def pipeline(
     try:
         await Ground(database).add_store()
         async with (
-            worker.lease(settings, worker_id),
-            worker.sending(settings, database, worker_id, metrics) as (dispatcher, _),
+            lease(settings.sqlalchemy_url, worker_id),
+            worker.sending(settings, database, worker_id, metrics, traces) as (dispatcher, _),
             worker.expiring(settings, database) as expiry,
             worker.noticing(settings, database) as notices,
         ):
             gate = Gate()
             relay_settings = RelaySettings(settings.task_queue, settings.batch_events, 0.2, 2)
-            relay = Relay(database, client, gate, relay_settings, metrics)
+            relay = Relay(database, client, gate, relay_settings, metrics, traces)
             running = asyncio.create_task(relay.run()) if relaying else None
             try:
                 keepers = Keepers(client, settings.task_queue)

@@ -14,6 +14,7 @@ PROJECT = PYPROJECT["project"]
 SECTIONS = {
     "To run": PROJECT["dependencies"],
     "For a stack on one machine (extra `local`)": PROJECT["optional-dependencies"]["local"],
+    "For traces (extra `tracing`)": PROJECT["optional-dependencies"]["tracing"],
     "To develop (extra `dev`)": PROJECT["optional-dependencies"]["dev"],
 }
 # Modules that come with a declared package and belong to its interface.

@@ -35,11 +35,17 @@ def own_imports(path: Path) -> set[str]:
     [
         pytest.param("cli.py", {"commands"}, id="the command line puts commands together"),
         pytest.param("settings.py", set(), id="settings stand alone"),
-        pytest.param("relay.py", {"activities", "domain", "storage", "workflows"}, id="the relay reads no settings"),
+        pytest.param("tracing.py", {"domain", "storage"}, id="traces know what a delivery is and no more"),
+        pytest.param(
+            "relay.py", {"activities", "domain", "storage", "tracing", "workflows"}, id="the relay reads no settings"
+        ),
         pytest.param("worker_health.py", {"storage"}, id="the worker's health asks the database alone"),
         pytest.param(
             "worker.py",
-            {"activities", "domain", "relay", "schedules", "settings", "storage", "worker_health", "workflows"},
+            {
+                *("activities", "domain", "relay", "schedules", "settings", "storage", "tracing", "worker_health"),
+                "workflows",
+            },
             id="the worker is put together without API and commands",
         ),
     ],

@@ -14,6 +14,7 @@ import pytest
 from temporalio.testing import WorkflowEnvironment
 
 import worker
+from activities.lease import lease
 from activities.recorder import Recorder
 from relay import Relay
 from tests.deadlines import eventually
@@ -191,7 +192,7 @@ async def test_a_worker_says_that_it_lives_again_when_the_database_is_back(groun
     async with tcp_proxy(parts.hostname, parts.port) as proxy:
         user, _, _ = parts.netloc.rpartition("@")
         url = urlunsplit(parts._replace(netloc=f"{user}@127.0.0.1:{proxy.port}"))
-        async with worker.lease(settings_for(url), uuid4()):
+        async with lease(settings_for(url).sqlalchemy_url, uuid4()):
             await eventually(lambda: seen_after(ground, 0), 5, "seen")
             for fault in ("cut", "freeze"):
                 before = proxy.refused + proxy.held_back

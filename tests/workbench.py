@@ -20,6 +20,7 @@ from activities.deliver import DeliveryActivities
 from activities.dispatcher import Dispatcher
 from activities.gate import Gate
 from activities.keepers import Keepers
+from activities.lease import lease
 from activities.messages import DeliveryEnd, DeliveryRef, EventBatch, EventRef, FirstAttempts
 from activities.metrics import WorkerMetrics
 from settings import Settings
@@ -106,7 +107,7 @@ async def workbench(database_url: str, *, leased: bool = True, **overrides: Any)
         resources.push_async_callback(database.close)
         await Ground(database).add_store()
         if leased:
-            await resources.enter_async_context(worker.lease(settings, worker_id))
+            await resources.enter_async_context(lease(settings.sqlalchemy_url, worker_id))
         sending = worker.sending(settings, database, worker_id, metrics)
         dispatcher, writing = await resources.enter_async_context(sending)
         keepers = NotedKeepers()

@@ -27,6 +27,7 @@ from storage.database import Database
 from storage.stores import ensure_store
 from tests.databases import sqlalchemy_url
 from tests.ground import EVENT_WITH_BODY
+from tracing import NO_TRACES, Traces
 
 STORE = "default"
 ENCRYPTION_KEY = Fernet.generate_key().decode()
@@ -104,14 +105,14 @@ async def add_key(
 
 
 @asynccontextmanager
-async def running_api(database_url: str, **overrides: Any) -> AsyncIterator[RunningApi]:
+async def running_api(database_url: str, *, traces: Traces = NO_TRACES, **overrides: Any) -> AsyncIterator[RunningApi]:
     """Start the application, with a store and a key that may do everything; stop it at the end."""
     database = Database(sqlalchemy_url(database_url), pool_size=3)
     try:
         async with database.transaction() as connection:
             await ensure_store(connection, STORE, "A store")
         key = await add_key(database)
-        app = create_app(settings_for(database_url, **overrides))
+        app = create_app(settings_for(database_url, **overrides), traces=traces)
         async with LifespanManager(app, startup_timeout=LIFESPAN_SECONDS, shutdown_timeout=LIFESPAN_SECONDS):
             transport = httpx.ASGITransport(app, raise_app_exceptions=False)
             headers = {"X-AUTH-TOKEN": key}

@@ -121,6 +121,7 @@ def upgrade() -> None:
     sa.Column('accepted_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
     sa.Column('accepted_on', sa.Date(), sa.Computed("CAST(accepted_at AT TIME ZONE 'UTC' AS date)", persisted=True), nullable=False),
     sa.Column('digest', sa.LargeBinary(), nullable=False),
+    sa.Column('traceparent', sa.Text(), nullable=True),
     sa.Column('workflow_id', sa.Text(), nullable=True),
     sa.Column('claimed_until', sa.DateTime(timezone=True), nullable=True),
     sa.Column('matched_at', sa.DateTime(timezone=True), nullable=True),

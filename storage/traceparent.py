@@ -1,0 +1,23 @@
+"""How a trace travels over the outbox: as the W3C `traceparent` in the event's row, null where nothing is recorded."""
+
+from opentelemetry.context import Context
+from opentelemetry.trace import get_current_span
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+TRACEPARENT = "traceparent"
+
+_PROPAGATOR = TraceContextTextMapPropagator()
+
+
+def current_traceparent() -> str | None:
+    """Of the span under way; None when there is none or it is not recorded."""
+    if not get_current_span().get_span_context().trace_flags.sampled:
+        return None
+    carrier: dict[str, str] = {}
+    _PROPAGATOR.inject(carrier)
+    return carrier[TRACEPARENT]
+
+
+def context_of(traceparent: str) -> Context:
+    """The context whose current span is the one named, somewhere else."""
+    return _PROPAGATOR.extract({TRACEPARENT: traceparent}, Context())
