@@ -28,11 +28,17 @@ def node_modules() -> Path:
     folder = os.open(FOLDER, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)  # the test processes of one run need it at the same time
-        if not (FOLDER / "node_modules" / "standardwebhooks").is_dir():
+        if not _up_to_date():
             _install(npm)
     finally:
         os.close(folder)
     return FOLDER / "node_modules"
+
+
+def _up_to_date() -> bool:
+    """Whether what is installed is newer than the lock file; npm writes one of its own at the end of an install."""
+    installed = FOLDER / "node_modules" / ".package-lock.json"
+    return installed.is_file() and installed.stat().st_mtime >= (FOLDER / "package-lock.json").stat().st_mtime
 
 
 def _install(npm: str) -> None:

@@ -1,0 +1,151 @@
+"""People with a real browser in front of the panel of a running stack, and what must hold on every page they see.
+
+    page = await people.visit("editor", "/webhooks")       # logged in, in the test's store
+    await page.get_by_role("link", name="Add New Webhook").click()
+    await people.check(page)                               # accessible, and fits, in every variant
+
+Whatever a test does, at its end no page has had an error in its console, a request to another host, a breach of the
+content security policy, or an answer nobody expected.
+"""
+
+from contextlib import AsyncExitStack
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Response, expect
+
+from domain.access import ALL_STORES, ROLES
+from storage.access import create_administrator
+from storage.database import Database
+from storage.passwords import Passwords
+from tests.panel.visitor import PASSWORD
+
+WIDE, NARROW = (1440, 900), (360, 740)
+VARIANTS = [(theme, size) for theme in ("light", "dark") for size in (WIDE, NARROW)]
+BAD = ("serious", "critical")
+PATIENCE_MS = 15_000
+expect.set_options(timeout=PATIENCE_MS)
+_LOADING_FAILED = "Failed to load resource: the server responded with a status of"  # judged by the response itself
+_AXE = "() => axe.run(document, {resultTypes: ['violations']})"
+_OVERFLOW = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
+
+
+class People:
+    """Everybody who looks at the panel during a test."""
+
+    def __init__(self, browser: Browser, panel: str, database: Database, store: str, axe: str) -> None:
+        self.faults: list[str] = []
+        self._browser = browser
+        self._panel = panel.rstrip("/")
+        self._host = urlsplit(panel).netloc
+        self._database = database
+        self._store = store
+        self._axe = axe
+        self._contexts: dict[str, BrowserContext] = {}
+        self._closing = AsyncExitStack()
+
+    def address(self, path: str) -> str:
+        """The whole address of a page of the test's store, such as `/webhooks`."""
+        return f"{self._panel}/{self._store}{path}"
+
+    async def visit(self, role: str, path: str, *, everywhere: bool = False, status: int = 200) -> Page:
+        """A new tab of somebody of this role on the page; logs in the first time. `everywhere`: in all stores."""
+        page = await self._tab(role, everywhere)
+        response = await page.goto(self.address(path))
+        assert response is not None
+        assert response.status == status, (response.url, response.status, await page.inner_text("body"))
+        self.faults = [fault for fault in self.faults if fault != _unexpected(response)]
+        return page
+
+    async def stranger(self) -> Page:
+        """A tab of somebody who is not logged in, at the log-in page."""
+        page = await self._page(await self._context("stranger"))
+        await page.goto(f"{self._panel}/login")
+        return page
+
+    async def log_in(self, page: Page, username: str, password: str = PASSWORD) -> None:
+        """Fill in the log-in form that the page shows."""
+        await page.get_by_label("User name").fill(username)
+        await page.get_by_label("Password").fill(password)
+        await page.get_by_role("button", name="Log in").click()
+
+    async def administrator(self, role: str, *stores: str) -> str:
+        """The user name of a new administrator, whose password is `PASSWORD`."""
+        username = f"{role}-{uuid4().hex[:8]}"
+        hashed = await Passwords().hash(PASSWORD)
+        async with self._database.transaction() as connection:
+            await create_administrator(connection, username, hashed, ROLES[role], stores or (self._store,))
+        return username
+
+    async def check(self, page: Page) -> None:
+        """The page as it is now has no serious fault of accessibility and fits its window, light and dark, wide and
+        narrow."""
+        faults = []
+        await page.evaluate(self._axe)
+        for theme, (width, height) in VARIANTS:
+            await page.set_viewport_size({"width": width, "height": height})
+            await page.evaluate("theme => document.documentElement.setAttribute('data-bs-theme', theme)", theme)
+            where = f"{page.url} {theme} {width} px"
+            overflow = await page.evaluate(_OVERFLOW)
+            if overflow > 0:
+                faults.append(f"{where}: {overflow} px wider than the window")
+            found = await page.evaluate(_AXE)
+            faults += [f"{where}: {_told(one)}" for one in found["violations"] if one["impact"] in BAD]
+        await page.set_viewport_size({"width": WIDE[0], "height": WIDE[1]})
+        assert not faults, "\n".join(faults)
+
+    async def aclose(self) -> None:
+        """Close every tab, and fail for what went wrong in one."""
+        await self._closing.aclose()
+        assert not self.faults, "\n".join(self.faults)
+
+    async def _tab(self, role: str, everywhere: bool) -> Page:
+        key = f"{role}{ALL_STORES if everywhere else ''}"
+        known = key in self._contexts
+        page = await self._page(await self._context(key))
+        if not known:
+            await page.goto(f"{self._panel}/login")
+            await self.log_in(page, await self.administrator(role, *([ALL_STORES] if everywhere else [])))
+            await page.wait_for_url(lambda url: not url.endswith("/login"))
+        return page
+
+    async def _context(self, key: str) -> BrowserContext:
+        if key not in self._contexts:
+            size = {"width": WIDE[0], "height": WIDE[1]}
+            # Colours must not be measured half-way through a transition.
+            context = await self._browser.new_context(viewport=size, reduced_motion="reduce")
+            self._closing.push_async_callback(context.close)
+            context.set_default_timeout(PATIENCE_MS)
+            context.on("request", self._requested)
+            context.on("response", self._answered)
+            context.on("console", self._said)
+            context.on("weberror", lambda error: self.faults.append(f"{error.error}"))
+            self._contexts[key] = context
+        return self._contexts[key]
+
+    async def _page(self, context: BrowserContext) -> Page:
+        return await context.new_page()
+
+    def _requested(self, request: Request) -> None:
+        parts = urlsplit(request.url)
+        if parts.scheme not in ("data", "blob") and parts.netloc != self._host:
+            self.faults.append(f"a request to another host: {request.url}")
+
+    def _answered(self, response: Response) -> None:
+        """400 to a form is the form with its messages; any other failure must have been asked for (`visit`)."""
+        if response.status >= 400 and not (response.status == 400 and response.request.method == "POST"):
+            self.faults.append(_unexpected(response))
+
+    def _said(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning") and not message.text.startswith(_LOADING_FAILED):
+            self.faults.append(f"{message.location.get('url')}: {message.text}")
+
+
+def _unexpected(response: Response) -> str:
+    return f"{response.request.method} {response.url}: {response.status}"
+
+
+def _told(violation: dict[str, Any]) -> str:
+    places = [node["html"][:160] for node in violation["nodes"][:3]]
+    return f"{violation['id']} ({violation['impact']}): {violation['help']}: {places}"

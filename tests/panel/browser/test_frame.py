@@ -1,0 +1,49 @@
+"""Logging in, finding one's way, and logging out, in a browser."""
+
+import re
+
+import pytest
+from playwright.async_api import expect
+
+from tests.panel.browser.live import LiveShop
+from tests.panel.browser.people import People
+
+pytestmark = pytest.mark.stack
+
+
+async def test_somebody_logs_in_goes_where_they_wished_and_out_again(people: People, shop: LiveShop) -> None:
+    username = await people.administrator("viewer")
+    page = await people.stranger()
+    await people.check(page)
+    await page.goto(people.address("/webhooks?legacy=true"))
+    await people.log_in(page, username)
+    await expect(page).to_have_url(people.address("/webhooks?legacy=true"))
+    await people.check(page)
+    await page.get_by_role("button", name=re.compile(username)).click()
+    await page.get_by_role("button", name="Log out").click()
+    await expect(page.get_by_role("status")).to_have_text("You are logged out.")
+    await page.goto(people.address("/webhooks"))
+    await expect(page).to_have_url(re.compile("/admin/login"))
+
+
+async def test_a_page_that_is_not_there_says_so_accessibly(people: People) -> None:
+    page = await people.visit("viewer", "/nothing", status=404)
+    await people.check(page)
+
+
+async def test_what_goes_wrong_on_a_page_is_seen(people: People) -> None:
+    page = await people.visit("viewer", "/webhooks")
+    await page.evaluate("""async () => {
+        const image = document.createElement("img");
+        image.src = "/nothing.png";
+        image.setAttribute("style", "display: block");
+        image.style.minWidth = "3000px";
+        document.querySelector("main").append(image);
+        await fetch("https://elsewhere.example/").catch(() => null);
+    }""")
+    with pytest.raises(AssertionError, match=r"px wider than the window[\s\S]*image-alt \(critical\)"):
+        await people.check(page)
+    seen = "\n".join(people.faults)
+    for fault in ("GET .*/nothing.png: 404", "Content Security Policy directive .style-src", "elsewhere.example"):
+        assert re.search(fault, seen), seen
+    people.faults.clear()
