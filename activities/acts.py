@@ -47,6 +47,9 @@ class ActActivities:
                     step = await asyncio.shield(begun)
                 except AttemptTakenError:
                     return DeliveryEnd(delivery.status, delivery.number - 1, "another attempt was under way")
+                if step.status == "delivered" and delivery.subscription.holds_line:  # its successors may go
+                    place = (delivery.event.store_code, delivery.event.name, delivery.subscription.url)
+                    await self._keepers.wake(delivery.subscription.id, *place)
         return DeliveryEnd(step.status, step.attempts, step.failure)
 
     @activity.defn(name="recover-pages")

@@ -30,6 +30,7 @@ def outcome_of(delivery: OpenDelivery, step: Step) -> Outcome:
         failures=step.failures,
         next_in_seconds=step.next_in_seconds,
         workflow_id=_keeper(delivery, step),
+        holds_line=delivery.subscription.holds_line and not delivery.is_test,
     )
 
 

@@ -171,6 +171,11 @@ class Dispatcher:
         if left:
             await asyncio.wait(left)
 
+    @property
+    def per_subscription(self) -> int:
+        """Requests in flight at most, of a subscription without a limit of its own; over all workers."""
+        return self._limits.per_subscription
+
     def subscriptions(self) -> list[UUID]:
         """Those of which anything is under way here."""
         return list(self._lanes)

@@ -10,6 +10,7 @@ from temporalio import activity
 
 from activities.dispatcher import Dispatcher
 from activities.guards import heartbeats, own_faults
+from activities.in_order import TAKEN_PAUSE_SECONDS, Lines, OrderedRound, outcome
 from activities.messages import KeeperRound, KeeperRoundResult
 from domain.breaker import BreakerRules
 from domain.delivery import Step
@@ -26,7 +27,6 @@ from storage.keeping import (
     held_oldest,
     keeper_state,
     next_due_seconds,
-    overtaken,
 )
 from storage.notices import Occurrence, note
 from storage.subscription_status import disable_by_system
@@ -39,12 +39,6 @@ FIRST_PAGE = 10
 
 LARGEST_PAGE = 300
 """Pages double up to this; one page is one bulk of intents and outcomes."""
-
-TAKEN_PAUSE_SECONDS = 0.5
-"""Until what somebody else is sending is looked at again: a worker that died is noticed after three seconds."""
-
-ORDER_PAUSE_SECONDS = 0.05
-"""Until an event accepted earlier has been matched, which takes milliseconds."""
 
 
 @dataclass
@@ -80,9 +74,9 @@ class KeeperActivities:
         subscription_id = UUID(task.subscription_id)
         async with heartbeats():
             with own_faults():
-                return await self._round(subscription_id, probe_now=task.probe_now)
+                return await self._round(subscription_id, task)
 
-    async def _round(self, subscription_id: UUID, *, probe_now: bool) -> KeeperRoundResult:
+    async def _round(self, subscription_id: UUID, task: KeeperRound) -> KeeperRoundResult:
         tally = _Tally()
         state = await self._state(subscription_id)
         if state is None or state.deleted or state.status == "disabled":
@@ -90,11 +84,11 @@ class KeeperActivities:
         if state.status == "paused":
             return KeeperRoundResult(0, 0, None, "paused")
         if state.breaker_open:
-            result = await self._probe(subscription_id, state, tally, probe_now=probe_now)
+            result = await self._probe(subscription_id, state, tally, probe_now=task.probe_now)
             if result is not None:
                 return result
         if state.ordered:
-            return await self._in_order(subscription_id, state, tally)
+            return await self._in_order(subscription_id, state, tally, task.under_way)
         return await self._let_go(subscription_id, state, tally)
 
     async def _state(self, subscription_id: UUID) -> KeeperState | None:
@@ -118,7 +112,7 @@ class KeeperActivities:
             if outwaited := await exhaust_outwaited(connection, subscription_id, float(sum(schedule))):
                 ended = Occurrence(subscription_id, NoticeKind.EXHAUSTED, "breaker_open", outwaited)
                 await note(connection, [ended])
-            oldest = await held_oldest(connection, subscription_id)
+        oldest = await self._oldest(subscription_id, state)
         if oldest is None:
             return KeeperRoundResult(tally.delivered, tally.failed, None, "breaker open, nothing held")
         if not probe_now and (state.probe_in_seconds or 0) > 0:
@@ -136,6 +130,14 @@ class KeeperActivities:
             after = await keeper_state(connection, subscription_id)
         wait = after.probe_in_seconds if after is not None and after.probe_in_seconds is not None else 0.0
         return KeeperRoundResult(tally.delivered, tally.failed, max(0.0, wait), "breaker open", deaf=True)
+
+    async def _oldest(self, subscription_id: UUID, state: KeeperState) -> OpenDelivery | None:
+        """What to ask an unwell receiver with: the oldest, or the first of a line; due or not."""
+        if state.ordered:
+            found = await Lines(self._database, subscription_id, state).look(1, (), due_only=False)
+            return next(iter(found.deliveries), None)
+        async with self._database.transaction() as connection:
+            return await held_oldest(connection, subscription_id)
 
     async def _given_up(self, subscription_id: UUID, step: Step) -> bool:
         """Disable a subscription whose receiver has failed once more and for too long; whether that was done."""
@@ -173,35 +175,23 @@ class KeeperActivities:
                 await asyncio.sleep(1 / rate)
         return KeeperRoundResult(tally.delivered, tally.failed, 0.0 if rate is None else 1 / rate, "letting go")
 
-    async def _in_order(self, subscription_id: UUID, state: KeeperState, tally: _Tally) -> KeeperRoundResult:
-        """Send one after the other in the order of acceptance; one that fails holds its successors back."""
-        until = time.monotonic() + ROUND_SECONDS
-        pause = 1 / state.rate_limit_per_second if state.rate_limit_per_second else 0.0
-        while time.monotonic() < until:
-            async with self._database.transaction() as connection:
-                oldest = await held_oldest(connection, subscription_id)
-                early = oldest is not None and await overtaken(connection, subscription_id, oldest.event_sequence)
-                if oldest is not None and not early:
-                    # What was accepted earlier may have been matched between these two readings: now it can be seen.
-                    oldest = await held_oldest(connection, subscription_id)
-            if oldest is None:
-                return KeeperRoundResult(tally.delivered, tally.failed, None, "in order")
-            if early:
-                await asyncio.sleep(ORDER_PAUSE_SECONDS)
-                continue
-            if oldest.next_in_seconds is not None and oldest.next_in_seconds > 0:
-                return KeeperRoundResult(
-                    tally.delivered, tally.failed, oldest.next_in_seconds, "the oldest waits for its retry", deaf=True
-                )
-            [step] = await self._attempt([replace(oldest, kept_as="kept")])
-            if step is None:
-                return _taken(tally)
-            tally.add([step])
-            state_now = await self._state(subscription_id)
-            if state_now is None or state_now.status != "active" or state_now.deleted or state_now.breaker_open:
-                break
-            await asyncio.sleep(pause)
-        return KeeperRoundResult(tally.delivered, tally.failed, pause, "in order")
+    async def _in_order(
+        self, subscription_id: UUID, state: KeeperState, tally: _Tally, under_way: Sequence[str]
+    ) -> KeeperRoundResult:
+        """Send each line one after the other in the order of acceptance; what fails holds its own successors back."""
+        lines = Lines(self._database, subscription_id, state)
+        ordered = OrderedRound(self._database, self._dispatcher, lines, state, under_way)
+
+        async def still_so() -> bool:
+            now = await self._state(subscription_id)
+            return now is not None and replace(now, probe_in_seconds=None) == replace(state, probe_in_seconds=None)
+
+        result = await ordered.run(time.monotonic() + ROUND_SECONDS, still_so)
+        return replace(
+            result,
+            delivered=tally.delivered + result.delivered,
+            failed_attempts=tally.failed + result.failed_attempts,
+        )
 
     async def _rest(self, subscription_id: UUID, tally: _Tally) -> KeeperRoundResult:
         """Nothing is due: wait for the first retry, if any."""
@@ -220,15 +210,9 @@ class KeeperActivities:
         begun = [task for task in tasks if task is not None]
         if begun:
             await asyncio.wait(begun)
-        return [_outcome(task) for task in tasks]
+        return [outcome(task) for task in tasks]
 
 
 def _taken(tally: _Tally) -> KeeperRoundResult:
     """Somebody else is sending, or the outcome could not be written: look again soon."""
     return KeeperRoundResult(tally.delivered, tally.failed, TAKEN_PAUSE_SECONDS, "another sender is at it", deaf=True)
-
-
-def _outcome(task: asyncio.Task[Step] | None) -> Step | None:
-    if task is None or task.cancelled() or task.exception() is not None:
-        return None
-    return task.result()

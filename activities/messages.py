@@ -140,6 +140,8 @@ class KeeperRound:
 
     subscription_id: str
     probe_now: bool = False
+    under_way: list[str] = field(default_factory=list)
+    """Deliveries (message ids) that the last round left on the wire."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,8 @@ class KeeperRoundResult:
     """For people: why it waits, or what it lets go."""
     deaf: bool = False
     """New deliveries change nothing about when the next round is due: a probe or a limit is waited for."""
+    under_way: list[str] = field(default_factory=list)
+    """Deliveries whose receiver is slow, so that the next round need not wait for them."""
 
 
 @dataclass(frozen=True)

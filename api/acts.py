@@ -16,7 +16,6 @@ from storage.acts import (
     ActedOn,
     cancel,
     delivery_for_act,
-    first_held,
     make_due,
     make_probe_due,
 )
@@ -131,10 +130,11 @@ class Acts:
             if (ended := _ENDED.get(delivery.status)) is not None:
                 raise Conflict(ended)
             _refuse_test_or_silent(delivery)
-            if delivery.status == "held" and delivery.ordered:
-                first = await first_held(connection, delivery.subscription_id)
-                if first != message_id:
-                    raise Conflict(f"Its subscription is ordered and {first} comes before it; send or cancel that one.")
+            if delivery.behind is not None:
+                raise Conflict(
+                    f"Its subscription is ordered and {delivery.behind} comes before it; "
+                    "send, redeliver or cancel that one."
+                )
             await self._audit(connection, "send-now", "delivery", message_id)
             if delivery.status == "held":
                 await make_due(connection, message_id)
@@ -149,14 +149,17 @@ class Acts:
                 await self._acting.probe_now(delivery.subscription_id, *place)
 
     async def cancel(self, message_id: UUID) -> None:
-        """End an open delivery. An attempt under way is finished, and may succeed. Raises Conflict, NotFound."""
+        """End an open delivery, or let the successors of an exhausted one go on. Raises Conflict, NotFound.
+
+        An attempt under way is finished, and may succeed.
+        """
         async with self._database.transaction() as connection:
             delivery = await self._delivery(connection, message_id)
-            if delivery.status not in ("pending", "held"):
+            if delivery.status not in ("pending", "held") and not delivery.holds_line:
                 raise Conflict(_ENDED[delivery.status].partition(";")[0] + ".")
             await cancel(connection, message_id, reason=CANCELLED_BY_PERSON)
             await self._audit(connection, "cancel", "delivery", message_id)
-        if delivery.status == "held" and delivery.ordered:  # its successors need wait no longer
+        if delivery.holds_line or (delivery.status == "held" and delivery.ordered):  # its successors may go
             await self.tell_keeper(delivery.subscription_id, delivery.event_name, delivery.url)
         elif delivery.status == "pending" and delivery.variant != TEST:
             try:

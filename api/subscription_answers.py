@@ -50,5 +50,7 @@ def details_of(row: SubscriptionRow, resources: Resources) -> SubscriptionDetail
         rate_limit_per_second=row.rate_limit_per_second,
         max_concurrency=row.max_concurrency or settings.subscription_concurrency,
         ordered=row.ordered,
+        order_key=row.order_key,
+        after_exhausted=row.after_exhausted,
         retry_schedule=list(schedule),
     )

@@ -15,6 +15,7 @@ from domain.catalogue import CATALOGUE
 from domain.own_headers import HEADERS_MOST, OwnHeader
 from domain.url_rules import UrlRefused
 from storage.audit import MASK, changed, record
+from storage.lines import let_lines_go_on
 from storage.subscriptions import (
     SubscriptionLimitError,
     SubscriptionLimits,
@@ -38,6 +39,8 @@ _PLAIN = (
     "rate_limit_per_second",
     "max_concurrency",
     "ordered",
+    "order_key",
+    "after_exhausted",
     "retry_schedule",
 )
 """Fields that are stored as they are sent."""
@@ -102,6 +105,8 @@ class Editor:
             values["sealed_headers"] = seal_headers(headers, self.resources.sealer)
             before["headers"], after["headers"] = masked(stored), compared(stored, headers)
         await update_subscription(connection, subscription_id, values)
+        if reorders(row, body):
+            await let_lines_go_on(connection, subscription_id)
         secret = None
         if "hmac_enabled" in body.model_fields_set and body.hmac_enabled != row.hmac_enabled:
             before["hmac_enabled"], after["hmac_enabled"] = row.hmac_enabled, body.hmac_enabled
@@ -165,6 +170,12 @@ def _shape_problems(body: SubscriptionCreate | SubscriptionUpdate, event_name: s
         yield Problem("headerName", "missing", "is required beside headerValue")
     if len(body.given_headers or ()) > HEADERS_MOST:
         yield Problem("headerName", "too_long", f"makes one header more than the {HEADERS_MOST} there may be")
+
+
+def reorders(row: SubscriptionRow, body: SubscriptionUpdate) -> bool:
+    """Whether an update changes what waits for what."""
+    given = body.model_fields_set & {"ordered", "order_key", "after_exhausted"}
+    return any(getattr(body, name) != getattr(row, name) for name in given)
 
 
 def headers_after(stored: Sequence[OwnHeader], given: Sequence[Header]) -> list[OwnHeader]:

@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 from api.body import WHOLE, Input, Output
 from api.instants import Instant
 from domain.catalogue import CATALOGUE, nearest_name
+from domain.order import AfterExhausted, OrderKey
 from domain.own_headers import (
     HEADERS_MOST,
     HOP_BY_HOP,
@@ -162,6 +163,11 @@ class _SubscriptionInput(Input):
     rate_limit_per_second: Annotated[int, Field(ge=1, le=RATE_MOST_PER_SECOND), WHOLE] | None = None
     max_concurrency: Annotated[int, Field(ge=1, le=CONCURRENCY_MOST), WHOLE] | None = None
     ordered: bool = False
+    order_key: OrderKey = "subscription"
+    """When ordered, what waits for what: customer leaves events of different customers independent of each other."""
+    after_exhausted: AfterExhausted = "skip"
+    """When ordered, what becomes of the successors of an exhausted delivery: skip sends them, hold lets them wait for a
+    person, who redelivers, recovers or cancels it."""
     retry_schedule: Annotated[list[RetryDelay], Field(max_length=RETRIES_MOST)] | None = None
     """Seconds after each failed attempt; null: the installation's schedule."""
 
@@ -230,6 +236,8 @@ class SubscriptionDetails(SubscriptionRowOut):
     rate_limit_per_second: int | None = Field(description="Null: no limit.")
     max_concurrency: int = Field(description="Requests in flight at most; the installation's unless set.")
     ordered: bool
+    order_key: OrderKey
+    after_exhausted: AfterExhausted
     retry_schedule: list[int] = Field(description="Seconds after each failed attempt; the installation's unless set.")
 
 

@@ -41,6 +41,8 @@ _SETTABLE = (
     "rate_limit_per_second",
     "max_concurrency",
     "ordered",
+    "order_key",
+    "after_exhausted",
     "retry_schedule",
 )
 """Fields beside the headers that entry and row have under the same name."""

@@ -23,6 +23,7 @@ from api.subscription_models import (
     Url,
     legacy_where_there_is_one,
 )
+from domain.order import AfterExhausted, OrderKey
 from domain.own_headers import HEADERS_MOST
 
 ENTRIES_MOST = 10_000  # beyond any limit of a store; the body's size is bounded too
@@ -67,6 +68,8 @@ class SubscriptionEntry(Input):
     rate_limit_per_second: Annotated[int, Field(ge=1, le=RATE_MOST_PER_SECOND), WHOLE] | None = None
     max_concurrency: Annotated[int, Field(ge=1, le=CONCURRENCY_MOST), WHOLE] | None = None
     ordered: bool = False
+    order_key: OrderKey = "subscription"
+    after_exhausted: AfterExhausted = "skip"
     retry_schedule: Annotated[list[RetryDelay], Field(max_length=RETRIES_MOST)] | None = None
 
 
@@ -97,6 +100,8 @@ class StoredSubscription(Output):
     rate_limit_per_second: int | None
     max_concurrency: int | None
     ordered: bool
+    order_key: OrderKey
+    after_exhausted: AfterExhausted
     retry_schedule: list[int] | None
 
 

@@ -64,10 +64,18 @@ def _entry(subscription: StoredSubscription, *, by_name: bool) -> Iterator[str]:
         yield f"rateLimitPerSecond: {subscription.rate_limit_per_second}"
     if subscription.max_concurrency is not None:
         yield f"maxConcurrency: {subscription.max_concurrency}"
-    if subscription.ordered:
-        yield "ordered: true"
+    yield from _order(subscription)
     if subscription.retry_schedule is not None:
         yield f"retrySchedule: [{', '.join(map(str, subscription.retry_schedule))}]  # seconds after each failure"
+
+
+def _order(subscription: StoredSubscription) -> Iterator[str]:
+    if subscription.ordered:
+        yield "ordered: true"
+    if subscription.order_key != "subscription":
+        yield f"orderKey: {subscription.order_key}"
+    if subscription.after_exhausted != "skip":
+        yield f"afterExhausted: {subscription.after_exhausted}"
 
 
 def _instant(instant: datetime) -> str:

@@ -6,6 +6,8 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from storage.lines import BEHIND
+
 
 @dataclass(frozen=True, slots=True)
 class ActedOn:
@@ -23,26 +25,27 @@ class ActedOn:
     subscription_deleted: bool
     breaker_open: bool
     ordered: bool
+    behind: UUID | None
+    """What an ordered subscription sends before it."""
+    holds_line: bool
+    """It is exhausted, and its successors wait for a person."""
 
 
-_FOR_ACT = text("""
+_FOR_ACT = text(f"""
 SELECT delivery.message_id, delivery.event_id, delivery.variant, delivery.status, delivery.workflow_id,
     delivery.subscription_id, delivery.event_name, delivery.url, subscription.status,
-    subscription.deleted_at IS NOT NULL, health.breaker_opened_at IS NOT NULL, subscription.ordered
+    subscription.deleted_at IS NOT NULL, health.breaker_opened_at IS NOT NULL, subscription.ordered,
+    {BEHIND}, delivery.holds_line
 FROM delivery
 JOIN subscription ON subscription.id = delivery.subscription_id
 LEFT JOIN subscription_health AS health ON health.subscription_id = delivery.subscription_id
 WHERE delivery.store_code = :store_code AND delivery.message_id = :id FOR UPDATE OF delivery
 """)
 
-_FIRST_HELD = text("""
-SELECT message_id FROM delivery WHERE subscription_id = :id AND status = 'held'
-ORDER BY event_sequence, message_id LIMIT 1
-""")
-
 _CANCEL = text("""
-UPDATE delivery SET status = 'cancelled', reason = :reason, next_attempt_at = NULL, ended_at = clock_timestamp()
-WHERE message_id = :id AND status IN ('pending', 'held')
+UPDATE delivery SET status = 'cancelled', reason = :reason, next_attempt_at = NULL, ended_at = clock_timestamp(),
+    holds_line = false
+WHERE message_id = :id AND (status IN ('pending', 'held') OR holds_line)
 """)
 
 _DUE = text("UPDATE delivery SET next_attempt_at = clock_timestamp() WHERE message_id = :id AND status = 'held'")
@@ -59,14 +62,11 @@ async def delivery_for_act(connection: AsyncConnection, store_code: str, message
     return ActedOn(*row) if row is not None else None
 
 
-async def first_held(connection: AsyncConnection, subscription_id: UUID) -> UUID | None:
-    """The held delivery of the event accepted first: the one an ordered subscription sends next."""
-    found: UUID | None = await connection.scalar(_FIRST_HELD, {"id": subscription_id})
-    return found
-
-
 async def cancel(connection: AsyncConnection, message_id: UUID, *, reason: str) -> bool:
-    """End an open delivery; False when it has ended already. An attempt under way is finished, and may succeed."""
+    """End an open delivery, or let the successors of an exhausted one go on; False when it has ended already.
+
+    An attempt under way is finished, and may succeed.
+    """
     return (await connection.execute(_CANCEL, {"id": message_id, "reason": reason})).rowcount == 1
 
 

@@ -51,6 +51,8 @@ class Outcome:
     next_in_seconds: float | None
     workflow_id: str | None
     """Who keeps the delivery from now on, when it is still open."""
+    holds_line: bool = False
+    """Its successors wait for a person if this exhausts it."""
 
 
 _INTEND = text("""
@@ -74,9 +76,9 @@ WITH outcome AS MATERIALIZED (
         CAST(:duration_ms AS int[]), CAST(:status_code AS int[]), CAST(:failure AS text[]), CAST(:detail AS text[]),
         CAST(:response_excerpt AS text[]), CAST(:body_sha256 AS bytea[]), CAST(:url AS text[]),
         CAST(:status AS text[]), CAST(:reason AS text[]), CAST(:failures AS int[]),
-        CAST(:next_in_seconds AS float8[]), CAST(:workflow_id AS text[]))
+        CAST(:next_in_seconds AS float8[]), CAST(:workflow_id AS text[]), CAST(:holds_line AS bool[]))
         AS outcome (message_id, number, began_seconds_ago, duration_ms, status_code, failure, detail,
-            response_excerpt, body_sha256, url, status, reason, failures, next_in_seconds, workflow_id)
+            response_excerpt, body_sha256, url, status, reason, failures, next_in_seconds, workflow_id, holds_line)
 ), recorded AS (
     UPDATE attempt SET
         started_at = clock_timestamp() - make_interval(secs => outcome.began_seconds_ago),
@@ -94,7 +96,9 @@ UPDATE delivery SET
     next_attempt_at = clock_timestamp() + make_interval(secs => outcome.next_in_seconds),
     ended_at = CASE WHEN outcome.status IN ('delivered', 'exhausted', 'cancelled') THEN clock_timestamp()
         WHEN outcome.status = 'unchanged' THEN delivery.ended_at END,
-    workflow_id = coalesce(outcome.workflow_id, delivery.workflow_id)
+    workflow_id = coalesce(outcome.workflow_id, delivery.workflow_id),
+    holds_line = CASE outcome.status WHEN 'unchanged' THEN delivery.holds_line
+        WHEN 'exhausted' THEN outcome.holds_line ELSE false END
 FROM outcome WHERE delivery.message_id = outcome.message_id AND (
     outcome.status IN ('delivered', 'unchanged')
     OR delivery.status IN ('pending', 'held') AND outcome.number >= delivery.attempts

@@ -14,6 +14,7 @@ from domain.bodies import TEST, EventFacts, variants
 from domain.breaker import hold_reason
 from domain.identity import message_id
 from domain.matching import BUSY, beginning, mismatch
+from domain.order import line_of
 from storage.attempts import Intent, intend
 from storage.days import BODY_OF_EVENT, LAST_ATTEMPT_OF_DELIVERY
 from storage.subscription_standing import KEPT
@@ -39,6 +40,11 @@ class SubscriptionFacts:
     breaker_open: bool = False
     kept: bool = False
     """It has a limit or an order that only its keeper can honour."""
+    by_customer: bool = False
+    """It is ordered, with a line for each customer."""
+    holds_line: bool = False
+    """It is ordered, and the successors of what is exhausted wait for a person."""
+    rate_limit_per_second: int | None = None
 
     @property
     def hold_reason(self) -> str | None:
@@ -95,7 +101,8 @@ subscription.deleted_at IS NOT NULL AS deleted, subscription.sealed_headers, sub
 subscription.sealed_secret,
 CASE WHEN subscription.previous_secret_until > clock_timestamp() THEN subscription.sealed_previous_secret END,
 subscription.signature_version, subscription.retry_schedule, subscription.max_concurrency,
-health.breaker_opened_at IS NOT NULL, {KEPT}
+health.breaker_opened_at IS NOT NULL, {KEPT}, subscription.ordered AND subscription.order_key = 'customer',
+subscription.ordered AND subscription.after_exhausted = 'hold', subscription.rate_limit_per_second
 """
 
 _TAKE = text("""
@@ -130,15 +137,15 @@ WHERE subscription.deleted_at IS NULL ORDER BY subscription.created_at, subscrip
 
 _CREATE = text("""
 INSERT INTO delivery (message_id, store_code, event_id, event_name, event_sequence, accepted_on, subscription_id,
-    variant, url, status, reason, workflow_id, ended_at)
+    variant, url, status, reason, workflow_id, line, ended_at)
 SELECT made.*, CASE WHEN made.status = 'exhausted' THEN clock_timestamp() END
 FROM unnest(CAST(:message_id AS uuid[]), CAST(:store_code AS text[]), CAST(:event_id AS uuid[]),
     CAST(:event_name AS text[]), CAST(:event_sequence AS bigint[]), CAST(:accepted_on AS date[]),
     CAST(:subscription_id AS uuid[]),
     CAST(:variant AS text[]), CAST(:url AS text[]),
-    CAST(:status AS text[]), CAST(:reason AS text[]), CAST(:workflow_id AS text[]))
+    CAST(:status AS text[]), CAST(:reason AS text[]), CAST(:workflow_id AS text[]), CAST(:line AS bigint[]))
     AS made (message_id, store_code, event_id, event_name, event_sequence, accepted_on, subscription_id, variant, url,
-        status, reason, workflow_id)
+        status, reason, workflow_id, line)
 ON CONFLICT (message_id) DO NOTHING
 """)
 
@@ -248,6 +255,7 @@ async def _create(
             begins = beginning(
                 status=subscription.status, breaker_open=subscription.breaker_open, kept=subscription.kept
             )
+            line = line_of(subscription.id, facts.data_text) if subscription.by_customer else None
             for variant in variants(facts.name, facts.data_text, subscription.legacy):
                 identity = message_id(facts.event_id, subscription.id, variant)
                 if begins.status == "pending" and not may_begin(subscription.id):
@@ -265,6 +273,7 @@ async def _create(
                     ("status", begins.status),
                     ("reason", begins.reason),
                     ("workflow_id", row.workflow_id if begins.status == "pending" else None),
+                    ("line", line),
                 ):
                     columns[name].append(value)
                 if begins.status != "exhausted":
@@ -348,4 +357,13 @@ async def held_deliveries(
     rows = await connection.execute(
         _HELD_DUE if due_only else _HELD_ALL, {"subscription_id": subscription_id, "most": most}
     )
+    return [_open_delivery(row) for row in rows]
+
+
+_HELD_BY_ID = text(_OPEN + "WHERE delivery.message_id = ANY(:ids) AND delivery.status = 'held'" + _HELD_ORDER)
+
+
+async def held_of(connection: AsyncConnection, message_ids: Sequence[UUID]) -> list[OpenDelivery]:
+    """Those of these deliveries that are held, in the order of acceptance."""
+    rows = await connection.execute(_HELD_BY_ID, {"ids": list(message_ids), "most": len(message_ids)})
     return [_open_delivery(row) for row in rows]

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.explain import ExplainedDelivery, ExplainedEvent, ExplainedSubscription
 from storage.days import LAST_ATTEMPT_OF_DELIVERY
+from storage.lines import BEHIND
 from storage.workers import SENDER_ID
 
 _EVENT = text("""
@@ -44,18 +45,12 @@ SELECT delivery.subscription_id, delivery.message_id, delivery.variant, delivery
     ({SENDER_ID}) IS NOT NULL AS under_way,
     delivery.variant <> 'test' AND (act.kind IS NOT DISTINCT FROM 'backfill'
         OR event.accepted_at < subscription.created_at) AS backfilled,
-    CASE WHEN delivery.status = 'held' AND subscription.ordered AND first.message_id <> delivery.message_id
-        THEN first.message_id END AS behind
+    {BEHIND} AS behind
 FROM delivery
 JOIN subscription ON subscription.id = delivery.subscription_id
 JOIN event ON event.store_code = delivery.store_code AND event.event_id = delivery.event_id
 LEFT JOIN window_act AS act ON act.id = delivery.window_act_id
 {LAST_ATTEMPT_OF_DELIVERY}
-LEFT JOIN LATERAL (
-    SELECT held.message_id FROM delivery AS held
-    WHERE held.subscription_id = delivery.subscription_id AND held.status = 'held' AND subscription.ordered
-    ORDER BY held.event_sequence, held.message_id LIMIT 1
-) AS first ON true
 WHERE delivery.store_code = :store_code AND delivery.event_id = :event_id
 ORDER BY delivery.created_at, delivery.message_id
 """)

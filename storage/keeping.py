@@ -23,13 +23,18 @@ class KeeperState:
     ordered: bool
     retry_schedule: Sequence[int] | None
     kept: bool
+    max_concurrency: int | None
+    by_customer: bool
+    """A line for each customer, if it is ordered."""
+    holds_lines: bool
+    """What is exhausted holds its successors back, if it is ordered."""
 
 
 _STATE = text(f"""
 SELECT subscription.status, subscription.deleted_at IS NOT NULL, health.breaker_opened_at IS NOT NULL,
     CAST(extract(epoch FROM health.probe_at - clock_timestamp()) AS float8), subscription.rate_limit_per_second,
     subscription.ordered, subscription.retry_schedule,
-    {KEPT}
+    {KEPT}, subscription.max_concurrency, subscription.order_key = 'customer', subscription.after_exhausted = 'hold'
 FROM subscription LEFT JOIN subscription_health AS health ON health.subscription_id = subscription.id
 WHERE subscription.id = :id
 """)
@@ -39,16 +44,9 @@ SELECT count(*), CAST(coalesce(min(extract(epoch FROM next_attempt_at - clock_ti
 FROM delivery WHERE subscription_id = :id AND status = 'held' AND next_attempt_at IS NOT NULL
 """)
 
-_OVERTAKEN = text("""
-SELECT EXISTS (
-    SELECT FROM event
-    JOIN subscription ON subscription.store_code = event.store_code AND subscription.event_name = event.name
-    WHERE subscription.id = :id AND event.matched_at IS NULL AND event.sequence < :sequence
-) OR EXISTS (SELECT FROM window_act WHERE subscription_id = :id AND status = 'running' AND NOT all_open)
-""")
-
 _OUTWAITED = text("""
-UPDATE delivery SET status = 'exhausted', reason = 'breaker_open', next_attempt_at = NULL, ended_at = clock_timestamp()
+UPDATE delivery SET status = 'exhausted', reason = 'breaker_open', next_attempt_at = NULL, ended_at = clock_timestamp(),
+    holds_line = (SELECT ordered AND after_exhausted = 'hold' FROM subscription WHERE subscription.id = :id)
 WHERE subscription_id = :id AND status = 'held' AND created_at < clock_timestamp() - make_interval(secs => :seconds)
     AND NOT EXISTS (SELECT FROM window_act WHERE window_act.id = delivery.window_act_id
         AND window_act.created_at >= clock_timestamp() - make_interval(secs => :seconds))
@@ -104,12 +102,6 @@ async def next_due_seconds(connection: AsyncConnection, subscription_id: UUID) -
     """Until the first held delivery that waits for its retry is due; None when none does."""
     count, seconds = (await connection.execute(_NEXT_DUE, {"id": subscription_id})).one()
     return max(0.0, float(seconds)) if count else None
-
-
-async def overtaken(connection: AsyncConnection, subscription_id: UUID, sequence: int) -> bool:
-    """Whether sending now might overtake: an event accepted before this one has not been matched yet, or a person has
-    earlier ones opened (again) of which not all are."""
-    return bool(await connection.scalar(_OVERTAKEN, {"id": subscription_id, "sequence": sequence}))
 
 
 async def exhaust_outwaited(connection: AsyncConnection, subscription_id: UUID, schedule_seconds: float) -> int:

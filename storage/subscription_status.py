@@ -9,6 +9,7 @@ from domain.failure_kinds import FailureKind
 from domain.notices import BY_PERSON, FAILING, NoticeKind
 from storage.audit import record
 from storage.keeping import end_open
+from storage.lines import let_lines_go_on
 from storage.notices import Occurrence, note
 
 SYSTEM = "system"
@@ -87,4 +88,5 @@ async def enable(connection: AsyncConnection, subscription_id: UUID) -> bool:
     changed = await _change(connection, subscription_id, status="active", reason=None, before=["disabled"])
     if changed:
         await connection.execute(_WELL_AGAIN, {"id": subscription_id})
+        await let_lines_go_on(connection, subscription_id)
     return changed

@@ -11,6 +11,7 @@ import orjson
 from sqlalchemy import ColumnElement, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from domain.order import AfterExhausted, OrderKey
 from domain.own_headers import OwnHeader
 from domain.signing import SECRET_BYTES, format_secret
 from storage.keeping import end_open
@@ -56,6 +57,8 @@ class SubscriptionRow:
     rate_limit_per_second: int | None
     max_concurrency: int | None
     ordered: bool
+    order_key: OrderKey
+    after_exhausted: AfterExhausted
     created_at: datetime
 
 

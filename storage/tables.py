@@ -114,6 +114,12 @@ class Subscription(SQLModel, table=True):
     rate_limit_per_second: int | None = Field(default=None, sa_column=Column(Integer))
     max_concurrency: int | None = Field(default=None, sa_column=Column(Integer))
     ordered: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
+    order_key: str = Field(
+        default="subscription", sa_column=Column(Text, nullable=False, server_default="subscription")
+    )
+    """subscription or customer: which of its deliveries wait for each other when it is ordered."""
+    after_exhausted: str = Field(default="skip", sa_column=Column(Text, nullable=False, server_default="skip"))
+    """skip or hold: what becomes of the successors of an exhausted one."""
     created_at: datetime = _instant(default_now=True)
     updated_at: datetime = _instant(default_now=True)
     deleted_at: datetime | None = _instant(nullable=True)
@@ -209,6 +215,10 @@ class Delivery(SQLModel, table=True):
     """Who keeps it while it is open."""
     window_act_id: UUID | None = None
     """The act that opened it last, if one did."""
+    line: int | None = Field(default=None, sa_column=Column(BigInteger))
+    """Of a subscription ordered by customer: whose deliveries wait for each other (`domain/order.py`)."""
+    holds_line: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
+    """It is exhausted, and its successors wait for a person."""
     created_at: datetime = _instant(default_now=True)
     ended_at: datetime | None = _instant(nullable=True)
 
@@ -222,6 +232,15 @@ class Delivery(SQLModel, table=True):
         # What a subscription's keeper looks after, in the order in which it lets it go.
         Index(
             "delivery_held", "subscription_id", "event_sequence", "message_id", postgresql_where=text("status = 'held'")
+        ),
+        # The first of each line is found by skipping through it, whatever the length of the lines.
+        Index(
+            "delivery_in_line",
+            *("subscription_id", "line", "event_sequence", "message_id"),
+            postgresql_where=text("status = 'held'"),
+        ),
+        Index(
+            "delivery_holding_line", "subscription_id", "line", "event_sequence", postgresql_where=text("holds_line")
         ),
         Index("delivery_by_window_act", "window_act_id", "status", postgresql_where=text("window_act_id IS NOT NULL")),
         # Tests whose start got lost are looked for; there is hardly ever one.

@@ -80,7 +80,7 @@ WITH page AS MATERIALIZED (
     ORDER BY created_at, message_id LIMIT :page FOR UPDATE
 ), opened AS (
     UPDATE delivery SET status = 'held', reason = 'recovered', failures = 0, next_attempt_at = NULL, ended_at = NULL,
-        workflow_id = :keeper_id, window_act_id = :id
+        holds_line = false, workflow_id = :keeper_id, window_act_id = :id
     FROM page WHERE delivery.message_id = page.message_id
 )
 SELECT message_id, created_at FROM page ORDER BY created_at, message_id

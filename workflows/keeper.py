@@ -28,6 +28,7 @@ class KeeperWorkflow:
     def __init__(self) -> None:
         self._woken = False
         self._probe_now = False
+        self._under_way: list[str] = []
 
     @workflow.signal
     def wake(self) -> None:
@@ -57,18 +58,20 @@ class KeeperWorkflow:
                 return task
             await self._wait(done)
             idle_before = idle and not self._woken and not self._probe_now  # who was woken lingers anew
-            if workflow.info().is_continue_as_new_suggested() and not self._probe_now:
+            if workflow.info().is_continue_as_new_suggested() and not self._probe_now and not self._under_way:
                 workflow.continue_as_new(task)
 
     async def _round(self, task: KeeperTask, probe_now: bool) -> KeeperRoundResult:
-        return await workflow.execute_activity_method(
+        done = await workflow.execute_activity_method(
             KeeperActivities.keep_held,
-            KeeperRound(task.subscription_id, probe_now),
+            KeeperRound(task.subscription_id, probe_now, self._under_way),
             start_to_close_timeout=ROUND_TIMEOUT,
             heartbeat_timeout=HEARTBEAT_TIMEOUT,
             retry_policy=OWN_FAULTS,
             summary=task.target,
         )
+        self._under_way = done.under_way
+        return done
 
     async def _wait(self, done: KeeperRoundResult) -> None:
         seconds = LINGER.total_seconds() if done.next_in_seconds is None else done.next_in_seconds

@@ -44,6 +44,8 @@ async def read(access: SubscriptionRead, resources: FromResources) -> StoredSet:
                 rate_limit_per_second=row.rate_limit_per_second,
                 max_concurrency=row.max_concurrency,
                 ordered=row.ordered,
+                order_key=row.order_key,
+                after_exhausted=row.after_exhausted,
                 retry_schedule=row.retry_schedule,
             )
         )

@@ -14,7 +14,7 @@ from api.ids import id_path, parse_id
 from api.listing import Listing, ListQuery
 from api.resources import FromResources
 from api.subscription_answers import details_of, row_of
-from api.subscription_edit import Editor
+from api.subscription_edit import Editor, reorders
 from api.subscription_models import (
     KeyRotated,
     SigningSwitchedOn,
@@ -137,6 +137,9 @@ async def update(
     checked = await editor.check(body, subscription.event_name)
     async with resources.database.transaction() as connection:
         secret = await editor.update(connection, subscription.id, body, checked.url.url)
+    if reorders(subscription, body):
+        acts = Acts(resources, access.store_code, access.actor)
+        await acts.tell_keeper(subscription.id, subscription.event_name, checked.url.url)
     response = Response(status_code=204)
     if secret is not None:
         answer = SigningSwitchedOn(hmac_secret=secret).model_dump_json(by_alias=True)

@@ -69,6 +69,8 @@ async def test_what_is_not_there_is_created(shop: Shop) -> None:
         rateLimitPerSecond=7,
         maxConcurrency=3,
         ordered=True,
+        orderKey="customer",
+        afterExhausted="hold",
         retrySchedule=[1, 2],
     )
     answer = await applied(shop, whole, entry("Mail", eventName="CustomerUpdated"))
@@ -85,6 +87,8 @@ async def test_what_is_not_there_is_created(shop: Shop) -> None:
         "rateLimitPerSecond": (None, 7),
         "maxConcurrency": (None, 3),
         "ordered": (False, True),
+        "orderKey": ("subscription", "customer"),
+        "afterExhausted": ("skip", "hold"),
         "retrySchedule": (None, [1, 2]),
         "headers": ([], ["Authorization: ••• (new)"]),
     }

@@ -39,6 +39,8 @@ async def test_the_least_that_makes_a_subscription_and_all_its_details(shop: Sho
         "rateLimitPerSecond": None,
         "maxConcurrency": 50,
         "ordered": False,
+        "orderKey": "subscription",
+        "afterExhausted": "skip",
         "retrySchedule": [5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400],
     }
 
@@ -51,6 +53,8 @@ async def test_everything_that_can_be_set_is_read_back(shop: Shop) -> None:
         "rateLimitPerSecond": 7,
         "maxConcurrency": 3,
         "ordered": True,
+        "orderKey": "customer",
+        "afterExhausted": "hold",
         "retrySchedule": [1, 2, 3],
     }
     found = await shop.details(await shop.created(**given, activeFrom="2026-03-01T01:30:00.5+02:00"))

@@ -139,6 +139,8 @@ def stored(**fields: object) -> StoredSubscription:
         "rate_limit_per_second": None,
         "max_concurrency": None,
         "ordered": False,
+        "order_key": "subscription",
+        "after_exhausted": "skip",
         "retry_schedule": None,
     }
     return StoredSubscription.model_validate(values | fields)
@@ -165,6 +167,8 @@ def test_an_export_says_what_is_not_the_default_and_no_more() -> None:
                 rate_limit_per_second=7,
                 max_concurrency=3,
                 ordered=True,
+                order_key="customer",
+                after_exhausted="hold",
                 retry_schedule=[5, 300],
             ),
         ],
@@ -188,6 +192,8 @@ subscriptions:
     rateLimitPerSecond: 7
     maxConcurrency: 3
     ordered: true
+    orderKey: customer
+    afterExhausted: hold
     retrySchedule: [5, 300]  # seconds after each failure
 """
     )

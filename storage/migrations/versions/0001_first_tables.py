@@ -100,6 +100,8 @@ def upgrade() -> None:
     sa.Column('next_attempt_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('workflow_id', sa.Text(), nullable=True),
     sa.Column('window_act_id', sa.Uuid(), nullable=True),
+    sa.Column('line', sa.BigInteger(), nullable=True),
+    sa.Column('holds_line', sa.Boolean(), server_default=sa.text('false'), nullable=False),
     sa.Column('created_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
     sa.Column('ended_at', sa.DateTime(timezone=True), nullable=True),
     sa.PrimaryKeyConstraint('message_id')
@@ -109,6 +111,8 @@ def upgrade() -> None:
     op.create_index('delivery_by_window_act', 'delivery', ['window_act_id', 'status'], unique=False, postgresql_where=sa.text('window_act_id IS NOT NULL'))
     op.create_index('delivery_test_waiting', 'delivery', ['created_at'], unique=False, postgresql_where=sa.text("variant = 'test' AND status = 'pending'"))
     op.create_index('delivery_held', 'delivery', ['subscription_id', 'event_sequence', 'message_id'], unique=False, postgresql_where=sa.text("status = 'held'"))
+    op.create_index('delivery_in_line', 'delivery', ['subscription_id', 'line', 'event_sequence', 'message_id'], unique=False, postgresql_where=sa.text("status = 'held'"))
+    op.create_index('delivery_holding_line', 'delivery', ['subscription_id', 'line', 'event_sequence'], unique=False, postgresql_where=sa.text('holds_line'))
     op.create_index('delivery_by_destination', 'delivery', ['subscription_id', sa.literal_column('hashtextextended(url, 0)'), 'status', 'created_at', 'message_id'], unique=False)
     op.create_table('event',
     sa.Column('store_code', sa.Text(), nullable=False),
@@ -243,6 +247,8 @@ def upgrade() -> None:
     sa.Column('rate_limit_per_second', sa.Integer(), nullable=True),
     sa.Column('max_concurrency', sa.Integer(), nullable=True),
     sa.Column('ordered', sa.Boolean(), server_default=sa.text('false'), nullable=False),
+    sa.Column('order_key', sa.Text(), server_default='subscription', nullable=False),
+    sa.Column('after_exhausted', sa.Text(), server_default='skip', nullable=False),
     sa.Column('created_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
     sa.Column('updated_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
     sa.Column('deleted_at', sa.DateTime(timezone=True), nullable=True),
@@ -447,6 +453,8 @@ def downgrade() -> None:
     op.drop_table('event')
     op.drop_table('event_body')
     op.drop_index('delivery_by_destination', table_name='delivery')
+    op.drop_index('delivery_holding_line', table_name='delivery', postgresql_where=sa.text('holds_line'))
+    op.drop_index('delivery_in_line', table_name='delivery', postgresql_where=sa.text("status = 'held'"))
     op.drop_index('delivery_by_event', table_name='delivery')
     op.drop_index('delivery_by_age', table_name='delivery')
     op.drop_index('delivery_test_waiting', table_name='delivery', postgresql_where=sa.text("variant = 'test' AND status = 'pending'"))
