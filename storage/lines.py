@@ -95,7 +95,7 @@ SELECT delivery.message_id, body.data FROM delivery
 JOIN event ON event.store_code = delivery.store_code AND event.event_id = delivery.event_id
 {BODY_OF_EVENT}
 WHERE delivery.subscription_id = :id AND delivery.status = 'held' AND delivery.line IS NULL
-ORDER BY delivery.event_sequence, delivery.message_id LIMIT :most FOR UPDATE OF delivery
+ORDER BY delivery.line, delivery.event_sequence, delivery.message_id LIMIT :most FOR UPDATE OF delivery
 """)
 
 _PLACE = text("""

@@ -1,5 +1,6 @@
 """The keeper's rounds by themselves: what may come between two readings of an ordered subscription."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from uuid import UUID
@@ -9,12 +10,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio.testing import ActivityEnvironment
 
 import worker
-from activities import keep
+from activities import in_order
 from activities.keep import KeeperActivities
 from activities.messages import KeeperRound, KeeperRoundResult
 from domain.notices import DisableRules
-from storage.keeping import overtaken
-from tests.receiver import Receiver
+from domain.order import line_of
+from storage.lines import first_unmatched
+from tests.receiver import Receiver, status, when
 from tests.workbench import Workbench, workbench
 
 
@@ -28,6 +30,11 @@ async def receiver() -> AsyncIterator[Receiver]:
 async def bench(cleared_url: str) -> AsyncIterator[Workbench]:
     async with workbench(cleared_url) as bench:
         yield bench
+
+
+def event_of(customer: str, phone: str) -> str:
+    """An event's data."""
+    return json.dumps({"customer": {"customerId": customer, "phone": phone}})
 
 
 async def round_of(bench: Workbench, subscription_id: UUID) -> KeeperRoundResult:
@@ -45,21 +52,74 @@ async def round_of(bench: Workbench, subscription_id: UUID) -> KeeperRoundResult
     return result
 
 
+@pytest.mark.parametrize("order_key", ["subscription", "customer"])
 async def test_an_event_matched_between_two_readings_is_not_overtaken(
-    bench: Workbench, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    bench: Workbench, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, order_key: str
 ) -> None:
-    subscription_id = await bench.subscribe("CustomerUpdated", receiver.url("/hook"), ordered=True)
-    first = await bench.emit("CustomerUpdated", '{"customer":{"customerId":"first"}}')
-    second = await bench.emit("CustomerUpdated", '{"customer":{"customerId":"second"}}')
+    url = receiver.url("/hook")
+    subscription_id = await bench.subscribe("CustomerUpdated", url, ordered=True, order_key=order_key)
+    first = await bench.emit("CustomerUpdated", event_of("a customer", "first"))
+    second = await bench.emit("CustomerUpdated", event_of("a customer", "second"))
     await bench.attempt_events(second)
     pending = [first]
 
-    async def with_a_match_before(connection: AsyncConnection, identity: UUID, sequence: int) -> bool:
+    async def with_a_match_before(connection: AsyncConnection, identity: UUID, before: int) -> int | None:
         if pending:
             await bench.attempt_events(pending.pop())
-        return await overtaken(connection, identity, sequence)
+        return await first_unmatched(connection, identity, before)
 
-    monkeypatch.setattr(keep, "overtaken", with_a_match_before)
+    monkeypatch.setattr(in_order, "first_unmatched", with_a_match_before)
     await round_of(bench, subscription_id)
-    arrived = [json.loads(request.body)["data"]["customer"]["customerId"] for request in receiver.requests]
+    arrived = [json.loads(request.body)["data"]["customer"]["phone"] for request in receiver.requests]
     assert arrived == ["first", "second"]
+
+
+@pytest.mark.parametrize("order_key", ["subscription", "customer"])
+async def test_an_event_that_is_not_matched_yet_holds_back_what_was_accepted_later(
+    bench: Workbench, receiver: Receiver, order_key: str
+) -> None:
+    url = receiver.url("/hook")
+    subscription_id = await bench.subscribe("CustomerUpdated", url, ordered=True, order_key=order_key)
+    [first] = await bench.emit("CustomerUpdated", event_of("a customer", "first"))
+    second = await bench.emit("CustomerUpdated", event_of("a customer", "second"))
+    await bench.attempt_events(second)
+    waiting = asyncio.create_task(round_of(bench, subscription_id))
+    await asyncio.sleep(4 * in_order.LOOK_SECONDS)  # some looks, of which none may find anything
+    assert receiver.requests == []
+    await bench.attempt_events([first])
+    await waiting
+    arrived = [json.loads(request.body)["data"]["customer"]["phone"] for request in receiver.requests]
+    assert arrived == ["first", "second"]
+
+
+async def test_an_event_matched_without_a_line_is_not_overtaken(bench: Workbench, receiver: Receiver) -> None:
+    """The subscription was ordered by customer while its event was being matched."""
+    subscription_id = await bench.subscribe("CustomerUpdated", receiver.url("/hook"), ordered=True)
+    await bench.attempt_events(await bench.emit("CustomerUpdated", event_of("a customer", "first")))
+    await bench.edit(subscription_id, order_key="customer")
+    await bench.attempt_events(await bench.emit("CustomerUpdated", event_of("a customer", "second")))
+    lines = [row.line for row in await bench.deliveries()]
+    assert lines == [None, line_of(subscription_id, event_of("a customer", ""))]
+    await round_of(bench, subscription_id)
+    arrived = [json.loads(request.body)["data"]["customer"]["phone"] for request in receiver.requests]
+    assert arrived == ["first", "second"]
+
+
+async def test_many_customers_are_sent_to_at_once_but_no_more_than_may_be(bench: Workbench, receiver: Receiver) -> None:
+    gate = asyncio.Event()
+    receiver.otherwise = when(gate, status(200))
+    fields = {"ordered": True, "order_key": "customer", "max_concurrency": 3}
+    subscription_id = await bench.subscribe("CustomerUpdated", receiver.url("/hook"), **fields)
+    for number in range(2):
+        for customer in range(8):
+            await bench.attempt_events(await bench.emit("CustomerUpdated", event_of(f"{customer}", f"{number}")))
+    sending = asyncio.create_task(round_of(bench, subscription_id))
+    await receiver.wait_for(3)
+    await asyncio.sleep(4 * in_order.LOOK_SECONDS)  # some looks, of which none may begin anything
+    assert len(receiver.requests) == 3
+    gate.set()
+    done = await sending
+    assert done.delivered == 16
+    for customer in range(8):
+        customers = [json.loads(request.body)["data"]["customer"] for request in receiver.requests]
+        assert [one["phone"] for one in customers if one["customerId"] == f"{customer}"] == ["0", "1"]

@@ -6,111 +6,30 @@ or refuse at first. What the emitter was promised is compared with what the rece
 
 import asyncio
 import json
-import os
-import signal
-import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import httpx
 import pytest
-from cryptography.fernet import Fernet
 from temporalio.testing import WorkflowEnvironment
 
 from domain.access import Scope
-from local.http_probe import fetch
-from local.ports import hold_free
 from storage.access import create_key, new_key
 from storage.database import Database
 from tests.databases import sqlalchemy_url
 from tests.deadlines import eventually
 from tests.ground import STORE, Ground
-from tests.house import ROOT
 from tests.receiver import Exchange, Receiver, after, status
+from tests.running_processes import Process, running_processes
 
 PER_SECOND = 40
 ROUNDS = 2
 MOST_EVENTS = 20_000  # the load ends with the restarts; this bounds it if they hang
-READY_SECONDS = 60
 ARRIVAL_SECONDS = 60
-STOP_SECONDS = 30  # above the grace
 SLOW_SECONDS = 1.5  # an answer that takes so long is awaited by most processes that are told to stop
-
-
-class Process:
-    """An API or a worker, restarted again and again on the same port."""
-
-    def __init__(self, command: str, port: int, environment: dict[str, str], log: Path) -> None:
-        self.url = f"http://127.0.0.1:{port}"
-        self._command = command
-        self._environment = {**os.environ, **environment, "API_PORT": str(port), "WORKER_HEALTH_PORT": str(port)}
-        self._log = log
-        self._process: asyncio.subprocess.Process | None = None
-
-    async def start(self) -> None:
-        with self._log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "cli", self._command),
-                cwd=ROOT,
-                env=self._environment,
-                stderr=log,
-                stdout=log,
-            )
-        await eventually(self._ready, READY_SECONDS, f"{self._command} is ready: {self._log}")
-
-    async def _ready(self) -> bool:
-        answer = await fetch(f"{self.url}/readyz")
-        return answer is not None and answer.status == 200
-
-    async def stop(self) -> float:
-        """Ask it to stop as an orchestrator does; the seconds it took. Fails when it does not end well."""
-        assert self._process is not None
-        began = time.monotonic()
-        self._process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(STOP_SECONDS):
-            code = await self._process.wait()
-        # uvicorn ends with the signal it was sent, once it has finished.
-        assert code in (0, -signal.SIGTERM), f"{self._command} ended with {code}:\n{self._log.read_text()[-4000:]}"
-        return time.monotonic() - began
-
-    async def kill(self) -> None:
-        if self._process is not None and self._process.returncode is None:
-            self._process.kill()
-            await self._process.wait()
-
-
-@asynccontextmanager
-async def installation(
-    database_url: str, temporal: WorkflowEnvironment, directory: Path
-) -> AsyncIterator[tuple[Process, list[Process]]]:
-    """An API and two workers, all ready; killed when the block ends, if they still run."""
-    environment = {
-        "DATABASE_URL": database_url,
-        "ENCRYPTION_KEYS": Fernet.generate_key().decode(),
-        "JWT_SECRETS": "x" * 40,
-        "TEMPORAL_ADDRESS": temporal.client.service_client.config.target_host,
-        "TASK_QUEUE": f"rolling-{uuid4()}",
-        "ALLOW_HTTP": "true",
-        "ALLOWED_PORTS": "",
-        "ALLOWED_NETWORKS": "127.0.0.0/8",
-        "RETRY_SCHEDULE_SECONDS": "2,2,2",
-        "BREAKER_FAILURES": "100000",
-        "LOG_LEVEL": "WARNING",
-    }
-    async with AsyncExitStack() as running:
-        processes = []
-        for number, command in enumerate(("api", "worker", "worker")):
-            with hold_free() as held:
-                port = held.getsockname()[1]
-            process = Process(command, port, environment, directory / f"{command}-{number}.log")
-            running.push_async_callback(process.kill)
-            processes.append(process)
-        await asyncio.gather(*(process.start() for process in processes))
-        yield processes[0], processes[1:]
 
 
 async def emit(client: httpx.AsyncClient, url: str, key: str, accepted: set[str]) -> None:
@@ -180,7 +99,7 @@ async def test_nothing_is_lost_and_nothing_sent_twice_in_a_rolling_restart(
 
     accepted: set[str] = set()
     over = asyncio.Event()
-    async with Receiver() as receiver, installation(database_url, temporal, tmp_path) as (api, workers):
+    async with Receiver() as receiver, running_processes(database_url, temporal, tmp_path) as (api, workers):
         replies = {"/quick": sometimes_slow, "/refusing": refuse_once}
 
         async def by_path(exchange: Exchange) -> None:

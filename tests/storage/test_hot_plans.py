@@ -11,19 +11,23 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.breaker import BreakerRules
+from storage.acts import delivery_for_act
 from storage.attempts import Intent, Outcome, intend, record
 from storage.database import Database
-from storage.deliveries import end, load, match
+from storage.deliveries import end, held_of, load, match
 from storage.health import record_health
+from storage.lines import first_of_lines, first_of_these, first_unmatched, place_in_lines
 from storage.outbox import backlog, claim, claim_lapsed
 from tests.databases import sqlalchemy_url
 from tests.ground import STORE, Ground
 from tests.storage.plans import explained
 
 DONE = 100_000
+HELD = 100_000
 CLAIMED = 600
 BACKLOG = 100_000
 BATCH = 300
+ORDERED = uuid4()
 TODAY = datetime.now(UTC).date()
 
 
@@ -70,6 +74,7 @@ async def laden(module_database_url: str) -> AsyncIterator[Ground]:
         FROM delivery
         """
     )
+    await hold_lines(ground)
     await ground.execute(
         """
         INSERT INTO subscription_health (subscription_id, failures_in_row)
@@ -83,6 +88,25 @@ async def laden(module_database_url: str) -> AsyncIterator[Ground]:
         )
     yield ground
     await database.close()
+
+
+async def hold_lines(ground: Ground) -> None:
+    """Held deliveries of a subscription ordered by customer: most of one customer's, the rest of a thousand others."""
+    fields = {"id": ORDERED, "ordered": True, "order_key": "customer"}
+    await ground.subscribe("CustomerUpdated", "http://ordered.example.com/", **fields)
+    await ground.execute(
+        """
+        INSERT INTO delivery (message_id, store_code, event_id, event_name, event_sequence, subscription_id, variant,
+            url, status, reason, line, holds_line)
+        SELECT gen_random_uuid(), store_code, event_id, name, sequence, :subscription, 'main',
+            'http://ordered.example.com/', CASE WHEN n % 500 = 0 THEN 'exhausted' ELSE 'held' END, 'kept',
+            CASE WHEN n % 20 = 0 THEN 1 + n % 1000 ELSE 0 END, n % 500 = 0
+        FROM (SELECT *, row_number() OVER (ORDER BY sequence) AS n FROM event WHERE matched_at IS NOT NULL) AS event
+        LIMIT :count
+        """,
+        subscription=ORDERED,
+        count=HELD,
+    )
 
 
 def outcome_of(message_id: UUID) -> Outcome:
@@ -115,6 +139,15 @@ async def message_ids(connection: AsyncConnection) -> list[UUID]:
     return [row[0] for row in await connection.execute(text(f"SELECT message_id FROM delivery LIMIT {BATCH}"))]
 
 
+async def held_ids(connection: AsyncConnection) -> list[UUID]:
+    held = f"SELECT message_id FROM delivery WHERE status = 'held' ORDER BY event_sequence DESC LIMIT {BATCH}"
+    return [row[0] for row in await connection.execute(text(held))]
+
+
+async def no_keys(_: AsyncConnection) -> None:
+    return None
+
+
 Step = Callable[[AsyncConnection, Any], Awaitable[object]]
 
 STEPS: list[tuple[str, Callable[[AsyncConnection], Awaitable[Any]], Step]] = [
@@ -143,6 +176,21 @@ STEPS: list[tuple[str, Callable[[AsyncConnection], Awaitable[Any]], Step]] = [
     ("load", message_ids, lambda c, given: load(c, given[0])),
     ("end", message_ids, lambda c, given: end(c, given[0], "cancelled", "x")),
     ("backlog", message_ids, lambda c, _: backlog(c, limit=1000)),
+    (
+        "first of lines",
+        no_keys,
+        lambda c, _: first_of_lines(c, ORDERED, by_customer=True, holds=True, after=0, most=200),
+    ),
+    (
+        "first of the only line",
+        no_keys,
+        lambda c, _: first_of_lines(c, ORDERED, by_customer=False, holds=True, after=None, most=200),
+    ),
+    ("first of these lines", no_keys, lambda c, _: first_of_these(c, ORDERED, [0, *range(1, 1000, 20)], holds=True)),
+    ("first unmatched", no_keys, lambda c, _: first_unmatched(c, ORDERED, 1000)),
+    ("place in lines", no_keys, lambda c, _: place_in_lines(c, ORDERED)),
+    ("what is behind what", held_ids, lambda c, given: delivery_for_act(c, STORE, given[-1])),
+    ("held of", held_ids, held_of),
     ("health", message_ids, lambda c, given: record_health(c, set(given[:5]), {given[6]: 1}, BreakerRules())),
 ]
 
