@@ -143,16 +143,13 @@ def make_worker(client: Client, activities: Sequence[Callable[..., Any]], settin
 
 
 def deployment(settings: Settings) -> WorkerDeploymentConfig | None:
-    """The version of this worker, if it has one. Every workflow moves to the next version, for reasons of its own:
-    `docs/decisions/0029-every-workflow-moves-to-the-current-version.md`. The choice stands here and not at the
-    workflows: Temporal refuses every task of a worker without a version whose workflow names one.
-    """
+    """The version of this worker, if it has one; it says that workflows move to the next (0029). Said at the workflows,
+    Temporal would refuse every task of a worker without a version."""
     if settings.worker_build_id is None:
         return None
     version = deployment_version(settings.task_queue, settings.worker_build_id)
-    return WorkerDeploymentConfig(
-        version=version, use_worker_versioning=True, default_versioning_behavior=VersioningBehavior.AUTO_UPGRADE
-    )
+    upgrade = VersioningBehavior.AUTO_UPGRADE
+    return WorkerDeploymentConfig(version=version, use_worker_versioning=True, default_versioning_behavior=upgrade)
 
 
 def breaker_rules(settings: Settings) -> BreakerRules:
