@@ -9,7 +9,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from storage.database import Database
-from storage.migrate import current, head
+from storage.migrate import current, head, is_behind
 from storage.unavailable import is_unavailable
 
 CHECK_SECONDS = 1.5  # all checks run at once; a probe gets its answer within two seconds whatever hangs
@@ -59,10 +59,9 @@ async def _migrations(database: Database) -> str | None:
         if not is_unavailable(error):
             raise
         return "cannot be read: the database cannot be reached"
-    needed = head()
-    if revision == needed:
+    if not is_behind(revision):
         return None
-    return f"the schema is at {revision or 'nothing'}, this version needs {needed}; run `loyalty-webhooks migrate`"
+    return f"the schema is at {revision or 'nothing'}, this version needs {head()}; run `loyalty-webhooks migrate`"
 
 
 async def _temporal(temporal: Client) -> str | None:

@@ -32,6 +32,18 @@ def head() -> str:
     return revision
 
 
+def is_behind(revision: str | None) -> bool:
+    """Whether a database at this revision lacks what this code needs.
+
+    One at a revision this code has never heard of is ahead: a newer version has migrated it, which the code before must
+    bear (CONTRIBUTING, migrations).
+    """
+    if revision is None:
+        return True
+    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    return revision in known and revision != head()
+
+
 def _locked(connection: Connection, action: Callable[[Config], object]) -> None:
     connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
     action(_config(connection))
