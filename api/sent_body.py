@@ -17,10 +17,11 @@ from storage.sealing import SealBrokenError
 @dataclass(frozen=True, slots=True)
 class SentBody:
     """`text` is the body, secrets masked; where it cannot be shown, `note` says why. With a text, `note` says what is
-    not certain about it."""
+    not certain about it, and `size_bytes` is that of what was sent, secrets and all."""
 
     text: str | None
     note: str | None = None
+    size_bytes: int | None = None
 
 
 def sent_body(
@@ -43,12 +44,12 @@ def sent_body(
 
 def _compared(sent: bytes, shown: str, recorded_sha256: bytes | None) -> SentBody:
     if recorded_sha256 is None:
-        return SentBody(shown, "The attempt has no recorded hash; this is what it had to send.")
+        return SentBody(shown, "The attempt has no recorded hash; this is what it had to send.", len(sent))
     if sha256(sent).digest() != recorded_sha256:
         return SentBody(
             None, "What was sent differs from what would be made now: the store's time zone or the form has changed."
         )
-    return SentBody(shown)
+    return SentBody(shown, size_bytes=len(sent))
 
 
 def _body(event: EventRow, delivery: DeliveryRow, attempt: AttemptRow, data: str) -> bytes:

@@ -6,7 +6,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -26,12 +26,13 @@ _OPEN = ("pending", "held")
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
-    """Attempts that came to an outcome in the interval that begins at `start`."""
+    """Attempts that came to an outcome in the interval that begins at `start`, and how many took how long, by step."""
 
     start: datetime
     delivered: int
     failed: int
     given_up: int
+    steps: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,15 +136,17 @@ async def traffic(connection: AsyncConnection, store_code: str, *, span: timedel
     """What came of the store's attempts in each interval of `width` until now; empty ones too, the present one last."""
     first, last = (await connection.execute(_BOUNDS, {"span": span, "width": width, "origin": _ORIGIN})).one()
     counts: dict[datetime, Counter[str]] = defaultdict(Counter)
-    steps: Counter[int] = Counter()
+    steps: dict[datetime, Counter[int]] = defaultdict(Counter)
     rows = await connection.execute(_COUNTED, {"store_code": store_code, "width": width, "first": first})
     for start, outcome, step, count in rows:
         counts[start][outcome] += int(count)
         if step >= 0:
-            steps[step] += int(count)
+            steps[start][step] += int(count)
     starts = [first + number * width for number in range((last - first) // width + 1)]
-    outcomes = [Outcomes(start, *(counts[start][outcome] for outcome in AttemptOutcome)) for start in starts]
-    return Traffic(outcomes, steps)
+    outcomes = [
+        Outcomes(start, *(counts[start][outcome] for outcome in AttemptOutcome), steps=steps[start]) for start in starts
+    ]
+    return Traffic(outcomes, sum(steps.values(), Counter()))
 
 
 async def open_deliveries(connection: AsyncConnection, store_code: str) -> OpenDeliveries:

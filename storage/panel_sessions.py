@@ -52,13 +52,14 @@ async def begin_session(connection: AsyncConnection, token: str, administrator: 
     await connection.execute(_BEGIN, parameters)
 
 
-async def find_session(connection: AsyncConnection, token: str) -> SessionRow | None:
-    """The session, or None when it is over. Notes its use, to the minute; its notice is given once."""
+async def find_session(connection: AsyncConnection, token: str, *, used: bool = True) -> SessionRow | None:
+    """The session, or None when it is over. Notes its use, to the minute, unless nobody did something: a page that
+    asks what is new keeps no session alive."""
     row = (await connection.execute(_FIND, {"digest": digest(token), "idle_hours": IDLE_HOURS})).one_or_none()
     if row is None:
         return None
     notice, stale, *administrator = row
-    if stale:
+    if stale and used:
         await connection.execute(_USED, {"digest": digest(token)})
     return SessionRow(administrator_of(administrator), notice)
 

@@ -28,7 +28,8 @@ async def admitted(
     """The page this request is for, or where it goes instead; raises NotFound and Forbidden."""
     token = browser_token(request)
     resources: Resources = request.app.state.resources
-    found = await _logged_in(resources, token)
+    watching = route.method == "GET" and BY_SCRIPT in request.headers
+    found = await _logged_in(resources, token, used=not watching)
     if found is None:
         return to_login(request)
     session, stores = found
@@ -42,7 +43,7 @@ async def admitted(
         raise NotFound
     if not may_open(route, principal):
         raise Forbidden
-    notice = session.notice if route.method == "GET" and BY_SCRIPT not in request.headers else None
+    notice = session.notice if route.method == "GET" and not watching else None
     if notice is not None:
         async with resources.database.transaction() as connection:
             await say_next(connection, token.value, None)
@@ -55,11 +56,13 @@ async def enterable(request: Request) -> tuple[Principal, list[StoreRow]] | Resp
     return to_login(request) if found is None else (found[0].administrator.principal, found[1])
 
 
-async def _logged_in(resources: Resources, token: BrowserToken) -> tuple[SessionRow, list[StoreRow]] | None:
+async def _logged_in(
+    resources: Resources, token: BrowserToken, *, used: bool = True
+) -> tuple[SessionRow, list[StoreRow]] | None:
     if token.fresh:
         return None
     async with resources.database.transaction() as connection:
-        session = await find_session(connection, token.value)
+        session = await find_session(connection, token.value, used=used)
         if session is None:
             return None
         principal = session.administrator.principal

@@ -15,7 +15,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope as AsgiScope
 
 from api.errors import ApiError, Forbidden, NotFound
-from api.panel import webhooks
+from api.panel import dashboard, deliveries, delivery, events, redelivery, webhooks
 from api.panel.admission import admitted, enterable
 from api.panel.entrance import entrance_routes
 from api.panel.menu import menu_of
@@ -27,7 +27,14 @@ from api.refusals import refusal_of
 
 logger = logging.getLogger(__name__)
 
-GROUPS: tuple[PanelRoutes, ...] = (webhooks.pages,)
+GROUPS: tuple[PanelRoutes, ...] = (
+    dashboard.pages,
+    deliveries.pages,
+    redelivery.pages,
+    delivery.pages,
+    events.pages,
+    webhooks.pages,
+)
 """Every page group, one line each."""
 
 FOR_A_YEAR = "public, max-age=31536000, immutable"  # their addresses change with what is in them

@@ -1,6 +1,6 @@
 """What a handler works with: who asks, in which store, with what; and how it answers."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from typing import Any
@@ -113,11 +113,16 @@ class Page:
             self.url(self.route.name, storeCode=store_code) if same else f"{PATH}/?{urlencode({'store': store_code})}"
         )
 
-    def listing(self, fields: Mapping[str, ListField], *, cursor: bool = False) -> Listing:
-        """The list this page's address asks for, in the API's grammar. Empty filters ask for nothing; the days of
-        `field[from]` and `field[to]` are those of the store. What is wrong is said above the page and left out."""
+    def listing(
+        self, fields: Mapping[str, ListField], *, cursor: bool = False, besides: Collection[str] = ()
+    ) -> Listing:
+        """The list this page's address asks for, in the API's grammar. Empty filters ask for nothing; the days (or
+        minutes) of `field[from]` and `field[to]` are those of the store. What is wrong is said above the page and left
+        out. Parameters `besides` these belong to the page."""
         query = ListQuery(fields, order=not cursor, cursor=cursor)
-        parameters = [(name, value) for name, value in self.request.query_params.multi_items() if value]
+        parameters = [
+            (name, value) for name, value in self.request.query_params.multi_items() if value and name not in besides
+        ]
         try:
             return query.read([self._in_days(name, value) for name, value in parameters])
         except ValidationFailed as error:
@@ -130,11 +135,15 @@ class Page:
         if end not in ("from]", "to]"):
             return name, value
         try:
-            day = date.fromisoformat(value)
-            start = datetime.combine(day if end == "from]" else day + timedelta(days=1), time(), self.zone)
+            if "T" in value:
+                start, whole = datetime.fromisoformat(value).replace(tzinfo=self.zone), timedelta(minutes=1)
+            else:
+                start, whole = datetime.combine(date.fromisoformat(value), time(), self.zone), timedelta(days=1)
+            edge = start if end == "from]" else start + whole
         except (ValueError, OverflowError):
-            raise invalid(f"{field_name}.{end[:-1]}", "invalid_value", "must be a day such as 2026-01-02") from None
-        return f"{field_name}[{'gte' if end == 'from]' else 'lt'}]", start.isoformat()
+            message = "must be a day such as 2026-01-02, or a minute such as 2026-01-02T03:04"
+            raise invalid(f"{field_name}.{end[:-1]}", "invalid_value", message) from None
+        return f"{field_name}[{'gte' if end == 'from]' else 'lt'}]", edge.isoformat()
 
     @property
     def filtered(self) -> bool:
@@ -156,7 +165,8 @@ class Page:
             self.errors[""] = error.message
 
     def render(self, template: str, status: int = 200, *, inline_styles: bool = False, **values: Any) -> Response:
-        """The page. `inline_styles` lets its content security policy pass style attributes that a library writes."""
+        """The page. `inline_styles` lets its content security policy pass the styles that a library of charts writes:
+        attributes, and elements with the template's `style_nonce`."""
         return self.renderer.page(self, template, status, inline_styles=inline_styles, values=values)
 
     def fragment(self, template: str, status: int = 200, **values: Any) -> Response:

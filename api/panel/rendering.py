@@ -1,5 +1,6 @@
 """Pages as HTML: Jinja with everything escaped, and the headers that go with every page."""
 
+import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -13,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from api.panel.durations import milliseconds, span
 from api.panel.sessions import CSRF_FIELD, PATH, BrowserToken, set_token
 from api.panel.texts import t
 
@@ -29,6 +31,9 @@ POLICY = (
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 """`data:` images are Tabler's own: ticks and arrows inside its style sheet."""
+STYLES_OF_CHARTS = "'self' 'nonce-{nonce}'; style-src-attr 'unsafe-inline'"
+"""ApexCharts writes style attributes, and style elements that carry the nonce it is given."""
+NONCE_BYTES = 16
 HEADERS = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
@@ -66,8 +71,7 @@ class Renderer:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._templates.filters["local"] = local
-        self._templates.filters["utc"] = utc
+        self._templates.filters.update(local=local, utc=utc, milliseconds=milliseconds, span=span)
         self._templates.globals.update(
             t=t,
             csrf_field=CSRF_FIELD,
@@ -79,8 +83,10 @@ class Renderer:
         self, page: "Page", template: str, status: int, *, inline_styles: bool, values: Mapping[str, Any]
     ) -> Response:
         """A page of somebody who is logged in."""
-        text = self._templates.get_template(template).render(page=page, theme=_theme(page.request), **values)
-        return _html(text, status, inline_styles=inline_styles)
+        nonce = secrets.token_urlsafe(NONCE_BYTES) if inline_styles else None
+        theme = _theme(page.request)
+        text = self._templates.get_template(template).render(page=page, theme=theme, style_nonce=nonce, **values)
+        return _html(text, status, nonce)
 
     def bare(
         self, request: Request, template: str, token: BrowserToken | None, status: int = 200, **values: Any
@@ -88,7 +94,7 @@ class Renderer:
         """A page without menu: the log-in, and errors. `token` goes with its form, if it has one."""
         csrf = "" if token is None else token.csrf
         text = self._templates.get_template(template).render(csrf=csrf, theme=_theme(request), **values)
-        response = _html(text, status, inline_styles=False)
+        response = _html(text, status, None)
         if token is not None and token.fresh:
             set_token(response, request, token.value)
         return response
@@ -99,6 +105,6 @@ def _theme(request: Request) -> str | None:
     return theme if theme in THEMES else None
 
 
-def _html(text: str, status: int, *, inline_styles: bool) -> Response:
-    styles = "'self' 'unsafe-inline'" if inline_styles else "'self'"
+def _html(text: str, status: int, nonce: str | None) -> HTMLResponse:
+    styles = "'self'" if nonce is None else STYLES_OF_CHARTS.format(nonce=nonce)
     return HTMLResponse(text, status, {**HEADERS, "Content-Security-Policy": POLICY.format(styles=styles)})

@@ -5,15 +5,15 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 
 from api.access import DeliveryRead
-from api.cursors import read_cursor, write_cursor
 from api.delivery_models import DeliveryDetails, DeliveryPage, attempt_items, delivery_items, shared
+from api.delivery_pages import log_page
 from api.errors import NotFound
 from api.ids import id_path, parse_id
 from api.listing import Listing, ListQuery
 from api.resources import FromResources
 from api.sent_body import sent_body
 from api.temporal_links import workflow_url
-from storage.delivery_log import LOG_FIELDS, Position, attempts_of, delivery_page, find_delivery
+from storage.delivery_log import LOG_FIELDS, attempts_of, find_delivery
 from storage.event_log import find_event
 
 router = APIRouter(prefix="/api/{storeCode}/webhook/delivery", tags=["deliveries"])
@@ -25,13 +25,9 @@ LogListing = Annotated[Listing, Depends(ListQuery(LOG_FIELDS, order=False, curso
 @router.get("", summary="List deliveries")
 async def list_(access: DeliveryRead, resources: FromResources, listing: LogListing) -> DeliveryPage:
     """One page of the store's deliveries, newest first. What is added meanwhile does not move the pages after it."""
-    after = None if listing.cursor is None else read_cursor(listing.cursor)
     async with resources.database.transaction() as connection:
-        rows = await delivery_page(connection, access.store_code, listing.conditions, after, listing.items + 1)
-    page = rows[: listing.items]
-    more = len(rows) > listing.items
-    next_cursor = write_cursor(Position(page[-1].created_at, page[-1].message_id)) if more else None
-    return DeliveryPage(items=delivery_items(page), next_cursor=next_cursor)
+        page = await log_page(connection, access.store_code, listing)
+    return DeliveryPage(items=delivery_items(page.rows), next_cursor=page.next_cursor)
 
 
 @router.get("/{messageId}", summary="Details of a delivery")

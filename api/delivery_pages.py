@@ -1,0 +1,30 @@
+"""Pages of the delivery log, as the API answers them and the panel shows them."""
+
+from dataclasses import dataclass
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from api.cursors import read_cursor, write_cursor
+from api.listing import Listing
+from storage.delivery_log import DeliveryRow, Position, delivery_page
+
+
+@dataclass(frozen=True, slots=True)
+class LogPage:
+    """Deliveries, newest first; `next_cursor` is None on the last page."""
+
+    rows: list[DeliveryRow]
+    next_cursor: str | None
+
+
+async def log_page(connection: AsyncConnection, store_code: str, listing: Listing) -> LogPage:
+    """The page that is asked for. Raises ValidationFailed for a cursor that is none of ours."""
+    after = None if listing.cursor is None else read_cursor(listing.cursor)
+    rows = await delivery_page(connection, store_code, listing.conditions, after, listing.items + 1)
+    page = rows[: listing.items]
+    return LogPage(page, cursor_of(page[-1]) if len(rows) > listing.items else None)
+
+
+def cursor_of(row: DeliveryRow) -> str:
+    """Where a page ends that has this delivery last."""
+    return write_cursor(Position(row.created_at, row.message_id))

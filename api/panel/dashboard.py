@@ -1,0 +1,219 @@
+"""The dashboard: how deliveries go, what waits, what fails, and whether everything is there."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import orjson
+from starlette.responses import Response
+
+from api.errors import Unavailable
+from api.health import readiness
+from api.panel.page import Page
+from api.panel.routes import PanelRoutes
+from api.panel.texts import t
+from api.temporal_calls import temporal_call
+from domain.access import ALL_STORES, Scope
+from domain.durations import quantile_ms
+from domain.expiry import Kind
+from storage.explaining import database_now
+from storage.figures import (
+    COUNTED_OPEN,
+    Outcomes,
+    SubscriptionTraffic,
+    Traffic,
+    failing_subscriptions,
+    open_deliveries,
+    seen_workers,
+    traffic,
+    traffic_of_day,
+)
+from storage.unavailable import is_unavailable
+from workflows.schedules import ScheduleStatus
+
+pages = PanelRoutes()
+
+MINUTE = timedelta(minutes=1)
+FAILING_SHOWN = 10
+HOSTS_SHOWN = 5
+WORKERS_SHOWN = 20
+
+
+class Span(NamedTuple):
+    """How far back the charts go, and how wide an interval is."""
+
+    name: str
+    span: timedelta
+    width: timedelta
+
+
+SPANS = (
+    Span("hour", timedelta(hours=1), MINUTE),
+    Span("day", timedelta(hours=24), timedelta(minutes=15)),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An interval of the charts and of the table beside them: attempts a minute, and durations in milliseconds."""
+
+    start: datetime
+    delivered: float
+    failed: float
+    given_up: float
+    p50: float | None
+    p95: float | None
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing came to an outcome."""
+        return not (self.delivered or self.failed or self.given_up)
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A receiver's host, and what came of the attempts of the last 24 hours."""
+
+    name: str
+    delivered: int
+    failed: int
+
+    @property
+    def failed_percent(self) -> float:
+        """Share of attempts that failed."""
+        return 100 * self.failed / (self.delivered + self.failed)
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """A part of the installation; `reason` is None when it does its work."""
+
+    name: str
+    reason: str | None
+
+
+@pages.get("/{storeCode}/dashboard", Scope.DELIVERY_READ)
+async def shown(page: Page) -> Response:
+    """The page. Everything on it costs the same however long the log is."""
+    wished = page.request.query_params.get("span")
+    span = next((one for one in SPANS if one.name == wished), SPANS[0])
+    async with page.resources.database.transaction() as connection:
+        counted = await traffic(connection, page.store_code, span=span.span, width=span.width)
+        failing = await failing_subscriptions(connection, page.store_code, most=FAILING_SHOWN)
+        day = await traffic_of_day(connection, page.store_code)
+        now = await database_now(connection)
+        waiting = await open_deliveries(connection, page.store_code)
+    intervals = [_interval(one, span.width) for one in counted.outcomes]
+    return page.render(
+        "dashboard/shown.html",
+        inline_styles=True,
+        spans=SPANS,
+        span=span,
+        now=now,
+        totals=_totals(counted),
+        intervals=intervals,
+        rates=_chart_of_rates(page, intervals),
+        durations=_chart_of_durations(page, intervals),
+        waiting=waiting,
+        waiting_most=COUNTED_OPEN,
+        failing=failing,
+        hosts=failing_hosts(day),
+    )
+
+
+@pages.get("/{storeCode}/dashboard/components", Scope.DELIVERY_READ)
+async def components(page: Page) -> Response:
+    """For the dashboard's script, which does not let the page wait for what hangs: components and the next scans."""
+    resources = page.resources
+    checks, *schedules = await asyncio.gather(
+        readiness(resources.database, resources.temporal), *(_schedule(page, kind) for kind in Kind)
+    )
+    found = [Component(t(f"dashboard.component_{check.name}"), check.reason) for check in checks]
+    workers, backlog = [], None
+    try:
+        backlog = await resources.backlog.current()
+        async with resources.database.transaction() as connection:
+            workers = await seen_workers(connection, most=WORKERS_SHOWN)
+    except Exception as error:
+        if not is_unavailable(error):
+            raise
+    alive = [worker for worker in workers if worker.alive]
+    return page.fragment(
+        "dashboard/components.html",
+        found=[*found, Component(t("dashboard.component_workers"), None if alive else t("dashboard.no_worker"))],
+        alive=alive,
+        named=ALL_STORES in page.principal.stores,
+        backlog=backlog,
+        schedules=list(zip(Kind, schedules, strict=True)),
+    )
+
+
+def failing_hosts(day: Sequence[SubscriptionTraffic]) -> list[Host]:
+    """The hosts with most failed attempts, those with most first."""
+    counts: dict[str, list[int]] = {}
+    for one in day:
+        host = counts.setdefault(urlsplit(one.url).netloc, [0, 0])
+        host[0] += one.delivered
+        host[1] += one.failed
+    hosts = [Host(name, *both) for name, both in counts.items() if both[1]]
+    return sorted(hosts, key=lambda host: (-host.failed, host.name))[:HOSTS_SHOWN]
+
+
+def _interval(one: Outcomes, width: timedelta) -> Interval:
+    minutes = width / MINUTE
+    rates = (round(count / minutes, 2) for count in (one.delivered, one.failed, one.given_up))
+    return Interval(one.start, *rates, quantile_ms(one.steps, 0.5), quantile_ms(one.steps, 0.95))
+
+
+def _totals(counted: Traffic) -> dict[str, Any]:
+    """Of the whole span."""
+    delivered = sum(one.delivered for one in counted.outcomes)
+    failed = sum(one.failed for one in counted.outcomes)
+    given_up = sum(one.given_up for one in counted.outcomes)
+    attempts = delivered + failed + given_up
+    return {
+        "attempts": attempts,
+        "delivered": delivered,
+        "failed": failed,
+        "given_up": given_up,
+        "delivered_percent": 100 * delivered / attempts if attempts else None,
+        "p50": quantile_ms(counted.steps, 0.5),
+        "p95": quantile_ms(counted.steps, 0.95),
+    }
+
+
+def _chart_of_rates(page: Page, intervals: Sequence[Interval]) -> str:
+    series = {
+        "delivered": [one.delivered for one in intervals],
+        "failed": [one.failed for one in intervals],
+        "given_up": [one.given_up for one in intervals],
+    }
+    return _chart(page, "bar", intervals, series)
+
+
+def _chart_of_durations(page: Page, intervals: Sequence[Interval]) -> str:
+    return _chart(
+        page, "line", intervals, {"p50": [one.p50 for one in intervals], "p95": [one.p95 for one in intervals]}
+    )
+
+
+def _chart(page: Page, kind: str, intervals: Sequence[Interval], series: dict[str, list[float | None]]) -> str:
+    """JSON for `charts.js`."""
+    return orjson.dumps(
+        {
+            "kind": kind,
+            "labels": [one.start.astimezone(page.zone).strftime("%H:%M") for one in intervals],
+            "series": [{"key": key, "name": t(f"dashboard.of_{key}"), "data": data} for key, data in series.items()],
+        }
+    ).decode()
+
+
+async def _schedule(page: Page, kind: Kind) -> ScheduleStatus | None:
+    try:
+        async with temporal_call():
+            return await page.resources.schedules.status(page.store_code, kind)
+    except Unavailable:
+        return None

@@ -1,0 +1,140 @@
+"""One delivery: its attempts, what it sent, why it stands where it stands, and what can be done about it."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from starlette.responses import Response
+
+from api.acts import Acts
+from api.errors import Conflict, NotFound, Unavailable
+from api.explanation import ExplainedItem, explained
+from api.panel.page import Page
+from api.panel.routes import PanelRoutes
+from api.panel.texts import t
+from api.sent_body import sent_body
+from api.sent_request import sent_request
+from api.temporal_links import existing_workflow_url
+from domain.access import Scope
+from domain.bodies import TEST
+from domain.jsontext import JsonTextError, pretty
+from storage.delivery_log import AttemptRow, DeliveryRow, attempts_of, find_delivery
+from storage.event_log import find_event
+from storage.subscriptions import SubscriptionRow, find_subscription
+
+pages = PanelRoutes()
+
+OPEN = ("pending", "held")
+SCALE_LEAST_MS = 1000
+"""Durations are drawn against the longest attempt, or against this: a bar of 12 ms is not to look long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """An attempt as it is drawn: `waited` since the one before, its bar's `share` of the width in per cent."""
+
+    attempt: AttemptRow
+    waited: timedelta | None
+    share: float
+
+    @property
+    def outcome(self) -> str:
+        """How it is coloured: `delivered`, `failed`, or `running` while nothing came back."""
+        if self.attempt.outcome_at is None:
+            return "running"
+        return "failed" if self.attempt.failure else "delivered"
+
+
+def steps_of(attempts: Sequence[AttemptRow]) -> list[Step]:
+    """The attempts with what their drawing needs."""
+    longest = max([SCALE_LEAST_MS, *(one.duration_ms or 0 for one in attempts)])
+    steps, before = [], None
+    for one in attempts:
+        ended = None if before is None else before.outcome_at or before.started_at
+        waited = None if ended is None else max(one.started_at - ended, timedelta(0))
+        steps.append(Step(one, waited, 100 * (one.duration_ms or 0) / longest))
+        before = one
+    return steps
+
+
+@pages.get("/{storeCode}/deliveries/{messageId}", Scope.DELIVERY_READ)
+async def shown(page: Page) -> Response:
+    """The page; `attempt` chooses whose request is shown, by default the last one's."""
+    resources = page.resources
+    async with resources.database.transaction() as connection:
+        row = await find_delivery(connection, page.store_code, page.id("messageId"))
+        if row is None:
+            raise NotFound
+        attempts = await attempts_of(connection, row.message_id)
+        event = await find_event(connection, page.store_code, row.event_id)
+        subscription = await find_subscription(connection, page.store_code, row.subscription_id)
+    chosen = _chosen(attempts, page.request.query_params.get("attempt"))
+    body = sent_body(event, row, chosen, resources.sealer.open)
+    request = None
+    if chosen is not None:
+        request = sent_request(row, chosen, subscription, body, resources.settings.user_agent, resources.sealer)
+    return page.render(
+        "deliveries/one.html",
+        row=row,
+        steps=steps_of(attempts),
+        chosen=chosen,
+        request=request,
+        pretty=pretty_or_plain(body.text),
+        subscription=subscription,
+        why=await _why(page, row),
+        acts=acts_on(row, subscription),
+        temporal_url=await existing_workflow_url(resources, row.workflow_id),
+    )
+
+
+@pages.post("/{storeCode}/deliveries/{messageId}/act", Scope.DELIVERY_ACT)
+async def acted(page: Page) -> Response:
+    """Send now, redeliver or cancel: the field `act`."""
+    acts = Acts(page.resources, page.store_code, page.actor)
+    known: Mapping[str, Callable[[UUID], Awaitable[None]]] = {
+        "send_now": acts.send_now,
+        "redeliver": acts.redeliver,
+        "cancel": acts.cancel,
+    }
+    act, message_id = page.form.text("act"), page.id("messageId")
+    if act not in known:
+        raise NotFound
+    text, kind = t(f"delivery.done_{act}"), "success"
+    try:
+        await known[act](message_id)
+    except (Conflict, Unavailable) as refused:
+        text, kind = refused.message, "danger"
+    return await page.done(text, "delivery.shown", kind=kind, messageId=message_id)
+
+
+def acts_on(row: DeliveryRow, subscription: SubscriptionRow | None) -> list[str]:
+    """What a person can do to a delivery as it stands; the acts themselves have the last word."""
+    sending = subscription is not None and subscription.status == "active" and row.variant != TEST
+    if row.status in OPEN:
+        return ["send_now", "cancel"] if sending else ["cancel"]
+    return ["redeliver"] if sending else []
+
+
+def _chosen(attempts: Sequence[AttemptRow], number: str | None) -> AttemptRow | None:
+    found = (one for one in attempts if str(one.number) == number)
+    return next(found, attempts[-1] if attempts else None)
+
+
+def pretty_or_plain(body: str | None) -> str | None:
+    """JSON text with a line for each value; None for None, and what is no JSON as it is."""
+    if body is None:
+        return None
+    try:
+        return pretty(body)
+    except JsonTextError:
+        return body
+
+
+async def _why(page: Page, row: DeliveryRow) -> ExplainedItem | None:
+    """None where the log no longer has what explains it."""
+    try:
+        found = await explained(page.resources, page.principal, page.store_code, row.event_id, row.subscription_id)
+    except NotFound:
+        return None
+    return next((item for item in found.items if item.message_id == row.message_id), None)

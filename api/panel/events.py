@@ -1,0 +1,58 @@
+"""One event: its data, what each webhook did with it and why, and finding it by an id."""
+
+from uuid import UUID
+
+from starlette.responses import Response
+
+from api.errors import NotFound
+from api.explanation import explained
+from api.ids import is_id
+from api.panel.delivery import pretty_or_plain
+from api.panel.page import Page
+from api.panel.routes import PanelRoutes
+from api.temporal_links import existing_workflow_url
+from domain.access import Scope
+from storage.delivery_log import deliveries_of_event, find_delivery
+from storage.event_log import find_event
+from storage.subscription_names import named_subscriptions
+
+pages = PanelRoutes()
+
+QUOTES = " \t\r\n\"'`,;<>{}"
+"""What ids bring along when they are copied from logs and code."""
+
+
+@pages.get("/{storeCode}/events", Scope.DELIVERY_READ)
+async def found(page: Page) -> Response:
+    """Where the id `id` leads: to a delivery, to an event, or to why there is none."""
+    wished = page.request.query_params.get("id", "").strip(QUOTES)
+    if not is_id(wished):
+        return page.render("events/find.html", 200 if not wished else 404, wished=wished)
+    async with page.resources.database.transaction() as connection:
+        delivery = await find_delivery(connection, page.store_code, UUID(wished))
+    if delivery is not None:
+        return page.redirect("delivery.shown", messageId=delivery.message_id)
+    return page.redirect("events.shown", eventId=UUID(wished))
+
+
+@pages.get("/{storeCode}/events/{eventId}", Scope.DELIVERY_READ)
+async def shown(page: Page) -> Response:
+    """The event, and each webhook of the store: those to the event first."""
+    event_id = page.id("eventId")
+    why = await explained(page.resources, page.principal, page.store_code, event_id)
+    async with page.resources.database.transaction() as connection:
+        event = await find_event(connection, page.store_code, event_id)
+        deliveries = await deliveries_of_event(connection, page.store_code, event_id)
+        names = await named_subscriptions(connection, page.store_code, {row.subscription_id for row in deliveries})
+    if event is None and not deliveries:
+        return page.render("events/none.html", NotFound.status, event_id=event_id, why=why)
+    return page.render(
+        "events/one.html",
+        event_id=event_id,
+        event=event,
+        data=None if event is None else pretty_or_plain(event.data),
+        why=why,
+        deliveries=deliveries,
+        names=names,
+        temporal_url=None if event is None else await existing_workflow_url(page.resources, event.workflow_id),
+    )

@@ -1,0 +1,158 @@
+"""Redelivering many: those that were chosen on a page, or all that a filter finds; first how many there are."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from starlette.responses import Response
+
+from api.acts import Acts
+from api.errors import Conflict, NotFound, Unavailable
+from api.ids import is_id, parse_id
+from api.instants import read_instant
+from api.listing import ITEMS_MOST
+from api.panel.delivery import acts_on
+from api.panel.page import Page
+from api.panel.routes import PanelRoutes
+from api.panel.texts import t
+from api.window_acts import Wanted, WindowActs
+from domain.access import Scope
+from storage.delivery_log import LOG_FIELDS, DeliveryRow, delivery_page
+from storage.listing import Condition, Operator
+from storage.subscriptions import SubscriptionRow, all_subscriptions, find_subscription
+from storage.window_acts import Window, WindowKind
+
+pages = PanelRoutes()
+
+WITHOUT_SUCCESS = ("exhausted", "cancelled")
+ENDED = ("delivered", *WITHOUT_SUCCESS)
+_JUST_AFTER = timedelta(microseconds=1)
+
+
+class UnfitFilterError(Exception):
+    """A filter that is no window of one webhook's deliveries; the text says what to change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What was chosen: deliveries that can be sent again, by webhook, and those that cannot."""
+
+    rows: list[DeliveryRow]
+    webhooks: list[tuple[str, int]]
+    left_out: int
+
+
+@pages.get("/{storeCode}/deliveries/redeliver", Scope.DELIVERY_ACT)
+async def chosen(page: Page) -> Response:
+    """Asks whether to redeliver the deliveries `messageId`."""
+    ids = [UUID(one) for one in page.request.query_params.getlist("messageId") if is_id(one)][:ITEMS_MOST]
+    async with page.resources.database.transaction() as connection:
+        wanted = [Condition("messageId", Operator.IN, tuple(ids))]
+        rows = await delivery_page(connection, page.store_code, wanted, None, ITEMS_MOST) if ids else []
+        subscriptions = {row.id: row for row in await all_subscriptions(connection, page.store_code)} if rows else {}
+    fit = [row for row in rows if "redeliver" in acts_on(row, subscriptions.get(row.subscription_id))]
+    counts = Counter(row.subscription_id for row in fit)
+    webhooks = [(_title(subscriptions[one]), count) for one, count in counts.most_common()]
+    return page.render("deliveries/chosen.html", chosen=Chosen(fit, webhooks, len(rows) - len(fit)))
+
+
+@pages.post("/{storeCode}/deliveries/redeliver", Scope.DELIVERY_ACT)
+async def redelivered(page: Page) -> Response:
+    """One more attempt of each `messageId`; says how many were begun, and why others were not."""
+    acts = Acts(page.resources, page.store_code, page.actor)
+    begun, refused = 0, Counter[str]()
+    for text in page.form.all("messageId")[:ITEMS_MOST]:
+        try:
+            await acts.redeliver(parse_id(text))
+            begun += 1
+        except (Conflict, NotFound) as refusal:
+            refused[refusal.message] += 1
+        except Unavailable as refusal:
+            refused[refusal.message] += 1
+            break
+    said = [t("redelivery.begun_one") if begun == 1 else t("redelivery.begun", count=begun)]
+    said += [t("redelivery.not_begun", count=count, why=why) for why, count in refused.items()]
+    kind = "success" if not refused else "warning" if begun else "danger"
+    return await page.done(" ".join(said), "deliveries.listed", kind=kind)
+
+
+@pages.get("/{storeCode}/deliveries/recover", Scope.DELIVERY_ACT)
+async def filtered(page: Page) -> Response:
+    """Asks whether to redeliver everything that the list's filter finds."""
+    listing = page.listing(LOG_FIELDS, cursor=True)
+    values: dict[str, Any] = {"subscription": None, "window": None, "count": 0, "problem": None}
+    try:
+        subscription = await _subscription(page, listing.conditions)
+        window = window_of(listing.conditions, subscription, datetime.now(UTC))
+    except UnfitFilterError as unfit:
+        values["problem"] = str(unfit)
+    else:
+        acts = WindowActs(page.resources, page.store_code, page.actor)
+        count = await acts.count(subscription, Wanted(WindowKind.RECOVER, window, None))
+        values |= {"subscription": subscription, "window": window, "count": count}
+    return page.render("deliveries/filtered.html", **values)
+
+
+@pages.post("/{storeCode}/deliveries/recover", Scope.DELIVERY_ACT)
+async def recovered(page: Page) -> Response:
+    """Begin what was asked for."""
+    async with page.resources.database.transaction() as connection:
+        subscription_id = parse_id(page.form.text("webhookSubscriptionId"))
+        subscription = await find_subscription(connection, page.store_code, subscription_id)
+    statuses = [one for one in page.form.all("status") if one in ENDED]
+    if subscription is None or not statuses:
+        raise NotFound
+    try:
+        window = Window(read_instant(page.form.text("since")), read_instant(page.form.text("until")), statuses)
+    except ValueError as error:
+        raise NotFound from error
+    acts = WindowActs(page.resources, page.store_code, page.actor)
+    try:
+        _, count = await acts.begin(subscription, Wanted(WindowKind.RECOVER, window, None))
+    except (Conflict, Unavailable) as refused:
+        return await page.done(refused.message, "deliveries.listed", kind="danger")
+    return await page.done(
+        t("redelivery.recovering", count=f"{count:,}", webhook=_title(subscription)), "deliveries.listed"
+    )
+
+
+def window_of(conditions: Sequence[Condition], subscription: SubscriptionRow, now: datetime) -> Window:
+    """The filter as a window of the webhook's deliveries; raises UnfitFilterError where it says more than that."""
+    since, until, statuses = subscription.created_at, now, set(WITHOUT_SUCCESS)
+    for one in conditions:
+        match one.field, one.operator:
+            case "webhookSubscriptionId", _:
+                pass
+            case "eventName", Operator.EQ if one.value == subscription.event_name:
+                pass
+            case "status", Operator.EQ | Operator.IN:
+                statuses = {one.value} if one.operator is Operator.EQ else set(one.value)
+            case "createdAt", Operator.GTE:
+                since = max(since, one.value)
+            case "createdAt", Operator.LT:
+                until = min(until, one.value)
+            case _:
+                raise UnfitFilterError(t("redelivery.unfit", field=one.field))
+    if not statuses <= set(ENDED):
+        raise UnfitFilterError(t("redelivery.still_open"))
+    return Window(since, until, sorted(statuses))
+
+
+async def _subscription(page: Page, conditions: Sequence[Condition]) -> SubscriptionRow:
+    ids = [one.value for one in conditions if one.field == "webhookSubscriptionId" and one.operator is Operator.EQ]
+    if len(ids) != 1:
+        raise UnfitFilterError(t("redelivery.no_webhook"))
+    async with page.resources.database.transaction() as connection:
+        found = await find_subscription(connection, page.store_code, ids[0])
+    if found is None:
+        raise UnfitFilterError(t("redelivery.webhook_gone"))
+    if found.status == "disabled":
+        raise UnfitFilterError(t("redelivery.disabled"))
+    return found
+
+
+def _title(subscription: SubscriptionRow) -> str:
+    return subscription.name or subscription.event_name

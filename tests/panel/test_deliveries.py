@@ -1,0 +1,304 @@
+"""The log of deliveries in the panel: what it shows to whom, and that it costs the same however much it shows."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import pytest
+
+from tests.api.installation import Installation, Shop
+from tests.panel.conftest import Visit
+from tests.panel.logged import CUSTOMER, add_attempt, add_delivery, add_event, counted_statements
+from tests.panel.visitor import Visitor
+
+SCRIPT = "<script>alert(1)</script>"
+ESCAPED = "&lt;script&gt;alert(1)&lt;/script&gt;"
+
+
+@pytest.fixture
+async def webhook(shop: Shop) -> str:
+    """A subscription to CustomerUpdated."""
+    return await shop.created(eventName="CustomerUpdated", name="CRM")
+
+
+@pytest.fixture
+async def viewer(visit: Visit) -> Visitor:
+    return await visit("viewer")
+
+
+def log(shop: Shop, query: str = "") -> str:
+    return f"/admin/{shop.store}/deliveries{query}"
+
+
+def ids(text: str) -> list[str]:
+    """Message ids of the rows, in their order."""
+    return re.findall(r'id="row-([0-9a-f-]{36})"', text)
+
+
+async def shown(somebody: Visitor, path: str) -> str:
+    response = await somebody.get(path)
+    assert response.status_code == 200, response.text
+    return response.text
+
+
+class TestList:
+    async def test_an_empty_log_says_what_will_be_in_it(self, viewer: Visitor, shop: Shop) -> None:
+        assert "No deliveries yet" in await shown(viewer, log(shop))
+        assert "No delivery matches these filters" in await shown(viewer, log(shop, "?status=held"))
+
+    async def test_pages_follow_one_another_newest_first(self, viewer: Visitor, shop: Shop, webhook: str) -> None:
+        made = [str(await add_delivery(shop, webhook)) for _ in range(5)]
+        first = await shown(viewer, log(shop, "?_itemsOnPage=3"))
+        older = re.search(r'href="([^"]*_cursor=[^"]*)"', first)
+        assert older is not None
+        second = await shown(viewer, older[1].replace("&amp;", "&"))
+        assert ids(first) + ids(second) == made[::-1]
+        assert "_cursor=" not in re.sub(r'class="page-link" href="[^"]*"', "", second)
+
+    async def test_each_filter_finds_what_it_names(self, viewer: Visitor, shop: Shop, webhook: str) -> None:
+        other = await shop.created(eventName="CustomerRegistered", url="https://receiver.example.com/other")
+        event_id = await add_event(shop)
+        wanted = await add_delivery(shop, webhook, event_id, status="exhausted")
+        name = "CustomerRegistered"
+        await add_delivery(shop, other, event_name=name, created_at=datetime.now(UTC) - timedelta(days=3))
+        today = datetime.now(UTC).strftime("%Y-%m-%d")
+        for query in (
+            "status=exhausted",
+            "eventName=CustomerUpdated",
+            f"webhookSubscriptionId={webhook}",
+            f"messageId={wanted}",
+            f"eventId={event_id}",
+            f"createdAt[from]={today}T00:00",
+            f"createdAt[from]={today}&createdAt[to]={today}",
+        ):
+            assert ids(await shown(viewer, log(shop, f"?{query}"))) == [str(wanted)], query
+
+    async def test_a_filter_by_a_webhook_that_is_gone_stays_chosen(
+        self, viewer: Visitor, shop: Shop, webhook: str
+    ) -> None:
+        made = await add_delivery(shop, webhook)
+        await shop.client.delete(shop.path(webhook))
+        text = await shown(viewer, log(shop, f"?webhookSubscriptionId={webhook}"))
+        assert ids(text) == [str(made)]
+        assert f'<option value="{webhook}" selected>' in text
+
+    async def test_a_cursor_that_is_none_is_said(self, viewer: Visitor, shop: Shop, webhook: str) -> None:
+        await add_delivery(shop, webhook)
+        text = await shown(viewer, log(shop, "?_cursor=nonsense"))
+        assert "is not a cursor of this list" in text
+        assert len(ids(text)) == 1
+
+    async def test_nothing_of_a_delivery_becomes_markup(self, viewer: Visitor, shop: Shop) -> None:
+        webhook = await shop.created(eventName="CustomerUpdated", name=SCRIPT)
+        await add_delivery(shop, webhook, url=f"https://receiver.example.com/{SCRIPT}", reason=f'"{SCRIPT}')
+        text = await shown(viewer, log(shop))
+        assert SCRIPT not in text
+        assert ESCAPED in text
+
+    async def test_deliveries_of_other_stores_are_not_in_it(
+        self, installed: Installation, viewer: Visitor, shop: Shop
+    ) -> None:
+        other = await installed.shop()
+        foreign = await add_delivery(other, await other.created(eventName="CustomerUpdated"))
+        assert ids(await shown(viewer, log(shop))) == []
+        for path in (log(shop, f"/{foreign}"), log(other)):
+            assert (await viewer.get(path)).status_code == 404
+
+    async def test_a_list_costs_the_same_however_many_rows_it_has(
+        self, installed: Installation, viewer: Visitor, shop: Shop, webhook: str
+    ) -> None:
+        database = installed.app.state.resources.database
+        counts = []
+        for _ in range(2):
+            with counted_statements(database) as statements:
+                await shown(viewer, log(shop))
+            counts.append(len(statements))
+            for number in range(12):
+                one = await shop.created(eventName="CustomerUpdated", url=f"https://receiver.example.com/{number}")
+                await add_delivery(shop, one)
+        assert counts[0] == counts[1] <= 8, statements
+
+
+class TestFresh:
+    async def ask(self, somebody: Visitor, listed: str, open_ids: str = "") -> str:
+        address = re.search(r'data-live="([^"]+)"', listed)
+        assert address is not None
+        joined = "&" if "?" in address[1] else "?"
+        return await shown(somebody, address[1].replace("&amp;", "&") + f"{joined}open={open_ids}")
+
+    async def test_says_how_many_are_new_and_shows_none_of_them(
+        self, viewer: Visitor, shop: Shop, webhook: str
+    ) -> None:
+        empty = await shown(viewer, log(shop))
+        assert 'data-count="0"' in await self.ask(viewer, empty)
+        await add_delivery(shop, webhook)
+        assert "1 new delivery" in await self.ask(viewer, empty)
+        listed = await shown(viewer, log(shop, "?status=delivered"))
+        for status in ("delivered", "held", "delivered"):
+            await add_delivery(shop, webhook, status=status)
+        answer = await self.ask(viewer, listed)
+        assert "2 new deliveries" in answer
+        assert f'href="/admin/{shop.store}/deliveries?status=delivered"' in answer
+        assert ids(answer) == []
+
+    async def test_says_how_open_ones_are_now(self, viewer: Visitor, shop: Shop, webhook: str) -> None:
+        made = await add_delivery(shop, webhook, status="pending", ended_at=None)
+        listed = await shown(viewer, log(shop))
+        assert f'data-open="{made}"' in listed
+        await shop.installation.execute(
+            "UPDATE delivery SET status = 'exhausted' WHERE message_id = :id", id=UUID(str(made))
+        )
+        answer = await self.ask(viewer, listed, f"{made},{uuid4()},nonsense")
+        assert ids(answer) == [str(made)]
+        assert "status-exhausted" in answer
+        assert "data-open" not in answer
+
+    async def test_keeps_no_session_alive(self, viewer: Visitor, shop: Shop, installed: Installation) -> None:
+        listed = await shown(viewer, log(shop))
+        by_name = "administrator_id = (SELECT id FROM administrator WHERE username = :name)"
+        age = f"UPDATE panel_session SET used_at = used_at - interval '1 hour' WHERE {by_name}"
+        await installed.execute(age, name=viewer.username)
+        viewer.client.headers["X-Requested-With"] = "fetch"
+        await self.ask(viewer, listed)
+        [found] = await installed.execute(
+            f"SELECT used_at < now() - interval '30 minutes' AS old FROM panel_session WHERE {by_name}",
+            name=viewer.username,
+        )
+        assert found["old"]
+
+
+class TestOne:
+    async def test_shows_attempts_request_and_answer(self, viewer: Visitor, shop: Shop) -> None:
+        headers = [{"headerName": "Authorization", "headerValue": "very-secret"}]
+        webhook = await shop.created(eventName="CustomerUpdated", headers=headers, hmacEnabled=True)
+        made = await add_delivery(shop, webhook, attempts=2)
+        failed = {"status_code": 503, "failure": "http_5xx", "response_excerpt": SCRIPT, "detail": "busy"}
+        await add_attempt(shop, made, 1, **failed)
+        await add_attempt(shop, made, 2)
+        text = await shown(viewer, log(shop, f"/{made}"))
+        assert SCRIPT not in text
+        assert ESCAPED in text
+        for part in ("Attempt 1", "503 http_5xx", "busy", "after 120 ms", "59.9 s later", "Delivered at", "thanks"):
+            assert part in text, part
+        assert "<dt>Authorization</dt>" in text
+        assert "very-secret" not in text
+        assert "-H &#39;Authorization: &lt;AUTHORIZATION&gt;&#39;" in text
+        assert "Request of attempt 2" in text
+        assert "Request of attempt 1" in await shown(viewer, log(shop, f"/{made}?attempt=1"))
+
+    @pytest.mark.parametrize("attempts", [0, 1])
+    async def test_of_an_event_without_a_body_shows_what_is_left(
+        self, viewer: Visitor, shop: Shop, webhook: str, attempts: int
+    ) -> None:
+        made = await add_delivery(shop, webhook, await add_event(shop, None), attempts=attempts)
+        for number in range(attempts):
+            await add_attempt(shop, made, number + 1)
+        text = await shown(viewer, log(shop, f"/{made}"))
+        assert ("no longer stored" in text) == bool(attempts)
+        assert ("Nothing has been sent yet" in text) == (not attempts)
+
+    async def test_of_which_event_and_webhook_are_gone_still_shows(self, viewer: Visitor, shop: Shop) -> None:
+        made = await add_delivery(shop, str(uuid4()), uuid4(), status="exhausted", reason="never heard of")
+        await add_attempt(shop, made, outcome_at=None, duration_ms=None, status_code=None, body_sha256=None)
+        text = await shown(viewer, log(shop, f"/{made}"))
+        assert "The log no longer has the event" in text
+        assert "Under way" in text
+
+    async def test_only_those_who_may_act_get_buttons_and_only_those_that_can(
+        self, visit: Visit, shop: Shop, webhook: str
+    ) -> None:
+        editor, viewer = await visit("editor"), await visit("viewer")
+        expected = {"delivered": {"redeliver"}, "exhausted": {"redeliver"}, "pending": {"send_now", "cancel"}}
+        for status, acts in expected.items():
+            made = await add_delivery(shop, webhook, status=status)
+            text = await shown(editor, log(shop, f"/{made}"))
+            assert set(re.findall(r'name="act" value="(\w+)"', text)) == acts
+            assert 'name="act"' not in await shown(viewer, log(shop, f"/{made}"))
+        await shop.client.post(shop.path(webhook, "pause"))
+        text = await shown(editor, log(shop, f"/{made}"))
+        assert re.findall(r'name="act" value="(\w+)"', text) == ["cancel"]
+
+    async def test_an_act_that_does_not_fit_any_more_is_said(self, visit: Visit, shop: Shop, webhook: str) -> None:
+        editor = await visit("editor")
+        made = await add_delivery(shop, webhook, status="pending")
+        path = log(shop, f"/{made}")
+        await shown(editor, path)
+        assert (await editor.post(f"{path}/act", {"act": "cancel"})).headers["location"] == path
+        assert "It is cancelled" in await shown(editor, path)
+        await editor.post(f"{path}/act", {"act": "send_now"})
+        assert "It has been cancelled; redeliver tries it once more." in (await shown(editor, path)).replace(
+            "once more, recover begins its schedule anew", "once more"
+        )
+        assert (await editor.post(f"{path}/act", {"act": "explode"})).status_code == 404
+
+    async def test_costs_the_same_however_many_attempts_it_has(
+        self, installed: Installation, viewer: Visitor, shop: Shop, webhook: str
+    ) -> None:
+        made = await add_delivery(shop, webhook)
+        counts = []
+        for number in range(3):
+            with counted_statements(installed.app.state.resources.database) as statements:
+                await shown(viewer, log(shop, f"/{made}"))
+            counts.append(len(statements))
+            await add_attempt(shop, made, 2 * number + 1)
+            await add_attempt(shop, made, 2 * number + 2)
+        assert counts[0] == counts[1] == counts[2] <= 12, statements
+
+
+class TestEvent:
+    async def test_shows_data_deliveries_and_reasons(self, viewer: Visitor, shop: Shop, webhook: str) -> None:
+        other = await shop.created(eventName="CustomerRegistered", name="Mail")
+        event_id = await add_event(shop, CUSTOMER.replace("3f2b8c1e", SCRIPT))
+        made = await add_delivery(shop, webhook, event_id)
+        text = await shown(viewer, f"/admin/{shop.store}/events/{event_id}")
+        assert SCRIPT not in text
+        assert ESCAPED in text
+        assert f"/deliveries/{made}" in text
+        assert "It subscribes to CustomerRegistered; this event is CustomerUpdated." in text
+        assert "Webhooks of other events: 1" in text
+        assert other in text
+
+    async def test_without_body_and_without_webhooks_it_says_so(self, viewer: Visitor, shop: Shop) -> None:
+        text = await shown(viewer, f"/admin/{shop.store}/events/{await add_event(shop, None)}")
+        for part in ("no longer stored", "No delivery", "No webhooks yet"):
+            assert part in text
+
+    async def test_an_unknown_one_is_explained(self, viewer: Visitor, shop: Shop) -> None:
+        response = await viewer.get(f"/admin/{shop.store}/events/{uuid4()}")
+        assert response.status_code == 404
+        assert "No event of this id was accepted in this store." in response.text
+
+    @pytest.mark.parametrize("around", ["{}", '  "{}",', "{}\n"])
+    async def test_is_found_by_its_id_as_is_a_delivery(
+        self, viewer: Visitor, shop: Shop, webhook: str, around: str
+    ) -> None:
+        event_id = await add_event(shop)
+        made = await add_delivery(shop, webhook, event_id)
+        events, deliveries = f"/admin/{shop.store}/events", f"/admin/{shop.store}/deliveries"
+        assert await self.found(viewer, shop, around.format(event_id)) == f"{events}/{event_id}"
+        assert await self.found(viewer, shop, around.format(made)) == f"{deliveries}/{made}"
+
+    async def found(self, viewer: Visitor, shop: Shop, wished: str) -> str:
+        response = await viewer.client.get(f"/admin/{shop.store}/events", params={"id": wished})
+        assert response.status_code == 303
+        return response.headers["location"]
+
+    async def test_what_is_no_id_is_said(self, viewer: Visitor, shop: Shop) -> None:
+        response = await viewer.client.get(f"/admin/{shop.store}/events", params={"id": SCRIPT})
+        assert response.status_code == 404
+        assert "is no id" in response.text
+        assert SCRIPT not in response.text
+
+    async def test_costs_the_same_however_many_webhooks_there_are(
+        self, installed: Installation, viewer: Visitor, shop: Shop, webhook: str
+    ) -> None:
+        event_id = await add_event(shop)
+        counts = []
+        for _ in range(2):
+            with counted_statements(installed.app.state.resources.database) as statements:
+                await shown(viewer, f"/admin/{shop.store}/events/{event_id}")
+            counts.append(len(statements))
+            for number in range(8):
+                one = await shop.created(eventName="CustomerUpdated", url=f"https://receiver.example.com/{number}")
+                await add_delivery(shop, one, event_id)
+        assert counts[0] == counts[1] <= 12, statements
