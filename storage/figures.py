@@ -6,7 +6,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -32,7 +32,7 @@ class Outcomes:
     delivered: int
     failed: int
     given_up: int
-    steps: Mapping[int, int] = field(default_factory=dict)
+    steps: Mapping[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,14 @@ async def traffic(connection: AsyncConnection, store_code: str, *, span: timedel
             steps[start][step] += int(count)
     starts = [first + number * width for number in range((last - first) // width + 1)]
     outcomes = [
-        Outcomes(start, *(counts[start][outcome] for outcome in AttemptOutcome), steps=steps[start]) for start in starts
+        Outcomes(
+            start,
+            counts[start][AttemptOutcome.DELIVERED],
+            counts[start][AttemptOutcome.FAILED],
+            counts[start][AttemptOutcome.GIVEN_UP],
+            steps[start],
+        )
+        for start in starts
     ]
     return Traffic(outcomes, sum(steps.values(), Counter()))
 

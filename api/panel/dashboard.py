@@ -1,7 +1,7 @@
 """The dashboard: how deliveries go, what waits, what fails, and whether everything is there."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -128,8 +128,8 @@ async def shown(page: Page) -> Response:
 async def components(page: Page) -> Response:
     """For the dashboard's script, which does not let the page wait for what hangs: components and the next scans."""
     resources = page.resources
-    checks, *schedules = await asyncio.gather(
-        readiness(resources.database, resources.temporal), *(_schedule(page, kind) for kind in Kind)
+    checks, schedules = await asyncio.gather(
+        readiness(resources.database, resources.temporal), asyncio.gather(*(_schedule(page, kind) for kind in Kind))
     )
     found = [Component(t(f"dashboard.component_{check.name}"), check.reason) for check in checks]
     workers, backlog = [], None
@@ -163,9 +163,17 @@ def failing_hosts(day: Sequence[SubscriptionTraffic]) -> list[Host]:
 
 
 def _interval(one: Outcomes, width: timedelta) -> Interval:
-    minutes = width / MINUTE
-    rates = (round(count / minutes, 2) for count in (one.delivered, one.failed, one.given_up))
-    return Interval(one.start, *rates, quantile_ms(one.steps, 0.5), quantile_ms(one.steps, 0.95))
+    def rate(count: int) -> float:
+        return round(count / (width / MINUTE), 2)
+
+    return Interval(
+        one.start,
+        rate(one.delivered),
+        rate(one.failed),
+        rate(one.given_up),
+        quantile_ms(one.steps, 0.5),
+        quantile_ms(one.steps, 0.95),
+    )
 
 
 def _totals(counted: Traffic) -> dict[str, Any]:
@@ -200,7 +208,7 @@ def _chart_of_durations(page: Page, intervals: Sequence[Interval]) -> str:
     )
 
 
-def _chart(page: Page, kind: str, intervals: Sequence[Interval], series: dict[str, list[float | None]]) -> str:
+def _chart(page: Page, kind: str, intervals: Sequence[Interval], series: Mapping[str, Sequence[float | None]]) -> str:
     """JSON for `charts.js`."""
     return orjson.dumps(
         {
