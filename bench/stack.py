@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,17 @@ def free_port() -> int:
         return port
 
 
+def tree_cpu_seconds(pid: int) -> float:
+    """CPU time so far of a process and its children; of those that ended meanwhile their parent keeps count."""
+    process = psutil.Process(pid)
+    seconds = 0.0
+    for one in (process, *process.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            times = one.cpu_times()
+            seconds += times.user + times.system + times.children_user + times.children_system
+    return seconds
+
+
 @dataclass
 class Bench:
     """A running stack and receiver, and how to talk to both."""
@@ -37,6 +48,7 @@ class Bench:
     api: httpx.AsyncClient
     receiver: httpx.AsyncClient
     receiver_url: str
+    receiver_pid: int
 
     @property
     def store_path(self) -> str:
@@ -85,14 +97,7 @@ class Bench:
 
     def cpu_seconds(self) -> dict[str, float]:
         """CPU time so far of each component's processes."""
-        seconds = dict.fromkeys(self.facts["pids"], 0.0)
-        for component, pid in self.facts["pids"].items():
-            process = psutil.Process(pid)
-            for one in (process, *process.children(recursive=True)):
-                times = one.cpu_times()
-                # Of a process's ended children the parent keeps count; PostgreSQL's back ends come and go.
-                seconds[component] += times.user + times.system + times.children_user + times.children_system
-        return seconds
+        return {component: tree_cpu_seconds(pid) for component, pid in self.facts["pids"].items()}
 
 
 @asynccontextmanager
@@ -112,7 +117,7 @@ async def bench_stack(environment: Mapping[str, str] | None = None) -> AsyncIter
             httpx.AsyncClient(base_url=facts["api"], headers={"X-AUTH-TOKEN": facts["api_key"]}, timeout=60) as api,
             httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as counter,
         ):
-            yield Bench(facts, api, counter, f"http://127.0.0.1:{port}")
+            yield Bench(facts, api, counter, f"http://127.0.0.1:{port}", receiver.pid)
     finally:
         receiver.terminate()
         receiver.wait(10)

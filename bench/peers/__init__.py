@@ -1,0 +1,1 @@
+"""What people would use instead, each built as its documentation advises: `python -m bench.peers --help`."""

@@ -1,0 +1,94 @@
+"""From every turn's figures to medians, ranges, a table, and what we hold ourselves to."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+
+from bench.peers.lineup import EVERYBODY, OURS, PEERS, Contestant
+
+Figures = Mapping[str, dict[str, Any]]
+
+RATIOS = (("celery", "burst_1", 4.0), ("celery", "burst_5", 6.0), ("textbook", "burst_1", 70.0))
+"""(peer, what, how many times its rate ours is to be)"""
+
+EVERY_PEER = 1.3
+SHARE_OF_BOUND = 0.7
+MOST_CPU_SECONDS = 1.0
+MOST_IDLE_MS = {"p50_ms": 12.0, "p99_ms": 50.0}
+
+
+def _spread(values: Sequence[float]) -> dict[str, float]:
+    return {"median": round(statistics.median(values), 2), "least": min(values), "most": max(values)}
+
+
+def summary(contestant: Contestant, turns: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Medians and ranges of one contestant's turns."""
+    bursts = {
+        what: {key: _spread([one[what][key] for one in turns]) for key in ("per_second", "cpu_seconds_per_1000")}
+        | {"repeated": sum(one[what]["repeated"] for one in turns)}
+        for what in ("burst_1", "burst_5")
+    }
+    idle = {key: _spread([one["idle"][key] for one in turns]) for key in ("p50_ms", "p99_ms")}
+    return {"title": contestant.title} | bursts | {"idle": idle}
+
+
+def table(figures: Figures) -> Table:
+    """One line a contestant."""
+    grid = Table(title="Medians of the rounds (least–most)")
+    for column in (
+        "",
+        "deliveries/s, 1 subscription",
+        "5 subscriptions",
+        "CPU s per 1,000",
+        "at 5",
+        "idle p50 ms",
+        "p99",
+    ):
+        grid.add_column(column, justify="left" if not column else "right", no_wrap=True)
+    for one in EVERYBODY:
+        if one.name not in figures:
+            continue
+        mine = figures[one.name]
+        rates = [mine[what]["per_second"] for what in ("burst_1", "burst_5")]
+        cells = [f"{rate['median']:,.0f} ({rate['least']:,.0f}–{rate['most']:,.0f})" for rate in rates]
+        cells += [f"{mine[what]['cpu_seconds_per_1000']['median']:.2f}" for what in ("burst_1", "burst_5")]
+        cells += [f"{mine['idle'][key]['median']:.1f}" for key in ("p50_ms", "p99_ms")]
+        grid.add_row(one.title, *cells)
+    return grid
+
+
+def verdicts(figures: Figures) -> list[str]:
+    """What is held and what is not, of those who took part."""
+    ours = figures[OURS.name]
+    lines = []
+
+    def judge(what: str, value: float, holds: bool, wanted: str) -> None:
+        lines.append(f"{'holds' if holds else 'FAILS'}  {what}: {value:.2f} ({wanted})")
+
+    def rate(name: str, what: str) -> float:
+        return float(figures[name][what]["per_second"]["median"])
+
+    for name, what, times in RATIOS:
+        if name in figures:
+            ratio = rate(OURS.name, what) / rate(name, what)
+            judge(f"times {name}, {what.replace('_', ' to ')}", ratio, ratio >= times, f"at least {times:g}")
+    for peer in PEERS:
+        for what in ("burst_1", "burst_5"):
+            if peer.name in figures:
+                least = SHARE_OF_BOUND if peer.bound else EVERY_PEER
+                ratio = rate(OURS.name, what) / rate(peer.name, what)
+                judge(f"times {peer.name}, {what.replace('_', ' to ')}", ratio, ratio >= least, f"at least {least:g}")
+    for what in ("burst_1", "burst_5"):
+        cpu = ours[what]["cpu_seconds_per_1000"]["median"]
+        judge(
+            f"CPU s per 1,000, {what.replace('_', ' to ')}",
+            cpu,
+            cpu <= MOST_CPU_SECONDS,
+            f"at most {MOST_CPU_SECONDS:g}",
+        )
+    for key, most in MOST_IDLE_MS.items():
+        idle = ours["idle"][key]["median"]
+        judge(f"idle {key.removesuffix('_ms')}, ms", idle, idle <= most, f"at most {most:g}")
+    return lines
