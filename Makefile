@@ -4,6 +4,7 @@ SHELL := /bin/sh
 
 VENV := .venv
 BIN := $(VENV)/bin
+PEERS := .venv-peers
 STAMP := $(VENV)/.installed
 # The first Python of at least 3.11 that can make a virtual environment; another one with `make PYTHON=/path/to/python`.
 PYTHONS := python3 python3.14 python3.13 python3.12 python3.11 python
@@ -75,6 +76,15 @@ fuzz: install ## Try the whole API with over 5,000 cases of its own description,
 bench: install ## Measure latency, bursts and their ratio to batches off, on this machine; options in ARGS, as --help lists.
 	@$(BIN)/python -m bench.pipeline $(ARGS)
 
+.PHONY: peers
+peers: install $(PEERS)/.installed ## Compare with what people would use instead, in one run of a quarter of an hour; needs redis-server.
+	@$(BIN)/python -m bench.peers $(ARGS)
+
+$(PEERS)/.installed: bench/peers/requirements.lock
+	@$(BIN)/python -m venv --clear $(PEERS)
+	@$(PEERS)/bin/python -m pip install --quiet --require-hashes --requirement bench/peers/requirements.lock
+	@touch $@
+
 .PHONY: chaos
 chaos: install ## Kill, stop and cut off everything by seed and count what is lost, as in SEED=7 MINUTES=2.
 	@$(BIN)/python -m tests.chaos --seeds $(SEED) --minutes $(MINUTES) $(ARGS)
@@ -96,8 +106,11 @@ lock: install ## Resolve the dependencies of pyproject.toml anew into requiremen
 	@$(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes \
 		--no-header --no-emit-index-url --all-extras pyproject.toml --output-file requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes \
+		--no-header --no-emit-index-url --constraints requirements.lock bench/peers/requirements.in \
+		--output-file bench/peers/requirements.lock
 
 .PHONY: clean
 clean: ## Remove .venv and every cache; the data of `make run` in .loyalty-webhooks stays.
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	@rm -rf $(VENV) $(PEERS) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

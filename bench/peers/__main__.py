@@ -42,7 +42,10 @@ async def compare(contestants: Sequence[Contestant], rounds: int, share: float) 
                 def say(doing: str, one: Contestant = one, number: int = number) -> None:
                     progress.update(bar, description=f"round {number}: {one.title}: {doing}")
 
-                turns[one.name].append(await turn(one, share, say))
+                try:
+                    turns[one.name].append(await turn(one, share, say))
+                except Exception as error:
+                    raise RuntimeError(f"{one.title} failed in round {number}") from error
                 progress.advance(bar)
     return turns
 
@@ -69,7 +72,7 @@ def main() -> None:
     took = round(time.monotonic() - began)
     result = {"machine": before, "rounds": arguments.rounds, "took_seconds": took, "figures": figures, "turns": turns}
     arguments.output.write_text(json.dumps(result, indent=1) + "\n")
-    console = Console(width=130)
+    console = Console(width=120)
     console.print(table(figures))
     if OURS.name in figures:
         for line in verdicts(figures):

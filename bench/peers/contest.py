@@ -58,12 +58,15 @@ class Running:
 
     async def until_received(self, count: int, seconds: float) -> dict[str, Any]:
         """The receiver's counts once it has had so many different deliveries."""
-        async with asyncio.timeout(seconds):
-            while True:
-                stats: dict[str, Any] = (await self.receiver.get("/stats")).json()
-                if stats["received"] - stats["repeated"] >= count:
-                    return stats
-                await asyncio.sleep(0.2)
+        deadline = time.monotonic() + seconds
+        while True:
+            stats: dict[str, Any] = (await self.receiver.get("/stats")).json()
+            arrived = stats["received"] - stats["repeated"]
+            if arrived >= count:
+                return stats
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{arrived} of {count} deliveries arrived within {seconds:.0f} s")
+            await asyncio.sleep(0.2)
 
     async def reset(self) -> None:
         """Let the receiver forget, and everything else become quiet."""

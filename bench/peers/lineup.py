@@ -83,7 +83,7 @@ PEERS = (
     ),
     Contestant(
         "bare",
-        "bare PostgreSQL worker, no log",
+        "bare worker (PostgreSQL)",
         "bare_postgres",
         ("postgres",),
         ("-m", "bench.peers.bare_postgres"),

@@ -5,7 +5,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
-from taskiq import SimpleRetryMiddleware
+from taskiq import SimpleRetryMiddleware, TaskiqEvents
 from taskiq_redis import RedisStreamBroker
 
 from bench.peers.senders import LoopSender
@@ -18,6 +18,7 @@ broker = RedisStreamBroker(os.environ["BENCH_REDIS"], consumer_id="0").with_midd
     SimpleRetryMiddleware(default_retry_count=5)
 )
 sender = LoopSender()
+broker.add_event_handler(TaskiqEvents.WORKER_SHUTDOWN, lambda _: sender.close())
 
 
 @broker.task(task_name="deliver", retry_on_error=True)
