@@ -1,4 +1,4 @@
-"""Keeping the schedules of expiry as stores and settings want them, and having late rows looked for.
+"""Keeping the schedules as stores and settings want them, and having late rows of expiry looked for.
 
 Every worker does this; what several do at once comes to the same.
 """
@@ -9,13 +9,16 @@ import time
 from datetime import UTC, datetime
 
 from sqlalchemy.exc import SQLAlchemyError
+from temporalio.client import Client
 from temporalio.service import RPCError
 
 from domain.expiry import Kind
 from domain.identity import expiry_schedule_id
 from storage.database import Database
+from storage.days import make_coming_days
 from storage.expiry_scans import covered_stores, stores_with_late_rows
 from storage.stores import list_stores
+from workflows.retention_schedule import ensure_retention
 from workflows.schedules import ExpirySchedules, StoreSchedules, SyncResult
 
 logger = logging.getLogger(__name__)
@@ -85,3 +88,16 @@ class ScheduleKeeper:
             for store_code in stores:
                 if expiry_schedule_id(store_code, kind) not in paused:
                     await self._schedules.look_for_late(store_code, kind, thorough=read_all)
+
+
+async def watch_days(database: Database, client: Client, task_queue: str) -> None:
+    """Until cancelled, see to it that the coming days can be filed, and that retention has its schedule."""
+    while True:
+        try:
+            await make_coming_days(database)
+            await ensure_retention(client, task_queue)
+        except (SQLAlchemyError, RPCError, OSError, TimeoutError) as error:
+            logger.warning("days not looked after: %s", type(error).__name__)
+            await asyncio.sleep(FAULT_PAUSE_SECONDS)
+            continue
+        await asyncio.sleep(THOROUGH_SECONDS)

@@ -146,6 +146,28 @@ class Settings(BaseSettings):
         description="… if so many of its deliveries at least wait or ended in vain meanwhile: one is no evidence.",
     )
 
+    # How long the log stays
+    retention_days: int = Field(
+        30,
+        ge=1,
+        le=3650,
+        description="Days for which bodies, deliveries and attempts are kept; a store may have days of its own.",
+    )
+    retention_exhausted_days: int = Field(
+        90,
+        ge=1,
+        le=3650,
+        description="The same of events of which a delivery is exhausted or still open, for somebody to recover them; "
+        "never fewer than the days above.",
+    )
+    event_id_days: int = Field(
+        400,
+        ge=32,
+        le=36500,
+        description="Days for which the id of an event is known, with a digest of its content: sent again after that, "
+        "it is a new event. More than a year, so that a yearly notice is not given twice.",
+    )
+
     # What operators are told
     notice_retry_schedule_seconds: Annotated[tuple[int, ...], NoDecode] = Field(
         (10, 60, 300, 1800, 7200, 21600),

@@ -23,40 +23,34 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 from activities.acts import ActActivities
 from activities.deliver import DeliveryActivities
 from activities.dispatcher import AttemptLimits, Dispatcher
-from activities.expiry import ExpiryActivities
-from activities.expiry_notices import NoticeWriter
 from activities.gate import Gate
 from activities.keep import KeeperActivities
 from activities.keepers import Keepers
 from activities.lease import lease
-from activities.mail import MailSettings
 from activities.metrics import WorkerMetrics
-from activities.notices import NoticeActivities, NoticeWatch
+from activities.notices import NoticeWatch
 from activities.outgoing import RequestBuilder
 from activities.recorder import Recorder
-from activities.sender import Sender, SenderSettings
+from activities.sender import Sender
 from activities.standing import watch_standing
-from domain.breaker import BreakerRules
 from domain.notices import DisableRules
-from domain.url_rules import UrlRules
 from relay import Relay, RelaySettings
-from schedules import ScheduleKeeper
+from schedules import watch_days
 from settings import Settings
 from storage.database import Database
 from storage.expiry_events import ExpiryFromEvents
-from storage.expiry_sources import open_source
-from storage.relay_bell import RelayBell
 from storage.sealing import Sealer
 from storage.workers import LEASE_SECONDS
 from tracing import NO_TRACES, Traces
 from worker_health import SdkMetrics, worker_health
+from worker_parts import beside_delivery, breaker_rules, mail_settings, schedule_keeper, sender_settings, url_rules
 from workflows.acts import BackfillWorkflow, RecoverWorkflow, RedeliverWorkflow
 from workflows.client import temporal_client
 from workflows.delivery import EventBatchWorkflow, EventWorkflow
 from workflows.expiry import ExpiryRunWorkflow, ExpiryScanWorkflow
 from workflows.keeper import KeeperWorkflow
 from workflows.notices import NotifyOperatorWorkflow
-from workflows.schedules import ExpirySchedules
+from workflows.retention import RetentionWorkflow
 from workflows.versions import deployment_version
 
 logger = logging.getLogger(__name__)
@@ -71,6 +65,7 @@ WORKFLOWS = (
     ExpiryRunWorkflow,
     ExpiryScanWorkflow,
     NotifyOperatorWorkflow,
+    RetentionWorkflow,
 )
 
 PASSED_THROUGH = ("activities", "domain", "workflows")
@@ -94,16 +89,14 @@ CONNECT_PAUSE_SECONDS = 0.5
 """Between tries to reach Temporal at the start."""
 
 
-def all_activities(
+def delivery_activities(
     database: Database,
     dispatcher: Dispatcher,
     gate: Gate,
     keepers: Keepers,
-    expiry: ExpiryActivities,
-    notices: NoticeActivities,
     settings: Settings,
 ) -> list[Callable[..., Any]]:
-    """Every activity, with its resources."""
+    """Every activity that delivers, with its resources."""
     sealer = Sealer(settings.plain_encryption_keys)
     deliver = DeliveryActivities(database, dispatcher, gate, keepers, ExpiryFromEvents(sealer))
     disabling = DisableRules(settings.disable_after_failing_days * 86400, settings.disable_after_deliveries)
@@ -112,7 +105,6 @@ def all_activities(
     return [
         *(deliver.attempt_events, deliver.deliver_webhook, keep.keep_held, acts.redeliver_once),
         *(acts.recover_pages, acts.backfill_pages),
-        *(expiry.plan_scans, expiry.open_scan, expiry.scan, notices.send_notices),
     ]
 
 
@@ -152,66 +144,6 @@ def deployment(settings: Settings) -> WorkerDeploymentConfig | None:
     return WorkerDeploymentConfig(version=version, use_worker_versioning=True, default_versioning_behavior=upgrade)
 
 
-def breaker_rules(settings: Settings) -> BreakerRules:
-    """When a receiver is left alone."""
-    return BreakerRules(
-        failures=settings.breaker_failures,
-        first_probe_seconds=settings.breaker_first_probe_seconds,
-        longest_probe_seconds=settings.breaker_longest_probe_seconds,
-    )
-
-
-def url_rules(settings: Settings) -> UrlRules:
-    """Where this installation sends to."""
-    return UrlRules(
-        allow_http=settings.allow_http,
-        allowed_ports=frozenset(settings.allowed_ports) or None,
-        allowed_networks=settings.allowed_networks,
-    )
-
-
-def sender_settings(settings: Settings) -> SenderSettings:
-    """How this installation sends."""
-    return SenderSettings(
-        rules=url_rules(settings),
-        user_agent=settings.user_agent,
-        timeout_seconds=settings.request_timeout_seconds,
-        ca_bundle=str(settings.ca_bundle) if settings.ca_bundle else None,
-        client_cert=str(settings.client_certificate) if settings.client_certificate else None,
-    )
-
-
-def mail_settings(settings: Settings) -> MailSettings | None:
-    """The mail server, if there is one."""
-    if settings.smtp_host is None or settings.smtp_sender is None:
-        return None
-    return MailSettings(
-        host=settings.smtp_host,
-        port=settings.smtp_port,
-        security=settings.smtp_security,
-        username=settings.smtp_username,
-        password=settings.smtp_password.get_secret_value() if settings.smtp_password else None,
-        sender=settings.smtp_sender,
-        recipients=settings.smtp_recipients,
-        ca_bundle=str(settings.ca_bundle) if settings.ca_bundle else None,
-    )
-
-
-@asynccontextmanager
-async def noticing(settings: Settings, database: Database) -> AsyncIterator[NoticeActivities]:
-    """What tells operators, with connections of its own."""
-    sealer = Sealer(settings.plain_encryption_keys)
-    async with Sender(sender_settings(settings)) as sender:
-        yield NoticeActivities(
-            database,
-            sender,
-            sealer,
-            url_rules(settings),
-            settings.notice_retry_schedule_seconds,
-            mail_settings(settings),
-        )
-
-
 @asynccontextmanager
 async def sending(
     settings: Settings, database: Database, worker_id: UUID, metrics: WorkerMetrics, traces: Traces = NO_TRACES
@@ -248,35 +180,6 @@ async def sending(
         watching.cancel()
         writing.cancel()
         await sender.aclose()
-
-
-@asynccontextmanager
-async def expiring(settings: Settings, database: Database) -> AsyncIterator[ExpiryActivities]:
-    """What scans for things that expire, with the connections it needs."""
-    sealer = Sealer(settings.plain_encryption_keys)
-    async with AsyncExitStack() as closing:
-        bell = RelayBell(database)
-        closing.push_async_callback(bell.close)
-        source = await closing.enter_async_context(
-            open_source(database, sealer, settings.expiry_asyncpg_url, settings.expiry_statement_timeout_seconds)
-        )
-        yield ExpiryActivities(
-            database,
-            source,
-            NoticeWriter(database, source, sealer, bell),
-            late_notices=settings.expiry_late_notices,
-            days_back=settings.expiry_days_back,
-        )
-
-
-def schedule_keeper(settings: Settings, database: Database, client: Client) -> ScheduleKeeper:
-    """What keeps the schedules as they are to be."""
-    return ScheduleKeeper(
-        database,
-        ExpirySchedules(client, task_queue=settings.task_queue, local_hour=settings.expiry_local_hour),
-        late_notices=settings.expiry_late_notices,
-        reads_all=settings.expiry_database_url is not None,
-    )
 
 
 async def _connect(settings: Settings, runtime: Runtime | None, traces: Traces) -> Client:
@@ -343,8 +246,7 @@ async def _work(
     async with (
         lease(settings.sqlalchemy_url, worker_id),
         sending(settings, database, worker_id, metrics, traces) as (dispatcher, writing),
-        expiring(settings, database) as expiry,
-        noticing(settings, database) as notices,
+        beside_delivery(settings, database) as beside,
     ):
         gate = Gate()
         relay_settings = RelaySettings(
@@ -358,12 +260,14 @@ async def _work(
         keepers = Keepers(client, settings.task_queue)
         watching = asyncio.create_task(keepers.watch(database))
         scheduling = asyncio.create_task(schedule_keeper(settings, database, client).run())
-        telling = asyncio.create_task(NoticeWatch(database, client, settings.task_queue, mail=notices.mails).run())
-        activities = all_activities(database, dispatcher, gate, keepers, expiry, notices, settings)
+        filing = asyncio.create_task(watch_days(database, client, settings.task_queue))
+        mails = mail_settings(settings) is not None
+        telling = asyncio.create_task(NoticeWatch(database, client, settings.task_queue, mail=mails).run())
+        activities = [*delivery_activities(database, dispatcher, gate, keepers, settings), *beside]
         async with make_worker(client, activities, settings):
             working.set()
             logger.info("worker %s on %s takes from %s", worker_id, socket.gethostname(), settings.task_queue)
-            parts = [relaying, writing, watching, scheduling, telling]
+            parts = [relaying, writing, watching, scheduling, telling, filing]
             await asyncio.wait([stopping, *parts], return_when=asyncio.FIRST_COMPLETED)
             working.clear()
             relay.stop()

@@ -71,11 +71,6 @@ class NoticeActivities:
         self._retry_schedule = retry_schedule
         self._mail = mail
 
-    @property
-    def mails(self) -> bool:
-        """Whether there is a server that takes mail."""
-        return self._mail is not None
-
     @activity.defn(name="send-notices")
     async def send_notices(self, task: NoticeTask) -> NoticeRound:
         """Send what is due of one store, one request at a time; each result is recorded, so it may be repeated."""

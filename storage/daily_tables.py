@@ -8,7 +8,7 @@ from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Column, Date, DateTime, Integer, LargeBinary, Text, func
+from sqlalchemy import Column, Date, DateTime, Integer, LargeBinary, Text, func, text
 from sqlmodel import Field, SQLModel
 
 BY_DAY: Any = {"postgresql_partition_by": "RANGE (accepted_on)"}
@@ -59,3 +59,18 @@ class Attempt(SQLModel, table=True):
     body_sha256: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
 
     __table_args__ = BY_DAY
+
+
+class ThinnedDay(SQLModel, table=True):
+    """A day that retention has been at: what it was measured by, so that it is not read again before there is a
+    reason to. The row goes when nothing of the day is left."""
+
+    __tablename__ = "thinned_day"
+
+    accepted_on: date = Field(sa_column=Column(Date, primary_key=True))
+    age_days: int
+    """How old it was then."""
+    rules: str = Field(sa_column=Column(Text, nullable=False))
+    """How long each store kept things then."""
+    cleared: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
+    """Its deliveries have been dealt with too."""

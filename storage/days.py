@@ -23,14 +23,17 @@ LAST_ATTEMPT_OF_DELIVERY = """LEFT JOIN LATERAL (
 ) AS attempt ON true"""
 """SQL beside a row `delivery`: its latest attempt."""
 
-FILED = ("attempt", "event_body")
-"""The tables that are partitioned by day, and the schema their partitions stand in."""
+KEYS = {"attempt": ("accepted_on", "message_id", "number"), "event_body": ("accepted_on", "store_code", "event_id")}
+FILED = tuple(KEYS)
+"""The tables that are partitioned by day, with their primary keys, and the schema their partitions stand in."""
 SCHEMA = "days"
 REST = "rest"
 """The partition of what comes for a day that has none: nothing is refused because nobody has made it."""
 
 DAYS_AHEAD = 7
 """How far ahead partitions are made: a week without a worker or a migration, and still none is missing."""
+
+ONE_DAY = timedelta(days=1)
 
 DAYS_LOCK = 0xDA75
 LOCK_TIMEOUT = "2s"
@@ -41,9 +44,6 @@ SELECT CAST(right(partition.relname, 8) AS date) FROM pg_inherits
 JOIN pg_class AS partition ON partition.oid = inhrelid
 WHERE inhparent = CAST(:parent AS regclass) AND partition.relname ~ '_[0-9]{8}$' ORDER BY 1
 """)
-
-
-_TODAY = text("SELECT CAST(clock_timestamp() AT TIME ZONE 'UTC' AS date)")
 
 
 def partition(table: str, day: date | str) -> str:
@@ -88,15 +88,25 @@ async def _make_day(database: Database, table: str, day: date) -> bool:
             return False
         # A row that is moved while somebody updates it would lose the update: for this moment the rest stands still.
         await connection.execute(text(f"LOCK TABLE {rest} IN ACCESS EXCLUSIVE MODE"))
-        await connection.execute(text(f"CREATE TABLE {new} (LIKE {table} INCLUDING DEFAULTS INCLUDING STORAGE)"))
+        await create_unattached(connection, table, new, day)
         await connection.execute(
             text(
                 f"WITH moved AS (DELETE FROM {rest} WHERE accepted_on = :day RETURNING *) INSERT INTO {new} TABLE moved"
             ),
             {"day": day},
         )
-        after = day + timedelta(days=1)
-        await connection.execute(
-            text(f"ALTER TABLE {table} ATTACH PARTITION {new} FOR VALUES FROM ('{day}') TO ('{after}')")
-        )
+        await attach(connection, table, new, day)
     return True
+
+
+async def create_unattached(connection: AsyncConnection, table: str, new: str, day: date) -> None:
+    """A table that can become the day's partition without being read: it takes no row of another day."""
+    columns = f"LIKE {table} INCLUDING DEFAULTS INCLUDING STORAGE"
+    of_day = f"CHECK (accepted_on IS NOT NULL AND accepted_on >= '{day}' AND accepted_on < '{day + ONE_DAY}')"
+    await connection.execute(text(f"CREATE TABLE {new} ({columns}, {of_day})"))
+
+
+async def attach(connection: AsyncConnection, table: str, new: str, day: date) -> None:
+    """Make it the day's partition."""
+    bounds = f"FROM ('{day}') TO ('{day + ONE_DAY}')"
+    await connection.execute(text(f"ALTER TABLE {table} ATTACH PARTITION {new} FOR VALUES {bounds}"))

@@ -83,6 +83,10 @@ class Store(SQLModel, table=True):
         default_factory=list, sa_column=Column(ARRAY(Text), nullable=False, server_default="{}")
     )
     """Of points, levels, coupons: those whose rows are also kept up to date from this store's events."""
+    retention_days: int | None = Field(default=None, sa_column=Column(Integer))
+    """How long bodies, deliveries and attempts stay; null: as the settings say."""
+    retention_exhausted_days: int | None = Field(default=None, sa_column=Column(Integer))
+    """The same of events that did not arrive everywhere."""
     created_at: datetime = _instant(default_now=True)
 
 
@@ -176,6 +180,8 @@ class Event(SQLModel, table=True):
     """Committed by the claim, before the workflow is started, and never changed: a repeated start uses this id."""
     claimed_until: datetime | None = _instant(nullable=True)
     matched_at: datetime | None = _instant(nullable=True)
+    erased_at: datetime | None = _instant(nullable=True)
+    """When its body was erased for its customer's sake, long before its time."""
 
     __table_args__ = (
         # Neither index names workflow_id or claimed_until: a claim adds no entry where the row's page has room.

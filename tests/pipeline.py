@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from temporalio.client import Client
 
 import worker
+import worker_parts
 from activities.dispatcher import Dispatcher
 from activities.gate import Gate
 from activities.keepers import Keepers
@@ -74,8 +75,7 @@ async def pipeline(
         async with (
             lease(settings.sqlalchemy_url, worker_id),
             worker.sending(settings, database, worker_id, metrics, traces) as (dispatcher, _),
-            worker.expiring(settings, database) as expiry,
-            worker.noticing(settings, database) as notices,
+            worker_parts.beside_delivery(settings, database) as beside,
         ):
             gate = Gate()
             relay_settings = RelaySettings(settings.task_queue, settings.batch_events, 0.2, 2)
@@ -83,8 +83,8 @@ async def pipeline(
             running = asyncio.create_task(relay.run()) if relaying else None
             try:
                 keepers = Keepers(client, settings.task_queue)
-                activities = worker.all_activities(database, dispatcher, gate, keepers, expiry, notices, settings)
-                async with worker.make_worker(client, activities, settings):
+                delivery = worker.delivery_activities(database, dispatcher, gate, keepers, settings)
+                async with worker.make_worker(client, [*delivery, *beside], settings):
                     yield Pipeline(database, client, settings, worker_id, dispatcher, relay)
                     relay.stop()
                     if running is not None:

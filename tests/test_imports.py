@@ -41,9 +41,15 @@ def own_imports(path: Path) -> set[str]:
         ),
         pytest.param("worker_health.py", {"storage"}, id="the worker's health asks the database alone"),
         pytest.param(
+            "worker_parts.py",
+            {"activities", "domain", "schedules", "settings", "storage", "workflows"},
+            id="a worker's parts are made of settings",
+        ),
+        pytest.param(
             "worker.py",
             {
                 *("activities", "domain", "relay", "schedules", "settings", "storage", "tracing", "worker_health"),
+                "worker_parts",
                 "workflows",
             },
             id="the worker is put together without API and commands",

@@ -13,18 +13,11 @@ from temporalio.client import (
     Schedule,
     ScheduleActionExecutionStartWorkflow,
     ScheduleActionStartWorkflow,
-    ScheduleAlreadyRunningError,
-    ScheduleCalendarSpec,
-    ScheduleDescription,
     ScheduleListActionStartWorkflow,
     ScheduleListDescription,
     ScheduleOverlapPolicy,
     SchedulePolicy,
-    ScheduleRange,
     ScheduleSpec,
-    ScheduleState,
-    ScheduleUpdate,
-    ScheduleUpdateInput,
 )
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError, RPCStatusCode
@@ -33,6 +26,7 @@ from activities.expiry_messages import ExpiryRun, ScanTask
 from domain.expiry import Kind
 from domain.identity import expiry_schedule_id, expiry_workflow_id
 from workflows.expiry_visibility import LATE, RUN_WORKFLOW, SCAN_WORKFLOW, expiry_attributes, scan_summary
+from workflows.schedule_upkeep import Upkeep, daily, ensure_schedule
 
 logger = logging.getLogger(__name__)
 
@@ -203,21 +197,12 @@ class ExpirySchedules:
 
     async def _ensure(self, schedule_id: str, store: StoreSchedules, kind: Kind, result: SyncResult) -> None:
         """Make or mend one; what Temporal refuses of it holds up no other."""
-        wanted = self._schedule(store, kind)
         try:
-            try:
-                found = await self._client.get_schedule_handle(schedule_id).describe()
-            except RPCError as error:
-                if error.status is not RPCStatusCode.NOT_FOUND:
-                    raise
-                await self._client.create_schedule(schedule_id, wanted)
-                result.created.append(schedule_id)
-                return
-            if not await self._is_as_wanted(found, wanted):
-                await self._client.get_schedule_handle(schedule_id).update(lambda now: _mended(now, wanted))
-                result.updated.append(schedule_id)
-        except ScheduleAlreadyRunningError:
-            return  # another worker has just made it
+            match await ensure_schedule(self._client, schedule_id, self._schedule(store, kind)):
+                case Upkeep.CREATED:
+                    result.created.append(schedule_id)
+                case Upkeep.UPDATED:
+                    result.updated.append(schedule_id)
         except RPCError as error:
             if error.status is not RPCStatusCode.INVALID_ARGUMENT:
                 raise
@@ -250,21 +235,7 @@ class ExpirySchedules:
         )
 
     def _spec(self, store: StoreSchedules) -> ScheduleSpec:
-        """In the very form in which Temporal gives it back, so that the two compare."""
-        return ScheduleSpec(
-            calendars=[
-                ScheduleCalendarSpec(
-                    second=_at(0),
-                    minute=_at(0),
-                    hour=_at(self._local_hour),
-                    day_of_month=(ScheduleRange(1, 31, 1),),
-                    month=(ScheduleRange(1, 12, 1),),
-                    year=(),
-                    day_of_week=(ScheduleRange(0, 6, 1),),
-                )
-            ],
-            time_zone_name=store.timezone,
-        )
+        return daily(self._local_hour, store.timezone)
 
     def _has_drifted(self, entry: ScheduleListDescription, store: StoreSchedules) -> bool:
         listed = entry.schedule
@@ -273,29 +244,6 @@ class ExpirySchedules:
             or listed.spec != self._spec(store)
             or listed.action != ScheduleListActionStartWorkflow(RUN_WORKFLOW)
         )
-
-    async def _is_as_wanted(self, found: ScheduleDescription, wanted: Schedule) -> bool:
-        is_, should_be = found.schedule.action, wanted.action
-        if not isinstance(is_, ScheduleActionStartWorkflow) or not isinstance(should_be, ScheduleActionStartWorkflow):
-            return False
-        return (
-            found.schedule.spec == wanted.spec
-            and found.schedule.policy == wanted.policy
-            and not found.schedule.state.limited_actions
-            and (is_.workflow, is_.id, is_.task_queue) == (should_be.workflow, should_be.id, should_be.task_queue)
-            and await self._client.data_converter.encode(should_be.args) == list(is_.args)
-        )
-
-
-def _at(number: int) -> tuple[ScheduleRange]:
-    return (ScheduleRange(number, number, 1),)
-
-
-def _mended(now: ScheduleUpdateInput, wanted: Schedule) -> ScheduleUpdate:
-    """As wanted, and paused if it is."""
-    state = now.description.schedule.state
-    wanted.state = ScheduleState(note=state.note, paused=state.paused)
-    return ScheduleUpdate(schedule=wanted)
 
 
 async def _exists(call: Awaitable[None]) -> bool:

@@ -9,7 +9,6 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio.testing import ActivityEnvironment
 
-import worker
 from activities import in_order
 from activities.keep import KeeperActivities
 from activities.messages import KeeperRound, KeeperRoundResult
@@ -18,6 +17,7 @@ from domain.order import line_of
 from storage.lines import first_unmatched
 from tests.receiver import Receiver, status, when
 from tests.workbench import Workbench, workbench
+from worker_parts import breaker_rules
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ async def round_of(bench: Workbench, subscription_id: UUID) -> KeeperRoundResult
     activities = KeeperActivities(
         bench.database,
         bench.dispatcher,
-        worker.breaker_rules(bench.settings),
+        breaker_rules(bench.settings),
         DisableRules(86400.0, 100),
         bench.settings.retry_schedule_seconds,
     )

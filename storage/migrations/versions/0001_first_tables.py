@@ -129,6 +129,7 @@ def upgrade() -> None:
     sa.Column('workflow_id', sa.Text(), nullable=True),
     sa.Column('claimed_until', sa.DateTime(timezone=True), nullable=True),
     sa.Column('matched_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('erased_at', sa.DateTime(timezone=True), nullable=True),
     sa.PrimaryKeyConstraint('store_code', 'event_id')
     )
     op.create_index('event_by_age', 'event', ['store_code', 'accepted_at', 'event_id'], unique=False)
@@ -141,6 +142,13 @@ def upgrade() -> None:
     sa.Column('sealed_data', sa.LargeBinary(), nullable=True),
     sa.PrimaryKeyConstraint('accepted_on', 'store_code', 'event_id'),
     postgresql_partition_by='RANGE (accepted_on)'
+    )
+    op.create_table('thinned_day',
+    sa.Column('accepted_on', sa.Date(), nullable=False),
+    sa.Column('age_days', sa.Integer(), nullable=False),
+    sa.Column('rules', sa.Text(), nullable=False),
+    sa.Column('cleared', sa.Boolean(), server_default=sa.text('false'), nullable=False),
+    sa.PrimaryKeyConstraint('accepted_on')
     )
     # Partitions stand in a schema of their own: those of the days are made by storage/days.py as time goes on, and what
     # comes for a day that has none is filed under `rest`.
@@ -165,6 +173,8 @@ def upgrade() -> None:
     sa.Column('expire_levels_notification_days', sa.Integer(), server_default='10', nullable=False),
     sa.Column('expire_coupons_notification_days', sa.Integer(), server_default='10', nullable=False),
     sa.Column('expiry_kinds_from_events', sa.ARRAY(sa.Text()), server_default='{}', nullable=False),
+    sa.Column('retention_days', sa.Integer(), nullable=True),
+    sa.Column('retention_exhausted_days', sa.Integer(), nullable=True),
     sa.Column('created_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
     sa.PrimaryKeyConstraint('code')
     )
@@ -466,6 +476,7 @@ def downgrade() -> None:
     op.drop_table('subscription_health')
     op.drop_index('audit_by_store', table_name='audit')
     op.drop_table('audit')
+    op.drop_table('thinned_day')
     op.drop_table('attempt')
     op.execute('DROP SCHEMA days')
     op.drop_table('api_key')

@@ -1,0 +1,93 @@
+"""Applies retention, a day at a time. Everything here may be repeated: what is done is found done."""
+
+from temporalio import activity
+
+from activities.guards import heartbeats, own_faults
+from activities.retention_messages import ThinnedDay
+from domain.retention import RetentionRules
+from storage.database import Database
+from storage.days import make_coming_days
+from storage.retention import (
+    ClearedPage,
+    ThinDay,
+    Thinned,
+    clear_page,
+    cleared,
+    days_to_thin,
+    file_the_rest,
+    forget_ids,
+    thin_day,
+)
+from storage.stores import list_stores
+
+
+class RetentionActivities:
+    """What retention takes. The database is one of its own: a day's copy may take longer than others may wait."""
+
+    def __init__(self, database: Database, rules: RetentionRules) -> None:
+        self._database = database
+        self._rules = rules
+
+    @activity.defn(name="make-days")
+    async def make_days(self) -> int:
+        """Make the partitions of the coming days, and of those that something came for without one; how many."""
+        with own_faults():
+            return await make_coming_days(self._database) + await file_the_rest(self._database)
+
+    @activity.defn(name="thin-oldest-day")
+    async def thin_oldest_day(self) -> ThinnedDay:
+        """Drop what may go of the oldest day of which something may; `day` is None when there is no such day."""
+        async with heartbeats():
+            with own_faults():
+                async with self._database.transaction() as connection:
+                    due = await days_to_thin(connection, self._rules)
+                return await self._thin(due[0]) if due else ThinnedDay()
+
+    async def _thin(self, due: ThinDay) -> ThinnedDay:
+        thinned = Thinned(0, 0, 0) if due.thinned else await thin_day(self._database, due, self._rules)
+        async with self._database.transaction() as connection:
+            stores = await list_stores(connection)
+        pages = [page for store in stores for page in await self._clear(due, store.code)]
+        async with self._database.transaction() as connection:
+            await cleared(connection, due.day)
+        return ThinnedDay(
+            due.day,
+            due.age_days,
+            thinned.bodies_kept,
+            thinned.attempts_kept,
+            sum(page.deleted for page in pages),
+            sum(page.were_open for page in pages),
+            thinned.bytes_freed,
+        )
+
+    async def _clear(self, due: ThinDay, store_code: str) -> list[ClearedPage]:
+        pages: list[ClearedPage] = []
+        while not pages or pages[-1].more_behind is not None:
+            behind = pages[-1].more_behind if pages else None
+            async with self._database.transaction() as connection:
+                pages.append(await clear_page(connection, due, store_code, behind, self._rules))
+        were_open = sum(page.were_open for page in pages)
+        if were_open:
+            activity.logger.warning(
+                "%d deliveries of store %s from %s were still open and are no longer kept",
+                *(were_open, store_code, due.day),
+            )
+        return pages
+
+    @activity.defn(name="forget-event-ids")
+    async def forget_event_ids(self) -> int:
+        """Delete the ids that are old enough; how many."""
+        async with heartbeats():
+            with own_faults():
+                async with self._database.transaction() as connection:
+                    stores = await list_stores(connection)
+                return sum([await self._forget(store.code) for store in stores])
+
+    async def _forget(self, store_code: str) -> int:
+        total = 0
+        while True:
+            async with self._database.transaction() as connection:
+                page = await forget_ids(connection, store_code, self._rules)
+            total += page
+            if not page:
+                return total

@@ -1,0 +1,138 @@
+"""The parts of a worker that are made of settings; those that hold something are context managers and let it go."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from temporalio.client import Client
+
+from activities.expiry import ExpiryActivities
+from activities.expiry_notices import NoticeWriter
+from activities.mail import MailSettings
+from activities.notices import NoticeActivities
+from activities.retention import RetentionActivities
+from activities.sender import Sender, SenderSettings
+from domain.breaker import BreakerRules
+from domain.retention import RetentionRules
+from domain.url_rules import UrlRules
+from schedules import ScheduleKeeper
+from settings import Settings
+from storage.database import Database
+from storage.expiry_sources import open_source
+from storage.relay_bell import RelayBell
+from storage.sealing import Sealer
+from workflows.schedules import ExpirySchedules
+
+
+def breaker_rules(settings: Settings) -> BreakerRules:
+    """When a receiver is left alone."""
+    return BreakerRules(
+        failures=settings.breaker_failures,
+        first_probe_seconds=settings.breaker_first_probe_seconds,
+        longest_probe_seconds=settings.breaker_longest_probe_seconds,
+    )
+
+
+def url_rules(settings: Settings) -> UrlRules:
+    """Where this installation sends to."""
+    return UrlRules(
+        allow_http=settings.allow_http,
+        allowed_ports=frozenset(settings.allowed_ports) or None,
+        allowed_networks=settings.allowed_networks,
+    )
+
+
+def sender_settings(settings: Settings) -> SenderSettings:
+    """How this installation sends."""
+    return SenderSettings(
+        rules=url_rules(settings),
+        user_agent=settings.user_agent,
+        timeout_seconds=settings.request_timeout_seconds,
+        ca_bundle=str(settings.ca_bundle) if settings.ca_bundle else None,
+        client_cert=str(settings.client_certificate) if settings.client_certificate else None,
+    )
+
+
+def mail_settings(settings: Settings) -> MailSettings | None:
+    """The mail server, if there is one."""
+    if settings.smtp_host is None or settings.smtp_sender is None:
+        return None
+    return MailSettings(
+        host=settings.smtp_host,
+        port=settings.smtp_port,
+        security=settings.smtp_security,
+        username=settings.smtp_username,
+        password=settings.smtp_password.get_secret_value() if settings.smtp_password else None,
+        sender=settings.smtp_sender,
+        recipients=settings.smtp_recipients,
+        ca_bundle=str(settings.ca_bundle) if settings.ca_bundle else None,
+    )
+
+
+@asynccontextmanager
+async def noticing(settings: Settings, database: Database) -> AsyncIterator[NoticeActivities]:
+    """What tells operators, with connections of its own."""
+    sealer = Sealer(settings.plain_encryption_keys)
+    async with Sender(sender_settings(settings)) as sender:
+        yield NoticeActivities(
+            database,
+            sender,
+            sealer,
+            url_rules(settings),
+            settings.notice_retry_schedule_seconds,
+            mail_settings(settings),
+        )
+
+
+@asynccontextmanager
+async def beside_delivery(settings: Settings, database: Database) -> AsyncIterator[list[Callable[..., Any]]]:
+    """The activities that deliver nothing, with what they need: scans of expiry, notices to operators, retention."""
+    async with (
+        expiring(settings, database) as expiry,
+        noticing(settings, database) as notices,
+        retaining(settings) as retention,
+    ):
+        yield [
+            *(expiry.plan_scans, expiry.open_scan, expiry.scan, notices.send_notices),
+            *(retention.make_days, retention.thin_oldest_day, retention.forget_event_ids),
+        ]
+
+
+@asynccontextmanager
+async def expiring(settings: Settings, database: Database) -> AsyncIterator[ExpiryActivities]:
+    """What scans for things that expire, with the connections it needs."""
+    sealer = Sealer(settings.plain_encryption_keys)
+    async with AsyncExitStack() as closing:
+        bell = RelayBell(database)
+        closing.push_async_callback(bell.close)
+        source = await closing.enter_async_context(
+            open_source(database, sealer, settings.expiry_asyncpg_url, settings.expiry_statement_timeout_seconds)
+        )
+        yield ExpiryActivities(
+            database,
+            source,
+            NoticeWriter(database, source, sealer, bell),
+            late_notices=settings.expiry_late_notices,
+            days_back=settings.expiry_days_back,
+        )
+
+
+@asynccontextmanager
+async def retaining(settings: Settings) -> AsyncIterator[RetentionActivities]:
+    """What applies retention, with a connection of its own on which a statement may take its time."""
+    database = Database(settings.sqlalchemy_url, pool_size=1, name="loyalty-webhooks retention")
+    rules = RetentionRules(settings.retention_days, settings.retention_exhausted_days, settings.event_id_days)
+    try:
+        yield RetentionActivities(database, rules)
+    finally:
+        await database.close()
+
+
+def schedule_keeper(settings: Settings, database: Database, client: Client) -> ScheduleKeeper:
+    """What keeps the schedules as they are to be."""
+    return ScheduleKeeper(
+        database,
+        ExpirySchedules(client, task_queue=settings.task_queue, local_hour=settings.expiry_local_hour),
+        late_notices=settings.expiry_late_notices,
+        reads_all=settings.expiry_database_url is not None,
+    )

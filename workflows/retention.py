@@ -1,0 +1,71 @@
+"""The promise: what is too old goes, every night, a whole day at a time, and nothing before its time."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.common import VersioningBehavior
+
+with workflow.unsafe.imports_passed_through():
+    from activities.retention import RetentionActivities
+    from activities.retention_messages import RetentionRun, ThinnedDay
+    from workflows.delivery import HEARTBEAT_TIMEOUT, OWN_FAULTS
+
+STEP_TIMEOUT = timedelta(hours=2)
+"""Of one day: deleting ten million deliveries takes minutes. A worker that died is noticed by its heartbeats."""
+
+DAYS_A_RUN = 200
+"""Then it goes on in a new run: some 1,200 events of history. A first run may find years."""
+
+TABLE_HEAD = "| day | deliveries deleted | bodies kept | attempts kept | freed |\n|---|--:|--:|--:|--:|"
+
+
+# A first run may take hours.
+@workflow.defn(name="apply-retention", versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
+class RetentionWorkflow:
+    """Makes the coming days, thins the old ones, forgets the oldest ids."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+
+    @workflow.run
+    async def run(self, so_far: RetentionRun) -> RetentionRun:
+        """Day after day, the oldest first, until there is nothing left that may go."""
+        await workflow.execute_activity_method(
+            RetentionActivities.make_days,
+            start_to_close_timeout=STEP_TIMEOUT,
+            retry_policy=OWN_FAULTS,
+        )
+        while (thinned := await self._thin()).day is not None:
+            so_far = self._with(so_far, thinned)
+            if len(self._lines) == DAYS_A_RUN:
+                workflow.continue_as_new(so_far)
+        forgotten = await workflow.execute_activity_method(
+            RetentionActivities.forget_event_ids,
+            start_to_close_timeout=STEP_TIMEOUT,
+            heartbeat_timeout=HEARTBEAT_TIMEOUT,
+            retry_policy=OWN_FAULTS,
+        )
+        return replace(so_far, ids_forgotten=forgotten)
+
+    async def _thin(self) -> ThinnedDay:
+        return await workflow.execute_activity_method(
+            RetentionActivities.thin_oldest_day,
+            start_to_close_timeout=STEP_TIMEOUT,
+            heartbeat_timeout=HEARTBEAT_TIMEOUT,
+            retry_policy=OWN_FAULTS,
+        )
+
+    def _with(self, so_far: RetentionRun, day: ThinnedDay) -> RetentionRun:
+        self._lines.append(
+            f"| {day.day} | {day.deliveries_deleted:,} | {day.bodies_kept:,} | {day.attempts_kept:,} "
+            f"| {day.bytes_freed / 1e6:,.1f} MB |"
+        )
+        workflow.set_current_details("\n".join([TABLE_HEAD, *self._lines[-50:]]))
+        return replace(
+            so_far,
+            days=so_far.days + 1,
+            deliveries_deleted=so_far.deliveries_deleted + day.deliveries_deleted,
+            open_deleted=so_far.open_deleted + day.open_deleted,
+            bytes_freed=so_far.bytes_freed + day.bytes_freed,
+        )
