@@ -21,6 +21,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 
 from activities.expiry_messages import ExpiryRun
 from activities.messages import NoticeTask
+from activities.retention_messages import RetentionRun
 from domain.identity import (
     backfill_workflow_id,
     event_workflow_id,
@@ -32,6 +33,7 @@ from domain.identity import (
 from storage.window_acts import WindowKind
 from tests.databases import cloned_database, migrated_template
 from tests.deadlines import eventually
+from tests.old_days import old_event
 from tests.pipeline import STORE, Pipeline, pipeline
 from tests.postgres_server import TestServer
 from tests.receiver import Receiver, status
@@ -239,6 +241,17 @@ async def nothing_to_tell(stage: Stage) -> WorkflowHandle[object, object]:
         "notify-operator", NoticeTask(STORE), id="notices/of-a-store", task_queue=stage.running.settings.task_queue
     )
     return await stage.ended("notices/of-a-store")
+
+
+@scenario("apply-retention.two-days")
+async def two_old_days(stage: Stage) -> WorkflowHandle[object, object]:
+    await old_event(stage.running, 31, "delivered")
+    await old_event(stage.running, 500, "delivered", "held")
+    workflow_id = "retention/of-a-queue"
+    await stage.running.client.start_workflow(
+        "apply-retention", RetentionRun(), id=workflow_id, task_queue=stage.running.settings.task_queue
+    )
+    return await stage.ended(workflow_id)
 
 
 @asynccontextmanager

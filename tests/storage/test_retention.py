@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from domain.retention import RetentionRules
 from storage.database import Database
-from storage.days import FILED, filed_days, make_days, partition
+from storage.days import FILED, filed_days, partition
 from storage.deliveries import match
 from storage.retention import (
     clear_page,
@@ -24,6 +24,7 @@ from storage.retention import (
 )
 from tests.databases import cloned_database, sqlalchemy_url
 from tests.ground import STORE, Ground
+from tests.old_days import day_of, old_event
 
 RULES = RetentionRules(days=30, exhausted_days=90, event_id_days=400)
 OTHER = "other"
@@ -37,51 +38,6 @@ async def ground(database_template: str) -> AsyncIterator[Ground]:
         await ground.add_store()
         yield ground
         await database.close()
-
-
-def day_of(age: int) -> date:
-    return datetime.now(UTC).date() - timedelta(days=age)
-
-
-async def old_event(
-    ground: Ground, age: int, *statuses: str, store: str = STORE, matched: bool = True, erased: bool = False
-) -> UUID:
-    """An event accepted so many days ago, with a delivery of each status and one attempt each."""
-    identity = uuid4()
-    day = day_of(age)
-    await make_days(ground.database, day, day)
-    await ground.execute(
-        """
-        INSERT INTO event (store_code, event_id, name, created_at, created_at_text, digest, accepted_at, matched_at)
-        VALUES (:store, :id, 'CustomerUpdated', now(), '', '', :at, CASE WHEN :matched THEN now() END)
-        """,
-        store=store,
-        id=identity,
-        at=datetime(day.year, day.month, day.day, 12, tzinfo=UTC),
-        matched=matched,
-    )
-    if not erased:
-        await ground.execute(
-            "INSERT INTO event_body VALUES (:day, :store, :id, '{}')", day=day, store=store, id=identity
-        )
-    for status in statuses:
-        await ground.execute(
-            """
-            WITH made AS (
-                INSERT INTO delivery (message_id, store_code, event_id, event_name, accepted_on, subscription_id,
-                    variant, url, status)
-                VALUES (gen_random_uuid(), :store, :id, 'CustomerUpdated', :day, gen_random_uuid(), 'main', '', :status)
-                RETURNING message_id
-            )
-            INSERT INTO attempt (accepted_on, message_id, number, request_id, trigger, worker_id, legacy)
-            SELECT :day, message_id, 1, message_id, 'automatic', message_id, false FROM made
-            """,
-            store=store,
-            id=identity,
-            day=day,
-            status=status,
-        )
-    return identity
 
 
 async def apply(ground: Ground, rules: RetentionRules = RULES) -> list[date]:
