@@ -17,6 +17,7 @@ from domain.explain import (
     ExplainedSubscription,
     ReasonCode,
     reason_of_delivery,
+    reason_of_event,
     reason_without_delivery,
 )
 from domain.explain_words import in_words
@@ -84,9 +85,7 @@ async def explained(
         for subscription in subscriptions
         for delivery in of_subscription[subscription.id] or [None]
     ]
-    code = ReasonCode.event_waiting if event.matched_at is None else ReasonCode.event_matched
-    if event.test:
-        code = ReasonCode.event_test
+    code = reason_of_event(event)
     words = in_words(code, event)
     return Explained(
         event_id=event_id,

@@ -21,6 +21,8 @@ class ReasonCode(StrEnum):
     event_matched = "event_matched"
     event_waiting = "event_waiting"
     event_test = "event_test"
+    event_body_erased = "event_body_erased"
+    event_no_longer_kept = "event_no_longer_kept"
     event_rejected = "event_rejected"
     event_elsewhere = "event_elsewhere"
     event_unknown = "event_unknown"
@@ -31,6 +33,7 @@ class ReasonCode(StrEnum):
     not_yet_active = "not_yet_active"
     deleted_before = "deleted_before"
     not_matched_yet = "not_matched_yet"
+    no_longer_kept = "no_longer_kept"
     changed_since = "changed_since"
 
     attempt_under_way = "attempt_under_way"
@@ -82,6 +85,16 @@ REASONS: Mapping[ReasonCode, Explanation] = MappingProxyType(
         ReasonCode.event_test: Explanation(
             _EVENT, "A sample that was sent as a test at {accepted}, to one subscription alone.", "Nothing."
         ),
+        ReasonCode.event_body_erased: Explanation(
+            _EVENT,
+            "Accepted at {accepted}; at {erased} its data was erased for its customer's sake.",
+            "Nothing: erased data is gone on purpose.",
+        ),
+        ReasonCode.event_no_longer_kept: Explanation(
+            _EVENT,
+            "Accepted at {accepted}, so long ago that its data and deliveries are no longer kept.",
+            "Look sooner, or keep the log longer: `retentionDays` of the store.",
+        ),
         ReasonCode.event_rejected: Explanation(
             _EVENT,
             "Its emit was refused with a 400 at {rejected}, so it was never accepted: {because}.",
@@ -122,6 +135,11 @@ REASONS: Mapping[ReasonCode, Explanation] = MappingProxyType(
         ),
         ReasonCode.not_matched_yet: Explanation(
             _NO_DELIVERY, "It will get the event as soon as a worker takes it up.", _BY_ITSELF
+        ),
+        ReasonCode.no_longer_kept: Explanation(
+            _NO_DELIVERY,
+            "If there was one, it is no longer kept: the event was accepted at {accepted}.",
+            "Ask its receiver, who got it if it was delivered.",
         ),
         ReasonCode.changed_since: Explanation(
             _NO_DELIVERY,
@@ -210,13 +228,23 @@ REASONS: Mapping[ReasonCode, Explanation] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class ExplainedEvent:
-    """An accepted event as far as its matching goes. `test`: a sample that a person sent."""
+    """An accepted event as far as its matching goes. `test`: a sample that a person sent.
+
+    `kept`: its data is still there; without it, it was erased (`erased_at`) or has become too old.
+    """
 
     name: str
     created_at: datetime
     accepted_at: datetime
     matched_at: datetime | None
     test: bool
+    kept: bool = True
+    erased_at: datetime | None = None
+
+    @property
+    def outlived(self) -> bool:
+        """It has become too old for its data and deliveries to be kept."""
+        return not self.kept and self.erased_at is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +305,17 @@ _ENDS = MappingProxyType(
 )
 
 
+def reason_of_event(event: ExplainedEvent) -> ReasonCode:
+    """How an accepted event itself stands."""
+    if event.erased_at is not None:
+        return ReasonCode.event_body_erased
+    if event.outlived:
+        return ReasonCode.event_no_longer_kept
+    if event.test:
+        return ReasonCode.event_test
+    return ReasonCode.event_waiting if event.matched_at is None else ReasonCode.event_matched
+
+
 def reason_without_delivery(event: ExplainedEvent, subscription: ExplainedSubscription) -> ReasonCode:
     """Why a subscription has no delivery of an event."""
     if subscription.event_name != event.name:
@@ -296,7 +335,11 @@ def reason_without_delivery(event: ExplainedEvent, subscription: ExplainedSubscr
         return ReasonCode.deleted_before
     if found is Mismatch.NOT_YET_ACTIVE:
         return ReasonCode.not_yet_active
-    return ReasonCode.not_matched_yet if matched is None else ReasonCode.changed_since
+    return ReasonCode.not_matched_yet if matched is None else _reason_since_matching(event)
+
+
+def _reason_since_matching(event: ExplainedEvent) -> ReasonCode:
+    return ReasonCode.no_longer_kept if event.outlived else ReasonCode.changed_since
 
 
 def reason_of_delivery(subscription: ExplainedSubscription, delivery: ExplainedDelivery, now: datetime) -> ReasonCode:

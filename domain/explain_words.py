@@ -40,6 +40,7 @@ def in_words(
         known |= {"rejected": shown(rejected[0]), "because": rejected[1]}
     if event is not None:
         known |= {"event": event.name, "accepted": shown(event.accepted_at), "matched": shown(event.matched_at)}
+        known |= {"erased": shown(event.erased_at)}
     if subscription is not None:
         reason = subscription.status_reason
         known |= {

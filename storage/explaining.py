@@ -8,15 +8,22 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.explain import ExplainedDelivery, ExplainedEvent, ExplainedSubscription
+<<<<<<< HEAD
 from storage.days import LAST_ATTEMPT_OF_DELIVERY
 from storage.lines import BEHIND
+=======
+from storage.days import BODY_OF_EVENT, LAST_ATTEMPT_OF_DELIVERY
+>>>>>>> a370c17 (Retention: a nightly schedule, days of a store's own, and explain says what is no longer kept)
 from storage.workers import SENDER_ID
 
-_EVENT = text("""
+_EVENT = text(f"""
 SELECT name, created_at, accepted_at, matched_at,
     EXISTS (SELECT FROM delivery WHERE delivery.event_id = event.event_id
-        AND delivery.store_code = event.store_code AND delivery.variant = 'test') AS test
-FROM event WHERE store_code = :store_code AND event_id = :event_id
+        AND delivery.store_code = event.store_code AND delivery.variant = 'test') AS test,
+    body.data IS NOT NULL AS kept, event.erased_at
+FROM event
+{BODY_OF_EVENT}
+WHERE event.store_code = :store_code AND event.event_id = :event_id
 """)
 
 # One probe of the primary key for each store: no index begins with the event's id.

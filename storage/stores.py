@@ -24,6 +24,9 @@ class StoreRow:
     expire_coupons_notification_days: int
     expiry_kinds_from_events: Sequence[str]
     """Of `domain.expiry.Kind`: whose rows are also kept from the store's events."""
+    retention_days: int | None
+    """None, here and below: as the installation's settings say."""
+    retention_exhausted_days: int | None
 
     def days_ahead(self, kind: Kind) -> int:
         """How many days before something expires its notice is given."""
@@ -38,7 +41,7 @@ class StoreRow:
 
 _COLUMNS = (
     "code, name, timezone, expire_points_notification_days, expire_levels_notification_days, "
-    "expire_coupons_notification_days, expiry_kinds_from_events"
+    "expire_coupons_notification_days, expiry_kinds_from_events, retention_days, retention_exhausted_days"
 )
 _EXISTS = text("SELECT true FROM store WHERE code = :code")
 _SELECT = text(f"SELECT {_COLUMNS} FROM store WHERE code = :code")

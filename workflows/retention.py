@@ -4,7 +4,6 @@ from dataclasses import replace
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.common import VersioningBehavior
 
 with workflow.unsafe.imports_passed_through():
     from activities.retention import RetentionActivities
@@ -20,8 +19,7 @@ DAYS_A_RUN = 200
 TABLE_HEAD = "| day | deliveries deleted | bodies kept | attempts kept | freed |\n|---|--:|--:|--:|--:|"
 
 
-# A first run may take hours.
-@workflow.defn(name="apply-retention", versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
+@workflow.defn(name="apply-retention")
 class RetentionWorkflow:
     """Makes the coming days, thins the old ones, forgets the oldest ids."""
 

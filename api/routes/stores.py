@@ -21,6 +21,7 @@ from storage.stores import StoreRow, find_store, list_stores, update_store
 
 DAYS_MOST = 365  # a notice a year ahead
 NAME_MOST = 255
+RETENTION_MOST = 3650
 
 router = APIRouter(tags=["stores"])
 
@@ -52,6 +53,26 @@ Timezone = Annotated[
     str, AfterValidator(_check_timezone), WithJsonSchema({"type": "string", "enum": sorted(timezone_names())})
 ]
 Days = Annotated[int, Field(ge=0, le=DAYS_MOST), WHOLE]
+RetentionDays = Annotated[
+    int,
+    Field(
+        ge=1,
+        le=RETENTION_MOST,
+        description="Days for which bodies, deliveries and attempts are kept; null: as the installation's settings "
+        "say.",
+    ),
+    WHOLE,
+]
+RetentionExhaustedDays = Annotated[
+    int,
+    Field(
+        ge=1,
+        le=RETENTION_MOST,
+        description="The same of events of which a delivery is exhausted or still open; null: as the installation's "
+        "settings say.",
+    ),
+    WHOLE,
+]
 OperatorUrl = Annotated[
     str,
     Field(
@@ -121,10 +142,13 @@ class SettingsChange(Input):
     timezone: Timezone = "UTC"
     operator_url: OperatorUrl | None = None
     expiry_kinds_from_events: ExpiryKinds = Field(default_factory=list)
+    retention_days: RetentionDays | None = None
+    retention_exhausted_days: RetentionExhaustedDays | None = None
 
 
 class StoreSettings(Output):
-    """Days ahead of which notices are given, the time zone that days are reckoned in, and where operators are told."""
+    """Days ahead of which notices are given, the time zone that days are reckoned in, where operators are told, and how
+    long the log stays."""
 
     expire_points_notification_days: int
     expire_levels_notification_days: int
@@ -132,6 +156,8 @@ class StoreSettings(Output):
     timezone: str
     operator_url: str | None
     expiry_kinds_from_events: list[KindName]
+    retention_days: int | None
+    retention_exhausted_days: int | None
 
 
 class SettingsAnswer(Output):

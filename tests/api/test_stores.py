@@ -15,6 +15,8 @@ DEFAULTS = {
     "timezone": "UTC",
     "operatorUrl": None,
     "expiryKindsFromEvents": [],
+    "retentionDays": None,
+    "retentionExhaustedDays": None,
 }
 
 
@@ -97,6 +99,12 @@ async def test_kinds_are_taken_from_events_only_when_asked_for(shop: Shop) -> No
     assert await after(expiryKindsFromEvents=[]) == []
 
 
+async def test_a_store_may_have_days_of_its_own_for_its_log_and_give_them_up(shop: Shop) -> None:
+    own = {"retentionDays": 7, "retentionExhaustedDays": 14}
+    assert (await change(shop, own)).json() == {"settings": {**DEFAULTS, **own}}
+    assert (await change(shop, {"retentionDays": None})).json()["settings"]["retentionDays"] is None
+
+
 async def test_a_whole_number_is_whole_however_it_is_written(shop: Shop) -> None:
     raw = b'{"settings": {"expireLevelsNotificationDays": 7.0, "expirePointsNotificationDays": 3E+1}}'
     response = await shop.client.patch(f"/api/{shop.store}/settings", content=raw)
@@ -116,6 +124,8 @@ async def test_a_whole_number_is_whole_however_it_is_written(shop: Shop) -> None
         ({"expiryKindsFromEvents": ["points", "points"]}, "expiryKindsFromEvents"),
         ({"expiryKindsFromEvents": ["money"]}, "expiryKindsFromEvents.0"),
         ({"expiryKindsFromEvents": None}, "expiryKindsFromEvents"),
+        ({"retentionDays": 0}, "retentionDays"),
+        ({"retentionExhaustedDays": 3651}, "retentionExhaustedDays"),
         ({"timezone": "utc "}, "timezone"),
         ({"timezone": ""}, "timezone"),
         ({"timezone": "../../etc/passwd"}, "timezone"),

@@ -15,6 +15,7 @@ from domain.explain import (
     ExplainedSubscription,
     ReasonCode,
     reason_of_delivery,
+    reason_of_event,
     reason_without_delivery,
 )
 from domain.explain_words import in_words
@@ -65,6 +66,9 @@ WITHOUT_DELIVERY: list[tuple[ReasonCode, Changes, Changes]] = [
     (ReasonCode.deleted_before, {}, {"deleted_at": NOON - HOUR / 2, "active_from": NOON + HOUR}),
     (ReasonCode.not_matched_yet, {"matched_at": None}, {}),
     (ReasonCode.changed_since, {}, {"active_from": NOON - HOUR}),
+    (ReasonCode.no_longer_kept, {"kept": False}, {}),
+    (ReasonCode.changed_since, {"kept": False, "erased_at": NOON}, {}),
+    (ReasonCode.created_after, {"kept": False}, {"created_at": NOON + HOUR}),
 ]
 
 FAILED = {"attempts": 2, "last_failure": "http_5xx", "last_status_code": 503}
@@ -116,7 +120,18 @@ OF_DELIVERY: list[tuple[ReasonCode, Changes, Changes]] = [
     (ReasonCode.event_erased, {}, ended("event_erased", "cancelled")),
     (ReasonCode.ended_otherwise, {}, ended(None)),
 ]
+OF_EVENT: dict[ReasonCode, Changes] = {
+    ReasonCode.event_matched: {},
+    ReasonCode.event_waiting: {"matched_at": None},
+    ReasonCode.event_test: {"test": True},
+    ReasonCode.event_body_erased: {"kept": False, "erased_at": NOON},
+    ReasonCode.event_no_longer_kept: {"kept": False, "test": True},
+}
 OF_THE_EVENT = {code for code in ReasonCode if code.startswith("event_") and code is not ReasonCode.event_erased}
+
+
+def changed_event(changes: Changes) -> ExplainedEvent:
+    return replace(EVENT, **changes)
 
 
 @pytest.mark.parametrize(("code", "event", "subscription"), WITHOUT_DELIVERY)
@@ -135,8 +150,8 @@ def test_where_a_delivery_stands(code: ReasonCode, subscription: Changes, delive
 
 @pytest.mark.parametrize("code", sorted(OF_THE_EVENT))
 def test_how_the_event_itself_stands(code: ReasonCode) -> None:
-    accepted = (ReasonCode.event_matched, ReasonCode.event_waiting, ReasonCode.event_test)
-    known = EVENT if code in accepted else None
+    known = next((event for event in map(changed_event, OF_EVENT.values()) if reason_of_event(event) is code), None)
+    assert (known is not None) == (code in OF_EVENT)
     check_words(code, event=known, stores=("another",), rejected=(NOON, "data.customer: must be an object"))
 
 
