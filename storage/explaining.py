@@ -8,12 +8,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.explain import ExplainedDelivery, ExplainedEvent, ExplainedSubscription
-<<<<<<< HEAD
-from storage.days import LAST_ATTEMPT_OF_DELIVERY
-from storage.lines import BEHIND
-=======
 from storage.days import BODY_OF_EVENT, LAST_ATTEMPT_OF_DELIVERY
->>>>>>> a370c17 (Retention: a nightly schedule, days of a store's own, and explain says what is no longer kept)
+from storage.lines import BEHIND
 from storage.workers import SENDER_ID
 
 _EVENT = text(f"""
