@@ -326,51 +326,6 @@ class WorkerProcess(SQLModel, table=True):
     """Since when it was seen without a gap as long as a lease: while no worker is steady, the database was away."""
 
 
-class Administrator(SQLModel, table=True):
-    """A person who logs in; belongs to the installation and lists the stores it may enter (`*`: all)."""
-
-    __tablename__ = "administrator"
-
-    id: UUID = Field(primary_key=True)
-    username: str = Field(sa_column=Column(Text, nullable=False, unique=True))
-    password_hash: str = Field(sa_column=Column(Text, nullable=False))
-    scopes: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
-    stores: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
-    active: bool = Field(default=True, sa_column_kwargs={"server_default": text("true")})
-    password_changed_at: datetime = _instant(default_now=True)
-    """Named by each token; a token of another password is refused."""
-    created_at: datetime = _instant(default_now=True)
-    last_login_at: datetime | None = _instant(nullable=True)
-
-
-class ApiKey(SQLModel, table=True):
-    """A permanent key of the header X-AUTH-TOKEN; only its SHA-256 is kept (it has 256 random bits)."""
-
-    __tablename__ = "api_key"
-
-    id: UUID = Field(primary_key=True)
-    name: str = Field(sa_column=Column(Text, nullable=False))
-    key_sha256: bytes = Field(sa_column=Column(LargeBinary, nullable=False, unique=True))
-    scopes: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
-    stores: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
-    created_at: datetime = _instant(default_now=True)
-    expires_at: datetime | None = _instant(nullable=True)
-    revoked_at: datetime | None = _instant(nullable=True)
-    last_used_at: datetime | None = _instant(nullable=True)
-
-
-class RefreshToken(SQLModel, table=True):
-    """A refresh token works once; using a used one revokes its family."""
-
-    __tablename__ = "refresh_token"
-
-    token_sha256: bytes = Field(sa_column=Column(LargeBinary, primary_key=True))
-    administrator_id: UUID = Field(sa_column=Column(ForeignKey("administrator.id", ondelete="CASCADE"), nullable=False))
-    family: UUID
-    expires_at: datetime = _instant()
-    used_at: datetime | None = _instant(nullable=True)
-
-
 class IdempotencyKey(SQLModel, table=True):
     """What a create call with the header `Idempotency-Key` made, so that the same call again makes nothing more."""
 

@@ -3,11 +3,11 @@
 from alembic import context
 from sqlmodel import SQLModel
 
+import storage.access_tables
 import storage.daily_tables
 import storage.expiry_scan_tables
 import storage.expiry_tables
 import storage.notice_tables
-import storage.panel_tables
 import storage.tables
 import storage.traffic_tables  # noqa: F401  the imports fill SQLModel.metadata
 

@@ -1,0 +1,76 @@
+"""Who may come in: administrators and their sessions, keys, tokens. Of what lets somebody in, only a hash is kept."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ARRAY, BigInteger, Column, DateTime, ForeignKey, LargeBinary, Text, func, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlmodel import Field, SQLModel
+
+
+def _instant(*, nullable: bool = False, default_now: bool = False) -> Any:
+    """A timestamptz column; `default_now` takes the database's clock."""
+    default = func.clock_timestamp() if default_now else None
+    return Field(default=None, sa_column=Column(DateTime(timezone=True), nullable=nullable, server_default=default))
+
+
+class Administrator(SQLModel, table=True):
+    """A person who logs in; belongs to the installation and lists the stores it may enter (`*`: all)."""
+
+    __tablename__ = "administrator"
+
+    id: UUID = Field(primary_key=True)
+    username: str = Field(sa_column=Column(Text, nullable=False, unique=True))
+    password_hash: str = Field(sa_column=Column(Text, nullable=False))
+    scopes: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
+    stores: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
+    active: bool = Field(default=True, sa_column_kwargs={"server_default": text("true")})
+    password_changed_at: datetime = _instant(default_now=True)
+    """Named by each token; a token of another password is refused."""
+    created_at: datetime = _instant(default_now=True)
+    last_login_at: datetime | None = _instant(nullable=True)
+
+
+class ApiKey(SQLModel, table=True):
+    """A permanent key of the header X-AUTH-TOKEN; only its SHA-256 is kept (it has 256 random bits)."""
+
+    __tablename__ = "api_key"
+
+    id: UUID = Field(primary_key=True)
+    name: str = Field(sa_column=Column(Text, nullable=False))
+    key_sha256: bytes = Field(sa_column=Column(LargeBinary, nullable=False, unique=True))
+    scopes: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
+    stores: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
+    created_at: datetime = _instant(default_now=True)
+    expires_at: datetime | None = _instant(nullable=True)
+    revoked_at: datetime | None = _instant(nullable=True)
+    last_used_at: datetime | None = _instant(nullable=True)
+
+
+class RefreshToken(SQLModel, table=True):
+    """A refresh token works once; using a used one revokes its family."""
+
+    __tablename__ = "refresh_token"
+
+    token_sha256: bytes = Field(sa_column=Column(LargeBinary, primary_key=True))
+    administrator_id: UUID = Field(sa_column=Column(ForeignKey("administrator.id", ondelete="CASCADE"), nullable=False))
+    family: UUID
+    expires_at: datetime = _instant()
+    used_at: datetime | None = _instant(nullable=True)
+
+
+class PanelSession(SQLModel, table=True):
+    """One log-in to the panel. Logging out deletes it; a new password or a deactivated account leaves it useless."""
+
+    __tablename__ = "panel_session"
+
+    token_sha256: bytes = Field(sa_column=Column(LargeBinary, primary_key=True))
+    administrator_id: UUID = Field(sa_column=Column(ForeignKey("administrator.id", ondelete="CASCADE"), nullable=False))
+    password_version: int = Field(sa_column=Column(BigInteger, nullable=False))
+    """The account's when it logged in."""
+    expires_at: datetime = _instant()
+    used_at: datetime = _instant(default_now=True)
+    """To the minute."""
+    notice: dict[str, str] | None = Field(default=None, sa_column=Column(JSONB(none_as_null=True)))
+    """What the next page says once: kind and text."""
