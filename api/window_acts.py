@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from api.errors import Conflict, NotFound, Unavailable
+from api.act_models import BackfillRequest, RecoverRequest
+from api.errors import Conflict, NotFound, Unavailable, invalid
 from api.resources import Resources
 from api.temporal_calls import temporal_call
 from storage.audit import record
@@ -33,6 +35,17 @@ class Wanted:
     kind: WindowKind
     window: Window
     rate_per_second: int | None
+
+
+def wanted_of(body: RecoverRequest | BackfillRequest) -> Wanted:
+    """What a body asks for; without an end until now. Raises ValidationFailed for a window without a length."""
+    until = body.until or datetime.now(UTC)
+    if until <= body.since:
+        field, message = ("since", "must be past") if body.until is None else ("until", "must be later than since")
+        raise invalid(field, "invalid_value", message)
+    if isinstance(body, RecoverRequest):
+        return Wanted(WindowKind.RECOVER, Window(body.since, until, body.statuses), body.rate_per_second)
+    return Wanted(WindowKind.BACKFILL, Window(body.since, until), body.rate_per_second)
 
 
 class WindowActs:

@@ -75,6 +75,11 @@ _SET_PASSWORD = text("""
 UPDATE administrator SET password_hash = :password_hash, password_changed_at = clock_timestamp(), active = true
 WHERE username = :username RETURNING id
 """)
+_SWITCH = text("UPDATE administrator SET active = :active WHERE id = :id")
+_FULL = text("""
+SELECT id FROM administrator WHERE active AND 'admin' = ANY(scopes) AND '*' = ANY(stores) ORDER BY id
+FOR NO KEY UPDATE
+""")
 _REHASH = text("UPDATE administrator SET password_hash = :password_hash WHERE id = :id AND password_hash = :old")
 _LOGGED_IN = text("UPDATE administrator SET last_login_at = clock_timestamp() WHERE id = :id")
 
@@ -155,6 +160,18 @@ async def set_password(connection: AsyncConnection, username: str, password_hash
     if administrator_id is not None:
         await connection.execute(_REVOKE_TOKENS, {"id": administrator_id})
     return administrator_id
+
+
+async def full_administrators(connection: AsyncConnection) -> set[UUID]:
+    """Those who may log in and do everything everywhere; locked, so that two of them cannot switch each other off."""
+    return set(await connection.scalars(_FULL))
+
+
+async def set_active(connection: AsyncConnection, administrator_id: UUID, *, active: bool) -> None:
+    """Whether the administrator may log in; one who may not has no token left."""
+    await connection.execute(_SWITCH, {"id": administrator_id, "active": active})
+    if not active:
+        await connection.execute(_REVOKE_TOKENS, {"id": administrator_id})
 
 
 async def note_login(

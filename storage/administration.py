@@ -9,8 +9,17 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.access import create_administrator, create_key, new_key, revoke_key, set_password
+from storage.access import (
+    AdministratorRow,
+    create_administrator,
+    create_key,
+    new_key,
+    revoke_key,
+    set_active,
+    set_password,
+)
 from storage.audit import MASK, changed, record
+from storage.panel_sessions import end_sessions_of
 from storage.stores import create_store
 
 STORE = "store"
@@ -106,3 +115,22 @@ async def replace_password(connection: AsyncConnection, actor: str, username: st
         changes={"password": {"before": MASK, "after": MASK}},
     )
     return True
+
+
+async def switch_administrator(
+    connection: AsyncConnection, actor: str, administrator: AdministratorRow, *, active: bool
+) -> None:
+    """Let an administrator in or keep them out; nothing where it is so already."""
+    if administrator.active == active:
+        return
+    await set_active(connection, administrator.id, active=active)
+    if not active:
+        await end_sessions_of(connection, administrator.id)
+    await record(
+        connection,
+        actor=actor,
+        action="activate" if active else "deactivate",
+        object_type=ADMINISTRATOR,
+        object_id=administrator.id,
+        changes=changed({"active": administrator.active}, {"active": active}),
+    )

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from uuid import UUID
 
 import orjson
 from sqlalchemy import text
@@ -30,6 +31,8 @@ WHERE session.token_sha256 = :digest AND session.expires_at > clock_timestamp() 
 _USED = text("UPDATE panel_session SET used_at = clock_timestamp() WHERE token_sha256 = :digest")
 _SAY = text("UPDATE panel_session SET notice = cast(:notice AS jsonb) WHERE token_sha256 = :digest")
 _END = text("DELETE FROM panel_session WHERE token_sha256 = :digest")
+
+_END_OF = text("DELETE FROM panel_session WHERE administrator_id = :id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,3 +76,8 @@ async def say_next(connection: AsyncConnection, token: str, notice: Mapping[str,
 async def end_session(connection: AsyncConnection, token: str) -> None:
     """Log out."""
     await connection.execute(_END, {"digest": digest(token)})
+
+
+async def end_sessions_of(connection: AsyncConnection, administrator_id: UUID) -> None:
+    """Log somebody out everywhere, for good."""
+    await connection.execute(_END_OF, {"id": administrator_id})

@@ -15,7 +15,19 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope as AsgiScope
 
 from api.errors import ApiError, Forbidden, NotFound
-from api.panel import dashboard, deliveries, delivery, events, redelivery, webhooks
+from api.panel import (
+    audit,
+    dashboard,
+    deliveries,
+    delivery,
+    events,
+    expiring,
+    people,
+    recover,
+    redelivery,
+    stores,
+    webhooks,
+)
 from api.panel.admission import admitted, enterable
 from api.panel.entrance import entrance_routes
 from api.panel.menu import menu_of
@@ -33,7 +45,12 @@ GROUPS: tuple[PanelRoutes, ...] = (
     redelivery.pages,
     delivery.pages,
     events.pages,
+    expiring.pages,
+    recover.pages,
     webhooks.pages,
+    stores.pages,
+    people.pages,
+    audit.pages,
 )
 """Every page group, one line each."""
 

@@ -11,6 +11,7 @@ from api.errors import invalid
 FORM_BYTES = 512 * 1024  # twenty headers of 4 KiB, percent-encoded, and room
 MOST_FIELDS = 1000
 FORM_TYPE = "application/x-www-form-urlencoded"
+MOST_DIGITS = 18  # what no number of ours comes near; Python reads no number of thousands
 
 
 class Form:
@@ -53,3 +54,8 @@ async def read_form(request: Request) -> Form:
         return Form(parse_qsl(raw.decode(), keep_blank_values=True, max_num_fields=MOST_FIELDS, errors="strict"))
     except (UnicodeDecodeError, ValueError) as error:
         raise invalid("", "form", "cannot be read as a form") from error
+
+
+def whole(text: str) -> int | str:
+    """A number as the API takes it; anything else as it is, for the API to refuse."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= MOST_DIGITS else text

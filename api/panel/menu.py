@@ -50,7 +50,8 @@ MENU: tuple[Group, ...] = (
 
 def may_open(route: PanelRoute, principal: Principal) -> bool:
     """Whether this reader may use the route, in a store that is theirs."""
-    return principal.may(route.scope) and (not route.everywhere or ALL_STORES in principal.stores)
+    held = route.scope is None or principal.may(route.scope)
+    return held and (not route.everywhere or ALL_STORES in principal.stores)
 
 
 def menu_of(routes: Mapping[str, PanelRoute], principal: Principal) -> Iterator[Group]:

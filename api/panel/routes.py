@@ -28,11 +28,12 @@ _PARAMETER = re.compile(r"{(\w+)}")
 @dataclass(frozen=True, slots=True)
 class PanelRoute:
     """One route. Every page stands below a store, so that menu and links know it; `everywhere` opens it only to those
-    who may enter every store, because it shows or changes what belongs to the installation."""
+    who may enter every store, because it shows or changes what belongs to the installation. Without a scope it is for
+    everybody who is logged in: what concerns themselves alone."""
 
     method: str
     path: str
-    scope: Scope
+    scope: Scope | None
     everywhere: bool
     handler: Handler
 
@@ -57,15 +58,15 @@ class PanelRoutes:
     def __init__(self) -> None:
         self.routes: list[PanelRoute] = []
 
-    def get(self, path: str, scope: Scope, *, everywhere: bool = False) -> Callable[[Handler], Handler]:
+    def get(self, path: str, scope: Scope | None, *, everywhere: bool = False) -> Callable[[Handler], Handler]:
         """A page that is looked at; it changes nothing."""
         return self._added("GET", path, scope, everywhere)
 
-    def post(self, path: str, scope: Scope, *, everywhere: bool = False) -> Callable[[Handler], Handler]:
+    def post(self, path: str, scope: Scope | None, *, everywhere: bool = False) -> Callable[[Handler], Handler]:
         """What a form does; its CSRF token has been checked."""
         return self._added("POST", path, scope, everywhere)
 
-    def _added(self, method: str, path: str, scope: Scope, everywhere: bool) -> Callable[[Handler], Handler]:
+    def _added(self, method: str, path: str, scope: Scope | None, everywhere: bool) -> Callable[[Handler], Handler]:
         def add(handler: Handler) -> Handler:
             self.routes.append(PanelRoute(method, path, scope, everywhere, handler))
             return handler

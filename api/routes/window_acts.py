@@ -1,7 +1,5 @@
 """What a person does to a window of time of one subscription: recover and backfill, how far they are, and no more."""
 
-from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID
 
@@ -17,12 +15,12 @@ from api.act_models import (
     RecoverRequest,
 )
 from api.body import JsonBody
-from api.errors import NotFound, invalid
+from api.errors import NotFound
 from api.ids import id_path, parse_id
 from api.resources import FromResources, Resources
 from api.routes.acts import SubscriptionActedOn
-from api.window_acts import Wanted, WindowActs
-from storage.window_acts import Window, WindowKind, WindowProgress, window_progress
+from api.window_acts import WindowActs, wanted_of
+from storage.window_acts import WindowKind, WindowProgress, window_progress
 
 router = APIRouter(prefix="/api/{storeCode}/webhook", tags=["acts"])
 
@@ -52,7 +50,7 @@ async def recover(acts: Acting, subscription: SubscriptionActedOn, body: Recover
 
     `dryRun` only counts them; then `recoverId` is null. One recovery or backfill of a subscription runs at a time.
     """
-    wanted = Wanted(WindowKind.RECOVER, _window(body, body.statuses), body.rate_per_second)
+    wanted = wanted_of(body)
     if body.dry_run:
         return RecoverBegun(recover_id=None, count=await acts.count(subscription, wanted))
     recover_id, count = await acts.begin(subscription, wanted)
@@ -86,7 +84,7 @@ async def backfill(acts: Acting, subscription: SubscriptionActedOn, body: Backfi
     Oldest first, at the subscription's rate, and at most `ratePerSecond`; `activeFrom` does not matter. `dryRun` only
     counts the events; then `backfillId` is null. One recovery or backfill of a subscription runs at a time.
     """
-    wanted = Wanted(WindowKind.BACKFILL, _window(body), body.rate_per_second)
+    wanted = wanted_of(body)
     if body.dry_run:
         return BackfillBegun(backfill_id=None, count=await acts.count(subscription, wanted))
     backfill_id, count = await acts.begin(subscription, wanted)
@@ -106,14 +104,6 @@ async def cancel_backfill(
     """Make no more deliveries of it; those that are made go on."""
     await acts.cancel(parse_id(backfill_id), WindowKind.BACKFILL)
     return await _backfill(resources, access.store_code, parse_id(backfill_id))
-
-
-def _window(body: RecoverRequest | BackfillRequest, statuses: Sequence[str] = ()) -> Window:
-    until = body.until or datetime.now(UTC)
-    if until <= body.since:
-        field, message = ("since", "must be past") if body.until is None else ("until", "must be later than since")
-        raise invalid(field, "invalid_value", message)
-    return Window(body.since, until, statuses)
 
 
 async def _recovery(resources: Resources, store_code: str, recover_id: UUID) -> RecoverOut:

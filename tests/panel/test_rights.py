@@ -40,7 +40,7 @@ async def test_a_role_opens_what_its_scopes_name_and_nothing_else(
     visit: Visit, shop: Shop, route: PanelRoute, role: str
 ) -> None:
     scopes = ROLES[role]
-    allowed = (route.scope in scopes or Scope.ADMIN in scopes) and not route.everywhere
+    allowed = (route.scope is None or route.scope in scopes or Scope.ADMIN in scopes) and not route.everywhere
     status = await answered(visit, route, role, shop.store)
     assert (status == 403) == (not allowed), status
 

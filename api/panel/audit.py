@@ -1,0 +1,64 @@
+"""Settings → Audit: who changed what, when."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from starlette.responses import Response
+
+from api.listing import Listing
+from api.panel.page import Page
+from api.panel.routes import PanelRoutes
+from api.panel.texts import t
+from domain.access import Scope
+from domain.jsontext import dump
+from storage.audit_log import AUDIT_FIELDS, AuditRow, audit_page
+
+LINES = 25
+BIGGEST_ID = 2**63 - 1  # of PostgreSQL's bigint
+
+pages = PanelRoutes()
+
+
+@pages.get("/{storeCode}/audit", Scope.ADMIN)
+async def listed(page: Page) -> Response:
+    """What was changed in the store."""
+    return await _listed(page, page.store_code)
+
+
+@pages.get("/{storeCode}/audit/installation", Scope.ADMIN, everywhere=True)
+async def installation(page: Page) -> Response:
+    """What belongs to no store: API keys and administrators."""
+    return await _listed(page, None)
+
+
+async def _listed(page: Page, store_code: str | None) -> Response:
+    listing = page.listing(AUDIT_FIELDS, cursor=True)
+    before = _before(page, listing)
+    async with page.resources.database.transaction() as connection:
+        rows = await audit_page(connection, store_code, listing.conditions, before, LINES + 1)
+    more = len(rows) > LINES
+    told = [(row, list(_told(row))) for row in rows[:LINES]]
+    return page.render("audit/list.html", rows=told, next_cursor=str(rows[LINES - 1].id) if more else None)
+
+
+def _before(page: Page, listing: Listing) -> int | None:
+    """The line a page ended with; what is none is said above the page."""
+    if listing.cursor is None:
+        return None
+    if listing.cursor.isdecimal() and int(listing.cursor) <= BIGGEST_ID:
+        return int(listing.cursor)
+    page.errors[""] = t("audit.cursor_wrong")
+    return None
+
+
+def _told(row: AuditRow) -> Iterator[tuple[str, str | None, str]]:
+    """Name, value before (None: there is no such thing) and value after of each change."""
+    for name, value in row.changes.items():
+        if isinstance(value, Mapping) and set(value) == {"before", "after"}:
+            yield name, _shown(value["before"]), _shown(value["after"])
+        else:
+            yield name, None, _shown(value)
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else t("audit.nothing") if value is None else dump(value)

@@ -1,0 +1,180 @@
+"""Settings → API keys, Administrators, and one's own password."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from starlette.responses import RedirectResponse, Response
+
+from api.access_edit import (
+    AdministratorCreate,
+    KeyCreate,
+    PasswordChange,
+    change_password,
+    make_administrator,
+    make_key,
+    switch,
+)
+from api.body import validate
+from api.credentials import judged
+from api.errors import ApiError, BadCredentials, Conflict, NotFound, TooManyAttempts, ValidationFailed, invalid
+from api.panel.moments import end_of_day
+from api.panel.page import SEE_OTHER, Page
+from api.panel.routes import PanelRoutes
+from api.panel.sessions import new_token, set_token
+from api.panel.texts import t
+from domain.access import ALL_STORES, ROLES, Scope
+from storage.access import ApiKeyRow, list_administrators, list_keys
+from storage.administration import end_key
+from storage.panel_sessions import begin_session, end_session, say_next
+
+pages = PanelRoutes()
+
+
+@pages.get("/{storeCode}/keys", Scope.ADMIN, everywhere=True)
+async def keys(page: Page) -> Response:
+    """Every key of the installation, the newest first."""
+    async with page.resources.database.transaction() as connection:
+        found = await list_keys(connection)
+    now = datetime.now(UTC)
+    return page.render("people/keys.html", rows=[(key, _state(key, now)) for key in reversed(found)])
+
+
+@pages.get("/{storeCode}/keys/new", Scope.ADMIN, everywhere=True)
+async def key_form(page: Page) -> Response:
+    """Its form."""
+    return _key_form(page)
+
+
+@pages.post("/{storeCode}/keys/new", Scope.ADMIN, everywhere=True)
+async def key_made(page: Page) -> Response:
+    """Make it, and show it this once."""
+    sent: dict[str, Any] = {
+        "name": page.form.text("name"),
+        "scopes": page.form.all("scopes"),
+        "stores": page.form.all("stores"),
+    }
+    try:
+        ends = end_of_day(page.form.text("expiresAt"), page.zone, "expiresAt")
+        body = validate(KeyCreate, {**sent, "expiresAt": None if ends is None else ends.isoformat()})
+        async with page.resources.database.transaction() as connection:
+            _, key = await make_key(connection, page.actor, body)
+    except (ValidationFailed, Conflict) as error:
+        return _wrong(page, error, _key_form)
+    return page.render("people/key_made.html", key=key, name=body.name)
+
+
+@pages.post("/{storeCode}/keys/{apiKeyId}/revoke", Scope.ADMIN, everywhere=True)
+async def key_revoked(page: Page) -> Response:
+    """From now on it opens nothing."""
+    async with page.resources.database.transaction() as connection:
+        name = await end_key(connection, page.actor, page.id("apiKeyId"))
+    if name is None:
+        raise NotFound
+    return await page.done(t("people.key_revoked", name=name), "people.keys")
+
+
+@pages.get("/{storeCode}/administrators", Scope.ADMIN, everywhere=True)
+async def administrators(page: Page) -> Response:
+    """Everybody who may log in, or might once."""
+    async with page.resources.database.transaction() as connection:
+        found = await list_administrators(connection)
+    return page.render("people/administrators.html", rows=[(row, _role(row.scopes)) for row in found])
+
+
+@pages.get("/{storeCode}/administrators/new", Scope.ADMIN, everywhere=True)
+async def administrator_form(page: Page) -> Response:
+    """Its form."""
+    return _administrator_form(page)
+
+
+@pages.post("/{storeCode}/administrators/new", Scope.ADMIN, everywhere=True)
+async def administrator_made(page: Page) -> Response:
+    """Make it."""
+    username = page.form.text("username")
+    sent: dict[str, Any] = {
+        "username": username,
+        "password": page.form.raw("password"),
+        "scopes": sorted(ROLES.get(page.form.text("scopes"), ())),
+        "stores": page.form.all("stores"),
+    }
+    try:
+        await make_administrator(page.resources, page.actor, validate(AdministratorCreate, sent))
+    except (ValidationFailed, Conflict) as error:
+        return _wrong(page, error, _administrator_form)
+    return await page.done(t("people.administrator_made", name=username), "people.administrators")
+
+
+@pages.post("/{storeCode}/administrators/{administratorId}/active", Scope.ADMIN, everywhere=True)
+async def administrator_switched(page: Page) -> Response:
+    """Let in, or keep out: the box `active`."""
+    active = page.form.flag("active")
+    try:
+        row = await switch(page.resources, page.principal, page.id("administratorId"), active=active)
+    except Conflict as refused:
+        return await page.done(refused.message, "people.administrators", kind="danger")
+    said = "people.administrator_active" if active else "people.administrator_inactive"
+    return await page.done(t(said, name=row.username), "people.administrators")
+
+
+@pages.get("/{storeCode}/password", None)
+async def password(page: Page) -> Response:
+    """Its form."""
+    return page.render("people/password.html")
+
+
+@pages.post("/{storeCode}/password", None)
+async def password_changed(page: Page) -> Response:
+    """Change it. Every other session and token of this person ends; this browser stays logged in."""
+    try:
+        body = validate(PasswordChange, {"password": page.form.raw("password")})
+        if page.form.raw("repeated") != body.password:
+            raise invalid("repeated", "differs", t("people.repeated_wrong"))
+        address = page.request.client.host if page.request.client else ""
+        administrator, _ = await judged(page.resources, page.principal.name, page.form.raw("current"), address)
+    except BadCredentials:
+        return _wrong(page, invalid("current", "wrong", t("people.current_wrong")), _password_form)
+    except (ValidationFailed, TooManyAttempts) as error:
+        return _wrong(page, error, _password_form)
+    changed = await change_password(page.resources, administrator, body.password)
+    fresh = new_token()
+    async with page.resources.database.transaction() as connection:
+        await end_session(connection, page.token.value)
+        await begin_session(connection, fresh, changed)
+        await say_next(connection, fresh, {"kind": "success", "text": t("people.password_changed")})
+    response = RedirectResponse(page.url("people.password"), SEE_OTHER)
+    set_token(response, page.request, fresh)
+    return response
+
+
+def _key_form(page: Page, status: int = 200) -> Response:
+    scopes = [(scope, t(f"people.scope_{scope.name.lower()}")) for scope in Scope]
+    return page.render("people/key_form.html", status, scopes=scopes, stores=_stores(page))
+
+
+def _administrator_form(page: Page, status: int = 200) -> Response:
+    roles = [(role, t(f"people.role_{role}")) for role in ROLES]
+    return page.render("people/administrator_form.html", status, roles=roles, stores=_stores(page))
+
+
+def _password_form(page: Page, status: int = 200) -> Response:
+    return page.render("people/password.html", status)
+
+
+def _wrong(page: Page, error: ApiError, form: Any) -> Response:
+    page.refused(error)
+    answered: Response = form(page, error.status)
+    return answered
+
+
+def _stores(page: Page) -> list[tuple[str, str]]:
+    return [(ALL_STORES, t("people.every_store")), *((store.code, store.code) for store in page.stores)]
+
+
+def _role(scopes: frozenset[str]) -> str | None:
+    return next((name for name, held in ROLES.items() if held == scopes), None)
+
+
+def _state(key: ApiKeyRow, now: datetime) -> str:
+    if key.revoked_at is not None:
+        return "revoked"
+    return "expired" if key.expires_at is not None and key.expires_at <= now else "active"

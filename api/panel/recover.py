@@ -1,0 +1,199 @@
+"""Recover: deliver again what failed in a window, or (backfill) what came before the webhook was there."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from math import ceil
+from typing import Any
+from uuid import UUID
+
+from starlette.responses import Response
+
+from api.act_models import BackfillRequest, RecoverRequest, WindowActOut
+from api.body import validate
+from api.errors import ApiError, Conflict, NotFound, Unavailable, ValidationFailed, invalid
+from api.ids import parse_id
+from api.panel.forms import whole
+from api.panel.moments import for_field, moment
+from api.panel.page import Page
+from api.panel.routes import PanelRoutes
+from api.panel.texts import t
+from api.window_acts import Wanted, WindowActs, wanted_of
+from domain.access import Scope
+from storage.subscriptions import SubscriptionRow, all_subscriptions, find_subscription
+from storage.window_act_log import WindowActRow, find_window_act, recent_window_acts
+from storage.window_acts import WindowKind, window_progress
+
+ACTS_SHOWN = 20
+RUNNING_SECONDS, WAITING_SECONDS = 2, 15
+"""Between two looks at an act, while it opens deliveries and while some of them wait for a retry."""
+USUAL_WINDOW = timedelta(days=1)  # what the form begins with: yesterday's outage
+STATUSES = ("exhausted", "cancelled", "delivered")
+
+pages = PanelRoutes()
+
+
+@pages.get("/{storeCode}/recover", Scope.DELIVERY_READ)
+async def started(page: Page) -> Response:
+    """The form of a recovery, and the acts there were."""
+    return await _form(page, WindowKind.RECOVER)
+
+
+@pages.get("/{storeCode}/recover/backfill", Scope.DELIVERY_READ)
+async def backfill(page: Page) -> Response:
+    """The form of a backfill."""
+    return await _form(page, WindowKind.BACKFILL)
+
+
+@pages.post("/{storeCode}/recover/count", Scope.DELIVERY_ACT)
+async def counted(page: Page) -> Response:
+    """How many deliveries it would open, and a button that opens them; nothing is done yet."""
+    kind = _kind(page)
+    try:
+        subscription, wanted = await _wanted(page, kind)
+        count = await _acts(page).count(subscription, wanted)
+    except ValidationFailed as error:
+        return await _form(page, kind, error)
+    pace = _pace(wanted, count)
+    values: dict[str, Any] = {
+        "kind": kind,
+        "subscription": subscription,
+        "wanted": wanted,
+        "count": count,
+        "pace": pace,
+    }
+    return page.render("recover/count.html", **values)
+
+
+@pages.post("/{storeCode}/recover/begin", Scope.DELIVERY_ACT)
+async def begun(page: Page) -> Response:
+    """Begin what was counted."""
+    kind = _kind(page)
+    try:
+        subscription, wanted = await _wanted(page, kind)
+        act_id, _ = await _acts(page).begin(subscription, wanted)
+    except (ValidationFailed, Conflict, Unavailable) as error:
+        return await _form(page, kind, error)
+    return page.redirect("recover.progress", windowActId=act_id)
+
+
+@pages.get("/{storeCode}/recover/{windowActId}", Scope.DELIVERY_READ)
+async def progress(page: Page) -> Response:
+    """How far it is."""
+    return page.render("recover/progress.html", **await _progress(page))
+
+
+@pages.get("/{storeCode}/recover/{windowActId}/figures", Scope.DELIVERY_READ)
+async def figures(page: Page) -> Response:
+    """Its figures alone, for the page to keep up with them."""
+    return page.fragment("recover/figures.html", **await _progress(page))
+
+
+@pages.post("/{storeCode}/recover/{windowActId}/cancel", Scope.DELIVERY_ACT)
+async def cancelled(page: Page) -> Response:
+    """Open no more; what is open goes on."""
+    act = await _found(page)
+    try:
+        await _acts(page).cancel(act.id, act.kind)
+    except Conflict as refused:
+        return await page.done(refused.message, "recover.progress", kind="danger", windowActId=act.id)
+    return await page.done(t(f"recover.cancelled_{act.kind}"), "recover.progress", windowActId=act.id)
+
+
+async def _form(page: Page, kind: WindowKind, error: ApiError | None = None) -> Response:
+    if error is not None:
+        page.refused(error)
+    async with page.resources.database.transaction() as connection:
+        subscriptions = await all_subscriptions(connection, page.store_code)
+        acts = await recent_window_acts(connection, page.store_code, ACTS_SHOWN)
+    given: Mapping[str, Any] = {
+        "webhookSubscriptionId": page.request.query_params.get("webhookSubscriptionId", ""),
+        "since": for_field(datetime.now(UTC) - USUAL_WINDOW, page.zone),
+        "until": "",
+        "ratePerSecond": "",
+        "statuses": STATUSES[:1],
+    }
+    if page.route.method == "POST":
+        given = {name: page.form.text(name) for name in given} | {"statuses": page.form.all("statuses")}
+        for name in ("since", "until"):
+            given |= {name: _as_field(page, str(given[name]))}
+    return page.render(
+        "recover/form.html",
+        200 if error is None else error.status,
+        kind=kind,
+        given=given,
+        subscriptions=sorted(subscriptions, key=lambda row: (row.event_name, row.name or "", row.url)),
+        statuses=[(status, t(f"recover.status_{status}")) for status in STATUSES],
+        acts=acts,
+    )
+
+
+async def _wanted(page: Page, kind: WindowKind) -> tuple[SubscriptionRow, Wanted]:
+    """What the form asks for; raises ValidationFailed."""
+    rate = page.form.text("ratePerSecond")
+    sent: dict[str, Any] = {"ratePerSecond": whole(rate) if rate else None}
+    for name in ("since", "until"):
+        instant = moment(page.form.text(name), page.zone, name)
+        if instant is not None:
+            sent[name] = instant.isoformat()
+    if kind is WindowKind.RECOVER:
+        wanted = wanted_of(validate(RecoverRequest, {**sent, "statuses": list(page.form.all("statuses"))}))
+    else:
+        wanted = wanted_of(validate(BackfillRequest, sent))
+    return await _subscription(page), wanted
+
+
+async def _subscription(page: Page) -> SubscriptionRow:
+    row = None
+    chosen = page.form.text("webhookSubscriptionId")
+    try:
+        async with page.resources.database.transaction() as connection:
+            row = await find_subscription(connection, page.store_code, parse_id(chosen))
+    except NotFound:
+        pass
+    if row is None:
+        raise invalid("webhookSubscriptionId", "missing", t("recover.no_webhook"))
+    return row
+
+
+async def _progress(page: Page) -> dict[str, Any]:
+    act = await _found(page)
+    async with page.resources.database.transaction() as connection:
+        found = await window_progress(connection, page.store_code, act.id, act.kind)
+    if found is None:
+        raise NotFound
+    answer = WindowActOut.of(found)
+    seconds = RUNNING_SECONDS if answer.status == "running" else WAITING_SECONDS if answer.waiting else None
+    return {"act": act, "progress": answer, "seconds": seconds}
+
+
+async def _found(page: Page) -> WindowActRow:
+    act_id: UUID = page.id("windowActId")
+    async with page.resources.database.transaction() as connection:
+        act = await find_window_act(connection, page.store_code, act_id)
+    if act is None:
+        raise NotFound
+    return act
+
+
+def _acts(page: Page) -> WindowActs:
+    return WindowActs(page.resources, page.store_code, page.actor)
+
+
+def _kind(page: Page) -> WindowKind:
+    return WindowKind.BACKFILL if page.form.text("kind") == WindowKind.BACKFILL else WindowKind.RECOVER
+
+
+def _pace(wanted: Wanted, count: int) -> str:
+    rate = wanted.rate_per_second
+    if rate is None:
+        return t("recover.pace_none")
+    return t("recover.pace_each", rate=rate, duration=timedelta(seconds=ceil(count / rate)))
+
+
+def _as_field(page: Page, text: str) -> str:
+    """An instant that a form carried on, as the field for people takes it; anything else as it was written."""
+    try:
+        instant = moment(text, page.zone, "")
+    except ValidationFailed:
+        return text
+    return text if instant is None else for_field(instant, page.zone)

@@ -1,0 +1,79 @@
+"""Settings → Store: its time zone, days of notice, and where its operator is told."""
+
+from typing import Any
+
+from starlette.responses import Response
+
+from api.access import StoreAccess
+from api.body import validate
+from api.errors import Conflict, ValidationFailed
+from api.panel.forms import whole
+from api.panel.page import Page
+from api.panel.routes import PanelRoutes
+from api.panel.texts import t
+from api.routes.stores import SettingsChange, change_settings, read_settings, rotate_operator_secret
+from domain.access import Scope
+from domain.expiry import Kind
+from domain.timestamps import timezone_names
+
+DAYS = tuple(f"expire{kind.capitalize()}NotificationDays" for kind in Kind)
+
+pages = PanelRoutes()
+
+
+@pages.get("/{storeCode}/settings", Scope.SUBSCRIPTION_READ)
+async def shown(page: Page) -> Response:
+    """To everybody who sees webhooks; a form for those who may change them."""
+    return await _shown(page)
+
+
+@pages.post("/{storeCode}/settings", Scope.ADMIN)
+async def changed(page: Page) -> Response:
+    """What the form holds. A first address of the operator brings a key, which is shown this once."""
+    sent: dict[str, Any] = {
+        "timezone": page.form.text("timezone"),
+        "operatorUrl": page.form.text("operatorUrl") or None,
+        "expiryKindsFromEvents": page.form.all("expiryKindsFromEvents"),
+        **{name: whole(page.form.text(name)) for name in DAYS},
+    }
+    try:
+        body = validate(SettingsChange, sent)
+        answer = await change_settings(_access(page), body, page.resources)
+    except ValidationFailed as error:
+        page.refused(error)
+        return await _shown(page, error.status)
+    if answer.operator_secret is not None:
+        return page.render("stores/key.html", key=answer.operator_secret)
+    return await page.done(t("stores.saved"), "stores.shown")
+
+
+@pages.post("/{storeCode}/settings/operator-key", Scope.ADMIN)
+async def key_rotated(page: Page) -> Response:
+    """A new key of the operator, shown this once; the one before signs beside it for a day."""
+    try:
+        made = await rotate_operator_secret(_access(page), page.resources)
+    except Conflict as refused:
+        return await page.done(refused.message, "stores.shown", kind="danger")
+    return page.render("stores/key.html", key=made.operator_secret)
+
+
+async def _shown(page: Page, status: int = 200) -> Response:
+    found = (await read_settings(_access(page), page.resources)).settings.model_dump(by_alias=True)
+    kinds = [(str(kind), t(f"stores.kind_{kind}")) for kind in Kind]
+    days = [(name, t(f"stores.days_{kind}")) for name, kind in zip(DAYS, Kind, strict=True)]
+    values = {name: page.form.text(name) if name in page.form else value for name, value in found.items()}
+    if page.form.all("csrf"):
+        values["expiryKindsFromEvents"] = page.form.all("expiryKindsFromEvents")
+    return page.render(
+        "stores/settings.html",
+        status,
+        stored=found,
+        values=values,
+        kinds=kinds,
+        days=days,
+        zones=sorted(timezone_names()) if page.may(Scope.ADMIN) else [],
+    )
+
+
+def _access(page: Page) -> StoreAccess:
+    return StoreAccess(page.store_code, page.principal)

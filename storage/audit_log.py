@@ -1,0 +1,55 @@
+"""Reading the audit: pages newest first, of a store or of the installation."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from storage.listing import Condition, FieldKind, ListField, filtered
+from storage.tables import AuditEntry
+
+_TABLE: Any = AuditEntry.__table__  # type: ignore[attr-defined]
+_C = _TABLE.c
+
+AUDIT_FIELDS: Mapping[str, ListField] = {
+    "at": ListField(_C.at, FieldKind.INSTANT),
+    "actor": ListField(_C.actor, FieldKind.TEXT),
+    "action": ListField(_C.action, FieldKind.TEXT),
+    "objectType": ListField(_C.object_type, FieldKind.TEXT),
+    "objectId": ListField(_C.object_id, FieldKind.TEXT),
+}
+"""What the audit may be filtered by."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRow:
+    """One line: who did what to which object, and what changed by it."""
+
+    id: int
+    at: datetime
+    actor: str
+    action: str
+    object_type: str
+    object_id: str
+    changes: Mapping[str, Any]
+
+
+_COLUMNS = [_C[name] for name in AuditRow.__dataclass_fields__]
+
+
+async def audit_page(
+    connection: AsyncConnection,
+    store_code: str | None,
+    conditions: Sequence[Condition],
+    before: int | None,
+    items: int,
+) -> list[AuditRow]:
+    """The next lines of the store (None: of the installation), newest first; `before`: older than that line."""
+    query = select(*_COLUMNS).where(_C.store_code.is_(None) if store_code is None else _C.store_code == store_code)
+    if before is not None:
+        query = query.where(_C.id < before)
+    query = filtered(query, AUDIT_FIELDS, conditions).order_by(_C.id.desc()).limit(items)
+    return [AuditRow(*row) for row in await connection.execute(query)]
