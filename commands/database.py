@@ -19,6 +19,7 @@ R = TypeVar("R")
 
 EXIT_FAILED = 1
 UNDEFINED_TABLE = "42P01"
+LOCK_NOT_AVAILABLE = "55P03"
 
 
 def in_database(work: Callable[[Database], Awaitable[R]]) -> R:
@@ -47,6 +48,8 @@ def _message(error: Exception) -> str | None:
         return f"The database of DATABASE_URL cannot be reached: {error}"
     if isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) == UNDEFINED_TABLE:
         return "The database has no tables yet; run `loyalty-webhooks migrate` first."
+    if isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) == LOCK_NOT_AVAILABLE:
+        return "Somebody holds a table for long (pg_stat_activity says who); what was begun was undone. Run it again."
     return None
 
 

@@ -1,4 +1,5 @@
-"""Alembic's entry: runs the migrations over an asyncpg connection handed over by `storage.migrate`."""
+"""Alembic's entry: runs the migrations over an asyncpg connection handed over by `storage.migrate`,
+or writes what they would do as SQL."""
 
 from alembic import context
 from sqlmodel import SQLModel
@@ -11,7 +12,14 @@ import storage.notice_tables
 import storage.tables
 import storage.traffic_tables  # noqa: F401  the imports fill SQLModel.metadata
 
-connection = context.config.attributes["connection"]
-context.configure(connection=connection, target_metadata=SQLModel.metadata, compare_server_default=True)
+if context.is_offline_mode():
+    context.configure(dialect_name="postgresql", literal_binds=True)
+else:
+    context.configure(
+        connection=context.config.attributes["connection"],
+        target_metadata=SQLModel.metadata,
+        compare_server_default=True,
+        transaction_per_migration=True,
+    )
 with context.begin_transaction():
     context.run_migrations()

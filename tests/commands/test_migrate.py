@@ -20,6 +20,17 @@ async def test_an_empty_database_is_brought_to_head_and_stays_there(tmp_path: Pa
     assert first.output != second.output
 
 
+async def test_what_it_would_do_is_printed_and_not_done(tmp_path: Path) -> None:
+    async with empty_database() as url:
+        environment = {"DATABASE_URL": url, "ENCRYPTION_KEYS": Fernet.generate_key().decode()}
+        before = await run("migrate", "--sql", directory=tmp_path, environment=environment)
+        await run("migrate", directory=tmp_path, environment=environment)
+        after = await run("migrate", "--sql", directory=tmp_path, environment=environment)
+    assert "CREATE TABLE event (" in before.output, before.errors
+    assert f"VALUES ('{head()}')" in before.output or f"version_num='{head()}'" in before.output
+    assert after.output == "-- nothing to do\n"
+
+
 async def test_missing_settings_are_named(tmp_path: Path) -> None:
     ended = await run("migrate", directory=tmp_path)
     assert ended.code == 2

@@ -1,11 +1,17 @@
-"""The migrations build what the code expects, from nothing and again."""
+"""The migrations build what the code expects, from nothing and again, while others use the database."""
 
 import asyncio
+import shutil
+from pathlib import Path
 
+import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 from sqlmodel import SQLModel
 
+from storage import migrate as migrating
 from storage.database import Database
 from storage.migrate import current, head, migrate
 from tests.databases import empty_database, sqlalchemy_url
@@ -27,3 +33,49 @@ async def test_several_migrators_at_once_bring_an_empty_database_to_head() -> No
         assert await current(database) == head()
         assert await migrate(database) == (head(), head())
         await database.close()
+
+
+NEXT = """
+import sqlalchemy as sa
+from alembic import op
+
+revision = "9999"
+down_revision = "{before}"
+
+
+def upgrade() -> None:
+    with op.get_context().autocommit_block():
+        op.create_index("trial", "event", ["name"], postgresql_concurrently=True, if_not_exists=True)
+    op.add_column("event", sa.Column("trial", sa.Text()))
+"""
+
+
+@pytest.fixture
+def next_migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after head, of the kind that large tables need: an index made concurrently, and a column that may be null."""
+    before = head()
+    folder = tmp_path / "migrations"
+    shutil.copytree(migrating.MIGRATIONS, folder)
+    (folder / "versions" / "9999_trial.py").write_text(NEXT.format(before=before))
+    monkeypatch.setattr(migrating, "MIGRATIONS", folder)
+
+
+async def test_an_index_is_made_concurrently_while_other_migrators_wait_for_their_turn(
+    database: Database, next_migration: None
+) -> None:
+    await asyncio.gather(*(migrate(database) for _ in range(3)))
+    assert await current(database) == "9999"
+
+
+async def test_a_migration_that_would_keep_others_waiting_gives_up_and_can_be_repeated(
+    database: Database, next_migration: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrating, "LOCK_SECONDS", 1)
+    before = await current(database)
+    async with database.transaction() as reading:
+        await reading.execute(text("LOCK TABLE event IN SHARE UPDATE EXCLUSIVE MODE"))
+        with pytest.raises(DBAPIError, match="lock timeout"):
+            await migrate(database)
+    assert await current(database) == before
+    await migrate(database)
+    assert await current(database) == "9999"
