@@ -20,6 +20,7 @@ FAMILIES = {
     "version": ("version",),
     "new_encryption_key": ("new-encryption-key",),
     "rotate_encryption_key": ("rotate-encryption-key",),
+    "erase": ("erase",),
     "codec_server": ("codec-server",),
     "expiry": ("expiry",),
     "schedules": ("schedules",),

@@ -1,0 +1,176 @@
+"""`loyalty-webhooks erase`: what is stored of one customer, and a report that proves it."""
+
+import asyncio
+import json
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from datetime import UTC, date, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+from uuid import UUID
+
+import typer
+from rich.console import Console
+from rich.progress import track
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from commands.complaints import complain
+from commands.configuration import EXIT_USAGE
+from commands.database import EXIT_FAILED, in_database, operator
+from storage.audit import record
+from storage.database import Database
+from storage.erasure import (
+    PAGE,
+    Erased,
+    clear_late_answers,
+    erase_events,
+    events_of_customer,
+    expiry_rows_of_customer,
+    look_at,
+    places,
+)
+from storage.stores import store_exists
+
+ACTION = "erase"
+OBJECT = "customer"
+
+LATE_SECONDS = 30.0
+"""A request that was under way ends within the time-out of its receiver, and is written down at once."""
+
+LATE_POLL_SECONDS = 0.5
+
+NOT_ERASED = (
+    "ids, names and instants of the events, and a digest of their content, until EVENT_ID_DAYS have passed",
+    "what receivers have stored: sentTo names them",
+    "backups and archived logs of PostgreSQL, until they are overwritten",
+)
+
+Pages = list[tuple[date, list[UUID]]]
+
+T = TypeVar("T")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command()(erase)
+
+
+def erase(
+    store: Annotated[str, typer.Option("--store", help="Code of the store.")],
+    customer: Annotated[UUID, typer.Option("--customer", metavar="UUID", help="The customer's id.")],
+    report: Annotated[
+        Path | None, typer.Option("--report", metavar="FILE", help="Write the report there; default: standard output.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what would be erased, and erase nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Erase what is stored of one customer: every event that names the id, what receivers answered to it, and rows of
+    expiry. What is still to be delivered of it is cancelled. It cannot be undone.
+
+    Works on the database of DATABASE_URL, beside a running stack; it may be stopped and run again. First have the
+    platform emit nothing more of the customer. docs/retention.md says what is left, and where.
+
+    Exit code 0: nothing of the customer is left here. 1: something is; run it again.
+    """
+    if not (dry_run or yes):
+        typer.confirm(f"Erase all that is stored of customer {customer} in store {store}?", abort=True, err=True)
+    found = in_database(lambda database: _work(database, store, customer, dry_run=dry_run))
+    if found is None:
+        complain(f"There is no store {store}.")
+        raise typer.Exit(EXIT_USAGE)
+    text = json.dumps(found, indent=2)
+    if report is None:
+        typer.echo(text)
+    else:
+        report.write_text(text + "\n", encoding="utf-8")
+    if not dry_run and found["left"]:
+        complain(f"{found['left']} events or rows of the customer came or stayed meanwhile; run it again.")
+        raise typer.Exit(EXIT_FAILED)
+
+
+async def _work(database: Database, store: str, customer: UUID, *, dry_run: bool) -> dict[str, Any] | None:
+    async with database.transaction() as connection:
+        if not await store_exists(connection, store):
+            return None
+    begun = datetime.now(UTC)
+    pages, erased = await _pages(database, store, customer), Erased()
+    if dry_run:
+        async with database.transaction() as connection:
+            for _, ids in pages:
+                await look_at(connection, store, ids, erased)
+            erased.expiry_rows = await expiry_rows_of_customer(connection, store, customer, erase=False)
+        return _report(store, customer, begun, erased, dry_run=True, left=0)
+    for day, ids in _shown(pages, "Erasing"):
+        async with database.transaction() as connection:
+            await erase_events(connection, store, day, ids, erased)
+    await _clear_late_answers(database, store, pages)
+    async with database.transaction() as connection:
+        erased.expiry_rows = await expiry_rows_of_customer(connection, store, customer, erase=True)
+        await _record(connection, store, customer, erased)
+    left = sum(len(ids) for _, ids in await _pages(database, store, customer, "Checking"))
+    async with database.transaction() as connection:
+        left += (await expiry_rows_of_customer(connection, store, customer, erase=False)).total()
+    return _report(store, customer, begun, erased, dry_run=False, left=left)
+
+
+async def _pages(database: Database, store: str, customer: UUID, title: str = "Searching") -> Pages:
+    """The events that name the customer, in pages of one day each."""
+    async with database.transaction() as connection:
+        where = await places(connection)
+    found: dict[date, list[UUID]] = defaultdict(list)
+    for place in _shown(where, title):
+        async with database.transaction() as connection:
+            for day, event_id in await events_of_customer(connection, store, customer, place):
+                found[day].append(event_id)
+    return [
+        (day, found[day][first : first + PAGE]) for day in sorted(found) for first in range(0, len(found[day]), PAGE)
+    ]
+
+
+async def _clear_late_answers(database: Database, store: str, pages: Pages) -> None:
+    deadline = time.monotonic() + LATE_SECONDS
+    for day, ids in pages:
+        while True:
+            async with database.transaction() as connection:
+                under_way = await clear_late_answers(connection, store, day, ids)
+            if not under_way or time.monotonic() > deadline:
+                break
+            await asyncio.sleep(LATE_POLL_SECONDS)
+
+
+async def _record(connection: AsyncConnection, store: str, customer: UUID, erased: Erased) -> None:
+    """The audit tells that somebody was erased, and by a digest, to those who know the id, who it was."""
+    await record(
+        connection,
+        actor=operator(),
+        action=ACTION,
+        object_type=OBJECT,
+        object_id=sha256(str(customer).encode()).hexdigest(),
+        store_code=store,
+        changes={"events": len(erased.event_ids), "expiry_rows": erased.expiry_rows.total()},
+    )
+
+
+def _report(store: str, customer: UUID, begun: datetime, erased: Erased, *, dry_run: bool, left: int) -> dict[str, Any]:
+    return {
+        "storeCode": store,
+        "customerId": str(customer),
+        "dryRun": dry_run,
+        "begunAt": begun.isoformat(),
+        "finishedAt": datetime.now(UTC).isoformat(),
+        "events": len(erased.event_ids),
+        "eventIds": [str(event_id) for event_id in erased.event_ids],
+        "deliveriesCancelled": erased.deliveries_cancelled,
+        "attemptsCleared": erased.attempts_cleared,
+        "expiryRows": dict(erased.expiry_rows),
+        "sentTo": dict(erased.sent_to.most_common()),
+        "left": left,
+        "notErasedHere": list(NOT_ERASED),
+    }
+
+
+def _shown(things: list[T], title: str) -> Iterable[T]:
+    console = Console(stderr=True)
+    return track(things, title, console=console, transient=True, disable=not console.is_terminal)
