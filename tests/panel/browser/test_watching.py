@@ -1,0 +1,143 @@
+"""Watching deliveries in a browser: what is new, one that fails until it does not, an event, many at once, figures."""
+
+import re
+
+import pytest
+from playwright.async_api import expect
+
+from tests.panel.browser.live import LiveShop
+from tests.panel.browser.people import People
+from tests.receiver import Receiver, status
+
+pytestmark = pytest.mark.stack
+
+MARKUP = "<script>document.title = 'taken over'</script><b>busy</b>"
+HEADERS = [{"headerName": "Authorization", "headerValue": "Bearer very-secret"}]
+LATER = {"retrySchedule": [600]}
+AT_ONCE = {"retrySchedule": [0]}
+
+
+async def test_a_delivery_that_fails_until_it_does_not(people: People, shop: LiveShop, receiver: Receiver) -> None:
+    page = await people.visit("editor", "/deliveries")
+    await expect(page.get_by_text("No deliveries yet")).to_be_visible()
+    await people.check(page)
+
+    receiver.script(status(503, body=MARKUP.encode()))
+    await shop.subscribe(receiver.url("/hook?x=1"), name="CRM", headers=HEADERS, hmacEnabled=True, **LATER)
+    event = await shop.emit(customer={"email": "o'neil@example.com"})
+    await expect(page.get_by_role("link", name="1 new delivery – show")).to_be_visible()
+    await expect(page.locator("tr[data-row]")).to_have_count(0)
+    await page.get_by_role("link", name="1 new delivery – show").click()
+    row = page.locator("tr[data-row]")
+    await expect(row).to_contain_text("http_5xx (503)")
+    await people.check(page)
+    await row.get_by_role("link").first.click()
+
+    await expect(page.get_by_text("Attempt 1 failed (http_5xx, status 503)")).to_be_visible()
+    await page.get_by_text("What the receiver answered").click()
+    await expect(page.get_by_text(MARKUP)).to_be_visible()
+    await expect(page).to_have_title(re.compile("^Delivery "))
+    assert "very-secret" not in await page.content()
+    curl = page.get_by_label("Repeat it with curl")
+    await expect(curl).to_have_value(re.compile(r"-H 'Authorization: <AUTHORIZATION>'[\s\S]*o'\"'\"'neil@example.com"))
+    await expect(page.get_by_role("link", name="Open in Temporal")).to_have_attribute(
+        "href", re.compile(r"/namespaces/default/workflows/")
+    )
+    await people.check(page)
+
+    await page.get_by_role("button", name="Send now").click()
+    await expect(page.get_by_role("status")).to_have_text("It is attempted at once.")
+    [message_id] = await shop.until(event, "delivered")
+    await page.reload()
+    await expect(page.get_by_text("Attempt 2", exact=True)).to_be_visible()
+    await page.get_by_role("link", name="Request of attempt 1").click()
+    await expect(page.get_by_role("heading", name="Request of attempt 1")).to_be_visible()
+    await page.get_by_role("button", name="Redeliver").click()
+    await receiver.wait_for(3)
+    assert {one.header("webhook-id") for one in receiver.requests} == {message_id}
+    await people.check(page)
+
+
+async def test_open_rows_change_where_they_stand(people: People, shop: LiveShop, receiver: Receiver) -> None:
+    receiver.script(status(503))
+    await shop.subscribe(receiver.url("/hook"), **LATER)
+    event = await shop.emit()
+    [message_id] = await shop.until(event, "pending")
+    page = await people.visit("viewer", "/deliveries")
+    await expect(page.locator("tr[data-row] .status-pending")).to_be_visible()
+    await shop.post(f"webhook/delivery/{message_id}/send-now")
+    await expect(page.locator("tr[data-row] .status-delivered")).to_be_visible()
+    await expect(page.get_by_role("link", name=re.compile("new deliver"))).to_have_count(0)
+
+
+async def test_an_event_is_found_and_says_why(people: People, shop: LiveShop, receiver: Receiver) -> None:
+    await shop.subscribe(receiver.url("/hook"), name="CRM")
+    await shop.subscribe(receiver.url("/other"), "CustomerRegistered", name="Mail")
+    event = await shop.emit()
+    [message_id] = await shop.until(event, "delivered")
+    page = await people.visit("viewer", "/deliveries")
+    await page.get_by_role("textbox", name="Find a delivery").fill(f" {message_id}\n")
+    await page.keyboard.press("Enter")
+    await page.get_by_role("link", name=re.compile("^CustomerUpdated")).click()
+    await expect(page.get_by_text("Delivered at")).to_be_visible()
+    await page.get_by_text("Webhooks of other events: 1").click()
+    await expect(page.get_by_text("It subscribes to CustomerRegistered")).to_be_visible()
+    await people.check(page)
+    page = await people.visit("viewer", "/events/00000000-0000-4000-8000-000000000000", status=404)
+    await expect(page.get_by_text("No event of this id was accepted in this store.")).to_be_visible()
+    await people.check(page)
+    page = await people.visit("viewer", "/events?id=what", status=404)
+    await people.check(page)
+
+
+async def test_many_are_redelivered_after_their_number_is_said(
+    people: People, shop: LiveShop, receiver: Receiver
+) -> None:
+    receiver.otherwise = status(500)
+    webhook = await shop.subscribe(receiver.url("/hook"), name="CRM", **AT_ONCE)
+    events = [await shop.emit() for _ in range(3)]
+    for event in events:
+        await shop.until(event, "exhausted")
+    receiver.otherwise = status(200)
+    page = await people.visit("editor", f"/deliveries?webhookSubscriptionId={webhook}")
+    for box in await page.get_by_label(re.compile("^Choose delivery")).all():
+        await box.check()
+    await page.get_by_label(re.compile("^Choose delivery")).first.uncheck()
+    await page.get_by_role("button", name="Redeliver the chosen").click()
+    await expect(page.get_by_text("Send 2 deliveries once more?")).to_be_visible()
+    await expect(page.get_by_text("CRM: 2")).to_be_visible()
+    await people.check(page)
+    await page.get_by_role("button", name="Redeliver 2 deliveries").click()
+    await expect(page.get_by_text("2 deliveries are attempted once more.")).to_be_visible()
+    for event in events[:2]:
+        await shop.until(event, "delivered")
+
+    page = await people.visit("editor", f"/deliveries?webhookSubscriptionId={webhook}&status=exhausted")
+    await page.get_by_role("link", name="Redeliver all of this filter").click()
+    await expect(page.get_by_text(re.compile("^Send 1 .* to CRM again"))).to_be_visible()
+    await people.check(page)
+    await page.get_by_role("button", name=re.compile("^Redeliver 1")).click()
+    await expect(page.get_by_role("status").first).to_contain_text("are being opened again")
+    await shop.until(events[2], "delivered")
+    page = await people.visit("viewer", f"/deliveries?webhookSubscriptionId={webhook}")
+    await expect(page.get_by_role("button", name="Redeliver the chosen")).to_have_count(0)
+
+
+async def test_the_dashboard_draws_what_came_of_attempts(people: People, shop: LiveShop, receiver: Receiver) -> None:
+    page = await people.visit("viewer", "/dashboard")
+    await expect(page.get_by_text("No attempts in the last hour")).to_be_visible()
+    await expect(page.get_by_text("Temporal: well")).to_be_visible()
+    await expect(page.get_by_text("Workers: well")).to_be_visible()
+    await people.check(page)
+
+    receiver.script(status(503))
+    await shop.subscribe(receiver.url("/hook"), name="CRM", **LATER)
+    await shop.until(await shop.emit(), "pending")
+    for query in ("", "?span=day"):
+        page = await people.visit("viewer", f"/dashboard{query}")
+        await expect(page.locator("#rates svg").first).to_be_visible()
+        await expect(page.locator("#durations svg").first).to_be_visible()
+        await expect(page.locator("#failing").get_by_role("link", name="CRM")).to_be_visible()
+        await page.get_by_text("The charts as a table").click()
+        await expect(page.get_by_role("region", name="The charts as a table").get_by_role("row")).to_have_count(2)
+        await people.check(page)

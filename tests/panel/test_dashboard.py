@@ -1,0 +1,184 @@
+"""The dashboard: right with nothing, with one attempt and with many, and the same cost for each."""
+
+import html
+import json
+import re
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from api.panel.dashboard import failing_hosts
+from api.panel.durations import milliseconds
+from storage.figures import SubscriptionTraffic
+from storage.traffic import count_attempts, counted
+from tests.api.installation import Installation, Shop
+from tests.panel.conftest import Visit
+from tests.panel.logged import add_delivery, counted_statements
+from tests.panel.visitor import Visitor
+
+SCRIPT = "<script>alert(1)</script>"
+
+
+@pytest.fixture
+async def viewer(visit: Visit) -> Visitor:
+    return await visit("viewer")
+
+
+async def shown(somebody: Visitor, shop: Shop, query: str = "") -> str:
+    response = await somebody.get(f"/admin/{shop.store}/dashboard{query}")
+    assert response.status_code == 200, response.text
+    return response.text
+
+
+def chart(text: str, name: str) -> Any:
+    """What a chart is drawn from."""
+    found = re.search(rf'id="{name}" data-chart="([^"]*)"', text)
+    assert found is not None
+    return json.loads(html.unescape(found[1]))
+
+
+async def attempt(shop: Shop, webhook: str, status: str, duration_ms: int, count: int = 1) -> None:
+    """Attempts as they are counted when a worker records them."""
+    async with shop.installation.database.transaction() as connection:
+        await count_attempts(connection, uuid4(), counted([(UUID(webhook), status, duration_ms)] * count))
+
+
+async def fail(shop: Shop, webhook: str) -> None:
+    """A receiver whose breaker is open."""
+    await shop.installation.execute(
+        """
+        INSERT INTO subscription_health (subscription_id, failures_in_row, failing_since, breaker_opened_at, probe_at)
+        VALUES (:id, 20, now() - interval '2 hours', now() - interval '1 hour', now() + interval '1 hour')
+        """,
+        id=UUID(webhook),
+    )
+
+
+async def test_of_a_store_without_deliveries_it_teaches_instead_of_drawing(viewer: Visitor, shop: Shop) -> None:
+    text = await shown(viewer, shop)
+    for part in ("No attempts in the last hour", "No webhook is failing", "No attempt failed", "Waiting deliveries"):
+        assert part in text
+    assert "data-chart" not in text
+    assert "No attempts in the last 24 hours" in await shown(viewer, shop, "?span=day")
+    assert "No attempts in the last hour" in await shown(viewer, shop, "?span=century")
+
+
+@pytest.mark.parametrize(("query", "intervals", "minutes"), [("", 60, 1), ("?span=day", 96, 15)])
+async def test_one_attempt_is_one_bar_and_one_line_of_the_table(
+    viewer: Visitor, shop: Shop, query: str, intervals: int, minutes: int
+) -> None:
+    await attempt(shop, await shop.created(eventName="CustomerUpdated"), "exhausted", 120)
+    text = await shown(viewer, shop, query)
+    rates, durations = chart(text, "rates"), chart(text, "durations")
+    assert len(rates["labels"]) == len(durations["labels"]) == intervals
+    assert [sum(one["data"]) for one in rates["series"]] == [0, 0, round(1 / minutes, 2)]
+    for one in durations["series"]:
+        [drawn] = [value for value in one["data"] if value is not None]
+        assert 100 <= drawn <= 120
+    table = re.search(r"<tbody>(.*?)</tbody>", text, re.DOTALL)
+    assert table is not None
+    assert table[1].count("<tr>") == 1
+    assert "0 delivered, 0 failed, 1 given up" in text
+
+
+async def test_figures_are_those_of_this_store(viewer: Visitor, shop: Shop, installed: Installation) -> None:
+    webhook = await shop.created(eventName="CustomerUpdated", name="CRM", url="https://receiver.example.com:8443/x")
+    other = await installed.shop()
+    await attempt(other, await other.created(eventName="CustomerUpdated"), "delivered", 10, 7)
+    await attempt(shop, webhook, "delivered", 10, 3)
+    await attempt(shop, webhook, "pending", 2000)
+    await fail(shop, webhook)
+    await add_delivery(shop, webhook, status="held", ended_at=None, last_failure="http_5xx")
+    text = await shown(viewer, shop)
+    for part in (
+        "3 delivered, 1 failed, 0 given up",
+        "75.0 %",
+        "receiver.example.com:8443",
+        "25.0 %",
+        "asked again at",
+    ):
+        assert part in text, part
+    assert "1 have failed before" in text
+
+
+async def test_nothing_of_a_webhook_becomes_markup(viewer: Visitor, shop: Shop) -> None:
+    webhook = await shop.created(eventName="CustomerUpdated", name=SCRIPT)
+    await attempt(shop, webhook, "pending", 10)
+    await fail(shop, webhook)
+    text = await shown(viewer, shop)
+    assert SCRIPT not in text
+    assert html.escape(SCRIPT) in text
+
+
+async def test_charts_may_write_styles_and_nothing_else(viewer: Visitor, shop: Shop) -> None:
+    await attempt(shop, await shop.created(eventName="CustomerUpdated"), "delivered", 10)
+    responses = [await viewer.get(f"/admin/{shop.store}/dashboard") for _ in range(2)]
+    nonces = []
+    for response in responses:
+        policy = response.headers["content-security-policy"]
+        assert "script-src 'self';" in policy
+        found = re.search(r"style-src 'self' 'nonce-([\w-]+)'; style-src-attr 'unsafe-inline';", policy)
+        assert found is not None
+        assert f'data-nonce="{found[1]}"' in response.text
+        nonces.append(found[1])
+    assert nonces[0] != nonces[1]
+
+
+async def test_what_does_not_answer_is_said_and_keeps_no_page_waiting(viewer: Visitor, shop: Shop) -> None:
+    response = await viewer.get(f"/admin/{shop.store}/dashboard/components")
+    assert response.status_code == 200
+    for part in ("PostgreSQL: well", "Temporal: ", "Workers: ", "unknown: Temporal does not answer"):
+        assert part in response.text, part
+
+
+async def test_processes_are_named_to_those_of_every_store_alone(visit: Visit, shop: Shop) -> None:
+    await shop.installation.execute(
+        "INSERT INTO worker (id, host, pid) VALUES (gen_random_uuid(), 'worker-of-the-test', 4711)"
+    )
+    path = f"/admin/{shop.store}/dashboard/components"
+    assert "worker-of-the-test" in (await (await visit("viewer", ("*", shop.store))).get(path)).text
+    assert "worker-of-the-test" not in (await (await visit("viewer")).get(path)).text
+
+
+async def test_costs_the_same_however_many_webhooks_fail(installed: Installation, viewer: Visitor, shop: Shop) -> None:
+    counts = []
+    for _ in range(2):
+        with counted_statements(installed.app.state.resources.database) as statements:
+            await shown(viewer, shop)
+        counts.append(len(statements))
+        for number in range(5):
+            webhook = await shop.created(eventName="CustomerUpdated", url=f"https://receiver.example.com/{number}")
+            await fail(shop, webhook)
+            await attempt(shop, webhook, "pending", 10)
+    assert counts[0] == counts[1] <= 12, statements
+
+
+def test_hosts_are_those_that_fail_most() -> None:
+    day = [
+        SubscriptionTraffic(uuid4(), f"https://{host}/{number}", delivered, failed)
+        for number, (host, delivered, failed) in enumerate(
+            [("a.example", 5, 0), ("b.example", 1, 1), ("b.example", 0, 2), ("c.example", 0, 2)]
+        )
+    ]
+    assert [(one.name, one.failed, one.failed_percent) for one in failing_hosts(day)] == [
+        ("b.example", 3, 75.0),
+        ("c.example", 2, 100.0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (0, "0 ms"),
+        (999.4, "999 ms"),
+        (1000, "1 s"),
+        (1340, "1.34 s"),
+        (60_000, "1 min"),
+        (250_000, "4 min 10 s"),
+        (7_500_000, "2 h 5 min"),
+        (273_600_000, "3 d 4 h"),
+    ],
+)
+def test_durations_are_said_in_two_units(value: float, said: str) -> None:
+    assert milliseconds(value) == said
