@@ -11,7 +11,7 @@
     return {
       chart: {
         type: chart.kind, height: 240, stacked: bars, nonce: place.dataset.nonce, background: "transparent",
-        animations: { enabled: false }, toolbar: { show: false }, zoom: { enabled: false }, fontFamily: "inherit"
+        animations: { enabled: false }, accessibility: { enabled: false }, toolbar: { show: false }, zoom: { enabled: false }, fontFamily: "inherit"
       },
       theme: { mode: dark ? "dark" : "light" },
       colors: chart.series.map(function (one) { return COLORS[one.key]; }),
