@@ -89,6 +89,10 @@ $(PEERS)/.installed: bench/peers/requirements.lock
 chaos: install ## Kill, stop and cut off everything by seed and count what is lost, as in SEED=7 MINUTES=2.
 	@$(BIN)/python -m tests.chaos --seeds $(SEED) --minutes $(MINUTES) $(ARGS)
 
+.PHONY: recovery
+recovery: install ## Recover 20,000 deliveries at 600 a second, kill a worker and Temporal meanwhile, and count what came.
+	@RECOVERED_DELIVERIES=20000 RECOVERED_PER_SECOND=600 $(BIN)/python -m pytest -s tests/e2e/test_recovery_kills.py $(ARGS)
+
 .PHONY: migrate
 migrate: install ## Bring the database of DATABASE_URL to the schema of this code.
 	@$(BIN)/loyalty-webhooks migrate $(ARGS)

@@ -20,6 +20,7 @@ from uuid import UUID
 from activities.attempt_rows import facts_of, not_sent, outcome_of
 from activities.metrics import WorkerMetrics
 from activities.outgoing import RequestBuilder
+from activities.pace import Pace, Turn, TurnLostError
 from activities.places import Lane, LeftQueueError, Places, Stop, Stopwatch
 from activities.recorder import Recorded, Recorder, Turned
 from activities.sender import Sender, SendResult
@@ -91,6 +92,7 @@ class Dispatcher:
         self._under_way: dict[UUID, asyncio.Task[Step]] = {}
         self._lanes: dict[UUID, Lane] = {}
         self._admitted: Counter[UUID] = Counter()
+        self._paces: dict[UUID, Pace] = {}
 
     @contextmanager
     def admission(self) -> Iterator[Callable[[UUID], bool]]:
@@ -176,6 +178,14 @@ class Dispatcher:
         """Requests in flight at most, of a subscription without a limit of its own; over all workers."""
         return self._limits.per_subscription
 
+    def keep_pace(self, subscription_id: UUID, per_second: int | None, turn: Turn) -> None:
+        """Send what the keeper of a subscription sends no faster than this, and only while it is this worker's turn."""
+        if per_second is None:
+            self._paces.pop(subscription_id, None)
+            return
+        pace = self._paces.setdefault(subscription_id, Pace(per_second))
+        pace.per_second, pace.turn = per_second, turn
+
     def subscriptions(self) -> list[UUID]:
         """Those of which anything is under way here."""
         return list(self._lanes)
@@ -225,6 +235,7 @@ class Dispatcher:
                     await self._intend(delivery, trigger)
                 elif time.monotonic() - begun_at > OLDEST_INTENT_SECONDS:
                     raise AttemptTakenError(f"attempt {delivery.number} of {delivery.message_id} waited out its lease")
+                await self._keep_pace(delivery, trigger)
                 self._count_first(delivery)
                 began = lane.on_wire[delivery.message_id] = time.monotonic()
                 result, body_digest = await self._exchange(delivery)
@@ -242,10 +253,24 @@ class Dispatcher:
         """Undo the intent that was written with the match; whoever wrote none looks again by itself."""
         if not delivery.intended:
             raise AttemptTakenError(f"delivery {delivery.message_id} is not to be sent now: {stop.reason}")
+        return await self._take_back(delivery, stop)
+
+    async def _take_back(self, delivery: OpenDelivery, stop: Stop) -> Step:
         step = Step(stop.status, stop.reason, delivery.failures, None, attempts=delivery.number - 1)
         unmade = outcome_of(delivery, step)
         await self._recorder.record(Recorded(time.monotonic(), unmade, delivery.subscription.id, None, unmade=True))
         return step
+
+    async def _keep_pace(self, delivery: OpenDelivery, trigger: str) -> None:
+        """Wait for the limit of its subscription, after the intent: what is written late must not go in a burst."""
+        pace = self._paces.get(delivery.subscription.id)
+        if pace is None or delivery.kept_as is None or trigger != "automatic":
+            return
+        try:
+            await pace.wait()
+        except TurnLostError:
+            await self._take_back(delivery, Stop("held", delivery.kept_as))
+            raise AttemptTakenError(f"{delivery.message_id} is for the next who keeps its limit") from None
 
     def _count_first(self, delivery: OpenDelivery) -> None:
         """How long an event waited for the attempt that begins now, if that is a first one nothing held back."""

@@ -12,6 +12,7 @@ from activities.dispatcher import Dispatcher
 from activities.guards import heartbeats, own_faults
 from activities.in_order import TAKEN_PAUSE_SECONDS, Lines, OrderedRound, outcome
 from activities.messages import KeeperRound, KeeperRoundResult
+from activities.pace import Turns
 from domain.breaker import BreakerRules
 from domain.delivery import Step
 from domain.notices import FAILING, DisableRules, NoticeKind, is_given_up
@@ -67,6 +68,7 @@ class KeeperActivities:
         self._breaker = breaker
         self._disabling = disabling
         self._retry_schedule = retry_schedule
+        self._turns = Turns(database, dispatcher.worker_id)
 
     @activity.defn(name="keep-held")
     async def keep_held(self, task: KeeperRound) -> KeeperRoundResult:
@@ -77,12 +79,22 @@ class KeeperActivities:
                 return await self._round(subscription_id, task)
 
     async def _round(self, subscription_id: UUID, task: KeeperRound) -> KeeperRoundResult:
-        tally = _Tally()
         state = await self._state(subscription_id)
         if state is None or state.deleted or state.status == "disabled":
             return await self._end_all(subscription_id, state)
         if state.status == "paused":
             return KeeperRoundResult(0, 0, None, "paused")
+        if state.rate_limit_per_second is None and state.max_concurrency is None:
+            return await self._send(subscription_id, state, task)
+        async with self._turns.turn(subscription_id) as turn:
+            if turn is None:
+                return _taken(_Tally())
+            self._dispatcher.keep_pace(subscription_id, state.rate_limit_per_second, turn)
+            return await self._send(subscription_id, state, task)
+
+    async def _send(self, subscription_id: UUID, state: KeeperState, task: KeeperRound) -> KeeperRoundResult:
+        """Ask an unwell receiver first, then let go."""
+        tally = _Tally()
         if state.breaker_open:
             result = await self._probe(subscription_id, state, tally, probe_now=task.probe_now)
             if result is not None:
@@ -154,7 +166,7 @@ class KeeperActivities:
         return True
 
     async def _let_go(self, subscription_id: UUID, state: KeeperState, tally: _Tally) -> KeeperRoundResult:
-        """Send what is due in growing pages, within the rate, until the round is over or the breaker opens."""
+        """Send what is due in growing pages until the round is over or the breaker opens."""
         until = time.monotonic() + ROUND_SECONDS
         page = FIRST_PAGE
         rate = state.rate_limit_per_second
@@ -163,7 +175,7 @@ class KeeperActivities:
                 due = await held_due(connection, subscription_id, min(page, rate) if rate else page)
             if not due:
                 return await self._rest(subscription_id, tally)
-            steps = await self._attempt([replace(one, kept_as="kept") for one in due], rate)
+            steps = await self._attempt([replace(one, kept_as="kept") for one in due])
             tally.add([step for step in steps if step is not None])
             if any(step is None for step in steps):
                 return _taken(tally)
@@ -171,9 +183,7 @@ class KeeperActivities:
             if now is None or now.deleted or now.status != "active" or now.breaker_open:
                 break
             page = min(page * 2, LARGEST_PAGE)
-            if rate:
-                await asyncio.sleep(1 / rate)
-        return KeeperRoundResult(tally.delivered, tally.failed, 0.0 if rate is None else 1 / rate, "letting go")
+        return KeeperRoundResult(tally.delivered, tally.failed, 0.0, "letting go")
 
     async def _in_order(
         self, subscription_id: UUID, state: KeeperState, tally: _Tally, under_way: Sequence[str]
@@ -200,13 +210,12 @@ class KeeperActivities:
         state = "nothing held" if seconds is None else "waiting for retries"
         return KeeperRoundResult(tally.delivered, tally.failed, seconds, state)
 
-    async def _attempt(self, deliveries: Sequence[OpenDelivery], rate: int | None = None) -> list[Step | None]:
-        """Attempt each, spaced by the rate; None for one that somebody else is sending or that was not recorded."""
-        tasks: list[asyncio.Task[Step] | None] = []
-        for number, delivery in enumerate(deliveries):
-            if rate and number:
-                await asyncio.sleep(1 / rate)
-            tasks.append(None if self._dispatcher.taken(delivery) else self._dispatcher.begin(delivery, "automatic"))
+    async def _attempt(self, deliveries: Sequence[OpenDelivery]) -> list[Step | None]:
+        """Attempt each; None for one that somebody else is sending or that was not recorded."""
+        tasks = [
+            None if self._dispatcher.taken(delivery) else self._dispatcher.begin(delivery, "automatic")
+            for delivery in deliveries
+        ]
         begun = [task for task in tasks if task is not None]
         if begun:
             await asyncio.wait(begun)

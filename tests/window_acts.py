@@ -4,6 +4,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import asyncpg
+
+from domain.identity import message_id
+from local.stack_file import Stack
+from storage.intake import content_digest
 from storage.window_acts import NewWindowAct, Window, WindowKind, WindowProgress, begin_window_act, window_progress
 from tests.ground import STORE, Ground
 
@@ -50,3 +55,44 @@ async def fail_many(ground: Ground, subscription_id: UUID, event_id: UUID, count
         subscription_id=subscription_id,
         **values,
     )
+
+
+async def copy_exhausted(stack: Stack, subscription_id: UUID, event_name: str, url: str, count: int) -> list[str]:
+    """As many events, each with a delivery that ended without success, written by COPY; the deliveries' ids."""
+    data, now = '{"customer":{}}', datetime.now(UTC)
+    digest = content_digest(event_name, {"customer": {}})
+    event_ids = [uuid4() for _ in range(count)]
+    connection = await asyncpg.connect(stack.database)
+    try:
+        await connection.copy_records_to_table(
+            "event",
+            records=[
+                (stack.store, event_id, event_name, now, now.isoformat(), now, digest, now) for event_id in event_ids
+            ],
+            columns=(
+                *("store_code", "event_id", "name", "created_at", "created_at_text", "accepted_at"),
+                *("digest", "matched_at"),
+            ),
+        )
+        await connection.copy_records_to_table(
+            "event_body",
+            records=[(now.date(), stack.store, event_id, data) for event_id in event_ids],
+            columns=("accepted_on", "store_code", "event_id", "data"),
+        )
+        rows = await connection.fetch("SELECT event_id, sequence FROM event WHERE event_id = ANY($1)", event_ids)
+        filed = (now.date(), stack.store, event_name, subscription_id, "main", url)
+        ended = ("exhausted", "schedule_used_up", now, now)
+        deliveries = [
+            (*filed, message_id(one, subscription_id, "main"), one, sequence, *ended) for one, sequence in rows
+        ]
+        await connection.copy_records_to_table(
+            "delivery",
+            records=deliveries,
+            columns=(
+                *("accepted_on", "store_code", "event_name", "subscription_id", "variant", "url"),
+                *("message_id", "event_id", "event_sequence", "status", "reason", "created_at", "ended_at"),
+            ),
+        )
+    finally:
+        await connection.close()
+    return [str(row[len(filed)]) for row in deliveries]

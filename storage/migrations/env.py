@@ -10,7 +10,8 @@ import storage.expiry_scan_tables
 import storage.expiry_tables
 import storage.notice_tables
 import storage.tables
-import storage.traffic_tables  # noqa: F401  the imports fill SQLModel.metadata
+import storage.traffic_tables
+import storage.turn_tables  # noqa: F401  the imports fill SQLModel.metadata
 
 if context.is_offline_mode():
     context.configure(dialect_name="postgresql", literal_binds=True)

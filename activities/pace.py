@@ -1,0 +1,118 @@
+"""Keeps a rate limit where it is felt: on the wire, whatever held requests up before, and in one worker at a time."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from uuid import UUID
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from storage.database import Database
+from storage.keeper_turns import end_turn, take_turn
+from storage.workers import LEASE_SECONDS
+
+logger = logging.getLogger(__name__)
+
+HEADROOM = 0.98
+"""Of the limit is used: on their way to the receiver requests are held up, one some milliseconds more than another."""
+
+CATCH_UP_SECONDS = 0.02
+"""So much of what a late wake-up lost is made good; all of it, and what was held up would go at once."""
+
+RENEW_SECONDS = 1.0
+"""How often a worker says that it is still its turn."""
+
+STEADY_SECONDS = LEASE_SECONDS - 0.5
+"""After so long without having said so a worker sends no more: others may soon take the turn, or have."""
+
+DATABASE_FAULTS = (SQLAlchemyError, OSError, TimeoutError)
+
+
+class TurnLostError(Exception):
+    """Another worker keeps the limit now, or nobody does."""
+
+
+class Turn:
+    """This worker's turn at keeping a subscription's limit."""
+
+    def __init__(self, begun_at: float) -> None:
+        self.seen_at = begun_at
+        """When the database was last asked and agreed, by the monotonic clock before the question."""
+        self.over = False
+
+    @property
+    def steady(self) -> bool:
+        """Whether nobody else can have it. False also in a process that was stopped for a while."""
+        return time.monotonic() - self.seen_at < STEADY_SECONDS
+
+
+class Pace:
+    """The pace of one subscription's requests in this worker."""
+
+    def __init__(self, per_second: int) -> None:
+        self.per_second = per_second
+        self.turn: Turn | None = None
+        self._next_at = 0.0
+        self._in_line = asyncio.Lock()
+
+    async def wait(self) -> None:
+        """Until the next request may go out, first come first served. Raises TurnLostError."""
+        async with self._in_line:
+            while True:
+                seconds = self._seconds()
+                if not seconds:
+                    break
+                await asyncio.sleep(seconds)
+            behind = max(self._next_at, time.monotonic() - CATCH_UP_SECONDS)
+            self._next_at = behind + 1 / (self.per_second * HEADROOM)
+
+    def _seconds(self) -> float:
+        """Until it is worth looking again; 0 when a request may go."""
+        if self.turn is None or self.turn.over:
+            raise TurnLostError
+        seconds = self._next_at - time.monotonic()
+        return min(max(seconds, CATCH_UP_SECONDS), RENEW_SECONDS) if seconds > 0 or not self.turn.steady else 0.0
+
+
+class Turns:
+    """Of one worker."""
+
+    def __init__(self, database: Database, worker_id: UUID) -> None:
+        self._database = database
+        self._worker_id = worker_id
+
+    @asynccontextmanager
+    async def turn(self, subscription_id: UUID) -> AsyncIterator[Turn | None]:
+        """This worker's turn for as long as the block runs; None when it is another's."""
+        asked_at = time.monotonic()
+        async with self._database.transaction() as connection:
+            ours = await take_turn(connection, subscription_id, self._worker_id)
+        if not ours:
+            yield None
+            return
+        turn = Turn(asked_at)
+        renewing = asyncio.create_task(self._renew(subscription_id, turn))
+        try:
+            yield turn
+        finally:
+            turn.over = True
+            renewing.cancel()
+            with suppress(*DATABASE_FAULTS):
+                async with self._database.transaction() as connection:
+                    await end_turn(connection, subscription_id, self._worker_id)
+
+    async def _renew(self, subscription_id: UUID, turn: Turn) -> None:
+        while not turn.over:
+            await asyncio.sleep(RENEW_SECONDS)
+            asked_at = time.monotonic()
+            try:
+                async with self._database.transaction() as connection:
+                    if not await take_turn(connection, subscription_id, self._worker_id):
+                        turn.over = True
+                        return
+            except DATABASE_FAULTS as error:
+                logger.warning("the turn at %s was not renewed: %s", subscription_id, type(error).__name__)
+            else:
+                turn.seen_at = asked_at
