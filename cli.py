@@ -21,6 +21,7 @@ FAMILIES = {
     "new_encryption_key": ("new-encryption-key",),
     "rotate_encryption_key": ("rotate-encryption-key",),
     "erase": ("erase",),
+    "reconcile": ("reconcile",),
     "codec_server": ("codec-server",),
     "expiry": ("expiry",),
     "schedules": ("schedules",),

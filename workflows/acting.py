@@ -66,6 +66,21 @@ class Acting:
             rpc_timeout=ASK_TIMEOUT,
         )
 
+    async def deliver(self, store_code: str, event_id: UUID, event_name: str) -> None:
+        """Have what is still open of a matched event delivered, unless its workflow runs: the whole way, from the
+        attempt that is next and at its instant."""
+        event = EventRef(store_code, str(event_id), event_name)
+        await self._client.start_workflow(
+            "deliver-event",
+            EventTask(event),
+            id=event_workflow_id(store_code, event_id),
+            task_queue=self._task_queue,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            search_attributes=search_attributes([event]),
+            static_summary=event_summary([event]),
+            rpc_timeout=ASK_TIMEOUT,
+        )
+
     async def attempt_now(self, store_code: str, event_id: UUID, event_name: str, message_id: UUID) -> None:
         """Have the event's workflow attempt a delivery at once.
 

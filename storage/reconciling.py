@@ -1,0 +1,71 @@
+"""What should be kept by a workflow, for whoever looks whether one does."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from storage.window_acts import WindowKind
+
+
+@dataclass(frozen=True, slots=True)
+class KeptEvent:
+    """An event with deliveries that wait for an attempt, and the workflows that are named as keeping them."""
+
+    store_code: str
+    event_id: UUID
+    name: str
+    workflow_ids: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class RunningAct:
+    """A recovery or backfill that has not ended."""
+
+    id: UUID
+    kind: WindowKind
+    subscription_id: UUID
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class LookedAfter:
+    """What needs nobody to restart it: the workers look for events that are not taken and for what is held."""
+
+    untaken_events: int
+    held_deliveries: int
+
+
+# No index knows what is pending, since each delivery is for a moment: the table is read, once.
+_KEPT = text("""
+SELECT store_code, event_id, event_name, array_agg(DISTINCT workflow_id) FILTER (WHERE workflow_id IS NOT NULL)
+FROM delivery WHERE status = 'pending' AND variant <> 'test'
+GROUP BY store_code, event_id, event_name ORDER BY min(event_sequence)
+""")
+
+_ACTS = text("""
+SELECT act.id, act.kind, act.subscription_id, subscription.url
+FROM window_act AS act JOIN subscription ON subscription.id = act.subscription_id
+WHERE act.status = 'running' ORDER BY act.created_at, act.id
+""")
+
+_LOOKED_AFTER = text("""
+SELECT (SELECT count(*) FROM event WHERE matched_at IS NULL), (SELECT count(*) FROM delivery WHERE status = 'held')
+""")
+
+
+async def kept_events(connection: AsyncConnection) -> list[KeptEvent]:
+    """Every event of which a delivery waits for an attempt, oldest first."""
+    return [KeptEvent(row[0], row[1], row[2], row[3] or ()) for row in await connection.execute(_KEPT)]
+
+
+async def running_acts(connection: AsyncConnection) -> list[RunningAct]:
+    """Every recovery and backfill under way, oldest first."""
+    return [RunningAct(row[0], WindowKind(row[1]), row[2], row[3]) for row in await connection.execute(_ACTS)]
+
+
+async def looked_after(connection: AsyncConnection) -> LookedAfter:
+    """How much waits for the workers themselves."""
+    return LookedAfter(*(await connection.execute(_LOOKED_AFTER)).one())
