@@ -156,10 +156,16 @@ async def traffic(connection: AsyncConnection, store_code: str, *, span: timedel
     return Traffic(outcomes, sum(steps.values(), Counter()))
 
 
-async def open_deliveries(connection: AsyncConnection, store_code: str) -> OpenDeliveries:
-    """What is still to be delivered. Turns bitmap scans off for the rest of the transaction."""
+async def open_deliveries(
+    connection: AsyncConnection, store_code: str, subscription_id: UUID | None = None
+) -> OpenDeliveries:
+    """What is still to be delivered, of the store or of one subscription. Turns bitmap scans off for the rest of the
+    transaction."""
     await use_indexes_in_order(connection)
-    found = branches(store_code, [Condition("status", Operator.IN, _OPEN)])
+    conditions = [Condition("status", Operator.IN, _OPEN)]
+    if subscription_id is not None:
+        conditions.append(Condition("webhookSubscriptionId", Operator.EQ, subscription_id))
+    found = branches(store_code, conditions)
     each = in_branch(found, [], None, COUNTED_OPEN, "each")
     counted = (
         select(each.c.status, each.c.last_failure)

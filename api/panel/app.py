@@ -26,6 +26,7 @@ from api.panel import (
     recover,
     redelivery,
     stores,
+    webhook_form,
     webhooks,
 )
 from api.panel.admission import admitted, enterable
@@ -47,12 +48,13 @@ GROUPS: tuple[PanelRoutes, ...] = (
     events.pages,
     expiring.pages,
     recover.pages,
+    webhook_form.pages,
     webhooks.pages,
     stores.pages,
     people.pages,
     audit.pages,
 )
-"""Every page group, one line each."""
+"""Every page group. The first route that fits a path is taken: those with words before those with parameters."""
 
 FOR_A_YEAR = "public, max-age=31536000, immutable"  # their addresses change with what is in them
 

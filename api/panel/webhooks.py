@@ -1,4 +1,4 @@
-"""Settings → Webhooks: the subscriptions of a store."""
+"""Settings → Webhooks: the subscriptions of a store, one of them, and what is done with it."""
 
 from typing import cast, get_args
 
@@ -9,7 +9,13 @@ from api.errors import Conflict, NotFound
 from api.panel.page import Page
 from api.panel.routes import PanelRoutes
 from api.panel.texts import t
+from api.panel.webhook_fields import shown_schedule
+from api.panel.webhook_form import found, saved
+from api.subscription_answers import details_of
+from api.subscription_edit import Editor
 from domain.access import Scope
+from domain.catalogue import CATALOGUE
+from storage.figures import COUNTED_OPEN, open_deliveries, traffic_of_day
 from storage.subscriptions import SUBSCRIPTION_FIELDS, list_subscriptions
 
 pages = PanelRoutes()
@@ -20,10 +26,30 @@ async def listed(page: Page) -> Response:
     """The table."""
     listing = page.listing(SUBSCRIPTION_FIELDS)
     async with page.resources.database.transaction() as connection:
-        found = await list_subscriptions(
+        rows = await list_subscriptions(
             connection, page.store_code, listing.conditions, listing.order, listing.items, listing.offset
         )
-    return page.render("webhooks/list.html", found=found, listing=listing)
+        traffic = await traffic_of_day(connection, page.store_code, [row.id for row in rows.rows])
+    return page.render("webhooks/list.html", found=rows, listing=listing, traffic={one.id: one for one in traffic})
+
+
+@pages.get("/{storeCode}/webhooks/{webhookSubscriptionId}", Scope.SUBSCRIPTION_READ)
+async def shown(page: Page) -> Response:
+    """One webhook: how it is, what it is, and what can be done with it."""
+    row = await found(page, page.id("webhookSubscriptionId"))
+    async with page.resources.database.transaction() as connection:
+        traffic = await traffic_of_day(connection, page.store_code, [row.id])
+        waiting = await open_deliveries(connection, page.store_code, row.id)
+    details = details_of(row, page.resources)
+    return page.render(
+        "webhooks/shown.html",
+        webhook=details,
+        event_type=CATALOGUE.get(row.event_name),
+        schedule=shown_schedule(details.retry_schedule),
+        traffic=traffic[0] if traffic else None,
+        waiting=waiting,
+        counted_most=COUNTED_OPEN,
+    )
 
 
 @pages.post("/{storeCode}/webhooks/{webhookSubscriptionId}/status", Scope.SUBSCRIPTION_WRITE)
@@ -32,9 +58,34 @@ async def status_changed(page: Page) -> Response:
     act = page.form.text("act")
     if act not in get_args(StatusAct):
         raise NotFound
+    subscription_id = page.id("webhookSubscriptionId")
+    acts = Acts(page.resources, page.store_code, page.actor)
     try:
-        acts = Acts(page.resources, page.store_code, page.actor)
-        row = await acts.change_status(page.id("webhookSubscriptionId"), cast(StatusAct, act))
+        row = await acts.change_status(subscription_id, cast(StatusAct, act))
     except Conflict as refused:
-        return await page.done(refused.message, "webhooks.listed", kind="danger")
-    return await page.done(t(f"webhooks.done_{act}", name=row.name or row.event_name), "webhooks.listed")
+        return await page.done(refused.message, "webhooks.shown", kind="danger", webhookSubscriptionId=subscription_id)
+    text = t(f"webhooks.done_{act}", name=row.name or row.event_name)
+    return await page.done(text, "webhooks.shown", webhookSubscriptionId=subscription_id)
+
+
+@pages.post("/{storeCode}/webhooks/{webhookSubscriptionId}/rotate", Scope.SUBSCRIPTION_WRITE)
+async def rotated(page: Page) -> Response:
+    """A new signing key, shown now and never again."""
+    row = await found(page, page.id("webhookSubscriptionId"))
+    try:
+        async with page.resources.database.transaction() as connection:
+            editor = Editor(page.resources, page.store_code, page.actor)
+            secret, _ = await editor.rotate(connection, row.id)
+    except Conflict as refused:
+        return await page.done(refused.message, "webhooks.shown", kind="danger", webhookSubscriptionId=row.id)
+    return await saved(page, row, t("webhooks.rotated", name=row.name or row.event_name), secret)
+
+
+@pages.post("/{storeCode}/webhooks/{webhookSubscriptionId}/delete", Scope.SUBSCRIPTION_WRITE)
+async def deleted(page: Page) -> Response:
+    """Delete it; what waits for it is cancelled."""
+    row = await found(page, page.id("webhookSubscriptionId"))
+    async with page.resources.database.transaction() as connection:
+        await Editor(page.resources, page.store_code, page.actor).delete(connection, row.id)
+    await Acts(page.resources, page.store_code, page.actor).tell_keeper(row.id, row.event_name, row.url)
+    return await page.done(t("webhooks.deleted", name=row.name or row.event_name), "webhooks.listed")

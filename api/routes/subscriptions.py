@@ -1,7 +1,6 @@
 """Subscriptions: list, create, details, update, delete, rotate the signing key."""
 
 from typing import Annotated, Any
-from uuid import uuid4
 
 from fastapi import APIRouter, Depends, Response
 
@@ -9,11 +8,12 @@ from api.access import SubscriptionRead, SubscriptionWrite
 from api.acts import Acts
 from api.body import JsonBody
 from api.errors import NotFound
-from api.idempotency import IdempotencyKey, created_before
+from api.idempotency import IdempotencyKey
 from api.ids import id_path, parse_id
 from api.listing import Listing, ListQuery
 from api.resources import FromResources
 from api.subscription_answers import details_of, row_of
+from api.subscription_creation import create_once
 from api.subscription_edit import Editor, reorders
 from api.subscription_models import (
     KeyRotated,
@@ -29,7 +29,6 @@ from storage.subscriptions import (
     SUBSCRIPTION_FIELDS,
     SubscriptionRow,
     find_subscription,
-    first_key,
     list_subscriptions,
 )
 
@@ -93,24 +92,9 @@ async def create(
     access: SubscriptionWrite, resources: FromResources, body: CreateBody, key: IdempotencyKey, response: Response
 ) -> SubscriptionCreated:
     """From now on the event is delivered to this URL. The signing key is shown in this answer only."""
-    editor = Editor(resources, access.store_code, access.actor)
-    checked = await editor.check(body, body.event_name)
-    _warn(response, checked.warning)
-    subscription_id = uuid4()
-    async with resources.database.transaction() as connection:
-        earlier = await created_before(
-            connection,
-            store_code=access.store_code,
-            actor=f"{access.principal.kind}:{access.principal.id}",  # names of keys repeat, ids do not
-            key=key,
-            body=body,
-            object_id=subscription_id,
-        )
-        if earlier is not None:
-            secret = await first_key(connection, access.store_code, earlier, resources.sealer)
-            return SubscriptionCreated(webhook_subscription_id=earlier, hmac_secret=secret)
-        secret = await editor.create(connection, subscription_id, body, checked.url.url)
-    return SubscriptionCreated(webhook_subscription_id=subscription_id, hmac_secret=secret)
+    made = await create_once(resources, access.store_code, access.principal, body, key)
+    _warn(response, made.warning)
+    return SubscriptionCreated(webhook_subscription_id=made.id, hmac_secret=made.secret)
 
 
 @router.get("/{webhookSubscriptionId}", summary="Details of a subscription")

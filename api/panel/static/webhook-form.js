@@ -1,0 +1,144 @@
+// The form of a webhook: rows of headers, bodies of the chosen event, a suggested name, and the API's word on it all
+// before it is sent. Without this script the form works too, and is checked when it is saved.
+(function () {
+  "use strict";
+
+  var TYPING_MS = 400; // after the last key, so that a URL is not judged half typed
+  var form = document.querySelector(".webhook-form");
+  var field = function (name) { return form.elements[name]; };
+
+  function ask(address, into) {
+    return fetch(address, {
+      method: "POST",
+      headers: { "X-Requested-With": "fetch", "X-CSRF-Token": field("csrf").value },
+      body: new URLSearchParams(new FormData(form)),
+    }).then(function (response) {
+      if (response.status === 401) location.reload(); // the session is over
+      return into === "text" ? response.text() : response.json();
+    });
+  }
+
+  // What is wrong, beside its field.
+  function forget(input) {
+    input.classList.remove("is-invalid");
+    input.removeAttribute("aria-invalid");
+    var said = document.getElementById("error-" + input.name);
+    if (said) said.remove();
+  }
+
+  function complain(input, message) {
+    forget(input);
+    var said = document.createElement("div");
+    said.className = "invalid-feedback d-block";
+    said.id = "error-" + input.name;
+    said.textContent = message;
+    input.classList.add("is-invalid");
+    input.setAttribute("aria-invalid", "true");
+    var described = (input.getAttribute("aria-describedby") || "").split(" ").filter(Boolean);
+    if (described.indexOf(said.id) < 0) input.setAttribute("aria-describedby", described.concat(said.id).join(" "));
+    input.closest("label") ? input.closest("label").after(said) : input.after(said);
+  }
+
+  function show(errors) {
+    var rest = [];
+    Array.prototype.forEach.call(form.elements, function (input) { if (input.name) forget(input); });
+    Object.keys(errors).forEach(function (path) {
+      var input = path && field(path);
+      if (input) complain(input, errors[path]);
+      else rest.push(path ? path + " " + errors[path] : errors[path]);
+    });
+    var above = form.querySelector("[data-form-error]");
+    above.hidden = !Object.keys(errors).length;
+    above.textContent = rest.join("; ") || form.dataset.wrong;
+    var first = form.querySelector(".is-invalid");
+    if (!first) return;
+    if (first.closest("details")) first.closest("details").open = true;
+    first.focus();
+  }
+
+  var sending = false;
+  form.addEventListener("submit", function (event) {
+    event.preventDefault();
+    if (sending) return;
+    sending = true;
+    ask(form.dataset.check).then(function (said) {
+      if (Object.keys(said.errors).length) { sending = false; show(said.errors); } else form.submit();
+    }).catch(function () { form.submit(); });
+  });
+  window.addEventListener("pageshow", function () { sending = false; });
+
+  // The URL while it is typed.
+  var waiting;
+  field("url").addEventListener("input", function () {
+    clearTimeout(waiting);
+    waiting = setTimeout(function () {
+      var typed = field("url").value;
+      var line = form.querySelector("[data-url-said]");
+      if (!typed.trim()) { forget(field("url")); line.textContent = ""; return; }
+      ask(form.dataset.check).then(function (said) {
+        if (field("url").value !== typed) return;
+        if (said.errors.url) complain(field("url"), said.errors.url); else forget(field("url"));
+        line.textContent = said.errors.url ? "" : said.warning || line.dataset.good;
+      });
+      suggest();
+    }, TYPING_MS);
+  });
+
+  // The chosen event: what it is, its bodies, and whether there is a legacy one.
+  function chosen(name) {
+    return Array.prototype.some.call(document.querySelectorAll("#events option"), function (one) { return one.value === name; });
+  }
+
+  function allowLegacy() {
+    var none = form.querySelector("[data-no-legacy]") !== null;
+    field("legacy").disabled = none;
+    if (none) field("legacy").checked = false;
+  }
+
+  field("eventName").addEventListener("input", function () {
+    var name = field("eventName").value;
+    if (!chosen(name)) return;
+    forget(field("eventName"));
+    fetch(form.dataset.samples + encodeURIComponent(name), { headers: { "X-Requested-With": "fetch" } })
+      .then(function (response) { return response.ok ? response.text() : ""; })
+      .then(function (html) {
+        if (field("eventName").value !== name) return;
+        form.querySelector("[data-sample]").innerHTML = html;
+        allowLegacy();
+      });
+    suggest();
+  });
+
+  // A name, until somebody writes one.
+  var suggested = field("name").value === "" ? "" : null;
+  field("name").addEventListener("input", function () { suggested = field("name").value === "" ? "" : null; });
+
+  function suggest() {
+    if (suggested === null || field("name").value !== suggested) return;
+    var host;
+    try { host = new URL(field("url").value).hostname; } catch (error) { return; }
+    if (!host || !chosen(field("eventName").value)) return;
+    suggested = field("name").dataset.suggestion.replace("EVENT", field("eventName").value).replace("HOST", host);
+    field("name").value = suggested;
+  }
+
+  // Rows of headers.
+  var rows = form.querySelector("[data-headers]");
+  form.addEventListener("click", function (event) {
+    var button = event.target.closest("button");
+    if (!button) return;
+    if (button.hasAttribute("data-add-header")) {
+      var row = form.querySelector("[data-header-row]").content.firstElementChild.cloneNode(true);
+      var places = Array.prototype.map.call(rows.querySelectorAll("[name]"), function (one) { return +one.name.split(".")[1] + 1; });
+      var place = Math.max.apply(null, [0].concat(places));
+      row.querySelectorAll("[name]").forEach(function (one) { one.name = one.name.replace("N", place); });
+      rows.append(row);
+      row.querySelector("input").focus();
+    } else if (button.hasAttribute("data-remove-header")) {
+      button.closest("[data-row]").remove();
+      form.querySelector("[data-add-header]").focus();
+    }
+  });
+
+  allowLegacy();
+})();

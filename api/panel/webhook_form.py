@@ -1,0 +1,187 @@
+"""Settings → Webhooks: the form that makes a webhook or changes it, and what it asks for while it is filled in."""
+
+from typing import Any
+from uuid import uuid4
+
+from starlette.responses import JSONResponse, Response
+
+from api.acts import Acts
+from api.body import validate
+from api.errors import ApiError, Conflict, NotFound, ValidationFailed
+from api.idempotency import KEY
+from api.panel.page import Page
+from api.panel.routes import PanelRoutes
+from api.panel.texts import t
+from api.panel.webhook_fields import (
+    EMPTY,
+    WebhookForm,
+    fields_again,
+    fields_of,
+    now_on_clocks,
+    read_webhook,
+    shown_schedule,
+)
+from api.subscription_answers import details_of
+from api.subscription_creation import create_once
+from api.subscription_edit import Editor, reorders
+from api.subscription_models import SubscriptionCreate, SubscriptionUpdate
+from domain.access import Scope
+from domain.bodies import MAIN, EventFacts, legacy_body, modern_body, modern_data_text
+from domain.catalogue import CATALOGUE
+from domain.event_type import EventType
+from domain.examples import example_facts
+from domain.jsontext import pretty
+from domain.url_rules import UrlRefused
+from storage.subscriptions import SubscriptionRow, find_subscription
+
+pages = PanelRoutes()
+
+NEW = {**EMPTY, "hmacEnabled": True}
+"""What a new webhook's form proposes."""
+
+
+@pages.get("/{storeCode}/webhooks/new", Scope.SUBSCRIPTION_WRITE)
+async def added(page: Page) -> Response:
+    """The empty form."""
+    event_name = page.request.query_params.get("eventName", "")
+    return _form(page, {**NEW, "eventName": event_name, "idempotencyKey": str(uuid4())})
+
+
+@pages.post("/{storeCode}/webhooks/new", Scope.SUBSCRIPTION_WRITE)
+async def created(page: Page) -> Response:
+    """Make the webhook; its key is shown now and never again."""
+    sent = read_webhook(page.form, page.zone)
+    key = page.form.text("idempotencyKey")
+    try:
+        body = validate(SubscriptionCreate, sent.body)
+        made = await create_once(
+            page.resources, page.store_code, page.principal, body, key if KEY.fullmatch(key) else None
+        )
+    except (ValidationFailed, Conflict) as error:
+        return _refused(page, sent, error)
+    text = t("webhooks.created", name=body.name or body.event_name)
+    return await saved(page, await found(page, made.id), text, made.secret, made.warning)
+
+
+@pages.get("/{storeCode}/webhooks/{webhookSubscriptionId}/edit", Scope.SUBSCRIPTION_WRITE)
+async def edited(page: Page) -> Response:
+    """The form of a webhook that is there."""
+    row = await found(page, page.id("webhookSubscriptionId"))
+    return _form(page, _stored(page, row), row)
+
+
+@pages.post("/{storeCode}/webhooks/{webhookSubscriptionId}/edit", Scope.SUBSCRIPTION_WRITE)
+async def changed(page: Page) -> Response:
+    """Change it; a key that is made by switching signing on is shown now and never again."""
+    row = await found(page, page.id("webhookSubscriptionId"))
+    sent = read_webhook(page.form, page.zone)
+    editor = Editor(page.resources, page.store_code, page.actor)
+    try:
+        body = validate(SubscriptionUpdate, sent.body)
+        checked = await editor.check(body, row.event_name)
+        async with page.resources.database.transaction() as connection:
+            secret = await editor.update(connection, row.id, body, checked.url.url)
+        if reorders(row, body):
+            acts = Acts(page.resources, page.store_code, page.actor)
+            await acts.tell_keeper(row.id, row.event_name, checked.url.url)
+    except (ValidationFailed, Conflict) as error:
+        return _refused(page, sent, error, row)
+    text = t("webhooks.changed", name=body.name or row.event_name)
+    return await saved(page, row, text, secret, checked.warning)
+
+
+@pages.post("/{storeCode}/webhooks/check", Scope.SUBSCRIPTION_WRITE)
+async def checked(page: Page) -> Response:
+    """For the form's script: what the API would say to it. Resolves the URL's name, and connects nowhere."""
+    sent = read_webhook(page.form, page.zone)
+    try:
+        body = validate(SubscriptionCreate, sent.body)
+        warning = (await Editor(page.resources, page.store_code, page.actor).check(body, body.event_name)).warning
+    except ValidationFailed as error:
+        page.refused(sent.placed(error))
+        warning = await _judged_url(page)
+    return JSONResponse({"errors": page.errors, "warning": warning})
+
+
+async def _judged_url(page: Page) -> str | None:
+    """The warning about a URL whose form is wrong elsewhere: it is judged as soon as it is typed."""
+    if "url" in page.errors:
+        return None
+    try:
+        return (await page.resources.url_check.check(page.form.text("url"))).warning
+    except UrlRefused as refused:
+        page.errors["url"] = refused.message
+        return None
+
+
+@pages.get("/{storeCode}/webhooks/samples/{eventName}", Scope.SUBSCRIPTION_WRITE)
+async def sample(page: Page) -> Response:
+    """For the form's script: what an event is, and the bodies a receiver would get in this store."""
+    event_type = CATALOGUE.get(page.path("eventName"))
+    if event_type is None:
+        raise NotFound
+    return page.fragment("webhooks/sample.html", event_type=event_type, **bodies(event_type, page))
+
+
+def bodies(event_type: EventType, page: Page) -> dict[str, Any]:
+    """`modern` and each of `legacy`: bodies of the event's sample as this store's receivers would get them."""
+    facts = example_facts(event_type)
+    facts = EventFacts(facts.event_id, facts.name, page.store_code, facts.created_at, facts.data_text)
+    modern = modern_body(facts, modern_data_text(facts.name, facts.data_text), uuid4(), uuid4())
+    form = event_type.legacy
+    variants = [] if form is None else [MAIN, *([form.second.variant] if form.second else [])]
+    legacy = [legacy_body(facts, variant, page.store.timezone) for variant in variants]
+    return {"modern": pretty(modern.decode()), "legacy": [pretty(body.decode()) for body in legacy]}
+
+
+async def found(page: Page, subscription_id: Any) -> SubscriptionRow:
+    """The webhook of this id; raises NotFound."""
+    async with page.resources.database.transaction() as connection:
+        row = await find_subscription(connection, page.store_code, subscription_id)
+    if row is None:
+        raise NotFound
+    return row
+
+
+async def saved(
+    page: Page, row: SubscriptionRow, text: str, secret: str | None = None, warning: str | None = None
+) -> Response:
+    """On to the webhook's page, which says it once; by way of its key when there is a new one."""
+    if warning is not None:
+        text = f"{text} {t('webhooks.warning', warning=warning)}"
+    if secret is None:
+        kind = "success" if warning is None else "warning"
+        return await page.done(text, "webhooks.shown", kind=kind, webhookSubscriptionId=row.id)
+    return page.render("webhooks/key.html", webhook=row, secret=secret, text=text)
+
+
+def _stored(page: Page, row: SubscriptionRow) -> dict[str, Any]:
+    """A webhook's fields; what is not set stays empty, so that the installation's values show behind it."""
+    details = details_of(row, page.resources).model_dump(by_alias=True)
+    own = {
+        "retrySchedule": row.retry_schedule,
+        "maxConcurrency": row.max_concurrency,
+    }
+    return fields_of({**details, **own}, page.zone)
+
+
+def _refused(page: Page, sent: WebhookForm, error: ApiError, row: SubscriptionRow | None = None) -> Response:
+    page.refused(sent.placed(error))
+    return _form(page, fields_again(page.form), row, status=400)
+
+
+def _form(page: Page, fields: dict[str, Any], row: SubscriptionRow | None = None, status: int = 200) -> Response:
+    settings = page.resources.settings
+    event_type = CATALOGUE.get(row.event_name if row else fields.get("eventName", ""))
+    return page.render(
+        "webhooks/form.html",
+        status,
+        webhook=row,
+        fields=fields,
+        events=list(CATALOGUE.values()),
+        event_type=event_type,
+        shown_bodies=bodies(event_type, page) if event_type else None,
+        now=now_on_clocks(page.zone),
+        default_schedule=shown_schedule(settings.retry_schedule_seconds),
+        default_concurrency=settings.subscription_concurrency,
+    )
