@@ -1,7 +1,8 @@
 """The relay: takes events from the outbox and starts their workflows, by name, under ids that are committed first.
 
 When quiet, each event starts a workflow of its own at once. Under backlog one workflow takes up to several hundred
-events, since a workflow costs some 35 ms of CPU and an event in a batch a fraction of one.
+events, since a workflow costs some 35 ms of CPU and an event in a batch a fraction of one. Stores take turns, and those
+that have few events waiting do not wait behind the batches of those that have many.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import uuid4
@@ -19,12 +21,12 @@ from temporalio.client import Client
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from activities.gate import Gate
+from activities.gate import Gate, Way
 from activities.messages import EventBatch, EventRef, EventTask
 from activities.metrics import WorkerMetrics
 from domain.identity import batch_workflow_id
 from storage.database import Database
-from storage.outbox import OUTBOX_CHANNEL, ClaimedEvent, claim, claim_lapsed
+from storage.outbox import OUTBOX_CHANNEL, ClaimedEvent, Room, claim, claim_lapsed
 from tracing import NO_TRACES, Traces
 from workflows.visibility import event_summary, memo, search_attributes
 
@@ -36,8 +38,14 @@ SINGLES_PER_SECOND = 25.0
 SINGLES_BURST = 10.0
 """How many may come at once before batches begin."""
 
+FEW_EVENTS = 10
+"""A store with no more waiting is quiet: its events may go one by one, and never wait behind somebody's batch."""
+
 LINGER_SECONDS = 0.1
 """Between two batches that are not full: ten workflows a second at most, whatever the rate."""
+
+FULL = 1 / 2
+"""A batch that holds so much of what it may hold shows a backlog: the next one follows at once."""
 
 LAPSED_CHECK_SECONDS = 1.0
 """How often claims are looked for whose workflow never took its events."""
@@ -74,7 +82,7 @@ class Pace:
     def __init__(self) -> None:
         self._tokens = SINGLES_BURST
         self._refilled_at = time.monotonic()
-        self._next_batch_at = 0.0
+        self._next_at = {Way.MIXED: 0.0, Way.BATCH: 0.0}
 
     def singles(self, now: float) -> int:
         """Whole tokens at hand."""
@@ -82,17 +90,16 @@ class Pace:
         self._refilled_at = now
         return int(self._tokens)
 
-    def linger(self, now: float) -> float:
-        """Seconds to let events gather before the next batch."""
-        return max(0.0, self._next_batch_at - now)
+    def lingers(self, way: Way, now: float) -> float:
+        """Seconds to let events gather before the next batch of this way."""
+        return max(0.0, self._next_at[way] - now)
 
-    def took_singles(self, count: int) -> None:
-        """Use up tokens."""
-        self._tokens = max(0.0, self._tokens - count)
-
-    def took_batch(self, now: float, *, full: bool) -> None:
-        """After a full batch the next may follow at once: there is a backlog."""
-        self._next_batch_at = now if full else now + LINGER_SECONDS
+    def took(self, way: Way, now: float, *, full: bool) -> None:
+        """Use up a token, or let events gather for the next batch; after a full one there is a backlog already."""
+        if way is Way.SINGLE:
+            self._tokens = max(0.0, self._tokens - 1)
+        else:
+            self._next_at[way] = now if full else now + LINGER_SECONDS
 
 
 class Relay:
@@ -114,7 +121,9 @@ class Relay:
         self._metrics = metrics
         self._traces = traces
         self._pace = Pace()
+        self._after = ""
         self._wake = asyncio.Event()
+        gate.on_room = self._wake.set
         self._stopping = False
         self._starts: dict[str, asyncio.Task[None]] = {}
 
@@ -149,46 +158,54 @@ class Relay:
                 await asyncio.sleep(FAULT_PAUSE_SECONDS)
 
     async def _round(self) -> None:
-        if not await self._gate.open():
-            return
-        singly = self._singly()
-        if singly == 0 and (linger := self._pace.linger(time.monotonic())):
-            await asyncio.sleep(linger)
         self._wake.clear()
-        claimed = await self._claim(singly)
-        if claimed:
-            self._hand_over(claimed)
-        else:
-            await self._sleep()
+        now = time.monotonic()
+        room = self._room(now)
+        claimed = await self._claim(room) if room.singly or room.mixed_room or room.batch_room else ()
+        self._hand_over(claimed, mixed=room.mixed)
+        if len(claimed) < FULL * self._settings.batch_events and not self._after:
+            await self._sleep(self._pause(now))  # what is committed after the claim rings again
 
-    def _singly(self) -> int:
-        free = self._gate.free_singles()
-        return free if self._settings.batch_events == 1 else min(free, self._pace.singles(time.monotonic()))
+    def _room(self, now: float) -> Room:
+        """What may be handed over now."""
+        singly, most = self._gate.room(Way.SINGLE), self._settings.batch_events
+        mixed, batch = batch_workflow_id(uuid4()), batch_workflow_id(uuid4())
+        if most == 1:
+            return Room(few=0, singly=0, mixed_room=0, mixed=mixed, batch_room=singly, batch=None)
+        return Room(
+            few=FEW_EVENTS,
+            singly=min(singly, self._pace.singles(now)),
+            mixed_room=self._batch_room(Way.MIXED, now),
+            mixed=mixed,
+            batch_room=self._batch_room(Way.BATCH, now),
+            batch=batch,
+        )
 
-    async def _claim(self, singly: int) -> Sequence[ClaimedEvent]:
-        most = self._settings.batch_events
+    def _batch_room(self, way: Way, now: float) -> int:
+        may = self._gate.room(way) and not self._pace.lingers(way, now)
+        return self._settings.batch_events if may else 0
+
+    def _pause(self, now: float) -> float:
+        """Until a batch that lingers may go, or the poll that makes up for a lost notification."""
+        lingers = [seconds for way in (Way.MIXED, Way.BATCH) if (seconds := self._pace.lingers(way, now))]
+        return min([self._settings.poll_seconds, *lingers])
+
+    async def _claim(self, room: Room) -> Sequence[ClaimedEvent]:
         with self._metrics.claim_seconds.time():
-            return await self._claimed(most, singly)
+            async with self._database.single_statements() as connection:
+                claimed = await claim(
+                    connection, room, after=self._after, lease_seconds=self._settings.claim_lease_seconds
+                )
+        self._after = claimed.after
+        return claimed.events
 
-    async def _claimed(self, most: int, singly: int) -> Sequence[ClaimedEvent]:
-        async with self._database.single_statements() as connection:
-            return await claim(
-                connection,
-                most=singly if most == 1 else most,
-                singly=singly,
-                batch_workflow_id=batch_workflow_id(uuid4()),
-                lease_seconds=self._settings.claim_lease_seconds,
-            )
-
-    async def _sleep(self) -> None:
-        """Until a notification, or the poll that makes up for a lost one."""
-        try:
-            async with asyncio.timeout(self._settings.poll_seconds):
+    async def _sleep(self, seconds: float) -> None:
+        """Until events are committed or a batch is done, but no longer."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
                 await self._wake.wait()
-        except TimeoutError:
-            return
 
-    def _hand_over(self, claimed: Sequence[ClaimedEvent]) -> None:
+    def _hand_over(self, claimed: Sequence[ClaimedEvent], *, mixed: str = "") -> None:
         """Start the workflows of what was claimed, without waiting for Temporal's answer."""
         workflows: dict[str, list[ClaimedEvent]] = defaultdict(list)
         for event in claimed:
@@ -198,12 +215,10 @@ class Relay:
             if workflow_id in self._starts:
                 continue  # its claim lapsed while Temporal is away: it is being started still
             batch = workflow_id.startswith("events/")
-            if batch:
-                self._pace.took_batch(now, full=len(events) >= self._settings.batch_events)
-            else:
-                self._pace.took_singles(1)
+            way = Way.SINGLE if not batch else Way.MIXED if workflow_id == mixed else Way.BATCH
+            self._pace.took(way, now, full=len(events) >= FULL * self._settings.batch_events)
             self._metrics.handed_over.labels("batch" if batch else "single").inc(len(events))
-            self._gate.handed_over(workflow_id, batch=batch)
+            self._gate.handed_over(workflow_id, way, {event.store_code for event in events})
             self._starts[workflow_id] = asyncio.create_task(self._start(workflow_id, events, batch))
 
     async def _start(self, workflow_id: str, claimed: Sequence[ClaimedEvent], batch: bool) -> None:

@@ -36,6 +36,9 @@ FIRST_ATTEMPTS_SECONDS = 20.0
 FIRST_ATTEMPTS_SECONDS_WITH_FAILURES = 3.0
 """The same when one of its attempts has failed, so that its first retry, after 5 s by default, is on time."""
 
+BEGUN_A_TURN = 50
+"""Attempts begun between two turns of the event loop: about 1 ms, after which they queue for their places."""
+
 LINGERING_MOST = 64
 """Batches and single events that wait for slow receivers alone and are not counted by the relay: Temporal's worker runs
 100 local activities at once."""
@@ -70,6 +73,7 @@ class DeliveryActivities:
         self._expiry = expiry
         self._dispatcher = dispatcher
         self._gate = gate
+        gate.on_expected = dispatcher.let_first
         self._keepers = keepers
         self._lingering = 0
 
@@ -81,16 +85,24 @@ class DeliveryActivities:
         try:
             with own_faults(), self._dispatcher.admission() as may_begin:
                 deliveries = await self._match(batch, may_begin)
-                begun = {
-                    delivery.message_id: self._dispatcher.begin(delivery, "automatic")
-                    for delivery in deliveries
-                    if self._dispatcher.under_way(delivery.message_id) or self._due_now(delivery, may_begin)
-                }
+                begun = await self._begin(deliveries, may_begin)
+                self._gate.begun(workflow_id)
                 await self._wake_keepers(deliveries)
             await self._wait(workflow_id, deliveries, begun)
             return _first_attempts(deliveries, begun, single=len(batch.events) == 1)
         finally:
             self._gate.left(workflow_id)
+
+    async def _begin(
+        self, deliveries: Sequence[OpenDelivery], may_begin: Callable[[UUID], bool]
+    ) -> dict[UUID, asyncio.Task[Step]]:
+        begun: dict[UUID, asyncio.Task[Step]] = {}
+        for count, delivery in enumerate(deliveries):
+            if count and count % BEGUN_A_TURN == 0:
+                await asyncio.sleep(0)
+            if self._dispatcher.under_way(delivery.message_id) or self._due_now(delivery, may_begin):
+                begun[delivery.message_id] = self._dispatcher.begin(delivery, "automatic")
+        return begun
 
     async def _wait(
         self, workflow_id: str, deliveries: Sequence[OpenDelivery], begun: Mapping[UUID, asyncio.Task[Step]]
@@ -247,9 +259,10 @@ def _first_attempts(
         step = _finished(begun.get(delivery.message_id))
         if step is not None and step.status == "held":
             continue
-        target = shown_target(delivery.subscription.url)
         if step is not None and step.status != "pending":
-            settled.append(Settled(str(delivery.message_id), target, step.status))
+            if single:
+                target = shown_target(delivery.subscription.url)
+                settled.append(Settled(str(delivery.message_id), target, step.status))
             delivered += step.status == "delivered"
             ended += step.status != "delivered"
         else:
@@ -258,7 +271,7 @@ def _first_attempts(
                 Waiting(
                     event_id=str(delivery.event.event_id),
                     message_id=str(delivery.message_id),
-                    target=target,
+                    target=shown_target(delivery.subscription.url),
                     delay_seconds=max(0.0, delay or 0.0),
                     attempts=step.attempts if step is not None else delivery.number - 1,
                 )

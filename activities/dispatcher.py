@@ -30,7 +30,7 @@ from domain.matching import BUSY
 from domain.url_rules import UrlRefused
 from domain.verdict import verdict
 from storage.attempts import Intent
-from storage.deliveries import OpenDelivery, SubscriptionFacts
+from storage.deliveries import OpenDelivery
 from storage.sealing import SealBrokenError
 from storage.subscription_standing import Standing
 from storage.workers import LONGEST_ATTEMPT_SECONDS
@@ -134,7 +134,7 @@ class Dispatcher:
         """Start an attempt, or join the one under way. The task raises what keeps it from being made or written."""
         task = self._under_way.get(delivery.message_id)
         if task is None:
-            lane = self._lane(delivery.subscription)
+            lane = self._lane(delivery)
             lane.under_way += 1
             attempt = self._attempt if delivery.traceparent is None else self._traced_attempt
             task = asyncio.create_task(attempt(delivery, trigger, lane))
@@ -185,6 +185,10 @@ class Dispatcher:
             return
         pace = self._paces.setdefault(subscription_id, Pace(per_second))
         pace.per_second, pace.turn = per_second, turn
+
+    def let_first(self, store_codes: Collection[str]) -> None:
+        """Attempts of other stores wait for a moment: events of these are expected; of none, and all go on."""
+        self._places.let_first(store_codes)
 
     def subscriptions(self) -> list[UUID]:
         """Those of which anything is under way here."""
@@ -279,10 +283,12 @@ class Dispatcher:
         lag = (datetime.now(UTC) - delivery.accepted_at).total_seconds()
         self._metrics.first_attempt_lag_seconds.observe(max(0.0, lag))  # the clocks are two machines'
 
-    def _lane(self, subscription: SubscriptionFacts) -> Lane:
+    def _lane(self, delivery: OpenDelivery) -> Lane:
+        subscription = delivery.subscription
         lane = self._lanes.get(subscription.id)
         if lane is None:
-            lane = self._lanes[subscription.id] = Lane(self._share(subscription.max_concurrency))
+            limit = self._share(subscription.max_concurrency)
+            lane = self._lanes[subscription.id] = Lane(delivery.event.store_code, limit)
         return lane
 
     def _share(self, own_limit: int | None) -> int:

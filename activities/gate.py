@@ -1,15 +1,26 @@
 """How much this worker has taken on: the relay asks before it hands over more."""
 
-import asyncio
 import math
 import time
-from contextlib import suppress
+from collections.abc import Callable, Collection
+from enum import StrEnum
 
-BATCHES_OPEN = 2
-"""One batch is in the database while the other is on the wire; a third would only queue."""
 
-SINGLES_OPEN = 16
-"""Events handed over one by one whose first attempts are not over."""
+class Way(StrEnum):
+    """How events go: one by one; together, from stores that have few waiting; from those that have many."""
+
+    SINGLE = "single"
+    MIXED = "mixed"
+    BATCH = "batch"
+
+
+MOST_OPEN = {
+    Way.SINGLE: 16,
+    Way.MIXED: 2,
+    Way.BATCH: 2,
+}
+"""Workflows handed over whose first attempts are not over. Of two batches one is in the database while the other is on
+the wire; a third would only queue. Each way has places of its own: what comes one by one waits for no batch."""
 
 FOREIGN_AFTER_SECONDS = 0.5
 """A workflow started that this worker has not begun by then is another worker's business."""
@@ -21,52 +32,55 @@ class Gate:
     """Workflows handed over by this worker's relay whose first attempts are not over yet."""
 
     def __init__(self) -> None:
-        self._batches: dict[str, float | None] = {}
-        self._singles: dict[str, float | None] = {}
-        self._changed = asyncio.Event()
+        self._open: dict[Way, dict[str, float | None]] = {way: {} for way in Way}
+        self._expected: dict[str, Collection[str]] = {}
+        self.on_room: Callable[[], None] = lambda: None
+        """Called when there is room where there was none."""
+        self.on_expected: Callable[[Collection[str]], None] = lambda _: None
+        """Called when it changes of which stores events are expected that do not come in batches of their own."""
 
-    def handed_over(self, workflow_id: str, *, batch: bool) -> None:
+    def handed_over(self, workflow_id: str, way: Way, store_codes: Collection[str]) -> None:
         """Count a workflow that is about to be started, for as long as Temporal has not taken it."""
-        (self._batches if batch else self._singles)[workflow_id] = STARTING
+        self._open[way][workflow_id] = STARTING
+        if way is not Way.BATCH:
+            self._expected[workflow_id] = store_codes
+            self._tell_expected()
 
     def started(self, workflow_id: str) -> None:
         """Temporal has it."""
-        for held in (self._batches, self._singles):
+        for held in self._open.values():
             if held.get(workflow_id) == STARTING:
                 held[workflow_id] = time.monotonic()
 
     def entered(self, workflow_id: str) -> None:
         """This worker makes the first attempts of it."""
-        for held in (self._batches, self._singles):
+        for held in self._open.values():
             if workflow_id in held:
                 held[workflow_id] = None
 
+    def begun(self, workflow_id: str) -> None:
+        """Its first attempts are as far as the queue for their places."""
+        if self._expected.pop(workflow_id, None) is not None:
+            self._tell_expected()
+
     def left(self, workflow_id: str) -> None:
         """Its first attempts are over, or it was not started."""
-        self._batches.pop(workflow_id, None)
-        self._singles.pop(workflow_id, None)
-        self._changed.set()
-
-    def free_singles(self) -> int:
-        """How many more events may be handed over one by one."""
-        self._forget_foreign()
-        return max(0, SINGLES_OPEN - len(self._singles))
-
-    async def open(self) -> bool:
-        """Wait a moment for room for another batch and another single event; whether there is."""
-        if not self._has_room():
-            self._changed.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(FOREIGN_AFTER_SECONDS):
-                    await self._changed.wait()
-        return self._has_room()
-
-    def _has_room(self) -> bool:
-        self._forget_foreign()
-        return len(self._batches) < BATCHES_OPEN and len(self._singles) < SINGLES_OPEN
-
-    def _forget_foreign(self) -> None:
-        overdue = time.monotonic() - FOREIGN_AFTER_SECONDS
-        for held in (self._batches, self._singles):
-            for workflow_id in [name for name, since in held.items() if since is not None and since < overdue]:
+        self.begun(workflow_id)
+        for way, held in self._open.items():
+            if workflow_id in held:
+                was_full = len(held) >= MOST_OPEN[way]
                 del held[workflow_id]
+                if was_full:
+                    self.on_room()
+
+    def room(self, way: Way) -> int:
+        """How many more workflows may be handed over this way."""
+        overdue = time.monotonic() - FOREIGN_AFTER_SECONDS
+        held = self._open[way]
+        for workflow_id in [name for name, since in held.items() if since is not None and since < overdue]:
+            del held[workflow_id]
+            self.begun(workflow_id)
+        return max(0, MOST_OPEN[way] - len(held))
+
+    def _tell_expected(self) -> None:
+        self.on_expected({store_code for store_codes in self._expected.values() for store_code in store_codes})

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from domain.catalogue import EventType, has_secrets, mask_secrets
 from domain.jsontext import JsonValue, canonical, dump, dump_bytes
 from storage.days import BODY_OF_EVENT
+from storage.outbox import FIRST_OF_EACH_STORE
 from storage.sealing import Sealer
 from storage.traceparent import current_traceparent
 
@@ -170,15 +171,15 @@ async def known_events(connection: AsyncConnection, store_code: str, event_ids: 
     return frozenset(rows)
 
 
-# What waits lies between the oldest sequence still unmatched and the last one drawn: two index probes, no count.
-_SPAN = text("""
-SELECT (SELECT last_value FROM event_sequence_seq) - sequence + 1
-FROM event WHERE matched_at IS NULL ORDER BY sequence LIMIT 1
+# What waits lies between the oldest sequence still unmatched and the last one drawn: one index probe a store, no count.
+_SPAN = text(f"""
+{FIRST_OF_EACH_STORE}
+SELECT (SELECT last_value FROM event_sequence_seq) - min(sequence) + 1 FROM first
 """)
 
 
 async def outbox_span(connection: AsyncConnection) -> int:
-    """An upper bound of the events not yet matched, whatever their number, at the price of one row.
+    """An upper bound of the events not yet matched, whatever their number, at the price of a row a store.
 
     It is too high by those matched out of turn and by sequence numbers drawn for ids that were there already.
     """

@@ -5,7 +5,7 @@ workflow is started; when the lease lapses without the event being matched, the 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from uuid import UUID
 
 from sqlalchemy import text
@@ -13,6 +13,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 OUTBOX_CHANNEL = "outbox"
 """Notified after events are committed."""
+
+STORES_A_CLAIM = 300
+"""Looked at by one claim: a full batch is one event of each. The next claim goes on with those behind them."""
+
+DEPTH = 4
+"""How many times as much as a batch holds is counted, all stores together, so that it is full although some have less
+than their share."""
 
 LAPSED_LOCK = 0x0B0C5  # one relay at a time looks after lapsed claims, so that each batch is handed over whole
 LAPSED_WORKFLOWS = 50  # bounds one round; the next follows at once while there are more
@@ -30,6 +37,29 @@ class ClaimedEvent:
 
 
 @dataclass(frozen=True)
+class Room:
+    """What a relay can take on. `few`: a store with at most so many events waiting is not sent in batches of its own.
+
+    `mixed` and `batch` are the workflow ids of the two batches; without the latter each event has a workflow.
+    """
+
+    few: int
+    singly: int
+    mixed_room: int
+    mixed: str
+    batch_room: int
+    batch: str | None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What was claimed, and the store after which the next claim begins: with the first one again when it is empty."""
+
+    events: Sequence[ClaimedEvent]
+    after: str
+
+
+@dataclass(frozen=True)
 class Backlog:
     """Events not yet matched: how many (counted up to a limit) and the age of the oldest in seconds (0 when none)."""
 
@@ -37,28 +67,80 @@ class Backlog:
     oldest_seconds: float
 
 
+# The stores that wait are found by skipping through the index, and asked in turn for one event each until there are
+# enough: of a store with a long backlog only as much is read as one claim could take. What is picked is locked store by
+# store, so that relays side by side pass over each other's picks instead of racing for them; and it is updated by its
+# place on disk, which the lock keeps: joined with anything, the planner might read the whole log for it.
 _CLAIM = text("""
-WITH picked AS MATERIALIZED (
-    SELECT store_code, event_id FROM event
-    WHERE matched_at IS NULL AND workflow_id IS NULL
-    ORDER BY sequence LIMIT :most FOR UPDATE SKIP LOCKED
+WITH RECURSIVE store AS (
+    (SELECT store_code, sequence AS first, 1 AS place FROM event
+        WHERE matched_at IS NULL AND workflow_id IS NULL AND store_code > :after
+        ORDER BY store_code, sequence LIMIT 1)
+    UNION ALL
+    SELECT following.*, store.place + 1 FROM store, LATERAL (
+        SELECT store_code, sequence FROM event
+        WHERE matched_at IS NULL AND workflow_id IS NULL AND store_code > store.store_code
+        ORDER BY store_code, sequence LIMIT 1
+    ) AS following WHERE store.place < :stores
+), waiting AS MATERIALIZED (
+    SELECT store.*, counted.events, counted.events > CAST(:few AS int) AS much FROM store, LATERAL (
+        SELECT count(*) AS events FROM (
+            SELECT FROM event WHERE matched_at IS NULL AND workflow_id IS NULL
+                AND event.store_code = store.store_code AND sequence >= store.first
+            ORDER BY sequence LIMIT greatest(CAST(:few AS int) + 1,
+                (SELECT least(CAST(:batch_room AS int), :depth * CAST(:batch_room AS int) / count(*)) FROM store))
+        ) AS unclaimed
+    ) AS counted
+), turn AS (
+    SELECT store_code, first, much,
+        row_number() OVER (PARTITION BY much ORDER BY round, place) AS number,
+        count(*) OVER (PARTITION BY much) AS all_of_them
+    FROM waiting, generate_series(1, waiting.events) AS round
+), share AS MATERIALIZED (
+    SELECT store_code, first, count(*) AS events, CASE WHEN much THEN CAST(:batch AS text)
+        WHEN min(all_of_them) > :singly AND :mixed_room > 0 THEN CAST(:mixed AS text) END AS workflow_id
+    FROM turn
+    WHERE number <= CASE WHEN much THEN CAST(:batch_room AS int)
+        WHEN all_of_them > CAST(:singly AS int) THEN greatest(CAST(:mixed_room AS int), :singly) ELSE :singly END
+    GROUP BY store_code, first, much
+), picked AS MATERIALIZED (
+    SELECT unclaimed.place_on_disk FROM share, LATERAL (
+        SELECT ctid AS place_on_disk FROM event WHERE matched_at IS NULL AND workflow_id IS NULL
+            AND event.store_code = share.store_code AND sequence >= share.first
+        ORDER BY sequence LIMIT share.events FOR UPDATE SKIP LOCKED
+    ) AS unclaimed
 )
-UPDATE event SET
-    claimed_until = clock_timestamp() + make_interval(secs => :lease),
-    workflow_id = CASE WHEN (SELECT count(*) FROM picked) <= :singly
-        THEN 'event/' || event.store_code || '/' || event.event_id ELSE :batch END
-FROM picked WHERE event.store_code = picked.store_code AND event.event_id = picked.event_id
-RETURNING event.store_code, event.event_id, event.name, event.workflow_id, event.traceparent
+UPDATE event SET claimed_until = clock_timestamp() + make_interval(secs => :lease), workflow_id = coalesce(
+    (SELECT share.workflow_id FROM share WHERE share.store_code = event.store_code),
+    'event/' || store_code || '/' || event_id)
+WHERE ctid = ANY(ARRAY(SELECT place_on_disk FROM picked))
+RETURNING store_code, event_id, name, workflow_id, traceparent, (SELECT store_code FROM store WHERE place = :stores)
 """)
 
-# Claims are made in order, so what lapsed lies before the oldest event nobody has claimed: the backlog behind it, which
-# may be a million events, is not read.
-_LAPSED = text("""
-SELECT DISTINCT workflow_id FROM event
-WHERE matched_at IS NULL AND claimed_until < clock_timestamp() AND sequence < coalesce(
-    (SELECT sequence FROM event WHERE matched_at IS NULL AND workflow_id IS NULL ORDER BY sequence LIMIT 1),
-    9223372036854775807)
-LIMIT :most
+FIRST_OF_EACH_STORE = """
+WITH RECURSIVE first AS (
+    (SELECT store_code, sequence, accepted_at FROM event WHERE matched_at IS NULL ORDER BY store_code, sequence LIMIT 1)
+    UNION ALL
+    SELECT following.* FROM first, LATERAL (
+        SELECT store_code, sequence, accepted_at FROM event WHERE matched_at IS NULL AND store_code > first.store_code
+        ORDER BY store_code, sequence LIMIT 1
+    ) AS following
+)
+"""
+"""The first event of each store that is not matched, found by skipping through the index."""
+
+# Of each store claims are made in order, so what lapsed lies before its first event nobody has claimed: the backlog
+# behind it, which may be a million events, is not read.
+_LAPSED = text(f"""
+{FIRST_OF_EACH_STORE}
+SELECT DISTINCT lapsed.workflow_id FROM first, LATERAL (
+    SELECT workflow_id, claimed_until FROM event
+    WHERE matched_at IS NULL AND event.store_code = first.store_code AND sequence < coalesce((
+        SELECT sequence FROM event AS unclaimed
+        WHERE matched_at IS NULL AND workflow_id IS NULL AND unclaimed.store_code = first.store_code
+        ORDER BY sequence LIMIT 1
+    ), 9223372036854775807) OFFSET 0
+) AS lapsed WHERE lapsed.claimed_until < clock_timestamp() LIMIT :most
 """)
 
 # By the ids alone: joined with anything, the planner would take the whole table for what is not matched.
@@ -68,31 +150,37 @@ WHERE matched_at IS NULL AND workflow_id = ANY(:ids)
 RETURNING store_code, event_id, name, workflow_id, traceparent
 """)
 
-_BACKLOG = text("""
-SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(accepted_at)), 0) FROM (
-    SELECT accepted_at FROM event WHERE matched_at IS NULL ORDER BY sequence LIMIT :limit
-) AS unmatched
+_BACKLOG = text(f"""
+{FIRST_OF_EACH_STORE}
+SELECT (SELECT count(*) FROM (
+        SELECT FROM event WHERE matched_at IS NULL ORDER BY store_code, sequence LIMIT :limit
+    ) AS unmatched),
+    coalesce(extract(epoch FROM clock_timestamp() - min(accepted_at)), 0)
+FROM first
 """)
 
 _WAITING = text("""
 SELECT count(*), coalesce(bool_or(name <> ALL(CAST(:beside AS text[]))), false) FROM (
-    SELECT name FROM event WHERE matched_at IS NULL ORDER BY sequence LIMIT :limit
+    SELECT name FROM event WHERE matched_at IS NULL ORDER BY store_code, sequence LIMIT :limit
 ) AS unmatched
 """)
 
 
-async def claim(
-    connection: AsyncConnection, *, most: int, singly: int, batch_workflow_id: str, lease_seconds: float
-) -> Sequence[ClaimedEvent]:
-    """Claim up to `most` events nobody has claimed, oldest first.
+async def claim(connection: AsyncConnection, room: Room, *, after: str = "", lease_seconds: float) -> Claim:
+    """Claim events nobody has claimed, as many as there is room for: of each store oldest first, of all stores in turn.
 
-    Up to `singly` of them are each claimed for a workflow of their own (`event/{store}/{event id}`); more than that are
-    all claimed for the workflow `batch_workflow_id`.
+    A store with more than `room.few` waiting gets its share of the batch. Of the others all events together are claimed
+    for a workflow each (`event/{store}/{event id}`) if they are no more than `room.singly`, else for the mixed batch;
+    without room for that as many as may go singly. `after` is what the last claim said.
     """
-    rows = await connection.execute(
-        _CLAIM, {"most": most, "singly": singly, "batch": batch_workflow_id, "lease": lease_seconds}
-    )
-    return [ClaimedEvent(*row) for row in rows]
+    values = asdict(room) | {
+        "after": after,
+        "stores": STORES_A_CLAIM,
+        "depth": DEPTH,
+        "lease": lease_seconds,
+    }
+    rows = (await connection.execute(_CLAIM, values)).all()
+    return Claim([ClaimedEvent(*row[:-1]) for row in rows], (rows[0][-1] or "") if rows else "")
 
 
 async def claim_lapsed(connection: AsyncConnection, *, lease_seconds: float) -> Sequence[ClaimedEvent]:

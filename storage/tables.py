@@ -158,7 +158,7 @@ class Event(SQLModel, table=True):
     store_code: str = Field(sa_column=Column(Text, primary_key=True))
     event_id: UUID = Field(primary_key=True)
     sequence: int = Field(default=None, sa_column=Column(BigInteger, Identity(always=True), nullable=False))
-    """Order of insertion; the relay hands over in this order."""
+    """Order of insertion; of each store the relay hands over in this order."""
     name: str = Field(sa_column=Column(Text, nullable=False))
     created_at: datetime = _instant()
     created_at_text: str = Field(sa_column=Column(Text, nullable=False))
@@ -184,8 +184,9 @@ class Event(SQLModel, table=True):
     """When its body was erased for its customer's sake, long before its time."""
 
     __table_args__ = (
-        # Neither index names workflow_id or claimed_until: a claim adds no entry where the row's page has room.
-        Index("event_unmatched", "sequence", postgresql_where=UNMATCHED),
+        # Neither index names workflow_id or claimed_until: a claim adds no entry where the row's page has room. What is
+        # not matched has no second index by sequence alone: it would be taken to find a store's first behind all others.
+        Index("event_unmatched", "store_code", "sequence", postgresql_where=UNMATCHED),
         Index("event_by_age", "store_code", "accepted_at", "event_id"),
     )
 

@@ -15,13 +15,13 @@ from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
-from activities.gate import BATCHES_OPEN, SINGLES_OPEN, Gate
+from activities.gate import MOST_OPEN, Gate, Way
 from activities.messages import EventBatch, EventRef, EventTask
 from activities.metrics import WorkerMetrics
 from domain.identity import batch_workflow_id, event_workflow_id
 from relay import Relay, RelaySettings
 from storage.database import Database
-from storage.outbox import claim
+from storage.outbox import Room, claim
 from tests.databases import sqlalchemy_url
 from tests.deadlines import eventually
 from tests.ground import STORE, Ground
@@ -142,8 +142,9 @@ async def test_another_relay_starts_what_a_dead_one_claimed_under_the_same_id_wi
     event_ids = await ground.emit("CustomerUpdated", "{}", 5)
     workflow_id = batch_workflow_id(uuid4())
     async with ground.database.transaction() as connection:
-        claimed = await claim(connection, most=300, singly=0, batch_workflow_id=workflow_id, lease_seconds=0.1)
-    refs = [EventRef(event.store_code, str(event.event_id), event.name) for event in claimed]
+        room = Room(few=10, singly=0, mixed_room=300, mixed=workflow_id, batch_room=0, batch="")
+        claimed = await claim(connection, room, lease_seconds=0.1)
+    refs = [EventRef(event.store_code, str(event.event_id), event.name) for event in claimed.events]
     queue = f"resumed-{uuid4()}"
     if was_started:
         await temporal.client.start_workflow("deliver-events", EventBatch(refs), id=workflow_id, task_queue=queue)
@@ -209,9 +210,9 @@ async def test_while_temporal_is_away_little_is_claimed_and_nothing_piles_up(
                 await ground.emit("CustomerUpdated", "{}", 20)
             await asyncio.sleep(LEASE_SECONDS + 1)  # claims lapse meanwhile, and are not handed over twice
             claimed = await ground.scalar("SELECT count(*) FROM event WHERE workflow_id IS NOT NULL")
-            assert 0 < claimed <= SINGLES_OPEN + BATCHES_OPEN * 50
+            assert 0 < claimed <= MOST_OPEN[Way.SINGLE] + (MOST_OPEN[Way.MIXED] + MOST_OPEN[Way.BATCH]) * 50
             names = await workflow_ids(ground)
-            assert len(relay._starts) == len(names) <= SINGLES_OPEN + BATCHES_OPEN
+            assert len(relay._starts) == len(names) <= sum(MOST_OPEN.values())
             relay.stop()
             async with asyncio.timeout(8):
                 await running

@@ -1,77 +1,74 @@
 """How much a worker takes on: places are taken by a hand-over and freed when the first attempts are over."""
 
-import asyncio
-
 import pytest
 
 from activities import gate as gates
-from activities.gate import BATCHES_OPEN, SINGLES_OPEN, Gate
+from activities.gate import MOST_OPEN, Gate, Way
 
 
 def full_of_batches() -> Gate:
     gate = Gate()
-    for number in range(BATCHES_OPEN):
-        gate.handed_over(f"events/{number}", batch=True)
+    for number in range(MOST_OPEN[Way.BATCH]):
+        gate.handed_over(f"events/{number}", Way.BATCH)
     return gate
 
 
-async def test_a_new_gate_is_open() -> None:
+@pytest.mark.parametrize("way", Way)
+def test_each_hand_over_takes_a_place_and_each_that_leaves_frees_one(way: Way) -> None:
     gate = Gate()
-    assert await gate.open()
-    assert gate.free_singles() == SINGLES_OPEN
+    for number in range(MOST_OPEN[way]):
+        assert gate.room(way) == MOST_OPEN[way] - number
+        gate.handed_over(f"some/{number}", way)
+    assert gate.room(way) == 0
+    gate.left("some/0")
+    assert gate.room(way) == 1
 
 
-async def test_as_many_batches_as_may_be_open_close_it_and_one_that_leaves_opens_it() -> None:
+def test_what_comes_one_by_one_finds_room_however_many_batches_are_open() -> None:
     gate = full_of_batches()
-    waiting = asyncio.create_task(gate.open())
-    await asyncio.sleep(0)
+    assert gate.room(Way.BATCH) == 0
+    assert gate.room(Way.SINGLE) == MOST_OPEN[Way.SINGLE]
+    assert gate.room(Way.MIXED) == MOST_OPEN[Way.MIXED]
+
+
+def test_the_relay_is_told_when_there_is_room_again_and_not_before() -> None:
+    told: list[str] = []
+    gate = Gate()
+    gate.on_room = lambda: told.append("room")
+    gate.handed_over("event/s/1", Way.SINGLE)
+    gate.left("event/s/1")
+    assert told == []
+    gate = full_of_batches()
+    gate.on_room = lambda: told.append("room")
     gate.left("events/0")
-    assert await waiting
+    assert told == ["room"]
 
 
-async def test_single_events_take_places_of_their_own() -> None:
-    gate = Gate()
-    for number in range(SINGLES_OPEN):
-        assert gate.free_singles() == SINGLES_OPEN - number
-        gate.handed_over(f"event/s/{number}", batch=False)
-    assert gate.free_singles() == 0
-    gate.left("event/s/3")
-    assert gate.free_singles() == 1
-    assert await gate.open()
-
-
-async def test_waiting_for_room_ends_so_that_a_stop_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gates, "FOREIGN_AFTER_SECONDS", 0.05)
-    async with asyncio.timeout(2):
-        assert not await full_of_batches().open()
-
-
-async def test_what_temporal_has_not_taken_keeps_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_temporal_has_not_taken_keeps_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gates, "FOREIGN_AFTER_SECONDS", 0.0)
-    gate = full_of_batches()
-    assert not await gate.open()
+    assert full_of_batches().room(Way.BATCH) == 0
 
 
-async def test_what_another_worker_takes_gives_its_place_free(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_another_worker_takes_gives_its_place_free(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gates, "FOREIGN_AFTER_SECONDS", 0.0)
     gate = full_of_batches()
     gate.started("events/0")
-    assert await gate.open()
+    assert gate.room(Way.BATCH) == 1
 
 
-async def test_what_this_worker_takes_keeps_its_place_until_it_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_this_worker_takes_keeps_its_place_until_it_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gates, "FOREIGN_AFTER_SECONDS", 0.0)
     gate = full_of_batches()
     gate.entered("events/0")
     gate.started("events/0")  # started eagerly, it was entered before the answer came
-    assert not await gate.open()
+    assert gate.room(Way.BATCH) == 0
     gate.left("events/0")
-    assert await gate.open()
+    assert gate.room(Way.BATCH) == 1
 
 
-async def test_what_was_never_handed_over_here_takes_no_place() -> None:
+def test_what_was_never_handed_over_here_takes_no_place() -> None:
     gate = Gate()
     gate.entered("events/foreign")
     gate.started("events/foreign")
     gate.left("events/foreign")
-    assert gate.free_singles() == SINGLES_OPEN
+    assert gate.room(Way.BATCH) == MOST_OPEN[Way.BATCH]

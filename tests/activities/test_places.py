@@ -7,6 +7,9 @@ import pytest
 
 from activities.places import Lane, LeftQueueError, Places
 
+MANY = 10_000
+"""Places given in one turn of the event loop, where a test is not about turns."""
+
 
 async def queue(places: Places, lane: Lane, count: int) -> "list[asyncio.Task[None]]":
     """Let so many attempts ask for a place."""
@@ -22,10 +25,10 @@ async def settle() -> None:
 
 @pytest.mark.parametrize("hanging", [1, 11, 15, 25])
 async def test_however_many_subscriptions_hang_another_finds_a_place(hanging: int) -> None:
-    places = Places(512)
-    lanes = [Lane(50) for _ in range(hanging)]
+    places = Places(512, MANY)
+    lanes = [Lane("store", 50) for _ in range(hanging)]
     tasks = [task for lane in lanes for task in await queue(places, lane, 600)]
-    healthy = Lane(50)
+    healthy = Lane("store", 50)
     mine = await queue(places, healthy, 1)
     assert mine[0].done()
     assert min(lane.in_flight for lane in lanes) >= 1
@@ -37,8 +40,8 @@ async def test_however_many_subscriptions_hang_another_finds_a_place(hanging: in
 
 @pytest.mark.parametrize(("hanging", "each"), [(1, 50), (5, 50), (15, 27), (100, 4)])
 async def test_those_that_hang_share_evenly_once_their_first_requests_have_ended(hanging: int, each: int) -> None:
-    places = Places(512)
-    lanes = [Lane(50) for _ in range(hanging)]
+    places = Places(512, MANY)
+    lanes = [Lane("store", 50) for _ in range(hanging)]
     tasks = [task for lane in lanes for task in await queue(places, lane, 600)]
     for _ in range(500):
         places.leave(max(lanes, key=lambda lane: lane.in_flight))
@@ -49,7 +52,7 @@ async def test_those_that_hang_share_evenly_once_their_first_requests_have_ended
 
 
 async def test_one_subscription_alone_gets_what_its_limit_says() -> None:
-    places, lane = Places(512), Lane(50)
+    places, lane = Places(512, MANY), Lane("store", 50)
     tasks = await queue(places, lane, 80)
     assert (lane.in_flight, places.free) == (50, 462)
     for _ in range(10):
@@ -61,8 +64,8 @@ async def test_one_subscription_alone_gets_what_its_limit_says() -> None:
 
 
 async def test_places_that_come_free_go_round() -> None:
-    places = Places(40)
-    first, second = Lane(50), Lane(50)
+    places = Places(40, MANY)
+    first, second = Lane("store", 50), Lane("store", 50)
     tasks = [*await queue(places, first, 20), *await queue(places, second, 20)]
     for _ in range(12):
         places.leave(max(first, second, key=lambda lane: lane.in_flight))
@@ -73,7 +76,7 @@ async def test_places_that_come_free_go_round() -> None:
 
 
 async def test_a_raised_limit_lets_go_at_once_and_a_lowered_one_waits_for_those_on_the_wire() -> None:
-    places, lane = Places(512), Lane(2)
+    places, lane = Places(512, MANY), Lane("store", 2)
     tasks = await queue(places, lane, 20)
     places.limit(lane, 5)
     await settle()
@@ -91,7 +94,7 @@ async def test_a_raised_limit_lets_go_at_once_and_a_lowered_one_waits_for_those_
 
 
 async def test_who_leaves_the_queue_or_is_cancelled_with_a_place_leaves_none_behind() -> None:
-    places, lane = Places(512), Lane(1)
+    places, lane = Places(512, MANY), Lane("store", 1)
     held, waiting = uuid4(), uuid4()
     await places.take(lane, held)
     task = asyncio.create_task(places.take(lane, waiting))

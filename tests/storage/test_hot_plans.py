@@ -17,7 +17,7 @@ from storage.database import Database
 from storage.deliveries import end, held_of, load, match
 from storage.health import record_health
 from storage.lines import first_of_lines, first_of_these, first_unmatched, place_in_lines
-from storage.outbox import backlog, claim, claim_lapsed
+from storage.outbox import Room, backlog, claim, claim_lapsed
 from tests.databases import sqlalchemy_url
 from tests.ground import STORE, Ground
 from tests.storage.plans import explained
@@ -154,7 +154,7 @@ STEPS: list[tuple[str, Callable[[AsyncConnection], Awaitable[Any]], Step]] = [
     (
         "claim",
         lambda c: keys(c, "false"),
-        lambda c, _: claim(c, most=BATCH, singly=0, batch_workflow_id="events/x", lease_seconds=9),
+        lambda c, _: claim(c, Room(10, 0, BATCH, "events/x", BATCH, "events/y"), lease_seconds=9),
     ),
     ("look for what lapsed", lambda c: keys(c, "false"), lambda c, _: claim_lapsed(c, lease_seconds=9)),
     (

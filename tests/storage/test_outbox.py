@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from uuid import UUID, uuid4
 
 import pytest
@@ -10,23 +11,29 @@ import pytest
 from domain.identity import batch_workflow_id, event_workflow_id
 from storage.database import Database
 from storage.deliveries import match
-from storage.outbox import ClaimedEvent, backlog, claim, claim_lapsed
+from storage.outbox import ClaimedEvent, Room, backlog, claim, claim_lapsed
 from tests.databases import sqlalchemy_url
 from tests.ground import STORE, Ground
 
 LEASE_SECONDS = 10.0
 
 
-async def claimed(database: Database, *, most: int = 300, singly: int = 0) -> Sequence[ClaimedEvent]:
+def room(*, most: int = 300, singly: int = 0, mixed: int | None = None, few: int = 10) -> Room:
+    """Room for so many events of each kind, in workflows with ids of their own."""
+    return Room(
+        few=few,
+        singly=singly,
+        mixed_room=most if mixed is None else mixed,
+        mixed=batch_workflow_id(uuid4()),
+        batch_room=most,
+        batch=batch_workflow_id(uuid4()),
+    )
+
+
+async def claimed(database: Database, asked: Room | None = None, *, after: str = "") -> Sequence[ClaimedEvent]:
     """One claim, committed."""
     async with database.transaction() as connection:
-        return await claim(
-            connection,
-            most=most,
-            singly=singly,
-            batch_workflow_id=batch_workflow_id(uuid4()),
-            lease_seconds=LEASE_SECONDS,
-        )
+        return (await claim(connection, asked or room(), after=after, lease_seconds=LEASE_SECONDS)).events
 
 
 async def lapsed(database: Database) -> Sequence[ClaimedEvent]:
@@ -43,46 +50,48 @@ async def let_lapse(ground: Ground, workflow_ids: set[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("waiting", "most", "singly", "claims", "workflows"),
+    ("waiting", "asked", "singles", "together"),
     [
-        pytest.param(0, 300, 10, 0, 0, id="nothing waits"),
-        pytest.param(1, 300, 10, 1, 1, id="one"),
-        pytest.param(10, 300, 10, 10, 10, id="as many as may go singly"),
-        pytest.param(11, 300, 10, 11, 1, id="one more than may go singly"),
-        pytest.param(5, 300, 0, 5, 1, id="none may go singly"),
-        pytest.param(1, 300, 0, 1, 1, id="a batch of one"),
-        pytest.param(310, 300, 10, 300, 1, id="no more than a batch holds"),
-        pytest.param(40, 16, 16, 16, 16, id="batches switched off"),
+        pytest.param(0, room(singly=10), 0, 0, id="nothing waits"),
+        pytest.param(1, room(singly=10), 1, 0, id="one"),
+        pytest.param(10, room(singly=10), 10, 0, id="as many as may go singly"),
+        pytest.param(11, room(singly=10), 0, 11, id="one more than may go singly"),
+        pytest.param(5, room(), 0, 5, id="none may go singly"),
+        pytest.param(5, room(singly=2), 0, 5, id="some may go singly, so all go together"),
+        pytest.param(5, room(singly=2, mixed=0), 2, 0, id="no room for them together, so some go singly"),
+        pytest.param(5, room(mixed=0), 0, 0, id="no room for a few"),
+        pytest.param(50, room(most=0, singly=10), 0, 0, id="no room for many"),
+        pytest.param(1, room(), 0, 1, id="a batch of one"),
+        pytest.param(310, room(singly=10), 0, 300, id="no more than a batch holds"),
+        pytest.param(40, replace(room(few=0, most=16), batch=None), 16, 0, id="batches switched off"),
     ],
 )
-async def test_the_table_of_claims(
-    ground: Ground, waiting: int, most: int, singly: int, claims: int, workflows: int
-) -> None:
+async def test_the_table_of_claims(ground: Ground, waiting: int, asked: Room, singles: int, together: int) -> None:
     if waiting:
         await ground.emit("CustomerUpdated", "{}", waiting)
-    events = await claimed(ground.database, most=most, singly=singly)
-    assert len(events) == claims
-    assert len({event.workflow_id for event in events}) == workflows
-    kind = "event/" if workflows == claims and singly else "events/"
-    assert all(event.workflow_id.startswith(kind) for event in events)
+    events = await claimed(ground.database, asked)
+    alone = {event.workflow_id for event in events if event.workflow_id.startswith("event/")}
+    assert len(alone) == singles
+    assert len(events) - singles == together
+    assert len({event.workflow_id for event in events} - alone) == min(together, 1)
 
 
 async def test_what_is_claimed_singly_gets_the_id_of_its_event(ground: Ground) -> None:
     [event_id] = await ground.emit("CustomerUpdated", "{}")
-    [event] = await claimed(ground.database, singly=1)
+    [event] = await claimed(ground.database, room(singly=1))
     assert event == ClaimedEvent(STORE, event_id, "CustomerUpdated", event_workflow_id(STORE, event_id))
 
 
 async def test_the_oldest_is_claimed_first(ground: Ground) -> None:
     first = await ground.emit("CustomerUpdated", "{}", 20)
     await ground.emit("CustomerUpdated", "{}", 20)
-    assert {event.event_id for event in await claimed(ground.database, most=20)} == set(first)
+    assert {event.event_id for event in await claimed(ground.database, room(most=20))} == set(first)
 
 
 async def test_the_workflow_id_is_committed_with_the_claim_and_not_before(ground: Ground) -> None:
     await ground.emit("CustomerUpdated", "{}", 3)
     async with ground.database.transaction() as connection:
-        events = await claim(connection, most=300, singly=0, batch_workflow_id="events/x", lease_seconds=LEASE_SECONDS)
+        events = (await claim(connection, replace(room(), mixed="events/x"), lease_seconds=LEASE_SECONDS)).events
         assert await ground.scalar("SELECT count(*) FROM event WHERE workflow_id IS NOT NULL") == 0
         assert await claimed(ground.database) == []  # what another relay is claiming is passed over, not waited for
     assert len(events) == 3
@@ -92,7 +101,7 @@ async def test_the_workflow_id_is_committed_with_the_claim_and_not_before(ground
 async def test_a_claim_that_was_not_committed_leaves_nothing(ground: Ground) -> None:
     event_ids = await ground.emit("CustomerUpdated", "{}", 3)
     async with ground.database.engine.connect() as connection:
-        assert await claim(connection, most=300, singly=0, batch_workflow_id="events/x", lease_seconds=LEASE_SECONDS)
+        assert (await claim(connection, room(), lease_seconds=LEASE_SECONDS)).events
         await connection.rollback()
     assert {event.event_id for event in await claimed(ground.database)} == set(event_ids)
 
@@ -104,7 +113,7 @@ async def test_relays_side_by_side_claim_each_event_once(ground: Ground, cleared
     async def drain(database: Database, most: int) -> list[UUID]:
         mine: list[UUID] = []
         for empty in range(3):
-            while events := await claimed(database, most=most, singly=empty):
+            while events := await claimed(database, room(most=most, singly=empty)):
                 mine += [event.event_id for event in events]
         return mine
 
@@ -125,8 +134,8 @@ async def test_a_claim_that_has_not_lapsed_is_left_alone(ground: Ground) -> None
 
 async def test_what_lapsed_is_claimed_again_under_the_same_id_with_the_same_events(ground: Ground) -> None:
     await ground.emit("CustomerUpdated", "{}", 50)
-    batch = await claimed(ground.database, most=20)
-    single = await claimed(ground.database, most=1, singly=1)
+    batch = await claimed(ground.database, room(most=20))
+    single = await claimed(ground.database, room(singly=50, few=50, most=1))
     await let_lapse(ground, {event.workflow_id for event in (*batch, *single)})
     again = await lapsed(ground.database)
     assert {*again} == {*batch, *single}
@@ -173,7 +182,7 @@ async def test_claims_lapses_and_matches_at_once_do_not_deadlock(ground: Ground,
     await ground.emit("CustomerUpdated", "{}", 1500)
     database = Database(sqlalchemy_url(cleared_url), pool_size=10)
     batches: list[Sequence[ClaimedEvent]] = []
-    while events := await claimed(database, most=100):
+    while events := await claimed(database, room(most=100)):
         batches.append(events)
     # Claims made again and again move the rows about, so that their order on disk is no help.
     for number in range(4):
@@ -199,7 +208,7 @@ async def test_the_backlog_is_what_is_not_matched(ground: Ground) -> None:
     assert await backlog_of(ground) == (0, 0)
     await ground.emit("CustomerUpdated", "{}", 5)
     await ground.execute("UPDATE event SET accepted_at = accepted_at - interval '1 hour'")
-    await claimed(ground.database, most=2)
+    await claimed(ground.database, room(most=2))
     events, oldest_seconds = await backlog_of(ground)
     assert events == 5, "what is claimed and not matched yet still waits"
     assert 3600 <= oldest_seconds < 3700

@@ -133,7 +133,7 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('store_code', 'event_id')
     )
     op.create_index('event_by_age', 'event', ['store_code', 'accepted_at', 'event_id'], unique=False)
-    op.create_index('event_unmatched', 'event', ['sequence'], unique=False, postgresql_where=sa.text('matched_at IS NULL'))
+    op.create_index('event_unmatched', 'event', ['store_code', 'sequence'], unique=False, postgresql_where=sa.text('matched_at IS NULL'))
     op.create_table('event_body',
     sa.Column('accepted_on', sa.Date(), nullable=False),
     sa.Column('store_code', sa.Text(), nullable=False),
