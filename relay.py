@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -26,7 +26,7 @@ from activities.messages import EventBatch, EventRef, EventTask
 from activities.metrics import WorkerMetrics
 from domain.identity import batch_workflow_id
 from storage.database import Database
-from storage.outbox import OUTBOX_CHANNEL, ClaimedEvent, Room, claim, claim_lapsed
+from storage.outbox import OUTBOX_CHANNEL, Claim, ClaimedEvent, Room, claim, claim_lapsed
 from tracing import NO_TRACES, Traces
 from workflows.visibility import event_summary, memo, search_attributes
 
@@ -39,7 +39,7 @@ SINGLES_BURST = 10.0
 """How many may come at once before batches begin."""
 
 FEW_EVENTS = 10
-"""A store with no more waiting is quiet: its events may go one by one, and never wait behind somebody's batch."""
+"""A store with no more of them waiting is quiet: they go one by one, or mixed with those of other quiet stores."""
 
 LINGER_SECONDS = 0.1
 """Between two batches that are not full: ten workflows a second at most, whatever the rate."""
@@ -121,20 +121,21 @@ class Relay:
         self._metrics = metrics
         self._traces = traces
         self._pace = Pace()
-        self._after = ""
-        self._wake = asyncio.Event()
-        gate.on_room = self._wake.set
+        self._after = {Way.MIXED: "", Way.BATCH: ""}
+        self._wake = {Way.MIXED: asyncio.Event(), Way.BATCH: asyncio.Event()}
+        gate.on_room = lambda way: self._wake[Way.BATCH if way is Way.BATCH else Way.MIXED].set()
         self._stopping = False
         self._starts: dict[str, asyncio.Task[None]] = {}
 
     def stop(self) -> None:
         """Claim no more; what is claimed is still started, unless Temporal is away."""
         self._stopping = True
-        self._wake.set()
+        for wake in self._wake.values():
+            wake.set()
 
     async def run(self) -> None:
         """Hand over until stopped. Raises what made a part of the relay fail: it does not go on without it."""
-        parts = [asyncio.create_task(part()) for part in (self._relay, self._watch_lapsed, self._listen)]
+        parts = [asyncio.create_task(part()) for part in (self._quiet, self._busy, self._watch_lapsed, self._listen)]
         try:
             ended, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
             for part in ended:
@@ -149,61 +150,70 @@ class Relay:
                 start.cancel()
             await asyncio.gather(*parts, *starts, return_exceptions=True)
 
-    async def _relay(self) -> None:
+    async def _quiet(self) -> None:
+        """Hand over what quiet stores have waiting, beside what the busy ones have and never behind it."""
+        await self._rounds(Way.MIXED, self._room_for_quiet)
+
+    async def _busy(self) -> None:
+        await self._rounds(Way.BATCH, self._room_for_busy)
+
+    async def _rounds(self, way: Way, room: Callable[[float], Room]) -> None:
         while not self._stopping:
             try:
-                await self._round()
+                await self._round(way, room)
             except DATABASE_FAULTS as error:
                 logger.warning("outbox not read: %s", type(error).__name__)
                 await asyncio.sleep(FAULT_PAUSE_SECONDS)
 
-    async def _round(self) -> None:
-        self._wake.clear()
+    async def _round(self, way: Way, room_at: Callable[[float], Room]) -> None:
+        self._wake[way].clear()
         now = time.monotonic()
-        room = self._room(now)
-        claimed = await self._claim(room) if room.singly or room.mixed_room or room.batch_room else ()
-        self._hand_over(claimed, mixed=room.mixed)
-        if len(claimed) < FULL * self._settings.batch_events and not self._after:
-            await self._sleep(self._pause(now))  # what is committed after the claim rings again
+        room = room_at(now)
+        more, busy = False, True
+        if room.singly or room.mixed_room or room.batch_room:
+            claimed = await self._claim(way, room)
+            self._hand_over(claimed.events, mixed=room.mixed)
+            more = len(claimed.events) >= FULL * self._settings.batch_events or bool(claimed.after)
+            busy = claimed.busy
+        if busy and way is Way.MIXED:
+            self._wake[Way.BATCH].set()
+        if not more:  # what is committed after the claim rings again
+            await self._sleep(way, self._pace.lingers(way, now))
 
-    def _room(self, now: float) -> Room:
-        """What may be handed over now."""
-        singly, most = self._gate.room(Way.SINGLE), self._settings.batch_events
-        mixed, batch = batch_workflow_id(uuid4()), batch_workflow_id(uuid4())
-        if most == 1:
-            return Room(few=0, singly=0, mixed_room=0, mixed=mixed, batch_room=singly, batch=None)
+    def _room_for_quiet(self, now: float) -> Room:
+        singly = self._gate.room(Way.SINGLE)
+        if self._settings.batch_events == 1:  # all stores alike, and no batches
+            return Room(few=0, singly=0, mixed_room=0, mixed="", batch_room=singly, batch=None)
         return Room(
             few=FEW_EVENTS,
             singly=min(singly, self._pace.singles(now)),
             mixed_room=self._batch_room(Way.MIXED, now),
-            mixed=mixed,
-            batch_room=self._batch_room(Way.BATCH, now),
-            batch=batch,
+            mixed=batch_workflow_id(uuid4()),
+            batch_room=0,
+            batch="",
         )
 
+    def _room_for_busy(self, now: float) -> Room:
+        most = self._batch_room(Way.BATCH, now)
+        return Room(few=FEW_EVENTS, singly=0, mixed_room=0, mixed="", batch_room=most, batch=batch_workflow_id(uuid4()))
+
     def _batch_room(self, way: Way, now: float) -> int:
-        may = self._gate.room(way) and not self._pace.lingers(way, now)
-        return self._settings.batch_events if may else 0
+        most = self._settings.batch_events
+        return most if most > 1 and self._gate.room(way) and not self._pace.lingers(way, now) else 0
 
-    def _pause(self, now: float) -> float:
-        """Until a batch that lingers may go, or the poll that makes up for a lost notification."""
-        lingers = [seconds for way in (Way.MIXED, Way.BATCH) if (seconds := self._pace.lingers(way, now))]
-        return min([self._settings.poll_seconds, *lingers])
-
-    async def _claim(self, room: Room) -> Sequence[ClaimedEvent]:
+    async def _claim(self, way: Way, room: Room) -> Claim:
         with self._metrics.claim_seconds.time():
             async with self._database.single_statements() as connection:
-                claimed = await claim(
-                    connection, room, after=self._after, lease_seconds=self._settings.claim_lease_seconds
-                )
-        self._after = claimed.after
-        return claimed.events
+                lease = self._settings.claim_lease_seconds
+                claimed = await claim(connection, room, after=self._after[way], lease_seconds=lease)
+        self._after[way] = claimed.after
+        return claimed
 
-    async def _sleep(self, seconds: float) -> None:
-        """Until events are committed or a batch is done, but no longer."""
+    async def _sleep(self, way: Way, lingers: float) -> None:
+        """Until there may be more to hand over, but no longer than a batch lingers or a lost notification may cost."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()
+            async with asyncio.timeout(lingers or self._settings.poll_seconds):
+                await self._wake[way].wait()
 
     def _hand_over(self, claimed: Sequence[ClaimedEvent], *, mixed: str = "") -> None:
         """Start the workflows of what was claimed, without waiting for Temporal's answer."""
@@ -290,7 +300,7 @@ class Relay:
                 connection = await self._database.listener()
                 closed = asyncio.Event()
                 connection.add_termination_listener(lambda _, closed=closed: closed.set())
-                await connection.add_listener(OUTBOX_CHANNEL, lambda *_: self._wake.set())
+                await connection.add_listener(OUTBOX_CHANNEL, lambda *_: self._wake[Way.MIXED].set())
                 try:
                     await closed.wait()
                 finally:

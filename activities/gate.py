@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Way(StrEnum):
-    """How events go: one by one; together, from stores that have few waiting; from those that have many."""
+    """How events go: one by one, or together with those of other quiet stores; or in batches, of busy stores."""
 
     SINGLE = "single"
     MIXED = "mixed"
@@ -34,10 +34,10 @@ class Gate:
     def __init__(self) -> None:
         self._open: dict[Way, dict[str, float | None]] = {way: {} for way in Way}
         self._expected: dict[str, Collection[str]] = {}
-        self.on_room: Callable[[], None] = lambda: None
+        self.on_room: Callable[[Way], None] = lambda _: None
         """Called when there is room where there was none."""
         self.on_expected: Callable[[Collection[str]], None] = lambda _: None
-        """Called when it changes of which stores events are expected that do not come in batches of their own."""
+        """Called when it changes of which quiet stores events are on their way to their first attempts."""
 
     def handed_over(self, workflow_id: str, way: Way, store_codes: Collection[str]) -> None:
         """Count a workflow that is about to be started, for as long as Temporal has not taken it."""
@@ -71,7 +71,7 @@ class Gate:
                 was_full = len(held) >= MOST_OPEN[way]
                 del held[workflow_id]
                 if was_full:
-                    self.on_room()
+                    self.on_room(way)
 
     def room(self, way: Way) -> int:
         """How many more workflows may be handed over this way."""

@@ -6,8 +6,8 @@
 
 Each is measured in pairs on one stack, in turn without and with the work of the others, so that whatever else the
 machine does falls on both. A latency is the time from an event's createdAt to its arrival at the receiver, over 20
-events a second, each emitted on its own. Printed and kept in bench/results/: p50 and p99 of each pair, their medians and
-ranges, and the ratios with / without. A pair of `noisy` takes some 50 s, one of `neighbour` some 30 s.
+events a second, each emitted on its own. Printed and kept in bench/results/: p50 and p99 of each pair, their medians
+and ranges, and the ratios with / without. A pair of `noisy` takes some 50 s, one of `neighbour` some 30 s.
 """
 
 import argparse

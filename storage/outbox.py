@@ -38,9 +38,9 @@ class ClaimedEvent:
 
 @dataclass(frozen=True)
 class Room:
-    """What a relay can take on. `few`: a store with at most so many events waiting is not sent in batches of its own.
+    """What a relay can take on. A store is quiet while at most `few` events of it wait, busy when there are more.
 
-    `mixed` and `batch` are the workflow ids of the two batches; without the latter each event has a workflow.
+    `mixed` is the workflow id of a batch of quiet stores' events, `batch` of busy ones'; None: each has a workflow.
     """
 
     few: int
@@ -53,10 +53,14 @@ class Room:
 
 @dataclass(frozen=True)
 class Claim:
-    """What was claimed, and the store after which the next claim begins: with the first one again when it is empty."""
+    """What was claimed. `after` is the store behind which the next claim begins, empty for the first one.
+
+    `busy`: some store may have more waiting than a quiet one.
+    """
 
     events: Sequence[ClaimedEvent]
     after: str
+    busy: bool
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ WITH RECURSIVE store AS (
         ORDER BY store_code, sequence LIMIT 1
     ) AS following WHERE store.place < :stores
 ), waiting AS MATERIALIZED (
-    SELECT store.*, counted.events, counted.events > CAST(:few AS int) AS much FROM store, LATERAL (
+    SELECT store.*, counted.events, counted.events > CAST(:few AS int) AS busy FROM store, LATERAL (
         SELECT count(*) AS events FROM (
             SELECT FROM event WHERE matched_at IS NULL AND workflow_id IS NULL
                 AND event.store_code = store.store_code AND sequence >= store.first
@@ -92,17 +96,17 @@ WITH RECURSIVE store AS (
         ) AS unclaimed
     ) AS counted
 ), turn AS (
-    SELECT store_code, first, much,
-        row_number() OVER (PARTITION BY much ORDER BY round, place) AS number,
-        count(*) OVER (PARTITION BY much) AS all_of_them
+    SELECT store_code, first, busy,
+        row_number() OVER (PARTITION BY busy ORDER BY round, place) AS number,
+        count(*) OVER (PARTITION BY busy) AS all_of_them
     FROM waiting, generate_series(1, waiting.events) AS round
 ), share AS MATERIALIZED (
-    SELECT store_code, first, count(*) AS events, CASE WHEN much THEN CAST(:batch AS text)
+    SELECT store_code, first, count(*) AS events, CASE WHEN busy THEN CAST(:batch AS text)
         WHEN min(all_of_them) > :singly AND :mixed_room > 0 THEN CAST(:mixed AS text) END AS workflow_id
     FROM turn
-    WHERE number <= CASE WHEN much THEN CAST(:batch_room AS int)
+    WHERE number <= CASE WHEN busy THEN CAST(:batch_room AS int)
         WHEN all_of_them > CAST(:singly AS int) THEN greatest(CAST(:mixed_room AS int), :singly) ELSE :singly END
-    GROUP BY store_code, first, much
+    GROUP BY store_code, first, busy
 ), picked AS MATERIALIZED (
     SELECT unclaimed.place_on_disk FROM share, LATERAL (
         SELECT ctid AS place_on_disk FROM event WHERE matched_at IS NULL AND workflow_id IS NULL
@@ -114,7 +118,8 @@ UPDATE event SET claimed_until = clock_timestamp() + make_interval(secs => :leas
     (SELECT share.workflow_id FROM share WHERE share.store_code = event.store_code),
     'event/' || store_code || '/' || event_id)
 WHERE ctid = ANY(ARRAY(SELECT place_on_disk FROM picked))
-RETURNING store_code, event_id, name, workflow_id, traceparent, (SELECT store_code FROM store WHERE place = :stores)
+RETURNING store_code, event_id, name, workflow_id, traceparent,
+    (SELECT store_code FROM store WHERE place = :stores), (SELECT coalesce(bool_or(busy), false) FROM waiting)
 """)
 
 FIRST_OF_EACH_STORE = """
@@ -169,9 +174,9 @@ SELECT count(*), coalesce(bool_or(name <> ALL(CAST(:beside AS text[]))), false) 
 async def claim(connection: AsyncConnection, room: Room, *, after: str = "", lease_seconds: float) -> Claim:
     """Claim events nobody has claimed, as many as there is room for: of each store oldest first, of all stores in turn.
 
-    A store with more than `room.few` waiting gets its share of the batch. Of the others all events together are claimed
-    for a workflow each (`event/{store}/{event id}`) if they are no more than `room.singly`, else for the mixed batch;
-    without room for that as many as may go singly. `after` is what the last claim said.
+    Busy stores get their share of the batch. The events of quiet ones are each claimed for a workflow of their own
+    (`event/{store}/{event id}`) if all together are no more than `room.singly`, else all for the mixed batch; without
+    room for that as many as may go singly. `after` is what the last claim said.
     """
     values = asdict(room) | {
         "after": after,
@@ -180,7 +185,8 @@ async def claim(connection: AsyncConnection, room: Room, *, after: str = "", lea
         "lease": lease_seconds,
     }
     rows = (await connection.execute(_CLAIM, values)).all()
-    return Claim([ClaimedEvent(*row[:-1]) for row in rows], (rows[0][-1] or "") if rows else "")
+    after, busy = rows[0][-2:] if rows else (None, True)
+    return Claim([ClaimedEvent(*row[:-2]) for row in rows], after or "", busy)
 
 
 async def claim_lapsed(connection: AsyncConnection, *, lease_seconds: float) -> Sequence[ClaimedEvent]:

@@ -184,8 +184,8 @@ class Event(SQLModel, table=True):
     """When its body was erased for its customer's sake, long before its time."""
 
     __table_args__ = (
-        # Neither index names workflow_id or claimed_until: a claim adds no entry where the row's page has room. What is
-        # not matched has no second index by sequence alone: it would be taken to find a store's first behind all others.
+        # Neither index names workflow_id or claimed_until: a claim adds no entry where the row's page has room. None is
+        # by sequence alone: in it a store's first event that is not matched would be looked for behind all others.
         Index("event_unmatched", "store_code", "sequence", postgresql_where=UNMATCHED),
         Index("event_by_age", "store_code", "accepted_at", "event_id"),
     )

@@ -273,7 +273,7 @@ async def listening(ground: Ground) -> bool:
     return bool(await ground.scalar("SELECT count(*) > 0 FROM pg_stat_activity WHERE query LIKE 'LISTEN%'"))
 
 
-@pytest.mark.parametrize("part", ["_round", "_watch_lapsed", "_listen"])
+@pytest.mark.parametrize("part", ["_quiet", "_busy", "_watch_lapsed", "_listen"])
 async def test_a_relay_of_which_a_part_fails_by_our_mistake_ends(
     cleared_url: str, temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:

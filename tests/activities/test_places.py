@@ -109,3 +109,69 @@ async def test_who_leaves_the_queue_or_is_cancelled_with_a_place_leaves_none_beh
     late.cancel()
     await settle()
     assert (lane.in_flight, places.free, lane.queue) == (0, 512, {})
+
+
+async def test_in_one_turn_of_the_event_loop_only_so_many_places_are_given() -> None:
+    places, lane = Places(512, 4), Lane("store", 50)
+    tasks = await queue(places, lane, 20)
+    counts = [lane.in_flight]
+    for _ in range(5):
+        await asyncio.sleep(0)
+        counts.append(lane.in_flight)
+    assert counts == [4, 8, 12, 16, 20, 20]
+    for task in tasks:
+        task.cancel()
+
+
+async def test_stores_take_turns_however_many_subscriptions_one_of_them_has() -> None:
+    places = Places(512, 4)
+    noisy = [Lane("noisy", 50) for _ in range(20)]
+    tasks = [task for lane in noisy for task in await queue(places, lane, 10)]
+    small = Lane("small", 50)
+    mine = await queue(places, small, 3)
+    await asyncio.sleep(0)
+    assert small.in_flight == 2, "half of the four places of a turn"
+    await asyncio.sleep(0)
+    assert small.in_flight == 3
+    for task in [*tasks, *mine]:
+        task.cancel()
+
+
+async def test_subscriptions_of_a_store_take_turns() -> None:
+    places = Places(512, 4)
+    first, second = Lane("store", 50), Lane("store", 50)
+    tasks = [*await queue(places, first, 20), *await queue(places, second, 20)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert abs(first.in_flight - second.in_flight - 4) <= 4  # the first had a turn alone
+    for task in tasks:
+        task.cancel()
+
+
+async def test_others_make_way_for_what_is_expected_until_it_has_come() -> None:
+    places = Places(512, 4)
+    noisy, small = Lane("noisy", 50), Lane("small", 50)
+    places.let_first({"small"})
+    tasks = await queue(places, noisy, 10)
+    await settle()
+    assert noisy.in_flight == 0
+    await places.take(small, uuid4())
+    assert small.in_flight == 1
+    places.let_first(())
+    await settle()
+    assert noisy.in_flight == 10
+    for task in tasks:
+        task.cancel()
+
+
+async def test_others_make_way_for_a_moment_only_and_then_go_on_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("activities.places.MAKE_WAY_SECONDS", 0.01)
+    monkeypatch.setattr("activities.places.GO_ON_SECONDS", 30.0)
+    places = Places(512, 4)
+    noisy = Lane("noisy", 50)
+    places.let_first({"small"})
+    [task] = await queue(places, noisy, 1)
+    async with asyncio.timeout(5):
+        await task
+    places.let_first({"small", "another"})
+    await asyncio.wait_for(places.take(noisy, uuid4()), 5)
