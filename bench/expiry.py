@@ -8,27 +8,21 @@ own; every figure comes from one run on this machine.
 import argparse
 import asyncio
 import json
-import subprocess
-import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
-import httpx
 
-from bench.pipeline import RESULTS, event_line, machine
-from bench.stack import Bench, bench_stack, free_port
+from bench.live import live_receiver
+from bench.pipeline import RESULTS, machine
+from bench.stack import Bench, bench_stack
 
 DAY = datetime(2031, 3, 1, tzinfo=UTC)
 OTHER_DAYS = 360
 CHUNK_ROWS = 250_000  # of one transaction
 SAMPLE_SECONDS = 0.2
-LIVE_STORE = "live"
-LIVE_PER_SECOND = 20.0
 IDLE_SECONDS = 15
 DEADLINE_SECONDS = 600
 
@@ -145,55 +139,6 @@ async def measure(shape: Shape) -> dict[str, Any]:
 
 def _since(began: float) -> float:
     return round(time.monotonic() - began, 1)
-
-
-@dataclass
-class Live:
-    """A receiver for another store's events, which come one by one."""
-
-    url: str
-    counter: httpx.AsyncClient
-
-    async def prepare(self, bench: Bench) -> None:
-        """Make the store and its subscription."""
-        answer = await bench.api.post("/api/admin/store", json={"store": {"storeCode": LIVE_STORE}})
-        answer.raise_for_status()
-        subscription = {"eventName": "CustomerUpdated", "url": f"{self.url}/live", "hmacEnabled": True}
-        path = f"/api/{LIVE_STORE}/webhook/subscription"
-        (await bench.api.post(path, json={"webhookSubscription": subscription})).raise_for_status()
-
-    async def during(self, bench: Bench, work: Any) -> dict[str, Any]:
-        """Latencies of events emitted evenly while the work goes on."""
-        await self.counter.post("/reset")
-        emitting = asyncio.create_task(self._emit(bench))
-        try:
-            await work
-        finally:
-            emitting.cancel()
-        await asyncio.sleep(1)  # for those on their way
-        stats = (await self.counter.get("/stats")).json()
-        return {name: stats[name] for name in ("received", "p50_ms", "p99_ms", "max_ms")}
-
-    async def _emit(self, bench: Bench) -> None:
-        next_at = time.monotonic()
-        while True:
-            await bench.api.post(f"/api/{LIVE_STORE}/event", json={"event": event_line()})
-            next_at += 1 / LIVE_PER_SECOND
-            await asyncio.sleep(max(0.0, next_at - time.monotonic()))
-
-
-@asynccontextmanager
-async def live_receiver() -> AsyncIterator[Live]:
-    """A second receiver, whose counts are of the live store alone."""
-    port = free_port()
-    receiver = subprocess.Popen([sys.executable, "-m", "bench.receiver", str(port)])
-    url = f"http://127.0.0.1:{port}"
-    try:
-        async with httpx.AsyncClient(base_url=url, timeout=60) as counter:
-            yield Live(url, counter)
-    finally:
-        receiver.terminate()
-        receiver.wait(10)
 
 
 SCENARIOS = {
