@@ -41,7 +41,7 @@ async def emit_many(bench: Bench, events: int, name: str = EVENT) -> None:
         await bench.emit_batch(body)
 
 
-async def noisy(pairs: int, events: int, seconds: float, _: str) -> dict[str, Any]:
+async def noisy(pairs: int, events: int, seconds: float, _dead: str) -> dict[str, Any]:
     """The live store alone, and while another store emits and has its events delivered."""
     async with bench_stack() as bench, live_receiver() as live:
         await bench.subscribe(EVENT, "/noisy")
