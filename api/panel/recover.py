@@ -50,18 +50,22 @@ async def counted(page: Page) -> Response:
     kind = _kind(page)
     try:
         subscription, wanted = await _wanted(page, kind)
-        count = await _acts(page).count(subscription, wanted)
     except ValidationFailed as error:
         return await _form(page, kind, error)
-    pace = _pace(wanted, count)
-    values: dict[str, Any] = {
-        "kind": kind,
-        "subscription": subscription,
-        "wanted": wanted,
-        "count": count,
-        "pace": pace,
-    }
-    return page.render("recover/count.html", **values)
+    return await count_page(page, subscription, wanted)
+
+
+async def count_page(page: Page, subscription: SubscriptionRow, wanted: Wanted) -> Response:
+    """The page that says how many deliveries it would open, with the button."""
+    count = await _acts(page).count(subscription, wanted)
+    return page.render(
+        "recover/count.html",
+        kind=wanted.kind,
+        subscription=subscription,
+        wanted=wanted,
+        count=count,
+        pace=_pace(wanted, count),
+    )
 
 
 @pages.post("/{storeCode}/recover/begin", Scope.DELIVERY_ACT)

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 from starlette.responses import Response
@@ -12,13 +11,13 @@ from starlette.responses import Response
 from api.acts import Acts
 from api.errors import Conflict, NotFound, Unavailable
 from api.ids import is_id, parse_id
-from api.instants import read_instant
 from api.listing import ITEMS_MOST
 from api.panel.delivery import acts_on
 from api.panel.page import Page
+from api.panel.recover import count_page
 from api.panel.routes import PanelRoutes
 from api.panel.texts import t
-from api.window_acts import Wanted, WindowActs
+from api.window_acts import Wanted
 from domain.access import Scope
 from storage.delivery_log import LOG_FIELDS, DeliveryRow, delivery_page
 from storage.listing import Condition, Operator
@@ -50,8 +49,8 @@ async def chosen(page: Page) -> Response:
     """Asks whether to redeliver the deliveries `messageId`."""
     ids = [UUID(one) for one in page.request.query_params.getlist("messageId") if is_id(one)][:ITEMS_MOST]
     async with page.resources.database.transaction() as connection:
-        wanted = [Condition("messageId", Operator.IN, tuple(ids))]
-        rows = await delivery_page(connection, page.store_code, wanted, None, ITEMS_MOST) if ids else []
+        conditions = [Condition("messageId", Operator.IN, tuple(ids))]
+        rows = await delivery_page(connection, page.store_code, conditions, None, ITEMS_MOST) if ids else []
         subscriptions = {row.id: row for row in await all_subscriptions(connection, page.store_code)} if rows else {}
     fit = [row for row in rows if "redeliver" in acts_on(row, subscriptions.get(row.subscription_id))]
     counts = Counter(row.subscription_id for row in fit)
@@ -81,42 +80,14 @@ async def redelivered(page: Page) -> Response:
 
 @pages.get("/{storeCode}/deliveries/recover", Scope.DELIVERY_ACT)
 async def filtered(page: Page) -> Response:
-    """Asks whether to redeliver everything that the list's filter finds."""
+    """Asks whether to recover everything that the list's filter finds."""
     listing = page.listing(LOG_FIELDS, cursor=True)
-    values: dict[str, Any] = {"subscription": None, "window": None, "count": 0, "problem": None}
     try:
         subscription = await _subscription(page, listing.conditions)
         window = window_of(listing.conditions, subscription, datetime.now(UTC))
     except UnfitFilterError as unfit:
-        values["problem"] = str(unfit)
-    else:
-        acts = WindowActs(page.resources, page.store_code, page.actor)
-        count = await acts.count(subscription, Wanted(WindowKind.RECOVER, window, None))
-        values |= {"subscription": subscription, "window": window, "count": count}
-    return page.render("deliveries/filtered.html", **values)
-
-
-@pages.post("/{storeCode}/deliveries/recover", Scope.DELIVERY_ACT)
-async def recovered(page: Page) -> Response:
-    """Begin what was asked for."""
-    async with page.resources.database.transaction() as connection:
-        subscription_id = parse_id(page.form.text("webhookSubscriptionId"))
-        subscription = await find_subscription(connection, page.store_code, subscription_id)
-    statuses = [one for one in page.form.all("status") if one in ENDED]
-    if subscription is None or not statuses:
-        raise NotFound
-    try:
-        window = Window(read_instant(page.form.text("since")), read_instant(page.form.text("until")), statuses)
-    except ValueError as error:
-        raise NotFound from error
-    acts = WindowActs(page.resources, page.store_code, page.actor)
-    try:
-        _, count = await acts.begin(subscription, Wanted(WindowKind.RECOVER, window, None))
-    except (Conflict, Unavailable) as refused:
-        return await page.done(refused.message, "deliveries.listed", kind="danger")
-    return await page.done(
-        t("redelivery.recovering", count=f"{count:,}", webhook=_title(subscription)), "deliveries.listed"
-    )
+        return page.render("deliveries/unfit.html", problem=str(unfit))
+    return await count_page(page, subscription, Wanted(WindowKind.RECOVER, window, None))
 
 
 def window_of(conditions: Sequence[Condition], subscription: SubscriptionRow, now: datetime) -> Window:

@@ -64,9 +64,9 @@ class TestFiltered:
         for made in ("exhausted", "exhausted", "cancelled", "delivered", "pending"):
             await add_delivery(shop, webhook, status=made)
         path = f"/admin/{shop.store}/deliveries/recover?webhookSubscriptionId={webhook}"
-        assert "Send 3 deliveries to CRM again?" in (await editor.get(path)).text
-        assert "Send 1 deliveries to CRM again?" in (await editor.get(f"{path}&status=delivered")).text
-        assert "finds nothing of CRM" in (await editor.get(f"{path}&createdAt[to]=2020-01-01")).text
+        assert "Deliver 3 deliveries again?" in (await editor.get(path)).text
+        assert "Deliver 1 deliveries again?" in (await editor.get(f"{path}&status=delivered")).text
+        assert "Nothing to deliver again" in (await editor.get(f"{path}&createdAt[to]=2020-01-01")).text
 
     @pytest.mark.parametrize(
         ("query", "said"),
