@@ -82,7 +82,7 @@ class Editor:
         try:
             await create_subscription(connection, self.store_code, subscription_id, values, limits)
         except SubscriptionLimitError as error:
-            raise _limit_reached(error, body.event_name) from error
+            raise limit_reached(error, body.event_name) from error
         secret = None
         if body.hmac_enabled:
             secret, _ = await switch_signing_on(connection, subscription_id, self.resources.sealer)
@@ -229,7 +229,8 @@ def _audited(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _limit_reached(error: SubscriptionLimitError, event_name: str) -> ValidationFailed:
+def limit_reached(error: SubscriptionLimitError, event_name: str) -> ValidationFailed:
+    """The limit as a refusal."""
     if error.event:
         return invalid(
             "eventName", "limit_reached", f"{event_name} has {error.limit} subscriptions, the most there may be"

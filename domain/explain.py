@@ -55,6 +55,7 @@ class ReasonCode(StrEnum):
     test_failed = "test_failed"
     test_lost = "test_lost"
     cancelled_by_person = "cancelled_by_person"
+    switched_over = "switched_over"
     subscription_deleted = "subscription_deleted"
     event_erased = "event_erased"
     ended_otherwise = "ended_otherwise"
@@ -213,6 +214,11 @@ REASONS: Mapping[ReasonCode, Explanation] = MappingProxyType(
         ReasonCode.cancelled_by_person: Explanation(
             _ENDED, "A person cancelled it at {ended}; the audit says who.", "Redeliver it if that was a mistake."
         ),
+        ReasonCode.switched_over: Explanation(
+            _ENDED,
+            "At {ended} a modern webhook took over from a legacy one; the other of the two has the event.",
+            "Nothing: see the event's other delivery.",
+        ),
         ReasonCode.subscription_deleted: Explanation(
             _ENDED, EXPLANATIONS[FailureKind.subscription_deleted].meaning, "Subscribe again."
         ),
@@ -299,6 +305,7 @@ _ENDS = MappingProxyType(
         "test": ReasonCode.test_failed,
         "test_lost": ReasonCode.test_lost,
         "cancelled_by_person": ReasonCode.cancelled_by_person,
+        "switched_over": ReasonCode.switched_over,
         "subscription_deleted": ReasonCode.subscription_deleted,
         "event_erased": ReasonCode.event_erased,
     }

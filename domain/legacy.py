@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
 from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, ROUND_HALF_UP, Context, Decimal
+from enum import StrEnum
 from typing import Any, TypeAlias
 
 from domain.jsontext import JsonValue, Number
@@ -30,12 +31,27 @@ class Source:
     zone: tzinfo
 
 
+class Way(StrEnum):
+    """How a value gets into a legacy body."""
+
+    AS_IT_IS = "as_it_is"
+    PLAIN_NUMBER = "plain_number"
+    WITHOUT_SIGN = "without_sign"
+    ROUNDED = "rounded"
+    LOCAL_TIME = "local_time"
+    UNIX_TIME = "unix_time"
+    FIRST_TRUE = "first_true"
+    STORE_CODE = "store_code"
+
+
 @dataclass(frozen=True)
 class Leaf:
-    """One value of a legacy body: how it is found, and its JSON Schema."""
+    """One value of a legacy body: how it is found, its JSON Schema, and where in the data it comes from in what way."""
 
     value: Callable[[Source], JsonValue]
     schema: Mapping[str, Any]
+    paths: tuple[tuple[str, ...], ...]
+    way: Way
 
 
 @dataclass(frozen=True)
@@ -84,19 +100,19 @@ def text(path: str, none: str | None = None) -> Leaf:
         found = find(source.data, steps)
         return none if found is None else found
 
-    return Leaf(value, {"type": ["string", "null"] if none is None else "string"})
+    return Leaf(value, {"type": ["string", "null"] if none is None else "string"}, (steps,), Way.AS_IT_IS)
 
 
 def flag(path: str) -> Leaf:
     """The boolean at `path`, or null."""
     steps = _steps(path)
-    return Leaf(lambda source: find(source.data, steps), {"type": ["boolean", "null"]})
+    return Leaf(lambda source: find(source.data, steps), {"type": ["boolean", "null"]}, (steps,), Way.AS_IT_IS)
 
 
 def free(path: str) -> Leaf:
     """Whatever JSON stands at `path`, its numbers as legacy prints them."""
     steps = _steps(path)
-    return Leaf(lambda source: _plain_numbers(find(source.data, steps)), {})
+    return Leaf(lambda source: _plain_numbers(find(source.data, steps)), {}, (steps,), Way.PLAIN_NUMBER)
 
 
 def number(path: str, *, absolute: bool = False, decimals: int | None = None) -> Leaf:
@@ -114,7 +130,8 @@ def number(path: str, *, absolute: bool = False, decimals: int | None = None) ->
             amount = amount.quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_HALF_UP, context=_WIDE)
         return plain_number(amount)
 
-    return Leaf(value, {"type": ["number", "null"]})
+    way = Way.WITHOUT_SIGN if absolute else Way.PLAIN_NUMBER if decimals is None else Way.ROUNDED
+    return Leaf(value, {"type": ["number", "null"]}, (steps,), way)
 
 
 def local_time(path: str) -> Leaf:
@@ -125,7 +142,7 @@ def local_time(path: str) -> Leaf:
         found = find(source.data, steps)
         return (local_iso(found, source.zone) or found) if isinstance(found, str) else found
 
-    return Leaf(value, {"type": ["string", "null"], "format": "date-time"})
+    return Leaf(value, {"type": ["string", "null"], "format": "date-time"}, (steps,), Way.LOCAL_TIME)
 
 
 def unix_time(path: str) -> Leaf:
@@ -136,7 +153,7 @@ def unix_time(path: str) -> Leaf:
         found = find(source.data, steps)
         return unix_seconds(found) if isinstance(found, str) else found
 
-    return Leaf(value, {"type": ["integer", "null"]})
+    return Leaf(value, {"type": ["integer", "null"]}, (steps,), Way.UNIX_TIME)
 
 
 def first_true(choices: Mapping[str, str]) -> Leaf:
@@ -146,12 +163,12 @@ def first_true(choices: Mapping[str, str]) -> Leaf:
     def value(source: Source) -> JsonValue:
         return next((name for name, path in steps if find(source.data, path) is True), None)
 
-    return Leaf(value, {"enum": [*choices, None]})
+    return Leaf(value, {"enum": [*choices, None]}, tuple(path for _, path in steps), Way.FIRST_TRUE)
 
 
 def store_code() -> Leaf:
     """The code of the store the event happened in."""
-    return Leaf(lambda source: source.store_code, {"type": "string"})
+    return Leaf(lambda source: source.store_code, {"type": "string"}, (), Way.STORE_CODE)
 
 
 def each(path: str, entry: Mapping[str, Shape]) -> Each:

@@ -175,6 +175,22 @@ async def list_subscriptions(
     )
 
 
+async def check_limits(
+    connection: AsyncConnection, store_code: str, event_name: str, limits: SubscriptionLimits
+) -> None:
+    """Raises SubscriptionLimitError where there is no place for another subscription to the event.
+
+    The store's row is locked, so that two at once cannot both take the last place.
+    """
+    await connection.execute(_LOCK_STORE, {"store_code": store_code})
+    parameters = {"store_code": store_code, "event_name": event_name}
+    in_store, of_event = (await connection.execute(_COUNT, parameters)).one()
+    if of_event >= limits.per_event:
+        raise SubscriptionLimitError(limits.per_event, event=True)
+    if in_store >= limits.per_store:
+        raise SubscriptionLimitError(limits.per_store, event=False)
+
+
 async def create_subscription(
     connection: AsyncConnection,
     store_code: str,
@@ -182,17 +198,8 @@ async def create_subscription(
     values: dict[str, Any],
     limits: SubscriptionLimits,
 ) -> None:
-    """Insert a subscription of these columns. Raises SubscriptionLimitError.
-
-    The store's row is locked first, so that two at once cannot both take the last place.
-    """
-    await connection.execute(_LOCK_STORE, {"store_code": store_code})
-    parameters = {"store_code": store_code, "event_name": values["event_name"]}
-    in_store, of_event = (await connection.execute(_COUNT, parameters)).one()
-    if of_event >= limits.per_event:
-        raise SubscriptionLimitError(limits.per_event, event=True)
-    if in_store >= limits.per_store:
-        raise SubscriptionLimitError(limits.per_store, event=False)
+    """Insert a subscription of these columns. Raises SubscriptionLimitError."""
+    await check_limits(connection, store_code, values["event_name"], limits)
     await connection.execute(insert(_TABLE).values(id=subscription_id, store_code=store_code, **values))
 
 

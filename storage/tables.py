@@ -134,6 +134,15 @@ class Subscription(SQLModel, table=True):
     )
 
 
+class SubscriptionTwin(SQLModel, table=True):
+    """The modern twin of a legacy subscription; of one that is deleted another may be made."""
+
+    __tablename__ = "subscription_twin"
+
+    subscription_id: UUID = Field(sa_column=Column(ForeignKey("subscription.id"), primary_key=True))
+    twin_id: UUID = Field(sa_column=Column(ForeignKey("subscription.id"), nullable=False))
+
+
 class SubscriptionHealth(SQLModel, table=True):
     """How a subscription's receiver does; a row appears with its first failure. `breaker_opened_at` null: closed."""
 

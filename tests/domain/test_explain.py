@@ -115,6 +115,7 @@ OF_DELIVERY: list[tuple[ReasonCode, Changes, Changes]] = [
     (ReasonCode.test_failed, {}, ended("test") | {"variant": "test"}),
     (ReasonCode.test_lost, {}, ended("test_lost", "cancelled") | {"variant": "test", "attempts": 0}),
     (ReasonCode.cancelled_by_person, {}, ended("cancelled_by_person", "cancelled")),
+    (ReasonCode.switched_over, {}, ended("switched_over", "cancelled")),
     (ReasonCode.subscription_deleted, {}, ended("subscription_deleted", "cancelled")),
     (ReasonCode.subscription_deleted, {"deleted_at": NOON}, LATER),
     (ReasonCode.event_erased, {}, ended("event_erased", "cancelled")),

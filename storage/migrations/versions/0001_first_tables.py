@@ -267,6 +267,13 @@ def upgrade() -> None:
     )
     op.create_index('subscription_by_age', 'subscription', ['store_code', 'created_at', 'id'], unique=False)
     op.create_index('subscription_by_event', 'subscription', ['store_code', 'event_name'], unique=False, postgresql_where=sa.text('deleted_at IS NULL'))
+    op.create_table('subscription_twin',
+    sa.Column('subscription_id', sa.Uuid(), nullable=False),
+    sa.Column('twin_id', sa.Uuid(), nullable=False),
+    sa.ForeignKeyConstraint(['subscription_id'], ['subscription.id'], ),
+    sa.ForeignKeyConstraint(['twin_id'], ['subscription.id'], ),
+    sa.PrimaryKeyConstraint('subscription_id')
+    )
     op.create_table('expiry_coverage',
     sa.Column('store_code', sa.Text(), nullable=False),
     sa.Column('kind', sa.Text(), nullable=False),
@@ -455,6 +462,7 @@ def downgrade() -> None:
     op.drop_index('expiry_scan_by_age', table_name='expiry_scan')
     op.drop_table('expiry_scan')
     op.drop_table('expiry_coverage')
+    op.drop_table('subscription_twin')
     op.drop_index('subscription_by_event', table_name='subscription', postgresql_where=sa.text('deleted_at IS NULL'))
     op.drop_index('subscription_by_age', table_name='subscription')
     op.drop_table('subscription')

@@ -1,0 +1,131 @@
+"""Migrate to modern: each legacy webhook with its bodies compared, its modern twin, and the switch over."""
+
+from dataclasses import replace
+from uuid import UUID
+
+from starlette.responses import Response
+
+from api.errors import Conflict, NotFound, ValidationFailed
+from api.panel.page import Page
+from api.panel.routes import PanelRoutes
+from api.panel.texts import t
+from api.twins import Twins
+from domain.access import Scope
+from domain.bodies import EventFacts, legacy_body, modern_body, modern_data_text, variants
+from domain.catalogue import CATALOGUE, mask_secrets
+from domain.examples import EXAMPLE_MESSAGE_ID, EXAMPLE_REQUEST_ID, example_facts
+from domain.jsontext import dump, pretty
+from domain.legacy_mapping import FieldPair, field_pairs
+from storage.delivery_log import DeliveryRow, delivery_page
+from storage.event_log import find_event
+from storage.listing import Condition, Operator
+from storage.subscription_twins import TwinRow, find_legacy, legacy_subscriptions
+
+NEWEST_DELIVERIES = 10
+"""Among them the last real event is looked for; the others may be tests."""
+
+pages = PanelRoutes()
+
+
+@pages.get("/{storeCode}/migrate", Scope.SUBSCRIPTION_READ)
+async def listed(page: Page) -> Response:
+    """Every legacy webhook, and how far it is."""
+    async with page.resources.database.transaction() as connection:
+        rows = await legacy_subscriptions(connection, page.store_code)
+    return page.render("migrate/list.html", rows=[(row, stage(row)) for row in rows])
+
+
+@pages.get("/{storeCode}/migrate/{webhookSubscriptionId}", Scope.SUBSCRIPTION_READ)
+async def compared(page: Page) -> Response:
+    """Its last event in both forms, field by field. Data of events is for those who may see deliveries."""
+    async with page.resources.database.transaction() as connection:
+        row = await find_legacy(connection, page.store_code, page.id("webhookSubscriptionId"))
+    if row is None:
+        raise NotFound
+    facts, delivery = await _last_event(page, row) if page.may(Scope.DELIVERY_READ) else (None, None)
+    facts = facts or _sample(row.event_name, page.store_code)
+    zone, message_id = page.store.timezone, EXAMPLE_MESSAGE_ID if delivery is None else delivery.message_id
+    bodies: list[tuple[str, list[FieldPair], str]] = []
+    for variant in variants(facts.name, facts.data_text, legacy=True):
+        body = legacy_body(facts, variant, zone).decode()
+        bodies.append((variant, field_pairs(facts, variant, zone), pretty(body)))
+    modern = modern_body(facts, modern_data_text(facts.name, facts.data_text), message_id, EXAMPLE_REQUEST_ID)
+    return page.render(
+        "migrate/one.html",
+        row=row,
+        stage=stage(row),
+        facts=facts,
+        delivery=delivery,
+        bodies=bodies,
+        modern=pretty(modern.decode()),
+    )
+
+
+@pages.post("/{storeCode}/migrate/{webhookSubscriptionId}/twin", Scope.SUBSCRIPTION_WRITE)
+async def twin_made(page: Page) -> Response:
+    """Create the modern twin, paused; one that is there stays."""
+    subscription_id = page.id("webhookSubscriptionId")
+    try:
+        row = await _twins(page).make(subscription_id)
+    except ValidationFailed as error:
+        return await _refused(page, subscription_id, "; ".join(problem.message for problem in error.problems))
+    said = t("migrate.twin_made", name=row.twin_name)
+    return await page.done(said, "migrate.compared", webhookSubscriptionId=row.id)
+
+
+@pages.get("/{storeCode}/migrate/{webhookSubscriptionId}/switch", Scope.SUBSCRIPTION_WRITE)
+async def switch(page: Page) -> Response:
+    """Which event would go where."""
+    subscription_id = page.id("webhookSubscriptionId")
+    try:
+        row, plan = await _twins(page).plan(subscription_id)
+    except Conflict as refused:
+        return await _refused(page, subscription_id, refused.message)
+    return page.render("migrate/switch.html", row=row, plan=plan)
+
+
+@pages.post("/{storeCode}/migrate/{webhookSubscriptionId}/switch", Scope.SUBSCRIPTION_WRITE)
+async def switched(page: Page) -> Response:
+    """Switch over."""
+    subscription_id = page.id("webhookSubscriptionId")
+    try:
+        row = await _twins(page).switch_over(subscription_id)
+    except Conflict as refused:
+        return await _refused(page, subscription_id, refused.message)
+    return await page.done(t("migrate.switched", name=row.twin_name), "migrate.listed")
+
+
+def stage(row: TwinRow) -> str:
+    """How far a legacy webhook is: `legacy`, `twin` (there, and waiting) or `switched`; `both` send."""
+    if row.twin_id is None:
+        return "legacy"
+    if row.twin_status != "active":
+        return "twin"
+    return "both" if row.status == "active" else "switched"
+
+
+async def _last_event(page: Page, row: TwinRow) -> tuple[EventFacts | None, DeliveryRow | None]:
+    """Its last event that was real and whose data is still stored, secrets masked; and the delivery of it."""
+    of_webhook = [Condition("webhookSubscriptionId", Operator.EQ, row.id)]
+    async with page.resources.database.transaction() as connection:
+        newest = await delivery_page(connection, page.store_code, of_webhook, None, NEWEST_DELIVERIES)
+        delivery = next((one for one in newest if one.variant != "test"), None)
+        event = None if delivery is None else await find_event(connection, page.store_code, delivery.event_id)
+    if event is None or event.data is None:
+        return None, None
+    facts = EventFacts(event.event_id, event.name, event.store_code, event.created_at_text, event.data)
+    return facts, delivery
+
+
+def _sample(event_name: str, store_code: str) -> EventFacts:
+    event_type = CATALOGUE[event_name]
+    data = dump(mask_secrets(event_type, event_type.sample))
+    return replace(example_facts(event_type), store_code=store_code, data_text=data)
+
+
+def _twins(page: Page) -> Twins:
+    return Twins(page.resources, page.store_code, page.actor)
+
+
+async def _refused(page: Page, subscription_id: UUID, message: str) -> Response:
+    return await page.done(message, "migrate.compared", kind="danger", webhookSubscriptionId=subscription_id)
