@@ -206,14 +206,15 @@ def _chaos_lines(result: dict[str, Any]) -> list[str]:
         f"{totals['kills']} kills",
         f"among {totals['disturbances']} disturbances; **lost {totals['lost']}**, repeated {totals['duplicates']}.",
         "",
-        "| done to the stack | times | requests it met | repeats | until new events arrived, p50 | at most |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| done to the stack | times | requests it met | repeats | until the process was ready again, p50 "
+        "| until new events arrived, p50 | at most |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, kind in result["kinds"].items():
-        recovery = kind["recovery_seconds"]
+        ready, recovery = kind["process_seconds"], kind["recovery_seconds"]
         lines.append(
             f"| {name} | {kind['count']} | {kind['under_way']} | {kind['repeats']} "
-            f"| {_seconds(recovery['p50'])} | {_seconds(recovery['max'])} |"
+            f"| {_seconds(ready['p50'])} | {_seconds(recovery['p50'])} | {_seconds(recovery['max'])} |"
         )
     lines += ["", "| promise | seen | at most | |", "| --- | --- | --- | --- |"]
     for promise in result["promises"]:

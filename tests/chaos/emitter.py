@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +15,7 @@ import httpx
 
 from tests.chaos.ledger import Emitted
 from tests.chaos.load import Emission
-from tests.chaos.roles import ORDERED
+from tests.chaos.roles import data_of, line_of
 
 ANSWER_SECONDS = 5.0
 """A stopped API does not answer at all; the caller asks again."""
@@ -47,24 +48,25 @@ class Emitter:
     async def emit_all(self, emissions: Sequence[Emission], began_at: float) -> None:
         """Everything at its instant; returns when all of it is accepted.
 
-        One emission that waits for its 202 holds up no other, but for the ordered ones, which go one after the other.
+        One emission that waits for its 202 holds up no other, but for those of its line, which go one after the other.
         """
-        in_order = asyncio.Lock()
+        lines: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         async with asyncio.TaskGroup() as group:
             for emission in emissions:
                 await asyncio.sleep(max(0.0, began_at + emission.at - time.monotonic()))
-                group.create_task(self._emit_in_order(emission, in_order))
+                group.create_task(self._emit_in_order(emission, lines))
 
-    async def _emit_in_order(self, emission: Emission, in_order: asyncio.Lock) -> None:
-        if emission.event_name == ORDERED:
-            async with in_order:  # asyncio's locks are given in the order in which they were asked for
-                await self._emit(emission)
-        else:
+    async def _emit_in_order(self, emission: Emission, lines: dict[str, asyncio.Lock]) -> None:
+        line = line_of(emission.event_name, emission.event_ids[0])
+        if line is None:
+            await self._emit(emission)
+            return
+        async with lines[line]:  # asyncio's locks are given in the order in which they were asked for
             await self._emit(emission)
 
     async def _emit(self, emission: Emission) -> None:
         events = [
-            {"eventId": one, "eventName": emission.event_name, "data": {"customer": {"customerId": one}}}
+            {"eventId": one, "eventName": emission.event_name, "data": data_of(emission.event_name, one)}
             for one in emission.event_ids
         ]
         sent_at, tries = time.monotonic(), 0

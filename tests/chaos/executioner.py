@@ -13,12 +13,13 @@ from tests.chaos.timetable import Action
 
 
 async def execute(stack: ChaosStack, actions: Sequence[Action], began_at: float) -> list[Disturbance]:
-    """All actions, one after the other; what was done, by the clock of the ledger."""
-    done = []
-    for action in actions:
-        await asyncio.sleep(max(0.0, began_at + action.at - time.monotonic()))
-        done.append(await _act(stack, action))
-    return done
+    """All actions at their instants; what was done, by the clock of the ledger. One that takes long delays no other."""
+    acting = []
+    async with asyncio.TaskGroup() as group:
+        for action in actions:
+            await asyncio.sleep(max(0.0, began_at + action.at - time.monotonic()))
+            acting.append(group.create_task(_act(stack, action)))
+    return [task.result() for task in acting]
 
 
 async def _act(stack: ChaosStack, action: Action) -> Disturbance:
@@ -26,8 +27,10 @@ async def _act(stack: ChaosStack, action: Action) -> Disturbance:
     detail = ""
     match action.kind:
         case "kill":
-            await stack.signal(action.target, signal.SIGKILL)
+            [pid] = await stack.signal(action.target, signal.SIGKILL)
             at = time.monotonic()
+            await stack.replaced(action.target, pid)
+            return Disturbance(action.kind, action.target, at, at, process_seconds=time.monotonic() - at)
         case "stop":
             await _stop(stack, action)
             detail = f"{action.seconds:.1f} s"
@@ -39,7 +42,7 @@ async def _act(stack: ChaosStack, action: Action) -> Disturbance:
             name = stack.workers.name_of((await stack.process("worker")).pid)
             stack.clock.jump(name, action.seconds)
             detail = f"{name} by {action.seconds:+.0f} s"
-    return Disturbance(action.kind, action.target, at, time.monotonic() if action.kind != "kill" else at, detail)
+    return Disturbance(action.kind, action.target, at, time.monotonic(), detail)
 
 
 async def _stop(stack: ChaosStack, action: Action) -> None:

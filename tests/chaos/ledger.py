@@ -45,18 +45,25 @@ class Arrival:
 
 @dataclass(frozen=True)
 class Disturbance:
-    """Something that was done to the stack. `over_at` is when it was undone: SIGCONT, or the old worker's end."""
+    """Something that was done to the stack. `over_at` is when it was undone: SIGCONT, or the old worker's end;
+    `process_seconds`, how long after a kill the process that took its place was ready."""
 
     kind: str
     target: str
     began_at: float
     over_at: float
     detail: str = ""
+    process_seconds: float | None = None
 
     @property
     def name(self) -> str:
         """As it is counted."""
         return f"{self.kind} {self.target}"
+
+    @property
+    def back_at(self) -> float:
+        """When what it was done to was there again."""
+        return self.over_at if self.process_seconds is None else self.began_at + self.process_seconds
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,23 @@ from dataclasses import dataclass
 from random import Random
 from uuid import UUID
 
-from tests.chaos.roles import AILING, LIMITED, MAIN, ORDERED
+from tests.chaos.roles import AILING, BY_CUSTOMER, LIMITED, MAIN, ORDERED
 
 MAIN_PER_SECOND = 8.0
 ORDERED_PER_SECOND = 3.0
+BY_CUSTOMER_PER_SECOND = 4.0
 AILING_PER_SECOND = 2.0
 BURST_SECONDS = 5.0
 MAIN_BURST = 30
 LIMITED_BURST = 40
 """Twice what its limit lets through in a second; at a burst every five seconds it has caught up before the next."""
+
+RATES = (
+    (MAIN, MAIN_PER_SECOND),
+    (ORDERED, ORDERED_PER_SECOND),
+    (BY_CUSTOMER, BY_CUSTOMER_PER_SECOND),
+    (AILING, AILING_PER_SECOND),
+)
 
 
 @dataclass(frozen=True)
@@ -27,11 +35,7 @@ class Emission:
 def load(seed: int, seconds: float, scale: float = 1.0) -> list[Emission]:
     """All emissions in the order of their instants. `scale` multiplies the rates of what has no limit of its own."""
     draw = Random(f"{seed} load")
-    emissions = [
-        emission
-        for name, rate in ((MAIN, MAIN_PER_SECOND), (ORDERED, ORDERED_PER_SECOND), (AILING, AILING_PER_SECOND))
-        for emission in _singles(draw, name, rate * scale, seconds)
-    ]
+    emissions = [emission for name, rate in RATES for emission in _singles(draw, name, rate * scale, seconds)]
     emissions += _bursts(draw, MAIN, max(2, round(MAIN_BURST * scale)), seconds)
     emissions += _bursts(draw, LIMITED, LIMITED_BURST, seconds)
     return sorted(emissions, key=lambda emission: emission.at)

@@ -14,13 +14,14 @@ import socket
 import ssl
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import uvloop
 
 from tests.chaos.faults import HEALTHY, Fault, fault, handshake_fails
-from tests.chaos.roles import BY_PATH
+from tests.chaos.roles import BY_PATH, event_id_of
 from tests.receiver import (
     Authority,
     Exchange,
@@ -131,9 +132,7 @@ def _is_there(exchange: Exchange) -> bool:
 
 
 def _event_id(body: bytes) -> str:
-    data = json.loads(body)["data"]
-    event_id: str = data["customerId"] if "customerId" in data else data["customer"]["customerId"]
-    return event_id
+    return event_id_of(json.loads(body)["data"])
 
 
 def _failing_now_and_then(context: ssl.SSLContext, seed: int) -> ssl.SSLContext:
@@ -148,8 +147,16 @@ def _failing_now_and_then(context: ssl.SSLContext, seed: int) -> ssl.SSLContext:
     return context
 
 
+def go_first() -> None:
+    """Get the processor before other processes, where we may: what is written down is when a request came, not when a
+    busy machine let us see it."""
+    with suppress(PermissionError):
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+
+
 async def serve(seed: int, seconds: float, folder: Path) -> None:
     """Receive until ended."""
+    go_first()
     behaviour = Misbehaviour(seed, seconds, Log(folder / "arrivals.jsonl"))
     authority = Authority()
     (folder / "ca.pem").write_bytes(Path(authority.ca_bundle).read_bytes())

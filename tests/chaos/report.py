@@ -60,6 +60,9 @@ def _kinds(met: Sequence[Met], duplicates: Sequence[Duplicate]) -> dict[str, Any
             "under_way": sum(one.under_way for one in ones),
             "repeats": sum(one.repeats for one in ones),
             "answered_before_ms_most": None if not before else round(max(before) * 1000, 1),
+            "process_seconds": _spread(
+                [one.disturbance.process_seconds for one in ones if one.disturbance.process_seconds is not None]
+            ),
             "recovery_seconds": _spread([one.recovery for one in ones if one.recovery is not None]),
             "flow_gap_seconds": _spread([one.flow_gap for one in ones if one.flow_gap is not None]),
         }
@@ -96,6 +99,7 @@ def _run(run: Findings) -> dict[str, Any]:
                 "detail": one.disturbance.detail,
                 "under_way": one.under_way,
                 "repeats": one.repeats,
+                "process_seconds": _round(one.disturbance.process_seconds),
                 "recovery_seconds": _round(one.recovery),
             }
             for one in run.met
@@ -123,12 +127,15 @@ def show(result: dict[str, Any], console: Console) -> None:
         f"{totals['deliveries']:,} deliveries, {totals['requests']:,} requests, {totals['kills']} kills of "
         f"{totals['disturbances']} disturbances."
     )
-    kinds = Table("done to the stack", "times", "requests met", "repeats", "new events arrive after, p50", "at most")
+    kinds = Table(
+        "done to the stack", "times", "requests met", "repeats", "ready again, p50", "new events, p50", "at most"
+    )
     for name, kind in result["kinds"].items():
         recovery = kind["recovery_seconds"]
         kinds.add_row(
             name,
             *(str(kind[key]) for key in ("count", "under_way", "repeats")),
+            _seconds(kind["process_seconds"]["p50"]),
             *(_seconds(recovery[key]) for key in ("p50", "max")),
         )
     console.print(kinds)

@@ -2,18 +2,22 @@
 
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import NAMESPACE_URL, UUID, uuid5
 
 RETRY_SCHEDULE = (5,) * 50
 """Five seconds each time: first retries come when the default schedule has them, and nothing is used up in a run."""
 
 RATE_LIMIT = 20
-MAIN, ORDERED, LIMITED, AILING = (
+MAIN, ORDERED, BY_CUSTOMER, LIMITED, AILING = (
     "CustomerUpdated",
     "CustomerDeactivated",
+    "TransactionAssignedToCustomer",
     "CustomerEmailWasChanged",
     "CustomerPhoneNumberWasChanged",
 )
-"""Events whose data need be no more than a customer's id, which is the event's own here: legacy bodies tell it too."""
+"""Events whose data need be no more than ids: `data_of`."""
+
+CUSTOMERS = [str(uuid5(NAMESPACE_URL, f"customer {number}")) for number in range(6)]
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,13 @@ ROLES = (
     Role("/flaky", MAIN, faulty=0.2),
     Role("/tls", MAIN, tls=True, keeps_time=False),  # a failed handshake is not seen by whoever counts requests
     Role("/ordered", ORDERED, faulty=0.03, keeps_time=False, fields={"ordered": True}),
+    Role(
+        "/customers",
+        BY_CUSTOMER,
+        faulty=0.05,
+        keeps_time=False,
+        fields={"ordered": True, "orderKey": "customer"},
+    ),
     Role("/limited", LIMITED, faulty=0.03, keeps_time=False, fields={"rateLimitPerSecond": RATE_LIMIT}),
     Role("/flapping", AILING, down=((0.1, 0.2), (0.3, 0.36), (0.5, 0.6), (0.75, 0.8)), keeps_time=False),
     Role("/dead", AILING, down=((0.2, 0.5),), keeps_time=False),
@@ -51,3 +62,33 @@ BY_PATH = {role.path: role for role in ROLES}
 def subscribed(event_name: str, roles: tuple[Role, ...] = ROLES) -> list[Role]:
     """Who gets an event of this name."""
     return [role for role in roles if role.event_name == event_name]
+
+
+def customer_of(event_id: str) -> str:
+    """Of an event that is ordered by customer."""
+    return CUSTOMERS[UUID(event_id).int % len(CUSTOMERS)]
+
+
+def data_of(event_name: str, event_id: str) -> dict[str, Any]:
+    """An event's data, by which the receiver knows it again: as a rule a customer of its own, which legacy bodies tell
+    too."""
+    if event_name == BY_CUSTOMER:
+        return {"transactionId": event_id, "customer": {"customerId": customer_of(event_id)}}
+    return {"customer": {"customerId": event_id}}
+
+
+def event_id_of(data: dict[str, Any]) -> str:
+    """The event that came with this data, in a modern or a legacy body."""
+    event_id: str
+    if "transactionId" in data:
+        event_id = data["transactionId"]
+    else:
+        event_id = data["customerId"] if "customerId" in data else data["customer"]["customerId"]
+    return event_id
+
+
+def line_of(event_name: str, event_id: str) -> str | None:
+    """Events of the same line are emitted one after the other; None: in none."""
+    if event_name == BY_CUSTOMER:
+        return customer_of(event_id)
+    return "" if event_name == ORDERED else None

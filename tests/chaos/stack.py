@@ -79,6 +79,7 @@ class WorkerPool:
         self._clock = clock
         self._numbers = itertools.count(1)
         self._kept: list[tuple[Component, Popen[bytes], asyncio.Task[None]]] = []
+        self._replacements: dict[int, Component] = {}
 
     async def add(self) -> None:
         """Start one more and wait until it works."""
@@ -102,10 +103,16 @@ class WorkerPool:
         await asyncio.sleep(RESTART_SECONDS)
         self._kept = [kept for kept in self._kept if kept[1] is not process]
         self._start(component)
+        self._replacements[process.pid] = component
 
     def pids(self) -> list[int]:
         """Of the workers, the one that runs the longest first."""
         return [process.pid for _, process, _ in self._kept]
+
+    async def replaced(self, killed: int) -> bool:
+        """Whether another process works in the place of one that was killed."""
+        component = self._replacements.get(killed)
+        return component is not None and await component.ready()
 
     def name_of(self, pid: int) -> str:
         """The worker's name."""
@@ -172,6 +179,23 @@ class ChaosStack:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
         return pids
+
+    async def replaced(self, target: str, killed: int) -> None:
+        """Return when another process has taken the place of one that was killed, and is ready."""
+        deadline = time.monotonic() + READY_SECONDS
+        while not await self._replaced(target, killed):
+            assert time.monotonic() < deadline, f"{target} does not come back"
+            await asyncio.sleep(0.05)
+
+    async def _replaced(self, target: str, killed: int) -> bool:
+        if target == "worker":
+            return await self.workers.replaced(killed)
+        component = {
+            "api": self.application.api,
+            "postgres": self.application.postgres.component,
+            "temporal": self.application.temporal.component,
+        }[target]
+        return self.supervisor.pids()[target] != killed and await component().ready()
 
     async def _connected(self) -> asyncpg.Connection:
         """A connection of our own, once the database takes one."""

@@ -3,10 +3,12 @@
 from collections import Counter
 from itertools import pairwise
 
+import pytest
+
 from tests.chaos.faults import KINDS, fault
 from tests.chaos.load import load
 from tests.chaos.roles import BY_PATH, RATE_LIMIT, ROLES, subscribed
-from tests.chaos.timetable import COMPONENTS, QUIET_END, SECONDS_APART, timetable
+from tests.chaos.timetable import COMPONENTS, QUIET_END, QUIET_MIDDLE, QUIET_START, SECONDS_APART, timetable
 
 
 def test_the_same_seed_makes_the_same_run_and_another_seed_another() -> None:
@@ -16,9 +18,13 @@ def test_the_same_seed_makes_the_same_run_and_another_seed_another() -> None:
     assert fault(1, BY_PATH["/flaky"], "a", 1, 0.5) == fault(1, BY_PATH["/flaky"], "a", 1, 0.9)
 
 
-def test_five_seeds_of_a_minute_and_a_half_kill_thirty_times_and_each_component() -> None:
+@pytest.mark.parametrize("seconds", [90, 120])
+def test_five_seeds_kill_thirty_times_and_each_component(seconds: float) -> None:
     kills = Counter(
-        action.target for seed in range(1, 6) for action in timetable(seed, 90, jumps=False) if action.kind == "kill"
+        action.target
+        for seed in range(1, 6)
+        for action in timetable(seed, seconds, jumps=False)
+        if action.kind == "kill"
     )
     assert kills.total() >= 30
     assert min(kills[component] for component in COMPONENTS) >= 4
@@ -32,6 +38,15 @@ def test_one_seed_of_a_minute_kills_several_components_and_leaves_each_time_to_c
         instants = [action.at for action in actions]
         assert min(b - a for a, b in pairwise(instants)) > SECONDS_APART * 0.6
         assert max(instants) < 60 - QUIET_END
+
+
+def test_a_long_run_has_time_without_disturbances_before_in_the_middle_and_at_the_end() -> None:
+    for seed in range(20):
+        instants = [0.0, *(action.at for action in timetable(seed, 120, jumps=False)), 120.0]
+        gaps = [b - a for a, b in pairwise(instants)]
+        assert gaps[0] >= 120 * QUIET_START
+        assert gaps[-1] > QUIET_END
+        assert max(gaps[1:-1]) > QUIET_MIDDLE
 
 
 def test_five_seeds_of_a_minute_and_a_half_owe_ten_thousand_deliveries() -> None:

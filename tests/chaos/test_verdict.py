@@ -97,6 +97,25 @@ def test_events_whose_acceptance_overlapped_have_no_order() -> None:
     assert verdict.inversions(ledger(events, [arrival("2", 2), arrival("1", 3)]), PATH) == []
 
 
+def test_who_is_ordered_by_line_may_overtake_other_lines_alone() -> None:
+    events = [emitted(one, number / 10) for number, one in enumerate(("a1", "b1", "a2", "b2"))]
+    arrivals = [failed("a1", 1), arrival("b1", 2), arrival("b2", 3), arrival("a1", 6), arrival("a2", 7)]
+    assert verdict.inversions(ledger(events, arrivals), PATH, lambda one: one[0]) == []
+    overtaken = [failed("a1", 1), arrival("a2", 2), arrival("a1", 6)]
+    assert verdict.inversions(ledger(events, overtaken), PATH, lambda one: one[0]) == [("a2", "a1")]
+
+
+def test_what_was_answered_while_the_database_was_away_was_not_written_either() -> None:
+    away = Disturbance("kill", "postgres", 1.0, 1.0, process_seconds=2.0)
+    arrivals = [arrival("1", 2.5), arrival("1", 9)]
+    [repeated] = verdict.duplicates(ledger([emitted()], arrivals, away, killed("worker", 3.5)))
+    assert repeated.cause is not None
+    assert repeated.cause.name == "kill postgres"
+    late = [arrival("1", 3.3), arrival("1", 9)]
+    [unexplained] = verdict.duplicates(ledger([emitted()], late, away))
+    assert unexplained.cause is None
+
+
 @pytest.mark.parametrize(("again_at", "error"), [(6.0, 0.0), (7.0, 1.0), (3.0, -3.0)])
 def test_a_retry_is_measured_against_its_schedule_with_the_jitter_of_its_message(again_at: float, error: float) -> None:
     [retry] = verdict.retries(ledger([emitted()], [failed(at=1), arrival(at=again_at)]), PATH, (5, 5))

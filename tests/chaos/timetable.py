@@ -6,10 +6,15 @@ from random import Random
 
 COMPONENTS = ("api", "worker", "temporal", "postgres")
 SECONDS_APART = 7.0
-"""On average; a component that was killed is back by then."""
+"""On average, at most; a component that was killed is back by then."""
 
 QUIET_START = 0.2
 """The part of the load's time before the first action: retries are timed where nothing disturbs them."""
+
+QUIET_MIDDLE = 22.0
+"""Seconds between the two halves of the actions, for the same purpose, in a run of LONG_SECONDS and more."""
+
+LONG_SECONDS = 100.0
 
 QUIET_END = 8.0
 """Before the end of the load: what is measured after a kill needs events that come after it."""
@@ -35,16 +40,23 @@ class Action:
 
 
 def timetable(seed: int, load_seconds: float, *, jumps: bool) -> list[Action]:
-    """Actions evenly spread, with some jitter. Of nine (ten with jumps) six are kills, of every component."""
+    """Actions in two halves, evenly spread with some jitter: six kills of nine (ten with jumps), of every component."""
     draw = Random(f"{seed} timetable")
     first_at = load_seconds * QUIET_START
-    count = max(1, int((load_seconds - first_at - QUIET_END) / SECONDS_APART) + 1)
-    space = (load_seconds - first_at - QUIET_END) / count
+    middle = QUIET_MIDDLE if load_seconds >= LONG_SECONDS else 0.0
+    busy = load_seconds - first_at - middle - QUIET_END
+    count = max(1, int(busy / SECONDS_APART) + 1)
+    space = busy / count
     kinds: list[tuple[str, str]] = []
     while len(kinds) < count:
         kinds += _round(draw, jumps=jumps)
     return [
-        Action(first_at + (number + draw.uniform(0, 0.25)) * space, kind, target, _seconds(draw, kind))
+        Action(
+            first_at + (number + draw.uniform(0, 0.25)) * space + middle * (number >= count / 2),
+            kind,
+            target,
+            _seconds(draw, kind),
+        )
         for number, (kind, target) in enumerate(kinds[:count])
     ]
 

@@ -1,12 +1,13 @@
 """What a ledger proves: pure functions, one for each promise."""
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from uuid import UUID
 
 from domain.retry import retry_delay
-from tests.chaos.ledger import Arrival, Disturbance, Ledger
+from tests.chaos.ledger import Arrival, Disturbance, Emitted, Ledger
 
 UNFLUSHED_SECONDS = 0.02
 """Outcomes of so long may not have been written when a process dies."""
@@ -82,7 +83,9 @@ def was_under_way(arrival: Arrival, disturbance: Disturbance) -> bool:
     """Whether a request was under way, or its outcome not yet written, when something was done to the stack."""
     ended_at = arrival.ended_at if arrival.ended_at is not None else float("inf")
     unwritten_until = ended_at + UNFLUSHED_SECONDS + NOTICED_SECONDS
-    return arrival.arrived_at - NOTICED_SECONDS <= disturbance.over_at and disturbance.began_at <= unwritten_until
+    # While the database is away outcomes are kept in memory, where the next kill of a worker finds them.
+    until = disturbance.back_at if disturbance.target == "postgres" else disturbance.over_at
+    return arrival.arrived_at - NOTICED_SECONDS <= until and disturbance.began_at <= unwritten_until
 
 
 def under_way(ledger: Ledger, disturbance: Disturbance) -> int:
@@ -90,16 +93,21 @@ def under_way(ledger: Ledger, disturbance: Disturbance) -> int:
     return sum(was_under_way(one, disturbance) for one in ledger.arrivals)
 
 
-def inversions(ledger: Ledger, path: str) -> list[tuple[str, str]]:
-    """(event, earlier event) where the later one was sent before the earlier one had arrived well.
+def inversions(ledger: Ledger, path: str, line_of: Callable[[str], str] = lambda _: "") -> list[tuple[str, str]]:
+    """(event, earlier event of its line) where the later one was sent before the earlier one had arrived well.
 
     Earlier means: accepted before the other was first sent, so that no sender can have thought otherwise.
     """
     deliveries = {event_id: arrivals for (_, event_id), arrivals in ledger.by_delivery(path).items()}
-    events = sorted(
-        (event for owed, event in ledger.expected() if owed == path and event.event_id in deliveries),
-        key=lambda event: event.accepted_at,
-    )
+    lines: dict[str, list[Emitted]] = defaultdict(list)
+    for owed, event in ledger.expected():
+        if owed == path and event.event_id in deliveries:
+            lines[line_of(event.event_id)].append(event)
+    return [pair for line in lines.values() for pair in _inverted(line, deliveries)]
+
+
+def _inverted(line: Iterable[Emitted], deliveries: Mapping[str, Sequence[Arrival]]) -> list[tuple[str, str]]:
+    events = sorted(line, key=lambda event: event.accepted_at)
     latest: tuple[float, str] = (float("-inf"), "")
     found = []
     earlier = iter(events)
@@ -171,7 +179,7 @@ def retries(ledger: Ledger, path: str, schedule: Sequence[int]) -> list[Retry]:
 
 
 def _overlaps(disturbance: Disturbance, begin: float, end: float) -> bool:
-    return disturbance.began_at <= end and begin <= disturbance.over_at + AFTERMATH_SECONDS
+    return disturbance.began_at <= end and begin <= disturbance.back_at + AFTERMATH_SECONDS
 
 
 def most_in_a_second(instants: Iterable[float]) -> int:
@@ -188,7 +196,7 @@ def most_in_a_second(instants: Iterable[float]) -> int:
 def overshoot(ledger: Ledger, path: str, limit: int) -> float:
     """By what part a rate limit was overshot in its worst second, over all workers; 0 when it was kept."""
     most = most_in_a_second(one.arrived_at for one in ledger.arrivals if one.path == path)
-    return max(0.0, most / limit - 1)
+    return max(0.0, (most - limit) / limit)
 
 
 def recovery(ledger: Ledger, disturbance: Disturbance) -> float | None:
