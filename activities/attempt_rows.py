@@ -11,19 +11,25 @@ from storage.attempts import Outcome
 from storage.deliveries import OpenDelivery
 
 
-def outcome_of(delivery: OpenDelivery, step: Step) -> Outcome:
-    """What a step makes of the delivery, nothing said of a request."""
+def outcome_of(
+    delivery: OpenDelivery,
+    step: Step,
+    result: SendResult | None = None,
+    failure: FailureKind | None = None,
+    body_digest: bytes | None = None,
+) -> Outcome:
+    """What a step makes of the delivery, and of the request what is kept, if one was made."""
     return Outcome(
         accepted_on=delivery.accepted_on,
         message_id=delivery.message_id,
         number=delivery.number,
         began_seconds_ago=0,
-        duration_ms=None,
-        status_code=None,
-        failure=None,
-        detail=None,
-        response_excerpt=None,
-        body_sha256=None,
+        duration_ms=result.duration_ms if result is not None else None,
+        status_code=result.status_code if result is not None else None,
+        failure=failure,
+        detail=_detail(result) if result is not None else None,
+        response_excerpt=result.excerpt or None if result is not None else None,
+        body_sha256=body_digest,
         url=delivery.subscription.url,
         status=step.status,
         reason=step.reason,
@@ -55,6 +61,10 @@ def facts_of(delivery: OpenDelivery, failure: FailureKind, result: SendResult, s
 def not_sent(failure: FailureKind, detail: str) -> SendResult:
     """The result of an attempt that ended before its request went out."""
     return SendResult(None, failure, None, None, "", detail, datetime.now(UTC), 0)
+
+
+def _detail(result: SendResult) -> str | None:
+    return result.detail or (f"Location: {result.location}" if result.location else None)
 
 
 def _keeper(delivery: OpenDelivery, step: Step) -> str | None:

@@ -352,15 +352,7 @@ class Dispatcher:
             self._metrics.deliveries_ended.labels(step.status).inc()
         if judged.failure is not None:
             logger.info("attempt failed", extra=facts_of(delivery, judged.failure, result, step))
-        outcome = replace(
-            outcome_of(delivery, step),
-            duration_ms=result.duration_ms,
-            status_code=result.status_code,
-            failure=judged.failure,
-            detail=result.detail or (f"Location: {result.location}" if result.location else None),
-            response_excerpt=result.excerpt or None,
-            body_sha256=body_digest,
-        )
+        outcome = outcome_of(delivery, step, result, judged.failure, body_digest)
         healthy = judged.outcome == "delivered" or (False if judged.counts_against_receiver else None)
         disables = judged.disables_subscription and not delivery.is_test
         await self._recorder.record(

@@ -55,7 +55,7 @@ class _Item(Generic[Row]):
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """An outcome to write; `began_seconds_ago` is filled in at the flush, from `began_monotonic`."""
+    """An outcome to write; its `began_seconds_ago` is set at the flush, from `began_monotonic`."""
 
     began_monotonic: float
     outcome: Outcome
@@ -172,7 +172,9 @@ class Recorder:
     async def _write(self, intents: list[Intent], outcomes: list[Recorded]) -> set[tuple[UUID, int]]:
         now = time.monotonic()
         made = [one for one in outcomes if not one.unmade]
-        rows = [replace(one.outcome, began_seconds_ago=now - one.began_monotonic) for one in made]
+        for one in made:
+            one.outcome.began_seconds_ago = now - one.began_monotonic
+        rows = [one.outcome for one in made]
         succeeded, failed = _health(outcomes)
         gone = {recorded.subscription_id for recorded in outcomes if recorded.disables_subscription}
         async with self._database.transaction() as connection:

@@ -1,6 +1,5 @@
 """The sender: one signed request to one URL, and whatever comes back as data. It decides nothing and stores nothing."""
 
-import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Self
 
 import httpx
 
+from activities.deadlines import Deadlines
 from activities.failures import detail_of, failure_of
 from activities.transport import ConnectionTransport
 from domain.excerpts import text_excerpt
@@ -101,6 +101,7 @@ class Sender:
             client_cert=settings.client_cert,
             max_connections=settings.max_connections,
         )
+        self._deadlines = Deadlines(settings.timeout_seconds)
         self._checked_url: Callable[[str], tuple[NormalisedUrl, httpx.URL]] = lru_cache(maxsize=4096)(self._check_url)
 
     async def __aenter__(self) -> Self:
@@ -123,7 +124,7 @@ class Sender:
         failure: FailureKind | None = None
         detail = ""
         try:
-            async with asyncio.timeout(self._settings.timeout_seconds):
+            with self._deadlines.limit():
                 await self._exchange(request, reception)
         except Exception as error:  # the outcome of an attempt is data, whatever it is
             failure = failure_of(error)

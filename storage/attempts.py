@@ -25,12 +25,12 @@ class Intent:
     legacy: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: making one would cost thrice as much, for each delivery
 class Outcome:
     """What came of an attempt, and what it makes of the delivery.
 
     `began_seconds_ago` is measured by the worker's monotonic clock when the row is written, so that all instants in the
-    log are by the database's clock. `next_in_seconds` is null when there is no next attempt.
+    log are by the database's clock; it is set then. `next_in_seconds` is null when there is no next attempt.
     """
 
     accepted_on: date
