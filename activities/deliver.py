@@ -166,6 +166,7 @@ class DeliveryActivities:
 
     async def _attempt_or_join(self, message_id: UUID) -> Step | DeliveryEnd:
         """Make the next attempt, or wait for the one that somebody is making already."""
+        begun_anew = activity.info().attempt == 1
         while True:
             under_way = self._dispatcher.under_way(message_id)
             if under_way is None:
@@ -181,12 +182,13 @@ class DeliveryActivities:
                         return ended
                     if (reason := delivery.subscription.hold_reason) is not None:
                         return await self._hold(delivery, reason)
-                    if (seconds := _early_seconds(delivery)) > 0:
+                    if not begun_anew and (seconds := _early_seconds(delivery)) > 0:
                         raise _not_due(seconds)
                     under_way = self._dispatcher.begin(delivery, "automatic")
             if under_way is not None:
                 with suppress(AttemptTakenError):
                     return await asyncio.shield(under_way)
+            begun_anew = False  # another worker's attempt is the one that was asked for, once it has come to an outcome
             await asyncio.sleep(LEASE_POLL_SECONDS)
 
     async def _wake_keepers(self, deliveries: Sequence[OpenDelivery]) -> None:
@@ -305,13 +307,13 @@ def _finished(task: asyncio.Task[Step] | None) -> Step | None:
 
 
 def _early_seconds(delivery: OpenDelivery) -> float:
-    """Seconds until the next attempt is due, for an activity that Temporal tries again; 0 to make it now.
+    """Seconds until the next attempt is due, for an activity that was not just begun to make it; 0 to make it now.
 
     A worker that died after it had written an outcome, and before it answered, has not told Temporal the delay. An
     activity begun anew is due, or a person does not want to wait. Temporal's clock counts where it is ahead of ours.
     """
     info = activity.info()
-    if info.attempt == 1 or delivery.next_in_seconds is None:
+    if delivery.next_in_seconds is None:
         return 0.0
     ahead = (info.started_time - datetime.now(UTC)).total_seconds()
     seconds = delivery.next_in_seconds - max(0.0, ahead)

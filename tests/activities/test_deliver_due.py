@@ -1,5 +1,6 @@
 """An attempt whose instant has not come is not made because a worker died; it is made when a person asks."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -8,8 +9,9 @@ import pytest
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
+from activities.deliver import LEASE_POLL_SECONDS
 from activities.messages import DeliveryEnd, DeliveryRef
-from tests.receiver import Receiver, status
+from tests.receiver import Receiver, status, when
 from tests.workbench import Workbench, workbench
 
 DELAY_SECONDS = 60
@@ -72,3 +74,24 @@ async def test_temporals_clock_says_too_that_an_attempt_is_due(bench: Workbench,
 async def test_what_has_ended_meanwhile_is_not_waited_for(bench: Workbench, message_id: str) -> None:
     await bench.execute("UPDATE delivery SET status = 'cancelled'")
     assert (await deliver(bench, message_id, attempt=2)).status == "cancelled"
+
+
+async def test_the_attempt_another_worker_is_making_is_the_one_that_an_activity_was_begun_for(
+    cleared_url: str, bench: Workbench, receiver: Receiver
+) -> None:
+    answered = asyncio.Event()
+    receiver.script(when(answered, status(500)))
+    async with workbench(cleared_url, retry_schedule_seconds=(DELAY_SECONDS,)) as other:
+        await other.subscribe("CustomerUpdated", receiver.url("/hook"))
+        first = asyncio.create_task(other.attempt_events(await other.emit("CustomerUpdated", "{}")))
+        await receiver.wait_for(1)
+        ours = asyncio.create_task(
+            deliver(bench, str(await bench.scalar("SELECT message_id FROM delivery")), attempt=1)
+        )
+        await asyncio.wait([ours], timeout=2 * LEASE_POLL_SECONDS)
+        answered.set()
+        await first
+        with pytest.raises(ApplicationError) as early:
+            await ours
+    assert early.value.type == "NotDueYet"
+    assert len(receiver.requests) == 1
