@@ -1,8 +1,11 @@
 """The command `loyalty-webhooks`: the command families of `commands/`, put together."""
 
 import importlib
+import os
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
+from typing import NoReturn
 
 import typer
 
@@ -31,6 +34,9 @@ FAMILIES = {
     "subscriptions": ("subscriptions",),
 }
 """Each module of `commands/` and the commands its `register` adds, in the order of `--help`: groups come last."""
+
+
+TEMPORAL_RUNTIME = "temporalio.bridge.runtime"
 
 
 def command_line(families: Iterable[str] = FAMILIES) -> typer.Typer:
@@ -64,7 +70,26 @@ def families_of(arguments: list[str]) -> Iterable[str]:
 
 def main() -> None:
     """Run the command line."""
-    command_line(families_of(sys.argv[1:]))()
+    try:
+        command_line(families_of(sys.argv[1:]))()
+    except SystemExit as end:
+        if TEMPORAL_RUNTIME in sys.modules:
+            _end_at_once(end.code)
+        raise
+
+
+def _end_at_once(status: str | int | None) -> NoReturn:
+    """End the process without taking the interpreter apart first.
+
+    Temporal's client has threads of its own, and one that hands back a reference while the interpreter ends aborts the
+    process: one short command of six ended so, its work done (temporalio/sdk-python, issue 300).
+    """
+    if isinstance(status, str):
+        sys.stderr.write(f"{status}\n")
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # nobody reads it any more
+            stream.flush()
+    os._exit(status if isinstance(status, int) else int(status is not None))
 
 
 if __name__ == "__main__":
