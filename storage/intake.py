@@ -15,7 +15,6 @@ from domain.jsontext import JsonValue, canonical, dump, dump_bytes
 from storage.days import BODY_OF_EVENT
 from storage.outbox import FIRST_OF_EACH_STORE
 from storage.sealing import Sealer
-from storage.traceparent import current_traceparent
 
 EventKey: TypeAlias = tuple[str, UUID]
 """Store code and event id."""
@@ -41,7 +40,7 @@ class NewEvent:
     sealed_data: bytes | None
     digest: bytes
     traceparent: str | None = None
-    """Of the span in which it was made, where that is recorded."""
+    """Of the span it was emitted in, where that is recorded."""
 
     @property
     def key(self) -> EventKey:
@@ -73,7 +72,6 @@ def new_event(
         data=dump_bytes(data).decode(),
         sealed_data=sealed_data,
         digest=content_digest(event_type.name, data),
-        traceparent=current_traceparent(),
     )
 
 

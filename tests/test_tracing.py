@@ -150,6 +150,20 @@ async def test_events_of_many_emits_keep_their_traces_in_a_batch_that_links_to_e
         assert [trace_of(span) for span in tracing.spans("RunWorkflow:deliver-events")] == [trace_of(batch)]
 
 
+async def test_what_its_keeper_lets_go_is_in_the_trace_of_its_event_and_the_keeper_in_none(
+    database_url: str, temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Receiver() as receiver, traced(database_url, temporal, monkeypatch) as tracing:
+        await tracing.running.subscribe("CustomerUpdated", receiver.url("/hook"), ordered=True)
+        await tracing.emit()
+        [attempt] = await tracing.until_spans("attempt CustomerUpdated", 1)
+        [emit] = await tracing.until_spans(EMIT, 1)
+        assert trace_of(attempt) == trace_of(emit)
+        assert tracing.way_to(attempt) == ["attempt CustomerUpdated", EMIT]
+        names = {span.name for span in tracing.exporter.get_finished_spans()}
+        assert not {name for name in names if name.endswith(("keep-subscription", "keep-held"))}
+
+
 async def test_what_was_not_traced_by_its_caller_is_not_traced_by_us(
     database_url: str, temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -25,6 +25,7 @@ from storage.delivery_log import deliveries_of_event
 from storage.event_log import find_event
 from storage.intake import NewEvent
 from storage.rejected_emits import note_rejected
+from storage.traceparent import current_traceparent
 from storage.unavailable import is_unavailable
 
 logger = logging.getLogger(__name__)
@@ -138,6 +139,12 @@ EventIdPath = Annotated[str, id_path("eventId", "Id of the event.")]
 router = APIRouter(prefix="/api/{storeCode}/event", tags=["events"], route_class=CountedRoute)
 
 
+def in_trace(events: list[NewEvent]) -> list[NewEvent]:
+    """The events with the trace of this request, where it is recorded."""
+    traceparent = current_traceparent()
+    return events if traceparent is None else [replace(event, traceparent=traceparent) for event in events]
+
+
 @router.post(
     "",
     summary="Emit an event",
@@ -146,7 +153,8 @@ router = APIRouter(prefix="/api/{storeCode}/event", tags=["events"], route_class
 )
 async def emit(access: EventEmit, resources: FromResources, event: EmittedOne) -> Accepted:
     """Answered when the event is stored for good. The same `eventId` with the same content may be sent again."""
-    return Accepted(event_id=event.event_id, duplicate=await resources.intake.accept(event))
+    [traced] = in_trace([event])
+    return Accepted(event_id=event.event_id, duplicate=await resources.intake.accept(traced))
 
 
 @router.post(
@@ -157,7 +165,7 @@ async def emit(access: EventEmit, resources: FromResources, event: EmittedOne) -
 )
 async def emit_many(access: EventEmit, resources: FromResources, events: EmittedMany) -> BatchAccepted:
     """All of them or none, in one transaction. Paths of errors start with the event's index, from 0."""
-    duplicates = await resources.intake.accept_all(events)
+    duplicates = await resources.intake.accept_all(in_trace(events))
     items = [
         Accepted(event_id=event.event_id, duplicate=duplicate)
         for event, duplicate in zip(events, duplicates, strict=True)

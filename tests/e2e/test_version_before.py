@@ -5,6 +5,7 @@ failure here while nothing was released yet means that the tables were changed i
 """
 
 import io
+import re
 import subprocess
 import sys
 import tarfile
@@ -19,7 +20,7 @@ from storage.access import create_key, new_key
 from storage.database import Database
 from tests.databases import sqlalchemy_url
 from tests.ground import STORE, Ground
-from tests.house import ROOT
+from tests.house import PYPROJECT, ROOT
 from tests.receiver import Receiver, status
 from tests.running_processes import running_processes
 
@@ -49,6 +50,13 @@ def unpacked(version: str, folder: Path) -> Path:
     run = subprocess.run(where, env={"PYTHONPATH": str(folder)}, capture_output=True, text=True, check=True)
     assert run.stdout.strip() == str(folder / "cli.py")  # the processes below run this code, not ours
     return folder
+
+
+def test_the_tag_of_each_earlier_release_is_here() -> None:
+    """Without its tag, as in a shallow clone, a release would be passed over below without a word."""
+    released = set(re.findall(r"^## \[?v?(\d+\.\d+\.\d+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE))
+    tags = {tag.removeprefix("v") for tag in git("tag", "--list", "v*").stdout.decode().split()}
+    assert released - {PYPROJECT["project"]["version"]} <= tags, "git fetch --tags --unshallow"
 
 
 async def test_the_code_before_delivers_on_the_schema_of_today(
