@@ -32,24 +32,38 @@ _RULES = text(f"SELECT code, {_KEPT_DAYS}, {_LONGEST_DAYS} FROM store ORDER BY c
 
 _DONE = text("SELECT accepted_on, age_days, rules, cleared FROM thinned_day")
 
+_SOME_STAY = text(f"SELECT EXISTS (SELECT FROM store WHERE :age <= {_KEPT_DAYS})")
+
+# The first branch is skipped as a whole where no store keeps so old a day. What the second finds is few, as a rule:
+# from there on by keys, and not by reading the day.
 _KEEP_BODIES = """
-INSERT INTO {new} SELECT body.* FROM {old} AS body JOIN store ON store.code = body.store_code
-WHERE :age <= {kept_days}
-    OR :age <= {longest_days} AND EXISTS (
-        SELECT FROM delivery WHERE delivery.event_id = body.event_id AND delivery.store_code = body.store_code
-            AND delivery.status IN ('exhausted', 'pending', 'held'))
-    OR EXISTS (
-        SELECT FROM event WHERE event.store_code = body.store_code AND event.event_id = body.event_id
-            AND event.matched_at IS NULL)
+INSERT INTO {new}
+SELECT body.* FROM store JOIN {old} AS body ON body.store_code = store.code
+WHERE CAST(:some_stay AS boolean) AND :age <= {kept_days}
+UNION ALL
+SELECT body.* FROM (
+    SELECT store_code, event_id FROM event WHERE accepted_on = :day AND matched_at IS NULL
+    UNION
+    SELECT delivery.store_code, delivery.event_id FROM delivery JOIN store ON store.code = delivery.store_code
+    WHERE delivery.accepted_on = :day AND delivery.status IN ('exhausted', 'pending', 'held') AND :age <= {longest_days}
+) AS kept
+JOIN store ON store.code = kept.store_code AND :age > {kept_days}
+JOIN {old} AS body
+    ON body.accepted_on = :day AND body.store_code = kept.store_code AND body.event_id = kept.event_id
 """
 
 # Those of an erased event have no body beside them.
 _KEEP_ATTEMPTS = """
-INSERT INTO {new} SELECT attempt.* FROM {old} AS attempt
-JOIN delivery ON delivery.message_id = attempt.message_id JOIN store ON store.code = delivery.store_code
-WHERE :age <= {kept_days} OR EXISTS (
-    SELECT FROM {new_bodies} AS body
-    WHERE body.store_code = delivery.store_code AND body.event_id = delivery.event_id)
+INSERT INTO {new}
+SELECT attempt.* FROM store JOIN delivery ON delivery.store_code = store.code AND delivery.accepted_on = :day
+JOIN {old} AS attempt ON attempt.message_id = delivery.message_id
+WHERE CAST(:some_stay AS boolean) AND :age <= {kept_days}
+UNION ALL
+SELECT attempt.* FROM {new_bodies} AS body
+JOIN store ON store.code = body.store_code AND :age > {kept_days}
+JOIN delivery ON delivery.event_id = body.event_id AND delivery.store_code = body.store_code
+JOIN {old} AS attempt ON attempt.accepted_on = :day AND attempt.message_id = delivery.message_id
+WHERE body.accepted_on = :day
 """
 
 _FREED = text("""
@@ -167,12 +181,13 @@ async def thin_day(database: Database, thin: ThinDay, rules: RetentionRules) -> 
     Writers to that one day wait for it; all others wait for the exchange alone, some milliseconds. Raises the
     database's lock timeout when somebody is in the way: to be tried again.
     """
-    values = {**_values(rules), "age": thin.age_days}
+    values: dict[str, object] = {**_values(rules), "day": thin.day, "age": thin.age_days}
     async with database.transaction() as connection:
         await connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
         await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": DAYS_LOCK})
         await connection.execute(_NOTE, {"day": thin.day, "age": thin.age_days, "rules": thin.rules})
         filed = [table for table in FILED if thin.day in await filed_days(connection, table)]
+        values["some_stay"] = await connection.scalar(_SOME_STAY, values)
         bodies = await _keep(connection, filed, "event_body", thin.day, _KEEP_BODIES, values)
         attempts = await _keep(connection, filed, "attempt", thin.day, _KEEP_ATTEMPTS, values)
         freed = 0
@@ -183,7 +198,7 @@ async def thin_day(database: Database, thin: ThinDay, rules: RetentionRules) -> 
 
 
 async def _keep(
-    connection: AsyncConnection, filed: Sequence[str], table: str, day: date, statement: str, values: dict[str, int]
+    connection: AsyncConnection, filed: Sequence[str], table: str, day: date, statement: str, values: dict[str, object]
 ) -> int:
     """Copy what is kept of a day's partition into a new table; how many rows. An attempt is kept beside its body."""
     if table not in filed:
