@@ -24,7 +24,7 @@ EVENT = "CustomerUpdated"
 EMIT_BATCH = 500
 
 
-def event_line() -> dict[str, Any]:
+def event_line(name: str = EVENT) -> dict[str, Any]:
     """An event as a platform emits it; its createdAt is now, so that the receiver can tell the latency."""
     customer = {
         "customerId": str(uuid4()),
@@ -32,7 +32,7 @@ def event_line() -> dict[str, Any]:
         "phone": "+48123456789",
         "loyaltyCardNumber": "1234567890123",
     }
-    return {"eventName": EVENT, "createdAt": datetime.now(UTC).isoformat(), "data": {"customer": customer}}
+    return {"eventName": name, "createdAt": datetime.now(UTC).isoformat(), "data": {"customer": customer}}
 
 
 async def warm_up(bench: Bench, subscriptions: int) -> None:
@@ -41,12 +41,12 @@ async def warm_up(bench: Bench, subscriptions: int) -> None:
         await burst_once(bench, 100, subscriptions)
 
 
-async def burst_once(bench: Bench, events: int, subscriptions: int) -> dict[str, Any]:
+async def burst_once(bench: Bench, events: int, subscriptions: int, name: str = EVENT) -> dict[str, Any]:
     """Emit as fast as the API takes it, and wait for the last delivery."""
     await bench.reset()
     cpu, began = bench.cpu_seconds(), time.time()
     for start in range(0, events, EMIT_BATCH):
-        lines = [json.dumps(event_line()) for _ in range(min(EMIT_BATCH, events - start))]
+        lines = [json.dumps(event_line(name)) for _ in range(min(EMIT_BATCH, events - start))]
         await bench.emit_batch("\n".join(lines).encode())
     emitted = time.time()
     stats = await bench.until_received(events * subscriptions, 300)
@@ -103,6 +103,14 @@ async def idle(events: int, rate: float) -> dict[str, Any]:
         return {"events": events, "rate": rate} | {key: stats[key] for key in ("p50_ms", "p99_ms", "max_ms")}
 
 
+def keep(name: str, figures: dict[str, Any], before: dict[str, Any]) -> None:
+    """Write a scenario's figures to bench/results/, with the facts of the machine before it, and print them."""
+    result = {"scenario": name, "machine": before, "figures": figures}
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result, indent=1))
+
+
 def machine() -> dict[str, Any]:
     """What the figures were taken on."""
     return {
@@ -128,10 +136,8 @@ def main() -> None:
     parser.add_argument("scenario", nargs="*", choices=[*SCENARIOS, []], help=f"of {', '.join(SCENARIOS)}; none: all")
     arguments = parser.parse_args()
     for name in arguments.scenario or SCENARIOS:
-        result = {"scenario": name, "machine": machine(), "figures": asyncio.run(_run(name))}
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
-        print(json.dumps(result, indent=1))
+        before = machine()
+        keep(name, asyncio.run(_run(name)), before)
 
 
 async def _run(name: str) -> dict[str, Any]:

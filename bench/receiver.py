@@ -2,7 +2,8 @@
 
     python -m bench.receiver PORT
 
-Every POST is answered with 200 at once, or as the path says: `/fail/503` with that status, `/hang` never.
+Every POST is answered with 200 at once, or as the path says: `/fail/503` with that status, `/tenth/503` every tenth
+time with that status, `/hang` never. `GET /count` answers how many came since the last `POST /reset`, at no cost, and
 `GET /stats` answers a JSON object of what came since the last `POST /reset`: `received`, `repeated` (the same messageId
 again), `rate` (per second, first to last arrival), `p50_ms`, `p99_ms`, `max_ms` (createdAt to arrival), `by_second`.
 """
@@ -28,10 +29,16 @@ class Counts:
 
     def __init__(self) -> None:
         self.arrivals: list[tuple[float, bytes]] = []
+        self.tenths = 0
 
     def add(self, body: bytes) -> None:
         """Note one delivery."""
         self.arrivals.append((time.time(), body))
+
+    def tenth(self) -> bool:
+        """Whether this is one of those that fail."""
+        self.tenths += 1
+        return self.tenths % 10 == 0
 
     def stats(self) -> dict[str, object]:
         """The summary that `GET /stats` answers."""
@@ -95,13 +102,14 @@ class Connection(asyncio.Protocol):
     def _answer(self, head: bytes, body: bytes) -> None:
         method, target, _ = head.split(b" ", 2)
         if method == b"get":
-            content = json.dumps(self._counts.stats()).encode()
+            counts = self._counts
+            content = json.dumps(len(counts.arrivals) if target == b"/count" else counts.stats()).encode()
             self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(content), content))
         elif target == b"/reset":
             self._counts.arrivals = []
             self._transport.write(ANSWER)
-        elif target.startswith(b"/fail/"):
-            self._transport.write(b"HTTP/1.1 %s Failed\r\nContent-Length: 0\r\n\r\n" % target[6:9])
+        elif target.startswith(b"/fail/") or (target.startswith(b"/tenth/") and self._counts.tenth()):
+            self._transport.write(b"HTTP/1.1 %s Failed\r\nContent-Length: 0\r\n\r\n" % target.split(b"/")[2][:3])
         elif not target.startswith(b"/hang"):
             self._counts.add(body)
             self._transport.write(ANSWER)

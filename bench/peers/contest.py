@@ -18,7 +18,7 @@ import httpx
 from bench.peers.lineup import Contestant
 from bench.peers.servers import receiver, servers
 from bench.peers.work import EVENT_NAMES, RECEIVER_VARIABLE, paths
-from bench.stack import bench_stack, tree_cpu_seconds
+from bench.stack import bench_stack, tree_cpu_seconds, until_received
 
 ROOT = Path(__file__).parents[2]
 PEERS_PYTHON = ROOT / ".venv-peers/bin/python"
@@ -58,15 +58,7 @@ class Running:
 
     async def until_received(self, count: int, seconds: float) -> dict[str, Any]:
         """The receiver's counts once it has had so many different deliveries."""
-        deadline = time.monotonic() + seconds
-        while True:
-            stats: dict[str, Any] = (await self.receiver.get("/stats")).json()
-            arrived = stats["received"] - stats["repeated"]
-            if arrived >= count:
-                return stats
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{arrived} of {count} deliveries arrived within {seconds:.0f} s")
-            await asyncio.sleep(0.2)
+        return await until_received(self.receiver, count, seconds)
 
     async def reset(self) -> None:
         """Let the receiver forget, and everything else become quiet."""

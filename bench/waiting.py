@@ -1,0 +1,152 @@
+"""What waiting retries cost, and what they cost others: `python -m bench.waiting [--help]`.
+
+Subscriptions whose receiver answers 503, their breakers kept closed, get events until so many deliveries wait for a
+retry hours away; each event goes to one subscription, so that each waiting delivery has a workflow of its own. Then the
+size of both databases for each of them, and the burst rate of a healthy subscription beside them and before they were
+there. 100,000 take most of an hour to set up: the starting of workflows is what takes the time.
+"""
+
+import argparse
+import asyncio
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import asyncpg
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from bench.pipeline import EVENT, burst_once, event_line, keep, machine, warm_up
+from bench.stack import Bench, bench_stack
+from domain.catalogue import CATALOGUE
+from domain.jsontext import dump
+
+RETRY_SECONDS = 86_400
+"""Far away: nothing of what waits becomes due while it is measured."""
+
+BREAKERS_STAY_CLOSED = {"BREAKER_FAILURES": "1000000000"}
+EMITTED_AT_ONCE = 500
+HEALTHY_EVENTS = 5_000
+HEALTHY_ROUNDS = 3
+POLL_SECONDS = 1.0
+STUCK_SECONDS = 120.0
+"""Without one more waiting delivery for so long, something is wrong."""
+
+_WAITING = "SELECT count(*) FROM delivery WHERE status = 'pending' AND next_attempt_at IS NOT NULL"
+_SUBSCRIBE = """
+INSERT INTO subscription (id, store_code, event_name, url, name, retry_schedule)
+SELECT gen_random_uuid(), $1, name, $2 || '/fail/503/' || $1 || '/' || name, 'waiting', ARRAY[$3::int]
+FROM unnest($4::text[]) AS name
+"""
+
+
+def names() -> list[str]:
+    """Events that take the sample's data; the healthy subscription's is not among them."""
+    return [name for name in CATALOGUE if name != EVENT]
+
+
+async def subscribe(bench: Bench, database: asyncpg.Connection, count: int) -> list[tuple[str, str]]:
+    """(store, event name) of so many subscriptions, one for each pair; stores are made as they are needed."""
+    pairs: list[tuple[str, str]] = []
+    while len(pairs) < count:
+        store = f"waiting{len(pairs)}"
+        answer = await bench.api.post("/api/admin/store", json={"store": {"storeCode": store}})
+        answer.raise_for_status()
+        chosen = names()[: count - len(pairs)]
+        await database.execute(_SUBSCRIBE, store, bench.receiver_url, RETRY_SECONDS, chosen)
+        pairs += [(store, name) for name in chosen]
+    return pairs
+
+
+async def emit(bench: Bench, pairs: list[tuple[str, str]], count: int) -> None:
+    """So many events, evenly over the pairs, each batch to one store."""
+    by_store: dict[str, list[str]] = {}
+    for number in range(count):
+        store, name = pairs[number % len(pairs)]
+        line = event_line(name) | {"data": CATALOGUE[name].sample}
+        by_store.setdefault(store, []).append(dump(line))
+    for store, lines in by_store.items():
+        for at in range(0, len(lines), EMITTED_AT_ONCE):
+            answer = await bench.api.post(
+                f"/api/{store}/event/batch",
+                content="\n".join(lines[at : at + EMITTED_AT_ONCE]).encode(),
+                headers={"Content-Type": "application/x-ndjson"},
+            )
+            if answer.status_code != 202:
+                raise RuntimeError(f"{answer.status_code}: {answer.text}")
+
+
+async def until_waiting(database: asyncpg.Connection, count: int) -> None:
+    """Show how many wait until all do."""
+    columns = (
+        TextColumn("deliveries wait for their retry"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        bar = progress.add_task("", total=count)
+        waiting, still = 0, 0.0
+        while waiting < count:
+            await asyncio.sleep(POLL_SECONDS)
+            before, waiting = waiting, await database.fetchval(_WAITING)
+            still = 0.0 if waiting > before else still + POLL_SECONDS
+            if still > STUCK_SECONDS:
+                raise RuntimeError(f"only {waiting:,} of {count:,} deliveries wait for a retry")
+            progress.update(bar, completed=waiting)
+
+
+async def bytes_used(bench: Bench, database: asyncpg.Connection, directory: Path) -> dict[str, int]:
+    """Size of PostgreSQL's database after a vacuum, and of Temporal's file with its log."""
+    await database.execute("VACUUM")
+    await database.execute("CHECKPOINT")
+    return {
+        "postgres": await database.fetchval("SELECT pg_database_size(current_database())"),
+        "temporal": sum(path.stat().st_size for path in directory.glob("temporal.db*")),
+        "temporal_memory": round(bench.memory_mb("temporal") * 2**20),
+    }
+
+
+async def healthy_rate(bench: Bench) -> list[int]:
+    """Deliveries a second of bursts to the healthy subscription."""
+    return [(await burst_once(bench, HEALTHY_EVENTS, 1))["per_second"] for _ in range(HEALTHY_ROUNDS)]
+
+
+async def measure(waiting: int, subscriptions: int) -> dict[str, Any]:
+    """Before, set-up, after."""
+    async with bench_stack(BREAKERS_STAY_CLOSED) as bench:
+        database = await asyncpg.connect(bench.facts["database"])
+        await bench.subscribe(EVENT, "/healthy")
+        await warm_up(bench, 1)
+        alone = await healthy_rate(bench)
+        pairs = await subscribe(bench, database, subscriptions)
+        before = await bytes_used(bench, database, bench.directory)
+        await emit(bench, pairs, waiting)
+        await until_waiting(database, waiting)
+        after = await bytes_used(bench, database, bench.directory)
+        among = await healthy_rate(bench)
+        await database.close()
+    each = {name: round((after[name] - before[name]) / waiting / 1024, 1) for name in before}
+    return {
+        "waiting": waiting,
+        "subscriptions": subscriptions,
+        "kib_each": each | {"databases": round(each["postgres"] + each["temporal"], 1)},
+        "healthy_per_second": {"alone": alone, "beside_them": among},
+        "healthy_ratio": round(median(among) / median(alone), 3),
+    }
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--waiting", type=int, default=10_000, help="deliveries that wait for a retry")
+    parser.add_argument("--subscriptions", type=int, default=1_000)
+    arguments = parser.parse_args()
+    before = machine()
+    figures = asyncio.run(measure(arguments.waiting, arguments.subscriptions))
+    keep(f"waiting-{arguments.waiting}", figures, before)
+
+
+if __name__ == "__main__":
+    main()
