@@ -73,7 +73,7 @@ fuzz: install ## Try the whole API with over 5,000 cases of its own description,
 	@SCHEMATHESIS_EXAMPLES=$${SCHEMATHESIS_EXAMPLES:-200} $(BIN)/python -m pytest -s --timeout 7200 tests/api/test_schemathesis.py $(ARGS)
 
 .PHONY: bench
-bench: install ## Measure latency, bursts and their ratio to batches off, on this machine; options in ARGS, as --help lists.
+bench: install ## Measure latency, bursts and their ratio to batches off, on this machine; docs/performance.md lists what else.
 	@$(BIN)/python -m bench.pipeline $(ARGS)
 
 .PHONY: peers
