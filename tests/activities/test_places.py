@@ -7,15 +7,20 @@ import pytest
 
 from activities.places import Lane, LeftQueueError, Places
 
-MANY = 10_000
-"""Places given in one turn of the event loop, where a test is not about turns."""
-
 
 async def queue(places: Places, lane: Lane, count: int) -> "list[asyncio.Task[None]]":
     """Let so many attempts ask for a place."""
     tasks = [asyncio.create_task(places.take(lane, uuid4())) for _ in range(count)]
     await asyncio.sleep(0)
     return tasks
+
+
+def shared() -> Places:
+    """Places of a worker that has had an event of a quiet store just now."""
+    places = Places(512)
+    places.let_first({"quiet"})
+    places.let_first(())
+    return places
 
 
 async def settle() -> None:
@@ -25,7 +30,7 @@ async def settle() -> None:
 
 @pytest.mark.parametrize("hanging", [1, 11, 15, 25])
 async def test_however_many_subscriptions_hang_another_finds_a_place(hanging: int) -> None:
-    places = Places(512, MANY)
+    places = Places(512)
     lanes = [Lane("store", 50) for _ in range(hanging)]
     tasks = [task for lane in lanes for task in await queue(places, lane, 600)]
     healthy = Lane("store", 50)
@@ -40,7 +45,7 @@ async def test_however_many_subscriptions_hang_another_finds_a_place(hanging: in
 
 @pytest.mark.parametrize(("hanging", "each"), [(1, 50), (5, 50), (15, 27), (100, 4)])
 async def test_those_that_hang_share_evenly_once_their_first_requests_have_ended(hanging: int, each: int) -> None:
-    places = Places(512, MANY)
+    places = Places(512)
     lanes = [Lane("store", 50) for _ in range(hanging)]
     tasks = [task for lane in lanes for task in await queue(places, lane, 600)]
     for _ in range(500):
@@ -52,7 +57,7 @@ async def test_those_that_hang_share_evenly_once_their_first_requests_have_ended
 
 
 async def test_one_subscription_alone_gets_what_its_limit_says() -> None:
-    places, lane = Places(512, MANY), Lane("store", 50)
+    places, lane = Places(512), Lane("store", 50)
     tasks = await queue(places, lane, 80)
     assert (lane.in_flight, places.free) == (50, 462)
     for _ in range(10):
@@ -64,7 +69,7 @@ async def test_one_subscription_alone_gets_what_its_limit_says() -> None:
 
 
 async def test_places_that_come_free_go_round() -> None:
-    places = Places(40, MANY)
+    places = Places(40)
     first, second = Lane("store", 50), Lane("store", 50)
     tasks = [*await queue(places, first, 20), *await queue(places, second, 20)]
     for _ in range(12):
@@ -76,7 +81,7 @@ async def test_places_that_come_free_go_round() -> None:
 
 
 async def test_a_raised_limit_lets_go_at_once_and_a_lowered_one_waits_for_those_on_the_wire() -> None:
-    places, lane = Places(512, MANY), Lane("store", 2)
+    places, lane = Places(512), Lane("store", 2)
     tasks = await queue(places, lane, 20)
     places.limit(lane, 5)
     await settle()
@@ -94,7 +99,7 @@ async def test_a_raised_limit_lets_go_at_once_and_a_lowered_one_waits_for_those_
 
 
 async def test_who_leaves_the_queue_or_is_cancelled_with_a_place_leaves_none_behind() -> None:
-    places, lane = Places(512, MANY), Lane("store", 1)
+    places, lane = Places(512), Lane("store", 1)
     held, waiting = uuid4(), uuid4()
     await places.take(lane, held)
     task = asyncio.create_task(places.take(lane, waiting))
@@ -111,8 +116,16 @@ async def test_who_leaves_the_queue_or_is_cancelled_with_a_place_leaves_none_beh
     assert (lane.in_flight, places.free, lane.queue) == (0, 512, {})
 
 
-async def test_in_one_turn_of_the_event_loop_only_so_many_places_are_given() -> None:
-    places, lane = Places(512, 4), Lane("store", 50)
+async def test_one_store_alone_gets_its_places_at_once() -> None:
+    places, lane = Places(512), Lane("store", 50)
+    tasks = await queue(places, lane, 20)
+    assert lane.in_flight == 20
+    for task in tasks:
+        task.cancel()
+
+
+async def test_while_quiet_stores_have_events_only_so_many_places_are_given_in_one_turn_of_the_event_loop() -> None:
+    places, lane = shared(), Lane("store", 50)
     tasks = await queue(places, lane, 20)
     counts = [lane.in_flight]
     for _ in range(5):
@@ -124,7 +137,7 @@ async def test_in_one_turn_of_the_event_loop_only_so_many_places_are_given() -> 
 
 
 async def test_stores_take_turns_however_many_subscriptions_one_of_them_has() -> None:
-    places = Places(512, 4)
+    places = shared()
     noisy = [Lane("noisy", 50) for _ in range(20)]
     tasks = [task for lane in noisy for task in await queue(places, lane, 10)]
     small = Lane("small", 50)
@@ -138,7 +151,7 @@ async def test_stores_take_turns_however_many_subscriptions_one_of_them_has() ->
 
 
 async def test_subscriptions_of_a_store_take_turns() -> None:
-    places = Places(512, 4)
+    places = shared()
     first, second = Lane("store", 50), Lane("store", 50)
     tasks = [*await queue(places, first, 20), *await queue(places, second, 20)]
     await asyncio.sleep(0)
@@ -149,7 +162,7 @@ async def test_subscriptions_of_a_store_take_turns() -> None:
 
 
 async def test_others_make_way_for_what_is_expected_until_it_has_come() -> None:
-    places = Places(512, 4)
+    places = shared()
     noisy, small = Lane("noisy", 50), Lane("small", 50)
     places.let_first({"small"})
     tasks = await queue(places, noisy, 10)
@@ -167,7 +180,7 @@ async def test_others_make_way_for_what_is_expected_until_it_has_come() -> None:
 async def test_others_make_way_for_a_moment_only_and_then_go_on_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("activities.places.MAKE_WAY_SECONDS", 0.01)
     monkeypatch.setattr("activities.places.GO_ON_SECONDS", 30.0)
-    places = Places(512, 4)
+    places = shared()
     noisy = Lane("noisy", 50)
     places.let_first({"small"})
     [task] = await queue(places, noisy, 1)

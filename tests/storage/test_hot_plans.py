@@ -224,3 +224,15 @@ async def test_no_table_that_grows_is_read_from_end_to_end(
         rows = [int(float(rows)) for rows in re.findall(r"actual rows=([0-9.]+)", plan)]
         removed = [int(rows) for rows in re.findall(r"Rows Removed by [A-Za-z ]+: (\d+)", plan)]
         assert max(rows + removed) <= 4 * (BATCH + CLAIMED), plan
+
+
+async def test_events_are_matched_by_their_keys_before_the_planner_knows_anything_of_the_table(ground: Ground) -> None:
+    """The index of what is not matched begins with the store: for each event it would be read from end to end."""
+    await ground.emit("CustomerUpdated", "{}", 2 * BATCH)
+    async with ground.database.engine.connect() as connection:
+        given = await keys(connection, "matched_at IS NULL")
+        async with explained(connection) as plans:
+            await match(connection, given, worker_id=uuid4(), may_begin=lambda _: True)
+        await connection.rollback()
+    assert plans
+    assert not any("event_unmatched" in plan for plan in plans)
