@@ -47,6 +47,12 @@ OLDEST_INTENT_SECONDS = LONGEST_ATTEMPT_SECONDS / 2
 
 ENDED = ("delivered", "exhausted")
 
+TOO_MANY_REQUESTS = 429
+"""What a receiver answers that wants to be sent to more slowly."""
+
+SLOWED_DOWN = Stop("held", "slowed_down")
+"""What queues begins anew with the keeper, at the pace that the receiver asks for."""
+
 DISABLED = Stop("exhausted", FailureKind.subscription_disabled)
 
 
@@ -178,7 +184,7 @@ class Dispatcher:
         """Requests in flight at most, of a subscription without a limit of its own; over all workers."""
         return self._limits.per_subscription
 
-    def keep_pace(self, subscription_id: UUID, per_second: int | None, turn: Turn) -> None:
+    def keep_pace(self, subscription_id: UUID, per_second: float | None, turn: Turn) -> None:
         """Send what the keeper of a subscription sends no faster than this, and only while it is this worker's turn."""
         if per_second is None:
             self._paces.pop(subscription_id, None)
@@ -211,6 +217,10 @@ class Dispatcher:
             self._stop_lane(subscription_id, DISABLED)
         for subscription_id in turned.opened:
             self._stop_lane(subscription_id, Stop("held", "breaker_open"))
+        for subscription_id in turned.slowed:
+            self._stop_lane(subscription_id, SLOWED_DOWN)
+            if (pace := self._paces.get(subscription_id)) is not None:
+                pace.interrupt()
         for subscription_id in turned.closed:
             lane = self._lanes.get(subscription_id)
             if lane is not None and lane.stop is not None and lane.stop.reason == "breaker_open":
@@ -362,9 +372,15 @@ class Dispatcher:
                 subscription.id,
                 healthy=None if delivery.is_test else healthy,
                 disables_subscription=disables,
+                rest_seconds=_rest(result) if not delivery.is_test else None,
             )
         )
         return replace(step, attempts=delivery.number)
+
+
+def _rest(result: SendResult) -> float | None:
+    """For how long a receiver that gets too much wants to be left alone (0: it does not say); None if it is well."""
+    return (result.retry_after_seconds or 0.0) if result.status_code == TOO_MANY_REQUESTS else None
 
 
 def _stop(standing: Standing) -> Stop | None:

@@ -129,7 +129,8 @@ class OrderedRound:
         self._dispatcher = dispatcher
         self._lines = lines
         self._most = 1 if not state.by_customer else state.max_concurrency or dispatcher.per_subscription
-        self._pause = 1 / state.rate_limit_per_second if state.rate_limit_per_second else 0.0
+        if state.per_second is not None:  # a second of it: what waits for longer would not heed a pause
+            self._most = min(self._most, max(1, int(state.per_second)))
         self._begun: dict[UUID, asyncio.Task[Step]] = {}
         self._elsewhere = {UUID(one) for one in left}
         """Under way in another worker, or begun by an earlier round."""
@@ -143,7 +144,7 @@ class OrderedRound:
             room = self._most - len(under_way)
             found = await self._lines.look(room, under_way) if room > 0 else Found()
             for delivery in found.deliveries:
-                await self._begin(delivery)
+                self._begin(delivery)
             if not (self._begun or self._elsewhere or found.early):
                 return self._result(found.due_in_seconds, "in order")
             if not await self._wait():
@@ -151,7 +152,7 @@ class OrderedRound:
             if time.monotonic() >= until or not await still_sends():
                 return self._result(0.0, "in order")
 
-    async def _begin(self, delivery: OpenDelivery) -> None:
+    def _begin(self, delivery: OpenDelivery) -> None:
         under_way = self._dispatcher.under_way(delivery.message_id)
         if under_way is None and self._dispatcher.taken(delivery):
             self._elsewhere.add(delivery.message_id)
@@ -159,7 +160,6 @@ class OrderedRound:
         self._begun[delivery.message_id] = under_way or self._dispatcher.begin(
             replace(delivery, kept_as="kept"), "automatic"
         )
-        await asyncio.sleep(self._pause)
 
     async def _look_elsewhere(self) -> None:
         """Join what this worker has begun, and forget what nobody is sending any more."""

@@ -84,12 +84,14 @@ class KeeperActivities:
             return await self._end_all(subscription_id, state)
         if state.status == "paused":
             return KeeperRoundResult(0, 0, None, "paused")
-        if state.rate_limit_per_second is None and state.max_concurrency is None:
+        if state.rest_seconds > 0 and not task.probe_now:
+            return KeeperRoundResult(0, 0, state.rest_seconds, "its receiver asked to be left alone", deaf=True)
+        if state.per_second is None and state.max_concurrency is None:
             return await self._send(subscription_id, state, task)
         async with self._turns.turn(subscription_id) as turn:
             if turn is None:
                 return _taken(_Tally())
-            self._dispatcher.keep_pace(subscription_id, state.rate_limit_per_second, turn)
+            self._dispatcher.keep_pace(subscription_id, state.per_second, turn)
             return await self._send(subscription_id, state, task)
 
     async def _send(self, subscription_id: UUID, state: KeeperState, task: KeeperRound) -> KeeperRoundResult:
@@ -166,21 +168,20 @@ class KeeperActivities:
         return True
 
     async def _let_go(self, subscription_id: UUID, state: KeeperState, tally: _Tally) -> KeeperRoundResult:
-        """Send what is due in growing pages until the round is over or the breaker opens."""
+        """Send what is due in growing pages until the round is over or the subscription has changed."""
         until = time.monotonic() + ROUND_SECONDS
         page = FIRST_PAGE
-        rate = state.rate_limit_per_second
+        most = LARGEST_PAGE if state.per_second is None else max(1, int(state.per_second))
         while time.monotonic() < until:
             async with self._database.transaction() as connection:
-                due = await held_due(connection, subscription_id, min(page, rate) if rate else page)
+                due = await held_due(connection, subscription_id, min(page, most))
             if not due:
                 return await self._rest(subscription_id, tally)
             steps = await self._attempt([replace(one, kept_as="kept") for one in due])
             tally.add([step for step in steps if step is not None])
             if any(step is None for step in steps):
                 return _taken(tally)
-            now = await self._state(subscription_id)
-            if now is None or now.deleted or now.status != "active" or now.breaker_open:
+            if not state.lasts(await self._state(subscription_id)):
                 break
             page = min(page * 2, LARGEST_PAGE)
         return KeeperRoundResult(tally.delivered, tally.failed, 0.0, "letting go")
@@ -193,8 +194,7 @@ class KeeperActivities:
         ordered = OrderedRound(self._database, self._dispatcher, lines, state, under_way)
 
         async def still_so() -> bool:
-            now = await self._state(subscription_id)
-            return now is not None and replace(now, probe_in_seconds=None) == replace(state, probe_in_seconds=None)
+            return state.lasts(await self._state(subscription_id))
 
         result = await ordered.run(time.monotonic() + ROUND_SECONDS, still_so)
         return replace(

@@ -51,7 +51,7 @@ class Turn:
 class Pace:
     """The pace of one subscription's requests in this worker."""
 
-    def __init__(self, per_second: int) -> None:
+    def __init__(self, per_second: float) -> None:
         self.per_second = per_second
         self.turn: Turn | None = None
         self._next_at = 0.0
@@ -67,6 +67,10 @@ class Pace:
                 await asyncio.sleep(seconds)
             behind = max(self._next_at, time.monotonic() - CATCH_UP_SECONDS)
             self._next_at = behind + 1 / (self.per_second * HEADROOM)
+
+    def interrupt(self) -> None:
+        """Have whoever waits begin anew, at the pace that its receiver has asked for just now."""
+        self.turn = None
 
     def _seconds(self) -> float:
         """Until it is worth looking again; 0 when a request may go."""

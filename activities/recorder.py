@@ -19,6 +19,7 @@ from storage.attempts import Intent, Outcome, intend, record, unmake
 from storage.database import Database
 from storage.health import Turns, record_health
 from storage.notices import Occurrence, note
+from storage.pace import slow_down
 from storage.subscription_status import disable_by_system
 from storage.traffic import count_attempts, counted, forget_old_counts
 
@@ -64,17 +65,20 @@ class Recorded:
     """Whether the receiver did well; None when the outcome says nothing about it."""
     disables_subscription: bool = False
     """Its receiver answered 410."""
+    rest_seconds: float | None = None
+    """Its receiver answered 429, and wants to be left alone for so long (0: it has not said)."""
     unmade: bool = False
     """The attempt was not made after all: its intent goes, and the delivery becomes what the outcome says."""
 
 
 @dataclass(frozen=True, slots=True)
 class Turned:
-    """Subscriptions that a flush changed: disabled by a 410, breaker opened, breaker closed."""
+    """Subscriptions that a flush changed: disabled by a 410, breaker opened, breaker closed, slowed by a 429."""
 
     gone: set[UUID]
     opened: set[UUID]
     closed: set[UUID]
+    slowed: set[UUID]
 
 
 class Recorder:
@@ -176,11 +180,13 @@ class Recorder:
             one.outcome.began_seconds_ago = now - one.began_monotonic
         rows = [one.outcome for one in made]
         succeeded, failed = _health(outcomes)
+        told = _told(outcomes)
         gone = {recorded.subscription_id for recorded in outcomes if recorded.disables_subscription}
         async with self._database.transaction() as connection:
             exhausted = await record(connection, rows)
             await unmake(connection, [one.outcome for one in outcomes if one.unmade])
             turns = await record_health(connection, succeeded, failed, self._breaker)
+            await slow_down(connection, told)
             occurrences = _occurrences(outcomes, exhausted, turns)
             for subscription_id in sorted(gone):
                 occurrences += await disable_by_system(connection, subscription_id, reason="http_gone")
@@ -191,8 +197,8 @@ class Recorder:
             if tally and now >= self._prune_at:
                 await forget_old_counts(connection)
                 self._prune_at = now + PRUNE_SECONDS
-        if gone or turns.opened or turns.closed:
-            self.on_turn(Turned(gone, turns.opened, turns.closed))
+        if gone or turns.opened or turns.closed or told:
+            self.on_turn(Turned(gone, turns.opened, turns.closed, set(told)))
         return written
 
 
@@ -207,6 +213,15 @@ def _health(outcomes: Sequence[Recorded]) -> tuple[set[UUID], dict[UUID, int]]:
         elif recorded.healthy is False:
             failed[recorded.subscription_id] = failed.get(recorded.subscription_id, 0) + 1
     return succeeded, failed
+
+
+def _told(outcomes: Sequence[Recorded]) -> dict[UUID, float]:
+    """Receivers that answered 429, and the longest that each wants to be left alone."""
+    told: dict[UUID, float] = {}
+    for one in outcomes:
+        if one.rest_seconds is not None:
+            told[one.subscription_id] = max(one.rest_seconds, told.get(one.subscription_id, 0.0))
+    return told
 
 
 def _occurrences(

@@ -43,6 +43,7 @@ class ReasonCode(StrEnum):
     breaker_open = "breaker_open"
     behind_ordered = "behind_ordered"
     rate_limited = "rate_limited"
+    slowed_down = "slowed_down"
     backfilled = "backfilled"
     waiting_its_turn = "waiting_its_turn"
 
@@ -173,6 +174,11 @@ REASONS: Mapping[ReasonCode, Explanation] = MappingProxyType(
             "It waits for its turn: its subscription takes {rate} a second at most.",
             "Raise `rateLimitPerSecond` if the receiver takes more.",
         ),
+        ReasonCode.slowed_down: Explanation(
+            _OPEN,
+            "It waits for its turn: the receiver has answered 429, so it is sent to more slowly for a while.",
+            "Have the receiver take more, or set `rateLimitPerSecond` to what it takes.",
+        ),
         ReasonCode.backfilled: Explanation(
             _OPEN, "A person had it backfilled; it waits for its turn behind earlier deliveries.", _BY_ITSELF
         ),
@@ -271,6 +277,8 @@ class ExplainedSubscription:
     rate_limit_per_second: int | None
     breaker_opened_at: datetime | None
     probe_at: datetime | None
+    slowed: bool
+    """Its receiver has answered 429 lately."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -381,5 +389,7 @@ def _reason_of_waiting(subscription: ExplainedSubscription, delivery: ExplainedD
 def _reason_of_turn(subscription: ExplainedSubscription, delivery: ExplainedDelivery) -> ReasonCode:
     if delivery.backfilled and not delivery.attempts:
         return ReasonCode.backfilled
+    if subscription.slowed:
+        return ReasonCode.slowed_down
     limited = subscription.rate_limit_per_second is not None
     return ReasonCode.rate_limited if limited else ReasonCode.waiting_its_turn

@@ -48,7 +48,6 @@ class SubscriptionFacts:
     """It is ordered, with a line for each customer."""
     holds_line: bool = False
     """It is ordered, and the successors of what is exhausted wait for a person."""
-    rate_limit_per_second: int | None = None
 
     @property
     def hold_reason(self) -> str | None:
@@ -106,7 +105,7 @@ subscription.sealed_secret,
 CASE WHEN subscription.previous_secret_until > clock_timestamp() THEN subscription.sealed_previous_secret END,
 subscription.signature_version, subscription.retry_schedule, subscription.max_concurrency,
 health.breaker_opened_at IS NOT NULL, {KEPT}, subscription.ordered AND subscription.order_key = 'customer',
-subscription.ordered AND subscription.after_exhausted = 'hold', subscription.rate_limit_per_second
+subscription.ordered AND subscription.after_exhausted = 'hold'
 """
 
 # Not `IS NULL`: the planner might read the index of what is not matched, which knows the store alone, for each event.

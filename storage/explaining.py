@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from domain.explain import ExplainedDelivery, ExplainedEvent, ExplainedSubscription
 from storage.days import BODY_OF_EVENT, LAST_ATTEMPT_OF_DELIVERY
 from storage.lines import BEHIND
+from storage.pace import SLOWED
 from storage.workers import SENDER_ID
 
 _EVENT = text(f"""
@@ -31,11 +32,11 @@ CROSS JOIN LATERAL (
 WHERE store.code <> :store_code ORDER BY store.code
 """)
 
-_SUBSCRIPTIONS = text("""
+_SUBSCRIPTIONS = text(f"""
 SELECT subscription.id, subscription.event_name, subscription.url, subscription.name, subscription.status,
     subscription.status_reason, subscription.status_since, subscription.created_at, subscription.active_from,
     subscription.deleted_at, subscription.ordered, subscription.rate_limit_per_second, health.breaker_opened_at,
-    health.probe_at
+    health.probe_at, {SLOWED}
 FROM subscription LEFT JOIN subscription_health AS health ON health.subscription_id = subscription.id
 WHERE subscription.store_code = :store_code AND (CAST(:id AS uuid) IS NULL OR subscription.id = :id)
     AND (subscription.deleted_at IS NULL OR subscription.event_name = :event_name OR subscription.id = :id)

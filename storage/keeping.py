@@ -1,13 +1,15 @@
 """What a subscription's keeper reads and writes: its state, what it holds, and how that ends."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import inf
 from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.deliveries import OpenDelivery, held_deliveries
+from storage.pace import PER_SECOND, REST_SECONDS
 from storage.subscription_standing import KEPT
 
 
@@ -20,6 +22,10 @@ class KeeperState:
     breaker_open: bool
     probe_in_seconds: float | None
     rate_limit_per_second: int | None
+    per_second: float | None
+    """Requests a second now, by its limit and its receiver's 429s; None: as many as may be."""
+    rest_seconds: float
+    """For how long its receiver wants to be left alone."""
     ordered: bool
     retry_schedule: Sequence[int] | None
     kept: bool
@@ -29,10 +35,23 @@ class KeeperState:
     holds_lines: bool
     """What is exhausted holds its successors back, if it is ordered."""
 
+    def lasts(self, now: "KeeperState | None") -> bool:
+        """Whether the subscription still is as it was, apart from what time alone changes."""
+        if now is None or now.rest_seconds > 0 or (now.per_second or inf) < (self.per_second or inf):
+            return False
+        timeless = replace(
+            now,
+            probe_in_seconds=self.probe_in_seconds,
+            per_second=self.per_second,
+            rest_seconds=self.rest_seconds,
+        )
+        return timeless == self
+
 
 _STATE = text(f"""
 SELECT subscription.status, subscription.deleted_at IS NOT NULL, health.breaker_opened_at IS NOT NULL,
     CAST(extract(epoch FROM health.probe_at - clock_timestamp()) AS float8), subscription.rate_limit_per_second,
+    CAST({PER_SECOND} AS float8), CAST({REST_SECONDS} AS float8),
     subscription.ordered, subscription.retry_schedule,
     {KEPT}, subscription.max_concurrency, subscription.order_key = 'customer', subscription.after_exhausted = 'hold'
 FROM subscription LEFT JOIN subscription_health AS health ON health.subscription_id = subscription.id

@@ -8,11 +8,13 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.breaker import hold_reason
+from storage.pace import SLOWED
 from storage.workers import LEASE_SECONDS
 
-KEPT = """(subscription.rate_limit_per_second IS NOT NULL OR subscription.ordered
-    OR subscription.max_concurrency IS NOT NULL)"""
-"""SQL over a row `subscription`: it has a limit or an order that only its keeper can honour."""
+KEPT = f"""(subscription.rate_limit_per_second IS NOT NULL OR subscription.ordered
+    OR subscription.max_concurrency IS NOT NULL OR {SLOWED})"""
+"""SQL over a row `subscription`: it has a limit or an order that only its keeper can honour, or its receiver has
+answered 429 lately."""
 
 
 @dataclass(frozen=True, slots=True)

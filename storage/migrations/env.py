@@ -9,6 +9,7 @@ import storage.daily_tables
 import storage.expiry_scan_tables
 import storage.expiry_tables
 import storage.notice_tables
+import storage.pace_tables
 import storage.tables
 import storage.traffic_tables
 import storage.turn_tables  # noqa: F401  the imports fill SQLModel.metadata

@@ -40,6 +40,7 @@ SUBSCRIPTION = ExplainedSubscription(
     rate_limit_per_second=None,
     breaker_opened_at=None,
     probe_at=None,
+    slowed=False,
 )
 DELIVERY = ExplainedDelivery(
     message_id=UUID(int=2),
@@ -101,6 +102,7 @@ OF_DELIVERY: list[tuple[ReasonCode, Changes, Changes]] = [
     (ReasonCode.behind_ordered, {"ordered": True}, BEHIND),
     (ReasonCode.waiting_for_retry, {"ordered": True}, HELD | LATER),
     (ReasonCode.rate_limited, {"rate_limit_per_second": 5}, HELD),
+    (ReasonCode.slowed_down, {"rate_limit_per_second": 5, "slowed": True}, HELD),
     (ReasonCode.waiting_its_turn, {}, HELD),
     (ReasonCode.backfilled, {"rate_limit_per_second": 5}, HELD | {"backfilled": True}),
     (ReasonCode.waiting_its_turn, {}, HELD | {"backfilled": True, "attempts": 1}),

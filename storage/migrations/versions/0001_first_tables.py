@@ -179,6 +179,14 @@ def upgrade() -> None:
     sa.Column('created_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
     sa.PrimaryKeyConstraint('code')
     )
+    op.create_table('subscription_pace',
+    sa.Column('subscription_id', sa.Uuid(), nullable=False),
+    sa.Column('rests_until', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('slowed_to', sa.Float(), nullable=True),
+    sa.Column('slowed_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('slowed_until', sa.DateTime(timezone=True), nullable=True),
+    sa.PrimaryKeyConstraint('subscription_id')
+    )
     op.create_table('window_act',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('kind', sa.Text(), nullable=False),
@@ -490,6 +498,7 @@ def downgrade() -> None:
     op.drop_table('delivery')
     op.drop_index('window_act_running', table_name='window_act', postgresql_where=sa.text("status = 'running'"))
     op.drop_table('window_act')
+    op.drop_table('subscription_pace')
     op.drop_table('subscription_health')
     op.drop_index('audit_by_store', table_name='audit')
     op.drop_table('audit')
