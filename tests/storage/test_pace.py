@@ -18,7 +18,6 @@ async def ground(cleared_url: str) -> AsyncIterator[Ground]:
     database = Database(sqlalchemy_url(cleared_url), pool_size=8)
     ground = Ground(database)
     await ground.add_store()
-    await ground.execute("TRUNCATE subscription_pace")
     yield ground
     await database.close()
 
