@@ -51,6 +51,7 @@ from workflows.expiry import ExpiryRunWorkflow, ExpiryScanWorkflow
 from workflows.keeper import KeeperWorkflow
 from workflows.notices import NotifyOperatorWorkflow
 from workflows.retention import RetentionWorkflow
+from workflows.trials import TryWebhookWorkflow
 from workflows.versions import deployment_version
 
 logger = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ WORKFLOWS = (
     ExpiryScanWorkflow,
     NotifyOperatorWorkflow,
     RetentionWorkflow,
+    TryWebhookWorkflow,
 )
 
 PASSED_THROUGH = ("activities", "domain", "workflows")

@@ -12,6 +12,7 @@ from activities.mail import MailSettings
 from activities.notices import NoticeActivities
 from activities.retention import RetentionActivities
 from activities.sender import Sender, SenderSettings
+from activities.trials import TrialActivities
 from domain.breaker import BreakerRules
 from domain.retention import RetentionRules
 from domain.url_rules import UrlRules
@@ -85,16 +86,26 @@ async def noticing(settings: Settings, database: Database) -> AsyncIterator[Noti
 
 
 @asynccontextmanager
+async def trying(settings: Settings, database: Database) -> AsyncIterator[TrialActivities]:
+    """What tries receivers out, with connections of its own."""
+    async with Sender(sender_settings(settings)) as sender:
+        yield TrialActivities(database, sender, Sealer(settings.plain_encryption_keys), url_rules(settings))
+
+
+@asynccontextmanager
 async def beside_delivery(settings: Settings, database: Database) -> AsyncIterator[list[Callable[..., Any]]]:
-    """The activities that deliver nothing, with what they need: scans of expiry, notices to operators, retention."""
+    """The activities that deliver nothing, with what they need: scans of expiry, notices to operators, retention,
+    tests of what is not saved."""
     async with (
         expiring(settings, database) as expiry,
         noticing(settings, database) as notices,
         retaining(settings) as retention,
+        trying(settings, database) as trials,
     ):
         yield [
             *(expiry.plan_scans, expiry.open_scan, expiry.scan, notices.send_notices),
             *(retention.make_days, retention.thin_oldest_day, retention.forget_event_ids),
+            trials.try_webhook,
         ]
 
 

@@ -89,6 +89,20 @@ class DeliveryEnd:
 
 
 @dataclass(frozen=True)
+class TrialRef:
+    """Which test of a webhook that is not saved to send."""
+
+    trial_id: str
+
+
+@dataclass(frozen=True)
+class TrialEnd:
+    """What came of it, for the Web UI: a status, a kind of failure, or that it was not sent."""
+
+    outcome: str
+
+
+@dataclass(frozen=True)
 class WindowTask:
     """Which recovery or backfill to carry out."""
 

@@ -12,6 +12,7 @@
     ├── Conflict                409  it does not fit what is stored
     ├── TooLarge                413
     ├── TooManyAttempts         429  log-in is throttled; says when to come back
+    ├── TooManyTests            429  tests of webhooks that are not saved are few a minute
     └── Unavailable             503  our own fault and passing; says when to come back
 
 Bodies are those of the wire contract, section 1.
@@ -204,6 +205,16 @@ class TooManyAttempts(_ComeBack):
 
     def __init__(self, retry_after_seconds: int) -> None:
         super().__init__(f"Too many failed log-ins; try again in {retry_after_seconds} s.", retry_after_seconds)
+
+
+class TooManyTests(_ComeBack):
+    """A store has sent its share of tests of what is not saved."""
+
+    status = 429
+
+    def __init__(self, most: int, retry_after_seconds: int) -> None:
+        message = f"A store may send {most} tests a minute; try again in {retry_after_seconds} s."
+        super().__init__(message, retry_after_seconds)
 
 
 class Unavailable(_ComeBack):

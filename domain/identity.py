@@ -28,6 +28,11 @@ def send_test_workflow_id(subscription_id: UUID) -> str:
     return f"send-test/{subscription_id}"
 
 
+def trial_workflow_id(trial_id: UUID) -> str:
+    """The Temporal workflow that tries a receiver before its webhook is saved."""
+    return f"try/{trial_id}"
+
+
 def recover_workflow_id(recover_id: UUID) -> str:
     """The Temporal workflow of one recovery."""
     return f"recover/{recover_id}"

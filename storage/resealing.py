@@ -22,6 +22,7 @@ from storage import (
     pace_tables,
     tables,
     traffic_tables,
+    trial_tables,
     turn_tables,
 )
 from storage.database import Database
@@ -29,7 +30,17 @@ from storage.sealing import SealBrokenError, Sealer
 
 PREFIX = "sealed_"
 """Every column whose values are sealed, and no other column of bytes, is named so."""
-MODULES = (tables, daily_tables, expiry_tables, notice_tables, access_tables, pace_tables, traffic_tables, turn_tables)
+MODULES = (
+    tables,
+    daily_tables,
+    expiry_tables,
+    notice_tables,
+    access_tables,
+    pace_tables,
+    traffic_tables,
+    trial_tables,
+    turn_tables,
+)
 """What fills the metadata."""
 
 PAGE_ROWS = 2_000  # keys and lengths alone: some 100 KB

@@ -236,6 +236,12 @@ async def first_key(connection: AsyncConnection, store_code: str, subscription_i
     return None if sealed is None else sealer.open(sealed)
 
 
+async def sealed_key(connection: AsyncConnection, subscription_id: UUID) -> bytes | None:
+    """The key that signs now, sealed."""
+    sealed: bytes | None = await connection.scalar(select(_C.sealed_secret).where(_C.id == subscription_id))
+    return sealed
+
+
 async def rotate_key(connection: AsyncConnection, subscription_id: UUID, sealer: Sealer) -> tuple[str, int]:
     """A new key beside the one before, which signs for 24 hours more; the key and its version."""
     return await _new_key(connection, _ROTATE, subscription_id, sealer, overlap_hours=ROTATION_OVERLAP_HOURS)

@@ -9,15 +9,17 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.keepers import signal_keeper
-from activities.messages import DeliveryRef, EventRef, EventTask, KeeperTask, WindowTask
+from activities.messages import DeliveryRef, EventRef, EventTask, KeeperTask, TrialRef, WindowTask
 from domain.identity import (
     backfill_workflow_id,
     event_workflow_id,
     recover_workflow_id,
     redeliver_workflow_id,
     send_test_workflow_id,
+    trial_workflow_id,
 )
 from domain.targets import shown_target
+from workflows.trials import WAITED_FOR
 from workflows.visibility import event_summary, search_attributes
 
 ASK_TIMEOUT = timedelta(seconds=5)
@@ -43,6 +45,26 @@ class Acting:
     async def send_test(self, subscription_id: UUID, message_id: UUID, url: str) -> bool:
         """Begin the one attempt of a test; False while another test of the subscription is under way."""
         return await self._begin_attempt(send_test_workflow_id(subscription_id), message_id, "test", url)
+
+    async def try_webhook(self, trial_id: UUID, url: str) -> None:
+        """Begin a test of a webhook that is not saved."""
+        await self._client.start_workflow(
+            "try-webhook",
+            TrialRef(str(trial_id)),
+            id=trial_workflow_id(trial_id),
+            task_queue=self._task_queue,
+            execution_timeout=WAITED_FOR,
+            static_summary=f"try · {shown_target(url)}",
+            rpc_timeout=ASK_TIMEOUT,
+        )
+
+    async def trial_ended(self, trial_id: UUID) -> None:
+        """Wait until it was sent, or cannot be any more. Raises `WorkflowFailureError` then."""
+        await self._client.get_workflow_handle(trial_workflow_id(trial_id)).result()
+
+    async def test_ended(self, subscription_id: UUID) -> None:
+        """Wait until the test that was begun last has ended."""
+        await self._client.get_workflow_handle(send_test_workflow_id(subscription_id)).result()
 
     async def recover(self, recover_id: UUID, subscription_id: UUID, url: str) -> None:
         """Begin a recovery, unless its workflow runs already."""

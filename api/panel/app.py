@@ -28,6 +28,7 @@ from api.panel import (
     redelivery,
     stores,
     webhook_form,
+    webhook_trial,
     webhooks,
 )
 from api.panel.admission import admitted, enterable
@@ -50,6 +51,7 @@ GROUPS: tuple[PanelRoutes, ...] = (
     expiring.pages,
     recover.pages,
     webhook_form.pages,
+    webhook_trial.pages,
     webhooks.pages,
     migrate.pages,
     stores.pages,

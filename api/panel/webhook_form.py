@@ -1,7 +1,7 @@
 """Settings → Webhooks: the form that makes a webhook or changes it, and what it asks for while it is filled in."""
 
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from starlette.responses import JSONResponse, Response
 
@@ -134,7 +134,7 @@ def bodies(event_type: EventType, page: Page) -> dict[str, Any]:
     return {"modern": pretty(modern.decode()), "legacy": [pretty(body.decode()) for body in legacy]}
 
 
-async def found(page: Page, subscription_id: Any) -> SubscriptionRow:
+async def found(page: Page, subscription_id: UUID) -> SubscriptionRow:
     """The webhook of this id; raises NotFound."""
     async with page.resources.database.transaction() as connection:
         row = await find_subscription(connection, page.store_code, subscription_id)

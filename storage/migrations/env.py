@@ -12,6 +12,7 @@ import storage.notice_tables
 import storage.pace_tables
 import storage.tables
 import storage.traffic_tables
+import storage.trial_tables
 import storage.turn_tables  # noqa: F401  the imports fill SQLModel.metadata
 
 if context.is_offline_mode():

@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from uuid import uuid4
 
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle, WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
@@ -29,7 +30,9 @@ from domain.identity import (
     message_id,
     recover_workflow_id,
     redeliver_workflow_id,
+    trial_workflow_id,
 )
+from storage.trials import Draft, open_trial
 from storage.window_acts import WindowKind
 from tests.databases import cloned_database, migrated_template
 from tests.deadlines import eventually
@@ -252,6 +255,16 @@ async def two_old_days(stage: Stage) -> WorkflowHandle[object, object]:
         "apply-retention", RetentionRun(), id=workflow_id, task_queue=stage.running.settings.task_queue
     )
     return await stage.ended(workflow_id)
+
+
+@scenario("try-webhook.answered")
+async def tried(stage: Stage) -> WorkflowHandle[object, object]:
+    trial_id = uuid4()
+    url = stage.receiver.url("/hook")
+    async with stage.running.database.transaction() as connection:
+        await open_trial(connection, trial_id, Draft(STORE, "CustomerUpdated", url, False, None, None, 1))
+    await stage.acting.try_webhook(trial_id, url)
+    return await stage.ended(trial_workflow_id(trial_id))
 
 
 @asynccontextmanager

@@ -37,7 +37,7 @@ DIGESTS = {
 @pytest.fixture
 async def sealed(ground: Ground) -> Ground:
     """One value in each column, sealed with the old key: the text is the column's name."""
-    await ground.execute("TRUNCATE issued_coupon")
+    await ground.execute("TRUNCATE issued_coupon, trial")
     names = ("sealed_headers", "sealed_secret", "sealed_previous_secret")
     await ground.subscribe(
         "CustomerUpdated", "https://receiver.example.com/", **{name: BEFORE.seal(name) for name in names}
@@ -49,6 +49,14 @@ async def sealed(ground: Ground) -> Ground:
         store=STORE,
         secret=BEFORE.seal("sealed_secret"),
         previous=BEFORE.seal("sealed_previous_secret"),
+    )
+    await ground.execute(
+        "INSERT INTO trial (id, store_code, event_name, url, legacy, signature_version, sealed_headers, sealed_secret) "
+        "VALUES (:id, :store, 'CustomerUpdated', 'https://receiver.example.com/', false, 1, :headers, :secret)",
+        id=uuid4(),
+        store=STORE,
+        headers=BEFORE.seal("sealed_headers"),
+        secret=BEFORE.seal("sealed_secret"),
     )
     await ground.emit("CustomerUpdated", "{}", sealed_data=BEFORE.seal("sealed_data"))
     await ground.emit("CustomerUpdated", "{}", count=3)

@@ -50,6 +50,7 @@
     var above = form.querySelector("[data-form-error]");
     above.hidden = !Object.keys(errors).length;
     above.textContent = rest.join("; ") || form.dataset.wrong;
+    if (rest.length) above.scrollIntoView({ block: "center" });
     var first = form.querySelector(".is-invalid");
     if (!first) return;
     if (first.closest("details")) first.closest("details").open = true;
@@ -121,6 +122,19 @@
     suggested = field("name").dataset.suggestion.replace("EVENT", field("eventName").value).replace("HOST", host);
     field("name").value = suggested;
   }
+
+  // A test before anything is saved.
+  var trying = form.querySelector("[data-try]");
+  trying.addEventListener("click", function () {
+    var place = form.querySelector("[data-trial]");
+    place.textContent = place.dataset.waiting;
+    trying.disabled = true;
+    ask(trying.dataset.try, "text").then(function (said) {
+      var refused = said.charAt(0) === "{";
+      show(refused ? JSON.parse(said).errors : {});
+      place.innerHTML = refused ? "" : said;
+    }).catch(function () { place.textContent = place.dataset.away; }).then(function () { trying.disabled = false; });
+  });
 
   // Rows of headers.
   var rows = form.querySelector("[data-headers]");

@@ -187,6 +187,27 @@ def upgrade() -> None:
     sa.Column('slowed_until', sa.DateTime(timezone=True), nullable=True),
     sa.PrimaryKeyConstraint('subscription_id')
     )
+    op.create_table('trial',
+    sa.Column('id', sa.Uuid(), nullable=False),
+    sa.Column('store_code', sa.Text(), nullable=False),
+    sa.Column('event_name', sa.Text(), nullable=False),
+    sa.Column('url', sa.Text(), nullable=False),
+    sa.Column('legacy', sa.Boolean(), nullable=False),
+    sa.Column('sealed_headers', sa.LargeBinary(), nullable=True),
+    sa.Column('sealed_secret', sa.LargeBinary(), nullable=True),
+    sa.Column('signature_version', sa.Integer(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
+    sa.Column('begun_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('sent_headers', postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
+    sa.Column('sent_body', sa.Text(), nullable=True),
+    sa.Column('duration_ms', sa.Integer(), nullable=True),
+    sa.Column('status_code', sa.Integer(), nullable=True),
+    sa.Column('failure', sa.Text(), nullable=True),
+    sa.Column('detail', sa.Text(), nullable=True),
+    sa.Column('response_excerpt', sa.Text(), nullable=True),
+    sa.PrimaryKeyConstraint('id')
+    )
+    op.create_index('trial_by_age', 'trial', ['store_code', 'created_at'], unique=False)
     op.create_table('window_act',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('kind', sa.Text(), nullable=False),
@@ -499,6 +520,8 @@ def downgrade() -> None:
     op.drop_index('window_act_running', table_name='window_act', postgresql_where=sa.text("status = 'running'"))
     op.drop_table('window_act')
     op.drop_table('subscription_pace')
+    op.drop_index('trial_by_age', table_name='trial')
+    op.drop_table('trial')
     op.drop_table('subscription_health')
     op.drop_index('audit_by_store', table_name='audit')
     op.drop_table('audit')

@@ -8,9 +8,9 @@ from playwright.async_api import Page, expect
 
 from tests.panel.browser.live import LiveShop
 from tests.panel.browser.people import People
-from tests.receiver import Receiver
+from tests.receiver import Receiver, status
 
-pytestmark = pytest.mark.stack
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(240)]  # a story, on a machine that is busy with other tests
 
 NAME = "Till <b>one</b>"
 SECRET = "a secret value"
@@ -67,6 +67,19 @@ class Story:
         await page.get_by_label("Header name").fill("Authorization")
         await page.get_by_label("Webhook name").fill(NAME)
 
+    async def tried_before_it_is_saved_it_shows_request_and_response_as_text(self) -> None:
+        page = self.page
+        self.receiver.script(status(418, body=b"<img src=x onerror=alert(1)><script>alert(2)</script>"))
+        await self.press("Send test")
+        await expect(page.get_by_role("heading", name="This would have been a failed attempt")).to_be_visible()
+        await expect(page.get_by_text("<img src=x onerror=alert(1)>")).to_be_visible()
+        await expect(page.get_by_text("Authorization: •••")).to_be_visible()
+        await self.check()
+        await self.press("Send test")
+        await expect(page.get_by_role("heading", name="Delivered")).to_be_visible()
+        assert [one.header("X-Webhook-Test") for one in self.receiver.requests] == ["true", "true"]
+        assert self.receiver.requests[-1].header("Authorization") == SECRET
+
     async def saved_it_shows_its_key_once(self) -> None:
         page = self.page
         await self.press("Save")
@@ -95,6 +108,13 @@ class Story:
         await self.press("Save")
         await self.said("is saved")
         await expect(page.get_by_text("1s, 2m")).to_be_visible()
+
+    async def sent_a_test_it_leads_to_its_delivery(self) -> None:
+        page = self.page
+        await self.press("Send test")
+        await self.said("This is its delivery")
+        await expect(page).to_have_url(re.compile("/deliveries/"))
+        await page.go_back()
 
     async def paused_nothing_goes_out_and_resumed_all_of_it_does(self) -> None:
         await self.press("Pause")
@@ -146,9 +166,11 @@ async def test_a_webhook_from_its_first_day_to_its_last(people: People, shop: Li
     await story.check()
     await story.what_is_wrong_stands_beside_its_field_and_nothing_typed_is_lost()
     await story.a_chosen_event_shows_both_bodies_and_a_name_is_suggested()
+    await story.tried_before_it_is_saved_it_shows_request_and_response_as_text()
     await story.saved_it_shows_its_key_once()
     await story.the_next_matching_event_is_delivered()
     await story.edited_it_keeps_the_value_whose_mask_is_left()
+    await story.sent_a_test_it_leads_to_its_delivery()
     await story.paused_nothing_goes_out_and_resumed_all_of_it_does()
     await story.its_key_is_rotated_by_keyboard_alone()
     await story.deleted_it_says_how_many_were_waiting()
