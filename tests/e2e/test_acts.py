@@ -2,8 +2,9 @@
 
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import httpx
 import pytest
 
 from local.stack_file import Stack
+from tests.api.acting import AT_ONCE_SECONDS
 from tests.commands.running import Ended, run
 from tests.deadlines import eventually
 from tests.receiver import Receiver, status
@@ -58,7 +60,9 @@ class Person:
         """A new event's id."""
         return str((await self.post("event", {"event": {"eventName": "CustomerUpdated", "data": {}}}))["eventId"])
 
-    async def until(self, event_id: str, subscription_id: str, state: str, attempts: int) -> str:
+    async def until(
+        self, event_id: str, subscription_id: str, state: str, attempts: int, seconds: float = PATIENCE_SECONDS
+    ) -> str:
         """Wait until the subscription's delivery of the event is so; its id."""
 
         async def found() -> list[Any]:
@@ -71,8 +75,13 @@ class Person:
             planned = state != "pending" or (bool(items) and items[0]["nextAttemptAt"] is not None)
             return planned and [(one["status"], one["attempts"]) for one in items] == [(state, attempts)]
 
-        await eventually(reached, PATIENCE_SECONDS, f"{state} after {attempts} attempts")
+        await eventually(reached, seconds, f"{state} after {attempts} attempts")
         return str((await found())[0]["messageId"])
+
+    async def explained(self, event_id: str, subscription_id: str) -> str:
+        """Why the event did not arrive at the subscription: the code."""
+        query = f"webhook/explain?eventId={event_id}&webhookSubscriptionId={subscription_id}"
+        return str((await self.get(query))["items"][0]["code"])
 
 
 @pytest.fixture(scope="module")
@@ -145,43 +154,6 @@ async def test_the_command_line_acts_on_a_delivery(person: Person, receiver: Rec
     await person.cli("subscription", "disable", subscription)
 
 
-async def test_the_api_does_the_same(person: Person, receiver: Receiver) -> None:
-    receiver.script(status(503), status(503), status(503))
-    subscription = await person.subscribe(receiver.url("/hook"), retrySchedule=[60])
-    path = f"webhook/subscription/{subscription}"
-    waiting, cancelled, ended = [await person.emit() for _ in range(3)]
-    ids = [await person.until(event, subscription, "pending", 1) for event in (waiting, cancelled, ended)]
-    await person.post(f"webhook/delivery/{ids[0]}/send-now")
-    await person.until(waiting, subscription, "delivered", 2)
-    await person.post(f"webhook/delivery/{ids[0]}/redeliver")
-    await person.until(waiting, subscription, "delivered", 3)
-    await person.post(f"webhook/delivery/{ids[1]}/cancel")
-    await person.until(cancelled, subscription, "cancelled", 1)
-    assert (await person.post(f"{path}/disable"))["status"] == "disabled"
-    await person.until(ended, subscription, "exhausted", 1)
-    assert (await person.post(f"{path}/enable"))["status"] == "active"
-    assert (await person.post(f"{path}/pause"))["status"] == "paused"
-    since = {"since": "2020-01-01T00:00:00Z", "statuses": ["exhausted", "cancelled"]}
-    begun = await person.post(f"{path}/recover", {"recover": since})
-    assert begun["count"] == 2
-    assert (await person.post(f"{path}/resume"))["status"] == "active"
-    for event in (cancelled, ended):
-        await person.until(event, subscription, "delivered", 2)
-
-    async def finished() -> bool:
-        return bool((await person.get(f"webhook/recover/{begun['recoverId']}"))["status"] == "finished")
-
-    await eventually(finished, PATIENCE_SECONDS, "the end of the recovery")
-    message_id = (await person.post(f"{path}/send-test"))["messageId"]
-
-    async def delivered() -> bool:
-        return bool((await person.get(f"webhook/delivery/{message_id}"))["status"] == "delivered")
-
-    await eventually(delivered, PATIENCE_SECONDS, "the test's delivery")
-    explained = await person.get(f"webhook/explain?eventId={ended}&webhookSubscriptionId={subscription}")
-    assert [item["code"] for item in explained["items"]] == ["delivered"]
-
-
 async def test_what_names_nothing_or_nobody_is_said_clearly(person: Person) -> None:
     nothing = "00000000-0000-4000-8000-000000000000"
     for words in (("subscription", "pause"), ("delivery", "cancel")):
@@ -204,3 +176,140 @@ async def test_a_recovery_is_not_begun_without_a_yes(person: Person, receiver: R
         "status"
     ] == "exhausted"
     await person.cli("subscription", "disable", subscription)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A subscription, an event of it and its delivery, and which of them the act is on."""
+
+    subscription: str
+    event: str
+    acted_on: str
+
+
+async def waiting(person: Person, receiver: Receiver) -> Scene:
+    """A delivery that waits a minute for its retry; the act is on it."""
+    receiver.script(status(503))
+    subscription = await person.subscribe(receiver.url("/hook"))
+    event = await person.emit()
+    return Scene(subscription, event, await person.until(event, subscription, "pending", 1))
+
+
+async def subscribed(person: Person, receiver: Receiver) -> Scene:
+    """The same; the act is on the subscription."""
+    scene = await waiting(person, receiver)
+    return Scene(scene.subscription, scene.event, scene.subscription)
+
+
+async def held(person: Person, receiver: Receiver) -> Scene:
+    """A delivery that a pause holds."""
+    subscription = await person.subscribe(receiver.url("/hook"))
+    await person.post(f"webhook/subscription/{subscription}/pause")
+    event = await person.emit()
+    await person.until(event, subscription, "held", 0)
+    return Scene(subscription, event, subscription)
+
+
+async def disabled(person: Person, receiver: Receiver) -> Scene:
+    """A subscription that is sent nothing, and a delivery that ended by that."""
+    scene = await subscribed(person, receiver)
+    await person.post(f"webhook/subscription/{scene.subscription}/disable")
+    await person.until(scene.event, scene.subscription, "exhausted", 1)
+    return scene
+
+
+async def delivered(person: Person, receiver: Receiver) -> Scene:
+    """A delivery that has arrived."""
+    subscription = await person.subscribe(receiver.url("/hook"))
+    event = await person.emit()
+    return Scene(subscription, event, await person.until(event, subscription, "delivered", 1))
+
+
+async def exhausted(person: Person, receiver: Receiver) -> Scene:
+    """A delivery that has failed for good."""
+    receiver.script(status(503))
+    subscription = await person.subscribe(receiver.url("/hook"), retrySchedule=[])
+    event = await person.emit()
+    await person.until(event, subscription, "exhausted", 1)
+    return Scene(subscription, event, subscription)
+
+
+async def late(person: Person, receiver: Receiver) -> Scene:
+    """A subscription that came after its event."""
+    event = await person.emit()
+    subscription = await person.subscribe(receiver.url("/hook"))
+    return Scene(subscription, event, subscription)
+
+
+async def is_paused(person: Person, _: Receiver, scene: Scene) -> None:
+    assert await person.explained(scene.event, scene.subscription) == "paused"
+
+
+async def goes_on(person: Person, _: Receiver, scene: Scene) -> None:
+    await person.until(await person.emit(), scene.subscription, "delivered", 1, AT_ONCE_SECONDS)
+
+
+async def is_tested(person: Person, receiver: Receiver, scene: Scene) -> None:
+    async def arrived() -> bool:
+        return receiver.requests[-1].header("X-Webhook-Test") == "true"
+
+    await eventually(arrived, AT_ONCE_SECONDS, "the test's request")
+    await person.until(scene.event, scene.subscription, "pending", 1)
+
+
+def becomes(state: str, attempts: int) -> "Then":
+    async def then(person: Person, _: Receiver, scene: Scene) -> None:
+        await person.until(scene.event, scene.subscription, state, attempts, AT_ONCE_SECONDS)
+
+    return then
+
+
+Given = Callable[[Person, Receiver], Awaitable[Scene]]
+Then = Callable[[Person, Receiver, Scene], Awaitable[None]]
+
+ACTS: dict[str, tuple[str, Given, Then]] = {
+    "pause": ("subscription", subscribed, is_paused),
+    "resume": ("subscription", held, becomes("delivered", 1)),
+    "disable": ("subscription", subscribed, becomes("exhausted", 1)),
+    "enable": ("subscription", disabled, goes_on),
+    "send-test": ("subscription", subscribed, is_tested),
+    "redeliver": ("delivery", delivered, becomes("delivered", 2)),
+    "send-now": ("delivery", waiting, becomes("delivered", 2)),
+    "cancel": ("delivery", waiting, becomes("cancelled", 1)),
+    "recover": ("window", exhausted, becomes("delivered", 2)),
+    "backfill": ("window", late, becomes("delivered", 1)),
+}
+"""By name: what it is on, what is so before, and what follows within two seconds of the answer."""
+
+
+def a_minute_ago() -> str:
+    """Since when there is something to recover or to backfill."""
+    return (datetime.now(UTC) - timedelta(minutes=1)).isoformat()
+
+
+async def by_api(person: Person, kind: str, act: str, acted_on: str) -> None:
+    """The act as a call."""
+    body = {act: {"since": a_minute_ago()}} if kind == "window" else None
+    await person.post(f"webhook/{'subscription' if kind == 'window' else kind}/{acted_on}/{act}", body)
+
+
+async def by_command(person: Person, kind: str, act: str, acted_on: str) -> None:
+    """The act as a command."""
+    if kind == "window":
+        await person.cli(act, acted_on, "--since", a_minute_ago(), "--yes")
+    else:
+        await person.cli(kind, act, acted_on)
+
+
+@pytest.mark.parametrize("act", ACTS)
+@pytest.mark.parametrize("door", [by_api, by_command], ids=["api", "command line"])
+async def test_an_act_does_what_it_says_at_once(
+    person: Person, receiver: Receiver, door: Callable[[Person, str, str, str], Awaitable[None]], act: str
+) -> None:
+    kind, given, then = ACTS[act]
+    scene = await given(person, receiver)
+    try:
+        await door(person, kind, act, scene.acted_on)
+        await then(person, receiver, scene)
+    finally:
+        await person.http.delete(f"/api/{person.stack.store}/webhook/subscription/{scene.subscription}")
