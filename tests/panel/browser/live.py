@@ -50,3 +50,11 @@ class LiveShop:
 
         await eventually(reached, PATIENCE_SECONDS, f"{count} deliveries of {event_id} {status}")
         return [item["messageId"] for item in await self.deliveries(event_id)]
+
+    async def shared(self, event_id: str, *statuses: str) -> None:
+        """Wait until the event has a delivery in each of these statuses, and no other."""
+
+        async def reached() -> bool:
+            return sorted(item["status"] for item in await self.deliveries(event_id)) == sorted(statuses)
+
+        await eventually(reached, PATIENCE_SECONDS, f"deliveries of {event_id} {statuses}")
