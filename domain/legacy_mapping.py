@@ -135,7 +135,7 @@ def _leaves(value: JsonValue, path: str) -> Iterator[tuple[str, JsonValue]]:
     elif isinstance(value, list) and value:
         for number, entry in enumerate(value[:ENTRIES_SHOWN]):
             yield from _leaves(entry, f"{path}.{number}")
-    else:
+    elif path != DATA:
         yield path, value
 
 
