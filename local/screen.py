@@ -80,7 +80,7 @@ def addresses(stack: Stack, data: DataDirectory) -> Text:
     lines = (
         ("API", stack.api, f"store {stack.store}, key in the header X-AUTH-TOKEN"),
         ("API docs", stack.docs, ""),
-        ("Panel", stack.panel, "not part of this version yet"),
+        ("Panel", stack.panel, f"log in as {stack.admin.username}"),
         ("Temporal UI", stack.temporal_ui, "every event's workflow"),
         ("Key, password", str(data.stack), ""),
         ("Logs", str(data.log("*")), ""),

@@ -17,6 +17,8 @@ from domain.expiry import Kind
 from domain.timestamps import timezone_names
 
 DAYS = tuple(f"expire{kind.capitalize()}NotificationDays" for kind in Kind)
+KEPT = ("retentionDays", "retentionExhaustedDays")
+"""Days the log is kept; none: as long as the installation's settings say."""
 
 pages = PanelRoutes()
 
@@ -35,6 +37,7 @@ async def changed(page: Page) -> Response:
         "operatorUrl": page.form.text("operatorUrl") or None,
         "expiryKindsFromEvents": page.form.all("expiryKindsFromEvents"),
         **{name: whole(page.form.text(name)) for name in DAYS},
+        **{name: whole(days) if (days := page.form.text(name)) else None for name in KEPT},
     }
     try:
         body = validate(SettingsChange, sent)
@@ -61,6 +64,11 @@ async def _shown(page: Page, status: int = 200) -> Response:
     found = (await read_settings(_access(page), page.resources)).settings.model_dump(by_alias=True)
     kinds = [(str(kind), t(f"stores.kind_{kind}")) for kind in Kind]
     days = [(name, t(f"stores.days_{kind}")) for name, kind in zip(DAYS, Kind, strict=True)]
+    settings = page.resources.settings
+    kept = [
+        (KEPT[0], t("stores.retention_days"), settings.retention_days),
+        (KEPT[1], t("stores.retention_exhausted_days"), settings.retention_exhausted_days),
+    ]
     values = {name: page.form.text(name) if name in page.form else value for name, value in found.items()}
     if page.form.all("csrf"):
         values["expiryKindsFromEvents"] = page.form.all("expiryKindsFromEvents")
@@ -71,6 +79,7 @@ async def _shown(page: Page, status: int = 200) -> Response:
         values=values,
         kinds=kinds,
         days=days,
+        kept=kept,
         zones=sorted(timezone_names()) if page.may(Scope.ADMIN) else [],
     )
 

@@ -14,6 +14,8 @@ FIELDS: dict[str, Any] = {
     "expireCouponsNotificationDays": "7",
     "expiryKindsFromEvents": ["points", "coupons"],
     "operatorUrl": "",
+    "retentionDays": "14",
+    "retentionExhaustedDays": "",
 }
 
 
@@ -31,6 +33,7 @@ async def test_saved_settings_are_those_of_the_api_and_audited(visit: Visit, sho
     assert [found[name] for name in FIELDS if name.startswith("expire")] == [30, 0, 7]
     assert found["expiryKindsFromEvents"] == ["points", "coupons"]
     assert found["operatorUrl"] is None
+    assert (found["retentionDays"], found["retentionExhaustedDays"]) == (14, None)
     assert [row["action"] for row in await shop.audit()] == ["change_settings"]
 
 
@@ -42,10 +45,11 @@ async def test_what_is_wrong_is_said_beside_its_field_and_nothing_is_saved(visit
         "timezone": "Europe/Nowhere",
         "expirePointsNotificationDays": "366",
         "expireLevelsNotificationDays": "soon",
+        "retentionDays": "0",
     }
     refused = await somebody.post(f"/admin/{shop.store}/settings", wrong)
     assert refused.status_code == 400
-    for name in ("timezone", "expirePointsNotificationDays", "expireLevelsNotificationDays"):
+    for name in ("timezone", "expirePointsNotificationDays", "expireLevelsNotificationDays", "retentionDays"):
         assert f'id="error-{name}"' in refused.text, name
     assert 'value="Europe/Nowhere"' in refused.text
     refused = await somebody.post(f"/admin/{shop.store}/settings", {**FIELDS, "operatorUrl": "http://127.0.0.1/x"})
