@@ -25,8 +25,6 @@ from storage.sealing import Sealer
 
 logger = logging.getLogger(__name__)
 
-NOTICES = tuple(EVENT_NAMES.values())
-
 PAGE_ROWS = 200
 """Events of one transaction: some 30 ms, in which nobody waits for anything it holds."""
 
@@ -34,18 +32,12 @@ SLICE_ROWS = 25
 """Notices made between two turns of the event loop: about 1 ms, so that deliveries of this worker go on."""
 
 ROOM_EVENTS = 1500
-"""Notices are held back while so many events wait to be taken: five of the relay's batches keep it busy."""
-
-ROOM_BESIDE_OTHERS = 300
-"""The same while others emit too: theirs come after a fraction of a second of notices. With 1,500 in front of them they
-waited 0.8 s, with 300 0.16 s (medians); alone, notices come half as fast again with 1,500."""
-
-OTHERS_SECONDS = 10.0
-"""How long others are reckoned with after an event of theirs was seen waiting."""
+"""Notices are held back while so many events of their store wait to be taken: five of the relay's batches keep it busy.
+Other stores' events do not wait behind them (docs/decisions/0035-stores-take-turns.md)."""
 
 ROOM_POLL_SECONDS = 0.04
 PATIENCE_SECONDS = 1.0
-"""After this a page goes all the same: somebody else's backlog may last for hours, and a day has only so many."""
+"""After this a page goes all the same: a backlog of the store's may last for hours, and a day has only so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +57,6 @@ class NoticeWriter:
         self._sealer = sealer
         self._bell = bell
         self._turn = asyncio.Lock()  # fair: scans of several stores take turns
-        self._others_at = -OTHERS_SECONDS
 
     async def write(self, scan: ScanRow, found: Sequence[Found]) -> ScanRow | None:
         """Emit the notices of a page that lies behind the scan's place; the scan as it stands then.
@@ -73,7 +64,7 @@ class NoticeWriter:
         None when somebody else has moved the scan meanwhile: a worker that was taken for dead. Nothing is written then.
         """
         async with self._turn:
-            await self._room()
+            await self._room(scan.store_code)
             async with self._database.transaction() as connection:
                 locked = await find_scan(connection, scan.id, lock=True)
                 if locked is None or locked.position != scan.position or locked.finished_at is not None:
@@ -103,16 +94,13 @@ class NoticeWriter:
                 await finish_scan(connection, locked)
             return await find_scan(connection, scan.id)
 
-    async def _room(self) -> None:
-        """Wait while more events than the relay needs at hand wait to be taken."""
+    async def _room(self, store_code: str) -> None:
+        """Wait while more events of the store than the relay needs at hand wait to be taken."""
         until = time.monotonic() + PATIENCE_SECONDS
-        while (now := time.monotonic()) < until:
+        while time.monotonic() < until:
             async with self._database.single_statements() as connection:
-                events, of_others = await waiting(connection, limit=ROOM_EVENTS, beside=NOTICES)
-            if of_others:
-                self._others_at = now
-            if events < (ROOM_BESIDE_OTHERS if now - self._others_at < OTHERS_SECONDS else ROOM_EVENTS):
-                return
+                if await waiting(connection, store_code, limit=ROOM_EVENTS) < ROOM_EVENTS:
+                    return
             await asyncio.sleep(ROOM_POLL_SECONDS)
 
     async def _notices(self, connection: AsyncConnection, scan: ScanRow, found: Sequence[Found]) -> _Page:

@@ -165,8 +165,8 @@ FROM first
 """)
 
 _WAITING = text("""
-SELECT count(*), coalesce(bool_or(name <> ALL(CAST(:beside AS text[]))), false) FROM (
-    SELECT name FROM event WHERE matched_at IS NULL ORDER BY store_code, sequence LIMIT :limit
+SELECT count(*) FROM (
+    SELECT FROM event WHERE matched_at IS NULL AND store_code = :store_code ORDER BY sequence LIMIT :limit
 ) AS unmatched
 """)
 
@@ -206,7 +206,7 @@ async def backlog(connection: AsyncConnection, *, limit: int) -> Backlog:
     return Backlog(events=row[0], oldest_seconds=float(row[1]))
 
 
-async def waiting(connection: AsyncConnection, *, limit: int, beside: Sequence[str]) -> tuple[int, bool]:
-    """How many events are not matched yet, up to a limit, and whether any of them has a name beside these."""
-    row = (await connection.execute(_WAITING, {"limit": limit, "beside": list(beside)})).one()
-    return row[0], row[1]
+async def waiting(connection: AsyncConnection, store_code: str, *, limit: int) -> int:
+    """How many events of a store are not matched yet, up to a limit."""
+    count: int = await connection.scalar(_WAITING, {"store_code": store_code, "limit": limit})
+    return count

@@ -326,6 +326,22 @@ async def test_a_migration_meanwhile_costs_no_event(
             await ground.execute("ALTER TABLE attempt ALTER COLUMN status_code TYPE int")
 
 
+async def test_a_store_with_a_long_backlog_does_not_hold_up_the_single_event_of_another(
+    ground: Ground, cleared_url: str, temporal: WorkflowEnvironment
+) -> None:
+    await ground.add_store("small")
+    async with Receiver() as receiver:
+        await ground.subscribe("CustomerUpdated", receiver.url("/noisy"))
+        await ground.subscribe("CustomerUpdated", receiver.url("/small"), store_code="small")
+        await ground.emit("CustomerUpdated", "{}", 3000)
+        async with pipeline(cleared_url, temporal.client, batch_events=100):
+            await eventually(lambda: requested(receiver, "/noisy", 100), 20, "the backlog is being delivered")
+            [event_id] = await ground.emit("CustomerUpdated", "{}", store="small")
+            await eventually(lambda: requested(receiver, "/small", 1), 20, "the single event is delivered")
+            assert not await requested(receiver, "/noisy", 2500)
+        assert event_workflow_id("small", event_id) in await workflow_ids(ground)
+
+
 async def test_a_hanging_receiver_does_not_hold_up_the_events_of_others(
     ground: Ground, cleared_url: str, temporal: WorkflowEnvironment
 ) -> None:

@@ -204,7 +204,7 @@ async def test_a_slice_ends_after_its_time_and_the_next_goes_on(ground: ExpiryGr
     assert await run(activities.scan, ScanRef(progress.scan_id)) == progress  # asked again: nothing more
 
 
-async def test_notices_wait_while_others_have_much_to_deliver(ground: ExpiryGround) -> None:
+async def test_notices_wait_while_their_store_has_much_to_deliver(ground: ExpiryGround) -> None:
     await ground.emit("CustomerUpdated", "{}", ROOM_EVENTS)
     await ground.put(Kind.POINTS, [NOON])
     scan = asyncio.create_task(scanned(activities_of(ground)))
@@ -214,7 +214,14 @@ async def test_notices_wait_while_others_have_much_to_deliver(ground: ExpiryGrou
     assert (await scan).emitted == 1
 
 
-async def test_notices_do_not_wait_for_ever_for_others(ground: ExpiryGround) -> None:
+async def test_notices_do_not_wait_for_what_another_store_has_to_deliver(ground: ExpiryGround) -> None:
+    await ground.add_store("another")
+    await ground.emit("CustomerUpdated", "{}", ROOM_EVENTS, store="another")
+    await ground.put(Kind.POINTS, [NOON])
+    assert (await scanned(activities_of(ground))).emitted == 1
+
+
+async def test_notices_do_not_wait_for_ever(ground: ExpiryGround) -> None:
     await ground.emit("CustomerUpdated", "{}", ROOM_EVENTS)
     await ground.put(Kind.POINTS, [NOON] * 2)
     assert (await scanned(activities_of(ground))).emitted == 2
