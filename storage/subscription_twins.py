@@ -1,5 +1,6 @@
 """Modern twins of legacy subscriptions: made as copies, and put in their place."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,10 @@ from uuid import UUID
 from sqlalchemy import Uuid, func, insert, literal, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from domain.bodies import MAIN
+from domain.identity import message_id
+from domain.order import line_of
+from storage.days import BODY_OF_EVENT
 from storage.subscriptions import SubscriptionLimits, check_limits
 from storage.tables import Subscription
 
@@ -45,22 +50,17 @@ class TwinRow:
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """What waits, by where it goes when the twin takes over.
+    """Events, by where they go when the twin takes over.
 
     `done`: waits at the twin, and the legacy one has dealt with it; nobody sends it again. `moved`: is open at the
-    legacy one; the twin sends it. `under_way`: of these, what is being attempted just now. `alone`: waits at the twin
-    alone; the twin sends it.
+    legacy one, perhaps since before the twin was there; the twin sends it. `under_way`: of these, what is being
+    attempted just now. `alone`: waits at the twin alone; the twin sends it.
     """
 
     done: int
     moved: int
     under_way: int
     alone: int
-
-    @property
-    def sent(self) -> int:
-        """What the twin sends at once."""
-        return self.moved + self.alone
 
 
 _PAIRS = """
@@ -83,16 +83,48 @@ _WAITING = """
 SELECT held.message_id, (
     SELECT coalesce(max(CASE WHEN former.status IN ('pending', 'held') THEN 2 ELSE 1 END), 0) FROM delivery AS former
     WHERE former.event_id = held.event_id AND former.subscription_id = :id AND former.variant <> 'test'
-) AS former, held.event_id
+) AS former
 FROM delivery AS held WHERE held.subscription_id = :twin_id AND held.status = 'held' AND held.variant <> 'test'
 """
+# Open at the legacy one, and not ended at the twin: there it waits too, or is not known, for it came before the twin.
+_OPEN_FORMERLY = """
+former.subscription_id = :id AND former.status IN ('pending', 'held') AND former.variant <> 'test' AND NOT EXISTS (
+    SELECT FROM delivery AS known WHERE known.event_id = former.event_id AND known.subscription_id = :twin_id
+        AND known.variant <> 'test' AND known.status <> 'held'
+)
+"""
 _COUNT = text(f"""
-SELECT count(*) FILTER (WHERE former = 1), count(*) FILTER (WHERE former = 2), count(*) FILTER (WHERE former = 2
-    AND EXISTS (SELECT FROM delivery JOIN attempt ON attempt.accepted_on = delivery.accepted_on
-        AND attempt.message_id = delivery.message_id AND attempt.outcome_at IS NULL
-        WHERE delivery.event_id = waiting.event_id AND delivery.subscription_id = :id AND delivery.status = 'pending')),
-    count(*) FILTER (WHERE former = 0)
-FROM ({_WAITING}) AS waiting
+SELECT
+    (SELECT count(*) FROM ({_WAITING}) AS waiting WHERE waiting.former = 1),
+    count(DISTINCT former.event_id),
+    count(DISTINCT former.event_id) FILTER (WHERE former.status = 'pending' AND EXISTS (
+        SELECT FROM attempt WHERE attempt.accepted_on = former.accepted_on AND attempt.message_id = former.message_id
+            AND attempt.outcome_at IS NULL)),
+    (SELECT count(*) FROM ({_WAITING}) AS waiting WHERE waiting.former = 0)
+FROM delivery AS former WHERE {_OPEN_FORMERLY}
+""")
+_UNKNOWN = text(f"""
+SELECT DISTINCT ON (former.event_id) former.event_id, former.event_sequence, former.accepted_on,
+    CASE WHEN twin.order_key = 'customer' THEN body.data END AS data, twin.ordered AND twin.order_key = 'customer'
+FROM delivery AS former
+JOIN subscription AS twin ON twin.id = :twin_id
+JOIN event ON event.store_code = former.store_code AND event.event_id = former.event_id
+{BODY_OF_EVENT}
+WHERE {_OPEN_FORMERLY} AND NOT EXISTS (
+    SELECT FROM delivery AS known WHERE known.event_id = former.event_id AND known.subscription_id = :twin_id
+        AND known.variant <> 'test'
+)
+""")
+_ADOPT = text("""
+INSERT INTO delivery (message_id, store_code, event_id, event_name, event_sequence, accepted_on, subscription_id,
+    variant, url, status, reason, line)
+SELECT adopted.message_id, twin.store_code, adopted.event_id, twin.event_name, adopted.event_sequence,
+    adopted.accepted_on, twin.id, 'main', twin.url, 'held', 'subscription_paused', adopted.line
+FROM unnest(CAST(:message_id AS uuid[]), CAST(:event_id AS uuid[]), CAST(:event_sequence AS bigint[]),
+    CAST(:accepted_on AS date[]), CAST(:line AS bigint[]))
+    AS adopted (message_id, event_id, event_sequence, accepted_on, line)
+JOIN subscription AS twin ON twin.id = :twin_id
+ON CONFLICT (message_id) DO NOTHING
 """)
 _CANCEL_DONE = text(f"""
 UPDATE delivery SET status = 'cancelled', reason = :reason, next_attempt_at = NULL, ended_at = clock_timestamp(),
@@ -162,6 +194,21 @@ async def count_switch(connection: AsyncConnection, original: UUID, twin_id: UUI
 async def share_out(connection: AsyncConnection, original: UUID, twin_id: UUID) -> tuple[int, int]:
     """Leave each event that waits to one of the two, which are locked: how many the twin drops, and the legacy one."""
     values = {"id": original, "twin_id": twin_id, "reason": SWITCHED_OVER}
+    await _adopt(connection, original, twin_id)
     dropped = (await connection.execute(_CANCEL_DONE, values)).rowcount
     moved = (await connection.execute(_CANCEL_MOVED, values)).rowcount
     return dropped, moved
+
+
+async def _adopt(connection: AsyncConnection, original: UUID, twin_id: UUID) -> None:
+    """Let wait at the twin too what the legacy one has had open since before the twin was there."""
+    columns: dict[str, list[Any]] = defaultdict(list)
+    rows = await connection.execute(_UNKNOWN, {"id": original, "twin_id": twin_id})
+    for event_id, sequence, accepted_on, data, by_customer in rows:
+        columns["message_id"].append(message_id(event_id, twin_id, MAIN))
+        columns["event_id"].append(event_id)
+        columns["event_sequence"].append(sequence)
+        columns["accepted_on"].append(accepted_on)
+        columns["line"].append(line_of(twin_id, data) if by_customer else None)
+    if columns:
+        await connection.execute(_ADOPT, {**columns, "twin_id": twin_id})

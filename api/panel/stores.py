@@ -4,14 +4,13 @@ from typing import Any
 
 from starlette.responses import Response
 
-from api.access import StoreAccess
 from api.body import validate
 from api.errors import Conflict, ValidationFailed
 from api.panel.forms import whole
 from api.panel.page import Page
 from api.panel.routes import PanelRoutes
 from api.panel.texts import t
-from api.routes.stores import SettingsChange, change_settings, read_settings, rotate_operator_secret
+from api.store_settings import SettingsActs, SettingsChange
 from domain.access import Scope
 from domain.expiry import Kind
 from domain.timestamps import timezone_names
@@ -40,13 +39,12 @@ async def changed(page: Page) -> Response:
         **{name: whole(days) if (days := page.form.text(name)) else None for name in KEPT},
     }
     try:
-        body = validate(SettingsChange, sent)
-        answer = await change_settings(_access(page), body, page.resources)
+        _, key = await _acts(page).change(validate(SettingsChange, sent))
     except ValidationFailed as error:
         page.refused(error)
         return await _shown(page, error.status)
-    if answer.operator_secret is not None:
-        return page.render("stores/key.html", key=answer.operator_secret)
+    if key is not None:
+        return page.render("stores/key.html", key=key)
     return await page.done(t("stores.saved"), "stores.shown")
 
 
@@ -54,14 +52,14 @@ async def changed(page: Page) -> Response:
 async def key_rotated(page: Page) -> Response:
     """A new key of the operator, shown this once; the one before signs beside it for a day."""
     try:
-        made = await rotate_operator_secret(_access(page), page.resources)
+        key = await _acts(page).rotate_operator_secret()
     except Conflict as refused:
         return await page.done(refused.message, "stores.shown", kind="danger")
-    return page.render("stores/key.html", key=made.operator_secret)
+    return page.render("stores/key.html", key=key)
 
 
 async def _shown(page: Page, status: int = 200) -> Response:
-    found = (await read_settings(_access(page), page.resources)).settings.model_dump(by_alias=True)
+    found = (await _acts(page).read()).model_dump(by_alias=True)
     kinds = [(str(kind), t(f"stores.kind_{kind}")) for kind in Kind]
     days = [(name, t(f"stores.days_{kind}")) for name, kind in zip(DAYS, Kind, strict=True)]
     settings = page.resources.settings
@@ -84,5 +82,5 @@ async def _shown(page: Page, status: int = 200) -> Response:
     )
 
 
-def _access(page: Page) -> StoreAccess:
-    return StoreAccess(page.store_code, page.principal)
+def _acts(page: Page) -> SettingsActs:
+    return SettingsActs(page.resources, page.store_code, page.actor)
