@@ -6,8 +6,10 @@ left on the wire, and the next round goes on with the other lines.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -23,6 +25,12 @@ from storage.lines import First, first_of_lines, first_of_these, first_unmatched
 LINES_READ = 200
 """Lines looked at in one transaction, at some 15 µs each."""
 
+SENT_AHEAD = 20
+"""Deliveries of an only line that are read at once and sent one after the other."""
+
+READ_AGAIN_SECONDS = 0.25
+"""What was read so long ago is read again before it is sent: somebody may have cancelled it."""
+
 LOOK_SECONDS = 0.05
 """Until the next look while nothing can be begun: for new lines, and for an event that is about to be matched."""
 
@@ -35,7 +43,7 @@ class Found:
     """What a look at the lines came to."""
 
     deliveries: list[OpenDelivery] = field(default_factory=list)
-    """First of their lines, and due."""
+    """First of their lines, and due; of an only line those that may be sent one after the other."""
     early: bool = False
     """Something that belongs before others is about to be matched."""
     due_in_seconds: float | None = None
@@ -68,12 +76,13 @@ class Lines:
         self, connection: AsyncConnection, found: Found, most: int, busy: Collection[UUID], due_only: bool
     ) -> bool:
         """Look at the next lines; whether those were the last."""
+        read = LINES_READ if self._by_customer else most
         firsts = await first_of_lines(
-            connection, self._id, by_customer=self._by_customer, holds=self._holds, after=self._after, most=LINES_READ
+            connection, self._id, by_customer=self._by_customer, holds=self._holds, after=self._after, most=read
         )
-        idle = [one for one in firsts if not one.stopped and one.message_id not in busy]
-        due = [one for one in idle if one.due_in_seconds <= 0 or not due_only]
-        waits = [one.due_in_seconds for one in idle if one.due_in_seconds > 0]
+        due = self._ready(firsts, busy, due_only)
+        heads = firsts if self._by_customer else firsts[:1]
+        waits = [one.due_in_seconds for one in heads if one.due_in_seconds > 0 and not one.stopped]
         found.due_in_seconds = min(
             [*waits, *(() if found.due_in_seconds is None else (found.due_in_seconds,))], default=None
         )
@@ -104,14 +113,18 @@ class Lines:
             return True
         firsts = await first_of_these(connection, self._id, [one.line for one in chosen], holds=self._holds)
         sure = [one for one in firsts if one.sequence <= bound and (unmatched is None or one.sequence < unmatched)]
-        found.early = len(sure) < len(firsts)
-        ready = [
-            one.message_id
-            for one in sure
-            if not one.stopped and one.message_id not in busy and (one.due_in_seconds <= 0 or not due_only)
-        ]
+        found.early = len(sure) < min(len(firsts), len(chosen))
+        ready = [one.message_id for one in self._ready(sure, busy, due_only)]
         found.deliveries += await held_of(connection, ready) if ready else []
         return True
+
+    def _ready(self, firsts: Sequence[First], busy: Collection[UUID], due_only: bool) -> list[First]:
+        """Those that may be sent: of an only line none behind one that may not."""
+
+        def may(one: First) -> bool:
+            return not one.stopped and one.message_id not in busy and (one.due_in_seconds <= 0 or not due_only)
+
+        return [one for one in firsts if may(one)] if self._by_customer else list(takewhile(may, firsts))
 
 
 class OrderedRound:
@@ -131,6 +144,9 @@ class OrderedRound:
         self._most = 1 if not state.by_customer else state.max_concurrency or dispatcher.per_subscription
         if state.per_second is not None:  # a second of it: what waits for longer would not heed a pause
             self._most = min(self._most, max(1, int(state.per_second)))
+        self._by_customer = state.by_customer
+        self._ahead: deque[OpenDelivery] = deque()
+        self._read_at = 0.0
         self._begun: dict[UUID, asyncio.Task[Step]] = {}
         self._elsewhere = {UUID(one) for one in left}
         """Under way in another worker, or begun by an earlier round."""
@@ -142,7 +158,7 @@ class OrderedRound:
             await self._look_elsewhere()
             under_way = {*self._begun, *self._elsewhere}
             room = self._most - len(under_way)
-            found = await self._lines.look(room, under_way) if room > 0 else Found()
+            found = await self._next(room, under_way) if room > 0 else Found()
             for delivery in found.deliveries:
                 self._begin(delivery)
             if not (self._begun or self._elsewhere or found.early):
@@ -151,6 +167,17 @@ class OrderedRound:
                 return self._result(TAKEN_PAUSE_SECONDS, "another sender is at it")
             if time.monotonic() >= until or not await still_sends():
                 return self._result(0.0, "in order")
+
+    async def _next(self, room: int, under_way: Collection[UUID]) -> Found:
+        """What is to be begun now; of an only line the next of those that were read together."""
+        if self._by_customer:
+            return await self._lines.look(room, under_way)
+        if self._ahead and time.monotonic() - self._read_at < READ_AGAIN_SECONDS:
+            return Found([self._ahead.popleft()])
+        self._read_at = time.monotonic()
+        found = await self._lines.look(SENT_AHEAD, under_way)
+        self._ahead = deque(found.deliveries[1:])
+        return replace(found, deliveries=found.deliveries[:1])
 
     def _begin(self, delivery: OpenDelivery) -> None:
         under_way = self._dispatcher.under_way(delivery.message_id)
@@ -181,6 +208,8 @@ class OrderedRound:
         steps = [outcome(task) for task in over.values()]
         self._begun = {one: task for one, task in self._begun.items() if one not in over}
         self.steps += [step for step in steps if step is not None]
+        if any(step is None or step.status != "delivered" for step in steps):
+            self._ahead.clear()
         return None not in steps
 
     def _result(self, next_in_seconds: float | None, state: str) -> KeeperRoundResult:

@@ -21,7 +21,7 @@ PLACED_AT_ONCE = 500
 
 @dataclass(frozen=True, slots=True)
 class First:
-    """The first held delivery of a line (null: of the subscription's only one).
+    """The first held delivery of a line, or one of the first of the subscription's only line (null).
 
     `due_in_seconds` is not positive when it may be sent; `stopped`: one before it waits for a person.
     """
@@ -47,8 +47,9 @@ FROM line
 """
 
 _ONLY_LINE = text(
-    f"WITH line AS ({_FIRST} ORDER BY delivery.event_sequence, delivery.message_id LIMIT 1)"
+    f"WITH line AS ({_FIRST} ORDER BY delivery.event_sequence, delivery.message_id LIMIT :most)"
     + _COLUMNS.format(same_line="")
+    + "ORDER BY line.event_sequence, line.message_id"
 )
 
 # One probe of the index for each line, however long the lines are.
@@ -134,24 +135,26 @@ BEHIND = f"""CASE WHEN delivery.status = 'held' AND subscription.ordered THEN CA
 async def first_of_lines(
     connection: AsyncConnection, subscription_id: UUID, *, by_customer: bool, holds: bool, after: int | None, most: int
 ) -> list[First]:
-    """The first delivery of each line, of at most so many lines from behind the line `after` on.
+    """The first delivery of each line, of at most so many lines from behind the line `after` on; or so many of the
+    subscription's only line, in their order.
 
     `holds`: what is exhausted and waits for a person stops its line.
     """
-    values = {"id": subscription_id, "holds": holds}
+    values = {"id": subscription_id, "holds": holds, "most": most}
     if not by_customer:
         return [First(None, *row[1:]) for row in await connection.execute(_ONLY_LINE, values)]
-    rows = await connection.execute(_LINES, values | {"after": after, "most": most})
+    rows = await connection.execute(_LINES, values | {"after": after})
     return [First(*row) for row in rows]
 
 
 async def first_of_these(
     connection: AsyncConnection, subscription_id: UUID, lines: Sequence[int | None], *, holds: bool
 ) -> list[First]:
-    """The first delivery of each of these lines now."""
+    """The first delivery of each of these lines now; of the only line as many as it is named."""
     values = {"id": subscription_id, "holds": holds}
     if None in lines:
-        return [First(None, *row[1:]) for row in await connection.execute(_ONLY_LINE, values)]
+        rows = await connection.execute(_ONLY_LINE, values | {"most": len(lines)})
+        return [First(None, *row[1:]) for row in rows]
     return [First(*row) for row in await connection.execute(_OF_LINES, values | {"lines": list(lines)})]
 
 

@@ -62,7 +62,7 @@ async def test_what_a_person_does_about_the_exhausted_one_lets_its_line_go_on(
     assert (item["code"], item["behindMessageId"]) == ("behind_ordered", exhausted)
     assert exhausted in await acting.refused(f"delivery/{successor}/send-now")
     await acting.acted(f"delivery/{exhausted}/{act}")
-    await acting.until(event, "delivered", 1, AT_ONCE_SECONDS)
+    await acting.until(event, "delivered", 1)
     found = await acting.look(f"delivery/{exhausted}")
     assert (found["status"], found["attempts"]) == exhausted_then
     again = await acting.act(f"delivery/{exhausted}/cancel")
