@@ -8,7 +8,7 @@ that have few events waiting do not wait behind the batches of those that have m
 import asyncio
 import logging
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -40,6 +40,9 @@ SINGLES_BURST = 10.0
 
 FEW_EVENTS = 10
 """A store with no more of them waiting is quiet: they go one by one, or mixed with those of other quiet stores."""
+
+MOST_REMEMBERED = 2 * SINGLES_BURST
+"""Of what a store had handed over: less than a second after its last batch it is quiet again."""
 
 LINGER_SECONDS = 0.1
 """Between two batches that are not full: ten workflows a second at most, whatever the rate."""
@@ -83,12 +86,25 @@ class Pace:
         self._tokens = SINGLES_BURST
         self._refilled_at = time.monotonic()
         self._next_at = {Way.MIXED: 0.0, Way.BATCH: 0.0}
+        self._recent: dict[str, float] = {}
+        self._recent_at = self._refilled_at
 
     def singles(self, now: float) -> int:
         """Whole tokens at hand."""
         self._tokens = min(SINGLES_BURST, self._tokens + (now - self._refilled_at) * SINGLES_PER_SECOND)
         self._refilled_at = now
         return int(self._tokens)
+
+    def busy_stores(self, now: float) -> list[str]:
+        """Those that have had more handed over, in the last moments, than may go singly of all stores together."""
+        gone = (now - self._recent_at) * SINGLES_PER_SECOND
+        self._recent = {store: left for store, events in self._recent.items() if (left := events - gone) > 0}
+        self._recent_at = now
+        return [store for store, events in self._recent.items() if events > SINGLES_BURST]
+
+    def took_of(self, store_code: str, events: int) -> None:
+        """Remember that so many events of a store were handed over."""
+        self._recent[store_code] = min(self._recent.get(store_code, 0.0) + events, MOST_REMEMBERED)
 
     def lingers(self, way: Way, now: float) -> float:
         """Seconds to let events gather before the next batch of this way."""
@@ -191,11 +207,13 @@ class Relay:
             mixed=batch_workflow_id(uuid4()),
             batch_room=0,
             batch="",
+            busy=self._pace.busy_stores(now),
         )
 
     def _room_for_busy(self, now: float) -> Room:
         most = self._batch_room(Way.BATCH, now)
-        return Room(few=FEW_EVENTS, singly=0, mixed_room=0, mixed="", batch_room=most, batch=batch_workflow_id(uuid4()))
+        batch, busy = batch_workflow_id(uuid4()), self._pace.busy_stores(now)
+        return Room(FEW_EVENTS, singly=0, mixed_room=0, mixed="", batch_room=most, batch=batch, busy=busy)
 
     def _batch_room(self, way: Way, now: float) -> int:
         most = self._settings.batch_events
@@ -228,7 +246,10 @@ class Relay:
             way = Way.SINGLE if not batch else Way.MIXED if workflow_id == mixed else Way.BATCH
             self._pace.took(way, now, full=len(events) >= FULL * self._settings.batch_events)
             self._metrics.handed_over.labels("batch" if batch else "single").inc(len(events))
-            self._gate.handed_over(workflow_id, way, {event.store_code for event in events})
+            stores = Counter(event.store_code for event in events)
+            for store_code, count in stores.items():
+                self._pace.took_of(store_code, count)
+            self._gate.handed_over(workflow_id, way, stores)
             self._starts[workflow_id] = asyncio.create_task(self._start(workflow_id, events, batch))
 
     async def _start(self, workflow_id: str, claimed: Sequence[ClaimedEvent], batch: bool) -> None:

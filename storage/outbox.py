@@ -38,7 +38,7 @@ class ClaimedEvent:
 
 @dataclass(frozen=True)
 class Room:
-    """What a relay can take on. A store is quiet while at most `few` events of it wait, busy when there are more.
+    """What a relay can take on. A store is busy while more than `few` events of it wait, or if it is in `busy`, else quiet.
 
     `mixed` is the workflow id of a batch of quiet stores' events, `batch` of busy ones'; None: each has a workflow.
     """
@@ -49,6 +49,7 @@ class Room:
     mixed: str
     batch_room: int
     batch: str | None
+    busy: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,9 @@ WITH RECURSIVE store AS (
         ORDER BY store_code, sequence LIMIT 1
     ) AS following WHERE store.place < :stores
 ), waiting AS MATERIALIZED (
-    SELECT store.*, counted.events, counted.events > CAST(:few AS int) AS busy FROM store, LATERAL (
+    SELECT store.*, counted.events,
+        counted.events > CAST(:few AS int) OR store.store_code = ANY(CAST(:busy AS text[])) AS busy
+    FROM store, LATERAL (
         SELECT count(*) AS events FROM (
             SELECT FROM event WHERE matched_at IS NULL AND workflow_id IS NULL
                 AND event.store_code = store.store_code AND sequence >= store.first
@@ -182,6 +185,7 @@ async def claim(connection: AsyncConnection, room: Room, *, after: str = "", lea
         "after": after,
         "stores": STORES_A_CLAIM,
         "depth": DEPTH,
+        "busy": list(room.busy),
         "lease": lease_seconds,
     }
     rows = (await connection.execute(_CLAIM, values)).all()

@@ -1,6 +1,7 @@
 """Stores take turns: none waits behind what another has emitted, and one that is alone gets all there is room for."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -93,3 +94,12 @@ async def test_stores_beyond_those_one_claim_looks_at_do_not_wait_for_these_to_b
     async with ground.database.transaction() as connection:
         first = await claim(connection, room(), lease_seconds=LEASE_SECONDS)
     assert "zz_last" in {event.store_code for event in await claimed(ground.database, after=first.after)}
+
+
+async def test_a_store_that_is_known_to_be_busy_goes_in_batches_however_little_it_has_waiting(ground: Ground) -> None:
+    await emit(ground, steady=2, small=1)
+    asked = replace(room(singly=10), busy=("steady",))
+    events = await claimed(ground.database, asked)
+    assert {event.workflow_id for event in events if event.store_code == "steady"} == {asked.batch}
+    [single] = [event for event in events if event.store_code == "small"]
+    assert single.workflow_id.startswith("event/small/")
