@@ -38,8 +38,9 @@ class ClaimedEvent:
 
 @dataclass(frozen=True)
 class Room:
-    """What a relay can take on. A store is busy while more than `few` events of it wait, or if it is in `busy`, else quiet.
+    """What a relay can take on. A store is busy while more than `few` events of it wait, or when it is in `busy`.
 
+    The others are quiet.
     `mixed` is the workflow id of a batch of quiet stores' events, `batch` of busy ones'; None: each has a workflow.
     """
 
