@@ -183,6 +183,7 @@ class OrderedRound:
         under_way = self._dispatcher.under_way(delivery.message_id)
         if under_way is None and self._dispatcher.taken(delivery):
             self._elsewhere.add(delivery.message_id)
+            self._ahead.clear()  # nothing goes before what another worker may leave undone
             return
         self._begun[delivery.message_id] = under_way or self._dispatcher.begin(
             replace(delivery, kept_as="kept"), "automatic"

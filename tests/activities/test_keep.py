@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -123,3 +123,30 @@ async def test_many_customers_are_sent_to_at_once_but_no_more_than_may_be(bench:
     for customer in range(8):
         customers = [json.loads(request.body)["data"]["customer"] for request in receiver.requests]
         assert [one["phone"] for one in customers if one["customerId"] == f"{customer}"] == ["0", "1"]
+
+
+async def test_nothing_goes_before_what_a_worker_that_died_has_left_undone(
+    bench: Workbench, receiver: Receiver
+) -> None:
+    subscription_id = await bench.subscribe("CustomerUpdated", receiver.url("/hook"), ordered=True)
+    for number in range(3):
+        await bench.attempt_events(await bench.emit("CustomerUpdated", event_of("a customer", f"{number}")))
+    first = (await bench.deliveries())[0]
+    another = uuid4()
+    await bench.execute("INSERT INTO worker (id, host, pid) VALUES (:id, 'another', 1)", id=another)
+    await bench.execute(
+        """
+        INSERT INTO attempt (accepted_on, message_id, number, request_id, trigger, worker_id, legacy)
+        VALUES (:day, :message_id, 1, gen_random_uuid(), 'automatic', :worker_id, false)
+        """,
+        day=first.accepted_on,
+        message_id=first.message_id,
+        worker_id=another,
+    )
+    sending = asyncio.create_task(round_of(bench, subscription_id))
+    await asyncio.sleep(2 * in_order.LOOK_SECONDS)  # some looks, of which none may begin anything
+    assert receiver.requests == []
+    await bench.execute("DELETE FROM worker WHERE id = :id", id=another)
+    await sending
+    arrived = [json.loads(request.body)["data"]["customer"]["phone"] for request in receiver.requests]
+    assert arrived == ["0", "1", "2"]
