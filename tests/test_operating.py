@@ -16,6 +16,7 @@ from tests.test_readme import free_port, terminal
 PAGE = (ROOT / "docs" / "operating.md").read_text()
 BLOCKS = re.findall(r"^ *```(\w+)\n(.*?)^ *```$", PAGE, re.MULTILINE | re.DOTALL)
 RUN = [block for language, block in BLOCKS if language == "sh"]
+BLOCK_SECONDS = 150  # one starts two processes and waits for both, beside whatever else is tested
 PORTS = ("8080", "8081", "8082", "9000")
 
 
@@ -32,7 +33,7 @@ def test_what_is_not_run_says_that_it_needs_what_is_not_here() -> None:
 
 
 @pytest.mark.stack
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_the_page_is_followed_to_the_letter(tmp_path: Path) -> None:
     (tmp_path / ".venv").symlink_to(sys.prefix)
     ports = {port: free_port() for port in PORTS}
@@ -51,7 +52,7 @@ async def test_the_page_is_followed_to_the_letter(tmp_path: Path) -> None:
             assert "example.com" not in here
             for port, free in ports.items():
                 here = re.sub(rf"\b{port}\b", free, here)
-            printed += await shell.run(here)
+            printed += await shell.run(here, BLOCK_SECONDS)
         await shell.run("set +o errexit; kill $(jobs -p); wait")
     text = "\n".join(printed)
     assert "Namespace loyalty would be made" in text

@@ -76,10 +76,10 @@ class Terminal:
         assert self.shell.stdin is not None
         self.shell.stdin.write(block.replace(PORT, self._port).encode())
 
-    async def run(self, block: str) -> list[str]:
+    async def run(self, block: str, within: float = PATIENCE_SECONDS) -> list[str]:
         """What the block prints, to its end."""
         self.type(f"{block}\necho; echo '{END}'\n")
-        return comparable("\n".join((await lines_until(self.shell, END, PATIENCE_SECONDS))[:-1]), self._port)
+        return comparable("\n".join((await lines_until(self.shell, END, within))[:-1]), self._port)
 
     async def wait_for(self, last_line: str) -> list[str]:
         """What a command that goes on running prints, up to a line."""
