@@ -317,9 +317,12 @@ class Dispatcher:
             trigger,
             self.worker_id,
             delivery.subscription.legacy,
+            delivery.recorded,
         )
         if not await self._recorder.intend(intent):
-            raise AttemptTakenError(f"attempt {delivery.number} of {delivery.message_id} is another sender's")
+            raise AttemptTakenError(
+                f"attempt {delivery.number} of {delivery.message_id} is another sender's, or its delivery has changed"
+            )
 
     async def _exchange(self, delivery: OpenDelivery) -> tuple[SendResult, bytes | None]:
         """Build the request, send it; a fault of ours in building it is a result as well."""

@@ -23,6 +23,8 @@ class Intent:
     trigger: str
     worker_id: UUID
     legacy: bool
+    recorded: int = 0
+    """The last attempt whose outcome its maker has seen: a later outcome makes this one pointless, or early."""
 
 
 @dataclass(slots=True)  # not frozen: making one would cost thrice as much, for each delivery
@@ -57,8 +59,13 @@ class Outcome:
 
 _INTEND = text("""
 INSERT INTO attempt (accepted_on, message_id, number, request_id, trigger, worker_id, legacy)
-SELECT * FROM unnest(CAST(:accepted_on AS date[]), CAST(:message_id AS uuid[]), CAST(:number AS int[]),
-    CAST(:request_id AS uuid[]), CAST(:trigger AS text[]), CAST(:worker_id AS uuid[]), CAST(:legacy AS bool[]))
+SELECT intent.accepted_on, intent.message_id, intent.number, request_id, trigger, worker_id, legacy
+FROM unnest(CAST(:accepted_on AS date[]), CAST(:message_id AS uuid[]), CAST(:number AS int[]),
+    CAST(:request_id AS uuid[]), CAST(:trigger AS text[]), CAST(:worker_id AS uuid[]), CAST(:legacy AS bool[]),
+    CAST(:recorded AS int[]))
+    AS intent (accepted_on, message_id, number, request_id, trigger, worker_id, legacy, recorded)
+WHERE intent.number = 1 OR intent.recorded = (
+    SELECT delivery.attempts FROM delivery WHERE delivery.message_id = intent.message_id)
 ON CONFLICT (accepted_on, message_id, number) DO NOTHING
 RETURNING message_id, number
 """)
@@ -146,8 +153,9 @@ def _by_day(rows: Sequence[Row]) -> Iterator[tuple[date, list[Row]]]:
 async def intend(connection: AsyncConnection, intents: Sequence[Intent]) -> set[tuple[UUID, int]]:
     """Write intents; returns (message id, number) of those that were ours to write.
 
-    A number that is taken belongs to another sender. Earlier attempts of the same delivery that have no outcome are
-    closed as `interrupted`: whoever writes the next number has found their lease lapsed.
+    A number that is taken belongs to another sender, and an outcome written meanwhile is to be looked at first. Earlier
+    attempts of the same delivery that have no outcome are closed as `interrupted`: whoever writes the next number has
+    found their lease lapsed.
     """
     if not intents:
         return set()

@@ -87,6 +87,8 @@ class OpenDelivery:
     """When the event was accepted, by the database's clock."""
     erased: bool = False
     """The event's body is gone: there is nothing left to send."""
+    recorded: int = 0
+    """The last of its attempts whose outcome was written."""
     redelivered: bool = False
     """A person asked for one more attempt of what has ended; only its success changes the status."""
     traceparent: str | None = None
@@ -158,7 +160,8 @@ SELECT delivery.message_id, delivery.variant, delivery.status, delivery.failures
     extract(epoch FROM delivery.next_attempt_at - clock_timestamp()), coalesce(attempt.number, 0),
     {SENDER_ID}, store.timezone,
     event.store_code, event.event_id, event.name, event.created_at_text, body.data, body.sealed_data,
-    delivery.event_sequence, delivery.accepted_on, event.accepted_at, event.traceparent, {_SUBSCRIPTION_COLUMNS}
+    delivery.event_sequence, delivery.accepted_on, event.accepted_at, event.traceparent, delivery.attempts,
+    {_SUBSCRIPTION_COLUMNS}
 FROM delivery
 JOIN event ON event.store_code = delivery.store_code AND event.event_id = delivery.event_id
 JOIN store ON store.code = delivery.store_code
@@ -167,7 +170,7 @@ LEFT JOIN subscription_health AS health ON health.subscription_id = subscription
 {BODY_OF_EVENT}
 {LAST_ATTEMPT_OF_DELIVERY}
 """
-_OPEN_COLUMNS_BEFORE_SUBSCRIPTION = 18
+_OPEN_COLUMNS_BEFORE_SUBSCRIPTION = 19
 
 _OPEN_OF_EVENTS = text(
     _OPEN
@@ -182,7 +185,7 @@ _OPEN_BY_ID = text(_OPEN + "WHERE delivery.message_id = :message_id")
 
 def _open_delivery(row: Sequence[Any]) -> OpenDelivery:
     identity, variant, status, failures, next_in, last_number, sender_id, timezone = row[:8]
-    store_code, event_id, name, created_at_text, data, sealed_data, sequence, day, at, traceparent = row[
+    store_code, event_id, name, created_at_text, data, sealed_data, sequence, day, at, traceparent, recorded = row[
         8:_OPEN_COLUMNS_BEFORE_SUBSCRIPTION
     ]
     return OpenDelivery(
@@ -204,6 +207,7 @@ def _open_delivery(row: Sequence[Any]) -> OpenDelivery:
         accepted_on=day,
         accepted_at=at,
         traceparent=traceparent,
+        recorded=recorded,
     )
 
 

@@ -339,3 +339,21 @@ async def test_nothing_is_kept_of_subscriptions_whose_attempts_are_over(bench: W
         return not any(kept)
 
     await eventually(empty, 5, "no lane, attempt or place is kept")
+
+
+@pytest.mark.parametrize("answer", [200, 500])
+async def test_who_read_a_delivery_before_its_outcome_was_written_does_not_send_it_again(
+    bench: Workbench, receiver: Receiver, answer: int
+) -> None:
+    gate = asyncio.Event()
+    receiver.script(when(gate, status(answer)))
+    await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
+    first = asyncio.create_task(bench.attempt_events(await bench.emit("CustomerUpdated", "{}")))
+    await receiver.wait_for(1)
+    before = await bench.load(await bench.scalar("SELECT message_id FROM delivery"))
+    gate.set()
+    await first
+    assert not bench.dispatcher.taken(before), "as it was read, nobody sends it"
+    with pytest.raises(dispatcher.AttemptTakenError):
+        await bench.dispatcher.begin(before, "automatic")
+    assert len(receiver.requests) == 1

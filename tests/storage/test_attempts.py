@@ -23,8 +23,9 @@ RULES = BreakerRules(failures=10_000)
 TODAY = datetime.now(UTC).date()
 
 
-def intent(message_id: UUID, number: int = 1, worker_id: UUID | None = None) -> Intent:
-    return Intent(TODAY, message_id, number, uuid4(), "automatic", worker_id or uuid4(), legacy=False)
+def intent(message_id: UUID, number: int = 1, worker_id: UUID | None = None, recorded: int = 0) -> Intent:
+    worker_id = worker_id or uuid4()
+    return Intent(TODAY, message_id, number, uuid4(), "automatic", worker_id, legacy=False, recorded=recorded)
 
 
 def outcome(message_id: UUID, number: int = 1, status: str = "pending", **given: object) -> Outcome:
@@ -100,8 +101,8 @@ async def test_the_next_number_closes_what_nobody_will_close(ground: Ground) -> 
     [message_id] = await matched(ground)
     await intended(ground, intent(message_id, 1))
     await recorded(ground, outcome(message_id, 1))
-    await intended(ground, intent(message_id, 2))
-    await intended(ground, intent(message_id, 3))
+    await intended(ground, intent(message_id, 2, recorded=1))
+    await intended(ground, intent(message_id, 3, recorded=1))
     closed = [(attempt.number, attempt.failure) for attempt in await ground.attempts(message_id)]
     assert closed == [(1, "http_5xx"), (2, "interrupted"), (3, None)]
 
