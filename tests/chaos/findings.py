@@ -134,9 +134,8 @@ def examine(
 
 
 def _recorded(duplicate: Duplicate, said_of: Mapping[str, Sequence[str]]) -> bool:
-    """Whether the good attempt was in our log before the repeat; one that was stopped may have written it later."""
-    stopped = duplicate.cause is not None and duplicate.cause.kind == "stop"
-    return not stopped and list(said_of.get(duplicate.message_id, ())).count("delivered") > 1
+    """Whether the good attempt was in our log before the repeat began."""
+    return list(said_of.get(duplicate.message_id, ())).count("delivered") > 1
 
 
 def calm(retries: Iterable[Retry]) -> list[float]:

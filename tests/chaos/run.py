@@ -36,7 +36,8 @@ RECEIVER_SECONDS = 30.0
 QUIET_SECONDS = 25.0
 """Nothing comes any more after so long: longer than a lease, a probe, a retry and a hanging request together."""
 
-DRAIN_SECONDS = 150.0
+DRAIN_SECONDS = 300.0
+"""What still comes then is late, not lost, but a run has an end."""
 LATE_REPEATS_SECONDS = 5.0
 """After everything has arrived, for a repeat to come as well: a dead worker's lease ends after 3 s."""
 

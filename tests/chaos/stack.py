@@ -40,6 +40,15 @@ RESTART_SECONDS = 0.1
 WORKER_GRACE_SECONDS = 6
 """Longer than a request may take, so that a worker that is rolled finishes what it has under way."""
 
+ATTEMPTS = """
+SELECT message_id, coalesce(failure, CASE WHEN outcome_at IS NULL THEN 'none'
+    WHEN EXISTS (SELECT FROM attempt AS later WHERE later.message_id = attempt.message_id
+        AND later.number > attempt.number AND later.started_at < attempt.outcome_at) THEN 'delivered, written late'
+    ELSE 'delivered' END)
+FROM attempt WHERE message_id = ANY($1::uuid[]) ORDER BY message_id, number
+"""
+"""Written late: when the next attempt had begun. Its worker had been taken for dead."""
+
 DATABASE_CLIENTS = "loyalty-webhooks%"
 
 
@@ -223,11 +232,7 @@ class ChaosStack:
             return {}
         connection = await self._connected()
         try:
-            rows = await connection.fetch(
-                "SELECT message_id, coalesce(failure, CASE WHEN outcome_at IS NULL THEN 'none' ELSE 'delivered' END) "
-                "FROM attempt WHERE message_id = ANY($1::uuid[]) ORDER BY message_id, number",
-                message_ids,
-            )
+            rows = await connection.fetch(ATTEMPTS, message_ids)
         finally:
             await connection.close(timeout=5)
         found: dict[str, list[str]] = {}
