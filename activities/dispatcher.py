@@ -20,7 +20,7 @@ from uuid import UUID
 from activities.attempt_rows import facts_of, not_sent, outcome_of
 from activities.metrics import WorkerMetrics
 from activities.outgoing import RequestBuilder
-from activities.pace import Pace, Turn, TurnLostError
+from activities.pace import Paces, Turn, TurnLostError
 from activities.places import Lane, LeftQueueError, Places, Stop, Stopwatch
 from activities.recorder import Recorded, Recorder, Turned
 from activities.sender import Sender, SendResult
@@ -98,7 +98,7 @@ class Dispatcher:
         self._under_way: dict[UUID, asyncio.Task[Step]] = {}
         self._lanes: dict[UUID, Lane] = {}
         self._admitted: Counter[UUID] = Counter()
-        self._paces: dict[UUID, Pace] = {}
+        self._paces = Paces()
 
     @contextmanager
     def admission(self) -> Iterator[Callable[[UUID], bool]]:
@@ -186,11 +186,7 @@ class Dispatcher:
 
     def keep_pace(self, subscription_id: UUID, per_second: float | None, turn: Turn) -> None:
         """Send what the keeper of a subscription sends no faster than this, and only while it is this worker's turn."""
-        if per_second is None:
-            self._paces.pop(subscription_id, None)
-            return
-        pace = self._paces.setdefault(subscription_id, Pace(per_second))
-        pace.per_second, pace.turn = per_second, turn
+        self._paces.keep(subscription_id, per_second, turn)
 
     def let_first(self, store_codes: Collection[str]) -> None:
         """Attempts of other stores wait for a moment: events of these are expected; of none, and all go on."""
@@ -219,8 +215,7 @@ class Dispatcher:
             self._stop_lane(subscription_id, Stop("held", "breaker_open"))
         for subscription_id in turned.slowed:
             self._stop_lane(subscription_id, SLOWED_DOWN)
-            if (pace := self._paces.get(subscription_id)) is not None:
-                pace.interrupt()
+            self._paces.interrupt(subscription_id)
         for subscription_id in turned.closed:
             lane = self._lanes.get(subscription_id)
             if lane is not None and lane.stop is not None and lane.stop.reason == "breaker_open":
@@ -277,11 +272,10 @@ class Dispatcher:
 
     async def _keep_pace(self, delivery: OpenDelivery, trigger: str) -> None:
         """Wait for the limit of its subscription, after the intent: what is written late must not go in a burst."""
-        pace = self._paces.get(delivery.subscription.id)
-        if pace is None or delivery.kept_as is None or trigger != "automatic":
+        if delivery.kept_as is None or trigger != "automatic":
             return
         try:
-            await pace.wait()
+            await self._paces.wait(delivery.subscription.id)
         except TurnLostError:
             await self._take_back(delivery, Stop("held", delivery.kept_as))
             raise AttemptTakenError(f"{delivery.message_id} is for the next who keeps its limit") from None

@@ -80,6 +80,31 @@ class Pace:
         return min(max(seconds, CATCH_UP_SECONDS), RENEW_SECONDS) if seconds > 0 or not self.turn.steady else 0.0
 
 
+class Paces:
+    """Of one worker, by subscription."""
+
+    def __init__(self) -> None:
+        self._paces: dict[UUID, Pace] = {}
+
+    def keep(self, subscription_id: UUID, per_second: float | None, turn: Turn) -> None:
+        """At most so many a second, while it is this turn; None: as fast as may be."""
+        if per_second is None:
+            self._paces.pop(subscription_id, None)
+            return
+        pace = self._paces.setdefault(subscription_id, Pace(per_second))
+        pace.per_second, pace.turn = per_second, turn
+
+    def interrupt(self, subscription_id: UUID) -> None:
+        """As `Pace.interrupt`, where there is a limit."""
+        if (pace := self._paces.get(subscription_id)) is not None:
+            pace.interrupt()
+
+    async def wait(self, subscription_id: UUID) -> None:
+        """As `Pace.wait`; at once where there is no limit."""
+        if (pace := self._paces.get(subscription_id)) is not None:
+            await pace.wait()
+
+
 class Turns:
     """Of one worker."""
 
