@@ -104,11 +104,17 @@ def list_admins() -> None:
     async def work(database: Database) -> list[tuple[object, ...]]:
         async with database.transaction() as connection:
             return [
-                (row.username, ", ".join(sorted(row.scopes)), ", ".join(sorted(row.stores)), _minute(row.last_login_at))
+                (
+                    row.username,
+                    "yes" if row.active else "no",
+                    ", ".join(sorted(row.scopes)),
+                    ", ".join(sorted(row.stores)),
+                    _minute(row.last_login_at),
+                )
                 for row in await list_administrators(connection)
             ]
 
-    _show(("User name", "Rights", "Stores", "Last log-in"), in_database(work))
+    _show(("User name", "Active", "Rights", "Stores", "Last log-in"), in_database(work))
 
 
 @stores.command("create")

@@ -94,14 +94,17 @@ former.subscription_id = :id AND former.status IN ('pending', 'held') AND former
 )
 """
 _COUNT = text(f"""
-SELECT
-    (SELECT count(*) FROM ({_WAITING}) AS waiting WHERE waiting.former = 1),
-    count(DISTINCT former.event_id),
-    count(DISTINCT former.event_id) FILTER (WHERE former.status = 'pending' AND EXISTS (
-        SELECT FROM attempt WHERE attempt.accepted_on = former.accepted_on AND attempt.message_id = former.message_id
-            AND attempt.outcome_at IS NULL)),
-    (SELECT count(*) FROM ({_WAITING}) AS waiting WHERE waiting.former = 0)
-FROM delivery AS former WHERE {_OPEN_FORMERLY}
+SELECT waiting.done, formerly.moved, formerly.under_way, waiting.alone
+FROM (
+    SELECT count(*) FILTER (WHERE former = 1) AS done, count(*) FILTER (WHERE former = 0) AS alone
+    FROM ({_WAITING}) AS held
+) AS waiting, (
+    SELECT count(DISTINCT former.event_id) AS moved,
+        count(DISTINCT former.event_id) FILTER (WHERE former.status = 'pending' AND EXISTS (
+            SELECT FROM attempt WHERE attempt.accepted_on = former.accepted_on
+                AND attempt.message_id = former.message_id AND attempt.outcome_at IS NULL)) AS under_way
+    FROM delivery AS former WHERE {_OPEN_FORMERLY}
+) AS formerly
 """)
 _UNKNOWN = text(f"""
 SELECT DISTINCT ON (former.event_id) former.event_id, former.event_sequence, former.accepted_on,
