@@ -1,5 +1,6 @@
 """Migrate to modern: the comparison, the twin, and a switch over that sends each event once."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -82,6 +83,16 @@ async def test_the_twin_is_a_paused_copy_made_once(visit: Visit, shop: Shop, ins
     ):
         assert new[column] == old[column], column
     assert [row["action"] for row in await shop.audit()] == ["create", "create"]
+
+
+async def test_several_who_ask_at_once_make_one_twin_and_switch_over_once(visit: Visit, shop: Shop) -> None:
+    subscription = await shop.created(legacy=True)
+    somebody = await visit("editor")
+    place = f"/admin/{shop.store}/migrate/{subscription}"
+    await asyncio.gather(*(somebody.post(f"{place}/twin") for _ in range(4)))
+    assert (await shop.list("legacy=false"))["total"]["filtered"] == 1
+    await asyncio.gather(*(somebody.post(f"{place}/switch") for _ in range(4)))
+    assert [row["action"] for row in await shop.audit()] == ["create", "create", "switch_over", "resume"]
 
 
 async def test_another_twin_may_be_made_of_one_that_was_deleted(visit: Visit, shop: Shop) -> None:

@@ -1,5 +1,6 @@
 """API keys, administrators and one's own password in the panel."""
 
+import asyncio
 import re
 from uuid import UUID, uuid4
 
@@ -165,6 +166,22 @@ async def test_nobody_locks_themselves_or_the_last_one_out(installed: Installati
     await installed.execute(
         "UPDATE administrator SET active = true WHERE id = ANY(:ids)", ids=[mine, *(row["id"] for row in others)]
     )
+
+
+async def test_two_who_deactivate_each_other_at_once_do_not_both_go(
+    installed: Installation, visit: Visit, shop: Shop
+) -> None:
+    pair = [await visit("admin", ("*",)), await visit("admin", ("*",))]
+    ids = [await administrator_id(installed, one.username) for one in pair]
+    others = await installed.execute(
+        "UPDATE administrator SET active = false WHERE active AND NOT id = ANY(:ids) RETURNING id", ids=ids
+    )
+    places = [f"/admin/{shop.store}/administrators/{other}/active" for other in reversed(ids)]
+    await asyncio.gather(*(one.post(place) for one, place in zip(pair, places, strict=True)))
+    left = await installed.execute("SELECT id FROM administrator WHERE active")
+    assert len(left) == 1
+    everybody = [*ids, *(row["id"] for row in others)]
+    await installed.execute("UPDATE administrator SET active = true WHERE id = ANY(:ids)", ids=everybody)
 
 
 async def test_somebody_of_every_role_changes_their_password_and_stays_logged_in_here_alone(
