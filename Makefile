@@ -101,6 +101,10 @@ migrate: install ## Bring the database of DATABASE_URL to the schema of this cod
 docs: install ## Write the parts of docs/ that are generated from the code.
 	@$(BIN)/python docs/render.py
 
+.PHONY: screenshots
+screenshots: install ## Take the pictures of docs/panel.md anew, with Chromium on a real stack.
+	@$(BIN)/python -m tests.panel.screenshots
+
 .PHONY: record-histories
 record-histories: install ## Record a history of each workflow, for the tests to replay with later code.
 	@$(BIN)/python -m tests.replay.record
