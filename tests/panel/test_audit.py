@@ -37,6 +37,7 @@ async def test_changes_show_with_their_values_before_and_after_and_markup_is_tex
     text = (await (await visit("admin")).get(f"/admin/{shop.store}/audit")).text
     assert "<del>active</del>" in text
     assert "<ins>paused-0</ins>" in text
+    assert f'href="/admin/{shop.store}/webhooks/object-0"' in text
     assert MARKUP not in text
     assert text.count("&lt;script&gt;alert(1)&lt;/script&gt;") == 2
 
