@@ -98,6 +98,15 @@ _WORDS: Mapping[str, str] = {
     "model_type": "must be an object",
     "dict_type": "must be an object",
 }
+_LIMITS: Mapping[str, str] = {
+    "too_short": "must have {min_length} entries at least",
+    "too_long": "must have {max_length} entries at most",
+    "string_too_short": "must have {min_length} characters at least",
+    "string_too_long": "must have {max_length} characters at most",
+    "greater_than_equal": "must be {ge} or more",
+    "less_than_equal": "must be {le} or less",
+}
+"""With the limit that pydantic found passed."""
 
 
 def problem_of(details: Mapping[str, Any], path: str = "") -> Problem:
@@ -105,7 +114,11 @@ def problem_of(details: Mapping[str, Any], path: str = "") -> Problem:
     steps = [path] if path else []
     steps += [str(step) for step in details["loc"]]
     kind: str = details["type"]
-    message = _WORDS.get(kind) or str(details["msg"]).removeprefix("Value error, ")
+    limits = details.get("ctx", {})
+    if kind in _LIMITS:
+        message = "must not be empty" if limits.get("min_length") == 1 else _LIMITS[kind].format_map(limits)
+    else:
+        message = _WORDS.get(kind) or str(details["msg"]).removeprefix("Value error, ")
     return Problem(".".join(steps), kind, message)
 
 

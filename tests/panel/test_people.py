@@ -57,7 +57,7 @@ async def test_a_key_without_name_rights_or_stores_is_refused_beside_its_fields(
     assert 'id="error-expiresAt"' in refused.text
     refused = await chief.post(f"/admin/{shop.store}/keys/new", {"name": ""})
     for name in ("name", "scopes", "stores"):
-        assert f'id="error-{name}"' in refused.text, name
+        assert f'id="error-{name}">must not be empty<' in refused.text, name
     wrong = {"name": "kept", "scopes": ["everything"], "stores": ["nowhere"]}
     refused = await chief.post(f"/admin/{shop.store}/keys/new", wrong)
     assert 'value="kept"' in refused.text
