@@ -1,0 +1,34 @@
+"""The arithmetic of sizes."""
+
+from bench.capacity import COMPONENTS, Assumptions, UnitCosts, sizes, table, unit_costs
+
+COSTS = UnitCosts(
+    event_cpu=dict.fromkeys(COMPONENTS, 0.0001),
+    delivery_cpu=dict.fromkeys(COMPONENTS, 0.0002),
+    retry_cpu=dict.fromkeys(COMPONENTS, 0.01),
+    stored_bytes={"event": 600, "event_body": 400, "delivery": 800, "attempt": 300},
+    wal_bytes=4000,
+    batch_bytes=45_000,
+    waiting_bytes=23_000,
+)
+EVEN = Assumptions(peak=1, fan_out=2, failing=0, utilisation=0.5)
+PER_DAY_OF_10_000_A_SECOND = 864e6
+
+
+def test_cores_are_what_events_and_deliveries_cost_at_the_peak_by_the_utilisation() -> None:
+    found = sizes(COSTS, EVEN, PER_DAY_OF_10_000_A_SECOND)
+    assert found["cores of PostgreSQL"] == "5"  # (5,000 × 0.1 ms + 10,000 × 0.2 ms) / 0.5
+
+
+def test_what_fails_at_first_costs_a_workflow_each_and_waits_as_long_as_is_assumed() -> None:
+    found = sizes(COSTS, Assumptions(peak=1, fan_out=2, failing=0.1, wait_hours=1, utilisation=1), 8.64e6)
+    assert found["deliveries that wait for a retry"] == "36,000"  # 10 a second for an hour
+    assert found["workflows begun a second at the peak"] == "10.2"  # and 50 events in batches of 300
+
+
+def test_two_workers_at_least_so_that_one_can_stop() -> None:
+    assert sizes(COSTS, EVEN, 1000)["worker processes of a core"] == "2"
+
+
+def test_the_table_can_be_made_of_the_figures_that_are_kept() -> None:
+    assert "| 1 G |" in table(unit_costs(), Assumptions())
