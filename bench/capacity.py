@@ -177,7 +177,8 @@ def basis(costs: UnitCosts, assumed: Assumptions) -> str:
         f"events, {costs.waiting_bytes:,.0f} for a delivery that waits for its retry, in both databases.\n\n"
         f"Assumed: a peak of {assumed.peak:g} times the mean, {assumed.fan_out:g} deliveries an event, "
         f"{assumed.failing:.0%} of first attempts failing and waiting\n{assumed.wait_hours:g} h in the mean, cores "
-        f"used to {assumed.utilisation:.0%} at the peak, {assumed.retention_days:g} days of log and {assumed.identity_days:g} of event ids in\nPostgreSQL, "
+        f"used to {assumed.utilisation:.0%} at the peak, {assumed.retention_days:g} days of log and "
+        f"{assumed.identity_days:g} of event ids in\nPostgreSQL, "
         f"{assumed.temporal_days:g} of closed workflows in Temporal."
     )
 
