@@ -9,7 +9,7 @@ it running, and whoever asks for the same delivery again joins it.
 import asyncio
 import logging
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -27,6 +27,7 @@ from activities.sender import Sender, SendResult
 from domain.delivery import Step, ending_before, step_after
 from domain.failure_kinds import FailureKind
 from domain.matching import BUSY
+from domain.pace import TOO_MANY_REQUESTS, Answers
 from domain.url_rules import UrlRefused
 from domain.verdict import verdict
 from storage.attempts import Intent
@@ -46,9 +47,6 @@ OLDEST_INTENT_SECONDS = LONGEST_ATTEMPT_SECONDS / 2
 
 
 ENDED = ("delivered", "exhausted")
-
-TOO_MANY_REQUESTS = 429
-"""What a receiver answers that wants to be sent to more slowly."""
 
 SLOWED_DOWN = Stop("held", "slowed_down")
 """What queues begins anew with the keeper, at the pace that the receiver asks for."""
@@ -94,6 +92,7 @@ class Dispatcher:
         self._limits = limits
         self._places = Places(limits.in_flight)
         self._stopwatch = Stopwatch()
+        self._answers: dict[UUID, Answers] = defaultdict(Answers)
         self._workers, self._rank = 1, 0
         self._under_way: dict[UUID, asyncio.Task[Step]] = {}
         self._lanes: dict[UUID, Lane] = {}
@@ -280,6 +279,14 @@ class Dispatcher:
             await self._take_back(delivery, Stop("held", delivery.kept_as))
             raise AttemptTakenError(f"{delivery.message_id} is for the next who keeps its limit") from None
 
+    def _rest(self, delivery: OpenDelivery, result: SendResult) -> float | None:
+        """For how long a receiver that gets too much wants to rest (0: it does not say); None when it does not."""
+        if delivery.is_test:
+            return None
+        refused = result.status_code == TOO_MANY_REQUESTS
+        too_much = self._answers[delivery.subscription.id].note(refused=refused)
+        return (result.retry_after_seconds or 0.0) if too_much else None
+
     def _count_first(self, delivery: OpenDelivery) -> None:
         """How long an event waited for the attempt that begins now, if that is a first one nothing held back."""
         if delivery.number > 1 or delivery.is_test or delivery.kept_as is not None or delivery.accepted_at is None:
@@ -369,15 +376,10 @@ class Dispatcher:
                 subscription.id,
                 healthy=None if delivery.is_test else healthy,
                 disables_subscription=disables,
-                rest_seconds=_rest(result) if not delivery.is_test else None,
+                rest_seconds=self._rest(delivery, result),
             )
         )
         return replace(step, attempts=delivery.number)
-
-
-def _rest(result: SendResult) -> float | None:
-    """For how long a receiver that gets too much wants to be left alone (0: it does not say); None if it is well."""
-    return (result.retry_after_seconds or 0.0) if result.status_code == TOO_MANY_REQUESTS else None
 
 
 def _stop(standing: Standing) -> Stop | None:

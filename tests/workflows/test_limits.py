@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from temporalio.testing import WorkflowEnvironment
 
+from domain.pace import REFUSED_LEAST
 from tests.deadlines import eventually
 from tests.pipeline import pipeline
 from tests.receiver import Exchange, Receiver, after, status
@@ -125,15 +126,15 @@ async def test_a_retry_after_is_heeded_by_the_whole_subscription(
 ) -> None:
     rest = 3
     async with Receiver() as receiver, pipeline(database_url, temporal.client, **PATIENT) as running:
-        receiver.script(status(429, headers=(("Retry-After", f"{rest}"),)))
+        receiver.script(*[status(429, headers=(("Retry-After", f"{rest}"),))] * REFUSED_LEAST)
         await running.subscribe(EVENT, receiver.url("/hook"), retry_schedule=[1] * 5)
-        await running.emit(EVENT, "{}")
-        [refused] = await receiver.wait_for(1)
+        await running.emit(EVENT, "{}", count=REFUSED_LEAST)
+        refused = (await receiver.wait_for(REFUSED_LEAST))[-1]
 
         async def noted() -> bool:
             return bool(await running.scalar("SELECT count(*) FROM subscription_pace"))
 
         await eventually(noted, 5, "the 429 noted")
         await running.emit(EVENT, "{}", count=20)
-        await running.until_statuses({"delivered": 21}, 30)
-        assert min(one.arrived_at for one in receiver.requests[1:]) >= refused.arrived_at + rest
+        await running.until_statuses({"delivered": REFUSED_LEAST + 20}, 30)
+        assert min(one.arrived_at for one in receiver.requests[REFUSED_LEAST:]) >= refused.arrived_at + rest
