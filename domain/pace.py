@@ -14,8 +14,8 @@ REFUSED_LEAST = 5
 """Before so many nobody knows: a receiver may refuse one delivery for reasons of its own."""
 
 SLOWED_FROM_PER_SECOND = 20.0
-"""A subscription without a limit goes on at this pace when its receiver gets too much, one with a limit at half of it if
-that is less."""
+"""A subscription without a limit goes on at this pace when its receiver gets too much, one with a limit at half of it
+if that is less."""
 
 SLOWEST_PER_SECOND = 0.2
 
