@@ -13,7 +13,11 @@
       headers: { "X-Requested-With": "fetch", "X-CSRF-Token": field("csrf").value },
       body: new URLSearchParams(new FormData(form)),
     }).then(function (response) {
-      if (response.status === 401) location.reload(); // the session is over
+      if (response.status === 401) { // the session is over: the log-in leads back here
+        location.reload();
+        return new Promise(function () {});
+      }
+      if (!response.ok) throw new Error(response.status);
       return into === "text" ? response.text() : response.json();
     });
   }
@@ -80,7 +84,7 @@
         if (field("url").value !== typed) return;
         if (said.errors.url) complain(field("url"), said.errors.url); else forget(field("url"));
         line.textContent = said.errors.url ? "" : said.warning || line.dataset.good;
-      });
+      }).catch(function () { line.textContent = ""; });
       suggest();
     }, TYPING_MS);
   });

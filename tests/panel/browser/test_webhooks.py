@@ -198,3 +198,22 @@ async def test_the_list_is_filtered_sorted_and_paged_by_its_address(
     await page.get_by_role("link", name="Till 09").click()
     await expect(page.get_by_role("button", name="Pause")).to_have_count(0)
     await people.check(page)
+
+
+async def test_a_session_that_ended_elsewhere_leads_to_the_log_in_and_back(people: People) -> None:
+    username = await people.administrator("editor")
+    page = await people.stranger()
+    await people.log_in(page, username)
+    await page.wait_for_url(lambda url: not url.endswith("/login"))
+    await page.goto(people.address("/webhooks/new"))
+    elsewhere = await page.context.new_page()
+    await elsewhere.goto(people.address("/webhooks"))
+    await elsewhere.get_by_role("button", name=re.compile(username)).click()
+    await elsewhere.get_by_role("button", name="Log out").click()
+    await expect(elsewhere.get_by_role("status")).to_have_text("You are logged out.")
+    await page.get_by_label("URL").fill("https://receiver.example.com/")
+    await expect(page).to_have_url(re.compile("/admin/login"))
+    assert people.faults == [f"POST {people.address('/webhooks/check')}: 401"]
+    people.faults.clear()
+    await people.log_in(page, username)
+    await expect(page).to_have_url(people.address("/webhooks/new"))

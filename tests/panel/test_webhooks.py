@@ -1,0 +1,180 @@
+"""Settings → Webhooks without a browser: what stands in the pages, and what must never stand there."""
+
+import re
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from api.body import validate
+from api.errors import ValidationFailed
+from api.panel.forms import Form
+from api.panel.webhook_fields import read_webhook, shown_schedule
+from api.subscription_models import SubscriptionCreate
+from storage.audit import MASK
+from tests.api.installation import RECEIVER, Installation, Shop, header
+from tests.panel.conftest import Visit
+from tests.panel.queries import statements
+from tests.panel.visitor import Visitor
+
+SECRET = "Bearer 0123456789"
+MARKUP = "<script>alert(1)</script>"
+ZONE = ZoneInfo("America/New_York")
+FIELDS = {"eventName": "CustomerUpdated", "url": RECEIVER, "hmacEnabled": "true"}
+WITH_HEADER = {**FIELDS, "headers.0.headerName": "Authorization", "headers.0.headerValue": SECRET}
+
+
+async def new_form(somebody: Visitor, shop: Shop) -> dict[str, str]:
+    """The fields of the form of a new webhook which nobody sees."""
+    page = await somebody.get(f"/admin/{shop.store}/webhooks/new")
+    found = re.search(r'name="idempotencyKey" value="([^"]+)"', page.text)
+    assert found is not None
+    return {"idempotencyKey": found[1]}
+
+
+async def test_a_form_that_is_sent_twice_makes_one_webhook_and_shows_its_key_again(visit: Visit, shop: Shop) -> None:
+    somebody = await visit("editor")
+    fields = {**WITH_HEADER, **await new_form(somebody, shop)}
+    keys = set()
+    for _ in range(2):
+        saved = await somebody.post(f"/admin/{shop.store}/webhooks/new", fields)
+        assert saved.status_code == 200
+        keys |= set(re.findall(r"whsec_[A-Za-z0-9+/=]+", saved.text))
+    assert len(keys) == 1
+    assert (await shop.list())["total"]["all"] == 1
+    another = {**fields, "url": f"{RECEIVER}/other"}
+    assert (await somebody.post(f"/admin/{shop.store}/webhooks/new", another)).status_code == 400
+
+
+async def test_what_is_wrong_is_said_beside_its_field_and_no_value_of_a_header_comes_back(
+    visit: Visit, shop: Shop
+) -> None:
+    somebody = await visit("editor")
+    fields = {**WITH_HEADER, **await new_form(somebody, shop), "url": "ftp://receiver.example.com/", "name": MARKUP}
+    refused = await somebody.post(f"/admin/{shop.store}/webhooks/new", fields)
+    assert refused.status_code == 400
+    assert 'id="error-url"' in refused.text
+    assert SECRET not in refused.text
+    assert 'value="Authorization"' in refused.text
+    assert MARKUP not in refused.text
+    assert (await shop.list())["total"]["all"] == 0
+
+
+async def test_no_secret_and_no_markup_of_others_stands_in_any_page(
+    installed: Installation, visit: Visit, shop: Shop
+) -> None:
+    somebody = await visit("editor")
+    made = await somebody.post(
+        f"/admin/{shop.store}/webhooks/new", {**WITH_HEADER, "name": MARKUP, **await new_form(somebody, shop)}
+    )
+    [key] = set(re.findall(r"whsec_[A-Za-z0-9+/=]+", made.text))
+    [webhook] = (await shop.list())["items"]
+    here = f"/admin/{shop.store}/webhooks/{webhook['webhookSubscriptionId']}"
+    for path in (f"/admin/{shop.store}/webhooks", here, f"{here}/edit"):
+        page = await somebody.get(path)
+        assert page.status_code == 200
+        for hidden in (SECRET, key, MARKUP):
+            assert hidden not in page.text, path
+        assert "&lt;script&gt;" in page.text
+    rotated = await somebody.post(f"{here}/rotate")
+    assert len(set(re.findall(r"whsec_[A-Za-z0-9+/=]+", rotated.text)) - {key}) == 1
+
+
+async def test_an_edit_keeps_the_values_whose_mask_is_left_and_audits_no_secret(
+    installed: Installation, visit: Visit, shop: Shop
+) -> None:
+    webhook_id = await shop.created(headers=[header("Authorization", SECRET), header("X-Till", "7")])
+    somebody = await visit("editor")
+    here = f"/admin/{shop.store}/webhooks/{webhook_id}"
+    await somebody.get(f"{here}/edit")
+    fields = {
+        "url": RECEIVER,
+        "headers.0.headerName": "Authorization",
+        "headers.0.headerValue": MASK,
+        "headers.5.headerName": "X-New",
+        "headers.5.headerValue": "another secret",
+    }
+    assert (await somebody.post(f"{here}/edit", fields)).status_code == 303
+    assert [one["headerName"] for one in (await shop.details(webhook_id))["headers"]] == ["Authorization", "X-New"]
+    audited = await installed.execute("SELECT changes::text FROM audit WHERE object_id = :id", id=webhook_id)
+    assert "another secret" not in str(audited)
+    assert SECRET not in str(audited)
+    wrong = {**fields, "headers.5.headerName": "Host"}
+    refused = await somebody.post(f"{here}/edit", wrong)
+    assert 'id="error-headers.5.headerName"' in refused.text
+
+
+async def test_the_check_says_what_the_api_would_say_and_stores_nothing(visit: Visit, shop: Shop) -> None:
+    somebody = await visit("editor")
+    await somebody.get(f"/admin/{shop.store}/webhooks/new")
+    path = f"/admin/{shop.store}/webhooks/check"
+    wrong = {
+        "eventName": "CustomerUpdatd",
+        "url": "https://10.0.0.1/",
+        "retrySchedule": "5s, soon",
+        "maxConcurrency": "x",
+    }
+    said = (await somebody.post(path, wrong)).json()
+    assert set(said["errors"]) == {"eventName", "url", "retrySchedule", "maxConcurrency"}
+    assert "did you mean CustomerUpdated?" in said["errors"]["eventName"]
+    right = (await somebody.post(path, {**FIELDS, "url": "https://unknown.example.com/"})).json()
+    assert right == {"errors": {}, "warning": "unknown.example.com does not resolve"}
+    assert (await shop.list())["total"]["all"] == 0
+
+
+async def test_a_list_of_many_webhooks_asks_the_database_no_more_than_one_of_few(
+    installed: Installation, visit: Visit, shop: Shop
+) -> None:
+    somebody = await visit("viewer")
+    counts = []
+    for number in range(0, 20, 10):
+        for webhook in range(number, number + 10):
+            await shop.created(name=f"Webhook {webhook}")
+        with statements(installed) as queries:
+            page = await somebody.get(f"/admin/{shop.store}/webhooks?_items=50")
+        assert page.text.count("Webhook 1") >= 1
+        counts.append(len(queries))
+    assert counts[0] == counts[1] <= 10
+
+
+async def test_a_webhook_of_another_store_is_none_here(installed: Installation, visit: Visit, shop: Shop) -> None:
+    other = await installed.shop()
+    theirs = await other.created()
+    somebody = await visit("admin")
+    here = f"/admin/{shop.store}/webhooks/{theirs}"
+    assert (await somebody.get(here)).status_code == 404
+    await somebody.get(f"/admin/{shop.store}/webhooks")
+    for act in ("edit", "status", "rotate", "delete", "test"):
+        fields = {"act": "pause", "url": RECEIVER}
+        assert (await somebody.post(f"{here}/{act}", fields)).status_code == 404, act
+    tried = {**FIELDS, "webhookSubscriptionId": theirs}
+    assert (await somebody.post(f"/admin/{shop.store}/webhooks/try", tried)).status_code == 404
+    assert (await other.details(theirs))["status"] == "active"
+
+
+@pytest.mark.parametrize(
+    ("typed", "delays"),
+    [
+        ("", None),
+        ("none", []),
+        ("5s, 10m,2h 1d", [5, 600, 7200, 86400]),
+        ("90", [90]),
+        ("1 h", None),
+        ("soon", None),
+    ],
+)
+def test_a_schedule_is_read_as_people_write_it(typed: str, delays: list[int] | None) -> None:
+    sent = read_webhook(Form([*FIELDS.items(), ("retrySchedule", typed)]), ZONE)
+    if delays is None and typed:
+        with pytest.raises(ValidationFailed) as refused:
+            validate(SubscriptionCreate, sent.body)
+        [problem, *_] = sent.placed(refused.value).problems
+        assert problem.path == "retrySchedule"
+        return
+    assert validate(SubscriptionCreate, sent.body).retry_schedule == delays
+    again = Form([*FIELDS.items(), ("retrySchedule", shown_schedule(delays))])
+    assert validate(SubscriptionCreate, read_webhook(again, ZONE).body).retry_schedule == delays
+
+
+def test_an_instant_is_one_on_the_clocks_of_the_store() -> None:
+    sent = read_webhook(Form([*FIELDS.items(), ("activeFrom", "2026-07-01T08:00:00")]), ZONE)
+    assert sent.body["activeFrom"] == "2026-07-01T08:00:00-04:00"
