@@ -29,6 +29,15 @@
     }
   }
 
+  // A short id is copied whole.
+  document.addEventListener("copy", function (event) {
+    var selection = getSelection(), place = selection.anchorNode && selection.anchorNode.parentElement;
+    var id = place && place.closest(".id[title]");
+    if (!id || selection.toString().trim() !== id.textContent.trim()) return;
+    event.clipboardData.setData("text/plain", id.title);
+    event.preventDefault();
+  });
+
   // Only what is filled in stands in the address.
   document.addEventListener("submit", function (event) {
     if (!event.target.hasAttribute("data-filters")) return;

@@ -13,6 +13,14 @@ pytestmark = pytest.mark.stack
 
 MARKUP = "<script>document.title = 'taken over'</script><b>busy</b>"
 HEADERS = [{"headerName": "Authorization", "headerValue": "Bearer very-secret"}]
+COPIED = """id => {
+    let copied;
+    document.addEventListener("copy", event => { copied = event.clipboardData.getData("text/plain"); });
+    getSelection().selectAllChildren(id);
+    document.execCommand("copy");
+    return copied;
+}"""
+"""What somebody gets who copies an id that is shown short."""
 LATER = {"retrySchedule": [600]}
 AT_ONCE = {"retrySchedule": [1]}
 
@@ -31,7 +39,10 @@ async def test_a_delivery_that_fails_until_it_does_not(people: People, shop: Liv
     row = page.locator("tr[data-row]")
     await expect(row).to_contain_text("http_5xx (503)")
     await people.check(page)
-    await row.get_by_role("link").first.click()
+    short = row.locator(".id")
+    whole = await short.get_attribute("title")
+    assert await short.evaluate(COPIED) == whole
+    await short.click()
 
     await expect(page.get_by_text("Attempt 1 failed (http_5xx, status 503)")).to_be_visible()
     await page.get_by_text("What the receiver answered").click()
