@@ -64,7 +64,7 @@ async def add_delivery(shop: Shop, subscription_id: str, event_id: UUID | None =
 async def add_attempt(shop: Shop, message_id: UUID, number: int = 1, data: str = CUSTOMER, **columns: Any) -> None:
     """An attempt of a delivery, with the hash of the body that its event makes."""
     [row] = await shop.installation.execute("SELECT * FROM delivery WHERE message_id = :id", id=message_id)
-    request_id, started_at = uuid4(), datetime.now(UTC) - timedelta(minutes=10) + timedelta(minutes=number)
+    request_id, started_at = uuid4(), row["created_at"] + timedelta(minutes=number - 1)
     facts = EventFacts(row["event_id"], row["event_name"], shop.store, CREATED_AT, data)
     body = modern_body(facts, modern_data_text(row["event_name"], data), message_id, request_id)
     values = {
