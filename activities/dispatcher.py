@@ -183,7 +183,7 @@ class Dispatcher:
         """Requests in flight at most, of a subscription without a limit of its own; over all workers."""
         return self._limits.per_subscription
 
-    def keep_pace(self, subscription_id: UUID, per_second: float | None, turn: Turn) -> None:
+    def keep_pace(self, subscription_id: UUID, per_second: float | None, turn: Turn | None) -> None:
         """Send what the keeper of a subscription sends no faster than this, and only while it is this worker's turn."""
         self._paces.keep(subscription_id, per_second, turn)
 

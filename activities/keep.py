@@ -87,6 +87,7 @@ class KeeperActivities:
         if state.rest_seconds > 0 and not task.probe_now:
             return KeeperRoundResult(0, 0, state.rest_seconds, "its receiver asked to be left alone", deaf=True)
         if state.per_second is None and state.max_concurrency is None:
+            self._dispatcher.keep_pace(subscription_id, None, None)
             return await self._send(subscription_id, state, task)
         async with self._turns.turn(subscription_id) as turn:
             if turn is None:

@@ -86,7 +86,7 @@ class Paces:
     def __init__(self) -> None:
         self._paces: dict[UUID, Pace] = {}
 
-    def keep(self, subscription_id: UUID, per_second: float | None, turn: Turn) -> None:
+    def keep(self, subscription_id: UUID, per_second: float | None, turn: Turn | None) -> None:
         """At most so many a second, while it is this turn; None: as fast as may be."""
         if per_second is None:
             self._paces.pop(subscription_id, None)

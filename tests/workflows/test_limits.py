@@ -83,6 +83,17 @@ async def test_a_rate_that_is_lowered_or_raised_holds_at_once(database_url: str,
         assert most_in_a_second(rest) > 10
 
 
+async def test_a_limit_that_is_taken_away_holds_nothing_back_any_more(
+    database_url: str, temporal: WorkflowEnvironment
+) -> None:
+    async with Receiver() as receiver, pipeline(database_url, temporal.client) as running:
+        subscription_id = await running.subscribe(EVENT, receiver.url("/hook"), rate_limit_per_second=5)
+        await running.emit(EVENT, "{}", count=200)
+        await receiver.wait_for(5)
+        await running.edit(subscription_id, rate_limit_per_second=None)
+        await running.until_statuses({"delivered": 200}, 20)
+
+
 async def test_a_concurrency_that_is_lowered_or_raised_holds_at_once(
     database_url: str, temporal: WorkflowEnvironment
 ) -> None:
