@@ -1,5 +1,5 @@
 // The form of a webhook: rows of headers, bodies of the chosen event, a suggested name, and the API's word on it all
-// before it is sent. Without this script the form works too, and is checked when it is saved.
+// before it is sent. Without this script it is checked when it is saved, and takes no more headers.
 (function () {
   "use strict";
 
