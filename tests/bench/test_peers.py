@@ -1,10 +1,12 @@
 """What the comparison says of its figures."""
 
 from typing import Any
+from xml.etree import ElementTree
 
 from bench.peers.lineup import EVERYBODY, OURS, PEERS
 from bench.peers.table import summary, verdicts
 from bench.peers.work import EVENT_NAMES, new_event
+from bench.plots import picture
 from domain.catalogue import CATALOGUE, validate_data
 
 
@@ -40,3 +42,9 @@ def test_every_event_that_is_emitted_is_one_our_api_accepts() -> None:
 
 def test_names_are_unique_because_figures_are_kept_by_them() -> None:
     assert len({one.name for one in EVERYBODY}) == len(EVERYBODY)
+
+
+def test_the_picture_is_well_formed_and_has_a_bar_for_everybody_in_each_kind_of_burst() -> None:
+    drawn = ElementTree.fromstring(picture({one.name: summary(one, turns(100, 300, 200)) for one in EVERYBODY}))
+    bars = drawn.findall("{http://www.w3.org/2000/svg}rect")
+    assert len(bars) == 1 + 2 * len(EVERYBODY)  # the first is the background
