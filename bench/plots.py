@@ -1,4 +1,4 @@
-"""The comparison with others as picture and table in docs/performance.md: `python -m bench.plots`, after `make peers`."""
+"""The comparison with others as picture and table in docs/performance.md: `python -m bench.plots`."""
 
 import json
 from collections.abc import Mapping
