@@ -65,7 +65,8 @@ VARIANTS: Mapping[str, Mapping[str, str]] = {
 
 _VALUES = {
     "webhookSubscriptionId": """
-        SELECT subscription_id FROM delivery WHERE store_code = :store GROUP BY 1 ORDER BY count(*) DESC LIMIT 1
+        SELECT subscription_id FROM delivery WHERE store_code = :store AND event_name = ANY(:names)
+        GROUP BY 1 ORDER BY count(*) DESC LIMIT 1
     """,
     "messageId": """
         SELECT message_id FROM delivery WHERE store_code = :store AND status = 'exhausted'
@@ -74,6 +75,7 @@ _VALUES = {
     "eventId": "SELECT event_id FROM delivery WHERE store_code = :store GROUP BY 1 ORDER BY count(*) DESC LIMIT 1",
     "day": "SELECT CAST(now() - interval '15 days' AS date)",
 }
+_LEGACY = text("UPDATE subscription SET legacy = true WHERE id = :id")  # so that there is something to migrate
 _ACT = """
 INSERT INTO window_act (id, kind, store_code, subscription_id, since, until, statuses, count, opened, all_open,
     status, ended_at)
@@ -102,10 +104,13 @@ class MeasuredPage:
 
 
 async def _values(database: Database) -> dict[str, str]:
-    """What stands for the names in paths and queries: the busiest webhook, the delivery with most attempts."""
+    """What stands for the names in paths and queries: the busiest webhook with a legacy form, the delivery with most
+    attempts."""
     async with database.transaction() as connection:
-        found = {name: str(await connection.scalar(text(query), {"store": STORE})) for name, query in _VALUES.items()}
+        known = {"store": STORE, "names": [name for name, one in CATALOGUE.items() if one.legacy]}
+        found = {name: str(await connection.scalar(text(query), known)) for name, query in _VALUES.items()}
         busiest = {"id": found["webhookSubscriptionId"], "store": STORE, "count": RECOVERED}
+        await connection.execute(_LEGACY, busiest)
         act = await connection.scalar(text(_ACT), busiest)
         await connection.execute(text(_OF_ACT), {**busiest, "act": act})
         rows = (
