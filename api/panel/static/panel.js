@@ -31,7 +31,8 @@
 
   // A short id is copied whole.
   document.addEventListener("copy", function (event) {
-    var selection = getSelection(), place = selection.anchorNode && selection.anchorNode.parentElement;
+    var selection = getSelection(), place = selection.anchorNode;
+    if (place && place.nodeType !== Node.ELEMENT_NODE) place = place.parentElement;
     var id = place && place.closest(".id[title]");
     if (!id || selection.toString().trim() !== id.textContent.trim()) return;
     event.clipboardData.setData("text/plain", id.title);
