@@ -70,8 +70,12 @@ async def neighbour(pairs: int, waiting: int, seconds: float, dead: str) -> dict
         await live.prepare(bench)
         await live.during(bench, asyncio.sleep(QUIET_SECONDS))
         database = await asyncpg.connect(bench.facts["database"])
-        measured = []
-        for _ in range(pairs):
+
+        async def without() -> dict[str, Any]:
+            await asyncio.sleep(QUIET_SECONDS)
+            return {"alone": await live.during(bench, asyncio.sleep(seconds))}
+
+        async def beside() -> dict[str, Any]:
             subscription_id = await bench.subscribe(DEAD_EVENT, DEAD_PATHS[dead])
             await emit_many(bench, waiting, DEAD_EVENT)
             await until_held(database, waiting)
@@ -81,9 +85,14 @@ async def neighbour(pairs: int, waiting: int, seconds: float, dead: str) -> dict
             answer = await bench.api.delete(f"{bench.store_path}/webhook/subscription/{subscription_id}")
             answer.raise_for_status()
             await until_held(database, 0)
-            await asyncio.sleep(QUIET_SECONDS)
-            alone = await live.during(bench, asyncio.sleep(seconds))
-            measured.append({"alone": alone, "among": among, "held": held})
+            return {"among": among, "held": held}
+
+        measured: list[dict[str, Any]] = []
+        for number in range(pairs):  # each half first in turn: what the other leaves behind falls on both
+            halves = (without, beside) if number % 2 == 0 else (beside, without)
+            measured.append({})
+            for half in halves:
+                measured[-1] |= await half()
             report(measured[-1])
         await database.close()
         return {"waiting": waiting, "receiver": dead} | summary(measured)
