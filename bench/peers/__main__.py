@@ -72,7 +72,7 @@ def main() -> None:
     took = round(time.monotonic() - began)
     result = {"machine": before, "rounds": arguments.rounds, "took_seconds": took, "figures": figures, "turns": turns}
     arguments.output.write_text(json.dumps(result, indent=1) + "\n")
-    console = Console(width=120)
+    console = Console(width=150)
     console.print(table(figures))
     if OURS.name in figures:
         for line in verdicts(figures):
