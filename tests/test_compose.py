@@ -102,7 +102,7 @@ def test_every_variable_is_a_setting_or_one_of_the_image() -> None:
     assert of_the_image - SETTINGS - others == set()
 
 
-@pytest.mark.parametrize("name", OWN.keys() - {"temporal-namespace"})
+@pytest.mark.parametrize("name", sorted(OWN.keys() - {"temporal-namespace"}))
 def test_every_required_setting_is_set_by_a_secret(name: str) -> None:
     required = REQUIRED | ({"jwt_secrets"} if name == "api" else set())
     assert set(OWN[name]["secrets"]) == required

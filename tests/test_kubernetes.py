@@ -113,7 +113,7 @@ def test_every_variable_is_a_setting(name: str) -> None:
     assert set(SETTINGS_MAP) - SETTINGS == TEMPORAL_CLIENT
 
 
-@pytest.mark.parametrize("name", WORKLOADS.keys() - {"temporal-setup"})
+@pytest.mark.parametrize("name", sorted(WORKLOADS.keys() - {"temporal-setup"}))
 def test_every_required_setting_is_a_file_of_the_secret(name: str) -> None:
     required = REQUIRED | ({"jwt_secrets"} if name == "api" else set())
     [volume] = [one for one in pod(name)["volumes"] if "secret" in one]
