@@ -169,36 +169,34 @@ async def test_a_test_is_sent_at_once_and_once_while_others_wait_their_day(
         assert len(await running.attempts(test_id)) == 1
 
 
-async def given_up(running: Pipeline, skipping: WorkflowEnvironment, receiver: Receiver) -> tuple[UUID, UUID]:
-    """(subscription, delivery) of a delivery whose schedule of a day is used up."""
-    subscription_id, event_id, message_id = await waiting(running, receiver)
-    receiver.script(status(503))
-    await over(running, skipping, event_id)
-    await running.until_statuses({"exhausted": 1})
-    return subscription_id, message_id
-
-
-async def test_redelivering_what_was_given_up_is_one_attempt_at_once_and_begins_no_schedule(
+async def test_redelivering_is_one_attempt_at_once_and_goes_on_with_no_schedule(
     database_url: str, skipping: WorkflowEnvironment
 ) -> None:
     async with Receiver() as receiver, pipeline(database_url, skipping.client) as running:
-        _, message_id = await given_up(running, skipping, receiver)
+        _, event_id, message_id = await waiting(running, receiver)
+        async with running.database.transaction() as connection:
+            await cancel(connection, message_id, reason="by_person")  # a day of its schedule is left
+        await over(running, skipping, event_id)
         receiver.script(status(503))
         assert await acting(running).redeliver(message_id, receiver.url("/hook"))
         await ended(running, redeliver_workflow_id(message_id))
         await skip(running, skipping, 7 * DAY)
-        assert (await running.statuses(), len(receiver.requests)) == ({"exhausted": 1}, 3)
+        [delivery] = await running.deliveries()
+        assert (delivery.status, delivery.attempts, delivery.next_attempt_at) == ("cancelled", 2, None)
+        assert len(receiver.requests) == 2
         assert await acting(running).redeliver(message_id, receiver.url("/hook"))
         await ended(running, redeliver_workflow_id(message_id))
-        assert (await running.statuses(), len(receiver.requests)) == ({"delivered": 1}, 4)
+        assert (await running.statuses(), len(receiver.requests)) == ({"delivered": 1}, 3)
 
 
 async def test_what_is_recovered_is_sent_at_once_and_has_its_whole_schedule_again(
     database_url: str, skipping: WorkflowEnvironment
 ) -> None:
     async with Receiver() as receiver, pipeline(database_url, skipping.client) as running:
-        subscription_id, _ = await given_up(running, skipping, receiver)
-        receiver.script(status(503))
+        subscription_id, event_id, _ = await waiting(running, receiver)
+        receiver.script(status(503), status(503))
+        await over(running, skipping, event_id)
+        await running.until_statuses({"exhausted": 1})
         act_id = await begun_window(running, WindowKind.RECOVER, subscription_id, 1)
         await acting(running).recover(act_id, subscription_id, receiver.url("/hook"))
         await sent_again_after_its_day(running, skipping, receiver, subscription_id, before=2)
