@@ -17,7 +17,7 @@ from rich.progress import track
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from commands.complaints import complain
-from commands.configuration import EXIT_USAGE
+from commands.configuration import EXIT_USAGE, read_settings
 from commands.database import EXIT_FAILED, in_database, operator
 from storage.audit import record
 from storage.database import Database
@@ -36,8 +36,8 @@ from storage.stores import store_exists
 ACTION = "erase"
 OBJECT = "customer"
 
-LATE_SECONDS = 30.0
-"""A request that was under way ends within the time-out of its receiver, and is written down at once."""
+LATE_SECONDS = 15.0
+"""A request that was under way ends within the time-out of requests; that and this later its outcome is written."""
 
 LATE_POLL_SECONDS = 0.5
 
@@ -86,7 +86,7 @@ def erase(
     else:
         report.write_text(text + "\n", encoding="utf-8")
     if not dry_run and found["left"]:
-        complain(f"{found['left']} events or rows of the customer came or stayed meanwhile; run it again.")
+        complain(f"{found['left']} events, answers or rows of the customer came or stayed meanwhile; run it again.")
         raise typer.Exit(EXIT_FAILED)
 
 
@@ -105,11 +105,13 @@ async def _work(database: Database, store: str, customer: UUID, *, dry_run: bool
     for day, ids in _shown(pages, "Erasing"):
         async with database.transaction() as connection:
             await erase_events(connection, store, day, ids, erased)
-    await _clear_late_answers(database, store, pages)
+    left = await _clear_late_answers(database, store, pages)
     async with database.transaction() as connection:
+        for _, ids in pages:  # now that what was under way has its place in the log
+            await look_at(connection, store, ids, erased)
         erased.expiry_rows = await expiry_rows_of_customer(connection, store, customer, erase=True)
         await _record(connection, store, customer, erased)
-    left = sum(len(ids) for _, ids in await _pages(database, store, customer, "Checking"))
+    left += sum(len(ids) for _, ids in await _pages(database, store, customer, "Checking"))
     async with database.transaction() as connection:
         left += (await expiry_rows_of_customer(connection, store, customer, erase=False)).total()
     return _report(store, customer, begun, erased, dry_run=False, left=left)
@@ -129,15 +131,18 @@ async def _pages(database: Database, store: str, customer: UUID, title: str = "S
     ]
 
 
-async def _clear_late_answers(database: Database, store: str, pages: Pages) -> None:
-    deadline = time.monotonic() + LATE_SECONDS
+async def _clear_late_answers(database: Database, store: str, pages: Pages) -> int:
+    """Clear the answers of what is under way once they are there; how many were not, in time."""
+    deadline, left = time.monotonic() + read_settings().request_timeout_seconds + LATE_SECONDS, 0
     for day, ids in pages:
         while True:
             async with database.transaction() as connection:
                 under_way = await clear_late_answers(connection, store, day, ids)
             if not under_way or time.monotonic() > deadline:
+                left += under_way
                 break
             await asyncio.sleep(LATE_POLL_SECONDS)
+    return left
 
 
 async def _record(connection: AsyncConnection, store: str, customer: UUID, erased: Erased) -> None:

@@ -111,9 +111,10 @@ subscription.ordered AND subscription.after_exhausted = 'hold'
 """
 
 # Not `IS NULL`: the planner might read the index of what is not matched, which knows the store alone, for each event.
+# Who waits here for an erasure sees the event as that left it, but bodies as they were before: hence `erased_at`.
 _TAKE = text("""
 WITH asked AS MATERIALIZED (
-    SELECT event.store_code, event.event_id, event.accepted_on FROM event
+    SELECT event.store_code, event.event_id, event.accepted_on, event.erased_at FROM event
     JOIN unnest(CAST(:store_code AS text[]), CAST(:event_id AS uuid[])) AS asked (store_code, event_id)
         ON event.store_code = asked.store_code AND event.event_id = asked.event_id
     WHERE coalesce(matched_at, 'infinity') = 'infinity' ORDER BY sequence FOR UPDATE OF event
@@ -123,7 +124,8 @@ FROM asked
 JOIN store ON store.code = asked.store_code
 LEFT JOIN LATERAL (
     SELECT event_body.data, event_body.sealed_data FROM event_body WHERE event_body.accepted_on = asked.accepted_on
-        AND event_body.store_code = asked.store_code AND event_body.event_id = asked.event_id LIMIT 1
+        AND event_body.store_code = asked.store_code AND event_body.event_id = asked.event_id
+        AND asked.erased_at IS NULL LIMIT 1
 ) AS body ON true
 WHERE event.store_code = asked.store_code AND event.event_id = asked.event_id
 RETURNING event.store_code, event.event_id, event.name, event.created_at, event.created_at_text, event.accepted_at,

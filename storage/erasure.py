@@ -107,7 +107,6 @@ async def erase_events(
     """
     values = {"store_code": store_code, "day": day, "ids": list(ids)}
     asked = {"store_code": store_code, "ids": list(ids)}
-    await look_at(connection, store_code, ids, erased)
     await connection.execute(_MARK, asked)
     erased.deliveries_cancelled += (await connection.execute(_CANCEL, asked)).rowcount
     await connection.execute(_ERASE_BODIES, values)

@@ -5,9 +5,11 @@ those are dropped, whatever their size. Deliveries are deleted afterwards, in pa
 year. An event's body, deliveries and attempts go together: whoever looks finds all of them, or the id alone.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import text
@@ -35,7 +37,8 @@ _DONE = text("SELECT accepted_on, age_days, rules, cleared FROM thinned_day")
 _SOME_STAY = text(f"SELECT EXISTS (SELECT FROM store WHERE :age <= {_KEPT_DAYS})")
 
 # The first branch is skipped as a whole where no store keeps so old a day. What the second finds is few, as a rule:
-# from there on by keys, and not by reading the day.
+# from there on by keys, and not by reading the day. A delivery that is pending and has not failed yet has an attempt
+# without an outcome.
 _KEEP_BODIES = """
 INSERT INTO {new}
 SELECT body.* FROM store JOIN {old} AS body ON body.store_code = store.code
@@ -45,7 +48,13 @@ SELECT body.* FROM (
     SELECT store_code, event_id FROM event WHERE accepted_on = :day AND matched_at IS NULL
     UNION
     SELECT delivery.store_code, delivery.event_id FROM delivery JOIN store ON store.code = delivery.store_code
-    WHERE delivery.accepted_on = :day AND delivery.status IN ('exhausted', 'pending', 'held') AND :age <= {longest_days}
+    WHERE delivery.accepted_on = :day AND :age <= {longest_days}
+        AND (delivery.status IN ('exhausted', 'held') OR delivery.next_attempt_at IS NOT NULL)
+    UNION
+    SELECT delivery.store_code, delivery.event_id FROM attempt
+    JOIN delivery ON delivery.message_id = attempt.message_id AND delivery.status = 'pending'
+    JOIN store ON store.code = delivery.store_code
+    WHERE attempt.accepted_on = :day AND attempt.outcome_at IS NULL AND :age <= {longest_days}
 ) AS kept
 JOIN store ON store.code = kept.store_code AND :age > {kept_days}
 JOIN {old} AS body
@@ -55,8 +64,11 @@ JOIN {old} AS body
 # Those of an erased event have no body beside them.
 _KEEP_ATTEMPTS = """
 INSERT INTO {new}
-SELECT attempt.* FROM store JOIN delivery ON delivery.store_code = store.code AND delivery.accepted_on = :day
-JOIN {old} AS attempt ON attempt.message_id = delivery.message_id
+SELECT attempt.* FROM store JOIN event ON event.store_code = store.code
+    AND event.accepted_at >= CAST(:day AS timestamp) AT TIME ZONE 'UTC'
+    AND event.accepted_at < CAST(:day AS timestamp) AT TIME ZONE 'UTC' + interval '1 day'
+JOIN delivery ON delivery.event_id = event.event_id AND delivery.store_code = event.store_code
+JOIN {old} AS attempt ON attempt.accepted_on = :day AND attempt.message_id = delivery.message_id
 WHERE CAST(:some_stay AS boolean) AND :age <= {kept_days}
 UNION ALL
 SELECT attempt.* FROM {new_bodies} AS body
@@ -158,28 +170,41 @@ async def file_the_rest(database: Database) -> int:
 async def days_to_thin(connection: AsyncConnection, rules: RetentionRules) -> list[ThinDay]:
     """The days of which something may go, oldest first."""
     now = await today(connection)
-    limits = [tuple(row) for row in await connection.execute(_RULES, _values(rules))]
-    measure = "; ".join(f"{code} {kept} {longest}" for code, kept, longest in limits)
-    ages = sorted({age for _, *pair in limits for age in pair})
+    limits = {row[0]: [row[1], row[2]] for row in await connection.execute(_RULES, _values(rules))}
+    measure = json.dumps(limits)
     done = {row.accepted_on: row for row in await connection.execute(_DONE)}
     filed = {day for table in FILED for day in await filed_days(connection, table)}
     found = []
     for day in sorted(filed | done.keys()):
-        age = (now - day).days
-        before = done.get(day)
-        seen = before.age_days if before is not None and before.rules == measure else -1
-        if any(seen <= limit < age for limit in ages):
+        age, before = (now - day).days, done.get(day)
+        if _may_go(age, limits, before):
             found.append(ThinDay(day, age, measure, thinned=False))
         elif before is not None and not before.cleared:
             found.append(ThinDay(day, before.age_days, before.rules, thinned=True))
     return found
 
 
+def _may_go(age: int, limits: Mapping[str, Sequence[int]], before: Any | None) -> bool:
+    """Whether a day has passed a limit of some store since it was thinned, or such a limit was changed.
+
+    A store that was made since then has nothing of that day.
+    """
+    if before is None:
+        return any(limit < age for of_store in limits.values() for limit in of_store)
+    then = json.loads(before.rules)
+    return any(
+        limit < age and (before.age_days <= limit or limits[code] != then[code])
+        for code in limits.keys() & then.keys()
+        for limit in limits[code]
+    )
+
+
 async def thin_day(database: Database, thin: ThinDay, rules: RetentionRules) -> Thinned:
     """Put new partitions with what is kept in the place of the day's old ones, in one transaction.
 
-    Writers to that one day wait for it; all others wait for the exchange alone, some milliseconds. Raises the
-    database's lock timeout when somebody is in the way: to be tried again.
+    Writers to that one day wait while what stays is copied, and with them whatever is written together with it; all
+    others wait for the exchange alone, some milliseconds. Raises the database's lock timeout when somebody is in the
+    way: to be tried again.
     """
     values: dict[str, object] = {**_values(rules), "day": thin.day, "age": thin.age_days}
     async with database.transaction() as connection:

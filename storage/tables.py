@@ -29,6 +29,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
 TODAY = text("CAST(clock_timestamp() AT TIME ZONE 'UTC' AS date)")
+NOT_ARRIVED = text("status IN ('exhausted', 'held') OR next_attempt_at IS NOT NULL")
 UNMATCHED = text("matched_at IS NULL")
 URL_HASH = text("hashtextextended(url, 0)")
 """In indexes instead of the URL, which may be longer than an index entry."""
@@ -241,14 +242,8 @@ class Delivery(SQLModel, table=True):
     __table_args__ = (
         Index("delivery_by_age", "store_code", "created_at", "message_id"),
         Index("delivery_by_event", "event_id"),
-        # Retention looks for what stays of a day. Deliveries lie in the order of days, so that an index of some
-        # kilobytes finds the pages, at hardly any price.
-        Index(
-            "delivery_by_day",
-            "accepted_on",
-            postgresql_using="brin",
-            postgresql_with={"pages_per_range": 32, "autosummarize": "on"},
-        ),
+        # Retention looks for what stays of a day: what has not arrived, and has failed at least once or is held.
+        Index("delivery_not_arrived", "accepted_on", postgresql_where=NOT_ARRIVED),
         # One index for every filter of the log (`storage/delivery_log.py`): the few destinations (subscription and URL)
         # and statuses in it are found by skipping through it, and a page is merged from those that are asked for. An
         # index for each filter would cost an entry each at every insert and every change of status.

@@ -11,7 +11,9 @@ import pytest
 from domain.identity import message_id
 from storage.database import Database
 from storage.deliveries import OpenDelivery, end, load, match
+from storage.erasure import Erased, erase_events
 from tests.databases import sqlalchemy_url
+from tests.deadlines import eventually
 from tests.ground import STORE, Ground
 
 URL = "http://receiver.example.com/hook"
@@ -226,3 +228,19 @@ async def test_what_has_ended_is_not_ended_again(ground: Ground, status: str) ->
         await end(connection, row.message_id, "cancelled", "second")
     [row] = await ground.deliveries()
     assert (row.status, row.reason) == (status, "first")
+
+
+async def test_an_event_that_is_erased_while_its_match_waits_is_matched_with_nobody(ground: Ground) -> None:
+    await ground.subscribe("CustomerUpdated", URL)
+    [event] = await ground.emit("CustomerUpdated", "{}")
+    day = await ground.scalar("SELECT accepted_on FROM event")
+
+    async def waits() -> bool:
+        return bool(await ground.scalar("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"))
+
+    async with ground.database.transaction() as erasing:
+        await erase_events(erasing, STORE, day, [event], Erased())
+        matching = asyncio.create_task(matched(ground, [event]))
+        await eventually(waits, 10, "the match waits for the erasure")
+    assert await matching == []
+    assert await ground.deliveries() == []

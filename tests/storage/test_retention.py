@@ -215,3 +215,32 @@ async def test_ids_are_forgotten_after_more_than_a_year_and_not_before(ground: G
         assert await forget_ids(connection, STORE, RULES) == 1
     rows: list[Any] = await ground.execute("SELECT event_id FROM event")
     assert [row.event_id for row in rows] == [kept]
+
+
+async def test_a_new_store_makes_no_old_day_be_read_again(ground: Ground) -> None:
+    await old_event(ground, 31, "exhausted")
+    assert await apply(ground) == [day_of(31)]
+    await ground.add_store("made-today")
+    assert await apply(ground) == []
+
+
+async def test_what_has_failed_and_waits_for_a_retry_stays_and_so_does_what_was_never_answered(ground: Ground) -> None:
+    failed, begun = await old_event(ground, 31, "pending"), await old_event(ground, 31, "pending")
+    await ground.execute(
+        "UPDATE attempt SET outcome_at = now() FROM delivery WHERE delivery.message_id = attempt.message_id "
+        "AND delivery.event_id = :id",
+        id=failed,
+    )
+    await ground.execute("UPDATE delivery SET next_attempt_at = now() WHERE event_id = :id", id=failed)
+    await apply(ground)
+    assert await left(ground, failed, begun) == [(True, 1, 1), (True, 1, 1)]
+
+
+async def test_a_store_that_keeps_its_log_longer_keeps_attempts_of_erased_events_too(ground: Ground) -> None:
+    await ground.add_store(OTHER)
+    await ground.execute("UPDATE store SET retention_days = 100 WHERE code = :o", o=OTHER)
+    gone = await old_event(ground, 31, "delivered")
+    erased = await old_event(ground, 31, "cancelled", store=OTHER, erased=True)
+    whole = await old_event(ground, 31, "delivered", store=OTHER)
+    await apply(ground)
+    assert await left(ground, gone, erased, whole) == [GONE, (False, 1, 1), (True, 1, 1)]
