@@ -46,7 +46,7 @@ class Trials:
                 connection,
                 actor=self.actor,
                 action="try",
-                object_type="subscription",
+                object_type="subscription" if saved else "trial",
                 object_id=saved.id if saved else trial_id,
                 store_code=self.store_code,
                 changes={"event_name": draft.event_name, "url": draft.url},

@@ -1,11 +1,12 @@
 """Reading the audit: pages newest first, of a store or of the installation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.listing import Condition, FieldKind, ListField, filtered
@@ -53,3 +54,15 @@ async def audit_page(
         query = query.where(_C.id < before)
     query = filtered(query, AUDIT_FIELDS, conditions).order_by(_C.id.desc()).limit(items)
     return [AuditRow(*row) for row in await connection.execute(query)]
+
+
+_STANDING = text("""
+SELECT id FROM subscription WHERE store_code = :store_code AND deleted_at IS NULL AND id = ANY(:ids)
+UNION ALL SELECT message_id FROM delivery WHERE store_code = :store_code AND message_id = ANY(:ids)
+UNION ALL SELECT id FROM window_act WHERE store_code = :store_code AND id = ANY(:ids)
+""")
+
+
+async def standing_objects(connection: AsyncConnection, store_code: str, ids: Collection[UUID]) -> set[UUID]:
+    """Those of the ids that are webhooks, deliveries, recoveries or backfills of the store, and not deleted since."""
+    return {row[0] for row in await connection.execute(_STANDING, {"store_code": store_code, "ids": list(ids)})}

@@ -1,20 +1,30 @@
 """Settings → Audit: who changed what, when."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
+from uuid import UUID
 
 from starlette.responses import Response
 
+from api.ids import is_id
 from api.listing import Listing
 from api.panel.page import Page
 from api.panel.routes import PanelRoutes
 from api.panel.texts import t
 from domain.access import Scope
 from domain.jsontext import dump
-from storage.audit_log import AUDIT_FIELDS, AuditRow, audit_page
+from storage.audit_log import AUDIT_FIELDS, AuditRow, audit_page, standing_objects
 
 LINES = 25
 BIGGEST_ID = 2**63 - 1  # of PostgreSQL's bigint
+
+OBJECT_PAGES = {
+    "subscription": ("webhooks.shown", "webhookSubscriptionId"),
+    "delivery": ("delivery.shown", "messageId"),
+    "recover": ("recover.progress", "windowActId"),
+    "backfill": ("recover.progress", "windowActId"),
+}
+"""Objects of a store that have a page of their own: its route, and the parameter that takes their id."""
 
 pages = PanelRoutes()
 
@@ -36,8 +46,10 @@ async def _listed(page: Page, store_code: str | None) -> Response:
     before = _before(page, listing)
     async with page.resources.database.transaction() as connection:
         rows = await audit_page(connection, store_code, listing.conditions, before, LINES + 1)
+        ids = {UUID(row.object_id) for row in rows if row.object_type in OBJECT_PAGES and is_id(row.object_id)}
+        standing = set() if store_code is None else await standing_objects(connection, store_code, ids)
     more = len(rows) > LINES
-    told = [(row, list(_told(row))) for row in rows[:LINES]]
+    told = [(row, list(_told(row)), _address(page, row, standing)) for row in rows[:LINES]]
     return page.render("audit/list.html", rows=told, next_cursor=str(rows[LINES - 1].id) if more else None)
 
 
@@ -49,6 +61,14 @@ def _before(page: Page, listing: Listing) -> int | None:
         return int(listing.cursor)
     page.errors[""] = t("audit.cursor_wrong")
     return None
+
+
+def _address(page: Page, row: AuditRow, standing: Collection[UUID]) -> str | None:
+    """Of the object's page; None where there is none, or none any more."""
+    if row.object_type not in OBJECT_PAGES or not is_id(row.object_id) or UUID(row.object_id) not in standing:
+        return None
+    route, parameter = OBJECT_PAGES[row.object_type]
+    return page.url(route, None, **{parameter: row.object_id})
 
 
 def _told(row: AuditRow) -> Iterator[tuple[str, str | None, str]]:

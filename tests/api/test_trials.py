@@ -68,7 +68,7 @@ async def test_it_leaves_no_delivery_no_event_and_no_secret(acting: Acting, rece
     assert (kept.sealed_headers, kept.sealed_secret) == (None, None)
     assert SECRET not in str(kept)
     [audited] = await acting.api.execute("SELECT * FROM audit WHERE store_code = :store AND action = 'try'", **store)
-    assert audited.actor == WHO
+    assert (audited.actor, audited.object_type) == (WHO, "trial")
     assert SECRET not in str(audited)
 
 
