@@ -58,16 +58,14 @@ class WindowActs:
         self._actor = actor
 
     async def count(self, subscription: SubscriptionRow, wanted: Wanted) -> int:
-        """How many deliveries the act would open."""
+        """How many deliveries the act would open. Raises Conflict where it could not begin."""
+        _refuse(subscription, wanted)
         async with self._database.transaction() as connection:
             return await self._count(connection, subscription, wanted)
 
     async def begin(self, subscription: SubscriptionRow, wanted: Wanted) -> tuple[UUID, int]:
         """Begin it; its id and how many deliveries it opens. Raises Conflict."""
-        if subscription.status == "disabled":
-            raise Conflict("The subscription is disabled, so everything would end again at once; enable it first.")
-        if subscription.ordered and wanted.rate_per_second is not None:
-            raise Conflict("The subscription is ordered: its own rateLimitPerSecond is the pace; leave this one out.")
+        _refuse(subscription, wanted)
         act_id = uuid4()
         async with self._database.transaction() as connection:
             count = await self._count(connection, subscription, wanted)
@@ -139,3 +137,10 @@ class WindowActs:
                 **statuses,
             },
         )
+
+
+def _refuse(subscription: SubscriptionRow, wanted: Wanted) -> None:
+    if subscription.status == "disabled":
+        raise Conflict("The subscription is disabled, so everything would end again at once; enable it first.")
+    if subscription.ordered and wanted.rate_per_second is not None:
+        raise Conflict("The subscription is ordered: its own rateLimitPerSecond is the pace; leave this one out.")

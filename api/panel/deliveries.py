@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from uuid import UUID
 
+from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
 from api.cursors import read_cursor
@@ -12,6 +13,7 @@ from api.errors import ValidationFailed
 from api.ids import is_id, parse_id
 from api.listing import CURSOR, ITEMS, ITEMS_MOST, Listing
 from api.panel.page import Page
+from api.panel.redelivery import UnfitFilterError, recoverable
 from api.panel.routes import PanelRoutes
 from domain.access import Scope
 from domain.catalogue import CATALOGUE
@@ -42,6 +44,7 @@ async def listed(page: Page) -> Response:
             found = await log_page(connection, page.store_code, listing)
         ids = {row.subscription_id for row in found.rows} | _asked_for(listing)
         names = await named_subscriptions(connection, page.store_code, ids, others=True)
+        unfit = await _unfit(page, connection, listing) if page.filtered and page.may(Scope.DELIVERY_ACT) else None
     return page.render(
         "deliveries/list.html",
         found=found,
@@ -50,6 +53,7 @@ async def listed(page: Page) -> Response:
         webhooks=[(str(one.id), f"{one.title}, {one.url}") for one in names.values()],
         statuses=[(status, status) for status in DeliveryStatus],
         filter=_query(page, CURSOR, ITEMS),
+        unfit=unfit,
         fresh=_fresh_url(page, found) if listing.cursor is None and not page.errors else None,
     )
 
@@ -85,6 +89,15 @@ async def fresh(page: Page) -> Response:
 def _listing(page: Page, besides: Collection[str] = ()) -> Listing:
     listing = page.listing(LOG_FIELDS, cursor=True, besides=besides)
     return listing if ITEMS in page.request.query_params else replace(listing, items=ITEMS_SHOWN)
+
+
+async def _unfit(page: Page, connection: AsyncConnection, listing: Listing) -> str | None:
+    """Why not everything that the filter finds can be redelivered at once, or None."""
+    try:
+        await recoverable(connection, page.store_code, listing.conditions)
+    except UnfitFilterError as unfit:
+        return str(unfit)
+    return None
 
 
 def _asked_for(listing: Listing) -> set[UUID]:

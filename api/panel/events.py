@@ -43,7 +43,8 @@ async def shown(page: Page) -> Response:
     async with page.resources.database.transaction() as connection:
         event = await find_event(connection, page.store_code, event_id)
         deliveries = await deliveries_of_event(connection, page.store_code, event_id)
-        names = await named_subscriptions(connection, page.store_code, {row.subscription_id for row in deliveries})
+        ids = {row.subscription_id for row in deliveries} | {item.webhook_subscription_id for item in why.items}
+        names = await named_subscriptions(connection, page.store_code, ids)
     if event is None and not deliveries:
         return page.render("events/none.html", NotFound.status, event_id=event_id, why=why)
     return page.render(

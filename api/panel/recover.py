@@ -50,13 +50,13 @@ async def counted(page: Page) -> Response:
     kind = _kind(page)
     try:
         subscription, wanted = await _wanted(page, kind)
-    except ValidationFailed as error:
+        return await count_page(page, subscription, wanted)
+    except (ValidationFailed, Conflict) as error:
         return await _form(page, kind, error)
-    return await count_page(page, subscription, wanted)
 
 
 async def count_page(page: Page, subscription: SubscriptionRow, wanted: Wanted) -> Response:
-    """The page that says how many deliveries it would open, with the button."""
+    """The page that says how many deliveries it would open, with the button. Raises Conflict where it could not."""
     count = await _acts(page).count(subscription, wanted)
     return page.render(
         "recover/count.html",

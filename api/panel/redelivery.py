@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
 from api.acts import Acts
@@ -83,11 +84,26 @@ async def filtered(page: Page) -> Response:
     """Asks whether to recover everything that the list's filter finds."""
     listing = page.listing(LOG_FIELDS, cursor=True)
     try:
-        subscription = await _subscription(page, listing.conditions)
-        window = window_of(listing.conditions, subscription, datetime.now(UTC))
+        async with page.resources.database.transaction() as connection:
+            subscription, window = await recoverable(connection, page.store_code, listing.conditions)
     except UnfitFilterError as unfit:
         return page.render("deliveries/unfit.html", problem=str(unfit))
     return await count_page(page, subscription, Wanted(WindowKind.RECOVER, window, None))
+
+
+async def recoverable(
+    connection: AsyncConnection, store_code: str, conditions: Sequence[Condition]
+) -> tuple[SubscriptionRow, Window]:
+    """Whose deliveries the list's filter finds, and of which window; raises UnfitFilterError."""
+    ids = [one.value for one in conditions if one.field == "webhookSubscriptionId" and one.operator is Operator.EQ]
+    if len(ids) != 1:
+        raise UnfitFilterError(t("redelivery.no_webhook"))
+    found = await find_subscription(connection, store_code, ids[0])
+    if found is None:
+        raise UnfitFilterError(t("redelivery.webhook_gone"))
+    if found.status == "disabled":
+        raise UnfitFilterError(t("redelivery.disabled"))
+    return found, window_of(conditions, found, datetime.now(UTC))
 
 
 def window_of(conditions: Sequence[Condition], subscription: SubscriptionRow, now: datetime) -> Window:
@@ -110,19 +126,6 @@ def window_of(conditions: Sequence[Condition], subscription: SubscriptionRow, no
     if not statuses <= set(ENDED):
         raise UnfitFilterError(t("redelivery.still_open"))
     return Window(since, until, sorted(statuses))
-
-
-async def _subscription(page: Page, conditions: Sequence[Condition]) -> SubscriptionRow:
-    ids = [one.value for one in conditions if one.field == "webhookSubscriptionId" and one.operator is Operator.EQ]
-    if len(ids) != 1:
-        raise UnfitFilterError(t("redelivery.no_webhook"))
-    async with page.resources.database.transaction() as connection:
-        found = await find_subscription(connection, page.store_code, ids[0])
-    if found is None:
-        raise UnfitFilterError(t("redelivery.webhook_gone"))
-    if found.status == "disabled":
-        raise UnfitFilterError(t("redelivery.disabled"))
-    return found
 
 
 def _title(subscription: SubscriptionRow) -> str:

@@ -92,11 +92,14 @@ class TestRecover:
         subscription = await acting.subscribe("http://127.0.0.1:9/", ordered=True)
         path = f"subscription/{subscription}"
         for act in ("recover", "backfill"):
-            paced = {act: {"since": SINCE, "ratePerSecond": 5}}
-            assert "rateLimitPerSecond" in await acting.refused(f"{path}/{act}", paced)
+            for dry in (True, False):
+                paced = {act: {"since": SINCE, "ratePerSecond": 5, "dryRun": dry}}
+                assert "rateLimitPerSecond" in await acting.refused(f"{path}/{act}", paced)
         await acting.acted(f"{path}/disable")
         for act in ("recover", "backfill"):
-            assert "enable it first" in await acting.refused(f"{path}/{act}", {act: {"since": SINCE}})
+            for dry in (True, False):
+                window = {act: {"since": SINCE, "dryRun": dry}}
+                assert "enable it first" in await acting.refused(f"{path}/{act}", window)
 
 
 class TestBackfill:

@@ -302,3 +302,16 @@ class TestEvent:
                 one = await shop.created(eventName="CustomerUpdated", url=f"https://receiver.example.com/{number}")
                 await add_delivery(shop, one, event_id)
         assert counts[0] == counts[1] <= 12, statements
+
+
+class TestLinksToTheWebhook:
+    async def test_stand_where_a_delivery_or_an_event_does(self, viewer: Visitor, shop: Shop, webhook: str) -> None:
+        event_id = await add_event(shop)
+        made = await add_delivery(shop, webhook, event_id, status="exhausted")
+        places = (log(shop), log(shop, f"/{made}"), f"/admin/{shop.store}/events/{event_id}")
+        link = f'<a href="/admin/{shop.store}/webhooks/{webhook}">CRM</a>'
+        for place in places:
+            assert link in await shown(viewer, place), place
+        await shop.client.delete(shop.path(webhook))
+        for place in places:
+            assert f"/webhooks/{webhook}" not in await shown(viewer, place), place

@@ -142,9 +142,20 @@ async def test_a_webhook_that_is_disabled_is_refused_with_its_reason(visit: Visi
     subscription = await shop.created()
     await somebody.post(f"/admin/{shop.store}/webhooks/{subscription}/status", {"act": "disable"})
     fields = {**YEAR, "kind": "recover", "webhookSubscriptionId": subscription}
-    refused = await somebody.post(f"/admin/{shop.store}/recover/begin", fields)
-    assert (refused.status_code, "enable it first" in refused.text) == (409, True)
-    assert 'value="2020-01-01T00:00"' in refused.text
+    for step in ("count", "begin"):
+        refused = await somebody.post(f"/admin/{shop.store}/recover/{step}", fields)
+        assert (refused.status_code, "enable it first" in refused.text) == (409, True), step
+        assert 'value="2020-01-01T00:00"' in refused.text
+
+
+async def test_an_ordered_webhook_has_no_pace_but_its_own_and_that_is_said_before_anything_is_counted(
+    visit: Visit, shop: Shop
+) -> None:
+    somebody = await visit("editor")
+    fields = {**YEAR, "webhookSubscriptionId": await shop.created(ordered=True), "ratePerSecond": "5"}
+    for kind in ("recover", "backfill"):
+        refused = await somebody.post(f"/admin/{shop.store}/recover/count", {**fields, "kind": kind})
+        assert (refused.status_code, "rateLimitPerSecond is the pace" in refused.text) == (409, True), kind
 
 
 async def test_a_running_act_is_cancelled_by_its_button(installed: Installation, visit: Visit, shop: Shop) -> None:

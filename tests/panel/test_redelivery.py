@@ -71,7 +71,7 @@ class TestFiltered:
     @pytest.mark.parametrize(
         ("query", "said"),
         [
-            ("", "Filter by one webhook first"),
+            ("", "Filter by one webhook to redeliver all"),
             ("webhookSubscriptionId={webhook}&status=held", "goes out by itself"),
             ("webhookSubscriptionId={webhook}&url[like]=x", "take the filter url away"),
             ("webhookSubscriptionId={webhook}&eventName=CustomerRegistered", "take the filter eventName away"),
@@ -85,6 +85,28 @@ class TestFiltered:
         response = await (await visit("editor")).get(path)
         assert response.status_code == 200
         assert said in response.text
+
+    async def test_is_offered_where_it_can_be_and_elsewhere_the_list_says_what_is_in_its_way(
+        self, visit: Visit, shop: Shop, webhook: str
+    ) -> None:
+        editor, made = await visit("editor"), await add_delivery(shop, webhook, status="exhausted")
+        place = f"/admin/{shop.store}/deliveries"
+
+        async def listed(query: str) -> tuple[bool, str]:
+            text = (await editor.get(f"{place}?{query}")).text
+            assert f"row-{made}" in text
+            return f'href="{place}/recover?' in text, text
+
+        of_webhook = f"webhookSubscriptionId={webhook}"
+        for query in (of_webhook, f"{of_webhook}&status=exhausted&eventName={EVENT}"):
+            assert (await listed(query))[0], query
+        assert not (await listed(""))[0]
+        for query, said in (("status=exhausted", "by one webhook"), (f"{of_webhook}&messageId={made}", "messageId")):
+            offered, text = await listed(query)
+            assert (offered, said in text) == (False, True), query
+        await shop.client.post(shop.path(webhook, "disable"))
+        offered, text = await listed(of_webhook)
+        assert (offered, "enable it first" in text) == (False, True)
 
     async def test_the_window_is_the_filters(self, shop: Shop, webhook: str) -> None:
         subscription, now = await subscription_of(shop, webhook), datetime.now(UTC)
