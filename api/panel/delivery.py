@@ -113,7 +113,7 @@ def acts_on(row: DeliveryRow, subscription: SubscriptionRow | None) -> list[str]
     sending = subscription is not None and subscription.status == "active" and row.variant != TEST
     if row.status in OPEN:
         return ["send_now", "cancel"] if sending else ["cancel"]
-    return ["redeliver"] if sending else []
+    return [*(["redeliver"] if sending else []), *(["cancel"] if row.holds_line else [])]
 
 
 def _chosen(attempts: Sequence[AttemptRow], number: str | None) -> AttemptRow | None:

@@ -66,8 +66,16 @@ def is_ours(request: Request, sent: str, token: BrowserToken) -> bool:
     Origins are compared by host alone: behind a proxy that is not trusted the scheme is not known.
     """
     origin = request.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+    if origin is not None and _host_of(origin) != request.headers.get("host"):
         return False
     if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         return False
     return hmac.compare_digest(sent.encode(), token.csrf.encode())
+
+
+def _host_of(origin: str) -> str | None:
+    """Host and port, or None where it names none."""
+    try:
+        return urlsplit(origin).netloc or None
+    except ValueError:
+        return None

@@ -47,13 +47,16 @@ class WebhookForm:
         return problem
 
 
-def read_webhook(form: Form, zone: ZoneInfo) -> WebhookForm:
-    """The form as a body, not checked: what cannot be read stays as it is, and the API says what is wrong with it."""
+def read_webhook(form: Form, zone: ZoneInfo, active_from: datetime | None = None) -> WebhookForm:
+    """The form as a body, not checked: what cannot be read stays as it is, and the API says what is wrong with it.
+
+    The stored `active_from` stays as long as the form shows it: clocks that are set back show two instants alike.
+    """
     headers, rows = _headers(form)
     body: dict[str, JsonValue] = {
         "url": form.text("url"),
         "name": form.text("name") or None,
-        "activeFrom": _instant(form.text("activeFrom"), zone),
+        "activeFrom": _instant(form.text("activeFrom"), zone, active_from),
         "retrySchedule": _schedule(form.text("retrySchedule")),
         "headers": headers,
         **{name: form.flag(name) for name in _SWITCHES},
@@ -69,12 +72,17 @@ def _headers(form: Form) -> tuple[list[JsonValue], list[int]]:
     """Rows that are not empty, and where they stand."""
     headers: list[JsonValue] = []
     rows: list[int] = []
-    for place in sorted({int(found[1]) for field, _ in form if (found := _HEADER.fullmatch(field)) is not None}):
-        name, value = form.text(f"headers.{place}.headerName"), form.raw(f"headers.{place}.headerValue")
+    for place, name, value in _header_rows(form):
         if name or value:
             headers.append({"headerName": name, "headerValue": value})
             rows.append(place)
     return headers, rows
+
+
+def _header_rows(form: Form) -> Iterable[tuple[int, str, str]]:
+    """Place, name and value of each row of headers."""
+    for place in sorted({int(found[1]) for field, _ in form if (found := _HEADER.fullmatch(field)) is not None}):
+        yield place, form.text(f"headers.{place}.headerName"), form.raw(f"headers.{place}.headerValue")
 
 
 def _number(text: str) -> JsonValue:
@@ -83,12 +91,15 @@ def _number(text: str) -> JsonValue:
     return text or None
 
 
-def _instant(text: str, zone: ZoneInfo) -> JsonValue:
+def _instant(text: str, zone: ZoneInfo, stored: datetime | None) -> JsonValue:
     """A date-time of the browser is one on the store's clocks."""
     try:
-        return datetime.fromisoformat(text).replace(tzinfo=zone).isoformat()
+        local = datetime.fromisoformat(text).replace(tzinfo=None)
     except ValueError:
         return text or None
+    if stored is not None and local.isoformat() == shown_instant(stored, zone):
+        return stored.isoformat()
+    return local.replace(tzinfo=zone).isoformat()
 
 
 def _schedule(text: str) -> JsonValue:
@@ -117,7 +128,7 @@ def _shown_delay(seconds: int) -> str:
 
 def shown_instant(instant: datetime | None, zone: ZoneInfo) -> str:
     """As the browser's field for date and time takes it, on the store's clocks."""
-    return "" if instant is None else instant.astimezone(zone).strftime("%Y-%m-%dT%H:%M")
+    return "" if instant is None else instant.astimezone(zone).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 @dataclass(frozen=True)
@@ -143,13 +154,14 @@ def fields_of(values: Mapping[str, Any], zone: ZoneInfo) -> dict[str, Any]:
 
 def fields_again(form: Form) -> dict[str, Any]:
     """The fields as they were sent, for a form that is shown once more; values of headers are to be typed again."""
-    headers = []
-    for field, name in form:
-        if (found := _HEADER.fullmatch(field)) is not None:
-            masked = form.raw(f"headers.{found[1]}.headerValue") == MASK
-            headers.append(HeaderRow(int(found[1]), name, MASK if masked else ""))
+    headers = [HeaderRow(place, name, MASK if value == MASK else "") for place, name, value in _header_rows(form)]
     sent = {name: form.text(name) for name in (*_TEXTS, *_CHOICES)}
     return {**sent, **{name: form.flag(name) for name in _SWITCHES}, "headers": headers}
+
+
+def emptied(form: Form) -> list[int]:
+    """Places of the headers whose values `fields_again` took away."""
+    return [place for place, _, value in _header_rows(form) if value not in ("", MASK)]
 
 
 def now_on_clocks(zone: ZoneInfo) -> str:

@@ -15,6 +15,7 @@ from api.panel.texts import t
 from api.panel.webhook_fields import (
     EMPTY,
     WebhookForm,
+    emptied,
     fields_again,
     fields_of,
     now_on_clocks,
@@ -74,7 +75,7 @@ async def edited(page: Page) -> Response:
 async def changed(page: Page) -> Response:
     """Change it; a key that is made by switching signing on is shown now and never again."""
     row = await found(page, page.id("webhookSubscriptionId"))
-    sent = read_webhook(page.form, page.zone)
+    sent = read_webhook(page.form, page.zone, row.active_from)
     editor = Editor(page.resources, page.store_code, page.actor)
     try:
         body = validate(SubscriptionUpdate, sent.body)
@@ -166,8 +167,10 @@ def _stored(page: Page, row: SubscriptionRow) -> dict[str, Any]:
 
 
 def _refused(page: Page, sent: WebhookForm, error: ApiError, row: SubscriptionRow | None = None) -> Response:
+    fields = fields_again(page.form)
+    page.errors = {f"headers.{place}.headerValue": t("webhooks.header_again") for place in emptied(page.form)}
     page.refused(sent.placed(error))
-    return _form(page, fields_again(page.form), row, status=400)
+    return _form(page, fields, row, status=400)
 
 
 def _form(page: Page, fields: dict[str, Any], row: SubscriptionRow | None = None, status: int = 200) -> Response:

@@ -218,6 +218,24 @@ class TestOne:
         text = await shown(editor, log(shop, f"/{made}"))
         assert re.findall(r'name="act" value="(\w+)"', text) == ["cancel"]
 
+    async def test_a_line_that_waits_for_a_person_is_let_go_on_from_what_holds_it(
+        self, visit: Visit, shop: Shop
+    ) -> None:
+        editor = await visit("editor")
+        webhook = await shop.created(eventName="CustomerUpdated", ordered=True, afterExhausted="hold")
+        line = {"line": UUID(int=0), "last_status_code": 503}
+        first = await add_delivery(shop, webhook, status="exhausted", event_sequence=1, holds_line=True, **line)
+        behind = await add_delivery(shop, webhook, status="held", event_sequence=2, ended_at=None, **line)
+        waiting = await shown(editor, log(shop, f"/{behind}"))
+        assert f'href="{log(shop, f"/{first}")}"' in waiting
+        text = await shown(editor, log(shop, f"/{first}"))
+        assert set(re.findall(r'name="act" value="(\w+)"', text)) == {"redeliver", "cancel"}
+        assert "Let the next ones go on" in text
+        await editor.post(f"{log(shop, f'/{first}')}/act", {"act": "cancel"})
+        text = await shown(editor, log(shop, f"/{first}"))
+        assert "Let the next ones go on" not in text
+        assert f'href="{log(shop, f"/{first}")}"' not in await shown(editor, log(shop, f"/{behind}"))
+
     async def test_an_act_that_does_not_fit_any_more_is_said(self, visit: Visit, shop: Shop, webhook: str) -> None:
         editor = await visit("editor")
         made = await add_delivery(shop, webhook, status="pending")

@@ -68,6 +68,16 @@ async def test_the_session_cookie_is_out_of_reach_of_scripts_and_other_sites(
     assert "secure" in (await somebody.log_in()).headers["set-cookie"].lower()
 
 
+@pytest.mark.parametrize("origin", ["http://[", "null", "", "http://evil.example"])
+async def test_an_origin_that_is_not_ours_is_refused_whatever_it_is(
+    installed: Installation, shop: Shop, origin: str
+) -> None:
+    somebody = await visitor(installed, "viewer", (shop.store,))
+    assert (await somebody.post("/admin/logout", Origin=origin)).status_code == 403
+    assert (await (await stranger(installed)).post("/admin/login", Origin=origin)).status_code == 403
+    assert await is_in(somebody, shop)
+
+
 async def test_logging_in_gives_a_token_nobody_knew_before(installed: Installation, shop: Shop) -> None:
     somebody = await visitor(installed, "viewer", (shop.store,))
     await somebody.post("/admin/logout")
