@@ -76,7 +76,8 @@ class Backlog:
 # The stores that wait are found by skipping through the index, and asked in turn for one event each until there are
 # enough: of a store with a long backlog only as much is read as one claim could take. What is picked is locked store by
 # store, so that relays side by side pass over each other's picks instead of racing for them; and it is updated by its
-# place on disk, which the lock keeps: joined with anything, the planner might read the whole log for it.
+# place on disk, which the lock keeps: joined with anything, the planner might read the whole log for it. A claim that
+# takes nothing still says where it ended: one row without an event.
 _CLAIM = text("""
 WITH RECURSIVE store AS (
     (SELECT store_code, sequence AS first, 1 AS place FROM event
@@ -117,13 +118,16 @@ WITH RECURSIVE store AS (
             AND event.store_code = share.store_code AND sequence >= share.first
         ORDER BY sequence LIMIT share.events FOR UPDATE SKIP LOCKED
     ) AS unclaimed
+), claimed AS (
+    UPDATE event SET claimed_until = clock_timestamp() + make_interval(secs => :lease), workflow_id = coalesce(
+        (SELECT share.workflow_id FROM share WHERE share.store_code = event.store_code),
+        'event/' || store_code || '/' || event_id)
+    WHERE ctid = ANY(ARRAY(SELECT place_on_disk FROM picked))
+    RETURNING store_code, event_id, name, workflow_id, traceparent
 )
-UPDATE event SET claimed_until = clock_timestamp() + make_interval(secs => :lease), workflow_id = coalesce(
-    (SELECT share.workflow_id FROM share WHERE share.store_code = event.store_code),
-    'event/' || store_code || '/' || event_id)
-WHERE ctid = ANY(ARRAY(SELECT place_on_disk FROM picked))
-RETURNING store_code, event_id, name, workflow_id, traceparent,
+SELECT claimed.*,
     (SELECT store_code FROM store WHERE place = :stores), (SELECT coalesce(bool_or(busy), false) FROM waiting)
+FROM (SELECT) AS looked LEFT JOIN claimed ON true
 """)
 
 FIRST_OF_EACH_STORE = """
@@ -190,8 +194,8 @@ async def claim(connection: AsyncConnection, room: Room, *, after: str = "", lea
         "lease": lease_seconds,
     }
     rows = (await connection.execute(_CLAIM, values)).all()
-    after, busy = rows[0][-2:] if rows else (None, True)
-    return Claim([ClaimedEvent(*row[:-2]) for row in rows], after or "", busy)
+    after, busy = rows[0][-2:]
+    return Claim([ClaimedEvent(*row[:-2]) for row in rows if row[0] is not None], after or "", busy)
 
 
 async def claim_lapsed(connection: AsyncConnection, *, lease_seconds: float) -> Sequence[ClaimedEvent]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from storage.outbox import STORES_A_CLAIM, claim
+from storage.outbox import STORES_A_CLAIM, Room, claim
 from tests.ground import Ground
 from tests.storage.test_outbox import LEASE_SECONDS, claimed, room
 
@@ -94,6 +94,32 @@ async def test_stores_beyond_those_one_claim_looks_at_do_not_wait_for_these_to_b
     async with ground.database.transaction() as connection:
         first = await claim(connection, room(), lease_seconds=LEASE_SECONDS)
     assert "zz_last" in {event.store_code for event in await claimed(ground.database, after=first.after)}
+
+
+@pytest.mark.parametrize(
+    ("in_front", "behind", "asked"),
+    [
+        pytest.param(FEW + 1, 1, room(most=0, mixed=300), id="a quiet store behind busy ones"),
+        pytest.param(1, FEW + 1, room(mixed=0), id="a busy store behind quiet ones"),
+    ],
+)
+async def test_a_claim_that_takes_nothing_does_not_begin_with_the_same_stores_again(
+    ground: Ground, in_front: int, behind: int, asked: Room
+) -> None:
+    await emit_of_stores(ground, STORES_A_CLAIM, in_front)
+    await emit(ground, zz_last=behind)
+    async with ground.database.transaction() as connection:
+        first = await claim(connection, asked, lease_seconds=LEASE_SECONDS)
+    assert not first.events
+    assert first.busy == (in_front > FEW)
+    events = await claimed(ground.database, asked, after=first.after)
+    assert Counter(event.store_code for event in events) == {"zz_last": behind}
+
+
+async def test_a_claim_when_nothing_waits_says_so(ground: Ground) -> None:
+    async with ground.database.transaction() as connection:
+        done = await claim(connection, room(), lease_seconds=LEASE_SECONDS)
+    assert (done.events, done.after, done.busy) == ([], "", False)
 
 
 async def test_a_store_that_is_known_to_be_busy_goes_in_batches_however_little_it_has_waiting(ground: Ground) -> None:
