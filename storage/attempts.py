@@ -47,7 +47,7 @@ class Outcome:
     body_sha256: bytes | None
     url: str
     status: str
-    """What the delivery becomes; `unchanged` after a redelivery that failed."""
+    """What the delivery becomes; `unchanged` after a redelivery that failed, which leaves its schedule as it is too."""
     reason: str | None
     failures: int
     next_in_seconds: float | None
@@ -57,18 +57,30 @@ class Outcome:
     """Its successors wait for a person if this exhausts it."""
 
 
-_INTEND = text("""
+_INTEND_SQL = """
 INSERT INTO attempt (accepted_on, message_id, number, request_id, trigger, worker_id, legacy)
 SELECT intent.accepted_on, intent.message_id, intent.number, request_id, trigger, worker_id, legacy
 FROM unnest(CAST(:accepted_on AS date[]), CAST(:message_id AS uuid[]), CAST(:number AS int[]),
     CAST(:request_id AS uuid[]), CAST(:trigger AS text[]), CAST(:worker_id AS uuid[]), CAST(:legacy AS bool[]),
     CAST(:recorded AS int[]))
     AS intent (accepted_on, message_id, number, request_id, trigger, worker_id, legacy, recorded)
-WHERE intent.number = 1 OR intent.recorded = (
-    SELECT delivery.attempts FROM delivery WHERE delivery.message_id = intent.message_id)
+{where}
 ON CONFLICT (accepted_on, message_id, number) DO NOTHING
-RETURNING message_id, number
-""")
+"""
+_INTEND_FIRST = text(_INTEND_SQL.format(where=""))
+
+# A person may have cancelled it, or asked for an erasure, since it was looked at; what a person asks for is sent.
+_INTEND = text(
+    _INTEND_SQL.format(
+        where="""
+WHERE (
+    SELECT intent.recorded = delivery.attempts
+        AND (delivery.status IN ('pending', 'held') OR intent.trigger <> 'automatic')
+    FROM delivery WHERE delivery.message_id = intent.message_id
+)"""
+    )
+    + "RETURNING message_id, number"
+)
 
 _INTERRUPT = text("""
 UPDATE attempt SET outcome_at = clock_timestamp(), failure = 'interrupted'
@@ -98,9 +110,11 @@ WITH outcome AS MATERIALIZED (
 UPDATE delivery SET
     status = CASE WHEN outcome.status = 'unchanged' THEN delivery.status ELSE outcome.status END,
     reason = CASE WHEN outcome.status = 'unchanged' THEN delivery.reason ELSE outcome.reason END,
-    url = outcome.url, attempts = greatest(delivery.attempts, outcome.number), failures = outcome.failures,
+    url = outcome.url, attempts = greatest(delivery.attempts, outcome.number),
+    failures = CASE WHEN outcome.status = 'unchanged' THEN delivery.failures ELSE outcome.failures END,
     last_status_code = outcome.status_code, last_failure = outcome.failure,
-    next_attempt_at = clock_timestamp() + make_interval(secs => outcome.next_in_seconds),
+    next_attempt_at = CASE WHEN outcome.status = 'unchanged' THEN delivery.next_attempt_at
+        ELSE clock_timestamp() + make_interval(secs => outcome.next_in_seconds) END,
     ended_at = CASE WHEN outcome.status IN ('delivered', 'exhausted', 'cancelled') THEN clock_timestamp()
         WHEN outcome.status = 'unchanged' THEN delivery.ended_at END,
     workflow_id = coalesce(outcome.workflow_id, delivery.workflow_id),
@@ -150,12 +164,18 @@ def _by_day(rows: Sequence[Row]) -> Iterator[tuple[date, list[Row]]]:
     yield from days.items()
 
 
+async def intend_first(connection: AsyncConnection, intents: Sequence[Intent]) -> None:
+    """Write the intents of deliveries that are made in the same transaction."""
+    if intents:
+        await connection.execute(_INTEND_FIRST, _columns(intents))
+
+
 async def intend(connection: AsyncConnection, intents: Sequence[Intent]) -> set[tuple[UUID, int]]:
     """Write intents; returns (message id, number) of those that were ours to write.
 
-    A number that is taken belongs to another sender, and an outcome written meanwhile is to be looked at first. Earlier
-    attempts of the same delivery that have no outcome are closed as `interrupted`: whoever writes the next number has
-    found their lease lapsed.
+    A number that is taken belongs to another sender, and an outcome written meanwhile is to be looked at first; so is
+    what has ended, unless a person asks for it. Earlier attempts of the same delivery that have no outcome are closed
+    as `interrupted`: whoever writes the next number has found their lease lapsed.
     """
     if not intents:
         return set()

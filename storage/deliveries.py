@@ -16,7 +16,7 @@ from domain.breaker import hold_reason
 from domain.identity import message_id
 from domain.matching import BUSY, beginning, mismatch
 from domain.order import line_of
-from storage.attempts import Intent, intend
+from storage.attempts import Intent, intend_first
 from storage.days import BODY_OF_EVENT, LAST_ATTEMPT_OF_DELIVERY
 from storage.subscription_standing import KEPT
 from storage.workers import SENDER_ID
@@ -311,7 +311,7 @@ async def _create(
                     )
     if columns:
         await connection.execute(_CREATE, columns)
-        await intend(connection, first_intents(begun, worker_id))
+        await intend_first(connection, first_intents(begun, worker_id))
     return begun
 
 

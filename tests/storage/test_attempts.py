@@ -157,6 +157,45 @@ async def test_the_table_of_late_words(ground: Ground, before: str, number: int,
     assert attempt.outcome_at is not None, "the attempt's own row says what came of it in any case"
 
 
+async def test_a_redelivery_that_fails_leaves_a_recovered_delivery_its_schedule(ground: Ground) -> None:
+    [message_id] = await matched(ground)
+    await intended(ground, intent(message_id, 1))
+    await recorded(ground, outcome(message_id, 1, "exhausted", failures=13))
+    await intended(ground, replace(intent(message_id, 2, recorded=1), trigger="manual"))
+    await ground.execute("UPDATE delivery SET status = 'held', failures = 0, next_attempt_at = now() + interval '1 h'")
+    [before] = await ground.deliveries()
+    await recorded(ground, outcome(message_id, 2, "unchanged", failures=13))
+    [delivery] = await ground.deliveries()
+    assert (delivery.status, delivery.failures, delivery.attempts) == ("held", 0, 2)
+    assert delivery.next_attempt_at == before.next_attempt_at
+
+
+@pytest.mark.parametrize(
+    ("status", "trigger", "goes"),
+    [
+        ("pending", "automatic", True),
+        ("held", "automatic", True),
+        ("cancelled", "automatic", False),
+        ("exhausted", "automatic", False),
+        ("delivered", "automatic", False),
+        ("cancelled", "manual", True),
+        ("delivered", "manual", True),
+    ],
+)
+@pytest.mark.parametrize("number", [1, 2])
+async def test_what_ended_since_it_was_looked_at_is_sent_only_when_a_person_asks(
+    ground: Ground, status: str, trigger: str, goes: bool, number: int
+) -> None:
+    [message_id] = await matched(ground)
+    if number == 2:
+        await intended(ground, intent(message_id))
+        await recorded(ground, outcome(message_id))
+    await ground.execute("UPDATE delivery SET status = :status", status=status)
+    asked = replace(intent(message_id, number, recorded=number - 1), trigger=trigger)
+    assert await intended(ground, asked) == ({(message_id, number)} if goes else set())
+    assert len(await ground.attempts(message_id)) == number - 1 + goes
+
+
 async def test_an_outcome_written_twice_is_written_once(ground: Ground) -> None:
     """The answer to the commit was lost, so the recorder writes it again."""
     [message_id] = await matched(ground)
