@@ -37,6 +37,9 @@ from workflows.schedules import ScheduleStatus
 pages = PanelRoutes()
 
 MINUTE = timedelta(minutes=1)
+RATE_LEAST = timedelta(seconds=10)
+"""The running interval's rate is taken over the time that has passed of it, or over this: one attempt in its first
+second is not sixty a minute."""
 FAILING_SHOWN = 10
 HOSTS_SHOWN = 5
 WORKERS_SHOWN = 20
@@ -106,7 +109,7 @@ async def shown(page: Page) -> Response:
         day = await traffic_of_day(connection, page.store_code)
         now = await database_now(connection)
         waiting = await open_deliveries(connection, page.store_code)
-    intervals = [_interval(one, span.width) for one in counted.outcomes]
+    intervals = intervals_of(counted.outcomes, span.width, now)
     return page.render(
         "dashboard/shown.html",
         inline_styles=True,
@@ -162,9 +165,14 @@ def failing_hosts(day: Sequence[SubscriptionTraffic]) -> list[Host]:
     return sorted(hosts, key=lambda host: (-host.failed, host.name))[:HOSTS_SHOWN]
 
 
-def _interval(one: Outcomes, width: timedelta) -> Interval:
+def intervals_of(outcomes: Sequence[Outcomes], width: timedelta, now: datetime) -> list[Interval]:
+    """The intervals as they are drawn; of the last one, which is running, only the time that has passed counts."""
+    return [_interval(one, min(width, max(now - one.start, RATE_LEAST))) for one in outcomes]
+
+
+def _interval(one: Outcomes, passed: timedelta) -> Interval:
     def rate(count: int) -> float:
-        return round(count / (width / MINUTE), 2)
+        return round(count / (passed / MINUTE), 2)
 
     return Interval(
         one.start,
