@@ -1,6 +1,8 @@
 """Every page and button of the panel by role: generated from the routes, so that a new one is in it."""
 
-from uuid import uuid4
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -8,8 +10,10 @@ from api.panel.app import named_routes
 from api.panel.menu import MENU
 from api.panel.routes import PanelRoute, PanelRoutes
 from domain.access import ROLES, Scope
+from storage.window_acts import NewWindowAct, Window, WindowKind, begin_window_act
 from tests.api.installation import Installation, Shop
 from tests.panel.conftest import Visit
+from tests.panel.logged import add_delivery, add_event
 from tests.panel.visitor import stranger
 
 ROUTES = named_routes()
@@ -59,6 +63,46 @@ async def test_a_store_of_others_does_not_exist(
     other = await installed.shop()
     assert await answered(visit, route, "admin", other.store) == 404
     assert await answered(visit, route, "admin", "nowhere") == 404
+
+
+IDS = {"messageId", "eventId", "windowActId", "webhookSubscriptionId"}
+OF_ONE = [route for route in ROUTES.values() if IDS & set(route.parameters)]
+
+
+async def objects(shop: Shop) -> dict[str, str]:
+    """One of each that a store has, by the parameter that names it."""
+    webhook = await shop.created(eventName="CustomerUpdated", legacy=True)
+    event = await add_event(shop)
+    made = await add_delivery(shop, webhook, event, status="exhausted")
+    now = datetime.now(UTC)
+    window = Window(now - timedelta(days=1), now, ("exhausted",))
+    act = NewWindowAct(uuid4(), WindowKind.RECOVER, shop.store, UUID(webhook), window, None, 1)
+    async with shop.installation.database.transaction() as connection:
+        assert await begin_window_act(connection, act)
+    found = {"messageId": made, "eventId": event, "windowActId": act.id, "webhookSubscriptionId": webhook}
+    return {name: str(value) for name, value in found.items()}
+
+
+@pytest.mark.parametrize("route", OF_ONE, ids=lambda route: f"{route.method} {route.path}")
+async def test_what_is_of_another_store_does_not_exist_in_this_one(
+    installed: Installation, visit: Visit, shop: Shop, route: PanelRoute
+) -> None:
+    other = await installed.shop()
+    foreign, somebody = await objects(other), await visit("admin")
+    path = f"/admin{route.path.replace('{storeCode}', shop.store)}"
+    act = {"act": "cancel" if "messageId" in route.parameters else "disable"}
+
+    async def status(ids: Mapping[str, str]) -> int:
+        place = path
+        for name, value in ids.items():
+            place = place.replace(f"{{{name}}}", value)
+        answer = await (somebody.get(place) if route.method == "GET" else somebody.post(place, act))
+        return answer.status_code
+
+    audited = await other.audit()
+    assert await status(foreign) == 404
+    assert await other.audit() == audited
+    assert await status(await objects(shop)) != 404
 
 
 @EVERY
