@@ -15,7 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from activities.metrics import WorkerMetrics
 from domain.breaker import BreakerRules
 from domain.notices import NoticeKind
-from storage.attempts import Intent, Outcome, intend, record, unmake
+from storage.attempts import Intent, Outcome, forget, intend, record, unmake
 from storage.database import Database
 from storage.health import Turns, record_health
 from storage.notices import Occurrence, note
@@ -90,6 +90,7 @@ class Recorder:
         self._metrics = metrics
         self._intents: list[_Item[Intent]] = []
         self._outcomes: list[_Item[Recorded]] = []
+        self._lost: list[Intent] = []  # their commit may have succeeded without its answer; nothing was sent
         self._wake = asyncio.Event()
         self._writer_id = uuid4()
         self._prune_at = time.monotonic()
@@ -169,6 +170,7 @@ class Recorder:
         logger.warning("attempts not written, %d outcomes kept in memory: %s", len(outcomes), type(error).__name__)
         for item in intents:
             _settle(item.done, RecorderUnavailableError("the database cannot be reached"))
+        self._lost += [item.row for item in intents]
         self._outcomes = outcomes + self._outcomes
         await asyncio.sleep(FAULT_PAUSE_SECONDS)
         self._wake.set()
@@ -191,12 +193,14 @@ class Recorder:
             for subscription_id in sorted(gone):
                 occurrences += await disable_by_system(connection, subscription_id, reason="http_gone")
             written = await intend(connection, intents)
+            await forget(connection, self._lost)  # after the intents: a later attempt has closed what is before it
             await note(connection, occurrences)
             tally = counted((one.subscription_id, one.outcome.status, one.outcome.duration_ms) for one in made)
             await count_attempts(connection, self._writer_id, tally)
             if tally and now >= self._prune_at:
                 await forget_old_counts(connection)
                 self._prune_at = now + PRUNE_SECONDS
+        self._lost = []
         if gone or turns.opened or turns.closed or told:
             self.on_turn(Turned(gone, turns.opened, turns.closed, set(told)))
         return written

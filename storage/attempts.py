@@ -146,6 +146,14 @@ FROM unmade JOIN gone ON gone.message_id = unmade.message_id
 WHERE delivery.message_id = unmade.message_id AND delivery.status = 'pending'
 """)
 
+# Only this very intent: its number may be another sender's.
+_FORGET = text("""
+DELETE FROM attempt USING unnest(CAST(:message_id AS uuid[]), CAST(:number AS int[]), CAST(:request_id AS uuid[]))
+    AS lost (message_id, number, request_id)
+WHERE attempt.accepted_on = :day AND attempt.message_id = lost.message_id AND attempt.number = lost.number
+    AND attempt.request_id = lost.request_id AND attempt.outcome_at IS NULL
+""")
+
 
 Row = TypeVar("Row", Intent, Outcome)
 
@@ -208,3 +216,10 @@ async def unmake(connection: AsyncConnection, unmade: Sequence[Outcome]) -> None
     names = ("message_id", "number", "status", "reason", "workflow_id")
     for day, rows in _by_day(unmade):
         await connection.execute(_UNMAKE, {"day": day} | {name: [getattr(row, name) for row in rows] for name in names})
+
+
+async def forget(connection: AsyncConnection, lost: Sequence[Intent]) -> None:
+    """Take back what may have been written of intents whose sender was told that they were not."""
+    names = ("message_id", "number", "request_id")
+    for day, rows in _by_day(lost):
+        await connection.execute(_FORGET, {"day": day} | {name: [getattr(row, name) for row in rows] for name in names})

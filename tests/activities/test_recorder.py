@@ -1,7 +1,7 @@
 """Intents and outcomes are written together, survive a database that goes away, and one bad row stops nothing."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -13,7 +13,7 @@ from temporalio.exceptions import ApplicationError
 
 import worker
 from activities import recorder
-from storage.attempts import Outcome, record
+from storage.attempts import Intent, Outcome, intend, record
 from tests.deadlines import eventually
 from tests.ground import Ground
 from tests.receiver import Receiver, status, when
@@ -216,6 +216,40 @@ async def test_an_intent_whose_number_is_taken_is_told_so(bench: Workbench, rece
     with pytest.raises(Exception, match="another sender"):
         await bench.dispatcher.begin(stale, "automatic")
     assert len(receiver.requests) == 2
+
+
+async def test_an_intent_whose_commit_was_not_answered_leaves_its_delivery_to_other_workers(
+    bench: Workbench, receiver: Receiver, cleared_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost: list[Sequence[Intent]] = []
+
+    async def unanswered(connection: AsyncConnection, intents: Sequence[Intent]) -> set[tuple[UUID, int]]:
+        written = await intend(connection, intents)
+        if intents and not lost:
+            lost.append(intents)
+            await connection.exec_driver_sql("COMMIT")
+            raise ConnectionResetError
+        return written
+
+    receiver.script(status(500))
+    await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
+    [waiting] = (await bench.attempt_events(await bench.emit("CustomerUpdated", "{}"))).waiting
+    message_id = UUID(waiting.message_id)
+    monkeypatch.setattr(recorder, "intend", unanswered)
+    with pytest.raises(recorder.RecorderUnavailableError):
+        await bench.dispatcher.begin(await bench.load(message_id), "automatic")
+    assert len(lost) == 1
+
+    async def nobody_sends_it() -> bool:
+        return (await bench.load(message_id)).sender_id is None
+
+    await eventually(nobody_sends_it, 5, "its lease is given up, although its worker lives")
+    async with workbench(cleared_url) as other:
+        assert (await other.deliver_webhook(message_id)).status == "delivered"
+    assert [(attempt.number, attempt.failure) for attempt in await bench.attempts(message_id)] == [
+        (1, "http_5xx"),
+        (2, None),
+    ]
 
 
 async def test_row_locks_of_a_stopped_process_end(
