@@ -10,6 +10,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import QueuePool
 
+from storage.unavailable import is_unavailable
+
 CONNECT_SECONDS = 5  # a database that is up answers in milliseconds; one that is not should be said so soon
 STATEMENT_CACHE = 200  # more than the statements this project has
 IDLE_IN_TRANSACTION_MS = 5000  # a process stopped in mid-transaction would keep its row locks from all others
@@ -72,13 +74,13 @@ class Database:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
         """One transaction: committed when the block ends, rolled back when it raises."""
-        async with self.engine.begin() as connection:
+        async with _connected(self.engine) as connection, connection.begin():
             yield connection
 
     @asynccontextmanager
     async def single_statements(self) -> AsyncIterator[AsyncConnection]:
         """A connection on which every statement is a transaction of its own: two round trips less than a block."""
-        async with self._autocommitting.connect() as connection:
+        async with _connected(self._autocommitting) as connection:
             yield connection
 
     async def listener(self) -> asyncpg.Connection:
@@ -90,3 +92,20 @@ class Database:
     async def close(self) -> None:
         """Close every connection."""
         await self.engine.dispose()
+
+
+@asynccontextmanager
+async def _connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A connection of the pool. One that breaks while it is being made raises ConnectionError: what the driver raises
+    then comes past SQLAlchemy as it is, and whoever waits for the database to come back would not know it."""
+    connection = engine.connect()
+    try:
+        await connection.start()
+    except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        if is_unavailable(error):
+            raise ConnectionError(f"no connection to the database: {type(error).__name__}") from error
+        raise
+    try:
+        yield connection
+    finally:
+        await connection.close()
