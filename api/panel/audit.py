@@ -72,10 +72,11 @@ def _address(page: Page, row: AuditRow, standing: Collection[UUID]) -> str | Non
 
 
 def _told(row: AuditRow) -> Iterator[tuple[str, str | None, str]]:
-    """Name, value before (None: there is no such thing) and value after of each change."""
+    """Name, value before (None: there was none) and value after of each change."""
     for name, value in row.changes.items():
         if isinstance(value, Mapping) and set(value) == {"before", "after"}:
-            yield name, _shown(value["before"]), _shown(value["after"])
+            before = value["before"]
+            yield name, None if before is None else _shown(before), _shown(value["after"])
         else:
             yield name, None, _shown(value)
 

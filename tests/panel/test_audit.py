@@ -20,7 +20,11 @@ async def noted(
     object_type, object_id = of or ("subscription", uuid4())
     async with shop.installation.database.transaction() as connection:
         for number in range(times):
-            changes = {"status": {"before": "active", "after": f"paused-{number}"}, "reason": MARKUP}
+            changes = {
+                "status": {"before": "active", "after": f"paused-{number}"},
+                "url": {"before": None, "after": "https://receiver.example.com/"},
+                "reason": MARKUP,
+            }
             await record(
                 connection,
                 actor=actor,
@@ -43,6 +47,7 @@ async def test_changes_show_with_their_values_before_and_after_and_markup_is_tex
     text = (await (await visit("admin")).get(f"/admin/{shop.store}/audit")).text
     assert "<del>active</del>" in text
     assert "<ins>paused-0</ins>" in text
+    assert "<dt>url</dt><dd>https://receiver.example.com/</dd>" in text
     assert MARKUP not in text
     assert text.count("&lt;script&gt;alert(1)&lt;/script&gt;") == 3
 

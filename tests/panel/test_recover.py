@@ -86,7 +86,7 @@ async def test_what_came_before_the_webhook_is_backfilled(acting: Acting, editor
     place = f"/admin/{acting.api.store}/recover"
     fields = {"kind": "backfill", "webhookSubscriptionId": subscription, "since": "2020-01-01T00:00"}
     text, sent = await carried_on(editor, place, fields)
-    assert "Make 1 deliveries?" in text
+    assert "Make 1 delivery?" in text
     begun = await editor.post(f"{place}/begin", sent)
     await acting.until(event, "delivered", 1)
     assert "Backfill for" in (await editor.get(begun.headers["location"])).text

@@ -65,7 +65,7 @@ class TestFiltered:
             await add_delivery(shop, webhook, status=made)
         path = f"/admin/{shop.store}/deliveries/recover?webhookSubscriptionId={webhook}"
         assert "Deliver 3 deliveries again?" in (await editor.get(path)).text
-        assert "Deliver 1 deliveries again?" in (await editor.get(f"{path}&status=delivered")).text
+        assert "Deliver 1 delivery again?" in (await editor.get(f"{path}&status=delivered")).text
         assert "Nothing to deliver again" in (await editor.get(f"{path}&createdAt[to]=2020-01-01")).text
 
     @pytest.mark.parametrize(

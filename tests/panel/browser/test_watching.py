@@ -123,7 +123,7 @@ async def test_many_are_redelivered_after_their_number_is_said(
 
     page = await people.visit("editor", f"/deliveries?webhookSubscriptionId={webhook}&status=exhausted")
     await page.get_by_role("link", name="Redeliver all of this filter").click()
-    await expect(page.get_by_role("heading", name="Deliver 1 deliveries again?")).to_be_visible()
+    await expect(page.get_by_role("heading", name="Deliver 1 delivery again?")).to_be_visible()
     await expect(page.get_by_text("CRM")).to_be_visible()
     await people.check(page)
     await page.get_by_role("button", name="Deliver them again").click()
