@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, tzinfo
 from uuid import UUID
 
 from pydantic import Field
@@ -63,15 +63,21 @@ class Explained(Output):
 
 
 async def explained(
-    resources: Resources, principal: Principal, store_code: str, event_id: UUID, subscription_id: UUID | None = None
+    resources: Resources,
+    principal: Principal,
+    store_code: str,
+    event_id: UUID,
+    subscription_id: UUID | None = None,
+    zone: tzinfo | None = None,
 ) -> Explained:
-    """Where the event stands with each subscription, or with one. Raises NotFound where that is not the store's."""
+    """Where the event stands with each subscription, or with one; times in the texts are those of `zone`, or UTC.
+    Raises NotFound where that is not the store's."""
     async with resources.database.transaction() as connection:
         event = await explained_event(connection, store_code, event_id)
         if event is None:
             stores = await stores_with_event(connection, store_code, event_id)
             rejected = await find_rejected(connection, store_code, event_id)
-            return _unknown(principal, event_id, stores, rejected)
+            return _unknown(principal, event_id, stores, rejected, zone)
         subscriptions = await explained_subscriptions(connection, store_code, event.name, subscription_id)
         deliveries = await explained_deliveries(connection, store_code, event_id)
         now = await database_now(connection)
@@ -81,12 +87,12 @@ async def explained(
     for id_, delivery in deliveries:
         of_subscription[id_].append(delivery)
     items = [
-        _item(event, subscription, delivery, now)
+        _item(event, subscription, delivery, now, zone)
         for subscription in subscriptions
         for delivery in of_subscription[subscription.id] or [None]
     ]
     code = reason_of_event(event)
-    words = in_words(code, event)
+    words = in_words(code, event, zone=zone)
     return Explained(
         event_id=event_id,
         event_name=event.name,
@@ -99,14 +105,18 @@ async def explained(
 
 
 def _unknown(
-    principal: Principal, event_id: UUID, stores: Sequence[str], rejected: tuple[datetime, str] | None
+    principal: Principal,
+    event_id: UUID,
+    stores: Sequence[str],
+    rejected: tuple[datetime, str] | None,
+    zone: tzinfo | None,
 ) -> Explained:
     """Other stores are named to those alone who may enter them."""
     named = tuple(code for code in stores if principal.may_enter(code))
     code = ReasonCode.event_elsewhere if named else ReasonCode.event_unknown
     if rejected is not None:
         code = ReasonCode.event_rejected
-    words = in_words(code, stores=named, rejected=rejected)
+    words = in_words(code, stores=named, rejected=rejected, zone=zone)
     return Explained(
         event_id=event_id,
         event_name=None,
@@ -119,13 +129,17 @@ def _unknown(
 
 
 def _item(
-    event: ExplainedEvent, subscription: ExplainedSubscription, delivery: ExplainedDelivery | None, now: datetime
+    event: ExplainedEvent,
+    subscription: ExplainedSubscription,
+    delivery: ExplainedDelivery | None,
+    now: datetime,
+    zone: tzinfo | None,
 ) -> ExplainedItem:
     if delivery is None:
         code = reason_without_delivery(event, subscription)
     else:
         code = reason_of_delivery(subscription, delivery, now)
-    words = in_words(code, event, subscription, delivery)
+    words = in_words(code, event, subscription, delivery, zone=zone)
     return ExplainedItem(
         webhook_subscription_id=subscription.id,
         name=subscription.name,

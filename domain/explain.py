@@ -153,7 +153,7 @@ REASONS: Mapping[ReasonCode, Explanation] = MappingProxyType(
         ReasonCode.waiting_for_retry: Explanation(
             _OPEN,
             "Attempt {attempts} failed ({failure}): {failure_meaning} The next is made at {next_attempt}.",
-            "{failure_remedy} send-now does not wait.",
+            "{failure_remedy} Send now does not wait.",
         ),
         ReasonCode.paused: Explanation(
             _OPEN, "Its subscription is paused since {since} ({why}); nothing is lost meanwhile.", "Resume it."

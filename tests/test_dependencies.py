@@ -19,6 +19,7 @@ SECTIONS = {
 }
 # Modules that come with a declared package and belong to its interface.
 COMPANIONS = {
+    "markupsafe": "jinja2",
     "multidict": "aiohttp",
     "yarl": "aiohttp",
     "protobuf": "temporalio",

@@ -134,7 +134,9 @@ def pretty_or_plain(body: str | None) -> str | None:
 async def _why(page: Page, row: DeliveryRow) -> ExplainedItem | None:
     """None where the log no longer has what explains it."""
     try:
-        found = await explained(page.resources, page.principal, page.store_code, row.event_id, row.subscription_id)
+        found = await explained(
+            page.resources, page.principal, page.store_code, row.event_id, row.subscription_id, page.zone
+        )
     except NotFound:
         return None
     return next((item for item in found.items if item.message_id == row.message_id), None)

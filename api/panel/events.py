@@ -39,7 +39,7 @@ async def found(page: Page) -> Response:
 async def shown(page: Page) -> Response:
     """The event, and each webhook of the store: those to the event first."""
     event_id = page.id("eventId")
-    why = await explained(page.resources, page.principal, page.store_code, event_id)
+    why = await explained(page.resources, page.principal, page.store_code, event_id, zone=page.zone)
     async with page.resources.database.transaction() as connection:
         event = await find_event(connection, page.store_code, event_id)
         deliveries = await deliveries_of_event(connection, page.store_code, event_id)

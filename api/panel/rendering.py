@@ -1,5 +1,6 @@
 """Pages as HTML: Jinja with everything escaped, and the headers that go with every page."""
 
+import re
 import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
@@ -34,6 +36,7 @@ POLICY = (
 STYLES_OF_CHARTS = "'self' 'nonce-{nonce}'; style-src-attr 'unsafe-inline'"
 """ApexCharts writes style attributes, and style elements that carry the nonce it is given."""
 NONCE_BYTES = 16
+_CODE = re.compile(r"`([^`]+)`")
 HEADERS = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
@@ -59,6 +62,11 @@ def utc(instant: datetime) -> str:
     return instant.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
+def coded(text: str) -> Markup:
+    """The text with what stands `between backticks` as code."""
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped just here
+
+
 class Renderer:
     """The templates, ready to be filled in."""
 
@@ -71,7 +79,7 @@ class Renderer:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._templates.filters.update(local=local, utc=utc, milliseconds=milliseconds, span=span)
+        self._templates.filters.update(local=local, utc=utc, coded=coded, milliseconds=milliseconds, span=span)
         self._templates.globals.update(
             t=t,
             csrf_field=CSRF_FIELD,

@@ -204,6 +204,20 @@ class TestOne:
         assert "The log no longer has the event" in text
         assert "Under way" in text
 
+    async def test_says_why_in_the_stores_time_and_names_of_the_api_as_code(
+        self, viewer: Visitor, shop: Shop, webhook: str
+    ) -> None:
+        zone = "UPDATE store SET timezone = 'Asia/Kathmandu' WHERE code = :code"
+        await shop.installation.execute(zone, code=shop.store)
+        ended = datetime(2026, 1, 2, 20, 0, tzinfo=UTC)
+        made = await add_delivery(shop, webhook, ended_at=ended)
+        assert "Delivered at 2026-01-03 01:45:00: the receiver" in await shown(viewer, log(shop, f"/{made}"))
+        failed = {"status": "exhausted", "reason": f"`{SCRIPT}`", "ended_at": ended}
+        text = await shown(viewer, log(shop, f"/{await add_delivery(shop, webhook, **failed)}"))
+        assert f"It ended at 2026-01-03 01:45:00 as exhausted: <code>{ESCAPED}</code>." in text
+        assert "Redeliver, or <code>recover</code> the time." in text
+        assert SCRIPT not in text
+
     async def test_only_those_who_may_act_get_buttons_and_only_those_that_can(
         self, visit: Visit, shop: Shop, webhook: str
     ) -> None:
