@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.body import WHOLE, Input, Output
 from api.errors import Conflict, NotFound, invalid
@@ -158,20 +159,19 @@ class SettingsActs:
             self._resources.schedule_sync.store_changed(self._store_code)
         return StoreSettings(**{**before, **given}), secret
 
-    async def rotate_operator_secret(self) -> str:
+    async def rotate_operator_secret(self, connection: AsyncConnection) -> str:
         """A new key; the one before signs beside it for a day. Raises Conflict where there is no operator."""
-        async with self._resources.database.transaction() as connection:
-            secret = await rotate_operator_key(connection, self._store_code, self._resources.sealer)
-            if secret is None:
-                raise Conflict("The store has no operatorUrl, so there is no key to rotate; set operatorUrl first.")
-            await record(
-                connection,
-                actor=self._actor,
-                action="rotate_operator_secret",
-                object_type=STORE,
-                object_id=self._store_code,
-                store_code=self._store_code,
-            )
+        secret = await rotate_operator_key(connection, self._store_code, self._resources.sealer)
+        if secret is None:
+            raise Conflict("The store has no operatorUrl, so there is no key to rotate; set operatorUrl first.")
+        await record(
+            connection,
+            actor=self._actor,
+            action="rotate_operator_secret",
+            object_type=STORE,
+            object_id=self._store_code,
+            store_code=self._store_code,
+        )
         return secret
 
 

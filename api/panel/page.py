@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from typing import Any
 from urllib.parse import quote, urlencode
-from uuid import UUID
+from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
 
 from starlette.requests import Request
@@ -72,6 +72,11 @@ class Page:
     def menu(self) -> Iterable[Group]:
         """What this person may open."""
         return menu_of(self.routes, self.principal)
+
+    @property
+    def form_id(self) -> str:
+        """A new name for a form that is taken once (`api/panel/once.py`)."""
+        return str(uuid4())
 
     def may(self, scope: str) -> bool:
         """For templates: whether this person holds the right, such as `subscription:write`."""

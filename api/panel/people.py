@@ -18,6 +18,7 @@ from api.body import validate
 from api.credentials import judged
 from api.errors import ApiError, BadCredentials, Conflict, NotFound, TooManyAttempts, ValidationFailed, invalid
 from api.panel.moments import end_of_day
+from api.panel.once import take_once
 from api.panel.page import SEE_OTHER, Page
 from api.panel.routes import PanelRoutes
 from api.panel.sessions import new_token, set_token
@@ -57,6 +58,7 @@ async def key_made(page: Page) -> Response:
         ends = end_of_day(page.form.text("expiresAt"), page.zone, "expiresAt")
         body = validate(KeyCreate, {**sent, "expiresAt": None if ends is None else ends.isoformat()})
         async with page.resources.database.transaction() as connection:
+            await take_once(page, connection)
             _, key = await make_key(connection, page.actor, body)
     except (ValidationFailed, Conflict) as error:
         return _wrong(page, error, _key_form)

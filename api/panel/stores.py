@@ -7,6 +7,7 @@ from starlette.responses import Response
 from api.body import validate
 from api.errors import Conflict, ValidationFailed
 from api.panel.forms import whole
+from api.panel.once import take_once
 from api.panel.page import Page
 from api.panel.routes import PanelRoutes
 from api.panel.texts import t
@@ -52,7 +53,9 @@ async def changed(page: Page) -> Response:
 async def key_rotated(page: Page) -> Response:
     """A new key of the operator, shown this once; the one before signs beside it for a day."""
     try:
-        key = await _acts(page).rotate_operator_secret()
+        async with page.resources.database.transaction() as connection:
+            await take_once(page, connection)
+            key = await _acts(page).rotate_operator_secret(connection)
     except Conflict as refused:
         return await page.done(refused.message, "stores.shown", kind="danger")
     return page.render("stores/key.html", key=key)

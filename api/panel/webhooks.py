@@ -6,6 +6,7 @@ from starlette.responses import Response
 
 from api.acts import Acts, StatusAct
 from api.errors import Conflict, NotFound
+from api.panel.once import take_once
 from api.panel.page import Page
 from api.panel.routes import PanelRoutes
 from api.panel.texts import t
@@ -74,6 +75,7 @@ async def rotated(page: Page) -> Response:
     row = await found(page, page.id("webhookSubscriptionId"))
     try:
         async with page.resources.database.transaction() as connection:
+            await take_once(page, connection)
             editor = Editor(page.resources, page.store_code, page.actor)
             secret, _ = await editor.rotate(connection, row.id)
     except Conflict as refused:

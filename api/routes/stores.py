@@ -129,4 +129,5 @@ async def change_settings(access: StoreAdmin, body: SettingsBody, resources: Fro
 async def rotate_operator_secret(access: StoreAdmin, resources: FromResources) -> OperatorSecret:
     """A new key, shown only here; the one before signs beside it for 24 hours. Without `operatorUrl` a 409."""
     acts = SettingsActs(resources, access.store_code, access.actor)
-    return OperatorSecret(operator_secret=await acts.rotate_operator_secret())
+    async with resources.database.transaction() as connection:
+        return OperatorSecret(operator_secret=await acts.rotate_operator_secret(connection))

@@ -17,9 +17,11 @@ OTHER_PASSWORD = "another horse, another staple"
 
 
 @pytest.fixture
-async def chief(visit: Visit) -> Visitor:
-    """Somebody who may do everything everywhere."""
-    return await visit("admin", ("*",))
+async def chief(visit: Visit, shop: Shop) -> Visitor:
+    """Somebody who may do everything everywhere, before the form of a new key."""
+    somebody = await visit("admin", ("*",))
+    await somebody.get(f"/admin/{shop.store}/keys/new")
+    return somebody
 
 
 async def key_id(installed: Installation, name: str) -> UUID:
@@ -65,6 +67,17 @@ async def test_a_key_without_name_rights_or_stores_is_refused_beside_its_fields(
     refused = await chief.post(f"/admin/{shop.store}/keys/new", wrong)
     assert (refused.status_code, "There is no store nowhere." in refused.text) == (409, True)
     assert len(await installed.execute("SELECT id FROM api_key")) == before
+
+
+async def test_a_form_that_is_sent_twice_makes_one_key(installed: Installation, chief: Visitor, shop: Shop) -> None:
+    place, name = f"/admin/{shop.store}/keys/new", str(uuid4())
+    fields = {"name": name, "scopes": ["event:emit"], "stores": ["*"]}
+    assert (await chief.post(place, fields)).status_code == 200
+    again = await chief.post(place, fields)
+    assert (again.status_code, "its key was made then" in again.text) == (409, True)
+    assert "lwk_" not in again.text
+    assert (await chief.post(place, {**fields, "formId": "none"})).status_code == 409
+    assert len(await installed.execute("SELECT id FROM api_key WHERE name = :name", name=name)) == 1
 
 
 async def test_a_key_ends_with_its_last_day_in_the_stores_zone(

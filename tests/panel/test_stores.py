@@ -2,6 +2,7 @@
 
 import re
 from typing import Any
+from uuid import uuid4
 
 from tests.api.installation import RECEIVER, Installation, Shop
 from tests.panel.conftest import Visit
@@ -70,9 +71,24 @@ async def test_the_operators_key_is_shown_when_it_is_made_and_never_again(visit:
     assert first[1] != second[1]
 
 
+async def test_a_key_of_the_operator_that_is_asked_for_twice_is_made_once(
+    installed: Installation, visit: Visit, shop: Shop
+) -> None:
+    somebody = await visit("admin")
+    place = f"/admin/{shop.store}/settings"
+    await somebody.post(place, {**FIELDS, "operatorUrl": RECEIVER})
+    await somebody.get(place)
+    sealed = "SELECT sealed_secret, sealed_previous_secret FROM store_operator WHERE store_code = :code"
+    await somebody.post(f"{place}/operator-key")
+    once = await installed.execute(sealed, code=shop.store)
+    assert (await somebody.post(f"{place}/operator-key")).status_code == 303
+    assert "its key was made then" in (await somebody.get(place)).text
+    assert await installed.execute(sealed, code=shop.store) == once
+
+
 async def test_without_an_operator_there_is_no_key_to_rotate(visit: Visit, shop: Shop) -> None:
     somebody = await visit("admin")
-    await somebody.post(f"/admin/{shop.store}/settings/operator-key")
+    await somebody.post(f"/admin/{shop.store}/settings/operator-key", {"formId": str(uuid4())})
     page = await somebody.get(f"/admin/{shop.store}/settings")
     assert "so there is no key to rotate" in page.text
 

@@ -1,5 +1,6 @@
 """Settings → Webhooks without a browser: what stands in the pages, and what must never stand there."""
 
+import asyncio
 import re
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
@@ -97,6 +98,23 @@ async def test_an_edit_of_something_else_leaves_the_instant_it_is_active_from(
     assert (await shop.details(webhook_id))["activeFrom"] == stored
     await somebody.post(here, {**fields, "activeFrom": "2026-12-01T08:00"})
     assert (await shop.details(webhook_id))["activeFrom"].startswith("2026-12-01T13:00:00")
+
+
+async def test_a_rotation_that_is_asked_for_twice_keeps_the_key_the_receiver_has(
+    installed: Installation, visit: Visit, shop: Shop
+) -> None:
+    webhook_id = await shop.created(hmacEnabled=True)
+    somebody = await visit("editor")
+    here = f"/admin/{shop.store}/webhooks/{webhook_id}"
+    await somebody.get(here)
+    sealed = "SELECT sealed_secret, sealed_previous_secret FROM subscription WHERE id = :id"
+    [before] = await installed.execute(sealed, id=webhook_id)
+    both = await asyncio.gather(*(somebody.post(f"{here}/rotate") for _ in range(2)))
+    assert sorted(answer.status_code for answer in both) == [200, 303]
+    [after] = await installed.execute(sealed, id=webhook_id)
+    assert after["sealed_previous_secret"] == before["sealed_secret"]
+    assert "its key was made then" in (await somebody.get(here)).text
+    assert (await somebody.post(f"{here}/rotate")).status_code == 200
 
 
 async def test_no_secret_and_no_markup_of_others_stands_in_any_page(

@@ -19,6 +19,7 @@ from tests.api.installation import Installation
 
 PASSWORD = "correct horse battery staple"
 SESSION = "loyalty_webhooks_session"
+_FORM_ID = re.compile(r'name="formId" value="([^"]+)"')
 _CSRF = re.compile(r'name="csrf" value="([0-9a-f]{64})"')
 
 hashes: dict[str, str] = {}
@@ -31,19 +32,23 @@ class Visitor:
     client: httpx.AsyncClient
     username: str
     csrf: str = ""
+    form_id: str = ""
 
     async def get(self, path: str) -> httpx.Response:
-        """Look at a page; its CSRF token is kept for the next form."""
+        """Look at a page; its CSRF token, and the id of a form that is taken once, are kept for the next form."""
         response = await self.client.get(path)
         if (found := _CSRF.search(response.text)) is not None:
             self.csrf = found[1]
+        if (found := _FORM_ID.search(response.text)) is not None:
+            self.form_id = found[1]
         return response
 
     async def post(
         self, path: str, fields: Mapping[str, str | Sequence[str]] | None = None, **headers: str
     ) -> httpx.Response:
-        """Send a form, with the token of the last page unless `csrf` is among the fields."""
-        return await self.client.post(path, data={"csrf": self.csrf, **(fields or {})}, headers=headers)
+        """Send a form, with what was kept of the last pages unless it is among the fields."""
+        kept = {"csrf": self.csrf, "formId": self.form_id}
+        return await self.client.post(path, data={**kept, **(fields or {})}, headers=headers)
 
     async def log_in(self, password: str = PASSWORD, wished: str = "") -> httpx.Response:
         """Fill in the log-in form."""

@@ -1,0 +1,26 @@
+"""Forms that make a key are taken once: a second click or a reload would drop the key that the receiver has."""
+
+from hashlib import sha256
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from api.errors import Conflict
+from api.panel.page import Page
+from api.panel.texts import t
+from storage.idempotency import claim_key
+
+FIELD = "formId"
+"""Names one showing of the form (`macros.html`); kept longer than any session, and so any form, lasts."""
+
+
+async def take_once(page: Page, connection: AsyncConnection) -> None:
+    """Take the form in the transaction that does what it asks for. Raises Conflict when it was taken before."""
+    try:
+        form_id = UUID(page.form.text(FIELD))
+    except ValueError:
+        raise Conflict(t("frame.form_unnamed")) from None
+    sender = f"{page.principal.kind}:{page.principal.id}"
+    digest = sha256(page.route.name.encode()).digest()
+    if await claim_key(connection, page.store_code, sender, f"form {form_id}", digest, form_id) is not None:
+        raise Conflict(t("frame.form_taken"))
