@@ -40,6 +40,12 @@ ROLES: Mapping[str, frozenset[Scope]] = {
 }
 """What people are usually given, by name: who looks, who works with webhooks, who may do everything."""
 
+
+def role_of(scopes: frozenset[str]) -> str | None:
+    """Name of the role that has exactly these scopes; None where none has."""
+    return next((name for name, held in ROLES.items() if held == scopes), None)
+
+
 PrincipalKind = Literal["administrator", "api_key"]
 
 

@@ -20,7 +20,7 @@ from api.panel.rendering import Renderer
 from api.panel.routes import PanelRoute
 from api.panel.sessions import PATH, BrowserToken
 from api.resources import Resources
-from domain.access import ROLES, Principal, Scope
+from domain.access import Principal, Scope, role_of
 from storage.listing import ListField
 from storage.panel_sessions import say_next
 from storage.stores import StoreRow
@@ -66,7 +66,7 @@ class Page:
     @property
     def role(self) -> str | None:
         """Name of the role that has exactly this person's scopes; None where none has."""
-        return next((name for name, scopes in ROLES.items() if scopes == self.principal.scopes), None)
+        return role_of(self.principal.scopes)
 
     @property
     def menu(self) -> Iterable[Group]:

@@ -23,7 +23,7 @@ from api.panel.page import SEE_OTHER, Page
 from api.panel.routes import PanelRoutes
 from api.panel.sessions import new_token, set_token
 from api.panel.texts import t
-from domain.access import ALL_STORES, ROLES, Scope
+from domain.access import ALL_STORES, ROLES, Scope, role_of
 from storage.access import ApiKeyRow, list_administrators, list_keys
 from storage.administration import end_key
 from storage.panel_sessions import begin_session, end_session, say_next
@@ -80,7 +80,7 @@ async def administrators(page: Page) -> Response:
     """Everybody who may log in, or might once."""
     async with page.resources.database.transaction() as connection:
         found = await list_administrators(connection)
-    return page.render("people/administrators.html", rows=[(row, _role(row.scopes)) for row in found])
+    return page.render("people/administrators.html", rows=[(row, role_of(row.scopes)) for row in found])
 
 
 @pages.get("/{storeCode}/administrators/new", Scope.ADMIN, everywhere=True)
@@ -170,10 +170,6 @@ def _wrong(page: Page, error: ApiError, form: Any) -> Response:
 
 def _stores(page: Page) -> list[tuple[str, str]]:
     return [(ALL_STORES, t("people.every_store")), *((store.code, store.code) for store in page.stores)]
-
-
-def _role(scopes: frozenset[str]) -> str | None:
-    return next((name for name, held in ROLES.items() if held == scopes), None)
 
 
 def _state(key: ApiKeyRow, now: datetime) -> str:
