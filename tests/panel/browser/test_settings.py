@@ -52,6 +52,10 @@ async def test_a_store_is_set_up_and_its_audit_tells(people: People, shop: LiveS
     settings = (await shop.get("settings"))["settings"]
     assert (settings["timezone"], settings["expirePointsNotificationDays"]) == ("Europe/Warsaw", 30)
     assert settings["expiryKindsFromEvents"] == ["levels"]
+    await page.get_by_label("Where the operator is told").fill("https://operator.example.com/webhooks")
+    await press(page, "Save")
+    await expect(page.get_by_role("heading", name="Key of operational webhooks")).to_be_visible()
+    await people.check(page)
     page = await people.visit("admin", "/audit?action[like]=change")
     await expect(page.get_by_text("America/New_York")).to_be_visible()
     await people.check(page)
@@ -59,6 +63,8 @@ async def test_a_store_is_set_up_and_its_audit_tells(people: People, shop: LiveS
     await expect(page.get_by_role("button", name="Save")).to_have_count(0)
     await people.check(page)
     await people.visit("viewer", "/audit", status=403)
+    page = await people.visit("admin", "/audit/installation", everywhere=True)
+    await people.check(page)
 
 
 async def test_a_key_is_made_copied_used_and_revoked(people: People, shop: LiveShop) -> None:
@@ -176,6 +182,10 @@ async def test_an_outage_is_counted_recovered_and_followed(people: People, shop:
     await expect(page.get_by_role("link", name=NAME)).to_be_visible()
     await people.check(page)
     page = await people.visit("editor", "/recover/backfill")
+    await people.check(page)
+    await page.get_by_label("Webhook", exact=True).select_option(webhook)
+    await press(page, "Count first")
+    await expect(page.get_by_role("heading")).not_to_have_count(0)
     await people.check(page)
 
 
