@@ -4,6 +4,7 @@ One model in, one model out; a new field gets a default, so that histories recor
 """
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,12 @@ class EventBatch:
 
 @dataclass(frozen=True)
 class EventTask:
-    """One event to deliver. `waiting` is set when a batch has made the first attempts already and could list them."""
+    """One event to deliver. `waiting` is set when a batch has made the first attempts already and could list them;
+    `waiting_since` is when their delays began."""
 
     event: EventRef
     waiting: list[Waiting] | None = None
+    waiting_since: datetime | None = None
 
 
 @dataclass(frozen=True)

@@ -71,23 +71,26 @@ class EventWorkflow:
             if task.waiting is None
             else FirstAttempts(waiting=task.waiting)
         )
+        late = (workflow.now() - task.waiting_since).total_seconds() if task.waiting_since is not None else 0.0
         self._first = first
         self._ends: dict[str, DeliveryEnd] = {}
         self._show()
-        ends = await asyncio.gather(*(self._deliver(waiting) for waiting in first.waiting))
+        ends = await asyncio.gather(*(self._deliver(waiting, late) for waiting in first.waiting))
         return DeliverySummary(
             delivered=first.delivered + sum(end.status == "delivered" for end in ends),
             exhausted=first.ended + sum(end.status == "exhausted" for end in ends),
             cancelled=sum(end.status == "cancelled" for end in ends),
         )
 
-    async def _deliver(self, waiting: Waiting) -> DeliveryEnd:
-        """Wait until the next attempt is due, then attempt until the delivery ends."""
+    async def _deliver(self, waiting: Waiting, late_seconds: float) -> DeliveryEnd:
+        """Wait until the next attempt is due, then attempt until the delivery ends. A batch with many failures takes a
+        while to hand them on: so late its delays are."""
         asked = self._asked[waiting.message_id]
-        if waiting.delay_seconds > 0:
+        delay_seconds = waiting.delay_seconds - late_seconds
+        if delay_seconds > 0:
             with suppress(TimeoutError):
                 await workflow.wait_condition(
-                    asked.is_set, timeout=waiting.delay_seconds, timeout_summary=f"retry {waiting.target}"
+                    asked.is_set, timeout=delay_seconds, timeout_summary=f"retry {waiting.target}"
                 )
         end = await self._attempt_until_ended(waiting, asked)
         self._ends[waiting.message_id] = end
@@ -133,6 +136,7 @@ class EventBatchWorkflow:
     async def run(self, batch: EventBatch) -> DeliverySummary:
         """The whole way of a batch."""
         first = await attempt_first(batch)
+        now = workflow.now()
         workflow.set_current_details(batch_details(len(batch.events), first))
         left: dict[str, list[Waiting]] = defaultdict(list)
         for waiting in first.waiting:
@@ -140,7 +144,7 @@ class EventBatchWorkflow:
         going_on = [event for event in batch.events if event.event_id in left or event.event_id in first.unlisted]
         for at in range(0, len(going_on), HANDED_ON_AT_ONCE):
             chunk = going_on[at : at + HANDED_ON_AT_ONCE]
-            await asyncio.gather(*(_hand_on(EventTask(event, left.get(event.event_id))) for event in chunk))
+            await asyncio.gather(*(_hand_on(EventTask(event, left.get(event.event_id), now)) for event in chunk))
         return DeliverySummary(delivered=first.delivered, exhausted=first.ended, handed_on=first.going_on)
 
 
