@@ -21,6 +21,7 @@ from storage.database import Database
 from storage.deliveries import OpenDelivery
 from storage.health import failing, probe_failed
 from storage.keeping import (
+    ENDED_AT_ONCE,
     KeeperState,
     end_open,
     exhaust_outwaited,
@@ -80,7 +81,7 @@ class KeeperActivities:
 
     async def _round(self, subscription_id: UUID, task: KeeperRound) -> KeeperRoundResult:
         state = await self._state(subscription_id)
-        if state is None or state.deleted or state.status == "disabled":
+        if state is None or not _sends(state):
             return await self._end_all(subscription_id, state)
         if state.status == "paused":
             return KeeperRoundResult(0, 0, None, "paused")
@@ -114,19 +115,25 @@ class KeeperActivities:
         deleted = state is None or state.deleted
         status = "cancelled" if deleted else "exhausted"
         reason = "subscription_deleted" if deleted else "subscription_disabled"
-        async with self._database.transaction() as connection:
-            await end_open(connection, subscription_id, status=status, reason=reason, pending=False)
-        return KeeperRoundResult(0, 0, None, reason)
+        until = time.monotonic() + ROUND_SECONDS
+        while time.monotonic() < until:
+            async with self._database.transaction() as connection:
+                now = await keeper_state(connection, subscription_id)
+                if now is not None and _sends(now):
+                    break  # it was enabled meanwhile
+                ended = await end_open(connection, subscription_id, status=status, reason=reason)
+                if ended and not deleted:
+                    await note(connection, [Occurrence(subscription_id, NoticeKind.EXHAUSTED, reason, ended)])
+            if ended < ENDED_AT_ONCE:
+                return KeeperRoundResult(0, 0, None, reason)
+        return KeeperRoundResult(0, 0, 0.0, reason)
 
     async def _probe(
         self, subscription_id: UUID, state: KeeperState, tally: _Tally, *, probe_now: bool
     ) -> KeeperRoundResult | None:
         """Ask an unwell receiver with the oldest delivery, when it is time; None when it answered well."""
         schedule = state.retry_schedule if state.retry_schedule is not None else self._retry_schedule
-        async with self._database.transaction() as connection:
-            if outwaited := await exhaust_outwaited(connection, subscription_id, float(sum(schedule))):
-                ended = Occurrence(subscription_id, NoticeKind.EXHAUSTED, "breaker_open", outwaited)
-                await note(connection, [ended])
+        await self._exhaust_outwaited(subscription_id, float(sum(schedule)))
         oldest = await self._oldest(subscription_id, state)
         if oldest is None:
             return KeeperRoundResult(tally.delivered, tally.failed, None, "breaker open, nothing held")
@@ -145,6 +152,17 @@ class KeeperActivities:
             after = await keeper_state(connection, subscription_id)
         wait = after.probe_in_seconds if after is not None and after.probe_in_seconds is not None else 0.0
         return KeeperRoundResult(tally.delivered, tally.failed, max(0.0, wait), "breaker open", deaf=True)
+
+    async def _exhaust_outwaited(self, subscription_id: UUID, schedule_seconds: float) -> None:
+        """Page by page; the next round goes on with what this one leaves."""
+        until = time.monotonic() + ROUND_SECONDS
+        outwaited = ENDED_AT_ONCE
+        while outwaited == ENDED_AT_ONCE and time.monotonic() < until:
+            async with self._database.transaction() as connection:
+                outwaited = await exhaust_outwaited(connection, subscription_id, schedule_seconds)
+                if outwaited:
+                    ended = Occurrence(subscription_id, NoticeKind.EXHAUSTED, "breaker_open", outwaited)
+                    await note(connection, [ended])
 
     async def _oldest(self, subscription_id: UUID, state: KeeperState) -> OpenDelivery | None:
         """What to ask an unwell receiver with: the oldest, or the first of a line; due or not."""
@@ -221,6 +239,11 @@ class KeeperActivities:
         if begun:
             await asyncio.wait(begun)
         return [outcome(task) for task in tasks]
+
+
+def _sends(state: KeeperState) -> bool:
+    """Or will again, when its pause ends."""
+    return not state.deleted and state.status != "disabled"
 
 
 def _taken(tally: _Tally) -> KeeperRoundResult:

@@ -4,17 +4,20 @@ import asyncio
 import logging
 import time
 from datetime import timedelta
+from typing import Literal
 from uuid import UUID
 
 from sqlalchemy.exc import SQLAlchemyError
 from temporalio.client import Client
+from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError
 
-from activities.messages import KeeperTask
-from domain.identity import keeper_workflow_id
+from activities.messages import KeeperTask, WindowTask
+from domain.identity import backfill_workflow_id, keeper_workflow_id, recover_workflow_id
 from domain.targets import shown_target
 from storage.database import Database
-from storage.keeping import subscriptions_with_held
+from storage.keeping import subscriptions_to_keep
+from storage.reconciling import running_acts
 from storage.send_test import end_lost_tests
 from tracing import of_no_trace
 
@@ -25,6 +28,9 @@ WATCH_SECONDS = 10.0
 
 TEST_LOST_SECONDS = 60.0
 """A test is begun within a second, or while every worker was away. Nobody waits for one so long."""
+
+ACT_LOST_SECONDS = 10.0
+"""A recovery or backfill is begun within a second of being noted, unless the API was killed in between."""
 
 SIGNAL_TIMEOUT = timedelta(seconds=5)
 """Whoever waits behind this (a worker's activity, a person) asks again."""
@@ -42,6 +48,22 @@ async def signal_keeper(client: Client, task_queue: str, task: KeeperTask, signa
         task_queue=task_queue,
         start_signal=signal,
         static_summary=f"keeper of {task.event_name} · {task.store_code} · {task.target}",
+        rpc_timeout=SIGNAL_TIMEOUT,
+    )
+
+
+async def start_window_act(
+    client: Client, task_queue: str, kind: Literal["recover", "backfill"], act_id: UUID, subscription_id: UUID, url: str
+) -> None:
+    """Begin a recovery or backfill, unless its workflow runs. Raises `RPCError` when Temporal cannot be reached."""
+    target = shown_target(url)
+    await client.start_workflow(
+        kind,
+        WindowTask(str(act_id), str(subscription_id), target),
+        id=recover_workflow_id(act_id) if kind == "recover" else backfill_workflow_id(act_id),
+        task_queue=task_queue,
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        static_summary=f"{kind} · {target}",
         rpc_timeout=SIGNAL_TIMEOUT,
     )
 
@@ -67,15 +89,21 @@ class Keepers:
         await self._signal(subscription_id, store_code, event_name, url, "probe-now")
 
     async def watch(self, database: Database) -> None:
-        """Until cancelled, see to it that whatever is held has a keeper, and that no test waits for a start that got
-        lost."""
+        """Until cancelled, see to it that whatever is held has a keeper, that recoveries and backfills have their
+        workflow, and that no test waits for a start that got lost."""
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             try:
                 async with database.transaction() as connection:
-                    held = await subscriptions_with_held(connection)
+                    kept = await subscriptions_to_keep(connection)
+                    acts = await running_acts(connection, at_least_seconds=ACT_LOST_SECONDS)
                     await end_lost_tests(connection, seconds=TEST_LOST_SECONDS)
-                for subscription_id, store_code, event_name, url in held:
+                for act in acts:
+                    with of_no_trace():
+                        await start_window_act(
+                            self._client, self._task_queue, act.kind.value, act.id, act.subscription_id, act.url
+                        )
+                for subscription_id, store_code, event_name, url in kept:
                     await self.wake(subscription_id, store_code, event_name, url)
             except (SQLAlchemyError, RPCError, OSError, TimeoutError) as error:
                 logger.warning("keepers not looked after: %s", type(error).__name__)

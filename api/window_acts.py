@@ -110,8 +110,9 @@ class WindowActs:
             )
 
     async def _count(self, connection: AsyncConnection, subscription: SubscriptionRow, wanted: Wanted) -> int:
-        count = count_recoverable if wanted.kind is WindowKind.RECOVER else count_missing
-        return await count(connection, self._store_code, subscription.id, wanted.window)
+        if wanted.kind is WindowKind.RECOVER:
+            return await count_recoverable(connection, subscription.id, wanted.window)
+        return await count_missing(connection, self._store_code, subscription.id, wanted.window)
 
     async def _start(self, kind: WindowKind, act_id: UUID, subscription: SubscriptionRow) -> None:
         start = self._acting.recover if kind is WindowKind.RECOVER else self._acting.backfill

@@ -8,9 +8,18 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from storage.branches import BRANCHES, IN_BRANCH
 from storage.deliveries import OpenDelivery, held_deliveries
 from storage.pace import PER_SECOND, REST_SECONDS
 from storage.subscription_standing import KEPT
+
+ENDED_AT_ONCE = 1_000
+"""Deliveries ended in one transaction: some tenths of a second. An outage may leave millions, and a statement that
+takes longer than a worker waits for it would be begun anew for ever."""
+
+ENDED_LATELY_SECONDS = 60
+"""For so long the keeper of a subscription that was disabled or deleted is woken, to end what is pending. What is held
+wakes it for as long as it takes, and what is pending all the same ends at its next attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,20 +72,37 @@ SELECT count(*), CAST(coalesce(min(extract(epoch FROM next_attempt_at - clock_ti
 FROM delivery WHERE subscription_id = :id AND status = 'held' AND next_attempt_at IS NOT NULL
 """)
 
+# Here and below a row that is locked is having its outcome written by a recorder, which may be about to lock what is
+# locked here. It is passed over: whoever makes its next attempt, or its keeper's next round, ends it.
 _OUTWAITED = text("""
 UPDATE delivery SET status = 'exhausted', reason = 'breaker_open', next_attempt_at = NULL, ended_at = clock_timestamp(),
     holds_line = (SELECT ordered AND after_exhausted = 'hold' FROM subscription WHERE subscription.id = :id)
-WHERE subscription_id = :id AND status = 'held' AND created_at < clock_timestamp() - make_interval(secs => :seconds)
-    AND NOT EXISTS (SELECT FROM window_act WHERE window_act.id = delivery.window_act_id
-        AND window_act.created_at >= clock_timestamp() - make_interval(secs => :seconds))
+FROM (
+    SELECT message_id FROM delivery
+    WHERE subscription_id = :id AND status = 'held' AND created_at < clock_timestamp() - make_interval(secs => :seconds)
+        AND NOT EXISTS (SELECT FROM window_act WHERE window_act.id = delivery.window_act_id
+            AND window_act.created_at >= clock_timestamp() - make_interval(secs => :seconds))
+    ORDER BY event_sequence, message_id LIMIT :most FOR UPDATE SKIP LOCKED
+) AS outwaited
+WHERE delivery.message_id = outwaited.message_id
 """)
 
-# A row that is locked is having its outcome written by a recorder, which may be about to lock what is locked here. It
-# is passed over: whoever makes its next attempt, or its keeper's next round, ends it.
-_END_OPEN = text("""
-UPDATE delivery SET status = :status, reason = :reason, next_attempt_at = NULL, ended_at = clock_timestamp()
-FROM (
-    SELECT message_id FROM delivery WHERE subscription_id = :id AND status = ANY(:open) FOR UPDATE SKIP LOCKED
+_END = "UPDATE delivery SET status = :status, reason = :reason, next_attempt_at = NULL, ended_at = clock_timestamp()"
+
+_END_HELD = text(f"""
+{_END} FROM (
+    SELECT message_id FROM delivery WHERE subscription_id = :subscription_id AND status = 'held'
+    ORDER BY event_sequence, message_id LIMIT :most FOR UPDATE SKIP LOCKED
+) AS waiting
+WHERE delivery.message_id = waiting.message_id
+""")
+
+_END_PENDING = text(f"""
+WITH RECURSIVE {BRANCHES}
+{_END} FROM (
+    SELECT waiting.message_id FROM branch CROSS JOIN LATERAL (
+        SELECT delivery.message_id FROM delivery WHERE {IN_BRANCH} LIMIT :most FOR UPDATE SKIP LOCKED
+    ) AS waiting WHERE branch.status = 'pending' LIMIT :most
 ) AS waiting
 WHERE delivery.message_id = waiting.message_id
 """)
@@ -86,7 +112,7 @@ UPDATE delivery SET status = 'held', reason = :reason, workflow_id = :workflow_i
 WHERE message_id = :id AND status = 'pending'
 """)
 
-_WITH_HELD = text("""
+_TO_KEEP = text("""
 WITH RECURSIVE keeper AS (
     (SELECT subscription_id FROM delivery WHERE status = 'held' ORDER BY subscription_id LIMIT 1)
     UNION ALL
@@ -97,6 +123,10 @@ WITH RECURSIVE keeper AS (
 )
 SELECT subscription.id, subscription.store_code, subscription.event_name, subscription.url
 FROM keeper JOIN subscription ON subscription.id = keeper.subscription_id WHERE subscription.status <> 'paused'
+UNION
+SELECT id, store_code, event_name, url FROM subscription
+WHERE status = 'disabled' AND status_since > clock_timestamp() - make_interval(secs => :ended_lately)
+    OR deleted_at > clock_timestamp() - make_interval(secs => :ended_lately)
 """)
 
 
@@ -124,23 +154,27 @@ async def next_due_seconds(connection: AsyncConnection, subscription_id: UUID) -
 
 
 async def exhaust_outwaited(connection: AsyncConnection, subscription_id: UUID, schedule_seconds: float) -> int:
-    """End what waited behind the breaker for longer than its whole retry schedule; how many that were.
+    """End what waited behind the breaker for longer than its whole retry schedule; how many that were, at most
+    `ENDED_AT_ONCE`.
 
     What a person had opened again began its schedule anew then.
     """
-    result = await connection.execute(_OUTWAITED, {"id": subscription_id, "seconds": schedule_seconds})
+    values = {"id": subscription_id, "seconds": schedule_seconds, "most": ENDED_AT_ONCE}
+    result = await connection.execute(_OUTWAITED, values)
     return result.rowcount
 
 
-async def end_open(
-    connection: AsyncConnection, subscription_id: UUID, *, status: str, reason: str, pending: bool
-) -> int:
-    """End everything a subscription has waiting (`pending` too, or only what is held); how many that were."""
-    statuses = ["held", "pending"] if pending else ["held"]
-    result = await connection.execute(
-        _END_OPEN, {"id": subscription_id, "status": status, "reason": reason, "open": statuses}
-    )
-    return result.rowcount
+async def end_open(connection: AsyncConnection, subscription_id: UUID, *, status: str, reason: str) -> int:
+    """End what a subscription has waiting, held or pending; how many that were, at most `ENDED_AT_ONCE`.
+
+    Its keeper ends the rest.
+    """
+    values = {"subscription_id": subscription_id, "status": status, "reason": reason}
+    held = (await connection.execute(_END_HELD, {**values, "most": ENDED_AT_ONCE})).rowcount
+    if held == ENDED_AT_ONCE:
+        return held
+    pending = await connection.execute(_END_PENDING, {**values, "most": ENDED_AT_ONCE - held})
+    return held + pending.rowcount
 
 
 async def hold(connection: AsyncConnection, message_id: UUID, reason: str, keeper_id: str) -> None:
@@ -148,9 +182,11 @@ async def hold(connection: AsyncConnection, message_id: UUID, reason: str, keepe
     await connection.execute(_HOLD, {"id": message_id, "reason": reason, "workflow_id": keeper_id})
 
 
-async def subscriptions_with_held(connection: AsyncConnection) -> Sequence[tuple[UUID, str, str, str]]:
-    """(id, store code, event name, URL) of subscriptions that hold deliveries and are not paused."""
-    return [(row[0], row[1], row[2], row[3]) for row in await connection.execute(_WITH_HELD)]
+async def subscriptions_to_keep(connection: AsyncConnection) -> Sequence[tuple[UUID, str, str, str]]:
+    """(id, store code, event name, URL) of subscriptions that hold deliveries and are not paused, or that were disabled
+    or deleted a moment ago."""
+    rows = await connection.execute(_TO_KEEP, {"ended_lately": ENDED_LATELY_SECONDS})
+    return [(row[0], row[1], row[2], row[3]) for row in rows]
 
 
 _FOR_KEEPER = text("SELECT id, store_code, event_name, url FROM subscription WHERE id = :id")

@@ -48,7 +48,8 @@ GROUP BY store_code, event_id, event_name ORDER BY min(event_sequence)
 _ACTS = text("""
 SELECT act.id, act.kind, act.subscription_id, subscription.url
 FROM window_act AS act JOIN subscription ON subscription.id = act.subscription_id
-WHERE act.status = 'running' ORDER BY act.created_at, act.id
+WHERE act.status = 'running' AND act.created_at <= clock_timestamp() - make_interval(secs => :at_least)
+ORDER BY act.created_at, act.id
 """)
 
 _LOOKED_AFTER = text("""
@@ -61,9 +62,10 @@ async def kept_events(connection: AsyncConnection) -> list[KeptEvent]:
     return [KeptEvent(row[0], row[1], row[2], row[3] or ()) for row in await connection.execute(_KEPT)]
 
 
-async def running_acts(connection: AsyncConnection) -> list[RunningAct]:
-    """Every recovery and backfill under way, oldest first."""
-    return [RunningAct(row[0], WindowKind(row[1]), row[2], row[3]) for row in await connection.execute(_ACTS)]
+async def running_acts(connection: AsyncConnection, *, at_least_seconds: float = 0.0) -> list[RunningAct]:
+    """Every recovery and backfill that has been under way for so long, oldest first."""
+    rows = await connection.execute(_ACTS, {"at_least": at_least_seconds})
+    return [RunningAct(row[0], WindowKind(row[1]), row[2], row[3]) for row in rows]
 
 
 async def looked_after(connection: AsyncConnection) -> LookedAfter:

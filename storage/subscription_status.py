@@ -47,7 +47,10 @@ async def resume(connection: AsyncConnection, subscription_id: UUID) -> bool:
 
 
 async def disable(connection: AsyncConnection, subscription_id: UUID, *, reason: str) -> bool:
-    """Send nothing more; what waits is exhausted. False when it was disabled already, which keeps its first reason."""
+    """Send nothing more; what waits is exhausted, by its keeper if it is much.
+
+    False when it was disabled already, which keeps its first reason.
+    """
     occurrences = await _disable(connection, subscription_id, reason)
     await note(connection, occurrences)
     return bool(occurrences)
@@ -77,7 +80,7 @@ async def _disable(connection: AsyncConnection, subscription_id: UUID, reason: s
     if not await _change(connection, subscription_id, status="disabled", reason=reason, before=["active", "paused"]):
         return []
     why = "subscription_disabled"
-    ended = await end_open(connection, subscription_id, status="exhausted", reason=why, pending=True)
+    ended = await end_open(connection, subscription_id, status="exhausted", reason=why)
     by = reason if reason in OWN_REASONS else BY_PERSON
     occurrences = [Occurrence(subscription_id, NoticeKind.DISABLED, by)]
     return occurrences + ([Occurrence(subscription_id, NoticeKind.EXHAUSTED, why, ended)] if ended else [])

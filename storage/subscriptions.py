@@ -212,15 +212,15 @@ async def update_subscription(connection: AsyncConnection, subscription_id: UUID
 async def delete_subscription(
     connection: AsyncConnection, store_code: str, subscription_id: UUID
 ) -> tuple[str, str] | None:
-    """Mark it deleted, forget its secrets and cancel what it has waiting; its event name and URL, or None when there
-    is none.
+    """Mark it deleted, forget its secrets and cancel what it has waiting (its keeper cancels the rest, if it is much);
+    its event name and URL, or None when there is none.
 
     The row stays, for deliveries made for it refer to it. An attempt under way is finished, and may succeed.
     """
     row = (await connection.execute(_DELETE, {"store_code": store_code, "id": subscription_id})).one_or_none()
     if row is None:
         return None
-    await end_open(connection, subscription_id, status="cancelled", reason="subscription_deleted", pending=True)
+    await end_open(connection, subscription_id, status="cancelled", reason="subscription_deleted")
     return row[0], row[1]
 
 

@@ -12,6 +12,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from storage.branches import BRANCHES, IN_BRANCH
 from storage.days import BODY_OF_EVENT
 
 
@@ -62,13 +63,12 @@ class WindowProgress:
     waiting: int
 
 
-MATCHING = """
-delivery.store_code = :store_code AND delivery.subscription_id = :subscription_id
-AND delivery.status = ANY(:statuses) AND delivery.variant <> 'test'
-AND delivery.created_at >= :since AND delivery.created_at < :until
-"""
-
-_COUNT_RECOVERABLE = text(f"SELECT count(*) FROM delivery WHERE {MATCHING}")
+_COUNT_RECOVERABLE = text(f"""
+WITH RECURSIVE {BRANCHES}
+SELECT count(*) FROM branch JOIN delivery ON {IN_BRANCH}
+    AND delivery.created_at >= :since AND delivery.created_at < :until AND delivery.variant <> 'test'
+WHERE branch.status = ANY(:statuses)
+""")
 
 # What is accepted after the subscription was made and not matched yet gets its delivery by being matched.
 MISSING = """
@@ -110,10 +110,9 @@ WHERE act.store_code = :store_code AND act.id = :id AND act.kind = :kind GROUP B
 """)
 
 
-async def count_recoverable(connection: AsyncConnection, store_code: str, subscription_id: UUID, window: Window) -> int:
+async def count_recoverable(connection: AsyncConnection, subscription_id: UUID, window: Window) -> int:
     """How many deliveries a recovery would open again."""
     values = {
-        "store_code": store_code,
         "subscription_id": subscription_id,
         "since": window.since,
         "until": window.until,

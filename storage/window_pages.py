@@ -16,8 +16,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.bodies import variants
 from domain.identity import keeper_workflow_id, message_id
+from storage.branches import BRANCHES, IN_BRANCH
 from storage.days import BODY_OF_EVENT
-from storage.window_acts import ACCEPTED, MATCHING, MISSING, WindowKind, end_window_act
+from storage.delivery_log import use_indexes_in_order
+from storage.window_acts import ACCEPTED, MISSING, WindowKind, end_window_act
 
 PAGE = 500
 """Deliveries opened in one transaction."""
@@ -35,6 +37,8 @@ PAUSED_LOOK_SECONDS = 2.0
 EVENTS_READ = 5_000
 """Events a backfill looks at in one transaction: those of other names cost little, but there may be millions."""
 
+_BEFORE_ALL = UUID(int=0)
+"""Of no delivery: at the beginning of the window a page begins behind it."""
 
 OPENED_AS = {WindowKind.RECOVER: "recovered", WindowKind.BACKFILL: "backfilled"}
 """Why a delivery that was opened is held, until its first attempt says otherwise."""
@@ -72,18 +76,25 @@ SELECT count(*) FROM (
 ) AS waiting
 """)
 
-_OPEN_AGAIN = text(f"""
+_FAILED_PAGE = text(f"""
+WITH RECURSIVE {BRANCHES}
+SELECT failed.message_id, failed.created_at FROM branch CROSS JOIN LATERAL (
+    SELECT delivery.message_id, delivery.created_at FROM delivery
+    WHERE {IN_BRANCH} AND (delivery.created_at, delivery.message_id) > (:cursor_at, CAST(:cursor_id AS uuid))
+        AND delivery.created_at < :until AND delivery.variant <> 'test'
+    ORDER BY delivery.created_at, delivery.message_id LIMIT :page
+) AS failed
+WHERE branch.status = ANY(:statuses) ORDER BY failed.created_at, failed.message_id LIMIT :page
+""")
+
+_OPEN_AGAIN = text("""
 WITH page AS MATERIALIZED (
-    SELECT message_id, created_at FROM delivery
-    WHERE {MATCHING} AND (CAST(:cursor_at AS timestamptz) IS NULL
-        OR (created_at, message_id) > (:cursor_at, CAST(:cursor_id AS uuid)))
-    ORDER BY created_at, message_id LIMIT :page FOR UPDATE
-), opened AS (
-    UPDATE delivery SET status = 'held', reason = 'recovered', failures = 0, next_attempt_at = NULL, ended_at = NULL,
-        holds_line = false, workflow_id = :keeper_id, window_act_id = :id
-    FROM page WHERE delivery.message_id = page.message_id
+    SELECT message_id FROM delivery WHERE message_id = ANY(:ids) AND status = ANY(:statuses)
+    ORDER BY created_at, message_id FOR UPDATE
 )
-SELECT message_id, created_at FROM page ORDER BY created_at, message_id
+UPDATE delivery SET status = 'held', reason = 'recovered', failures = 0, next_attempt_at = NULL, ended_at = NULL,
+    holds_line = false, workflow_id = :keeper_id, window_act_id = :id
+FROM page WHERE delivery.message_id = page.message_id
 """)
 
 _BEHIND_CURSOR = """
@@ -199,25 +210,31 @@ async def _unattempted(connection: AsyncConnection, act: Any, limit: int) -> int
 
 async def _open_again(connection: AsyncConnection, act: Any) -> _Page:
     size = _page_size(act)
+    await use_indexes_in_order(connection)
     rows = (
         await connection.execute(
-            _OPEN_AGAIN,
+            _FAILED_PAGE,
             {
-                "id": act.id,
-                "store_code": act.store_code,
                 "subscription_id": act.subscription_id,
-                "since": act.since,
                 "until": act.until,
                 "statuses": act.statuses,
-                "cursor_at": act.cursor_at,
-                "cursor_id": act.cursor_id,
+                "cursor_at": act.since if act.cursor_at is None else act.cursor_at,
+                "cursor_id": _BEFORE_ALL if act.cursor_id is None else act.cursor_id,
                 "page": size,
-                "keeper_id": keeper_workflow_id(act.subscription_id),
             },
         )
     ).all()
-    last = rows[-1] if rows else None
-    return _Page(len(rows), last.created_at if last else None, last.message_id if last else None, last=len(rows) < size)
+    page = _Page(0, None, None, last=len(rows) < size)
+    if rows:
+        page.cursor_at, page.cursor_id = rows[-1].created_at, rows[-1].message_id
+        opened = {
+            "id": act.id,
+            "ids": [row.message_id for row in rows],
+            "statuses": act.statuses,
+            "keeper_id": keeper_workflow_id(act.subscription_id),
+        }
+        page.opened = (await connection.execute(_OPEN_AGAIN, opened)).rowcount
+    return page
 
 
 async def _backfill(connection: AsyncConnection, act: Any) -> _Page:

@@ -8,12 +8,10 @@ from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from activities.keepers import signal_keeper
-from activities.messages import DeliveryRef, EventRef, EventTask, KeeperTask, TrialRef, WindowTask
+from activities.keepers import signal_keeper, start_window_act
+from activities.messages import DeliveryRef, EventRef, EventTask, KeeperTask, TrialRef
 from domain.identity import (
-    backfill_workflow_id,
     event_workflow_id,
-    recover_workflow_id,
     redeliver_workflow_id,
     send_test_workflow_id,
     trial_workflow_id,
@@ -68,25 +66,11 @@ class Acting:
 
     async def recover(self, recover_id: UUID, subscription_id: UUID, url: str) -> None:
         """Begin a recovery, unless its workflow runs already."""
-        await self._begin_window("recover", recover_workflow_id(recover_id), recover_id, subscription_id, url)
+        await start_window_act(self._client, self._task_queue, "recover", recover_id, subscription_id, url)
 
     async def backfill(self, backfill_id: UUID, subscription_id: UUID, url: str) -> None:
         """Begin a backfill, unless its workflow runs already."""
-        await self._begin_window("backfill", backfill_workflow_id(backfill_id), backfill_id, subscription_id, url)
-
-    async def _begin_window(
-        self, workflow: str, workflow_id: str, act_id: UUID, subscription_id: UUID, url: str
-    ) -> None:
-        target = shown_target(url)
-        await self._client.start_workflow(
-            workflow,
-            WindowTask(str(act_id), str(subscription_id), target),
-            id=workflow_id,
-            task_queue=self._task_queue,
-            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-            static_summary=f"{workflow} · {target}",
-            rpc_timeout=ASK_TIMEOUT,
-        )
+        await start_window_act(self._client, self._task_queue, "backfill", backfill_id, subscription_id, url)
 
     async def deliver(self, store_code: str, event_id: UUID, event_name: str) -> None:
         """Have what is still open of a matched event delivered, unless its workflow runs: the whole way, from the

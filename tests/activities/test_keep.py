@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
@@ -14,8 +15,11 @@ from activities.keep import KeeperActivities
 from activities.messages import KeeperRound, KeeperRoundResult
 from domain.notices import DisableRules
 from domain.order import line_of
+from storage.keeping import ENDED_AT_ONCE, exhaust_outwaited, subscriptions_to_keep
 from storage.lines import first_unmatched
+from tests.ground import STORE
 from tests.receiver import Receiver, status, when
+from tests.window_acts import fail_many
 from tests.workbench import Workbench, workbench
 from worker_parts import breaker_rules
 
@@ -103,6 +107,55 @@ async def test_an_event_matched_without_a_line_is_not_overtaken(bench: Workbench
     await round_of(bench, subscription_id)
     arrived = [json.loads(request.body)["data"]["customer"]["phone"] for request in receiver.requests]
     assert arrived == ["first", "second"]
+
+
+async def test_of_a_mountain_a_410_ends_one_page_at_once_and_the_keeper_ends_the_rest(
+    bench: Workbench, receiver: Receiver
+) -> None:
+    receiver.script(status(410))
+    subscription_id = await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
+    events = await bench.emit("CustomerUpdated", "{}")
+    for waiting in ("held", "pending"):
+        await fail_many(bench, subscription_id, events[0], 2 * ENDED_AT_ONCE + 5, status=waiting, reason=None)
+    await bench.attempt_events(events)
+    mountain = 4 * ENDED_AT_ONCE + 10
+    assert (await bench.statuses())["exhausted"] == ENDED_AT_ONCE + 1
+    while (await round_of(bench, subscription_id)).next_in_seconds is not None:
+        pass
+    assert await bench.statuses() == {"exhausted": mountain + 1}
+    told = "SELECT CAST(sum(count) AS int) FROM notice WHERE kind = 'delivery.exhausted'"
+    assert await bench.scalar(told) == mountain + 1
+
+
+async def test_what_outwaited_its_schedule_ends_page_by_page(bench: Workbench, receiver: Receiver) -> None:
+    subscription_id = await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
+    [event_id] = await bench.emit("CustomerUpdated", "{}")
+    old = {"status": "held", "reason": "breaker_open", "created_at": datetime.now(UTC) - timedelta(days=30)}
+    await fail_many(bench, subscription_id, event_id, 2 * ENDED_AT_ONCE + 5, **old)
+    await bench.execute(
+        "INSERT INTO subscription_health (subscription_id, failures_in_row, breaker_opened_at, probe_at) "
+        "VALUES (:id, 9, now(), now() + interval '1 hour')",
+        id=subscription_id,
+    )
+    async with bench.database.transaction() as connection:
+        assert await exhaust_outwaited(connection, subscription_id, 86_400) == ENDED_AT_ONCE
+    await round_of(bench, subscription_id)
+    assert await bench.statuses() == {"exhausted": 2 * ENDED_AT_ONCE + 5}
+
+
+@pytest.mark.parametrize("ends", ["status = 'disabled', status_since", "deleted_at"])
+async def test_the_keeper_of_what_was_just_disabled_or_deleted_is_woken_though_nothing_is_held(
+    bench: Workbench, ends: str
+) -> None:
+    url = "http://receiver.example.com/hook"
+    subscription_id = await bench.subscribe("CustomerUpdated", url)
+    looks = []
+    for seconds_ago in (None, 1, 3600):
+        if seconds_ago is not None:
+            await bench.execute(f"UPDATE subscription SET {ends} = now() - make_interval(secs => {seconds_ago})")
+        async with bench.database.transaction() as connection:
+            looks.append(await subscriptions_to_keep(connection))
+    assert looks == [[], [(subscription_id, STORE, "CustomerUpdated", url)], []]
 
 
 async def test_many_customers_are_sent_to_at_once_but_no_more_than_may_be(bench: Workbench, receiver: Receiver) -> None:

@@ -16,11 +16,15 @@ from storage.attempts import Intent, Outcome, intend, record
 from storage.database import Database
 from storage.deliveries import end, held_of, load, match
 from storage.health import record_health
+from storage.keeping import end_open, exhaust_outwaited, subscriptions_to_keep
 from storage.lines import first_of_lines, first_of_these, first_unmatched, place_in_lines
 from storage.outbox import Room, backlog, claim, claim_lapsed
+from storage.window_acts import NewWindowAct, WindowKind, begin_window_act, count_recoverable
+from storage.window_pages import go_on
 from tests.databases import sqlalchemy_url
 from tests.ground import STORE, Ground
 from tests.storage.plans import explained
+from tests.window_acts import everything
 
 DONE = 100_000
 HELD = 100_000
@@ -148,6 +152,22 @@ async def no_keys(_: AsyncConnection) -> None:
     return None
 
 
+async def recovering(connection: AsyncConnection) -> UUID:
+    """A recovery of all that failed in a subscription that has a hundred thousand others."""
+    act = NewWindowAct(uuid4(), WindowKind.RECOVER, STORE, ORDERED, everything(("exhausted",)), None, 1)
+    await begin_window_act(connection, act)
+    return act.id
+
+
+async def all_delivered(connection: AsyncConnection) -> UUID:
+    """A subscription of which nothing waits."""
+    return (await connection.execute(text("SELECT id FROM subscription WHERE NOT ordered"))).scalar_one()
+
+
+async def end_all(connection: AsyncConnection, subscription_id: UUID) -> int:
+    return await end_open(connection, subscription_id, status="exhausted", reason="subscription_disabled")
+
+
 Step = Callable[[AsyncConnection, Any], Awaitable[object]]
 
 STEPS: list[tuple[str, Callable[[AsyncConnection], Awaitable[Any]], Step]] = [
@@ -191,6 +211,12 @@ STEPS: list[tuple[str, Callable[[AsyncConnection], Awaitable[Any]], Step]] = [
     ("place in lines", no_keys, lambda c, _: place_in_lines(c, ORDERED)),
     ("what is behind what", held_ids, lambda c, given: delivery_for_act(c, STORE, given[-1])),
     ("held of", held_ids, held_of),
+    ("open failed ones again", recovering, go_on),
+    ("count failed ones", no_keys, lambda c, _: count_recoverable(c, ORDERED, everything(("exhausted",)))),
+    ("end all of a mountain", no_keys, lambda c, _: end_all(c, ORDERED)),
+    ("end all where nothing waits", all_delivered, end_all),
+    ("what outwaited its schedule", no_keys, lambda c, _: exhaust_outwaited(c, ORDERED, 0)),
+    ("whom to keep", no_keys, lambda c, _: subscriptions_to_keep(c)),
     ("health", message_ids, lambda c, given: record_health(c, set(given[:5]), {given[6]: 1}, BreakerRules())),
 ]
 

@@ -9,6 +9,8 @@ from uuid import UUID
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
+from activities import keepers
+from activities.keepers import Keepers
 from domain.identity import backfill_workflow_id, message_id, recover_workflow_id
 from storage.window_acts import WindowKind, WindowProgress, count_missing, count_recoverable, end_window_act
 from storage.window_pages import go_on
@@ -72,10 +74,32 @@ async def fresh(running: Pipeline, receiver: Receiver, failed: int, **columns: o
     return subscription_id
 
 
+@pytest.mark.parametrize("kind", list(WindowKind))
+async def test_an_act_whose_start_got_lost_goes_on_by_itself(
+    running: Pipeline, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, kind: WindowKind
+) -> None:
+    """The API was killed after it noted the act. Until the act is open, an ordered subscription is sent nothing."""
+    monkeypatch.setattr(keepers, "WATCH_SECONDS", 0.1)
+    subscription_id = await fresh(running, receiver, 3, ordered=True)
+    act_id = await begun_window(running, kind, subscription_id, 3)
+    looking = Keepers(running.client, running.settings.task_queue)
+    watching = asyncio.create_task(looking.watch(running.database))
+    try:
+        await running.execute("UPDATE window_act SET created_at = created_at - interval '1 minute'")
+
+        async def finished() -> bool:
+            return (await progress_of(running, act_id, kind)).status == "finished"
+
+        await eventually(finished, 30, "the act's end")
+    finally:
+        watching.cancel()
+    assert (await running.statuses())["delivered"] == (4 if kind is WindowKind.RECOVER else 1)
+
+
 async def test_a_recovery_delivers_each_exactly_once_more(running: Pipeline, receiver: Receiver) -> None:
     subscription_id = await fresh(running, receiver, 1_205)  # more than two pages
     async with running.database.transaction() as connection:
-        count = await count_recoverable(connection, STORE, subscription_id, everything(("exhausted",)))
+        count = await count_recoverable(connection, subscription_id, everything(("exhausted",)))
     assert count == 1_205
     act_id = await begin(running, WindowKind.RECOVER, subscription_id, count)
     found = await ended(running, act_id, WindowKind.RECOVER)
