@@ -13,7 +13,7 @@ from temporalio.testing import ActivityEnvironment
 from activities import deliver
 from activities.messages import DeliveryRef, EventBatch
 from storage.deliveries import match
-from tests.receiver import Receiver, after, status, when
+from tests.receiver import Receiver, status, when
 from tests.workbench import Workbench, workbench
 
 SCHEDULE = (60, 60)
@@ -388,17 +388,3 @@ async def test_more_at_once_than_there_are_connections_only_wait(cleared_url: st
         assert len(waiting) == 80
         ends = await asyncio.gather(*(bench.deliver_webhook(message_id) for message_id in waiting))
         assert {end.status for end in ends} == {"delivered"}
-
-
-async def test_what_fails_early_in_a_batch_waits_no_longer_because_others_were_slow(
-    bench: Workbench, receiver: Receiver
-) -> None:
-    receiver.script(status(503), path="/failing")
-    receiver.script(after(1.0, status(200)), path="/slow")
-    await bench.subscribe("CustomerUpdated", receiver.url("/failing"), retry_schedule=[60])
-    await bench.subscribe("CustomerUpdated", receiver.url("/slow"))
-    [waiting] = (await bench.attempt_events(await bench.emit("CustomerUpdated", '{"customer":{}}'))).waiting
-    due_in = await bench.scalar(
-        "SELECT extract(epoch FROM next_attempt_at - clock_timestamp()) FROM delivery WHERE next_attempt_at IS NOT NULL"
-    )
-    assert waiting.delay_seconds == pytest.approx(float(due_in), abs=0.5)

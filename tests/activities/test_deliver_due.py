@@ -11,7 +11,7 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.deliver import LEASE_POLL_SECONDS
 from activities.messages import DeliveryEnd, DeliveryRef
-from tests.receiver import Receiver, status, when
+from tests.receiver import Receiver, after, status, when
 from tests.workbench import Workbench, workbench
 
 DELAY_SECONDS = 60
@@ -95,3 +95,17 @@ async def test_the_attempt_another_worker_is_making_is_the_one_that_an_activity_
             await ours
     assert early.value.type == "NotDueYet"
     assert len(receiver.requests) == 1
+
+
+async def test_what_fails_early_in_a_batch_waits_no_longer_because_others_were_slow(
+    bench: Workbench, receiver: Receiver
+) -> None:
+    receiver.script(status(503), path="/failing")
+    receiver.script(after(1.0, status(200)), path="/slow")
+    await bench.subscribe("CustomerUpdated", receiver.url("/failing"), retry_schedule=[60])
+    await bench.subscribe("CustomerUpdated", receiver.url("/slow"))
+    [waiting] = (await bench.attempt_events(await bench.emit("CustomerUpdated", '{"customer":{}}'))).waiting
+    due_in = await bench.scalar(
+        "SELECT extract(epoch FROM next_attempt_at - clock_timestamp()) FROM delivery WHERE next_attempt_at IS NOT NULL"
+    )
+    assert waiting.delay_seconds == pytest.approx(float(due_in), abs=0.5)
