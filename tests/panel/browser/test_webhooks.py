@@ -122,7 +122,7 @@ class Story:
         held = await self.shop.emit()
         await self.shop.until(held, "held")
         await self.page.reload()
-        await expect(self.page.get_by_text("1 waits, since")).to_be_visible()
+        await expect(self.page.get_by_text("the oldest since")).to_be_visible()
         await self.press("Resume")
         await self.shop.until(held, "delivered")
         assert b'"type":' in self.receiver.requests[-1].body
