@@ -29,6 +29,29 @@ class PortChoices:
     temporal: int | None = None
 
 
+def postgres_of(data: DataDirectory, secrets: Secrets, ports: PortReservations) -> PostgresServer:
+    """The server of a data directory, on its reserved port."""
+    return PostgresServer(
+        directory=data.postgres,
+        port=ports["postgres"],
+        password=secrets.database_password,
+        log=data.log("postgres"),
+        cluster=data.cluster,
+    )
+
+
+def temporal_of(data: DataDirectory, ports: PortReservations) -> TemporalServer:
+    """The same of Temporal."""
+    return TemporalServer(
+        database=data.temporal_database,
+        port=ports["temporal"],
+        ui_port=ports["temporal_ui"],
+        http_port=ports["temporal_http"],
+        metrics_port=ports["temporal_metrics"],
+        log=data.log("temporal"),
+    )
+
+
 def wishes(choices: PortChoices) -> tuple[PortWish, ...]:
     """Every port of a stack."""
     return (
@@ -97,21 +120,8 @@ class LocalStack:
         return Application(
             data=data,
             secrets=secrets,
-            postgres=PostgresServer(
-                directory=data.postgres,
-                port=ports["postgres"],
-                password=secrets.database_password,
-                log=data.log("postgres"),
-                cluster=data.cluster,
-            ),
-            temporal=TemporalServer(
-                database=data.temporal_database,
-                port=ports["temporal"],
-                ui_port=ports["temporal_ui"],
-                http_port=ports["temporal_http"],
-                metrics_port=ports["temporal_metrics"],
-                log=data.log("temporal"),
-            ),
+            postgres=postgres_of(data, secrets, ports),
+            temporal=temporal_of(data, ports),
             api_port=ports["api"],
             worker_health_port=ports["worker_health"],
         )

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -99,3 +99,12 @@ async def running_processes(
             processes.append(process)
         await asyncio.gather(*(process.start() for process in processes))
         yield processes[0], processes[1:]
+
+
+async def kill_in_turn(workers: Sequence[Process], kills: int, every_seconds: float) -> None:
+    """Kill so many times, one after the other, and start each again at once."""
+    for kill in range(kills):
+        await asyncio.sleep(every_seconds)
+        worker = workers[kill % len(workers)]
+        await worker.kill()
+        await worker.start()

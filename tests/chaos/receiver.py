@@ -167,8 +167,7 @@ async def serve(seed: int, seconds: float, folder: Path) -> None:
         incoming = folder / "receiver.json.incoming"
         incoming.write_text(json.dumps(facts))
         incoming.rename(folder / "receiver.json")
-        while True:
-            await asyncio.sleep(3600)
+        await asyncio.Event().wait()  # until it is ended
 
 
 if __name__ == "__main__":

@@ -24,10 +24,10 @@ from local.bootstrap import STORE, ensure_access
 from local.component import Component, ended, spawn
 from local.data_directory import DataDirectory
 from local.ports import PortReservations, PortWish
-from local.postgres import PostgresServer, make_database
+from local.postgres import make_database
 from local.secrets_file import load_or_create
+from local.stack import postgres_of, temporal_of
 from local.supervisor import Supervisor
-from local.temporal import TemporalServer
 from tests.chaos.clock import Clock
 from tests.house import ROOT
 
@@ -285,21 +285,8 @@ def _application(
     return ChaosApplication(
         data=data,
         secrets=secrets,
-        postgres=PostgresServer(
-            directory=data.postgres,
-            port=ports["postgres"],
-            password=secrets.database_password,
-            log=data.log("postgres"),
-            cluster=data.cluster,
-        ),
-        temporal=TemporalServer(
-            database=data.temporal_database,
-            port=ports["temporal"],
-            ui_port=ports["temporal_ui"],
-            http_port=ports["temporal_http"],
-            metrics_port=ports["temporal_metrics"],
-            log=data.log("temporal"),
-        ),
+        postgres=postgres_of(data, secrets, ports),
+        temporal=temporal_of(data, ports),
         api_port=ports["api"],
         worker_health_port=0,
         settings={"SHUTDOWN_GRACE_SECONDS": str(WORKER_GRACE_SECONDS), **settings},

@@ -16,7 +16,7 @@ from tests.chaos.verdict import most_in_a_second
 from tests.databases import sqlalchemy_url
 from tests.ground import Ground
 from tests.receiver import Exchange, Receiver, status
-from tests.running_processes import Process, running_processes
+from tests.running_processes import kill_in_turn, running_processes
 
 EVENTS = 400
 RATE = 20
@@ -48,14 +48,6 @@ class Ledger:
         await status(200)(exchange)
 
 
-async def kill_in_turn(workers: list[Process]) -> None:
-    for kill in range(KILLS):
-        await asyncio.sleep(KILLED_EVERY_SECONDS)
-        worker = workers[kill % len(workers)]
-        await worker.kill()
-        await worker.start()
-
-
 @pytest.mark.stack
 @pytest.mark.timeout(300)
 async def test_two_workers_and_their_crashes_overshoot_no_limit(
@@ -71,7 +63,7 @@ async def test_two_workers_and_their_crashes_overshoot_no_limit(
         await ground.subscribe("CustomerUpdated", receiver.url("/concurrency"), max_concurrency=CONCURRENCY)
         await ground.emit("CustomerUpdated", "{}", count=EVENTS)
         try:
-            await kill_in_turn(workers)
+            await kill_in_turn(workers, KILLS, KILLED_EVERY_SECONDS)
             await ground.until_statuses({"delivered": 2 * EVENTS}, ARRIVAL_SECONDS)
         finally:
             worst = most_in_a_second(ledger.arrivals["/rate"])

@@ -24,7 +24,7 @@ from tests.databases import sqlalchemy_url
 from tests.deadlines import eventually
 from tests.ground import STORE, Ground
 from tests.receiver import Exchange, Receiver, status
-from tests.running_processes import Process, running_processes
+from tests.running_processes import kill_in_turn, running_processes
 
 CUSTOMERS = 30
 EVENTS_EACH = 20
@@ -79,14 +79,6 @@ async def emit_customer(client: httpx.AsyncClient, customer: int) -> None:
         await asyncio.sleep(1 / PER_SECOND_EACH)
 
 
-async def kill_in_turn(workers: list[Process]) -> None:
-    for kill in range(KILLS):
-        await asyncio.sleep(KILLED_EVERY_SECONDS)
-        worker = workers[kill % len(workers)]
-        await worker.kill()
-        await worker.start()
-
-
 @pytest.mark.stack
 @pytest.mark.timeout(300)
 async def test_no_customers_events_change_places_when_workers_are_killed(
@@ -105,7 +97,7 @@ async def test_no_customers_events_change_places_when_workers_are_killed(
         headers = {"X-AUTH-TOKEN": key}
         async with httpx.AsyncClient(base_url=f"{api.url}/api/{STORE}/", headers=headers, timeout=30) as client:
             emitting = [emit_customer(client, customer) for customer in range(CUSTOMERS)]
-            await asyncio.gather(kill_in_turn(workers), *emitting)
+            await asyncio.gather(kill_in_turn(workers, KILLS, KILLED_EVERY_SECONDS), *emitting)
 
         async def all_arrived() -> bool:
             return len(refusing.well) == events

@@ -1,6 +1,5 @@
 """Ordered by customer: each customer's events in the order of acceptance, and nobody waits for somebody else's."""
 
-import asyncio
 import json
 from collections import Counter
 from uuid import UUID, uuid4
@@ -9,6 +8,7 @@ import pytest
 from temporalio.testing import WorkflowEnvironment
 
 from activities.keepers import Keepers
+from domain.identity import keeper_workflow_id
 from storage.acts import cancel
 from storage.subscription_status import pause, resume
 from tests.deadlines import eventually
@@ -146,7 +146,9 @@ async def test_an_exhausted_delivery_can_hold_its_line_until_a_person_lets_it_go
         left = {"exhausted": 1, "held": 2, "delivered": 3} if order_key == "customer" else {"exhausted": 1, "held": 5}
         await running.until_statuses(left, 30)
         await wake(running, subscription_id)
-        await asyncio.sleep(0.5)  # nothing happens, which cannot be waited for
+        await running.client.get_workflow_handle(
+            keeper_workflow_id(subscription_id)
+        ).result()  # it finds nothing to send
         assert await running.statuses() == left
         [ended] = [row for row in await running.deliveries() if row.status == "exhausted"]
         async with running.database.transaction() as connection:
