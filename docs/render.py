@@ -105,7 +105,7 @@ def failure_kinds_page() -> str:
             "",
             f"## {stage[0].upper()}{stage[1:]}",
             "",
-            "| kind | what happened | the delivery is | counts against the receiver | what its owner can do |",
+            "| kind | what happened | the delivery is | counts against the receiver | what can be done |",
             "| --- | --- | --- | --- | --- |",
         ]
         lines += [_failure_row(kind, explanation) for kind, explanation in group]

@@ -82,7 +82,8 @@ REASONS: Mapping[ReasonCode, Explanation] = MappingProxyType(
         ReasonCode.event_waiting: Explanation(
             _EVENT,
             "Accepted at {accepted}, and not yet taken up by a worker.",
-            "If this lasts for more than seconds, see whether a worker runs: `loyalty-webhooks status`.",
+            "If this lasts for more than seconds, see on the dashboard or by `loyalty-webhooks status` whether a "
+            "worker runs.",
         ),
         ReasonCode.event_test: Explanation(
             _EVENT, "A sample that was sent as a test at {accepted}, to one subscription alone.", "Nothing."
@@ -90,12 +91,12 @@ REASONS: Mapping[ReasonCode, Explanation] = MappingProxyType(
         ReasonCode.event_body_erased: Explanation(
             _EVENT,
             "Accepted at {accepted}; at {erased} its data was erased for its customer's sake.",
-            "Nothing: erased data is gone on purpose.",
+            "Nothing: the data was erased on purpose, and is gone.",
         ),
         ReasonCode.event_no_longer_kept: Explanation(
             _EVENT,
             "Accepted at {accepted}, so long ago that its data and deliveries are no longer kept.",
-            "Look sooner, or keep the log longer: `retentionDays` of the store.",
+            "Look sooner, or have the log kept longer in the store's settings.",
         ),
         ReasonCode.event_rejected: Explanation(
             _EVENT,
@@ -110,9 +111,9 @@ REASONS: Mapping[ReasonCode, Explanation] = MappingProxyType(
         ReasonCode.event_unknown: Explanation(
             _EVENT,
             "No event of this id was accepted in this store.",
-            "Compare the id with the answer to the emit: only a 202 is acceptance. Likely causes: the emit was refused "
-            "(400, 401, 403 or 404) or not answered, it went to another store, or it brought no `eventId` and was "
-            "given another.",
+            "Compare the id with the answer to the emit: only a 202 is acceptance. Likely causes: the emit was "
+            "refused (400, 401, 403 or 404) or not answered, it went to another store, or it brought no `eventId` "
+            "and was given another.",
         ),
         ReasonCode.other_event_name: Explanation(
             _NO_DELIVERY,
@@ -125,12 +126,13 @@ REASONS: Mapping[ReasonCode, Explanation] = MappingProxyType(
         ReasonCode.created_after: Explanation(
             _NO_DELIVERY,
             "It was created at {created}, after the event had been accepted.",
-            "`backfill` the time before: by itself a subscription gets what is accepted from its creation on.",
+            "To send it, backfill the time before: by itself a subscription gets what is accepted from its creation "
+            "on.",
         ),
         ReasonCode.not_yet_active: Explanation(
             _NO_DELIVERY,
             "It is active from {active_from}, and the event's `createdAt` is before that.",
-            "Set an earlier `activeFrom` for events to come.",
+            "For events to come let it be active from an earlier time.",
         ),
         ReasonCode.deleted_before: Explanation(
             _NO_DELIVERY, "It was deleted at {deleted}, before the event was matched.", "Subscribe again."
@@ -156,7 +158,9 @@ REASONS: Mapping[ReasonCode, Explanation] = MappingProxyType(
             "{failure_remedy} Send now does not wait.",
         ),
         ReasonCode.paused: Explanation(
-            _OPEN, "Its subscription is paused since {since} ({why}); nothing is lost meanwhile.", "Resume it."
+            _OPEN,
+            "Its subscription is paused since {since} ({why}); nothing is lost meanwhile.",
+            "Resume the subscription.",
         ),
         ReasonCode.breaker_open: Explanation(
             _OPEN,
@@ -167,17 +171,17 @@ REASONS: Mapping[ReasonCode, Explanation] = MappingProxyType(
         ReasonCode.behind_ordered: Explanation(
             _OPEN,
             "Its subscription is ordered, and delivery {behind} comes before it.",
-            "Explain that one's event; cancel it to let its successors go.",
+            "See why that one waits; cancel it to let what follows go.",
         ),
         ReasonCode.rate_limited: Explanation(
             _OPEN,
             "It waits for its turn: its subscription takes {rate} a second at most.",
-            "Raise `rateLimitPerSecond` if the receiver takes more.",
+            "Raise its limit of requests a second if the receiver takes more.",
         ),
         ReasonCode.slowed_down: Explanation(
             _OPEN,
             "It waits for its turn: the receiver has answered 429, so it is sent to more slowly for a while.",
-            "Have the receiver take more, or set `rateLimitPerSecond` to what it takes.",
+            "Have the receiver take more, or set the limit of requests a second to what it takes.",
         ),
         ReasonCode.backfilled: Explanation(
             _OPEN, "A person had it backfilled; it waits for its turn behind earlier deliveries.", _BY_ITSELF
@@ -193,7 +197,7 @@ REASONS: Mapping[ReasonCode, Explanation] = MappingProxyType(
         ReasonCode.retries_used_up: Explanation(
             _ENDED,
             "All {attempts} attempts failed, the last with {failure}: {failure_meaning}",
-            "{failure_remedy} Then redeliver, or `recover` the time of the outage.",
+            "{failure_remedy} Then redeliver, or recover the time of the outage.",
         ),
         ReasonCode.outwaited_breaker: Explanation(
             _ENDED, EXPLANATIONS[FailureKind.breaker_open].meaning, EXPLANATIONS[FailureKind.breaker_open].remedy
@@ -232,7 +236,7 @@ REASONS: Mapping[ReasonCode, Explanation] = MappingProxyType(
             _ENDED, EXPLANATIONS[FailureKind.event_erased].meaning, EXPLANATIONS[FailureKind.event_erased].remedy
         ),
         ReasonCode.ended_otherwise: Explanation(
-            _ENDED, "It ended at {ended} as {status_of_delivery}: {reason}.", "Redeliver, or `recover` the time."
+            _ENDED, "It ended at {ended} as {status_of_delivery}: {reason}.", "Redeliver, or recover the time."
         ),
     }
 )

@@ -18,6 +18,7 @@ from api.sent_request import sent_request
 from api.temporal_links import existing_workflow_url
 from domain.access import Scope
 from domain.bodies import TEST
+from domain.failure_kinds import EXPLANATIONS, Explanation, FailureKind
 from domain.jsontext import JsonTextError, pretty
 from storage.delivery_log import AttemptRow, DeliveryRow, attempts_of, find_delivery
 from storage.event_log import find_event
@@ -37,6 +38,8 @@ class Step:
     attempt: AttemptRow
     waited: timedelta | None
     share: float
+    why: Explanation | None = None
+    """Of its failure, where the attempt before failed otherwise or not."""
 
     @property
     def outcome(self) -> str:
@@ -53,7 +56,9 @@ def steps_of(attempts: Sequence[AttemptRow]) -> list[Step]:
     for one in attempts:
         ended = None if before is None else before.outcome_at or before.started_at
         waited = None if ended is None else max(one.started_at - ended, timedelta(0))
-        steps.append(Step(one, waited, 100 * (one.duration_ms or 0) / longest))
+        kind = one.failure if before is None or before.failure != one.failure else None
+        why = EXPLANATIONS[FailureKind(kind)] if kind and kind in FailureKind.__members__ else None
+        steps.append(Step(one, waited, 100 * (one.duration_ms or 0) / longest, why))
         before = one
     return steps
 

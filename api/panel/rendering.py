@@ -19,6 +19,7 @@ from starlette.responses import HTMLResponse, Response
 from api.panel.durations import milliseconds, span
 from api.panel.sessions import CSRF_FIELD, PATH, BrowserToken, set_token
 from api.panel.texts import t
+from domain.failure_kinds import EXPLANATIONS
 
 if TYPE_CHECKING:
     from api.panel.page import Page
@@ -83,6 +84,7 @@ class Renderer:
         self._templates.globals.update(
             t=t,
             csrf_field=CSRF_FIELD,
+            failures=EXPLANATIONS,
             static=lambda name: f"{PATH}/-/static/{name}?v={own}",
             asset=lambda name: f"{PATH}/-/assets/{name}?v={library}",
         )

@@ -107,7 +107,7 @@ async def test_the_command_line_acts_on_a_subscription(person: Person, receiver:
     await person.until(event, subscription, "held", 0)
     explained = await person.cli("explain", event, "--subscription", subscription)
     assert "paused" in explained.output
-    assert "Resume it." in explained.output
+    assert "Resume the subscription." in explained.output
     await person.cli("subscription", "resume", subscription)
     await person.until(event, subscription, "delivered", 1)
     tested = await person.cli("subscription", "send-test", subscription)

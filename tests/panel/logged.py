@@ -1,16 +1,11 @@
-"""Deliveries in the log of a test's store, as workers leave them; and how many statements a page takes."""
+"""Deliveries in the log of a test's store, as workers leave them."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import event
-
 from domain.bodies import EventFacts, modern_body, modern_data_text
-from storage.database import Database
 from tests.api.installation import Installation, Shop
 
 CREATED_AT = "2026-01-02T03:04:05Z"
@@ -89,19 +84,3 @@ async def _insert(installation: Installation, table: str, values: dict[str, Any]
     names = ", ".join(values)
     marks = ", ".join(f":{name}" for name in values)
     await installation.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", **values)
-
-
-@contextmanager
-def counted_statements(database: Database) -> Iterator[list[str]]:
-    """The statements of the block, as they are executed."""
-    statements: list[str] = []
-
-    def note(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
-        statements.append(statement)
-
-    engine = database.engine.sync_engine
-    event.listen(engine, "before_cursor_execute", note)
-    try:
-        yield statements
-    finally:
-        event.remove(engine, "before_cursor_execute", note)

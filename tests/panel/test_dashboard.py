@@ -15,7 +15,8 @@ from storage.figures import Outcomes, SubscriptionTraffic
 from storage.traffic import count_attempts, counted
 from tests.api.installation import Installation, Shop
 from tests.panel.conftest import Visit
-from tests.panel.logged import add_delivery, counted_statements
+from tests.panel.logged import add_delivery
+from tests.panel.queries import statements
 from tests.panel.visitor import Visitor
 
 SCRIPT = "<script>alert(1)</script>"
@@ -147,14 +148,14 @@ async def test_processes_are_named_to_those_of_every_store_alone(visit: Visit, s
 async def test_costs_the_same_however_many_webhooks_fail(installed: Installation, viewer: Visitor, shop: Shop) -> None:
     counts = []
     for _ in range(2):
-        with counted_statements(installed.app.state.resources.database) as statements:
+        with statements(installed) as asked:
             await shown(viewer, shop)
-        counts.append(len(statements))
+        counts.append(len(asked))
         for number in range(5):
             webhook = await shop.created(eventName="CustomerUpdated", url=f"https://receiver.example.com/{number}")
             await fail(shop, webhook)
             await attempt(shop, webhook, "pending", 10)
-    assert counts[0] == counts[1] <= 12, statements
+    assert counts[0] == counts[1] <= 12, asked
 
 
 @pytest.mark.parametrize(
