@@ -1,4 +1,4 @@
-"""Days and times as forms send them, in the store's zone."""
+"""Days and times as forms send them, in the store's zone. What cannot be read raises ValidationFailed."""
 
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
@@ -6,30 +6,34 @@ from zoneinfo import ZoneInfo
 from api.errors import invalid
 
 
-def start_of_day(text: str, zone: ZoneInfo, path: str) -> datetime | None:
-    """When the day begins there; None for no day. Raises ValidationFailed."""
-    return None if not text else _midnight(text, zone, path, days=0)
+def moment(text: str, zone: ZoneInfo, path: str) -> datetime | None:
+    """The instant of `2026-01-02T03:04` there, or of a time with its own offset; None for nothing."""
+    return None if not text else _instant(text, zone, path)
 
 
 def end_of_day(text: str, zone: ZoneInfo, path: str) -> datetime | None:
-    """When the day is over there; None for no day. Raises ValidationFailed."""
+    """When the day is over there; None for no day."""
     return None if not text else _midnight(text, zone, path, days=1)
 
 
-def moment(text: str, zone: ZoneInfo, path: str) -> datetime | None:
-    """The instant of `2026-01-02T03:04` there; None for nothing. Raises ValidationFailed."""
-    if not text:
-        return None
+def edge(text: str, zone: ZoneInfo, path: str, *, last: bool) -> datetime:
+    """When the day or the minute begins there; as the `last` one of a stretch of time: when it is over."""
+    if "T" in text:
+        return _instant(text, zone, path, timedelta(minutes=1 if last else 0))
+    return _midnight(text, zone, path, days=1 if last else 0)
+
+
+def for_field(instant: datetime | None, zone: ZoneInfo) -> str:
+    """The instant as a field of type `datetime-local` takes it, to the second; nothing for None."""
+    return "" if instant is None else instant.astimezone(zone).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def _instant(text: str, zone: ZoneInfo, path: str, after: timedelta = timedelta(0)) -> datetime:
     try:
         local = datetime.fromisoformat(text)
-        return (local.replace(tzinfo=zone) if local.tzinfo is None else local).astimezone(UTC)
+        return (local.replace(tzinfo=zone) if local.tzinfo is None else local).astimezone(UTC) + after
     except (ValueError, OverflowError):
         raise invalid(path, "invalid_value", "must be a day and a time such as 2026-01-02 03:04") from None
-
-
-def for_field(instant: datetime, zone: ZoneInfo) -> str:
-    """The instant as a field of type `datetime-local` takes it, to the minute."""
-    return instant.astimezone(zone).strftime("%Y-%m-%dT%H:%M")
 
 
 def _midnight(text: str, zone: ZoneInfo, path: str, days: int) -> datetime:

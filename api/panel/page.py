@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime, time, timedelta
 from typing import Any
 from urllib.parse import quote, urlencode
 from uuid import UUID, uuid4
@@ -11,11 +10,12 @@ from zoneinfo import ZoneInfo
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from api.errors import ApiError, ValidationFailed, invalid
+from api.errors import ApiError, ValidationFailed
 from api.ids import parse_id
 from api.listing import Listing, ListQuery
 from api.panel.forms import Form
 from api.panel.menu import Group, may_open, menu_of
+from api.panel.moments import edge
 from api.panel.rendering import Renderer
 from api.panel.routes import PanelRoute
 from api.panel.sessions import PATH, BrowserToken
@@ -139,16 +139,9 @@ class Page:
         field_name, _, end = name.partition("[")
         if end not in ("from]", "to]"):
             return name, value
-        try:
-            if "T" in value:
-                start, whole = datetime.fromisoformat(value).replace(tzinfo=self.zone), timedelta(minutes=1)
-            else:
-                start, whole = datetime.combine(date.fromisoformat(value), time(), self.zone), timedelta(days=1)
-            edge = start if end == "from]" else start + whole
-        except (ValueError, OverflowError):
-            message = "must be a day such as 2026-01-02, or a minute such as 2026-01-02T03:04"
-            raise invalid(f"{field_name}.{end[:-1]}", "invalid_value", message) from None
-        return f"{field_name}[{'gte' if end == 'from]' else 'lt'}]", edge.isoformat()
+        last = end == "to]"
+        found = edge(value, self.zone, f"{field_name}.{end[:-1]}", last=last)
+        return f"{field_name}[{'lt' if last else 'gte'}]", found.isoformat()
 
     @property
     def filtered(self) -> bool:

@@ -111,7 +111,7 @@ async def _form(page: Page, kind: WindowKind, error: ApiError | None = None) -> 
         acts = await recent_window_acts(connection, page.store_code, ACTS_SHOWN)
     given: Mapping[str, Any] = {
         "webhookSubscriptionId": page.request.query_params.get("webhookSubscriptionId", ""),
-        "since": for_field(datetime.now(UTC) - USUAL_WINDOW, page.zone),
+        "since": for_field((datetime.now(UTC) - USUAL_WINDOW).replace(second=0), page.zone),
         "until": "",
         "ratePerSecond": "",
         "statuses": STATUSES[:1],
@@ -200,4 +200,4 @@ def _as_field(page: Page, text: str) -> str:
         instant = moment(text, page.zone, "")
     except ValidationFailed:
         return text
-    return text if instant is None else for_field(instant, page.zone)
+    return for_field(instant, page.zone)

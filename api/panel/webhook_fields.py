@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from api.errors import ApiError, FieldProblem, Problem, ValidationFailed
 from api.panel.forms import Form
+from api.panel.moments import for_field, moment
 from domain.jsontext import JsonValue
 from storage.audit import MASK
 
@@ -92,14 +93,13 @@ def _number(text: str) -> JsonValue:
 
 
 def _instant(text: str, zone: ZoneInfo, stored: datetime | None) -> JsonValue:
-    """A date-time of the browser is one on the store's clocks."""
     try:
-        local = datetime.fromisoformat(text).replace(tzinfo=None)
-    except ValueError:
-        return text or None
-    if stored is not None and local.isoformat() == shown_instant(stored, zone):
-        return stored.isoformat()
-    return local.replace(tzinfo=zone).isoformat()
+        typed = moment(text, zone, "activeFrom")
+    except ValidationFailed:
+        return text
+    if typed is None:
+        return None
+    return (stored if stored is not None and for_field(typed, zone) == for_field(stored, zone) else typed).isoformat()
 
 
 def _schedule(text: str) -> JsonValue:
@@ -126,11 +126,6 @@ def _shown_delay(seconds: int) -> str:
     return f"{seconds // _UNITS[unit]}{unit}"
 
 
-def shown_instant(instant: datetime | None, zone: ZoneInfo) -> str:
-    """As the browser's field for date and time takes it, on the store's clocks."""
-    return "" if instant is None else instant.astimezone(zone).strftime("%Y-%m-%dT%H:%M:%S")
-
-
 @dataclass(frozen=True)
 class HeaderRow:
     """One header of the form. `value` is nothing, or the mask of a stored value: no value ever stands in a page."""
@@ -146,7 +141,7 @@ def fields_of(values: Mapping[str, Any], zone: ZoneInfo) -> dict[str, Any]:
     return {
         **EMPTY,
         **values,
-        "activeFrom": shown_instant(values["activeFrom"], zone),
+        "activeFrom": for_field(values["activeFrom"], zone),
         "retrySchedule": shown_schedule(values["retrySchedule"]),
         "headers": [HeaderRow(place, name, MASK) for place, name in enumerate(names)],
     }
