@@ -34,6 +34,10 @@ SUBSCRIPTION_FIELDS: dict[str, ListField] = {
     "active": ListField(_C.status == SubscriptionStatus.ACTIVE.value, FieldKind.FLAG),
 }
 """What lists of subscriptions may be filtered and ordered by."""
+FIELDS_AND_STATUS = SUBSCRIPTION_FIELDS | {
+    "status": ListField(_C.status, FieldKind.TEXT, tuple(SubscriptionStatus)),
+}
+"""The same in the panel, whose list shows the status itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,13 +169,13 @@ async def list_subscriptions(
     """One page, oldest first unless ordered otherwise. Must be the first statement of its transaction."""
     await connection.execute(_ONE_SNAPSHOT)
     count = select(func.count()).select_from(_TABLE).where(_here(store_code))
-    query = filtered(select(*_COLUMNS).where(_here(store_code)), SUBSCRIPTION_FIELDS, conditions)
-    keys = [*order_sql(SUBSCRIPTION_FIELDS, order), _C.created_at, _C.id]
+    query = filtered(select(*_COLUMNS).where(_here(store_code)), FIELDS_AND_STATUS, conditions)
+    keys = [*order_sql(FIELDS_AND_STATUS, order), _C.created_at, _C.id]
     rows = await connection.execute(query.order_by(*keys).limit(limit).offset(offset))
     return SubscriptionPage(
         [SubscriptionRow(*row) for row in rows],
         await connection.scalar(count) or 0,
-        await connection.scalar(filtered(count, SUBSCRIPTION_FIELDS, conditions)) or 0,
+        await connection.scalar(filtered(count, FIELDS_AND_STATUS, conditions)) or 0,
     )
 
 

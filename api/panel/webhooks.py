@@ -17,7 +17,8 @@ from api.subscription_edit import Editor
 from domain.access import Scope
 from domain.catalogue import CATALOGUE
 from storage.figures import COUNTED_OPEN, open_deliveries, traffic_of_day
-from storage.subscriptions import SUBSCRIPTION_FIELDS, list_subscriptions
+from storage.subscriptions import FIELDS_AND_STATUS, list_subscriptions
+from storage.tables import SubscriptionStatus
 
 pages = PanelRoutes()
 
@@ -25,13 +26,19 @@ pages = PanelRoutes()
 @pages.get("/{storeCode}/webhooks", Scope.SUBSCRIPTION_READ)
 async def listed(page: Page) -> Response:
     """The table."""
-    listing = page.listing(SUBSCRIPTION_FIELDS)
+    listing = page.listing(FIELDS_AND_STATUS)
     async with page.resources.database.transaction() as connection:
         rows = await list_subscriptions(
             connection, page.store_code, listing.conditions, listing.order, listing.items, listing.offset
         )
         traffic = await traffic_of_day(connection, page.store_code, [row.id for row in rows.rows])
-    return page.render("webhooks/list.html", found=rows, listing=listing, traffic={one.id: one for one in traffic})
+    return page.render(
+        "webhooks/list.html",
+        found=rows,
+        listing=listing,
+        traffic={one.id: one for one in traffic},
+        statuses=[(status, status) for status in SubscriptionStatus],
+    )
 
 
 @pages.get("/{storeCode}/webhooks/{webhookSubscriptionId}", Scope.SUBSCRIPTION_READ)
