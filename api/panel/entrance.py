@@ -1,15 +1,16 @@
-"""Logging in and out."""
+"""Logging in and out, and who is logged in."""
 
 from collections.abc import Awaitable, Callable
 
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from api.credentials import judged
 from api.errors import ApiError, BadCredentials, Forbidden, TooManyAttempts
+from api.panel.admission import enterable
 from api.panel.forms import read_form
 from api.panel.page import SEE_OTHER
-from api.panel.rendering import Renderer
+from api.panel.rendering import HEADERS, Renderer
 from api.panel.sessions import (
     CSRF_FIELD,
     PATH,
@@ -31,8 +32,13 @@ EntranceHandler = Callable[[Renderer, Request], Awaitable[Response]]
 
 
 def entrance_routes() -> list[tuple[str, str, EntranceHandler]]:
-    """Routes for those who are not logged in: method, path, handler."""
-    return [("GET", "/login", _form), ("POST", "/login", _log_in), ("POST", "/logout", _log_out)]
+    """Routes of no store: method, path, handler."""
+    return [
+        ("GET", "/login", _form),
+        ("POST", "/login", _log_in),
+        ("POST", "/logout", _log_out),
+        ("GET", "/session", _session),
+    ]
 
 
 def local_path(wished: str) -> str:
@@ -85,6 +91,14 @@ def _again(
 
 def _why(error: ApiError) -> str:
     return error.message if isinstance(error, TooManyAttempts) else t("frame.bad_credentials")
+
+
+async def _session(renderer: Renderer, request: Request) -> Response:
+    """For the pages' script: who is logged in now, and the token that forms filled in before are to be sent with."""
+    found = await enterable(request)
+    if isinstance(found, Response):
+        return found
+    return JSONResponse({"name": found[0].name, "csrf": browser_token(request).csrf}, headers=HEADERS)
 
 
 async def _log_out(renderer: Renderer, request: Request) -> Response:

@@ -111,7 +111,8 @@ async def _one(page: Page, error: ApiError | None = None) -> Response:
         page.refused(error)
     schedule = await _acts(page).details(_kind(page))
     status = 200 if error is None else error.status
-    return page.render("expiring/one.html", status, schedule=schedule, seconds=_pause(schedule.scans))
+    seconds = RUNNING_SECONDS if page.notice else _pause(schedule.scans)  # a scan that was asked for begins just now
+    return page.render("expiring/one.html", status, schedule=schedule, seconds=seconds)
 
 
 def _acts(page: Page) -> ScheduleActs:

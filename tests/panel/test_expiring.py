@@ -143,7 +143,9 @@ async def test_a_preview_counts_masks_and_sends_nothing(office: Office) -> None:
     assert "SPRING-4F7K" not in text
     assert "•••" in text
     assert "Nothing expires on 2026-04-01" in await office.look("/coupons/preview?day=2026-04-01")
-    assert "must be a day" in await office.look("/coupons/preview?day=soon")
+    refused = await office.look("/coupons/preview?day=soon")
+    assert "must be a day" in refused
+    assert "This cannot be shown" in refused
     assert await office.scanning.count(Kind.COUPONS) == 0
 
 

@@ -96,7 +96,14 @@ async def test_the_panel_is_found_and_leads_to_its_first_page(visit: Visit, shop
 
 async def test_a_filter_that_is_wrong_is_said_and_the_page_still_shows(visit: Visit, shop: Shop) -> None:
     somebody = await visit("viewer")
-    for query in ("activeFrom[from]=yesterday", "_page=0", "legacy=perhaps", "nothing=1"):
+    for query in (
+        "activeFrom[from]=yesterday",
+        "activeFrom[to]=9999-12-31",
+        "activeFrom[to]=9999-12-31T23:59",
+        "_page=0",
+        "legacy=perhaps",
+        "nothing=1",
+    ):
         response = await somebody.get(f"/admin/{shop.store}/webhooks?{query}")
         assert response.status_code == 200
         assert 'role="alert"' in response.text

@@ -163,6 +163,7 @@ def test_every_route_of_the_panel_has_a_right_or_is_the_entrance() -> None:
         "/",
         "/login",
         "/logout",
+        "/session",
         "/-/static",
         "/-/assets",
     }

@@ -108,6 +108,18 @@ async def test_logging_out_ends_the_session_for_whoever_kept_its_cookie(installe
     assert not await is_in(somebody, shop)
 
 
+async def test_a_page_learns_who_is_logged_in_and_the_token_to_send_its_forms_with(
+    installed: Installation, shop: Shop
+) -> None:
+    somebody, script = await visitor(installed, "viewer", (shop.store,)), {"X-Requested-With": "fetch"}
+    await somebody.get(page_of(shop))
+    answer = await somebody.client.get("/admin/session", headers=script)
+    assert answer.json() == {"name": somebody.username, "csrf": somebody.csrf}
+    assert answer.headers["cache-control"] == "no-store"
+    await somebody.post("/admin/logout")
+    assert (await somebody.client.get("/admin/session", headers=script)).status_code == 401
+
+
 async def test_a_new_password_ends_every_session(installed: Installation, shop: Shop) -> None:
     somebody = await visitor(installed, "viewer", (shop.store,))
     async with installed.database.transaction() as connection:

@@ -195,6 +195,28 @@ async def test_a_list_of_many_webhooks_asks_the_database_no_more_than_one_of_few
     assert counts[0] == counts[1] <= 10
 
 
+async def test_the_list_is_filtered_and_ordered_by_the_status_it_shows(visit: Visit, shop: Shop) -> None:
+    acts = {"Alpha": "pause", "Beta": None, "Gamma": "disable", "Delta": "pause"}
+    for name, act in acts.items():
+        webhook_id = await shop.created(name=name)
+        if act is not None:
+            await shop.client.post(shop.path(webhook_id, act))
+    somebody = await visit("viewer")
+
+    async def names(query: str) -> list[str]:
+        text = (await somebody.get(f"/admin/{shop.store}/webhooks?{query}")).text
+        return [name for name in re.findall(r'/webhooks/[0-9a-f-]{36}">(\w+)</a>', text) if name in acts]
+
+    assert await names("status=paused") == ["Alpha", "Delta"]
+    assert await names("status=active") == ["Beta"]
+    assert await names("status=disabled") == ["Gamma"]
+    assert await names("_orderBy[status]=desc") == ["Alpha", "Delta", "Gamma", "Beta"]
+    assert (
+        "must be one of active, paused, disabled"
+        in (await somebody.get(f"/admin/{shop.store}/webhooks?status=asleep")).text
+    )
+
+
 async def test_a_webhook_of_another_store_is_none_here(installed: Installation, visit: Visit, shop: Shop) -> None:
     other = await installed.shop()
     theirs = await other.created()
@@ -236,4 +258,4 @@ def test_a_schedule_is_read_as_people_write_it(typed: str, delays: list[int] | N
 
 def test_an_instant_is_one_on_the_clocks_of_the_store() -> None:
     sent = read_webhook(Form([*FIELDS.items(), ("activeFrom", "2026-07-01T08:00:00")]), ZONE)
-    assert sent.body["activeFrom"] == "2026-07-01T08:00:00-04:00"
+    assert sent.body["activeFrom"] == "2026-07-01T12:00:00+00:00"

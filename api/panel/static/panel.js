@@ -47,13 +47,6 @@
     });
   });
 
-  // A second click sends nothing more while the first is answered.
-  document.addEventListener("submit", function (event) {
-    if (event.defaultPrevented || event.target.method !== "post") return;
-    if (event.target.hasAttribute("data-sent")) event.preventDefault();
-    else event.target.setAttribute("data-sent", "");
-  });
-
   window.addEventListener("pageshow", function () {
     document.querySelectorAll("[data-sent]").forEach(function (form) { form.removeAttribute("data-sent"); });
     document.querySelectorAll("[form=filters]").forEach(function (field) { field.disabled = false; });

@@ -7,15 +7,19 @@
   var form = document.querySelector(".webhook-form");
   var field = function (name) { return form.elements[name]; };
 
-  function ask(address, into) {
+  // `typing`: nobody has pressed anything, so nobody is asked to log in.
+  function ask(address, into, typing) {
+    var token = field("csrf").value;
     return fetch(address, {
       method: "POST",
       headers: { "X-Requested-With": "fetch", "X-CSRF-Token": field("csrf").value },
       body: new URLSearchParams(new FormData(form)),
     }).then(function (response) {
-      if (response.status === 401) { // the session is over: the log-in leads back here
-        location.reload();
-        return new Promise(function () {});
+      if (!typing && (response.status === 401 || response.status === 403)) {
+        return window.panelSession().then(function () {
+          if (field("csrf").value === token) throw new Error(response.status); // it was not the session
+          return ask(address, into);
+        });
       }
       if (!response.ok) throw new Error(response.status);
       return into === "text" ? response.text() : response.json();
@@ -68,7 +72,7 @@
     sending = true;
     ask(form.dataset.check).then(function (said) {
       if (Object.keys(said.errors).length) { sending = false; show(said.errors); } else form.submit();
-    }).catch(function () { form.submit(); });
+    }).catch(function (error) { if (error.givenUp) sending = false; else form.submit(); });
   });
   window.addEventListener("pageshow", function () { sending = false; });
 
@@ -80,7 +84,7 @@
       var typed = field("url").value;
       var line = form.querySelector("[data-url-said]");
       if (!typed.trim()) { forget(field("url")); line.textContent = ""; return; }
-      ask(form.dataset.check).then(function (said) {
+      ask(form.dataset.check, "json", true).then(function (said) {
         if (field("url").value !== typed) return;
         if (said.errors.url) complain(field("url"), said.errors.url); else forget(field("url"));
         line.textContent = said.errors.url ? "" : said.warning || line.dataset.good;
@@ -105,9 +109,9 @@
     if (!chosen(name)) return;
     forget(field("eventName"));
     fetch(form.dataset.samples + encodeURIComponent(name), { headers: { "X-Requested-With": "fetch" } })
-      .then(function (response) { return response.ok ? response.text() : ""; })
+      .then(function (response) { return response.ok ? response.text() : null; })
       .then(function (html) {
-        if (field("eventName").value !== name) return;
+        if (html === null || field("eventName").value !== name) return;
         form.querySelector("[data-sample]").innerHTML = html;
         allowLegacy();
       });
@@ -137,7 +141,7 @@
       var refused = said.charAt(0) === "{";
       show(refused ? JSON.parse(said).errors : {});
       place.innerHTML = refused ? "" : said;
-    }).catch(function () { place.textContent = place.dataset.away; }).then(function () { trying.disabled = false; });
+    }).catch(function (error) { place.textContent = error.givenUp ? "" : place.dataset.away; }).then(function () { trying.disabled = false; });
   });
 
   // Rows of headers.

@@ -61,6 +61,12 @@ async def stack_database(stack: Stack) -> AsyncIterator[Database]:
     await database.close()
 
 
+@pytest.fixture(scope="package")
+def checked() -> set[str | None]:
+    """Names of the routes whose pages were checked by axe up to now."""
+    return set()
+
+
 @pytest.fixture
 async def shop(stack: Stack) -> AsyncIterator[LiveShop]:
     """A store of the test's own, in New York so that no time is right by chance."""
@@ -75,10 +81,10 @@ async def shop(stack: Stack) -> AsyncIterator[LiveShop]:
 
 @pytest.fixture
 async def people(
-    browser: Browser, stack: Stack, stack_database: Database, shop: LiveShop, axe: str
+    browser: Browser, stack: Stack, stack_database: Database, shop: LiveShop, axe: str, checked: set[str | None]
 ) -> AsyncIterator[People]:
     """Whoever looks at the panel; fails at the end for what went wrong on any page."""
-    everybody = People(browser, stack.panel, stack_database, shop.code, axe)
+    everybody = People(browser, stack.panel, stack_database, shop.code, axe, checked)
     yield everybody
     await everybody.aclose()
 

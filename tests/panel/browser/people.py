@@ -14,10 +14,14 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Response, expect
+from sqlalchemy import text
+from starlette.routing import compile_path
 
+from api.panel.app import named_routes
 from domain.access import ALL_STORES, ROLES
 from storage.access import create_administrator
 from storage.database import Database
+from storage.panel_sessions import end_sessions_of
 from storage.passwords import Passwords
 from tests.panel.visitor import PASSWORD
 
@@ -29,14 +33,18 @@ expect.set_options(timeout=PATIENCE_MS)
 _LOADING_FAILED = "Failed to load resource: the server responded with a status of"  # judged by the response itself
 _AXE = "rules => axe.run(document, {resultTypes: ['violations'], ...(rules && {runOnly: rules})})"
 _OF_COLOURS = ["color-contrast", "link-in-text-block"]  # all that the dark theme changes
+_ID_OF = text("SELECT id FROM administrator WHERE username = :username")
 _OVERFLOW = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
 class People:
     """Everybody who looks at the panel during a test."""
 
-    def __init__(self, browser: Browser, panel: str, database: Database, store: str, axe: str) -> None:
+    def __init__(
+        self, browser: Browser, panel: str, database: Database, store: str, axe: str, checked: set[str | None]
+    ) -> None:
         self.faults: list[str] = []
+        self.checked = checked
         self._browser = browser
         self._panel = panel.rstrip("/")
         self._host = urlsplit(panel).netloc
@@ -44,11 +52,16 @@ class People:
         self._store = store
         self._axe = axe
         self._contexts: dict[str, BrowserContext] = {}
+        self._made_by_forms: set[str] = set()
         self._closing = AsyncExitStack()
 
     def address(self, path: str) -> str:
         """The whole address of a page of the test's store, such as `/webhooks`."""
         return f"{self._panel}/{self._store}{path}"
+
+    def entrance(self, path: str) -> str:
+        """The whole address of what is of no store, such as `/login`."""
+        return f"{self._panel}{path}"
 
     async def visit(self, role: str, path: str, *, everywhere: bool = False, status: int = 200) -> Page:
         """A new tab of somebody of this role on the page; logs in the first time. `everywhere`: in all stores."""
@@ -56,13 +69,13 @@ class People:
         response = await page.goto(self.address(path))
         assert response is not None
         assert response.status == status, (response.url, response.status, await page.inner_text("body"))
-        self.faults = [fault for fault in self.faults if fault != _unexpected(response)]
+        self.expected(_unexpected(response))
         return page
 
     async def stranger(self) -> Page:
         """A tab of somebody who is not logged in, at the log-in page."""
         page = await self._page(await self._context("stranger"))
-        await page.goto(f"{self._panel}/login")
+        await page.goto(self.entrance("/login"))
         return page
 
     async def log_in(self, page: Page, username: str, password: str = PASSWORD) -> None:
@@ -79,10 +92,23 @@ class People:
             await create_administrator(connection, username, hashed, ROLES[role], stores or (self._store,))
         return username
 
+    async def end_sessions(self, username: str) -> None:
+        """On the server: the browser learns of it when it asks next."""
+        async with self._database.transaction() as connection:
+            found = await connection.execute(_ID_OF, {"username": username})
+            await end_sessions_of(connection, found.scalar_one())
+
+    def expected(self, fault: str) -> int:
+        """How often this happened, such as `GET http://…: 401`; it is no fault then."""
+        count = self.faults.count(fault)
+        self.faults = [one for one in self.faults if one != fault]
+        return count
+
     async def check(self, page: Page) -> None:
         """The page as it is now has no serious fault of accessibility and fits its window, light and dark, wide and
         narrow."""
         faults = []
+        self.checked.add(self._route_of(page))
         await page.evaluate(self._axe)
         for theme, (width, height) in VARIANTS:
             await page.set_viewport_size({"width": width, "height": height})
@@ -106,7 +132,7 @@ class People:
         known = key in self._contexts
         page = await self._page(await self._context(key))
         if not known:
-            await page.goto(f"{self._panel}/login")
+            await page.goto(self.entrance("/login"))
             await self.log_in(page, await self.administrator(role, *([ALL_STORES] if everywhere else [])))
             await page.wait_for_url(lambda url: not url.endswith("/login"))
         return page
@@ -133,8 +159,18 @@ class People:
         if parts.scheme not in ("data", "blob") and parts.netloc != self._host:
             self.faults.append(f"a request to another host: {request.url}")
 
+    def _route_of(self, page: Page) -> str | None:
+        """The name of the panel's route that made the page, None for what is of no store."""
+        path = urlsplit(page.url).path.removeprefix(urlsplit(self._panel).path)
+        method = "POST" if page.url in self._made_by_forms else "GET"
+        routes = (route for route in named_routes().values() if route.method == method)
+        return next((route.name for route in routes if compile_path(route.path)[0].fullmatch(path)), None)
+
     def _answered(self, response: Response) -> None:
         """400 to a form is the form with its messages; any other failure must have been asked for (`visit`)."""
+        if response.request.is_navigation_request():
+            made = self._made_by_forms
+            (made.add if response.request.method == "POST" else made.discard)(response.url)
         if response.status >= 400 and not (response.status == 400 and response.request.method == "POST"):
             self.faults.append(_unexpected(response))
 

@@ -6,7 +6,7 @@ import pytest
 from playwright.async_api import expect
 
 from tests.panel.browser.live import LiveShop
-from tests.panel.browser.people import People
+from tests.panel.browser.people import NARROW, People
 from tests.receiver import Receiver, status
 
 pytestmark = pytest.mark.stack
@@ -64,6 +64,7 @@ async def test_a_delivery_that_fails_until_it_does_not(people: People, shop: Liv
     await page.get_by_role("link", name="Request of attempt 1").click()
     await expect(page.get_by_role("heading", name="Request of attempt 1")).to_be_visible()
     await page.get_by_role("button", name="Redeliver").click()
+    await expect(page.get_by_role("status")).to_contain_text("It is attempted once more")
     await receiver.wait_for(3)
     assert {one.header("webhook-id") for one in receiver.requests} == {message_id}
     await people.check(page)
@@ -121,7 +122,11 @@ async def test_many_are_redelivered_after_their_number_is_said(
     for event in events[:2]:
         await shop.until(event, "delivered")
 
-    page = await people.visit("editor", f"/deliveries?webhookSubscriptionId={webhook}&status=exhausted")
+    page = await people.visit("editor", f"/deliveries/recover?webhookSubscriptionId={webhook}&status=held")
+    await expect(page.get_by_text("What is pending or held goes out by itself.")).to_be_visible()
+    await people.check(page)
+    await page.get_by_role("link", name="Back to the list").click()
+    await page.get_by_label("Filter by Status").select_option("exhausted")
     await page.get_by_role("link", name="Redeliver all of this filter").click()
     await expect(page.get_by_role("heading", name="Deliver 1 delivery again?")).to_be_visible()
     await expect(page.get_by_text("CRM")).to_be_visible()
@@ -131,6 +136,31 @@ async def test_many_are_redelivered_after_their_number_is_said(
     await shop.until(events[2], "delivered")
     page = await people.visit("viewer", f"/deliveries?webhookSubscriptionId={webhook}")
     await expect(page.get_by_role("button", name="Redeliver the chosen")).to_have_count(0)
+
+
+async def test_filters_of_a_narrow_window_are_folded_until_they_are_wanted(people: People) -> None:
+    for path, field, value in (
+        ("/deliveries", "Filter by Message id", "3f2b8c1e-6d4a-4e0b-9a57-0c1d2e3f4a5b"),
+        ("/webhooks", "Filter by URL", "nowhere"),
+        ("/audit", "Filter by Who", "nobody"),
+    ):
+        page = await people.visit("admin", path)
+        fold, filter_ = page.get_by_role("button", name="Filters"), page.get_by_label(field)
+        await expect(fold).to_be_hidden()
+        await expect(filter_).to_be_visible()
+        await page.set_viewport_size({"width": NARROW[0], "height": NARROW[1]})
+        await expect(filter_).to_be_hidden()
+        await fold.press("Enter")
+        await filter_.fill(value)
+        await filter_.press("Enter")
+        await page.wait_for_url(f"**{path}?*")
+        await expect(filter_).to_have_value(value)
+        await expect(filter_).to_be_visible()
+        await fold.press("Enter")
+        await expect(filter_).to_be_hidden()
+        await fold.press("Enter")
+        await expect(filter_).to_be_visible()
+        await people.check(page)
 
 
 async def test_the_dashboard_draws_what_came_of_attempts(people: People, shop: LiveShop, receiver: Receiver) -> None:
