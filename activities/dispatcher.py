@@ -21,17 +21,18 @@ from activities.attempt_rows import facts_of, not_sent, outcome_of
 from activities.metrics import WorkerMetrics
 from activities.outgoing import RequestBuilder
 from activities.pace import Paces, Turn, TurnLostError
-from activities.places import Lane, LeftQueueError, Places, Stop, Stopwatch
+from activities.places import Lane, LeftQueueError, Places, Stopwatch
 from activities.recorder import Recorded, Recorder, Turned
 from activities.sender import Sender, SendResult
-from domain.delivery import Step, ending_before, step_after
+from activities.stops import BREAKER_OPEN, DISABLED, SLOWED_DOWN, Stop, heeded, stop_of
+from domain.delivery import Step, step_after
 from domain.failure_kinds import FailureKind
 from domain.matching import BUSY
 from domain.pace import TOO_MANY_REQUESTS, Answers
 from domain.url_rules import UrlRefused
 from domain.verdict import verdict
 from storage.attempts import Intent
-from storage.deliveries import OpenDelivery
+from storage.deliveries import OpenDelivery, SubscriptionFacts
 from storage.sealing import SealBrokenError
 from storage.subscription_standing import Standing
 from storage.workers import LONGEST_ATTEMPT_SECONDS
@@ -45,13 +46,7 @@ QUEUE_PER_SUBSCRIPTION = 600
 OLDEST_INTENT_SECONDS = LONGEST_ATTEMPT_SECONDS / 2
 """A first attempt whose turn comes later than this is not made: others would soon take its lease for lapsed."""
 
-
 ENDED = ("delivered", "exhausted")
-
-SLOWED_DOWN = Stop("held", "slowed_down")
-"""What queues begins anew with the keeper, at the pace that the receiver asks for."""
-
-DISABLED = Stop("exhausted", FailureKind.subscription_disabled)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +90,7 @@ class Dispatcher:
         self._answers: dict[UUID, Answers] = defaultdict(Answers)
         self._workers, self._rank = 1, 0
         self._under_way: dict[UUID, asyncio.Task[Step]] = {}
+        self._waiting: set[UUID] = set()
         self._lanes: dict[UUID, Lane] = {}
         self._admitted: Counter[UUID] = Counter()
         self._paces = Paces()
@@ -135,6 +131,10 @@ class Dispatcher:
         """The attempt of a delivery that this worker is making, if any."""
         return self._under_way.get(message_id)
 
+    def waits(self, message_id: UUID) -> bool:
+        """Whether an attempt under way has not gone out yet: it waits for its place, its intent or its pace."""
+        return message_id in self._waiting
+
     def begin(self, delivery: OpenDelivery, trigger: str) -> asyncio.Task[Step]:
         """Start an attempt, or join the one under way. The task raises what keeps it from being made or written."""
         task = self._under_way.get(delivery.message_id)
@@ -144,16 +144,18 @@ class Dispatcher:
             attempt = self._attempt if delivery.traceparent is None else self._traced_attempt
             task = asyncio.create_task(attempt(delivery, trigger, lane))
             self._under_way[delivery.message_id] = task
+            self._waiting.add(delivery.message_id)
             task.add_done_callback(lambda done: self._over(delivery, lane, done))
         return task
 
     def _over(self, delivery: OpenDelivery, lane: Lane, task: asyncio.Task[Step]) -> None:
         message_id = delivery.message_id
         self._under_way.pop(message_id, None)
+        self._waiting.discard(message_id)
         lane.under_way -= 1
         if not lane.under_way:
             self._lanes.pop(delivery.subscription.id, None)
-        if not task.cancelled() and task.exception() is not None:
+        if not task.cancelled() and not isinstance(task.exception(), LeftQueueError | None):
             # Whoever waits is told as well; an attempt nobody waits for any more must not vanish without a word.
             logger.info("attempt of delivery %s not completed: %s", message_id, type(task.exception()).__name__)
 
@@ -178,6 +180,12 @@ class Dispatcher:
         if left:
             await asyncio.wait(left)
 
+    def withdraw(self, subscription_id: UUID, message_ids: Collection[UUID]) -> set[UUID]:
+        """Take attempts of the keeper's that have no place yet out of the queue; which those were. Nothing of them was
+        written."""
+        lane = self._lanes.get(subscription_id)
+        return set() if lane is None else {one for one in message_ids if self._places.withdraw(lane, one)}
+
     @property
     def per_subscription(self) -> int:
         """Requests in flight at most, of a subscription without a limit of its own; over all workers."""
@@ -186,6 +194,10 @@ class Dispatcher:
     def keep_pace(self, subscription_id: UUID, per_second: float | None, turn: Turn | None) -> None:
         """Send what the keeper of a subscription sends no faster than this, and only while it is this worker's turn."""
         self._paces.keep(subscription_id, per_second, turn)
+
+    async def pace_over(self, subscription_id: UUID) -> None:
+        """Wait until another worker may begin to send at its pace, as if this one had gone on."""
+        await self._paces.over(subscription_id)
 
     def let_first(self, store_codes: Collection[str]) -> None:
         """Attempts of other stores wait for a moment: events of these are expected; of none, and all go on."""
@@ -203,21 +215,21 @@ class Dispatcher:
         for standing in standings:
             lane = self._lanes.get(standing.subscription_id)
             if lane is not None and lane.stopped_at < read_at:
-                lane.stop = _stop(standing)
-                self._places.limit(lane, self._share(standing.max_concurrency))
+                lane.stop = stop_of(standing)
+                self._places.limit(lane, self._share(standing))
 
     def _turned(self, turned: Turned) -> None:
         """Heed at once what this worker's own attempts led to."""
         for subscription_id in turned.gone:
             self._stop_lane(subscription_id, DISABLED)
         for subscription_id in turned.opened:
-            self._stop_lane(subscription_id, Stop("held", "breaker_open"))
+            self._stop_lane(subscription_id, BREAKER_OPEN)
         for subscription_id in turned.slowed:
             self._stop_lane(subscription_id, SLOWED_DOWN)
             self._paces.interrupt(subscription_id)
         for subscription_id in turned.closed:
             lane = self._lanes.get(subscription_id)
-            if lane is not None and lane.stop is not None and lane.stop.reason == "breaker_open":
+            if lane is not None and lane.stop == BREAKER_OPEN:
                 lane.stop = None
 
     def _stop_lane(self, subscription_id: UUID, stop: Stop) -> None:
@@ -235,15 +247,18 @@ class Dispatcher:
         try:
             await self._places.take(lane, delivery.message_id)
         except LeftQueueError:
-            return await self._not_made(delivery, Stop(BUSY.status, BUSY.reason or ""))
+            if not delivery.intended:
+                raise
+            return await self._take_back(delivery, Stop(BUSY.status, BUSY.reason or ""))
         try:
-            stop = _heeded(lane.stop, delivery, trigger)
+            stop = heeded(lane.stop, delivery, trigger)
             if stop is None:
                 if not delivery.intended:
                     await self._intend(delivery, trigger)
                 elif time.monotonic() - begun_at > OLDEST_INTENT_SECONDS:
                     raise AttemptTakenError(f"attempt {delivery.number} of {delivery.message_id} waited out its lease")
                 await self._keep_pace(delivery, trigger)
+                self._waiting.discard(delivery.message_id)
                 self._count_first(delivery)
                 began = lane.on_wire[delivery.message_id] = time.monotonic()
                 result, body_digest = await self._exchange(delivery)
@@ -298,14 +313,16 @@ class Dispatcher:
         subscription = delivery.subscription
         lane = self._lanes.get(subscription.id)
         if lane is None:
-            limit = self._share(subscription.max_concurrency)
+            limit = self._share(subscription)
             lane = self._lanes[subscription.id] = Lane(delivery.event.store_code, limit)
         return lane
 
-    def _share(self, own_limit: int | None) -> int:
-        """A limit of its own is honoured by its keeper, in one worker; the installation's is divided among workers."""
-        if own_limit is not None:
-            return own_limit
+    def _share(self, subscription: SubscriptionFacts | Standing) -> int:
+        """What its keeper alone sends is sent by one worker; else the installation's limit is divided among them."""
+        if subscription.max_concurrency is not None:
+            return subscription.max_concurrency
+        if subscription.kept:
+            return self._limits.per_subscription
         whole, rest = divmod(self._limits.per_subscription, self._workers)
         return max(1, whole + (self._rank < rest))
 
@@ -380,18 +397,3 @@ class Dispatcher:
             )
         )
         return replace(step, attempts=delivery.number)
-
-
-def _stop(standing: Standing) -> Stop | None:
-    """Why attempts that have not begun are not to begin, as the subscription is now."""
-    ending = ending_before(subscription_status=standing.status, subscription_deleted=standing.deleted)
-    if ending is not None:
-        return Stop(*ending)
-    return Stop("held", standing.hold_reason) if standing.hold_reason is not None else None
-
-
-def _heeded(stop: Stop | None, delivery: OpenDelivery, trigger: str) -> Stop | None:
-    """What a person asks for is sent; what the keeper sends, it sends in spite of breaker and limits."""
-    if stop is None or trigger != "automatic":
-        return None
-    return None if delivery.kept_as is not None and stop.reason in ("breaker_open", "kept") else stop

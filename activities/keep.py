@@ -2,55 +2,60 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 from temporalio import activity
 
+from activities.backlog import Backlog
 from activities.dispatcher import Dispatcher
 from activities.guards import heartbeats, own_faults
-from activities.in_order import TAKEN_PAUSE_SECONDS, Lines, OrderedRound, outcome
+from activities.in_order import Lines
 from activities.messages import KeeperRound, KeeperRoundResult
 from activities.pace import Turns
+from activities.round import TAKEN_PAUSE_SECONDS, Round, Window, outcome
 from domain.breaker import BreakerRules
 from domain.delivery import Step
 from domain.notices import FAILING, DisableRules, NoticeKind, is_given_up
 from domain.verdict import Answer, verdict
 from storage.database import Database
-from storage.deliveries import OpenDelivery
+from storage.deliveries import OpenDelivery, held_oldest
 from storage.health import failing, probe_failed
 from storage.keeping import (
     ENDED_AT_ONCE,
     KeeperState,
     end_open,
     exhaust_outwaited,
-    held_due,
-    held_oldest,
     keeper_state,
-    next_due_seconds,
 )
 from storage.notices import Occurrence, note
 from storage.subscription_status import disable_by_system
 
 ROUND_SECONDS = 5.0
-"""A round ends after so long and the next begins, so that a change of the subscription is seen."""
+"""A round begins nothing more after so long: what hangs by then is left on the wire, and another worker may go on."""
 
-FIRST_PAGE = 10
+FIRST_WINDOW = 10
 """After a breaker closed or a pause ended: a receiver that is just up again is not run over."""
-
-LARGEST_PAGE = 300
-"""Pages double up to this; one page is one bulk of intents and outcomes."""
 
 
 @dataclass
 class _Tally:
+    """What a probe came to, and what the last round has left on the wire."""
+
+    left: list[str] = field(default_factory=list)
     delivered: int = 0
     failed: int = 0
 
-    def add(self, steps: Sequence[Step]) -> None:
-        self.delivered += sum(step.status == "delivered" for step in steps)
-        self.failed += sum(step.failure is not None for step in steps)
+    def add(self, step: Step) -> None:
+        self.delivered += step.status == "delivered"
+        self.failed += step.failure is not None
+
+    def result(self, next_in_seconds: float | None, state: str, *, deaf: bool = False) -> KeeperRoundResult:
+        return KeeperRoundResult(self.delivered, self.failed, next_in_seconds, state, deaf, under_way=self.left)
+
+    def taken(self) -> KeeperRoundResult:
+        """Somebody else is sending, or the outcome could not be written: look again soon."""
+        return self.result(TAKEN_PAUSE_SECONDS, "another sender is at it", deaf=True)
 
 
 class KeeperActivities:
@@ -83,29 +88,38 @@ class KeeperActivities:
         state = await self._state(subscription_id)
         if state is None or not _sends(state):
             return await self._end_all(subscription_id, state)
+        tally = _Tally(task.under_way)
         if state.status == "paused":
-            return KeeperRoundResult(0, 0, None, "paused")
+            return tally.result(None, "paused")
         if state.rest_seconds > 0 and not task.probe_now:
-            return KeeperRoundResult(0, 0, state.rest_seconds, "its receiver asked to be left alone", deaf=True)
+            return tally.result(state.rest_seconds, "its receiver asked to be left alone", deaf=True)
         if state.per_second is None and state.max_concurrency is None:
             self._dispatcher.keep_pace(subscription_id, None, None)
-            return await self._send(subscription_id, state, task)
+            return await self._send(subscription_id, state, task, tally)
         async with self._turns.turn(subscription_id) as turn:
             if turn is None:
-                return _taken(_Tally())
+                return tally.taken()
             self._dispatcher.keep_pace(subscription_id, state.per_second, turn)
-            return await self._send(subscription_id, state, task)
+            result = await self._send(subscription_id, state, task, tally)
+            turn.over = True  # what still waits for its pace is taken back
+            await self._dispatcher.pace_over(subscription_id)
+            return result
 
-    async def _send(self, subscription_id: UUID, state: KeeperState, task: KeeperRound) -> KeeperRoundResult:
+    async def _send(
+        self, subscription_id: UUID, state: KeeperState, task: KeeperRound, tally: _Tally
+    ) -> KeeperRoundResult:
         """Ask an unwell receiver first, then let go."""
-        tally = _Tally()
         if state.breaker_open:
             result = await self._probe(subscription_id, state, tally, probe_now=task.probe_now)
             if result is not None:
                 return result
-        if state.ordered:
-            return await self._in_order(subscription_id, state, tally, task.under_way)
-        return await self._let_go(subscription_id, state, tally)
+            state, task = replace(state, breaker_open=False), replace(task, window=0)
+        result = await self._let_go(subscription_id, state, task)
+        return replace(
+            result,
+            delivered=tally.delivered + result.delivered,
+            failed_attempts=tally.failed + result.failed_attempts,
+        )
 
     async def _state(self, subscription_id: UUID) -> KeeperState | None:
         async with self._database.transaction() as connection:
@@ -136,22 +150,22 @@ class KeeperActivities:
         await self._exhaust_outwaited(subscription_id, float(sum(schedule)))
         oldest = await self._oldest(subscription_id, state)
         if oldest is None:
-            return KeeperRoundResult(tally.delivered, tally.failed, None, "breaker open, nothing held")
+            return tally.result(None, "breaker open, nothing held")
         if not probe_now and (state.probe_in_seconds or 0) > 0:
-            return KeeperRoundResult(tally.delivered, tally.failed, state.probe_in_seconds, "breaker open", deaf=True)
-        [step] = await self._attempt([replace(oldest, kept_as="breaker_open")])
+            return tally.result(state.probe_in_seconds, "breaker open", deaf=True)
+        step = await self._attempt(replace(oldest, kept_as="breaker_open"))
         if step is None:
-            return _taken(tally)
-        tally.add([step])
+            return tally.taken()
+        tally.add(step)
         if step.status == "delivered":
             return None
         if await self._given_up(subscription_id, step):
-            return KeeperRoundResult(tally.delivered, tally.failed, None, "disabled: it failed for too long")
+            return tally.result(None, "disabled: it failed for too long")
         async with self._database.transaction() as connection:
             await probe_failed(connection, subscription_id, self._breaker)
             after = await keeper_state(connection, subscription_id)
         wait = after.probe_in_seconds if after is not None and after.probe_in_seconds is not None else 0.0
-        return KeeperRoundResult(tally.delivered, tally.failed, max(0.0, wait), "breaker open", deaf=True)
+        return tally.result(max(0.0, wait), "breaker open", deaf=True)
 
     async def _exhaust_outwaited(self, subscription_id: UUID, schedule_seconds: float) -> None:
         """Page by page; the next round goes on with what this one leaves."""
@@ -186,66 +200,36 @@ class KeeperActivities:
             await note(connection, await disable_by_system(connection, subscription_id, reason=FAILING))
         return True
 
-    async def _let_go(self, subscription_id: UUID, state: KeeperState, tally: _Tally) -> KeeperRoundResult:
-        """Send what is due in growing pages until the round is over or the subscription has changed."""
-        until = time.monotonic() + ROUND_SECONDS
-        page = FIRST_PAGE
-        most = LARGEST_PAGE if state.per_second is None else max(1, int(state.per_second))
-        while time.monotonic() < until:
-            async with self._database.transaction() as connection:
-                due = await held_due(connection, subscription_id, min(page, most))
-            if not due:
-                return await self._rest(subscription_id, tally)
-            steps = await self._attempt([replace(one, kept_as="kept") for one in due])
-            tally.add([step for step in steps if step is not None])
-            if any(step is None for step in steps):
-                return _taken(tally)
-            if not state.lasts(await self._state(subscription_id)):
-                break
-            page = min(page * 2, LARGEST_PAGE)
-        return KeeperRoundResult(tally.delivered, tally.failed, 0.0, "letting go")
+    async def _let_go(self, subscription_id: UUID, state: KeeperState, task: KeeperRound) -> KeeperRoundResult:
+        """Send what is due until the round is over or the subscription has changed."""
+        source = (
+            Lines(self._database, subscription_id, state) if state.ordered else Backlog(self._database, subscription_id)
+        )
+        window = self._window(state, task.window or FIRST_WINDOW)
+        sending = Round(self._database, self._dispatcher, subscription_id, source, window, task.under_way)
 
-    async def _in_order(
-        self, subscription_id: UUID, state: KeeperState, tally: _Tally, under_way: Sequence[str]
-    ) -> KeeperRoundResult:
-        """Send each line one after the other in the order of acceptance; what fails holds its own successors back."""
-        lines = Lines(self._database, subscription_id, state)
-        ordered = OrderedRound(self._database, self._dispatcher, lines, state, under_way)
-
-        async def still_so() -> bool:
+        async def lasts() -> bool:
             return state.lasts(await self._state(subscription_id))
 
-        result = await ordered.run(time.monotonic() + ROUND_SECONDS, still_so)
-        return replace(
-            result,
-            delivered=tally.delivered + result.delivered,
-            failed_attempts=tally.failed + result.failed_attempts,
+        return await sending.run(time.monotonic() + ROUND_SECONDS, lasts)
+
+    def _window(self, state: KeeperState, size: int) -> Window:
+        most = state.max_concurrency or (self._dispatcher.per_subscription if state.kept else None)
+        if state.ordered:
+            return Window(most if state.by_customer else 1, strictly=True, per_second=state.per_second, size=None)
+        return Window(
+            most, strictly=False, per_second=state.per_second, size=size if state.per_second is None else None
         )
 
-    async def _rest(self, subscription_id: UUID, tally: _Tally) -> KeeperRoundResult:
-        """Nothing is due: wait for the first retry, if any."""
-        async with self._database.transaction() as connection:
-            seconds = await next_due_seconds(connection, subscription_id)
-        state = "nothing held" if seconds is None else "waiting for retries"
-        return KeeperRoundResult(tally.delivered, tally.failed, seconds, state)
-
-    async def _attempt(self, deliveries: Sequence[OpenDelivery]) -> list[Step | None]:
-        """Attempt each; None for one that somebody else is sending or that was not recorded."""
-        tasks = [
-            None if self._dispatcher.taken(delivery) else self._dispatcher.begin(delivery, "automatic")
-            for delivery in deliveries
-        ]
-        begun = [task for task in tasks if task is not None]
-        if begun:
-            await asyncio.wait(begun)
-        return [outcome(task) for task in tasks]
+    async def _attempt(self, delivery: OpenDelivery) -> Step | None:
+        """None when somebody else is sending it or it was not recorded."""
+        if self._dispatcher.taken(delivery):
+            return None
+        task = self._dispatcher.begin(delivery, "automatic")
+        await asyncio.wait([task])
+        return outcome(task)
 
 
 def _sends(state: KeeperState) -> bool:
     """Or will again, when its pause ends."""
     return not state.deleted and state.status != "disabled"
-
-
-def _taken(tally: _Tally) -> KeeperRoundResult:
-    """Somebody else is sending, or the outcome could not be written: look again soon."""
-    return KeeperRoundResult(tally.delivered, tally.failed, TAKEN_PAUSE_SECONDS, "another sender is at it", deaf=True)

@@ -149,6 +149,8 @@ class KeeperTask:
     """Host and path of its URL, for people."""
     delivered: int = 0
     failed_attempts: int = 0
+    under_way: list[str] = field(default_factory=list)
+    """Deliveries (message ids) that the run before this left on the wire."""
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,8 @@ class KeeperRound:
     probe_now: bool = False
     under_way: list[str] = field(default_factory=list)
     """Deliveries (message ids) that the last round left on the wire."""
+    window: int = 0
+    """How many its receiver may get at once, as far as the last round has found out; 0: it is unknown."""
 
 
 @dataclass(frozen=True)
@@ -174,6 +178,8 @@ class KeeperRoundResult:
     """New deliveries change nothing about when the next round is due: a probe or a limit is waited for."""
     under_way: list[str] = field(default_factory=list)
     """Deliveries whose receiver is slow, so that the next round need not wait for them."""
+    window: int = 0
+    """How many its receiver may get at once; the next round begins with that."""
 
 
 @dataclass(frozen=True)

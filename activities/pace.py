@@ -68,6 +68,10 @@ class Pace:
             behind = max(self._next_at, time.monotonic() - CATCH_UP_SECONDS)
             self._next_at = behind + 1 / (self.per_second * HEADROOM)
 
+    async def over(self) -> None:
+        """Until the next request could go out, a second at most: a limit is of what goes out in a second."""
+        await asyncio.sleep(min(max(0.0, self._next_at - time.monotonic()), 1.0))
+
     def interrupt(self) -> None:
         """Have whoever waits begin anew, at the pace that its receiver has asked for just now."""
         self.turn = None
@@ -98,6 +102,11 @@ class Paces:
         """As `Pace.interrupt`, where there is a limit."""
         if (pace := self._paces.get(subscription_id)) is not None:
             pace.interrupt()
+
+    async def over(self, subscription_id: UUID) -> None:
+        """As `Pace.over`, where there is a limit."""
+        if (pace := self._paces.get(subscription_id)) is not None:
+            await pace.over()
 
     async def wait(self, subscription_id: UUID) -> None:
         """As `Pace.wait`; at once where there is no limit."""

@@ -15,6 +15,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from activities.stops import Stop
+
 SHARE = 1 / 4
 """With 512 places one subscription gets 102 at most, each of fifteen that hang 27, and 108 are left."""
 
@@ -37,14 +39,6 @@ SLOW_SECONDS = 0.25
 
 class LeftQueueError(Exception):
     """The attempt was taken out of the queue before it got a place."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """Why no more attempts of a subscription are begun, and what becomes of those that were about to be."""
-
-    status: str
-    reason: str
 
 
 @dataclass(eq=False, slots=True)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -356,20 +356,36 @@ async def end(connection: AsyncConnection, identity: UUID, status: str, reason: 
 
 _HELD = _OPEN + "WHERE delivery.subscription_id = :subscription_id AND delivery.status = 'held'"
 _HELD_ORDER = " ORDER BY delivery.event_sequence, delivery.message_id LIMIT :most"
-_HELD_DUE = text(
-    _HELD + " AND (delivery.next_attempt_at IS NULL OR delivery.next_attempt_at <= clock_timestamp())" + _HELD_ORDER
-)
-_HELD_ALL = text(_HELD + _HELD_ORDER)
+_HELD_DUE = text(f"""{_HELD}
+AND (delivery.next_attempt_at IS NULL OR delivery.next_attempt_at <= clock_timestamp())
+AND (delivery.event_sequence, delivery.message_id) > (:sequence, :message_id) AND delivery.message_id <> ALL(:under_way)
+{_HELD_ORDER}""")
+_HELD_OLDEST = text(_HELD + _HELD_ORDER)
+
+BEFORE_ALL = (-1, UUID(int=0))
+"""A place in the order of acceptance (event sequence, message id) before that of any delivery."""
 
 
-async def held_deliveries(
-    connection: AsyncConnection, subscription_id: UUID, most: int, *, due_only: bool
+async def held_due(
+    connection: AsyncConnection,
+    subscription_id: UUID,
+    most: int,
+    *,
+    after: tuple[int, UUID] = BEFORE_ALL,
+    under_way: Collection[UUID] = (),
 ) -> list[OpenDelivery]:
-    """Held deliveries of a subscription in the order of acceptance."""
-    rows = await connection.execute(
-        _HELD_DUE if due_only else _HELD_ALL, {"subscription_id": subscription_id, "most": most}
-    )
+    """Held deliveries that may be attempted now, in the order of acceptance from behind a place in it, without those
+    that are under way."""
+    sequence, identity = after
+    values = {"subscription_id": subscription_id, "sequence": sequence, "message_id": identity, "most": most}
+    rows = await connection.execute(_HELD_DUE, values | {"under_way": list(under_way)})
     return [_open_delivery(row) for row in rows]
+
+
+async def held_oldest(connection: AsyncConnection, subscription_id: UUID) -> OpenDelivery | None:
+    """The held delivery of the event accepted first, due or not."""
+    row = (await connection.execute(_HELD_OLDEST, {"subscription_id": subscription_id, "most": 1})).one_or_none()
+    return None if row is None else _open_delivery(row)
 
 
 _HELD_BY_ID = text(_OPEN + "WHERE delivery.message_id = ANY(:ids) AND delivery.status = 'held'" + _HELD_ORDER)

@@ -9,7 +9,6 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.branches import BRANCHES, IN_BRANCH
-from storage.deliveries import OpenDelivery, held_deliveries
 from storage.pace import PER_SECOND, REST_SECONDS
 from storage.subscription_standing import KEPT
 
@@ -134,17 +133,6 @@ async def keeper_state(connection: AsyncConnection, subscription_id: UUID) -> Ke
     """The subscription now; None when it is not there at all."""
     row = (await connection.execute(_STATE, {"id": subscription_id})).one_or_none()
     return KeeperState(*row) if row is not None else None
-
-
-async def held_due(connection: AsyncConnection, subscription_id: UUID, most: int) -> list[OpenDelivery]:
-    """Held deliveries that may be attempted now, in the order of acceptance."""
-    return await held_deliveries(connection, subscription_id, most, due_only=True)
-
-
-async def held_oldest(connection: AsyncConnection, subscription_id: UUID) -> OpenDelivery | None:
-    """The held delivery of the event accepted first, due or not."""
-    held = await held_deliveries(connection, subscription_id, 1, due_only=False)
-    return held[0] if held else None
 
 
 async def next_due_seconds(connection: AsyncConnection, subscription_id: UUID) -> float | None:

@@ -15,7 +15,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.delivery import HEARTBEAT_TIMEOUT, OWN_FAULTS
 
 ROUND_TIMEOUT = timedelta(seconds=120)
-"""A round lets go for 5 s; its last requests may take 15 s each and queue for places."""
+"""A round begins deliveries for 5 s, and waits for those that wait for their pace; a probe may take 15 s before."""
 
 LINGER = timedelta(seconds=2)
 """A keeper with nothing to do looks once more after this, so that who woke it a second ago need not wake it again."""
@@ -29,6 +29,7 @@ class KeeperWorkflow:
         self._woken = False
         self._probe_now = False
         self._under_way: list[str] = []
+        self._window = 0
 
     @workflow.signal
     def wake(self) -> None:
@@ -43,6 +44,7 @@ class KeeperWorkflow:
     @workflow.run
     async def run(self, task: KeeperTask) -> KeeperTask:
         """Round after round, waiting in between for as long as the last one said."""
+        self._under_way = task.under_way
         idle_before = False
         while True:
             self._woken, probe_now, self._probe_now = False, self._probe_now, False
@@ -58,19 +60,19 @@ class KeeperWorkflow:
                 return task
             await self._wait(done)
             idle_before = idle and not self._woken and not self._probe_now  # who was woken lingers anew
-            if workflow.info().is_continue_as_new_suggested() and not self._probe_now and not self._under_way:
-                workflow.continue_as_new(task)
+            if workflow.info().is_continue_as_new_suggested() and not self._probe_now:
+                workflow.continue_as_new(replace(task, under_way=self._under_way))
 
     async def _round(self, task: KeeperTask, probe_now: bool) -> KeeperRoundResult:
         done = await workflow.execute_activity_method(
             KeeperActivities.keep_held,
-            KeeperRound(task.subscription_id, probe_now, self._under_way),
+            KeeperRound(task.subscription_id, probe_now, self._under_way, self._window),
             start_to_close_timeout=ROUND_TIMEOUT,
             heartbeat_timeout=HEARTBEAT_TIMEOUT,
             retry_policy=OWN_FAULTS,
             summary=task.target,
         )
-        self._under_way = done.under_way
+        self._under_way, self._window = done.under_way, done.window
         return done
 
     async def _wait(self, done: KeeperRoundResult) -> None:

@@ -8,20 +8,17 @@ from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
-from temporalio.testing import ActivityEnvironment
 
 from activities import in_order
-from activities.keep import KeeperActivities
-from activities.messages import KeeperRound, KeeperRoundResult
-from domain.notices import DisableRules
+from activities.round import LOOK_SECONDS
 from domain.order import line_of
 from storage.keeping import ENDED_AT_ONCE, exhaust_outwaited, subscriptions_to_keep
 from storage.lines import first_unmatched
+from tests.activities.rounds import round_of
 from tests.ground import STORE
 from tests.receiver import Receiver, status, when
 from tests.window_acts import fail_many
 from tests.workbench import Workbench, workbench
-from worker_parts import breaker_rules
 
 
 @pytest.fixture
@@ -39,21 +36,6 @@ async def bench(cleared_url: str) -> AsyncIterator[Workbench]:
 def event_of(customer: str, phone: str) -> str:
     """An event's data."""
     return json.dumps({"customer": {"customerId": customer, "phone": phone}})
-
-
-async def round_of(bench: Workbench, subscription_id: UUID) -> KeeperRoundResult:
-    """One round of the subscription's keeper."""
-    activities = KeeperActivities(
-        bench.database,
-        bench.dispatcher,
-        breaker_rules(bench.settings),
-        DisableRules(86400.0, 100),
-        bench.settings.retry_schedule_seconds,
-    )
-    result: KeeperRoundResult = await ActivityEnvironment().run(
-        activities.keep_held, KeeperRound(str(subscription_id), False)
-    )
-    return result
 
 
 @pytest.mark.parametrize("order_key", ["subscription", "customer"])
@@ -88,7 +70,7 @@ async def test_an_event_that_is_not_matched_yet_holds_back_what_was_accepted_lat
     second = await bench.emit("CustomerUpdated", event_of("a customer", "second"))
     await bench.attempt_events(second)
     waiting = asyncio.create_task(round_of(bench, subscription_id))
-    await asyncio.sleep(4 * in_order.LOOK_SECONDS)  # some looks, of which none may find anything
+    await asyncio.sleep(4 * LOOK_SECONDS)  # some looks, of which none may find anything
     assert receiver.requests == []
     await bench.attempt_events([first])
     await waiting
@@ -168,7 +150,7 @@ async def test_many_customers_are_sent_to_at_once_but_no_more_than_may_be(bench:
             await bench.attempt_events(await bench.emit("CustomerUpdated", event_of(f"{customer}", f"{number}")))
     sending = asyncio.create_task(round_of(bench, subscription_id))
     await receiver.wait_for(3)
-    await asyncio.sleep(4 * in_order.LOOK_SECONDS)  # some looks, of which none may begin anything
+    await asyncio.sleep(4 * LOOK_SECONDS)  # some looks, of which none may begin anything
     assert len(receiver.requests) == 3
     gate.set()
     done = await sending
@@ -197,7 +179,7 @@ async def test_nothing_goes_before_what_a_worker_that_died_has_left_undone(
         worker_id=another,
     )
     sending = asyncio.create_task(round_of(bench, subscription_id))
-    await asyncio.sleep(2 * in_order.LOOK_SECONDS)  # some looks, of which none may begin anything
+    await asyncio.sleep(2 * LOOK_SECONDS)  # some looks, of which none may begin anything
     assert receiver.requests == []
     await bench.execute("DELETE FROM worker WHERE id = :id", id=another)
     await sending

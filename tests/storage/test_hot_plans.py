@@ -14,7 +14,7 @@ from domain.breaker import BreakerRules
 from storage.acts import delivery_for_act
 from storage.attempts import Intent, Outcome, intend, record
 from storage.database import Database
-from storage.deliveries import end, held_of, load, match
+from storage.deliveries import end, held_due, held_of, load, match
 from storage.health import record_health
 from storage.keeping import end_open, exhaust_outwaited, subscriptions_to_keep
 from storage.lines import first_of_lines, first_of_these, first_unmatched, place_in_lines
@@ -211,6 +211,7 @@ STEPS: list[tuple[str, Callable[[AsyncConnection], Awaitable[Any]], Step]] = [
     ("place in lines", no_keys, lambda c, _: place_in_lines(c, ORDERED)),
     ("what is behind what", held_ids, lambda c, given: delivery_for_act(c, STORE, given[-1])),
     ("held of", held_ids, held_of),
+    ("held and due", held_ids, lambda c, given: held_due(c, ORDERED, BATCH, after=(1000, given[0]), under_way=given)),
     ("open failed ones again", recovering, go_on),
     ("count failed ones", no_keys, lambda c, _: count_recoverable(c, ORDERED, everything(("exhausted",)))),
     ("end all of a mountain", no_keys, lambda c, _: end_all(c, ORDERED)),

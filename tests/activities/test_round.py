@@ -1,0 +1,173 @@
+"""A keeper's round sends in a window: who is slow takes a place, and holds up nobody else."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from activities import keep
+from activities.round import LOOK_SECONDS
+from tests.activities.rounds import round_of
+from tests.chaos.verdict import most_in_a_second
+from tests.deadlines import eventually
+from tests.receiver import Receiver, after, status, when
+from tests.workbench import Workbench, workbench
+
+EVENT = "CustomerUpdated"
+PATIENT = {"request_timeout_seconds": 60, "breaker_failures": 3}
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async with Receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+async def bench(cleared_url: str) -> AsyncIterator[Workbench]:
+    async with workbench(cleared_url, **PATIENT) as bench:
+        yield bench
+
+
+@pytest.fixture
+def short_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keep, "ROUND_SECONDS", 1.0)
+
+
+async def hold(bench: Workbench, receiver: Receiver, count: int, **limits: Any) -> UUID:
+    """A subscription that its keeper sends to, and so many deliveries that it holds."""
+    subscription_id = await bench.subscribe(EVENT, receiver.url("/hook"), **limits)
+    await hold_more(bench, count)
+    return subscription_id
+
+
+async def hold_more(bench: Workbench, count: int) -> None:
+    before = (await bench.statuses()).get("held", 0)
+    await bench.attempt_events(await bench.emit(EVENT, "{}", count=count))
+    assert (await bench.statuses())["held"] == before + count
+
+
+def each_once(receiver: Receiver, count: int) -> bool:
+    """Whether so many deliveries arrived, and none of them twice."""
+    identities = [json.loads(request.body)["messageId"] for request in receiver.requests]
+    return len(identities) == len(set(identities)) == count
+
+
+@pytest.mark.parametrize("limits", [{"max_concurrency": 3}, {"rate_limit_per_second": 200}])
+@pytest.mark.usefixtures("short_rounds")
+async def test_one_request_that_hangs_stops_no_others_not_even_from_round_to_round(
+    bench: Workbench, receiver: Receiver, limits: dict[str, int]
+) -> None:
+    gate = asyncio.Event()
+    receiver.script(when(gate, status(200)))
+    subscription_id = await hold(bench, receiver, 30, **limits)
+    first = await round_of(bench, subscription_id)
+    assert (first.delivered, len(first.under_way), first.next_in_seconds) == (29, 1, 0.0)
+    await hold_more(bench, 30)
+    second = await round_of(bench, subscription_id, first)
+    assert (second.delivered, second.under_way) == (30, first.under_way)
+    gate.set()
+    third = await round_of(bench, subscription_id, second)
+    assert (third.delivered, third.under_way, third.next_in_seconds) == (1, [], None)
+    assert each_once(receiver, 60)
+
+
+async def test_a_slow_receiver_gets_what_its_limit_allows(bench: Workbench, receiver: Receiver) -> None:
+    rate, answers_in = 20, 1.0
+    receiver.otherwise = after(answers_in, status(200))
+    subscription_id = await hold(bench, receiver, 200, rate_limit_per_second=rate)
+    done = await round_of(bench, subscription_id)
+    arrivals = [request.arrived_at for request in receiver.requests]
+    seconds = max(arrivals) - min(arrivals)
+    waiting_for_each_second = rate * seconds / (1 + answers_in)
+    assert len(arrivals) > 1.5 * waiting_for_each_second
+    assert most_in_a_second(arrivals) <= rate * 1.05
+    assert len(done.under_way) <= rate * answers_in * 1.5, "only what is on the wire is left"
+    left = await bench.scalar("SELECT count(*) FROM attempt WHERE outcome_at IS NULL")
+    assert left <= len(done.under_way), "what waited for its pace went out or was taken back"
+
+
+@pytest.mark.parametrize("limits", [{"max_concurrency": 2}, {"rate_limit_per_second": 20}, {"max_concurrency": 200}])
+async def test_a_pause_within_a_round_leaves_held_what_has_no_place(
+    bench: Workbench, receiver: Receiver, limits: dict[str, int]
+) -> None:
+    gate = asyncio.Event()
+    receiver.otherwise = when(gate, status(200))
+    subscription_id = await hold(bench, receiver, 40, **limits)
+    sending = asyncio.create_task(round_of(bench, subscription_id))
+    await receiver.wait_for(2)
+    await bench.execute("UPDATE subscription SET status = 'paused' WHERE id = :id", id=subscription_id)
+    done = await sending
+    assert done.next_in_seconds == 0.0
+
+    async def taken_back() -> bool:
+        attempts: int = await bench.scalar("SELECT count(*) FROM attempt")
+        return attempts == len(receiver.requests)
+
+    await eventually(taken_back, 5, "no attempt of what has not gone out")
+    went_out = len(receiver.requests)
+    assert went_out < 40
+    assert (await bench.statuses()) == {"held": 40}
+    paused = await round_of(bench, subscription_id, done)
+    assert (paused.next_in_seconds, paused.state) == (None, "paused")
+    gate.set()
+    await bench.until_statuses({"held": 40 - went_out, "delivered": went_out})
+    await bench.execute("UPDATE subscription SET status = 'active' WHERE id = :id", id=subscription_id)
+    while (done := await round_of(bench, subscription_id, done)).next_in_seconds is not None:
+        pass
+    assert each_once(receiver, 40)
+
+
+async def test_a_breaker_that_opens_within_a_round_lets_nothing_more_begin(
+    bench: Workbench, receiver: Receiver
+) -> None:
+    receiver.otherwise = status(500)
+    subscription_id = await hold(bench, receiver, 100, max_concurrency=2)
+    done = await round_of(bench, subscription_id)
+    assert len(receiver.requests) <= PATIENT["breaker_failures"] + 2 * 2, "those on the wire, and the next two"
+    assert (await bench.statuses()) == {"held": 100}
+    after_it = await round_of(bench, subscription_id, done)
+    assert after_it.state == "breaker open"
+
+
+@pytest.mark.usefixtures("short_rounds")
+async def test_what_was_begun_when_a_round_was_broken_off_is_sent_by_nobody_else(
+    bench: Workbench, receiver: Receiver, cleared_url: str
+) -> None:
+    gate = asyncio.Event()
+    receiver.otherwise = when(gate, status(200))
+    subscription_id = await hold(bench, receiver, 20, max_concurrency=3)
+    broken_off = asyncio.create_task(round_of(bench, subscription_id))
+    await receiver.wait_for(3)
+    broken_off.cancel()
+    with suppress(asyncio.CancelledError):
+        await broken_off
+    async with workbench(cleared_url, **PATIENT) as other:
+        done = await round_of(other, subscription_id)
+        assert (done.delivered, len(done.under_way), len(receiver.requests)) == (0, 3, 3)
+        again = await round_of(bench, subscription_id, done)
+        assert (again.delivered, again.under_way, len(receiver.requests)) == (0, done.under_way, 3)
+        gate.set()
+        while (done := await round_of(other, subscription_id, done)).next_in_seconds is not None:
+            pass
+    assert each_once(receiver, 20)
+    assert await bench.statuses() == {"delivered": 20}
+
+
+async def test_a_receiver_that_is_just_up_again_gets_a_few_at_first_and_then_more(
+    bench: Workbench, receiver: Receiver
+) -> None:
+    gate = asyncio.Event()
+    subscription_id = await hold(bench, receiver, 100, max_concurrency=50)
+    receiver.script(*[when(gate, status(200))] * keep.FIRST_WINDOW)
+    sending = asyncio.create_task(round_of(bench, subscription_id))
+    await receiver.wait_for(keep.FIRST_WINDOW)
+    await asyncio.sleep(4 * LOOK_SECONDS)  # some looks, of which none may begin anything
+    assert len(receiver.requests) == keep.FIRST_WINDOW
+    gate.set()
+    done = await sending
+    assert (done.delivered, done.window) == (100, keep.FIRST_WINDOW + 100)

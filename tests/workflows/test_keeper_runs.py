@@ -1,0 +1,53 @@
+"""A keeper that never comes to rest goes on in a new run, with what hangs just then."""
+
+from collections.abc import Callable
+from uuid import uuid4
+
+from temporalio import activity
+from temporalio.client import WorkflowHandle
+from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import Worker
+
+import worker
+from activities.messages import KeeperRound, KeeperRoundResult, KeeperTask
+from workflows.keeper import KeeperWorkflow
+
+HISTORY_BYTES = 4 << 20
+"""From then on Temporal suggests a new run."""
+
+HANGS = [str(uuid4())]
+
+
+def rounds(told: list[tuple[str, KeeperRound]]) -> Callable[..., object]:
+    """Rounds under steady load, one request of which hangs all the time, until the keeper is in its second run."""
+
+    @activity.defn(name="keep-held")
+    async def keep_held(task: KeeperRound) -> KeeperRoundResult:
+        told.append((activity.info().workflow_run_id or "", task))
+        first_run = told[0][0] == told[-1][0]
+        text = "x" * (HISTORY_BYTES // 20)
+        return KeeperRoundResult(1, 0, 0.0 if first_run else None, text if first_run else "", under_way=HANGS)
+
+    return keep_held
+
+
+async def test_a_request_that_hangs_is_known_to_the_next_run(temporal: WorkflowEnvironment) -> None:
+    told: list[tuple[str, KeeperRound]] = []
+    queue = f"test-{uuid4()}"
+    task = KeeperTask(str(uuid4()), "a-store", "CustomerUpdated", "receiver.example.com/")
+    async with Worker(
+        temporal.client,
+        task_queue=queue,
+        workflows=[KeeperWorkflow],
+        activities=[rounds(told)],
+        workflow_runner=worker.workflow_runner(),
+    ):
+        handle: WorkflowHandle[KeeperWorkflow, KeeperTask] = await temporal.client.start_workflow(
+            KeeperWorkflow.run, task, id=f"keeper-{uuid4()}", task_queue=queue
+        )
+        done = await handle.result()
+    runs = [run for run, _ in told]
+    assert len(set(runs)) == 2
+    second = [one for run, one in told if run != runs[0]]
+    assert second[0].under_way == HANGS
+    assert done.delivered == len(told), "counted through both runs"
