@@ -21,6 +21,12 @@ HEADROOM = 0.98
 CATCH_UP_SECONDS = 0.02
 """So much of what a late wake-up lost is made good; all of it, and what was held up would go at once."""
 
+SLOW_PER_SECOND = 20
+"""Below this one request more in a second is more than 5 %: then hardly anything is made good, and the 2 % are left for
+what happens on the way."""
+
+CATCH_UP_WHEN_SLOW_SECONDS = 0.004
+
 RENEW_SECONDS = 1.0
 """How often a worker says that it is still its turn."""
 
@@ -65,7 +71,9 @@ class Pace:
                 if not seconds:
                     break
                 await asyncio.sleep(seconds)
-            behind = max(self._next_at, time.monotonic() - CATCH_UP_SECONDS)
+            slow = self.per_second < SLOW_PER_SECOND
+            made_good = CATCH_UP_WHEN_SLOW_SECONDS if slow else CATCH_UP_SECONDS
+            behind = max(self._next_at, time.monotonic() - made_good)
             self._next_at = behind + 1 / (self.per_second * HEADROOM)
 
     async def over(self) -> None:

@@ -128,7 +128,7 @@ async def test_a_breaker_that_opens_within_a_round_lets_nothing_more_begin(
     receiver.otherwise = status(500)
     subscription_id = await hold(bench, receiver, 100, max_concurrency=2)
     done = await round_of(bench, subscription_id)
-    assert len(receiver.requests) <= PATIENT["breaker_failures"] + 2 * 2, "those on the wire, and the next two"
+    assert len(receiver.requests) <= keep.FIRST_WINDOW + PATIENT["breaker_failures"], "those begun until it was known"
     assert (await bench.statuses()) == {"held": 100}
     after_it = await round_of(bench, subscription_id, done)
     assert after_it.state == "breaker open"
