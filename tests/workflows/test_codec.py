@@ -16,7 +16,7 @@ from tests.deadlines import eventually
 from tests.pipeline import STORE, Pipeline, pipeline, settings_for
 from tests.receiver import Receiver, status
 from workflows.acting import Acting
-from workflows.codec import EncryptingCodec, PayloadKeyError, data_converter
+from workflows.codec import EncryptingCodec, PayloadConverter, PayloadKeyError, data_converter
 
 OLD, NEW = Fernet.generate_key().decode(), Fernet.generate_key().decode()
 PAYLOAD = Payload(metadata={"encoding": b"json/plain"}, data=b'"said"')
@@ -28,6 +28,12 @@ async def test_what_is_encrypted_tells_nothing_and_comes_back_whole() -> None:
     assert b"said" not in encrypted.SerializeToString()
     assert b"json" not in encrypted.SerializeToString()
     assert await codec.decode([encrypted]) == [PAYLOAD]
+
+
+def test_what_is_known_of_a_type_is_shared_by_the_converters_of_all_workflows() -> None:
+    one, other = PayloadConverter(), data_converter(()).payload_converter
+    assert isinstance(other, PayloadConverter)
+    assert one.converters[b"json/plain"] is other.converters[b"json/plain"]
 
 
 async def test_what_was_written_before_encryption_is_still_read() -> None:
