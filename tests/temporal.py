@@ -8,9 +8,9 @@ from pathlib import Path
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
 from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
+from workflows.codec import data_converter
 from workflows.visibility import EVENT_IDS, EVENT_NAME, STORE_CODE
 
 PROGRAMS = Path(sys.executable).parent
@@ -20,7 +20,7 @@ PROGRAMS = Path(sys.executable).parent
 async def real_server() -> AsyncIterator[WorkflowEnvironment]:
     """The Temporal server in memory, with our search attributes."""
     async with await WorkflowEnvironment.start_local(
-        data_converter=pydantic_data_converter,
+        data_converter=data_converter(()),
         dev_server_existing_path=str(PROGRAMS / "temporal"),
         search_attributes=[STORE_CODE, EVENT_NAME, EVENT_IDS],
         dev_server_log_level="error",
@@ -42,7 +42,7 @@ async def _register_search_attributes(client: Client) -> None:
 async def skipping_server() -> AsyncIterator[WorkflowEnvironment]:
     """The test server whose clock jumps to the next timer when nothing else is to do."""
     async with await WorkflowEnvironment.start_time_skipping(
-        data_converter=pydantic_data_converter,
+        data_converter=data_converter(()),
         test_server_existing_path=str(PROGRAMS / "temporal-test-server"),
     ) as environment:
         await _register_search_attributes(environment.client)

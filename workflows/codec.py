@@ -70,7 +70,7 @@ class EncryptingCodec(PayloadCodec):
 
 
 _JSON = PydanticJSONPlainPayloadConverter()
-"""One for all: it remembers how each type is read, which took pydantic 1.6 ms of an event with a workflow of its own."""
+"""One for all: it remembers how each type is read, 1.6 ms of an event with a workflow of its own before."""
 
 
 class PayloadConverter(CompositePayloadConverter):
