@@ -31,8 +31,8 @@ async def test_what_is_encrypted_tells_nothing_and_comes_back_whole() -> None:
 
 
 def test_what_is_known_of_a_type_is_shared_by_the_converters_of_all_workflows() -> None:
-    one, other = PayloadConverter(), data_converter(()).payload_converter
-    assert isinstance(other, PayloadConverter)
+    assert data_converter(()).payload_converter_class is PayloadConverter
+    one, other = PayloadConverter(), PayloadConverter()
     assert one.converters[b"json/plain"] is other.converters[b"json/plain"]
 
 
