@@ -84,7 +84,7 @@ async def a_day(shop: LiveShop, receiver: Receiver, database: Database) -> dict[
     [item] = await shop.deliveries(failing)
     async with database.transaction() as connection:
         await connection.execute(_ZONE, {"store": shop.code, "zone": ZONE})
-        for ago in range(2, 60):
+        for ago in range(1, 60):
             wave = 40 + round(25 * math.sin(ago / 6)) + ago % 7
             for outcome, step, count in (("delivered", 6 + ago % 3, wave), ("failed", 12, ago % 5)):
                 values = {"store": shop.code, "ago": ago, "outcome": outcome, "step": step, "count": count}
@@ -93,6 +93,7 @@ async def a_day(shop: LiveShop, receiver: Receiver, database: Database) -> dict[
             good = 0 if name == FAILING else 240 * (place + 1) + 17
             for outcome, count in (("delivered", good), ("failed", 31 if name == FAILING else place)):
                 await connection.execute(_HOURS, {"id": webhook_id, "outcome": outcome, "count": count})
+    await shop.post("schedule/sync")
     return {**ids, "event": failing, "delivery": item["messageId"]}
 
 
