@@ -138,6 +138,8 @@ class Relay:
         self._traces = traces
         self._pace = Pace()
         self._after = {Way.MIXED: "", Way.BATCH: ""}
+        self._left = {Way.MIXED: False, Way.BATCH: False}
+        """Whether a claim since the one of the first stores may have left some of their events."""
         self._wake = {Way.MIXED: asyncio.Event(), Way.BATCH: asyncio.Event()}
         gate.on_room = lambda way: self._wake[Way.BATCH if way is Way.BATCH else Way.MIXED].set()
         self._stopping = False
@@ -189,7 +191,9 @@ class Relay:
         if room.singly or room.mixed_room or room.batch_room:
             claimed = await self._claim(way, room)
             self._hand_over(claimed.events, mixed=room.mixed)
-            more = len(claimed.events) >= FULL * self._settings.batch_events or bool(claimed.after)
+            left = self._left[way] or len(claimed.events) >= FULL * self._settings.batch_events
+            more = left or bool(claimed.after)
+            self._left[way] = left and bool(claimed.after)
             busy = claimed.busy
         if busy and way is Way.MIXED:
             self._wake[Way.BATCH].set()

@@ -8,6 +8,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.breaker import BreakerRules
+from storage.branches import BRANCHES, IN_BRANCH
+from storage.delivery_log import use_indexes_in_order
 
 _FAILED = text("""
 INSERT INTO subscription_health AS health (subscription_id, failures_in_row, failing_since, breaker_opened_at, probe_at,
@@ -55,18 +57,27 @@ WHERE subscription_id = :id AND breaker_opened_at IS NOT NULL
 """)
 
 
+EXHAUSTED_READ = 1_000
+"""Of what is exhausted of a subscription and URL so much is looked at, the newest first: it may have been failing for
+months, and a page of it says whether enough has ended lately."""
+
+_FAILING_FOR = text("""
+SELECT failing_since, CAST(extract(epoch FROM clock_timestamp() - failing_since) AS float8) FROM subscription_health
+WHERE subscription_id = :id AND failing_since <= clock_timestamp() - make_interval(secs => :at_least)
+""")
+
 # Open deliveries and those that ended in vain since the first failure; counted up to what is asked for.
-_FAILING = text("""
-SELECT CAST(extract(epoch FROM clock_timestamp() - health.failing_since) AS float8), (
-    SELECT count(*) FROM (
-        SELECT FROM delivery WHERE delivery.subscription_id = health.subscription_id AND delivery.variant <> 'test'
-            AND (delivery.status IN ('pending', 'held')
-                OR delivery.status = 'exhausted' AND delivery.ended_at >= health.failing_since)
-        LIMIT :most
-    ) AS undelivered
-)
-FROM subscription_health AS health
-WHERE health.subscription_id = :id AND health.failing_since <= clock_timestamp() - make_interval(secs => :at_least)
+_UNDELIVERED = text(f"""
+WITH RECURSIVE {BRANCHES}
+SELECT count(*) FROM (
+    SELECT FROM branch CROSS JOIN LATERAL (
+        SELECT delivery.variant, delivery.ended_at FROM delivery WHERE {IN_BRANCH}
+        ORDER BY delivery.created_at DESC, delivery.message_id DESC LIMIT :most + {EXHAUSTED_READ}
+    ) AS newest
+    WHERE branch.status IN ('pending', 'held', 'exhausted') AND newest.variant <> 'test'
+        AND (branch.status <> 'exhausted' OR newest.ended_at >= :since)
+    LIMIT :most
+) AS undelivered
 """)
 
 
@@ -109,11 +120,17 @@ async def failing(
 ) -> tuple[float | None, int]:
     """(seconds since its first failure in a row, deliveries not delivered since then, counted up to `most`).
 
-    (None, 0) for one that has not been failing for `at_least_seconds`: its deliveries are not counted.
+    (None, 0) for one that has not been failing for `at_least_seconds`: its deliveries are not counted. If they are,
+    bitmap scans are off for the rest of the transaction.
     """
-    values = {"id": subscription_id, "at_least": at_least_seconds, "most": most}
-    row = (await connection.execute(_FAILING, values)).one_or_none()
-    return (None, 0) if row is None else (row[0], row[1])
+    values = {"id": subscription_id, "at_least": at_least_seconds}
+    row = (await connection.execute(_FAILING_FOR, values)).one_or_none()
+    if row is None:
+        return None, 0
+    await use_indexes_in_order(connection)
+    since, seconds = row
+    undelivered = {"subscription_id": subscription_id, "since": since, "most": most}
+    return seconds, (await connection.execute(_UNDELIVERED, undelivered)).scalar_one()
 
 
 async def probe_failed(connection: AsyncConnection, subscription_id: UUID, rules: BreakerRules) -> None:

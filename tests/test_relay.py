@@ -279,6 +279,16 @@ async def test_a_notification_wakes_a_relay_that_polls_seldom(
         await eventually(lambda: all_claimed(ground), 5, "woken")
 
 
+async def test_what_a_claim_of_the_first_stores_left_is_claimed_though_there_are_none_behind_them(
+    ground: Ground, cleared_url: str, temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.test_relay.POLL_SECONDS", 60)
+    monkeypatch.setattr("storage.outbox.STORES_A_CLAIM", 1)
+    await ground.emit("CustomerUpdated", "{}", MOST_OPEN[Way.BATCH] * 20)
+    async with relay_of(cleared_url, temporal.client, batch_events=20):
+        await eventually(lambda: all_claimed(ground), 10, "the second batch claimed")
+
+
 async def listening(ground: Ground) -> bool:
     return bool(await ground.scalar("SELECT count(*) > 0 FROM pg_stat_activity WHERE query LIKE 'LISTEN%'"))
 

@@ -15,7 +15,7 @@ from storage.acts import delivery_for_act
 from storage.attempts import Intent, Outcome, intend, record
 from storage.database import Database
 from storage.deliveries import end, held_due, held_of, load, match
-from storage.health import record_health
+from storage.health import failing, record_health
 from storage.keeping import end_open, exhaust_outwaited, subscriptions_to_keep
 from storage.lines import first_of_lines, first_of_these, first_unmatched, place_in_lines
 from storage.outbox import Room, backlog, claim, claim_lapsed
@@ -164,6 +164,24 @@ async def all_delivered(connection: AsyncConnection) -> UUID:
     return (await connection.execute(text("SELECT id FROM subscription WHERE NOT ordered"))).scalar_one()
 
 
+async def failing_for_months(connection: AsyncConnection) -> None:
+    """A subscription of which much was exhausted before the first failure in a row, and much is held."""
+    await connection.execute(
+        text(
+            "UPDATE delivery SET status = 'exhausted', ended_at = now() - interval '10 days' WHERE message_id IN ("
+            f"SELECT message_id FROM delivery WHERE subscription_id = :id AND status = 'held' LIMIT {HELD // 5})"
+        ),
+        {"id": ORDERED},
+    )
+    await connection.execute(
+        text(
+            "INSERT INTO subscription_health (subscription_id, failures_in_row, failing_since) "
+            "VALUES (:id, 1, now() - interval '6 days')"
+        ),
+        {"id": ORDERED},
+    )
+
+
 async def end_all(connection: AsyncConnection, subscription_id: UUID) -> int:
     return await end_open(connection, subscription_id, status="exhausted", reason="subscription_disabled")
 
@@ -218,6 +236,7 @@ STEPS: list[tuple[str, Callable[[AsyncConnection], Awaitable[Any]], Step]] = [
     ("end all where nothing waits", all_delivered, end_all),
     ("what outwaited its schedule", no_keys, lambda c, _: exhaust_outwaited(c, ORDERED, 0)),
     ("whom to keep", no_keys, lambda c, _: subscriptions_to_keep(c)),
+    ("failing for days", failing_for_months, lambda c, _: failing(c, ORDERED, at_least_seconds=1, most=100)),
     ("health", message_ids, lambda c, given: record_health(c, set(given[:5]), {given[6]: 1}, BreakerRules())),
 ]
 
