@@ -171,3 +171,21 @@ async def test_a_receiver_that_is_just_up_again_gets_a_few_at_first_and_then_mor
     gate.set()
     done = await sending
     assert (done.delivered, done.window) == (100, keep.FIRST_WINDOW + 100)
+
+
+async def test_workers_that_take_turns_keep_the_pace_together(
+    bench: Workbench, receiver: Receiver, cleared_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rate, turns = 4, 4
+    monkeypatch.setattr(keep, "ROUND_SECONDS", 0.1)
+    subscription_id = await hold(bench, receiver, 40, rate_limit_per_second=rate)
+    ends = []
+    async with workbench(cleared_url, **PATIENT) as other:
+        done = None
+        for turn in range(turns):
+            done = await round_of(other if turn % 2 else bench, subscription_id, done)
+            ends.append(len(receiver.requests))
+    arrivals = [request.arrived_at for request in receiver.requests]
+    between = [arrivals[end] - arrivals[end - 1] for end in ends[:-1]]
+    assert len(between) == turns - 1
+    assert min(between) > 0.5 / rate, "the first of a turn keeps its distance from the last of the one before"
