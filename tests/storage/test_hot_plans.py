@@ -282,3 +282,23 @@ async def test_events_are_matched_by_their_keys_before_the_planner_knows_anythin
         await connection.rollback()
     assert plans
     assert not any("event_unmatched" in plan for plan in plans)
+
+
+async def test_outcomes_are_written_by_key_before_the_planner_has_seen_a_row_of_the_day(ground: Ground) -> None:
+    """It would take the day for one of two hundred, and read all attempts of it for each flush."""
+    await ground.execute(
+        """
+        INSERT INTO attempt (accepted_on, message_id, number, request_id, trigger, worker_id, legacy)
+        SELECT :day, gen_random_uuid(), 1, gen_random_uuid(), 'automatic', gen_random_uuid(), false
+        FROM generate_series(1, 20000)
+        """,
+        day=TODAY,
+    )
+    rows = await ground.execute("SELECT message_id FROM attempt LIMIT 20")
+    async with ground.database.engine.connect() as connection:
+        async with explained(connection, "(ANALYZE, COSTS OFF, TIMING OFF)") as plans:
+            await record(connection, [outcome_of(row.message_id) for row in rows])
+        await connection.rollback()
+    [plan] = plans
+    assert "Seq Scan on attempt" not in plan
+    assert max(int(float(rows)) for rows in re.findall(r"actual rows=([0-9.]+)", plan)) <= len(rows), plan
