@@ -47,6 +47,11 @@ class Found:
     due_in_seconds: float | None = None
     """Until the first retry, if nothing is to be begun; None when none waits."""
 
+    @property
+    def soon(self) -> bool:
+        """A retry is due so soon that a round waits for it: of many that fall due one by one, none needs a round."""
+        return self.due_in_seconds is not None and self.due_in_seconds < READ_AGAIN_SECONDS
+
 
 class Source(Protocol):
     """What a subscription holds, in the order in which it is to go."""
@@ -120,7 +125,7 @@ class Round:
         looked_at = time.monotonic()
         while True:
             found = await self._begin_more() if time.monotonic() < until else Found(early=True)
-            if not (self._begun or self._elsewhere or found.early):
+            if not (self._begun or self._elsewhere or found.early or found.soon):
                 return self._result(found.due_in_seconds, "nothing due")
             await self._wait()
             well, refused = self._end_those_over()

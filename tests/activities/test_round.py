@@ -76,6 +76,26 @@ async def test_one_request_that_hangs_stops_no_others_not_even_from_round_to_rou
     assert each_once(receiver, 60)
 
 
+@pytest.mark.parametrize("ordered", [{}, {"ordered": True, "order_key": "customer"}])
+async def test_retries_that_fall_due_one_after_the_other_need_no_round_each(
+    bench: Workbench, receiver: Receiver, ordered: dict[str, object]
+) -> None:
+    count, apart = 20, LOOK_SECONDS
+    subscription_id = await bench.subscribe(EVENT, receiver.url("/hook"), **{"max_concurrency": 50} | ordered)
+    for customer in range(count):
+        event = json.dumps({"customer": {"customerId": f"{customer}"}})
+        await bench.attempt_events(await bench.emit(EVENT, event))
+    await bench.execute(
+        "UPDATE delivery SET next_attempt_at = clock_timestamp() + numbered.place * make_interval(secs => :apart) "
+        "FROM (SELECT message_id, row_number() OVER (ORDER BY event_sequence) AS place FROM delivery) AS numbered "
+        "WHERE numbered.message_id = delivery.message_id",
+        apart=apart,
+    )
+    done = await round_of(bench, subscription_id)
+    assert (done.delivered, done.next_in_seconds) == (count, None)
+    assert each_once(receiver, count)
+
+
 async def test_a_slow_receiver_gets_what_its_limit_allows(bench: Workbench, receiver: Receiver) -> None:
     rate, answers_in = 20, 1.0
     receiver.otherwise = after(answers_in, status(200))
