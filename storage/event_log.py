@@ -22,6 +22,7 @@ class EventRow:
     timezone: str
     """Of the store, as it is now."""
     created_at_text: str
+    created_at: datetime
     accepted_at: datetime
     data: str | None
     sealed_data: bytes | None
@@ -30,8 +31,8 @@ class EventRow:
 
 
 _EVENT = text(f"""
-SELECT event.event_id, event.name, event.store_code, store.timezone, event.created_at_text, event.accepted_at,
-    body.data, body.sealed_data, event.workflow_id
+SELECT event.event_id, event.name, event.store_code, store.timezone, event.created_at_text, event.created_at,
+    event.accepted_at, body.data, body.sealed_data, event.workflow_id
 FROM event JOIN store ON store.code = event.store_code
 {BODY_OF_EVENT}
 WHERE event.store_code = :store_code AND event.event_id = :event_id

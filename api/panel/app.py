@@ -35,7 +35,7 @@ from api.panel.admission import admitted, enterable
 from api.panel.entrance import entrance_routes
 from api.panel.menu import menu_of
 from api.panel.page import SEE_OTHER
-from api.panel.rendering import ASSETS, STATIC, Renderer
+from api.panel.rendering import ASSETS, HEADERS, STATIC, Renderer
 from api.panel.routes import PanelRoute, PanelRoutes
 from api.panel.sessions import PATH
 from api.refusals import refusal_of
@@ -87,7 +87,7 @@ def add_panel(app: FastAPI) -> None:
 def create_panel() -> Starlette:
     """The panel's application; its resources are those of the application it is mounted in."""
     routes, renderer = named_routes(), Renderer()
-    return Starlette(
+    panel = Starlette(
         routes=[
             Mount("/-/static", _Files(directory=STATIC)),
             Mount("/-/assets", _Files(directory=ASSETS)),
@@ -107,6 +107,8 @@ def create_panel() -> Starlette:
         ],
         exception_handlers={HTTPException: partial(_no_route, renderer), Exception: partial(_our_mistake, renderer)},
     )
+    panel.router.redirect_slashes = False  # it would go to whatever host and scheme the request names
+    return panel
 
 
 class _Files(StaticFiles):
@@ -124,14 +126,17 @@ async def _to_home(request: Request) -> Response:
 
 
 async def _answered(renderer: Renderer, answer: Callable[[Request], Awaitable[Response]], request: Request) -> Response:
-    """The answer, or the page that says why there is none."""
+    """The answer, or the page that says why there is none; kept to itself, whatever it is."""
     try:
-        return await answer(request)
+        response = await answer(request)
     except Exception as error:
         refusal = refusal_of(error)
         if refusal is None:
             raise
-        return _error_page(renderer, request, refusal)
+        response = _error_page(renderer, request, refusal)
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    return response
 
 
 async def _page(renderer: Renderer, routes: Mapping[str, PanelRoute], route: PanelRoute, request: Request) -> Response:

@@ -10,7 +10,7 @@ from api.errors import ApiError, BadCredentials, Forbidden, TooManyAttempts
 from api.panel.admission import enterable
 from api.panel.forms import read_form
 from api.panel.page import SEE_OTHER
-from api.panel.rendering import HEADERS, Renderer
+from api.panel.rendering import Renderer
 from api.panel.sessions import (
     CSRF_FIELD,
     PATH,
@@ -98,7 +98,7 @@ async def _session(renderer: Renderer, request: Request) -> Response:
     found = await enterable(request)
     if isinstance(found, Response):
         return found
-    return JSONResponse({"name": found[0].name, "csrf": browser_token(request).csrf}, headers=HEADERS)
+    return JSONResponse({"name": found[0].name, "csrf": browser_token(request).csrf})
 
 
 async def _log_out(renderer: Renderer, request: Request) -> Response:

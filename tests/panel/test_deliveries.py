@@ -294,6 +294,17 @@ class TestEvent:
         assert "Webhooks of other events: 1" in text
         assert other in text
 
+    async def test_happened_at_a_time_of_the_store(self, viewer: Visitor, shop: Shop) -> None:
+        await shop.installation.execute(
+            "UPDATE store SET timezone = 'America/New_York' WHERE code = :store", store=shop.store
+        )
+        event_id = await add_event(shop)
+        await shop.installation.execute(
+            "UPDATE event SET created_at = '2026-01-02T13:05:10Z' WHERE event_id = :id", id=event_id
+        )
+        text = await shown(viewer, f"/admin/{shop.store}/events/{event_id}")
+        assert 'title="2026-01-02 13:05:10 UTC">2026-01-02 08:05:10</time>' in text
+
     async def test_without_body_and_without_webhooks_it_says_so(self, viewer: Visitor, shop: Shop) -> None:
         text = await shown(viewer, f"/admin/{shop.store}/events/{await add_event(shop, None)}")
         for part in ("no longer stored", "No delivery", "No webhooks yet"):

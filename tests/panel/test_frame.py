@@ -66,6 +66,27 @@ async def test_pages_carry_the_headers_that_keep_them_to_themselves(visit: Visit
     assert "unsafe" not in policy
 
 
+async def test_what_is_no_page_keeps_to_itself_too(installed: Installation, visit: Visit, shop: Shop) -> None:
+    somebody, nobody = await visit("editor"), await stranger(installed)
+    place = f"/admin/{shop.store}/webhooks"
+    for response in (
+        await somebody.get("/admin/"),
+        await somebody.get("/admin/session"),
+        await somebody.post(f"{place}/check", {"url": ""}),
+        await nobody.get(place),
+        await nobody.client.get(place, headers={"X-Requested-With": "fetch"}),
+    ):
+        assert response.headers["cache-control"] == "no-store", response
+        assert response.headers["x-content-type-options"] == "nosniff", response
+
+
+async def test_no_redirect_goes_where_the_request_says_that_the_panel_is(visit: Visit, shop: Shop) -> None:
+    somebody = await visit("viewer")
+    for path in (f"/admin/{shop.store}/webhooks/", "/admin/login/", "/admin/session/"):
+        response = await somebody.client.get(path, headers={"Host": "evil.example"})
+        assert (response.status_code, "location" in response.headers) == (404, False), path
+
+
 async def test_errors_are_pages(installed: Installation, visit: Visit, shop: Shop) -> None:
     somebody = await visit("viewer")
     for path, status in (("/admin/nowhere/webhooks", 404), (f"/admin/{shop.store}/nothing/at/all", 404)):

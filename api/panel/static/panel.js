@@ -29,6 +29,12 @@
     }
   }
 
+  // What a closed choice cuts off stands below it.
+  function tell(choice) {
+    var chosen = choice.selectedOptions[0];
+    document.getElementById(choice.dataset.told).textContent = chosen && chosen.dataset.told || "";
+  }
+
   // A short id is copied whole.
   document.addEventListener("copy", function (event) {
     var selection = getSelection(), place = selection.anchorNode;
@@ -50,8 +56,10 @@
   window.addEventListener("pageshow", function () {
     document.querySelectorAll("[data-sent]").forEach(function (form) { form.removeAttribute("data-sent"); });
     document.querySelectorAll("[form=filters]").forEach(function (field) { field.disabled = false; });
+    document.querySelectorAll("select[data-told]").forEach(tell);
   });
   document.addEventListener("change", function (event) {
     if (event.target.hasAttribute("data-submit")) event.target.form.requestSubmit();
+    if (event.target.matches("select[data-told]")) tell(event.target);
   });
 })();

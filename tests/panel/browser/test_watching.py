@@ -138,6 +138,31 @@ async def test_many_are_redelivered_after_their_number_is_said(
     await expect(page.get_by_role("button", name="Redeliver the chosen")).to_have_count(0)
 
 
+async def test_in_a_narrow_window_a_list_is_ordered_and_all_of_it_is_chosen(
+    people: People, shop: LiveShop, receiver: Receiver
+) -> None:
+    for number in range(2):
+        await shop.subscribe(receiver.url(f"/{'long' * 100}{number}"), name=f"Till {number}")
+    await shop.until(await shop.emit(), "delivered", 2)
+    page = await people.visit("editor", "/webhooks")
+    await page.set_viewport_size({"width": NARROW[0], "height": NARROW[1]})
+    await page.get_by_role("button", name="Filters").click()
+    for name in ("Till 0", "Till 1"):
+        await page.get_by_role("link", name="Webhook name").click()
+        await expect(page.locator("tbody tr").first).to_contain_text(name)
+        if name == "Till 0":
+            await page.get_by_role("button", name="Filters").click()
+    line, whole = page.locator(".long-url").first, receiver.url(f"/{'long' * 100}1")
+    assert await line.evaluate("line => line.scrollHeight > line.clientHeight")
+    await expect(line).to_have_attribute("title", whole)
+    await people.check(page)
+    await page.goto(people.address("/deliveries"))
+    await page.set_viewport_size({"width": NARROW[0], "height": NARROW[1]})
+    await page.get_by_label("Choose all of this page").check()
+    await expect(page.locator("[name=messageId]:checked")).to_have_count(2)
+    await people.check(page)
+
+
 async def test_filters_of_a_narrow_window_are_folded_until_they_are_wanted(people: People) -> None:
     for path, field, value in (
         ("/deliveries", "Filter by Message id", "3f2b8c1e-6d4a-4e0b-9a57-0c1d2e3f4a5b"),
