@@ -121,7 +121,14 @@ WITH RECURSIVE keeper AS (
     FROM keeper WHERE keeper.subscription_id IS NOT NULL
 )
 SELECT subscription.id, subscription.store_code, subscription.event_name, subscription.url
-FROM keeper JOIN subscription ON subscription.id = keeper.subscription_id WHERE subscription.status <> 'paused'
+FROM keeper JOIN subscription ON subscription.id = keeper.subscription_id
+LEFT JOIN subscription_health AS health ON health.subscription_id = subscription.id
+WHERE subscription.status = 'disabled' OR subscription.deleted_at IS NOT NULL
+    OR subscription.status = 'active' AND CASE WHEN health.breaker_opened_at IS NOT NULL
+        THEN coalesce(health.probe_at <= clock_timestamp(), true)
+        ELSE (SELECT true FROM delivery WHERE delivery.subscription_id = subscription.id AND delivery.status = 'held'
+            AND (delivery.next_attempt_at IS NULL OR delivery.next_attempt_at <= clock_timestamp())
+            ORDER BY delivery.event_sequence, delivery.message_id LIMIT 1) END
 UNION
 SELECT id, store_code, event_name, url FROM subscription
 WHERE status = 'disabled' AND status_since > clock_timestamp() - make_interval(secs => :ended_lately)
@@ -171,8 +178,8 @@ async def hold(connection: AsyncConnection, message_id: UUID, reason: str, keepe
 
 
 async def subscriptions_to_keep(connection: AsyncConnection) -> Sequence[tuple[UUID, str, str, str]]:
-    """(id, store code, event name, URL) of subscriptions that hold deliveries and are not paused, or that were disabled
-    or deleted a moment ago."""
+    """(id, store code, event name, URL) of subscriptions that hold deliveries whose turn has come, or that were
+    disabled or deleted a moment ago."""
     rows = await connection.execute(_TO_KEEP, {"ended_lately": ENDED_LATELY_SECONDS})
     return [(row[0], row[1], row[2], row[3]) for row in rows]
 

@@ -125,6 +125,36 @@ async def test_what_outwaited_its_schedule_ends_page_by_page(bench: Workbench, r
     assert await bench.statuses() == {"exhausted": 2 * ENDED_AT_ONCE + 5}
 
 
+@pytest.mark.parametrize(
+    ("status", "breaker", "probe_in", "due_in", "woken"),
+    [
+        ("active", "closed", None, None, True),
+        ("active", "closed", None, -1, True),
+        ("active", "closed", None, 3600, False),
+        ("active", "open", 3600, None, False),
+        ("active", "open", -1, 3600, True),
+        ("paused", "open", -1, None, False),
+        ("disabled", "open", 3600, 3600, True),
+    ],
+)
+async def test_a_keeper_is_woken_when_the_turn_of_what_it_holds_has_come(
+    bench: Workbench, status: str, breaker: str, probe_in: float | None, due_in: float | None, woken: bool
+) -> None:
+    subscription_id = await bench.subscribe("CustomerUpdated", "http://receiver.example.com/hook", max_concurrency=1)
+    await bench.attempt_events(await bench.emit("CustomerUpdated", "{}"))
+    await bench.execute("UPDATE delivery SET next_attempt_at = now() + make_interval(secs => :due_in)", due_in=due_in)
+    await bench.execute(f"UPDATE subscription SET status = '{status}', status_since = now() - interval '1 day'")
+    await bench.execute(
+        "INSERT INTO subscription_health (subscription_id, failures_in_row, breaker_opened_at, probe_at) "
+        "VALUES (:id, 9, CASE WHEN :open THEN now() END, now() + make_interval(secs => :probe_in))",
+        id=subscription_id,
+        open=breaker == "open",
+        probe_in=probe_in,
+    )
+    async with bench.database.transaction() as connection:
+        assert [one[0] for one in await subscriptions_to_keep(connection)] == [subscription_id] * woken
+
+
 @pytest.mark.parametrize("ends", ["status = 'disabled', status_since", "deleted_at"])
 async def test_the_keeper_of_what_was_just_disabled_or_deleted_is_woken_though_nothing_is_held(
     bench: Workbench, ends: str
