@@ -14,11 +14,17 @@ from storage.window_acts import NewWindowAct, Window, WindowKind, begin_window_a
 from tests.api.installation import Installation, Shop
 from tests.panel.conftest import Visit
 from tests.panel.logged import add_delivery, add_event
+from tests.panel.rights import RULES, may
 from tests.panel.visitor import stranger
 
 ROUTES = named_routes()
 EVERY = pytest.mark.parametrize("route", ROUTES.values(), ids=lambda route: f"{route.method} {route.path}")
 NOBODY = str(uuid4())
+
+
+def rule_of(route: PanelRoute) -> str:
+    """How the rules name a route."""
+    return f"{route.method} {route.path.removeprefix('/{storeCode}')}"
 
 
 def at(route: PanelRoute, store: str) -> str:
@@ -40,13 +46,11 @@ async def answered(
 
 @EVERY
 @pytest.mark.parametrize("role", ROLES)
-async def test_a_role_opens_what_its_scopes_name_and_nothing_else(
+async def test_a_role_opens_what_the_rules_say_and_nothing_else(
     visit: Visit, shop: Shop, route: PanelRoute, role: str
 ) -> None:
-    scopes = ROLES[role]
-    allowed = (route.scope is None or route.scope in scopes or Scope.ADMIN in scopes) and not route.everywhere
     status = await answered(visit, route, role, shop.store)
-    assert (status == 403) == (not allowed), status
+    assert (status != 403) == may(role, rule_of(route)), status
 
 
 @EVERY
@@ -54,6 +58,10 @@ async def test_what_belongs_to_the_installation_is_for_those_of_every_store(
     visit: Visit, shop: Shop, route: PanelRoute
 ) -> None:
     assert await answered(visit, route, "admin", shop.store, ("*", shop.store)) != 403
+
+
+def test_every_route_has_a_rule_and_every_rule_a_route() -> None:
+    assert {rule_of(route) for route in ROUTES.values()} == set(RULES), "tests/panel/rights.py"
 
 
 @EVERY
