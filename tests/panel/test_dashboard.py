@@ -86,6 +86,15 @@ async def test_one_attempt_is_one_bar_and_one_line_of_the_table(
     assert "0 delivered, 0 failed, 1 given up" in text
 
 
+async def test_a_million_attempts_are_one_bar_too(viewer: Visitor, shop: Shop) -> None:
+    await attempt(shop, await shop.created(eventName="CustomerUpdated"), "delivered", 120, 1_000_000)
+    text = await shown(viewer, shop, "?span=day")
+    [bar] = [value for value in chart(text, "rates")["series"][0]["data"] if value]
+    assert 1_000_000 / 15 <= bar <= 1_000_000 * (MINUTE / RATE_LEAST)
+    assert "1,000,000 delivered, 0 failed, 0 given up" in text
+    assert "100.0 %" in text
+
+
 async def test_figures_are_those_of_this_store(viewer: Visitor, shop: Shop, installed: Installation) -> None:
     webhook = await shop.created(eventName="CustomerUpdated", name="CRM", url="https://receiver.example.com:8443/x")
     other = await installed.shop()
