@@ -122,6 +122,16 @@ class Photographer:
             await self.page.screenshot(path=FOLDER / f"{name}-{theme}-{width}.png")
             print(f"{name}-{theme}-{width}.png", flush=True)
 
+    async def take_part(self, name: str, part: str) -> None:
+        """Pictures of one section of the page alone, wide in light and narrow in dark."""
+        for theme, (width, height) in (VARIANTS[0], VARIANTS[-1]):
+            await self.page.set_viewport_size({"width": width, "height": height})
+            await self.page.evaluate("theme => document.documentElement.setAttribute('data-bs-theme', theme)", theme)
+            await self.page.wait_for_timeout(SETTLED_MS)
+            section = self.page.get_by_role("region", name=part)
+            await section.screenshot(path=FOLDER / f"{name}-{theme}-{width}.png")
+            print(f"{name}-{theme}-{width}.png", flush=True)
+
     async def fill_in_a_webhook(self, url: str) -> None:
         """The form of a new webhook, with a test that has been answered."""
         page = self.page
@@ -143,6 +153,7 @@ async def take_all(camera: Photographer, ids: dict[str, str], receiver: Receiver
     await camera.take("webhooks", all_variants=True)
     await camera.fill_in_a_webhook(receiver.url("/letters/new"))
     await camera.take("webhook-form")
+    await camera.take_part("webhook-test", "Try it")
     for name, path, all_variants in (
         ("webhook", f"/webhooks/{ids[FAILING]}", False),
         ("dashboard", "/dashboard", True),

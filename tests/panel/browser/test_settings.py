@@ -170,7 +170,7 @@ async def test_an_outage_is_counted_recovered_and_followed(people: People, shop:
     await expect(page.get_by_text("None yet")).to_be_visible()
     await people.check(page)
     await page.get_by_label("Webhook", exact=True).select_option(webhook)
-    await expect(page.get_by_text(f"CustomerUpdated → {receiver.url('/hook')}, active")).to_be_visible()
+    await expect(page.get_by_text(f"{NAME}: CustomerUpdated → {receiver.url('/hook')}, active")).to_be_visible()
     await page.get_by_label("At most, a second").fill("100")
     await press(page, "Count first")
     await expect(page.get_by_role("heading", name="Deliver 3 deliveries again?")).to_be_visible()
