@@ -29,8 +29,11 @@ LOOK_SECONDS = 0.05
 """Until the next look all the same: for what has become due or was matched, and into the room of less than a lot."""
 
 READ_AGAIN_SECONDS = 0.25
-"""What was read so long ago is read again before more is begun: the subscription, of which somebody may have changed
-something, and what another worker was sending."""
+"""What was read so long ago is read again before more is begun: what is held, and what another worker was sending."""
+
+CHANGED_SECONDS = 1.0
+"""So often the subscription is read again, of which somebody may have changed something; and when an attempt failed. Of
+a hundred that are sent to once a second each, this was most of what they cost."""
 
 TAKEN_PAUSE_SECONDS = 0.5
 """Until what somebody else is sending is looked at again: a worker that died is noticed after three seconds."""
@@ -122,19 +125,22 @@ class Round:
 
     async def _run(self, until: float, lasts: Callable[[], Awaitable[bool]]) -> KeeperRoundResult:
         await self._look_elsewhere()
-        looked_at = time.monotonic()
+        looked_at = read_at = time.monotonic()
         while True:
             found = await self._begin_more() if time.monotonic() < until else Found(early=True)
             if not (self._begun or self._elsewhere or found.early or found.soon):
                 return self._result(found.due_in_seconds, "nothing due")
             await self._wait()
             well, refused = self._end_those_over()
-            if refused:
-                return self._result(TAKEN_PAUSE_SECONDS, "another sender is at it", deaf=True)
-            if not well or time.monotonic() - looked_at > READ_AGAIN_SECONDS:
-                looked_at = time.monotonic()
+            now = time.monotonic()
+            if not well or now - read_at > CHANGED_SECONDS:
+                read_at = now
                 if not await lasts():
                     return self._result(0.0, "changed")
+            if refused:
+                return self._result(TAKEN_PAUSE_SECONDS, "another sender is at it", deaf=True)
+            if not well or now - looked_at > READ_AGAIN_SECONDS:
+                looked_at = now
                 await self._look_elsewhere()
             if time.monotonic() >= until:
                 self._withdraw()
