@@ -73,6 +73,7 @@ async def test_a_store_of_others_does_not_exist(
     assert await answered(visit, route, "admin", "nowhere") == 404
 
 
+HOST = "receiver.example.com"
 IDS = {"messageId", "eventId", "windowActId", "webhookSubscriptionId"}
 OF_ONE = [route for route in ROUTES.values() if IDS & set(route.parameters)]
 
@@ -111,6 +112,32 @@ async def test_what_is_of_another_store_does_not_exist_in_this_one(
     assert await status(foreign) == 404
     assert await other.audit() == audited
     assert await status(await objects(shop)) != 404
+
+
+BY_QUERY = (
+    "deliveries?webhookSubscriptionId={webhookSubscriptionId}",
+    "deliveries?messageId={messageId}",
+    "deliveries?eventId={eventId}",
+    "deliveries/fresh?open={messageId}",
+    "deliveries/recover?webhookSubscriptionId={webhookSubscriptionId}",
+    "events?id={messageId}",
+    "recover?webhookSubscriptionId={webhookSubscriptionId}",
+)
+"""Pages that take an id in their query."""
+
+
+@pytest.mark.parametrize("page", BY_QUERY)
+async def test_an_id_of_another_store_finds_nothing_as_part_of_a_query(
+    installed: Installation, visit: Visit, shop: Shop, page: str
+) -> None:
+    somebody = await visit("admin")
+
+    async def shows(of: Shop) -> bool:
+        answer = await somebody.get(f"/admin/{shop.store}/{page.format(**await objects(of))}")
+        assert answer.status_code in (200, 303)
+        return HOST in answer.text or "/deliveries/" in answer.headers.get("location", "")
+
+    assert (await shows(await installed.shop()), await shows(shop)) == (False, True)
 
 
 @EVERY

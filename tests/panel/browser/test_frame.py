@@ -47,3 +47,41 @@ async def test_what_goes_wrong_on_a_page_is_seen(people: People) -> None:
     for fault in ("GET .*/nothing.png: 404", "Content Security Policy directive .style-src", "elsewhere.example"):
         assert re.search(fault, seen), seen
     people.faults.clear()
+
+
+REACHED = """() => {
+    const here = document.activeElement, style = getComputedStyle(here);
+    if (here === document.body) return null;
+    here.dataset.reached = "";
+    return parseFloat(style.outlineWidth) >= 2 && style.outlineStyle !== "none" ? "" : here.outerHTML.slice(0, 200);
+}"""
+NOT_REACHED = """() => [...document.querySelectorAll(
+    "a[href], button, input:not([type=hidden]), select, textarea, summary, [tabindex='0']"
+)].filter(one => one.checkVisibility({visibilityProperty: true}) && !one.disabled && !("reached" in one.dataset))
+  .map(one => one.outerHTML.slice(0, 200))"""
+MOST_STEPS = 400
+
+
+async def test_all_of_a_page_is_reached_by_the_tab_key_and_shows_that_it_is(people: People, shop: LiveShop) -> None:
+    await shop.subscribe("https://receiver.example.com/hook", name="CRM", hmacEnabled=True, legacy=True)
+    [webhook] = (await shop.get("webhook/subscription"))["items"]
+    one = webhook["webhookSubscriptionId"]
+    for path in (
+        "/webhooks",
+        "/webhooks/new",
+        f"/webhooks/{one}",
+        f"/migrate/{one}",
+        "/deliveries",
+        "/dashboard",
+        "/recover",
+    ):
+        page = await people.visit("editor", path)
+        unseen = []
+        for _ in range(MOST_STEPS):
+            await page.keyboard.press("Tab")
+            said = await page.evaluate(REACHED)
+            if said is None:
+                break
+            unseen += [said] if said else []
+        assert (unseen, await page.evaluate(NOT_REACHED)) == ([], []), path
+        await page.close()
