@@ -15,9 +15,11 @@ from contextlib import asynccontextmanager
 from datetime import date
 from typing import Any
 
+import asyncpg
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from bench.log_data import RARE_EVENT, LogShape, load_log
 from bench.pipeline import RESULTS, event_line, machine
@@ -25,10 +27,11 @@ from bench.stack import Bench, bench_stack
 from domain.catalogue import CATALOGUE
 from domain.retention import RetentionRules
 from storage.database import Database
-from storage.retention import clear_page, cleared, days_to_thin, thin_day
+from storage.retention import ThinDay, Thinned, clear_page, cleared, days_to_thin, thin_day
 from storage.stores import list_stores
 
 EMIT_PAUSE_SECONDS = 0.02
+TRY_AGAIN_SECONDS = 2.0
 NOTHING_STAYS = RetentionRules(days=0, exhausted_days=0, event_id_days=400)
 WHAT_FAILED_STAYS = RetentionRules(days=0, exhausted_days=90, event_id_days=400)
 
@@ -78,15 +81,29 @@ async def run(deliveries: int) -> list[dict[str, Any]]:
             await database.close()
 
 
+async def _thin(database: Database, due: ThinDay, rules: RetentionRules) -> tuple[Thinned, float, int]:
+    """What thinning a day came to, the seconds it took, and how often it was tried, as a worker tries: a vacuum of what
+    was just loaded may be in its way, and it gives way."""
+    tries = 1
+    while True:
+        began = time.perf_counter()
+        try:
+            return await thin_day(database, due, rules), time.perf_counter() - began, tries
+        except DBAPIError as error:
+            if not isinstance(error.__cause__.__cause__ if error.__cause__ else None, asyncpg.LockNotAvailableError):
+                raise
+        tries += 1
+        await asyncio.sleep(TRY_AGAIN_SECONDS)
+
+
 async def _let_go(database: Database, day: date, rules: RetentionRules, what: str, emits: Emits) -> dict[str, Any]:
     async with database.transaction() as connection:
         [due] = [one for one in await days_to_thin(connection, rules) if one.day == day]
         before = await connection.scalar(text("SELECT count(*) FROM event_body WHERE accepted_on = :day"), {"day": day})
         stores = await list_stores(connection)
     emits.seconds.clear()
-    began = time.perf_counter()
-    thinned = await thin_day(database, due, rules)
-    thin_seconds, slowest = time.perf_counter() - began, max(emits.seconds, default=0.0)
+    thinned, thin_seconds, tries = await _thin(database, due, rules)
+    slowest = max(emits.seconds, default=0.0)
     deleted, began = 0, time.perf_counter()
     for store in stores:
         behind = None
@@ -104,6 +121,7 @@ async def _let_go(database: Database, day: date, rules: RetentionRules, what: st
         "bodies_kept": thinned.bodies_kept,
         "mb_freed": round(thinned.bytes_freed / 1e6),
         "thin_seconds": round(thin_seconds, 2),
+        "tries": tries,
         "slowest_emit_ms": round(slowest * 1e3),
         "deliveries_deleted": deleted,
         "clear_seconds": round(time.perf_counter() - began, 1),
