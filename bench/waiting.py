@@ -8,6 +8,7 @@ there. 100,000 take most of an hour to set up: the starting of workflows is what
 
 import argparse
 import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import asyncpg
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from temporalio.client import Client
 
 from bench.pipeline import EVENT, burst_once, event_line, keep, machine, warm_up
 from bench.stack import Bench, bench_stack
@@ -33,6 +35,7 @@ STUCK_SECONDS = 120.0
 """Without one more waiting delivery for so long, something is wrong."""
 
 _WAITING = "SELECT count(*) FROM delivery WHERE status = 'pending' AND next_attempt_at IS NOT NULL"
+_WAITING_WORKFLOWS = "WorkflowType = 'deliver-event' AND ExecutionStatus = 'Running'"
 _SUBSCRIBE = """
 INSERT INTO subscription (id, store_code, event_name, url, name, retry_schedule)
 SELECT gen_random_uuid(), $1, name, $2 || '/fail/503/' || $1 || '/' || name, 'waiting', ARRAY[$3::int]
@@ -76,10 +79,20 @@ async def emit(bench: Bench, pairs: list[tuple[str, str]], count: int) -> None:
                 raise RuntimeError(f"{answer.status_code}: {answer.text}")
 
 
-async def until_waiting(database: asyncpg.Connection, count: int) -> None:
-    """Show how many wait until all do."""
+async def until_waiting(database: asyncpg.Connection, temporal: Client, count: int) -> None:
+    """Show how many wait until all do, each in its workflow: the starting of those takes by far the longest."""
+    await until(count, "deliveries wait for their retry", lambda: database.fetchval(_WAITING))
+
+    async def waiting_workflows() -> int:
+        return (await temporal.count_workflows(_WAITING_WORKFLOWS)).count
+
+    await until(count, "of them have a workflow", waiting_workflows)
+
+
+async def until(count: int, what: str, counted: Callable[[], Awaitable[int]]) -> None:
+    """Show what is counted until there are so many."""
     columns = (
-        TextColumn("deliveries wait for their retry"),
+        TextColumn(f"{what:<31}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -90,10 +103,10 @@ async def until_waiting(database: asyncpg.Connection, count: int) -> None:
         waiting, still = 0, 0.0
         while waiting < count:
             await asyncio.sleep(POLL_SECONDS)
-            before, waiting = waiting, await database.fetchval(_WAITING)
+            before, waiting = waiting, await counted()
             still = 0.0 if waiting > before else still + POLL_SECONDS
             if still > STUCK_SECONDS:
-                raise RuntimeError(f"only {waiting:,} of {count:,} deliveries wait for a retry")
+                raise RuntimeError(f"only {waiting:,} of {count:,} {what}")
             progress.update(bar, completed=waiting)
 
 
@@ -123,7 +136,8 @@ async def measure(waiting: int, subscriptions: int) -> dict[str, Any]:
         pairs = await subscribe(bench, database, subscriptions)
         before = await bytes_used(bench, database, bench.directory)
         await emit(bench, pairs, waiting)
-        await until_waiting(database, waiting)
+        temporal = await Client.connect(bench.facts["temporal"], namespace=bench.facts["namespace"])
+        await until_waiting(database, temporal, waiting)
         after = await bytes_used(bench, database, bench.directory)
         among = await healthy_rate(bench)
         await database.close()
