@@ -175,11 +175,19 @@ class Page:
         """Go to a page, by its route's name."""
         return RedirectResponse(self.url(route, query, **parameters), SEE_OTHER)
 
-    async def done(self, text: str, route: str, *, kind: str = "success", **parameters: object) -> Response:
+    async def done(
+        self,
+        text: str,
+        route: str,
+        *,
+        kind: str = "success",
+        query: Mapping[str, object] | None = None,
+        **parameters: object,
+    ) -> Response:
         """Go to a page, which says this once."""
         async with self.resources.database.transaction() as connection:
             await say_next(connection, self.token.value, {"kind": kind, "text": text})
-        return self.redirect(route, None, **parameters)
+        return self.redirect(route, query, **parameters)
 
 
 def _query(parameters: Mapping[str, object]) -> str:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from urllib.parse import parse_qsl
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -56,7 +57,11 @@ async def chosen(page: Page) -> Response:
     fit = [row for row in rows if "redeliver" in acts_on(row, subscriptions.get(row.subscription_id))]
     counts = Counter(row.subscription_id for row in fit)
     webhooks = [(_title(subscriptions[one]), count) for one, count in counts.most_common()]
-    return page.render("deliveries/chosen.html", chosen=Chosen(fit, webhooks, len(rows) - len(fit)))
+    return page.render(
+        "deliveries/chosen.html",
+        chosen=Chosen(fit, webhooks, len(rows) - len(fit)),
+        list_of=_list_of(page.request.query_params.get("from", "")),
+    )
 
 
 @pages.post("/{storeCode}/deliveries/redeliver", Scope.DELIVERY_ACT)
@@ -76,7 +81,7 @@ async def redelivered(page: Page) -> Response:
     said = [t("redelivery.begun_one") if begun == 1 else t("redelivery.begun", count=begun)]
     said += [t("redelivery.not_begun", count=count, why=why) for why, count in refused.items()]
     kind = "success" if not refused else "warning" if begun else "danger"
-    return await page.done(" ".join(said), "deliveries.listed", kind=kind)
+    return await page.done(" ".join(said), "deliveries.listed", kind=kind, query=_list_of(page.form.text("from")))
 
 
 @pages.get("/{storeCode}/deliveries/recover", Scope.DELIVERY_ACT)
@@ -126,6 +131,11 @@ def window_of(conditions: Sequence[Condition], subscription: SubscriptionRow, no
     if not statuses <= set(ENDED):
         raise UnfitFilterError(t("redelivery.still_open"))
     return Window(since, until, sorted(statuses))
+
+
+def _list_of(query: str) -> dict[str, str]:
+    """The filter and the place of the list that somebody chose on, to go back there."""
+    return dict(parse_qsl(query))
 
 
 def _title(subscription: SubscriptionRow) -> str:

@@ -2,6 +2,8 @@
 
 import re
 from datetime import UTC, datetime, timedelta
+from html import escape
+from urllib.parse import urlencode
 from uuid import UUID, uuid4
 
 import pytest
@@ -39,6 +41,20 @@ class TestChosen:
             assert part in text, part
         assert len(re.findall(r'name="messageId"', text)) == 4
         assert await shop.audit() == [one for one in await shop.audit() if one["action"] != "redeliver"]
+
+    async def test_and_what_becomes_of_them_leads_back_to_the_list_they_were_chosen_on(
+        self, visit: Visit, shop: Shop, webhook: str
+    ) -> None:
+        editor, path = await visit("editor"), f"/admin/{shop.store}/deliveries"
+        made, chosen_on = await add_delivery(shop, webhook), "status=delivered&createdAt%5Bfrom%5D=2020-01-01T00%3A00"
+        listed = (await editor.get(f"{path}?{chosen_on}")).text
+        assert f'name="from" value="{escape(chosen_on)}"' in listed
+        asked = (await editor.get(f"{path}/redeliver?{urlencode({'messageId': made, 'from': chosen_on})}")).text
+        assert f'href="{escape(f"{path}?{chosen_on}")}"' in asked
+        done = await editor.post(f"{path}/redeliver", {"from": chosen_on})
+        assert done.headers["location"] == f"{path}?{chosen_on}"
+        done = await editor.post(f"{path}/redeliver", {"from": "//evil.example/?a=1"})
+        assert done.headers["location"].startswith(f"{path}?")
 
     async def test_none_is_no_mistake(self, visit: Visit, shop: Shop) -> None:
         text = (await (await visit("editor")).get(f"/admin/{shop.store}/deliveries/redeliver")).text

@@ -61,6 +61,15 @@ async def test_what_is_wrong_is_said_beside_its_field_and_no_value_of_a_header_c
     assert (await shop.list())["total"]["all"] == 0
 
 
+async def test_what_is_wrong_with_a_header_is_told_to_who_does_not_see_the_form(visit: Visit, shop: Shop) -> None:
+    somebody = await visit("editor")
+    sent = {**FIELDS, "headers.0.headerName": "Host", "headers.0.headerValue": "x"}
+    text = (await somebody.post(f"/admin/{shop.store}/webhooks/new", sent)).text
+    for field in ("headers.0.headerName", "headers.0.headerValue"):
+        assert f'aria-invalid="true" aria-describedby="error-{field}" name="{field}"' in text
+        assert f'id="error-{field}"' in text
+
+
 async def test_a_value_that_a_refused_form_cannot_show_is_asked_for_again(visit: Visit, shop: Shop) -> None:
     webhook_id = await shop.created(headers=[header("X-Till", "7")])
     somebody = await visit("editor")
