@@ -185,6 +185,38 @@ class TestRedeliver:
         assert "deleted" in await acting.refused(f"delivery/{message_id}/redeliver")
 
 
+async def behind_a_breaker(acting: Acting, receiver: Receiver) -> tuple[str, str, str]:
+    """(subscription, its delivery that arrived before, event that waits): the next probe is a minute away."""
+    receiver.script(status(200), *[status(503)] * 3)
+    subscription = await acting.subscribe(receiver.url("/hook"))
+    arrived = await acting.until(await acting.emit(), "delivered", 1)
+    for _ in range(3):
+        await acting.until(await acting.emit(), "pending", 1)
+    waiting = await acting.emit()
+    await acting.until(waiting, "held", 0)
+    [item] = (await acting.explain(waiting))["items"]
+    assert item["code"] == "breaker_open"
+    return subscription, arrived, waiting
+
+
+class TestBehindABreaker:
+    """What a person does has the receiver asked at once."""
+
+    @pytest.mark.parametrize("acts", [("resume",), ("pause", "resume"), ("disable", "enable")])
+    async def test_by_a_change_of_status(self, acting: Acting, receiver: Receiver, acts: tuple[str, ...]) -> None:
+        subscription, _, waiting = await behind_a_breaker(acting, receiver)
+        for act in acts:
+            await acting.acted(f"subscription/{subscription}/{act}")
+        if "disable" in acts:  # which ended what waited
+            waiting = await acting.emit()
+        await acting.until(waiting, "delivered", 1, AT_ONCE_SECONDS)
+
+    async def test_by_a_redelivery(self, acting: Acting, receiver: Receiver) -> None:
+        _, arrived, waiting = await behind_a_breaker(acting, receiver)
+        await acting.acted(f"delivery/{arrived}/redeliver")
+        await acting.until(waiting, "delivered", 1, AT_ONCE_SECONDS)
+
+
 class TestSendNow:
     async def test_a_retry_is_not_waited_for(self, acting: Acting, receiver: Receiver) -> None:
         receiver.script(status(503))
