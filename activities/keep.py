@@ -28,11 +28,15 @@ from storage.keeping import (
     exhaust_outwaited,
     keeper_state,
 )
+from storage.lines import on_the_wire
 from storage.notices import Occurrence, note
 from storage.subscription_status import disable_by_system
 
 ROUND_SECONDS = 5.0
 """A round begins nothing more after so long: what hangs by then is left on the wire, and another worker may go on."""
+
+LEFT_AGAIN_SECONDS = 2.0
+"""Until a pause's keeper looks again whether anything is still on the wire."""
 
 FIRST_WINDOW = 10
 """After a breaker closed or a pause ended: a receiver that is just up again is not run over."""
@@ -90,7 +94,7 @@ class KeeperActivities:
             return await self._end_all(subscription_id, state)
         tally = _Tally(task.under_way)
         if state.status == "paused":
-            return tally.result(None, "paused")
+            return await self._pause(tally)
         if state.rest_seconds > 0 and not task.probe_now:
             return tally.result(state.rest_seconds, "its receiver asked to be left alone", deaf=True)
         if state.per_second is None and state.max_concurrency is None:
@@ -120,6 +124,13 @@ class KeeperActivities:
             delivered=tally.delivered + result.delivered,
             failed_attempts=tally.failed + result.failed_attempts,
         )
+
+    async def _pause(self, tally: _Tally) -> KeeperRoundResult:
+        """Nothing to do; but what is on the wire is known to whoever goes on, should the pause end before it does."""
+        async with self._database.transaction() as connection:
+            left = await on_the_wire(connection, [UUID(one) for one in tally.left])
+        tally.left = sorted(str(one) for one in left)
+        return tally.result(LEFT_AGAIN_SECONDS if left else None, "paused")
 
     async def _state(self, subscription_id: UUID) -> KeeperState | None:
         async with self._database.transaction() as connection:

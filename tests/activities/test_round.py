@@ -133,13 +133,42 @@ async def test_a_pause_within_a_round_leaves_held_what_has_no_place(
     assert went_out < 40
     assert (await bench.statuses()) == {"held": 40}
     paused = await round_of(bench, subscription_id, done)
-    assert (paused.next_in_seconds, paused.state) == (None, "paused")
+    assert (paused.next_in_seconds is not None, paused.state, len(paused.under_way)) == (True, "paused", went_out)
     gate.set()
     await bench.until_statuses({"held": 40 - went_out, "delivered": went_out})
+    paused = await round_of(bench, subscription_id, paused)
+    assert (paused.next_in_seconds, paused.under_way) == (None, [])
     await bench.execute("UPDATE subscription SET status = 'active' WHERE id = :id", id=subscription_id)
     while (done := await round_of(bench, subscription_id, done)).next_in_seconds is not None:
         pass
     assert each_once(receiver, 40)
+
+
+async def test_a_pause_that_ends_while_requests_hang_lets_no_other_worker_exceed_the_limit(
+    bench: Workbench, receiver: Receiver, cleared_url: str
+) -> None:
+    """Nor when older deliveries have fallen due meanwhile, before which the other worker would see those that hang."""
+    gate = asyncio.Event()
+    receiver.otherwise = when(gate, status(200))
+    subscription_id = await hold(bench, receiver, 20, max_concurrency=2)
+    await bench.execute(
+        "UPDATE delivery SET next_attempt_at = now() + interval '1 hour' WHERE message_id = ANY(ARRAY("
+        "SELECT message_id FROM delivery ORDER BY event_sequence LIMIT 15))"
+    )
+    sending = asyncio.create_task(round_of(bench, subscription_id))
+    await receiver.wait_for(2)
+    await bench.execute("UPDATE subscription SET status = 'paused' WHERE id = :id", id=subscription_id)
+    paused = await round_of(bench, subscription_id, await sending)
+    assert paused.next_in_seconds is not None, "its keeper stays"
+    await bench.execute("UPDATE delivery SET next_attempt_at = NULL")
+    await bench.execute("UPDATE subscription SET status = 'active' WHERE id = :id", id=subscription_id)
+    async with workbench(cleared_url, **PATIENT) as other:
+        resumed = asyncio.create_task(round_of(other, subscription_id, paused))
+        await asyncio.sleep(4 * LOOK_SECONDS)  # some looks, of which none may begin anything
+        assert len(receiver.requests) == 2
+        gate.set()
+        await resumed
+    assert each_once(receiver, 20)
 
 
 async def test_a_breaker_that_opens_within_a_round_lets_nothing_more_begin(
