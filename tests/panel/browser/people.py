@@ -34,6 +34,18 @@ _LOADING_FAILED = "Failed to load resource: the server responded with a status o
 _AXE = "rules => axe.run(document, {resultTypes: ['violations'], ...(rules && {runOnly: rules})})"
 _OF_COLOURS = ["color-contrast", "link-in-text-block"]  # all that the dark theme changes
 _ID_OF = text("SELECT id FROM administrator WHERE username = :username")
+_CUT_OFF = """() => [...document.querySelectorAll("main select")].filter(one => {
+    const words = document.createElement("span"), style = getComputedStyle(one);
+    if (one.dataset.told || !one.checkVisibility() || one.hasAttribute("data-submit")) return false;
+    words.textContent = one.selectedOptions[0]?.textContent ?? "";
+    words.style.cssText = `position: absolute; visibility: hidden; white-space: nowrap; font: ${style.font}`;
+    one.after(words);
+    const room = one.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+    const cut = words.offsetWidth > Math.ceil(room);
+    words.remove();
+    return cut;
+}).map(one => one.name)"""
+"""Choices that do not show all of what is chosen, and do not say it below; filters name what they filter by alone."""
 _OVERFLOW = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
@@ -117,6 +129,8 @@ class People:
             overflow = await page.evaluate(_OVERFLOW)
             if overflow > 0:
                 faults.append(f"{where}: {overflow} px wider than the window")
+            if cut_off := await page.evaluate(_CUT_OFF):
+                faults.append(f"{where}: the choices {cut_off} are cut off")
             found = await page.evaluate(_AXE, _OF_COLOURS if theme == "dark" else None)
             faults += [f"{where}: {_told(one)}" for one in found["violations"] if one["impact"] in BAD]
         await page.set_viewport_size({"width": WIDE[0], "height": WIDE[1]})

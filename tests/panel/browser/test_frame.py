@@ -38,10 +38,16 @@ async def test_what_goes_wrong_on_a_page_is_seen(people: People) -> None:
         image.src = "/nothing.png";
         image.setAttribute("style", "display: block");
         image.style.minWidth = "3000px";
-        document.querySelector("main").append(image);
+        const choice = document.createElement("select");
+        choice.name = "choice";
+        choice.style.width = "5rem";
+        choice.append(new Option("what does not fit into it"));
+        document.querySelector("main").append(image, choice);
         await fetch("https://elsewhere.example/").catch(() => null);
     }""")
-    with pytest.raises(AssertionError, match=r"px wider than the window[\s\S]*image-alt \(critical\)"):
+    with pytest.raises(
+        AssertionError, match=r"px wider than the window[\s\S]*\['choice'\] are cut off[\s\S]*image-alt \(critical\)"
+    ):
         await people.check(page)
     seen = "\n".join(people.faults)
     for fault in ("GET .*/nothing.png: 404", "Content Security Policy directive .style-src", "elsewhere.example"):
