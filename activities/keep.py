@@ -59,7 +59,7 @@ class _Tally:
 
     def taken(self) -> KeeperRoundResult:
         """Somebody else is sending, or the outcome could not be written: look again soon."""
-        return self.result(TAKEN_PAUSE_SECONDS, "another sender is at it", deaf=True)
+        return replace(self.result(TAKEN_PAUSE_SECONDS, "another sender is at it", deaf=True), refused=True)
 
 
 class KeeperActivities:

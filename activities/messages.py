@@ -180,6 +180,8 @@ class KeeperRoundResult:
     """Deliveries whose receiver is slow, so that the next round need not wait for them."""
     window: int = 0
     """How many its receiver may get at once; the next round begins with that."""
+    refused: bool = False
+    """Another sender was at it, so that what a person asked for is still to be done."""
 
 
 @dataclass(frozen=True)

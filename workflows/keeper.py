@@ -45,10 +45,11 @@ class KeeperWorkflow:
     async def run(self, task: KeeperTask) -> KeeperTask:
         """Round after round, waiting in between for as long as the last one said."""
         self._under_way = task.under_way
-        idle_before = False
+        idle_before = asked_in_vain = False
         while True:
-            self._woken, probe_now, self._probe_now = False, self._probe_now, False
+            self._woken, probe_now, self._probe_now = False, self._probe_now or asked_in_vain, False
             done = await self._round(task, probe_now)
+            asked_in_vain = probe_now and done.refused
             task = replace(
                 task,
                 delivered=task.delivered + done.delivered,
@@ -60,7 +61,7 @@ class KeeperWorkflow:
                 return task
             await self._wait(done)
             idle_before = idle and not self._woken and not self._probe_now  # who was woken lingers anew
-            if workflow.info().is_continue_as_new_suggested() and not self._probe_now:
+            if workflow.info().is_continue_as_new_suggested() and not (self._probe_now or asked_in_vain):
                 workflow.continue_as_new(replace(task, under_way=self._under_way))
 
     async def _round(self, task: KeeperTask, probe_now: bool) -> KeeperRoundResult:

@@ -1,4 +1,4 @@
-"""A keeper that never comes to rest goes on in a new run, with what hangs just then."""
+"""What a keeper knows from round to round: what hangs, also in its next run, and what a person has asked for."""
 
 from collections.abc import Callable
 from uuid import uuid4
@@ -9,11 +9,15 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
 import worker
+from activities.keepers import signal_keeper
 from activities.messages import KeeperRound, KeeperRoundResult, KeeperTask
+from domain.identity import keeper_workflow_id
 from workflows.keeper import KeeperWorkflow
 
 HISTORY_BYTES = 4 << 20
 """From then on Temporal suggests a new run."""
+
+SUBSCRIPTION = uuid4()
 
 HANGS = [str(uuid4())]
 
@@ -51,3 +55,29 @@ async def test_a_request_that_hangs_is_known_to_the_next_run(temporal: WorkflowE
     second = [one for run, one in told if run != runs[0]]
     assert second[0].under_way == HANGS
     assert done.delivered == len(told), "counted through both runs"
+
+
+async def test_what_a_person_asked_for_while_another_sender_was_at_it_is_done_afterwards(
+    temporal: WorkflowEnvironment,
+) -> None:
+    asked: list[bool] = []
+
+    @activity.defn(name="keep-held")
+    async def keep_held(task: KeeperRound) -> KeeperRoundResult:
+        asked.append(task.probe_now)
+        refused = len(asked) <= 2
+        return KeeperRoundResult(0, 0, 0.1 if refused else None, "", deaf=refused, refused=refused)
+
+    queue = f"test-{uuid4()}"
+    async with Worker(
+        temporal.client,
+        task_queue=queue,
+        workflows=[KeeperWorkflow],
+        activities=[keep_held],
+        workflow_runner=worker.workflow_runner(),
+    ):
+        await signal_keeper(
+            temporal.client, queue, KeeperTask(str(SUBSCRIPTION), "a-store", "CustomerUpdated", "host/"), "probe-now"
+        )
+        await temporal.client.get_workflow_handle(keeper_workflow_id(SUBSCRIPTION)).result()
+    assert asked == [True, True, True, False]
