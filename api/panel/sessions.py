@@ -49,10 +49,10 @@ def browser_token(request: Request) -> BrowserToken:
 
 
 def set_token(response: Response, request: Request, token: str) -> None:
-    """Give the browser its token. `Secure` as soon as it speaks TLS with us or with a proxy we trust."""
-    response.set_cookie(
-        SESSION_COOKIE, token, path=PATH, httponly=True, samesite="lax", secure=request.url.scheme == "https"
-    )
+    """Give the browser its token. `Secure` as soon as it speaks TLS with us or with a proxy: one that is not trusted
+    does not say so, but the browser does in the origin of the form that logs in."""
+    secure = request.url.scheme == "https" or request.headers.get("origin", "").startswith("https://")
+    response.set_cookie(SESSION_COOKIE, token, path=PATH, httponly=True, samesite="lax", secure=secure)
 
 
 def drop_token(response: Response) -> None:

@@ -62,6 +62,9 @@ async def test_the_session_cookie_is_out_of_reach_of_scripts_and_other_sites(
     cookie = (await somebody.log_in()).headers["set-cookie"].lower()
     assert {"httponly", "samesite=lax", "path=/admin"} <= {part.strip() for part in cookie.split(";")}
     assert "secure" not in cookie
+    another = await stranger(installed, somebody.username)
+    another.client.headers["Origin"] = "https://api"  # a proxy that is not trusted speaks TLS, and HTTP with us
+    assert "secure" in (await another.log_in()).headers["set-cookie"].lower()
     somebody.client.base_url = "https://api"
     somebody.client.headers["Origin"] = "https://api"
     somebody.client.cookies.clear()
