@@ -1,6 +1,7 @@
 """Logging in, finding one's way, and logging out, in a browser."""
 
 import re
+from uuid import uuid4
 
 import pytest
 from playwright.async_api import expect
@@ -24,6 +25,26 @@ async def test_somebody_logs_in_goes_where_they_wished_and_out_again(people: Peo
     await expect(page.get_by_role("status")).to_have_text("You are logged out.")
     await page.goto(people.address("/webhooks"))
     await expect(page).to_have_url(re.compile("/admin/login"))
+
+
+async def test_the_store_is_switched_on_the_page_one_is_at(people: People, shop: LiveShop) -> None:
+    await shop.subscribe("https://receiver.example.com/hook", name="The first store's")
+    other, foreign = f"other{uuid4().hex[:8]}", f"foreign{uuid4().hex[:8]}"
+    for code in (other, foreign):
+        answer = await shop.api.post("/api/admin/store", json={"store": {"storeCode": code}})
+        assert answer.status_code == 200, answer.text
+    username = await people.administrator("viewer", shop.code, other)
+    page = await people.stranger()
+    await page.goto(people.address("/webhooks"))
+    await people.log_in(page, username)
+    await expect(page.get_by_role("link", name="The first store's")).to_be_visible()
+    await page.get_by_role("button", name=shop.code).click()
+    await people.check(page)
+    await expect(page.get_by_role("link", name=foreign)).to_have_count(0)
+    await page.get_by_role("link", name=other).click()
+    await expect(page).to_have_url(people.entrance(f"/{other}/webhooks"))
+    await expect(page.get_by_text("No webhooks yet")).to_be_visible()
+    await expect(page.get_by_role("link", name="The first store's")).to_have_count(0)
 
 
 async def test_a_page_that_is_not_there_says_so_accessibly(people: People) -> None:
