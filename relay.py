@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from math import ceil
 from uuid import uuid4
 
 import asyncpg
@@ -47,7 +48,13 @@ MOST_REMEMBERED = 2 * SINGLES_BURST
 LINGER_SECONDS = 0.1
 """Between two batches that are not full: ten workflows a second at most, whatever the rate."""
 
-FULL = 1 / 2
+QUIET_SECONDS = 1.0
+"""For so long after an event of a quiet store a busy one's batches hold less: what is begun for many at once is what
+the quiet one's next event waits for."""
+
+LESS = 1 / 2
+
+FULL = LESS
 """A batch that holds so much of what it may hold shows a backlog: the next one follows at once."""
 
 LAPSED_CHECK_SECONDS = 1.0
@@ -84,6 +91,7 @@ class Pace:
 
     def __init__(self) -> None:
         self._tokens = SINGLES_BURST
+        self._quiet_at = -QUIET_SECONDS
         self._refilled_at = time.monotonic()
         self._next_at = {Way.MIXED: 0.0, Way.BATCH: 0.0}
         self._recent: dict[str, float] = {}
@@ -110,8 +118,14 @@ class Pace:
         """Seconds to let events gather before the next batch of this way."""
         return max(0.0, self._next_at[way] - now)
 
+    def share(self, way: Way, now: float) -> float:
+        """How much of what a batch may hold the next one of this way holds."""
+        return LESS if way is Way.BATCH and now - self._quiet_at < QUIET_SECONDS else 1.0
+
     def took(self, way: Way, now: float, *, full: bool) -> None:
         """Use up a token, or let events gather for the next batch; after a full one there is a backlog already."""
+        if way is not Way.BATCH:
+            self._quiet_at = now
         if way is Way.SINGLE:
             self._tokens = max(0.0, self._tokens - 1)
         else:
@@ -221,7 +235,9 @@ class Relay:
 
     def _batch_room(self, way: Way, now: float) -> int:
         most = self._settings.batch_events
-        return most if most > 1 and self._gate.room(way) and not self._pace.lingers(way, now) else 0
+        if most == 1 or not self._gate.room(way) or self._pace.lingers(way, now):
+            return 0
+        return ceil(most * self._pace.share(way, now))
 
     async def _claim(self, way: Way, room: Room) -> Claim:
         with self._metrics.claim_seconds.time():

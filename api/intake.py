@@ -33,6 +33,9 @@ DATABASE_RETRY_SECONDS = 1  # a server that died is back within seconds
 DISK_FULL_RETRY_SECONDS = 30  # somebody has to make room first
 BACKLOG_RETRY_SECONDS = 5  # a worker takes thousands of events in that time
 DISK_FULL = "53100"
+SINGLES_RECENT_SECONDS = 1.0  # after a single event batches go on giving way for so long
+PAUSE_PER_BATCH = 2  # times what the last batch took
+LONGEST_PAUSE_SECONDS = 0.1
 
 
 @dataclass(slots=True, eq=False)
@@ -53,11 +56,14 @@ class Intake:
         self._backlog = backlog
         self._metrics = metrics
         self._waiting: dict[_Caller, None] = {}
+        self._single_at = -SINGLES_RECENT_SECONDS
+        self._batch_seconds = 0.0
         self._committing: asyncio.Task[None] | None = None
 
     async def accept(self, event: NewEvent) -> bool:
         """Store one event; True when it was there with the same content. Raises Conflict and Unavailable."""
         await self._refuse_overload()
+        self._single_at = time.monotonic()
         caller = _Caller(event, asyncio.get_running_loop().create_future())
         self._waiting[caller] = None
         if self._committing is None:
@@ -70,11 +76,20 @@ class Intake:
     async def accept_all(self, events: Sequence[NewEvent]) -> list[bool]:
         """Store all of them in one transaction, or none: a Conflict names the index and the path of each difference."""
         await self._refuse_overload()
+        await self._let_singles_first()
+        began = time.monotonic()
         try:
             outcomes = await self._store(events, whole=True)
         except Exception as error:
             raise _refusal(error) from error
+        self._batch_seconds = time.monotonic() - began
         return [outcome is True for outcome in outcomes]
+
+    async def _let_singles_first(self) -> None:
+        """A batch waits while events come one by one too, for longer than the last one took: batches are many events'
+        work for all that is behind the API, and who emits one event is not to wait for it."""
+        if time.monotonic() - self._single_at < SINGLES_RECENT_SECONDS:
+            await asyncio.sleep(min(PAUSE_PER_BATCH * self._batch_seconds, LONGEST_PAUSE_SECONDS))
 
     async def close(self) -> None:
         """Finish what was begun."""
@@ -147,7 +162,7 @@ class Intake:
             outcomes = await self._attempt(events, whole=whole)
         self._metrics.commit_seconds.observe(time.perf_counter() - began)
         self._metrics.commit_events.observe(len(events))
-        self._bell.ring()
+        self._bell.ring(singly=not whole)
         for event, outcome in zip(events, outcomes, strict=True):
             if outcome is True:
                 self._metrics.duplicates.inc()

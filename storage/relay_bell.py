@@ -6,6 +6,7 @@ one poll interval of the relay, nothing else.
 """
 
 import asyncio
+import time
 from contextlib import suppress
 
 import asyncpg
@@ -22,22 +23,34 @@ _log = structlog.get_logger(__name__)
 
 
 class RelayBell:
-    """Rings at once when quiet, then at most every INTERVAL_SECONDS; `ring` never waits and never raises."""
+    """Rings at once when quiet, then at most every INTERVAL_SECONDS; `ring` never waits and never raises.
+
+    Who emits one event does not wait out the interval that began with somebody else's batch: such rings have one of
+    their own.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._connection: asyncpg.Connection | None = None
         self._rung = False
+        self._hurry = asyncio.Event()
+        self._hurry_again_at = 0.0
+        self._closing = False
         self._ringing: asyncio.Task[None] | None = None
 
-    def ring(self) -> None:
-        """Say that events were committed."""
+    def ring(self, *, singly: bool = False) -> None:
+        """Say that events were committed; `singly`: events that came one by one."""
         self._rung = True
+        if singly and time.monotonic() >= self._hurry_again_at:
+            self._hurry_again_at = time.monotonic() + INTERVAL_SECONDS
+            self._hurry.set()
         if self._ringing is None or self._ringing.done():
             self._ringing = asyncio.create_task(self._ring_while_rung(), name="relay-bell")
 
     async def close(self) -> None:
         """Ring what was asked for and close the connection."""
+        self._closing = True
+        self._hurry.set()
         if self._ringing is not None:
             await self._ringing
         if self._connection is not None:
@@ -48,6 +61,7 @@ class RelayBell:
     async def _ring_while_rung(self) -> None:
         while self._rung:
             self._rung = False
+            self._hurry.clear()
             try:
                 await self._notify()
             except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
@@ -55,7 +69,12 @@ class RelayBell:
                 self._drop_connection()
                 await asyncio.sleep(RECONNECT_SECONDS)
             else:
-                await asyncio.sleep(INTERVAL_SECONDS)
+                await self._pause()
+
+    async def _pause(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0 if self._closing else INTERVAL_SECONDS):
+                await self._hurry.wait()
 
     async def _notify(self) -> None:
         if self._connection is None or self._connection.is_closed():

@@ -19,7 +19,7 @@ from activities.gate import MOST_OPEN, Gate, Way
 from activities.messages import EventBatch, EventRef, EventTask
 from activities.metrics import WorkerMetrics
 from domain.identity import batch_workflow_id, event_workflow_id
-from relay import Pace, Relay, RelaySettings
+from relay import Relay, RelaySettings
 from storage.database import Database
 from storage.outbox import Room, claim
 from tests.databases import sqlalchemy_url
@@ -117,16 +117,6 @@ async def test_batches_of_one_are_no_batches(ground: Ground, cleared_url: str, t
     async with pipeline(cleared_url, temporal.client, batch_events=1):
         await eventually(lambda: all_matched(ground), 20, "all matched")
     assert {*await workflow_ids(ground)} == {event_workflow_id(STORE, event_id) for event_id in event_ids}
-
-
-def test_a_store_that_emits_steadily_more_than_may_go_singly_is_busy_until_it_rests() -> None:
-    pace = Pace()
-    now = time.monotonic()
-    for step in range(100):  # of 50 ms: 20 a second of one store, 200 of the other
-        pace.took_of("small", 1)
-        pace.took_of("steady", 10)
-        assert pace.busy_stores(now + step / 20) == (["steady"] if step else [])
-    assert pace.busy_stores(now + 5 + 1) == []
 
 
 async def test_three_workers_side_by_side_deliver_every_event_once(

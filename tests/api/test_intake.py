@@ -267,6 +267,25 @@ class TestWhatCannotBeStoredNow:
         assert "ENCRYPTION_KEYS" in answer.json()["message"]
 
 
+async def test_a_batch_gives_way_while_events_come_one_by_one_too(api: RunningApi) -> None:
+    intake = api.resources.intake
+    await intake.accept_all([new_event() for _ in range(1000)])
+    await intake.accept(new_event())
+
+    async def overtakes() -> bool:
+        first, single = new_event(), new_event()
+        batch = [first, *(new_event() for _ in range(999))]
+        await asyncio.gather(intake.accept_all(batch), intake.accept(single))
+        rows = await api.execute(
+            "SELECT event_id FROM event WHERE event_id IN (:first, :single) ORDER BY sequence",
+            first=first.event_id,
+            single=single.event_id,
+        )
+        return [row.event_id for row in rows] == [single.event_id, first.event_id]
+
+    await eventually(overtakes, DUE_SECONDS, "a single event before a batch that came before it")
+
+
 async def test_what_was_begun_is_committed_before_the_intake_is_closed(api: RunningApi) -> None:
     await api.emit()
     events = [new_event() for _ in range(30)]
