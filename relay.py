@@ -52,7 +52,7 @@ QUIET_SECONDS = 1.0
 """For so long after an event of a quiet store a busy one's batches hold less: what is begun for many at once is what
 the quiet one's next event waits for."""
 
-LESS = 1 / 2
+LESS = 2 / 5
 
 FULL = LESS
 """A batch that holds so much of what it may hold shows a backlog: the next one follows at once."""
