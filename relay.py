@@ -53,6 +53,7 @@ QUIET_SECONDS = 1.0
 the quiet one's next event waits for."""
 
 LESS = 2 / 5
+"""Of what a batch may hold, then."""
 
 FULL = LESS
 """A batch that holds so much of what it may hold shows a backlog: the next one follows at once."""

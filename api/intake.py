@@ -77,12 +77,10 @@ class Intake:
         """Store all of them in one transaction, or none: a Conflict names the index and the path of each difference."""
         await self._refuse_overload()
         await self._let_singles_first()
-        began = time.monotonic()
         try:
             outcomes = await self._store(events, whole=True)
         except Exception as error:
             raise _refusal(error) from error
-        self._batch_seconds = time.monotonic() - began
         return [outcome is True for outcome in outcomes]
 
     async def _let_singles_first(self) -> None:
@@ -160,7 +158,10 @@ class Intake:
             # The server was restarted since this connection was last used. Ids are fixed, so trying again is safe; had
             # the commit gone through before the connection broke, the events are found and called duplicates.
             outcomes = await self._attempt(events, whole=whole)
-        self._metrics.commit_seconds.observe(time.perf_counter() - began)
+        took = time.perf_counter() - began
+        if whole:
+            self._batch_seconds = took
+        self._metrics.commit_seconds.observe(took)
         self._metrics.commit_events.observe(len(events))
         self._bell.ring(singly=not whole)
         for event, outcome in zip(events, outcomes, strict=True):

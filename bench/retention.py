@@ -15,7 +15,6 @@ from contextlib import asynccontextmanager
 from datetime import date
 from typing import Any
 
-import asyncpg
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import text
@@ -24,6 +23,7 @@ from sqlalchemy.exc import DBAPIError
 from bench.log_data import RARE_EVENT, LogShape, load_log
 from bench.pipeline import RESULTS, event_line, machine
 from bench.stack import Bench, bench_stack
+from commands.database import LOCK_NOT_AVAILABLE
 from domain.catalogue import CATALOGUE
 from domain.retention import RetentionRules
 from storage.database import Database
@@ -90,7 +90,7 @@ async def _thin(database: Database, due: ThinDay, rules: RetentionRules) -> tupl
         try:
             return await thin_day(database, due, rules), time.perf_counter() - began, tries
         except DBAPIError as error:
-            if not isinstance(error.__cause__.__cause__ if error.__cause__ else None, asyncpg.LockNotAvailableError):
+            if getattr(error.orig, "sqlstate", None) != LOCK_NOT_AVAILABLE:
                 raise
         tries += 1
         await asyncio.sleep(TRY_AGAIN_SECONDS)

@@ -32,12 +32,6 @@ async def other(cleared_url: str) -> AsyncIterator[Workbench]:
         yield bench
 
 
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with Receiver() as receiver:
-        yield receiver
-
-
 async def numbers(bench: Workbench, message_id: UUID | str) -> list[tuple[int, int | None, str | None]]:
     """(number, status code, failure) of the attempts of a delivery."""
     attempts = await bench.attempts(UUID(str(message_id)))

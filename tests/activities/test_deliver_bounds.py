@@ -19,12 +19,6 @@ async def bench(cleared_url: str) -> AsyncIterator[Workbench]:
         yield bench
 
 
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with Receiver() as receiver:
-        yield receiver
-
-
 async def test_a_huge_batch_of_failures_fits_into_a_workflows_history(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,12 +24,6 @@ async def bench(cleared_url: str) -> AsyncIterator[Workbench]:
 
 
 @pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with Receiver() as receiver:
-        yield receiver
-
-
-@pytest.fixture
 async def message_id(bench: Workbench, receiver: Receiver) -> str:
     """A delivery that has failed once and whose next attempt is a minute off."""
     receiver.script(status(500))

@@ -23,12 +23,6 @@ SCHEDULE = (60, 60)
 
 
 @pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with Receiver() as receiver:
-        yield receiver
-
-
-@pytest.fixture
 async def bench(cleared_url: str) -> AsyncIterator[Workbench]:
     async with workbench(cleared_url, retry_schedule_seconds=SCHEDULE) as bench:
         yield bench

@@ -22,12 +22,6 @@ from tests.workbench import Workbench, workbench
 
 
 @pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with Receiver() as receiver:
-        yield receiver
-
-
-@pytest.fixture
 async def bench(cleared_url: str) -> AsyncIterator[Workbench]:
     async with workbench(cleared_url) as bench:
         yield bench

@@ -22,12 +22,6 @@ PATIENT = {"request_timeout_seconds": 60, "breaker_failures": 3}
 
 
 @pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with Receiver() as receiver:
-        yield receiver
-
-
-@pytest.fixture
 async def bench(cleared_url: str) -> AsyncIterator[Workbench]:
     async with workbench(cleared_url, **PATIENT) as bench:
         yield bench
