@@ -7,13 +7,13 @@ and literal addresses never pass a resolver. So each socket is refused by the ad
 import asyncio
 import socket
 import threading
+from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Any
 
 from aiohappyeyeballs import AddrInfoType
-from aiohttp.abc import AbstractResolver, ResolveResult
 
 from domain.url_rules import UrlRules, address_refusal
 
@@ -21,7 +21,10 @@ from domain.url_rules import UrlRules, address_refusal
 # once at a time, before names without an answer hold up the others.
 LOOKUPS_MAX = 128
 
-_Found = tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]
+KNOWN_SECONDS = 10.0
+"""For so long a name's addresses are not asked for again."""
+
+KNOWN_MAX = 4096
 
 
 class AddressBlockedError(OSError):
@@ -42,50 +45,72 @@ def _address(host: str) -> IPv4Address | IPv6Address:
         raise AddressBlockedError(f"{host!r} is not an address") from None
 
 
-class GuardedResolver(AbstractResolver):
+@dataclass(slots=True)
+class _Known:
+    """The permitted addresses of a name, the one to be tried first at the front."""
+
+    until: float
+    addresses: deque[AddrInfoType]
+
+
+class GuardedResolver:
     """Resolves names by the system's resolver and drops refused addresses; raises if none is left.
 
-    A name that stands for both a refused and a permitted address is sent to at the permitted one only.
+    A name that stands for both a refused and a permitted address is sent to at the permitted one only. Whoever asks for
+    a name that is being looked up waits for the same answer. Build it inside the running event loop.
     """
 
     def __init__(self, rules: UrlRules) -> None:
         self._rules = rules
+        self._loop = asyncio.get_running_loop()
         self._slots = asyncio.Semaphore(LOOKUPS_MAX)
+        self._known: dict[tuple[str, int], _Known] = {}
+        self._lookups: dict[tuple[str, int], asyncio.Task[_Known]] = {}
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        """Return the permitted addresses; raises OSError (gaierror) unknown, AddressBlockedError all refused."""
+    async def resolve(self, hostname: str, port: int) -> list[AddrInfoType]:
+        """Return the permitted addresses, each time with another one first.
+
+        Raises OSError (gaierror) for an unknown name, AddressBlockedError when all are refused.
+        """
+        name = (hostname, port)
+        known = self._known.get(name)
+        if known is None or known.until <= self._loop.time():
+            known = await self._ask(name)
+        known.addresses.rotate(-1)
+        return list(known.addresses)
+
+    async def _ask(self, name: tuple[str, int]) -> _Known:
+        task = self._lookups.get(name)
+        if task is None:
+            task = self._lookups[name] = asyncio.create_task(self._permitted(*name))
+            task.add_done_callback(lambda _: self._lookups.pop(name))
+        return await asyncio.shield(task)
+
+    async def _permitted(self, hostname: str, port: int) -> _Known:
         refused: AddressBlockedError | None = None
-        permitted: list[ResolveResult] = []
-        for address_family, _, protocol, _, socket_address in await self._look_up(host, port, family):
-            address = str(socket_address[0])
+        permitted: deque[AddrInfoType] = deque()
+        for family, kind, protocol, _, socket_address in await self._look_up(hostname, port):
             try:
-                judge_address(address, self._rules)
+                judge_address(str(socket_address[0]), self._rules)
             except AddressBlockedError as error:
                 refused = error
                 continue
-            permitted.append(
-                ResolveResult(
-                    hostname=host,
-                    host=address,
-                    port=port,
-                    family=address_family,
-                    proto=protocol,
-                    flags=socket.AI_NUMERICHOST,
-                )
-            )
-        if permitted:
-            return permitted
-        raise refused or OSError(f"{host} has no address")
+            permitted.append((family, kind, protocol, "", socket_address))
+        if not permitted:
+            raise refused or OSError(f"{hostname} has no address")
+        permitted.rotate(1)
+        if len(self._known) >= KNOWN_MAX:
+            self._known.clear()
+        known = self._known[hostname, port] = _Known(self._loop.time() + KNOWN_SECONDS, permitted)
+        return known
 
-    async def _look_up(self, host: str, port: int, family: socket.AddressFamily) -> Sequence[_Found]:
+    async def _look_up(self, host: str, port: int) -> Sequence[AddrInfoType]:
         # A daemon thread of its own, not an executor's: those are waited for at the end of the process, and a name
         # server that is silent would hold up a worker's shutdown.
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Sequence[_Found]] = loop.create_future()
+        loop = self._loop
+        answer: asyncio.Future[Sequence[AddrInfoType]] = loop.create_future()
 
-        def settle(found: Sequence[_Found] | None, error: Exception | None) -> None:
+        def settle(found: Sequence[AddrInfoType] | None, error: Exception | None) -> None:
             self._slots.release()
             if answer.done():
                 return
@@ -95,10 +120,10 @@ class GuardedResolver(AbstractResolver):
                 answer.set_result(found)
 
         def ask() -> None:
-            found: Sequence[_Found] | None = None
+            found: Sequence[AddrInfoType] | None = None
             error: Exception | None = None
             try:
-                found = socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+                found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
             except Exception as raised:  # whatever it is belongs to whoever asked, not to this thread
                 error = raised
             with suppress(RuntimeError):  # the event loop has ended meanwhile
@@ -111,9 +136,6 @@ class GuardedResolver(AbstractResolver):
             self._slots.release()
             raise
         return await answer
-
-    async def close(self) -> None:
-        """Nothing to do: look-ups under way end by themselves."""
 
 
 class GuardedSocketFactory:

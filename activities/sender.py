@@ -8,11 +8,10 @@ from functools import lru_cache
 from types import TracebackType
 from typing import Self
 
-import httpx
-
+from activities.connection import Response
+from activities.connections import Connections
 from activities.deadlines import Deadlines
 from activities.failures import detail_of, failure_of
-from activities.transport import ConnectionTransport
 from domain.excerpts import text_excerpt
 from domain.failure_kinds import FailureKind
 from domain.url_rules import NormalisedUrl, UrlRefused, UrlRules, normalise_url
@@ -29,8 +28,8 @@ class SenderSettings:
 
     `timeout_seconds` is for the whole attempt, name resolution to the response's last byte. Of a response
     `read_limit_bytes` are read at most and `excerpt_bytes` kept. `ca_bundle` is a PEM file trusted beside the public
-    authorities, `client_cert` a PEM file with chain and key. `max_connections` 0 means no limit of our own:
-    connections are limited per subscription, so that no receiver can use up a common supply.
+    authorities, `client_cert` a PEM file with chain and key. Connections
+    are limited per subscription, by who sends, so that no receiver can use up a common supply.
     """
 
     rules: UrlRules
@@ -40,7 +39,6 @@ class SenderSettings:
     read_limit_bytes: int = 65536
     ca_bundle: str | None = None
     client_cert: str | None = None
-    max_connections: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,27 +80,14 @@ class SendResult:
         return Answer(self.status_code, self.failure, self.retry_after_seconds)
 
 
-@dataclass(slots=True)
-class _Reception:
-    """What has arrived so far, kept also when the rest does not."""
-
-    response: httpx.Response | None = None
-    body: bytes = b""
-
-
 class Sender:
     """Sends requests over shared connections. Build it inside the running event loop, close it with `aclose`."""
 
-    def __init__(self, settings: SenderSettings, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    def __init__(self, settings: SenderSettings) -> None:
         self._settings = settings
-        self._transport = transport or ConnectionTransport(
-            settings.rules,
-            ca_bundle=settings.ca_bundle,
-            client_cert=settings.client_cert,
-            max_connections=settings.max_connections,
-        )
+        self._connections = Connections(settings.rules, ca_bundle=settings.ca_bundle, client_cert=settings.client_cert)
         self._deadlines = Deadlines(settings.timeout_seconds)
-        self._checked_url: Callable[[str], tuple[NormalisedUrl, httpx.URL]] = lru_cache(maxsize=4096)(self._check_url)
+        self._opening: Callable[[str], tuple[NormalisedUrl, str]] = lru_cache(maxsize=4096)(self._opening_of)
 
     async def __aenter__(self) -> Self:
         return self
@@ -114,61 +99,45 @@ class Sender:
 
     async def aclose(self) -> None:
         """Close all connections."""
-        await self._transport.aclose()
+        await self._connections.aclose()
 
     async def send(self, request: OutgoingRequest) -> SendResult:
         """Send `request` once. Raises nothing but CancelledError: whatever network and receiver do is in the result."""
         started_at = datetime.now(UTC)
         started = time.perf_counter()
-        reception = _Reception()
+        response = Response(self._settings.read_limit_bytes)
         failure: FailureKind | None = None
         detail = ""
         try:
             with self._deadlines.limit():
-                await self._exchange(request, reception)
+                await self._exchange(request, response)
         except Exception as error:  # the outcome of an attempt is data, whatever it is
             failure = failure_of(error)
             detail = self._detail(failure, error, request)
         finally:
             duration_ms = round((time.perf_counter() - started) * 1000)
-        return self._result(request, reception, failure, detail, started_at, duration_ms)
+        return self._result(request, response, failure, detail, started_at, duration_ms)
 
-    def _check_url(self, url: str) -> tuple[NormalisedUrl, httpx.URL]:
-        # Stored URLs are judged again by today's rules; the cache makes that free.
+    def _opening_of(self, url: str) -> tuple[NormalisedUrl, str]:
+        """A stored URL judged again by today's rules, and the lines that open every request to it."""
         normal = normalise_url(url, self._settings.rules)
-        return normal, httpx.URL(normal.url)
+        return normal, (
+            f"POST {normal.target} HTTP/1.1\r\nHost: {normal.host}\r\n"
+            "Content-Type: application/json\r\nAccept-Encoding: identity\r\n"
+        )
 
-    async def _exchange(self, request: OutgoingRequest, reception: _Reception) -> None:
-        url, httpx_url = self._checked_url(request.url.url)
+    async def _exchange(self, request: OutgoingRequest, response: Response) -> None:
+        url, opening = self._opening(request.url.url)
         if url != request.url:
             raise UrlRefused("not_normal", "the URL is not in the form in which it was stored and signed")
-        headers = [
-            ("Host", url.host),
-            ("Content-Type", "application/json"),
-            ("Content-Length", str(len(request.body))),
-            ("Accept-Encoding", "identity"),
-            *request.headers,
-        ]
-        if not any(name.lower() == "user-agent" for name, _ in request.headers):
-            headers.append(("User-Agent", self._settings.user_agent))
-        response = await self._transport.handle_async_request(
-            httpx.Request(
-                "POST",
-                httpx_url,
-                headers=[(name.encode("ascii"), value.encode("utf-8")) for name, value in headers],
-                # `content=` would copy all headers twice to add two that stand there already.
-                stream=httpx.ByteStream(request.body),
-                extensions={"target": url.target.encode("ascii")},
-            )
-        )
-        reception.response = response
-        try:
-            async for chunk in response.stream:  # type: ignore[union-attr]
-                reception.body = (reception.body + chunk)[: self._settings.read_limit_bytes]
-                if len(reception.body) >= self._settings.read_limit_bytes:
-                    break
-        finally:
-            await response.stream.aclose()  # type: ignore[union-attr]
+        headers = request.headers
+        if not any(name.lower() == "user-agent" for name, _ in headers):
+            headers = [*headers, ("User-Agent", self._settings.user_agent)]
+        lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
+        if lines.count("\n") != len(headers) or lines.count("\r") != len(headers) or "\0" in lines:
+            raise ValueError("a header with a line break or NUL in it")
+        head = f"{opening}Content-Length: {len(request.body)}\r\n{lines}\r\n"
+        await self._connections.exchange(url, head.encode() + request.body, response)
 
     def _detail(self, failure: FailureKind, error: Exception, request: OutgoingRequest) -> str:
         if failure is FailureKind.timeout:
@@ -178,22 +147,19 @@ class Sender:
     def _result(
         self,
         request: OutgoingRequest,
-        reception: _Reception,
+        response: Response,
         failure: FailureKind | None,
         detail: str,
         started_at: datetime,
         duration_ms: int,
     ) -> SendResult:
-        response = reception.response
-        if response is None:
-            return SendResult(None, failure, None, None, "", detail, started_at, duration_ms)
         status = response.status_code
         retry_after: float | None = None
         location: str | None = None
-        if status >= 300:
-            stated = response.headers.get("Retry-After")
-            retry_after = parse_retry_after(stated, datetime.now(UTC)) if stated is not None else None
-            place = response.headers.get("Location") if status < 400 else None
-            location = text_excerpt(place.encode(), _LOCATION_BYTES, request.redact) if place is not None else None
-        excerpt = text_excerpt(reception.body, self._settings.excerpt_bytes, request.redact)
+        if status is not None and status >= 300:
+            stated = response.retry_after
+            retry_after = None if stated is None else parse_retry_after(stated.decode("latin-1"), datetime.now(UTC))
+            place = response.location if status < 400 else None
+            location = None if place is None else text_excerpt(place, _LOCATION_BYTES, request.redact)
+        excerpt = text_excerpt(response.body, self._settings.excerpt_bytes, request.redact)
         return SendResult(status, failure, retry_after, location, excerpt, detail, started_at, duration_ms)

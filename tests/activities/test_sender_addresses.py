@@ -1,8 +1,8 @@
 """No URL and no name leads the sender to a private listener: the table of URLs again, now at the socket.
 
-Three layers are tried one without the other: the sender, which judges a stored URL anew; the bare transport, which gets
-the URL unjudged and has its own resolver and sockets to refuse the address; the allow-list, which must let through what
-it names, or the listener would prove nothing.
+Three layers are tried one without the other: the sender, which judges a stored URL anew; the connections alone, which
+get the URL unjudged and have their own resolver and sockets to refuse the address; the allow-list, which must let
+through what it names, or the listener would prove nothing.
 """
 
 import asyncio
@@ -14,14 +14,15 @@ from collections.abc import AsyncIterator
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-import httpx
 import pytest
 
 from activities.address_guard import AddressBlockedError, GuardedSocketFactory
+from activities.connection import Response
+from activities.connections import Connections
 from activities.failures import failure_of
 from activities.sender import OutgoingRequest, Sender, SenderSettings
-from activities.transport import ConnectionTransport
 from domain.failure_kinds import FailureKind
 from domain.url_rules import NormalisedUrl, UrlRefused, UrlRules, normalise_url
 from tests.activities.sending import STRICT, TIMEOUT_SECONDS, local_sender, request_to
@@ -109,31 +110,32 @@ async def test_no_refused_url_of_the_table_gets_through_at_send(
     assert listener.connections == 0
 
 
-async def reached_by_bare_transport(url: str, rules: UrlRules) -> bool:
+async def reached_unjudged(url: str, rules: UrlRules) -> bool:
     """Send to `url` without judging it first; whether anything answered."""
     try:
-        request = httpx.Request("POST", url, content=b"{}")
-    except (httpx.InvalidURL, UnicodeError):
+        parts = urlsplit(url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:
         return False
-    transport = ConnectionTransport(rules, ca_bundle=None, client_cert=None, max_connections=0)
+    unjudged = NormalisedUrl(url, parts.scheme, parts.netloc, parts.hostname or "", port, "/", "/")
+    connections = Connections(rules)
+    response = Response(body_limit=100)
     try:
         async with asyncio.timeout(TIMEOUT_SECONDS):
-            await transport.handle_async_request(request)
+            await connections.exchange(unjudged, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", response)
     except Exception as error:
         failure_of(error)
-        return False
-    else:
-        return True
     finally:
-        await transport.aclose()
+        await connections.aclose()
+    return response.status_code is not None
 
 
 @pytest.mark.parametrize("vector", REFUSED, ids=str)
-async def test_no_refused_url_of_the_table_gets_through_the_bare_transport(
+async def test_no_refused_url_of_the_table_gets_through_the_connections_alone(
     vector: UrlVector, listener: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resolve_to(monkeypatch, vector.addresses or ("127.0.0.1",))
-    assert not await reached_by_bare_transport(vector.at(listener.port), STRICT)
+    assert not await reached_unjudged(vector.at(listener.port), STRICT)
     assert listener.connections == 0
 
 
@@ -146,7 +148,7 @@ async def test_without_the_guard_many_urls_of_the_table_do_reach_the_listener(
     for vector in REFUSED:
         leads_here = "PORT" in vector.url and ("[" not in vector.url or "::1]" in vector.url)
         if leads_here and vector.verdict in {"blocked_address", "address"}:
-            reached += await reached_by_bare_transport(vector.at(listener.port), everything)
+            reached += await reached_unjudged(vector.at(listener.port), everything)
     assert reached >= 25, "else the listener proves nothing"
     assert listener.connections == reached
 
