@@ -30,7 +30,7 @@ from domain.failure_kinds import FailureKind
 from domain.matching import BUSY
 from domain.pace import TOO_MANY_REQUESTS, Answers
 from domain.url_rules import UrlRefused
-from domain.verdict import verdict
+from domain.verdict import Verdict, verdict
 from storage.attempts import Intent
 from storage.deliveries import OpenDelivery, SubscriptionFacts
 from storage.sealing import SealBrokenError
@@ -263,14 +263,15 @@ class Dispatcher:
                 began = lane.on_wire[delivery.message_id] = time.monotonic()
                 result, body_digest = await self._exchange(delivery)
                 self._stopwatch.note(delivery.subscription.id, began)
-                if verdict(result.answer).disables_subscription and not delivery.is_test:
+                judged = verdict(result.answer)
+                if judged.disables_subscription and not delivery.is_test:
                     self._stop_lane(delivery.subscription.id, DISABLED)  # before another gets this place
         finally:
             lane.on_wire.pop(delivery.message_id, None)
             self._places.leave(lane)
         if stop is not None:
             return await self._not_made(delivery, stop)
-        return await self._record(delivery, began, result, body_digest)
+        return await self._record(delivery, began, result, judged, body_digest)
 
     async def _not_made(self, delivery: OpenDelivery, stop: Stop) -> Step:
         """Undo the intent that was written with the match; whoever wrote none looks again by itself."""
@@ -358,19 +359,17 @@ class Dispatcher:
         return await self._sender.send(request), sha256(request.body).digest()
 
     async def _record(
-        self, delivery: OpenDelivery, began: float, result: SendResult, body_digest: bytes | None
+        self, delivery: OpenDelivery, began: float, result: SendResult, judged: Verdict, body_digest: bytes | None
     ) -> Step:
-        judged = verdict(result.answer)
-        self._metrics.attempts.labels(judged.failure or judged.outcome).inc()
+        self._metrics.attempts_by_outcome[judged.failure or judged.outcome].inc()
         self._metrics.attempt_seconds.observe(result.duration_ms / 1000)
         subscription = delivery.subscription
+        own_schedule = subscription.retry_schedule
         step = step_after(
             judged,
             status_code=result.status_code,
             failures=delivery.failures,
-            schedule=subscription.retry_schedule
-            if subscription.retry_schedule is not None
-            else self._limits.retry_schedule,
+            schedule=self._limits.retry_schedule if own_schedule is None else own_schedule,
             message_id=delivery.message_id,
         )
         if delivery.is_test and step.status != "delivered":
@@ -380,7 +379,7 @@ class Dispatcher:
         elif step.status == "pending" and delivery.kept_as is not None:
             step = replace(step, status="held", reason=delivery.kept_as)
         if step.status in ENDED:
-            self._metrics.deliveries_ended.labels(step.status).inc()
+            self._metrics.deliveries_ended_as[step.status].inc()
         if judged.failure is not None:
             logger.info("attempt failed", extra=facts_of(delivery, judged.failure, result, step))
         outcome = outcome_of(delivery, step, result, judged.failure, body_digest)
@@ -396,4 +395,5 @@ class Dispatcher:
                 rest_seconds=self._rest(delivery, result),
             )
         )
-        return replace(step, attempts=delivery.number)
+        step.attempts = delivery.number
+        return step

@@ -19,17 +19,14 @@ class WorkerMetrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.pool = PoolGauges(self.registry)
-        self.attempts = Counter(
+        attempts = Counter(
             "loyalty_webhooks_attempts",
             "Attempts by what they came to: delivered, or the failure kind of docs/failure-kinds.md.",
             ["outcome"],
             registry=self.registry,
         )
-        for outcome in (
-            "delivered",
-            *FailureKind,
-        ):  # a counter that is there from the start is seen to increase at once
-            self.attempts.labels(outcome)
+        # A counter that is there from the start is seen to increase at once.
+        self.attempts_by_outcome = {outcome: attempts.labels(outcome) for outcome in ("delivered", *FailureKind)}
         self.attempt_seconds = Histogram(
             "loyalty_webhooks_attempt_seconds",
             "From the begin of a request to the last byte of its answer.",
@@ -48,14 +45,13 @@ class WorkerMetrics:
             buckets=FIRST_ATTEMPT_BUCKETS_SECONDS,
             registry=self.registry,
         )
-        self.deliveries_ended = Counter(
+        deliveries_ended = Counter(
             "loyalty_webhooks_deliveries_ended",
             "Deliveries that an attempt has ended: delivered or exhausted.",
             ["status"],
             registry=self.registry,
         )
-        for status in ("delivered", "exhausted"):
-            self.deliveries_ended.labels(status)
+        self.deliveries_ended_as = {status: deliveries_ended.labels(status) for status in ("delivered", "exhausted")}
         self.claim_seconds = Histogram(
             "loyalty_webhooks_relay_claim_seconds",
             "The relay's statement that claims events from the outbox, waiting for a connection included.",

@@ -35,7 +35,8 @@ class RequestBuilder:
         subscription = delivery.subscription
         target = self._target(subscription.url)
         event = self._whole_event(delivery)
-        body = _body(event, delivery)
+        message_id, request_id = str(delivery.message_id), str(delivery.request_id)
+        body = _body(event, delivery, message_id, request_id)
         headers: list[tuple[str, str]] = [(TEST_HEADER, "true")] if delivery.is_test else []
         redact: list[str] = []
         if delivery.sealed_data is not None:
@@ -54,8 +55,8 @@ class RequestBuilder:
                 path=target.path,
                 body=body,
                 timestamp=int(time.time()),
-                request_id=str(delivery.request_id),
-                message_id=str(delivery.message_id),
+                request_id=request_id,
+                message_id=message_id,
                 secret=secret,
                 previous_secret=previous,
                 version=subscription.signature_version,
@@ -79,8 +80,8 @@ def _trace_header(headers: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     return [(TRACEPARENT, traceparent)]
 
 
-def _body(event: EventFacts, delivery: OpenDelivery) -> bytes:
+def _body(event: EventFacts, delivery: OpenDelivery, message_id: str, request_id: str) -> bytes:
     if delivery.subscription.legacy:
         return legacy_body(event, delivery.variant, delivery.timezone)
     data = modern_data_text(event.name, event.data_text)
-    return modern_body(event, data, delivery.message_id, delivery.request_id)
+    return modern_body(event, data, message_id, request_id)

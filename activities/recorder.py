@@ -54,7 +54,7 @@ class _Item(Generic[Row]):
     done: asyncio.Future[bool]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: making one would cost thrice as much, for each delivery
 class Recorded:
     """An outcome to write; its `began_seconds_ago` is set at the flush, from `began_monotonic`."""
 

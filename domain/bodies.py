@@ -41,7 +41,7 @@ def modern_data_text(name: str, data_text: str) -> str:
     return dump({key: value for key, value in data.items() if key not in event_type.legacy_only})
 
 
-def modern_body(facts: EventFacts, modern_data: str, message_id: UUID, request_id: UUID) -> bytes:
+def modern_body(facts: EventFacts, modern_data: str, message_id: UUID | str, request_id: UUID | str) -> bytes:
     """The modern body. `modern_data` comes from `modern_data_text`, once for all requests of an event."""
     return (
         f'{{"messageId":"{message_id}","requestId":"{request_id}","eventName":{dump(facts.name)},'

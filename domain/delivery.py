@@ -12,7 +12,7 @@ OWN_FAULT_DELAY_SECONDS = 15.0
 """After a fault of ours (encryption key missing, say) the delivery waits so long; the schedule is not used up."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: making one would cost thrice as much, for each delivery
 class Step:
     """A delivery's state after an attempt. `next_in_seconds` is set exactly while it stays `pending`."""
 

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: making one would cost thrice as much, for each delivery
 class Intent:
     """An attempt about to be made. Writing it takes the lease on the delivery."""
 
