@@ -17,8 +17,7 @@ from uuid import UUID, uuid4
 from temporalio.client import Client
 from temporalio.common import VersioningBehavior
 from temporalio.runtime import Runtime
-from temporalio.worker import PollerBehaviorAutoscaling, Worker, WorkerDeploymentConfig
-from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+from temporalio.worker import PollerBehaviorAutoscaling, UnsandboxedWorkflowRunner, Worker, WorkerDeploymentConfig
 
 from activities.acts import ActActivities
 from activities.deliver import DeliveryActivities
@@ -70,10 +69,6 @@ WORKFLOWS = (
     TryWebhookWorkflow,
 )
 
-PASSED_THROUGH = ("activities", "domain", "workflows")
-"""Modules without state, which the sandbox takes from the host instead of loading them for each workflow: that took a
-third of the time between claim and first request. Import rules and replayed histories guard what it would guard."""
-
 ACTIVITIES_AT_ONCE = 1000
 """Later attempts under way or queueing in one worker; each is a coroutine. Bounded by the attempts in flight."""
 
@@ -110,11 +105,6 @@ def delivery_activities(
     ]
 
 
-def workflow_runner() -> SandboxedWorkflowRunner:
-    """The sandbox our workflows run in."""
-    return SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default.with_passthrough_modules(*PASSED_THROUGH))
-
-
 def make_worker(client: Client, activities: Sequence[Callable[..., Any]], settings: Settings) -> Worker:
     """The Temporal worker: everything it can run."""
     return Worker(
@@ -122,7 +112,7 @@ def make_worker(client: Client, activities: Sequence[Callable[..., Any]], settin
         task_queue=settings.task_queue,
         workflows=list(WORKFLOWS),
         activities=activities,
-        workflow_runner=workflow_runner(),
+        workflow_runner=UnsandboxedWorkflowRunner(),
         max_cached_workflows=CACHED_WORKFLOWS,
         sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
         max_concurrent_activities=ACTIVITIES_AT_ONCE,

@@ -10,9 +10,8 @@ from uuid import UUID, uuid4
 from cryptography.fernet import Fernet
 from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
-from temporalio.worker import Worker
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-import worker
 from activities.expiry import ExpiryActivities
 from activities.expiry_messages import ExpiryRun
 from activities.expiry_notices import NoticeWriter
@@ -146,7 +145,7 @@ async def scanning(url: str, environment: WorkflowEnvironment, **options: Any) -
             task_queue=running.task_queue,
             workflows=[ExpiryRunWorkflow, ExpiryScanWorkflow],
             activities=[activities.plan_scans, activities.open_scan, activities.scan],
-            workflow_runner=worker.workflow_runner(),
+            workflow_runner=UnsandboxedWorkflowRunner(),
         ):
             yield running
     finally:

@@ -9,6 +9,7 @@ from temporalio.client import WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Replayer
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 from temporalio.workflow import NondeterminismError
 
 import worker
@@ -28,10 +29,10 @@ that fail: `make record-histories`.
 
 
 def replayer(*workflows: type) -> Replayer:
-    """As the worker runs them: the same sandbox, the same converter."""
+    """In Temporal's sandbox, which the worker does without: a look at the clock or a draw by chance is refused here."""
     return Replayer(
         workflows=list(workflows),
-        workflow_runner=worker.workflow_runner(),
+        workflow_runner=SandboxedWorkflowRunner(),
         data_converter=pydantic_data_converter,
     )
 

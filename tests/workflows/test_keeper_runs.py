@@ -6,9 +6,8 @@ from uuid import uuid4
 from temporalio import activity
 from temporalio.client import WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
-from temporalio.worker import Worker
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-import worker
 from activities.keepers import signal_keeper
 from activities.messages import KeeperRound, KeeperRoundResult, KeeperTask
 from domain.identity import keeper_workflow_id
@@ -44,7 +43,7 @@ async def test_a_request_that_hangs_is_known_to_the_next_run(temporal: WorkflowE
         task_queue=queue,
         workflows=[KeeperWorkflow],
         activities=[rounds(told)],
-        workflow_runner=worker.workflow_runner(),
+        workflow_runner=UnsandboxedWorkflowRunner(),
     ):
         handle: WorkflowHandle[KeeperWorkflow, KeeperTask] = await temporal.client.start_workflow(
             KeeperWorkflow.run, task, id=f"keeper-{uuid4()}", task_queue=queue
@@ -74,7 +73,7 @@ async def test_what_a_person_asked_for_while_another_sender_was_at_it_is_done_af
         task_queue=queue,
         workflows=[KeeperWorkflow],
         activities=[keep_held],
-        workflow_runner=worker.workflow_runner(),
+        workflow_runner=UnsandboxedWorkflowRunner(),
     ):
         await signal_keeper(
             temporal.client, queue, KeeperTask(str(SUBSCRIPTION), "a-store", "CustomerUpdated", "host/"), "probe-now"

@@ -25,7 +25,6 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
-from temporalio.worker import UnsandboxedWorkflowRunner
 
 import workflows.expiry
 from activities.expiry_messages import ExpiryRun
@@ -327,7 +326,6 @@ async def test_a_long_scan_goes_on_in_new_runs(
     module_database_url: str, temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workflows.expiry, "SLICES_A_RUN", 3)
-    monkeypatch.setattr("worker.workflow_runner", UnsandboxedWorkflowRunner)
     async with scanning(module_database_url, temporal, page_rows=5, slice_seconds=0) as running:
         noon = await noon_in(10)
         await running.put(Kind.POINTS, [noon] * 28)
@@ -346,7 +344,6 @@ async def test_days_by_hand_are_scanned_in_order_over_several_runs(
     module_database_url: str, temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workflows.expiry, "DAYS_A_RUN", 2)
-    monkeypatch.setattr("worker.workflow_runner", UnsandboxedWorkflowRunner)
     async with scanning(module_database_url, temporal) as running:
         instants = [await noon_in(day) for day in range(1, 8)]
         await running.put(Kind.POINTS, instants)
