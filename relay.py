@@ -25,11 +25,11 @@ from temporalio.service import RPCError, RPCStatusCode
 from activities.gate import Gate, Way
 from activities.messages import EventBatch, EventRef, EventTask
 from activities.metrics import WorkerMetrics
+from activities.visibility import event_summary, memo, search_attributes
 from domain.identity import batch_workflow_id
 from storage.database import Database
 from storage.outbox import OUTBOX_CHANNEL, Claim, ClaimedEvent, Room, claim, claim_lapsed
 from tracing import NO_TRACES, Traces
-from workflows.visibility import event_summary, memo, search_attributes
 
 logger = logging.getLogger(__name__)
 

@@ -23,6 +23,7 @@ from activities.acts import ActActivities
 from activities.deliver import DeliveryActivities
 from activities.dispatcher import AttemptLimits, Dispatcher
 from activities.gate import Gate
+from activities.handing_on import HandingOn
 from activities.keep import KeeperActivities
 from activities.keepers import Keepers
 from activities.lease import lease
@@ -91,6 +92,7 @@ def delivery_activities(
     dispatcher: Dispatcher,
     gate: Gate,
     keepers: Keepers,
+    handing_on: HandingOn,
     settings: Settings,
 ) -> list[Callable[..., Any]]:
     """Every activity that delivers, with its resources."""
@@ -100,8 +102,8 @@ def delivery_activities(
     keep = KeeperActivities(database, dispatcher, breaker_rules(settings), disabling, settings.retry_schedule_seconds)
     acts = ActActivities(database, dispatcher, keepers)
     return [
-        *(deliver.attempt_events, deliver.deliver_webhook, keep.keep_held, acts.redeliver_once),
-        *(acts.recover_pages, acts.backfill_pages),
+        *(deliver.attempt_events, deliver.deliver_webhook, handing_on.hand_on, keep.keep_held),
+        *(acts.redeliver_once, acts.recover_pages, acts.backfill_pages),
     ]
 
 
@@ -255,8 +257,9 @@ async def _work(
         filing = asyncio.create_task(watch_days(database, client, settings.task_queue))
         mails = mail_settings(settings) is not None
         telling = asyncio.create_task(NoticeWatch(database, client, settings.task_queue, mail=mails).run())
-        activities = [*delivery_activities(database, dispatcher, gate, keepers, settings), *beside]
-        async with make_worker(client, activities, settings):
+        handing_on = HandingOn(client, settings.task_queue)
+        delivery = delivery_activities(database, dispatcher, gate, keepers, handing_on, settings)
+        async with make_worker(client, [*delivery, *beside], settings):
             working.set()
             logger.info("worker %s on %s takes from %s", worker_id, socket.gethostname(), settings.task_queue)
             parts = [relaying, writing, watching, scheduling, telling, filing]

@@ -48,6 +48,16 @@ class EventTask:
 
 
 @dataclass(frozen=True)
+class HandOn:
+    """Events that a batch could not settle, and which of their deliveries wait; of an event without any, its own
+    workflow reads which. `since` is when the delays began."""
+
+    events: list[EventRef]
+    waiting: list[Waiting]
+    since: datetime
+
+
+@dataclass(frozen=True)
 class Settled:
     """A delivery that ended with its first attempt, for people."""
 

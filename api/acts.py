@@ -164,7 +164,8 @@ class Acts:
         elif delivery.status == "pending" and delivery.variant != TEST:
             try:
                 async with temporal_call():
-                    await self._acting.look_now(self._store_code, delivery.event_id, message_id)
+                    event = (self._store_code, delivery.event_id, delivery.event_name)
+                    await self._acting.look_now(*event, message_id)
             except Unavailable:
                 logger.warning("workflow of cancelled delivery %s not told: it ends when it looks next", message_id)
 

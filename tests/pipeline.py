@@ -21,6 +21,7 @@ import worker
 import worker_parts
 from activities.dispatcher import Dispatcher
 from activities.gate import Gate
+from activities.handing_on import HandingOn
 from activities.keepers import Keepers
 from activities.lease import lease
 from activities.metrics import WorkerMetrics
@@ -63,7 +64,13 @@ class Pipeline(Ground):
 
 @asynccontextmanager
 async def pipeline(
-    database_url: str, client: Client, *, relaying: bool = True, traces: Traces = NO_TRACES, **overrides: Any
+    database_url: str,
+    client: Client,
+    *,
+    relaying: bool = True,
+    traces: Traces = NO_TRACES,
+    hands_on_through: Client | None = None,
+    **overrides: Any,
 ) -> AsyncIterator[Pipeline]:
     """Worker and relay until the block ends; then an orderly stop. Several on one task queue need a client each."""
     settings = settings_for(database_url, **overrides)
@@ -83,7 +90,8 @@ async def pipeline(
             running = asyncio.create_task(relay.run()) if relaying else None
             try:
                 keepers = Keepers(client, settings.task_queue)
-                delivery = worker.delivery_activities(database, dispatcher, gate, keepers, settings)
+                handing_on = HandingOn(hands_on_through or client, settings.task_queue)
+                delivery = worker.delivery_activities(database, dispatcher, gate, keepers, handing_on, settings)
                 async with worker.make_worker(client, [*delivery, *beside], settings):
                     yield Pipeline(database, client, settings, worker_id, dispatcher, relay)
                     relay.stop()

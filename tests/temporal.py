@@ -8,10 +8,11 @@ from pathlib import Path
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
 from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import WorkflowEnvironment
 
+from activities.visibility import EVENT_IDS, EVENT_NAME, STORE_CODE
 from workflows.codec import data_converter
-from workflows.visibility import EVENT_IDS, EVENT_NAME, STORE_CODE
 
 PROGRAMS = Path(sys.executable).parent
 
@@ -26,6 +27,17 @@ async def real_server() -> AsyncIterator[WorkflowEnvironment]:
         dev_server_log_level="error",
     ) as environment:
         yield environment
+
+
+async def is_there(client: Client, workflow_id: str) -> bool:
+    """Whether a workflow of that id has been started."""
+    try:
+        await client.get_workflow_handle(workflow_id).describe()
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            return False
+        raise
+    return True
 
 
 async def _register_search_attributes(client: Client) -> None:

@@ -3,13 +3,14 @@
 from datetime import timedelta
 from uuid import UUID
 
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.keepers import signal_keeper, start_window_act
 from activities.messages import DeliveryRef, EventRef, EventTask, KeeperTask, TrialRef
+from activities.visibility import event_summary, search_attributes
 from domain.identity import (
     event_workflow_id,
     redeliver_workflow_id,
@@ -18,7 +19,6 @@ from domain.identity import (
 )
 from domain.targets import shown_target
 from workflows.trials import WAITED_FOR
-from workflows.visibility import event_summary, search_attributes
 
 ASK_TIMEOUT = timedelta(seconds=5)
 """A person waits for the answer; Temporal answers within milliseconds or is away."""
@@ -105,14 +105,21 @@ class Acting:
             rpc_timeout=ASK_TIMEOUT,
         )
 
-    async def look_now(self, store_code: str, event_id: UUID, message_id: UUID) -> None:
-        """Tell the event's workflow that a delivery has ended, if that workflow runs."""
+    async def look_now(self, store_code: str, event_id: UUID, event_name: str, message_id: UUID) -> None:
+        """Tell the event's workflow that a delivery has ended, if that workflow runs.
+
+        One that waits for its start is begun by a signal-with-start alone, as `attempt_now` sends it; a plain signal
+        would be kept until then.
+        """
         workflow = self._client.get_workflow_handle(event_workflow_id(store_code, event_id))
         try:
-            await workflow.signal("look-now", str(message_id), rpc_timeout=ASK_TIMEOUT)
+            running = (await workflow.describe(rpc_timeout=ASK_TIMEOUT)).status is WorkflowExecutionStatus.RUNNING
         except RPCError as error:
             if error.status is not RPCStatusCode.NOT_FOUND:
                 raise
+            running = False
+        if running:
+            await self.attempt_now(store_code, event_id, event_name, message_id)
 
     async def _begin_attempt(self, workflow_id: str, message_id: UUID, what: str, url: str) -> bool:
         try:

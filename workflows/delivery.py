@@ -6,8 +6,9 @@ attempts. Whatever a first attempt did not settle goes on in the event's own wor
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Mapping
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from temporalio import workflow
@@ -17,17 +18,20 @@ from temporalio.workflow import ParentClosePolicy
 
 with workflow.unsafe.imports_passed_through():
     from activities.deliver import DeliveryActivities
+    from activities.handing_on import HandingOn
     from activities.messages import (
         DeliveryEnd,
         DeliveryRef,
         DeliverySummary,
         EventBatch,
+        EventRef,
         EventTask,
         FirstAttempts,
+        HandOn,
         Waiting,
     )
+    from activities.visibility import batch_details, details_table, event_summary, memo, search_attributes
     from domain.identity import event_workflow_id
-    from workflows.visibility import batch_details, details_table, event_summary, memo, search_attributes
 
 FIRST_ATTEMPTS_TIMEOUT = timedelta(seconds=30)
 """The activity ends by itself after 20 s at most; more means that the database hangs."""
@@ -38,7 +42,13 @@ ATTEMPT_TIMEOUT = timedelta(seconds=90)
 HEARTBEAT_TIMEOUT = timedelta(seconds=5)
 """A worker that died during an attempt is noticed after this; the lease it held lapses after 3 s."""
 
-HANDED_ON_AT_ONCE = 50
+HAND_ON_TIMEOUT = timedelta(minutes=10)
+"""The activity waits for its turn among all batches of its worker; one that died is noticed by its heartbeats."""
+
+HANDED_ON_TOGETHER = 100
+"""Events named to one activity: some 40 KB, and the batches of a worker get on evenly."""
+
+CHILDREN_AT_ONCE = 50
 """Workflows started in one activation: hundreds come near Temporal's limit of two seconds on a busy machine."""
 
 OWN_FAULTS = RetryPolicy(
@@ -142,9 +152,11 @@ class EventBatchWorkflow:
         for waiting in first.waiting:
             left[waiting.event_id].append(waiting)
         going_on = [event for event in batch.events if event.event_id in left or event.event_id in first.unlisted]
-        for at in range(0, len(going_on), HANDED_ON_AT_ONCE):
-            chunk = going_on[at : at + HANDED_ON_AT_ONCE]
-            await asyncio.gather(*(_hand_on(EventTask(event, left.get(event.event_id), now)) for event in chunk))
+        if going_on and not workflow.patched("handed-on-by-an-activity"):
+            await _hand_on_to_children(going_on, left, now)
+            going_on = []
+        for at in range(0, len(going_on), HANDED_ON_TOGETHER):
+            await _hand_on(going_on[at : at + HANDED_ON_TOGETHER], left, now)
         return DeliverySummary(delivered=first.delivered, exhausted=first.ended, handed_on=first.going_on)
 
 
@@ -159,7 +171,28 @@ async def attempt_first(batch: EventBatch) -> FirstAttempts:
     )
 
 
-async def _hand_on(task: EventTask) -> None:
+async def _hand_on(events: list[EventRef], left: Mapping[str, list[Waiting]], now: datetime) -> None:
+    """Have the workflow of each event started, whatever faults of ours that takes."""
+    waiting = [one for event in events for one in left.get(event.event_id, ())]
+    await workflow.execute_activity_method(
+        HandingOn.hand_on,
+        HandOn(events, waiting, now),
+        start_to_close_timeout=HAND_ON_TIMEOUT,
+        heartbeat_timeout=HEARTBEAT_TIMEOUT,
+        retry_policy=OWN_FAULTS,
+        summary=f"{len(events)} events",
+    )
+
+
+async def _hand_on_to_children(events: list[EventRef], left: Mapping[str, list[Waiting]], now: datetime) -> None:
+    """As batches did before the patch. Each child is two events of the batch's history and a task of Temporal's own
+    queue, behind which new events waited when many receivers were out (0046)."""
+    for at in range(0, len(events), CHILDREN_AT_ONCE):
+        chunk = events[at : at + CHILDREN_AT_ONCE]
+        await asyncio.gather(*(_start_child(EventTask(event, left.get(event.event_id), now)) for event in chunk))
+
+
+async def _start_child(task: EventTask) -> None:
     """Start the event's own workflow; one that runs already has taken it."""
     event = task.event
     try:

@@ -3,8 +3,8 @@
 from temporalio.common import SearchAttributePair, TypedSearchAttributes
 
 from activities.expiry_messages import ScanProgress, ScanTask
+from activities.visibility import EVENT_NAME, STORE_CODE
 from domain.expiry import EVENT_NAMES, Kind
-from workflows.visibility import EVENT_NAME, STORE_CODE
 
 RUN_WORKFLOW = "run-expiry-schedule"
 SCAN_WORKFLOW = "scan-expiring-day"

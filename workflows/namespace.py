@@ -18,7 +18,7 @@ from temporalio.api.workflowservice.v1 import (
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from workflows.visibility import SEARCH_ATTRIBUTES
+from activities.visibility import SEARCH_ATTRIBUTES
 
 DEFAULT_RETENTION_DAYS = 3
 """Of the histories of workflows that have ended; what was delivered stands in our own log."""

@@ -49,6 +49,8 @@ def actions(events: list[dict[str, Any]]) -> int:
             billed -= 1  # its parent was billed for it
         elif kind == "WORKFLOW_EXECUTION_SIGNALED" and event["eventId"] == "2":
             billed -= 1  # signalled and started in one call
+        elif kind == "UPSERT_WORKFLOW_SEARCH_ATTRIBUTES" and "TemporalChangeVersion" in json.dumps(_attributes(event)):
+            billed -= 1  # of a patch
         elif kind == "ACTIVITY_TASK_STARTED":
             billed += _attributes(event).get("attempt", 1) - 1
         elif kind == "MARKER_RECORDED":

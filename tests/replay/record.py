@@ -2,7 +2,7 @@
 
 `make record-histories` writes them all into `tests/replay/histories/`. Before the first release: whenever a workflow
 changes. After it: histories of released code stay, and those of new shapes are added under new names, since workflows
-that were begun by the old code go on under the new.
+that were begun by the old code go on under the new. `histories/earlier/` has those that today's code no longer makes.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ from tests.old_days import old_event
 from tests.pipeline import STORE, Pipeline, pipeline
 from tests.postgres_server import TestServer
 from tests.receiver import Receiver, status
-from tests.temporal import real_server
+from tests.temporal import is_there, real_server
 from tests.window_acts import begun_window
 from workflows.acting import Acting
 
@@ -162,9 +162,29 @@ async def handed_on_by_a_batch(stage: Stage) -> WorkflowHandle[object, object]:
     return await stage.ended(workflow_id)
 
 
+@scenario("deliver-event.asked-before-its-start")
+async def asked_before_its_start(stage: Stage) -> WorkflowHandle[object, object]:
+    stage.receiver.otherwise = status(503)
+    for path, seconds in (("/asked", 3600), ("/other", 5)):
+        await stage.running.subscribe("CustomerUpdated", stage.receiver.url(path), retry_schedule=[seconds])
+    await stage.running.emit("CustomerUpdated", "{}", count=30)
+    failed_once = "SELECT count(*) = 60 FROM delivery WHERE next_attempt_at IS NOT NULL"
+    await eventually(lambda: stage.running.scalar(failed_once), DEADLINE_SECONDS, "60 failures")
+    stage.receiver.otherwise = status(200)
+    [[event_id, identity]] = await stage.running.execute(
+        "SELECT event_id, message_id FROM delivery JOIN event USING (accepted_on, store_code, event_id) "
+        "JOIN subscription ON subscription.id = subscription_id "
+        "WHERE subscription.url LIKE '%/asked' AND event.workflow_id LIKE 'events/%' LIMIT 1"
+    )
+    workflow_id = event_workflow_id(STORE, event_id)
+    await eventually(lambda: is_there(stage.running.client, workflow_id), DEADLINE_SECONDS, "handed on")
+    await stage.acting.attempt_now(STORE, event_id, "CustomerUpdated", identity)
+    return await stage.ended(workflow_id)
+
+
 async def _hand_some_on(stage: Stage) -> None:
     stage.receiver.script(*[status(503)] * 3)
-    await stage.running.subscribe("CustomerUpdated", stage.receiver.url("/hook"))
+    await stage.running.subscribe("CustomerUpdated", stage.receiver.url("/hook"), retry_schedule=[3])
     await stage.running.emit("CustomerUpdated", "{}", count=30)
     await stage.running.until_statuses({"delivered": 30})
 
@@ -273,7 +293,7 @@ async def stage_of(template: str, client: Client) -> AsyncIterator[Stage]:
     async with (
         cloned_database(template) as url,
         Receiver() as receiver,
-        pipeline(url, client, retry_schedule_seconds=(1, 1), batch_events=30) as running,
+        pipeline(url, client, retry_schedule_seconds=(1, 1), batch_events=30, breaker_failures=100) as running,
     ):
         yield Stage(running, receiver)
 

@@ -16,7 +16,7 @@ import worker
 from tests.replay.changed import ForgetfulEventWorkflow, HastyEventWorkflow, PatientEventWorkflow
 from tests.replay.record import HISTORIES, SCENARIOS, record, text_of
 
-RECORDED = sorted(HISTORIES.glob("*.json"))
+RECORDED = sorted(HISTORIES.rglob("*.json"))
 
 CURE = """
 The workflow {workflow} has become incompatible with the history {name}.
@@ -51,7 +51,7 @@ async def replay(workflows: tuple[type, ...], path: Path) -> None:
         raise
 
 
-@pytest.mark.parametrize("path", RECORDED, ids=[path.stem for path in RECORDED])
+@pytest.mark.parametrize("path", RECORDED, ids=[str(path.relative_to(HISTORIES)) for path in RECORDED])
 async def test_a_recorded_history_replays(path: Path) -> None:
     await replay(worker.WORKFLOWS, path)
 

@@ -1,7 +1,10 @@
 """What a person does to deliveries takes effect at once, and once."""
 
+from typing import Any
 from uuid import UUID
 
+from sqlalchemy import Row
+from temporalio.api.enums.v1 import EventType
 from temporalio.testing import WorkflowEnvironment
 
 from activities.messages import DeliveryRef
@@ -10,6 +13,8 @@ from storage.acts import cancel
 from tests.deadlines import eventually
 from tests.pipeline import STORE, Pipeline, pipeline
 from tests.receiver import Receiver, status
+from tests.temporal import is_there
+from workflows.acting import Acting
 
 
 async def redeliver(running: Pipeline, message_id: UUID) -> str:
@@ -69,6 +74,65 @@ async def test_a_cancelled_delivery_ends_its_workflow_and_is_not_attempted_again
         summary = await workflow.result()
         assert summary["cancelled"] == 1
         assert len(receiver.requests) == 1
+
+
+async def test_a_workflow_that_waits_for_its_start_begins_when_a_person_asks(
+    database_url: str, temporal: WorkflowEnvironment
+) -> None:
+    failing = {"retry_schedule_seconds": (3600,), "breaker_failures": 1_000_000, "batch_events": 30}
+    async with Receiver() as receiver, pipeline(database_url, temporal.client, **failing) as running:
+        receiver.otherwise = status(503)
+        for path in ("/asked", "/other"):
+            await running.subscribe("CustomerUpdated", receiver.url(path))
+        await running.emit("CustomerUpdated", "{}", count=30)
+        await eventually(lambda: all_failed_once(running, 60), 20, "60 failures")
+        receiver.otherwise = status(200)
+        acting = Acting(running.client, running.settings.task_queue)
+        batch = [row.event_id for row in await handed_on(running)]
+        for asked_by in (retry_now, cancel_it):
+            event_id = batch.pop()
+            workflow_id = event_workflow_id(STORE, event_id)
+            await eventually(lambda named=workflow_id: is_there(running.client, named), 20, "handed on")  # type: ignore[misc]
+            workflow = running.client.get_workflow_handle(workflow_id)
+            assert (await workflow.describe()).history_length == 1, "it waits for its start"
+            deliveries = await running.execute(
+                "SELECT message_id FROM delivery WHERE event_id = :id ORDER BY message_id", id=event_id
+            )
+            first, second = (row.message_id for row in deliveries)
+            await asked_by(running, acting, event_id, first)
+            await eventually(lambda named=workflow_id: waits_for_its_timer(running, named), 20, "it begins")  # type: ignore[misc]
+            [[attempts]] = await running.execute("SELECT attempts FROM delivery WHERE message_id = :id", id=second)
+            assert attempts == 1, "nobody asked for the other one"
+            await asked_by(running, acting, event_id, second)
+            summary = await workflow.result()
+            assert (summary["delivered"], summary["cancelled"]) == ((2, 0) if asked_by is retry_now else (0, 2))
+        await running.until_statuses({"pending": 56, "delivered": 2, "cancelled": 2})
+
+
+async def all_failed_once(running: Pipeline, count: int) -> bool:
+    return bool(await running.scalar("SELECT count(*) = :n FROM delivery WHERE next_attempt_at IS NOT NULL", n=count))
+
+
+async def handed_on(running: Pipeline) -> list[Row[Any]]:
+    """Events of a batch: some of the first may have come to a workflow of their own."""
+    return await running.execute("SELECT event_id FROM event WHERE workflow_id LIKE 'events/%' ORDER BY sequence")
+
+
+async def retry_now(_: Pipeline, acting: Acting, event_id: UUID, message_id: UUID) -> None:
+    await acting.attempt_now(STORE, event_id, "CustomerUpdated", message_id)
+
+
+async def cancel_it(running: Pipeline, acting: Acting, event_id: UUID, message_id: UUID) -> None:
+    async with running.database.transaction() as connection:
+        assert await cancel(connection, message_id, reason="a person")
+    await acting.look_now(STORE, event_id, "CustomerUpdated", message_id)
+
+
+async def waits_for_its_timer(running: Pipeline, workflow_id: str) -> bool:
+    """Whether it has ended one of its two deliveries, and started a timer for the other."""
+    history = await running.client.get_workflow_handle(workflow_id).fetch_history()
+    kinds = [event.event_type for event in history.events]
+    return EventType.EVENT_TYPE_TIMER_STARTED in kinds and EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED in kinds
 
 
 async def test_redelivering_sends_once_more_and_only_success_changes_the_status(

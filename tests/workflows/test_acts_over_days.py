@@ -109,7 +109,7 @@ async def test_a_workflow_that_is_told_does_not_wait_for_the_day(
         if act is not None:
             async with running.database.transaction() as connection:
                 await act(connection, subscription_id, message_id)
-        await acting(running).look_now(STORE, event_id, message_id)
+        await acting(running).look_now(STORE, event_id, EVENT, message_id)
         await running.until_statuses({becomes: 1})
         await ended(running, event_workflow_id(STORE, event_id))
         assert len(receiver.requests) == (2 if becomes == "delivered" else 1)

@@ -2,13 +2,19 @@
 
 import json
 
+from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 
-from domain.identity import message_id
+from domain.identity import event_workflow_id, message_id
+from tests.deadlines import eventually
 from tests.pipeline import STORE, pipeline
 from tests.receiver import Receiver, status
+from tests.tcp_proxy import tcp_proxy
+from workflows.codec import data_converter
 
 CUSTOMER = '{"customer":{"customerId":"7d3a1b9e-0f5c-4a86-9b1e-2f6c8d4e7a10"}}'
+
+FAILING = 400
 
 
 async def test_one_event_reaches_its_one_subscription(database_url: str, temporal: WorkflowEnvironment) -> None:
@@ -60,3 +66,54 @@ async def test_a_batch_settles_what_it_can_and_hands_on_the_rest(
         retried = await running.execute("SELECT workflow_id FROM delivery WHERE attempts = 2")
         assert len(retried) == 5
         assert all(row.workflow_id.startswith(f"event/{STORE}/") for row in retried)
+
+
+async def test_what_a_batch_cannot_settle_costs_one_start_and_shows_what_waits(
+    database_url: str, temporal: WorkflowEnvironment
+) -> None:
+    async with (
+        Receiver() as receiver,
+        pipeline(database_url, temporal.client, retry_schedule_seconds=(3600,), batch_events=30) as running,
+    ):
+        receiver.otherwise = status(503)
+        await running.subscribe("CustomerUpdated", receiver.url("/hook"))
+        await running.emit("CustomerUpdated", CUSTOMER, count=30)
+        await running.until_statuses({"pending": 30})
+        [batch, *_] = await running.execute("SELECT workflow_id FROM event WHERE workflow_id LIKE 'events/%'")
+        await running.client.get_workflow_handle(batch.workflow_id).result()
+        [one, *_] = await running.execute(
+            "SELECT event_id, message_id FROM delivery JOIN event USING (accepted_on, store_code, event_id) "
+            "WHERE event.workflow_id = :batch",
+            batch=batch.workflow_id,
+        )
+        workflow = await running.client.get_workflow_handle(event_workflow_id(STORE, one.event_id)).describe()
+        assert workflow.history_length == 1
+        assert workflow.execution_time is not None
+        assert (workflow.execution_time - workflow.start_time).total_seconds() > 1800
+        assert str(one.message_id) in (await workflow.static_details() or "")
+
+
+async def test_a_hand_on_that_is_stuck_delays_nobody(database_url: str, temporal: WorkflowEnvironment) -> None:
+    """Batches that wait to hand their events on hold nothing that the first attempts of other events need."""
+    host, port = temporal.client.service_client.config.target_host.split(":")
+    async with Receiver() as receiver, tcp_proxy(host, int(port)) as proxy:
+        slow = await Client.connect(f"127.0.0.1:{proxy.port}", data_converter=data_converter(()))
+        failing = {"retry_schedule_seconds": (3600,), "breaker_failures": 1_000_000, "batch_events": 2}
+        async with pipeline(database_url, temporal.client, hands_on_through=slow, **failing) as running:
+            receiver.script(*[status(503)] * FAILING, path="/failing")
+            await running.subscribe("CustomerUpdated", receiver.url("/failing"))
+            await running.subscribe("CustomerDeactivated", receiver.url("/healthy"))
+            proxy.freeze()
+            await running.emit("CustomerUpdated", CUSTOMER, count=FAILING)
+            await running.until_statuses({"pending": FAILING})
+            await running.emit("CustomerDeactivated", CUSTOMER)
+            await running.until_statuses({"pending": FAILING, "delivered": 1})
+            open_batches = "WorkflowType = 'deliver-events' AND ExecutionStatus = 'Running' AND TaskQueue = '{}'"
+            query = open_batches.format(running.settings.task_queue)
+            assert (await running.client.count_workflows(query)).count > 100, "more than a worker's local activities"
+            proxy.mend()
+
+            async def all_handed_on() -> bool:
+                return (await running.client.count_workflows(query)).count == 0
+
+            await eventually(all_handed_on, 60, "every batch has handed its events on")
