@@ -16,8 +16,9 @@ from activities.messages import EventRef, EventTask, FirstAttempts, HandOn, Wait
 from activities.visibility import details_table, event_summary, memo, search_attributes
 from domain.identity import event_workflow_id
 
-STARTS_AT_ONCE = 16
-"""Of all batches of a worker together. More only queue in Temporal, where the starts of new events queue too."""
+STARTS_AT_ONCE = 4
+"""Of all batches of a worker together. More are hardly faster (a shard of Temporal writes one after the other), and the
+starts of new events would queue behind them: 14 ms behind 4, 130 ms behind 32."""
 
 START_TIMEOUT = timedelta(seconds=5)
 """A start answered later than this is asked for again, under the same id."""
