@@ -23,6 +23,10 @@ starts of new events would queue behind them: 14 ms behind 4, 130 ms behind 32."
 START_TIMEOUT = timedelta(seconds=5)
 """A start answered later than this is asked for again, under the same id."""
 
+HEARTBEAT_SECONDS = 6.0
+"""A third of the heartbeat time-out in `workflows/`: hundreds of batches may wait for their turn, and a heartbeat costs
+Temporal as much as a start."""
+
 SHORT_DELAY_SECONDS = 1.0
 """A retry that is due within this is waited for by its workflow: Temporal's delays are meant for longer."""
 
@@ -46,7 +50,7 @@ class HandingOn:
         waiting: dict[str, list[Waiting]] = defaultdict(list)
         for one in task.waiting:
             waiting[one.event_id].append(one)
-        async with heartbeats():
+        async with heartbeats(HEARTBEAT_SECONDS):
             with own_faults():
                 starts = (self._start(event, waiting.get(event.event_id), task, began) for event in task.events)
                 for fault in await asyncio.gather(*starts, return_exceptions=True):

@@ -1,15 +1,16 @@
 """What waiting retries cost, and what they cost others: `python -m bench.waiting [--help]`.
 
 Subscriptions whose receiver answers 503, their breakers kept closed, get events until so many deliveries wait for a
-retry hours away; each event goes to one subscription, so that each waiting delivery has a workflow of its own. Then the
-size of both databases for each of them, and the burst rate of a healthy subscription beside them and before they were
-there. The starting of workflows is what takes the time.
+retry hours away; each event goes to one subscription, so that each waiting delivery has a workflow of its own. The
+starting of those takes the time; meanwhile a healthy subscription gets an event a second. Then the size of both
+databases for each of them, and the burst rate of the healthy subscription beside them and before they were there.
 """
 
 import argparse
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -31,6 +32,7 @@ BREAKERS_STAY_CLOSED = {"BREAKER_FAILURES": "1000000000"}
 EMITTED_AT_ONCE = 500
 HEALTHY_EVENTS = 5_000
 HEALTHY_ROUNDS = 3
+HEALTHY_EVERY_SECONDS = 1.0
 POLL_SECONDS = 1.0
 STUCK_SECONDS = 120.0
 """Without one more waiting delivery for so long, something is wrong."""
@@ -125,6 +127,28 @@ async def until(count: int, what: str, counted: Callable[[], Awaitable[int]], da
             progress.update(bar, completed=waiting)
 
 
+@asynccontextmanager
+async def now_and_then(bench: Bench) -> AsyncIterator[dict[str, Any]]:
+    """Emit a healthy event a second until the block ends; what came of them then."""
+
+    async def emit_on() -> None:
+        while True:
+            await bench.emit_batch(dump(event_line()).encode())
+            figures["emitted"] += 1
+            await asyncio.sleep(HEALTHY_EVERY_SECONDS)
+
+    figures: dict[str, Any] = {"emitted": 0}
+    await bench.reset()
+    emitting = asyncio.create_task(emit_on())
+    try:
+        yield figures
+    finally:
+        emitting.cancel()
+        await asyncio.gather(emitting, return_exceptions=True)
+    stats = await bench.stats()
+    figures |= {key: stats[key] for key in ("received", "p50_ms", "p99_ms", "max_ms")}
+
+
 async def bytes_used(bench: Bench, database: asyncpg.Connection, directory: Path) -> dict[str, int]:
     """Size of PostgreSQL's database after a vacuum, and of Temporal's file with its log."""
     await database.execute("VACUUM")
@@ -150,9 +174,10 @@ async def measure(waiting: int, subscriptions: int) -> dict[str, Any]:
         alone = await healthy_rate(bench)
         pairs = await subscribe(bench, database, subscriptions)
         before = await bytes_used(bench, database, bench.directory)
-        await emit(bench, pairs, waiting)
         temporal = await Client.connect(bench.facts["temporal"], namespace=bench.facts["namespace"])
-        set_up = await until_waiting(database, temporal, waiting)
+        async with now_and_then(bench) as meanwhile:
+            await emit(bench, pairs, waiting)
+            set_up = await until_waiting(database, temporal, waiting)
         after = await bytes_used(bench, database, bench.directory)
         among = await healthy_rate(bench)
         await database.close()
@@ -161,6 +186,7 @@ async def measure(waiting: int, subscriptions: int) -> dict[str, Any]:
         "waiting": waiting,
         "subscriptions": subscriptions,
         "set_up": set_up,
+        "healthy_meanwhile": meanwhile,
         "kib_each": each | {"databases": round(each["postgres"] + each["temporal"], 1)},
         "healthy_per_second": {"alone": alone, "beside_them": among},
         "healthy_ratio": round(median(among) / median(alone), 3),

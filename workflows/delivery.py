@@ -42,8 +42,11 @@ ATTEMPT_TIMEOUT = timedelta(seconds=90)
 HEARTBEAT_TIMEOUT = timedelta(seconds=5)
 """A worker that died during an attempt is noticed after this; the lease it held lapses after 3 s."""
 
-HAND_ON_TIMEOUT = timedelta(minutes=10)
+HAND_ON_TIMEOUT = timedelta(hours=1)
 """The activity waits for its turn among all batches of its worker; one that died is noticed by its heartbeats."""
+
+HAND_ON_HEARTBEAT_TIMEOUT = timedelta(seconds=20)
+"""What a dead worker did not hand on is retried so much later at most."""
 
 HANDED_ON_TOGETHER = 100
 """Events named to one activity: some 40 KB, and the batches of a worker get on evenly."""
@@ -178,7 +181,7 @@ async def _hand_on(events: list[EventRef], left: Mapping[str, list[Waiting]], no
         HandingOn.hand_on,
         HandOn(events, waiting, now),
         start_to_close_timeout=HAND_ON_TIMEOUT,
-        heartbeat_timeout=HEARTBEAT_TIMEOUT,
+        heartbeat_timeout=HAND_ON_HEARTBEAT_TIMEOUT,
         retry_policy=OWN_FAULTS,
         summary=f"{len(events)} events",
     )
