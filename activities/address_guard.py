@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from aiohappyeyeballs import AddrInfoType
@@ -25,6 +26,9 @@ KNOWN_SECONDS = 10.0
 """For so long a name's addresses are not asked for again."""
 
 KNOWN_MAX = 4096
+
+ADDRESSES_MAX = 16
+"""Of a name. An answer may hold thousands, and an attempt would knock at each that refuses it."""
 
 
 class AddressBlockedError(OSError):
@@ -83,8 +87,17 @@ class GuardedResolver:
         task = self._lookups.get(name)
         if task is None:
             task = self._lookups[name] = asyncio.create_task(self._permitted(*name))
-            task.add_done_callback(lambda _: self._lookups.pop(name))
-        return await asyncio.shield(task)
+            task.add_done_callback(partial(self._found, name))
+        try:
+            await asyncio.wait([task])  # whoever is cancelled meanwhile leaves the others their answer
+            return task.result()
+        finally:
+            del task  # it holds the error, whose traceback holds this frame: a circle is not freed at once
+
+    def _found(self, name: tuple[str, int], task: asyncio.Task[_Known]) -> None:
+        del self._lookups[name]
+        if not task.cancelled():
+            task.exception()  # seen: nobody may be waiting for it any more
 
     async def _permitted(self, hostname: str, port: int) -> _Known:
         refused: AddressBlockedError | None = None
@@ -96,6 +109,8 @@ class GuardedResolver:
                 refused = error
                 continue
             permitted.append((family, kind, protocol, "", socket_address))
+            if len(permitted) == ADDRESSES_MAX:
+                break
         if not permitted:
             raise refused or OSError(f"{hostname} has no address")
         permitted.rotate(1)
@@ -107,35 +122,44 @@ class GuardedResolver:
     async def _look_up(self, host: str, port: int) -> Sequence[AddrInfoType]:
         # A daemon thread of its own, not an executor's: those are waited for at the end of the process, and a name
         # server that is silent would hold up a worker's shutdown.
-        loop = self._loop
-        answer: asyncio.Future[Sequence[AddrInfoType]] = loop.create_future()
-
-        def settle(found: Sequence[AddrInfoType] | None, error: Exception | None) -> None:
-            self._slots.release()
-            if answer.done():
-                return
-            if found is None:
-                answer.set_exception(error or OSError("no answer"))
-            else:
-                answer.set_result(found)
-
-        def ask() -> None:
-            found: Sequence[AddrInfoType] | None = None
-            error: Exception | None = None
-            try:
-                found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            except Exception as raised:  # whatever it is belongs to whoever asked, not to this thread
-                error = raised
-            with suppress(RuntimeError):  # the event loop has ended meanwhile
-                loop.call_soon_threadsafe(settle, found, error)
-
+        answer: asyncio.Future[Sequence[AddrInfoType]] = self._loop.create_future()
         await self._slots.acquire()
         try:
-            threading.Thread(target=ask, name=f"resolver {host}", daemon=True).start()
+            threading.Thread(
+                target=self._ask_system, args=(host, port, answer), name=f"resolver {host}", daemon=True
+            ).start()
         except RuntimeError:
             self._slots.release()
             raise
-        return await answer
+        try:
+            return await answer
+        finally:
+            del answer  # as `task` in _ask
+
+    def _ask_system(self, host: str, port: int, answer: "asyncio.Future[Sequence[AddrInfoType]]") -> None:
+        found: Sequence[AddrInfoType] = ()
+        error: Exception | None = None
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except Exception as raised:  # whatever it is belongs to whoever asked, not to this thread
+            error = raised
+        with suppress(RuntimeError):  # the event loop has ended meanwhile
+            self._loop.call_soon_threadsafe(self._settle, answer, found, error)
+        del answer, error  # as `task` in _ask
+
+    def _settle(
+        self,
+        answer: "asyncio.Future[Sequence[AddrInfoType]]",
+        found: Sequence[AddrInfoType],
+        error: Exception | None,
+    ) -> None:
+        self._slots.release()
+        if answer.done():
+            return
+        if error is not None:
+            answer.set_exception(error)
+        else:
+            answer.set_result(found)
 
 
 class GuardedSocketFactory:

@@ -5,22 +5,29 @@ Redirects are not followed, cookies not kept, nothing is decompressed, and no by
 
 import asyncio
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from activities.tls import SessionKeepingContext
 
-HEAD_BYTES_MAX = 32768
-"""Of a response before its body, interim responses included."""
+FRAMING_BYTES_MAX = 32768
+"""Of all that is not body: the head (interim responses included), lengths and extensions of chunks, trailers."""
+
+_FRAMING_PER_BODY_BYTE = 8
+"""So much more may come for each byte of the body: chunks of one byte are clumsy, but take only five."""
+
+_PIECE_BYTES = 4096
+"""What is read at once of a packet, so that the bound holds however large it is."""
 
 INTERIM_RESPONSES_MAX = 16
 """RFC 9110 sets no limit to 1xx responses before the final one; nobody needs more, and a flood of them burns CPU."""
 
 _SWITCHING_PROTOCOLS = 101
 _WITHOUT_BODY = (204, 304)
-_KEPT = frozenset((b"content-length", b"transfer-encoding", b"location", b"retry-after"))
+_TRANSFER_ENCODING = b"transfer-encoding"
+_KEPT = frozenset((b"content-length", b"location", b"retry-after"))
 
 
 class ClosedBeforeAnswerError(ConnectionError):
@@ -40,7 +47,7 @@ class Response:
     status_code: int | None = None
     location: bytes | None = None
     retry_after: bytes | None = None
-    body: bytes = b""
+    body: bytearray = field(default_factory=bytearray)
 
 
 class Connection(asyncio.Protocol):
@@ -56,6 +63,8 @@ class Connection(asyncio.Protocol):
         """Of the exchange under way: done when its response is complete, or with what went wrong."""
         self._complete = False
         self._keep_alive = False
+        self._early: bytes | None = b""
+        """What came before the first request, from a receiver that refuses without reading it; then None."""
 
     @property
     def reusable(self) -> bool:
@@ -64,25 +73,35 @@ class Connection(asyncio.Protocol):
             return False
         return self._transport.get_write_buffer_size() == 0  # else it was answered before all of it was sent
 
-    async def exchange(self, request: bytes, response: Response) -> None:
-        """Send `request` and fill `response`; returns when that is complete or at its limit.
+    async def exchange(self, request: bytes, response: Response) -> bool:
+        """Send `request` and fill `response`; returns, when that is complete or at its limit, if another may follow.
 
         Raises `ClosedBeforeAnswerError`, `MalformedResponseError`, or the OSError (`ssl.SSLError` among them) that
-        broke the connection. After an error, or when cancelled, the connection is closed.
+        broke the connection. When no other may follow, also after an error or a cancellation, the connection is closed.
         """
         self._response = response
         self._headers: dict[bytes, bytes] = {}
-        self._head_bytes = self._interim_responses = 0
+        self._framing_left = FRAMING_BYTES_MAX
+        self._interim_responses = 0
         self._complete = self._keep_alive = self._until_closed = False
         self._malformed: str | None = None
         self._answered = self._loop.create_future()
         self._transport.write(request)
+        early, self._early = self._early, None
+        if early:
+            self._transport.resume_reading()
+            self.data_received(early)
+        reusable = False
         try:
             await self._answered
+            self._answered = None
+            reusable = not early and self.reusable
         finally:
             self._answered = None
-            if not self._keep_alive:
+            if not reusable:
+                self._keep_alive = False
                 self._transport.abort()
+        return reusable
 
     def close(self) -> None:
         """End it while nothing is under way."""
@@ -103,42 +122,58 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Read on; whatever nobody asked for ends the connection."""
         if self._answered is None:
-            self._keep_alive = False
-            self._transport.abort()
+            if self._early is None:
+                self._keep_alive = False
+                self._transport.abort()
+            else:
+                self._early += data
+                self._transport.pause_reading()
             return
+        for start in range(0, len(data), _PIECE_BYTES):
+            self._read(data[start : start + _PIECE_BYTES])
+            if self._malformed is not None:
+                self._end(MalformedResponseError(self._malformed))
+                return
+        if self._complete:
+            self._end(None)
+
+    def _read(self, piece: bytes) -> None:
+        body_bytes = len(self._response.body)
         try:
-            self._parser.feed_data(data)
+            self._parser.feed_data(piece)
         except HttpParserUpgrade:
             self._complete, self._keep_alive = True, False
         except HttpParserError as error:
             self._malformed = str(error)
-        if self._malformed is None and self._response.status_code is None:
-            self._head_bytes += len(data)
-            if self._head_bytes > HEAD_BYTES_MAX:
-                self._malformed = f"the response's head is longer than {HEAD_BYTES_MAX} bytes"
-        if self._malformed is not None:
-            self._end(MalformedResponseError(self._malformed))
-        elif self._complete:
-            self._end(None)
+        if self._complete:
+            return
+        body_bytes = len(self._response.body) - body_bytes
+        left = self._framing_left - len(piece) + body_bytes * (1 + _FRAMING_PER_BODY_BYTE)
+        self._framing_left = min(left, FRAMING_BYTES_MAX)
+        if left < 0:
+            part = "head is" if self._response.status_code is None else "chunk extensions or trailers are"
+            self._malformed = f"the response's {part} longer than {FRAMING_BYTES_MAX} bytes"
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell whoever waits, and keep the TLS session for the next connection to the same host."""
-        if self._tls is not None and isinstance(self._tls.context, SessionKeepingContext):
-            self._tls.context.keep(self._tls)
         self._keep_alive = False
         del self._parser  # it refers to this connection: what is in a circle is not freed at once
         if not self.lost.done():
             self.lost.set_result(None)
-        if self._answered is None:
-            return
+        if self._answered is not None:
+            self._end(self._cut_off(exc))
+        if self._tls is not None and isinstance(self._tls.context, SessionKeepingContext):
+            self._tls.context.keep(self._tls)
+
+    def _cut_off(self, exc: Exception | None) -> Exception | None:
+        """What the end of the connection is to the exchange under way; None if it ends the response as it should."""
         if exc is not None:
-            self._end(exc)
-        elif self._response.status_code is None:
-            self._end(ClosedBeforeAnswerError("the connection was closed before an answer"))
-        elif self._until_closed:
-            self._end(None)
-        else:
-            self._end(MalformedResponseError("the response's body is incomplete or malformed"))
+            return exc
+        if self._response.status_code is None:
+            return ClosedBeforeAnswerError("the connection was closed before an answer")
+        if self._until_closed:
+            return None
+        return MalformedResponseError("the response's body is incomplete or malformed")
 
     def _end(self, error: Exception | None) -> None:
         if error is not None:
@@ -161,26 +196,32 @@ class Connection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep what says something to a sender."""
         name = name.lower()
-        if name in _KEPT:
+        if name == _TRANSFER_ENCODING:
+            self._headers[name] = value  # the last one says how the body ends
+        elif name in _KEPT:
             self._headers.setdefault(name, value)
 
     def on_headers_complete(self) -> None:
         """The head is there: an interim one, or the final."""
+        if self._malformed is not None:
+            return
         status_code = self._parser.get_status_code()
         if status_code < 200 and status_code != _SWITCHING_PROTOCOLS:
+            if status_code < 100:
+                self._malformed = "a status code below 100"
             return
         headers, response = self._headers, self._response
         response.status_code = status_code
         response.location = headers.get(b"location")
         response.retry_after = headers.get(b"retry-after")
-        chunked = headers.get(b"transfer-encoding", b"").lower().endswith(b"chunked")
+        chunked = headers.get(_TRANSFER_ENCODING, b"").rpartition(b",")[2].strip().lower() == b"chunked"
         self._until_closed = not chunked and b"content-length" not in headers and status_code not in _WITHOUT_BODY
 
     def on_body(self, data: bytes) -> None:
         """Keep it up to the limit, where the exchange ends."""
         response = self._response
         if not self._complete:
-            response.body = (response.body + data)[: response.body_limit]
+            response.body += data[: response.body_limit - len(response.body)]
             self._complete = len(response.body) >= response.body_limit
 
     def on_message_complete(self) -> None:

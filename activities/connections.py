@@ -6,12 +6,14 @@ There is no limit per host, so that no request waits for another. The environmen
 import asyncio
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from ipaddress import ip_address
+from traceback import clear_frames
 
 from aiohappyeyeballs import AddrInfoType, start_connection
 
 from activities.address_guard import GuardedResolver, GuardedSocketFactory
-from activities.connection import Connection, Response
+from activities.connection import ClosedBeforeAnswerError, Connection, Response
 from activities.tls import client_context
 from domain.url_rules import NormalisedUrl, UrlRules
 
@@ -22,6 +24,10 @@ meeting a connection that is just being closed: a POST is not repeated by itself
 NEXT_ADDRESS_SECONDS = 0.25
 """After so long without an answer the next address of a name is tried beside the first (RFC 8305)."""
 
+_TLS_GOODBYE_SECONDS = 2.0
+"""For so long a receiver may take to say goodbye, too, when we end a connection; 30 s is what Python waits."""
+
+_CLOSED = "the sender is closed"
 _Peer = tuple[str, str, int]
 
 
@@ -51,8 +57,7 @@ class Connections:
         """
         peer = (url.scheme, url.hostname, url.port)
         connection = self._idle_one(peer) or await self._connect(url)
-        await connection.exchange(request, response)
-        if connection.reusable:
+        if await connection.exchange(request, response):
             self._keep(peer, connection)
 
     async def aclose(self) -> None:
@@ -102,10 +107,15 @@ class Connections:
 
     async def _connect(self, url: NormalisedUrl) -> Connection:
         if self._closed:
-            raise RuntimeError("the sender is closed")
-        stream = await start_connection(
-            await self._addresses(url), happy_eyeballs_delay=NEXT_ADDRESS_SECONDS, socket_factory=self._sockets
-        )
+            raise RuntimeError(_CLOSED)
+        addresses = await self._addresses(url)
+        try:
+            stream = await start_connection(
+                addresses, happy_eyeballs_delay=NEXT_ADDRESS_SECONDS, socket_factory=self._sockets
+            )
+        except Exception as error:
+            clear_frames(error.__traceback__)  # they hold the error: what is in a circle is not freed at once
+            raise
         secure = url.scheme == "https"
         try:
             _, connection = await self._loop.create_connection(
@@ -113,18 +123,28 @@ class Connections:
                 sock=stream,
                 ssl=self._tls if secure else None,
                 server_hostname=url.hostname.rstrip(".") if secure else None,
+                ssl_shutdown_timeout=_TLS_GOODBYE_SECONDS if secure else None,
             )
-        except (ConnectionResetError, ConnectionAbortedError, BrokenPipeError) as error:
-            raise HandshakeCutError("the connection was closed during the TLS handshake") from error
+        except OSError as error:
+            clear_frames(error.__traceback__)
+            if isinstance(error, ConnectionResetError | ConnectionAbortedError | BrokenPipeError):
+                raise HandshakeCutError("the connection was closed during the TLS handshake") from error
+            raise
+        if self._closed:
+            connection.abort()
+            raise RuntimeError(_CLOSED)
+        if connection.lost.done():  # nothing would ever tell an exchange on it
+            raise ClosedBeforeAnswerError("the connection was closed before a request")
         self._open.add(connection)
         connection.lost.add_done_callback(lambda _: self._open.discard(connection))
         return connection
 
     async def _addresses(self, url: NormalisedUrl) -> Sequence[AddrInfoType]:
         """Of a name those that are permitted; a literal address is judged where its socket is made."""
-        try:
+        address = None
+        with suppress(ValueError):
             address = ip_address(url.hostname)
-        except ValueError:
+        if address is None:
             return await self._resolver.resolve(url.hostname, url.port)
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6
         return [(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (url.hostname, url.port))]

@@ -161,5 +161,5 @@ class Sender:
             retry_after = None if stated is None else parse_retry_after(stated.decode("latin-1"), datetime.now(UTC))
             place = response.location if status < 400 else None
             location = None if place is None else text_excerpt(place, _LOCATION_BYTES, request.redact)
-        excerpt = text_excerpt(response.body, self._settings.excerpt_bytes, request.redact)
+        excerpt = text_excerpt(bytes(response.body), self._settings.excerpt_bytes, request.redact)
         return SendResult(status, failure, retry_after, location, excerpt, detail, started_at, duration_ms)
