@@ -1,0 +1,262 @@
+"""What a sender leaves behind, on the event loop the worker runs on and on Python's own: nothing."""
+
+import asyncio
+import gc
+import os
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+
+from activities.connection import Connection, Response
+from activities.sender import OutgoingRequest
+from domain.failure_kinds import FailureKind
+from tests.activities.sending import STRICT, local_sender, request_to, send
+from tests.receiver import (
+    Authority,
+    Exchange,
+    Receiver,
+    Reply,
+    close_before_answer,
+    hang,
+    raw,
+    reset_before_answer,
+    response,
+    status,
+)
+
+Loop = Callable[[], asyncio.AbstractEventLoop]
+LOOPS: dict[str, Loop] = {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
+AUTHORITY = Authority()
+
+
+@pytest.fixture(params=LOOPS)
+def run(request: pytest.FixtureRequest) -> Iterator[Callable[[Awaitable[Any]], Any]]:
+    """Runs a coroutine on each kind of loop; whatever the loop has to complain about fails the test."""
+    complaints: list[dict[str, Any]] = []
+
+    async def watched(work: Awaitable[Any]) -> Any:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        return await work
+
+    def run(work: Awaitable[Any]) -> Any:
+        with asyncio.Runner(loop_factory=LOOPS[request.param]) as runner:
+            return runner.run(watched(work))
+
+    yield run
+    assert complaints == []
+
+
+@contextmanager
+def without_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+async def until(condition: Callable[[], bool], what: str) -> None:
+    """Wait for a condition that the event loop brings about."""
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.001)
+    assert condition(), what
+
+
+def kept() -> list[object]:
+    """What of deliveries is still in memory."""
+    return [thing for thing in gc.get_objects() if type(thing) in (Connection, Response, OutgoingRequest)]
+
+
+def descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+ANSWERS: dict[str, Reply] = {
+    "answers": status(),
+    "answers and closes": raw(response(), close=True),
+    "closes": close_before_answer(),
+    "resets": reset_before_answer(),
+    "is malformed": raw(b"HTTP/1.1 OK\r\n\r\n"),
+    "says too much": raw(response() + response()),
+    "hangs": hang(),
+}
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
+@pytest.mark.parametrize("case", ANSWERS)
+def test_nothing_is_kept_of_an_exchange_whose_receiver(case: str, tls: bool, run: Any) -> None:
+    async def work() -> None:
+        context = AUTHORITY.server_context("localhost") if tls else None
+        async with Receiver() as receiver:
+            await send(receiver.url())  # the loop opens some of its own for the first
+        open_before = descriptors()
+        async with Receiver(tls=context) as receiver:
+            timeout_seconds = 0.3 if case == "hangs" else 30.0
+            async with local_sender(ca_bundle=AUTHORITY.ca_bundle, timeout_seconds=timeout_seconds) as sender:
+                receiver.script(*[ANSWERS[case]] * 2)
+                for _ in range(2):
+                    await sender.send(request_to(receiver.url(host="localhost")))
+                if case != "answers":
+                    await until(lambda: not kept(), "also while the sender goes on")
+            await until(lambda: not kept(), "after its end")
+        await until(lambda: descriptors() <= open_before, "no socket is open")
+
+    with without_collector():
+        run(work())
+
+
+def test_nothing_is_kept_of_a_request_that_finds_no_receiver(run: Any) -> None:
+    async def work() -> None:
+        async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read(10)
+            writer.transport.abort()
+
+        server = await asyncio.start_server(cut, "127.0.0.1", 0)
+        cutting = server.sockets[0].getsockname()[1]
+        failures = []
+        async with Receiver(tls=AUTHORITY.server_context("localhost")) as untrusted:
+            open_before = descriptors()
+            async with local_sender() as sender:
+                for url in (
+                    "http://127.0.0.1:1/",
+                    "http://localhost:1/",
+                    "http://name.invalid/",
+                    f"https://127.0.0.1:{cutting}/",
+                    untrusted.url(host="localhost"),
+                ):
+                    failures.append((await sender.send(request_to(url))).failure)
+                    await until(lambda: not kept(), url)
+            async with local_sender(rules=STRICT) as sender:
+                failures.append((await sender.send(request_to("http://localhost:1/"))).failure)
+            await until(lambda: not kept() and descriptors() <= open_before, "the end")
+        server.close()
+        assert failures == [
+            FailureKind.connect,
+            FailureKind.connect,
+            FailureKind.dns,
+            FailureKind.tls,
+            FailureKind.tls,
+            FailureKind.blocked,
+        ]
+
+    with without_collector():
+        run(work())
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
+def test_requests_cancelled_at_any_moment_leave_no_socket(tls: bool, run: Any) -> None:
+    async def work() -> None:
+        context = AUTHORITY.server_context("localhost") if tls else None
+        async with Receiver(tls=context) as receiver, local_sender(ca_bundle=AUTHORITY.ca_bundle) as sender:
+            request = request_to(receiver.url(host="localhost"))
+            await sender.send(request)
+            open_before = descriptors()
+            for turns in range(60):
+                receiver.otherwise = raw(response(), close=True)  # each request needs a connection of its own
+                task = asyncio.create_task(sender.send(request))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+            await until(lambda: descriptors() <= open_before, "no socket is open")
+
+    run(work())
+
+
+def test_a_receiver_that_refuses_before_it_reads_is_understood(run: Any) -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(response(503, b"busy", headers=(("Retry-After", "7"), ("Connection", "close"))))
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+    async def work() -> None:
+        server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+        async with local_sender() as sender:
+            for _ in range(20):
+                result = await sender.send(request_to(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"))
+                assert (result.status_code, result.failure, result.retry_after_seconds) == (503, None, 7)
+        server.close()
+
+    run(work())
+
+
+def test_a_receiver_that_answers_and_never_reads_the_rest_keeps_no_connection(run: Any) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(response())
+        writer.transport.pause_reading()
+
+    async def work() -> None:
+        server = await asyncio.start_server(answer, "127.0.0.1", 0, limit=1024)
+        async with local_sender() as sender:
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+            assert (await sender.send(request_to(url, b"x" * (32 << 20)))).status_code == 200
+            await until(lambda: not kept(), "the sender lets go")
+        server.close()
+
+    with without_collector():
+        run(work())
+
+
+def test_a_receiver_that_resets_right_after_the_handshake_is_no_timeout(run: Any) -> None:
+    async def work() -> None:
+        context = AUTHORITY.server_context("localhost")
+
+        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            connection = writer.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            writer.transport.abort()
+
+        server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=context)
+        url = f"https://localhost:{server.sockets[0].getsockname()[1]}/"
+        async with local_sender(ca_bundle=AUTHORITY.ca_bundle) as sender:
+            results = [await sender.send(request_to(url)) for _ in range(20)]
+        server.close()
+        assert {result.failure for result in results} <= {FailureKind.reset, FailureKind.tls}
+
+    run(work())
+
+
+@pytest.mark.parametrize("goodbye", [True, False], ids=["with a goodbye", "without one"])
+def test_a_body_over_tls_ends_with_the_connection(goodbye: bool, run: Any) -> None:
+    async def answer(exchange: Exchange) -> None:
+        exchange.keep_alive = False
+        await exchange.write(b"HTTP/1.1 200 OK\r\n\r\nwhole")
+        if not goodbye:
+            with socket.socket(fileno=os.dup(exchange.writer.get_extra_info("socket").fileno())) as connection:
+                connection.shutdown(socket.SHUT_WR)
+            await exchange.until_closed()
+
+    async def work() -> None:
+        async with Receiver(tls=AUTHORITY.server_context("localhost")) as receiver:
+            receiver.script(answer)
+            async with local_sender(ca_bundle=AUTHORITY.ca_bundle) as sender:
+                result = await sender.send(request_to(receiver.url(host="localhost")))
+        assert (result.status_code, result.failure, result.excerpt) == (200, None, "whole")
+
+    run(work())
+
+
+def test_closing_ends_connections_that_are_just_being_made(run: Any) -> None:
+    async def work() -> None:
+        for turns in range(40):
+            async with Receiver(tls=AUTHORITY.server_context("localhost")) as receiver:
+                receiver.otherwise = hang()
+                open_before = descriptors()
+                async with local_sender(ca_bundle=AUTHORITY.ca_bundle) as sender:
+                    task = asyncio.create_task(sender.send(request_to(receiver.url(host="localhost"))))
+                    for _ in range(turns):
+                        await asyncio.sleep(0)
+                result = await asyncio.wait_for(task, 10)
+                assert result.status_code is None
+                await until(lambda: descriptors() <= open_before, "no socket is open")  # noqa: B023
+
+    run(work())
