@@ -57,30 +57,22 @@ class Outcome:
     """Its successors wait for a person if this exhausts it."""
 
 
-_INTEND_SQL = """
+# A person may have cancelled it, or asked for an erasure, since it was looked at; what a person asks for is sent.
+_INTEND = text("""
 INSERT INTO attempt (accepted_on, message_id, number, request_id, trigger, worker_id, legacy)
 SELECT intent.accepted_on, intent.message_id, intent.number, request_id, trigger, worker_id, legacy
 FROM unnest(CAST(:accepted_on AS date[]), CAST(:message_id AS uuid[]), CAST(:number AS int[]),
     CAST(:request_id AS uuid[]), CAST(:trigger AS text[]), CAST(:worker_id AS uuid[]), CAST(:legacy AS bool[]),
     CAST(:recorded AS int[]))
     AS intent (accepted_on, message_id, number, request_id, trigger, worker_id, legacy, recorded)
-{where}
-ON CONFLICT (accepted_on, message_id, number) DO NOTHING
-"""
-_INTEND_FIRST = text(_INTEND_SQL.format(where=""))
-
-# A person may have cancelled it, or asked for an erasure, since it was looked at; what a person asks for is sent.
-_INTEND = text(
-    _INTEND_SQL.format(
-        where="""
 WHERE (
     SELECT intent.recorded = delivery.attempts
         AND (delivery.status IN ('pending', 'held') OR intent.trigger <> 'automatic')
     FROM delivery WHERE delivery.message_id = intent.message_id
-)"""
-    )
-    + "RETURNING message_id, number"
 )
+ON CONFLICT (accepted_on, message_id, number) DO NOTHING
+RETURNING message_id, number
+""")
 
 _INTERRUPT = text("""
 UPDATE attempt SET outcome_at = clock_timestamp(), failure = 'interrupted'
@@ -172,15 +164,10 @@ def _by_day(rows: Sequence[Row]) -> Iterator[tuple[date, list[Row]]]:
     yield from days.items()
 
 
-async def intend_first(connection: AsyncConnection, intents: Sequence[Intent]) -> None:
-    """Write the intents of deliveries that are made in the same transaction."""
-    if intents:
-        await connection.execute(_INTEND_FIRST, _columns(intents))
-
-
 async def intend(connection: AsyncConnection, intents: Sequence[Intent]) -> set[tuple[UUID, int]]:
     """Write intents; returns (message id, number) of those that were ours to write.
 
+    A delivery that begins at once is made with its first (`storage.deliveries.match`).
     A number that is taken belongs to another sender, and an outcome written meanwhile is to be looked at first; so is
     what has ended, unless a person asks for it. Earlier attempts of the same delivery that have no outcome are closed
     as `interrupted`: whoever writes the next number has found their lease lapsed.

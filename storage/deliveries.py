@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -16,7 +16,6 @@ from domain.breaker import hold_reason
 from domain.identity import message_id
 from domain.matching import BUSY, beginning, mismatch
 from domain.order import line_of
-from storage.attempts import Intent, intend_first
 from storage.days import BODY_OF_EVENT, LAST_ATTEMPT_OF_DELIVERY
 from storage.subscription_standing import KEPT
 from storage.workers import SENDER_ID
@@ -143,23 +142,30 @@ LEFT JOIN subscription_health AS health ON health.subscription_id = subscription
 WHERE subscription.deleted_at IS NULL ORDER BY subscription.created_at, subscription.id
 """)
 
+# What is to be attempted at once has a request id, and its first intent is written beside it.
 _CREATE = text("""
+WITH made AS MATERIALIZED (
+    SELECT * FROM unnest(CAST(:message_id AS uuid[]), CAST(:store_code AS text[]), CAST(:event_id AS uuid[]),
+        CAST(:event_name AS text[]), CAST(:event_sequence AS bigint[]), CAST(:accepted_on AS date[]),
+        CAST(:subscription_id AS uuid[]), CAST(:variant AS text[]), CAST(:url AS text[]), CAST(:status AS text[]),
+        CAST(:reason AS text[]), CAST(:workflow_id AS text[]), CAST(:line AS bigint[]), CAST(:request_id AS uuid[]),
+        CAST(:legacy AS bool[]))
+        AS made (message_id, store_code, event_id, event_name, event_sequence, accepted_on, subscription_id, variant,
+            url, status, reason, workflow_id, line, request_id, legacy)
+), intended AS (
+    INSERT INTO attempt (accepted_on, message_id, number, request_id, trigger, worker_id, legacy)
+    SELECT accepted_on, message_id, 1, request_id, 'automatic', :worker_id, legacy FROM made
+    WHERE request_id IS NOT NULL ON CONFLICT (accepted_on, message_id, number) DO NOTHING
+)
 INSERT INTO delivery (message_id, store_code, event_id, event_name, event_sequence, accepted_on, subscription_id,
     variant, url, status, reason, workflow_id, line, ended_at)
-SELECT made.*, CASE WHEN made.status = 'exhausted' THEN clock_timestamp() END
-FROM unnest(CAST(:message_id AS uuid[]), CAST(:store_code AS text[]), CAST(:event_id AS uuid[]),
-    CAST(:event_name AS text[]), CAST(:event_sequence AS bigint[]), CAST(:accepted_on AS date[]),
-    CAST(:subscription_id AS uuid[]),
-    CAST(:variant AS text[]), CAST(:url AS text[]),
-    CAST(:status AS text[]), CAST(:reason AS text[]), CAST(:workflow_id AS text[]), CAST(:line AS bigint[]))
-    AS made (message_id, store_code, event_id, event_name, event_sequence, accepted_on, subscription_id, variant, url,
-        status, reason, workflow_id, line)
-ON CONFLICT (message_id) DO NOTHING
+SELECT message_id, store_code, event_id, event_name, event_sequence, accepted_on, subscription_id,
+    variant, url, status, reason, workflow_id, line, CASE WHEN status = 'exhausted' THEN clock_timestamp() END
+FROM made ON CONFLICT (message_id) DO NOTHING
 """)
-
 _CREATED = (
-    *("message_id", "store_code", "event_id", "event_name", "event_sequence", "accepted_on"),
-    *("subscription_id", "variant", "url", "status", "reason", "workflow_id", "line"),
+    *("message_id", "store_code", "event_id", "event_name", "event_sequence", "accepted_on", "subscription_id"),
+    *("variant", "url", "status", "reason", "workflow_id", "line", "request_id", "legacy"),
 )
 
 _OPEN = f"""
@@ -278,10 +284,14 @@ async def _create(
                 if begins.status == "pending" and not may_begin(subscription.id):
                     begins = BUSY
                 pending = begins.status == "pending"
-                event = (store_code, event_id, name, sequence, accepted_on)
-                keeper = workflow_id if pending else None
-                whereto = (subscription.id, variant, subscription.url, begins.status, begins.reason, keeper, line)
-                made.append((identity, *event, *whereto))
+                request_id = uuid4()
+                made.append(
+                    (
+                        *(identity, store_code, event_id, name, sequence, accepted_on, subscription.id, variant),
+                        *(subscription.url, begins.status, begins.reason, workflow_id if pending else None, line),
+                        *(request_id if pending else None, subscription.legacy),
+                    )
+                )
                 if begins.status != "exhausted":
                     begun.append(
                         OpenDelivery(
@@ -294,7 +304,7 @@ async def _create(
                             status=begins.status,
                             number=1,
                             failures=0,
-                            request_id=uuid4(),
+                            request_id=request_id,
                             intended=pending,
                             sender_id=None,
                             next_in_seconds=None,
@@ -304,18 +314,9 @@ async def _create(
                         )
                     )
     if made:
-        await connection.execute(_CREATE, dict(zip(_CREATED, map(list, zip(*made, strict=True)), strict=True)))
-        await intend_first(connection, first_intents(begun, worker_id))
+        columns = dict(zip(_CREATED, map(list, zip(*made, strict=True)), strict=True))
+        await connection.execute(_CREATE, {"worker_id": worker_id, **columns})
     return begun
-
-
-def first_intents(deliveries: Iterable[OpenDelivery], worker_id: UUID) -> list[Intent]:
-    """The intents that are written together with the match."""
-    return [
-        Intent(d.accepted_on, d.message_id, d.number, d.request_id, "automatic", worker_id, d.subscription.legacy)
-        for d in deliveries
-        if d.intended
-    ]
 
 
 async def _candidates(

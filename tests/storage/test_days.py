@@ -2,13 +2,12 @@
 
 import asyncio
 from datetime import UTC, date, datetime, timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from storage.attempts import Intent, intend_first
 from storage.database import Database
 from storage.days import DAYS_AHEAD, FILED, filed_days, make_coming_days, make_days, partition
 from tests.ground import Ground
@@ -21,9 +20,16 @@ async def days_of(database: Database, table: str) -> list[date]:
         return await filed_days(connection, table)
 
 
-async def begin(database: Database, day: date) -> None:
+BEGIN = text("""
+INSERT INTO attempt (accepted_on, message_id, number, request_id, trigger, worker_id, legacy)
+VALUES (:day, :id, 1, gen_random_uuid(), 'automatic', gen_random_uuid(), false)
+ON CONFLICT (accepted_on, message_id, number) DO NOTHING
+""")
+
+
+async def begin(database: Database, day: date, message_id: UUID | None = None) -> None:
     async with database.transaction() as connection:
-        await intend_first(connection, [Intent(day, uuid4(), 1, uuid4(), "automatic", uuid4(), legacy=False)])
+        await connection.execute(BEGIN, {"day": day, "id": message_id or uuid4()})
 
 
 async def test_a_migrated_database_has_today_and_the_week_after(database: Database) -> None:
@@ -52,14 +58,9 @@ async def test_several_may_make_the_same_days_at_once(database: Database) -> Non
 
 async def test_a_number_is_taken_once_in_its_day_whoever_asks(database: Database) -> None:
     await make_days(database, FAR, FAR)
-    one = Intent(FAR, uuid4(), 1, uuid4(), "automatic", uuid4(), legacy=False)
-
-    async def begun() -> None:
-        async with database.transaction() as connection:
-            await intend_first(connection, [one])
-
-    await asyncio.gather(begun(), begun(), begun())
-    assert await Ground(database).scalar("SELECT count(*) FROM attempt WHERE message_id = :id", id=one.message_id) == 1
+    one = uuid4()
+    await asyncio.gather(*(begin(database, FAR, one) for _ in range(3)))
+    assert await Ground(database).scalar("SELECT count(*) FROM attempt WHERE message_id = :id", id=one) == 1
 
 
 async def test_a_day_is_not_made_while_somebody_holds_what_is_filed_under_the_rest(database: Database) -> None:
