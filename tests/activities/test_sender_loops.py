@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import uvloop
 
+from activities import connections
 from activities.connection import Connection, Response
 from activities.sender import OutgoingRequest
 from domain.failure_kinds import FailureKind
@@ -258,5 +259,61 @@ def test_closing_ends_connections_that_are_just_being_made(run: Any) -> None:
                 result = await asyncio.wait_for(task, 10)
                 assert result.status_code is None
                 await until(lambda: descriptors() <= open_before, "no socket is open")  # noqa: B023
+
+    run(work())
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
+@pytest.mark.parametrize("deaf", [False, True], ids=["listens", "listens no more"])
+def test_connections_that_nobody_needs_are_let_go_of_also_when_the_receiver(
+    deaf: bool, tls: bool, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "KEEP_ALIVE_SECONDS", 0.2)
+    monkeypatch.setattr(connections, "_TLS_GOODBYE_SECONDS", 0.1)
+
+    async def answer(exchange: Exchange) -> None:
+        await exchange.write(response())
+        if deaf:
+            exchange.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a transport that also reads
+            await asyncio.Event().wait()
+
+    async def work() -> None:
+        context = AUTHORITY.server_context("localhost") if tls else None
+        async with Receiver(tls=context) as receiver, local_sender(ca_bundle=AUTHORITY.ca_bundle) as sender:
+            receiver.otherwise = answer
+            request = request_to(receiver.url(host="localhost"))
+            results = await asyncio.gather(*[sender.send(request) for _ in range(20)])
+            assert {result.status_code for result in results} == {200}
+            assert receiver.connections == 20
+            del results
+            await until(lambda: len(kept()) == 1, "the request of this test alone")
+            receiver.otherwise = status()
+            assert (await sender.send(request)).status_code == 200
+            assert receiver.connections == 21
+
+    with without_collector():
+        run(work())
+
+
+def test_idle_connections_that_the_receiver_ends_are_not_used_again(run: Any) -> None:
+    gone: list[Exchange] = []
+
+    async def answer(exchange: Exchange) -> None:
+        gone.append(exchange)
+        await exchange.write(response())
+
+    async def work() -> None:
+        async with Receiver() as receiver, local_sender() as sender:
+            receiver.otherwise = answer
+            for round_ in range(1, 4):
+                results = await asyncio.gather(*[sender.send(request_to(receiver.url())) for _ in range(5)])
+                assert {result.status_code for result in results} == {200}
+                assert receiver.connections == 5 * round_
+                for exchange in gone:
+                    exchange.reset()
+                gone.clear()
+                await until(
+                    lambda: not any(one.reusable for one in kept() if isinstance(one, Connection)), "it is seen"
+                )
 
     run(work())
