@@ -87,7 +87,7 @@ class Connections:
             self._sweep = self._loop.call_later(KEEP_ALIVE_SECONDS, self._let_go)
 
     def _let_go(self) -> None:
-        """Close what has been idle for too long, and look again when the next may have been."""
+        """Close what has been idle for too long, and look again: not for each one, that would be all for each one."""
         self._sweep = None
         old = self._loop.time() - KEEP_ALIVE_SECONDS
         for peer, idle in list(self._idle.items()):
@@ -102,8 +102,7 @@ class Connections:
             else:
                 del self._idle[peer]
         if self._idle:
-            oldest = min(idle[0].idle_since for idle in self._idle.values())
-            self._sweep = self._loop.call_at(oldest + KEEP_ALIVE_SECONDS, self._let_go)
+            self._sweep = self._loop.call_later(KEEP_ALIVE_SECONDS / 4, self._let_go)
 
     async def _connect(self, url: NormalisedUrl) -> Connection:
         if self._closed:

@@ -15,6 +15,7 @@ import uvloop
 
 from activities import connections
 from activities.connection import Connection, Response
+from activities.connections import Connections
 from activities.sender import OutgoingRequest
 from domain.failure_kinds import FailureKind
 from tests.activities.sending import STRICT, local_sender, request_to, send
@@ -317,3 +318,30 @@ def test_idle_connections_that_the_receiver_ends_are_not_used_again(run: Any) ->
                 )
 
     run(work())
+
+
+def test_idle_connections_to_many_hosts_are_not_all_looked_at_for_each(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "KEEP_ALIVE_SECONDS", 0.4)
+    looks = 0
+    look = Connections._let_go
+
+    def counted(self: Connections) -> None:
+        nonlocal looks
+        looks += 1
+        look(self)
+
+    monkeypatch.setattr(Connections, "_let_go", counted)
+
+    async def work() -> None:
+        async with Receiver(host="0.0.0.0") as receiver, local_sender() as sender:
+            await sender.send(request_to(receiver.url(host="127.0.0.1")))
+            open_before = descriptors()
+            for n in range(200):
+                await sender.send(request_to(receiver.url(host=f"127.0.0.{n + 1}")))
+            await until(lambda: descriptors() <= open_before + 20, "they are let go of")
+            assert receiver.connections == 200
+
+    run(work())
+    assert looks < 20
