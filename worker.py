@@ -23,7 +23,7 @@ from activities.acts import ActActivities
 from activities.deliver import DeliveryActivities
 from activities.dispatcher import AttemptLimits, Dispatcher
 from activities.gate import Gate
-from activities.handing_on import HandingOn
+from activities.handing_on import HAND_ONS_AT_ONCE, HandingOn, hand_on_queue
 from activities.keep import KeeperActivities
 from activities.keepers import Keepers
 from activities.lease import lease
@@ -80,6 +80,9 @@ STICKY_TIMEOUT = timedelta(seconds=LEASE_SECONDS)
 """A workflow's next task waits so long for the worker that has it cached, then any other takes it. A dead worker's
 retries would wait for the ten seconds that are the default; one not seen for three counts as dead here as well."""
 
+HEARTBEATS_EVERY = timedelta(seconds=2)
+"""Soon enough for the time-out of 5 s in workflows/delivery.py."""
+
 STATEMENT_SECONDS = 10.0
 """Longer than any statement of the worker takes; after that its connection carries nothing any more."""
 
@@ -92,7 +95,6 @@ def delivery_activities(
     dispatcher: Dispatcher,
     gate: Gate,
     keepers: Keepers,
-    handing_on: HandingOn,
     settings: Settings,
 ) -> list[Callable[..., Any]]:
     """Every activity that delivers, with its resources."""
@@ -102,8 +104,8 @@ def delivery_activities(
     keep = KeeperActivities(database, dispatcher, breaker_rules(settings), disabling, settings.retry_schedule_seconds)
     acts = ActActivities(database, dispatcher, keepers)
     return [
-        *(deliver.attempt_events, deliver.deliver_webhook, handing_on.hand_on, keep.keep_held),
-        *(acts.redeliver_once, acts.recover_pages, acts.backfill_pages),
+        *(deliver.attempt_events, deliver.deliver_webhook, keep.keep_held, acts.redeliver_once),
+        *(acts.recover_pages, acts.backfill_pages),
     ]
 
 
@@ -120,9 +122,23 @@ def make_worker(client: Client, activities: Sequence[Callable[..., Any]], settin
         max_concurrent_activities=ACTIVITIES_AT_ONCE,
         workflow_task_poller_behavior=PollerBehaviorAutoscaling(),
         activity_task_poller_behavior=PollerBehaviorAutoscaling(),
-        # Heartbeats are passed on soon enough for the time-out of 5 s in workflows/delivery.py.
-        max_heartbeat_throttle_interval=timedelta(seconds=2),
-        default_heartbeat_throttle_interval=timedelta(seconds=2),
+        max_heartbeat_throttle_interval=HEARTBEATS_EVERY,
+        default_heartbeat_throttle_interval=HEARTBEATS_EVERY,
+        graceful_shutdown_timeout=timedelta(seconds=settings.shutdown_grace_seconds),
+        deployment_config=deployment(settings),
+    )
+
+
+def hand_on_worker(client: Client, handing_on: HandingOn, settings: Settings) -> Worker:
+    """What takes from the queue of what batches hand on, beside the worker of everything else."""
+    return Worker(
+        client,
+        task_queue=hand_on_queue(settings.task_queue),
+        activities=[handing_on.hand_on],
+        max_concurrent_activities=HAND_ONS_AT_ONCE,
+        activity_task_poller_behavior=PollerBehaviorAutoscaling(),
+        max_heartbeat_throttle_interval=HEARTBEATS_EVERY,
+        default_heartbeat_throttle_interval=HEARTBEATS_EVERY,
         graceful_shutdown_timeout=timedelta(seconds=settings.shutdown_grace_seconds),
         deployment_config=deployment(settings),
     )
@@ -258,8 +274,11 @@ async def _work(
         mails = mail_settings(settings) is not None
         telling = asyncio.create_task(NoticeWatch(database, client, settings.task_queue, mail=mails).run())
         handing_on = HandingOn(client, settings.task_queue)
-        delivery = delivery_activities(database, dispatcher, gate, keepers, handing_on, settings)
-        async with make_worker(client, [*delivery, *beside], settings):
+        delivery = delivery_activities(database, dispatcher, gate, keepers, settings)
+        async with (
+            hand_on_worker(client, handing_on, settings),
+            make_worker(client, [*delivery, *beside], settings),
+        ):
             working.set()
             logger.info("worker %s on %s takes from %s", worker_id, socket.gethostname(), settings.task_queue)
             parts = [relaying, writing, watching, scheduling, telling, filing]

@@ -16,12 +16,12 @@ HEARTBEAT_SECONDS = 1.5
 
 
 @asynccontextmanager
-async def heartbeats(every_seconds: float = HEARTBEAT_SECONDS) -> AsyncIterator[None]:
+async def heartbeats() -> AsyncIterator[None]:
     """Say that the activity lives, for as long as the block runs."""
 
     async def beat() -> None:
         while True:
-            await asyncio.sleep(every_seconds)
+            await asyncio.sleep(HEARTBEAT_SECONDS)
             activity.heartbeat()
 
     beating = asyncio.create_task(beat())

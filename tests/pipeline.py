@@ -91,8 +91,11 @@ async def pipeline(
             try:
                 keepers = Keepers(client, settings.task_queue)
                 handing_on = HandingOn(hands_on_through or client, settings.task_queue)
-                delivery = worker.delivery_activities(database, dispatcher, gate, keepers, handing_on, settings)
-                async with worker.make_worker(client, [*delivery, *beside], settings):
+                delivery = worker.delivery_activities(database, dispatcher, gate, keepers, settings)
+                async with (
+                    worker.hand_on_worker(client, handing_on, settings),
+                    worker.make_worker(client, [*delivery, *beside], settings),
+                ):
                     yield Pipeline(database, client, settings, worker_id, dispatcher, relay)
                     relay.stop()
                     if running is not None:

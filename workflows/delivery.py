@@ -18,7 +18,7 @@ from temporalio.workflow import ParentClosePolicy
 
 with workflow.unsafe.imports_passed_through():
     from activities.deliver import DeliveryActivities
-    from activities.handing_on import HandingOn
+    from activities.handing_on import HandingOn, hand_on_queue
     from activities.messages import (
         DeliveryEnd,
         DeliveryRef,
@@ -42,14 +42,11 @@ ATTEMPT_TIMEOUT = timedelta(seconds=90)
 HEARTBEAT_TIMEOUT = timedelta(seconds=5)
 """A worker that died during an attempt is noticed after this; the lease it held lapses after 3 s."""
 
-HAND_ON_TIMEOUT = timedelta(hours=1)
-"""The activity waits for its turn among all batches of its worker; one that died is noticed by its heartbeats."""
-
-HAND_ON_HEARTBEAT_TIMEOUT = timedelta(seconds=20)
-"""What a dead worker did not hand on is retried so much later at most."""
+HAND_ON_TIMEOUT = timedelta(minutes=10)
+"""For as many starts as are handed on together, each of which is answered within seconds or is asked for again."""
 
 HANDED_ON_TOGETHER = 100
-"""Events named to one activity: some 40 KB, and the batches of a worker get on evenly."""
+"""Events named to one activity: some 40 KB, and half a second."""
 
 CHILDREN_AT_ONCE = 50
 """Workflows started in one activation: hundreds come near Temporal's limit of two seconds on a busy machine."""
@@ -155,11 +152,11 @@ class EventBatchWorkflow:
         for waiting in first.waiting:
             left[waiting.event_id].append(waiting)
         going_on = [event for event in batch.events if event.event_id in left or event.event_id in first.unlisted]
-        if going_on and not workflow.patched("handed-on-by-an-activity"):
+        if going_on and workflow.patched("handed-on-by-an-activity"):
+            chunks = (going_on[at : at + HANDED_ON_TOGETHER] for at in range(0, len(going_on), HANDED_ON_TOGETHER))
+            await asyncio.gather(*(_hand_on(chunk, left, now) for chunk in chunks))
+        else:
             await _hand_on_to_children(going_on, left, now)
-            going_on = []
-        for at in range(0, len(going_on), HANDED_ON_TOGETHER):
-            await _hand_on(going_on[at : at + HANDED_ON_TOGETHER], left, now)
         return DeliverySummary(delivered=first.delivered, exhausted=first.ended, handed_on=first.going_on)
 
 
@@ -180,8 +177,9 @@ async def _hand_on(events: list[EventRef], left: Mapping[str, list[Waiting]], no
     await workflow.execute_activity_method(
         HandingOn.hand_on,
         HandOn(events, waiting, now),
+        task_queue=hand_on_queue(workflow.info().task_queue),
         start_to_close_timeout=HAND_ON_TIMEOUT,
-        heartbeat_timeout=HAND_ON_HEARTBEAT_TIMEOUT,
+        heartbeat_timeout=HEARTBEAT_TIMEOUT,
         retry_policy=OWN_FAULTS,
         summary=f"{len(events)} events",
     )
