@@ -51,7 +51,10 @@ class Settings(BaseSettings):
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR: what is not worth less is logged.")
 
     # Temporal
-    task_queue: str = Field("loyalty-webhooks", description="The queue the workers poll and workflows are started on.")
+    task_queue: str = Field(
+        "loyalty-webhooks",
+        description="What workers poll and workflows are started on; with `-hand-on`: of what batches hand on.",
+    )
     temporal_ui_url: str | None = Field(None, description="Root of the Temporal Web UI, for links; none: no links.")
     temporal_payload_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (),
