@@ -130,7 +130,8 @@ def make_worker(client: Client, activities: Sequence[Callable[..., Any]], settin
 
 
 def hand_on_worker(client: Client, handing_on: HandingOn, settings: Settings) -> Worker:
-    """What takes from the queue of what batches hand on, beside the worker of everything else."""
+    """What takes from the queue of what batches hand on, beside the worker of everything else. It stops at once:
+    another worker goes on where this one was."""
     return Worker(
         client,
         task_queue=hand_on_queue(settings.task_queue),
@@ -139,7 +140,6 @@ def hand_on_worker(client: Client, handing_on: HandingOn, settings: Settings) ->
         activity_task_poller_behavior=PollerBehaviorAutoscaling(),
         max_heartbeat_throttle_interval=HEARTBEATS_EVERY,
         default_heartbeat_throttle_interval=HEARTBEATS_EVERY,
-        graceful_shutdown_timeout=timedelta(seconds=settings.shutdown_grace_seconds),
         deployment_config=deployment(settings),
     )
 

@@ -1,20 +1,24 @@
 """An event becomes requests: every part of the pipeline on the real database, Temporal and receiver."""
 
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from uuid import uuid4
 
 from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 
 from domain.identity import event_workflow_id, message_id
 from tests.deadlines import eventually
-from tests.pipeline import STORE, pipeline
+from tests.pipeline import STORE, Pipeline, pipeline
 from tests.receiver import Receiver, status
-from tests.tcp_proxy import tcp_proxy
+from tests.tcp_proxy import TcpProxy, tcp_proxy
 from workflows.codec import data_converter
 
 CUSTOMER = '{"customer":{"customerId":"7d3a1b9e-0f5c-4a86-9b1e-2f6c8d4e7a10"}}'
 
-FAILING = 400
+FAILING = 240
 
 
 async def test_one_event_reaches_its_one_subscription(database_url: str, temporal: WorkflowEnvironment) -> None:
@@ -82,22 +86,31 @@ async def test_what_a_batch_cannot_settle_costs_one_start_and_shows_what_waits(
         [batch, *_] = await running.execute("SELECT workflow_id FROM event WHERE workflow_id LIKE 'events/%'")
         await running.client.get_workflow_handle(batch.workflow_id).result()
         [one, *_] = await running.execute(
-            "SELECT event_id, message_id FROM delivery JOIN event USING (accepted_on, store_code, event_id) "
-            "WHERE event.workflow_id = :batch",
+            "SELECT event_id, message_id, next_attempt_at FROM delivery "
+            "JOIN event USING (accepted_on, store_code, event_id) WHERE event.workflow_id = :batch",
             batch=batch.workflow_id,
         )
         workflow = await running.client.get_workflow_handle(event_workflow_id(STORE, one.event_id)).describe()
         assert workflow.history_length == 1
         assert workflow.execution_time is not None
-        assert (workflow.execution_time - workflow.start_time).total_seconds() > 1800
+        assert workflow.execution_time - workflow.start_time > timedelta(minutes=30)
+        assert abs(workflow.execution_time - one.next_attempt_at) < timedelta(seconds=3), (
+            "it begins when the retry is due"
+        )
         assert str(one.message_id) in (await workflow.static_details() or "")
+
+
+@asynccontextmanager
+async def slow_way_to(temporal: WorkflowEnvironment) -> AsyncIterator[tuple[TcpProxy, Client]]:
+    """A client of that server whose connection can be frozen."""
+    host, port = temporal.client.service_client.config.target_host.split(":")
+    async with tcp_proxy(host, int(port)) as proxy:
+        yield proxy, await Client.connect(f"127.0.0.1:{proxy.port}", data_converter=data_converter(()))
 
 
 async def test_a_hand_on_that_is_stuck_delays_nobody(database_url: str, temporal: WorkflowEnvironment) -> None:
     """Batches that wait to hand their events on hold nothing that the first attempts of other events need."""
-    host, port = temporal.client.service_client.config.target_host.split(":")
-    async with Receiver() as receiver, tcp_proxy(host, int(port)) as proxy:
-        slow = await Client.connect(f"127.0.0.1:{proxy.port}", data_converter=data_converter(()))
+    async with Receiver() as receiver, slow_way_to(temporal) as (proxy, slow):
         failing = {"retry_schedule_seconds": (3600,), "breaker_failures": 1_000_000, "batch_events": 2}
         async with pipeline(database_url, temporal.client, hands_on_through=slow, **failing) as running:
             receiver.script(*[status(503)] * FAILING, path="/failing")
@@ -108,12 +121,44 @@ async def test_a_hand_on_that_is_stuck_delays_nobody(database_url: str, temporal
             await running.until_statuses({"pending": FAILING})
             await running.emit("CustomerDeactivated", CUSTOMER)
             await running.until_statuses({"pending": FAILING, "delivered": 1})
-            open_batches = "WorkflowType = 'deliver-events' AND ExecutionStatus = 'Running' AND TaskQueue = '{}'"
-            query = open_batches.format(running.settings.task_queue)
-            assert (await running.client.count_workflows(query)).count > 100, "more than a worker's local activities"
+            assert await open_workflows(running, "deliver-events") > 100, "more than a worker's local activities"
             proxy.mend()
 
             async def all_handed_on() -> bool:
-                return (await running.client.count_workflows(query)).count == 0
+                return await open_workflows(running, "deliver-events") == 0
 
             await eventually(all_handed_on, 60, "every batch has handed its events on")
+
+
+async def test_what_a_stopped_worker_did_not_hand_on_another_does(
+    database_url: str, temporal: WorkflowEnvironment
+) -> None:
+    same = {
+        "task_queue": f"stopped-{uuid4()}",
+        "retry_schedule_seconds": (3600,),
+        "breaker_failures": 1_000_000,
+        "batch_events": 30,
+    }
+    async with Receiver() as receiver, slow_way_to(temporal) as (proxy, slow):
+        receiver.otherwise = status(503)
+        async with pipeline(database_url, temporal.client, hands_on_through=slow, **same) as before:
+            await before.subscribe("CustomerUpdated", receiver.url("/hook"))
+            proxy.freeze()
+            await before.emit("CustomerUpdated", CUSTOMER, count=30)
+
+            async def stuck() -> bool:
+                return proxy.held_back > 0 and await before.statuses() == {"pending": 30}
+
+            await eventually(stuck, 20, "the batch is being handed on")
+        async with pipeline(database_url, temporal.client, **same) as after:
+
+            async def all_have_a_workflow() -> bool:
+                return await open_workflows(after, "deliver-event") == 30
+
+            await eventually(all_have_a_workflow, 60, "another worker went on")
+
+
+async def open_workflows(running: Pipeline, kind: str) -> int:
+    queue = running.settings.task_queue
+    query = f"WorkflowType = '{kind}' AND ExecutionStatus = 'Running' AND TaskQueue = '{queue}'"
+    return (await running.client.count_workflows(query)).count
