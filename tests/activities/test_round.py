@@ -29,7 +29,7 @@ async def bench(cleared_url: str) -> AsyncIterator[Workbench]:
 
 @pytest.fixture
 def short_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keep, "ROUND_SECONDS", 1.0)
+    monkeypatch.setattr(keep, "ROUND_SECONDS", 2.0)
 
 
 async def hold(bench: Workbench, receiver: Receiver, count: int, **limits: Any) -> UUID:
