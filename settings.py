@@ -220,7 +220,7 @@ class Settings(BaseSettings):
     worker_health_host: str = Field("127.0.0.1", description="Address of the worker's health and metrics.")
     worker_health_port: int = Field(0, ge=0, le=65535, description="Port of /healthz, /readyz, /metrics; 0: none.")
     batch_events: int = Field(
-        300, ge=1, le=1000, description="Most events one workflow takes when there is a backlog; 1: no batches."
+        600, ge=1, le=1000, description="Most events one workflow takes when there is a backlog; 1: no batches."
     )
     relay_poll_seconds: float = Field(
         0.5, gt=0, description="How long a notification that got lost can delay an event."

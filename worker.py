@@ -22,7 +22,7 @@ from temporalio.worker import PollerBehaviorAutoscaling, UnsandboxedWorkflowRunn
 from activities.acts import ActActivities
 from activities.deliver import DeliveryActivities
 from activities.dispatcher import AttemptLimits, Dispatcher
-from activities.gate import Gate
+from activities.gate import MOST_OPEN, Gate, Way
 from activities.handing_on import HAND_ONS_AT_ONCE, HandingOn, hand_on_queue
 from activities.keep import KeeperActivities
 from activities.keepers import Keepers
@@ -69,6 +69,10 @@ WORKFLOWS = (
     RetentionWorkflow,
     TryWebhookWorkflow,
 )
+
+SHORTEST_QUEUE = 600
+"""First attempts of one subscription that may be under way in a worker: as many as may be handed over in batches (more
+go through the keeper, which costs half as much again), and no fewer than this where batches are small."""
 
 ACTIVITIES_AT_ONCE = 1000
 """Later attempts under way or queueing in one worker; each is a coroutine. Bounded by the attempts in flight."""
@@ -174,6 +178,7 @@ async def sending(
         limits=AttemptLimits(
             in_flight=settings.attempts_in_flight,
             per_subscription=settings.subscription_concurrency,
+            queue_per_subscription=max(SHORTEST_QUEUE, MOST_OPEN[Way.BATCH] * settings.batch_events),
             retry_schedule=settings.retry_schedule_seconds,
         ),
         metrics=metrics,

@@ -46,7 +46,7 @@ LINGERING_MOST = 64
 
 MOST_LISTED = 1000
 """Waiting deliveries a batch describes to its workflow, at some 300 bytes each: Temporal refuses a result of 2 MB, and
-300 events with 50 subscriptions that all fail would have that. More are read by the workflows of their events."""
+600 events with 25 subscriptions that all fail would have that. More are read by the workflows of their events."""
 
 PAUSED = "subscription_paused"
 """Why a delivery is held whose keeper has nothing to do before the subscription is resumed."""

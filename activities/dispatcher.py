@@ -40,9 +40,6 @@ from tracing import NO_TRACES, Traces
 
 logger = logging.getLogger(__name__)
 
-QUEUE_PER_SUBSCRIPTION = 600
-"""First attempts of one subscription in this worker: two full batches. More stay with their workflows."""
-
 OLDEST_INTENT_SECONDS = LONGEST_ATTEMPT_SECONDS / 2
 """A first attempt whose turn comes later than this is not made: others would soon take its lease for lapsed."""
 
@@ -55,6 +52,8 @@ class AttemptLimits:
 
     in_flight: int
     per_subscription: int
+    queue_per_subscription: int
+    """First attempts of it under way here, those on the wire included; more wait as rows."""
     retry_schedule: tuple[int, ...]
 
 
@@ -106,7 +105,7 @@ class Dispatcher:
         def may_begin(subscription_id: UUID) -> bool:
             lane = self._lanes.get(subscription_id)
             under_way = lane.under_way if lane is not None else 0
-            if under_way + self._admitted[subscription_id] >= QUEUE_PER_SUBSCRIPTION:
+            if under_way + self._admitted[subscription_id] >= self._limits.queue_per_subscription:
                 return False
             admitted[subscription_id] += 1
             self._admitted[subscription_id] += 1

@@ -52,7 +52,7 @@ class Assumptions:
     """Of an event its row without the body, so that its id is still known when it comes again."""
     temporal_days: float = 1.0
     """Closed workflows are kept so long."""
-    batch_events: float = 300.0
+    batch_events: float = 600.0
     """Events of one workflow at the peak."""
 
 

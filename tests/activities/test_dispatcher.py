@@ -12,6 +12,7 @@ import pytest
 from cryptography.fernet import Fernet
 from temporalio.exceptions import ApplicationError
 
+import worker
 from activities import deliver, dispatcher
 from domain.delivery import OWN_FAULT_DELAY_SECONDS
 from storage.sealing import Sealer
@@ -66,11 +67,11 @@ async def test_a_worker_has_no_more_requests_in_flight_than_it_may(cleared_url: 
 async def test_no_more_first_attempts_queue_than_may_and_the_rest_waits_as_rows(
     cleared_url: str, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatcher, "QUEUE_PER_SUBSCRIPTION", 5)
+    monkeypatch.setattr(worker, "SHORTEST_QUEUE", 5)
     monkeypatch.setattr(deliver, "STALL_SECONDS", 0.1)
     gate = asyncio.Event()
     receiver.otherwise = when(gate, status(200))
-    async with workbench(cleared_url, subscription_concurrency=1) as bench:
+    async with workbench(cleared_url, subscription_concurrency=1, batch_events=1) as bench:
         await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
         batches = [await bench.emit("CustomerUpdated", "{}", 6) for _ in range(2)]
         both = await asyncio.gather(*(bench.attempt_events(event_ids) for event_ids in batches))

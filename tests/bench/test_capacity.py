@@ -21,7 +21,9 @@ def test_cores_are_what_events_and_deliveries_cost_at_the_peak_by_the_utilisatio
 
 
 def test_what_fails_at_first_costs_a_workflow_each_and_waits_as_long_as_is_assumed() -> None:
-    found = sizes(COSTS, Assumptions(peak=1, fan_out=2, failing=0.1, wait_hours=1, utilisation=1), 8.64e6)
+    found = sizes(
+        COSTS, Assumptions(peak=1, fan_out=2, failing=0.1, wait_hours=1, utilisation=1, batch_events=300), 8.64e6
+    )
     assert found["deliveries that wait for a retry"] == "36,000"  # 10 a second for an hour
     assert found["workflows begun a second at the peak"] == "10.2"  # and 50 events in batches of 300
 
