@@ -118,6 +118,8 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
         self._parser = HttpResponseParser(self)
+        # What old servers do and no two readers understand in two ways (RFC 9112, 2.2 and 7.1).
+        self._parser.set_dangerous_leniencies(lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True)
 
     def data_received(self, data: bytes) -> None:
         """Read on; whatever nobody asked for ends the connection."""

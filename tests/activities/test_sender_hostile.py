@@ -59,6 +59,8 @@ HOSTILE: dict[str, tuple[Reply, int | None, FailureKind | None]] = {
     "has a length and chunks": (raw(CHUNKED[:-2] + b"Content-Length: 2\r\n\r\n0\r\n\r\n", close=True), None, INVALID),
     "has broken chunks": (raw(CHUNKED + b"ZZ\r\nok\r\n", close=True), 200, INVALID),
     "ends within a chunk": (raw(CHUNKED + b"5\r\nok", close=True), 200, INVALID),
+    "ends its lines with LF alone": (raw(b"HTTP/1.1 200 OK\nContent-Length: 4\n\nfine"), 200, None),
+    "pads the lengths of its chunks": (raw(CHUNKED + b"2  \r\nok\r\n0  \r\n\r\n"), 200, None),
     "has good chunks": (raw(CHUNKED + b"2\r\nok\r\n0\r\n\r\n"), 200, None),
     "has a NUL in a header": (raw(b"HTTP/1.1 200 OK\r\nX-A: a\x00b\r\nContent-Length: 0\r\n\r\n"), None, INVALID),
     "has a status that is no number": (raw(b"HTTP/1.1 OK 200\r\n\r\n", close=True), None, INVALID),
