@@ -145,7 +145,7 @@ async def now_and_then(bench: Bench) -> AsyncIterator[dict[str, Any]]:
     finally:
         emitting.cancel()
         await asyncio.gather(emitting, return_exceptions=True)
-    stats = await bench.stats()
+    stats = await bench.until_received(figures["emitted"], STUCK_SECONDS)
     figures |= {key: stats[key] for key in ("received", "p50_ms", "p99_ms", "max_ms")}
 
 
