@@ -49,8 +49,8 @@ LINGER_SECONDS = 0.1
 """Between two batches that are not full: ten workflows a second at most, whatever the rate."""
 
 QUIET_SECONDS = 1.0
-"""For so long after an event of a quiet store a busy one's batches hold less: what is begun for many at once is what
-the quiet one's next event waits for."""
+"""For so long after an event of a quiet store a busy one's batches hold less, and one less is open: what is begun for
+many at once is what the quiet one's next event waits for."""
 
 LESS = 1 / 5
 """Of what a batch may hold, then."""
@@ -236,9 +236,11 @@ class Relay:
 
     def _batch_room(self, way: Way, now: float) -> int:
         most = self._settings.batch_events
-        if most == 1 or not self._gate.room(way) or self._pace.lingers(way, now):
+        share = self._pace.share(way, now)
+        left_free = 1 if share < 1 else 0
+        if most == 1 or self._gate.room(way) <= left_free or self._pace.lingers(way, now):
             return 0
-        return ceil(most * self._pace.share(way, now))
+        return ceil(most * share)
 
     async def _claim(self, way: Way, room: Room) -> Claim:
         with self._metrics.claim_seconds.time():

@@ -17,10 +17,10 @@ class Way(StrEnum):
 MOST_OPEN = {
     Way.SINGLE: 16,
     Way.MIXED: 2,
-    Way.BATCH: 2,
+    Way.BATCH: 3,
 }
-"""Workflows handed over whose first attempts are not over. Of two batches one is in the database while the other is on
-the wire; a third would only queue. Each way has places of its own: what comes one by one waits for no batch."""
+"""Workflows handed over whose first attempts are not over. Of three batches one is being started, one in the database and
+one on the wire. Each way has places of its own: what comes one by one waits for no batch."""
 
 FOREIGN_AFTER_SECONDS = 0.5
 """A workflow started that this worker has not begun by then is another worker's business."""
@@ -35,7 +35,7 @@ class Gate:
         self._open: dict[Way, dict[str, float | None]] = {way: {} for way in Way}
         self._expected: dict[str, Collection[str]] = {}
         self.on_room: Callable[[Way], None] = lambda _: None
-        """Called when there is room where there was none."""
+        """Called when there is room where there may have been none."""
         self.on_expected: Callable[[Collection[str]], None] = lambda _: None
         """Called when it changes of which quiet stores events are on their way to their first attempts."""
 
@@ -70,7 +70,7 @@ class Gate:
             if workflow_id in held:
                 was_full = len(held) >= MOST_OPEN[way]
                 del held[workflow_id]
-                if was_full:
+                if was_full or way is Way.BATCH:  # the relay may have left the last place of batches free on purpose
                     self.on_room(way)
 
     def room(self, way: Way) -> int:
