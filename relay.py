@@ -52,7 +52,7 @@ QUIET_SECONDS = 1.0
 """For so long after an event of a quiet store a busy one's batches hold less, and one less is open: what is begun for
 many at once is what the quiet one's next event waits for."""
 
-LESS = 1 / 5
+LESS = 1 / 6
 """Of what a batch may hold, then."""
 
 FULL = LESS

@@ -19,8 +19,8 @@ MOST_OPEN = {
     Way.MIXED: 2,
     Way.BATCH: 3,
 }
-"""Workflows handed over whose first attempts are not over. Of three batches one is being started, one in the database and
-one on the wire. Each way has places of its own: what comes one by one waits for no batch."""
+"""Workflows handed over whose first attempts are not over. Of three batches one is being started, one in the database
+and one on the wire. Each way has places of its own: what comes one by one waits for no batch."""
 
 FOREIGN_AFTER_SECONDS = 0.5
 """A workflow started that this worker has not begun by then is another worker's business."""

@@ -150,9 +150,15 @@ WHERE attempt.accepted_on = :day AND attempt.message_id = lost.message_id AND at
 Row = TypeVar("Row", Intent, Outcome)
 
 
-def _columns(rows: Sequence[Row], *without: str) -> dict[str, list[object]]:
+def _columns(rows: Sequence[Row], *without: str) -> dict[str, Sequence[object]]:
     """Rows -> one list a column, named as the fields."""
-    return {name: [getattr(row, name) for row in rows] for name in rows[0].__slots__ if name not in without}
+    names = (name for name in rows[0].__slots__ if name not in without)
+    return {name: without_nulls_alone([getattr(row, name) for row in rows]) for name in names}
+
+
+def without_nulls_alone(column: Sequence[object]) -> Sequence[object]:
+    """A column of nothing but nulls is empty: unnest fills it up beside the others, and each null costs 0.2 µs."""
+    return column if column.count(None) < len(column) else ()
 
 
 def _by_day(rows: Sequence[Row]) -> Iterator[tuple[date, list[Row]]]:

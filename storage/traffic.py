@@ -50,14 +50,14 @@ class CountedAttempt:
 
 def counted(attempts: Iterable[tuple[UUID, str, int | None]]) -> Counter[CountedAttempt]:
     """(subscription, status the delivery gets, milliseconds) of attempts -> how many there are of each kind."""
-    return Counter(
-        CountedAttempt(
-            subscription_id,
-            _OUTCOMES.get(status, AttemptOutcome.GIVEN_UP),
-            UNMEASURED if duration_ms is None else step_of(duration_ms),
-        )
+    alike = Counter(
+        (subscription_id, status, UNMEASURED if duration_ms is None else step_of(duration_ms))
         for subscription_id, status, duration_ms in attempts
     )
+    kinds: Counter[CountedAttempt] = Counter()
+    for (subscription_id, status, step), count in alike.items():
+        kinds[CountedAttempt(subscription_id, _OUTCOMES.get(status, AttemptOutcome.GIVEN_UP), step)] += count
+    return kinds
 
 
 _COUNT = text("""
