@@ -46,7 +46,7 @@ SERVER_SETTINGS = {
     "jit": "off",  # planning a small query would cost more than running it
     "random_page_cost": "1.1",  # solid state disks
     "autovacuum_naptime": "10s",  # the outbox's rows change often and must not bloat
-    "autovacuum_vacuum_cost_delay": "10ms",  # and a vacuum is not to take the processor from what is delivered
+    "autovacuum_vacuum_cost_delay": "10ms",  # but (the outbox aside) not take the processor from what is delivered
     "max_parallel_workers_per_gather": "0",  # two cores, shared with everything else
     "timezone": "UTC",
     "log_timezone": "UTC",

@@ -158,6 +158,14 @@ class SubscriptionHealth(SQLModel, table=True):
     probe_interval_seconds: float | None = Field(default=None, sa_column=Column(Float))
 
 
+OUTBOX_VACUUM = {
+    "autovacuum_vacuum_cost_delay": "1",
+    "autovacuum_vacuum_scale_factor": "0.02",
+    "autovacuum_vacuum_threshold": "20000",
+}
+"""Each event leaves entries in the index that claims begin at; until a vacuum every claim passes over them (0048)."""
+
+
 class Event(SQLModel, table=True):
     """The event log, which is also the outbox: a row with `matched_at` null has not been taken by its workflow.
 
@@ -198,6 +206,7 @@ class Event(SQLModel, table=True):
         # by sequence alone: in it a store's first event that is not matched would be looked for behind all others.
         Index("event_unmatched", "store_code", "sequence", postgresql_where=UNMATCHED),
         Index("event_by_age", "store_code", "accepted_at", "event_id"),
+        {"postgresql_with": OUTBOX_VACUUM},
     )
 
 

@@ -14,6 +14,7 @@ from sqlmodel import SQLModel
 from storage import migrate as migrating
 from storage.database import Database
 from storage.migrate import current, head, migrate
+from storage.tables import OUTBOX_VACUUM
 from tests.databases import empty_database, sqlalchemy_url
 
 
@@ -23,6 +24,12 @@ async def test_tables_in_code_and_migrations_agree(database: Database) -> None:
             lambda sync: compare_metadata(MigrationContext.configure(sync), SQLModel.metadata)
         )
     assert differences == []
+
+
+async def test_the_outbox_is_vacuumed_as_the_code_says(database: Database) -> None:
+    async with database.transaction() as connection:
+        options = await connection.scalar(text("SELECT reloptions FROM pg_class WHERE oid = 'event'::regclass"))
+    assert dict(option.split("=") for option in options) == OUTBOX_VACUUM
 
 
 async def test_several_migrators_at_once_bring_an_empty_database_to_head() -> None:

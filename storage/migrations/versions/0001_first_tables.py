@@ -131,7 +131,8 @@ def upgrade() -> None:
     sa.Column('claimed_until', sa.DateTime(timezone=True), nullable=True),
     sa.Column('matched_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('erased_at', sa.DateTime(timezone=True), nullable=True),
-    sa.PrimaryKeyConstraint('store_code', 'event_id')
+    sa.PrimaryKeyConstraint('store_code', 'event_id'),
+    postgresql_with={'autovacuum_vacuum_cost_delay': '1', 'autovacuum_vacuum_scale_factor': '0.02', 'autovacuum_vacuum_threshold': '20000'}
     )
     op.create_index('event_by_age', 'event', ['store_code', 'accepted_at', 'event_id'], unique=False)
     op.create_index('event_unmatched', 'event', ['store_code', 'sequence'], unique=False, postgresql_where=sa.text('matched_at IS NULL'))
