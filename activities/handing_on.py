@@ -14,6 +14,7 @@ from temporalio import activity
 from temporalio.client import Client
 from temporalio.common import Priority
 from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
 
 from activities.guards import heartbeats, own_faults
 from activities.messages import EventRef, EventTask, FirstAttempts, HandOn, Waiting
@@ -53,11 +54,19 @@ class HandingOn:
         waiting: dict[str, list[Waiting]] = defaultdict(list)
         for one in task.waiting:
             waiting[one.event_id].append(one)
+        refused: RPCError | None = None
         async with heartbeats():
             with own_faults():
                 for event in task.events:
                     late_seconds = time.monotonic() - since
-                    await self._start(event, waiting.get(event.event_id), task, late_seconds)
+                    try:
+                        await self._start(event, waiting.get(event.event_id), task, late_seconds)
+                    except RPCError as error:
+                        if error.status is not RPCStatusCode.INVALID_ARGUMENT:
+                            raise
+                        refused = error  # by itself: it holds up none of those behind it
+                if refused is not None:
+                    raise refused
 
     async def _start(self, event: EventRef, waiting: list[Waiting] | None, task: HandOn, late_seconds: float) -> None:
         """Start one, unless it is there: then it has taken the event."""

@@ -121,10 +121,7 @@ class Sender:
     def _opening_of(self, url: str) -> tuple[NormalisedUrl, str]:
         """A stored URL judged again by today's rules, and the lines that open every request to it."""
         normal = normalise_url(url, self._settings.rules)
-        return normal, (
-            f"POST {normal.target} HTTP/1.1\r\nHost: {normal.host}\r\n"
-            "Content-Type: application/json\r\nAccept-Encoding: identity\r\n"
-        )
+        return normal, (f"POST {normal.target} HTTP/1.1\r\nHost: {normal.host}\r\nContent-Type: application/json\r\n")
 
     async def _exchange(self, request: OutgoingRequest, response: Response) -> None:
         url, opening = self._opening(request.url.url)
@@ -136,7 +133,7 @@ class Sender:
         lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
         if lines.count("\n") != len(headers) or lines.count("\r") != len(headers) or "\0" in lines:
             raise ValueError("a header with a line break or NUL in it")
-        head = f"{opening}Content-Length: {len(request.body)}\r\n{lines}\r\n"
+        head = f"{opening}Content-Length: {len(request.body)}\r\nAccept-Encoding: identity\r\n{lines}\r\n"
         await self._connections.exchange(url, head.encode() + request.body, response)
 
     def _detail(self, failure: FailureKind, error: Exception, request: OutgoingRequest) -> str:

@@ -27,7 +27,6 @@ def format_secret(random_bytes: bytes) -> str:
 
 
 @lru_cache(maxsize=4096)  # a key is used for thousands of deliveries, its two forms never change
-@lru_cache(maxsize=4096)
 def secret_keys(secret: str) -> tuple[bytes, bytes]:
     """Return the HMAC keys of `whsec_…`: (for `X-Webhook-Signature`, for `webhook-signature`).
 

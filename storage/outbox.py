@@ -15,7 +15,7 @@ OUTBOX_CHANNEL = "outbox"
 """Notified after events are committed."""
 
 STORES_A_CLAIM = 300
-"""Looked at by one claim: a full batch is one event of each. The next claim goes on with those behind them."""
+"""Looked at by one claim: a full batch is two events of each. The next claim goes on with those behind them."""
 
 DEPTH = 4
 """How many times as much as a batch holds is counted, all stores together, so that it is full although some have less

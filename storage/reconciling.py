@@ -38,11 +38,14 @@ class LookedAfter:
     held_deliveries: int
 
 
-# No index knows what is pending, since each delivery is for a moment: the table is read, once.
+# No index knows what is pending, since each delivery is for a moment: the table is read, once. A delivery names the
+# workflow that is to keep it; until its batch has handed it on, the batch does, which the event names.
 _KEPT = text("""
-SELECT store_code, event_id, event_name, array_agg(DISTINCT workflow_id) FILTER (WHERE workflow_id IS NOT NULL)
-FROM delivery WHERE status = 'pending' AND variant <> 'test'
-GROUP BY store_code, event_id, event_name ORDER BY min(event_sequence)
+SELECT delivery.store_code, delivery.event_id, event_name,
+    array_remove(array_agg(DISTINCT delivery.workflow_id) || array_agg(DISTINCT event.workflow_id), NULL)
+FROM delivery LEFT JOIN event ON event.store_code = delivery.store_code AND event.event_id = delivery.event_id
+WHERE delivery.status = 'pending' AND variant <> 'test'
+GROUP BY delivery.store_code, delivery.event_id, event_name ORDER BY min(event_sequence)
 """)
 
 _ACTS = text("""

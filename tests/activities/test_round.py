@@ -29,7 +29,7 @@ async def bench(cleared_url: str) -> AsyncIterator[Workbench]:
 
 @pytest.fixture
 def short_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keep, "ROUND_SECONDS", 2.0)
+    monkeypatch.setattr(keep, "ROUND_SECONDS", 1.0)
 
 
 async def hold(bench: Workbench, receiver: Receiver, count: int, **limits: Any) -> UUID:
@@ -66,7 +66,8 @@ async def test_one_request_that_hangs_stops_no_others_not_even_from_round_to_rou
     assert (second.delivered, second.under_way) == (30, first.under_way)
     gate.set()
     third = await round_of(bench, subscription_id, second)
-    assert (third.delivered, third.under_way, third.next_in_seconds) == (1, [], None)
+    # What hung may have ended before the round looked.
+    assert (third.delivered <= 1, third.under_way, third.next_in_seconds) == (True, [], None)
     assert each_once(receiver, 60)
 
 

@@ -2,16 +2,20 @@
 
 import json
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from cryptography.fernet import Fernet
+from temporalio.client import Client
+from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
 
 from domain.access import Scope
 from domain.expiry import Kind
+from domain.identity import expiry_schedule_id
 from storage.sealing import Sealer
 from tests.api.installation import Installation, installation
 from tests.api.serving import serving
@@ -43,6 +47,13 @@ class Desk:
         return ended.output
 
 
+async def remove_schedules(client: Client) -> None:
+    """Those that the worker of another module has made in the namespace they share."""
+    for kind in Kind:
+        with suppress(RPCError):
+            await client.get_schedule_handle(expiry_schedule_id(STORE, kind)).delete()
+
+
 @pytest.fixture
 async def desk(
     module_database_url: str, temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -50,6 +61,7 @@ async def desk(
     monkeypatch.setenv("TEMPORAL_ADDRESS", temporal.client.service_client.config.target_host)
     monkeypatch.setenv("TEMPORAL_NAMESPACE", temporal.client.namespace)
     key = Fernet.generate_key().decode()
+    await remove_schedules(temporal.client)
     async with scanning(module_database_url, temporal) as running:
         running.sealer = Sealer([key])
         changes = {"encryption_keys": key, "task_queue": running.task_queue}
