@@ -121,7 +121,7 @@ class Sender:
     def _opening_of(self, url: str) -> tuple[NormalisedUrl, str]:
         """A stored URL judged again by today's rules, and the lines that open every request to it."""
         normal = normalise_url(url, self._settings.rules)
-        return normal, (f"POST {normal.target} HTTP/1.1\r\nHost: {normal.host}\r\nContent-Type: application/json\r\n")
+        return normal, f"POST {normal.target} HTTP/1.1\r\nHost: {normal.host}\r\nContent-Type: application/json\r\n"
 
     async def _exchange(self, request: OutgoingRequest, response: Response) -> None:
         url, opening = self._opening(request.url.url)

@@ -66,8 +66,7 @@ async def test_one_request_that_hangs_stops_no_others_not_even_from_round_to_rou
     assert (second.delivered, second.under_way) == (30, first.under_way)
     gate.set()
     third = await round_of(bench, subscription_id, second)
-    # What hung may have ended before the round looked.
-    assert (third.delivered <= 1, third.under_way, third.next_in_seconds) == (True, [], None)
+    assert (third.under_way, third.next_in_seconds) == ([], None)  # what hung may have ended before the round looked
     assert each_once(receiver, 60)
 
 

@@ -30,7 +30,7 @@ DONE = 100_000
 HELD = 100_000
 CLAIMED = 600
 BACKLOG = 100_000
-BATCH = 300
+BATCH = 600
 ORDERED = uuid4()
 TODAY = datetime.now(UTC).date()
 
