@@ -33,6 +33,8 @@ class RelayBell:
         self._database = database
         self._connection: asyncpg.Connection | None = None
         self._rung = False
+        self._singly = False
+        """Whether any of what is rung for came singly."""
         self._hurry = asyncio.Event()
         self._hurry_again_at = 0.0
         self._closing = False
@@ -41,8 +43,8 @@ class RelayBell:
     def ring(self, *, singly: bool = False) -> None:
         """Say that events were committed; `singly`: events that came one by one."""
         self._rung = True
+        self._singly = self._singly or singly
         if singly and time.monotonic() >= self._hurry_again_at:
-            self._hurry_again_at = time.monotonic() + INTERVAL_SECONDS
             self._hurry.set()
         if self._ringing is None or self._ringing.done():
             self._ringing = asyncio.create_task(self._ring_while_rung(), name="relay-bell")
@@ -62,6 +64,9 @@ class RelayBell:
         while self._rung:
             self._rung = False
             self._hurry.clear()
+            if self._singly:
+                self._singly = False
+                self._hurry_again_at = time.monotonic() + INTERVAL_SECONDS
             try:
                 await self._notify()
             except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:

@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import event as database_events
 
 from storage.outbox import OUTBOX_CHANNEL
+from storage.relay_bell import INTERVAL_SECONDS
 from tests.api.running import NDJSON, RunningApi, running_api
 from tests.databases import cloned_database
 from tests.deadlines import eventually
@@ -153,7 +154,7 @@ class TestWakingTheRelay:
                 return bool(rings)
 
             await eventually(rung, DUE_SECONDS, "a ring")
-            assert len(rings) <= took / 0.02 + 2
+            assert len(rings) <= took / INTERVAL_SECONDS + 2
         finally:
             database_events.remove(engine, "before_cursor_execute", note)
             await listener.close()
