@@ -165,16 +165,17 @@ class DeliveryActivities:
         """One attempt of one delivery. A failed one is recorded, then raised with the delay until the next."""
         async with heartbeats():
             with own_faults():
-                step = await self._attempt_or_join(UUID(ref.message_id))
+                step = await self._attempt_or_join(ref)
         if isinstance(step, DeliveryEnd):
             return step
         if step.status != "pending":
             return DeliveryEnd(step.status, step.attempts, step.reason)
         raise _attempt_failed(step)
 
-    async def _attempt_or_join(self, message_id: UUID) -> Step | DeliveryEnd:
-        """Make the next attempt, or wait for the one that somebody is making already."""
-        begun_anew = activity.info().attempt == 1
+    async def _attempt_or_join(self, ref: DeliveryRef) -> Step | DeliveryEnd:
+        """Make the next attempt when it is due, or wait for the one that somebody is making already."""
+        message_id = UUID(ref.message_id)
+        asked = ref.asked and activity.info().attempt == 1  # a worker that died may have made what was asked for
         while True:
             under_way = self._dispatcher.under_way(message_id)
             if under_way is None:
@@ -190,13 +191,13 @@ class DeliveryActivities:
                         return ended
                     if (reason := delivery.subscription.hold_reason) is not None:
                         return await self._hold(delivery, reason)
-                    if not begun_anew and (seconds := _early_seconds(delivery)) > 0:
+                    if not asked and (seconds := _early_seconds(delivery)) > 0:
                         raise _not_due(seconds)
                     under_way = self._dispatcher.begin(delivery, "automatic")
             if under_way is not None:
                 with suppress(AttemptTakenError):
                     return await asyncio.shield(under_way)
-            begun_anew = False  # another worker's attempt is the one that was asked for, once it has come to an outcome
+            asked = False  # another worker's attempt is the one that was asked for, once it has come to an outcome
             await asyncio.sleep(LEASE_POLL_SECONDS)
 
     async def _wake_keepers(self, deliveries: Sequence[OpenDelivery]) -> None:
@@ -320,10 +321,11 @@ def _finished(task: asyncio.Task[Step] | None) -> Step | None:
 
 
 def _early_seconds(delivery: OpenDelivery) -> float:
-    """Seconds until the next attempt is due, for an activity that was not just begun to make it; 0 to make it now.
+    """Seconds until the next attempt is due, unless a person does not want to wait for that; 0 to make it now.
 
-    A worker that died after it had written an outcome, and before it answered, has not told Temporal the delay. An
-    activity begun anew is due, or a person does not want to wait. Temporal's clock counts where it is ahead of ours.
+    Temporal does not always know: the worker died after it had written an outcome and before it answered, or the
+    attempt was on the wire still when its batch ended, and failed before this activity began. Temporal's clock counts
+    where it is ahead of ours.
     """
     info = activity.info()
     if delivery.next_in_seconds is None:

@@ -87,9 +87,10 @@ class FirstAttempts:
 
 @dataclass(frozen=True)
 class DeliveryRef:
-    """Which delivery to attempt."""
+    """Which delivery to attempt. `asked`: a person does not want to wait until the next attempt is due."""
 
     message_id: str
+    asked: bool = False
 
 
 @dataclass(frozen=True)

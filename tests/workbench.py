@@ -59,8 +59,8 @@ class Workbench(Ground):
         return result
 
     async def deliver_webhook(self, message_id: UUID | str) -> DeliveryEnd:
-        """The activity of that name, as a workflow asks for it."""
-        ref = DeliveryRef(str(message_id))
+        """The activity of that name, as a workflow asks for it when a person does not want to wait."""
+        ref = DeliveryRef(str(message_id), asked=True)
         result: DeliveryEnd = await ActivityEnvironment().run(self.activities.deliver_webhook, ref)
         return result
 

@@ -116,10 +116,11 @@ class EventWorkflow:
 
     async def _attempt_until_asked(self, waiting: Waiting, asked: asyncio.Event) -> DeliveryEnd | None:
         """Attempt until the delivery ends; None when a person asked before that."""
+        ref = DeliveryRef(waiting.message_id, asked.is_set())
         asked.clear()
         attempts = workflow.start_activity_method(
             DeliveryActivities.deliver_webhook,
-            DeliveryRef(waiting.message_id),
+            ref,
             start_to_close_timeout=ATTEMPT_TIMEOUT,
             heartbeat_timeout=HEARTBEAT_TIMEOUT,
             retry_policy=OWN_FAULTS,

@@ -11,6 +11,7 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.deliver import LEASE_POLL_SECONDS
 from activities.messages import DeliveryEnd, DeliveryRef
+from tests.deadlines import eventually
 from tests.receiver import Receiver, after, status, when
 from tests.workbench import Workbench, workbench
 
@@ -19,7 +20,7 @@ DELAY_SECONDS = 60
 
 @pytest.fixture
 async def bench(cleared_url: str) -> AsyncIterator[Workbench]:
-    async with workbench(cleared_url, retry_schedule_seconds=(DELAY_SECONDS,)) as bench:
+    async with workbench(cleared_url, retry_schedule_seconds=(DELAY_SECONDS, DELAY_SECONDS)) as bench:
         yield bench
 
 
@@ -32,11 +33,13 @@ async def message_id(bench: Workbench, receiver: Receiver) -> str:
     return waiting.message_id
 
 
-async def deliver(bench: Workbench, message_id: str, *, attempt: int, ahead: timedelta = timedelta()) -> DeliveryEnd:
+async def deliver(
+    bench: Workbench, message_id: str, *, attempt: int, asked: bool = False, ahead: timedelta = timedelta()
+) -> DeliveryEnd:
     """The activity as Temporal asks for it: begun anew (attempt 1) or tried again, by a clock that may be ahead."""
     environment = ActivityEnvironment()
     environment.info = replace(environment.info, attempt=attempt, started_time=datetime.now(UTC) + ahead)
-    end: DeliveryEnd = await environment.run(bench.activities.deliver_webhook, DeliveryRef(message_id))
+    end: DeliveryEnd = await environment.run(bench.activities.deliver_webhook, DeliveryRef(message_id, asked))
     return end
 
 
@@ -54,11 +57,48 @@ async def test_a_try_after_a_worker_died_waits_for_the_instant_that_the_written_
     assert (await deliver(bench, message_id, attempt=3)).status == "delivered"
 
 
-async def test_an_activity_begun_anew_attempts_at_once_since_a_person_asked_for_it(
+async def test_an_activity_begun_because_a_person_asked_attempts_at_once(
     bench: Workbench, receiver: Receiver, message_id: str
 ) -> None:
-    assert (await deliver(bench, message_id, attempt=1)).status == "delivered"
+    assert (await deliver(bench, message_id, attempt=1, asked=True)).status == "delivered"
     assert len(receiver.requests) == 2
+
+
+async def test_what_a_person_asked_for_is_not_made_twice_because_a_worker_died(
+    bench: Workbench, receiver: Receiver, message_id: str
+) -> None:
+    receiver.script(status(500))
+    with pytest.raises(ApplicationError):
+        await deliver(bench, message_id, attempt=1, asked=True)
+    with pytest.raises(ApplicationError) as early:
+        await deliver(bench, message_id, attempt=2, asked=True)
+    assert early.value.type == "NotDueYet"
+    assert len(receiver.requests) == 2
+
+
+@pytest.mark.parametrize("retry_after", [False, True], ids=["the schedule", "Retry-After"])
+async def test_an_attempt_that_fails_between_its_batch_and_its_workflow_is_made_again_when_it_is_due_by(
+    bench: Workbench, receiver: Receiver, retry_after: bool
+) -> None:
+    answered = asyncio.Event()
+    headers = (("Retry-After", "300"),) if retry_after else ()
+    receiver.script(when(answered, status(503, headers=headers)))
+    await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
+    [waiting] = (await bench.attempt_events(await bench.emit("CustomerUpdated", "{}"))).waiting
+    assert waiting.delay_seconds == 0, "it is on the wire"
+    answered.set()
+    await eventually(lambda: has_failed(bench), 10, "the outcome is written")
+    with pytest.raises(ApplicationError) as early:
+        await deliver(bench, waiting.message_id, attempt=1)
+    assert early.value.type == "NotDueYet"
+    delay = early.value.next_retry_delay
+    assert delay is not None
+    assert (delay.total_seconds() > 2 * DELAY_SECONDS) == retry_after
+    assert len(receiver.requests) == 1
+
+
+async def has_failed(bench: Workbench) -> bool:
+    return bool(await bench.scalar("SELECT next_attempt_at IS NOT NULL FROM delivery"))
 
 
 async def test_temporals_clock_says_too_that_an_attempt_is_due(bench: Workbench, message_id: str) -> None:
