@@ -278,7 +278,7 @@ async def _work(
         filing = asyncio.create_task(watch_days(database, client, settings.task_queue))
         mails = mail_settings(settings) is not None
         telling = asyncio.create_task(NoticeWatch(database, client, settings.task_queue, mail=mails).run())
-        handing_on = HandingOn(client, settings.task_queue)
+        handing_on = HandingOn(client, settings.task_queue, metrics)
         delivery = delivery_activities(database, dispatcher, gate, keepers, settings)
         async with (
             hand_on_worker(client, handing_on, settings),

@@ -18,6 +18,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.guards import heartbeats, own_faults
 from activities.messages import EventRef, EventTask, FirstAttempts, HandOn, Waiting
+from activities.metrics import WorkerMetrics
 from activities.visibility import details_table, event_summary, memo, search_attributes
 from domain.identity import event_workflow_id
 
@@ -40,12 +41,18 @@ def hand_on_queue(task_queue: str) -> str:
     return f"{task_queue}-hand-on"
 
 
+def handed_on_details(waiting: list[Waiting]) -> str:
+    """Where each delivery of an event stands before its workflow has begun (Markdown)."""
+    return "As its batch handed it on:\n\n" + details_table(FirstAttempts(waiting=waiting), {})
+
+
 class HandingOn:
     """What a batch asks for when its first attempts did not settle everything."""
 
-    def __init__(self, client: Client, task_queue: str) -> None:
+    def __init__(self, client: Client, task_queue: str, metrics: WorkerMetrics) -> None:
         self._client = client
         self._task_queue = task_queue
+        self._metrics = metrics
 
     @activity.defn(name="hand-on")
     async def hand_on(self, task: HandOn) -> None:
@@ -72,7 +79,7 @@ class HandingOn:
         """Start one, unless it is there: then it has taken the event."""
         shown, delay = None, 0.0
         if waiting is not None:
-            shown = "As its batch handed it on:\n\n" + details_table(FirstAttempts(waiting=waiting), {})
+            shown = handed_on_details(waiting)
             delay = min(one.delay_seconds for one in waiting) - late_seconds
         try:
             await self._client.start_workflow(
@@ -90,3 +97,6 @@ class HandingOn:
             )
         except WorkflowAlreadyStartedError:
             activity.logger.info("%s has a workflow already", event.event_id)
+        except Exception:
+            self._metrics.start_faults.inc()
+            raise

@@ -13,6 +13,7 @@ from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError
 
 from activities.messages import KeeperTask, WindowTask
+from activities.visibility import as_summary
 from domain.identity import backfill_workflow_id, keeper_workflow_id, recover_workflow_id
 from domain.targets import shown_target
 from storage.database import Database
@@ -47,7 +48,7 @@ async def signal_keeper(client: Client, task_queue: str, task: KeeperTask, signa
         id=keeper_workflow_id(UUID(task.subscription_id)),
         task_queue=task_queue,
         start_signal=signal,
-        static_summary=f"keeper of {task.event_name} · {task.store_code} · {task.target}",
+        static_summary=as_summary(f"keeper of {task.event_name} · {task.store_code} · {task.target}"),
         rpc_timeout=SIGNAL_TIMEOUT,
     )
 
@@ -63,7 +64,7 @@ async def start_window_act(
         id=recover_workflow_id(act_id) if kind == "recover" else backfill_workflow_id(act_id),
         task_queue=task_queue,
         id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-        static_summary=f"{kind} · {target}",
+        static_summary=as_summary(f"{kind} · {target}"),
         rpc_timeout=SIGNAL_TIMEOUT,
     )
 

@@ -19,8 +19,18 @@ MOST_EVENT_IDS = 50
 VALUE_BYTES = 2048
 """What one value may hold as JSON. Temporal never starts a workflow with a longer one, however often it is asked."""
 
+DETAILS_BYTES = 20_000
+"""What static details may hold in Temporal as they are held there: encoded, and encrypted where there are keys."""
+
 MOST_ROWS = 50
-"""Of the table; an event has rarely more subscriptions, and the field is limited."""
+"""Of the table; an event has rarely more subscriptions, and with the longest targets these take 19,600 bytes of the
+details when encrypted."""
+
+SUMMARY_BYTES = 400
+"""The same of a summary."""
+
+SUMMARY_CHARACTERS = 150
+"""Encrypted they take 383 bytes."""
 
 
 def search_attributes(events: Sequence[EventRef]) -> TypedSearchAttributes:
@@ -44,6 +54,11 @@ def _fitting(values: Sequence[str]) -> list[str]:
             break
         fitting.append(value)
     return fitting
+
+
+def as_summary(text: str) -> str:
+    """As much of the text as a summary can hold."""
+    return text if len(text) <= SUMMARY_CHARACTERS else text[: SUMMARY_CHARACTERS - 1] + "…"
 
 
 def event_summary(events: Sequence[EventRef]) -> str:

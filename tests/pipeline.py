@@ -90,7 +90,7 @@ async def pipeline(
             running = asyncio.create_task(relay.run()) if relaying else None
             try:
                 keepers = Keepers(client, settings.task_queue)
-                handing_on = HandingOn(hands_on_through or client, settings.task_queue)
+                handing_on = HandingOn(hands_on_through or client, settings.task_queue, metrics)
                 delivery = worker.delivery_activities(database, dispatcher, gate, keepers, settings)
                 async with (
                     worker.hand_on_worker(client, handing_on, settings),

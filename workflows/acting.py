@@ -10,7 +10,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.keepers import signal_keeper, start_window_act
 from activities.messages import DeliveryRef, EventRef, EventTask, KeeperTask, TrialRef
-from activities.visibility import event_summary, search_attributes
+from activities.visibility import as_summary, event_summary, search_attributes
 from domain.identity import (
     event_workflow_id,
     redeliver_workflow_id,
@@ -52,7 +52,7 @@ class Acting:
             id=trial_workflow_id(trial_id),
             task_queue=self._task_queue,
             execution_timeout=WAITED_FOR,
-            static_summary=f"try · {shown_target(url)}",
+            static_summary=as_summary(f"try · {shown_target(url)}"),
             rpc_timeout=ASK_TIMEOUT,
         )
 
@@ -128,7 +128,7 @@ class Acting:
                 DeliveryRef(str(message_id)),
                 id=workflow_id,
                 task_queue=self._task_queue,
-                static_summary=f"{what} · {shown_target(url)}",
+                static_summary=as_summary(f"{what} · {shown_target(url)}"),
                 rpc_timeout=ASK_TIMEOUT,
             )
         except WorkflowAlreadyStartedError:

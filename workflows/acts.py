@@ -9,6 +9,7 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from activities.acts import ActActivities
     from activities.messages import DeliveryEnd, DeliveryRef, WindowStep, WindowTask
+    from activities.visibility import as_summary
     from workflows.delivery import ATTEMPT_TIMEOUT, HEARTBEAT_TIMEOUT, OWN_FAULTS
 
 WINDOW_TIMEOUT = timedelta(seconds=90)
@@ -59,7 +60,7 @@ async def _through_the_window(pages: Callable[..., Any], task: WindowTask) -> Wi
             start_to_close_timeout=WINDOW_TIMEOUT,
             heartbeat_timeout=HEARTBEAT_TIMEOUT,
             retry_policy=OWN_FAULTS,
-            summary=task.target,
+            summary=as_summary(task.target),
         )
         workflow.set_current_details(f"{task.target}: {step.opened} of {step.count} deliveries opened.")
         if step.finished:

@@ -30,7 +30,7 @@ with workflow.unsafe.imports_passed_through():
         HandOn,
         Waiting,
     )
-    from activities.visibility import batch_details, details_table, event_summary, memo, search_attributes
+    from activities.visibility import as_summary, batch_details, details_table, event_summary, memo, search_attributes
     from domain.identity import event_workflow_id
 
 FIRST_ATTEMPTS_TIMEOUT = timedelta(seconds=30)
@@ -99,9 +99,8 @@ class EventWorkflow:
         delay_seconds = waiting.delay_seconds - late_seconds
         if delay_seconds > 0:
             with suppress(TimeoutError):
-                await workflow.wait_condition(
-                    asked.is_set, timeout=delay_seconds, timeout_summary=f"retry {waiting.target}"
-                )
+                summary = as_summary(f"retry {waiting.target}")
+                await workflow.wait_condition(asked.is_set, timeout=delay_seconds, timeout_summary=summary)
         end = await self._attempt_until_ended(waiting, asked)
         self._ends[waiting.message_id] = end
         self._show()
@@ -124,7 +123,7 @@ class EventWorkflow:
             start_to_close_timeout=ATTEMPT_TIMEOUT,
             heartbeat_timeout=HEARTBEAT_TIMEOUT,
             retry_policy=OWN_FAULTS,
-            summary=waiting.target,
+            summary=as_summary(waiting.target),
         )
         await workflow.wait_condition(lambda: attempts.done() or asked.is_set())
         if attempts.done():

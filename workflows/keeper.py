@@ -12,6 +12,7 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from activities.keep import KeeperActivities
     from activities.messages import KeeperRound, KeeperRoundResult, KeeperTask
+    from activities.visibility import as_summary
     from workflows.delivery import HEARTBEAT_TIMEOUT, OWN_FAULTS
 
 ROUND_TIMEOUT = timedelta(seconds=120)
@@ -71,7 +72,7 @@ class KeeperWorkflow:
             start_to_close_timeout=ROUND_TIMEOUT,
             heartbeat_timeout=HEARTBEAT_TIMEOUT,
             retry_policy=OWN_FAULTS,
-            summary=task.target,
+            summary=as_summary(task.target),
         )
         self._under_way, self._window = done.under_way, done.window
         return done
