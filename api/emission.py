@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from pydantic import GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
@@ -17,6 +17,7 @@ from domain.catalogue import CATALOGUE, EventType, nearest_name, validate_data
 from domain.fields import ABSENT, DateTime, Text, Uuid
 from domain.jsontext import JsonValue, join
 from domain.timestamps import utc_instant
+from storage.ids import drawn_id, read_id
 from storage.intake import NewEvent, new_event
 from storage.rejected_emits import RejectedEmit
 from storage.sealing import Sealer
@@ -154,7 +155,7 @@ class EventReader:
         event = new_event(
             store_code,
             event_type,
-            uuid4() if emitted.event_id is None else UUID(emitted.event_id),
+            drawn_id() if emitted.event_id is None else read_id(emitted.event_id),
             emitted.data,
             self._sealer,
             created_at=created_at,

@@ -7,6 +7,7 @@ A batch is one transaction of its own, since it is taken whole or not at all.
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -164,11 +165,10 @@ class Intake:
         self._metrics.commit_seconds.observe(took)
         self._metrics.commit_events.observe(len(events))
         self._bell.ring(singly=not whole)
-        for event, outcome in zip(events, outcomes, strict=True):
-            if outcome is True:
-                self._metrics.duplicates.inc()
-            elif outcome is False:
-                self._metrics.accepted.labels(event.name).inc()
+        self._metrics.duplicates.inc(sum(outcome is True for outcome in outcomes))
+        accepted = Counter(event.name for event, outcome in zip(events, outcomes, strict=True) if outcome is False)
+        for name, count in accepted.items():
+            self._metrics.accepted.labels(name).inc(count)
         return outcomes
 
     async def _attempt(self, events: Sequence[NewEvent], *, whole: bool) -> list[bool | Exception]:

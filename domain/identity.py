@@ -1,11 +1,26 @@
 """Names that are derived, not drawn: the same event gives the same ids however often it is processed."""
 
-from uuid import UUID, uuid5
+from hashlib import sha1
+from uuid import UUID
 
 
 def message_id(event_id: UUID, subscription_id: UUID, variant: str) -> UUID:
     """The `messageId` of one webhook: stable over attempts, restarts and redeliveries."""
-    return uuid5(event_id, f"{subscription_id}/{variant}")
+    return UUID(bytes=message_id_bytes(event_id, subscription_id, variant))
+
+
+_SHA1 = sha1(usedforsecurity=False)
+"""To be copied: half the price of a new one."""
+
+
+def message_id_bytes(event_id: UUID, subscription_id: UUID, variant: str) -> bytes:
+    """The same as its sixteen bytes: a UUID of version 5, named in the event's id."""
+    hash_ = _SHA1.copy()
+    hash_.update(event_id.bytes + f"{subscription_id}/{variant}".encode())
+    digest = bytearray(hash_.digest()[:16])
+    digest[6] = digest[6] & 0x0F | 0x50
+    digest[8] = digest[8] & 0x3F | 0x80
+    return bytes(digest)
 
 
 def event_workflow_id(store_code: str, event_id: UUID) -> str:

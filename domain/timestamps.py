@@ -18,6 +18,7 @@ _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 -- reckoned with the offset taken 
 _SECOND = timedelta(seconds=1)
 
 
+@lru_cache(maxsize=256)  # an emitted instant is checked, and then read
 def _read(text: str) -> tuple[datetime, timedelta] | None:
     """The wall clock in whole seconds and its offset; None when the text is no date-time with an offset."""
     match = _DATE_TIME.fullmatch(text)

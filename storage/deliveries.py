@@ -16,7 +16,7 @@ from domain.breaker import hold_reason
 from domain.identity import message_id
 from domain.matching import BUSY, beginning, mismatch
 from domain.order import line_of
-from storage.attempts import without_nulls_alone
+from storage.columns import without_nulls_alone
 from storage.days import BODY_OF_EVENT, LAST_ATTEMPT_OF_DELIVERY
 from storage.subscription_standing import KEPT
 from storage.workers import SENDER_ID

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.catalogue import EventType, has_secrets, mask_secrets
 from domain.jsontext import JsonValue, canonical, dump, dump_bytes
+from storage.columns import alike_column, once_if_alike, without_nulls_alone
 from storage.days import BODY_OF_EVENT
 from storage.outbox import FIRST_OF_EACH_STORE
 from storage.sealing import Sealer
@@ -97,11 +98,12 @@ class StoredEvent:
 _INSERT = text(f"""
 WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now),
 arrived AS MATERIALIZED (
-    SELECT nextval('event_sequence_seq') AS sequence, rows.*
+    SELECT nextval('event_sequence_seq') AS sequence, {alike_column("store_code", "text")}, event_id,
+        {alike_column("name", "text")}, created_at, created_at_text, data, sealed_data, digest, traceparent
     FROM unnest(
-        CAST(:store_codes AS text[]), CAST(:event_ids AS uuid[]), CAST(:names AS text[]),
-        CAST(:created_ats AS timestamptz[]), CAST(:created_at_texts AS text[]), CAST(:data AS text[]),
-        CAST(:sealed_data AS bytea[]), CAST(:digests AS bytea[]), CAST(:traceparents AS text[])
+        CAST(:store_code AS text[]), CAST(:event_id AS uuid[]), CAST(:name AS text[]),
+        CAST(:created_at AS timestamptz[]), CAST(:created_at_text AS text[]), CAST(:data AS text[]),
+        CAST(:sealed_data AS bytea[]), CAST(:digest AS bytea[]), CAST(:traceparent AS text[])
     ) AS rows (store_code, event_id, name, created_at, created_at_text, data, sealed_data, digest, traceparent)
 ), inserted AS (
     INSERT INTO event (
@@ -136,15 +138,15 @@ async def insert_events(connection: AsyncConnection, events: Sequence[NewEvent])
     rows = await connection.execute(
         _INSERT,
         {
-            "store_codes": [event.store_code for event in events],
-            "event_ids": [event.event_id for event in events],
-            "names": [event.name for event in events],
-            "created_ats": [event.created_at for event in events],
-            "created_at_texts": [event.created_at_text for event in events],
+            "store_code": once_if_alike([event.store_code for event in events]),
+            "event_id": [event.event_id for event in events],
+            "name": once_if_alike([event.name for event in events]),
+            "created_at": without_nulls_alone([event.created_at for event in events]),
+            "created_at_text": without_nulls_alone([event.created_at_text for event in events]),
             "data": [event.data for event in events],
-            "sealed_data": [event.sealed_data for event in events],
-            "digests": [event.digest for event in events],
-            "traceparents": [event.traceparent for event in events],
+            "sealed_data": without_nulls_alone([event.sealed_data for event in events]),
+            "digest": [event.digest for event in events],
+            "traceparent": without_nulls_alone([event.traceparent for event in events]),
         },
     )
     return frozenset((store_code, event_id) for store_code, event_id in rows)

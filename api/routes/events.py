@@ -162,15 +162,17 @@ async def emit(access: EventEmit, resources: FromResources, event: EmittedOne) -
     summary="Emit many events",
     status_code=202,
     responses={409: {}},
+    response_model=BatchAccepted,
 )
-async def emit_many(access: EventEmit, resources: FromResources, events: EmittedMany) -> BatchAccepted:
+async def emit_many(access: EventEmit, resources: FromResources, events: EmittedMany) -> Response:
     """All of them or none, in one transaction. Paths of errors start with the event's index, from 0."""
     duplicates = await resources.intake.accept_all(in_trace(events))
     items = [
         Accepted(event_id=event.event_id, duplicate=duplicate)
         for event, duplicate in zip(events, duplicates, strict=True)
     ]
-    return BatchAccepted(items=items)
+    # FastAPI's own way would take 7 µs an event instead of 1: a fifth of what an event costs here.
+    return Response(BatchAccepted(items=items).model_dump_json(by_alias=True), 202, media_type=JSON)
 
 
 @router.get("/{eventId}", summary="Details of an event", response_model=EventDetails)
