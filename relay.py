@@ -121,7 +121,11 @@ class Pace:
 
     def share(self, way: Way, now: float) -> float:
         """How much of what a batch may hold the next one of this way holds."""
-        return LESS if way is Way.BATCH and now - self._quiet_at < QUIET_SECONDS else 1.0
+        return LESS if self.spares(way, now) else 1.0
+
+    def spares(self, way: Way, now: float) -> float:
+        """Seconds for which batches of this way hold less, and one less is open."""
+        return max(0.0, self._quiet_at + QUIET_SECONDS - now) if way is Way.BATCH else 0.0
 
     def took(self, way: Way, now: float, *, full: bool) -> None:
         """Use up a token, or let events gather for the next batch; after a full one there is a backlog already."""
@@ -213,7 +217,7 @@ class Relay:
         if busy and way is Way.MIXED:
             self._wake[Way.BATCH].set()
         if not more:  # what is committed after the claim rings again
-            await self._sleep(way, self._pace.lingers(way, now))
+            await self._sleep(way, self._pace.lingers(way, now) or self._pace.spares(way, now))
 
     def _room_for_quiet(self, now: float) -> Room:
         singly = self._gate.room(Way.SINGLE)
@@ -250,10 +254,12 @@ class Relay:
         self._after[way] = claimed.after
         return claimed
 
-    async def _sleep(self, way: Way, lingers: float) -> None:
-        """Until there may be more to hand over, but no longer than a batch lingers or a lost notification may cost."""
+    async def _sleep(self, way: Way, held_back: float) -> None:
+        """Until there may be more to hand over, but no longer than batches are held back or a lost notification may
+        cost."""
+        poll = self._settings.poll_seconds
         with suppress(TimeoutError):
-            async with asyncio.timeout(lingers or self._settings.poll_seconds):
+            async with asyncio.timeout(min(held_back or poll, poll)):
                 await self._wake[way].wait()
 
     def _hand_over(self, claimed: Sequence[ClaimedEvent], *, mixed: str = "") -> None:
@@ -329,7 +335,12 @@ class Relay:
             await asyncio.sleep(LAPSED_CHECK_SECONDS)
             try:
                 async with self._database.transaction() as connection:
-                    lapsed = await claim_lapsed(connection, lease_seconds=self._settings.claim_lease_seconds)
+                    lapsed = await claim_lapsed(
+                        connection,
+                        singles=self._gate.room_again(Way.SINGLE),
+                        batches=self._gate.room_again(Way.BATCH),
+                        lease_seconds=self._settings.claim_lease_seconds,
+                    )
             except DATABASE_FAULTS as error:
                 logger.warning("lapsed claims not read: %s", type(error).__name__)
                 continue

@@ -75,12 +75,20 @@ class Gate:
 
     def room(self, way: Way) -> int:
         """How many more workflows may be handed over this way."""
+        return max(0, MOST_OPEN[way] - self._count(way))
+
+    def room_again(self, way: Way) -> int:
+        """How many that were handed over before and never taken may be once more. They have as many places again, so
+        that new ones do not keep them waiting."""
+        return max(0, 2 * MOST_OPEN[way] - self._count(way))
+
+    def _count(self, way: Way) -> int:
         overdue = time.monotonic() - FOREIGN_AFTER_SECONDS
         held = self._open[way]
         for workflow_id in [name for name, since in held.items() if since is not None and since < overdue]:
             del held[workflow_id]
             self.begun(workflow_id)
-        return max(0, MOST_OPEN[way] - len(held))
+        return len(held)
 
     def _tell_expected(self) -> None:
         self.on_expected({store_code for store_codes in self._expected.values() for store_code in store_codes})

@@ -22,7 +22,6 @@ DEPTH = 4
 than their share."""
 
 LAPSED_LOCK = 0x0B0C5  # one relay at a time looks after lapsed claims, so that each batch is handed over whole
-LAPSED_WORKFLOWS = 50  # bounds one round; the next follows at once while there are more
 
 
 @dataclass(frozen=True)
@@ -145,15 +144,19 @@ WITH RECURSIVE first AS (
 # Of each store claims are made in order, so what lapsed lies before its first event nobody has claimed: the backlog
 # behind it, which may be a million events, is not read.
 _LAPSED = text(f"""
-{FIRST_OF_EACH_STORE}
-SELECT DISTINCT lapsed.workflow_id FROM first, LATERAL (
-    SELECT workflow_id, claimed_until FROM event
-    WHERE matched_at IS NULL AND event.store_code = first.store_code AND sequence < coalesce((
-        SELECT sequence FROM event AS unclaimed
-        WHERE matched_at IS NULL AND workflow_id IS NULL AND unclaimed.store_code = first.store_code
-        ORDER BY sequence LIMIT 1
-    ), 9223372036854775807) OFFSET 0
-) AS lapsed WHERE lapsed.claimed_until < clock_timestamp() LIMIT :most
+{FIRST_OF_EACH_STORE}, lapsed AS MATERIALIZED (
+    SELECT claimed.workflow_id, claimed.workflow_id LIKE 'events/%' AS batch, min(claimed.claimed_until) AS since
+    FROM first, LATERAL (
+        SELECT workflow_id, claimed_until FROM event
+        WHERE matched_at IS NULL AND event.store_code = first.store_code AND sequence < coalesce((
+            SELECT sequence FROM event AS unclaimed
+            WHERE matched_at IS NULL AND workflow_id IS NULL AND unclaimed.store_code = first.store_code
+            ORDER BY sequence LIMIT 1
+        ), 9223372036854775807) OFFSET 0
+    ) AS claimed WHERE claimed.claimed_until < clock_timestamp() GROUP BY claimed.workflow_id
+)
+(SELECT workflow_id FROM lapsed WHERE NOT batch ORDER BY since LIMIT :singles)
+UNION ALL (SELECT workflow_id FROM lapsed WHERE batch ORDER BY since LIMIT :batches)
 """)
 
 # By the ids alone: joined with anything, the planner would take the whole table for what is not matched.
@@ -198,11 +201,14 @@ async def claim(connection: AsyncConnection, room: Room, *, after: str = "", lea
     return Claim([ClaimedEvent(*row[:-2]) for row in rows if row[0] is not None], after or "", busy)
 
 
-async def claim_lapsed(connection: AsyncConnection, *, lease_seconds: float) -> Sequence[ClaimedEvent]:
-    """Claim again, under the same workflow ids, events whose lease lapsed before they were matched."""
+async def claim_lapsed(
+    connection: AsyncConnection, *, singles: int, batches: int, lease_seconds: float
+) -> Sequence[ClaimedEvent]:
+    """Claim again, under the same workflow ids, events whose lease lapsed before they were matched: those of so many
+    workflows of single events, and of so many batches, what lapsed first before the rest."""
     if not await connection.scalar(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": LAPSED_LOCK}):
         return []
-    workflow_ids = [row[0] for row in await connection.execute(_LAPSED, {"most": LAPSED_WORKFLOWS})]
+    workflow_ids = [row[0] for row in await connection.execute(_LAPSED, {"singles": singles, "batches": batches})]
     if not workflow_ids:
         return []
     rows = await connection.execute(_CLAIM_AGAIN, {"ids": workflow_ids, "lease": lease_seconds})

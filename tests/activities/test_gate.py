@@ -33,6 +33,16 @@ def test_what_comes_one_by_one_finds_room_however_many_batches_are_open() -> Non
     assert gate.room(Way.MIXED) == MOST_OPEN[Way.MIXED]
 
 
+def test_what_is_handed_over_again_finds_places_though_new_ones_take_all_of_theirs() -> None:
+    gate = full_of_batches()
+    assert gate.room_again(Way.BATCH) == MOST_OPEN[Way.BATCH]
+    for number in range(MOST_OPEN[Way.BATCH]):
+        gate.handed_over(f"events/again/{number}", Way.BATCH, {"noisy"})
+    assert gate.room_again(Way.BATCH) == gate.room(Way.BATCH) == 0
+    gate.left("events/0")
+    assert (gate.room_again(Way.BATCH), gate.room(Way.BATCH)) == (1, 0)
+
+
 def test_the_relay_is_told_when_there_is_room_again_and_not_before() -> None:
     told: list[Way] = []
     gate = full_of_batches()

@@ -194,7 +194,11 @@ STEPS: list[tuple[str, Callable[[AsyncConnection], Awaitable[Any]], Step]] = [
         lambda c: keys(c, "false"),
         lambda c, _: claim(c, Room(10, 0, BATCH, "events/x", BATCH, "events/y"), lease_seconds=9),
     ),
-    ("look for what lapsed", lambda c: keys(c, "false"), lambda c, _: claim_lapsed(c, lease_seconds=9)),
+    (
+        "look for what lapsed",
+        lambda c: keys(c, "false"),
+        lambda c, _: claim_lapsed(c, singles=32, batches=6, lease_seconds=9),
+    ),
     (
         "match",
         lambda c: keys(c, "matched_at IS NULL AND workflow_id IS NULL"),
@@ -258,7 +262,7 @@ async def test_what_lapsed_is_found_by_the_index_of_what_is_not_matched(laden: G
     async def let_lapse(connection: AsyncConnection) -> None:
         await connection.execute(text("UPDATE event SET claimed_until = now() WHERE workflow_id = 'events/1'"))
 
-    plans = await plans_of(laden, let_lapse, lambda c, _: claim_lapsed(c, lease_seconds=9))
+    plans = await plans_of(laden, let_lapse, lambda c, _: claim_lapsed(c, singles=32, batches=6, lease_seconds=9))
     assert any("Update on event" in plan for plan in plans)
 
 

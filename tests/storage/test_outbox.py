@@ -39,13 +39,15 @@ async def claimed(database: Database, asked: Room | None = None, *, after: str =
 async def lapsed(database: Database) -> Sequence[ClaimedEvent]:
     """One claim of what has lapsed, committed."""
     async with database.transaction() as connection:
-        return await claim_lapsed(connection, lease_seconds=LEASE_SECONDS)
+        return await claim_lapsed(connection, singles=50, batches=50, lease_seconds=LEASE_SECONDS)
 
 
-async def let_lapse(ground: Ground, workflow_ids: set[str]) -> None:
+async def let_lapse(ground: Ground, workflow_ids: set[str], *, seconds: float = 1) -> None:
     await ground.execute(
-        "UPDATE event SET claimed_until = clock_timestamp() - interval '1 second' WHERE workflow_id = ANY(:ids)",
+        "UPDATE event SET claimed_until = clock_timestamp() - make_interval(secs => :seconds) "
+        "WHERE workflow_id = ANY(:ids)",
         ids=list(workflow_ids),
+        seconds=seconds,
     )
 
 
@@ -174,8 +176,22 @@ async def test_only_one_relay_at_a_time_looks_after_lapsed_claims(ground: Ground
     batch = await claimed(ground.database)
     await let_lapse(ground, {batch[0].workflow_id})
     async with ground.database.transaction() as connection:
-        assert len(await claim_lapsed(connection, lease_seconds=LEASE_SECONDS)) == 4
+        assert len(await claim_lapsed(connection, singles=0, batches=1, lease_seconds=LEASE_SECONDS)) == 4
         assert await lapsed(ground.database) == []
+
+
+async def test_no_more_is_claimed_again_than_there_is_room_for_and_what_lapsed_first_comes_first(
+    ground: Ground,
+) -> None:
+    await ground.emit("CustomerUpdated", "{}", 5)
+    singles = [one for _ in range(5) for one in await claimed(ground.database, room(singly=1, most=0))]
+    await ground.emit("CustomerUpdated", "{}", 6)
+    batches = [await claimed(ground.database, room(most=3)) for _ in range(2)]
+    for place, workflow_id in enumerate(one.workflow_id for one in (*singles, batches[1][0], batches[0][0])):
+        await let_lapse(ground, {workflow_id}, seconds=10 - place)
+    async with ground.database.transaction() as connection:
+        again = await claim_lapsed(connection, singles=2, batches=1, lease_seconds=LEASE_SECONDS)
+    assert {*again} == {*singles[:2], *batches[1]}
 
 
 async def test_claims_lapses_and_matches_at_once_do_not_deadlock(ground: Ground, cleared_url: str) -> None:
@@ -196,7 +212,7 @@ async def test_claims_lapses_and_matches_at_once_do_not_deadlock(ground: Ground,
     async def lapse() -> None:
         for _ in range(10):
             async with database.transaction() as connection:
-                await claim_lapsed(connection, lease_seconds=0)
+                await claim_lapsed(connection, singles=50, batches=50, lease_seconds=0)
 
     await asyncio.gather(*(match_one(batch) for batch in batches), *(lapse() for _ in range(2)))
     await database.close()
