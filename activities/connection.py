@@ -24,6 +24,10 @@ _PIECE_BYTES = 4096
 INTERIM_RESPONSES_MAX = 16
 """RFC 9110 sets no limit to 1xx responses before the final one; nobody needs more, and a flood of them burns CPU."""
 
+SURELY_SENT_BYTES = 65536
+"""A request of so much is with the receiver's kernel or ours once it is written. Of a larger one a part may be unsent
+when it is answered early, which a transport over TLS does not tell."""
+
 _SWITCHING_PROTOCOLS = 101
 _WITHOUT_BODY = (204, 304)
 _TRANSFER_ENCODING = b"transfer-encoding"
@@ -71,6 +75,8 @@ class Connection(asyncio.Protocol):
         """Whether it can carry another exchange."""
         if self._answered is not None or not self._keep_alive or self._transport.is_closing():
             return False
+        if self._tls is not None and self._request_bytes > SURELY_SENT_BYTES:
+            return False
         return self._transport.get_write_buffer_size() == 0  # else it was answered before all of it was sent
 
     async def exchange(self, request: bytes, response: Response) -> bool:
@@ -80,6 +86,7 @@ class Connection(asyncio.Protocol):
         broke the connection. When no other may follow, also after an error or a cancellation, the connection is closed.
         """
         self._response = response
+        self._request_bytes = len(request)
         self._headers: dict[bytes, bytes] = {}
         self._framing_left = FRAMING_BYTES_MAX
         self._interim_responses = 0

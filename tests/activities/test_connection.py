@@ -199,6 +199,15 @@ async def test_a_second_response_behind_the_first_is_not_taken_for_it() -> None:
     assert wire.closed
 
 
+@pytest.mark.parametrize("behind", [OK, b"H", b"HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n"], ids=repr)
+async def test_what_comes_in_a_packet_behind_the_response_ends_the_connection(behind: bytes) -> None:
+    wire = Wire()
+    outcome = await exchange(wire, [OK, behind])
+    assert (outcome.response.status_code, outcome.response.body, outcome.error) == (200, b"ok", None)
+    assert not outcome.reusable
+    assert wire.closed
+
+
 @pytest.mark.parametrize("late", [OK, b"H", b"\r\n", b"HTTP/1.1 100 Continue\r\n\r\n"], ids=repr)
 async def test_what_comes_while_nothing_was_asked_ends_the_connection(late: bytes) -> None:
     wire = Wire()

@@ -208,6 +208,49 @@ def test_a_receiver_that_answers_and_never_reads_the_rest_keeps_no_connection(ru
         run(work())
 
 
+@pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
+def test_no_request_waits_behind_the_rest_of_one_that_was_answered_early(tls: bool, run: Any) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(response())
+
+    async def work() -> None:
+        context = AUTHORITY.server_context("localhost") if tls else None
+        server = await asyncio.start_server(answer, "127.0.0.1", 0, limit=1024, ssl=context)
+        url = f"{'https' if tls else 'http'}://localhost:{server.sockets[0].getsockname()[1]}/"
+        async with local_sender(ca_bundle=AUTHORITY.ca_bundle, timeout_seconds=10) as sender:
+            early = await sender.send(request_to(url, b"x" * (32 << 20)))
+            following = await sender.send(request_to(url))
+        server.close()
+        assert (early.status_code, early.failure) == (following.status_code, following.failure) == (200, None)
+
+    run(work())
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
+def test_what_a_receiver_says_behind_its_answer_is_nobodys_answer(tls: bool, run: Any) -> None:
+    async def work() -> None:
+        answered, ended = asyncio.Event(), asyncio.Event()
+
+        async def answer_twice(exchange: Exchange) -> None:
+            await exchange.write(response())
+            await answered.wait()
+            await exchange.write(response(500))
+            await exchange.until_closed()
+            ended.set()
+
+        context = AUTHORITY.server_context("localhost") if tls else None
+        async with Receiver(tls=context) as receiver, local_sender(ca_bundle=AUTHORITY.ca_bundle) as sender:
+            receiver.script(answer_twice)
+            assert (await sender.send(request_to(receiver.url(host="localhost")))).status_code == 200
+            answered.set()
+            await until(ended.is_set, "the sender ends the connection")
+            assert (await sender.send(request_to(receiver.url(host="localhost")))).status_code == 200
+            assert receiver.connections == 2
+
+    run(work())
+
+
 def test_a_receiver_that_resets_right_after_the_handshake_is_no_timeout(run: Any) -> None:
     async def work() -> None:
         context = AUTHORITY.server_context("localhost")
