@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from uuid import UUID
 
 from temporalio import activity
@@ -86,30 +85,25 @@ class DeliveryActivities:
         try:
             with own_faults(), self._dispatcher.admission() as may_begin:
                 deliveries = await self._match(batch, may_begin)
-                known_at = dict.fromkeys((one.message_id for one in deliveries), time.monotonic())
-                begun = await self._begin(deliveries, may_begin, known_at)
+                matched_at = time.monotonic()
+                begun = await self._begin(deliveries, may_begin)
                 self._gate.begun(workflow_id)
                 await self._wake_keepers(deliveries)
             await self._wait(workflow_id, deliveries, begun)
-            return _first_attempts(deliveries, begun, known_at, single=len(batch.events) == 1)
+            return _first_attempts(deliveries, begun, matched_at, single=len(batch.events) == 1)
         finally:
             self._gate.left(workflow_id)
 
     async def _begin(
-        self, deliveries: Sequence[OpenDelivery], may_begin: Callable[[UUID], bool], known_at: dict[UUID, float]
+        self, deliveries: Sequence[OpenDelivery], may_begin: Callable[[UUID], bool]
     ) -> dict[UUID, asyncio.Task[Step]]:
-        """Begin what is due. `known_at`: since when (by the monotonic clock) one knows what was last known of each."""
-
-        def note(message_id: UUID, _: asyncio.Task[Step]) -> None:
-            known_at[message_id] = time.monotonic()
-
+        """Begin what is due."""
         begun: dict[UUID, asyncio.Task[Step]] = {}
         for count, delivery in enumerate(deliveries):
             if count and count % BEGUN_A_TURN == 0:
                 await asyncio.sleep(0)
             if self._dispatcher.under_way(delivery.message_id) or self._due_now(delivery, may_begin):
-                attempt = begun[delivery.message_id] = self._dispatcher.begin(delivery, "automatic")
-                attempt.add_done_callback(partial(note, delivery.message_id))
+                begun[delivery.message_id] = self._dispatcher.begin(delivery, "automatic")
         return begun
 
     async def _wait(
@@ -260,11 +254,12 @@ async def _wait_while_moving(
 def _first_attempts(
     deliveries: Sequence[OpenDelivery],
     begun: Mapping[UUID, asyncio.Task[Step]],
-    known_at: Mapping[UUID, float],
+    matched_at: float,
     *,
     single: bool,
 ) -> FirstAttempts:
-    """Count what ended; list what goes on, with the delay from now until its next attempt."""
+    """Count what ended; list what goes on, with the delay from now until its next attempt. `matched_at`: when the
+    deliveries were read, by the monotonic clock."""
     now = time.monotonic()
     delivered = ended = 0
     waiting: list[Waiting] = []
@@ -282,13 +277,15 @@ def _first_attempts(
             delivered += step.status == "delivered"
             ended += step.status != "delivered"
         else:
-            delay = step.next_in_seconds if step is not None else delivery.next_in_seconds
+            delay, known_at = delivery.next_in_seconds, matched_at
+            if step is not None:
+                delay, known_at = step.next_in_seconds, step.known_at
             waiting.append(
                 Waiting(
                     event_id=str(delivery.event.event_id),
                     message_id=str(delivery.message_id),
                     target=shown_target(delivery.subscription.url),
-                    delay_seconds=max(0.0, (delay or 0.0) - (now - known_at[delivery.message_id])),
+                    delay_seconds=max(0.0, (delay or 0.0) - (now - known_at)),
                     attempts=step.attempts if step is not None else delivery.number - 1,
                 )
             )

@@ -14,7 +14,6 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from hashlib import sha256
 from uuid import UUID
 
 from activities.attempt_rows import facts_of, not_sent, outcome_of
@@ -29,6 +28,7 @@ from domain.delivery import Step, step_after
 from domain.failure_kinds import FailureKind
 from domain.matching import BUSY
 from domain.pace import TOO_MANY_REQUESTS, Answers
+from domain.signing import body_sha256
 from domain.url_rules import UrlRefused
 from domain.verdict import Verdict, verdict
 from storage.attempts import Intent
@@ -154,9 +154,10 @@ class Dispatcher:
         lane.under_way -= 1
         if not lane.under_way:
             self._lanes.pop(delivery.subscription.id, None)
-        if not task.cancelled() and not isinstance(task.exception(), LeftQueueError | None):
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, LeftQueueError):
             # Whoever waits is told as well; an attempt nobody waits for any more must not vanish without a word.
-            logger.info("attempt of delivery %s not completed: %s", message_id, type(task.exception()).__name__)
+            logger.info("attempt of delivery %s not completed: %s", message_id, type(error).__name__)
 
     async def drain(self) -> None:
         """Wait until nothing is under way."""
@@ -355,7 +356,8 @@ class Dispatcher:
         except Exception:
             logger.exception("request of delivery %s could not be built", delivery.message_id)
             return not_sent(FailureKind.internal, "the request could not be built; see the worker's log"), None
-        return await self._sender.send(request), sha256(request.body).digest()
+        digest = body_sha256(request.body)
+        return await self._sender.send(request), digest
 
     async def _record(
         self, delivery: OpenDelivery, began: float, result: SendResult, judged: Verdict, body_digest: bytes | None
@@ -394,5 +396,5 @@ class Dispatcher:
                 rest_seconds=self._rest(delivery, result),
             )
         )
-        step.attempts = delivery.number
+        step.attempts, step.known_at = delivery.number, time.monotonic()
         return step

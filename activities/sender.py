@@ -127,11 +127,10 @@ class Sender:
         url, opening = self._opening(request.url.url)
         if url != request.url:
             raise UrlRefused("not_normal", "the URL is not in the form in which it was stored and signed")
-        headers = request.headers
-        if not any(name.lower() == "user-agent" for name, _ in headers):
-            headers = [*headers, ("User-Agent", self._settings.user_agent)]
-        lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
-        if lines.count("\n") != len(headers) or lines.count("\r") != len(headers) or "\0" in lines:
+        lines, count = "".join([f"{name}: {value}\r\n" for name, value in request.headers]), len(request.headers)
+        if "\nuser-agent: " not in f"\n{lines}".lower():
+            lines, count = f"{lines}User-Agent: {self._settings.user_agent}\r\n", count + 1
+        if lines.count("\n") != count or lines.count("\r") != count or "\0" in lines:
             raise ValueError("a header with a line break or NUL in it")
         head = f"{opening}Content-Length: {len(request.body)}\r\nAccept-Encoding: identity\r\n{lines}\r\n"
         await self._connections.exchange(url, head.encode() + request.body, response)

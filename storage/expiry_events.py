@@ -170,10 +170,12 @@ class ExpiryFromEvents:
         What cannot be stored for ever is left out with a line in the log: no delivery waits for it.
         """
         telling: dict[Kind, list[tuple[str, Told]]] = defaultdict(list)
-        for event in sorted(taken, key=lambda event: event.sequence):
-            kind = kind_told(event.name)
-            if kind is None or kind not in event.expiry_kinds_from_events:
-                continue
+        tellers = [
+            (kind, event)
+            for event in taken
+            if (kind := kind_told(event.name)) is not None and kind in event.expiry_kinds_from_events
+        ]
+        for kind, event in sorted(tellers, key=lambda teller: teller[1].sequence):
             told = told_by(event.name, parse(self._whole_data(event).encode()), event.created_at)
             if told is not None:
                 telling[kind].append((event.store_code, told))
