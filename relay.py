@@ -25,10 +25,11 @@ from temporalio.service import RPCError, RPCStatusCode
 from activities.gate import Gate, Way
 from activities.messages import EventBatch, EventRef, EventTask
 from activities.metrics import WorkerMetrics
+from activities.reading_ahead import ReadingAhead
 from activities.visibility import event_summary, memo, search_attributes
 from domain.identity import batch_workflow_id
 from storage.database import Database
-from storage.outbox import OUTBOX_CHANNEL, Claim, ClaimedEvent, Room, claim, claim_lapsed
+from storage.outbox import OUTBOX_CHANNEL, Claim, ClaimedEvent, Room, claim, claim_few, claim_lapsed
 from tracing import NO_TRACES, Traces
 
 logger = logging.getLogger(__name__)
@@ -147,6 +148,7 @@ class Relay:
         gate: Gate,
         settings: RelaySettings,
         metrics: WorkerMetrics,
+        ahead: ReadingAhead,
         traces: Traces = NO_TRACES,
     ) -> None:
         self._database = database
@@ -155,6 +157,7 @@ class Relay:
         self._settings = settings
         self._metrics = metrics
         self._traces = traces
+        self._ahead = ahead
         self._pace = Pace()
         self._after = {Way.MIXED: "", Way.BATCH: ""}
         self._left = {Way.MIXED: False, Way.BATCH: False}
@@ -248,11 +251,18 @@ class Relay:
 
     async def _claim(self, way: Way, room: Room) -> Claim:
         with self._metrics.claim_seconds.time():
-            async with self._database.single_statements() as connection:
-                lease = self._settings.claim_lease_seconds
-                claimed = await claim(connection, room, after=self._after[way], lease_seconds=lease)
+            claimed = await self._claim_few(room) if room.singly and not room.busy and not self._after[way] else None
+            if claimed is None:
+                async with self._database.single_statements() as connection:
+                    lease = self._settings.claim_lease_seconds
+                    claimed = await claim(connection, room, after=self._after[way], lease_seconds=lease)
         self._after[way] = claimed.after
         return claimed
+
+    async def _claim_few(self, room: Room) -> Claim | None:
+        async with self._database.quick_statements() as connection:
+            lease = self._settings.claim_lease_seconds
+            return await claim_few(connection, min(room.singly, room.few), lease_seconds=lease)
 
     async def _sleep(self, way: Way, held_back: float) -> None:
         """Until there may be more to hand over, but no longer than batches are held back or a lost notification may
@@ -280,6 +290,8 @@ class Relay:
                 self._pace.took_of(store_code, count)
             self._gate.handed_over(workflow_id, way, stores)
             self._starts[workflow_id] = asyncio.create_task(self._start(workflow_id, events, batch))
+            if way is Way.SINGLE:
+                self._ahead.begin(events[0].store_code, events[0].event_id)
 
     async def _start(self, workflow_id: str, claimed: Sequence[ClaimedEvent], batch: bool) -> None:
         """Start one workflow; tried until Temporal has it, or somebody else has started it, or it is refused.

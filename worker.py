@@ -30,6 +30,7 @@ from activities.lease import lease
 from activities.metrics import WorkerMetrics
 from activities.notices import NoticeWatch
 from activities.outgoing import RequestBuilder
+from activities.reading_ahead import ReadingAhead
 from activities.recorder import Recorder
 from activities.sender import Sender
 from activities.standing import watch_standing
@@ -99,11 +100,12 @@ def delivery_activities(
     dispatcher: Dispatcher,
     gate: Gate,
     keepers: Keepers,
+    ahead: ReadingAhead,
     settings: Settings,
 ) -> list[Callable[..., Any]]:
     """Every activity that delivers, with its resources."""
     sealer = Sealer(settings.plain_encryption_keys)
-    deliver = DeliveryActivities(database, dispatcher, gate, keepers, ExpiryFromEvents(sealer))
+    deliver = DeliveryActivities(database, dispatcher, gate, keepers, ahead, ExpiryFromEvents(sealer))
     disabling = DisableRules(settings.disable_after_failing_days * 86400, settings.disable_after_deliveries)
     keep = KeeperActivities(database, dispatcher, breaker_rules(settings), disabling, settings.retry_schedule_seconds)
     acts = ActActivities(database, dispatcher, keepers)
@@ -263,14 +265,14 @@ async def _work(
         sending(settings, database, worker_id, metrics, traces) as (dispatcher, writing),
         beside_delivery(settings, database) as beside,
     ):
-        gate = Gate()
+        gate, ahead = Gate(), ReadingAhead(database)
         relay_settings = RelaySettings(
             task_queue=settings.task_queue,
             batch_events=settings.batch_events,
             poll_seconds=settings.relay_poll_seconds,
             claim_lease_seconds=settings.claim_lease_seconds,
         )
-        relay = Relay(database, client, gate, relay_settings, metrics, traces)
+        relay = Relay(database, client, gate, relay_settings, metrics, ahead, traces)
         relaying = asyncio.create_task(relay.run())
         keepers = Keepers(client, settings.task_queue)
         watching = asyncio.create_task(keepers.watch(database))
@@ -279,7 +281,7 @@ async def _work(
         mails = mail_settings(settings) is not None
         telling = asyncio.create_task(NoticeWatch(database, client, settings.task_queue, mail=mails).run())
         handing_on = HandingOn(client, settings.task_queue, metrics)
-        delivery = delivery_activities(database, dispatcher, gate, keepers, settings)
+        delivery = delivery_activities(database, dispatcher, gate, keepers, ahead, settings)
         async with (
             hand_on_worker(client, handing_on, settings),
             make_worker(client, [*delivery, *beside], settings),

@@ -18,13 +18,15 @@ from activities.guards import heartbeats, own_faults
 from activities.keepers import Keepers
 from activities.messages import DeliveryEnd, DeliveryRef, EventBatch, FirstAttempts, Settled, Waiting
 from activities.places import SLOW_SECONDS
+from activities.reading_ahead import ReadingAhead
 from domain.delivery import Step, ending_before, step_before
 from domain.identity import keeper_workflow_id
 from domain.targets import shown_target
 from storage.database import Database
-from storage.deliveries import OpenDelivery, end, load, match
+from storage.deliveries import OpenDelivery, end, load
 from storage.expiry_events import ExpiryFromEvents
 from storage.keeping import hold
+from storage.matching import ReadAhead, match, match_read
 
 STALL_SECONDS = 1.0
 """First attempts of which none was completed for so long are waiting for slow receivers. What is on the wire goes on in
@@ -67,9 +69,11 @@ class DeliveryActivities:
         dispatcher: Dispatcher,
         gate: Gate,
         keepers: Keepers,
+        ahead: ReadingAhead,
         expiry: ExpiryFromEvents | None = None,
     ) -> None:
         self._database = database
+        self._ahead = ahead
         self._expiry = expiry
         self._dispatcher = dispatcher
         self._gate = gate
@@ -132,6 +136,11 @@ class DeliveryActivities:
         await self._wake_keepers([replace(one, status="held") for one in held])
 
     async def _match(self, batch: EventBatch, may_begin: Callable[[UUID], bool]) -> list[OpenDelivery]:
+        if len(batch.events) == 1:
+            ahead = await self._ahead.take(UUID(batch.events[0].event_id))
+            deliveries = await self._match_read(ahead, may_begin) if ahead is not None else None
+            if deliveries is not None:
+                return deliveries
         async with self._database.transaction() as connection:
             return await match(
                 connection,
@@ -140,6 +149,10 @@ class DeliveryActivities:
                 may_begin=may_begin,
                 with_taken=None if self._expiry is None else self._expiry.apply,
             )
+
+    async def _match_read(self, ahead: ReadAhead, may_begin: Callable[[UUID], bool]) -> list[OpenDelivery] | None:
+        async with self._database.quick_statements() as connection:
+            return await match_read(connection, ahead, worker_id=self._dispatcher.worker_id, may_begin=may_begin)
 
     def _due_now(self, delivery: OpenDelivery, may_begin: Callable[[UUID], bool]) -> bool:
         """Whether a batch makes this delivery's next attempt itself."""

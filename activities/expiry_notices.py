@@ -20,7 +20,7 @@ from storage.expiry_scans import Counts, ScanRow, advance_scan, find_scan, finis
 from storage.expiry_sources import DueSource
 from storage.intake import NewEvent, insert_events, known_events, new_event
 from storage.outbox import waiting
-from storage.relay_bell import RelayBell
+from storage.relay_bell import Emitted, RelayBell
 from storage.sealing import Sealer
 
 logger = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ class NoticeWriter:
                 await advance_scan(connection, scan.id, found[-1], counts)
                 moved = await find_scan(connection, scan.id)
         if emitted:
-            self._bell.ring()
+            self._bell.ring(Emitted.TOGETHER)
         return moved
 
     async def finish(self, scan: ScanRow) -> ScanRow | None:

@@ -22,11 +22,12 @@ from api.metrics import ApiMetrics
 from domain.jsontext import differences, join, parse
 from storage.database import Database
 from storage.intake import EventKey, NewEvent, StoredEvent, insert_events, stored_events
-from storage.relay_bell import RelayBell
+from storage.relay_bell import Emitted, RelayBell
 from storage.sealing import SealBrokenError, Sealer
 from storage.unavailable import is_unavailable
 
 GROUP_EVENTS = 500  # a transaction of so many takes some 10 ms; more would make the first of them wait for the last
+QUICK_EVENTS = 4  # single events committed together up to so many find the database quiet
 GROUP_BYTES = 4 * 1024 * 1024  # bounds one statement where events are large
 WAITING_EVENTS = 10_000  # callers held in memory while the database is slow; above it they are sent away
 COMMIT_SECONDS = 10.0  # a commit takes milliseconds; whoever waits longer than this has a hung database
@@ -150,32 +151,35 @@ class Intake:
 
     async def _store(self, events: Sequence[NewEvent], *, whole: bool) -> list[bool | Exception]:
         """One transaction; each event's outcome is whether it was there, or its Conflict (raised when `whole`)."""
+        rings = len(events) <= QUICK_EVENTS and not whole and self._bell.lets_commit_ring(Emitted.SINGLY)
         began = time.perf_counter()
         try:
-            outcomes = await self._attempt(events, whole=whole)
+            outcomes = await self._attempt(events, whole=whole, rings=rings)
         except DBAPIError as error:
             if not error.connection_invalidated:
                 raise
             # The server was restarted since this connection was last used. Ids are fixed, so trying again is safe; had
             # the commit gone through before the connection broke, the events are found and called duplicates.
-            outcomes = await self._attempt(events, whole=whole)
+            outcomes = await self._attempt(events, whole=whole, rings=rings)
         took = time.perf_counter() - began
         if whole:
             self._batch_seconds = took
         self._metrics.commit_seconds.observe(took)
         self._metrics.commit_events.observe(len(events))
-        self._bell.ring(singly=not whole)
+        if not rings:
+            self._bell.ring(Emitted.TOGETHER if whole else Emitted.SINGLY)
         self._metrics.duplicates.inc(sum(outcome is True for outcome in outcomes))
         accepted = Counter(event.name for event, outcome in zip(events, outcomes, strict=True) if outcome is False)
         for name, count in accepted.items():
             self._metrics.accepted.labels(name).inc(count)
         return outcomes
 
-    async def _attempt(self, events: Sequence[NewEvent], *, whole: bool) -> list[bool | Exception]:
+    async def _attempt(self, events: Sequence[NewEvent], *, whole: bool, rings: bool) -> list[bool | Exception]:
         async with asyncio.timeout(COMMIT_SECONDS):
             if not whole:  # one statement is a transaction: no begin and commit to wait for
-                async with self._database.single_statements() as connection:
-                    return await store(connection, events, self._sealer.open)
+                quick = len(events) <= QUICK_EVENTS
+                async with self._database.quick_statements() if quick else self._database.single_statements() as one:
+                    return await store(one, events, self._sealer.open, ring=rings)
             async with self._database.transaction() as connection:
                 outcomes = await store(connection, events, self._sealer.open)
                 _refuse_whole(outcomes)
@@ -183,13 +187,16 @@ class Intake:
 
 
 async def store(
-    connection: AsyncConnection, events: Sequence[NewEvent], unseal: Callable[[bytes], str]
+    connection: AsyncConnection, events: Sequence[NewEvent], unseal: Callable[[bytes], str], *, ring: bool = False
 ) -> list[bool | Exception]:
-    """Insert the events whose id is new; of each say False (stored now), True (there already) or its Conflict."""
+    """Insert the events whose id is new; of each say False (stored now), True (there already) or its Conflict.
+
+    `ring`: wake the relay with the commit.
+    """
     first: dict[EventKey, NewEvent] = {}
     for event in events:
         first.setdefault(event.key, event)
-    inserted = await insert_events(connection, list(first.values()))
+    inserted = await insert_events(connection, list(first.values()), ring=ring)
     if len(inserted) == len(events):
         return [False] * len(events)
     repeated = [event for event in events if event.key not in inserted or first[event.key] is not event]

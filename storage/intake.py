@@ -14,7 +14,7 @@ from domain.catalogue import EventType, has_secrets, mask_secrets
 from domain.jsontext import JsonValue, canonical, dump, dump_bytes
 from storage.columns import alike_column, once_if_alike, without_nulls_alone
 from storage.days import BODY_OF_EVENT
-from storage.outbox import FIRST_OF_EACH_STORE
+from storage.outbox import FIRST_OF_EACH_STORE, OUTBOX_CHANNEL
 from storage.sealing import Sealer
 
 EventKey: TypeAlias = tuple[str, UUID]
@@ -95,7 +95,7 @@ class StoredEvent:
 # Rows go in sorted by id, so that two transactions with the same ids wait for each other in one order and never in a
 # circle; `sequence` is drawn before the sort, so that the outbox keeps the order of arrival. One reading of the clock
 # serves both instants of a row.
-_INSERT = text(f"""
+_INSERT = f"""
 WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now),
 arrived AS MATERIALIZED (
     SELECT nextval('event_sequence_seq') AS sequence, {alike_column("store_code", "text")}, event_id,
@@ -118,12 +118,15 @@ arrived AS MATERIALIZED (
     ORDER BY store_code, event_id
     ON CONFLICT (store_code, event_id) DO NOTHING
     RETURNING store_code, event_id, accepted_on
+), with_body AS (
+    INSERT INTO event_body (accepted_on, store_code, event_id, data, sealed_data)
+    SELECT accepted_on, store_code, event_id, data, sealed_data
+    FROM inserted JOIN arrived USING (store_code, event_id)
+    RETURNING store_code, event_id
 )
-INSERT INTO event_body (accepted_on, store_code, event_id, data, sealed_data)
-SELECT accepted_on, store_code, event_id, data, sealed_data
-FROM inserted JOIN arrived USING (store_code, event_id)
-RETURNING store_code, event_id
-""")
+"""
+_INSERT_ONLY = text(f"{_INSERT} SELECT store_code, event_id FROM with_body")
+_INSERT_AND_RING = text(f"{_INSERT} SELECT store_code, event_id, pg_notify('{OUTBOX_CHANNEL}', '') FROM with_body")
 
 _STORED = text(f"""
 SELECT event.store_code, event.event_id, event.name, event.created_at_text, body.data, body.sealed_data, event.digest
@@ -133,10 +136,15 @@ JOIN event USING (store_code, event_id)
 """)
 
 
-async def insert_events(connection: AsyncConnection, events: Sequence[NewEvent]) -> frozenset[EventKey]:
-    """Insert those whose id is new, in the order given, and return their keys. No id may be given twice."""
+async def insert_events(
+    connection: AsyncConnection, events: Sequence[NewEvent], *, ring: bool = False
+) -> frozenset[EventKey]:
+    """Insert those whose id is new, in the order given, and return their keys. No id may be given twice.
+
+    `ring`: wake the relay with the commit, if there are any.
+    """
     rows = await connection.execute(
-        _INSERT,
+        _INSERT_AND_RING if ring else _INSERT_ONLY,
         {
             "store_code": once_if_alike([event.store_code for event in events]),
             "event_id": [event.event_id for event in events],
@@ -149,7 +157,7 @@ async def insert_events(connection: AsyncConnection, events: Sequence[NewEvent])
             "traceparent": without_nulls_alone([event.traceparent for event in events]),
         },
     )
-    return frozenset((store_code, event_id) for store_code, event_id in rows)
+    return frozenset((row[0], row[1]) for row in rows)
 
 
 async def stored_events(connection: AsyncConnection, keys: Sequence[EventKey]) -> Mapping[EventKey, StoredEvent]:

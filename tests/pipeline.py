@@ -25,6 +25,7 @@ from activities.handing_on import HandingOn
 from activities.keepers import Keepers
 from activities.lease import lease
 from activities.metrics import WorkerMetrics
+from activities.reading_ahead import ReadingAhead
 from relay import Relay, RelaySettings
 from settings import Settings
 from storage.database import Database
@@ -84,14 +85,14 @@ async def pipeline(
             worker.sending(settings, database, worker_id, metrics, traces) as (dispatcher, _),
             worker_parts.beside_delivery(settings, database) as beside,
         ):
-            gate = Gate()
+            gate, ahead = Gate(), ReadingAhead(database)
             relay_settings = RelaySettings(settings.task_queue, settings.batch_events, 0.2, 2)
-            relay = Relay(database, client, gate, relay_settings, metrics, traces)
+            relay = Relay(database, client, gate, relay_settings, metrics, ahead, traces)
             running = asyncio.create_task(relay.run()) if relaying else None
             try:
                 keepers = Keepers(client, settings.task_queue)
                 handing_on = HandingOn(hands_on_through or client, settings.task_queue, metrics)
-                delivery = worker.delivery_activities(database, dispatcher, gate, keepers, settings)
+                delivery = worker.delivery_activities(database, dispatcher, gate, keepers, ahead, settings)
                 async with (
                     worker.hand_on_worker(client, handing_on, settings),
                     worker.make_worker(client, [*delivery, *beside], settings),

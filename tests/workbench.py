@@ -23,6 +23,7 @@ from activities.keepers import Keepers
 from activities.lease import lease
 from activities.messages import DeliveryEnd, DeliveryRef, EventBatch, EventRef, FirstAttempts
 from activities.metrics import WorkerMetrics
+from activities.reading_ahead import ReadingAhead
 from settings import Settings
 from storage.database import Database
 from storage.deliveries import OpenDelivery, load
@@ -111,5 +112,5 @@ async def workbench(database_url: str, *, leased: bool = True, **overrides: Any)
         sending = worker.sending(settings, database, worker_id, metrics)
         dispatcher, writing = await resources.enter_async_context(sending)
         keepers = NotedKeepers()
-        activities = DeliveryActivities(database, dispatcher, Gate(), keepers)
+        activities = DeliveryActivities(database, dispatcher, Gate(), keepers, ReadingAhead(database))
         yield Workbench(database, settings, worker_id, dispatcher, activities, writing, metrics, keepers.woken)

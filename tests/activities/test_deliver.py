@@ -12,7 +12,7 @@ from temporalio.testing import ActivityEnvironment
 
 from activities import deliver
 from activities.messages import DeliveryRef, EventBatch
-from storage.deliveries import match
+from storage.matching import match
 from tests.receiver import Receiver, status, when
 from tests.workbench import Workbench, workbench
 

@@ -12,8 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from domain.breaker import BreakerRules
 from storage.attempts import Intent, Outcome, intend, record
 from storage.database import Database
-from storage.deliveries import load, match
+from storage.deliveries import load
 from storage.health import record_health
+from storage.matching import match
 from storage.subscription_status import disable
 from storage.workers import LEASE_SECONDS, leave, touch
 from tests.databases import sqlalchemy_url

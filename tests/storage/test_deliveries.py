@@ -10,8 +10,9 @@ import pytest
 
 from domain.identity import message_id
 from storage.database import Database
-from storage.deliveries import OpenDelivery, end, load, match
+from storage.deliveries import OpenDelivery, end, load
 from storage.erasure import Erased, erase_events
+from storage.matching import match
 from tests.databases import sqlalchemy_url
 from tests.deadlines import eventually
 from tests.ground import STORE, Ground

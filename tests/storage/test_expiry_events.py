@@ -15,9 +15,9 @@ from domain.catalogue import CATALOGUE, mask_secrets
 from domain.expiry import Kind
 from domain.jsontext import dump
 from storage.database import Database
-from storage.deliveries import match
 from storage.expiry_events import ExpiryFromEvents
 from storage.expiry_rows import RELATIONS, records_of, upsert_records
+from storage.matching import match
 from storage.sealing import Sealer
 from tests.databases import sqlalchemy_url
 from tests.domain.test_expiry_events import sample

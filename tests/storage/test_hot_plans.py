@@ -14,10 +14,11 @@ from domain.breaker import BreakerRules
 from storage.acts import delivery_for_act
 from storage.attempts import Intent, Outcome, intend, record
 from storage.database import Database
-from storage.deliveries import end, held_due, held_of, load, match
+from storage.deliveries import end, held_due, held_of, load
 from storage.health import failing, record_health
 from storage.keeping import end_open, exhaust_outwaited, subscriptions_to_keep
 from storage.lines import first_of_lines, first_of_these, first_unmatched, place_in_lines
+from storage.matching import match
 from storage.outbox import Room, backlog, claim, claim_lapsed
 from storage.window_acts import NewWindowAct, WindowKind, begin_window_act, count_recoverable
 from storage.window_pages import go_on

@@ -10,7 +10,7 @@ import pytest
 
 from domain.identity import batch_workflow_id, event_workflow_id
 from storage.database import Database
-from storage.deliveries import match
+from storage.matching import match
 from storage.outbox import ClaimedEvent, Room, backlog, claim, claim_lapsed
 from tests.databases import sqlalchemy_url
 from tests.ground import STORE, Ground

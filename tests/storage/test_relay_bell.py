@@ -4,7 +4,7 @@ import pytest
 
 from storage import relay_bell
 from storage.outbox import OUTBOX_CHANNEL
-from storage.relay_bell import RelayBell
+from storage.relay_bell import Emitted, RelayBell
 from tests.deadlines import eventually
 from tests.ground import Ground
 
@@ -24,12 +24,12 @@ async def test_a_single_events_ring_does_not_wait_out_the_interval_of_a_batchs(
     async def heard(times: int) -> bool:
         return len(rung) == times
 
-    bell.ring()
+    bell.ring(Emitted.TOGETHER)
     await eventually(lambda: heard(1), DUE_SECONDS, "the batch's ring")
-    bell.ring(singly=True)
+    bell.ring(Emitted.SINGLY)
     await eventually(lambda: heard(2), DUE_SECONDS, "the single event's ring")
-    bell.ring(singly=True)  # has its own interval
-    bell.ring()
+    bell.ring(Emitted.SINGLY)  # has its own interval
+    bell.ring(Emitted.TOGETHER)
     await bell.close()
     await eventually(lambda: heard(3), DUE_SECONDS, "what was asked for before the end")
     await listener.close()

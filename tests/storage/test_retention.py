@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from domain.retention import RetentionRules
 from storage.database import Database
 from storage.days import FILED, filed_days, partition
-from storage.deliveries import match
+from storage.matching import match
 from storage.retention import (
     clear_page,
     cleared,
