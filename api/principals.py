@@ -3,6 +3,7 @@
 So emitting costs no query for its key, and a revoked key, a changed right or a new password takes effect within that.
 """
 
+import asyncio
 from functools import partial
 from uuid import UUID
 
@@ -15,6 +16,7 @@ from storage.database import Database
 from storage.stores import store_exists
 
 STALE_SECONDS = 1.0  # how long a revoked key may still work
+LOOK_UP_SECONDS = 5.0  # it takes a millisecond; whoever waits longer than this has a hung database
 MOST_KEY_CHARACTERS = 512  # a key of ours has 47
 
 
@@ -54,13 +56,13 @@ class Principals:
         return await self._stores.get(code, partial(self._find_store, code)) is not None
 
     async def _find_key(self, key: str) -> Principal | None:
-        async with self._database.transaction() as connection:
+        async with asyncio.timeout(LOOK_UP_SECONDS), self._database.transaction() as connection:
             return await find_usable_key(connection, key)
 
     async def _find_administrator(self, administrator_id: UUID) -> AdministratorRow | None:
-        async with self._database.transaction() as connection:
+        async with asyncio.timeout(LOOK_UP_SECONDS), self._database.transaction() as connection:
             return await find_administrator(connection, administrator_id=administrator_id)
 
     async def _find_store(self, code: str) -> bool | None:
-        async with self._database.transaction() as connection:
+        async with asyncio.timeout(LOOK_UP_SECONDS), self._database.transaction() as connection:
             return await store_exists(connection, code) or None

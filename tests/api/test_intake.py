@@ -199,6 +199,7 @@ class TestWhatCannotBeStoredNow:
     ) -> None:
         monkeypatch.setattr("api.intake.COMMIT_SECONDS", 0.5)
         monkeypatch.setattr("api.backlog.READ_SECONDS", 0.5)
+        monkeypatch.setattr("api.principals.LOOK_UP_SECONDS", 0.5)
         async with behind_proxy(database_url) as (api, proxy):
             assert (await api.emit()).status_code == 202
             proxy.freeze()

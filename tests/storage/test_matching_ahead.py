@@ -1,0 +1,122 @@
+"""What was read before the match decides nothing: the one statement takes the event, or does nothing at all."""
+
+import asyncio
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import text
+
+from activities.reading_ahead import ReadingAhead
+from domain.identity import message_id
+from storage.deliveries import OpenDelivery
+from storage.erasure import Erased, erase_events
+from storage.matching import ReadAhead, match, match_read, read_ahead
+from tests.ground import STORE, Ground
+
+URL = "http://receiver.example.com/hook"
+
+
+async def read(ground: Ground, event_id: UUID) -> ReadAhead | None:
+    """What is read of an event before it is matched."""
+    async with ground.database.quick_statements() as connection:
+        return await read_ahead(connection, STORE, event_id)
+
+
+async def matched_read(ground: Ground, ahead: ReadAhead | None, *, busy: bool = False) -> list[OpenDelivery] | None:
+    """What the match of it returns."""
+    assert ahead is not None
+    async with ground.database.quick_statements() as connection:
+        return await match_read(connection, ahead, worker_id=uuid4(), may_begin=lambda _: not busy)
+
+
+async def matched(ground: Ground, event_id: UUID) -> list[OpenDelivery]:
+    """What the match without it returns."""
+    async with ground.database.transaction() as connection:
+        return await match(connection, [(STORE, event_id)], worker_id=uuid4(), may_begin=lambda _: True)
+
+
+def comparable(rows: Any) -> list[dict[str, Any]]:
+    """Deliveries without what differs from match to match."""
+    own = ("workflow_id", "event_id", "event_sequence", "message_id", "created_at", "request_id")
+    return [{name: value for name, value in row._mapping.items() if name not in own} for row in rows]
+
+
+@pytest.mark.parametrize("busy", [False, True])
+async def test_it_makes_what_the_match_without_it_makes(ground: Ground, busy: bool) -> None:
+    subscriptions = [
+        await ground.subscribe("CustomerUpdated", f"{URL}/plain"),
+        await ground.subscribe("CustomerUpdated", f"{URL}/paused", status="paused"),
+        await ground.subscribe("CustomerUpdated", f"{URL}/legacy", legacy=True),
+    ]
+    one, other = await ground.emit("CustomerUpdated", "{}", 2)
+    made = await matched_read(ground, await read(ground, one), busy=busy)
+    assert made is not None
+    assert {delivery.message_id for delivery in made} == {message_id(one, id_, "main") for id_ in subscriptions}
+    async with ground.database.transaction() as connection:
+        await match(connection, [(STORE, other)], worker_id=uuid4(), may_begin=lambda _: not busy)
+    rows = await ground.deliveries()
+    ahead, plain = ([row for row in rows if row.event_id == event_id] for event_id in (one, other))
+    assert comparable(ahead) == comparable(plain)
+    attempts = await ground.execute("SELECT message_id, request_id, number FROM attempt")
+    begun = {(delivery.message_id, delivery.request_id, 1) for delivery in made if delivery.intended}
+    assert begun == {tuple(row) for row in attempts if row.message_id in {one.message_id for one in made}}
+    assert len(begun) == (0 if busy else 2)
+
+
+async def test_of_an_event_matched_meanwhile_it_makes_nothing(ground: Ground) -> None:
+    await ground.subscribe("CustomerUpdated", URL)
+    [event_id] = await ground.emit("CustomerUpdated", "{}")
+    ahead = await read(ground, event_id)
+    await matched(ground, event_id)
+    await ground.subscribe("CustomerUpdated", f"{URL}/later")
+    assert await matched_read(ground, ahead) is None
+    assert len(await ground.deliveries()) == 1
+    assert await ground.scalar("SELECT count(*) FROM attempt") == 1
+    assert await read(ground, event_id) is None
+
+
+async def test_of_several_at_once_one_takes_the_event(ground: Ground) -> None:
+    await ground.subscribe("CustomerUpdated", URL)
+    [event_id] = await ground.emit("CustomerUpdated", "{}")
+    ahead = await read(ground, event_id)
+    taken = await asyncio.gather(*(matched_read(ground, ahead) for _ in range(5)))
+    assert [made is not None for made in taken].count(True) == 1
+    assert len(await ground.deliveries()) == 1
+
+
+async def test_of_an_event_erased_meanwhile_it_sends_nothing(ground: Ground) -> None:
+    await ground.subscribe("CustomerUpdated", URL)
+    [event_id] = await ground.emit("CustomerUpdated", '{"customer": {"customerId": "x"}}')
+    ahead = await read(ground, event_id)
+    async with ground.database.transaction() as connection:
+        day = await connection.scalar(text("SELECT accepted_on FROM event"))
+        await erase_events(connection, STORE, day, [event_id], Erased())
+    assert await matched_read(ground, ahead) is None
+    assert await ground.deliveries() == []
+
+
+async def test_what_nobody_is_subscribed_to_is_for_the_match_without_it(ground: Ground) -> None:
+    [event_id] = await ground.emit("CustomerUpdated", "{}")
+    assert await matched_read(ground, await read(ground, event_id)) is None
+    assert await ground.scalar("SELECT count(*) FROM event WHERE matched_at IS NULL") == 1
+
+
+async def test_what_is_told_of_expiry_is_for_the_match_without_it(ground: Ground) -> None:
+    await ground.execute("UPDATE store SET expiry_kinds_from_events = '{levels}'")
+    [event_id] = await ground.emit("CustomerLevelChanged", "{}")
+    assert await read(ground, event_id) is None
+
+
+async def test_what_was_read_is_given_once_and_not_when_it_is_old(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await ground.subscribe("CustomerUpdated", URL)
+    first, second = await ground.emit("CustomerUpdated", "{}", 2)
+    ahead = ReadingAhead(ground.database)
+    ahead.begin(STORE, first)
+    assert await ahead.take(first) is not None
+    assert await ahead.take(first) is None
+    monkeypatch.setattr("activities.reading_ahead.FRESH_SECONDS", 0.0)
+    ahead.begin(STORE, second)
+    assert await ahead.take(second) is None
