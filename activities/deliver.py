@@ -25,6 +25,7 @@ from domain.targets import shown_target
 from storage.database import Database
 from storage.deliveries import OpenDelivery, end, load
 from storage.expiry_events import ExpiryFromEvents
+from storage.ids import read_id
 from storage.keeping import hold
 from storage.matching import ReadAhead, match, match_read
 
@@ -137,14 +138,14 @@ class DeliveryActivities:
 
     async def _match(self, batch: EventBatch, may_begin: Callable[[UUID], bool]) -> list[OpenDelivery]:
         if len(batch.events) == 1:
-            ahead = await self._ahead.take(UUID(batch.events[0].event_id))
+            ahead = await self._ahead.take(read_id(batch.events[0].event_id))
             deliveries = await self._match_read(ahead, may_begin) if ahead is not None else None
             if deliveries is not None:
                 return deliveries
         async with self._database.transaction() as connection:
             return await match(
                 connection,
-                [(event.store_code, UUID(event.event_id)) for event in batch.events],
+                [(event.store_code, read_id(event.event_id)) for event in batch.events],
                 worker_id=self._dispatcher.worker_id,
                 may_begin=may_begin,
                 with_taken=None if self._expiry is None else self._expiry.apply,

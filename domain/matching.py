@@ -40,10 +40,12 @@ class Beginning:
 BUSY = Beginning("held", "busy")
 """So much of this subscription is under way in the worker already that the rest waits as rows, not as workflows."""
 
+_AT_ONCE = Beginning("pending", None)
+
 
 def beginning(*, status: str, breaker_open: bool, kept: bool) -> Beginning:
     """How a delivery to a subscription begins, by the subscription's state when the event is matched."""
     if status == "disabled":
         return Beginning("exhausted", "subscription_disabled")
     reason = hold_reason(status=status, breaker_open=breaker_open, kept=kept)
-    return Beginning("pending" if reason is None else "held", reason)
+    return _AT_ONCE if reason is None else Beginning("held", reason)

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from domain.bodies import TEST, EventFacts
 from domain.breaker import hold_reason
 from storage.days import BODY_OF_EVENT, LAST_ATTEMPT_OF_DELIVERY
+from storage.ids import drawn_id
 from storage.subscription_standing import KEPT
 from storage.workers import SENDER_ID
 
@@ -145,7 +146,7 @@ def _open_delivery(row: Sequence[Any]) -> OpenDelivery:
         status=status,
         number=last_number + 1,
         failures=failures,
-        request_id=uuid4(),
+        request_id=drawn_id(),
         intended=False,
         sender_id=sender_id,
         next_in_seconds=None if next_in is None else float(next_in),

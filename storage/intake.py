@@ -23,7 +23,7 @@ EventKey: TypeAlias = tuple[str, UUID]
 CREATED_AT_FORMAT = 'YYYY-MM-DD"T"HH24:MI:SS"Z"'
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: making one would cost thrice as much, for each event
 class NewEvent:
     """An event that was checked and may be stored.
 

@@ -6,18 +6,18 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeAlias
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.bodies import EventFacts, variants
 from domain.expiry_events import kind_told
-from domain.identity import message_id
 from domain.matching import BUSY, beginning, mismatch
 from domain.order import line_of
-from storage.columns import without_nulls_alone
+from storage.columns import alike_column, once_if_alike, without_nulls_alone
 from storage.deliveries import SUBSCRIPTION_COLUMNS, OpenDelivery, SubscriptionFacts, open_of_events
+from storage.ids import drawn_id, message_id
 
 MADE_A_TURN = 25
 """Events whose deliveries are made between two turns of the event loop: about 1 ms, so that others' go on meanwhile."""
@@ -94,8 +94,16 @@ _MADE_COLUMNS = {
     "request_id": "uuid",
     "legacy": "bool",
 }
+_SAYING_THE_SAME = frozenset(
+    ("store_code", "event_name", "accepted_on", "subscription_id", "variant", "url", "status", "legacy")
+)
+"""Of a batch's deliveries, mostly."""
+
 _ARRAYS = ", ".join(f"CAST(:{name} AS {type_}[])" for name, type_ in _MADE_COLUMNS.items())
-_MADE = f"SELECT made.* FROM unnest({_ARRAYS}) AS made ({', '.join(_MADE_COLUMNS)})"
+_READ_COLUMNS = ", ".join(
+    alike_column(name, type_) if name in _SAYING_THE_SAME else name for name, type_ in _MADE_COLUMNS.items()
+)
+_MADE = f"SELECT {_READ_COLUMNS} FROM unnest({_ARRAYS}) AS made ({', '.join(_MADE_COLUMNS)})"
 
 # What is to be attempted at once has a request id, and its first intent is written beside it.
 _INTENDED = """INSERT INTO attempt (accepted_on, message_id, number, request_id, trigger, worker_id, legacy)
@@ -186,7 +194,10 @@ async def match_read(
 
 
 def _columns(made: Sequence[Sequence[Any]]) -> dict[str, Sequence[Any]]:
-    return dict(zip(_MADE_COLUMNS, map(without_nulls_alone, zip(*made, strict=True)), strict=True))
+    return {
+        name: once_if_alike(column) if name in _SAYING_THE_SAME else without_nulls_alone(column)
+        for name, column in zip(_MADE_COLUMNS, zip(*made, strict=True), strict=True)
+    }
 
 
 async def _deliveries(
@@ -216,7 +227,7 @@ async def _deliveries(
                 if begins.status == "pending" and not may_begin(subscription.id):
                     begins = BUSY
                 pending = begins.status == "pending"
-                request_id = uuid4()
+                request_id = drawn_id()
                 made.append(
                     (
                         *(identity, store_code, event_id, name, sequence, accepted_on, subscription.id, variant),
