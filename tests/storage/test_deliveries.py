@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy import text
 
 from domain.identity import message_id
 from storage.database import Database
@@ -235,13 +236,31 @@ async def test_an_event_that_is_erased_while_its_match_waits_is_matched_with_nob
     await ground.subscribe("CustomerUpdated", URL)
     [event] = await ground.emit("CustomerUpdated", "{}")
     day = await ground.scalar("SELECT accepted_on FROM event")
+    async with ground.database.transaction() as erasing:
+        await erase_events(erasing, STORE, day, [event], Erased())
+        matching = await matching_that_waits(ground, [event])
+    assert await matching == []
+    assert await ground.deliveries() == []
+
+
+async def test_events_that_are_claimed_again_while_their_match_waits_are_matched(ground: Ground) -> None:
+    await ground.subscribe("CustomerUpdated", URL)
+    events = await ground.emit("CustomerUpdated", "{}", 3)
+    async with ground.database.transaction() as claiming:
+        again = "UPDATE event SET claimed_until = clock_timestamp() WHERE event_id = :id"
+        await claiming.execute(text(again), {"id": events[1]})
+        matching = await matching_that_waits(ground, events)
+    assert [row.event.event_id for row in await matching] == [events[0], events[2], events[1]]
+    assert await ground.scalar("SELECT count(*) FROM event WHERE matched_at IS NULL") == 0
+    assert len(await ground.deliveries()) == 3
+
+
+async def matching_that_waits(ground: Ground, events: Sequence[UUID]) -> asyncio.Task[list[OpenDelivery]]:
+    """A match of these events that waits for whoever has locked some of them."""
 
     async def waits() -> bool:
         return bool(await ground.scalar("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"))
 
-    async with ground.database.transaction() as erasing:
-        await erase_events(erasing, STORE, day, [event], Erased())
-        matching = asyncio.create_task(matched(ground, [event]))
-        await eventually(waits, 10, "the match waits for the erasure")
-    assert await matching == []
-    assert await ground.deliveries() == []
+    matching = asyncio.create_task(matched(ground, events))
+    await eventually(waits, 10, "the match waits for a lock")
+    return matching
