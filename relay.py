@@ -260,9 +260,8 @@ class Relay:
         return claimed
 
     async def _claim_few(self, room: Room) -> Claim | None:
-        async with self._database.quick_statements() as connection:
-            lease = self._settings.claim_lease_seconds
-            return await claim_few(connection, min(room.singly, room.few), lease_seconds=lease)
+        lease = self._settings.claim_lease_seconds
+        return await claim_few(self._database.quick, min(room.singly, room.few), lease_seconds=lease)
 
     async def _sleep(self, way: Way, held_back: float) -> None:
         """Until there may be more to hand over, but no longer than batches are held back or a lost notification may

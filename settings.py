@@ -46,7 +46,9 @@ class Settings(BaseSettings):
         description="Folder with a file for each secret, named as its setting, as containers are given them. The "
         "environment and `.env` come first. Read from the environment alone.",
     )
-    database_pool_size: int = Field(10, ge=2, description="Connections each process keeps open to PostgreSQL.")
+    database_pool_size: int = Field(
+        10, ge=3, description="Connections each process keeps open to PostgreSQL; a fifth of them for what comes alone."
+    )
     log_format: str = Field("json", pattern="^(json|text)$", description="json for machines, text for a terminal.")
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR: what is not worth less is logged.")
 

@@ -152,8 +152,8 @@ class DeliveryActivities:
             )
 
     async def _match_read(self, ahead: ReadAhead, may_begin: Callable[[UUID], bool]) -> list[OpenDelivery] | None:
-        async with self._database.quick_statements() as connection:
-            return await match_read(connection, ahead, worker_id=self._dispatcher.worker_id, may_begin=may_begin)
+        quick, worker_id = self._database.quick, self._dispatcher.worker_id
+        return await match_read(quick, ahead, worker_id=worker_id, may_begin=may_begin)
 
     def _due_now(self, delivery: OpenDelivery, may_begin: Callable[[UUID], bool]) -> bool:
         """Whether a batch makes this delivery's next attempt itself."""

@@ -42,7 +42,6 @@ class ReadingAhead:
 
     async def _read(self, store_code: str, event_id: UUID) -> ReadAhead | None:
         try:
-            async with self._database.quick_statements() as connection:
-                return await read_ahead(connection, store_code, event_id)
+            return await read_ahead(self._database.quick, store_code, event_id)
         except (SQLAlchemyError, OSError, TimeoutError):
             return None  # the match tells whoever waits

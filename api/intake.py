@@ -8,7 +8,7 @@ A batch is one transaction of its own, since it is taken whole or not at all.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -21,7 +21,7 @@ from api.errors import ApiError, Conflict, Unavailable
 from api.metrics import ApiMetrics
 from domain.jsontext import differences, join, parse
 from storage.database import Database
-from storage.intake import EventKey, NewEvent, StoredEvent, insert_events, stored_events
+from storage.intake import EventKey, NewEvent, StoredEvent, insert_events, insert_few, stored_events
 from storage.relay_bell import Emitted, RelayBell
 from storage.sealing import SealBrokenError, Sealer
 from storage.unavailable import is_unavailable
@@ -177,9 +177,10 @@ class Intake:
     async def _attempt(self, events: Sequence[NewEvent], *, whole: bool, rings: bool) -> list[bool | Exception]:
         async with asyncio.timeout(COMMIT_SECONDS):
             if not whole:  # one statement is a transaction: no begin and commit to wait for
-                quick = len(events) <= QUICK_EVENTS
-                async with self._database.quick_statements() if quick else self._database.single_statements() as one:
-                    return await store(one, events, self._sealer.open, ring=rings)
+                if len(events) <= QUICK_EVENTS:
+                    return await store_few(self._database, events, self._sealer.open, ring=rings)
+                async with self._database.single_statements() as connection:
+                    return await store(connection, events, self._sealer.open)
             async with self._database.transaction() as connection:
                 outcomes = await store(connection, events, self._sealer.open)
                 _refuse_whole(outcomes)
@@ -187,18 +188,42 @@ class Intake:
 
 
 async def store(
-    connection: AsyncConnection, events: Sequence[NewEvent], unseal: Callable[[bytes], str], *, ring: bool = False
+    connection: AsyncConnection, events: Sequence[NewEvent], unseal: Callable[[bytes], str]
 ) -> list[bool | Exception]:
-    """Insert the events whose id is new; of each say False (stored now), True (there already) or its Conflict.
+    """Insert the events whose id is new; of each say False (stored now), True (there already) or its Conflict."""
+    first = _first_of_each(events)
+    inserted = await insert_events(connection, list(first.values()))
+    if len(inserted) == len(events):
+        return [False] * len(events)
+    return await _outcomes(connection, events, first, inserted, unseal)
 
-    `ring`: wake the relay with the commit.
-    """
+
+async def store_few(
+    database: Database, events: Sequence[NewEvent], unseal: Callable[[bytes], str], *, ring: bool
+) -> list[bool | Exception]:
+    """`store` where few come: one quick statement, unless an id is there. `ring`: its commit wakes the relay."""
+    first = _first_of_each(events)
+    inserted = await insert_few(database.quick, list(first.values()), ring=ring)
+    if len(inserted) == len(events):
+        return [False] * len(events)
+    async with database.single_statements() as connection:
+        return await _outcomes(connection, events, first, inserted, unseal)
+
+
+def _first_of_each(events: Sequence[NewEvent]) -> dict[EventKey, NewEvent]:
     first: dict[EventKey, NewEvent] = {}
     for event in events:
         first.setdefault(event.key, event)
-    inserted = await insert_events(connection, list(first.values()), ring=ring)
-    if len(inserted) == len(events):
-        return [False] * len(events)
+    return first
+
+
+async def _outcomes(
+    connection: AsyncConnection,
+    events: Sequence[NewEvent],
+    first: Mapping[EventKey, NewEvent],
+    inserted: Collection[EventKey],
+    unseal: Callable[[bytes], str],
+) -> list[bool | Exception]:
     repeated = [event for event in events if event.key not in inserted or first[event.key] is not event]
     stored = await stored_events(connection, list({event.key for event in repeated}))
     outcomes: list[bool | Exception] = []

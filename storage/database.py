@@ -1,9 +1,7 @@
 """The connection to PostgreSQL: one engine a process, one transaction an edge."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
-from types import MappingProxyType
 
 import asyncpg
 import orjson
@@ -11,19 +9,14 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import QueuePool
 
+from storage.quick import SETTINGS as QUICK_SETTINGS
+from storage.quick import QuickConnections
 from storage.unavailable import is_unavailable
 
 CONNECT_SECONDS = 5  # a database that is up answers in milliseconds; one that is not should be said so soon
 STATEMENT_CACHE = 200  # more than the statements this project has
 QUICK_SHARE = 1 / 5
 """Of a pool's connections, those for quick statements."""
-
-QUICK = {
-    "plan_cache_mode": "force_generic_plan",
-    "enable_seqscan": "off",
-}
-"""How PostgreSQL plans what is asked over and over by key: once, and not by the size a table had at that moment. A
-statement about one event takes a third longer otherwise; one about hundreds would be planned for ten."""
 
 IDLE_IN_TRANSACTION_MS = 5000  # a process stopped in mid-transaction would keep its row locks from all others
 
@@ -50,16 +43,11 @@ class Database:
             "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_MS),
         }
         self._statement_seconds = statement_seconds
-        quick = int(pool_size * QUICK_SHARE)
-        self.engine: AsyncEngine = self._engine(pool_size - quick)
-        self._autocommitting = self.engine.execution_options(isolation_level="AUTOCOMMIT")
-        self._quick = self._engine(quick, QUICK) if quick else self.engine
-        self._quick_autocommitting = self._quick.execution_options(isolation_level="AUTOCOMMIT")
-
-    def _engine(self, pool_size: int, settings: Mapping[str, str] = MappingProxyType({})) -> AsyncEngine:
-        return create_async_engine(
-            self._url,
-            pool_size=pool_size,
+        quick = max(1, int(pool_size * QUICK_SHARE))
+        self.quick = QuickConnections(self._connect_quickly, quick)
+        self.engine: AsyncEngine = create_async_engine(
+            url,
+            pool_size=max(1, pool_size - quick),
             max_overflow=0,
             pool_pre_ping=False,
             pool_use_lifo=True,
@@ -67,26 +55,29 @@ class Database:
             json_serializer=lambda value: orjson.dumps(value).decode(),
             connect_args={
                 "timeout": CONNECT_SECONDS,
-                "command_timeout": self._statement_seconds,
+                "command_timeout": statement_seconds,
                 "prepared_statement_cache_size": STATEMENT_CACHE,
-                "server_settings": {**self._settings, **settings},
+                "server_settings": self._settings,
             },
         )
+        self._autocommitting = self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @property
     def connections_used(self) -> int:
         """Connections of the pool that are in use now."""
-        return sum(pool.checkedout() for pool in self._pools)
+        return self._pool.checkedout() + self.quick.used
 
     @property
     def connections_most(self) -> int:
         """Connections the pool may have."""
-        return sum(pool.size() for pool in self._pools)
+        return self._pool.size() + self.quick.most
 
     @property
-    def _pools(self) -> list[QueuePool]:
-        pools = [engine.pool for engine in {self.engine, self._quick}]
-        return [pool for pool in pools if isinstance(pool, QueuePool)]
+    def _pool(self) -> QueuePool:
+        pool = self.engine.pool
+        if not isinstance(pool, QueuePool):
+            raise TypeError(f"{type(pool).__name__} has no size")
+        return pool
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
@@ -100,22 +91,26 @@ class Database:
         async with _connected(self._autocommitting) as connection:
             yield connection
 
-    @asynccontextmanager
-    async def quick_statements(self) -> AsyncIterator[AsyncConnection]:
-        """The same for statements about one event or a few, by key: their plans are kept (see QUICK)."""
-        async with _connected(self._quick_autocommitting) as connection:
-            yield connection
-
     async def listener(self) -> asyncpg.Connection:
         """A connection of its own for LISTEN, outside the pool; the caller closes it."""
-        url = make_url(self._url)
-        connect = partial(asyncpg.connect, timeout=CONNECT_SECONDS)
-        return await connect(url.set(drivername="postgresql").render_as_string(hide_password=False))
+        return await asyncpg.connect(self._plain_url, timeout=CONNECT_SECONDS)
+
+    async def _connect_quickly(self) -> asyncpg.Connection:
+        return await asyncpg.connect(
+            self._plain_url,
+            timeout=CONNECT_SECONDS,
+            command_timeout=self._statement_seconds,
+            server_settings={**self._settings, **QUICK_SETTINGS},
+        )
+
+    @property
+    def _plain_url(self) -> str:
+        return make_url(self._url).set(drivername="postgresql").render_as_string(hide_password=False)
 
     async def close(self) -> None:
         """Close every connection."""
         await self.engine.dispose()
-        await self._quick.dispose()
+        await self.quick.close()
 
 
 @asynccontextmanager

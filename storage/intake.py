@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
-from typing import TypeAlias
+from typing import Any, TypeAlias
 from uuid import UUID
 
 from sqlalchemy import text
@@ -15,6 +15,7 @@ from domain.jsontext import JsonValue, canonical, dump, dump_bytes
 from storage.columns import alike_column, once_if_alike, without_nulls_alone
 from storage.days import BODY_OF_EVENT
 from storage.outbox import FIRST_OF_EACH_STORE, OUTBOX_CHANNEL
+from storage.quick import QuickConnections, QuickStatement
 from storage.sealing import Sealer
 
 EventKey: TypeAlias = tuple[str, UUID]
@@ -125,8 +126,12 @@ arrived AS MATERIALIZED (
     RETURNING store_code, event_id
 )
 """
-_INSERT_ONLY = text(f"{_INSERT} SELECT store_code, event_id FROM with_body")
-_INSERT_AND_RING = text(f"{_INSERT} SELECT store_code, event_id, pg_notify('{OUTBOX_CHANNEL}', '') FROM with_body")
+_INSERTED = f"{_INSERT} SELECT store_code, event_id FROM with_body"
+_INSERT_MANY = text(_INSERTED)
+_INSERT_FEW = QuickStatement(_INSERTED)
+_INSERT_FEW_AND_RING = QuickStatement(
+    f"{_INSERT} SELECT store_code, event_id, pg_notify('{OUTBOX_CHANNEL}', '') FROM with_body"
+)
 
 _STORED = text(f"""
 SELECT event.store_code, event.event_id, event.name, event.created_at_text, body.data, body.sealed_data, event.digest
@@ -136,28 +141,30 @@ JOIN event USING (store_code, event_id)
 """)
 
 
-async def insert_events(
-    connection: AsyncConnection, events: Sequence[NewEvent], *, ring: bool = False
-) -> frozenset[EventKey]:
-    """Insert those whose id is new, in the order given, and return their keys. No id may be given twice.
+async def insert_events(connection: AsyncConnection, events: Sequence[NewEvent]) -> frozenset[EventKey]:
+    """Insert those whose id is new, in the order given, and return their keys. No id may be given twice."""
+    rows = await connection.execute(_INSERT_MANY, _columns(events))
+    return frozenset((store_code, event_id) for store_code, event_id in rows)
 
-    `ring`: wake the relay with the commit, if there are any.
-    """
-    rows = await connection.execute(
-        _INSERT_AND_RING if ring else _INSERT_ONLY,
-        {
-            "store_code": once_if_alike([event.store_code for event in events]),
-            "event_id": [event.event_id for event in events],
-            "name": once_if_alike([event.name for event in events]),
-            "created_at": without_nulls_alone([event.created_at for event in events]),
-            "created_at_text": without_nulls_alone([event.created_at_text for event in events]),
-            "data": [event.data for event in events],
-            "sealed_data": without_nulls_alone([event.sealed_data for event in events]),
-            "digest": [event.digest for event in events],
-            "traceparent": without_nulls_alone([event.traceparent for event in events]),
-        },
-    )
-    return frozenset((row[0], row[1]) for row in rows)
+
+async def insert_few(quick: QuickConnections, events: Sequence[NewEvent], *, ring: bool) -> frozenset[EventKey]:
+    """The same, as a transaction of its own. `ring`: wake the relay with the commit."""
+    rows = await quick.fetch(_INSERT_FEW_AND_RING if ring else _INSERT_FEW, _columns(events))
+    return frozenset((row["store_code"], row["event_id"]) for row in rows)
+
+
+def _columns(events: Sequence[NewEvent]) -> dict[str, Sequence[Any]]:
+    return {
+        "store_code": once_if_alike([event.store_code for event in events]),
+        "event_id": [event.event_id for event in events],
+        "name": once_if_alike([event.name for event in events]),
+        "created_at": without_nulls_alone([event.created_at for event in events]),
+        "created_at_text": without_nulls_alone([event.created_at_text for event in events]),
+        "data": [event.data for event in events],
+        "sealed_data": without_nulls_alone([event.sealed_data for event in events]),
+        "digest": [event.digest for event in events],
+        "traceparent": without_nulls_alone([event.traceparent for event in events]),
+    }
 
 
 async def stored_events(connection: AsyncConnection, keys: Sequence[EventKey]) -> Mapping[EventKey, StoredEvent]:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeAlias
@@ -18,6 +18,7 @@ from domain.order import line_of
 from storage.columns import alike_column, once_if_alike, without_nulls_alone
 from storage.deliveries import SUBSCRIPTION_COLUMNS, OpenDelivery, SubscriptionFacts, open_of_events
 from storage.ids import drawn_id, message_id
+from storage.quick import QuickConnections, QuickStatement
 
 MADE_A_TURN = 25
 """Events whose deliveries are made between two turns of the event loop: about 1 ms, so that others' go on meanwhile."""
@@ -61,14 +62,14 @@ JOIN store ON store.code = event.store_code
 ORDER BY event.sequence
 """)
 
-_READ = text(f"""
+_READ = QuickStatement(f"""
 SELECT {_EVENT_COLUMNS} FROM event
 JOIN store ON store.code = event.store_code
 {_BODY}
 WHERE event.store_code = :store_code AND event.event_id = :event_id AND {_UNMATCHED}
 """)
 
-_CANDIDATES = text(f"""
+_CANDIDATES = f"""
 SELECT subscription.store_code, subscription.event_name, subscription.created_at, subscription.active_from,
     {SUBSCRIPTION_COLUMNS}
 FROM subscription
@@ -76,7 +77,9 @@ JOIN unnest(CAST(:store_code AS text[]), CAST(:event_name AS text[])) AS wanted 
     ON subscription.store_code = wanted.store_code AND subscription.event_name = wanted.event_name
 LEFT JOIN subscription_health AS health ON health.subscription_id = subscription.id
 WHERE subscription.deleted_at IS NULL ORDER BY subscription.created_at, subscription.id
-""")
+"""
+_CANDIDATES_OF_MANY = text(_CANDIDATES)
+_CANDIDATES_OF_ONE = QuickStatement(_CANDIDATES)
 
 _MADE_COLUMNS = {
     "message_id": "uuid",
@@ -119,7 +122,7 @@ _CREATED = """INSERT INTO delivery (message_id, store_code, event_id, event_name
 
 _CREATE = text(f"WITH made AS MATERIALIZED ({_MADE}), intended AS ({_INTENDED}) {_CREATED}")
 
-_TAKE_AND_CREATE = text(f"""
+_TAKE_AND_CREATE = QuickStatement(f"""
 WITH taken AS (
     UPDATE event SET matched_at = clock_timestamp()
     WHERE store_code = :taken_from AND event_id = :taken AND erased_at IS NULL AND {_UNMATCHED} RETURNING event_id
@@ -133,7 +136,7 @@ class ReadAhead:
     """An event as it was before it was matched, and the subscriptions to its name as they were then."""
 
     event: Any
-    """A row of _EVENT_COLUMNS."""
+    """A record of _EVENT_COLUMNS."""
     candidates: Candidates
 
 
@@ -174,27 +177,25 @@ async def match(
     return begun
 
 
-async def read_ahead(connection: AsyncConnection, store_code: str, event_id: UUID) -> ReadAhead | None:
+async def read_ahead(quick: QuickConnections, store_code: str, event_id: UUID) -> ReadAhead | None:
     """What `match_read` needs; None for an event that it is not for: matched, erased, or telling of expiry as well."""
-    row = (await connection.execute(_READ, {"store_code": store_code, "event_id": event_id})).one_or_none()
-    if row is None or row.data is None or kind_told(row.name) in row.expiry_kinds_from_events:
+    rows = await quick.fetch(_READ, {"store_code": store_code, "event_id": event_id})
+    if not rows or rows[0]["data"] is None or kind_told(rows[0]["name"]) in rows[0]["expiry_kinds_from_events"]:
         return None
-    return ReadAhead(row, await _candidates(connection, {(store_code, row.name)}))
+    wanted = {"store_code": [store_code], "event_name": [rows[0]["name"]]}
+    return ReadAhead(rows[0], _by_name(await quick.fetch(_CANDIDATES_OF_ONE, wanted)))
 
 
 async def match_read(
-    connection: AsyncConnection, ahead: ReadAhead, *, worker_id: UUID, may_begin: MayBegin
+    quick: QuickConnections, ahead: ReadAhead, *, worker_id: UUID, may_begin: MayBegin
 ) -> list[OpenDelivery] | None:
-    """`match` of one event in a single statement; None, and nothing done, when it was matched or erased meanwhile.
-
-    The connection commits each statement by itself.
-    """
+    """`match` of one event in a single statement; None, and nothing done, when it was matched or erased meanwhile."""
     made, begun = await _deliveries([ahead.event], ahead.candidates, may_begin)
     if not made:
         return None
-    event = ahead.event
-    values = {"taken_from": event.store_code, "taken": event.event_id, "worker_id": worker_id, **_columns(made)}
-    return begun if await connection.scalar(_TAKE_AND_CREATE, values) else None
+    taken = {"taken_from": ahead.event["store_code"], "taken": ahead.event["event_id"], "worker_id": worker_id}
+    [[took]] = await quick.fetch(_TAKE_AND_CREATE, taken | _columns(made))
+    return begun if took else None
 
 
 def _columns(made: Sequence[Sequence[Any]]) -> dict[str, Sequence[Any]]:
@@ -264,9 +265,11 @@ async def _deliveries(
 
 
 async def _candidates(connection: AsyncConnection, wanted: set[tuple[str, str]]) -> Candidates:
-    rows = await connection.execute(
-        _CANDIDATES, {"store_code": [store for store, _ in wanted], "event_name": [name for _, name in wanted]}
-    )
+    columns = {"store_code": [store for store, _ in wanted], "event_name": [name for _, name in wanted]}
+    return _by_name((await connection.execute(_CANDIDATES_OF_MANY, columns)).all())
+
+
+def _by_name(rows: Iterable[Iterable[Any]]) -> Candidates:
     found: dict[tuple[str, str], list[tuple[datetime, datetime | None, SubscriptionFacts]]] = defaultdict(list)
     for store_code, event_name, created_at, active_from, *subscription in rows:
         found[store_code, event_name].append((created_at, active_from, SubscriptionFacts(*subscription)))

@@ -176,7 +176,7 @@ async def test_a_worker_whose_connections_are_all_taken_still_says_that_it_lives
     ground: Ground, cleared_url: str
 ) -> None:
     async with (
-        workbench(cleared_url, database_pool_size=2) as bench,
+        workbench(cleared_url, database_pool_size=3) as bench,
         bench.database.transaction(),
         bench.database.transaction(),
     ):

@@ -374,7 +374,7 @@ async def test_attempts_go_on_until_none_is_left(bench: Workbench, receiver: Rec
 
 async def test_more_at_once_than_there_are_connections_only_wait(cleared_url: str, receiver: Receiver) -> None:
     receiver.script(*[status(500)] * 80)
-    async with workbench(cleared_url, database_pool_size=2, breaker_failures=1000) as bench:
+    async with workbench(cleared_url, database_pool_size=3, breaker_failures=1000) as bench:
         await bench.subscribe("CustomerUpdated", receiver.url("/hook"), retry_schedule=[1, 1])
         batches = [await bench.emit("CustomerUpdated", "{}", 10) for _ in range(8)]
         firsts = await asyncio.gather(*(bench.attempt_events(event_ids) for event_ids in batches))

@@ -19,15 +19,13 @@ URL = "http://receiver.example.com/hook"
 
 async def read(ground: Ground, event_id: UUID) -> ReadAhead | None:
     """What is read of an event before it is matched."""
-    async with ground.database.quick_statements() as connection:
-        return await read_ahead(connection, STORE, event_id)
+    return await read_ahead(ground.database.quick, STORE, event_id)
 
 
 async def matched_read(ground: Ground, ahead: ReadAhead | None, *, busy: bool = False) -> list[OpenDelivery] | None:
     """What the match of it returns."""
     assert ahead is not None
-    async with ground.database.quick_statements() as connection:
-        return await match_read(connection, ahead, worker_id=uuid4(), may_begin=lambda _: not busy)
+    return await match_read(ground.database.quick, ahead, worker_id=uuid4(), may_begin=lambda _: not busy)
 
 
 async def matched(ground: Ground, event_id: UUID) -> list[OpenDelivery]:

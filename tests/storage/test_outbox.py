@@ -55,8 +55,7 @@ async def test_a_few_are_claimed_each_for_itself_and_more_are_left_to_the_whole_
     event_ids = await ground.emit("CustomerUpdated", "{}", 3)
 
     async def few(most: int) -> Claim | None:
-        async with ground.database.quick_statements() as connection:
-            return await claim_few(connection, most, lease_seconds=LEASE_SECONDS)
+        return await claim_few(ground.database.quick, most, lease_seconds=LEASE_SECONDS)
 
     assert await few(2) is None
     assert await ground.scalar("SELECT count(*) FROM event WHERE workflow_id IS NULL") == 3
