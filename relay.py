@@ -22,14 +22,15 @@ from temporalio.client import Client
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from activities.events_ahead import EventsAhead
 from activities.gate import Gate, Way
 from activities.messages import EventBatch, EventRef, EventTask
 from activities.metrics import WorkerMetrics
-from activities.reading_ahead import ReadingAhead
 from activities.visibility import event_summary, memo, search_attributes
 from domain.identity import batch_workflow_id
 from storage.database import Database
-from storage.outbox import OUTBOX_CHANNEL, Claim, ClaimedEvent, Room, claim, claim_few, claim_lapsed
+from storage.outbox import OUTBOX_CHANNEL, Claim, ClaimedEvent, Room, claim, claim_lapsed
+from storage.single_events import claim_few
 from tracing import NO_TRACES, Traces
 
 logger = logging.getLogger(__name__)
@@ -148,7 +149,7 @@ class Relay:
         gate: Gate,
         settings: RelaySettings,
         metrics: WorkerMetrics,
-        ahead: ReadingAhead,
+        ahead: EventsAhead,
         traces: Traces = NO_TRACES,
     ) -> None:
         self._database = database
@@ -261,7 +262,11 @@ class Relay:
 
     async def _claim_few(self, room: Room) -> Claim | None:
         lease = self._settings.claim_lease_seconds
-        return await claim_few(self._database.quick, min(room.singly, room.few), lease_seconds=lease)
+        few = await claim_few(self._database.quick, min(room.singly, room.few), lease_seconds=lease)
+        if few is None:
+            return None
+        self._ahead.keep(few.ahead)
+        return Claim(few.events, after="", busy=False)
 
     async def _sleep(self, way: Way, held_back: float) -> None:
         """Until there may be more to hand over, but no longer than batches are held back or a lost notification may
@@ -289,8 +294,6 @@ class Relay:
                 self._pace.took_of(store_code, count)
             self._gate.handed_over(workflow_id, way, stores)
             self._starts[workflow_id] = asyncio.create_task(self._start(workflow_id, events, batch))
-            if way is Way.SINGLE:
-                self._ahead.begin(events[0].store_code, events[0].event_id)
 
     async def _start(self, workflow_id: str, claimed: Sequence[ClaimedEvent], batch: bool) -> None:
         """Start one workflow; tried until Temporal has it, or somebody else has started it, or it is refused.

@@ -22,6 +22,7 @@ from temporalio.worker import PollerBehaviorAutoscaling, UnsandboxedWorkflowRunn
 from activities.acts import ActActivities
 from activities.deliver import DeliveryActivities
 from activities.dispatcher import AttemptLimits, Dispatcher
+from activities.events_ahead import EventsAhead
 from activities.gate import MOST_OPEN, Gate, Way
 from activities.handing_on import HAND_ONS_AT_ONCE, HandingOn, hand_on_queue
 from activities.keep import KeeperActivities
@@ -30,7 +31,6 @@ from activities.lease import lease
 from activities.metrics import WorkerMetrics
 from activities.notices import NoticeWatch
 from activities.outgoing import RequestBuilder
-from activities.reading_ahead import ReadingAhead
 from activities.recorder import Recorder
 from activities.sender import Sender
 from activities.standing import watch_standing
@@ -100,7 +100,7 @@ def delivery_activities(
     dispatcher: Dispatcher,
     gate: Gate,
     keepers: Keepers,
-    ahead: ReadingAhead,
+    ahead: EventsAhead,
     settings: Settings,
 ) -> list[Callable[..., Any]]:
     """Every activity that delivers, with its resources."""
@@ -265,7 +265,7 @@ async def _work(
         sending(settings, database, worker_id, metrics, traces) as (dispatcher, writing),
         beside_delivery(settings, database) as beside,
     ):
-        gate, ahead = Gate(), ReadingAhead(database)
+        gate, ahead = Gate(), EventsAhead()
         relay_settings = RelaySettings(
             task_queue=settings.task_queue,
             batch_events=settings.batch_events,

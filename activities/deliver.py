@@ -13,12 +13,12 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities.dispatcher import AttemptTakenError, Dispatcher
+from activities.events_ahead import EventsAhead
 from activities.gate import Gate
 from activities.guards import heartbeats, own_faults
 from activities.keepers import Keepers
 from activities.messages import DeliveryEnd, DeliveryRef, EventBatch, FirstAttempts, Settled, Waiting
 from activities.places import SLOW_SECONDS
-from activities.reading_ahead import ReadingAhead
 from domain.delivery import Step, ending_before, step_before
 from domain.identity import keeper_workflow_id
 from domain.targets import shown_target
@@ -27,7 +27,8 @@ from storage.deliveries import OpenDelivery, end, load
 from storage.expiry_events import ExpiryFromEvents
 from storage.ids import read_id
 from storage.keeping import hold
-from storage.matching import ReadAhead, match, match_read
+from storage.matching import match
+from storage.single_events import ReadAhead, match_read
 
 STALL_SECONDS = 1.0
 """First attempts of which none was completed for so long are waiting for slow receivers. What is on the wire goes on in
@@ -70,7 +71,7 @@ class DeliveryActivities:
         dispatcher: Dispatcher,
         gate: Gate,
         keepers: Keepers,
-        ahead: ReadingAhead,
+        ahead: EventsAhead,
         expiry: ExpiryFromEvents | None = None,
     ) -> None:
         self._database = database
@@ -138,7 +139,7 @@ class DeliveryActivities:
 
     async def _match(self, batch: EventBatch, may_begin: Callable[[UUID], bool]) -> list[OpenDelivery]:
         if len(batch.events) == 1:
-            ahead = await self._ahead.take(read_id(batch.events[0].event_id))
+            ahead = self._ahead.take(read_id(batch.events[0].event_id))
             deliveries = await self._match_read(ahead, may_begin) if ahead is not None else None
             if deliveries is not None:
                 return deliveries

@@ -2,8 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -12,13 +11,11 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.bodies import EventFacts, variants
-from domain.expiry_events import kind_told
 from domain.matching import BUSY, beginning, mismatch
 from domain.order import line_of
 from storage.columns import alike_column, once_if_alike, without_nulls_alone
 from storage.deliveries import SUBSCRIPTION_COLUMNS, OpenDelivery, SubscriptionFacts, open_of_events
 from storage.ids import drawn_id, message_id
-from storage.quick import QuickConnections, QuickStatement
 
 MADE_A_TURN = 25
 """Events whose deliveries are made between two turns of the event loop: about 1 ms, so that others' go on meanwhile."""
@@ -29,15 +26,14 @@ Candidates: TypeAlias = Mapping[tuple[str, str], Sequence[tuple[datetime, dateti
 MayBegin: TypeAlias = Callable[[UUID], bool]
 """Whether a subscription's attempts may begin at once; if not, it has too much waiting in this worker already."""
 
-_UNMATCHED = "coalesce(event.matched_at, 'infinity') = 'infinity'"
+UNMATCHED = "coalesce(event.matched_at, 'infinity') = 'infinity'"
 """Not `IS NULL`: the planner might read the index of what is not matched, by store alone, for each event."""
 
-_EVENT_COLUMNS = """event.store_code, event.event_id, event.name, event.created_at, event.created_at_text,
+EVENT_COLUMNS = """event.store_code, event.event_id, event.name, event.created_at, event.created_at_text,
     event.accepted_at, event.accepted_on, body.data, body.sealed_data, event.workflow_id, store.timezone,
     event.sequence, event.traceparent, store.expiry_kinds_from_events"""
 
-
-_BODY = """LEFT JOIN LATERAL (
+BODY_UNLESS_ERASED = """LEFT JOIN LATERAL (
     SELECT event_body.data, event_body.sealed_data FROM event_body WHERE event_body.accepted_on = event.accepted_on
         AND event_body.store_code = event.store_code AND event_body.event_id = event.event_id
         AND event.erased_at IS NULL LIMIT 1
@@ -52,34 +48,26 @@ WITH asked AS MATERIALIZED (
     SELECT event.ctid AS place_on_disk FROM event
     JOIN unnest(CAST(:store_code AS text[]), CAST(:event_id AS uuid[])) AS asked (store_code, event_id)
         ON event.store_code = asked.store_code AND event.event_id = asked.event_id
-    WHERE {_UNMATCHED} ORDER BY sequence FOR UPDATE OF event
+    WHERE {UNMATCHED} ORDER BY sequence FOR UPDATE OF event
 ), taken AS (
     UPDATE event SET matched_at = clock_timestamp() WHERE ctid = ANY(ARRAY(SELECT place_on_disk FROM asked)) RETURNING *
 )
-SELECT {_EVENT_COLUMNS} FROM taken AS event
+SELECT {EVENT_COLUMNS} FROM taken AS event
 JOIN store ON store.code = event.store_code
-{_BODY}
+{BODY_UNLESS_ERASED}
 ORDER BY event.sequence
 """)
 
-_READ = QuickStatement(f"""
-SELECT {_EVENT_COLUMNS} FROM event
-JOIN store ON store.code = event.store_code
-{_BODY}
-WHERE event.store_code = :store_code AND event.event_id = :event_id AND {_UNMATCHED}
-""")
+CANDIDATE_COLUMNS = f"subscription.created_at, subscription.active_from, {SUBSCRIPTION_COLUMNS}"
 
-_CANDIDATES = f"""
-SELECT subscription.store_code, subscription.event_name, subscription.created_at, subscription.active_from,
-    {SUBSCRIPTION_COLUMNS}
+_CANDIDATES = text(f"""
+SELECT subscription.store_code, subscription.event_name, {CANDIDATE_COLUMNS}
 FROM subscription
 JOIN unnest(CAST(:store_code AS text[]), CAST(:event_name AS text[])) AS wanted (store_code, event_name)
     ON subscription.store_code = wanted.store_code AND subscription.event_name = wanted.event_name
 LEFT JOIN subscription_health AS health ON health.subscription_id = subscription.id
 WHERE subscription.deleted_at IS NULL ORDER BY subscription.created_at, subscription.id
-"""
-_CANDIDATES_OF_MANY = text(_CANDIDATES)
-_CANDIDATES_OF_ONE = QuickStatement(_CANDIDATES)
+""")
 
 _MADE_COLUMNS = {
     "message_id": "uuid",
@@ -107,37 +95,20 @@ _ARRAYS = ", ".join(f"CAST(:{name} AS {type_}[])" for name, type_ in _MADE_COLUM
 _READ_COLUMNS = ", ".join(
     alike_column(name, type_) if name in _SAYING_THE_SAME else name for name, type_ in _MADE_COLUMNS.items()
 )
-_MADE = f"SELECT {_READ_COLUMNS} FROM unnest({_ARRAYS}) AS made ({', '.join(_MADE_COLUMNS)})"
+MADE = f"SELECT {_READ_COLUMNS} FROM unnest({_ARRAYS}) AS made ({', '.join(_MADE_COLUMNS)})"
 
 # What is to be attempted at once has a request id, and its first intent is written beside it.
-_INTENDED = """INSERT INTO attempt (accepted_on, message_id, number, request_id, trigger, worker_id, legacy)
+INTENDED = """INSERT INTO attempt (accepted_on, message_id, number, request_id, trigger, worker_id, legacy)
     SELECT accepted_on, message_id, 1, request_id, 'automatic', :worker_id, legacy FROM made
     WHERE request_id IS NOT NULL ON CONFLICT (accepted_on, message_id, number) DO NOTHING"""
-_CREATED = """INSERT INTO delivery (message_id, store_code, event_id, event_name, event_sequence, accepted_on,
+CREATED = """INSERT INTO delivery (message_id, store_code, event_id, event_name, event_sequence, accepted_on,
     subscription_id, variant, url, status, reason, workflow_id, line, ended_at)
     SELECT message_id, store_code, event_id, event_name, event_sequence, accepted_on,
     subscription_id, variant, url, status, reason, workflow_id, line,
     CASE WHEN status = 'exhausted' THEN clock_timestamp() END
     FROM made ON CONFLICT (message_id) DO NOTHING"""
 
-_CREATE = text(f"WITH made AS MATERIALIZED ({_MADE}), intended AS ({_INTENDED}) {_CREATED}")
-
-_TAKE_AND_CREATE = QuickStatement(f"""
-WITH taken AS (
-    UPDATE event SET matched_at = clock_timestamp()
-    WHERE store_code = :taken_from AND event_id = :taken AND erased_at IS NULL AND {_UNMATCHED} RETURNING event_id
-), made AS MATERIALIZED ({_MADE} WHERE EXISTS (SELECT FROM taken)), intended AS ({_INTENDED}), created AS ({_CREATED})
-SELECT count(*) FROM taken
-""")
-
-
-@dataclass(frozen=True, slots=True)
-class ReadAhead:
-    """An event as it was before it was matched, and the subscriptions to its name as they were then."""
-
-    event: Any
-    """A record of _EVENT_COLUMNS."""
-    candidates: Candidates
+_CREATE = text(f"WITH made AS MATERIALIZED ({MADE}), intended AS ({INTENDED}) {CREATED}")
 
 
 async def match(
@@ -165,9 +136,9 @@ async def match(
     begun: list[OpenDelivery] = []
     if taken:
         candidates = await _candidates(connection, {(row.store_code, row.name) for row in taken})
-        made, begun = await _deliveries(taken, candidates, may_begin)
+        made, begun = await deliveries_of(taken, candidates, may_begin)
         if made:
-            await connection.execute(_CREATE, {"worker_id": worker_id, **_columns(made)})
+            await connection.execute(_CREATE, {"worker_id": worker_id, **columns_of(made)})
         if with_taken is not None:
             await with_taken(connection, taken)
     if len(rows) < len(events):
@@ -177,35 +148,14 @@ async def match(
     return begun
 
 
-async def read_ahead(quick: QuickConnections, store_code: str, event_id: UUID) -> ReadAhead | None:
-    """What `match_read` needs; None for an event that it is not for: matched, erased, or telling of expiry as well."""
-    rows = await quick.fetch(_READ, {"store_code": store_code, "event_id": event_id})
-    if not rows or rows[0]["data"] is None or kind_told(rows[0]["name"]) in rows[0]["expiry_kinds_from_events"]:
-        return None
-    wanted = {"store_code": [store_code], "event_name": [rows[0]["name"]]}
-    return ReadAhead(rows[0], _by_name(await quick.fetch(_CANDIDATES_OF_ONE, wanted)))
-
-
-async def match_read(
-    quick: QuickConnections, ahead: ReadAhead, *, worker_id: UUID, may_begin: MayBegin
-) -> list[OpenDelivery] | None:
-    """`match` of one event in a single statement; None, and nothing done, when it was matched or erased meanwhile."""
-    made, begun = await _deliveries([ahead.event], ahead.candidates, may_begin)
-    if not made:
-        return None
-    taken = {"taken_from": ahead.event["store_code"], "taken": ahead.event["event_id"], "worker_id": worker_id}
-    [[took]] = await quick.fetch(_TAKE_AND_CREATE, taken | _columns(made))
-    return begun if took else None
-
-
-def _columns(made: Sequence[Sequence[Any]]) -> dict[str, Sequence[Any]]:
+def columns_of(made: Sequence[Sequence[Any]]) -> dict[str, Sequence[Any]]:
     return {
         name: once_if_alike(column) if name in _SAYING_THE_SAME else without_nulls_alone(column)
         for name, column in zip(_MADE_COLUMNS, zip(*made, strict=True), strict=True)
     }
 
 
-async def _deliveries(
+async def deliveries_of(
     taken: Sequence[Any], candidates: Candidates, may_begin: MayBegin
 ) -> tuple[list[tuple[Any, ...]], list[OpenDelivery]]:
     """The deliveries of these events: as rows of _MADE_COLUMNS, and those that are open."""
@@ -266,11 +216,9 @@ async def _deliveries(
 
 async def _candidates(connection: AsyncConnection, wanted: set[tuple[str, str]]) -> Candidates:
     columns = {"store_code": [store for store, _ in wanted], "event_name": [name for _, name in wanted]}
-    return _by_name((await connection.execute(_CANDIDATES_OF_MANY, columns)).all())
-
-
-def _by_name(rows: Iterable[Iterable[Any]]) -> Candidates:
     found: dict[tuple[str, str], list[tuple[datetime, datetime | None, SubscriptionFacts]]] = defaultdict(list)
-    for store_code, event_name, created_at, active_from, *subscription in rows:
+    for store_code, event_name, created_at, active_from, *subscription in await connection.execute(
+        _CANDIDATES, columns
+    ):
         found[store_code, event_name].append((created_at, active_from, SubscriptionFacts(*subscription)))
     return found

@@ -11,8 +11,6 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.quick import QuickConnections, QuickStatement
-
 OUTBOX_CHANNEL = "outbox"
 """Notified after events are committed."""
 
@@ -131,23 +129,6 @@ SELECT claimed.*,
 FROM (SELECT) AS looked LEFT JOIN claimed ON true
 """)
 
-# While quiet: one short reading of the index tells that there are few. Of the claim above half is planning and setting
-# out for stores there are none of. Its commit does not wait for the disk: should the server crash just then, the event
-# is claimed again, under the same id while it is quiet; and in whatever workflow, the first match takes it.
-_CLAIM_FEW = QuickStatement("""
-WITH few AS MATERIALIZED (
-    SELECT ctid AS place_on_disk, store_code FROM event WHERE matched_at IS NULL AND workflow_id IS NULL
-    ORDER BY store_code, sequence LIMIT CAST(:most AS int) + 1 FOR UPDATE SKIP LOCKED
-), claimed AS (
-    UPDATE event SET claimed_until = clock_timestamp() + make_interval(secs => :lease),
-        workflow_id = 'event/' || store_code || '/' || event_id
-    WHERE ctid = ANY(ARRAY(SELECT place_on_disk FROM few)) AND (SELECT count(*) FROM few) <= CAST(:most AS int)
-    RETURNING store_code, event_id, name, workflow_id, traceparent
-)
-SELECT claimed.*, (SELECT count(*) FROM few)
-FROM (SELECT set_config('synchronous_commit', 'off', true)) AS looked LEFT JOIN claimed ON true
-""")
-
 FIRST_OF_EACH_STORE = """
 WITH RECURSIVE first AS (
     (SELECT store_code, sequence, accepted_at FROM event WHERE matched_at IS NULL ORDER BY store_code, sequence LIMIT 1)
@@ -218,14 +199,6 @@ async def claim(connection: AsyncConnection, room: Room, *, after: str = "", lea
     rows = (await connection.execute(_CLAIM, values)).all()
     after, busy = rows[0][-2:]
     return Claim([ClaimedEvent(*row[:-2]) for row in rows if row[0] is not None], after or "", busy)
-
-
-async def claim_few(quick: QuickConnections, most: int, *, lease_seconds: float) -> Claim | None:
-    """Claim what waits, each event for a workflow of its own; None when it is more than `most`, and nothing claimed."""
-    rows = await quick.fetch(_CLAIM_FEW, {"most": most, "lease": lease_seconds})
-    if rows[0][-1] > most:
-        return None
-    return Claim([ClaimedEvent(*row[:-1]) for row in rows if row[0] is not None], after="", busy=False)
 
 
 async def claim_lapsed(

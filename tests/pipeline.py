@@ -20,12 +20,12 @@ from temporalio.client import Client
 import worker
 import worker_parts
 from activities.dispatcher import Dispatcher
+from activities.events_ahead import EventsAhead
 from activities.gate import Gate
 from activities.handing_on import HandingOn
 from activities.keepers import Keepers
 from activities.lease import lease
 from activities.metrics import WorkerMetrics
-from activities.reading_ahead import ReadingAhead
 from relay import Relay, RelaySettings
 from settings import Settings
 from storage.database import Database
@@ -85,7 +85,7 @@ async def pipeline(
             worker.sending(settings, database, worker_id, metrics, traces) as (dispatcher, _),
             worker_parts.beside_delivery(settings, database) as beside,
         ):
-            gate, ahead = Gate(), ReadingAhead(database)
+            gate, ahead = Gate(), EventsAhead()
             relay_settings = RelaySettings(settings.task_queue, settings.batch_events, 0.2, 2)
             relay = Relay(database, client, gate, relay_settings, metrics, ahead, traces)
             running = asyncio.create_task(relay.run()) if relaying else None

@@ -15,10 +15,10 @@ from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
+from activities.events_ahead import EventsAhead
 from activities.gate import MOST_OPEN, Gate, Way
 from activities.messages import EventBatch, EventRef, EventTask
 from activities.metrics import WorkerMetrics
-from activities.reading_ahead import ReadingAhead
 from domain.identity import batch_workflow_id, event_workflow_id
 from relay import Relay, RelaySettings
 from storage.database import Database
@@ -46,7 +46,7 @@ async def relay_of(
     """A relay by itself: nobody works on what it starts."""
     database = Database(sqlalchemy_url(database_url), pool_size=3)
     settings = RelaySettings(task_queue or f"nobody-{uuid4()}", batch_events, POLL_SECONDS, LEASE_SECONDS)
-    relay = Relay(database, client, Gate(), settings, WorkerMetrics(), ReadingAhead(database))
+    relay = Relay(database, client, Gate(), settings, WorkerMetrics(), EventsAhead())
     running = asyncio.create_task(relay.run())
     try:
         yield relay, running

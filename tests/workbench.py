@@ -18,12 +18,12 @@ from temporalio.testing import ActivityEnvironment
 import worker
 from activities.deliver import DeliveryActivities
 from activities.dispatcher import Dispatcher
+from activities.events_ahead import EventsAhead
 from activities.gate import Gate
 from activities.keepers import Keepers
 from activities.lease import lease
 from activities.messages import DeliveryEnd, DeliveryRef, EventBatch, EventRef, FirstAttempts
 from activities.metrics import WorkerMetrics
-from activities.reading_ahead import ReadingAhead
 from settings import Settings
 from storage.database import Database
 from storage.deliveries import OpenDelivery, load
@@ -112,5 +112,5 @@ async def workbench(database_url: str, *, leased: bool = True, **overrides: Any)
         sending = worker.sending(settings, database, worker_id, metrics)
         dispatcher, writing = await resources.enter_async_context(sending)
         keepers = NotedKeepers()
-        activities = DeliveryActivities(database, dispatcher, Gate(), keepers, ReadingAhead(database))
+        activities = DeliveryActivities(database, dispatcher, Gate(), keepers, EventsAhead())
         yield Workbench(database, settings, worker_id, dispatcher, activities, writing, metrics, keepers.woken)

@@ -11,7 +11,7 @@ import pytest
 from domain.identity import batch_workflow_id, event_workflow_id
 from storage.database import Database
 from storage.matching import match
-from storage.outbox import Claim, ClaimedEvent, Room, backlog, claim, claim_few, claim_lapsed
+from storage.outbox import ClaimedEvent, Room, backlog, claim, claim_lapsed
 from tests.databases import sqlalchemy_url
 from tests.ground import STORE, Ground
 
@@ -49,22 +49,6 @@ async def let_lapse(ground: Ground, workflow_ids: set[str], *, seconds: float = 
         ids=list(workflow_ids),
         seconds=seconds,
     )
-
-
-async def test_a_few_are_claimed_each_for_itself_and_more_are_left_to_the_whole_claim(ground: Ground) -> None:
-    event_ids = await ground.emit("CustomerUpdated", "{}", 3)
-
-    async def few(most: int) -> Claim | None:
-        return await claim_few(ground.database.quick, most, lease_seconds=LEASE_SECONDS)
-
-    assert await few(2) is None
-    assert await ground.scalar("SELECT count(*) FROM event WHERE workflow_id IS NULL") == 3
-    first = await few(3)
-    assert first is not None
-    assert {event.workflow_id for event in first.events} == {f"event/{STORE}/{event_id}" for event_id in event_ids}
-    again = await few(3)
-    assert again is not None
-    assert not again.events
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What was read before the match decides nothing: the one statement takes the event, or does nothing at all."""
+"""Single events: few are claimed and read in one statement; the match is another, which decides alone."""
 
 import asyncio
 from typing import Any
@@ -7,19 +7,27 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import text
 
-from activities.reading_ahead import ReadingAhead
+from activities.events_ahead import EventsAhead
 from domain.identity import message_id
 from storage.deliveries import OpenDelivery
 from storage.erasure import Erased, erase_events
-from storage.matching import ReadAhead, match, match_read, read_ahead
+from storage.matching import match
+from storage.single_events import FewClaimed, ReadAhead, claim_few, match_read
 from tests.ground import STORE, Ground
 
 URL = "http://receiver.example.com/hook"
 
 
+async def few(ground: Ground, most: int = 10) -> FewClaimed | None:
+    """One claim."""
+    return await claim_few(ground.database.quick, most, lease_seconds=10)
+
+
 async def read(ground: Ground, event_id: UUID) -> ReadAhead | None:
-    """What is read of an event before it is matched."""
-    return await read_ahead(ground.database.quick, STORE, event_id)
+    """What is read of an event with its claim."""
+    claimed = await few(ground)
+    assert claimed is not None
+    return claimed.ahead.get(event_id)
 
 
 async def matched_read(ground: Ground, ahead: ReadAhead | None, *, busy: bool = False) -> list[OpenDelivery] | None:
@@ -38,6 +46,18 @@ def comparable(rows: Any) -> list[dict[str, Any]]:
     """Deliveries without what differs from match to match."""
     own = ("workflow_id", "event_id", "event_sequence", "message_id", "created_at", "request_id")
     return [{name: value for name, value in row._mapping.items() if name not in own} for row in rows]
+
+
+async def test_a_few_are_claimed_each_for_itself_and_more_are_left_to_the_whole_claim(ground: Ground) -> None:
+    event_ids = await ground.emit("CustomerUpdated", "{}", 3)
+    assert await few(ground, 2) is None
+    assert await ground.scalar("SELECT count(*) FROM event WHERE workflow_id IS NULL") == 3
+    first = await few(ground, 3)
+    assert first is not None
+    assert {event.workflow_id for event in first.events} == {f"event/{STORE}/{event_id}" for event_id in event_ids}
+    again = await few(ground, 3)
+    assert again is not None
+    assert not again.events
 
 
 @pytest.mark.parametrize("busy", [False, True])
@@ -111,10 +131,11 @@ async def test_what_was_read_is_given_once_and_not_when_it_is_old(
 ) -> None:
     await ground.subscribe("CustomerUpdated", URL)
     first, second = await ground.emit("CustomerUpdated", "{}", 2)
-    ahead = ReadingAhead(ground.database)
-    ahead.begin(STORE, first)
-    assert await ahead.take(first) is not None
-    assert await ahead.take(first) is None
-    monkeypatch.setattr("activities.reading_ahead.FRESH_SECONDS", 0.0)
-    ahead.begin(STORE, second)
-    assert await ahead.take(second) is None
+    claimed = await few(ground)
+    assert claimed is not None
+    ahead = EventsAhead()
+    ahead.keep(claimed.ahead)
+    assert ahead.take(first) is claimed.ahead[first]
+    assert ahead.take(first) is None
+    monkeypatch.setattr("activities.events_ahead.FRESH_SECONDS", 0.0)
+    assert ahead.take(second) is None

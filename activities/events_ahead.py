@@ -1,0 +1,28 @@
+"""What was read of single events with their claims, until their workflows ask for the match: some milliseconds."""
+
+import time
+from collections.abc import Mapping
+from uuid import UUID
+
+from storage.single_events import ReadAhead
+
+FRESH_SECONDS = 0.25
+"""What was read earlier than that is read anew: webhooks may have changed. A workflow starts within some 5 ms."""
+
+
+class EventsAhead:
+    """Of one worker: kept by its relay, taken by the match of the same event."""
+
+    def __init__(self) -> None:
+        self._kept: dict[UUID, tuple[float, ReadAhead]] = {}
+
+    def keep(self, ahead: Mapping[UUID, ReadAhead]) -> None:
+        """Keep what was read just now, and forget what nobody asked for in time."""
+        now = time.monotonic()
+        self._kept = {one: kept for one, kept in self._kept.items() if now - kept[0] <= FRESH_SECONDS}
+        self._kept |= {event_id: (now, read) for event_id, read in ahead.items()}
+
+    def take(self, event_id: UUID) -> ReadAhead | None:
+        """What was read of an event, once; None when nothing was, or not lately."""
+        read_at, ahead = self._kept.pop(event_id, (0.0, None))
+        return ahead if time.monotonic() - read_at <= FRESH_SECONDS else None

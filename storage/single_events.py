@@ -1,0 +1,122 @@
+"""The short way of events that come singly: claimed and read in one statement, matched in another.
+
+What was read with the claim decides nothing: the match takes the event out of the outbox, or finds that somebody else
+has, and it alone is what the workflow asks for. A webhook changed in the few milliseconds between is sent to as it was
+when the event came.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from domain.expiry_events import kind_told
+from storage.deliveries import OpenDelivery, SubscriptionFacts
+from storage.matching import (
+    BODY_UNLESS_ERASED,
+    CANDIDATE_COLUMNS,
+    CREATED,
+    EVENT_COLUMNS,
+    INTENDED,
+    MADE,
+    UNMATCHED,
+    Candidates,
+    MayBegin,
+    columns_of,
+    deliveries_of,
+)
+from storage.outbox import ClaimedEvent
+from storage.quick import QuickConnections, QuickStatement
+
+# One short reading of the index tells that there are few: of the claim for all stores half is planning and setting out
+# for stores there are none of. The commit does not wait for the disk: should the server crash just then, the event is
+# claimed again, under the same id while it is quiet; and in whatever workflow, the first match takes it.
+_CLAIM = QuickStatement(f"""
+WITH few AS MATERIALIZED (
+    SELECT ctid AS place_on_disk FROM event WHERE matched_at IS NULL AND workflow_id IS NULL
+    ORDER BY store_code, sequence LIMIT CAST(:most AS int) + 1 FOR UPDATE SKIP LOCKED
+), claimed AS (
+    UPDATE event SET claimed_until = clock_timestamp() + make_interval(secs => :lease),
+        workflow_id = 'event/' || store_code || '/' || event_id
+    WHERE ctid = ANY(ARRAY(SELECT place_on_disk FROM few)) AND (SELECT count(*) FROM few) <= CAST(:most AS int)
+    RETURNING *
+)
+SELECT {EVENT_COLUMNS}, candidates.found, (SELECT count(*) FROM few) AS waiting
+FROM (SELECT set_config('synchronous_commit', 'off', true)) AS looked
+LEFT JOIN claimed AS event ON true
+LEFT JOIN store ON store.code = event.store_code
+{BODY_UNLESS_ERASED}
+LEFT JOIN LATERAL (
+    SELECT array_agg(candidate) AS found FROM (
+        SELECT {CANDIDATE_COLUMNS} FROM subscription
+        LEFT JOIN subscription_health AS health ON health.subscription_id = subscription.id
+        WHERE subscription.store_code = event.store_code AND subscription.event_name = event.name
+            AND subscription.deleted_at IS NULL ORDER BY subscription.created_at, subscription.id
+    ) AS candidate
+) AS candidates ON true
+""")
+
+_TAKE_AND_CREATE = QuickStatement(f"""
+WITH taken AS (
+    UPDATE event SET matched_at = clock_timestamp()
+    WHERE store_code = :taken_from AND event_id = :taken AND erased_at IS NULL AND {UNMATCHED} RETURNING event_id
+), made AS MATERIALIZED ({MADE} WHERE EXISTS (SELECT FROM taken)), intended AS ({INTENDED}), created AS ({CREATED})
+SELECT count(*) FROM taken
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class ReadAhead:
+    """An event as it was when it was claimed, and the subscriptions to its name as they were then."""
+
+    event: Any
+    """A record of EVENT_COLUMNS."""
+    candidates: Candidates
+
+
+@dataclass(frozen=True, slots=True)
+class FewClaimed:
+    """Events claimed each for a workflow of its own; what was read ahead by event id, of those that it may serve."""
+
+    events: Sequence[ClaimedEvent]
+    ahead: Mapping[UUID, ReadAhead]
+
+
+async def claim_few(quick: QuickConnections, most: int, *, lease_seconds: float) -> FewClaimed | None:
+    """Claim what waits, each event for a workflow of its own; None when it is more than `most`, and nothing claimed."""
+    rows = await quick.fetch(_CLAIM, {"most": most, "lease": lease_seconds})
+    if rows[0]["waiting"] > most:
+        return None
+    claimed = [row for row in rows if row["event_id"] is not None]
+    return FewClaimed(
+        [
+            ClaimedEvent(row["store_code"], row["event_id"], row["name"], row["workflow_id"], row["traceparent"])
+            for row in claimed
+        ],
+        {row["event_id"]: ReadAhead(row, _candidates(row)) for row in claimed if _may_serve(row)},
+    )
+
+
+def _may_serve(row: Any) -> bool:
+    """Not of what is erased; and what an event tells of expiry is for the whole match to write."""
+    return row["data"] is not None and kind_told(row["name"]) not in row["expiry_kinds_from_events"]
+
+
+def _candidates(row: Any) -> Candidates:
+    found = [
+        (created_at, active_from, SubscriptionFacts(*rest)) for created_at, active_from, *rest in row["found"] or ()
+    ]
+    return {(row["store_code"], row["name"]): found}
+
+
+async def match_read(
+    quick: QuickConnections, ahead: ReadAhead, *, worker_id: UUID, may_begin: MayBegin
+) -> list[OpenDelivery] | None:
+    """The match of one event in a single statement; None, and nothing done, when it was matched or erased meanwhile, or
+    nobody is subscribed."""
+    made, begun = await deliveries_of([ahead.event], ahead.candidates, may_begin)
+    if not made:
+        return None
+    taken = {"taken_from": ahead.event["store_code"], "taken": ahead.event["event_id"], "worker_id": worker_id}
+    [[took]] = await quick.fetch(_TAKE_AND_CREATE, taken | columns_of(made))
+    return begun if took else None
