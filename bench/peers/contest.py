@@ -33,6 +33,7 @@ TURN_SECONDS = 180.0
 QUIET_SECONDS = 1.5
 """Between what is measured, so that one's rest is not the next one's load."""
 
+SETTLE_SECONDS = 3.0  # after a burst, until idle means idle: databases write what they put off
 IDLE_EVENTS = 100
 IDLE_PER_SECOND = 20.0
 
@@ -185,6 +186,7 @@ async def turn(contestant: Contestant, share: float, say: Callable[[str], None])
             say(f"burst to {subscriptions}")
             figures[f"burst_{subscriptions}"] = await _burst(running, subscriptions, max(int(deliveries * share), 10))
         say("idle")
+        await asyncio.sleep(SETTLE_SECONDS)
         figures["idle"] = await _idle(running)
         say("stopping")
     return figures | {"took_seconds": round(time.monotonic() - began, 1)}
