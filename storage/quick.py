@@ -46,6 +46,7 @@ class QuickConnections:
     def __init__(self, connect: Callable[[], Awaitable[asyncpg.Connection]], most: int) -> None:
         self._connect = connect
         self._idle: list[asyncpg.Connection] = []
+        self._left: set[asyncio.Task[None]] = set()
         self._free = asyncio.Semaphore(most)
         self.most = most
         self.used = 0
@@ -53,7 +54,8 @@ class QuickConnections:
     async def fetch(self, statement: QuickStatement, values: Mapping[str, Any]) -> list[asyncpg.Record]:
         """The rows of a statement. Raises what SQLAlchemy would: DBAPIError, or OSError and TimeoutError as they are.
 
-        A statement that is given up takes its connection with it.
+        A statement that is given up takes its connection with it. A connection that broke takes all that are idle: what
+        broke it (a server restarted, a way cut) broke them too, and whoever tries once more is to have a new one.
         """
         async with self._free:
             self.used += 1
@@ -65,12 +67,14 @@ class QuickConnections:
                 broken = connection is None or connection.is_closed()
                 if connection is not None and not broken:
                     self._idle.append(connection)
+                if broken:
+                    self._leave_all()
                 raise DBAPIError(
                     statement.sql, None, error, hide_parameters=True, connection_invalidated=broken
                 ) from error
             except BaseException:
                 if connection is not None:
-                    connection.terminate()
+                    self._leave(connection)
                 raise
             finally:
                 self.used -= 1
@@ -79,9 +83,20 @@ class QuickConnections:
 
     async def close(self) -> None:
         """Close those that are idle."""
+        self._leave_all()
+        while self._left:
+            await asyncio.wait(self._left)
+
+    def _leave_all(self) -> None:
         while self._idle:
-            with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-                await self._idle.pop().close(timeout=CLOSE_SECONDS)
+            self._leave(self._idle.pop())
+
+    def _leave(self, connection: asyncpg.Connection) -> None:
+        """Close it, while nobody waits for that: the server is told to give up what was given up here. It would go on
+        waiting for a lock, and those after it beside it."""
+        leaving = asyncio.create_task(_close(connection), name="quick-connection-left")
+        self._left.add(leaving)
+        leaving.add_done_callback(self._left.discard)
 
     async def _connection(self) -> asyncpg.Connection:
         while self._idle:
@@ -89,3 +104,8 @@ class QuickConnections:
             if not connection.is_closed():
                 return connection
         return await self._connect()
+
+
+async def _close(connection: asyncpg.Connection) -> None:
+    with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        await connection.close(timeout=CLOSE_SECONDS)

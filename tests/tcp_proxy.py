@@ -16,6 +16,7 @@ class TcpProxy:
         self._flowing.set()
         self._refusing = False
         self._writers: set[asyncio.StreamWriter] = set()
+        self._forgotten: set[asyncio.StreamWriter] = set()
         self.port = 0
         self.refused = 0
         """Connections that were refused so far."""
@@ -31,6 +32,10 @@ class TcpProxy:
         self._refusing = refuse
         for writer in self._writers:
             writer.transport.abort()
+
+    def forget(self) -> None:
+        """Break each connection there is as soon as something comes over it, as a router that has forgotten it."""
+        self._forgotten |= self._writers
 
     def mend(self) -> None:
         """Let everything through again."""
@@ -51,6 +56,9 @@ class TcpProxy:
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while data := await reader.read(CHUNK_BYTES):
+                if writer in self._forgotten:
+                    writer.transport.abort()
+                    break
                 self.held_back += not self._flowing.is_set()
                 await self._flowing.wait()
                 writer.write(data)

@@ -2,19 +2,24 @@
 
 import asyncio
 import re
+from functools import partial
+from urllib.parse import urlsplit
 from uuid import uuid4
 
+import asyncpg
 import pytest
 from sqlalchemy.exc import DBAPIError
 
 from storage.database import Database
-from storage.quick import QuickStatement
+from storage.quick import QuickConnections, QuickStatement
 from storage.unavailable import is_unavailable
 from tests.databases import sqlalchemy_url
 from tests.deadlines import eventually
 from tests.ground import STORE, Ground
+from tests.tcp_proxy import tcp_proxy
 
 WHO = QuickStatement("SELECT pg_backend_pid() AS pid, CAST(:name AS text) || CAST(:name AS text) AS twice")
+STAY = QuickStatement("SELECT pg_backend_pid() AS pid, pg_sleep(:seconds)")
 HANG = QuickStatement("SELECT pg_sleep(:seconds)")
 PLAN = QuickStatement("EXPLAIN SELECT name FROM event WHERE store_code = :store AND event_id = :event")
 
@@ -64,6 +69,33 @@ async def test_a_statement_that_is_given_up_takes_its_connection_with_it(ground:
             await ground.database.quick.fetch(HANG, {"seconds": 60})
     assert await who(ground) != before
     assert ground.database.quick.used == 0
+
+
+async def test_a_statement_that_is_given_up_ends_at_the_server_too(ground: Ground) -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await ground.database.quick.fetch(HANG, {"seconds": 60})
+
+    async def ended() -> bool:
+        return not await ground.scalar("SELECT count(*) FROM pg_stat_activity WHERE query ~ '^SELECT pg_sleep'")
+
+    await eventually(ended, 10, "the server has given it up")
+
+
+async def test_after_one_that_broke_no_other_that_was_idle_then_is_used(database_url: str) -> None:
+    server = urlsplit(database_url)
+    async with tcp_proxy(server.hostname or "", server.port or 5432) as proxy:
+        through = server._replace(netloc=f"{server.netloc.rpartition('@')[0]}@127.0.0.1:{proxy.port}").geturl()
+        quick = QuickConnections(partial(asyncpg.connect, through), 2)
+        pids = {row["pid"] for [row] in await asyncio.gather(*(quick.fetch(STAY, {"seconds": 0.2}) for _ in range(2)))}
+        assert len(pids) == 2
+        proxy.forget()
+        with pytest.raises(DBAPIError) as caught:
+            await quick.fetch(STAY, {"seconds": 0})
+        assert caught.value.connection_invalidated
+        [row] = await quick.fetch(STAY, {"seconds": 0})
+        assert row["pid"] not in pids
+        await quick.close()
 
 
 async def test_no_more_are_open_than_there_may_be(ground: Ground) -> None:
