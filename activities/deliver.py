@@ -138,15 +138,16 @@ class DeliveryActivities:
         await self._wake_keepers([replace(one, status="held") for one in held])
 
     async def _match(self, batch: EventBatch, may_begin: Callable[[UUID], bool]) -> list[OpenDelivery]:
-        if len(batch.events) == 1:
-            ahead = self._ahead.take(read_id(batch.events[0].event_id))
+        keys = [(event.store_code, read_id(event.event_id)) for event in batch.events]
+        if len(keys) == 1:
+            ahead = self._ahead.take(keys[0])
             deliveries = await self._match_read(ahead, may_begin) if ahead is not None else None
             if deliveries is not None:
                 return deliveries
         async with self._database.transaction() as connection:
             return await match(
                 connection,
-                [(event.store_code, read_id(event.event_id)) for event in batch.events],
+                keys,
                 worker_id=self._dispatcher.worker_id,
                 may_begin=may_begin,
                 with_taken=None if self._expiry is None else self._expiry.apply,

@@ -2,8 +2,8 @@
 
 import time
 from collections.abc import Mapping
-from uuid import UUID
 
+from storage.intake import EventKey
 from storage.single_events import ReadAhead
 
 FRESH_SECONDS = 0.25
@@ -14,15 +14,15 @@ class EventsAhead:
     """Of one worker: kept by its relay, taken by the match of the same event."""
 
     def __init__(self) -> None:
-        self._kept: dict[UUID, tuple[float, ReadAhead]] = {}
+        self._kept: dict[EventKey, tuple[float, ReadAhead]] = {}
 
-    def keep(self, ahead: Mapping[UUID, ReadAhead]) -> None:
+    def keep(self, ahead: Mapping[EventKey, ReadAhead]) -> None:
         """Keep what was read just now, and forget what nobody asked for in time."""
         now = time.monotonic()
         self._kept = {one: kept for one, kept in self._kept.items() if now - kept[0] <= FRESH_SECONDS}
-        self._kept |= {event_id: (now, read) for event_id, read in ahead.items()}
+        self._kept |= {key: (now, read) for key, read in ahead.items()}
 
-    def take(self, event_id: UUID) -> ReadAhead | None:
+    def take(self, key: EventKey) -> ReadAhead | None:
         """What was read of an event, once; None when nothing was, or not lately."""
-        read_at, ahead = self._kept.pop(event_id, (0.0, None))
+        read_at, ahead = self._kept.pop(key, (0.0, None))
         return ahead if time.monotonic() - read_at <= FRESH_SECONDS else None

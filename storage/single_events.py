@@ -12,6 +12,7 @@ from uuid import UUID
 
 from domain.expiry_events import kind_told
 from storage.deliveries import OpenDelivery, SubscriptionFacts
+from storage.intake import EventKey
 from storage.matching import (
     BODY_UNLESS_ERASED,
     CANDIDATE_COLUMNS,
@@ -76,10 +77,10 @@ class ReadAhead:
 
 @dataclass(frozen=True, slots=True)
 class FewClaimed:
-    """Events claimed each for a workflow of its own; what was read ahead by event id, of those that it may serve."""
+    """Events claimed each for a workflow of its own; what was read ahead of those that it may serve."""
 
     events: Sequence[ClaimedEvent]
-    ahead: Mapping[UUID, ReadAhead]
+    ahead: Mapping[EventKey, ReadAhead]
 
 
 async def claim_few(quick: QuickConnections, most: int, *, lease_seconds: float) -> FewClaimed | None:
@@ -93,7 +94,7 @@ async def claim_few(quick: QuickConnections, most: int, *, lease_seconds: float)
             ClaimedEvent(row["store_code"], row["event_id"], row["name"], row["workflow_id"], row["traceparent"])
             for row in claimed
         ],
-        {row["event_id"]: ReadAhead(row, _candidates(row)) for row in claimed if _may_serve(row)},
+        {(row["store_code"], row["event_id"]): ReadAhead(row, _candidates(row)) for row in claimed if _may_serve(row)},
     )
 
 

@@ -27,7 +27,7 @@ async def read(ground: Ground, event_id: UUID) -> ReadAhead | None:
     """What is read of an event with its claim."""
     claimed = await few(ground)
     assert claimed is not None
-    return claimed.ahead.get(event_id)
+    return claimed.ahead.get((STORE, event_id))
 
 
 async def matched_read(ground: Ground, ahead: ReadAhead | None, *, busy: bool = False) -> list[OpenDelivery] | None:
@@ -135,7 +135,26 @@ async def test_what_was_read_is_given_once_and_not_when_it_is_old(
     assert claimed is not None
     ahead = EventsAhead()
     ahead.keep(claimed.ahead)
-    assert ahead.take(first) is claimed.ahead[first]
-    assert ahead.take(first) is None
+    assert ahead.take((STORE, first)) is claimed.ahead[STORE, first]
+    assert ahead.take((STORE, first)) is None
     monkeypatch.setattr("activities.events_ahead.FRESH_SECONDS", 0.0)
-    assert ahead.take(second) is None
+    assert ahead.take((STORE, second)) is None
+
+
+async def test_of_two_stores_events_of_one_id_each_is_given_for_itself(ground: Ground) -> None:
+    await ground.add_store("other")
+    await ground.subscribe("CustomerUpdated", URL)
+    await ground.subscribe("CustomerUpdated", f"{URL}/other", store_code="other")
+    [event_id] = await ground.emit("CustomerUpdated", "{}")
+    [twin] = await ground.emit("CustomerUpdated", "{}", store="other")
+    for table in ("event", "event_body"):
+        await ground.execute(f"UPDATE {table} SET event_id = :id WHERE event_id = :twin", id=event_id, twin=twin)
+    claimed = await few(ground)
+    assert claimed is not None
+    ahead = EventsAhead()
+    ahead.keep(claimed.ahead)
+    for store_code in (STORE, "other"):
+        made = await matched_read(ground, ahead.take((store_code, event_id)))
+        assert made is not None
+        assert [delivery.event.store_code for delivery in made] == [store_code]
+    assert await ground.scalar("SELECT count(*) FROM event WHERE matched_at IS NULL") == 0
