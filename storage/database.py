@@ -2,10 +2,11 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import asyncpg
 import orjson
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import QueuePool
 
@@ -36,7 +37,7 @@ class Database:
         name: str = "loyalty-webhooks",
         statement_seconds: float | None = None,
     ) -> None:
-        self._url = url
+        address = _as_the_driver_names_tls(make_url(url))
         self._settings = {
             "application_name": name,
             "jit": "off",
@@ -46,7 +47,7 @@ class Database:
         quick = max(1, int(pool_size * QUICK_SHARE))
         self.quick = QuickConnections(self._connect_quickly, quick)
         self.engine: AsyncEngine = create_async_engine(
-            url,
+            address,
             pool_size=max(1, pool_size - quick),
             max_overflow=0,
             pool_pre_ping=False,
@@ -60,6 +61,10 @@ class Database:
                 "server_settings": self._settings,
             },
         )
+        self._connect_args: dict[str, Any] = {**self.engine.dialect.create_connect_args(address)[1]}
+        """Of the connections that SQLAlchemy does not make: the same server in the same way."""
+        self._connect_args["timeout"] = CONNECT_SECONDS
+        self._connect_args.pop("prepared_statement_cache_size", None)  # SQLAlchemy's own
         self._autocommitting = self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @property
@@ -93,24 +98,25 @@ class Database:
 
     async def listener(self) -> asyncpg.Connection:
         """A connection of its own for LISTEN, outside the pool; the caller closes it."""
-        return await asyncpg.connect(self._plain_url, timeout=CONNECT_SECONDS)
+        return await asyncpg.connect(**self._connect_args)
 
     async def _connect_quickly(self) -> asyncpg.Connection:
         return await asyncpg.connect(
-            self._plain_url,
-            timeout=CONNECT_SECONDS,
+            **self._connect_args,
             command_timeout=self._statement_seconds,
             server_settings={**self._settings, **QUICK_SETTINGS},
         )
-
-    @property
-    def _plain_url(self) -> str:
-        return make_url(self._url).set(drivername="postgresql").render_as_string(hide_password=False)
 
     async def close(self) -> None:
         """Close every connection."""
         await self.engine.dispose()
         await self.quick.close()
+
+
+def _as_the_driver_names_tls(url: URL) -> URL:
+    """With `sslmode`, as PostgreSQL's own addresses have it, under the driver's name for it."""
+    mode = url.query.get("sslmode")
+    return url if mode is None else url.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode})
 
 
 @asynccontextmanager

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from storage.database import Database
@@ -114,4 +115,15 @@ async def test_nobody_there_is_unavailable(database_url: str) -> None:
     with pytest.raises((OSError, DBAPIError)) as caught:
         await database.quick.fetch(WHO, {"name": "a"})
     assert is_unavailable(caught.value)
+    await database.close()
+
+
+@pytest.mark.parametrize("options", ["ssl=disable", "sslmode=disable", "ssl=prefer&prepared_statement_cache_size=50"])
+async def test_what_an_address_says_of_connections_is_true_of_each_kind(database_url: str, options: str) -> None:
+    database = Database(f"{sqlalchemy_url(database_url)}?{options}", pool_size=1)
+    async with database.transaction() as connection:
+        assert await connection.scalar(text("SELECT 1")) == 1
+    assert await who(Ground(database)) > 0
+    listener = await database.listener()
+    await listener.close()
     await database.close()
