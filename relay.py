@@ -1,4 +1,5 @@
-"""The relay: takes events from the outbox and starts their workflows, by name, under ids that are committed first.
+"""The relay: takes events from the outbox and starts their workflows, by name, under ids that are committed first, or
+follow from the event where it came alone.
 
 When quiet, each event starts a workflow of its own at once. Under backlog one workflow takes up to several hundred
 events, since a workflow costs some 35 ms of CPU and an event in a batch a fraction of one. Stores take turns, and those
@@ -14,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from math import ceil
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import asyncpg
 from sqlalchemy.exc import SQLAlchemyError
@@ -26,39 +27,15 @@ from activities.events_ahead import EventsAhead
 from activities.gate import Gate, Way
 from activities.messages import EventBatch, EventRef, EventTask
 from activities.metrics import WorkerMetrics
+from activities.relay_pace import FEW_EVENTS, FULL, Pace
 from activities.visibility import event_summary, memo, search_attributes
 from domain.identity import batch_workflow_id
 from storage.database import Database
-from storage.outbox import OUTBOX_CHANNEL, Claim, ClaimedEvent, Room, claim, claim_lapsed
+from storage.outbox import OUTBOX_CHANNEL, Claim, ClaimedEvent, Room, claim, claim_lapsed, named_event
 from storage.single_events import claim_few
 from tracing import NO_TRACES, Traces
 
 logger = logging.getLogger(__name__)
-
-SINGLES_PER_SECOND = 25.0
-"""Events that may have a workflow each: at 35 ms of CPU that is under half of two cores."""
-
-SINGLES_BURST = 10.0
-"""How many may come at once before batches begin."""
-
-FEW_EVENTS = 10
-"""A store with no more of them waiting is quiet: they go one by one, or mixed with those of other quiet stores."""
-
-MOST_REMEMBERED = 2 * SINGLES_BURST
-"""Of what a store had handed over: less than a second after its last batch it is quiet again."""
-
-LINGER_SECONDS = 0.1
-"""Between two batches that are not full: ten workflows a second at most, whatever the rate."""
-
-QUIET_SECONDS = 1.0
-"""For so long after an event of a quiet store a busy one's batches hold less, and one less is open: what is begun for
-many at once is what the quiet one's next event waits for."""
-
-LESS = 1 / 6
-"""Of what a batch may hold, then."""
-
-FULL = LESS
-"""A batch that holds so much of what it may hold shows a backlog: the next one follows at once."""
 
 LAPSED_CHECK_SECONDS = 1.0
 """How often claims are looked for whose workflow never took its events."""
@@ -68,6 +45,9 @@ WORKFLOW_TASK_TIMEOUT = timedelta(seconds=5)
 
 START_TIMEOUT = timedelta(seconds=5)
 """A start answered later than this is asked for again, under the same id."""
+
+NAMED_SECONDS = 1.0
+"""A claim that comes later than that starts its event's workflow once more."""
 
 STOP_SECONDS = 2.0
 """What is being started when the relay is asked to stop gets so long; the rest is started by another relay."""
@@ -87,56 +67,6 @@ class RelaySettings:
     batch_events: int
     poll_seconds: float
     claim_lease_seconds: float
-
-
-class Pace:
-    """How many events may be handed over singly, and when the next batch may go (seconds on a monotonic clock)."""
-
-    def __init__(self) -> None:
-        self._tokens = SINGLES_BURST
-        self._quiet_at = -QUIET_SECONDS
-        self._refilled_at = time.monotonic()
-        self._next_at = {Way.MIXED: 0.0, Way.BATCH: 0.0}
-        self._recent: dict[str, float] = {}
-        self._recent_at = self._refilled_at
-
-    def singles(self, now: float) -> int:
-        """Whole tokens at hand."""
-        self._tokens = min(SINGLES_BURST, self._tokens + (now - self._refilled_at) * SINGLES_PER_SECOND)
-        self._refilled_at = now
-        return int(self._tokens)
-
-    def busy_stores(self, now: float) -> list[str]:
-        """Those that have had more handed over, in the last moments, than may go singly of all stores together."""
-        gone = (now - self._recent_at) * SINGLES_PER_SECOND
-        self._recent = {store: left for store, events in self._recent.items() if (left := events - gone) > 0}
-        self._recent_at = now
-        return [store for store, events in self._recent.items() if events > SINGLES_BURST]
-
-    def took_of(self, store_code: str, events: int) -> None:
-        """Remember that so many events of a store were handed over."""
-        self._recent[store_code] = min(self._recent.get(store_code, 0.0) + events, MOST_REMEMBERED)
-
-    def lingers(self, way: Way, now: float) -> float:
-        """Seconds to let events gather before the next batch of this way."""
-        return max(0.0, self._next_at[way] - now)
-
-    def share(self, way: Way, now: float) -> float:
-        """How much of what a batch may hold the next one of this way holds."""
-        return LESS if self.spares(way, now) else 1.0
-
-    def spares(self, way: Way, now: float) -> float:
-        """Seconds for which batches of this way hold less, and one less is open."""
-        return max(0.0, self._quiet_at + QUIET_SECONDS - now) if way is Way.BATCH else 0.0
-
-    def took(self, way: Way, now: float, *, full: bool) -> None:
-        """Use up a token, or let events gather for the next batch; after a full one there is a backlog already."""
-        if way is not Way.BATCH:
-            self._quiet_at = now
-        if way is Way.SINGLE:
-            self._tokens = max(0.0, self._tokens - 1)
-        else:
-            self._next_at[way] = now if full else now + LINGER_SECONDS
 
 
 class Relay:
@@ -165,6 +95,10 @@ class Relay:
         """Whether a claim since the one of the first stores may have left some of their events."""
         self._wake = {Way.MIXED: asyncio.Event(), Way.BATCH: asyncio.Event()}
         gate.on_room = lambda way: self._wake[Way.BATCH if way is Way.BATCH else Way.MIXED].set()
+        self.is_for_me: Callable[[UUID], bool] = lambda _: True
+        """Whether this relay takes up an event that came alone."""
+        self._named: dict[str, float] = {}
+        """Workflows started for events that were named, whose claim is on its way, and since when."""
         self._stopping = False
         self._starts: dict[str, asyncio.Task[None]] = {}
 
@@ -283,8 +217,8 @@ class Relay:
             workflows[event.workflow_id].append(event)
         now = time.monotonic()
         for workflow_id, events in workflows.items():
-            if workflow_id in self._starts:
-                continue  # its claim lapsed while Temporal is away: it is being started still
+            if self._named.pop(workflow_id, None) is not None or workflow_id in self._starts:
+                continue  # it was named; or its claim lapsed while Temporal is away: it is being started still
             batch = workflow_id.startswith("events/")
             way = Way.SINGLE if not batch else Way.MIXED if workflow_id == mixed else Way.BATCH
             self._pace.took(way, now, full=len(events) >= FULL * self._settings.batch_events)
@@ -362,6 +296,26 @@ class Relay:
                 logger.info("%d claimed events were not taken in time, handing them over again", len(lapsed))
                 self._hand_over(lapsed)
 
+    def _heard(self, payload: str) -> None:
+        """Events were committed. One that came alone is named: one relay takes it up, the others leave it to that one,
+        but for their next poll."""
+        event = named_event(payload)
+        if event is None:
+            self._wake[Way.MIXED].set()
+        elif self.is_for_me(event.event_id):
+            self._start_named(event)
+            self._wake[Way.MIXED].set()
+
+    def _start_named(self, event: ClaimedEvent) -> None:
+        """Start its workflow beside its claim, which takes a millisecond, while Temporal takes five: under the id that
+        the claim will commit. Whatever comes of the claim, the match takes the event once."""
+        now = time.monotonic()
+        quiet = self._gate.room(Way.SINGLE) and self._pace.singles(now) >= 2  # one more for its claim to be single too
+        if quiet and not self._stopping and self._settings.batch_events > 1 and not self._pace.busy_stores(now):
+            self._hand_over([event])
+            self._named = {one: since for one, since in self._named.items() if now - since < NAMED_SECONDS}
+            self._named[event.workflow_id] = now
+
     async def _listen(self) -> None:
         """Keep a connection that is notified of new events; without it the polling goes on."""
         while True:
@@ -369,7 +323,7 @@ class Relay:
                 connection = await self._database.listener()
                 closed = asyncio.Event()
                 connection.add_termination_listener(lambda _, closed=closed: closed.set())
-                await connection.add_listener(OUTBOX_CHANNEL, lambda *_: self._wake[Way.MIXED].set())
+                await connection.add_listener(OUTBOX_CHANNEL, lambda *heard: self._heard(heard[-1]))
                 try:
                     await closed.wait()
                 finally:

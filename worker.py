@@ -22,7 +22,7 @@ from temporalio.worker import PollerBehaviorAutoscaling, UnsandboxedWorkflowRunn
 from activities.acts import ActActivities
 from activities.deliver import DeliveryActivities
 from activities.dispatcher import AttemptLimits, Dispatcher
-from activities.events_ahead import EventsAhead
+from activities.events_ahead import EventsAhead, is_for
 from activities.gate import MOST_OPEN, Gate, Way
 from activities.handing_on import HAND_ONS_AT_ONCE, HandingOn, hand_on_queue
 from activities.keep import KeeperActivities
@@ -273,6 +273,7 @@ async def _work(
             claim_lease_seconds=settings.claim_lease_seconds,
         )
         relay = Relay(database, client, gate, relay_settings, metrics, ahead, traces)
+        relay.is_for_me = lambda one: is_for(one, rank=dispatcher.rank, workers=dispatcher.workers)
         relaying = asyncio.create_task(relay.run())
         keepers = Keepers(client, settings.task_queue)
         watching = asyncio.create_task(keepers.watch(database))

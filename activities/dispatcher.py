@@ -87,7 +87,7 @@ class Dispatcher:
         self._places = Places(limits.in_flight)
         self._stopwatch = Stopwatch()
         self._answers: dict[UUID, Answers] = defaultdict(Answers)
-        self._workers, self._rank = 1, 0
+        self.workers, self.rank = 1, 0
         self._under_way: dict[UUID, asyncio.Task[Step]] = {}
         self._waiting: set[UUID] = set()
         self._lanes: dict[UUID, Lane] = {}
@@ -211,7 +211,7 @@ class Dispatcher:
         """Take note of how subscriptions stood at `read_at` (by the monotonic clock), and that this is worker `rank`,
         from 0, of so many that live.
         """
-        self._workers, self._rank = max(workers, 1), rank
+        self.workers, self.rank = max(workers, 1), rank
         for standing in standings:
             lane = self._lanes.get(standing.subscription_id)
             if lane is not None and lane.stopped_at < read_at:
@@ -324,8 +324,8 @@ class Dispatcher:
             return subscription.max_concurrency
         if subscription.kept:
             return self._limits.per_subscription
-        whole, rest = divmod(self._limits.per_subscription, self._workers)
-        return max(1, whole + (self._rank < rest))
+        whole, rest = divmod(self._limits.per_subscription, self.workers)
+        return max(1, whole + (self.rank < rest))
 
     async def _intend(self, delivery: OpenDelivery, trigger: str) -> None:
         intent = Intent(

@@ -2,12 +2,18 @@
 
 import time
 from collections.abc import Mapping
+from uuid import UUID
 
 from storage.intake import EventKey
 from storage.single_events import ReadAhead
 
 FRESH_SECONDS = 0.25
 """What was read earlier than that is read anew: webhooks may have changed. A workflow starts within some 5 ms."""
+
+
+def is_for(event_id: UUID, *, rank: int, workers: int) -> bool:
+    """Whether an event that came alone is for the worker of this rank, from 0, of so many: each is for one of them."""
+    return event_id.int % workers == rank
 
 
 class EventsAhead:

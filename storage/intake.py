@@ -129,9 +129,11 @@ arrived AS MATERIALIZED (
 _INSERTED = f"{_INSERT} SELECT store_code, event_id FROM with_body"
 _INSERT_MANY = text(_INSERTED)
 _INSERT_FEW = QuickStatement(_INSERTED)
-_INSERT_FEW_AND_RING = QuickStatement(
-    f"{_INSERT} SELECT store_code, event_id, pg_notify('{OUTBOX_CHANNEL}', '') FROM with_body"
-)
+_INSERT_FEW_AND_RING = QuickStatement(f"""{_INSERT}
+SELECT store_code, event_id, pg_notify('{OUTBOX_CHANNEL}', json_build_object(
+    'storeCode', store_code, 'eventId', event_id, 'name', name, 'traceparent', traceparent)::text)
+FROM with_body JOIN arrived USING (store_code, event_id)
+""")
 
 _STORED = text(f"""
 SELECT event.store_code, event.event_id, event.name, event.created_at_text, body.data, body.sealed_data, event.digest
@@ -148,7 +150,7 @@ async def insert_events(connection: AsyncConnection, events: Sequence[NewEvent])
 
 
 async def insert_few(quick: QuickConnections, events: Sequence[NewEvent], *, ring: bool) -> frozenset[EventKey]:
-    """The same, as a transaction of its own. `ring`: wake the relay with the commit."""
+    """The same, as a transaction of its own. `ring`: tell the relays of each event with the commit."""
     rows = await quick.fetch(_INSERT_FEW_AND_RING if ring else _INSERT_FEW, _columns(events))
     return frozenset((row["store_code"], row["event_id"]) for row in rows)
 

@@ -8,11 +8,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from uuid import UUID
 
+import orjson
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from domain.identity import event_workflow_id
+
 OUTBOX_CHANNEL = "outbox"
-"""Notified after events are committed."""
+"""Notified after events are committed: with nothing, or with the `named_event` that came alone."""
 
 STORES_A_CLAIM = 300
 """Looked at by one claim: a full batch is two events of each. The next claim goes on with those behind them."""
@@ -33,6 +36,16 @@ class ClaimedEvent:
     name: str
     workflow_id: str
     traceparent: str | None = None
+
+
+def named_event(payload: str) -> ClaimedEvent | None:
+    """The event a notification names, for a workflow of its own; None of one that names none."""
+    if not payload:
+        return None
+    named = orjson.loads(payload)
+    store_code, event_id = named["storeCode"], UUID(named["eventId"])
+    workflow_id = event_workflow_id(store_code, event_id)
+    return ClaimedEvent(store_code, event_id, named["name"], workflow_id, named["traceparent"])
 
 
 @dataclass(frozen=True)

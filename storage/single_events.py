@@ -20,6 +20,7 @@ from storage.matching import (
     EVENT_COLUMNS,
     INTENDED,
     MADE,
+    OWN_WORKFLOW,
     UNMATCHED,
     Candidates,
     MayBegin,
@@ -31,18 +32,23 @@ from storage.quick import QuickConnections, QuickStatement
 
 # One short reading of the index tells that there are few: of the claim for all stores half is planning and setting out
 # for stores there are none of. The commit does not wait for the disk: should the server crash just then, the event is
-# claimed again, under the same id while it is quiet; and in whatever workflow, the first match takes it.
+# claimed again, under the same id while it is quiet; and in whatever workflow, the first match takes it. Of what is too
+# much no row is locked: a batch that is claimed just then would pass over it.
 _CLAIM = QuickStatement(f"""
-WITH few AS MATERIALIZED (
+WITH waiting AS MATERIALIZED (
     SELECT ctid AS place_on_disk FROM event WHERE matched_at IS NULL AND workflow_id IS NULL
-    ORDER BY store_code, sequence LIMIT CAST(:most AS int) + 1 FOR UPDATE SKIP LOCKED
+    ORDER BY store_code, sequence LIMIT CAST(:most AS int) + 1
+), few AS MATERIALIZED (
+    SELECT ctid AS place_on_disk FROM event
+    WHERE ctid = ANY(ARRAY(SELECT place_on_disk FROM waiting)) AND (SELECT count(*) FROM waiting) <= CAST(:most AS int)
+        AND matched_at IS NULL AND workflow_id IS NULL
+    FOR UPDATE SKIP LOCKED
 ), claimed AS (
     UPDATE event SET claimed_until = clock_timestamp() + make_interval(secs => :lease),
-        workflow_id = 'event/' || store_code || '/' || event_id
-    WHERE ctid = ANY(ARRAY(SELECT place_on_disk FROM few)) AND (SELECT count(*) FROM few) <= CAST(:most AS int)
-    RETURNING *
+        workflow_id = {OWN_WORKFLOW}
+    WHERE ctid = ANY(ARRAY(SELECT place_on_disk FROM few)) RETURNING *
 )
-SELECT {EVENT_COLUMNS}, candidates.found, (SELECT count(*) FROM few) AS waiting
+SELECT {EVENT_COLUMNS}, candidates.found, (SELECT count(*) FROM waiting) AS waiting
 FROM (SELECT set_config('synchronous_commit', 'off', true)) AS looked
 LEFT JOIN claimed AS event ON true
 LEFT JOIN store ON store.code = event.store_code

@@ -20,7 +20,7 @@ from temporalio.client import Client
 import worker
 import worker_parts
 from activities.dispatcher import Dispatcher
-from activities.events_ahead import EventsAhead
+from activities.events_ahead import EventsAhead, is_for
 from activities.gate import Gate
 from activities.handing_on import HandingOn
 from activities.keepers import Keepers
@@ -88,6 +88,7 @@ async def pipeline(
             gate, ahead = Gate(), EventsAhead()
             relay_settings = RelaySettings(settings.task_queue, settings.batch_events, 0.2, 2)
             relay = Relay(database, client, gate, relay_settings, metrics, ahead, traces)
+            relay.is_for_me = lambda one: is_for(one, rank=dispatcher.rank, workers=dispatcher.workers)
             running = asyncio.create_task(relay.run()) if relaying else None
             try:
                 keepers = Keepers(client, settings.task_queue)
