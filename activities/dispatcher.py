@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from activities.attempt_rows import facts_of, not_sent, outcome_of
+from activities.intents import Intents
 from activities.metrics import WorkerMetrics
 from activities.outgoing import RequestBuilder
 from activities.pace import Paces, Turn, TurnLostError
@@ -35,13 +36,9 @@ from storage.attempts import Intent
 from storage.deliveries import OpenDelivery, SubscriptionFacts
 from storage.sealing import SealBrokenError
 from storage.subscription_standing import Standing
-from storage.workers import LONGEST_ATTEMPT_SECONDS
 from tracing import NO_TRACES, Traces
 
 logger = logging.getLogger(__name__)
-
-OLDEST_INTENT_SECONDS = LONGEST_ATTEMPT_SECONDS / 2
-"""A first attempt whose turn comes later than this is not made: others would soon take its lease for lapsed."""
 
 ENDED = ("delivered", "exhausted")
 
@@ -93,6 +90,7 @@ class Dispatcher:
         self._lanes: dict[UUID, Lane] = {}
         self._admitted: Counter[UUID] = Counter()
         self._paces = Paces()
+        self._intents = Intents()
 
     @contextmanager
     def admission(self) -> Iterator[Callable[[UUID], bool]]:
@@ -255,8 +253,9 @@ class Dispatcher:
             if stop is None:
                 if not delivery.intended:
                     await self._intend(delivery, trigger)
-                elif time.monotonic() - begun_at > OLDEST_INTENT_SECONDS:
-                    raise AttemptTakenError(f"attempt {delivery.number} of {delivery.message_id} waited out its lease")
+                    self._intents.overtake(delivery)
+                elif not self._intents.may_make(delivery, begun_at):
+                    raise AttemptTakenError(f"attempt {delivery.number} of {delivery.message_id} is out of date")
                 await self._keep_pace(delivery, trigger)
                 self._waiting.discard(delivery.message_id)
                 self._count_first(delivery)

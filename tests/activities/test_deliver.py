@@ -11,6 +11,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities import deliver
+from activities.dispatcher import AttemptTakenError
 from activities.messages import DeliveryRef, EventBatch
 from storage.matching import match
 from tests.receiver import Receiver, status, when
@@ -202,6 +203,20 @@ async def test_a_lease_of_its_own_with_nothing_under_way_does_not_hold_a_worker_
     assert first.delivered == 1
     for orphan in orphans:
         assert await numbers(bench, orphan.message_id) == [(1, None, "interrupted"), (2, 200, None)]
+
+
+async def test_what_another_execution_took_for_lost_between_match_and_attempt_is_not_sent_again(
+    bench: Workbench, receiver: Receiver
+) -> None:
+    await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
+    event_ids = await bench.emit("CustomerUpdated", "{}")
+    async with bench.database.transaction() as connection:
+        keys = [(ref.store_code, UUID(ref.event_id)) for ref in await bench.refs(event_ids)]
+        [matched] = await match(connection, keys, worker_id=bench.worker_id, may_begin=lambda _: True)
+    assert (await bench.attempt_events(event_ids)).delivered == 1
+    with pytest.raises(AttemptTakenError):
+        await bench.dispatcher.begin(matched, "automatic")
+    assert len(receiver.requests) == 1
 
 
 async def test_an_attempt_outlives_the_activity_that_asked_for_it(bench: Workbench, receiver: Receiver) -> None:

@@ -87,7 +87,7 @@ async def test_no_more_first_attempts_queue_than_may_and_the_rest_waits_as_rows(
 async def test_a_first_attempt_that_queued_longer_than_its_lease_is_not_made(
     cleared_url: str, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatcher, "OLDEST_INTENT_SECONDS", 0.1)
+    monkeypatch.setattr("activities.intents.OLDEST_INTENT_SECONDS", 0.1)
     monkeypatch.setattr(deliver, "STALL_SECONDS", 20.0)
     gate = asyncio.Event()
     receiver.otherwise = when(gate, status(200))
