@@ -65,10 +65,10 @@ class QuickConnections:
                 rows: list[asyncpg.Record] = await connection.fetch(statement.sql, *statement.arguments(values))
             except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
                 broken = connection is None or connection.is_closed()
-                if connection is not None and not broken:
-                    self._idle.append(connection)
-                if broken:
+                if connection is not None and broken:
                     self._leave_all()
+                elif connection is not None:
+                    self._idle.append(connection)
                 raise DBAPIError(
                     statement.sql, None, error, hide_parameters=True, connection_invalidated=broken
                 ) from error

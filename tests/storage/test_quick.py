@@ -99,6 +99,29 @@ async def test_after_one_that_broke_no_other_that_was_idle_then_is_used(database
         await quick.close()
 
 
+async def test_a_server_that_takes_no_more_connections_costs_none_of_those_there_are(database_url: str) -> None:
+    answered = asyncio.Event()
+    connections = 0
+
+    async def connect() -> asyncpg.Connection:
+        nonlocal connections
+        connections += 1
+        if connections == 1:
+            return await asyncpg.connect(database_url)
+        await answered.wait()
+        raise asyncpg.TooManyConnectionsError("sorry, too many clients already")
+
+    quick = QuickConnections(connect, 2)
+    first, refused = (asyncio.create_task(quick.fetch(STAY, {"seconds": 0.1})) for _ in range(2))
+    [row] = await first
+    answered.set()
+    with pytest.raises(DBAPIError):
+        await refused
+    [again] = await quick.fetch(STAY, {"seconds": 0})
+    assert again["pid"] == row["pid"]
+    await quick.close()
+
+
 async def test_no_more_are_open_than_there_may_be(ground: Ground) -> None:
     answering = await asyncio.gather(*(who(ground) for _ in range(20)))
     assert len(set(answering)) <= ground.database.quick.most
