@@ -49,6 +49,9 @@ START_TIMEOUT = timedelta(seconds=5)
 NAMED_SECONDS = 1.0
 """A claim that comes later than that starts its event's workflow once more."""
 
+OTHERS_SECONDS = 0.05
+"""After which a relay looks for an event that was another's to take up."""
+
 STOP_SECONDS = 2.0
 """What is being started when the relay is asked to stop gets so long; the rest is started by another relay."""
 
@@ -217,7 +220,7 @@ class Relay:
             workflows[event.workflow_id].append(event)
         now = time.monotonic()
         for workflow_id, events in workflows.items():
-            if self._named.pop(workflow_id, None) is not None or workflow_id in self._starts:
+            if now - self._named.pop(workflow_id, -NAMED_SECONDS) < NAMED_SECONDS or workflow_id in self._starts:
                 continue  # it was named; or its claim lapsed while Temporal is away: it is being started still
             batch = workflow_id.startswith("events/")
             way = Way.SINGLE if not batch else Way.MIXED if workflow_id == mixed else Way.BATCH
@@ -297,14 +300,15 @@ class Relay:
                 self._hand_over(lapsed)
 
     def _heard(self, payload: str) -> None:
-        """Events were committed. One that came alone is named: one relay takes it up, the others leave it to that one,
-        but for their next poll."""
+        """Events were committed. One that came alone is named: one relay takes it up, and the others see a moment later
+        whether it has, since it may be about to stop."""
         event = named_event(payload)
-        if event is None:
-            self._wake[Way.MIXED].set()
-        elif self.is_for_me(event.event_id):
+        if event is not None and not self.is_for_me(event.event_id):
+            asyncio.get_running_loop().call_later(OTHERS_SECONDS, self._wake[Way.MIXED].set)
+            return
+        if event is not None:
             self._start_named(event)
-            self._wake[Way.MIXED].set()
+        self._wake[Way.MIXED].set()
 
     def _start_named(self, event: ClaimedEvent) -> None:
         """Start its workflow beside its claim, which takes a millisecond, while Temporal takes five: under the id that

@@ -166,7 +166,7 @@ async def deliveries_of(
     made: list[tuple[Any, ...]] = []
     begun: list[OpenDelivery] = []
     for count, row in enumerate(taken):
-        if count % MADE_A_TURN == 0:
+        if count and count % MADE_A_TURN == 0:
             await asyncio.sleep(0)
         # By their places: looking up a name in a row takes as long as all else of it.
         store_code, event_id, name, created_at, created_at_text, accepted_at, accepted_on = row[:7]
