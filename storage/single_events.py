@@ -5,6 +5,7 @@ has, and it alone is what the workflow asks for. A webhook changed in the few mi
 when the event came.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,20 +49,22 @@ WITH waiting AS MATERIALIZED (
         workflow_id = {OWN_WORKFLOW}
     WHERE ctid = ANY(ARRAY(SELECT place_on_disk FROM few)) RETURNING *
 )
-SELECT {EVENT_COLUMNS}, candidates.found, (SELECT count(*) FROM waiting) AS waiting
+SELECT {EVENT_COLUMNS}, (SELECT count(*) FROM waiting) AS waiting, candidate.*
 FROM (SELECT set_config('synchronous_commit', 'off', true)) AS looked
 LEFT JOIN claimed AS event ON true
 LEFT JOIN store ON store.code = event.store_code
-{BODY_UNLESS_ERASED}
 LEFT JOIN LATERAL (
-    SELECT array_agg(candidate) AS found FROM (
-        SELECT {CANDIDATE_COLUMNS} FROM subscription
-        LEFT JOIN subscription_health AS health ON health.subscription_id = subscription.id
-        WHERE subscription.store_code = event.store_code AND subscription.event_name = event.name
-            AND subscription.deleted_at IS NULL ORDER BY subscription.created_at, subscription.id
-    ) AS candidate
-) AS candidates ON true
+    SELECT row_number() OVER (ORDER BY subscription.created_at, subscription.id) AS place, {CANDIDATE_COLUMNS}
+    FROM subscription LEFT JOIN subscription_health AS health ON health.subscription_id = subscription.id
+    WHERE subscription.store_code = event.store_code AND subscription.event_name = event.name
+        AND subscription.deleted_at IS NULL
+) AS candidate ON true
+{BODY_UNLESS_ERASED} AND coalesce(candidate.place, 1) = 1
+ORDER BY event.sequence, candidate.place
 """)
+"""A row for each subscription to an event's name, or one without; the body with the first."""
+_BEFORE_CANDIDATE = EVENT_COLUMNS.count(",") + 3
+"""Columns: the event's, how many wait, the subscription's place."""
 
 _TAKE_AND_CREATE = QuickStatement(f"""
 WITH taken AS (
@@ -94,13 +97,16 @@ async def claim_few(quick: QuickConnections, most: int, *, lease_seconds: float)
     rows = await quick.fetch(_CLAIM, {"most": most, "lease": lease_seconds})
     if rows[0]["waiting"] > most:
         return None
-    claimed = [row for row in rows if row["event_id"] is not None]
+    by_event: dict[EventKey, list[Any]] = defaultdict(list)
+    for row in rows:
+        if row["event_id"] is not None:
+            by_event[row["store_code"], row["event_id"]].append(row)
     return FewClaimed(
         [
             ClaimedEvent(row["store_code"], row["event_id"], row["name"], row["workflow_id"], row["traceparent"])
-            for row in claimed
+            for row, *_ in by_event.values()
         ],
-        {(row["store_code"], row["event_id"]): ReadAhead(row, _candidates(row)) for row in claimed if _may_serve(row)},
+        {key: ReadAhead(rows[0], _candidates(rows)) for key, rows in by_event.items() if _may_serve(rows[0])},
     )
 
 
@@ -109,11 +115,13 @@ def _may_serve(row: Any) -> bool:
     return row["data"] is not None and kind_told(row["name"]) not in row["expiry_kinds_from_events"]
 
 
-def _candidates(row: Any) -> Candidates:
-    found = [
-        (created_at, active_from, SubscriptionFacts(*rest)) for created_at, active_from, *rest in row["found"] or ()
-    ]
-    return {(row["store_code"], row["name"]): found}
+def _candidates(rows: Sequence[Any]) -> Candidates:
+    found = []
+    for row in rows:
+        if row["place"] is not None:
+            created_at, active_from, *facts = row[_BEFORE_CANDIDATE:]
+            found.append((created_at, active_from, SubscriptionFacts(*facts)))
+    return {(rows[0]["store_code"], rows[0]["name"]): found}
 
 
 async def match_read(

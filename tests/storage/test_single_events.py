@@ -65,14 +65,16 @@ async def test_it_makes_what_the_match_without_it_makes(ground: Ground, busy: bo
     subscriptions = [
         await ground.subscribe("CustomerUpdated", f"{URL}/plain"),
         await ground.subscribe("CustomerUpdated", f"{URL}/paused", status="paused"),
-        await ground.subscribe("CustomerUpdated", f"{URL}/legacy", legacy=True),
+        await ground.subscribe("CustomerUpdated", f"{URL}/legacy", legacy=True, retry_schedule=[1, 2]),
     ]
     one, other = await ground.emit("CustomerUpdated", "{}", 2)
     made = await matched_read(ground, await read(ground, one), busy=busy)
     assert made is not None
     assert {delivery.message_id for delivery in made} == {message_id(one, id_, "main") for id_ in subscriptions}
     async with ground.database.transaction() as connection:
-        await match(connection, [(STORE, other)], worker_id=uuid4(), may_begin=lambda _: not busy)
+        plainly = await match(connection, [(STORE, other)], worker_id=uuid4(), may_begin=lambda _: not busy)
+    assert [one.subscription for one in made] == [one.subscription for one in plainly]
+    assert {one.event.data_text for one in made} == {"{}"}
     rows = await ground.deliveries()
     ahead, plain = ([row for row in rows if row.event_id == event_id] for event_id in (one, other))
     assert comparable(ahead) == comparable(plain)
