@@ -63,8 +63,11 @@ class QuickConnections:
             try:
                 connection = await self._connection()
                 rows: list[asyncpg.Record] = await connection.fetch(statement.sql, *statement.arguments(values))
-            except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                broken = connection is None or connection.is_closed()
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+                if connection is not None and isinstance(error, asyncpg.InternalClientError) and not _ends(error):
+                    self._leave(connection)
+                    raise
+                broken = connection is None or connection.is_closed() or _ends(error)
                 if connection is not None and broken:
                     self._leave_all()
                 elif connection is not None:
@@ -104,6 +107,14 @@ class QuickConnections:
             if not connection.is_closed():
                 return connection
         return await self._connect()
+
+
+def _ends(error: Exception) -> bool:
+    """Whether the server has said that it ends the connection. The driver sees that end a moment later, and is until
+    then in the middle of the last statement; or, where it was idle, lets no other begin."""
+    if isinstance(error, asyncpg.InternalClientError):
+        return str(error).startswith("cannot switch to state")
+    return getattr(error, "severity_en", None) in ("FATAL", "PANIC")
 
 
 async def _close(connection: asyncpg.Connection) -> None:

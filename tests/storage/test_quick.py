@@ -63,6 +63,19 @@ async def test_a_server_process_that_ended_is_unavailable_once(ground: Ground) -
     assert await who(ground) != before
 
 
+async def test_an_idle_connection_that_the_server_is_ending_is_broken_and_no_mistake(ground: Ground) -> None:
+    """The server says so first, and ends it a moment later; in between the driver lets no statement begin."""
+    errors: list[DBAPIError] = []
+    for _ in range(100):
+        await ground.execute("SELECT pg_terminate_backend(:pid)", pid=await who(ground))
+        try:
+            await who(ground)
+        except DBAPIError as error:
+            errors.append(error)
+            await who(ground)
+    assert all(error.connection_invalidated for error in errors)
+
+
 async def test_a_statement_that_is_given_up_takes_its_connection_with_it(ground: Ground) -> None:
     before = await who(ground)
     with pytest.raises(TimeoutError):
