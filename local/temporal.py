@@ -22,6 +22,12 @@ SQLITE_PRAGMAS = {
     "synchronous": "normal",  # survives kill -9 whole; a power cut may cost the last instants, which `up` makes good
 }
 
+DYNAMIC_CONFIG = {
+    # Off as in any other server. Switched on by `start-dev`, it has each start of a workflow read search attributes from
+    # the database six times, 1.2 of 4.3 ms. One added while the server runs is known within a minute.
+    "system.forceSearchAttributesCacheRefreshOnRead": "false",
+}
+
 
 @dataclass(frozen=True)
 class TemporalServer:
@@ -67,6 +73,8 @@ class TemporalServer:
         ]
         for name, value in SQLITE_PRAGMAS.items():
             options += ["--sqlite-pragma", f"{name}={value}"]
+        for name, value in DYNAMIC_CONFIG.items():
+            options += ["--dynamic-config-value", f"{name}={value}"]
         for name in SEARCH_ATTRIBUTES:
             options += ["--search-attribute", f"{name}=KeywordList"]
         return options
