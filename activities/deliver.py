@@ -76,6 +76,7 @@ class DeliveryActivities:
     ) -> None:
         self._database = database
         self._ahead = ahead
+        ahead.on_planned = dispatcher.requests.prepare
         self._expiry = expiry
         self._dispatcher = dispatcher
         self._gate = gate

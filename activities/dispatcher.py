@@ -79,7 +79,7 @@ class Dispatcher:
         self._sender = sender
         self._recorder = recorder
         recorder.on_turn = self._turned
-        self._requests = requests
+        self.requests = requests
         self._limits = limits
         self._places = Places(limits.in_flight)
         self._stopwatch = Stopwatch()
@@ -347,7 +347,7 @@ class Dispatcher:
         if delivery.erased:
             return not_sent(FailureKind.event_erased, "the event's data is no longer stored"), None
         try:
-            request = self._requests.build(delivery)
+            request = self.requests.build(delivery)
         except UrlRefused as refused:
             return not_sent(FailureKind.blocked, str(refused)), None
         except SealBrokenError as error:

@@ -1,9 +1,10 @@
 """What was read of single events with their claims, until their workflows ask for the match: some milliseconds."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from uuid import UUID
 
+from storage.deliveries import OpenDelivery
 from storage.intake import EventKey
 from storage.single_events import ReadAhead
 
@@ -21,12 +22,17 @@ class EventsAhead:
 
     def __init__(self) -> None:
         self._kept: dict[EventKey, tuple[float, ReadAhead]] = {}
+        self.on_planned: Callable[[Sequence[OpenDelivery]], None] = lambda _: None
+        """Told of the deliveries that the match of an event may begin."""
 
     def keep(self, ahead: Mapping[EventKey, ReadAhead]) -> None:
         """Keep what was read just now, and forget what nobody asked for in time."""
         now = time.monotonic()
         self._kept = {one: kept for one, kept in self._kept.items() if now - kept[0] <= FRESH_SECONDS}
         self._kept |= {key: (now, read) for key, read in ahead.items()}
+        for read in ahead.values():
+            if read.planned is not None:
+                self.on_planned([one for one in read.planned[1] if one.intended])
 
     def take(self, key: EventKey) -> ReadAhead | None:
         """What was read of an event, once; None when nothing was, or not lately."""

@@ -89,7 +89,6 @@ class InstallationRight:
         return principal
 
 
-EventEmit = Annotated[StoreAccess, Depends(StoreRight(Scope.EVENT_EMIT))]
 SubscriptionRead = Annotated[StoreAccess, Depends(StoreRight(Scope.SUBSCRIPTION_READ))]
 SubscriptionWrite = Annotated[StoreAccess, Depends(StoreRight(Scope.SUBSCRIPTION_WRITE))]
 DeliveryRead = Annotated[StoreAccess, Depends(StoreRight(Scope.DELIVERY_READ))]

@@ -21,7 +21,15 @@ from api.errors import ApiError, Conflict, Unavailable
 from api.metrics import ApiMetrics
 from domain.jsontext import differences, join, parse
 from storage.database import Database
-from storage.intake import EventKey, NewEvent, StoredEvent, insert_events, insert_few, stored_events
+from storage.intake import (
+    EventKey,
+    NewEvent,
+    StoredEvent,
+    insert_and_ring,
+    insert_events,
+    insert_few,
+    stored_events,
+)
 from storage.relay_bell import Emitted, RelayBell
 from storage.sealing import SealBrokenError, Sealer
 from storage.unavailable import is_unavailable
@@ -151,7 +159,7 @@ class Intake:
 
     async def _store(self, events: Sequence[NewEvent], *, whole: bool) -> list[bool | Exception]:
         """One transaction; each event's outcome is whether it was there, or its Conflict (raised when `whole`)."""
-        rings = len(events) <= QUICK_EVENTS and not whole and self._bell.lets_commit_ring(Emitted.SINGLY)
+        rings = len(events) == 1 and not whole and self._bell.lets_commit_ring(Emitted.SINGLY)
         began = time.perf_counter()
         try:
             outcomes = await self._attempt(events, whole=whole, rings=rings)
@@ -201,9 +209,12 @@ async def store(
 async def store_few(
     database: Database, events: Sequence[NewEvent], unseal: Callable[[bytes], str], *, ring: bool
 ) -> list[bool | Exception]:
-    """`store` where few come: one quick statement, unless an id is there. `ring`: its commit wakes the relay."""
+    """`store` where few come: one quick statement, unless an id is there. `ring`: of one, which its commit tells."""
     first = _first_of_each(events)
-    inserted = await insert_few(database.quick, list(first.values()), ring=ring)
+    if ring:
+        inserted = await insert_and_ring(database.quick, events[0])
+    else:
+        inserted = await insert_few(database.quick, list(first.values()))
     if len(inserted) == len(events):
         return [False] * len(events)
     async with database.single_statements() as connection:

@@ -23,8 +23,8 @@ SQLITE_PRAGMAS = {
 }
 
 DYNAMIC_CONFIG = {
-    # Off as in any other server. Switched on by `start-dev`, it has each start of a workflow read search attributes from
-    # the database six times, 1.2 of 4.3 ms. One added while the server runs is known within a minute.
+    # Off, as in any other server. `start-dev` switches it on, and each start of a workflow reads search attributes from
+    # the database six times: 1.1 of 4.4 ms. With it off one added while the server runs is known within a minute.
     "system.forceSearchAttributesCacheRefreshOnRead": "false",
 }
 

@@ -129,10 +129,26 @@ arrived AS MATERIALIZED (
 _INSERTED = f"{_INSERT} SELECT store_code, event_id FROM with_body"
 _INSERT_MANY = text(_INSERTED)
 _INSERT_FEW = QuickStatement(_INSERTED)
-_INSERT_FEW_AND_RING = QuickStatement(f"""{_INSERT}
-SELECT store_code, event_id, pg_notify('{OUTBOX_CHANNEL}', json_build_object(
+# Without arrays, and what they are read with, it is an eighth less of the statement.
+_INSERT_ONE_AND_RING = QuickStatement(f"""
+WITH inserted AS (
+    INSERT INTO event (
+        store_code, event_id, name, created_at, created_at_text, created_at_given, accepted_at, digest, traceparent
+    )
+    SELECT
+        :store_code, :event_id, :name, coalesce(:created_at, now),
+        coalesce(:created_at_text, to_char(now AT TIME ZONE 'UTC', '{CREATED_AT_FORMAT}')),
+        CAST(:created_at_text AS text) IS NOT NULL, now, :digest, :traceparent
+    FROM clock_timestamp() AS now
+    ON CONFLICT (store_code, event_id) DO NOTHING
+    RETURNING accepted_on, store_code, event_id, name, traceparent
+), with_body AS (
+    INSERT INTO event_body (accepted_on, store_code, event_id, data, sealed_data)
+    SELECT accepted_on, store_code, event_id, :data, :sealed_data FROM inserted
+)
+SELECT pg_notify('{OUTBOX_CHANNEL}', json_build_object(
     'storeCode', store_code, 'eventId', event_id, 'name', name, 'traceparent', traceparent)::text)
-FROM with_body JOIN arrived USING (store_code, event_id)
+FROM inserted
 """)
 
 _STORED = text(f"""
@@ -149,10 +165,30 @@ async def insert_events(connection: AsyncConnection, events: Sequence[NewEvent])
     return frozenset((store_code, event_id) for store_code, event_id in rows)
 
 
-async def insert_few(quick: QuickConnections, events: Sequence[NewEvent], *, ring: bool) -> frozenset[EventKey]:
-    """The same, as a transaction of its own. `ring`: tell the relays of each event with the commit."""
-    rows = await quick.fetch(_INSERT_FEW_AND_RING if ring else _INSERT_FEW, _columns(events))
+async def insert_few(quick: QuickConnections, events: Sequence[NewEvent]) -> frozenset[EventKey]:
+    """The same, as a transaction of its own."""
+    rows = await quick.fetch(_INSERT_FEW, _columns(events))
     return frozenset((row["store_code"], row["event_id"]) for row in rows)
+
+
+async def insert_and_ring(quick: QuickConnections, event: NewEvent) -> frozenset[EventKey]:
+    """The same of one event, and the relays are told of it with the commit."""
+    rows = await quick.fetch(_INSERT_ONE_AND_RING, _values(event))
+    return frozenset([event.key] if rows else [])
+
+
+def _values(event: NewEvent) -> dict[str, Any]:
+    return {
+        "store_code": event.store_code,
+        "event_id": event.event_id,
+        "name": event.name,
+        "created_at": event.created_at,
+        "created_at_text": event.created_at_text,
+        "data": event.data,
+        "sealed_data": event.sealed_data,
+        "digest": event.digest,
+        "traceparent": event.traceparent,
+    }
 
 
 def _columns(events: Sequence[NewEvent]) -> dict[str, Sequence[Any]]:

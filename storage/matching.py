@@ -100,6 +100,8 @@ _READ_COLUMNS = ", ".join(
     alike_column(name, type_) if name in _SAYING_THE_SAME else name for name, type_ in _MADE_COLUMNS.items()
 )
 MADE = f"SELECT {_READ_COLUMNS} FROM unnest({_ARRAYS}) AS made ({', '.join(_MADE_COLUMNS)})"
+MADE_ALONE = f"SELECT {', '.join(f'CAST(:{name} AS {type_}) AS {name}' for name, type_ in _MADE_COLUMNS.items())}"
+"""Of one delivery: a sixth less of the statement than with arrays of one."""
 
 # What is to be attempted at once has a request id, and its first intent is written beside it.
 INTENDED = """INSERT INTO attempt (accepted_on, message_id, number, request_id, trigger, worker_id, legacy)
@@ -152,7 +154,13 @@ async def match(
     return begun
 
 
+def alone(made: Sequence[Any]) -> dict[str, Any]:
+    """The values of MADE_ALONE."""
+    return dict(zip(_MADE_COLUMNS, made, strict=True))
+
+
 def columns_of(made: Sequence[Sequence[Any]]) -> dict[str, Sequence[Any]]:
+    """Those of MADE."""
     return {
         name: once_if_alike(column) if name in _SAYING_THE_SAME else without_nulls_alone(column)
         for name, column in zip(_MADE_COLUMNS, zip(*made, strict=True), strict=True)

@@ -1,7 +1,7 @@
 """The outbox: events whose workflow has not taken them yet, claimed with a lease and under a committed name.
 
 An event is in the outbox while `matched_at` is null. A claim writes the workflow's id, once and for all, before the
-workflow is started, or beside that where the id follows from the event's own (`named_event`); when the lease lapses
+workflow is started, or meanwhile where the id follows from the event's own (`named_event`); when the lease lapses
 without the event being matched, the same id is started again.
 """
 

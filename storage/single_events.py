@@ -5,9 +5,9 @@ has, and it alone is what the workflow asks for. A webhook changed in the few mi
 when the event came.
 """
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -21,10 +21,12 @@ from storage.matching import (
     EVENT_COLUMNS,
     INTENDED,
     MADE,
+    MADE_ALONE,
     OWN_WORKFLOW,
     UNMATCHED,
     Candidates,
     MayBegin,
+    alone,
     columns_of,
     deliveries_of,
 )
@@ -66,13 +68,19 @@ ORDER BY event.sequence, candidate.place
 _BEFORE_CANDIDATE = EVENT_COLUMNS.count(",") + 3
 """Columns: the event's, how many wait, the subscription's place."""
 
-_TAKE_AND_CREATE = QuickStatement(f"""
+
+def _take_and_create(made: str) -> QuickStatement:
+    return QuickStatement(f"""
 WITH taken AS (
     UPDATE event SET matched_at = clock_timestamp()
     WHERE store_code = :taken_from AND event_id = :taken AND erased_at IS NULL AND {UNMATCHED} RETURNING event_id
-), made AS MATERIALIZED ({MADE} WHERE EXISTS (SELECT FROM taken)), intended AS ({INTENDED}), created AS ({CREATED})
+), made AS MATERIALIZED ({made} WHERE EXISTS (SELECT FROM taken)), intended AS ({INTENDED}), created AS ({CREATED})
 SELECT count(*) FROM taken
 """)
+
+
+_TAKE_AND_CREATE = _take_and_create(MADE)
+_TAKE_AND_CREATE_ONE = _take_and_create(MADE_ALONE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +90,8 @@ class ReadAhead:
     event: Any
     """A record of EVENT_COLUMNS."""
     candidates: Candidates
+    planned: tuple[Sequence[tuple[Any, ...]], Sequence[OpenDelivery]] | None = None
+    """What `deliveries_of` makes of them where all may begin; of an event that was claimed alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +111,23 @@ async def claim_few(quick: QuickConnections, most: int, *, lease_seconds: float)
     for row in rows:
         if row["event_id"] is not None:
             by_event[row["store_code"], row["event_id"]].append(row)
-    return FewClaimed(
-        [
-            ClaimedEvent(row["store_code"], row["event_id"], row["name"], row["workflow_id"], row["traceparent"])
-            for row, *_ in by_event.values()
-        ],
-        {key: ReadAhead(rows[0], _candidates(rows)) for key, rows in by_event.items() if _may_serve(rows[0])},
-    )
+    claimed = [
+        ClaimedEvent(row["store_code"], row["event_id"], row["name"], row["workflow_id"], row["traceparent"])
+        for row, *_ in by_event.values()
+    ]
+    ahead = {key: ReadAhead(rows[0], _candidates(rows)) for key, rows in by_event.items() if _may_serve(rows[0])}
+    if len(by_event) == 1:
+        ahead = {key: await _planned(read) for key, read in ahead.items()}
+    return FewClaimed(claimed, ahead)
+
+
+async def _planned(read: ReadAhead) -> ReadAhead:
+    """With its deliveries, while Temporal starts its workflow. A row so damaged that none can be made is reported by
+    the activity that matches it, and ends nobody's claims."""
+    try:
+        return replace(read, planned=await deliveries_of([read.event], read.candidates, lambda _: True))
+    except Exception:
+        return read
 
 
 def _may_serve(row: Any) -> bool:
@@ -129,9 +149,26 @@ async def match_read(
 ) -> list[OpenDelivery] | None:
     """The match of one event in a single statement; None, and nothing done, when it was matched or erased meanwhile, or
     nobody is subscribed."""
-    made, begun = await deliveries_of([ahead.event], ahead.candidates, may_begin)
+    made, begun = await _deliveries_of(ahead, may_begin)
     if not made:
         return None
-    taken = {"taken_from": ahead.event["store_code"], "taken": ahead.event["event_id"], "worker_id": worker_id}
-    [[took]] = await quick.fetch(_TAKE_AND_CREATE, taken | columns_of(made))
+    values = {"taken_from": ahead.event["store_code"], "taken": ahead.event["event_id"], "worker_id": worker_id}
+    if len(made) == 1:
+        [[took]] = await quick.fetch(_TAKE_AND_CREATE_ONE, values | alone(made[0]))
+    else:
+        [[took]] = await quick.fetch(_TAKE_AND_CREATE, values | columns_of(made))
     return begun if took else None
+
+
+async def _deliveries_of(ahead: ReadAhead, may_begin: MayBegin) -> tuple[Sequence[Any], list[OpenDelivery]]:
+    """As planned, if all of them may begin."""
+    if ahead.planned is None:
+        return await deliveries_of([ahead.event], ahead.candidates, may_begin)
+    made, begun = ahead.planned
+    answers: dict[UUID, deque[bool]] = defaultdict(deque)  # a yes holds a place: it is asked for once
+    for one in begun:
+        if one.status == "pending":
+            answers[one.subscription.id].append(may_begin(one.subscription.id))
+    if all(map(all, answers.values())):
+        return made, list(begun)
+    return await deliveries_of([ahead.event], ahead.candidates, lambda one: answers[one].popleft())

@@ -1,4 +1,4 @@
-"""An event that comes alone is named by its ring: one relay starts its workflow beside its claim, and once."""
+"""An event that comes alone is named by its ring: one relay starts its workflow, claims it meanwhile, and both once."""
 
 import asyncio
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from activities.events_ahead import is_for
 from domain.identity import event_workflow_id
-from storage.intake import NewEvent, insert_few
+from storage.intake import NewEvent, insert_and_ring
 from storage.matching import match
 from storage.outbox import named_event
 from tests.deadlines import eventually
@@ -25,8 +25,8 @@ async def accept(ground: Ground, count: int = 1) -> Sequence[UUID]:
         NewEvent(STORE, uuid4(), "CustomerUpdated", None, None, "{}", sealed_data=None, digest=b"")
         for _ in range(count)
     ]
-    inserted = await insert_few(ground.database.quick, events, ring=True)
-    assert inserted == {event.key for event in events}
+    for event in events:
+        assert await insert_and_ring(ground.database.quick, event) == {event.key}
     return [event.event_id for event in events]
 
 
@@ -73,7 +73,7 @@ async def test_what_is_for_another_worker_is_left_to_it_and_taken_up_if_it_does_
         await eventually(lambda: claimed(ground), 5, "claimed by whoever is awake")
 
 
-async def test_it_arrives_once_though_claim_and_start_go_side_by_side(
+async def test_it_arrives_once_though_its_claim_follows_its_start(
     ground: Ground, cleared_url: str, temporal: WorkflowEnvironment
 ) -> None:
     async with Receiver() as receiver, pipeline(cleared_url, temporal.client) as running:

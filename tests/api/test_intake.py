@@ -144,7 +144,9 @@ class TestWakingTheRelay:
                 return bool(rings)
 
             await eventually(rung, DUE_SECONDS, "a ring")
-            inserted = await api.execute("SELECT pid FROM pg_stat_activity WHERE query LIKE '%clock AS MATERIALIZED%'")
+            inserted = await api.execute(
+                "SELECT pid FROM pg_stat_activity WHERE query LIKE '%FROM clock_timestamp() AS now%'"
+            )
             assert rings[0] in [row.pid for row in inserted]
             began = asyncio.get_running_loop().time()
             for _ in range(40):
