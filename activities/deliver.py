@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -17,7 +17,7 @@ from activities.events_ahead import EventsAhead
 from activities.gate import Gate
 from activities.guards import heartbeats, own_faults
 from activities.keepers import Keepers
-from activities.messages import DeliveryEnd, DeliveryRef, EventBatch, FirstAttempts, Settled, Waiting
+from activities.messages import DeliveryEnd, DeliveryRef, EventBatch, FirstAttempts, Settled, Waiting, by_event
 from activities.places import SLOW_SECONDS
 from domain.delivery import Step, ending_before, step_before
 from domain.identity import keeper_workflow_id
@@ -304,6 +304,7 @@ def _first_attempts(
                     target=shown_target(delivery.subscription.url),
                     delay_seconds=max(0.0, (delay or 0.0) - (now - known_at)),
                     attempts=step.attempts if step is not None else delivery.number - 1,
+                    store_code=delivery.event.store_code,
                 )
             )
     if single:
@@ -314,16 +315,13 @@ def _first_attempts(
 
 def _listable(waiting: Sequence[Waiting]) -> tuple[list[Waiting], dict[str, int]]:
     """What may be described, event by event, and of the other events how many wait."""
-    by_event: dict[str, list[Waiting]] = defaultdict(list)
-    for one in waiting:
-        by_event[one.event_id].append(one)
     listed: list[Waiting] = []
-    unlisted: dict[str, int] = {}
-    for event_id, ones in by_event.items():
+    unlisted: Counter[str] = Counter()
+    for (_, event_id), ones in by_event(waiting).items():
         if len(listed) + len(ones) <= MOST_LISTED:
             listed += ones
         else:
-            unlisted[event_id] = len(ones)
+            unlisted[event_id] += len(ones)
     return listed, unlisted
 
 

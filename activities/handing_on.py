@@ -6,7 +6,6 @@ attempts and keepers.
 """
 
 import time
-from collections import defaultdict
 from datetime import timedelta
 from uuid import UUID
 
@@ -17,7 +16,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.guards import heartbeats, own_faults
-from activities.messages import EventRef, EventTask, FirstAttempts, HandOn, Waiting
+from activities.messages import EventRef, EventTask, FirstAttempts, HandOn, Waiting, by_event, waiting_of
 from activities.metrics import WorkerMetrics
 from activities.visibility import details_table, event_summary, memo, search_attributes
 from domain.identity import event_workflow_id
@@ -58,16 +57,14 @@ class HandingOn:
     async def hand_on(self, task: HandOn) -> None:
         """Start the workflow of each event; asked again, of those that have none yet."""
         since = time.monotonic() - (activity.info().started_time - task.since).total_seconds()
-        waiting: dict[str, list[Waiting]] = defaultdict(list)
-        for one in task.waiting:
-            waiting[one.event_id].append(one)
+        waiting = by_event(task.waiting)
         refused: RPCError | None = None
         async with heartbeats():
             with own_faults():
                 for event in task.events:
                     late_seconds = time.monotonic() - since
                     try:
-                        await self._start(event, waiting.get(event.event_id), task, late_seconds)
+                        await self._start(event, waiting_of(event, waiting), task, late_seconds)
                     except RPCError as error:
                         if error.status is not RPCStatusCode.INVALID_ARGUMENT:
                             raise

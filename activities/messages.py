@@ -3,6 +3,8 @@
 One model in, one model out; a new field gets a default, so that histories recorded before it still replay.
 """
 
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -28,6 +30,21 @@ class Waiting:
     """Until its next attempt; 0 when one is due or still under way."""
     attempts: int = 0
     """Made so far, for people; 0 when the first is under way or due."""
+    store_code: str = ""
+    """Of its event. A worker of an earlier version named none."""
+
+
+def by_event(waiting: Iterable[Waiting]) -> Mapping[tuple[str, str], list[Waiting]]:
+    """Store code and event id -> what waits of the event."""
+    by_key: dict[tuple[str, str], list[Waiting]] = defaultdict(list)
+    for one in waiting:
+        by_key[one.store_code, one.event_id].append(one)
+    return dict(by_key)
+
+
+def waiting_of(event: EventRef, waiting: Mapping[tuple[str, str], list[Waiting]]) -> list[Waiting] | None:
+    """What waits of one event, by its store where that was named; None when nothing does."""
+    return waiting.get((event.store_code, event.event_id)) or waiting.get(("", event.event_id))
 
 
 @dataclass(frozen=True)

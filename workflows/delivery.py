@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
+from typing import TypeAlias
 from uuid import UUID
 
 from temporalio import workflow
@@ -29,6 +30,8 @@ with workflow.unsafe.imports_passed_through():
         FirstAttempts,
         HandOn,
         Waiting,
+        by_event,
+        waiting_of,
     )
     from activities.visibility import as_summary, batch_details, details_table, event_summary, memo, search_attributes
     from domain.identity import event_workflow_id
@@ -58,6 +61,10 @@ OWN_FAULTS = RetryPolicy(
     maximum_attempts=0,  # unlimited: our database being away never ends a delivery
 )
 """For faults of ours. A failed attempt brings the delay of its retry schedule, which replaces these intervals."""
+
+
+Left: TypeAlias = Mapping[tuple[str, str], list[Waiting]]
+"""What a batch did not settle, by event (`by_event`)."""
 
 
 @workflow.defn(name="deliver-event")
@@ -148,10 +155,8 @@ class EventBatchWorkflow:
         first = await attempt_first(batch)
         now = workflow.now()
         workflow.set_current_details(batch_details(len(batch.events), first))
-        left: dict[str, list[Waiting]] = defaultdict(list)
-        for waiting in first.waiting:
-            left[waiting.event_id].append(waiting)
-        going_on = [event for event in batch.events if event.event_id in left or event.event_id in first.unlisted]
+        left = by_event(first.waiting)
+        going_on = [one for one in batch.events if waiting_of(one, left) or one.event_id in first.unlisted]
         if going_on and workflow.patched("handed-on-by-an-activity"):
             chunks = (going_on[at : at + HANDED_ON_TOGETHER] for at in range(0, len(going_on), HANDED_ON_TOGETHER))
             await asyncio.gather(*(_hand_on(chunk, left, now) for chunk in chunks))
@@ -171,9 +176,9 @@ async def attempt_first(batch: EventBatch) -> FirstAttempts:
     )
 
 
-async def _hand_on(events: list[EventRef], left: Mapping[str, list[Waiting]], now: datetime) -> None:
+async def _hand_on(events: list[EventRef], left: Left, now: datetime) -> None:
     """Have the workflow of each event started, whatever faults of ours that takes."""
-    waiting = [one for event in events for one in left.get(event.event_id, ())]
+    waiting = [one for event in events for one in waiting_of(event, left) or ()]
     await workflow.execute_activity_method(
         HandingOn.hand_on,
         HandOn(events, waiting, now),
@@ -185,12 +190,12 @@ async def _hand_on(events: list[EventRef], left: Mapping[str, list[Waiting]], no
     )
 
 
-async def _hand_on_to_children(events: list[EventRef], left: Mapping[str, list[Waiting]], now: datetime) -> None:
+async def _hand_on_to_children(events: list[EventRef], left: Left, now: datetime) -> None:
     """As batches did before the patch. Each child is two events of the batch's history and a task of Temporal's own
     queue, behind which new events waited when many receivers were out (0047)."""
     for at in range(0, len(events), CHILDREN_AT_ONCE):
         chunk = events[at : at + CHILDREN_AT_ONCE]
-        await asyncio.gather(*(_start_child(EventTask(event, left.get(event.event_id), now)) for event in chunk))
+        await asyncio.gather(*(_start_child(EventTask(event, waiting_of(event, left), now)) for event in chunk))
 
 
 async def _start_child(task: EventTask) -> None:

@@ -10,7 +10,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment, WorkflowEnvironment
 
 from activities.handing_on import HandingOn
-from activities.messages import EventRef, HandOn
+from activities.messages import EventRef, EventTask, HandOn, Waiting
 from activities.metrics import WorkerMetrics
 from tests.ground import STORE
 from tests.temporal import is_there
@@ -57,3 +57,30 @@ async def test_a_start_that_is_refused_for_good_holds_up_none_behind_it(temporal
     for event in (task.events[0], task.events[2]):
         assert await is_there(temporal.client, f"event/{STORE}/{event.event_id}")
     assert counted(metrics) == 1
+
+
+async def handed_on(client: Client, event: EventRef) -> list[str]:
+    """The deliveries with which an event's workflow was started."""
+    async for first in client.get_workflow_handle(f"event/{event.store_code}/{event.event_id}").fetch_history_events():
+        payloads = first.workflow_execution_started_event_attributes.input.payloads
+        [task] = await client.data_converter.decode(payloads, [EventTask])
+        return [one.message_id for one in task.waiting or ()]
+    raise AssertionError("a history has a first event")
+
+
+@pytest.mark.parametrize("named", [True, False])
+async def test_of_two_stores_events_of_one_id_each_has_its_own_deliveries(
+    temporal: WorkflowEnvironment, named: bool
+) -> None:
+    """Unless a worker of an earlier version handed them on, which named no store: then both have them all."""
+    event_id = str(uuid4())
+    events = [EventRef(store, event_id, "CustomerUpdated") for store in (STORE, "other")]
+    waiting = [
+        Waiting(event_id, one.store_code, "receiver/", 0.0, store_code=one.store_code if named else "")
+        for one in events
+    ]
+    task = HandOn(events, waiting, datetime.now(UTC))
+    await ActivityEnvironment().run(HandingOn(temporal.client, f"nobody-{uuid4()}", WorkerMetrics()).hand_on, task)
+    for event in events:
+        own = [event.store_code] if named else [STORE, "other"]
+        assert await handed_on(temporal.client, event) == own
