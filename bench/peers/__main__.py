@@ -6,7 +6,7 @@
 
 In each round every contestant has one turn, in the same order: it is started from nothing with its servers, emitter and
 receiver in processes of their own; a burst of events with one subscription is emitted while it delivers, then one with
-five, then, when all has been quiet for three seconds, a hundred single events at 20/s. The figures are medians of the
+five, then, when all has been quiet for fifteen seconds, a hundred single events at 20/s. The figures are medians of the
 rounds with their ranges: deliveries a second from the first emit to the last arrival, CPU seconds of all processes for
 1,000 deliveries, milliseconds from an event's createdAt to its arrival when idle.
 """

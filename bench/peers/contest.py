@@ -33,7 +33,9 @@ TURN_SECONDS = 180.0
 QUIET_SECONDS = 1.5
 """Between what is measured, so that one's rest is not the next one's load."""
 
-SETTLE_SECONDS = 3.0  # after a burst, until idle means idle: databases write what they put off
+SETTLE_SECONDS = (
+    15.0  # after a burst, until idle means idle: PostgreSQL looks every ten for what to vacuum, and does it
+)
 IDLE_EVENTS = 100
 IDLE_PER_SECOND = 20.0
 
