@@ -39,7 +39,7 @@ def by_event(waiting: Iterable[Waiting]) -> Mapping[tuple[str, str], list[Waitin
     by_key: dict[tuple[str, str], list[Waiting]] = defaultdict(list)
     for one in waiting:
         by_key[one.store_code, one.event_id].append(one)
-    return dict(by_key)
+    return by_key
 
 
 def waiting_of(event: EventRef, waiting: Mapping[tuple[str, str], list[Waiting]]) -> list[Waiting] | None:

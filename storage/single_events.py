@@ -149,7 +149,7 @@ async def match_read(
 ) -> list[OpenDelivery] | None:
     """The match of one event in a single statement; None, and nothing done, when it was matched or erased meanwhile, or
     nobody is subscribed."""
-    made, begun = await _deliveries_of(ahead, may_begin)
+    made, begun = await _as_planned(ahead, may_begin)
     if not made:
         return None
     values = {"taken_from": ahead.event["store_code"], "taken": ahead.event["event_id"], "worker_id": worker_id}
@@ -160,8 +160,8 @@ async def match_read(
     return begun if took else None
 
 
-async def _deliveries_of(ahead: ReadAhead, may_begin: MayBegin) -> tuple[Sequence[Any], list[OpenDelivery]]:
-    """As planned, if all of them may begin."""
+async def _as_planned(ahead: ReadAhead, may_begin: MayBegin) -> tuple[Sequence[Any], list[OpenDelivery]]:
+    """The deliveries as planned, if all of them may begin; else made anew."""
     if ahead.planned is None:
         return await deliveries_of([ahead.event], ahead.candidates, may_begin)
     made, begun = ahead.planned
