@@ -72,8 +72,9 @@ WORKFLOWS = (
 )
 
 SHORTEST_QUEUE = 600
-"""First attempts of one subscription that may be under way in a worker: as many as may be handed over in batches (more
-go through the keeper, which costs half as much again), and no fewer than this where batches are small."""
+"""First attempts of one subscription that may be under way in a worker: one batch more than may be handed over at once,
+for single events beside them (what is turned away goes through the keeper, which costs half as much again and may look
+two seconds later), and no fewer than this where batches are small."""
 
 ACTIVITIES_AT_ONCE = 1000
 """Later attempts under way or queueing in one worker; each is a coroutine. Bounded by the attempts in flight."""
@@ -180,7 +181,7 @@ async def sending(
         limits=AttemptLimits(
             in_flight=settings.attempts_in_flight,
             per_subscription=settings.subscription_concurrency,
-            queue_per_subscription=max(SHORTEST_QUEUE, MOST_OPEN[Way.BATCH] * settings.batch_events),
+            queue_per_subscription=max(SHORTEST_QUEUE, (MOST_OPEN[Way.BATCH] + 1) * settings.batch_events),
             retry_schedule=settings.retry_schedule_seconds,
         ),
         metrics=metrics,

@@ -12,6 +12,7 @@ from uuid import UUID
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
+from activities.admission import Admission
 from activities.dispatcher import AttemptTakenError, Dispatcher
 from activities.events_ahead import EventsAhead
 from activities.gate import Gate
@@ -90,10 +91,10 @@ class DeliveryActivities:
         workflow_id = activity.info().workflow_id or ""
         self._gate.entered(workflow_id)
         try:
-            with own_faults(), self._dispatcher.admission() as may_begin:
-                deliveries = await self._match(batch, may_begin)
+            with own_faults(), self._dispatcher.admissions.begin() as admission:
+                deliveries = await self._match(batch, admission.may_begin)
                 matched_at = time.monotonic()
-                begun = await self._begin(deliveries, may_begin)
+                begun = await self._begin(deliveries, admission)
                 self._gate.begun(workflow_id)
                 await self._wake_keepers(deliveries)
             await self._wait(workflow_id, deliveries, begun)
@@ -101,16 +102,18 @@ class DeliveryActivities:
         finally:
             self._gate.left(workflow_id)
 
-    async def _begin(
-        self, deliveries: Sequence[OpenDelivery], may_begin: Callable[[UUID], bool]
-    ) -> dict[UUID, asyncio.Task[Step]]:
+    async def _begin(self, deliveries: Sequence[OpenDelivery], admission: Admission) -> dict[UUID, asyncio.Task[Step]]:
         """Begin what is due."""
         begun: dict[UUID, asyncio.Task[Step]] = {}
         for count, delivery in enumerate(deliveries):
             if count and count % BEGUN_A_TURN == 0:
                 await asyncio.sleep(0)
-            if self._dispatcher.under_way(delivery.message_id) or self._due_now(delivery, may_begin):
-                begun[delivery.message_id] = self._dispatcher.begin(delivery, "automatic")
+            under_way = self._dispatcher.under_way(delivery.message_id)
+            if under_way is None and self._due_now(delivery, admission.may_begin):
+                under_way = self._dispatcher.begin(delivery, "automatic")
+                admission.begun(delivery.subscription.id)
+            if under_way is not None:
+                begun[delivery.message_id] = under_way
         return begun
 
     async def _wait(

@@ -9,13 +9,13 @@ it running, and whoever asks for the same delivery again joins it.
 import asyncio
 import logging
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from uuid import UUID
 
+from activities.admission import Admissions
 from activities.attempt_rows import facts_of, not_sent, outcome_of
 from activities.intents import Intents
 from activities.metrics import WorkerMetrics
@@ -88,31 +88,9 @@ class Dispatcher:
         self._under_way: dict[UUID, asyncio.Task[Step]] = {}
         self._waiting: set[UUID] = set()
         self._lanes: dict[UUID, Lane] = {}
-        self._admitted: Counter[UUID] = Counter()
+        self.admissions = Admissions(limits.queue_per_subscription, self._under_way_of)
         self._paces = Paces()
         self._intents = Intents()
-
-    @contextmanager
-    def admission(self) -> Iterator[Callable[[UUID], bool]]:
-        """Within the block, ask for each first attempt of a subscription whether this worker takes it.
-
-        A yes holds a place until the block ends; by then the attempt has begun.
-        """
-        admitted: Counter[UUID] = Counter()
-
-        def may_begin(subscription_id: UUID) -> bool:
-            lane = self._lanes.get(subscription_id)
-            under_way = lane.under_way if lane is not None else 0
-            if under_way + self._admitted[subscription_id] >= self._limits.queue_per_subscription:
-                return False
-            admitted[subscription_id] += 1
-            self._admitted[subscription_id] += 1
-            return True
-
-        try:
-            yield may_begin
-        finally:
-            self._admitted -= admitted
 
     def taken(self, delivery: OpenDelivery) -> bool:
         """Whether somebody is sending it: a live worker, or this one.
@@ -127,6 +105,10 @@ class Dispatcher:
     def under_way(self, message_id: UUID) -> asyncio.Task[Step] | None:
         """The attempt of a delivery that this worker is making, if any."""
         return self._under_way.get(message_id)
+
+    def _under_way_of(self, subscription_id: UUID) -> int:
+        lane = self._lanes.get(subscription_id)
+        return lane.under_way if lane is not None else 0
 
     def waits(self, message_id: UUID) -> bool:
         """Whether an attempt under way has not gone out yet: it waits for its place, its intent or its pace."""

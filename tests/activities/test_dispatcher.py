@@ -330,7 +330,7 @@ async def test_nothing_is_kept_of_subscriptions_whose_attempts_are_over(bench: W
     await bench.attempt_events(await bench.emit("CustomerUpdated", "{}", 2))
 
     async def empty() -> bool:
-        kept = (bench.dispatcher._lanes, bench.dispatcher._under_way, bench.dispatcher._admitted)
+        kept = (bench.dispatcher._lanes, bench.dispatcher._under_way, bench.dispatcher.admissions._admitted)
         return not any(kept)
 
     await eventually(empty, 5, "no lane, attempt or place is kept")
