@@ -320,10 +320,11 @@ class Relay:
         Temporal five. Whatever comes of the claim, the match takes the event once. False when it is to be claimed at
         once, as others are."""
         now = time.monotonic()
-        quiet = self._gate.room(Way.SINGLE) and self._pace.singles(now) >= 2  # one more for its claim to be single too
+        self._named = {one: since for one, since in self._named.items() if now - since < NAMED_SECONDS}
+        needed = 2 * len(self._named) + 2  # one for each start, and one more for each claim to be single too
+        quiet = min(self._gate.room(Way.SINGLE), self._pace.singles(now)) >= needed
         if quiet and not self._stopping and self._settings.batch_events > 1 and not self._pace.busy_stores(now):
             self._hand_over([event])
-            self._named = {one: since for one, since in self._named.items() if now - since < NAMED_SECONDS}
             self._named[event.workflow_id] = now
             return True
         return False

@@ -29,7 +29,7 @@ class Admission:
             self._give_back(subscription_id, 1)
 
     def end(self) -> None:
-        """Give back what was not begun."""
+        """Give back what was not begun; more may be asked for afterwards."""
         for subscription_id, places in list(self._own.items()):
             self._give_back(subscription_id, places)
 

@@ -92,7 +92,7 @@ class DeliveryActivities:
         self._gate.entered(workflow_id)
         try:
             with own_faults(), self._dispatcher.admissions.begin() as admission:
-                deliveries = await self._match(batch, admission.may_begin)
+                deliveries = await self._match(batch, admission)
                 matched_at = time.monotonic()
                 begun = await self._begin(deliveries, admission)
                 self._gate.begun(workflow_id)
@@ -141,19 +141,20 @@ class DeliveryActivities:
         held = [one for one, step in ends if step is not None and step.status == "held" and step.reason != PAUSED]
         await self._wake_keepers([replace(one, status="held") for one in held])
 
-    async def _match(self, batch: EventBatch, may_begin: Callable[[UUID], bool]) -> list[OpenDelivery]:
+    async def _match(self, batch: EventBatch, admission: Admission) -> list[OpenDelivery]:
         keys = [(event.store_code, read_id(event.event_id)) for event in batch.events]
         if len(keys) == 1:
             ahead = self._ahead.take(keys[0])
-            deliveries = await self._match_read(ahead, may_begin) if ahead is not None else None
+            deliveries = await self._match_read(ahead, admission.may_begin) if ahead is not None else None
             if deliveries is not None:
                 return deliveries
+            admission.end()  # nothing was matched: what is begun now is asked for anew
         async with self._database.transaction() as connection:
             return await match(
                 connection,
                 keys,
                 worker_id=self._dispatcher.worker_id,
-                may_begin=may_begin,
+                may_begin=admission.may_begin,
                 with_taken=None if self._expiry is None else self._expiry.apply,
             )
 

@@ -1,5 +1,6 @@
 """What was read of single events with their claims, until their workflows ask for the match: some milliseconds."""
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from uuid import UUID
@@ -26,13 +27,18 @@ class EventsAhead:
         """Told of the deliveries that the match of an event may begin."""
 
     def keep(self, ahead: Mapping[EventKey, ReadAhead]) -> None:
-        """Keep what was read just now, and forget what nobody asked for in time."""
+        """Keep what was read just now, and forget what nobody asks for in time: it holds a customer's data."""
         now = time.monotonic()
-        self._kept = {one: kept for one, kept in self._kept.items() if now - kept[0] <= FRESH_SECONDS}
-        self._kept |= {key: (now, read) for key, read in ahead.items()}
+        for key, read in ahead.items():
+            self._kept[key] = now, read
+            asyncio.get_running_loop().call_later(FRESH_SECONDS, self._forget, key, now)
         for read in ahead.values():
             if read.planned is not None:
                 self.on_planned([one for one in read.planned[1] if one.intended])
+
+    def _forget(self, key: EventKey, read_at: float) -> None:
+        if key in self._kept and self._kept[key][0] == read_at:
+            del self._kept[key]
 
     def take(self, key: EventKey) -> ReadAhead | None:
         """What was read of an event, once; None when nothing was, or not lately."""

@@ -48,7 +48,7 @@ class RequestBuilder:
         """Build the first few requests of those that will be asked for in a moment."""
         for delivery in deliveries[:PREPARED_MOST]:
             traced = self._trace_receivers and delivery.traceparent is not None  # it is to tell of the attempt's span
-            if not traced and len(delivery.event.data_text) <= PREPARED_CHARACTERS:
+            if not traced and len(delivery.sealed_data or delivery.event.data_text) <= PREPARED_CHARACTERS:
                 with suppress(Exception):  # whoever asks for it is told
                     self._prepared[delivery.request_id] = self._built(delivery)
                 forget = partial(self._prepared.pop, delivery.request_id, None)

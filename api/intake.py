@@ -212,7 +212,8 @@ async def store_few(
     """`store` where few come: one quick statement, unless an id is there. `ring`: of one, which its commit tells."""
     first = _first_of_each(events)
     if ring:
-        inserted = await insert_and_ring(database.quick, events[0])
+        [event] = events
+        inserted = await insert_and_ring(database.quick, event)
     else:
         inserted = await insert_few(database.quick, list(first.values()))
     if len(inserted) == len(events):

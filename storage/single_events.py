@@ -122,8 +122,8 @@ async def claim_few(quick: QuickConnections, most: int, *, lease_seconds: float)
 
 
 async def _planned(read: ReadAhead) -> ReadAhead:
-    """With its deliveries, while Temporal starts its workflow. A row so damaged that none can be made is reported by
-    the activity that matches it, and ends nobody's claims."""
+    """With its deliveries: of a named event while Temporal starts its workflow, of others just before. A row so damaged
+    that none can be made is reported by the activity that matches it, and ends nobody's claims."""
     try:
         return replace(read, planned=await deliveries_of([read.event], read.candidates, lambda _: True))
     except Exception:

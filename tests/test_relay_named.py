@@ -55,6 +55,18 @@ async def test_its_workflow_is_started_once_under_the_id_that_its_claim_commits(
         assert handed_over == 1
 
 
+async def test_of_several_that_wait_for_their_claims_none_goes_into_a_batch_too(
+    ground: Ground, cleared_url: str, temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relay.CLAIM_NAMED_SECONDS", 0.2)
+    monkeypatch.setattr("activities.relay_pace.SINGLES_PER_SECOND", 1.0)
+    async with relay_of(cleared_url, temporal.client):
+        await eventually(lambda: listening(ground), 10, "listening")
+        await accept(ground, 7)
+        await eventually(lambda: claimed(ground), 5, "their claims")
+        assert await ground.scalar("SELECT count(*) FROM event WHERE workflow_id LIKE 'events/%'") == 0
+
+
 async def test_what_is_for_another_worker_is_left_to_it_and_taken_up_if_it_does_not(
     ground: Ground, cleared_url: str, temporal: WorkflowEnvironment
 ) -> None:

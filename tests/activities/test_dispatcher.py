@@ -84,6 +84,23 @@ async def test_no_more_first_attempts_queue_than_may_and_the_rest_waits_as_rows(
     assert len(receiver.requests) == 1
 
 
+async def test_what_a_batch_has_begun_holds_one_place_each(
+    cleared_url: str, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen from within the batch: keepers are woken when everything is begun."""
+    seen: list[tuple[dict[UUID, int], int]] = []
+    async with workbench(cleared_url, subscription_concurrency=1) as bench:
+        one = await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
+        await bench.subscribe("CustomerUpdated", receiver.url("/kept"), rate_limit_per_second=5)
+
+        async def wake(*_: object) -> None:
+            seen.append((dict(bench.dispatcher.admissions._admitted), bench.dispatcher._lanes[one].under_way))
+
+        monkeypatch.setattr(bench.activities._keepers, "wake", wake)
+        await bench.attempt_events(await bench.emit("CustomerUpdated", "{}", 3))
+    assert seen[0] == ({}, 3)
+
+
 async def test_a_first_attempt_that_queued_longer_than_its_lease_is_not_made(
     cleared_url: str, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,8 +40,10 @@ async def delivery(ground: Ground) -> OpenDelivery:
 
 async def test_it_is_used_once(builder: RequestBuilder, delivery: OpenDelivery) -> None:
     builder.prepare([delivery])
+    [prepared] = builder._prepared.values()
     first, second = builder.build(delivery), builder.build(delivery)
-    assert first is not second
+    assert first is prepared
+    assert second is not prepared
     assert (first.url, first.body) == (second.url, second.body)
     assert dict(first.headers)["webhook-id"] == str(delivery.message_id)
 
@@ -63,7 +65,8 @@ async def test_it_is_forgotten_when_nobody_asks_for_it(
 
 async def test_of_many_or_large_ones_few_are_prepared(builder: RequestBuilder, delivery: OpenDelivery) -> None:
     large = replace(delivery, event=replace(delivery.event, data_text=f'{{"a":"{"a" * PREPARED_CHARACTERS}"}}'))
-    builder.prepare([large])
+    sealed = replace(delivery, sealed_data=b"*" * (PREPARED_CHARACTERS + 1))
+    builder.prepare([large, sealed])
     assert not builder._prepared
     builder.prepare([replace(delivery, request_id=uuid4()) for _ in range(2 * PREPARED_MOST)])
     assert len(builder._prepared) == PREPARED_MOST

@@ -13,6 +13,7 @@ from storage.deliveries import OpenDelivery
 from storage.erasure import Erased, erase_events
 from storage.matching import match
 from storage.single_events import FewClaimed, ReadAhead, claim_few, match_read
+from tests.deadlines import eventually
 from tests.ground import STORE, Ground
 
 URL = "http://receiver.example.com/hook"
@@ -101,8 +102,15 @@ async def test_only_what_may_not_begin_is_held(ground: Ground, refused: int) -> 
     ahead = await read(ground, one)
     assert ahead is not None
     assert ahead.planned is not None
-    made = await match_read(ground.database.quick, ahead, worker_id=uuid4(), may_begin=may_begin)
+    asked: list[UUID] = []
+
+    def noted(subscription_id: UUID) -> bool:
+        asked.append(subscription_id)
+        return may_begin(subscription_id)
+
+    made = await match_read(ground.database.quick, ahead, worker_id=uuid4(), may_begin=noted)
     assert made is not None
+    assert sorted(asked) == sorted([*ids, ids[0]])  # once for each body: a yes holds a place
     begun = [(delivery.subscription.id, delivery.variant, delivery.intended) for delivery in made]
     assert begun == [(delivery.subscription.id, delivery.variant, delivery.intended) for delivery in plainly]
     assert [intended for subscription_id, _, intended in begun] == [id_ != ids[refused] for id_, *_ in begun]
@@ -177,6 +185,22 @@ async def test_what_was_read_is_given_once_and_not_when_it_is_old(
     assert ahead.take((STORE, first)) is None
     monkeypatch.setattr("activities.events_ahead.FRESH_SECONDS", 0.0)
     assert ahead.take((STORE, second)) is None
+
+
+async def test_what_nobody_takes_is_not_kept(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    await ground.subscribe("CustomerUpdated", URL)
+    await ground.emit("CustomerUpdated", "{}")
+    claimed = await few(ground)
+    assert claimed is not None
+    monkeypatch.setattr("activities.events_ahead.FRESH_SECONDS", 0.05)
+    ahead = EventsAhead()
+    ahead.keep(claimed.ahead)
+
+    async def forgotten() -> bool:
+        return not ahead._kept
+
+    assert not await forgotten()
+    await eventually(forgotten, 5, "a customer's data is not kept")
 
 
 async def test_of_what_the_match_will_begin_the_requests_may_be_prepared(ground: Ground) -> None:
