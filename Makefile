@@ -73,11 +73,11 @@ fuzz: install ## Try the whole API with over 5,000 cases of its own description,
 	@SCHEMATHESIS_EXAMPLES=$${SCHEMATHESIS_EXAMPLES:-200} $(BIN)/python -m pytest -s --timeout 7200 tests/api/test_schemathesis.py $(ARGS)
 
 .PHONY: bench
-bench: install ## Measure latency, bursts and their ratio to batches off, on this machine; docs/performance.md lists what else.
+bench: install ## Measure latency, bursts, their ratio to batches off, and signing, on this machine; docs/performance.md lists what else.
 	@$(BIN)/python -m bench.pipeline $(ARGS)
 
 .PHONY: peers
-peers: install $(PEERS)/.installed ## Compare with what people would use instead, in one run of a quarter of an hour; needs redis-server.
+peers: install $(PEERS)/.installed ## Compare with what people would use instead, in one run of 25 minutes; needs redis-server.
 	@$(BIN)/python -m bench.peers $(ARGS)
 
 $(PEERS)/.installed: bench/peers/requirements.lock

@@ -1,5 +1,6 @@
 """One API process over a database of its own, for measurements that need neither worker nor Temporal."""
 
+import argparse
 import asyncio
 import os
 import subprocess
@@ -25,6 +26,17 @@ from storage.stores import ensure_store
 STORE = "default"
 START_SECONDS = 20
 HOLD_EVENTS = 10_000_000  # the limit of the backlog: nothing takes events out here
+
+
+def add_server_argument(parser: argparse.ArgumentParser) -> None:
+    """Where the databases are made: as named, or as `python -m bench.postgres` names it to the command it runs."""
+    variable = "TEST_POSTGRES_URL"
+    parser.add_argument(
+        "--server",
+        default=os.environ.get(variable),
+        required=variable not in os.environ,
+        help=f"PostgreSQL, without a database ({variable}); `python -m bench.postgres COMMAND` starts one",
+    )
 
 
 @dataclass(frozen=True)

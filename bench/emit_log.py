@@ -1,4 +1,4 @@
-"""Whether a long log makes emitting slower: `python -m bench.emit_log --server postgresql://…`.
+"""Whether a long log makes emitting slower: `python -m bench.postgres python -m bench.emit_log`.
 
 Two API processes, one on an empty database, one whose log has a million deliveries with their events and attempts; each
 is sent the same batches of NDJSON, in turn. Printed and kept in bench/results/: the rates, their medians and the ratio.
@@ -7,14 +7,13 @@ Nothing delivers meanwhile.
 
 import argparse
 import asyncio
-import os
 from contextlib import AsyncExitStack
 from statistics import median
 from typing import Any
 
 import aiohttp
 
-from bench.api_process import STORE, RunningApi, running_api
+from bench.api_process import STORE, RunningApi, add_server_argument, running_api
 from bench.intake import lines, measured
 from bench.log_data import RARE_EVENT, LogShape, load_log
 from bench.pipeline import EMIT_BATCH, EVENT, keep, machine
@@ -62,12 +61,10 @@ async def compare(server: str, deliveries: int, batches: int) -> dict[str, Any]:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--server", default=os.environ.get("TEST_POSTGRES_URL"), help="PostgreSQL, without a database")
+    add_server_argument(parser)
     parser.add_argument("--deliveries", type=int, default=1_000_000, help="in the long log")
     parser.add_argument("--batches", type=int, default=60, help="of 500 events, a round")
     arguments = parser.parse_args()
-    if arguments.server is None:
-        parser.error("name a PostgreSQL server with --server or TEST_POSTGRES_URL")
     before = machine()
     keep("emit-log", asyncio.run(compare(arguments.server, arguments.deliveries, arguments.batches)), before)
 

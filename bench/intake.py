@@ -1,13 +1,13 @@
-"""How fast events are taken: `python -m bench.intake --server postgresql://…`.
+"""How fast events are taken: `python -m bench.postgres python -m bench.intake`.
 
-Starts one API process on a fresh database, sends batches of NDJSON and then single events, and prints events per
-second, the API's CPU per event and the time of an answer. Nothing delivers meanwhile. The sender shares the machine.
+Starts one API process on a fresh database, sends batches of NDJSON and then single events. Events per second, the API's
+CPU per event and the time of an answer are printed and kept in bench/results/. Nothing delivers meanwhile. The sender
+shares the machine.
 """
 
 import argparse
 import asyncio
 import json
-import os
 import time
 from collections.abc import Awaitable, Callable
 from uuid import uuid4
@@ -17,7 +17,8 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from bench.api_process import STORE, running_api, share
+from bench.api_process import STORE, add_server_argument, running_api, share
+from bench.pipeline import keep, machine
 from domain.catalogue import CATALOGUE
 from domain.jsontext import dump
 
@@ -51,8 +52,9 @@ async def measured(
     return time.perf_counter() - began, sum(process.cpu_times()[:2]) - before, sorted(times)
 
 
-async def run(server: str, batches: int, singles: int) -> None:
-    """Both measurements, as a table."""
+async def run(server: str, batches: int, singles: int) -> dict[str, dict[str, float]]:
+    """Both measurements, as a table too."""
+    found: dict[str, dict[str, float]] = {}
     table = Table(title="Taking events, one API process")
     for column in ("what", "events/s", "API CPU µs/event", "answer p50 ms", "p99 ms"):
         table.add_column(column, justify="left" if column == "what" else "right")
@@ -78,30 +80,34 @@ async def run(server: str, batches: int, singles: int) -> None:
             jobs = [lines(names, 500) for _ in range(batches)]
             send = sending("event/batch", "application/x-ndjson")
             row = await measured(api.process, jobs, in_flight, send)
-            table.add_row(what, *figures(batches * 500, *row))
+            found[what] = figures(batches * 500, *row)
         data = json.dumps({"event": {"eventName": "CustomerUpdated", "data": CATALOGUE["CustomerUpdated"].sample}})
         for in_flight in (1, 64):
             row = await measured(
                 api.process, [data.encode()] * singles, in_flight, sending("event", "application/json")
             )
-            table.add_row(f"single, {in_flight} in flight", *figures(singles, *row))
+            found[f"single, {in_flight} in flight"] = figures(singles, *row)
+    for what, of in found.items():
+        table.add_row(what, *(f"{figure:,}" for figure in of.values()))
     Console(width=120).print(table)
+    return found
 
 
-def figures(events: int, seconds: float, cpu_seconds: float, times: list[float]) -> list[str]:
-    """Cells of one row."""
-    rates = [f"{events / seconds:,.0f}", f"{cpu_seconds / events * 1e6:.1f}"]
-    return [*rates, *(f"{share(times, part):.2f}" for part in (0.5, 0.99))]
+def figures(events: int, seconds: float, cpu_seconds: float, times: list[float]) -> dict[str, float]:
+    """Of one row."""
+    rates = {"per_second": round(events / seconds), "cpu_us_per_event": round(cpu_seconds / events * 1e6, 1)}
+    return rates | {"p50_ms": round(share(times, 0.5), 2), "p99_ms": round(share(times, 0.99), 2)}
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--server", default=os.environ.get("TEST_POSTGRES_URL"), help="PostgreSQL, without a database")
+    add_server_argument(parser)
     parser.add_argument("--batches", type=int, default=60)
     parser.add_argument("--singles", type=int, default=2000)
     arguments = parser.parse_args()
-    asyncio.run(run(arguments.server, arguments.batches, arguments.singles))
+    before = machine()
+    keep("intake", asyncio.run(run(arguments.server, arguments.batches, arguments.singles)), before)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
-"""How long pages of a long log take: `python -m bench.log_pages --deliveries 1000000 --server postgresql://…`.
+"""How long pages of a long log take: `python -m bench.postgres python -m bench.log_pages --deliveries 1000000`.
 
 Loads that many deliveries into a fresh database, then asks a real API process for pages of 50 by every filter, common
-and rare, the first page and one from the middle, and prints the times of answers. One page at a time.
+and rare, the first page and one from the middle. The times of answers are printed and kept in bench/results/. One page
+at a time.
 """
 
 import argparse
 import asyncio
-import os
 import time
+from typing import Any
 from urllib.parse import quote
 
 import aiohttp
@@ -15,8 +16,9 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import text
 
-from bench.api_process import STORE, RunningApi, running_api, share
+from bench.api_process import STORE, RunningApi, add_server_argument, running_api, share
 from bench.log_data import RARE_EVENT, RARE_SUBSCRIPTION, LogShape, load_log
+from bench.pipeline import keep, machine
 from domain.catalogue import CATALOGUE
 
 WARM_PAGES = 5  # of each filter, not counted: what is measured is a service that runs
@@ -64,8 +66,8 @@ async def _page(session: aiohttp.ClientSession, url: str) -> tuple[float, int]:
     return time.perf_counter() - began, len(body["items"])
 
 
-async def run(server: str, deliveries: int, pages: int) -> None:
-    """Load, ask, print."""
+async def run(server: str, deliveries: int, pages: int) -> dict[str, Any]:
+    """Load, ask, print; milliseconds of each filter's pages."""
     async with (
         running_api(server) as api,
         aiohttp.ClientSession(headers={"X-AUTH-TOKEN": api.key}) as session,
@@ -77,23 +79,29 @@ async def run(server: str, deliveries: int, pages: int) -> None:
         for column in ("filter", "items", "p50", "p95", "p99", "most"):
             table.add_column(column, justify="left" if column == "filter" else "right")
         values = await _values(api)
+        filters: dict[str, dict[str, float]] = {}
         for name, query in FILTERS.items():
             url = f"{api.root}/api/{STORE}/webhook/delivery?_itemsOnPage=50&{query.format(**values)}"
             answers = [await _page(session, url) for _ in range(WARM_PAGES + pages)][WARM_PAGES:]
             times = sorted(seconds for seconds, _ in answers)
-            cells = [f"{share(times, part):.1f}" for part in (0.5, 0.95, 0.99, 1)]
-            table.add_row(name, str(answers[0][1]), *cells)
+            filters[name] = {
+                key: round(share(times, part), 1)
+                for key, part in {"p50_ms": 0.5, "p95_ms": 0.95, "p99_ms": 0.99, "max_ms": 1}.items()
+            }
+            table.add_row(name, str(answers[0][1]), *map(str, filters[name].values()))
         Console(width=110).print(table)
+    return {"deliveries": deliveries, "pages_of_each": pages, "filters": filters}
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--server", default=os.environ.get("TEST_POSTGRES_URL"), help="PostgreSQL, without a database")
+    add_server_argument(parser)
     parser.add_argument("--deliveries", type=int, default=100_000)
     parser.add_argument("--pages", type=int, default=200, help="Pages asked for by each filter")
     arguments = parser.parse_args()
-    asyncio.run(run(arguments.server, arguments.deliveries, arguments.pages))
+    before = machine()
+    keep("log-pages", asyncio.run(run(arguments.server, arguments.deliveries, arguments.pages)), before)
 
 
 if __name__ == "__main__":

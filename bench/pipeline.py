@@ -12,12 +12,13 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 from typing import Any
 from uuid import uuid4
 
 import psutil
 
-from bench.stack import Bench, bench_stack
+from bench.stack import SETTLE_SECONDS, Bench, bench_stack
 
 RESULTS = Path(__file__).parent / "results"
 EVENT = "CustomerUpdated"
@@ -91,7 +92,7 @@ async def idle(events: int, rate: float) -> dict[str, Any]:
     async with bench_stack() as bench:
         await bench.subscribe(EVENT, "/idle")
         await warm_up(bench, 1)
-        await asyncio.sleep(3)  # the measurement begins in a quiet system
+        await asyncio.sleep(SETTLE_SECONDS)
         await bench.reset()
         next_at = time.monotonic()
         for _ in range(events):
@@ -101,6 +102,22 @@ async def idle(events: int, rate: float) -> dict[str, Any]:
             await asyncio.sleep(max(0.0, next_at - time.monotonic()))
         stats = await bench.until_received(events, 60)
         return {"events": events, "rate": rate} | {key: stats[key] for key in ("p50_ms", "p99_ms", "max_ms")}
+
+
+async def signing(events: int, rounds: int) -> dict[str, Any]:
+    """Bursts to a subscription that is signed and to one that is not, of one stack, in turn."""
+    names = {"signed": EVENT, "unsigned": "CustomerDeactivated"}
+    rates: dict[str, list[int]] = {kind: [] for kind in names}
+    async with bench_stack() as bench:
+        for kind, name in names.items():
+            await bench.subscribe(name, f"/{kind}", hmacEnabled=kind == "signed")
+            await burst_once(bench, events, 1, name)
+        for number in range(rounds):
+            for kind in sorted(names, reverse=bool(number % 2)):
+                rates[kind].append((await burst_once(bench, events, 1, names[kind]))["per_second"])
+    medians = {kind: round(median(found)) for kind, found in rates.items()}
+    ratio = round(medians["signed"] / medians["unsigned"], 3)
+    return {"events": events, "per_second": rates, "per_second_median": medians, "ratio_of_medians": ratio}
 
 
 def keep(name: str, figures: dict[str, Any], before: dict[str, Any]) -> None:
@@ -127,6 +144,7 @@ SCENARIOS: dict[str, Callable[[], Awaitable[dict[str, Any]]]] = {
     "idle": lambda: idle(200, 20),
     "burst-1": lambda: burst(10_000, 1, 5),
     "burst-5": lambda: burst(2_000, 5, 5),
+    "signing": lambda: signing(10_000, 6),
 }
 
 

@@ -21,6 +21,8 @@ import psutil
 PROGRAM = Path(sys.executable).parent / "loyalty-webhooks"
 READY_SECONDS = 20
 POLL_SECONDS = 0.1
+SETTLE_SECONDS = 15.0
+"""After a burst, until idle means idle: PostgreSQL looks every ten seconds for what to vacuum, and does it."""
 
 
 def free_port() -> int:

@@ -62,6 +62,20 @@ def test_every_command_and_option_named_exists(document: Path) -> None:
 
 
 @documents
+def test_every_measurement_named_exists_and_its_scenario(document: Path) -> None:
+    missing = []
+    for code in code_of(document):
+        for module, words in re.findall(r"python -m (bench[\w.]*)((?: +[a-z][a-z0-9-]*)*)", code):
+            source = ROOT / (module.replace(".", "/") + ".py")
+            if not source.exists():
+                source = ROOT / module.replace(".", "/") / "__main__.py"
+            text = source.read_text() if source.exists() else ""
+            scenarios = [] if module == "bench.postgres" else words.split()
+            missing += [module] * (not text) + [word for word in scenarios if f'"{word}"' not in text]
+    assert missing == []
+
+
+@documents
 def test_every_make_target_named_exists(document: Path) -> None:
     named = {
         target

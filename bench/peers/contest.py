@@ -18,7 +18,7 @@ import httpx
 from bench.peers.lineup import Contestant
 from bench.peers.servers import receiver, servers
 from bench.peers.work import EVENT_NAMES, RECEIVER_VARIABLE, paths
-from bench.stack import bench_stack, tree_cpu_seconds, until_received
+from bench.stack import SETTLE_SECONDS, bench_stack, tree_cpu_seconds, until_received
 
 ROOT = Path(__file__).parents[2]
 PEERS_PYTHON = ROOT / ".venv-peers/bin/python"
@@ -33,9 +33,6 @@ TURN_SECONDS = 180.0
 QUIET_SECONDS = 1.5
 """Between what is measured, so that one's rest is not the next one's load."""
 
-SETTLE_SECONDS = (
-    15.0  # after a burst, until idle means idle: PostgreSQL looks every ten for what to vacuum, and does it
-)
 IDLE_EVENTS = 100
 IDLE_PER_SECOND = 20.0
 
