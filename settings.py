@@ -47,7 +47,10 @@ class Settings(BaseSettings):
         "environment and `.env` come first. Read from the environment alone.",
     )
     database_pool_size: int = Field(
-        10, ge=3, description="Connections each process keeps open to PostgreSQL; a fifth of them for what comes alone."
+        10,
+        ge=3,
+        description="Connections of each process's pool to PostgreSQL; a fifth of them for what comes alone. Beside "
+        "them an API has one, and a worker up to four.",
     )
     log_format: str = Field("json", pattern="^(json|text)$", description="json for machines, text for a terminal.")
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR: what is not worth less is logged.")

@@ -30,7 +30,12 @@ MANIFESTS: list[dict[str, Any]] = [
 SETTINGS_MAP = next(one["data"] for one in MANIFESTS if one["kind"] == "ConfigMap")
 WORKLOADS = {one["metadata"]["name"]: one for one in MANIFESTS if one["kind"] in ("Deployment", "Job")}
 SERVED = ("api", "worker")
-TEMPORAL_CREDENTIALS = {"TEMPORAL_API_KEY", "TEMPORAL_TLS_CLIENT_CERT_DATA", "TEMPORAL_TLS_CLIENT_KEY_DATA"}
+TEMPORAL_CREDENTIALS = {
+    "TEMPORAL_API_KEY": "temporal_api_key",
+    "TEMPORAL_TLS_CLIENT_CERT_DATA": "temporal_tls_certificate",
+    "TEMPORAL_TLS_CLIENT_KEY_DATA": "temporal_tls_key",
+    "TEMPORAL_TLS_SERVER_CA_CERT_DATA": "temporal_tls_server_ca",
+}
 """Of Temporal's own environment; that they work is tried in tests/workflows/test_client.py."""
 
 
@@ -103,13 +108,17 @@ def test_every_command_is_one_of_the_command_line(name: str) -> None:
 def test_every_variable_is_a_setting(name: str) -> None:
     one = container(name)
     variables = {variable["name"]: variable["valueFrom"] for variable in one.get("env", ())}
+    secrets = {variable: found["secretKeyRef"] for variable, found in variables.items() if "secretKeyRef" in found}
     if name == "temporal-setup":
-        assert set(variables) == TEMPORAL_CLIENT
+        assert variables.keys() - secrets.keys() == TEMPORAL_CLIENT
         assert {key["key"] for key in named_keys(one["env"], "configMapKeyRef")} <= set(SETTINGS_MAP)
     else:
         assert one["envFrom"] == [{"configMapRef": {"name": "loyalty-webhooks"}}]
-        assert set(variables) == (TEMPORAL_CREDENTIALS if name in SERVED else set())
-        assert all(reference["secretKeyRef"]["optional"] for reference in variables.values())
+        assert variables.keys() == secrets.keys()
+    assert {variable: secret["key"] for variable, secret in secrets.items()} == (
+        {} if name == "migrate" else TEMPORAL_CREDENTIALS
+    )
+    assert all(secret["optional"] for secret in secrets.values())
     assert set(SETTINGS_MAP) - SETTINGS == TEMPORAL_CLIENT
 
 

@@ -23,7 +23,8 @@ RULES = [rule for group in yaml.safe_load((PROMETHEUS / "rules.yml").read_text()
 ALERTS = {rule["alert"]: rule for rule in RULES if "alert" in rule}
 TESTS = yaml.safe_load((PROMETHEUS / "rules_test.yml").read_text())["tests"]
 DASHBOARDS = {path.stem: json.loads(path.read_text()) for path in sorted(GRAFANA.glob("dashboards/*.json"))}
-RUNBOOKS = (ROOT / "docs" / "operating.md").read_text().partition("\n## Runbooks\n")[2].partition("\n## ")[0]
+PAGE = (ROOT / "docs" / "operating.md").read_text()
+RUNBOOKS = PAGE.partition("\n## Runbooks\n")[2].partition("\n## ")[0]
 METRIC = re.compile(r"\b(?:loyalty_webhooks|temporal)[_:][a-z0-9_:]+")
 
 
@@ -58,6 +59,17 @@ def expressions() -> Iterator[tuple[str, str]]:
 
 def test_the_configuration_and_the_rules_are_valid() -> None:
     assert "SUCCESS" in promtool("check", "config", "prometheus.yml")
+
+
+def test_what_scrapes_the_pods_is_valid_and_names_their_jobs_as_the_alerts_ask(tmp_path: Path) -> None:
+    blocks = re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    [block] = [block for block in blocks if "kubernetes_sd_configs" in block]
+    (tmp_path / "prometheus.yml").write_text(block)
+    assert "SUCCESS" in promtool("check", "config", str(tmp_path / "prometheus.yml"))
+    [scraped] = yaml.safe_load(block)["scrape_configs"]
+    [names] = [rule["replacement"] for rule in scraped["relabel_configs"] if rule.get("target_label") == "job"]
+    pinned = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["scrape_configs"]
+    assert {names.replace("$1", part) for part in ("api", "worker")} == {job["job_name"] for job in pinned}
 
 
 def test_each_alert_fires_for_its_cause_and_not_without_it() -> None:

@@ -18,6 +18,7 @@ from tests.pipeline import pipeline
 from tests.receiver import Receiver, status
 from tests.temporal import real_server
 from tests.window_acts import begun_window
+from workflows.versions import deployment_version, promote
 
 EVENTS = 300
 FAILING = 20
@@ -75,8 +76,10 @@ async def test_a_restored_backup_delivers_all_it_holds_and_repeats_only_what_it_
         await restored.database.close()
         assert events >= EVENTS + FAILING
         assert waiting >= FAILING
-        async with pipeline(restored_url, empty.client, retry_schedule_seconds=RETRY_SECONDS) as after:
+        options = {"retry_schedule_seconds": RETRY_SECONDS, "worker_build_id": "one"}
+        async with pipeline(restored_url, empty.client, **options) as after:
             queue = after.settings.task_queue
+            await promote(empty.client, deployment_version(queue, "one"))
             looked = await reconciled(tmp_path, restored_url, empty, queue, "--dry-run")
             assert counts(looked)[1] == [0, 1]
             started = await reconciled(tmp_path, restored_url, empty, queue)
