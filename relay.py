@@ -106,6 +106,9 @@ class Relay:
         """Whether this relay takes up an event that came alone."""
         self._named: dict[str, float] = {}
         """Workflows started for events that were named, whose claim is on its way, and since when."""
+        self.starts_here = True
+        """Whether this worker may run the first task of what it starts, without a hop over Temporal's queue: not one
+        whose version is not the current one, since Temporal would give it the task all the same."""
         self._stopping = False
         self._starts: dict[str, asyncio.Task[None]] = {}
 
@@ -261,7 +264,7 @@ class Relay:
                 id=workflow_id,
                 task_queue=self._settings.task_queue,
                 task_timeout=WORKFLOW_TASK_TIMEOUT,
-                request_eager_start=True,
+                request_eager_start=self.starts_here,
                 search_attributes=search_attributes(events),
                 static_summary=event_summary(events),
                 memo=memo(events),

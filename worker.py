@@ -53,7 +53,7 @@ from workflows.keeper import KeeperWorkflow
 from workflows.notices import NotifyOperatorWorkflow
 from workflows.retention import RetentionWorkflow
 from workflows.trials import TryWebhookWorkflow
-from workflows.versions import deployment_version
+from workflows.versions import deployment_version, watch_routing
 
 logger = logging.getLogger(__name__)
 
@@ -200,6 +200,19 @@ async def sending(
         await sender.aclose()
 
 
+def following_routing(relay: Relay, client: Client, settings: Settings) -> list[asyncio.Task[None]]:
+    """What tells the relay of a worker with a version whether that is the current one; nothing without a version."""
+    if settings.worker_build_id is None:
+        return []
+    relay.starts_here = False  # until that is known
+    version = deployment_version(settings.task_queue, settings.worker_build_id)
+
+    def tell(is_current: bool) -> None:
+        relay.starts_here = is_current
+
+    return [asyncio.create_task(watch_routing(client, version, tell))]
+
+
 async def _connect(settings: Settings, runtime: Runtime | None, traces: Traces) -> Client:
     """A connected client, however long Temporal takes to come up."""
     while True:
@@ -275,6 +288,7 @@ async def _work(
         )
         relay = Relay(database, client, gate, relay_settings, metrics, ahead, traces)
         relay.is_for_me = lambda one: is_for(one, rank=dispatcher.rank, workers=dispatcher.workers)
+        routing = following_routing(relay, client, settings)
         relaying = asyncio.create_task(relay.run())
         keepers = Keepers(client, settings.task_queue)
         watching = asyncio.create_task(keepers.watch(database))
@@ -290,7 +304,7 @@ async def _work(
         ):
             working.set()
             logger.info("worker %s on %s takes from %s", worker_id, socket.gethostname(), settings.task_queue)
-            parts = [relaying, writing, watching, scheduling, telling, filing]
+            parts = [relaying, writing, watching, scheduling, telling, filing, *routing]
             await asyncio.wait([stopping, *parts], return_when=asyncio.FIRST_COMPLETED)
             working.clear()
             relay.stop()

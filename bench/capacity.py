@@ -110,7 +110,7 @@ def unit_costs() -> UnitCosts:
     most = max(waiting, key=lambda found: found["waiting"], default={"kib_each": {"databases": 23.0}})
     return UnitCosts(
         event_cpu=event,
-        delivery_cpu={component: one[component] - event[component] for component in COMPONENTS},
+        delivery_cpu={component: max(0.0, one[component] - event[component]) for component in COMPONENTS},
         retry_cpu=cpu_of_retries(),
         stored_bytes=measured["stored_bytes"],
         wal_bytes=measured["wal_bytes"],

@@ -62,7 +62,7 @@ def promote(
 ) -> None:
     """Make the workers of a version those that run workflows, new ones and the next task of open ones.
 
-    Needed only where workers have a WORKER_BUILD_ID: Temporal gives them nothing before. Run it when workers of the
+    Needed only where workers have a WORKER_BUILD_ID: they run nothing before. Run it when workers of the
     version are up; it waits for them for a minute. To go back, promote the version before.
     """
     settings = read_settings()

@@ -89,6 +89,7 @@ async def pipeline(
             relay_settings = RelaySettings(settings.task_queue, settings.batch_events, 0.2, 2)
             relay = Relay(database, client, gate, relay_settings, metrics, ahead, traces)
             relay.is_for_me = lambda one: is_for(one, rank=dispatcher.rank, workers=dispatcher.workers)
+            following = worker.following_routing(relay, client, settings)
             running = asyncio.create_task(relay.run()) if relaying else None
             try:
                 keepers = Keepers(client, settings.task_queue)
@@ -103,7 +104,7 @@ async def pipeline(
                     if running is not None:
                         await running
             finally:
-                if running is not None:
-                    running.cancel()
+                for part in (*following, *([running] if running is not None else [])):
+                    part.cancel()
     finally:
         await database.close()

@@ -1,8 +1,9 @@
 """Where workers have versions, workflows go to the current one, and move on with it whatever became of the last."""
 
 import asyncio
+from collections.abc import Collection
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from cryptography.fernet import Fernet
@@ -49,6 +50,48 @@ async def test_a_delivery_that_waits_goes_on_with_the_version_that_is_current_th
             await running.until_statuses({"delivered": 1}, 30)
             await running.emit("CustomerUpdated", "{}", 40)
             await running.until_statuses({"delivered": 41}, 30)
+
+
+async def first_tasks(client: Client, event_ids: Collection[UUID]) -> list[str]:
+    """Builds whose workers completed the first workflow task of each event's own workflow."""
+    builds = []
+    for event_id in event_ids:
+        history = await client.get_workflow_handle(event_workflow_id(STORE, event_id)).fetch_history()
+        completed = (one.workflow_task_completed_event_attributes for one in history.events)
+        builds.append(next(one.deployment_version.build_id for one in completed if one.deployment_version.build_id))
+    return builds
+
+
+async def test_a_version_that_is_not_the_current_one_runs_nothing_that_its_own_relay_starts(
+    cleared_url: str, temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = f"versions-{uuid4()}"
+    client, other = await client_of(temporal, monkeypatch), await client_of(temporal, monkeypatch)
+    async with (
+        Receiver() as receiver,
+        pipeline(cleared_url, client, task_queue=queue, worker_build_id="one", relaying=False) as running,
+    ):
+        await promote(client, deployment_version(queue, "one"))
+        await running.subscribe("CustomerUpdated", receiver.url("/hook"))
+        async with pipeline(cleared_url, other, task_queue=queue, worker_build_id="two") as next_version:
+            event_ids = [*await running.emit("CustomerUpdated", "{}")]
+            await running.until_statuses({"delivered": 1}, 30)
+            assert await first_tasks(client, event_ids) == ["one"]
+            await promote(client, deployment_version(queue, "two"))
+
+            async def starts_here() -> bool:
+                return next_version.relay.starts_here
+
+            await eventually(starts_here, 20, "the relay knows that its version is the current one")
+            event_ids = [*await running.emit("CustomerUpdated", "{}")]
+            await running.until_statuses({"delivered": 2}, 30)
+            assert await first_tasks(client, event_ids) == ["two"]
+            await promote(client, deployment_version(queue, "one"), percent=50)
+
+            async def shares() -> bool:
+                return not next_version.relay.starts_here
+
+            await eventually(shares, 20, "the relay knows that another version gets a share")
 
 
 async def test_workers_without_a_version_take_everything_and_end_it(

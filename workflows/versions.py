@@ -1,9 +1,12 @@
 """Versions of workers, by which Temporal chooses whose code runs a workflow: named, and made the current one."""
 
 import asyncio
+import logging
 import time
+from collections.abc import Callable
 from datetime import timedelta
 
+from temporalio.api.deployment.v1 import RoutingConfig
 from temporalio.api.workflowservice.v1 import (
     DescribeWorkerDeploymentRequest,
     SetWorkerDeploymentCurrentVersionRequest,
@@ -16,8 +19,14 @@ from temporalio.service import RPCError, RPCStatusCode
 KNOWN_SECONDS = 60.0
 """A version is known to Temporal once a worker of it has polled; workers started just before are waited for."""
 
+LOOK_SECONDS = 2.0
+"""So late a worker hears that another version was made the current one."""
+
 PAUSE_SECONDS = 0.5
 CALL_SECONDS = timedelta(seconds=20)
+
+
+logger = logging.getLogger(__name__)
 
 
 class PromotionError(Exception):
@@ -31,16 +40,31 @@ def deployment_version(task_queue: str, build_id: str) -> WorkerDeploymentVersio
 
 async def current_build(client: Client, task_queue: str) -> str | None:
     """The build whose workers get new workflows; None when no version is current."""
-    name = deployment_version(task_queue, "").deployment_name
+    return (await _routing(client, deployment_version(task_queue, ""))).current_deployment_version.build_id or None
+
+
+async def watch_routing(client: Client, version: WorkerDeploymentVersion, tell: Callable[[bool], None]) -> None:
+    """Until cancelled, tell whether all new workflows are for this version: it is the current one, and no other gets a
+    share of them."""
+    while True:
+        try:
+            routing = await _routing(client, version)
+            shared = routing.ramping_version_percentage > 0
+            tell(routing.current_deployment_version.build_id == version.build_id and not shared)
+        except RPCError as error:
+            logger.warning("not known which version is current: %s", error.status.name)
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+async def _routing(client: Client, version: WorkerDeploymentVersion) -> RoutingConfig:
+    request = DescribeWorkerDeploymentRequest(namespace=client.namespace, deployment_name=version.deployment_name)
     try:
-        answer = await client.workflow_service.describe_worker_deployment(
-            DescribeWorkerDeploymentRequest(namespace=client.namespace, deployment_name=name), timeout=CALL_SECONDS
-        )
+        answer = await client.workflow_service.describe_worker_deployment(request, timeout=CALL_SECONDS)
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:
-            return None
+            return RoutingConfig()
         raise
-    return answer.worker_deployment_info.routing_config.current_deployment_version.build_id or None
+    return answer.worker_deployment_info.routing_config
 
 
 async def promote(
