@@ -4,8 +4,8 @@ Subscriptions whose receiver answers 503, their breakers kept closed, get events
 retry hours away; each event goes to one subscription, so that each waiting delivery has a workflow of its own. The
 starting of those takes the time; meanwhile a healthy subscription gets an event a second. Then the size of both
 databases for each of them, and the burst rate of the healthy subscription beside them and without them: in turn, each
-first every other time, the other on a stack of its own. Both run all the time: what those that wait take of the
-CPU by themselves burdens both rates alike.
+first every other time, the other on a stack of its own. Both run all the time: what those that wait take of the CPU by
+themselves burdens both rates alike.
 """
 
 import argparse

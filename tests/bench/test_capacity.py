@@ -1,6 +1,6 @@
 """The arithmetic of sizes."""
 
-from bench.capacity import COMPONENTS, Assumptions, UnitCosts, sizes, table, unit_costs
+from bench.capacity import COMPONENTS, Assumptions, UnitCosts, sizes
 
 COSTS = UnitCosts(
     event_cpu=dict.fromkeys(COMPONENTS, 0.0001),
@@ -30,7 +30,3 @@ def test_what_fails_at_first_costs_a_workflow_each_and_waits_as_long_as_is_assum
 
 def test_two_workers_at_least_so_that_one_can_stop() -> None:
     assert sizes(COSTS, EVEN, 1000)["worker processes of a core"] == "2"
-
-
-def test_the_table_can_be_made_of_the_figures_that_are_kept() -> None:
-    assert "| 1 G |" in table(unit_costs(), Assumptions())
