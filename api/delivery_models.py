@@ -28,7 +28,7 @@ class DeliveryOut(Output):
 
 
 class DeliveryPage(Output):
-    """Deliveries, newest first; `nextCursor` is null on the last page."""
+    """Deliveries, newest first. `nextCursor` is null on the last page alone; others may be short, even empty."""
 
     items: list[DeliveryOut]
     next_cursor: str | None

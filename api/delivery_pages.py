@@ -11,7 +11,7 @@ from storage.delivery_log import DeliveryRow, Position, delivery_page
 
 @dataclass(frozen=True, slots=True)
 class LogPage:
-    """Deliveries, newest first; `next_cursor` is None on the last page."""
+    """Deliveries, newest first; `next_cursor` is None on the last page. Before it a page may be short, even empty."""
 
     rows: list[DeliveryRow]
     next_cursor: str | None
@@ -20,9 +20,11 @@ class LogPage:
 async def log_page(connection: AsyncConnection, store_code: str, listing: Listing) -> LogPage:
     """The page that is asked for. Raises ValidationFailed for a cursor that is none of ours."""
     after = None if listing.cursor is None else read_cursor(listing.cursor)
-    rows = await delivery_page(connection, store_code, listing.conditions, after, listing.items + 1)
-    page = rows[: listing.items]
-    return LogPage(page, cursor_of(page[-1]) if len(rows) > listing.items else None)
+    found = await delivery_page(connection, store_code, listing.conditions, after, listing.items + 1)
+    page = found.rows[: listing.items]
+    if len(found.rows) > listing.items:
+        return LogPage(page, cursor_of(page[-1]))
+    return LogPage(page, None if found.looked_to is None else write_cursor(found.looked_to))
 
 
 def cursor_of(row: DeliveryRow) -> str:

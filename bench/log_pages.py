@@ -1,8 +1,8 @@
 """How long pages of a long log take: `python -m bench.postgres python -m bench.log_pages --deliveries 1000000`.
 
 Loads that many deliveries into a fresh database, then asks a real API process for pages of 50 by every filter, common
-and rare, the first page and one from the middle. The times of answers are printed and kept in bench/results/. One page
-at a time.
+and rare, from the newest and from the middle, one page at a time; and follows the cursor of the slowest kind, a part of
+an id that nothing has, to the end of the log. The times of answers are printed and kept in bench/results/.
 """
 
 import argparse
@@ -42,7 +42,11 @@ FILTERS = {
     "until": "createdAt[lt]={middle}",
     "name, status, URL, until": "eventName=CustomerUpdated&status=cancelled&url[like]=loyalty&createdAt[lt]={middle}",
     "event id, part of it": "eventId[like]=00000000-0000",
+    "event id, part of it, and status": "eventId[like]=00000000-0000&status=pending",
+    "event ids above one": "eventId[gt]=fffffff0-0000-4000-8000-000000000000",
+    "instant, part of it": "createdAt[like]=1999-",
 }
+TO_THE_END = "event id, part of it"
 
 
 async def _values(api: RunningApi) -> dict[str, str]:
@@ -57,6 +61,10 @@ async def _values(api: RunningApi) -> dict[str, str]:
     return {"event": str(row[0]), "subscription": str(row[1]), "middle": quote(middle.isoformat())}
 
 
+def _url(api: RunningApi, query: str, values: dict[str, str]) -> str:
+    return f"{api.root}/api/{STORE}/webhook/delivery?_itemsOnPage=50&{query.format(**values)}"
+
+
 async def _page(session: aiohttp.ClientSession, url: str) -> tuple[float, int]:
     began = time.perf_counter()
     async with session.get(url) as answer:
@@ -64,6 +72,18 @@ async def _page(session: aiohttp.ClientSession, url: str) -> tuple[float, int]:
         if answer.status != 200:
             raise RuntimeError(f"{answer.status}: {body}")
     return time.perf_counter() - began, len(body["items"])
+
+
+async def _to_the_end(session: aiohttp.ClientSession, url: str) -> list[float]:
+    """Seconds of each page until the cursor is null."""
+    times: list[float] = []
+    cursor = ""
+    while cursor is not None:
+        began = time.perf_counter()
+        async with session.get(url + (f"&_cursor={cursor}" if cursor else "")) as answer:
+            cursor = (await answer.json())["nextCursor"]
+        times.append(time.perf_counter() - began)
+    return times
 
 
 async def run(server: str, deliveries: int, pages: int) -> dict[str, Any]:
@@ -81,7 +101,7 @@ async def run(server: str, deliveries: int, pages: int) -> dict[str, Any]:
         values = await _values(api)
         filters: dict[str, dict[str, float]] = {}
         for name, query in FILTERS.items():
-            url = f"{api.root}/api/{STORE}/webhook/delivery?_itemsOnPage=50&{query.format(**values)}"
+            url = _url(api, query, values)
             answers = [await _page(session, url) for _ in range(WARM_PAGES + pages)][WARM_PAGES:]
             times = sorted(seconds for seconds, _ in answers)
             filters[name] = {
@@ -90,7 +110,10 @@ async def run(server: str, deliveries: int, pages: int) -> dict[str, Any]:
             }
             table.add_row(name, str(answers[0][1]), *map(str, filters[name].values()))
         Console(width=110).print(table)
-    return {"deliveries": deliveries, "pages_of_each": pages, "filters": filters}
+        walk = await _to_the_end(session, _url(api, FILTERS[TO_THE_END], values))
+    to_the_end = {"pages": len(walk), "seconds": round(sum(walk), 2), "slowest_ms": round(max(walk) * 1000, 1)}
+    print(f"{TO_THE_END}, to the end of the log: {to_the_end}")
+    return {"deliveries": deliveries, "pages_of_each": pages, "filters": filters, "to_the_end": to_the_end}
 
 
 def main() -> None:

@@ -6,7 +6,9 @@ A page costs the same whether its filter is rare or common, and however long the
 - without a filter, or by time alone, the page is a stretch of the index by age;
 - every other filter asks for some of the log's *branches*: one for each subscription, URL and status that occur in it.
   They are few, and found by skipping through the index `delivery_by_destination`. A page's items lie in those branches
-  whose newest delivery is newest, so no more branches than the page has items are read, each no further than a page.
+  whose newest delivery is newest, so no more branches than the page has items are read, each no further than a page;
+- what no index answers (a part of an id or of an instant, ids above or below one) is looked for in the deliveries
+  themselves, LOOKED_AT of them for one page. That page may be short or empty, and says where the next one goes on.
 """
 
 from collections.abc import Mapping, Sequence
@@ -86,6 +88,16 @@ class Position:
     message_id: UUID
 
 
+@dataclass(frozen=True, slots=True)
+class FoundDeliveries:
+    """What a page found, newest first."""
+
+    rows: list[DeliveryRow]
+    looked_to: Position | None
+    """How far was looked, with more of the log behind it that may match. None where the rows are all there are, or as
+    many as were asked for."""
+
+
 def _table(name: str) -> Table:
     return SQLModel.metadata.tables[name]
 
@@ -94,6 +106,7 @@ _DELIVERY = _table("delivery")
 _SUBSCRIPTION = _table("subscription")
 _COLUMNS = tuple(_DELIVERY.c[name] for name in DeliveryRow.__dataclass_fields__)
 _URL_HASH = func.hashtextextended(_DELIVERY.c.url, literal_column("0"), type_=BigInteger)  # as in the index
+_place = tuple_(_DELIVERY.c.created_at, _DELIVERY.c.message_id)
 _NEWEST_FIRST = (_DELIVERY.c.created_at.desc(), _DELIVERY.c.message_id.desc())
 
 LOG_FIELDS: Mapping[str, ListField] = {
@@ -111,6 +124,12 @@ LOG_FIELDS: Mapping[str, ListField] = {
 # would fetch and sort hundreds of thousands instead of reading the last few of the index.
 _IN_ORDER = text("SELECT set_config('enable_bitmapscan', 'off', true)")
 
+LOOKED_AT = 50_000
+"""Deliveries that are looked at for one page where no index knows which of them match."""
+
+_ID_FIELDS = frozenset({"messageId", "eventId"})
+_NAMING = frozenset({Operator.EQ, Operator.IN})
+_RANGES = frozenset({Operator.EQ, Operator.GT, Operator.GTE, Operator.LT, Operator.LTE})
 _BRANCH_FIELDS = frozenset({"eventName", "webhookSubscriptionId", "status", "url"})
 """Fields which all deliveries of a branch have in common."""
 
@@ -122,29 +141,53 @@ async def use_indexes_in_order(connection: AsyncConnection) -> None:
 
 async def delivery_page(
     connection: AsyncConnection, store_code: str, conditions: Sequence[Condition], after: Position | None, items: int
-) -> list[DeliveryRow]:
+) -> FoundDeliveries:
     """The next `items` deliveries, newest first, that meet all conditions (on LOG_FIELDS).
 
     Turns bitmap scans off for the rest of the transaction.
     """
     await use_indexes_in_order(connection)
-    rows = await connection.execute(_page_query(store_code, conditions, after, items))
-    return [DeliveryRow(*row) for row in rows]
+    looked_to = None
+    if any(condition.field in _ID_FIELDS and condition.operator in _NAMING for condition in conditions):
+        query = _of_ids(store_code, conditions, after, items)
+    elif any(_without_index(condition) for condition in conditions):
+        looked_to = await _end_of_look(connection, store_code, conditions, after)
+        query = _by_age(store_code, conditions, after, items, looked_to)
+    elif any(condition.field in _BRANCH_FIELDS for condition in conditions):
+        query = _of_branches(store_code, conditions, after, items)
+    else:
+        query = _by_age(store_code, conditions, after, items)
+    rows = [DeliveryRow(*row) for row in await connection.execute(query)]
+    return FoundDeliveries(rows, looked_to if len(rows) < items else None)
 
 
-def _page_query(store_code: str, conditions: Sequence[Condition], after: Position | None, items: int) -> Select[Any]:
-    if any(
-        condition.field in ("messageId", "eventId") and condition.operator in (Operator.EQ, Operator.IN)
-        for condition in conditions
-    ):
-        return _of_ids(store_code, conditions, after, items)
-    if any(condition.field in _BRANCH_FIELDS for condition in conditions):
-        return _of_branches(store_code, conditions, after, items)
-    return _by_age(store_code, conditions, after, items)
+def _without_index(condition: Condition) -> bool:
+    if condition.field in _ID_FIELDS:
+        return condition.operator is Operator.LIKE or condition.operator in _RANGES
+    return condition.field == "createdAt" and condition.operator is Operator.LIKE
 
 
-def _by_age(store_code: str, conditions: Sequence[Condition], after: Position | None, items: int) -> Select[Any]:
+async def _end_of_look(
+    connection: AsyncConnection, store_code: str, conditions: Sequence[Condition], after: Position | None
+) -> Position | None:
+    """The last delivery that the page looks at; None where it looks at all there are."""
+    of_time = [one for one in conditions if one.field == "createdAt" and one.operator in _RANGES]
+    query = select(_DELIVERY.c.created_at, _DELIVERY.c.message_id)
+    query = filtered(query.where(_DELIVERY.c.store_code == store_code, *_older(after)), LOG_FIELDS, of_time)
+    last = (await connection.execute(query.order_by(*_NEWEST_FIRST).offset(LOOKED_AT - 1).limit(1))).one_or_none()
+    return None if last is None else Position(last.created_at, last.message_id)
+
+
+def _by_age(
+    store_code: str,
+    conditions: Sequence[Condition],
+    after: Position | None,
+    items: int,
+    looked_to: Position | None = None,
+) -> Select[Any]:
     query = select(*_COLUMNS).where(_DELIVERY.c.store_code == store_code, *_older(after))
+    if looked_to is not None:
+        query = query.where(_place >= tuple_(looked_to.created_at, looked_to.message_id))
     return filtered(query, LOG_FIELDS, conditions).order_by(*_NEWEST_FIRST).limit(items)
 
 
@@ -243,7 +286,7 @@ def in_branch(
 def _older(after: Position | None) -> list[ColumnElement[bool]]:
     if after is None:
         return []
-    return [tuple_(_DELIVERY.c.created_at, _DELIVERY.c.message_id) < tuple_(after.created_at, after.message_id)]
+    return [_place < tuple_(after.created_at, after.message_id)]
 
 
 _OF_EVENT = (

@@ -10,7 +10,7 @@ from enum import StrEnum
 from operator import ge, gt, le, lt
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Text, case, cast, func, literal
+from sqlalchemy import ColumnElement, Select, Text, cast, func, literal
 
 CODE_POINTS = "C"
 UNICODE_CASES = "pg_c_utf8"  # built into PostgreSQL since 17; upper and lower case of all of Unicode
@@ -124,7 +124,5 @@ def _text(field: ListField) -> ColumnElement[Any]:
         return field.expression
     if field.kind is FieldKind.INSTANT:
         utc = func.timezone("UTC", field.expression)
-        fraction = func.to_char(utc, ".US")
-        seconds = func.to_char(utc, 'YYYY-MM-DD"T"HH24:MI:SS')
-        return seconds.concat(case((fraction == ".000000", ""), else_=fraction)).concat("Z")
+        return func.replace(func.to_char(utc, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), ".000000", "")
     return cast(field.expression, Text)

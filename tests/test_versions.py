@@ -1,15 +1,16 @@
 """Where workers have versions, workflows go to the current one, and move on with it whatever became of the last."""
 
 import asyncio
-from collections.abc import Collection
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
 from cryptography.fernet import Fernet
 from temporalio import workflow
+from temporalio.api.deployment.v1 import RoutingConfig
 from temporalio.client import Client
 from temporalio.common import VersioningBehavior
+from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import WorkflowEnvironment
 
 import worker
@@ -19,7 +20,7 @@ from tests.deadlines import eventually
 from tests.pipeline import STORE, pipeline, settings_for
 from tests.receiver import Receiver, status
 from workflows.client import temporal_client
-from workflows.versions import PromotionError, current_build, deployment_version, promote
+from workflows.versions import PromotionError, deployment_version, promote, routing_of
 
 
 async def client_of(temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch) -> Client:
@@ -52,14 +53,37 @@ async def test_a_delivery_that_waits_goes_on_with_the_version_that_is_current_th
             await running.until_statuses({"delivered": 41}, 30)
 
 
-async def first_tasks(client: Client, event_ids: Collection[UUID]) -> list[str]:
-    """Builds whose workers completed the first workflow task of each event's own workflow."""
-    builds = []
-    for event_id in event_ids:
+async def current_build(client: Client, task_queue: str) -> str | None:
+    """The build whose workers get new workflows; None when no version is current."""
+    routing: list[RoutingConfig] = []
+
+    async def told() -> bool:
+        try:
+            routing.append(await routing_of(client, deployment_version(task_queue, "")))
+        except RPCError as error:
+            if error.status is not RPCStatusCode.INTERNAL:  # which says that it is busy with the deployment
+                raise
+        return bool(routing)
+
+    await eventually(told, 20, "Temporal says which version is current")
+    return routing[0].current_deployment_version.build_id or None
+
+
+async def first_task(client: Client, event_id: UUID) -> str:
+    """Build whose worker completed the first task of the event's own workflow.
+
+    A delivery may be seen before that: its attempt runs within the task.
+    """
+    builds: list[str] = []
+
+    async def completed() -> bool:
         history = await client.get_workflow_handle(event_workflow_id(STORE, event_id)).fetch_history()
-        completed = (one.workflow_task_completed_event_attributes for one in history.events)
-        builds.append(next(one.deployment_version.build_id for one in completed if one.deployment_version.build_id))
-    return builds
+        tasks = (one.workflow_task_completed_event_attributes for one in history.events)
+        builds.extend(one.deployment_version.build_id for one in tasks if one.deployment_version.build_id)
+        return bool(builds)
+
+    await eventually(completed, 20, "the event's first workflow task is completed")
+    return builds[0]
 
 
 async def test_a_version_that_is_not_the_current_one_runs_nothing_that_its_own_relay_starts(
@@ -74,18 +98,18 @@ async def test_a_version_that_is_not_the_current_one_runs_nothing_that_its_own_r
         await promote(client, deployment_version(queue, "one"))
         await running.subscribe("CustomerUpdated", receiver.url("/hook"))
         async with pipeline(cleared_url, other, task_queue=queue, worker_build_id="two") as next_version:
-            event_ids = [*await running.emit("CustomerUpdated", "{}")]
+            [event_id] = await running.emit("CustomerUpdated", "{}")
             await running.until_statuses({"delivered": 1}, 30)
-            assert await first_tasks(client, event_ids) == ["one"]
+            assert await first_task(client, event_id) == "one"
             await promote(client, deployment_version(queue, "two"))
 
             async def starts_here() -> bool:
                 return next_version.relay.starts_here
 
             await eventually(starts_here, 20, "the relay knows that its version is the current one")
-            event_ids = [*await running.emit("CustomerUpdated", "{}")]
+            [event_id] = await running.emit("CustomerUpdated", "{}")
             await running.until_statuses({"delivered": 2}, 30)
-            assert await first_tasks(client, event_ids) == ["two"]
+            assert await first_task(client, event_id) == "two"
             await promote(client, deployment_version(queue, "one"), percent=50)
 
             async def shares() -> bool:
@@ -112,6 +136,16 @@ async def test_workers_without_a_version_take_everything_and_end_it(
 async def test_a_version_no_worker_has_is_not_made_current(temporal: WorkflowEnvironment) -> None:
     with pytest.raises(PromotionError, match="Start one with WORKER_BUILD_ID=none-such first"):
         await promote(temporal.client, deployment_version(f"versions-{uuid4()}", "none-such"), patience=0)
+
+
+async def test_many_promotions_at_once_are_all_made(
+    cleared_url: str, temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = await client_of(temporal, monkeypatch)
+    queue = f"versions-{uuid4()}"
+    async with pipeline(cleared_url, client, task_queue=queue, worker_build_id="one"):
+        await asyncio.gather(*(promote(client, deployment_version(queue, "one")) for _ in range(50)))
+        assert await current_build(client, queue) == "one"
 
 
 async def test_the_command_promotes_and_ramps_and_says_what_is_missing(

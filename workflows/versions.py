@@ -25,6 +25,16 @@ LOOK_SECONDS = 2.0
 PAUSE_SECONDS = 0.5
 CALL_SECONDS = timedelta(seconds=20)
 
+_UNKNOWN = frozenset({RPCStatusCode.NOT_FOUND, RPCStatusCode.FAILED_PRECONDITION})
+_BUSY = frozenset(
+    {
+        RPCStatusCode.ABORTED,
+        RPCStatusCode.DEADLINE_EXCEEDED,
+        RPCStatusCode.INTERNAL,  # of a deployment that was asked too much at once, which says "try again later"
+        RPCStatusCode.RESOURCE_EXHAUSTED,
+        RPCStatusCode.UNAVAILABLE,
+    }
+)
 
 logger = logging.getLogger(__name__)
 
@@ -38,17 +48,12 @@ def deployment_version(task_queue: str, build_id: str) -> WorkerDeploymentVersio
     return WorkerDeploymentVersion(deployment_name=task_queue.replace(".", "-"), build_id=build_id)
 
 
-async def current_build(client: Client, task_queue: str) -> str | None:
-    """The build whose workers get new workflows; None when no version is current."""
-    return (await _routing(client, deployment_version(task_queue, ""))).current_deployment_version.build_id or None
-
-
 async def watch_routing(client: Client, version: WorkerDeploymentVersion, tell: Callable[[bool], None]) -> None:
     """Until cancelled, tell whether all new workflows are for this version: it is the current one, and no other gets a
     share of them."""
     while True:
         try:
-            routing = await _routing(client, version)
+            routing = await routing_of(client, version)
             shared = routing.ramping_version_percentage > 0
             tell(routing.current_deployment_version.build_id == version.build_id and not shared)
         except RPCError as error:
@@ -56,7 +61,8 @@ async def watch_routing(client: Client, version: WorkerDeploymentVersion, tell: 
         await asyncio.sleep(LOOK_SECONDS)
 
 
-async def _routing(client: Client, version: WorkerDeploymentVersion) -> RoutingConfig:
+async def routing_of(client: Client, version: WorkerDeploymentVersion) -> RoutingConfig:
+    """Which versions of its deployment get new workflows; empty where Temporal knows none. Raises RPCError."""
     request = DescribeWorkerDeploymentRequest(namespace=client.namespace, deployment_name=version.deployment_name)
     try:
         answer = await client.workflow_service.describe_worker_deployment(request, timeout=CALL_SECONDS)
@@ -72,7 +78,8 @@ async def promote(
 ) -> None:
     """Give new workflows, and the next task of each that is open, to the workers of this version.
 
-    `percent` below 100: only so many of them, until it is promoted whole. Raises PromotionError.
+    `percent` below 100: only so many of them, until it is promoted whole. While no worker of it polls yet, or Temporal
+    is busy, it is tried again, for `patience` seconds. Raises PromotionError.
     """
     until = time.monotonic() + patience
     while True:
@@ -82,8 +89,7 @@ async def promote(
             else:
                 await _ramp(client, version, percent)
         except RPCError as error:
-            unknown = error.status in (RPCStatusCode.NOT_FOUND, RPCStatusCode.FAILED_PRECONDITION)
-            if not unknown or time.monotonic() > until:
+            if error.status not in _UNKNOWN | _BUSY or time.monotonic() > until:
                 raise PromotionError(_explained(error, version)) from error
         else:
             return
@@ -112,7 +118,7 @@ async def _ramp(client: Client, version: WorkerDeploymentVersion, percent: float
 
 
 def _explained(error: RPCError, version: WorkerDeploymentVersion) -> str:
-    if error.status in (RPCStatusCode.NOT_FOUND, RPCStatusCode.FAILED_PRECONDITION):
+    if error.status in _UNKNOWN:
         return (
             f"Temporal knows no worker of version {version.build_id} that polls queue {version.deployment_name}: "
             f"{error.message}. Start one with WORKER_BUILD_ID={version.build_id} first."

@@ -17,7 +17,7 @@ from api.panel.redelivery import UnfitFilterError, recoverable
 from api.panel.routes import PanelRoutes
 from domain.access import Scope
 from domain.catalogue import CATALOGUE
-from storage.delivery_log import LOG_FIELDS, DeliveryRow, Position, delivery_page
+from storage.delivery_log import LOG_FIELDS, LOOKED_AT, DeliveryRow, Position, delivery_page
 from storage.listing import Condition, Operator
 from storage.subscription_names import NamedSubscription, named_subscriptions
 from storage.tables import DeliveryStatus
@@ -48,6 +48,7 @@ async def listed(page: Page) -> Response:
     return page.render(
         "deliveries/list.html",
         found=found,
+        looked_at=LOOKED_AT,
         names=names,
         events=[(name, name) for name in sorted(CATALOGUE)],
         webhooks=[(str(one.id), f"{one.title}, {one.url}") for one in names.values()],
@@ -71,10 +72,10 @@ async def fresh(page: Page) -> Response:
             after = None if listing.cursor is None else read_cursor(listing.cursor)
             conditions = [*listing.conditions, *_since(after)]
             found = await delivery_page(connection, page.store_code, conditions, None, ANNOUNCED_MOST + 1)
-            newer = [row for row in found if after is None or (row.created_at, row.message_id) > _place(after)]
+            newer = [row for row in found.rows if after is None or (row.created_at, row.message_id) > _place(after)]
         if shown:
             wanted = [Condition("messageId", Operator.IN, tuple(shown[:ITEMS_MOST]))]
-            rows = await delivery_page(connection, page.store_code, wanted, None, ITEMS_MOST)
+            rows = (await delivery_page(connection, page.store_code, wanted, None, ITEMS_MOST)).rows
             names = await named_subscriptions(connection, page.store_code, {row.subscription_id for row in rows})
     return page.fragment(
         "deliveries/fresh.html",

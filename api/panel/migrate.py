@@ -109,7 +109,7 @@ async def _last_event(page: Page, row: TwinRow) -> tuple[EventFacts | None, Deli
     of_webhook = [Condition("webhookSubscriptionId", Operator.EQ, row.id)]
     async with page.resources.database.transaction() as connection:
         newest = await delivery_page(connection, page.store_code, of_webhook, None, NEWEST_DELIVERIES)
-        delivery = next((one for one in newest if one.variant != "test"), None)
+        delivery = next((one for one in newest.rows if one.variant != "test"), None)
         event = None if delivery is None else await find_event(connection, page.store_code, delivery.event_id)
     if event is None or event.data is None:
         return None, None

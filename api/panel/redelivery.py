@@ -52,7 +52,7 @@ async def chosen(page: Page) -> Response:
     ids = [UUID(one) for one in page.request.query_params.getlist("messageId") if is_id(one)][:ITEMS_MOST]
     async with page.resources.database.transaction() as connection:
         conditions = [Condition("messageId", Operator.IN, tuple(ids))]
-        rows = await delivery_page(connection, page.store_code, conditions, None, ITEMS_MOST) if ids else []
+        rows = (await delivery_page(connection, page.store_code, conditions, None, ITEMS_MOST)).rows if ids else []
         subscriptions = {row.id: row for row in await all_subscriptions(connection, page.store_code)} if rows else {}
     fit = [row for row in rows if "redeliver" in acts_on(row, subscriptions.get(row.subscription_id))]
     counts = Counter(row.subscription_id for row in fit)

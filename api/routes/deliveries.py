@@ -24,7 +24,11 @@ LogListing = Annotated[Listing, Depends(ListQuery(LOG_FIELDS, order=False, curso
 
 @router.get("", summary="List deliveries")
 async def list_(access: DeliveryRead, resources: FromResources, listing: LogListing) -> DeliveryPage:
-    """One page of the store's deliveries, newest first. What is added meanwhile does not move the pages after it."""
+    """One page of the store's deliveries, newest first. What is added meanwhile does not move the pages after it.
+
+    Go on until `nextCursor` is null, also after a page that is short or empty: a part of an id or of an instant, and
+    ids above or below one, are looked for in a bounded stretch of the log at once.
+    """
     async with resources.database.transaction() as connection:
         page = await log_page(connection, access.store_code, listing)
     return DeliveryPage(items=delivery_items(page.rows), next_cursor=page.next_cursor)

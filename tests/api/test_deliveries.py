@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from api.cursors import read_cursor, write_cursor
 from api.errors import ValidationFailed
+from storage import delivery_log
 from storage.delivery_log import Position
 from tests.api.logs import URL, deliver
 from tests.api.running import RunningApi, add_key, running_api
@@ -75,6 +76,21 @@ class TestPages:
             answer = await api.get(f"webhook/delivery?{query}")
             assert [item["messageId"] for item in answer.json()["items"]] == [str(logged.message_id)], query
         assert (await api.get("webhook/delivery?status=held")).json() == {"items": [], "nextCursor": None}
+
+    async def test_go_on_after_a_stretch_of_the_log_in_which_nothing_matches(
+        self, api: RunningApi, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        logged = [await deliver(api, "CustomerUpdated", json.loads(CUSTOMER), CUSTOMER) for _ in range(7)]
+        monkeypatch.setattr(delivery_log, "LOOKED_AT", 3)
+        found, cursor = [], ""
+        while cursor is not None:
+            following = f"&_cursor={cursor}" if cursor else ""
+            answer = await api.get(f"webhook/delivery?messageId[like]={str(logged[0].message_id)[9:]}{following}")
+            assert answer.status_code == 200, answer.text
+            found.append([item["messageId"] for item in answer.json()["items"]])
+            cursor = answer.json()["nextCursor"]
+        assert found[:3] == [[], [], [str(logged[0].message_id)]]
+        assert not any(found[3:])
 
     @pytest.mark.parametrize(
         ("query", "path"),

@@ -8,6 +8,7 @@ import pytest
 from markupsafe import escape
 
 from domain.failure_kinds import EXPLANATIONS, FailureKind
+from storage import delivery_log
 from tests.api.installation import Installation, Shop
 from tests.panel.conftest import Visit
 from tests.panel.logged import CUSTOMER, add_attempt, add_delivery, add_event
@@ -48,6 +49,18 @@ class TestList:
     async def test_an_empty_log_says_what_will_be_in_it(self, viewer: Visitor, shop: Shop) -> None:
         assert "No deliveries yet" in await shown(viewer, log(shop))
         assert "No delivery matches these filters" in await shown(viewer, log(shop, "?status=held"))
+
+    async def test_a_stretch_without_a_match_says_how_to_look_further(
+        self, viewer: Visitor, shop: Shop, webhook: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        made = [str(await add_delivery(shop, webhook)) for _ in range(4)]
+        monkeypatch.setattr(delivery_log, "LOOKED_AT", 2)
+        first = await shown(viewer, log(shop, f"?messageId[like]={made[0][9:]}"))
+        assert "None of those looked at matches these filters" in first
+        assert "No delivery matches" not in first
+        older = re.search(r'href="([^"]*_cursor=[^"]*)"', first)
+        assert older is not None
+        assert ids(await shown(viewer, older[1].replace("&amp;", "&"))) == made[:1]
 
     async def test_pages_follow_one_another_newest_first(self, viewer: Visitor, shop: Shop, webhook: str) -> None:
         made = [str(await add_delivery(shop, webhook)) for _ in range(5)]

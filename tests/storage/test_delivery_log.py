@@ -8,12 +8,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import pytest
 from sqlalchemy import text
 
 from bench.log_data import RARE_EVENT, RARE_SUBSCRIPTION, LogShape, load_log
 from domain.catalogue import CATALOGUE
+from storage import delivery_log
 from storage.database import Database
-from storage.delivery_log import LOG_FIELDS, DeliveryRow, Position, delivery_page
+from storage.delivery_log import LOG_FIELDS, Position, delivery_page
 from storage.listing import Condition, Operator
 from tests.storage.plans import explained
 
@@ -139,13 +141,20 @@ async def _walk(database: Database, conditions: Sequence[Condition], items: int)
     while True:
         async with database.transaction() as connection:
             page = await delivery_page(connection, STORE, conditions, after, items)
-        found += [row.message_id for row in page]
-        if len(page) < items:
+        found += [row.message_id for row in page.rows]
+        if len(page.rows) == items:
+            after = Position(page.rows[-1].created_at, page.rows[-1].message_id)
+        elif page.looked_to is not None:
+            after = page.looked_to
+        else:
             return found
-        after = Position(page[-1].created_at, page[-1].message_id)
 
 
-async def test_every_operator_on_every_field_finds_what_it_says_in_order(database: Database) -> None:
+@pytest.mark.parametrize("looked_at", [7, delivery_log.LOOKED_AT])
+async def test_every_operator_on_every_field_finds_what_it_says_in_order(
+    database: Database, looked_at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery_log, "LOOKED_AT", looked_at)
     chance = random.Random(11)
     rows, subscriptions = _made(chance, 240)
     await _write(database, rows, subscriptions)
@@ -178,7 +187,7 @@ async def test_pages_do_not_move_when_deliveries_are_added(database: Database) -
     after = None
     while True:
         async with database.transaction() as connection:
-            page: list[DeliveryRow] = await delivery_page(connection, STORE, [], after, 5)
+            page = (await delivery_page(connection, STORE, [], after, 5)).rows
         found += [row.message_id for row in page]
         if not page:
             break
@@ -188,6 +197,33 @@ async def test_pages_do_not_move_when_deliveries_are_added(database: Database) -
         )
         await _write(database, [newer], {})
     assert found == expected
+
+
+async def test_what_is_looked_for_is_found_once_while_deliveries_are_added(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery_log, "LOOKED_AT", 4)
+    chance = random.Random(14)
+    rows, subscriptions = _made(chance, 60)
+    await _write(database, rows, subscriptions)
+    wanted = [Condition("eventId", Operator.LIKE, "a"), Condition("createdAt", Operator.LT, START + timedelta(days=1))]
+    expected = await _walk(database, wanted, 50)
+    assert len(expected) > 20
+    found: list[UUID] = []
+    after = None
+    while True:
+        async with database.transaction() as connection:
+            page = await delivery_page(connection, STORE, wanted, after, 50)
+        found += [row.message_id for row in page.rows]
+        if page.looked_to is None:
+            break
+        after = page.looked_to
+        early = min(row.created_at for row in rows) if len(page.rows) % 2 else START + timedelta(hours=23)
+        other = UUID(int=chance.getrandbits(128) & ~(1 << 127) | (1 << 126))
+        added = Logged(uuid4(), STORE, other, NAMES[0], next(iter(subscriptions)), URLS[0], "pending", early)
+        await _write(database, [added], {})
+    assert [id_ for id_ in found if id_ in set(expected)] == expected
+    assert len(set(found)) == len(found)
 
 
 async def test_a_deleted_subscription_keeps_its_log(database: Database) -> None:
@@ -216,6 +252,14 @@ CASES = {
     "common URL": [Condition("url", Operator.LIKE, "example.com")],
     "rare URL": [Condition("url", Operator.LIKE, "RARE.example")],
     "URL nothing has": [Condition("url", Operator.LIKE, "nowhere")],
+    "part of an event's id": [Condition("eventId", Operator.LIKE, "no-such-id")],
+    "part of a delivery's id": [Condition("messageId", Operator.LIKE, "no-such-id")],
+    "ids below the first": [Condition("eventId", Operator.LT, UUID(int=0))],
+    "part of an instant": [Condition("createdAt", Operator.LIKE, "1999-")],
+    "part of an event's id, of a rare status": [
+        Condition("eventId", Operator.LIKE, "no-such-id"),
+        Condition("status", Operator.EQ, "pending"),
+    ],
     "everything at once": [
         Condition("eventName", Operator.EQ, "CustomerUpdated"),
         Condition("status", Operator.IN, ("pending", "exhausted")),
@@ -225,7 +269,8 @@ CASES = {
 }
 
 
-async def test_no_filter_reads_the_log_from_end_to_end(database: Database) -> None:
+async def test_no_filter_reads_the_log_from_end_to_end(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery_log, "LOOKED_AT", 450)
     names = [name for name in CATALOGUE if name != RARE_EVENT]
     await load_log(database, names, LogShape(deliveries=30_000))
     async with database.transaction() as connection:
