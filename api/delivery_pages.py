@@ -15,6 +15,8 @@ class LogPage:
 
     rows: list[DeliveryRow]
     next_cursor: str | None
+    stopped_short: bool = False
+    """Not for its rows' number, but for that of the deliveries that were looked at."""
 
 
 async def log_page(connection: AsyncConnection, store_code: str, listing: Listing) -> LogPage:
@@ -24,7 +26,9 @@ async def log_page(connection: AsyncConnection, store_code: str, listing: Listin
     page = found.rows[: listing.items]
     if len(found.rows) > listing.items:
         return LogPage(page, cursor_of(page[-1]))
-    return LogPage(page, None if found.looked_to is None else write_cursor(found.looked_to))
+    if found.looked_to is not None:
+        return LogPage(page, write_cursor(found.looked_to), stopped_short=True)
+    return LogPage(page, None)
 
 
 def cursor_of(row: DeliveryRow) -> str:

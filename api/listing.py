@@ -19,6 +19,8 @@ from storage.listing import Condition, FieldKind, ListField, Operator, Order
 
 ITEMS_DEFAULT = 10
 ITEMS_MOST = 50
+CONDITIONS_MOST = 100
+"""As many as there may be fields and operators; each is compared with every row that is looked at."""
 PAGE_MOST = 1_000_000_000  # beyond any list, and page × items still fits in PostgreSQL's offset
 ORDER = "_orderBy"
 ITEMS = "_itemsOnPage"
@@ -92,6 +94,9 @@ class ListQuery:
             except _Refused as refused:
                 path = base if operator is None else f"{base}.{operator}"
                 problems.append(Problem(path, refused.code, refused.message))
+        if len(conditions) > CONDITIONS_MOST:
+            message = f"is one filter too many; a list takes {CONDITIONS_MOST}"
+            problems.append(Problem(conditions[CONDITIONS_MOST].field, "too_many_filters", message))
         if problems:
             raise ValidationFailed(problems)
         return Listing(

@@ -42,7 +42,8 @@ FILTERS = {
     "until": "createdAt[lt]={middle}",
     "name, status, URL, until": "eventName=CustomerUpdated&status=cancelled&url[like]=loyalty&createdAt[lt]={middle}",
     "event id, part of it": "eventId[like]=00000000-0000",
-    "event id, part of it, and status": "eventId[like]=00000000-0000&status=pending",
+    "event id, part of it, and a common status": "eventId[like]=00000000-0000&status=delivered",
+    "event id, part of it, and a rare status": "eventId[like]=00000000-0000&status=pending",
     "event ids above one": "eventId[gt]=fffffff0-0000-4000-8000-000000000000",
     "instant, part of it": "createdAt[like]=1999-",
 }

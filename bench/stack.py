@@ -118,7 +118,7 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench_stack(environment: Mapping[str, str] | None = None) -> AsyncIterator[Bench]:
+async def bench_stack(environment: Mapping[str, str] | None = None, program: Path = PROGRAM) -> AsyncIterator[Bench]:
     """Start the stack with these settings and a receiver; stop both and delete the data afterwards, also when the
     measurement is asked to stop (SIGTERM): a stack that is left would slow down whatever is measured next."""
     if (measuring := asyncio.current_task()) is not None:
@@ -126,7 +126,7 @@ async def bench_stack(environment: Mapping[str, str] | None = None) -> AsyncIter
     directory = tempfile.mkdtemp(prefix="loyalty-webhooks-bench-")
     port = free_port()
     receiver = subprocess.Popen([sys.executable, "-m", "bench.receiver", str(port)])
-    up = [str(PROGRAM), "up", "--data-dir", directory, "--no-demo", "--detach"]
+    up = [str(program), "up", "--data-dir", directory, "--no-demo", "--detach"]
     ports = ["--api-port", "0", "--ui-port", "0", "--temporal-port", "0"]
     try:
         await asyncio.to_thread(
@@ -141,5 +141,5 @@ async def bench_stack(environment: Mapping[str, str] | None = None) -> AsyncIter
     finally:
         receiver.terminate()
         receiver.wait(10)
-        await asyncio.to_thread(subprocess.run, [str(PROGRAM), "down", "--data-dir", directory], check=False)
+        await asyncio.to_thread(subprocess.run, [str(program), "down", "--data-dir", directory], check=False)
         shutil.rmtree(directory, ignore_errors=True)

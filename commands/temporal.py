@@ -63,7 +63,8 @@ def promote(
     """Make the workers of a version those that run workflows, new ones and the next task of open ones.
 
     Needed only where workers have a WORKER_BUILD_ID: they run nothing before. Run it when workers of the
-    version are up; it waits for them for a minute. To go back, promote the version before.
+    version are up; it waits for them, and for Temporal where that is busy, for a minute. To go back, promote the
+    version before.
     """
     settings = read_settings()
     build = build_id or settings.worker_build_id

@@ -8,7 +8,8 @@ A page costs the same whether its filter is rare or common, and however long the
   They are few, and found by skipping through the index `delivery_by_destination`. A page's items lie in those branches
   whose newest delivery is newest, so no more branches than the page has items are read, each no further than a page;
 - what no index answers (a part of an id or of an instant, ids above or below one) is looked for in the deliveries
-  themselves, LOOKED_AT of them for one page. That page may be short or empty, and says where the next one goes on.
+  themselves: in all of the branches that are asked for where they are short, otherwise in a stretch of the log by age,
+  LOOKED_AT of them for one page. That page may be short or empty, and says where the next one goes on.
 """
 
 from collections.abc import Mapping, Sequence
@@ -127,6 +128,9 @@ _IN_ORDER = text("SELECT set_config('enable_bitmapscan', 'off', true)")
 LOOKED_AT = 50_000
 """Deliveries that are looked at for one page where no index knows which of them match."""
 
+LOOKED_AT_IN_BRANCHES = 10_000
+"""Branches that have no more than these are looked through to their ends for one page."""
+
 _ID_FIELDS = frozenset({"messageId", "eventId"})
 _NAMING = frozenset({Operator.EQ, Operator.IN})
 _RANGES = frozenset({Operator.EQ, Operator.GT, Operator.GTE, Operator.LT, Operator.LTE})
@@ -148,13 +152,15 @@ async def delivery_page(
     """
     await use_indexes_in_order(connection)
     looked_to = None
+    branched = any(condition.field in _BRANCH_FIELDS for condition in conditions)
+    looking = any(_without_index(condition) for condition in conditions)
     if any(condition.field in _ID_FIELDS and condition.operator in _NAMING for condition in conditions):
         query = _of_ids(store_code, conditions, after, items)
-    elif any(_without_index(condition) for condition in conditions):
+    elif branched and (not looking or await _in_short_branches(connection, store_code, conditions, after)):
+        query = _of_branches(store_code, conditions, after, items)
+    elif looking:
         looked_to = await _end_of_look(connection, store_code, conditions, after)
         query = _by_age(store_code, conditions, after, items, looked_to)
-    elif any(condition.field in _BRANCH_FIELDS for condition in conditions):
-        query = _of_branches(store_code, conditions, after, items)
     else:
         query = _by_age(store_code, conditions, after, items)
     rows = [DeliveryRow(*row) for row in await connection.execute(query)]
@@ -167,13 +173,29 @@ def _without_index(condition: Condition) -> bool:
     return condition.field == "createdAt" and condition.operator is Operator.LIKE
 
 
+def _of_time(conditions: Sequence[Condition]) -> list[Condition]:
+    """Those that indexes by age answer."""
+    return [one for one in conditions if one.field == "createdAt" and one.operator in _RANGES | _NAMING]
+
+
+async def _in_short_branches(
+    connection: AsyncConnection, store_code: str, conditions: Sequence[Condition], after: Position | None
+) -> bool:
+    """Whether the branches that are asked for, from the page's place on, have no more than LOOKED_AT_IN_BRANCHES."""
+    most = LOOKED_AT_IN_BRANCHES + 1
+    found = branches(store_code, [one for one in conditions if one.field in _BRANCH_FIELDS])
+    rows = in_branch(found, _of_time(conditions), after, most, "counted")
+    counted = select(rows.c.message_id).select_from(found.join(rows, true())).limit(most).subquery()
+    return int(await connection.scalar(select(func.count()).select_from(counted)) or 0) < most
+
+
 async def _end_of_look(
     connection: AsyncConnection, store_code: str, conditions: Sequence[Condition], after: Position | None
 ) -> Position | None:
     """The last delivery that the page looks at; None where it looks at all there are."""
-    of_time = [one for one in conditions if one.field == "createdAt" and one.operator in _RANGES]
     query = select(_DELIVERY.c.created_at, _DELIVERY.c.message_id)
-    query = filtered(query.where(_DELIVERY.c.store_code == store_code, *_older(after)), LOG_FIELDS, of_time)
+    query = query.where(_DELIVERY.c.store_code == store_code, *_older(after))
+    query = filtered(query, LOG_FIELDS, _of_time(conditions))
     last = (await connection.execute(query.order_by(*_NEWEST_FIRST).offset(LOOKED_AT - 1).limit(1))).one_or_none()
     return None if last is None else Position(last.created_at, last.message_id)
 

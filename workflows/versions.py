@@ -26,15 +26,9 @@ PAUSE_SECONDS = 0.5
 CALL_SECONDS = timedelta(seconds=20)
 
 _UNKNOWN = frozenset({RPCStatusCode.NOT_FOUND, RPCStatusCode.FAILED_PRECONDITION})
-_BUSY = frozenset(
-    {
-        RPCStatusCode.ABORTED,
-        RPCStatusCode.DEADLINE_EXCEEDED,
-        RPCStatusCode.INTERNAL,  # of a deployment that was asked too much at once, which says "try again later"
-        RPCStatusCode.RESOURCE_EXHAUSTED,
-        RPCStatusCode.UNAVAILABLE,
-    }
-)
+_TRY_AGAIN = "try again"
+"""Temporal says so, with the status INTERNAL, of a deployment that was asked too much at once."""
+
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +83,7 @@ async def promote(
             else:
                 await _ramp(client, version, percent)
         except RPCError as error:
-            if error.status not in _UNKNOWN | _BUSY or time.monotonic() > until:
+            if not (error.status in _UNKNOWN or _is_busy(error)) or time.monotonic() > until:
                 raise PromotionError(_explained(error, version)) from error
         else:
             return
@@ -115,6 +109,10 @@ async def _ramp(client: Client, version: WorkerDeploymentVersion, percent: float
         ),
         timeout=CALL_SECONDS,
     )
+
+
+def _is_busy(error: RPCError) -> bool:
+    return error.status is RPCStatusCode.RESOURCE_EXHAUSTED or _TRY_AGAIN in error.message.lower()
 
 
 def _explained(error: RPCError, version: WorkerDeploymentVersion) -> str:

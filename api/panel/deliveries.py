@@ -48,6 +48,7 @@ async def listed(page: Page) -> Response:
     return page.render(
         "deliveries/list.html",
         found=found,
+        further=listing.cursor is not None,
         looked_at=LOOKED_AT,
         names=names,
         events=[(name, name) for name in sorted(CATALOGUE)],

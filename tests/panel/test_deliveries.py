@@ -53,14 +53,23 @@ class TestList:
     async def test_a_stretch_without_a_match_says_how_to_look_further(
         self, viewer: Visitor, shop: Shop, webhook: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        made = [str(await add_delivery(shop, webhook)) for _ in range(4)]
-        monkeypatch.setattr(delivery_log, "LOOKED_AT", 2)
-        first = await shown(viewer, log(shop, f"?messageId[like]={made[0][9:]}"))
+        made = [str(await add_delivery(shop, webhook)) for _ in range(7)]
+        monkeypatch.setattr(delivery_log, "LOOKED_AT", 3)
+
+        async def older(than: str) -> str:
+            link = re.search(r'href="([^"]*_cursor=[^"]*)"[^>]*>Older', than)
+            assert link is not None
+            return await shown(viewer, link[1].replace("&amp;", "&"))
+
+        first = await shown(viewer, log(shop, f"?messageId[like]={made[3][9:]}"))
         assert "None of those looked at matches these filters" in first
-        assert "No delivery matches" not in first
-        older = re.search(r'href="([^"]*_cursor=[^"]*)"', first)
-        assert older is not None
-        assert ids(await shown(viewer, older[1].replace("&amp;", "&"))) == made[:1]
+        second = await older(first)
+        assert ids(second) == made[3:4]
+        assert "“Older” looks further" in second
+        last = await older(second)
+        assert "No older delivery matches these filters" in last
+        for text in (first, second, last):
+            assert "No delivery matches these filters" not in text
 
     async def test_pages_follow_one_another_newest_first(self, viewer: Visitor, shop: Shop, webhook: str) -> None:
         made = [str(await add_delivery(shop, webhook)) for _ in range(5)]

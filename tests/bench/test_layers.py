@@ -1,0 +1,41 @@
+"""Whose time a sample of the worker is."""
+
+from pathlib import Path
+
+import pytest
+
+import activities.sender
+from bench.layers import ELSEWHERE, LAYERS, layer_of, read_samples
+
+SITE = "/x/.venv/lib/python3.11/site-packages"
+LOOP = "run (/usr/lib/python3.11/asyncio/runners.py:118)"
+
+
+@pytest.mark.parametrize(
+    ("innermost", "layer"),
+    [
+        (f"send ({activities.sender.__file__}:40)", "HTTP requests"),
+        ("read (/x/activities/round.py:7)", "attempts, beside the above"),
+        ("sign (/x/domain/signing.py:3)", "bodies and signatures"),
+        ("<lambda> (/x/storage/attempts.py:3)", "statements"),
+        (f"fetch ({SITE}/asyncpg/connection.py:1)", "driver and pool"),
+        (f"activate ({SITE}/temporalio/worker/_workflow.py:1)", "Temporal's SDK, in Python"),
+        ("claim (/x/relay.py:9)", "relay"),
+        (f"dumps ({SITE}/unheard/of.py:1)", "event loop"),
+    ],
+)
+def test_a_sample_is_that_of_its_innermost_known_file(innermost: str, layer: str) -> None:
+    assert layer_of(f"<module> (/x/bin/loyalty-webhooks:8);{LOOP};{innermost}") == layer
+
+
+def test_samples_are_summed_and_what_is_unknown_is_elsewhere() -> None:
+    main = "main (/x/cli.py:1)"
+    raw = f"{main};{LOOP} 3\n{main} 2\n{main};{LOOP};f (/x/workflows/delivery.py:2) 4\n"
+    assert read_samples(raw) == {"event loop": 3, ELSEWHERE: 2, "workflows": 4}
+
+
+def test_each_file_that_is_named_is_there() -> None:
+    root = Path(activities.sender.__file__).parent.parent
+    own = [place for places in LAYERS.values() for place in places if place.startswith(("activities", "domain"))]
+    assert own
+    assert all(list(root.glob(f"{place.removesuffix('.py')}*")) for place in own)
