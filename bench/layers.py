@@ -48,8 +48,9 @@ LAYERS = {
 ELSEWHERE = "elsewhere"
 
 _FRAME = re.compile(r"\((?P<file>[^()]+):\d+\)$")
+_WAITING = re.compile(r";_worker \([^()]*/concurrent/futures/thread\.py:\d+\)$")
 _RUNNING = """
-SELECT CASE WHEN backend_type = 'client backend' THEN left(regexp_replace(query, '\\s+', ' ', 'g'), 90)
+SELECT CASE WHEN backend_type = 'client backend' THEN left(ltrim(regexp_replace(query, '\\s+', ' ', 'g')), 90)
     ELSE backend_type END AS what, coalesce(wait_event_type || ': ' || wait_event, 'CPU') AS waits
 FROM pg_stat_activity
 WHERE pid <> pg_backend_pid() AND (state = 'active' OR (state IS NULL AND wait_event_type IS DISTINCT FROM 'Activity'))
@@ -71,11 +72,15 @@ def _within(file: str, place: str) -> bool:
 
 
 def read_samples(raw: str) -> Counter[str]:
-    """Samples of each layer, from what py-spy writes as `raw`: a stack, a blank and its samples in each line."""
+    """Samples of each layer, from what py-spy writes as `raw`: a stack, a blank and its samples in each line.
+
+    Threads of a pool that wait for work, which it takes for busy, and stacks that it could not read are left out.
+    """
     layers: Counter[str] = Counter()
     for line in raw.splitlines():
         stack, _, samples = line.rpartition(" ")
-        layers[layer_of(stack)] += int(samples)
+        if stack and not _WAITING.search(stack):
+            layers[layer_of(stack)] += int(samples)
     return layers
 
 

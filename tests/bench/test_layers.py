@@ -34,6 +34,11 @@ def test_samples_are_summed_and_what_is_unknown_is_elsewhere() -> None:
     assert read_samples(raw) == {"event loop": 3, ELSEWHERE: 2, "workflows": 4}
 
 
+def test_threads_that_wait_for_work_are_left_out() -> None:
+    waiting = "run (/x/threading.py:982);_worker (/usr/lib/python3.11/concurrent/futures/thread.py:81)"
+    assert read_samples(f"{waiting} 5\n 2\n{waiting};f (/x/domain/signing.py:2) 1\n") == {"bodies and signatures": 1}
+
+
 def test_each_file_that_is_named_is_there() -> None:
     root = Path(activities.sender.__file__).parent.parent
     own = [place for places in LAYERS.values() for place in places if place.startswith(("activities", "domain"))]
