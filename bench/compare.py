@@ -1,9 +1,12 @@
-"""Two settings, or two versions of the code, by the same bursts in turn: `python -m bench.compare A B`.
+"""Two settings, or two versions of the code, by the same work in turn: `python -m bench.compare A B`.
 
 Each side is settings, and `PROGRAM=…` for another checkout's `loyalty-webhooks`; one may be empty. As in
 
     python -m bench.compare BATCH_EVENTS=600 BATCH_EVENTS=300
     python -m bench.compare "" PROGRAM=../before/.venv/bin/loyalty-webhooks --subscriptions 5
+    python -m bench.compare "" PROGRAM=../before/.venv/bin/loyalty-webhooks --emits
+
+The work is a burst, or with --emits single events that nobody subscribes to, 64 requests at once.
 
 Both stacks stay up, and every other pair begins with B: a machine that gets slower meanwhile is slower for both.
 Prints the ratios of each pair's B to its A, of deliveries a second and of CPU; nothing is kept.
@@ -12,22 +15,28 @@ Prints the ratios of each pair's B to its A, of deliveries a second and of CPU; 
 import argparse
 import asyncio
 import shlex
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import aiohttp
 from rich.console import Console
 from rich.table import Table
 
-from bench.pipeline import EVENT, burst_once, warm_up
+from bench.pipeline import EVENT, burst_once, event_line, warm_up
 from bench.stack import PROGRAM, Bench, bench_stack
 
 QUIET_SECONDS = 2.0
 """Between bursts, for what the other stack still tidies away."""
 
-MEASURES = {"per_second": "deliveries/s", "cpu_seconds_per_1000_total": "CPU s per 1,000"}
+AT_ONCE = 64
+UNHEARD = "CustomerDeactivated"
+
+Work = Callable[[Bench], Awaitable[dict[str, Any]]]
+MEASURES = {"per_second": "a second", "cpu_seconds_per_1000_total": "CPU s per 1,000"}
 
 
 @asynccontextmanager
@@ -42,25 +51,43 @@ async def side(text: str, subscriptions: int) -> AsyncIterator[Bench]:
         yield bench
 
 
-async def compare(sides: list[str], events: int, subscriptions: int, pairs: int) -> list[list[dict[str, Any]]]:
-    """Bursts of A and of B; the first pair only warms."""
-    bursts: list[list[dict[str, Any]]] = [[], []]
+async def emit_once(bench: Bench, events: int) -> dict[str, Any]:
+    """Events one by one, many requests at once; the CPU is the API's."""
+    url = f"{bench.facts['api']}{bench.store_path}/event"
+    left = iter(range(events))
+    connector = aiohttp.TCPConnector(limit=AT_ONCE)
+    async with aiohttp.ClientSession(headers={"X-AUTH-TOKEN": bench.facts["api_key"]}, connector=connector) as session:
+
+        async def emit() -> None:
+            for _ in left:
+                async with session.post(url, json={"event": event_line(UNHEARD)}) as answer:
+                    answer.raise_for_status()
+
+        cpu, began = bench.cpu_seconds()["api"], time.monotonic()
+        await asyncio.gather(*(emit() for _ in range(AT_ONCE)))
+        took, used = time.monotonic() - began, bench.cpu_seconds()["api"] - cpu
+    return {"per_second": events / took, "cpu_seconds_per_1000_total": used / events * 1000}
+
+
+async def compare(sides: list[str], work: Work, subscriptions: int, pairs: int) -> list[list[dict[str, Any]]]:
+    """What came of the work at A and at B; the first pair only warms."""
+    done: list[list[dict[str, Any]]] = [[], []]
     async with AsyncExitStack() as stacks:
         benches = [await stacks.enter_async_context(side(text, subscriptions)) for text in sides]
         for pair in range(pairs + 1):
             for which in sorted((0, 1), reverse=bool(pair % 2)):
                 await asyncio.sleep(QUIET_SECONDS)
-                bursts[which].append(await burst_once(benches[which], events, subscriptions))
-    return [one[1:] for one in bursts]
+                done[which].append(await work(benches[which]))
+    return [one[1:] for one in done]
 
 
-def show(sides: list[str], bursts: list[list[dict[str, Any]]]) -> None:
+def show(sides: list[str], done: list[list[dict[str, Any]]]) -> None:
     """Medians of both, and the median, least and most of the pairs' ratios."""
-    table = Table(title=f"{len(bursts[0])} pairs; A: {sides[0] or 'as it is'}; B: {sides[1] or 'as it is'}")
+    table = Table(title=f"{len(done[0])} pairs; A: {sides[0] or 'as it is'}; B: {sides[1] or 'as it is'}")
     for column in ("", "A", "B", "B to A", "least", "most"):
         table.add_column(column, justify="right" if column else "left")
     for key, what in MEASURES.items():
-        first, second = ([burst[key] for burst in one] for one in bursts)
+        first, second = ([one[key] for one in side_done] for side_done in done)
         ratios = [b / a for a, b in zip(first, second, strict=True)]
         shown = [
             f"{number:,.2f}" for number in (median(first), median(second), median(ratios), min(ratios), max(ratios))
@@ -75,15 +102,19 @@ def main() -> None:
     parser.add_argument("sides", nargs=2, metavar="SETTINGS", help="NAME=value …, in quotes where there are several")
     parser.add_argument("--events", type=int, default=10_000)
     parser.add_argument("--subscriptions", type=int, default=1)
+    parser.add_argument("--emits", action="store_true", help="Emit single events, instead of bursts")
     parser.add_argument("--pairs", type=int, default=7)
     arguments = parser.parse_args()
     for text in arguments.sides:
         if wrong := [part for part in shlex.split(text) if "=" not in part]:
             parser.error(f"{wrong[0]} is no setting; write NAME=value")
-    show(
-        arguments.sides,
-        asyncio.run(compare(arguments.sides, arguments.events, arguments.subscriptions, arguments.pairs)),
-    )
+
+    def work(bench: Bench) -> Awaitable[dict[str, Any]]:
+        if arguments.emits:
+            return emit_once(bench, arguments.events)
+        return burst_once(bench, arguments.events, arguments.subscriptions)
+
+    show(arguments.sides, asyncio.run(compare(arguments.sides, work, arguments.subscriptions, arguments.pairs)))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from commands.traces import open_traces
 from worker import run
 
 GC_THRESHOLD = 50_000
-"""New objects between two runs of the cyclic collector: at Python's 700 it takes a quarter of the CPU of a delivery."""
+"""New objects between two runs of the cyclic collector: at Python's 700 bursts are a fifth slower (decision 0054)."""
 
 
 def worker() -> None:
