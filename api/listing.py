@@ -20,7 +20,7 @@ from storage.listing import Condition, FieldKind, ListField, Operator, Order
 ITEMS_DEFAULT = 10
 ITEMS_MOST = 50
 CONDITIONS_MOST = 100
-"""As many as there may be fields and operators; each is compared with every row that is looked at."""
+"""More than every field by every operator; each is compared with every row that is looked at."""
 PAGE_MOST = 1_000_000_000  # beyond any list, and page × items still fits in PostgreSQL's offset
 ORDER = "_orderBy"
 ITEMS = "_itemsOnPage"
@@ -95,8 +95,11 @@ class ListQuery:
                 path = base if operator is None else f"{base}.{operator}"
                 problems.append(Problem(path, refused.code, refused.message))
         if len(conditions) > CONDITIONS_MOST:
-            message = f"is one filter too many; a list takes {CONDITIONS_MOST}"
-            problems.append(Problem(conditions[CONDITIONS_MOST].field, "too_many_filters", message))
+            first = conditions[CONDITIONS_MOST]
+            path = first.field if first.operator is Operator.EQ else f"{first.field}.{first.operator}"
+            problems.append(
+                Problem(path, "too_many_filters", f"is one filter too many; a list takes {CONDITIONS_MOST}")
+            )
         if problems:
             raise ValidationFailed(problems)
         return Listing(

@@ -1,6 +1,7 @@
 """Two settings, or two versions of the code, by the same work in turn: `python -m bench.compare A B`.
 
-Each side is settings, and `PROGRAM=…` for another checkout's `loyalty-webhooks`; one may be empty. As in
+Each side is settings, and `PROGRAM=…` for another checkout's `loyalty-webhooks`; one may be empty. What is no setting
+(the event loop, a constant) is compared by changing it in a checkout. As in
 
     python -m bench.compare BATCH_EVENTS=600 BATCH_EVENTS=300
     python -m bench.compare "" PROGRAM=../before/.venv/bin/loyalty-webhooks --subscriptions 5
@@ -28,10 +29,13 @@ from rich.table import Table
 
 from bench.pipeline import EVENT, burst_once, event_line, warm_up
 from bench.stack import PROGRAM, Bench, bench_stack
+from settings import Settings
 
 QUIET_SECONDS = 2.0
 """Between bursts, for what the other stack still tidies away."""
 
+PROGRAM_NAME = "PROGRAM"
+KNOWN = {name.upper() for name in Settings.model_fields}
 AT_ONCE = 64
 UNHEARD = "CustomerDeactivated"
 
@@ -43,7 +47,7 @@ MEASURES = {"per_second": "a second", "cpu_seconds_per_1000_total": "CPU s per 1
 async def side(text: str, subscriptions: int) -> AsyncIterator[Bench]:
     """A warm stack with these settings."""
     environment = dict(part.split("=", 1) for part in shlex.split(text))
-    program = Path(environment.pop("PROGRAM", PROGRAM)).absolute()
+    program = Path(environment.pop(PROGRAM_NAME, PROGRAM)).absolute()
     async with bench_stack(environment, program) as bench:
         for number in range(subscriptions):
             await bench.subscribe(EVENT, f"/{number}")
@@ -106,8 +110,10 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=7)
     arguments = parser.parse_args()
     for text in arguments.sides:
-        if wrong := [part for part in shlex.split(text) if "=" not in part]:
-            parser.error(f"{wrong[0]} is no setting; write NAME=value")
+        given = dict(part.partition("=")[::2] for part in shlex.split(text))
+        unknown = [name for name in given if name not in KNOWN and PROGRAM_NAME not in given]
+        if wrong := unknown + [name for name, value in given.items() if not value]:
+            parser.error(f"{wrong[0]} is no setting of docs/settings.md with a value: write NAME=value")
 
     def work(bench: Bench) -> Awaitable[dict[str, Any]]:
         if arguments.emits:

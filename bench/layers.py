@@ -15,7 +15,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ STATEMENTS_SHOWN = 12
 
 LAYERS = {
     "HTTP requests": ("activities/connection", "activities/outgoing", "activities/sender", "activities/deadlines"),
-    "TLS and addresses": ("activities/tls", "activities/address_guard", "/ssl.py"),
+    "TLS and addresses": ("activities/tls", "activities/address_guard", "ssl.py"),
     "bodies and signatures": ("domain/",),
     "statements": ("storage/",),
     "driver and pool": ("asyncpg/", "sqlalchemy/"),
@@ -48,6 +48,9 @@ LAYERS = {
 ELSEWHERE = "elsewhere"
 
 _FRAME = re.compile(r"\((?P<file>[^()]+):\d+\)$")
+_BEFORE_MODULE = re.compile(
+    rf"^(?:.*/site-packages/|.*/lib/python3\.\d+/|{re.escape(str(Path(__file__).parents[1]))}/)"
+)
 _WAITING = re.compile(r";_worker \([^()]*/concurrent/futures/thread\.py:\d+\)$")
 _RUNNING = """
 SELECT CASE WHEN backend_type = 'client backend' THEN left(ltrim(regexp_replace(query, '\\s+', ' ', 'g')), 90)
@@ -60,15 +63,12 @@ WHERE pid <> pg_backend_pid() AND (state = 'active' OR (state IS NULL AND wait_e
 def layer_of(stack: str) -> str:
     """The layer of one sampled stack, `outermost (file:line);…;innermost (file:line)`."""
     for frame in reversed(stack.split(";")):
-        match = _FRAME.search(frame)
-        for layer, places in LAYERS.items():
-            if match and any(_within(match["file"], place) for place in places):
-                return layer
+        if match := _FRAME.search(frame):
+            file = _BEFORE_MODULE.sub("", match["file"])
+            for layer, places in LAYERS.items():
+                if file.startswith(places):
+                    return layer
     return ELSEWHERE
-
-
-def _within(file: str, place: str) -> bool:
-    return f"/{place.lstrip('/')}" in f"/{file}"
 
 
 def read_samples(raw: str) -> Counter[str]:
@@ -87,6 +87,7 @@ def read_samples(raw: str) -> Counter[str]:
 @asynccontextmanager
 async def _sampled(pid: int, output: Path, form: str) -> AsyncIterator[None]:
     """Sample a process within the block; the file is whole after it. Raises RuntimeError with what py-spy says."""
+    output.unlink(missing_ok=True)
     flags = ("--nonblocking", "--full-filenames", "--rate", str(SAMPLES_A_SECOND), "--format", form)
     process = await asyncio.create_subprocess_exec(
         *(str(PY_SPY), "record", *flags, "--output", str(output), "--pid", str(pid)),
@@ -124,7 +125,8 @@ async def _sampled_burst(bench: Bench, events: int, output: Path) -> tuple[Count
             await burst_once(bench, events, 1)
     finally:
         looking.cancel()
-        await asyncio.gather(looking, return_exceptions=True)
+        with suppress(asyncio.CancelledError):
+            await looking
     return read_samples(output.read_text()), statements
 
 

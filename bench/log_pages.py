@@ -1,8 +1,8 @@
 """How long pages of a long log take: `python -m bench.postgres python -m bench.log_pages --deliveries 1000000`.
 
 Loads that many deliveries into a fresh database, then asks a real API process for pages of 50 by every filter, common
-and rare, from the newest and from the middle, one page at a time; and follows the cursor of the slowest kind, a part of
-an id that nothing has, to the end of the log. The times of answers are printed and kept in bench/results/.
+and rare, from the newest and from the middle, one page at a time; and looks for a part of an id that nothing has to
+the end of the log. The times of answers are printed and kept in bench/results/.
 """
 
 import argparse

@@ -126,10 +126,11 @@ LOG_FIELDS: Mapping[str, ListField] = {
 _IN_ORDER = text("SELECT set_config('enable_bitmapscan', 'off', true)")
 
 LOOKED_AT = 50_000
-"""Deliveries that are looked at for one page where no index knows which of them match."""
+"""Deliveries that are looked at for one page where no index knows which of them match; several conditions that compare
+texts or ids share them."""
 
 LOOKED_AT_IN_BRANCHES = 10_000
-"""Branches that have no more than these are looked through to their ends for one page."""
+"""Branches that have no more than these (shared likewise) are looked through to their ends for one page."""
 
 _ID_FIELDS = frozenset({"messageId", "eventId"})
 _NAMING = frozenset({Operator.EQ, Operator.IN})
@@ -154,12 +155,16 @@ async def delivery_page(
     looked_to = None
     branched = any(condition.field in _BRANCH_FIELDS for condition in conditions)
     looking = any(_without_index(condition) for condition in conditions)
+    costly = sum(one.operator is Operator.LIKE or _without_index(one) for one in conditions)
     if any(condition.field in _ID_FIELDS and condition.operator in _NAMING for condition in conditions):
         query = _of_ids(store_code, conditions, after, items)
-    elif branched and (not looking or await _in_short_branches(connection, store_code, conditions, after)):
+    elif branched and (
+        not looking
+        or await _in_short_branches(connection, store_code, conditions, after, LOOKED_AT_IN_BRANCHES // costly)
+    ):
         query = _of_branches(store_code, conditions, after, items)
     elif looking:
-        looked_to = await _end_of_look(connection, store_code, conditions, after)
+        looked_to = await _end_of_look(connection, store_code, conditions, after, max(1, LOOKED_AT // costly))
         query = _by_age(store_code, conditions, after, items, looked_to)
     else:
         query = _by_age(store_code, conditions, after, items)
@@ -179,24 +184,23 @@ def _of_time(conditions: Sequence[Condition]) -> list[Condition]:
 
 
 async def _in_short_branches(
-    connection: AsyncConnection, store_code: str, conditions: Sequence[Condition], after: Position | None
+    connection: AsyncConnection, store_code: str, conditions: Sequence[Condition], after: Position | None, most: int
 ) -> bool:
-    """Whether the branches that are asked for, from the page's place on, have no more than LOOKED_AT_IN_BRANCHES."""
-    most = LOOKED_AT_IN_BRANCHES + 1
+    """Whether the branches that are asked for have no more than `most` deliveries from the page's place on."""
     found = branches(store_code, [one for one in conditions if one.field in _BRANCH_FIELDS])
-    rows = in_branch(found, _of_time(conditions), after, most, "counted")
-    counted = select(rows.c.message_id).select_from(found.join(rows, true())).limit(most).subquery()
-    return int(await connection.scalar(select(func.count()).select_from(counted)) or 0) < most
+    rows = in_branch(found, _of_time(conditions), after, most + 1, "counted")
+    counted = select(rows.c.message_id).select_from(found.join(rows, true())).limit(most + 1).subquery()
+    return int(await connection.scalar(select(func.count()).select_from(counted)) or 0) <= most
 
 
 async def _end_of_look(
-    connection: AsyncConnection, store_code: str, conditions: Sequence[Condition], after: Position | None
+    connection: AsyncConnection, store_code: str, conditions: Sequence[Condition], after: Position | None, most: int
 ) -> Position | None:
-    """The last delivery that the page looks at; None where it looks at all there are."""
+    """The last of the `most` deliveries that the page looks at; None where it looks at all there are."""
     query = select(_DELIVERY.c.created_at, _DELIVERY.c.message_id)
     query = query.where(_DELIVERY.c.store_code == store_code, *_older(after))
     query = filtered(query, LOG_FIELDS, _of_time(conditions))
-    last = (await connection.execute(query.order_by(*_NEWEST_FIRST).offset(LOOKED_AT - 1).limit(1))).one_or_none()
+    last = (await connection.execute(query.order_by(*_NEWEST_FIRST).offset(most - 1).limit(1))).one_or_none()
     return None if last is None else Position(last.created_at, last.message_id)
 
 

@@ -112,7 +112,8 @@ async def _ramp(client: Client, version: WorkerDeploymentVersion, percent: float
 
 
 def _is_busy(error: RPCError) -> bool:
-    return error.status is RPCStatusCode.RESOURCE_EXHAUSTED or _TRY_AGAIN in error.message.lower()
+    told = error.status is RPCStatusCode.INTERNAL and _TRY_AGAIN in error.message.lower()
+    return told or error.status is RPCStatusCode.RESOURCE_EXHAUSTED
 
 
 def _explained(error: RPCError, version: WorkerDeploymentVersion) -> str:

@@ -257,6 +257,7 @@ async def test_a_plus_that_was_not_encoded_is_understood(listed: Shop) -> None:
         ("name[hasValue]=false", "name.hasValue"),
         ("name[notHasValue]=", "name.notHasValue"),
         ("&".join(["url[like]=-"] * 100 + ["name=A", "name=B"]), "name"),
+        ("&".join(["url[like]=-"] * 101), "url.like"),
     ],
 )
 async def test_what_the_grammar_has_not_is_a_400_that_says_where(shop: Shop, query: str, path: str) -> None:
