@@ -253,8 +253,11 @@ async def test_row_locks_of_a_stopped_process_end(
     async with workbench(cleared_url) as stopped, workbench(cleared_url) as bench:
         await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
         event_ids = await bench.emit("CustomerUpdated", "{}", 3)
-        async with stopped.database.engine.connect() as connection:
+        connection = await stopped.database.engine.connect()
+        try:
             await connection.exec_driver_sql("SELECT FROM event FOR UPDATE")
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 assert (await bench.attempt_events(event_ids)).delivered == 3
-            await connection.invalidate()
+        finally:
+            await connection.invalidate()  # PostgreSQL has ended it
+            await connection.close()
