@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID
@@ -249,8 +249,11 @@ async def test_an_intent_whose_commit_was_not_answered_leaves_its_delivery_to_ot
 async def test_row_locks_of_a_stopped_process_end(
     ground: Ground, cleared_url: str, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("storage.database.IDLE_IN_TRANSACTION_MS", 400)
-    async with workbench(cleared_url) as stopped, workbench(cleared_url) as bench:
+    async with AsyncExitStack() as benches:
+        with monkeypatch.context() as impatient:  # the other one may be idle for longer
+            impatient.setattr("storage.database.IDLE_IN_TRANSACTION_MS", 400)
+            stopped = await benches.enter_async_context(workbench(cleared_url))
+        bench = await benches.enter_async_context(workbench(cleared_url))
         await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
         event_ids = await bench.emit("CustomerUpdated", "{}", 3)
         connection = await stopped.database.engine.connect()
