@@ -10,13 +10,13 @@ Each side is settings, and `PROGRAM=…` for another checkout's `loyalty-webhook
 The work is a burst, or with --emits single events that nobody subscribes to, 64 requests at once.
 
 Both stacks stay up, and every other pair begins with B: a machine that gets slower meanwhile is slower for both.
-Prints the ratios of each pair's B to its A, of deliveries a second and of CPU; nothing is kept.
+Prints the ratios of each pair's B to its A, of deliveries (or emits) a second and of CPU; nothing is kept.
 """
 
 import argparse
 import asyncio
+import json
 import shlex
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -24,9 +24,11 @@ from statistics import median
 from typing import Any
 
 import aiohttp
+import psutil
 from rich.console import Console
 from rich.table import Table
 
+from bench.intake import measured
 from bench.pipeline import EVENT, burst_once, event_line, warm_up
 from bench.stack import PROGRAM, Bench, bench_stack
 from settings import Settings
@@ -58,18 +60,17 @@ async def side(text: str, subscriptions: int) -> AsyncIterator[Bench]:
 async def emit_once(bench: Bench, events: int) -> dict[str, Any]:
     """Events one by one, many requests at once; the CPU is the API's."""
     url = f"{bench.facts['api']}{bench.store_path}/event"
-    left = iter(range(events))
+    body = json.dumps({"event": event_line(UNHEARD)}).encode()
+    headers = {"X-AUTH-TOKEN": bench.facts["api_key"], "Content-Type": "application/json"}
     connector = aiohttp.TCPConnector(limit=AT_ONCE)
-    async with aiohttp.ClientSession(headers={"X-AUTH-TOKEN": bench.facts["api_key"]}, connector=connector) as session:
+    async with aiohttp.ClientSession(headers=headers, connector=connector) as session:
 
-        async def emit() -> None:
-            for _ in left:
-                async with session.post(url, json={"event": event_line(UNHEARD)}) as answer:
-                    answer.raise_for_status()
+        async def send(event: bytes) -> None:
+            async with session.post(url, data=event) as answer:
+                answer.raise_for_status()
 
-        cpu, began = bench.cpu_seconds()["api"], time.monotonic()
-        await asyncio.gather(*(emit() for _ in range(AT_ONCE)))
-        took, used = time.monotonic() - began, bench.cpu_seconds()["api"] - cpu
+        api = psutil.Process(bench.facts["pids"]["api"])
+        took, used, _ = await measured(api, [body] * events, AT_ONCE, send)
     return {"per_second": events / took, "cpu_seconds_per_1000_total": used / events * 1000}
 
 

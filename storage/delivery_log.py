@@ -134,7 +134,7 @@ LOOKED_AT_IN_BRANCHES = 10_000
 
 _ID_FIELDS = frozenset({"messageId", "eventId"})
 _NAMING = frozenset({Operator.EQ, Operator.IN})
-_RANGES = frozenset({Operator.EQ, Operator.GT, Operator.GTE, Operator.LT, Operator.LTE})
+_RANGES = frozenset({Operator.GT, Operator.GTE, Operator.LT, Operator.LTE})
 _BRANCH_FIELDS = frozenset({"eventName", "webhookSubscriptionId", "status", "url"})
 """Fields which all deliveries of a branch have in common."""
 
