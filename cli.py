@@ -15,8 +15,8 @@ FAMILIES = {
     "status": ("status",),
     "emit": ("emit",),
     "listen": ("listen",),
-    "explain": ("explain",),
-    "window_acts": ("recover", "backfill"),
+    "actions.explain": ("explain",),
+    "actions.bulk": ("recover", "backfill"),
     "api": ("api",),
     "worker": ("worker",),
     "migrate": ("migrate",),
@@ -29,9 +29,9 @@ FAMILIES = {
     "expiry": ("expiry",),
     "schedules": ("schedules",),
     "temporal": ("temporal",),
-    "acts": ("subscription", "delivery"),
-    "admin": ("admin", "stores", "keys"),
-    "subscriptions": ("subscriptions",),
+    "actions.command": ("subscription", "delivery"),
+    "access.admin": ("admin", "stores", "keys"),
+    "subscriptions.command": ("subscriptions",),
 }
 """Each module of `commands/` and the commands its `register` adds, in the order of `--help`: groups come last."""
 

@@ -334,7 +334,7 @@ class Settings(BaseSettings):
 
     @property
     def plain_payload_keys(self) -> list[str]:
-        """The keys as `workflows.codec` takes them."""
+        """The keys as `temporal.codec` takes them."""
         return [key.get_secret_value() for key in self.temporal_payload_keys]
 
     @property

@@ -19,41 +19,41 @@ from temporalio.common import VersioningBehavior
 from temporalio.runtime import Runtime
 from temporalio.worker import PollerBehaviorAutoscaling, UnsandboxedWorkflowRunner, Worker, WorkerDeploymentConfig
 
-from activities.acts import ActActivities
+from activities.actions import ActActivities
 from activities.deliver import DeliveryActivities
-from activities.dispatcher import AttemptLimits, Dispatcher
-from activities.events_ahead import EventsAhead, is_for
-from activities.gate import MOST_OPEN, Gate, Way
+from activities.drain import KeeperActivities
 from activities.handing_on import HAND_ONS_AT_ONCE, HandingOn, hand_on_queue
-from activities.keep import KeeperActivities
-from activities.keepers import Keepers
-from activities.lease import lease
-from activities.metrics import WorkerMetrics
 from activities.notices import NoticeWatch
-from activities.outgoing import RequestBuilder
-from activities.recorder import Recorder
-from activities.sender import Sender
-from activities.standing import watch_standing
-from domain.notices import DisableRules
-from relay import Relay, RelaySettings
-from schedules import watch_days
+from domain.delivery.notices import DisableRules
+from relay.backpressure import MOST_OPEN, Gate, Way
+from relay.prefetch import EventsAhead, is_for
+from relay.relay import Relay, RelaySettings
+from sending.dispatcher import AttemptLimits, Dispatcher
+from sending.http.client import Sender
+from sending.lease import lease
+from sending.recorder import Recorder
+from sending.requests import RequestBuilder
+from sending.subscription_watch import watch_standing
 from settings import Settings
 from storage.database import Database
-from storage.expiry_events import ExpiryFromEvents
+from storage.expiry.from_events import ExpiryFromEvents
+from storage.operations.workers import LEASE_SECONDS
 from storage.sealing import Sealer
-from storage.workers import LEASE_SECONDS
-from tracing import NO_TRACES, Traces
-from worker_health import SdkMetrics, worker_health
+from telemetry.tracing import NO_TRACES, Traces
+from telemetry.worker_health import SdkMetrics, worker_health
+from telemetry.worker_metrics import WorkerMetrics
+from temporal.client import temporal_client
+from temporal.drains import Keepers
+from temporal.schedule_sync import watch_days
+from temporal.versions import deployment_version, watch_routing
 from worker_parts import beside_delivery, breaker_rules, mail_settings, schedule_keeper, sender_settings, url_rules
-from workflows.acts import BackfillWorkflow, RecoverWorkflow, RedeliverWorkflow
-from workflows.client import temporal_client
-from workflows.delivery import EventBatchWorkflow, EventWorkflow
+from workflows.actions import BackfillWorkflow, RecoverWorkflow, RedeliverWorkflow
+from workflows.deliver import EventBatchWorkflow, EventWorkflow
+from workflows.draft_test import TryWebhookWorkflow
+from workflows.drain import KeeperWorkflow
 from workflows.expiry import ExpiryRunWorkflow, ExpiryScanWorkflow
-from workflows.keeper import KeeperWorkflow
 from workflows.notices import NotifyOperatorWorkflow
 from workflows.retention import RetentionWorkflow
-from workflows.trials import TryWebhookWorkflow
-from workflows.versions import deployment_version, watch_routing
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ STICKY_TIMEOUT = timedelta(seconds=LEASE_SECONDS)
 retries would wait for the ten seconds that are the default; one not seen for three counts as dead here as well."""
 
 HEARTBEATS_EVERY = timedelta(seconds=2)
-"""Soon enough for the time-out of 5 s in workflows/delivery.py."""
+"""Soon enough for the time-out of 5 s in workflows/deliver.py."""
 
 STATEMENT_SECONDS = 10.0
 """Longer than any statement of the worker takes; after that its connection carries nothing any more."""
@@ -249,7 +249,7 @@ async def run(settings: Settings, traces: Traces = NO_TRACES) -> None:
         health = worker_health(
             settings.worker_health_host,
             settings.worker_health_port,
-            database=database,
+            ping_database=database.ping,
             registry=metrics.registry,
             sdk=sdk,
             working=working.is_set,

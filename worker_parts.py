@@ -6,23 +6,23 @@ from typing import Any
 
 from temporalio.client import Client
 
+from activities.draft_test import TrialActivities
 from activities.expiry import ExpiryActivities
 from activities.expiry_notices import NoticeWriter
-from activities.mail import MailSettings
 from activities.notices import NoticeActivities
 from activities.retention import RetentionActivities
-from activities.sender import Sender, SenderSettings
-from activities.trials import TrialActivities
-from domain.breaker import BreakerRules
+from domain.delivery.breaker import BreakerRules
 from domain.retention import RetentionRules
-from domain.url_rules import UrlRules
-from schedules import ScheduleKeeper
+from domain.urls.rules import UrlRules
+from sending.http.client import Sender, SenderSettings
+from sending.mail import MailSettings
 from settings import Settings
 from storage.database import Database
-from storage.expiry_sources import open_source
-from storage.relay_bell import RelayBell
+from storage.events.notification import RelayBell
+from storage.expiry.sources import open_source
 from storage.sealing import Sealer
-from workflows.schedules import ExpirySchedules
+from temporal.expiry_schedules import ExpirySchedules
+from temporal.schedule_sync import ScheduleKeeper
 
 
 def breaker_rules(settings: Settings) -> BreakerRules:

@@ -12,24 +12,24 @@ from uuid import UUID
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
-from activities.admission import Admission
-from activities.dispatcher import AttemptTakenError, Dispatcher
-from activities.events_ahead import EventsAhead
-from activities.gate import Gate
-from activities.guards import heartbeats, own_faults
-from activities.keepers import Keepers
-from activities.messages import DeliveryEnd, DeliveryRef, EventBatch, FirstAttempts, Settled, Waiting, by_event
-from activities.places import SLOW_SECONDS
-from domain.delivery import Step, ending_before, step_before
-from domain.identity import keeper_workflow_id
-from domain.targets import shown_target
+from domain.delivery.identity import keeper_workflow_id
+from domain.delivery.lifecycle import Step, ending_before, step_before
+from domain.urls.targets import shown_target
+from relay.backpressure import Gate
+from relay.prefetch import EventsAhead
+from sending.admission import Admission
+from sending.concurrency import SLOW_SECONDS
+from sending.dispatcher import AttemptTakenError, Dispatcher
 from storage.database import Database
-from storage.deliveries import OpenDelivery, end, load
-from storage.expiry_events import ExpiryFromEvents
+from storage.deliveries.held import hold
+from storage.deliveries.matching import match
+from storage.deliveries.open import OpenDelivery, end, load
+from storage.events.single_events import ReadAhead, match_read
+from storage.expiry.from_events import ExpiryFromEvents
 from storage.ids import read_id
-from storage.keeping import hold
-from storage.matching import match
-from storage.single_events import ReadAhead, match_read
+from temporal.drains import Keepers
+from temporal.guards import heartbeats, own_faults
+from temporal.messages import DeliveryEnd, DeliveryRef, EventBatch, FirstAttempts, Settled, Waiting, by_event
 
 STALL_SECONDS = 1.0
 """First attempts of which none was completed for so long are waiting for slow receivers. What is on the wire goes on in

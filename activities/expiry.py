@@ -11,22 +11,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities.expiry_messages import (
-    ExpiryPlan,
-    OpenRequest,
-    PlanRequest,
-    ScanProgress,
-    ScanRef,
-    ScanTask,
-)
 from activities.expiry_notices import PAGE_ROWS, NoticeWriter
-from activities.guards import heartbeats, own_faults
-from domain.calendar_days import Interval, day_interval
-from domain.expiry import Kind
-from domain.expiry_plan import plan_scans
+from domain.expiry.calendar_days import Interval, day_interval
+from domain.expiry.plan import plan_scans
+from domain.expiry.rows import Kind
 from domain.timestamps import zone
 from storage.database import Database
-from storage.expiry_scans import (
+from storage.expiry.scans import (
     NewScan,
     Origin,
     ScanRow,
@@ -36,9 +27,18 @@ from storage.expiry_scans import (
     open_scan,
     prune_scans,
 )
-from storage.expiry_source import SourceUnusableError
-from storage.expiry_sources import DueSource
-from storage.stores import StoreRow, find_store
+from storage.expiry.source import SourceUnusableError
+from storage.expiry.sources import DueSource
+from storage.operations.stores import StoreRow, find_store
+from temporal.expiry_messages import (
+    ExpiryPlan,
+    OpenRequest,
+    PlanRequest,
+    ScanProgress,
+    ScanRef,
+    ScanTask,
+)
+from temporal.guards import heartbeats, own_faults
 
 logger = logging.getLogger(__name__)
 

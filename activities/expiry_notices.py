@@ -9,18 +9,18 @@ from typing import cast
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain.catalogue import CATALOGUE, validate_data
-from domain.expiry import EVENT_NAMES, event_data
-from domain.expiry_notices import notice_id
-from domain.jsontext import JsonValue
+from domain.events.catalogue import CATALOGUE, validate_data
+from domain.expiry.notices import notice_id
+from domain.expiry.rows import EVENT_NAMES, event_data
+from domain.wire.jsontext import JsonValue
 from storage.database import Database
-from storage.expiry_due import Found
-from storage.expiry_rows import DueRow
-from storage.expiry_scans import Counts, ScanRow, advance_scan, find_scan, finish_scan
-from storage.expiry_sources import DueSource
-from storage.intake import NewEvent, insert_events, known_events, new_event
-from storage.outbox import waiting
-from storage.relay_bell import Emitted, RelayBell
+from storage.events.intake import NewEvent, insert_events, known_events, new_event
+from storage.events.notification import Emitted, RelayBell
+from storage.events.outbox import waiting
+from storage.expiry.due import Found
+from storage.expiry.rows import DueRow
+from storage.expiry.scans import Counts, ScanRow, advance_scan, find_scan, finish_scan
+from storage.expiry.sources import DueSource
 from storage.sealing import Sealer
 
 logger = logging.getLogger(__name__)

@@ -15,11 +15,11 @@ from temporalio.common import Priority
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from activities.guards import heartbeats, own_faults
-from activities.messages import EventRef, EventTask, FirstAttempts, HandOn, Waiting, by_event, waiting_of
-from activities.metrics import WorkerMetrics
-from activities.visibility import details_table, event_summary, memo, search_attributes
-from domain.identity import event_workflow_id
+from domain.delivery.identity import event_workflow_id
+from telemetry.worker_metrics import WorkerMetrics
+from temporal.guards import heartbeats, own_faults
+from temporal.messages import EventRef, EventTask, FirstAttempts, HandOn, Waiting, by_event, waiting_of
+from temporal.visibility import details_table, event_summary, memo, search_attributes
 
 HAND_ONS_AT_ONCE = 4
 """In a worker; each starts one workflow after the other. More are hardly faster (a shard of Temporal writes one after

@@ -13,19 +13,17 @@ from temporalio.client import Client
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 
-from activities.guards import heartbeats, own_faults
-from activities.mail import MailNotSentError, MailSettings, notice_mail, send_mail
-from activities.messages import NoticeRound, NoticeTask
-from activities.sender import OutgoingRequest, Sender
-from domain.failure_kinds import FailureKind
-from domain.identity import notice_workflow_id
-from domain.notices import notice_body
-from domain.retry import retry_delay
-from domain.signing import secret_keys, standard_signature
-from domain.url_rules import UrlRefused, UrlRules, normalise_url
-from domain.verdict import Answer, Verdict, verdict
+from domain.delivery.failure_kinds import FailureKind
+from domain.delivery.identity import notice_workflow_id
+from domain.delivery.notices import notice_body
+from domain.delivery.retry import retry_delay
+from domain.delivery.verdict import Answer, Verdict, verdict
+from domain.urls.rules import UrlRefused, UrlRules, normalise_url
+from domain.wire.signing import secret_keys, standard_signature
+from sending.http.client import OutgoingRequest, Sender
+from sending.mail import MailNotSentError, MailSettings, notice_mail, send_mail
 from storage.database import Database
-from storage.notices import (
+from storage.operations.notices import (
     NOTICES_A_ROUND,
     DueNotice,
     due_mails,
@@ -37,8 +35,10 @@ from storage.notices import (
     notices_not_mailed,
     stores_with_due_notices,
 )
-from storage.operators import OperatorRow, find_operator
+from storage.operations.operators import OperatorRow, find_operator
 from storage.sealing import Sealer
+from temporal.guards import heartbeats, own_faults
+from temporal.messages import NoticeRound, NoticeTask
 
 logger = logging.getLogger(__name__)
 

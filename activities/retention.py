@@ -2,12 +2,10 @@
 
 from temporalio import activity
 
-from activities.guards import heartbeats, own_faults
-from activities.retention_messages import ThinnedDay
 from domain.retention import RetentionRules
 from storage.database import Database
-from storage.days import make_coming_days
-from storage.retention import (
+from storage.events.days import make_coming_days
+from storage.events.retention import (
     ClearedPage,
     ThinDay,
     Thinned,
@@ -18,7 +16,9 @@ from storage.retention import (
     forget_ids,
     thin_day,
 )
-from storage.stores import list_stores
+from storage.operations.stores import list_stores
+from temporal.guards import heartbeats, own_faults
+from temporal.retention_messages import ThinnedDay
 
 
 class RetentionActivities:

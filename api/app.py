@@ -12,30 +12,28 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from api.docs import add_docs
+from api.actions import bulk_routes as window_acts
+from api.actions import routes as acts
+from api.deliveries import explain_routes as explain
+from api.deliveries import routes as deliveries
 from api.errors import ApiError, NotFound
+from api.events import event_types
+from api.events import routes as events
+from api.expiry import routes as expiry
+from api.keys import routes as access_keys
+from api.login import routes as login
+from api.openapi.docs import add_docs
+from api.operations import routes as operations
 from api.panel.app import add_panel
 from api.refusals import REFUSED, refusal_of
 from api.resources import open_resources, url_rules
-from api.routes import (
-    access_keys,
-    acts,
-    deliveries,
-    event_types,
-    events,
-    expiry,
-    explain,
-    login,
-    operations,
-    schedules,
-    stores,
-    subscription_sets,
-    subscriptions,
-    window_acts,
-)
-from api.url_check import Lookup
+from api.schedules import routes as schedules
+from api.stores import routes as stores
+from api.subscription_sets import routes as subscription_sets
+from api.subscriptions import routes as subscriptions
+from api.subscriptions.url_check import Lookup
 from settings import Settings
-from tracing import NO_TRACES, Traces
+from telemetry.tracing import NO_TRACES, Traces
 
 ROUTERS: tuple[APIRouter, ...] = (
     login.router,

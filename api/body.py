@@ -1,4 +1,5 @@
-"""Bodies: read raw and bounded, parsed exactly (`domain.jsontext`), validated in Python mode, errors with exact paths.
+"""Bodies: read raw and bounded, parsed exactly (`domain.wire.jsontext`), validated in Python mode, errors with exact
+paths.
 
 FastAPI's own body parameters are not used: its reader takes NaN and repeated keys and turns numbers into floats.
 """
@@ -13,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
 from api.errors import Problem, TooLarge, ValidationFailed, invalid
-from domain.jsontext import JsonTextError, JsonValue, parse
+from domain.wire.jsontext import JsonTextError, JsonValue, parse
 
 M = TypeVar("M", bound=BaseModel)
 

@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from temporalio.api.common.v1 import Payload, Payloads
 
-from workflows.codec import EncryptingCodec, PayloadKeyError
+from temporal.codec import EncryptingCodec, PayloadKeyError
 
 LARGEST_REQUEST_BYTES = 16 * 1024 * 1024
 """A page of the Web UI shows a history of at most a few megabytes."""

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from api.errors import invalid
 from api.listing import CURSOR
-from storage.delivery_log import Position
+from storage.deliveries.log import Position
 
 _PAYLOAD = struct.Struct(">q16s")  # microseconds since 1970, message id
 _CHECK_BYTES = 6  # tells a mistyped or made-up cursor from one of ours; there is nothing in it to be kept secret

@@ -28,7 +28,7 @@ UNAVAILABLE_RETRY_SECONDS = 1  # a component of ours that died is back within se
 
 
 class FieldProblem(Protocol):
-    """Anything that says where, what kind and what: `domain.catalogue.FieldError` and `Problem` do."""
+    """Anything that says where, what kind and what: `domain.events.catalogue.FieldError` and `Problem` do."""
 
     @property
     def path(self) -> str:

@@ -8,26 +8,26 @@ from typing import Annotated
 from fastapi import Depends, Request
 from temporalio.client import Client
 
-from api.backlog import BacklogGauge
-from api.emission import EventReader
-from api.intake import Intake
-from api.login_throttle import LoginThrottle
-from api.metrics import ApiMetrics
-from api.principals import Principals
-from api.schedule_sync import ScheduleSync
-from api.standing import StandingGauge
-from api.tokens import Tokens
-from api.url_check import Lookup, UrlCheck
-from domain.url_rules import UrlRules
+from api.events.backlog import BacklogGauge
+from api.events.intake import Intake
+from api.events.service import EventReader
+from api.login.principals import Principals
+from api.login.throttle import LoginThrottle
+from api.login.tokens import Tokens
+from api.operations.gauges import StandingGauge
+from api.operations.metrics import ApiMetrics
+from api.schedules.sync import ScheduleSync
+from api.subscriptions.url_check import Lookup, UrlCheck
+from domain.urls.rules import UrlRules
 from settings import Settings
+from storage.access.passwords import Passwords
 from storage.database import Database
-from storage.expiry_sources import DueSource, open_source
-from storage.passwords import Passwords
-from storage.relay_bell import RelayBell
+from storage.events.notification import RelayBell
+from storage.expiry.sources import DueSource, open_source
 from storage.sealing import Sealer
-from workflows.acting import Acting
-from workflows.client import temporal_client
-from workflows.schedules import ExpirySchedules
+from temporal.client import temporal_client
+from temporal.expiry_schedules import ExpirySchedules
+from temporal.starts import Acting
 
 
 @dataclass(frozen=True)

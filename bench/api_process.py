@@ -18,10 +18,10 @@ from cryptography.fernet import Fernet
 
 from bench.stack import PROGRAM, free_port
 from domain.access import Scope
-from storage.access import create_key
+from storage.access.queries import create_key
 from storage.database import Database
 from storage.migrate import migrate
-from storage.stores import ensure_store
+from storage.operations.stores import ensure_store
 
 STORE = "default"
 START_SECONDS = 20

@@ -54,7 +54,7 @@ class Assumptions:
     identity_days: float = 400.0
     """Of an event its row without the body, so that its id is still known when it comes again."""
     temporal_days: float = 3.0
-    """Closed workflows are kept so long (`workflows/namespace.py`)."""
+    """Closed workflows are kept so long (`temporal/namespace.py`)."""
     batch_events: float = 600.0
     """Events of one workflow at the peak."""
 

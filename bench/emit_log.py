@@ -17,7 +17,7 @@ from bench.api_process import STORE, RunningApi, add_server_argument, running_ap
 from bench.intake import lines, measured
 from bench.log_data import RARE_EVENT, LogShape, load_log
 from bench.pipeline import EMIT_BATCH, EVENT, keep, machine
-from domain.catalogue import CATALOGUE
+from domain.events.catalogue import CATALOGUE
 
 IN_FLIGHT = 4
 ROUNDS = 5

@@ -19,8 +19,8 @@ from rich.table import Table
 
 from bench.api_process import STORE, add_server_argument, running_api, share
 from bench.pipeline import keep, machine
-from domain.catalogue import CATALOGUE
-from domain.jsontext import dump
+from domain.events.catalogue import CATALOGUE
+from domain.wire.jsontext import dump
 
 
 def lines(names: list[str], count: int) -> bytes:

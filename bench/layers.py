@@ -32,16 +32,16 @@ LOOK_SECONDS = 0.005
 STATEMENTS_SHOWN = 12
 
 LAYERS = {
-    "HTTP requests": ("activities/connection", "activities/outgoing", "activities/sender", "activities/deadlines"),
-    "TLS and addresses": ("activities/tls", "activities/address_guard", "ssl.py"),
+    "TLS and addresses": ("sending/http/tls", "sending/http/address_guard", "ssl.py"),
+    "HTTP requests": ("sending/http/", "sending/requests"),
     "bodies and signatures": ("domain/",),
     "statements": ("storage/",),
     "driver and pool": ("asyncpg/", "sqlalchemy/"),
     "workflows": ("workflows/",),
     "Temporal's SDK, in Python": ("temporalio/", "google/protobuf/"),
-    "relay": ("relay.py",),
-    "metrics and logs": ("prometheus_client/", "structlog/", "tracing.py", "activities/metrics", "logging/"),
-    "attempts, beside the above": ("activities/",),
+    "relay": ("relay/",),
+    "metrics and logs": ("prometheus_client/", "structlog/", "telemetry/", "logging/"),
+    "attempts, beside the above": ("sending/", "activities/"),
     "event loop": ("asyncio/", "uvloop/"),
 }
 """Paths of the layers' files; a sample belongs to the layer of its innermost frame that has one."""

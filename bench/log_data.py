@@ -29,10 +29,10 @@ from bench.log_rows import (
     destinations,
     now,
 )
-from domain.catalogue import CATALOGUE
 from domain.durations import UPPER_BOUNDS_MS
+from domain.events.catalogue import CATALOGUE
 from storage.database import Database
-from storage.days import make_days
+from storage.events.days import make_days
 from storage.migrate import migrate
 
 STORE = "default"

@@ -19,7 +19,7 @@ from sqlalchemy import text
 from bench.api_process import STORE, RunningApi, add_server_argument, running_api, share
 from bench.log_data import RARE_EVENT, RARE_SUBSCRIPTION, LogShape, load_log
 from bench.pipeline import keep, machine
-from domain.catalogue import CATALOGUE
+from domain.events.catalogue import CATALOGUE
 
 WARM_PAGES = 5  # of each filter, not counted: what is measured is a service that runs
 

@@ -10,10 +10,10 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from domain.catalogue import CATALOGUE, mask_secrets
-from domain.identity import event_workflow_id, keeper_workflow_id, message_id
-from domain.jsontext import dump
-from storage.intake import content_digest
+from domain.delivery.identity import event_workflow_id, keeper_workflow_id, message_id
+from domain.events.catalogue import CATALOGUE, mask_secrets
+from domain.wire.jsontext import dump
+from storage.events.intake import content_digest
 
 SEED = 6
 OUTAGE_HOURS = 6

@@ -28,10 +28,10 @@ from bench.api_process import share
 from bench.log_data import RARE_EVENT, STORE, LogShape, load_log
 from bench.pipeline import RESULTS, machine
 from bench.stack import bench_stack
-from domain.catalogue import CATALOGUE
-from domain.expiry import Kind
+from domain.events.catalogue import CATALOGUE
+from domain.expiry.rows import Kind
 from storage.database import Database
-from storage.delivery_log import Position
+from storage.deliveries.log import Position
 
 LIMIT_MS = 200
 WARM_REQUESTS = 3  # of each page, not counted: what is measured is a service that runs

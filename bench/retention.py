@@ -24,11 +24,11 @@ from bench.log_data import RARE_EVENT, LogShape, load_log
 from bench.pipeline import RESULTS, event_line, machine
 from bench.stack import Bench, bench_stack
 from commands.database import LOCK_NOT_AVAILABLE
-from domain.catalogue import CATALOGUE
+from domain.events.catalogue import CATALOGUE
 from domain.retention import RetentionRules
 from storage.database import Database
-from storage.retention import ThinDay, Thinned, clear_page, cleared, days_to_thin, thin_day
-from storage.stores import list_stores
+from storage.events.retention import ThinDay, Thinned, clear_page, cleared, days_to_thin, thin_day
+from storage.operations.stores import list_stores
 
 EMIT_PAUSE_SECONDS = 0.02
 TRY_AGAIN_SECONDS = 2.0

@@ -24,8 +24,8 @@ from temporalio.client import Client
 
 from bench.pipeline import EVENT, burst_once, event_line, keep, machine, warm_up
 from bench.stack import Bench, bench_stack
-from domain.catalogue import CATALOGUE
-from domain.jsontext import dump
+from domain.events.catalogue import CATALOGUE
+from domain.wire.jsontext import dump
 
 RETRY_SECONDS = 86_400
 """Far away: nothing of what waits becomes due while it is measured."""

@@ -8,8 +8,8 @@ import uvicorn
 from api.app import create_app
 from commands.complaints import complain
 from commands.configuration import EXIT_USAGE, read_settings
-from commands.logs import configure_logs
 from commands.traces import open_traces
+from telemetry.logs import configure_logs
 
 GRACE_SECONDS = 5  # for requests under way; each takes milliseconds, an open event stream would take for ever
 KEEP_ALIVE_SECONDS = 75  # longer than load balancers keep an idle connection, so that they close it and not we

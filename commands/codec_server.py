@@ -9,8 +9,8 @@ import uvicorn
 from api.codec_server import codec_app
 from commands.complaints import complain
 from commands.configuration import EXIT_USAGE, read_settings
-from commands.logs import configure_logs
-from workflows.codec import EncryptingCodec
+from telemetry.logs import configure_logs
+from temporal.codec import EncryptingCodec
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from commands.complaints import complain
 from commands.target import ApiOption, DataDirectoryOption, KeyOption, StoreOption, Target, find_target
-from domain.catalogue import CATALOGUE, nearest_name
+from domain.events.catalogue import CATALOGUE, nearest_name
 from local.data_directory import DEFAULT_DATA_DIRECTORY
 from local.event_lines import OutgoingEvent, Rejection, read_lines, sample_events, single_event
 from local.event_sender import BATCH_EVENTS, PATIENCE_SECONDS, EventSender, SendError, SendReport, api_client

@@ -19,9 +19,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from commands.complaints import complain
 from commands.configuration import EXIT_USAGE, read_settings
 from commands.database import EXIT_FAILED, in_database, operator
-from storage.audit import record
+from storage.access.audit import record
 from storage.database import Database
-from storage.erasure import (
+from storage.events.erasure import (
     PAGE,
     Erased,
     clear_late_answers,
@@ -31,7 +31,7 @@ from storage.erasure import (
     look_at,
     places,
 )
-from storage.stores import store_exists
+from storage.operations.stores import store_exists
 
 ACTION = "erase"
 OBJECT = "customer"

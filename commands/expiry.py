@@ -18,15 +18,15 @@ from rich.text import Text
 from commands.complaints import complain
 from commands.configuration import EXIT_USAGE, read_settings
 from commands.database import EXIT_FAILED, in_database
-from domain.expiry import Kind
+from domain.expiry.rows import Kind
 from local.expiry_file import ExpiryFile, FileFormat, FileUnusableError
 from local.expiry_import import Importer
 from storage.database import Database
-from storage.expiry_import import ImportedElsewhereError, ImportKey, ImportState
-from storage.expiry_rows import RELATIONS
-from storage.expiry_source import Finding, PlatformRows, source_columns
+from storage.expiry.file_import import ImportedElsewhereError, ImportKey, ImportState
+from storage.expiry.rows import RELATIONS
+from storage.expiry.source import Finding, PlatformRows, source_columns
+from storage.operations.stores import store_exists
 from storage.sealing import Sealer
-from storage.stores import store_exists
 
 EXIT_REJECTED = 1
 EXIT_INTERRUPTED = 130  # as a shell says of a program that Ctrl-C ended

@@ -13,9 +13,9 @@ from rich.highlighter import JSONHighlighter
 from rich.text import Text
 
 from commands.complaints import complain
-from domain.catalogue import CATALOGUE, mask_secrets
-from domain.excerpts import MASK
-from domain.jsontext import JsonTextError, JsonValue, dump, parse
+from domain.events.catalogue import CATALOGUE, mask_secrets
+from domain.wire.excerpts import MASK
+from domain.wire.jsontext import JsonTextError, JsonValue, dump, parse
 from local.receiver import Answering, ReceivedRequest, Receiver
 from local.signature_check import usable_key
 

@@ -15,12 +15,12 @@ from temporalio.service import RPCError, RPCStatusCode
 from commands.complaints import complain
 from commands.configuration import read_settings
 from commands.database import EXIT_FAILED, in_database
-from domain.identity import backfill_workflow_id, event_workflow_id, recover_workflow_id
+from domain.delivery.identity import backfill_workflow_id, event_workflow_id, recover_workflow_id
 from storage.database import Database
-from storage.reconciling import KeptEvent, LookedAfter, RunningAct, kept_events, looked_after, running_acts
-from storage.window_acts import WindowKind
-from workflows.acting import Acting
-from workflows.client import temporal_client
+from storage.deliveries.reconcile import KeptEvent, LookedAfter, RunningAct, kept_events, looked_after, running_acts
+from storage.operations.bulk_actions import WindowKind
+from temporal.client import temporal_client
+from temporal.starts import Acting
 
 AT_ONCE = 20
 """Calls to Temporal under way: enough to keep it busy, too few to hold up what is delivered meanwhile."""

@@ -14,9 +14,9 @@ from rich.table import Table
 from commands.complaints import complain
 from commands.configuration import read_settings
 from commands.database import EXIT_FAILED, in_database, operator
-from storage.audit import record
+from storage.access.audit import record
 from storage.database import Database
-from storage.resealing import Report, Resealing
+from storage.operations.reencryption import Report, Resealing
 from storage.sealing import Sealer
 
 ACTION = "rotate_encryption_key"

@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
-from commands.act_client import EXIT_REFUSED, ActClient
+from commands.actions.client import EXIT_REFUSED, ActClient
 from commands.complaints import complain
 from commands.target import ApiOption, DataDirectoryOption, KeyOption, StoreOption, find_target
-from domain.calendar_days import read_day
-from domain.expiry import Kind
+from domain.expiry.calendar_days import read_day
+from domain.expiry.rows import Kind
 from local.data_directory import DEFAULT_DATA_DIRECTORY
 
 POLL_SECONDS = 0.5

@@ -18,8 +18,8 @@ from local.errors import StackError
 from local.health import COUNTED_EVENTS, Installation, InstallationHealth, ask
 from local.status import running_stack, stack_health
 from settings import Settings
-from storage.outbox import Backlog
-from workflows.client import temporal_client
+from storage.events.outbox import Backlog
+from temporal.client import temporal_client
 
 EXIT_NOT_WELL = 1
 TITLES = {"postgres": "PostgreSQL", "temporal": "Temporal", "api": "API", "worker": "Worker"}

@@ -9,10 +9,10 @@ from temporalio.common import WorkerDeploymentVersion
 
 from commands.complaints import complain
 from commands.configuration import EXIT_USAGE, read_settings
-from workflows.client import temporal_client
-from workflows.namespace import SetupError, set_up
-from workflows.versions import PromotionError, deployment_version
-from workflows.versions import promote as promote_version
+from temporal.client import temporal_client
+from temporal.namespace import SetupError, set_up
+from temporal.versions import PromotionError, deployment_version
+from temporal.versions import promote as promote_version
 
 EXIT_FAILED = 1
 

@@ -7,7 +7,7 @@ import typer
 from commands.complaints import complain
 from commands.configuration import EXIT_USAGE
 from settings import Settings
-from tracing import NO_TRACES, Traces
+from telemetry.tracing import NO_TRACES, Traces
 
 
 def open_traces(settings: Settings, part: str) -> Traces:
@@ -18,7 +18,7 @@ def open_traces(settings: Settings, part: str) -> Traces:
     if settings.otel_exporter_otlp_endpoint is None:
         return NO_TRACES
     try:
-        export = importlib.import_module("commands.trace_export")
+        export = importlib.import_module("telemetry.export")
     except ModuleNotFoundError as error:
         complain(f"OTEL_EXPORTER_OTLP_ENDPOINT: {error.name} is not installed; it comes with the extra `tracing`")
         raise typer.Exit(EXIT_USAGE) from None

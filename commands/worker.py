@@ -6,8 +6,8 @@ import typer
 import uvloop
 
 from commands.configuration import read_settings
-from commands.logs import configure_logs
 from commands.traces import open_traces
+from telemetry.logs import configure_logs
 from worker import run
 
 GC_THRESHOLD = 50_000

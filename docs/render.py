@@ -14,13 +14,13 @@ import annotated_types
 from prometheus_client.registry import Collector
 from pydantic.fields import FieldInfo
 
-from activities.metrics import WorkerMetrics
-from api.metrics import ApiMetrics
-from domain.explain import REASONS
-from domain.failure_kinds import EXPLANATIONS, Explanation, FailureKind
-from domain.verdict import Answer, verdict
+from api.operations.metrics import ApiMetrics
+from domain.delivery.explain import REASONS
+from domain.delivery.failure_kinds import EXPLANATIONS, Explanation, FailureKind
+from domain.delivery.verdict import Answer, verdict
 from settings import Settings
-from worker_health import SDK_METRICS
+from telemetry.worker_health import SDK_METRICS
+from telemetry.worker_metrics import WorkerMetrics
 
 DOCS = Path(__file__).parent
 CHAOS = DOCS.parent / "bench" / "results" / "chaos.json"
@@ -98,7 +98,7 @@ def failure_kinds_page() -> str:
         "CLI and metrics. Any 2xx is a success. Redirects are not followed. What is retried follows the subscription's",
         "retry schedule; `Retry-After` (seconds or an HTTP date, up to 24 hours) on a 3xx, 4xx or 5xx wins over its",
         "delay. An answer counts only when it has arrived whole: a 200 that is cut off in mid-body is no success.",
-        "Generated from `domain/failure_kinds.py` and `domain/verdict.py` by `make docs`.",
+        "Generated from `domain/delivery/failure_kinds.py` and `domain/delivery/verdict.py` by `make docs`.",
     ]
     for stage, group in itertools.groupby(EXPLANATIONS.items(), key=lambda entry: entry[1].stage):
         lines += [
@@ -132,7 +132,7 @@ def explain_page() -> str:
         "codes for the event, and with one for each subscription of the store (or for each of its deliveries, where an",
         "event makes two). A closed list. What stands in *italics* is filled in; failures are explained in",
         "[Failure kinds](failure-kinds.md).",
-        "Generated from `domain/explain.py` by `make docs`.",
+        "Generated from `domain/delivery/explain.py` by `make docs`.",
     ]
     for about, group in itertools.groupby(REASONS.items(), key=lambda entry: entry[1].about):
         title = f"{about[0].upper()}{about[1:]}"

@@ -2,9 +2,9 @@
 
 from domain.access import Scope
 from local.secrets_file import Secrets
-from storage.access import ensure_administrator, ensure_api_key
+from storage.access.queries import ensure_administrator, ensure_api_key
 from storage.database import Database
-from storage.stores import ensure_store
+from storage.operations.stores import ensure_store
 
 STORE = "default"
 KEY_NAME = "up"

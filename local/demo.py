@@ -11,8 +11,8 @@ from uuid import UUID, uuid4
 
 from rich.live import Live
 
-from domain.catalogue import CATALOGUE
-from domain.identity import message_id
+from domain.delivery.identity import message_id
+from domain.events.catalogue import CATALOGUE
 from local.demo_board import DemoBoard
 from local.demo_client import DemoClient, DemoError, DemoSubscription, expected_variants, seed_events
 from local.ports import HOST

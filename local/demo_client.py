@@ -6,9 +6,9 @@ from uuid import UUID
 
 import aiohttp
 
-from domain.bodies import variants
-from domain.catalogue import CATALOGUE, EventType
-from domain.jsontext import dump
+from domain.events.catalogue import CATALOGUE, EventType
+from domain.wire.bodies import variants
+from domain.wire.jsontext import dump
 from local.demo_notices import DemoNotice, demo_notices
 from local.stack_file import Stack
 

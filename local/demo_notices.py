@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from domain.calendar_days import day_start, local_day
-from domain.expiry import EVENT_NAMES, Kind
-from domain.expiry_notices import notice_id
+from domain.expiry.calendar_days import day_start, local_day
+from domain.expiry.notices import notice_id
+from domain.expiry.rows import EVENT_NAMES, Kind
 from domain.timestamps import utc_text, zone
 
 MEMBER = {

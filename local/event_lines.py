@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from uuid import uuid4
 
-from domain.catalogue import CATALOGUE
-from domain.jsontext import JsonTextError, JsonValue, dump, parse
+from domain.events.catalogue import CATALOGUE
+from domain.wire.jsontext import JsonTextError, JsonValue, dump, parse
 
 
 @dataclass(frozen=True)

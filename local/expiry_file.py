@@ -14,9 +14,9 @@ from typing import Any, BinaryIO
 
 from pydantic import ValidationError
 
-from domain.expiry import Kind, Row
-from domain.jsontext import JsonTextError, parse
-from storage.expiry_rows import RELATIONS
+from domain.expiry.rows import Kind, Row
+from domain.wire.jsontext import JsonTextError, parse
+from storage.expiry.rows import RELATIONS
 
 LONGEST_LINE_BYTES = 1 << 20
 """A row has at most some 30 KB; what is longer is no row, and is not read as a whole."""

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from local.expiry_file import ExpiryFile, FileUnusableError, Rejected
 from storage.database import Database
-from storage.expiry_import import ImportKey, ImportState, advance_import, begin_import, copy_records, finish_import
-from storage.expiry_rows import newest, records_of
+from storage.expiry.file_import import ImportKey, ImportState, advance_import, begin_import, copy_records, finish_import
+from storage.expiry.rows import newest, records_of
 from storage.sealing import Sealer
 
 CHUNK_ROWS = 5_000

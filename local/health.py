@@ -13,7 +13,7 @@ from temporalio.service import RPCError
 
 from local.http_probe import fetch
 from storage.database import Database
-from storage.outbox import Backlog, backlog
+from storage.events.outbox import Backlog, backlog
 
 ASK_SECONDS = 5.0  # across a network, and a database that is busy
 COUNTED_EVENTS = 10_000  # counting so many entries of an index takes milliseconds; more is said as "at least"

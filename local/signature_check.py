@@ -1,7 +1,7 @@
 """Verifying a delivery's signatures as a receiver does, saying which part of which scheme fails.
 
 Written from the receiver's side and from the published definitions alone, so that it is a second opinion on
-`domain.signing` and not its echo. Two schemes: `X-Webhook-*` and Standard Webhooks (`webhook-*`).
+`domain.wire.signing` and not its echo. Two schemes: `X-Webhook-*` and Standard Webhooks (`webhook-*`).
 """
 
 import base64

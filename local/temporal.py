@@ -8,11 +8,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from activities.visibility import SEARCH_ATTRIBUTES
 from local.component import Component
 from local.errors import StackError
 from local.http_probe import fetch
 from local.ports import HOST
+from temporal.visibility import SEARCH_ATTRIBUTES
 
 NAMESPACE = "default"
 STOP_SECONDS = 3.0  # it takes 2.4 s with nothing to do

@@ -6,6 +6,7 @@ from typing import Any
 
 import asyncpg
 import orjson
+from sqlalchemy import text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import QueuePool
@@ -95,6 +96,11 @@ class Database:
         """A connection on which every statement is a transaction of its own: two round trips less than a block."""
         async with _connected(self._autocommitting) as connection:
             yield connection
+
+    async def ping(self) -> None:
+        """Raise if the database does not answer a statement."""
+        async with self.transaction() as connection:
+            await connection.execute(text("SELECT 1"))
 
     async def listener(self) -> asyncpg.Connection:
         """A connection of its own for LISTEN, outside the pool; the caller closes it."""

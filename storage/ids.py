@@ -10,7 +10,7 @@ from uuid import UUID
 
 from asyncpg.pgproto import pgproto
 
-from domain.identity import message_id_bytes
+from domain.delivery.identity import message_id_bytes
 
 _id_of: Callable[[bytes | str], UUID] = pgproto.UUID
 
@@ -29,5 +29,5 @@ def read_id(text: str) -> UUID:
 
 
 def message_id(event_id: UUID, subscription_id: UUID, variant: str) -> UUID:
-    """As `domain.identity.message_id`."""
+    """As `domain.delivery.identity.message_id`."""
     return _id_of(message_id_bytes(event_id, subscription_id, variant))

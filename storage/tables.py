@@ -189,7 +189,7 @@ class Event(SQLModel, table=True):
             Date, Computed("CAST(accepted_at AT TIME ZONE 'UTC' AS date)", persisted=True), nullable=False
         ),
     )
-    """The UTC day its body and the attempts of its deliveries are filed under (`storage/daily_tables.py`)."""
+    """The UTC day its body and the attempts of its deliveries are filed under (`storage/events/daily_tables.py`)."""
     digest: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     """SHA-256 over name and canonical data (secrets masked): whether a repeated id brings the same content."""
     traceparent: str | None = Field(default=None, sa_column=Column(Text))
@@ -242,7 +242,7 @@ class Delivery(SQLModel, table=True):
     window_act_id: UUID | None = None
     """The act that opened it last, if one did."""
     line: int | None = Field(default=None, sa_column=Column(BigInteger))
-    """Of a subscription ordered by customer: whose deliveries wait for each other (`domain/order.py`)."""
+    """Of a subscription ordered by customer: whose deliveries wait for each other (`domain/delivery/ordering.py`)."""
     holds_line: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
     """It is exhausted, and its successors wait for a person."""
     created_at: datetime = _instant(default_now=True)
@@ -253,9 +253,9 @@ class Delivery(SQLModel, table=True):
         Index("delivery_by_event", "event_id"),
         # Retention looks for what stays of a day: what has not arrived, and has failed at least once or is held.
         Index("delivery_not_arrived", "accepted_on", postgresql_where=NOT_ARRIVED),
-        # One index for every filter of the log (`storage/delivery_log.py`): the few destinations (subscription and URL)
-        # and statuses in it are found by skipping through it, and a page is merged from those that are asked for. An
-        # index for each filter would cost an entry each at every insert and every change of status.
+        # One index for every filter of the log (`storage/deliveries/log.py`): the few destinations (subscription and
+        # URL) and statuses in it are found by skipping through it, and a page is merged from those that are asked for.
+        # An index for each filter would cost an entry each at every insert and every change of status.
         Index("delivery_by_destination", "subscription_id", URL_HASH, "status", "created_at", "message_id"),
         # What a subscription's keeper looks after, in the order in which it lets it go.
         Index(

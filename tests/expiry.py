@@ -3,7 +3,7 @@
 from typing import Any
 from uuid import uuid4
 
-from domain.expiry import IssuedCoupon, Kind, MemberLevel, PointTransfer, Row
+from domain.expiry.rows import IssuedCoupon, Kind, MemberLevel, PointTransfer, Row
 
 MEMBER: dict[str, Any] = {
     "customerEmail": "member@example.com",

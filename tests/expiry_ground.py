@@ -13,21 +13,21 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from activities.expiry import ExpiryActivities
-from activities.expiry_messages import ExpiryRun
 from activities.expiry_notices import NoticeWriter
-from domain.calendar_days import day_start, local_day
-from domain.expiry import EVENT_NAMES, Kind
+from domain.expiry.calendar_days import day_start, local_day
+from domain.expiry.rows import EVENT_NAMES, Kind
 from domain.timestamps import utc_text, zone
 from storage.database import Database
-from storage.expiry_rows import identity_of, newest, records_of, upsert_records
-from storage.expiry_sources import DueSource, StoredDue
-from storage.relay_bell import RelayBell
+from storage.events.notification import RelayBell
+from storage.expiry.rows import identity_of, newest, records_of, upsert_records
+from storage.expiry.sources import DueSource, StoredDue
 from storage.sealing import Sealer
+from temporal.expiry_messages import ExpiryRun
+from temporal.expiry_schedules import ExpirySchedules
 from tests.databases import sqlalchemy_url
 from tests.expiry import INSTANTS, row
 from tests.ground import EVENT_WITH_BODY, STORE, Ground
 from workflows.expiry import ExpiryRunWorkflow, ExpiryScanWorkflow
-from workflows.schedules import ExpirySchedules
 
 SEALER = Sealer([Fernet.generate_key().decode()])
 

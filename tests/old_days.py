@@ -3,7 +3,7 @@
 from datetime import UTC, date, datetime, timedelta
 from uuid import UUID, uuid4
 
-from storage.days import make_days
+from storage.events.days import make_days
 from tests.ground import STORE, Ground
 
 

@@ -19,18 +19,18 @@ from temporalio.client import Client
 
 import worker
 import worker_parts
-from activities.dispatcher import Dispatcher
-from activities.events_ahead import EventsAhead, is_for
-from activities.gate import Gate
 from activities.handing_on import HandingOn
-from activities.keepers import Keepers
-from activities.lease import lease
-from activities.metrics import WorkerMetrics
-from relay import Relay, RelaySettings
+from relay.backpressure import Gate
+from relay.prefetch import EventsAhead, is_for
+from relay.relay import Relay, RelaySettings
+from sending.dispatcher import Dispatcher
+from sending.lease import lease
 from settings import Settings
 from storage.database import Database
+from telemetry.tracing import NO_TRACES, Traces
+from telemetry.worker_metrics import WorkerMetrics
+from temporal.drains import Keepers
 from tests.ground import STORE, Ground
-from tracing import NO_TRACES, Traces
 
 __all__ = ["STORE", "Pipeline", "pipeline", "settings_for"]
 

@@ -11,8 +11,8 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import WorkflowEnvironment
 
-from activities.visibility import EVENT_IDS, EVENT_NAME, STORE_CODE
-from workflows.codec import data_converter
+from temporal.codec import data_converter
+from temporal.visibility import EVENT_IDS, EVENT_NAME, STORE_CODE
 
 PROGRAMS = Path(sys.executable).parent
 

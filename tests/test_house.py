@@ -10,7 +10,7 @@ from tests.house import PACKAGES, PYPROJECT, ROOT, project_files, python_files
 MOST_LINES_OF_A_FILE = 400
 MOST_LINES_OF_A_FUNCTION = 75  # "hardly over 60"
 EMOJI_JOINER = "\u200d"
-VAGUE_NAMES = {"utils", "util", "common", "helpers", "helper", "services", "service", "managers", "manager", "misc"}
+VAGUE_NAMES = {"utils", "util", "common", "helpers", "helper", "managers", "manager", "misc"}
 TEXT_SUFFIXES = {".py", ".md", ".toml", ".yaml", ".yml", ".json", ".sh", ".html", ".css", ".js", ".mako", ""}
 
 

@@ -30,30 +30,19 @@ def own_imports(path: Path) -> set[str]:
     return {name.partition(".")[0] for name in imports(ast.parse(path.read_text()))} & PROJECT
 
 
+LAYERS_OF_A_WORKER = {
+    *("activities", "domain", "relay", "sending", "settings", "storage", "telemetry", "temporal"),
+    *("worker_parts", "workflows"),
+}
+
+
 @pytest.mark.parametrize(
     ("module", "allowed"),
     [
         pytest.param("cli.py", {"commands"}, id="the command line puts commands together"),
         pytest.param("settings.py", set(), id="settings stand alone"),
-        pytest.param("tracing.py", {"domain", "storage"}, id="traces know what a delivery is and no more"),
-        pytest.param(
-            "relay.py", {"activities", "domain", "storage", "tracing", "workflows"}, id="the relay reads no settings"
-        ),
-        pytest.param("worker_health.py", {"storage"}, id="the worker's health asks the database alone"),
-        pytest.param(
-            "worker_parts.py",
-            {"activities", "domain", "schedules", "settings", "storage", "workflows"},
-            id="a worker's parts are made of settings",
-        ),
-        pytest.param(
-            "worker.py",
-            {
-                *("activities", "domain", "relay", "schedules", "settings", "storage", "tracing", "worker_health"),
-                "worker_parts",
-                "workflows",
-            },
-            id="the worker is put together without API and commands",
-        ),
+        pytest.param("worker_parts.py", LAYERS_OF_A_WORKER - {"worker_parts"}, id="a worker's parts know no API"),
+        pytest.param("worker.py", LAYERS_OF_A_WORKER, id="the worker is built without API and commands"),
     ],
 )
 def test_a_module_beside_the_packages_imports_only(module: str, allowed: set[str]) -> None:
@@ -68,7 +57,7 @@ def test_the_contracts_of_pyproject_hold() -> None:
     assert run.returncode == 0, run.stdout
 
 
-@pytest.mark.parametrize("package", ["workflows", "activities"])
+@pytest.mark.parametrize("package", ["workflows", "activities", "temporal"])
 def test_the_package_exports_nothing_because_that_would_load_everything_into_the_sandbox(package: str) -> None:
     assert (ROOT / package / "__init__.py").read_text() == ""
 
@@ -107,3 +96,13 @@ def test_no_import_hides_in_a_function() -> None:
                     if isinstance(node, ast.Import | ast.ImportFrom)
                 ]
     assert hidden == []
+
+
+def test_workflow_modules_import_no_io_and_no_settings() -> None:
+    forbidden = {"aiohttp", "asyncpg", "fastapi", "httpx", "settings", "sqlalchemy", "sqlmodel", "storage"}
+    offenders = {
+        str(path.relative_to(ROOT)): sorted(found)
+        for path in python_files("workflows")
+        if (found := {name.partition(".")[0] for name in imports(ast.parse(path.read_text()))} & forbidden)
+    }
+    assert offenders == {}

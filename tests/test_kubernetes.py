@@ -11,11 +11,11 @@ import pytest
 import yaml
 
 import cli
-from activities.metrics import WorkerMetrics
-from api.metrics import ApiMetrics
-from commands.trace_export import CLOSE_SECONDS
-from relay import STOP_SECONDS
+from api.operations.metrics import ApiMetrics
+from relay.relay import STOP_SECONDS
 from settings import Settings
+from telemetry.export import CLOSE_SECONDS
+from telemetry.worker_metrics import WorkerMetrics
 from tests.house import PYPROJECT, ROOT
 from tests.test_compose import DOCKERFILE, REQUIRED, SETTINGS, TEMPORAL_CLIENT
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import yaml
 
-from activities.metrics import WorkerMetrics
-from api.metrics import ApiMetrics
+from api.operations.metrics import ApiMetrics
+from telemetry.worker_health import SDK_METRICS
+from telemetry.worker_metrics import WorkerMetrics
 from tests.house import ROOT
-from worker_health import SDK_METRICS
 
 PROMETHEUS = ROOT / "deploy" / "prometheus"
 GRAFANA = ROOT / "deploy" / "grafana"

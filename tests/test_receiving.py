@@ -19,8 +19,8 @@ from typing import Any
 
 import pytest
 
-from domain.signing import format_secret, signature_headers
-from domain.url_rules import normalise_url
+from domain.urls.rules import normalise_url
+from domain.wire.signing import format_secret, signature_headers
 from tests.activities.sending import LOCAL, local_sender, request_to
 from tests.domain.reference_signatures import VECTORS
 from tests.node_packages import node, node_modules

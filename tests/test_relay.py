@@ -15,14 +15,14 @@ from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
-from activities.events_ahead import EventsAhead
-from activities.gate import MOST_OPEN, Gate, Way
-from activities.messages import EventBatch, EventRef, EventTask
-from activities.metrics import WorkerMetrics
-from domain.identity import batch_workflow_id, event_workflow_id
-from relay import Relay, RelaySettings
+from domain.delivery.identity import batch_workflow_id, event_workflow_id
+from relay.backpressure import MOST_OPEN, Gate, Way
+from relay.prefetch import EventsAhead
+from relay.relay import Relay, RelaySettings
 from storage.database import Database
-from storage.outbox import Room, claim
+from storage.events.outbox import Room, claim
+from telemetry.worker_metrics import WorkerMetrics
+from temporal.messages import EventBatch, EventRef, EventTask
 from tests.databases import sqlalchemy_url
 from tests.deadlines import eventually
 from tests.ground import STORE, Ground
@@ -274,7 +274,7 @@ async def test_what_a_claim_of_the_first_stores_left_is_claimed_though_there_are
     ground: Ground, cleared_url: str, temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tests.test_relay.POLL_SECONDS", 60)
-    monkeypatch.setattr("storage.outbox.STORES_A_CLAIM", 1)
+    monkeypatch.setattr("storage.events.outbox.STORES_A_CLAIM", 1)
     await ground.emit("CustomerUpdated", "{}", MOST_OPEN[Way.BATCH] * 20)
     async with relay_of(cleared_url, temporal.client, batch_events=20):
         await eventually(lambda: all_claimed(ground), 10, "the second batch claimed")

@@ -7,11 +7,11 @@ from uuid import UUID, uuid4
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
-from activities.events_ahead import is_for
-from domain.identity import event_workflow_id
-from storage.intake import NewEvent, insert_and_ring
-from storage.matching import match
-from storage.outbox import named_event
+from domain.delivery.identity import event_workflow_id
+from relay.prefetch import is_for
+from storage.deliveries.matching import match
+from storage.events.intake import NewEvent, insert_and_ring
+from storage.events.outbox import named_event
 from tests.deadlines import eventually
 from tests.ground import STORE, Ground
 from tests.pipeline import pipeline
@@ -59,7 +59,7 @@ async def test_of_several_that_wait_for_their_claims_none_goes_into_a_batch_too(
     ground: Ground, cleared_url: str, temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("relay.CLAIM_NAMED_SECONDS", 0.2)
-    monkeypatch.setattr("activities.relay_pace.SINGLES_PER_SECOND", 1.0)
+    monkeypatch.setattr("relay.batching.SINGLES_PER_SECOND", 1.0)
     async with relay_of(cleared_url, temporal.client):
         await eventually(lambda: listening(ground), 10, "listening")
         await accept(ground, 7)

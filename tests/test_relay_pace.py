@@ -6,10 +6,10 @@ from functools import partial
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
-from activities.gate import MOST_OPEN, Way
-from activities.relay_pace import QUIET_SECONDS, Pace
-from domain.identity import event_workflow_id
-from relay import Relay
+from domain.delivery.identity import event_workflow_id
+from relay.backpressure import MOST_OPEN, Way
+from relay.batching import QUIET_SECONDS, Pace
+from relay.relay import Relay
 from tests.deadlines import eventually
 from tests.ground import STORE, Ground
 from tests.test_relay import another_client, exists, listening, relay_of, through_proxy
@@ -69,8 +69,8 @@ async def test_beside_single_events_a_place_of_batches_is_left_free_and_taken_so
 ) -> None:
     monkeypatch.setattr("tests.test_relay.POLL_SECONDS", 60)
     monkeypatch.setattr("tests.test_relay.LEASE_SECONDS", 60)
-    monkeypatch.setattr("activities.gate.FOREIGN_AFTER_SECONDS", 60)
-    monkeypatch.setattr("activities.relay_pace.QUIET_SECONDS", 60)
+    monkeypatch.setattr("relay.backpressure.FOREIGN_AFTER_SECONDS", 60)
+    monkeypatch.setattr("relay.batching.QUIET_SECONDS", 60)
     await ground.add_store("small")
     async with relay_of(cleared_url, temporal.client, batch_events=30):
         await eventually(lambda: listening(ground), 10, "listening")
@@ -79,7 +79,7 @@ async def test_beside_single_events_a_place_of_batches_is_left_free_and_taken_so
         await eventually(lambda: batches_claimed(ground, MOST_OPEN[Way.BATCH] - 1), 10, "all batches but one")
         await single_event_claimed(ground)
         assert await batches_claimed(ground, MOST_OPEN[Way.BATCH] - 1)
-        monkeypatch.setattr("activities.relay_pace.QUIET_SECONDS", 1)
+        monkeypatch.setattr("relay.batching.QUIET_SECONDS", 1)
         await single_event_claimed(ground)
         await eventually(lambda: batches_claimed(ground, MOST_OPEN[Way.BATCH]), 10, "the one that was left free")
     sizes = await ground.execute(

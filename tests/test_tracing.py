@@ -13,12 +13,12 @@ from opentelemetry.trace import format_trace_id
 from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 
-from commands.trace_export import traces_to
+from telemetry.export import traces_to
+from temporal.client import temporal_client
 from tests.api.running import RunningApi, running_api
 from tests.deadlines import eventually
 from tests.pipeline import Pipeline, pipeline
 from tests.receiver import Receiver, status
-from workflows.client import temporal_client
 
 CALLER = "4bf92f3577b34da6a3ce929d0e0e4736"
 """The trace of a platform that traces itself."""

@@ -14,13 +14,13 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import WorkflowEnvironment
 
 import worker
-from domain.identity import event_workflow_id
+from domain.delivery.identity import event_workflow_id
+from temporal.client import temporal_client
+from temporal.versions import PromotionError, deployment_version, promote, routing_of
 from tests.commands.running import run
 from tests.deadlines import eventually
 from tests.pipeline import STORE, pipeline, settings_for
 from tests.receiver import Receiver, status
-from workflows.client import temporal_client
-from workflows.versions import PromotionError, deployment_version, promote, routing_of
 
 
 async def client_of(temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch) -> Client:

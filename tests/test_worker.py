@@ -14,9 +14,9 @@ import pytest
 from temporalio.testing import WorkflowEnvironment
 
 import worker
-from activities.lease import lease
-from activities.recorder import Recorder
-from relay import Relay
+from relay.relay import Relay
+from sending.lease import lease
+from sending.recorder import Recorder
 from tests.deadlines import eventually
 from tests.ground import Ground
 from tests.house import ROOT

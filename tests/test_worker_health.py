@@ -12,16 +12,16 @@ from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from activities.metrics import WorkerMetrics
 from local.http_probe import fetch
 from local.ports import hold_free
 from storage.database import Database
+from telemetry.worker_health import SDK_METRICS, SdkMetrics, worker_health
+from telemetry.worker_metrics import WorkerMetrics
+from temporal.client import temporal_client
 from tests.databases import sqlalchemy_url
 from tests.deadlines import eventually
 from tests.pipeline import pipeline
 from tests.receiver import Receiver
-from worker_health import SDK_METRICS, SdkMetrics, worker_health
-from workflows.client import temporal_client
 
 SDK_LABELS = {
     *("namespace", "task_queue", "worker_type", "poller_type", "operation", "status_code", "workflow_type"),
@@ -47,7 +47,9 @@ async def page(sdk: SdkMetrics, database_url: str) -> AsyncIterator[str]:
     with hold_free() as held:
         port = held.getsockname()[1]
     registry = WorkerMetrics().registry
-    async with worker_health("127.0.0.1", port, database=database, registry=registry, sdk=sdk, working=lambda: False):
+    async with worker_health(
+        "127.0.0.1", port, ping_database=database.ping, registry=registry, sdk=sdk, working=lambda: False
+    ):
         yield f"http://127.0.0.1:{port}"
     await database.close()
 

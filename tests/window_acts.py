@@ -6,10 +6,17 @@ from uuid import UUID, uuid4
 
 import asyncpg
 
-from domain.identity import message_id
+from domain.delivery.identity import message_id
 from local.stack_file import Stack
-from storage.intake import content_digest
-from storage.window_acts import NewWindowAct, Window, WindowKind, WindowProgress, begin_window_act, window_progress
+from storage.events.intake import content_digest
+from storage.operations.bulk_actions import (
+    NewWindowAct,
+    Window,
+    WindowKind,
+    WindowProgress,
+    begin_window_act,
+    window_progress,
+)
 from tests.ground import STORE, Ground
 
 

@@ -17,17 +17,17 @@ from temporalio.testing import ActivityEnvironment
 
 import worker
 from activities.deliver import DeliveryActivities
-from activities.dispatcher import Dispatcher
-from activities.events_ahead import EventsAhead
-from activities.gate import Gate
-from activities.keepers import Keepers
-from activities.lease import lease
-from activities.messages import DeliveryEnd, DeliveryRef, EventBatch, EventRef, FirstAttempts
-from activities.metrics import WorkerMetrics
+from relay.backpressure import Gate
+from relay.prefetch import EventsAhead
+from sending.dispatcher import Dispatcher
+from sending.lease import lease
 from settings import Settings
 from storage.database import Database
-from storage.deliveries import OpenDelivery, load
+from storage.deliveries.open import OpenDelivery, load
 from storage.sealing import Sealer
+from telemetry.worker_metrics import WorkerMetrics
+from temporal.drains import Keepers
+from temporal.messages import DeliveryEnd, DeliveryRef, EventBatch, EventRef, FirstAttempts
 from tests.ground import Ground
 from tests.pipeline import settings_for
 

@@ -12,7 +12,9 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 
 with workflow.unsafe.imports_passed_through():
     from activities.expiry import ExpiryActivities
-    from activities.expiry_messages import (
+    from domain.delivery.identity import expiry_workflow_id
+    from domain.expiry.calendar_days import days_from
+    from temporal.expiry_messages import (
         ExpiryPlan,
         ExpiryRun,
         OpenRequest,
@@ -22,10 +24,7 @@ with workflow.unsafe.imports_passed_through():
         ScanRef,
         ScanTask,
     )
-    from domain.calendar_days import days_from
-    from domain.identity import expiry_workflow_id
-    from workflows.delivery import HEARTBEAT_TIMEOUT, OWN_FAULTS
-    from workflows.expiry_visibility import (
+    from temporal.expiry_visibility import (
         LATE,
         RUN_WORKFLOW,
         SCAN_WORKFLOW,
@@ -35,6 +34,7 @@ with workflow.unsafe.imports_passed_through():
         scan_row,
         scan_summary,
     )
+    from workflows.deliver import HEARTBEAT_TIMEOUT, OWN_FAULTS
 
 PLAN_TIMEOUT = timedelta(seconds=30)
 """A few rows are read and written."""

@@ -5,9 +5,9 @@ from datetime import timedelta
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from activities.messages import NoticeRound, NoticeTask
     from activities.notices import NoticeActivities
-    from workflows.delivery import HEARTBEAT_TIMEOUT, OWN_FAULTS
+    from temporal.messages import NoticeRound, NoticeTask
+    from workflows.deliver import HEARTBEAT_TIMEOUT, OWN_FAULTS
 
 ROUND_TIMEOUT = timedelta(minutes=15)
 """Fifty notices, each of which may take 15 s, and a mail; a worker that died is noticed by its heartbeats."""

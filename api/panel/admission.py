@@ -15,8 +15,8 @@ from api.panel.routes import PanelRoute
 from api.panel.sessions import CSRF_FIELD, CSRF_HEADER, PATH, BrowserToken, browser_token, is_ours
 from api.resources import Resources
 from domain.access import Principal
-from storage.panel_sessions import SessionRow, find_session, say_next
-from storage.stores import StoreRow, list_stores
+from storage.access.sessions import SessionRow, find_session, say_next
+from storage.operations.stores import StoreRow, list_stores
 
 LOGIN = f"{PATH}/login"
 BY_SCRIPT = "x-requested-with"  # scripts of ours send it: an answer of 401 is of more use to them than a log-in page

@@ -12,8 +12,8 @@ from api.panel.page import Page
 from api.panel.routes import PanelRoutes
 from api.panel.texts import t
 from domain.access import Scope
-from domain.jsontext import dump
-from storage.audit_log import AUDIT_FIELDS, AuditRow, audit_page, standing_objects
+from domain.wire.jsontext import dump
+from storage.access.audit_log import AUDIT_FIELDS, AuditRow, audit_page, standing_objects
 
 LINES = 25
 BIGGEST_ID = 2**63 - 1  # of PostgreSQL's bigint

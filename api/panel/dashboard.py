@@ -11,16 +11,16 @@ import orjson
 from starlette.responses import Response
 
 from api.errors import Unavailable
-from api.health import readiness
+from api.operations.health import readiness
 from api.panel.page import Page
 from api.panel.routes import PanelRoutes
 from api.panel.texts import t
 from api.temporal_calls import temporal_call
 from domain.access import ALL_STORES, Scope
 from domain.durations import quantile_ms
-from domain.expiry import Kind
-from storage.explaining import database_now
-from storage.figures import (
+from domain.expiry.rows import Kind
+from storage.deliveries.explain import database_now
+from storage.deliveries.figures import (
     COUNTED_OPEN,
     Outcomes,
     SubscriptionTraffic,
@@ -32,7 +32,7 @@ from storage.figures import (
     traffic_of_day,
 )
 from storage.unavailable import is_unavailable
-from workflows.schedules import ScheduleStatus
+from temporal.expiry_schedules import ScheduleStatus
 
 pages = PanelRoutes()
 

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
 from api.cursors import read_cursor
-from api.delivery_pages import LogPage, cursor_of, log_page
+from api.deliveries.pages import LogPage, cursor_of, log_page
 from api.errors import ValidationFailed
 from api.ids import is_id, parse_id
 from api.listing import CURSOR, ITEMS, ITEMS_MOST, Listing
@@ -16,10 +16,10 @@ from api.panel.page import Page
 from api.panel.redelivery import UnfitFilterError, recoverable
 from api.panel.routes import PanelRoutes
 from domain.access import Scope
-from domain.catalogue import CATALOGUE
-from storage.delivery_log import LOG_FIELDS, LOOKED_AT, DeliveryRow, Position, delivery_page
+from domain.events.catalogue import CATALOGUE
+from storage.deliveries.log import LOG_FIELDS, LOOKED_AT, DeliveryRow, Position, delivery_page
 from storage.listing import Condition, Operator
-from storage.subscription_names import NamedSubscription, named_subscriptions
+from storage.subscriptions.names import NamedSubscription, named_subscriptions
 from storage.tables import DeliveryStatus
 
 ITEMS_SHOWN = 25

@@ -7,22 +7,22 @@ from uuid import UUID
 
 from starlette.responses import Response
 
-from api.acts import Acts
+from api.actions.service import Acts
+from api.deliveries.explain import ExplainedItem, explained
+from api.deliveries.sent_body import sent_body
+from api.deliveries.sent_request import sent_request
 from api.errors import Conflict, NotFound, Unavailable
-from api.explanation import ExplainedItem, explained
 from api.panel.page import Page
 from api.panel.routes import PanelRoutes
 from api.panel.texts import t
-from api.sent_body import sent_body
-from api.sent_request import sent_request
 from api.temporal_links import existing_workflow_url
 from domain.access import Scope
-from domain.bodies import TEST
-from domain.failure_kinds import EXPLANATIONS, Explanation, FailureKind
-from domain.jsontext import JsonTextError, pretty
-from storage.delivery_log import AttemptRow, DeliveryRow, attempts_of, find_delivery
-from storage.event_log import find_event
-from storage.subscriptions import SubscriptionRow, find_subscription
+from domain.delivery.failure_kinds import EXPLANATIONS, Explanation, FailureKind
+from domain.wire.bodies import TEST
+from domain.wire.jsontext import JsonTextError, pretty
+from storage.deliveries.log import AttemptRow, DeliveryRow, attempts_of, find_delivery
+from storage.events.log import find_event
+from storage.subscriptions.queries import SubscriptionRow, find_subscription
 
 pages = PanelRoutes()
 

@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
-from api.credentials import judged
 from api.errors import ApiError, BadCredentials, Forbidden, TooManyAttempts
+from api.login.credentials import judged
 from api.panel.admission import enterable
 from api.panel.forms import read_form
 from api.panel.page import SEE_OTHER
@@ -23,8 +23,8 @@ from api.panel.sessions import (
 )
 from api.panel.texts import t
 from api.resources import Resources
-from storage.access import note_login
-from storage.panel_sessions import begin_session, end_session, find_session
+from storage.access.queries import note_login
+from storage.access.sessions import begin_session, end_session, find_session
 
 CREDENTIAL_MOST = 1024  # characters; hashing takes time in proportion to the length
 

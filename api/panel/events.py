@@ -4,17 +4,17 @@ from uuid import UUID
 
 from starlette.responses import Response
 
+from api.deliveries.explain import explained
 from api.errors import NotFound
-from api.explanation import explained
 from api.ids import is_id
 from api.panel.delivery import pretty_or_plain
 from api.panel.page import Page
 from api.panel.routes import PanelRoutes
 from api.temporal_links import existing_workflow_url
 from domain.access import Scope
-from storage.delivery_log import deliveries_of_event, find_delivery
-from storage.event_log import find_event
-from storage.subscription_names import named_subscriptions
+from storage.deliveries.log import deliveries_of_event, find_delivery
+from storage.events.log import find_event
+from storage.subscriptions.names import named_subscriptions
 
 pages = PanelRoutes()
 

@@ -6,16 +6,16 @@ from starlette.responses import Response
 
 from api.body import validate
 from api.errors import ApiError, Conflict, Unavailable, ValidationFailed, invalid
-from api.expiry_preview import ROWS_SHOWN
+from api.expiry.preview import ROWS_SHOWN
 from api.panel.page import Page
 from api.panel.routes import PanelRoutes
 from api.panel.texts import t
-from api.schedule_acts import ScheduleActs
-from api.schedule_models import BackfillRequest, ScanOut, days_of, kind_of
+from api.schedules.models import BackfillRequest, ScanOut, days_of, kind_of
+from api.schedules.service import ScheduleActs
 from domain.access import Scope
-from domain.calendar_days import read_day
-from domain.expiry import EVENT_NAMES, Kind
-from domain.jsontext import pretty
+from domain.expiry.calendar_days import read_day
+from domain.expiry.rows import EVENT_NAMES, Kind
+from domain.wire.jsontext import pretty
 
 RUNNING_SECONDS, IDLE_SECONDS = 2, 15
 """Between two looks at the scans, while one goes on and otherwise."""

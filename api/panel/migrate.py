@@ -9,17 +9,17 @@ from api.errors import Conflict, NotFound, ValidationFailed
 from api.panel.page import Page
 from api.panel.routes import PanelRoutes
 from api.panel.texts import t
-from api.twins import Twins
+from api.subscriptions.format_migration import Twins
 from domain.access import Scope
-from domain.bodies import EventFacts, legacy_body, modern_body, modern_data_text, variants
-from domain.catalogue import CATALOGUE, mask_secrets
-from domain.examples import EXAMPLE_MESSAGE_ID, EXAMPLE_REQUEST_ID, example_facts
-from domain.jsontext import dump, pretty
-from domain.legacy_mapping import FieldPair, field_pairs
-from storage.delivery_log import DeliveryRow, delivery_page
-from storage.event_log import find_event
+from domain.events.catalogue import CATALOGUE, mask_secrets
+from domain.events.examples import EXAMPLE_MESSAGE_ID, EXAMPLE_REQUEST_ID, example_facts
+from domain.wire.bodies import EventFacts, legacy_body, modern_body, modern_data_text, variants
+from domain.wire.jsontext import dump, pretty
+from domain.wire.legacy_mapping import FieldPair, field_pairs
+from storage.deliveries.log import DeliveryRow, delivery_page
+from storage.events.log import find_event
 from storage.listing import Condition, Operator
-from storage.subscription_twins import TwinRow, find_legacy, legacy_subscriptions
+from storage.subscriptions.format_migration import TwinRow, find_legacy, legacy_subscriptions
 
 NEWEST_DELIVERIES = 10
 """Among them the last real event is looked for; the others may be tests."""

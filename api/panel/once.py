@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from api.errors import Conflict
 from api.panel.page import Page
 from api.panel.texts import t
-from storage.idempotency import claim_key
+from storage.operations.idempotency import claim_key
 
 FIELD = "formId"
 """Names one showing of the form (`macros.html`); kept longer than any session, and so any form, lasts."""

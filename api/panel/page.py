@@ -21,9 +21,9 @@ from api.panel.routes import PanelRoute
 from api.panel.sessions import PATH, BrowserToken
 from api.resources import Resources
 from domain.access import Principal, Scope, role_of
+from storage.access.sessions import say_next
 from storage.listing import ListField
-from storage.panel_sessions import say_next
-from storage.stores import StoreRow
+from storage.operations.stores import StoreRow
 
 SEE_OTHER = 303
 

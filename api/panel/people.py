@@ -5,7 +5,9 @@ from typing import Any
 
 from starlette.responses import RedirectResponse, Response
 
-from api.access_edit import (
+from api.body import validate
+from api.errors import ApiError, BadCredentials, Conflict, NotFound, TooManyAttempts, ValidationFailed, invalid
+from api.keys.service import (
     AdministratorCreate,
     KeyCreate,
     PasswordChange,
@@ -14,9 +16,7 @@ from api.access_edit import (
     make_key,
     switch,
 )
-from api.body import validate
-from api.credentials import judged
-from api.errors import ApiError, BadCredentials, Conflict, NotFound, TooManyAttempts, ValidationFailed, invalid
+from api.login.credentials import judged
 from api.panel.moments import end_of_day
 from api.panel.once import take_once
 from api.panel.page import SEE_OTHER, Page
@@ -24,9 +24,9 @@ from api.panel.routes import PanelRoutes
 from api.panel.sessions import new_token, set_token
 from api.panel.texts import t
 from domain.access import ALL_STORES, ROLES, Scope, role_of
-from storage.access import ApiKeyRow, list_administrators, list_keys
-from storage.administration import end_key
-from storage.panel_sessions import begin_session, end_session, say_next
+from storage.access.administration import end_key
+from storage.access.queries import ApiKeyRow, list_administrators, list_keys
+from storage.access.sessions import begin_session, end_session, say_next
 
 pages = PanelRoutes()
 

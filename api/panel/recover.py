@@ -8,7 +8,8 @@ from uuid import UUID
 
 from starlette.responses import Response
 
-from api.act_models import BackfillRequest, RecoverRequest, WindowActOut
+from api.actions.bulk_service import Wanted, WindowActs, wanted_of
+from api.actions.models import BackfillRequest, RecoverRequest, WindowActOut
 from api.body import validate
 from api.errors import ApiError, Conflict, NotFound, Unavailable, ValidationFailed, invalid
 from api.ids import parse_id
@@ -17,11 +18,10 @@ from api.panel.moments import for_field, moment
 from api.panel.page import Page
 from api.panel.routes import PanelRoutes
 from api.panel.texts import t
-from api.window_acts import Wanted, WindowActs, wanted_of
 from domain.access import Scope
-from storage.subscriptions import SubscriptionRow, all_subscriptions, find_subscription
-from storage.window_act_log import WindowActRow, find_window_act, recent_window_acts
-from storage.window_acts import WindowKind, window_progress
+from storage.operations.bulk_actions import WindowKind, window_progress
+from storage.operations.bulk_log import WindowActRow, find_window_act, recent_window_acts
+from storage.subscriptions.queries import SubscriptionRow, all_subscriptions, find_subscription
 
 ACTS_SHOWN = 20
 RUNNING_SECONDS, WAITING_SECONDS = 2, 15

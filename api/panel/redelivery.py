@@ -10,7 +10,8 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
-from api.acts import Acts
+from api.actions.bulk_service import Wanted
+from api.actions.service import Acts
 from api.errors import Conflict, NotFound, Unavailable
 from api.ids import is_id, parse_id
 from api.listing import ITEMS_MOST
@@ -19,12 +20,11 @@ from api.panel.page import Page
 from api.panel.recover import count_page
 from api.panel.routes import PanelRoutes
 from api.panel.texts import t
-from api.window_acts import Wanted
 from domain.access import Scope
-from storage.delivery_log import LOG_FIELDS, DeliveryRow, delivery_page
+from storage.deliveries.log import LOG_FIELDS, DeliveryRow, delivery_page
 from storage.listing import Condition, Operator
-from storage.subscriptions import SubscriptionRow, all_subscriptions, find_subscription
-from storage.window_acts import Window, WindowKind
+from storage.operations.bulk_actions import Window, WindowKind
+from storage.subscriptions.queries import SubscriptionRow, all_subscriptions, find_subscription
 
 pages = PanelRoutes()
 

@@ -19,7 +19,7 @@ from starlette.responses import HTMLResponse, Response
 from api.panel.durations import milliseconds, span
 from api.panel.sessions import CSRF_FIELD, PATH, BrowserToken, set_token
 from api.panel.texts import t
-from domain.failure_kinds import EXPLANATIONS
+from domain.delivery.failure_kinds import EXPLANATIONS
 
 if TYPE_CHECKING:
     from api.panel.page import Page

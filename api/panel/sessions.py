@@ -1,6 +1,6 @@
 """The panel's cookies: who is logged in, and the token that proves that a form is ours.
 
-The session's cookie holds 256 random bits; the row keeps their hash (`storage/panel_sessions.py`). The CSRF token is
+The session's cookie holds 256 random bits; the row keeps their hash (`storage/access/sessions.py`). The CSRF token is
 derived from the cookie, so it needs no store and ends with the session. Before the log-in the cookie is there already,
 without a row: the log-in form is protected by the same token, and logging in gives a fresh cookie.
 """

@@ -11,9 +11,9 @@ from api.panel.once import take_once
 from api.panel.page import Page
 from api.panel.routes import PanelRoutes
 from api.panel.texts import t
-from api.store_settings import SettingsActs, SettingsChange
+from api.stores.service import SettingsActs, SettingsChange
 from domain.access import Scope
-from domain.expiry import Kind
+from domain.expiry.rows import Kind
 from domain.timestamps import timezone_names
 
 DAYS = tuple(f"expire{kind.capitalize()}NotificationDays" for kind in Kind)

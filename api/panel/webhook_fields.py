@@ -10,8 +10,8 @@ from zoneinfo import ZoneInfo
 from api.errors import ApiError, FieldProblem, Problem, ValidationFailed
 from api.panel.forms import Form
 from api.panel.moments import for_field, moment
-from domain.jsontext import JsonValue
-from storage.audit import MASK
+from domain.wire.jsontext import JsonValue
+from storage.access.audit import MASK
 
 NO_RETRIES = "none"
 _HEADER = re.compile(r"headers\.(\d{1,4})\.headerName")

@@ -5,7 +5,7 @@ from uuid import UUID, uuid4
 
 from starlette.responses import JSONResponse, Response
 
-from api.acts import Acts
+from api.actions.service import Acts
 from api.body import validate
 from api.errors import ApiError, Conflict, NotFound, ValidationFailed
 from api.idempotency import KEY
@@ -22,18 +22,18 @@ from api.panel.webhook_fields import (
     read_webhook,
     shown_schedule,
 )
-from api.subscription_answers import details_of
-from api.subscription_creation import create_once
-from api.subscription_edit import Editor, reorders
-from api.subscription_models import SubscriptionCreate, SubscriptionUpdate
+from api.subscriptions.answers import details_of
+from api.subscriptions.creation import create_once
+from api.subscriptions.models import SubscriptionCreate, SubscriptionUpdate
+from api.subscriptions.service import Editor, reorders
 from domain.access import Scope
-from domain.bodies import MAIN, EventFacts, legacy_body, modern_body, modern_data_text
-from domain.catalogue import CATALOGUE
-from domain.event_type import EventType
-from domain.examples import example_facts
-from domain.jsontext import pretty
-from domain.url_rules import UrlRefused
-from storage.subscriptions import SubscriptionRow, find_subscription
+from domain.events.catalogue import CATALOGUE
+from domain.events.event_type import EventType
+from domain.events.examples import example_facts
+from domain.urls.rules import UrlRefused
+from domain.wire.bodies import MAIN, EventFacts, legacy_body, modern_body, modern_data_text
+from domain.wire.jsontext import pretty
+from storage.subscriptions.queries import SubscriptionRow, find_subscription
 
 pages = PanelRoutes()
 

@@ -7,7 +7,8 @@ from starlette.responses import JSONResponse, Response
 from temporalio.client import WorkflowFailureError
 from temporalio.service import RPCError
 
-from api.acts import Acts
+from api.actions.draft_tests import Trials
+from api.actions.service import Acts
 from api.body import validate
 from api.errors import ApiError, Conflict, TooManyTests, Unavailable, ValidationFailed
 from api.ids import parse_id
@@ -16,11 +17,10 @@ from api.panel.routes import PanelRoutes
 from api.panel.texts import t
 from api.panel.webhook_fields import read_webhook
 from api.panel.webhook_form import found
-from api.subscription_models import SubscriptionCreate
-from api.trials import Trials
+from api.subscriptions.models import SubscriptionCreate
 from domain.access import Scope
-from domain.failure_kinds import EXPLANATIONS, FailureKind
-from domain.jsontext import JsonTextError, pretty
+from domain.delivery.failure_kinds import EXPLANATIONS, FailureKind
+from domain.wire.jsontext import JsonTextError, pretty
 
 pages = PanelRoutes()
 

@@ -4,7 +4,7 @@ from typing import cast, get_args
 
 from starlette.responses import Response
 
-from api.acts import Acts, StatusAct
+from api.actions.service import Acts, StatusAct
 from api.errors import Conflict, NotFound
 from api.panel.once import take_once
 from api.panel.page import Page
@@ -12,12 +12,12 @@ from api.panel.routes import PanelRoutes
 from api.panel.texts import t
 from api.panel.webhook_fields import shown_schedule
 from api.panel.webhook_form import found, saved
-from api.subscription_answers import details_of
-from api.subscription_edit import Editor
+from api.subscriptions.answers import details_of
+from api.subscriptions.service import Editor
 from domain.access import Scope
-from domain.catalogue import CATALOGUE
-from storage.figures import COUNTED_OPEN, open_deliveries, traffic_of_day
-from storage.subscriptions import FIELDS_AND_STATUS, list_subscriptions
+from domain.events.catalogue import CATALOGUE
+from storage.deliveries.figures import COUNTED_OPEN, open_deliveries, traffic_of_day
+from storage.subscriptions.queries import FIELDS_AND_STATUS, list_subscriptions
 from storage.tables import SubscriptionStatus
 
 pages = PanelRoutes()

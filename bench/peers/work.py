@@ -16,9 +16,9 @@ from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 
 import orjson
 
-from domain.bodies import MAIN, EventFacts, modern_body, modern_data_text
-from domain.identity import message_id
-from domain.signing import format_secret, signature_headers
+from domain.delivery.identity import message_id
+from domain.wire.bodies import MAIN, EventFacts, modern_body, modern_data_text
+from domain.wire.signing import format_secret, signature_headers
 
 Event: TypeAlias = dict[str, Any]
 """As a platform emits it: eventId, eventName, createdAt, data."""

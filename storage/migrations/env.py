@@ -4,16 +4,16 @@ or writes what they would do as SQL."""
 from alembic import context
 from sqlmodel import SQLModel
 
-import storage.access_tables
-import storage.daily_tables
-import storage.expiry_scan_tables
-import storage.expiry_tables
-import storage.notice_tables
-import storage.pace_tables
-import storage.tables
-import storage.traffic_tables
-import storage.trial_tables
-import storage.turn_tables  # noqa: F401  the imports fill SQLModel.metadata
+import storage.access.tables
+import storage.deliveries.traffic_tables
+import storage.events.daily_tables
+import storage.expiry.scan_tables
+import storage.expiry.tables
+import storage.operations.draft_test_tables
+import storage.operations.notice_tables
+import storage.subscriptions.limiter_lease_tables
+import storage.subscriptions.throttling_tables
+import storage.tables  # noqa: F401  the imports fill SQLModel.metadata
 
 if context.is_offline_mode():
     context.configure(dialect_name="postgresql", literal_binds=True)

@@ -4,9 +4,9 @@ from uuid import UUID
 
 from temporalio.testing import ActivityEnvironment
 
-from activities.keep import KeeperActivities
-from activities.messages import KeeperRound, KeeperRoundResult
-from domain.notices import DisableRules
+from activities.drain import KeeperActivities
+from domain.delivery.notices import DisableRules
+from temporal.messages import KeeperRound, KeeperRoundResult
 from tests.workbench import Workbench
 from worker_parts import breaker_rules
 

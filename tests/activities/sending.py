@@ -5,8 +5,8 @@ from contextlib import asynccontextmanager
 from ipaddress import ip_network
 from typing import Any
 
-from activities.sender import OutgoingRequest, Sender, SenderSettings, SendResult
-from domain.url_rules import UrlRules, normalise_url
+from domain.urls.rules import UrlRules, normalise_url
+from sending.http.client import OutgoingRequest, Sender, SenderSettings, SendResult
 
 LOCAL = UrlRules(allow_http=True, allowed_networks=(ip_network("127.0.0.0/8"), ip_network("::1/128")))
 STRICT = UrlRules(allow_http=True)

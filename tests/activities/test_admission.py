@@ -3,7 +3,7 @@
 from collections import Counter
 from uuid import uuid4
 
-from activities.admission import Admissions
+from sending.admission import Admissions
 
 ONE, OTHER = uuid4(), uuid4()
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from activities.connection import (
+from sending.http.connection import (
     FRAMING_BYTES_MAX,
     ClosedBeforeAnswerError,
     Connection,

@@ -11,9 +11,9 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities import deliver
-from activities.dispatcher import AttemptTakenError
-from activities.messages import DeliveryRef, EventBatch
-from storage.matching import match
+from sending.dispatcher import AttemptTakenError
+from storage.deliveries.matching import match
+from temporal.messages import DeliveryRef, EventBatch
 from tests.receiver import Receiver, status, when
 from tests.workbench import Workbench, workbench
 

@@ -8,7 +8,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
 
 from activities import deliver
-from activities.messages import FirstAttempts
+from temporal.messages import FirstAttempts
 from tests.receiver import Receiver, hang, status
 from tests.workbench import Workbench, workbench
 

@@ -10,7 +10,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities.deliver import LEASE_POLL_SECONDS
-from activities.messages import DeliveryEnd, DeliveryRef
+from temporal.messages import DeliveryEnd, DeliveryRef
 from tests.deadlines import eventually
 from tests.receiver import Receiver, after, status, when
 from tests.workbench import Workbench, workbench

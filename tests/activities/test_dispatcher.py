@@ -13,8 +13,9 @@ from cryptography.fernet import Fernet
 from temporalio.exceptions import ApplicationError
 
 import worker
-from activities import deliver, dispatcher
-from domain.delivery import OWN_FAULT_DELAY_SECONDS
+from activities import deliver
+from domain.delivery.lifecycle import OWN_FAULT_DELAY_SECONDS
+from sending import dispatcher
 from storage.sealing import Sealer
 from tests.deadlines import eventually
 from tests.receiver import Exchange, Receiver, after, status, when
@@ -104,7 +105,7 @@ async def test_what_a_batch_has_begun_holds_one_place_each(
 async def test_a_first_attempt_that_queued_longer_than_its_lease_is_not_made(
     cleared_url: str, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("activities.intents.OLDEST_INTENT_SECONDS", 0.1)
+    monkeypatch.setattr("sending.intents.OLDEST_INTENT_SECONDS", 0.1)
     monkeypatch.setattr(deliver, "STALL_SECONDS", 20.0)
     gate = asyncio.Event()
     receiver.otherwise = when(gate, status(200))

@@ -13,16 +13,16 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities.expiry import ExpiryActivities
-from activities.expiry_messages import OpenRequest, PlanRequest, ScanProgress, ScanRef, ScanTask
 from activities.expiry_notices import ROOM_EVENTS
-from domain.catalogue import CATALOGUE, validate_data
-from domain.expiry import EVENT_NAMES, Kind
-from domain.jsontext import parse
+from domain.events.catalogue import CATALOGUE, validate_data
+from domain.expiry.rows import EVENT_NAMES, Kind
+from domain.wire.jsontext import parse
 from storage.database import Database
-from storage.expiry_due import Found, Search
-from storage.expiry_scans import stores_with_late_rows
-from storage.expiry_source import SourceUnusableError
-from storage.expiry_sources import StoredDue
+from storage.expiry.due import Found, Search
+from storage.expiry.scans import stores_with_late_rows
+from storage.expiry.source import SourceUnusableError
+from storage.expiry.sources import StoredDue
+from temporal.expiry_messages import OpenRequest, PlanRequest, ScanProgress, ScanRef, ScanTask
 from tests.databases import sqlalchemy_url
 from tests.deadlines import eventually
 from tests.expiry_ground import ExpiryGround, activities_of
@@ -268,7 +268,7 @@ async def test_a_row_whose_transaction_was_open_when_its_day_was_scanned_is_late
 async def test_a_row_that_came_behind_a_scan_under_way_is_late_although_late_rows_were_looked_for_meanwhile(
     ground: ExpiryGround, late_look_ends: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("storage.expiry_scans.UNSEEN_TIME", timedelta(0))  # it would hide what is tried here
+    monkeypatch.setattr("storage.expiry.scans.UNSEEN_TIME", timedelta(0))  # it would hide what is tried here
     activities = activities_of(ground, page_rows=1, slice_seconds=0)
     await scan_by_schedule(activities, DAY)
     await ground.put(Kind.POINTS, [NOON + timedelta(days=1)])

@@ -4,8 +4,8 @@ from collections.abc import Collection
 
 import pytest
 
-from activities import gate as gates
-from activities.gate import MOST_OPEN, Gate, Way
+from relay import backpressure as gates
+from relay.backpressure import MOST_OPEN, Gate, Way
 
 
 def full_of_batches() -> Gate:

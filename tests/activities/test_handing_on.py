@@ -10,11 +10,11 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment, WorkflowEnvironment
 
 from activities.handing_on import HandingOn
-from activities.messages import EventRef, EventTask, HandOn, Waiting
-from activities.metrics import WorkerMetrics
+from telemetry.worker_metrics import WorkerMetrics
+from temporal.codec import data_converter
+from temporal.messages import EventRef, EventTask, HandOn, Waiting
 from tests.ground import STORE
 from tests.temporal import is_there
-from workflows.codec import data_converter
 
 
 def counted(metrics: WorkerMetrics) -> float | None:

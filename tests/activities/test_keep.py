@@ -9,11 +9,11 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from activities import in_order
-from activities.round import LOOK_SECONDS
-from domain.order import line_of
-from storage.keeping import ENDED_AT_ONCE, exhaust_outwaited, subscriptions_to_keep
-from storage.lines import first_unmatched
+from domain.delivery.ordering import line_of
+from sending.drain import ordered as in_order
+from sending.drain.round import LOOK_SECONDS
+from storage.deliveries.held import ENDED_AT_ONCE, exhaust_outwaited, subscriptions_to_keep
+from storage.deliveries.ordering import first_unmatched
 from tests.activities.rounds import round_of
 from tests.ground import STORE
 from tests.receiver import Receiver, status, when

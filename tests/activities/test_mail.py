@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from activities.mail import MailNotSentError, MailSettings, notice_mail, send_mail
+from sending.mail import MailNotSentError, MailSettings, notice_mail, send_mail
 from tests.domain.test_notices import NOTICE
 from tests.receiver import Authority
 from tests.smtp import MailServer

@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from activities.metrics import WorkerMetrics
-from api.metrics import ApiMetrics
-from domain.failure_kinds import FailureKind
+from api.operations.metrics import ApiMetrics
+from domain.delivery.failure_kinds import FailureKind
+from telemetry.worker_metrics import WorkerMetrics
 from tests.receiver import Receiver, status
 from tests.workbench import Workbench, workbench
 

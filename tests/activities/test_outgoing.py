@@ -6,11 +6,11 @@ from uuid import uuid4
 import pytest
 from cryptography.fernet import Fernet
 
-from activities.outgoing import PREPARED_CHARACTERS, PREPARED_MOST, RequestBuilder
-from domain.url_rules import UrlRefused
-from storage.deliveries import OpenDelivery
+from domain.urls.rules import UrlRefused
+from sending.requests import PREPARED_CHARACTERS, PREPARED_MOST, RequestBuilder
+from storage.deliveries.open import OpenDelivery
+from storage.events.single_events import claim_few
 from storage.sealing import Sealer
-from storage.single_events import claim_few
 from tests.activities.sending import LOCAL, STRICT
 from tests.deadlines import eventually
 from tests.ground import Ground
@@ -57,7 +57,7 @@ async def test_another_attempt_has_a_request_of_its_own(builder: RequestBuilder,
 async def test_it_is_forgotten_when_nobody_asks_for_it(
     builder: RequestBuilder, delivery: OpenDelivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("activities.outgoing.PREPARED_SECONDS", 0.01)
+    monkeypatch.setattr("sending.requests.PREPARED_SECONDS", 0.01)
     builder.prepare([delivery])
     assert builder._prepared
     await eventually(lambda: _true(not builder._prepared), 5, "it is forgotten")

@@ -8,8 +8,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from activities.dispatcher import AttemptTakenError
-from activities.pace import Pace, Turn, TurnLostError, Turns
+from sending.dispatcher import AttemptTakenError
+from sending.rate_limit import Pace, Turn, TurnLostError, Turns
 from tests.chaos.verdict import most_in_a_second
 from tests.receiver import Receiver
 from tests.workbench import Workbench, workbench

@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import pytest
 
-from activities.places import Lane, LeftQueueError, Places
+from sending.concurrency import Lane, LeftQueueError, Places
 
 
 async def queue(places: Places, lane: Lane, count: int) -> "list[asyncio.Task[None]]":
@@ -178,8 +178,8 @@ async def test_others_make_way_for_what_is_expected_until_it_has_come() -> None:
 
 
 async def test_others_make_way_for_a_moment_only_and_then_go_on_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("activities.places.MAKE_WAY_SECONDS", 0.01)
-    monkeypatch.setattr("activities.places.GO_ON_SECONDS", 30.0)
+    monkeypatch.setattr("sending.concurrency.MAKE_WAY_SECONDS", 0.01)
+    monkeypatch.setattr("sending.concurrency.GO_ON_SECONDS", 30.0)
     places = shared()
     noisy = Lane("noisy", 50)
     places.let_first({"small"})

@@ -12,8 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio.exceptions import ApplicationError
 
 import worker
-from activities import recorder
-from storage.attempts import Intent, Outcome, intend, record
+from sending import recorder
+from storage.deliveries.attempts import Intent, Outcome, intend, record
 from tests.deadlines import eventually
 from tests.ground import Ground
 from tests.receiver import Receiver, status, when

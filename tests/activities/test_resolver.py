@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from activities import address_guard
-from activities.address_guard import ADDRESSES_MAX, GuardedResolver
+from sending.http import address_guard
+from sending.http.address_guard import ADDRESSES_MAX, GuardedResolver
 from tests.activities.sending import LOCAL
 
 Found = tuple[int, int, int, str, tuple[str, int]]

@@ -9,9 +9,9 @@ from uuid import UUID
 
 import pytest
 
-from activities import keep
-from activities.messages import KeeperRoundResult
-from activities.round import LOOK_SECONDS
+from activities import drain as keep
+from sending.drain.round import LOOK_SECONDS
+from temporal.messages import KeeperRoundResult
 from tests.activities.rounds import round_of
 from tests.chaos.verdict import most_in_a_second
 from tests.deadlines import eventually

@@ -18,13 +18,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from activities.address_guard import AddressBlockedError, GuardedSocketFactory
-from activities.connection import Response
-from activities.connections import Connections
-from activities.failures import failure_of
-from activities.sender import OutgoingRequest, Sender, SenderSettings
-from domain.failure_kinds import FailureKind
-from domain.url_rules import NormalisedUrl, UrlRefused, UrlRules, normalise_url
+from domain.delivery.failure_kinds import FailureKind
+from domain.urls.rules import NormalisedUrl, UrlRefused, UrlRules, normalise_url
+from sending.http.address_guard import AddressBlockedError, GuardedSocketFactory
+from sending.http.client import OutgoingRequest, Sender, SenderSettings
+from sending.http.connection import Response
+from sending.http.failures import failure_of
+from sending.http.pool import Connections
 from tests.activities.sending import STRICT, TIMEOUT_SECONDS, local_sender, request_to
 from tests.domain.url_vectors import UrlVector, url_vectors
 from tests.receiver import Receiver

@@ -8,13 +8,14 @@ from ipaddress import ip_network
 
 import pytest
 
-from activities import address_guard, connection, connections
-from activities.address_guard import AddressBlockedError
-from activities.failures import KINDS, detail_of, failure_of
-from activities.sender import Sender, SenderSettings
-from domain import url_rules
-from domain.failure_kinds import EXPLANATIONS, FailureKind
-from domain.url_rules import UrlRefused, UrlRules
+from domain.delivery.failure_kinds import EXPLANATIONS, FailureKind
+from domain.urls import rules as url_rules
+from domain.urls.rules import UrlRefused, UrlRules
+from sending.http import address_guard, connection
+from sending.http import pool as connections
+from sending.http.address_guard import AddressBlockedError
+from sending.http.client import Sender, SenderSettings
+from sending.http.failures import KINDS, detail_of, failure_of
 from tests.activities.sending import local_sender, request_to
 
 OURS = sorted(

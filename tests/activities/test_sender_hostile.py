@@ -5,7 +5,7 @@ import resource
 
 import pytest
 
-from domain.failure_kinds import FailureKind
+from domain.delivery.failure_kinds import FailureKind
 from tests.activities.sending import TIMEOUT_SECONDS, local_sender, request_to, send
 from tests.receiver import (
     Exchange,

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import uvloop
 
-from activities import connections
-from activities.connection import Connection, Response
-from activities.connections import Connections
-from activities.sender import OutgoingRequest
-from domain.failure_kinds import FailureKind
+from domain.delivery.failure_kinds import FailureKind
+from sending.http import pool as connections
+from sending.http.client import OutgoingRequest
+from sending.http.connection import Connection, Response
+from sending.http.pool import Connections
 from tests.activities.sending import STRICT, local_sender, request_to, send
 from tests.receiver import (
     Authority,

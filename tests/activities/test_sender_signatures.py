@@ -18,8 +18,8 @@ import pytest
 import standardwebhooks
 import svix.webhooks
 
-from domain.signing import format_secret, signature_headers
-from domain.url_rules import normalise_url
+from domain.urls.rules import normalise_url
+from domain.wire.signing import format_secret, signature_headers
 from tests.activities.sending import LOCAL, local_sender, request_to
 from tests.domain.reference_signatures import platform_signature
 from tests.node_packages import FOLDER, node, node_modules

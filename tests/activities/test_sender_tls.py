@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 import pytest
 import trustme
 
-from activities.tls import CertificateFileError, client_context
-from domain.failure_kinds import FailureKind
+from domain.delivery.failure_kinds import FailureKind
+from sending.http.tls import CertificateFileError, client_context
 from tests.activities.sending import local_sender, request_to, send
 from tests.receiver import Authority, Exchange, Receiver, raw, response, status
 

@@ -6,8 +6,11 @@ import pytest
 from cryptography.fernet import Fernet
 
 from activities.handing_on import handed_on_details
-from activities.messages import EventRef, Waiting
-from activities.visibility import (
+from domain.events.catalogue import CATALOGUE
+from domain.urls.targets import TARGET_CHARACTERS, shown_target
+from temporal.codec import data_converter
+from temporal.messages import EventRef, Waiting
+from temporal.visibility import (
     DETAILS_BYTES,
     MOST_ROWS,
     SUMMARY_BYTES,
@@ -15,9 +18,6 @@ from activities.visibility import (
     as_summary,
     event_summary,
 )
-from domain.catalogue import CATALOGUE
-from domain.targets import TARGET_CHARACTERS, shown_target
-from workflows.codec import data_converter
 
 LONGEST_TARGET = shown_target("https://receiver.example.com/" + "p" * 1900)
 LONGEST_STORE_CODE = "s" * 63

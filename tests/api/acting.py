@@ -10,7 +10,7 @@ import httpx
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
-from storage.stores import ensure_store
+from storage.operations.stores import ensure_store
 from tests.api.running import RunningApi, running_api
 from tests.deadlines import eventually
 from tests.pipeline import Pipeline, pipeline

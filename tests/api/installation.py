@@ -14,13 +14,13 @@ from fastapi import FastAPI
 from sqlalchemy import text
 
 from api.app import create_app
-from api.url_check import Lookup
+from api.subscriptions.url_check import Lookup
 from domain.access import Scope
 from settings import Settings
-from storage.access import create_key, new_key
+from storage.access.queries import create_key, new_key
 from storage.database import Database
-from storage.stores import ensure_store
-from storage.subscriptions import open_headers
+from storage.operations.stores import ensure_store
+from storage.subscriptions.queries import open_headers
 from tests.databases import sqlalchemy_url
 
 RECEIVER = "https://receiver.example.com/hook"

@@ -6,8 +6,8 @@ from hashlib import sha256
 from typing import Any
 from uuid import UUID, uuid4
 
-from domain.bodies import EventFacts, legacy_body, modern_body, modern_data_text
-from domain.identity import message_id
+from domain.delivery.identity import message_id
+from domain.wire.bodies import EventFacts, legacy_body, modern_body, modern_data_text
 from tests.api.running import STORE, RunningApi
 
 URL = "https://receiver.example.com/hooks?tenant=1"

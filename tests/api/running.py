@@ -22,12 +22,12 @@ from api.app import create_app
 from api.resources import Resources
 from domain.access import Scope
 from settings import Settings
-from storage.access import create_key
+from storage.access.queries import create_key
 from storage.database import Database
-from storage.stores import ensure_store
+from storage.operations.stores import ensure_store
+from telemetry.tracing import NO_TRACES, Traces
 from tests.databases import sqlalchemy_url
 from tests.ground import EVENT_WITH_BODY
-from tracing import NO_TRACES, Traces
 
 STORE = "default"
 ENCRYPTION_KEY = Fernet.generate_key().decode()

@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 from temporalio.client import WorkflowExecutionStatus
 
-from domain.identity import event_workflow_id
+from domain.delivery.identity import event_workflow_id
 from tests.api.acting import AT_ONCE_SECONDS, EVENT, Acting
 from tests.api.running import running_api
 from tests.deadlines import eventually

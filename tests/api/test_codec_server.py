@@ -9,7 +9,7 @@ from google.protobuf import json_format
 from temporalio.api.common.v1 import Payload, Payloads
 
 from api.codec_server import codec_app
-from workflows.codec import EncryptingCodec
+from temporal.codec import EncryptingCodec
 
 KEY = Fernet.generate_key().decode()
 UI = "https://temporal.example.com"

@@ -10,11 +10,11 @@ import httpx
 import jwt
 import pytest
 
-from api.tokens import Tokens
+from api.login.tokens import Tokens
 from domain.access import Scope
-from storage.access import create_administrator, find_administrator
-from storage.administration import end_key, replace_password
-from storage.passwords import Passwords
+from storage.access.administration import end_key, replace_password
+from storage.access.passwords import Passwords
+from storage.access.queries import create_administrator, find_administrator
 from tests.api.installation import JWT_SECRET, Installation, Shop, installation
 from tests.deadlines import eventually
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from api.cursors import read_cursor, write_cursor
 from api.errors import ValidationFailed
-from storage import delivery_log
-from storage.delivery_log import Position
+from storage.deliveries import log as delivery_log
+from storage.deliveries.log import Position
 from tests.api.logs import URL, deliver
 from tests.api.running import RunningApi, add_key, running_api
 from tests.api.test_emit import problems

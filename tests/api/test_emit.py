@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from domain.catalogue import CATALOGUE
-from domain.jsontext import dump
+from domain.events.catalogue import CATALOGUE
+from domain.wire.jsontext import dump
 from storage.sealing import Sealer
 from tests.api.running import ENCRYPTION_KEY, RunningApi, add_key, running_api
 from tests.databases import cloned_database

@@ -9,8 +9,8 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from domain.catalogue import CATALOGUE
-from domain.jsontext import dump
+from domain.events.catalogue import CATALOGUE
+from domain.wire.jsontext import dump
 from tests.api.running import NDJSON, RunningApi, running_api
 from tests.api.test_emit import problems
 from tests.databases import cloned_database

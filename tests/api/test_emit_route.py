@@ -6,8 +6,8 @@ import pytest
 from fastapi.routing import iter_route_contexts
 
 from api.app import create_app
+from api.events.routes import MAY_EMIT, ONE_EVENT, CountedRoute, EmitRoute
 from api.resources import resources
-from api.routes.events import MAY_EMIT, ONE_EVENT, CountedRoute, EmitRoute
 from tests.api.running import running_api
 from tests.databases import cloned_database
 from tests.pipeline import settings_for

@@ -8,9 +8,9 @@ from typing import Any
 import jsonschema
 import pytest
 
-from api.event_webhooks import event_webhooks
-from domain.catalogue import CATALOGUE
-from domain.jsontext import dump
+from api.openapi.event_webhooks import event_webhooks
+from domain.events.catalogue import CATALOGUE
+from domain.wire.jsontext import dump
 from tests.api.running import RunningApi, running_api
 from tests.databases import cloned_database
 

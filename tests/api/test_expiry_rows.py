@@ -9,10 +9,10 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from api.expiry_rows import BATCH, WRAPPERS, id_name
+from api.expiry.service import BATCH, WRAPPERS, id_name
 from domain.access import Scope
-from domain.expiry import Kind
-from storage.expiry_rows import RELATIONS
+from domain.expiry.rows import Kind
+from storage.expiry.rows import RELATIONS
 from tests.api.installation import Installation, Shop
 from tests.expiry import INSTANTS, told
 

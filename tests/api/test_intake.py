@@ -11,8 +11,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from storage.outbox import OUTBOX_CHANNEL
-from storage.relay_bell import INTERVAL_SECONDS
+from storage.events.notification import INTERVAL_SECONDS
+from storage.events.outbox import OUTBOX_CHANNEL
 from tests.api.running import NDJSON, RunningApi, running_api
 from tests.databases import cloned_database
 from tests.deadlines import eventually
@@ -189,9 +189,9 @@ class TestWhatCannotBeStoredNow:
     async def test_a_database_that_hangs_is_a_503_within_bounds(
         self, database_url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("api.intake.COMMIT_SECONDS", 0.5)
-        monkeypatch.setattr("api.backlog.READ_SECONDS", 0.5)
-        monkeypatch.setattr("api.principals.LOOK_UP_SECONDS", 0.5)
+        monkeypatch.setattr("api.events.intake.COMMIT_SECONDS", 0.5)
+        monkeypatch.setattr("api.events.backlog.READ_SECONDS", 0.5)
+        monkeypatch.setattr("api.login.principals.LOOK_UP_SECONDS", 0.5)
         async with behind_proxy(database_url) as (api, proxy):
             assert (await api.emit()).status_code == 202
             proxy.freeze()

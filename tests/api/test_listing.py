@@ -15,7 +15,7 @@ from sqlalchemy import insert
 from api.listing import ListQuery
 from domain.access import Scope
 from storage.listing import Operator
-from storage.subscriptions import SUBSCRIPTION_FIELDS
+from storage.subscriptions.queries import SUBSCRIPTION_FIELDS
 from storage.tables import Subscription
 from tests.api.installation import Installation, Shop
 

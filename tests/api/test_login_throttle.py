@@ -2,7 +2,7 @@
 
 import pytest
 
-from api.login_throttle import MOST_ENTRIES, LoginThrottle
+from api.login.throttle import MOST_ENTRIES, LoginThrottle
 
 OWNER, GUESSER = "192.0.2.1", "198.51.100.7"
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from api.app import ROUTERS
-from api.openapi import dependencies
-from api.url_pattern import url_pattern
-from domain.url_rules import URL_MAX_CHARACTERS, UrlRules, normalise_url
+from api.openapi.document import dependencies
+from api.openapi.url_pattern import url_pattern
+from domain.urls.rules import URL_MAX_CHARACTERS, UrlRules, normalise_url
 from tests.api.installation import Installation
 
 Document = dict[str, Any]

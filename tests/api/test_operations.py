@@ -7,7 +7,7 @@ from math import isnan
 
 import pytest
 
-from api.health import readiness
+from api.operations.health import readiness
 from api.resources import open_resources
 from tests.api.running import RunningApi, running_api, settings_for
 from tests.api.test_intake import behind_proxy

@@ -11,7 +11,7 @@ from fastapi.routing import APIRoute, iter_route_contexts
 
 from api.access import InstallationRight, StoreRight
 from api.app import ROUTERS
-from api.openapi import dependencies
+from api.openapi.document import dependencies
 from domain.access import Scope
 from tests.api.installation import Installation, Shop
 

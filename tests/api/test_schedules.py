@@ -13,9 +13,9 @@ from cryptography.fernet import Fernet
 from temporalio.testing import WorkflowEnvironment
 
 from domain.access import Scope
-from domain.calendar_days import day_start
-from domain.expiry import Kind
-from domain.expiry_notices import notice_id
+from domain.expiry.calendar_days import day_start
+from domain.expiry.notices import notice_id
+from domain.expiry.rows import Kind
 from domain.timestamps import utc_text
 from storage.sealing import Sealer
 from tests.api.installation import Installation, installation

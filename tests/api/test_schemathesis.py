@@ -24,10 +24,10 @@ from temporalio.testing import WorkflowEnvironment
 from api.app import create_app
 from api.cursors import write_cursor
 from domain.access import Scope
-from storage.access import create_key, new_key
+from storage.access.queries import create_key, new_key
 from storage.database import Database
-from storage.delivery_log import Position
-from storage.stores import ensure_store
+from storage.deliveries.log import Position
+from storage.operations.stores import ensure_store
 from tests.api.installation import settings_for
 from tests.databases import sqlalchemy_url
 from tests.deadlines import eventually

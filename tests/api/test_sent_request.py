@@ -4,11 +4,11 @@ import json
 import subprocess
 from uuid import UUID, uuid4
 
-from api.sent_body import SentBody, sent_body
-from api.sent_request import ARGUMENT_BYTES, SentHeader, SentRequest, sent_request
-from storage.delivery_log import attempts_of, find_delivery
-from storage.event_log import find_event
-from storage.subscriptions import find_subscription
+from api.deliveries.sent_body import SentBody, sent_body
+from api.deliveries.sent_request import ARGUMENT_BYTES, SentHeader, SentRequest, sent_request
+from storage.deliveries.log import attempts_of, find_delivery
+from storage.events.log import find_event
+from storage.subscriptions.queries import find_subscription
 from tests.api.acting import Acting
 from tests.api.installation import header
 from tests.receiver import Receiver

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from api.short_memory import MOST_ENTRIES, ShortMemory
+from api.login.short_memory import MOST_ENTRIES, ShortMemory
 
 
 class Oracle:

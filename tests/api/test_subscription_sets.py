@@ -6,8 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
-from api.subscription_models import SubscriptionCreate
-from api.subscription_set_models import SubscriptionEntry
+from api.subscription_sets.models import SubscriptionEntry
+from api.subscriptions.models import SubscriptionCreate
 from domain.access import Scope
 from tests.api.installation import RECEIVER, Installation, Shop, installation
 

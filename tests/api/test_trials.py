@@ -7,14 +7,14 @@ from uuid import UUID
 
 import pytest
 
+from api.actions.draft_tests import Trials
 from api.errors import TooManyTests, Unavailable, ValidationFailed
-from api.subscription_models import SubscriptionCreate
-from api.trials import Trials
-from storage.subscriptions import find_subscription
-from storage.trials import TRIAL_SECONDS, TRIALS_A_MINUTE, begin_trial
+from api.subscriptions.models import SubscriptionCreate
+from storage.operations.draft_tests import TRIAL_SECONDS, TRIALS_A_MINUTE, begin_trial
+from storage.subscriptions.queries import find_subscription
+from temporal.starts import Acting as TemporalActs
 from tests.api.acting import Acting
 from tests.receiver import Receiver, close_before_answer, status
-from workflows.acting import Acting as TemporalActs
 
 SECRET = "Bearer 0123456789"
 WHO = "administrator:somebody"
@@ -119,7 +119,7 @@ async def test_a_store_sends_few_a_minute(acting: Acting, receiver: Receiver) ->
 async def test_without_a_worker_it_says_so_and_keeps_no_secret(
     acting: Acting, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.trials.ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr("api.actions.draft_tests.ANSWER_SECONDS", 0.2)
     resources = replace(acting.api.resources, acting=TemporalActs(acting.running.client, "a queue nobody works at"))
     with pytest.raises(Unavailable, match="No worker has taken the test"):
         await Trials(resources, acting.api.store, WHO).try_out(draft(receiver.url("/hook")))

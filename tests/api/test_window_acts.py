@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from domain.identity import backfill_workflow_id, recover_workflow_id
+from domain.delivery.identity import backfill_workflow_id, recover_workflow_id
 from tests.api.acting import Acting
 from tests.deadlines import eventually
 from tests.receiver import Receiver, status

@@ -7,7 +7,7 @@ from bench.peers.lineup import EVERYBODY, OURS, PEERS
 from bench.peers.table import summary, verdicts
 from bench.peers.work import EVENT_NAMES, new_event
 from bench.plots import picture
-from domain.catalogue import CATALOGUE, validate_data
+from domain.events.catalogue import CATALOGUE, validate_data
 
 
 def turns(*rates: int) -> list[dict[str, Any]]:

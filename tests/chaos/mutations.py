@@ -10,9 +10,9 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import api.intake
+import api.events.intake
 import cli
-import relay
+import relay.relay
 
 WINDOW_SECONDS = 0.5
 """How long what is not safe yet is promised; a kill within it loses."""
@@ -22,18 +22,18 @@ _under_way: set["asyncio.Task[Any]"] = set()
 
 def acknowledge_before_commit() -> None:
     """The API says 202, and then begins to store the event."""
-    accept, accept_all = api.intake.Intake.accept, api.intake.Intake.accept_all
+    accept, accept_all = api.events.intake.Intake.accept, api.events.intake.Intake.accept_all
 
-    async def accepted(self: api.intake.Intake, event: Any) -> bool:
+    async def accepted(self: api.events.intake.Intake, event: Any) -> bool:
         _later(lambda: accept(self, event))
         return False
 
-    async def all_accepted(self: api.intake.Intake, events: Sequence[Any]) -> list[bool]:
+    async def all_accepted(self: api.events.intake.Intake, events: Sequence[Any]) -> list[bool]:
         _later(lambda: accept_all(self, events))
         return [False] * len(events)
 
-    api.intake.Intake.accept = accepted  # type: ignore[method-assign]
-    api.intake.Intake.accept_all = all_accepted  # type: ignore[method-assign]
+    api.events.intake.Intake.accept = accepted  # type: ignore[method-assign]
+    api.events.intake.Intake.accept_all = all_accepted  # type: ignore[method-assign]
 
 
 def forget_lapsed_claims() -> None:

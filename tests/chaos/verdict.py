@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from uuid import UUID
 
-from domain.retry import retry_delay
+from domain.delivery.retry import retry_delay
 from tests.chaos.ledger import Arrival, Disturbance, Emitted, Ledger
 
 UNFLUSHED_SECONDS = 0.02

@@ -9,9 +9,9 @@ from cryptography.fernet import Fernet
 from sqlalchemy import text
 
 from domain.access import Scope
-from storage.access import find_administrator, find_usable_key
+from storage.access.passwords import Passwords
+from storage.access.queries import find_administrator, find_usable_key
 from storage.database import Database
-from storage.passwords import Passwords
 from tests.commands.running import Ended, run
 
 PASSWORD = "correct horse battery staple"

@@ -14,7 +14,7 @@ from uuid import uuid4
 import pytest
 import uvicorn
 
-from domain.catalogue import CATALOGUE
+from domain.events.catalogue import CATALOGUE
 from local.event_sender import BATCH_EVENTS
 from local.secrets_file import Administrator
 from local.stack_file import Pids, Stack, write_stack

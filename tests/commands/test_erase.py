@@ -9,7 +9,7 @@ import pytest
 from cryptography.fernet import Fernet
 from temporalio.testing import WorkflowEnvironment
 
-from domain.identity import event_workflow_id
+from domain.delivery.identity import event_workflow_id
 from tests.commands.running import Ended, run
 from tests.ground import STORE, Ground
 from tests.pipeline import pipeline

@@ -13,9 +13,9 @@ import asyncpg
 import pytest
 from cryptography.fernet import Fernet
 
-from domain.expiry import Kind
-from storage.expiry_rows import RELATIONS
-from storage.expiry_source import source_columns
+from domain.expiry.rows import Kind
+from storage.expiry.rows import RELATIONS
+from storage.expiry.source import source_columns
 from storage.sealing import Sealer
 from tests.commands.running import Ended, run, start
 from tests.databases import empty_database

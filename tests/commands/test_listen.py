@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from commands.listen import indented
-from domain.jsontext import dump, parse
+from domain.wire.jsontext import dump, parse
 from tests.commands.running import lines_until, run, running
 from tests.local.test_receiver import Signed, new_key
 

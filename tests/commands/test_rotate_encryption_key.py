@@ -7,10 +7,10 @@ import pytest
 from cryptography.fernet import Fernet
 from standardwebhooks import Webhook
 
-from domain.own_headers import OwnHeader
-from domain.signing import format_secret
+from domain.wire.headers import OwnHeader
+from domain.wire.signing import format_secret
 from storage.sealing import Sealer
-from storage.subscriptions import seal_headers
+from storage.subscriptions.queries import seal_headers
 from tests.commands.running import Ended, run, start
 from tests.deadlines import eventually
 from tests.ground import Ground

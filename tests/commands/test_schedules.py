@@ -14,8 +14,8 @@ from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
 
 from domain.access import Scope
-from domain.expiry import Kind
-from domain.identity import expiry_schedule_id
+from domain.delivery.identity import expiry_schedule_id
+from domain.expiry.rows import Kind
 from storage.sealing import Sealer
 from tests.api.installation import Installation, installation
 from tests.api.serving import serving

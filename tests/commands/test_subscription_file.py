@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.subscription_models import MaskedHeader
-from api.subscription_set_models import StoredSubscription
-from commands.subscription_export import export_text
-from commands.subscription_file import MOST_BYTES, FileRefused, SubscriptionFile, read_subscription_file
-from commands.yaml_document import Value
+from api.subscription_sets.models import StoredSubscription
+from api.subscriptions.models import MaskedHeader
+from commands.subscriptions.export import export_text
+from commands.subscriptions.file import MOST_BYTES, FileRefused, SubscriptionFile, read_subscription_file
+from commands.subscriptions.yaml_document import Value
 
 MASK = "•••"
 ID = UUID("6f9619ff-8b86-4011-b42d-00c04fc964ff")

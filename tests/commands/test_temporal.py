@@ -12,10 +12,10 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import WorkflowEnvironment
 
-from activities.visibility import SEARCH_ATTRIBUTES
+from temporal.namespace import SetupError, cloud_commands, missing_attributes
+from temporal.visibility import SEARCH_ATTRIBUTES
 from tests.commands.running import Ended, run
 from tests.temporal import PROGRAMS
-from workflows.namespace import SetupError, cloud_commands, missing_attributes
 
 KEYWORD_LIST = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD_LIST
 KEYWORD = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD

@@ -2,7 +2,7 @@
 
 import pytest
 
-from commands.yaml_document import DocumentError, Value, read_document
+from commands.subscriptions.yaml_document import DocumentError, Value, read_document
 
 
 @pytest.mark.parametrize(

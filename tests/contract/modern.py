@@ -7,7 +7,7 @@ from typing import Any
 from jsonschema import Draft202012Validator, FormatChecker
 from jsonschema.validators import extend
 
-from domain.jsontext import parse
+from domain.wire.jsontext import parse
 
 _FILE = Path(__file__).with_name("modern-events.json")
 EVENTS: dict[str, dict[str, Any]] = parse(_FILE.read_bytes())["events"]  # type: ignore[index,call-overload,assignment]

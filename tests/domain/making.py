@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from domain.bodies import EventFacts, modern_body, modern_data_text
+from domain.wire.bodies import EventFacts, modern_body, modern_data_text
 
 EVENT_ID = UUID("11111111-2222-4333-8444-555555555555")
 MESSAGE_ID = UUID("66666666-7777-5888-9999-aaaaaaaaaaaa")

@@ -4,8 +4,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from domain.catalogue import CATALOGUE, EventType
-from domain.jsontext import JsonValue, Number
+from domain.events.catalogue import CATALOGUE, EventType
+from domain.wire.jsontext import JsonValue, Number
 
 event_types = st.sampled_from(list(CATALOGUE.values()))
 legacy_event_types = st.sampled_from([event for event in CATALOGUE.values() if event.legacy is not None])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from domain.jsontext import dump, parse
+from domain.wire.jsontext import dump, parse
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```(?P<language>\w+)(?: (?P<file>\S+))?\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -63,7 +63,7 @@ def test_who_follows_the_page_has_added_an_event_that_all_tests_accept(tree: Pat
         else:
             touched.append(block["file"])
             apply(tree / block["file"], block["text"])
-    assert [file for file in touched if not file.startswith("tests/")] == ["domain/events/vouchers.py"]
+    assert [file for file in touched if not file.startswith("tests/")] == ["domain/events/families/vouchers.py"]
     assert sum(block["language"] == "sh" for block in blocks) == 2
 
 
@@ -78,4 +78,6 @@ def test_the_page_says_how_to_find_an_event() -> None:
     command = "grep -rn '\"CustomerUpdated\"' domain/events"
     assert command in (ROOT / "docs" / "add-an-event.md").read_text()
     found = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert [line.split(":")[0] for line in found.splitlines() if ".py:" in line] == ["domain/events/members.py"]
+    assert [line.split(":")[0] for line in found.splitlines() if ".py:" in line] == [
+        "domain/events/families/members.py"
+    ]

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from domain.bodies import EventFacts, legacy_body, modern_body, modern_data_text, variants
-from domain.catalogue import CATALOGUE, EventType
-from domain.examples import example_facts, legacy_example, modern_body_schema, modern_example
-from domain.jsontext import JsonValue, dump, parse
+from domain.events.catalogue import CATALOGUE, EventType
+from domain.events.examples import example_facts, legacy_example, modern_body_schema, modern_example
+from domain.wire.bodies import EventFacts, legacy_body, modern_body, modern_data_text, variants
+from domain.wire.jsontext import JsonValue, dump, parse
 from tests.contract import modern
 from tests.domain.making import EVENT_ID, MESSAGE_ID, REQUEST_ID, facts, modern_of
 from tests.domain.strategies import ODD_TEXTS

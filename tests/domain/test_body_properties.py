@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain.bodies import legacy_body, variants
-from domain.catalogue import CATALOGUE, EventType, validate_data
-from domain.examples import modern_body_schema
-from domain.jsontext import Number, dump, parse
+from domain.events.catalogue import CATALOGUE, EventType, validate_data
+from domain.events.examples import modern_body_schema
+from domain.wire.bodies import legacy_body, variants
+from domain.wire.jsontext import Number, dump, parse
 from tests.contract import modern
 from tests.domain.making import facts, modern_of
 from tests.domain.strategies import any_json, data_of, event_types, places, replaced

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.calendar_days import day_interval, day_start, days_from, local_day, read_day
+from domain.expiry.calendar_days import day_interval, day_start, days_from, local_day, read_day
 from domain.timestamps import timezone_names, zone
 
 DAYS = [

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import pytest
 
-from domain.catalogue import (
+from domain.events.catalogue import (
     CATALOGUE,
     MASK,
     EventType,
@@ -15,8 +15,8 @@ from domain.catalogue import (
     secrets_in,
     validate_data,
 )
-from domain.fields import ABSENT, LEGACY_ONLY, SECRET, Data, Text
-from domain.jsontext import JsonValue, dump
+from domain.events.fields import ABSENT, LEGACY_ONLY, SECRET, Data, Text
+from domain.wire.jsontext import JsonValue, dump
 from tests.contract import modern
 from tests.contract.tables import marked_fields
 from tests.domain.strategies import places

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from domain.excerpts import MASK, text_excerpt
-from domain.signing import format_secret
+from domain.wire.excerpts import MASK, text_excerpt
+from domain.wire.signing import format_secret
 
 SECRET = 'tok/en "ü" <&>+42'
 

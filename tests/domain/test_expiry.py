@@ -6,10 +6,10 @@ from uuid import UUID
 
 import pytest
 
-from domain.bodies import EventFacts, legacy_body, modern_data_text
-from domain.catalogue import CATALOGUE, validate_data
-from domain.expiry import EVENT_NAMES, Kind, event_data
-from domain.jsontext import dump, parse
+from domain.events.catalogue import CATALOGUE, validate_data
+from domain.expiry.rows import EVENT_NAMES, Kind, event_data
+from domain.wire.bodies import EventFacts, legacy_body, modern_data_text
+from domain.wire.jsontext import dump, parse
 from tests.expiry import MODELS, row, told
 
 ID = UUID("3f2b8c1e-6d4a-4e0b-9a57-0c1d2e3f4a5b")

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.catalogue import CATALOGUE
-from domain.expiry_events import CouponTold, LevelTold, TransferTold, kind_told, told_by
-from domain.jsontext import JsonValue, Number
+from domain.events.catalogue import CATALOGUE
+from domain.expiry.from_events import CouponTold, LevelTold, TransferTold, kind_told, told_by
+from domain.wire.jsontext import JsonValue, Number
 
 AT = datetime(2026, 1, 5, tzinfo=UTC)
 TELLING = [name for name in CATALOGUE if kind_told(name) is not None]

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.calendar_days import Interval, day_interval, day_start
-from domain.expiry import Kind
-from domain.expiry_notices import notice_id
-from domain.expiry_plan import ScanPlan, plan_scans
+from domain.expiry.calendar_days import Interval, day_interval, day_start
+from domain.expiry.notices import notice_id
+from domain.expiry.plan import ScanPlan, plan_scans
+from domain.expiry.rows import Kind
 from domain.timestamps import zone
 
 WARSAW = "Europe/Warsaw"

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from domain.explain import (
+from domain.delivery.explain import (
     REASONS,
     ExplainedDelivery,
     ExplainedEvent,
@@ -19,8 +19,8 @@ from domain.explain import (
     reason_of_event,
     reason_without_delivery,
 )
-from domain.explain_words import in_words
-from domain.failure_kinds import FailureKind
+from domain.delivery.explain_words import in_words
+from domain.delivery.failure_kinds import FailureKind
 from tests.house import ROOT
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)

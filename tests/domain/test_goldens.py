@@ -2,8 +2,8 @@
 
 import pytest
 
-from domain.catalogue import CATALOGUE, EventType
-from domain.jsontext import dump, parse
+from domain.events.catalogue import CATALOGUE, EventType
+from domain.wire.jsontext import dump, parse
 from tests.goldens.files import FOLDER, bodies_of, path_of, text_of
 
 REMEDY = "read what changed, and if it is meant: python -m tests.goldens"

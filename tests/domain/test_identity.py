@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.identity import batch_workflow_id, event_workflow_id, message_id
+from domain.delivery.identity import batch_workflow_id, event_workflow_id, message_id
 
 EVENT = UUID("7d3a1b9e-0f5c-4a86-9b1e-2f6c8d4e7a10")
 SUBSCRIPTION = UUID("11111111-2222-4333-8444-555555555555")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.jsontext import MAX_NESTING, JsonTextError, Number, canonical, differences, dump, parse
+from domain.wire.jsontext import MAX_NESTING, JsonTextError, Number, canonical, differences, dump, parse
 from tests.domain.strategies import ODD_NUMBERS, any_json, numbers, places, replaced, texts
 
 

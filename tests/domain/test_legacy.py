@@ -6,10 +6,10 @@ from uuid import UUID
 
 import pytest
 
-from domain.bodies import EventFacts, legacy_body, variants
-from domain.catalogue import CATALOGUE, validate_data
-from domain.examples import example_facts
-from domain.jsontext import dump, parse
+from domain.events.catalogue import CATALOGUE, validate_data
+from domain.events.examples import example_facts
+from domain.wire.bodies import EventFacts, legacy_body, variants
+from domain.wire.jsontext import dump, parse
 from tests.contract.tables import LEGACY_FORMS
 
 

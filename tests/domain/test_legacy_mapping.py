@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from domain.bodies import legacy_body, modern_body, modern_data_text, variants
-from domain.catalogue import CATALOGUE
-from domain.examples import EXAMPLE_MESSAGE_ID, EXAMPLE_REQUEST_ID, EXAMPLE_TIMEZONE, example_facts
-from domain.jsontext import dump, parse
-from domain.legacy_mapping import ENTRIES_SHOWN, Change, FieldPair, field_pairs
+from domain.events.catalogue import CATALOGUE
+from domain.events.examples import EXAMPLE_MESSAGE_ID, EXAMPLE_REQUEST_ID, EXAMPLE_TIMEZONE, example_facts
+from domain.wire.bodies import legacy_body, modern_body, modern_data_text, variants
+from domain.wire.jsontext import dump, parse
+from domain.wire.legacy_mapping import ENTRIES_SHOWN, Change, FieldPair, field_pairs
 
 LEGACY = [name for name, event_type in CATALOGUE.items() if event_type.legacy is not None]
 

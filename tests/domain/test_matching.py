@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from domain.matching import Mismatch, beginning, mismatch
+from domain.delivery.matching import Mismatch, beginning, mismatch
 from storage.tables import DeliveryStatus, SubscriptionStatus
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

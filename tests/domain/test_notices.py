@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from domain.notices import MEANINGS, DisableRules, Notice, NoticeKind, is_given_up, notice_body, notice_line
+from domain.delivery.notices import MEANINGS, DisableRules, Notice, NoticeKind, is_given_up, notice_body, notice_line
 
 DAY_SECONDS = 86400
 RULES = DisableRules(failing_seconds=5 * DAY_SECONDS, deliveries=10)

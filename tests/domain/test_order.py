@@ -5,9 +5,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from domain.catalogue import CATALOGUE
-from domain.jsontext import dump
-from domain.order import CUSTOMER_PATHS, line_of
+from domain.delivery.ordering import CUSTOMER_PATHS, line_of
+from domain.events.catalogue import CATALOGUE
+from domain.wire.jsontext import dump
 
 SUBSCRIPTION = UUID("133a1093-b512-492d-bb41-1a4063cd8028")
 OF_NO_CUSTOMER = {

@@ -1,6 +1,6 @@
 """When a receiver that answers 429 is sent to more slowly."""
 
-from domain.pace import ANSWERS_REMEMBERED, REFUSED_LEAST, Answers
+from domain.delivery.throttling import ANSWERS_REMEMBERED, REFUSED_LEAST, Answers
 
 
 def slowed_after(answers: list[bool]) -> list[int]:

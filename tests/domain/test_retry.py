@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.retry import JITTER, SHORTEST_DELAY_SECONDS, retry_delay
+from domain.delivery.retry import JITTER, SHORTEST_DELAY_SECONDS, retry_delay
 
 DEFAULT = (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400)
 MESSAGE = UUID("0d3f6f0a-8a60-5f0b-9a0b-3d3c1f7f4f11")

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
-from domain.signing import (
+from domain.urls.rules import UrlRules, normalise_url
+from domain.wire.signing import (
     MalformedSecretError,
     format_secret,
     secret_keys,
@@ -17,7 +18,6 @@ from domain.signing import (
     signed_text,
     standard_signature,
 )
-from domain.url_rules import UrlRules, normalise_url
 from tests.domain.reference_signatures import SECRET, VECTORS, expected_headers, render
 
 COMMITTED: list[dict[str, Any]] = json.loads(VECTORS.read_text(encoding="utf-8"))["vectors"]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
-from domain.url_rules import UrlRefused, UrlRules, address_refusal, normalise_url
+from domain.urls.rules import UrlRefused, UrlRules, address_refusal, normalise_url
 from tests.domain.url_vectors import UrlVector, url_vectors
 
 RULES = UrlRules(allow_http=True)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain.catalogue import CATALOGUE, MAX_ERRORS, FieldError, validate_data
-from domain.jsontext import JsonValue, Number, dump, parse
+from domain.events.catalogue import CATALOGUE, MAX_ERRORS, FieldError, validate_data
+from domain.wire.jsontext import JsonValue, Number, dump, parse
 from tests.contract import modern
 from tests.domain.strategies import any_json, data_of, event_types, places, replaced
 

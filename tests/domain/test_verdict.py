@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.failure_kinds import EXPLANATIONS, FailureKind
-from domain.verdict import RETRY_AFTER_MAX_SECONDS, Answer, Verdict, parse_retry_after, status_failure, verdict
+from domain.delivery.failure_kinds import EXPLANATIONS, FailureKind
+from domain.delivery.verdict import RETRY_AFTER_MAX_SECONDS, Answer, Verdict, parse_retry_after, status_failure, verdict
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 

@@ -14,10 +14,10 @@ import asyncpg
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
-from domain.expiry import EVENT_NAMES, Kind
-from domain.jsontext import dump
-from storage.expiry_rows import RELATIONS
-from storage.expiry_source import source_columns
+from domain.expiry.rows import EVENT_NAMES, Kind
+from domain.wire.jsontext import dump
+from storage.expiry.rows import RELATIONS
+from storage.expiry.source import source_columns
 from tests.api.installation import Shop, installation
 from tests.commands.running import run
 from tests.databases import cloned_database, empty_database

@@ -10,7 +10,8 @@ from temporalio.testing import WorkflowEnvironment
 
 from local.postgres_programs import own_programs
 from storage.database import Database
-from storage.window_acts import WindowKind
+from storage.operations.bulk_actions import WindowKind
+from temporal.versions import deployment_version, promote
 from tests.commands.running import Ended, run
 from tests.databases import empty_database, sqlalchemy_url
 from tests.ground import Ground
@@ -18,7 +19,6 @@ from tests.pipeline import pipeline
 from tests.receiver import Receiver, status
 from tests.temporal import real_server
 from tests.window_acts import begun_window
-from workflows.versions import deployment_version, promote
 
 EVENTS = 300
 FAILING = 20

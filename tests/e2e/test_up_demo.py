@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from domain.catalogue import CATALOGUE
+from domain.events.catalogue import CATALOGUE
 from local.application import own_command
 from local.stack_file import Stack, read_stack
 from tests.deadlines import eventually

@@ -16,7 +16,7 @@ import pytest
 from temporalio.testing import WorkflowEnvironment
 
 from domain.access import Scope
-from storage.access import create_key, new_key
+from storage.access.queries import create_key, new_key
 from storage.database import Database
 from tests.databases import sqlalchemy_url
 from tests.ground import STORE, Ground

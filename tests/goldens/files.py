@@ -9,10 +9,10 @@ from pathlib import Path
 
 import orjson
 
-from domain.bodies import EventFacts, legacy_body, modern_body, modern_data_text, variants
-from domain.catalogue import EventType
-from domain.examples import EXAMPLE_MESSAGE_ID, EXAMPLE_REQUEST_ID, example_facts
-from domain.jsontext import JsonValue, Number, parse
+from domain.events.catalogue import EventType
+from domain.events.examples import EXAMPLE_MESSAGE_ID, EXAMPLE_REQUEST_ID, example_facts
+from domain.wire.bodies import EventFacts, legacy_body, modern_body, modern_data_text, variants
+from domain.wire.jsontext import JsonValue, Number, parse
 
 FOLDER = Path(__file__).parent
 TIMEZONE = "America/New_York"

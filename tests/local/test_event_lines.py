@@ -5,7 +5,7 @@ from uuid import UUID
 
 import pytest
 
-from domain.catalogue import CATALOGUE
+from domain.events.catalogue import CATALOGUE
 from local.event_lines import OutgoingEvent, Rejection, read_lines, sample_events, single_event
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from domain.expiry import IssuedCoupon, Kind, PointTransfer, Row
+from domain.expiry.rows import IssuedCoupon, Kind, PointTransfer, Row
 from local.expiry_file import LONGEST_LINE_BYTES, ExpiryFile, FileFormat, FileUnusableError, Rejected
 from tests.expiry import row, told
 

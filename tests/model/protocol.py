@@ -1,9 +1,9 @@
 """The delivery protocol as a small model: every interleaving of its steps, with a crash after each, explored whole.
 
 Two events, two relays and two workers; one subscription, whose receiver always answers well. The steps carry the names
-of docs/delivery-protocol.md and of the code: accept, answer (api/intake.py), claim, start (relay.py), match, request,
-outcome (activities/), complete (workflows/delivery.py). What a process knows is lost when it crashes; what is committed
-or started is not. `python -m tests.model.protocol` prints how many states there are.
+of docs/delivery-protocol.md and of the code: accept, answer (api/events/intake.py), claim, start (relay/relay.py),
+match, request, outcome (activities/), complete (workflows/deliver.py). What a process knows is lost when it crashes;
+what is committed or started is not. `python -m tests.model.protocol` prints how many states there are.
 """
 
 from collections import deque

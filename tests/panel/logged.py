@@ -5,7 +5,7 @@ from hashlib import sha256
 from typing import Any
 from uuid import UUID, uuid4
 
-from domain.bodies import EventFacts, modern_body, modern_data_text
+from domain.wire.bodies import EventFacts, modern_body, modern_data_text
 from tests.api.installation import Installation, Shop
 
 CREATED_AT = "2026-01-02T03:04:05Z"

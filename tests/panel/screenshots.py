@@ -14,8 +14,8 @@ import httpx
 from playwright.async_api import Browser, Page, async_playwright
 from sqlalchemy import text
 
-from domain.catalogue import CATALOGUE
-from domain.jsontext import dump
+from domain.events.catalogue import CATALOGUE
+from domain.wire.jsontext import dump
 from local.stack_file import Stack
 from storage.database import Database
 from tests.databases import sqlalchemy_url

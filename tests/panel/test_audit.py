@@ -4,7 +4,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
-from storage.audit import record
+from storage.access.audit import record
 from tests.api.installation import Installation, Shop
 from tests.panel.conftest import Visit
 from tests.panel.logged import add_delivery

@@ -11,8 +11,8 @@ import pytest
 
 from api.panel.dashboard import MINUTE, RATE_LEAST, failing_hosts, intervals_of
 from api.panel.durations import milliseconds
-from storage.figures import Outcomes, SubscriptionTraffic
-from storage.traffic import count_attempts, counted
+from storage.deliveries.figures import Outcomes, SubscriptionTraffic
+from storage.deliveries.traffic import count_attempts, counted
 from tests.api.installation import Installation, Shop
 from tests.panel.conftest import Visit
 from tests.panel.logged import add_delivery

@@ -7,8 +7,8 @@ from uuid import UUID, uuid4
 import pytest
 from markupsafe import escape
 
-from domain.failure_kinds import EXPLANATIONS, FailureKind
-from storage import delivery_log
+from domain.delivery.failure_kinds import EXPLANATIONS, FailureKind
+from storage.deliveries import log as delivery_log
 from tests.api.installation import Installation, Shop
 from tests.panel.conftest import Visit
 from tests.panel.logged import CUSTOMER, add_attempt, add_delivery, add_event

@@ -9,7 +9,7 @@ import pytest
 from cryptography.fernet import Fernet
 from temporalio.testing import WorkflowEnvironment
 
-from domain.expiry import Kind
+from domain.expiry.rows import Kind
 from storage.sealing import Sealer
 from tests.api.installation import Installation, Shop, installation
 from tests.deadlines import eventually

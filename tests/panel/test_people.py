@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from storage.access import list_administrators, list_keys
+from storage.access.queries import list_administrators, list_keys
 from tests.api.installation import Installation, Shop
 from tests.panel.conftest import Visit
 from tests.panel.queries import statements

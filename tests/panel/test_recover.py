@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from storage.window_acts import NewWindowAct, Window, WindowKind, begin_window_act
+from storage.operations.bulk_actions import NewWindowAct, Window, WindowKind, begin_window_act
 from tests.api.acting import EVENT, Acting
 from tests.api.conftest import acting, acting_installed
 from tests.api.installation import Installation, Names, Shop

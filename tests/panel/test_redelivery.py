@@ -10,7 +10,7 @@ import pytest
 
 from api.panel.redelivery import UnfitFilterError, window_of
 from storage.listing import Condition, Operator
-from storage.subscriptions import SubscriptionRow, find_subscription
+from storage.subscriptions.queries import SubscriptionRow, find_subscription
 from tests.api.installation import Shop
 from tests.panel.conftest import Visit
 from tests.panel.logged import add_delivery

@@ -10,7 +10,7 @@ from api.panel.app import named_routes
 from api.panel.menu import MENU
 from api.panel.routes import PanelRoute, PanelRoutes
 from domain.access import ROLES, Scope
-from storage.window_acts import NewWindowAct, Window, WindowKind, begin_window_act
+from storage.operations.bulk_actions import NewWindowAct, Window, WindowKind, begin_window_act
 from tests.api.installation import Installation, Shop
 from tests.panel.conftest import Visit
 from tests.panel.logged import add_delivery, add_event

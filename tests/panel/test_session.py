@@ -5,9 +5,9 @@ from datetime import timedelta
 
 import pytest
 
-from storage.access import set_password
-from storage.panel_sessions import IDLE_HOURS, LONGEST_HOURS
-from storage.passwords import Passwords
+from storage.access.passwords import Passwords
+from storage.access.queries import set_password
+from storage.access.sessions import IDLE_HOURS, LONGEST_HOURS
 from tests.api.installation import Installation, Shop, installation
 from tests.panel.conftest import Visit
 from tests.panel.visitor import PASSWORD, SESSION, Visitor, stranger, visitor

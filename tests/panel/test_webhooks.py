@@ -11,8 +11,8 @@ from api.body import validate
 from api.errors import ValidationFailed
 from api.panel.forms import Form
 from api.panel.webhook_fields import read_webhook, shown_schedule
-from api.subscription_models import SubscriptionCreate
-from storage.audit import MASK
+from api.subscriptions.models import SubscriptionCreate
+from storage.access.audit import MASK
 from tests.api.installation import RECEIVER, Installation, Shop, header
 from tests.panel.conftest import Visit
 from tests.panel.queries import statements

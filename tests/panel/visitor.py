@@ -13,8 +13,8 @@ from uuid import uuid4
 import httpx
 
 from domain.access import ROLES
-from storage.access import create_administrator
-from storage.passwords import Passwords
+from storage.access.passwords import Passwords
+from storage.access.queries import create_administrator
 from tests.api.installation import Installation
 
 PASSWORD = "correct horse battery staple"

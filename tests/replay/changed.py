@@ -6,8 +6,8 @@ from datetime import timedelta
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from activities.messages import DeliverySummary, EventBatch, EventTask
-    from workflows.delivery import EventWorkflow, attempt_first
+    from temporal.messages import DeliverySummary, EventBatch, EventTask
+    from workflows.deliver import EventWorkflow, attempt_first
 
 
 @workflow.defn(name="deliver-event")

@@ -20,10 +20,7 @@ from uuid import uuid4
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle, WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
 
-from activities.expiry_messages import ExpiryRun
-from activities.messages import NoticeTask
-from activities.retention_messages import RetentionRun
-from domain.identity import (
+from domain.delivery.identity import (
     backfill_workflow_id,
     event_workflow_id,
     keeper_workflow_id,
@@ -32,8 +29,12 @@ from domain.identity import (
     redeliver_workflow_id,
     trial_workflow_id,
 )
-from storage.trials import Draft, open_trial
-from storage.window_acts import WindowKind
+from storage.operations.bulk_actions import WindowKind
+from storage.operations.draft_tests import Draft, open_trial
+from temporal.expiry_messages import ExpiryRun
+from temporal.messages import NoticeTask
+from temporal.retention_messages import RetentionRun
+from temporal.starts import Acting
 from tests.databases import cloned_database, migrated_template
 from tests.deadlines import eventually
 from tests.old_days import old_event
@@ -42,7 +43,6 @@ from tests.postgres_server import TestServer
 from tests.receiver import Receiver, status
 from tests.temporal import is_there, real_server
 from tests.window_acts import begun_window
-from workflows.acting import Acting
 
 HISTORIES = Path(__file__).parent / "histories"
 IDENTITY = "recorder"

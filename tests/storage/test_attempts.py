@@ -9,14 +9,14 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain.breaker import BreakerRules
-from storage.attempts import Intent, Outcome, intend, record
+from domain.delivery.breaker import BreakerRules
 from storage.database import Database
-from storage.deliveries import load
-from storage.health import record_health
-from storage.matching import match
-from storage.subscription_status import disable
-from storage.workers import LEASE_SECONDS, leave, touch
+from storage.deliveries.attempts import Intent, Outcome, intend, record
+from storage.deliveries.matching import match
+from storage.deliveries.open import load
+from storage.operations.workers import LEASE_SECONDS, leave, touch
+from storage.subscriptions.health import record_health
+from storage.subscriptions.status import disable
 from tests.databases import sqlalchemy_url
 from tests.ground import STORE, Ground
 

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from storage.database import Database
-from storage.days import DAYS_AHEAD, FILED, filed_days, make_coming_days, make_days, partition
+from storage.events.days import DAYS_AHEAD, FILED, filed_days, make_coming_days, make_days, partition
 from tests.ground import Ground
 
 FAR = date(2031, 1, 1)

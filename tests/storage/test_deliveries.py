@@ -9,11 +9,11 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import text
 
-from domain.identity import message_id
+from domain.delivery.identity import message_id
 from storage.database import Database
-from storage.deliveries import OpenDelivery, end, load
-from storage.erasure import Erased, erase_events
-from storage.matching import match
+from storage.deliveries.matching import match
+from storage.deliveries.open import OpenDelivery, end, load
+from storage.events.erasure import Erased, erase_events
 from tests.databases import sqlalchemy_url
 from tests.deadlines import eventually
 from tests.ground import STORE, Ground

@@ -12,10 +12,10 @@ import pytest
 from sqlalchemy import text
 
 from bench.log_data import RARE_EVENT, RARE_SUBSCRIPTION, LogShape, load_log
-from domain.catalogue import CATALOGUE
-from storage import delivery_log
+from domain.events.catalogue import CATALOGUE
 from storage.database import Database
-from storage.delivery_log import LOG_FIELDS, Position, delivery_page
+from storage.deliveries import log as delivery_log
+from storage.deliveries.log import LOG_FIELDS, Position, delivery_page
 from storage.listing import Condition, Operator
 from tests.storage.plans import explained
 

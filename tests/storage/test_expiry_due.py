@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.calendar_days import Interval
-from domain.expiry import Kind
+from domain.expiry.calendar_days import Interval
+from domain.expiry.rows import Kind
 from storage.database import Database
-from storage.expiry_due import Found, Search, before, count_due, find_due, load_due
-from storage.expiry_scans import stores_with_late_rows
-from storage.expiry_sources import StoredDue, merged
-from storage.intake import known_events
+from storage.events.intake import known_events
+from storage.expiry.due import Found, Search, before, count_due, find_due, load_due
+from storage.expiry.scans import stores_with_late_rows
+from storage.expiry.sources import StoredDue, merged
 from tests.databases import sqlalchemy_url
 from tests.expiry_ground import ExpiryGround
 from tests.ground import STORE

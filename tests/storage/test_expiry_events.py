@@ -11,13 +11,13 @@ from uuid import UUID, uuid4
 import pytest
 from cryptography.fernet import Fernet
 
-from domain.catalogue import CATALOGUE, mask_secrets
-from domain.expiry import Kind
-from domain.jsontext import dump
+from domain.events.catalogue import CATALOGUE, mask_secrets
+from domain.expiry.rows import Kind
+from domain.wire.jsontext import dump
 from storage.database import Database
-from storage.expiry_events import ExpiryFromEvents
-from storage.expiry_rows import RELATIONS, records_of, upsert_records
-from storage.matching import match
+from storage.deliveries.matching import match
+from storage.expiry.from_events import ExpiryFromEvents
+from storage.expiry.rows import RELATIONS, records_of, upsert_records
 from storage.sealing import Sealer
 from tests.databases import sqlalchemy_url
 from tests.domain.test_expiry_events import sample

@@ -12,9 +12,9 @@ import pytest
 from cryptography.fernet import Fernet
 from sqlalchemy import text
 
-from domain.expiry import IssuedCoupon, Kind, Row
+from domain.expiry.rows import IssuedCoupon, Kind, Row
 from storage.database import Database
-from storage.expiry_rows import (
+from storage.expiry.rows import (
     RELATIONS,
     delete_row,
     due_columns,

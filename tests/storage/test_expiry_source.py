@@ -11,9 +11,9 @@ import asyncpg
 import pytest
 from sqlalchemy.engine import make_url
 
-from domain.expiry import IssuedCoupon, Kind, Row
-from storage.expiry_rows import RELATIONS, DueRow
-from storage.expiry_source import PlatformRows, SourceUnusableError, source_columns
+from domain.expiry.rows import IssuedCoupon, Kind, Row
+from storage.expiry.rows import RELATIONS, DueRow
+from storage.expiry.source import PlatformRows, SourceUnusableError, source_columns
 from tests.databases import empty_database
 from tests.expiry import row
 from tests.ground import STORE

@@ -10,13 +10,13 @@ import asyncpg
 import pytest
 from temporalio.testing import ActivityEnvironment
 
-from activities.expiry_messages import OpenRequest, ScanProgress, ScanRef, ScanTask
-from domain.calendar_days import Interval
-from domain.expiry import Kind
+from domain.expiry.calendar_days import Interval
+from domain.expiry.rows import Kind
 from domain.timestamps import utc_text
 from storage.database import Database
-from storage.expiry_due import Found, Search, before
-from storage.expiry_sources import DueSource, StoredAndViewedDue, open_source
+from storage.expiry.due import Found, Search, before
+from storage.expiry.sources import DueSource, StoredAndViewedDue, open_source
+from temporal.expiry_messages import OpenRequest, ScanProgress, ScanRef, ScanTask
 from tests.databases import empty_database, sqlalchemy_url
 from tests.expiry import row
 from tests.expiry_ground import ExpiryGround, activities_of

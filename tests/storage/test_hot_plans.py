@@ -10,18 +10,18 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain.breaker import BreakerRules
-from storage.acts import delivery_for_act
-from storage.attempts import Intent, Outcome, intend, record
+from domain.delivery.breaker import BreakerRules
 from storage.database import Database
-from storage.deliveries import end, held_due, held_of, load
-from storage.health import failing, record_health
-from storage.keeping import end_open, exhaust_outwaited, subscriptions_to_keep
-from storage.lines import first_of_lines, first_of_these, first_unmatched, place_in_lines
-from storage.matching import match
-from storage.outbox import Room, backlog, claim, claim_lapsed
-from storage.window_acts import NewWindowAct, WindowKind, begin_window_act, count_recoverable
-from storage.window_pages import go_on
+from storage.deliveries.attempts import Intent, Outcome, intend, record
+from storage.deliveries.held import end_open, exhaust_outwaited, subscriptions_to_keep
+from storage.deliveries.matching import match
+from storage.deliveries.open import end, held_due, held_of, load
+from storage.deliveries.ordering import first_of_lines, first_of_these, first_unmatched, place_in_lines
+from storage.events.outbox import Room, backlog, claim, claim_lapsed
+from storage.operations.actions import delivery_for_act
+from storage.operations.bulk_actions import NewWindowAct, WindowKind, begin_window_act, count_recoverable
+from storage.operations.bulk_pages import go_on
+from storage.subscriptions.health import failing, record_health
 from tests.databases import sqlalchemy_url
 from tests.ground import STORE, Ground
 from tests.storage.plans import explained

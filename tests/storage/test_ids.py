@@ -5,7 +5,7 @@ from uuid import RFC_4122, UUID, uuid5
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain import identity
+from domain.delivery import identity
 from storage.ids import drawn_id, message_id, read_id
 
 

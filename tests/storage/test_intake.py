@@ -8,9 +8,9 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import text
 
-from api.backlog import EXACT_EVENTS, read_backlog
+from api.events.backlog import EXACT_EVENTS, read_backlog
 from storage.database import Database
-from storage.intake import NewEvent, insert_events, outbox_span, stored_events
+from storage.events.intake import NewEvent, insert_events, outbox_span, stored_events
 from tests.ground import EVENT_WITH_BODY
 from tests.storage.plans import explained
 

@@ -6,11 +6,10 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain.breaker import BreakerRules
-from domain.notices import NoticeKind
-from storage.health import failing, record_health
-from storage.keeping import exhaust_outwaited
-from storage.notices import (
+from domain.delivery.breaker import BreakerRules
+from domain.delivery.notices import NoticeKind
+from storage.deliveries.held import exhaust_outwaited
+from storage.operations.notices import (
     Occurrence,
     due_notices,
     forget_notices,
@@ -19,9 +18,10 @@ from storage.notices import (
     notice_sent,
     stores_with_due_notices,
 )
-from storage.operators import find_operator, rotate_operator_key, set_operator_url
+from storage.operations.operators import find_operator, rotate_operator_key, set_operator_url
 from storage.sealing import Sealer
-from storage.subscription_status import disable, disable_by_system
+from storage.subscriptions.health import failing, record_health
+from storage.subscriptions.status import disable, disable_by_system
 from tests.ground import STORE, Ground
 from tests.pipeline import ENCRYPTION_KEY
 

@@ -8,10 +8,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from domain.identity import batch_workflow_id, event_workflow_id
+from domain.delivery.identity import batch_workflow_id, event_workflow_id
 from storage.database import Database
-from storage.matching import match
-from storage.outbox import ClaimedEvent, Room, backlog, claim, claim_lapsed
+from storage.deliveries.matching import match
+from storage.events.outbox import ClaimedEvent, Room, backlog, claim, claim_lapsed
 from tests.databases import sqlalchemy_url
 from tests.ground import STORE, Ground
 

@@ -5,10 +5,10 @@ from uuid import UUID
 
 import pytest
 
-from domain.pace import LONGEST_REST_SECONDS, SLOWED_FROM_PER_SECOND, SLOWEST_PER_SECOND
+from domain.delivery.throttling import LONGEST_REST_SECONDS, SLOWED_FROM_PER_SECOND, SLOWEST_PER_SECOND
 from storage.database import Database
-from storage.keeping import KeeperState, keeper_state
-from storage.pace import slow_down
+from storage.deliveries.held import KeeperState, keeper_state
+from storage.subscriptions.throttling import slow_down
 from tests.databases import sqlalchemy_url
 from tests.ground import Ground
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from storage import relay_bell
-from storage.outbox import OUTBOX_CHANNEL
-from storage.relay_bell import Emitted, RelayBell
+from storage.events import notification as relay_bell
+from storage.events.notification import Emitted, RelayBell
+from storage.events.outbox import OUTBOX_CHANNEL
 from tests.deadlines import eventually
 from tests.ground import Ground
 

@@ -9,11 +9,11 @@ import asyncpg
 import pytest
 from cryptography.fernet import Fernet
 
-import storage.resealing
+import storage.operations.reencryption
 from storage.database import Database
-from storage.resealing import PREFIX, Resealing, sealed_columns
+from storage.operations.reencryption import PREFIX, Resealing, sealed_columns
 from storage.sealing import Sealer
-from storage.subscriptions import rotate_key, switch_signing_on
+from storage.subscriptions.queries import rotate_key, switch_signing_on
 from tests.databases import sqlalchemy_url
 from tests.ground import STORE, Ground
 
@@ -150,8 +150,8 @@ async def test_what_no_key_opens_is_named_and_holds_up_nothing_else(sealed: Grou
 
 
 async def test_pages_and_steps_leave_nothing_out(sealed: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage.resealing, "PAGE_ROWS", 7)
-    monkeypatch.setattr(storage.resealing, "STEP_BYTES", 500)
+    monkeypatch.setattr(storage.operations.reencryption, "PAGE_ROWS", 7)
+    monkeypatch.setattr(storage.operations.reencryption, "STEP_BYTES", 500)
     for size in (1, 400, 3_000):
         await sealed.emit("CustomerUpdated", "{}", count=10, sealed_data=BEFORE.seal("x" * size))
         await sealed.emit("CustomerUpdated", "{}", count=5)

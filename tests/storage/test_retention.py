@@ -12,9 +12,9 @@ from sqlalchemy.exc import DBAPIError
 
 from domain.retention import RetentionRules
 from storage.database import Database
-from storage.days import FILED, filed_days, partition
-from storage.matching import match
-from storage.retention import (
+from storage.deliveries.matching import match
+from storage.events.days import FILED, filed_days, partition
+from storage.events.retention import (
     clear_page,
     cleared,
     days_to_thin,

@@ -7,12 +7,12 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import text
 
-from activities.events_ahead import EventsAhead
-from domain.identity import message_id
-from storage.deliveries import OpenDelivery
-from storage.erasure import Erased, erase_events
-from storage.matching import match
-from storage.single_events import FewClaimed, ReadAhead, claim_few, match_read
+from domain.delivery.identity import message_id
+from relay.prefetch import EventsAhead
+from storage.deliveries.matching import match
+from storage.deliveries.open import OpenDelivery
+from storage.events.erasure import Erased, erase_events
+from storage.events.single_events import FewClaimed, ReadAhead, claim_few, match_read
 from tests.deadlines import eventually
 from tests.ground import STORE, Ground
 
@@ -183,7 +183,7 @@ async def test_what_was_read_is_given_once_and_not_when_it_is_old(
     ahead.keep(claimed.ahead)
     assert ahead.take((STORE, first)) is claimed.ahead[STORE, first]
     assert ahead.take((STORE, first)) is None
-    monkeypatch.setattr("activities.events_ahead.FRESH_SECONDS", 0.0)
+    monkeypatch.setattr("relay.prefetch.FRESH_SECONDS", 0.0)
     assert ahead.take((STORE, second)) is None
 
 
@@ -192,7 +192,7 @@ async def test_what_nobody_takes_is_not_kept(ground: Ground, monkeypatch: pytest
     await ground.emit("CustomerUpdated", "{}")
     claimed = await few(ground)
     assert claimed is not None
-    monkeypatch.setattr("activities.events_ahead.FRESH_SECONDS", 0.05)
+    monkeypatch.setattr("relay.prefetch.FRESH_SECONDS", 0.05)
     ahead = EventsAhead()
     ahead.keep(claimed.ahead)
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from storage import standing as module
-from storage.standing import standing
+from storage.operations import gauges as module
+from storage.operations.gauges import standing
 from tests.ground import STORE, Ground
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from storage.outbox import STORES_A_CLAIM, Room, claim
+from storage.events.outbox import STORES_A_CLAIM, Room, claim
 from tests.ground import Ground
 from tests.storage.test_outbox import LEASE_SECONDS, claimed, room
 

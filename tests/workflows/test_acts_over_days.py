@@ -9,8 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio.client import WorkflowExecutionStatus
 from temporalio.testing import WorkflowEnvironment
 
-from domain.catalogue import CATALOGUE
-from domain.identity import (
+from domain.delivery.identity import (
     backfill_workflow_id,
     event_workflow_id,
     keeper_workflow_id,
@@ -18,19 +17,20 @@ from domain.identity import (
     redeliver_workflow_id,
     send_test_workflow_id,
 )
-from storage.acts import cancel
-from storage.intake import new_event
+from domain.events.catalogue import CATALOGUE
+from storage.events.intake import new_event
+from storage.operations.actions import cancel
+from storage.operations.bulk_actions import WindowKind
+from storage.operations.send_test import insert_test
 from storage.sealing import Sealer
-from storage.send_test import insert_test
-from storage.subscription_status import disable, enable, pause, resume
-from storage.subscriptions import delete_subscription
-from storage.window_acts import WindowKind
+from storage.subscriptions.queries import delete_subscription
+from storage.subscriptions.status import disable, enable, pause, resume
+from temporal.starts import Acting
 from tests.deadlines import eventually
 from tests.pipeline import ENCRYPTION_KEY, STORE, Pipeline, pipeline
 from tests.receiver import Receiver, status
 from tests.skipped_time import DAY, skip, timer_of
 from tests.window_acts import begun_window, progress_of
-from workflows.acting import Acting
 
 EVENT = "CustomerUpdated"
 

@@ -11,7 +11,7 @@ import trustme
 from temporalio.api.workflowservice.v1 import GetSystemInfoRequest
 from temporalio.testing import WorkflowEnvironment
 
-from workflows.client import temporal_client
+from temporal.client import temporal_client
 
 CHUNK_BYTES = 64 * 1024
 DEADLINE_SECONDS = 20

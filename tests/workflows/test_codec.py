@@ -11,12 +11,12 @@ from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionRequest
 from temporalio.client import Client, WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
 
-from domain.identity import event_workflow_id
+from domain.delivery.identity import event_workflow_id
+from temporal.codec import EncryptingCodec, PayloadConverter, PayloadKeyError, data_converter
+from temporal.starts import Acting
 from tests.deadlines import eventually
 from tests.pipeline import STORE, Pipeline, pipeline, settings_for
 from tests.receiver import Receiver, status
-from workflows.acting import Acting
-from workflows.codec import EncryptingCodec, PayloadConverter, PayloadKeyError, data_converter
 
 OLD, NEW = Fernet.generate_key().decode(), Fernet.generate_key().decode()
 PAYLOAD = Payload(metadata={"encoding": b"json/plain"}, data=b'"said"')

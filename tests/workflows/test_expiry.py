@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
-from domain.expiry import Kind
+from domain.expiry.rows import Kind
 from domain.timestamps import utc_text
 from tests.expiry_ground import Calendar, Scanning, scanning
 from tests.temporal import skipping_server

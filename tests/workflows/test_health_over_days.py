@@ -5,7 +5,7 @@ from uuid import UUID
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
-from domain.identity import event_workflow_id, keeper_workflow_id
+from domain.delivery.identity import event_workflow_id, keeper_workflow_id
 from tests.deadlines import eventually
 from tests.pipeline import STORE, Pipeline, pipeline
 from tests.receiver import Receiver, status

@@ -9,8 +9,8 @@ from uuid import UUID
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
-from activities.keepers import Keepers
-from storage.subscription_status import disable, enable, pause, resume
+from storage.subscriptions.status import disable, enable, pause, resume
+from temporal.drains import Keepers
 from tests.deadlines import eventually
 from tests.pipeline import STORE, Pipeline, pipeline
 from tests.receiver import Receiver, hang, status

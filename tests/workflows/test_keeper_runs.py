@@ -8,10 +8,10 @@ from temporalio.client import WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from activities.keepers import signal_keeper
-from activities.messages import KeeperRound, KeeperRoundResult, KeeperTask
-from domain.identity import keeper_workflow_id
-from workflows.keeper import KeeperWorkflow
+from domain.delivery.identity import keeper_workflow_id
+from temporal.drains import signal_keeper
+from temporal.messages import KeeperRound, KeeperRoundResult, KeeperTask
+from workflows.drain import KeeperWorkflow
 
 HISTORY_BYTES = 4 << 20
 """From then on Temporal suggests a new run."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from temporalio.testing import WorkflowEnvironment
 
-from domain.pace import REFUSED_LEAST
+from domain.delivery.throttling import REFUSED_LEAST
 from tests.deadlines import eventually
 from tests.pipeline import pipeline
 from tests.receiver import Exchange, Receiver, after, status

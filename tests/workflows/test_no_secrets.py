@@ -8,12 +8,12 @@ from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionRequest
 from temporalio.client import Client, WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
 
-from domain.identity import keeper_workflow_id, redeliver_workflow_id
+from domain.delivery.identity import keeper_workflow_id, redeliver_workflow_id
 from storage.sealing import Sealer
+from temporal.starts import Acting
 from tests.deadlines import eventually
 from tests.pipeline import STORE, Pipeline, pipeline
 from tests.receiver import Receiver, Reply, hang, reset_mid_response, status
-from workflows.acting import Acting
 
 
 def secret(what: str) -> str:

@@ -12,8 +12,8 @@ from temporalio.testing import WorkflowEnvironment
 
 import activities.notices
 from activities.notices import NoticeWatch
-from domain.identity import notice_workflow_id
-from storage.operators import rotate_operator_key, set_operator_url
+from domain.delivery.identity import notice_workflow_id
+from storage.operations.operators import rotate_operator_key, set_operator_url
 from storage.sealing import Sealer
 from tests.deadlines import eventually
 from tests.pipeline import ENCRYPTION_KEY, STORE, Pipeline, pipeline

@@ -7,10 +7,10 @@ from uuid import UUID, uuid4
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
-from activities.keepers import Keepers
-from domain.identity import keeper_workflow_id
-from storage.acts import cancel
-from storage.subscription_status import pause, resume
+from domain.delivery.identity import keeper_workflow_id
+from storage.operations.actions import cancel
+from storage.subscriptions.status import pause, resume
+from temporal.drains import Keepers
 from tests.deadlines import eventually
 from tests.pipeline import STORE, Pipeline, pipeline
 from tests.receiver import Exchange, Receiver, hang, status

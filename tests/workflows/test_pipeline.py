@@ -9,12 +9,12 @@ from uuid import uuid4
 from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 
-from domain.identity import event_workflow_id, message_id
+from domain.delivery.identity import event_workflow_id, message_id
+from temporal.codec import data_converter
 from tests.deadlines import eventually
 from tests.pipeline import STORE, Pipeline, pipeline
 from tests.receiver import Receiver, status
 from tests.tcp_proxy import TcpProxy, tcp_proxy
-from workflows.codec import data_converter
 
 CUSTOMER = '{"customer":{"customerId":"7d3a1b9e-0f5c-4a86-9b1e-2f6c8d4e7a10"}}'
 

@@ -5,14 +5,14 @@ from uuid import uuid4
 from temporalio.client import ScheduleActionStartWorkflow
 from temporalio.testing import WorkflowEnvironment
 
-from activities.retention_messages import RetentionRun
-from storage.days import filed_days
+from storage.events.days import filed_days
+from temporal.retention_messages import RetentionRun
+from temporal.retention_schedule import apply_retention_now, ensure_retention, retention_schedule_id
+from temporal.schedules import Upkeep
 from tests.deadlines import eventually
 from tests.old_days import day_of, old_event
 from tests.pipeline import pipeline
 from workflows.retention import RetentionWorkflow
-from workflows.retention_schedule import apply_retention_now, ensure_retention, retention_schedule_id
-from workflows.schedule_upkeep import Upkeep
 
 
 async def test_a_run_thins_every_day_that_is_due_and_forgets_the_oldest_ids(

@@ -8,8 +8,8 @@ import pytest
 from temporalio.client import WorkflowExecutionStatus
 from temporalio.testing import WorkflowEnvironment
 
-from domain.identity import event_workflow_id, message_id
-from domain.retry import JITTER, retry_delay
+from domain.delivery.identity import event_workflow_id, message_id
+from domain.delivery.retry import JITTER, retry_delay
 from tests.pipeline import STORE, Pipeline, pipeline
 from tests.receiver import Exchange, Receiver, Reply, status
 

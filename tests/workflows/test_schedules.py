@@ -27,18 +27,18 @@ from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
 
 import workflows.expiry
-from activities.expiry_messages import ExpiryRun
-from domain.calendar_days import day_start
-from domain.expiry import Kind
-from domain.identity import expiry_schedule_id
+from domain.delivery.identity import expiry_schedule_id
+from domain.expiry.calendar_days import day_start
+from domain.expiry.rows import Kind
 from domain.timestamps import zone
-from schedules import ScheduleKeeper, sync_all
 from storage.database import Database
-from storage.stores import ensure_store
+from storage.operations.stores import ensure_store
+from temporal.expiry_messages import ExpiryRun
+from temporal.expiry_schedules import ExpirySchedules, StoreSchedules
+from temporal.schedule_sync import ScheduleKeeper, sync_all
 from tests.deadlines import eventually
 from tests.expiry_ground import Scanning, scanning
 from tests.temporal import real_server
-from workflows.schedules import ExpirySchedules, StoreSchedules
 
 HOUR = 6
 

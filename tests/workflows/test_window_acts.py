@@ -9,16 +9,16 @@ from uuid import UUID
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
-from activities import keepers
-from activities.keepers import Keepers
-from domain.identity import backfill_workflow_id, message_id, recover_workflow_id
-from storage.window_acts import WindowKind, WindowProgress, count_missing, count_recoverable, end_window_act
-from storage.window_pages import go_on
+from domain.delivery.identity import backfill_workflow_id, message_id, recover_workflow_id
+from storage.operations.bulk_actions import WindowKind, WindowProgress, count_missing, count_recoverable, end_window_act
+from storage.operations.bulk_pages import go_on
+from temporal import drains as keepers
+from temporal.drains import Keepers
+from temporal.starts import Acting
 from tests.deadlines import eventually
 from tests.pipeline import STORE, Pipeline, pipeline
 from tests.receiver import Receiver, status
 from tests.window_acts import begun_window, everything, fail_many, progress_of
-from workflows.acting import Acting
 
 NAME = "CustomerUpdated"
 IDS = {WindowKind.RECOVER: recover_workflow_id, WindowKind.BACKFILL: backfill_workflow_id}

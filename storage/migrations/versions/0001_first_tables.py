@@ -152,7 +152,7 @@ def upgrade() -> None:
     sa.Column('cleared', sa.Boolean(), server_default=sa.text('false'), nullable=False),
     sa.PrimaryKeyConstraint('accepted_on')
     )
-    # Partitions stand in a schema of their own: those of the days are made by storage/days.py as time goes on, and what
+    # Partitions stand in a schema of their own: those of the days are made by storage/events/days.py as time goes on, and what
     # comes for a day that has none is filed under `rest`.
     op.execute('CREATE SCHEMA days')
     op.execute('CREATE TABLE days.attempt_rest PARTITION OF attempt DEFAULT')

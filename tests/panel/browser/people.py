@@ -19,10 +19,10 @@ from starlette.routing import compile_path
 
 from api.panel.app import named_routes
 from domain.access import ALL_STORES, ROLES
-from storage.access import create_administrator
+from storage.access.passwords import Passwords
+from storage.access.queries import create_administrator
+from storage.access.sessions import end_sessions_of
 from storage.database import Database
-from storage.panel_sessions import end_sessions_of
-from storage.passwords import Passwords
 from tests.panel.visitor import PASSWORD
 
 WIDE, NARROW = (1440, 900), (360, 740)

@@ -1,0 +1,246 @@
+"""The keeper's activity: one round of probing a receiver, or of letting go what its subscription holds."""
+
+import asyncio
+import time
+from dataclasses import dataclass, field, replace
+from uuid import UUID
+
+from temporalio import activity
+
+from domain.delivery.breaker import BreakerRules
+from domain.delivery.lifecycle import Step
+from domain.delivery.notices import FAILING, DisableRules, NoticeKind, is_given_up
+from domain.delivery.verdict import Answer, verdict
+from sending.dispatcher import Dispatcher
+from sending.drain.ordered import Lines
+from sending.drain.round import TAKEN_PAUSE_SECONDS, Round, Window, outcome
+from sending.drain.unordered import Backlog
+from sending.rate_limit import Turns
+from storage.database import Database
+from storage.deliveries.held import (
+    ENDED_AT_ONCE,
+    KeeperState,
+    end_open,
+    exhaust_outwaited,
+    keeper_state,
+)
+from storage.deliveries.open import OpenDelivery, held_oldest
+from storage.deliveries.ordering import on_the_wire
+from storage.operations.notices import Occurrence, note
+from storage.subscriptions.health import failing, probe_failed
+from storage.subscriptions.status import disable_by_system
+from temporal.guards import heartbeats, own_faults
+from temporal.messages import KeeperRound, KeeperRoundResult
+
+ROUND_SECONDS = 5.0
+"""A round begins nothing more after so long: what hangs by then is left on the wire, and another worker may go on."""
+
+LEFT_AGAIN_SECONDS = 2.0
+"""Until a pause's keeper looks again whether anything is still on the wire."""
+
+FIRST_WINDOW = 10
+"""After a breaker closed or a pause ended: a receiver that is just up again is not run over."""
+
+
+@dataclass
+class _Tally:
+    """What a probe came to, and what the last round has left on the wire."""
+
+    left: list[str] = field(default_factory=list)
+    delivered: int = 0
+    failed: int = 0
+
+    def add(self, step: Step) -> None:
+        self.delivered += step.status == "delivered"
+        self.failed += step.failure is not None
+
+    def result(self, next_in_seconds: float | None, state: str, *, deaf: bool = False) -> KeeperRoundResult:
+        return KeeperRoundResult(self.delivered, self.failed, next_in_seconds, state, deaf, under_way=self.left)
+
+    def taken(self) -> KeeperRoundResult:
+        """Somebody else is sending, or the outcome could not be written: look again soon."""
+        return replace(self.result(TAKEN_PAUSE_SECONDS, "another sender is at it", deaf=True), refused=True)
+
+
+class KeeperActivities:
+    """What keepers can do, with the worker's resources."""
+
+    def __init__(
+        self,
+        database: Database,
+        dispatcher: Dispatcher,
+        breaker: BreakerRules,
+        disabling: DisableRules,
+        retry_schedule: tuple[int, ...],
+    ) -> None:
+        self._database = database
+        self._dispatcher = dispatcher
+        self._breaker = breaker
+        self._disabling = disabling
+        self._retry_schedule = retry_schedule
+        self._turns = Turns(database, dispatcher.worker_id)
+
+    @activity.defn(name="keep-held")
+    async def keep_held(self, task: KeeperRound) -> KeeperRoundResult:
+        """One round for one subscription; every attempt in it is recorded, so a round may be repeated at any point."""
+        subscription_id = UUID(task.subscription_id)
+        async with heartbeats():
+            with own_faults():
+                return await self._round(subscription_id, task)
+
+    async def _round(self, subscription_id: UUID, task: KeeperRound) -> KeeperRoundResult:
+        state = await self._state(subscription_id)
+        if state is None or not _sends(state):
+            return await self._end_all(subscription_id, state)
+        tally = _Tally(task.under_way)
+        if state.status == "paused":
+            return await self._pause(tally)
+        if state.rest_seconds > 0 and not task.probe_now:
+            return tally.result(state.rest_seconds, "its receiver asked to be left alone", deaf=True)
+        if state.per_second is None and state.max_concurrency is None:
+            self._dispatcher.keep_pace(subscription_id, None, None)
+            return await self._send(subscription_id, state, task, tally)
+        async with self._turns.turn(subscription_id) as turn:
+            if turn is None:
+                return tally.taken()
+            self._dispatcher.keep_pace(subscription_id, state.per_second, turn)
+            result = await self._send(subscription_id, state, task, tally)
+            turn.over = True  # what still waits for its pace is taken back
+            await self._dispatcher.pace_over(subscription_id)
+            return result
+
+    async def _send(
+        self, subscription_id: UUID, state: KeeperState, task: KeeperRound, tally: _Tally
+    ) -> KeeperRoundResult:
+        """Ask an unwell receiver first, then let go."""
+        if state.breaker_open:
+            result = await self._probe(subscription_id, state, tally, probe_now=task.probe_now)
+            if result is not None:
+                return result
+            state, task = replace(state, breaker_open=False), replace(task, window=0)
+        result = await self._let_go(subscription_id, state, task)
+        return replace(
+            result,
+            delivered=tally.delivered + result.delivered,
+            failed_attempts=tally.failed + result.failed_attempts,
+        )
+
+    async def _pause(self, tally: _Tally) -> KeeperRoundResult:
+        """Nothing to do; but what is on the wire is known to whoever goes on, should the pause end before it does."""
+        async with self._database.transaction() as connection:
+            left = await on_the_wire(connection, [UUID(one) for one in tally.left])
+        tally.left = sorted(str(one) for one in left)
+        return tally.result(LEFT_AGAIN_SECONDS if left else None, "paused")
+
+    async def _state(self, subscription_id: UUID) -> KeeperState | None:
+        async with self._database.transaction() as connection:
+            return await keeper_state(connection, subscription_id)
+
+    async def _end_all(self, subscription_id: UUID, state: KeeperState | None) -> KeeperRoundResult:
+        deleted = state is None or state.deleted
+        status = "cancelled" if deleted else "exhausted"
+        reason = "subscription_deleted" if deleted else "subscription_disabled"
+        until = time.monotonic() + ROUND_SECONDS
+        while time.monotonic() < until:
+            async with self._database.transaction() as connection:
+                now = await keeper_state(connection, subscription_id)
+                if now is not None and _sends(now):
+                    break  # it was enabled meanwhile
+                ended = await end_open(connection, subscription_id, status=status, reason=reason)
+                if ended and not deleted:
+                    await note(connection, [Occurrence(subscription_id, NoticeKind.EXHAUSTED, reason, ended)])
+            if ended < ENDED_AT_ONCE:
+                return KeeperRoundResult(0, 0, None, reason)
+        return KeeperRoundResult(0, 0, 0.0, reason)
+
+    async def _probe(
+        self, subscription_id: UUID, state: KeeperState, tally: _Tally, *, probe_now: bool
+    ) -> KeeperRoundResult | None:
+        """Ask an unwell receiver with the oldest delivery, when it is time; None when it answered well."""
+        schedule = state.retry_schedule if state.retry_schedule is not None else self._retry_schedule
+        await self._exhaust_outwaited(subscription_id, float(sum(schedule)))
+        oldest = await self._oldest(subscription_id, state)
+        if oldest is None:
+            return tally.result(None, "breaker open, nothing held")
+        if not probe_now and (state.probe_in_seconds or 0) > 0:
+            return tally.result(state.probe_in_seconds, "breaker open", deaf=True)
+        step = await self._attempt(replace(oldest, kept_as="breaker_open"))
+        if step is None:
+            return tally.taken()
+        tally.add(step)
+        if step.status == "delivered":
+            return None
+        if await self._given_up(subscription_id, step):
+            return tally.result(None, "disabled: it failed for too long")
+        async with self._database.transaction() as connection:
+            await probe_failed(connection, subscription_id, self._breaker)
+            after = await keeper_state(connection, subscription_id)
+        wait = after.probe_in_seconds if after is not None and after.probe_in_seconds is not None else 0.0
+        return tally.result(max(0.0, wait), "breaker open", deaf=True)
+
+    async def _exhaust_outwaited(self, subscription_id: UUID, schedule_seconds: float) -> None:
+        """Page by page; the next round goes on with what this one leaves."""
+        until = time.monotonic() + ROUND_SECONDS
+        outwaited = ENDED_AT_ONCE
+        while outwaited == ENDED_AT_ONCE and time.monotonic() < until:
+            async with self._database.transaction() as connection:
+                outwaited = await exhaust_outwaited(connection, subscription_id, schedule_seconds)
+                if outwaited:
+                    ended = Occurrence(subscription_id, NoticeKind.EXHAUSTED, "breaker_open", outwaited)
+                    await note(connection, [ended])
+
+    async def _oldest(self, subscription_id: UUID, state: KeeperState) -> OpenDelivery | None:
+        """What to ask an unwell receiver with: the oldest, or the first of a line; due or not."""
+        if state.ordered:
+            found = await Lines(self._database, subscription_id, state).look(1, (), due_only=False)
+            return next(iter(found.deliveries), None)
+        async with self._database.transaction() as connection:
+            return await held_oldest(connection, subscription_id)
+
+    async def _given_up(self, subscription_id: UUID, step: Step) -> bool:
+        """Disable a subscription whose receiver has failed once more and for too long; whether that was done."""
+        if step.failure is None or not verdict(Answer(None, step.failure)).counts_against_receiver:
+            return False
+        rules = self._disabling
+        async with self._database.transaction() as connection:
+            seconds, deliveries = await failing(
+                connection, subscription_id, at_least_seconds=rules.failing_seconds, most=rules.deliveries
+            )
+            if not is_given_up(rules, failing_seconds=seconds, deliveries=deliveries):
+                return False
+            await note(connection, await disable_by_system(connection, subscription_id, reason=FAILING))
+        return True
+
+    async def _let_go(self, subscription_id: UUID, state: KeeperState, task: KeeperRound) -> KeeperRoundResult:
+        """Send what is due until the round is over or the subscription has changed."""
+        source = (
+            Lines(self._database, subscription_id, state) if state.ordered else Backlog(self._database, subscription_id)
+        )
+        window = self._window(state, task.window or FIRST_WINDOW)
+        sending = Round(self._database, self._dispatcher, subscription_id, source, window, task.under_way)
+
+        async def lasts() -> bool:
+            return state.lasts(await self._state(subscription_id))
+
+        return await sending.run(time.monotonic() + ROUND_SECONDS, lasts)
+
+    def _window(self, state: KeeperState, size: int) -> Window:
+        most = state.max_concurrency or (self._dispatcher.per_subscription if state.kept else None)
+        if state.ordered:
+            return Window(most if state.by_customer else 1, strictly=True, per_second=state.per_second, size=None)
+        return Window(
+            most, strictly=False, per_second=state.per_second, size=size if state.per_second is None else None
+        )
+
+    async def _attempt(self, delivery: OpenDelivery) -> Step | None:
+        """None when somebody else is sending it or it was not recorded."""
+        if self._dispatcher.taken(delivery):
+            return None
+        task = self._dispatcher.begin(delivery, "automatic")
+        await asyncio.wait([task])
+        return outcome(task)
+
+
+def _sends(state: KeeperState) -> bool:
+    """Or will again, when its pause ends."""
+    return not state.deleted and state.status != "disabled"

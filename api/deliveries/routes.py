@@ -1,0 +1,54 @@
+"""The log of deliveries: pages newest first, one delivery with its attempts."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+
+from api.access import DeliveryRead
+from api.deliveries.models import DeliveryDetails, DeliveryPage, attempt_items, delivery_items, shared
+from api.deliveries.pages import log_page
+from api.deliveries.sent_body import sent_body
+from api.errors import NotFound
+from api.ids import id_path, parse_id
+from api.listing import Listing, ListQuery
+from api.resources import FromResources
+from api.temporal_links import workflow_url
+from storage.deliveries.log import LOG_FIELDS, attempts_of, find_delivery
+from storage.events.log import find_event
+
+router = APIRouter(prefix="/api/{storeCode}/webhook/delivery", tags=["deliveries"])
+
+MessageIdPath = Annotated[str, id_path("messageId", "Id of the delivery.")]
+LogListing = Annotated[Listing, Depends(ListQuery(LOG_FIELDS, order=False, cursor=True))]
+
+
+@router.get("", summary="List deliveries")
+async def list_(access: DeliveryRead, resources: FromResources, listing: LogListing) -> DeliveryPage:
+    """One page of the store's deliveries, newest first. What is added meanwhile does not move the pages after it.
+
+    Go on until `nextCursor` is null, also after a page that is short or empty: a part of an id or of an instant, and
+    ids above or below one, are looked for in a bounded stretch of the log at once.
+    """
+    async with resources.database.transaction() as connection:
+        page = await log_page(connection, access.store_code, listing)
+    return DeliveryPage(items=delivery_items(page.rows), next_cursor=page.next_cursor)
+
+
+@router.get("/{messageId}", summary="Details of a delivery")
+async def details(access: DeliveryRead, resources: FromResources, message_id: MessageIdPath) -> DeliveryDetails:
+    """The delivery, its attempts and the body that the last one sent."""
+    async with resources.database.transaction() as connection:
+        row = await find_delivery(connection, access.store_code, parse_id(message_id))
+        if row is None:
+            raise NotFound
+        attempts = await attempts_of(connection, row.message_id)
+        event = await find_event(connection, access.store_code, row.event_id)
+    body = sent_body(event, row, attempts[-1] if attempts else None, resources.sealer.open)
+    return DeliveryDetails(
+        **shared(row),
+        reason=row.reason,
+        attempt_list=attempt_items(attempts),
+        body=body.text,
+        body_note=body.note,
+        temporal_url=workflow_url(resources, row.workflow_id),
+    )

@@ -1,0 +1,174 @@
+"""From the bytes of an emit request to events that may be stored, or to every problem found in them."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from pydantic import GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import core_schema
+
+from api.body import MOST_PROBLEMS, Input, parse_body, validate
+from api.errors import Problem, ValidationFailed, invalid
+from api.events.batch import UNREADABLE, Batch, TooMuchError
+from api.ids import is_id
+from domain.events.catalogue import CATALOGUE, EventType, nearest_name, validate_data
+from domain.events.fields import ABSENT, DateTime, Text, Uuid
+from domain.timestamps import utc_instant
+from domain.wire.jsontext import JsonValue, join
+from storage.events.intake import NewEvent, new_event
+from storage.events.rejected import RejectedEmit
+from storage.ids import drawn_id, read_id
+from storage.sealing import Sealer
+
+WRAPPER = "event"
+MOST_NAME_CHARACTERS = 100  # of an unknown name that is repeated in the answer
+MOST_NOTED = 3  # problems of a refused emit: the first says enough
+MOST_NOTED_CHARACTERS = 500
+
+
+class EmittedEvent(Input):
+    """One event as emitters send it. `data` is checked by its event's own model."""
+
+    event_name: Text
+    data: Any
+    event_id: Uuid = ABSENT
+    created_at: DateTime = ABSENT
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """The schema of `data` is that of the event named beside it."""
+        fields = handler.resolve_ref_schema(handler(schema))["properties"]
+        return {
+            "anyOf": [
+                {
+                    "type": "object",
+                    "title": event_type.name,
+                    "properties": {
+                        **fields,
+                        "eventName": {"const": event_type.name},
+                        "data": event_type.schema(),
+                    },
+                    "required": ["eventName", "data"],
+                    "additionalProperties": False,
+                }
+                for event_type in CATALOGUE.values()
+            ]
+        }
+
+
+class EmitRefused(ValidationFailed):
+    """Events that are wrong; `rejected` are those whose ids are known, the others of their batch among them."""
+
+    def __init__(self, problems: Sequence[Problem], events: Sequence[RejectedEmit]) -> None:
+        super().__init__(problems)
+        self.rejected = events
+
+
+def rejected(value: JsonValue, problems: Sequence[Problem], prefix: str) -> list[RejectedEmit]:
+    """The event that is wrong, when it brought an id of its own, with the first problems in words."""
+    event_id = value.get("eventId") if isinstance(value, dict) else None
+    if not isinstance(event_id, str) or not is_id(event_id):
+        return []
+    words = [f"{problem.path.removeprefix(prefix)}: {problem.message}" for problem in problems[:MOST_NOTED]]
+    return [RejectedEmit(UUID(event_id), "; ".join(words)[:MOST_NOTED_CHARACTERS])]
+
+
+class EventReader:
+    """Reads and checks what emitters send. `event_limit_bytes` bounds one event's data, in a batch too."""
+
+    def __init__(
+        self, sealer: Sealer, *, allow_unknown_fields: bool, event_limit_bytes: int, batch_limit_events: int
+    ) -> None:
+        self._sealer = sealer
+        self._allow_unknown_fields = allow_unknown_fields
+        self._event_limit_bytes = event_limit_bytes
+        self._batch = Batch(batch_limit_events, "events")
+
+    def read_one(self, store_code: str, raw: bytes) -> NewEvent:
+        """The event of `{"event": {…}}`; raises ValidationFailed with paths from inside the wrapper."""
+        problems: list[Problem] = []
+        value = parse_body(raw, WRAPPER)
+        event = self._event(store_code, value, "", problems)
+        if event is None:
+            raise EmitRefused(problems, rejected(value, problems, ""))
+        return event
+
+    async def read_batch(self, store_code: str, raw: bytes, *, lines: bool) -> list[NewEvent]:
+        """The events of a JSON array, or with `lines` of NDJSON (blank lines are skipped), all of them right.
+
+        Raises ValidationFailed with the index (from 0) before each path, and TooMuchError.
+        """
+        problems: list[Problem] = []
+        events: list[NewEvent] = []
+        right: list[RejectedEmit] = []
+        wrong: list[RejectedEmit] = []
+        index = 0
+        async for values in self._batch.slices(raw, lines=lines, problems=problems):
+            for value in values:
+                if value is not UNREADABLE:
+                    count = len(problems)
+                    event = self._event(store_code, value, str(index), problems)
+                    if event is not None:
+                        events.append(event)
+                        if isinstance(value, dict) and "eventId" in value:
+                            right.append(RejectedEmit(event.event_id, "other events of its batch were wrong"))
+                    else:
+                        wrong += rejected(value, problems[count:], f"{index}.")
+                index += 1
+            if len(problems) >= MOST_PROBLEMS:
+                break
+        if problems:
+            raise EmitRefused(problems[:MOST_PROBLEMS], [*right, *wrong])
+        if not events:
+            raise invalid("", "empty", "holds no event")
+        return events
+
+    def _event(self, store_code: str, value: JsonValue, path: str, problems: list[Problem]) -> NewEvent | None:
+        """The event, or None and what is wrong with it added to `problems`."""
+        try:
+            emitted = validate(EmittedEvent, value, path)
+        except ValidationFailed as refusal:
+            problems.extend(Problem(found.path, found.code, found.message) for found in refusal.problems)
+            return None
+        event_type = CATALOGUE.get(emitted.event_name)
+        if event_type is None:
+            problems.append(Problem(join(path, "eventName"), "unknown_event", _unknown_name(emitted.event_name)))
+            return None
+        count = len(problems)
+        for found in validate_data(event_type, emitted.data, self._allow_unknown_fields):
+            where = join(path, "data")
+            problems.append(Problem(join(where, found.path) if found.path else where, found.code, found.message))
+        created_at = None if emitted.created_at is None else utc_instant(emitted.created_at)
+        if created_at is None and emitted.created_at is not None:
+            problems.append(Problem(join(path, "createdAt"), "out_of_range", "must lie in the years 1 to 9999 in UTC"))
+        if len(problems) > count:
+            return None
+        return self._checked(store_code, event_type, emitted, created_at, path)
+
+    def _checked(
+        self, store_code: str, event_type: EventType, emitted: EmittedEvent, created_at: datetime | None, path: str
+    ) -> NewEvent:
+        event = new_event(
+            store_code,
+            event_type,
+            drawn_id() if emitted.event_id is None else read_id(emitted.event_id),
+            emitted.data,
+            self._sealer,
+            created_at=created_at,
+            created_at_text=emitted.created_at,
+        )
+        if len(event.data.encode()) > self._event_limit_bytes:
+            which = f"event {path}" if path else "the event"
+            raise TooMuchError(f"The data of {which} is larger than {self._event_limit_bytes:,} bytes.")
+        return event
+
+
+def _unknown_name(name: str) -> str:
+    nearest = nearest_name(name)
+    shown = name if len(name) <= MOST_NAME_CHARACTERS else f"{name[:MOST_NAME_CHARACTERS]}…"
+    hint = f"did you mean {nearest!r}?" if nearest else "GET /webhook/event lists the names"
+    return f"no event is named {shown!r}; {hint}"

@@ -1,0 +1,89 @@
+"""What a scan of a day would find: how many, the first of them, the bodies of their notices. Nothing is sent."""
+
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import cast
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from domain.delivery.identity import message_id
+from domain.events.catalogue import CATALOGUE, mask_secrets
+from domain.expiry.calendar_days import Interval, day_interval, local_day
+from domain.expiry.notices import notice_id
+from domain.expiry.rows import EVENT_NAMES, Kind, event_data
+from domain.timestamps import utc_text, zone
+from domain.wire.bodies import MAIN, EventFacts, legacy_body, modern_body, modern_data_text
+from domain.wire.jsontext import JsonValue, dump
+from storage.events.intake import known_events
+from storage.expiry.due import Search, before
+from storage.expiry.rows import DueRow
+from storage.expiry.sources import DueSource
+from storage.operations.stores import StoreRow
+
+ROWS_SHOWN = 10
+
+NOBODY = UUID(int=0)
+"""Stands for the subscription and the request that a sample body has not."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreviewedNotice:
+    """A notice as it would be: bodies are JSON texts, secrets masked. `given`: it has been emitted already."""
+
+    event_id: UUID
+    identity: UUID
+    expires_at: datetime
+    given: bool
+    modern: bytes
+    legacy: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """`count` rows are due in the interval; the first of them are shown."""
+
+    day: date
+    timezone: str
+    interval: Interval
+    count: int
+    notices: list[PreviewedNotice]
+
+
+def default_day(store: StoreRow, kind: Kind, now: datetime) -> date:
+    """Today + N: the day that the store's schedule scans today."""
+    return date.fromordinal(local_day(now, zone(store.timezone)).toordinal() + store.days_ahead(kind))
+
+
+async def preview(source: DueSource, connection: AsyncConnection, store: StoreRow, kind: Kind, day: date) -> Preview:
+    """Look at a day. Raises SealBrokenError and SourceUnusableError."""
+    interval = day_interval(day, zone(store.timezone))
+    search = Search(store.code, kind, before(interval.start), interval.end)
+    count = await source.count(connection, store.code, kind, interval)
+    rows: list[DueRow] = []
+    async with aclosing(source.pages(search, ROWS_SHOWN)) as pages:
+        async for found in pages:
+            rows += await source.still_due(connection, search, found)
+            if len(rows) >= ROWS_SHOWN:
+                break
+    rows = rows[:ROWS_SHOWN]
+    ids = [notice_id(store.code, kind, row.identity, row.instant) for row in rows]
+    given = await known_events(connection, store.code, ids)
+    notices = [_notice(store, kind, row, id_, id_ in given) for row, id_ in zip(rows, ids, strict=True)]
+    return Preview(day, store.timezone, interval, count, notices)
+
+
+def _notice(store: StoreRow, kind: Kind, row: DueRow, event_id: UUID, given: bool) -> PreviewedNotice:
+    event_type = CATALOGUE[EVENT_NAMES[kind]]
+    data = mask_secrets(event_type, cast(JsonValue, event_data(row.row)))
+    facts = EventFacts(event_id, event_type.name, store.code, utc_text(datetime.now(UTC)), dump(data))
+    modern_data = modern_data_text(event_type.name, facts.data_text)
+    return PreviewedNotice(
+        event_id=event_id,
+        identity=row.identity,
+        expires_at=row.instant,
+        given=given,
+        modern=modern_body(facts, modern_data, message_id(event_id, NOBODY, MAIN), NOBODY),
+        legacy=legacy_body(facts, MAIN, store.timezone),
+    )

@@ -1,0 +1,124 @@
+"""Expiry rows in bodies: one in its wrapper, its id in the path, or many with theirs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Annotated, Any
+
+from fastapi import Request
+from pydantic import BaseModel, Field, create_model
+from pydantic.alias_generators import to_camel
+
+from api.body import MOST_PROBLEMS, SMALL_BODY_BYTES, parse_body, read_body, validate
+from api.errors import Conflict, Problem, ValidationFailed, invalid
+from api.events.batch import JSON, NDJSON, UNREADABLE, Batch, has_lines
+from api.ids import parse_id
+from domain.events.fields import ABSENT
+from domain.expiry.rows import Id, Kind, Row
+from storage.expiry.rows import RELATIONS
+
+BATCH_BYTES = 8 * 1024 * 1024
+BATCH = Batch(most=5_000, noun="rows")
+"""Limits of the wire contract: one transaction of some 100 ms."""
+
+WRAPPERS: Mapping[Kind, str] = MappingProxyType(
+    {Kind.POINTS: "pointTransfer", Kind.LEVELS: "memberLevel", Kind.COUPONS: "issuedCoupon"}
+)
+
+
+def id_name(kind: Kind) -> str:
+    """What the id of a row is called on the wire and in paths."""
+    return to_camel(RELATIONS[kind].identity)
+
+
+def _of_a_path(kind: Kind) -> type[BaseModel]:
+    """What documents a row whose id stands in the path."""
+    relation = RELATIONS[kind]
+    base: type[BaseModel] = relation.model
+    described = Annotated[Id, Field(description="The id in the path; may be left out.")]
+    fields: dict[str, Any] = {relation.identity: (described, ABSENT)}
+    return create_model(f"{base.__name__}OfPath", __base__=base, __doc__=base.__doc__, **fields)
+
+
+_OF_A_PATH: Mapping[Kind, type[BaseModel]] = MappingProxyType({kind: _of_a_path(kind) for kind in Kind})
+
+
+@dataclass(frozen=True)
+class OneRow:
+    """A dependency: the body as one row. Its id is that of the path; given in the body too, it has to be the same."""
+
+    kind: Kind
+    refuses = (400, 409, 413)
+
+    async def __call__(self, request: Request) -> Row:
+        """Raises NotFound for a path without an id, Conflict for another id, ValidationFailed or TooLarge."""
+        name = id_name(self.kind)
+        identity = parse_id(request.path_params[name])
+        value = parse_body(await read_body(request, SMALL_BODY_BYTES), WRAPPERS[self.kind])
+        if isinstance(value, dict):
+            value = {name: str(identity), **value}
+        row: Row = validate(RELATIONS[self.kind].model, value)
+        if getattr(row, RELATIONS[self.kind].identity) != identity:
+            # As RFC 9110, 9.3.4 suggests for what is put in another's place.
+            raise Conflict(f"{name} must be the id in the path, or be left out.", [name])
+        return row
+
+    def models(self) -> tuple[type[BaseModel], ...]:
+        """The row, in which the id may be left out."""
+        return (_OF_A_PATH[self.kind],)
+
+    def request_body(self, references: Mapping[type[BaseModel], dict[str, Any]]) -> dict[str, Any]:
+        """The OpenAPI request body."""
+        schema = {
+            "type": "object",
+            "properties": {WRAPPERS[self.kind]: references[_OF_A_PATH[self.kind]]},
+            "required": [WRAPPERS[self.kind]],
+            "additionalProperties": False,
+        }
+        return {"required": True, "content": {JSON: {"schema": schema}}}
+
+
+@dataclass(frozen=True)
+class ManyRows:
+    """A dependency: the body as rows, from a JSON array or from lines of NDJSON."""
+
+    kind: Kind
+    refuses = (400, 413)
+
+    async def __call__(self, request: Request) -> list[Row]:
+        """Raises ValidationFailed with the index (from 0) before each path, TooLarge or TooMuchError."""
+        raw = await read_body(request, BATCH_BYTES)
+        model = RELATIONS[self.kind].model
+        problems: list[Problem] = []
+        rows: list[Row] = []
+        index = 0
+        async for values in BATCH.slices(raw, lines=has_lines(request), problems=problems):
+            for value in values:
+                if value is not UNREADABLE:
+                    try:
+                        rows.append(validate(model, value, str(index)))
+                    except ValidationFailed as refusal:
+                        problems += [Problem(found.path, found.code, found.message) for found in refusal.problems]
+                index += 1
+            if len(problems) >= MOST_PROBLEMS:
+                break
+        if problems:
+            raise ValidationFailed(problems[:MOST_PROBLEMS])
+        if not rows:
+            raise invalid("", "empty", "holds no row")
+        return rows
+
+    def models(self) -> tuple[type[BaseModel], ...]:
+        """What each row is validated with."""
+        return (RELATIONS[self.kind].model,)
+
+    def request_body(self, references: Mapping[type[BaseModel], dict[str, Any]]) -> dict[str, Any]:
+        """The OpenAPI request body."""
+        array = {
+            "type": "array",
+            "items": references[RELATIONS[self.kind].model],
+            "minItems": 1,
+            "maxItems": BATCH.most,
+        }
+        lines = {"type": "string", "description": "One row a line, as in the array."}
+        return {"required": True, "content": {JSON: {"schema": array}, NDJSON: {"schema": lines}}}

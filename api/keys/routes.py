@@ -1,0 +1,85 @@
+"""API keys: listed, created and revoked by administrators of the installation. A key is shown once."""
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends
+from pydantic import Field
+
+from api.access import FullAdmin
+from api.body import JsonBody, Output
+from api.errors import NotFound
+from api.ids import id_path, parse_id
+from api.keys.service import KeyCreate, make_key
+from api.resources import FromResources
+from storage.access.administration import end_key
+from storage.access.queries import ApiKeyRow, list_keys
+
+router = APIRouter(prefix="/api/admin/api-key", tags=["access"])
+
+
+class KeyCreated(Output):
+    """The new key, shown this once."""
+
+    api_key_id: UUID
+    api_key: str
+
+
+class KeyOut(Output):
+    """A key, without the key."""
+
+    api_key_id: UUID
+    name: str
+    scopes: list[str]
+    stores: list[str]
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None = Field(description="To the minute.")
+
+
+class KeyList(Output):
+    """All keys, oldest first."""
+
+    items: list[KeyOut]
+
+
+CreateBody = Annotated[KeyCreate, Depends(JsonBody(KeyCreate, "apiKey"))]
+IdPath = Annotated[str, id_path("apiKeyId", "Id of the key.")]
+
+
+def _answer(key: ApiKeyRow) -> KeyOut:
+    return KeyOut(
+        api_key_id=key.id,
+        name=key.name,
+        scopes=sorted(key.scopes),
+        stores=sorted(key.stores),
+        created_at=key.created_at,
+        expires_at=key.expires_at,
+        revoked_at=key.revoked_at,
+        last_used_at=key.last_used_at,
+    )
+
+
+@router.get("", summary="List API keys")
+async def list_(admin: FullAdmin, resources: FromResources) -> KeyList:
+    """All keys, those that are revoked or expired included."""
+    async with resources.database.transaction() as connection:
+        return KeyList(items=[_answer(key) for key in await list_keys(connection)])
+
+
+@router.post("", summary="Create an API key", responses={409: {}})
+async def create(admin: FullAdmin, body: CreateBody, resources: FromResources) -> KeyCreated:
+    """The key stands in this answer only; what is stored is its hash."""
+    async with resources.database.transaction() as connection:
+        key_id, key = await make_key(connection, admin.actor, body)
+    return KeyCreated(api_key_id=key_id, api_key=key)
+
+
+@router.delete("/{apiKeyId}", summary="Revoke an API key", status_code=204, responses={404: {}})
+async def revoke(admin: FullAdmin, key_id: IdPath, resources: FromResources) -> None:
+    """It stops working within a second. Revoking it again changes nothing."""
+    async with resources.database.transaction() as connection:
+        if await end_key(connection, admin.actor, parse_id(key_id)) is None:
+            raise NotFound

@@ -1,0 +1,138 @@
+"""Who gets in: API keys and administrators made and ended, each rule checked here, whoever asks."""
+
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import AfterValidator, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from api.body import Input
+from api.errors import Conflict, NotFound, invalid
+from api.instants import Instant
+from api.resources import Resources
+from domain.access import ALL_STORES, STORE_CODE, Principal, Scope
+from storage.access.administration import add_administrator, add_key, replace_password, switch_administrator
+from storage.access.passwords import password_problem
+from storage.access.queries import AdministratorRow, find_administrator, full_administrators
+from storage.operations.stores import list_stores
+
+NAME_MOST = 255
+STORES_MOST = 1_000
+
+
+def _check_store(code: str) -> str:
+    if code != ALL_STORES and STORE_CODE.fullmatch(code) is None:
+        raise PydanticCustomError("store_code", "is no store code, and not * for all stores")
+    return code
+
+
+def _check_password(password: str) -> str:
+    problem = password_problem(password)
+    if problem is not None:
+        raise PydanticCustomError("password", "{message}", {"message": problem})
+    return password
+
+
+def _check_username(name: str) -> str:
+    if not name.isprintable() or name != name.strip():
+        raise PydanticCustomError("username", "holds characters that cannot be seen, or spaces around it")
+    return name
+
+
+StorePlace = Annotated[
+    str,
+    AfterValidator(_check_store),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": rf"^(?:\*|{STORE_CODE.pattern})$",
+            "description": "A store's code, or * for all stores.",
+            "examples": ["*"],
+        }
+    ),
+]
+
+
+def _scope(name: str) -> Scope:
+    return Scope(name)  # the class itself has no signature that pydantic can read on every Python
+
+
+ScopeName = Annotated[str, AfterValidator(_scope), WithJsonSchema({"type": "string", "enum": list(Scope)})]
+Scopes = Annotated[list[ScopeName], Field(min_length=1, max_length=len(Scope))]
+Stores = Annotated[list[StorePlace], Field(min_length=1, max_length=STORES_MOST)]
+Password = Annotated[str, AfterValidator(_check_password)]
+
+
+class KeyCreate(Input):
+    """A new key. Without `expiresAt` it works until it is revoked."""
+
+    name: Annotated[str, Field(min_length=1, max_length=NAME_MOST)]
+    scopes: Scopes
+    stores: Stores = [ALL_STORES]  # noqa: RUF012 - frozen
+    expires_at: Instant | None = None
+
+
+class AdministratorCreate(Input):
+    """A new administrator, who may log in at once."""
+
+    username: Annotated[str, Field(min_length=1, max_length=NAME_MOST), AfterValidator(_check_username)]
+    password: Password
+    scopes: Scopes
+    stores: Stores
+
+
+class PasswordChange(Input):
+    """A new password of one's own."""
+
+    password: Password
+
+
+async def make_key(connection: AsyncConnection, actor: str, body: KeyCreate) -> tuple[UUID, str]:
+    """The new key's id, and the key, given away this once. Raises Conflict for a store that is not there."""
+    await _known_stores(connection, body.stores)
+    return await add_key(connection, actor, body.name, body.scopes, body.stores, body.expires_at)
+
+
+async def make_administrator(resources: Resources, actor: str, body: AdministratorCreate) -> None:
+    """Raises Conflict for a store that is not there, ValidationFailed for a user name that is taken."""
+    hashed = await resources.passwords.hash(body.password)
+    async with resources.database.transaction() as connection:
+        await _known_stores(connection, body.stores)
+        if not await add_administrator(connection, actor, body.username, hashed, body.scopes, body.stores):
+            raise invalid("username", "taken", "is the name of another administrator")
+
+
+async def switch(resources: Resources, by: Principal, administrator_id: UUID, *, active: bool) -> AdministratorRow:
+    """Let an administrator in, or out at once. Raises NotFound, and Conflict where nobody would be left to undo it."""
+    async with resources.database.transaction() as connection:
+        left = await full_administrators(connection) - {administrator_id}
+        found = await find_administrator(connection, administrator_id=administrator_id)
+        if found is None:
+            raise NotFound
+        if not active and str(found.id) == by.id:
+            raise Conflict("This is you; have another administrator do it.")
+        if not active and not left:
+            raise Conflict(
+                f"{found.username} is the last one who may do everything in every store; make another one first."
+            )
+        await switch_administrator(connection, by.actor, found, active=active)
+    return found
+
+
+async def change_password(resources: Resources, administrator: AdministratorRow, password: str) -> AdministratorRow:
+    """Set one's own password, which ends every session and token made before; the administrator as it is then."""
+    hashed = await resources.passwords.hash(password)
+    async with resources.database.transaction() as connection:
+        await replace_password(connection, administrator.principal.actor, administrator.username, hashed)
+        changed = await find_administrator(connection, administrator_id=administrator.id)
+    if changed is None:
+        raise NotFound
+    return changed
+
+
+async def _known_stores(connection: AsyncConnection, codes: list[str]) -> None:
+    known = {store.code for store in await list_stores(connection)} | {ALL_STORES}
+    unknown = [code for code in codes if code not in known]
+    if unknown:
+        raise Conflict(f"There is no store {unknown[0]}.")

@@ -1,0 +1,28 @@
+"""User name and password of an administrator, judged alike wherever somebody logs in."""
+
+import logging
+
+from api.errors import BadCredentials, TooManyAttempts
+from api.resources import Resources
+from storage.access.queries import AdministratorRow, find_administrator
+
+logger = logging.getLogger(__name__)
+
+
+async def judged(
+    resources: Resources, username: str, password: str, address: str
+) -> tuple[AdministratorRow, str | None]:
+    """Whose they are, and the password's new hash when the parameters of hashing have changed; the caller notes the
+    log-in in the transaction that makes use of it. Raises BadCredentials and TooManyAttempts."""
+    wait = resources.login_throttle.begin(username, address)
+    if wait:
+        raise TooManyAttempts(wait)
+    async with resources.database.transaction() as connection:
+        administrator = await find_administrator(connection, username=username)
+    stored = administrator.password_hash if administrator is not None and administrator.active else None
+    fits, rehashed = await resources.passwords.verify(password, stored)
+    if administrator is None or not fits:
+        logger.warning("log-in refused", extra={"address": address})
+        raise BadCredentials
+    resources.login_throttle.succeeded(username, address)
+    return administrator, rehashed

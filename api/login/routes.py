@@ -1,0 +1,90 @@
+"""Logging in: user name and password for a pair of tokens, a refresh token for the next pair."""
+
+import secrets
+from typing import Annotated
+from uuid import UUID, uuid4
+
+from fastapi import APIRouter, Depends, Request
+from pydantic import ConfigDict, Field
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from api.body import Input, JsonBody, Output
+from api.errors import InvalidToken
+from api.login.credentials import judged
+from api.resources import FromResources, Resources
+from storage.access.queries import (
+    AdministratorRow,
+    find_administrator,
+    note_login,
+    store_refresh_token,
+    use_refresh_token,
+)
+
+REFRESH_TOKEN_BYTES = 32
+CREDENTIAL_MOST = 1024  # characters; hashing takes time in proportion to the length
+
+router = APIRouter(prefix="/api", tags=["access"])
+
+
+class Login(Input):
+    """Credentials of an administrator."""
+
+    username: Annotated[str, Field(max_length=CREDENTIAL_MOST)]
+    password: Annotated[str, Field(max_length=CREDENTIAL_MOST)]
+
+
+class Refresh(Input):
+    """A refresh token that has not been used."""
+
+    model_config = ConfigDict(alias_generator=None)
+
+    refresh_token: Annotated[str, Field(max_length=CREDENTIAL_MOST)]
+
+
+class TokenPair(Output):
+    """A JWT for `Authorization: Bearer`, and what gives the next pair, once."""
+
+    model_config = ConfigDict(alias_generator=None)
+
+    token: str
+    refresh_token: str
+
+
+LoginBody = Annotated[Login, Depends(JsonBody(Login))]
+RefreshBody = Annotated[Refresh, Depends(JsonBody(Refresh))]
+
+
+async def _next_pair(
+    connection: AsyncConnection, resources: Resources, administrator: AdministratorRow, family: UUID
+) -> TokenPair:
+    refresh_token = secrets.token_urlsafe(REFRESH_TOKEN_BYTES)
+    days = resources.settings.refresh_token_days
+    await store_refresh_token(connection, refresh_token, administrator.id, family, days)
+    token = resources.tokens.issue(administrator.id, administrator.username, administrator.password_version)
+    return TokenPair(token=token, refresh_token=refresh_token)
+
+
+@router.post("/admin/login_check", summary="Log in", responses={401: {}, 429: {}, 503: {}})
+async def login_check(body: LoginBody, request: Request, resources: FromResources) -> TokenPair:
+    """A pair of tokens. Wrong credentials are a 401 that does not say which of the two was wrong."""
+    address = request.client.host if request.client else ""
+    administrator, rehashed = await judged(resources, body.username, body.password, address)
+    async with resources.database.transaction() as connection:
+        await note_login(connection, administrator, rehashed)
+        return await _next_pair(connection, resources, administrator, uuid4())
+
+
+@router.post("/token/refresh", summary="Next pair of tokens", responses={401: {}, 503: {}})
+async def refresh(body: RefreshBody, resources: FromResources) -> TokenPair:
+    """Each refresh token works once; using one again ends all that came from the same log-in."""
+    pair: TokenPair | None = None
+    async with resources.database.transaction() as connection:
+        used = await use_refresh_token(connection, body.refresh_token)
+        if used is not None:
+            administrator = await find_administrator(connection, administrator_id=used[0])
+            if administrator is not None and administrator.active:
+                pair = await _next_pair(connection, resources, administrator, used[1])
+    # Raised only now: what a token used twice revokes has to be committed.
+    if pair is None:
+        raise InvalidToken
+    return pair

@@ -1,0 +1,131 @@
+"""The OpenAPI document: FastAPI's, with what it cannot know added from the handlers' dependencies.
+
+A dependency documents itself. It may have `refuses` (status codes), `parameters()` (parameter objects), and `models()`
+with `request_body(references)`; whoever authenticates gets the security schemes. So a right, a list or a body that a
+handler takes is in the document because the handler takes it.
+"""
+
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.dependencies.models import Dependant
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute, iter_route_contexts
+from pydantic import BaseModel
+
+from api.access import authenticated
+from api.openapi.errors import ERROR_SCHEMAS, error_response
+from api.openapi.event_webhooks import event_webhooks
+from api.openapi.inputs import input_schemas
+from api.openapi.url_pattern import URL_MODELS, url_pattern
+from domain.urls.rules import UrlRules
+
+TITLE = "Loyalty Webhooks"
+DESCRIPTION = """Events of a loyalty platform, delivered to whoever subscribed, at least once.
+
+Everything below `/api/{storeCode}` lives inside one store. Callers show either a token of `POST /api/admin/login_check`
+or a permanent API key. Refusals come in this order: 401, 404 of the store, 403, 404 of the object, 400."""
+SECURITY_SCHEMES = {
+    "token": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "A token of `POST /api/admin/login_check`.",
+    },
+    "apiKey": {"type": "apiKey", "in": "header", "name": "X-AUTH-TOKEN", "description": "A permanent API key."},
+}
+NAMED_SCHEMAS = ("properties", "$defs", "patternProperties")
+FASTAPI_VALIDATION = ("HTTPValidationError", "ValidationError")
+
+
+def build(app: FastAPI, rules: UrlRules) -> dict[str, Any]:
+    """The whole document. `rules` say which URLs this installation documents as accepted."""
+    document = get_openapi(
+        title=TITLE,
+        version=version("loyalty-webhooks"),
+        openapi_version="3.1.0",
+        description=DESCRIPTION,
+        routes=app.routes,
+        separate_input_output_schemas=app.separate_input_output_schemas,
+    )
+    operations = list(_operations(app, document))
+    references, schemas = input_schemas({model for _, calls in operations for model in _models(calls)})
+    document["webhooks"] = event_webhooks()
+    components = document.setdefault("components", {})
+    known = components.setdefault("schemas", {})
+    for name in FASTAPI_VALIDATION:
+        known.pop(name, None)
+    for name, schema in {**schemas, **ERROR_SCHEMAS}.items():
+        if known.setdefault(name, schema) != schema:
+            raise ValueError(f"two different schemas are named {name}; rename one of the models")
+    components["securitySchemes"] = SECURITY_SCHEMES
+    for operation, calls in operations:
+        _complete(operation, calls, references)
+    for name in URL_MODELS:
+        known[name]["properties"]["url"]["pattern"] = url_pattern(rules)
+    known["SettingsChange"]["properties"]["operatorUrl"]["anyOf"][0]["pattern"] = url_pattern(rules)
+    for schema in known.values():
+        _tidy(schema)
+    return document
+
+
+def _tidy(schema: Any) -> None:
+    """Drop what only says the same again: titles made of names, and null as the default of what is not given."""
+    if isinstance(schema, list):
+        for item in schema:
+            _tidy(item)
+    elif isinstance(schema, dict):
+        if isinstance(schema.get("title"), str):
+            del schema["title"]
+        if schema.get("default", ...) is None:
+            del schema["default"]
+        for keyword, value in schema.items():
+            # Below `properties` stand names, which may be `title` and `default` too.
+            for child in value.values() if keyword in NAMED_SCHEMAS else (value,):
+                _tidy(child)
+
+
+def _operations(app: FastAPI, document: dict[str, Any]) -> Iterator[tuple[dict[str, Any], list[Any]]]:
+    """Each operation object with the dependencies of its handler."""
+    for context in iter_route_contexts(app.routes):
+        route = context.original_route
+        if not isinstance(route, APIRoute) or not route.include_in_schema:
+            continue
+        calls = list(dependencies(route.dependant))
+        for method in route.methods or ():
+            yield document["paths"][context.path_format][method.lower()], calls
+
+
+def dependencies(dependant: Dependant) -> Iterator[Any]:
+    """Every dependency below a handler, in the order in which they are resolved."""
+    for child in dependant.dependencies:
+        yield from dependencies(child)
+        yield child.call
+
+
+def _models(calls: list[Any]) -> Iterator[type[BaseModel]]:
+    for call in calls:
+        if hasattr(call, "models"):
+            yield from call.models()
+
+
+def _complete(
+    operation: dict[str, Any], calls: list[Any], references: Mapping[type[BaseModel], dict[str, Any]]
+) -> None:
+    responses = operation["responses"]
+    responses.pop("422", None)  # FastAPI's own; what is invalid is a 400 here
+    for call in calls:
+        for code in getattr(call, "refuses", ()):
+            responses.setdefault(str(code), {})
+        if hasattr(call, "parameters"):
+            operation.setdefault("parameters", []).extend(call.parameters())
+        if hasattr(call, "request_body"):
+            operation["requestBody"] = call.request_body(references)
+        if call is authenticated:
+            operation["security"] = [{scheme: []} for scheme in SECURITY_SCHEMES]
+    for code, response in responses.items():
+        if int(code) >= 400 and "content" not in response:
+            response.update(error_response(int(code)))
+    operation["responses"] = dict(sorted(responses.items()))

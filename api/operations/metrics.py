@@ -1,0 +1,114 @@
+"""What the API process counts, for Prometheus. No label holds an id, a URL or anything else without a bound."""
+
+from math import nan
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+from storage.operations.gauges import COUNTED_DELIVERIES, Standing
+from storage.tables import SubscriptionStatus
+from telemetry.pool_gauges import PoolGauges
+
+METRICS_CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+
+COMMIT_BUCKETS_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+GROUP_BUCKETS_EVENTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+
+
+class ApiMetrics:
+    """One registry a process (a test builds several applications in one)."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.pool = PoolGauges(self.registry)
+        self.accepted = Counter(
+            "loyalty_webhooks_events_accepted",
+            "Events stored, by name.",
+            ["event_name"],
+            registry=self.registry,
+        )
+        self.duplicates = Counter(
+            "loyalty_webhooks_events_duplicate",
+            "Events that came again with the same id and content.",
+            registry=self.registry,
+        )
+        self.rejected = Counter(
+            "loyalty_webhooks_emit_rejected",
+            "Emit requests (single and batch) that were refused, by HTTP status.",
+            ["code"],
+            registry=self.registry,
+        )
+        for code in ("500", "503"):  # a counter that is there from the start is seen to increase at once
+            self.rejected.labels(code)
+        self.commit_seconds = Histogram(
+            "loyalty_webhooks_intake_commit_seconds",
+            "From the begin to the commit of a transaction that stores events.",
+            buckets=COMMIT_BUCKETS_SECONDS,
+            registry=self.registry,
+        )
+        self.commit_events = Histogram(
+            "loyalty_webhooks_intake_commit_events",
+            "Events in one such transaction.",
+            buckets=GROUP_BUCKETS_EVENTS,
+            registry=self.registry,
+        )
+        self.backlog = Gauge(
+            "loyalty_webhooks_backlog_events",
+            "Events accepted and not yet taken by a workflow; an upper bound above 10,000.",
+            registry=self.registry,
+        )
+        self.oldest_unmatched_seconds = Gauge(
+            "loyalty_webhooks_backlog_oldest_seconds",
+            "Age of the oldest event that no workflow has taken.",
+            registry=self.registry,
+        )
+
+        self._standing_gauges()
+
+    def _standing_gauges(self) -> None:
+        """Figures of the whole installation: every API process tells the same, so take the maximum."""
+        self.waiting = Gauge(
+            "loyalty_webhooks_deliveries_waiting",
+            "Open deliveries: pending (being attempted, or waiting for a retry) and held (behind a breaker, limit, "
+            f"order or pause); counted up to {COUNTED_DELIVERIES:,}.",
+            ["status"],
+            registry=self.registry,
+        )
+        self.breakers_open = Gauge(
+            "loyalty_webhooks_breakers_open",
+            "Active subscriptions whose receiver failed so often that single probes go out.",
+            registry=self.registry,
+        )
+        self.subscriptions = Gauge(
+            "loyalty_webhooks_subscriptions",
+            "Subscriptions that are not deleted, by status.",
+            ["status"],
+            registry=self.registry,
+        )
+        self.workers = Gauge(
+            "loyalty_webhooks_workers",
+            "Worker processes that were seen by the database in the last seconds.",
+            registry=self.registry,
+        )
+        self.scan_age_seconds = Gauge(
+            "loyalty_webhooks_expiry_scan_age_seconds",
+            "Since the schedule of a kind scanned last, of the store where that is longest ago.",
+            ["kind"],
+            registry=self.registry,
+        )
+
+    def tell(self, standing: Standing | None) -> None:
+        """Set the installation's figures; None: they are not known."""
+        self.waiting.labels("pending").set(nan if standing is None else standing.pending)
+        self.waiting.labels("held").set(nan if standing is None else standing.held)
+        self.breakers_open.set(nan if standing is None else standing.breakers_open)
+        self.workers.set(nan if standing is None else standing.workers)
+        for status in SubscriptionStatus:
+            self.subscriptions.labels(status).set(nan if standing is None else standing.subscriptions.get(status, 0))
+        self.scan_age_seconds.clear()  # a kind that is scanned nowhere has no age
+        for kind, seconds in standing.scan_age_seconds.items() if standing is not None else ():
+            self.scan_age_seconds.labels(kind).set(seconds)
+
+    def exposition(self) -> bytes:
+        """The text Prometheus reads (content type METRICS_CONTENT_TYPE)."""
+        return generate_latest(self.registry)

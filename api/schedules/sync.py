@@ -1,0 +1,58 @@
+"""Telling Temporal of a changed store, beside the call that changed it: neither waits for the other.
+
+What gets lost here, since Temporal is away, the workers mend within a minute (`temporal/schedule_sync.py`).
+"""
+
+import asyncio
+
+import structlog
+from temporalio.service import RPCError
+
+from storage.database import Database
+from storage.operations.stores import find_store
+from storage.unavailable import is_unavailable
+from temporal.expiry_schedules import ExpirySchedules, StoreSchedules
+
+SYNC_SECONDS = 10.0
+
+_log = structlog.get_logger(__name__)
+
+
+class ScheduleSync:
+    """`store_changed` never waits and never raises."""
+
+    def __init__(self, database: Database, schedules: ExpirySchedules) -> None:
+        self._database = database
+        self._schedules = schedules
+        self._changed: dict[str, None] = {}
+        self._syncing: asyncio.Task[None] | None = None
+
+    def store_changed(self, store_code: str) -> None:
+        """A store was made, or its time zone changed."""
+        self._changed[store_code] = None
+        if self._syncing is None or self._syncing.done():
+            self._syncing = asyncio.create_task(self._sync_changed(), name="schedule-sync")
+
+    async def close(self) -> None:
+        """Give up what is under way."""
+        if self._syncing is not None:
+            self._syncing.cancel()
+            await asyncio.wait([self._syncing])
+
+    async def _sync_changed(self) -> None:
+        while self._changed:
+            store_code = next(iter(self._changed))
+            del self._changed[store_code]
+            try:
+                async with asyncio.timeout(SYNC_SECONDS):
+                    await self._sync(store_code)
+            except Exception as error:
+                if not isinstance(error, RPCError | RuntimeError) and not is_unavailable(error):
+                    raise
+                _log.warning("schedules not synced, a worker will", store=store_code, error=type(error).__name__)
+
+    async def _sync(self, store_code: str) -> None:
+        async with self._database.transaction() as connection:
+            store = await find_store(connection, store_code)
+        if store is not None:
+            await self._schedules.sync_store(StoreSchedules(store.code, store.timezone))

@@ -1,0 +1,133 @@
+"""Stores: listed and created by administrators of the installation, each with its settings."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+from pydantic import AfterValidator, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from api.access import FullAdmin, InstallationAdmin, StoreAdmin, SubscriptionRead
+from api.body import Input, JsonBody, Output
+from api.errors import Conflict
+from api.resources import FromResources
+from api.stores.service import SettingsActs, SettingsChange, StoreSettings, Timezone
+from domain.access import RESERVED_STORE_CODES, STORE_CODE, store_code_problem
+from storage.access.administration import add_store
+from storage.operations.stores import list_stores
+
+NAME_MOST = 255
+
+router = APIRouter(tags=["stores"])
+
+
+def _check_code(code: str) -> str:
+    problem = store_code_problem(code)
+    if problem is not None:
+        raise PydanticCustomError("store_code", "{message}", {"message": problem})
+    return code
+
+
+_CODE_PATTERN = f"^(?!(?:{'|'.join(sorted(RESERVED_STORE_CODES))})$){STORE_CODE.pattern}$"
+StoreCode = Annotated[
+    str, AfterValidator(_check_code), WithJsonSchema({"type": "string", "pattern": _CODE_PATTERN, "maxLength": 63})
+]
+
+
+class StoreCreate(Input):
+    """A new store. Its code stands in every path and cannot change."""
+
+    store_code: StoreCode
+    name: Annotated[str, Field(min_length=1, max_length=NAME_MOST)] | None = None
+    timezone: Timezone = "UTC"
+
+
+class StoreCreated(Output):
+    """The new store."""
+
+    store_code: str
+
+
+class StoreOut(Output):
+    """A store in a list."""
+
+    store_code: str
+    name: str
+    timezone: str
+
+
+class StoreList(Output):
+    """All stores the caller may enter, by code."""
+
+    items: list[StoreOut]
+
+
+class SettingsAnswer(Output):
+    """The settings, in their wrapper."""
+
+    settings: StoreSettings
+
+
+class OperatorSecret(Output):
+    """The key that signs operational webhooks, shown in this answer only."""
+
+    operator_secret: str
+
+
+class SettingsChanged(SettingsAnswer):
+    """The settings, and beside them the key of operational webhooks when the change made one: shown only here."""
+
+    operator_secret: str | None = None
+
+
+CreateBody = Annotated[StoreCreate, Depends(JsonBody(StoreCreate, "store"))]
+SettingsBody = Annotated[SettingsChange, Depends(JsonBody(SettingsChange, "settings"))]
+
+
+@router.get("/api/admin/store", summary="List stores")
+async def list_(admin: InstallationAdmin, resources: FromResources) -> StoreList:
+    """The stores the caller may enter."""
+    async with resources.database.transaction() as connection:
+        stores = await list_stores(connection)
+    items = [
+        StoreOut(store_code=store.code, name=store.name, timezone=store.timezone)
+        for store in stores
+        if admin.may_enter(store.code)
+    ]
+    return StoreList(items=items)
+
+
+@router.post("/api/admin/store", summary="Create a store", responses={409: {}})
+async def create(admin: FullAdmin, body: CreateBody, resources: FromResources) -> StoreCreated:
+    """Only for those who may enter every store. A code that is taken is a 409."""
+    name = body.name or body.store_code
+    async with resources.database.transaction() as connection:
+        if not await add_store(connection, admin.actor, body.store_code, name, body.timezone):
+            raise Conflict(f"There is a store {body.store_code} already.")
+    resources.schedule_sync.store_changed(body.store_code)
+    return StoreCreated(store_code=body.store_code)
+
+
+@router.get("/api/{storeCode}/settings", summary="Settings of the store")
+async def read_settings(access: SubscriptionRead, resources: FromResources) -> SettingsAnswer:
+    """The store's settings."""
+    return SettingsAnswer(settings=await SettingsActs(resources, access.store_code, access.actor).read())
+
+
+@router.patch("/api/{storeCode}/settings", summary="Change settings of the store", response_model_exclude_unset=True)
+async def change_settings(access: StoreAdmin, body: SettingsBody, resources: FromResources) -> SettingsChanged:
+    """What is given is changed; answers all settings. A first `operatorUrl` brings its signing key, shown only here."""
+    settings, secret = await SettingsActs(resources, access.store_code, access.actor).change(body)
+    made = {} if secret is None else {"operator_secret": secret}
+    return SettingsChanged(settings=settings, **made)
+
+
+@router.post(
+    "/api/{storeCode}/settings/rotate-operator-secret",
+    summary="Rotate the key of operational webhooks",
+    responses={409: {}},
+)
+async def rotate_operator_secret(access: StoreAdmin, resources: FromResources) -> OperatorSecret:
+    """A new key, shown only here; the one before signs beside it for 24 hours. Without `operatorUrl` a 409."""
+    acts = SettingsActs(resources, access.store_code, access.actor)
+    async with resources.database.transaction() as connection:
+        return OperatorSecret(operator_secret=await acts.rotate_operator_secret(connection))

@@ -1,0 +1,255 @@
+"""From the subscriptions a store is to have to the changes that bring it there, all in one transaction or none.
+
+A dry run does the same and rolls back: what it answers is what the same call without it does.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+from uuid import UUID, uuid4
+
+import orjson
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from api.errors import Conflict, Problem, ValidationFailed
+from api.subscription_sets.models import (
+    FieldChange,
+    OtherSubscription,
+    PlannedChange,
+    SetAnswer,
+    SubscriptionEntry,
+    SubscriptionSet,
+)
+from api.subscription_sets.pairs import Pair, order, pair_up
+from api.subscriptions.models import SubscriptionCreate, SubscriptionUpdate
+from api.subscriptions.service import Editor, compared, headers_after, masked
+from api.subscriptions.url_check import CheckedUrl
+from domain.wire.headers import OwnHeader
+from storage.subscriptions.queries import SubscriptionRow, all_subscriptions, open_headers
+
+CHECKS_AT_ONCE = 4  # half of the threads that resolve names: single calls still get one
+
+_SETTABLE = (
+    "url",
+    "name",
+    "legacy",
+    "hmac_enabled",
+    "active_from",
+    "rate_limit_per_second",
+    "max_concurrency",
+    "ordered",
+    "order_key",
+    "after_exhausted",
+    "retry_schedule",
+)
+"""Fields beside the headers that entry and row have under the same name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One change, ready to be made: `body` and `url` are what the editor takes."""
+
+    change: PlannedChange
+    body: SubscriptionCreate | SubscriptionUpdate | None
+    url: str
+    subscription_id: UUID
+
+
+class _DryRun(Exception):  # noqa: N818 - it is no error
+    """Rolls back what a dry run did."""
+
+    def __init__(self, answer: SetAnswer) -> None:
+        self.answer = answer
+
+
+async def apply_set(editor: Editor, wanted: SubscriptionSet) -> SetAnswer:
+    """Bring the store to what is wanted. Raises ValidationFailed with paths below `subscriptions`, and Conflict."""
+    database = editor.resources.database
+    async with database.transaction() as connection:
+        rows = await all_subscriptions(connection, editor.store_code)
+    pairs, _ = pair_up(wanted.subscriptions, rows)
+    checked = await _check(editor, pairs)
+    try:
+        async with database.transaction() as connection:
+            answer = await _apply(editor, connection, wanted, checked)
+            if wanted.dry_run:
+                raise _DryRun(answer)
+    except _DryRun as dry_run:
+        return dry_run.answer
+    return answer
+
+
+async def _apply(
+    editor: Editor, connection: AsyncConnection, wanted: SubscriptionSet, checked: Sequence[CheckedUrl]
+) -> SetAnswer:
+    rows = await all_subscriptions(connection, editor.store_code, lock=True)
+    pairs, others = pair_up(wanted.subscriptions, rows)
+    others.sort(key=order)
+    steps = _steps(editor, pairs, checked)
+    unchanged = len(pairs) - len(steps)
+    if wanted.prune:
+        steps += [_delete(row) for row in others]
+    plan = plan_of(step.change for step in steps)
+    if wanted.expected_plan not in (None, plan) and not wanted.dry_run:
+        raise Conflict("The subscriptions were changed meanwhile, and other changes would be made now.")
+    return SetAnswer(
+        plan=plan,
+        applied=not wanted.dry_run,
+        changes=await _make(editor, connection, steps, dry_run=wanted.dry_run),
+        unchanged=unchanged,
+        others=[] if wanted.prune else [_other(row) for row in others],
+    )
+
+
+async def _check(editor: Editor, pairs: Sequence[Pair]) -> list[CheckedUrl]:
+    """The editor's check of every entry; raises ValidationFailed with the problems of all."""
+    free = asyncio.Semaphore(CHECKS_AT_ONCE)
+    problems: list[Problem] = []
+
+    async def check(pair: Pair) -> CheckedUrl | None:
+        body = _create_body(pair.entry, pair.entry.url)
+        try:
+            async with free:
+                return await editor.check(body, pair.entry.event_name if pair.row is None else pair.row.event_name)
+        except ValidationFailed as failed:
+            problems.extend(_below(pair.index, failed))
+            return None
+
+    checked = await asyncio.gather(*(check(pair) for pair in pairs))
+    if problems:
+        raise ValidationFailed(sorted(problems, key=lambda problem: int(problem.path.split(".")[1])))
+    return [found for found in checked if found is not None]
+
+
+def _steps(editor: Editor, pairs: Sequence[Pair], checked: Sequence[CheckedUrl]) -> list[Step]:
+    """What has to be done, in the order of the entries; raises ValidationFailed."""
+    steps: list[Step] = []
+    problems: list[Problem] = []
+    for pair, found in zip(pairs, checked, strict=True):
+        try:
+            step = _step(editor, pair, found)
+        except ValidationFailed as failed:
+            problems.extend(_below(pair.index, failed))
+            continue
+        if step is not None:
+            steps.append(step)
+    if problems:
+        raise ValidationFailed(problems)
+    return steps
+
+
+def _step(editor: Editor, pair: Pair, checked: CheckedUrl) -> Step | None:
+    """What brings one subscription to its entry; None when it is there already."""
+    entry, row, url = pair.entry, pair.row, checked.url.url
+    stored = [] if row is None else open_headers(row.sealed_headers, editor.resources.sealer)
+    headers = headers_after(stored, entry.headers)
+    wanted = {name: url if name == "url" else getattr(entry, name) for name in _SETTABLE}
+    before = _DEFAULTS if row is None else {name: getattr(row, name) for name in _SETTABLE}
+    changed = {name: value for name, value in wanted.items() if value != before[name]}
+    changes = [_field(name, before[name], value) for name, value in changed.items()]
+    if headers != stored:
+        changes.append(FieldChange(field="headers", before=masked(stored), after=compared(stored, headers)))
+    if row is not None and not changes:
+        return None
+    body: SubscriptionCreate | SubscriptionUpdate = _create_body(entry, url)
+    if row is not None:
+        given: dict[str, Any] = {**changed, "url": url} | ({"headers": entry.headers} if headers != stored else {})
+        body = SubscriptionUpdate.model_construct(_fields_set=set(given), **given)
+    change = PlannedChange(
+        action="create" if row is None else "update",
+        index=pair.index,
+        webhook_subscription_id=None if row is None else row.id,
+        event_name=entry.event_name,
+        name=entry.name,
+        url=url,
+        changes=changes,
+        loses=list(_losses(stored, headers)) + (["the signing key"] if changed.get("hmac_enabled") is False else []),
+        warning=checked.warning,
+    )
+    return Step(change, body, url, uuid4() if row is None else row.id)
+
+
+_DEFAULTS = {name: SubscriptionEntry.model_fields[name].get_default() for name in _SETTABLE if name != "url"} | {
+    "url": None
+}
+
+
+def _create_body(entry: SubscriptionEntry, url: str) -> SubscriptionCreate:
+    values = {name: getattr(entry, name) for name in (*_SETTABLE, "headers", "event_name")} | {"url": url}
+    return SubscriptionCreate.model_construct(_fields_set=set(values), **values)
+
+
+def _delete(row: SubscriptionRow) -> Step:
+    change = PlannedChange(
+        action="delete",
+        index=None,
+        webhook_subscription_id=row.id,
+        event_name=row.event_name,
+        name=row.name,
+        url=row.url,
+        changes=[],
+        loses=["the subscription; what it still has to deliver is cancelled"],
+        warning=None,
+    )
+    return Step(change, None, row.url, row.id)
+
+
+def _field(name: str, before: Any, after: Any) -> FieldChange:
+    camel = SubscriptionEntry.model_fields[name].alias or name
+    return FieldChange(field=camel, before=before, after=after)
+
+
+def _losses(before: Sequence[OwnHeader], after: Sequence[OwnHeader]) -> Iterator[str]:
+    """Header values that are dropped; one that is replaced is not lost, it was given anew."""
+    kept = Counter(header.name.lower() for header in after)
+    for header in before:
+        name = header.name.lower()
+        if kept[name] == 0:
+            yield f"the value of header {header.name}"
+        kept[name] = max(0, kept[name] - 1)
+
+
+def _other(row: SubscriptionRow) -> OtherSubscription:
+    return OtherSubscription(webhook_subscription_id=row.id, event_name=row.event_name, name=row.name, url=row.url)
+
+
+def plan_of(changes: Iterable[PlannedChange]) -> str:
+    """A name for exactly these changes. Warnings come and go with name service, ids of new ones are drawn anew."""
+    shown = [change.model_dump(mode="json", exclude={"warning", "hmac_secret"}) for change in changes]
+    return sha256(orjson.dumps(shown, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+async def _make(
+    editor: Editor, connection: AsyncConnection, steps: Sequence[Step], *, dry_run: bool
+) -> list[PlannedChange]:
+    """Make the changes, deletions first: they make room. Raises ValidationFailed at a limit."""
+    made: dict[UUID, PlannedChange] = {}
+    for step in sorted(steps, key=lambda step: ("delete", "update", "create").index(step.change.action)):
+        try:
+            secret = await _make_one(editor, connection, step)
+        except ValidationFailed as failed:
+            raise ValidationFailed(_below(step.change.index, failed)) from None
+        shown = {} if dry_run else {"webhook_subscription_id": step.subscription_id, "hmac_secret": secret}
+        made[step.subscription_id] = step.change.model_copy(update=shown)
+    return [made[step.subscription_id] for step in steps]
+
+
+async def _make_one(editor: Editor, connection: AsyncConnection, step: Step) -> str | None:
+    if isinstance(step.body, SubscriptionCreate):
+        return await editor.create(connection, step.subscription_id, step.body, step.url)
+    if isinstance(step.body, SubscriptionUpdate):
+        return await editor.update(connection, step.subscription_id, step.body, step.url)
+    await editor.delete(connection, step.subscription_id)
+    return None
+
+
+def _below(index: int | None, failed: ValidationFailed) -> list[Problem]:
+    """The same problems, their paths below that entry."""
+    prefix = "" if index is None else f"subscriptions.{index}"
+    return [
+        Problem(".".join(filter(None, (prefix, problem.path))), problem.code, problem.message)
+        for problem in failed.problems
+    ]

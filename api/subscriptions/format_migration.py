@@ -1,0 +1,111 @@
+"""From a legacy subscription to its modern twin: made paused, looked at, then switched over in one transaction."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from api.actions.service import Acts
+from api.errors import Conflict, NotFound
+from api.resources import Resources
+from api.subscriptions.models import NAME_MOST
+from api.subscriptions.service import limit_reached
+from storage.access.audit import changed, record
+from storage.subscriptions.format_migration import Switch, TwinRow, count_switch, create_twin, find_legacy, share_out
+from storage.subscriptions.queries import SubscriptionLimitError, SubscriptionLimits
+from storage.subscriptions.status import disable, resume
+
+logger = logging.getLogger(__name__)
+
+MODERN = " (modern)"
+
+
+class Twins:
+    """What a person does with the legacy subscriptions of a store. Everything raises NotFound for what is none."""
+
+    def __init__(self, resources: Resources, store_code: str, actor: str) -> None:
+        self._resources = resources
+        self._store_code = store_code
+        self._actor = actor
+
+    async def make(self, subscription_id: UUID) -> TwinRow:
+        """The original with its twin, which is made unless it is there. Raises ValidationFailed at a limit."""
+        settings = self._resources.settings
+        limits = SubscriptionLimits(settings.subscriptions_per_store, settings.subscriptions_per_event)
+        async with self._resources.database.transaction() as connection:
+            original = await self._found(connection, subscription_id, lock=True)
+            if original.twin_id is None:
+                twin_id, name = uuid4(), twin_name(original)
+                try:
+                    await create_twin(connection, self._store_code, original, twin_id, name, limits)
+                except SubscriptionLimitError as error:
+                    raise limit_reached(error, original.event_name) from error
+                made = {"name": name, "legacy": False, "status": "paused", "twin_of": str(original.id)}
+                await self._record(connection, "create", twin_id, changed({}, made))
+                original = await self._found(connection, subscription_id)
+        return original
+
+    async def plan(self, subscription_id: UUID) -> tuple[TwinRow, Switch]:
+        """What switching over would do now. Raises Conflict where it cannot be done."""
+        async with self._resources.database.transaction() as connection:
+            original = await self._found(connection, subscription_id)
+            return original, await count_switch(connection, original.id, _ready(original))
+
+    async def switch_over(self, subscription_id: UUID) -> TwinRow:
+        """The twin sends from now on, the legacy one nothing more; each event that waits is left to one of the two.
+
+        What the legacy one has dealt with is not sent again. What it has open goes to the twin; an attempt of it that
+        is under way just now may still arrive. Raises Conflict as `plan` does.
+        """
+        async with self._resources.database.transaction() as connection:
+            original = await self._found(connection, subscription_id, lock=True)
+            twin_id = _ready(original)
+            dropped, moved = await share_out(connection, original.id, twin_id)
+            await disable(connection, original.id, reason=f"switched over to {twin_id} by {self._actor}")
+            await resume(connection, twin_id)
+            figures = {"twin": str(twin_id), "moved": moved, "dropped": dropped}
+            statuses = changed({"status": original.status}, {"status": "disabled"})
+            await self._record(connection, "switch_over", original.id, {**statuses, **figures})
+            resumed = changed({"status": "paused"}, {"status": "active"})
+            await self._record(connection, "resume", twin_id, resumed)
+        acts = Acts(self._resources, self._store_code, self._actor)
+        for each in (twin_id, original.id):
+            await acts.tell_keeper(each, original.event_name, original.twin_url or original.url)
+        return original
+
+    async def _found(self, connection: AsyncConnection, subscription_id: UUID, *, lock: bool = False) -> TwinRow:
+        row = await find_legacy(connection, self._store_code, subscription_id, lock=lock)
+        if row is None:
+            raise NotFound
+        return row
+
+    async def _record(
+        self, connection: AsyncConnection, action: str, subscription_id: UUID, changes: Mapping[str, Any]
+    ) -> None:
+        await record(
+            connection,
+            actor=self._actor,
+            action=action,
+            object_type="subscription",
+            object_id=subscription_id,
+            store_code=self._store_code,
+            changes=changes,
+        )
+
+
+def twin_name(original: TwinRow) -> str:
+    """What the twin of this one is called."""
+    return (original.name or original.event_name)[: NAME_MOST - len(MODERN)] + MODERN
+
+
+def _ready(original: TwinRow) -> UUID:
+    """The twin, which is to take over; raises Conflict."""
+    if original.twin_id is None:
+        raise Conflict("It has no modern twin yet; create it first.")
+    if original.twin_status == "active":
+        raise Conflict("Its modern twin is active already; pause it first, or pause or delete the legacy webhook.")
+    if original.twin_status == "disabled":
+        raise Conflict("Its modern twin is disabled; enable it and pause it first.")
+    return original.twin_id

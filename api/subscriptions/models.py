@@ -1,0 +1,275 @@
+"""What is sent and answered about subscriptions. Source: the wire contract, sections 1 and 5."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema
+from pydantic.json_schema import SkipJsonSchema
+from pydantic_core import PydanticCustomError
+
+from api.body import WHOLE, Input, Output
+from api.instants import Instant
+from domain.delivery.ordering import AfterExhausted, OrderKey
+from domain.events.catalogue import CATALOGUE, nearest_name
+from domain.urls.rules import URL_MAX_CHARACTERS
+from domain.wire.headers import (
+    HEADERS_MOST,
+    HOP_BY_HOP,
+    NAME_MOST_CHARACTERS,
+    REFUSED_NAMES,
+    REFUSED_PREFIXES,
+    TOKEN,
+    VALUE,
+    VALUE_MOST_CHARACTERS,
+    name_problem,
+    value_problem,
+)
+from storage.access.audit import MASK
+from storage.tables import SubscriptionStatus
+
+NAME_MOST = 255  # as wide as the panel shows
+RETRIES_MOST = 50
+RETRY_DELAY_MOST_SECONDS = 30 * 24 * 3600
+RATE_MOST_PER_SECOND = 10_000  # beyond what one receiver takes
+CONCURRENCY_MOST = 1_000  # each is a socket of the worker
+
+
+def _checked(problem: Callable[[str], str | None], code: str) -> AfterValidator:
+    def check(text: str) -> str:
+        message = problem(text)
+        if message is not None:
+            raise PydanticCustomError(code, "{message}", {"message": message})
+        return text
+
+    return AfterValidator(check)
+
+
+def _either_case(text: str) -> str:
+    """A pattern for the text in any mixture of cases, since JSON Schema's patterns have no flags."""
+    return "".join(f"[{letter.upper()}{letter}]" if letter.isalpha() else letter for letter in text)
+
+
+def _value_or_mask(value: str) -> str | None:
+    return None if value == MASK else value_problem(value)
+
+
+def _event_problem(name: str) -> str | None:
+    if name in CATALOGUE:
+        return None
+    near = nearest_name(name)
+    return "is not the name of an event" + (f"; did you mean {near}?" if near else "")
+
+
+_REFUSED = "|".join(_either_case(name) for name in sorted(REFUSED_NAMES))
+_REFUSED_BEGINNINGS = "|".join(_either_case(prefix) for prefix in REFUSED_PREFIXES)
+_NAME_SCHEMA = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": NAME_MOST_CHARACTERS,
+    "pattern": f"^(?!(?:{_REFUSED})$)(?!{_REFUSED_BEGINNINGS}){TOKEN.pattern}$",
+    "description": "RFC 9110 token; none that the sender sets itself: Host, Content-Length, Content-Type, "
+    f"{', '.join(name.title() for name in HOP_BY_HOP)}, webhook-*, X-Webhook-*.",
+    "examples": ["Authorization"],
+}
+_VALUE_SCHEMA = {
+    "type": "string",
+    "maxLength": VALUE_MOST_CHARACTERS,
+    "pattern": f"^{VALUE.pattern}$",
+    "description": f"A secret: read back as {MASK}. In an update, {MASK} leaves the stored value of that name.",
+    "examples": ["Bearer 0123456789"],
+}
+HeaderName = Annotated[str, _checked(name_problem, "header_name"), WithJsonSchema(_NAME_SCHEMA)]
+HeaderValue = Annotated[str, _checked(_value_or_mask, "header_value"), WithJsonSchema(_VALUE_SCHEMA)]
+EventName = Annotated[
+    str, _checked(_event_problem, "unknown_event"), WithJsonSchema({"type": "string", "enum": list(CATALOGUE)})
+]
+Name = Annotated[str, Field(min_length=1, max_length=NAME_MOST)]
+RetryDelay = Annotated[int, Field(ge=1, le=RETRY_DELAY_MOST_SECONDS), WHOLE]
+
+Url = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=URL_MAX_CHARACTERS,
+        description="Where deliveries go, by POST. https, unless the installation allows http; no user, no fragment, "
+        "no private address. Stored in one normal form, which is what is signed and sent.",
+        examples=["https://receiver.example.com/webhooks"],
+        json_schema_extra={"format": "uri"},
+    ),
+]
+
+
+class Header(Input):
+    """One header that goes with each delivery."""
+
+    header_name: HeaderName
+    header_value: HeaderValue
+
+
+def _single_header(schema: dict[str, Any]) -> None:
+    """The deprecated single-header form: both fields or neither. Null is taken as left out, but not advertised."""
+    for name in ("headers", "headerName", "headerValue"):
+        field = schema["properties"][name]
+        field.update(field.pop("anyOf")[0])
+    for name, other in (("headerName", "headerValue"), ("headerValue", "headerName")):
+        schema["properties"][name]["deprecated"] = True
+        schema.setdefault("dependentRequired", {})[name] = [other]
+
+
+def legacy_where_there_is_one(schema: dict[str, Any]) -> None:
+    """Legacy is for events that have a legacy form."""
+    legacy_names = [name for name, event_type in CATALOGUE.items() if event_type.legacy is not None]
+    schema["if"] = {"properties": {"legacy": {"const": True}}, "required": ["legacy"]}
+    schema["then"] = {"properties": {"eventName": {"enum": legacy_names}}}
+
+
+def _one_header_less_beside_the_single_one(schema: dict[str, Any]) -> None:
+    """The deprecated header counts among those there may be."""
+    schema.setdefault("allOf", []).append(
+        {
+            "if": {"required": ["headerName"], "properties": {"headerName": {"type": "string"}}},
+            "then": {"properties": {"headers": {"maxItems": HEADERS_MOST - 1}}},
+        }
+    )
+
+
+def _create_schema(schema: dict[str, Any]) -> None:
+    _single_header(schema)
+    _one_header_less_beside_the_single_one(schema)
+    legacy_where_there_is_one(schema)
+
+
+def _update_schema(schema: dict[str, Any]) -> None:
+    """What is left out has no default: it stays as it was."""
+    _single_header(schema)
+    _one_header_less_beside_the_single_one(schema)
+    for field in schema["properties"].values():
+        field.pop("default", None)
+
+
+class _SubscriptionInput(Input):
+    """What may be set on create and on update alike. What an update leaves out stays as it was."""
+
+    headers: Annotated[list[Header], Field(max_length=HEADERS_MOST)] | None = None
+    header_name: HeaderName | None = None
+    header_value: HeaderValue | None = None
+    destination_type: Literal["rest"] = "rest"
+    hmac_enabled: bool = False
+    legacy: bool = False
+    name: Name | None = None
+    active_from: Instant | None = None
+    rate_limit_per_second: Annotated[int, Field(ge=1, le=RATE_MOST_PER_SECOND), WHOLE] | None = None
+    max_concurrency: Annotated[int, Field(ge=1, le=CONCURRENCY_MOST), WHOLE] | None = None
+    ordered: bool = False
+    order_key: OrderKey = "subscription"
+    """When ordered, what waits for what: customer leaves events of different customers independent of each other."""
+    after_exhausted: AfterExhausted = "skip"
+    """When ordered, what becomes of the successors of an exhausted delivery: skip sends them, hold lets them wait for a
+    person, who redelivers, recovers or cancels it."""
+    retry_schedule: Annotated[list[RetryDelay], Field(max_length=RETRIES_MOST)] | None = None
+    """Seconds after each failed attempt; null: the installation's schedule."""
+
+    @property
+    def given_headers(self) -> list[Header] | None:
+        """`headers`, with the deprecated single header appended unless it is among them; None when neither is given."""
+        single = None
+        if self.header_name is not None and self.header_value is not None:
+            single = Header.model_construct(header_name=self.header_name, header_value=self.header_value)
+        if self.headers is None:
+            return None if single is None else [single]
+        if single is None or any(header.header_name.lower() == single.header_name.lower() for header in self.headers):
+            return self.headers
+        return [*self.headers, single]
+
+
+class SubscriptionCreate(_SubscriptionInput):
+    """A new subscription."""
+
+    event_name: EventName
+    url: Url
+
+    model_config = ConfigDict(json_schema_extra=_create_schema)
+
+
+class SubscriptionUpdate(_SubscriptionInput):
+    """New values of a subscription. `eventName` cannot change; it may be repeated."""
+
+    url: Url
+    event_name: SkipJsonSchema[str | None] = None
+
+    model_config = ConfigDict(json_schema_extra=_update_schema)
+
+
+class MaskedHeader(Output):
+    """A header as it is read back."""
+
+    header_name: str
+    header_value: str = Field(description=f"Always {MASK}.")
+
+
+class SubscriptionRowOut(Output):
+    """A subscription in a list. `headerName` and `headerValue` are those of its first header."""
+
+    webhook_subscription_id: UUID
+    event_name: str
+    url: str
+    header_name: str | None
+    header_value: str | None
+    legacy: bool
+    created_at: datetime
+    destination_type: str
+    name: str | None
+    active_from: datetime | None
+    hmac_enabled: bool
+    active: bool
+
+
+class SubscriptionDetails(SubscriptionRowOut):
+    """A whole subscription."""
+
+    headers: list[MaskedHeader]
+    status: SubscriptionStatus
+    status_reason: str | None
+    status_since: datetime
+    rate_limit_per_second: int | None = Field(description="Null: no limit.")
+    max_concurrency: int = Field(description="Requests in flight at most; the installation's unless set.")
+    ordered: bool
+    order_key: OrderKey
+    after_exhausted: AfterExhausted
+    retry_schedule: list[int] = Field(description="Seconds after each failed attempt; the installation's unless set.")
+
+
+class Total(Output):
+    """Rows in the store, and those that pass the filters."""
+
+    all: int
+    filtered: int
+
+
+class SubscriptionList(Output):
+    """One page of subscriptions."""
+
+    items: list[SubscriptionRowOut]
+    total: Total
+
+
+class SubscriptionCreated(Output):
+    """The new subscription; the signing key is shown this once, when signing is on."""
+
+    webhook_subscription_id: UUID
+    hmac_secret: str | SkipJsonSchema[None] = Field(None, description="`whsec_…`; there when signing is on.")
+
+
+class SigningSwitchedOn(Output):
+    """The signing key, shown this once."""
+
+    hmac_secret: str
+
+
+class KeyRotated(Output):
+    """The new signing key, shown this once, and its version."""
+
+    hmac_secret: str
+    signature_version: int

@@ -1,0 +1,151 @@
+"""Subscriptions: list, create, details, update, delete, rotate the signing key."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Response
+
+from api.access import SubscriptionRead, SubscriptionWrite
+from api.actions.service import Acts
+from api.body import JsonBody
+from api.errors import NotFound
+from api.idempotency import IdempotencyKey
+from api.ids import id_path, parse_id
+from api.listing import Listing, ListQuery
+from api.resources import FromResources
+from api.subscriptions.answers import details_of, row_of
+from api.subscriptions.creation import create_once
+from api.subscriptions.models import (
+    KeyRotated,
+    SigningSwitchedOn,
+    SubscriptionCreate,
+    SubscriptionCreated,
+    SubscriptionDetails,
+    SubscriptionList,
+    SubscriptionUpdate,
+    Total,
+)
+from api.subscriptions.service import Editor, reorders
+from storage.subscriptions.queries import (
+    SUBSCRIPTION_FIELDS,
+    SubscriptionRow,
+    find_subscription,
+    list_subscriptions,
+)
+
+WRAPPER = "webhookSubscription"
+
+router = APIRouter(prefix="/api/{storeCode}/webhook/subscription", tags=["subscriptions"])
+
+IdPath = Annotated[str, id_path("webhookSubscriptionId", "Id of the subscription.")]
+
+
+async def _readable(access: SubscriptionRead, resources: FromResources, subscription_id: IdPath) -> SubscriptionRow:
+    async with resources.database.transaction() as connection:
+        row = await find_subscription(connection, access.store_code, parse_id(subscription_id))
+    if row is None:
+        raise NotFound
+    return row
+
+
+async def _writable(access: SubscriptionWrite, resources: FromResources, subscription_id: IdPath) -> SubscriptionRow:
+    return await _readable(access, resources, subscription_id)
+
+
+ReadableSubscription = Annotated[SubscriptionRow, Depends(_readable)]
+WritableSubscription = Annotated[SubscriptionRow, Depends(_writable)]
+"""Found before the body is read, so that an unknown id is a 404 whatever the body is."""
+
+SubscriptionListing = Annotated[Listing, Depends(ListQuery(SUBSCRIPTION_FIELDS))]
+CreateBody = Annotated[SubscriptionCreate, Depends(JsonBody(SubscriptionCreate, WRAPPER))]
+UpdateBody = Annotated[SubscriptionUpdate, Depends(JsonBody(SubscriptionUpdate, WRAPPER))]
+
+
+WARNING: dict[str, Any] = {
+    "headers": {
+        "Warning": {
+            "description": "The URL was accepted although its name does not resolve now; RFC 7234, code 299.",
+            "schema": {"type": "string"},
+        }
+    }
+}
+
+
+def _warn(response: Response, warning: str | None) -> None:
+    """Something to look at that is no error: the URL was accepted although its name does not resolve now."""
+    if warning is not None:
+        response.headers["Warning"] = f'299 - "{warning}"'
+
+
+@router.get("", summary="List subscriptions")
+async def list_(access: SubscriptionRead, resources: FromResources, listing: SubscriptionListing) -> SubscriptionList:
+    """One page of the store's subscriptions, oldest first unless ordered otherwise."""
+    async with resources.database.transaction() as connection:
+        page = await list_subscriptions(
+            connection, access.store_code, listing.conditions, listing.order, listing.items, listing.offset
+        )
+    items = [row_of(row, resources) for row in page.rows]
+    return SubscriptionList(items=items, total=Total(all=page.all, filtered=page.filtered))
+
+
+@router.post("", summary="Create a subscription", response_model_exclude_none=True, responses={200: WARNING})
+async def create(
+    access: SubscriptionWrite, resources: FromResources, body: CreateBody, key: IdempotencyKey, response: Response
+) -> SubscriptionCreated:
+    """From now on the event is delivered to this URL. The signing key is shown in this answer only."""
+    made = await create_once(resources, access.store_code, access.principal, body, key)
+    _warn(response, made.warning)
+    return SubscriptionCreated(webhook_subscription_id=made.id, hmac_secret=made.secret)
+
+
+@router.get("/{webhookSubscriptionId}", summary="Details of a subscription")
+async def details(subscription: ReadableSubscription, resources: FromResources) -> SubscriptionDetails:
+    """The whole subscription; header values are masked."""
+    return details_of(subscription, resources)
+
+
+@router.put(
+    "/{webhookSubscriptionId}",
+    summary="Update a subscription",
+    status_code=204,
+    response_model=None,
+    responses={
+        200: {"model": SigningSwitchedOn, "description": "Signing was switched on; the key is shown once.", **WARNING},
+        204: WARNING,
+    },
+)
+async def update(
+    access: SubscriptionWrite, resources: FromResources, subscription: WritableSubscription, body: UpdateBody
+) -> Response:
+    """What is left out stays as it was. Takes effect at the next attempt of everything outstanding."""
+    editor = Editor(resources, access.store_code, access.actor)
+    checked = await editor.check(body, subscription.event_name)
+    async with resources.database.transaction() as connection:
+        secret = await editor.update(connection, subscription.id, body, checked.url.url)
+    if reorders(subscription, body):
+        acts = Acts(resources, access.store_code, access.actor)
+        await acts.tell_keeper(subscription.id, subscription.event_name, checked.url.url)
+    response = Response(status_code=204)
+    if secret is not None:
+        answer = SigningSwitchedOn(hmac_secret=secret).model_dump_json(by_alias=True)
+        response = Response(answer, media_type="application/json")
+    _warn(response, checked.warning)
+    return response
+
+
+@router.delete("/{webhookSubscriptionId}", summary="Delete a subscription", status_code=204)
+async def delete(access: SubscriptionWrite, resources: FromResources, subscription: WritableSubscription) -> None:
+    """Nothing more is delivered; what is outstanding is cancelled, but for an attempt that is under way."""
+    async with resources.database.transaction() as connection:
+        await Editor(resources, access.store_code, access.actor).delete(connection, subscription.id)
+    acts = Acts(resources, access.store_code, access.actor)
+    await acts.tell_keeper(subscription.id, subscription.event_name, subscription.url)
+
+
+@router.post("/{webhookSubscriptionId}/rotate-hmac-secret", summary="Rotate the signing key", responses={409: {}})
+async def rotate_hmac_secret(
+    access: SubscriptionWrite, resources: FromResources, subscription: WritableSubscription
+) -> KeyRotated:
+    """A new key, shown once. For 24 hours `webhook-signature` carries a signature with the key before as well."""
+    async with resources.database.transaction() as connection:
+        secret, version = await Editor(resources, access.store_code, access.actor).rotate(connection, subscription.id)
+    return KeyRotated(hmac_secret=secret, signature_version=version)

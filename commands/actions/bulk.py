@@ -1,0 +1,217 @@
+"""`loyalty-webhooks recover`, `loyalty-webhooks backfill`: deliver a window of time again, or to a new subscription."""
+
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Annotated, Any, TypeAlias
+from uuid import UUID
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from commands.actions.client import EXIT_REFUSED, ActClient
+from commands.complaints import complain
+from commands.target import ApiOption, DataDirectoryOption, KeyOption, StoreOption, find_target
+from domain.timestamps import is_date_time
+from local.data_directory import DEFAULT_DATA_DIRECTORY
+
+POLL_SECONDS = 0.5
+_AGO = re.compile(r"([1-9][0-9]{0,5})(m|h|d)")
+_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+
+
+class Status(StrEnum):
+    """What may be delivered again."""
+
+    EXHAUSTED = "exhausted"
+    CANCELLED = "cancelled"
+    DELIVERED = "delivered"
+
+
+@dataclass(frozen=True)
+class _Act:
+    """A window act in the words of its command."""
+
+    name: str
+    identity: str
+    """Its id's name in the API."""
+    noun: str
+    question: str
+    counted: str
+
+
+_RECOVER = _Act("recover", "recoverId", "recovery", "Send them again?", "deliveries match")
+_BACKFILL = _Act("backfill", "backfillId", "backfill", "Send them?", "events have no delivery to it")
+
+SubscriptionId: TypeAlias = Annotated[UUID | None, typer.Argument(metavar="SUBSCRIPTION", help="Its id.")]
+Since: TypeAlias = Annotated[
+    str | None, typer.Option(help="From when on: 2026-01-02T03:04:05Z, or 30m, 12h, 5d ago.", metavar="TIME")
+]
+Until: TypeAlias = Annotated[
+    str | None, typer.Option(help="Until before when; default: now.", metavar="TIME", show_default=False)
+]
+Rate: TypeAlias = Annotated[
+    int | None, typer.Option(min=1, help="Deliveries a second at most.", metavar="NUMBER", show_default=False)
+]
+DryRun: TypeAlias = Annotated[bool, typer.Option("--dry-run", help="Only count.")]
+Yes: TypeAlias = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.command("recover")(recover)
+    app.command("backfill")(backfill)
+
+
+def recover(  # noqa: PLR0913, PLR0917 - one parameter an option
+    subscription_id: SubscriptionId = None,
+    since: Since = None,
+    until: Until = None,
+    status: Annotated[
+        list[Status] | None, typer.Option("--status", help="What to send again; several by repeating.")
+    ] = None,
+    rate: Rate = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    watch: Annotated[
+        UUID | None, typer.Option(metavar="RECOVERY", help="Show how far this one is.", show_default=False)
+    ] = None,
+    cancel: Annotated[
+        UUID | None, typer.Option(metavar="RECOVERY", help="Cancel this recovery instead.", show_default=False)
+    ] = None,
+    store: StoreOption = None,
+    api: ApiOption = None,
+    key: KeyOption = None,
+    data_dir: DataDirectoryOption = DEFAULT_DATA_DIRECTORY,
+) -> None:
+    """Deliver again what a subscription's receiver did not take (exhausted) in a window of time.
+
+    Exit code 0: each has been attempted again. 1: refused, cancelled, or you said no. 2: wrong usage, or no API.
+    """
+    client = ActClient(find_target(api, key, store, data_dir))
+    statuses = {"statuses": sorted({one.value for one in status})} if status else {}
+    if not _about_another(client, _RECOVER, watch, cancel):
+        wanted = _window(subscription_id, since, until, rate)
+        _begin(client, _RECOVER, subscription_id, {**wanted, **statuses}, dry_run=dry_run, yes=yes)
+
+
+def backfill(  # noqa: PLR0913, PLR0917 - one parameter an option
+    subscription_id: SubscriptionId = None,
+    since: Since = None,
+    until: Until = None,
+    rate: Rate = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    watch: Annotated[
+        UUID | None, typer.Option(metavar="BACKFILL", help="Show how far this one is.", show_default=False)
+    ] = None,
+    cancel: Annotated[
+        UUID | None, typer.Option(metavar="BACKFILL", help="Cancel this backfill instead.", show_default=False)
+    ] = None,
+    store: StoreOption = None,
+    api: ApiOption = None,
+    key: KeyOption = None,
+    data_dir: DataDirectoryOption = DEFAULT_DATA_DIRECTORY,
+) -> None:
+    """Deliver past events to a subscription that has none of them, because it was not there when they were accepted.
+
+    Exit code 0: each has been attempted. 1: refused, cancelled, or you said no. 2: wrong usage, or no API.
+    """
+    client = ActClient(find_target(api, key, store, data_dir))
+    if not _about_another(client, _BACKFILL, watch, cancel):
+        wanted = _window(subscription_id, since, until, rate)
+        _begin(client, _BACKFILL, subscription_id, wanted, dry_run=dry_run, yes=yes)
+
+
+def _about_another(client: ActClient, act: _Act, watch: UUID | None, cancel: UUID | None) -> bool:
+    """Show or cancel one that was begun before, if that is asked for."""
+    if cancel is not None:
+        typer.echo(f"Cancelled. {_told(client.post(f'{act.name}/{cancel}/cancel'))}")
+    elif watch is not None:
+        _watch(client, act, str(watch))
+    return cancel is not None or watch is not None
+
+
+def _window(subscription_id: UUID | None, since: str | None, until: str | None, rate: int | None) -> dict[str, object]:
+    if subscription_id is None or since is None:
+        raise typer.BadParameter("say which: SUBSCRIPTION and --since")
+    wanted: dict[str, object] = {"since": _instant(since, "--since")}
+    if until is not None:
+        wanted["until"] = _instant(until, "--until")
+    if rate is not None:
+        wanted["ratePerSecond"] = rate
+    return wanted
+
+
+def _begin(
+    client: ActClient,
+    act: _Act,
+    subscription_id: UUID | None,
+    wanted: Mapping[str, object],
+    *,
+    dry_run: bool,
+    yes: bool,
+) -> None:
+    path = f"subscription/{subscription_id}/{act.name}"
+    count = client.post(path, {act.name: {**wanted, "dryRun": True}})["count"]
+    typer.echo(f"{count:,} {act.counted}.")
+    if dry_run or not count:
+        return
+    if not yes and not typer.confirm(act.question):
+        raise typer.Exit(EXIT_REFUSED)
+    begun = client.post(path, {act.name: wanted})[act.identity]
+    typer.echo(f"{act.noun.capitalize()} {begun} has begun.")
+    _watch(client, act, begun)
+
+
+def _watch(client: ActClient, act: _Act, act_id: str) -> None:
+    """Until it has ended. Ctrl-C leaves it running."""
+    bar = Progress(
+        TextColumn(act.noun.capitalize()),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[opened]} opened, {task.fields[failed]} failed again"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    try:
+        with bar:
+            task = bar.add_task("", total=None, opened="0", failed="0")
+            while (found := client.get(f"{act.name}/{act_id}"))["status"] == "running":
+                bar.update(
+                    task,
+                    total=found["count"],
+                    completed=found["done"],
+                    opened=f"{found['opened']:,}",
+                    failed=f"{found['failedAgain']:,}",
+                )
+                time.sleep(POLL_SECONDS)
+    except KeyboardInterrupt:
+        complain(f"The {act.noun} goes on. To end it: loyalty-webhooks {act.name} --cancel {act_id}")
+        raise typer.Exit(EXIT_REFUSED) from None
+    if found["status"] != "finished":
+        complain(f"The {act.noun} was cancelled. {_told(found)}")
+        raise typer.Exit(EXIT_REFUSED)
+    typer.echo(f"Each has been attempted. {_told(found)}")
+
+
+def _told(found: Mapping[str, Any]) -> str:
+    """Where its deliveries stand."""
+    return (
+        f"{found['opened']:,} of {found['count']:,} deliveries opened: {found['delivered']:,} delivered, "
+        f"{found['failedAgain']:,} failed again, {found['waiting']:,} still waiting."
+    )
+
+
+def _instant(text: str, option: str) -> str:
+    """An instant as the API takes it; raises typer.BadParameter."""
+    if (ago := _AGO.fullmatch(text)) is not None:
+        return (datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})).isoformat()
+    if is_date_time(text):
+        return text
+    raise typer.BadParameter(f"{option} is a time with its offset, such as 2026-01-02T03:04:05Z, or 30m, 12h, 5d ago")

@@ -1,0 +1,173 @@
+"""The file of a store's subscriptions: read from YAML, checked in its form, its references to secrets followed.
+
+    version: 1
+    store: default                     # optional: the file is for this store alone
+    subscriptions:
+      - eventName: CustomerRegistered
+        name: CRM
+        url: https://crm.example.com/webhooks
+        headers:
+          - headerName: Authorization
+            headerValue: {fromEnv: CRM_AUTHORIZATION}
+
+An entry has the fields that the API creates a subscription with, and what the API finds wrong with them it says itself.
+Here it is only seen to that no secret stands in the file. Described for its writers in docs/subscriptions-file.md.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from commands.subscriptions.yaml_document import Document, DocumentError, Value, read_document
+from domain.wire.headers import VALUE_MOST_CHARACTERS
+from storage.access.audit import MASK
+
+VERSION = 1
+MOST_BYTES = 8 * 1024 * 1024  # as much as the API takes
+STANDARD_INPUT = Path("-")
+FIELDS = ("version", "store", "subscriptions")
+FORMS = "{fromEnv: NAME}, {fromFile: PATH} or {keep: true}"
+
+
+class FileRefused(Exception):  # noqa: N818 - reads as what happened
+    """The file will not do; `complaints` says why, one line each, each with file and line."""
+
+    def __init__(self, complaints: Iterable[str]) -> None:
+        self.complaints = list(complaints)
+        super().__init__("\n".join(self.complaints))
+
+
+class _Wrong(Exception):  # noqa: N818 - reads as what happened
+    """What is wrong with one value; the text says it and never holds a secret."""
+
+
+@dataclass(frozen=True)
+class SubscriptionFile:
+    """A file in the right form. `entries` are what the API takes; secrets in them are the real ones."""
+
+    name: str
+    document: Document
+    store: str | None
+    entries: list[Value]
+
+    def complaint(self, path: str, message: str) -> str:
+        """What is wrong at this path of the file, with its line."""
+        where = f"{self.name}:{self.document.line(path)}"
+        return f"{where}: {path}: {message}" if path else f"{where}: {message}"
+
+
+def read_subscription_file(path: Path, raw: bytes, environment: Mapping[str, str] = os.environ) -> SubscriptionFile:
+    """The file whose content is `raw`; `fromFile` is relative to where `path` is. Raises FileRefused."""
+    name = "standard input" if path == STANDARD_INPUT else str(path)
+    if len(raw) > MOST_BYTES:
+        raise FileRefused([f"{name}: has more than {MOST_BYTES:,} bytes"])
+    try:
+        document = read_document(raw)
+    except DocumentError as error:
+        raise FileRefused([f"{name}{'' if error.line is None else f':{error.line}'}: {error}"]) from None
+    reading = _Reading(path.parent, environment)
+    entries, store = reading.file(document.value)
+    file = SubscriptionFile(name, document, store, entries)
+    if reading.wrong:
+        raise FileRefused(file.complaint(where, message) for where, message in reading.wrong)
+    return file
+
+
+class _Reading:
+    """Goes through the file and notes everything that is wrong."""
+
+    def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
+        self.wrong: list[tuple[str, str]] = []
+        self._directory = directory
+        self._environment = environment
+
+    def file(self, value: Value) -> tuple[list[Value], str | None]:
+        """Entries and store."""
+        if not isinstance(value, dict):
+            self.wrong.append(("", f"must hold {', '.join(FIELDS)}"))
+            return [], None
+        version = value.get("version")
+        if type(version) is not int or version != VERSION:
+            newer = type(version) is int and version > VERSION
+            cure = "; a newer loyalty-webhooks reads this file" if newer else ""
+            self.wrong.append(("version", f"must be {VERSION}{cure}"))
+            if newer:
+                return [], None  # whatever else is unknown here is right there
+        self.wrong += [(name, "unknown field") for name in value if name not in FIELDS]
+        store = value.get("store")
+        if "store" in value and (not isinstance(store, str) or not store):
+            self.wrong.append(("store", "must be a store code"))
+        entries = value.get("subscriptions")
+        if not isinstance(entries, list):
+            self.wrong.append(("subscriptions", "must be a list; an empty one is []"))
+            return [], None
+        found = [self._entry(entry, f"subscriptions.{index}") for index, entry in enumerate(entries)]
+        return found, store if isinstance(store, str) else None
+
+    def _entry(self, entry: Value, path: str) -> Value:
+        if not isinstance(entry, dict):
+            self.wrong.append((path, "must be a subscription, as eventName: …, name: …, url: …"))
+            return entry
+        headers = entry.get("headers")
+        if not isinstance(headers, list):
+            return entry
+        return {**entry, "headers": [self._header(header, f"{path}.headers.{n}") for n, header in enumerate(headers)]}
+
+    def _header(self, header: Value, path: str) -> Value:
+        if not isinstance(header, dict) or "headerValue" not in header:
+            return header
+        try:
+            return {**header, "headerValue": self._secret(header["headerValue"])}
+        except _Wrong as wrong:
+            self.wrong.append((f"{path}.headerValue", str(wrong)))
+            return header
+
+    def _secret(self, reference: Value) -> str:
+        if not isinstance(reference, dict):
+            raise _Wrong(f"a value never stands in the file itself; say where it comes from: {FORMS}")
+        match list(reference.items()):
+            case [("keep", True)]:
+                return MASK
+            case [("fromEnv", str(name))] if name:
+                return _usable(self._environment.get(name), f"the environment variable {name}")
+            case [("fromFile", str(name))] if name:
+                return _usable(self._content(name), name)
+        raise _Wrong(f"must be one of {FORMS}")
+
+    def _content(self, name: str) -> str:
+        try:
+            with (self._directory / Path(name).expanduser()).open("rb") as file:
+                raw = file.read(VALUE_MOST_CHARACTERS + 2)  # with a line's end
+        except (OSError, ValueError) as error:
+            raise _Wrong(f"{name} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        try:
+            text = raw.decode()
+        except UnicodeDecodeError:
+            raise _Wrong(f"{name} is not UTF-8") from None
+        return text.removesuffix("\n").removesuffix("\r")
+
+
+def _usable(value: str | None, source: str) -> str:
+    """The secret; a source that is empty is one that somebody forgot to fill."""
+    if value is None:
+        raise _Wrong(f"{source} is not set")
+    if not value.strip():
+        raise _Wrong(f"{source} is empty")
+    if value == MASK:
+        raise _Wrong(f"{source} holds {MASK}, which only stands for a value; {{keep: true}} leaves the stored one")
+    return value
+
+
+def written_paths(problems: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """(path, message) of the API's errors, in the file's words where the API speaks of what the file does not have."""
+    return [
+        (
+            str(problem.get("path", "")),
+            "there is no stored value of this header to keep; give one by fromEnv or fromFile"
+            if problem.get("code") == "masked_value"
+            else str(problem.get("message", "")),
+        )
+        for problem in problems
+    ]

@@ -1,0 +1,399 @@
+"""Why an event did not arrive (yet): one closed list of reasons, and the rule that picks the one that holds.
+
+`docs/explain.md` is rendered from this list by `docs/render.py`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from types import MappingProxyType
+from uuid import UUID
+
+from domain.delivery.failure_kinds import EXPLANATIONS, FailureKind
+from domain.delivery.matching import Mismatch, mismatch
+from domain.wire.bodies import TEST
+
+
+class ReasonCode(StrEnum):
+    """What explains an event, or its way to one subscription; answered under exactly these words."""
+
+    event_matched = "event_matched"
+    event_waiting = "event_waiting"
+    event_test = "event_test"
+    event_body_erased = "event_body_erased"
+    event_no_longer_kept = "event_no_longer_kept"
+    event_rejected = "event_rejected"
+    event_elsewhere = "event_elsewhere"
+    event_unknown = "event_unknown"
+
+    other_event_name = "other_event_name"
+    test_of_another = "test_of_another"
+    created_after = "created_after"
+    not_yet_active = "not_yet_active"
+    deleted_before = "deleted_before"
+    not_matched_yet = "not_matched_yet"
+    no_longer_kept = "no_longer_kept"
+    changed_since = "changed_since"
+
+    attempt_under_way = "attempt_under_way"
+    about_to_be_sent = "about_to_be_sent"
+    waiting_for_retry = "waiting_for_retry"
+    paused = "paused"
+    breaker_open = "breaker_open"
+    behind_ordered = "behind_ordered"
+    rate_limited = "rate_limited"
+    slowed_down = "slowed_down"
+    backfilled = "backfilled"
+    waiting_its_turn = "waiting_its_turn"
+
+    delivered = "delivered"
+    retries_used_up = "retries_used_up"
+    outwaited_breaker = "outwaited_breaker"
+    receiver_gone = "receiver_gone"
+    address_blocked = "address_blocked"
+    subscription_disabled = "subscription_disabled"
+    test_failed = "test_failed"
+    test_lost = "test_lost"
+    cancelled_by_person = "cancelled_by_person"
+    switched_over = "switched_over"
+    subscription_deleted = "subscription_deleted"
+    event_erased = "event_erased"
+    ended_otherwise = "ended_otherwise"
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A reason in words. `{names}` in `text` stand for what is known of the case; `remedy`: what can be done."""
+
+    about: str
+    text: str
+    remedy: str
+
+
+_EVENT, _NO_DELIVERY, _OPEN, _ENDED = "the event", "no delivery was made", "the delivery is open", "the delivery ended"
+_BY_ITSELF = "Nothing: it goes on by itself."
+
+REASONS: Mapping[ReasonCode, Explanation] = MappingProxyType(
+    {
+        ReasonCode.event_matched: Explanation(
+            _EVENT, "Accepted at {accepted} and matched to the store's subscriptions.", "See each subscription."
+        ),
+        ReasonCode.event_waiting: Explanation(
+            _EVENT,
+            "Accepted at {accepted}, and not yet taken up by a worker.",
+            "If this lasts for more than seconds, see on the dashboard or by `loyalty-webhooks status` whether a "
+            "worker runs.",
+        ),
+        ReasonCode.event_test: Explanation(
+            _EVENT, "A sample that was sent as a test at {accepted}, to one subscription alone.", "Nothing."
+        ),
+        ReasonCode.event_body_erased: Explanation(
+            _EVENT,
+            "Accepted at {accepted}; at {erased} its data was erased for its customer's sake.",
+            "Nothing: the data was erased on purpose, and is gone.",
+        ),
+        ReasonCode.event_no_longer_kept: Explanation(
+            _EVENT,
+            "Accepted at {accepted}, so long ago that its data and deliveries are no longer kept.",
+            "Look sooner, or have the log kept longer in the store's settings.",
+        ),
+        ReasonCode.event_rejected: Explanation(
+            _EVENT,
+            "Its emit was refused with a 400 at {rejected}, so it was never accepted: {because}.",
+            "Have the platform correct that and emit it again, under the same id if it likes.",
+        ),
+        ReasonCode.event_elsewhere: Explanation(
+            _EVENT,
+            "It was not accepted in this store but in {stores}.",
+            "Ask in that store, or have the platform emit to the right one.",
+        ),
+        ReasonCode.event_unknown: Explanation(
+            _EVENT,
+            "No event of this id was accepted in this store.",
+            "Compare the id with the answer to the emit: only a 202 is acceptance. Likely causes: the emit was "
+            "refused (400, 401, 403 or 404) or not answered, it went to another store, or it brought no `eventId` "
+            "and was given another.",
+        ),
+        ReasonCode.other_event_name: Explanation(
+            _NO_DELIVERY,
+            "It subscribes to {subscribed}; this event is {event}.",
+            "Subscribe to the event's name.",
+        ),
+        ReasonCode.test_of_another: Explanation(
+            _NO_DELIVERY, "The event is a test of another subscription's receiver.", "Send a test to this one."
+        ),
+        ReasonCode.created_after: Explanation(
+            _NO_DELIVERY,
+            "It was created at {created}, after the event had been accepted.",
+            "To send it, backfill the time before: by itself a subscription gets what is accepted from its creation "
+            "on.",
+        ),
+        ReasonCode.not_yet_active: Explanation(
+            _NO_DELIVERY,
+            "It is active from {active_from}, and the event's `createdAt` is before that.",
+            "For events to come let it be active from an earlier time.",
+        ),
+        ReasonCode.deleted_before: Explanation(
+            _NO_DELIVERY, "It was deleted at {deleted}, before the event was matched.", "Subscribe again."
+        ),
+        ReasonCode.not_matched_yet: Explanation(
+            _NO_DELIVERY, "It will get the event as soon as a worker takes it up.", _BY_ITSELF
+        ),
+        ReasonCode.no_longer_kept: Explanation(
+            _NO_DELIVERY,
+            "If there was one, it is no longer kept: the event was accepted at {accepted}.",
+            "Ask its receiver, who got it if it was delivered.",
+        ),
+        ReasonCode.changed_since: Explanation(
+            _NO_DELIVERY,
+            "It would match the event now, but did not at {matched}, when the event was matched; it was changed since.",
+            "Nothing: an event is matched once.",
+        ),
+        ReasonCode.attempt_under_way: Explanation(_OPEN, "An attempt is under way just now.", _BY_ITSELF),
+        ReasonCode.about_to_be_sent: Explanation(_OPEN, "Its next attempt is due and about to be made.", _BY_ITSELF),
+        ReasonCode.waiting_for_retry: Explanation(
+            _OPEN,
+            "Attempt {attempts} failed ({failure}): {failure_meaning} The next is made at {next_attempt}.",
+            "{failure_remedy} Send now does not wait.",
+        ),
+        ReasonCode.paused: Explanation(
+            _OPEN,
+            "Its subscription is paused since {since} ({why}); nothing is lost meanwhile.",
+            "Resume the subscription.",
+        ),
+        ReasonCode.breaker_open: Explanation(
+            _OPEN,
+            "The receiver has been failing, so deliveries wait since {breaker_since}; it is asked again at {probe}. "
+            "{failure_meaning}",
+            "{failure_remedy} The first success lets everything go.",
+        ),
+        ReasonCode.behind_ordered: Explanation(
+            _OPEN,
+            "Its subscription is ordered, and delivery {behind} comes before it.",
+            "See why that one waits; cancel it to let what follows go.",
+        ),
+        ReasonCode.rate_limited: Explanation(
+            _OPEN,
+            "It waits for its turn: its subscription takes {rate} a second at most.",
+            "Raise its limit of requests a second if the receiver takes more.",
+        ),
+        ReasonCode.slowed_down: Explanation(
+            _OPEN,
+            "It waits for its turn: the receiver has answered 429, so it is sent to more slowly for a while.",
+            "Have the receiver take more, or set the limit of requests a second to what it takes.",
+        ),
+        ReasonCode.backfilled: Explanation(
+            _OPEN, "A person had it backfilled; it waits for its turn behind earlier deliveries.", _BY_ITSELF
+        ),
+        ReasonCode.waiting_its_turn: Explanation(
+            _OPEN, "It waits for its turn behind other deliveries of its subscription.", _BY_ITSELF
+        ),
+        ReasonCode.delivered: Explanation(
+            _ENDED,
+            "Delivered at {ended}: the receiver answered with a 2xx.",
+            "Look for it in the receiver's log; redeliver sends it once more.",
+        ),
+        ReasonCode.retries_used_up: Explanation(
+            _ENDED,
+            "All {attempts} attempts failed, the last with {failure}: {failure_meaning}",
+            "{failure_remedy} Then redeliver, or recover the time of the outage.",
+        ),
+        ReasonCode.outwaited_breaker: Explanation(
+            _ENDED, EXPLANATIONS[FailureKind.breaker_open].meaning, EXPLANATIONS[FailureKind.breaker_open].remedy
+        ),
+        ReasonCode.receiver_gone: Explanation(
+            _ENDED, EXPLANATIONS[FailureKind.http_gone].meaning, EXPLANATIONS[FailureKind.http_gone].remedy
+        ),
+        ReasonCode.address_blocked: Explanation(
+            _ENDED, EXPLANATIONS[FailureKind.blocked].meaning, EXPLANATIONS[FailureKind.blocked].remedy
+        ),
+        ReasonCode.subscription_disabled: Explanation(
+            _ENDED,
+            "Its subscription was disabled, so nothing was sent any more. It is {status} since {since} ({why}).",
+            EXPLANATIONS[FailureKind.subscription_disabled].remedy,
+        ),
+        ReasonCode.test_failed: Explanation(
+            _ENDED,
+            "The test failed ({failure}): {failure_meaning} A test is sent once.",
+            "{failure_remedy} Then send another.",
+        ),
+        ReasonCode.test_lost: Explanation(
+            _ENDED, "The test was not begun: whoever was to begin it was stopped just then.", "Send another."
+        ),
+        ReasonCode.cancelled_by_person: Explanation(
+            _ENDED, "A person cancelled it at {ended}; the audit says who.", "Redeliver it if that was a mistake."
+        ),
+        ReasonCode.switched_over: Explanation(
+            _ENDED,
+            "At {ended} a modern webhook took over from a legacy one; the other of the two has the event.",
+            "Nothing: see the event's other delivery.",
+        ),
+        ReasonCode.subscription_deleted: Explanation(
+            _ENDED, EXPLANATIONS[FailureKind.subscription_deleted].meaning, "Subscribe again."
+        ),
+        ReasonCode.event_erased: Explanation(
+            _ENDED, EXPLANATIONS[FailureKind.event_erased].meaning, EXPLANATIONS[FailureKind.event_erased].remedy
+        ),
+        ReasonCode.ended_otherwise: Explanation(
+            _ENDED, "It ended at {ended} as {status_of_delivery}: {reason}.", "Redeliver, or recover the time."
+        ),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedEvent:
+    """An accepted event as far as its matching goes. `test`: a sample that a person sent.
+
+    `kept`: its data is still there; without it, it was erased (`erased_at`) or has become too old.
+    """
+
+    name: str
+    created_at: datetime
+    accepted_at: datetime
+    matched_at: datetime | None
+    test: bool
+    kept: bool = True
+    erased_at: datetime | None = None
+
+    @property
+    def outlived(self) -> bool:
+        """It has become too old for its data and deliveries to be kept."""
+        return not self.kept and self.erased_at is None
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedSubscription:
+    """A subscription as it is now, with its receiver's health."""
+
+    id: UUID
+    event_name: str
+    url: str
+    name: str | None
+    status: str
+    status_reason: str | None
+    status_since: datetime
+    created_at: datetime
+    active_from: datetime | None
+    deleted_at: datetime | None
+    ordered: bool
+    rate_limit_per_second: int | None
+    breaker_opened_at: datetime | None
+    probe_at: datetime | None
+    slowed: bool
+    """Its receiver has answered 429 lately."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedDelivery:
+    """A delivery as it is now. `under_way`: a live worker has begun an attempt and not said what came of it.
+
+    `behind` is the delivery which an ordered subscription sends before this one, if any.
+    """
+
+    message_id: UUID
+    variant: str
+    status: str
+    reason: str | None
+    attempts: int
+    last_status_code: int | None
+    last_failure: str | None
+    next_attempt_at: datetime | None
+    ended_at: datetime | None
+    under_way: bool
+    backfilled: bool = False
+    """A person had it made, by an act on a window of time; by itself the event would not have come here."""
+    behind: UUID | None = None
+
+
+_ENDS = MappingProxyType(
+    {
+        "schedule_used_up": ReasonCode.retries_used_up,
+        "breaker_open": ReasonCode.outwaited_breaker,
+        "http_gone": ReasonCode.receiver_gone,
+        "blocked": ReasonCode.address_blocked,
+        "subscription_disabled": ReasonCode.subscription_disabled,
+        "test": ReasonCode.test_failed,
+        "test_lost": ReasonCode.test_lost,
+        "cancelled_by_person": ReasonCode.cancelled_by_person,
+        "switched_over": ReasonCode.switched_over,
+        "subscription_deleted": ReasonCode.subscription_deleted,
+        "event_erased": ReasonCode.event_erased,
+    }
+)
+
+
+def reason_of_event(event: ExplainedEvent) -> ReasonCode:
+    """How an accepted event itself stands."""
+    if event.erased_at is not None:
+        return ReasonCode.event_body_erased
+    if event.outlived:
+        return ReasonCode.event_no_longer_kept
+    if event.test:
+        return ReasonCode.event_test
+    return ReasonCode.event_waiting if event.matched_at is None else ReasonCode.event_matched
+
+
+def reason_without_delivery(event: ExplainedEvent, subscription: ExplainedSubscription) -> ReasonCode:
+    """Why a subscription has no delivery of an event."""
+    if subscription.event_name != event.name:
+        return ReasonCode.other_event_name
+    if event.test:
+        return ReasonCode.test_of_another
+    found = mismatch(
+        accepted_at=event.accepted_at,
+        created_at=event.created_at,
+        subscribed_at=subscription.created_at,
+        active_from=subscription.active_from,
+    )
+    if found is Mismatch.CREATED_AFTER:
+        return ReasonCode.created_after
+    deleted, matched = subscription.deleted_at, event.matched_at
+    if deleted is not None and (matched is None or deleted <= matched):
+        return ReasonCode.deleted_before
+    if found is Mismatch.NOT_YET_ACTIVE:
+        return ReasonCode.not_yet_active
+    return ReasonCode.not_matched_yet if matched is None else _reason_since_matching(event)
+
+
+def _reason_since_matching(event: ExplainedEvent) -> ReasonCode:
+    return ReasonCode.no_longer_kept if event.outlived else ReasonCode.changed_since
+
+
+def reason_of_delivery(subscription: ExplainedSubscription, delivery: ExplainedDelivery, now: datetime) -> ReasonCode:
+    """Where a delivery stands, and why."""
+    if delivery.status == "delivered":
+        return ReasonCode.delivered
+    if delivery.status in ("exhausted", "cancelled"):
+        return _ENDS.get(delivery.reason or "", ReasonCode.ended_otherwise)
+    if delivery.under_way or delivery.variant == TEST:
+        return ReasonCode.attempt_under_way if delivery.under_way else ReasonCode.about_to_be_sent
+    if subscription.deleted_at is not None:
+        return ReasonCode.subscription_deleted
+    if subscription.status == "disabled":
+        return ReasonCode.subscription_disabled
+    return _reason_of_waiting(subscription, delivery, now)
+
+
+def _reason_of_waiting(subscription: ExplainedSubscription, delivery: ExplainedDelivery, now: datetime) -> ReasonCode:
+    held = delivery.status == "held"
+    later = delivery.next_attempt_at is not None and delivery.next_attempt_at > now
+    if subscription.status == "paused":
+        return ReasonCode.paused
+    if subscription.breaker_opened_at is not None and (held or not later):
+        return ReasonCode.breaker_open
+    if held and delivery.behind is not None:
+        return ReasonCode.behind_ordered
+    if later:
+        return ReasonCode.waiting_for_retry
+    return _reason_of_turn(subscription, delivery) if held else ReasonCode.about_to_be_sent
+
+
+def _reason_of_turn(subscription: ExplainedSubscription, delivery: ExplainedDelivery) -> ReasonCode:
+    if delivery.backfilled and not delivery.attempts:
+        return ReasonCode.backfilled
+    if subscription.slowed:
+        return ReasonCode.slowed_down
+    limited = subscription.rate_limit_per_second is not None
+    return ReasonCode.rate_limited if limited else ReasonCode.waiting_its_turn

@@ -1,0 +1,146 @@
+"""The verdict on an answer: one pure function over one table, which `docs/failure-kinds.md` shows."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from types import MappingProxyType
+from typing import Literal
+
+from domain.delivery.failure_kinds import FailureKind
+
+# A receiver may ask for a pause, not for being forgotten: more than a day is taken as a day.
+RETRY_AFTER_MAX_SECONDS = 24 * 60 * 60.0
+
+Outcome = Literal["delivered", "retry", "exhausted", "cancelled"]
+
+_STATUS_FAILURES = MappingProxyType(
+    {
+        408: FailureKind.http_busy,
+        410: FailureKind.http_gone,
+        425: FailureKind.http_busy,
+        429: FailureKind.http_busy,
+    }
+)
+_CLASS_FAILURES = MappingProxyType({3: FailureKind.http_3xx, 4: FailureKind.http_4xx, 5: FailureKind.http_5xx})
+_DELTA_SECONDS = re.compile(r"[0-9]+(?:\.[0-9]+)?", re.ASCII)
+
+
+@dataclass(slots=True)  # not frozen: making one would cost thrice as much, for each delivery
+class Answer:
+    """What an attempt brought back.
+
+    `status_code` is the status read, if any; `failure` is set when the answer did not arrive whole (it then wins over
+    the status: a 200 cut off in mid-body is no success) or none was asked for; `retry_after_seconds` is what
+    `parse_retry_after` made of the header.
+    """
+
+    status_code: int | None
+    failure: FailureKind | None
+    retry_after_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of the delivery.
+
+    `outcome`: `delivered`; `retry` (by the schedule, or after `retry_after_seconds` if set; exhausted when the schedule
+    is used up); `exhausted` at once; `cancelled`. `failure` is None only when delivered. `receiver_rejects` flags a
+    4xx that more attempts will hardly change; `disables_subscription` asks to disable it with the failure as reason;
+    `counts_against_receiver` is false for our own faults: they neither open breakers nor disable.
+    """
+
+    outcome: Outcome
+    failure: FailureKind | None = None
+    receiver_rejects: bool = False
+    disables_subscription: bool = False
+    counts_against_receiver: bool = False
+    retry_after_seconds: float | None = None
+
+
+_DELIVERED = Verdict("delivered")
+
+_RULES: Mapping[FailureKind, Verdict] = MappingProxyType(
+    {
+        FailureKind.subscription_disabled: Verdict("exhausted", FailureKind.subscription_disabled),
+        FailureKind.subscription_deleted: Verdict("cancelled", FailureKind.subscription_deleted),
+        FailureKind.event_erased: Verdict("cancelled", FailureKind.event_erased),
+        FailureKind.breaker_open: Verdict("exhausted", FailureKind.breaker_open),
+        FailureKind.blocked: Verdict("exhausted", FailureKind.blocked, counts_against_receiver=True),
+        FailureKind.http_4xx: Verdict(
+            "retry", FailureKind.http_4xx, receiver_rejects=True, counts_against_receiver=True
+        ),
+        FailureKind.http_gone: Verdict(
+            "exhausted", FailureKind.http_gone, disables_subscription=True, counts_against_receiver=True
+        ),
+        FailureKind.interrupted: Verdict("retry", FailureKind.interrupted),
+        FailureKind.internal: Verdict("retry", FailureKind.internal),
+    }
+    | {
+        kind: Verdict("retry", kind, counts_against_receiver=True)
+        for kind in (
+            FailureKind.dns,
+            FailureKind.connect,
+            FailureKind.tls,
+            FailureKind.timeout,
+            FailureKind.reset,
+            FailureKind.invalid_response,
+            FailureKind.http_3xx,
+            FailureKind.http_busy,
+            FailureKind.http_5xx,
+        )
+    }
+)
+
+
+def status_failure(status_code: int) -> FailureKind | None:
+    """Return the failure kind of a status, None for any 2xx. Numbers that are no final HTTP status are invalid."""
+    if 200 <= status_code <= 299:
+        return None
+    return _STATUS_FAILURES.get(status_code) or _CLASS_FAILURES.get(status_code // 100, FailureKind.invalid_response)
+
+
+def verdict(answer: Answer) -> Verdict:
+    """Judge an answer. Raises ValueError when it holds neither a status nor a failure, which no attempt produces."""
+    failure = answer.failure
+    if failure is None:
+        if answer.status_code is None:
+            raise ValueError("an answer has a status code or a failure kind")
+        failure = status_failure(answer.status_code)
+        if failure is None:
+            return _DELIVERED
+    rule = _RULES[failure]
+    if answer.retry_after_seconds is None or rule.outcome != "retry":
+        return rule
+    return Verdict(
+        rule.outcome,
+        rule.failure,
+        rule.receiver_rejects,
+        rule.disables_subscription,
+        rule.counts_against_receiver,
+        answer.retry_after_seconds,
+    )
+
+
+def parse_retry_after(value: str, now: datetime) -> float | None:
+    """Return the seconds a `Retry-After` header asks to wait, at most 24 hours, or None to keep to the schedule.
+
+    Takes seconds (with a fraction, as some receivers write) or an HTTP date; `now` is aware. Garbage, zero, negative
+    and past values are None: "no need to wait" must not turn the retry schedule into a burst of requests.
+    """
+    text = value.strip()
+    if _DELTA_SECONDS.fullmatch(text):
+        # A text this long is over the limit whatever it says, and int() refuses more than 4,300 digits.
+        seconds = RETRY_AFTER_MAX_SECONDS if len(text.partition(".")[0].lstrip("0")) > 9 else float(text)
+    else:
+        try:
+            instant = parsedate_to_datetime(text)
+            if instant.tzinfo is None:
+                instant = instant.replace(tzinfo=UTC)
+            seconds = (instant - now).total_seconds()
+        except (TypeError, ValueError, IndexError, OverflowError):
+            return None
+    if seconds <= 0:
+        return None
+    return min(seconds, RETRY_AFTER_MAX_SECONDS)

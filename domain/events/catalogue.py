@@ -1,0 +1,177 @@
+"""All events by name, and what may be asked of an event's data."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from domain.events import families
+from domain.events.event_type import EACH, EventType
+from domain.wire.jsontext import JsonValue, dump, join
+
+MAX_ERRORS = 100
+"""Errors told at once. A wrong field in each of a thousand items is one mistake."""
+
+MAX_NAME = 100
+"""Characters of a name that is looked up; comparing takes time, and a longer one is no mistyped name."""
+
+MASK = "•••"
+
+__all__ = [
+    "CATALOGUE",
+    "EventType",
+    "FieldError",
+    "has_secrets",
+    "mask_secrets",
+    "nearest_name",
+    "secrets_in",
+    "validate_data",
+]
+
+
+def _collect() -> Mapping[str, EventType]:
+    """Every EventType in the modules of `domain/events/families/`, by name.
+
+    A name used twice is a mistake found at start.
+    """
+    found: dict[str, EventType] = {}
+    for module_info in pkgutil.iter_modules(families.__path__):
+        module = importlib.import_module(f"{families.__name__}.{module_info.name}")
+        for event_type in vars(module).values():
+            if not isinstance(event_type, EventType):
+                continue
+            if found.setdefault(event_type.name, event_type) is not event_type:
+                raise ValueError(f"two events are named {event_type.name}; one of them is in {module.__name__}")
+    return MappingProxyType(dict(sorted(found.items())))
+
+
+CATALOGUE: Mapping[str, EventType] = _collect()
+
+
+@dataclass(frozen=True)
+class FieldError:
+    """What is wrong at one place of the data.
+
+    `path` is dotted, and empty for the data as a whole. `code` is one of a closed list, which is part of the API:
+    `unknown_field`, `null_not_allowed`, `not_a_string`, `not_a_number`, `not_an_integer`, `not_a_boolean`,
+    `not_an_object`, `not_an_array`, `not_one_of`, `not_a_uuid`, `not_a_date_time`, `wrong_type`.
+    """
+
+    path: str
+    code: str
+    message: str
+
+
+_CODES: Mapping[str, tuple[str, str]] = {
+    "extra_forbidden": ("unknown_field", "is not a field of this event"),
+    "string_type": ("not_a_string", "must be a string"),
+    "string_unicode": ("not_a_string", "must be a string without lone surrogates"),
+    "bool_type": ("not_a_boolean", "must be true or false"),
+    "list_type": ("not_an_array", "must be an array"),
+    "model_type": ("not_an_object", "must be an object"),
+    "model_attributes_type": ("not_an_object", "must be an object"),
+    "dict_type": ("not_an_object", "must be an object"),
+    "literal_error": ("not_one_of", "must be one of {expected}"),
+}
+"""pydantic's error types to ours. Those the fields raise themselves (`domain/events/fields.py`) carry ours already."""
+
+
+def validate_data(event_type: EventType, data: JsonValue, allow_unknown: bool = False) -> list[FieldError]:
+    """What is wrong with the data to emit, by path; empty when it is right.
+
+    `data` is the parsed value (`jsontext.parse`). `allow_unknown` lets fields through that the catalogue does not know.
+    At most MAX_ERRORS errors are told.
+    """
+    try:
+        event_type.model.__pydantic_validator__.validate_python(data, extra="allow" if allow_unknown else "forbid")
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_context=True)
+        return [_field_error(detail, data) for detail in details[:MAX_ERRORS]]
+    return []
+
+
+def _field_error(detail: ErrorDetails, data: JsonValue) -> FieldError:
+    path = _path(detail["loc"], data)
+    if detail["input"] is None and detail["type"] != "extra_forbidden":
+        return FieldError(path, "null_not_allowed", "must not be null" + ("; leave it out instead" if path else ""))
+    code, message = _CODES.get(detail["type"], (detail["type"], detail["msg"]))
+    return FieldError(path, code, message.format(**detail.get("ctx", {})))
+
+
+def _path(steps: tuple[int | str, ...], data: Any) -> str:
+    """The dotted path, without the tags that pydantic puts in for the choice it took in a union."""
+    path = ""
+    for step in steps:
+        try:
+            data = data[step]
+        except (KeyError, TypeError):
+            continue
+        path = join(path, step)
+    return path
+
+
+def nearest_name(name: str) -> str | None:
+    """The event name that was probably meant, or None."""
+    if len(name) > MAX_NAME:
+        return None
+    by_lower = {known.lower(): known for known in CATALOGUE}
+    matches = difflib.get_close_matches(name.strip().lower(), by_lower, n=1)
+    return by_lower[matches[0]] if matches else None
+
+
+def has_secrets(event_type: EventType, data: JsonValue) -> bool:
+    """Whether the data hold a secret (a null is none)."""
+    return any(_holds(data, path) for path in event_type.secrets)
+
+
+def secrets_in(event_type: EventType, data: JsonValue) -> list[str]:
+    """The secrets that the data hold, as they are written on the wire but without quotes."""
+    return [
+        value if isinstance(value, str) else dump(value)
+        for path in event_type.secrets
+        for value in _at(data, path)
+        if value is not None
+    ]
+
+
+def mask_secrets(event_type: EventType, data: JsonValue) -> JsonValue:
+    """The data with each secret as `•••`. What is given is not changed; parts without secrets are shared with it."""
+    for path in event_type.secrets:
+        data = _masked(data, path)
+    return data
+
+
+def _holds(data: JsonValue, path: tuple[str, ...]) -> bool:
+    if not path:
+        return data is not None
+    if path[0] == EACH:
+        return isinstance(data, list) and any(_holds(entry, path[1:]) for entry in data)
+    return isinstance(data, dict) and _holds(data.get(path[0]), path[1:])
+
+
+def _at(data: Any, path: tuple[str, ...]) -> Iterator[JsonValue]:
+    if not path:
+        yield data
+    elif path[0] == EACH:
+        for entry in data if isinstance(data, list) else ():
+            yield from _at(entry, path[1:])
+    elif isinstance(data, dict):
+        yield from _at(data.get(path[0]), path[1:])
+
+
+def _masked(data: Any, path: tuple[str, ...]) -> JsonValue:
+    if not _holds(data, path):
+        return data  # type: ignore[no-any-return]
+    if not path:
+        return MASK
+    if path[0] == EACH:
+        return [_masked(entry, path[1:]) for entry in data]
+    return {**data, path[0]: _masked(data[path[0]], path[1:])}

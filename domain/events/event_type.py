@@ -1,0 +1,137 @@
+"""What the product knows of one event: its entry in the catalogue (`domain/events/families/`, one per event)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel, RootModel
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import core_schema
+
+from domain.events.fields import LEGACY_ONLY, SECRET
+from domain.wire import legacy as legacy_form
+from domain.wire.jsontext import JsonValue
+from domain.wire.legacy import LegacyForm
+
+EACH = "*"
+"""The step of a path that stands for every entry of a list."""
+
+
+@dataclass(frozen=True, eq=False)
+class EventType:
+    """One event the platform emits.
+
+    `model` checks the data to emit. `seed` marks the 17 events every installation starts with, `scheduled` those that
+    schedules generate. `legacy` is None where there is no legacy form. `sample` gives every field once, in neutral
+    values: emit samples, documentation and examples are all made from it.
+    """
+
+    name: str
+    description: str
+    model: type[BaseModel]
+    sample: JsonValue
+    seed: bool = False
+    scheduled: bool = False
+    legacy: LegacyForm | None = None
+
+    def __post_init__(self) -> None:
+        deeper = [".".join(path) for path in _marked(self.model, LEGACY_ONLY) if len(path) > 1]
+        if deeper:
+            raise ValueError(f"{self.name}: only fields at the top can be LEGACY_ONLY, not {', '.join(deeper)}")
+
+    @cached_property
+    def legacy_only(self) -> frozenset[str]:
+        """Top-level fields that go into the legacy body alone."""
+        return frozenset(path[0] for path in _marked(self.model, LEGACY_ONLY))
+
+    @cached_property
+    def secrets(self) -> tuple[tuple[str, ...], ...]:
+        """Paths of the fields marked SECRET, with the step EACH for the entries of a list."""
+        return tuple(_marked(self.model, SECRET))
+
+    def schema(self) -> dict[str, Any]:
+        """JSON Schema (2020-12) of the data to emit: unknown fields refused, no references to resolve."""
+        return _inlined(self.model.model_json_schema(schema_generator=_SchemaWriter))
+
+    def modern_schema(self) -> dict[str, Any]:
+        """JSON Schema of a modern body's `data`, for receivers: without the legacy-only fields, open to new ones."""
+        schema: dict[str, Any] = _opened(self.schema())
+        for name in self.legacy_only:
+            del schema["properties"][name]
+        return schema
+
+    def legacy_schema(self, variant: str = "main") -> dict[str, Any]:
+        """JSON Schema of the whole legacy body. Raises ValueError where there is none of that variant."""
+        type_, shape, created_at = self.legacy_parts(variant)
+        properties: dict[str, Any] = {"type": {"const": type_}}
+        if created_at:
+            properties["createdAt"] = {"type": "string", "format": "date-time"}
+        properties["data"] = legacy_form.schema(shape)
+        return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+
+    def legacy_parts(self, variant: str) -> tuple[str, legacy_form.Shape, bool]:
+        """`type`, the shape of `data` and whether `createdAt` stands between them. ValueError as above."""
+        form = self.legacy
+        if form is not None and variant == "main":
+            return form.type, form.data, form.created_at
+        if form is not None and form.second is not None and variant == form.second.variant:
+            return form.second.type, form.second.data, False
+        raise ValueError(f"{self.name} has no legacy form {variant!r}")
+
+
+def _marked(annotation: Any, mark: object) -> Iterator[tuple[str, ...]]:
+    """Paths of the fields that carry the mark, wherever the models lie: in lists, in choices, in other models."""
+    if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        steps = (EACH,) if get_origin(annotation) is list else ()
+        for part in get_args(annotation):
+            yield from ((*steps, *path) for path in _marked(part, mark))
+        return
+    for name, field in annotation.model_fields.items():
+        steps = () if issubclass(annotation, RootModel) else (field.alias or name,)
+        if mark in field.metadata:
+            yield steps
+        yield from ((*steps, *path) for path in _marked(field.annotation, mark))
+
+
+class _SchemaWriter(GenerateJsonSchema):
+    """Schemas as the contract writes them: no defaults (a field left out is absent, not null), no titles of fields."""
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+        return self.generate_inner(schema["schema"])
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+    def tagged_union_schema(self, schema: core_schema.TaggedUnionSchema) -> JsonSchemaValue:
+        # Every field is optional, so data may fit several choices; oneOf would refuse it.
+        return {"anyOf": super().tagged_union_schema(schema)["oneOf"]}
+
+
+def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema with its references replaced by what they name, so that it can be embedded anywhere."""
+    definitions: dict[str, Any] = schema.pop("$defs", {})
+
+    def inline(part: Any) -> Any:
+        if isinstance(part, list):
+            return [inline(entry) for entry in part]
+        if not isinstance(part, dict):
+            return part
+        if "$ref" in part:
+            named = definitions[part["$ref"].removeprefix("#/$defs/")]
+            return inline({**named, **{key: value for key, value in part.items() if key != "$ref"}})
+        return {key: inline(value) for key, value in part.items()}
+
+    inlined: dict[str, Any] = deepcopy(inline(schema))
+    return inlined
+
+
+def _opened(part: Any) -> Any:
+    if isinstance(part, list):
+        return [_opened(entry) for entry in part]
+    if isinstance(part, dict):
+        return {key: _opened(value) for key, value in part.items() if (key, value) != ("additionalProperties", False)}
+    return part

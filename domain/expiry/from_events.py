@@ -1,0 +1,246 @@
+"""What events of the platform tell about expiry rows (docs/expiring.md says what they cannot tell).
+
+Pure and total: whatever data an event has, it tells something that can be stored, or nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from types import MappingProxyType
+from typing import TypeAlias, get_args
+from uuid import UUID
+
+from domain.events.catalogue import MASK
+from domain.events.fields import UUID_TEXT
+from domain.expiry.rows import MOST_TEXT_CHARACTERS, IssuedCoupon, Kind, storable_points
+from domain.timestamps import utc_instant
+from domain.wire.jsontext import JsonValue
+from domain.wire.legacy import find
+
+NAMED_ONLY = datetime(1970, 1, 1, tzinfo=UTC)
+"""`updated_at` of a transfer that was named by an event before it was told of: older than any row about it."""
+
+TRANSFER_TYPES: Mapping[str, str] = MappingProxyType({"adding": "add", "p2p_adding": "p2p_add"})
+AVAILABLE = frozenset({"add", "p2p_add"})
+"""Of `amountChangeType`: points became available."""
+
+CANCELLED = frozenset({"cancelled", "canceled", "rejected", "returned"})
+USED = frozenset({"redeemed", "used"})
+EXPIRED = frozenset({"expired"})
+"""Of `newStatus`, in small letters. All others, such as `shipped`, say nothing about the coupon."""
+
+COUPON_STATUSES = frozenset(get_args(IssuedCoupon.model_fields["status"].annotation))
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """What an event says of the member; None is what it does not say."""
+
+    email: str | None = None
+    phone: str | None = None
+    loyalty_card_number: str | None = None
+    first_name: str | None = None
+    last_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TransferTold:
+    """A transfer was added (`added_at`), or its points became available (`added_at` None) at `told_at`."""
+
+    identity: UUID
+    customer_id: UUID
+    account_id: UUID | None
+    wallet_code: str | None
+    points: Decimal
+    type: str
+    status: str
+    expires_at: datetime | None
+    member: Member
+    told_at: datetime
+    added_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class LevelTold:
+    """A member has this level from `told_at` on; None: none, or one without a UUID."""
+
+    identity: UUID
+    level_id: UUID | None
+    level_name: str | None
+    told_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CouponTold:
+    """A coupon as the event has it. `status` active and `used` False change nothing of a coupon that is known.
+
+    `whole`: enough is told to make a row of it.
+    """
+
+    identity: UUID
+    customer_id: UUID
+    reward_id: UUID | None
+    code: str | None
+    status: str
+    used: bool
+    active_to: datetime | None
+    member: Member
+    told_at: datetime
+    whole: bool
+
+
+Told: TypeAlias = TransferTold | LevelTold | CouponTold
+
+
+def told_by(name: str, data: JsonValue, created_at: datetime) -> Told | None:
+    """What an event tells; None: nothing. `data` is the whole of it, secrets included (a masked code is no code)."""
+    entry = _READERS.get(name)
+    return None if entry is None else entry[1](data, created_at)
+
+
+def kind_told(name: str) -> Kind | None:
+    """Of what an event of this name may tell."""
+    entry = _READERS.get(name)
+    return None if entry is None else entry[0]
+
+
+def _transfer_added(data: JsonValue, created_at: datetime) -> TransferTold | None:
+    type_ = TRANSFER_TYPES.get(_text(data, "type") or "")
+    identity, customer_id = _id(data, "transferId"), _id(data, "member.customerId")
+    points = storable_points(_at(data, "units"))
+    if type_ is None or identity is None or customer_id is None or points is None:
+        return None
+    added_at = min(_instant(data, "createdAt") or created_at, created_at)
+    return TransferTold(
+        identity=identity,
+        customer_id=customer_id,
+        account_id=None,
+        wallet_code=_text(data, "wallet.walletType.code"),
+        points=points,
+        type=type_,
+        status="blocked" if _at(data, "pending") is True else "active",
+        expires_at=_instant(data, "expiresAt"),
+        member=_customer(data, "member"),
+        told_at=created_at,
+        added_at=max(added_at, NAMED_ONLY + timedelta(microseconds=1)),
+    )
+
+
+def _transfer_available(data: JsonValue, created_at: datetime) -> TransferTold | None:
+    type_ = _text(data, "amountChangeType")
+    identity, customer_id = _id(data, "transferId"), _id(data, "customer.customerId")
+    points = storable_points(_at(data, "amountChange"))
+    if type_ not in AVAILABLE or identity is None or customer_id is None or points is None:
+        return None
+    return TransferTold(
+        identity=identity,
+        customer_id=customer_id,
+        account_id=_id(data, "accountId"),
+        wallet_code=_text(data, "wallet.walletType.code"),
+        points=points,
+        type=type_,
+        status="active",
+        expires_at=None,
+        member=_customer(data, "customer"),
+        told_at=created_at,
+        added_at=None,
+    )
+
+
+def _level_changed(data: JsonValue, created_at: datetime) -> LevelTold | None:
+    identity = _id(data, "customer.customerId")
+    if identity is None:
+        return None
+    return LevelTold(identity, _id(data, "level.levelId"), _text(data, "level.name"), created_at)
+
+
+def _reward_bought(data: JsonValue, created_at: datetime) -> CouponTold | None:
+    identity, customer_id = _id(data, "rewardRedemption.redeemedRewardId"), _id(data, "customer.customerId")
+    if identity is None or customer_id is None or not isinstance(_at(data, "coupon"), dict):
+        return None
+    status = _text(data, "coupon.status") or ""
+    return CouponTold(
+        identity=identity,
+        customer_id=customer_id,
+        reward_id=_id(data, "reward.rewardId"),
+        code=_code(data, "coupon.code"),
+        status=status if status in COUPON_STATUSES else "active",
+        used=_instant(data, "coupon.usedAt") is not None,
+        active_to=_instant(data, "coupon.activeTo"),
+        member=_customer(data, "customer"),
+        told_at=created_at,
+        whole=True,
+    )
+
+
+def _redemption_changed(data: JsonValue, created_at: datetime) -> CouponTold | None:
+    identity, customer_id = _id(data, "issuedReward.issuedRewardId"), _id(data, "issuedReward.customerId")
+    if identity is None or customer_id is None:
+        return None
+    status = (_text(data, "newStatus") or "").lower()
+    return CouponTold(
+        identity=identity,
+        customer_id=customer_id,
+        reward_id=_id(data, "issuedReward.rewardId"),
+        code=_code(data, "issuedReward.issuedCoupon.code"),
+        status="cancelled" if status in CANCELLED else "expired" if status in EXPIRED else "active",
+        used=status in USED,
+        active_to=_instant(data, "issuedReward.issuedCoupon.activeTo"),
+        member=Member(
+            email=_text(data, "issuedReward.customerData.email"),
+            phone=_text(data, "issuedReward.customerData.phone"),
+            loyalty_card_number=_text(data, "issuedReward.customerData.loyaltyCardNumber"),
+            first_name=_text(data, "issuedReward.customerData.firstName"),
+            last_name=_text(data, "issuedReward.customerData.lastName"),
+        ),
+        told_at=created_at,
+        whole=isinstance(_at(data, "issuedReward.issuedCoupon"), dict),
+    )
+
+
+_Reader: TypeAlias = Callable[[JsonValue, datetime], Told | None]
+_READERS: Mapping[str, tuple[Kind, _Reader]] = MappingProxyType(
+    {
+        "UnitsTransferWasAdded": (Kind.POINTS, _transfer_added),
+        "AvailablePointsAmountChanged": (Kind.POINTS, _transfer_available),
+        "CustomerLevelChanged": (Kind.LEVELS, _level_changed),
+        "CustomerBoughtReward": (Kind.COUPONS, _reward_bought),
+        "RewardRedemptionStatusChanged": (Kind.COUPONS, _redemption_changed),
+    }
+)
+
+
+def _at(data: JsonValue, path: str) -> JsonValue:
+    return find(data, path.split("."))
+
+
+def _text(data: JsonValue, path: str) -> str | None:
+    value = _at(data, path)
+    return value if isinstance(value, str) and len(value) <= MOST_TEXT_CHARACTERS else None
+
+
+def _code(data: JsonValue, path: str) -> str | None:
+    """A code, which where secrets are masked is not known."""
+    code = _text(data, path)
+    return None if code == MASK else code
+
+
+def _id(data: JsonValue, path: str) -> UUID | None:
+    value = _at(data, path)
+    return UUID(value) if isinstance(value, str) and UUID_TEXT.fullmatch(value) else None
+
+
+def _instant(data: JsonValue, path: str) -> datetime | None:
+    value = _at(data, path)
+    return utc_instant(value) if isinstance(value, str) else None
+
+
+def _customer(data: JsonValue, path: str) -> Member:
+    return Member(
+        email=_text(data, f"{path}.email"),
+        phone=_text(data, f"{path}.phone"),
+        loyalty_card_number=_text(data, f"{path}.loyaltyCardNumber"),
+    )

@@ -1,0 +1,220 @@
+"""What expires: the rows the platform tells (wire contract, section 5), and the event data made of each.
+
+A row is validated from parsed JSON (`jsontext.parse`) under its names on the wire. Ids become UUIDs, instants UTC,
+numbers stay exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, TypeAlias
+from uuid import UUID
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, StrictBool, StringConstraints, WithJsonSchema
+from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
+
+from domain.events.fields import UUID_TEXT
+from domain.timestamps import utc_instant, utc_text
+from domain.wire.jsontext import MAX_EXPONENT, JsonValue, Number
+
+
+class Kind(StrEnum):
+    """What can expire. The words stand in paths, commands, settings and ids."""
+
+    POINTS = "points"
+    LEVELS = "levels"
+    COUPONS = "coupons"
+
+
+EVENT_NAMES: Mapping[Kind, str] = MappingProxyType(
+    {Kind.POINTS: "PointsWillExpire", Kind.LEVELS: "LevelWillExpire", Kind.COUPONS: "CouponWillExpire"}
+)
+
+MOST_TEXT_CHARACTERS = 1024
+"""Of a name, an address, a code: an event made of a row stays far below what one event may have."""
+
+MOST_DIGITS = 1_000
+"""Of a number of points. The database could take 131,072 before and 16,383 after the point."""
+
+
+def _uuid(value: object) -> UUID:
+    if isinstance(value, UUID):
+        return value
+    if isinstance(value, str) and UUID_TEXT.fullmatch(value):
+        return UUID(value)
+    raise PydanticCustomError("not_a_uuid", "must be a UUID such as 3f2b8c1e-6d4a-4e0b-9a57-0c1d2e3f4a5b")
+
+
+def _instant(value: object) -> datetime:
+    if isinstance(value, datetime):
+        return value
+    instant = utc_instant(value) if isinstance(value, str) else None
+    if instant is None:
+        raise PydanticCustomError(
+            "not_a_date_time",
+            "must be a date-time with an offset such as 2026-01-02T03:04:05+01:00, in the years 1 to 9999 of UTC",
+        )
+    return instant
+
+
+def storable_points(value: object) -> Decimal | None:
+    """The value as points, if it can be: a number, not negative, of no more digits than are kept."""
+    try:
+        return _points(value)
+    except PydanticCustomError:
+        return None
+
+
+def _points(value: object) -> Decimal:
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        raise PydanticCustomError("not_a_number", "must be a number")
+    points = Decimal(value)
+    if points.is_signed() and points:
+        raise PydanticCustomError("negative", "must not be negative")
+    digits = points.as_tuple().digits
+    if not points.is_finite() or len(digits) > MOST_DIGITS or abs(points.adjusted()) > MAX_EXPONENT:
+        raise PydanticCustomError("too_many_digits", "must be a number of at most 1,000 digits")
+    return points
+
+
+Id = Annotated[UUID, BeforeValidator(_uuid), WithJsonSchema({"type": "string", "format": "uuid"})]
+Instant = Annotated[datetime, BeforeValidator(_instant), WithJsonSchema({"type": "string", "format": "date-time"})]
+Points = Annotated[Decimal, BeforeValidator(_points), WithJsonSchema({"type": "number", "minimum": 0})]
+Words = Annotated[str, StringConstraints(strict=True, max_length=MOST_TEXT_CHARACTERS)]
+
+
+class _Row(BaseModel):
+    """What every row has: its member's five fields and when the platform last wrote it. Null is as good as left out,
+    except where a value is asked for."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel)
+
+    customer_email: Words | None = None
+    customer_phone: Words | None = None
+    customer_loyalty_card_number: Words | None = None
+    customer_first_name: Words | None = None
+    customer_last_name: Words | None = None
+    updated_at: Instant
+
+
+class PointTransfer(_Row):
+    """A transfer of points to a member. `expiresAt` null: it never expires."""
+
+    transfer_id: Id
+    customer_id: Id
+    account_id: Id | None = None
+    wallet_code: Words | None = None
+    points: Points
+    remaining_points: Points | None = None
+    type: Literal["add", "p2p_add"]
+    status: Literal["active", "expired", "cancelled", "blocked"]
+    expires_at: Instant | None
+
+
+class MemberLevel(_Row):
+    """A member's level, the one that follows, and when it is reckoned anew (null: never)."""
+
+    customer_id: Id
+    level_id: Id | None = None
+    level_name: Words | None = None
+    future_level_id: Id | None = None
+    future_level_name: Words | None = None
+    recalculate_at: Instant | None
+
+
+class IssuedCoupon(_Row):
+    """A coupon issued to a member. `activeTo` null: it never expires. `code` is a secret."""
+
+    issued_coupon_id: Id
+    customer_id: Id
+    reward_id: Id | None = None
+    code: Words | None = None
+    status: Literal["inactive", "active", "expired", "cancelled"]
+    used: StrictBool
+    active_to: Instant | None
+
+
+Row: TypeAlias = PointTransfer | MemberLevel | IssuedCoupon
+
+
+def _present(**fields: JsonValue | UUID | None) -> dict[str, JsonValue]:
+    """The fields that are known, by their names on the wire: what is not known is left out, never invented."""
+    return {
+        to_camel(name): str(value) if isinstance(value, UUID) else value
+        for name, value in fields.items()
+        if value is not None
+    }
+
+
+def _exact(points: Decimal | None) -> Number | None:
+    return None if points is None else Number(f"{points:f}")
+
+
+def _text(instant: datetime | None) -> str | None:
+    return None if instant is None else utc_text(instant)
+
+
+def _member(row: Row) -> dict[str, JsonValue]:
+    return _present(
+        customer_id=row.customer_id,
+        customer_email=row.customer_email,
+        customer_phone=row.customer_phone,
+        customer_loyalty_card_number=row.customer_loyalty_card_number,
+        customer_first_name=row.customer_first_name,
+        customer_last_name=row.customer_last_name,
+    )
+
+
+def points_data(row: PointTransfer) -> dict[str, JsonValue]:
+    """Data of PointsWillExpire; the member is for the legacy body alone."""
+    return {
+        **_present(
+            account_id=row.account_id,
+            points=_exact(row.points),
+            remaining_units=_exact(row.remaining_points),
+            points_will_expire=_text(row.expires_at),
+        ),
+        **_member(row),
+    }
+
+
+def levels_data(row: MemberLevel) -> dict[str, JsonValue]:
+    """Data of LevelWillExpire."""
+    return {
+        **_member(row),
+        **_present(
+            level_id=row.level_id,
+            level_name=row.level_name,
+            future_level_id=row.future_level_id,
+            future_level_name=row.future_level_name,
+        ),
+    }
+
+
+def coupons_data(row: IssuedCoupon) -> dict[str, JsonValue]:
+    """Data of CouponWillExpire, its secret code included; the status is for the legacy body alone."""
+    return {
+        "customer": _present(
+            customer_id=row.customer_id,
+            email=row.customer_email,
+            phone=row.customer_phone,
+            loyalty_card_number=row.customer_loyalty_card_number,
+        ),
+        "issuedCoupon": _present(code=row.code, active_to=_text(row.active_to)),
+        "couponStatus": row.status,
+    }
+
+
+_DATA: Mapping[type[BaseModel], Callable[[Any], dict[str, JsonValue]]] = MappingProxyType(
+    {PointTransfer: points_data, MemberLevel: levels_data, IssuedCoupon: coupons_data}
+)
+
+
+def event_data(row: Row) -> dict[str, JsonValue]:
+    """The data to emit for a row that expires: modern fields, and those only the legacy body uses."""
+    return _DATA[type(row)](row)

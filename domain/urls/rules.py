@@ -1,0 +1,277 @@
+"""Which URLs and addresses deliveries may go to, and the one normal form in which a URL is stored, signed and sent.
+
+A URL is normalised once, when it is stored, and the result is a fixed point: `host`, `path` and `target` are the very
+bytes of the `Host` header and the request line. Addresses are judged again at connect time (`activities/address_guard`)
+because a name may stand for another address by then.
+"""
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+import idna
+
+from domain.urls.addresses import address_refusal_in
+
+URL_MAX_CHARACTERS = 2048  # the longest that receivers, proxies and browsers agree on
+_DEFAULT_PORTS = {"https": 443, "http": 80}
+
+# Names that stand for one address by convention wherever they resolve at all.
+_WELL_KNOWN_NAMES = {
+    "localhost": "127.0.0.1",
+    "localhost.localdomain": "127.0.0.1",
+    "ip6-localhost": "::1",
+    "ip6-loopback": "::1",
+    "metadata": "169.254.169.254",
+    "metadata.google.internal": "169.254.169.254",
+    "instance-data": "169.254.169.254",
+    "instance-data.ec2.internal": "169.254.169.254",
+}
+
+_SHAPE = re.compile(
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/?#]*)(?P<path>[^?#]*)(?:\?(?P<query>[^#]*))?"
+)
+_LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
+_NUMBER = re.compile(r"[0-9]+|0[xX][0-9a-fA-F]*")
+_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_ESCAPED = re.compile(r"%[0-9A-Fa-f]{2}")
+_UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+_PATH_SAFE = _UNRESERVED | frozenset("!$&'()*+,;=:@/%")
+_QUERY_SAFE = _PATH_SAFE | frozenset("?")
+
+# Scripts which one label may mix: those in which Japanese, Chinese and Korean are written, each with Latin.
+_MIXABLE = (
+    frozenset({"LATIN", "CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA"}),
+    frozenset({"LATIN", "CJK", "BOPOMOFO"}),
+    frozenset({"LATIN", "CJK", "HANGUL"}),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class UrlRules:
+    """What an installation lets subscriptions use; never a setting of a store.
+
+    `allowed_ports` None means every port. `allowed_networks` are networks that would be refused otherwise; a translated
+    IPv6 address (NAT64, 6to4, Teredo, IPv4-mapped) needs both its own network and the IPv4 address in it allowed.
+    """
+
+    allow_http: bool = False
+    allowed_ports: frozenset[int] | None = None
+    allowed_networks: tuple[IPv4Network | IPv6Network, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NormalisedUrl:
+    """A URL in the form that is stored, signed and sent.
+
+    `host` is the `Host` header (punycode, `[…]` around IPv6, the port only when it is not the scheme's default),
+    `hostname` the bare name or address, `path` the percent-encoded path without the query, at least `/`, and `target`
+    path and query as on the request line.
+    """
+
+    url: str
+    scheme: str
+    host: str
+    hostname: str
+    port: int
+    path: str
+    target: str
+
+
+class UrlRefused(ValueError):  # noqa: N818 - reads as what happened to the URL
+    """A URL that is not delivered to. `code` is a stable word, `message` says what is wrong and what to do."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+def normalise_url(url: str, rules: UrlRules) -> NormalisedUrl:
+    """Return the normal form of `url`; raises UrlRefused. Normalising the result again changes nothing."""
+    shape = _shape(url)
+    scheme = shape["scheme"].lower()
+    if scheme not in _DEFAULT_PORTS:
+        raise UrlRefused("scheme", f"the URL starts with https://, not with {scheme}://")
+    if scheme == "http" and not rules.allow_http:
+        raise UrlRefused("scheme", "plain http is not allowed by this installation; use https")
+    host_text, port = _split_authority(shape["authority"], _DEFAULT_PORTS[scheme])
+    if rules.allowed_ports is not None and port not in rules.allowed_ports:
+        allowed = ", ".join(str(number) for number in sorted(rules.allowed_ports))
+        raise UrlRefused("port", f"port {port} is not allowed by this installation; allowed: {allowed}")
+    hostname = _normalise_host(host_text, rules)
+    path = _remove_dot_segments(_encode(shape["path"], _PATH_SAFE)) or "/"
+    query = _encode(shape["query"] or "", _QUERY_SAFE)
+    target = f"{path}?{query}" if query else path
+    host = f"[{hostname}]" if ":" in hostname else hostname
+    if port != _DEFAULT_PORTS[scheme]:
+        host = f"{host}:{port}"
+    normal = f"{scheme}://{host}{target}"
+    if len(normal) > URL_MAX_CHARACTERS:
+        raise UrlRefused("too_long", f"the URL has more than {URL_MAX_CHARACTERS} characters once percent-encoded")
+    return NormalisedUrl(normal, scheme, host, hostname, port, path, target)
+
+
+def address_refusal(address: IPv4Address | IPv6Address, rules: UrlRules) -> str | None:
+    """Return why nothing is sent to this address ("127.0.0.1 is a loopback address (127.0.0.0/8)"), None if it may."""
+    return address_refusal_in(address, rules.allowed_networks)
+
+
+def _shape(url: str) -> re.Match[str]:
+    if len(url) > URL_MAX_CHARACTERS:
+        raise UrlRefused("too_long", f"the URL has more than {URL_MAX_CHARACTERS} characters")
+    for character in url:
+        if character.isspace() or unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"}:
+            raise UrlRefused(
+                "character", f"the URL contains U+{ord(character):04X}; percent-encode spaces and control characters"
+            )
+    if "\\" in url:
+        raise UrlRefused("character", "the URL contains a backslash; use / or %5C")
+    if "#" in url:
+        raise UrlRefused("fragment", "the URL has a fragment (#…), which is never sent; leave it out")
+    shape = _SHAPE.fullmatch(url)
+    if shape is None:
+        raise UrlRefused("syntax", "not an absolute URL of the form https://host/path")
+    if _PERCENT.search(shape["path"] + (shape["query"] or "")):
+        raise UrlRefused(
+            "percent", "a % in path or query is followed by two hexadecimal digits; write %25 for a bare %"
+        )
+    return shape
+
+
+def _split_authority(authority: str, default_port: int) -> tuple[str, int]:
+    if "@" in authority:
+        raise UrlRefused("userinfo", "the URL carries a user or password; send credentials as a header instead")
+    if authority.startswith("["):
+        host, bracket, rest = authority.partition("]")
+        host += bracket
+        if not bracket or (rest and not rest.startswith(":")):
+            raise UrlRefused("host", "an IPv6 address is written in brackets: https://[2001:db8::1]:8443/")
+        port_text = rest[1:]
+    else:
+        host, _, port_text = authority.partition(":")
+    if not host:
+        raise UrlRefused("host", "the URL has no host; write https://host/path")
+    if not port_text:
+        return host, default_port
+    if not (port_text.isascii() and port_text.isdigit() and len(port_text) <= 5 and 0 < int(port_text) <= 65535):
+        raise UrlRefused("port", "the port is a number from 1 to 65535")
+    return host, int(port_text)
+
+
+def _normalise_host(host: str, rules: UrlRules) -> str:
+    if "%" in host:
+        kind = "zone_id" if host.startswith("[") else "host"
+        raise UrlRefused(kind, "the host carries a zone id or percent-encoding; write the plain name or address")
+    if host.startswith("["):
+        return _judged(_ipv6(host[1:-1]), rules)
+    if host.endswith("."):
+        raise UrlRefused("trailing_dot", "the host ends with a dot; leave it out")
+    name = host.lower() if host.isascii() else _to_ascii(host)
+    labels = name.split(".")
+    if len(name) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
+        raise UrlRefused(
+            "host", "the host is not a valid name: labels of 1 to 63 letters, digits and hyphens, 253 in all"
+        )
+    if _NUMBER.fullmatch(labels[-1]):
+        return _judged(_ipv4(name), rules)
+    for label in labels:
+        if label.startswith("xn--"):
+            _check_scripts(_from_punycode(label))
+    well_known = _WELL_KNOWN_NAMES.get("localhost" if labels[-1] == "localhost" else name)
+    if well_known is not None:
+        address = IPv6Address(well_known) if ":" in well_known else IPv4Address(well_known)
+        refusal = address_refusal(address, rules)
+        if refusal is not None:
+            raise UrlRefused("blocked_address", f"{name} stands for an address that is not delivered to: {refusal}")
+    return name
+
+
+def _ipv4(text: str) -> IPv4Address:
+    try:
+        return IPv4Address(text)
+    except AddressValueError:
+        raise UrlRefused(
+            "ipv4_form", "an IPv4 address is written as four decimal numbers without leading zeros, as in 198.51.100.7"
+        ) from None
+
+
+def _ipv6(text: str) -> IPv6Address:
+    try:
+        return IPv6Address(text)
+    except AddressValueError:
+        raise UrlRefused("host", "between the brackets stands no IPv6 address") from None
+
+
+def _judged(address: IPv4Address | IPv6Address, rules: UrlRules) -> str:
+    refusal = address_refusal(address, rules)
+    if refusal is not None:
+        raise UrlRefused("blocked_address", refusal)
+    return str(address)
+
+
+def _to_ascii(host: str) -> str:
+    # Strict IDNA 2008 on purpose: the lenient mapping turns full-width digits, circled letters and ideographic dots
+    # into 127.0.0.1 and the like after every check a reader of the URL would make.
+    for character in host:
+        # The Kelvin sign is no k to IDNA 2008, which refuses it; only NFC, made for accents, would turn it into one.
+        if unicodedata.normalize("NFC", character) != character:
+            raise UrlRefused("idna", f"the host contains U+{ord(character):04X}, which no name may hold")
+    try:
+        return idna.encode(unicodedata.normalize("NFC", host).lower(), strict=True, std3_rules=True).decode("ascii")
+    except (idna.IDNAError, UnicodeError) as error:
+        raise UrlRefused("idna", f"the host is not a valid internationalised name: {error}") from None
+
+
+def _from_punycode(label: str) -> str:
+    try:
+        text = idna.ulabel(label)
+    except (idna.IDNAError, UnicodeError) as error:
+        raise UrlRefused("idna", f"{label} is not valid punycode: {error}") from None
+    if text.isascii():
+        raise UrlRefused("idna", f"{label} is punycode for a plain name; write it plainly")
+    return text
+
+
+def _check_scripts(label: str) -> None:
+    scripts = {
+        unicodedata.name(character, "UNKNOWN").split(" ")[0]
+        for character in label
+        if unicodedata.category(character) in {"Lu", "Ll", "Lt", "Lo"}
+    }
+    if len(scripts) > 1 and not any(scripts <= allowed for allowed in _MIXABLE):
+        names = ", ".join(sorted(script.title() for script in scripts))
+        raise UrlRefused("mixed_script", f"one part of the host mixes scripts that look alike ({names})")
+
+
+def _encode(text: str, safe: frozenset[str]) -> str:
+    if not text.isascii() or not safe.issuperset(text):
+        text = "".join(
+            character if character in safe else "".join(f"%{byte:02X}" for byte in character.encode())
+            for character in text
+        )
+    return _ESCAPED.sub(_canonical_escape, text) if "%" in text else text
+
+
+def _canonical_escape(escape: re.Match[str]) -> str:
+    # RFC 3986, 6.2.2: an escaped unreserved character equals the bare one; receivers and proxies turn one into the
+    # other, so only the bare form is signed alike on both sides.
+    character = chr(int(escape[0][1:], 16))
+    return character if character in _UNRESERVED else escape[0].upper()
+
+
+def _remove_dot_segments(path: str) -> str:
+    if "/." not in path:
+        return path
+    kept: list[str] = []
+    segments = path.split("/")[1:]
+    for segment in segments:
+        if segment == "..":
+            if kept:
+                kept.pop()
+        elif segment != ".":
+            kept.append(segment)
+    if segments[-1] in {".", ".."}:
+        kept.append("")
+    return "/" + "/".join(kept)

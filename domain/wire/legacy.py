@@ -1,0 +1,251 @@
+"""The legacy form of an event, written as the shape of its body: keys in their order, each with where it comes from.
+
+    LegacyForm("customer.updated", {"customerId": text("customer.customerId")})
+
+A dict is an object, `[{…}]` an array of one entry, `each(path, {…})` an array of as many as the list there has. Paths
+are dotted and start at the data to emit, inside `each` at the list's entry. Rendering never raises: a field that is
+missing or null gives null (or the empty value named), one of another type than expected goes over as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import tzinfo
+from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, ROUND_HALF_UP, Context, Decimal
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+from domain.timestamps import local_iso, unix_seconds
+from domain.wire.jsontext import JsonValue, Number
+
+_WIDE = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What one legacy body is made of: the data, the store it happened in and that store's time zone."""
+
+    data: JsonValue
+    store_code: str
+    zone: tzinfo
+
+
+class Way(StrEnum):
+    """How a value gets into a legacy body."""
+
+    AS_IT_IS = "as_it_is"
+    PLAIN_NUMBER = "plain_number"
+    WITHOUT_SIGN = "without_sign"
+    ROUNDED = "rounded"
+    LOCAL_TIME = "local_time"
+    UNIX_TIME = "unix_time"
+    FIRST_TRUE = "first_true"
+    STORE_CODE = "store_code"
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One value of a legacy body: how it is found, its JSON Schema, and where in the data it comes from in what way."""
+
+    value: Callable[[Source], JsonValue]
+    schema: Mapping[str, Any]
+    paths: tuple[tuple[str, ...], ...]
+    way: Way
+
+
+@dataclass(frozen=True)
+class Each:
+    """An array with one entry for each entry of the list at `path`; `[]` when there is none."""
+
+    path: tuple[str, ...]
+    entry: Mapping[str, Shape]
+
+
+@dataclass(frozen=True)
+class UnlessEmpty:
+    """An object whose key is left out when all its values are null or empty."""
+
+    members: Mapping[str, Shape]
+
+
+Shape: TypeAlias = "Leaf | Each | UnlessEmpty | Mapping[str, Shape] | Sequence[Mapping[str, Shape]]"
+
+
+@dataclass(frozen=True)
+class SecondWebhook:
+    """A further webhook of the same event, sent when the flag at the data's field `when` is true."""
+
+    variant: str
+    when: str
+    type: str
+    data: Shape
+
+
+@dataclass(frozen=True)
+class LegacyForm:
+    """Envelope `{"type", "data"}`; `created_at` puts the event's `createdAt` between the two."""
+
+    type: str
+    data: Shape
+    created_at: bool = False
+    second: SecondWebhook | None = None
+
+
+def text(path: str, none: str | None = None) -> Leaf:
+    """The text at `path`; `none` stands where there is none."""
+    steps = _steps(path)
+
+    def value(source: Source) -> JsonValue:
+        found = find(source.data, steps)
+        return none if found is None else found
+
+    return Leaf(value, {"type": ["string", "null"] if none is None else "string"}, (steps,), Way.AS_IT_IS)
+
+
+def flag(path: str) -> Leaf:
+    """The boolean at `path`, or null."""
+    steps = _steps(path)
+    return Leaf(lambda source: find(source.data, steps), {"type": ["boolean", "null"]}, (steps,), Way.AS_IT_IS)
+
+
+def free(path: str) -> Leaf:
+    """Whatever JSON stands at `path`, its numbers as legacy prints them."""
+    steps = _steps(path)
+    return Leaf(lambda source: _plain_numbers(find(source.data, steps)), {}, (steps,), Way.PLAIN_NUMBER)
+
+
+def number(path: str, *, absolute: bool = False, decimals: int | None = None) -> Leaf:
+    """The number at `path`, exact; without its sign if `absolute`, rounded half up if `decimals` are given."""
+    steps = _steps(path)
+
+    def value(source: Source) -> JsonValue:
+        found = find(source.data, steps)
+        if isinstance(found, bool) or not isinstance(found, int | Decimal):
+            return found
+        amount = Decimal(found)
+        if absolute:
+            amount = amount.copy_abs()
+        if decimals is not None:
+            amount = amount.quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_HALF_UP, context=_WIDE)
+        return plain_number(amount)
+
+    way = Way.WITHOUT_SIGN if absolute else Way.PLAIN_NUMBER if decimals is None else Way.ROUNDED
+    return Leaf(value, {"type": ["number", "null"]}, (steps,), way)
+
+
+def local_time(path: str) -> Leaf:
+    """The date-time at `path` as ISO 8601 in the store's time zone, whole seconds."""
+    steps = _steps(path)
+
+    def value(source: Source) -> JsonValue:
+        found = find(source.data, steps)
+        return (local_iso(found, source.zone) or found) if isinstance(found, str) else found
+
+    return Leaf(value, {"type": ["string", "null"], "format": "date-time"}, (steps,), Way.LOCAL_TIME)
+
+
+def unix_time(path: str) -> Leaf:
+    """The date-time at `path` as Unix seconds."""
+    steps = _steps(path)
+
+    def value(source: Source) -> JsonValue:
+        found = find(source.data, steps)
+        return unix_seconds(found) if isinstance(found, str) else found
+
+    return Leaf(value, {"type": ["integer", "null"]}, (steps,), Way.UNIX_TIME)
+
+
+def first_true(choices: Mapping[str, str]) -> Leaf:
+    """The first key whose path holds true: `{"up": "level.levelMoveUp", …}`; null when none does."""
+    steps = [(name, _steps(path)) for name, path in choices.items()]
+
+    def value(source: Source) -> JsonValue:
+        return next((name for name, path in steps if find(source.data, path) is True), None)
+
+    return Leaf(value, {"enum": [*choices, None]}, tuple(path for _, path in steps), Way.FIRST_TRUE)
+
+
+def store_code() -> Leaf:
+    """The code of the store the event happened in."""
+    return Leaf(lambda source: source.store_code, {"type": "string"}, (), Way.STORE_CODE)
+
+
+def each(path: str, entry: Mapping[str, Shape]) -> Each:
+    return Each(_steps(path), entry)
+
+
+def render(shape: Shape, source: Source) -> JsonValue:
+    """The part of a legacy body that `shape` describes."""
+    if isinstance(shape, Leaf):
+        return shape.value(source)
+    if isinstance(shape, Each):
+        entries = find(source.data, shape.path)
+        if not isinstance(entries, list):
+            return []
+        return [_members(shape.entry, Source(entry, source.store_code, source.zone)) for entry in entries]
+    if isinstance(shape, UnlessEmpty):
+        return _members(shape.members, source)
+    if isinstance(shape, Mapping):
+        return _members(shape, source)
+    return [_members(entry, source) for entry in shape]
+
+
+def _members(members: Mapping[str, Shape], source: Source) -> dict[str, JsonValue]:
+    rendered: dict[str, JsonValue] = {}
+    for key, shape in members.items():
+        value = render(shape, source)
+        if isinstance(shape, UnlessEmpty) and isinstance(value, dict) and not any(value.values()):
+            continue
+        rendered[key] = value
+    return rendered
+
+
+def schema(shape: Shape) -> dict[str, Any]:
+    """JSON Schema (2020-12) of what `render` makes of the shape."""
+    if isinstance(shape, Leaf):
+        return dict(shape.schema)
+    if isinstance(shape, Each):
+        return {"type": "array", "items": schema(shape.entry)}
+    if isinstance(shape, UnlessEmpty):
+        return schema(shape.members)
+    if isinstance(shape, Mapping):
+        return {
+            "type": "object",
+            "properties": {key: schema(member) for key, member in shape.items()},
+            "required": [key for key, member in shape.items() if not isinstance(member, UnlessEmpty)],
+        }
+    return {"type": "array", "items": schema(shape[0]), "minItems": len(shape), "maxItems": len(shape)}
+
+
+def find(value: JsonValue, steps: Sequence[str]) -> JsonValue:
+    """What stands at the path, or None when any part of it is missing."""
+    for step in steps:
+        if not isinstance(value, dict):
+            return None
+        value = value.get(step)
+    return value
+
+
+def plain_number(value: int | Decimal) -> JsonValue:
+    """The number as legacy prints it: no exponent, no trailing zeros, an integer when whole; exact."""
+    if isinstance(value, int):
+        return value
+    plain = f"{value:f}"
+    if "." in plain:
+        plain = plain.rstrip("0").rstrip(".")
+    return Number("0" if plain in ("-0", "") else plain)
+
+
+def _plain_numbers(value: JsonValue) -> JsonValue:
+    if isinstance(value, Decimal):
+        return plain_number(value)
+    if isinstance(value, list):
+        return [_plain_numbers(entry) for entry in value]
+    if isinstance(value, dict):
+        return {key: _plain_numbers(member) for key, member in value.items()}
+    return value
+
+
+def _steps(path: str) -> tuple[str, ...]:
+    return tuple(path.split("."))

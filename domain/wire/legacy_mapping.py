@@ -1,0 +1,145 @@
+"""A legacy body beside the modern one of the same event, field by field, read off the form that makes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import tzinfo
+from enum import StrEnum
+
+from domain.events.catalogue import CATALOGUE
+from domain.timestamps import local_iso, zone
+from domain.wire.bodies import EventFacts, modern_data_text
+from domain.wire.jsontext import JsonValue, dump, parse
+from domain.wire.legacy import Each, Leaf, Shape, Source, UnlessEmpty, Way, find, render
+
+ENTRIES_SHOWN = 3
+"""Of a list: further entries map as these do."""
+
+DATA = "data"
+
+
+class Change(StrEnum):
+    """What becomes of a field."""
+
+    SAME = "same"
+    """It stands at the same place with the same value."""
+    MOVED = "moved"
+    WRITTEN_OTHERWISE = "written_otherwise"
+    LEGACY_ONLY = "legacy_only"
+    MODERN_ONLY = "modern_only"
+
+
+@dataclass(frozen=True, slots=True)
+class FieldPair:
+    """One field. Paths are dotted, entries of lists by number; values are JSON texts, None where there is none.
+
+    `way`: how the legacy value is made; None for what stands in one of the bodies alone.
+    """
+
+    change: Change
+    legacy_path: str | None
+    legacy_value: str | None
+    modern_paths: tuple[str, ...]
+    modern_values: tuple[str | None, ...]
+    way: Way | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where the walk is: the paths so far in either body, the data there, and whether modern has them."""
+
+    legacy: str
+    modern: str
+    data: JsonValue
+
+
+def field_pairs(facts: EventFacts, variant: str, timezone: str) -> list[FieldPair]:
+    """The legacy body of that variant against the modern one: legacy's fields in their order, then what is new.
+
+    Raises KeyError for an unknown event, ValueError where there is no legacy form of that variant.
+    """
+    event_type = CATALOGUE[facts.name]
+    type_, shape, created_at = event_type.legacy_parts(variant)
+    data, modern = parse(facts.data_text.encode()), parse(modern_data_text(facts.name, facts.data_text).encode())
+    local = zone(timezone)
+    pairs = [_pair("type", type_, [("eventName", facts.name)], Way.AS_IT_IS)]
+    if created_at:
+        written = local_iso(facts.created_at, local) or facts.created_at
+        pairs.append(_pair("createdAt", written, [("createdAt", facts.created_at)], Way.LOCAL_TIME))
+    walk = _Walk(facts.store_code, local, event_type.legacy_only)
+    pairs += walk.pairs(shape, _Place(DATA, DATA, data))
+    paired = {path for pair in pairs for path in pair.modern_paths}
+    envelope = {"messageId": None, "requestId": None, "storeCode": facts.store_code, "createdAt": facts.created_at}
+    new = [(path, None if value is None else dump(value)) for path, value in envelope.items()]
+    new += [(path, dump(value)) for path, value in _leaves(modern, DATA)]
+    return pairs + [
+        FieldPair(Change.MODERN_ONLY, None, None, (path,), (value,)) for path, value in new if not _among(path, paired)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Walk:
+    store_code: str
+    zone: tzinfo
+    legacy_only: frozenset[str]
+
+    def pairs(self, shape: Shape, place: _Place) -> Iterator[FieldPair]:
+        """Each value of the shape with what it is made of."""
+        if isinstance(shape, Leaf):
+            yield self._leaf(shape, place)
+        elif isinstance(shape, Each):
+            entries = find(place.data, shape.path)
+            for number, entry in enumerate(entries[:ENTRIES_SHOWN] if isinstance(entries, list) else ()):
+                inside = _Place(f"{place.legacy}.{number}", ".".join((place.modern, *shape.path, str(number))), entry)
+                yield from self.pairs(shape.entry, inside)
+        elif isinstance(shape, UnlessEmpty):
+            rendered = render(shape, self._source(place))
+            if isinstance(rendered, dict) and any(rendered.values()):
+                yield from self.pairs(shape.members, place)
+        elif isinstance(shape, Mapping):
+            for name, member in shape.items():
+                yield from self.pairs(member, _Place(f"{place.legacy}.{name}", place.modern, place.data))
+        elif isinstance(shape, Sequence):
+            for number, members in enumerate(shape):
+                yield from self.pairs(members, _Place(f"{place.legacy}.{number}", place.modern, place.data))
+
+    def _leaf(self, leaf: Leaf, place: _Place) -> FieldPair:
+        value = leaf.value(self._source(place))
+        if leaf.way is Way.STORE_CODE:
+            return _pair(place.legacy, value, [("storeCode", self.store_code)], leaf.way)
+        sources = [(".".join((place.modern, *path)), find(place.data, path)) for path in leaf.paths]
+        if place.modern == DATA and all(path[0] in self.legacy_only for path in leaf.paths):
+            return FieldPair(Change.LEGACY_ONLY, place.legacy, dump(value), (), (), leaf.way)
+        return _pair(place.legacy, value, sources, leaf.way)
+
+    def _source(self, place: _Place) -> Source:
+        return Source(place.data, self.store_code, self.zone)
+
+
+def _pair(legacy_path: str, value: JsonValue, sources: Sequence[tuple[str, JsonValue]], way: Way) -> FieldPair:
+    paths = tuple(path for path, _ in sources)
+    values = tuple(None if found is None else dump(found) for _, found in sources)
+    written = dump(value)
+    if written not in values and not (value is None and values == (None,)):
+        change = Change.WRITTEN_OTHERWISE
+    else:
+        change = Change.SAME if paths == (legacy_path,) else Change.MOVED
+    return FieldPair(change, legacy_path, written, paths, values, way)
+
+
+def _leaves(value: JsonValue, path: str) -> Iterator[tuple[str, JsonValue]]:
+    if isinstance(value, dict) and value:
+        for name, member in value.items():
+            yield from _leaves(member, f"{path}.{name}")
+    elif isinstance(value, list) and value:
+        for number, entry in enumerate(value[:ENTRIES_SHOWN]):
+            yield from _leaves(entry, f"{path}.{number}")
+    elif path != DATA:
+        yield path, value
+
+
+def _among(path: str, paired: set[str]) -> bool:
+    """Whether it is one of these places, or lies inside of one."""
+    steps = path.split(".")
+    return any(".".join(steps[:count]) in paired for count in range(1, len(steps) + 1))

@@ -1,0 +1,214 @@
+"""Places on the wire: so many for each subscription, so many for the worker, and none may take what others need.
+
+A subscription may hold a share of as many places as are free. While there is room that binds nobody; the more
+subscriptions hang, the less each of them gets, and places are left for one that is well.
+
+Places are given to the stores in turn. While quiet stores have events too, only a few are given in one turn of the
+event loop: what a backlog costs in CPU stands in their way for a millisecond, not for a whole batch. And while such
+events are on their way here, through Temporal and the database, a backlog makes way altogether: on a machine that is
+busy with nothing but it, each of their steps would wait for the CPU.
+"""
+
+import asyncio
+import time
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from sending.suspension import Stop
+
+SHARE = 1 / 4
+"""With 512 places one subscription gets 102 at most, each of fifteen that hang 27, and 108 are left."""
+
+GIVEN_A_TURN = 4
+"""While several stores have events. A request takes some 0.3 ms of CPU from its place to its outcome, so that a turn of
+the event loop takes a millisecond; with as many as there are, turns are fewer, which saves a tenth of all CPU."""
+
+ALONE_AFTER_SECONDS = 1.0
+"""Since nothing of a quiet store was expected: whoever has a backlog then has the worker for itself."""
+
+MAKE_WAY_SECONDS = 0.1
+"""The longest that others wait for expected events: several times as long as these take when they are let first."""
+
+GO_ON_SECONDS = 0.025
+"""After that they go on for at least so long, whatever is expected: a fifth of the time is theirs in any case."""
+
+SLOW_SECONDS = 0.25
+"""A request that is longer on the wire waits for its receiver, not for this worker."""
+
+
+class LeftQueueError(Exception):
+    """The attempt was taken out of the queue before it got a place."""
+
+
+@dataclass(eq=False, slots=True)
+class Lane:
+    """One subscription's part of this worker."""
+
+    store_code: str
+    limit: int
+    """Requests on the wire at most."""
+    in_flight: int = 0
+    under_way: int = 0
+    """Attempts that are not over, those in the queue included."""
+    queue: dict[UUID, "asyncio.Future[None]"] = field(default_factory=dict)
+    """By message id, first come first served."""
+    on_wire: dict[UUID, float] = field(default_factory=dict)
+    """Since when, by the monotonic clock; oldest first."""
+    stop: Stop | None = None
+    stopped_at: float = 0.0
+    """By the monotonic clock; what was read of the subscription before that says less."""
+
+    def slow(self, now: float) -> bool:
+        """Whether its oldest request waits for the receiver."""
+        return bool(self.on_wire) and now - next(iter(self.on_wire.values())) > SLOW_SECONDS
+
+
+class Places:
+    """The places of one worker."""
+
+    def __init__(self, most: int) -> None:
+        self.free = self._most = most
+        self._left_this_turn = most
+        self._turn_ends = False
+        self._shared_until = 0.0
+        self._waiting: dict[str, dict[Lane, None]] = {}
+        """By store, lanes with a queue that may have more by their own limit; both in the order of being served."""
+        self._first: frozenset[str] = frozenset()
+        self._making_way: asyncio.TimerHandle | None = None
+        """While it runs, only lanes of these stores are served."""
+        self._make_way_again_at = 0.0
+
+    async def take(self, lane: Lane, message_id: UUID) -> None:
+        """Wait for a place; `leave` gives it back. Raises `LeftQueueError` when `withdraw` comes first."""
+        if not lane.queue and self._may(lane) and self._left_this_turn > 0:
+            self._give(lane)
+            return
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        lane.queue[message_id] = place
+        if lane.in_flight < lane.limit:
+            self._wait(lane)
+        try:
+            await place
+        except asyncio.CancelledError:
+            if lane.queue.pop(message_id, None) is None and place.done() and not place.cancelled():
+                self.leave(lane)
+            raise
+
+    def leave(self, lane: Lane) -> None:
+        """Give a place back, to whoever has waited for it."""
+        lane.in_flight -= 1
+        self.free += 1
+        if lane.queue:
+            self._wait(lane)
+        self._pass_on()
+
+    def withdraw(self, lane: Lane, message_id: UUID) -> bool:
+        """Take an attempt out of the queue; False when it has its place already."""
+        place = lane.queue.pop(message_id, None)
+        if place is None or place.done():
+            return False
+        place.set_exception(LeftQueueError())
+        return True
+
+    def limit(self, lane: Lane, limit: int) -> None:
+        """Set how many requests of a lane may be on the wire; those that are there already stay."""
+        lane.limit = limit
+        if lane.queue:
+            self._wait(lane)
+            self._pass_on()
+
+    def let_first(self, store_codes: Collection[str]) -> None:
+        """Give places to these stores alone, for a moment or until there are none of them."""
+        self._first = frozenset(store_codes)
+        if not self._first:
+            self._go_on()
+            return
+        self._shared_until = time.monotonic() + ALONE_AFTER_SECONDS
+        self._left_this_turn = min(self._left_this_turn, GIVEN_A_TURN)
+        if self._making_way is None and time.monotonic() >= self._make_way_again_at:
+            self._making_way = asyncio.get_running_loop().call_later(MAKE_WAY_SECONDS, self._made_way_long_enough)
+
+    def _made_way_long_enough(self) -> None:
+        self._make_way_again_at = time.monotonic() + GO_ON_SECONDS
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if self._making_way is not None:
+            self._making_way.cancel()
+            self._making_way = None
+            self._pass_on()
+
+    def _may(self, lane: Lane) -> bool:
+        if self._making_way is not None and lane.store_code not in self._first:
+            return False
+        return lane.in_flight < lane.limit and lane.in_flight < SHARE * self.free
+
+    def _wait(self, lane: Lane) -> None:
+        self._waiting.setdefault(lane.store_code, {}).setdefault(lane)
+
+    def _give(self, lane: Lane) -> None:
+        lane.in_flight += 1
+        self.free -= 1
+        self._left_this_turn -= 1
+        if not self._turn_ends:
+            self._turn_ends = True
+            asyncio.get_running_loop().call_soon(self._next_turn)
+
+    def _next_turn(self) -> None:
+        self._turn_ends = False
+        self._left_this_turn = GIVEN_A_TURN if time.monotonic() < self._shared_until else self._most
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        """Serve the stores that wait, one place each in turn."""
+        served = True
+        while served:
+            served = False
+            for store_code in list(self._waiting):
+                if self._left_this_turn <= 0:
+                    return
+                served = self._serve(store_code) or served
+
+    def _serve(self, store_code: str) -> bool:
+        """Give a place to the first lane of a store that may have one; lane and store go behind the others then."""
+        lanes = self._waiting.pop(store_code)
+        for lane in list(lanes):
+            if lane.in_flight < lane.limit and not self._may(lane):
+                continue
+            del lanes[lane]
+            place = self._first_in(lane) if lane.in_flight < lane.limit else None
+            if place is not None:
+                self._give(lane)
+                place.set_result(None)
+                lanes[lane] = None
+                self._waiting[store_code] = lanes
+                return True
+        if lanes:
+            self._waiting[store_code] = lanes
+        return False
+
+    def _first_in(self, lane: Lane) -> "asyncio.Future[None] | None":
+        while lane.queue:
+            place = lane.queue.pop(next(iter(lane.queue)))
+            if not place.done():
+                return place
+        return None
+
+
+class Stopwatch:
+    """Which receivers were slow at last, so that who waits for several knows whom not to wait for."""
+
+    def __init__(self) -> None:
+        self._slow: set[UUID] = set()
+
+    def note(self, subscription_id: UUID, began: float) -> None:
+        """A request that began then, by the monotonic clock, is over."""
+        if time.monotonic() - began > SLOW_SECONDS:
+            self._slow.add(subscription_id)
+        else:
+            self._slow.discard(subscription_id)
+
+    def slow(self, subscription_id: UUID, lane: Lane | None) -> bool:
+        """Whether the receiver was slow the last time, or is just now."""
+        return subscription_id in self._slow or (lane is not None and lane.slow(time.monotonic()))

@@ -1,0 +1,260 @@
+"""Writes intents and outcomes for all attempts of a worker together: two statements a flush, not two a delivery."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+from uuid import UUID, uuid4
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from domain.delivery.breaker import BreakerRules
+from domain.delivery.notices import NoticeKind
+from storage.database import Database
+from storage.deliveries.attempts import Intent, Outcome, forget, intend, record, unmake
+from storage.deliveries.traffic import count_attempts, counted, forget_old_counts
+from storage.operations.notices import Occurrence, note
+from storage.subscriptions.health import Turns, record_health
+from storage.subscriptions.status import disable_by_system
+from storage.subscriptions.throttling import slow_down
+from telemetry.worker_metrics import WorkerMetrics
+
+logger = logging.getLogger(__name__)
+
+FLUSH_INTERVAL_SECONDS = 0.010
+"""Under load rows gather for so long; it bounds what a kill makes unknown. When quiet a row is written at once."""
+
+QUIET_ROWS = 4
+"""A flush of at most so many rows is followed by the next without waiting."""
+
+FAULT_PAUSE_SECONDS = 0.2
+"""Between tries while the database cannot be reached; outcomes stay in memory meanwhile."""
+
+PRUNE_SECONDS = 60.0
+"""How often counts of attempts that nobody is shown any more are deleted."""
+
+MOST_ROWS = 2000
+"""In one flush: keeps a transaction short after the database was away."""
+
+
+class RecorderUnavailableError(ConnectionError):
+    """An intent could not be written: the database is away. Nothing was sent."""
+
+
+Row = TypeVar("Row")
+
+
+@dataclass(eq=False, slots=True)
+class _Item(Generic[Row]):
+    row: Row
+    done: asyncio.Future[bool]
+
+
+@dataclass(slots=True)  # not frozen: making one would cost thrice as much, for each delivery
+class Recorded:
+    """An outcome to write; its `began_seconds_ago` is set at the flush, from `began_monotonic`."""
+
+    began_monotonic: float
+    outcome: Outcome
+    subscription_id: UUID
+    healthy: bool | None
+    """Whether the receiver did well; None when the outcome says nothing about it."""
+    disables_subscription: bool = False
+    """Its receiver answered 410."""
+    rest_seconds: float | None = None
+    """Its receiver answered 429, and wants to be left alone for so long (0: it has not said)."""
+    unmade: bool = False
+    """The attempt was not made after all: its intent goes, and the delivery becomes what the outcome says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turned:
+    """Subscriptions that a flush changed: disabled by a 410, breaker opened, breaker closed, slowed by a 429."""
+
+    gone: set[UUID]
+    opened: set[UUID]
+    closed: set[UUID]
+    slowed: set[UUID]
+
+
+class Recorder:
+    """Group commit of attempts. `run` is the one task that writes; `intend` and `record` wait for the commit."""
+
+    def __init__(self, database: Database, metrics: WorkerMetrics, breaker: BreakerRules) -> None:
+        self._database = database
+        self._breaker = breaker
+        self._metrics = metrics
+        self._intents: list[_Item[Intent]] = []
+        self._outcomes: list[_Item[Recorded]] = []
+        self._lost: list[Intent] = []  # their commit may have succeeded without its answer; nothing was sent
+        self._wake = asyncio.Event()
+        self._writer_id = uuid4()
+        self._prune_at = time.monotonic()
+        self.on_turn: Callable[[Turned], None] = lambda _: None
+        """Called after the commit with what it changed."""
+
+    async def intend(self, intent: Intent) -> bool:
+        """Write an intent; False when its number is taken by another sender. Raises `RecorderUnavailableError`."""
+        return await self._enqueue(self._intents, intent)
+
+    async def record(self, recorded: Recorded) -> None:
+        """Write an outcome; returns when it is committed, however long the database is away."""
+        await self._enqueue(self._outcomes, recorded)
+
+    async def _enqueue(self, queue: list[_Item[Row]], row: Row) -> bool:
+        item = _Item(row, asyncio.get_running_loop().create_future())
+        queue.append(item)
+        self._wake.set()
+        return await item.done
+
+    async def run(self) -> None:
+        """Flush until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            began = time.monotonic()
+            intents, self._intents = self._intents[:MOST_ROWS], self._intents[MOST_ROWS:]
+            outcomes, self._outcomes = self._outcomes[:MOST_ROWS], self._outcomes[MOST_ROWS:]
+            await self._flush(intents, outcomes)
+            if self._intents or self._outcomes:
+                self._wake.set()
+            if len(intents) + len(outcomes) > QUIET_ROWS:
+                await asyncio.sleep(max(0.0, began + FLUSH_INTERVAL_SECONDS - time.monotonic()))
+
+    async def _flush(self, intents: list[_Item[Intent]], outcomes: list[_Item[Recorded]]) -> None:
+        try:
+            written = await self._write([item.row for item in intents], [item.row for item in outcomes])
+        except Exception as error:  # whatever it is, whoever waits is told, and the recorder goes on
+            if _is_away(error):
+                await self._keep(intents, outcomes, error)
+            else:
+                await self._flush_apart(intents, outcomes, error)
+            return
+        self._metrics.flush_rows.observe(len(intents) + len(outcomes))
+        for item in intents:
+            _settle(item.done, (item.row.message_id, item.row.number) in written)
+        for outcome in outcomes:
+            _settle(outcome.done, True)
+
+    async def _flush_apart(
+        self, intents: list[_Item[Intent]], outcomes: list[_Item[Recorded]], error: Exception
+    ) -> None:
+        """Write halves by themselves, down to the row the database refuses, so that it holds up no other."""
+        if len(intents) + len(outcomes) == 1:
+            await self._refused(intents, outcomes, error)
+        elif intents and outcomes:
+            await self._flush([], outcomes)
+            await self._flush(intents, [])
+        else:
+            half = (len(intents) + len(outcomes)) // 2
+            await self._flush(intents[:half], outcomes[:half])
+            await self._flush(intents[half:], outcomes[half:])
+
+    async def _refused(self, intents: list[_Item[Intent]], outcomes: list[_Item[Recorded]], error: Exception) -> None:
+        """An outcome is tried once more without the receiver's text; a row refused as it stands is a fault of ours."""
+        logger.error("the database refuses a row of the attempt log", exc_info=error)
+        bare = [_Item(_without_texts(outcome.row), outcome.done) for outcome in outcomes]
+        if bare and bare[0].row != outcomes[0].row:
+            await self._flush([], bare)
+            return
+        for future in (*(item.done for item in intents), *(item.done for item in outcomes)):
+            _settle(future, RecorderUnavailableError(f"the database refuses the row: {type(error).__name__}"))
+
+    async def _keep(self, intents: list[_Item[Intent]], outcomes: list[_Item[Recorded]], error: Exception) -> None:
+        """The database is away: intents fail (nothing was sent), outcomes stay in memory."""
+        self._metrics.flush_faults.inc()
+        logger.warning("attempts not written, %d outcomes kept in memory: %s", len(outcomes), type(error).__name__)
+        for item in intents:
+            _settle(item.done, RecorderUnavailableError("the database cannot be reached"))
+        self._lost += [item.row for item in intents]
+        self._outcomes = outcomes + self._outcomes
+        await asyncio.sleep(FAULT_PAUSE_SECONDS)
+        self._wake.set()
+
+    async def _write(self, intents: list[Intent], outcomes: list[Recorded]) -> set[tuple[UUID, int]]:
+        now = time.monotonic()
+        made = [one for one in outcomes if not one.unmade]
+        for one in made:
+            one.outcome.began_seconds_ago = now - one.began_monotonic
+        rows = [one.outcome for one in made]
+        succeeded, failed = _health(outcomes)
+        told = _told(outcomes)
+        gone = {recorded.subscription_id for recorded in outcomes if recorded.disables_subscription}
+        async with self._database.transaction() as connection:
+            exhausted = await record(connection, rows)
+            await unmake(connection, [one.outcome for one in outcomes if one.unmade])
+            turns = await record_health(connection, succeeded, failed, self._breaker)
+            await slow_down(connection, told)
+            occurrences = _occurrences(outcomes, exhausted, turns)
+            for subscription_id in sorted(gone):
+                occurrences += await disable_by_system(connection, subscription_id, reason="http_gone")
+            written = await intend(connection, intents)
+            await forget(connection, self._lost)  # after the intents: a later attempt has closed what is before it
+            await note(connection, occurrences)
+            tally = counted((one.subscription_id, one.outcome.status, one.outcome.duration_ms) for one in made)
+            await count_attempts(connection, self._writer_id, tally)
+            if tally and now >= self._prune_at:
+                await forget_old_counts(connection)
+                self._prune_at = now + PRUNE_SECONDS
+        self._lost = []
+        if gone or turns.opened or turns.closed or told:
+            self.on_turn(Turned(gone, turns.opened, turns.closed, set(told)))
+        return written
+
+
+def _health(outcomes: Sequence[Recorded]) -> tuple[set[UUID], dict[UUID, int]]:
+    """(receivers that did well, failures of each after its last success) of outcomes in their order."""
+    succeeded: set[UUID] = set()
+    failed: dict[UUID, int] = {}
+    for recorded in outcomes:
+        if recorded.healthy:
+            succeeded.add(recorded.subscription_id)
+            failed.pop(recorded.subscription_id, None)
+        elif recorded.healthy is False:
+            failed[recorded.subscription_id] = failed.get(recorded.subscription_id, 0) + 1
+    return succeeded, failed
+
+
+def _told(outcomes: Sequence[Recorded]) -> dict[UUID, float]:
+    """Receivers that answered 429, and the longest that each wants to be left alone."""
+    told: dict[UUID, float] = {}
+    for one in outcomes:
+        if one.rest_seconds is not None:
+            told[one.subscription_id] = max(one.rest_seconds, told.get(one.subscription_id, 0.0))
+    return told
+
+
+def _occurrences(
+    outcomes: Sequence[Recorded], exhausted: Sequence[tuple[UUID, str | None]], turns: Turns
+) -> list[Occurrence]:
+    """What an operator is to be told of these outcomes; tests that people send are no news."""
+    found = [Occurrence(one, NoticeKind.EXHAUSTED, reason) for one, reason in exhausted if reason != "test"]
+    found += [Occurrence(one, NoticeKind.RECOVERED) for one in turns.closed]
+    last = {one.subscription_id: one.outcome.failure for one in outcomes if one.healthy is False}
+    return found + [Occurrence(one, NoticeKind.FAILING, last.get(one)) for one in turns.opened]
+
+
+def _settle(future: asyncio.Future[bool], result: bool | Exception) -> None:
+    """Answer whoever waits; whoever gave up waiting is passed over."""
+    with contextlib.suppress(asyncio.InvalidStateError):
+        if isinstance(result, Exception):
+            future.set_exception(result)
+        else:
+            future.set_result(result)
+
+
+def _without_texts(recorded: Recorded) -> Recorded:
+    outcome = replace(recorded.outcome, detail=None, response_excerpt=None, body_sha256=None)
+    return replace(recorded, outcome=outcome)
+
+
+def _is_away(error: Exception) -> bool:
+    """Whether it passes by itself, as opposed to a row that will never be written (SQLSTATE 22 data, 23 integrity)."""
+    if isinstance(error, DBAPIError):
+        state = getattr(error.orig, "sqlstate", None)
+        return not (isinstance(state, str) and state[:2] in ("22", "23"))
+    return isinstance(error, OSError | TimeoutError | PoolTimeoutError)

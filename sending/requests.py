@@ -1,0 +1,114 @@
+"""Builds the request of an attempt: body, own headers, signatures; and what of them must not be kept of an answer."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import lru_cache, partial
+from uuid import UUID
+
+import orjson
+
+from domain.events.catalogue import CATALOGUE, secrets_in
+from domain.urls.rules import NormalisedUrl, UrlRules, normalise_url
+from domain.wire.bodies import EventFacts, legacy_body, modern_body, modern_data_text
+from domain.wire.jsontext import parse
+from domain.wire.signing import signature_headers
+from sending.http.client import OutgoingRequest
+from storage.deliveries.open import OpenDelivery
+from storage.sealing import Sealer
+from telemetry.traceparent import TRACEPARENT, current_traceparent
+
+TEST_HEADER = "X-Webhook-Test"
+"""With a sample that a person sends, so that its receiver need not take it for a fact."""
+
+
+PREPARED_SECONDS = 0.25
+"""What was prepared and not asked for is forgotten then: it is signed with its time, and holds a customer's data."""
+
+PREPARED_MOST = 5
+"""Requests, of PREPARED_CHARACTERS of data at most: half a millisecond in all."""
+
+PREPARED_CHARACTERS = 16_000
+
+
+class RequestBuilder:
+    """Makes requests of deliveries. Raises `UrlRefused`, `SealBrokenError`, or whatever damaged data leads to."""
+
+    def __init__(self, sealer: Sealer, rules: UrlRules, *, trace_receivers: bool = False) -> None:
+        self._sealer = sealer
+        self._trace_receivers = trace_receivers
+        self._opened = lru_cache(maxsize=4096)(sealer.open)
+        self._target: Callable[[str], NormalisedUrl] = lru_cache(maxsize=4096)(lambda url: normalise_url(url, rules))
+        self._prepared: dict[UUID, OutgoingRequest] = {}
+        """By request id."""
+
+    def prepare(self, deliveries: Sequence[OpenDelivery]) -> None:
+        """Build the first few requests of those that will be asked for in a moment."""
+        for delivery in deliveries[:PREPARED_MOST]:
+            traced = self._trace_receivers and delivery.traceparent is not None  # it is to tell of the attempt's span
+            if not traced and len(delivery.sealed_data or delivery.event.data_text) <= PREPARED_CHARACTERS:
+                with suppress(Exception):  # whoever asks for it is told
+                    self._prepared[delivery.request_id] = self._built(delivery)
+                forget = partial(self._prepared.pop, delivery.request_id, None)
+                asyncio.get_running_loop().call_later(PREPARED_SECONDS, forget)
+
+    def build(self, delivery: OpenDelivery) -> OutgoingRequest:
+        """The request of the delivery's next attempt, signed now or a moment ago."""
+        return self._prepared.pop(delivery.request_id, None) or self._built(delivery)
+
+    def _built(self, delivery: OpenDelivery) -> OutgoingRequest:
+        subscription = delivery.subscription
+        target = self._target(subscription.url)
+        event = self._whole_event(delivery)
+        message_id, request_id = str(delivery.message_id), str(delivery.request_id)
+        body = _body(event, delivery, message_id, request_id)
+        headers: list[tuple[str, str]] = [(TEST_HEADER, "true")] if delivery.is_test else []
+        redact: list[str] = []
+        if delivery.sealed_data is not None:
+            redact += secrets_in(CATALOGUE[event.name], parse(event.data_text.encode()))
+        if subscription.sealed_headers is not None:
+            own = orjson.loads(self._opened(subscription.sealed_headers))
+            headers += [(name, value) for name, value in own]
+            redact += [value for _, value in own]
+        if subscription.hmac_enabled and subscription.sealed_secret is not None:
+            secret = self._opened(subscription.sealed_secret)
+            sealed_previous = subscription.sealed_previous_secret
+            previous = self._opened(sealed_previous) if sealed_previous is not None else None
+            headers += signature_headers(
+                method="POST",
+                host=target.host,
+                path=target.path,
+                body=body,
+                timestamp=int(time.time()),
+                request_id=request_id,
+                message_id=message_id,
+                secret=secret,
+                previous_secret=previous,
+                version=subscription.signature_version,
+            )
+            redact += [key for key in (secret, previous) if key is not None]
+        if self._trace_receivers:
+            headers += _trace_header(headers)
+        return OutgoingRequest(url=target, headers=headers, body=body, redact=tuple(redact))
+
+    def _whole_event(self, delivery: OpenDelivery) -> EventFacts:
+        if delivery.sealed_data is None:
+            return delivery.event
+        return replace(delivery.event, data_text=self._sealer.open(delivery.sealed_data))
+
+
+def _trace_header(headers: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """That of the attempt under way, unless the subscription has one of its own or nothing is recorded."""
+    traceparent = current_traceparent()
+    if traceparent is None or any(name.lower() == TRACEPARENT for name, _ in headers):
+        return []
+    return [(TRACEPARENT, traceparent)]
+
+
+def _body(event: EventFacts, delivery: OpenDelivery, message_id: str, request_id: str) -> bytes:
+    if delivery.subscription.legacy:
+        return legacy_body(event, delivery.variant, delivery.timezone)
+    data = modern_data_text(event.name, event.data_text)
+    return modern_body(event, data, message_id, request_id)

@@ -1,0 +1,39 @@
+"""Why no more attempts of a subscription are begun, and which attempts that concerns."""
+
+from dataclasses import dataclass
+
+from domain.delivery.failure_kinds import FailureKind
+from domain.delivery.lifecycle import ending_before
+from storage.deliveries.open import OpenDelivery
+from storage.subscriptions.state import Standing
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Why no more attempts of a subscription are begun, and what becomes of those that were about to be."""
+
+    status: str
+    reason: str
+
+
+SLOWED_DOWN = Stop("held", "slowed_down")
+"""What queues begins anew with the keeper, at the pace that the receiver asks for."""
+
+BREAKER_OPEN = Stop("held", "breaker_open")
+
+DISABLED = Stop("exhausted", FailureKind.subscription_disabled)
+
+
+def stop_of(standing: Standing) -> Stop | None:
+    """Why attempts that have not begun are not to begin, as the subscription is now."""
+    ending = ending_before(subscription_status=standing.status, subscription_deleted=standing.deleted)
+    if ending is not None:
+        return Stop(*ending)
+    return Stop("held", standing.hold_reason) if standing.hold_reason is not None else None
+
+
+def heeded(stop: Stop | None, delivery: OpenDelivery, trigger: str) -> Stop | None:
+    """What a person asks for is sent; what the keeper sends, it sends in spite of breaker and limits."""
+    if stop is None or trigger != "automatic":
+        return None
+    return None if delivery.kept_as is not None and stop.reason in ("breaker_open", "kept") else stop

@@ -1,0 +1,96 @@
+"""What explains an event: itself, the store's subscriptions, its deliveries and who is sending them."""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from domain.delivery.explain import ExplainedDelivery, ExplainedEvent, ExplainedSubscription
+from storage.deliveries.ordering import BEHIND
+from storage.events.days import BODY_OF_EVENT, LAST_ATTEMPT_OF_DELIVERY
+from storage.operations.workers import SENDER_ID
+from storage.subscriptions.throttling import SLOWED
+
+_EVENT = text(f"""
+SELECT name, created_at, accepted_at, matched_at,
+    EXISTS (SELECT FROM delivery WHERE delivery.event_id = event.event_id
+        AND delivery.store_code = event.store_code AND delivery.variant = 'test') AS test,
+    body.data IS NOT NULL AS kept, event.erased_at
+FROM event
+{BODY_OF_EVENT}
+WHERE event.store_code = :store_code AND event.event_id = :event_id
+""")
+
+# One probe of the primary key for each store: no index begins with the event's id.
+_ELSEWHERE = text("""
+SELECT store.code FROM store
+CROSS JOIN LATERAL (
+    SELECT 1 FROM event WHERE event.store_code = store.code AND event.event_id = :event_id LIMIT 1
+) AS found
+WHERE store.code <> :store_code ORDER BY store.code
+""")
+
+_SUBSCRIPTIONS = text(f"""
+SELECT subscription.id, subscription.event_name, subscription.url, subscription.name, subscription.status,
+    subscription.status_reason, subscription.status_since, subscription.created_at, subscription.active_from,
+    subscription.deleted_at, subscription.ordered, subscription.rate_limit_per_second, health.breaker_opened_at,
+    health.probe_at, {SLOWED}
+FROM subscription LEFT JOIN subscription_health AS health ON health.subscription_id = subscription.id
+WHERE subscription.store_code = :store_code AND (CAST(:id AS uuid) IS NULL OR subscription.id = :id)
+    AND (subscription.deleted_at IS NULL OR subscription.event_name = :event_name OR subscription.id = :id)
+ORDER BY subscription.event_name <> :event_name, subscription.created_at, subscription.id
+""")
+
+_DELIVERIES = text(f"""
+SELECT delivery.subscription_id, delivery.message_id, delivery.variant, delivery.status, delivery.reason,
+    delivery.attempts, delivery.last_status_code, delivery.last_failure, delivery.next_attempt_at, delivery.ended_at,
+    ({SENDER_ID}) IS NOT NULL AS under_way,
+    delivery.variant <> 'test' AND (act.kind IS NOT DISTINCT FROM 'backfill'
+        OR event.accepted_at < subscription.created_at) AS backfilled,
+    {BEHIND} AS behind
+FROM delivery
+JOIN subscription ON subscription.id = delivery.subscription_id
+JOIN event ON event.store_code = delivery.store_code AND event.event_id = delivery.event_id
+LEFT JOIN window_act AS act ON act.id = delivery.window_act_id
+{LAST_ATTEMPT_OF_DELIVERY}
+WHERE delivery.store_code = :store_code AND delivery.event_id = :event_id
+ORDER BY delivery.created_at, delivery.message_id
+""")
+
+_NOW = text("SELECT clock_timestamp()")
+
+
+async def explained_event(connection: AsyncConnection, store_code: str, event_id: UUID) -> ExplainedEvent | None:
+    """The store's event of that id, or None."""
+    row = (await connection.execute(_EVENT, {"store_code": store_code, "event_id": event_id})).one_or_none()
+    return None if row is None else ExplainedEvent(*row)
+
+
+async def stores_with_event(connection: AsyncConnection, store_code: str, event_id: UUID) -> Sequence[str]:
+    """Codes of the other stores that accepted an event of that id."""
+    rows = await connection.scalars(_ELSEWHERE, {"store_code": store_code, "event_id": event_id})
+    return list(rows)
+
+
+async def explained_subscriptions(
+    connection: AsyncConnection, store_code: str, event_name: str, subscription_id: UUID | None
+) -> list[ExplainedSubscription]:
+    """The store's subscriptions, those to the event first; of deleted ones those to the event. Or just one."""
+    values = {"store_code": store_code, "event_name": event_name, "id": subscription_id}
+    return [ExplainedSubscription(*row) for row in await connection.execute(_SUBSCRIPTIONS, values)]
+
+
+async def explained_deliveries(
+    connection: AsyncConnection, store_code: str, event_id: UUID
+) -> Collection[tuple[UUID, ExplainedDelivery]]:
+    """(subscription id, delivery) of the event, oldest first."""
+    rows = await connection.execute(_DELIVERIES, {"store_code": store_code, "event_id": event_id})
+    return [(row[0], ExplainedDelivery(*row[1:])) for row in rows]
+
+
+async def database_now(connection: AsyncConnection) -> datetime:
+    """By the clock all instants of the log are taken from."""
+    now: datetime = await connection.scalar(_NOW)
+    return now

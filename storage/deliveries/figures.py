@@ -1,0 +1,204 @@
+"""The figures of a store's dashboard. Each costs the same however long the log is:
+
+- what came of attempts, and how long they took, was counted when they were recorded (`storage/deliveries/traffic.py`);
+- what is open is found by skipping through the log's branches (`storage/deliveries/log.py`), and counted up to a limit.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import func, select, text, true
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from storage.deliveries.log import branches, in_branch, use_indexes_in_order
+from storage.deliveries.traffic import AttemptOutcome
+from storage.listing import Condition, Operator
+from storage.operations.workers import LEASE_SECONDS
+
+COUNTED_OPEN = 10_000
+"""Open deliveries are counted up to so many: more is said as "at least"."""
+
+_OPEN = ("pending", "held")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """Attempts that came to an outcome in the interval that begins at `start`, and how many took how long, by step."""
+
+    start: datetime
+    delivered: int
+    failed: int
+    given_up: int
+    steps: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Attempts of a span: what came of them, interval by interval, and how many took how long, by step."""
+
+    outcomes: Sequence[Outcomes]
+    steps: Mapping[int, int]
+    """See `domain/durations.py`."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenDeliveries:
+    """What is still to be delivered; no more than COUNTED_OPEN are counted."""
+
+    pending: int
+    held: int
+    retrying: int
+    """Of these, how many have failed at least once."""
+    oldest: datetime | None
+    """When the oldest of all was created."""
+
+    @property
+    def count(self) -> int:
+        """Pending and held."""
+        return self.pending + self.held
+
+
+@dataclass(frozen=True, slots=True)
+class FailingSubscription:
+    """A subscription whose last attempt failed. `breaker_opened_at` set: its deliveries wait until `probe_at`."""
+
+    id: UUID
+    name: str | None
+    event_name: str
+    url: str
+    status: str
+    failures_in_row: int
+    failing_since: datetime
+    breaker_opened_at: datetime | None
+    probe_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionTraffic:
+    """A subscription's attempts since an hour: `failed` counts those that are tried again and those given up."""
+
+    id: UUID
+    url: str
+    delivered: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class SeenWorker:
+    """A worker process of the last days; `alive` while it holds its leases."""
+
+    host: str
+    pid: int
+    started_at: datetime
+    seen_at: datetime
+    alive: bool
+
+
+_BOUNDS = text("""
+SELECT last - CAST(:span AS interval) + CAST(:width AS interval), last
+FROM (SELECT date_bin(CAST(:width AS interval), now(), CAST(:origin AS timestamptz)) AS last) AS bounds
+""")
+_COUNTED = text("""
+SELECT date_bin(CAST(:width AS interval), minute, CAST(:first AS timestamptz)), outcome, step, sum(count)
+FROM attempts_of_minute WHERE store_code = :store_code AND minute >= :first GROUP BY 1, 2, 3
+""")
+
+_FAILING = text("""
+SELECT subscription.id, subscription.name, subscription.event_name, subscription.url, subscription.status,
+    health.failures_in_row, health.failing_since, health.breaker_opened_at, health.probe_at
+FROM subscription JOIN subscription_health AS health ON health.subscription_id = subscription.id
+WHERE subscription.store_code = :store_code AND subscription.deleted_at IS NULL AND health.failing_since IS NOT NULL
+ORDER BY health.breaker_opened_at IS NULL, health.failing_since, subscription.id LIMIT :most
+""")
+
+_TRAFFIC = text("""
+SELECT subscription.id, subscription.url, sum(counted.count) FILTER (WHERE counted.outcome = 'delivered'),
+    sum(counted.count) FILTER (WHERE counted.outcome <> 'delivered')
+FROM subscription JOIN attempts_of_hour AS counted ON counted.subscription_id = subscription.id
+    AND counted.hour > now() - interval '24 hours'
+WHERE subscription.store_code = :store_code AND subscription.deleted_at IS NULL
+    AND (CAST(:ids AS uuid[]) IS NULL OR subscription.id = ANY(:ids))
+GROUP BY subscription.id
+""")
+
+_WORKERS = text(f"""
+SELECT host, pid, started_at, seen_at, seen_at > clock_timestamp() - interval '{LEASE_SECONDS} seconds'
+FROM worker ORDER BY seen_at DESC, started_at DESC LIMIT :most
+""")
+
+_ORIGIN = datetime.fromisoformat("2000-01-01T00:00:00+00:00")
+
+
+async def traffic(connection: AsyncConnection, store_code: str, *, span: timedelta, width: timedelta) -> Traffic:
+    """What came of the store's attempts in each interval of `width` until now; empty ones too, the present one last."""
+    first, last = (await connection.execute(_BOUNDS, {"span": span, "width": width, "origin": _ORIGIN})).one()
+    counts: dict[datetime, Counter[str]] = defaultdict(Counter)
+    steps: dict[datetime, Counter[int]] = defaultdict(Counter)
+    rows = await connection.execute(_COUNTED, {"store_code": store_code, "width": width, "first": first})
+    for start, outcome, step, count in rows:
+        counts[start][outcome] += int(count)
+        if step >= 0:
+            steps[start][step] += int(count)
+    starts = [first + number * width for number in range((last - first) // width + 1)]
+    outcomes = [
+        Outcomes(
+            start,
+            counts[start][AttemptOutcome.DELIVERED],
+            counts[start][AttemptOutcome.FAILED],
+            counts[start][AttemptOutcome.GIVEN_UP],
+            steps[start],
+        )
+        for start in starts
+    ]
+    return Traffic(outcomes, sum(steps.values(), Counter()))
+
+
+async def open_deliveries(
+    connection: AsyncConnection, store_code: str, subscription_id: UUID | None = None
+) -> OpenDeliveries:
+    """What is still to be delivered, of the store or of one subscription. Turns bitmap scans off for the rest of the
+    transaction."""
+    await use_indexes_in_order(connection)
+    conditions = [Condition("status", Operator.IN, _OPEN)]
+    if subscription_id is not None:
+        conditions.append(Condition("webhookSubscriptionId", Operator.EQ, subscription_id))
+    found = branches(store_code, conditions)
+    each = in_branch(found, [], None, COUNTED_OPEN, "each")
+    counted = (
+        select(each.c.status, each.c.last_failure)
+        .select_from(found.join(each, true()))
+        .limit(COUNTED_OPEN)
+        .subquery("counted")
+    )
+    oldest = in_branch(found, [], None, 1, "oldest", oldest_first=True)
+    query = select(
+        func.count().filter(counted.c.status == "pending"),
+        func.count().filter(counted.c.status == "held"),
+        func.count().filter(counted.c.last_failure.is_not(None)),
+        select(func.min(oldest.c.created_at)).select_from(found.join(oldest, true())).scalar_subquery(),
+    ).select_from(counted)
+    return OpenDeliveries(*(await connection.execute(query)).one())
+
+
+async def failing_subscriptions(
+    connection: AsyncConnection, store_code: str, *, most: int
+) -> list[FailingSubscription]:
+    """Subscriptions whose last attempt failed, first those whose breaker is open, those that fail longest first."""
+    rows = await connection.execute(_FAILING, {"store_code": store_code, "most": most})
+    return [FailingSubscription(*row) for row in rows]
+
+
+async def traffic_of_day(
+    connection: AsyncConnection, store_code: str, ids: Sequence[UUID] | None = None
+) -> list[SubscriptionTraffic]:
+    """Attempts of the last 24 h, to the hour, of the store's subscriptions that had any; `ids`: of these alone."""
+    rows = await connection.execute(_TRAFFIC, {"store_code": store_code, "ids": None if ids is None else list(ids)})
+    return [SubscriptionTraffic(row[0], row[1], int(row[2] or 0), int(row[3] or 0)) for row in rows]
+
+
+async def seen_workers(connection: AsyncConnection, *, most: int) -> list[SeenWorker]:
+    """Worker processes, those seen last first. They work for all stores."""
+    return [SeenWorker(*row) for row in await connection.execute(_WORKERS, {"most": most})]

@@ -1,0 +1,226 @@
+"""Deliveries that are open: what an attempt needs of them, read again before each one."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from domain.delivery.breaker import hold_reason
+from domain.wire.bodies import TEST, EventFacts
+from storage.events.days import BODY_OF_EVENT, LAST_ATTEMPT_OF_DELIVERY
+from storage.ids import drawn_id
+from storage.operations.workers import SENDER_ID
+from storage.subscriptions.state import KEPT
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionFacts:
+    """What an attempt needs of its subscription, as it is now; secrets still sealed."""
+
+    id: UUID
+    url: str
+    legacy: bool
+    status: str
+    deleted: bool
+    sealed_headers: bytes | None
+    hmac_enabled: bool
+    sealed_secret: bytes | None
+    sealed_previous_secret: bytes | None
+    signature_version: int
+    retry_schedule: Sequence[int] | None
+    max_concurrency: int | None
+    breaker_open: bool = False
+    kept: bool = False
+    """It has a limit or an order that only its keeper can honour."""
+    by_customer: bool = False
+    """It is ordered, with a line for each customer."""
+    holds_line: bool = False
+    """It is ordered, and the successors of what is exhausted wait for a person."""
+
+    @property
+    def hold_reason(self) -> str | None:
+        """Why its deliveries wait for the keeper; None when they may be attempted at once."""
+        return hold_reason(status=self.status, breaker_open=self.breaker_open, kept=self.kept)
+
+
+@dataclass(slots=True)  # not frozen: making one would cost thrice as much, for each delivery
+class OpenDelivery:
+    """A delivery to work on. `number` is the attempt to make next, or the one whose intent is already written.
+
+    `intended`: this worker's intent for `number` was written with the match. `sender_id`: the live worker that has
+    begun an attempt and not said what came of it.
+    `next_in_seconds`: when its next attempt is due, null when none was scheduled (or it is due at once).
+    """
+
+    message_id: UUID
+    event: EventFacts
+    """Its data is masked where `sealed_data` holds the whole."""
+    sealed_data: bytes | None
+    variant: str
+    subscription: SubscriptionFacts
+    timezone: str
+    status: str
+    number: int
+    failures: int
+    request_id: UUID
+    intended: bool
+    sender_id: UUID | None
+    next_in_seconds: float | None
+    accepted_on: date
+    """The day its attempts are filed under."""
+    event_sequence: int = 0
+    kept_as: str | None = None
+    """Set when the keeper sends it: the reason it is held again for should the attempt fail."""
+    accepted_at: datetime | None = None
+    """When the event was accepted, by the database's clock."""
+    erased: bool = False
+    """The event's body is gone: there is nothing left to send."""
+    recorded: int = 0
+    """The last of its attempts whose outcome was written."""
+    redelivered: bool = False
+    """A person asked for one more attempt of what has ended; only its success changes the status."""
+    traceparent: str | None = None
+    """The span its event was emitted in, where that is recorded."""
+
+    @property
+    def is_test(self) -> bool:
+        """A sample, sent once; what comes of it says nothing about the receiver's health."""
+        return self.variant == TEST
+
+
+SUBSCRIPTION_COLUMNS = f"""
+subscription.id, subscription.url, subscription.legacy, subscription.status,
+subscription.deleted_at IS NOT NULL AS deleted, subscription.sealed_headers, subscription.hmac_enabled,
+subscription.sealed_secret,
+CASE WHEN subscription.previous_secret_until > clock_timestamp() THEN subscription.sealed_previous_secret END,
+subscription.signature_version, subscription.retry_schedule, subscription.max_concurrency,
+health.breaker_opened_at IS NOT NULL, {KEPT}, subscription.ordered AND subscription.order_key = 'customer',
+subscription.ordered AND subscription.after_exhausted = 'hold'
+"""
+
+_OPEN = f"""
+SELECT delivery.message_id, delivery.variant, delivery.status, delivery.failures,
+    extract(epoch FROM delivery.next_attempt_at - clock_timestamp()), coalesce(attempt.number, 0),
+    {SENDER_ID}, store.timezone,
+    event.store_code, event.event_id, event.name, event.created_at_text, body.data, body.sealed_data,
+    delivery.event_sequence, delivery.accepted_on, event.accepted_at, event.traceparent, delivery.attempts,
+    {SUBSCRIPTION_COLUMNS}
+FROM delivery
+JOIN event ON event.store_code = delivery.store_code AND event.event_id = delivery.event_id
+JOIN store ON store.code = delivery.store_code
+JOIN subscription ON subscription.id = delivery.subscription_id
+LEFT JOIN subscription_health AS health ON health.subscription_id = subscription.id
+{BODY_OF_EVENT}
+{LAST_ATTEMPT_OF_DELIVERY}
+"""
+_OPEN_COLUMNS_BEFORE_SUBSCRIPTION = 19
+
+_OPEN_OF_EVENTS = text(
+    _OPEN
+    + """
+JOIN unnest(CAST(:store_code AS text[]), CAST(:event_id AS uuid[])) AS asked (store_code, event_id)
+    ON delivery.store_code = asked.store_code AND delivery.event_id = asked.event_id
+WHERE delivery.status IN ('pending', 'held')
+"""
+)
+_OPEN_BY_ID = text(_OPEN + "WHERE delivery.message_id = :message_id")
+
+
+def _open_delivery(row: Sequence[Any]) -> OpenDelivery:
+    identity, variant, status, failures, next_in, last_number, sender_id, timezone = row[:8]
+    store_code, event_id, name, created_at_text, data, sealed_data, sequence, day, at, traceparent, recorded = row[
+        8:_OPEN_COLUMNS_BEFORE_SUBSCRIPTION
+    ]
+    return OpenDelivery(
+        message_id=identity,
+        event=EventFacts(event_id, name, store_code, created_at_text, data or ""),
+        sealed_data=sealed_data,
+        erased=data is None,
+        variant=variant,
+        subscription=SubscriptionFacts(*row[_OPEN_COLUMNS_BEFORE_SUBSCRIPTION:]),
+        timezone=timezone,
+        status=status,
+        number=last_number + 1,
+        failures=failures,
+        request_id=drawn_id(),
+        intended=False,
+        sender_id=sender_id,
+        next_in_seconds=None if next_in is None else float(next_in),
+        event_sequence=sequence,
+        accepted_on=day,
+        accepted_at=at,
+        traceparent=traceparent,
+        recorded=recorded,
+    )
+
+
+async def open_of_events(
+    connection: AsyncConnection, store_codes: Sequence[str], event_ids: Sequence[UUID]
+) -> list[OpenDelivery]:
+    """What is open of events that were matched before, as it stands."""
+    rows = await connection.execute(_OPEN_OF_EVENTS, {"store_code": store_codes, "event_id": event_ids})
+    return [_open_delivery(row) for row in rows]
+
+
+async def load(connection: AsyncConnection, identity: UUID) -> OpenDelivery | None:
+    """One delivery as it stands now, with its event and subscription; None when there is none of that id."""
+    row = (await connection.execute(_OPEN_BY_ID, {"message_id": identity})).one_or_none()
+    return _open_delivery(row) if row is not None else None
+
+
+_END = text("""
+UPDATE delivery SET status = :status, reason = :reason, next_attempt_at = NULL, ended_at = clock_timestamp()
+WHERE message_id = :message_id AND status IN ('pending', 'held')
+""")
+
+
+async def end(connection: AsyncConnection, identity: UUID, status: str, reason: str) -> None:
+    """End an open delivery without an attempt; one that ended already stays as it is."""
+    await connection.execute(_END, {"message_id": identity, "status": status, "reason": reason})
+
+
+_HELD = _OPEN + "WHERE delivery.subscription_id = :subscription_id AND delivery.status = 'held'"
+_HELD_ORDER = " ORDER BY delivery.event_sequence, delivery.message_id LIMIT :most"
+_HELD_DUE = text(f"""{_HELD}
+AND (delivery.next_attempt_at IS NULL OR delivery.next_attempt_at <= clock_timestamp())
+AND (delivery.event_sequence, delivery.message_id) > (:sequence, :message_id) AND delivery.message_id <> ALL(:under_way)
+{_HELD_ORDER}""")
+_HELD_OLDEST = text(_HELD + _HELD_ORDER)
+
+BEFORE_ALL = (-1, UUID(int=0))
+"""A place in the order of acceptance (event sequence, message id) before that of any delivery."""
+
+
+async def held_due(
+    connection: AsyncConnection,
+    subscription_id: UUID,
+    most: int,
+    *,
+    after: tuple[int, UUID] = BEFORE_ALL,
+    under_way: Collection[UUID] = (),
+) -> list[OpenDelivery]:
+    """Held deliveries that may be attempted now, in the order of acceptance from behind a place in it, without those
+    that are under way."""
+    sequence, identity = after
+    values = {"subscription_id": subscription_id, "sequence": sequence, "message_id": identity, "most": most}
+    rows = await connection.execute(_HELD_DUE, values | {"under_way": list(under_way)})
+    return [_open_delivery(row) for row in rows]
+
+
+async def held_oldest(connection: AsyncConnection, subscription_id: UUID) -> OpenDelivery | None:
+    """The held delivery of the event accepted first, due or not."""
+    row = (await connection.execute(_HELD_OLDEST, {"subscription_id": subscription_id, "most": 1})).one_or_none()
+    return None if row is None else _open_delivery(row)
+
+
+_HELD_BY_ID = text(_OPEN + "WHERE delivery.message_id = ANY(:ids) AND delivery.status = 'held'" + _HELD_ORDER)
+
+
+async def held_of(connection: AsyncConnection, message_ids: Sequence[UUID]) -> list[OpenDelivery]:
+    """Those of these deliveries that are held, in the order of acceptance."""
+    rows = await connection.execute(_HELD_BY_ID, {"ids": list(message_ids), "most": len(message_ids)})
+    return [_open_delivery(row) for row in rows]

@@ -1,0 +1,135 @@
+"""Erasing what is stored of one customer: bodies, what receivers answered to them, rows of expiry; and telling what is
+left of it, which is ids, instants and a digest.
+
+Nothing has to be told beforehand which events are a customer's: every body of the store that names the id is found by
+reading them, a day at a time.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from storage.events.days import REST, filed_days, partition
+
+PAGE = 200
+"""Events erased in one transaction: with their deliveries and attempts some thousand rows."""
+
+BODIES = "event_body"
+EXPIRY_TABLES = ("point_transfer", "member_level", "issued_coupon")
+
+_ERASE_BODIES = text("""
+DELETE FROM event_body
+WHERE accepted_on = :day AND store_code = :store_code AND event_id = ANY(CAST(:ids AS uuid[]))
+""")
+
+_MARK = text("""
+UPDATE event SET erased_at = clock_timestamp()
+WHERE store_code = :store_code AND event_id = ANY(CAST(:ids AS uuid[])) AND erased_at IS NULL
+""")
+
+_CANCEL = text("""
+UPDATE delivery SET status = 'cancelled', reason = 'event_erased', next_attempt_at = NULL, ended_at = clock_timestamp()
+WHERE store_code = :store_code AND event_id = ANY(CAST(:ids AS uuid[])) AND status IN ('pending', 'held')
+""")
+
+_CLEAR_ATTEMPTS = text("""
+UPDATE attempt SET response_excerpt = NULL, detail = NULL
+FROM delivery
+WHERE delivery.store_code = :store_code AND delivery.event_id = ANY(CAST(:ids AS uuid[]))
+    AND attempt.accepted_on = :day AND attempt.message_id = delivery.message_id
+    AND (attempt.response_excerpt IS NOT NULL OR attempt.detail IS NOT NULL)
+""")
+
+_SENT_TO = text("""
+SELECT delivery.url, count(*) FROM delivery
+WHERE delivery.store_code = :store_code AND delivery.event_id = ANY(CAST(:ids AS uuid[])) AND delivery.attempts > 0
+GROUP BY delivery.url
+""")
+
+
+_UNDER_WAY = text("""
+SELECT count(*) FROM delivery JOIN attempt
+    ON attempt.accepted_on = :day AND attempt.message_id = delivery.message_id AND attempt.outcome_at IS NULL
+JOIN worker ON worker.id = attempt.worker_id
+WHERE delivery.store_code = :store_code AND delivery.event_id = ANY(CAST(:ids AS uuid[]))
+""")
+
+
+@dataclass(slots=True)
+class Erased:
+    """What was erased, or would be: counts, the events' ids, and how many deliveries were sent to which URL."""
+
+    event_ids: list[UUID] = field(default_factory=list)
+    deliveries_cancelled: int = 0
+    attempts_cleared: int = 0
+    expiry_rows: Counter[str] = field(default_factory=Counter)
+    sent_to: Counter[str] = field(default_factory=Counter)
+
+
+def _bodies(where: date | str) -> str:
+    return partition(BODIES, where)
+
+
+async def places(connection: AsyncConnection) -> list[date | str]:
+    """Where bodies lie: the days, and the rest."""
+    return [*await filed_days(connection, BODIES), REST]
+
+
+async def events_of_customer(
+    connection: AsyncConnection, store_code: str, customer_id: UUID, where: date | str
+) -> list[tuple[date, UUID]]:
+    """(day, id) of the store's events in one of the places whose body names the customer, in whatever role."""
+    found = text(
+        f"SELECT accepted_on, event_id FROM {_bodies(where)} WHERE store_code = :store_code AND data ILIKE :pattern"
+    )
+    rows = await connection.execute(found, {"store_code": store_code, "pattern": f"%{customer_id}%"})
+    return [(row.accepted_on, row.event_id) for row in rows]
+
+
+async def look_at(connection: AsyncConnection, store_code: str, ids: Sequence[UUID], erased: Erased) -> None:
+    """Note whom the events were sent to, and their ids."""
+    erased.event_ids += ids
+    for url, deliveries in await connection.execute(_SENT_TO, {"store_code": store_code, "ids": list(ids)}):
+        erased.sent_to[url] += deliveries
+
+
+async def erase_events(
+    connection: AsyncConnection, store_code: str, day: date, ids: Sequence[UUID], erased: Erased
+) -> None:
+    """Erase up to a page of events of one day, in one transaction with what belongs to them.
+
+    An attempt under way goes on: its request has left. The open deliveries are cancelled, so it is the last.
+    """
+    values = {"store_code": store_code, "day": day, "ids": list(ids)}
+    asked = {"store_code": store_code, "ids": list(ids)}
+    await connection.execute(_MARK, asked)
+    erased.deliveries_cancelled += (await connection.execute(_CANCEL, asked)).rowcount
+    await connection.execute(_ERASE_BODIES, values)
+    erased.attempts_cleared += (await connection.execute(_CLEAR_ATTEMPTS, values)).rowcount
+
+
+async def clear_late_answers(connection: AsyncConnection, store_code: str, day: date, ids: Sequence[UUID]) -> int:
+    """Clear what receivers answered to attempts that were under way; how many are still under way."""
+    values = {"store_code": store_code, "day": day, "ids": list(ids)}
+    await connection.execute(_CLEAR_ATTEMPTS, values)
+    return int(await connection.scalar(_UNDER_WAY, values) or 0)
+
+
+async def expiry_rows_of_customer(
+    connection: AsyncConnection, store_code: str, customer_id: UUID, *, erase: bool
+) -> Counter[str]:
+    """How many rows of expiry the customer has, by table; they are deleted when asked for."""
+    counts: Counter[str] = Counter()
+    values = {"store_code": store_code, "customer_id": customer_id}
+    of_customer = "WHERE store_code = :store_code AND customer_id = :customer_id"
+    for table in EXPIRY_TABLES:
+        if erase:
+            counts[table] = (await connection.execute(text(f"DELETE FROM {table} {of_customer}"), values)).rowcount
+        else:
+            counts[table] = await connection.scalar(text(f"SELECT count(*) FROM {table} {of_customer}"), values) or 0
+    return counts

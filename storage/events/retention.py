@@ -1,0 +1,293 @@
+"""Retention: what is too old goes, a day at a time.
+
+Of a day, the few events that are kept longer are copied into new partitions, which take the place of the old ones;
+those are dropped, whatever their size. Deliveries are deleted afterwards, in pages, and event ids after more than a
+year. An event's body, deliveries and attempts go together: whoever looks finds all of them, or the id alone.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from domain.retention import RetentionRules
+from storage.database import Database
+from storage.events.days import (
+    DAYS_LOCK,
+    FILED,
+    KEYS,
+    REST,
+    attach,
+    create_unattached,
+    filed_days,
+    make_days,
+    partition,
+)
+
+PAGE = 2_000
+"""Rows deleted in one transaction: some 50 ms."""
+
+LOCK_TIMEOUT = "500ms"
+"""Less than the server waits before it looks for deadlocks: of two that wait for each other, this one gives up."""
+
+_KEPT_DAYS = "coalesce(store.retention_days, :days)"
+_LONGEST_DAYS = f"greatest(coalesce(store.retention_exhausted_days, :exhausted_days), {_KEPT_DAYS})"
+
+_TODAY = text("SELECT CAST(clock_timestamp() AT TIME ZONE 'UTC' AS date)")
+
+_RULES = text(f"SELECT code, {_KEPT_DAYS}, {_LONGEST_DAYS} FROM store ORDER BY code")
+
+_DONE = text("SELECT accepted_on, age_days, rules, cleared FROM thinned_day")
+
+_SOME_STAY = text(f"SELECT EXISTS (SELECT FROM store WHERE :age <= {_KEPT_DAYS})")
+
+# The first branch is skipped as a whole where no store keeps so old a day. What the second finds is few, as a rule:
+# from there on by keys, and not by reading the day. A delivery that is pending and has not failed yet has an attempt
+# without an outcome.
+_KEEP_BODIES = """
+INSERT INTO {new}
+SELECT body.* FROM store JOIN {old} AS body ON body.store_code = store.code
+WHERE CAST(:some_stay AS boolean) AND :age <= {kept_days}
+UNION ALL
+SELECT body.* FROM (
+    SELECT store_code, event_id FROM event WHERE accepted_on = :day AND matched_at IS NULL
+    UNION
+    SELECT delivery.store_code, delivery.event_id FROM delivery JOIN store ON store.code = delivery.store_code
+    WHERE delivery.accepted_on = :day AND :age <= {longest_days}
+        AND (delivery.status IN ('exhausted', 'held') OR delivery.next_attempt_at IS NOT NULL)
+    UNION
+    SELECT delivery.store_code, delivery.event_id FROM attempt
+    JOIN delivery ON delivery.message_id = attempt.message_id AND delivery.status = 'pending'
+    JOIN store ON store.code = delivery.store_code
+    WHERE attempt.accepted_on = :day AND attempt.outcome_at IS NULL AND :age <= {longest_days}
+) AS kept
+JOIN store ON store.code = kept.store_code AND :age > {kept_days}
+JOIN {old} AS body
+    ON body.accepted_on = :day AND body.store_code = kept.store_code AND body.event_id = kept.event_id
+"""
+
+# Those of an erased event have no body beside them.
+_KEEP_ATTEMPTS = """
+INSERT INTO {new}
+SELECT attempt.* FROM store JOIN event ON event.store_code = store.code
+    AND event.accepted_at >= CAST(:day AS timestamp) AT TIME ZONE 'UTC'
+    AND event.accepted_at < CAST(:day AS timestamp) AT TIME ZONE 'UTC' + interval '1 day'
+JOIN delivery ON delivery.event_id = event.event_id AND delivery.store_code = event.store_code
+JOIN {old} AS attempt ON attempt.accepted_on = :day AND attempt.message_id = delivery.message_id
+WHERE CAST(:some_stay AS boolean) AND :age <= {kept_days}
+UNION ALL
+SELECT attempt.* FROM {new_bodies} AS body
+JOIN store ON store.code = body.store_code AND :age > {kept_days}
+JOIN delivery ON delivery.event_id = body.event_id AND delivery.store_code = body.store_code
+JOIN {old} AS attempt ON attempt.accepted_on = :day AND attempt.message_id = delivery.message_id
+WHERE body.accepted_on = :day
+"""
+
+_FREED = text("""
+SELECT pg_total_relation_size(CAST(:old AS regclass)) - pg_total_relation_size(CAST(:new AS regclass))
+""")
+
+_NOTE = text("""
+INSERT INTO thinned_day (accepted_on, age_days, rules) VALUES (:day, :age, :rules)
+ON CONFLICT (accepted_on) DO UPDATE SET age_days = :age, rules = :rules, cleared = false
+""")
+
+_PAGE_OF_DAY = text(f"""
+SELECT event.accepted_at, event.event_id FROM event JOIN store ON store.code = event.store_code
+WHERE event.store_code = :store_code AND :age > {_KEPT_DAYS}
+    AND event.accepted_at >= CAST(:day AS timestamp) AT TIME ZONE 'UTC'
+    AND event.accepted_at < CAST(:day AS timestamp) AT TIME ZONE 'UTC' + interval '1 day'
+    AND (CAST(:at AS timestamptz) IS NULL OR (event.accepted_at, event.event_id) > (:at, CAST(:id AS uuid)))
+ORDER BY event.accepted_at, event.event_id LIMIT :page
+""")
+
+_DELETE_DELIVERIES = text("""
+DELETE FROM delivery USING unnest(CAST(:ids AS uuid[])) AS asked (event_id)
+WHERE delivery.store_code = :store_code AND delivery.event_id = asked.event_id AND NOT EXISTS (
+    SELECT FROM event_body AS body WHERE body.accepted_on = :day AND body.store_code = :store_code
+        AND body.event_id = asked.event_id)
+RETURNING delivery.status IN ('pending', 'held')
+""")
+
+_FORGET_IDS = text("""
+WITH old AS MATERIALIZED (
+    SELECT event.store_code, event.event_id FROM event
+    WHERE event.store_code = :store_code AND event.matched_at IS NOT NULL
+        AND event.accepted_at < CAST(CAST(:today AS date) - CAST(:days AS integer) AS timestamp) AT TIME ZONE 'UTC'
+        AND NOT EXISTS (
+            SELECT FROM delivery WHERE delivery.event_id = event.event_id AND delivery.store_code = event.store_code)
+        AND NOT EXISTS (
+            SELECT FROM event_body AS body WHERE body.accepted_on = event.accepted_on
+                AND body.store_code = event.store_code AND body.event_id = event.event_id LIMIT 1)
+    ORDER BY event.accepted_at, event.event_id LIMIT :page
+)
+DELETE FROM event USING old WHERE event.store_code = old.store_code AND event.event_id = old.event_id
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class ThinDay:
+    """A day of which something may go now. `rules` and `age_days` are what it is measured by."""
+
+    day: date
+    age_days: int
+    rules: str
+    thinned: bool
+    """Its partitions were thinned by this measure before; the deliveries are still to be dealt with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thinned:
+    """What came of thinning a day: rows that stayed, and the bytes its partitions were smaller by."""
+
+    bodies_kept: int
+    attempts_kept: int
+    bytes_freed: int
+
+
+Place = tuple[datetime, UUID]
+"""Of an event in its store's log: when it was accepted, and its id."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClearedPage:
+    """Deliveries deleted, how many of them were still open, and behind which event to go on (None: at the end)."""
+
+    deleted: int
+    were_open: int
+    more_behind: Place | None
+
+
+async def today(connection: AsyncConnection) -> date:
+    """The UTC day, by the clock all instants of the log are taken from."""
+    day: date = await connection.scalar(_TODAY)
+    return day
+
+
+async def file_the_rest(database: Database) -> int:
+    """Make the partitions of days of which something lies under the rest, so that they are thinned as others are."""
+    async with database.transaction() as connection:
+        parts = " UNION ".join(f"SELECT accepted_on FROM {partition(table, REST)}" for table in FILED)
+        days = list(await connection.scalars(text(parts)))
+    return sum([await make_days(database, day, day) for day in days])
+
+
+async def days_to_thin(connection: AsyncConnection, rules: RetentionRules) -> list[ThinDay]:
+    """The days of which something may go, oldest first."""
+    now = await today(connection)
+    limits = {row[0]: [row[1], row[2]] for row in await connection.execute(_RULES, _values(rules))}
+    measure = json.dumps(limits)
+    done = {row.accepted_on: row for row in await connection.execute(_DONE)}
+    filed = {day for table in FILED for day in await filed_days(connection, table)}
+    found = []
+    for day in sorted(filed | done.keys()):
+        age, before = (now - day).days, done.get(day)
+        if _may_go(age, limits, before):
+            found.append(ThinDay(day, age, measure, thinned=False))
+        elif before is not None and not before.cleared:
+            found.append(ThinDay(day, before.age_days, before.rules, thinned=True))
+    return found
+
+
+def _may_go(age: int, limits: Mapping[str, Sequence[int]], before: Any | None) -> bool:
+    """Whether a day has passed a limit of some store since it was thinned, or such a limit was changed.
+
+    A store that was made since then has nothing of that day.
+    """
+    if before is None:
+        return any(limit < age for of_store in limits.values() for limit in of_store)
+    then = json.loads(before.rules)
+    return any(
+        limit < age and (before.age_days <= limit or limits[code] != then[code])
+        for code in limits.keys() & then.keys()
+        for limit in limits[code]
+    )
+
+
+async def thin_day(database: Database, thin: ThinDay, rules: RetentionRules) -> Thinned:
+    """Put new partitions with what is kept in the place of the day's old ones, in one transaction.
+
+    Writers to that one day wait while what stays is copied, and with them whatever is written together with it; all
+    others wait for the exchange alone, some milliseconds. Raises the database's lock timeout when somebody is in the
+    way: to be tried again.
+    """
+    values: dict[str, object] = {**_values(rules), "day": thin.day, "age": thin.age_days}
+    async with database.transaction() as connection:
+        await connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
+        await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": DAYS_LOCK})
+        await connection.execute(_NOTE, {"day": thin.day, "age": thin.age_days, "rules": thin.rules})
+        filed = [table for table in FILED if thin.day in await filed_days(connection, table)]
+        values["some_stay"] = await connection.scalar(_SOME_STAY, values)
+        bodies = await _keep(connection, filed, "event_body", thin.day, _KEEP_BODIES, values)
+        attempts = await _keep(connection, filed, "attempt", thin.day, _KEEP_ATTEMPTS, values)
+        freed = 0
+        for table, kept in (("attempt", attempts), ("event_body", bodies)):
+            if table in filed:
+                freed += await _exchange(connection, table, thin.day, keep=kept > 0)
+    return Thinned(bodies, attempts, freed)
+
+
+async def _keep(
+    connection: AsyncConnection, filed: Sequence[str], table: str, day: date, statement: str, values: dict[str, object]
+) -> int:
+    """Copy what is kept of a day's partition into a new table; how many rows. An attempt is kept beside its body."""
+    if table not in filed:
+        return 0
+    old, new = partition(table, day), partition(table, f"new_{day:%Y%m%d}")
+    new_bodies = partition("event_body", f"new_{day:%Y%m%d}" if "event_body" in filed else REST)
+    await connection.execute(text(f"LOCK TABLE {old} IN EXCLUSIVE MODE"))
+    await create_unattached(connection, table, new, day)
+    copy = statement.format(old=old, new=new, new_bodies=new_bodies, kept_days=_KEPT_DAYS, longest_days=_LONGEST_DAYS)
+    kept = (await connection.execute(text(copy), values)).rowcount
+    if kept:  # its index is made now, while nobody waits for it
+        await connection.execute(text(f"ALTER TABLE {new} ADD PRIMARY KEY ({', '.join(KEYS[table])})"))
+    return kept
+
+
+async def _exchange(connection: AsyncConnection, table: str, day: date, *, keep: bool) -> int:
+    """Drop a day's partition; its new one, if it is kept, takes its place. How many bytes that freed."""
+    old, new = partition(table, day), partition(table, f"new_{day:%Y%m%d}")
+    freed = int(await connection.scalar(_FREED, {"old": old, "new": new}) or 0)
+    await connection.execute(text(f"ALTER TABLE {table} DETACH PARTITION {old}"))
+    await connection.execute(text(f"DROP TABLE {old}"))
+    if keep:
+        await connection.execute(text(f"ALTER TABLE {new} RENAME TO {old.partition('.')[2]}"))
+        await attach(connection, table, old, day)
+    else:
+        await connection.execute(text(f"DROP TABLE {new}"))
+    return freed
+
+
+async def clear_page(
+    connection: AsyncConnection, thin: ThinDay, store_code: str, behind: Place | None, rules: RetentionRules
+) -> ClearedPage:
+    """Delete the deliveries of the day's next events whose body went."""
+    at, identity = behind or (None, None)
+    page = {**_values(rules), "store_code": store_code, "day": thin.day, "age": thin.age_days, "page": PAGE}
+    events = (await connection.execute(_PAGE_OF_DAY, {**page, "at": at, "id": identity})).all()
+    ids = {"store_code": store_code, "day": thin.day, "ids": [row.event_id for row in events]}
+    deleted = list(await connection.scalars(_DELETE_DELIVERIES, ids)) if events else []
+    more = len(events) == PAGE
+    return ClearedPage(len(deleted), sum(deleted), (events[-1].accepted_at, events[-1].event_id) if more else None)
+
+
+async def cleared(connection: AsyncConnection, day: date) -> None:
+    """Note that the day's deliveries have been dealt with; a day of which nothing is left is forgotten."""
+    left = any([day in await filed_days(connection, table) for table in FILED])
+    statement = "UPDATE thinned_day SET cleared = true" if left else "DELETE FROM thinned_day"
+    await connection.execute(text(f"{statement} WHERE accepted_on = :day"), {"day": day})
+
+
+async def forget_ids(connection: AsyncConnection, store_code: str, rules: RetentionRules) -> int:
+    """Delete up to a page of a store's event ids that are old enough; how many."""
+    values = {"store_code": store_code, "today": await today(connection), "days": rules.event_id_days, "page": PAGE}
+    return (await connection.execute(_FORGET_IDS, values)).rowcount
+
+
+def _values(rules: RetentionRules) -> dict[str, int]:
+    return {"days": rules.days, "exhausted_days": rules.exhausted_days}

@@ -1,0 +1,261 @@
+"""Expiry rows kept up to date from events, in the transaction that matches them: once for each, whatever crashes.
+
+Whole rows, told by the platform itself, stay the better source: what an event tells fills in what is not known, and
+changes what is known only if it is no older. Nothing an event tells moves a row's `updated_at` beyond the event, and of
+levels not at all, so that a row the platform sends of the same change is never too old to be taken.
+"""
+
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Protocol
+
+from sqlalchemy import TextClause, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from domain.expiry.from_events import NAMED_ONLY, CouponTold, LevelTold, Member, Told, TransferTold, kind_told, told_by
+from domain.expiry.rows import Kind
+from domain.wire.jsontext import parse
+from storage.expiry.rows import RELATIONS, kept_imported_at
+from storage.sealing import SealBrokenError, Sealer
+
+logger = logging.getLogger(__name__)
+
+NEVER_STORABLE = ("22", "23")
+"""SQLSTATE classes of data that will be refused for ever; what is merely not possible now fails the transaction."""
+
+
+class TakenEvent(Protocol):
+    """An event being matched: a row of `storage.deliveries.open`."""
+
+    store_code: str
+    sequence: int
+    name: str
+    created_at: Any
+    data: str
+    sealed_data: bytes | None
+    expiry_kinds_from_events: Sequence[str]
+
+
+_MEMBER = ("customer_email", "customer_phone", "customer_loyalty_card_number")
+_NAMED_MEMBER = (*_MEMBER, "customer_first_name", "customer_last_name")
+
+
+def _told(columns: Mapping[str, str]) -> str:
+    arrays = ", ".join(f"CAST(:{column} AS {type_}[])" for column, type_ in columns.items())
+    return f"told AS MATERIALIZED (SELECT * FROM unnest({arrays}) AS told ({', '.join(columns)}))"
+
+
+_TRANSFER_COLUMNS = {
+    "store_code": "text",
+    "transfer_id": "uuid",
+    "customer_id": "uuid",
+    "account_id": "uuid",
+    "wallet_code": "text",
+    "points": "numeric",
+    "type": "text",
+    "status": "text",
+    "expires_at": "timestamptz",
+    **dict.fromkeys(_MEMBER, "text"),
+    "updated_at": "timestamptz",
+    "imported_at": "timestamptz",
+}
+
+# A transfer that was added comes with its instant as `updated_at`; one that only became available with NAMED_ONLY, and
+# the instant of that in `imported_at`, which says nothing yet of a row that cannot expire.
+_ADDED = f"excluded.updated_at > timestamptz '{NAMED_ONLY.isoformat()}'"
+_TRANSFERS = text(f"""
+WITH {_told(_TRANSFER_COLUMNS)}
+INSERT INTO point_transfer AS kept ({", ".join(_TRANSFER_COLUMNS)})
+SELECT {", ".join(column for column in _TRANSFER_COLUMNS if column != "imported_at")},
+    coalesce(imported_at, clock_timestamp())
+FROM told ORDER BY store_code, transfer_id
+ON CONFLICT (store_code, transfer_id) DO UPDATE SET
+    {
+    ", ".join(
+        f"{column} = CASE WHEN {_ADDED} THEN excluded.{column} ELSE kept.{column} END"
+        for column in ("customer_id", "points", "type", "expires_at", "updated_at")
+    )
+},
+    {
+    ", ".join(
+        f"{column} = CASE WHEN {_ADDED} THEN coalesce(excluded.{column}, kept.{column}) "
+        f"ELSE coalesce(kept.{column}, excluded.{column}) END"
+        for column in ("account_id", "wallet_code", *_MEMBER)
+    )
+},
+    status = CASE
+        WHEN {_ADDED} AND excluded.status = 'blocked' THEN kept.status
+        WHEN {_ADDED} THEN excluded.status
+        WHEN kept.status = 'blocked' AND kept.updated_at <= excluded.imported_at THEN 'active'
+        ELSE kept.status END,
+    imported_at = CASE WHEN {_ADDED} THEN {kept_imported_at(RELATIONS[Kind.POINTS])}
+        WHEN kept.status = 'blocked' THEN clock_timestamp() ELSE kept.imported_at END
+WHERE CASE WHEN {_ADDED} THEN kept.updated_at < excluded.updated_at
+    ELSE kept.account_id IS NULL OR kept.status = 'blocked' END
+""")
+
+_LEVEL_COLUMNS = {
+    "store_code": "text",
+    "customer_id": "uuid",
+    "level_id": "uuid",
+    "level_name": "text",
+    "told_at": "timestamptz",
+}
+_LEVELS = text(f"""
+WITH {_told(_LEVEL_COLUMNS)}, locked AS MATERIALIZED (
+    SELECT member_level.store_code, member_level.customer_id
+    FROM member_level JOIN told USING (store_code, customer_id)
+    ORDER BY store_code, customer_id FOR UPDATE OF member_level
+)
+UPDATE member_level AS kept SET level_id = told.level_id, level_name = told.level_name,
+    future_level_id = NULL, future_level_name = NULL, recalculate_at = NULL
+FROM told JOIN locked USING (store_code, customer_id)
+WHERE kept.store_code = told.store_code AND kept.customer_id = told.customer_id
+    AND kept.updated_at <= told.told_at AND kept.level_id IS DISTINCT FROM told.level_id
+""")
+
+_COUPON_COLUMNS = {
+    "store_code": "text",
+    "issued_coupon_id": "uuid",
+    "customer_id": "uuid",
+    "reward_id": "uuid",
+    "sealed_code": "bytea",
+    "status": "text",
+    "used": "boolean",
+    "active_to": "timestamptz",
+    **dict.fromkeys(_NAMED_MEMBER, "text"),
+    "updated_at": "timestamptz",
+}
+_COUPONS = text(f"""
+WITH {_told({**_COUPON_COLUMNS, "whole": "boolean"})}
+INSERT INTO issued_coupon AS kept ({", ".join(_COUPON_COLUMNS)})
+SELECT {", ".join(_COUPON_COLUMNS)} FROM told
+WHERE whole OR EXISTS (
+    SELECT FROM issued_coupon AS known
+    WHERE known.store_code = told.store_code AND known.issued_coupon_id = told.issued_coupon_id
+)
+ORDER BY store_code, issued_coupon_id
+ON CONFLICT (store_code, issued_coupon_id) DO UPDATE SET
+    {
+    ", ".join(
+        f"{column} = coalesce(excluded.{column}, kept.{column})"
+        for column in ("reward_id", "sealed_code", "active_to", *_NAMED_MEMBER)
+    )
+},
+    status = CASE excluded.status WHEN 'active' THEN kept.status ELSE excluded.status END,
+    used = kept.used OR excluded.used,
+    updated_at = excluded.updated_at,
+    imported_at = CASE WHEN excluded.active_to IS NULL THEN kept.imported_at
+        ELSE {kept_imported_at(RELATIONS[Kind.COUPONS])} END
+WHERE kept.updated_at <= excluded.updated_at
+""")
+
+_STATEMENTS: Mapping[Kind, TextClause] = MappingProxyType(
+    {Kind.POINTS: _TRANSFERS, Kind.LEVELS: _LEVELS, Kind.COUPONS: _COUPONS}
+)
+
+
+class ExpiryFromEvents:
+    """Applies what events tell, for stores that asked for it (`expiry_kinds_from_events`)."""
+
+    def __init__(self, sealer: Sealer) -> None:
+        self._sealer = sealer
+
+    async def apply(self, connection: AsyncConnection, taken: Sequence[TakenEvent]) -> None:
+        """What these events tell, in the order of their acceptance. Rows are locked kind by kind, in the order of ids.
+
+        What cannot be stored for ever is left out with a line in the log: no delivery waits for it.
+        """
+        telling: dict[Kind, list[tuple[str, Told]]] = defaultdict(list)
+        tellers = [
+            (kind, event)
+            for event in taken
+            if (kind := kind_told(event.name)) is not None and kind in event.expiry_kinds_from_events
+        ]
+        for kind, event in sorted(tellers, key=lambda teller: teller[1].sequence):
+            told = told_by(event.name, parse(self._whole_data(event).encode()), event.created_at)
+            if told is not None:
+                telling[kind].append((event.store_code, told))
+        for kind in Kind:
+            for layer in _layers(telling[kind]):
+                await self._write(connection, kind, layer)
+
+    def _whole_data(self, event: TakenEvent) -> str:
+        if event.sealed_data is None:
+            return event.data
+        try:
+            return self._sealer.open(event.sealed_data)
+        except SealBrokenError as error:
+            logger.error("a coupon's code is left out of its expiry row: %s", error)
+            return event.data
+
+    async def _write(self, connection: AsyncConnection, kind: Kind, layer: Sequence[tuple[str, Told]]) -> None:
+        rows = [self._values(store_code, told) for store_code, told in layer]
+        columns = {column: [row[column] for row in rows] for column in rows[0]}
+        try:
+            async with connection.begin_nested():
+                await connection.execute(_STATEMENTS[kind], columns)
+        except DBAPIError as error:
+            if not str(getattr(error.orig, "sqlstate", "")).startswith(NEVER_STORABLE):
+                raise
+            logger.error("what %s events tell of %s cannot be stored: %s", len(rows), kind, error)
+
+    def _values(self, store_code: str, told: Told) -> dict[str, Any]:
+        match told:
+            case TransferTold():
+                return {
+                    "store_code": store_code,
+                    "transfer_id": told.identity,
+                    "customer_id": told.customer_id,
+                    "account_id": told.account_id,
+                    "wallet_code": told.wallet_code,
+                    "points": told.points,
+                    "type": told.type,
+                    "status": told.status,
+                    "expires_at": told.expires_at,
+                    **_member_values(told.member, _MEMBER),
+                    "updated_at": told.added_at or NAMED_ONLY,
+                    "imported_at": told.told_at if told.added_at is None else None,
+                }
+            case LevelTold():
+                return {
+                    "store_code": store_code,
+                    "customer_id": told.identity,
+                    "level_id": told.level_id,
+                    "level_name": told.level_name,
+                    "told_at": told.told_at,
+                }
+            case CouponTold():
+                return {
+                    "store_code": store_code,
+                    "issued_coupon_id": told.identity,
+                    "customer_id": told.customer_id,
+                    "reward_id": told.reward_id,
+                    "sealed_code": None if told.code is None else self._sealer.seal(told.code),
+                    "status": told.status,
+                    "used": told.used,
+                    "active_to": told.active_to,
+                    **_member_values(told.member, _NAMED_MEMBER),
+                    "updated_at": told.told_at,
+                    "whole": told.whole,
+                }
+
+
+def _member_values(member: Member, columns: Iterable[str]) -> dict[str, str | None]:
+    return {column: getattr(member, column.removeprefix("customer_")) for column in columns}
+
+
+def _layers(telling: Iterable[tuple[str, Told]]) -> Iterator[list[tuple[str, Told]]]:
+    """Groups to be written one after the other, each telling of an object once: nearly always there is one."""
+    depth: Counter[tuple[str, Any]] = Counter()
+    layers: list[list[tuple[str, Told]]] = []
+    for store_code, told in telling:
+        key = store_code, told.identity
+        if depth[key] == len(layers):
+            layers.append([])
+        layers[depth[key]].append((store_code, told))
+        depth[key] += 1
+    yield from layers

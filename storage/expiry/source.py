@@ -1,0 +1,216 @@
+"""Expiry rows straight from the platform's own PostgreSQL: three views, read and never written.
+
+Every transaction is read-only and has a statement time-out; what is due is read through a server-side cursor, a page in
+memory at a time. The views and their columns: docs/expiring.md.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+from pydantic import ValidationError
+
+from domain.expiry.rows import Kind
+from storage.database import CONNECT_SECONDS
+from storage.expiry.rows import RELATIONS, SEALED, DueRow, Relation
+
+logger = logging.getLogger(__name__)
+
+CONNECTIONS = 4
+"""At most: the platform's database serves its members first."""
+
+STORE_CODE = "store_code"
+
+TYPES: Mapping[str, frozenset[str]] = {
+    "uuid": frozenset({"uuid"}),
+    "text": frozenset({"text", "character varying", "character", "citext", "name"}),
+    "numeric": frozenset({"numeric", "smallint", "integer", "bigint"}),
+    "timestamptz": frozenset({"timestamp with time zone"}),
+    "boolean": frozenset({"boolean"}),
+}
+"""What a column of each type may be in a view; an enum is as good as a text."""
+
+_CASTS: Mapping[str, str] = {
+    "uuid": "{column}::uuid",
+    "text": "{column}::text",
+    "numeric": "{column}::numeric",
+    "timestamptz": "{column} AT TIME ZONE 'the zone it is in'",
+    "boolean": "{column}::boolean",
+}
+
+_COLUMNS = """
+SELECT attribute.attname, format_type(attribute.atttypid, NULL), type.typtype = 'e'
+FROM pg_attribute AS attribute JOIN pg_type AS type ON type.oid = attribute.atttypid
+WHERE attribute.attrelid = $1 AND attribute.attnum > 0 AND NOT attribute.attisdropped
+"""
+
+
+class SourceUnusableError(Exception):
+    """The platform's database lacks a view or a column, or does not let us read it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What is wrong with a view, and what to do; `column` is None where it is the view as a whole."""
+
+    view: str
+    column: str | None
+    problem: str
+
+
+def source_columns(relation: Relation) -> dict[str, str]:
+    """Every column a view has, with its type."""
+    columns = {"code" if column == SEALED else column: type_ for column, type_ in relation.columns.items()}
+    return {STORE_CODE: "text", **{column: "text" if column == "code" else type_ for column, type_ in columns.items()}}
+
+
+def _select(relation: Relation) -> str:
+    columns = ", ".join(column for column in source_columns(relation) if column != STORE_CODE)
+    return f"SELECT {columns} FROM {relation.view} WHERE {STORE_CODE} = $1 AND {relation.expires}"
+
+
+class PlatformRows:
+    """The views of one database. Connects at the first use; `close` at the end."""
+
+    def __init__(self, url: str, *, statement_timeout_seconds: float) -> None:
+        self._url = url
+        self._statement_timeout = f"{statement_timeout_seconds * 1000:.0f}ms"
+        self._pool: asyncpg.Pool | None = None
+        self._opening = asyncio.Lock()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        if self._pool is not None:
+            await self._pool.close()
+
+    async def due_pages(
+        self,
+        store_code: str,
+        kind: Kind,
+        start: datetime,
+        end: datetime,
+        *,
+        after: tuple[datetime, UUID] | None = None,
+        page_rows: int = 1_000,
+    ) -> AsyncGenerator[list[DueRow], None]:
+        """What expires from `start` on and before `end`, by instant and id, beginning behind `after`.
+
+        One snapshot and one connection, held until the iteration ends (`contextlib.aclosing` where it may end early).
+        `imported_at` is the row's `updated_at`, there being nothing better. Rows that no event could be made of are
+        left out, with a warning in the log. Raises SourceUnusableError.
+        """
+        relation = RELATIONS[kind]
+        statement = f"{_select(relation)} AND {relation.instant} >= $2 AND {relation.instant} < $3"
+        parameters: list[Any] = [store_code, start, end]
+        if after is not None:
+            statement += f" AND ({relation.instant}, {relation.identity}) > ($4, $5)"
+            parameters += after
+        statement += f" ORDER BY {relation.instant}, {relation.identity}"
+        async with self._reading(relation) as connection:
+            cursor = await connection.cursor(statement, *parameters)
+            while records := await cursor.fetch(page_rows):
+                page = _rows(relation, records)
+                if page:
+                    yield page
+
+    async def still_due(self, store_code: str, kind: Kind, identities: Sequence[UUID]) -> dict[UUID, DueRow]:
+        """Those of these objects that expire, as they are now. Raises SourceUnusableError."""
+        relation = RELATIONS[kind]
+        statement = f"{_select(relation)} AND {relation.identity} = ANY($2::uuid[])"
+        async with self._reading(relation) as connection:
+            records = await connection.fetch(statement, store_code, list(identities))
+            return {row.identity: row for row in _rows(relation, records)}
+
+    async def count_due(self, store_code: str, kind: Kind, start: datetime, end: datetime) -> int:
+        """How many rows expire from `start` on and before `end`. Raises SourceUnusableError."""
+        relation = RELATIONS[kind]
+        condition = f"{relation.instant} >= $2 AND {relation.instant} < $3"
+        statement = f"SELECT count(*) FROM ({_select(relation)} AND {condition}) AS due"
+        async with self._reading(relation) as connection:
+            return int(await connection.fetchval(statement, store_code, start, end))
+
+    async def check(self) -> list[Finding]:
+        """What keeps the views from being read; empty when all is well."""
+        findings: list[Finding] = []
+        for relation in RELATIONS.values():
+            async with self._reading(relation) as connection:
+                findings += await _check(connection, relation)
+        return findings
+
+    async def _opened(self) -> asyncpg.Pool:
+        async with self._opening:
+            if self._pool is None:
+                self._pool = await asyncpg.create_pool(
+                    self._url,
+                    min_size=0,
+                    max_size=CONNECTIONS,
+                    timeout=CONNECT_SECONDS,
+                    statement_cache_size=0,  # so that a transaction pooler may stand between
+                    server_settings={"application_name": "loyalty-webhooks expiry"},
+                )
+            return self._pool
+
+    @asynccontextmanager
+    async def _reading(self, relation: Relation) -> AsyncIterator[asyncpg.Connection]:
+        async with (await self._opened()).acquire() as connection:
+            try:
+                async with connection.transaction(isolation="repeatable_read", readonly=True):
+                    await connection.execute(f"SET LOCAL statement_timeout = '{self._statement_timeout}'")
+                    yield connection
+            except _UNUSABLE as error:
+                raise SourceUnusableError(
+                    f"{relation.view} in the database of EXPIRY_DATABASE_URL cannot be read: {error}; "
+                    "`loyalty-webhooks expiry check-source` tells what is missing"
+                ) from error
+
+
+_UNUSABLE = (
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedColumnError,
+    asyncpg.UndefinedFunctionError,  # a comparison between types that have none, such as a text with a uuid
+    asyncpg.DatatypeMismatchError,
+    asyncpg.InvalidTextRepresentationError,  # an enum without the status asked for
+    asyncpg.InsufficientPrivilegeError,
+)
+
+
+def _rows(relation: Relation, records: Sequence[Mapping[str, Any]]) -> list[DueRow]:
+    rows = []
+    for record in records:
+        values = dict(record)
+        try:
+            row = relation.model.model_validate(values, by_name=True, by_alias=False)
+        except ValidationError as error:
+            problems = "; ".join(
+                f"{'.'.join(map(str, found['loc']))}: {found['msg']}"
+                for found in error.errors(include_url=False, include_input=False)
+            )
+            logger.warning("%s %s is left out: %s", relation.view, values[relation.identity], problems)
+            continue
+        rows.append(DueRow(values[relation.identity], values[relation.instant], row.updated_at, row))
+    return rows
+
+
+async def _check(connection: asyncpg.Connection, relation: Relation) -> list[Finding]:
+    view = await connection.fetchval("SELECT to_regclass($1)::oid", relation.view)
+    if view is None:
+        return [Finding(relation.view, None, "there is no such view (or the role may not use its schema); create it")]
+    if not await connection.fetchval("SELECT has_table_privilege($1::oid, 'SELECT')", view):
+        return [Finding(relation.view, None, f"the role may not read it; GRANT SELECT ON {relation.view}")]
+    found = {name: (type_, is_enum) for name, type_, is_enum in await connection.fetch(_COLUMNS, view)}
+    findings = []
+    for column, wanted in source_columns(relation).items():
+        if column not in found:
+            findings.append(Finding(relation.view, column, f"is missing; add it as {wanted}, NULL where it is unknown"))
+            continue
+        type_, is_enum = found[column]
+        if type_ not in TYPES[wanted] and not (is_enum and wanted == "text"):
+            cast = _CASTS[wanted].format(column=column)
+            findings.append(Finding(relation.view, column, f"is {type_}, not {wanted}; write {cast} AS {column}"))
+    return findings

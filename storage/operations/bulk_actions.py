@@ -1,0 +1,168 @@
+"""What a person does to all of a window of time: recover what ended without success, backfill what came before.
+
+`storage/operations/bulk_pages.py` carries them out.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from storage.deliveries.skip_scan import BRANCHES, IN_BRANCH
+from storage.events.days import BODY_OF_EVENT
+
+
+class WindowKind(StrEnum):
+    """What is done to the window; also the word before its workflow's id."""
+
+    RECOVER = "recover"
+    BACKFILL = "backfill"
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """From `since` until before `until`: when deliveries were created, or when events were accepted (backfill)."""
+
+    since: datetime
+    until: datetime
+    statuses: Sequence[str] = ()
+    """Of deliveries, to recover."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewWindowAct:
+    """An act about to begin. `rate_per_second` null: as fast as the subscription is sent to."""
+
+    id: UUID
+    kind: WindowKind
+    store_code: str
+    subscription_id: UUID
+    window: Window
+    rate_per_second: int | None
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class WindowProgress:
+    """How far an act is. Of the deliveries it opened: delivered, failed again (or cancelled), and still open.
+
+    A delivery that a later act opened again is counted there alone.
+    """
+
+    kind: WindowKind
+    subscription_id: UUID
+    status: str
+    count: int
+    opened: int
+    delivered: int
+    failed_again: int
+    waiting: int
+
+
+_COUNT_RECOVERABLE = text(f"""
+WITH RECURSIVE {BRANCHES}
+SELECT count(*) FROM branch JOIN delivery ON {IN_BRANCH}
+    AND delivery.created_at >= :since AND delivery.created_at < :until AND delivery.variant <> 'test'
+WHERE branch.status = ANY(:statuses)
+""")
+
+# What is accepted after the subscription was made and not matched yet gets its delivery by being matched.
+MISSING = """
+event.name = subscription.event_name AND body.data IS NOT NULL
+AND (event.matched_at IS NOT NULL OR event.accepted_at < subscription.created_at)
+AND NOT EXISTS (
+    SELECT FROM delivery WHERE delivery.event_id = event.event_id AND delivery.store_code = event.store_code
+        AND (delivery.subscription_id = subscription.id OR delivery.variant = 'test')
+)
+"""
+
+ACCEPTED = "event.store_code = :store_code AND event.accepted_at >= :since AND event.accepted_at < :until"
+
+_COUNT_MISSING = text(f"""
+SELECT count(*) FROM event JOIN subscription ON subscription.id = :subscription_id
+{BODY_OF_EVENT}
+WHERE {ACCEPTED} AND {MISSING}
+""")
+
+_BEGIN = text("""
+INSERT INTO window_act (id, kind, store_code, subscription_id, since, until, statuses, rate_per_second, count)
+VALUES (:id, :kind, :store_code, :subscription_id, :since, :until, :statuses, :rate_per_second, :count)
+ON CONFLICT (subscription_id) WHERE status = 'running' DO NOTHING
+""")
+
+_END = text("""
+UPDATE window_act SET status = :status, ended_at = clock_timestamp() WHERE id = :id AND status = 'running'
+""")
+
+_RUNNING = text("SELECT id, kind FROM window_act WHERE subscription_id = :id AND status = 'running'")
+
+_PROGRESS = text("""
+SELECT act.kind, act.subscription_id, act.status, act.count, act.opened,
+    count(*) FILTER (WHERE of.status = 'delivered'),
+    count(*) FILTER (WHERE of.status IN ('exhausted', 'cancelled')),
+    count(*) FILTER (WHERE of.status IN ('pending', 'held'))
+FROM window_act AS act LEFT JOIN delivery AS of ON of.window_act_id = act.id
+WHERE act.store_code = :store_code AND act.id = :id AND act.kind = :kind GROUP BY act.id
+""")
+
+
+async def count_recoverable(connection: AsyncConnection, subscription_id: UUID, window: Window) -> int:
+    """How many deliveries a recovery would open again."""
+    values = {
+        "subscription_id": subscription_id,
+        "since": window.since,
+        "until": window.until,
+        "statuses": list(window.statuses),
+    }
+    return int(await connection.scalar(_COUNT_RECOVERABLE, values) or 0)
+
+
+async def count_missing(connection: AsyncConnection, store_code: str, subscription_id: UUID, window: Window) -> int:
+    """How many events a backfill would make deliveries of."""
+    values = {
+        "store_code": store_code,
+        "subscription_id": subscription_id,
+        "since": window.since,
+        "until": window.until,
+    }
+    return int(await connection.scalar(_COUNT_MISSING, values) or 0)
+
+
+async def begin_window_act(connection: AsyncConnection, act: NewWindowAct) -> bool:
+    """Note the act; False when one of this subscription is running."""
+    values = {
+        "id": act.id,
+        "kind": act.kind,
+        "store_code": act.store_code,
+        "subscription_id": act.subscription_id,
+        "since": act.window.since,
+        "until": act.window.until,
+        "statuses": list(act.window.statuses),
+        "rate_per_second": act.rate_per_second,
+        "count": act.count,
+    }
+    return (await connection.execute(_BEGIN, values)).rowcount == 1
+
+
+async def running_window_act(connection: AsyncConnection, subscription_id: UUID) -> tuple[UUID, WindowKind] | None:
+    """The act of a subscription that is running, if any."""
+    row = (await connection.execute(_RUNNING, {"id": subscription_id})).one_or_none()
+    return (row.id, WindowKind(row.kind)) if row is not None else None
+
+
+async def end_window_act(connection: AsyncConnection, act_id: UUID, status: str) -> bool:
+    """`finished` or `cancelled`; False when it had ended. What was opened goes on."""
+    return (await connection.execute(_END, {"id": act_id, "status": status})).rowcount == 1
+
+
+async def window_progress(
+    connection: AsyncConnection, store_code: str, act_id: UUID, kind: WindowKind
+) -> WindowProgress | None:
+    """How far it is; None when the store has none of that id and kind."""
+    values = {"store_code": store_code, "id": act_id, "kind": kind}
+    row = (await connection.execute(_PROGRESS, values)).one_or_none()
+    return WindowProgress(WindowKind(row[0]), *row[1:]) if row is not None else None

@@ -1,0 +1,80 @@
+"""How the installation stands, in a few figures for its operators; each is bounded in what it costs to read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from storage.operations.workers import LEASE_SECONDS
+
+COUNTED_DELIVERIES = 100_000
+"""More waiting deliveries of a kind are not counted: so many entries of an index take some 20 ms."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """`pending` and `held` are counted up to COUNTED_DELIVERIES. `scan_age_seconds`: by kind of what expires."""
+
+    pending: int
+    held: int
+    breakers_open: int
+    subscriptions: Mapping[str, int]
+    workers: int
+    scan_age_seconds: Mapping[str, float]
+
+
+# There is no index on what is pending, which would cost every delivery two writes: the few destinations that have
+# something pending are found by skipping through the index of the log, a probe for each destination and status.
+_PENDING = text("""
+WITH RECURSIVE branch AS (
+    (SELECT subscription_id, hashtextextended(url, 0) AS url_hash, status FROM delivery
+        ORDER BY subscription_id, hashtextextended(url, 0), status LIMIT 1)
+    UNION ALL
+    SELECT beyond.* FROM branch CROSS JOIN LATERAL (
+        SELECT subscription_id, hashtextextended(url, 0) AS url_hash, status FROM delivery
+        WHERE (subscription_id, hashtextextended(url, 0), status)
+            > (branch.subscription_id, branch.url_hash, branch.status)
+        ORDER BY subscription_id, hashtextextended(url, 0), status LIMIT 1
+    ) AS beyond
+)
+SELECT count(*) FROM (
+    SELECT FROM branch CROSS JOIN LATERAL (
+        SELECT FROM delivery WHERE delivery.subscription_id = branch.subscription_id
+            AND hashtextextended(delivery.url, 0) = branch.url_hash AND delivery.status = 'pending' LIMIT :most
+    ) AS waiting WHERE branch.status = 'pending' LIMIT :most
+) AS pending
+""")
+
+_HELD = text("SELECT count(*) FROM (SELECT FROM delivery WHERE status = 'held' LIMIT :most) AS held")
+
+_SUBSCRIPTIONS = text("""
+SELECT subscription.status, count(*), count(health.breaker_opened_at) FROM subscription
+LEFT JOIN subscription_health AS health ON health.subscription_id = subscription.id
+WHERE subscription.deleted_at IS NULL GROUP BY subscription.status
+""")
+
+_WORKERS = text(f"SELECT count(*) FROM worker WHERE seen_at > clock_timestamp() - interval '{LEASE_SECONDS} seconds'")
+
+_SCANS = text("""
+SELECT coverage.kind, CAST(max(extract(epoch FROM clock_timestamp() - latest.started_at)) AS float8)
+FROM expiry_coverage AS coverage CROSS JOIN LATERAL (
+    SELECT started_at FROM expiry_scan
+    WHERE expiry_scan.store_code = coverage.store_code AND expiry_scan.kind = coverage.kind AND origin = 'schedule'
+    ORDER BY started_at DESC LIMIT 1
+) AS latest GROUP BY coverage.kind
+""")
+
+
+async def standing(connection: AsyncConnection) -> Standing:
+    """The figures now; reads nothing of what has ended."""
+    subscriptions = (await connection.execute(_SUBSCRIPTIONS)).all()
+    scans = await connection.execute(_SCANS)
+    return Standing(
+        pending=await connection.scalar(_PENDING, {"most": COUNTED_DELIVERIES}) or 0,
+        held=await connection.scalar(_HELD, {"most": COUNTED_DELIVERIES}) or 0,
+        breakers_open=sum(row[2] for row in subscriptions if row[0] == "active"),
+        subscriptions={row[0]: row[1] for row in subscriptions},
+        workers=await connection.scalar(_WORKERS) or 0,
+        scan_age_seconds={row[0]: row[1] for row in scans},
+    )

@@ -1,0 +1,197 @@
+"""Notices: noted in the transaction in which something happens, sent later, forgotten after a while."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from domain.delivery.notices import Notice, NoticeKind
+from domain.urls.targets import shown_target
+
+AFTER_MINUTE_SECONDS = 2.0
+"""A notice is due so long after its minute: a transaction that began in the minute has committed by then."""
+
+NOTICES_A_ROUND = 50
+"""Of one store; more of them come in the next round."""
+
+MAIL_FOR_HOURS = 24
+"""Older notices are not mailed any more: whoever switches mail on wants to hear what is, not what was."""
+
+KEPT_DAYS = 30
+"""Then a notice is forgotten; the audit and the deliveries themselves tell for longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Occurrence:
+    """Something that happened to a subscription, `count` times."""
+
+    subscription_id: UUID
+    kind: NoticeKind
+    reason: str | None = None
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class DueNotice:
+    """A notice to be sent, and how often that was tried."""
+
+    notice: Notice
+    attempts: int
+
+
+# Rows of one statement are locked in one order, and no transaction locks anything after them (`note`).
+_NOTE = text(f"""
+INSERT INTO notice (id, store_code, subscription_id, kind, minute, count, reasons, first_at, last_at, due_at,
+    mail_due_at)
+SELECT gen_random_uuid(), subscription.store_code, subscription.id, happened.kind, happened.minute, happened.count,
+    string_to_array(happened.reasons, ' '), happened.at, happened.at,
+    CASE WHEN store_operator.url IS NOT NULL THEN happened.due_at END, happened.due_at
+FROM (
+    SELECT given.*, at, date_trunc('minute', at) AS minute,
+        date_trunc('minute', at) + make_interval(secs => 60 + {AFTER_MINUTE_SECONDS}) AS due_at
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:kinds AS text[]), CAST(:reasons AS text[]), CAST(:counts AS int[]))
+        AS given (id, kind, reasons, count), (SELECT clock_timestamp() AS at) AS clock
+    ORDER BY id, kind
+) AS happened
+JOIN subscription ON subscription.id = happened.id AND subscription.deleted_at IS NULL
+LEFT JOIN store_operator ON store_operator.store_code = subscription.store_code
+ORDER BY subscription.id, happened.kind
+ON CONFLICT (subscription_id, kind, minute) DO UPDATE SET count = notice.count + excluded.count,
+    reasons = ARRAY(SELECT DISTINCT reason FROM unnest(notice.reasons || excluded.reasons) AS reason ORDER BY reason),
+    last_at = excluded.last_at
+""")
+
+_COLUMNS = """
+notice.id, notice.kind, notice.store_code, notice.subscription_id, subscription.event_name, subscription.url,
+notice.count, notice.reasons, notice.first_at, notice.last_at
+"""
+
+_DUE = text(f"""
+SELECT {_COLUMNS}, notice.attempts FROM notice JOIN subscription ON subscription.id = notice.subscription_id
+WHERE notice.store_code = :store_code AND due_at <= clock_timestamp()
+ORDER BY notice.first_at, notice.id LIMIT {NOTICES_A_ROUND}
+""")
+
+_MAIL_DUE_NOW = f"mail_due_at <= clock_timestamp() AND minute > clock_timestamp() - interval '{MAIL_FOR_HOURS} hours'"
+
+_MAIL_DUE = text(f"""
+SELECT {_COLUMNS}, notice.mail_attempts FROM notice JOIN subscription ON subscription.id = notice.subscription_id
+WHERE notice.store_code = :store_code AND {_MAIL_DUE_NOW}
+ORDER BY notice.first_at, notice.id LIMIT {NOTICES_A_ROUND}
+""")
+
+# A notice that was being written while its operator was removed is due, and waits for another operator.
+_STORES = text("""
+SELECT DISTINCT store_code FROM notice JOIN store_operator USING (store_code) WHERE due_at <= clock_timestamp()
+""")
+
+_STORES_MAIL = text(f"SELECT DISTINCT store_code FROM notice WHERE {_MAIL_DUE_NOW}")
+
+_SENT = text("""
+UPDATE notice SET sent_at = clock_timestamp(), due_at = NULL, attempts = attempts + 1, last_failure = NULL
+WHERE id = :id
+""")
+
+_NOT_SENT = text("""
+UPDATE notice SET attempts = attempts + 1, last_failure = :failure,
+    due_at = clock_timestamp() + make_interval(secs => CAST(:next_in_seconds AS float8))
+WHERE id = :id AND due_at IS NOT NULL
+""")
+
+_MAILED = text("UPDATE notice SET mailed_at = clock_timestamp(), mail_due_at = NULL WHERE id = ANY(:ids)")
+
+_NOT_MAILED = text("""
+UPDATE notice SET mail_attempts = mail_attempts + 1,
+    mail_due_at = clock_timestamp() + make_interval(secs => given.next_in_seconds)
+FROM unnest(CAST(:ids AS uuid[]), CAST(:next_in_seconds AS float8[])) AS given (id, next_in_seconds)
+WHERE notice.id = given.id
+""")
+
+_FORGET = text(f"DELETE FROM notice WHERE minute < clock_timestamp() - interval '{KEPT_DAYS} days'")
+
+
+async def note(connection: AsyncConnection, occurrences: Iterable[Occurrence]) -> None:
+    """Add to the notices of this minute. To be the last statement of its transaction that locks anything, so that
+    nobody waits in it for another while he holds them."""
+    counts: dict[tuple[UUID, str], int] = {}
+    reasons: dict[tuple[UUID, str], set[str]] = {}
+    for one in occurrences:
+        key = (one.subscription_id, one.kind.value)
+        counts[key] = counts.get(key, 0) + one.count
+        reasons.setdefault(key, set()).update([one.reason] if one.reason is not None else [])
+    if not counts:
+        return
+    await connection.execute(
+        _NOTE,
+        {
+            "ids": [subscription_id for subscription_id, _ in counts],
+            "kinds": [kind for _, kind in counts],
+            "reasons": [" ".join(sorted(reasons[key])) for key in counts],
+            "counts": list(counts.values()),
+        },
+    )
+
+
+async def due_notices(connection: AsyncConnection, store_code: str) -> list[DueNotice]:
+    """Notices of a store whose webhook is to be sent now, oldest first."""
+    return [_due(row) for row in await connection.execute(_DUE, {"store_code": store_code})]
+
+
+async def due_mails(connection: AsyncConnection, store_code: str) -> list[DueNotice]:
+    """Notices of a store that are to be mailed now, oldest first."""
+    return [_due(row) for row in await connection.execute(_MAIL_DUE, {"store_code": store_code})]
+
+
+async def stores_with_due_notices(connection: AsyncConnection, *, mail: bool) -> set[str]:
+    """Stores of which something is to be sent now; `mail`: by mail too."""
+    found = {row[0] for row in await connection.execute(_STORES)}
+    return found | ({row[0] for row in await connection.execute(_STORES_MAIL)} if mail else set())
+
+
+async def notice_sent(connection: AsyncConnection, notice_id: UUID) -> None:
+    """Its webhook was answered well."""
+    await connection.execute(_SENT, {"id": notice_id})
+
+
+async def notice_not_sent(
+    connection: AsyncConnection, notice_id: UUID, *, failure: str, next_in_seconds: float | None
+) -> None:
+    """Its webhook failed; None: it is not tried again."""
+    values = {"id": notice_id, "failure": failure, "next_in_seconds": next_in_seconds}
+    await connection.execute(_NOT_SENT, values)
+
+
+async def notices_mailed(connection: AsyncConnection, notice_ids: Sequence[UUID]) -> None:
+    """They stood in a mail that the server took."""
+    await connection.execute(_MAILED, {"ids": list(notice_ids)})
+
+
+async def notices_not_mailed(connection: AsyncConnection, next_in_seconds: Mapping[UUID, float | None]) -> None:
+    """The server did not take their mail; seconds until it is tried again for each, None: it is not."""
+    values = {"ids": list(next_in_seconds), "next_in_seconds": list(next_in_seconds.values())}
+    await connection.execute(_NOT_MAILED, values)
+
+
+async def forget_notices(connection: AsyncConnection) -> int:
+    """Delete old ones; how many that were."""
+    return (await connection.execute(_FORGET)).rowcount
+
+
+def _due(row: Any) -> DueNotice:
+    identity, kind, store_code, subscription_id, event_name, url, count, reasons, first_at, last_at, attempts = row
+    notice = Notice(
+        id=identity,
+        kind=NoticeKind(kind),
+        store_code=store_code,
+        subscription_id=subscription_id,
+        event_name=event_name,
+        target=shown_target(url),
+        count=count,
+        reasons=tuple(reasons),
+        first_at=first_at,
+        last_at=last_at,
+    )
+    return DueNotice(notice, attempts)

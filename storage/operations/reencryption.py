@@ -1,0 +1,282 @@
+"""Everything that is sealed, sealed again with the first key of ENCRYPTION_KEYS, beside a stack that goes on working.
+
+Each step reads some values, seals them anew and swaps them in one statement, only where the stored value is still the
+one that was read. It skips rows that somebody has locked, so it never waits for a lock while it holds one, and cannot
+be part of a deadlock. What is done is told by the values themselves: a run that was killed is resumed by another run.
+"""
+
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from sqlalchemy import LargeBinary, Table, TextClause, text
+from sqlalchemy.dialects import postgresql
+from sqlmodel import SQLModel
+
+from storage import tables
+from storage.access import tables as access_tables
+from storage.database import Database
+from storage.deliveries import traffic_tables
+from storage.events import daily_tables
+from storage.expiry import tables as expiry_tables
+from storage.operations import draft_test_tables as trial_tables
+from storage.operations import notice_tables
+from storage.sealing import SealBrokenError, Sealer
+from storage.subscriptions import limiter_lease_tables as turn_tables
+from storage.subscriptions import throttling_tables as pace_tables
+
+PREFIX = "sealed_"
+"""Every column whose values are sealed, and no other column of bytes, is named so."""
+MODULES = (
+    tables,
+    daily_tables,
+    expiry_tables,
+    notice_tables,
+    access_tables,
+    pace_tables,
+    traffic_tables,
+    trial_tables,
+    turn_tables,
+)
+"""What fills the metadata."""
+
+PAGE_ROWS = 2_000  # keys and lengths alone: some 100 KB
+STEP_ROWS = 200  # locked for some ten milliseconds
+STEP_BYTES = 1024 * 1024  # in memory a few times over
+MOST_PASSES = 5  # a row that somebody has locked each time is looked at again so often
+NAMED_MOST = 5
+
+_POSTGRESQL: Any = postgresql.dialect()  # type: ignore[no-untyped-call]
+
+Identity = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class SealedColumn:
+    """A column with sealed values, the key of its table, and the statements that look at it and change it."""
+
+    table: str
+    name: str
+    key: tuple[tuple[str, str], ...]
+    """(column, SQL type) each."""
+
+    def __str__(self) -> str:
+        return f"{self.table}.{self.name}"
+
+    @property
+    def _key(self) -> str:
+        return ", ".join(name for name, _ in self.key)
+
+    @cached_property
+    def count(self) -> TextClause:
+        """How many values there are."""
+        return text(f"SELECT count({self.name}) FROM {self.table}")
+
+    def page(self, *, after: bool) -> TextClause:
+        """The next rows in the order of the key: key and length of the value, null where there is none."""
+        beyond = ", ".join(f"CAST(:{name} AS {kind})" for name, kind in self.key)
+        return text(
+            f"SELECT {self._key}, octet_length({self.name}) FROM {self.table} "
+            f"{f'WHERE ({self._key}) > ({beyond})' if after else ''} ORDER BY {self._key} LIMIT {PAGE_ROWS}"
+        )
+
+    def _given(self, *values: str) -> str:
+        arrays = [f"CAST(:{name} AS {kind}[])" for name, kind in self.key] + [
+            f"CAST(:{value} AS bytea[])" for value in values
+        ]
+        return f"unnest({', '.join(arrays)}) AS given ({', '.join([self._key, *values])})"
+
+    @cached_property
+    def read(self) -> TextClause:
+        """Key and value of the rows of these keys."""
+        return text(
+            f"SELECT {self._key}, {self.name} FROM {self.table} JOIN {self._given()} USING ({self._key}) "
+            f"WHERE {self.name} IS NOT NULL"
+        )
+
+    @cached_property
+    def swap(self) -> TextClause:
+        """Replace each value that is still the one before, in rows nobody has locked; the keys of those."""
+        same = " AND ".join(f"target.{name} = given.{name}" for name, _ in self.key)
+        taken = " AND ".join(f"free.{name} = given.{name}" for name, _ in self.key)
+        return text(
+            f"WITH given AS (SELECT * FROM {self._given('before', 'later')}), free AS ("
+            f"SELECT {', '.join(f'target.{name}' for name, _ in self.key)} FROM {self.table} AS target "
+            f"JOIN given ON {same} WHERE target.{self.name} = given.before FOR NO KEY UPDATE OF target SKIP LOCKED) "
+            f"UPDATE {self.table} AS target SET {self.name} = given.later FROM given JOIN free ON {taken} "
+            f"WHERE {same} AND target.{self.name} = given.before "
+            f"RETURNING {', '.join(f'target.{name}' for name, _ in self.key)}"
+        )
+
+    def keys(self, identities: Iterable[Identity]) -> dict[str, list[Any]]:
+        """Parameters that name these rows."""
+        columns = list(zip(*identities, strict=True))
+        return {name: list(values) for (name, _), values in zip(self.key, columns, strict=True)}
+
+
+def sealed_columns() -> list[SealedColumn]:
+    """Every column with sealed values, those of a table in its order, on which `Resealing` relies."""
+    return [
+        SealedColumn(table.name, column.name, _key_of(table))
+        for table in SQLModel.metadata.sorted_tables
+        for column in table.columns
+        if isinstance(column.type, LargeBinary) and column.name.startswith(PREFIX)
+    ]
+
+
+def _key_of(table: Table) -> tuple[tuple[str, str], ...]:
+    return tuple((column.name, column.type.compile(dialect=_POSTGRESQL)) for column in table.primary_key.columns)
+
+
+@dataclass
+class Count:
+    """What was found in one column, and done."""
+
+    column: SealedColumn
+    current: int = 0
+    """Sealed with the first key when first looked at."""
+    other: int = 0
+    """Sealed with another key of ENCRYPTION_KEYS then."""
+    resealed: int = 0
+    late: int = 0
+    """Sealed with another key while this ran: by a process whose first key is another one."""
+    left: set[Identity] = field(default_factory=set)
+    """Rows that were locked or changed at that moment, in the last pass."""
+    unopenable: set[Identity] = field(default_factory=set)
+    """Rows whose value no key opens."""
+
+    @property
+    def examples(self) -> str:
+        """The first few rows that nothing opens."""
+        named = sorted(":".join(map(str, identity)) for identity in self.unopenable)
+        return ", ".join(named[:NAMED_MOST]) + (", …" if len(named) > NAMED_MOST else "")
+
+
+@dataclass
+class Report:
+    """What was found and done in all columns."""
+
+    counts: list[Count]
+    complete: bool = False
+    """The last pass found nothing to do."""
+
+    def total(self, name: str) -> int:
+        """Sum of a figure over the columns; of a set, its size."""
+        values = [getattr(count, name) for count in self.counts]
+        return sum(value if isinstance(value, int) else len(value) for value in values)
+
+    @property
+    def first_key_opens_all(self) -> bool:
+        """Nothing needs another key any more, as far as could be seen."""
+        nothing_to_do = self.complete or not self.total("other")
+        return nothing_to_do and not self.total("unopenable") and not self.total("late")
+
+
+class Resealing:
+    """One run over everything sealed.
+
+    It goes over all columns until a pass finds nothing to do. A rotation of a signing key copies `sealed_secret` to
+    `sealed_previous_secret`; the first is gone over first, so whatever is copied is resealed before or after.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        sealer: Sealer,
+        *,
+        on_pass: Callable[[int, int], None] = lambda number, values: None,
+        on_step: Callable[[int], None] = lambda values: None,
+        step_rows: int = STEP_ROWS,
+    ) -> None:
+        """`on_pass` hears the number of the pass and how many values there are, `on_step` how many were looked at."""
+        self._database = database
+        self._sealer = sealer
+        self._on_pass = on_pass
+        self._on_step = on_step
+        self._step_rows = step_rows
+        self.report = Report([Count(column) for column in sealed_columns()])
+
+    async def count(self) -> Report:
+        """Look at everything and change nothing."""
+        await self._pass(1, dry=True)
+        return self.report
+
+    async def run(self) -> Report:
+        """Reseal everything; what could not be is in the report."""
+        for number in range(1, MOST_PASSES + 1):
+            if not await self._pass(number, dry=False):
+                self.report.complete = True
+                break
+        return self.report
+
+    async def _pass(self, number: int, *, dry: bool) -> bool:
+        """Go over every column; whether there was anything to do."""
+        self._on_pass(number, await self._values())
+        busy = False
+        for count in self.report.counts:
+            waiting, count.left, count.unopenable = count.left, set(), set()
+            async for identities in self._steps(count.column):
+                current, other = await self._step(count, identities, dry=dry)
+                busy = busy or bool(other)
+                if number == 1:
+                    count.current += current
+                    count.other += len(other)
+                else:
+                    count.late += len(other - waiting)
+                self._on_step(len(identities))
+        return busy
+
+    async def _values(self) -> int:
+        async with self._database.transaction() as connection:
+            counts = [await connection.scalar(count.column.count) for count in self.report.counts]
+        return sum(value or 0 for value in counts)
+
+    async def _steps(self, column: SealedColumn) -> AsyncIterator[list[Identity]]:
+        """Keys of the rows with a value, in groups that are small in number and in bytes."""
+        after: dict[str, Any] = {}
+        while True:
+            async with self._database.transaction() as connection:
+                result = await connection.execute(column.page(after=bool(after)), after)
+                rows = [tuple(row) for row in result]
+            group: list[Identity] = []
+            size = 0
+            for *identity, length in rows:
+                if length is None:
+                    continue
+                if group and (len(group) >= self._step_rows or size + length > STEP_BYTES):
+                    yield group
+                    group, size = [], 0
+                group.append(tuple(identity))
+                size += length
+            if group:
+                yield group
+            if len(rows) < PAGE_ROWS:
+                return
+            after = {name: value for (name, _), value in zip(column.key, rows[-1], strict=False)}
+
+    async def _step(self, count: Count, identities: Sequence[Identity], *, dry: bool) -> tuple[int, set[Identity]]:
+        """Reseal what is sealed with another key. How many are sealed with the first, and the rows of the others."""
+        column = count.column
+        async with self._database.transaction() as connection:
+            rows = [tuple(row) for row in await connection.execute(column.read, column.keys(identities))]
+        before: dict[Identity, bytes] = {}
+        later: list[bytes] = []
+        current = 0
+        for *identity, sealed in rows:
+            if self._sealer.is_current(sealed):
+                current += 1
+                continue
+            try:
+                later.append(self._sealer.reseal(sealed))
+            except SealBrokenError:
+                count.unopenable.add(tuple(identity))
+                continue
+            before[tuple(identity)] = sealed
+        if before and not dry:
+            values = {**column.keys(before), "before": list(before.values()), "later": later}
+            async with self._database.transaction() as connection:
+                swapped = {tuple(row) for row in await connection.execute(column.swap, values)}
+            count.resealed += len(swapped)
+            count.left |= before.keys() - swapped
+        return current, set(before)

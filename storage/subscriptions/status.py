@@ -1,0 +1,95 @@
+"""A subscription's status and who may change it: paused by a person, disabled by a person or by its receiver."""
+
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from domain.delivery.failure_kinds import FailureKind
+from domain.delivery.notices import BY_PERSON, FAILING, NoticeKind
+from storage.access.audit import record
+from storage.deliveries.held import end_open
+from storage.deliveries.ordering import let_lines_go_on
+from storage.operations.notices import Occurrence, note
+
+SYSTEM = "system"
+"""The actor of what nobody did."""
+
+OWN_REASONS = frozenset({FAILING, FailureKind.http_gone.value})
+"""Why the system disables a subscription by itself."""
+
+_CHANGE = text("""
+UPDATE subscription SET status = :status, status_reason = :reason, status_since = clock_timestamp(),
+    updated_at = clock_timestamp()
+WHERE id = :id AND deleted_at IS NULL AND status = ANY(:before)
+""")
+
+_LOCK = text("SELECT store_code, status FROM subscription WHERE id = :id AND deleted_at IS NULL FOR NO KEY UPDATE")
+
+_WELL_AGAIN = text("DELETE FROM subscription_health WHERE subscription_id = :id")
+
+
+async def _change(
+    connection: AsyncConnection, subscription_id: UUID, *, status: str, reason: str | None, before: list[str]
+) -> bool:
+    values = {"id": subscription_id, "status": status, "reason": reason, "before": before}
+    return (await connection.execute(_CHANGE, values)).rowcount == 1
+
+
+async def pause(connection: AsyncConnection, subscription_id: UUID, *, reason: str) -> bool:
+    """Let deliveries wait as rows; False when it was not active. What is under way is finished."""
+    return await _change(connection, subscription_id, status="paused", reason=reason, before=["active"])
+
+
+async def resume(connection: AsyncConnection, subscription_id: UUID) -> bool:
+    """End a pause; False when it was not paused. The caller wakes the keeper, which lets go what was held."""
+    return await _change(connection, subscription_id, status="active", reason=None, before=["paused"])
+
+
+async def disable(connection: AsyncConnection, subscription_id: UUID, *, reason: str) -> bool:
+    """Send nothing more; what waits is exhausted, by its keeper if it is much.
+
+    False when it was disabled already, which keeps its first reason.
+    """
+    occurrences = await _disable(connection, subscription_id, reason)
+    await note(connection, occurrences)
+    return bool(occurrences)
+
+
+async def disable_by_system(connection: AsyncConnection, subscription_id: UUID, *, reason: str) -> list[Occurrence]:
+    """The same for one of `OWN_REASONS`, with its row in the audit; what there is to note, nothing if it was disabled.
+
+    The caller notes it, last in its transaction and together with whatever else there is.
+    """
+    before = (await connection.execute(_LOCK, {"id": subscription_id})).one_or_none()
+    occurrences = await _disable(connection, subscription_id, reason)
+    if occurrences and before is not None:
+        await record(
+            connection,
+            actor=SYSTEM,
+            action="disable",
+            object_type="subscription",
+            object_id=subscription_id,
+            store_code=before.store_code,
+            changes={"status": {"before": before.status, "after": "disabled"}, "reason": reason},
+        )
+    return occurrences
+
+
+async def _disable(connection: AsyncConnection, subscription_id: UUID, reason: str) -> list[Occurrence]:
+    if not await _change(connection, subscription_id, status="disabled", reason=reason, before=["active", "paused"]):
+        return []
+    why = "subscription_disabled"
+    ended = await end_open(connection, subscription_id, status="exhausted", reason=why)
+    by = reason if reason in OWN_REASONS else BY_PERSON
+    occurrences = [Occurrence(subscription_id, NoticeKind.DISABLED, by)]
+    return occurrences + ([Occurrence(subscription_id, NoticeKind.EXHAUSTED, why, ended)] if ended else [])
+
+
+async def enable(connection: AsyncConnection, subscription_id: UUID) -> bool:
+    """Send again, with a clean record of health; False when it was not disabled. What was exhausted stays so."""
+    changed = await _change(connection, subscription_id, status="active", reason=None, before=["disabled"])
+    if changed:
+        await connection.execute(_WELL_AGAIN, {"id": subscription_id})
+        await let_lines_go_on(connection, subscription_id)
+    return changed

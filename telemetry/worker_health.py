@@ -1,0 +1,123 @@
+"""The small HTTP side of `worker.py`: `/healthz` (alive), `/readyz` (database and relay), `/metrics`."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from aiohttp import ClientError, ClientSession, ClientTimeout, web
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
+
+CHECK_SECONDS = 2.0
+"""An answer that takes longer is a failure to whoever probes."""
+
+
+SDK_METRICS = {
+    "temporal_num_pollers": "Polls under way, by type of poller; 0 while Temporal cannot be reached.",
+    "temporal_worker_task_slots_available": "Free places for tasks of a type; 0: this worker can take no more.",
+    "temporal_worker_task_slots_used": "Tasks of a type under way.",
+    "temporal_request_latency_seconds": "Calls to Temporal, by operation: how long the server takes to answer.",
+    "temporal_request_failure_total": "Calls that failed, by operation and status code.",
+    "temporal_workflow_task_execution_latency_seconds": "How long our workflow code takes for a task.",
+    "temporal_workflow_task_execution_failed_total": "Workflow tasks that failed: code that does not fit a history.",
+    "temporal_workflow_endtoend_latency_seconds": "From the start of a workflow to its end, by type.",
+    "temporal_sticky_cache_size": "Workflows this worker keeps in memory.",
+}
+"""Those of the SDK's metrics that alerts and dashboards look at, and what they tell; the others are passed on too."""
+
+LOOPBACK = "127.0.0.1"
+PORT_TRIES = 5
+
+logger = logging.getLogger(__name__)
+
+
+class SdkMetrics:
+    """What Temporal's SDK counts. It serves that on a port of its own, here of the loopback address alone."""
+
+    def __init__(self) -> None:
+        self.runtime, self._address = _runtime()
+
+    async def exposition(self) -> bytes:
+        """Its text; empty when it does not answer, since the other figures are worth having without it."""
+        try:
+            async with (
+                ClientSession(timeout=ClientTimeout(total=CHECK_SECONDS), trust_env=False) as session,
+                session.get(f"http://{self._address}/metrics") as answer,
+            ):
+                return await answer.read()
+        except (ClientError, OSError, TimeoutError) as error:
+            logger.warning("the SDK's metrics were not read: %s", type(error).__name__)
+            return b""
+
+
+def _runtime(tries: int = PORT_TRIES) -> tuple[Runtime, str]:
+    """The SDK's runtime and where it serves its metrics. It chooses no free port by itself."""
+    while True:
+        with socket.create_server((LOOPBACK, 0)) as free:
+            address = f"{LOOPBACK}:{free.getsockname()[1]}"
+        metrics = PrometheusConfig(
+            bind_address=address, counters_total_suffix=True, unit_suffix=True, durations_as_seconds=True
+        )
+        try:
+            return Runtime(telemetry=TelemetryConfig(metrics=metrics, attach_service_name=False)), address
+        except RuntimeError as error:  # somebody else took the port in between
+            logger.warning("the SDK's metrics are not served on %s: %s", address, error)
+            tries -= 1
+            if not tries:
+                raise
+
+
+@asynccontextmanager
+async def worker_health(
+    host: str,
+    port: int,
+    *,
+    ping_database: Callable[[], Awaitable[None]],
+    registry: CollectorRegistry,
+    sdk: SdkMetrics | None,
+    working: Callable[[], bool],
+) -> AsyncIterator[None]:
+    """Serve until the block ends; port 0: serve nothing. `working` says whether relay and Temporal worker run."""
+    if port == 0:
+        yield
+        return
+
+    async def healthz(_: web.Request) -> web.Response:
+        return web.json_response({"status": "ok"})
+
+    async def readyz(_: web.Request) -> web.Response:
+        checks = {
+            "database": await _database_reason(ping_database),
+            "worker": None if working() else "not polling Temporal (yet)",
+        }
+        reasons = {name: reason for name, reason in checks.items() if reason is not None}
+        return web.json_response(
+            {"status": "not ready" if reasons else "ready", "reasons": reasons}, status=503 if reasons else 200
+        )
+
+    async def metrics(_: web.Request) -> web.Response:
+        text = generate_latest(registry) + (b"" if sdk is None else await sdk.exposition())
+        return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
+
+    application = web.Application()
+    application.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, host, port).start()
+    try:
+        yield
+    finally:
+        await runner.cleanup()
+
+
+async def _database_reason(ping_database: Callable[[], Awaitable[None]]) -> str | None:
+    """Return why the database cannot be used, or None when it can."""
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            await ping_database()
+    except Exception as error:  # any failure means "not ready"; its class name is the reason
+        return f"cannot be reached: {type(error).__name__}"
+    return None

@@ -1,0 +1,115 @@
+"""Wakes the keeper of a subscription: the workflow that looks after its held deliveries, at most one at a time."""
+
+import asyncio
+import logging
+import time
+from datetime import timedelta
+from typing import Literal
+from uuid import UUID
+
+from sqlalchemy.exc import SQLAlchemyError
+from temporalio.client import Client
+from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.service import RPCError
+
+from domain.delivery.identity import backfill_workflow_id, keeper_workflow_id, recover_workflow_id
+from domain.urls.targets import shown_target
+from storage.database import Database
+from storage.deliveries.held import subscriptions_to_keep
+from storage.deliveries.reconcile import running_acts
+from storage.operations.send_test import end_lost_tests
+from telemetry.tracing import of_no_trace
+from temporal.messages import KeeperTask, WindowTask
+from temporal.visibility import as_summary
+
+logger = logging.getLogger(__name__)
+
+WATCH_SECONDS = 10.0
+"""How often held deliveries are looked for whose keeper was not woken, because the worker that held them died."""
+
+TEST_LOST_SECONDS = 60.0
+"""A test is begun within a second, or while every worker was away. Nobody waits for one so long."""
+
+ACT_LOST_SECONDS = 10.0
+"""A recovery or backfill is begun within a second of being noted, unless the API was killed in between."""
+
+SIGNAL_TIMEOUT = timedelta(seconds=5)
+"""Whoever waits behind this (a worker's activity, a person) asks again."""
+
+AGAIN_AFTER_SECONDS = 1.0
+"""A keeper woken less than this ago is still awake: it lingers longer than that (`workflows/drain.py`)."""
+
+
+async def signal_keeper(client: Client, task_queue: str, task: KeeperTask, signal: str) -> None:
+    """Tell a subscription's keeper, starting it unless it runs. Raises `RPCError` when Temporal cannot be reached."""
+    await client.start_workflow(
+        "keep-subscription",
+        task,
+        id=keeper_workflow_id(UUID(task.subscription_id)),
+        task_queue=task_queue,
+        start_signal=signal,
+        static_summary=as_summary(f"keeper of {task.event_name} · {task.store_code} · {task.target}"),
+        rpc_timeout=SIGNAL_TIMEOUT,
+    )
+
+
+async def start_window_act(
+    client: Client, task_queue: str, kind: Literal["recover", "backfill"], act_id: UUID, subscription_id: UUID, url: str
+) -> None:
+    """Begin a recovery or backfill, unless its workflow runs. Raises `RPCError` when Temporal cannot be reached."""
+    target = shown_target(url)
+    await client.start_workflow(
+        kind,
+        WindowTask(str(act_id), str(subscription_id), target),
+        id=recover_workflow_id(act_id) if kind == "recover" else backfill_workflow_id(act_id),
+        task_queue=task_queue,
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        static_summary=as_summary(f"{kind} · {target}"),
+        rpc_timeout=SIGNAL_TIMEOUT,
+    )
+
+
+class Keepers:
+    """Starts or signals keepers, by name. Raises `RPCError` when Temporal cannot be reached."""
+
+    def __init__(self, client: Client, task_queue: str) -> None:
+        self._client = client
+        self._task_queue = task_queue
+        self._woken_at: dict[UUID, float] = {}
+
+    async def wake(self, subscription_id: UUID, store_code: str, event_name: str, url: str) -> None:
+        """See to it that a keeper runs that will look at what is held now."""
+        now = time.monotonic()
+        self._woken_at = {one: at for one, at in self._woken_at.items() if now - at < AGAIN_AFTER_SECONDS}
+        if subscription_id not in self._woken_at:
+            await self._signal(subscription_id, store_code, event_name, url, "wake")
+            self._woken_at[subscription_id] = now
+
+    async def probe_now(self, subscription_id: UUID, store_code: str, event_name: str, url: str) -> None:
+        """The same, and have it ask the receiver at once although no probe may be due."""
+        await self._signal(subscription_id, store_code, event_name, url, "probe-now")
+
+    async def watch(self, database: Database) -> None:
+        """Until cancelled, see to it that whatever is held has a keeper, that recoveries and backfills have their
+        workflow, and that no test waits for a start that got lost."""
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            try:
+                async with database.transaction() as connection:
+                    kept = await subscriptions_to_keep(connection)
+                    acts = await running_acts(connection, at_least_seconds=ACT_LOST_SECONDS)
+                    await end_lost_tests(connection, seconds=TEST_LOST_SECONDS)
+                for act in acts:
+                    with of_no_trace():
+                        await start_window_act(
+                            self._client, self._task_queue, act.kind.value, act.id, act.subscription_id, act.url
+                        )
+                for subscription_id, store_code, event_name, url in kept:
+                    await self.wake(subscription_id, store_code, event_name, url)
+            except (SQLAlchemyError, RPCError, OSError, TimeoutError) as error:
+                logger.warning("keepers not looked after: %s", type(error).__name__)
+
+    async def _signal(self, subscription_id: UUID, store_code: str, event_name: str, url: str, signal: str) -> None:
+        task = KeeperTask(str(subscription_id), store_code, event_name, shown_target(url))
+        with of_no_trace():
+            await signal_keeper(self._client, self._task_queue, task, signal)

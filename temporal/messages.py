@@ -1,0 +1,234 @@
+"""What crosses the boundary between workflows and activities: references and states, never data, headers or keys.
+
+One model in, one model out; a new field gets a default, so that histories recorded before it still replay.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+
+@dataclass(frozen=True)
+class EventRef:
+    """Which event: enough to find it and to name it in the Web UI."""
+
+    store_code: str
+    event_id: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A delivery that did not end with its first attempt."""
+
+    event_id: str
+    message_id: str
+    target: str
+    """Host and path of its URL, for people."""
+    delay_seconds: float
+    """Until its next attempt; 0 when one is due or still under way."""
+    attempts: int = 0
+    """Made so far, for people; 0 when the first is under way or due."""
+    store_code: str = ""
+    """Of its event. A worker of an earlier version named none."""
+
+
+def by_event(waiting: Iterable[Waiting]) -> Mapping[tuple[str, str], list[Waiting]]:
+    """Store code and event id -> what waits of the event."""
+    by_key: dict[tuple[str, str], list[Waiting]] = defaultdict(list)
+    for one in waiting:
+        by_key[one.store_code, one.event_id].append(one)
+    return by_key
+
+
+def waiting_of(event: EventRef, waiting: Mapping[tuple[str, str], list[Waiting]]) -> list[Waiting] | None:
+    """What waits of one event, by its store where that was named; None when nothing does."""
+    return waiting.get((event.store_code, event.event_id)) or waiting.get(("", event.event_id))
+
+
+@dataclass(frozen=True)
+class EventBatch:
+    """Events whose first attempts are to be made together."""
+
+    events: list[EventRef]
+
+
+@dataclass(frozen=True)
+class EventTask:
+    """One event to deliver. `waiting` is set when a batch has made the first attempts already and could list them;
+    `waiting_since` is when their delays began."""
+
+    event: EventRef
+    waiting: list[Waiting] | None = None
+    waiting_since: datetime | None = None
+
+
+@dataclass(frozen=True)
+class HandOn:
+    """Events that a batch could not settle, and which of their deliveries wait; of an event without any, its own
+    workflow reads which. `since` is when the delays began."""
+
+    events: list[EventRef]
+    waiting: list[Waiting]
+    since: datetime
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A delivery that ended with its first attempt, for people."""
+
+    message_id: str
+    target: str
+    status: str
+
+
+@dataclass(frozen=True)
+class FirstAttempts:
+    """What the first attempts of one or more events came to."""
+
+    delivered: int = 0
+    ended: int = 0
+    """Exhausted or cancelled at once."""
+    waiting: list[Waiting] = field(default_factory=list)
+    settled: list[Settled] = field(default_factory=list)
+    """Of a single event; a batch gives numbers only, so that its history stays small."""
+    unlisted: dict[str, int] = field(default_factory=dict)
+    """Event id -> deliveries of it that wait beyond those listed in `waiting`; its own workflow reads which."""
+
+    @property
+    def going_on(self) -> int:
+        """Deliveries that did not end."""
+        return len(self.waiting) + sum(self.unlisted.values())
+
+
+@dataclass(frozen=True)
+class DeliveryRef:
+    """Which delivery to attempt. `asked`: a person does not want to wait until the next attempt is due."""
+
+    message_id: str
+    asked: bool = False
+
+
+@dataclass(frozen=True)
+class DeliveryEnd:
+    """How a delivery ended: `delivered`, `exhausted`, `cancelled`, or `unknown` when its rows are gone."""
+
+    status: str
+    attempts: int = 0
+    reason: str | None = None
+
+
+DRAFT_TEST_TIMEOUT = timedelta(seconds=30)
+"""Bound of a draft test. A person waits in front of the page, so a worker that comes later sends nothing."""
+
+
+@dataclass(frozen=True)
+class TrialRef:
+    """Which test of a webhook that is not saved to send."""
+
+    trial_id: str
+
+
+@dataclass(frozen=True)
+class TrialEnd:
+    """What came of it, for the Web UI: a status, a kind of failure, or that it was not sent."""
+
+    outcome: str
+
+
+@dataclass(frozen=True)
+class WindowTask:
+    """Which recovery or backfill to carry out."""
+
+    act_id: str
+    subscription_id: str
+    target: str
+    """Host and path of the subscription's URL, for people."""
+
+
+@dataclass(frozen=True)
+class WindowStep:
+    """How far a recovery or backfill is: `opened` of `count` deliveries wait for the keeper or have been attempted.
+
+    `finished`: it has ended, cancelled or with an attempt of each.
+    """
+
+    opened: int
+    count: int
+    finished: bool
+
+
+@dataclass(frozen=True)
+class DeliverySummary:
+    """What a finished workflow did, for the Web UI."""
+
+    delivered: int = 0
+    exhausted: int = 0
+    cancelled: int = 0
+    handed_on: int = 0
+    """Deliveries that go on in their event's own workflow."""
+
+
+@dataclass(frozen=True)
+class KeeperTask:
+    """Whose held deliveries to look after, and what was done before this run."""
+
+    subscription_id: str
+    store_code: str
+    event_name: str
+    target: str
+    """Host and path of its URL, for people."""
+    delivered: int = 0
+    failed_attempts: int = 0
+    under_way: list[str] = field(default_factory=list)
+    """Deliveries (message ids) that the run before this left on the wire."""
+
+
+@dataclass(frozen=True)
+class KeeperRound:
+    """Which subscription; `probe_now`: ask an unwell receiver although no probe is due."""
+
+    subscription_id: str
+    probe_now: bool = False
+    under_way: list[str] = field(default_factory=list)
+    """Deliveries (message ids) that the last round left on the wire."""
+    window: int = 0
+    """How many its receiver may get at once, as far as the last round has found out; 0: it is unknown."""
+
+
+@dataclass(frozen=True)
+class KeeperRoundResult:
+    """What one round did. `next_in_seconds` null: nothing is left that this keeper could let go."""
+
+    delivered: int
+    failed_attempts: int
+    next_in_seconds: float | None
+    state: str
+    """For people: why it waits, or what it lets go."""
+    deaf: bool = False
+    """New deliveries change nothing about when the next round is due: a probe or a limit is waited for."""
+    under_way: list[str] = field(default_factory=list)
+    """Deliveries whose receiver is slow, so that the next round need not wait for them."""
+    window: int = 0
+    """How many its receiver may get at once; the next round begins with that."""
+    refused: bool = False
+    """Another sender was at it, so that what a person asked for is still to be done."""
+
+
+@dataclass(frozen=True)
+class NoticeTask:
+    """Whose operator to tell what is due."""
+
+    store_code: str
+
+
+@dataclass(frozen=True)
+class NoticeRound:
+    """What came of notices: sent, failed (tried again later, or given up), and put into a mail."""
+
+    sent: int
+    failed: int
+    mailed: int
+    more: bool
+    """Others are due already."""

@@ -1,0 +1,104 @@
+"""What a workflow shows in the Temporal Web UI: search attributes, a summary, a table. References only, no data."""
+
+from collections.abc import Mapping, Sequence
+
+from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
+
+from temporal.messages import DeliveryEnd, EventRef, FirstAttempts
+
+STORE_CODE = SearchAttributeKey.for_keyword_list("StoreCode")
+EVENT_NAME = SearchAttributeKey.for_keyword_list("EventName")
+EVENT_IDS = SearchAttributeKey.for_keyword_list("EventIds")
+
+SEARCH_ATTRIBUTES = (STORE_CODE.name, EVENT_NAME.name, EVENT_IDS.name)
+"""All of them are keyword lists. SQL visibility has three slots for these in a namespace, so there is none to spare."""
+
+MOST_EVENT_IDS = 50
+"""53 uuids do not fit into a value. A larger batch is found through the event's row."""
+
+VALUE_BYTES = 2048
+"""What one value may hold as JSON. Temporal never starts a workflow with a longer one, however often it is asked."""
+
+DETAILS_BYTES = 20_000
+"""What static details may hold in Temporal as they are held there: encoded, and encrypted where there are keys."""
+
+MOST_ROWS = 50
+"""Of the table; an event has rarely more subscriptions, and with the longest targets these take 19,600 bytes of the
+details when encrypted."""
+
+SUMMARY_BYTES = 400
+"""The same of a summary."""
+
+SUMMARY_CHARACTERS = 150
+"""Encrypted they take 383 bytes."""
+
+
+def search_attributes(events: Sequence[EventRef]) -> TypedSearchAttributes:
+    """By which the Web UI finds the workflow of these events."""
+    pairs: list[SearchAttributePair[Sequence[str]]] = [
+        SearchAttributePair(STORE_CODE, _fitting(sorted({event.store_code for event in events}))),
+        SearchAttributePair(EVENT_NAME, _fitting(sorted({event.name for event in events}))),
+    ]
+    if len(events) <= MOST_EVENT_IDS:
+        pairs.append(SearchAttributePair(EVENT_IDS, [event.event_id for event in events]))
+    return TypedSearchAttributes(pairs)
+
+
+def _fitting(values: Sequence[str]) -> list[str]:
+    """As many of the values as one search attribute can hold."""
+    fitting: list[str] = []
+    room = VALUE_BYTES - len("[]")
+    for value in values:
+        room -= len(value.encode()) + len('"",')
+        if room < 0:
+            break
+        fitting.append(value)
+    return fitting
+
+
+def as_summary(text: str) -> str:
+    """As much of the text as a summary can hold."""
+    return text if len(text) <= SUMMARY_CHARACTERS else text[: SUMMARY_CHARACTERS - 1] + "…"
+
+
+def event_summary(events: Sequence[EventRef]) -> str:
+    """`CustomerRegistered · default`, or how many events of what."""
+    if len(events) == 1:
+        return f"{events[0].name} · {events[0].store_code}"
+    names = sorted({event.name for event in events})
+    stores = sorted({event.store_code for event in events})
+    what = names[0] if len(names) == 1 else f"{len(names)} kinds"
+    where = stores[0] if len(stores) == 1 else f"{len(stores)} stores"
+    return f"{len(events)} events · {what} · {where}"
+
+
+def memo(events: Sequence[EventRef]) -> dict[str, int | str]:
+    """What the list of workflows can show beside the id: how many events of what. No personal data."""
+    return {"events": len(events), "what": event_summary(events)}
+
+
+def details_table(first: FirstAttempts, ends: Mapping[str, DeliveryEnd]) -> str:
+    """Where each delivery of an event goes and where it stands (Markdown)."""
+    rows = [(one.target, one.message_id, "1", one.status) for one in first.settled]
+    for one in first.waiting:
+        end = ends.get(one.message_id)
+        if end is None:
+            # Later attempts are counted by the pending activity beside this table.
+            rows.append((one.target, one.message_id, f"{one.attempts} +", "waiting for its next attempt"))
+        else:
+            rows.append((one.target, one.message_id, str(end.attempts), end.status))
+    if not rows:
+        return "No subscription matches this event, or nothing of it is to be sent now."
+    lines = ["| receiver | delivery | attempts | state |", "| --- | --- | --- | --- |"]
+    lines += [f"| {target} | `{identity}` | {count} | {state} |" for target, identity, count, state in rows[:MOST_ROWS]]
+    if len(rows) > MOST_ROWS:
+        lines.append(f"| … | {len(rows) - MOST_ROWS} more | | |")
+    return "\n".join(lines)
+
+
+def batch_details(events: int, first: FirstAttempts) -> str:
+    """What the first attempts of a batch came to (Markdown)."""
+    return (
+        f"{events} events: {first.delivered} deliveries made at the first attempt, {first.ended} ended without, "
+        f"{first.going_on} go on in their event's own workflow `event/…`."
+    )

@@ -1,0 +1,69 @@
+"""A person's acts that take time: one more attempt of what has ended, and all of a window."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from activities.actions import ActActivities
+    from temporal.messages import DeliveryEnd, DeliveryRef, WindowStep, WindowTask
+    from temporal.visibility import as_summary
+    from workflows.deliver import ATTEMPT_TIMEOUT, HEARTBEAT_TIMEOUT, OWN_FAULTS
+
+WINDOW_TIMEOUT = timedelta(seconds=90)
+"""The activity answers after 30 s by itself."""
+
+
+@workflow.defn(name="redeliver")
+class RedeliverWorkflow:
+    """One more attempt of one delivery. Its id holds the delivery's, so that a second act meanwhile is refused."""
+
+    @workflow.run
+    async def run(self, ref: DeliveryRef) -> DeliveryEnd:
+        """The attempt, however often our own faults make it start again."""
+        return await workflow.execute_activity_method(
+            ActActivities.redeliver_once,
+            ref,
+            start_to_close_timeout=ATTEMPT_TIMEOUT,
+            heartbeat_timeout=HEARTBEAT_TIMEOUT,
+            retry_policy=OWN_FAULTS,
+        )
+
+
+@workflow.defn(name="recover")
+class RecoverWorkflow:
+    """Opens again what failed in a window, page by page; the subscription's keeper delivers it."""
+
+    @workflow.run
+    async def run(self, task: WindowTask) -> WindowStep:
+        """Until every delivery has been attempted again, or a person cancelled it."""
+        return await _through_the_window(ActActivities.recover_pages, task)
+
+
+@workflow.defn(name="backfill")
+class BackfillWorkflow:
+    """Makes deliveries of what was accepted before the subscription was there; its keeper delivers them."""
+
+    @workflow.run
+    async def run(self, task: WindowTask) -> WindowStep:
+        """Until every delivery has been attempted, or a person cancelled it."""
+        return await _through_the_window(ActActivities.backfill_pages, task)
+
+
+async def _through_the_window(pages: Callable[..., Any], task: WindowTask) -> WindowStep:
+    while True:
+        step: WindowStep = await workflow.execute_activity_method(
+            pages,
+            task,
+            start_to_close_timeout=WINDOW_TIMEOUT,
+            heartbeat_timeout=HEARTBEAT_TIMEOUT,
+            retry_policy=OWN_FAULTS,
+            summary=as_summary(task.target),
+        )
+        workflow.set_current_details(f"{task.target}: {step.opened} of {step.count} deliveries opened.")
+        if step.finished:
+            return step
+        if workflow.info().is_continue_as_new_suggested():
+            workflow.continue_as_new(task)

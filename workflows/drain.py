@@ -1,0 +1,94 @@
+"""One keeper for each subscription whose deliveries wait as rows: behind a breaker, a limit, an order, a pause.
+
+What waits costs a row, not a workflow: the keeper asks an unwell receiver with one delivery at a time, and lets the
+others go, oldest first, once it answers well.
+"""
+
+from dataclasses import replace
+from datetime import timedelta
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from activities.drain import KeeperActivities
+    from temporal.messages import KeeperRound, KeeperRoundResult, KeeperTask
+    from temporal.visibility import as_summary
+    from workflows.deliver import HEARTBEAT_TIMEOUT, OWN_FAULTS
+
+ROUND_TIMEOUT = timedelta(seconds=120)
+"""A round begins deliveries for 5 s, and waits for those that wait for their pace; a probe may take 15 s before."""
+
+LINGER = timedelta(seconds=2)
+"""A keeper with nothing to do looks once more after this, so that who woke it a second ago need not wake it again."""
+
+
+@workflow.defn(name="keep-subscription")
+class KeeperWorkflow:
+    """Looks after the held deliveries of one subscription until there are none."""
+
+    def __init__(self) -> None:
+        self._woken = False
+        self._probe_now = False
+        self._under_way: list[str] = []
+        self._window = 0
+
+    @workflow.signal
+    def wake(self) -> None:
+        """More is held, or may be let go."""
+        self._woken = True
+
+    @workflow.signal(name="probe-now")
+    def probe_now(self) -> None:
+        """A person wants to see: ask the receiver at once."""
+        self._probe_now = True
+
+    @workflow.run
+    async def run(self, task: KeeperTask) -> KeeperTask:
+        """Round after round, waiting in between for as long as the last one said."""
+        self._under_way = task.under_way
+        idle_before = asked_in_vain = False
+        while True:
+            self._woken, probe_now, self._probe_now = False, self._probe_now or asked_in_vain, False
+            done = await self._round(task, probe_now)
+            asked_in_vain = probe_now and done.refused
+            task = replace(
+                task,
+                delivered=task.delivered + done.delivered,
+                failed_attempts=task.failed_attempts + done.failed_attempts,
+            )
+            self._show(task, done)
+            idle = done.next_in_seconds is None
+            if idle and idle_before and not self._woken and not self._probe_now:
+                return task
+            await self._wait(done)
+            idle_before = idle and not self._woken and not self._probe_now  # who was woken lingers anew
+            if workflow.info().is_continue_as_new_suggested() and not (self._probe_now or asked_in_vain):
+                workflow.continue_as_new(replace(task, under_way=self._under_way))
+
+    async def _round(self, task: KeeperTask, probe_now: bool) -> KeeperRoundResult:
+        done = await workflow.execute_activity_method(
+            KeeperActivities.keep_held,
+            KeeperRound(task.subscription_id, probe_now, self._under_way, self._window),
+            start_to_close_timeout=ROUND_TIMEOUT,
+            heartbeat_timeout=HEARTBEAT_TIMEOUT,
+            retry_policy=OWN_FAULTS,
+            summary=as_summary(task.target),
+        )
+        self._under_way, self._window = done.under_way, done.window
+        return done
+
+    async def _wait(self, done: KeeperRoundResult) -> None:
+        seconds = LINGER.total_seconds() if done.next_in_seconds is None else done.next_in_seconds
+        if seconds <= 0:
+            return
+        try:
+            await workflow.wait_condition(lambda: self._probe_now or (self._woken and not done.deaf), timeout=seconds)
+        except TimeoutError:
+            return
+
+    def _show(self, task: KeeperTask, done: KeeperRoundResult) -> None:
+        due = "" if done.next_in_seconds is None else f", next look in {done.next_in_seconds:.1f} s"
+        workflow.set_current_details(
+            f"{task.target}: {done.state}{due}. "
+            f"{task.delivered} delivered, {task.failed_attempts} attempts failed so far."
+        )
