@@ -23,6 +23,7 @@ from storage.deliveries.held import (
     end_open,
     exhaust_outwaited,
     keeper_state,
+    next_allowed_seconds,
 )
 from storage.deliveries.open import OpenDelivery, held_oldest
 from storage.deliveries.ordering import on_the_wire
@@ -95,7 +96,7 @@ class KeeperActivities:
         tally = _Tally(task.under_way)
         if state.status == "paused":
             return await self._pause(tally)
-        if state.rest_seconds > 0 and not task.probe_now:
+        if state.rest_seconds > 0:
             return tally.result(state.rest_seconds, "its receiver asked to be left alone", deaf=True)
         if state.per_second is None and state.max_concurrency is None:
             self._dispatcher.keep_pace(subscription_id, None, None)
@@ -161,7 +162,10 @@ class KeeperActivities:
         await self._exhaust_outwaited(subscription_id, float(sum(schedule)))
         oldest = await self._oldest(subscription_id, state)
         if oldest is None:
-            return tally.result(None, "breaker open, nothing held")
+            async with self._database.transaction() as connection:
+                wait = await next_allowed_seconds(connection, subscription_id)
+            state_text = "breaker open, nothing held" if wait is None else "breaker open, its receiver asked to wait"
+            return tally.result(wait, state_text, deaf=wait is not None)
         if not probe_now and (state.probe_in_seconds or 0) > 0:
             return tally.result(state.probe_in_seconds, "breaker open", deaf=True)
         step = await self._attempt(replace(oldest, kept_as="breaker_open"))

@@ -32,7 +32,7 @@ from storage.events.outbox import OUTBOX_CHANNEL, Claim, ClaimedEvent, Room, cla
 from storage.events.single_events import claim_few
 from telemetry.tracing import NO_TRACES, Traces
 from telemetry.worker_metrics import WorkerMetrics
-from temporal.messages import EventBatch, EventRef, EventTask
+from temporal.messages import EventBatch, EventRef
 from temporal.visibility import event_summary, memo, search_attributes
 
 logger = logging.getLogger(__name__)
@@ -259,8 +259,8 @@ class Relay:
         """Ask Temporal once; False when it makes sense to ask again."""
         try:
             await self._client.start_workflow(
-                "deliver-events" if batch else "deliver-event",
-                EventBatch(events) if batch else EventTask(events[0]),
+                "deliver-events",
+                EventBatch(events),
                 id=workflow_id,
                 task_queue=self._settings.task_queue,
                 task_timeout=WORKFLOW_TASK_TIMEOUT,

@@ -37,6 +37,7 @@ def outcome_of(
         next_in_seconds=step.next_in_seconds,
         workflow_id=_keeper(delivery, step),
         holds_line=delivery.subscription.holds_line and not delivery.is_test,
+        retry_after_seconds=None if result is None else result.retry_after_seconds,
     )
 
 

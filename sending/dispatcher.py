@@ -377,5 +377,7 @@ class Dispatcher:
                 rest_seconds=self._rest(delivery, result),
             )
         )
-        step.attempts, step.known_at = delivery.number, time.monotonic()
+        if outcome.status != step.status:  # too many retries fall due together
+            step = replace(step, status=outcome.status, reason=outcome.reason)
+        step.attempts = delivery.number
         return step

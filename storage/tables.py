@@ -31,6 +31,7 @@ from sqlmodel import Field, SQLModel
 TODAY = text("CAST(clock_timestamp() AT TIME ZONE 'UTC' AS date)")
 NOT_ARRIVED = text("status IN ('exhausted', 'held') OR next_attempt_at IS NOT NULL")
 UNMATCHED = text("matched_at IS NULL")
+RETRYING = text("status = 'pending' AND next_attempt_at IS NOT NULL")
 URL_HASH = text("hashtextextended(url, 0)")
 """In indexes instead of the URL, which may be longer than an index entry."""
 
@@ -231,14 +232,22 @@ class Delivery(SQLModel, table=True):
     reason: str | None = Field(default=None, sa_column=Column(Text))
     """Why it is held, exhausted or cancelled."""
     attempts: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
-    """Number of the last attempt begun."""
+    """Number of the last attempt whose outcome is recorded."""
     failures: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
     """Failed automatic attempts of this round: the position in the retry schedule."""
     last_status_code: int | None = Field(default=None, sa_column=Column(Integer))
     last_failure: str | None = Field(default=None, sa_column=Column(Text))
     next_attempt_at: datetime | None = _instant(nullable=True)
+    not_before: datetime | None = _instant(nullable=True)
+    """Instant before which the receiver wants no attempt (`Retry-After` of the last one); null: it has not said.
+
+    A probe skips the schedule (`next_attempt_at`) and never this; a person's send-now skips both."""
     workflow_id: str | None = Field(default=None, sa_column=Column(Text))
-    """Who keeps it while it is open."""
+    """Workflow that owns it while it is open: of its first attempts, or the drain of its subscription."""
+    retry_id: str | None = Field(default=None, sa_column=Column(Text))
+    """Id of the standalone activity that owns its later attempts; null before a first failure and while it is held.
+
+    Committed before the activity is started, so that a repeated start uses the same id."""
     window_act_id: UUID | None = None
     """The act that opened it last, if one did."""
     line: int | None = Field(default=None, sa_column=Column(BigInteger))
@@ -257,6 +266,16 @@ class Delivery(SQLModel, table=True):
         # URL) and statuses in it are found by skipping through it, and a page is merged from those that are asked for.
         # An index for each filter would cost an entry each at every insert and every change of status.
         Index("delivery_by_destination", "subscription_id", URL_HASH, "status", "created_at", "message_id"),
+        # Retries of standalone activities by their instant: how many fall due in a second, and which are overdue.
+        Index("delivery_retry_due", "next_attempt_at", postgresql_where=RETRYING),
+        Index("delivery_retry_by_subscription", "subscription_id", postgresql_where=RETRYING),
+        # Held deliveries by their instant, so that a look at those that are due reads none that are not. Those that
+        # were never attempted have none, and are together at the end.
+        Index(
+            "delivery_held_due",
+            *("subscription_id", "next_attempt_at", "event_sequence", "message_id"),
+            postgresql_where=text("status = 'held'"),
+        ),
         # What a subscription's keeper looks after, in the order in which it lets it go.
         Index(
             "delivery_held", "subscription_id", "event_sequence", "message_id", postgresql_where=text("status = 'held'")

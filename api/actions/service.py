@@ -18,8 +18,6 @@ from storage.operations.actions import (
     ActedOn,
     cancel,
     delivery_for_act,
-    make_due,
-    make_probe_due,
 )
 from storage.operations.send_test import forget_test, insert_test
 from storage.subscriptions.queries import SubscriptionRow, find_subscription
@@ -109,22 +107,20 @@ class Acts:
         return message_id
 
     async def redeliver(self, message_id: UUID) -> None:
-        """One more attempt of a delivery that has ended. Raises Conflict, NotFound."""
+        """One more attempt of a delivery that has ended. Raises Conflict, NotFound, Unavailable."""
         async with self._database.transaction() as connection:
             delivery = await self._delivery(connection, message_id)
             if delivery.status in ("pending", "held"):
                 raise Conflict(f"It is still being delivered ({delivery.status}); send-now does not wait for its turn.")
             _refuse_test_or_silent(delivery)
             await self._audit(connection, "redeliver", "delivery", message_id)
-            async with temporal_call():
-                begun = await self._acting.redeliver(message_id, delivery.url)
-            if not begun:
-                raise Conflict("It is being redelivered already; wait until that attempt has ended.")
-        if delivery.breaker_open:
-            await self.tell_keeper(delivery.subscription_id, delivery.event_name, delivery.url)
+        await self._attempt_once(delivery, "redeliver")
 
     async def send_now(self, message_id: UUID) -> None:
-        """Do not let an open delivery wait for its next attempt. Raises Conflict, NotFound."""
+        """One attempt of an open delivery at once, whatever holds it. Raises Conflict, NotFound, Unavailable.
+
+        A failure leaves its failures and its schedule as they were.
+        """
         async with self._database.transaction() as connection:
             delivery = await self._delivery(connection, message_id)
             if (ended := _ENDED.get(delivery.status)) is not None:
@@ -136,17 +132,23 @@ class Acts:
                     "send, redeliver or cancel that one."
                 )
             await self._audit(connection, "send-now", "delivery", message_id)
-            if delivery.status == "held":
-                await make_due(connection, message_id)
-            elif delivery.breaker_open:  # its workflow gives it to the keeper, which is to ask at once then
-                await make_probe_due(connection, delivery.subscription_id)
-        async with temporal_call():
-            if delivery.status == "pending":
-                event = (self._store_code, delivery.event_id, delivery.event_name)
-                await self._acting.attempt_now(*event, message_id)
-            if delivery.status == "held" or delivery.breaker_open:
-                place = (self._store_code, delivery.event_name, delivery.url)
-                await self._acting.probe_now(delivery.subscription_id, *place)
+        await self._attempt_once(delivery, "send-now")
+
+    async def _attempt_once(self, delivery: ActedOn, action: Literal["redeliver", "send-now"]) -> None:
+        """Begin the attempt; a refused or failed begin is audited. Raises Conflict, Unavailable."""
+        try:
+            async with temporal_call():
+                begun = await self._acting.attempt_once(delivery, self._store_code, action)
+        except Unavailable:
+            await self._audit_outcome(action, delivery, "not started: Temporal is unavailable")
+            raise
+        if not begun:
+            await self._audit_outcome(action, delivery, "refused: an attempt that was asked for is under way")
+            raise Conflict("An attempt that was asked for is under way; wait until it has ended.")
+
+    async def _audit_outcome(self, action: str, delivery: ActedOn, outcome: str) -> None:
+        async with self._database.transaction() as connection:
+            await self._audit(connection, action, "delivery", delivery.message_id, {"outcome": outcome})
 
     async def cancel(self, message_id: UUID) -> None:
         """End an open delivery, or let the successors of an exhausted one go on. Raises Conflict, NotFound.
@@ -161,13 +163,12 @@ class Acts:
             await self._audit(connection, "cancel", "delivery", message_id)
         if delivery.holds_line or (delivery.status == "held" and delivery.ordered):  # its successors may go
             await self.tell_keeper(delivery.subscription_id, delivery.event_name, delivery.url)
-        elif delivery.status == "pending" and delivery.variant != TEST:
+        elif delivery.retry_id is not None:
             try:
                 async with temporal_call():
-                    event = (self._store_code, delivery.event_id, delivery.event_name)
-                    await self._acting.look_now(*event, message_id)
+                    await self._acting.end_retry(delivery.retry_id)
             except Unavailable:
-                logger.warning("workflow of cancelled delivery %s not told: it ends when it looks next", message_id)
+                logger.warning("activity %s of a cancelled delivery not ended: it ends when due", delivery.retry_id)
 
     async def _subscription(self, connection: AsyncConnection, subscription_id: UUID) -> SubscriptionRow:
         row = await find_subscription(connection, self._store_code, subscription_id, lock=True)
@@ -200,10 +201,10 @@ class Acts:
         )
 
     async def tell_keeper(self, subscription_id: UUID, event_name: str, url: str) -> None:
-        """Have the keeper look at once. The act is written; were Temporal away, the workers' watch wakes it later."""
+        """Have the drain look at once. The act is committed; were Temporal away, the workers' watch wakes it later."""
         try:
             async with temporal_call():
-                await self._acting.probe_now(subscription_id, self._store_code, event_name, url)
+                await self._acting.wake_drain(subscription_id, self._store_code, event_name, url)
         except Unavailable:
             logger.warning("keeper of subscription %s not told; the workers look for what is held", subscription_id)
 

@@ -15,7 +15,7 @@ from api.errors import Conflict, NotFound, Unavailable
 from api.panel.page import Page
 from api.panel.routes import PanelRoutes
 from api.panel.texts import t
-from api.temporal_links import existing_workflow_url
+from api.temporal_links import existing_delivery_url
 from domain.access import Scope
 from domain.delivery.failure_kinds import EXPLANATIONS, Explanation, FailureKind
 from domain.wire.bodies import TEST
@@ -89,7 +89,7 @@ async def shown(page: Page) -> Response:
         subscription=subscription,
         why=await _why(page, row),
         acts=acts_on(row, subscription),
-        temporal_url=await existing_workflow_url(resources, row.workflow_id),
+        temporal_url=await existing_delivery_url(resources, workflow_id=row.workflow_id, retry_id=row.retry_id),
     )
 
 

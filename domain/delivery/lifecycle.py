@@ -25,8 +25,6 @@ class Step:
     status_code: int | None = None
     attempts: int = 0
     """Attempts of the delivery so far, this one included; filled in by whoever made it."""
-    known_at: float = 0.0
-    """By the monotonic clock of whoever made it, when it was written; `next_in_seconds` counts from then."""
 
 
 def step_before(*, subscription_status: str, subscription_deleted: bool) -> FailureKind | None:

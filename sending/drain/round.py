@@ -13,6 +13,7 @@ from typing import Protocol
 from uuid import UUID
 
 from domain.delivery.lifecycle import Step
+from domain.delivery.matching import BUSY
 from sending.dispatcher import Dispatcher
 from storage.database import Database
 from storage.deliveries.open import OpenDelivery
@@ -174,7 +175,7 @@ class Round:
         ours = [one for one in found.deliveries if not self._is_under_way(one)]
         room = self._free()
         for delivery in ours[:room]:
-            self._join(delivery.message_id, self._dispatcher.begin(replace(delivery, kept_as="kept"), "automatic"))
+            self._join(delivery.message_id, self._dispatcher.begin(_of_the_drain(delivery), "automatic"))
         if len(ours[:room]) < len(found.deliveries):
             self._source.forget()
         return found
@@ -256,6 +257,11 @@ class Round:
             under_way=left,
             window=self._window.size or 0,
         )
+
+
+def _of_the_drain(delivery: OpenDelivery) -> OpenDelivery:
+    """Return the delivery with the reason for which it is held again should the attempt fail."""
+    return replace(delivery, kept_as="kept" if delivery.subscription.kept else BUSY.reason)
 
 
 def outcome(task: asyncio.Task[Step]) -> Step | None:

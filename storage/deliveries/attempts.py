@@ -57,6 +57,8 @@ class Outcome:
     """Who keeps the delivery from now on, when it is still open."""
     holds_line: bool = False
     """Its successors wait for a person if this exhausts it."""
+    retry_after_seconds: float | None = None
+    """The receiver wants no attempt before this has passed; null: it has not said."""
 
 
 # A person may have cancelled it, or asked for an erasure, since it was looked at; what a person asks for is sent.
@@ -87,14 +89,17 @@ _RECORD_SQL = f"""
 WITH outcome AS MATERIALIZED (
     SELECT message_id, {alike_column("number", "int")}, began_seconds_ago, duration_ms, status_code, failure, detail,
         response_excerpt, body_sha256, {alike_column("url", "text")}, {alike_column("status", "text")}, reason,
-        {alike_column("failures", "int")}, next_in_seconds, workflow_id, {alike_column("holds_line", "bool")}
+        {alike_column("failures", "int")}, next_in_seconds, workflow_id, {alike_column("holds_line", "bool")},
+        clock_timestamp() + make_interval(secs => retry_after_seconds) AS not_before
     FROM unnest(CAST(:message_id AS uuid[]), CAST(:number AS int[]), CAST(:began_seconds_ago AS float8[]),
         CAST(:duration_ms AS int[]), CAST(:status_code AS int[]), CAST(:failure AS text[]), CAST(:detail AS text[]),
         CAST(:response_excerpt AS text[]), CAST(:body_sha256 AS bytea[]), CAST(:url AS text[]),
         CAST(:status AS text[]), CAST(:reason AS text[]), CAST(:failures AS int[]),
-        CAST(:next_in_seconds AS float8[]), CAST(:workflow_id AS text[]), CAST(:holds_line AS bool[]))
+        CAST(:next_in_seconds AS float8[]), CAST(:workflow_id AS text[]), CAST(:holds_line AS bool[]),
+        CAST(:retry_after_seconds AS float8[]))
         AS outcome (message_id, number, began_seconds_ago, duration_ms, status_code, failure, detail,
-            response_excerpt, body_sha256, url, status, reason, failures, next_in_seconds, workflow_id, holds_line)
+            response_excerpt, body_sha256, url, status, reason, failures, next_in_seconds, workflow_id, holds_line,
+            retry_after_seconds)
 ), recorded AS (
     UPDATE attempt SET
         started_at = clock_timestamp() - make_interval(secs => outcome.began_seconds_ago),
@@ -110,11 +115,18 @@ UPDATE delivery SET
     url = outcome.url, attempts = greatest(delivery.attempts, outcome.number),
     failures = CASE WHEN outcome.status = 'unchanged' THEN delivery.failures ELSE outcome.failures END,
     last_status_code = outcome.status_code, last_failure = outcome.failure,
-    next_attempt_at = CASE WHEN outcome.status = 'unchanged' THEN delivery.next_attempt_at
-        ELSE clock_timestamp() + make_interval(secs => outcome.next_in_seconds) END,
+    next_attempt_at = CASE WHEN outcome.status <> 'unchanged'
+            THEN clock_timestamp() + make_interval(secs => outcome.next_in_seconds)
+        WHEN delivery.status IN ('pending', 'held') THEN greatest(delivery.next_attempt_at, outcome.not_before) END,
+    not_before = CASE WHEN outcome.status IN ('pending', 'held') THEN outcome.not_before
+        WHEN outcome.status = 'unchanged' AND delivery.status IN ('pending', 'held')
+            THEN greatest(delivery.not_before, outcome.not_before) END,
     ended_at = CASE WHEN outcome.status IN ('delivered', 'exhausted', 'cancelled') THEN clock_timestamp()
         WHEN outcome.status = 'unchanged' THEN delivery.ended_at END,
     workflow_id = coalesce(outcome.workflow_id, delivery.workflow_id),
+    retry_id = CASE outcome.status WHEN 'held' THEN NULL
+        WHEN 'pending' THEN coalesce(delivery.retry_id, delivery.message_id || '/' || outcome.number)
+        ELSE delivery.retry_id END,
     holds_line = CASE outcome.status WHEN 'unchanged' THEN delivery.holds_line
         WHEN 'exhausted' THEN outcome.holds_line ELSE false END
 FROM outcome WHERE delivery.message_id = outcome.message_id AND (
@@ -136,7 +148,7 @@ WITH unmade AS MATERIALIZED (
         AND attempt.outcome_at IS NULL
     RETURNING attempt.message_id
 )
-UPDATE delivery SET status = unmade.status, reason = unmade.reason,
+UPDATE delivery SET status = unmade.status, reason = unmade.reason, retry_id = NULL,
     workflow_id = coalesce(unmade.keeper, delivery.workflow_id),
     ended_at = CASE WHEN unmade.status <> 'held' THEN clock_timestamp() END
 FROM unmade JOIN gone ON gone.message_id = unmade.message_id

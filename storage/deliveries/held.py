@@ -67,8 +67,14 @@ WHERE subscription.id = :id
 """)
 
 _NEXT_DUE = text("""
-SELECT count(*), CAST(coalesce(min(extract(epoch FROM next_attempt_at - clock_timestamp())), 0) AS float8)
+SELECT CAST(extract(epoch FROM next_attempt_at - clock_timestamp()) AS float8)
 FROM delivery WHERE subscription_id = :id AND status = 'held' AND next_attempt_at IS NOT NULL
+ORDER BY next_attempt_at LIMIT 1
+""")
+
+_NEXT_ALLOWED = text("""
+SELECT CAST(extract(epoch FROM min(not_before) - clock_timestamp()) AS float8)
+FROM delivery WHERE subscription_id = :id AND status = 'held'
 """)
 
 # Here and below a row that is locked is having its outcome written by a recorder, which may be about to lock what is
@@ -86,7 +92,8 @@ FROM (
 WHERE delivery.message_id = outwaited.message_id
 """)
 
-_END = "UPDATE delivery SET status = :status, reason = :reason, next_attempt_at = NULL, ended_at = clock_timestamp()"
+_END = """UPDATE delivery SET status = :status, reason = :reason, next_attempt_at = NULL, not_before = NULL,
+    ended_at = clock_timestamp()"""
 
 _END_HELD = text(f"""
 {_END} FROM (
@@ -107,7 +114,7 @@ WHERE delivery.message_id = waiting.message_id
 """)
 
 _HOLD = text("""
-UPDATE delivery SET status = 'held', reason = :reason, workflow_id = :workflow_id
+UPDATE delivery SET status = 'held', reason = :reason, workflow_id = :workflow_id, retry_id = NULL
 WHERE message_id = :id AND status = 'pending'
 """)
 
@@ -126,9 +133,10 @@ LEFT JOIN subscription_health AS health ON health.subscription_id = subscription
 WHERE subscription.status = 'disabled' OR subscription.deleted_at IS NOT NULL
     OR subscription.status = 'active' AND CASE WHEN health.breaker_opened_at IS NOT NULL
         THEN coalesce(health.probe_at <= clock_timestamp(), true)
-        ELSE (SELECT true FROM delivery WHERE delivery.subscription_id = subscription.id AND delivery.status = 'held'
-            AND (delivery.next_attempt_at IS NULL OR delivery.next_attempt_at <= clock_timestamp())
-            ORDER BY delivery.event_sequence, delivery.message_id LIMIT 1) END
+        ELSE EXISTS (SELECT FROM delivery WHERE delivery.subscription_id = subscription.id
+                AND delivery.status = 'held' AND delivery.next_attempt_at IS NULL)
+            OR EXISTS (SELECT FROM delivery WHERE delivery.subscription_id = subscription.id
+                AND delivery.status = 'held' AND delivery.next_attempt_at <= clock_timestamp()) END
 UNION
 SELECT id, store_code, event_name, url FROM subscription
 WHERE status = 'disabled' AND status_since > clock_timestamp() - make_interval(secs => :ended_lately)
@@ -144,8 +152,15 @@ async def keeper_state(connection: AsyncConnection, subscription_id: UUID) -> Ke
 
 async def next_due_seconds(connection: AsyncConnection, subscription_id: UUID) -> float | None:
     """Until the first held delivery that waits for its retry is due; None when none does."""
-    count, seconds = (await connection.execute(_NEXT_DUE, {"id": subscription_id})).one()
-    return max(0.0, float(seconds)) if count else None
+    seconds = await connection.scalar(_NEXT_DUE, {"id": subscription_id})
+    return None if seconds is None else max(0.0, float(seconds))
+
+
+async def next_allowed_seconds(connection: AsyncConnection, subscription_id: UUID) -> float | None:
+    """Return the seconds until the first held delivery whose receiver asked to wait may be attempted; None without
+    any."""
+    seconds = await connection.scalar(_NEXT_ALLOWED, {"id": subscription_id})
+    return None if seconds is None else max(0.0, float(seconds))
 
 
 async def exhaust_outwaited(connection: AsyncConnection, subscription_id: UUID, schedule_seconds: float) -> int:

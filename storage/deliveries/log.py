@@ -59,6 +59,7 @@ class DeliveryRow:
     created_at: datetime
     ended_at: datetime | None
     workflow_id: str | None
+    retry_id: str | None
     holds_line: bool
     """It is exhausted, and its successors wait for a person."""
 

@@ -93,6 +93,7 @@ WITH page AS MATERIALIZED (
     ORDER BY created_at, message_id FOR UPDATE
 )
 UPDATE delivery SET status = 'held', reason = 'recovered', failures = 0, next_attempt_at = NULL, ended_at = NULL,
+    not_before = NULL, retry_id = NULL,
     holds_line = false, workflow_id = :keeper_id, window_act_id = :id
 FROM page WHERE delivery.message_id = page.message_id
 """)
