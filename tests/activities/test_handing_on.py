@@ -14,7 +14,7 @@ from telemetry.worker_metrics import WorkerMetrics
 from temporal.codec import data_converter
 from temporal.messages import EventRef, EventTask, HandOn, Waiting
 from tests.ground import STORE
-from tests.temporal import is_there
+from tests.temporal_server import is_there
 
 
 def counted(metrics: WorkerMetrics) -> float | None:

@@ -38,7 +38,7 @@ from temporal.expiry_schedules import ExpirySchedules, StoreSchedules
 from temporal.schedule_sync import ScheduleKeeper, sync_all
 from tests.deadlines import eventually
 from tests.expiry_ground import Scanning, scanning
-from tests.temporal import real_server
+from tests.temporal_server import real_server
 
 HOUR = 6
 

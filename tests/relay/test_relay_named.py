@@ -16,7 +16,7 @@ from tests.deadlines import eventually
 from tests.ground import STORE, Ground
 from tests.pipeline import pipeline
 from tests.receiver import Receiver
-from tests.test_relay import exists, listening, relay_of, started
+from tests.relay.test_relay import exists, listening, relay_of, started
 
 
 async def accept(ground: Ground, count: int = 1) -> Sequence[UUID]:
@@ -36,7 +36,7 @@ async def claimed(ground: Ground) -> bool:
 
 @pytest.fixture(autouse=True)
 def _polls_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.test_relay.POLL_SECONDS", 60)
+    monkeypatch.setattr("tests.relay.test_relay.POLL_SECONDS", 60)
 
 
 async def test_its_workflow_is_started_once_under_the_id_that_its_claim_commits(
