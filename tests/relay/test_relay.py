@@ -36,7 +36,7 @@ LEASE_SECONDS = 0.6
 
 @pytest.fixture(autouse=True)
 def _watchful(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relay.LAPSED_CHECK_SECONDS", 0.2)
+    monkeypatch.setattr("relay.relay.LAPSED_CHECK_SECONDS", 0.2)
 
 
 @asynccontextmanager

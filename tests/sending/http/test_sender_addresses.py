@@ -12,7 +12,6 @@ import sys
 import threading
 from collections.abc import AsyncIterator
 from ipaddress import ip_network
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,6 +25,7 @@ from sending.http.connection import Response
 from sending.http.failures import failure_of
 from sending.http.pool import Connections
 from tests.domain.url_vectors import UrlVector, url_vectors
+from tests.house import ROOT
 from tests.receiver import Receiver
 from tests.sending.http.sending import STRICT, TIMEOUT_SECONDS, local_sender, request_to
 
@@ -211,7 +211,7 @@ async def main():
 
 asyncio.run(main())
 """
-    root = Path(__file__).parents[2]
+    root = ROOT
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=root, capture_output=True, text=True, timeout=40, check=True
     )
