@@ -14,7 +14,7 @@ from temporal.starts import Acting
 from tests.deadlines import eventually
 from tests.pipeline import STORE, Pipeline, pipeline
 from tests.receiver import Receiver, status
-from tests.temporal import is_there
+from tests.temporal_server import is_there
 
 
 async def redeliver(running: Pipeline, message_id: UUID) -> str:
