@@ -6,6 +6,7 @@ from uuid import UUID
 
 from temporalio import activity
 
+from domain.delivery.lifecycle import OPEN, DeliveryStatus
 from sending.dispatcher import AttemptTakenError, Dispatcher
 from storage.database import Database
 from storage.deliveries.held import subscription_for_keeper
@@ -36,10 +37,10 @@ class ActActivities:
                     delivery = await load(connection, UUID(ref.message_id))
                 if delivery is None:
                     return DeliveryEnd("unknown", reason="no such delivery")
-                if delivery.is_test and delivery.status != "pending":
+                if delivery.is_test and delivery.status != DeliveryStatus.PENDING:
                     return DeliveryEnd(delivery.status, delivery.number - 1, "the test has ended")
                 begins = delivery.is_test
-                if (delivery.status in ("pending", "held") and not begins) or self._dispatcher.taken(delivery):
+                if (delivery.status in OPEN and not begins) or self._dispatcher.taken(delivery):
                     return DeliveryEnd(delivery.status, delivery.number - 1, "it is being delivered")
                 trigger = "test" if delivery.is_test else "manual"
                 begun = self._dispatcher.begin(replace(delivery, redelivered=True), trigger)
@@ -47,7 +48,9 @@ class ActActivities:
                     step = await asyncio.shield(begun)
                 except AttemptTakenError:
                     return DeliveryEnd(delivery.status, delivery.number - 1, "another attempt was under way")
-                if step.status == "delivered" and delivery.subscription.holds_line:  # its successors may go
+                if (
+                    step.status == DeliveryStatus.DELIVERED and delivery.subscription.holds_line
+                ):  # its successors may go
                     place = (delivery.event.store_code, delivery.event.name, delivery.subscription.url)
                     await self._keepers.wake(delivery.subscription.id, *place)
         return DeliveryEnd(step.status, step.attempts, step.failure)

@@ -21,9 +21,9 @@ from sending.admission import Admission
 from sending.concurrency import SLOW_SECONDS
 from sending.dispatcher import AttemptTakenError, Dispatcher
 from storage.database import Database
-from storage.deliveries.held import hold
 from storage.deliveries.matching import match
-from storage.deliveries.open import OpenDelivery, end, load
+from storage.deliveries.open import OpenDelivery, load
+from storage.deliveries.transitions import end, hold
 from storage.events.single_events import ReadAhead, match_read
 from storage.expiry.from_events import ExpiryFromEvents
 from storage.ids import read_id

@@ -17,7 +17,7 @@ from uuid import UUID
 
 from domain.delivery.failure_kinds import FailureKind
 from domain.delivery.lifecycle import Step, step_after
-from domain.delivery.matching import BUSY
+from domain.delivery.matching import OVERLOADED
 from domain.delivery.throttling import TOO_MANY_REQUESTS, Answers
 from domain.delivery.verdict import Verdict, verdict
 from domain.urls.rules import UrlRefused
@@ -229,7 +229,7 @@ class Dispatcher:
         except LeftQueueError:
             if not delivery.intended:
                 raise
-            return await self._take_back(delivery, Stop(BUSY.status, BUSY.reason or ""))
+            return await self._take_back(delivery, Stop(OVERLOADED.status, OVERLOADED.reason))
         try:
             stop = heeded(lane.stop, delivery, trigger)
             if stop is None:

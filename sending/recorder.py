@@ -13,10 +13,12 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from domain.delivery.breaker import BreakerRules
+from domain.delivery.lifecycle import Reason
 from domain.delivery.notices import NoticeKind
 from storage.database import Database
-from storage.deliveries.attempts import Intent, Outcome, forget, intend, record, unmake
+from storage.deliveries.attempts import Intent, Outcome, forget, intend
 from storage.deliveries.traffic import count_attempts, counted, forget_old_counts
+from storage.deliveries.transitions import record, withdraw
 from storage.operations.notices import Occurrence, note
 from storage.subscriptions.health import Turns, record_health
 from storage.subscriptions.status import disable_by_system
@@ -186,12 +188,12 @@ class Recorder:
         gone = {recorded.subscription_id for recorded in outcomes if recorded.disables_subscription}
         async with self._database.transaction() as connection:
             exhausted = await record(connection, rows)
-            await unmake(connection, [one.outcome for one in outcomes if one.unmade])
+            await withdraw(connection, [one.outcome for one in outcomes if one.unmade])
             turns = await record_health(connection, succeeded, failed, self._breaker)
             await slow_down(connection, told)
             occurrences = _occurrences(outcomes, exhausted, turns)
             for subscription_id in sorted(gone):
-                occurrences += await disable_by_system(connection, subscription_id, reason="http_gone")
+                occurrences += await disable_by_system(connection, subscription_id, reason=Reason.HTTP_GONE)
             written = await intend(connection, intents)
             await forget(connection, self._lost)  # after the intents: a later attempt has closed what is before it
             await note(connection, occurrences)

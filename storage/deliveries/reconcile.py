@@ -7,6 +7,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from domain.delivery.lifecycle import DeliveryStatus
 from storage.operations.bulk_actions import WindowKind
 
 
@@ -40,11 +41,11 @@ class LookedAfter:
 
 # No index knows what is pending, since each delivery is for a moment: the table is read, once. A delivery names the
 # workflow that is to keep it; until its batch has handed it on, the batch does, which the event names.
-_KEPT = text("""
+_KEPT = text(f"""
 SELECT delivery.store_code, delivery.event_id, event_name,
     array_remove(array_agg(DISTINCT delivery.workflow_id) || array_agg(DISTINCT event.workflow_id), NULL)
 FROM delivery LEFT JOIN event ON event.store_code = delivery.store_code AND event.event_id = delivery.event_id
-WHERE delivery.status = 'pending' AND variant <> 'test'
+WHERE delivery.status = '{DeliveryStatus.PENDING}' AND variant <> 'test'
 GROUP BY delivery.store_code, delivery.event_id, event_name ORDER BY min(event_sequence)
 """)
 
@@ -55,8 +56,9 @@ WHERE act.status = 'running' AND act.created_at <= clock_timestamp() - make_inte
 ORDER BY act.created_at, act.id
 """)
 
-_LOOKED_AFTER = text("""
-SELECT (SELECT count(*) FROM event WHERE matched_at IS NULL), (SELECT count(*) FROM delivery WHERE status = 'held')
+_LOOKED_AFTER = text(f"""
+SELECT (SELECT count(*) FROM event WHERE matched_at IS NULL),
+    (SELECT count(*) FROM delivery WHERE status = '{DeliveryStatus.HELD}')
 """)
 
 

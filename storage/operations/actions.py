@@ -42,14 +42,6 @@ LEFT JOIN subscription_health AS health ON health.subscription_id = delivery.sub
 WHERE delivery.store_code = :store_code AND delivery.message_id = :id FOR UPDATE OF delivery
 """)
 
-_CANCEL = text("""
-UPDATE delivery SET status = 'cancelled', reason = :reason, next_attempt_at = NULL, ended_at = clock_timestamp(),
-    holds_line = false
-WHERE message_id = :id AND (status IN ('pending', 'held') OR holds_line)
-""")
-
-_DUE = text("UPDATE delivery SET next_attempt_at = clock_timestamp() WHERE message_id = :id AND status = 'held'")
-
 _PROBE_DUE = text("""
 UPDATE subscription_health SET probe_at = clock_timestamp()
 WHERE subscription_id = :id AND breaker_opened_at IS NOT NULL AND probe_at > clock_timestamp()
@@ -60,19 +52,6 @@ async def delivery_for_act(connection: AsyncConnection, store_code: str, message
     """The delivery, locked for the rest of the transaction; None when the store has none of that id."""
     row = (await connection.execute(_FOR_ACT, {"store_code": store_code, "id": message_id})).one_or_none()
     return ActedOn(*row) if row is not None else None
-
-
-async def cancel(connection: AsyncConnection, message_id: UUID, *, reason: str) -> bool:
-    """End an open delivery, or let the successors of an exhausted one go on; False when it has ended already.
-
-    An attempt under way is finished, and may succeed.
-    """
-    return (await connection.execute(_CANCEL, {"id": message_id, "reason": reason})).rowcount == 1
-
-
-async def make_due(connection: AsyncConnection, message_id: UUID) -> None:
-    """Let a held delivery not wait for its retry."""
-    await connection.execute(_DUE, {"id": message_id})
 
 
 async def make_probe_due(connection: AsyncConnection, subscription_id: UUID) -> None:
