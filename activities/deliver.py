@@ -9,7 +9,7 @@ from uuid import UUID
 
 from temporalio import activity
 
-from domain.delivery.lifecycle import Step, step_before
+from domain.delivery.lifecycle import DeliveryStatus, Reason, Step, SubscriptionStatus, step_before
 from domain.urls.targets import shown_target
 from relay.backpressure import Gate
 from relay.prefetch import EventsAhead
@@ -43,7 +43,7 @@ LINGERING_MOST = 64
 """Batches and single events that wait for slow receivers alone and are not counted by the relay: Temporal's worker runs
 100 local activities at once."""
 
-PAUSED = "subscription_paused"
+PAUSED = Reason.SUBSCRIPTION_PAUSED
 """Why a delivery is held whose keeper has nothing to do before the subscription is resumed."""
 
 
@@ -121,8 +121,12 @@ class DeliveryActivities:
             self._lingering -= lingers
         await self._dispatcher.give_back(asked)
         ends = ((one, _finished(begun[one.message_id])) for one in asked)
-        held = [one for one, step in ends if step is not None and step.status == "held" and step.reason != PAUSED]
-        await self._wake_keepers([replace(one, status="held") for one in held])
+        held = [
+            one
+            for one, step in ends
+            if step is not None and step.status == DeliveryStatus.HELD and step.reason != PAUSED
+        ]
+        await self._wake_keepers([replace(one, status=DeliveryStatus.HELD) for one in held])
 
     async def _match(self, batch: EventBatch, admission: Admission) -> list[OpenDelivery]:
         keys = [(event.store_code, read_id(event.event_id)) for event in batch.events]
@@ -149,7 +153,7 @@ class DeliveryActivities:
         """Whether a batch makes this delivery's next attempt itself."""
         if delivery.intended:
             return True
-        if delivery.status != "pending":
+        if delivery.status != DeliveryStatus.PENDING:
             return False
         if self._dispatcher.taken(delivery) or (delivery.next_in_seconds or 0) > 0:
             return False
@@ -163,7 +167,7 @@ class DeliveryActivities:
         held = {
             delivery.subscription.id: delivery
             for delivery in deliveries
-            if delivery.status == "held" and delivery.subscription.status != "paused"
+            if delivery.status == DeliveryStatus.HELD and delivery.subscription.status != SubscriptionStatus.PAUSED
         }
         for delivery in held.values():
             await self._keepers.wake_for(delivery)
@@ -187,7 +191,7 @@ async def _wait_while_moving(
         if done:
             moved = now
         pending -= done
-        if any(step is None or step.status == "pending" for step in map(_finished, done)):
+        if any(step is None or step.status == DeliveryStatus.PENDING for step in map(_finished, done)):
             bound = FIRST_ATTEMPTS_SECONDS_WITH_FAILURES
         if now - moved >= STALL_SECONDS or now - began >= bound:
             return
@@ -200,17 +204,19 @@ def _first_attempts(
     states = {delivery.message_id: _state(delivery, begun) for delivery in deliveries}
     counted = Counter(states.values())
     unsettled = {
-        (one.event.store_code, one.event.event_id) for one in deliveries if states[one.message_id] == "pending"
+        (one.event.store_code, one.event.event_id)
+        for one in deliveries
+        if states[one.message_id] == DeliveryStatus.PENDING
     }
     single = [
         FirstAttempt(str(one.message_id), shown_target(one.subscription.url), states[one.message_id])
         for one in (deliveries if len(events) == 1 else ())
     ]
     return FirstAttempts(
-        delivered=counted["delivered"],
-        exhausted=counted["exhausted"] + counted["cancelled"],
-        held=counted["held"],
-        retrying=counted["pending"],
+        delivered=counted[DeliveryStatus.DELIVERED],
+        exhausted=counted[DeliveryStatus.EXHAUSTED] + counted[DeliveryStatus.CANCELLED],
+        held=counted[DeliveryStatus.HELD],
+        retrying=counted[DeliveryStatus.PENDING],
         unsettled=[event for event in events if (event.store_code, read_id(event.event_id)) in unsettled],
         deliveries=single,
     )

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from domain.delivery.failure_kinds import FailureKind
 from domain.delivery.identity import event_workflow_id, keeper_workflow_id
-from domain.delivery.lifecycle import Step
+from domain.delivery.lifecycle import DeliveryStatus, Step
 from domain.urls.targets import shown_target
 from sending.http.client import SendResult
 from storage.deliveries.attempts import Outcome
@@ -70,8 +70,8 @@ def _detail(result: SendResult) -> str | None:
 
 def _keeper(delivery: OpenDelivery, step: Step) -> str | None:
     """The workflow that keeps the delivery from now on; None when it has ended."""
-    if step.status == "held":
+    if step.status == DeliveryStatus.HELD:
         return keeper_workflow_id(delivery.subscription.id)
-    if step.status == "pending":
+    if step.status == DeliveryStatus.PENDING:
         return event_workflow_id(delivery.event.store_code, delivery.event.event_id)
     return None

@@ -4,7 +4,6 @@ Each class is one table; migrations in `storage/migrations` are what creates the
 """
 
 from datetime import date, datetime
-from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -28,10 +27,17 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
+from domain.delivery.lifecycle import DeliveryStatus, SubscriptionStatus
+from domain.wire.bodies import TEST
+from storage.columns import in_list
+
 TODAY = text("CAST(clock_timestamp() AT TIME ZONE 'UTC' AS date)")
-NOT_ARRIVED = text("status IN ('exhausted', 'held') OR next_attempt_at IS NOT NULL")
+NOT_ARRIVED = text(
+    f"status IN {in_list((DeliveryStatus.EXHAUSTED, DeliveryStatus.HELD))} OR next_attempt_at IS NOT NULL"
+)
+HELD = text(f"status = '{DeliveryStatus.HELD}'")
 UNMATCHED = text("matched_at IS NULL")
-RETRYING = text("status = 'pending' AND next_attempt_at IS NOT NULL")
+RETRYING = text(f"status = '{DeliveryStatus.PENDING}' AND next_attempt_at IS NOT NULL")
 URL_HASH = text("hashtextextended(url, 0)")
 """In indexes instead of the URL, which may be longer than an index entry."""
 
@@ -44,24 +50,6 @@ def _instant(*, nullable: bool = False, default_now: bool = False) -> Any:
             DateTime(timezone=True), nullable=nullable, server_default=func.clock_timestamp() if default_now else None
         ),
     )
-
-
-class SubscriptionStatus(StrEnum):
-    """Whether a subscription takes part in deliveries."""
-
-    ACTIVE = "active"
-    PAUSED = "paused"
-    DISABLED = "disabled"
-
-
-class DeliveryStatus(StrEnum):
-    """Where a delivery stands; `delivered`, `exhausted` and `cancelled` are terminal."""
-
-    PENDING = "pending"
-    HELD = "held"
-    DELIVERED = "delivered"
-    EXHAUSTED = "exhausted"
-    CANCELLED = "cancelled"
 
 
 class Store(SQLModel, table=True):
@@ -112,7 +100,10 @@ class Subscription(SQLModel, table=True):
     sealed_previous_secret: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
     previous_secret_until: datetime | None = _instant(nullable=True)
     signature_version: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
-    status: str = Field(default="active", sa_column=Column(Text, nullable=False, server_default="active"))
+    status: str = Field(
+        default=SubscriptionStatus.ACTIVE,
+        sa_column=Column(Text, nullable=False, server_default=SubscriptionStatus.ACTIVE.value),
+    )
     status_reason: str | None = Field(default=None, sa_column=Column(Text))
     status_since: datetime = _instant(default_now=True)
     retry_schedule: list[int] | None = Field(default=None, sa_column=Column(ARRAY(Integer)))
@@ -274,17 +265,15 @@ class Delivery(SQLModel, table=True):
         Index(
             "delivery_held_due",
             *("subscription_id", "next_attempt_at", "event_sequence", "message_id"),
-            postgresql_where=text("status = 'held'"),
+            postgresql_where=HELD,
         ),
         # What a subscription's keeper looks after, in the order in which it lets it go.
-        Index(
-            "delivery_held", "subscription_id", "event_sequence", "message_id", postgresql_where=text("status = 'held'")
-        ),
+        Index("delivery_held", "subscription_id", "event_sequence", "message_id", postgresql_where=HELD),
         # The first of each line is found by skipping through it, whatever the length of the lines.
         Index(
             "delivery_in_line",
             *("subscription_id", "line", "event_sequence", "message_id"),
-            postgresql_where=text("status = 'held'"),
+            postgresql_where=HELD,
         ),
         Index(
             "delivery_holding_line", "subscription_id", "line", "event_sequence", postgresql_where=text("holds_line")
@@ -294,7 +283,7 @@ class Delivery(SQLModel, table=True):
         Index(
             "delivery_test_waiting",
             "created_at",
-            postgresql_where=text("variant = 'test' AND status = 'pending'"),
+            postgresql_where=text(f"variant = '{TEST}' AND status = '{DeliveryStatus.PENDING}'"),
         ),
     )
 

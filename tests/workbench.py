@@ -26,7 +26,8 @@ from sending.lease import lease
 from settings import Settings
 from storage.database import Database
 from storage.deliveries.open import OpenDelivery, load
-from storage.deliveries.retries import WaitingRetry, own_retries
+from storage.deliveries.retries import WaitingRetry
+from storage.deliveries.transitions import own_retries
 from storage.sealing import Sealer
 from telemetry.worker_metrics import WorkerMetrics
 from temporal.drains import Keepers

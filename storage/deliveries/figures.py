@@ -13,6 +13,7 @@ from uuid import UUID
 from sqlalchemy import func, select, text, true
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from domain.delivery.lifecycle import OPEN, DeliveryStatus
 from storage.deliveries.log import branches, in_branch, use_indexes_in_order
 from storage.deliveries.traffic import AttemptOutcome
 from storage.listing import Condition, Operator
@@ -20,8 +21,6 @@ from storage.operations.workers import LEASE_SECONDS
 
 COUNTED_OPEN = 10_000
 """Open deliveries are counted up to so many: more is said as "at least"."""
-
-_OPEN = ("pending", "held")
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +161,7 @@ async def open_deliveries(
     """What is still to be delivered, of the store or of one subscription. Turns bitmap scans off for the rest of the
     transaction."""
     await use_indexes_in_order(connection)
-    conditions = [Condition("status", Operator.IN, _OPEN)]
+    conditions = [Condition("status", Operator.IN, OPEN)]
     if subscription_id is not None:
         conditions.append(Condition("webhookSubscriptionId", Operator.EQ, subscription_id))
     found = branches(store_code, conditions)
@@ -175,8 +174,8 @@ async def open_deliveries(
     )
     oldest = in_branch(found, [], None, 1, "oldest", oldest_first=True)
     query = select(
-        func.count().filter(counted.c.status == "pending"),
-        func.count().filter(counted.c.status == "held"),
+        func.count().filter(counted.c.status == DeliveryStatus.PENDING),
+        func.count().filter(counted.c.status == DeliveryStatus.HELD),
         func.count().filter(counted.c.last_failure.is_not(None)),
         select(func.min(oldest.c.created_at)).select_from(found.join(oldest, true())).scalar_subquery(),
     ).select_from(counted)

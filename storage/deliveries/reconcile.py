@@ -6,6 +6,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from domain.delivery.lifecycle import DeliveryStatus
 from storage.operations.bulk_actions import WindowKind
 
 
@@ -34,8 +35,9 @@ WHERE act.status = 'running' AND act.created_at <= clock_timestamp() - make_inte
 ORDER BY act.created_at, act.id
 """)
 
-_LOOKED_AFTER = text("""
-SELECT (SELECT count(*) FROM event WHERE matched_at IS NULL), (SELECT count(*) FROM delivery WHERE status = 'held')
+_LOOKED_AFTER = text(f"""
+SELECT (SELECT count(*) FROM event WHERE matched_at IS NULL),
+    (SELECT count(*) FROM delivery WHERE status = '{DeliveryStatus.HELD}')
 """)
 
 

@@ -14,6 +14,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from storage.deliveries.transitions import cancel_erased
 from storage.events.days import REST, filed_days, partition
 
 PAGE = 200
@@ -30,11 +31,6 @@ WHERE accepted_on = :day AND store_code = :store_code AND event_id = ANY(CAST(:i
 _MARK = text("""
 UPDATE event SET erased_at = clock_timestamp()
 WHERE store_code = :store_code AND event_id = ANY(CAST(:ids AS uuid[])) AND erased_at IS NULL
-""")
-
-_CANCEL = text("""
-UPDATE delivery SET status = 'cancelled', reason = 'event_erased', next_attempt_at = NULL, ended_at = clock_timestamp()
-WHERE store_code = :store_code AND event_id = ANY(CAST(:ids AS uuid[])) AND status IN ('pending', 'held')
 """)
 
 _CLEAR_ATTEMPTS = text("""
@@ -106,9 +102,8 @@ async def erase_events(
     An attempt under way goes on: its request has left. The open deliveries are cancelled, so it is the last.
     """
     values = {"store_code": store_code, "day": day, "ids": list(ids)}
-    asked = {"store_code": store_code, "ids": list(ids)}
-    await connection.execute(_MARK, asked)
-    erased.deliveries_cancelled += (await connection.execute(_CANCEL, asked)).rowcount
+    await connection.execute(_MARK, {"store_code": store_code, "ids": list(ids)})
+    erased.deliveries_cancelled += await cancel_erased(connection, store_code, ids)
     await connection.execute(_ERASE_BODIES, values)
     erased.attempts_cleared += (await connection.execute(_CLEAR_ATTEMPTS, values)).rowcount
 

@@ -15,20 +15,15 @@ from domain.expiry.from_events import kind_told
 from storage.deliveries.matching import (
     BODY_UNLESS_ERASED,
     CANDIDATE_COLUMNS,
-    CREATED,
     EVENT_COLUMNS,
-    INTENDED,
-    MADE,
-    MADE_ALONE,
     OWN_WORKFLOW,
     UNMATCHED,
     Candidates,
     MayBegin,
-    alone,
-    columns_of,
     deliveries_of,
 )
 from storage.deliveries.open import OpenDelivery, SubscriptionFacts
+from storage.deliveries.transitions import CREATED, INTENDED, MADE, MADE_ALONE, alone, columns_of
 from storage.events.intake import EventKey
 from storage.events.outbox import ClaimedEvent
 from storage.quick import QuickConnections, QuickStatement

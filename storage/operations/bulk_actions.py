@@ -12,6 +12,8 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from domain.delivery.lifecycle import OPEN, DeliveryStatus
+from storage.columns import in_list
 from storage.deliveries.skip_scan import BRANCHES, IN_BRANCH
 from storage.events.days import BODY_OF_EVENT
 
@@ -21,6 +23,14 @@ class WindowKind(StrEnum):
 
     RECOVER = "recover"
     BACKFILL = "backfill"
+
+
+class WindowStatus(StrEnum):
+    """State of a bulk action."""
+
+    RUNNING = "running"
+    FINISHED = "finished"
+    CANCELLED = "cancelled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +110,11 @@ UPDATE window_act SET status = :status, ended_at = clock_timestamp() WHERE id = 
 
 _RUNNING = text("SELECT id, kind FROM window_act WHERE subscription_id = :id AND status = 'running'")
 
-_PROGRESS = text("""
+_PROGRESS = text(f"""
 SELECT act.kind, act.subscription_id, act.status, act.count, act.opened,
-    count(*) FILTER (WHERE of.status = 'delivered'),
-    count(*) FILTER (WHERE of.status IN ('exhausted', 'cancelled')),
-    count(*) FILTER (WHERE of.status IN ('pending', 'held'))
+    count(*) FILTER (WHERE of.status = '{DeliveryStatus.DELIVERED}'),
+    count(*) FILTER (WHERE of.status IN ('{DeliveryStatus.EXHAUSTED}', '{DeliveryStatus.CANCELLED}')),
+    count(*) FILTER (WHERE of.status IN {in_list(OPEN)})
 FROM window_act AS act LEFT JOIN delivery AS of ON of.window_act_id = act.id
 WHERE act.store_code = :store_code AND act.id = :id AND act.kind = :kind GROUP BY act.id
 """)
@@ -154,8 +164,8 @@ async def running_window_act(connection: AsyncConnection, subscription_id: UUID)
     return (row.id, WindowKind(row.kind)) if row is not None else None
 
 
-async def end_window_act(connection: AsyncConnection, act_id: UUID, status: str) -> bool:
-    """`finished` or `cancelled`; False when it had ended. What was opened goes on."""
+async def end_window_act(connection: AsyncConnection, act_id: UUID, status: WindowStatus) -> bool:
+    """Give a running action its last status; return False when it had ended. What was opened goes on."""
     return (await connection.execute(_END, {"id": act_id, "status": status})).rowcount == 1
 
 

@@ -10,14 +10,14 @@ from sqlalchemy import Uuid, func, insert, literal, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.delivery.identity import message_id
+from domain.delivery.lifecycle import OPEN, DeliveryStatus, SubscriptionStatus
 from domain.delivery.ordering import line_of
 from domain.wire.bodies import MAIN
+from storage.columns import in_list
+from storage.deliveries.transitions import WAITING_AT_TWIN, adopt, cancel_switched_over
 from storage.events.days import BODY_OF_EVENT
 from storage.subscriptions.queries import SubscriptionLimits, check_limits
 from storage.tables import Subscription
-
-SWITCHED_OVER = "switched_over"
-"""Why a delivery was cancelled: the event goes to the other of the two."""
 
 _TABLE: Any = Subscription.__table__  # type: ignore[attr-defined]
 _OWN = {
@@ -78,29 +78,21 @@ INSERT INTO subscription_twin (subscription_id, twin_id) VALUES (:id, :twin_id)
 ON CONFLICT (subscription_id) DO UPDATE SET twin_id = excluded.twin_id
 """)
 
-# An event may have two deliveries in legacy, and has one in modern: it is open as long as one of the two is.
-_WAITING = """
-SELECT held.message_id, (
-    SELECT coalesce(max(CASE WHEN former.status IN ('pending', 'held') THEN 2 ELSE 1 END), 0) FROM delivery AS former
-    WHERE former.event_id = held.event_id AND former.subscription_id = :id AND former.variant <> 'test'
-) AS former
-FROM delivery AS held WHERE held.subscription_id = :twin_id AND held.status = 'held' AND held.variant <> 'test'
-"""
 # Open at the legacy one, and not ended at the twin: there it waits too, or is not known, for it came before the twin.
-_OPEN_FORMERLY = """
-former.subscription_id = :id AND former.status IN ('pending', 'held') AND former.variant <> 'test' AND NOT EXISTS (
+_OPEN_FORMERLY = f"""
+former.subscription_id = :id AND former.status IN {in_list(OPEN)} AND former.variant <> 'test' AND NOT EXISTS (
     SELECT FROM delivery AS known WHERE known.event_id = former.event_id AND known.subscription_id = :twin_id
-        AND known.variant <> 'test' AND known.status <> 'held'
+        AND known.variant <> 'test' AND known.status <> '{DeliveryStatus.HELD}'
 )
 """
 _COUNT = text(f"""
 SELECT waiting.done, formerly.moved, formerly.under_way, waiting.alone
 FROM (
     SELECT count(*) FILTER (WHERE former = 1) AS done, count(*) FILTER (WHERE former = 0) AS alone
-    FROM ({_WAITING}) AS held
+    FROM ({WAITING_AT_TWIN}) AS held
 ) AS waiting, (
     SELECT count(DISTINCT former.event_id) AS moved,
-        count(DISTINCT former.event_id) FILTER (WHERE former.status = 'pending' AND EXISTS (
+        count(DISTINCT former.event_id) FILTER (WHERE former.status = '{DeliveryStatus.PENDING}' AND EXISTS (
             SELECT FROM attempt WHERE attempt.accepted_on = former.accepted_on
                 AND attempt.message_id = former.message_id AND attempt.outcome_at IS NULL)) AS under_way
     FROM delivery AS former WHERE {_OPEN_FORMERLY}
@@ -116,31 +108,6 @@ JOIN event ON event.store_code = former.store_code AND event.event_id = former.e
 WHERE {_OPEN_FORMERLY} AND NOT EXISTS (
     SELECT FROM delivery AS known WHERE known.event_id = former.event_id AND known.subscription_id = :twin_id
         AND known.variant <> 'test'
-)
-""")
-_ADOPT = text("""
-INSERT INTO delivery (message_id, store_code, event_id, event_name, event_sequence, accepted_on, subscription_id,
-    variant, url, status, reason, line)
-SELECT adopted.message_id, twin.store_code, adopted.event_id, twin.event_name, adopted.event_sequence,
-    adopted.accepted_on, twin.id, 'main', twin.url, 'held', 'subscription_paused', adopted.line
-FROM unnest(CAST(:message_id AS uuid[]), CAST(:event_id AS uuid[]), CAST(:event_sequence AS bigint[]),
-    CAST(:accepted_on AS date[]), CAST(:line AS bigint[]))
-    AS adopted (message_id, event_id, event_sequence, accepted_on, line)
-JOIN subscription AS twin ON twin.id = :twin_id
-ON CONFLICT (message_id) DO NOTHING
-""")
-_CANCEL_DONE = text(f"""
-UPDATE delivery SET status = 'cancelled', reason = :reason, next_attempt_at = NULL, ended_at = clock_timestamp(),
-    holds_line = false
-FROM ({_WAITING}) AS waiting
-WHERE waiting.former = 1 AND delivery.message_id = waiting.message_id AND delivery.status = 'held'
-""")
-_CANCEL_MOVED = text("""
-UPDATE delivery SET status = 'cancelled', reason = :reason, next_attempt_at = NULL, ended_at = clock_timestamp(),
-    holds_line = false
-WHERE subscription_id = :id AND status IN ('pending', 'held') AND variant <> 'test' AND EXISTS (
-    SELECT FROM delivery AS held WHERE held.event_id = delivery.event_id AND held.subscription_id = :twin_id
-        AND held.status = 'held'
 )
 """)
 
@@ -180,7 +147,7 @@ async def create_twin(
         literal(twin_id, Uuid).label("id"),
         literal(name).label("name"),
         literal(value=False).label("legacy"),
-        literal("paused").label("status"),
+        literal(SubscriptionStatus.PAUSED).label("status"),
         func.clock_timestamp().label("status_since"),
     ]
     copy = select(*copied, *own).where(_TABLE.c.id == original.id)
@@ -196,11 +163,8 @@ async def count_switch(connection: AsyncConnection, original: UUID, twin_id: UUI
 
 async def share_out(connection: AsyncConnection, original: UUID, twin_id: UUID) -> tuple[int, int]:
     """Leave each event that waits to one of the two, which are locked: how many the twin drops, and the legacy one."""
-    values = {"id": original, "twin_id": twin_id, "reason": SWITCHED_OVER}
     await _adopt(connection, original, twin_id)
-    dropped = (await connection.execute(_CANCEL_DONE, values)).rowcount
-    moved = (await connection.execute(_CANCEL_MOVED, values)).rowcount
-    return dropped, moved
+    return await cancel_switched_over(connection, original, twin_id)
 
 
 async def _adopt(connection: AsyncConnection, original: UUID, twin_id: UUID) -> None:
@@ -214,4 +178,4 @@ async def _adopt(connection: AsyncConnection, original: UUID, twin_id: UUID) -> 
         columns["accepted_on"].append(accepted_on)
         columns["line"].append(line_of(twin_id, data) if by_customer else None)
     if columns:
-        await connection.execute(_ADOPT, {**columns, "twin_id": twin_id})
+        await adopt(connection, twin_id, columns)

@@ -8,6 +8,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.delivery.breaker import BreakerRules
+from domain.delivery.lifecycle import OPEN, DeliveryStatus
+from storage.columns import in_list
 from storage.deliveries.log import use_indexes_in_order
 from storage.deliveries.skip_scan import BRANCHES, IN_BRANCH
 
@@ -74,8 +76,8 @@ SELECT count(*) FROM (
         SELECT delivery.variant, delivery.ended_at FROM delivery WHERE {IN_BRANCH}
         ORDER BY delivery.created_at DESC, delivery.message_id DESC LIMIT :most + {EXHAUSTED_READ}
     ) AS newest
-    WHERE branch.status IN ('pending', 'held', 'exhausted') AND newest.variant <> 'test'
-        AND (branch.status <> 'exhausted' OR newest.ended_at >= :since)
+    WHERE branch.status IN {in_list((*OPEN, DeliveryStatus.EXHAUSTED))} AND newest.variant <> 'test'
+        AND (branch.status <> '{DeliveryStatus.EXHAUSTED}' OR newest.ended_at >= :since)
     LIMIT :most
 ) AS undelivered
 """)

@@ -11,13 +11,14 @@ import orjson
 from sqlalchemy import ColumnElement, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from domain.delivery.lifecycle import DeliveryStatus, Reason, SubscriptionStatus
 from domain.delivery.ordering import AfterExhausted, OrderKey
 from domain.wire.headers import OwnHeader
 from domain.wire.signing import SECRET_BYTES, format_secret
-from storage.deliveries.held import end_open
+from storage.deliveries.transitions import end_open
 from storage.listing import Condition, FieldKind, ListField, Order, filtered, order_sql
 from storage.sealing import Sealer
-from storage.tables import Subscription, SubscriptionStatus
+from storage.tables import Subscription
 
 ROTATION_OVERLAP_HOURS = 24  # how long the key before still signs beside the new one (wire contract, section 2)
 
@@ -31,7 +32,7 @@ SUBSCRIPTION_FIELDS: dict[str, ListField] = {
     "createdAt": ListField(_C.created_at, FieldKind.INSTANT),
     "name": ListField(_C.name, FieldKind.TEXT),
     "activeFrom": ListField(_C.active_from, FieldKind.INSTANT),
-    "active": ListField(_C.status == SubscriptionStatus.ACTIVE.value, FieldKind.FLAG),
+    SubscriptionStatus.ACTIVE: ListField(_C.status == SubscriptionStatus.ACTIVE.value, FieldKind.FLAG),
 }
 """What lists of subscriptions may be filtered and ordered by."""
 FIELDS_AND_STATUS = SUBSCRIPTION_FIELDS | {
@@ -224,7 +225,7 @@ async def delete_subscription(
     row = (await connection.execute(_DELETE, {"store_code": store_code, "id": subscription_id})).one_or_none()
     if row is None:
         return None
-    await end_open(connection, subscription_id, status="cancelled", reason="subscription_deleted")
+    await end_open(connection, subscription_id, status=DeliveryStatus.CANCELLED, reason=Reason.SUBSCRIPTION_DELETED)
     return row[0], row[1]
 
 

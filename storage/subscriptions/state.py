@@ -8,6 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.delivery.breaker import hold_reason
+from domain.delivery.lifecycle import Reason
 from storage.operations.workers import LEASE_SECONDS
 from storage.subscriptions.throttling import SLOWED
 
@@ -29,7 +30,7 @@ class Standing:
     max_concurrency: int | None
 
     @property
-    def hold_reason(self) -> str | None:
+    def hold_reason(self) -> Reason | None:
         """Why deliveries wait for the keeper; None when they may be attempted at once."""
         return hold_reason(status=self.status, breaker_open=self.breaker_open, kept=self.kept)
 

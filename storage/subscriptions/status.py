@@ -6,10 +6,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.delivery.failure_kinds import FailureKind
+from domain.delivery.lifecycle import DeliveryStatus, Reason, SubscriptionStatus
 from domain.delivery.notices import BY_PERSON, FAILING, NoticeKind
 from storage.access.audit import record
-from storage.deliveries.held import end_open
-from storage.deliveries.ordering import let_lines_go_on
+from storage.deliveries.transitions import end_open, let_lines_go_on
 from storage.operations.notices import Occurrence, note
 
 SYSTEM = "system"
@@ -38,12 +38,16 @@ async def _change(
 
 async def pause(connection: AsyncConnection, subscription_id: UUID, *, reason: str) -> bool:
     """Let deliveries wait as rows; False when it was not active. What is under way is finished."""
-    return await _change(connection, subscription_id, status="paused", reason=reason, before=["active"])
+    return await _change(
+        connection, subscription_id, status=SubscriptionStatus.PAUSED, reason=reason, before=[SubscriptionStatus.ACTIVE]
+    )
 
 
 async def resume(connection: AsyncConnection, subscription_id: UUID) -> bool:
     """End a pause; False when it was not paused. The caller wakes the keeper, which lets go what was held."""
-    return await _change(connection, subscription_id, status="active", reason=None, before=["paused"])
+    return await _change(
+        connection, subscription_id, status=SubscriptionStatus.ACTIVE, reason=None, before=[SubscriptionStatus.PAUSED]
+    )
 
 
 async def disable(connection: AsyncConnection, subscription_id: UUID, *, reason: str) -> bool:
@@ -71,16 +75,22 @@ async def disable_by_system(connection: AsyncConnection, subscription_id: UUID, 
             object_type="subscription",
             object_id=subscription_id,
             store_code=before.store_code,
-            changes={"status": {"before": before.status, "after": "disabled"}, "reason": reason},
+            changes={"status": {"before": before.status, "after": SubscriptionStatus.DISABLED}, "reason": reason},
         )
     return occurrences
 
 
 async def _disable(connection: AsyncConnection, subscription_id: UUID, reason: str) -> list[Occurrence]:
-    if not await _change(connection, subscription_id, status="disabled", reason=reason, before=["active", "paused"]):
+    if not await _change(
+        connection,
+        subscription_id,
+        status=SubscriptionStatus.DISABLED,
+        reason=reason,
+        before=[SubscriptionStatus.ACTIVE, SubscriptionStatus.PAUSED],
+    ):
         return []
-    why = "subscription_disabled"
-    ended = await end_open(connection, subscription_id, status="exhausted", reason=why)
+    why = Reason.SUBSCRIPTION_DISABLED
+    ended = await end_open(connection, subscription_id, status=DeliveryStatus.EXHAUSTED, reason=why)
     by = reason if reason in OWN_REASONS else BY_PERSON
     occurrences = [Occurrence(subscription_id, NoticeKind.DISABLED, by)]
     return occurrences + ([Occurrence(subscription_id, NoticeKind.EXHAUSTED, why, ended)] if ended else [])
@@ -88,7 +98,9 @@ async def _disable(connection: AsyncConnection, subscription_id: UUID, reason: s
 
 async def enable(connection: AsyncConnection, subscription_id: UUID) -> bool:
     """Send again, with a clean record of health; False when it was not disabled. What was exhausted stays so."""
-    changed = await _change(connection, subscription_id, status="active", reason=None, before=["disabled"])
+    changed = await _change(
+        connection, subscription_id, status=SubscriptionStatus.ACTIVE, reason=None, before=[SubscriptionStatus.DISABLED]
+    )
     if changed:
         await connection.execute(_WELL_AGAIN, {"id": subscription_id})
         await let_lines_go_on(connection, subscription_id)

@@ -3,9 +3,9 @@
 from uuid import uuid4
 
 import pytest
+from activities.handing_on import handed_on_details
 from cryptography.fernet import Fernet
 
-from activities.handing_on import handed_on_details
 from domain.events.catalogue import CATALOGUE
 from domain.urls.targets import TARGET_CHARACTERS, shown_target
 from temporal.codec import data_converter

@@ -8,7 +8,7 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.testing import WorkflowEnvironment
 
 from domain.delivery.identity import event_workflow_id, redeliver_workflow_id
-from storage.operations.actions import cancel
+from storage.deliveries.transitions import cancel
 from temporal.messages import DeliveryRef
 from temporal.starts import Acting
 from tests.deadlines import eventually
