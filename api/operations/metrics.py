@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from storage.operations.gauges import COUNTED_DELIVERIES, Standing
-from storage.tables import SubscriptionStatus
+from storage.subscriptions.tables import SubscriptionStatus
 from telemetry.pool_gauges import PoolGauges
 
 METRICS_CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4

@@ -18,7 +18,7 @@ from domain.access import Scope
 from domain.events.catalogue import CATALOGUE
 from storage.deliveries.figures import COUNTED_OPEN, open_deliveries, traffic_of_day
 from storage.subscriptions.queries import FIELDS_AND_STATUS, list_subscriptions
-from storage.tables import SubscriptionStatus
+from storage.subscriptions.tables import SubscriptionStatus
 
 pages = PanelRoutes()
 

@@ -6,7 +6,7 @@ from api.resources import Resources
 from api.subscriptions.models import MaskedHeader, SubscriptionDetails, SubscriptionRowOut
 from storage.access.audit import MASK
 from storage.subscriptions.queries import SubscriptionRow, open_headers
-from storage.tables import SubscriptionStatus
+from storage.subscriptions.tables import SubscriptionStatus
 
 
 def _shared(row: SubscriptionRow, headers: list[MaskedHeader]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from domain.wire.headers import (
     value_problem,
 )
 from storage.access.audit import MASK
-from storage.tables import SubscriptionStatus
+from storage.subscriptions.tables import SubscriptionStatus
 
 NAME_MOST = 255  # as wide as the panel shows
 RETRIES_MOST = 50

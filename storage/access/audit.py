@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.tables import AuditEntry
+from storage.access.tables import AuditEntry
 
 MASK = "•••"
 """Stands for a secret wherever it would be read."""

@@ -9,8 +9,8 @@ from uuid import UUID
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from storage.access.tables import AuditEntry
 from storage.listing import Condition, FieldKind, ListField, filtered
-from storage.tables import AuditEntry
 
 _TABLE: Any = AuditEntry.__table__  # type: ignore[attr-defined]
 _C = _TABLE.c

@@ -34,10 +34,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.selectable import LateralFromClause
-from sqlmodel import SQLModel
 
+from storage.deliveries.tables import Delivery, DeliveryStatus
 from storage.listing import Condition, FieldKind, ListField, Operator, condition_sql, filtered
-from storage.tables import DeliveryStatus
+from storage.subscriptions.tables import Subscription
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +99,8 @@ class FoundDeliveries:
     many as were asked for."""
 
 
-def _table(name: str) -> Table:
-    return SQLModel.metadata.tables[name]
-
-
-_DELIVERY = _table("delivery")
-_SUBSCRIPTION = _table("subscription")
+_DELIVERY: Table = Delivery.__table__  # type: ignore[attr-defined]
+_SUBSCRIPTION: Table = Subscription.__table__  # type: ignore[attr-defined]
 _COLUMNS = tuple(_DELIVERY.c[name] for name in DeliveryRow.__dataclass_fields__)
 _URL_HASH = func.hashtextextended(_DELIVERY.c.url, literal_column("0"), type_=BigInteger)  # as in the index
 _place = tuple_(_DELIVERY.c.created_at, _DELIVERY.c.message_id)

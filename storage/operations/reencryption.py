@@ -14,32 +14,19 @@ from sqlalchemy import LargeBinary, Table, TextClause, text
 from sqlalchemy.dialects import postgresql
 from sqlmodel import SQLModel
 
-from storage import tables
 from storage.access import tables as access_tables
 from storage.database import Database
-from storage.deliveries import traffic_tables
-from storage.events import daily_tables
+from storage.deliveries import tables as delivery_tables
+from storage.events import tables as event_tables
 from storage.expiry import tables as expiry_tables
-from storage.operations import draft_test_tables as trial_tables
-from storage.operations import notice_tables
+from storage.operations import tables as operation_tables
 from storage.sealing import SealBrokenError, Sealer
-from storage.subscriptions import limiter_lease_tables as turn_tables
-from storage.subscriptions import throttling_tables as pace_tables
+from storage.subscriptions import tables as subscription_tables
 
 PREFIX = "sealed_"
 """Every column whose values are sealed, and no other column of bytes, is named so."""
-MODULES = (
-    tables,
-    daily_tables,
-    expiry_tables,
-    notice_tables,
-    access_tables,
-    pace_tables,
-    traffic_tables,
-    trial_tables,
-    turn_tables,
-)
-"""What fills the metadata."""
+TABLE_MODULES = (access_tables, delivery_tables, event_tables, expiry_tables, operation_tables, subscription_tables)
+"""Every module with tables. Importing them fills `SQLModel.metadata`, from which `sealed_columns` reads."""
 
 PAGE_ROWS = 2_000  # keys and lengths alone: some 100 KB
 STEP_ROWS = 200  # locked for some ten milliseconds

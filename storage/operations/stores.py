@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 
 from domain.expiry.rows import Kind
-from storage.tables import Store
+from storage.operations.tables import Store
 
 
 @dataclass(frozen=True, slots=True)

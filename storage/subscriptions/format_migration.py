@@ -14,7 +14,7 @@ from domain.delivery.ordering import line_of
 from domain.wire.bodies import MAIN
 from storage.events.days import BODY_OF_EVENT
 from storage.subscriptions.queries import SubscriptionLimits, check_limits
-from storage.tables import Subscription
+from storage.subscriptions.tables import Subscription
 
 SWITCHED_OVER = "switched_over"
 """Why a delivery was cancelled: the event goes to the other of the two."""

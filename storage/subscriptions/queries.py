@@ -17,7 +17,7 @@ from domain.wire.signing import SECRET_BYTES, format_secret
 from storage.deliveries.held import end_open
 from storage.listing import Condition, FieldKind, ListField, Order, filtered, order_sql
 from storage.sealing import Sealer
-from storage.tables import Subscription, SubscriptionStatus
+from storage.subscriptions.tables import Subscription, SubscriptionStatus
 
 ROTATION_OVERLAP_HOURS = 24  # how long the key before still signs beside the new one (wire contract, section 2)
 

@@ -8,7 +8,7 @@ from domain.delivery.failure_kinds import FailureKind
 from domain.delivery.lifecycle import OWN_FAULT_DELAY_SECONDS, Step, step_after, step_before
 from domain.delivery.retry import retry_delay
 from domain.delivery.verdict import Answer, verdict
-from storage.tables import DeliveryStatus
+from storage.deliveries.tables import DeliveryStatus
 
 MESSAGE = UUID("0d3f6f0a-8a60-5f0b-9a0b-3d3c1f7f4f11")
 SCHEDULE = (60, 600)

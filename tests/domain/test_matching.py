@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from domain.delivery.matching import Mismatch, beginning, mismatch
-from storage.tables import DeliveryStatus, SubscriptionStatus
+from storage.deliveries.tables import DeliveryStatus
+from storage.subscriptions.tables import SubscriptionStatus
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 INSTANT = timedelta(microseconds=1)
