@@ -2,12 +2,17 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlmodel import col
 
+from storage.mapping import all_as, columns_for, one_as
 from storage.operations.bulk_actions import WindowKind
+from storage.operations.tables import WindowAct
+from storage.subscriptions.tables import Subscription
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,23 +36,26 @@ class WindowActRow:
     ended_at: datetime | None
 
 
-_ACTS = """
-SELECT act.id, act.kind, act.subscription_id, subscription.name, subscription.event_name, subscription.url, act.since,
-    act.until, act.statuses, act.rate_per_second, act.status, act.count, act.opened, act.created_at, act.ended_at
-FROM window_act AS act JOIN subscription ON subscription.id = act.subscription_id
-WHERE act.store_code = :store_code
-"""
-_FIND = text(f"{_ACTS} AND act.id = :id")
-_RECENT = text(f"{_ACTS} ORDER BY act.created_at DESC, act.id LIMIT :most")
+_ACTS = select(
+    *columns_for(WindowAct, WindowActRow, but=("subscription_name", "event_name", "url")),
+    col(Subscription.name).label("subscription_name"),
+    col(Subscription.event_name),
+    col(Subscription.url),
+).join(Subscription, col(Subscription.id) == col(WindowAct.subscription_id))
 
 
 async def find_window_act(connection: AsyncConnection, store_code: str, act_id: UUID) -> WindowActRow | None:
-    """The store's act of that id, or None."""
-    row = (await connection.execute(_FIND, {"store_code": store_code, "id": act_id})).one_or_none()
-    return None if row is None else WindowActRow(row[0], WindowKind(row[1]), *row[2:])
+    """Return the store's act of that id, or None."""
+    query = _ACTS.where(col(WindowAct.store_code) == store_code, col(WindowAct.id) == act_id)
+    return one_as(_act, await connection.execute(query))
 
 
 async def recent_window_acts(connection: AsyncConnection, store_code: str, most: int) -> list[WindowActRow]:
-    """The store's acts, the last begun first."""
-    rows = await connection.execute(_RECENT, {"store_code": store_code, "most": most})
-    return [WindowActRow(row[0], WindowKind(row[1]), *row[2:]) for row in rows]
+    """Return the store's acts, the last begun first."""
+    query = _ACTS.where(col(WindowAct.store_code) == store_code)
+    newest = query.order_by(col(WindowAct.created_at).desc(), col(WindowAct.id)).limit(most)
+    return all_as(_act, await connection.execute(newest))
+
+
+def _act(kind: str, **others: Any) -> WindowActRow:
+    return WindowActRow(kind=WindowKind(kind), **others)
