@@ -11,9 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.access.tables import AuditEntry
 from storage.listing import Condition, FieldKind, ListField, filtered
+from storage.mapping import all_as, columns_for, table_of
 
-_TABLE: Any = AuditEntry.__table__  # type: ignore[attr-defined]
-_C = _TABLE.c
+_C = table_of(AuditEntry).c
 
 AUDIT_FIELDS: Mapping[str, ListField] = {
     "at": ListField(_C.at, FieldKind.INSTANT),
@@ -38,9 +38,6 @@ class AuditRow:
     changes: Mapping[str, Any]
 
 
-_COLUMNS = [_C[name] for name in AuditRow.__dataclass_fields__]
-
-
 async def audit_page(
     connection: AsyncConnection,
     store_code: str | None,
@@ -49,11 +46,13 @@ async def audit_page(
     items: int,
 ) -> list[AuditRow]:
     """The next lines of the store (None: of the installation), newest first; `before`: older than that line."""
-    query = select(*_COLUMNS).where(_C.store_code.is_(None) if store_code is None else _C.store_code == store_code)
+    query = select(*columns_for(AuditEntry, AuditRow)).where(
+        _C.store_code.is_(None) if store_code is None else _C.store_code == store_code
+    )
     if before is not None:
         query = query.where(_C.id < before)
     query = filtered(query, AUDIT_FIELDS, conditions).order_by(_C.id.desc()).limit(items)
-    return [AuditRow(*row) for row in await connection.execute(query)]
+    return all_as(AuditRow, await connection.execute(query))
 
 
 _STANDING = text("""
@@ -65,4 +64,4 @@ UNION ALL SELECT id FROM window_act WHERE store_code = :store_code AND id = ANY(
 
 async def standing_objects(connection: AsyncConnection, store_code: str, ids: Collection[UUID]) -> set[UUID]:
     """Those of the ids that are webhooks, deliveries, recoveries or backfills of the store, and not deleted since."""
-    return {row[0] for row in await connection.execute(_STANDING, {"store_code": store_code, "ids": list(ids)})}
+    return set(await connection.scalars(_STANDING, {"store_code": store_code, "ids": list(ids)}))
