@@ -209,23 +209,21 @@ async def recent_scans(connection: AsyncConnection, store_code: str, kind: Kind,
 
 
 def _scan(row: Any) -> ScanRow:
-    (id_, store_code, kind, origin, day, timezone, starts_at, ends_at, imported_after, workflow_id, *rest) = row
-    position_at, position_id, scanned, emitted, known, dropped, refused, started_at, advanced_at, finished_at = rest
     return ScanRow(
-        id=id_,
-        store_code=store_code,
-        kind=Kind(kind),
-        origin=Origin(origin),
-        day=day,
-        timezone=timezone,
-        interval=Interval(starts_at, ends_at),
-        imported_after=imported_after,
-        workflow_id=workflow_id,
-        position=Found(position_at, position_id),
-        counts=Counts(scanned, emitted, known, dropped, refused),
-        started_at=started_at,
-        advanced_at=advanced_at,
-        finished_at=finished_at,
+        id=row.id,
+        store_code=row.store_code,
+        kind=Kind(row.kind),
+        origin=Origin(row.origin),
+        day=row.day,
+        timezone=row.timezone,
+        interval=Interval(row.starts_at, row.ends_at),
+        imported_after=row.imported_after,
+        workflow_id=row.workflow_id,
+        position=Found(row.position_at, row.position_id),
+        counts=Counts(row.scanned, row.emitted, row.known, row.dropped, row.refused),
+        started_at=row.started_at,
+        advanced_at=row.advanced_at,
+        finished_at=row.finished_at,
     )
 
 
@@ -258,7 +256,7 @@ async def finish_scan(connection: AsyncConnection, scan: ScanRow) -> None:
 async def coverage(connection: AsyncConnection, store_code: str, kind: Kind) -> Coverage | None:
     """What the schedule has scanned; None before its first scan has finished."""
     row = (await connection.execute(_COVERAGE, {"store_code": store_code, "kind": kind})).one_or_none()
-    return None if row is None else Coverage(Interval(row[0], row[1]), row[2])
+    return None if row is None else Coverage(Interval(row.covered_from, row.covered_until), row.rows_seen_until)
 
 
 async def covered_stores(connection: AsyncConnection, kind: Kind) -> list[str]:

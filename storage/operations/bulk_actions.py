@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import text
@@ -14,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.deliveries.skip_scan import BRANCHES, IN_BRANCH
 from storage.events.days import BODY_OF_EVENT
+from storage.mapping import one_as
 
 
 class WindowKind(StrEnum):
@@ -102,9 +104,9 @@ _RUNNING = text("SELECT id, kind FROM window_act WHERE subscription_id = :id AND
 
 _PROGRESS = text("""
 SELECT act.kind, act.subscription_id, act.status, act.count, act.opened,
-    count(*) FILTER (WHERE of.status = 'delivered'),
-    count(*) FILTER (WHERE of.status IN ('exhausted', 'cancelled')),
-    count(*) FILTER (WHERE of.status IN ('pending', 'held'))
+    count(*) FILTER (WHERE of.status = 'delivered') AS delivered,
+    count(*) FILTER (WHERE of.status IN ('exhausted', 'cancelled')) AS failed_again,
+    count(*) FILTER (WHERE of.status IN ('pending', 'held')) AS waiting
 FROM window_act AS act LEFT JOIN delivery AS of ON of.window_act_id = act.id
 WHERE act.store_code = :store_code AND act.id = :id AND act.kind = :kind GROUP BY act.id
 """)
@@ -164,5 +166,8 @@ async def window_progress(
 ) -> WindowProgress | None:
     """How far it is; None when the store has none of that id and kind."""
     values = {"store_code": store_code, "id": act_id, "kind": kind}
-    row = (await connection.execute(_PROGRESS, values)).one_or_none()
-    return WindowProgress(WindowKind(row[0]), *row[1:]) if row is not None else None
+    return one_as(_progress, await connection.execute(_PROGRESS, values))
+
+
+def _progress(kind: str, **others: Any) -> WindowProgress:
+    return WindowProgress(kind=WindowKind(kind), **others)
