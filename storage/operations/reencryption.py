@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import LargeBinary, Table, TextClause, text
+from sqlalchemy import LargeBinary, Row, Table, TextClause, text
 from sqlalchemy.dialects import postgresql
 from sqlmodel import SQLModel
 
@@ -64,7 +64,7 @@ class SealedColumn:
         """The next rows in the order of the key: key and length of the value, null where there is none."""
         beyond = ", ".join(f"CAST(:{name} AS {kind})" for name, kind in self.key)
         return text(
-            f"SELECT {self._key}, octet_length({self.name}) FROM {self.table} "
+            f"SELECT {self._key}, octet_length({self.name}) AS bytes FROM {self.table} "
             f"{f'WHERE ({self._key}) > ({beyond})' if after else ''} ORDER BY {self._key} LIMIT {PAGE_ROWS}"
         )
 
@@ -78,7 +78,7 @@ class SealedColumn:
     def read(self) -> TextClause:
         """Key and value of the rows of these keys."""
         return text(
-            f"SELECT {self._key}, {self.name} FROM {self.table} JOIN {self._given()} USING ({self._key}) "
+            f"SELECT {self._key}, {self.name} AS sealed FROM {self.table} JOIN {self._given()} USING ({self._key}) "
             f"WHERE {self.name} IS NOT NULL"
         )
 
@@ -95,6 +95,10 @@ class SealedColumn:
             f"WHERE {same} AND target.{self.name} = given.before "
             f"RETURNING {', '.join(f'target.{name}' for name, _ in self.key)}"
         )
+
+    def identity_of(self, row: Row[Any]) -> Identity:
+        """Return the key's values of a row."""
+        return tuple(getattr(row, name) for name, _ in self.key)
 
     def keys(self, identities: Iterable[Identity]) -> dict[str, list[Any]]:
         """Parameters that name these rows."""
@@ -225,45 +229,45 @@ class Resealing:
         while True:
             async with self._database.transaction() as connection:
                 result = await connection.execute(column.page(after=bool(after)), after)
-                rows = [tuple(row) for row in result]
+                rows = result.all()
             group: list[Identity] = []
             size = 0
-            for *identity, length in rows:
-                if length is None:
+            for row in rows:
+                if row.bytes is None:
                     continue
-                if group and (len(group) >= self._step_rows or size + length > STEP_BYTES):
+                if group and (len(group) >= self._step_rows or size + row.bytes > STEP_BYTES):
                     yield group
                     group, size = [], 0
-                group.append(tuple(identity))
-                size += length
+                group.append(column.identity_of(row))
+                size += row.bytes
             if group:
                 yield group
             if len(rows) < PAGE_ROWS:
                 return
-            after = {name: value for (name, _), value in zip(column.key, rows[-1], strict=False)}
+            after = {name: getattr(rows[-1], name) for name, _ in column.key}
 
     async def _step(self, count: Count, identities: Sequence[Identity], *, dry: bool) -> tuple[int, set[Identity]]:
         """Reseal what is sealed with another key. How many are sealed with the first, and the rows of the others."""
         column = count.column
         async with self._database.transaction() as connection:
-            rows = [tuple(row) for row in await connection.execute(column.read, column.keys(identities))]
+            rows = (await connection.execute(column.read, column.keys(identities))).all()
         before: dict[Identity, bytes] = {}
         later: list[bytes] = []
         current = 0
-        for *identity, sealed in rows:
-            if self._sealer.is_current(sealed):
+        for row in rows:
+            if self._sealer.is_current(row.sealed):
                 current += 1
                 continue
             try:
-                later.append(self._sealer.reseal(sealed))
+                later.append(self._sealer.reseal(row.sealed))
             except SealBrokenError:
-                count.unopenable.add(tuple(identity))
+                count.unopenable.add(column.identity_of(row))
                 continue
-            before[tuple(identity)] = sealed
+            before[column.identity_of(row)] = row.sealed
         if before and not dry:
             values = {**column.keys(before), "before": list(before.values()), "later": later}
             async with self._database.transaction() as connection:
-                swapped = {tuple(row) for row in await connection.execute(column.swap, values)}
+                swapped = {column.identity_of(row) for row in await connection.execute(column.swap, values)}
             count.resealed += len(swapped)
             count.left |= before.keys() - swapped
         return current, set(before)
