@@ -24,7 +24,8 @@ class RejectedEmit:
     because: str
 
 
-# Sorted, as all inserts by key are, so that two calls with the same ids cannot wait for each other in a circle.
+# SQL text, because a batch is one statement (`unnest`). Sorted, as all inserts by key are, so that two calls with the
+# same ids cannot wait for each other in a circle.
 _NOTE = text("""
 INSERT INTO rejected_emit (store_code, event_id, because)
 SELECT :store_code, rejected.event_id, rejected.because

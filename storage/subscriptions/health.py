@@ -1,4 +1,7 @@
-"""A receiver's health: failures in a row, the breaker that they open, and the success that closes it."""
+"""A receiver's health: failures in a row, the breaker that they open, and the success that closes it.
+
+SQL text, because outcomes come for many subscriptions at once (`unnest`) and rows are locked in one order.
+"""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What subscriptions are called, for lists and choices."""
+"""Names of subscriptions, for lists and choices."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
