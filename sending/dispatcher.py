@@ -18,6 +18,7 @@ from uuid import UUID
 from domain.delivery.failure_kinds import FailureKind
 from domain.delivery.lifecycle import UNCHANGED, DeliveryStatus, Reason, Step, step_after
 from domain.delivery.throttling import TOO_MANY_REQUESTS, Answers
+from domain.delivery.verdict import Outcome as VerdictOutcome
 from domain.delivery.verdict import Verdict, verdict
 from domain.urls.rules import UrlRefused
 from domain.wire.signing import body_sha256
@@ -364,7 +365,7 @@ class Dispatcher:
         if judged.failure is not None:
             logger.info("attempt failed", extra=facts_of(delivery, judged.failure, result, step))
         outcome = outcome_of(delivery, step, result, judged.failure, body_digest)
-        healthy = judged.outcome == DeliveryStatus.DELIVERED or (False if judged.counts_against_receiver else None)
+        healthy = judged.outcome is VerdictOutcome.DELIVERED or (False if judged.counts_against_receiver else None)
         disables = judged.disables_subscription and not delivery.is_test
         await self._recorder.record(
             Recorded(

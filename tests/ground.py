@@ -45,7 +45,7 @@ class Ground:
         await self.execute("INSERT INTO store (code, name) VALUES (:code, 'A store') ON CONFLICT DO NOTHING", code=code)
 
     async def subscribe(self, event_name: str, url: str, **columns: Any) -> UUID:
-        """Insert a subscription; `columns` as in storage/tables.py."""
+        """Insert a subscription; `columns` as in storage/subscriptions/tables.py."""
         values: dict[str, Any] = {"id": uuid4(), "store_code": STORE, "event_name": event_name, "url": url} | columns
         names = ", ".join(values)
         await self.execute(

@@ -20,8 +20,13 @@ from api.panel.routes import PanelRoutes
 from api.panel.texts import t
 from domain.access import Scope
 from domain.delivery.lifecycle import DeliveryStatus
-from storage.operations.bulk_actions import WindowKind, window_progress
-from storage.operations.bulk_log import WindowActRow, find_window_act, recent_window_acts
+from storage.operations.bulk_actions import (
+    WindowActRow,
+    WindowKind,
+    find_window_act,
+    recent_window_acts,
+    window_progress,
+)
 from storage.subscriptions.queries import SubscriptionRow, all_subscriptions, find_subscription
 
 ACTS_SHOWN = 20

@@ -42,7 +42,7 @@ WHERE delivery.store_code = :store_code AND delivery.event_id = ANY(CAST(:ids AS
 """)
 
 _SENT_TO = text("""
-SELECT delivery.url, count(*) FROM delivery
+SELECT delivery.url, count(*) AS deliveries FROM delivery
 WHERE delivery.store_code = :store_code AND delivery.event_id = ANY(CAST(:ids AS uuid[])) AND delivery.attempts > 0
 GROUP BY delivery.url
 """)
@@ -90,8 +90,8 @@ async def events_of_customer(
 async def look_at(connection: AsyncConnection, store_code: str, ids: Sequence[UUID], erased: Erased) -> None:
     """Note whom the events were sent to, and their ids."""
     erased.event_ids += ids
-    for url, deliveries in await connection.execute(_SENT_TO, {"store_code": store_code, "ids": list(ids)}):
-        erased.sent_to[url] += deliveries
+    for row in await connection.execute(_SENT_TO, {"store_code": store_code, "ids": list(ids)}):
+        erased.sent_to[row.url] += row.deliveries
 
 
 async def erase_events(

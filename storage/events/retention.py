@@ -42,7 +42,7 @@ _LONGEST_DAYS = f"greatest(coalesce(store.retention_exhausted_days, :exhausted_d
 
 _TODAY = text("SELECT CAST(clock_timestamp() AT TIME ZONE 'UTC' AS date)")
 
-_RULES = text(f"SELECT code, {_KEPT_DAYS}, {_LONGEST_DAYS} FROM store ORDER BY code")
+_RULES = text(f"SELECT code, {_KEPT_DAYS} AS kept_days, {_LONGEST_DAYS} AS longest_days FROM store ORDER BY code")
 
 _DONE = text("SELECT accepted_on, age_days, rules, cleared FROM thinned_day")
 
@@ -182,7 +182,8 @@ async def file_the_rest(database: Database) -> int:
 async def days_to_thin(connection: AsyncConnection, rules: RetentionRules) -> list[ThinDay]:
     """The days of which something may go, oldest first."""
     now = await today(connection)
-    limits = {row[0]: [row[1], row[2]] for row in await connection.execute(_RULES, _values(rules))}
+    rows = await connection.execute(_RULES, _values(rules))
+    limits = {row.code: [row.kept_days, row.longest_days] for row in rows}
     measure = json.dumps(limits)
     done = {row.accepted_on: row for row in await connection.execute(_DONE)}
     filed = {day for table in FILED for day in await filed_days(connection, table)}
