@@ -177,8 +177,8 @@ async def open_deliveries(
     )
     oldest = in_branch(found, [], None, 1, "oldest", oldest_first=True)
     query = select(
-        func.count().filter(counted.c.status == DeliveryStatus.PENDING).label("pending"),
-        func.count().filter(counted.c.status == DeliveryStatus.HELD).label("held"),
+        func.count().filter(counted.c.status == DeliveryStatus.PENDING).label(DeliveryStatus.PENDING),
+        func.count().filter(counted.c.status == DeliveryStatus.HELD).label(DeliveryStatus.HELD),
         func.count().filter(counted.c.last_failure.is_not(None)).label("retrying"),
         select(func.min(oldest.c.created_at)).select_from(found.join(oldest, true())).scalar_subquery().label("oldest"),
     ).select_from(counted)
