@@ -17,8 +17,7 @@ from temporalio.testing import ActivityEnvironment
 
 import worker
 from activities.deliver import DeliveryActivities
-from relay.backpressure import Gate
-from relay.prefetch import EventsAhead
+from relay.backpressure import Backpressure
 from sending.dispatcher import Dispatcher
 from sending.lease import lease
 from settings import Settings
@@ -112,5 +111,5 @@ async def workbench(database_url: str, *, leased: bool = True, **overrides: Any)
         sending = worker.sending(settings, database, worker_id, metrics)
         dispatcher, writing = await resources.enter_async_context(sending)
         keepers = NotedKeepers()
-        activities = DeliveryActivities(database, dispatcher, Gate(), keepers, EventsAhead())
+        activities = DeliveryActivities(database, dispatcher, Backpressure(), keepers)
         yield Workbench(database, settings, worker_id, dispatcher, activities, writing, metrics, keepers.woken)

@@ -10,8 +10,6 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.columns import alike_column, once_if_alike, without_nulls_alone
-
 
 @dataclass(slots=True)  # not frozen: making one would cost thrice as much, for each delivery
 class Intent:
@@ -83,12 +81,9 @@ WHERE attempt.accepted_on = :day AND attempt.message_id = begun.message_id AND a
     AND attempt.outcome_at IS NULL
 """)
 
-_RECORD_SQL = f"""
+_RECORD_SQL = """
 WITH outcome AS MATERIALIZED (
-    SELECT message_id, {alike_column("number", "int")}, began_seconds_ago, duration_ms, status_code, failure, detail,
-        response_excerpt, body_sha256, {alike_column("url", "text")}, {alike_column("status", "text")}, reason,
-        {alike_column("failures", "int")}, next_in_seconds, workflow_id, {alike_column("holds_line", "bool")}
-    FROM unnest(CAST(:message_id AS uuid[]), CAST(:number AS int[]), CAST(:began_seconds_ago AS float8[]),
+    SELECT * FROM unnest(CAST(:message_id AS uuid[]), CAST(:number AS int[]), CAST(:began_seconds_ago AS float8[]),
         CAST(:duration_ms AS int[]), CAST(:status_code AS int[]), CAST(:failure AS text[]), CAST(:detail AS text[]),
         CAST(:response_excerpt AS text[]), CAST(:body_sha256 AS bytea[]), CAST(:url AS text[]),
         CAST(:status AS text[]), CAST(:reason AS text[]), CAST(:failures AS int[]),
@@ -155,21 +150,9 @@ WHERE attempt.accepted_on = :day AND attempt.message_id = lost.message_id AND at
 Row = TypeVar("Row", Intent, Outcome)
 
 
-_SAYING_THE_SAME = frozenset(("number", "url", "status", "failures", "holds_line"))
-"""Of outcomes, mostly."""
-
-
 def _columns(rows: Sequence[Row]) -> dict[str, Sequence[object]]:
     """Rows -> one list a column, named as the fields."""
-    return {name: without_nulls_alone([getattr(row, name) for row in rows]) for name in rows[0].__slots__}
-
-
-def _outcome_columns(rows: Sequence[Outcome]) -> dict[str, Sequence[object]]:
-    columns = {name: [getattr(row, name) for row in rows] for name in rows[0].__slots__ if name != "accepted_on"}
-    return {
-        name: once_if_alike(column) if name in _SAYING_THE_SAME else without_nulls_alone(column)
-        for name, column in columns.items()
-    }
+    return {name: [getattr(row, name) for row in rows] for name in rows[0].__slots__}
 
 
 def _by_day(rows: Sequence[Row]) -> Iterator[tuple[date, list[Row]]]:
@@ -206,7 +189,7 @@ async def record(connection: AsyncConnection, outcomes: Sequence[Outcome]) -> li
     """
     exhausted: list[tuple[UUID, str | None]] = []
     for day, rows in _by_day(outcomes):
-        values = {"day": day, **_outcome_columns(rows)}
+        values = {"day": day, **_columns(rows)}
         if all(outcome.status != "exhausted" for outcome in rows):
             await connection.execute(_RECORD, values)
             continue
