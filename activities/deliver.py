@@ -11,15 +11,13 @@ from temporalio import activity
 
 from domain.delivery.lifecycle import DeliveryStatus, Reason, Step, SubscriptionStatus, step_before
 from domain.urls.targets import shown_target
-from relay.backpressure import Gate
-from relay.prefetch import EventsAhead
+from relay.backpressure import Backpressure
 from sending.admission import Admission
 from sending.concurrency import SLOW_SECONDS
 from sending.dispatcher import Dispatcher
 from storage.database import Database
 from storage.deliveries.matching import match
 from storage.deliveries.open import OpenDelivery
-from storage.events.single_events import ReadAhead, match_read
 from storage.expiry.from_events import ExpiryFromEvents
 from storage.ids import read_id
 from temporal.drains import Keepers
@@ -54,18 +52,14 @@ class DeliveryActivities:
         self,
         database: Database,
         dispatcher: Dispatcher,
-        gate: Gate,
+        backpressure: Backpressure,
         keepers: Keepers,
-        ahead: EventsAhead,
         expiry: ExpiryFromEvents | None = None,
     ) -> None:
         self._database = database
-        self._ahead = ahead
-        ahead.on_planned = dispatcher.requests.prepare
         self._expiry = expiry
         self._dispatcher = dispatcher
-        self._gate = gate
-        gate.on_expected = dispatcher.let_first
+        self._backpressure = backpressure
         self._keepers = keepers
         self._lingering = 0
 
@@ -73,17 +67,16 @@ class DeliveryActivities:
     async def attempt_events(self, batch: EventBatch) -> FirstAttempts:
         """Match events and make the first attempt of each of their deliveries; asked again, only what is left of it."""
         workflow_id = activity.info().workflow_id or ""
-        self._gate.entered(workflow_id)
+        self._backpressure.entered(workflow_id)
         try:
             with own_faults(), self._dispatcher.admissions.begin() as admission:
                 deliveries = await self._match(batch, admission)
                 begun = await self._begin(deliveries, admission)
-                self._gate.begun(workflow_id)
                 await self._wake_keepers(deliveries)
             await self._wait(workflow_id, deliveries, begun)
             return _first_attempts(batch.events, deliveries, begun)
         finally:
-            self._gate.left(workflow_id)
+            self._backpressure.release(workflow_id)
 
     async def _begin(self, deliveries: Sequence[OpenDelivery], admission: Admission) -> dict[UUID, asyncio.Task[Step]]:
         """Begin what is due."""
@@ -112,7 +105,7 @@ class DeliveryActivities:
             if not lingers and self._lingering < LINGERING_MOST:
                 lingers = True
                 self._lingering += 1
-                self._gate.left(workflow_id)
+                self._backpressure.release(workflow_id)
 
         try:
             attempts = {begun[one.message_id]: one.subscription.id for one in asked}
@@ -130,12 +123,6 @@ class DeliveryActivities:
 
     async def _match(self, batch: EventBatch, admission: Admission) -> list[OpenDelivery]:
         keys = [(event.store_code, read_id(event.event_id)) for event in batch.events]
-        if len(keys) == 1:
-            ahead = self._ahead.take(keys[0])
-            deliveries = await self._match_read(ahead, admission.may_begin) if ahead is not None else None
-            if deliveries is not None:
-                return deliveries
-            admission.end()  # nothing was matched: what is begun now is asked for anew
         async with self._database.transaction() as connection:
             return await match(
                 connection,
@@ -144,10 +131,6 @@ class DeliveryActivities:
                 may_begin=admission.may_begin,
                 with_taken=None if self._expiry is None else self._expiry.apply,
             )
-
-    async def _match_read(self, ahead: ReadAhead, may_begin: Callable[[UUID], bool]) -> list[OpenDelivery] | None:
-        quick, worker_id = self._database.quick, self._dispatcher.worker_id
-        return await match_read(quick, ahead, worker_id=worker_id, may_begin=may_begin)
 
     def _due_now(self, delivery: OpenDelivery, may_begin: Callable[[UUID], bool]) -> bool:
         """Whether a batch makes this delivery's next attempt itself."""

@@ -179,10 +179,6 @@ class Dispatcher:
         """Wait until another worker may begin to send at its pace, as if this one had gone on."""
         await self._paces.over(subscription_id)
 
-    def let_first(self, store_codes: Collection[str]) -> None:
-        """Attempts of other stores wait for a moment: events of these are expected; of none, and all go on."""
-        self._places.let_first(store_codes)
-
     def subscriptions(self) -> list[UUID]:
         """Those of which anything is under way here."""
         return list(self._lanes)

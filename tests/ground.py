@@ -62,7 +62,7 @@ class Ground:
     async def emit(
         self, event_name: str, data: str, count: int = 1, *, store: str = STORE, sealed_data: bytes | None = None
     ) -> list[UUID]:
-        """Insert events as the API does, and ring for the relay."""
+        """Insert events as the API does, and notify the relay."""
         ids = [uuid4() for _ in range(count)]
         await self.execute(
             """

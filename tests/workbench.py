@@ -19,8 +19,7 @@ from temporalio.testing import ActivityEnvironment
 import worker
 from activities.deliver import DeliveryActivities
 from activities.retry import RetryActivities
-from relay.backpressure import Gate
-from relay.prefetch import EventsAhead
+from relay.backpressure import Backpressure
 from sending.dispatcher import Dispatcher
 from sending.lease import lease
 from settings import Settings
@@ -164,7 +163,7 @@ async def workbench(database_url: str, *, leased: bool = True, **overrides: Any)
         dispatcher, writing = await resources.enter_async_context(sending)
         keepers = NotedKeepers()
         retries = NotedRetries()
-        activities = DeliveryActivities(database, dispatcher, Gate(), keepers, EventsAhead())
+        activities = DeliveryActivities(database, dispatcher, Backpressure(), keepers)
         retry = RetryActivities(database, dispatcher, keepers, retries)
         yield Workbench(
             *(database, settings, worker_id, dispatcher, activities, retry, writing, metrics),

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.delivery.lifecycle import OPEN, Reason
-from storage.columns import in_list, without_nulls_alone
+from storage.columns import in_list
 
 
 @dataclass(slots=True)  # not frozen: making one would cost thrice as much, for each delivery
@@ -100,7 +100,7 @@ Row = TypeVar("Row", Intent, Outcome)
 
 def _columns(rows: Sequence[Row]) -> dict[str, Sequence[object]]:
     """Rows -> one list a column, named as the fields."""
-    return {name: without_nulls_alone([getattr(row, name) for row in rows]) for name in rows[0].__slots__}
+    return {name: [getattr(row, name) for row in rows] for name in rows[0].__slots__}
 
 
 def by_day(rows: Sequence[Row]) -> Iterator[tuple[date, list[Row]]]:

@@ -27,9 +27,6 @@ Candidates: TypeAlias = Mapping[tuple[str, str], Sequence[tuple[datetime, dateti
 MayBegin: TypeAlias = Callable[[UUID], bool]
 """Whether a subscription's attempts may begin at once; if not, it has too much waiting in this worker already."""
 
-OWN_WORKFLOW = "'event/' || store_code || '/' || event_id"
-"""The workflow of an event that came alone, which may ask for its match before the event is claimed for it."""
-
 UNMATCHED = "coalesce(event.matched_at, 'infinity') = 'infinity'"
 """Not `IS NULL`: the planner might read the index of what is not matched, by store alone, for each event."""
 
@@ -54,7 +51,7 @@ WITH asked AS MATERIALIZED (
         ON event.store_code = asked.store_code AND event.event_id = asked.event_id
     WHERE {UNMATCHED} ORDER BY sequence FOR UPDATE OF event
 ), taken AS (
-    UPDATE event SET matched_at = clock_timestamp(), workflow_id = coalesce(workflow_id, {OWN_WORKFLOW})
+    UPDATE event SET matched_at = clock_timestamp()
     WHERE ctid = ANY(ARRAY(SELECT place_on_disk FROM asked)) RETURNING *
 )
 SELECT {EVENT_COLUMNS} FROM taken AS event

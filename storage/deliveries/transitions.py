@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from domain.delivery.identity import keeper_workflow_id
 from domain.delivery.lifecycle import OPEN, TERMINAL, UNCHANGED, DeliveryStatus, Reason, Trigger
 from domain.wire.bodies import MAIN, TEST
-from storage.columns import alike_column, in_list, once_if_alike, without_nulls_alone
+from storage.columns import in_list
 from storage.deliveries.attempts import Outcome, by_day
 from storage.deliveries.retries import WAITING_COLUMNS, WaitingRetry
 from storage.deliveries.skip_scan import BRANCHES, IN_BRANCH
@@ -58,18 +58,8 @@ MATCHED_COLUMNS: Mapping[str, str] = MappingProxyType(
 """Columns of a delivery that a match creates, with their types. `request_id` and `legacy` belong to its first attempt;
 `request_id` is null when the delivery is not attempted at once."""
 
-_ALIKE_IN_A_MATCH = frozenset(
-    ("store_code", "event_name", "accepted_on", "subscription_id", "variant", "url", "status", "legacy")
-)
-"""Columns that mostly hold one value for all deliveries of a batch."""
-
 _ARRAYS = ", ".join(f"CAST(:{name} AS {type_}[])" for name, type_ in MATCHED_COLUMNS.items())
-_READ_COLUMNS = ", ".join(
-    alike_column(name, type_) if name in _ALIKE_IN_A_MATCH else name for name, type_ in MATCHED_COLUMNS.items()
-)
-MADE = f"SELECT {_READ_COLUMNS} FROM unnest({_ARRAYS}) AS made ({', '.join(MATCHED_COLUMNS)})"
-MADE_ALONE = f"SELECT {', '.join(f'CAST(:{name} AS {type_}) AS {name}' for name, type_ in MATCHED_COLUMNS.items())}"
-"""Of one delivery: a sixth less of the statement than with arrays of one."""
+MADE = f"SELECT * FROM unnest({_ARRAYS}) AS made ({', '.join(MATCHED_COLUMNS)})"
 
 INTENDED = """INSERT INTO attempt (accepted_on, message_id, number, request_id, trigger, worker_id, legacy)
     SELECT accepted_on, message_id, 1, request_id, 'automatic', :worker_id, legacy FROM made
@@ -85,25 +75,13 @@ CREATED = f"""INSERT INTO delivery (message_id, store_code, event_id, event_name
 _CREATE_MATCHED = text(f"WITH made AS MATERIALIZED ({MADE}), intended AS ({INTENDED}) {CREATED}")
 
 
-def alone(made: Sequence[Any]) -> dict[str, Any]:
-    """The values of MADE_ALONE."""
-    return dict(zip(MATCHED_COLUMNS, made, strict=True))
-
-
-def columns_of(made: Sequence[Sequence[Any]]) -> dict[str, Sequence[Any]]:
-    """Those of MADE."""
-    return {
-        name: once_if_alike(column) if name in _ALIKE_IN_A_MATCH else without_nulls_alone(column)
-        for name, column in zip(MATCHED_COLUMNS, zip(*made, strict=True), strict=True)
-    }
-
-
 async def create_matched(connection: AsyncConnection, made: Sequence[Sequence[Any]], *, worker_id: UUID) -> None:
     """Create the deliveries of matched events, rows of `MATCHED_COLUMNS`, with the intents of first attempts: `match`.
 
     Deliveries that exist stay as they are.
     """
-    await connection.execute(_CREATE_MATCHED, {"worker_id": worker_id, **columns_of(made)})
+    columns = dict(zip(MATCHED_COLUMNS, zip(*made, strict=True), strict=True))
+    await connection.execute(_CREATE_MATCHED, {"worker_id": worker_id, **columns})
 
 
 _CREATE_TEST = text(f"""
@@ -189,10 +167,7 @@ async def adopt(connection: AsyncConnection, twin_id: UUID, columns: Mapping[str
 
 _RECORD_SQL = f"""
 WITH outcome AS MATERIALIZED (
-    SELECT message_id, {alike_column("number", "int")}, began_seconds_ago, duration_ms, status_code, failure, detail,
-        response_excerpt, body_sha256, {alike_column("url", "text")}, {alike_column("status", "text")}, reason,
-        {alike_column("failures", "int")}, next_in_seconds, workflow_id, {alike_column("holds_line", "bool")},
-        clock_timestamp() + make_interval(secs => retry_after_seconds) AS not_before
+    SELECT *, clock_timestamp() + make_interval(secs => retry_after_seconds) AS not_before
     FROM unnest(CAST(:message_id AS uuid[]), CAST(:number AS int[]), CAST(:began_seconds_ago AS float8[]),
         CAST(:duration_ms AS int[]), CAST(:status_code AS int[]), CAST(:failure AS text[]), CAST(:detail AS text[]),
         CAST(:response_excerpt AS text[]), CAST(:body_sha256 AS bytea[]), CAST(:url AS text[]),
@@ -240,16 +215,9 @@ FROM outcome WHERE delivery.message_id = outcome.message_id AND (
 _RECORD = text(_RECORD_SQL)
 _RECORD_EXHAUSTED = text(_RECORD_SQL + " RETURNING delivery.subscription_id, outcome.status, outcome.reason")
 
-_ALIKE_IN_OUTCOMES = frozenset(("number", "url", "status", "failures", "holds_line"))
-"""Columns that mostly hold one value for all outcomes written together."""
-
 
 def _outcome_columns(rows: Sequence[Outcome]) -> dict[str, Sequence[object]]:
-    columns = {name: [getattr(row, name) for row in rows] for name in rows[0].__slots__ if name != "accepted_on"}
-    return {
-        name: once_if_alike(column) if name in _ALIKE_IN_OUTCOMES else without_nulls_alone(column)
-        for name, column in columns.items()
-    }
+    return {name: [getattr(row, name) for row in rows] for name in rows[0].__slots__ if name != "accepted_on"}
 
 
 async def record(connection: AsyncConnection, outcomes: Sequence[Outcome]) -> list[tuple[UUID, str | None]]:

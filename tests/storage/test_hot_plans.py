@@ -18,7 +18,7 @@ from storage.deliveries.matching import match
 from storage.deliveries.open import held_due, held_of, load
 from storage.deliveries.ordering import first_of_lines, first_of_these, first_unmatched, place_in_lines
 from storage.deliveries.transitions import end, end_open, exhaust_outwaited, record
-from storage.events.outbox import Room, backlog, claim, claim_lapsed
+from storage.events.outbox import ClaimLimits, backlog, claim, claim_lapsed
 from storage.operations.actions import delivery_for_act
 from storage.operations.bulk_actions import NewWindowAct, WindowKind, begin_window_act, count_recoverable
 from storage.operations.bulk_pages import go_on
@@ -194,7 +194,7 @@ STEPS: list[tuple[str, Callable[[AsyncConnection], Awaitable[Any]], Step]] = [
     (
         "claim",
         lambda c: keys(c, "false"),
-        lambda c, _: claim(c, Room(10, 0, BATCH, "events/x", BATCH, "events/y"), lease_seconds=9),
+        lambda c, _: claim(c, ClaimLimits(10, BATCH, "events/x"), lease_seconds=9),
     ),
     (
         "look for what lapsed",
