@@ -13,7 +13,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from domain.delivery.identity import keeper_workflow_id
-from domain.delivery.lifecycle import Step, ending_before, step_before
+from domain.delivery.lifecycle import DeliveryStatus, Reason, Step, SubscriptionStatus, ending_before, step_before
 from domain.urls.targets import shown_target
 from relay.backpressure import Gate
 from relay.prefetch import EventsAhead
@@ -51,9 +51,6 @@ LINGERING_MOST = 64
 MOST_LISTED = 1000
 """Waiting deliveries a batch describes to its workflow, at some 300 bytes each: Temporal refuses a result of 2 MB, and
 600 events with 25 subscriptions that all fail would have that. More are read by the workflows of their events."""
-
-PAUSED = "subscription_paused"
-"""Why a delivery is held whose keeper has nothing to do before the subscription is resumed."""
 
 LEASE_POLL_SECONDS = 0.25
 """How often a live lease of another worker is looked at again."""
@@ -138,8 +135,12 @@ class DeliveryActivities:
             self._lingering -= lingers
         await self._dispatcher.give_back(asked)
         ends = ((one, _finished(begun[one.message_id])) for one in asked)
-        held = [one for one, step in ends if step is not None and step.status == "held" and step.reason != PAUSED]
-        await self._wake_keepers([replace(one, status="held") for one in held])
+        held = [
+            one
+            for one, step in ends
+            if step is not None and step.status == DeliveryStatus.HELD and step.reason != Reason.SUBSCRIPTION_PAUSED
+        ]
+        await self._wake_keepers([replace(one, status=DeliveryStatus.HELD) for one in held])
 
     async def _match(self, batch: EventBatch, admission: Admission) -> list[OpenDelivery]:
         keys = [(event.store_code, read_id(event.event_id)) for event in batch.events]
@@ -166,7 +167,7 @@ class DeliveryActivities:
         """Whether a batch makes this delivery's next attempt itself."""
         if delivery.intended:
             return True
-        if delivery.status != "pending":
+        if delivery.status != DeliveryStatus.PENDING:
             return False
         if self._dispatcher.taken(delivery) or (delivery.next_in_seconds or 0) > 0:
             return False
@@ -183,7 +184,7 @@ class DeliveryActivities:
                 step = await self._attempt_or_join(ref)
         if isinstance(step, DeliveryEnd):
             return step
-        if step.status != "pending":
+        if step.status != DeliveryStatus.PENDING:
             return DeliveryEnd(step.status, step.attempts, step.reason)
         raise _attempt_failed(step)
 
@@ -198,7 +199,7 @@ class DeliveryActivities:
                     delivery = await load(connection, message_id)
                 if delivery is None:
                     return DeliveryEnd("unknown", reason="no such delivery")
-                if delivery.status != "pending":
+                if delivery.status != DeliveryStatus.PENDING:
                     return DeliveryEnd(delivery.status, delivery.number - 1)
                 if not self._dispatcher.taken(delivery):
                     ended = await self._end_without_attempt(delivery)
@@ -220,7 +221,7 @@ class DeliveryActivities:
         held = {
             delivery.subscription.id: delivery
             for delivery in deliveries
-            if delivery.status == "held" and delivery.subscription.status != "paused"
+            if delivery.status == DeliveryStatus.HELD and delivery.subscription.status != SubscriptionStatus.PAUSED
         }
         for delivery in held.values():
             await self._wake_keeper(delivery)
@@ -229,13 +230,13 @@ class DeliveryActivities:
         event = delivery.event
         await self._keepers.wake(delivery.subscription.id, event.store_code, event.name, delivery.subscription.url)
 
-    async def _hold(self, delivery: OpenDelivery, reason: str) -> DeliveryEnd:
+    async def _hold(self, delivery: OpenDelivery, reason: Reason) -> DeliveryEnd:
         """Let it wait as a row with its subscription's keeper instead of in its event's workflow."""
         async with self._database.transaction() as connection:
             await hold(connection, delivery.message_id, reason, keeper_workflow_id(delivery.subscription.id))
-        if delivery.subscription.status != "paused":
+        if delivery.subscription.status != SubscriptionStatus.PAUSED:
             await self._wake_keeper(delivery)
-        return DeliveryEnd("held", delivery.number - 1, reason)
+        return DeliveryEnd(DeliveryStatus.HELD, delivery.number - 1, reason)
 
     async def _end_without_attempt(self, delivery: OpenDelivery) -> DeliveryEnd | None:
         subscription = delivery.subscription
@@ -266,7 +267,7 @@ async def _wait_while_moving(
         if done:
             moved = now
         pending -= done
-        if any(step is None or step.status == "pending" for step in map(_finished, done)):
+        if any(step is None or step.status == DeliveryStatus.PENDING for step in map(_finished, done)):
             bound = FIRST_ATTEMPTS_SECONDS_WITH_FAILURES
         if now - moved >= STALL_SECONDS or now - began >= bound:
             return
@@ -286,17 +287,17 @@ def _first_attempts(
     waiting: list[Waiting] = []
     settled: list[Settled] = []
     for delivery in deliveries:
-        if delivery.status == "held":
+        if delivery.status == DeliveryStatus.HELD:
             continue  # its subscription's keeper has been told
         step = _finished(begun.get(delivery.message_id))
-        if step is not None and step.status == "held":
+        if step is not None and step.status == DeliveryStatus.HELD:
             continue
-        if step is not None and step.status != "pending":
+        if step is not None and step.status != DeliveryStatus.PENDING:
             if single:
                 target = shown_target(delivery.subscription.url)
                 settled.append(Settled(str(delivery.message_id), target, step.status))
-            delivered += step.status == "delivered"
-            ended += step.status != "delivered"
+            delivered += step.status == DeliveryStatus.DELIVERED
+            ended += step.status != DeliveryStatus.DELIVERED
         else:
             delay, known_at = delivery.next_in_seconds, matched_at
             if step is not None:

@@ -21,6 +21,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.deliver import DeliveryActivities
     from activities.handing_on import HandingOn, hand_on_queue
     from domain.delivery.identity import event_workflow_id
+    from domain.delivery.lifecycle import DeliveryStatus
     from temporal.messages import (
         DeliveryEnd,
         DeliveryRef,
@@ -94,9 +95,9 @@ class EventWorkflow:
         self._show()
         ends = await asyncio.gather(*(self._deliver(waiting, late) for waiting in first.waiting))
         return DeliverySummary(
-            delivered=first.delivered + sum(end.status == "delivered" for end in ends),
-            exhausted=first.ended + sum(end.status == "exhausted" for end in ends),
-            cancelled=sum(end.status == "cancelled" for end in ends),
+            delivered=first.delivered + sum(end.status == DeliveryStatus.DELIVERED for end in ends),
+            exhausted=first.ended + sum(end.status == DeliveryStatus.EXHAUSTED for end in ends),
+            cancelled=sum(end.status == DeliveryStatus.CANCELLED for end in ends),
         )
 
     async def _deliver(self, waiting: Waiting, late_seconds: float) -> DeliveryEnd:
