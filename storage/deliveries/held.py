@@ -74,7 +74,7 @@ ORDER BY next_attempt_at LIMIT 1
 
 _NEXT_ALLOWED = text("""
 SELECT CAST(extract(epoch FROM min(not_before) - clock_timestamp()) AS float8)
-FROM delivery WHERE subscription_id = :id AND status = 'held'
+FROM delivery WHERE subscription_id = :id AND status = 'held' AND not_before > clock_timestamp()
 """)
 
 # Here and below a row that is locked is having its outcome written by a recorder, which may be about to lock what is
