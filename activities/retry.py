@@ -101,7 +101,9 @@ class RetryActivities:
                     step = await asyncio.shield(under_way)
                     if step.status == "held":
                         await self._wake_drain(message_id)
-                    return step
+                    if step.status != "unchanged":
+                        return step
+                    continue  # a manual attempt has failed, which is none of the schedule's
             await asyncio.sleep(LEASE_POLL_SECONDS)
 
     async def _end_without_attempt(self, delivery: OpenDelivery) -> DeliveryEnd | None:
