@@ -152,9 +152,17 @@ class RetryActivities:
                     step = await asyncio.shield(begun)
                 except AttemptTakenError:
                     return DeliveryEnd(delivery.status, delivery.number - 1, "another attempt has come first")
-                if step.status == "delivered" and (delivery.status == "held" or delivery.subscription.holds_line):
-                    await self._keepers.wake_for(delivery)  # successors of an ordered delivery may go
+                if step.status == "delivered" and not delivery.is_test:
+                    await self._tell_drain(delivery)
         return DeliveryEnd(step.status, step.attempts, step.failure)
+
+    async def _tell_drain(self, delivery: OpenDelivery) -> None:
+        """Let go what a success of a manual attempt frees: successors in its order, or all that waits for a probe."""
+        event, subscription = delivery.event, delivery.subscription
+        if subscription.breaker_open:  # a drain that waits for its next probe heeds no wake signal
+            await self._keepers.probe_now(subscription.id, event.store_code, event.name, subscription.url)
+        elif delivery.status == "held" or subscription.holds_line:
+            await self._keepers.wake_for(delivery)
 
 
 def _early_seconds(delivery: OpenDelivery) -> float:
