@@ -40,6 +40,17 @@ async def is_there(client: Client, workflow_id: str) -> bool:
     return True
 
 
+async def activity_is_there(client: Client, activity_id: str) -> bool:
+    """Return True if a standalone activity of that id has been started."""
+    try:
+        await client.get_activity_handle(activity_id).describe()
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            return False
+        raise
+    return True
+
+
 async def _register_search_attributes(client: Client) -> None:
     keyword_list = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD_LIST
     await client.operator_service.add_search_attributes(
