@@ -14,9 +14,11 @@ from activities import drain
 from storage.deliveries.held import hold
 from storage.deliveries.retries import MOST_DUE_IN_A_SECOND, MOST_OF_A_SUBSCRIPTION
 from storage.operations.actions import cancel
+from storage.operations.bulk_actions import WindowKind
+from storage.operations.bulk_pages import go_on
 from tests.activities.rounds import round_of
 from tests.receiver import Receiver, status, when
-from tests.window_acts import fail_many
+from tests.window_acts import begun_window, fail_many
 from tests.workbench import Workbench, workbench
 
 EVENT = "CustomerUpdated"
@@ -51,9 +53,15 @@ async def row(bench: Workbench) -> Any:
 async def test_the_first_failure_commits_the_activitys_id_and_later_ones_keep_it(
     bench: Workbench, receiver: Receiver
 ) -> None:
-    message_id = await fail_once(bench, receiver)
+    await bench.subscribe(EVENT, receiver.url("/hook"))
+    event_ids = await bench.emit(EVENT, "{}")
+    await bench.execute("UPDATE event SET workflow_id = 'events/a-batch'")
+    receiver.script(status(503))
+    await bench.attempt_events(event_ids)
+    [message_id] = await bench.waiting()
     retry_id = f"{message_id}/1"
-    assert (await row(bench)).retry_id == retry_id
+    delivery = await row(bench)
+    assert (delivery.retry_id, delivery.workflow_id) == (retry_id, "events/a-batch")
     for attempts in (2, 3):
         receiver.script(status(500))
         with pytest.raises(ApplicationError):
@@ -62,9 +70,19 @@ async def test_the_first_failure_commits_the_activitys_id_and_later_ones_keep_it
         assert (delivery.attempts, delivery.failures, delivery.retry_id) == (attempts, attempts, retry_id)
 
 
-async def test_a_delivery_that_is_held_or_opened_again_belongs_to_no_activity(
-    bench: Workbench, receiver: Receiver
-) -> None:
+async def test_a_delivery_that_is_opened_again_belongs_to_no_activity(bench: Workbench, receiver: Receiver) -> None:
+    message_id = await fail_once(bench, receiver, status(503, headers=(("Retry-After", "60"),)), status(410))
+    assert (await bench.deliver_webhook(message_id)).status == "exhausted"
+    [subscription_id] = [one.id for one in await bench.execute("SELECT id FROM subscription")]
+    act_id = await begun_window(bench, WindowKind.RECOVER, subscription_id, 1)
+    async with bench.database.transaction() as connection:
+        await go_on(connection, act_id)
+    delivery = await row(bench)
+    assert (delivery.status, delivery.reason, delivery.failures) == ("held", "recovered", 0)
+    assert (delivery.retry_id, delivery.not_before, delivery.next_attempt_at) == (None, None, None)
+
+
+async def test_a_delivery_that_is_held_belongs_to_no_activity(bench: Workbench, receiver: Receiver) -> None:
     message_id = await fail_once(bench, receiver)
     await bench.execute("UPDATE subscription SET status = 'paused'")
     end = await bench.deliver_webhook(message_id)
@@ -108,6 +126,21 @@ async def almost_overloaded(bench: Workbench, receiver: Receiver, room: int) -> 
     waiting = {"status": "pending", "reason": None, "next_attempt_at": in_half_an_hour}
     await fail_many(bench, subscription_id, event_id, MOST_OF_A_SUBSCRIPTION - room, **waiting)
     return subscription_id
+
+
+async def test_a_410_to_a_retry_disables_the_subscription_and_no_other_retry_goes_out(
+    bench: Workbench, receiver: Receiver
+) -> None:
+    receiver.script(status(503), status(503), status(410))
+    await bench.subscribe(EVENT, receiver.url("/hook"))
+    await bench.attempt_events(await bench.emit(EVENT, "{}", 2))
+    first, second = await bench.waiting()
+    assert (await bench.deliver_webhook(first)).reason == "http_gone"
+    end = await bench.deliver_webhook(second, retry_id=f"{second}/1")
+    assert (end.status, len(receiver.requests)) == ("exhausted", 3)
+    assert {one.reason for one in await bench.deliveries()} == {"http_gone", "subscription_disabled"}
+    [subscription] = await bench.execute("SELECT status, status_reason FROM subscription")
+    assert (subscription.status, subscription.status_reason) == ("disabled", "http_gone")
 
 
 async def test_the_failure_after_which_too_many_of_a_subscription_wait_is_held_with_its_instant(
