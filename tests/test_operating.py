@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from activities.handing_on import hand_on_queue
 from temporalio.testing import WorkflowEnvironment
 
-from activities.handing_on import hand_on_queue
 from settings import Settings
 from tests.databases import empty_database
 from tests.house import ROOT

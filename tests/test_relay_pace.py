@@ -42,7 +42,7 @@ def test_batches_of_a_busy_store_hold_less_for_a_while_after_a_quiet_ones_event(
 async def test_many_claims_that_lapsed_are_handed_over_a_few_at_a_time(
     ground: Ground, cleared_url: str, temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("relay.LAPSED_CHECK_SECONDS", 0.2)
+    monkeypatch.setattr("relay.relay.LAPSED_CHECK_SECONDS", 0.2)
     event_ids = await ground.emit("CustomerUpdated", "{}", 200)
     await ground.execute(
         "UPDATE event SET workflow_id = 'event/' || store_code || '/' || event_id, claimed_until = clock_timestamp()"
