@@ -12,6 +12,7 @@ from tests.replay.record import HISTORIES
 
 OF_EVENT = {
     "WORKFLOW_EXECUTION_STARTED": 1,
+    "START_CHILD_WORKFLOW_EXECUTION_INITIATED": 2,
     "ACTIVITY_TASK_SCHEDULED": 1,
     "TIMER_STARTED": 1,
     "WORKFLOW_EXECUTION_SIGNALED": 1,
@@ -42,7 +43,9 @@ def actions(events: list[dict[str, Any]]) -> int:
     for event in events:
         kind = event["eventType"].removeprefix("EVENT_TYPE_")
         billed += OF_EVENT.get(kind, 0)
-        if kind == "WORKFLOW_EXECUTION_SIGNALED" and event["eventId"] == "2":
+        if kind == "WORKFLOW_EXECUTION_STARTED" and "parentWorkflowExecution" in _attributes(event):
+            billed -= 1  # its parent was billed for it
+        elif kind == "WORKFLOW_EXECUTION_SIGNALED" and event["eventId"] == "2":
             billed -= 1  # signalled and started in one call
         elif kind == "ACTIVITY_TASK_STARTED":
             billed += _attributes(event).get("attempt", 1) - 1
