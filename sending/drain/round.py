@@ -130,7 +130,8 @@ class Round:
         while True:
             found = await self._begin_more() if time.monotonic() < until else Found(early=True)
             if not (self._begun or self._elsewhere or found.early or found.soon):
-                return self._result(found.due_in_seconds, "nothing due")
+                wait = found.due_in_seconds  # the next round begins early and waits for the instant itself
+                return self._result(None if wait is None else max(0.0, wait - READ_AGAIN_SECONDS), "nothing due")
             await self._wait()
             well, refused = self._end_those_over()
             now = time.monotonic()

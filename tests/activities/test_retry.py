@@ -16,8 +16,8 @@ from storage.deliveries.retries import MOST_DUE_IN_A_SECOND, MOST_OF_A_SUBSCRIPT
 from storage.operations.actions import cancel
 from storage.operations.bulk_actions import WindowKind
 from storage.operations.bulk_pages import go_on
-from tests.activities.rounds import round_of
 from tests.receiver import Receiver, status, when
+from tests.sending.drain.rounds import round_of
 from tests.window_acts import begun_window, fail_many
 from tests.workbench import Workbench, workbench
 

@@ -13,7 +13,7 @@ from tests.deadlines import eventually
 from tests.ground import Ground
 from tests.receiver import Exchange, Receiver, status
 from tests.tcp_proxy import tcp_proxy
-from tests.temporal import activity_is_there
+from tests.temporal_server import activity_is_there
 from tests.window_acts import fail_many
 
 SINCE = "2020-01-01T00:00:00Z"

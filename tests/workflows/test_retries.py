@@ -23,7 +23,7 @@ from temporal.visibility import EVENT_IDS, EVENT_NAME, STORE_CODE
 from tests.deadlines import eventually
 from tests.pipeline import STORE, Pipeline, pipeline
 from tests.receiver import Receiver, status
-from tests.temporal import activity_is_there
+from tests.temporal_server import activity_is_there
 from tests.window_acts import fail_many
 from tests.workbench import Workbench, workbench
 

@@ -25,12 +25,6 @@ IDS = {WindowKind.RECOVER: recover_workflow_id, WindowKind.BACKFILL: backfill_wo
 
 
 @pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with Receiver() as started:
-        yield started
-
-
-@pytest.fixture
 async def running(database_url: str, temporal: WorkflowEnvironment) -> AsyncIterator[Pipeline]:
     async with pipeline(database_url, temporal.client, retry_schedule_seconds=(600,), breaker_failures=3) as started:
         yield started

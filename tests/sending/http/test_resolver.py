@@ -11,7 +11,7 @@ import pytest
 
 from sending.http import address_guard
 from sending.http.address_guard import ADDRESSES_MAX, GuardedResolver
-from tests.activities.sending import LOCAL
+from tests.sending.http.sending import LOCAL
 
 Found = tuple[int, int, int, str, tuple[str, int]]
 

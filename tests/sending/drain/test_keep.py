@@ -14,9 +14,9 @@ from sending.drain import ordered as in_order
 from sending.drain.round import LOOK_SECONDS
 from storage.deliveries.held import ENDED_AT_ONCE, exhaust_outwaited, subscriptions_to_keep
 from storage.deliveries.ordering import first_unmatched
-from tests.activities.rounds import round_of
 from tests.ground import STORE
 from tests.receiver import Receiver, status, when
+from tests.sending.drain.rounds import round_of
 from tests.window_acts import fail_many
 from tests.workbench import Workbench, workbench
 

@@ -18,7 +18,6 @@ from sending.http import pool as connections
 from sending.http.client import OutgoingRequest
 from sending.http.connection import Connection, Response
 from sending.http.pool import Connections
-from tests.activities.sending import STRICT, local_sender, request_to, send
 from tests.receiver import (
     Authority,
     Exchange,
@@ -31,6 +30,7 @@ from tests.receiver import (
     response,
     status,
 )
+from tests.sending.http.sending import STRICT, local_sender, request_to, send
 
 Loop = Callable[[], asyncio.AbstractEventLoop]
 LOOPS: dict[str, Loop] = {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}

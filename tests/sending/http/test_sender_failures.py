@@ -16,7 +16,7 @@ from sending.http import pool as connections
 from sending.http.address_guard import AddressBlockedError
 from sending.http.client import Sender, SenderSettings
 from sending.http.failures import KINDS, detail_of, failure_of
-from tests.activities.sending import local_sender, request_to
+from tests.sending.http.sending import local_sender, request_to
 
 OURS = sorted(
     {

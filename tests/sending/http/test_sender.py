@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.activities.sending import local_sender, request_to, send
 from tests.receiver import Exchange, Receiver, after, hang, response, status, when
+from tests.sending.http.sending import local_sender, request_to, send
 
 
 async def test_a_request_carries_exactly_the_headers_of_the_contract_and_the_body_unchanged() -> None:

@@ -12,7 +12,7 @@ from relay.batching import QUIET_SECONDS, Pace
 from relay.relay import Relay
 from tests.deadlines import eventually
 from tests.ground import STORE, Ground
-from tests.test_relay import another_client, exists, listening, relay_of, through_proxy
+from tests.relay.test_relay import another_client, exists, listening, relay_of, through_proxy
 
 
 def test_a_store_that_emits_steadily_more_than_may_go_singly_is_busy_until_it_rests() -> None:
@@ -67,8 +67,8 @@ async def some_begun_and_no_more(ground: Ground, relay: Relay) -> bool:
 async def test_beside_single_events_a_place_of_batches_is_left_free_and_taken_soon_after(
     ground: Ground, cleared_url: str, temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tests.test_relay.POLL_SECONDS", 60)
-    monkeypatch.setattr("tests.test_relay.LEASE_SECONDS", 60)
+    monkeypatch.setattr("tests.relay.test_relay.POLL_SECONDS", 60)
+    monkeypatch.setattr("tests.relay.test_relay.LEASE_SECONDS", 60)
     monkeypatch.setattr("relay.backpressure.FOREIGN_AFTER_SECONDS", 60)
     monkeypatch.setattr("relay.batching.QUIET_SECONDS", 60)
     await ground.add_store("small")

@@ -16,7 +16,7 @@ from tests.deadlines import eventually
 from tests.ground import STORE, Ground
 from tests.pipeline import pipeline
 from tests.receiver import Receiver
-from tests.test_relay import exists, listening, relay_of, started
+from tests.relay.test_relay import exists, listening, relay_of, started
 
 
 async def accept(ground: Ground, count: int = 1) -> Sequence[UUID]:
@@ -36,7 +36,7 @@ async def claimed(ground: Ground) -> bool:
 
 @pytest.fixture(autouse=True)
 def _polls_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.test_relay.POLL_SECONDS", 60)
+    monkeypatch.setattr("tests.relay.test_relay.POLL_SECONDS", 60)
 
 
 async def test_its_workflow_is_started_once_under_the_id_that_its_claim_commits(
@@ -58,7 +58,7 @@ async def test_its_workflow_is_started_once_under_the_id_that_its_claim_commits(
 async def test_of_several_that_wait_for_their_claims_none_goes_into_a_batch_too(
     ground: Ground, cleared_url: str, temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("relay.CLAIM_NAMED_SECONDS", 0.2)
+    monkeypatch.setattr("relay.relay.CLAIM_NAMED_SECONDS", 0.2)
     monkeypatch.setattr("relay.batching.SINGLES_PER_SECOND", 1.0)
     async with relay_of(cleared_url, temporal.client):
         await eventually(lambda: listening(ground), 10, "listening")

@@ -12,7 +12,6 @@ import sys
 import threading
 from collections.abc import AsyncIterator
 from ipaddress import ip_network
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,9 +24,10 @@ from sending.http.client import OutgoingRequest, Sender, SenderSettings
 from sending.http.connection import Response
 from sending.http.failures import failure_of
 from sending.http.pool import Connections
-from tests.activities.sending import STRICT, TIMEOUT_SECONDS, local_sender, request_to
 from tests.domain.url_vectors import UrlVector, url_vectors
+from tests.house import ROOT
 from tests.receiver import Receiver
+from tests.sending.http.sending import STRICT, TIMEOUT_SECONDS, local_sender, request_to
 
 # One line has a permitted address of the Internet beside a refused one; tests send nothing there.
 REFUSED = [vector for vector in url_vectors() if vector.verdict != "ok" and "93.184.215.14" not in vector.addresses]
@@ -201,7 +201,7 @@ async def test_the_allow_list_lets_through_what_it_names(listener: Listener) -> 
 def test_a_silent_name_server_does_not_hold_up_the_end_of_the_process() -> None:
     program = """
 import asyncio, socket, threading
-from tests.activities.sending import local_sender, request_to
+from tests.sending.http.sending import local_sender, request_to
 
 socket.getaddrinfo = lambda *what, **options: threading.Event().wait(60)
 
@@ -211,7 +211,7 @@ async def main():
 
 asyncio.run(main())
 """
-    root = Path(__file__).parents[2]
+    root = ROOT
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=root, capture_output=True, text=True, timeout=40, check=True
     )

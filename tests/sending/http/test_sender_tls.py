@@ -11,8 +11,8 @@ import trustme
 
 from domain.delivery.failure_kinds import FailureKind
 from sending.http.tls import CertificateFileError, client_context
-from tests.activities.sending import local_sender, request_to, send
 from tests.receiver import Authority, Exchange, Receiver, raw, response, status
+from tests.sending.http.sending import local_sender, request_to, send
 
 
 @pytest.fixture(scope="module")

@@ -20,10 +20,10 @@ import svix.webhooks
 
 from domain.urls.rules import normalise_url
 from domain.wire.signing import format_secret, signature_headers
-from tests.activities.sending import LOCAL, local_sender, request_to
 from tests.domain.reference_signatures import platform_signature
 from tests.node_packages import FOLDER, node, node_modules
 from tests.receiver import Received, Receiver
+from tests.sending.http.sending import LOCAL, local_sender, request_to
 
 DELIVERIES = 1000
 IN_FLIGHT = 16

@@ -11,9 +11,9 @@ from sending.requests import PREPARED_CHARACTERS, PREPARED_MOST, RequestBuilder
 from storage.deliveries.open import OpenDelivery
 from storage.events.single_events import claim_few
 from storage.sealing import Sealer
-from tests.activities.sending import LOCAL, STRICT
 from tests.deadlines import eventually
 from tests.ground import Ground
+from tests.sending.http.sending import LOCAL, STRICT
 
 KEYS = [Fernet.generate_key().decode()]
 

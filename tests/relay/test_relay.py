@@ -262,7 +262,7 @@ async def test_database_connections_that_break_do_not_stop_the_relay(
 async def test_a_notification_wakes_a_relay_that_polls_seldom(
     ground: Ground, cleared_url: str, temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tests.test_relay.POLL_SECONDS", 60)
+    monkeypatch.setattr("tests.relay.test_relay.POLL_SECONDS", 60)
     async with relay_of(cleared_url, temporal.client):
         await eventually(lambda: listening(ground), 10, "listening")
         await ground.emit("CustomerUpdated", "{}")
@@ -272,7 +272,7 @@ async def test_a_notification_wakes_a_relay_that_polls_seldom(
 async def test_what_a_claim_of_the_first_stores_left_is_claimed_though_there_are_none_behind_them(
     ground: Ground, cleared_url: str, temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tests.test_relay.POLL_SECONDS", 60)
+    monkeypatch.setattr("tests.relay.test_relay.POLL_SECONDS", 60)
     monkeypatch.setattr("storage.events.outbox.STORES_A_CLAIM", 1)
     await ground.emit("CustomerUpdated", "{}", MOST_OPEN[Way.BATCH] * 20)
     async with relay_of(cleared_url, temporal.client, batch_events=20):

@@ -12,10 +12,10 @@ import pytest
 from activities import drain as keep
 from sending.drain.round import LOOK_SECONDS
 from temporal.messages import KeeperRoundResult
-from tests.activities.rounds import round_of
 from tests.chaos.verdict import most_in_a_second
 from tests.deadlines import eventually
 from tests.receiver import Receiver, after, status, when
+from tests.sending.drain.rounds import round_of
 from tests.workbench import Workbench, workbench
 
 EVENT = "CustomerUpdated"

@@ -6,7 +6,6 @@ import resource
 import pytest
 
 from domain.delivery.failure_kinds import FailureKind
-from tests.activities.sending import TIMEOUT_SECONDS, local_sender, request_to, send
 from tests.receiver import (
     Exchange,
     Receiver,
@@ -26,6 +25,7 @@ from tests.receiver import (
     trickle,
     wrong_length,
 )
+from tests.sending.http.sending import TIMEOUT_SECONDS, local_sender, request_to, send
 
 INVALID = FailureKind.invalid_response
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
