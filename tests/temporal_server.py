@@ -29,17 +29,6 @@ async def real_server() -> AsyncIterator[WorkflowEnvironment]:
         yield environment
 
 
-async def is_there(client: Client, workflow_id: str) -> bool:
-    """Whether a workflow of that id has been started."""
-    try:
-        await client.get_workflow_handle(workflow_id).describe()
-    except RPCError as error:
-        if error.status is RPCStatusCode.NOT_FOUND:
-            return False
-        raise
-    return True
-
-
 async def activity_is_there(client: Client, activity_id: str) -> bool:
     """Return True if a standalone activity of that id has been started."""
     try:

@@ -14,7 +14,7 @@ from tests.deadlines import eventually
 from tests.ground import STORE, Ground
 from tests.pipeline import pipeline
 from tests.receiver import Receiver, status
-from tests.temporal import activity_is_there
+from tests.temporal_server import activity_is_there
 
 CUSTOMER, OTHER = uuid4(), uuid4()
 

@@ -31,12 +31,6 @@ EVENT = "CustomerUpdated"
 HOUR = 3600
 
 
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with Receiver() as receiver:
-        yield receiver
-
-
 async def waiting_activity(running: Pipeline, attempts: int = 1) -> tuple[UUID, ActivityExecutionDescription]:
     """Wait until the only delivery's activity waits; (message id, its description)."""
 
