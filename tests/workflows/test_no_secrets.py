@@ -4,17 +4,16 @@ import logging
 from uuid import UUID, uuid4
 
 import pytest
-from temporalio.api.workflowservice.v1 import DescribeActivityExecutionRequest, DescribeWorkflowExecutionRequest
+from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionRequest
 from temporalio.client import Client, WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
 
 from domain.delivery.identity import keeper_workflow_id, manual_attempt_id
-from storage.operations.actions import delivery_for_act
 from storage.sealing import Sealer
-from temporal.starts import Acting
 from tests.deadlines import eventually
 from tests.pipeline import STORE, Pipeline, pipeline
 from tests.receiver import Receiver, Reply, hang, reset_mid_response, status
+from tests.temporal_server import everything_of_activity
 
 
 def secret(what: str) -> str:
@@ -51,24 +50,6 @@ async def everything_of(client: Client, workflow_id: str) -> bytes:
     parts.append(described.SerializeToString())
     parts.append(str(await handle.query("__temporal_workflow_metadata")).encode())
     return b"".join(parts)
-
-
-async def everything_of_activity(client: Client, activity_id: str) -> bytes:
-    """All that Temporal knows of a standalone activity: input, outcome, last failure, what its UI shows."""
-    request = DescribeActivityExecutionRequest(
-        namespace=client.namespace, activity_id=activity_id, include_input=True, include_outcome=True
-    )
-    return (await client.workflow_service.describe_activity_execution(request)).SerializeToString()
-
-
-async def attempt_by_hand(running: Pipeline, message_id: UUID, action: str) -> None:
-    """Have one attempt made as a person asks for it, and wait for its end."""
-    async with running.database.transaction() as connection:
-        delivery = await delivery_for_act(connection, STORE, message_id)
-    assert delivery is not None
-    acting = Acting(running.client, running.settings.task_queue)
-    assert await acting.attempt_once(delivery, STORE, action)
-    await running.client.get_activity_handle(manual_attempt_id(message_id)).result()
 
 
 async def misbehave(running: Pipeline, receiver: Receiver) -> None:
@@ -123,8 +104,8 @@ async def test_nothing_secret_is_in_any_history_or_log(
         await eventually(delivered, 30, "the batch is delivered")
         [first, *_] = [row for row in await running.deliveries() if "/failing" in row.url]
         [sealed] = [row for row in await running.deliveries() if "/sealed" in row.url]
-        await attempt_by_hand(running, sealed.message_id, "send-now")  # a failure of ours to show
-        await attempt_by_hand(running, first.message_id, "redeliver")
+        await running.attempt_by_hand(sealed.message_id, "send-now")  # a failure of ours to show
+        await running.attempt_by_hand(first.message_id, "redeliver")
 
         rows = await running.execute("SELECT workflow_id FROM event UNION SELECT workflow_id FROM delivery")
         kept = await running.scalar("SELECT id FROM subscription WHERE url LIKE '%/kept%'")
