@@ -124,10 +124,10 @@ async def batch_settled_at_once(stage: Stage) -> WorkflowHandle[object, object]:
 
 @scenario("deliver-events.some-with-retries")
 async def batch_some_with_retries(stage: Stage) -> WorkflowHandle[object, object]:
-    stage.receiver.script(*[status(503)] * 30)
+    stage.receiver.script(*[status(503)] * 10)
     await stage.running.subscribe("CustomerUpdated", stage.receiver.url("/hook"))
-    await stage.running.emit("CustomerUpdated", "{}", count=60)
-    await stage.running.until_statuses({"delivered": 60})
+    await stage.running.emit("CustomerUpdated", "{}", count=30)
+    await stage.running.until_statuses({"delivered": 30}, DEADLINE_SECONDS)
     return await stage.ended(
         str(
             await stage.running.scalar(
@@ -248,8 +248,9 @@ async def record(template: str, address: str) -> dict[str, WorkflowHistory]:
             async with stage_of(template, client) as stage:
                 return await (await scenario(stage)).fetch_history()
 
-    histories = await asyncio.gather(*(play(scenario) for scenario in SCENARIOS.values()))
-    return dict(zip(SCENARIOS, histories, strict=True))
+    async with asyncio.TaskGroup() as group:
+        histories = {name: group.create_task(play(scenario)) for name, scenario in SCENARIOS.items()}
+    return {name: history.result() for name, history in histories.items()}
 
 
 def text_of(history: WorkflowHistory) -> str:

@@ -126,7 +126,7 @@ async def wait_for_retries(ground: Ground) -> None:
     await ground.execute(
         """
         INSERT INTO subscription (id, store_code, event_name, url)
-        SELECT gen_random_uuid(), :store, 'CustomerDeactivated', 'http://retried.example.com/' || n
+        SELECT gen_random_uuid(), :store, 'Retried' || n, 'http://retried.example.com/' || n
         FROM generate_series(1, :count) AS n
         """,
         store=STORE,
