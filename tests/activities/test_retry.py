@@ -11,6 +11,7 @@ import pytest
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities import drain
+from activities.retry import OUTCOME_POLL_SECONDS
 from storage.deliveries.held import hold
 from storage.deliveries.retries import MOST_DUE_IN_A_SECOND, MOST_OF_A_SUBSCRIPTION
 from storage.operations.actions import cancel
@@ -97,6 +98,21 @@ async def test_a_failed_attempt_is_benign_and_names_no_traceback(bench: Workbenc
     with pytest.raises(ApplicationError) as raised:
         await bench.deliver_webhook(message_id)
     assert raised.value.category is ApplicationErrorCategory.BENIGN
+
+
+async def test_scheduling_waits_for_an_outcome_that_is_being_written(bench: Workbench, receiver: Receiver) -> None:
+    message_id = await fail_once(bench, receiver)
+    await bench.execute("UPDATE delivery SET retry_id = NULL, next_attempt_at = NULL")
+    event_ids = [one.event_id for one in await bench.execute("SELECT event_id FROM event")]
+    async with bench.database.transaction() as connection:
+        await connection.exec_driver_sql("SELECT FROM delivery FOR UPDATE")
+        scheduling = asyncio.create_task(bench.schedule_retries(event_ids))
+        await asyncio.sleep(4 * OUTCOME_POLL_SECONDS)
+        assert not scheduling.done()
+    assert [one.retry_id for one in await scheduling] == [f"{message_id}/1"]
+    assert [one.retry_id for one in await bench.schedule_retries(event_ids)] == [f"{message_id}/1"], (
+        "a repeat is harmless"
+    )
 
 
 @pytest.mark.parametrize("change", ["another activity", "held", "ended"])

@@ -1,6 +1,7 @@
 """Later attempts are standalone activities on the real server: started once, found by an operator, repeated after every
 fault, and ended with their delivery."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -16,7 +17,7 @@ from domain.delivery.retry import JITTER
 from storage.deliveries.retries import WaitingRetry, own_retries
 from storage.operations.actions import cancel
 from temporal.codec import data_converter
-from temporal.reconcile import restart_overdue
+from temporal.reconcile import restart_overdue, watch_overdue
 from temporal.retries import RETRY_PRIORITY, Retries
 from temporal.starts import Acting
 from temporal.visibility import EVENT_IDS, EVENT_NAME, STORE_CODE
@@ -25,7 +26,7 @@ from tests.pipeline import STORE, Pipeline, pipeline
 from tests.receiver import Receiver, status
 from tests.temporal_server import activity_is_there
 from tests.window_acts import fail_many
-from tests.workbench import Workbench, workbench
+from tests.workbench import NotedRetries, Workbench, workbench
 
 EVENT = "CustomerUpdated"
 HOUR = 3600
@@ -237,6 +238,20 @@ class TestRestart:
         away = await Client.connect("127.0.0.1:9", data_converter=data_converter(()), lazy=True)
         with pytest.raises((RPCError, RuntimeError)):
             await restart_overdue(bench.database, Retries(away, "nobody"))
+
+    async def test_one_of_the_live_workers_looks(self, bench: Workbench, cleared_url: str, receiver: Receiver) -> None:
+        await self.fail(bench, receiver)
+        await bench.execute("UPDATE delivery SET next_attempt_at = now() - interval '2 minutes'")
+        async with workbench(cleared_url) as other:
+            first, second = sorted((bench, other), key=lambda one: one.worker_id)
+            started = {}
+            for one in (second, first):
+                retries = NotedRetries()
+                looking = asyncio.create_task(watch_overdue(one.database, retries, one.worker_id))
+                await asyncio.sleep(0.5)  # a round takes milliseconds, and the next is a minute away
+                looking.cancel()
+                started[one.worker_id] = len(retries.started)
+        assert started == {first.worker_id: 1, second.worker_id: 0}
 
     async def test_what_is_restarted_is_delivered_once(
         self, database_url: str, temporal: WorkflowEnvironment, receiver: Receiver
