@@ -7,6 +7,7 @@ from pathlib import Path
 
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
+from temporalio.api.workflowservice.v1 import DescribeActivityExecutionRequest
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import WorkflowEnvironment
@@ -29,15 +30,23 @@ async def real_server() -> AsyncIterator[WorkflowEnvironment]:
         yield environment
 
 
-async def is_there(client: Client, workflow_id: str) -> bool:
-    """Whether a workflow of that id has been started."""
+async def activity_is_there(client: Client, activity_id: str) -> bool:
+    """Return True if a standalone activity of that id has been started."""
     try:
-        await client.get_workflow_handle(workflow_id).describe()
+        await client.get_activity_handle(activity_id).describe()
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:
             return False
         raise
     return True
+
+
+async def everything_of_activity(client: Client, activity_id: str) -> bytes:
+    """All that Temporal knows of a standalone activity: input, outcome, last failure, what its UI shows."""
+    request = DescribeActivityExecutionRequest(
+        namespace=client.namespace, activity_id=activity_id, include_input=True, include_outcome=True
+    )
+    return (await client.workflow_service.describe_activity_execution(request)).SerializeToString()
 
 
 async def _register_search_attributes(client: Client) -> None:

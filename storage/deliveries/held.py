@@ -70,7 +70,7 @@ ORDER BY next_attempt_at LIMIT 1
 
 _NEXT_ALLOWED = text(f"""
 SELECT CAST(extract(epoch FROM min(not_before) - clock_timestamp()) AS float8)
-FROM delivery WHERE subscription_id = :id AND status = '{DeliveryStatus.HELD}'
+FROM delivery WHERE subscription_id = :id AND status = '{DeliveryStatus.HELD}' AND not_before > clock_timestamp()
 """)
 
 _TO_KEEP = text(f"""

@@ -38,17 +38,17 @@ def acknowledge_before_commit() -> None:
 
 def forget_lapsed_claims() -> None:
     """The relay takes its time between claim and start, and nobody looks after the claims of one that died."""
-    start = relay.Relay._start
+    start = relay.relay.Relay._start
 
-    async def started_late(self: relay.Relay, *arguments: Any) -> None:
+    async def started_late(self: relay.relay.Relay, *arguments: Any) -> None:
         await asyncio.sleep(WINDOW_SECONDS)
         await start(self, *arguments)
 
-    async def watch_nothing(_relay: relay.Relay) -> None:
+    async def watch_nothing(_relay: relay.relay.Relay) -> None:
         await asyncio.Event().wait()
 
-    relay.Relay._start = started_late  # type: ignore[assignment,method-assign]
-    relay.Relay._watch_lapsed = watch_nothing  # type: ignore[assignment,method-assign]
+    relay.relay.Relay._start = started_late  # type: ignore[assignment,method-assign]
+    relay.relay.Relay._watch_lapsed = watch_nothing  # type: ignore[assignment,method-assign]
 
 
 def _later(store: Callable[[], Any]) -> None:

@@ -71,7 +71,7 @@ async def restart_in_turn(processes: list[Process], traffic: Callable[[], Awaita
 
 
 def refused_once(event_id: str) -> bool:
-    """One event in twenty has to be sent twice: each costs Temporal a workflow of its own."""
+    """One event in twenty has to be sent twice: each costs Temporal an activity of its own."""
     return UUID(event_id).int % 20 == 0
 
 

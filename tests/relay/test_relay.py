@@ -21,7 +21,7 @@ from relay.relay import Relay, RelaySettings
 from storage.database import Database
 from storage.events.outbox import ClaimLimits, claim
 from telemetry.worker_metrics import WorkerMetrics
-from temporal.messages import EventBatch, EventRef, EventTask
+from temporal.messages import EventBatch, EventRef
 from tests.databases import sqlalchemy_url
 from tests.deadlines import eventually
 from tests.ground import STORE, Ground
@@ -73,9 +73,8 @@ async def started(client: Client, workflow_id: str) -> list[EventRef]:
     """The events with which a workflow was started."""
     async for event in client.get_workflow_handle(workflow_id).fetch_history_events():
         attributes = event.workflow_execution_started_event_attributes
-        kind = EventBatch if workflow_id.startswith("events/") else EventTask
-        [argument] = await pydantic_data_converter.decode(attributes.input.payloads, [kind])
-        return list(argument.events) if isinstance(argument, EventBatch) else [argument.event]
+        [batch] = await pydantic_data_converter.decode(attributes.input.payloads, [EventBatch])
+        return list(batch.events)
     raise AssertionError("a history has a first event")
 
 
