@@ -22,7 +22,7 @@ from storage.events.notification import RelayBell
 from storage.expiry.sources import open_source
 from storage.sealing import Sealer
 from temporal.expiry_schedules import ExpirySchedules
-from temporal.schedule_sync import ScheduleKeeper
+from temporal.schedule_sync import ScheduleMaintenance
 
 
 def breaker_rules(settings: Settings) -> BreakerRules:
@@ -139,9 +139,9 @@ async def retaining(settings: Settings) -> AsyncIterator[RetentionActivities]:
         await database.close()
 
 
-def schedule_keeper(settings: Settings, database: Database, client: Client) -> ScheduleKeeper:
-    """What keeps the schedules as they are to be."""
-    return ScheduleKeeper(
+def schedule_maintenance(settings: Settings, database: Database, client: Client) -> ScheduleMaintenance:
+    """Build the maintenance of the schedules."""
+    return ScheduleMaintenance(
         database,
         ExpirySchedules(client, task_queue=settings.task_queue, local_hour=settings.expiry_local_hour),
         late_notices=settings.expiry_late_notices,

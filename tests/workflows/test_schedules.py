@@ -35,7 +35,7 @@ from storage.database import Database
 from storage.operations.stores import ensure_store
 from temporal.expiry_messages import ExpiryRun
 from temporal.expiry_schedules import ExpirySchedules, StoreSchedules
-from temporal.schedule_sync import ScheduleKeeper, sync_all
+from temporal.schedule_sync import ScheduleMaintenance, sync_all
 from tests.deadlines import eventually
 from tests.expiry_ground import Scanning, scanning
 from tests.temporal import real_server
@@ -224,7 +224,7 @@ async def test_the_stores_of_the_database_are_what_is_wanted(kept: Kept, databas
 async def test_a_store_made_in_the_database_has_its_schedules_by_the_worker_soon(
     kept: Kept, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("schedules.ROUND_SECONDS", 0.1)
+    monkeypatch.setattr("temporal.schedule_sync.ROUND_SECONDS", 0.1)
     async with keeping(database, kept.schedules()):
         async with database.transaction() as connection:
             await ensure_store(connection, "new", "new", "UTC")
@@ -232,7 +232,7 @@ async def test_a_store_made_in_the_database_has_its_schedules_by_the_worker_soon
 
 
 async def test_temporal_being_away_ends_no_worker(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("schedules.FAULT_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr("temporal.schedule_sync.FAULT_PAUSE_SECONDS", 0.05)
     calls = []
 
     class Away(ExpirySchedules):
@@ -252,7 +252,7 @@ async def test_temporal_being_away_ends_no_worker(database: Database, monkeypatc
 
 @asynccontextmanager
 async def keeping(database: Database, schedules: ExpirySchedules) -> AsyncIterator[None]:
-    keeper = ScheduleKeeper(database, schedules, late_notices=True, reads_all=False)
+    keeper = ScheduleMaintenance(database, schedules, late_notices=True, reads_all=False)
     task = asyncio.create_task(keeper.run())
     try:
         yield
@@ -305,7 +305,7 @@ async def test_a_schedule_that_is_due_scans_and_shows_what_it_did(
 async def test_the_keeper_has_late_rows_looked_for_and_leaves_paused_kinds_alone(
     module_database_url: str, own_temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("schedules.ROUND_SECONDS", 0.2)
+    monkeypatch.setattr("temporal.schedule_sync.ROUND_SECONDS", 0.2)
     async with scheduled(module_database_url, own_temporal) as running:
         for kind in (Kind.POINTS, Kind.COUPONS):
             await running.run(kind)
