@@ -12,7 +12,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities.expiry_notices import PAGE_ROWS, NoticeWriter
-from domain.expiry.calendar_days import Interval, day_interval
+from domain.expiry.calendar_days import TimeSpan, day_interval
 from domain.expiry.plan import plan_scans
 from domain.expiry.rows import Kind
 from domain.timestamps import zone
@@ -155,7 +155,7 @@ async def _begun(connection: AsyncConnection, scan_id: UUID) -> ScanRow:
 def _day_scan(request: OpenRequest, store: StoreRow) -> NewScan:
     task = request.task
     if task.starts_at is not None and task.ends_at is not None:
-        interval = Interval(task.starts_at, task.ends_at)
+        interval = TimeSpan(task.starts_at, task.ends_at)
     else:
         if task.day is None:
             raise ValueError("a scan by hand is of a day")
@@ -177,7 +177,7 @@ async def _late_scan(connection: AsyncConnection, request: OpenRequest, store: S
     if covered is None:
         return None
     # What has expired by now gets no notice that it will.
-    interval = Interval(max(covered.interval.start, request.now.astimezone(UTC)), covered.interval.end)
+    interval = TimeSpan(max(covered.interval.start, request.now.astimezone(UTC)), covered.interval.end)
     if interval.is_empty:
         return None
     return NewScan(
@@ -209,7 +209,7 @@ def _progress(scan: ScanRow) -> ScanProgress:
     )
 
 
-def _shown(interval: Interval) -> str:
+def _shown(interval: TimeSpan) -> str:
     return f"{_minute(interval.start)} to {_minute(interval.end)}"
 
 

@@ -17,7 +17,7 @@ from storage.database import Database
 from storage.events.intake import NewEvent, insert_events, known_events, new_event
 from storage.events.notification import Emitted, RelayBell
 from storage.events.outbox import waiting
-from storage.expiry.due import Found
+from storage.expiry.due import FoundRows
 from storage.expiry.rows import DueRow
 from storage.expiry.scans import Counts, ScanRow, advance_scan, find_scan, finish_scan
 from storage.expiry.sources import DueSource
@@ -41,7 +41,7 @@ PATIENCE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Page:
+class _NoticePage:
     events: list[NewEvent]
     known: int
     dropped: int
@@ -58,7 +58,7 @@ class NoticeWriter:
         self._bell = bell
         self._turn = asyncio.Lock()  # fair: scans of several stores take turns
 
-    async def write(self, scan: ScanRow, found: Sequence[Found]) -> ScanRow | None:
+    async def write(self, scan: ScanRow, found: Sequence[FoundRows]) -> ScanRow | None:
         """Emit the notices of a page that lies behind the scan's place; the scan as it stands then.
 
         None when somebody else has moved the scan meanwhile: a worker that was taken for dead. Nothing is written then.
@@ -103,7 +103,7 @@ class NoticeWriter:
                     return
             await asyncio.sleep(ROOM_POLL_SECONDS)
 
-    async def _notices(self, connection: AsyncConnection, scan: ScanRow, found: Sequence[Found]) -> _Page:
+    async def _notices(self, connection: AsyncConnection, scan: ScanRow, found: Sequence[FoundRows]) -> _NoticePage:
         """The events of those that have no notice yet and are still due, asked for anew."""
         ids = {one: notice_id(scan.store_code, scan.kind, one.identity, one.instant) for one in found}
         given = await known_events(connection, scan.store_code, list(ids.values()))
@@ -116,7 +116,7 @@ class NoticeWriter:
             event = self._event(scan, row)
             if event is not None:
                 events.append(event)
-        return _Page(events, len(found) - len(new), len(new) - len(due), len(due) - len(events))
+        return _NoticePage(events, len(found) - len(new), len(new) - len(due), len(due) - len(events))
 
     def _event(self, scan: ScanRow, due: DueRow) -> NewEvent | None:
         """The event, checked as one that is posted; None, and a line in the log, when it would be refused there."""

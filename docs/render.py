@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 
 from api.operations.metrics import ApiMetrics
 from domain.delivery.explain import REASONS
-from domain.delivery.failure_kinds import EXPLANATIONS, Explanation, FailureKind
+from domain.delivery.failure_kinds import EXPLANATIONS, FailureExplanation, FailureKind
 from domain.delivery.verdict import Answer, verdict
 from settings import Settings
 from telemetry.worker_health import SDK_METRICS
@@ -112,7 +112,7 @@ def failure_kinds_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _failure_row(kind: FailureKind, explanation: Explanation) -> str:
+def _failure_row(kind: FailureKind, explanation: FailureExplanation) -> str:
     judged = verdict(Answer(None, kind))
     outcome = {"retry": "retried", "exhausted": "exhausted at once", "cancelled": "cancelled"}[judged.outcome]
     if judged.receiver_rejects:

@@ -5,7 +5,7 @@ from datetime import date
 
 
 @dataclass(frozen=True)
-class ThinnedDay:
+class ThinningResult:
     """What came of a day: the rows that stayed and went. `day` is None when none was left to be thinned."""
 
     day: date | None = None

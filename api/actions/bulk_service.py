@@ -14,7 +14,7 @@ from api.temporal_calls import temporal_call
 from storage.access.audit import record
 from storage.operations.bulk_actions import (
     NewWindowAct,
-    Window,
+    TimeWindow,
     WindowKind,
     begin_window_act,
     count_missing,
@@ -33,7 +33,7 @@ class Wanted:
     """What a person asks for: which act on which window, and how many a second at most."""
 
     kind: WindowKind
-    window: Window
+    window: TimeWindow
     rate_per_second: int | None
 
 
@@ -44,8 +44,8 @@ def wanted_of(body: RecoverRequest | BackfillRequest) -> Wanted:
         field, message = ("since", "must be past") if body.until is None else ("until", "must be later than since")
         raise invalid(field, "invalid_value", message)
     if isinstance(body, RecoverRequest):
-        return Wanted(WindowKind.RECOVER, Window(body.since, until, body.statuses), body.rate_per_second)
-    return Wanted(WindowKind.BACKFILL, Window(body.since, until), body.rate_per_second)
+        return Wanted(WindowKind.RECOVER, TimeWindow(body.since, until, body.statuses), body.rate_per_second)
+    return Wanted(WindowKind.BACKFILL, TimeWindow(body.since, until), body.rate_per_second)
 
 
 class WindowActs:

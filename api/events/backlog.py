@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from api.ttl_cache import TtlCache
 from storage.database import Database
 from storage.events.intake import outbox_span
-from storage.events.outbox import Backlog, backlog
+from storage.events.outbox import EventBacklog, backlog
 
 EXACT_EVENTS = 10_000
 """Largest backlog that is counted. Counting 10,000 index entries takes about 2 ms, a million takes 250 ms."""
@@ -22,14 +22,14 @@ READ_SECONDS = 5.0
 """Timeout of a reading, which takes milliseconds: callers hear of a database that hangs after this time."""
 
 
-async def read_backlog(connection: AsyncConnection, limit: int) -> Backlog:
+async def read_backlog(connection: AsyncConnection, limit: int) -> EventBacklog:
     """Return the backlog: exact up to EXACT_EVENTS and near `limit`, an upper bound between; at most `limit`."""
     counted = await backlog(connection, limit=min(EXACT_EVENTS, limit))
     if counted.events < EXACT_EVENTS:
         return counted
     span = await outbox_span(connection)
     if span < limit:
-        return Backlog(max(span, counted.events), counted.oldest_seconds)
+        return EventBacklog(max(span, counted.events), counted.oldest_seconds)
     return await backlog(connection, limit=limit)
 
 
@@ -39,16 +39,16 @@ class BacklogGauge:
     def __init__(self, database: Database, limit: int) -> None:
         self.limit = limit
         self._database = database
-        self._cache: TtlCache[None, Backlog] = TtlCache(FRESH_SECONDS, refresh_seconds=REFRESH_SECONDS)
+        self._cache: TtlCache[None, EventBacklog] = TtlCache(FRESH_SECONDS, refresh_seconds=REFRESH_SECONDS)
 
-    async def current(self) -> Backlog:
+    async def current(self) -> EventBacklog:
         """Return the backlog, at most FRESH_SECONDS old. Raises the error of the database if it cannot be read."""
-        return await self._cache.get(None, self._read) or Backlog(0, 0.0)
+        return await self._cache.get(None, self._read) or EventBacklog(0, 0.0)
 
     async def close(self) -> None:
         """Wait for the readings under way."""
         await self._cache.close()
 
-    async def _read(self) -> Backlog:
+    async def _read(self) -> EventBacklog:
         async with asyncio.timeout(READ_SECONDS), self._database.transaction() as connection:
             return await read_backlog(connection, self.limit)

@@ -17,7 +17,7 @@ from api.panel.routes import PanelRoutes
 from api.panel.texts import t
 from api.temporal_links import existing_workflow_url
 from domain.access import Scope
-from domain.delivery.failure_kinds import EXPLANATIONS, Explanation, FailureKind
+from domain.delivery.failure_kinds import EXPLANATIONS, FailureExplanation, FailureKind
 from domain.wire.bodies import TEST
 from domain.wire.jsontext import JsonTextError, pretty
 from storage.deliveries.log import AttemptRow, DeliveryRow, attempts_of, find_delivery
@@ -32,13 +32,13 @@ SCALE_LEAST_MS = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class ShownAttempt:
     """An attempt as it is drawn: `waited` since the one before, its bar's `share` of the width in per cent."""
 
     attempt: AttemptRow
     waited: timedelta | None
     share: float
-    why: Explanation | None = None
+    why: FailureExplanation | None = None
     """Of its failure, where the attempt before failed otherwise or not."""
 
     @property
@@ -49,7 +49,7 @@ class Step:
         return "failed" if self.attempt.failure else "delivered"
 
 
-def steps_of(attempts: Sequence[AttemptRow]) -> list[Step]:
+def steps_of(attempts: Sequence[AttemptRow]) -> list[ShownAttempt]:
     """The attempts with what their drawing needs."""
     longest = max([SCALE_LEAST_MS, *(one.duration_ms or 0 for one in attempts)])
     steps, before = [], None
@@ -58,7 +58,7 @@ def steps_of(attempts: Sequence[AttemptRow]) -> list[Step]:
         waited = None if ended is None else max(one.started_at - ended, timedelta(0))
         kind = one.failure if before is None or before.failure != one.failure else None
         why = EXPLANATIONS[FailureKind(kind)] if kind and kind in FailureKind.__members__ else None
-        steps.append(Step(one, waited, 100 * (one.duration_ms or 0) / longest, why))
+        steps.append(ShownAttempt(one, waited, 100 * (one.duration_ms or 0) / longest, why))
         before = one
     return steps
 

@@ -23,7 +23,7 @@ from api.panel.texts import t
 from domain.access import Scope
 from storage.deliveries.log import LOG_FIELDS, DeliveryRow, delivery_page
 from storage.listing import Condition, Operator
-from storage.operations.bulk_actions import Window, WindowKind
+from storage.operations.bulk_actions import TimeWindow, WindowKind
 from storage.subscriptions.queries import SubscriptionRow, all_subscriptions, find_subscription
 
 pages = PanelRoutes()
@@ -98,7 +98,7 @@ async def filtered(page: Page) -> Response:
 
 async def recoverable(
     connection: AsyncConnection, store_code: str, conditions: Sequence[Condition]
-) -> tuple[SubscriptionRow, Window]:
+) -> tuple[SubscriptionRow, TimeWindow]:
     """Whose deliveries the list's filter finds, and of which window; raises UnfitFilterError."""
     ids = [one.value for one in conditions if one.field == "webhookSubscriptionId" and one.operator is Operator.EQ]
     if len(ids) != 1:
@@ -111,7 +111,7 @@ async def recoverable(
     return found, window_of(conditions, found, datetime.now(UTC))
 
 
-def window_of(conditions: Sequence[Condition], subscription: SubscriptionRow, now: datetime) -> Window:
+def window_of(conditions: Sequence[Condition], subscription: SubscriptionRow, now: datetime) -> TimeWindow:
     """The filter as a window of the webhook's deliveries; raises UnfitFilterError where it says more than that."""
     since, until, statuses = subscription.created_at, now, set(WITHOUT_SUCCESS)
     for one in conditions:
@@ -130,7 +130,7 @@ def window_of(conditions: Sequence[Condition], subscription: SubscriptionRow, no
                 raise UnfitFilterError(t("redelivery.unfit", field=one.field))
     if not statuses <= set(ENDED):
         raise UnfitFilterError(t("redelivery.still_open"))
-    return Window(since, until, sorted(statuses))
+    return TimeWindow(since, until, sorted(statuses))
 
 
 def _list_of(query: str) -> dict[str, str]:

@@ -49,7 +49,7 @@ _SETTABLE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class SetChange:
     """One change, ready to be made: `body` and `url` are what the editor takes."""
 
     change: PlannedChange
@@ -124,9 +124,9 @@ async def _check(editor: Editor, pairs: Sequence[Pair]) -> list[CheckedUrl]:
     return [found for found in checked if found is not None]
 
 
-def _steps(editor: Editor, pairs: Sequence[Pair], checked: Sequence[CheckedUrl]) -> list[Step]:
+def _steps(editor: Editor, pairs: Sequence[Pair], checked: Sequence[CheckedUrl]) -> list[SetChange]:
     """What has to be done, in the order of the entries; raises ValidationFailed."""
-    steps: list[Step] = []
+    steps: list[SetChange] = []
     problems: list[Problem] = []
     for pair, found in zip(pairs, checked, strict=True):
         try:
@@ -141,7 +141,7 @@ def _steps(editor: Editor, pairs: Sequence[Pair], checked: Sequence[CheckedUrl])
     return steps
 
 
-def _step(editor: Editor, pair: Pair, checked: CheckedUrl) -> Step | None:
+def _step(editor: Editor, pair: Pair, checked: CheckedUrl) -> SetChange | None:
     """What brings one subscription to its entry; None when it is there already."""
     entry, row, url = pair.entry, pair.row, checked.url.url
     stored = [] if row is None else open_headers(row.sealed_headers, editor.resources.sealer)
@@ -169,7 +169,7 @@ def _step(editor: Editor, pair: Pair, checked: CheckedUrl) -> Step | None:
         loses=list(_losses(stored, headers)) + (["the signing key"] if changed.get("hmac_enabled") is False else []),
         warning=checked.warning,
     )
-    return Step(change, body, url, uuid4() if row is None else row.id)
+    return SetChange(change, body, url, uuid4() if row is None else row.id)
 
 
 _DEFAULTS = {name: SubscriptionEntry.model_fields[name].get_default() for name in _SETTABLE if name != "url"} | {
@@ -182,7 +182,7 @@ def _create_body(entry: SubscriptionEntry, url: str) -> SubscriptionCreate:
     return SubscriptionCreate.model_construct(_fields_set=set(values), **values)
 
 
-def _delete(row: SubscriptionRow) -> Step:
+def _delete(row: SubscriptionRow) -> SetChange:
     change = PlannedChange(
         action="delete",
         index=None,
@@ -194,7 +194,7 @@ def _delete(row: SubscriptionRow) -> Step:
         loses=["the subscription; what it still has to deliver is cancelled"],
         warning=None,
     )
-    return Step(change, None, row.url, row.id)
+    return SetChange(change, None, row.url, row.id)
 
 
 def _field(name: str, before: Any, after: Any) -> FieldChange:
@@ -223,7 +223,7 @@ def plan_of(changes: Iterable[PlannedChange]) -> str:
 
 
 async def _make(
-    editor: Editor, connection: AsyncConnection, steps: Sequence[Step], *, dry_run: bool
+    editor: Editor, connection: AsyncConnection, steps: Sequence[SetChange], *, dry_run: bool
 ) -> list[PlannedChange]:
     """Make the changes, deletions first: they make room. Raises ValidationFailed at a limit."""
     made: dict[UUID, PlannedChange] = {}
@@ -237,7 +237,7 @@ async def _make(
     return [made[step.subscription_id] for step in steps]
 
 
-async def _make_one(editor: Editor, connection: AsyncConnection, step: Step) -> str | None:
+async def _make_one(editor: Editor, connection: AsyncConnection, step: SetChange) -> str | None:
     if isinstance(step.body, SubscriptionCreate):
         return await editor.create(connection, step.subscription_id, step.body, step.url)
     if isinstance(step.body, SubscriptionUpdate):

@@ -79,7 +79,7 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Backlog:
+class EventBacklog:
     """Events not yet matched: how many (counted up to a limit) and the age of the oldest in seconds (0 when none)."""
 
     events: int
@@ -229,10 +229,10 @@ async def claim_lapsed(
     return [ClaimedEvent(*row) for row in rows]
 
 
-async def backlog(connection: AsyncConnection, *, limit: int) -> Backlog:
+async def backlog(connection: AsyncConnection, *, limit: int) -> EventBacklog:
     """How much is waiting; reads at most `limit` entries of the index of unmatched events."""
     row = (await connection.execute(_BACKLOG, {"limit": limit})).one()
-    return Backlog(events=row[0], oldest_seconds=float(row[1]))
+    return EventBacklog(events=row[0], oldest_seconds=float(row[1]))
 
 
 async def waiting(connection: AsyncConnection, store_code: str, *, limit: int) -> int:

@@ -9,9 +9,9 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain.expiry.calendar_days import Interval
+from domain.expiry.calendar_days import TimeSpan
 from domain.expiry.rows import Kind
-from storage.expiry.due import Found, Search, before
+from storage.expiry.due import FoundRows, Search, before
 from storage.expiry.rows import RELATIONS
 
 UNSEEN_TIME = timedelta(minutes=1)
@@ -41,7 +41,7 @@ class NewScan:
     origin: Origin
     day: date | None
     timezone: str
-    interval: Interval
+    interval: TimeSpan
     workflow_id: str
     imported_after: datetime | None = None
 
@@ -67,10 +67,10 @@ class ScanRow:
     origin: Origin
     day: date | None
     timezone: str
-    interval: Interval
+    interval: TimeSpan
     imported_after: datetime | None
     workflow_id: str
-    position: Found
+    position: FoundRows
     counts: Counts
     started_at: datetime
     advanced_at: datetime
@@ -96,7 +96,7 @@ class ScanRow:
 class Coverage:
     """What a store's schedule of a kind has really scanned."""
 
-    interval: Interval
+    interval: TimeSpan
     rows_seen_until: datetime
     """Rows that came after this may not have been seen by any scan."""
 
@@ -218,10 +218,10 @@ def _scan(row: Any) -> ScanRow:
         origin=Origin(origin),
         day=day,
         timezone=timezone,
-        interval=Interval(starts_at, ends_at),
+        interval=TimeSpan(starts_at, ends_at),
         imported_after=imported_after,
         workflow_id=workflow_id,
-        position=Found(position_at, position_id),
+        position=FoundRows(position_at, position_id),
         counts=Counts(scanned, emitted, known, dropped, refused),
         started_at=started_at,
         advanced_at=advanced_at,
@@ -229,7 +229,7 @@ def _scan(row: Any) -> ScanRow:
     )
 
 
-async def advance_scan(connection: AsyncConnection, scan_id: UUID, position: Found, counts: Counts) -> None:
+async def advance_scan(connection: AsyncConnection, scan_id: UUID, position: FoundRows, counts: Counts) -> None:
     """Move the scan on behind `position` and add to its counts."""
     await connection.execute(
         _ADVANCE,
@@ -258,7 +258,7 @@ async def finish_scan(connection: AsyncConnection, scan: ScanRow) -> None:
 async def coverage(connection: AsyncConnection, store_code: str, kind: Kind) -> Coverage | None:
     """What the schedule has scanned; None before its first scan has finished."""
     row = (await connection.execute(_COVERAGE, {"store_code": store_code, "kind": kind})).one_or_none()
-    return None if row is None else Coverage(Interval(row[0], row[1]), row[2])
+    return None if row is None else Coverage(TimeSpan(row[0], row[1]), row[2])
 
 
 async def covered_stores(connection: AsyncConnection, kind: Kind) -> list[str]:
