@@ -34,9 +34,9 @@ from api.panel import (
 from api.panel.admission import admitted, enterable
 from api.panel.entrance import entrance_routes
 from api.panel.menu import menu_of
-from api.panel.page import SEE_OTHER
+from api.panel.page import SEE_OTHER, PanelRoutes
 from api.panel.rendering import ASSETS, HEADERS, STATIC, Renderer
-from api.panel.routes import PanelRoute, PanelRoutes
+from api.panel.routes import PanelRoute
 from api.panel.sessions import PATH
 from api.refusals import refusal_of
 

@@ -12,8 +12,7 @@ from starlette.responses import Response
 
 from api.errors import Unavailable
 from api.operations.health import readiness
-from api.panel.page import Page
-from api.panel.routes import PanelRoutes
+from api.panel.page import Page, PanelRoutes
 from api.panel.texts import t
 from api.temporal_calls import temporal_call
 from domain.access import ALL_STORES, Scope

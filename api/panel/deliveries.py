@@ -12,9 +12,8 @@ from api.deliveries.pages import LogPage, cursor_of, log_page
 from api.errors import ValidationFailed
 from api.ids import is_id, parse_id
 from api.listing import CURSOR, ITEMS, ITEMS_MOST, Listing
-from api.panel.page import Page
+from api.panel.page import Page, PanelRoutes
 from api.panel.redelivery import UnfitFilterError, recoverable
-from api.panel.routes import PanelRoutes
 from domain.access import Scope
 from domain.events.catalogue import CATALOGUE
 from storage.deliveries.log import LOG_FIELDS, LOOKED_AT, DeliveryRow, Position, delivery_page

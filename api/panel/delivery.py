@@ -12,8 +12,7 @@ from api.deliveries.explain import ExplainedItem, explained
 from api.deliveries.sent_body import sent_body
 from api.deliveries.sent_request import sent_request
 from api.errors import Conflict, NotFound, Unavailable
-from api.panel.page import Page
-from api.panel.routes import PanelRoutes
+from api.panel.page import Page, PanelRoutes
 from api.panel.texts import t
 from api.temporal_links import existing_workflow_url
 from domain.access import Scope

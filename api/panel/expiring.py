@@ -7,8 +7,7 @@ from starlette.responses import Response
 from api.body import validate
 from api.errors import ApiError, Conflict, Unavailable, ValidationFailed, invalid
 from api.expiry.preview import ROWS_SHOWN
-from api.panel.page import Page
-from api.panel.routes import PanelRoutes
+from api.panel.page import Page, PanelRoutes
 from api.panel.texts import t
 from api.schedules.models import ScanBackfillRequest, ScanOut, days_of, kind_of
 from api.schedules.service import ScheduleActs

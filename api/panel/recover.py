@@ -15,8 +15,7 @@ from api.errors import ApiError, Conflict, NotFound, Unavailable, ValidationFail
 from api.ids import parse_id
 from api.panel.forms import whole
 from api.panel.moments import for_field, moment
-from api.panel.page import Page
-from api.panel.routes import PanelRoutes
+from api.panel.page import Page, PanelRoutes
 from api.panel.texts import t
 from domain.access import Scope
 from storage.operations.bulk_actions import WindowKind, window_progress

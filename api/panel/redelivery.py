@@ -16,9 +16,8 @@ from api.errors import Conflict, NotFound, Unavailable
 from api.ids import is_id, parse_id
 from api.listing import ITEMS_MOST
 from api.panel.delivery import acts_on
-from api.panel.page import Page
+from api.panel.page import Page, PanelRoutes
 from api.panel.recover import count_page
-from api.panel.routes import PanelRoutes
 from api.panel.texts import t
 from domain.access import Scope
 from storage.deliveries.log import LOG_FIELDS, DeliveryRow, delivery_page

@@ -2,13 +2,12 @@
 
 import re
 import secrets
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -20,9 +19,6 @@ from api.panel.durations import milliseconds, span
 from api.panel.sessions import CSRF_FIELD, PATH, BrowserToken, set_token
 from api.panel.texts import t
 from domain.delivery.failure_kinds import EXPLANATIONS
-
-if TYPE_CHECKING:
-    from api.panel.page import Page
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
@@ -90,12 +86,11 @@ class Renderer:
         )
 
     def page(
-        self, page: "Page", template: str, status: int, *, inline_styles: bool, values: Mapping[str, Any]
+        self, request: Request, template: str, status: int, *, inline_styles: bool = False, **values: Any
     ) -> Response:
-        """A page of somebody who is logged in."""
+        """Render a page of a logged-in person. `values` include `page`, for the frame around it."""
         nonce = secrets.token_urlsafe(NONCE_BYTES) if inline_styles else None
-        theme = _theme(page.request)
-        text = self._templates.get_template(template).render(page=page, theme=theme, style_nonce=nonce, **values)
+        text = self._templates.get_template(template).render(theme=_theme(request), style_nonce=nonce, **values)
         return _html(text, status, nonce)
 
     def bare(

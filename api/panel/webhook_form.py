@@ -9,8 +9,7 @@ from api.actions.service import Acts
 from api.body import validate
 from api.errors import ApiError, Conflict, NotFound, ValidationFailed
 from api.idempotency import KEY
-from api.panel.page import Page
-from api.panel.routes import PanelRoutes
+from api.panel.page import Page, PanelRoutes
 from api.panel.texts import t
 from api.panel.webhook_fields import (
     EMPTY,

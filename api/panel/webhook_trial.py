@@ -12,8 +12,7 @@ from api.actions.service import Acts
 from api.body import validate
 from api.errors import ApiError, Conflict, TooManyTests, Unavailable, ValidationFailed
 from api.ids import parse_id
-from api.panel.page import Page
-from api.panel.routes import PanelRoutes
+from api.panel.page import Page, PanelRoutes
 from api.panel.texts import t
 from api.panel.webhook_fields import read_webhook
 from api.panel.webhook_form import found

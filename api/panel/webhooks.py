@@ -7,8 +7,7 @@ from starlette.responses import Response
 from api.actions.service import Acts, StatusAct
 from api.errors import Conflict, NotFound
 from api.panel.once import take_once
-from api.panel.page import Page
-from api.panel.routes import PanelRoutes
+from api.panel.page import Page, PanelRoutes
 from api.panel.texts import t
 from api.panel.webhook_fields import shown_schedule
 from api.panel.webhook_form import found, saved

@@ -8,7 +8,8 @@ import pytest
 
 from api.panel.app import named_routes
 from api.panel.menu import MENU
-from api.panel.routes import PanelRoute, PanelRoutes
+from api.panel.page import PanelRoutes
+from api.panel.routes import PanelRoute
 from domain.access import ROLES, Scope
 from storage.operations.bulk_actions import NewWindowAct, TimeWindow, WindowKind, begin_window_act
 from tests.api.installation import Installation, Shop
