@@ -49,7 +49,7 @@ from temporal.versions import deployment_version, watch_routing
 from worker_parts import beside_delivery, breaker_rules, mail_settings, schedule_maintenance, sender_settings, url_rules
 from workflows.actions import BackfillWorkflow, RecoverWorkflow, RedeliverWorkflow
 from workflows.deliver import EventBatchWorkflow, EventWorkflow
-from workflows.draft_test import TryWebhookWorkflow
+from workflows.draft_test import DraftTestWorkflow
 from workflows.drain import KeeperWorkflow
 from workflows.expiry import ExpiryRunWorkflow, ExpiryScanWorkflow
 from workflows.notices import NotifyOperatorWorkflow
@@ -68,7 +68,7 @@ WORKFLOWS = (
     ExpiryScanWorkflow,
     NotifyOperatorWorkflow,
     RetentionWorkflow,
-    TryWebhookWorkflow,
+    DraftTestWorkflow,
 )
 
 SHORTEST_QUEUE = 600
@@ -277,7 +277,7 @@ async def _work(
     async with (
         lease(settings.sqlalchemy_url, worker_id),
         sending(settings, database, worker_id, metrics, traces) as (dispatcher, writing),
-        beside_delivery(settings, database) as beside,
+        beside_delivery(settings, database, dispatcher) as beside,
     ):
         gate, ahead = Gate(), EventsAhead()
         relay_settings = RelaySettings(

@@ -6,7 +6,7 @@ from typing import Any
 
 from temporalio.client import Client
 
-from activities.draft_test import TrialActivities
+from activities.draft_test import DraftTestActivities
 from activities.expiry import ExpiryActivities
 from activities.expiry_notices import NoticeWriter
 from activities.notices import NoticeActivities
@@ -14,6 +14,7 @@ from activities.retention import RetentionActivities
 from domain.delivery.breaker import BreakerRules
 from domain.retention import RetentionRules
 from domain.urls.rules import UrlRules
+from sending.dispatcher import Dispatcher
 from sending.http.client import Sender, SenderSettings
 from sending.mail import MailSettings
 from settings import Settings
@@ -86,26 +87,27 @@ async def noticing(settings: Settings, database: Database) -> AsyncIterator[Noti
 
 
 @asynccontextmanager
-async def trying(settings: Settings, database: Database) -> AsyncIterator[TrialActivities]:
-    """What tries receivers out, with connections of its own."""
+async def testing(settings: Settings, database: Database, dispatcher: Dispatcher) -> AsyncIterator[DraftTestActivities]:
+    """Open the activities of webhook tests. Tests of drafts have connections of their own."""
     async with Sender(sender_settings(settings)) as sender:
-        yield TrialActivities(database, sender, Sealer(settings.plain_encryption_keys), url_rules(settings))
+        yield DraftTestActivities(database, dispatcher, sender)
 
 
 @asynccontextmanager
-async def beside_delivery(settings: Settings, database: Database) -> AsyncIterator[list[Callable[..., Any]]]:
-    """The activities that deliver nothing, with what they need: scans of expiry, notices to operators, retention,
-    tests of what is not saved."""
+async def beside_delivery(
+    settings: Settings, database: Database, dispatcher: Dispatcher
+) -> AsyncIterator[list[Callable[..., Any]]]:
+    """Open the activities beside the delivery of events: expiry scans, operator notices, retention, webhook tests."""
     async with (
         expiring(settings, database) as expiry,
         noticing(settings, database) as notices,
         retaining(settings) as retention,
-        trying(settings, database) as trials,
+        testing(settings, database, dispatcher) as draft_tests,
     ):
         yield [
             *(expiry.plan_scans, expiry.open_scan, expiry.scan, notices.send_notices),
             *(retention.make_days, retention.thin_oldest_day, retention.forget_event_ids),
-            trials.try_webhook,
+            draft_tests.send_draft_test,
         ]
 
 

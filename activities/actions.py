@@ -29,20 +29,16 @@ class ActActivities:
 
     @activity.defn(name="redeliver-once")
     async def redeliver_once(self, ref: DeliveryRef) -> DeliveryEnd:
-        """One attempt of a delivery that has ended, which changes nothing but the log if it fails; or of a test."""
+        """Make one attempt of a delivery that has ended. If it fails, only the log of attempts changes."""
         async with heartbeats():
             with own_faults():
                 async with self._database.transaction() as connection:
                     delivery = await load(connection, UUID(ref.message_id))
                 if delivery is None:
                     return DeliveryEnd("unknown", reason="no such delivery")
-                if delivery.is_test and delivery.status != "pending":
-                    return DeliveryEnd(delivery.status, delivery.number - 1, "the test has ended")
-                begins = delivery.is_test
-                if (delivery.status in ("pending", "held") and not begins) or self._dispatcher.taken(delivery):
+                if delivery.status in ("pending", "held") or self._dispatcher.taken(delivery):
                     return DeliveryEnd(delivery.status, delivery.number - 1, "it is being delivered")
-                trigger = "test" if delivery.is_test else "manual"
-                begun = self._dispatcher.begin(replace(delivery, redelivered=True), trigger)
+                begun = self._dispatcher.begin(replace(delivery, redelivered=True), "manual")
                 try:
                     step = await asyncio.shield(begun)
                 except AttemptTakenError:

@@ -6,7 +6,7 @@ One model in, one model out; a new field gets a default, so that histories recor
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 
 @dataclass(frozen=True)
@@ -119,20 +119,17 @@ class DeliveryEnd:
     reason: str | None = None
 
 
-DRAFT_TEST_TIMEOUT = timedelta(seconds=30)
-"""Bound of a draft test. A person waits in front of the page, so a worker that comes later sends nothing."""
+@dataclass(frozen=True)
+class DraftTestRef:
+    """Which test to send. With `subscription_id`, a test of a saved webhook: `test_id` is the id of its delivery."""
+
+    test_id: str
+    subscription_id: str | None = None
 
 
 @dataclass(frozen=True)
-class TrialRef:
-    """Which test of a webhook that is not saved to send."""
-
-    trial_id: str
-
-
-@dataclass(frozen=True)
-class TrialEnd:
-    """What came of it, for the Web UI: a status, a kind of failure, or that it was not sent."""
+class DraftTestEnd:
+    """Result of a test, for the Web UI: an HTTP status, a failure kind, or "not sent"."""
 
     outcome: str
 

@@ -28,7 +28,7 @@ from api.panel import (
     redelivery,
     stores,
     webhook_form,
-    webhook_trial,
+    webhook_test,
     webhooks,
 )
 from api.panel.admission import admitted, enterable
@@ -51,7 +51,7 @@ GROUPS: tuple[PanelRoutes, ...] = (
     expiring.pages,
     recover.pages,
     webhook_form.pages,
-    webhook_trial.pages,
+    webhook_test.pages,
     webhooks.pages,
     migrate.pages,
     stores.pages,

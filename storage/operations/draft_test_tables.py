@@ -1,4 +1,4 @@
-"""Tests of webhooks that are not saved: what is to be sent, sealed where it is secret, and what came of it."""
+"""Table of the tests of drafts, that is, of webhooks that are not saved."""
 
 from datetime import datetime
 from uuid import UUID
@@ -8,10 +8,10 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
 
-class Trial(SQLModel, table=True):
-    """One request to a receiver that somebody tries out. Its secrets are forgotten when it was sent."""
+class DraftTest(SQLModel, table=True):
+    """One test of a draft. Its secrets are deleted once it was sent."""
 
-    __tablename__ = "trial"
+    __tablename__ = "draft_test"
 
     id: UUID = Field(primary_key=True)
     store_code: str = Field(sa_column=Column(Text, nullable=False))
@@ -36,4 +36,4 @@ class Trial(SQLModel, table=True):
     detail: str | None = Field(default=None, sa_column=Column(Text))
     response_excerpt: str | None = Field(default=None, sa_column=Column(Text))
 
-    __table_args__ = (Index("trial_by_age", "store_code", "created_at"),)
+    __table_args__ = (Index("draft_test_by_age", "store_code", "created_at"),)

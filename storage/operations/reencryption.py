@@ -20,8 +20,7 @@ from storage.database import Database
 from storage.deliveries import traffic_tables
 from storage.events import daily_tables
 from storage.expiry import tables as expiry_tables
-from storage.operations import draft_test_tables as trial_tables
-from storage.operations import notice_tables
+from storage.operations import draft_test_tables, notice_tables
 from storage.sealing import SealBrokenError, Sealer
 from storage.subscriptions import limiter_lease_tables as turn_tables
 from storage.subscriptions import throttling_tables as pace_tables
@@ -36,7 +35,7 @@ MODULES = (
     access_tables,
     pace_tables,
     traffic_tables,
-    trial_tables,
+    draft_test_tables,
     turn_tables,
 )
 """What fills the metadata."""

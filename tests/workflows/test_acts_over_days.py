@@ -25,6 +25,7 @@ from storage.operations.send_test import insert_test
 from storage.sealing import Sealer
 from storage.subscriptions.queries import delete_subscription
 from storage.subscriptions.status import disable, enable, pause, resume
+from temporal.messages import DraftTestRef
 from temporal.starts import Acting
 from tests.deadlines import eventually
 from tests.pipeline import ENCRYPTION_KEY, STORE, Pipeline, pipeline
@@ -160,7 +161,8 @@ async def test_a_test_is_sent_at_once_and_once_while_others_wait_their_day(
         sample = new_event(STORE, CATALOGUE[EVENT], uuid4(), CATALOGUE[EVENT].sample, Sealer([ENCRYPTION_KEY]))
         async with running.database.transaction() as connection:
             test_id = await insert_test(connection, sample, subscription_id, receiver.url("/hook"))
-        assert await acting(running).send_test(subscription_id, test_id, receiver.url("/hook"))
+        ref = DraftTestRef(str(test_id), str(subscription_id))
+        assert await acting(running).start_test(ref, receiver.url("/hook"))
         await ended(running, send_test_workflow_id(subscription_id))
         assert await running.statuses() == {"pending": 1, "exhausted": 1}
         assert await over(running, skipping, event_id) >= DAY * 0.8
