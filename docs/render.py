@@ -115,8 +115,6 @@ def failure_kinds_page() -> str:
 def _failure_row(kind: FailureKind, explanation: FailureExplanation) -> str:
     judged = verdict(Answer(None, kind))
     outcome = {"retry": "retried", "exhausted": "exhausted at once", "cancelled": "cancelled"}[judged.outcome]
-    if judged.receiver_rejects:
-        outcome += ", flagged `receiver_rejects`"
     if judged.disables_subscription:
         outcome += ", and the subscription disabled"
     counts = "yes" if judged.counts_against_receiver else "no"
