@@ -7,8 +7,7 @@ from typing import Any
 from temporalio.client import Client
 
 from activities.draft_test import DraftTestActivities
-from activities.expiry import ExpiryActivities
-from activities.expiry_notices import NoticeWriter
+from activities.expiry import ExpiryActivities, NoticeWriter
 from activities.notices import NoticeActivities
 from activities.retention import RetentionActivities
 from domain.delivery.breaker import BreakerRules

@@ -18,7 +18,7 @@ from storage.events.retention import (
 )
 from storage.operations.stores import list_stores
 from temporal.guards import heartbeats, own_faults
-from temporal.retention_messages import ThinningResult
+from temporal.messages import ThinningResult
 
 
 class RetentionActivities:

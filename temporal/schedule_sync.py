@@ -17,7 +17,7 @@ from storage.expiry.scans import covered_stores, stores_with_late_rows
 from storage.operations.stores import list_stores
 from temporal.expiry_schedules import ExpirySchedules, StoreSchedules, SyncResult
 from temporal.periodic import run_periodically
-from temporal.retention_schedule import ensure_retention
+from temporal.schedules import ensure_retention
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.expiry import ExpiryActivities
     from domain.delivery.identity import expiry_workflow_id
     from domain.expiry.calendar_days import days_from
-    from temporal.expiry_messages import (
+    from temporal.messages import (
         ExpiryPlan,
         ExpiryRun,
         OpenRequest,
@@ -24,7 +24,7 @@ with workflow.unsafe.imports_passed_through():
         ScanRef,
         ScanTask,
     )
-    from temporal.expiry_visibility import (
+    from temporal.visibility import (
         LATE,
         RUN_WORKFLOW,
         SCAN_WORKFLOW,

@@ -7,7 +7,7 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from activities.retention import RetentionActivities
-    from temporal.retention_messages import RetentionRun, ThinningResult
+    from temporal.messages import RetentionRun, ThinningResult
     from workflows.deliver import HEARTBEAT_TIMEOUT, OWN_FAULTS
 
 STEP_TIMEOUT = timedelta(hours=2)

@@ -31,9 +31,7 @@ from domain.delivery.identity import (
 )
 from storage.operations.bulk_actions import WindowKind
 from storage.operations.draft_tests import Draft, open_draft_test
-from temporal.expiry_messages import ExpiryRun
-from temporal.messages import DraftTestRef, NoticeTask
-from temporal.retention_messages import RetentionRun
+from temporal.messages import DraftTestRef, ExpiryRun, NoticeTask, RetentionRun
 from temporal.starts import Acting
 from tests.databases import cloned_database, migrated_template
 from tests.deadlines import eventually

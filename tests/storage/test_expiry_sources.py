@@ -16,7 +16,7 @@ from domain.timestamps import utc_text
 from storage.database import Database
 from storage.expiry.due import Found, Search, before
 from storage.expiry.sources import DueSource, StoredAndViewedDue, open_source
-from temporal.expiry_messages import OpenRequest, ScanProgress, ScanRef, ScanTask
+from temporal.messages import OpenRequest, ScanProgress, ScanRef, ScanTask
 from tests.databases import empty_database, sqlalchemy_url
 from tests.expiry import row
 from tests.expiry_ground import ExpiryGround, activities_of

@@ -33,8 +33,8 @@ from domain.expiry.rows import Kind
 from domain.timestamps import zone
 from storage.database import Database
 from storage.operations.stores import ensure_store
-from temporal.expiry_messages import ExpiryRun
 from temporal.expiry_schedules import ExpirySchedules, StoreSchedules
+from temporal.messages import ExpiryRun
 from temporal.schedule_sync import ScheduleMaintenance, sync_all
 from tests.deadlines import eventually
 from tests.expiry_ground import Scanning, scanning
