@@ -11,8 +11,8 @@ from api.actions.service import Acts, StatusAct
 from api.errors import NotFound
 from api.ids import id_path, parse_id
 from api.resources import FromResources
-from api.subscriptions.answers import details_of
 from api.subscriptions.models import SubscriptionDetails
+from api.subscriptions.service import details_of
 from storage.subscriptions.queries import SubscriptionRow, find_subscription
 
 router = APIRouter(prefix="/api/{storeCode}/webhook", tags=["acts"])

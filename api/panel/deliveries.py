@@ -7,8 +7,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
-from api.cursors import read_cursor
-from api.deliveries.pages import LogPage, cursor_of, log_page
+from api.deliveries.service import LogPage, cursor_of, log_page, read_cursor
 from api.errors import ValidationFailed
 from api.ids import is_id, parse_id
 from api.listing import CURSOR, ITEMS, ITEMS_MOST, Listing

@@ -8,10 +8,10 @@ from uuid import UUID
 from starlette.responses import Response
 
 from api.actions.service import Acts
-from api.deliveries.explain import ExplainedItem, explained
-from api.deliveries.sent_body import sent_body
-from api.deliveries.sent_request import sent_request
+from api.deliveries.service import sent_body, sent_request
 from api.errors import Conflict, NotFound, Unavailable
+from api.explain.models import ExplainedItem
+from api.explain.service import explained
 from api.panel.page import Page, PanelRoutes
 from api.panel.texts import t
 from api.temporal_links import existing_workflow_url

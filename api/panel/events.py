@@ -4,8 +4,8 @@ from uuid import UUID
 
 from starlette.responses import Response
 
-from api.deliveries.explain import explained
 from api.errors import NotFound
+from api.explain.service import explained
 from api.ids import is_id
 from api.panel.delivery import pretty_or_plain
 from api.panel.page import Page, PanelRoutes

@@ -10,8 +10,8 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
-from api.actions.bulk_service import Wanted
 from api.actions.service import Acts
+from api.bulk_actions.service import Wanted
 from api.errors import Conflict, NotFound, Unavailable
 from api.ids import is_id, parse_id
 from api.listing import ITEMS_MOST

@@ -11,8 +11,7 @@ from api.panel.page import Page, PanelRoutes
 from api.panel.texts import t
 from api.panel.webhook_fields import shown_schedule
 from api.panel.webhook_form import found, saved
-from api.subscriptions.answers import details_of
-from api.subscriptions.service import Editor
+from api.subscriptions.service import Editor, details_of
 from domain.access import Scope
 from domain.events.catalogue import CATALOGUE
 from storage.deliveries.figures import COUNTED_OPEN, open_deliveries, traffic_of_day

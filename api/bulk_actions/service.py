@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from api.actions.models import BackfillRequest, RecoverRequest
+from api.bulk_actions.models import BackfillRequest, RecoverRequest
 from api.errors import Conflict, NotFound, Unavailable, invalid
 from api.resources import Resources
 from api.temporal_calls import temporal_call
