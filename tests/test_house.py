@@ -3,6 +3,7 @@
 import ast
 import re
 import unicodedata
+from collections import defaultdict
 from pathlib import Path
 
 from tests.house import PACKAGES, PYPROJECT, ROOT, project_files, python_files
@@ -52,6 +53,15 @@ def test_every_folder_with_tests_is_a_package_so_that_it_hides_no_other() -> Non
 def test_no_module_has_a_name_that_says_nothing() -> None:
     names = {relative(path) for path in project_files() if path.suffix == ".py"}
     assert {name for name in names if VAGUE_NAMES & set(Path(name).with_suffix("").parts)} == set()
+
+
+def test_no_two_classes_share_a_name_so_that_a_name_says_which_is_meant() -> None:
+    found: dict[str, list[str]] = defaultdict(list)
+    for path in python_files(*PACKAGES):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                found[node.name.lstrip("_")].append(f"{relative(path)}:{node.lineno}")
+    assert {name: places for name, places in found.items() if len(places) > 1} == {}
 
 
 def test_no_text_holds_characters_that_hide_or_reorder_what_is_read() -> None:

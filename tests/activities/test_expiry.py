@@ -12,8 +12,7 @@ from sqlalchemy.exc import OperationalError
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
-from activities.expiry import ExpiryActivities
-from activities.expiry_notices import ROOM_EVENTS
+from activities.expiry import ROOM_EVENTS, ExpiryActivities
 from domain.events.catalogue import CATALOGUE, validate_data
 from domain.expiry.rows import EVENT_NAMES, Kind
 from domain.wire.jsontext import parse
@@ -22,7 +21,7 @@ from storage.expiry.due import Found, Search
 from storage.expiry.scans import stores_with_late_rows
 from storage.expiry.source import SourceUnusableError
 from storage.expiry.sources import StoredDue
-from temporal.expiry_messages import OpenRequest, PlanRequest, ScanProgress, ScanRef, ScanTask
+from temporal.messages import OpenRequest, PlanRequest, ScanProgress, ScanRef, ScanTask
 from tests.databases import sqlalchemy_url
 from tests.deadlines import eventually
 from tests.expiry_ground import ExpiryGround, activities_of

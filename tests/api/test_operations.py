@@ -144,7 +144,7 @@ class TestMetrics:
         async with running_api(database_url) as api:
             await api.post("event/batch", [{"eventName": "LevelWillExpire", "data": {}}] * 7)
             await api.execute("UPDATE event SET accepted_at = now() - interval '90 s'")
-            api.resources.backlog._read_at = float("-inf")
+            api.resources.backlog._cache._entries.clear()
             text = (await api.get("/metrics")).text
             assert figure(text, "loyalty_webhooks_backlog_events") == 7
             assert figure(text, "loyalty_webhooks_backlog_oldest_seconds") >= 90

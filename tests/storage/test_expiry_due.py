@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.expiry.calendar_days import Interval
+from domain.expiry.calendar_days import TimeSpan
 from domain.expiry.rows import Kind
 from storage.database import Database
 from storage.events.intake import known_events
@@ -129,7 +129,7 @@ async def test_a_page_begins_right_behind_its_place_and_ends_right_before_the_en
         for number, place in enumerate(everything, start=1):
             rest = await find_due(connection, search(Kind.POINTS).behind(place), 100)
             assert rest == everything[number:]
-        assert await count_due(connection, STORE, Kind.POINTS, Interval(START, END)) == 4
+        assert await count_due(connection, STORE, Kind.POINTS, TimeSpan(START, END)) == 4
 
 
 async def test_late_rows_far_apart_are_all_found(ground: ExpiryGround) -> None:

@@ -33,9 +33,9 @@ from domain.expiry.rows import Kind
 from domain.timestamps import zone
 from storage.database import Database
 from storage.operations.stores import ensure_store
-from temporal.expiry_messages import ExpiryRun
 from temporal.expiry_schedules import ExpirySchedules, StoreSchedules
-from temporal.schedule_sync import ScheduleKeeper, sync_all
+from temporal.messages import ExpiryRun
+from temporal.schedule_sync import ScheduleMaintenance, sync_all
 from tests.deadlines import eventually
 from tests.expiry_ground import Scanning, scanning
 from tests.temporal_server import real_server
@@ -252,7 +252,7 @@ async def test_temporal_being_away_ends_no_worker(database: Database, monkeypatc
 
 @asynccontextmanager
 async def keeping(database: Database, schedules: ExpirySchedules) -> AsyncIterator[None]:
-    keeper = ScheduleKeeper(database, schedules, late_notices=True, reads_all=False)
+    keeper = ScheduleMaintenance(database, schedules, late_notices=True, reads_all=False)
     task = asyncio.create_task(keeper.run())
     try:
         yield

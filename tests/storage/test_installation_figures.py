@@ -3,7 +3,7 @@
 import pytest
 
 from storage.operations import gauges as module
-from storage.operations.gauges import standing
+from storage.operations.gauges import installation_figures
 from tests.ground import STORE, Ground
 
 
@@ -22,7 +22,7 @@ async def delivery(
 
 async def test_nothing_is_nothing(ground: Ground) -> None:
     async with ground.database.transaction() as connection:
-        found = await standing(connection)
+        found = await installation_figures(connection)
     assert (found.pending, found.held, found.breakers_open, found.workers) == (0, 0, 0, 0)
     assert (found.subscriptions, found.scan_age_seconds) == ({}, {})
 
@@ -39,7 +39,7 @@ async def test_what_waits_is_counted_over_all_destinations(ground: Ground) -> No
     ):
         await delivery(ground, subscription, status, count, url)
     async with ground.database.transaction() as connection:
-        found = await standing(connection)
+        found = await installation_figures(connection)
     assert (found.pending, found.held) == (6, 4)
 
 
@@ -49,7 +49,7 @@ async def test_counting_ends_at_a_bound(ground: Ground, monkeypatch: pytest.Monk
     for status in ("pending", "held"):
         await delivery(ground, subscription, status, 20)
     async with ground.database.transaction() as connection:
-        found = await standing(connection)
+        found = await installation_figures(connection)
     assert (found.pending, found.held) == (5, 5)
 
 
@@ -65,7 +65,7 @@ async def test_subscriptions_are_counted_by_status_and_breakers_of_active_ones(g
             id=one,
         )
     async with ground.database.transaction() as connection:
-        found = await standing(connection)
+        found = await installation_figures(connection)
     assert found.subscriptions == {"active": 1, "paused": 1, "disabled": 1}
     assert found.breakers_open == 1
 
@@ -78,7 +78,7 @@ async def test_a_worker_counts_as_long_as_it_is_seen(ground: Ground) -> None:
             ago=ago,
         )
     async with ground.database.transaction() as connection:
-        assert (await standing(connection)).workers == 2
+        assert (await installation_figures(connection)).workers == 2
 
 
 async def test_the_schedules_age_is_that_of_the_store_it_ran_for_longest_ago(ground: Ground) -> None:
@@ -107,6 +107,6 @@ async def test_the_schedules_age_is_that_of_the_store_it_ran_for_longest_ago(gro
             store=store,
         )
     async with ground.database.transaction() as connection:
-        found = await standing(connection)
+        found = await installation_figures(connection)
     assert found.scan_age_seconds.keys() == {"points"}
     assert found.scan_age_seconds["points"] == pytest.approx(40 * 3600, abs=600)

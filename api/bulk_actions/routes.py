@@ -6,8 +6,9 @@ from uuid import UUID
 from fastapi import APIRouter, Depends
 
 from api.access import DeliveryAct, DeliveryRead
-from api.actions.bulk_service import WindowActs, wanted_of
-from api.actions.models import (
+from api.actions.routes import SubscriptionActedOn
+from api.body import JsonBody
+from api.bulk_actions.models import (
     BackfillBegun,
     BackfillOut,
     BackfillRequest,
@@ -15,8 +16,7 @@ from api.actions.models import (
     RecoverOut,
     RecoverRequest,
 )
-from api.actions.routes import SubscriptionActedOn
-from api.body import JsonBody
+from api.bulk_actions.service import WindowActs, wanted_of
 from api.errors import NotFound
 from api.ids import id_path, parse_id
 from api.resources import FromResources, Resources

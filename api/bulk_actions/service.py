@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from api.actions.models import BackfillRequest, RecoverRequest
+from api.bulk_actions.models import BackfillRequest, RecoverRequest
 from api.errors import Conflict, NotFound, Unavailable, invalid
 from api.resources import Resources
 from api.temporal_calls import temporal_call
@@ -15,7 +15,7 @@ from domain.delivery.lifecycle import SubscriptionStatus
 from storage.access.audit import record
 from storage.operations.bulk_actions import (
     NewWindowAct,
-    Window,
+    TimeWindow,
     WindowKind,
     WindowStatus,
     begin_window_act,
@@ -35,7 +35,7 @@ class Wanted:
     """What a person asks for: which act on which window, and how many a second at most."""
 
     kind: WindowKind
-    window: Window
+    window: TimeWindow
     rate_per_second: int | None
 
 
@@ -46,8 +46,8 @@ def wanted_of(body: RecoverRequest | BackfillRequest) -> Wanted:
         field, message = ("since", "must be past") if body.until is None else ("until", "must be later than since")
         raise invalid(field, "invalid_value", message)
     if isinstance(body, RecoverRequest):
-        return Wanted(WindowKind.RECOVER, Window(body.since, until, body.statuses), body.rate_per_second)
-    return Wanted(WindowKind.BACKFILL, Window(body.since, until), body.rate_per_second)
+        return Wanted(WindowKind.RECOVER, TimeWindow(body.since, until, body.statuses), body.rate_per_second)
+    return Wanted(WindowKind.BACKFILL, TimeWindow(body.since, until), body.rate_per_second)
 
 
 class WindowActs:

@@ -8,8 +8,9 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Request
 
 from api.access import DeliveryRead
-from api.deliveries.explain import Explained, explained
 from api.errors import Problem, ValidationFailed
+from api.explain.models import Explained
+from api.explain.service import explained
 from api.ids import is_id
 from api.resources import FromResources
 

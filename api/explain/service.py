@@ -5,10 +5,8 @@ from collections.abc import Sequence
 from datetime import datetime, tzinfo
 from uuid import UUID
 
-from pydantic import Field
-
-from api.body import Output
 from api.errors import NotFound
+from api.explain.models import Explained, ExplainedItem
 from api.resources import Resources
 from domain.access import Principal
 from domain.delivery.explain import (
@@ -29,37 +27,6 @@ from storage.deliveries.explain import (
     stores_with_event,
 )
 from storage.events.rejected import find_rejected
-
-
-class ExplainedItem(Output):
-    """One subscription, and its delivery of the event if there is one (two where an event makes two webhooks)."""
-
-    webhook_subscription_id: UUID
-    name: str | None
-    url: str
-    code: ReasonCode
-    text: str
-    remedy: str = Field(description="What can be done about it.")
-    message_id: UUID | None
-    variant: str | None
-    status: str | None = Field(description="Of the delivery.")
-    attempts: int | None
-    last_status_code: int | None
-    last_failure: str | None
-    next_attempt_at: datetime | None
-    behind_message_id: UUID | None = Field(description="The delivery that an ordered subscription sends before this.")
-
-
-class Explained(Output):
-    """The event, and each subscription of the store: those to the event first."""
-
-    event_id: UUID
-    event_name: str | None
-    accepted_at: datetime | None
-    code: ReasonCode
-    text: str
-    remedy: str
-    items: list[ExplainedItem]
 
 
 async def explained(

@@ -1,4 +1,4 @@
-"""Trying a receiver before its webhook is saved: the same request, few a minute, audited, and no secret left behind."""
+"""Tests of drafts: the request a delivery would have, ten a minute, audited, and no secret left behind."""
 
 import json
 from dataclasses import replace
@@ -7,10 +7,10 @@ from uuid import UUID
 
 import pytest
 
-from api.actions.draft_tests import Trials
+from api.actions.draft_tests import DraftTests
 from api.errors import TooManyTests, Unavailable, ValidationFailed
 from api.subscriptions.models import SubscriptionCreate
-from storage.operations.draft_tests import TRIAL_SECONDS, TRIALS_A_MINUTE, begin_trial
+from storage.operations.draft_tests import DRAFT_TEST_SECONDS, DRAFT_TESTS_A_MINUTE, begin_draft_test
 from storage.subscriptions.queries import find_subscription
 from temporal.starts import Acting as TemporalActs
 from tests.api.acting import Acting
@@ -27,15 +27,15 @@ def draft(url: str, **fields: Any) -> SubscriptionCreate:
     return SubscriptionCreate.model_validate(values, by_alias=True, by_name=False)
 
 
-def trials(acting: Acting) -> Trials:
-    return Trials(acting.api.resources, acting.api.store, WHO)
+def draft_tests(acting: Acting) -> DraftTests:
+    return DraftTests(acting.api.resources, acting.api.store, WHO)
 
 
 async def test_a_trial_is_sent_as_a_delivery_would_be_and_says_what_came_back(
     acting: Acting, receiver: Receiver
 ) -> None:
     receiver.script(status(201, body=b"<b>thanks</b>"))
-    result = await trials(acting).try_out(draft(receiver.url("/hook")))
+    result = await draft_tests(acting).send_draft(draft(receiver.url("/hook")))
     [request] = receiver.requests
     assert (result.status_code, result.failure, result.response_excerpt) == (201, None, "<b>thanks</b>")
     assert request.header("X-Webhook-Test") == "true"
@@ -50,32 +50,34 @@ async def test_a_trial_is_sent_as_a_delivery_would_be_and_says_what_came_back(
 
 async def test_a_failure_is_the_failure_a_delivery_would_have(acting: Acting, receiver: Receiver) -> None:
     receiver.script(close_before_answer(), status(503))
-    cut = await trials(acting).try_out(draft(receiver.url("/hook")))
+    cut = await draft_tests(acting).send_draft(draft(receiver.url("/hook")))
     assert (cut.status_code, cut.failure) == (None, "reset")
-    refused = await trials(acting).try_out(draft(receiver.url("/hook"), legacy=True, hmacEnabled=False))
+    refused = await draft_tests(acting).send_draft(draft(receiver.url("/hook"), legacy=True, hmacEnabled=False))
     assert (refused.status_code, refused.failure) == (503, "http_5xx")
     assert b'"type":' in receiver.requests[-1].body
     assert receiver.requests[-1].header("webhook-signature") is None
 
 
 async def test_it_leaves_no_delivery_no_event_and_no_secret(acting: Acting, receiver: Receiver) -> None:
-    await trials(acting).try_out(draft(receiver.url("/hook")))
+    await draft_tests(acting).send_draft(draft(receiver.url("/hook")))
     store = {"store": acting.api.store}
     for table in ("delivery", "event", "subscription"):
         [row] = await acting.api.execute(f"SELECT count(*) AS n FROM {table} WHERE store_code = :store", **store)
         assert row.n == 0, table
-    [kept] = await acting.api.execute("SELECT * FROM trial WHERE store_code = :store", **store)
+    [kept] = await acting.api.execute("SELECT * FROM draft_test WHERE store_code = :store", **store)
     assert (kept.sealed_headers, kept.sealed_secret) == (None, None)
     assert SECRET not in str(kept)
-    [audited] = await acting.api.execute("SELECT * FROM audit WHERE store_code = :store AND action = 'try'", **store)
-    assert (audited.actor, audited.object_type) == (WHO, "trial")
+    [audited] = await acting.api.execute(
+        "SELECT * FROM audit WHERE store_code = :store AND action = 'draft-test'", **store
+    )
+    assert (audited.actor, audited.object_type) == (WHO, "draft_test")
     assert SECRET not in str(audited)
 
 
 async def test_temporal_is_told_no_secret(acting: Acting, receiver: Receiver) -> None:
-    await trials(acting).try_out(draft(receiver.url("/hook?token=5ecret")))
-    [row] = await acting.api.execute("SELECT id FROM trial WHERE store_code = :store", store=acting.api.store)
-    handle = acting.running.client.get_workflow_handle(f"try/{row.id}")
+    await draft_tests(acting).send_draft(draft(receiver.url("/hook?token=5ecret")))
+    [row] = await acting.api.execute("SELECT id FROM draft_test WHERE store_code = :store", store=acting.api.store)
+    handle = acting.running.client.get_workflow_handle(f"draft-test/{row.id}")
     history = (await handle.fetch_history()).to_json()
     assert "5ecret" not in history
     assert SECRET not in history
@@ -89,7 +91,7 @@ async def test_a_webhook_being_edited_is_tried_with_its_stored_values_and_its_ow
     async with acting.api.database.transaction() as connection:
         saved = await find_subscription(connection, acting.api.store, UUID(subscription))
     masked = [{"headerName": "Authorization", "headerValue": "•••"}]
-    await trials(acting).try_out(draft(receiver.url("/new"), headers=masked), saved)
+    await draft_tests(acting).send_draft(draft(receiver.url("/new"), headers=masked), saved)
     assert receiver.requests[-1].target == "/new"
     assert receiver.requests[-1].header("Authorization") == SECRET
     assert receiver.requests[-1].header("X-Webhook-Signature-Version") == "1"
@@ -98,22 +100,22 @@ async def test_a_webhook_being_edited_is_tried_with_its_stored_values_and_its_ow
 async def test_where_it_may_not_go_it_does_not_go(acting: Acting, receiver: Receiver) -> None:
     for url in ("http://169.254.169.254/latest/meta-data", "http://10.0.0.1/"):
         with pytest.raises(ValidationFailed):
-            await trials(acting).try_out(draft(url))
+            await draft_tests(acting).send_draft(draft(url))
     masked = [{"headerName": "Authorization", "headerValue": "•••"}]
     with pytest.raises(ValidationFailed):
-        await trials(acting).try_out(draft(receiver.url("/hook"), headers=masked))
+        await draft_tests(acting).send_draft(draft(receiver.url("/hook"), headers=masked))
     assert receiver.requests == []
 
 
 async def test_a_store_sends_few_a_minute(acting: Acting, receiver: Receiver) -> None:
-    for _ in range(TRIALS_A_MINUTE):
-        await trials(acting).try_out(draft(receiver.url("/hook")))
+    for _ in range(DRAFT_TESTS_A_MINUTE):
+        await draft_tests(acting).send_draft(draft(receiver.url("/hook")))
     with pytest.raises(TooManyTests, match=r"10 tests a minute; try again in [0-9]+ s"):
-        await trials(acting).try_out(draft(receiver.url("/hook")))
-    assert len(receiver.requests) == TRIALS_A_MINUTE
-    aged = "UPDATE trial SET created_at = created_at - interval '1 minute' WHERE store_code = :store RETURNING id"
+        await draft_tests(acting).send_draft(draft(receiver.url("/hook")))
+    assert len(receiver.requests) == DRAFT_TESTS_A_MINUTE
+    aged = "UPDATE draft_test SET created_at = created_at - interval '1 minute' WHERE store_code = :store RETURNING id"
     await acting.api.execute(aged, store=acting.api.store)
-    await trials(acting).try_out(draft(receiver.url("/hook")))
+    await draft_tests(acting).send_draft(draft(receiver.url("/hook")))
 
 
 async def test_without_a_worker_it_says_so_and_keeps_no_secret(
@@ -122,19 +124,19 @@ async def test_without_a_worker_it_says_so_and_keeps_no_secret(
     monkeypatch.setattr("api.actions.draft_tests.ANSWER_SECONDS", 0.2)
     resources = replace(acting.api.resources, acting=TemporalActs(acting.running.client, "a queue nobody works at"))
     with pytest.raises(Unavailable, match="No worker has taken the test"):
-        await Trials(resources, acting.api.store, WHO).try_out(draft(receiver.url("/hook")))
-    [row] = await acting.api.execute("SELECT * FROM trial WHERE store_code = :store", store=acting.api.store)
+        await DraftTests(resources, acting.api.store, WHO).send_draft(draft(receiver.url("/hook")))
+    [row] = await acting.api.execute("SELECT * FROM draft_test WHERE store_code = :store", store=acting.api.store)
     assert (row.sealed_headers, row.sealed_secret) == (None, None)
     async with acting.api.database.transaction() as connection:
-        assert await begin_trial(connection, row.id) is None
+        assert await begin_draft_test(connection, row.id) is None
 
 
 async def test_it_is_sent_once_and_not_after_nobody_waits_for_it(acting: Acting, receiver: Receiver) -> None:
-    await trials(acting).try_out(draft(receiver.url("/hook")))
-    [row] = await acting.api.execute("SELECT id FROM trial WHERE store_code = :store", store=acting.api.store)
+    await draft_tests(acting).send_draft(draft(receiver.url("/hook")))
+    [row] = await acting.api.execute("SELECT id FROM draft_test WHERE store_code = :store", store=acting.api.store)
     async with acting.api.database.transaction() as connection:
-        assert await begin_trial(connection, row.id) is None
-    late = "UPDATE trial SET begun_at = NULL, created_at = created_at - make_interval(secs => :age) RETURNING id"
-    await acting.api.execute(late, age=TRIAL_SECONDS)
+        assert await begin_draft_test(connection, row.id) is None
+    late = "UPDATE draft_test SET begun_at = NULL, created_at = created_at - make_interval(secs => :age) RETURNING id"
+    await acting.api.execute(late, age=DRAFT_TEST_SECONDS)
     async with acting.api.database.transaction() as connection:
-        assert await begin_trial(connection, row.id) is None
+        assert await begin_draft_test(connection, row.id) is None
