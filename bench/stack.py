@@ -167,4 +167,5 @@ async def _local_stack(environment: Mapping[str, str], program: Path, directory:
         facts: dict[str, Any] = json.loads((directory / "stack.json").read_text())
         yield facts | {"pids": {component: [pid] for component, pid in facts["pids"].items()}}
     finally:
-        await asyncio.to_thread(subprocess.run, [str(program), "down", "--data-dir", str(directory)], check=False)
+        down = [str(program), "down", "--data-dir", str(directory)]
+        await asyncio.to_thread(subprocess.run, down, check=False, stdout=subprocess.DEVNULL)
