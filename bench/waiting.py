@@ -120,6 +120,12 @@ class Waiting:
                     raise RuntimeError(f"only {found:,} of {count:,} {what}; deliveries: {states}")
                 progress.update(bar, completed=found)
 
+    async def until_none(self) -> None:
+        """Wait until no delivery waits. Raises TimeoutError when that takes too long."""
+        async with asyncio.timeout(STUCK_SECONDS):
+            while (await self.owners()).total:
+                await asyncio.sleep(POLL_SECONDS)
+
     async def until_owned(self, count: int) -> Owners:
         """Wait until so many deliveries wait; returns by what."""
 
@@ -176,6 +182,7 @@ async def retry_costs(waiting: Waiting, count: int) -> dict[str, Any]:
     """CPU of a retry from its instant until it is delivered, everything but the wait itself."""
     bench = waiting.bench
     pairs = await subscribe(bench, "near", min(count, RETRIES_SUBSCRIPTIONS), "/first/503", NEAR_SECONDS)
+    await waiting.until_none()
     await bench.reset()
     emitted = time.monotonic()
     await emit(bench, pairs, count)
@@ -205,14 +212,14 @@ async def begin_waiting(waiting: Waiting, count: int, subscriptions: int) -> dic
     bench, database = waiting.bench, waiting.database
     pairs = await subscribe(bench, "far", subscriptions, "/fail/503", FAR_SECONDS)
     before = await bytes_used(bench, database, bench.directory)
-    owned = (await waiting.owners()).total
+    await waiting.until_none()
     async with now_and_then(bench) as meanwhile:
         began = time.monotonic()
         with cpu_of(bench) as used:
             await emit(bench, pairs, count)
             await waiting.until(count, "first attempts failed", waiting.failed)
             failed = time.monotonic() - began
-            owners = await waiting.until_owned(owned + count)
+            owners = await waiting.until_owned(count)
             handed_on = time.monotonic() - began
     after = await bytes_used(bench, database, bench.directory)
     each = {name: round((after[name] - before[name]) / count / 1024, 1) for name in before}
