@@ -3,7 +3,7 @@
 Three measurements on one stack, in this order:
 
 1. a retry, from its instant to the outcome: some deliveries fail at first, wait for their retry and are delivered; the
-   CPU that all processes take from the beginning of the wait to the end, less what the idle stack takes, for each
+   CPU that all processes take while the retries fall due, less what they took idle just before, for each
 2. beginning to wait: subscriptions whose receiver answers 503, their breakers kept closed, get events until so many
    deliveries wait for a retry a day away, each event to one subscription; how many begin to wait per second, CPU and
    bytes of both databases for each, while a healthy subscription gets an event a second
@@ -179,7 +179,7 @@ def cpu_of(bench: Bench) -> Iterator[dict[str, float]]:
 
 
 async def retry_costs(waiting: Waiting, count: int) -> dict[str, Any]:
-    """CPU of a retry from its instant until it is delivered, everything but the wait itself."""
+    """Return the CPU of a retry from its instant until it is delivered, and what owned it while it waited."""
     bench = waiting.bench
     pairs = await subscribe(bench, "near", min(count, RETRIES_SUBSCRIPTIONS), "/first/503", NEAR_SECONDS)
     await waiting.until_none()
@@ -188,9 +188,10 @@ async def retry_costs(waiting: Waiting, count: int) -> dict[str, Any]:
     await emit(bench, pairs, count)
     await waiting.until(count, "first attempts failed", waiting.failed)
     owners = await waiting.until_owned(count)
-    await asyncio.sleep(QUIET_SECONDS)
-    if time.monotonic() + IDLE_CPU_SECONDS > emitted + NEAR_SECONDS * DUE_AFTER_SHARE:
+    idle_at = emitted + NEAR_SECONDS * DUE_AFTER_SHARE - IDLE_CPU_SECONDS - QUIET_SECONDS
+    if time.monotonic() > idle_at:
         raise RuntimeError(f"{count} deliveries took too long to begin to wait for {NEAR_SECONDS} s: take fewer")
+    await asyncio.sleep(idle_at - time.monotonic())  # the less idle time is measured with the retries, the better
     with cpu_of(bench) as idle:
         await asyncio.sleep(IDLE_CPU_SECONDS)
     began = time.monotonic()
