@@ -13,8 +13,7 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from activities import drain
 from activities.retry import OUTCOME_POLL_SECONDS
 from storage.deliveries.retries import MOST_DUE_IN_A_SECOND, MOST_OF_A_SUBSCRIPTION
-from storage.deliveries.transitions import hold
-from storage.operations.actions import cancel
+from storage.deliveries.transitions import cancel, hold
 from storage.operations.bulk_actions import WindowKind
 from storage.operations.bulk_pages import go_on
 from tests.receiver import Receiver, status, when
