@@ -77,7 +77,7 @@ class Kept:
 
 
 @pytest.fixture(scope="module")
-async def own_temporal() -> AsyncIterator[WorkflowEnvironment]:
+async def own_temporal(programs: None) -> AsyncIterator[WorkflowEnvironment]:
     """A server of their own: these tests look at every schedule there is."""
     async with real_server() as environment:
         yield environment
