@@ -14,7 +14,7 @@ from tests.ground import Ground
 from tests.postgres_server import TestServer
 from tests.receiver import Receiver
 from tests.scheduling import FileScheduling, longest_first
-from tests.temporal_server import real_server, skipping_server
+from tests.temporal_server import new_namespace, real_server, skipping_server
 
 SERVER_FIXTURES = frozenset({"postgres", "programs"})
 """Fixtures that stand for everything outside the test process. A fixture that needs a server requests one of them, so
@@ -102,6 +102,15 @@ async def temporal(programs: None) -> AsyncIterator[WorkflowEnvironment]:
     """The real Temporal server, one for the session."""
     async with real_server() as environment:
         yield environment
+
+
+@pytest.fixture
+async def temporal_namespace(temporal: WorkflowEnvironment) -> WorkflowEnvironment:
+    """The session's Temporal server, seen through an empty namespace of the test's own.
+
+    For tests about ids that others use too, such as those of a store's schedules.
+    """
+    return await new_namespace(temporal)
 
 
 @pytest.fixture

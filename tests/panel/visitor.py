@@ -83,6 +83,6 @@ async def visitor(installed: Installation, role: str, stores: Sequence[str]) -> 
         assert administrator is not None
         await begin_session(connection, token, administrator)
     somebody = await stranger(installed, username)
-    somebody.client.cookies.set(SESSION_COOKIE, token, path=PATH)
+    somebody.client.cookies.set(SESSION_COOKIE, token, domain="api.local", path=PATH)  # as the jar names `api`
     somebody.csrf = BrowserToken(token, fresh=False).csrf
     return somebody
