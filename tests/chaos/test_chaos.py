@@ -33,6 +33,8 @@ async def found(settings: Settings, folder: Path) -> Findings:
 @pytest.mark.timeout(420)
 async def test_a_minute_of_kills_stops_and_cut_connections_breaks_no_promise(tmp_path: Path) -> None:
     findings = await found(Settings(SEED, MINUTE, scale=0.5), tmp_path)
+    for repeated in findings.duplicates:
+        print(repeated)
     assert [promise for promise in promises([findings], LENIENT) if not promise.kept] == []
     done = {(one.disturbance.kind, one.disturbance.target) for one in findings.met}
     assert done >= {("kill", component) for component in COMPONENTS} | {("drop", "postgres")}
