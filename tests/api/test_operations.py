@@ -102,7 +102,7 @@ class TestReady:
         assert answer.status_code == 503
         assert answer.json()["checks"]["temporal"]["ok"] is False
 
-    async def test_not_on_a_database_without_our_schema(self, without_temporal: None) -> None:
+    async def test_not_on_a_database_without_our_schema(self, postgres: str, without_temporal: None) -> None:
         async with (
             empty_database() as url,
             asyncio.timeout(ANSWER_SECONDS),

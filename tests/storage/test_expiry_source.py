@@ -48,7 +48,7 @@ class Platform:
 
 
 @pytest.fixture(scope="module")
-async def module_platform() -> AsyncIterator[Platform]:
+async def module_platform(postgres: str) -> AsyncIterator[Platform]:
     async with empty_database() as url:
         connection = await asyncpg.connect(url)
         try:
@@ -179,7 +179,7 @@ async def test_a_check_of_sound_views_finds_nothing(platform: Platform, source: 
     assert await source.check() == []
 
 
-async def test_a_check_names_each_missing_view_and_column_and_what_to_do() -> None:
+async def test_a_check_names_each_missing_view_and_column_and_what_to_do(postgres: str) -> None:
     async with empty_database() as url:
         connection = await asyncpg.connect(url)
         await connection.execute("""
