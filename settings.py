@@ -39,7 +39,7 @@ class Settings(BaseSettings):
     # What every process needs
     database_url: SecretStr = Field(description="PostgreSQL, as postgresql://user:password@host:port/database")
     encryption_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
-        description="Fernet keys for what is encrypted at rest, comma separated: the first encrypts, all decrypt."
+        description="Fernet keys for encryption at rest, comma separated: the first encrypts, all decrypt."
     )
     secrets_dir: Path | None = Field(
         None,

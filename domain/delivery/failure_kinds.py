@@ -154,7 +154,7 @@ EXPLANATIONS: Mapping[FailureKind, Explanation] = MappingProxyType(
         FailureKind.internal: Explanation(
             "ours",
             "Our side failed before the request: database, encryption key or system resources.",
-            "Nothing: the delivery goes on by itself, and whoever runs this installation finds the error in the "
+            "Nothing: the delivery continues by itself, and the operator of this installation finds the error in the "
             "worker's log.",
         ),
     }

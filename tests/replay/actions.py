@@ -25,7 +25,7 @@ SHOWN = {
     "deliver-events.some-handed-on": "a batch that hands 3 of its events on to workflows of their own",
     "deliver-event.handed-on-by-a-batch": "one of these, delivered by its first retry",
     "deliver-event.retried-gone-and-deleted": "an event of which three deliveries are tried again, four times in all",
-    "keep-subscription.let-go": "a keeper that lets go two deliveries, one after the other",
+    "keep-subscription.let-go": "a drain that sends two held deliveries, one after the other",
     "redeliver.delivered": "a delivery that a person sends again",
     "scan-expiring-day.nothing-due": "the scan of a day, beside three for the schedule that begins it",
 }
