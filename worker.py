@@ -152,8 +152,10 @@ def hand_on_worker(client: Client, handing_on: HandingOn, settings: Settings) ->
 
 
 def deployment(settings: Settings) -> WorkerDeploymentConfig | None:
-    """The version of this worker, if it has one; it says that workflows move to the next (0029). Said at the workflows,
-    Temporal would refuse every task of a worker without a version."""
+    """Return the version of this worker, or None; its workflows move to the current version.
+
+    If the workflows declared it, Temporal would refuse every task of a worker without a version.
+    """
     if settings.worker_build_id is None:
         return None
     version = deployment_version(settings.task_queue, settings.worker_build_id)

@@ -32,8 +32,8 @@ SLICE_ROWS = 25
 """Notices made between two turns of the event loop: about 1 ms, so that deliveries of this worker go on."""
 
 ROOM_EVENTS = 1500
-"""Notices are held back while so many events of their store wait to be taken: five of the relay's batches keep it busy.
-Other stores' events do not wait behind them (docs/decisions/0035-stores-take-turns.md)."""
+"""Unmatched events of a store above which its notices wait: five batches keep the relay busy. Other stores' events do
+not wait behind them, because the claim serves stores round robin."""
 
 ROOM_POLL_SECONDS = 0.04
 PATIENCE_SECONDS = 1.0

@@ -192,7 +192,7 @@ async def _hand_on(events: list[EventRef], left: Left, now: datetime) -> None:
 
 async def _hand_on_to_children(events: list[EventRef], left: Left, now: datetime) -> None:
     """As batches did before the patch. Each child is two events of the batch's history and a task of Temporal's own
-    queue, behind which new events waited when many receivers were out (0047)."""
+    queue, behind which new events waited when many receivers were out."""
     for at in range(0, len(events), CHILDREN_AT_ONCE):
         chunk = events[at : at + CHILDREN_AT_ONCE]
         await asyncio.gather(*(_start_child(EventTask(event, waiting_of(event, left), now)) for event in chunk))
