@@ -137,8 +137,10 @@ def make_worker(client: Client, activities: Sequence[Callable[..., Any]], settin
 
 
 def deployment(settings: Settings) -> WorkerDeploymentConfig | None:
-    """The version of this worker, if it has one; it says that workflows move to the next (0029). Said at the workflows,
-    Temporal would refuse every task of a worker without a version."""
+    """Return the version of this worker, or None; its workflows move to the current version.
+
+    If the workflows declared it, Temporal would refuse every task of a worker without a version.
+    """
     if settings.worker_build_id is None:
         return None
     version = deployment_version(settings.task_queue, settings.worker_build_id)

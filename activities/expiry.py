@@ -70,7 +70,7 @@ SLICE_ROWS = 25
 
 ROOM_EVENTS = 1500
 """Notices are held back while so many events of their store wait to be taken: five of the relay's batches keep it busy.
-Other stores' events do not wait behind them (docs/decisions/0035-stores-take-turns.md)."""
+Other stores' events do not wait behind them (docs/decisions/0007-the-claim-serves-stores-round-robin.md)."""
 
 ROOM_POLL_SECONDS = 0.04
 PATIENCE_SECONDS = 1.0

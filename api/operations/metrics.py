@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 
 class ApiMetrics:
-    """One registry a process (a test builds several applications in one)."""
+    """Metrics of one process, in a registry of their own: a test builds several applications in one process."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -47,12 +47,12 @@ class ApiMetrics:
         )
         self.duplicates = Counter(
             "loyalty_webhooks_events_duplicate",
-            "Events that came again with the same id and content.",
+            "Repeated events: the same id and content.",
             registry=self.registry,
         )
         self.rejected = Counter(
             "loyalty_webhooks_emit_rejected",
-            "Emit requests (single and batch) that were refused, by HTTP status.",
+            "Emit requests (single and batch) that were rejected, by HTTP status.",
             ["code"],
             registry=self.registry,
         )
@@ -60,24 +60,24 @@ class ApiMetrics:
             self.rejected.labels(code)
         self.commit_seconds = Histogram(
             "loyalty_webhooks_intake_commit_seconds",
-            "From the begin to the commit of a transaction that stores events.",
+            "Duration of a transaction that stores events.",
             buckets=COMMIT_BUCKETS_SECONDS,
             registry=self.registry,
         )
         self.commit_events = Histogram(
             "loyalty_webhooks_intake_commit_events",
-            "Events in one such transaction.",
+            "Events per transaction that stores events.",
             buckets=GROUP_BUCKETS_EVENTS,
             registry=self.registry,
         )
         self.backlog = Gauge(
             "loyalty_webhooks_backlog_events",
-            "Events accepted and not yet taken by a workflow; an upper bound above 10,000.",
+            "Accepted events that are not matched yet; an upper bound above 10,000.",
             registry=self.registry,
         )
         self.oldest_unmatched_seconds = Gauge(
             "loyalty_webhooks_backlog_oldest_seconds",
-            "Age of the oldest event that no workflow has taken.",
+            "Age of the oldest event that is not matched.",
             registry=self.registry,
         )
 
@@ -87,14 +87,14 @@ class ApiMetrics:
         """Figures of the whole installation. Every API process exports the same values: aggregate them with max."""
         self.waiting = Gauge(
             "loyalty_webhooks_deliveries_waiting",
-            "Open deliveries: pending (being attempted, or waiting for a retry) and held (behind a breaker, limit, "
-            f"order or pause); counted up to {COUNTED_DELIVERIES:,}.",
+            "Open deliveries: pending (attempt in progress, or waiting for a retry) and held (pause, breaker, limit, "
+            f"order, overload); counted up to {COUNTED_DELIVERIES:,}.",
             ["status"],
             registry=self.registry,
         )
         self.breakers_open = Gauge(
             "loyalty_webhooks_breakers_open",
-            "Active subscriptions whose receiver failed so often that single probes go out.",
+            "Active subscriptions with an open circuit breaker.",
             registry=self.registry,
         )
         self.subscriptions = Gauge(
@@ -105,12 +105,12 @@ class ApiMetrics:
         )
         self.workers = Gauge(
             "loyalty_webhooks_workers",
-            "Worker processes that were seen by the database in the last seconds.",
+            "Worker processes with a heartbeat in the last seconds.",
             registry=self.registry,
         )
         self.scan_age_seconds = Gauge(
             "loyalty_webhooks_expiry_scan_age_seconds",
-            "Since the schedule of a kind scanned last, of the store where that is longest ago.",
+            "Time since the last scan by a schedule of this kind, in the store where it is longest ago.",
             ["kind"],
             registry=self.registry,
         )
@@ -128,7 +128,7 @@ class ApiMetrics:
             self.scan_age_seconds.labels(kind).set(seconds)
 
     def exposition(self) -> bytes:
-        """The text Prometheus reads (content type METRICS_CONTENT_TYPE)."""
+        """Return the metrics in Prometheus' text format (content type METRICS_CONTENT_TYPE)."""
         return generate_latest(self.registry)
 
 
