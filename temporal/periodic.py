@@ -11,7 +11,15 @@ from temporalio.service import RPCError
 
 logger = logging.getLogger(__name__)
 
-OUTAGES = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, RPCError, OSError, TimeoutError)
+OUTAGES = (
+    SQLAlchemyError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # raised by a connection that dies under a statement
+    RPCError,
+    OSError,
+    TimeoutError,
+)
 """Errors while PostgreSQL or Temporal are away. Any other error is a bug and ends the loop."""
 
 
