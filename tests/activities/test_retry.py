@@ -1,5 +1,4 @@
-"""Who owns a delivery that waits for a retry: its activity, the drain, or nobody any more; and what a person's attempt
-changes."""
+"""Ownership of a delivery that waits for a retry: its activity, the drain, or nobody; and the effect of manual attempts."""
 
 import asyncio
 from collections.abc import AsyncIterator

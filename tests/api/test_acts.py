@@ -177,7 +177,7 @@ class TestRedeliver:
             "SELECT action, changes FROM audit WHERE object_id = :id ORDER BY id", id=message_id
         )
         outcome = {"outcome": "refused: an attempt that was asked for is under way"}
-        assert [tuple(row) for row in audited] == [("redeliver", None)] * 2 + [("redeliver", outcome)]
+        assert [tuple(row) for row in audited] == [("redeliver", {})] * 2 + [("redeliver", outcome)]
 
     async def test_what_is_open_or_has_nowhere_to_go_is_refused(self, acting: Acting, receiver: Receiver) -> None:
         receiver.script(status(200), status(503))
@@ -358,5 +358,5 @@ async def test_an_attempt_that_temporal_does_not_start_is_refused_and_audited_an
                 "SELECT action, changes FROM audit WHERE object_id = :id ORDER BY id", id=str(message_id)
             )
             outcome = {"outcome": "not started: Temporal is unavailable"}
-            assert [tuple(row) for row in rows] == [(action, None), (action, outcome)]
+            assert [tuple(row) for row in rows] == [(action, {}), (action, outcome)]
             assert [row.status for row in await api.execute("SELECT status FROM delivery")] == [before]
