@@ -1,4 +1,4 @@
-"""Ownership of a delivery that waits for a retry: its activity, the drain, or nobody; and the effect of manual attempts."""
+"""Ownership of a delivery that waits for a retry (activity, drain, nobody), and the effect of manual attempts."""
 
 import asyncio
 from collections.abc import AsyncIterator
