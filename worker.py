@@ -25,8 +25,7 @@ from activities.drain import KeeperActivities
 from activities.notices import NoticeWatch
 from activities.retry import RetryActivities
 from domain.delivery.notices import DisableRules
-from relay.backpressure import MOST_OPEN, Gate, Way
-from relay.prefetch import EventsAhead, is_for
+from relay.backpressure import MAX_IN_FLIGHT, Backpressure, Kind
 from relay.relay import Relay, RelaySettings
 from sending.dispatcher import AttemptLimits, Dispatcher
 from sending.http.client import Sender
@@ -99,15 +98,14 @@ CONNECT_PAUSE_SECONDS = 0.5
 def delivery_activities(
     database: Database,
     dispatcher: Dispatcher,
-    gate: Gate,
+    backpressure: Backpressure,
     keepers: Keepers,
     retries: Retries,
-    ahead: EventsAhead,
     settings: Settings,
 ) -> list[Callable[..., Any]]:
     """Every activity that delivers, with its resources."""
     sealer = Sealer(settings.plain_encryption_keys)
-    deliver = DeliveryActivities(database, dispatcher, gate, keepers, ahead, ExpiryFromEvents(sealer))
+    deliver = DeliveryActivities(database, dispatcher, backpressure, keepers, ExpiryFromEvents(sealer))
     disabling = DisableRules(settings.disable_after_failing_days * 86400, settings.disable_after_deliveries)
     keep = KeeperActivities(database, dispatcher, breaker_rules(settings), disabling, settings.retry_schedule_seconds)
     retry = RetryActivities(database, dispatcher, keepers, retries)
@@ -168,7 +166,7 @@ async def sending(
         limits=AttemptLimits(
             in_flight=settings.attempts_in_flight,
             per_subscription=settings.subscription_concurrency,
-            queue_per_subscription=max(SHORTEST_QUEUE, (MOST_OPEN[Way.BATCH] + 1) * settings.batch_events),
+            queue_per_subscription=max(SHORTEST_QUEUE, (MAX_IN_FLIGHT[Kind.BATCH] + 1) * settings.batch_events),
             retry_schedule=settings.retry_schedule_seconds,
         ),
         metrics=metrics,
@@ -266,15 +264,14 @@ async def _work(
         sending(settings, database, worker_id, metrics, traces) as (dispatcher, writing),
         beside_delivery(settings, database) as beside,
     ):
-        gate, ahead = Gate(), EventsAhead()
+        backpressure = Backpressure()
         relay_settings = RelaySettings(
             task_queue=settings.task_queue,
             batch_events=settings.batch_events,
             poll_seconds=settings.relay_poll_seconds,
             claim_lease_seconds=settings.claim_lease_seconds,
         )
-        relay = Relay(database, client, gate, relay_settings, metrics, ahead, traces)
-        relay.is_for_me = lambda one: is_for(one, rank=dispatcher.rank, workers=dispatcher.workers)
+        relay = Relay(database, client, backpressure, relay_settings, metrics, traces)
         routing = following_routing(relay, client, settings)
         relaying = asyncio.create_task(relay.run())
         keepers = Keepers(client, settings.task_queue)
@@ -285,7 +282,7 @@ async def _work(
         telling = asyncio.create_task(NoticeWatch(database, client, settings.task_queue, mail=mails).run())
         retries = Retries(client, settings.task_queue, metrics.start_faults.inc)
         reconciling = asyncio.create_task(watch_overdue(database, retries, worker_id))
-        delivery = delivery_activities(database, dispatcher, gate, keepers, retries, ahead, settings)
+        delivery = delivery_activities(database, dispatcher, backpressure, keepers, retries, settings)
         async with make_worker(client, [*delivery, *beside], settings):
             working.set()
             logger.info("worker %s on %s takes from %s", worker_id, socket.gethostname(), settings.task_queue)

@@ -9,17 +9,15 @@ from uuid import UUID
 
 from temporalio import activity
 
-from domain.delivery.lifecycle import Step, step_before
+from domain.delivery.lifecycle import UNCHANGED, DeliveryStatus, Reason, Step, SubscriptionStatus, step_before
 from domain.urls.targets import shown_target
-from relay.backpressure import Gate
-from relay.prefetch import EventsAhead
+from relay.backpressure import Backpressure
 from sending.admission import Admission
 from sending.concurrency import SLOW_SECONDS
 from sending.dispatcher import Dispatcher
 from storage.database import Database
 from storage.deliveries.matching import match
 from storage.deliveries.open import OpenDelivery
-from storage.events.single_events import ReadAhead, match_read
 from storage.expiry.from_events import ExpiryFromEvents
 from storage.ids import read_id
 from temporal.drains import Keepers
@@ -43,7 +41,7 @@ LINGERING_MOST = 64
 """Batches and single events that wait for slow receivers alone and are not counted by the relay: Temporal's worker runs
 100 local activities at once."""
 
-PAUSED = "subscription_paused"
+PAUSED = Reason.SUBSCRIPTION_PAUSED
 """Why a delivery is held whose keeper has nothing to do before the subscription is resumed."""
 
 
@@ -54,18 +52,14 @@ class DeliveryActivities:
         self,
         database: Database,
         dispatcher: Dispatcher,
-        gate: Gate,
+        backpressure: Backpressure,
         keepers: Keepers,
-        ahead: EventsAhead,
         expiry: ExpiryFromEvents | None = None,
     ) -> None:
         self._database = database
-        self._ahead = ahead
-        ahead.on_planned = dispatcher.requests.prepare
         self._expiry = expiry
         self._dispatcher = dispatcher
-        self._gate = gate
-        gate.on_expected = dispatcher.let_first
+        self._backpressure = backpressure
         self._keepers = keepers
         self._lingering = 0
 
@@ -73,17 +67,16 @@ class DeliveryActivities:
     async def attempt_events(self, batch: EventBatch) -> FirstAttempts:
         """Match events and make the first attempt of each of their deliveries; asked again, only what is left of it."""
         workflow_id = activity.info().workflow_id or ""
-        self._gate.entered(workflow_id)
+        self._backpressure.entered(workflow_id)
         try:
             with own_faults(), self._dispatcher.admissions.begin() as admission:
                 deliveries = await self._match(batch, admission)
                 begun = await self._begin(deliveries, admission)
-                self._gate.begun(workflow_id)
                 await self._wake_keepers(deliveries)
             await self._wait(workflow_id, deliveries, begun)
             return _first_attempts(batch.events, deliveries, begun)
         finally:
-            self._gate.left(workflow_id)
+            self._backpressure.release(workflow_id)
 
     async def _begin(self, deliveries: Sequence[OpenDelivery], admission: Admission) -> dict[UUID, asyncio.Task[Step]]:
         """Begin what is due."""
@@ -112,7 +105,7 @@ class DeliveryActivities:
             if not lingers and self._lingering < LINGERING_MOST:
                 lingers = True
                 self._lingering += 1
-                self._gate.left(workflow_id)
+                self._backpressure.release(workflow_id)
 
         try:
             attempts = {begun[one.message_id]: one.subscription.id for one in asked}
@@ -121,17 +114,15 @@ class DeliveryActivities:
             self._lingering -= lingers
         await self._dispatcher.give_back(asked)
         ends = ((one, _finished(begun[one.message_id])) for one in asked)
-        held = [one for one, step in ends if step is not None and step.status == "held" and step.reason != PAUSED]
-        await self._wake_keepers([replace(one, status="held") for one in held])
+        held = [
+            one
+            for one, step in ends
+            if step is not None and step.status == DeliveryStatus.HELD and step.reason != PAUSED
+        ]
+        await self._wake_keepers([replace(one, status=DeliveryStatus.HELD) for one in held])
 
     async def _match(self, batch: EventBatch, admission: Admission) -> list[OpenDelivery]:
         keys = [(event.store_code, read_id(event.event_id)) for event in batch.events]
-        if len(keys) == 1:
-            ahead = self._ahead.take(keys[0])
-            deliveries = await self._match_read(ahead, admission.may_begin) if ahead is not None else None
-            if deliveries is not None:
-                return deliveries
-            admission.end()  # nothing was matched: what is begun now is asked for anew
         async with self._database.transaction() as connection:
             return await match(
                 connection,
@@ -141,15 +132,11 @@ class DeliveryActivities:
                 with_taken=None if self._expiry is None else self._expiry.apply,
             )
 
-    async def _match_read(self, ahead: ReadAhead, may_begin: Callable[[UUID], bool]) -> list[OpenDelivery] | None:
-        quick, worker_id = self._database.quick, self._dispatcher.worker_id
-        return await match_read(quick, ahead, worker_id=worker_id, may_begin=may_begin)
-
     def _due_now(self, delivery: OpenDelivery, may_begin: Callable[[UUID], bool]) -> bool:
         """Whether a batch makes this delivery's next attempt itself."""
         if delivery.intended:
             return True
-        if delivery.status != "pending":
+        if delivery.status != DeliveryStatus.PENDING:
             return False
         if self._dispatcher.taken(delivery) or (delivery.next_in_seconds or 0) > 0:
             return False
@@ -163,7 +150,7 @@ class DeliveryActivities:
         held = {
             delivery.subscription.id: delivery
             for delivery in deliveries
-            if delivery.status == "held" and delivery.subscription.status != "paused"
+            if delivery.status == DeliveryStatus.HELD and delivery.subscription.status != SubscriptionStatus.PAUSED
         }
         for delivery in held.values():
             await self._keepers.wake_for(delivery)
@@ -187,7 +174,7 @@ async def _wait_while_moving(
         if done:
             moved = now
         pending -= done
-        if any(step is None or step.status == "pending" for step in map(_finished, done)):
+        if any(step is None or step.status == DeliveryStatus.PENDING for step in map(_finished, done)):
             bound = FIRST_ATTEMPTS_SECONDS_WITH_FAILURES
         if now - moved >= STALL_SECONDS or now - began >= bound:
             return
@@ -200,17 +187,19 @@ def _first_attempts(
     states = {delivery.message_id: _state(delivery, begun) for delivery in deliveries}
     counted = Counter(states.values())
     unsettled = {
-        (one.event.store_code, one.event.event_id) for one in deliveries if states[one.message_id] == "pending"
+        (one.event.store_code, one.event.event_id)
+        for one in deliveries
+        if states[one.message_id] == DeliveryStatus.PENDING
     }
     single = [
         FirstAttempt(str(one.message_id), shown_target(one.subscription.url), states[one.message_id])
         for one in (deliveries if len(events) == 1 else ())
     ]
     return FirstAttempts(
-        delivered=counted["delivered"],
-        exhausted=counted["exhausted"] + counted["cancelled"],
-        held=counted["held"],
-        retrying=counted["pending"],
+        delivered=counted[DeliveryStatus.DELIVERED],
+        exhausted=counted[DeliveryStatus.EXHAUSTED] + counted[DeliveryStatus.CANCELLED],
+        held=counted[DeliveryStatus.HELD],
+        retrying=counted[DeliveryStatus.PENDING],
         unsettled=[event for event in events if (event.store_code, read_id(event.event_id)) in unsettled],
         deliveries=single,
     )
@@ -219,7 +208,7 @@ def _first_attempts(
 def _state(delivery: OpenDelivery, begun: Mapping[UUID, asyncio.Task[Step]]) -> str:
     """Return the status of a delivery after its first attempt; `pending` also while that has no outcome."""
     step = _finished(begun.get(delivery.message_id))
-    return delivery.status if step is None or step.status == "unchanged" else step.status
+    return delivery.status if step is None or step.status == UNCHANGED else step.status
 
 
 def _finished(task: asyncio.Task[Step] | None) -> Step | None:

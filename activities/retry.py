@@ -10,12 +10,12 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from domain.delivery.identity import keeper_workflow_id
-from domain.delivery.lifecycle import Step, ending_before
+from domain.delivery.lifecycle import OPEN, UNCHANGED, DeliveryStatus, Reason, Step, SubscriptionStatus, ending_before
 from sending.dispatcher import AttemptTakenError, Dispatcher
 from storage.database import Database
-from storage.deliveries.held import hold
-from storage.deliveries.open import OpenDelivery, end, load
-from storage.deliveries.retries import own_retries, pending_of_events
+from storage.deliveries.open import OpenDelivery, load
+from storage.deliveries.retries import pending_of_events
+from storage.deliveries.transitions import end, hold, own_retries
 from storage.ids import read_id
 from temporal.drains import Keepers
 from temporal.guards import heartbeats, own_faults
@@ -73,7 +73,7 @@ class RetryActivities:
                 step = await self._attempt_or_join(UUID(ref.message_id))
         if isinstance(step, DeliveryEnd):
             return step
-        if step.status != "pending":
+        if step.status != DeliveryStatus.PENDING:
             return DeliveryEnd(step.status, step.attempts, step.reason)
         raise _attempt_failed(step)
 
@@ -86,7 +86,7 @@ class RetryActivities:
                     delivery = await load(connection, message_id)
                 if delivery is None:
                     return DeliveryEnd("unknown", reason="no such delivery")
-                if delivery.status != "pending" or delivery.retry_id != activity.info().activity_id:
+                if delivery.status != DeliveryStatus.PENDING or delivery.retry_id != activity.info().activity_id:
                     return DeliveryEnd(delivery.status, delivery.number - 1)
                 if not self._dispatcher.taken(delivery):
                     if (ended := await self._end_without_attempt(delivery)) is not None:
@@ -99,9 +99,9 @@ class RetryActivities:
             if under_way is not None:
                 with suppress(AttemptTakenError):
                     step = await asyncio.shield(under_way)
-                    if step.status == "held":
+                    if step.status == DeliveryStatus.HELD:
                         await self._wake_drain(message_id)
-                    if step.status != "unchanged":
+                    if step.status != UNCHANGED:
                         return step
                     continue  # a manual attempt has failed, which is none of the schedule's
             await asyncio.sleep(LEASE_POLL_SECONDS)
@@ -116,18 +116,22 @@ class RetryActivities:
             await end(connection, delivery.message_id, status, failure)
         return DeliveryEnd(status, delivery.number - 1, failure)
 
-    async def _hold(self, delivery: OpenDelivery, reason: str) -> DeliveryEnd:
+    async def _hold(self, delivery: OpenDelivery, reason: Reason) -> DeliveryEnd:
         """Leave the delivery to the drain of its subscription."""
         async with self._database.transaction() as connection:
             await hold(connection, delivery.message_id, reason, keeper_workflow_id(delivery.subscription.id))
-        if delivery.subscription.status != "paused":
+        if delivery.subscription.status != SubscriptionStatus.PAUSED:
             await self._keepers.wake_for(delivery)
-        return DeliveryEnd("held", delivery.number - 1, reason)
+        return DeliveryEnd(DeliveryStatus.HELD, delivery.number - 1, reason)
 
     async def _wake_drain(self, message_id: UUID) -> None:
         async with self._database.transaction() as connection:
             delivery = await load(connection, message_id)
-        if delivery is not None and delivery.status == "held" and delivery.subscription.status != "paused":
+        if (
+            delivery is not None
+            and delivery.status == DeliveryStatus.HELD
+            and delivery.subscription.status != SubscriptionStatus.PAUSED
+        ):
             await self._keepers.wake_for(delivery)
 
     @activity.defn(name=ATTEMPT_ONCE)
@@ -142,7 +146,7 @@ class RetryActivities:
                     delivery = await load(connection, UUID(attempt.message_id))
                 if delivery is None:
                     return DeliveryEnd("unknown", reason="no such delivery")
-                is_open = delivery.status in ("pending", "held")
+                is_open = delivery.status in OPEN
                 if is_open != (attempt.action in ("send-now", "test")) or self._dispatcher.taken(delivery):
                     return DeliveryEnd(delivery.status, delivery.number - 1, "another attempt has come first")
                 begun = self._dispatcher.begin(
@@ -152,7 +156,7 @@ class RetryActivities:
                     step = await asyncio.shield(begun)
                 except AttemptTakenError:
                     return DeliveryEnd(delivery.status, delivery.number - 1, "another attempt has come first")
-                if step.status == "delivered" and not delivery.is_test:
+                if step.status == DeliveryStatus.DELIVERED and not delivery.is_test:
                     await self._tell_drain(delivery)
         return DeliveryEnd(step.status, step.attempts, step.failure)
 
@@ -161,7 +165,7 @@ class RetryActivities:
         event, subscription = delivery.event, delivery.subscription
         if subscription.breaker_open:  # a drain that waits for its next probe heeds no wake signal
             await self._keepers.probe_now(subscription.id, event.store_code, event.name, subscription.url)
-        elif delivery.status == "held" or subscription.holds_line:
+        elif delivery.status == DeliveryStatus.HELD or subscription.holds_line:
             await self._keepers.wake_for(delivery)
 
 

@@ -19,7 +19,8 @@ from commands.database import EXIT_FAILED, in_database
 from domain.delivery.identity import backfill_workflow_id, recover_workflow_id
 from storage.database import Database
 from storage.deliveries.reconcile import LookedAfter, RunningAct, looked_after, running_acts
-from storage.deliveries.retries import OwnedDelivery, own_retries, owned_deliveries
+from storage.deliveries.retries import OwnedDelivery, owned_deliveries
+from storage.deliveries.transitions import own_retries
 from storage.operations.bulk_actions import WindowKind
 from temporal.client import temporal_client
 from temporal.retries import Retries

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from domain.delivery.failure_kinds import FailureKind
 from domain.delivery.identity import keeper_workflow_id
-from domain.delivery.lifecycle import Step
+from domain.delivery.lifecycle import DeliveryStatus, Step
 from domain.urls.targets import shown_target
 from sending.http.client import SendResult
 from storage.deliveries.attempts import Outcome
@@ -70,4 +70,4 @@ def _detail(result: SendResult) -> str | None:
 
 def _keeper(delivery: OpenDelivery, step: Step) -> str | None:
     """Return the workflow that owns the delivery from now on; None when it stays with its first attempts'."""
-    return keeper_workflow_id(delivery.subscription.id) if step.status == "held" else None
+    return keeper_workflow_id(delivery.subscription.id) if step.status == DeliveryStatus.HELD else None

@@ -14,12 +14,13 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from domain.delivery.breaker import BreakerRules
 from domain.delivery.identity import keeper_workflow_id
-from domain.delivery.matching import BUSY
+from domain.delivery.lifecycle import DeliveryStatus, Reason
 from domain.delivery.notices import NoticeKind
 from storage.database import Database
-from storage.deliveries.attempts import Intent, Outcome, forget, intend, record, unmake
+from storage.deliveries.attempts import Intent, Outcome, forget, intend
 from storage.deliveries.retries import overload
 from storage.deliveries.traffic import count_attempts, counted, forget_old_counts
+from storage.deliveries.transitions import record, withdraw
 from storage.operations.notices import Occurrence, note
 from storage.subscriptions.health import Turns, record_health
 from storage.subscriptions.status import disable_by_system
@@ -195,12 +196,12 @@ class Recorder:
             if planned:
                 _hold(made, await overload(connection, planned))
             exhausted = await record(connection, rows)
-            await unmake(connection, [one.outcome for one in outcomes if one.unmade])
+            await withdraw(connection, [one.outcome for one in outcomes if one.unmade])
             turns = await record_health(connection, succeeded, failed, self._breaker)
             await slow_down(connection, told)
             occurrences = _occurrences(outcomes, exhausted, turns)
             for subscription_id in sorted(gone):
-                occurrences += await disable_by_system(connection, subscription_id, reason="http_gone")
+                occurrences += await disable_by_system(connection, subscription_id, reason=Reason.HTTP_GONE)
             written = await intend(connection, intents)
             await forget(connection, self._lost)  # after the intents: a later attempt has closed what is before it
             await note(connection, occurrences)
@@ -233,15 +234,15 @@ def _retries(made: Sequence[Recorded]) -> list[tuple[UUID, UUID, float]]:
     return [
         (one.outcome.message_id, one.subscription_id, one.outcome.next_in_seconds)
         for one in made
-        if one.outcome.status == "pending" and one.outcome.next_in_seconds is not None
+        if one.outcome.status == DeliveryStatus.PENDING and one.outcome.next_in_seconds is not None
     ]
 
 
 def _hold(made: Sequence[Recorded], too_many: Collection[UUID]) -> None:
     """Leave retries that Temporal could not make in time to the drain of their subscription."""
     for one in made:
-        if one.outcome.message_id in too_many and one.outcome.status == "pending":
-            one.outcome.status, one.outcome.reason = BUSY.status, BUSY.reason
+        if one.outcome.message_id in too_many and one.outcome.status == DeliveryStatus.PENDING:
+            one.outcome.status, one.outcome.reason = DeliveryStatus.HELD, Reason.OVERLOAD
             one.outcome.workflow_id = keeper_workflow_id(one.subscription_id)
 
 

@@ -18,7 +18,7 @@ from storage.database import Database
 from storage.deliveries.held import subscriptions_to_keep
 from storage.deliveries.open import OpenDelivery
 from storage.deliveries.reconcile import running_acts
-from storage.operations.send_test import end_lost_tests
+from storage.deliveries.transitions import end_lost_tests
 from telemetry.tracing import of_no_trace
 from temporal.messages import KeeperTask, WindowTask
 from temporal.visibility import as_summary

@@ -8,7 +8,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from temporalio.service import RPCError
 
 from storage.database import Database
-from storage.deliveries.retries import overdue, own_retries
+from storage.deliveries.retries import overdue
+from storage.deliveries.transitions import own_retries
 from storage.subscriptions.state import live_workers
 from telemetry.tracing import of_no_trace
 from temporal.retries import Retries

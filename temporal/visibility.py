@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
 
+from domain.delivery.lifecycle import DeliveryStatus
 from temporal.messages import EventRef, FirstAttempts
 
 STORE_CODE = SearchAttributeKey.for_keyword_list("StoreCode")
@@ -89,7 +90,7 @@ def details_table(first: FirstAttempts) -> str:
 
 
 def _state(status: str) -> str:
-    return "retrying, as the activity of this id" if status == "pending" else status
+    return "retrying, as the activity of this id" if status == DeliveryStatus.PENDING else status
 
 
 def batch_details(events: int, first: FirstAttempts) -> str:

@@ -20,8 +20,7 @@ from temporalio.client import Client
 import worker
 import worker_parts
 from domain.delivery.identity import manual_attempt_id
-from relay.backpressure import Gate
-from relay.prefetch import EventsAhead, is_for
+from relay.backpressure import Backpressure
 from relay.relay import Relay, RelaySettings
 from sending.dispatcher import Dispatcher
 from sending.lease import lease
@@ -96,16 +95,15 @@ async def pipeline(
             worker.sending(settings, database, worker_id, metrics, traces) as (dispatcher, _),
             worker_parts.beside_delivery(settings, database) as beside,
         ):
-            gate, ahead = Gate(), EventsAhead()
+            backpressure = Backpressure()
             relay_settings = RelaySettings(settings.task_queue, settings.batch_events, 0.2, 2)
-            relay = Relay(database, client, gate, relay_settings, metrics, ahead, traces)
-            relay.is_for_me = lambda one: is_for(one, rank=dispatcher.rank, workers=dispatcher.workers)
+            relay = Relay(database, client, backpressure, relay_settings, metrics, traces)
             following = worker.following_routing(relay, client, settings)
             running = asyncio.create_task(relay.run()) if relaying else None
             try:
                 keepers = Keepers(client, settings.task_queue)
                 retries = Retries(retries_through or client, settings.task_queue, metrics.start_faults.inc)
-                delivery = worker.delivery_activities(database, dispatcher, gate, keepers, retries, ahead, settings)
+                delivery = worker.delivery_activities(database, dispatcher, backpressure, keepers, retries, settings)
                 async with worker.make_worker(client, [*delivery, *beside], settings):
                     yield Pipeline(database, client, settings, worker_id, dispatcher, relay)
                     relay.stop()

@@ -19,14 +19,14 @@ from temporalio.testing import ActivityEnvironment
 import worker
 from activities.deliver import DeliveryActivities
 from activities.retry import RetryActivities
-from relay.backpressure import Gate
-from relay.prefetch import EventsAhead
+from relay.backpressure import Backpressure
 from sending.dispatcher import Dispatcher
 from sending.lease import lease
 from settings import Settings
 from storage.database import Database
 from storage.deliveries.open import OpenDelivery, load
-from storage.deliveries.retries import WaitingRetry, own_retries
+from storage.deliveries.retries import WaitingRetry
+from storage.deliveries.transitions import own_retries
 from storage.sealing import Sealer
 from telemetry.worker_metrics import WorkerMetrics
 from temporal.drains import Keepers
@@ -173,7 +173,7 @@ async def workbench(database_url: str, *, leased: bool = True, **overrides: Any)
         dispatcher, writing = await resources.enter_async_context(sending)
         keepers = NotedKeepers()
         retries = NotedRetries()
-        activities = DeliveryActivities(database, dispatcher, Gate(), keepers, EventsAhead())
+        activities = DeliveryActivities(database, dispatcher, Backpressure(), keepers)
         retry = RetryActivities(database, dispatcher, keepers, retries)
         yield Workbench(
             *(database, settings, worker_id, dispatcher, activities, retry, writing, metrics),

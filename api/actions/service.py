@@ -10,15 +10,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from api.errors import Conflict, NotFound, Unavailable
 from api.resources import Resources
 from api.temporal_calls import temporal_call
+from domain.delivery.lifecycle import OPEN, DeliveryStatus, SubscriptionStatus
 from domain.events.catalogue import CATALOGUE
 from domain.wire.bodies import TEST
 from storage.access.audit import changed, record
+from storage.deliveries.transitions import cancel
 from storage.events.intake import new_event
-from storage.operations.actions import (
-    ActedOn,
-    cancel,
-    delivery_for_act,
-)
+from storage.operations.actions import ActedOn, delivery_for_act
 from storage.operations.send_test import forget_test, insert_test
 from storage.subscriptions.queries import SubscriptionRow, find_subscription
 from storage.subscriptions.status import disable, enable, pause, resume
@@ -27,23 +25,28 @@ logger = logging.getLogger(__name__)
 
 StatusAct = Literal["pause", "resume", "disable", "enable"]
 
-_REACHES = {"pause": "paused", "resume": "active", "disable": "disabled", "enable": "active"}
-_DOES_NOT_END = {
-    ("pause", "disabled"): "It is disabled, so nothing is sent anyway; enable it first.",
-    ("resume", "disabled"): "It is disabled, not paused; enable it.",
-    ("enable", "paused"): "It is paused, not disabled; resume it.",
+_REACHES: Mapping[str, SubscriptionStatus] = {
+    "pause": SubscriptionStatus.PAUSED,
+    "resume": SubscriptionStatus.ACTIVE,
+    "disable": SubscriptionStatus.DISABLED,
+    "enable": SubscriptionStatus.ACTIVE,
 }
-_ENDED = {
-    "delivered": "It has been delivered already; redeliver sends it once more.",
-    "exhausted": "It has ended without success; redeliver tries it once more, recover begins its schedule anew.",
-    "cancelled": "It has been cancelled; redeliver tries it once more, recover begins its schedule anew.",
+_DOES_NOT_END: Mapping[tuple[str, str], str] = {
+    ("pause", SubscriptionStatus.DISABLED): "It is disabled, so nothing is sent anyway; enable it first.",
+    ("resume", SubscriptionStatus.DISABLED): "It is disabled, not paused; enable it.",
+    ("enable", SubscriptionStatus.PAUSED): "It is paused, not disabled; resume it.",
 }
-_NOT_SENDING = {
-    "paused": "Its subscription is paused: resume it first, or send a test.",
-    "disabled": "Its subscription is disabled: enable it first, or send a test.",
+_ENDED: Mapping[str, str] = {
+    DeliveryStatus.DELIVERED: "It has been delivered already; redeliver sends it once more.",
+    DeliveryStatus.EXHAUSTED: "It has ended without success; redeliver tries it once more, recover begins its schedule "
+    "anew.",
+    DeliveryStatus.CANCELLED: "It has been cancelled; redeliver tries it once more, recover begins its schedule anew.",
+}
+_NOT_SENDING: Mapping[str, str] = {
+    SubscriptionStatus.PAUSED: "Its subscription is paused: resume it first, or send a test.",
+    SubscriptionStatus.DISABLED: "Its subscription is disabled: enable it first, or send a test.",
 }
 _TESTS = "It is a test, which is sent once; send another."
-CANCELLED_BY_PERSON = "cancelled_by_person"
 
 
 class Acts:
@@ -110,7 +113,7 @@ class Acts:
         """One more attempt of a delivery that has ended. Raises Conflict, NotFound, Unavailable."""
         async with self._database.transaction() as connection:
             delivery = await self._delivery(connection, message_id)
-            if delivery.status in ("pending", "held"):
+            if delivery.status in OPEN:
                 raise Conflict(f"It is still being delivered ({delivery.status}); send-now does not wait for its turn.")
             _refuse_test_or_silent(delivery)
             await self._audit(connection, "redeliver", "delivery", message_id)
@@ -157,11 +160,12 @@ class Acts:
         """
         async with self._database.transaction() as connection:
             delivery = await self._delivery(connection, message_id)
-            if delivery.status not in ("pending", "held") and not delivery.holds_line:
+            if delivery.status not in OPEN and not delivery.holds_line:
                 raise Conflict(_ENDED[delivery.status].partition(";")[0] + ".")
-            await cancel(connection, message_id, reason=CANCELLED_BY_PERSON)
+            await cancel(connection, message_id)
             await self._audit(connection, "cancel", "delivery", message_id)
-        if delivery.holds_line or (delivery.status == "held" and delivery.ordered):  # its successors may go
+        # The successors of a delivery that was in front of an ordered subscription may go now.
+        if delivery.holds_line or (delivery.status == DeliveryStatus.HELD and delivery.ordered):
             await self.tell_keeper(delivery.subscription_id, delivery.event_name, delivery.url)
         elif delivery.retry_id is not None:
             try:

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 from uuid import UUID
 
-from domain.delivery.lifecycle import Step
-from domain.delivery.matching import BUSY
+from domain.delivery.lifecycle import DeliveryStatus, Reason, Step
 from sending.dispatcher import Dispatcher
 from storage.database import Database
 from storage.deliveries.open import OpenDelivery
@@ -176,7 +175,8 @@ class Round:
         ours = [one for one in found.deliveries if not self._is_under_way(one)]
         room = self._free()
         for delivery in ours[:room]:
-            self._join(delivery.message_id, self._dispatcher.begin(_of_the_drain(delivery), "automatic"))
+            begun = self._dispatcher.begin(replace(delivery, kept_as=Reason.RETRY), "automatic")
+            self._join(delivery.message_id, begun)
         if len(ours[:room]) < len(found.deliveries):
             self._source.forget()
         return found
@@ -231,11 +231,11 @@ class Round:
         for one in over:
             step = outcome(self._begun.pop(one))
             refused = refused or (step is None and one not in self._joined)
-            well = well and step is not None and step.status == "delivered"
+            well = well and step is not None and step.status == DeliveryStatus.DELIVERED
             if step is not None:
-                self._delivered += step.status == "delivered"
+                self._delivered += step.status == DeliveryStatus.DELIVERED
                 self._failed += step.failure is not None
-                if self._window.size is not None and step.status == "delivered":
+                if self._window.size is not None and step.status == DeliveryStatus.DELIVERED:
                     self._window.size = min(self._window.size + 1, LARGEST_WINDOW)
         if not well:
             self._source.forget()
@@ -258,11 +258,6 @@ class Round:
             under_way=left,
             window=self._window.size or 0,
         )
-
-
-def _of_the_drain(delivery: OpenDelivery) -> OpenDelivery:
-    """Return the delivery with the reason for which it is held again should the attempt fail."""
-    return replace(delivery, kept_as="kept" if delivery.subscription.kept else BUSY.reason)
 
 
 def outcome(task: asyncio.Task[Step]) -> Step | None:

@@ -10,7 +10,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.delivery.breaker import hold_reason
+from domain.delivery.lifecycle import OPEN, DeliveryStatus, Reason
 from domain.wire.bodies import TEST, EventFacts
+from storage.columns import in_list
 from storage.events.days import BODY_OF_EVENT, LAST_ATTEMPT_OF_DELIVERY
 from storage.ids import drawn_id
 from storage.operations.workers import SENDER_ID
@@ -42,7 +44,7 @@ class SubscriptionFacts:
     """It is ordered, and the successors of what is exhausted wait for a person."""
 
     @property
-    def hold_reason(self) -> str | None:
+    def hold_reason(self) -> Reason | None:
         """Why its deliveries wait for the keeper; None when they may be attempted at once."""
         return hold_reason(status=self.status, breaker_open=self.breaker_open, kept=self.kept)
 
@@ -73,7 +75,7 @@ class OpenDelivery:
     accepted_on: date
     """The day its attempts are filed under."""
     event_sequence: int = 0
-    kept_as: str | None = None
+    kept_as: Reason | None = None
     """Set when the keeper sends it: the reason it is held again for should the attempt fail."""
     accepted_at: datetime | None = None
     """When the event was accepted, by the database's clock."""
@@ -123,10 +125,10 @@ _OPEN_COLUMNS_BEFORE_SUBSCRIPTION = 20
 
 _OPEN_OF_EVENTS = text(
     _OPEN
-    + """
+    + f"""
 JOIN unnest(CAST(:store_code AS text[]), CAST(:event_id AS uuid[])) AS asked (store_code, event_id)
     ON delivery.store_code = asked.store_code AND delivery.event_id = asked.event_id
-WHERE delivery.status IN ('pending', 'held')
+WHERE delivery.status IN {in_list(OPEN)}
 """
 )
 _OPEN_BY_ID = text(_OPEN + "WHERE delivery.message_id = :message_id")
@@ -186,22 +188,12 @@ async def load(connection: AsyncConnection, identity: UUID) -> OpenDelivery | No
     return _open_delivery(row) if row is not None else None
 
 
-_END = text("""
-UPDATE delivery SET status = :status, reason = :reason, next_attempt_at = NULL, ended_at = clock_timestamp()
-WHERE message_id = :message_id AND status IN ('pending', 'held')
-""")
-
-
-async def end(connection: AsyncConnection, identity: UUID, status: str, reason: str) -> None:
-    """End an open delivery without an attempt; one that ended already stays as it is."""
-    await connection.execute(_END, {"message_id": identity, "status": status, "reason": reason})
-
-
-_HELD = _OPEN + "WHERE delivery.subscription_id = :subscription_id AND delivery.status = 'held'"
+_HELD = _OPEN + f"WHERE delivery.subscription_id = :subscription_id AND delivery.status = '{DeliveryStatus.HELD}'"
 _HELD_ORDER = " ORDER BY delivery.event_sequence, delivery.message_id LIMIT :most"
 _BY_INSTANT = " ORDER BY delivery.next_attempt_at, delivery.event_sequence, delivery.message_id LIMIT :most"
+# `clock_timestamp()` is volatile, so the index would be read to its end with it.
 _HELD_RETRIES_DUE = text(f"""{_HELD}
-AND delivery.next_attempt_at <= clock_timestamp() AND delivery.message_id <> ALL(:under_way) {_BY_INSTANT}""")
+AND delivery.next_attempt_at <= statement_timestamp() AND delivery.message_id <> ALL(:under_way) {_BY_INSTANT}""")
 _HELD_FRESH = text(f"""{_HELD} AND delivery.next_attempt_at IS NULL
 AND (delivery.event_sequence, delivery.message_id) > (:sequence, :message_id) AND delivery.message_id <> ALL(:under_way)
 {_BY_INSTANT}""")
@@ -243,7 +235,9 @@ async def held_oldest(connection: AsyncConnection, subscription_id: UUID) -> Ope
     return None if row is None else _open_delivery(row)
 
 
-_HELD_BY_ID = text(_OPEN + "WHERE delivery.message_id = ANY(:ids) AND delivery.status = 'held'" + _HELD_ORDER)
+_HELD_BY_ID = text(
+    _OPEN + f"WHERE delivery.message_id = ANY(:ids) AND delivery.status = '{DeliveryStatus.HELD}'" + _HELD_ORDER
+)
 
 
 async def held_of(connection: AsyncConnection, message_ids: Sequence[UUID]) -> list[OpenDelivery]:

@@ -1,11 +1,14 @@
 """What should be kept by a workflow, for whoever looks whether one does."""
 
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from domain.delivery.lifecycle import DeliveryStatus
+from storage.mapping import all_as
 from storage.operations.bulk_actions import WindowKind
 
 
@@ -34,17 +37,21 @@ WHERE act.status = 'running' AND act.created_at <= clock_timestamp() - make_inte
 ORDER BY act.created_at, act.id
 """)
 
-_LOOKED_AFTER = text("""
-SELECT (SELECT count(*) FROM event WHERE matched_at IS NULL), (SELECT count(*) FROM delivery WHERE status = 'held')
+_LOOKED_AFTER = text(f"""
+SELECT (SELECT count(*) FROM event WHERE matched_at IS NULL) AS untaken_events,
+    (SELECT count(*) FROM delivery WHERE status = '{DeliveryStatus.HELD}') AS held_deliveries
 """)
 
 
 async def running_acts(connection: AsyncConnection, *, at_least_seconds: float = 0.0) -> list[RunningAct]:
     """Every recovery and backfill that has been under way for so long, oldest first."""
-    rows = await connection.execute(_ACTS, {"at_least": at_least_seconds})
-    return [RunningAct(row[0], WindowKind(row[1]), row[2], row[3]) for row in rows]
+    return all_as(_act, await connection.execute(_ACTS, {"at_least": at_least_seconds}))
+
+
+def _act(kind: str, **others: Any) -> RunningAct:
+    return RunningAct(kind=WindowKind(kind), **others)
 
 
 async def looked_after(connection: AsyncConnection) -> LookedAfter:
     """How much waits for the workers themselves."""
-    return LookedAfter(*(await connection.execute(_LOOKED_AFTER)).one())
+    return LookedAfter(**(await connection.execute(_LOOKED_AFTER)).one()._asdict())

@@ -7,6 +7,9 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from domain.delivery.lifecycle import DeliveryStatus
+from domain.wire.bodies import TEST
+
 MOST_OF_A_SUBSCRIPTION = 100
 """Maximum number of one subscription's deliveries that wait in Temporal. A standalone activity costs some 27 ms of CPU
 and 13 KiB, a held row a few microseconds when it is drained in bulk."""
@@ -33,33 +36,16 @@ class WaitingRetry:
     """Not positive when the attempt is due, or when the last one has no outcome yet."""
 
 
-_COLUMNS = """delivery.message_id, delivery.retry_id, delivery.store_code, delivery.event_id, delivery.event_name,
-    delivery.url,
+WAITING_COLUMNS = """delivery.message_id, delivery.retry_id, delivery.store_code, delivery.event_id,
+    delivery.event_name, delivery.url,
     CAST(coalesce(extract(epoch FROM delivery.next_attempt_at - clock_timestamp()), 0) AS float8) AS due_in_seconds"""
+"""SQL over a row `delivery`: the columns of `WaitingRetry`."""
 
-_PENDING_OF_EVENTS = text("""
+_PENDING_OF_EVENTS = text(f"""
 SELECT delivery.message_id FROM delivery
 JOIN unnest(CAST(:store_codes AS text[]), CAST(:event_ids AS uuid[])) AS asked (store_code, event_id)
     USING (store_code, event_id)
-WHERE delivery.status = 'pending' AND delivery.variant <> 'test'
-""")
-
-# Locked rows are having their outcome written, which gives them an id or ends them.
-_OWN = text(f"""
-WITH asked AS MATERIALIZED (SELECT unnest(CAST(:message_ids AS uuid[])) AS message_id
-), assigned AS (
-    UPDATE delivery SET retry_id = delivery.message_id || '/' || delivery.attempts
-    FROM (
-        SELECT delivery.message_id FROM delivery JOIN asked USING (message_id)
-        WHERE delivery.status = 'pending' AND delivery.retry_id IS NULL
-        ORDER BY delivery.message_id FOR UPDATE OF delivery SKIP LOCKED
-    ) AS without_id
-    WHERE delivery.message_id = without_id.message_id RETURNING {_COLUMNS}
-)
-SELECT * FROM assigned
-UNION ALL
-SELECT {_COLUMNS} FROM delivery JOIN asked USING (message_id)
-WHERE delivery.status = 'pending' AND delivery.retry_id IS NOT NULL
+WHERE delivery.status = '{DeliveryStatus.PENDING}' AND delivery.variant <> '{TEST}'
 """)
 
 
@@ -67,16 +53,6 @@ async def pending_of_events(connection: AsyncConnection, events: Sequence[tuple[
     """Return the message ids of deliveries of these events (store code, event id) that are not settled."""
     values = {"store_codes": [store for store, _ in events], "event_ids": [event_id for _, event_id in events]}
     return list(await connection.scalars(_PENDING_OF_EVENTS, values))
-
-
-async def own_retries(connection: AsyncConnection, message_ids: Sequence[UUID]) -> list[WaitingRetry]:
-    """Return the pending ones of these deliveries, each with the id of its activity.
-
-    Those without an id get one, which the transaction commits before the caller starts the activity. A delivery whose
-    outcome is just being written is left out.
-    """
-    rows = await connection.execute(_OWN, {"message_ids": list(message_ids)})
-    return [WaitingRetry(**row._mapping) for row in rows]
 
 
 _OVERLOAD = text(f"""
@@ -94,7 +70,7 @@ WITH planned AS MATERIALIZED (
     FROM (SELECT DISTINCT subscription_id FROM planned) AS asked CROSS JOIN LATERAL (
         SELECT count(*) AS waiting FROM (
             SELECT FROM delivery WHERE delivery.subscription_id = asked.subscription_id
-                AND delivery.status = 'pending' AND delivery.next_attempt_at IS NOT NULL
+                AND delivery.status = '{DeliveryStatus.PENDING}' AND delivery.next_attempt_at IS NOT NULL
             LIMIT {MOST_OF_A_SUBSCRIPTION}
         ) AS rows
     ) AS counted
@@ -102,7 +78,8 @@ WITH planned AS MATERIALIZED (
     SELECT asked.due_second, counted.waiting
     FROM (SELECT DISTINCT due_second FROM numbered) AS asked CROSS JOIN LATERAL (
         SELECT count(*) AS waiting FROM (
-            SELECT FROM delivery WHERE delivery.status = 'pending' AND delivery.next_attempt_at >= asked.due_second
+            SELECT FROM delivery WHERE delivery.status = '{DeliveryStatus.PENDING}'
+                AND delivery.next_attempt_at >= asked.due_second
                 AND delivery.next_attempt_at < asked.due_second + interval '1 second'
             LIMIT {MOST_DUE_IN_A_SECOND}
         ) AS rows
@@ -126,8 +103,8 @@ async def overload(connection: AsyncConnection, planned: Sequence[tuple[UUID, UU
     return set(await connection.scalars(_OVERLOAD, values))
 
 
-# Of those without an instant the few destinations that have any are found by skipping through the index of the log.
-_OVERDUE = text("""
+# `clock_timestamp()` is volatile, so no index would be entered with it. Of those without an instant the few destinations that have any are found by skipping through the index of the log.
+_OVERDUE = text(f"""
 WITH RECURSIVE branch AS (
     (SELECT subscription_id, hashtextextended(url, 0) AS url_hash, status FROM delivery
         ORDER BY subscription_id, hashtextextended(url, 0), status LIMIT 1)
@@ -140,17 +117,17 @@ WITH RECURSIVE branch AS (
     ) AS beyond
 )
 (SELECT message_id FROM delivery
-WHERE status = 'pending' AND next_attempt_at < clock_timestamp() - make_interval(secs => :seconds)
+WHERE status = '{DeliveryStatus.PENDING}' AND next_attempt_at < statement_timestamp() - make_interval(secs => :seconds)
 ORDER BY next_attempt_at LIMIT :most)
 UNION ALL
 (SELECT waiting.message_id FROM branch CROSS JOIN LATERAL (
     SELECT delivery.message_id FROM delivery
     WHERE delivery.subscription_id = branch.subscription_id
         AND hashtextextended(delivery.url, 0) = branch.url_hash AND delivery.status = branch.status
-        AND delivery.created_at < clock_timestamp() - make_interval(secs => :seconds)
-        AND delivery.next_attempt_at IS NULL AND delivery.variant <> 'test'
+        AND delivery.created_at < statement_timestamp() - make_interval(secs => :seconds)
+        AND delivery.next_attempt_at IS NULL AND delivery.variant <> '{TEST}'
     ORDER BY delivery.created_at LIMIT :most
-) AS waiting WHERE branch.status = 'pending' LIMIT :most)
+) AS waiting WHERE branch.status = '{DeliveryStatus.PENDING}' LIMIT :most)
 LIMIT :most
 """)
 
@@ -171,10 +148,10 @@ class OwnedDelivery:
 
 
 # The table is read, once: no index knows all that is pending, since nearly every delivery is for a moment.
-_OWNED = text("""
+_OWNED = text(f"""
 SELECT delivery.message_id, delivery.retry_id, event.workflow_id FROM delivery
 LEFT JOIN event ON event.store_code = delivery.store_code AND event.event_id = delivery.event_id
-WHERE delivery.status = 'pending' AND delivery.variant <> 'test' ORDER BY delivery.event_sequence
+WHERE delivery.status = '{DeliveryStatus.PENDING}' AND delivery.variant <> '{TEST}' ORDER BY delivery.event_sequence
 """)
 
 

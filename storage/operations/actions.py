@@ -43,22 +43,8 @@ LEFT JOIN subscription_health AS health ON health.subscription_id = delivery.sub
 WHERE delivery.store_code = :store_code AND delivery.message_id = :id FOR UPDATE OF delivery
 """)
 
-_CANCEL = text("""
-UPDATE delivery SET status = 'cancelled', reason = :reason, next_attempt_at = NULL, not_before = NULL,
-    ended_at = clock_timestamp(), holds_line = false
-WHERE message_id = :id AND (status IN ('pending', 'held') OR holds_line)
-""")
-
 
 async def delivery_for_act(connection: AsyncConnection, store_code: str, message_id: UUID) -> ActedOn | None:
     """The delivery, locked for the rest of the transaction; None when the store has none of that id."""
     row = (await connection.execute(_FOR_ACT, {"store_code": store_code, "id": message_id})).one_or_none()
     return ActedOn(*row) if row is not None else None
-
-
-async def cancel(connection: AsyncConnection, message_id: UUID, *, reason: str) -> bool:
-    """End an open delivery, or let the successors of an exhausted one go on; False when it has ended already.
-
-    An attempt under way is finished, and may succeed.
-    """
-    return (await connection.execute(_CANCEL, {"id": message_id, "reason": reason})).rowcount == 1

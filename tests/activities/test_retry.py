@@ -11,9 +11,9 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities import drain
 from activities.retry import OUTCOME_POLL_SECONDS
-from storage.deliveries.held import hold
+from domain.delivery.lifecycle import Reason
 from storage.deliveries.retries import MOST_DUE_IN_A_SECOND, MOST_OF_A_SUBSCRIPTION
-from storage.operations.actions import cancel
+from storage.deliveries.transitions import cancel, hold
 from storage.operations.bulk_actions import WindowKind
 from storage.operations.bulk_pages import go_on
 from tests.receiver import Receiver, status, when
@@ -122,9 +122,9 @@ async def test_an_activity_whose_row_has_changed_completes_without_a_request(
     retry_id = f"{message_id}/1"
     async with bench.database.transaction() as connection:
         if change == "held":
-            await hold(connection, message_id, "subscription_paused", "subscription/x")
+            await hold(connection, message_id, Reason.SUBSCRIPTION_PAUSED, "subscription/x")
         elif change == "ended":
-            await cancel(connection, message_id, reason="cancelled_by_person")
+            await cancel(connection, message_id)
     end = await bench.deliver_webhook(
         message_id, retry_id=f"{message_id}/7" if change == "another activity" else retry_id
     )
@@ -243,7 +243,7 @@ async def test_a_probe_skips_the_schedule_and_never_what_the_receiver_asked_for(
     await bench.edit(subscription_id, ordered=ordered)
     await break_subscription(bench, subscription_id)
     async with bench.database.transaction() as connection:
-        await hold(connection, message_id, "breaker_open", f"subscription/{subscription_id}")
+        await hold(connection, message_id, Reason.BREAKER_OPEN, f"subscription/{subscription_id}")
     done = await round_of(bench, subscription_id)
     if asked_to_wait:
         assert len(receiver.requests) == 1
@@ -260,7 +260,7 @@ async def test_a_resumed_subscription_gets_no_retry_before_its_instant(
     [subscription_id] = [one.id for one in await bench.execute("SELECT id FROM subscription")]
     await bench.edit(subscription_id, status="paused")
     async with bench.database.transaction() as connection:
-        await hold(connection, message_id, "subscription_paused", f"subscription/{subscription_id}")
+        await hold(connection, message_id, Reason.SUBSCRIPTION_PAUSED, f"subscription/{subscription_id}")
     await bench.edit(subscription_id, status="active")
     done = await round_of(bench, subscription_id)
     assert len(receiver.requests) == 1
@@ -337,7 +337,7 @@ async def test_send_now_is_attempted_while_the_breaker_is_open(bench: Workbench,
     [subscription_id] = [one.id for one in await bench.execute("SELECT id FROM subscription")]
     await break_subscription(bench, subscription_id)
     async with bench.database.transaction() as connection:
-        await hold(connection, message_id, "breaker_open", f"subscription/{subscription_id}")
+        await hold(connection, message_id, Reason.BREAKER_OPEN, f"subscription/{subscription_id}")
     assert (await bench.attempt_once(message_id, "send-now")).status == "delivered"
     assert bench.woken == [subscription_id]
 

@@ -16,18 +16,17 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
 from domain.delivery.identity import batch_workflow_id, event_workflow_id
-from relay.backpressure import MOST_OPEN, Gate, Way
-from relay.prefetch import EventsAhead
+from relay.backpressure import MAX_IN_FLIGHT, Backpressure, Kind
 from relay.relay import Relay, RelaySettings
 from storage.database import Database
-from storage.events.outbox import Room, claim
+from storage.events.outbox import ClaimLimits, claim
 from telemetry.worker_metrics import WorkerMetrics
 from temporal.messages import EventBatch, EventRef
 from tests.databases import sqlalchemy_url
 from tests.deadlines import eventually
 from tests.ground import STORE, Ground
 from tests.pipeline import pipeline
-from tests.receiver import Receiver, hang, status, when
+from tests.receiver import Receiver, after, hang, status, when
 from tests.tcp_proxy import TcpProxy, tcp_proxy
 
 POLL_SECONDS = 0.1
@@ -46,7 +45,7 @@ async def relay_of(
     """A relay by itself: nobody works on what it starts."""
     database = Database(sqlalchemy_url(database_url), pool_size=3)
     settings = RelaySettings(task_queue or f"nobody-{uuid4()}", batch_events, POLL_SECONDS, LEASE_SECONDS)
-    relay = Relay(database, client, Gate(), settings, WorkerMetrics(), EventsAhead())
+    relay = Relay(database, client, Backpressure(), settings, WorkerMetrics())
     running = asyncio.create_task(relay.run())
     try:
         yield relay, running
@@ -142,8 +141,7 @@ async def test_another_relay_starts_what_a_dead_one_claimed_under_the_same_id_wi
     event_ids = await ground.emit("CustomerUpdated", "{}", 5)
     workflow_id = batch_workflow_id(uuid4())
     async with ground.database.transaction() as connection:
-        room = Room(few=10, singly=0, mixed_room=300, mixed=workflow_id, batch_room=0, batch="")
-        claimed = await claim(connection, room, lease_seconds=0.1)
+        claimed = await claim(connection, ClaimLimits(0, 300, workflow_id), lease_seconds=0.1)
     refs = [EventRef(event.store_code, str(event.event_id), event.name) for event in claimed.events]
     queue = f"resumed-{uuid4()}"
     if was_started:
@@ -210,9 +208,9 @@ async def test_while_temporal_is_away_little_is_claimed_and_nothing_piles_up(
                 await ground.emit("CustomerUpdated", "{}", 20)
             await asyncio.sleep(LEASE_SECONDS + 1)  # claims lapse meanwhile, and are not handed over twice
             claimed = await ground.scalar("SELECT count(*) FROM event WHERE workflow_id IS NOT NULL")
-            assert 0 < claimed <= MOST_OPEN[Way.SINGLE] + (MOST_OPEN[Way.MIXED] + MOST_OPEN[Way.BATCH]) * 50
+            assert 0 < claimed <= MAX_IN_FLIGHT[Kind.SINGLE] + MAX_IN_FLIGHT[Kind.BATCH] * 50
             names = await workflow_ids(ground)
-            assert len(relay._starts) == len(names) <= sum(MOST_OPEN.values())
+            assert len(relay._starts) == len(names) <= sum(MAX_IN_FLIGHT.values())
             relay.stop()
             async with asyncio.timeout(8):
                 await running
@@ -274,7 +272,7 @@ async def test_what_a_claim_of_the_first_stores_left_is_claimed_though_there_are
 ) -> None:
     monkeypatch.setattr("tests.relay.test_relay.POLL_SECONDS", 60)
     monkeypatch.setattr("storage.events.outbox.STORES_A_CLAIM", 1)
-    await ground.emit("CustomerUpdated", "{}", MOST_OPEN[Way.BATCH] * 20)
+    await ground.emit("CustomerUpdated", "{}", MAX_IN_FLIGHT[Kind.BATCH] * 20)
     async with relay_of(cleared_url, temporal.client, batch_events=20):
         await eventually(lambda: all_claimed(ground), 10, "the second batch claimed")
 
@@ -283,7 +281,7 @@ async def listening(ground: Ground) -> bool:
     return bool(await ground.scalar("SELECT count(*) > 0 FROM pg_stat_activity WHERE query LIKE 'LISTEN%'"))
 
 
-@pytest.mark.parametrize("part", ["_quiet", "_busy", "_watch_lapsed", "_listen"])
+@pytest.mark.parametrize("part", ["_claim_waiting", "_claim_lapsed", "_listen"])
 async def test_a_relay_of_which_a_part_fails_by_our_mistake_ends(
     cleared_url: str, temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
@@ -336,7 +334,7 @@ async def test_a_migration_meanwhile_costs_no_event(
             await ground.execute("ALTER TABLE attempt ALTER COLUMN status_code TYPE int")
 
 
-async def test_a_store_with_a_long_backlog_does_not_hold_up_the_single_event_of_another(
+async def test_an_event_of_a_quiet_store_is_in_the_next_batch_beside_a_long_backlog(
     ground: Ground, cleared_url: str, temporal: WorkflowEnvironment
 ) -> None:
     await ground.add_store("small")
@@ -346,9 +344,29 @@ async def test_a_store_with_a_long_backlog_does_not_hold_up_the_single_event_of_
         await ground.emit("CustomerUpdated", "{}", 3000)
         async with pipeline(cleared_url, temporal.client, batch_events=100):
             await eventually(lambda: requested(receiver, "/noisy", 100), 20, "the backlog is being delivered")
+            claimed = await ground.scalar("SELECT count(*) FROM event WHERE workflow_id IS NOT NULL")
+            await ground.emit("CustomerUpdated", "{}", store="small")
+            await eventually(lambda: requested(receiver, "/small", 1), 20, "the quiet store's event is delivered")
+            assert not await requested(receiver, "/noisy", claimed + 600)
+
+
+async def test_an_event_of_a_quiet_store_does_not_wait_for_batches_to_a_receiver_that_is_slow(
+    ground: Ground, cleared_url: str, temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slow enough to keep the credits of batches, not slow enough for its batch to be left to itself."""
+    monkeypatch.setattr("sending.concurrency.SLOW_SECONDS", 10.0)
+    await ground.add_store("small")
+    async with Receiver() as receiver:
+        receiver.otherwise = after(0.15, status(200))
+        await ground.subscribe("CustomerUpdated", receiver.url("/noisy"), max_concurrency=1)
+        await ground.subscribe("CustomerUpdated", receiver.url("/small"), store_code="small")
+        await ground.emit("CustomerUpdated", "{}", 200)
+        async with pipeline(cleared_url, temporal.client, batch_events=20):
+            await eventually(lambda: requested(receiver, "/noisy", 1), 20, "the backlog is being delivered")
+            began = time.monotonic()
             [event_id] = await ground.emit("CustomerUpdated", "{}", store="small")
-            await eventually(lambda: requested(receiver, "/small", 1), 20, "the single event is delivered")
-            assert not await requested(receiver, "/noisy", 2500)
+            await eventually(lambda: requested(receiver, "/small", 1), 20, "the quiet store's event is delivered")
+            assert time.monotonic() - began < 2, "a batch of 20 takes 3 seconds"
         assert event_workflow_id("small", event_id) in await workflow_ids(ground)
 
 

@@ -14,7 +14,7 @@ from temporalio.exceptions import ApplicationError
 
 import worker
 from activities import deliver
-from domain.delivery.lifecycle import OWN_FAULT_DELAY_SECONDS
+from domain.delivery.lifecycle import OWN_FAULT_DELAY_SECONDS, Reason
 from sending import dispatcher
 from storage.sealing import Sealer
 from tests.deadlines import eventually
@@ -124,7 +124,7 @@ ENDS = {
     "pause": ("UPDATE subscription SET status = 'paused'", ("held", "subscription_paused")),
     "disable": ("UPDATE subscription SET status = 'disabled'", ("exhausted", "subscription_disabled")),
     "delete": ("UPDATE subscription SET deleted_at = now()", ("cancelled", "subscription_deleted")),
-    "limit": ("UPDATE subscription SET rate_limit_per_second = 5", ("held", "kept")),
+    "limit": ("UPDATE subscription SET rate_limit_per_second = 5", ("held", "limited")),
 }
 
 
@@ -193,7 +193,7 @@ async def test_a_changed_concurrency_applies_while_the_subscription_is_busy(
         [event_id, *others] = await bench.emit("CustomerUpdated", "{}", 400)
         await bench.attempt_events([event_id, *others])
         held = [await bench.load(row.message_id) for row in await bench.deliveries()]
-        tasks = [bench.dispatcher.begin(replace(one, kept_as="kept"), "automatic") for one in held]
+        tasks = [bench.dispatcher.begin(replace(one, kept_as=Reason.RETRY), "automatic") for one in held]
         await receiver.wait_for(20)
         assert crowd.most == 2
         await bench.edit(subscription_id, max_concurrency=8)

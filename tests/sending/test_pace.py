@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from domain.delivery.lifecycle import Reason
 from sending.dispatcher import AttemptTakenError
 from sending.rate_limit import Pace, Turn, TurnLostError, Turns
 from tests.chaos.verdict import most_in_a_second
@@ -92,7 +93,7 @@ async def test_what_waits_when_the_turn_is_lost_is_not_sent_and_leaves_no_attemp
     turn = Turn(time.monotonic())
     turn.over = True
     bench.dispatcher.keep_pace(subscription_id, PER_SECOND, turn)
-    delivery = replace(await bench.load(message_id), kept_as="kept")
+    delivery = replace(await bench.load(message_id), kept_as=Reason.RETRY)
     with pytest.raises(AttemptTakenError):
         await bench.dispatcher.begin(delivery, "automatic")
     assert receiver.requests == []

@@ -15,14 +15,6 @@ async def queue(places: Places, lane: Lane, count: int) -> "list[asyncio.Task[No
     return tasks
 
 
-def shared() -> Places:
-    """Places of a worker that has had an event of a quiet store just now."""
-    places = Places(512)
-    places.let_first({"quiet"})
-    places.let_first(())
-    return places
-
-
 async def settle() -> None:
     for _ in range(3):
         await asyncio.sleep(0)
@@ -124,67 +116,14 @@ async def test_one_store_alone_gets_its_places_at_once() -> None:
         task.cancel()
 
 
-async def test_while_quiet_stores_have_events_only_so_many_places_are_given_in_one_turn_of_the_event_loop() -> None:
-    places, lane = shared(), Lane("store", 50)
-    tasks = await queue(places, lane, 20)
-    counts = [lane.in_flight]
-    for _ in range(5):
-        await asyncio.sleep(0)
-        counts.append(lane.in_flight)
-    assert counts == [4, 8, 12, 16, 20, 20]
+async def test_stores_are_served_round_robin_however_many_subscriptions_one_of_them_has() -> None:
+    places = Places(8)
+    others = [Lane("other", 1) for _ in range(8)]
+    noisy, small = [Lane("noisy", 1) for _ in range(20)], [Lane("small", 1) for _ in range(4)]
+    tasks = [task for lane in (*others, *noisy, *small) for task in await queue(places, lane, 1)]
+    assert places.free == 0
+    for lane in others:
+        places.leave(lane)
+    assert [sum(lane.in_flight for lane in store) for store in (noisy, small)] == [4, 4]
     for task in tasks:
         task.cancel()
-
-
-async def test_stores_take_turns_however_many_subscriptions_one_of_them_has() -> None:
-    places = shared()
-    noisy = [Lane("noisy", 50) for _ in range(20)]
-    tasks = [task for lane in noisy for task in await queue(places, lane, 10)]
-    small = Lane("small", 50)
-    mine = await queue(places, small, 3)
-    await asyncio.sleep(0)
-    assert small.in_flight == 2, "half of the four places of a turn"
-    await asyncio.sleep(0)
-    assert small.in_flight == 3
-    for task in [*tasks, *mine]:
-        task.cancel()
-
-
-async def test_subscriptions_of_a_store_take_turns() -> None:
-    places = shared()
-    first, second = Lane("store", 50), Lane("store", 50)
-    tasks = [*await queue(places, first, 20), *await queue(places, second, 20)]
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    assert abs(first.in_flight - second.in_flight - 4) <= 4  # the first had a turn alone
-    for task in tasks:
-        task.cancel()
-
-
-async def test_others_make_way_for_what_is_expected_until_it_has_come() -> None:
-    places = shared()
-    noisy, small = Lane("noisy", 50), Lane("small", 50)
-    places.let_first({"small"})
-    tasks = await queue(places, noisy, 10)
-    await settle()
-    assert noisy.in_flight == 0
-    await places.take(small, uuid4())
-    assert small.in_flight == 1
-    places.let_first(())
-    await settle()
-    assert noisy.in_flight == 10
-    for task in tasks:
-        task.cancel()
-
-
-async def test_others_make_way_for_a_moment_only_and_then_go_on_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sending.concurrency.MAKE_WAY_SECONDS", 0.01)
-    monkeypatch.setattr("sending.concurrency.GO_ON_SECONDS", 30.0)
-    places = shared()
-    noisy = Lane("noisy", 50)
-    places.let_first({"small"})
-    [task] = await queue(places, noisy, 1)
-    async with asyncio.timeout(5):
-        await task
-    places.let_first({"small", "another"})
-    await asyncio.wait_for(places.take(noisy, uuid4()), 5)

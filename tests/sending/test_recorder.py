@@ -13,7 +13,8 @@ from temporalio.exceptions import ApplicationError
 
 import worker
 from sending import recorder
-from storage.deliveries.attempts import Intent, Outcome, intend, record
+from storage.deliveries.attempts import Intent, Outcome, intend
+from storage.deliveries.transitions import record
 from tests.deadlines import eventually
 from tests.ground import Ground
 from tests.receiver import Receiver, status, when

@@ -12,13 +12,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.delivery.breaker import BreakerRules
 from storage.database import Database
-from storage.deliveries.attempts import Intent, Outcome, intend, record
-from storage.deliveries.held import end_open, exhaust_outwaited, subscriptions_to_keep
+from storage.deliveries.attempts import Intent, Outcome, intend
+from storage.deliveries.held import subscriptions_to_keep
 from storage.deliveries.matching import match
-from storage.deliveries.open import end, held_fresh, held_of, held_retries_due, load
+from storage.deliveries.open import held_fresh, held_of, held_retries_due, load
 from storage.deliveries.ordering import first_of_lines, first_of_these, first_unmatched, place_in_lines
-from storage.deliveries.retries import MOST_OF_A_SUBSCRIPTION, overdue, overload, own_retries, pending_of_events
-from storage.events.outbox import Room, backlog, claim, claim_lapsed
+from storage.deliveries.retries import MOST_OF_A_SUBSCRIPTION, overdue, overload, pending_of_events
+from storage.deliveries.transitions import end, end_open, exhaust_outwaited, own_retries, record
+from storage.events.outbox import ClaimLimits, backlog, claim, claim_lapsed
 from storage.operations.actions import delivery_for_act
 from storage.operations.bulk_actions import NewWindowAct, WindowKind, begin_window_act, count_recoverable
 from storage.operations.bulk_pages import go_on
@@ -110,7 +111,7 @@ async def hold_lines(ground: Ground) -> None:
         INSERT INTO delivery (message_id, store_code, event_id, event_name, event_sequence, subscription_id, variant,
             url, status, reason, line, holds_line)
         SELECT gen_random_uuid(), store_code, event_id, name, sequence, :subscription, 'main',
-            'http://ordered.example.com/', CASE WHEN n % 500 = 0 THEN 'exhausted' ELSE 'held' END, 'kept',
+            'http://ordered.example.com/', CASE WHEN n % 500 = 0 THEN 'exhausted' ELSE 'held' END, 'limited',
             CASE WHEN n % 20 = 0 THEN 1 + n % 1000 ELSE 0 END, n % 500 = 0
         FROM (SELECT *, row_number() OVER (ORDER BY sequence) AS n FROM event WHERE matched_at IS NOT NULL) AS event
         LIMIT :count
@@ -125,15 +126,6 @@ async def wait_for_retries(ground: Ground) -> None:
     await ground.subscribe("CustomerDeactivated", "http://drained.example.com/", id=DRAINED)
     await ground.execute(
         """
-        INSERT INTO subscription (id, store_code, event_name, url)
-        SELECT gen_random_uuid(), :store, 'Retried' || n, 'http://retried.example.com/' || n
-        FROM generate_series(1, :count) AS n
-        """,
-        store=STORE,
-        count=FUTURE // MOST_OF_A_SUBSCRIPTION,
-    )
-    await ground.execute(
-        """
         INSERT INTO delivery (message_id, store_code, event_id, event_name, event_sequence, subscription_id, variant,
             url, status, attempts, failures, retry_id, next_attempt_at, created_at)
         SELECT gen_random_uuid(), event.store_code, event_id, name, sequence, subscription.id, 'main', subscription.url,
@@ -142,7 +134,8 @@ async def wait_for_retries(ground: Ground) -> None:
             now() + make_interval(secs => 3600 + event.n), now() - interval '1 hour'
         FROM (SELECT *, row_number() OVER (ORDER BY sequence) AS n FROM event WHERE matched_at IS NOT NULL) AS event
         JOIN (
-            SELECT id, url, row_number() OVER (ORDER BY id) AS n FROM subscription WHERE url LIKE 'http://retried.%'
+            SELECT gen_random_uuid() AS id, 'http://retried.example.com/' || n AS url, n
+            FROM generate_series(1, :subscriptions) AS n
             UNION ALL SELECT id, url, 0 FROM subscription WHERE id = :drained
         ) AS subscription ON subscription.n IN (0, 1 + event.n % :subscriptions)
         WHERE event.n <= :count
@@ -222,7 +215,9 @@ async def recovering(connection: AsyncConnection) -> UUID:
 
 async def all_delivered(connection: AsyncConnection) -> UUID:
     """A subscription of which nothing waits."""
-    return (await connection.execute(text("SELECT id FROM subscription WHERE NOT ordered"))).scalar_one()
+    return (
+        await connection.execute(text("SELECT id FROM subscription WHERE url = 'http://receiver.example.com/'"))
+    ).scalar_one()
 
 
 async def failing_for_months(connection: AsyncConnection) -> None:
@@ -253,7 +248,7 @@ STEPS: list[tuple[str, Callable[[AsyncConnection], Awaitable[Any]], Step]] = [
     (
         "claim",
         lambda c: keys(c, "false"),
-        lambda c, _: claim(c, Room(10, 0, BATCH, "events/x", BATCH, "events/y"), lease_seconds=9),
+        lambda c, _: claim(c, ClaimLimits(10, BATCH, "events/x"), lease_seconds=9),
     ),
     (
         "look for what lapsed",

@@ -10,9 +10,9 @@ from storage.deliveries.retries import (
     MOST_OF_A_SUBSCRIPTION,
     WaitingRetry,
     overload,
-    own_retries,
     pending_of_events,
 )
+from storage.deliveries.transitions import own_retries
 from tests.ground import STORE, Ground
 from tests.window_acts import fail_many
 

@@ -14,8 +14,8 @@ from temporalio.testing import WorkflowEnvironment
 
 from domain.delivery.identity import event_workflow_id
 from domain.delivery.retry import JITTER
-from storage.deliveries.retries import WaitingRetry, own_retries
-from storage.operations.actions import cancel
+from storage.deliveries.retries import WaitingRetry
+from storage.deliveries.transitions import cancel, own_retries
 from temporal.codec import data_converter
 from temporal.reconcile import restart_overdue, watch_overdue
 from temporal.retries import RETRY_PRIORITY, Retries
@@ -155,8 +155,8 @@ async def test_cancelling_ends_the_activity_that_waits(
         await running.emit(EVENT, "{}")
         message_id, waiting = await waiting_activity(running)
         async with running.database.transaction() as connection:
-            assert await cancel(connection, message_id, reason="a person")
-            assert not await cancel(connection, message_id, reason="another person")
+            assert await cancel(connection, message_id)
+            assert not await cancel(connection, message_id)
         acting = Acting(running.client, running.settings.task_queue)
         await acting.end_retry(waiting.activity_id)
         described = await running.client.get_activity_handle(waiting.activity_id).describe()

@@ -12,8 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from domain.delivery.ordering import line_of
 from sending.drain import ordered as in_order
 from sending.drain.round import LOOK_SECONDS
-from storage.deliveries.held import ENDED_AT_ONCE, exhaust_outwaited, subscriptions_to_keep
+from storage.deliveries.held import subscriptions_to_keep
 from storage.deliveries.ordering import first_unmatched
+from storage.deliveries.transitions import ENDED_AT_ONCE, exhaust_outwaited
 from tests.ground import STORE
 from tests.receiver import Receiver, status, when
 from tests.sending.drain.rounds import round_of
