@@ -170,7 +170,7 @@ async def test_the_failure_after_which_too_many_of_a_subscription_wait_is_held_w
         "SELECT reason, retry_id, workflow_id, failures, next_attempt_at > now() + interval '50 minutes' AS later "
         "FROM delivery WHERE status = 'held'"
     )
-    assert {tuple(one) for one in held} == {("busy", None, f"subscription/{subscription_id}", 1, True)}
+    assert {tuple(one) for one in held} == {("overload", None, f"subscription/{subscription_id}", 1, True)}
     assert len(held) == more
 
 
@@ -184,7 +184,7 @@ async def test_more_retries_than_may_fall_due_in_one_second_are_held_over_all_su
         await bench.attempt_events(await bench.emit(EVENT, "{}", MOST_DUE_IN_A_SECOND))
         due = await bench.execute(
             "SELECT date_trunc('second', next_attempt_at), count(*) FILTER (WHERE status = 'pending') AS pending, "
-            "count(*) FILTER (WHERE status = 'held' AND reason = 'busy') AS held FROM delivery GROUP BY 1"
+            "count(*) FILTER (WHERE status = 'held' AND reason = 'overload') AS held FROM delivery GROUP BY 1"
         )
     assert sum(second.pending + second.held for second in due) == 3 * MOST_DUE_IN_A_SECOND
     assert max(second.pending for second in due) <= MOST_DUE_IN_A_SECOND
@@ -208,7 +208,7 @@ async def test_the_drain_sends_too_many_retries_at_their_instants_and_holds_what
         "SELECT reason, retry_id, failures, next_attempt_at > now() + interval '50 minutes' AS later "
         "FROM delivery WHERE status = 'held'"
     )
-    assert [tuple(one) for one in held] == [("busy", None, 2, True)] * 2, "once held, it is the drain's until it ends"
+    assert [tuple(one) for one in held] == [("retry", None, 2, True)] * 2, "once held, it is the drain's until it ends"
 
 
 async def test_what_a_receiver_asks_for_is_noted_beside_the_schedule(bench: Workbench, receiver: Receiver) -> None:
