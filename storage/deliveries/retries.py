@@ -103,8 +103,8 @@ async def overload(connection: AsyncConnection, planned: Sequence[tuple[UUID, UU
     return set(await connection.scalars(_OVERLOAD, values))
 
 
-# `clock_timestamp()` is volatile, so no index would be entered with it. Of those without an instant the few destinations
-# that have any are found by skipping through the index of the log.
+# `clock_timestamp()` is volatile, so no index would be entered with it. The few destinations that have any deliveries
+# without an instant are found by skipping through the index of the log.
 _OVERDUE = text(f"""
 WITH RECURSIVE branch AS (
     (SELECT subscription_id, hashtextextended(url, 0) AS url_hash, status FROM delivery
