@@ -1,12 +1,15 @@
 """What a person does takes effect at once, or is refused with the reason."""
 
 import asyncio
+from dataclasses import replace
+from urllib.parse import quote
 from uuid import UUID
 
 import pytest
 from temporalio.client import ActivityExecutionStatus
 from temporalio.testing import WorkflowEnvironment
 
+from api.temporal_links import existing_delivery_url
 from tests.api.acting import AT_ONCE_SECONDS, EVENT, Acting
 from tests.api.running import RunningApi, running_api
 from tests.deadlines import eventually
@@ -294,6 +297,22 @@ class TestCancel:
         await acting.acted(f"delivery/{message_id}/redeliver")
         await acting.until(event, "delivered", 2)
         assert await acting.refused(f"delivery/{message_id}/cancel") == "It has been delivered already."
+
+
+async def test_a_page_links_to_the_run_of_the_activity_that_waits(acting: Acting, receiver: Receiver) -> None:
+    receiver.script(status(503))
+    await acting.subscribe(receiver.url("/hook"))
+    message_id = await acting.until(await acting.emit(), "pending", 1)
+    client, retry_id = acting.running.client, f"{message_id}/1"
+    await eventually(lambda: activity_is_there(client, retry_id), 20, "the activity of the retry")
+    settings = acting.api.resources.settings.model_copy(update={"temporal_ui_url": "http://ui.test"})
+    resources = replace(acting.api.resources, settings=settings)
+    run_id = (await client.get_activity_handle(retry_id).describe()).activity_run_id
+    page = f"http://ui.test/namespaces/default/activities/{quote(retry_id, safe='')}/{run_id}/details"
+    assert await existing_delivery_url(resources, workflow_id="event/x", retry_id=retry_id) == page
+    unknown = await existing_delivery_url(resources, workflow_id="event/x", retry_id=f"{message_id}/9")
+    assert unknown is not None
+    assert "/activities?query=" in unknown, "a search that finds it as long as Temporal keeps it"
 
 
 async def test_while_temporal_is_away_nothing_is_half_done(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
