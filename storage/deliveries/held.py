@@ -91,7 +91,7 @@ WHERE subscription.status = '{SubscriptionStatus.DISABLED}' OR subscription.dele
         ELSE EXISTS (SELECT FROM delivery WHERE delivery.subscription_id = subscription.id
                 AND delivery.status = '{DeliveryStatus.HELD}' AND delivery.next_attempt_at IS NULL)
             OR EXISTS (SELECT FROM delivery WHERE delivery.subscription_id = subscription.id
-                AND delivery.status = '{DeliveryStatus.HELD}' AND delivery.next_attempt_at <= clock_timestamp()) END
+                AND delivery.status = '{DeliveryStatus.HELD}' AND delivery.next_attempt_at <= statement_timestamp()) END
 UNION
 SELECT id, store_code, event_name, url FROM subscription
 WHERE status = '{SubscriptionStatus.DISABLED}'

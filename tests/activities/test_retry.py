@@ -1,5 +1,4 @@
-"""Who owns a delivery that waits for a retry: its activity, the drain, or nobody any more; and what a person's attempt
-changes."""
+"""Ownership of a delivery that waits for a retry (activity, drain, nobody), and the effect of manual attempts."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -12,6 +11,7 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities import drain
 from activities.retry import OUTCOME_POLL_SECONDS
+from domain.delivery.lifecycle import Reason
 from storage.deliveries.retries import MOST_DUE_IN_A_SECOND, MOST_OF_A_SUBSCRIPTION
 from storage.deliveries.transitions import cancel, hold
 from storage.operations.bulk_actions import WindowKind
@@ -122,7 +122,7 @@ async def test_an_activity_whose_row_has_changed_completes_without_a_request(
     retry_id = f"{message_id}/1"
     async with bench.database.transaction() as connection:
         if change == "held":
-            await hold(connection, message_id, "subscription_paused", "subscription/x")
+            await hold(connection, message_id, Reason.SUBSCRIPTION_PAUSED, "subscription/x")
         elif change == "ended":
             await cancel(connection, message_id)
     end = await bench.deliver_webhook(
@@ -170,7 +170,7 @@ async def test_the_failure_after_which_too_many_of_a_subscription_wait_is_held_w
         "SELECT reason, retry_id, workflow_id, failures, next_attempt_at > now() + interval '50 minutes' AS later "
         "FROM delivery WHERE status = 'held'"
     )
-    assert {tuple(one) for one in held} == {("busy", None, f"subscription/{subscription_id}", 1, True)}
+    assert {tuple(one) for one in held} == {("overload", None, f"subscription/{subscription_id}", 1, True)}
     assert len(held) == more
 
 
@@ -184,7 +184,7 @@ async def test_more_retries_than_may_fall_due_in_one_second_are_held_over_all_su
         await bench.attempt_events(await bench.emit(EVENT, "{}", MOST_DUE_IN_A_SECOND))
         due = await bench.execute(
             "SELECT date_trunc('second', next_attempt_at), count(*) FILTER (WHERE status = 'pending') AS pending, "
-            "count(*) FILTER (WHERE status = 'held' AND reason = 'busy') AS held FROM delivery GROUP BY 1"
+            "count(*) FILTER (WHERE status = 'held' AND reason = 'overload') AS held FROM delivery GROUP BY 1"
         )
     assert sum(second.pending + second.held for second in due) == 3 * MOST_DUE_IN_A_SECOND
     assert max(second.pending for second in due) <= MOST_DUE_IN_A_SECOND
@@ -208,7 +208,7 @@ async def test_the_drain_sends_too_many_retries_at_their_instants_and_holds_what
         "SELECT reason, retry_id, failures, next_attempt_at > now() + interval '50 minutes' AS later "
         "FROM delivery WHERE status = 'held'"
     )
-    assert [tuple(one) for one in held] == [("busy", None, 2, True)] * 2, "once held, it is the drain's until it ends"
+    assert [tuple(one) for one in held] == [("retry", None, 2, True)] * 2, "once held, it is the drain's until it ends"
 
 
 async def test_what_a_receiver_asks_for_is_noted_beside_the_schedule(bench: Workbench, receiver: Receiver) -> None:
@@ -243,7 +243,7 @@ async def test_a_probe_skips_the_schedule_and_never_what_the_receiver_asked_for(
     await bench.edit(subscription_id, ordered=ordered)
     await break_subscription(bench, subscription_id)
     async with bench.database.transaction() as connection:
-        await hold(connection, message_id, "breaker_open", f"subscription/{subscription_id}")
+        await hold(connection, message_id, Reason.BREAKER_OPEN, f"subscription/{subscription_id}")
     done = await round_of(bench, subscription_id)
     if asked_to_wait:
         assert len(receiver.requests) == 1
@@ -260,7 +260,7 @@ async def test_a_resumed_subscription_gets_no_retry_before_its_instant(
     [subscription_id] = [one.id for one in await bench.execute("SELECT id FROM subscription")]
     await bench.edit(subscription_id, status="paused")
     async with bench.database.transaction() as connection:
-        await hold(connection, message_id, "subscription_paused", f"subscription/{subscription_id}")
+        await hold(connection, message_id, Reason.SUBSCRIPTION_PAUSED, f"subscription/{subscription_id}")
     await bench.edit(subscription_id, status="active")
     done = await round_of(bench, subscription_id)
     assert len(receiver.requests) == 1
@@ -337,7 +337,7 @@ async def test_send_now_is_attempted_while_the_breaker_is_open(bench: Workbench,
     [subscription_id] = [one.id for one in await bench.execute("SELECT id FROM subscription")]
     await break_subscription(bench, subscription_id)
     async with bench.database.transaction() as connection:
-        await hold(connection, message_id, "breaker_open", f"subscription/{subscription_id}")
+        await hold(connection, message_id, Reason.BREAKER_OPEN, f"subscription/{subscription_id}")
     assert (await bench.attempt_once(message_id, "send-now")).status == "delivered"
     assert bench.woken == [subscription_id]
 

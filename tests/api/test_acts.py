@@ -1,12 +1,15 @@
 """What a person does takes effect at once, or is refused with the reason."""
 
 import asyncio
+from dataclasses import replace
+from urllib.parse import quote
 from uuid import UUID
 
 import pytest
 from temporalio.client import ActivityExecutionStatus
 from temporalio.testing import WorkflowEnvironment
 
+from api.temporal_links import existing_delivery_url
 from tests.api.acting import AT_ONCE_SECONDS, EVENT, Acting
 from tests.api.running import RunningApi, running_api
 from tests.deadlines import eventually
@@ -177,7 +180,7 @@ class TestRedeliver:
             "SELECT action, changes FROM audit WHERE object_id = :id ORDER BY id", id=message_id
         )
         outcome = {"outcome": "refused: an attempt that was asked for is under way"}
-        assert [tuple(row) for row in audited] == [("redeliver", None)] * 2 + [("redeliver", outcome)]
+        assert [tuple(row) for row in audited] == [("redeliver", {})] * 2 + [("redeliver", outcome)]
 
     async def test_what_is_open_or_has_nowhere_to_go_is_refused(self, acting: Acting, receiver: Receiver) -> None:
         receiver.script(status(200), status(503))
@@ -296,6 +299,22 @@ class TestCancel:
         assert await acting.refused(f"delivery/{message_id}/cancel") == "It has been delivered already."
 
 
+async def test_a_page_links_to_the_run_of_the_activity_that_waits(acting: Acting, receiver: Receiver) -> None:
+    receiver.script(status(503))
+    await acting.subscribe(receiver.url("/hook"))
+    message_id = await acting.until(await acting.emit(), "pending", 1)
+    client, retry_id = acting.running.client, f"{message_id}/1"
+    await eventually(lambda: activity_is_there(client, retry_id), 20, "the activity of the retry")
+    settings = acting.api.resources.settings.model_copy(update={"temporal_ui_url": "http://ui.test"})
+    resources = replace(acting.api.resources, settings=settings)
+    run_id = (await client.get_activity_handle(retry_id).describe()).activity_run_id
+    page = f"http://ui.test/namespaces/default/activities/{quote(retry_id, safe='')}/{run_id}/details"
+    assert await existing_delivery_url(resources, workflow_id="event/x", retry_id=retry_id) == page
+    unknown = await existing_delivery_url(resources, workflow_id="event/x", retry_id=f"{message_id}/9")
+    assert unknown is not None
+    assert "/activities?query=" in unknown, "a search that finds it as long as Temporal keeps it"
+
+
 async def test_while_temporal_is_away_nothing_is_half_done(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEMPORAL_ADDRESS", "127.0.0.1:9")
     async with running_api(database_url) as api:
@@ -358,5 +377,5 @@ async def test_an_attempt_that_temporal_does_not_start_is_refused_and_audited_an
                 "SELECT action, changes FROM audit WHERE object_id = :id ORDER BY id", id=str(message_id)
             )
             outcome = {"outcome": "not started: Temporal is unavailable"}
-            assert [tuple(row) for row in rows] == [(action, None), (action, outcome)]
+            assert [tuple(row) for row in rows] == [(action, {}), (action, outcome)]
             assert [row.status for row in await api.execute("SELECT status FROM delivery")] == [before]

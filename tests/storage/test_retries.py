@@ -1,4 +1,4 @@
-"""Which deliveries go on as activities, under which ids, and how many at once."""
+"""Deliveries that go on as activities: their ids, and how many there may be."""
 
 from collections.abc import Sequence
 from uuid import UUID, uuid4

@@ -1,4 +1,4 @@
-"""What a person does to deliveries that wait as rows for days: nothing is lost, and nothing is sent before its time."""
+"""Operator actions on deliveries that wait as rows for days lose nothing and send nothing early."""
 
 from uuid import UUID
 
