@@ -18,7 +18,7 @@ from sending.http.client import Sender, SenderSettings
 from sending.mail import MailSettings
 from settings import Settings
 from storage.database import Database
-from storage.events.notification import RelayBell
+from storage.events.notification import OutboxNotifier
 from storage.expiry.sources import open_source
 from storage.sealing import Sealer
 from temporal.expiry_schedules import ExpirySchedules
@@ -114,15 +114,15 @@ async def expiring(settings: Settings, database: Database) -> AsyncIterator[Expi
     """What scans for things that expire, with the connections it needs."""
     sealer = Sealer(settings.plain_encryption_keys)
     async with AsyncExitStack() as closing:
-        bell = RelayBell(database)
-        closing.push_async_callback(bell.close)
+        notifier = OutboxNotifier(database)
+        closing.push_async_callback(notifier.close)
         source = await closing.enter_async_context(
             open_source(database, sealer, settings.expiry_asyncpg_url, settings.expiry_statement_timeout_seconds)
         )
         yield ExpiryActivities(
             database,
             source,
-            NoticeWriter(database, source, sealer, bell),
+            NoticeWriter(database, source, sealer, notifier),
             late_notices=settings.expiry_late_notices,
             days_back=settings.expiry_days_back,
         )

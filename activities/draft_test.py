@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 from temporalio import activity
 
 from domain.delivery.failure_kinds import FailureKind
+from domain.delivery.lifecycle import DeliveryStatus, SubscriptionStatus
 from domain.delivery.verdict import verdict
 from domain.events.catalogue import CATALOGUE
 from domain.urls.rules import UrlRefused, UrlRules
@@ -70,7 +71,7 @@ def delivery_of(trial_id: UUID, trial: BegunTrial) -> OpenDelivery:
         id=trial_id,
         url=draft.url,
         legacy=draft.legacy,
-        status="active",
+        status=SubscriptionStatus.ACTIVE,
         deleted=False,
         sealed_headers=draft.sealed_headers,
         hmac_enabled=draft.sealed_secret is not None,
@@ -89,7 +90,7 @@ def delivery_of(trial_id: UUID, trial: BegunTrial) -> OpenDelivery:
         variant=TEST,
         subscription=subscription,
         timezone=trial.timezone,
-        status="pending",
+        status=DeliveryStatus.PENDING,
         number=1,
         failures=0,
         request_id=uuid4(),

@@ -15,7 +15,7 @@ from domain.expiry.rows import EVENT_NAMES, event_data
 from domain.wire.jsontext import JsonValue
 from storage.database import Database
 from storage.events.intake import NewEvent, insert_events, known_events, new_event
-from storage.events.notification import Emitted, RelayBell
+from storage.events.notification import OutboxNotifier
 from storage.events.outbox import waiting
 from storage.expiry.due import Found
 from storage.expiry.rows import DueRow
@@ -51,11 +51,11 @@ class _Page:
 class NoticeWriter:
     """Makes events of what is due; one page at a time in this process, whatever scans there are."""
 
-    def __init__(self, database: Database, source: DueSource, sealer: Sealer, bell: RelayBell) -> None:
+    def __init__(self, database: Database, source: DueSource, sealer: Sealer, notifier: OutboxNotifier) -> None:
         self._database = database
         self._source = source
         self._sealer = sealer
-        self._bell = bell
+        self._notifier = notifier
         self._turn = asyncio.Lock()  # fair: scans of several stores take turns
 
     async def write(self, scan: ScanRow, found: Sequence[Found]) -> ScanRow | None:
@@ -81,7 +81,7 @@ class NoticeWriter:
                 await advance_scan(connection, scan.id, found[-1], counts)
                 moved = await find_scan(connection, scan.id)
         if emitted:
-            self._bell.ring(Emitted.TOGETHER)
+            self._notifier.notify()
         return moved
 
     async def finish(self, scan: ScanRow) -> ScanRow | None:

@@ -22,7 +22,7 @@ from domain.urls.rules import UrlRules
 from settings import Settings
 from storage.access.passwords import Passwords
 from storage.database import Database
-from storage.events.notification import RelayBell
+from storage.events.notification import OutboxNotifier
 from storage.expiry.sources import DueSource, open_source
 from storage.sealing import Sealer
 from temporal.client import temporal_client
@@ -73,14 +73,14 @@ async def open_resources(settings: Settings, lookup: Lookup | None = None) -> As
     async with AsyncExitStack() as closing:
         database = Database(settings.sqlalchemy_url, pool_size=settings.database_pool_size, name="loyalty-webhooks api")
         closing.push_async_callback(database.close)
-        bell = RelayBell(database)
-        closing.push_async_callback(bell.close)
+        notifier = OutboxNotifier(database)
+        closing.push_async_callback(notifier.close)
         backlog = BacklogGauge(database, settings.backlog_limit_events)
         closing.push_async_callback(backlog.close)
         standing = StandingGauge(database)
         closing.push_async_callback(standing.close)
         metrics.pool.watch(database)
-        intake = Intake(database, sealer, bell, backlog, metrics)
+        intake = Intake(database, sealer, notifier, backlog, metrics)
         closing.push_async_callback(intake.close)
         temporal = await temporal_client(lazy=True, payload_keys=settings.plain_payload_keys)
         schedules = ExpirySchedules(temporal, task_queue=settings.task_queue, local_hour=settings.expiry_local_hour)

@@ -17,8 +17,10 @@ from pydantic.fields import FieldInfo
 from api.operations.metrics import ApiMetrics
 from domain.delivery.explain import REASONS
 from domain.delivery.failure_kinds import EXPLANATIONS, Explanation, FailureKind
-from domain.delivery.verdict import Answer, verdict
+from domain.delivery.lifecycle import TRANSITIONS
+from domain.delivery.verdict import Answer, Outcome, verdict
 from settings import Settings
+from storage.deliveries.transitions import CARRIED_OUT_BY
 from telemetry.worker_health import SDK_METRICS
 from telemetry.worker_metrics import WorkerMetrics
 
@@ -114,7 +116,11 @@ def failure_kinds_page() -> str:
 
 def _failure_row(kind: FailureKind, explanation: Explanation) -> str:
     judged = verdict(Answer(None, kind))
-    outcome = {"retry": "retried", "exhausted": "exhausted at once", "cancelled": "cancelled"}[judged.outcome]
+    outcome = {
+        Outcome.RETRY: "retried",
+        Outcome.EXHAUSTED: "exhausted at once",
+        Outcome.CANCELLED: "cancelled",
+    }[judged.outcome]
     if judged.receiver_rejects:
         outcome += ", flagged `receiver_rejects`"
     if judged.disables_subscription:
@@ -140,6 +146,28 @@ def explain_page() -> str:
         for code, reason in group:
             text, remedy = (re.sub(r"\{(\w+)\}", _italic, words) for words in (reason.text, reason.remedy))
             lines.append(f"| `{code}` | {text} | {remedy} |")
+    return "\n".join(lines) + "\n"
+
+
+def lifecycle_page() -> str:
+    """Render every transition of a delivery, with the function whose statement makes it."""
+    lines = [
+        "# The lifecycle of a delivery",
+        "",
+        "Every transition of a delivery. `delivered`, `exhausted` and `cancelled` are terminal: only a person's",
+        "`recover` reopens such a delivery. Once `held`, a delivery belongs to its drain until it ends. The",
+        "functions are in `storage/deliveries/transitions.py`; a test runs each on deliveries of every status",
+        "and compares their effect with this table. [The delivery protocol](delivery-protocol.md) names the owner of",
+        "an open delivery. Generated from `domain/delivery/lifecycle.py` by `make docs`.",
+        "",
+        "| from | to | cause | reasons | function |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for row in TRANSITIONS:
+        source = "–" if row.source is None else f"`{row.source}`"
+        reasons = ", ".join(f"`{reason}`" for reason in row.reasons)
+        functions = ", ".join(f"`{function.__name__}`" for function in CARRIED_OUT_BY[row.trigger])
+        lines.append(f"| {source} | `{row.target}` | {row.trigger} | {reasons} | {functions} |")
     return "\n".join(lines) + "\n"
 
 
@@ -242,6 +270,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "settings.md": settings_page,
     "failure-kinds.md": failure_kinds_page,
     "explain.md": explain_page,
+    "lifecycle.md": lifecycle_page,
     "metrics.md": metrics_page,
     "reliability.md": reliability_page,
 }

@@ -1,8 +1,11 @@
 """Metrics of the worker process, for Prometheus. No label holds an id, a URL or any other unbounded value."""
 
+from collections.abc import Mapping
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from domain.delivery.failure_kinds import FailureKind
+from domain.delivery.lifecycle import DeliveryStatus
 from telemetry.pool_gauges import PoolGauges
 
 ATTEMPT_BUCKETS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15)
@@ -26,7 +29,9 @@ class WorkerMetrics:
             registry=self.registry,
         )
         # A counter that is there from the start is seen to increase at once.
-        self.attempts_by_outcome = {outcome: attempts.labels(outcome) for outcome in ("delivered", *FailureKind)}
+        self.attempts_by_outcome: Mapping[str, Counter] = {
+            outcome: attempts.labels(outcome) for outcome in (DeliveryStatus.DELIVERED, *FailureKind)
+        }
         self.attempt_seconds = Histogram(
             "loyalty_webhooks_attempt_seconds",
             "Time from the start of a request to the last byte of its response.",
@@ -51,7 +56,9 @@ class WorkerMetrics:
             ["status"],
             registry=self.registry,
         )
-        self.deliveries_ended_as = {status: deliveries_ended.labels(status) for status in ("delivered", "exhausted")}
+        self.deliveries_ended_as: Mapping[str, Counter] = {
+            status: deliveries_ended.labels(status) for status in (DeliveryStatus.DELIVERED, DeliveryStatus.EXHAUSTED)
+        }
         self.claim_seconds = Histogram(
             "loyalty_webhooks_relay_claim_seconds",
             "Duration of the relay's claim statement, including the wait for a connection.",

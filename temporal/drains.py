@@ -16,8 +16,9 @@ from domain.delivery.identity import backfill_workflow_id, keeper_workflow_id, r
 from domain.urls.targets import shown_target
 from storage.database import Database
 from storage.deliveries.held import subscriptions_to_keep
+from storage.deliveries.open import OpenDelivery
 from storage.deliveries.reconcile import running_acts
-from storage.operations.send_test import end_lost_tests
+from storage.deliveries.transitions import end_lost_tests
 from telemetry.tracing import of_no_trace
 from temporal.messages import KeeperTask, WindowTask
 from temporal.visibility import as_summary
@@ -37,7 +38,7 @@ SIGNAL_TIMEOUT = timedelta(seconds=5)
 """Whoever waits behind this (a worker's activity, a person) asks again."""
 
 AGAIN_AFTER_SECONDS = 1.0
-"""A keeper woken less than this ago is still awake: it lingers longer than that (`workflows/drain.py`)."""
+"""Interval between two wake signals to one drain. Signals in between are one signal at its end."""
 
 
 async def signal_keeper(client: Client, task_queue: str, task: KeeperTask, signal: str) -> None:
@@ -76,14 +77,32 @@ class Keepers:
         self._client = client
         self._task_queue = task_queue
         self._woken_at: dict[UUID, float] = {}
+        self._again: dict[UUID, asyncio.Task[None]] = {}
 
     async def wake(self, subscription_id: UUID, store_code: str, event_name: str, url: str) -> None:
         """See to it that a keeper runs that will look at what is held now."""
         now = time.monotonic()
         self._woken_at = {one: at for one, at in self._woken_at.items() if now - at < AGAIN_AFTER_SECONDS}
         if subscription_id not in self._woken_at:
-            await self._signal(subscription_id, store_code, event_name, url, "wake")
             self._woken_at[subscription_id] = now
+            await self._signal(subscription_id, store_code, event_name, url, "wake")
+        elif subscription_id not in self._again:
+            waking = self._wake_again(subscription_id, store_code, event_name, url)
+            self._again[subscription_id] = asyncio.create_task(waking)
+
+    async def _wake_again(self, subscription_id: UUID, store_code: str, event_name: str, url: str) -> None:
+        """Wake it once more after the interval: what was held meanwhile may be due before its next look."""
+        await asyncio.sleep(AGAIN_AFTER_SECONDS)
+        del self._again[subscription_id]
+        try:
+            await self._signal(subscription_id, store_code, event_name, url, "wake")
+        except RPCError as error:
+            logger.warning("drain of subscription %s not woken (%s), the watch does it", subscription_id, error.message)
+
+    async def wake_for(self, delivery: OpenDelivery) -> None:
+        """See to it that the subscription of a held delivery is drained."""
+        event, subscription = delivery.event, delivery.subscription
+        await self.wake(subscription.id, event.store_code, event.name, subscription.url)
 
     async def probe_now(self, subscription_id: UUID, store_code: str, event_name: str, url: str) -> None:
         """The same, and have it ask the receiver at once although no probe may be due."""

@@ -3,10 +3,8 @@
 One model in, one model out; a new field gets a default, so that histories recorded before it still replay.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 
 @dataclass(frozen=True)
@@ -19,100 +17,67 @@ class EventRef:
 
 
 @dataclass(frozen=True)
-class Waiting:
-    """A delivery that did not end with its first attempt."""
-
-    event_id: str
-    message_id: str
-    target: str
-    """Host and path of its URL, for people."""
-    delay_seconds: float
-    """Until its next attempt; 0 when one is due or still under way."""
-    attempts: int = 0
-    """Made so far, for people; 0 when the first is under way or due."""
-    store_code: str = ""
-    """Of its event. A worker of an earlier version named none."""
-
-
-def by_event(waiting: Iterable[Waiting]) -> Mapping[tuple[str, str], list[Waiting]]:
-    """Store code and event id -> what waits of the event."""
-    by_key: dict[tuple[str, str], list[Waiting]] = defaultdict(list)
-    for one in waiting:
-        by_key[one.store_code, one.event_id].append(one)
-    return by_key
-
-
-def waiting_of(event: EventRef, waiting: Mapping[tuple[str, str], list[Waiting]]) -> list[Waiting] | None:
-    """What waits of one event, by its store where that was named; None when nothing does."""
-    return waiting.get((event.store_code, event.event_id)) or waiting.get(("", event.event_id))
-
-
-@dataclass(frozen=True)
 class EventBatch:
-    """Events whose first attempts are to be made together."""
+    """Events whose first attempts are made together; one, or up to several hundred."""
 
     events: list[EventRef]
 
 
 @dataclass(frozen=True)
-class EventTask:
-    """One event to deliver. `waiting` is set when a batch has made the first attempts already and could list them;
-    `waiting_since` is when their delays began."""
-
-    event: EventRef
-    waiting: list[Waiting] | None = None
-    waiting_since: datetime | None = None
-
-
-@dataclass(frozen=True)
-class HandOn:
-    """Events that a batch could not settle, and which of their deliveries wait; of an event without any, its own
-    workflow reads which. `since` is when the delays began."""
-
-    events: list[EventRef]
-    waiting: list[Waiting]
-    since: datetime
-
-
-@dataclass(frozen=True)
-class Settled:
-    """A delivery that ended with its first attempt, for people."""
+class FirstAttempt:
+    """State of one delivery after its first attempt, for the Web UI."""
 
     message_id: str
     target: str
+    """Host and path of its URL."""
     status: str
 
 
 @dataclass(frozen=True)
 class FirstAttempts:
-    """What the first attempts of one or more events came to."""
+    """Result of the first attempts of one or more events, in deliveries."""
 
     delivered: int = 0
-    ended: int = 0
-    """Exhausted or cancelled at once."""
-    waiting: list[Waiting] = field(default_factory=list)
-    settled: list[Settled] = field(default_factory=list)
-    """Of a single event; a batch gives numbers only, so that its history stays small."""
-    unlisted: dict[str, int] = field(default_factory=dict)
-    """Event id -> deliveries of it that wait beyond those listed in `waiting`; its own workflow reads which."""
+    exhausted: int = 0
+    """Ended without success, cancelled ones included."""
+    held: int = 0
+    """Left to the drain of their subscription."""
+    retrying: int = 0
+    """Failed, or without an outcome yet: each goes on as an activity of its own."""
+    unsettled: list[EventRef] = field(default_factory=list)
+    """Events with deliveries that are retrying."""
+    deliveries: list[FirstAttempt] = field(default_factory=list)
+    """Deliveries of a single event. A batch gives numbers only, so that its history stays small."""
 
-    @property
-    def going_on(self) -> int:
-        """Deliveries that did not end."""
-        return len(self.waiting) + sum(self.unlisted.values())
+
+@dataclass(frozen=True)
+class ScheduledRetries:
+    """Result of `schedule-retries`: activities that wait for the next attempt, and starts that Temporal refused."""
+
+    started: int
+    refused: int = 0
 
 
 @dataclass(frozen=True)
 class DeliveryRef:
-    """Which delivery to attempt. `asked`: a person does not want to wait until the next attempt is due."""
+    """Delivery to attempt until it ends."""
 
     message_id: str
-    asked: bool = False
+
+
+@dataclass(frozen=True)
+class ManualAttempt:
+    """Delivery of which a person asked for one attempt. `action` is `redeliver`, `send-now` or `test`."""
+
+    message_id: str
+    action: str
+    target: str
+    """Host and path of its URL, for the Web UI."""
 
 
 @dataclass(frozen=True)
 class DeliveryEnd:
-    """How a delivery ended: `delivered`, `exhausted`, `cancelled`, or `unknown` when its rows are gone."""
+    """State in which an activity leaves a delivery, or `unknown` when its row is gone."""
 
     status: str
     attempts: int = 0
@@ -161,13 +126,14 @@ class WindowStep:
 
 @dataclass(frozen=True)
 class DeliverySummary:
-    """What a finished workflow did, for the Web UI."""
+    """Result of a `deliver-events` workflow, in deliveries, for the Web UI."""
 
     delivered: int = 0
     exhausted: int = 0
-    cancelled: int = 0
-    handed_on: int = 0
-    """Deliveries that go on in their event's own workflow."""
+    held: int = 0
+    """Left to the drain of their subscription."""
+    retrying: int = 0
+    """Go on as an activity `deliver-webhook` each."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from storage.database import Database
 from tests.databases import cloned_database, migrated_template, sqlalchemy_url
 from tests.ground import Ground
 from tests.postgres_server import TestServer
-from tests.temporal import real_server, skipping_server
+from tests.receiver import Receiver
+from tests.temporal_server import real_server, skipping_server
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -87,6 +88,13 @@ async def skipping() -> AsyncIterator[WorkflowEnvironment]:
     """The time-skipping Temporal server, a fresh one: its clock is the test's own."""
     async with skipping_server() as environment:
         yield environment
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    """A recording HTTP server, the destination of deliveries."""
+    async with Receiver() as started:
+        yield started
 
 
 class _FilesInTurn(LoadScopeScheduling):  # type: ignore[misc] # it has no types

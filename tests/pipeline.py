@@ -19,9 +19,7 @@ from temporalio.client import Client
 
 import worker
 import worker_parts
-from activities.handing_on import HandingOn
-from relay.backpressure import Gate
-from relay.prefetch import EventsAhead, is_for
+from relay.backpressure import Backpressure
 from relay.relay import Relay, RelaySettings
 from sending.dispatcher import Dispatcher
 from sending.lease import lease
@@ -30,6 +28,7 @@ from storage.database import Database
 from telemetry.tracing import NO_TRACES, Traces
 from telemetry.worker_metrics import WorkerMetrics
 from temporal.drains import Keepers
+from temporal.retries import Retries
 from tests.ground import STORE, Ground
 
 __all__ = ["STORE", "Pipeline", "pipeline", "settings_for"]
@@ -70,7 +69,7 @@ async def pipeline(
     *,
     relaying: bool = True,
     traces: Traces = NO_TRACES,
-    hands_on_through: Client | None = None,
+    retries_through: Client | None = None,
     **overrides: Any,
 ) -> AsyncIterator[Pipeline]:
     """Worker and relay until the block ends; then an orderly stop. Several on one task queue need a client each."""
@@ -85,20 +84,16 @@ async def pipeline(
             worker.sending(settings, database, worker_id, metrics, traces) as (dispatcher, _),
             worker_parts.beside_delivery(settings, database) as beside,
         ):
-            gate, ahead = Gate(), EventsAhead()
+            backpressure = Backpressure()
             relay_settings = RelaySettings(settings.task_queue, settings.batch_events, 0.2, 2)
-            relay = Relay(database, client, gate, relay_settings, metrics, ahead, traces)
-            relay.is_for_me = lambda one: is_for(one, rank=dispatcher.rank, workers=dispatcher.workers)
+            relay = Relay(database, client, backpressure, relay_settings, metrics, traces)
             following = worker.following_routing(relay, client, settings)
             running = asyncio.create_task(relay.run()) if relaying else None
             try:
                 keepers = Keepers(client, settings.task_queue)
-                handing_on = HandingOn(hands_on_through or client, settings.task_queue, metrics)
-                delivery = worker.delivery_activities(database, dispatcher, gate, keepers, ahead, settings)
-                async with (
-                    worker.hand_on_worker(client, handing_on, settings),
-                    worker.make_worker(client, [*delivery, *beside], settings),
-                ):
+                retries = Retries(retries_through or client, settings.task_queue, metrics.start_faults.inc)
+                delivery = worker.delivery_activities(database, dispatcher, backpressure, keepers, retries, settings)
+                async with worker.make_worker(client, [*delivery, *beside], settings):
                     yield Pipeline(database, client, settings, worker_id, dispatcher, relay)
                     relay.stop()
                     if running is not None:

@@ -11,7 +11,7 @@ from settings import Settings
 from tests.databases import empty_database
 from tests.house import ROOT
 from tests.replay.actions import table
-from tests.temporal import PROGRAMS
+from tests.temporal_server import PROGRAMS
 from tests.test_readme import free_port, terminal
 
 PAGE = (ROOT / "docs" / "operating.md").read_text()

@@ -5,7 +5,7 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from activities.draft_test import TrialActivities
     from temporal.messages import DRAFT_TEST_TIMEOUT, TrialEnd, TrialRef
-    from workflows.deliver import HEARTBEAT_TIMEOUT, OWN_FAULTS
+    from temporal.retries import HEARTBEAT_TIMEOUT, OWN_FAULTS
 
 
 @workflow.defn(name="try-webhook")

@@ -34,7 +34,7 @@ with workflow.unsafe.imports_passed_through():
         scan_row,
         scan_summary,
     )
-    from workflows.deliver import HEARTBEAT_TIMEOUT, OWN_FAULTS
+    from temporal.retries import HEARTBEAT_TIMEOUT, OWN_FAULTS
 
 PLAN_TIMEOUT = timedelta(seconds=30)
 """A few rows are read and written."""

@@ -8,7 +8,7 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from activities.retention import RetentionActivities
     from temporal.retention_messages import RetentionRun, ThinnedDay
-    from workflows.deliver import HEARTBEAT_TIMEOUT, OWN_FAULTS
+    from temporal.retries import HEARTBEAT_TIMEOUT, OWN_FAULTS
 
 STEP_TIMEOUT = timedelta(hours=2)
 """Of one day: deleting ten million deliveries takes minutes. A worker that died is noticed by its heartbeats."""

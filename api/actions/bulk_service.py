@@ -11,11 +11,13 @@ from api.actions.models import BackfillRequest, RecoverRequest
 from api.errors import Conflict, NotFound, Unavailable, invalid
 from api.resources import Resources
 from api.temporal_calls import temporal_call
+from domain.delivery.lifecycle import SubscriptionStatus
 from storage.access.audit import record
 from storage.operations.bulk_actions import (
     NewWindowAct,
     Window,
     WindowKind,
+    WindowStatus,
     begin_window_act,
     count_missing,
     count_recoverable,
@@ -88,7 +90,7 @@ class WindowActs:
             await self._start(wanted.kind, act_id, subscription)
         except Unavailable:
             async with self._database.transaction() as connection:
-                await end_window_act(connection, act_id, "cancelled")
+                await end_window_act(connection, act_id, WindowStatus.CANCELLED)
             raise
         return act_id, count
 
@@ -98,7 +100,7 @@ class WindowActs:
             progress = await window_progress(connection, self._store_code, act_id, kind)
             if progress is None:
                 raise NotFound
-            if not await end_window_act(connection, act_id, "cancelled"):
+            if not await end_window_act(connection, act_id, WindowStatus.CANCELLED):
                 raise Conflict(f"The {_NOUNS[kind]} is {progress.status} already.")
             await record(
                 connection,
@@ -141,7 +143,7 @@ class WindowActs:
 
 
 def _refuse(subscription: SubscriptionRow, wanted: Wanted) -> None:
-    if subscription.status == "disabled":
+    if subscription.status == SubscriptionStatus.DISABLED:
         raise Conflict("The subscription is disabled, so everything would end again at once; enable it first.")
     if subscription.ordered and wanted.rate_per_second is not None:
         raise Conflict("The subscription is ordered: its own rateLimitPerSecond is the pace; leave this one out.")

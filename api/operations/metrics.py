@@ -5,8 +5,8 @@ from math import nan
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
+from domain.delivery.lifecycle import DeliveryStatus, SubscriptionStatus
 from storage.operations.gauges import COUNTED_DELIVERIES, Standing
-from storage.tables import SubscriptionStatus
 from telemetry.pool_gauges import PoolGauges
 
 METRICS_CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -99,8 +99,8 @@ class ApiMetrics:
 
     def tell(self, standing: Standing | None) -> None:
         """Set the gauges of the whole installation; None: unknown."""
-        self.waiting.labels("pending").set(nan if standing is None else standing.pending)
-        self.waiting.labels("held").set(nan if standing is None else standing.held)
+        self.waiting.labels(DeliveryStatus.PENDING).set(nan if standing is None else standing.pending)
+        self.waiting.labels(DeliveryStatus.HELD).set(nan if standing is None else standing.held)
         self.breakers_open.set(nan if standing is None else standing.breakers_open)
         self.workers.set(nan if standing is None else standing.workers)
         for status in SubscriptionStatus:

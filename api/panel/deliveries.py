@@ -16,11 +16,11 @@ from api.panel.page import Page
 from api.panel.redelivery import UnfitFilterError, recoverable
 from api.panel.routes import PanelRoutes
 from domain.access import Scope
+from domain.delivery.lifecycle import DeliveryStatus
 from domain.events.catalogue import CATALOGUE
 from storage.deliveries.log import LOG_FIELDS, LOOKED_AT, DeliveryRow, Position, delivery_page
 from storage.listing import Condition, Operator
 from storage.subscriptions.names import NamedSubscription, named_subscriptions
-from storage.tables import DeliveryStatus
 
 ITEMS_SHOWN = 25
 ANNOUNCED_MOST = 100

@@ -15,9 +15,10 @@ from api.errors import Conflict, NotFound, Unavailable
 from api.panel.page import Page
 from api.panel.routes import PanelRoutes
 from api.panel.texts import t
-from api.temporal_links import existing_workflow_url
+from api.temporal_links import existing_delivery_url
 from domain.access import Scope
 from domain.delivery.failure_kinds import EXPLANATIONS, Explanation, FailureKind
+from domain.delivery.lifecycle import OPEN, DeliveryStatus, SubscriptionStatus
 from domain.wire.bodies import TEST
 from domain.wire.jsontext import JsonTextError, pretty
 from storage.deliveries.log import AttemptRow, DeliveryRow, attempts_of, find_delivery
@@ -26,7 +27,6 @@ from storage.subscriptions.queries import SubscriptionRow, find_subscription
 
 pages = PanelRoutes()
 
-OPEN = ("pending", "held")
 SCALE_LEAST_MS = 1000
 """Durations are drawn against the longest attempt, or against this: a bar of 12 ms is not to look long."""
 
@@ -46,7 +46,7 @@ class Step:
         """How it is coloured: `delivered`, `failed`, or `running` while nothing came back."""
         if self.attempt.outcome_at is None:
             return "running"
-        return "failed" if self.attempt.failure else "delivered"
+        return "failed" if self.attempt.failure else DeliveryStatus.DELIVERED
 
 
 def steps_of(attempts: Sequence[AttemptRow]) -> list[Step]:
@@ -89,7 +89,7 @@ async def shown(page: Page) -> Response:
         subscription=subscription,
         why=await _why(page, row),
         acts=acts_on(row, subscription),
-        temporal_url=await existing_workflow_url(resources, row.workflow_id),
+        temporal_url=await existing_delivery_url(resources, workflow_id=row.workflow_id, retry_id=row.retry_id),
     )
 
 
@@ -115,7 +115,7 @@ async def acted(page: Page) -> Response:
 
 def acts_on(row: DeliveryRow, subscription: SubscriptionRow | None) -> list[str]:
     """What a person can do to a delivery as it stands; the acts themselves have the last word."""
-    sending = subscription is not None and subscription.status == "active" and row.variant != TEST
+    sending = subscription is not None and subscription.status == SubscriptionStatus.ACTIVE and row.variant != TEST
     if row.status in OPEN:
         return ["send_now", "cancel"] if sending else ["cancel"]
     return [*(["redeliver"] if sending else []), *(["cancel"] if row.holds_line else [])]

@@ -21,6 +21,7 @@ from api.panel.recover import count_page
 from api.panel.routes import PanelRoutes
 from api.panel.texts import t
 from domain.access import Scope
+from domain.delivery.lifecycle import DeliveryStatus, SubscriptionStatus
 from storage.deliveries.log import LOG_FIELDS, DeliveryRow, delivery_page
 from storage.listing import Condition, Operator
 from storage.operations.bulk_actions import Window, WindowKind
@@ -28,8 +29,8 @@ from storage.subscriptions.queries import SubscriptionRow, all_subscriptions, fi
 
 pages = PanelRoutes()
 
-WITHOUT_SUCCESS = ("exhausted", "cancelled")
-ENDED = ("delivered", *WITHOUT_SUCCESS)
+WITHOUT_SUCCESS = (DeliveryStatus.EXHAUSTED, DeliveryStatus.CANCELLED)
+ENDED = (DeliveryStatus.DELIVERED, *WITHOUT_SUCCESS)
 _JUST_AFTER = timedelta(microseconds=1)
 
 
@@ -106,7 +107,7 @@ async def recoverable(
     found = await find_subscription(connection, store_code, ids[0])
     if found is None:
         raise UnfitFilterError(t("redelivery.webhook_gone"))
-    if found.status == "disabled":
+    if found.status == SubscriptionStatus.DISABLED:
         raise UnfitFilterError(t("redelivery.disabled"))
     return found, window_of(conditions, found, datetime.now(UTC))
 

@@ -15,10 +15,10 @@ from api.panel.webhook_form import found, saved
 from api.subscriptions.answers import details_of
 from api.subscriptions.service import Editor
 from domain.access import Scope
+from domain.delivery.lifecycle import SubscriptionStatus
 from domain.events.catalogue import CATALOGUE
 from storage.deliveries.figures import COUNTED_OPEN, open_deliveries, traffic_of_day
 from storage.subscriptions.queries import FIELDS_AND_STATUS, list_subscriptions
-from storage.tables import SubscriptionStatus
 
 pages = PanelRoutes()
 

@@ -4,9 +4,9 @@ from typing import Any
 
 from api.resources import Resources
 from api.subscriptions.models import MaskedHeader, SubscriptionDetails, SubscriptionRowOut
+from domain.delivery.lifecycle import SubscriptionStatus
 from storage.access.audit import MASK
 from storage.subscriptions.queries import SubscriptionRow, open_headers
-from storage.tables import SubscriptionStatus
 
 
 def _shared(row: SubscriptionRow, headers: list[MaskedHeader]) -> dict[str, Any]:

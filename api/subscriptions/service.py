@@ -15,7 +15,7 @@ from domain.events.catalogue import CATALOGUE
 from domain.urls.rules import UrlRefused
 from domain.wire.headers import HEADERS_MOST, OwnHeader
 from storage.access.audit import MASK, changed, record
-from storage.deliveries.ordering import let_lines_go_on
+from storage.deliveries.transitions import let_lines_go_on
 from storage.subscriptions.queries import (
     SubscriptionLimitError,
     SubscriptionLimits,

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
+from domain.delivery.lifecycle import Reason, SubscriptionStatus
+
 
 @dataclass(frozen=True, slots=True)
 class BreakerRules:
@@ -19,17 +21,17 @@ class BreakerRules:
         return min(interval_seconds * 2, self.longest_probe_seconds)
 
 
-def hold_reason(*, status: str, breaker_open: bool, kept: bool) -> str | None:
+def hold_reason(*, status: str, breaker_open: bool, kept: bool) -> Reason | None:
     """Why a delivery waits as a row with its subscription's keeper; None when it may be attempted at once.
 
     `kept`: the subscription has a rate limit, a limit of its own on concurrency, or an order, which only one sender for
     all workers can honour.
     """
-    if status == "paused":
-        return "subscription_paused"
+    if status == SubscriptionStatus.PAUSED:
+        return Reason.SUBSCRIPTION_PAUSED
     if breaker_open:
-        return "breaker_open"
-    return "kept" if kept else None
+        return Reason.BREAKER_OPEN
+    return Reason.LIMITED if kept else None
 
 
 def schedule_length(retry_schedule: tuple[int, ...]) -> timedelta:

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from uuid import UUID
 
 from domain.delivery.failure_kinds import EXPLANATIONS, FailureKind
+from domain.delivery.lifecycle import ENDED_UNSENT, DeliveryStatus, Reason, SubscriptionStatus
 from domain.delivery.matching import Mismatch, mismatch
 from domain.wire.bodies import TEST
 
@@ -44,6 +45,7 @@ class ReasonCode(StrEnum):
     behind_ordered = "behind_ordered"
     rate_limited = "rate_limited"
     slowed_down = "slowed_down"
+    overload = "overload"
     backfilled = "backfilled"
     waiting_its_turn = "waiting_its_turn"
 
@@ -183,6 +185,11 @@ REASONS: Mapping[ReasonCode, Explanation] = MappingProxyType(
             "It is held: the receiver has answered 429, so its subscription is throttled for a while.",
             "Have the receiver accept more, or set the rate limit to what it accepts.",
         ),
+        ReasonCode.overload: Explanation(
+            _OPEN,
+            "It is held: too many attempts of its subscription were in progress, or too many retries were due at once.",
+            _BY_ITSELF,
+        ),
         ReasonCode.backfilled: Explanation(
             _OPEN, "A person had it backfilled; it is held behind earlier deliveries.", _BY_ITSELF
         ),
@@ -309,21 +316,36 @@ class ExplainedDelivery:
     behind: UUID | None = None
 
 
-_ENDS = MappingProxyType(
+TURNS: Mapping[Reason, ReasonCode] = MappingProxyType(
     {
-        "schedule_used_up": ReasonCode.retries_used_up,
-        "breaker_open": ReasonCode.outwaited_breaker,
-        "http_gone": ReasonCode.receiver_gone,
-        "blocked": ReasonCode.address_blocked,
-        "subscription_disabled": ReasonCode.subscription_disabled,
-        "test": ReasonCode.test_failed,
-        "test_lost": ReasonCode.test_lost,
-        "cancelled_by_person": ReasonCode.cancelled_by_person,
-        "switched_over": ReasonCode.switched_over,
-        "subscription_deleted": ReasonCode.subscription_deleted,
-        "event_erased": ReasonCode.event_erased,
+        Reason.SUBSCRIPTION_PAUSED: ReasonCode.waiting_its_turn,
+        Reason.BREAKER_OPEN: ReasonCode.waiting_its_turn,
+        Reason.LIMITED: ReasonCode.waiting_its_turn,
+        Reason.SLOWED_DOWN: ReasonCode.waiting_its_turn,
+        Reason.OVERLOAD: ReasonCode.overload,
+        Reason.RETRY: ReasonCode.waiting_its_turn,
+        Reason.RECOVERED: ReasonCode.waiting_its_turn,
+        Reason.BACKFILLED: ReasonCode.backfilled,
     }
 )
+"""Explanation of a held delivery that is due and that nothing suspends any more, by the reason it was held for."""
+
+ENDS: Mapping[Reason, ReasonCode] = MappingProxyType(
+    {
+        Reason.SCHEDULE_USED_UP: ReasonCode.retries_used_up,
+        Reason.BREAKER_OPEN: ReasonCode.outwaited_breaker,
+        Reason.HTTP_GONE: ReasonCode.receiver_gone,
+        Reason.BLOCKED: ReasonCode.address_blocked,
+        Reason.SUBSCRIPTION_DISABLED: ReasonCode.subscription_disabled,
+        Reason.TEST: ReasonCode.test_failed,
+        Reason.TEST_LOST: ReasonCode.test_lost,
+        Reason.CANCELLED_BY_PERSON: ReasonCode.cancelled_by_person,
+        Reason.SWITCHED_OVER: ReasonCode.switched_over,
+        Reason.SUBSCRIPTION_DELETED: ReasonCode.subscription_deleted,
+        Reason.EVENT_ERASED: ReasonCode.event_erased,
+    }
+)
+"""Explanation of a delivery that ended without success."""
 
 
 def reason_of_event(event: ExplainedEvent) -> ReasonCode:
@@ -365,23 +387,23 @@ def _reason_since_matching(event: ExplainedEvent) -> ReasonCode:
 
 def reason_of_delivery(subscription: ExplainedSubscription, delivery: ExplainedDelivery, now: datetime) -> ReasonCode:
     """Where a delivery stands, and why."""
-    if delivery.status == "delivered":
+    if delivery.status == DeliveryStatus.DELIVERED:
         return ReasonCode.delivered
-    if delivery.status in ("exhausted", "cancelled"):
-        return _ENDS.get(delivery.reason or "", ReasonCode.ended_otherwise)
+    if delivery.status in ENDED_UNSENT:
+        return _explained(ENDS, delivery.reason, ReasonCode.ended_otherwise)
     if delivery.under_way or delivery.variant == TEST:
         return ReasonCode.attempt_under_way if delivery.under_way else ReasonCode.about_to_be_sent
     if subscription.deleted_at is not None:
         return ReasonCode.subscription_deleted
-    if subscription.status == "disabled":
+    if subscription.status == SubscriptionStatus.DISABLED:
         return ReasonCode.subscription_disabled
     return _reason_of_waiting(subscription, delivery, now)
 
 
 def _reason_of_waiting(subscription: ExplainedSubscription, delivery: ExplainedDelivery, now: datetime) -> ReasonCode:
-    held = delivery.status == "held"
+    held = delivery.status == DeliveryStatus.HELD
     later = delivery.next_attempt_at is not None and delivery.next_attempt_at > now
-    if subscription.status == "paused":
+    if subscription.status == SubscriptionStatus.PAUSED:
         return ReasonCode.paused
     if subscription.breaker_opened_at is not None and (held or not later):
         return ReasonCode.breaker_open
@@ -397,5 +419,11 @@ def _reason_of_turn(subscription: ExplainedSubscription, delivery: ExplainedDeli
         return ReasonCode.backfilled
     if subscription.slowed:
         return ReasonCode.slowed_down
-    limited = subscription.rate_limit_per_second is not None
-    return ReasonCode.rate_limited if limited else ReasonCode.waiting_its_turn
+    if subscription.rate_limit_per_second is not None:
+        return ReasonCode.rate_limited
+    return _explained(TURNS, delivery.reason, ReasonCode.waiting_its_turn)
+
+
+def _explained(codes: Mapping[Reason, ReasonCode], reason: str | None, otherwise: ReasonCode) -> ReasonCode:
+    """Look a stored reason up. During a rolling restart it may be one that only the newer version knows."""
+    return codes[Reason(reason)] if reason is not None and reason in codes else otherwise

@@ -33,9 +33,9 @@ def keeper_workflow_id(subscription_id: UUID) -> str:
     return f"subscription/{subscription_id}"
 
 
-def redeliver_workflow_id(message_id: UUID) -> str:
-    """The Temporal workflow of one more attempt a person asked for; one at a time for a delivery."""
-    return f"redeliver/{message_id}"
+def manual_attempt_id(message_id: UUID) -> str:
+    """Id of the standalone activity of an attempt that a person asked for; one at a time for a delivery."""
+    return f"manual/{message_id}"
 
 
 def send_test_workflow_id(subscription_id: UUID) -> str:

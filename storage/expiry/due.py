@@ -70,7 +70,7 @@ STILL: Mapping[Kind, str] = {
 
 def _find(relation: Relation, *, late: bool) -> TextClause:
     return text(f"""
-        SELECT {relation.instant}, {relation.identity} FROM {relation.table}
+        SELECT {relation.instant} AS instant, {relation.identity} AS identity FROM {relation.table}
         WHERE store_code = :store_code AND {relation.expires} AND {relation.instant} < :until
             AND ({relation.instant}, {relation.identity}) > (CAST(:instant AS timestamptz), CAST(:identity AS uuid))
             {"AND imported_at > :imported_after" if late else ""}
@@ -116,7 +116,7 @@ async def find_due(connection: AsyncConnection, search: Search, most: int) -> li
     else:
         late = parameters | {"imported_after": search.imported_after}
         rows = await connection.execute(_FIND_LATE[search.kind], late)
-    return [Found(*row) for row in rows]
+    return [Found(row.instant, row.identity) for row in rows]
 
 
 async def load_due(

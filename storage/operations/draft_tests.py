@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 import orjson
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
+
+from storage.mapping import one_as
 
 TRIALS_A_MINUTE = 10
 """Of a store: enough for a person who tries things out, and too few to trouble anybody with."""
@@ -100,8 +103,11 @@ async def open_trial(connection: AsyncConnection, trial_id: UUID, draft: Draft) 
 
 async def begin_trial(connection: AsyncConnection, trial_id: UUID) -> BegunTrial | None:
     """Take it, to send it now; None when somebody has taken it, or nobody waits for it any more."""
-    row = (await connection.execute(_BEGIN, {"id": trial_id})).one_or_none()
-    return None if row is None else BegunTrial(Draft(*row[:-1]), row[-1])
+    return one_as(_begun, await connection.execute(_BEGIN, {"id": trial_id}))
+
+
+def _begun(timezone: str, **draft: Any) -> BegunTrial:
+    return BegunTrial(Draft(**draft), timezone)
 
 
 async def end_trial(connection: AsyncConnection, trial_id: UUID, result: TrialResult) -> None:
@@ -118,5 +124,8 @@ async def give_up_trial(connection: AsyncConnection, trial_id: UUID) -> None:
 
 async def trial_result(connection: AsyncConnection, trial_id: UUID) -> TrialResult | None:
     """What came of it; None while there is nothing."""
-    row = (await connection.execute(_RESULT, {"id": trial_id})).one_or_none()
-    return None if row is None else TrialResult([(name, value) for name, value in row[0]], *row[1:])
+    return one_as(_result, await connection.execute(_RESULT, {"id": trial_id}))
+
+
+def _result(sent_headers: Sequence[Sequence[str]], **others: Any) -> TrialResult:
+    return TrialResult([(name, value) for name, value in sent_headers], **others)

@@ -307,14 +307,14 @@ async def test_an_unusable_view_is_said_in_temporal_and_tried_again(ground: Expi
 
 
 async def test_the_relay_is_woken_by_what_is_emitted(ground: ExpiryGround) -> None:
-    rung: list[str] = []
+    notified: list[str] = []
     listener = await ground.database.listener()
-    await listener.add_listener("outbox", lambda *_: rung.append("outbox"))
+    await listener.add_listener("outbox", lambda *_: notified.append("outbox"))
     await ground.put(Kind.POINTS, [NOON])
     await scanned(activities_of(ground))
 
     async def heard() -> bool:
-        return bool(rung)
+        return bool(notified)
 
-    await eventually(heard, 5, "the bell rings")
+    await eventually(heard, 5, "the relay is notified")
     await listener.close()

@@ -13,7 +13,7 @@ from tests.api.running import RunningApi, running_api, settings_for
 from tests.api.test_intake import behind_proxy
 from tests.databases import cloned_database, empty_database
 from tests.tcp_proxy import tcp_proxy
-from tests.temporal import real_server
+from tests.temporal_server import real_server
 
 NO_KEY = {"X-AUTH-TOKEN": ""}
 ANSWER_SECONDS = 10  # far above the bound of 2 s, for a busy machine; a hang would last for ever

@@ -15,7 +15,7 @@ from temporalio.testing import WorkflowEnvironment
 from temporal.namespace import SetupError, cloud_commands, missing_attributes
 from temporal.visibility import SEARCH_ATTRIBUTES
 from tests.commands.running import Ended, run
-from tests.temporal import PROGRAMS
+from tests.temporal_server import PROGRAMS
 
 KEYWORD_LIST = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD_LIST
 KEYWORD = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD

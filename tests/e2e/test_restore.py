@@ -17,7 +17,7 @@ from tests.databases import empty_database, sqlalchemy_url
 from tests.ground import Ground
 from tests.pipeline import pipeline
 from tests.receiver import Receiver, status
-from tests.temporal import real_server
+from tests.temporal_server import real_server
 from tests.window_acts import begun_window
 
 EVENTS = 300

@@ -41,7 +41,7 @@ from tests.old_days import old_event
 from tests.pipeline import STORE, Pipeline, pipeline
 from tests.postgres_server import TestServer
 from tests.receiver import Receiver, status
-from tests.temporal import is_there, real_server
+from tests.temporal_server import is_there, real_server
 from tests.window_acts import begun_window
 
 HISTORIES = Path(__file__).parent / "histories"

@@ -11,9 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.delivery.breaker import BreakerRules
 from storage.database import Database
-from storage.deliveries.attempts import Intent, Outcome, intend, record
+from storage.deliveries.attempts import Intent, Outcome, intend
 from storage.deliveries.matching import match
 from storage.deliveries.open import load
+from storage.deliveries.transitions import record
 from storage.operations.workers import LEASE_SECONDS, leave, touch
 from storage.subscriptions.health import record_health
 from storage.subscriptions.status import disable

@@ -12,12 +12,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.delivery.breaker import BreakerRules
 from storage.database import Database
-from storage.deliveries.attempts import Intent, Outcome, intend, record
-from storage.deliveries.held import end_open, exhaust_outwaited, subscriptions_to_keep
+from storage.deliveries.attempts import Intent, Outcome, intend
+from storage.deliveries.held import subscriptions_to_keep
 from storage.deliveries.matching import match
-from storage.deliveries.open import end, held_due, held_of, load
+from storage.deliveries.open import held_due, held_of, load
 from storage.deliveries.ordering import first_of_lines, first_of_these, first_unmatched, place_in_lines
-from storage.events.outbox import Room, backlog, claim, claim_lapsed
+from storage.deliveries.transitions import end, end_open, exhaust_outwaited, record
+from storage.events.outbox import ClaimLimits, backlog, claim, claim_lapsed
 from storage.operations.actions import delivery_for_act
 from storage.operations.bulk_actions import NewWindowAct, WindowKind, begin_window_act, count_recoverable
 from storage.operations.bulk_pages import go_on
@@ -104,7 +105,7 @@ async def hold_lines(ground: Ground) -> None:
         INSERT INTO delivery (message_id, store_code, event_id, event_name, event_sequence, subscription_id, variant,
             url, status, reason, line, holds_line)
         SELECT gen_random_uuid(), store_code, event_id, name, sequence, :subscription, 'main',
-            'http://ordered.example.com/', CASE WHEN n % 500 = 0 THEN 'exhausted' ELSE 'held' END, 'kept',
+            'http://ordered.example.com/', CASE WHEN n % 500 = 0 THEN 'exhausted' ELSE 'held' END, 'limited',
             CASE WHEN n % 20 = 0 THEN 1 + n % 1000 ELSE 0 END, n % 500 = 0
         FROM (SELECT *, row_number() OVER (ORDER BY sequence) AS n FROM event WHERE matched_at IS NOT NULL) AS event
         LIMIT :count
@@ -193,7 +194,7 @@ STEPS: list[tuple[str, Callable[[AsyncConnection], Awaitable[Any]], Step]] = [
     (
         "claim",
         lambda c: keys(c, "false"),
-        lambda c, _: claim(c, Room(10, 0, BATCH, "events/x", BATCH, "events/y"), lease_seconds=9),
+        lambda c, _: claim(c, ClaimLimits(10, BATCH, "events/x"), lease_seconds=9),
     ),
     (
         "look for what lapsed",

@@ -13,8 +13,8 @@ from sqlmodel import SQLModel
 
 from storage import migrate as migrating
 from storage.database import Database
+from storage.events.tables import OUTBOX_VACUUM
 from storage.migrate import current, head, migrate
-from storage.tables import OUTBOX_VACUUM
 from tests.databases import empty_database, sqlalchemy_url
 
 

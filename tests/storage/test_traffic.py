@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import pytest
@@ -13,12 +12,6 @@ from storage.deliveries.traffic import AttemptOutcome, CountedAttempt, count_att
 from tests.ground import STORE, Ground
 from tests.receiver import Receiver, status
 from tests.workbench import workbench
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with Receiver() as receiver:
-        yield receiver
 
 
 @pytest.mark.parametrize("events", [1, 60])

@@ -8,13 +8,13 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.testing import WorkflowEnvironment
 
 from domain.delivery.identity import event_workflow_id, redeliver_workflow_id
-from storage.operations.actions import cancel
+from storage.deliveries.transitions import cancel
 from temporal.messages import DeliveryRef
 from temporal.starts import Acting
 from tests.deadlines import eventually
 from tests.pipeline import STORE, Pipeline, pipeline
 from tests.receiver import Receiver, status
-from tests.temporal import is_there
+from tests.temporal_server import is_there
 
 
 async def redeliver(running: Pipeline, message_id: UUID) -> str:

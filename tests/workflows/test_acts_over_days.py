@@ -18,8 +18,8 @@ from domain.delivery.identity import (
     send_test_workflow_id,
 )
 from domain.events.catalogue import CATALOGUE
+from storage.deliveries.transitions import cancel
 from storage.events.intake import new_event
-from storage.operations.actions import cancel
 from storage.operations.bulk_actions import WindowKind
 from storage.operations.send_test import insert_test
 from storage.sealing import Sealer

@@ -12,7 +12,7 @@ from temporalio.testing import WorkflowEnvironment
 from domain.expiry.rows import Kind
 from domain.timestamps import utc_text
 from tests.expiry_ground import Calendar, Scanning, scanning
-from tests.temporal import skipping_server
+from tests.temporal_server import skipping_server
 
 POINTS = Kind.POINTS
 

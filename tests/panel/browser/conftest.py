@@ -15,7 +15,6 @@ from tests.databases import sqlalchemy_url
 from tests.node_packages import node_modules
 from tests.panel.browser.live import LiveShop
 from tests.panel.browser.people import People
-from tests.receiver import Receiver
 from tests.stack import running_stack
 
 SETTINGS = {"BREAKER_FAILURES": "1000"}  # a story's receiver fails as it is told
@@ -87,10 +86,3 @@ async def people(
     everybody = People(browser, stack.panel, stack_database, shop.code, axe, checked)
     yield everybody
     await everybody.aclose()
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    """Where webhooks go."""
-    async with Receiver() as started:
-        yield started
