@@ -9,7 +9,7 @@ from uuid import UUID
 
 from temporalio import activity
 
-from domain.delivery.lifecycle import DeliveryStatus, Reason, Step, SubscriptionStatus, step_before
+from domain.delivery.lifecycle import UNCHANGED, DeliveryStatus, Reason, Step, SubscriptionStatus, step_before
 from domain.urls.targets import shown_target
 from relay.backpressure import Backpressure
 from sending.admission import Admission
@@ -208,7 +208,7 @@ def _first_attempts(
 def _state(delivery: OpenDelivery, begun: Mapping[UUID, asyncio.Task[Step]]) -> str:
     """Return the status of a delivery after its first attempt; `pending` also while that has no outcome."""
     step = _finished(begun.get(delivery.message_id))
-    return delivery.status if step is None else step.status
+    return delivery.status if step is None or step.status == UNCHANGED else step.status
 
 
 def _finished(task: asyncio.Task[Step] | None) -> Step | None:

@@ -10,7 +10,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from domain.delivery.identity import keeper_workflow_id
-from domain.delivery.lifecycle import OPEN, DeliveryStatus, Reason, Step, SubscriptionStatus, ending_before
+from domain.delivery.lifecycle import OPEN, UNCHANGED, DeliveryStatus, Reason, Step, SubscriptionStatus, ending_before
 from sending.dispatcher import AttemptTakenError, Dispatcher
 from storage.database import Database
 from storage.deliveries.open import OpenDelivery, load
@@ -101,7 +101,9 @@ class RetryActivities:
                     step = await asyncio.shield(under_way)
                     if step.status == DeliveryStatus.HELD:
                         await self._wake_drain(message_id)
-                    return step
+                    if step.status != UNCHANGED:
+                        return step
+                    continue  # a manual attempt has failed, which is none of the schedule's
             await asyncio.sleep(LEASE_POLL_SECONDS)
 
     async def _end_without_attempt(self, delivery: OpenDelivery) -> DeliveryEnd | None:
@@ -154,11 +156,17 @@ class RetryActivities:
                     step = await asyncio.shield(begun)
                 except AttemptTakenError:
                     return DeliveryEnd(delivery.status, delivery.number - 1, "another attempt has come first")
-                if step.status == DeliveryStatus.DELIVERED and (
-                    delivery.status == DeliveryStatus.HELD or delivery.subscription.holds_line
-                ):
-                    await self._keepers.wake_for(delivery)  # successors of an ordered delivery may go
+                if step.status == DeliveryStatus.DELIVERED and not delivery.is_test:
+                    await self._tell_drain(delivery)
         return DeliveryEnd(step.status, step.attempts, step.failure)
+
+    async def _tell_drain(self, delivery: OpenDelivery) -> None:
+        """Let go what a success of a manual attempt frees: successors in its order, or all that waits for a probe."""
+        event, subscription = delivery.event, delivery.subscription
+        if subscription.breaker_open:  # a drain that waits for its next probe heeds no wake signal
+            await self._keepers.probe_now(subscription.id, event.store_code, event.name, subscription.url)
+        elif delivery.status == DeliveryStatus.HELD or subscription.holds_line:
+            await self._keepers.wake_for(delivery)
 
 
 def _early_seconds(delivery: OpenDelivery) -> float:

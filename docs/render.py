@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 
 from api.operations.metrics import ApiMetrics
 from domain.delivery.explain import REASONS
-from domain.delivery.failure_kinds import EXPLANATIONS, Explanation, FailureKind
+from domain.delivery.failure_kinds import EXPLANATIONS, FailureExplanation, FailureKind
 from domain.delivery.lifecycle import TRANSITIONS
 from domain.delivery.verdict import Answer, Outcome, verdict
 from settings import Settings
@@ -114,15 +114,13 @@ def failure_kinds_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _failure_row(kind: FailureKind, explanation: Explanation) -> str:
+def _failure_row(kind: FailureKind, explanation: FailureExplanation) -> str:
     judged = verdict(Answer(None, kind))
     outcome = {
         Outcome.RETRY: "retried",
         Outcome.EXHAUSTED: "exhausted at once",
         Outcome.CANCELLED: "cancelled",
     }[judged.outcome]
-    if judged.receiver_rejects:
-        outcome += ", flagged `receiver_rejects`"
     if judged.disables_subscription:
         outcome += ", and the subscription disabled"
     counts = "yes" if judged.counts_against_receiver else "no"

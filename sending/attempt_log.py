@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from domain.delivery.failure_kinds import FailureKind
-from domain.delivery.identity import event_workflow_id, keeper_workflow_id
+from domain.delivery.identity import keeper_workflow_id
 from domain.delivery.lifecycle import DeliveryStatus, Step
 from domain.urls.targets import shown_target
 from sending.http.client import SendResult
@@ -69,9 +69,5 @@ def _detail(result: SendResult) -> str | None:
 
 
 def _keeper(delivery: OpenDelivery, step: Step) -> str | None:
-    """The workflow that keeps the delivery from now on; None when it has ended."""
-    if step.status == DeliveryStatus.HELD:
-        return keeper_workflow_id(delivery.subscription.id)
-    if step.status == DeliveryStatus.PENDING:
-        return event_workflow_id(delivery.event.store_code, delivery.event.event_id)
-    return None
+    """Return the workflow that owns the delivery from now on; None when it stays with its first attempts'."""
+    return keeper_workflow_id(delivery.subscription.id) if step.status == DeliveryStatus.HELD else None

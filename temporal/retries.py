@@ -143,7 +143,7 @@ class Retries:
         try:
             await self._client.get_activity_handle(retry_id).terminate(reason=reason, rpc_timeout=START_TIMEOUT)
         except RPCError as error:
-            if error.status is not RPCStatusCode.NOT_FOUND:
+            if error.status not in (RPCStatusCode.NOT_FOUND, RPCStatusCode.FAILED_PRECONDITION):  # it has ended
                 raise
 
 

@@ -19,16 +19,19 @@ from temporalio.client import Client
 
 import worker
 import worker_parts
+from domain.delivery.identity import manual_attempt_id
 from relay.backpressure import Backpressure
 from relay.relay import Relay, RelaySettings
 from sending.dispatcher import Dispatcher
 from sending.lease import lease
 from settings import Settings
 from storage.database import Database
+from storage.operations.actions import delivery_for_act
 from telemetry.tracing import NO_TRACES, Traces
 from telemetry.worker_metrics import WorkerMetrics
 from temporal.drains import Keepers
 from temporal.retries import Retries
+from temporal.starts import Acting
 from tests.ground import STORE, Ground
 
 __all__ = ["STORE", "Pipeline", "pipeline", "settings_for"]
@@ -61,6 +64,14 @@ class Pipeline(Ground):
     dispatcher: Dispatcher
     relay: Relay
 
+    async def attempt_by_hand(self, message_id: UUID, action: str) -> None:
+        """Have one attempt made as a person asks for it (`redeliver`, `send-now`), and wait for its end."""
+        async with self.database.transaction() as connection:
+            delivery = await delivery_for_act(connection, STORE, message_id)
+        assert delivery is not None
+        assert await Acting(self.client, self.settings.task_queue).attempt_once(delivery, STORE, action)
+        await self.client.get_activity_handle(manual_attempt_id(message_id)).result()
+
 
 @asynccontextmanager
 async def pipeline(
@@ -82,7 +93,7 @@ async def pipeline(
         async with (
             lease(settings.sqlalchemy_url, worker_id),
             worker.sending(settings, database, worker_id, metrics, traces) as (dispatcher, _),
-            worker_parts.beside_delivery(settings, database) as beside,
+            worker_parts.beside_delivery(settings, database, dispatcher) as beside,
         ):
             backpressure = Backpressure()
             relay_settings = RelaySettings(settings.task_queue, settings.batch_events, 0.2, 2)

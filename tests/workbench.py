@@ -81,20 +81,27 @@ class Workbench(Ground):
         return self.started[before:]
 
     async def deliver_webhook(
-        self, message_id: UUID, *, due: bool = True, retry_id: str | None = None, clock_ahead: timedelta = timedelta()
+        self,
+        message_id: UUID,
+        *,
+        due: bool = True,
+        retry_id: str | None = None,
+        clock_ahead: timedelta = timedelta(),
+        environment: ActivityEnvironment | None = None,
     ) -> DeliveryEnd:
         """The activity of that name, as Temporal runs it; `due`: at the instant of the retry, whenever that is."""
-        async with self.database.transaction() as connection:
-            owned = await own_retries(connection, [message_id])
+        if retry_id is None:
+            async with self.database.transaction() as connection:
+                owned = await own_retries(connection, [message_id])
+            retry_id = owned[0].retry_id if owned else f"{message_id}/0"
         if due:
             await self.execute(
                 "UPDATE delivery SET next_attempt_at = clock_timestamp() "
                 "WHERE message_id = :id AND next_attempt_at IS NOT NULL",
                 id=message_id,
             )
-        own_id = retry_id or (owned[0].retry_id if owned else f"{message_id}/0")
-        environment = ActivityEnvironment()
-        environment.info = replace(environment.info, activity_id=own_id, started_time=datetime.now(UTC) + clock_ahead)
+        environment = environment or ActivityEnvironment()
+        environment.info = replace(environment.info, activity_id=retry_id, started_time=datetime.now(UTC) + clock_ahead)
         result: DeliveryEnd = await environment.run(self.retry.deliver_webhook, DeliveryRef(str(message_id)))
         return result
 
@@ -129,6 +136,9 @@ class NotedKeepers(Keepers):
         self.woken: list[UUID] = []
 
     async def wake(self, subscription_id: UUID, store_code: str, event_name: str, url: str) -> None:
+        self.woken.append(subscription_id)
+
+    async def probe_now(self, subscription_id: UUID, store_code: str, event_name: str, url: str) -> None:
         self.woken.append(subscription_id)
 
 

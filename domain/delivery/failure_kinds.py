@@ -49,109 +49,110 @@ class FailureKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Explanation:
-    """Meaning and remedy of a failure kind, in one sentence each, for administrators and receivers' owners."""
+class FailureExplanation:
+    """What a failure kind means, in one sentence each: what happened, and what an administrator or the
+    receiver's owner can do, in words for both."""
 
     stage: Stage
     meaning: str
     remedy: str
 
 
-EXPLANATIONS: Mapping[FailureKind, Explanation] = MappingProxyType(
+EXPLANATIONS: Mapping[FailureKind, FailureExplanation] = MappingProxyType(
     {
-        FailureKind.subscription_disabled: Explanation(
+        FailureKind.subscription_disabled: FailureExplanation(
             "before the request",
             "The subscription was disabled, by a person, by a 410 or after days without success, so nothing was sent.",
             "Repair the receiver, enable the subscription again, and recover the deliveries that ended since then.",
         ),
-        FailureKind.subscription_deleted: Explanation(
+        FailureKind.subscription_deleted: FailureExplanation(
             "before the request",
             "The subscription was deleted while the delivery was open.",
             "If that was a mistake, subscribe again; deliveries of a deleted subscription cannot be recovered.",
         ),
-        FailureKind.event_erased: Explanation(
+        FailureKind.event_erased: FailureExplanation(
             "before the request",
             "The event's data was erased while the delivery was open, so there is no body left to send.",
             "Nothing: the data was erased on purpose and cannot be restored.",
         ),
-        FailureKind.breaker_open: Explanation(
+        FailureKind.breaker_open: FailureExplanation(
             "before the request",
             "The receiver failed so often that deliveries were held, and the retry schedule of this one ended.",
             "Repair the receiver, then recover the deliveries of that time.",
         ),
-        FailureKind.blocked: Explanation(
+        FailureKind.blocked: FailureExplanation(
             "on the way",
             "This installation does not send to the URL, or to the address its name resolves to.",
             "Use a public https address; for a receiver in a private network ask the operator of this installation to "
             "allow that network.",
         ),
-        FailureKind.dns: Explanation(
+        FailureKind.dns: FailureExplanation(
             "on the way",
             "The host's name could not be resolved to an address.",
             "Check the spelling of the host, and have its owner check that the name resolves outside their own network "
             "(A and AAAA records).",
         ),
-        FailureKind.connect: Explanation(
+        FailureKind.connect: FailureExplanation(
             "on the way",
             "No connection could be made to the address and port: refused or unreachable.",
             "Have the receiver's owner check that the service runs, listens on that port and is not blocked by a "
             "firewall.",
         ),
-        FailureKind.tls: Explanation(
+        FailureKind.tls: FailureExplanation(
             "on the way",
             "The TLS handshake failed or the certificate is not valid for the host.",
             "Have the receiver's owner renew or complete its certificate: from a public authority, for that name, "
             "with the whole chain, over TLS 1.2 or later.",
         ),
-        FailureKind.timeout: Explanation(
+        FailureKind.timeout: FailureExplanation(
             "on the way",
             "The complete response had not arrived within the request timeout.",
             "Have the receiver store the event, respond with a 2xx at once, and do its work afterwards.",
         ),
-        FailureKind.reset: Explanation(
+        FailureKind.reset: FailureExplanation(
             "on the way",
             "The connection was closed or reset before the complete response had arrived.",
             "Have the receiver's owner look for crashes, restarts and proxies that cut connections; a repeat has the "
             "same `messageId`.",
         ),
-        FailureKind.invalid_response: Explanation(
+        FailureKind.invalid_response: FailureExplanation(
             "on the way",
             "The response is not valid HTTP/1.1: malformed, with too long a head, or not of the announced length.",
             "Have the receiver's owner check what responds at this address: it must be a web server with plain "
             "HTTP/1.1 responses and a correct `Content-Length`.",
         ),
-        FailureKind.http_3xx: Explanation(
+        FailureKind.http_3xx: FailureExplanation(
             "the receiver's answer",
             "The receiver answered with a redirect; redirects are not followed.",
             "Put its target (shown as the location) into the subscription.",
         ),
-        FailureKind.http_4xx: Explanation(
+        FailureKind.http_4xx: FailureExplanation(
             "the receiver's answer",
             "The receiver rejects the request; it is retried, because a receiver may have been deployed wrongly.",
             "Check the URL and the headers with credentials, and have the receiver's owner check why it rejects: its "
             "signature check, or an unknown event; a receiver that wants no more events answers 410.",
         ),
-        FailureKind.http_busy: Explanation(
+        FailureKind.http_busy: FailureExplanation(
             "the receiver's answer",
             "The receiver asks for a later retry (408, 425 or 429).",
             "Lower the subscription's rate limit, or have the receiver accept more or send a `Retry-After`.",
         ),
-        FailureKind.http_gone: Explanation(
+        FailureKind.http_gone: FailureExplanation(
             "the receiver's answer",
             "The receiver answered 410 (no more events), so the subscription was disabled.",
             "If that was a mistake, enable the subscription again and recover the deliveries that ended.",
         ),
-        FailureKind.http_5xx: Explanation(
+        FailureKind.http_5xx: FailureExplanation(
             "the receiver's answer",
             "The receiver failed to handle the request.",
             "Have the receiver's owner look for the request id in the receiver's log: the error is on their side.",
         ),
-        FailureKind.interrupted: Explanation(
+        FailureKind.interrupted: FailureExplanation(
             "ours",
             "The worker died during the attempt, so its outcome is unknown: the request may have arrived.",
             "Nothing: the attempt is repeated, and a receiver that already has the delivery knows its `messageId`.",
         ),
-        FailureKind.internal: Explanation(
+        FailureKind.internal: FailureExplanation(
             "ours",
             "Our side failed before the request: database, encryption key or system resources.",
             "Nothing: the delivery continues by itself, and the operator of this installation finds the error in the "

@@ -70,7 +70,7 @@ ORDER BY next_attempt_at LIMIT 1
 
 _NEXT_ALLOWED = text(f"""
 SELECT CAST(extract(epoch FROM min(not_before) - clock_timestamp()) AS float8)
-FROM delivery WHERE subscription_id = :id AND status = '{DeliveryStatus.HELD}'
+FROM delivery WHERE subscription_id = :id AND status = '{DeliveryStatus.HELD}' AND not_before > clock_timestamp()
 """)
 
 _TO_KEEP = text(f"""
@@ -91,7 +91,7 @@ WHERE subscription.status = '{SubscriptionStatus.DISABLED}' OR subscription.dele
         ELSE EXISTS (SELECT FROM delivery WHERE delivery.subscription_id = subscription.id
                 AND delivery.status = '{DeliveryStatus.HELD}' AND delivery.next_attempt_at IS NULL)
             OR EXISTS (SELECT FROM delivery WHERE delivery.subscription_id = subscription.id
-                AND delivery.status = '{DeliveryStatus.HELD}' AND delivery.next_attempt_at <= clock_timestamp()) END
+                AND delivery.status = '{DeliveryStatus.HELD}' AND delivery.next_attempt_at <= statement_timestamp()) END
 UNION
 SELECT id, store_code, event_name, url FROM subscription
 WHERE status = '{SubscriptionStatus.DISABLED}'

@@ -191,8 +191,9 @@ async def load(connection: AsyncConnection, identity: UUID) -> OpenDelivery | No
 _HELD = _OPEN + f"WHERE delivery.subscription_id = :subscription_id AND delivery.status = '{DeliveryStatus.HELD}'"
 _HELD_ORDER = " ORDER BY delivery.event_sequence, delivery.message_id LIMIT :most"
 _BY_INSTANT = " ORDER BY delivery.next_attempt_at, delivery.event_sequence, delivery.message_id LIMIT :most"
+# `clock_timestamp()` is volatile, so the index would be read to its end with it.
 _HELD_RETRIES_DUE = text(f"""{_HELD}
-AND delivery.next_attempt_at <= clock_timestamp() AND delivery.message_id <> ALL(:under_way) {_BY_INSTANT}""")
+AND delivery.next_attempt_at <= statement_timestamp() AND delivery.message_id <> ALL(:under_way) {_BY_INSTANT}""")
 _HELD_FRESH = text(f"""{_HELD} AND delivery.next_attempt_at IS NULL
 AND (delivery.event_sequence, delivery.message_id) > (:sequence, :message_id) AND delivery.message_id <> ALL(:under_way)
 {_BY_INSTANT}""")

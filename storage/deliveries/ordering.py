@@ -25,24 +25,28 @@ PLACED_AT_ONCE = 500
 class First:
     """The first held delivery of a line, or one of the first of the subscription's only line (null).
 
-    `due_in_seconds` is not positive when it may be sent; `stopped`: one before it waits for a person.
+    `due_in_seconds` is not positive when it may be sent; `allowed_in_seconds` is not positive when a probe may send it,
+    which skips the schedule and not what the receiver asked for. `stopped`: one before it waits for a person.
     """
 
     line: int | None
     message_id: UUID
     sequence: int
     due_in_seconds: float
+    allowed_in_seconds: float
     stopped: bool
 
 
 _FIRST = f"""
-    SELECT delivery.line, delivery.message_id, delivery.event_sequence, delivery.next_attempt_at FROM delivery
+    SELECT delivery.line, delivery.message_id, delivery.event_sequence, delivery.next_attempt_at, delivery.not_before
+    FROM delivery
     WHERE delivery.subscription_id = :id AND delivery.status = '{DeliveryStatus.HELD}'
 """
 
 _COLUMNS = """
 SELECT line.line, line.message_id, line.event_sequence,
     CAST(coalesce(extract(epoch FROM line.next_attempt_at - clock_timestamp()), 0) AS float8),
+    CAST(coalesce(extract(epoch FROM line.not_before - clock_timestamp()), 0) AS float8),
     :holds AND EXISTS (SELECT FROM delivery AS ended WHERE ended.subscription_id = :id AND ended.holds_line {same_line}
         AND ended.event_sequence <= line.event_sequence)
 FROM line

@@ -103,7 +103,8 @@ async def overload(connection: AsyncConnection, planned: Sequence[tuple[UUID, UU
     return set(await connection.scalars(_OVERLOAD, values))
 
 
-# Of those without an instant the few destinations that have any are found by skipping through the index of the log.
+# `clock_timestamp()` is volatile, so no index would be entered with it. The few destinations that have any deliveries
+# without an instant are found by skipping through the index of the log.
 _OVERDUE = text(f"""
 WITH RECURSIVE branch AS (
     (SELECT subscription_id, hashtextextended(url, 0) AS url_hash, status FROM delivery
@@ -117,14 +118,14 @@ WITH RECURSIVE branch AS (
     ) AS beyond
 )
 (SELECT message_id FROM delivery
-WHERE status = '{DeliveryStatus.PENDING}' AND next_attempt_at < clock_timestamp() - make_interval(secs => :seconds)
+WHERE status = '{DeliveryStatus.PENDING}' AND next_attempt_at < statement_timestamp() - make_interval(secs => :seconds)
 ORDER BY next_attempt_at LIMIT :most)
 UNION ALL
 (SELECT waiting.message_id FROM branch CROSS JOIN LATERAL (
     SELECT delivery.message_id FROM delivery
     WHERE delivery.subscription_id = branch.subscription_id
         AND hashtextextended(delivery.url, 0) = branch.url_hash AND delivery.status = branch.status
-        AND delivery.created_at < clock_timestamp() - make_interval(secs => :seconds)
+        AND delivery.created_at < statement_timestamp() - make_interval(secs => :seconds)
         AND delivery.next_attempt_at IS NULL AND delivery.variant <> '{TEST}'
     ORDER BY delivery.created_at LIMIT :most
 ) AS waiting WHERE branch.status = '{DeliveryStatus.PENDING}' LIMIT :most)

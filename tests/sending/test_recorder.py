@@ -60,13 +60,14 @@ async def until_recorded(ground: Ground, count: int) -> None:
 
 async def test_many_attempts_share_few_transactions(cleared_url: str, receiver: Receiver) -> None:
     receiver.script(*[status(500)] * 400)
-    async with workbench(cleared_url, breaker_failures=1000) as bench:
-        await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
-        first = await bench.attempt_events(await bench.emit("CustomerUpdated", "{}", 400))
-        assert len(first.waiting) == 400
+    async with workbench(cleared_url, breaker_failures=1000, retry_schedule_seconds=(6000,)) as bench:
+        for number in range(4):
+            await bench.subscribe("CustomerUpdated", receiver.url(f"/{number}"))
+        first = await bench.attempt_events(await bench.emit("CustomerUpdated", "{}", 100))
+        assert first.retrying == 400
         assert flushes(bench) < 100, "outcomes"
         before = flushes(bench)
-        ends = await asyncio.gather(*(bench.deliver_webhook(waiting.message_id) for waiting in first.waiting))
+        ends = await asyncio.gather(*(bench.deliver_webhook(message_id) for message_id in await bench.waiting()))
         assert {end.status for end in ends} == {"delivered"}
         assert flushes(bench) - before < 200, "intents and outcomes"
         assert await bench.scalar("SELECT count(*) FROM attempt WHERE outcome_at IS NOT NULL") == 800
@@ -90,7 +91,7 @@ async def test_outcomes_are_kept_while_the_database_is_away_and_written_when_it_
             proxy.freeze()
         gate.set()
         first = await asked
-        assert first.going_on == 20, "nothing counts as delivered that is not written"
+        assert first.retrying == 20, "nothing counts as delivered that is not written"
         assert await ground.scalar("SELECT count(*) FROM attempt WHERE outcome_at IS NOT NULL") == 0
         proxy.mend()
         await until_recorded(ground, 20)
@@ -105,15 +106,16 @@ async def test_without_the_database_nothing_is_sent_and_the_fault_is_ours(
     receiver.script(status(500))
     async with behind_proxy(cleared_url) as (bench, proxy):
         await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
-        [waiting] = (await bench.attempt_events(await bench.emit("CustomerUpdated", "{}"))).waiting
+        await bench.attempt_events(await bench.emit("CustomerUpdated", "{}"))
+        [message_id] = await bench.waiting()
         proxy.cut(refuse=True)
         with pytest.raises(ApplicationError) as raised:
-            await bench.deliver_webhook(waiting.message_id)
+            await bench.deliver_webhook(message_id, retry_id=f"{message_id}/1", due=False)
         assert raised.value.type == "OwnFault"
         assert raised.value.next_retry_delay is None, "the plain back-off, not the receiver's schedule"
         proxy.mend()
         assert len(receiver.requests) == 1
-        assert (await bench.deliver_webhook(waiting.message_id)).status == "delivered"
+        assert (await bench.deliver_webhook(message_id)).status == "delivered"
     [delivery] = await ground.deliveries()
     assert (delivery.attempts, delivery.failures) == (2, 1)
 
@@ -130,8 +132,9 @@ async def test_killed_database_sessions_in_mid_burst_lose_no_outcome(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
-    for waiting in (await asked).waiting:
-        assert (await bench.deliver_webhook(waiting.message_id)).status == "delivered"
+    await asked
+    for message_id in await bench.waiting():
+        assert (await bench.deliver_webhook(message_id)).status == "delivered"
     assert await ground.statuses() == {"delivered": 200}
     assert await ground.scalar("SELECT count(*) FROM attempt WHERE outcome_at IS NULL") == 0
     sent = await ground.scalar("SELECT count(*) FROM attempt WHERE status_code = 200")
@@ -168,8 +171,8 @@ async def test_a_refused_outcome_is_written_without_its_texts_and_holds_up_no_ot
 async def test_a_refused_intent_is_a_fault_of_ours_and_holds_up_no_other(bench: Workbench, receiver: Receiver) -> None:
     receiver.script(*[status(500)] * 10)
     await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
-    first = await bench.attempt_events(await bench.emit("CustomerUpdated", "{}", 10))
-    ids = [UUID(waiting.message_id) for waiting in first.waiting]
+    await bench.attempt_events(await bench.emit("CustomerUpdated", "{}", 10))
+    ids = await bench.waiting()
     loaded = [await bench.load(message_id) for message_id in ids]
     attempts = [
         bench.dispatcher.begin(delivery, "poison" if number == 3 else "automatic")
@@ -195,19 +198,20 @@ async def test_an_error_nobody_foresaw_does_not_stop_the_recorder(
     monkeypatch.setattr(recorder, "record", mistaken)
     await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
     first = await bench.attempt_events(await bench.emit("CustomerUpdated", "{}", 3))
-    assert first.going_on == 3
+    assert first.retrying == 3
     failing = False
-    for waiting in first.waiting:
-        assert (await bench.deliver_webhook(waiting.message_id)).status == "delivered"
+    for message_id in await bench.waiting():
+        assert (await bench.deliver_webhook(message_id)).status == "delivered"
     assert not bench.writing.done()
 
 
 async def test_an_intent_whose_number_is_taken_is_told_so(bench: Workbench, receiver: Receiver) -> None:
     receiver.script(status(500))
     await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
-    [waiting] = (await bench.attempt_events(await bench.emit("CustomerUpdated", "{}"))).waiting
-    stale = await bench.load(UUID(waiting.message_id))
-    assert (await bench.deliver_webhook(waiting.message_id)).status == "delivered"
+    await bench.attempt_events(await bench.emit("CustomerUpdated", "{}"))
+    [message_id] = await bench.waiting()
+    stale = await bench.load(message_id)
+    assert (await bench.deliver_webhook(message_id)).status == "delivered"
     with pytest.raises(Exception, match="another sender"):
         await bench.dispatcher.begin(stale, "automatic")
     assert len(receiver.requests) == 2
@@ -228,8 +232,8 @@ async def test_an_intent_whose_commit_was_not_answered_leaves_its_delivery_to_ot
 
     receiver.script(status(500))
     await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
-    [waiting] = (await bench.attempt_events(await bench.emit("CustomerUpdated", "{}"))).waiting
-    message_id = UUID(waiting.message_id)
+    await bench.attempt_events(await bench.emit("CustomerUpdated", "{}"))
+    [message_id] = await bench.waiting()
     monkeypatch.setattr(recorder, "intend", unanswered)
     with pytest.raises(recorder.RecorderUnavailableError):
         await bench.dispatcher.begin(await bench.load(message_id), "automatic")

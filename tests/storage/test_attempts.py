@@ -122,6 +122,32 @@ async def test_an_outcome_moves_its_delivery_and_keeps_the_databases_time(ground
     assert (delivery.next_attempt_at - attempt.outcome_at).total_seconds() == pytest.approx(60, abs=0.01)
 
 
+async def test_the_outcome_that_makes_a_delivery_wait_commits_the_id_of_its_activity(ground: Ground) -> None:
+    [message_id] = await matched(ground)
+    await intended(ground, intent(message_id, 1))
+    await recorded(ground, outcome(message_id, 1))
+    assert [row.retry_id for row in await ground.deliveries()] == [f"{message_id}/1"]
+    await intended(ground, intent(message_id, 2, recorded=1))
+    await recorded(ground, outcome(message_id, 2))
+    assert [row.retry_id for row in await ground.deliveries()] == [f"{message_id}/1"], "later failures keep it"
+    await intended(ground, intent(message_id, 3, recorded=2))
+    await recorded(ground, outcome(message_id, 3, "held", workflow_id="subscription/x", next_in_seconds=60.0))
+    [delivery] = await ground.deliveries()
+    assert (delivery.status, delivery.retry_id, delivery.workflow_id) == ("held", None, "subscription/x")
+
+
+async def test_what_a_receiver_asks_for_is_a_fact_beside_the_schedule(ground: Ground) -> None:
+    [message_id] = await matched(ground)
+    await intended(ground, intent(message_id, 1))
+    await recorded(ground, outcome(message_id, 1, retry_after_seconds=30.0))
+    [delivery] = await ground.deliveries()
+    assert (delivery.next_attempt_at - delivery.not_before).total_seconds() == pytest.approx(30, abs=0.01)
+    await intended(ground, intent(message_id, 2, recorded=1))
+    await recorded(ground, outcome(message_id, 2, "exhausted", retry_after_seconds=30.0))
+    [delivery] = await ground.deliveries()
+    assert (delivery.not_before, delivery.next_attempt_at) == (None, None)
+
+
 @pytest.mark.parametrize("status", ["delivered", "exhausted", "cancelled"])
 async def test_a_delivery_that_ended_has_an_end_and_no_next_attempt(ground: Ground, status: str) -> None:
     [message_id] = await matched(ground)

@@ -27,7 +27,7 @@ ONE_EVENT = [
     "attempt CustomerUpdated",
     "RunActivity:attempt-events",
     "StartActivity:attempt-events",
-    *(START_OF_WORKFLOW := ["StartWorkflow:deliver-event", "hand over", EMIT]),
+    *(START_OF_WORKFLOW := ["StartWorkflow:deliver-events", "hand over", EMIT]),
 ]
 
 
@@ -96,10 +96,10 @@ async def test_one_event_is_one_trace_from_its_emit_to_its_attempt(
         await tracing.running.subscribe("CustomerUpdated", receiver.url("/hook?token=secret"))
         await tracing.emit(traceparent=f"00-{CALLER}-00f067aa0ba902b7-01")
         [attempt] = await tracing.until_spans("attempt CustomerUpdated", 1)
-        await tracing.until_spans("CompleteWorkflow:deliver-event", 1)
+        await tracing.until_spans("CompleteWorkflow:deliver-events", 1)
         await tracing.until_spans(EMIT, 1)
         assert tracing.way_to(attempt) == ONE_EVENT
-        [workflow] = tracing.spans("RunWorkflow:deliver-event")
+        [workflow] = tracing.spans("RunWorkflow:deliver-events")
         assert tracing.way_to(workflow) == [workflow.name, *START_OF_WORKFLOW]
         assert {trace_of(span) for span in tracing.exporter.get_finished_spans()} == {CALLER}
         [delivery] = await tracing.running.deliveries()

@@ -11,12 +11,12 @@ from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionRequest
 from temporalio.client import Client, WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
 
-from domain.delivery.identity import event_workflow_id
+from domain.delivery.identity import event_workflow_id, manual_attempt_id
 from temporal.codec import EncryptingCodec, PayloadConverter, PayloadKeyError, data_converter
-from temporal.starts import Acting
 from tests.deadlines import eventually
 from tests.pipeline import STORE, Pipeline, pipeline, settings_for
 from tests.receiver import Receiver, status
+from tests.temporal_server import everything_of_activity
 
 OLD, NEW = Fernet.generate_key().decode(), Fernet.generate_key().decode()
 PAYLOAD = Payload(metadata={"encoding": b"json/plain"}, data=b'"said"')
@@ -104,10 +104,14 @@ async def test_a_delivery_is_retried_kept_and_acted_on_with_everything_encrypted
     async with Receiver() as receiver, pipeline(database_url, client, retry_schedule_seconds=(1, 1)) as running:
         subscription_id, event_id = await retried_once(running, receiver)
         [delivery] = await running.deliveries()
-        assert await Acting(client, running.settings.task_queue).redeliver(delivery.message_id, delivery.url)
+        await running.attempt_by_hand(delivery.message_id, "redeliver")
         workflow_id = event_workflow_id(STORE, event_id)
         await client.get_workflow_handle(workflow_id).result()
         held = await everything_of(client, workflow_id)
+        for activity_id in (delivery.retry_id, manual_attempt_id(delivery.message_id)):
+            of_activity = await everything_of_activity(client, activity_id)
+            assert b"binary/encrypted" in of_activity
+            held += of_activity.replace(activity_id.encode(), b"")  # Temporal finds it by that
     for reference in ("/hook", str(subscription_id), str(delivery.message_id), "http_5xx"):
         assert reference.encode() not in held, reference
     assert str(event_id).encode() in held  # the workflow's id: Temporal finds it by that

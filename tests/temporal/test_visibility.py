@@ -3,19 +3,19 @@
 from uuid import uuid4
 
 import pytest
-from activities.handing_on import handed_on_details
 from cryptography.fernet import Fernet
 
 from domain.events.catalogue import CATALOGUE
 from domain.urls.targets import TARGET_CHARACTERS, shown_target
 from temporal.codec import data_converter
-from temporal.messages import EventRef, Waiting
+from temporal.messages import EventRef, FirstAttempt, FirstAttempts
 from temporal.visibility import (
     DETAILS_BYTES,
     MOST_ROWS,
     SUMMARY_BYTES,
     SUMMARY_CHARACTERS,
     as_summary,
+    details_table,
     event_summary,
 )
 
@@ -34,9 +34,8 @@ async def bytes_held(text: str, keys: list[str]) -> int:
 @pytest.mark.parametrize("keys", [[], ENCRYPTING], ids=["in clear", "encrypted"])
 async def test_a_table_of_many_deliveries_with_the_longest_targets_fits(keys: list[str]) -> None:
     assert len(LONGEST_TARGET) == TARGET_CHARACTERS
-    event_id = str(uuid4())
-    waiting = [Waiting(event_id, str(uuid4()), LONGEST_TARGET, 60.0, attempts=9999) for _ in range(MOST_ROWS + 1)]
-    details = handed_on_details(waiting)
+    deliveries = [FirstAttempt(str(uuid4()), LONGEST_TARGET, "pending") for _ in range(MOST_ROWS + 1)]
+    details = details_table(FirstAttempts(retrying=len(deliveries), deliveries=deliveries))
     assert details.count(LONGEST_TARGET) == MOST_ROWS
     assert await bytes_held(details, keys) <= DETAILS_BYTES
 
@@ -44,7 +43,8 @@ async def test_a_table_of_many_deliveries_with_the_longest_targets_fits(keys: li
 LONGEST_SUMMARIES = {
     "of an event": event_summary([EventRef(LONGEST_STORE_CODE, str(uuid4()), LONGEST_EVENT_NAME)]),
     "of a batch": event_summary([EventRef(LONGEST_STORE_CODE, str(uuid4()), LONGEST_EVENT_NAME)] * 999),
-    "of an act": as_summary(f"redeliver · {LONGEST_TARGET}"),
+    "of a retry": as_summary(f"retry · {LONGEST_TARGET}"),
+    "of a manual attempt": as_summary(f"send-now · {LONGEST_TARGET}"),
     "of a keeper": as_summary(f"keeper of {LONGEST_EVENT_NAME} · {LONGEST_STORE_CODE} · {LONGEST_TARGET}"),
 }
 
