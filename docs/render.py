@@ -148,15 +148,15 @@ def explain_page() -> str:
 
 
 def lifecycle_page() -> str:
-    """Every transition of a delivery, and the function whose statement carries it out."""
+    """Render every transition of a delivery, with the function whose statement makes it."""
     lines = [
         "# The lifecycle of a delivery",
         "",
-        "Every way in which a delivery is created or changed. `delivered`, `exhausted` and `cancelled` are terminal:",
-        "only a person's `recover` opens such a delivery again. Once `held`, a delivery stays with its subscription's",
-        "drain until it ends. The functions stand in `storage/deliveries/transitions.py`; a test runs each of them",
-        "over deliveries of every status and compares what it changes with this table. Generated from",
-        "`domain/delivery/lifecycle.py` by `make docs`.",
+        "Every transition of a delivery. `delivered`, `exhausted` and `cancelled` are terminal: only a person's",
+        "`recover` reopens such a delivery. Once `held`, a delivery belongs to its drain until it ends. The",
+        "functions are in `storage/deliveries/transitions.py`; a test runs each on deliveries of every status",
+        "and compares their effect with this table. [The delivery protocol](delivery-protocol.md) names the owner of",
+        "an open delivery. Generated from `domain/delivery/lifecycle.py` by `make docs`.",
         "",
         "| from | to | cause | reasons | function |",
         "| --- | --- | --- | --- | --- |",

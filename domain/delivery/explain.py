@@ -187,7 +187,7 @@ REASONS: Mapping[ReasonCode, Explanation] = MappingProxyType(
         ),
         ReasonCode.overload: Explanation(
             _OPEN,
-            "So many deliveries of its subscription were under way at once that it is held and sent in its turn.",
+            "It is held: too many attempts of its subscription were in progress, or too many retries were due at once.",
             _BY_ITSELF,
         ),
         ReasonCode.backfilled: Explanation(

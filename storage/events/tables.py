@@ -32,7 +32,8 @@ OUTBOX_VACUUM = {
     "autovacuum_vacuum_scale_factor": "0.02",
     "autovacuum_vacuum_threshold": "20000",
 }
-"""Each event leaves entries in the index that claims begin at; until a vacuum every claim passes over them."""
+"""Frequent vacuum without pauses. Each event leaves entries in the index of unmatched events, and until a vacuum every
+claim passes over them: after three minutes at 3,100 events/s a claim cost more than the events did."""
 
 BY_DAY: Any = {"postgresql_partition_by": "RANGE (accepted_on)"}
 
