@@ -95,10 +95,14 @@ def examine(
     began_at: float,
     refused: Sequence[str] = (),
     said_of: Mapping[str, Sequence[str]] | None = None,
+    noticed_seconds: float = verdict.NOTICED_SECONDS,
 ) -> Findings:
-    """The findings of a ledger. `said_of`: what our log says of the attempts of each message that was repeated."""
+    """The findings of a ledger. `said_of`: what our log says of the attempts of each message that was repeated.
+
+    `noticed_seconds` is how far a worker may be behind with reading answers when it dies.
+    """
     paths = sorted({path for paths in ledger.paths.values() for path in paths})
-    duplicates = verdict.duplicates(ledger)
+    duplicates = verdict.duplicates(ledger, noticed_seconds)
     return Findings(
         seed=seed,
         seconds=seconds,
@@ -123,7 +127,7 @@ def examine(
             Met(
                 one,
                 one.began_at - began_at,
-                verdict.under_way(ledger, one),
+                verdict.under_way(ledger, one, noticed_seconds),
                 sum(duplicate.cause is one for duplicate in duplicates),
                 verdict.recovery(ledger, one),
                 verdict.flow_gap(ledger, one),

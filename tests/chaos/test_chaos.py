@@ -9,6 +9,7 @@ from tests.chaos.load import BURST_SECONDS
 from tests.chaos.roles import ROLES
 from tests.chaos.run import Settings, run
 from tests.chaos.timetable import COMPONENTS, kills_only
+from tests.chaos.verdict import NOTICED_BESIDE_TESTS_SECONDS
 
 SEED = 35
 """Kills each component once within a minute, and stops one and cuts connections besides."""
@@ -26,6 +27,7 @@ async def found(settings: Settings, folder: Path) -> Findings:
         began_at=outcome.began_at,
         refused=outcome.refused,
         said_of=outcome.said_of,
+        noticed_seconds=NOTICED_BESIDE_TESTS_SECONDS,
     )
 
 

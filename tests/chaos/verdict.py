@@ -15,6 +15,10 @@ UNFLUSHED_SECONDS = 0.02
 NOTICED_SECONDS = 0.25
 """Between the receiver's last byte and the sender's reading it on a machine with two busy cores; beside the former."""
 
+NOTICED_BESIDE_TESTS_SECONDS = 3.0
+"""The same where other tests compete for the processor: a worker that had to wait for it has been seen to die with the
+outcomes of a whole second unwritten."""
+
 AFTERMATH_SECONDS = 10.0
 """After a disturbance a retry is not held to its second: everything may be on its way back."""
 
@@ -59,7 +63,7 @@ class Duplicate:
         return None if self.cause is None else self.cause.began_at - self.answered_at
 
 
-def duplicates(ledger: Ledger) -> list[Duplicate]:
+def duplicates(ledger: Ledger, noticed_seconds: float = NOTICED_SECONDS) -> list[Duplicate]:
     """Every repeat of a delivery that had arrived well."""
     found = []
     for (path, _), arrivals in ledger.by_delivery().items():
@@ -68,29 +72,29 @@ def duplicates(ledger: Ledger) -> list[Duplicate]:
             continue
         for again in arrivals:
             if again.arrived_at > good.ended_at:
-                cause = _cause(good, ledger.disturbances)
+                cause = _cause(good, ledger.disturbances, noticed_seconds)
                 found.append(Duplicate(path, again.message_id, good.ended_at, again.arrived_at, cause))
     return found
 
 
-def _cause(good: Arrival, disturbances: Iterable[Disturbance]) -> Disturbance | None:
+def _cause(good: Arrival, disturbances: Iterable[Disturbance], noticed_seconds: float) -> Disturbance | None:
     """What made the outcome of a request unknown: it was under way, or not yet written, when that happened."""
-    met = [one for one in disturbances if one.name in OUTCOME_UNKNOWN and was_under_way(good, one)]
+    met = [one for one in disturbances if one.name in OUTCOME_UNKNOWN and was_under_way(good, one, noticed_seconds)]
     return min(met, key=lambda one: OUTCOME_UNKNOWN.index(one.name), default=None)
 
 
-def was_under_way(arrival: Arrival, disturbance: Disturbance) -> bool:
+def was_under_way(arrival: Arrival, disturbance: Disturbance, noticed_seconds: float = NOTICED_SECONDS) -> bool:
     """Whether a request was under way, or its outcome not yet written, when something was done to the stack."""
     ended_at = arrival.ended_at if arrival.ended_at is not None else float("inf")
-    unwritten_until = ended_at + UNFLUSHED_SECONDS + NOTICED_SECONDS
+    unwritten_until = ended_at + UNFLUSHED_SECONDS + noticed_seconds
     # While the database is away outcomes are kept in memory, where the next kill of a worker finds them.
     until = disturbance.back_at if disturbance.target == "postgres" else disturbance.over_at
-    return arrival.arrived_at - NOTICED_SECONDS <= until and disturbance.began_at <= unwritten_until
+    return arrival.arrived_at - noticed_seconds <= until and disturbance.began_at <= unwritten_until
 
 
-def under_way(ledger: Ledger, disturbance: Disturbance) -> int:
+def under_way(ledger: Ledger, disturbance: Disturbance, noticed_seconds: float = NOTICED_SECONDS) -> int:
     """How many requests a disturbance met."""
-    return sum(was_under_way(one, disturbance) for one in ledger.arrivals)
+    return sum(was_under_way(one, disturbance, noticed_seconds) for one in ledger.arrivals)
 
 
 def inversions(ledger: Ledger, path: str, line_of: Callable[[str], str] = lambda _: "") -> list[tuple[str, str]]:
