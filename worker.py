@@ -32,7 +32,7 @@ from sending.http.client import Sender
 from sending.lease import lease
 from sending.recorder import Recorder
 from sending.requests import RequestBuilder
-from sending.subscription_watch import watch_standing
+from sending.subscription_watch import watch_subscriptions
 from settings import Settings
 from storage.database import Database
 from storage.expiry.from_events import ExpiryFromEvents
@@ -45,12 +45,12 @@ from temporal.client import temporal_client
 from temporal.drains import Keepers
 from temporal.reconcile import watch_overdue
 from temporal.retries import Retries
-from temporal.schedule_sync import watch_days
+from temporal.schedule_sync import maintain_partitions
 from temporal.versions import deployment_version, watch_routing
-from worker_parts import beside_delivery, breaker_rules, mail_settings, schedule_keeper, sender_settings, url_rules
+from worker_parts import beside_delivery, breaker_rules, mail_settings, schedule_maintenance, sender_settings, url_rules
 from workflows.actions import BackfillWorkflow, RecoverWorkflow
 from workflows.deliver import DeliverEventsWorkflow
-from workflows.draft_test import TryWebhookWorkflow
+from workflows.draft_test import DraftTestWorkflow
 from workflows.drain import KeeperWorkflow
 from workflows.expiry import ExpiryRunWorkflow, ExpiryScanWorkflow
 from workflows.notices import NotifyOperatorWorkflow
@@ -67,7 +67,7 @@ WORKFLOWS = (
     ExpiryScanWorkflow,
     NotifyOperatorWorkflow,
     RetentionWorkflow,
-    TryWebhookWorkflow,
+    DraftTestWorkflow,
 )
 
 SHORTEST_QUEUE = 600
@@ -137,8 +137,10 @@ def make_worker(client: Client, activities: Sequence[Callable[..., Any]], settin
 
 
 def deployment(settings: Settings) -> WorkerDeploymentConfig | None:
-    """The version of this worker, if it has one; it says that workflows move to the next (0029). Said at the workflows,
-    Temporal would refuse every task of a worker without a version."""
+    """Return the version of this worker, or None; its workflows move to the current version.
+
+    If the workflows declared it, Temporal would refuse every task of a worker without a version.
+    """
     if settings.worker_build_id is None:
         return None
     version = deployment_version(settings.task_queue, settings.worker_build_id)
@@ -173,7 +175,7 @@ async def sending(
         traces=traces,
     )
     writing = asyncio.create_task(recorder.run())
-    watching = asyncio.create_task(watch_standing(database, dispatcher))
+    watching = asyncio.create_task(watch_subscriptions(database, dispatcher))
     try:
         yield dispatcher, writing
         with suppress(TimeoutError):
@@ -262,7 +264,7 @@ async def _work(
     async with (
         lease(settings.sqlalchemy_url, worker_id),
         sending(settings, database, worker_id, metrics, traces) as (dispatcher, writing),
-        beside_delivery(settings, database) as beside,
+        beside_delivery(settings, database, dispatcher) as beside,
     ):
         backpressure = Backpressure()
         relay_settings = RelaySettings(
@@ -276,8 +278,8 @@ async def _work(
         relaying = asyncio.create_task(relay.run())
         keepers = Keepers(client, settings.task_queue)
         watching = asyncio.create_task(keepers.watch(database))
-        scheduling = asyncio.create_task(schedule_keeper(settings, database, client).run())
-        filing = asyncio.create_task(watch_days(database, client, settings.task_queue))
+        scheduling = asyncio.create_task(schedule_maintenance(settings, database, client).run())
+        filing = asyncio.create_task(maintain_partitions(database, client, settings.task_queue))
         mails = mail_settings(settings) is not None
         telling = asyncio.create_task(NoticeWatch(database, client, settings.task_queue, mail=mails).run())
         retries = Retries(client, settings.task_queue, metrics.start_faults.inc)

@@ -14,8 +14,7 @@ from api.events.service import EventReader
 from api.login.principals import Principals
 from api.login.throttle import LoginThrottle
 from api.login.tokens import Tokens
-from api.operations.gauges import StandingGauge
-from api.operations.metrics import ApiMetrics
+from api.operations.metrics import ApiMetrics, InstallationGauge
 from api.schedules.sync import ScheduleSync
 from api.subscriptions.url_check import Lookup, UrlCheck
 from domain.urls.rules import UrlRules
@@ -47,7 +46,7 @@ class Resources:
     login_throttle: LoginThrottle
     metrics: ApiMetrics
     backlog: BacklogGauge
-    standing: StandingGauge
+    installation: InstallationGauge
     event_reader: EventReader
     intake: Intake
     schedules: ExpirySchedules
@@ -77,8 +76,8 @@ async def open_resources(settings: Settings, lookup: Lookup | None = None) -> As
         closing.push_async_callback(notifier.close)
         backlog = BacklogGauge(database, settings.backlog_limit_events)
         closing.push_async_callback(backlog.close)
-        standing = StandingGauge(database)
-        closing.push_async_callback(standing.close)
+        installation = InstallationGauge(database)
+        closing.push_async_callback(installation.close)
         metrics.pool.watch(database)
         intake = Intake(database, sealer, notifier, backlog, metrics)
         closing.push_async_callback(intake.close)
@@ -102,7 +101,7 @@ async def open_resources(settings: Settings, lookup: Lookup | None = None) -> As
             login_throttle=LoginThrottle(),
             metrics=metrics,
             backlog=backlog,
-            standing=standing,
+            installation=installation,
             event_reader=EventReader(
                 sealer,
                 allow_unknown_fields=settings.allow_unknown_fields,

@@ -16,7 +16,8 @@ import asyncpg
 import psutil
 from cryptography.fernet import Fernet
 
-from bench.stack import PROGRAM, free_port
+from bench.servers import free_port
+from bench.stack import PROGRAM
 from domain.access import Scope
 from storage.access.queries import create_key
 from storage.database import Database

@@ -1,8 +1,11 @@
-"""What stores that make work, or whose receivers are dead, cost one that is well.
+"""Isolation: what stores with much work, or with dead or slow receivers, cost a store whose events come one by one.
 
     python -m bench.fairness noisy       a store emits 50,000 events at once; another one's single events meanwhile
+    python -m bench.fairness backlog     15,000 events of a store wait, emitted while the worker was stopped
     python -m bench.fairness neighbour   10,000 deliveries wait behind a dead receiver; a healthy subscription beside it
-    python -m bench.fairness             both
+    python -m bench.fairness             all of them
+
+`neighbour --dead slow --events 2000` has a receiver that answers after ten seconds in place of a dead one.
 
 Each is measured in pairs on one stack, in turn without and with the others, so that whatever else the machine does
 falls on both. A latency is the time from an event's createdAt to its arrival at the receiver, of 20 events a second,
@@ -13,18 +16,29 @@ pairs, and the same of the ratios, with the others to without.
 import argparse
 import asyncio
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
 import asyncpg
+import psutil
 
 from bench.live import live_receiver
 from bench.pipeline import EMIT_BATCH, EVENT, RESULTS, event_line, machine, warm_up
-from bench.stack import Bench, bench_stack
+from bench.sides import Side, add_side_argument
+from bench.stack import Bench
 
 DEAD_EVENT = "CustomerDeactivated"
-DEAD_PATHS = {"fails": "/fail/503", "hangs": "/hang"}
+DEAD_PATHS = {"fails": "/fail/503", "hangs": "/hang", "slow": "/slow/10"}
+SLOW_SETTLE_SECONDS = 5.0
+"""Until as many requests hang at a slow receiver as are let at once."""
+
+BACKLOG_LIMIT_EVENTS = "20000000"
+BEGUN_DELIVERIES = 500
+"""Of a backlog: when so many have arrived, the worker that was stopped is at work again."""
 
 QUIET_SECONDS = 2.0
 """After work that is done, so that what it leaves behind does not fall into the next half."""
@@ -41,9 +55,21 @@ async def emit_many(bench: Bench, events: int, name: str = EVENT) -> None:
         await bench.emit_batch(body)
 
 
-async def noisy(pairs: int, events: int, seconds: float, _dead: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Options:
+    """What is measured. `seconds`: duration of a half that has no end of its own."""
+
+    side: Side
+    pairs: int
+    events: int
+    seconds: float
+    dead: str = "fails"
+
+
+async def noisy(options: Options) -> dict[str, Any]:
     """The live store alone, and while another store emits and has its events delivered."""
-    async with bench_stack() as bench, live_receiver() as live:
+    events = options.events
+    async with options.side.stack() as bench, live_receiver() as live:
         await bench.subscribe(EVENT, "/noisy")
         await live.prepare(bench)
         await warm_up(bench, 1)
@@ -54,58 +80,122 @@ async def noisy(pairs: int, events: int, seconds: float, _dead: str) -> dict[str
             await bench.until_received(events, DEADLINE_SECONDS)
 
         measured = []
-        for _ in range(pairs):
+        for _ in range(options.pairs):
             await asyncio.sleep(QUIET_SECONDS)
             await bench.reset()
-            alone = await live.during(bench, asyncio.sleep(seconds))
+            alone = await live.during(bench, asyncio.sleep(options.seconds))
             among = await live.during(bench, noise())
             measured.append({"alone": alone, "among": among, "noisy_per_second": (await bench.stats())["rate"]})
             report(measured[-1])
         return {"events": events} | summary(measured)
 
 
-async def neighbour(pairs: int, waiting: int, seconds: float, dead: str) -> dict[str, Any]:
-    """The live store beside so many deliveries that wait behind a dead receiver, and after these were cancelled."""
-    async with bench_stack() as bench, live_receiver() as live:
+async def backlog(options: Options) -> dict[str, Any]:
+    """The live store alone, and while the events of another one, emitted before, are delivered.
+
+    The worker is stopped (SIGSTOP) while these are emitted. Of more than are delivered within `seconds`, the rest is
+    left behind after the last pair, and waited for after any other.
+    """
+    async with options.side.stack(BACKLOG_LIMIT_EVENTS=BACKLOG_LIMIT_EVENTS) as bench, live_receiver() as live:
+        await bench.subscribe(EVENT, "/many")
+        await live.prepare(bench)
+        await live.during(bench, emit_many(bench, EMIT_BATCH))
+        measured = []
+        for _ in range(options.pairs):
+            await asyncio.sleep(QUIET_SECONDS)
+            await bench.reset()
+            alone = await live.during(bench, asyncio.sleep(options.seconds))
+            with stopped(bench.pid("worker")):
+                await emit_many(bench, options.events)
+            await until_counted(bench, BEGUN_DELIVERIES)
+            began = time.monotonic()
+            among = await live.during(bench, until_counted(bench, options.events, options.seconds))
+            rate = (await count(bench) - BEGUN_DELIVERIES) / (time.monotonic() - began)
+            measured.append({"alone": alone, "among": among, "backlog_per_second": round(rate)})
+            report(measured[-1])
+            if len(measured) < options.pairs:
+                await until_counted(bench, options.events)
+        return {"events": options.events} | summary(measured)
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """Stop a process and its children; let them continue at the end."""
+    processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    for process in processes:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.resume()
+
+
+async def count(bench: Bench) -> int:
+    """Requests that the receiver has answered well."""
+    received: int = (await bench.receiver.get("/count")).json()
+    return received
+
+
+async def until_counted(bench: Bench, least: int, most_seconds: float = DEADLINE_SECONDS) -> None:
+    """Until the receiver has had so many requests, or for so long."""
+    deadline = time.monotonic() + most_seconds
+    while await count(bench) < least and time.monotonic() < deadline:
+        await asyncio.sleep(POLL_SECONDS)
+
+
+async def neighbour(options: Options) -> dict[str, Any]:
+    """The live store beside so many deliveries to a dead or slow receiver, and after their cancellation."""
+    async with options.side.stack() as bench, live_receiver() as live:
         await live.prepare(bench)
         await live.during(bench, asyncio.sleep(QUIET_SECONDS))
         database = await asyncpg.connect(bench.facts["database"])
 
         async def without() -> dict[str, Any]:
             await asyncio.sleep(QUIET_SECONDS)
-            return {"alone": await live.during(bench, asyncio.sleep(seconds))}
+            return {"alone": await live.during(bench, asyncio.sleep(options.seconds))}
 
         async def beside() -> dict[str, Any]:
-            subscription_id = await bench.subscribe(DEAD_EVENT, DEAD_PATHS[dead])
-            await emit_many(bench, waiting, DEAD_EVENT)
-            await until_held(database, waiting)
-            await asyncio.sleep(QUIET_SECONDS)
-            among = await live.during(bench, asyncio.sleep(seconds))
-            held = await database.fetchval("SELECT count(*) FROM delivery WHERE status = 'held'")
+            subscription_id = await bench.subscribe(DEAD_EVENT, DEAD_PATHS[options.dead])
+            await emit_many(bench, options.events, DEAD_EVENT)
+            if options.dead == "slow":
+                await asyncio.sleep(SLOW_SETTLE_SECONDS)
+            else:
+                await until_held(database, options.events)
+                await asyncio.sleep(QUIET_SECONDS)
+            among = await live.during(bench, asyncio.sleep(options.seconds))
+            waiting = dict(await database.fetch("SELECT status, count(*) FROM delivery GROUP BY status"))
             answer = await bench.api.delete(f"{bench.store_path}/webhook/subscription/{subscription_id}")
             answer.raise_for_status()
-            await until_held(database, 0)
-            return {"among": among, "held": held}
+            await until_ended(database)
+            return {"among": among, "deliveries": waiting}
 
         measured: list[dict[str, Any]] = []
-        for number in range(pairs):  # each half first in turn: what the other leaves behind falls on both
+        for number in range(options.pairs):  # each half first in turn: what the other leaves behind falls on both
             halves = (without, beside) if number % 2 == 0 else (beside, without)
             measured.append({})
             for half in halves:
                 measured[-1] |= await half()
             report(measured[-1])
         await database.close()
-        return {"waiting": waiting, "receiver": dead} | summary(measured)
+        return {"waiting": options.events, "receiver": options.dead} | summary(measured)
 
 
-async def until_held(database: asyncpg.Connection, count: int) -> None:
-    """Until all of them wait as rows, but for the few attempts that were made before the breaker opened."""
+async def until_held(database: asyncpg.Connection, least: int) -> None:
+    """Until all of them are held, but for the few attempts that were made before the breaker opened."""
     few = 50
     async with asyncio.timeout(DEADLINE_SECONDS):
-        while True:
-            held = await database.fetchval("SELECT count(*) FROM delivery WHERE status = 'held'")
-            if held >= count - few if count else held == 0:
-                return
+        while await database.fetchval("SELECT count(*) FROM delivery WHERE status = 'held'") < least - few:
+            await asyncio.sleep(POLL_SECONDS)
+
+
+async def until_ended(database: asyncpg.Connection) -> None:
+    """Until no delivery is open and no event waits for its match."""
+    unmatched = "SELECT count(*) FROM event WHERE matched_at IS NULL"
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while await database.fetchval(
+            f"SELECT ({unmatched}) + (SELECT count(*) FROM delivery WHERE status IN ('pending', 'held'))"
+        ):
             await asyncio.sleep(POLL_SECONDS)
 
 
@@ -130,8 +220,13 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
     return {"median": round(median(values), 2), "least": round(min(values), 2), "most": round(max(values), 2)}
 
 
-SCENARIOS = {"noisy": noisy, "neighbour": neighbour}
-DEFAULT_EVENTS = {"noisy": 50_000, "neighbour": 10_000}
+SCENARIOS = {"noisy": noisy, "backlog": backlog, "neighbour": neighbour}
+DEFAULT_EVENTS = {"noisy": 50_000, "backlog": 15_000, "neighbour": 10_000}
+
+
+async def run(name: str, options: Options) -> dict[str, Any]:
+    """The figures of a scenario."""
+    return await SCENARIOS[name](options)
 
 
 def main() -> None:
@@ -140,13 +235,14 @@ def main() -> None:
     parser.add_argument("scenario", nargs="?", default="all", choices=[*SCENARIOS, "all"], help="all by default")
     parser.add_argument("--pairs", type=int, default=9, help="how often each half is measured (9)")
     parser.add_argument("--seconds", type=float, default=15, help="how long a half without work of its own lasts (15)")
-    parser.add_argument("--events", type=int, help="what the noisy store emits (50000), or what waits (10000)")
+    parser.add_argument("--events", type=int, help="what the noisy store emits (50000), or what waits (15000, 10000)")
+    add_side_argument(parser)
     parser.add_argument("--dead", choices=DEAD_PATHS, default="fails", help="how the dead receiver is dead (fails)")
     asked = parser.parse_args()
     for name in SCENARIOS if asked.scenario == "all" else [asked.scenario]:
         before = machine()
         events = asked.events or DEFAULT_EVENTS[name]
-        figures = asyncio.run(SCENARIOS[name](asked.pairs, events, asked.seconds, asked.dead))
+        figures = asyncio.run(run(name, Options(asked.of, asked.pairs, events, asked.seconds, asked.dead)))
         result = {"scenario": name, "machine": before, "figures": figures}
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / f"fairness-{name}.json").write_text(json.dumps(result, indent=1) + "\n")

@@ -121,7 +121,7 @@ async def _sampled_burst(bench: Bench, events: int, output: Path) -> tuple[Count
     statements: Counter[tuple[str, str]] = Counter()
     looking = asyncio.create_task(_look_at_statements(bench.facts["database"], statements))
     try:
-        async with _sampled(bench.facts["pids"]["worker"], output, "raw"):
+        async with _sampled(bench.pid("worker"), output, "raw"):
             await burst_once(bench, events, 1)
     finally:
         looking.cancel()
@@ -153,7 +153,7 @@ async def run(events: int, flame: Path | None) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as directory:
             layers, statements = await _sampled_burst(bench, events, Path(directory) / "raw")
         if flame is not None:
-            async with _sampled(bench.facts["pids"]["worker"], flame, "flamegraph"):
+            async with _sampled(bench.pid("worker"), flame, "flamegraph"):
                 await burst_once(bench, events, 1)
     what, waits = Counter[str](), Counter[str]()
     for (statement, wait), count in statements.items():

@@ -1,8 +1,6 @@
 """Another store, whose events come one by one and evenly: what somebody feels while others make work."""
 
 import asyncio
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
@@ -12,7 +10,8 @@ from typing import Any
 import httpx
 
 from bench.pipeline import EVENT, event_line
-from bench.stack import Bench, free_port
+from bench.servers import receiver
+from bench.stack import Bench
 
 STORE = "live"
 PER_SECOND = 20.0
@@ -65,12 +64,5 @@ class Live:
 @asynccontextmanager
 async def live_receiver() -> AsyncIterator[Live]:
     """A second receiver, whose counts are of the live store alone."""
-    port = free_port()
-    receiver = subprocess.Popen([sys.executable, "-m", "bench.receiver", str(port)])
-    url = f"http://127.0.0.1:{port}"
-    try:
-        async with httpx.AsyncClient(base_url=url, timeout=60) as counter:
-            yield Live(url, counter)
-    finally:
-        receiver.terminate()
-        receiver.wait(10)
+    async with receiver() as (url, _), httpx.AsyncClient(base_url=url, timeout=60) as counter:
+        yield Live(url, counter)

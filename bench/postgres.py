@@ -8,15 +8,16 @@ import asyncio
 import os
 import sys
 
-from bench.peers.servers import servers
+from bench.servers import data_directory, postgres
 
 
 async def run(command: list[str]) -> int:
     """The command's exit status."""
-    async with servers(("postgres",)) as [server]:
-        root = server.environment["BENCH_POSTGRES"].rpartition("/")[0]
-        process = await asyncio.create_subprocess_exec(*command, env=os.environ | {"TEST_POSTGRES_URL": root})
-        return await process.wait()
+    with data_directory("postgres") as directory:
+        async with postgres(directory) as server:
+            root = server.environment["BENCH_POSTGRES"].rpartition("/")[0]
+            process = await asyncio.create_subprocess_exec(*command, env=os.environ | {"TEST_POSTGRES_URL": root})
+            return await process.wait()
 
 
 if __name__ == "__main__":

@@ -2,10 +2,20 @@
 
     python -m bench.receiver PORT
 
-Every POST is answered with 200 at once, or as the path says: `/fail/503` with that status, `/tenth/503` every tenth
-time with that status, `/hang` never. `GET /count` answers how many came since the last `POST /reset`, at no cost, and
-`GET /stats` answers a JSON object of what came since the last `POST /reset`: `received`, `repeated` (the same messageId
-again), `rate` (per second, first to last arrival), `p50_ms`, `p99_ms`, `max_ms` (createdAt to arrival), `by_second`.
+Every POST is answered with 200 at once, unless its path says otherwise:
+
+    /fail/503     that status, always
+    /first/503    that status the first time a message comes
+    /tenth/503    that status the first time a message comes, of every tenth message
+    /slow/10      200 after so many seconds
+    /hang         no answer
+    /many         200, counted and not remembered: for more requests than fit into memory
+
+`POST /reset` forgets everything. `GET /count` answers the number of successful requests, at no cost, and `GET /failed`
+the number of failed ones. `GET /stats` answers a JSON object: `received`, `repeated` (the same messageId again), and of
+what was received `rate` (per second, first to last arrival), `first_at`, `last_at`, `p50_ms`, `p99_ms`, `max_ms`
+(createdAt to arrival), `by_second`.
+`GET /retries` answers a JSON list of `[messageId, seconds from the failure to the retry]`, of `/first` and `/tenth`.
 """
 
 import asyncio
@@ -22,28 +32,51 @@ ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 MESSAGE_ID = re.compile(rb'"messageId":"([^"]+)"')
 CREATED_AT = re.compile(rb'"createdAt":"([^"]+)"')
 CONTENT_LENGTH = b"\r\ncontent-length:"
+FAILING_AT_FIRST = {b"first": 1, b"tenth": 10}
+"""First part of the path -> one message of so many fails at first."""
 
 
 class Counts:
-    """What arrived: message ids and texts of createdAt as they came, worked out only when asked."""
+    """The requests since the last reset: bodies as they came, evaluated only on request."""
 
     def __init__(self) -> None:
         self.arrivals: list[tuple[float, bytes]] = []
-        self.tenths = 0
+        self.unremembered = 0
+        self.failed = 0
+        self._seen = 0
+        self._failed_at: dict[bytes, float] = {}
+        self._retries: list[tuple[bytes, float]] = []
+
+    @property
+    def received(self) -> int:
+        """Number of successful requests."""
+        return len(self.arrivals) + self.unremembered
 
     def add(self, body: bytes) -> None:
-        """Note one delivery."""
+        """Record a successful request."""
         self.arrivals.append((time.time(), body))
 
-    def tenth(self) -> bool:
-        """Whether this is one of those that fail."""
-        self.tenths += 1
-        return self.tenths % 10 == 0
+    def fails_at_first(self, body: bytes, every: int) -> bool:
+        """Return True if this request is the first one of a message that fails at first; record a retry."""
+        found = MESSAGE_ID.search(body)
+        identity = found[1] if found else b""
+        if identity in self._failed_at:
+            self._retries.append((identity, time.time() - self._failed_at[identity]))
+            return False
+        self._seen += 1
+        if self._seen % every:
+            return False
+        self._failed_at[identity] = time.time()
+        return True
+
+    def retries(self) -> list[tuple[str, float]]:
+        """Return (messageId, seconds from the failure to the retry) in the order of arrival."""
+        return [(identity.decode(), round(seconds, 4)) for identity, seconds in self._retries]
 
     def stats(self) -> dict[str, object]:
-        """The summary that `GET /stats` answers."""
+        """Return the summary that `GET /stats` answers."""
         if not self.arrivals:
-            return {"received": 0, "repeated": 0}
+            return {"received": self.received, "repeated": 0}
         ids = set()
         latencies = []
         for arrived, body in self.arrivals:
@@ -57,7 +90,7 @@ class Counts:
         for arrived, _ in self.arrivals:
             by_second[int(arrived - first)] = by_second.get(int(arrived - first), 0) + 1
         return {
-            "received": len(self.arrivals),
+            "received": self.received,
             "repeated": len(self.arrivals) - len(ids),
             "first_at": first,
             "last_at": last,
@@ -78,8 +111,8 @@ def _quantile(ordered: list[float], fraction: float) -> float | None:
 class Connection(asyncio.Protocol):
     """HTTP/1.1 as far as a sender of webhooks speaks it: Content-Length, keep-alive, pipelining."""
 
-    def __init__(self, counts: Counts) -> None:
-        self._counts = counts
+    def __init__(self, server: "Server") -> None:
+        self._server = server
         self._buffer = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -102,25 +135,52 @@ class Connection(asyncio.Protocol):
     def _answer(self, head: bytes, body: bytes) -> None:
         method, target, _ = head.split(b" ", 2)
         if method == b"get":
-            counts = self._counts
-            content = json.dumps(len(counts.arrivals) if target == b"/count" else counts.stats()).encode()
+            content = self._server.report(target)
             self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(content), content))
-        elif target == b"/reset":
-            self._counts.arrivals = []
-            self._transport.write(ANSWER)
-        elif target.startswith(b"/fail/") or (target.startswith(b"/tenth/") and self._counts.tenth()):
-            self._transport.write(b"HTTP/1.1 %s Failed\r\nContent-Length: 0\r\n\r\n" % target.split(b"/")[2][:3])
-        elif not target.startswith(b"/hang"):
-            self._counts.add(body)
+            return
+        counts, (_, kind, *rest) = self._server.counts, target.split(b"/")
+        if kind == b"reset":
+            self._server.counts = Counts()
+        elif kind == b"hang":
+            return
+        elif kind == b"many":
+            counts.unremembered += 1
+        elif kind == b"fail" or (kind in FAILING_AT_FIRST and counts.fails_at_first(body, FAILING_AT_FIRST[kind])):
+            counts.failed += 1
+            self._transport.write(b"HTTP/1.1 %s Failed\r\nContent-Length: 0\r\n\r\n" % rest[0][:3])
+            return
+        elif kind == b"slow":
+            counts.add(body)
+            asyncio.get_running_loop().call_later(float(rest[0]), self._answer_late)
+            return
+        else:
+            counts.add(body)
+        self._transport.write(ANSWER)
+
+    def _answer_late(self) -> None:
+        if not self._transport.is_closing():  # the sender may have given up
             self._transport.write(ANSWER)
 
 
-async def serve(port: int) -> None:
-    """Receive until ended."""
-    counts = Counts()
-    server = await asyncio.get_running_loop().create_server(lambda: Connection(counts), "127.0.0.1", port)
-    await server.serve_forever()
+class Server:
+    """The counts that all connections share."""
+
+    def __init__(self) -> None:
+        self.counts = Counts()
+
+    def report(self, target: bytes) -> bytes:
+        """Return the JSON that a GET of this path answers."""
+        if target == b"/count":
+            return json.dumps(self.counts.received).encode()
+        if target == b"/failed":
+            return json.dumps(self.counts.failed).encode()
+        return json.dumps(self.counts.retries() if target == b"/retries" else self.counts.stats()).encode()
+
+    async def serve(self, port: int) -> None:
+        """Receive until terminated."""
+        server = await asyncio.get_running_loop().create_server(lambda: Connection(self), "127.0.0.1", port)
+        await server.serve_forever()
 
 
 if __name__ == "__main__":
-    uvloop.run(serve(int(sys.argv[1])))
+    uvloop.run(Server().serve(int(sys.argv[1])))

@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from bench.peers.servers import receiver
 from bench.pipeline import event_line, keep, machine
+from bench.servers import receiver
 
 REQUESTS = 100_000
 IN_FLIGHT = 100

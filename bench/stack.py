@@ -3,15 +3,12 @@
 import asyncio
 import json
 import os
-import shutil
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,19 +16,14 @@ from typing import Any
 import httpx
 import psutil
 
+from bench.deployment import deployment
+from bench.servers import data_directory, receiver
+from bench.temporal_server import RunningTemporal
+
 PROGRAM = Path(sys.executable).parent / "loyalty-webhooks"
-READY_SECONDS = 20
 POLL_SECONDS = 0.1
 SETTLE_SECONDS = 15.0
 """After a burst, until idle means idle: PostgreSQL looks every ten seconds for what to vacuum, and does it."""
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def tree_cpu_seconds(pid: int) -> float:
@@ -65,6 +57,8 @@ class Bench:
     """A running stack and receiver, and how to talk to both."""
 
     facts: dict[str, Any]
+    """Addresses and access, as `stack.json` has them."""
+    process_ids: Mapping[str, list[int]]
     api: httpx.AsyncClient
     receiver: httpx.AsyncClient
     receiver_url: str
@@ -77,20 +71,29 @@ class Bench:
         """Below which the store's calls are."""
         return f"/api/{self.facts['store']}"
 
-    async def subscribe(self, event_name: str, path: str, **fields: Any) -> str:
-        """Subscribe the receiver's path to an event; signed unless said otherwise."""
+    async def subscribe(self, event_name: str, path: str, store: str | None = None, **fields: Any) -> str:
+        """Subscribe the receiver's path to an event of a store (by default the stack's own); returns the id.
+
+        Signed, unless the further fields say otherwise.
+        """
         subscription = {"eventName": event_name, "url": self.receiver_url + path, "hmacEnabled": True} | fields
         answer = await self.api.post(
-            f"{self.store_path}/webhook/subscription", json={"webhookSubscription": subscription}
+            f"/api/{store or self.facts['store']}/webhook/subscription", json={"webhookSubscription": subscription}
         )
         answer.raise_for_status()
         identity: str = answer.json()["webhookSubscriptionId"]
         return identity
 
-    async def emit_batch(self, lines: bytes) -> None:
+    async def make_store(self, code: str) -> None:
+        """Make a store."""
+        (await self.api.post("/api/admin/store", json={"store": {"storeCode": code}})).raise_for_status()
+
+    async def emit_batch(self, lines: bytes, store: str | None = None) -> None:
         """Emit one NDJSON batch."""
         answer = await self.api.post(
-            f"{self.store_path}/event/batch", content=lines, headers={"Content-Type": "application/x-ndjson"}
+            f"/api/{store or self.facts['store']}/event/batch",
+            content=lines,
+            headers={"Content-Type": "application/x-ndjson"},
         )
         if answer.status_code != httpx.codes.ACCEPTED:
             raise RuntimeError(f"{answer.status_code}: {answer.text}")
@@ -109,37 +112,60 @@ class Bench:
         return await until_received(self.receiver, count, deadline_seconds)
 
     def memory_mb(self, component: str) -> float:
-        """Resident memory of a component's process."""
-        return round(float(psutil.Process(self.facts["pids"][component]).memory_info().rss) / 2**20, 1)
+        """Resident memory of a component's processes, without their children."""
+        resident = (psutil.Process(pid).memory_info().rss for pid in self.process_ids[component])
+        return round(float(sum(resident)) / 2**20, 1)
+
+    def pid(self, component: str) -> int:
+        """The process of a component that has one."""
+        [pid] = self.process_ids[component]
+        return pid
+
+    def pids(self) -> list[int]:
+        """Every process of the stack, without their children."""
+        return [pid for pids in self.process_ids.values() for pid in pids]
 
     def cpu_seconds(self) -> dict[str, float]:
         """CPU time so far of each component's processes."""
-        return {component: tree_cpu_seconds(pid) for component, pid in self.facts["pids"].items()}
+        return {name: sum(map(tree_cpu_seconds, pids)) for name, pids in self.process_ids.items()}
 
 
 @asynccontextmanager
 async def bench_stack(environment: Mapping[str, str] | None = None, program: Path = PROGRAM) -> AsyncIterator[Bench]:
     """Start the stack with these settings and a receiver; stop both and delete the data afterwards, also when the
-    measurement is asked to stop (SIGTERM): a stack that is left would slow down whatever is measured next."""
+    measurement is asked to stop (SIGTERM): a stack that is left would slow down whatever is measured next.
+
+    The stack is the one of `up`, unless the environment names a Temporal server that runs already (`temporal_server`).
+    """
     if (measuring := asyncio.current_task()) is not None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, measuring.cancel)
-    directory = tempfile.mkdtemp(prefix="loyalty-webhooks-bench-")
-    port = free_port()
-    receiver = subprocess.Popen([sys.executable, "-m", "bench.receiver", str(port)])
-    up = [str(program), "up", "--data-dir", directory, "--no-demo", "--detach"]
+    temporal = RunningTemporal.from_environment()
+    with data_directory("bench") as directory:
+        starting: AbstractAsyncContextManager[dict[str, Any]] = (
+            _local_stack(environment or {}, program, directory)
+            if temporal is None
+            else deployment(program, environment or {}, temporal, directory)
+        )
+        async with (
+            receiver() as (receiver_url, receiver_pid),
+            starting as facts,
+            httpx.AsyncClient(base_url=facts["api"], headers={"X-AUTH-TOKEN": facts["api_key"]}, timeout=60) as api,
+            httpx.AsyncClient(base_url=receiver_url, timeout=60) as counter,
+        ):
+            yield Bench(facts, facts.pop("pids"), api, counter, receiver_url, receiver_pid, directory)
+
+
+@asynccontextmanager
+async def _local_stack(environment: Mapping[str, str], program: Path, directory: Path) -> AsyncIterator[dict[str, Any]]:
+    """The stack of `up`, as its `stack.json` says."""
+    up = [str(program), "up", "--data-dir", str(directory), "--no-demo", "--detach"]
     ports = ["--api-port", "0", "--ui-port", "0", "--temporal-port", "0"]
     try:
         await asyncio.to_thread(
-            subprocess.run, up + ports, check=True, env=os.environ | dict(environment or {}), stdout=subprocess.DEVNULL
+            subprocess.run, up + ports, check=True, env=os.environ | dict(environment), stdout=subprocess.DEVNULL
         )
-        facts = json.loads((Path(directory) / "stack.json").read_text())
-        async with (
-            httpx.AsyncClient(base_url=facts["api"], headers={"X-AUTH-TOKEN": facts["api_key"]}, timeout=60) as api,
-            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as counter,
-        ):
-            yield Bench(facts, api, counter, f"http://127.0.0.1:{port}", receiver.pid, Path(directory))
+        facts: dict[str, Any] = json.loads((directory / "stack.json").read_text())
+        yield facts | {"pids": {component: [pid] for component, pid in facts["pids"].items()}}
     finally:
-        receiver.terminate()
-        receiver.wait(10)
-        await asyncio.to_thread(subprocess.run, [str(program), "down", "--data-dir", directory], check=False)
-        shutil.rmtree(directory, ignore_errors=True)
+        down = [str(program), "down", "--data-dir", str(directory)]
+        await asyncio.to_thread(subprocess.run, down, check=False, stdout=subprocess.DEVNULL)

@@ -9,7 +9,7 @@ of the others.
 import asyncio
 import logging
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -143,7 +143,7 @@ class Relay:
         may_batch = self._backpressure.credits(Kind.BATCH) > 0 and self._batching.may_batch(now)
         return ClaimLimits(
             singles=min(singles, self._batching.singles(now)),
-            batch_events=self._settings.batch_events if may_batch else 0,
+            batch_events=self._batching.batch_events(self._settings.batch_events, now) if may_batch else 0,
             batch_id=batch_workflow_id(uuid4()),
         )
 
@@ -162,7 +162,8 @@ class Relay:
         self._left = left and bool(claimed.after)
         if self._settings.batch_events > 1:
             batch = any(_kind(event.workflow_id) is Kind.BATCH for event in claimed.events)
-            self._batching.claimed(now, singles=0 if batch else len(claimed.events), batch=batch, more=more)
+            singles = 0 if batch else len(claimed.events)
+            self._batching.claimed(now, singles=singles, batch=batch, more=more, quiet=_quiet_beside_backlog(claimed))
         return more
 
     async def _sleep(self, seconds: float | None) -> None:
@@ -267,6 +268,14 @@ class Relay:
             except BROKEN_CONNECTION as error:
                 logger.warning("not listening for new events: %s", type(error).__name__)
             await asyncio.sleep(FAULT_PAUSE_SECONDS)
+
+
+def _quiet_beside_backlog(claimed: Claim) -> bool:
+    """Return True if a quiet store had all its events claimed beside another's backlog: backlogs share evenly."""
+    shares = Counter(event.store_code for event in claimed.events).values()
+    if not shares or not claimed.more:
+        return False
+    return _kind(claimed.events[0].workflow_id) is Kind.SINGLE or 2 * min(shares) <= max(shares)
 
 
 def _kind(workflow_id: str) -> Kind:

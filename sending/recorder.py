@@ -22,7 +22,7 @@ from storage.deliveries.retries import overload
 from storage.deliveries.traffic import count_attempts, counted, forget_old_counts
 from storage.deliveries.transitions import record, withdraw
 from storage.operations.notices import Occurrence, note
-from storage.subscriptions.health import Turns, record_health
+from storage.subscriptions.health import BreakerTransitions, record_health
 from storage.subscriptions.status import disable_by_system
 from storage.subscriptions.throttling import slow_down
 from telemetry.worker_metrics import WorkerMetrics
@@ -256,7 +256,7 @@ def _told(outcomes: Sequence[Recorded]) -> dict[UUID, float]:
 
 
 def _occurrences(
-    outcomes: Sequence[Recorded], exhausted: Sequence[tuple[UUID, str | None]], turns: Turns
+    outcomes: Sequence[Recorded], exhausted: Sequence[tuple[UUID, str | None]], turns: BreakerTransitions
 ) -> list[Occurrence]:
     """What an operator is to be told of these outcomes; tests that people send are no news."""
     found = [Occurrence(one, NoticeKind.EXHAUSTED, reason) for one, reason in exhausted if reason != "test"]

@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import Literal
 from uuid import UUID
 
-from sqlalchemy.exc import SQLAlchemyError
 from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError
@@ -21,12 +20,13 @@ from storage.deliveries.reconcile import running_acts
 from storage.deliveries.transitions import end_lost_tests
 from telemetry.tracing import of_no_trace
 from temporal.messages import KeeperTask, WindowTask
+from temporal.periodic import run_periodically
 from temporal.visibility import as_summary
 
 logger = logging.getLogger(__name__)
 
 WATCH_SECONDS = 10.0
-"""How often held deliveries are looked for whose keeper was not woken, because the worker that held them died."""
+"""Interval of the search for held deliveries without a drain, left by a worker that died."""
 
 TEST_LOST_SECONDS = 60.0
 """A test is begun within a second, or while every worker was away. Nobody waits for one so long."""
@@ -109,24 +109,22 @@ class Keepers:
         await self._signal(subscription_id, store_code, event_name, url, "probe-now")
 
     async def watch(self, database: Database) -> None:
-        """Until cancelled, see to it that whatever is held has a keeper, that recoveries and backfills have their
-        workflow, and that no test waits for a start that got lost."""
-        while True:
-            await asyncio.sleep(WATCH_SECONDS)
-            try:
-                async with database.transaction() as connection:
-                    kept = await subscriptions_to_keep(connection)
-                    acts = await running_acts(connection, at_least_seconds=ACT_LOST_SECONDS)
-                    await end_lost_tests(connection, seconds=TEST_LOST_SECONDS)
-                for act in acts:
-                    with of_no_trace():
-                        await start_window_act(
-                            self._client, self._task_queue, act.kind.value, act.id, act.subscription_id, act.url
-                        )
-                for subscription_id, store_code, event_name, url in kept:
-                    await self.wake(subscription_id, store_code, event_name, url)
-            except (SQLAlchemyError, RPCError, OSError, TimeoutError) as error:
-                logger.warning("keepers not looked after: %s", type(error).__name__)
+        """Start what a crash left without a workflow (drains, recoveries, backfills), until cancelled."""
+
+        async def start_missing() -> None:
+            async with database.transaction() as connection:
+                kept = await subscriptions_to_keep(connection)
+                acts = await running_acts(connection, at_least_seconds=ACT_LOST_SECONDS)
+                await end_lost_tests(connection, seconds=TEST_LOST_SECONDS)
+            for act in acts:
+                with of_no_trace():
+                    await start_window_act(
+                        self._client, self._task_queue, act.kind.value, act.id, act.subscription_id, act.url
+                    )
+            for subscription_id, store_code, event_name, url in kept:
+                await self.wake(subscription_id, store_code, event_name, url)
+
+        await run_periodically("drain watchdog", start_missing, every_seconds=WATCH_SECONDS)
 
     async def _signal(self, subscription_id: UUID, store_code: str, event_name: str, url: str, signal: str) -> None:
         task = KeeperTask(str(subscription_id), store_code, event_name, shown_target(url))

@@ -1,17 +1,14 @@
 """Restarts the activities of deliveries that should have been attempted and were not."""
 
-import asyncio
 import logging
 from uuid import UUID
-
-from sqlalchemy.exc import SQLAlchemyError
-from temporalio.service import RPCError
 
 from storage.database import Database
 from storage.deliveries.retries import overdue
 from storage.deliveries.transitions import own_retries
 from storage.subscriptions.state import live_workers
 from telemetry.tracing import of_no_trace
+from temporal.periodic import run_periodically
 from temporal.retries import Retries
 
 logger = logging.getLogger(__name__)
@@ -28,16 +25,15 @@ async def watch_overdue(database: Database, retries: Retries, worker_id: UUID) -
 
     The first of the live workers does it. A round ends early while Temporal is away.
     """
-    while True:
-        try:
-            async with database.transaction() as connection:
-                ours = (await live_workers(connection))[:1] == [worker_id]
-            found = await restart_overdue(database, retries) if ours else 0
-            if found:
-                logger.warning("%d deliveries are overdue by a minute, their retries were started where missing", found)
-        except (SQLAlchemyError, RPCError, OSError, TimeoutError) as error:
-            logger.warning("overdue deliveries not checked (%s), next in %d s", type(error).__name__, ROUND_SECONDS)
-        await asyncio.sleep(ROUND_SECONDS)
+
+    async def restart() -> None:
+        async with database.transaction() as connection:
+            ours = (await live_workers(connection))[:1] == [worker_id]
+        found = await restart_overdue(database, retries) if ours else 0
+        if found:
+            logger.warning("%d deliveries are overdue by a minute, their retries were started where missing", found)
+
+    await run_periodically("check for overdue deliveries", restart, every_seconds=ROUND_SECONDS)
 
 
 async def restart_overdue(database: Database, retries: Retries, *, most: int = MOST_IN_A_ROUND) -> int:

@@ -4,14 +4,18 @@ from datetime import timedelta
 from uuid import UUID
 
 from temporalio.client import Client
+from temporalio.exceptions import WorkflowAlreadyStartedError
 
-from domain.delivery.identity import manual_attempt_id, send_test_workflow_id, trial_workflow_id
+from domain.delivery.identity import draft_test_workflow_id, manual_attempt_id, send_test_workflow_id
 from domain.urls.targets import shown_target
 from storage.operations.actions import ActedOn
 from temporal.drains import signal_keeper, start_window_act
-from temporal.messages import DRAFT_TEST_TIMEOUT, KeeperTask, ManualAttempt, TrialRef
+from temporal.messages import DraftTestRef, KeeperTask, ManualAttempt
 from temporal.retries import Retries, attributes_of
 from temporal.visibility import as_summary
+
+DRAFT_TEST_TIMEOUT = timedelta(seconds=30)
+"""Timeout of a draft's test. A person waits in front of the page, so a worker that comes later sends nothing."""
 
 ASK_TIMEOUT = timedelta(seconds=5)
 """A person waits for the answer; Temporal answers within milliseconds or is away."""
@@ -42,30 +46,19 @@ class Acting:
         """End the activity that waits to attempt a delivery which has been cancelled."""
         await self._retries.terminate(retry_id, reason="the delivery was cancelled")
 
-    async def send_test(self, subscription_id: UUID, message_id: UUID, url: str) -> bool:
-        """Begin the one attempt of a test; False while another test of the subscription is under way."""
-        attempt = ManualAttempt(str(message_id), "test", shown_target(url))
-        return await self._retries.attempt_once(attempt, send_test_workflow_id(subscription_id))
-
-    async def try_webhook(self, trial_id: UUID, url: str) -> None:
-        """Begin a test of a webhook that is not saved."""
-        await self._client.start_workflow(
-            "try-webhook",
-            TrialRef(str(trial_id)),
-            id=trial_workflow_id(trial_id),
-            task_queue=self._task_queue,
-            execution_timeout=DRAFT_TEST_TIMEOUT,
-            static_summary=as_summary(f"try · {shown_target(url)}"),
-            rpc_timeout=ASK_TIMEOUT,
+    async def start_test(self, ref: DraftTestRef, url: str) -> bool:
+        """Start a test of a webhook. Return False while another test of the same saved webhook is under way."""
+        return await self._start_once(
+            "draft-test",
+            ref,
+            _test_workflow_id(ref),
+            as_summary(f"test · {shown_target(url)}"),
+            timeout=DRAFT_TEST_TIMEOUT if ref.subscription_id is None else None,
         )
 
-    async def trial_ended(self, trial_id: UUID) -> None:
-        """Wait until it was sent, or cannot be any more. Raises `WorkflowFailureError` then."""
-        await self._client.get_workflow_handle(trial_workflow_id(trial_id)).result()
-
-    async def test_ended(self, subscription_id: UUID) -> None:
-        """Wait until the test that was begun last has ended."""
-        await self._client.get_activity_handle(send_test_workflow_id(subscription_id)).result()
+    async def test_ended(self, ref: DraftTestRef) -> None:
+        """Wait until a test has ended. Raises `WorkflowFailureError` when a draft's test ran into its timeout."""
+        await self._client.get_workflow_handle(_test_workflow_id(ref)).result()
 
     async def recover(self, recover_id: UUID, subscription_id: UUID, url: str) -> None:
         """Begin a recovery, unless its workflow runs already."""
@@ -74,3 +67,27 @@ class Acting:
     async def backfill(self, backfill_id: UUID, subscription_id: UUID, url: str) -> None:
         """Begin a backfill, unless its workflow runs already."""
         await start_window_act(self._client, self._task_queue, "backfill", backfill_id, subscription_id, url)
+
+    async def _start_once(
+        self, workflow: str, argument: object, workflow_id: str, summary: str, timeout: timedelta | None = None
+    ) -> bool:
+        """Start a workflow. Return False when one of this id is running."""
+        try:
+            await self._client.start_workflow(
+                workflow,
+                argument,
+                id=workflow_id,
+                task_queue=self._task_queue,
+                execution_timeout=timeout,
+                static_summary=summary,
+                rpc_timeout=ASK_TIMEOUT,
+            )
+        except WorkflowAlreadyStartedError:
+            return False
+        return True
+
+
+def _test_workflow_id(ref: DraftTestRef) -> str:
+    if ref.subscription_id is None:
+        return draft_test_workflow_id(UUID(ref.test_id))
+    return send_test_workflow_id(UUID(ref.subscription_id))

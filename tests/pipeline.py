@@ -93,7 +93,7 @@ async def pipeline(
         async with (
             lease(settings.sqlalchemy_url, worker_id),
             worker.sending(settings, database, worker_id, metrics, traces) as (dispatcher, _),
-            worker_parts.beside_delivery(settings, database) as beside,
+            worker_parts.beside_delivery(settings, database, dispatcher) as beside,
         ):
             backpressure = Backpressure()
             relay_settings = RelaySettings(settings.task_queue, settings.batch_events, 0.2, 2)

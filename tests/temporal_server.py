@@ -4,18 +4,22 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from uuid import uuid4
 
+from google.protobuf.duration_pb2 import Duration
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
-from temporalio.api.workflowservice.v1 import DescribeActivityExecutionRequest
+from temporalio.api.workflowservice.v1 import DescribeActivityExecutionRequest, RegisterNamespaceRequest
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import WorkflowEnvironment
 
 from temporal.codec import data_converter
 from temporal.visibility import EVENT_IDS, EVENT_NAME, STORE_CODE
+from tests.deadlines import eventually
 
 PROGRAMS = Path(sys.executable).parent
+NAMESPACE_SECONDS = 20.0
 
 
 @asynccontextmanager
@@ -28,6 +32,28 @@ async def real_server() -> AsyncIterator[WorkflowEnvironment]:
         dev_server_log_level="error",
     ) as environment:
         yield environment
+
+
+async def new_namespace(server: WorkflowEnvironment) -> WorkflowEnvironment:
+    """Return the same server seen through a new namespace with our search attributes. Costs some 50 ms."""
+    address, name = server.client.service_client.config.target_host, f"test-{uuid4()}"
+    retention = Duration(seconds=24 * 60 * 60)
+    await server.client.workflow_service.register_namespace(
+        RegisterNamespaceRequest(namespace=name, workflow_execution_retention_period=retention)
+    )
+    client = await Client.connect(address, namespace=name, data_converter=data_converter(()))
+
+    async def registered() -> bool:
+        try:
+            await _register_search_attributes(client)
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:  # parts of the server do not know the namespace yet
+                return False
+            raise
+        return True
+
+    await eventually(registered, NAMESPACE_SECONDS, "the namespace is known everywhere")
+    return WorkflowEnvironment.from_client(client)
 
 
 async def activity_is_there(client: Client, activity_id: str) -> bool:

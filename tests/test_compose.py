@@ -207,7 +207,7 @@ def test_secrets_are_made_once_and_kept_from_others(tmp_path: Path, monkeypatch:
 
 
 @pytest.fixture
-def server() -> Iterator[TestServer]:
+def server(programs: None) -> Iterator[TestServer]:
     server = TestServer()
     try:
         yield server

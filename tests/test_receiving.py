@@ -47,6 +47,7 @@ def php() -> str:
 
 
 INTERPRETERS: dict[str, Callable[[], str]] = {"py": lambda: sys.executable, "mjs": node, "php": php}
+pytestmark = pytest.mark.usefixtures("programs")
 languages = pytest.mark.parametrize("language", INTERPRETERS)
 
 

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping
 from typing import Literal
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -11,13 +11,10 @@ from api.errors import Conflict, NotFound, Unavailable
 from api.resources import Resources
 from api.temporal_calls import temporal_call
 from domain.delivery.lifecycle import OPEN, DeliveryStatus, SubscriptionStatus
-from domain.events.catalogue import CATALOGUE
 from domain.wire.bodies import TEST
 from storage.access.audit import changed, record
 from storage.deliveries.transitions import cancel
-from storage.events.intake import new_event
 from storage.operations.actions import ActedOn, delivery_for_act
-from storage.operations.send_test import forget_test, insert_test
 from storage.subscriptions.queries import SubscriptionRow, find_subscription
 from storage.subscriptions.status import disable, enable, pause, resume
 
@@ -54,7 +51,6 @@ class Acts:
 
     def __init__(self, resources: Resources, store_code: str, actor: str) -> None:
         self._database = resources.database
-        self._sealer = resources.sealer
         self._acting = resources.acting
         self._store_code = store_code
         self._actor = actor
@@ -88,26 +84,6 @@ class Acts:
             await disable(connection, subscription_id, reason=f"by {self._actor}")
         else:
             await enable(connection, subscription_id)
-
-    async def send_test(self, subscription: SubscriptionRow) -> UUID:
-        """Send a sample of its event once, whatever its status; the message id. Raises Conflict while one is sent."""
-        event_type = CATALOGUE[subscription.event_name]
-        sample = new_event(self._store_code, event_type, uuid4(), event_type.sample, self._sealer)
-        async with self._database.transaction() as connection:
-            message_id = await insert_test(connection, sample, subscription.id, subscription.url)
-            changes = {"messageId": str(message_id)}
-            await self._audit(connection, "send-test", "subscription", subscription.id, changes)
-        begun = False
-        try:
-            async with temporal_call():
-                begun = await self._acting.send_test(subscription.id, message_id, subscription.url)
-        finally:
-            if not begun:
-                async with self._database.transaction() as connection:
-                    await forget_test(connection, message_id)
-        if not begun:
-            raise Conflict("Another test of this subscription is being sent; wait until it has ended.")
-        return message_id
 
     async def redeliver(self, message_id: UUID) -> None:
         """One more attempt of a delivery that has ended. Raises Conflict, NotFound, Unavailable."""

@@ -6,8 +6,7 @@ from fastapi import APIRouter, Depends
 
 from api.access import DeliveryRead
 from api.deliveries.models import DeliveryDetails, DeliveryPage, attempt_items, delivery_items, shared
-from api.deliveries.pages import log_page
-from api.deliveries.sent_body import sent_body
+from api.deliveries.service import log_page, sent_body
 from api.errors import NotFound
 from api.ids import id_path, parse_id
 from api.listing import Listing, ListQuery

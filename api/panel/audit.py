@@ -8,8 +8,7 @@ from starlette.responses import Response
 
 from api.ids import is_id
 from api.listing import Listing
-from api.panel.page import Page
-from api.panel.routes import PanelRoutes
+from api.panel.page import Page, PanelRoutes
 from api.panel.texts import t
 from domain.access import Scope
 from domain.wire.jsontext import dump

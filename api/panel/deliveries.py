@@ -7,14 +7,12 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
-from api.cursors import read_cursor
-from api.deliveries.pages import LogPage, cursor_of, log_page
+from api.deliveries.service import LogPage, cursor_of, log_page, read_cursor
 from api.errors import ValidationFailed
 from api.ids import is_id, parse_id
 from api.listing import CURSOR, ITEMS, ITEMS_MOST, Listing
-from api.panel.page import Page
+from api.panel.page import Page, PanelRoutes
 from api.panel.redelivery import UnfitFilterError, recoverable
-from api.panel.routes import PanelRoutes
 from domain.access import Scope
 from domain.delivery.lifecycle import DeliveryStatus
 from domain.events.catalogue import CATALOGUE

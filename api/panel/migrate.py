@@ -6,8 +6,7 @@ from uuid import UUID
 from starlette.responses import Response
 
 from api.errors import Conflict, NotFound, ValidationFailed
-from api.panel.page import Page
-from api.panel.routes import PanelRoutes
+from api.panel.page import Page, PanelRoutes
 from api.panel.texts import t
 from api.subscriptions.format_migration import Twins
 from domain.access import Scope

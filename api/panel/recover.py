@@ -8,15 +8,14 @@ from uuid import UUID
 
 from starlette.responses import Response
 
-from api.actions.bulk_service import Wanted, WindowActs, wanted_of
-from api.actions.models import BackfillRequest, RecoverRequest, WindowActOut
 from api.body import validate
+from api.bulk_actions.models import BackfillRequest, RecoverRequest, WindowActOut
+from api.bulk_actions.service import Wanted, WindowActs, wanted_of
 from api.errors import ApiError, Conflict, NotFound, Unavailable, ValidationFailed, invalid
 from api.ids import parse_id
 from api.panel.forms import whole
 from api.panel.moments import for_field, moment
-from api.panel.page import Page
-from api.panel.routes import PanelRoutes
+from api.panel.page import Page, PanelRoutes
 from api.panel.texts import t
 from domain.access import Scope
 from domain.delivery.lifecycle import DeliveryStatus

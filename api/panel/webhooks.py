@@ -7,13 +7,11 @@ from starlette.responses import Response
 from api.actions.service import Acts, StatusAct
 from api.errors import Conflict, NotFound
 from api.panel.once import take_once
-from api.panel.page import Page
-from api.panel.routes import PanelRoutes
+from api.panel.page import Page, PanelRoutes
 from api.panel.texts import t
 from api.panel.webhook_fields import shown_schedule
 from api.panel.webhook_form import found, saved
-from api.subscriptions.answers import details_of
-from api.subscriptions.service import Editor
+from api.subscriptions.service import Editor, details_of
 from domain.access import Scope
 from domain.delivery.lifecycle import SubscriptionStatus
 from domain.events.catalogue import CATALOGUE

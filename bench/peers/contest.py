@@ -16,8 +16,9 @@ from typing import Any
 import httpx
 
 from bench.peers.lineup import Contestant
-from bench.peers.servers import receiver, servers
+from bench.peers.servers import servers
 from bench.peers.work import EVENT_NAMES, RECEIVER_VARIABLE, paths
+from bench.servers import receiver
 from bench.stack import SETTLE_SECONDS, bench_stack, tree_cpu_seconds, until_received
 
 ROOT = Path(__file__).parents[2]
@@ -132,7 +133,7 @@ async def _ours(contestant: Contestant) -> AsyncIterator[Running]:
         environment = {"BENCH_API": bench.facts["api"], "BENCH_KEY": bench.facts["api_key"]}
         emitter = await _emitter(contestant.module, environment)
         try:
-            yield Running(emitter, bench.receiver, [bench.receiver_pid, emitter.pid, *bench.facts["pids"].values()])
+            yield Running(emitter, bench.receiver, [bench.receiver_pid, emitter.pid, *bench.pids()])
         finally:
             await _end(emitter)
 

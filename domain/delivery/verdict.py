@@ -54,14 +54,13 @@ class Verdict:
     """What becomes of the delivery.
 
     `outcome`: `delivered`; `retry` (by the schedule, or after `retry_after_seconds` if set; exhausted when the schedule
-    is used up); `exhausted` at once; `cancelled`. `failure` is None only when delivered. `receiver_rejects` flags a
-    4xx that more attempts will hardly change; `disables_subscription` asks to disable it with the failure as reason;
-    `counts_against_receiver` is false for our own faults: they neither open breakers nor disable.
+    is used up); `exhausted` at once; `cancelled`. `failure` is None only when delivered. `disables_subscription`
+    asks to disable it with the failure as reason. `counts_against_receiver` is false for our own faults: they neither
+    open breakers nor disable.
     """
 
     outcome: Outcome
     failure: FailureKind | None = None
-    receiver_rejects: bool = False
     disables_subscription: bool = False
     counts_against_receiver: bool = False
     retry_after_seconds: float | None = None
@@ -76,9 +75,6 @@ _RULES: Mapping[FailureKind, Verdict] = MappingProxyType(
         FailureKind.event_erased: Verdict(Outcome.CANCELLED, FailureKind.event_erased),
         FailureKind.breaker_open: Verdict(Outcome.EXHAUSTED, FailureKind.breaker_open),
         FailureKind.blocked: Verdict(Outcome.EXHAUSTED, FailureKind.blocked, counts_against_receiver=True),
-        FailureKind.http_4xx: Verdict(
-            Outcome.RETRY, FailureKind.http_4xx, receiver_rejects=True, counts_against_receiver=True
-        ),
         FailureKind.http_gone: Verdict(
             Outcome.EXHAUSTED, FailureKind.http_gone, disables_subscription=True, counts_against_receiver=True
         ),
@@ -95,6 +91,7 @@ _RULES: Mapping[FailureKind, Verdict] = MappingProxyType(
             FailureKind.reset,
             FailureKind.invalid_response,
             FailureKind.http_3xx,
+            FailureKind.http_4xx,
             FailureKind.http_busy,
             FailureKind.http_5xx,
         )
@@ -124,7 +121,6 @@ def verdict(answer: Answer) -> Verdict:
     return Verdict(
         rule.outcome,
         rule.failure,
-        rule.receiver_rejects,
         rule.disables_subscription,
         rule.counts_against_receiver,
         answer.retry_after_seconds,

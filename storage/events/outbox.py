@@ -64,7 +64,7 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Backlog:
+class EventBacklog:
     """Events not yet matched: how many (counted up to a limit) and the age of the oldest in seconds (0 when none)."""
 
     events: int
@@ -207,10 +207,10 @@ def _claimed(row: Row[Any]) -> ClaimedEvent:
     return ClaimedEvent(row.store_code, row.event_id, row.name, row.workflow_id, row.traceparent)
 
 
-async def backlog(connection: AsyncConnection, *, limit: int) -> Backlog:
+async def backlog(connection: AsyncConnection, *, limit: int) -> EventBacklog:
     """Return the size and age of the outbox; reads at most `limit` entries of the index of unmatched events."""
     row = (await connection.execute(_BACKLOG, {"limit": limit})).one()
-    return Backlog(events=row[0], oldest_seconds=float(row[1]))
+    return EventBacklog(events=row[0], oldest_seconds=float(row[1]))
 
 
 async def waiting(connection: AsyncConnection, store_code: str, *, limit: int) -> int:

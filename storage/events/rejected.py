@@ -17,7 +17,7 @@ PRUNED_AT_ONCE = 2000
 
 
 @dataclass(frozen=True, slots=True)
-class RejectedEmit:
+class RejectedEvent:
     """An event that was not accepted, and why, in words that hold nothing of its data."""
 
     event_id: UUID
@@ -43,7 +43,7 @@ DELETE FROM rejected_emit WHERE (store_code, event_id) IN (
 """)
 
 
-async def note_rejected(connection: AsyncConnection, store_code: str, rejected: Collection[RejectedEmit]) -> None:
+async def note_rejected(connection: AsyncConnection, store_code: str, rejected: Collection[RejectedEvent]) -> None:
     """Write them down, the last refusal of an id in place of the one before, and forget what is older than a week."""
     latest = {one.event_id: one.because for one in rejected}
     values = {"store_code": store_code, "event_ids": list(latest), "because": list(latest.values())}

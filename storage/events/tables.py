@@ -32,7 +32,7 @@ OUTBOX_VACUUM = {
     "autovacuum_vacuum_scale_factor": "0.02",
     "autovacuum_vacuum_threshold": "20000",
 }
-"""Each event leaves entries in the index that claims begin at; until a vacuum every claim passes over them (0048)."""
+"""Each event leaves entries in the index that claims begin at; until a vacuum every claim passes over them."""
 
 BY_DAY: Any = {"postgresql_partition_by": "RANGE (accepted_on)"}
 

@@ -10,9 +10,9 @@ from sqlalchemy import ColumnElement, Row, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 
-from domain.expiry.calendar_days import Interval
+from domain.expiry.calendar_days import TimeSpan
 from domain.expiry.rows import Kind
-from storage.expiry.due import Found, Search, before
+from storage.expiry.due import FoundRows, Search, before
 from storage.expiry.rows import RELATIONS
 from storage.expiry.tables import ExpiryCoverage, ExpiryScan
 from storage.mapping import table_of
@@ -44,7 +44,7 @@ class NewScan:
     origin: Origin
     day: date | None
     timezone: str
-    interval: Interval
+    interval: TimeSpan
     workflow_id: str
     imported_after: datetime | None = None
 
@@ -70,10 +70,10 @@ class ScanRow:
     origin: Origin
     day: date | None
     timezone: str
-    interval: Interval
+    interval: TimeSpan
     imported_after: datetime | None
     workflow_id: str
-    position: Found
+    position: FoundRows
     counts: Counts
     started_at: datetime
     advanced_at: datetime
@@ -99,7 +99,7 @@ class ScanRow:
 class Coverage:
     """What a store's schedule of a kind has really scanned."""
 
-    interval: Interval
+    interval: TimeSpan
     rows_seen_until: datetime
     """Rows that came after this may not have been seen by any scan."""
 
@@ -194,10 +194,10 @@ def _scan(row: Row[Any]) -> ScanRow:
         origin=Origin(row.origin),
         day=row.day,
         timezone=row.timezone,
-        interval=Interval(row.starts_at, row.ends_at),
+        interval=TimeSpan(row.starts_at, row.ends_at),
         imported_after=row.imported_after,
         workflow_id=row.workflow_id,
-        position=Found(row.position_at, row.position_id),
+        position=FoundRows(row.position_at, row.position_id),
         counts=Counts(row.scanned, row.emitted, row.known, row.dropped, row.refused),
         started_at=row.started_at,
         advanced_at=row.advanced_at,
@@ -205,7 +205,7 @@ def _scan(row: Row[Any]) -> ScanRow:
     )
 
 
-async def advance_scan(connection: AsyncConnection, scan_id: UUID, position: Found, counts: Counts) -> None:
+async def advance_scan(connection: AsyncConnection, scan_id: UUID, position: FoundRows, counts: Counts) -> None:
     """Move the scan to behind `position` and add to its counts."""
     await connection.execute(
         update(ExpiryScan)
@@ -233,7 +233,7 @@ async def coverage(connection: AsyncConnection, store_code: str, kind: Kind) -> 
     """Return the intervals that the schedule has scanned, or None before its first scan has finished."""
     query = select(ExpiryCoverage).where(_covered(store_code, kind))
     row = (await connection.execute(query)).one_or_none()
-    return None if row is None else Coverage(Interval(row.covered_from, row.covered_until), row.rows_seen_until)
+    return None if row is None else Coverage(TimeSpan(row.covered_from, row.covered_until), row.rows_seen_until)
 
 
 async def covered_stores(connection: AsyncConnection, kind: Kind) -> list[str]:

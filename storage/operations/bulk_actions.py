@@ -39,7 +39,7 @@ class WindowStatus(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class TimeWindow:
     """From `since` until before `until`: when deliveries were created, or when events were accepted (backfill)."""
 
     since: datetime
@@ -56,7 +56,7 @@ class NewWindowAct:
     kind: WindowKind
     store_code: str
     subscription_id: UUID
-    window: Window
+    window: TimeWindow
     rate_per_second: int | None
     count: int
 
@@ -153,7 +153,7 @@ _ACTS = select(
 ).join(Subscription, col(Subscription.id) == col(WindowAct.subscription_id))
 
 
-async def count_recoverable(connection: AsyncConnection, subscription_id: UUID, window: Window) -> int:
+async def count_recoverable(connection: AsyncConnection, subscription_id: UUID, window: TimeWindow) -> int:
     """How many deliveries a recovery would open again."""
     values = {
         "subscription_id": subscription_id,
@@ -164,7 +164,7 @@ async def count_recoverable(connection: AsyncConnection, subscription_id: UUID, 
     return int(await connection.scalar(_COUNT_RECOVERABLE, values) or 0)
 
 
-async def count_missing(connection: AsyncConnection, store_code: str, subscription_id: UUID, window: Window) -> int:
+async def count_missing(connection: AsyncConnection, store_code: str, subscription_id: UUID, window: TimeWindow) -> int:
     """How many events a backfill would make deliveries of."""
     values = {
         "store_code": store_code,

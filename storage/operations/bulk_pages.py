@@ -164,7 +164,7 @@ async def go_on(connection: AsyncConnection, act_id: UUID) -> Stretch | None:
 
 
 @dataclass(slots=True)
-class _Page:
+class _OpenedPage:
     opened: int
     cursor_at: datetime | None
     cursor_id: UUID | None
@@ -189,7 +189,7 @@ async def _unattempted(connection: AsyncConnection, act: Any, limit: int) -> int
     return int(await connection.scalar(_UNATTEMPTED, values) or 0)
 
 
-async def _open_again(connection: AsyncConnection, act: Any) -> _Page:
+async def _open_again(connection: AsyncConnection, act: Any) -> _OpenedPage:
     size = _page_size(act)
     await use_indexes_in_order(connection)
     rows = (
@@ -205,7 +205,7 @@ async def _open_again(connection: AsyncConnection, act: Any) -> _Page:
             },
         )
     ).all()
-    page = _Page(0, None, None, last=len(rows) < size)
+    page = _OpenedPage(0, None, None, last=len(rows) < size)
     if rows:
         page.cursor_at, page.cursor_id = rows[-1].created_at, rows[-1].message_id
         page.opened = await recover(
@@ -218,7 +218,7 @@ async def _open_again(connection: AsyncConnection, act: Any) -> _Page:
     return page
 
 
-async def _backfill(connection: AsyncConnection, act: Any) -> _Page:
+async def _backfill(connection: AsyncConnection, act: Any) -> _OpenedPage:
     """Make the deliveries of the next events that have none for the subscription."""
     window = {
         "store_code": act.store_code,
@@ -236,7 +236,7 @@ async def _backfill(connection: AsyncConnection, act: Any) -> _Page:
         )
     ).all()
     last = rows[-1] if len(rows) == size else last_read
-    page = _Page(0, None, None, last=last is None)
+    page = _OpenedPage(0, None, None, last=last is None)
     if last is not None:
         page.cursor_at, page.cursor_id = last.accepted_at, last.event_id
     for row in rows:

@@ -1,4 +1,4 @@
-"""How the installation stands, in a few figures for its operators; each is bounded in what it costs to read."""
+"""Figures of the whole installation for its operators. The cost of reading each is bounded."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ COUNTED_DELIVERIES = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class InstallationFigures:
     """`pending` and `held` are counted up to COUNTED_DELIVERIES. `scan_age_seconds`: by kind of what expires."""
 
     pending: int
@@ -68,11 +68,11 @@ FROM expiry_coverage AS coverage CROSS JOIN LATERAL (
 """)
 
 
-async def standing(connection: AsyncConnection) -> Standing:
-    """The figures now; reads nothing of what has ended."""
+async def installation_figures(connection: AsyncConnection) -> InstallationFigures:
+    """Read the current figures, from open deliveries only."""
     subscriptions = (await connection.execute(_SUBSCRIPTIONS)).all()
     scans = await connection.execute(_SCANS)
-    return Standing(
+    return InstallationFigures(
         pending=await connection.scalar(_PENDING, {"most": COUNTED_DELIVERIES}) or 0,
         held=await connection.scalar(_HELD, {"most": COUNTED_DELIVERIES}) or 0,
         breakers_open=sum(row.breakers_open for row in subscriptions if row.status == SubscriptionStatus.ACTIVE),

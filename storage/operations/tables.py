@@ -133,10 +133,10 @@ class WindowAct(SQLModel, table=True):
     )
 
 
-class Trial(SQLModel, table=True):
-    """One request to a receiver that somebody tries out. Its secrets are forgotten when it was sent."""
+class DraftTest(SQLModel, table=True):
+    """One test of a draft, that is, of a webhook that is not saved. Its secrets are deleted once it was sent."""
 
-    __tablename__ = "trial"
+    __tablename__ = "draft_test"
 
     id: UUID = Field(primary_key=True)
     store_code: str = Field(sa_column=Column(Text, nullable=False))
@@ -158,7 +158,7 @@ class Trial(SQLModel, table=True):
     detail: str | None = Field(default=None, sa_column=Column(Text))
     response_excerpt: str | None = Field(default=None, sa_column=Column(Text))
 
-    __table_args__ = (Index("trial_by_age", "store_code", "created_at"),)
+    __table_args__ = (Index("draft_test_by_age", "store_code", "created_at"),)
 
 
 class WorkerProcess(SQLModel, table=True):

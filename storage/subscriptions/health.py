@@ -88,7 +88,7 @@ SELECT count(*) FROM (
 
 
 @dataclass(frozen=True, slots=True)
-class Turns:
+class BreakerTransitions:
     """Subscriptions whose breaker opened, and those whose breaker a success closed."""
 
     opened: set[UUID] = field(default_factory=set)
@@ -97,12 +97,12 @@ class Turns:
 
 async def record_health(
     connection: AsyncConnection, succeeded: Collection[UUID], failed: Mapping[UUID, int], rules: BreakerRules
-) -> Turns:
+) -> BreakerTransitions:
     """Count the outcomes of attempts: first the successes, then `failed`, the failures after the last of these.
 
     A success closes the breaker; enough failures in a row open it.
     """
-    turns = Turns()
+    turns = BreakerTransitions()
     if succeeded:
         rows = await connection.execute(_SUCCEEDED, {"ids": sorted(succeeded), "failed": sorted(failed)})
         turns.closed.update(row.subscription_id for row in rows if row.was_open)

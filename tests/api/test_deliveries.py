@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.cursors import read_cursor, write_cursor
+from api.deliveries.service import read_cursor, write_cursor
 from api.errors import ValidationFailed
 from storage.deliveries import log as delivery_log
 from storage.deliveries.log import Position

@@ -22,6 +22,7 @@ from typing import Any
 import psutil
 from rich.console import Console
 
+from bench.temporal_server import RunningTemporal
 from tests.chaos.clock import LIBRARIES
 from tests.chaos.findings import LENIENT, STRICT, Findings, examine
 from tests.chaos.mutations import MUTATIONS
@@ -39,6 +40,22 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--scale", type=float, default=1.0, help="of the load: 0.5 is half of it (default 1)")
     parser.add_argument("--workers", type=int, default=2, help="worker processes (default 2)")
     parser.add_argument("--clock-jumps", action="store_true", help="set clocks of workers wrong too; needs libfaketime")
+    running = RunningTemporal.from_environment() or RunningTemporal("")
+    parser.add_argument(
+        "--temporal",
+        default=running.address,
+        metavar="ADDRESS",
+        help="a Temporal server that runs already, in place of one of the run's own (TEMPORAL_ADDRESS)",
+    )
+    parser.add_argument(
+        "--temporal-pid-files",
+        nargs="+",
+        type=Path,
+        default=running.pid_files,
+        metavar="FILE",
+        help="of that server's processes, which are killed in turn and started again by what keeps them running "
+        "(TEMPORAL_PID_FILES); without them it is not killed",
+    )
     parser.add_argument("--mutation", choices=sorted(MUTATIONS), help="put this defect into the product first")
     parser.add_argument("--lenient", action="store_true", help="wide bounds for what is measured in seconds")
     parser.add_argument("--json", type=Path, help="write the result to this file too")
@@ -66,6 +83,7 @@ def main() -> int:
     chosen = arguments()
     console = Console(width=None if sys.stdout.isatty() else 130)
     bounds = LENIENT if chosen.lenient else STRICT
+    temporal = RunningTemporal(chosen.temporal, tuple(chosen.temporal_pid_files)) if chosen.temporal else None
     facts = machine() | {"workers": chosen.workers, "scale": chosen.scale, "clock_jumps": chosen.clock_jumps}
     folder = chosen.keep or Path(tempfile.mkdtemp(prefix="loyalty-webhooks-chaos-"))
     runs: list[Findings] = []
@@ -77,6 +95,7 @@ def main() -> int:
             chosen.workers,
             mutation=chosen.mutation,
             clock_jumps=chosen.clock_jumps,
+            temporal=temporal,
         )
         shutil.rmtree(folder / str(seed), ignore_errors=True)  # what an earlier run left is none of this one's
         outcome = asyncio.run(run(settings, folder / str(seed)))

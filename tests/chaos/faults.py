@@ -41,10 +41,10 @@ class Fault:
         return {HEALTHY: 200, "slow": 200, "error": 500, "busy": 429, "redirect": 302}.get(self.kind)
 
 
-def fault(seed: int, role: Role, event_id: str, number: int, progress: float) -> Fault:
-    """What the request with this number (from 1) of an event meets, `progress` being the part of the load's time."""
+def fault(seed: int, role: Role, event_id: str, number: int, *, down: bool) -> Fault:
+    """What the request with this number (from 1) of an event meets; `down`: the receiver fails whatever comes."""
     draw = Random(f"{seed} {role.path} {event_id}")
-    if any(begin <= progress < end for begin, end in role.down):
+    if down:
         return _drawn(Random(f"{seed} {role.path} {event_id} {number}"), DOWN)
     faults = draw.choice((1, 1, 2)) if draw.random() < role.faulty else 0
     chosen = [_drawn(draw, KINDS) for _ in range(faults)]

@@ -12,7 +12,7 @@ from typing import Any
 
 import api.events.intake
 import cli
-import relay.relay
+from relay.relay import Relay
 
 WINDOW_SECONDS = 0.5
 """How long what is not safe yet is promised; a kill within it loses."""
@@ -38,17 +38,17 @@ def acknowledge_before_commit() -> None:
 
 def forget_lapsed_claims() -> None:
     """The relay takes its time between claim and start, and nobody looks after the claims of one that died."""
-    start = relay.relay.Relay._start
+    start = Relay._start
 
-    async def started_late(self: relay.relay.Relay, *arguments: Any) -> None:
+    async def started_late(self: Relay, *arguments: Any) -> None:
         await asyncio.sleep(WINDOW_SECONDS)
         await start(self, *arguments)
 
-    async def watch_nothing(_relay: relay.relay.Relay) -> None:
+    async def watch_nothing(_relay: Relay) -> None:
         await asyncio.Event().wait()
 
-    relay.relay.Relay._start = started_late  # type: ignore[assignment,method-assign]
-    relay.relay.Relay._watch_lapsed = watch_nothing  # type: ignore[assignment,method-assign]
+    Relay._start = started_late  # type: ignore[assignment,method-assign]
+    Relay._claim_lapsed = watch_nothing  # type: ignore[assignment,method-assign]
 
 
 def _later(store: Callable[[], Any]) -> None:

@@ -107,8 +107,9 @@ class Misbehaviour:
         self._asked[key] = self._asked.get(key, 0) + 1
         if self._began_at is None:
             return Fault(HEALTHY)
-        progress = (time.monotonic() - self._began_at) / self._seconds
-        return fault(self._seed, BY_PATH[path], event_id, self._asked[key], progress)
+        role = BY_PATH[path]
+        down = role.is_down(time.monotonic() - self._began_at, self._seconds)
+        return fault(self._seed, role, event_id, self._asked[key], down=down)
 
     async def _answer(self, exchange: Exchange, chosen: Fault) -> float | None:
         """Just before the whole answer went to somebody who was there; None if it did not."""

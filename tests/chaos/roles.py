@@ -7,6 +7,10 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 RETRY_SCHEDULE = (5,) * 50
 """Five seconds each time: first retries come when the default schedule has them, and nothing is used up in a run."""
 
+LONGEST_OUTAGE_SECONDS = 120.0
+"""Maximum of a stretch in which a receiver is down, however long the run is: half of what the retry schedule lasts. A
+delivery whose schedule is used up is exhausted, which a ledger of the receiver's side cannot tell from lost."""
+
 RATE_LIMIT = 20
 MAIN, ORDERED, BY_CUSTOMER, LIMITED, AILING = (
     "CustomerUpdated",
@@ -25,8 +29,8 @@ class Role:
     """One subscription. `path` names it everywhere.
 
     `faulty` is the share of its deliveries whose first one or two requests meet a fault; `down` the stretches, as parts
-    of the time of load, in which its receiver fails whatever comes. `keeps_time`: its retries are to come at their
-    instant (not where a breaker, a limit or an order decides).
+    of the time of load, in which its receiver fails whatever comes (each ends after LONGEST_OUTAGE_SECONDS at the
+    latest). `keeps_time`: its retries are to come at their instant (not where a breaker, a limit or an order decides).
     """
 
     path: str
@@ -37,6 +41,15 @@ class Role:
     keeps_time: bool = True
     fields: dict[str, Any] = field(default_factory=dict)
     """Further ones of the subscription."""
+
+    def outages(self, load_seconds: float) -> list[tuple[float, float]]:
+        """Return (begin, end) of each stretch in which the receiver is down, in seconds after the load began."""
+        stretches = ((begin * load_seconds, end * load_seconds) for begin, end in self.down)
+        return [(begin, min(end, begin + LONGEST_OUTAGE_SECONDS)) for begin, end in stretches]
+
+    def is_down(self, at: float, load_seconds: float) -> bool:
+        """Return True if the receiver is down at this second of the load."""
+        return any(begin <= at < end for begin, end in self.outages(load_seconds))
 
 
 ROLES = (

@@ -15,13 +15,16 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from subprocess import Popen
+from uuid import uuid4
 
 import asyncpg
 import psutil
 
-from local.application import Application
+from bench.servers import listens
+from bench.temporal_server import RunningTemporal, delete_namespace
+from local.application import Application, own_command
 from local.bootstrap import STORE, ensure_access
-from local.component import Component, ended, spawn
+from local.component import Component, ended, run_to_end, spawn
 from local.data_directory import DataDirectory
 from local.ports import PortReservations, PortWish
 from local.postgres import make_database
@@ -77,6 +80,31 @@ class ChaosApplication(Application):
             return component
         command = (sys.executable, "-m", "tests.chaos.mutations", self.mutation, component.name)
         return replace(component, command=command)
+
+
+class TemporalProcesses:
+    """The processes of a Temporal server that runs already, each started again by what keeps it running."""
+
+    def __init__(self, temporal: RunningTemporal) -> None:
+        self._files = itertools.cycle(temporal.pid_files)
+        self._chosen: dict[int, Path] = {}
+        self._address = temporal.address
+
+    def next(self) -> int:
+        """Return the process of the next pid file: each gets its turn. Raises OSError or ValueError for none."""
+        file = next(self._files)
+        pid = int(file.read_text())
+        self._chosen[pid] = file
+        return pid
+
+    async def replaced(self, killed: int) -> bool:
+        """Return True if another process works in the place of one that was killed, and the server can be reached."""
+        try:
+            pid = int(self._chosen[killed].read_text())
+        except (OSError, ValueError):
+            return False
+        host, _, port = self._address.rpartition(":")
+        return pid != killed and await listens(int(port), host)
 
 
 class WorkerPool:
@@ -160,6 +188,8 @@ class ChaosStack:
     workers: WorkerPool
     clock: Clock
     api_key: str
+    temporal: TemporalProcesses | None = None
+    """Of a server that the supervisor does not keep running."""
 
     @property
     def store_url(self) -> str:
@@ -170,13 +200,19 @@ class ChaosStack:
         """That of a component, once it runs; of the workers the one that runs the longest: each gets its turn."""
         deadline = time.monotonic() + READY_SECONDS
         while True:
-            with suppress(psutil.NoSuchProcess, IndexError):
-                pid = self.workers.pids()[0] if target == "worker" else self.supervisor.pids()[target]
-                process = psutil.Process(pid)
+            with suppress(psutil.NoSuchProcess, IndexError, OSError, ValueError):
+                process = psutil.Process(self._pid(target))
                 if process.status() != psutil.STATUS_ZOMBIE:
                     return process
             assert time.monotonic() < deadline, f"{target} does not run"
             await asyncio.sleep(0.05)
+
+    def _pid(self, target: str) -> int:
+        if target == "worker":
+            return self.workers.pids()[0]
+        if target == "temporal" and self.temporal is not None:
+            return self.temporal.next()
+        return self.supervisor.pids()[target]
 
     async def signal(self, target: str, number: signal.Signals) -> list[int]:
         """Signal a component's process and its children (PostgreSQL works in those); their pids."""
@@ -199,6 +235,8 @@ class ChaosStack:
     async def _replaced(self, target: str, killed: int) -> bool:
         if target == "worker":
             return await self.workers.replaced(killed)
+        if target == "temporal" and self.temporal is not None:
+            return await self.temporal.replaced(killed)
         component = {
             "api": self.application.api,
             "postgres": self.application.postgres.component,
@@ -246,10 +284,18 @@ async def chaos_stack(
     folder: Path,
     workers: int,
     settings: Mapping[str, str],
+    *,
     mutation: str | None = None,
     clock_jumps: bool = False,
+    temporal: RunningTemporal | None = None,
 ) -> AsyncIterator[ChaosStack]:
-    """Everything up and healthy on a data directory in the folder; all of it ended at the end."""
+    """Everything up and healthy on a data directory in the folder; all of it ended at the end.
+
+    On a Temporal server that runs already, the run has a namespace of its own, deleted at the end.
+    """
+    namespace = f"chaos-{uuid4().hex}"
+    if temporal is not None:
+        settings = {**settings, "TEMPORAL_ADDRESS": temporal.address, "TEMPORAL_NAMESPACE": namespace}
     data = DataDirectory.at(folder / "stack")
     data.create()
     ports = PortReservations()
@@ -260,7 +306,11 @@ async def chaos_stack(
     pool = WorkerPool(application, ports, clock)
     try:
         await make_database(application.postgres.directory, application.postgres.password, application.postgres.log)
-        await supervisor.start(application.postgres.component(), application.temporal.component())
+        await supervisor.start(application.postgres.component())
+        if temporal is None:
+            await supervisor.start(application.temporal.component())
+        else:
+            await _set_up_namespace(application)
         await application.postgres.ensure_database()
         await application.migrate()
         secrets = load_or_create(data.secrets, data.postgres)
@@ -268,12 +318,22 @@ async def chaos_stack(
         await supervisor.start(application.api())
         for _ in range(workers):
             await pool.add()
-        yield ChaosStack(application, supervisor, pool, clock, secrets.api_key)
+        processes = None if temporal is None else TemporalProcesses(temporal)
+        yield ChaosStack(application, supervisor, pool, clock, secrets.api_key, processes)
     finally:
         await pool.stop()
         await supervisor.stop(time.monotonic() + STOP_SECONDS)
+        if temporal is not None:
+            await delete_namespace(temporal.address, namespace)
         ports.release()
         said.close()
+
+
+async def _set_up_namespace(application: ChaosApplication) -> None:
+    log = application.data.log("temporal-setup")
+    command = own_command("temporal", "setup")
+    status = await run_to_end(command, application.environment(), directory=ROOT, log=log)
+    assert status == 0, log.read_text()
 
 
 def _application(

@@ -5,9 +5,10 @@ from itertools import pairwise
 
 import pytest
 
+from domain.delivery.retry import JITTER
 from tests.chaos.faults import KINDS, fault
 from tests.chaos.load import load
-from tests.chaos.roles import BY_PATH, RATE_LIMIT, ROLES, subscribed
+from tests.chaos.roles import BY_PATH, RATE_LIMIT, RETRY_SCHEDULE, ROLES, subscribed
 from tests.chaos.timetable import COMPONENTS, QUIET_END, QUIET_MIDDLE, QUIET_START, SECONDS_APART, timetable
 
 
@@ -15,7 +16,7 @@ def test_the_same_seed_makes_the_same_run_and_another_seed_another() -> None:
     for plan in (lambda seed: load(seed, 30), lambda seed: timetable(seed, 120, jumps=True)):
         assert plan(1) == plan(1)
         assert plan(1) != plan(2)
-    assert fault(1, BY_PATH["/flaky"], "a", 1, 0.5) == fault(1, BY_PATH["/flaky"], "a", 1, 0.9)
+    assert fault(1, BY_PATH["/flaky"], "a", 1, down=False) == fault(1, BY_PATH["/flaky"], "a", 1, down=False)
 
 
 @pytest.mark.parametrize("seconds", [90, 120])
@@ -28,6 +29,12 @@ def test_five_seeds_kill_thirty_times_and_each_component(seconds: float) -> None
     )
     assert kills.total() >= 30
     assert min(kills[component] for component in COMPONENTS) >= 4
+
+
+def test_what_cannot_be_killed_is_neither_killed_nor_stopped() -> None:
+    reachable = ("api", "worker", "postgres")
+    actions = [one for seed in range(5) for one in timetable(seed, 120, jumps=False, components=reachable)]
+    assert {one.target for one in actions} == set(reachable)
 
 
 def test_one_seed_of_a_minute_kills_several_components_and_leaves_each_time_to_come_back() -> None:
@@ -67,7 +74,7 @@ def test_every_kind_of_fault_is_met_and_every_delivery_gets_through_in_the_end()
     met: set[str] = set()
     for number in range(2000):
         for role in ROLES:
-            kinds = [fault(1, role, str(number), asked, 0.99).kind for asked in (1, 2, 3)]
+            kinds = [fault(1, role, str(number), asked, down=False).kind for asked in (1, 2, 3)]
             assert kinds[2] == "ok"
             met |= set(kinds)
     assert met == {"ok", *KINDS}
@@ -75,7 +82,18 @@ def test_every_kind_of_fault_is_met_and_every_delivery_gets_through_in_the_end()
 
 def test_a_receiver_that_is_down_answers_nothing_well() -> None:
     dead = BY_PATH["/dead"]
-    [(begin, end)] = dead.down
-    during = {fault(1, dead, str(number), 1, (begin + end) / 2).kind for number in range(200)}
+    [(begin, end)] = dead.outages(60)
+    assert [dead.is_down(at, 60) for at in (begin - 0.1, begin, end - 0.1, end)] == [False, True, True, False]
+    during = {fault(1, dead, str(number), 1, down=True).kind for number in range(200)}
     assert during == {"error", "reset", "close"}
-    assert {fault(1, dead, str(number), 1, end).kind for number in range(200)} == {"ok"}
+
+
+@pytest.mark.parametrize("minutes", [1, 14, 60, 600])
+def test_no_receiver_of_a_run_of_any_length_is_down_for_longer_than_its_retries_go_on(minutes: int) -> None:
+    shortest_schedule = sum(RETRY_SCHEDULE) * (1 - JITTER)
+    for role in ROLES:
+        outages = role.outages(minutes * 60)
+        assert len(outages) == len(role.down)
+        assert max((end - begin for begin, end in outages), default=0) <= shortest_schedule / 1.5
+        gaps = [begin - end for (_, end), (begin, _) in pairwise(outages)]
+        assert min(gaps, default=minutes * 60) >= RETRY_SCHEDULE[0]

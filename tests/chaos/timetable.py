@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from random import Random
 
 COMPONENTS = ("api", "worker", "temporal", "postgres")
+STOPPED = ("worker", "worker", "api", "temporal", "postgres")
+"""Components a stop is drawn from, workers twice as often as others."""
+
 SECONDS_APART = 7.0
 """On average, at most; a component that was killed is back by then."""
 
@@ -39,8 +42,8 @@ class Action:
     seconds: float = 0.0
 
 
-def timetable(seed: int, load_seconds: float, *, jumps: bool) -> list[Action]:
-    """Actions in two halves, evenly spread with some jitter: six kills of nine (ten with jumps), of every component."""
+def timetable(seed: int, load_seconds: float, *, jumps: bool, components: Sequence[str] = COMPONENTS) -> list[Action]:
+    """Actions in two halves, evenly spread with some jitter: two of three are kills, and every component is killed."""
     draw = Random(f"{seed} timetable")
     first_at = load_seconds * QUIET_START
     middle = QUIET_MIDDLE if load_seconds >= LONG_SECONDS else 0.0
@@ -49,7 +52,7 @@ def timetable(seed: int, load_seconds: float, *, jumps: bool) -> list[Action]:
     space = busy / count
     kinds: list[tuple[str, str]] = []
     while len(kinds) < count:
-        kinds += _round(draw, jumps=jumps)
+        kinds += _round(draw, components, jumps=jumps)
     return [
         Action(
             first_at + (number + draw.uniform(0, 0.25)) * space + middle * (number >= count / 2),
@@ -66,12 +69,12 @@ def kills_only(target: str, instants: Sequence[float]) -> list[Action]:
     return [Action(at, "kill", target) for at in instants]
 
 
-def _round(draw: Random, *, jumps: bool) -> list[tuple[str, str]]:
+def _round(draw: Random, components: Sequence[str], *, jumps: bool) -> list[tuple[str, str]]:
     """Two kills, something else, and so on; a worker is killed twice, and one component more."""
-    kills = [("kill", target) for target in (*COMPONENTS, "worker", draw.choice(COMPONENTS))]
+    kills = [("kill", target) for target in (*components, "worker", draw.choice(components))]
     draw.shuffle(kills)
     others = [
-        ("stop", draw.choice(("worker", "worker", "api", "temporal", "postgres"))),
+        ("stop", draw.choice([one for one in STOPPED if one in components])),
         ("drop", "postgres"),
         ("roll", "worker"),
     ]

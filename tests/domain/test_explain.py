@@ -195,7 +195,7 @@ def test_what_the_receiver_answered_is_explained_with_what_its_owner_can_do() ->
     assert "2026-01-02 13:00:00 UTC" in words.text
     assert "receiver's log" in words.remedy
     here = in_words(ReasonCode.waiting_for_retry, EVENT, SUBSCRIPTION, made, zone=ZoneInfo("Europe/Berlin"))
-    assert "The next is made at 2026-01-02 14:00:00." in here.text
+    assert "The next attempt is at 2026-01-02 14:00:00." in here.text
 
 
 @pytest.mark.parametrize("failure", sorted(FailureKind))

@@ -22,16 +22,14 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 
 from domain.delivery.identity import (
     backfill_workflow_id,
+    draft_test_workflow_id,
     event_workflow_id,
     keeper_workflow_id,
     recover_workflow_id,
-    trial_workflow_id,
 )
 from storage.operations.bulk_actions import WindowKind
-from storage.operations.draft_tests import Draft, open_trial
-from temporal.expiry_messages import ExpiryRun
-from temporal.messages import NoticeTask
-from temporal.retention_messages import RetentionRun
+from storage.operations.draft_tests import Draft, open_draft_test
+from temporal.messages import DraftTestRef, ExpiryRun, NoticeTask, RetentionRun
 from temporal.starts import Acting
 from tests.databases import cloned_database, migrated_template
 from tests.deadlines import eventually
@@ -217,14 +215,14 @@ async def two_old_days(stage: Stage) -> WorkflowHandle[object, object]:
     return await stage.ended(workflow_id)
 
 
-@scenario("try-webhook.answered")
-async def tried(stage: Stage) -> WorkflowHandle[object, object]:
-    trial_id = uuid4()
+@scenario("draft-test.answered")
+async def draft_tested(stage: Stage) -> WorkflowHandle[object, object]:
+    test_id = uuid4()
     url = stage.receiver.url("/hook")
     async with stage.running.database.transaction() as connection:
-        await open_trial(connection, trial_id, Draft(STORE, "CustomerUpdated", url, False, None, None, 1))
-    await stage.acting.try_webhook(trial_id, url)
-    return await stage.ended(trial_workflow_id(trial_id))
+        await open_draft_test(connection, test_id, Draft(STORE, "CustomerUpdated", url, False, None, None, 1))
+    assert await stage.acting.start_test(DraftTestRef(str(test_id)), url)
+    return await stage.ended(draft_test_workflow_id(test_id))
 
 
 @asynccontextmanager

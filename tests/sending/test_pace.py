@@ -10,7 +10,7 @@ import pytest
 
 from domain.delivery.lifecycle import Reason
 from sending.dispatcher import AttemptTakenError
-from sending.rate_limit import Pace, Turn, TurnLostError, Turns
+from sending.rate_limit import RateLimiter, Turn, TurnLostError, Turns
 from tests.chaos.verdict import most_in_a_second
 from tests.receiver import Receiver
 from tests.workbench import Workbench, workbench
@@ -38,7 +38,7 @@ async def held(bench: Workbench) -> AsyncIterator[tuple[Receiver, UUID, UUID]]:
 
 
 async def test_what_a_busy_process_held_up_does_not_go_at_once() -> None:
-    pace, sent = Pace(PER_SECOND), list[float]()
+    pace, sent = RateLimiter(PER_SECOND), list[float]()
     pace.turn = Turn(time.monotonic())
 
     async def send() -> None:
@@ -55,7 +55,7 @@ async def test_what_a_busy_process_held_up_does_not_go_at_once() -> None:
 
 
 async def test_a_process_that_was_stopped_sends_nothing_before_it_has_asked_whose_turn_it_is() -> None:
-    pace, turn = Pace(PER_SECOND), Turn(time.monotonic() - 60)
+    pace, turn = RateLimiter(PER_SECOND), Turn(time.monotonic() - 60)
     pace.turn = turn
     waiting = asyncio.create_task(pace.wait())
     done, _ = await asyncio.wait([waiting], timeout=0.2)

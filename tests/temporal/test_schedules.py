@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -33,19 +33,18 @@ from domain.expiry.rows import Kind
 from domain.timestamps import zone
 from storage.database import Database
 from storage.operations.stores import ensure_store
-from temporal.expiry_messages import ExpiryRun
 from temporal.expiry_schedules import ExpirySchedules, StoreSchedules
-from temporal.schedule_sync import ScheduleKeeper, sync_all
+from temporal.messages import ExpiryRun
+from temporal.schedule_sync import ScheduleMaintenance, sync_all
 from tests.deadlines import eventually
 from tests.expiry_ground import Scanning, scanning
-from tests.temporal_server import real_server
 
 HOUR = 6
 
 
 @dataclasses.dataclass
 class Kept:
-    """Schedules of one task queue in a Temporal of their own."""
+    """Schedules of one task queue in a namespace of their own."""
 
     client: Client
     task_queue: str = dataclasses.field(default_factory=lambda: f"test-{uuid4()}")
@@ -67,27 +66,10 @@ class Kept:
 
         await eventually(listed, 10, f"schedules {ids}")
 
-    async def none_left(self) -> bool:
-        """Delete what is listed; the list lags, so one that was made again may come into it only now."""
-        listed = await self.ids()
-        for schedule_id in listed:
-            with suppress(RPCError):  # listed still, and deleted already
-                await self.client.get_schedule_handle(schedule_id).delete()
-        return not listed
-
-
-@pytest.fixture(scope="module")
-async def own_temporal() -> AsyncIterator[WorkflowEnvironment]:
-    """A server of their own: these tests look at every schedule there is."""
-    async with real_server() as environment:
-        yield environment
-
 
 @pytest.fixture
-async def kept(own_temporal: WorkflowEnvironment) -> AsyncIterator[Kept]:
-    kept = Kept(own_temporal.client)
-    yield kept
-    await eventually(kept.none_left, 20, "no schedule is left")
+async def kept(temporal_namespace: WorkflowEnvironment) -> Kept:
+    return Kept(temporal_namespace.client)
 
 
 async def until_paused(client: Client, store: str, kind: Kind) -> None:
@@ -252,7 +234,7 @@ async def test_temporal_being_away_ends_no_worker(database: Database, monkeypatc
 
 @asynccontextmanager
 async def keeping(database: Database, schedules: ExpirySchedules) -> AsyncIterator[None]:
-    keeper = ScheduleKeeper(database, schedules, late_notices=True, reads_all=False)
+    keeper = ScheduleMaintenance(database, schedules, late_notices=True, reads_all=False)
     task = asyncio.create_task(keeper.run())
     try:
         yield
@@ -275,19 +257,15 @@ async def noon_in(days: int) -> datetime:
 async def scheduled(url: str, environment: WorkflowEnvironment) -> AsyncIterator[Scanning]:
     async with scanning(url, environment) as running:
         await running.schedules.sync([StoreSchedules("default", "UTC")], thorough=True)
-        try:
-            yield running
-        finally:
-            for kind in Kind:
-                await environment.client.get_schedule_handle(expiry_schedule_id("default", kind)).delete()
+        yield running
 
 
 async def test_a_schedule_that_is_due_scans_and_shows_what_it_did(
-    module_database_url: str, own_temporal: WorkflowEnvironment
+    module_database_url: str, temporal_namespace: WorkflowEnvironment
 ) -> None:
-    async with scheduled(module_database_url, own_temporal) as running:
+    async with scheduled(module_database_url, temporal_namespace) as running:
         await running.put(Kind.LEVELS, [await noon_in(10)] * 3)
-        handle = own_temporal.client.get_schedule_handle(expiry_schedule_id("default", Kind.LEVELS))
+        handle = temporal_namespace.client.get_schedule_handle(expiry_schedule_id("default", Kind.LEVELS))
         await handle.trigger()
 
         async def emitted() -> bool:
@@ -295,7 +273,7 @@ async def test_a_schedule_that_is_due_scans_and_shows_what_it_did(
 
         await eventually(emitted, 15, "the run that was due has scanned")
         [action] = (await handle.describe()).info.recent_actions
-        run = own_temporal.client.get_workflow_handle(action.action.workflow_id)  # type: ignore[attr-defined]
+        run = temporal_namespace.client.get_workflow_handle(action.action.workflow_id)  # type: ignore[attr-defined]
         assert await run.result() == {"days": 1, "emitted": 3, "late": 0}
         assert "| 3 | 3 | 0 | 0 |" in await details_of(run)
         assert (await run.describe()).static_summary is not None
@@ -303,14 +281,14 @@ async def test_a_schedule_that_is_due_scans_and_shows_what_it_did(
 
 
 async def test_the_keeper_has_late_rows_looked_for_and_leaves_paused_kinds_alone(
-    module_database_url: str, own_temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
+    module_database_url: str, temporal_namespace: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("temporal.schedule_sync.ROUND_SECONDS", 0.2)
-    async with scheduled(module_database_url, own_temporal) as running:
+    async with scheduled(module_database_url, temporal_namespace) as running:
         for kind in (Kind.POINTS, Kind.COUPONS):
             await running.run(kind)
         await running.schedules.pause("default", Kind.COUPONS, "")
-        await until_paused(own_temporal.client, "default", Kind.COUPONS)
+        await until_paused(temporal_namespace.client, "default", Kind.COUPONS)
         for kind in (Kind.POINTS, Kind.COUPONS, Kind.LEVELS):  # levels were never scanned
             await running.put(kind, [await noon_in(10)])
         async with keeping(running.database, running.schedules):

@@ -18,7 +18,7 @@ POINTS = Kind.POINTS
 
 
 @pytest.fixture(scope="module")
-async def days() -> AsyncIterator[WorkflowEnvironment]:
+async def days(programs: None) -> AsyncIterator[WorkflowEnvironment]:
     """One clock for all tests: each begins where the one before ended, and counts days from there."""
     async with skipping_server() as environment:
         yield environment

@@ -193,7 +193,7 @@ def upgrade() -> None:
     sa.Column('slowed_until', sa.DateTime(timezone=True), nullable=True),
     sa.PrimaryKeyConstraint('subscription_id')
     )
-    op.create_table('trial',
+    op.create_table('draft_test',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('store_code', sa.Text(), nullable=False),
     sa.Column('event_name', sa.Text(), nullable=False),
@@ -213,7 +213,7 @@ def upgrade() -> None:
     sa.Column('response_excerpt', sa.Text(), nullable=True),
     sa.PrimaryKeyConstraint('id')
     )
-    op.create_index('trial_by_age', 'trial', ['store_code', 'created_at'], unique=False)
+    op.create_index('draft_test_by_age', 'draft_test', ['store_code', 'created_at'], unique=False)
     op.create_table('window_act',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('kind', sa.Text(), nullable=False),
@@ -529,8 +529,8 @@ def downgrade() -> None:
     op.drop_index('window_act_running', table_name='window_act', postgresql_where=sa.text("status = 'running'"))
     op.drop_table('window_act')
     op.drop_table('subscription_pace')
-    op.drop_index('trial_by_age', table_name='trial')
-    op.drop_table('trial')
+    op.drop_index('draft_test_by_age', table_name='draft_test')
+    op.drop_table('draft_test')
     op.drop_table('subscription_health')
     op.drop_index('audit_by_store', table_name='audit')
     op.drop_table('audit')

@@ -22,7 +22,7 @@ CHROMIUM_OPTIONS = ["--no-sandbox", "--disable-dev-shm-usage"]  # containers oft
 
 
 @pytest.fixture(scope="session")
-def chromium() -> str:
+def chromium(programs: None) -> str:
     """The path of the system's Chromium; skips where there is none."""
     found = os.environ.get("CHROMIUM") or shutil.which("chromium")
     if found is None:

@@ -148,6 +148,7 @@ async def test_foreign_libraries_accept_each_delivery_by_each_valid_key_and_noth
                 assert not accepts(key, changed_body, changed_headers)
 
 
+@pytest.mark.usefixtures("programs")
 async def test_the_library_of_npm_accepts_each_delivery_by_each_valid_key_and_nothing_else(cases: list[Case]) -> None:
     interpreter, _ = node(), node_modules()
     chance = random.Random(2)

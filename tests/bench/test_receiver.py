@@ -1,0 +1,49 @@
+"""The receiver of measurements fails the messages that its paths say, and reports their retries."""
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from bench.servers import receiver
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx.AsyncClient]:
+    async with receiver() as (url, _), httpx.AsyncClient(base_url=url) as made:
+        yield made
+
+
+async def post(client: httpx.AsyncClient, path: str, message_id: str) -> int:
+    answer = await client.post(path, content=f'{{"messageId":"{message_id}"}}')
+    return answer.status_code
+
+
+async def test_a_message_fails_once_and_its_retry_is_reported(client: httpx.AsyncClient) -> None:
+    assert [await post(client, "/first/503/a", one) for one in ("x", "y", "x")] == [503, 503, 200]
+    [(message_id, seconds)] = (await client.get("/retries")).json()
+    assert message_id == "x"
+    assert 0 < seconds < 10
+    assert (await client.get("/failed")).json() == 2
+    assert (await client.get("/count")).json() == 1
+
+
+async def test_of_ten_messages_one_fails_however_often_they_come_again(client: httpx.AsyncClient) -> None:
+    statuses = [await post(client, "/tenth/503", str(number)) for number in range(20)]
+    assert [number for number, status in enumerate(statuses) if status == 503] == [9, 19]
+    assert [await post(client, "/tenth/503", one) for one in ("9", "19")] == [200, 200]
+    stats = (await client.get("/stats")).json()
+    assert (stats["received"], stats["repeated"]) == (20, 0)
+
+
+async def test_many_are_counted_only_and_a_reset_forgets_everything(client: httpx.AsyncClient) -> None:
+    assert [await post(client, path, "x") for path in ("/many", "/plain", "/fail/410")] == [200, 200, 410]
+    assert (await client.get("/stats")).json()["received"] == 2
+    await client.post("/reset")
+    assert (await client.get("/stats")).json() == {"received": 0, "repeated": 0}
+
+
+async def test_a_slow_answer_comes_after_its_seconds(client: httpx.AsyncClient) -> None:
+    with pytest.raises(httpx.ReadTimeout):
+        await client.post("/slow/5", content="{}", timeout=0.2)
+    assert await post(client, "/slow/0.1", "x") == 200
