@@ -74,6 +74,7 @@ async def test_a_delivery_that_is_opened_again_belongs_to_no_activity(bench: Wor
     message_id = await fail_once(bench, receiver, status(503, headers=(("Retry-After", "60"),)), status(410))
     assert (await bench.deliver_webhook(message_id)).status == "exhausted"
     [subscription_id] = [one.id for one in await bench.execute("SELECT id FROM subscription")]
+    await bench.edit(subscription_id, status="active")
     act_id = await begun_window(bench, WindowKind.RECOVER, subscription_id, 1)
     async with bench.database.transaction() as connection:
         await go_on(connection, act_id)

@@ -6,7 +6,7 @@ from urllib.parse import quote
 from uuid import UUID
 
 import pytest
-from temporalio.client import ActivityExecutionStatus
+from temporalio.client import ActivityExecutionStatus, WorkflowExecutionStatus
 from temporalio.testing import WorkflowEnvironment
 
 from api.temporal_links import existing_delivery_url
@@ -134,7 +134,7 @@ class TestSendTest:
         for _ in range(4):  # one more than open the breaker
             message_id = (await acting.acted(f"subscription/{subscription}/send-test"))["messageId"]
             found = await acting.ended(message_id)
-            await eventually(lambda: self._is_over(acting, subscription), 10, "the test's activity")
+            await eventually(lambda: self._is_over(acting, subscription), 10, "the test's workflow")
         assert (found["status"], found["reason"], found["lastFailure"]) == ("exhausted", "test", "http_gone")
         assert (await acting.explain(found["eventId"], subscription))["items"][0]["code"] == "test_failed"
         assert (await acting.look(f"subscription/{subscription}"))["status"] == "active"
@@ -144,8 +144,8 @@ class TestSendTest:
         assert dry == {"recoverId": None, "count": 0}
 
     async def _is_over(self, acting: Acting, subscription: str) -> bool:
-        handle = acting.running.client.get_activity_handle(f"send-test/{subscription}")
-        return (await handle.describe()).status is ActivityExecutionStatus.COMPLETED
+        handle = acting.running.client.get_workflow_handle(f"send-test/{subscription}")
+        return (await handle.describe()).status is WorkflowExecutionStatus.COMPLETED
 
     async def test_one_at_a_time(self, acting: Acting, receiver: Receiver) -> None:
         door = Door()
