@@ -1,8 +1,8 @@
-"""Every setting of every process, in one class: name, unit, default and the reason for it.
+"""All settings of all processes in one class: name, unit, default and the reason for the default.
 
 Values come from environment variables of the same name in capitals, from a file `.env`, or from files named as the
 settings in the folder SECRETS_DIR, in this order. Only entry points
-(`commands/`, `worker.py`, the API's factory) build a `Settings`; everything else is handed what it needs.
+(`commands/`, `worker.py`, the API's factory) build a `Settings`; other code receives the values it needs.
 The Temporal connection is configured by Temporal's own environment (`TEMPORAL_ADDRESS`, `TEMPORAL_NAMESPACE`,
 `TEMPORAL_TLS…`, `TEMPORAL_API_KEY`, `TEMPORAL_PROFILE`, …), read by `temporalio.envconfig`.
 """
@@ -32,214 +32,235 @@ def _split(value: object) -> object:
 
 
 class Settings(BaseSettings):
-    """All settings. There is no default for a secret, so none can be left at its default."""
+    """All settings. Secrets have no default, so none can be left at one."""
 
     model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True)
 
     # What every process needs
     database_url: SecretStr = Field(description="PostgreSQL, as postgresql://user:password@host:port/database")
     encryption_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
-        description="Fernet keys for what is encrypted at rest, comma separated: the first encrypts, all decrypt."
+        description="Fernet keys for encryption at rest, comma separated: the first encrypts, all decrypt."
     )
     secrets_dir: Path | None = Field(
         None,
-        description="Folder with a file for each secret, named as its setting, as containers are given them. The "
-        "environment and `.env` come first. Read from the environment alone.",
+        description="Folder with one file per secret, named as its setting, as container platforms mount them. The "
+        "environment and `.env` take precedence. Read from the environment only.",
     )
     database_pool_size: int = Field(
         10,
         ge=3,
-        description="Connections of each process's pool to PostgreSQL; a fifth of them for what comes alone. Beside "
-        "them an API has one, and a worker up to four.",
+        description="Connections in each process's pool to PostgreSQL. An API has one more, a worker up to four more.",
     )
     log_format: str = Field("json", pattern="^(json|text)$", description="json for machines, text for a terminal.")
-    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR: what is not worth less is logged.")
+    log_level: str = Field("INFO", description="Minimum level to log: DEBUG, INFO, WARNING or ERROR.")
 
     # Temporal
     task_queue: str = Field(
         "loyalty-webhooks",
-        description="What workers poll and workflows are started on; with `-hand-on`: of what batches hand on.",
+        description="Task queue that workers poll, for workflows and activities alike.",
     )
-    temporal_ui_url: str | None = Field(None, description="Root of the Temporal Web UI, for links; none: no links.")
+    temporal_ui_url: str | None = Field(None, description="Root of the Temporal Web UI, for links. None: no links.")
     temporal_payload_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (),
-        description="Fernet keys for what Temporal holds, comma separated: the first encrypts (`none`: nothing any "
-        "more), all decrypt. Empty: not encrypted, since it is references alone (docs/keys.md).",
+        description="Fernet keys for the payloads in Temporal, comma separated: the first encrypts (`none`: nothing is "
+        "encrypted any more), all decrypt. Empty: not encrypted, since payloads hold references only (docs/keys.md).",
     )
 
     # Traces
     otel_exporter_otlp_endpoint: str | None = Field(
         None,
-        description="Root of a collector that takes OTLP over HTTP, as http://127.0.0.1:4318; none: nothing is traced. "
-        "OpenTelemetry's other variables count as well: OTEL_EXPORTER_OTLP_HEADERS, OTEL_TRACES_SAMPLER, …",
+        description="Root of a collector for OTLP over HTTP, such as http://127.0.0.1:4318. None: nothing is traced. "
+        "OpenTelemetry's other variables apply too: OTEL_EXPORTER_OTLP_HEADERS, OTEL_TRACES_SAMPLER, …",
     )
     trace_receivers: bool = Field(
         False,
-        description="Send `traceparent` with deliveries that are traced; off: ids of our traces are no receiver's "
-        "business, unless it is one of ours.",
+        description="Send `traceparent` with traced deliveries. Off, because it tells a stranger which requests belong "
+        "together; useful if the receivers are your own.",
     )
 
     # API
-    api_host: str = Field("127.0.0.1", description="Address the API listens on; a container wants 0.0.0.0.")
+    api_host: str = Field("127.0.0.1", description="Address the API listens on; 0.0.0.0 in a container.")
     api_port: int = Field(8080, ge=1, le=65535, description="Port the API listens on.")
     jwt_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (),
-        description="Keys of the API's tokens, comma separated: the first signs, all verify. Only the API needs them.",
+        description="Keys for the API's tokens, comma separated: the first signs, all verify. Only the API needs them.",
     )
-    access_token_seconds: int = Field(3600, ge=60, description="Life of a JWT; a stolen one is of use that long.")
-    refresh_token_days: int = Field(30, ge=1, description="Life of a refresh token; each works once.")
+    access_token_seconds: int = Field(3600, ge=60, description="Lifetime of a JWT, and of a stolen one.")
+    refresh_token_days: int = Field(30, ge=1, description="Lifetime of a refresh token; each can be used once.")
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="Addresses or networks of proxies whose X-Forwarded-For is believed, comma separated: log-ins are "
-        "throttled by the caller's address. None: the peer is the caller.",
+        description="Addresses or networks of proxies whose X-Forwarded-For is trusted, comma separated: log-ins are "
+        "throttled by client address. None: the peer is the client.",
     )
-    event_limit_bytes: int = Field(256 * 1024, description="The largest body of one emitted event.")
-    batch_limit_bytes: int = Field(8 * 1024 * 1024, description="The largest body of a batch of events.")
-    batch_limit_events: int = Field(1000, description="The most events in one batch: one transaction stays short.")
+    event_limit_bytes: int = Field(256 * 1024, description="Maximum body of one emitted event.")
+    batch_limit_bytes: int = Field(8 * 1024 * 1024, description="Maximum body of a batch of events.")
+    batch_limit_events: int = Field(
+        1000, description="Maximum events in one batch, so that its transaction stays short."
+    )
     backlog_limit_events: int = Field(
         1_000_000,
         ge=1,
-        description="Events not yet handed to a workflow at which emitting answers 503 until it shrinks.",
+        description="Load shedding: with so many unmatched events, emits are answered with 503 until there are fewer.",
     )
     allow_unknown_fields: bool = Field(
-        False, description="Let unknown fields of an event's data through, for a platform newer than this catalogue."
+        False, description="Accept unknown fields in event data, for a platform that is newer than this catalogue."
     )
-    subscriptions_per_store: int = Field(500, ge=1, description="A script gone wrong is stopped here.")
+    subscriptions_per_store: int = Field(
+        500, ge=1, description="Maximum subscriptions of a store; stops a runaway script."
+    )
     subscriptions_per_event: int = Field(
-        50, ge=1, description="Of one store: each event is multiplied by them, so this bounds what one emit costs."
+        50, ge=1, description="Maximum subscriptions of a store to one event name: bounds the cost of one emit."
     )
 
     # Where deliveries may go
-    allow_http: bool = Field(False, description="Accept http:// beside https:// as a subscription's URL.")
+    allow_http: bool = Field(False, description="Accept http:// as well as https:// in subscription URLs.")
     allowed_ports: Annotated[tuple[int, ...], NoDecode] = Field(
-        (443, 8443), description="Ports a subscription's URL may name, comma separated; empty: every port."
+        (443, 8443), description="Ports allowed in subscription URLs, comma separated. Empty: every port."
     )
     allowed_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
-        (), description="Networks that may be reached although private or reserved, comma separated CIDRs."
+        (), description="Private or reserved networks that deliveries may reach, comma separated CIDRs."
     )
     ca_bundle: Path | None = Field(
-        None, description="PEM file of certificate authorities to trust beside the public ones."
+        None, description="PEM file with certificate authorities to trust in addition to the public ones."
     )
-    client_certificate: Path | None = Field(None, description="PEM file with certificate and key shown to receivers.")
-    user_agent: str = Field("OpenLoyalty", description="User-Agent of deliveries, as the platform sends it.")
+    client_certificate: Path | None = Field(
+        None, description="PEM file with the client certificate and key for receivers."
+    )
+    user_agent: str = Field("OpenLoyalty", description="User-Agent of deliveries, the same as the platform's.")
 
     # Attempts
-    request_timeout_seconds: float = Field(15, gt=0, description="Whole request, connecting and reading included.")
+    request_timeout_seconds: float = Field(
+        15, gt=0, description="Timeout of a whole request, connecting and reading included."
+    )
     retry_schedule_seconds: Annotated[tuple[int, ...], NoDecode] = Field(
         (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400),
         description="Delays after each failed attempt, comma separated; their number is the retry budget (3 days).",
     )
     subscription_concurrency: int = Field(
-        50, ge=1, description="Requests in flight to one subscription, so that a slow receiver holds up only itself."
+        50,
+        ge=1,
+        description="Maximum requests in flight to one subscription, so that a slow receiver delays only itself.",
     )
     attempts_in_flight: int = Field(
-        512, ge=1, description="Requests in flight in one worker; each costs a socket and some 50 KB."
+        512, ge=1, description="Maximum requests in flight in one worker; each needs a socket and some 50 KB."
     )
 
-    # Receivers that are unwell
+    # Receivers that are unhealthy
     breaker_failures: int = Field(
-        10, ge=1, description="Failures in a row after which a subscription's deliveries wait and single probes go out."
+        10,
+        ge=1,
+        description="Consecutive failures that open a subscription's circuit breaker; deliveries are held then.",
     )
-    breaker_first_probe_seconds: float = Field(5, gt=0, description="Until the first probe of an unwell receiver.")
+    breaker_first_probe_seconds: float = Field(
+        5, gt=0, description="Delay until the first probe of an unhealthy receiver."
+    )
     breaker_longest_probe_seconds: float = Field(
-        60, gt=0, description="Up to which the interval between probes doubles: what recovery costs at most."
+        60,
+        gt=0,
+        description="Maximum interval between probes, which doubles each time; also the longest delay of a recovery.",
     )
 
     disable_after_failing_days: float = Field(
-        5, gt=0, description="A subscription whose receiver failed for so long without one success is disabled."
+        5, gt=0, description="A subscription whose receiver has failed for so long without one success is disabled …"
     )
     disable_after_deliveries: int = Field(
         10,
         ge=1,
-        description="… if so many of its deliveries at least wait or ended in vain meanwhile: one is no evidence.",
+        description="… if at least so many of its deliveries are waiting or ended without success: one is no evidence.",
     )
 
-    # How long the log stays
+    # How long data is kept
     retention_days: int = Field(
         30,
         ge=1,
         le=3650,
-        description="Days for which bodies, deliveries and attempts are kept; a store may have days of its own.",
+        description="Days for which bodies, deliveries and attempts are kept; a store may set its own.",
     )
     retention_exhausted_days: int = Field(
         90,
         ge=1,
         le=3650,
-        description="The same of events of which a delivery is exhausted or still open, for somebody to recover them; "
-        "never fewer than the days above.",
+        description="The same for events with an exhausted or open delivery, so that somebody can recover them; never "
+        "fewer than RETENTION_DAYS.",
     )
     event_id_days: int = Field(
         400,
         ge=32,
         le=36500,
-        description="Days for which the id of an event is known, with a digest of its content: sent again after that, "
-        "it is a new event. More than a year, so that a yearly notice is not given twice.",
+        description="Days for which an event's id and a digest of its content are kept; emitted again after that, "
+        "it is a new event. More than a year, so that a yearly notice is not emitted twice.",
     )
 
-    # What operators are told
+    # Operator notices
     notice_retry_schedule_seconds: Annotated[tuple[int, ...], NoDecode] = Field(
         (10, 60, 300, 1800, 7200, 21600),
         description="Delays after each failed attempt to send a notice, comma separated; after 9 hours it is old news.",
     )
-    smtp_host: str | None = Field(
-        None, description="Mail server that takes notices for SMTP_RECIPIENTS; none: no mail."
+    smtp_host: str | None = Field(None, description="Mail server for notices to SMTP_RECIPIENTS. None: no mail.")
+    smtp_port: int = Field(
+        587, ge=1, le=65535, description="Port of the mail server; 587 is for authenticated submission."
     )
-    smtp_port: int = Field(587, ge=1, le=65535, description="Its port; 587 takes mail from those who log in.")
     smtp_security: Literal["starttls", "tls", "none"] = Field(
         "starttls", description="starttls (587), tls (465), or none on a trusted network."
     )
-    smtp_username: str | None = Field(None, description="Name to log in with; none: no log-in.")
-    smtp_password: SecretStr | None = Field(None, description="Its password.")
-    smtp_sender: str | None = Field(None, description="From whom the mails are; required beside SMTP_HOST.")
+    smtp_username: str | None = Field(None, description="User name for the mail server. None: no log-in.")
+    smtp_password: SecretStr | None = Field(None, description="Password of SMTP_USERNAME.")
+    smtp_sender: str | None = Field(None, description="Sender of the mails; required with SMTP_HOST.")
     smtp_recipients: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="Whom the notices of all stores go to, comma separated; required beside SMTP_HOST."
+        (), description="Recipients of all stores' notices, comma separated; required with SMTP_HOST."
     )
 
-    # What expires
+    # Expiry
     expiry_database_url: SecretStr | None = Field(
         None,
-        description="The platform's own PostgreSQL, if what expires is read from there (docs/expiring.md). None: only "
-        "rows sent to the API, imported, or taken from events.",
+        description="The platform's own PostgreSQL, if expiring objects are read from there (docs/expiring.md). None: "
+        "only rows that are sent to the API, imported, or derived from events.",
     )
     expiry_statement_timeout_seconds: float = Field(
-        60, gt=0, description="Of each statement in the platform's database, which serves its members first."
+        60, gt=0, description="Timeout of each statement in the platform's database, which serves its members first."
     )
     expiry_local_hour: int = Field(
         6,
         ge=0,
         le=23,
-        description="Hour of a store's day at which its schedules scan: notices are there in the morning.",
+        description="Local hour at which a store's schedules scan, so that notices arrive in the morning.",
     )
     expiry_late_notices: bool = Field(
-        True, description="Give its notice to a row that came after its day was scanned and before it expires."
+        True, description="Emit a notice for a row that came after its day was scanned, as long as it has not expired."
     )
     expiry_days_back: int = Field(
         7,
         ge=0,
         le=366,
-        description="A missed day that is over is still scanned so many days later, for what the platform has not "
-        "called expired since; after a longer pause nobody wants those notices.",
+        description="A missed day is still scanned so many days after it is over, for rows that the platform has not "
+        "marked as expired; after a longer outage nobody wants those notices.",
     )
 
     # Worker and relay
-    worker_health_host: str = Field("127.0.0.1", description="Address of the worker's health and metrics.")
-    worker_health_port: int = Field(0, ge=0, le=65535, description="Port of /healthz, /readyz, /metrics; 0: none.")
+    worker_health_host: str = Field("127.0.0.1", description="Address of the worker's health and metrics endpoints.")
+    worker_health_port: int = Field(
+        0, ge=0, le=65535, description="Port of the worker's /healthz, /readyz and /metrics; 0: none."
+    )
     batch_events: int = Field(
-        600, ge=1, le=1000, description="Most events one workflow takes when there is a backlog; 1: no batches."
+        600, ge=1, le=1000, description="Maximum events in one workflow; 1: every event has a workflow of its own."
     )
     relay_poll_seconds: float = Field(
-        0.5, gt=0, description="How long a notification that got lost can delay an event."
+        0.5, gt=0, description="Poll interval of the relay: the delay of an event whose notification was lost."
     )
     claim_lease_seconds: float = Field(
-        5, ge=2, description="A claimed event whose workflow has not taken it by then is handed over again, same id."
+        5,
+        ge=2,
+        description="Lease of a claim: an event that is not matched by then is handed over again, under the same id.",
     )
     worker_build_id: str | None = Field(
         None,
         pattern=r"^[\w-][\w.-]*$",
-        description="Names the code of this worker to Temporal, as with the commit or the release: workflows go to the "
-        "version that `temporal promote` made the current one. None: to any worker.",
+        description="Version of this worker for Temporal, such as the commit or the release: workflows run on the "
+        "version that `temporal promote` made current. None: on any worker.",
     )
-    shutdown_grace_seconds: float = Field(20, ge=0, description="Time for attempts under way when asked to stop.")
+    shutdown_grace_seconds: float = Field(
+        20, ge=0, description="Time for attempts in progress to finish when the worker is asked to stop."
+    )
 
     @classmethod
     def settings_customise_sources(

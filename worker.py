@@ -22,18 +22,17 @@ from temporalio.worker import PollerBehaviorAutoscaling, UnsandboxedWorkflowRunn
 from activities.actions import ActActivities
 from activities.deliver import DeliveryActivities
 from activities.drain import KeeperActivities
-from activities.handing_on import HAND_ONS_AT_ONCE, HandingOn, hand_on_queue
 from activities.notices import NoticeWatch
+from activities.retry import RetryActivities
 from domain.delivery.notices import DisableRules
-from relay.backpressure import MOST_OPEN, Gate, Way
-from relay.prefetch import EventsAhead, is_for
+from relay.backpressure import MAX_IN_FLIGHT, Backpressure, Kind
 from relay.relay import Relay, RelaySettings
 from sending.dispatcher import AttemptLimits, Dispatcher
 from sending.http.client import Sender
 from sending.lease import lease
 from sending.recorder import Recorder
 from sending.requests import RequestBuilder
-from sending.subscription_watch import watch_standing
+from sending.subscription_watch import watch_subscriptions
 from settings import Settings
 from storage.database import Database
 from storage.expiry.from_events import ExpiryFromEvents
@@ -44,12 +43,14 @@ from telemetry.worker_health import SdkMetrics, worker_health
 from telemetry.worker_metrics import WorkerMetrics
 from temporal.client import temporal_client
 from temporal.drains import Keepers
-from temporal.schedule_sync import watch_days
+from temporal.reconcile import watch_overdue
+from temporal.retries import Retries
+from temporal.schedule_sync import maintain_partitions
 from temporal.versions import deployment_version, watch_routing
-from worker_parts import beside_delivery, breaker_rules, mail_settings, schedule_keeper, sender_settings, url_rules
-from workflows.actions import BackfillWorkflow, RecoverWorkflow, RedeliverWorkflow
-from workflows.deliver import EventBatchWorkflow, EventWorkflow
-from workflows.draft_test import TryWebhookWorkflow
+from worker_parts import beside_delivery, breaker_rules, mail_settings, schedule_maintenance, sender_settings, url_rules
+from workflows.actions import BackfillWorkflow, RecoverWorkflow
+from workflows.deliver import DeliverEventsWorkflow
+from workflows.draft_test import DraftTestWorkflow
 from workflows.drain import KeeperWorkflow
 from workflows.expiry import ExpiryRunWorkflow, ExpiryScanWorkflow
 from workflows.notices import NotifyOperatorWorkflow
@@ -58,17 +59,15 @@ from workflows.retention import RetentionWorkflow
 logger = logging.getLogger(__name__)
 
 WORKFLOWS = (
-    EventWorkflow,
-    EventBatchWorkflow,
+    DeliverEventsWorkflow,
     KeeperWorkflow,
-    RedeliverWorkflow,
     RecoverWorkflow,
     BackfillWorkflow,
     ExpiryRunWorkflow,
     ExpiryScanWorkflow,
     NotifyOperatorWorkflow,
     RetentionWorkflow,
-    TryWebhookWorkflow,
+    DraftTestWorkflow,
 )
 
 SHORTEST_QUEUE = 600
@@ -99,20 +98,21 @@ CONNECT_PAUSE_SECONDS = 0.5
 def delivery_activities(
     database: Database,
     dispatcher: Dispatcher,
-    gate: Gate,
+    backpressure: Backpressure,
     keepers: Keepers,
-    ahead: EventsAhead,
+    retries: Retries,
     settings: Settings,
 ) -> list[Callable[..., Any]]:
     """Every activity that delivers, with its resources."""
     sealer = Sealer(settings.plain_encryption_keys)
-    deliver = DeliveryActivities(database, dispatcher, gate, keepers, ahead, ExpiryFromEvents(sealer))
+    deliver = DeliveryActivities(database, dispatcher, backpressure, keepers, ExpiryFromEvents(sealer))
     disabling = DisableRules(settings.disable_after_failing_days * 86400, settings.disable_after_deliveries)
     keep = KeeperActivities(database, dispatcher, breaker_rules(settings), disabling, settings.retry_schedule_seconds)
-    acts = ActActivities(database, dispatcher, keepers)
+    retry = RetryActivities(database, dispatcher, keepers, retries)
+    acts = ActActivities(database, keepers)
     return [
-        *(deliver.attempt_events, deliver.deliver_webhook, keep.keep_held, acts.redeliver_once),
-        *(acts.recover_pages, acts.backfill_pages),
+        *(deliver.attempt_events, retry.schedule_retries, retry.deliver_webhook, retry.attempt_once),
+        *(keep.keep_held, acts.recover_pages, acts.backfill_pages),
     ]
 
 
@@ -136,24 +136,11 @@ def make_worker(client: Client, activities: Sequence[Callable[..., Any]], settin
     )
 
 
-def hand_on_worker(client: Client, handing_on: HandingOn, settings: Settings) -> Worker:
-    """What takes from the queue of what batches hand on, beside the worker of everything else. It stops at once:
-    another worker goes on where this one was."""
-    return Worker(
-        client,
-        task_queue=hand_on_queue(settings.task_queue),
-        activities=[handing_on.hand_on],
-        max_concurrent_activities=HAND_ONS_AT_ONCE,
-        activity_task_poller_behavior=PollerBehaviorAutoscaling(),
-        max_heartbeat_throttle_interval=HEARTBEATS_EVERY,
-        default_heartbeat_throttle_interval=HEARTBEATS_EVERY,
-        deployment_config=deployment(settings),
-    )
-
-
 def deployment(settings: Settings) -> WorkerDeploymentConfig | None:
-    """The version of this worker, if it has one; it says that workflows move to the next (0029). Said at the workflows,
-    Temporal would refuse every task of a worker without a version."""
+    """Return the version of this worker, or None; its workflows move to the current version.
+
+    If the workflows declared it, Temporal would refuse every task of a worker without a version.
+    """
     if settings.worker_build_id is None:
         return None
     version = deployment_version(settings.task_queue, settings.worker_build_id)
@@ -181,14 +168,14 @@ async def sending(
         limits=AttemptLimits(
             in_flight=settings.attempts_in_flight,
             per_subscription=settings.subscription_concurrency,
-            queue_per_subscription=max(SHORTEST_QUEUE, (MOST_OPEN[Way.BATCH] + 1) * settings.batch_events),
+            queue_per_subscription=max(SHORTEST_QUEUE, (MAX_IN_FLIGHT[Kind.BATCH] + 1) * settings.batch_events),
             retry_schedule=settings.retry_schedule_seconds,
         ),
         metrics=metrics,
         traces=traces,
     )
     writing = asyncio.create_task(recorder.run())
-    watching = asyncio.create_task(watch_standing(database, dispatcher))
+    watching = asyncio.create_task(watch_subscriptions(database, dispatcher))
     try:
         yield dispatcher, writing
         with suppress(TimeoutError):
@@ -277,34 +264,31 @@ async def _work(
     async with (
         lease(settings.sqlalchemy_url, worker_id),
         sending(settings, database, worker_id, metrics, traces) as (dispatcher, writing),
-        beside_delivery(settings, database) as beside,
+        beside_delivery(settings, database, dispatcher) as beside,
     ):
-        gate, ahead = Gate(), EventsAhead()
+        backpressure = Backpressure()
         relay_settings = RelaySettings(
             task_queue=settings.task_queue,
             batch_events=settings.batch_events,
             poll_seconds=settings.relay_poll_seconds,
             claim_lease_seconds=settings.claim_lease_seconds,
         )
-        relay = Relay(database, client, gate, relay_settings, metrics, ahead, traces)
-        relay.is_for_me = lambda one: is_for(one, rank=dispatcher.rank, workers=dispatcher.workers)
+        relay = Relay(database, client, backpressure, relay_settings, metrics, traces)
         routing = following_routing(relay, client, settings)
         relaying = asyncio.create_task(relay.run())
         keepers = Keepers(client, settings.task_queue)
         watching = asyncio.create_task(keepers.watch(database))
-        scheduling = asyncio.create_task(schedule_keeper(settings, database, client).run())
-        filing = asyncio.create_task(watch_days(database, client, settings.task_queue))
+        scheduling = asyncio.create_task(schedule_maintenance(settings, database, client).run())
+        filing = asyncio.create_task(maintain_partitions(database, client, settings.task_queue))
         mails = mail_settings(settings) is not None
         telling = asyncio.create_task(NoticeWatch(database, client, settings.task_queue, mail=mails).run())
-        handing_on = HandingOn(client, settings.task_queue, metrics)
-        delivery = delivery_activities(database, dispatcher, gate, keepers, ahead, settings)
-        async with (
-            hand_on_worker(client, handing_on, settings),
-            make_worker(client, [*delivery, *beside], settings),
-        ):
+        retries = Retries(client, settings.task_queue, metrics.start_faults.inc)
+        reconciling = asyncio.create_task(watch_overdue(database, retries, worker_id))
+        delivery = delivery_activities(database, dispatcher, backpressure, keepers, retries, settings)
+        async with make_worker(client, [*delivery, *beside], settings):
             working.set()
             logger.info("worker %s on %s takes from %s", worker_id, socket.gethostname(), settings.task_queue)
-            parts = [relaying, writing, watching, scheduling, telling, filing, *routing]
+            parts = [relaying, writing, watching, scheduling, telling, filing, reconciling, *routing]
             await asyncio.wait([stopping, *parts], return_when=asyncio.FIRST_COMPLETED)
             working.clear()
             relay.stop()

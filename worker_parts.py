@@ -6,23 +6,23 @@ from typing import Any
 
 from temporalio.client import Client
 
-from activities.draft_test import TrialActivities
-from activities.expiry import ExpiryActivities
-from activities.expiry_notices import NoticeWriter
+from activities.draft_test import DraftTestActivities
+from activities.expiry import ExpiryActivities, NoticeWriter
 from activities.notices import NoticeActivities
 from activities.retention import RetentionActivities
 from domain.delivery.breaker import BreakerRules
 from domain.retention import RetentionRules
 from domain.urls.rules import UrlRules
+from sending.dispatcher import Dispatcher
 from sending.http.client import Sender, SenderSettings
 from sending.mail import MailSettings
 from settings import Settings
 from storage.database import Database
-from storage.events.notification import RelayBell
+from storage.events.notification import OutboxNotifier
 from storage.expiry.sources import open_source
 from storage.sealing import Sealer
 from temporal.expiry_schedules import ExpirySchedules
-from temporal.schedule_sync import ScheduleKeeper
+from temporal.schedule_sync import ScheduleMaintenance
 
 
 def breaker_rules(settings: Settings) -> BreakerRules:
@@ -86,26 +86,27 @@ async def noticing(settings: Settings, database: Database) -> AsyncIterator[Noti
 
 
 @asynccontextmanager
-async def trying(settings: Settings, database: Database) -> AsyncIterator[TrialActivities]:
-    """What tries receivers out, with connections of its own."""
+async def testing(settings: Settings, database: Database, dispatcher: Dispatcher) -> AsyncIterator[DraftTestActivities]:
+    """Open the activities of webhook tests. Tests of drafts have connections of their own."""
     async with Sender(sender_settings(settings)) as sender:
-        yield TrialActivities(database, sender, Sealer(settings.plain_encryption_keys), url_rules(settings))
+        yield DraftTestActivities(database, dispatcher, sender)
 
 
 @asynccontextmanager
-async def beside_delivery(settings: Settings, database: Database) -> AsyncIterator[list[Callable[..., Any]]]:
-    """The activities that deliver nothing, with what they need: scans of expiry, notices to operators, retention,
-    tests of what is not saved."""
+async def beside_delivery(
+    settings: Settings, database: Database, dispatcher: Dispatcher
+) -> AsyncIterator[list[Callable[..., Any]]]:
+    """Open the activities beside the delivery of events: expiry scans, operator notices, retention, webhook tests."""
     async with (
         expiring(settings, database) as expiry,
         noticing(settings, database) as notices,
         retaining(settings) as retention,
-        trying(settings, database) as trials,
+        testing(settings, database, dispatcher) as draft_tests,
     ):
         yield [
             *(expiry.plan_scans, expiry.open_scan, expiry.scan, notices.send_notices),
             *(retention.make_days, retention.thin_oldest_day, retention.forget_event_ids),
-            trials.try_webhook,
+            draft_tests.send_draft_test,
         ]
 
 
@@ -114,15 +115,15 @@ async def expiring(settings: Settings, database: Database) -> AsyncIterator[Expi
     """What scans for things that expire, with the connections it needs."""
     sealer = Sealer(settings.plain_encryption_keys)
     async with AsyncExitStack() as closing:
-        bell = RelayBell(database)
-        closing.push_async_callback(bell.close)
+        notifier = OutboxNotifier(database)
+        closing.push_async_callback(notifier.close)
         source = await closing.enter_async_context(
             open_source(database, sealer, settings.expiry_asyncpg_url, settings.expiry_statement_timeout_seconds)
         )
         yield ExpiryActivities(
             database,
             source,
-            NoticeWriter(database, source, sealer, bell),
+            NoticeWriter(database, source, sealer, notifier),
             late_notices=settings.expiry_late_notices,
             days_back=settings.expiry_days_back,
         )
@@ -139,9 +140,9 @@ async def retaining(settings: Settings) -> AsyncIterator[RetentionActivities]:
         await database.close()
 
 
-def schedule_keeper(settings: Settings, database: Database, client: Client) -> ScheduleKeeper:
-    """What keeps the schedules as they are to be."""
-    return ScheduleKeeper(
+def schedule_maintenance(settings: Settings, database: Database, client: Client) -> ScheduleMaintenance:
+    """Build the maintenance of the schedules."""
+    return ScheduleMaintenance(
         database,
         ExpirySchedules(client, task_queue=settings.task_queue, local_hour=settings.expiry_local_hour),
         late_notices=settings.expiry_late_notices,

@@ -6,14 +6,12 @@ from uuid import UUID
 
 from temporalio import activity
 
-from sending.dispatcher import AttemptTakenError, Dispatcher
 from storage.database import Database
 from storage.deliveries.held import subscription_for_keeper
-from storage.deliveries.open import load
 from storage.operations.bulk_pages import go_on
 from temporal.drains import Keepers
 from temporal.guards import heartbeats, own_faults
-from temporal.messages import DeliveryEnd, DeliveryRef, WindowStep, WindowTask
+from temporal.messages import WindowStep, WindowTask
 
 WINDOW_SECONDS = 30.0
 """After so long the activity answers with how far it is, and the workflow asks again."""
@@ -22,35 +20,9 @@ WINDOW_SECONDS = 30.0
 class ActActivities:
     """Acts, with the worker's resources."""
 
-    def __init__(self, database: Database, dispatcher: Dispatcher, keepers: Keepers) -> None:
+    def __init__(self, database: Database, keepers: Keepers) -> None:
         self._database = database
-        self._dispatcher = dispatcher
         self._keepers = keepers
-
-    @activity.defn(name="redeliver-once")
-    async def redeliver_once(self, ref: DeliveryRef) -> DeliveryEnd:
-        """One attempt of a delivery that has ended, which changes nothing but the log if it fails; or of a test."""
-        async with heartbeats():
-            with own_faults():
-                async with self._database.transaction() as connection:
-                    delivery = await load(connection, UUID(ref.message_id))
-                if delivery is None:
-                    return DeliveryEnd("unknown", reason="no such delivery")
-                if delivery.is_test and delivery.status != "pending":
-                    return DeliveryEnd(delivery.status, delivery.number - 1, "the test has ended")
-                begins = delivery.is_test
-                if (delivery.status in ("pending", "held") and not begins) or self._dispatcher.taken(delivery):
-                    return DeliveryEnd(delivery.status, delivery.number - 1, "it is being delivered")
-                trigger = "test" if delivery.is_test else "manual"
-                begun = self._dispatcher.begin(replace(delivery, redelivered=True), trigger)
-                try:
-                    step = await asyncio.shield(begun)
-                except AttemptTakenError:
-                    return DeliveryEnd(delivery.status, delivery.number - 1, "another attempt was under way")
-                if step.status == "delivered" and delivery.subscription.holds_line:  # its successors may go
-                    place = (delivery.event.store_code, delivery.event.name, delivery.subscription.url)
-                    await self._keepers.wake(delivery.subscription.id, *place)
-        return DeliveryEnd(step.status, step.attempts, step.failure)
 
     @activity.defn(name="recover-pages")
     async def recover_pages(self, task: WindowTask) -> WindowStep:

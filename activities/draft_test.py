@@ -1,5 +1,6 @@
-"""Tries a receiver before its webhook is saved: one request, made and sent as a delivery's would be."""
+"""Tests of webhooks: one marked sample to a receiver, built and sent as a delivery's request would be."""
 
+import asyncio
 import logging
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
@@ -7,70 +8,92 @@ from uuid import UUID, uuid4
 from temporalio import activity
 
 from domain.delivery.failure_kinds import FailureKind
+from domain.delivery.lifecycle import DeliveryStatus, SubscriptionStatus
 from domain.delivery.verdict import verdict
 from domain.events.catalogue import CATALOGUE
-from domain.urls.rules import UrlRefused, UrlRules
+from domain.urls.rules import UrlRefused
 from domain.wire.bodies import TEST, EventFacts
 from domain.wire.jsontext import dump
 from sending.attempt_log import not_sent
+from sending.dispatcher import AttemptTakenError, Dispatcher
 from sending.http.client import OutgoingRequest, Sender, SendResult
-from sending.requests import RequestBuilder
 from storage.access.audit import MASK
 from storage.database import Database
-from storage.deliveries.open import OpenDelivery, SubscriptionFacts
-from storage.operations.draft_tests import BegunTrial, TrialResult, begin_trial, end_trial
-from storage.sealing import SealBrokenError, Sealer
+from storage.deliveries.open import OpenDelivery, SubscriptionFacts, load
+from storage.operations.draft_tests import BegunDraftTest, DraftTestResult, begin_draft_test, end_draft_test
+from storage.sealing import SealBrokenError
 from temporal.guards import heartbeats, own_faults
-from temporal.messages import TrialEnd, TrialRef
+from temporal.messages import DraftTestEnd, DraftTestRef
 
 logger = logging.getLogger(__name__)
 
+NOT_SENT = "not sent"
 
-class TrialActivities:
-    """What trying a receiver takes. The sender is one of its own: trials and deliveries share no connection."""
 
-    def __init__(self, database: Database, sender: Sender, sealer: Sealer, rules: UrlRules) -> None:
+class DraftTestActivities:
+    """The activity of tests, of saved webhooks and of drafts.
+
+    A draft's test has a sender of its own, so that it shares no connection with deliveries.
+    """
+
+    def __init__(self, database: Database, dispatcher: Dispatcher, draft_sender: Sender) -> None:
         self._database = database
-        self._sender = sender
-        self._requests = RequestBuilder(sealer, rules)
+        self._dispatcher = dispatcher
+        self._draft_sender = draft_sender
 
-    @activity.defn(name="try-webhook")
-    async def try_webhook(self, ref: TrialRef) -> TrialEnd:
-        """Send it once; asked again, it is not sent again."""
-        trial_id = UUID(ref.trial_id)
+    @activity.defn(name="send-draft-test")
+    async def send_draft_test(self, ref: DraftTestRef) -> DraftTestEnd:
+        """Send the test once. A draft's test is not sent again if the worker dies meanwhile."""
         async with heartbeats():
             with own_faults():
-                async with self._database.transaction() as connection:
-                    trial = await begin_trial(connection, trial_id)
-                if trial is None:
-                    return TrialEnd("not sent")
-                request, result = await self._tried(delivery_of(trial_id, trial))
-                kept = _kept(request, result)
-                async with self._database.transaction() as connection:
-                    await end_trial(connection, trial_id, kept)
-        return TrialEnd(kept.failure or str(kept.status_code))
+                send = self._send_draft if ref.subscription_id is None else self._send_delivery
+                return DraftTestEnd(await send(UUID(ref.test_id)))
 
-    async def _tried(self, delivery: OpenDelivery) -> tuple[OutgoingRequest | None, SendResult]:
+    async def _send_delivery(self, message_id: UUID) -> str:
+        """Make the one attempt of a saved webhook's test, which is a delivery in the log."""
+        async with self._database.transaction() as connection:
+            delivery = await load(connection, message_id)
+        if delivery is None or delivery.status != "pending" or self._dispatcher.taken(delivery):
+            return NOT_SENT
         try:
-            request = self._requests.build(delivery)
+            step = await asyncio.shield(self._dispatcher.begin(delivery, "test"))
+        except AttemptTakenError:
+            return NOT_SENT
+        return step.failure or str(step.status_code)
+
+    async def _send_draft(self, test_id: UUID) -> str:
+        """Send the test of a draft, whose request and response are stored for the page that waits for them."""
+        async with self._database.transaction() as connection:
+            test = await begin_draft_test(connection, test_id)
+        if test is None:
+            return NOT_SENT
+        request, sent = await self._exchange(_delivery_of(test_id, test))
+        result = _result_of(request, sent)
+        async with self._database.transaction() as connection:
+            await end_draft_test(connection, test_id, result)
+        return result.failure or str(result.status_code)
+
+    async def _exchange(self, delivery: OpenDelivery) -> tuple[OutgoingRequest | None, SendResult]:
+        try:
+            request = self._dispatcher.requests.build(delivery)
         except UrlRefused as refused:
             return None, not_sent(FailureKind.blocked, str(refused))
         except SealBrokenError as error:
             return None, not_sent(FailureKind.internal, str(error))
         except Exception:
-            logger.exception("request of trial %s could not be built", delivery.message_id)
+            logger.exception("request of draft test %s could not be built", delivery.message_id)
             return None, not_sent(FailureKind.internal, "the request could not be built; see the worker's log")
-        return request, await self._sender.send(request)
+        return request, await self._draft_sender.send(request)
 
 
-def delivery_of(trial_id: UUID, trial: BegunTrial) -> OpenDelivery:
-    """The delivery there would be, of a sample of the event to a webhook of this draft. No row knows of it."""
-    draft, now = trial.draft, datetime.now(UTC)
+def _delivery_of(test_id: UUID, test: BegunDraftTest) -> OpenDelivery:
+    """Return the delivery of a sample event that the draft would get. It is in no table."""
+    draft, now = test.draft, datetime.now(UTC)
     subscription = SubscriptionFacts(
-        id=trial_id,
+        id=test_id,
         url=draft.url,
         legacy=draft.legacy,
-        status="active",
+        status=SubscriptionStatus.ACTIVE,
         deleted=False,
         sealed_headers=draft.sealed_headers,
         hmac_enabled=draft.sealed_secret is not None,
@@ -83,13 +106,13 @@ def delivery_of(trial_id: UUID, trial: BegunTrial) -> OpenDelivery:
     sample = dump(CATALOGUE[draft.event_name].sample)
     created_at = now.strftime("%Y-%m-%dT%H:%M:%SZ")
     return OpenDelivery(
-        message_id=trial_id,
+        message_id=test_id,
         event=EventFacts(uuid4(), draft.event_name, draft.store_code, created_at, sample),
         sealed_data=None,
         variant=TEST,
         subscription=subscription,
-        timezone=trial.timezone,
-        status="pending",
+        timezone=test.timezone,
+        status=DeliveryStatus.PENDING,
         number=1,
         failures=0,
         request_id=uuid4(),
@@ -100,18 +123,18 @@ def delivery_of(trial_id: UUID, trial: BegunTrial) -> OpenDelivery:
     )
 
 
-def _kept(request: OutgoingRequest | None, result: SendResult) -> TrialResult:
-    judged = verdict(result.answer)
+def _result_of(request: OutgoingRequest | None, sent: SendResult) -> DraftTestResult:
+    """Return the row to store: the request with its secrets masked, and the response."""
     headers: list[tuple[str, str]] = []
     if request is not None:
         shown = [(name, MASK if value in request.redact else value) for name, value in request.headers]
         headers = [("Host", request.url.host), ("Content-Type", "application/json"), *shown]
-    return TrialResult(
+    return DraftTestResult(
         sent_headers=headers,
         sent_body=None if request is None else request.body.decode(),
-        duration_ms=result.duration_ms,
-        status_code=result.status_code,
-        failure=judged.failure,
-        detail=result.detail or (f"Location: {result.location}" if result.location else None),
-        response_excerpt=result.excerpt or None,
+        duration_ms=sent.duration_ms,
+        status_code=sent.status_code,
+        failure=verdict(sent.answer).failure,
+        detail=sent.detail or (f"Location: {sent.location}" if sent.location else None),
+        response_excerpt=sent.excerpt or None,
     )

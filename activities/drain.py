@@ -8,7 +8,7 @@ from uuid import UUID
 from temporalio import activity
 
 from domain.delivery.breaker import BreakerRules
-from domain.delivery.lifecycle import Step
+from domain.delivery.lifecycle import DeliveryStatus, Reason, Step, SubscriptionStatus
 from domain.delivery.notices import FAILING, DisableRules, NoticeKind, is_given_up
 from domain.delivery.verdict import Answer, verdict
 from sending.dispatcher import Dispatcher
@@ -17,15 +17,10 @@ from sending.drain.round import TAKEN_PAUSE_SECONDS, Round, Window, outcome
 from sending.drain.unordered import Backlog
 from sending.rate_limit import Turns
 from storage.database import Database
-from storage.deliveries.held import (
-    ENDED_AT_ONCE,
-    KeeperState,
-    end_open,
-    exhaust_outwaited,
-    keeper_state,
-)
+from storage.deliveries.held import KeeperState, keeper_state, next_allowed_seconds
 from storage.deliveries.open import OpenDelivery, held_oldest
 from storage.deliveries.ordering import on_the_wire
+from storage.deliveries.transitions import ENDED_AT_ONCE, end_open, exhaust_outwaited
 from storage.operations.notices import Occurrence, note
 from storage.subscriptions.health import failing, probe_failed
 from storage.subscriptions.status import disable_by_system
@@ -51,7 +46,7 @@ class _Tally:
     failed: int = 0
 
     def add(self, step: Step) -> None:
-        self.delivered += step.status == "delivered"
+        self.delivered += step.status == DeliveryStatus.DELIVERED
         self.failed += step.failure is not None
 
     def result(self, next_in_seconds: float | None, state: str, *, deaf: bool = False) -> KeeperRoundResult:
@@ -93,9 +88,9 @@ class KeeperActivities:
         if state is None or not _sends(state):
             return await self._end_all(subscription_id, state)
         tally = _Tally(task.under_way)
-        if state.status == "paused":
+        if state.status == SubscriptionStatus.PAUSED:
             return await self._pause(tally)
-        if state.rest_seconds > 0 and not task.probe_now:
+        if state.rest_seconds > 0:
             return tally.result(state.rest_seconds, "its receiver asked to be left alone", deaf=True)
         if state.per_second is None and state.max_concurrency is None:
             self._dispatcher.keep_pace(subscription_id, None, None)
@@ -130,7 +125,7 @@ class KeeperActivities:
         async with self._database.transaction() as connection:
             left = await on_the_wire(connection, [UUID(one) for one in tally.left])
         tally.left = sorted(str(one) for one in left)
-        return tally.result(LEFT_AGAIN_SECONDS if left else None, "paused")
+        return tally.result(LEFT_AGAIN_SECONDS if left else None, SubscriptionStatus.PAUSED)
 
     async def _state(self, subscription_id: UUID) -> KeeperState | None:
         async with self._database.transaction() as connection:
@@ -138,8 +133,8 @@ class KeeperActivities:
 
     async def _end_all(self, subscription_id: UUID, state: KeeperState | None) -> KeeperRoundResult:
         deleted = state is None or state.deleted
-        status = "cancelled" if deleted else "exhausted"
-        reason = "subscription_deleted" if deleted else "subscription_disabled"
+        status = DeliveryStatus.CANCELLED if deleted else DeliveryStatus.EXHAUSTED
+        reason = Reason.SUBSCRIPTION_DELETED if deleted else Reason.SUBSCRIPTION_DISABLED
         until = time.monotonic() + ROUND_SECONDS
         while time.monotonic() < until:
             async with self._database.transaction() as connection:
@@ -161,14 +156,17 @@ class KeeperActivities:
         await self._exhaust_outwaited(subscription_id, float(sum(schedule)))
         oldest = await self._oldest(subscription_id, state)
         if oldest is None:
-            return tally.result(None, "breaker open, nothing held")
+            async with self._database.transaction() as connection:
+                wait = await next_allowed_seconds(connection, subscription_id)
+            state_text = "breaker open, nothing held" if wait is None else "breaker open, its receiver asked to wait"
+            return tally.result(wait, state_text, deaf=wait is not None)
         if not probe_now and (state.probe_in_seconds or 0) > 0:
             return tally.result(state.probe_in_seconds, "breaker open", deaf=True)
-        step = await self._attempt(replace(oldest, kept_as="breaker_open"))
+        step = await self._attempt(replace(oldest, kept_as=Reason.BREAKER_OPEN))
         if step is None:
             return tally.taken()
         tally.add(step)
-        if step.status == "delivered":
+        if step.status == DeliveryStatus.DELIVERED:
             return None
         if await self._given_up(subscription_id, step):
             return tally.result(None, "disabled: it failed for too long")
@@ -186,7 +184,7 @@ class KeeperActivities:
             async with self._database.transaction() as connection:
                 outwaited = await exhaust_outwaited(connection, subscription_id, schedule_seconds)
                 if outwaited:
-                    ended = Occurrence(subscription_id, NoticeKind.EXHAUSTED, "breaker_open", outwaited)
+                    ended = Occurrence(subscription_id, NoticeKind.EXHAUSTED, Reason.BREAKER_OPEN, outwaited)
                     await note(connection, [ended])
 
     async def _oldest(self, subscription_id: UUID, state: KeeperState) -> OpenDelivery | None:
@@ -243,4 +241,4 @@ class KeeperActivities:
 
 def _sends(state: KeeperState) -> bool:
     """Or will again, when its pause ends."""
-    return not state.deleted and state.status != "disabled"
+    return not state.deleted and state.status != SubscriptionStatus.DISABLED

@@ -7,17 +7,15 @@ from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy.exc import SQLAlchemyError
 from temporalio import activity
 from temporalio.client import Client
 from temporalio.exceptions import WorkflowAlreadyStartedError
-from temporalio.service import RPCError
 
 from domain.delivery.failure_kinds import FailureKind
 from domain.delivery.identity import notice_workflow_id
 from domain.delivery.notices import notice_body
 from domain.delivery.retry import retry_delay
-from domain.delivery.verdict import Answer, Verdict, verdict
+from domain.delivery.verdict import Answer, Outcome, Verdict, verdict
 from domain.urls.rules import UrlRefused, UrlRules, normalise_url
 from domain.wire.signing import secret_keys, standard_signature
 from sending.http.client import OutgoingRequest, Sender
@@ -39,14 +37,15 @@ from storage.operations.operators import OperatorRow, find_operator
 from storage.sealing import Sealer
 from temporal.guards import heartbeats, own_faults
 from temporal.messages import NoticeRound, NoticeTask
+from temporal.periodic import run_periodically
 
 logger = logging.getLogger(__name__)
 
 WATCH_SECONDS = 5.0
-"""How often what is due is looked for; notices are due a minute after the fact."""
+"""Interval of the search for due notices, which are due a minute after the fact."""
 
 FORGET_SECONDS = 3600.0
-"""How often old notices are deleted."""
+"""Interval of the deletion of old notices."""
 
 START_TIMEOUT = timedelta(seconds=5)
 """A start answered later than this is asked for again, under the same id."""
@@ -134,7 +133,7 @@ class NoticeActivities:
 
     def _again(self, due: DueNotice, judged: Verdict) -> float | None:
         """Seconds until the next attempt; None when there is none."""
-        if judged.outcome != "retry":
+        if judged.outcome is not Outcome.RETRY:
             return None
         return retry_delay(self._retry_schedule, due.attempts + 1, due.notice.id, judged.retry_after_seconds)
 
@@ -163,7 +162,7 @@ class NoticeActivities:
 
 
 class NoticeWatch:
-    """Starts the workflow of each store that has something due; the workflow's id keeps it to one a store."""
+    """Starts one notification workflow per store with due notices; the workflow id prevents a second one."""
 
     def __init__(self, database: Database, client: Client, task_queue: str, *, mail: bool) -> None:
         self._database = database
@@ -172,21 +171,21 @@ class NoticeWatch:
         self._mail = mail
 
     async def run(self) -> None:
-        """Until cancelled; a fault of database or Temporal costs a round."""
-        forget_at = time.monotonic()
-        while True:
-            try:
-                await self.look()
-                if time.monotonic() >= forget_at:
-                    forget_at = time.monotonic() + FORGET_SECONDS
-                    async with self._database.transaction() as connection:
-                        await forget_notices(connection)
-            except (SQLAlchemyError, RPCError, OSError, TimeoutError) as error:
-                logger.warning("notices not looked after: %s", type(error).__name__)
-            await asyncio.sleep(WATCH_SECONDS)
+        """Start due notices and delete old ones, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(run_periodically("start of due notices", self.look, every_seconds=WATCH_SECONDS))
+            tasks.create_task(
+                run_periodically(
+                    "deletion of old notices", self._forget, every_seconds=FORGET_SECONDS, retry_seconds=WATCH_SECONDS
+                )
+            )
+
+    async def _forget(self) -> None:
+        async with self._database.transaction() as connection:
+            await forget_notices(connection)
 
     async def look(self) -> None:
-        """Start what is to be started now."""
+        """Start the workflow of every store with due notices."""
         async with self._database.transaction() as connection:
             stores = await stores_with_due_notices(connection, mail=self._mail)
         for store_code in sorted(stores):

@@ -18,7 +18,7 @@ from storage.events.retention import (
 )
 from storage.operations.stores import list_stores
 from temporal.guards import heartbeats, own_faults
-from temporal.retention_messages import ThinnedDay
+from temporal.messages import ThinningResult
 
 
 class RetentionActivities:
@@ -35,22 +35,22 @@ class RetentionActivities:
             return await make_coming_days(self._database) + await file_the_rest(self._database)
 
     @activity.defn(name="thin-oldest-day")
-    async def thin_oldest_day(self) -> ThinnedDay:
+    async def thin_oldest_day(self) -> ThinningResult:
         """Drop what may go of the oldest day of which something may; `day` is None when there is no such day."""
         async with heartbeats():
             with own_faults():
                 async with self._database.transaction() as connection:
                     due = await days_to_thin(connection, self._rules)
-                return await self._thin(due[0]) if due else ThinnedDay()
+                return await self._thin(due[0]) if due else ThinningResult()
 
-    async def _thin(self, due: ThinDay) -> ThinnedDay:
+    async def _thin(self, due: ThinDay) -> ThinningResult:
         thinned = Thinned(0, 0, 0) if due.thinned else await thin_day(self._database, due, self._rules)
         async with self._database.transaction() as connection:
             stores = await list_stores(connection)
         pages = [page for store in stores for page in await self._clear(due, store.code)]
         async with self._database.transaction() as connection:
             await cleared(connection, due.day)
-        return ThinnedDay(
+        return ThinningResult(
             due.day,
             due.age_days,
             thinned.bodies_kept,

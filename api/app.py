@@ -12,14 +12,14 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from api.actions import bulk_routes as window_acts
-from api.actions import routes as acts
-from api.deliveries import explain_routes as explain
+from api.actions import routes as actions
+from api.bulk_actions import routes as bulk_actions
 from api.deliveries import routes as deliveries
 from api.errors import ApiError, NotFound
-from api.events import event_types
+from api.event_types import routes as event_types
 from api.events import routes as events
 from api.expiry import routes as expiry
+from api.explain import routes as explain
 from api.keys import routes as access_keys
 from api.login import routes as login
 from api.openapi.docs import add_docs
@@ -46,8 +46,8 @@ ROUTERS: tuple[APIRouter, ...] = (
     expiry.router,
     schedules.router,
     deliveries.router,
-    acts.router,
-    window_acts.router,
+    actions.router,
+    bulk_actions.router,
     explain.router,
     operations.router,
 )

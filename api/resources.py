@@ -14,15 +14,14 @@ from api.events.service import EventReader
 from api.login.principals import Principals
 from api.login.throttle import LoginThrottle
 from api.login.tokens import Tokens
-from api.operations.gauges import StandingGauge
-from api.operations.metrics import ApiMetrics
+from api.operations.metrics import ApiMetrics, InstallationGauge
 from api.schedules.sync import ScheduleSync
 from api.subscriptions.url_check import Lookup, UrlCheck
 from domain.urls.rules import UrlRules
 from settings import Settings
 from storage.access.passwords import Passwords
 from storage.database import Database
-from storage.events.notification import RelayBell
+from storage.events.notification import OutboxNotifier
 from storage.expiry.sources import DueSource, open_source
 from storage.sealing import Sealer
 from temporal.client import temporal_client
@@ -47,7 +46,7 @@ class Resources:
     login_throttle: LoginThrottle
     metrics: ApiMetrics
     backlog: BacklogGauge
-    standing: StandingGauge
+    installation: InstallationGauge
     event_reader: EventReader
     intake: Intake
     schedules: ExpirySchedules
@@ -73,14 +72,14 @@ async def open_resources(settings: Settings, lookup: Lookup | None = None) -> As
     async with AsyncExitStack() as closing:
         database = Database(settings.sqlalchemy_url, pool_size=settings.database_pool_size, name="loyalty-webhooks api")
         closing.push_async_callback(database.close)
-        bell = RelayBell(database)
-        closing.push_async_callback(bell.close)
+        notifier = OutboxNotifier(database)
+        closing.push_async_callback(notifier.close)
         backlog = BacklogGauge(database, settings.backlog_limit_events)
         closing.push_async_callback(backlog.close)
-        standing = StandingGauge(database)
-        closing.push_async_callback(standing.close)
+        installation = InstallationGauge(database)
+        closing.push_async_callback(installation.close)
         metrics.pool.watch(database)
-        intake = Intake(database, sealer, bell, backlog, metrics)
+        intake = Intake(database, sealer, notifier, backlog, metrics)
         closing.push_async_callback(intake.close)
         temporal = await temporal_client(lazy=True, payload_keys=settings.plain_payload_keys)
         schedules = ExpirySchedules(temporal, task_queue=settings.task_queue, local_hour=settings.expiry_local_hour)
@@ -102,7 +101,7 @@ async def open_resources(settings: Settings, lookup: Lookup | None = None) -> As
             login_throttle=LoginThrottle(),
             metrics=metrics,
             backlog=backlog,
-            standing=standing,
+            installation=installation,
             event_reader=EventReader(
                 sealer,
                 allow_unknown_fields=settings.allow_unknown_fields,

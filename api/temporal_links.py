@@ -16,17 +16,26 @@ def workflow_url(resources: Resources, workflow_id: str | None) -> str | None:
     return None if workflow_id is None else _page(resources, "workflows", workflow_id)
 
 
+def delivery_url(resources: Resources, *, workflow_id: str | None, retry_id: str | None) -> str | None:
+    """Return the page that shows who attempts a delivery: the activities of its retries, else its workflow."""
+    if retry_id is None:
+        return workflow_url(resources, workflow_id)
+    root, query = _page(resources, "activities"), f'ActivityId="{retry_id}"'
+    return None if root is None else f"{root}?query={quote(query, safe='')}"
+
+
 def schedule_url(resources: Resources, schedule_id: str) -> str | None:
     """The page of a schedule; None when there is no Web UI."""
     return _page(resources, "schedules", schedule_id)
 
 
-def _page(resources: Resources, section: str, identity: str) -> str | None:
+def _page(resources: Resources, section: str, identity: str = "") -> str | None:
     root = resources.settings.temporal_ui_url
     if root is None:
         return None
     namespace = quote(resources.temporal.namespace, safe="")
-    return f"{root.rstrip('/')}/namespaces/{namespace}/{section}/{quote(identity, safe='')}"
+    page = f"{root.rstrip('/')}/namespaces/{namespace}/{section}"
+    return f"{page}/{quote(identity, safe='')}" if identity else page
 
 
 async def existing_workflow_url(resources: Resources, workflow_id: str | None) -> str | None:
@@ -42,3 +51,16 @@ async def existing_workflow_url(resources: Resources, workflow_id: str | None) -
     except (TimeoutError, RuntimeError):  # RuntimeError: the first connection of a lazy client failed
         return url
     return url
+
+
+async def existing_delivery_url(resources: Resources, *, workflow_id: str | None, retry_id: str | None) -> str | None:
+    """Return the page of the activity that retries a delivery, else of its workflow, if Temporal still keeps it."""
+    root = _page(resources, "activities")
+    if retry_id is None or root is None:
+        return await existing_workflow_url(resources, workflow_id)
+    try:
+        async with asyncio.timeout(KNOWN_SECONDS):
+            described = await resources.temporal.get_activity_handle(retry_id).describe()
+    except (RPCError, TimeoutError, RuntimeError):  # RuntimeError: the first connection of a lazy client failed
+        return delivery_url(resources, workflow_id=workflow_id, retry_id=retry_id)
+    return f"{root}/{quote(retry_id, safe='')}/{described.activity_run_id}/details"

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import text
 
-from api.cursors import write_cursor
+from api.deliveries.service import write_cursor
 from api.panel.app import named_routes
 from api.panel.sessions import PATH
 from bench.api_process import share

@@ -34,7 +34,7 @@ EXIT_NOT_SENT = 2  # wrong usage too, as everywhere on the command line
 
 
 @dataclass(frozen=True)
-class Source:
+class EventSource:
     """What is to be sent; `total` is None where it cannot be known before."""
 
     lines: Iterator[OutgoingEvent | Rejection]
@@ -83,12 +83,12 @@ def emit(  # noqa: PLR0913, PLR0917 - one parameter an option
     with ExitStack() as stack:
         if data is not None and event_name is not None:
             given_id = None if event_id is None else str(event_id)
-            source = Source(iter([single_event(event_name, data.encode(), given_id)]), 1)
+            source = EventSource(iter([single_event(event_name, data.encode(), given_id)]), 1)
         elif file is not None:
             source = _file_source(stack, file, event_name, from_line)
         else:
             total = count or (1 if event_name else sum(type_.seed for type_ in CATALOGUE.values()))
-            source = Source(sample_events(event_name, total), total)
+            source = EventSource(sample_events(event_name, total), total)
         report, failure = asyncio.run(_send(target, source, rate, patience))
     _print_report(report)
     if failure is not None:
@@ -114,20 +114,20 @@ def _check_combinations(
         raise typer.BadParameter(f"there is no event {event_name}" + (f"; is it {nearest}?" if nearest else ""))
 
 
-def _file_source(stack: ExitStack, file: Path, event_name: str | None, from_line: int) -> Source:
+def _file_source(stack: ExitStack, file: Path, event_name: str | None, from_line: int) -> EventSource:
     if file == Path("-"):
-        return Source(read_lines(sys.stdin.buffer, event_name, from_line), None)
+        return EventSource(read_lines(sys.stdin.buffer, event_name, from_line), None)
     try:
         with file.open("rb") as counted:
             total = sum(bool(line.strip()) for line in islice(counted, from_line - 1, None))
         stream = stack.enter_context(file.open("rb"))
     except OSError as error:
         raise typer.BadParameter(f"{file} cannot be read: {error.strerror}") from error
-    return Source(read_lines(stream, event_name, from_line), total, resumable=True)
+    return EventSource(read_lines(stream, event_name, from_line), total, resumable=True)
 
 
 async def _send(
-    target: Target, source: Source, rate: float | None, patience: float
+    target: Target, source: EventSource, rate: float | None, patience: float
 ) -> tuple[SendReport, SendError | None]:
     """Send everything; the error is what stopped it before the end, Ctrl-C included."""
     try:
@@ -135,7 +135,7 @@ async def _send(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     async with client:
-        with _Progress(source.total) as progress:
+        with _EmitProgress(source.total) as progress:
             sender = EventSender(client, target.store, patience_seconds=patience, on_wait=progress.say)
             try:
                 await _send_all(sender, source.lines, rate, progress)
@@ -148,7 +148,7 @@ async def _send(
 
 
 async def _send_all(
-    sender: EventSender, source: Iterator[OutgoingEvent | Rejection], rate: float | None, progress: "_Progress"
+    sender: EventSender, source: Iterator[OutgoingEvent | Rejection], rate: float | None, progress: "_EmitProgress"
 ) -> None:
     started = time.monotonic()
     taken = 0
@@ -168,7 +168,7 @@ async def _send_all(
             await asyncio.sleep(max(SHORTEST_TICK_SECONDS, next_due - time.monotonic()))
 
 
-class _Progress:
+class _EmitProgress:
     """A bar on standard error, or a line now and then where that is no terminal; nothing for a handful of events."""
 
     def __init__(self, total: int | None) -> None:
@@ -188,7 +188,7 @@ class _Progress:
         )
         self._task = self._bar.add_task("", total=total)
 
-    def __enter__(self) -> "_Progress":
+    def __enter__(self) -> "_EmitProgress":
         self._bar.start()
         return self
 

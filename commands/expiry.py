@@ -103,14 +103,14 @@ async def _run(importer: Importer, size: int, *, again: bool) -> ImportState:
         return state
     if state.position_bytes:
         console.print(f"Going on behind line {state.position_line:,}.", highlight=False)
-    with _Progress(console, size, state) as progress:
+    with _ImportProgress(console, size, state) as progress:
         async with aclosing(importer.run(state)) as states:
             async for state in states:
                 progress.update(state)
     return state
 
 
-class _Progress:
+class _ImportProgress:
     """A bar on standard error, or a line now and then where that is no terminal."""
 
     def __init__(self, console: Console, size: int, begun: ImportState) -> None:
@@ -130,7 +130,7 @@ class _Progress:
         )
         self._task = self._bar.add_task("", total=self._size, completed=begun.position_bytes, rows="0", rate="0")
 
-    def __enter__(self) -> "_Progress":
+    def __enter__(self) -> "_ImportProgress":
         self._bar.start()
         return self
 

@@ -1,29 +1,36 @@
-"""`loyalty-webhooks reconcile`: give what should still be delivered its workflows back, after a restore."""
+"""`loyalty-webhooks reconcile`: restart the activities and workflows of open deliveries after a restore."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Annotated
+from uuid import UUID
 
 import typer
 from rich import box
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
-from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.client import ActivityExecutionStatus, Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
 from commands.complaints import complain
 from commands.configuration import read_settings
 from commands.database import EXIT_FAILED, in_database
-from domain.delivery.identity import backfill_workflow_id, event_workflow_id, recover_workflow_id
+from domain.delivery.identity import backfill_workflow_id, recover_workflow_id
 from storage.database import Database
-from storage.deliveries.reconcile import KeptEvent, LookedAfter, RunningAct, kept_events, looked_after, running_acts
+from storage.deliveries.reconcile import LookedAfter, RunningAct, looked_after, running_acts
+from storage.deliveries.retries import OwnedDelivery, owned_deliveries
+from storage.deliveries.transitions import own_retries
 from storage.operations.bulk_actions import WindowKind
 from temporal.client import temporal_client
+from temporal.retries import Retries
 from temporal.starts import Acting
 
 AT_ONCE = 20
 """Calls to Temporal under way: enough to keep it busy, too few to hold up what is delivered meanwhile."""
+
+STARTED_TOGETHER = 500
+"""Deliveries whose activities get their ids in one transaction."""
 
 
 def register(app: typer.Typer) -> None:
@@ -32,16 +39,16 @@ def register(app: typer.Typer) -> None:
 
 
 def reconcile(
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Count what has lost its workflow, start nothing.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what does not run, start nothing.")] = False,
 ) -> None:
-    """Start the workflows that PostgreSQL says are still to deliver something and Temporal does not know.
+    """Start what should still deliver something according to PostgreSQL and what Temporal does not know.
 
-    For the day on which Temporal begins empty, or PostgreSQL comes back from a backup (docs/operating.md). Workflows
-    that run are left alone, so it may be run at any time, beside a running stack, and again.
+    For the day on which Temporal begins empty, or PostgreSQL comes back from a backup (docs/operating.md). Workers do
+    the same by themselves for deliveries that are overdue by a minute. What runs is left alone, so the command may be
+    run at any time, beside a running stack, and again.
 
-    Exit code 0: everything has its workflow. 1: Temporal or the database could not be reached; run it again.
+    Exit code 0: every open delivery has its activity or workflow. 1: Temporal or the database could not be reached;
+    run it again.
     """
     settings = read_settings()
 
@@ -58,26 +65,26 @@ def reconcile(
 
 
 class Reconciled:
-    """What was found of each kind: how many have their workflow, how many had lost it."""
+    """Result by kind: how many run, how many did not."""
 
     def __init__(self, rest: LookedAfter) -> None:
         self.rest = rest
-        self.events = [0, 0]
+        self.deliveries = [0, 0]
         self.acts = [0, 0]
 
 
 async def _reconciled(database: Database, client: Client, task_queue: str, *, dry_run: bool) -> Reconciled:
     async with database.transaction() as connection:
-        events, acts = await kept_events(connection), await running_acts(connection)
+        deliveries, acts = await owned_deliveries(connection), await running_acts(connection)
         found = Reconciled(await looked_after(connection))
-    acting = Acting(client, task_queue)
+    acting, retries = Acting(client, task_queue), Retries(client, task_queue)
+    lost_deliveries: list[UUID] = []
 
-    async def event(one: KeptEvent) -> None:
-        ids = {*one.workflow_ids, event_workflow_id(one.store_code, one.event_id)}
-        lost = not await _any_runs(client, ids)
-        found.events[lost] += 1
-        if lost and not dry_run:
-            await acting.deliver(one.store_code, one.event_id, one.name)
+    async def delivery(one: OwnedDelivery) -> None:
+        lost = not await _is_owned(client, one)
+        found.deliveries[lost] += 1
+        if lost:
+            lost_deliveries.append(one.message_id)
 
     async def act(one: RunningAct) -> None:
         recovers = one.kind is WindowKind.RECOVER
@@ -86,8 +93,25 @@ async def _reconciled(database: Database, client: Client, task_queue: str, *, dr
         if lost and not dry_run:
             await (acting.recover if recovers else acting.backfill)(one.id, one.subscription_id, one.url)
 
-    await _all([*(lambda one=one: event(one) for one in events), *(lambda one=one: act(one) for one in acts)])
+    await _all([*(lambda one=one: delivery(one) for one in deliveries), *(lambda one=one: act(one) for one in acts)])
+    for at in range(0, 0 if dry_run else len(lost_deliveries), STARTED_TOGETHER):
+        async with database.transaction() as connection:
+            waiting = await own_retries(connection, lost_deliveries[at : at + STARTED_TOGETHER])
+        await retries.start_all(waiting)
     return found
+
+
+async def _is_owned(client: Client, delivery: OwnedDelivery) -> bool:
+    """Return True if the activity of its retries runs, or before a retry the workflow of its first attempt."""
+    if delivery.retry_id is None:
+        return delivery.workflow_id is not None and await _any_runs(client, [delivery.workflow_id])
+    try:
+        described = await client.get_activity_handle(delivery.retry_id).describe()
+    except RPCError as error:
+        if error.status is not RPCStatusCode.NOT_FOUND:
+            raise
+        return False
+    return described.status is ActivityExecutionStatus.RUNNING
 
 
 async def _all(works: list[Callable[[], Awaitable[None]]]) -> None:
@@ -126,9 +150,9 @@ async def _any_runs(client: Client, workflow_ids: Iterable[str]) -> bool:
 def _show(found: Reconciled, *, dry_run: bool) -> None:
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("")
-    table.add_column("have their workflow", justify="right")
-    table.add_column("had lost it" if dry_run else "started again", justify="right")
-    table.add_row("events with deliveries to attempt", *(f"{count:,}" for count in found.events))
+    table.add_column("run", justify="right")
+    table.add_column("do not run" if dry_run else "started again", justify="right")
+    table.add_row("deliveries to attempt", *(f"{count:,}" for count in found.deliveries))
     table.add_row("recoveries and backfills", *(f"{count:,}" for count in found.acts))
     Console().print(table)
     typer.echo(

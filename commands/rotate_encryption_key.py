@@ -53,7 +53,7 @@ def rotate_encryption_key(
 
 async def _work(database: Database, keys: tuple[SecretStr, ...], *, dry_run: bool) -> Report:
     sealer = Sealer([key.get_secret_value() for key in keys])
-    with _Progress() as progress:
+    with _RotationProgress() as progress:
         resealing = Resealing(database, sealer, on_pass=progress.begin, on_step=progress.advance)
         if dry_run:
             return await resealing.count()
@@ -77,7 +77,7 @@ async def _record(database: Database, first: SecretStr, moment: str, changes: di
         )
 
 
-class _Progress:
+class _RotationProgress:
     """A bar on standard error, or a line now and then where that is no terminal."""
 
     def __init__(self) -> None:
@@ -96,7 +96,7 @@ class _Progress:
         self._done = self._total = 0
         self._last_line = time.monotonic()
 
-    def __enter__(self) -> "_Progress":
+    def __enter__(self) -> "_RotationProgress":
         self._bar.start()
         return self
 

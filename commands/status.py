@@ -18,7 +18,7 @@ from local.errors import StackError
 from local.health import COUNTED_EVENTS, Installation, InstallationHealth, ask
 from local.status import running_stack, stack_health
 from settings import Settings
-from storage.events.outbox import Backlog
+from storage.events.outbox import EventBacklog
 from temporal.client import temporal_client
 
 EXIT_NOT_WELL = 1
@@ -117,7 +117,7 @@ def _show(health: InstallationHealth) -> None:
     console.print(_waiting(health.backlog))
 
 
-def _waiting(backlog: Backlog | None) -> str:
+def _waiting(backlog: EventBacklog | None) -> str:
     if backlog is None:
         return "Backlog: not known."
     if not backlog.events:

@@ -11,7 +11,8 @@ from telemetry.logs import configure_logs
 from worker import run
 
 GC_THRESHOLD = 50_000
-"""New objects between two runs of the cyclic collector: at Python's 700 bursts are a fifth slower (decision 0054)."""
+"""New objects between two runs of the cyclic collector. At Python's default of 700 bursts are a fifth slower
+(docs/performance.md)."""
 
 
 def worker() -> None:

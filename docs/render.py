@@ -1,4 +1,4 @@
-"""Writes the pages of docs/ that are generated from the code: `python docs/render.py`, or `--check` to compare only."""
+"""Render the generated pages of docs/: `python docs/render.py`, or `--check` to compare only."""
 
 import argparse
 import inspect
@@ -16,9 +16,11 @@ from pydantic.fields import FieldInfo
 
 from api.operations.metrics import ApiMetrics
 from domain.delivery.explain import REASONS
-from domain.delivery.failure_kinds import EXPLANATIONS, Explanation, FailureKind
-from domain.delivery.verdict import Answer, verdict
+from domain.delivery.failure_kinds import EXPLANATIONS, FailureExplanation, FailureKind
+from domain.delivery.lifecycle import TRANSITIONS
+from domain.delivery.verdict import Answer, Outcome, verdict
 from settings import Settings
+from storage.deliveries.transitions import CARRIED_OUT_BY
 from telemetry.worker_health import SDK_METRICS
 from telemetry.worker_metrics import WorkerMetrics
 
@@ -29,12 +31,12 @@ FIELD = re.compile(r"^    (?P<name>[a-z_]+): ")
 
 
 def settings_page() -> str:
-    """Every setting with its default and its reason, under the headings that `settings.py` gives them."""
+    """Render every setting with its default and reason, under the headings in `settings.py`."""
     lines = [
         "# Settings",
         "",
-        "Environment variables, lines of a file `.env` in the directory a command is started in, or, for secrets,",
-        "files in the folder `SECRETS_DIR` named as the settings are (`database_url`). The connection to",
+        "Environment variables, lines of a file `.env` in the working directory of a command, or, for secrets,",
+        "files in the folder `SECRETS_DIR`, each named as its setting (`database_url`). The connection to",
         "Temporal is configured by Temporal's own variables (`TEMPORAL_ADDRESS`, `TEMPORAL_NAMESPACE`,",
         "`TEMPORAL_TLS…`, `TEMPORAL_API_KEY`, `TEMPORAL_PROFILE`, …). Generated from `settings.py` by `make docs`.",
     ]
@@ -43,7 +45,7 @@ def settings_page() -> str:
             "",
             f"## {title}",
             "",
-            "| variable | default | what it is, and why that default |",
+            "| variable | default | meaning, and the reason for the default |",
             "| --- | --- | --- |",
         ]
         lines += [_row(name, Settings.model_fields[name]) for name in names]
@@ -51,7 +53,7 @@ def settings_page() -> str:
 
 
 def _sections() -> list[tuple[str, list[str]]]:
-    """(heading, settings below it), from the comments of the class."""
+    """Return (heading, settings below it) from the comments in the class."""
     sections: list[tuple[str, list[str]]] = []
     for line in inspect.getsource(Settings).splitlines():
         if title := SECTION.match(line):
@@ -90,14 +92,14 @@ def _default(field: FieldInfo) -> str:
 
 
 def failure_kinds_page() -> str:
-    """Every failure kind, grouped by stage: what happened, what follows, what the receiver's owner can do."""
+    """Render every failure kind by stage: meaning, consequence and remedy."""
     lines = [
         "# Failure kinds",
         "",
-        "Why an attempt failed, or why a delivery ended without a 2xx: a closed list, the same words in API, panel,",
-        "CLI and metrics. Any 2xx is a success. Redirects are not followed. What is retried follows the subscription's",
-        "retry schedule; `Retry-After` (seconds or an HTTP date, up to 24 hours) on a 3xx, 4xx or 5xx wins over its",
-        "delay. An answer counts only when it has arrived whole: a 200 that is cut off in mid-body is no success.",
+        "Why an attempt failed, or why a delivery ended without a 2xx: a closed list, with the same names in API,",
+        "panel, CLI and metrics. Any 2xx is a success. Redirects are not followed. Retries follow the subscription's",
+        "retry schedule; a later `Retry-After` (seconds or an HTTP date, up to 24 hours) on a 3xx, 4xx or 5xx wins",
+        "over its delay. Only a complete response counts: a 200 that is cut off in its body is a failure.",
         "Generated from `domain/delivery/failure_kinds.py` and `domain/delivery/verdict.py` by `make docs`.",
     ]
     for stage, group in itertools.groupby(EXPLANATIONS.items(), key=lambda entry: entry[1].stage):
@@ -105,18 +107,20 @@ def failure_kinds_page() -> str:
             "",
             f"## {stage[0].upper()}{stage[1:]}",
             "",
-            "| kind | what happened | the delivery is | counts against the receiver | what can be done |",
+            "| kind | meaning | consequence for the delivery | counts against the receiver | remedy |",
             "| --- | --- | --- | --- | --- |",
         ]
         lines += [_failure_row(kind, explanation) for kind, explanation in group]
     return "\n".join(lines) + "\n"
 
 
-def _failure_row(kind: FailureKind, explanation: Explanation) -> str:
+def _failure_row(kind: FailureKind, explanation: FailureExplanation) -> str:
     judged = verdict(Answer(None, kind))
-    outcome = {"retry": "retried", "exhausted": "exhausted at once", "cancelled": "cancelled"}[judged.outcome]
-    if judged.receiver_rejects:
-        outcome += ", flagged `receiver_rejects`"
+    outcome = {
+        Outcome.RETRY: "retried",
+        Outcome.EXHAUSTED: "exhausted at once",
+        Outcome.CANCELLED: "cancelled",
+    }[judged.outcome]
     if judged.disables_subscription:
         outcome += ", and the subscription disabled"
     counts = "yes" if judged.counts_against_receiver else "no"
@@ -124,22 +128,44 @@ def _failure_row(kind: FailureKind, explanation: Explanation) -> str:
 
 
 def explain_page() -> str:
-    """Every reason that explains an event or its way to a subscription, and what can be done about it."""
+    """Render every reason that `explain` can give, with its remedy."""
     lines = [
         "# Why did this not arrive?",
         "",
-        "`GET /api/{storeCode}/webhook/explain?eventId=…` and `loyalty-webhooks explain` answer with one of these",
-        "codes for the event, and with one for each subscription of the store (or for each of its deliveries, where an",
-        "event makes two). A closed list. What stands in *italics* is filled in; failures are explained in",
+        "`GET /api/{storeCode}/webhook/explain?eventId=…` and `loyalty-webhooks explain` return one of these codes",
+        "for the event, and one for each subscription of the store (or for each of its deliveries, where an event has",
+        "two). The list is closed. Words in *italics* are filled in; failures are explained in",
         "[Failure kinds](failure-kinds.md).",
         "Generated from `domain/delivery/explain.py` by `make docs`.",
     ]
     for about, group in itertools.groupby(REASONS.items(), key=lambda entry: entry[1].about):
         title = f"{about[0].upper()}{about[1:]}"
-        lines += ["", f"## {title}", "", "| code | what is so | what can be done |", "| --- | --- | --- |"]
+        lines += ["", f"## {title}", "", "| code | meaning | remedy |", "| --- | --- | --- |"]
         for code, reason in group:
             text, remedy = (re.sub(r"\{(\w+)\}", _italic, words) for words in (reason.text, reason.remedy))
             lines.append(f"| `{code}` | {text} | {remedy} |")
+    return "\n".join(lines) + "\n"
+
+
+def lifecycle_page() -> str:
+    """Every transition of a delivery, and the function whose statement carries it out."""
+    lines = [
+        "# The lifecycle of a delivery",
+        "",
+        "Every way in which a delivery is created or changed. `delivered`, `exhausted` and `cancelled` are terminal:",
+        "only a person's `recover` opens such a delivery again. Once `held`, a delivery stays with its subscription's",
+        "drain until it ends. The functions stand in `storage/deliveries/transitions.py`; a test runs each of them",
+        "over deliveries of every status and compares what it changes with this table. Generated from",
+        "`domain/delivery/lifecycle.py` by `make docs`.",
+        "",
+        "| from | to | cause | reasons | function |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for row in TRANSITIONS:
+        source = "–" if row.source is None else f"`{row.source}`"
+        reasons = ", ".join(f"`{reason}`" for reason in row.reasons)
+        functions = ", ".join(f"`{function.__name__}`" for function in CARRIED_OUT_BY[row.trigger])
+        lines.append(f"| {source} | `{row.target}` | {row.trigger} | {reasons} | {functions} |")
     return "\n".join(lines) + "\n"
 
 
@@ -148,26 +174,26 @@ def _italic(name: re.Match[str]) -> str:
 
 
 def metrics_page() -> str:
-    """Every figure that API and worker tell, with its labels."""
+    """Render every metric of API and worker, with its labels."""
     lines = [
         "# Metrics",
         "",
-        "In Prometheus' text format: of the API at `/metrics`, of a worker at that path of its `WORKER_HEALTH_PORT`.",
-        "No label holds an id, a URL or a customer's data; each has few values. A histogram is told as `…_bucket`,",
-        "`…_sum` and `…_count`. What to watch, and what to do then: [operating.md](operating.md). Generated from the",
-        "code by `make docs`.",
+        "In Prometheus' text format: the API's at `/metrics`, a worker's at the same path of its `WORKER_HEALTH_PORT`.",
+        "No label holds an id, a URL or a customer's data; each has few values. A histogram is exposed as `…_bucket`,",
+        "`…_sum` and `…_count`. What to watch, and how to react: [operating.md](operating.md). Generated from the code",
+        "by `make docs`.",
     ]
     for title, registry in (("API", ApiMetrics().registry), ("Worker", WorkerMetrics().registry)):
-        lines += ["", f"## {title}", "", "| metric | type | labels | what it tells |", "| --- | --- | --- | --- |"]
+        lines += ["", f"## {title}", "", "| metric | type | labels | meaning |", "| --- | --- | --- | --- |"]
         lines += [_metric_row(collector) for collector in registry._collector_to_names]
     lines += [
         "",
         "## Worker: Temporal's SDK",
         "",
-        "What the SDK counts itself follows behind the worker's own figures, under the names `temporal_…` and with",
-        "durations in seconds. These are looked at by the alerts and dashboards here:",
+        "The SDK's own metrics follow the worker's, under names `temporal_…` and with durations in seconds. Alerts and",
+        "dashboards use these:",
         "",
-        "| metric | what it tells |",
+        "| metric | meaning |",
         "| --- | --- |",
         *(f"| `{name}` | {meaning} |" for name, meaning in SDK_METRICS.items()),
     ]
@@ -185,14 +211,14 @@ RESULT = re.compile(r"(<!-- result: .*? -->\n).*(<!-- end of result -->)", re.DO
 
 
 def reliability_page() -> str:
-    """The page as it is, with the last full result of `python -m tests.chaos` in its place."""
+    """Return the page with the last full result of `python -m tests.chaos` between its markers."""
     page = (DOCS / "reliability.md").read_text()
     figures = "\n".join(["", *_chaos_lines(json.loads(CHAOS.read_text())), "", ""])
     return RESULT.sub(lambda place: place[1] + figures + place[2], page)
 
 
 def _chaos_lines(result: dict[str, Any]) -> list[str]:
-    """The result as text: what was run, what was done to the stack, what became of each promise."""
+    """Render the result as text: the run, the disturbances, and each guarantee with its measured figure."""
     totals, machine = result["totals"], result["machine"]
     seeds, minutes = ",".join(map(str, totals["seeds"])), totals["seconds"] / 60 / len(totals["seeds"])
     jumps = " --clock-jumps" if machine["clock_jumps"] else ""
@@ -202,12 +228,12 @@ def _chaos_lines(result: dict[str, Any]) -> list[str]:
         f"`python -m tests.chaos {options}`, {machine['at'][:10]}:",
         f"{machine['cores']} cores, {machine['memory_gb']} GB, {machine['workers']} workers; {totals['events']:,} "
         f"events, {totals['events_sent_again']:,} of them",
-        f"sent again by their emitter, {totals['deliveries']:,} deliveries in {totals['requests']:,} requests; "
+        f"repeated by the emitter, {totals['deliveries']:,} deliveries in {totals['requests']:,} requests; "
         f"{totals['kills']} kills",
         f"among {totals['disturbances']} disturbances; **lost {totals['lost']}**, repeated {totals['duplicates']}.",
         "",
-        "| done to the stack | times | requests it met | repeats | until the process was ready again, p50 "
-        "| until new events arrived, p50 | at most |",
+        "| disturbance | times | requests in flight | repeats | until the process was ready again, p50 "
+        "| until new events arrived, p50 | maximum |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, kind in result["kinds"].items():
@@ -216,17 +242,17 @@ def _chaos_lines(result: dict[str, Any]) -> list[str]:
             f"| {name} | {kind['count']} | {kind['under_way']} | {kind['repeats']} "
             f"| {_seconds(ready['p50'])} | {_seconds(recovery['p50'])} | {_seconds(recovery['max'])} |"
         )
-    lines += ["", "| promise | seen | at most | |", "| --- | --- | --- | --- |"]
+    lines += ["", "| guarantee | measured | limit | |", "| --- | --- | --- | --- |"]
     for promise in result["promises"]:
         seen, bound = (_figure(promise[key], promise["unit"]) for key in ("figure", "bound"))
         lines.append(f"| {promise['text']} | {seen} | {bound} | {'kept' if promise['kept'] else '**broken**'} |")
     return [
         *lines,
         "",
-        f"From the 202 to the first request, kills included: p50 {_seconds(arrival['p50'])}, "
-        f"p99 {_seconds(arrival['p99'])}, at most {_seconds(arrival['max'])}.",
-        f"Of {totals['retries']:,} timed retries {totals['retries_undisturbed']:,} were undisturbed; all together were "
-        f"off by p50 {_seconds(overall['p50'])}, p99 {_seconds(overall['p99'])}.",
+        f"Latency from the 202 to the first request, kills included: p50 {_seconds(arrival['p50'])}, "
+        f"p99 {_seconds(arrival['p99'])}, maximum {_seconds(arrival['max'])}.",
+        f"Of {totals['retries']:,} timed retries {totals['retries_undisturbed']:,} were undisturbed; lateness of all: "
+        f"p50 {_seconds(overall['p50'])}, p99 {_seconds(overall['p99'])}.",
     ]
 
 
@@ -242,15 +268,16 @@ PAGES: dict[str, Callable[[], str]] = {
     "settings.md": settings_page,
     "failure-kinds.md": failure_kinds_page,
     "explain.md": explain_page,
+    "lifecycle.md": lifecycle_page,
     "metrics.md": metrics_page,
     "reliability.md": reliability_page,
 }
 
 
 def main() -> int:
-    """Write every page, or with --check say which differ from what would be written."""
+    """Write every page; with --check list the pages that are not up to date."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; fail when a page is not up to date")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a page is not up to date")
     check = parser.parse_args().check
     stale = 0
     for name, page in PAGES.items():

@@ -33,7 +33,6 @@ class Demo:
         self._receiver = Receiver(on_request=self._received)
         self._board: DemoBoard | None = None
         self._complete = asyncio.Event()
-        self._live: Live | None = None
         self._second = 0
         self._lines = 0
         self._unsaid = 0

@@ -13,7 +13,7 @@ from temporalio.service import RPCError
 
 from local.http_probe import fetch
 from storage.database import Database
-from storage.events.outbox import Backlog, backlog
+from storage.events.outbox import EventBacklog, backlog
 
 ASK_SECONDS = 5.0  # across a network, and a database that is busy
 COUNTED_EVENTS = 10_000  # counting so many entries of an index takes milliseconds; more is said as "at least"
@@ -36,7 +36,7 @@ class InstallationHealth:
     """All parts, and the backlog: none when the database could not be asked."""
 
     components: tuple[ComponentHealth, ...]
-    backlog: Backlog | None
+    backlog: EventBacklog | None
 
     @property
     def healthy(self) -> bool:
@@ -81,7 +81,7 @@ async def ask(installation: Installation) -> InstallationHealth:
     return InstallationHealth((postgres, temporal, api, worker), waiting)
 
 
-async def _ask_database(address: str) -> tuple[ComponentHealth, Backlog | None]:
+async def _ask_database(address: str) -> tuple[ComponentHealth, EventBacklog | None]:
     parts = urlsplit(address)
     shown = f"{parts.hostname}:{parts.port or 5432}{parts.path}"
     database = Database(f"postgresql+asyncpg://{address.partition('://')[2]}", pool_size=1, name="status")

@@ -81,7 +81,7 @@ def addresses(stack: Stack, data: DataDirectory) -> Text:
         ("API", stack.api, f"store {stack.store}, key in the header X-AUTH-TOKEN"),
         ("API docs", stack.docs, ""),
         ("Panel", stack.panel, f"log in as {stack.admin.username}"),
-        ("Temporal UI", stack.temporal_ui, "every event's workflow"),
+        ("Temporal UI", stack.temporal_ui, "workflows and waiting retries"),
         ("Key, password", str(data.stack), ""),
         ("Logs", str(data.log("*")), ""),
     )

@@ -13,7 +13,7 @@ from local.private_file import PRIVATE_FILE, write_private
 RANDOM_BYTES = 32  # 256 bits: nothing to guess
 
 
-class Administrator(BaseModel):
+class AdminLogin(BaseModel):
     """The administrator's credentials, in the form `POST /api/admin/login_check` takes them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -30,7 +30,7 @@ class Secrets(BaseModel):
     database_password: str = Field(min_length=1)
     encryption_keys: tuple[str, ...] = Field(min_length=1)
     jwt_secrets: tuple[str, ...] = Field(min_length=1)
-    admin: Administrator
+    admin: AdminLogin
     api_key: str = Field(min_length=1)
 
 
@@ -40,7 +40,7 @@ def new_secrets() -> Secrets:
         database_password=secrets.token_urlsafe(RANDOM_BYTES),
         encryption_keys=(Fernet.generate_key().decode(),),
         jwt_secrets=(secrets.token_urlsafe(RANDOM_BYTES),),
-        admin=Administrator(username="admin", password=secrets.token_urlsafe(RANDOM_BYTES)),
+        admin=AdminLogin(username="admin", password=secrets.token_urlsafe(RANDOM_BYTES)),
         api_key=f"lw_{secrets.token_urlsafe(RANDOM_BYTES)}",
     )
 

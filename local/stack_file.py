@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from local.private_file import remove, write_private
-from local.secrets_file import Administrator
+from local.secrets_file import AdminLogin
 
 
 class Pids(BaseModel):
@@ -32,7 +32,7 @@ class Stack(BaseModel):
     temporal: str
     namespace: str
     database: str
-    admin: Administrator
+    admin: AdminLogin
     api_key: str
     store: str
     pids: Pids

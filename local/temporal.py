@@ -26,6 +26,7 @@ DYNAMIC_CONFIG = {
     # Off, as in any other server. `start-dev` switches it on, and each start of a workflow reads search attributes from
     # the database six times: 1.1 of 4.4 ms. With it off one added while the server runs is known within a minute.
     "system.forceSearchAttributesCacheRefreshOnRead": "false",
+    "matching.enableFairness": "true",  # retries of one store do not delay those of others
 }
 
 

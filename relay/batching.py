@@ -1,80 +1,65 @@
-"""How fast a relay hands events over: one by one while quiet, in batches that gather while many come."""
+"""Batching: events start a workflow each at a low rate, and gather for one workflow at a higher rate."""
 
 import time
-
-from relay.backpressure import Way
+from math import ceil
 
 SINGLES_PER_SECOND = 25.0
-"""Events that may have a workflow each: at 35 ms of CPU that is under half of two cores."""
+"""Rate of workflows with one event. At 35 ms of CPU each, this is under half of two cores."""
 
 SINGLES_BURST = 10.0
-"""How many may come at once before batches begin."""
+"""Maximum number of workflows with one event that may start at once before batches begin."""
 
-FEW_EVENTS = 10
-"""A store with no more of them waiting is quiet: they go one by one, or mixed with those of other quiet stores."""
+GATHER_SECONDS = 0.1
+"""Time after a batch in which events gather for the next one, unless a backlog is left: at most ten workflows a second,
+whatever the rate."""
 
-MOST_REMEMBERED = 2 * SINGLES_BURST
-"""Of what a store had handed over: less than a second after its last batch it is quiet again."""
-
-LINGER_SECONDS = 0.1
-"""Between two batches that are not full: ten workflows a second at most, whatever the rate."""
 
 QUIET_SECONDS = 1.0
-"""For so long after an event of a quiet store a busy one's batches hold less, and one less is open: what is begun for
-many at once is what the quiet one's next event waits for."""
+"""Time for which batches stay small after an event of a quiet store was claimed beside a backlog of another."""
 
-LESS = 1 / 6
-"""Of what a batch may hold, then."""
-
-FULL = LESS
-"""A batch that holds so much of what it may hold shows a backlog: the next one follows at once."""
+BUSY_SHARE = 1 / 6
+"""Share of the batch size that is used while a quiet store is active: its next event waits for the batches in flight,
+and for the CPU they take."""
 
 
-class Pace:
-    """How many events may be handed over singly, and when the next batch may go (seconds on a monotonic clock)."""
+class Batching:
+    """A token bucket for workflows with one event, and size and time of the next batch (`now`: a monotonic clock)."""
 
     def __init__(self) -> None:
         self._tokens = SINGLES_BURST
-        self._quiet_at = -QUIET_SECONDS
         self._refilled_at = time.monotonic()
-        self._next_at = {Way.MIXED: 0.0, Way.BATCH: 0.0}
-        self._recent: dict[str, float] = {}
-        self._recent_at = self._refilled_at
+        self._singles_at = 0.0
+        self._batch_at = 0.0
+        self._small_until = 0.0
 
     def singles(self, now: float) -> int:
-        """Whole tokens at hand."""
+        """Return how many events may start a workflow each; 0 while events gather or a backlog is being claimed."""
         self._tokens = min(SINGLES_BURST, self._tokens + (now - self._refilled_at) * SINGLES_PER_SECOND)
         self._refilled_at = now
-        return int(self._tokens)
+        return int(self._tokens) if now >= self._singles_at else 0
 
-    def busy_stores(self, now: float) -> list[str]:
-        """Those that have had more handed over, in the last moments, than may go singly of all stores together."""
-        gone = (now - self._recent_at) * SINGLES_PER_SECOND
-        self._recent = {store: left for store, events in self._recent.items() if (left := events - gone) > 0}
-        self._recent_at = now
-        return [store for store, events in self._recent.items() if events > SINGLES_BURST]
+    def may_batch(self, now: float) -> bool:
+        """Return True unless events are gathering for the next batch."""
+        return now >= self._batch_at
 
-    def took_of(self, store_code: str, events: int) -> None:
-        """Remember that so many events of a store were handed over."""
-        self._recent[store_code] = min(self._recent.get(store_code, 0.0) + events, MOST_REMEMBERED)
+    def batch_events(self, most: int, now: float) -> int:
+        """Return the size of the next batch, of `most` events at most."""
+        return ceil(most * BUSY_SHARE) if now < self._small_until else most
 
-    def lingers(self, way: Way, now: float) -> float:
-        """Seconds to let events gather before the next batch of this way."""
-        return max(0.0, self._next_at[way] - now)
+    def pause(self, now: float) -> float | None:
+        """Return the seconds until `singles` or `may_batch` answers differently by the passing of time; None if not."""
+        later = [at - now for at in (self._singles_at, self._batch_at) if at > now]
+        return min(later) if later else None
 
-    def share(self, way: Way, now: float) -> float:
-        """How much of what a batch may hold the next one of this way holds."""
-        return LESS if self.spares(way, now) else 1.0
+    def claimed(self, now: float, *, singles: int, batch: bool, more: bool, quiet: bool = False) -> None:
+        """Take tokens for `singles`; after a batch let events gather, unless there are `more` waiting already.
 
-    def spares(self, way: Way, now: float) -> float:
-        """Seconds for which batches of this way hold less, and one less is open."""
-        return max(0.0, self._quiet_at + QUIET_SECONDS - now) if way is Way.BATCH else 0.0
-
-    def took(self, way: Way, now: float, *, full: bool) -> None:
-        """Use up a token, or let events gather for the next batch; after a full one there is a backlog already."""
-        if way is not Way.BATCH:
-            self._quiet_at = now
-        if way is Way.SINGLE:
-            self._tokens = max(0.0, self._tokens - 1)
-        else:
-            self._next_at[way] = now if full else now + LINGER_SECONDS
+        `quiet`: the claim took events of a quiet store beside the backlog of another.
+        """
+        self._tokens -= singles
+        if quiet:
+            self._small_until = now + QUIET_SECONDS
+        if batch or more:
+            self._singles_at = now + GATHER_SECONDS
+        if batch and not more:
+            self._batch_at = now + GATHER_SECONDS

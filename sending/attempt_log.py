@@ -3,8 +3,8 @@
 from datetime import UTC, datetime
 
 from domain.delivery.failure_kinds import FailureKind
-from domain.delivery.identity import event_workflow_id, keeper_workflow_id
-from domain.delivery.lifecycle import Step
+from domain.delivery.identity import keeper_workflow_id
+from domain.delivery.lifecycle import DeliveryStatus, Step
 from domain.urls.targets import shown_target
 from sending.http.client import SendResult
 from storage.deliveries.attempts import Outcome
@@ -37,6 +37,7 @@ def outcome_of(
         next_in_seconds=step.next_in_seconds,
         workflow_id=_keeper(delivery, step),
         holds_line=delivery.subscription.holds_line and not delivery.is_test,
+        retry_after_seconds=None if result is None else result.retry_after_seconds,
     )
 
 
@@ -68,9 +69,5 @@ def _detail(result: SendResult) -> str | None:
 
 
 def _keeper(delivery: OpenDelivery, step: Step) -> str | None:
-    """The workflow that keeps the delivery from now on; None when it has ended."""
-    if step.status == "held":
-        return keeper_workflow_id(delivery.subscription.id)
-    if step.status == "pending":
-        return event_workflow_id(delivery.event.store_code, delivery.event.event_id)
-    return None
+    """Return the workflow that owns the delivery from now on; None when it stays with its first attempts'."""
+    return keeper_workflow_id(delivery.subscription.id) if step.status == DeliveryStatus.HELD else None

@@ -3,15 +3,11 @@
 A subscription may hold a share of as many places as are free. While there is room that binds nobody; the more
 subscriptions hang, the less each of them gets, and places are left for one that is well.
 
-Places are given to the stores in turn. While quiet stores have events too, only a few are given in one turn of the
-event loop: what a backlog costs in CPU stands in their way for a millisecond, not for a whole batch. And while such
-events are on their way here, through Temporal and the database, a backlog makes way altogether: on a machine that is
-busy with nothing but it, each of their steps would wait for the CPU.
+Stores with waiting attempts are served round robin, one place each.
 """
 
 import asyncio
 import time
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -19,19 +15,6 @@ from sending.suspension import Stop
 
 SHARE = 1 / 4
 """With 512 places one subscription gets 102 at most, each of fifteen that hang 27, and 108 are left."""
-
-GIVEN_A_TURN = 4
-"""While several stores have events. A request takes some 0.3 ms of CPU from its place to its outcome, so that a turn of
-the event loop takes a millisecond; with as many as there are, turns are fewer, which saves a tenth of all CPU."""
-
-ALONE_AFTER_SECONDS = 1.0
-"""Since nothing of a quiet store was expected: whoever has a backlog then has the worker for itself."""
-
-MAKE_WAY_SECONDS = 0.1
-"""The longest that others wait for expected events: several times as long as these take when they are let first."""
-
-GO_ON_SECONDS = 0.025
-"""After that they go on for at least so long, whatever is expected: a fifth of the time is theirs in any case."""
 
 SLOW_SECONDS = 0.25
 """A request that is longer on the wire waits for its receiver, not for this worker."""
@@ -68,20 +51,13 @@ class Places:
     """The places of one worker."""
 
     def __init__(self, most: int) -> None:
-        self.free = self._most = most
-        self._left_this_turn = most
-        self._turn_ends = False
-        self._shared_until = 0.0
+        self.free = most
         self._waiting: dict[str, dict[Lane, None]] = {}
         """By store, lanes with a queue that may have more by their own limit; both in the order of being served."""
-        self._first: frozenset[str] = frozenset()
-        self._making_way: asyncio.TimerHandle | None = None
-        """While it runs, only lanes of these stores are served."""
-        self._make_way_again_at = 0.0
 
     async def take(self, lane: Lane, message_id: UUID) -> None:
         """Wait for a place; `leave` gives it back. Raises `LeftQueueError` when `withdraw` comes first."""
-        if not lane.queue and self._may(lane) and self._left_this_turn > 0:
+        if not lane.queue and self._may(lane):
             self._give(lane)
             return
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -118,30 +94,7 @@ class Places:
             self._wait(lane)
             self._pass_on()
 
-    def let_first(self, store_codes: Collection[str]) -> None:
-        """Give places to these stores alone, for a moment or until there are none of them."""
-        self._first = frozenset(store_codes)
-        if not self._first:
-            self._go_on()
-            return
-        self._shared_until = time.monotonic() + ALONE_AFTER_SECONDS
-        self._left_this_turn = min(self._left_this_turn, GIVEN_A_TURN)
-        if self._making_way is None and time.monotonic() >= self._make_way_again_at:
-            self._making_way = asyncio.get_running_loop().call_later(MAKE_WAY_SECONDS, self._made_way_long_enough)
-
-    def _made_way_long_enough(self) -> None:
-        self._make_way_again_at = time.monotonic() + GO_ON_SECONDS
-        self._go_on()
-
-    def _go_on(self) -> None:
-        if self._making_way is not None:
-            self._making_way.cancel()
-            self._making_way = None
-            self._pass_on()
-
     def _may(self, lane: Lane) -> bool:
-        if self._making_way is not None and lane.store_code not in self._first:
-            return False
         return lane.in_flight < lane.limit and lane.in_flight < SHARE * self.free
 
     def _wait(self, lane: Lane) -> None:
@@ -150,15 +103,6 @@ class Places:
     def _give(self, lane: Lane) -> None:
         lane.in_flight += 1
         self.free -= 1
-        self._left_this_turn -= 1
-        if not self._turn_ends:
-            self._turn_ends = True
-            asyncio.get_running_loop().call_soon(self._next_turn)
-
-    def _next_turn(self) -> None:
-        self._turn_ends = False
-        self._left_this_turn = GIVEN_A_TURN if time.monotonic() < self._shared_until else self._most
-        self._pass_on()
 
     def _pass_on(self) -> None:
         """Serve the stores that wait, one place each in turn."""
@@ -166,13 +110,14 @@ class Places:
         while served:
             served = False
             for store_code in list(self._waiting):
-                if self._left_this_turn <= 0:
-                    return
                 served = self._serve(store_code) or served
 
     def _serve(self, store_code: str) -> bool:
-        """Give a place to the first lane of a store that may have one; lane and store go behind the others then."""
-        lanes = self._waiting.pop(store_code)
+        """Give a place to the first lane of a store that may have one; lane and store go behind the others then.
+
+        A store that gets none keeps its position, or the next place that comes free would pass it over again.
+        """
+        lanes = self._waiting[store_code]
         for lane in list(lanes):
             if lane.in_flight < lane.limit and not self._may(lane):
                 continue
@@ -182,10 +127,11 @@ class Places:
                 self._give(lane)
                 place.set_result(None)
                 lanes[lane] = None
+                del self._waiting[store_code]
                 self._waiting[store_code] = lanes
                 return True
-        if lanes:
-            self._waiting[store_code] = lanes
+        if not lanes:
+            del self._waiting[store_code]
         return False
 
     def _first_in(self, lane: Lane) -> "asyncio.Future[None] | None":

@@ -16,9 +16,9 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from domain.delivery.failure_kinds import FailureKind
-from domain.delivery.lifecycle import Step, step_after
-from domain.delivery.matching import BUSY
+from domain.delivery.lifecycle import UNCHANGED, DeliveryStatus, Reason, Step, step_after
 from domain.delivery.throttling import TOO_MANY_REQUESTS, Answers
+from domain.delivery.verdict import Outcome as VerdictOutcome
 from domain.delivery.verdict import Verdict, verdict
 from domain.urls.rules import UrlRefused
 from domain.wire.signing import body_sha256
@@ -30,7 +30,7 @@ from sending.intents import Intents
 from sending.rate_limit import Paces, Turn, TurnLostError
 from sending.recorder import Recorded, Recorder, Turned
 from sending.requests import RequestBuilder
-from sending.suspension import BREAKER_OPEN, DISABLED, SLOWED_DOWN, Stop, heeded, stop_of
+from sending.suspension import BREAKER_OPEN, DISABLED, OVERLOADED, SLOWED_DOWN, Stop, heeded, stop_of
 from storage.deliveries.attempts import Intent
 from storage.deliveries.open import OpenDelivery, SubscriptionFacts
 from storage.sealing import SealBrokenError
@@ -40,7 +40,7 @@ from telemetry.worker_metrics import WorkerMetrics
 
 logger = logging.getLogger(__name__)
 
-ENDED = ("delivered", "exhausted")
+ENDED = (DeliveryStatus.DELIVERED, DeliveryStatus.EXHAUSTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,10 +179,6 @@ class Dispatcher:
         """Wait until another worker may begin to send at its pace, as if this one had gone on."""
         await self._paces.over(subscription_id)
 
-    def let_first(self, store_codes: Collection[str]) -> None:
-        """Attempts of other stores wait for a moment: events of these are expected; of none, and all go on."""
-        self._places.let_first(store_codes)
-
     def subscriptions(self) -> list[UUID]:
         """Those of which anything is under way here."""
         return list(self._lanes)
@@ -229,7 +225,7 @@ class Dispatcher:
         except LeftQueueError:
             if not delivery.intended:
                 raise
-            return await self._take_back(delivery, Stop(BUSY.status, BUSY.reason or ""))
+            return await self._take_back(delivery, OVERLOADED)
         try:
             stop = heeded(lane.stop, delivery, trigger)
             if stop is None:
@@ -273,7 +269,7 @@ class Dispatcher:
         try:
             await self._paces.wait(delivery.subscription.id)
         except TurnLostError:
-            await self._take_back(delivery, Stop("held", delivery.kept_as))
+            await self._take_back(delivery, Stop(DeliveryStatus.HELD, delivery.kept_as))
             raise AttemptTakenError(f"{delivery.message_id} is for the next who keeps its limit") from None
 
     def _rest(self, delivery: OpenDelivery, result: SendResult) -> float | None:
@@ -354,18 +350,18 @@ class Dispatcher:
             schedule=self._limits.retry_schedule if own_schedule is None else own_schedule,
             message_id=delivery.message_id,
         )
-        if delivery.is_test and step.status != "delivered":
-            step = replace(step, status="exhausted", reason="test", next_in_seconds=None)
-        elif delivery.redelivered and step.status != "delivered":
-            step = replace(step, status="unchanged", failures=delivery.failures, next_in_seconds=None)
-        elif step.status == "pending" and delivery.kept_as is not None:
-            step = replace(step, status="held", reason=delivery.kept_as)
+        if delivery.is_test and step.status != DeliveryStatus.DELIVERED:
+            step = replace(step, status=DeliveryStatus.EXHAUSTED, reason=Reason.TEST, next_in_seconds=None)
+        elif delivery.redelivered and step.status != DeliveryStatus.DELIVERED:
+            step = replace(step, status=UNCHANGED, failures=delivery.failures, next_in_seconds=None)
+        elif step.status == DeliveryStatus.PENDING and delivery.kept_as is not None:
+            step = replace(step, status=DeliveryStatus.HELD, reason=delivery.kept_as)
         if step.status in ENDED:
             self._metrics.deliveries_ended_as[step.status].inc()
         if judged.failure is not None:
             logger.info("attempt failed", extra=facts_of(delivery, judged.failure, result, step))
         outcome = outcome_of(delivery, step, result, judged.failure, body_digest)
-        healthy = judged.outcome == "delivered" or (False if judged.counts_against_receiver else None)
+        healthy = judged.outcome is VerdictOutcome.DELIVERED or (False if judged.counts_against_receiver else None)
         disables = judged.disables_subscription and not delivery.is_test
         await self._recorder.record(
             Recorded(
@@ -377,5 +373,7 @@ class Dispatcher:
                 rest_seconds=self._rest(delivery, result),
             )
         )
-        step.attempts, step.known_at = delivery.number, time.monotonic()
+        if outcome.status != step.status:  # too many retries fall due together
+            step = replace(step, status=outcome.status, reason=outcome.reason)
+        step.attempts = delivery.number
         return step

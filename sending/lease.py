@@ -1,7 +1,6 @@
-"""The lease of a worker: as long as it is seen, its attempts are its own."""
+"""Lease of a worker: while it is renewed, no other worker repeats its attempts."""
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from uuid import UUID
@@ -10,15 +9,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from storage.database import Database
 from storage.operations.workers import TOUCH_SECONDS, leave, touch
-
-logger = logging.getLogger(__name__)
+from temporal.periodic import run_periodically
 
 
 @asynccontextmanager
 async def lease(sqlalchemy_url: str, worker_id: UUID) -> AsyncIterator[None]:
-    """Say every second that this worker lives; on leaving, give up its leases.
+    """Renew the worker's lease every second; give it up on leaving.
 
-    Over a connection of its own: were it to wait behind attempts for one of theirs, others would take it for dead.
+    It has a connection of its own: waiting for one behind attempts, the lease could lapse although the worker is alive.
     """
     database = Database(
         sqlalchemy_url,
@@ -27,16 +25,14 @@ async def lease(sqlalchemy_url: str, worker_id: UUID) -> AsyncIterator[None]:
         statement_seconds=TOUCH_SECONDS,
     )
 
-    async def touching() -> None:
-        while True:
-            try:
-                async with database.transaction() as connection:
-                    await touch(connection, worker_id)
-            except Exception as error:  # whatever it is, a worker that lives must go on saying so
-                logger.warning("the lease of this worker was not renewed: %s", type(error).__name__)
-            await asyncio.sleep(TOUCH_SECONDS)
+    async def renew() -> None:
+        async with database.transaction() as connection:
+            await touch(connection, worker_id)
 
-    task = asyncio.create_task(touching())
+    # Renewed whatever fails: without its lease, other workers would repeat the attempts of this one.
+    task = asyncio.create_task(
+        run_periodically("renewal of this worker's lease", renew, every_seconds=TOUCH_SECONDS, outages=(Exception,))
+    )
     try:
         yield
     finally:

@@ -54,7 +54,7 @@ class Turn:
         return time.monotonic() - self.seen_at < STEADY_SECONDS
 
 
-class Pace:
+class RateLimiter:
     """The pace of one subscription's requests in this worker."""
 
     def __init__(self, per_second: float) -> None:
@@ -96,28 +96,28 @@ class Paces:
     """Of one worker, by subscription."""
 
     def __init__(self) -> None:
-        self._paces: dict[UUID, Pace] = {}
+        self._paces: dict[UUID, RateLimiter] = {}
 
     def keep(self, subscription_id: UUID, per_second: float | None, turn: Turn | None) -> None:
         """At most so many a second, while it is this turn; None: as fast as may be."""
         if per_second is None:
             self._paces.pop(subscription_id, None)
             return
-        pace = self._paces.setdefault(subscription_id, Pace(per_second))
+        pace = self._paces.setdefault(subscription_id, RateLimiter(per_second))
         pace.per_second, pace.turn = per_second, turn
 
     def interrupt(self, subscription_id: UUID) -> None:
-        """As `Pace.interrupt`, where there is a limit."""
+        """As `RateLimiter.interrupt`, where there is a limit."""
         if (pace := self._paces.get(subscription_id)) is not None:
             pace.interrupt()
 
     async def over(self, subscription_id: UUID) -> None:
-        """As `Pace.over`, where there is a limit."""
+        """As `RateLimiter.over`, where there is a limit."""
         if (pace := self._paces.get(subscription_id)) is not None:
             await pace.over()
 
     async def wait(self, subscription_id: UUID) -> None:
-        """As `Pace.wait`; at once where there is no limit."""
+        """As `RateLimiter.wait`; at once where there is no limit."""
         if (pace := self._paces.get(subscription_id)) is not None:
             await pace.wait()
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 from uuid import UUID, uuid4
@@ -13,12 +13,16 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from domain.delivery.breaker import BreakerRules
+from domain.delivery.identity import keeper_workflow_id
+from domain.delivery.lifecycle import DeliveryStatus, Reason
 from domain.delivery.notices import NoticeKind
 from storage.database import Database
-from storage.deliveries.attempts import Intent, Outcome, forget, intend, record, unmake
+from storage.deliveries.attempts import Intent, Outcome, forget, intend
+from storage.deliveries.retries import overload
 from storage.deliveries.traffic import count_attempts, counted, forget_old_counts
+from storage.deliveries.transitions import record, withdraw
 from storage.operations.notices import Occurrence, note
-from storage.subscriptions.health import Turns, record_health
+from storage.subscriptions.health import BreakerTransitions, record_health
 from storage.subscriptions.status import disable_by_system
 from storage.subscriptions.throttling import slow_down
 from telemetry.worker_metrics import WorkerMetrics
@@ -56,7 +60,10 @@ class _Item(Generic[Row]):
 
 @dataclass(slots=True)  # not frozen: making one would cost thrice as much, for each delivery
 class Recorded:
-    """An outcome to write; its `began_seconds_ago` is set at the flush, from `began_monotonic`."""
+    """An outcome to write; its `began_seconds_ago` is set at the flush, from `began_monotonic`.
+
+    The flush changes a retry to `held` where too many fall due together (`storage.deliveries.retries.overload`).
+    """
 
     began_monotonic: float
     outcome: Outcome
@@ -181,17 +188,20 @@ class Recorder:
         for one in made:
             one.outcome.began_seconds_ago = now - one.began_monotonic
         rows = [one.outcome for one in made]
+        planned = _retries(made)
         succeeded, failed = _health(outcomes)
         told = _told(outcomes)
         gone = {recorded.subscription_id for recorded in outcomes if recorded.disables_subscription}
         async with self._database.transaction() as connection:
+            if planned:
+                _hold(made, await overload(connection, planned))
             exhausted = await record(connection, rows)
-            await unmake(connection, [one.outcome for one in outcomes if one.unmade])
+            await withdraw(connection, [one.outcome for one in outcomes if one.unmade])
             turns = await record_health(connection, succeeded, failed, self._breaker)
             await slow_down(connection, told)
             occurrences = _occurrences(outcomes, exhausted, turns)
             for subscription_id in sorted(gone):
-                occurrences += await disable_by_system(connection, subscription_id, reason="http_gone")
+                occurrences += await disable_by_system(connection, subscription_id, reason=Reason.HTTP_GONE)
             written = await intend(connection, intents)
             await forget(connection, self._lost)  # after the intents: a later attempt has closed what is before it
             await note(connection, occurrences)
@@ -219,6 +229,23 @@ def _health(outcomes: Sequence[Recorded]) -> tuple[set[UUID], dict[UUID, int]]:
     return succeeded, failed
 
 
+def _retries(made: Sequence[Recorded]) -> list[tuple[UUID, UUID, float]]:
+    """Return (message id, subscription id, seconds until the next attempt) of those that are to be retried."""
+    return [
+        (one.outcome.message_id, one.subscription_id, one.outcome.next_in_seconds)
+        for one in made
+        if one.outcome.status == DeliveryStatus.PENDING and one.outcome.next_in_seconds is not None
+    ]
+
+
+def _hold(made: Sequence[Recorded], too_many: Collection[UUID]) -> None:
+    """Leave retries that Temporal could not make in time to the drain of their subscription."""
+    for one in made:
+        if one.outcome.message_id in too_many and one.outcome.status == DeliveryStatus.PENDING:
+            one.outcome.status, one.outcome.reason = DeliveryStatus.HELD, Reason.OVERLOAD
+            one.outcome.workflow_id = keeper_workflow_id(one.subscription_id)
+
+
 def _told(outcomes: Sequence[Recorded]) -> dict[UUID, float]:
     """Receivers that answered 429, and the longest that each wants to be left alone."""
     told: dict[UUID, float] = {}
@@ -229,7 +256,7 @@ def _told(outcomes: Sequence[Recorded]) -> dict[UUID, float]:
 
 
 def _occurrences(
-    outcomes: Sequence[Recorded], exhausted: Sequence[tuple[UUID, str | None]], turns: Turns
+    outcomes: Sequence[Recorded], exhausted: Sequence[tuple[UUID, str | None]], turns: BreakerTransitions
 ) -> list[Occurrence]:
     """What an operator is to be told of these outcomes; tests that people send are no news."""
     found = [Occurrence(one, NoticeKind.EXHAUSTED, reason) for one, reason in exhausted if reason != "test"]

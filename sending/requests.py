@@ -1,12 +1,9 @@
 """Builds the request of an attempt: body, own headers, signatures; and what of them must not be kept of an answer."""
 
-import asyncio
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
-from functools import lru_cache, partial
-from uuid import UUID
+from functools import lru_cache
 
 import orjson
 
@@ -24,15 +21,6 @@ TEST_HEADER = "X-Webhook-Test"
 """With a sample that a person sends, so that its receiver need not take it for a fact."""
 
 
-PREPARED_SECONDS = 0.25
-"""What was prepared and not asked for is forgotten then: it is signed with its time, and holds a customer's data."""
-
-PREPARED_MOST = 5
-"""Requests, of PREPARED_CHARACTERS of data at most: half a millisecond in all."""
-
-PREPARED_CHARACTERS = 16_000
-
-
 class RequestBuilder:
     """Makes requests of deliveries. Raises `UrlRefused`, `SealBrokenError`, or whatever damaged data leads to."""
 
@@ -41,24 +29,9 @@ class RequestBuilder:
         self._trace_receivers = trace_receivers
         self._opened = lru_cache(maxsize=4096)(sealer.open)
         self._target: Callable[[str], NormalisedUrl] = lru_cache(maxsize=4096)(lambda url: normalise_url(url, rules))
-        self._prepared: dict[UUID, OutgoingRequest] = {}
-        """By request id."""
-
-    def prepare(self, deliveries: Sequence[OpenDelivery]) -> None:
-        """Build the first few requests of those that will be asked for in a moment."""
-        for delivery in deliveries[:PREPARED_MOST]:
-            traced = self._trace_receivers and delivery.traceparent is not None  # it is to tell of the attempt's span
-            if not traced and len(delivery.sealed_data or delivery.event.data_text) <= PREPARED_CHARACTERS:
-                with suppress(Exception):  # whoever asks for it is told
-                    self._prepared[delivery.request_id] = self._built(delivery)
-                forget = partial(self._prepared.pop, delivery.request_id, None)
-                asyncio.get_running_loop().call_later(PREPARED_SECONDS, forget)
 
     def build(self, delivery: OpenDelivery) -> OutgoingRequest:
-        """The request of the delivery's next attempt, signed now or a moment ago."""
-        return self._prepared.pop(delivery.request_id, None) or self._built(delivery)
-
-    def _built(self, delivery: OpenDelivery) -> OutgoingRequest:
+        """Return the request of the delivery's next attempt, signed now."""
         subscription = delivery.subscription
         target = self._target(subscription.url)
         event = self._whole_event(delivery)

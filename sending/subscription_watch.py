@@ -1,32 +1,26 @@
-"""Keeps queueing attempts up to date with their subscriptions, which may be paused, disabled or limited meanwhile."""
+"""Refresh of the subscriptions of queued attempts, which may be paused, disabled or limited after they were queued."""
 
-import asyncio
-import logging
 import time
-
-from sqlalchemy.exc import SQLAlchemyError
 
 from sending.dispatcher import Dispatcher
 from storage.database import Database
 from storage.subscriptions.state import live_workers, standings
-
-logger = logging.getLogger(__name__)
+from temporal.periodic import run_periodically
 
 LOOK_SECONDS = 1.0
-"""How old what a queueing attempt knows of its subscription may be."""
+"""Maximum age of the subscription state that a queued attempt is checked against."""
 
 
-async def watch_standing(database: Database, dispatcher: Dispatcher) -> None:
-    """Until cancelled, tell the dispatcher how things stand."""
-    while True:
+async def watch_subscriptions(database: Database, dispatcher: Dispatcher) -> None:
+    """Keep the dispatcher's subscription states and its rank among the live workers up to date, until cancelled."""
+
+    async def refresh() -> None:
         read_at = time.monotonic()
-        try:
-            async with database.transaction() as connection:
-                found = await standings(connection, dispatcher.subscriptions())
-                workers = await live_workers(connection)
-            me = dispatcher.worker_id
-            rank = workers.index(me) if me in workers else len(workers)
-            dispatcher.stand(found, read_at=read_at, workers=len(workers), rank=rank)
-        except (SQLAlchemyError, OSError, TimeoutError) as error:
-            logger.warning("standing of subscriptions not read: %s", type(error).__name__)
-        await asyncio.sleep(LOOK_SECONDS)
+        async with database.transaction() as connection:
+            found = await standings(connection, dispatcher.subscriptions())
+            workers = await live_workers(connection)
+        me = dispatcher.worker_id
+        rank = workers.index(me) if me in workers else len(workers)
+        dispatcher.stand(found, read_at=read_at, workers=len(workers), rank=rank)
+
+    await run_periodically("refresh of subscription states", refresh, every_seconds=LOOK_SECONDS)

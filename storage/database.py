@@ -11,15 +11,10 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import QueuePool
 
-from storage.quick import SETTINGS as QUICK_SETTINGS
-from storage.quick import QuickConnections
 from storage.unavailable import is_unavailable
 
 CONNECT_SECONDS = 5  # a database that is up answers in milliseconds; one that is not should be said so soon
 STATEMENT_CACHE = 200  # more than the statements this project has
-QUICK_SHARE = 1 / 5
-"""Of a pool's connections, those for quick statements."""
-
 IDLE_IN_TRANSACTION_MS = 5000  # a process stopped in mid-transaction would keep its row locks from all others
 
 
@@ -39,17 +34,9 @@ class Database:
         statement_seconds: float | None = None,
     ) -> None:
         address = _as_the_driver_names_tls(make_url(url))
-        self._settings = {
-            "application_name": name,
-            "jit": "off",
-            "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_MS),
-        }
-        self._statement_seconds = statement_seconds
-        quick = max(1, int(pool_size * QUICK_SHARE))
-        self.quick = QuickConnections(self._connect_quickly, quick)
         self.engine: AsyncEngine = create_async_engine(
             address,
-            pool_size=max(1, pool_size - quick),
+            pool_size=pool_size,
             max_overflow=0,
             pool_pre_ping=False,
             pool_use_lifo=True,
@@ -59,7 +46,11 @@ class Database:
                 "timeout": CONNECT_SECONDS,
                 "command_timeout": statement_seconds,
                 "prepared_statement_cache_size": STATEMENT_CACHE,
-                "server_settings": self._settings,
+                "server_settings": {
+                    "application_name": name,
+                    "jit": "off",
+                    "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_MS),
+                },
             },
         )
         self._connect_args: dict[str, Any] = {**self.engine.dialect.create_connect_args(address)[1]}
@@ -71,12 +62,12 @@ class Database:
     @property
     def connections_used(self) -> int:
         """Connections of the pool that are in use now."""
-        return self._pool.checkedout() + self.quick.used
+        return self._pool.checkedout()
 
     @property
     def connections_most(self) -> int:
         """Connections the pool may have."""
-        return self._pool.size() + self.quick.most
+        return self._pool.size()
 
     @property
     def _pool(self) -> QueuePool:
@@ -106,17 +97,9 @@ class Database:
         """A connection of its own for LISTEN, outside the pool; the caller closes it."""
         return await asyncpg.connect(**self._connect_args)
 
-    async def _connect_quickly(self) -> asyncpg.Connection:
-        return await asyncpg.connect(
-            **self._connect_args,
-            command_timeout=self._statement_seconds,
-            server_settings={**self._settings, **QUICK_SETTINGS},
-        )
-
     async def close(self) -> None:
         """Close every connection."""
         await self.engine.dispose()
-        await self.quick.close()
 
 
 def _as_the_driver_names_tls(url: URL) -> URL:
@@ -132,7 +115,7 @@ async def _connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     connection = engine.connect()
     try:
         await connection.start()
-    except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
         if is_unavailable(error):
             raise ConnectionError(f"no connection to the database: {type(error).__name__}") from error
         raise

@@ -4,6 +4,16 @@ import asyncpg
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+BROKEN_CONNECTION = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+)
+"""Errors after which a connection of the driver (LISTEN, NOTIFY) is closed and made anew. The driver raises
+InternalClientError for a statement given to a connection whose server is just ending it."""
+
 _UNAVAILABLE_CLASSES = (
     "08",  # connection exceptions
     "53",  # insufficient resources: disk full, too many connections, out of memory

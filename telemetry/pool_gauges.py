@@ -1,4 +1,4 @@
-"""How much of a process's connections to PostgreSQL is in use, for its metrics."""
+"""Metrics of a process's connection pool to PostgreSQL."""
 
 from math import nan
 from typing import Protocol
@@ -19,23 +19,23 @@ class Pool(Protocol):
 
 
 class PoolGauges:
-    """NaN until a database is watched."""
+    """Gauges of one pool; NaN until a database is watched."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._used = Gauge(
             "loyalty_webhooks_database_connections_used",
-            "Connections of this process's pool that are in use.",
+            "Connections in use in this process's pool.",
             registry=registry,
         )
         self._most = Gauge(
             "loyalty_webhooks_database_connections_most",
-            "Connections this process's pool may have.",
+            "Maximum connections of this process's pool.",
             registry=registry,
         )
         self._used.set(nan)
         self._most.set(nan)
 
     def watch(self, database: Pool) -> None:
-        """Tell of this database's pool from now on."""
+        """Report this database's pool from now on."""
         self._used.set_function(lambda: database.connections_used)
         self._most.set(database.connections_most)

@@ -16,15 +16,15 @@ CHECK_SECONDS = 2.0
 
 
 SDK_METRICS = {
-    "temporal_num_pollers": "Polls under way, by type of poller; 0 while Temporal cannot be reached.",
-    "temporal_worker_task_slots_available": "Free places for tasks of a type; 0: this worker can take no more.",
-    "temporal_worker_task_slots_used": "Tasks of a type under way.",
-    "temporal_request_latency_seconds": "Calls to Temporal, by operation: how long the server takes to answer.",
-    "temporal_request_failure_total": "Calls that failed, by operation and status code.",
-    "temporal_workflow_task_execution_latency_seconds": "How long our workflow code takes for a task.",
-    "temporal_workflow_task_execution_failed_total": "Workflow tasks that failed: code that does not fit a history.",
-    "temporal_workflow_endtoend_latency_seconds": "From the start of a workflow to its end, by type.",
-    "temporal_sticky_cache_size": "Workflows this worker keeps in memory.",
+    "temporal_num_pollers": "Polls in progress, by type of poller; 0 while Temporal cannot be reached.",
+    "temporal_worker_task_slots_available": "Free slots for tasks of a type; 0: this worker accepts no more.",
+    "temporal_worker_task_slots_used": "Tasks in progress, by type.",
+    "temporal_request_latency_seconds": "Duration of calls to Temporal, by operation.",
+    "temporal_request_failure_total": "Failed calls to Temporal, by operation and status code.",
+    "temporal_workflow_task_execution_latency_seconds": "Duration of our workflow code for a task.",
+    "temporal_workflow_task_execution_failed_total": "Failed workflow tasks: the code does not fit a history.",
+    "temporal_workflow_endtoend_latency_seconds": "Duration of workflows from start to end, by type.",
+    "temporal_sticky_cache_size": "Workflows cached in this worker.",
 }
 """Those of the SDK's metrics that alerts and dashboards look at, and what they tell; the others are passed on too."""
 

@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import Literal
 from uuid import UUID
 
-from sqlalchemy.exc import SQLAlchemyError
 from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError
@@ -16,16 +15,18 @@ from domain.delivery.identity import backfill_workflow_id, keeper_workflow_id, r
 from domain.urls.targets import shown_target
 from storage.database import Database
 from storage.deliveries.held import subscriptions_to_keep
+from storage.deliveries.open import OpenDelivery
 from storage.deliveries.reconcile import running_acts
-from storage.operations.send_test import end_lost_tests
+from storage.deliveries.transitions import end_lost_tests
 from telemetry.tracing import of_no_trace
 from temporal.messages import KeeperTask, WindowTask
+from temporal.periodic import run_periodically
 from temporal.visibility import as_summary
 
 logger = logging.getLogger(__name__)
 
 WATCH_SECONDS = 10.0
-"""How often held deliveries are looked for whose keeper was not woken, because the worker that held them died."""
+"""Interval of the search for held deliveries without a drain, left by a worker that died."""
 
 TEST_LOST_SECONDS = 60.0
 """A test is begun within a second, or while every worker was away. Nobody waits for one so long."""
@@ -37,7 +38,7 @@ SIGNAL_TIMEOUT = timedelta(seconds=5)
 """Whoever waits behind this (a worker's activity, a person) asks again."""
 
 AGAIN_AFTER_SECONDS = 1.0
-"""A keeper woken less than this ago is still awake: it lingers longer than that (`workflows/drain.py`)."""
+"""Interval between two wake signals to one drain. Signals in between are one signal at its end."""
 
 
 async def signal_keeper(client: Client, task_queue: str, task: KeeperTask, signal: str) -> None:
@@ -76,38 +77,54 @@ class Keepers:
         self._client = client
         self._task_queue = task_queue
         self._woken_at: dict[UUID, float] = {}
+        self._again: dict[UUID, asyncio.Task[None]] = {}
 
     async def wake(self, subscription_id: UUID, store_code: str, event_name: str, url: str) -> None:
         """See to it that a keeper runs that will look at what is held now."""
         now = time.monotonic()
         self._woken_at = {one: at for one, at in self._woken_at.items() if now - at < AGAIN_AFTER_SECONDS}
         if subscription_id not in self._woken_at:
-            await self._signal(subscription_id, store_code, event_name, url, "wake")
             self._woken_at[subscription_id] = now
+            await self._signal(subscription_id, store_code, event_name, url, "wake")
+        elif subscription_id not in self._again:
+            waking = self._wake_again(subscription_id, store_code, event_name, url)
+            self._again[subscription_id] = asyncio.create_task(waking)
+
+    async def _wake_again(self, subscription_id: UUID, store_code: str, event_name: str, url: str) -> None:
+        """Wake it once more after the interval: what was held meanwhile may be due before its next look."""
+        await asyncio.sleep(AGAIN_AFTER_SECONDS)
+        del self._again[subscription_id]
+        try:
+            await self._signal(subscription_id, store_code, event_name, url, "wake")
+        except RPCError as error:
+            logger.warning("drain of subscription %s not woken (%s), the watch does it", subscription_id, error.message)
+
+    async def wake_for(self, delivery: OpenDelivery) -> None:
+        """See to it that the subscription of a held delivery is drained."""
+        event, subscription = delivery.event, delivery.subscription
+        await self.wake(subscription.id, event.store_code, event.name, subscription.url)
 
     async def probe_now(self, subscription_id: UUID, store_code: str, event_name: str, url: str) -> None:
         """The same, and have it ask the receiver at once although no probe may be due."""
         await self._signal(subscription_id, store_code, event_name, url, "probe-now")
 
     async def watch(self, database: Database) -> None:
-        """Until cancelled, see to it that whatever is held has a keeper, that recoveries and backfills have their
-        workflow, and that no test waits for a start that got lost."""
-        while True:
-            await asyncio.sleep(WATCH_SECONDS)
-            try:
-                async with database.transaction() as connection:
-                    kept = await subscriptions_to_keep(connection)
-                    acts = await running_acts(connection, at_least_seconds=ACT_LOST_SECONDS)
-                    await end_lost_tests(connection, seconds=TEST_LOST_SECONDS)
-                for act in acts:
-                    with of_no_trace():
-                        await start_window_act(
-                            self._client, self._task_queue, act.kind.value, act.id, act.subscription_id, act.url
-                        )
-                for subscription_id, store_code, event_name, url in kept:
-                    await self.wake(subscription_id, store_code, event_name, url)
-            except (SQLAlchemyError, RPCError, OSError, TimeoutError) as error:
-                logger.warning("keepers not looked after: %s", type(error).__name__)
+        """Start what a crash left without a workflow (drains, recoveries, backfills), until cancelled."""
+
+        async def start_missing() -> None:
+            async with database.transaction() as connection:
+                kept = await subscriptions_to_keep(connection)
+                acts = await running_acts(connection, at_least_seconds=ACT_LOST_SECONDS)
+                await end_lost_tests(connection, seconds=TEST_LOST_SECONDS)
+            for act in acts:
+                with of_no_trace():
+                    await start_window_act(
+                        self._client, self._task_queue, act.kind.value, act.id, act.subscription_id, act.url
+                    )
+            for subscription_id, store_code, event_name, url in kept:
+                await self.wake(subscription_id, store_code, event_name, url)
+
+        await run_periodically("drain watchdog", start_missing, every_seconds=WATCH_SECONDS)
 
     async def _signal(self, subscription_id: UUID, store_code: str, event_name: str, url: str, signal: str) -> None:
         task = KeeperTask(str(subscription_id), store_code, event_name, shown_target(url))

@@ -24,9 +24,9 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from domain.delivery.identity import expiry_schedule_id, expiry_workflow_id
 from domain.expiry.rows import Kind
-from temporal.expiry_messages import ExpiryRun, ScanTask
-from temporal.expiry_visibility import LATE, RUN_WORKFLOW, SCAN_WORKFLOW, expiry_attributes, scan_summary
+from temporal.messages import ExpiryRun, ScanTask
 from temporal.schedules import Upkeep, daily, ensure_schedule
+from temporal.visibility import LATE, RUN_WORKFLOW, SCAN_WORKFLOW, expiry_attributes, scan_summary
 
 logger = logging.getLogger(__name__)
 

@@ -3,10 +3,8 @@
 One model in, one model out; a new field gets a default, so that histories recorded before it still replay.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime
 
 
 @dataclass(frozen=True)
@@ -19,120 +17,84 @@ class EventRef:
 
 
 @dataclass(frozen=True)
-class Waiting:
-    """A delivery that did not end with its first attempt."""
-
-    event_id: str
-    message_id: str
-    target: str
-    """Host and path of its URL, for people."""
-    delay_seconds: float
-    """Until its next attempt; 0 when one is due or still under way."""
-    attempts: int = 0
-    """Made so far, for people; 0 when the first is under way or due."""
-    store_code: str = ""
-    """Of its event. A worker of an earlier version named none."""
-
-
-def by_event(waiting: Iterable[Waiting]) -> Mapping[tuple[str, str], list[Waiting]]:
-    """Store code and event id -> what waits of the event."""
-    by_key: dict[tuple[str, str], list[Waiting]] = defaultdict(list)
-    for one in waiting:
-        by_key[one.store_code, one.event_id].append(one)
-    return by_key
-
-
-def waiting_of(event: EventRef, waiting: Mapping[tuple[str, str], list[Waiting]]) -> list[Waiting] | None:
-    """What waits of one event, by its store where that was named; None when nothing does."""
-    return waiting.get((event.store_code, event.event_id)) or waiting.get(("", event.event_id))
-
-
-@dataclass(frozen=True)
 class EventBatch:
-    """Events whose first attempts are to be made together."""
+    """Events whose first attempts are made together; one, or up to several hundred."""
 
     events: list[EventRef]
 
 
 @dataclass(frozen=True)
-class EventTask:
-    """One event to deliver. `waiting` is set when a batch has made the first attempts already and could list them;
-    `waiting_since` is when their delays began."""
-
-    event: EventRef
-    waiting: list[Waiting] | None = None
-    waiting_since: datetime | None = None
-
-
-@dataclass(frozen=True)
-class HandOn:
-    """Events that a batch could not settle, and which of their deliveries wait; of an event without any, its own
-    workflow reads which. `since` is when the delays began."""
-
-    events: list[EventRef]
-    waiting: list[Waiting]
-    since: datetime
-
-
-@dataclass(frozen=True)
-class Settled:
-    """A delivery that ended with its first attempt, for people."""
+class FirstAttempt:
+    """State of one delivery after its first attempt, for the Web UI."""
 
     message_id: str
     target: str
+    """Host and path of its URL."""
     status: str
 
 
 @dataclass(frozen=True)
 class FirstAttempts:
-    """What the first attempts of one or more events came to."""
+    """Result of the first attempts of one or more events, in deliveries."""
 
     delivered: int = 0
-    ended: int = 0
-    """Exhausted or cancelled at once."""
-    waiting: list[Waiting] = field(default_factory=list)
-    settled: list[Settled] = field(default_factory=list)
-    """Of a single event; a batch gives numbers only, so that its history stays small."""
-    unlisted: dict[str, int] = field(default_factory=dict)
-    """Event id -> deliveries of it that wait beyond those listed in `waiting`; its own workflow reads which."""
+    exhausted: int = 0
+    """Ended without success, cancelled ones included."""
+    held: int = 0
+    """Left to the drain of their subscription."""
+    retrying: int = 0
+    """Failed, or without an outcome yet: each goes on as an activity of its own."""
+    unsettled: list[EventRef] = field(default_factory=list)
+    """Events with deliveries that are retrying."""
+    deliveries: list[FirstAttempt] = field(default_factory=list)
+    """Deliveries of a single event. A batch gives numbers only, so that its history stays small."""
 
-    @property
-    def going_on(self) -> int:
-        """Deliveries that did not end."""
-        return len(self.waiting) + sum(self.unlisted.values())
+
+@dataclass(frozen=True)
+class ScheduledRetries:
+    """Result of `schedule-retries`: activities that wait for the next attempt, and starts that Temporal refused."""
+
+    started: int
+    refused: int = 0
 
 
 @dataclass(frozen=True)
 class DeliveryRef:
-    """Which delivery to attempt. `asked`: a person does not want to wait until the next attempt is due."""
+    """Delivery to attempt until it ends."""
 
     message_id: str
-    asked: bool = False
+
+
+@dataclass(frozen=True)
+class ManualAttempt:
+    """Delivery of which a person asked for one attempt. `action` is `redeliver`, `send-now` or `test`."""
+
+    message_id: str
+    action: str
+    target: str
+    """Host and path of its URL, for the Web UI."""
 
 
 @dataclass(frozen=True)
 class DeliveryEnd:
-    """How a delivery ended: `delivered`, `exhausted`, `cancelled`, or `unknown` when its rows are gone."""
+    """State in which an activity leaves a delivery, or `unknown` when its row is gone."""
 
     status: str
     attempts: int = 0
     reason: str | None = None
 
 
-DRAFT_TEST_TIMEOUT = timedelta(seconds=30)
-"""Bound of a draft test. A person waits in front of the page, so a worker that comes later sends nothing."""
+@dataclass(frozen=True)
+class DraftTestRef:
+    """Which test to send. With `subscription_id`, a test of a saved webhook: `test_id` is the id of its delivery."""
+
+    test_id: str
+    subscription_id: str | None = None
 
 
 @dataclass(frozen=True)
-class TrialRef:
-    """Which test of a webhook that is not saved to send."""
-
-    trial_id: str
-
-
-@dataclass(frozen=True)
-class TrialEnd:
-    """What came of it, for the Web UI: a status, a kind of failure, or that it was not sent."""
+class DraftTestEnd:
+    """Result of a test, for the Web UI: an HTTP status, a failure kind, or "not sent"."""
 
     outcome: str
 
@@ -161,13 +123,14 @@ class WindowStep:
 
 @dataclass(frozen=True)
 class DeliverySummary:
-    """What a finished workflow did, for the Web UI."""
+    """Result of a `deliver-events` workflow, in deliveries, for the Web UI."""
 
     delivered: int = 0
     exhausted: int = 0
-    cancelled: int = 0
-    handed_on: int = 0
-    """Deliveries that go on in their event's own workflow."""
+    held: int = 0
+    """Left to the drain of their subscription."""
+    retrying: int = 0
+    """Go on as an activity `deliver-webhook` each."""
 
 
 @dataclass(frozen=True)
@@ -232,3 +195,124 @@ class NoticeRound:
     mailed: int
     more: bool
     """Others are due already."""
+
+
+@dataclass(frozen=True)
+class ThinningResult:
+    """What came of a day: the rows that stayed and went. `day` is None when none was left to be thinned."""
+
+    day: date | None = None
+    age_days: int = 0
+    bodies_kept: int = 0
+    attempts_kept: int = 0
+    deliveries_deleted: int = 0
+    open_deleted: int = 0
+    """Of the deliveries: those that were still open when their time was up, as behind a pause of months."""
+    bytes_freed: int = 0
+
+
+@dataclass(frozen=True)
+class RetentionRun:
+    """What a run has done so far."""
+
+    days: int = 0
+    deliveries_deleted: int = 0
+    open_deleted: int = 0
+    bytes_freed: int = 0
+    ids_forgotten: int = 0
+
+
+@dataclass(frozen=True)
+class ExpiryRun:
+    """What a schedule asks for: whatever is to be scanned now. With days: those, in their order, by hand."""
+
+    store_code: str
+    kind: str
+    first_day: date | None = None
+    last_day: date | None = None
+
+
+@dataclass(frozen=True)
+class ScanTask:
+    """A day on which things expire, to be scanned.
+
+    `starts_at` and `ends_at` (UTC) are set where not the whole day is left to be scanned. Without a day it is a look
+    for late rows: everything from now on that the schedule has scanned.
+    """
+
+    store_code: str
+    kind: str
+    day: date | None
+    origin: str = "manual"
+    starts_at: datetime | None = None
+    ends_at: datetime | None = None
+    thorough: bool = False
+    """Of a look for late rows: also at those that do not say when they came."""
+    scan_id: str | None = None
+    """Set when the scan has begun and goes on in a new run."""
+
+
+@dataclass(frozen=True)
+class PlanRequest:
+    """`now` is the workflow's time, which is Temporal's."""
+
+    store_code: str
+    kind: str
+    now: datetime
+
+
+@dataclass(frozen=True)
+class ExpiryPlan:
+    """Days to scan, in this order, and whether to look for late rows afterwards."""
+
+    days: list[ScanTask] = field(default_factory=list)
+    look_for_late: bool = False
+    thorough: bool = False
+    given_up: str | None = None
+    """What lies too far back, for people."""
+
+
+@dataclass(frozen=True)
+class OpenRequest:
+    """Which scan begins, under which id, at which time."""
+
+    task: ScanTask
+    scan_id: str
+    workflow_id: str
+    now: datetime
+
+
+@dataclass(frozen=True)
+class ScanRef:
+    """A scan that has begun."""
+
+    scan_id: str
+
+
+@dataclass(frozen=True)
+class ScanProgress:
+    """How far a scan has come. `place` says what it scans, for people."""
+
+    place: str
+    scanned: int = 0
+    emitted: int = 0
+    known: int = 0
+    dropped: int = 0
+    refused: int = 0
+    seconds: float = 0.0
+    finished: bool = False
+    scan_id: str = ""
+
+    @property
+    def emitted_per_second(self) -> float:
+        """Rate so far."""
+        return self.emitted / self.seconds if self.seconds > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a finished run did, for the Web UI."""
+
+    days: int = 0
+    emitted: int = 0
+    late: int = 0

@@ -20,8 +20,9 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from temporal.visibility import SEARCH_ATTRIBUTES
 
-DEFAULT_RETENTION_DAYS = 3
-"""Of the histories of workflows that have ended; what was delivered stands in our own log."""
+DEFAULT_RETENTION_DAYS = 4
+"""Retention of workflows and activities that have ended: longer than the retry schedule of three days, so that a person
+who looks into a delivery finds its first attempts. What was delivered stands in our own log."""
 
 KNOWN_SECONDS = 60.0
 """A new namespace is known to every part of a server within some ten seconds."""

@@ -1,16 +1,13 @@
-"""Keeping the schedules as stores and settings want them, and having late rows of expiry looked for.
+"""Periodic maintenance by the workers: schedules, late rows of expiry, partitions of the coming days.
 
-Every worker does this; what several do at once comes to the same.
+Every worker does it; it is idempotent.
 """
 
-import asyncio
 import logging
 import time
 from datetime import UTC, datetime
 
-from sqlalchemy.exc import SQLAlchemyError
 from temporalio.client import Client
-from temporalio.service import RPCError
 
 from domain.delivery.identity import expiry_schedule_id
 from domain.expiry.rows import Kind
@@ -19,19 +16,20 @@ from storage.events.days import make_coming_days
 from storage.expiry.scans import covered_stores, stores_with_late_rows
 from storage.operations.stores import list_stores
 from temporal.expiry_schedules import ExpirySchedules, StoreSchedules, SyncResult
-from temporal.retention_schedule import ensure_retention
+from temporal.periodic import run_periodically
+from temporal.schedules import ensure_retention
 
 logger = logging.getLogger(__name__)
 
 ROUND_SECONDS = 60.0
-"""A change made past the API, in the database or in Temporal, is mended after this; a late row waits so long."""
+"""Interval of schedule maintenance: the delay until a change made past the API takes effect or a late row is found."""
 
 THOROUGH_SECONDS = 3600.0
-"""Each schedule is looked at by itself so often, for what the list of them does not show; and so often are rows read
-that do not say when they came."""
+"""Interval at which each schedule is described by itself, for settings that the list of schedules does not show, and
+at which rows without a time of arrival are read."""
 
 FAULT_PAUSE_SECONDS = 5.0
-"""Until the next try while database or Temporal are away."""
+"""Delay before the next try while PostgreSQL or Temporal are away."""
 
 
 async def sync_all(database: Database, schedules: ExpirySchedules, *, thorough: bool) -> SyncResult:
@@ -48,35 +46,36 @@ async def sync_all(database: Database, schedules: ExpirySchedules, *, thorough: 
     return result
 
 
-class ScheduleKeeper:
-    """Runs until cancelled. `late_notices`: look for late rows; `reads_all`: some rows do not say when they came."""
+class ScheduleMaintenance:
+    """Keeps the Temporal schedules in line with the stores, and has late rows of expiry looked for.
+
+    `late_notices`: look for late rows; `reads_all`: some rows have no time of arrival, so all are read once an hour.
+    """
 
     def __init__(self, database: Database, schedules: ExpirySchedules, *, late_notices: bool, reads_all: bool) -> None:
         self._database = database
         self._schedules = schedules
         self._late_notices = late_notices
         self._reads_all = reads_all
+        self._thorough_at = time.monotonic()
+        self._read_all_at = self._thorough_at + THOROUGH_SECONDS  # Scheduled runs read everything as well.
 
     async def run(self) -> None:
-        """Round after round; a fault of database or Temporal costs a round."""
-        thorough_at = read_all_at = time.monotonic()
-        read_all_at += THOROUGH_SECONDS  # the schedules' own runs read all too
-        while True:
-            now = time.monotonic()
-            try:
-                result = await sync_all(self._database, self._schedules, thorough=now >= thorough_at)
-                if now >= thorough_at:
-                    thorough_at = now + THOROUGH_SECONDS
-                if self._late_notices:
-                    read_all = self._reads_all and now >= read_all_at
-                    await self._look_for_late(result.paused, read_all)
-                    if read_all:
-                        read_all_at = now + THOROUGH_SECONDS
-            except (SQLAlchemyError, RPCError, OSError, TimeoutError) as error:
-                logger.warning("schedules not looked after: %s", type(error).__name__)
-                await asyncio.sleep(FAULT_PAUSE_SECONDS)
-                continue
-            await asyncio.sleep(ROUND_SECONDS)
+        """Maintain the schedules until cancelled."""
+        await run_periodically(
+            "schedule maintenance", self._maintain, every_seconds=ROUND_SECONDS, retry_seconds=FAULT_PAUSE_SECONDS
+        )
+
+    async def _maintain(self) -> None:
+        now = time.monotonic()
+        result = await sync_all(self._database, self._schedules, thorough=now >= self._thorough_at)
+        if now >= self._thorough_at:
+            self._thorough_at = now + THOROUGH_SECONDS
+        if self._late_notices:
+            read_all = self._reads_all and now >= self._read_all_at
+            await self._look_for_late(result.paused, read_all)
+            if read_all:
+                self._read_all_at = now + THOROUGH_SECONDS
 
     async def _look_for_late(self, paused: set[str], read_all: bool) -> None:
         for kind in Kind:
@@ -90,14 +89,13 @@ class ScheduleKeeper:
                     await self._schedules.look_for_late(store_code, kind, thorough=read_all)
 
 
-async def watch_days(database: Database, client: Client, task_queue: str) -> None:
-    """Until cancelled, see to it that the coming days can be filed, and that retention has its schedule."""
-    while True:
-        try:
-            await make_coming_days(database)
-            await ensure_retention(client, task_queue)
-        except (SQLAlchemyError, RPCError, OSError, TimeoutError) as error:
-            logger.warning("days not looked after: %s", type(error).__name__)
-            await asyncio.sleep(FAULT_PAUSE_SECONDS)
-            continue
-        await asyncio.sleep(THOROUGH_SECONDS)
+async def maintain_partitions(database: Database, client: Client, task_queue: str) -> None:
+    """Create the partitions of the coming days, and the schedule of retention if it is missing, until cancelled."""
+
+    async def maintain() -> None:
+        await make_coming_days(database)
+        await ensure_retention(client, task_queue)
+
+    await run_periodically(
+        "partition maintenance", maintain, every_seconds=THOROUGH_SECONDS, retry_seconds=FAULT_PAUSE_SECONDS
+    )

@@ -1,5 +1,6 @@
-"""Keeping one Temporal Schedule as it is wanted."""
+"""Temporal Schedules: create or update one to its wanted settings; the nightly schedule of retention."""
 
+from datetime import timedelta
 from enum import Enum
 
 from temporalio.client import (
@@ -9,6 +10,8 @@ from temporalio.client import (
     ScheduleAlreadyRunningError,
     ScheduleCalendarSpec,
     ScheduleDescription,
+    ScheduleOverlapPolicy,
+    SchedulePolicy,
     ScheduleRange,
     ScheduleSpec,
     ScheduleState,
@@ -16,6 +19,8 @@ from temporalio.client import (
     ScheduleUpdateInput,
 )
 from temporalio.service import RPCError, RPCStatusCode
+
+from temporal.messages import RetentionRun
 
 
 class Upkeep(Enum):
@@ -85,3 +90,32 @@ def _mended(now: ScheduleUpdateInput, wanted: Schedule) -> ScheduleUpdate:
     state = now.description.schedule.state
     wanted.state = ScheduleState(note=state.note, paused=state.paused)
     return ScheduleUpdate(schedule=wanted)
+
+
+UTC_HOUR = 2
+"""Two hours after a day has ended: what was accepted on it is filed, and in most of the world it is quiet."""
+
+CATCH_UP = timedelta(hours=23)
+"""A night that was missed is made up for on the same day; after that the next one does it all."""
+
+
+def retention_schedule_id(task_queue: str) -> str:
+    """One for each installation in a namespace."""
+    return f"retention/{task_queue}"
+
+
+async def ensure_retention(client: Client, task_queue: str) -> Upkeep:
+    """Make or mend it; a pause stays. Raises RPCError."""
+    schedule_id = retention_schedule_id(task_queue)
+    wanted = Schedule(
+        action=ScheduleActionStartWorkflow(
+            "apply-retention",
+            RetentionRun(),
+            id=schedule_id,
+            task_queue=task_queue,
+            static_summary="what is too old goes",
+        ),
+        spec=daily(UTC_HOUR, "UTC"),
+        policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=CATCH_UP),
+    )
+    return await ensure_schedule(client, schedule_id, wanted)

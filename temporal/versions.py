@@ -1,7 +1,6 @@
 """Versions of workers, by which Temporal chooses whose code runs a workflow: named, and made the current one."""
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -16,11 +15,13 @@ from temporalio.client import Client
 from temporalio.common import WorkerDeploymentVersion
 from temporalio.service import RPCError, RPCStatusCode
 
+from temporal.periodic import run_periodically
+
 KNOWN_SECONDS = 60.0
 """A version is known to Temporal once a worker of it has polled; workers started just before are waited for."""
 
 LOOK_SECONDS = 2.0
-"""So late a worker hears that another version was made the current one."""
+"""Maximum delay until a worker learns that another version was made current."""
 
 PAUSE_SECONDS = 0.5
 CALL_SECONDS = timedelta(seconds=20)
@@ -28,9 +29,6 @@ CALL_SECONDS = timedelta(seconds=20)
 _UNKNOWN = frozenset({RPCStatusCode.NOT_FOUND, RPCStatusCode.FAILED_PRECONDITION})
 _TRY_AGAIN = "try again"
 """Temporal says so, with the status INTERNAL, of a deployment that was asked too much at once."""
-
-
-logger = logging.getLogger(__name__)
 
 
 class PromotionError(Exception):
@@ -43,16 +41,14 @@ def deployment_version(task_queue: str, build_id: str) -> WorkerDeploymentVersio
 
 
 async def watch_routing(client: Client, version: WorkerDeploymentVersion, tell: Callable[[bool], None]) -> None:
-    """Until cancelled, tell whether all new workflows are for this version: it is the current one, and no other gets a
-    share of them."""
-    while True:
-        try:
-            routing = await routing_of(client, version)
-            shared = routing.ramping_version_percentage > 0
-            tell(routing.current_deployment_version.build_id == version.build_id and not shared)
-        except RPCError as error:
-            logger.warning("not known which version is current: %s", error.status.name)
-        await asyncio.sleep(LOOK_SECONDS)
+    """Tell whether this version gets all new workflows (it is current and no other is ramping), until cancelled."""
+
+    async def look() -> None:
+        routing = await routing_of(client, version)
+        shared = routing.ramping_version_percentage > 0
+        tell(routing.current_deployment_version.build_id == version.build_id and not shared)
+
+    await run_periodically("check which worker version is current", look, every_seconds=LOOK_SECONDS)
 
 
 async def routing_of(client: Client, version: WorkerDeploymentVersion) -> RoutingConfig:

@@ -1,10 +1,12 @@
 """What a workflow shows in the Temporal Web UI: search attributes, a summary, a table. References only, no data."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
 
-from temporal.messages import DeliveryEnd, EventRef, FirstAttempts
+from domain.delivery.lifecycle import DeliveryStatus
+from domain.expiry.rows import EVENT_NAMES, Kind
+from temporal.messages import EventRef, FirstAttempts, ScanProgress, ScanTask
 
 STORE_CODE = SearchAttributeKey.for_keyword_list("StoreCode")
 EVENT_NAME = SearchAttributeKey.for_keyword_list("EventName")
@@ -77,28 +79,64 @@ def memo(events: Sequence[EventRef]) -> dict[str, int | str]:
     return {"events": len(events), "what": event_summary(events)}
 
 
-def details_table(first: FirstAttempts, ends: Mapping[str, DeliveryEnd]) -> str:
-    """Where each delivery of an event goes and where it stands (Markdown)."""
-    rows = [(one.target, one.message_id, "1", one.status) for one in first.settled]
-    for one in first.waiting:
-        end = ends.get(one.message_id)
-        if end is None:
-            # Later attempts are counted by the pending activity beside this table.
-            rows.append((one.target, one.message_id, f"{one.attempts} +", "waiting for its next attempt"))
-        else:
-            rows.append((one.target, one.message_id, str(end.attempts), end.status))
+def details_table(first: FirstAttempts) -> str:
+    """Return where each delivery of a single event goes and where it stands (Markdown)."""
+    rows = [f"| {one.target} | `{one.message_id}` | {_state(one.status)} |" for one in first.deliveries]
     if not rows:
-        return "No subscription matches this event, or nothing of it is to be sent now."
-    lines = ["| receiver | delivery | attempts | state |", "| --- | --- | --- | --- |"]
-    lines += [f"| {target} | `{identity}` | {count} | {state} |" for target, identity, count, state in rows[:MOST_ROWS]]
+        return "No subscription matches this event, or all its deliveries are held."
+    lines = ["| receiver | delivery | state after the first attempt |", "| --- | --- | --- |", *rows[:MOST_ROWS]]
     if len(rows) > MOST_ROWS:
-        lines.append(f"| … | {len(rows) - MOST_ROWS} more | | |")
+        lines.append(f"| … | {len(rows) - MOST_ROWS} more | |")
     return "\n".join(lines)
 
 
+def _state(status: str) -> str:
+    return "retrying, as the activity of this id" if status == DeliveryStatus.PENDING else status
+
+
 def batch_details(events: int, first: FirstAttempts) -> str:
-    """What the first attempts of a batch came to (Markdown)."""
+    """Return the result of a batch's first attempts (Markdown)."""
     return (
-        f"{events} events: {first.delivered} deliveries made at the first attempt, {first.ended} ended without, "
-        f"{first.going_on} go on in their event's own workflow `event/…`."
+        f"{events} events: {first.delivered} deliveries made at the first attempt, {first.exhausted} ended without, "
+        f"{first.held} held, {first.retrying} go on as activities `deliver-webhook`."
+    )
+
+
+RUN_WORKFLOW = "run-expiry-schedule"
+SCAN_WORKFLOW = "scan-expiring-day"
+
+LATE = "late"
+"""In place of a day: the workflow that looks for late rows, one at a time for a store and kind."""
+
+TABLE_HEAD = "| day | due | emitted | known | no longer due |\n| --- | --- | --- | --- | --- |"
+
+
+def scan_row(task: ScanTask, progress: ScanProgress) -> str:
+    """A finished scan in a table with this head."""
+    day = task.day or "late rows"
+    return f"| {day} | {progress.scanned} | {progress.emitted} | {progress.known} | {progress.dropped} |"
+
+
+def scan_details(progress: ScanProgress) -> str:
+    """How far a scan has come (Markdown)."""
+    state = "scanned" if progress.finished else "being scanned"
+    return (
+        f"**{progress.place}**: {state}. {progress.scanned} due, {progress.emitted} notices emitted "
+        f"({progress.emitted_per_second:.0f} a second), {progress.known} known already, "
+        f"{progress.dropped} no longer due, {progress.refused} refused."
+    )
+
+
+def scan_summary(task: ScanTask) -> str:
+    """`points · default · 2026-01-12`."""
+    return f"{task.kind} · {task.store_code} · {task.day or 'late rows'}"
+
+
+def expiry_attributes(store_code: str, kind: str) -> TypedSearchAttributes:
+    """By which the Web UI finds the workflow."""
+    return TypedSearchAttributes(
+        [
+            SearchAttributePair(STORE_CODE, [store_code]),
+            SearchAttributePair(EVENT_NAME, [EVENT_NAMES[Kind(kind)]]),
+        ]
     )

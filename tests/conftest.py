@@ -1,35 +1,57 @@
-"""Fixtures every test may use: a migrated database of its own, Temporal servers. And how the run treats its tests.
+"""Fixtures of all tests, and the selection of tests that need no server. CONTRIBUTING.md lists the fixtures."""
 
-Tests marked `stack` share one pytest-xdist worker, so they run one after the other and do not starve each other.
-"""
-
+import gc
 import os
 from collections.abc import AsyncIterator, Generator
-from functools import cache
-from pathlib import Path
 
 import pytest
 from temporalio.testing import WorkflowEnvironment
 from xdist.remote import Producer
-from xdist.scheduler import LoadScopeScheduling
 
 from storage.database import Database
-from tests.databases import cloned_database, migrated_template, sqlalchemy_url
+from tests.databases import cloned_database, migrated_template, server_url, sqlalchemy_url
 from tests.ground import Ground
 from tests.postgres_server import TestServer
-from tests.temporal import real_server, skipping_server
+from tests.receiver import Receiver
+from tests.scheduling import FileScheduling, longest_first
+from tests.temporal_server import new_namespace, real_server, skipping_server
+
+SERVER_FIXTURES = frozenset({"postgres", "programs"})
+"""Fixtures that stand for everything outside the test process. A fixture that needs a server requests one of them, so
+that `--no-servers` finds the tests that depend on it."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--no-servers",
+        action="store_true",
+        help="leave out the tests that need PostgreSQL, Temporal, a browser or npm, and start none of them",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """One PostgreSQL server for the run, which the workers of pytest-xdist find in their environment."""
-    if "TEST_POSTGRES_URL" not in os.environ and not config.option.collectonly:
+    """Start one PostgreSQL server for the run; the pytest-xdist workers find its address in their environment."""
+    needless = config.option.collectonly or config.option.no_servers
+    if "TEST_POSTGRES_URL" not in os.environ and not needless:
         server = TestServer()
         os.environ["TEST_POSTGRES_URL"] = server.url
         config.add_cleanup(server.stop)
 
 
 @pytest.fixture(scope="session")
-async def database_template() -> AsyncIterator[str]:
+def postgres() -> str:
+    """The address of the run's PostgreSQL server, without a database name."""
+    return server_url()
+
+
+@pytest.fixture(scope="session")
+def programs() -> None:
+    """Permission to start programs other than PostgreSQL: Temporal servers, Chromium, Node, PHP, promtool."""
+
+
+@pytest.fixture(scope="session")
+async def database_template(postgres: str) -> AsyncIterator[str]:
+    """The name of a migrated database, the template of the others."""
     async with migrated_template() as name:
         yield name
 
@@ -76,45 +98,65 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture(scope="session")
-async def temporal() -> AsyncIterator[WorkflowEnvironment]:
+async def temporal(programs: None) -> AsyncIterator[WorkflowEnvironment]:
     """The real Temporal server, one for the session."""
     async with real_server() as environment:
         yield environment
 
 
 @pytest.fixture
-async def skipping() -> AsyncIterator[WorkflowEnvironment]:
+async def temporal_namespace(temporal: WorkflowEnvironment) -> WorkflowEnvironment:
+    """The session's Temporal server, seen through an empty namespace of the test's own.
+
+    For tests about ids that others use too, such as those of a store's schedules.
+    """
+    return await new_namespace(temporal)
+
+
+@pytest.fixture
+async def skipping(programs: None) -> AsyncIterator[WorkflowEnvironment]:
     """The time-skipping Temporal server, a fresh one: its clock is the test's own."""
     async with skipping_server() as environment:
         yield environment
 
 
-class _FilesInTurn(LoadScopeScheduling):  # type: ignore[misc] # it has no types
-    """A file's tests share one pytest-xdist worker, and all files with tests marked `stack` share one.
-
-    pytest-xdist's own `loadgroup` is not it: with pytest 9.2 its groups are not seen (it sets `Item._nodeid`).
-    """
-
-    def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.partition("::")[0]
-        return "stack" if _starts_stacks(self.config.rootpath / file) else file
-
-
-@cache
-def _starts_stacks(file: Path) -> bool:
-    return "pytest.mark.stack" in file.read_text(encoding="utf-8")
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    """A recording HTTP server, the destination of deliveries."""
+    async with Receiver() as started:
+        yield started
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
-    return _FilesInTurn(config, log)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FileScheduling:
+    return FileScheduling(config, log)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if os.geteuid() != 0:
-        for_root = [item for item in items if item.get_closest_marker("root") is not None]
-        config.hook.pytest_deselected(items=for_root)
-        items[:] = [item for item in items if item not in for_root]
+    left_out = {item for item in items if _is_left_out(config, item)}
+    if left_out:
+        config.hook.pytest_deselected(items=list(left_out))
+        items[:] = [item for item in items if item not in left_out]
+    if hasattr(config, "workerinput"):
+        longest_first(items)
+
+
+def _is_left_out(config: pytest.Config, item: pytest.Item) -> bool:
+    if item.get_closest_marker("root") is not None and os.geteuid() != 0:
+        return True
+    return config.option.no_servers and needs_servers(item)
+
+
+def needs_servers(item: pytest.Item) -> bool:
+    """Return True if a test uses, directly or through other fixtures, a fixture that starts a program."""
+    fixtures = getattr(item, "fixturenames", ())
+    return item.get_closest_marker("stack") is not None or not SERVER_FIXTURES.isdisjoint(fixtures)
+
+
+def pytest_collection_finish() -> None:
+    """Exempt the collected tests from garbage collection: traversing them costs 0.1 s in each full collection."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,7 +1,7 @@
 """A real, migrated PostgreSQL database for each test that asks for one.
 
 The server is the one of `TEST_POSTGRES_URL`, else an embedded one started for the run. Each pytest-xdist worker
-migrates one template and clones it, so a fresh database costs some 30 ms.
+migrates one template and clones it.
 """
 
 import os
@@ -56,9 +56,12 @@ async def migrated_template() -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def cloned_database(template: str) -> AsyncIterator[str]:
-    """The address of a clone of the template, dropped afterwards."""
+    """The address of a clone of the template, dropped afterwards.
+
+    Copying the 630 relations as files takes 0.1 s, the default strategy, which writes each block to the WAL, 0.6 s.
+    """
     name = f"test_{uuid4().hex}"
-    await _administer(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    await _administer(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy')
     try:
         yield f"{server_url()}/{name}"
     finally:

@@ -3,7 +3,7 @@
 from typing import Any
 from uuid import uuid4
 
-from domain.expiry.rows import IssuedCoupon, Kind, MemberLevel, PointTransfer, Row
+from domain.expiry.rows import IssuedCouponRow, Kind, MemberLevelRow, PointTransferRow, Row
 
 MEMBER: dict[str, Any] = {
     "customerEmail": "member@example.com",
@@ -63,9 +63,9 @@ def coupon(**changes: Any) -> dict[str, Any]:
 
 MAKERS = {Kind.POINTS: transfer, Kind.LEVELS: level, Kind.COUPONS: coupon}
 MODELS: dict[Kind, type[Row]] = {
-    Kind.POINTS: PointTransfer,
-    Kind.LEVELS: MemberLevel,
-    Kind.COUPONS: IssuedCoupon,
+    Kind.POINTS: PointTransferRow,
+    Kind.LEVELS: MemberLevelRow,
+    Kind.COUPONS: IssuedCouponRow,
 }
 INSTANTS = {Kind.POINTS: "expiresAt", Kind.LEVELS: "recalculateAt", Kind.COUPONS: "activeTo"}
 IDENTITIES = {Kind.POINTS: "transferId", Kind.LEVELS: "customerId", Kind.COUPONS: "issuedCouponId"}

@@ -12,18 +12,17 @@ from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from activities.expiry import ExpiryActivities
-from activities.expiry_notices import NoticeWriter
+from activities.expiry import ExpiryActivities, NoticeWriter
 from domain.expiry.calendar_days import day_start, local_day
 from domain.expiry.rows import EVENT_NAMES, Kind
 from domain.timestamps import utc_text, zone
 from storage.database import Database
-from storage.events.notification import RelayBell
+from storage.events.notification import OutboxNotifier
 from storage.expiry.rows import identity_of, newest, records_of, upsert_records
 from storage.expiry.sources import DueSource, StoredDue
 from storage.sealing import Sealer
-from temporal.expiry_messages import ExpiryRun
 from temporal.expiry_schedules import ExpirySchedules
+from temporal.messages import ExpiryRun
 from tests.databases import sqlalchemy_url
 from tests.expiry import INSTANTS, row
 from tests.ground import EVENT_WITH_BODY, STORE, Ground
@@ -91,7 +90,7 @@ def activities_of(
 ) -> ExpiryActivities:
     """The activities over the ground's database; `limits`: page_rows, slice_seconds."""
     source = source or StoredDue(ground.database, ground.sealer)
-    writer = NoticeWriter(ground.database, source, ground.sealer, RelayBell(ground.database))
+    writer = NoticeWriter(ground.database, source, ground.sealer, OutboxNotifier(ground.database))
     return ExpiryActivities(ground.database, source, writer, late_notices=late_notices, days_back=days_back, **limits)
 
 

@@ -45,7 +45,7 @@ class Ground:
         await self.execute("INSERT INTO store (code, name) VALUES (:code, 'A store') ON CONFLICT DO NOTHING", code=code)
 
     async def subscribe(self, event_name: str, url: str, **columns: Any) -> UUID:
-        """Insert a subscription; `columns` as in storage/tables.py."""
+        """Insert a subscription; `columns` as in storage/subscriptions/tables.py."""
         values: dict[str, Any] = {"id": uuid4(), "store_code": STORE, "event_name": event_name, "url": url} | columns
         names = ", ".join(values)
         await self.execute(
@@ -62,7 +62,7 @@ class Ground:
     async def emit(
         self, event_name: str, data: str, count: int = 1, *, store: str = STORE, sealed_data: bytes | None = None
     ) -> list[UUID]:
-        """Insert events as the API does, and ring for the relay."""
+        """Insert events as the API does, and notify the relay."""
         ids = [uuid4() for _ in range(count)]
         await self.execute(
             """

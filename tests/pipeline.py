@@ -19,17 +19,19 @@ from temporalio.client import Client
 
 import worker
 import worker_parts
-from activities.handing_on import HandingOn
-from relay.backpressure import Gate
-from relay.prefetch import EventsAhead, is_for
+from domain.delivery.identity import manual_attempt_id
+from relay.backpressure import Backpressure
 from relay.relay import Relay, RelaySettings
 from sending.dispatcher import Dispatcher
 from sending.lease import lease
 from settings import Settings
 from storage.database import Database
+from storage.operations.actions import delivery_for_act
 from telemetry.tracing import NO_TRACES, Traces
 from telemetry.worker_metrics import WorkerMetrics
 from temporal.drains import Keepers
+from temporal.retries import Retries
+from temporal.starts import Acting
 from tests.ground import STORE, Ground
 
 __all__ = ["STORE", "Pipeline", "pipeline", "settings_for"]
@@ -62,6 +64,14 @@ class Pipeline(Ground):
     dispatcher: Dispatcher
     relay: Relay
 
+    async def attempt_by_hand(self, message_id: UUID, action: str) -> None:
+        """Have one attempt made as a person asks for it (`redeliver`, `send-now`), and wait for its end."""
+        async with self.database.transaction() as connection:
+            delivery = await delivery_for_act(connection, STORE, message_id)
+        assert delivery is not None
+        assert await Acting(self.client, self.settings.task_queue).attempt_once(delivery, STORE, action)
+        await self.client.get_activity_handle(manual_attempt_id(message_id)).result()
+
 
 @asynccontextmanager
 async def pipeline(
@@ -70,7 +80,7 @@ async def pipeline(
     *,
     relaying: bool = True,
     traces: Traces = NO_TRACES,
-    hands_on_through: Client | None = None,
+    retries_through: Client | None = None,
     **overrides: Any,
 ) -> AsyncIterator[Pipeline]:
     """Worker and relay until the block ends; then an orderly stop. Several on one task queue need a client each."""
@@ -83,22 +93,18 @@ async def pipeline(
         async with (
             lease(settings.sqlalchemy_url, worker_id),
             worker.sending(settings, database, worker_id, metrics, traces) as (dispatcher, _),
-            worker_parts.beside_delivery(settings, database) as beside,
+            worker_parts.beside_delivery(settings, database, dispatcher) as beside,
         ):
-            gate, ahead = Gate(), EventsAhead()
+            backpressure = Backpressure()
             relay_settings = RelaySettings(settings.task_queue, settings.batch_events, 0.2, 2)
-            relay = Relay(database, client, gate, relay_settings, metrics, ahead, traces)
-            relay.is_for_me = lambda one: is_for(one, rank=dispatcher.rank, workers=dispatcher.workers)
+            relay = Relay(database, client, backpressure, relay_settings, metrics, traces)
             following = worker.following_routing(relay, client, settings)
             running = asyncio.create_task(relay.run()) if relaying else None
             try:
                 keepers = Keepers(client, settings.task_queue)
-                handing_on = HandingOn(hands_on_through or client, settings.task_queue, metrics)
-                delivery = worker.delivery_activities(database, dispatcher, gate, keepers, ahead, settings)
-                async with (
-                    worker.hand_on_worker(client, handing_on, settings),
-                    worker.make_worker(client, [*delivery, *beside], settings),
-                ):
+                retries = Retries(retries_through or client, settings.task_queue, metrics.start_faults.inc)
+                delivery = worker.delivery_activities(database, dispatcher, backpressure, keepers, retries, settings)
+                async with worker.make_worker(client, [*delivery, *beside], settings):
                     yield Pipeline(database, client, settings, worker_id, dispatcher, relay)
                     relay.stop()
                     if running is not None:

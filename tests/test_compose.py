@@ -35,7 +35,15 @@ TEMPORAL_CLIENT = {"TEMPORAL_ADDRESS", "TEMPORAL_NAMESPACE"}
 OF_OTHERS = {
     "postgres": {"POSTGRES_PASSWORD_FILE"},
     "temporalio/admin-tools": {"SQL_PLUGIN", "SQL_HOST", "SQL_PORT", "SQL_USER", *TEMPORAL_CLIENT},
-    "temporalio/server": {"DB", "DB_PORT", "POSTGRES_SEEDS", "POSTGRES_USER", "BIND_ON_IP", "NUM_HISTORY_SHARDS"},
+    "temporalio/server": {
+        "DB",
+        "DB_PORT",
+        "DYNAMIC_CONFIG_FILE_PATH",
+        "POSTGRES_SEEDS",
+        "POSTGRES_USER",
+        "BIND_ON_IP",
+        "NUM_HISTORY_SHARDS",
+    },
     "temporalio/ui": {"TEMPORAL_ADDRESS"},
     "grafana/grafana": {
         *("GF_SECURITY_ADMIN_PASSWORD__FILE", "GF_ANALYTICS_REPORTING_ENABLED", "GF_ANALYTICS_CHECK_FOR_UPDATES"),
@@ -199,7 +207,7 @@ def test_secrets_are_made_once_and_kept_from_others(tmp_path: Path, monkeypatch:
 
 
 @pytest.fixture
-def server() -> Iterator[TestServer]:
+def server(programs: None) -> Iterator[TestServer]:
     server = TestServer()
     try:
         yield server

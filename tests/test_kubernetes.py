@@ -36,7 +36,7 @@ TEMPORAL_CREDENTIALS = {
     "TEMPORAL_TLS_CLIENT_KEY_DATA": "temporal_tls_key",
     "TEMPORAL_TLS_SERVER_CA_CERT_DATA": "temporal_tls_server_ca",
 }
-"""Of Temporal's own environment; that they work is tried in tests/workflows/test_client.py."""
+"""Of Temporal's own environment; that they work is tried in tests/temporal/test_client.py."""
 
 
 def named(manifest: dict[str, Any]) -> str:

@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
-from activities.handing_on import hand_on_queue
 from settings import Settings
 from tests.databases import empty_database
 from tests.house import ROOT
 from tests.replay.actions import table
-from tests.temporal import PROGRAMS
+from tests.temporal_server import PROGRAMS
 from tests.test_readme import free_port, terminal
 
 PAGE = (ROOT / "docs" / "operating.md").read_text()
@@ -26,10 +25,8 @@ def test_the_actions_told_are_those_of_the_recorded_histories() -> None:
     assert "\n".join(table()) in PAGE, "python -m tests.replay.actions prints them"
 
 
-def test_every_task_queue_that_workers_poll_is_named() -> None:
-    default = Settings.model_fields["task_queue"].default
-    assert default in PAGE
-    assert hand_on_queue(default) in PAGE
+def test_the_task_queue_that_workers_poll_is_named() -> None:
+    assert Settings.model_fields["task_queue"].default in PAGE
 
 
 def test_what_is_not_run_says_that_it_needs_what_is_not_here() -> None:

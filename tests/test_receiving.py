@@ -21,9 +21,9 @@ import pytest
 
 from domain.urls.rules import normalise_url
 from domain.wire.signing import format_secret, signature_headers
-from tests.activities.sending import LOCAL, local_sender, request_to
 from tests.domain.reference_signatures import VECTORS
 from tests.node_packages import node, node_modules
+from tests.sending.http.sending import LOCAL, local_sender, request_to
 
 PAGE = Path(__file__).parents[1] / "docs" / "receiving.md"
 NEW_KEY, OLD_KEY, FOREIGN_KEY = (format_secret(bytes([n]) * 32) for n in range(3))
@@ -47,6 +47,7 @@ def php() -> str:
 
 
 INTERPRETERS: dict[str, Callable[[], str]] = {"py": lambda: sys.executable, "mjs": node, "php": php}
+pytestmark = pytest.mark.usefixtures("programs")
 languages = pytest.mark.parametrize("language", INTERPRETERS)
 
 

@@ -11,7 +11,7 @@ from local.stack_file import Stack
 from storage.events.intake import content_digest
 from storage.operations.bulk_actions import (
     NewWindowAct,
-    Window,
+    TimeWindow,
     WindowKind,
     WindowProgress,
     begin_window_act,
@@ -20,9 +20,9 @@ from storage.operations.bulk_actions import (
 from tests.ground import STORE, Ground
 
 
-def everything(statuses: tuple[str, ...] = ()) -> Window:
+def everything(statuses: tuple[str, ...] = ()) -> TimeWindow:
     """From long ago until later."""
-    return Window(datetime(2020, 1, 1, tzinfo=UTC), datetime.now(UTC) + timedelta(hours=1), statuses)
+    return TimeWindow(datetime(2020, 1, 1, tzinfo=UTC), datetime.now(UTC) + timedelta(hours=1), statuses)
 
 
 async def begun_window(

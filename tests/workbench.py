@@ -7,9 +7,10 @@ async with workbench(database_url) as bench:
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -17,17 +18,20 @@ from temporalio.testing import ActivityEnvironment
 
 import worker
 from activities.deliver import DeliveryActivities
-from relay.backpressure import Gate
-from relay.prefetch import EventsAhead
+from activities.retry import RetryActivities
+from relay.backpressure import Backpressure
 from sending.dispatcher import Dispatcher
 from sending.lease import lease
 from settings import Settings
 from storage.database import Database
 from storage.deliveries.open import OpenDelivery, load
+from storage.deliveries.retries import WaitingRetry
+from storage.deliveries.transitions import own_retries
 from storage.sealing import Sealer
 from telemetry.worker_metrics import WorkerMetrics
 from temporal.drains import Keepers
-from temporal.messages import DeliveryEnd, DeliveryRef, EventBatch, EventRef, FirstAttempts
+from temporal.messages import DeliveryEnd, DeliveryRef, EventBatch, EventRef, FirstAttempts, ManualAttempt
+from temporal.retries import Retries
 from tests.ground import Ground
 from tests.pipeline import settings_for
 
@@ -40,10 +44,13 @@ class Workbench(Ground):
     worker_id: UUID
     dispatcher: Dispatcher
     activities: DeliveryActivities
+    retry: RetryActivities
     writing: asyncio.Task[None]
     metrics: WorkerMetrics
     woken: list[UUID]
-    """Subscriptions whose keepers were to be woken."""
+    """Subscriptions whose drains were to be woken."""
+    started: list[WaitingRetry]
+    """Retries whose activities were to be started."""
 
     async def refs(self, event_ids: Sequence[UUID]) -> list[EventRef]:
         """References to events, as the relay makes them."""
@@ -59,10 +66,49 @@ class Workbench(Ground):
         result: FirstAttempts = await ActivityEnvironment().run(self.activities.attempt_events, batch)
         return result
 
-    async def deliver_webhook(self, message_id: UUID | str) -> DeliveryEnd:
-        """The activity of that name, as a workflow asks for it when a person does not want to wait."""
-        ref = DeliveryRef(str(message_id), asked=True)
-        result: DeliveryEnd = await ActivityEnvironment().run(self.activities.deliver_webhook, ref)
+    async def waiting(self) -> list[UUID]:
+        """Message ids of the deliveries that a first attempt left pending, oldest event first."""
+        rows = await self.execute(
+            "SELECT message_id FROM delivery WHERE status = 'pending' ORDER BY event_sequence, message_id"
+        )
+        return [row.message_id for row in rows]
+
+    async def schedule_retries(self, event_ids: Sequence[UUID]) -> list[WaitingRetry]:
+        """The activity of that name; the activities it started."""
+        batch = EventBatch(await self.refs(event_ids))
+        before = len(self.started)
+        await ActivityEnvironment().run(self.retry.schedule_retries, batch)
+        return self.started[before:]
+
+    async def deliver_webhook(
+        self,
+        message_id: UUID,
+        *,
+        due: bool = True,
+        retry_id: str | None = None,
+        clock_ahead: timedelta = timedelta(),
+        environment: ActivityEnvironment | None = None,
+    ) -> DeliveryEnd:
+        """The activity of that name, as Temporal runs it; `due`: at the instant of the retry, whenever that is."""
+        if retry_id is None:
+            async with self.database.transaction() as connection:
+                owned = await own_retries(connection, [message_id])
+            retry_id = owned[0].retry_id if owned else f"{message_id}/0"
+        if due:
+            await self.execute(
+                "UPDATE delivery SET next_attempt_at = clock_timestamp() "
+                "WHERE message_id = :id AND next_attempt_at IS NOT NULL",
+                id=message_id,
+            )
+        environment = environment or ActivityEnvironment()
+        environment.info = replace(environment.info, activity_id=retry_id, started_time=datetime.now(UTC) + clock_ahead)
+        result: DeliveryEnd = await environment.run(self.retry.deliver_webhook, DeliveryRef(str(message_id)))
+        return result
+
+    async def attempt_once(self, message_id: UUID, action: str) -> DeliveryEnd:
+        """The activity of that name: one attempt that a person asked for."""
+        attempt = ManualAttempt(str(message_id), action, "receiver/")
+        result: DeliveryEnd = await ActivityEnvironment().run(self.retry.attempt_once, attempt)
         return result
 
     async def load(self, message_id: UUID) -> OpenDelivery:
@@ -92,6 +138,20 @@ class NotedKeepers(Keepers):
     async def wake(self, subscription_id: UUID, store_code: str, event_name: str, url: str) -> None:
         self.woken.append(subscription_id)
 
+    async def probe_now(self, subscription_id: UUID, store_code: str, event_name: str, url: str) -> None:
+        self.woken.append(subscription_id)
+
+
+class NotedRetries(Retries):
+    """Notes which activities would be started: a bench has no Temporal."""
+
+    def __init__(self) -> None:
+        self.started: list[WaitingRetry] = []
+
+    async def start_all(self, waiting: Iterable[WaitingRetry]) -> int:
+        self.started += waiting
+        return 0
+
 
 @asynccontextmanager
 async def workbench(database_url: str, *, leased: bool = True, **overrides: Any) -> AsyncIterator[Workbench]:
@@ -112,5 +172,10 @@ async def workbench(database_url: str, *, leased: bool = True, **overrides: Any)
         sending = worker.sending(settings, database, worker_id, metrics)
         dispatcher, writing = await resources.enter_async_context(sending)
         keepers = NotedKeepers()
-        activities = DeliveryActivities(database, dispatcher, Gate(), keepers, EventsAhead())
-        yield Workbench(database, settings, worker_id, dispatcher, activities, writing, metrics, keepers.woken)
+        retries = NotedRetries()
+        activities = DeliveryActivities(database, dispatcher, Backpressure(), keepers)
+        retry = RetryActivities(database, dispatcher, keepers, retries)
+        yield Workbench(
+            *(database, settings, worker_id, dispatcher, activities, retry, writing, metrics),
+            *(keepers.woken, retries.started),
+        )

@@ -1,4 +1,4 @@
-"""A person's acts that take time: one more attempt of what has ended, and all of a window."""
+"""Bulk actions: recover and backfill the deliveries of a window of time."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -8,28 +8,12 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from activities.actions import ActActivities
-    from temporal.messages import DeliveryEnd, DeliveryRef, WindowStep, WindowTask
+    from temporal.messages import WindowStep, WindowTask
+    from temporal.retries import HEARTBEAT_TIMEOUT, OWN_FAULTS
     from temporal.visibility import as_summary
-    from workflows.deliver import ATTEMPT_TIMEOUT, HEARTBEAT_TIMEOUT, OWN_FAULTS
 
 WINDOW_TIMEOUT = timedelta(seconds=90)
 """The activity answers after 30 s by itself."""
-
-
-@workflow.defn(name="redeliver")
-class RedeliverWorkflow:
-    """One more attempt of one delivery. Its id holds the delivery's, so that a second act meanwhile is refused."""
-
-    @workflow.run
-    async def run(self, ref: DeliveryRef) -> DeliveryEnd:
-        """The attempt, however often our own faults make it start again."""
-        return await workflow.execute_activity_method(
-            ActActivities.redeliver_once,
-            ref,
-            start_to_close_timeout=ATTEMPT_TIMEOUT,
-            heartbeat_timeout=HEARTBEAT_TIMEOUT,
-            retry_policy=OWN_FAULTS,
-        )
 
 
 @workflow.defn(name="recover")

@@ -1,24 +1,24 @@
-"""Trying a receiver before its webhook is saved."""
+"""Test of a webhook, saved or not."""
 
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from activities.draft_test import TrialActivities
-    from temporal.messages import DRAFT_TEST_TIMEOUT, TrialEnd, TrialRef
-    from workflows.deliver import HEARTBEAT_TIMEOUT, OWN_FAULTS
+    from activities.draft_test import DraftTestActivities
+    from temporal.messages import DraftTestEnd, DraftTestRef
+    from temporal.retries import ATTEMPT_TIMEOUT, HEARTBEAT_TIMEOUT, OWN_FAULTS
 
 
-@workflow.defn(name="try-webhook")
-class TryWebhookWorkflow:
-    """One request to a receiver. What is sent, and what came back, stands in a row."""
+@workflow.defn(name="draft-test")
+class DraftTestWorkflow:
+    """One request to a receiver. The request and its response are stored in PostgreSQL."""
 
     @workflow.run
-    async def run(self, ref: TrialRef) -> TrialEnd:
-        """The request, at most once."""
+    async def run(self, ref: DraftTestRef) -> DraftTestEnd:
+        """Send the test; a fault of the worker or the database is retried until the workflow's timeout."""
         return await workflow.execute_activity_method(
-            TrialActivities.try_webhook,
+            DraftTestActivities.send_draft_test,
             ref,
-            schedule_to_close_timeout=DRAFT_TEST_TIMEOUT,
+            start_to_close_timeout=ATTEMPT_TIMEOUT,
             heartbeat_timeout=HEARTBEAT_TIMEOUT,
             retry_policy=OWN_FAULTS,
         )

@@ -12,8 +12,8 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from activities.drain import KeeperActivities
     from temporal.messages import KeeperRound, KeeperRoundResult, KeeperTask
+    from temporal.retries import HEARTBEAT_TIMEOUT, OWN_FAULTS
     from temporal.visibility import as_summary
-    from workflows.deliver import HEARTBEAT_TIMEOUT, OWN_FAULTS
 
 ROUND_TIMEOUT = timedelta(seconds=120)
 """A round begins deliveries for 5 s, and waits for those that wait for their pace; a probe may take 15 s before."""

@@ -14,7 +14,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.expiry import ExpiryActivities
     from domain.delivery.identity import expiry_workflow_id
     from domain.expiry.calendar_days import days_from
-    from temporal.expiry_messages import (
+    from temporal.messages import (
         ExpiryPlan,
         ExpiryRun,
         OpenRequest,
@@ -24,7 +24,8 @@ with workflow.unsafe.imports_passed_through():
         ScanRef,
         ScanTask,
     )
-    from temporal.expiry_visibility import (
+    from temporal.retries import HEARTBEAT_TIMEOUT, OWN_FAULTS
+    from temporal.visibility import (
         LATE,
         RUN_WORKFLOW,
         SCAN_WORKFLOW,
@@ -34,7 +35,6 @@ with workflow.unsafe.imports_passed_through():
         scan_row,
         scan_summary,
     )
-    from workflows.deliver import HEARTBEAT_TIMEOUT, OWN_FAULTS
 
 PLAN_TIMEOUT = timedelta(seconds=30)
 """A few rows are read and written."""

@@ -7,7 +7,7 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from activities.notices import NoticeActivities
     from temporal.messages import NoticeRound, NoticeTask
-    from workflows.deliver import HEARTBEAT_TIMEOUT, OWN_FAULTS
+    from temporal.retries import HEARTBEAT_TIMEOUT, OWN_FAULTS
 
 ROUND_TIMEOUT = timedelta(minutes=15)
 """Fifty notices, each of which may take 15 s, and a mail; a worker that died is noticed by its heartbeats."""

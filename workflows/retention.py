@@ -7,8 +7,8 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from activities.retention import RetentionActivities
-    from temporal.retention_messages import RetentionRun, ThinnedDay
-    from workflows.deliver import HEARTBEAT_TIMEOUT, OWN_FAULTS
+    from temporal.messages import RetentionRun, ThinningResult
+    from temporal.retries import HEARTBEAT_TIMEOUT, OWN_FAULTS
 
 STEP_TIMEOUT = timedelta(hours=2)
 """Of one day: deleting ten million deliveries takes minutes. A worker that died is noticed by its heartbeats."""
@@ -46,7 +46,7 @@ class RetentionWorkflow:
         )
         return replace(so_far, ids_forgotten=forgotten)
 
-    async def _thin(self) -> ThinnedDay:
+    async def _thin(self) -> ThinningResult:
         return await workflow.execute_activity_method(
             RetentionActivities.thin_oldest_day,
             start_to_close_timeout=STEP_TIMEOUT,
@@ -54,7 +54,7 @@ class RetentionWorkflow:
             retry_policy=OWN_FAULTS,
         )
 
-    def _with(self, so_far: RetentionRun, day: ThinnedDay) -> RetentionRun:
+    def _with(self, so_far: RetentionRun, day: ThinningResult) -> RetentionRun:
         self._lines.append(
             f"| {day.day} | {day.deliveries_deleted:,} | {day.bodies_kept:,} | {day.attempts_kept:,} "
             f"| {day.bytes_freed / 1e6:,.1f} MB |"

@@ -1,70 +1,116 @@
-"""Trying a receiver before its webhook is saved: checked as when it is saved, sent by a worker, waited for."""
+"""Tests of webhooks: of saved ones, recorded in the delivery log, and of drafts, whose response is waited for."""
 
 import asyncio
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
 from temporalio.client import WorkflowFailureError
 from temporalio.service import RPCError
 
-from api.errors import TooManyTests, Unavailable
+from api.errors import Conflict, TooManyTests, Unavailable
 from api.resources import Resources
 from api.subscriptions.models import SubscriptionCreate
 from api.subscriptions.service import Editor, headers_after
 from api.temporal_calls import temporal_call
+from domain.events.catalogue import CATALOGUE
 from domain.wire.signing import SECRET_BYTES, format_secret
 from storage.access.audit import record
+from storage.events.intake import new_event
 from storage.operations.draft_tests import (
-    TRIAL_SECONDS,
-    TRIALS_A_MINUTE,
+    DRAFT_TEST_SECONDS,
+    DRAFT_TESTS_A_MINUTE,
     Draft,
-    TrialResult,
-    give_up_trial,
-    open_trial,
-    trial_result,
+    DraftTestResult,
+    draft_test_result,
+    give_up_draft_test,
+    open_draft_test,
 )
+from storage.operations.send_test import forget_test, insert_test
 from storage.subscriptions.queries import SubscriptionRow, open_headers, seal_headers, sealed_key
+from temporal.messages import DraftTestRef
 
-ANSWER_SECONDS = TRIAL_SECONDS + 2.0  # Temporal says that the time is over a moment after it is
+ANSWER_SECONDS = DRAFT_TEST_SECONDS + 2.0
+"""Maximum wait for the end of a draft's test. Temporal reports a timeout a moment after it has passed."""
+
 NO_WORKER = "No worker has taken the test. Is one running?"
 LOST = "The worker died while it sent the test, so what came of it is not known. Try again."
 
 
 @dataclass(frozen=True, slots=True)
-class Trials:
-    """Tests of one person in one store."""
+class DraftTests:
+    """Tests by one person in one store."""
 
     resources: Resources
     store_code: str
     actor: str
 
-    async def try_out(self, body: SubscriptionCreate, saved: SubscriptionRow | None = None) -> TrialResult:
-        """Send a sample of the event as this webhook would. `saved` is the webhook that is being edited: masks stand
-        for its header values, and its key signs. Raises ValidationFailed, TooManyTests, Unavailable.
+    async def send_saved(self, subscription: SubscriptionRow) -> UUID:
+        """Start a test of a saved webhook, whatever its status, and return the message id of its delivery.
+
+        Raises Conflict while another test of it is under way, Unavailable.
         """
-        editor = Editor(self.resources, self.store_code, self.actor)
-        checked = await editor.check(body, body.event_name)
-        trial_id = uuid4()
-        draft = await self._draft(body, checked.url.url, saved)
+        event_type = CATALOGUE[subscription.event_name]
+        sample = new_event(self.store_code, event_type, uuid4(), event_type.sample, self.resources.sealer)
         async with self.resources.database.transaction() as connection:
-            if wait := await open_trial(connection, trial_id, draft):
-                raise TooManyTests(TRIALS_A_MINUTE, wait)
+            message_id = await insert_test(connection, sample, subscription.id, subscription.url)
             await record(
                 connection,
                 actor=self.actor,
-                action="try",
-                object_type="subscription" if saved else "trial",
-                object_id=saved.id if saved else trial_id,
+                action="send-test",
+                object_type="subscription",
+                object_id=subscription.id,
+                store_code=self.store_code,
+                changes={"messageId": str(message_id)},
+            )
+        started = False
+        try:
+            async with temporal_call():
+                ref = _saved(subscription, message_id)
+                started = await self.resources.acting.start_test(ref, subscription.url)
+        finally:
+            if not started:
+                async with self.resources.database.transaction() as connection:
+                    await forget_test(connection, message_id)
+        if not started:
+            raise Conflict("Another test of this subscription is being sent; wait until it has ended.")
+        return message_id
+
+    async def saved_ended(self, subscription: SubscriptionRow, message_id: UUID, seconds: float) -> None:
+        """Wait for the end of a saved webhook's test, for `seconds` at most."""
+        with suppress(TimeoutError, RPCError, WorkflowFailureError):
+            async with asyncio.timeout(seconds):
+                await self.resources.acting.test_ended(_saved(subscription, message_id))
+
+    async def send_draft(self, body: SubscriptionCreate, saved: SubscriptionRow | None = None) -> DraftTestResult:
+        """Send a test of a draft and return the request and its response.
+
+        `saved` is the webhook being edited: its header values replace the masks, its key signs. Raises
+        ValidationFailed, TooManyTests, Unavailable.
+        """
+        editor = Editor(self.resources, self.store_code, self.actor)
+        checked = await editor.check(body, body.event_name)
+        test_id = uuid4()
+        draft = await self._draft(body, checked.url.url, saved)
+        async with self.resources.database.transaction() as connection:
+            if wait := await open_draft_test(connection, test_id, draft):
+                raise TooManyTests(DRAFT_TESTS_A_MINUTE, wait)
+            await record(
+                connection,
+                actor=self.actor,
+                action="draft-test",
+                object_type="subscription" if saved else "draft_test",
+                object_id=saved.id if saved else test_id,
                 store_code=self.store_code,
                 changes={"event_name": draft.event_name, "url": draft.url},
             )
         try:
-            await self._sent(trial_id, draft.url)
+            await self._sent(DraftTestRef(str(test_id)), draft.url)
         finally:
             async with self.resources.database.transaction() as connection:
-                await give_up_trial(connection, trial_id)
-                result = await trial_result(connection, trial_id)
+                await give_up_draft_test(connection, test_id)
+                result = await draft_test_result(connection, test_id)
         if result is None:
             raise Unavailable(LOST)
         return result
@@ -81,11 +127,15 @@ class Trials:
         headers = seal_headers(headers_after(stored, body.given_headers or []), sealer)
         return Draft(self.store_code, body.event_name, url, body.legacy, headers, key, version)
 
-    async def _sent(self, trial_id: UUID, url: str) -> None:
+    async def _sent(self, ref: DraftTestRef, url: str) -> None:
         async with temporal_call():
-            await self.resources.acting.try_webhook(trial_id, url)
+            await self.resources.acting.start_test(ref, url)
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                await self.resources.acting.trial_ended(trial_id)
+                await self.resources.acting.test_ended(ref)
         except (TimeoutError, WorkflowFailureError, RPCError) as error:
             raise Unavailable(NO_WORKER) from error
+
+
+def _saved(subscription: SubscriptionRow, message_id: UUID) -> DraftTestRef:
+    return DraftTestRef(str(message_id), str(subscription.id))

@@ -5,13 +5,14 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 
 from api.access import DeliveryAct, SubscriptionWrite
+from api.actions.draft_tests import DraftTests
 from api.actions.models import SentTest
 from api.actions.service import Acts, StatusAct
 from api.errors import NotFound
 from api.ids import id_path, parse_id
 from api.resources import FromResources
-from api.subscriptions.answers import details_of
 from api.subscriptions.models import SubscriptionDetails
+from api.subscriptions.service import details_of
 from storage.subscriptions.queries import SubscriptionRow, find_subscription
 
 router = APIRouter(prefix="/api/{storeCode}/webhook", tags=["acts"])
@@ -82,13 +83,14 @@ async def enable(acts: Changing, resources: FromResources, subscription_id: Subs
     status_code=202,
     responses={409: {}},
 )
-async def send_test(acts: ActingOnDeliveries, subscription: SubscriptionActedOn) -> SentTest:
+async def send_test(access: DeliveryAct, resources: FromResources, subscription: SubscriptionActedOn) -> SentTest:
     """A sample of its event, sent once whatever the subscription's status, with the header `X-Webhook-Test: true`.
 
     Its delivery has the variant `test`, its attempt the trigger `test`. It says nothing about the receiver's health,
     and no other subscription gets it.
     """
-    return SentTest(message_id=await acts.send_test(subscription))
+    tests = DraftTests(resources, access.store_code, access.actor)
+    return SentTest(message_id=await tests.send_saved(subscription))
 
 
 @router.post(

@@ -3,25 +3,18 @@
 import logging
 from collections.abc import Mapping
 from typing import Literal
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.errors import Conflict, NotFound, Unavailable
 from api.resources import Resources
 from api.temporal_calls import temporal_call
-from domain.events.catalogue import CATALOGUE
+from domain.delivery.lifecycle import OPEN, DeliveryStatus, SubscriptionStatus
 from domain.wire.bodies import TEST
 from storage.access.audit import changed, record
-from storage.events.intake import new_event
-from storage.operations.actions import (
-    ActedOn,
-    cancel,
-    delivery_for_act,
-    make_due,
-    make_probe_due,
-)
-from storage.operations.send_test import forget_test, insert_test
+from storage.deliveries.transitions import cancel
+from storage.operations.actions import ActedOn, delivery_for_act
 from storage.subscriptions.queries import SubscriptionRow, find_subscription
 from storage.subscriptions.status import disable, enable, pause, resume
 
@@ -29,23 +22,28 @@ logger = logging.getLogger(__name__)
 
 StatusAct = Literal["pause", "resume", "disable", "enable"]
 
-_REACHES = {"pause": "paused", "resume": "active", "disable": "disabled", "enable": "active"}
-_DOES_NOT_END = {
-    ("pause", "disabled"): "It is disabled, so nothing is sent anyway; enable it first.",
-    ("resume", "disabled"): "It is disabled, not paused; enable it.",
-    ("enable", "paused"): "It is paused, not disabled; resume it.",
+_REACHES: Mapping[str, SubscriptionStatus] = {
+    "pause": SubscriptionStatus.PAUSED,
+    "resume": SubscriptionStatus.ACTIVE,
+    "disable": SubscriptionStatus.DISABLED,
+    "enable": SubscriptionStatus.ACTIVE,
 }
-_ENDED = {
-    "delivered": "It has been delivered already; redeliver sends it once more.",
-    "exhausted": "It has ended without success; redeliver tries it once more, recover begins its schedule anew.",
-    "cancelled": "It has been cancelled; redeliver tries it once more, recover begins its schedule anew.",
+_DOES_NOT_END: Mapping[tuple[str, str], str] = {
+    ("pause", SubscriptionStatus.DISABLED): "It is disabled, so nothing is sent anyway; enable it first.",
+    ("resume", SubscriptionStatus.DISABLED): "It is disabled, not paused; enable it.",
+    ("enable", SubscriptionStatus.PAUSED): "It is paused, not disabled; resume it.",
 }
-_NOT_SENDING = {
-    "paused": "Its subscription is paused: resume it first, or send a test.",
-    "disabled": "Its subscription is disabled: enable it first, or send a test.",
+_ENDED: Mapping[str, str] = {
+    DeliveryStatus.DELIVERED: "It has been delivered already; redeliver sends it once more.",
+    DeliveryStatus.EXHAUSTED: "It has ended without success; redeliver tries it once more, recover begins its schedule "
+    "anew.",
+    DeliveryStatus.CANCELLED: "It has been cancelled; redeliver tries it once more, recover begins its schedule anew.",
+}
+_NOT_SENDING: Mapping[str, str] = {
+    SubscriptionStatus.PAUSED: "Its subscription is paused: resume it first, or send a test.",
+    SubscriptionStatus.DISABLED: "Its subscription is disabled: enable it first, or send a test.",
 }
 _TESTS = "It is a test, which is sent once; send another."
-CANCELLED_BY_PERSON = "cancelled_by_person"
 
 
 class Acts:
@@ -53,7 +51,6 @@ class Acts:
 
     def __init__(self, resources: Resources, store_code: str, actor: str) -> None:
         self._database = resources.database
-        self._sealer = resources.sealer
         self._acting = resources.acting
         self._store_code = store_code
         self._actor = actor
@@ -88,43 +85,21 @@ class Acts:
         else:
             await enable(connection, subscription_id)
 
-    async def send_test(self, subscription: SubscriptionRow) -> UUID:
-        """Send a sample of its event once, whatever its status; the message id. Raises Conflict while one is sent."""
-        event_type = CATALOGUE[subscription.event_name]
-        sample = new_event(self._store_code, event_type, uuid4(), event_type.sample, self._sealer)
-        async with self._database.transaction() as connection:
-            message_id = await insert_test(connection, sample, subscription.id, subscription.url)
-            changes = {"messageId": str(message_id)}
-            await self._audit(connection, "send-test", "subscription", subscription.id, changes)
-        begun = False
-        try:
-            async with temporal_call():
-                begun = await self._acting.send_test(subscription.id, message_id, subscription.url)
-        finally:
-            if not begun:
-                async with self._database.transaction() as connection:
-                    await forget_test(connection, message_id)
-        if not begun:
-            raise Conflict("Another test of this subscription is being sent; wait until it has ended.")
-        return message_id
-
     async def redeliver(self, message_id: UUID) -> None:
-        """One more attempt of a delivery that has ended. Raises Conflict, NotFound."""
+        """One more attempt of a delivery that has ended. Raises Conflict, NotFound, Unavailable."""
         async with self._database.transaction() as connection:
             delivery = await self._delivery(connection, message_id)
-            if delivery.status in ("pending", "held"):
+            if delivery.status in OPEN:
                 raise Conflict(f"It is still being delivered ({delivery.status}); send-now does not wait for its turn.")
             _refuse_test_or_silent(delivery)
             await self._audit(connection, "redeliver", "delivery", message_id)
-            async with temporal_call():
-                begun = await self._acting.redeliver(message_id, delivery.url)
-            if not begun:
-                raise Conflict("It is being redelivered already; wait until that attempt has ended.")
-        if delivery.breaker_open:
-            await self.tell_keeper(delivery.subscription_id, delivery.event_name, delivery.url)
+        await self._attempt_once(delivery, "redeliver")
 
     async def send_now(self, message_id: UUID) -> None:
-        """Do not let an open delivery wait for its next attempt. Raises Conflict, NotFound."""
+        """One attempt of an open delivery at once, whatever holds it. Raises Conflict, NotFound, Unavailable.
+
+        A failure leaves its failures and its schedule as they were.
+        """
         async with self._database.transaction() as connection:
             delivery = await self._delivery(connection, message_id)
             if (ended := _ENDED.get(delivery.status)) is not None:
@@ -136,17 +111,23 @@ class Acts:
                     "send, redeliver or cancel that one."
                 )
             await self._audit(connection, "send-now", "delivery", message_id)
-            if delivery.status == "held":
-                await make_due(connection, message_id)
-            elif delivery.breaker_open:  # its workflow gives it to the keeper, which is to ask at once then
-                await make_probe_due(connection, delivery.subscription_id)
-        async with temporal_call():
-            if delivery.status == "pending":
-                event = (self._store_code, delivery.event_id, delivery.event_name)
-                await self._acting.attempt_now(*event, message_id)
-            if delivery.status == "held" or delivery.breaker_open:
-                place = (self._store_code, delivery.event_name, delivery.url)
-                await self._acting.probe_now(delivery.subscription_id, *place)
+        await self._attempt_once(delivery, "send-now")
+
+    async def _attempt_once(self, delivery: ActedOn, action: Literal["redeliver", "send-now"]) -> None:
+        """Begin the attempt; a refused or failed begin is audited. Raises Conflict, Unavailable."""
+        try:
+            async with temporal_call():
+                begun = await self._acting.attempt_once(delivery, self._store_code, action)
+        except Unavailable:
+            await self._audit_outcome(action, delivery, "not started: Temporal is unavailable")
+            raise
+        if not begun:
+            await self._audit_outcome(action, delivery, "refused: an attempt that was asked for is under way")
+            raise Conflict("An attempt that was asked for is under way; wait until it has ended.")
+
+    async def _audit_outcome(self, action: str, delivery: ActedOn, outcome: str) -> None:
+        async with self._database.transaction() as connection:
+            await self._audit(connection, action, "delivery", delivery.message_id, {"outcome": outcome})
 
     async def cancel(self, message_id: UUID) -> None:
         """End an open delivery, or let the successors of an exhausted one go on. Raises Conflict, NotFound.
@@ -155,19 +136,19 @@ class Acts:
         """
         async with self._database.transaction() as connection:
             delivery = await self._delivery(connection, message_id)
-            if delivery.status not in ("pending", "held") and not delivery.holds_line:
+            if delivery.status not in OPEN and not delivery.holds_line:
                 raise Conflict(_ENDED[delivery.status].partition(";")[0] + ".")
-            await cancel(connection, message_id, reason=CANCELLED_BY_PERSON)
+            await cancel(connection, message_id)
             await self._audit(connection, "cancel", "delivery", message_id)
-        if delivery.holds_line or (delivery.status == "held" and delivery.ordered):  # its successors may go
+        # The successors of a delivery that was in front of an ordered subscription may go now.
+        if delivery.holds_line or (delivery.status == DeliveryStatus.HELD and delivery.ordered):
             await self.tell_keeper(delivery.subscription_id, delivery.event_name, delivery.url)
-        elif delivery.status == "pending" and delivery.variant != TEST:
+        elif delivery.retry_id is not None:
             try:
                 async with temporal_call():
-                    event = (self._store_code, delivery.event_id, delivery.event_name)
-                    await self._acting.look_now(*event, message_id)
+                    await self._acting.end_retry(delivery.retry_id)
             except Unavailable:
-                logger.warning("workflow of cancelled delivery %s not told: it ends when it looks next", message_id)
+                logger.warning("activity %s of a cancelled delivery not ended: it ends when due", delivery.retry_id)
 
     async def _subscription(self, connection: AsyncConnection, subscription_id: UUID) -> SubscriptionRow:
         row = await find_subscription(connection, self._store_code, subscription_id, lock=True)
@@ -200,10 +181,10 @@ class Acts:
         )
 
     async def tell_keeper(self, subscription_id: UUID, event_name: str, url: str) -> None:
-        """Have the keeper look at once. The act is written; were Temporal away, the workers' watch wakes it later."""
+        """Have the drain look at once. The act is committed; were Temporal away, the workers' watch wakes it later."""
         try:
             async with temporal_call():
-                await self._acting.probe_now(subscription_id, self._store_code, event_name, url)
+                await self._acting.wake_drain(subscription_id, self._store_code, event_name, url)
         except Unavailable:
             logger.warning("keeper of subscription %s not told; the workers look for what is held", subscription_id)
 

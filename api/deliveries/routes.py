@@ -6,13 +6,12 @@ from fastapi import APIRouter, Depends
 
 from api.access import DeliveryRead
 from api.deliveries.models import DeliveryDetails, DeliveryPage, attempt_items, delivery_items, shared
-from api.deliveries.pages import log_page
-from api.deliveries.sent_body import sent_body
+from api.deliveries.service import log_page, sent_body
 from api.errors import NotFound
 from api.ids import id_path, parse_id
 from api.listing import Listing, ListQuery
 from api.resources import FromResources
-from api.temporal_links import workflow_url
+from api.temporal_links import delivery_url
 from storage.deliveries.log import LOG_FIELDS, attempts_of, find_delivery
 from storage.events.log import find_event
 
@@ -50,5 +49,5 @@ async def details(access: DeliveryRead, resources: FromResources, message_id: Me
         attempt_list=attempt_items(attempts),
         body=body.text,
         body_note=body.note,
-        temporal_url=workflow_url(resources, row.workflow_id),
+        temporal_url=delivery_url(resources, workflow_id=row.workflow_id, retry_id=row.retry_id),
     )

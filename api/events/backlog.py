@@ -1,63 +1,54 @@
-"""How many events wait for a workflow, as the intake's limit and the metrics see it."""
+"""Backlog of accepted events that no workflow has taken, for the limit of the intake and for metrics."""
 
 import asyncio
-import time
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from api.ttl_cache import TtlCache
 from storage.database import Database
 from storage.events.intake import outbox_span
-from storage.events.outbox import Backlog, backlog
+from storage.events.outbox import EventBacklog, backlog
 
-EXACT_EVENTS = 10_000  # counting so many entries of the index costs about 2 ms, a million a quarter of a second
-FRESH_SECONDS = 1.0  # at the highest rate measured, the limit is overrun by two seconds of events at most
-READ_SECONDS = 5.0  # a reading takes milliseconds; with a database that hangs, whoever waits for it hears so by then
-REFRESH_SECONDS = 0.5  # older than this it is read again beside the request, which does not wait for it
+EXACT_EVENTS = 10_000
+"""Largest backlog that is counted. Counting 10,000 index entries takes about 2 ms, a million takes 250 ms."""
+
+FRESH_SECONDS = 1.0
+"""Maximum age of the figure. At the highest measured rate, the limit is overrun by the events of two seconds."""
+
+REFRESH_SECONDS = 0.5
+"""Age from which the figure is read again in the background, so that requests do not wait for the reading."""
+
+READ_SECONDS = 5.0
+"""Timeout of a reading, which takes milliseconds: callers hear of a database that hangs after this time."""
 
 
-async def read_backlog(connection: AsyncConnection, limit: int) -> Backlog:
-    """The backlog: exact up to EXACT_EVENTS and near `limit`, an upper bound between; never more than `limit`."""
+async def read_backlog(connection: AsyncConnection, limit: int) -> EventBacklog:
+    """Return the backlog: exact up to EXACT_EVENTS and near `limit`, an upper bound between; at most `limit`."""
     counted = await backlog(connection, limit=min(EXACT_EVENTS, limit))
     if counted.events < EXACT_EVENTS:
         return counted
     span = await outbox_span(connection)
     if span < limit:
-        return Backlog(max(span, counted.events), counted.oldest_seconds)
+        return EventBacklog(max(span, counted.events), counted.oldest_seconds)
     return await backlog(connection, limit=limit)
 
 
 class BacklogGauge:
-    """The backlog, at most FRESH_SECONDS old; read once for all who ask at the same time."""
+    """The current backlog, read at most once for all callers of the same moment."""
 
     def __init__(self, database: Database, limit: int) -> None:
         self.limit = limit
         self._database = database
-        self._latest = Backlog(0, 0.0)
-        self._read_at = float("-inf")
-        self._reading: asyncio.Task[None] | None = None
+        self._cache: TtlCache[None, EventBacklog] = TtlCache(FRESH_SECONDS, refresh_seconds=REFRESH_SECONDS)
 
-    async def current(self) -> Backlog:
-        """Raises what the database raises, when the figure is too old and cannot be read."""
-        age = time.monotonic() - self._read_at
-        if age > REFRESH_SECONDS and self._reading is None:
-            self._reading = asyncio.create_task(self._read(), name="backlog")
-            self._reading.add_done_callback(self._read_ended)
-        if age > FRESH_SECONDS and self._reading is not None:
-            await asyncio.shield(self._reading)
-        return self._latest
+    async def current(self) -> EventBacklog:
+        """Return the backlog, at most FRESH_SECONDS old. Raises the error of the database if it cannot be read."""
+        return await self._cache.get(None, self._read) or EventBacklog(0, 0.0)
 
     async def close(self) -> None:
-        """Wait for a reading under way."""
-        if self._reading is not None:
-            await asyncio.wait([self._reading])
+        """Wait for the readings under way."""
+        await self._cache.close()
 
-    async def _read(self) -> None:
-        began = time.monotonic()
+    async def _read(self) -> EventBacklog:
         async with asyncio.timeout(READ_SECONDS), self._database.transaction() as connection:
-            self._latest = await read_backlog(connection, self.limit)
-        self._read_at = began
-
-    def _read_ended(self, task: asyncio.Task[None]) -> None:
-        self._reading = None
-        if not task.cancelled():
-            task.exception()  # whoever waited has it; when nobody did, the next reading tells
+            return await read_backlog(connection, self.limit)

@@ -8,7 +8,7 @@ A batch is one transaction of its own, since it is taken whole or not at all.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -25,17 +25,14 @@ from storage.events.intake import (
     EventKey,
     NewEvent,
     StoredEvent,
-    insert_and_ring,
     insert_events,
-    insert_few,
     stored_events,
 )
-from storage.events.notification import Emitted, RelayBell
+from storage.events.notification import OutboxNotifier
 from storage.sealing import SealBrokenError, Sealer
 from storage.unavailable import is_unavailable
 
 GROUP_EVENTS = 500  # a transaction of so many takes some 10 ms; more would make the first of them wait for the last
-QUICK_EVENTS = 4  # single events committed together up to so many find the database quiet
 GROUP_BYTES = 4 * 1024 * 1024  # bounds one statement where events are large
 WAITING_EVENTS = 10_000  # callers held in memory while the database is slow; above it they are sent away
 COMMIT_SECONDS = 10.0  # a commit takes milliseconds; whoever waits longer than this has a hung database
@@ -58,11 +55,11 @@ class Intake:
     """Stores events. Both calls return only after the commit; they say of each event whether it was there already."""
 
     def __init__(
-        self, database: Database, sealer: Sealer, bell: RelayBell, backlog: BacklogGauge, metrics: ApiMetrics
+        self, database: Database, sealer: Sealer, notifier: OutboxNotifier, backlog: BacklogGauge, metrics: ApiMetrics
     ) -> None:
         self._database = database
         self._sealer = sealer
-        self._bell = bell
+        self._notifier = notifier
         self._backlog = backlog
         self._metrics = metrics
         self._waiting: dict[_Caller, None] = {}
@@ -159,34 +156,30 @@ class Intake:
 
     async def _store(self, events: Sequence[NewEvent], *, whole: bool) -> list[bool | Exception]:
         """One transaction; each event's outcome is whether it was there, or its Conflict (raised when `whole`)."""
-        rings = len(events) == 1 and not whole and self._bell.lets_commit_ring(Emitted.SINGLY)
         began = time.perf_counter()
         try:
-            outcomes = await self._attempt(events, whole=whole, rings=rings)
+            outcomes = await self._attempt(events, whole=whole)
         except DBAPIError as error:
             if not error.connection_invalidated:
                 raise
             # The server was restarted since this connection was last used. Ids are fixed, so trying again is safe; had
             # the commit gone through before the connection broke, the events are found and called duplicates.
-            outcomes = await self._attempt(events, whole=whole, rings=rings)
+            outcomes = await self._attempt(events, whole=whole)
         took = time.perf_counter() - began
         if whole:
             self._batch_seconds = took
         self._metrics.commit_seconds.observe(took)
         self._metrics.commit_events.observe(len(events))
-        if not rings:
-            self._bell.ring(Emitted.TOGETHER if whole else Emitted.SINGLY)
+        self._notifier.notify()
         self._metrics.duplicates.inc(sum(outcome is True for outcome in outcomes))
         accepted = Counter(event.name for event, outcome in zip(events, outcomes, strict=True) if outcome is False)
         for name, count in accepted.items():
             self._metrics.accepted.labels(name).inc(count)
         return outcomes
 
-    async def _attempt(self, events: Sequence[NewEvent], *, whole: bool, rings: bool) -> list[bool | Exception]:
+    async def _attempt(self, events: Sequence[NewEvent], *, whole: bool) -> list[bool | Exception]:
         async with asyncio.timeout(COMMIT_SECONDS):
-            if not whole:  # one statement is a transaction: no begin and commit to wait for
-                if len(events) <= QUICK_EVENTS:
-                    return await store_few(self._database, events, self._sealer.open, ring=rings)
+            if not whole:  # a statement is a transaction of its own: no round trips for BEGIN and COMMIT
                 async with self._database.single_statements() as connection:
                     return await store(connection, events, self._sealer.open)
             async with self._database.transaction() as connection:
@@ -199,43 +192,12 @@ async def store(
     connection: AsyncConnection, events: Sequence[NewEvent], unseal: Callable[[bytes], str]
 ) -> list[bool | Exception]:
     """Insert the events whose id is new; of each say False (stored now), True (there already) or its Conflict."""
-    first = _first_of_each(events)
-    inserted = await insert_events(connection, list(first.values()))
-    if len(inserted) == len(events):
-        return [False] * len(events)
-    return await _outcomes(connection, events, first, inserted, unseal)
-
-
-async def store_few(
-    database: Database, events: Sequence[NewEvent], unseal: Callable[[bytes], str], *, ring: bool
-) -> list[bool | Exception]:
-    """`store` where few come: one quick statement, unless an id is there. `ring`: of one, which its commit tells."""
-    first = _first_of_each(events)
-    if ring:
-        [event] = events
-        inserted = await insert_and_ring(database.quick, event)
-    else:
-        inserted = await insert_few(database.quick, list(first.values()))
-    if len(inserted) == len(events):
-        return [False] * len(events)
-    async with database.single_statements() as connection:
-        return await _outcomes(connection, events, first, inserted, unseal)
-
-
-def _first_of_each(events: Sequence[NewEvent]) -> dict[EventKey, NewEvent]:
     first: dict[EventKey, NewEvent] = {}
     for event in events:
         first.setdefault(event.key, event)
-    return first
-
-
-async def _outcomes(
-    connection: AsyncConnection,
-    events: Sequence[NewEvent],
-    first: Mapping[EventKey, NewEvent],
-    inserted: Collection[EventKey],
-    unseal: Callable[[bytes], str],
-) -> list[bool | Exception]:
+    inserted = await insert_events(connection, list(first.values()))
+    if len(inserted) == len(events):
+        return [False] * len(events)
     repeated = [event for event in events if event.key not in inserted or first[event.key] is not event]
     stored = await stored_events(connection, list({event.key for event in repeated}))
     outcomes: list[bool | Exception] = []

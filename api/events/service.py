@@ -18,7 +18,7 @@ from domain.events.fields import ABSENT, DateTime, Text, Uuid
 from domain.timestamps import utc_instant
 from domain.wire.jsontext import JsonValue, join
 from storage.events.intake import NewEvent, new_event
-from storage.events.rejected import RejectedEmit
+from storage.events.rejected import RejectedEvent
 from storage.ids import drawn_id, read_id
 from storage.sealing import Sealer
 
@@ -63,18 +63,18 @@ class EmittedEvent(Input):
 class EmitRefused(ValidationFailed):
     """Events that are wrong; `rejected` are those whose ids are known, the others of their batch among them."""
 
-    def __init__(self, problems: Sequence[Problem], events: Sequence[RejectedEmit]) -> None:
+    def __init__(self, problems: Sequence[Problem], events: Sequence[RejectedEvent]) -> None:
         super().__init__(problems)
         self.rejected = events
 
 
-def rejected(value: JsonValue, problems: Sequence[Problem], prefix: str) -> list[RejectedEmit]:
+def rejected(value: JsonValue, problems: Sequence[Problem], prefix: str) -> list[RejectedEvent]:
     """The event that is wrong, when it brought an id of its own, with the first problems in words."""
     event_id = value.get("eventId") if isinstance(value, dict) else None
     if not isinstance(event_id, str) or not is_id(event_id):
         return []
     words = [f"{problem.path.removeprefix(prefix)}: {problem.message}" for problem in problems[:MOST_NOTED]]
-    return [RejectedEmit(UUID(event_id), "; ".join(words)[:MOST_NOTED_CHARACTERS])]
+    return [RejectedEvent(UUID(event_id), "; ".join(words)[:MOST_NOTED_CHARACTERS])]
 
 
 class EventReader:
@@ -104,8 +104,8 @@ class EventReader:
         """
         problems: list[Problem] = []
         events: list[NewEvent] = []
-        right: list[RejectedEmit] = []
-        wrong: list[RejectedEmit] = []
+        right: list[RejectedEvent] = []
+        wrong: list[RejectedEvent] = []
         index = 0
         async for values in self._batch.slices(raw, lines=lines, problems=problems):
             for value in values:
@@ -115,7 +115,7 @@ class EventReader:
                     if event is not None:
                         events.append(event)
                         if isinstance(value, dict) and "eventId" in value:
-                            right.append(RejectedEmit(event.event_id, "other events of its batch were wrong"))
+                            right.append(RejectedEvent(event.event_id, "other events of its batch were wrong"))
                     else:
                         wrong += rejected(value, problems[count:], f"{index}.")
                 index += 1

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.delivery.identity import message_id
 from domain.events.catalogue import CATALOGUE, mask_secrets
-from domain.expiry.calendar_days import Interval, day_interval, local_day
+from domain.expiry.calendar_days import TimeSpan, day_interval, local_day
 from domain.expiry.notices import notice_id
 from domain.expiry.rows import EVENT_NAMES, Kind, event_data
 from domain.timestamps import utc_text, zone
@@ -46,7 +46,7 @@ class Preview:
 
     day: date
     timezone: str
-    interval: Interval
+    interval: TimeSpan
     count: int
     notices: list[PreviewedNotice]
 

@@ -1,6 +1,6 @@
-"""Who is asking: credentials to principal, and which stores exist, both remembered for a second.
+"""Callers (credentials to principal) and existing stores, both cached for one second.
 
-So emitting costs no query for its key, and a revoked key, a changed right or a new password takes effect within that.
+The cache saves a query per emit; a revoked key, a changed right or a new password takes effect within that second.
 """
 
 import asyncio
@@ -8,8 +8,8 @@ from functools import partial
 from uuid import UUID
 
 from api.errors import AuthenticationRequired, InvalidToken
-from api.login.short_memory import ShortMemory
 from api.login.tokens import Tokens
+from api.ttl_cache import TtlCache
 from domain.access import Principal, store_code_problem
 from storage.access.queries import AdministratorRow, digest, find_administrator, find_usable_key
 from storage.database import Database
@@ -26,9 +26,9 @@ class Principals:
     def __init__(self, database: Database, tokens: Tokens) -> None:
         self._database = database
         self._tokens = tokens
-        self._keys: ShortMemory[bytes, Principal] = ShortMemory(STALE_SECONDS)
-        self._administrators: ShortMemory[UUID, AdministratorRow] = ShortMemory(STALE_SECONDS)
-        self._stores: ShortMemory[str, bool] = ShortMemory(STALE_SECONDS)
+        self._keys: TtlCache[bytes, Principal] = TtlCache(STALE_SECONDS)
+        self._administrators: TtlCache[UUID, AdministratorRow] = TtlCache(STALE_SECONDS)
+        self._stores: TtlCache[str, bool] = TtlCache(STALE_SECONDS)
 
     async def by_key(self, key: str) -> Principal:
         """Who an API key speaks for; raises AuthenticationRequired."""

@@ -1,12 +1,16 @@
-"""What the API process counts, for Prometheus. No label holds an id, a URL or anything else without a bound."""
+"""Prometheus metrics of the API process. No label holds an id, a URL or any other unbounded value."""
 
+import asyncio
+import logging
 from math import nan
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from storage.operations.gauges import COUNTED_DELIVERIES, Standing
-from storage.tables import SubscriptionStatus
+from api.ttl_cache import TtlCache
+from domain.delivery.lifecycle import DeliveryStatus, SubscriptionStatus
+from storage.database import Database
+from storage.operations.gauges import COUNTED_DELIVERIES, InstallationFigures, installation_figures
 from telemetry.pool_gauges import PoolGauges
 
 METRICS_CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -14,9 +18,23 @@ METRICS_CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 COMMIT_BUCKETS_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 GROUP_BUCKETS_EVENTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
+REFRESH_SECONDS = 10.0
+"""Age from which the figures of the installation are read again. Several scrapers share a reading."""
+
+STALE_SECONDS = 60.0
+"""Age from which they are exported as NaN."""
+
+READ_SECONDS = 5.0
+"""Timeout of a reading."""
+
+FIRST_SECONDS = 1.0
+"""Maximum wait of a scrape for a reading, when there are no figures yet."""
+
+logger = logging.getLogger(__name__)
+
 
 class ApiMetrics:
-    """One registry a process (a test builds several applications in one)."""
+    """Metrics of one process, in a registry of their own: a test builds several applications in one process."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -29,12 +47,12 @@ class ApiMetrics:
         )
         self.duplicates = Counter(
             "loyalty_webhooks_events_duplicate",
-            "Events that came again with the same id and content.",
+            "Repeated events: the same id and content.",
             registry=self.registry,
         )
         self.rejected = Counter(
             "loyalty_webhooks_emit_rejected",
-            "Emit requests (single and batch) that were refused, by HTTP status.",
+            "Emit requests (single and batch) that were rejected, by HTTP status.",
             ["code"],
             registry=self.registry,
         )
@@ -42,41 +60,41 @@ class ApiMetrics:
             self.rejected.labels(code)
         self.commit_seconds = Histogram(
             "loyalty_webhooks_intake_commit_seconds",
-            "From the begin to the commit of a transaction that stores events.",
+            "Duration of a transaction that stores events.",
             buckets=COMMIT_BUCKETS_SECONDS,
             registry=self.registry,
         )
         self.commit_events = Histogram(
             "loyalty_webhooks_intake_commit_events",
-            "Events in one such transaction.",
+            "Events per transaction that stores events.",
             buckets=GROUP_BUCKETS_EVENTS,
             registry=self.registry,
         )
         self.backlog = Gauge(
             "loyalty_webhooks_backlog_events",
-            "Events accepted and not yet taken by a workflow; an upper bound above 10,000.",
+            "Accepted events that are not matched yet; an upper bound above 10,000.",
             registry=self.registry,
         )
         self.oldest_unmatched_seconds = Gauge(
             "loyalty_webhooks_backlog_oldest_seconds",
-            "Age of the oldest event that no workflow has taken.",
+            "Age of the oldest event that is not matched.",
             registry=self.registry,
         )
 
-        self._standing_gauges()
+        self._installation_gauges()
 
-    def _standing_gauges(self) -> None:
-        """Figures of the whole installation: every API process tells the same, so take the maximum."""
+    def _installation_gauges(self) -> None:
+        """Figures of the whole installation. Every API process exports the same values: aggregate them with max."""
         self.waiting = Gauge(
             "loyalty_webhooks_deliveries_waiting",
-            "Open deliveries: pending (being attempted, or waiting for a retry) and held (behind a breaker, limit, "
-            f"order or pause); counted up to {COUNTED_DELIVERIES:,}.",
+            "Open deliveries: pending (attempt in progress, or waiting for a retry) and held (pause, breaker, limit, "
+            f"order, overload); counted up to {COUNTED_DELIVERIES:,}.",
             ["status"],
             registry=self.registry,
         )
         self.breakers_open = Gauge(
             "loyalty_webhooks_breakers_open",
-            "Active subscriptions whose receiver failed so often that single probes go out.",
+            "Active subscriptions with an open circuit breaker.",
             registry=self.registry,
         )
         self.subscriptions = Gauge(
@@ -87,28 +105,56 @@ class ApiMetrics:
         )
         self.workers = Gauge(
             "loyalty_webhooks_workers",
-            "Worker processes that were seen by the database in the last seconds.",
+            "Worker processes with a heartbeat in the last seconds.",
             registry=self.registry,
         )
         self.scan_age_seconds = Gauge(
             "loyalty_webhooks_expiry_scan_age_seconds",
-            "Since the schedule of a kind scanned last, of the store where that is longest ago.",
+            "Time since the last scan by a schedule of this kind, in the store where it is longest ago.",
             ["kind"],
             registry=self.registry,
         )
 
-    def tell(self, standing: Standing | None) -> None:
-        """Set the installation's figures; None: they are not known."""
-        self.waiting.labels("pending").set(nan if standing is None else standing.pending)
-        self.waiting.labels("held").set(nan if standing is None else standing.held)
-        self.breakers_open.set(nan if standing is None else standing.breakers_open)
-        self.workers.set(nan if standing is None else standing.workers)
+    def tell(self, figures: InstallationFigures | None) -> None:
+        """Set the gauges of the installation; None (unknown) sets NaN."""
+        self.waiting.labels(DeliveryStatus.PENDING).set(nan if figures is None else figures.pending)
+        self.waiting.labels(DeliveryStatus.HELD).set(nan if figures is None else figures.held)
+        self.breakers_open.set(nan if figures is None else figures.breakers_open)
+        self.workers.set(nan if figures is None else figures.workers)
         for status in SubscriptionStatus:
-            self.subscriptions.labels(status).set(nan if standing is None else standing.subscriptions.get(status, 0))
+            self.subscriptions.labels(status).set(nan if figures is None else figures.subscriptions.get(status, 0))
         self.scan_age_seconds.clear()  # a kind that is scanned nowhere has no age
-        for kind, seconds in standing.scan_age_seconds.items() if standing is not None else ():
+        for kind, seconds in figures.scan_age_seconds.items() if figures is not None else ():
             self.scan_age_seconds.labels(kind).set(seconds)
 
     def exposition(self) -> bytes:
-        """The text Prometheus reads (content type METRICS_CONTENT_TYPE)."""
+        """Return the metrics in Prometheus' text format (content type METRICS_CONTENT_TYPE)."""
         return generate_latest(self.registry)
+
+
+class InstallationGauge:
+    """The figures of the installation, read in the background of the scrapes."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._cache: TtlCache[None, InstallationFigures] = TtlCache(STALE_SECONDS, refresh_seconds=REFRESH_SECONDS)
+
+    async def current(self) -> InstallationFigures | None:
+        """Return the latest figures, or None when there are none younger than STALE_SECONDS."""
+        try:
+            async with asyncio.timeout(FIRST_SECONDS):
+                return await self._cache.get(None, self._read)
+        except TimeoutError:
+            return None
+
+    async def close(self) -> None:
+        """Wait for a reading under way."""
+        await self._cache.close()
+
+    async def _read(self) -> InstallationFigures | None:
+        try:
+            async with asyncio.timeout(READ_SECONDS), self._database.transaction() as connection:
+                return await installation_figures(connection)
+        except Exception as error:  # Metrics stay available whatever fails here; the next scrape tries again.
+            logger.warning("installation figures for /metrics not read (%s)", type(error).__name__)
+            return None

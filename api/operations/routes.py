@@ -77,5 +77,5 @@ async def metrics(resources: FromResources) -> Response:
             raise
     resources.metrics.backlog.set(events)
     resources.metrics.oldest_unmatched_seconds.set(age)
-    resources.metrics.tell(await resources.standing.current())
+    resources.metrics.tell(await resources.installation.current())
     return Response(resources.metrics.exposition(), media_type=METRICS_CONTENT_TYPE)

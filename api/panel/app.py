@@ -28,15 +28,15 @@ from api.panel import (
     redelivery,
     stores,
     webhook_form,
-    webhook_trial,
+    webhook_test,
     webhooks,
 )
 from api.panel.admission import admitted, enterable
 from api.panel.entrance import entrance_routes
 from api.panel.menu import menu_of
-from api.panel.page import SEE_OTHER
+from api.panel.page import SEE_OTHER, PanelRoutes
 from api.panel.rendering import ASSETS, HEADERS, STATIC, Renderer
-from api.panel.routes import PanelRoute, PanelRoutes
+from api.panel.routes import PanelRoute
 from api.panel.sessions import PATH
 from api.refusals import refusal_of
 
@@ -51,7 +51,7 @@ GROUPS: tuple[PanelRoutes, ...] = (
     expiring.pages,
     recover.pages,
     webhook_form.pages,
-    webhook_trial.pages,
+    webhook_test.pages,
     webhooks.pages,
     migrate.pages,
     stores.pages,

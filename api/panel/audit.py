@@ -8,12 +8,11 @@ from starlette.responses import Response
 
 from api.ids import is_id
 from api.listing import Listing
-from api.panel.page import Page
-from api.panel.routes import PanelRoutes
+from api.panel.page import Page, PanelRoutes
 from api.panel.texts import t
 from domain.access import Scope
 from domain.wire.jsontext import dump
-from storage.access.audit_log import AUDIT_FIELDS, AuditRow, audit_page, standing_objects
+from storage.access.audit import AUDIT_FIELDS, AuditRow, audit_page, standing_objects
 
 LINES = 25
 BIGGEST_ID = 2**63 - 1  # of PostgreSQL's bigint

@@ -12,8 +12,7 @@ from starlette.responses import Response
 
 from api.errors import Unavailable
 from api.operations.health import readiness
-from api.panel.page import Page
-from api.panel.routes import PanelRoutes
+from api.panel.page import Page, PanelRoutes
 from api.panel.texts import t
 from api.temporal_calls import temporal_call
 from domain.access import ALL_STORES, Scope
@@ -60,7 +59,7 @@ SPANS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Interval:
+class ChartInterval:
     """An interval of the charts and of the table beside them: attempts a minute, and durations in milliseconds."""
 
     start: datetime
@@ -91,7 +90,7 @@ class Host:
 
 
 @dataclass(frozen=True, slots=True)
-class Component:
+class CheckedComponent:
     """A part of the installation; `reason` is None when it does its work."""
 
     name: str
@@ -134,7 +133,7 @@ async def components(page: Page) -> Response:
     checks, schedules = await asyncio.gather(
         readiness(resources.database, resources.temporal), asyncio.gather(*(_schedule(page, kind) for kind in Kind))
     )
-    found = [Component(t(f"dashboard.component_{check.name}"), check.reason) for check in checks]
+    found = [CheckedComponent(t(f"dashboard.component_{check.name}"), check.reason) for check in checks]
     workers, backlog = [], None
     try:
         backlog = await resources.backlog.current()
@@ -146,7 +145,7 @@ async def components(page: Page) -> Response:
     alive = [worker for worker in workers if worker.alive]
     return page.fragment(
         "dashboard/components.html",
-        found=[*found, Component(t("dashboard.component_workers"), None if alive else t("dashboard.no_worker"))],
+        found=[*found, CheckedComponent(t("dashboard.component_workers"), None if alive else t("dashboard.no_worker"))],
         alive=alive,
         named=ALL_STORES in page.principal.stores,
         backlog=backlog,
@@ -165,16 +164,16 @@ def failing_hosts(day: Sequence[SubscriptionTraffic]) -> list[Host]:
     return sorted(hosts, key=lambda host: (-host.failed, host.name))[:HOSTS_SHOWN]
 
 
-def intervals_of(outcomes: Sequence[Outcomes], width: timedelta, now: datetime) -> list[Interval]:
+def intervals_of(outcomes: Sequence[Outcomes], width: timedelta, now: datetime) -> list[ChartInterval]:
     """The intervals as they are drawn; of the last one, which is running, only the time that has passed counts."""
     return [_interval(one, min(width, max(now - one.start, RATE_LEAST))) for one in outcomes]
 
 
-def _interval(one: Outcomes, passed: timedelta) -> Interval:
+def _interval(one: Outcomes, passed: timedelta) -> ChartInterval:
     def rate(count: int) -> float:
         return round(count / (passed / MINUTE), 2)
 
-    return Interval(
+    return ChartInterval(
         one.start,
         rate(one.delivered),
         rate(one.failed),
@@ -201,7 +200,7 @@ def _totals(counted: Traffic) -> dict[str, Any]:
     }
 
 
-def _chart_of_rates(page: Page, intervals: Sequence[Interval]) -> str:
+def _chart_of_rates(page: Page, intervals: Sequence[ChartInterval]) -> str:
     series = {
         "delivered": [one.delivered for one in intervals],
         "failed": [one.failed for one in intervals],
@@ -210,13 +209,15 @@ def _chart_of_rates(page: Page, intervals: Sequence[Interval]) -> str:
     return _chart(page, "bar", intervals, series)
 
 
-def _chart_of_durations(page: Page, intervals: Sequence[Interval]) -> str:
+def _chart_of_durations(page: Page, intervals: Sequence[ChartInterval]) -> str:
     return _chart(
         page, "line", intervals, {"p50": [one.p50 for one in intervals], "p95": [one.p95 for one in intervals]}
     )
 
 
-def _chart(page: Page, kind: str, intervals: Sequence[Interval], series: Mapping[str, Sequence[float | None]]) -> str:
+def _chart(
+    page: Page, kind: str, intervals: Sequence[ChartInterval], series: Mapping[str, Sequence[float | None]]
+) -> str:
     """JSON for `charts.js`."""
     return orjson.dumps(
         {

@@ -7,20 +7,18 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
-from api.cursors import read_cursor
-from api.deliveries.pages import LogPage, cursor_of, log_page
+from api.deliveries.service import LogPage, cursor_of, log_page, read_cursor
 from api.errors import ValidationFailed
 from api.ids import is_id, parse_id
 from api.listing import CURSOR, ITEMS, ITEMS_MOST, Listing
-from api.panel.page import Page
+from api.panel.page import Page, PanelRoutes
 from api.panel.redelivery import UnfitFilterError, recoverable
-from api.panel.routes import PanelRoutes
 from domain.access import Scope
+from domain.delivery.lifecycle import DeliveryStatus
 from domain.events.catalogue import CATALOGUE
 from storage.deliveries.log import LOG_FIELDS, LOOKED_AT, DeliveryRow, Position, delivery_page
 from storage.listing import Condition, Operator
 from storage.subscriptions.names import NamedSubscription, named_subscriptions
-from storage.tables import DeliveryStatus
 
 ITEMS_SHOWN = 25
 ANNOUNCED_MOST = 100

@@ -8,16 +8,16 @@ from uuid import UUID
 from starlette.responses import Response
 
 from api.actions.service import Acts
-from api.deliveries.explain import ExplainedItem, explained
-from api.deliveries.sent_body import sent_body
-from api.deliveries.sent_request import sent_request
+from api.deliveries.service import sent_body, sent_request
 from api.errors import Conflict, NotFound, Unavailable
-from api.panel.page import Page
-from api.panel.routes import PanelRoutes
+from api.explain.models import ExplainedItem
+from api.explain.service import explained
+from api.panel.page import Page, PanelRoutes
 from api.panel.texts import t
-from api.temporal_links import existing_workflow_url
+from api.temporal_links import existing_delivery_url
 from domain.access import Scope
-from domain.delivery.failure_kinds import EXPLANATIONS, Explanation, FailureKind
+from domain.delivery.failure_kinds import EXPLANATIONS, FailureExplanation, FailureKind
+from domain.delivery.lifecycle import OPEN, DeliveryStatus, SubscriptionStatus
 from domain.wire.bodies import TEST
 from domain.wire.jsontext import JsonTextError, pretty
 from storage.deliveries.log import AttemptRow, DeliveryRow, attempts_of, find_delivery
@@ -26,19 +26,18 @@ from storage.subscriptions.queries import SubscriptionRow, find_subscription
 
 pages = PanelRoutes()
 
-OPEN = ("pending", "held")
 SCALE_LEAST_MS = 1000
 """Durations are drawn against the longest attempt, or against this: a bar of 12 ms is not to look long."""
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class ShownAttempt:
     """An attempt as it is drawn: `waited` since the one before, its bar's `share` of the width in per cent."""
 
     attempt: AttemptRow
     waited: timedelta | None
     share: float
-    why: Explanation | None = None
+    why: FailureExplanation | None = None
     """Of its failure, where the attempt before failed otherwise or not."""
 
     @property
@@ -46,10 +45,10 @@ class Step:
         """How it is coloured: `delivered`, `failed`, or `running` while nothing came back."""
         if self.attempt.outcome_at is None:
             return "running"
-        return "failed" if self.attempt.failure else "delivered"
+        return "failed" if self.attempt.failure else DeliveryStatus.DELIVERED
 
 
-def steps_of(attempts: Sequence[AttemptRow]) -> list[Step]:
+def steps_of(attempts: Sequence[AttemptRow]) -> list[ShownAttempt]:
     """The attempts with what their drawing needs."""
     longest = max([SCALE_LEAST_MS, *(one.duration_ms or 0 for one in attempts)])
     steps, before = [], None
@@ -58,7 +57,7 @@ def steps_of(attempts: Sequence[AttemptRow]) -> list[Step]:
         waited = None if ended is None else max(one.started_at - ended, timedelta(0))
         kind = one.failure if before is None or before.failure != one.failure else None
         why = EXPLANATIONS[FailureKind(kind)] if kind and kind in FailureKind.__members__ else None
-        steps.append(Step(one, waited, 100 * (one.duration_ms or 0) / longest, why))
+        steps.append(ShownAttempt(one, waited, 100 * (one.duration_ms or 0) / longest, why))
         before = one
     return steps
 
@@ -89,7 +88,7 @@ async def shown(page: Page) -> Response:
         subscription=subscription,
         why=await _why(page, row),
         acts=acts_on(row, subscription),
-        temporal_url=await existing_workflow_url(resources, row.workflow_id),
+        temporal_url=await existing_delivery_url(resources, workflow_id=row.workflow_id, retry_id=row.retry_id),
     )
 
 
@@ -115,7 +114,7 @@ async def acted(page: Page) -> Response:
 
 def acts_on(row: DeliveryRow, subscription: SubscriptionRow | None) -> list[str]:
     """What a person can do to a delivery as it stands; the acts themselves have the last word."""
-    sending = subscription is not None and subscription.status == "active" and row.variant != TEST
+    sending = subscription is not None and subscription.status == SubscriptionStatus.ACTIVE and row.variant != TEST
     if row.status in OPEN:
         return ["send_now", "cancel"] if sending else ["cancel"]
     return [*(["redeliver"] if sending else []), *(["cancel"] if row.holds_line else [])]

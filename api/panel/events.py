@@ -4,12 +4,11 @@ from uuid import UUID
 
 from starlette.responses import Response
 
-from api.deliveries.explain import explained
 from api.errors import NotFound
+from api.explain.service import explained
 from api.ids import is_id
 from api.panel.delivery import pretty_or_plain
-from api.panel.page import Page
-from api.panel.routes import PanelRoutes
+from api.panel.page import Page, PanelRoutes
 from api.temporal_links import existing_workflow_url
 from domain.access import Scope
 from storage.deliveries.log import deliveries_of_event, find_delivery

@@ -7,10 +7,9 @@ from starlette.responses import Response
 from api.body import validate
 from api.errors import ApiError, Conflict, Unavailable, ValidationFailed, invalid
 from api.expiry.preview import ROWS_SHOWN
-from api.panel.page import Page
-from api.panel.routes import PanelRoutes
+from api.panel.page import Page, PanelRoutes
 from api.panel.texts import t
-from api.schedules.models import BackfillRequest, ScanOut, days_of, kind_of
+from api.schedules.models import ScanBackfillRequest, ScanOut, days_of, kind_of
 from api.schedules.service import ScheduleActs
 from domain.access import Scope
 from domain.expiry.calendar_days import read_day
@@ -72,7 +71,7 @@ async def backfilled(page: Page) -> Response:
     kind = _kind(page)
     sent = {name: page.form.text(name) for name in ("firstDay", "lastDay")}
     try:
-        first, last = days_of(validate(BackfillRequest, dict(sent)))
+        first, last = days_of(validate(ScanBackfillRequest, dict(sent)))
         await _acts(page).backfill(kind, first, last)
     except (ValidationFailed, Unavailable) as error:
         return await _one(page, error)

@@ -8,7 +8,7 @@ from domain.access import ALL_STORES, Principal
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class MenuEntry:
     """A line of the menu: name of its text, of its route, and of its icon (Font Awesome)."""
 
     text: str
@@ -21,28 +21,28 @@ class Group:
     """Entries below a heading."""
 
     text: str
-    entries: tuple[Entry, ...]
+    entries: tuple[MenuEntry, ...]
 
 
 MENU: tuple[Group, ...] = (
     Group(
         "frame.menu_watch",
         (
-            Entry("frame.menu_dashboard", "dashboard.shown", "fa-chart-line"),
-            Entry("frame.menu_deliveries", "deliveries.listed", "fa-paper-plane"),
-            Entry("frame.menu_expiring", "expiring.shown", "fa-hourglass-half"),
-            Entry("frame.menu_recover", "recover.started", "fa-rotate-left"),
+            MenuEntry("frame.menu_dashboard", "dashboard.shown", "fa-chart-line"),
+            MenuEntry("frame.menu_deliveries", "deliveries.listed", "fa-paper-plane"),
+            MenuEntry("frame.menu_expiring", "expiring.shown", "fa-hourglass-half"),
+            MenuEntry("frame.menu_recover", "recover.started", "fa-rotate-left"),
         ),
     ),
     Group(
         "frame.menu_settings",
         (
-            Entry("frame.menu_webhooks", "webhooks.listed", "fa-link"),
-            Entry("frame.menu_migrate", "migrate.listed", "fa-right-left"),
-            Entry("frame.menu_store", "stores.shown", "fa-store"),
-            Entry("frame.menu_keys", "people.keys", "fa-key"),
-            Entry("frame.menu_administrators", "people.administrators", "fa-users"),
-            Entry("frame.menu_audit", "audit.listed", "fa-clipboard-list"),
+            MenuEntry("frame.menu_webhooks", "webhooks.listed", "fa-link"),
+            MenuEntry("frame.menu_migrate", "migrate.listed", "fa-right-left"),
+            MenuEntry("frame.menu_store", "stores.shown", "fa-store"),
+            MenuEntry("frame.menu_keys", "people.keys", "fa-key"),
+            MenuEntry("frame.menu_administrators", "people.administrators", "fa-users"),
+            MenuEntry("frame.menu_audit", "audit.listed", "fa-clipboard-list"),
         ),
     ),
 )

@@ -6,11 +6,11 @@ from uuid import UUID
 from starlette.responses import Response
 
 from api.errors import Conflict, NotFound, ValidationFailed
-from api.panel.page import Page
-from api.panel.routes import PanelRoutes
+from api.panel.page import Page, PanelRoutes
 from api.panel.texts import t
 from api.subscriptions.format_migration import Twins
 from domain.access import Scope
+from domain.delivery.lifecycle import SubscriptionStatus
 from domain.events.catalogue import CATALOGUE, mask_secrets
 from domain.events.examples import EXAMPLE_MESSAGE_ID, EXAMPLE_REQUEST_ID, example_facts
 from domain.wire.bodies import EventFacts, legacy_body, modern_body, modern_data_text, variants
@@ -99,9 +99,9 @@ def stage(row: TwinRow) -> str:
     """How far a legacy webhook is: `legacy`, `twin` (there, and waiting) or `switched`; `both` send."""
     if row.twin_id is None:
         return "legacy"
-    if row.twin_status != "active":
+    if row.twin_status != SubscriptionStatus.ACTIVE:
         return "twin"
-    return "both" if row.status == "active" else "switched"
+    return "both" if row.status == SubscriptionStatus.ACTIVE else "switched"
 
 
 async def _last_event(page: Page, row: TwinRow) -> tuple[EventFacts | None, DeliveryRow | None]:

@@ -1,6 +1,14 @@
-"""What a handler works with: who asks, in which store, with what; and how it answers."""
+"""A request to a page of the panel and its answer, and the decorators that register page handlers.
 
-from collections.abc import Collection, Iterable, Mapping
+    pages = PanelRoutes()
+
+    @pages.get("/{storeCode}/webhooks", Scope.SUBSCRIPTION_READ)
+    async def listed(page: Page) -> Response: ...
+
+The name of a route is `module.function`, such as `webhooks.listed`; `page.url` makes links from it.
+"""
+
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -165,11 +173,11 @@ class Page:
     def render(self, template: str, status: int = 200, *, inline_styles: bool = False, **values: Any) -> Response:
         """The page. `inline_styles` lets its content security policy pass the styles that a library of charts writes:
         attributes, and elements with the template's `style_nonce`."""
-        return self.renderer.page(self, template, status, inline_styles=inline_styles, values=values)
+        return self.renderer.page(self.request, template, status, inline_styles=inline_styles, page=self, **values)
 
     def fragment(self, template: str, status: int = 200, **values: Any) -> Response:
         """A template without the frame around it, for scripts to put into the page."""
-        return self.renderer.page(self, template, status, inline_styles=False, values=values)
+        return self.renderer.page(self.request, template, status, page=self, **values)
 
     def redirect(self, route: str, query: Mapping[str, object] | None = None, **parameters: object) -> Response:
         """Go to a page, by its route's name."""
@@ -188,6 +196,31 @@ class Page:
         async with self.resources.database.transaction() as connection:
             await say_next(connection, self.token.value, {"kind": kind, "text": text})
         return self.redirect(route, query, **parameters)
+
+
+Handler = Callable[[Page], Awaitable[Response]]
+
+
+class PanelRoutes:
+    """Registers the routes of one module of pages."""
+
+    def __init__(self) -> None:
+        self.routes: list[PanelRoute] = []
+
+    def get(self, path: str, scope: Scope | None, *, everywhere: bool = False) -> Callable[[Handler], Handler]:
+        """Register a page to read; it changes nothing."""
+        return self._added("GET", path, scope, everywhere)
+
+    def post(self, path: str, scope: Scope | None, *, everywhere: bool = False) -> Callable[[Handler], Handler]:
+        """Register the target of a form. Its CSRF token is checked before the handler runs."""
+        return self._added("POST", path, scope, everywhere)
+
+    def _added(self, method: str, path: str, scope: Scope | None, everywhere: bool) -> Callable[[Handler], Handler]:
+        def add(handler: Handler) -> Handler:
+            self.routes.append(PanelRoute(method, path, scope, everywhere, handler))
+            return handler
+
+        return add
 
 
 def _query(parameters: Mapping[str, object]) -> str:

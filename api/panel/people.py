@@ -19,8 +19,7 @@ from api.keys.service import (
 from api.login.credentials import judged
 from api.panel.moments import end_of_day
 from api.panel.once import take_once
-from api.panel.page import SEE_OTHER, Page
-from api.panel.routes import PanelRoutes
+from api.panel.page import SEE_OTHER, Page, PanelRoutes
 from api.panel.sessions import new_token, set_token
 from api.panel.texts import t
 from domain.access import ALL_STORES, ROLES, Scope, role_of

@@ -8,26 +8,31 @@ from uuid import UUID
 
 from starlette.responses import Response
 
-from api.actions.bulk_service import Wanted, WindowActs, wanted_of
-from api.actions.models import BackfillRequest, RecoverRequest, WindowActOut
 from api.body import validate
+from api.bulk_actions.models import BackfillRequest, RecoverRequest, WindowActOut
+from api.bulk_actions.service import Wanted, WindowActs, wanted_of
 from api.errors import ApiError, Conflict, NotFound, Unavailable, ValidationFailed, invalid
 from api.ids import parse_id
 from api.panel.forms import whole
 from api.panel.moments import for_field, moment
-from api.panel.page import Page
-from api.panel.routes import PanelRoutes
+from api.panel.page import Page, PanelRoutes
 from api.panel.texts import t
 from domain.access import Scope
-from storage.operations.bulk_actions import WindowKind, window_progress
-from storage.operations.bulk_log import WindowActRow, find_window_act, recent_window_acts
+from domain.delivery.lifecycle import DeliveryStatus
+from storage.operations.bulk_actions import (
+    WindowActRow,
+    WindowKind,
+    find_window_act,
+    recent_window_acts,
+    window_progress,
+)
 from storage.subscriptions.queries import SubscriptionRow, all_subscriptions, find_subscription
 
 ACTS_SHOWN = 20
 RUNNING_SECONDS, WAITING_SECONDS = 2, 15
 """Between two looks at an act, while it opens deliveries and while some of them wait for a retry."""
 USUAL_WINDOW = timedelta(days=1)  # what the form begins with: yesterday's outage
-STATUSES = ("exhausted", "cancelled", "delivered")
+STATUSES = (DeliveryStatus.EXHAUSTED, DeliveryStatus.CANCELLED, DeliveryStatus.DELIVERED)
 
 pages = PanelRoutes()
 

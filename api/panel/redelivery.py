@@ -10,26 +10,26 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
-from api.actions.bulk_service import Wanted
 from api.actions.service import Acts
+from api.bulk_actions.service import Wanted
 from api.errors import Conflict, NotFound, Unavailable
 from api.ids import is_id, parse_id
 from api.listing import ITEMS_MOST
 from api.panel.delivery import acts_on
-from api.panel.page import Page
+from api.panel.page import Page, PanelRoutes
 from api.panel.recover import count_page
-from api.panel.routes import PanelRoutes
 from api.panel.texts import t
 from domain.access import Scope
+from domain.delivery.lifecycle import DeliveryStatus, SubscriptionStatus
 from storage.deliveries.log import LOG_FIELDS, DeliveryRow, delivery_page
 from storage.listing import Condition, Operator
-from storage.operations.bulk_actions import Window, WindowKind
+from storage.operations.bulk_actions import TimeWindow, WindowKind
 from storage.subscriptions.queries import SubscriptionRow, all_subscriptions, find_subscription
 
 pages = PanelRoutes()
 
-WITHOUT_SUCCESS = ("exhausted", "cancelled")
-ENDED = ("delivered", *WITHOUT_SUCCESS)
+WITHOUT_SUCCESS = (DeliveryStatus.EXHAUSTED, DeliveryStatus.CANCELLED)
+ENDED = (DeliveryStatus.DELIVERED, *WITHOUT_SUCCESS)
 _JUST_AFTER = timedelta(microseconds=1)
 
 
@@ -98,7 +98,7 @@ async def filtered(page: Page) -> Response:
 
 async def recoverable(
     connection: AsyncConnection, store_code: str, conditions: Sequence[Condition]
-) -> tuple[SubscriptionRow, Window]:
+) -> tuple[SubscriptionRow, TimeWindow]:
     """Whose deliveries the list's filter finds, and of which window; raises UnfitFilterError."""
     ids = [one.value for one in conditions if one.field == "webhookSubscriptionId" and one.operator is Operator.EQ]
     if len(ids) != 1:
@@ -106,12 +106,12 @@ async def recoverable(
     found = await find_subscription(connection, store_code, ids[0])
     if found is None:
         raise UnfitFilterError(t("redelivery.webhook_gone"))
-    if found.status == "disabled":
+    if found.status == SubscriptionStatus.DISABLED:
         raise UnfitFilterError(t("redelivery.disabled"))
     return found, window_of(conditions, found, datetime.now(UTC))
 
 
-def window_of(conditions: Sequence[Condition], subscription: SubscriptionRow, now: datetime) -> Window:
+def window_of(conditions: Sequence[Condition], subscription: SubscriptionRow, now: datetime) -> TimeWindow:
     """The filter as a window of the webhook's deliveries; raises UnfitFilterError where it says more than that."""
     since, until, statuses = subscription.created_at, now, set(WITHOUT_SUCCESS)
     for one in conditions:
@@ -130,7 +130,7 @@ def window_of(conditions: Sequence[Condition], subscription: SubscriptionRow, no
                 raise UnfitFilterError(t("redelivery.unfit", field=one.field))
     if not statuses <= set(ENDED):
         raise UnfitFilterError(t("redelivery.still_open"))
-    return Window(since, until, sorted(statuses))
+    return TimeWindow(since, until, sorted(statuses))
 
 
 def _list_of(query: str) -> dict[str, str]:

@@ -2,13 +2,12 @@
 
 import re
 import secrets
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -16,13 +15,28 @@ from markupsafe import Markup, escape
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from api.panel.durations import milliseconds, span
 from api.panel.sessions import CSRF_FIELD, PATH, BrowserToken, set_token
 from api.panel.texts import t
 from domain.delivery.failure_kinds import EXPLANATIONS
 
-if TYPE_CHECKING:
-    from api.panel.page import Page
+SECOND_MS, MINUTE_MS, HOUR_MS, DAY_MS = 1000, 60_000, 3_600_000, 86_400_000
+_UNITS = ((DAY_MS, "d", HOUR_MS, "h"), (HOUR_MS, "h", MINUTE_MS, "min"), (MINUTE_MS, "min", SECOND_MS, "s"))
+
+
+def milliseconds(value: float) -> str:
+    """A duration in milliseconds, in the two units that say most."""
+    whole = round(value)
+    for unit, name, lesser, lesser_name in _UNITS:
+        if whole >= unit:
+            rest = whole % unit // lesser
+            return f"{whole // unit} {name}" + (f" {rest} {lesser_name}" if rest else "")
+    return f"{whole / SECOND_MS:.3g} s" if whole >= SECOND_MS else f"{whole} ms"
+
+
+def span(value: timedelta) -> str:
+    """The same of a span of time."""
+    return milliseconds(value / timedelta(milliseconds=1))
+
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
@@ -90,12 +104,11 @@ class Renderer:
         )
 
     def page(
-        self, page: "Page", template: str, status: int, *, inline_styles: bool, values: Mapping[str, Any]
+        self, request: Request, template: str, status: int, *, inline_styles: bool = False, **values: Any
     ) -> Response:
-        """A page of somebody who is logged in."""
+        """Render a page of a logged-in person. `values` include `page`, for the frame around it."""
         nonce = secrets.token_urlsafe(NONCE_BYTES) if inline_styles else None
-        theme = _theme(page.request)
-        text = self._templates.get_template(template).render(page=page, theme=theme, style_nonce=nonce, **values)
+        text = self._templates.get_template(template).render(theme=_theme(request), style_nonce=nonce, **values)
         return _html(text, status, nonce)
 
     def bare(

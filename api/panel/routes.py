@@ -1,26 +1,14 @@
-"""How a page group says its routes, each with who may use it.
-
-pages = PanelRoutes()
-
-@pages.get("/{storeCode}/webhooks", Scope.SUBSCRIPTION_READ)
-async def listed(page: Page) -> Response: ...
-
-The route's name is `module.function`, such as `webhooks.listed`; links are made from it (`page.url`).
-"""
+"""Routes of the panel and the right each needs. `PanelRoutes` in `api/panel/page.py` registers them."""
 
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 from starlette.responses import Response
 
 from domain.access import Scope
 
-if TYPE_CHECKING:
-    from api.panel.page import Page
-
-Handler = Callable[["Page"], Awaitable[Response]]
 OF_A_STORE = "/{storeCode}/"
 _PARAMETER = re.compile(r"{(\w+)}")
 
@@ -35,7 +23,7 @@ class PanelRoute:
     path: str
     scope: Scope | None
     everywhere: bool
-    handler: Handler
+    handler: Callable[[Any], Awaitable[Response]]
 
     def __post_init__(self) -> None:
         if not self.path.startswith(OF_A_STORE):
@@ -50,25 +38,3 @@ class PanelRoute:
     def parameters(self) -> list[str]:
         """Names of the path's parameters."""
         return _PARAMETER.findall(self.path)
-
-
-class PanelRoutes:
-    """The routes of one page group."""
-
-    def __init__(self) -> None:
-        self.routes: list[PanelRoute] = []
-
-    def get(self, path: str, scope: Scope | None, *, everywhere: bool = False) -> Callable[[Handler], Handler]:
-        """A page that is looked at; it changes nothing."""
-        return self._added("GET", path, scope, everywhere)
-
-    def post(self, path: str, scope: Scope | None, *, everywhere: bool = False) -> Callable[[Handler], Handler]:
-        """What a form does; its CSRF token has been checked."""
-        return self._added("POST", path, scope, everywhere)
-
-    def _added(self, method: str, path: str, scope: Scope | None, everywhere: bool) -> Callable[[Handler], Handler]:
-        def add(handler: Handler) -> Handler:
-            self.routes.append(PanelRoute(method, path, scope, everywhere, handler))
-            return handler
-
-        return add

@@ -8,8 +8,7 @@ from api.body import validate
 from api.errors import Conflict, ValidationFailed
 from api.panel.forms import whole
 from api.panel.once import take_once
-from api.panel.page import Page
-from api.panel.routes import PanelRoutes
+from api.panel.page import Page, PanelRoutes
 from api.panel.texts import t
 from api.stores.service import SettingsActs, SettingsChange
 from domain.access import Scope

@@ -9,8 +9,7 @@ from api.actions.service import Acts
 from api.body import validate
 from api.errors import ApiError, Conflict, NotFound, ValidationFailed
 from api.idempotency import KEY
-from api.panel.page import Page
-from api.panel.routes import PanelRoutes
+from api.panel.page import Page, PanelRoutes
 from api.panel.texts import t
 from api.panel.webhook_fields import (
     EMPTY,
@@ -22,10 +21,8 @@ from api.panel.webhook_fields import (
     read_webhook,
     shown_schedule,
 )
-from api.subscriptions.answers import details_of
-from api.subscriptions.creation import create_once
 from api.subscriptions.models import SubscriptionCreate, SubscriptionUpdate
-from api.subscriptions.service import Editor, reorders
+from api.subscriptions.service import Editor, create_once, details_of, reorders
 from domain.access import Scope
 from domain.events.catalogue import CATALOGUE
 from domain.events.event_type import EventType

@@ -7,18 +7,16 @@ from starlette.responses import Response
 from api.actions.service import Acts, StatusAct
 from api.errors import Conflict, NotFound
 from api.panel.once import take_once
-from api.panel.page import Page
-from api.panel.routes import PanelRoutes
+from api.panel.page import Page, PanelRoutes
 from api.panel.texts import t
 from api.panel.webhook_fields import shown_schedule
 from api.panel.webhook_form import found, saved
-from api.subscriptions.answers import details_of
-from api.subscriptions.service import Editor
+from api.subscriptions.service import Editor, details_of
 from domain.access import Scope
+from domain.delivery.lifecycle import SubscriptionStatus
 from domain.events.catalogue import CATALOGUE
 from storage.deliveries.figures import COUNTED_OPEN, open_deliveries, traffic_of_day
 from storage.subscriptions.queries import FIELDS_AND_STATUS, list_subscriptions
-from storage.tables import SubscriptionStatus
 
 pages = PanelRoutes()
 

@@ -59,7 +59,7 @@ class TriggerRequest(Input):
     day: Day = None
 
 
-class BackfillRequest(Input):
+class ScanBackfillRequest(Input):
     """Days to scan, both included."""
 
     first_day: Day
@@ -111,7 +111,7 @@ class TriggerBody:
         return {"required": False, "content": {"application/json": {"schema": references[TriggerRequest]}}}
 
 
-def days_of(body: BackfillRequest) -> tuple[date, date]:
+def days_of(body: ScanBackfillRequest) -> tuple[date, date]:
     """First and last day, in order and not too many; raises ValidationFailed."""
     first, last = body.first_day, body.last_day
     if last < first:

@@ -10,9 +10,9 @@ from api.access import DeliveryAct, DeliveryRead
 from api.body import JsonBody
 from api.resources import FromResources
 from api.schedules.models import (
-    BackfillRequest,
     DayQuery,
     PreviewOut,
+    ScanBackfillRequest,
     ScheduleDetails,
     ScheduleList,
     Started,
@@ -42,7 +42,7 @@ Reading = Annotated[ScheduleActs, Depends(_reading)]
 Acting = Annotated[ScheduleActs, Depends(_acting)]
 OfKind = Annotated[Kind, Depends(kind_of)]
 TriggerDay = Annotated[TriggerRequest, Depends(TriggerBody())]
-Days = Annotated[BackfillRequest, Depends(JsonBody(BackfillRequest))]
+Days = Annotated[ScanBackfillRequest, Depends(JsonBody(ScanBackfillRequest))]
 PreviewDay = Annotated[date | None, Depends(DayQuery())]
 
 

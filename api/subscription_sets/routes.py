@@ -8,8 +8,7 @@ from api.access import SubscriptionRead, SubscriptionWrite
 from api.body import JsonBody
 from api.resources import FromResources
 from api.subscription_sets.models import SetAnswer, StoredSet, StoredSubscription, SubscriptionSet
-from api.subscription_sets.pairs import order
-from api.subscription_sets.service import apply_set
+from api.subscription_sets.service import apply_set, order
 from api.subscriptions.models import MaskedHeader
 from api.subscriptions.service import Editor
 from storage.access.audit import MASK

@@ -23,12 +23,84 @@ from api.subscription_sets.models import (
     SubscriptionEntry,
     SubscriptionSet,
 )
-from api.subscription_sets.pairs import Pair, order, pair_up
 from api.subscriptions.models import SubscriptionCreate, SubscriptionUpdate
 from api.subscriptions.service import Editor, compared, headers_after, masked
 from api.subscriptions.url_check import CheckedUrl
 from domain.wire.headers import OwnHeader
 from storage.subscriptions.queries import SubscriptionRow, all_subscriptions, open_headers
+
+NAMED_MOST = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """An entry and the subscription it speaks of, if there is one."""
+
+    index: int
+    entry: SubscriptionEntry
+    row: SubscriptionRow | None
+
+
+def order(row: SubscriptionRow) -> tuple[str, str, str, str]:
+    """Sorts subscriptions as people look for them, always the same way."""
+    return row.event_name, row.name or "", row.url, str(row.id)
+
+
+def pair_up(
+    entries: Sequence[SubscriptionEntry], rows: Sequence[SubscriptionRow]
+) -> tuple[list[Pair], list[SubscriptionRow]]:
+    """Each entry with its subscription, and the subscriptions left over. Raises ValidationFailed.
+
+    First by id, then by event and name among those that no id took.
+    """
+    by_id = {row.id: row for row in rows}
+    problems = list(_repeated(entries))
+    claimed: dict[int, SubscriptionRow] = {}
+    for index, entry in enumerate(entries):
+        if entry.webhook_subscription_id is None:
+            continue
+        row = by_id.pop(UUID(entry.webhook_subscription_id), None)
+        if row is not None:
+            claimed[index] = row
+        elif not any(problem.path.startswith(f"subscriptions.{index}.") for problem in problems):
+            message = "is no subscription of this store; leave it out, and name it, to create one"
+            problems.append(Problem(f"subscriptions.{index}.webhookSubscriptionId", "not_found", message))
+    named: dict[tuple[str, str | None], list[SubscriptionRow]] = {}
+    for row in by_id.values():
+        named.setdefault((row.event_name, row.name), []).append(row)
+    for index, entry in enumerate(entries):
+        if entry.webhook_subscription_id is not None:
+            continue
+        found = named.get((entry.event_name, entry.name), []) if entry.name is not None else []
+        if len(found) > 1:
+            ids = ", ".join(sorted(str(row.id) for row in found)[:NAMED_MOST])
+            message = f"{len(found)} subscriptions have this event and name; say which by webhookSubscriptionId: {ids}"
+            problems.append(Problem(f"subscriptions.{index}.name", "ambiguous", message))
+        elif found:
+            claimed[index] = found[0]
+    if problems:
+        raise ValidationFailed(problems)
+    taken = {row.id for row in claimed.values()}
+    pairs = [Pair(index, entry, claimed.get(index)) for index, entry in enumerate(entries)]
+    return pairs, [row for row in rows if row.id not in taken]
+
+
+def _repeated(entries: Sequence[SubscriptionEntry]) -> Iterator[Problem]:
+    """Entries that cannot be told apart, or have neither name nor id."""
+    ids: set[str] = set()
+    names = Counter((entry.event_name, entry.name) for entry in entries)
+    for index, entry in enumerate(entries):
+        path = f"subscriptions.{index}"
+        if entry.webhook_subscription_id is not None:
+            if entry.webhook_subscription_id.lower() in ids:
+                yield Problem(f"{path}.webhookSubscriptionId", "repeated", "is the id of another entry too")
+            ids.add(entry.webhook_subscription_id.lower())
+        elif entry.name is None:
+            yield Problem(f"{path}.name", "missing", "is required: event and name tell which subscription it is")
+        elif names[entry.event_name, entry.name] > 1:
+            message = "is the name of another entry of this event too; give each its own name, or its id"
+            yield Problem(f"{path}.name", "repeated", message)
+
 
 CHECKS_AT_ONCE = 4  # half of the threads that resolve names: single calls still get one
 
@@ -49,7 +121,7 @@ _SETTABLE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class SetChange:
     """One change, ready to be made: `body` and `url` are what the editor takes."""
 
     change: PlannedChange
@@ -124,9 +196,9 @@ async def _check(editor: Editor, pairs: Sequence[Pair]) -> list[CheckedUrl]:
     return [found for found in checked if found is not None]
 
 
-def _steps(editor: Editor, pairs: Sequence[Pair], checked: Sequence[CheckedUrl]) -> list[Step]:
+def _steps(editor: Editor, pairs: Sequence[Pair], checked: Sequence[CheckedUrl]) -> list[SetChange]:
     """What has to be done, in the order of the entries; raises ValidationFailed."""
-    steps: list[Step] = []
+    steps: list[SetChange] = []
     problems: list[Problem] = []
     for pair, found in zip(pairs, checked, strict=True):
         try:
@@ -141,7 +213,7 @@ def _steps(editor: Editor, pairs: Sequence[Pair], checked: Sequence[CheckedUrl])
     return steps
 
 
-def _step(editor: Editor, pair: Pair, checked: CheckedUrl) -> Step | None:
+def _step(editor: Editor, pair: Pair, checked: CheckedUrl) -> SetChange | None:
     """What brings one subscription to its entry; None when it is there already."""
     entry, row, url = pair.entry, pair.row, checked.url.url
     stored = [] if row is None else open_headers(row.sealed_headers, editor.resources.sealer)
@@ -169,7 +241,7 @@ def _step(editor: Editor, pair: Pair, checked: CheckedUrl) -> Step | None:
         loses=list(_losses(stored, headers)) + (["the signing key"] if changed.get("hmac_enabled") is False else []),
         warning=checked.warning,
     )
-    return Step(change, body, url, uuid4() if row is None else row.id)
+    return SetChange(change, body, url, uuid4() if row is None else row.id)
 
 
 _DEFAULTS = {name: SubscriptionEntry.model_fields[name].get_default() for name in _SETTABLE if name != "url"} | {
@@ -182,7 +254,7 @@ def _create_body(entry: SubscriptionEntry, url: str) -> SubscriptionCreate:
     return SubscriptionCreate.model_construct(_fields_set=set(values), **values)
 
 
-def _delete(row: SubscriptionRow) -> Step:
+def _delete(row: SubscriptionRow) -> SetChange:
     change = PlannedChange(
         action="delete",
         index=None,
@@ -194,7 +266,7 @@ def _delete(row: SubscriptionRow) -> Step:
         loses=["the subscription; what it still has to deliver is cancelled"],
         warning=None,
     )
-    return Step(change, None, row.url, row.id)
+    return SetChange(change, None, row.url, row.id)
 
 
 def _field(name: str, before: Any, after: Any) -> FieldChange:
@@ -223,7 +295,7 @@ def plan_of(changes: Iterable[PlannedChange]) -> str:
 
 
 async def _make(
-    editor: Editor, connection: AsyncConnection, steps: Sequence[Step], *, dry_run: bool
+    editor: Editor, connection: AsyncConnection, steps: Sequence[SetChange], *, dry_run: bool
 ) -> list[PlannedChange]:
     """Make the changes, deletions first: they make room. Raises ValidationFailed at a limit."""
     made: dict[UUID, PlannedChange] = {}
@@ -237,7 +309,7 @@ async def _make(
     return [made[step.subscription_id] for step in steps]
 
 
-async def _make_one(editor: Editor, connection: AsyncConnection, step: Step) -> str | None:
+async def _make_one(editor: Editor, connection: AsyncConnection, step: SetChange) -> str | None:
     if isinstance(step.body, SubscriptionCreate):
         return await editor.create(connection, step.subscription_id, step.body, step.url)
     if isinstance(step.body, SubscriptionUpdate):

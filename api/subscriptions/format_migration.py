@@ -12,6 +12,7 @@ from api.errors import Conflict, NotFound
 from api.resources import Resources
 from api.subscriptions.models import NAME_MOST
 from api.subscriptions.service import limit_reached
+from domain.delivery.lifecycle import SubscriptionStatus
 from storage.access.audit import changed, record
 from storage.subscriptions.format_migration import Switch, TwinRow, count_switch, create_twin, find_legacy, share_out
 from storage.subscriptions.queries import SubscriptionLimitError, SubscriptionLimits
@@ -42,7 +43,7 @@ class Twins:
                     await create_twin(connection, self._store_code, original, twin_id, name, limits)
                 except SubscriptionLimitError as error:
                     raise limit_reached(error, original.event_name) from error
-                made = {"name": name, "legacy": False, "status": "paused", "twin_of": str(original.id)}
+                made = {"name": name, "legacy": False, "status": SubscriptionStatus.PAUSED, "twin_of": str(original.id)}
                 await self._record(connection, "create", twin_id, changed({}, made))
                 original = await self._found(connection, subscription_id)
         return original
@@ -66,9 +67,9 @@ class Twins:
             await disable(connection, original.id, reason=f"switched over to {twin_id} by {self._actor}")
             await resume(connection, twin_id)
             figures = {"twin": str(twin_id), "moved": moved, "dropped": dropped}
-            statuses = changed({"status": original.status}, {"status": "disabled"})
+            statuses = changed({"status": original.status}, {"status": SubscriptionStatus.DISABLED})
             await self._record(connection, "switch_over", original.id, {**statuses, **figures})
-            resumed = changed({"status": "paused"}, {"status": "active"})
+            resumed = changed({"status": SubscriptionStatus.PAUSED}, {"status": SubscriptionStatus.ACTIVE})
             await self._record(connection, "resume", twin_id, resumed)
         acts = Acts(self._resources, self._store_code, self._actor)
         for each in (twin_id, original.id):
@@ -104,8 +105,8 @@ def _ready(original: TwinRow) -> UUID:
     """The twin, which is to take over; raises Conflict."""
     if original.twin_id is None:
         raise Conflict("It has no modern twin yet; create it first.")
-    if original.twin_status == "active":
+    if original.twin_status == SubscriptionStatus.ACTIVE:
         raise Conflict("Its modern twin is active already; pause it first, or pause or delete the legacy webhook.")
-    if original.twin_status == "disabled":
+    if original.twin_status == SubscriptionStatus.DISABLED:
         raise Conflict("Its modern twin is disabled; enable it and pause it first.")
     return original.twin_id

@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from api.body import WHOLE, Input, Output
 from api.instants import Instant
+from domain.delivery.lifecycle import SubscriptionStatus
 from domain.delivery.ordering import AfterExhausted, OrderKey
 from domain.events.catalogue import CATALOGUE, nearest_name
 from domain.urls.rules import URL_MAX_CHARACTERS
@@ -27,7 +28,6 @@ from domain.wire.headers import (
     value_problem,
 )
 from storage.access.audit import MASK
-from storage.tables import SubscriptionStatus
 
 NAME_MOST = 255  # as wide as the panel shows
 RETRIES_MOST = 50

@@ -12,8 +12,6 @@ from api.idempotency import IdempotencyKey
 from api.ids import id_path, parse_id
 from api.listing import Listing, ListQuery
 from api.resources import FromResources
-from api.subscriptions.answers import details_of, row_of
-from api.subscriptions.creation import create_once
 from api.subscriptions.models import (
     KeyRotated,
     SigningSwitchedOn,
@@ -24,7 +22,7 @@ from api.subscriptions.models import (
     SubscriptionUpdate,
     Total,
 )
-from api.subscriptions.service import Editor, reorders
+from api.subscriptions.service import Editor, create_once, details_of, reorders, row_of
 from storage.subscriptions.queries import (
     SUBSCRIPTION_FIELDS,
     SubscriptionRow,

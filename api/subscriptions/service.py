@@ -1,21 +1,34 @@
-"""From what is sent about a subscription to what is stored: everything checked first, then one change and its audit."""
+"""Subscriptions: validated input to stored rows, each change with its audit entry, and rows to output.
+
+In output, header values are masked and what is not set is shown as the value that applies.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.errors import Conflict, FieldProblem, NotFound, Problem, ValidationFailed, invalid
+from api.idempotency import created_before
 from api.resources import Resources
-from api.subscriptions.models import Header, SubscriptionCreate, SubscriptionUpdate
+from api.subscriptions.models import (
+    Header,
+    MaskedHeader,
+    SubscriptionCreate,
+    SubscriptionDetails,
+    SubscriptionRowOut,
+    SubscriptionUpdate,
+)
 from api.subscriptions.url_check import CheckedUrl
+from domain.access import Principal
+from domain.delivery.lifecycle import SubscriptionStatus
 from domain.events.catalogue import CATALOGUE
 from domain.urls.rules import UrlRefused
 from domain.wire.headers import HEADERS_MOST, OwnHeader
 from storage.access.audit import MASK, changed, record
-from storage.deliveries.ordering import let_lines_go_on
+from storage.deliveries.transitions import let_lines_go_on
 from storage.subscriptions.queries import (
     SubscriptionLimitError,
     SubscriptionLimits,
@@ -23,6 +36,7 @@ from storage.subscriptions.queries import (
     create_subscription,
     delete_subscription,
     find_subscription,
+    first_key,
     open_headers,
     rotate_key,
     seal_headers,
@@ -236,3 +250,85 @@ def limit_reached(error: SubscriptionLimitError, event_name: str) -> ValidationF
             "eventName", "limit_reached", f"{event_name} has {error.limit} subscriptions, the most there may be"
         )
     return invalid("", "limit_reached", f"the store has {error.limit} subscriptions, the most there may be")
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """A new subscription with its signing key, if it signs, and a warning about what was accepted nevertheless."""
+
+    id: UUID
+    secret: str | None
+    warning: str | None
+
+
+async def create_once(
+    resources: Resources, store_code: str, principal: Principal, body: SubscriptionCreate, key: str | None
+) -> Created:
+    """Create a subscription, or return the one this caller's idempotency key made before.
+
+    Raises ValidationFailed, Conflict.
+    """
+    editor = Editor(resources, store_code, principal.actor)
+    checked = await editor.check(body, body.event_name)
+    subscription_id = uuid4()
+    async with resources.database.transaction() as connection:
+        earlier = await created_before(
+            connection,
+            store_code=store_code,
+            actor=f"{principal.kind}:{principal.id}",  # names of keys repeat, ids do not
+            key=key,
+            body=body,
+            object_id=subscription_id,
+        )
+        if earlier is not None:
+            secret = await first_key(connection, store_code, earlier, resources.sealer)
+            return Created(earlier, secret, checked.warning)
+        secret = await editor.create(connection, subscription_id, body, checked.url.url)
+    return Created(subscription_id, secret, checked.warning)
+
+
+def _shared(row: SubscriptionRow, headers: list[MaskedHeader]) -> dict[str, Any]:
+    return {
+        "webhook_subscription_id": row.id,
+        "event_name": row.event_name,
+        "url": row.url,
+        "header_name": headers[0].header_name if headers else None,
+        "header_value": headers[0].header_value if headers else None,
+        "legacy": row.legacy,
+        "created_at": row.created_at,
+        "destination_type": row.destination_type,
+        "name": row.name,
+        "active_from": row.active_from,
+        "hmac_enabled": row.hmac_enabled,
+        "active": row.status == SubscriptionStatus.ACTIVE,
+    }
+
+
+def _masked_headers(row: SubscriptionRow, resources: Resources) -> list[MaskedHeader]:
+    stored = open_headers(row.sealed_headers, resources.sealer)
+    return [MaskedHeader(header_name=header.name, header_value=MASK) for header in stored]
+
+
+def row_of(row: SubscriptionRow, resources: Resources) -> SubscriptionRowOut:
+    """Return the subscription as an item of a list."""
+    return SubscriptionRowOut(**_shared(row, _masked_headers(row, resources)))
+
+
+def details_of(row: SubscriptionRow, resources: Resources) -> SubscriptionDetails:
+    """Return the subscription with all its fields."""
+    headers = _masked_headers(row, resources)
+    settings = resources.settings
+    schedule = settings.retry_schedule_seconds if row.retry_schedule is None else row.retry_schedule
+    return SubscriptionDetails(
+        **_shared(row, headers),
+        headers=headers,
+        status=SubscriptionStatus(row.status),
+        status_reason=row.status_reason,
+        status_since=row.status_since,
+        rate_limit_per_second=row.rate_limit_per_second,
+        max_concurrency=row.max_concurrency or settings.subscription_concurrency,
+        ordered=row.ordered,
+        order_key=row.order_key,
+        after_exhausted=row.after_exhausted,
+        retry_schedule=list(schedule),
+    )

@@ -1,5 +1,6 @@
 """`loyalty-webhooks admin|stores|keys …`: who may use the API, and which stores there are."""
 
+import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
@@ -10,14 +11,13 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from commands.access.passwords import ask_password
 from commands.complaints import complain
 from commands.configuration import EXIT_USAGE
 from commands.database import EXIT_FAILED, in_database, operator
 from domain.access import ALL_STORES, Scope, store_code_problem
 from domain.timestamps import timezone_names
 from storage.access.administration import add_administrator, add_key, add_store, end_key, replace_password
-from storage.access.passwords import Passwords
+from storage.access.passwords import Passwords, password_problem
 from storage.access.queries import list_administrators, list_keys
 from storage.database import Database
 from storage.operations.stores import list_stores
@@ -63,7 +63,7 @@ async def _unknown_stores(connection: AsyncConnection, codes: Iterable[str]) -> 
 @admin.command("create")
 def create_admin(username: str, scope: ScopeOption = None, store: StoreOption = None) -> None:
     """Create an administrator, by default with every right in every store. The password is asked for, or piped in."""
-    password = ask_password()
+    password = _ask_password()
     codes = store or [ALL_STORES]
 
     async def work(database: Database) -> tuple[list[str], bool]:
@@ -85,7 +85,7 @@ def create_admin(username: str, scope: ScopeOption = None, store: StoreOption = 
 @admin.command("reset-password")
 def reset_password(username: str) -> None:
     """Set a new password, which ends every session of the administrator. It is asked for, or piped in."""
-    password = ask_password()
+    password = _ask_password()
 
     async def work(database: Database) -> bool:
         hashed = await Passwords().hash(password)
@@ -209,3 +209,16 @@ def revoke_key_command(key_id: UUID) -> None:
     if name is None:
         raise _fail(f"There is no API key {key_id}.")
     typer.echo(f"API key {name} is revoked.")
+
+
+def _ask_password() -> str:
+    """Read a password from the terminal, or from standard input. An unsuitable one ends the command."""
+    if sys.stdin.isatty():
+        password: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+    else:
+        password = sys.stdin.readline().rstrip("\r\n")
+    problem = password_problem(password)
+    if problem is not None:
+        complain(f"This password will not do: {problem}.")
+        raise typer.Exit(EXIT_USAGE)
+    return password

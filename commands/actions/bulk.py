@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from commands.actions.client import EXIT_REFUSED, ActClient
 from commands.complaints import complain
 from commands.target import ApiOption, DataDirectoryOption, KeyOption, StoreOption, find_target
+from domain.delivery.lifecycle import DeliveryStatus
 from domain.timestamps import is_date_time
 from local.data_directory import DEFAULT_DATA_DIRECTORY
 
@@ -27,9 +28,9 @@ _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 class Status(StrEnum):
     """What may be delivered again."""
 
-    EXHAUSTED = "exhausted"
-    CANCELLED = "cancelled"
-    DELIVERED = "delivered"
+    EXHAUSTED = DeliveryStatus.EXHAUSTED
+    CANCELLED = DeliveryStatus.CANCELLED
+    DELIVERED = DeliveryStatus.DELIVERED
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from commands.actions.client import EXIT_REFUSED, ActClient
 from commands.complaints import complain
 from commands.target import ApiOption, DataDirectoryOption, KeyOption, StoreOption, find_target
 from domain.delivery.failure_kinds import EXPLANATIONS, FailureKind
+from domain.delivery.lifecycle import DeliveryStatus
 from local.data_directory import DEFAULT_DATA_DIRECTORY
 
 TEST_SECONDS = 30.0  # an attempt takes 15 s at most
@@ -75,12 +76,12 @@ def send_test(
     message_id = client.post(f"subscription/{subscription_id}/send-test")["messageId"]
     typer.echo(f"Test {message_id} is being sent.")
     deadline = time.monotonic() + TEST_SECONDS
-    while (found := client.get(f"delivery/{message_id}"))["status"] == "pending":
+    while (found := client.get(f"delivery/{message_id}"))["status"] == DeliveryStatus.PENDING:
         if time.monotonic() > deadline:
             complain(f"Nothing came of it within {TEST_SECONDS:.0f} s; does a worker run? `loyalty-webhooks status`")
             raise typer.Exit(EXIT_REFUSED)
         time.sleep(POLL_SECONDS)
-    if found["status"] != "delivered":
+    if found["status"] != DeliveryStatus.DELIVERED:
         complain(_failed(found))
         raise typer.Exit(EXIT_REFUSED)
     typer.echo(f"Delivered: {found['url']} answered {found['lastStatusCode']}.")

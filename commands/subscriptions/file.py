@@ -67,7 +67,7 @@ def read_subscription_file(path: Path, raw: bytes, environment: Mapping[str, str
         document = read_document(raw)
     except DocumentError as error:
         raise FileRefused([f"{name}{'' if error.line is None else f':{error.line}'}: {error}"]) from None
-    reading = _Reading(path.parent, environment)
+    reading = _SetFileReader(path.parent, environment)
     entries, store = reading.file(document.value)
     file = SubscriptionFile(name, document, store, entries)
     if reading.wrong:
@@ -75,7 +75,7 @@ def read_subscription_file(path: Path, raw: bytes, environment: Mapping[str, str
     return file
 
 
-class _Reading:
+class _SetFileReader:
     """Goes through the file and notes everything that is wrong."""
 
     def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:

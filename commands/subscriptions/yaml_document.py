@@ -70,7 +70,7 @@ def read_document(raw: bytes) -> Document:
         raise DocumentError("holds an escape that is no character") from None
     except RecursionError:
         raise DocumentError("is nested too deeply") from None
-    reading = _Reading()
+    reading = _NodeReader()
     return Document(None if node is None else reading.value(node, "", _line(node)), reading.lines | {"": 1})
 
 
@@ -79,7 +79,7 @@ def _line(node: yaml.Node) -> int:
     return line
 
 
-class _Reading:
+class _NodeReader:
     """Turns nodes into values."""
 
     def __init__(self) -> None:

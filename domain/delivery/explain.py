@@ -11,12 +11,13 @@ from types import MappingProxyType
 from uuid import UUID
 
 from domain.delivery.failure_kinds import EXPLANATIONS, FailureKind
+from domain.delivery.lifecycle import ENDED_UNSENT, DeliveryStatus, Reason, SubscriptionStatus
 from domain.delivery.matching import Mismatch, mismatch
 from domain.wire.bodies import TEST
 
 
 class ReasonCode(StrEnum):
-    """What explains an event, or its way to one subscription; answered under exactly these words."""
+    """Reasons that explain an event or its delivery to one subscription; part of the API."""
 
     event_matched = "event_matched"
     event_waiting = "event_waiting"
@@ -44,6 +45,7 @@ class ReasonCode(StrEnum):
     behind_ordered = "behind_ordered"
     rate_limited = "rate_limited"
     slowed_down = "slowed_down"
+    overload = "overload"
     backfilled = "backfilled"
     waiting_its_turn = "waiting_its_turn"
 
@@ -64,7 +66,7 @@ class ReasonCode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A reason in words. `{names}` in `text` stand for what is known of the case; `remedy`: what can be done."""
+    """Text and remedy of a reason. `{names}` are filled in with the facts of the case."""
 
     about: str
     text: str
@@ -72,7 +74,7 @@ class Explanation:
 
 
 _EVENT, _NO_DELIVERY, _OPEN, _ENDED = "the event", "no delivery was made", "the delivery is open", "the delivery ended"
-_BY_ITSELF = "Nothing: it goes on by itself."
+_BY_ITSELF = "Nothing: it continues by itself."
 
 REASONS: Mapping[ReasonCode, Explanation] = MappingProxyType(
     {
@@ -81,38 +83,38 @@ REASONS: Mapping[ReasonCode, Explanation] = MappingProxyType(
         ),
         ReasonCode.event_waiting: Explanation(
             _EVENT,
-            "Accepted at {accepted}, and not yet taken up by a worker.",
-            "If this lasts for more than seconds, see on the dashboard or by `loyalty-webhooks status` whether a "
-            "worker runs.",
+            "Accepted at {accepted}; no worker has matched it yet.",
+            "If this lasts longer than a few seconds, check on the dashboard or with `loyalty-webhooks status` whether "
+            "a worker is running.",
         ),
         ReasonCode.event_test: Explanation(
-            _EVENT, "A sample that was sent as a test at {accepted}, to one subscription alone.", "Nothing."
+            _EVENT, "A sample that was sent as a test at {accepted}, to one subscription only.", "Nothing."
         ),
         ReasonCode.event_body_erased: Explanation(
             _EVENT,
-            "Accepted at {accepted}; at {erased} its data was erased for its customer's sake.",
-            "Nothing: the data was erased on purpose, and is gone.",
+            "Accepted at {accepted}; its data was erased at {erased}, at its customer's request.",
+            "Nothing: the data was erased on purpose and cannot be restored.",
         ),
         ReasonCode.event_no_longer_kept: Explanation(
             _EVENT,
             "Accepted at {accepted}, so long ago that its data and deliveries are no longer kept.",
-            "Look sooner, or have the log kept longer in the store's settings.",
+            "Keep the log longer in the store's settings, for events to come.",
         ),
         ReasonCode.event_rejected: Explanation(
             _EVENT,
-            "Its emit was refused with a 400 at {rejected}, so it was never accepted: {because}.",
-            "Have the platform correct that and emit it again, under the same id if it likes.",
+            "Its emit was rejected with a 400 at {rejected}, so it was never accepted: {because}.",
+            "Have the platform correct that and emit the event again; the same id may be used.",
         ),
         ReasonCode.event_elsewhere: Explanation(
             _EVENT,
-            "It was not accepted in this store but in {stores}.",
-            "Ask in that store, or have the platform emit to the right one.",
+            "It was accepted in {stores}, not in this store.",
+            "Look in that store, or have the platform emit to the right one.",
         ),
         ReasonCode.event_unknown: Explanation(
             _EVENT,
             "No event of this id was accepted in this store.",
-            "Compare the id with the answer to the emit: only a 202 is acceptance. Likely causes: the emit was "
-            "refused (400, 401, 403 or 404) or not answered, it went to another store, or it brought no `eventId` "
+            "Compare the id with the response to the emit: only a 202 means accepted. Likely causes: the emit was "
+            "rejected (400, 401, 403 or 404) or got no response, it went to another store, or it had no `eventId` "
             "and was given another.",
         ),
         ReasonCode.other_event_name: Explanation(
@@ -121,83 +123,88 @@ REASONS: Mapping[ReasonCode, Explanation] = MappingProxyType(
             "Subscribe to the event's name.",
         ),
         ReasonCode.test_of_another: Explanation(
-            _NO_DELIVERY, "The event is a test of another subscription's receiver.", "Send a test to this one."
+            _NO_DELIVERY, "The event is a test of another subscription.", "Send a test to this one."
         ),
         ReasonCode.created_after: Explanation(
             _NO_DELIVERY,
             "It was created at {created}, after the event had been accepted.",
-            "To send it, backfill the time before: by itself a subscription gets what is accepted from its creation "
-            "on.",
+            "To send it, backfill the time before: a subscription receives events that are accepted after its "
+            "creation.",
         ),
         ReasonCode.not_yet_active: Explanation(
             _NO_DELIVERY,
             "It is active from {active_from}, and the event's `createdAt` is before that.",
-            "For events to come let it be active from an earlier time.",
+            "Set an earlier `activeFrom`, for events to come.",
         ),
         ReasonCode.deleted_before: Explanation(
             _NO_DELIVERY, "It was deleted at {deleted}, before the event was matched.", "Subscribe again."
         ),
         ReasonCode.not_matched_yet: Explanation(
-            _NO_DELIVERY, "It will get the event as soon as a worker takes it up.", _BY_ITSELF
+            _NO_DELIVERY, "It will get the event as soon as a worker matches it.", _BY_ITSELF
         ),
         ReasonCode.no_longer_kept: Explanation(
             _NO_DELIVERY,
             "If there was one, it is no longer kept: the event was accepted at {accepted}.",
-            "Ask its receiver, who got it if it was delivered.",
+            "Ask the receiver's owner, who has it if it was delivered.",
         ),
         ReasonCode.changed_since: Explanation(
             _NO_DELIVERY,
-            "It would match the event now, but did not at {matched}, when the event was matched; it was changed since.",
+            "It would match the event now, but did not at {matched}, when the event was matched; it has changed since.",
             "Nothing: an event is matched once.",
         ),
-        ReasonCode.attempt_under_way: Explanation(_OPEN, "An attempt is under way just now.", _BY_ITSELF),
-        ReasonCode.about_to_be_sent: Explanation(_OPEN, "Its next attempt is due and about to be made.", _BY_ITSELF),
+        ReasonCode.attempt_under_way: Explanation(_OPEN, "An attempt is in progress.", _BY_ITSELF),
+        ReasonCode.about_to_be_sent: Explanation(_OPEN, "Its next attempt is due and about to start.", _BY_ITSELF),
         ReasonCode.waiting_for_retry: Explanation(
             _OPEN,
-            "Attempt {attempts} failed ({failure}): {failure_meaning} The next is made at {next_attempt}.",
-            "{failure_remedy} Send now does not wait.",
+            "Attempt {attempts} failed ({failure}): {failure_meaning} The next attempt is at {next_attempt}.",
+            "{failure_remedy} Send now makes an attempt at once.",
         ),
         ReasonCode.paused: Explanation(
             _OPEN,
-            "Its subscription is paused since {since} ({why}); nothing is lost meanwhile.",
+            "Its subscription has been paused since {since} ({why}); nothing is lost in the meantime.",
             "Resume the subscription.",
         ),
         ReasonCode.breaker_open: Explanation(
             _OPEN,
-            "The receiver has been failing, so deliveries wait since {breaker_since}; it is asked again at {probe}. "
-            "{failure_meaning}",
-            "{failure_remedy} The first success lets everything go.",
+            "The receiver keeps failing, so deliveries have been held since {breaker_since}; the next probe is at "
+            "{probe}. {failure_meaning}",
+            "{failure_remedy} The first success releases the held deliveries.",
         ),
         ReasonCode.behind_ordered: Explanation(
             _OPEN,
             "Its subscription is ordered, and delivery {behind} comes before it.",
-            "See why that one waits; cancel it to let what follows go.",
+            "Find out why that one waits; cancel it to release its successors.",
         ),
         ReasonCode.rate_limited: Explanation(
             _OPEN,
-            "It waits for its turn: its subscription takes {rate} a second at most.",
-            "Raise its limit of requests a second if the receiver takes more.",
+            "It is held: its subscription is limited to {rate} requests a second.",
+            "Raise the limit if the receiver can take more.",
         ),
         ReasonCode.slowed_down: Explanation(
             _OPEN,
-            "It waits for its turn: the receiver has answered 429, so it is sent to more slowly for a while.",
-            "Have the receiver take more, or set the limit of requests a second to what it takes.",
+            "It is held: the receiver has answered 429, so its subscription is throttled for a while.",
+            "Have the receiver accept more, or set the rate limit to what it accepts.",
+        ),
+        ReasonCode.overload: Explanation(
+            _OPEN,
+            "So many deliveries of its subscription were under way at once that it is held and sent in its turn.",
+            _BY_ITSELF,
         ),
         ReasonCode.backfilled: Explanation(
-            _OPEN, "A person had it backfilled; it waits for its turn behind earlier deliveries.", _BY_ITSELF
+            _OPEN, "A person had it backfilled; it is held behind earlier deliveries.", _BY_ITSELF
         ),
         ReasonCode.waiting_its_turn: Explanation(
-            _OPEN, "It waits for its turn behind other deliveries of its subscription.", _BY_ITSELF
+            _OPEN, "It is held behind other deliveries of its subscription.", _BY_ITSELF
         ),
         ReasonCode.delivered: Explanation(
             _ENDED,
             "Delivered at {ended}: the receiver answered with a 2xx.",
-            "Look for it in the receiver's log; redeliver sends it once more.",
+            "Look for it in the receiver's log; redeliver sends it again.",
         ),
         ReasonCode.retries_used_up: Explanation(
             _ENDED,
             "All {attempts} attempts failed, the last with {failure}: {failure_meaning}",
-            "{failure_remedy} Then redeliver, or recover the time of the outage.",
+            "{failure_remedy} Then redeliver it, or recover the time of the outage.",
         ),
         ReasonCode.outwaited_breaker: Explanation(
             _ENDED, EXPLANATIONS[FailureKind.breaker_open].meaning, EXPLANATIONS[FailureKind.breaker_open].remedy
@@ -210,16 +217,18 @@ REASONS: Mapping[ReasonCode, Explanation] = MappingProxyType(
         ),
         ReasonCode.subscription_disabled: Explanation(
             _ENDED,
-            "Its subscription was disabled, so nothing was sent any more. It is {status} since {since} ({why}).",
+            "Its subscription was disabled, so nothing more was sent. It has been {status} since {since} ({why}).",
             EXPLANATIONS[FailureKind.subscription_disabled].remedy,
         ),
         ReasonCode.test_failed: Explanation(
             _ENDED,
-            "The test failed ({failure}): {failure_meaning} A test is sent once.",
+            "The test failed ({failure}): {failure_meaning} A test is not retried.",
             "{failure_remedy} Then send another.",
         ),
         ReasonCode.test_lost: Explanation(
-            _ENDED, "The test was not begun: whoever was to begin it was stopped just then.", "Send another."
+            _ENDED,
+            "The test was not started, because the process that was to start it was stopped at that moment.",
+            "Send another.",
         ),
         ReasonCode.cancelled_by_person: Explanation(
             _ENDED, "A person cancelled it at {ended}; the audit says who.", "Redeliver it if that was a mistake."
@@ -307,21 +316,36 @@ class ExplainedDelivery:
     behind: UUID | None = None
 
 
-_ENDS = MappingProxyType(
+TURNS: Mapping[Reason, ReasonCode] = MappingProxyType(
     {
-        "schedule_used_up": ReasonCode.retries_used_up,
-        "breaker_open": ReasonCode.outwaited_breaker,
-        "http_gone": ReasonCode.receiver_gone,
-        "blocked": ReasonCode.address_blocked,
-        "subscription_disabled": ReasonCode.subscription_disabled,
-        "test": ReasonCode.test_failed,
-        "test_lost": ReasonCode.test_lost,
-        "cancelled_by_person": ReasonCode.cancelled_by_person,
-        "switched_over": ReasonCode.switched_over,
-        "subscription_deleted": ReasonCode.subscription_deleted,
-        "event_erased": ReasonCode.event_erased,
+        Reason.SUBSCRIPTION_PAUSED: ReasonCode.waiting_its_turn,
+        Reason.BREAKER_OPEN: ReasonCode.waiting_its_turn,
+        Reason.LIMITED: ReasonCode.waiting_its_turn,
+        Reason.SLOWED_DOWN: ReasonCode.waiting_its_turn,
+        Reason.OVERLOAD: ReasonCode.overload,
+        Reason.RETRY: ReasonCode.waiting_its_turn,
+        Reason.RECOVERED: ReasonCode.waiting_its_turn,
+        Reason.BACKFILLED: ReasonCode.backfilled,
     }
 )
+"""Explanation of a held delivery that is due and that nothing suspends any more, by the reason it was held for."""
+
+ENDS: Mapping[Reason, ReasonCode] = MappingProxyType(
+    {
+        Reason.SCHEDULE_USED_UP: ReasonCode.retries_used_up,
+        Reason.BREAKER_OPEN: ReasonCode.outwaited_breaker,
+        Reason.HTTP_GONE: ReasonCode.receiver_gone,
+        Reason.BLOCKED: ReasonCode.address_blocked,
+        Reason.SUBSCRIPTION_DISABLED: ReasonCode.subscription_disabled,
+        Reason.TEST: ReasonCode.test_failed,
+        Reason.TEST_LOST: ReasonCode.test_lost,
+        Reason.CANCELLED_BY_PERSON: ReasonCode.cancelled_by_person,
+        Reason.SWITCHED_OVER: ReasonCode.switched_over,
+        Reason.SUBSCRIPTION_DELETED: ReasonCode.subscription_deleted,
+        Reason.EVENT_ERASED: ReasonCode.event_erased,
+    }
+)
+"""Explanation of a delivery that ended without success."""
 
 
 def reason_of_event(event: ExplainedEvent) -> ReasonCode:
@@ -363,23 +387,23 @@ def _reason_since_matching(event: ExplainedEvent) -> ReasonCode:
 
 def reason_of_delivery(subscription: ExplainedSubscription, delivery: ExplainedDelivery, now: datetime) -> ReasonCode:
     """Where a delivery stands, and why."""
-    if delivery.status == "delivered":
+    if delivery.status == DeliveryStatus.DELIVERED:
         return ReasonCode.delivered
-    if delivery.status in ("exhausted", "cancelled"):
-        return _ENDS.get(delivery.reason or "", ReasonCode.ended_otherwise)
+    if delivery.status in ENDED_UNSENT:
+        return _explained(ENDS, delivery.reason, ReasonCode.ended_otherwise)
     if delivery.under_way or delivery.variant == TEST:
         return ReasonCode.attempt_under_way if delivery.under_way else ReasonCode.about_to_be_sent
     if subscription.deleted_at is not None:
         return ReasonCode.subscription_deleted
-    if subscription.status == "disabled":
+    if subscription.status == SubscriptionStatus.DISABLED:
         return ReasonCode.subscription_disabled
     return _reason_of_waiting(subscription, delivery, now)
 
 
 def _reason_of_waiting(subscription: ExplainedSubscription, delivery: ExplainedDelivery, now: datetime) -> ReasonCode:
-    held = delivery.status == "held"
+    held = delivery.status == DeliveryStatus.HELD
     later = delivery.next_attempt_at is not None and delivery.next_attempt_at > now
-    if subscription.status == "paused":
+    if subscription.status == SubscriptionStatus.PAUSED:
         return ReasonCode.paused
     if subscription.breaker_opened_at is not None and (held or not later):
         return ReasonCode.breaker_open
@@ -395,5 +419,11 @@ def _reason_of_turn(subscription: ExplainedSubscription, delivery: ExplainedDeli
         return ReasonCode.backfilled
     if subscription.slowed:
         return ReasonCode.slowed_down
-    limited = subscription.rate_limit_per_second is not None
-    return ReasonCode.rate_limited if limited else ReasonCode.waiting_its_turn
+    if subscription.rate_limit_per_second is not None:
+        return ReasonCode.rate_limited
+    return _explained(TURNS, delivery.reason, ReasonCode.waiting_its_turn)
+
+
+def _explained(codes: Mapping[Reason, ReasonCode], reason: str | None, otherwise: ReasonCode) -> ReasonCode:
+    """Look a stored reason up. During a rolling restart it may be one that only the newer version knows."""
+    return codes[Reason(reason)] if reason is not None and reason in codes else otherwise

@@ -1,4 +1,4 @@
-"""The closed list of what can go wrong with an attempt or end a delivery without a 2xx.
+"""Failure kinds: the closed list of reasons why an attempt fails or a delivery ends without a 2xx.
 
     failure
     ├── before the request      no request was sent, none will be
@@ -23,7 +23,7 @@ Stage = Literal["before the request", "on the way", "the receiver's answer", "ou
 
 
 class FailureKind(StrEnum):
-    """Why an attempt failed or a delivery ended; stored and shown under exactly these words."""
+    """Why an attempt failed or a delivery ended; part of the API and stored under these names."""
 
     subscription_disabled = "subscription_disabled"
     subscription_deleted = "subscription_deleted"
@@ -49,7 +49,7 @@ class FailureKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Explanation:
+class FailureExplanation:
     """What a failure kind means, in one sentence each: what happened, and what an administrator or the
     receiver's owner can do, in words for both."""
 
@@ -58,107 +58,104 @@ class Explanation:
     remedy: str
 
 
-EXPLANATIONS: Mapping[FailureKind, Explanation] = MappingProxyType(
+EXPLANATIONS: Mapping[FailureKind, FailureExplanation] = MappingProxyType(
     {
-        FailureKind.subscription_disabled: Explanation(
+        FailureKind.subscription_disabled: FailureExplanation(
             "before the request",
             "The subscription was disabled, by a person, by a 410 or after days without success, so nothing was sent.",
-            "Repair the receiver, enable the subscription again, and recover what ended meanwhile.",
+            "Repair the receiver, enable the subscription again, and recover the deliveries that ended since then.",
         ),
-        FailureKind.subscription_deleted: Explanation(
+        FailureKind.subscription_deleted: FailureExplanation(
             "before the request",
             "The subscription was deleted while the delivery was open.",
             "If that was a mistake, subscribe again; deliveries of a deleted subscription cannot be recovered.",
         ),
-        FailureKind.event_erased: Explanation(
+        FailureKind.event_erased: FailureExplanation(
             "before the request",
             "The event's data was erased while the delivery was open, so there is no body left to send.",
-            "Nothing: the data was erased on purpose, and is gone.",
+            "Nothing: the data was erased on purpose and cannot be restored.",
         ),
-        FailureKind.breaker_open: Explanation(
+        FailureKind.breaker_open: FailureExplanation(
             "before the request",
-            "The receiver failed so often that deliveries waited, and this one's retry schedule ended meanwhile.",
+            "The receiver failed so often that deliveries were held, and the retry schedule of this one ended.",
             "Repair the receiver, then recover the deliveries of that time.",
         ),
-        FailureKind.blocked: Explanation(
+        FailureKind.blocked: FailureExplanation(
             "on the way",
-            "The URL or the address its name stands for is one this installation does not send to.",
-            "Use a public https address; for a receiver in a private network ask whoever runs this installation to "
+            "This installation does not send to the URL, or to the address its name resolves to.",
+            "Use a public https address; for a receiver in a private network ask the operator of this installation to "
             "allow that network.",
         ),
-        FailureKind.dns: Explanation(
+        FailureKind.dns: FailureExplanation(
             "on the way",
             "The host's name could not be resolved to an address.",
-            "Check how the host is spelt, and have its owner see whether the name is known outside their own network "
+            "Check the spelling of the host, and have its owner check that the name resolves outside their own network "
             "(A and AAAA records).",
         ),
-        FailureKind.connect: Explanation(
+        FailureKind.connect: FailureExplanation(
             "on the way",
-            "No connection was accepted at the address and port: refused or unreachable.",
-            "Have the receiver's owner check that the service runs, listens on that port and is let through by the "
+            "No connection could be made to the address and port: refused or unreachable.",
+            "Have the receiver's owner check that the service runs, listens on that port and is not blocked by a "
             "firewall.",
         ),
-        FailureKind.tls: Explanation(
+        FailureKind.tls: FailureExplanation(
             "on the way",
             "The TLS handshake failed or the certificate is not valid for the host.",
-            "Have the receiver's owner renew or complete its certificate: one of a public authority, for that name, "
-            "with its whole chain, over TLS 1.2 or later.",
+            "Have the receiver's owner renew or complete its certificate: from a public authority, for that name, "
+            "with the whole chain, over TLS 1.2 or later.",
         ),
-        FailureKind.timeout: Explanation(
+        FailureKind.timeout: FailureExplanation(
             "on the way",
-            "The whole answer had not arrived when the time for an attempt was over.",
-            "Have the receiver store the event, answer at once with a 2xx and end the response, and do its work "
-            "afterwards.",
+            "The complete response had not arrived within the request timeout.",
+            "Have the receiver store the event, respond with a 2xx at once, and do its work afterwards.",
         ),
-        FailureKind.reset: Explanation(
+        FailureKind.reset: FailureExplanation(
             "on the way",
-            "The connection was closed or reset before the whole answer had arrived.",
-            "Have the receiver's owner look for crashes, restarts and proxies that cut connections; what arrives "
-            "twice has the same `messageId`.",
+            "The connection was closed or reset before the complete response had arrived.",
+            "Have the receiver's owner look for crashes, restarts and proxies that cut connections; a repeat has the "
+            "same `messageId`.",
         ),
-        FailureKind.invalid_response: Explanation(
+        FailureKind.invalid_response: FailureExplanation(
             "on the way",
-            "What came back is no valid HTTP/1.1 response: malformed, too long a head, or not of the length announced.",
-            "Have the receiver's owner see what answers at this address: it must be a web server with plain HTTP/1.1 "
-            "responses whose `Content-Length` is right.",
+            "The response is not valid HTTP/1.1: malformed, with too long a head, or not of the announced length.",
+            "Have the receiver's owner check what responds at this address: it must be a web server with plain "
+            "HTTP/1.1 responses and a correct `Content-Length`.",
         ),
-        FailureKind.http_3xx: Explanation(
+        FailureKind.http_3xx: FailureExplanation(
             "the receiver's answer",
             "The receiver answered with a redirect; redirects are not followed.",
-            "Put the address it leads to (shown as the location) into the subscription.",
+            "Put its target (shown as the location) into the subscription.",
         ),
-        FailureKind.http_4xx: Explanation(
+        FailureKind.http_4xx: FailureExplanation(
             "the receiver's answer",
-            "The receiver rejects the request; it is tried again, for receivers are at times deployed wrongly.",
-            "Check the URL and the headers with credentials, and have the receiver's owner see why it refuses: its "
-            "signature check, or an event it does not know; one that wants no more answers 410.",
+            "The receiver rejects the request; it is retried, because a receiver may have been deployed wrongly.",
+            "Check the URL and the headers with credentials, and have the receiver's owner check why it rejects: its "
+            "signature check, or an unknown event; a receiver that wants no more events answers 410.",
         ),
-        FailureKind.http_busy: Explanation(
+        FailureKind.http_busy: FailureExplanation(
             "the receiver's answer",
-            "The receiver asks to come again later (408, 425 or 429).",
-            "Lower the subscription's limit of requests a second, or have the receiver take more or say by "
-            "`Retry-After` when to come again.",
+            "The receiver asks for a later retry (408, 425 or 429).",
+            "Lower the subscription's rate limit, or have the receiver accept more or send a `Retry-After`.",
         ),
-        FailureKind.http_gone: Explanation(
+        FailureKind.http_gone: FailureExplanation(
             "the receiver's answer",
-            "The receiver answered 410: it wants no more, so the subscription was disabled.",
-            "If that was a mistake, enable the subscription again and recover what ended.",
+            "The receiver answered 410 (no more events), so the subscription was disabled.",
+            "If that was a mistake, enable the subscription again and recover the deliveries that ended.",
         ),
-        FailureKind.http_5xx: Explanation(
+        FailureKind.http_5xx: FailureExplanation(
             "the receiver's answer",
             "The receiver failed to handle the request.",
-            "Have the receiver's owner look for the request id in the receiver's log at that time: the error is on "
-            "their side.",
+            "Have the receiver's owner look for the request id in the receiver's log: the error is on their side.",
         ),
-        FailureKind.interrupted: Explanation(
+        FailureKind.interrupted: FailureExplanation(
             "ours",
             "The worker died during the attempt, so its outcome is unknown: the request may have arrived.",
-            "Nothing: the attempt is made again, and a receiver that has it already knows it by its `messageId`.",
+            "Nothing: the attempt is repeated, and a receiver that already has the delivery knows its `messageId`.",
         ),
-        FailureKind.internal: Explanation(
+        FailureKind.internal: FailureExplanation(
             "ours",
-            "The sending side failed before the receiver was asked: database, encryption key or system resources.",
-            "Nothing: the delivery goes on by itself, and whoever runs this installation finds the error in the "
+            "Our side failed before the request: database, encryption key or system resources.",
+            "Nothing: the delivery continues by itself, and the operator of this installation finds the error in the "
             "worker's log.",
         ),
     }

@@ -33,19 +33,19 @@ def keeper_workflow_id(subscription_id: UUID) -> str:
     return f"subscription/{subscription_id}"
 
 
-def redeliver_workflow_id(message_id: UUID) -> str:
-    """The Temporal workflow of one more attempt a person asked for; one at a time for a delivery."""
-    return f"redeliver/{message_id}"
+def manual_attempt_id(message_id: UUID) -> str:
+    """Id of the standalone activity of an attempt that a person asked for; one at a time for a delivery."""
+    return f"manual/{message_id}"
 
 
 def send_test_workflow_id(subscription_id: UUID) -> str:
-    """The Temporal workflow of a test a person sends to a receiver; one at a time for a subscription."""
+    """Workflow id of the test of a saved webhook; one at a time per subscription."""
     return f"send-test/{subscription_id}"
 
 
-def trial_workflow_id(trial_id: UUID) -> str:
-    """The Temporal workflow that tries a receiver before its webhook is saved."""
-    return f"try/{trial_id}"
+def draft_test_workflow_id(test_id: UUID) -> str:
+    """Workflow id of the test of a draft, that is, of a webhook that is not saved."""
+    return f"draft-test/{test_id}"
 
 
 def recover_workflow_id(recover_id: UUID) -> str:

@@ -1,12 +1,181 @@
-"""What becomes of a delivery before and after an attempt: decided here, done elsewhere."""
+"""The lifecycle of a delivery: statuses, reasons, the table of transitions, and the decisions around an attempt.
+
+`TRANSITIONS` is the whole lifecycle. `storage/deliveries/transitions.py` holds the statements that carry it out,
+`tests/model/lifecycle.py` explores it with a crash after each step, and `docs/lifecycle.md` shows it.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from uuid import UUID
 
 from domain.delivery.failure_kinds import FailureKind
 from domain.delivery.retry import retry_delay
-from domain.delivery.verdict import Verdict
+from domain.delivery.verdict import Outcome, Verdict
+
+
+class DeliveryStatus(StrEnum):
+    """State of a delivery. `delivered`, `exhausted` and `cancelled` are terminal."""
+
+    PENDING = "pending"
+    HELD = "held"
+    DELIVERED = "delivered"
+    EXHAUSTED = "exhausted"
+    CANCELLED = "cancelled"
+
+
+class SubscriptionStatus(StrEnum):
+    """Part that a subscription takes in deliveries: sent to, held, or ended unsent."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    DISABLED = "disabled"
+
+
+class Reason(StrEnum):
+    """Why a delivery is held, exhausted or cancelled; stored and answered under exactly these words."""
+
+    SUBSCRIPTION_PAUSED = "subscription_paused"
+    BREAKER_OPEN = "breaker_open"
+    """Held behind an open circuit breaker; of an exhausted delivery: the retry schedule ended behind it."""
+    LIMITED = "limited"
+    """The subscription is sent to by its drain alone: rate limit, concurrency limit, order or adaptive throttling."""
+    SLOWED_DOWN = "slowed_down"
+    """The receiver answered 429 while the delivery queued for its first attempt."""
+    OVERLOAD = "overload"
+    """Too many deliveries of the subscription were under way at once."""
+    RETRY = "retry"
+    """An attempt by the drain failed; the delivery waits for its next instant."""
+    RECOVERED = "recovered"
+    BACKFILLED = "backfilled"
+
+    SCHEDULE_USED_UP = "schedule_used_up"
+    HTTP_GONE = "http_gone"
+    BLOCKED = "blocked"
+    SUBSCRIPTION_DISABLED = "subscription_disabled"
+    TEST = "test"
+    """A test is attempted once, and that attempt failed."""
+
+    SUBSCRIPTION_DELETED = "subscription_deleted"
+    EVENT_ERASED = "event_erased"
+    CANCELLED_BY_PERSON = "cancelled_by_person"
+    SWITCHED_OVER = "switched_over"
+    """A format migration left the event to the other subscription of the pair."""
+    TEST_LOST = "test_lost"
+    """The process that was to start the test died before it did."""
+
+
+OPEN = (DeliveryStatus.PENDING, DeliveryStatus.HELD)
+"""Statuses of a delivery that is still to be sent."""
+
+ENDED_UNSENT = (DeliveryStatus.EXHAUSTED, DeliveryStatus.CANCELLED)
+"""Terminal statuses without a 2xx."""
+
+TERMINAL = (DeliveryStatus.DELIVERED, *ENDED_UNSENT)
+
+UNCHANGED = "unchanged"
+"""In place of a status: an attempt that a person asked for failed, which leaves status, schedule and failures alone."""
+
+
+class Trigger(StrEnum):
+    """Cause of a transition."""
+
+    MATCH = "match"
+    SEND_TEST = "send test"
+    BACKFILL = "backfill"
+    SUCCESS = "a 2xx"
+    FAILURE = "a failed attempt, to be retried"
+    MANUAL_FAILURE = "a failed attempt that a person asked for"
+    FINAL_FAILURE = "a failed attempt, the last"
+    ERASED_BODY = "an attempt that finds the event erased"
+    SUSPEND = "an attempt that falls due while the subscription is suspended"
+    OUTWAIT = "the retry schedule ends behind an open breaker"
+    DISABLE = "the subscription is disabled"
+    DELETE = "the subscription is deleted"
+    ERASE = "the event is erased"
+    CANCEL = "cancel"
+    RETRY = "later attempts are scheduled"
+    RECOVER = "recover"
+    ADOPT = "format migration: the modern subscription takes the event over"
+    SWITCH_OVER = "format migration: the other subscription has the event"
+    LOSE_TEST = "a test is not started within a minute"
+    ASSIGN_ORDER_KEY = "the drain computes a missing ordering key"
+    RELEASE_ORDER = "the FIFO group of an exhausted delivery is released"
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One row of the lifecycle. `source` is None when the delivery is created, `reasons` are those it may end up with.
+
+    A row whose source equals its target changes columns beside the status: attempts, instants, ordering.
+    """
+
+    source: DeliveryStatus | None
+    target: DeliveryStatus
+    trigger: Trigger
+    reasons: tuple[Reason, ...] = ()
+
+
+HOLD_REASONS = (
+    Reason.SUBSCRIPTION_PAUSED,
+    Reason.BREAKER_OPEN,
+    Reason.LIMITED,
+    Reason.SLOWED_DOWN,
+    Reason.OVERLOAD,
+)
+"""Reasons for which a pending delivery becomes the drain's."""
+
+_FINAL = (Reason.SCHEDULE_USED_UP, Reason.HTTP_GONE, Reason.BLOCKED)
+
+
+def _transitions() -> tuple[Transition, ...]:
+    pending, held, delivered, exhausted, cancelled = DeliveryStatus
+    matched_held = (Reason.SUBSCRIPTION_PAUSED, Reason.BREAKER_OPEN, Reason.LIMITED, Reason.OVERLOAD)
+    return (
+        Transition(None, pending, Trigger.MATCH),
+        Transition(None, held, Trigger.MATCH, matched_held),
+        Transition(None, exhausted, Trigger.MATCH, (Reason.SUBSCRIPTION_DISABLED,)),
+        Transition(None, pending, Trigger.SEND_TEST, (Reason.TEST,)),
+        Transition(None, held, Trigger.BACKFILL, (Reason.BACKFILLED,)),
+        Transition(None, held, Trigger.ADOPT, (Reason.SUBSCRIPTION_PAUSED,)),
+        Transition(pending, delivered, Trigger.SUCCESS),
+        Transition(held, delivered, Trigger.SUCCESS),
+        # A redelivery succeeds, or an attempt that was under way when the delivery was ended.
+        Transition(exhausted, delivered, Trigger.SUCCESS),
+        Transition(cancelled, delivered, Trigger.SUCCESS),
+        Transition(delivered, delivered, Trigger.SUCCESS),
+        Transition(pending, pending, Trigger.FAILURE),
+        Transition(pending, held, Trigger.FAILURE, (Reason.OVERLOAD,)),
+        Transition(held, held, Trigger.FAILURE, (Reason.RETRY, Reason.BREAKER_OPEN)),
+        *(Transition(status, status, Trigger.MANUAL_FAILURE) for status in DeliveryStatus),
+        Transition(pending, exhausted, Trigger.FINAL_FAILURE, (*_FINAL, Reason.TEST)),
+        Transition(held, exhausted, Trigger.FINAL_FAILURE, _FINAL),
+        Transition(pending, cancelled, Trigger.ERASED_BODY, (Reason.EVENT_ERASED,)),
+        Transition(held, cancelled, Trigger.ERASED_BODY, (Reason.EVENT_ERASED,)),
+        Transition(pending, held, Trigger.SUSPEND, HOLD_REASONS),
+        Transition(held, exhausted, Trigger.OUTWAIT, (Reason.BREAKER_OPEN,)),
+        Transition(pending, exhausted, Trigger.DISABLE, (Reason.SUBSCRIPTION_DISABLED,)),
+        Transition(held, exhausted, Trigger.DISABLE, (Reason.SUBSCRIPTION_DISABLED,)),
+        Transition(pending, cancelled, Trigger.DELETE, (Reason.SUBSCRIPTION_DELETED,)),
+        Transition(held, cancelled, Trigger.DELETE, (Reason.SUBSCRIPTION_DELETED,)),
+        Transition(pending, cancelled, Trigger.ERASE, (Reason.EVENT_ERASED,)),
+        Transition(held, cancelled, Trigger.ERASE, (Reason.EVENT_ERASED,)),
+        Transition(pending, cancelled, Trigger.CANCEL, (Reason.CANCELLED_BY_PERSON,)),
+        Transition(held, cancelled, Trigger.CANCEL, (Reason.CANCELLED_BY_PERSON,)),
+        # Of an ordered subscription with `afterExhausted: hold`: cancelling lets the successors go.
+        Transition(exhausted, cancelled, Trigger.CANCEL, (Reason.CANCELLED_BY_PERSON,)),
+        Transition(pending, pending, Trigger.RETRY),
+        *(Transition(status, held, Trigger.RECOVER, (Reason.RECOVERED,)) for status in TERMINAL),
+        Transition(pending, cancelled, Trigger.SWITCH_OVER, (Reason.SWITCHED_OVER,)),
+        Transition(held, cancelled, Trigger.SWITCH_OVER, (Reason.SWITCHED_OVER,)),
+        Transition(pending, cancelled, Trigger.LOSE_TEST, (Reason.TEST_LOST,)),
+        Transition(held, held, Trigger.ASSIGN_ORDER_KEY),
+        Transition(exhausted, exhausted, Trigger.RELEASE_ORDER),
+    )
+
+
+TRANSITIONS = _transitions()
+"""Every way in which a delivery is created or changed."""
 
 OWN_FAULT_DELAY_SECONDS = 15.0
 """After a fault of ours (encryption key missing, say) the delivery waits so long; the schedule is not used up."""
@@ -17,7 +186,8 @@ class Step:
     """A delivery's state after an attempt. `next_in_seconds` is set exactly while it stays `pending`."""
 
     status: str
-    reason: str | None
+    """A `DeliveryStatus`, or `UNCHANGED`."""
+    reason: Reason | None
     failures: int
     next_in_seconds: float | None
     failure: FailureKind | None = None
@@ -25,39 +195,39 @@ class Step:
     status_code: int | None = None
     attempts: int = 0
     """Attempts of the delivery so far, this one included; filled in by whoever made it."""
-    known_at: float = 0.0
-    """By the monotonic clock of whoever made it, when it was written; `next_in_seconds` counts from then."""
 
 
 def step_before(*, subscription_status: str, subscription_deleted: bool) -> FailureKind | None:
-    """Why no request is to be sent (any more); None when it is to be sent."""
+    """Return why no request is to be sent (any more), or None."""
     if subscription_deleted:
         return FailureKind.subscription_deleted
-    if subscription_status == "disabled":
+    if subscription_status == SubscriptionStatus.DISABLED:
         return FailureKind.subscription_disabled
     return None
 
 
-def ending_before(*, subscription_status: str, subscription_deleted: bool) -> tuple[str, FailureKind] | None:
-    """(status, reason) with which a delivery ends unsent; None when it is to be sent."""
+def ending_before(*, subscription_status: str, subscription_deleted: bool) -> tuple[DeliveryStatus, Reason] | None:
+    """Return (status, reason) with which a delivery ends unsent, or None when it is to be sent."""
     failure = step_before(subscription_status=subscription_status, subscription_deleted=subscription_deleted)
     if failure is None:
         return None
-    return "cancelled" if failure is FailureKind.subscription_deleted else "exhausted", failure
+    deleted = failure is FailureKind.subscription_deleted
+    return DeliveryStatus.CANCELLED if deleted else DeliveryStatus.EXHAUSTED, Reason(failure)
 
 
 def step_after(
     verdict: Verdict, *, status_code: int | None, failures: int, schedule: Sequence[int], message_id: UUID
 ) -> Step:
-    """The delivery's next state. `failures` counts the failed attempts of this round before this one."""
+    """Return the delivery's next state. `failures` counts the failed attempts of this round before this one."""
     failure = verdict.failure
-    if verdict.outcome == "delivered":
-        return Step("delivered", None, failures, None, None, status_code)
-    if verdict.outcome in ("exhausted", "cancelled"):
-        return Step(verdict.outcome, failure, failures + 1, None, failure, status_code)
+    if verdict.outcome is Outcome.DELIVERED:
+        return Step(DeliveryStatus.DELIVERED, None, failures, None, None, status_code)
+    if verdict.outcome is not Outcome.RETRY:
+        status, reason = DeliveryStatus(verdict.outcome), None if failure is None else Reason(failure)
+        return Step(status, reason, failures + 1, None, failure, status_code)
     if not verdict.counts_against_receiver:
-        return Step("pending", None, failures, OWN_FAULT_DELAY_SECONDS, failure, status_code)
+        return Step(DeliveryStatus.PENDING, None, failures, OWN_FAULT_DELAY_SECONDS, failure, status_code)
     delay = retry_delay(schedule, failures + 1, message_id, verdict.retry_after_seconds)
     if delay is None:
-        return Step("exhausted", "schedule_used_up", failures + 1, None, failure, status_code)
-    return Step("pending", None, failures + 1, delay, failure, status_code)
+        return Step(DeliveryStatus.EXHAUSTED, Reason.SCHEDULE_USED_UP, failures + 1, None, failure, status_code)
+    return Step(DeliveryStatus.PENDING, None, failures + 1, delay, failure, status_code)

@@ -5,6 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from domain.delivery.breaker import hold_reason
+from domain.delivery.lifecycle import DeliveryStatus, Reason, SubscriptionStatus
 
 
 class Mismatch(StrEnum):
@@ -33,19 +34,19 @@ def mismatch(
 class Beginning:
     """Status and reason a delivery is created with."""
 
-    status: str
-    reason: str | None
+    status: DeliveryStatus
+    reason: Reason | None
 
 
-BUSY = Beginning("held", "busy")
-"""So much of this subscription is under way in the worker already that the rest waits as rows, not as workflows."""
+OVERLOADED = Beginning(DeliveryStatus.HELD, Reason.OVERLOAD)
+"""So many deliveries of this subscription are under way in the worker that the rest waits as rows, not as workflows."""
 
-_AT_ONCE = Beginning("pending", None)
+_AT_ONCE = Beginning(DeliveryStatus.PENDING, None)
 
 
 def beginning(*, status: str, breaker_open: bool, kept: bool) -> Beginning:
     """How a delivery to a subscription begins, by the subscription's state when the event is matched."""
-    if status == "disabled":
-        return Beginning("exhausted", "subscription_disabled")
+    if status == SubscriptionStatus.DISABLED:
+        return Beginning(DeliveryStatus.EXHAUSTED, Reason.SUBSCRIPTION_DISABLED)
     reason = hold_reason(status=status, breaker_open=breaker_open, kept=kept)
-    return _AT_ONCE if reason is None else Beginning("held", reason)
+    return _AT_ONCE if reason is None else Beginning(DeliveryStatus.HELD, reason)

@@ -1,11 +1,9 @@
 """What a store's operator is told about its subscriptions, and when the system disables one by itself."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from types import MappingProxyType
 from uuid import UUID
 
 BY_PERSON = "by_person"
@@ -22,16 +20,6 @@ class NoticeKind(StrEnum):
     RECOVERED = "subscription.recovered"
     DISABLED = "subscription.disabled"
     EXHAUSTED = "delivery.exhausted"
-
-
-MEANINGS: Mapping[NoticeKind, str] = MappingProxyType(
-    {
-        NoticeKind.FAILING: "its receiver failed several times in a row; deliveries wait and single probes go out",
-        NoticeKind.RECOVERED: "its receiver answered well again; what waited is let go",
-        NoticeKind.DISABLED: "it is disabled, and what waited is exhausted",
-        NoticeKind.EXHAUSTED: "deliveries ended without success",
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,15 +5,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from enum import StrEnum
 from types import MappingProxyType
-from typing import Literal
 
 from domain.delivery.failure_kinds import FailureKind
 
 # A receiver may ask for a pause, not for being forgotten: more than a day is taken as a day.
 RETRY_AFTER_MAX_SECONDS = 24 * 60 * 60.0
 
-Outcome = Literal["delivered", "retry", "exhausted", "cancelled"]
+
+class Outcome(StrEnum):
+    """Consequence of an answer for the delivery."""
+
+    DELIVERED = "delivered"
+    RETRY = "retry"
+    EXHAUSTED = "exhausted"
+    CANCELLED = "cancelled"
+
 
 _STATUS_FAILURES = MappingProxyType(
     {
@@ -46,39 +54,35 @@ class Verdict:
     """What becomes of the delivery.
 
     `outcome`: `delivered`; `retry` (by the schedule, or after `retry_after_seconds` if set; exhausted when the schedule
-    is used up); `exhausted` at once; `cancelled`. `failure` is None only when delivered. `receiver_rejects` flags a
-    4xx that more attempts will hardly change; `disables_subscription` asks to disable it with the failure as reason;
-    `counts_against_receiver` is false for our own faults: they neither open breakers nor disable.
+    is used up); `exhausted` at once; `cancelled`. `failure` is None only when delivered. `disables_subscription`
+    asks to disable it with the failure as reason. `counts_against_receiver` is false for our own faults: they neither
+    open breakers nor disable.
     """
 
     outcome: Outcome
     failure: FailureKind | None = None
-    receiver_rejects: bool = False
     disables_subscription: bool = False
     counts_against_receiver: bool = False
     retry_after_seconds: float | None = None
 
 
-_DELIVERED = Verdict("delivered")
+_DELIVERED = Verdict(Outcome.DELIVERED)
 
 _RULES: Mapping[FailureKind, Verdict] = MappingProxyType(
     {
-        FailureKind.subscription_disabled: Verdict("exhausted", FailureKind.subscription_disabled),
-        FailureKind.subscription_deleted: Verdict("cancelled", FailureKind.subscription_deleted),
-        FailureKind.event_erased: Verdict("cancelled", FailureKind.event_erased),
-        FailureKind.breaker_open: Verdict("exhausted", FailureKind.breaker_open),
-        FailureKind.blocked: Verdict("exhausted", FailureKind.blocked, counts_against_receiver=True),
-        FailureKind.http_4xx: Verdict(
-            "retry", FailureKind.http_4xx, receiver_rejects=True, counts_against_receiver=True
-        ),
+        FailureKind.subscription_disabled: Verdict(Outcome.EXHAUSTED, FailureKind.subscription_disabled),
+        FailureKind.subscription_deleted: Verdict(Outcome.CANCELLED, FailureKind.subscription_deleted),
+        FailureKind.event_erased: Verdict(Outcome.CANCELLED, FailureKind.event_erased),
+        FailureKind.breaker_open: Verdict(Outcome.EXHAUSTED, FailureKind.breaker_open),
+        FailureKind.blocked: Verdict(Outcome.EXHAUSTED, FailureKind.blocked, counts_against_receiver=True),
         FailureKind.http_gone: Verdict(
-            "exhausted", FailureKind.http_gone, disables_subscription=True, counts_against_receiver=True
+            Outcome.EXHAUSTED, FailureKind.http_gone, disables_subscription=True, counts_against_receiver=True
         ),
-        FailureKind.interrupted: Verdict("retry", FailureKind.interrupted),
-        FailureKind.internal: Verdict("retry", FailureKind.internal),
+        FailureKind.interrupted: Verdict(Outcome.RETRY, FailureKind.interrupted),
+        FailureKind.internal: Verdict(Outcome.RETRY, FailureKind.internal),
     }
     | {
-        kind: Verdict("retry", kind, counts_against_receiver=True)
+        kind: Verdict(Outcome.RETRY, kind, counts_against_receiver=True)
         for kind in (
             FailureKind.dns,
             FailureKind.connect,
@@ -87,6 +91,7 @@ _RULES: Mapping[FailureKind, Verdict] = MappingProxyType(
             FailureKind.reset,
             FailureKind.invalid_response,
             FailureKind.http_3xx,
+            FailureKind.http_4xx,
             FailureKind.http_busy,
             FailureKind.http_5xx,
         )
@@ -111,12 +116,11 @@ def verdict(answer: Answer) -> Verdict:
         if failure is None:
             return _DELIVERED
     rule = _RULES[failure]
-    if answer.retry_after_seconds is None or rule.outcome != "retry":
+    if answer.retry_after_seconds is None or rule.outcome is not Outcome.RETRY:
         return rule
     return Verdict(
         rule.outcome,
         rule.failure,
-        rule.receiver_rejects,
         rule.disables_subscription,
         rule.counts_against_receiver,
         answer.retry_after_seconds,

@@ -21,7 +21,7 @@ LAST_YEAR = 2999
 
 
 @dataclass(frozen=True, slots=True)
-class Interval:
+class TimeSpan:
     """From an instant (included) until another (not included), both in UTC."""
 
     start: datetime
@@ -71,9 +71,9 @@ def _first_instant_of(day: date, zone: tzinfo, early: datetime, late: datetime) 
     return late
 
 
-def day_interval(day: date, zone: tzinfo) -> Interval:
+def day_interval(day: date, zone: tzinfo) -> TimeSpan:
     """The day as an interval of UTC; empty when the zone's calendar has no such day."""
-    return Interval(day_start(day, zone), day_start(day + _DAY, zone))
+    return TimeSpan(day_start(day, zone), day_start(day + _DAY, zone))
 
 
 def days_from(first: date, last: date) -> Iterator[date]:

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from domain.events.catalogue import MASK
 from domain.events.fields import UUID_TEXT
-from domain.expiry.rows import MOST_TEXT_CHARACTERS, IssuedCoupon, Kind, storable_points
+from domain.expiry.rows import MOST_TEXT_CHARACTERS, IssuedCouponRow, Kind, storable_points
 from domain.timestamps import utc_instant
 from domain.wire.jsontext import JsonValue
 from domain.wire.legacy import find
@@ -32,7 +32,7 @@ USED = frozenset({"redeemed", "used"})
 EXPIRED = frozenset({"expired"})
 """Of `newStatus`, in small letters. All others, such as `shipped`, say nothing about the coupon."""
 
-COUPON_STATUSES = frozenset(get_args(IssuedCoupon.model_fields["status"].annotation))
+COUPON_STATUSES = frozenset(get_args(IssuedCouponRow.model_fields["status"].annotation))
 
 
 @dataclass(frozen=True, slots=True)

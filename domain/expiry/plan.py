@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, tzinfo
 
-from domain.expiry.calendar_days import Interval, day_interval, day_start, days_from, local_day
+from domain.expiry.calendar_days import TimeSpan, day_interval, day_start, days_from, local_day
 
 _DAY = timedelta(days=1)
 
@@ -19,7 +19,7 @@ class DayToScan:
     """A day, and the part of it that nothing has scanned yet."""
 
     day: date
-    interval: Interval
+    interval: TimeSpan
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +27,10 @@ class ScanPlan:
     """Days in the order in which they are to be scanned. `given_up` lies too far back to be made up for."""
 
     days: Sequence[DayToScan]
-    given_up: Interval | None = None
+    given_up: TimeSpan | None = None
 
 
-def plan_scans(*, now: datetime, zone: tzinfo, days_ahead: int, covered: Interval | None, days_back: int) -> ScanPlan:
+def plan_scans(*, now: datetime, zone: tzinfo, days_ahead: int, covered: TimeSpan | None, days_back: int) -> ScanPlan:
     """What to scan so that everything up to the end of the day today + `days_ahead` is scanned.
 
     `covered` is what the schedule has scanned so far. A schedule that never ran scans that one day alone: nothing
@@ -42,12 +42,12 @@ def plan_scans(*, now: datetime, zone: tzinfo, days_ahead: int, covered: Interva
         return ScanPlan([DayToScan(last, day_interval(last, zone))])
     oldest = day_start(today - timedelta(days=days_back), zone)
     start = max(covered.end, oldest)
-    given_up = Interval(covered.end, oldest) if covered.end < oldest else None
+    given_up = TimeSpan(covered.end, oldest) if covered.end < oldest else None
     # One day earlier than the calendar says: where clocks go back over midnight, an instant's date may run ahead of it.
     days = []
     for day in days_from(local_day(start, zone) - _DAY, last):
         whole = day_interval(day, zone)
         if whole.end > start:
-            days.append(DayToScan(day, Interval(start, whole.end)))
+            days.append(DayToScan(day, TimeSpan(start, whole.end)))
             start = whole.end
     return ScanPlan(days, given_up)

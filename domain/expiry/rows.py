@@ -102,7 +102,7 @@ class _Row(BaseModel):
     updated_at: Instant
 
 
-class PointTransfer(_Row):
+class PointTransferRow(_Row):
     """A transfer of points to a member. `expiresAt` null: it never expires."""
 
     transfer_id: Id
@@ -116,7 +116,7 @@ class PointTransfer(_Row):
     expires_at: Instant | None
 
 
-class MemberLevel(_Row):
+class MemberLevelRow(_Row):
     """A member's level, the one that follows, and when it is reckoned anew (null: never)."""
 
     customer_id: Id
@@ -127,7 +127,7 @@ class MemberLevel(_Row):
     recalculate_at: Instant | None
 
 
-class IssuedCoupon(_Row):
+class IssuedCouponRow(_Row):
     """A coupon issued to a member. `activeTo` null: it never expires. `code` is a secret."""
 
     issued_coupon_id: Id
@@ -139,7 +139,7 @@ class IssuedCoupon(_Row):
     active_to: Instant | None
 
 
-Row: TypeAlias = PointTransfer | MemberLevel | IssuedCoupon
+Row: TypeAlias = PointTransferRow | MemberLevelRow | IssuedCouponRow
 
 
 def _present(**fields: JsonValue | UUID | None) -> dict[str, JsonValue]:
@@ -170,7 +170,7 @@ def _member(row: Row) -> dict[str, JsonValue]:
     )
 
 
-def points_data(row: PointTransfer) -> dict[str, JsonValue]:
+def points_data(row: PointTransferRow) -> dict[str, JsonValue]:
     """Data of PointsWillExpire; the member is for the legacy body alone."""
     return {
         **_present(
@@ -183,7 +183,7 @@ def points_data(row: PointTransfer) -> dict[str, JsonValue]:
     }
 
 
-def levels_data(row: MemberLevel) -> dict[str, JsonValue]:
+def levels_data(row: MemberLevelRow) -> dict[str, JsonValue]:
     """Data of LevelWillExpire."""
     return {
         **_member(row),
@@ -196,7 +196,7 @@ def levels_data(row: MemberLevel) -> dict[str, JsonValue]:
     }
 
 
-def coupons_data(row: IssuedCoupon) -> dict[str, JsonValue]:
+def coupons_data(row: IssuedCouponRow) -> dict[str, JsonValue]:
     """Data of CouponWillExpire, its secret code included; the status is for the legacy body alone."""
     return {
         "customer": _present(
@@ -211,7 +211,7 @@ def coupons_data(row: IssuedCoupon) -> dict[str, JsonValue]:
 
 
 _DATA: Mapping[type[BaseModel], Callable[[Any], dict[str, JsonValue]]] = MappingProxyType(
-    {PointTransfer: points_data, MemberLevel: levels_data, IssuedCoupon: coupons_data}
+    {PointTransferRow: points_data, MemberLevelRow: levels_data, IssuedCouponRow: coupons_data}
 )
 
 

@@ -8,7 +8,7 @@ from uuid import UUID
 from domain.events.catalogue import CATALOGUE
 from domain.timestamps import local_iso, zone
 from domain.wire.jsontext import JsonTextError, JsonValue, dump, dump_bytes, parse
-from domain.wire.legacy import Source, find, render
+from domain.wire.legacy import LegacySource, find, render
 
 MAIN = "main"
 
@@ -77,7 +77,7 @@ def legacy_body(facts: EventFacts, variant: str, timezone: str) -> bytes:
     event's data hold.
     """
     type_, shape, created_at = CATALOGUE[facts.name].legacy_parts(MAIN if variant == TEST else variant)
-    source = Source(parse(facts.data_text.encode()), facts.store_code, zone(timezone))
+    source = LegacySource(parse(facts.data_text.encode()), facts.store_code, zone(timezone))
     body: dict[str, JsonValue] = {"type": type_}
     if created_at:
         body["createdAt"] = local_iso(facts.created_at, source.zone) or facts.created_at

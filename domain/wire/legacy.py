@@ -23,7 +23,7 @@ _WIDE = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
 
 
 @dataclass(frozen=True)
-class Source:
+class LegacySource:
     """What one legacy body is made of: the data, the store it happened in and that store's time zone."""
 
     data: JsonValue
@@ -31,7 +31,7 @@ class Source:
     zone: tzinfo
 
 
-class Way(StrEnum):
+class Conversion(StrEnum):
     """How a value gets into a legacy body."""
 
     AS_IT_IS = "as_it_is"
@@ -48,10 +48,10 @@ class Way(StrEnum):
 class Leaf:
     """One value of a legacy body: how it is found, its JSON Schema, and where in the data it comes from in what way."""
 
-    value: Callable[[Source], JsonValue]
+    value: Callable[[LegacySource], JsonValue]
     schema: Mapping[str, Any]
     paths: tuple[tuple[str, ...], ...]
-    way: Way
+    way: Conversion
 
 
 @dataclass(frozen=True)
@@ -96,30 +96,30 @@ def text(path: str, none: str | None = None) -> Leaf:
     """The text at `path`; `none` stands where there is none."""
     steps = _steps(path)
 
-    def value(source: Source) -> JsonValue:
+    def value(source: LegacySource) -> JsonValue:
         found = find(source.data, steps)
         return none if found is None else found
 
-    return Leaf(value, {"type": ["string", "null"] if none is None else "string"}, (steps,), Way.AS_IT_IS)
+    return Leaf(value, {"type": ["string", "null"] if none is None else "string"}, (steps,), Conversion.AS_IT_IS)
 
 
 def flag(path: str) -> Leaf:
     """The boolean at `path`, or null."""
     steps = _steps(path)
-    return Leaf(lambda source: find(source.data, steps), {"type": ["boolean", "null"]}, (steps,), Way.AS_IT_IS)
+    return Leaf(lambda source: find(source.data, steps), {"type": ["boolean", "null"]}, (steps,), Conversion.AS_IT_IS)
 
 
 def free(path: str) -> Leaf:
     """Whatever JSON stands at `path`, its numbers as legacy prints them."""
     steps = _steps(path)
-    return Leaf(lambda source: _plain_numbers(find(source.data, steps)), {}, (steps,), Way.PLAIN_NUMBER)
+    return Leaf(lambda source: _plain_numbers(find(source.data, steps)), {}, (steps,), Conversion.PLAIN_NUMBER)
 
 
 def number(path: str, *, absolute: bool = False, decimals: int | None = None) -> Leaf:
     """The number at `path`, exact; without its sign if `absolute`, rounded half up if `decimals` are given."""
     steps = _steps(path)
 
-    def value(source: Source) -> JsonValue:
+    def value(source: LegacySource) -> JsonValue:
         found = find(source.data, steps)
         if isinstance(found, bool) or not isinstance(found, int | Decimal):
             return found
@@ -130,7 +130,7 @@ def number(path: str, *, absolute: bool = False, decimals: int | None = None) ->
             amount = amount.quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_HALF_UP, context=_WIDE)
         return plain_number(amount)
 
-    way = Way.WITHOUT_SIGN if absolute else Way.PLAIN_NUMBER if decimals is None else Way.ROUNDED
+    way = Conversion.WITHOUT_SIGN if absolute else Conversion.PLAIN_NUMBER if decimals is None else Conversion.ROUNDED
     return Leaf(value, {"type": ["number", "null"]}, (steps,), way)
 
 
@@ -138,44 +138,44 @@ def local_time(path: str) -> Leaf:
     """The date-time at `path` as ISO 8601 in the store's time zone, whole seconds."""
     steps = _steps(path)
 
-    def value(source: Source) -> JsonValue:
+    def value(source: LegacySource) -> JsonValue:
         found = find(source.data, steps)
         return (local_iso(found, source.zone) or found) if isinstance(found, str) else found
 
-    return Leaf(value, {"type": ["string", "null"], "format": "date-time"}, (steps,), Way.LOCAL_TIME)
+    return Leaf(value, {"type": ["string", "null"], "format": "date-time"}, (steps,), Conversion.LOCAL_TIME)
 
 
 def unix_time(path: str) -> Leaf:
     """The date-time at `path` as Unix seconds."""
     steps = _steps(path)
 
-    def value(source: Source) -> JsonValue:
+    def value(source: LegacySource) -> JsonValue:
         found = find(source.data, steps)
         return unix_seconds(found) if isinstance(found, str) else found
 
-    return Leaf(value, {"type": ["integer", "null"]}, (steps,), Way.UNIX_TIME)
+    return Leaf(value, {"type": ["integer", "null"]}, (steps,), Conversion.UNIX_TIME)
 
 
 def first_true(choices: Mapping[str, str]) -> Leaf:
     """The first key whose path holds true: `{"up": "level.levelMoveUp", …}`; null when none does."""
     steps = [(name, _steps(path)) for name, path in choices.items()]
 
-    def value(source: Source) -> JsonValue:
+    def value(source: LegacySource) -> JsonValue:
         return next((name for name, path in steps if find(source.data, path) is True), None)
 
-    return Leaf(value, {"enum": [*choices, None]}, tuple(path for _, path in steps), Way.FIRST_TRUE)
+    return Leaf(value, {"enum": [*choices, None]}, tuple(path for _, path in steps), Conversion.FIRST_TRUE)
 
 
 def store_code() -> Leaf:
     """The code of the store the event happened in."""
-    return Leaf(lambda source: source.store_code, {"type": "string"}, (), Way.STORE_CODE)
+    return Leaf(lambda source: source.store_code, {"type": "string"}, (), Conversion.STORE_CODE)
 
 
 def each(path: str, entry: Mapping[str, Shape]) -> Each:
     return Each(_steps(path), entry)
 
 
-def render(shape: Shape, source: Source) -> JsonValue:
+def render(shape: Shape, source: LegacySource) -> JsonValue:
     """The part of a legacy body that `shape` describes."""
     if isinstance(shape, Leaf):
         return shape.value(source)
@@ -183,7 +183,7 @@ def render(shape: Shape, source: Source) -> JsonValue:
         entries = find(source.data, shape.path)
         if not isinstance(entries, list):
             return []
-        return [_members(shape.entry, Source(entry, source.store_code, source.zone)) for entry in entries]
+        return [_members(shape.entry, LegacySource(entry, source.store_code, source.zone)) for entry in entries]
     if isinstance(shape, UnlessEmpty):
         return _members(shape.members, source)
     if isinstance(shape, Mapping):
@@ -191,7 +191,7 @@ def render(shape: Shape, source: Source) -> JsonValue:
     return [_members(entry, source) for entry in shape]
 
 
-def _members(members: Mapping[str, Shape], source: Source) -> dict[str, JsonValue]:
+def _members(members: Mapping[str, Shape], source: LegacySource) -> dict[str, JsonValue]:
     rendered: dict[str, JsonValue] = {}
     for key, shape in members.items():
         value = render(shape, source)

@@ -11,7 +11,7 @@ from domain.events.catalogue import CATALOGUE
 from domain.timestamps import local_iso, zone
 from domain.wire.bodies import EventFacts, modern_data_text
 from domain.wire.jsontext import JsonValue, dump, parse
-from domain.wire.legacy import Each, Leaf, Shape, Source, UnlessEmpty, Way, find, render
+from domain.wire.legacy import Conversion, Each, Leaf, LegacySource, Shape, UnlessEmpty, find, render
 
 ENTRIES_SHOWN = 3
 """Of a list: further entries map as these do."""
@@ -42,7 +42,7 @@ class FieldPair:
     legacy_value: str | None
     modern_paths: tuple[str, ...]
     modern_values: tuple[str | None, ...]
-    way: Way | None = None
+    way: Conversion | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +63,10 @@ def field_pairs(facts: EventFacts, variant: str, timezone: str) -> list[FieldPai
     type_, shape, created_at = event_type.legacy_parts(variant)
     data, modern = parse(facts.data_text.encode()), parse(modern_data_text(facts.name, facts.data_text).encode())
     local = zone(timezone)
-    pairs = [_pair("type", type_, [("eventName", facts.name)], Way.AS_IT_IS)]
+    pairs = [_pair("type", type_, [("eventName", facts.name)], Conversion.AS_IT_IS)]
     if created_at:
         written = local_iso(facts.created_at, local) or facts.created_at
-        pairs.append(_pair("createdAt", written, [("createdAt", facts.created_at)], Way.LOCAL_TIME))
+        pairs.append(_pair("createdAt", written, [("createdAt", facts.created_at)], Conversion.LOCAL_TIME))
     walk = _Walk(facts.store_code, local, event_type.legacy_only)
     pairs += walk.pairs(shape, _Place(DATA, DATA, data))
     paired = {path for pair in pairs for path in pair.modern_paths}
@@ -106,18 +106,18 @@ class _Walk:
 
     def _leaf(self, leaf: Leaf, place: _Place) -> FieldPair:
         value = leaf.value(self._source(place))
-        if leaf.way is Way.STORE_CODE:
+        if leaf.way is Conversion.STORE_CODE:
             return _pair(place.legacy, value, [("storeCode", self.store_code)], leaf.way)
         sources = [(".".join((place.modern, *path)), find(place.data, path)) for path in leaf.paths]
         if place.modern == DATA and all(path[0] in self.legacy_only for path in leaf.paths):
             return FieldPair(Change.LEGACY_ONLY, place.legacy, dump(value), (), (), leaf.way)
         return _pair(place.legacy, value, sources, leaf.way)
 
-    def _source(self, place: _Place) -> Source:
-        return Source(place.data, self.store_code, self.zone)
+    def _source(self, place: _Place) -> LegacySource:
+        return LegacySource(place.data, self.store_code, self.zone)
 
 
-def _pair(legacy_path: str, value: JsonValue, sources: Sequence[tuple[str, JsonValue]], way: Way) -> FieldPair:
+def _pair(legacy_path: str, value: JsonValue, sources: Sequence[tuple[str, JsonValue]], way: Conversion) -> FieldPair:
     paths = tuple(path for path, _ in sources)
     values = tuple(None if found is None else dump(found) for _, found in sources)
     written = dump(value)

@@ -114,6 +114,7 @@ class Lines:
         """Those that may be sent: of an only line none behind one that may not."""
 
         def may(one: First) -> bool:
-            return not one.stopped and one.message_id not in busy and (one.due_in_seconds <= 0 or not due_only)
+            waits_seconds = one.due_in_seconds if due_only else one.allowed_in_seconds
+            return not one.stopped and one.message_id not in busy and waits_seconds <= 0
 
         return [one for one in firsts if may(one)] if self._by_customer else list(takewhile(may, firsts))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 from uuid import UUID
 
-from domain.delivery.lifecycle import Step
+from domain.delivery.lifecycle import DeliveryStatus, Reason, Step
 from sending.dispatcher import Dispatcher
 from storage.database import Database
 from storage.deliveries.open import OpenDelivery
@@ -129,7 +129,8 @@ class Round:
         while True:
             found = await self._begin_more() if time.monotonic() < until else Found(early=True)
             if not (self._begun or self._elsewhere or found.early or found.soon):
-                return self._result(found.due_in_seconds, "nothing due")
+                wait = found.due_in_seconds  # the next round begins early and waits for the instant itself
+                return self._result(None if wait is None else max(0.0, wait - READ_AGAIN_SECONDS), "nothing due")
             await self._wait()
             well, refused = self._end_those_over()
             now = time.monotonic()
@@ -174,7 +175,8 @@ class Round:
         ours = [one for one in found.deliveries if not self._is_under_way(one)]
         room = self._free()
         for delivery in ours[:room]:
-            self._join(delivery.message_id, self._dispatcher.begin(replace(delivery, kept_as="kept"), "automatic"))
+            begun = self._dispatcher.begin(replace(delivery, kept_as=Reason.RETRY), "automatic")
+            self._join(delivery.message_id, begun)
         if len(ours[:room]) < len(found.deliveries):
             self._source.forget()
         return found
@@ -229,11 +231,11 @@ class Round:
         for one in over:
             step = outcome(self._begun.pop(one))
             refused = refused or (step is None and one not in self._joined)
-            well = well and step is not None and step.status == "delivered"
+            well = well and step is not None and step.status == DeliveryStatus.DELIVERED
             if step is not None:
-                self._delivered += step.status == "delivered"
+                self._delivered += step.status == DeliveryStatus.DELIVERED
                 self._failed += step.failure is not None
-                if self._window.size is not None and step.status == "delivered":
+                if self._window.size is not None and step.status == DeliveryStatus.DELIVERED:
                     self._window.size = min(self._window.size + 1, LARGEST_WINDOW)
         if not well:
             self._source.forget()

@@ -1,18 +1,26 @@
 """Administrators, API keys and refresh tokens. Passwords come here hashed, keys and tokens leave here hashed."""
 
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import text
+from sqlalchemy import BigInteger, any_, cast, delete, extract, func, literal, select, true, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlmodel import col
 
 from domain.access import ALL_STORES, Principal, Scope
 from storage.access.passwords import Passwords
+from storage.access.tables import Administrator, ApiKey, RefreshToken
+from storage.listing import CODE_POINTS
+from storage.mapping import all_as, columns_for, one_as
+
+USE_RECORDED_EVERY = timedelta(minutes=1)
+"""Precision of the last use of a key or session: not every request writes a row."""
 
 
 def new_key() -> str:
@@ -59,148 +67,133 @@ class ApiKeyRow:
     last_used_at: datetime | None
 
 
+PASSWORD_VERSION = cast(extract("epoch", col(Administrator.password_changed_at)) * 1_000_000, BigInteger)
+"""SQL of `AdministratorRow.password_version`."""
 ADMINISTRATOR_COLUMNS = (
-    "administrator.id, username, password_hash, (extract(epoch FROM password_changed_at) * 1000000)::bigint, scopes, "
-    "stores, active, created_at, last_login_at"
+    *columns_for(Administrator, AdministratorRow, but=("password_version",)),
+    PASSWORD_VERSION.label("password_version"),
 )
-"""Of a query that joins; `administrator_of` takes them."""
-_BY_USERNAME = text(f"SELECT {ADMINISTRATOR_COLUMNS} FROM administrator WHERE username = :username")
-_BY_ID = text(f"SELECT {ADMINISTRATOR_COLUMNS} FROM administrator WHERE id = :id")
-_ADMINISTRATORS = text(f'SELECT {ADMINISTRATOR_COLUMNS} FROM administrator ORDER BY username COLLATE "C"')
-_INSERT_ADMINISTRATOR = text("""
-INSERT INTO administrator (id, username, password_hash, scopes, stores)
-VALUES (:id, :username, :password_hash, :scopes, :stores) ON CONFLICT (username) DO NOTHING RETURNING id
-""")
-_SET_PASSWORD = text("""
-UPDATE administrator SET password_hash = :password_hash, password_changed_at = clock_timestamp(), active = true
-WHERE username = :username RETURNING id
-""")
-_SWITCH = text("UPDATE administrator SET active = :active WHERE id = :id")
-_FULL = text("""
-SELECT id FROM administrator WHERE active AND 'admin' = ANY(scopes) AND '*' = ANY(stores) ORDER BY id
-FOR NO KEY UPDATE
-""")
-_REHASH = text("UPDATE administrator SET password_hash = :password_hash WHERE id = :id AND password_hash = :old")
-_LOGGED_IN = text("UPDATE administrator SET last_login_at = clock_timestamp() WHERE id = :id")
-
-_KEY = "id, name, scopes, stores, created_at, expires_at, revoked_at, last_used_at"
-_USABLE_KEY = text("""
-SELECT id, name, scopes, stores, coalesce(last_used_at < clock_timestamp() - interval '1 minute', true) FROM api_key
-WHERE key_sha256 = :digest AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())
-""")
-_KNOWN_KEY = text("SELECT id FROM api_key WHERE key_sha256 = :digest")
-_KEY_USED = text("UPDATE api_key SET last_used_at = clock_timestamp() WHERE id = :id")
-_KEYS = text(f"SELECT {_KEY} FROM api_key ORDER BY created_at, id")
-_INSERT_KEY = text("""
-INSERT INTO api_key (id, name, key_sha256, scopes, stores, expires_at)
-VALUES (:id, :name, :digest, :scopes, :stores, :expires_at)
-""")
-_REVOKE_KEY = text("""
-UPDATE api_key SET revoked_at = coalesce(revoked_at, clock_timestamp()) WHERE id = :id RETURNING name
-""")
-
-_INSERT_TOKEN = text("""
-INSERT INTO refresh_token (token_sha256, administrator_id, family, expires_at)
-VALUES (:digest, :administrator_id, :family, clock_timestamp() + make_interval(days => :days))
-""")
-_USE_TOKEN = text("""
-UPDATE refresh_token SET used_at = clock_timestamp()
-WHERE token_sha256 = :digest AND used_at IS NULL AND expires_at > clock_timestamp()
-RETURNING administrator_id, family
-""")
-_REVOKE_FAMILY = text("""
-DELETE FROM refresh_token
-WHERE family = (SELECT family FROM refresh_token WHERE token_sha256 = :digest AND used_at IS NOT NULL)
-""")
-_REVOKE_TOKENS = text("DELETE FROM refresh_token WHERE administrator_id = :id")
-_DROP_EXPIRED = text("DELETE FROM refresh_token WHERE expires_at < clock_timestamp()")
+"""The columns that `administrator_of` takes."""
 
 
-def administrator_of(row: Sequence[Any]) -> AdministratorRow:
-    """The administrator of a row's `ADMINISTRATOR_COLUMNS`."""
-    id_, username, password_hash, version, scopes, stores, *rest = row
-    return AdministratorRow(id_, username, password_hash, version, frozenset(scopes), frozenset(stores), *rest)
+def administrator_of(scopes: Iterable[str], stores: Iterable[str], **others: Any) -> AdministratorRow:
+    """Return the administrator of a row with `ADMINISTRATOR_COLUMNS`."""
+    return AdministratorRow(scopes=frozenset(scopes), stores=frozenset(stores), **others)
+
+
+def _api_key(scopes: Iterable[str], stores: Iterable[str], **others: Any) -> ApiKeyRow:
+    return ApiKeyRow(scopes=frozenset(scopes), stores=frozenset(stores), **others)
 
 
 async def find_administrator(
     connection: AsyncConnection, *, username: str | None = None, administrator_id: UUID | None = None
 ) -> AdministratorRow | None:
-    """By user name or by id; None when there is none."""
-    query, parameters = (
-        (_BY_ID, {"id": administrator_id}) if username is None else (_BY_USERNAME, {"username": username})
-    )
-    row = (await connection.execute(query, parameters)).one_or_none()
-    return None if row is None else administrator_of(row)
+    """Return the administrator of that user name or id, or None."""
+    named = col(Administrator.id) == administrator_id if username is None else col(Administrator.username) == username
+    return one_as(administrator_of, await connection.execute(select(*ADMINISTRATOR_COLUMNS).where(named)))
 
 
 async def list_administrators(connection: AsyncConnection) -> list[AdministratorRow]:
-    """All of them, by user name."""
-    return [administrator_of(row) for row in await connection.execute(_ADMINISTRATORS)]
+    """Return all administrators, ordered by user name."""
+    by_username = col(Administrator.username).collate(CODE_POINTS)
+    return all_as(administrator_of, await connection.execute(select(*ADMINISTRATOR_COLUMNS).order_by(by_username)))
 
 
 async def create_administrator(
     connection: AsyncConnection, username: str, password_hash: str, scopes: Iterable[str], stores: Iterable[str]
 ) -> UUID | None:
-    """The new administrator's id; None when the user name is taken."""
-    parameters = {
-        "id": uuid4(),
-        "username": username,
-        "password_hash": password_hash,
-        "scopes": sorted(scopes),
-        "stores": sorted(stores),
-    }
-    created: UUID | None = await connection.scalar(_INSERT_ADMINISTRATOR, parameters)
+    """Create the administrator and return its id; None if the user name is taken."""
+    statement = insert(Administrator).values(
+        id=uuid4(),
+        username=username,
+        password_hash=password_hash,
+        scopes=sorted(scopes),
+        stores=sorted(stores),
+    )
+    unless_taken = statement.on_conflict_do_nothing(index_elements=["username"])
+    created: UUID | None = await connection.scalar(unless_taken.returning(col(Administrator.id)))
     return created
 
 
 async def set_password(connection: AsyncConnection, username: str, password_hash: str) -> UUID | None:
-    """Set a new password, which ends all tokens made before; None when there is no such administrator."""
-    parameters = {"username": username, "password_hash": password_hash}
-    administrator_id: UUID | None = await connection.scalar(_SET_PASSWORD, parameters)
+    """Set a new password and revoke all earlier tokens; return the administrator's id, or None if there is none."""
+    statement = (
+        update(Administrator)
+        .where(col(Administrator.username) == username)
+        .values(password_hash=password_hash, password_changed_at=func.clock_timestamp(), active=True)
+    )
+    administrator_id: UUID | None = await connection.scalar(statement.returning(col(Administrator.id)))
     if administrator_id is not None:
-        await connection.execute(_REVOKE_TOKENS, {"id": administrator_id})
+        await _revoke_tokens(connection, administrator_id)
     return administrator_id
 
 
 async def full_administrators(connection: AsyncConnection) -> set[UUID]:
-    """Those who may log in and do everything everywhere; locked, so that two of them cannot switch each other off."""
-    return set(await connection.scalars(_FULL))
+    """Return the active administrators with every right in every store.
+
+    Their rows are locked, so that two of them cannot deactivate each other at the same time.
+    """
+    query = select(col(Administrator.id)).where(
+        col(Administrator.active),
+        literal(Scope.ADMIN.value) == any_(col(Administrator.scopes)),
+        literal(ALL_STORES) == any_(col(Administrator.stores)),
+    )
+    locked = query.order_by(col(Administrator.id)).with_for_update(key_share=True)
+    return set(await connection.scalars(locked))
 
 
 async def set_active(connection: AsyncConnection, administrator_id: UUID, *, active: bool) -> None:
-    """Whether the administrator may log in; one who may not has no token left."""
-    await connection.execute(_SWITCH, {"id": administrator_id, "active": active})
+    """Activate or deactivate the administrator; deactivating revokes all tokens."""
+    statement = update(Administrator).where(col(Administrator.id) == administrator_id).values(active=active)
+    await connection.execute(statement)
     if not active:
-        await connection.execute(_REVOKE_TOKENS, {"id": administrator_id})
+        await _revoke_tokens(connection, administrator_id)
+
+
+async def _revoke_tokens(connection: AsyncConnection, administrator_id: UUID) -> None:
+    await connection.execute(delete(RefreshToken).where(col(RefreshToken.administrator_id) == administrator_id))
 
 
 async def note_login(
     connection: AsyncConnection, administrator: AdministratorRow, rehashed_password: str | None = None
 ) -> None:
-    """Note the log-in, and keep the password's new hash when the parameters of hashing have changed."""
-    await connection.execute(_LOGGED_IN, {"id": administrator.id})
+    """Record the log-in, and store the password's new hash if the hashing parameters have changed."""
+    this_one = update(Administrator).where(col(Administrator.id) == administrator.id)
+    await connection.execute(this_one.values(last_login_at=func.clock_timestamp()))
     if rehashed_password is not None:
-        parameters = {"id": administrator.id, "old": administrator.password_hash, "password_hash": rehashed_password}
-        await connection.execute(_REHASH, parameters)
+        unchanged = this_one.where(col(Administrator.password_hash) == administrator.password_hash)
+        await connection.execute(unchanged.values(password_hash=rehashed_password))
 
 
 async def find_usable_key(connection: AsyncConnection, key: str) -> Principal | None:
-    """Who the key speaks for; None when it is unknown, expired or revoked. Notes its use, to the minute."""
-    row = (await connection.execute(_USABLE_KEY, {"digest": digest(key)})).one_or_none()
+    """Return the key's principal, or None if the key is unknown, expired or revoked.
+
+    The time of use is recorded to the minute.
+    """
+    now = func.clock_timestamp()
+    query = select(
+        col(ApiKey.id),
+        col(ApiKey.name),
+        col(ApiKey.scopes),
+        col(ApiKey.stores),
+        func.coalesce(col(ApiKey.last_used_at) < now - USE_RECORDED_EVERY, true()).label("stale"),
+    ).where(
+        col(ApiKey.key_sha256) == digest(key),
+        col(ApiKey.revoked_at).is_(None),
+        col(ApiKey.expires_at).is_(None) | (col(ApiKey.expires_at) > now),
+    )
+    row = (await connection.execute(query)).one_or_none()
     if row is None:
         return None
-    id_, name, scopes, stores, stale = row
-    if stale:
-        await connection.execute(_KEY_USED, {"id": id_})
-    return Principal("api_key", str(id_), name, frozenset(scopes), frozenset(stores))
+    if row.stale:
+        await connection.execute(update(ApiKey).where(col(ApiKey.id) == row.id).values(last_used_at=now))
+    return Principal("api_key", str(row.id), row.name, frozenset(row.scopes), frozenset(row.stores))
 
 
 async def list_keys(connection: AsyncConnection) -> list[ApiKeyRow]:
-    """All keys, oldest first, revoked ones included."""
-    return [
-        ApiKeyRow(id_, name, frozenset(scopes), frozenset(stores), *instants)
-        for id_, name, scopes, stores, *instants in await connection.execute(_KEYS)
-    ]
+    """Return all keys, oldest first, revoked ones included."""
+    query = select(*columns_for(ApiKey, ApiKeyRow)).order_by(col(ApiKey.created_at), col(ApiKey.id))
+    return all_as(_api_key, await connection.execute(query))
 
 
 async def create_key(
@@ -211,44 +204,57 @@ async def create_key(
     stores: Iterable[str],
     expires_at: datetime | None = None,
 ) -> UUID:
-    """Store the hash of a new key; its id."""
+    """Store the hash of a new key and return the key's id."""
     key_id = uuid4()
-    parameters = {
+    values = {
         "id": key_id,
         "name": name,
-        "digest": digest(key),
+        "key_sha256": digest(key),
         "scopes": sorted(scopes),
         "stores": sorted(stores),
         "expires_at": expires_at,
     }
-    await connection.execute(_INSERT_KEY, parameters)
+    await connection.execute(insert(ApiKey).values(values))
     return key_id
 
 
 async def revoke_key(connection: AsyncConnection, key_id: UUID) -> str | None:
-    """The name of the key that is revoked now; None when there is none."""
-    name: str | None = await connection.scalar(_REVOKE_KEY, {"id": key_id})
+    """Revoke the key and return its name, or None if there is no such key."""
+    revoked_at = func.coalesce(col(ApiKey.revoked_at), func.clock_timestamp())
+    statement = update(ApiKey).where(col(ApiKey.id) == key_id).values(revoked_at=revoked_at)
+    name: str | None = await connection.scalar(statement.returning(col(ApiKey.name)))
     return name
 
 
 async def store_refresh_token(
     connection: AsyncConnection, token: str, administrator_id: UUID, family: UUID, days: int
 ) -> None:
-    """Keep the hash of a new refresh token, and drop all that have expired."""
-    await connection.execute(_DROP_EXPIRED)
-    parameters = {"digest": digest(token), "administrator_id": administrator_id, "family": family, "days": days}
-    await connection.execute(_INSERT_TOKEN, parameters)
+    """Store the hash of a new refresh token, and delete all expired ones."""
+    now = func.clock_timestamp()
+    await connection.execute(delete(RefreshToken).where(col(RefreshToken.expires_at) < now))
+    values = {
+        "token_sha256": digest(token),
+        "administrator_id": administrator_id,
+        "family": family,
+        "expires_at": now + timedelta(days=days),
+    }
+    await connection.execute(insert(RefreshToken).values(values))
 
 
 async def use_refresh_token(connection: AsyncConnection, token: str) -> tuple[UUID, UUID] | None:
-    """Administrator and family of a token that works, which works no more; None for any other.
+    """Use up a valid token and return its administrator and family; None for any other token.
 
     A token used a second time was stolen, or its successor was: the whole family is revoked.
     """
-    row = (await connection.execute(_USE_TOKEN, {"digest": digest(token)})).one_or_none()
+    this_token = col(RefreshToken.token_sha256) == digest(token)
+    valid = col(RefreshToken.used_at).is_(None) & (col(RefreshToken.expires_at) > func.clock_timestamp())
+    use = update(RefreshToken).where(this_token, valid).values(used_at=func.clock_timestamp())
+    returned = use.returning(col(RefreshToken.administrator_id), col(RefreshToken.family))
+    row = (await connection.execute(returned)).one_or_none()
     if row is not None:
-        return row[0], row[1]
-    await connection.execute(_REVOKE_FAMILY, {"digest": digest(token)})
+        return row.administrator_id, row.family
+    used = select(col(RefreshToken.family)).where(this_token, col(RefreshToken.used_at).is_not(None))
+    await connection.execute(delete(RefreshToken).where(col(RefreshToken.family) == used.scalar_subquery()))
     return None
 
 
@@ -268,5 +274,5 @@ async def ensure_api_key(
     connection: AsyncConnection, name: str, key: str, scopes: Iterable[str], stores: Iterable[str] = (ALL_STORES,)
 ) -> None:
     """Store the key unless it is there already, revoked or not."""
-    if await connection.scalar(_KNOWN_KEY, {"digest": digest(key)}) is None:
+    if await connection.scalar(select(col(ApiKey.id)).where(col(ApiKey.key_sha256) == digest(key))) is None:
         await create_key(connection, name, key, scopes, stores)

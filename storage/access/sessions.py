@@ -1,38 +1,30 @@
-"""Sessions of the admin panel: rows, so that they outlive the API's processes and end the moment somebody logs out."""
+"""Sessions of the admin panel: rows, so that they outlive the API's processes and end the moment a user logs out."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from uuid import UUID
 
-import orjson
-from sqlalchemy import text
+from sqlalchemy import ColumnElement, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlmodel import col
 
-from storage.access.queries import ADMINISTRATOR_COLUMNS, AdministratorRow, administrator_of, digest
+from storage.access.queries import (
+    ADMINISTRATOR_COLUMNS,
+    PASSWORD_VERSION,
+    USE_RECORDED_EVERY,
+    AdministratorRow,
+    administrator_of,
+    digest,
+)
+from storage.access.tables import Administrator, PanelSession
 
-IDLE_HOURS = 2  # a desk somebody has left
-LONGEST_HOURS = 12  # a working day
+IDLE_TIME = timedelta(hours=2)
+"""Longest time between two uses of a session. Longer means that its user has left the desk."""
+LONGEST_TIME = timedelta(hours=12)
+"""Longest lifetime of a session: a working day."""
 
-_DROP_EXPIRED = text("""
-DELETE FROM panel_session
-WHERE expires_at < clock_timestamp() OR used_at < clock_timestamp() - make_interval(hours => :idle_hours)
-""")
-_BEGIN = text("""
-INSERT INTO panel_session (token_sha256, administrator_id, password_version, expires_at)
-VALUES (:digest, :administrator_id, :password_version, clock_timestamp() + make_interval(hours => :hours))
-""")
-_FIND = text(f"""
-SELECT session.notice, session.used_at < clock_timestamp() - interval '1 minute', {ADMINISTRATOR_COLUMNS}
-FROM panel_session AS session JOIN administrator ON administrator.id = session.administrator_id
-WHERE session.token_sha256 = :digest AND session.expires_at > clock_timestamp() AND administrator.active
-    AND session.used_at > clock_timestamp() - make_interval(hours => :idle_hours)
-    AND session.password_version = (extract(epoch FROM administrator.password_changed_at) * 1000000)::bigint
-""")
-_USED = text("UPDATE panel_session SET used_at = clock_timestamp() WHERE token_sha256 = :digest")
-_SAY = text("UPDATE panel_session SET notice = cast(:notice AS jsonb) WHERE token_sha256 = :digest")
-_END = text("DELETE FROM panel_session WHERE token_sha256 = :digest")
-
-_END_OF = text("DELETE FROM panel_session WHERE administrator_id = :id")
+_NOW = func.clock_timestamp()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,40 +36,64 @@ class SessionRow:
 
 
 async def begin_session(connection: AsyncConnection, token: str, administrator: AdministratorRow) -> None:
-    """Keep the hash of a new session's token, and drop all sessions that are over."""
-    await connection.execute(_DROP_EXPIRED, {"idle_hours": IDLE_HOURS})
-    parameters = {
-        "digest": digest(token),
+    """Store the hash of a new session's token, and delete all sessions that have ended."""
+    ended = (col(PanelSession.expires_at) < _NOW) | (col(PanelSession.used_at) < _NOW - IDLE_TIME)
+    await connection.execute(delete(PanelSession).where(ended))
+    values = {
+        "token_sha256": digest(token),
         "administrator_id": administrator.id,
         "password_version": administrator.password_version,
-        "hours": LONGEST_HOURS,
+        "expires_at": _NOW + LONGEST_TIME,
     }
-    await connection.execute(_BEGIN, parameters)
+    await connection.execute(insert(PanelSession).values(values))
 
 
 async def find_session(connection: AsyncConnection, token: str, *, used: bool = True) -> SessionRow | None:
-    """The session, or None when it is over. Notes its use, to the minute, unless nobody did something: a page that
-    asks what is new keeps no session alive."""
-    row = (await connection.execute(_FIND, {"digest": digest(token), "idle_hours": IDLE_HOURS})).one_or_none()
+    """Return the session, or None if it has ended.
+
+    The time of use is recorded to the minute. `used` False: a page that polls for news keeps no session alive.
+    """
+    query = (
+        select(
+            *ADMINISTRATOR_COLUMNS,
+            col(PanelSession.notice),
+            (col(PanelSession.used_at) < _NOW - USE_RECORDED_EVERY).label("stale"),
+        )
+        .select_from(PanelSession)
+        .join(Administrator, col(Administrator.id) == col(PanelSession.administrator_id))
+        .where(
+            _of(token),
+            col(PanelSession.expires_at) > _NOW,
+            col(PanelSession.used_at) > _NOW - IDLE_TIME,
+            col(PanelSession.password_version) == PASSWORD_VERSION,
+            col(Administrator.active),
+        )
+    )
+    row = (await connection.execute(query)).one_or_none()
     if row is None:
         return None
-    notice, stale, *administrator = row
+    columns = row._asdict()
+    notice, stale = columns.pop("notice"), columns.pop("stale")
     if stale and used:
-        await connection.execute(_USED, {"digest": digest(token)})
-    return SessionRow(administrator_of(administrator), notice)
+        await connection.execute(update(PanelSession).where(_of(token)).values(used_at=_NOW))
+    return SessionRow(administrator_of(**columns), notice)
 
 
 async def say_next(connection: AsyncConnection, token: str, notice: Mapping[str, str] | None) -> None:
-    """What the session's next page says; None once it has been said."""
-    value = None if notice is None else orjson.dumps(notice).decode()
-    await connection.execute(_SAY, {"digest": digest(token), "notice": value})
+    """Store the notice that the session's next page shows; None once it was shown."""
+    value = None if notice is None else dict(notice)
+    await connection.execute(update(PanelSession).where(_of(token)).values(notice=value))
 
 
 async def end_session(connection: AsyncConnection, token: str) -> None:
     """Log out."""
-    await connection.execute(_END, {"digest": digest(token)})
+    await connection.execute(delete(PanelSession).where(_of(token)))
 
 
 async def end_sessions_of(connection: AsyncConnection, administrator_id: UUID) -> None:
-    """Log somebody out everywhere, for good."""
-    await connection.execute(_END_OF, {"id": administrator_id})
+    """End all sessions of an administrator."""
+    await connection.execute(delete(PanelSession).where(col(PanelSession.administrator_id) == administrator_id))
+
+
+def _of(token: str) -> ColumnElement[bool]:
+    return col(PanelSession.token_sha256) == digest(token)

@@ -1,18 +1,17 @@
-"""Who may come in: administrators and their sessions, keys, tokens. Of what lets somebody in, only a hash is kept."""
+"""Tables of access: administrators, their tokens and sessions, API keys, and the audit.
+
+Of each secret that grants access, only a hash is stored.
+"""
 
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, BigInteger, Column, DateTime, ForeignKey, LargeBinary, Text, func, text
+from sqlalchemy import ARRAY, BigInteger, Column, ForeignKey, Identity, Index, LargeBinary, Text, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
-
-def _instant(*, nullable: bool = False, default_now: bool = False) -> Any:
-    """A timestamptz column; `default_now` takes the database's clock."""
-    default = func.clock_timestamp() if default_now else None
-    return Field(default=None, sa_column=Column(DateTime(timezone=True), nullable=nullable, server_default=default))
+from storage.table_fields import instant
 
 
 class Administrator(SQLModel, table=True):
@@ -26,10 +25,10 @@ class Administrator(SQLModel, table=True):
     scopes: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
     stores: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
     active: bool = Field(default=True, sa_column_kwargs={"server_default": text("true")})
-    password_changed_at: datetime = _instant(default_now=True)
+    password_changed_at: datetime = instant(default_now=True)
     """Named by each token; a token of another password is refused."""
-    created_at: datetime = _instant(default_now=True)
-    last_login_at: datetime | None = _instant(nullable=True)
+    created_at: datetime = instant(default_now=True)
+    last_login_at: datetime | None = instant(nullable=True)
 
 
 class ApiKey(SQLModel, table=True):
@@ -42,10 +41,10 @@ class ApiKey(SQLModel, table=True):
     key_sha256: bytes = Field(sa_column=Column(LargeBinary, nullable=False, unique=True))
     scopes: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
     stores: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
-    created_at: datetime = _instant(default_now=True)
-    expires_at: datetime | None = _instant(nullable=True)
-    revoked_at: datetime | None = _instant(nullable=True)
-    last_used_at: datetime | None = _instant(nullable=True)
+    created_at: datetime = instant(default_now=True)
+    expires_at: datetime | None = instant(nullable=True)
+    revoked_at: datetime | None = instant(nullable=True)
+    last_used_at: datetime | None = instant(nullable=True)
 
 
 class RefreshToken(SQLModel, table=True):
@@ -56,8 +55,8 @@ class RefreshToken(SQLModel, table=True):
     token_sha256: bytes = Field(sa_column=Column(LargeBinary, primary_key=True))
     administrator_id: UUID = Field(sa_column=Column(ForeignKey("administrator.id", ondelete="CASCADE"), nullable=False))
     family: UUID
-    expires_at: datetime = _instant()
-    used_at: datetime | None = _instant(nullable=True)
+    expires_at: datetime = instant()
+    used_at: datetime | None = instant(nullable=True)
 
 
 class PanelSession(SQLModel, table=True):
@@ -69,8 +68,25 @@ class PanelSession(SQLModel, table=True):
     administrator_id: UUID = Field(sa_column=Column(ForeignKey("administrator.id", ondelete="CASCADE"), nullable=False))
     password_version: int = Field(sa_column=Column(BigInteger, nullable=False))
     """The account's when it logged in."""
-    expires_at: datetime = _instant()
-    used_at: datetime = _instant(default_now=True)
+    expires_at: datetime = instant()
+    used_at: datetime = instant(default_now=True)
     """To the minute."""
     notice: dict[str, str] | None = Field(default=None, sa_column=Column(JSONB(none_as_null=True)))
     """What the next page says once: kind and text."""
+
+
+class AuditEntry(SQLModel, table=True):
+    """Who changed what, when; secrets masked."""
+
+    __tablename__ = "audit"
+
+    id: int = Field(default=None, sa_column=Column(BigInteger, Identity(always=True), primary_key=True))
+    at: datetime = instant(default_now=True)
+    store_code: str | None = Field(default=None, sa_column=Column(Text))
+    actor: str = Field(sa_column=Column(Text, nullable=False))
+    action: str = Field(sa_column=Column(Text, nullable=False))
+    object_type: str = Field(sa_column=Column(Text, nullable=False))
+    object_id: str = Field(sa_column=Column(Text, nullable=False))
+    changes: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
+
+    __table_args__ = (Index("audit_by_store", "store_code", "id"),)

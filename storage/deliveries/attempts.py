@@ -10,7 +10,8 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.columns import alike_column, once_if_alike, without_nulls_alone
+from domain.delivery.lifecycle import OPEN, Reason
+from storage.columns import in_list
 
 
 @dataclass(slots=True)  # not frozen: making one would cost thrice as much, for each delivery
@@ -50,17 +51,19 @@ class Outcome:
     url: str
     status: str
     """What the delivery becomes; `unchanged` after a redelivery that failed, which leaves its schedule as it is too."""
-    reason: str | None
+    reason: Reason | None
     failures: int
     next_in_seconds: float | None
     workflow_id: str | None
     """Who keeps the delivery from now on, when it is still open."""
     holds_line: bool = False
     """Its successors wait for a person if this exhausts it."""
+    retry_after_seconds: float | None = None
+    """The receiver wants no attempt before this has passed; null: it has not said."""
 
 
 # A person may have cancelled it, or asked for an erasure, since it was looked at; what a person asks for is sent.
-_INTEND = text("""
+_INTEND = text(f"""
 INSERT INTO attempt (accepted_on, message_id, number, request_id, trigger, worker_id, legacy)
 SELECT intent.accepted_on, intent.message_id, intent.number, request_id, trigger, worker_id, legacy
 FROM unnest(CAST(:accepted_on AS date[]), CAST(:message_id AS uuid[]), CAST(:number AS int[]),
@@ -69,7 +72,7 @@ FROM unnest(CAST(:accepted_on AS date[]), CAST(:message_id AS uuid[]), CAST(:num
     AS intent (accepted_on, message_id, number, request_id, trigger, worker_id, legacy, recorded)
 WHERE (
     SELECT intent.recorded = delivery.attempts
-        AND (delivery.status IN ('pending', 'held') OR intent.trigger <> 'automatic')
+        AND (delivery.status IN {in_list(OPEN)} OR intent.trigger <> 'automatic')
     FROM delivery WHERE delivery.message_id = intent.message_id
 )
 ON CONFLICT (accepted_on, message_id, number) DO NOTHING
@@ -81,66 +84,6 @@ UPDATE attempt SET outcome_at = clock_timestamp(), failure = 'interrupted'
 FROM unnest(CAST(:message_id AS uuid[]), CAST(:number AS int[])) AS begun (message_id, number)
 WHERE attempt.accepted_on = :day AND attempt.message_id = begun.message_id AND attempt.number < begun.number
     AND attempt.outcome_at IS NULL
-""")
-
-_RECORD_SQL = f"""
-WITH outcome AS MATERIALIZED (
-    SELECT message_id, {alike_column("number", "int")}, began_seconds_ago, duration_ms, status_code, failure, detail,
-        response_excerpt, body_sha256, {alike_column("url", "text")}, {alike_column("status", "text")}, reason,
-        {alike_column("failures", "int")}, next_in_seconds, workflow_id, {alike_column("holds_line", "bool")}
-    FROM unnest(CAST(:message_id AS uuid[]), CAST(:number AS int[]), CAST(:began_seconds_ago AS float8[]),
-        CAST(:duration_ms AS int[]), CAST(:status_code AS int[]), CAST(:failure AS text[]), CAST(:detail AS text[]),
-        CAST(:response_excerpt AS text[]), CAST(:body_sha256 AS bytea[]), CAST(:url AS text[]),
-        CAST(:status AS text[]), CAST(:reason AS text[]), CAST(:failures AS int[]),
-        CAST(:next_in_seconds AS float8[]), CAST(:workflow_id AS text[]), CAST(:holds_line AS bool[]))
-        AS outcome (message_id, number, began_seconds_ago, duration_ms, status_code, failure, detail,
-            response_excerpt, body_sha256, url, status, reason, failures, next_in_seconds, workflow_id, holds_line)
-), recorded AS (
-    UPDATE attempt SET
-        started_at = clock_timestamp() - make_interval(secs => outcome.began_seconds_ago),
-        outcome_at = clock_timestamp(), duration_ms = outcome.duration_ms, status_code = outcome.status_code,
-        failure = outcome.failure, detail = outcome.detail,
-        response_excerpt = outcome.response_excerpt, body_sha256 = outcome.body_sha256
-    FROM outcome WHERE attempt.accepted_on = :day AND attempt.message_id = outcome.message_id
-        AND attempt.number = outcome.number
-)
-UPDATE delivery SET
-    status = CASE WHEN outcome.status = 'unchanged' THEN delivery.status ELSE outcome.status END,
-    reason = CASE WHEN outcome.status = 'unchanged' THEN delivery.reason ELSE outcome.reason END,
-    url = outcome.url, attempts = greatest(delivery.attempts, outcome.number),
-    failures = CASE WHEN outcome.status = 'unchanged' THEN delivery.failures ELSE outcome.failures END,
-    last_status_code = outcome.status_code, last_failure = outcome.failure,
-    next_attempt_at = CASE WHEN outcome.status = 'unchanged' THEN delivery.next_attempt_at
-        ELSE clock_timestamp() + make_interval(secs => outcome.next_in_seconds) END,
-    ended_at = CASE WHEN outcome.status IN ('delivered', 'exhausted', 'cancelled') THEN clock_timestamp()
-        WHEN outcome.status = 'unchanged' THEN delivery.ended_at END,
-    workflow_id = coalesce(outcome.workflow_id, delivery.workflow_id),
-    holds_line = CASE outcome.status WHEN 'unchanged' THEN delivery.holds_line
-        WHEN 'exhausted' THEN outcome.holds_line ELSE false END
-FROM outcome WHERE delivery.message_id = outcome.message_id AND (
-    outcome.status IN ('delivered', 'unchanged')
-    OR delivery.status IN ('pending', 'held') AND outcome.number >= delivery.attempts
-)
-"""
-_RECORD = text(_RECORD_SQL)
-_RECORD_EXHAUSTED = text(_RECORD_SQL + " RETURNING delivery.subscription_id, outcome.status, outcome.reason")
-
-# Only where the intent is still open: whoever found its lease lapsed has closed it, and the delivery is theirs.
-_UNMAKE = text("""
-WITH unmade AS MATERIALIZED (
-    SELECT * FROM unnest(CAST(:message_id AS uuid[]), CAST(:number AS int[]), CAST(:status AS text[]),
-        CAST(:reason AS text[]), CAST(:workflow_id AS text[])) AS unmade (message_id, number, status, reason, keeper)
-), gone AS (
-    DELETE FROM attempt USING unmade
-    WHERE attempt.accepted_on = :day AND attempt.message_id = unmade.message_id AND attempt.number = unmade.number
-        AND attempt.outcome_at IS NULL
-    RETURNING attempt.message_id
-)
-UPDATE delivery SET status = unmade.status, reason = unmade.reason,
-    workflow_id = coalesce(unmade.keeper, delivery.workflow_id),
-    ended_at = CASE WHEN unmade.status <> 'held' THEN clock_timestamp() END
-FROM unmade JOIN gone ON gone.message_id = unmade.message_id
-WHERE delivery.message_id = unmade.message_id AND delivery.status = 'pending'
 """)
 
 # Only this very intent: its number may be another sender's.
@@ -155,24 +98,12 @@ WHERE attempt.accepted_on = :day AND attempt.message_id = lost.message_id AND at
 Row = TypeVar("Row", Intent, Outcome)
 
 
-_SAYING_THE_SAME = frozenset(("number", "url", "status", "failures", "holds_line"))
-"""Of outcomes, mostly."""
-
-
 def _columns(rows: Sequence[Row]) -> dict[str, Sequence[object]]:
     """Rows -> one list a column, named as the fields."""
-    return {name: without_nulls_alone([getattr(row, name) for row in rows]) for name in rows[0].__slots__}
+    return {name: [getattr(row, name) for row in rows] for name in rows[0].__slots__}
 
 
-def _outcome_columns(rows: Sequence[Outcome]) -> dict[str, Sequence[object]]:
-    columns = {name: [getattr(row, name) for row in rows] for name in rows[0].__slots__ if name != "accepted_on"}
-    return {
-        name: once_if_alike(column) if name in _SAYING_THE_SAME else without_nulls_alone(column)
-        for name, column in columns.items()
-    }
-
-
-def _by_day(rows: Sequence[Row]) -> Iterator[tuple[date, list[Row]]]:
+def by_day(rows: Sequence[Row]) -> Iterator[tuple[date, list[Row]]]:
     """The rows of each day. A statement names one day, so that the planner sees one partition; they are nearly always
     of one or two days."""
     days: dict[date, list[Row]] = defaultdict(list)
@@ -192,38 +123,14 @@ async def intend(connection: AsyncConnection, intents: Sequence[Intent]) -> set[
     if not intents:
         return set()
     written = {(row[0], row[1]) for row in await connection.execute(_INTEND, _columns(intents))}
-    for day, later in _by_day([intent for intent in intents if intent.number > 1]):
+    for day, later in by_day([intent for intent in intents if intent.number > 1]):
         values = {"day": day, "message_id": [i.message_id for i in later], "number": [i.number for i in later]}
         await connection.execute(_INTERRUPT, values)
     return written
 
 
-async def record(connection: AsyncConnection, outcomes: Sequence[Outcome]) -> list[tuple[UUID, str | None]]:
-    """Write outcomes and move their deliveries on; (subscription, reason) of each delivery that this exhausted.
-
-    An outcome may come late, from a worker that was taken for dead while others went on: then it moves the delivery
-    only by succeeding.
-    """
-    exhausted: list[tuple[UUID, str | None]] = []
-    for day, rows in _by_day(outcomes):
-        values = {"day": day, **_outcome_columns(rows)}
-        if all(outcome.status != "exhausted" for outcome in rows):
-            await connection.execute(_RECORD, values)
-            continue
-        ended = await connection.execute(_RECORD_EXHAUSTED, values)
-        exhausted += [(row[0], row[2]) for row in ended if row[1] == "exhausted"]
-    return exhausted
-
-
-async def unmake(connection: AsyncConnection, unmade: Sequence[Outcome]) -> None:
-    """Take back intents of which no request went out; their deliveries become what `status` says."""
-    names = ("message_id", "number", "status", "reason", "workflow_id")
-    for day, rows in _by_day(unmade):
-        await connection.execute(_UNMAKE, {"day": day} | {name: [getattr(row, name) for row in rows] for name in names})
-
-
 async def forget(connection: AsyncConnection, lost: Sequence[Intent]) -> None:
     """Take back what may have been written of intents whose sender was told that they were not."""
     names = ("message_id", "number", "request_id")
-    for day, rows in _by_day(lost):
+    for day, rows in by_day(lost):
         await connection.execute(_FORGET, {"day": day} | {name: [getattr(row, name) for row in rows] for name in names})

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import text
@@ -10,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from domain.delivery.explain import ExplainedDelivery, ExplainedEvent, ExplainedSubscription
 from storage.deliveries.ordering import BEHIND
 from storage.events.days import BODY_OF_EVENT, LAST_ATTEMPT_OF_DELIVERY
+from storage.mapping import all_as, one_as
 from storage.operations.workers import SENDER_ID
 from storage.subscriptions.throttling import SLOWED
 
@@ -36,7 +38,7 @@ _SUBSCRIPTIONS = text(f"""
 SELECT subscription.id, subscription.event_name, subscription.url, subscription.name, subscription.status,
     subscription.status_reason, subscription.status_since, subscription.created_at, subscription.active_from,
     subscription.deleted_at, subscription.ordered, subscription.rate_limit_per_second, health.breaker_opened_at,
-    health.probe_at, {SLOWED}
+    health.probe_at, {SLOWED} AS slowed
 FROM subscription LEFT JOIN subscription_health AS health ON health.subscription_id = subscription.id
 WHERE subscription.store_code = :store_code AND (CAST(:id AS uuid) IS NULL OR subscription.id = :id)
     AND (subscription.deleted_at IS NULL OR subscription.event_name = :event_name OR subscription.id = :id)
@@ -64,8 +66,7 @@ _NOW = text("SELECT clock_timestamp()")
 
 async def explained_event(connection: AsyncConnection, store_code: str, event_id: UUID) -> ExplainedEvent | None:
     """The store's event of that id, or None."""
-    row = (await connection.execute(_EVENT, {"store_code": store_code, "event_id": event_id})).one_or_none()
-    return None if row is None else ExplainedEvent(*row)
+    return one_as(ExplainedEvent, await connection.execute(_EVENT, {"store_code": store_code, "event_id": event_id}))
 
 
 async def stores_with_event(connection: AsyncConnection, store_code: str, event_id: UUID) -> Sequence[str]:
@@ -79,7 +80,7 @@ async def explained_subscriptions(
 ) -> list[ExplainedSubscription]:
     """The store's subscriptions, those to the event first; of deleted ones those to the event. Or just one."""
     values = {"store_code": store_code, "event_name": event_name, "id": subscription_id}
-    return [ExplainedSubscription(*row) for row in await connection.execute(_SUBSCRIPTIONS, values)]
+    return all_as(ExplainedSubscription, await connection.execute(_SUBSCRIPTIONS, values))
 
 
 async def explained_deliveries(
@@ -87,7 +88,11 @@ async def explained_deliveries(
 ) -> Collection[tuple[UUID, ExplainedDelivery]]:
     """(subscription id, delivery) of the event, oldest first."""
     rows = await connection.execute(_DELIVERIES, {"store_code": store_code, "event_id": event_id})
-    return [(row[0], ExplainedDelivery(*row[1:])) for row in rows]
+    return all_as(_delivery, rows)
+
+
+def _delivery(subscription_id: UUID, **others: Any) -> tuple[UUID, ExplainedDelivery]:
+    return subscription_id, ExplainedDelivery(**others)
 
 
 async def database_now(connection: AsyncConnection) -> datetime:

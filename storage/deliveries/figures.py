@@ -13,15 +13,15 @@ from uuid import UUID
 from sqlalchemy import func, select, text, true
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from domain.delivery.lifecycle import OPEN, DeliveryStatus
 from storage.deliveries.log import branches, in_branch, use_indexes_in_order
 from storage.deliveries.traffic import AttemptOutcome
 from storage.listing import Condition, Operator
+from storage.mapping import all_as
 from storage.operations.workers import LEASE_SECONDS
 
 COUNTED_OPEN = 10_000
 """Open deliveries are counted up to so many: more is said as "at least"."""
-
-_OPEN = ("pending", "held")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +98,12 @@ class SeenWorker:
 
 
 _BOUNDS = text("""
-SELECT last - CAST(:span AS interval) + CAST(:width AS interval), last
+SELECT last - CAST(:span AS interval) + CAST(:width AS interval) AS first, last
 FROM (SELECT date_bin(CAST(:width AS interval), now(), CAST(:origin AS timestamptz)) AS last) AS bounds
 """)
 _COUNTED = text("""
-SELECT date_bin(CAST(:width AS interval), minute, CAST(:first AS timestamptz)), outcome, step, sum(count)
+SELECT date_bin(CAST(:width AS interval), minute, CAST(:first AS timestamptz)) AS start, outcome, step,
+    CAST(sum(count) AS bigint) AS attempts
 FROM attempts_of_minute WHERE store_code = :store_code AND minute >= :first GROUP BY 1, 2, 3
 """)
 
@@ -115,8 +116,9 @@ ORDER BY health.breaker_opened_at IS NULL, health.failing_since, subscription.id
 """)
 
 _TRAFFIC = text("""
-SELECT subscription.id, subscription.url, sum(counted.count) FILTER (WHERE counted.outcome = 'delivered'),
-    sum(counted.count) FILTER (WHERE counted.outcome <> 'delivered')
+SELECT subscription.id, subscription.url,
+    CAST(coalesce(sum(counted.count) FILTER (WHERE counted.outcome = 'delivered'), 0) AS bigint) AS delivered,
+    CAST(coalesce(sum(counted.count) FILTER (WHERE counted.outcome <> 'delivered'), 0) AS bigint) AS failed
 FROM subscription JOIN attempts_of_hour AS counted ON counted.subscription_id = subscription.id
     AND counted.hour > now() - interval '24 hours'
 WHERE subscription.store_code = :store_code AND subscription.deleted_at IS NULL
@@ -125,7 +127,7 @@ GROUP BY subscription.id
 """)
 
 _WORKERS = text(f"""
-SELECT host, pid, started_at, seen_at, seen_at > clock_timestamp() - interval '{LEASE_SECONDS} seconds'
+SELECT host, pid, started_at, seen_at, seen_at > clock_timestamp() - interval '{LEASE_SECONDS} seconds' AS alive
 FROM worker ORDER BY seen_at DESC, started_at DESC LIMIT :most
 """)
 
@@ -134,15 +136,15 @@ _ORIGIN = datetime.fromisoformat("2000-01-01T00:00:00+00:00")
 
 async def traffic(connection: AsyncConnection, store_code: str, *, span: timedelta, width: timedelta) -> Traffic:
     """What came of the store's attempts in each interval of `width` until now; empty ones too, the present one last."""
-    first, last = (await connection.execute(_BOUNDS, {"span": span, "width": width, "origin": _ORIGIN})).one()
+    bounds = (await connection.execute(_BOUNDS, {"span": span, "width": width, "origin": _ORIGIN})).one()
     counts: dict[datetime, Counter[str]] = defaultdict(Counter)
     steps: dict[datetime, Counter[int]] = defaultdict(Counter)
-    rows = await connection.execute(_COUNTED, {"store_code": store_code, "width": width, "first": first})
-    for start, outcome, step, count in rows:
-        counts[start][outcome] += int(count)
-        if step >= 0:
-            steps[start][step] += int(count)
-    starts = [first + number * width for number in range((last - first) // width + 1)]
+    rows = await connection.execute(_COUNTED, {"store_code": store_code, "width": width, "first": bounds.first})
+    for row in rows:
+        counts[row.start][row.outcome] += row.attempts
+        if row.step >= 0:
+            steps[row.start][row.step] += row.attempts
+    starts = [bounds.first + number * width for number in range((bounds.last - bounds.first) // width + 1)]
     outcomes = [
         Outcomes(
             start,
@@ -162,7 +164,7 @@ async def open_deliveries(
     """What is still to be delivered, of the store or of one subscription. Turns bitmap scans off for the rest of the
     transaction."""
     await use_indexes_in_order(connection)
-    conditions = [Condition("status", Operator.IN, _OPEN)]
+    conditions = [Condition("status", Operator.IN, OPEN)]
     if subscription_id is not None:
         conditions.append(Condition("webhookSubscriptionId", Operator.EQ, subscription_id))
     found = branches(store_code, conditions)
@@ -175,30 +177,29 @@ async def open_deliveries(
     )
     oldest = in_branch(found, [], None, 1, "oldest", oldest_first=True)
     query = select(
-        func.count().filter(counted.c.status == "pending"),
-        func.count().filter(counted.c.status == "held"),
-        func.count().filter(counted.c.last_failure.is_not(None)),
-        select(func.min(oldest.c.created_at)).select_from(found.join(oldest, true())).scalar_subquery(),
+        func.count().filter(counted.c.status == DeliveryStatus.PENDING).label(DeliveryStatus.PENDING),
+        func.count().filter(counted.c.status == DeliveryStatus.HELD).label(DeliveryStatus.HELD),
+        func.count().filter(counted.c.last_failure.is_not(None)).label("retrying"),
+        select(func.min(oldest.c.created_at)).select_from(found.join(oldest, true())).scalar_subquery().label("oldest"),
     ).select_from(counted)
-    return OpenDeliveries(*(await connection.execute(query)).one())
+    return OpenDeliveries(**(await connection.execute(query)).one()._asdict())
 
 
 async def failing_subscriptions(
     connection: AsyncConnection, store_code: str, *, most: int
 ) -> list[FailingSubscription]:
     """Subscriptions whose last attempt failed, first those whose breaker is open, those that fail longest first."""
-    rows = await connection.execute(_FAILING, {"store_code": store_code, "most": most})
-    return [FailingSubscription(*row) for row in rows]
+    return all_as(FailingSubscription, await connection.execute(_FAILING, {"store_code": store_code, "most": most}))
 
 
 async def traffic_of_day(
     connection: AsyncConnection, store_code: str, ids: Sequence[UUID] | None = None
 ) -> list[SubscriptionTraffic]:
     """Attempts of the last 24 h, to the hour, of the store's subscriptions that had any; `ids`: of these alone."""
-    rows = await connection.execute(_TRAFFIC, {"store_code": store_code, "ids": None if ids is None else list(ids)})
-    return [SubscriptionTraffic(row[0], row[1], int(row[2] or 0), int(row[3] or 0)) for row in rows]
+    values = {"store_code": store_code, "ids": None if ids is None else list(ids)}
+    return all_as(SubscriptionTraffic, await connection.execute(_TRAFFIC, values))
 
 
 async def seen_workers(connection: AsyncConnection, *, most: int) -> list[SeenWorker]:
     """Worker processes, those seen last first. They work for all stores."""
-    return [SeenWorker(*row) for row in await connection.execute(_WORKERS, {"most": most})]
+    return all_as(SeenWorker, await connection.execute(_WORKERS, {"most": most}))

@@ -8,13 +8,9 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.deliveries.skip_scan import BRANCHES, IN_BRANCH
+from domain.delivery.lifecycle import DeliveryStatus, SubscriptionStatus
 from storage.subscriptions.state import KEPT
 from storage.subscriptions.throttling import PER_SECOND, REST_SECONDS
-
-ENDED_AT_ONCE = 1_000
-"""Deliveries ended in one transaction: some tenths of a second. An outage may leave millions, and a statement that
-takes longer than a worker waits for it would be begun anew for ever."""
 
 ENDED_LATELY_SECONDS = 60
 """For so long the keeper of a subscription that was disabled or deleted is woken, to end what is pending. What is held
@@ -66,72 +62,40 @@ FROM subscription LEFT JOIN subscription_health AS health ON health.subscription
 WHERE subscription.id = :id
 """)
 
-_NEXT_DUE = text("""
-SELECT count(*), CAST(coalesce(min(extract(epoch FROM next_attempt_at - clock_timestamp())), 0) AS float8)
-FROM delivery WHERE subscription_id = :id AND status = 'held' AND next_attempt_at IS NOT NULL
+_NEXT_DUE = text(f"""
+SELECT CAST(extract(epoch FROM next_attempt_at - clock_timestamp()) AS float8)
+FROM delivery WHERE subscription_id = :id AND status = '{DeliveryStatus.HELD}' AND next_attempt_at IS NOT NULL
+ORDER BY next_attempt_at LIMIT 1
 """)
 
-# Here and below a row that is locked is having its outcome written by a recorder, which may be about to lock what is
-# locked here. It is passed over: whoever makes its next attempt, or its keeper's next round, ends it.
-_OUTWAITED = text("""
-UPDATE delivery SET status = 'exhausted', reason = 'breaker_open', next_attempt_at = NULL, ended_at = clock_timestamp(),
-    holds_line = (SELECT ordered AND after_exhausted = 'hold' FROM subscription WHERE subscription.id = :id)
-FROM (
-    SELECT message_id FROM delivery
-    WHERE subscription_id = :id AND status = 'held' AND created_at < clock_timestamp() - make_interval(secs => :seconds)
-        AND NOT EXISTS (SELECT FROM window_act WHERE window_act.id = delivery.window_act_id
-            AND window_act.created_at >= clock_timestamp() - make_interval(secs => :seconds))
-    ORDER BY event_sequence, message_id LIMIT :most FOR UPDATE SKIP LOCKED
-) AS outwaited
-WHERE delivery.message_id = outwaited.message_id
+_NEXT_ALLOWED = text(f"""
+SELECT CAST(extract(epoch FROM min(not_before) - clock_timestamp()) AS float8)
+FROM delivery WHERE subscription_id = :id AND status = '{DeliveryStatus.HELD}' AND not_before > clock_timestamp()
 """)
 
-_END = "UPDATE delivery SET status = :status, reason = :reason, next_attempt_at = NULL, ended_at = clock_timestamp()"
-
-_END_HELD = text(f"""
-{_END} FROM (
-    SELECT message_id FROM delivery WHERE subscription_id = :subscription_id AND status = 'held'
-    ORDER BY event_sequence, message_id LIMIT :most FOR UPDATE SKIP LOCKED
-) AS waiting
-WHERE delivery.message_id = waiting.message_id
-""")
-
-_END_PENDING = text(f"""
-WITH RECURSIVE {BRANCHES}
-{_END} FROM (
-    SELECT waiting.message_id FROM branch CROSS JOIN LATERAL (
-        SELECT delivery.message_id FROM delivery WHERE {IN_BRANCH} LIMIT :most FOR UPDATE SKIP LOCKED
-    ) AS waiting WHERE branch.status = 'pending' LIMIT :most
-) AS waiting
-WHERE delivery.message_id = waiting.message_id
-""")
-
-_HOLD = text("""
-UPDATE delivery SET status = 'held', reason = :reason, workflow_id = :workflow_id
-WHERE message_id = :id AND status = 'pending'
-""")
-
-_TO_KEEP = text("""
+_TO_KEEP = text(f"""
 WITH RECURSIVE keeper AS (
-    (SELECT subscription_id FROM delivery WHERE status = 'held' ORDER BY subscription_id LIMIT 1)
+    (SELECT subscription_id FROM delivery WHERE status = '{DeliveryStatus.HELD}' ORDER BY subscription_id LIMIT 1)
     UNION ALL
     SELECT (SELECT delivery.subscription_id FROM delivery
-        WHERE delivery.status = 'held' AND delivery.subscription_id > keeper.subscription_id
+        WHERE delivery.status = '{DeliveryStatus.HELD}' AND delivery.subscription_id > keeper.subscription_id
         ORDER BY delivery.subscription_id LIMIT 1)
     FROM keeper WHERE keeper.subscription_id IS NOT NULL
 )
 SELECT subscription.id, subscription.store_code, subscription.event_name, subscription.url
 FROM keeper JOIN subscription ON subscription.id = keeper.subscription_id
 LEFT JOIN subscription_health AS health ON health.subscription_id = subscription.id
-WHERE subscription.status = 'disabled' OR subscription.deleted_at IS NOT NULL
-    OR subscription.status = 'active' AND CASE WHEN health.breaker_opened_at IS NOT NULL
+WHERE subscription.status = '{SubscriptionStatus.DISABLED}' OR subscription.deleted_at IS NOT NULL
+    OR subscription.status = '{SubscriptionStatus.ACTIVE}' AND CASE WHEN health.breaker_opened_at IS NOT NULL
         THEN coalesce(health.probe_at <= clock_timestamp(), true)
-        ELSE (SELECT true FROM delivery WHERE delivery.subscription_id = subscription.id AND delivery.status = 'held'
-            AND (delivery.next_attempt_at IS NULL OR delivery.next_attempt_at <= clock_timestamp())
-            ORDER BY delivery.event_sequence, delivery.message_id LIMIT 1) END
+        ELSE EXISTS (SELECT FROM delivery WHERE delivery.subscription_id = subscription.id
+                AND delivery.status = '{DeliveryStatus.HELD}' AND delivery.next_attempt_at IS NULL)
+            OR EXISTS (SELECT FROM delivery WHERE delivery.subscription_id = subscription.id
+                AND delivery.status = '{DeliveryStatus.HELD}' AND delivery.next_attempt_at <= statement_timestamp()) END
 UNION
 SELECT id, store_code, event_name, url FROM subscription
-WHERE status = 'disabled' AND status_since > clock_timestamp() - make_interval(secs => :ended_lately)
+WHERE status = '{SubscriptionStatus.DISABLED}'
+        AND status_since > clock_timestamp() - make_interval(secs => :ended_lately)
     OR deleted_at > clock_timestamp() - make_interval(secs => :ended_lately)
 """)
 
@@ -144,37 +108,15 @@ async def keeper_state(connection: AsyncConnection, subscription_id: UUID) -> Ke
 
 async def next_due_seconds(connection: AsyncConnection, subscription_id: UUID) -> float | None:
     """Until the first held delivery that waits for its retry is due; None when none does."""
-    count, seconds = (await connection.execute(_NEXT_DUE, {"id": subscription_id})).one()
-    return max(0.0, float(seconds)) if count else None
+    seconds = await connection.scalar(_NEXT_DUE, {"id": subscription_id})
+    return None if seconds is None else max(0.0, float(seconds))
 
 
-async def exhaust_outwaited(connection: AsyncConnection, subscription_id: UUID, schedule_seconds: float) -> int:
-    """End what waited behind the breaker for longer than its whole retry schedule; how many that were, at most
-    `ENDED_AT_ONCE`.
-
-    What a person had opened again began its schedule anew then.
-    """
-    values = {"id": subscription_id, "seconds": schedule_seconds, "most": ENDED_AT_ONCE}
-    result = await connection.execute(_OUTWAITED, values)
-    return result.rowcount
-
-
-async def end_open(connection: AsyncConnection, subscription_id: UUID, *, status: str, reason: str) -> int:
-    """End what a subscription has waiting, held or pending; how many that were, at most `ENDED_AT_ONCE`.
-
-    Its keeper ends the rest.
-    """
-    values = {"subscription_id": subscription_id, "status": status, "reason": reason}
-    held = (await connection.execute(_END_HELD, {**values, "most": ENDED_AT_ONCE})).rowcount
-    if held == ENDED_AT_ONCE:
-        return held
-    pending = await connection.execute(_END_PENDING, {**values, "most": ENDED_AT_ONCE - held})
-    return held + pending.rowcount
-
-
-async def hold(connection: AsyncConnection, message_id: UUID, reason: str, keeper_id: str) -> None:
-    """Let a pending delivery wait as a row, kept by its subscription's keeper."""
-    await connection.execute(_HOLD, {"id": message_id, "reason": reason, "workflow_id": keeper_id})
+async def next_allowed_seconds(connection: AsyncConnection, subscription_id: UUID) -> float | None:
+    """Return the seconds until the first held delivery whose receiver asked to wait may be attempted; None without
+    any."""
+    seconds = await connection.scalar(_NEXT_ALLOWED, {"id": subscription_id})
+    return None if seconds is None else max(0.0, float(seconds))
 
 
 async def subscriptions_to_keep(connection: AsyncConnection) -> Sequence[tuple[UUID, str, str, str]]:

@@ -23,7 +23,6 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Select,
-    Table,
     bindparam,
     func,
     literal_column,
@@ -34,10 +33,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.selectable import LateralFromClause
-from sqlmodel import SQLModel
+from sqlmodel import col
 
+from domain.delivery.lifecycle import DeliveryStatus
+from storage.deliveries.tables import Attempt, Delivery
 from storage.listing import Condition, FieldKind, ListField, Operator, condition_sql, filtered
-from storage.tables import DeliveryStatus
+from storage.mapping import all_as, columns_for, one_as, table_of
+from storage.subscriptions.tables import Subscription
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,7 @@ class DeliveryRow:
     created_at: datetime
     ended_at: datetime | None
     workflow_id: str | None
+    retry_id: str | None
     holds_line: bool
     """It is exhausted, and its successors wait for a person."""
 
@@ -99,13 +102,9 @@ class FoundDeliveries:
     many as were asked for."""
 
 
-def _table(name: str) -> Table:
-    return SQLModel.metadata.tables[name]
-
-
-_DELIVERY = _table("delivery")
-_SUBSCRIPTION = _table("subscription")
-_COLUMNS = tuple(_DELIVERY.c[name] for name in DeliveryRow.__dataclass_fields__)
+_DELIVERY = table_of(Delivery)
+_SUBSCRIPTION = table_of(Subscription)
+_COLUMNS = columns_for(Delivery, DeliveryRow)
 _URL_HASH = func.hashtextextended(_DELIVERY.c.url, literal_column("0"), type_=BigInteger)  # as in the index
 _place = tuple_(_DELIVERY.c.created_at, _DELIVERY.c.message_id)
 _NEWEST_FIRST = (_DELIVERY.c.created_at.desc(), _DELIVERY.c.message_id.desc())
@@ -168,7 +167,7 @@ async def delivery_page(
         query = _by_age(store_code, conditions, after, items, looked_to)
     else:
         query = _by_age(store_code, conditions, after, items)
-    rows = [DeliveryRow(*row) for row in await connection.execute(query)]
+    rows = all_as(DeliveryRow, await connection.execute(query))
     return FoundDeliveries(rows, looked_to if len(rows) < items else None)
 
 
@@ -323,25 +322,26 @@ _OF_EVENT = (
 _BY_ID = select(*_COLUMNS).where(
     _DELIVERY.c.store_code == bindparam("store_code"), _DELIVERY.c.message_id == bindparam("message_id")
 )
-_ATTEMPTS = text(f"""
-SELECT {", ".join(AttemptRow.__dataclass_fields__)} FROM attempt
-WHERE accepted_on = (SELECT accepted_on FROM delivery WHERE message_id = :message_id) AND message_id = :message_id
-ORDER BY number
-""")
+_DAY = select(_DELIVERY.c.accepted_on).where(_DELIVERY.c.message_id == bindparam("message_id")).scalar_subquery()
+_ATTEMPTS = (
+    select(*columns_for(Attempt, AttemptRow))
+    .where(col(Attempt.accepted_on) == _DAY, col(Attempt.message_id) == bindparam("message_id"))
+    .order_by(col(Attempt.number))
+)
 
 
 async def deliveries_of_event(connection: AsyncConnection, store_code: str, event_id: UUID) -> list[DeliveryRow]:
     """All deliveries of an event, oldest first."""
     rows = await connection.execute(_OF_EVENT, {"store_code": store_code, "event_id": event_id})
-    return [DeliveryRow(*row) for row in rows]
+    return all_as(DeliveryRow, rows)
 
 
 async def find_delivery(connection: AsyncConnection, store_code: str, message_id: UUID) -> DeliveryRow | None:
     """The store's delivery of that id, or None."""
-    row = (await connection.execute(_BY_ID, {"store_code": store_code, "message_id": message_id})).one_or_none()
-    return None if row is None else DeliveryRow(*row)
+    values = {"store_code": store_code, "message_id": message_id}
+    return one_as(DeliveryRow, await connection.execute(_BY_ID, values))
 
 
 async def attempts_of(connection: AsyncConnection, message_id: UUID) -> list[AttemptRow]:
     """A delivery's attempts, first to last. The caller has found the delivery in its store."""
-    return [AttemptRow(*row) for row in await connection.execute(_ATTEMPTS, {"message_id": message_id})]
+    return all_as(AttemptRow, await connection.execute(_ATTEMPTS, {"message_id": message_id}))

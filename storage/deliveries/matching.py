@@ -10,11 +10,12 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain.delivery.matching import BUSY, beginning, mismatch
+from domain.delivery.lifecycle import DeliveryStatus
+from domain.delivery.matching import OVERLOADED, beginning, mismatch
 from domain.delivery.ordering import line_of
 from domain.wire.bodies import EventFacts, variants
-from storage.columns import alike_column, once_if_alike, without_nulls_alone
 from storage.deliveries.open import SUBSCRIPTION_COLUMNS, OpenDelivery, SubscriptionFacts, open_of_events
+from storage.deliveries.transitions import create_matched
 from storage.ids import drawn_id, message_id
 
 MADE_A_TURN = 25
@@ -25,9 +26,6 @@ Candidates: TypeAlias = Mapping[tuple[str, str], Sequence[tuple[datetime, dateti
 
 MayBegin: TypeAlias = Callable[[UUID], bool]
 """Whether a subscription's attempts may begin at once; if not, it has too much waiting in this worker already."""
-
-OWN_WORKFLOW = "'event/' || store_code || '/' || event_id"
-"""The workflow of an event that came alone, which may ask for its match before the event is claimed for it."""
 
 UNMATCHED = "coalesce(event.matched_at, 'infinity') = 'infinity'"
 """Not `IS NULL`: the planner might read the index of what is not matched, by store alone, for each event."""
@@ -53,7 +51,7 @@ WITH asked AS MATERIALIZED (
         ON event.store_code = asked.store_code AND event.event_id = asked.event_id
     WHERE {UNMATCHED} ORDER BY sequence FOR UPDATE OF event
 ), taken AS (
-    UPDATE event SET matched_at = clock_timestamp(), workflow_id = coalesce(workflow_id, {OWN_WORKFLOW})
+    UPDATE event SET matched_at = clock_timestamp()
     WHERE ctid = ANY(ARRAY(SELECT place_on_disk FROM asked)) RETURNING *
 )
 SELECT {EVENT_COLUMNS} FROM taken AS event
@@ -72,49 +70,6 @@ JOIN unnest(CAST(:store_code AS text[]), CAST(:event_name AS text[])) AS wanted 
 LEFT JOIN subscription_health AS health ON health.subscription_id = subscription.id
 WHERE subscription.deleted_at IS NULL ORDER BY subscription.created_at, subscription.id
 """)
-
-_MADE_COLUMNS = {
-    "message_id": "uuid",
-    "store_code": "text",
-    "event_id": "uuid",
-    "event_name": "text",
-    "event_sequence": "bigint",
-    "accepted_on": "date",
-    "subscription_id": "uuid",
-    "variant": "text",
-    "url": "text",
-    "status": "text",
-    "reason": "text",
-    "workflow_id": "text",
-    "line": "bigint",
-    "request_id": "uuid",
-    "legacy": "bool",
-}
-_SAYING_THE_SAME = frozenset(
-    ("store_code", "event_name", "accepted_on", "subscription_id", "variant", "url", "status", "legacy")
-)
-"""Of a batch's deliveries, mostly."""
-
-_ARRAYS = ", ".join(f"CAST(:{name} AS {type_}[])" for name, type_ in _MADE_COLUMNS.items())
-_READ_COLUMNS = ", ".join(
-    alike_column(name, type_) if name in _SAYING_THE_SAME else name for name, type_ in _MADE_COLUMNS.items()
-)
-MADE = f"SELECT {_READ_COLUMNS} FROM unnest({_ARRAYS}) AS made ({', '.join(_MADE_COLUMNS)})"
-MADE_ALONE = f"SELECT {', '.join(f'CAST(:{name} AS {type_}) AS {name}' for name, type_ in _MADE_COLUMNS.items())}"
-"""Of one delivery: a sixth less of the statement than with arrays of one."""
-
-# What is to be attempted at once has a request id, and its first intent is written beside it.
-INTENDED = """INSERT INTO attempt (accepted_on, message_id, number, request_id, trigger, worker_id, legacy)
-    SELECT accepted_on, message_id, 1, request_id, 'automatic', :worker_id, legacy FROM made
-    WHERE request_id IS NOT NULL ON CONFLICT (accepted_on, message_id, number) DO NOTHING"""
-CREATED = """INSERT INTO delivery (message_id, store_code, event_id, event_name, event_sequence, accepted_on,
-    subscription_id, variant, url, status, reason, workflow_id, line, ended_at)
-    SELECT message_id, store_code, event_id, event_name, event_sequence, accepted_on,
-    subscription_id, variant, url, status, reason, workflow_id, line,
-    CASE WHEN status = 'exhausted' THEN clock_timestamp() END
-    FROM made ON CONFLICT (message_id) DO NOTHING"""
-
-_CREATE = text(f"WITH made AS MATERIALIZED ({MADE}), intended AS ({INTENDED}) {CREATED}")
 
 
 async def match(
@@ -144,7 +99,7 @@ async def match(
         candidates = await _candidates(connection, {(row.store_code, row.name) for row in taken})
         made, begun = await deliveries_of(taken, candidates, may_begin)
         if made:
-            await connection.execute(_CREATE, {"worker_id": worker_id, **columns_of(made)})
+            await create_matched(connection, made, worker_id=worker_id)
         if with_taken is not None:
             await with_taken(connection, taken)
     if len(rows) < len(events):
@@ -154,23 +109,10 @@ async def match(
     return begun
 
 
-def alone(made: Sequence[Any]) -> dict[str, Any]:
-    """The values of MADE_ALONE."""
-    return dict(zip(_MADE_COLUMNS, made, strict=True))
-
-
-def columns_of(made: Sequence[Sequence[Any]]) -> dict[str, Sequence[Any]]:
-    """Those of MADE."""
-    return {
-        name: once_if_alike(column) if name in _SAYING_THE_SAME else without_nulls_alone(column)
-        for name, column in zip(_MADE_COLUMNS, zip(*made, strict=True), strict=True)
-    }
-
-
 async def deliveries_of(
     taken: Sequence[Any], candidates: Candidates, may_begin: MayBegin
 ) -> tuple[list[tuple[Any, ...]], list[OpenDelivery]]:
-    """The deliveries of these events: as rows of _MADE_COLUMNS, and those that are open."""
+    """The deliveries of these events: as rows of `transitions.MATCHED_COLUMNS`, and those that are open."""
     made: list[tuple[Any, ...]] = []
     begun: list[OpenDelivery] = []
     for count, row in enumerate(taken):
@@ -191,9 +133,9 @@ async def deliveries_of(
             line = line_of(subscription.id, facts.data_text) if subscription.by_customer else None
             for variant in variants(name, data, subscription.legacy):
                 identity = message_id(event_id, subscription.id, variant)
-                if begins.status == "pending" and not may_begin(subscription.id):
-                    begins = BUSY
-                pending = begins.status == "pending"
+                if begins.status is DeliveryStatus.PENDING and not may_begin(subscription.id):
+                    begins = OVERLOADED
+                pending = begins.status is DeliveryStatus.PENDING
                 request_id = drawn_id()
                 made.append(
                     (
@@ -202,7 +144,7 @@ async def deliveries_of(
                         *(request_id if pending else None, subscription.legacy),
                     )
                 )
-                if begins.status != "exhausted":
+                if begins.status is not DeliveryStatus.EXHAUSTED:
                     begun.append(
                         OpenDelivery(
                             message_id=identity,

@@ -10,7 +10,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.delivery.breaker import hold_reason
+from domain.delivery.lifecycle import OPEN, DeliveryStatus, Reason
 from domain.wire.bodies import TEST, EventFacts
+from storage.columns import in_list
 from storage.events.days import BODY_OF_EVENT, LAST_ATTEMPT_OF_DELIVERY
 from storage.ids import drawn_id
 from storage.operations.workers import SENDER_ID
@@ -42,7 +44,7 @@ class SubscriptionFacts:
     """It is ordered, and the successors of what is exhausted wait for a person."""
 
     @property
-    def hold_reason(self) -> str | None:
+    def hold_reason(self) -> Reason | None:
         """Why its deliveries wait for the keeper; None when they may be attempted at once."""
         return hold_reason(status=self.status, breaker_open=self.breaker_open, kept=self.kept)
 
@@ -73,7 +75,7 @@ class OpenDelivery:
     accepted_on: date
     """The day its attempts are filed under."""
     event_sequence: int = 0
-    kept_as: str | None = None
+    kept_as: Reason | None = None
     """Set when the keeper sends it: the reason it is held again for should the attempt fail."""
     accepted_at: datetime | None = None
     """When the event was accepted, by the database's clock."""
@@ -85,6 +87,8 @@ class OpenDelivery:
     """A person asked for one more attempt of what has ended; only its success changes the status."""
     traceparent: str | None = None
     """The span its event was emitted in, where that is recorded."""
+    retry_id: str | None = None
+    """Id of the standalone activity that owns its later attempts."""
 
     @property
     def is_test(self) -> bool:
@@ -108,7 +112,7 @@ SELECT delivery.message_id, delivery.variant, delivery.status, delivery.failures
     {SENDER_ID}, store.timezone,
     event.store_code, event.event_id, event.name, event.created_at_text, body.data, body.sealed_data,
     delivery.event_sequence, delivery.accepted_on, event.accepted_at, event.traceparent, delivery.attempts,
-    {SUBSCRIPTION_COLUMNS}
+    delivery.retry_id, {SUBSCRIPTION_COLUMNS}
 FROM delivery
 JOIN event ON event.store_code = delivery.store_code AND event.event_id = delivery.event_id
 JOIN store ON store.code = delivery.store_code
@@ -117,14 +121,14 @@ LEFT JOIN subscription_health AS health ON health.subscription_id = subscription
 {BODY_OF_EVENT}
 {LAST_ATTEMPT_OF_DELIVERY}
 """
-_OPEN_COLUMNS_BEFORE_SUBSCRIPTION = 19
+_OPEN_COLUMNS_BEFORE_SUBSCRIPTION = 20
 
 _OPEN_OF_EVENTS = text(
     _OPEN
-    + """
+    + f"""
 JOIN unnest(CAST(:store_code AS text[]), CAST(:event_id AS uuid[])) AS asked (store_code, event_id)
     ON delivery.store_code = asked.store_code AND delivery.event_id = asked.event_id
-WHERE delivery.status IN ('pending', 'held')
+WHERE delivery.status IN {in_list(OPEN)}
 """
 )
 _OPEN_BY_ID = text(_OPEN + "WHERE delivery.message_id = :message_id")
@@ -132,9 +136,20 @@ _OPEN_BY_ID = text(_OPEN + "WHERE delivery.message_id = :message_id")
 
 def _open_delivery(row: Sequence[Any]) -> OpenDelivery:
     identity, variant, status, failures, next_in, last_number, sender_id, timezone = row[:8]
-    store_code, event_id, name, created_at_text, data, sealed_data, sequence, day, at, traceparent, recorded = row[
-        8:_OPEN_COLUMNS_BEFORE_SUBSCRIPTION
-    ]
+    (
+        store_code,
+        event_id,
+        name,
+        created_at_text,
+        data,
+        sealed_data,
+        sequence,
+        day,
+        at,
+        traceparent,
+        recorded,
+        retry_id,
+    ) = row[8:_OPEN_COLUMNS_BEFORE_SUBSCRIPTION]
     return OpenDelivery(
         message_id=identity,
         event=EventFacts(event_id, name, store_code, created_at_text, data or ""),
@@ -155,6 +170,7 @@ def _open_delivery(row: Sequence[Any]) -> OpenDelivery:
         accepted_at=at,
         traceparent=traceparent,
         recorded=recorded,
+        retry_id=retry_id,
     )
 
 
@@ -172,30 +188,32 @@ async def load(connection: AsyncConnection, identity: UUID) -> OpenDelivery | No
     return _open_delivery(row) if row is not None else None
 
 
-_END = text("""
-UPDATE delivery SET status = :status, reason = :reason, next_attempt_at = NULL, ended_at = clock_timestamp()
-WHERE message_id = :message_id AND status IN ('pending', 'held')
-""")
-
-
-async def end(connection: AsyncConnection, identity: UUID, status: str, reason: str) -> None:
-    """End an open delivery without an attempt; one that ended already stays as it is."""
-    await connection.execute(_END, {"message_id": identity, "status": status, "reason": reason})
-
-
-_HELD = _OPEN + "WHERE delivery.subscription_id = :subscription_id AND delivery.status = 'held'"
+_HELD = _OPEN + f"WHERE delivery.subscription_id = :subscription_id AND delivery.status = '{DeliveryStatus.HELD}'"
 _HELD_ORDER = " ORDER BY delivery.event_sequence, delivery.message_id LIMIT :most"
-_HELD_DUE = text(f"""{_HELD}
-AND (delivery.next_attempt_at IS NULL OR delivery.next_attempt_at <= clock_timestamp())
+_BY_INSTANT = " ORDER BY delivery.next_attempt_at, delivery.event_sequence, delivery.message_id LIMIT :most"
+# `clock_timestamp()` is volatile, so the index would be read to its end with it.
+_HELD_RETRIES_DUE = text(f"""{_HELD}
+AND delivery.next_attempt_at <= statement_timestamp() AND delivery.message_id <> ALL(:under_way) {_BY_INSTANT}""")
+_HELD_FRESH = text(f"""{_HELD} AND delivery.next_attempt_at IS NULL
 AND (delivery.event_sequence, delivery.message_id) > (:sequence, :message_id) AND delivery.message_id <> ALL(:under_way)
-{_HELD_ORDER}""")
-_HELD_OLDEST = text(_HELD + _HELD_ORDER)
+{_BY_INSTANT}""")
+_HELD_OLDEST = text(
+    f"{_HELD} AND (delivery.not_before IS NULL OR delivery.not_before <= clock_timestamp()) {_HELD_ORDER}"
+)
 
 BEFORE_ALL = (-1, UUID(int=0))
 """A place in the order of acceptance (event sequence, message id) before that of any delivery."""
 
 
-async def held_due(
+async def held_retries_due(
+    connection: AsyncConnection, subscription_id: UUID, most: int, *, under_way: Collection[UUID] = ()
+) -> list[OpenDelivery]:
+    """Return held deliveries whose retry is due, in the order of their instants, without those that are under way."""
+    values = {"subscription_id": subscription_id, "most": most, "under_way": list(under_way)}
+    return [_open_delivery(row) for row in await connection.execute(_HELD_RETRIES_DUE, values)]
+
+
+async def held_fresh(
     connection: AsyncConnection,
     subscription_id: UUID,
     most: int,
@@ -203,21 +221,23 @@ async def held_due(
     after: tuple[int, UUID] = BEFORE_ALL,
     under_way: Collection[UUID] = (),
 ) -> list[OpenDelivery]:
-    """Held deliveries that may be attempted now, in the order of acceptance from behind a place in it, without those
-    that are under way."""
+    """Return held deliveries that wait for no instant, in the order of acceptance from behind a place in it, without
+    those that are under way."""
     sequence, identity = after
     values = {"subscription_id": subscription_id, "sequence": sequence, "message_id": identity, "most": most}
-    rows = await connection.execute(_HELD_DUE, values | {"under_way": list(under_way)})
+    rows = await connection.execute(_HELD_FRESH, values | {"under_way": list(under_way)})
     return [_open_delivery(row) for row in rows]
 
 
 async def held_oldest(connection: AsyncConnection, subscription_id: UUID) -> OpenDelivery | None:
-    """The held delivery of the event accepted first, due or not."""
+    """Return the held delivery of the event accepted first, due or not, unless its receiver has asked to wait."""
     row = (await connection.execute(_HELD_OLDEST, {"subscription_id": subscription_id, "most": 1})).one_or_none()
     return None if row is None else _open_delivery(row)
 
 
-_HELD_BY_ID = text(_OPEN + "WHERE delivery.message_id = ANY(:ids) AND delivery.status = 'held'" + _HELD_ORDER)
+_HELD_BY_ID = text(
+    _OPEN + f"WHERE delivery.message_id = ANY(:ids) AND delivery.status = '{DeliveryStatus.HELD}'" + _HELD_ORDER
+)
 
 
 async def held_of(connection: AsyncConnection, message_ids: Sequence[UUID]) -> list[OpenDelivery]:

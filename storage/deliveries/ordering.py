@@ -11,7 +11,9 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from domain.delivery.lifecycle import DeliveryStatus
 from domain.delivery.ordering import line_of
+from storage.deliveries.transitions import assign_lines
 from storage.events.days import BODY_OF_EVENT, LAST_ATTEMPT_OF_DELIVERY
 from storage.operations.workers import SENDER_ID
 
@@ -23,24 +25,28 @@ PLACED_AT_ONCE = 500
 class First:
     """The first held delivery of a line, or one of the first of the subscription's only line (null).
 
-    `due_in_seconds` is not positive when it may be sent; `stopped`: one before it waits for a person.
+    `due_in_seconds` is not positive when it may be sent; `allowed_in_seconds` is not positive when a probe may send it,
+    which skips the schedule and not what the receiver asked for. `stopped`: one before it waits for a person.
     """
 
     line: int | None
     message_id: UUID
     sequence: int
     due_in_seconds: float
+    allowed_in_seconds: float
     stopped: bool
 
 
-_FIRST = """
-    SELECT delivery.line, delivery.message_id, delivery.event_sequence, delivery.next_attempt_at FROM delivery
-    WHERE delivery.subscription_id = :id AND delivery.status = 'held'
+_FIRST = f"""
+    SELECT delivery.line, delivery.message_id, delivery.event_sequence, delivery.next_attempt_at, delivery.not_before
+    FROM delivery
+    WHERE delivery.subscription_id = :id AND delivery.status = '{DeliveryStatus.HELD}'
 """
 
 _COLUMNS = """
 SELECT line.line, line.message_id, line.event_sequence,
     CAST(coalesce(extract(epoch FROM line.next_attempt_at - clock_timestamp()), 0) AS float8),
+    CAST(coalesce(extract(epoch FROM line.not_before - clock_timestamp()), 0) AS float8),
     :holds AND EXISTS (SELECT FROM delivery AS ended WHERE ended.subscription_id = :id AND ended.holds_line {same_line}
         AND ended.event_sequence <= line.event_sequence)
 FROM line
@@ -95,22 +101,14 @@ _IN_NO_LINE = text(f"""
 SELECT delivery.message_id, body.data FROM delivery
 JOIN event ON event.store_code = delivery.store_code AND event.event_id = delivery.event_id
 {BODY_OF_EVENT}
-WHERE delivery.subscription_id = :id AND delivery.status = 'held' AND delivery.line IS NULL
+WHERE delivery.subscription_id = :id AND delivery.status = '{DeliveryStatus.HELD}' AND delivery.line IS NULL
 ORDER BY delivery.line, delivery.event_sequence, delivery.message_id LIMIT :most FOR UPDATE OF delivery
-""")
-
-_PLACE = text("""
-UPDATE delivery SET line = placed.line
-FROM unnest(CAST(:message_id AS uuid[]), CAST(:line AS bigint[])) AS placed (message_id, line)
-WHERE delivery.message_id = placed.message_id
 """)
 
 _ON_THE_WIRE = text(f"""
 SELECT delivery.message_id FROM delivery {LAST_ATTEMPT_OF_DELIVERY}
 WHERE delivery.message_id = ANY(:ids) AND ({SENDER_ID}) IS NOT NULL
 """)
-
-_LET_GO_ON = text("UPDATE delivery SET holds_line = false WHERE subscription_id = :id AND holds_line")
 
 
 def _behind(own_line: str) -> str:
@@ -120,15 +118,17 @@ def _behind(own_line: str) -> str:
             AND ended.event_sequence <= delivery.event_sequence AND subscription.after_exhausted = 'hold'
         ORDER BY ended.event_sequence LIMIT 1
     ), (
-        SELECT held.message_id FROM delivery AS held
-        WHERE held.subscription_id = delivery.subscription_id AND held.status = 'held' AND {own_line.format("held")}
-            AND (held.event_sequence, held.message_id) < (delivery.event_sequence, delivery.message_id)
-        ORDER BY held.line, held.event_sequence, held.message_id LIMIT 1
+        SELECT earlier.message_id FROM delivery AS earlier
+        WHERE earlier.subscription_id = delivery.subscription_id AND earlier.status = '{DeliveryStatus.HELD}'
+            AND {own_line.format("earlier")}
+            AND (earlier.event_sequence, earlier.message_id) < (delivery.event_sequence, delivery.message_id)
+        ORDER BY earlier.line, earlier.event_sequence, earlier.message_id LIMIT 1
     ))"""
 
 
-BEHIND = f"""CASE WHEN delivery.status = 'held' AND subscription.ordered THEN CASE subscription.order_key
-    WHEN 'customer' THEN {_behind("{}.line = delivery.line")} ELSE {_behind("true")} END END"""
+BEHIND = f"""CASE WHEN delivery.status = '{DeliveryStatus.HELD}' AND subscription.ordered THEN
+    CASE subscription.order_key WHEN 'customer' THEN {_behind("{}.line = delivery.line")}
+    ELSE {_behind("true")} END END"""
 """SQL over rows `delivery` and `subscription`: the first of those which have to end before this one is sent."""
 
 
@@ -175,15 +175,10 @@ async def place_in_lines(connection: AsyncConnection, subscription_id: UUID) -> 
     found = (await connection.execute(_IN_NO_LINE, {"id": subscription_id, "most": PLACED_AT_ONCE})).all()
     if found:
         lines = [line_of(subscription_id, row.data) for row in found]
-        await connection.execute(_PLACE, {"message_id": [row.message_id for row in found], "line": lines})
+        await assign_lines(connection, [row.message_id for row in found], lines)
     return len(found)
 
 
 async def on_the_wire(connection: AsyncConnection, message_ids: Collection[UUID]) -> set[UUID]:
     """Those of these deliveries that a live worker is sending."""
     return set(await connection.scalars(_ON_THE_WIRE, {"ids": list(message_ids)}))
-
-
-async def let_lines_go_on(connection: AsyncConnection, subscription_id: UUID) -> None:
-    """Let nothing that is exhausted hold its successors back any more."""
-    await connection.execute(_LET_GO_ON, {"id": subscription_id})

@@ -1,23 +1,15 @@
 """What should be kept by a workflow, for whoever looks whether one does."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from domain.delivery.lifecycle import DeliveryStatus
+from storage.mapping import all_as
 from storage.operations.bulk_actions import WindowKind
-
-
-@dataclass(frozen=True, slots=True)
-class KeptEvent:
-    """An event with deliveries that wait for an attempt, and the workflows that are named as keeping them."""
-
-    store_code: str
-    event_id: UUID
-    name: str
-    workflow_ids: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +30,6 @@ class LookedAfter:
     held_deliveries: int
 
 
-# No index knows what is pending, since each delivery is for a moment: the table is read, once. A delivery names the
-# workflow that is to keep it; until its batch has handed it on, the batch does, which the event names.
-_KEPT = text("""
-SELECT delivery.store_code, delivery.event_id, event_name,
-    array_remove(array_agg(DISTINCT delivery.workflow_id) || array_agg(DISTINCT event.workflow_id), NULL)
-FROM delivery LEFT JOIN event ON event.store_code = delivery.store_code AND event.event_id = delivery.event_id
-WHERE delivery.status = 'pending' AND variant <> 'test'
-GROUP BY delivery.store_code, delivery.event_id, event_name ORDER BY min(event_sequence)
-""")
-
 _ACTS = text("""
 SELECT act.id, act.kind, act.subscription_id, subscription.url
 FROM window_act AS act JOIN subscription ON subscription.id = act.subscription_id
@@ -55,22 +37,21 @@ WHERE act.status = 'running' AND act.created_at <= clock_timestamp() - make_inte
 ORDER BY act.created_at, act.id
 """)
 
-_LOOKED_AFTER = text("""
-SELECT (SELECT count(*) FROM event WHERE matched_at IS NULL), (SELECT count(*) FROM delivery WHERE status = 'held')
+_LOOKED_AFTER = text(f"""
+SELECT (SELECT count(*) FROM event WHERE matched_at IS NULL) AS untaken_events,
+    (SELECT count(*) FROM delivery WHERE status = '{DeliveryStatus.HELD}') AS held_deliveries
 """)
-
-
-async def kept_events(connection: AsyncConnection) -> list[KeptEvent]:
-    """Every event of which a delivery waits for an attempt, oldest first."""
-    return [KeptEvent(row[0], row[1], row[2], row[3] or ()) for row in await connection.execute(_KEPT)]
 
 
 async def running_acts(connection: AsyncConnection, *, at_least_seconds: float = 0.0) -> list[RunningAct]:
     """Every recovery and backfill that has been under way for so long, oldest first."""
-    rows = await connection.execute(_ACTS, {"at_least": at_least_seconds})
-    return [RunningAct(row[0], WindowKind(row[1]), row[2], row[3]) for row in rows]
+    return all_as(_act, await connection.execute(_ACTS, {"at_least": at_least_seconds}))
+
+
+def _act(kind: str, **others: Any) -> RunningAct:
+    return RunningAct(kind=WindowKind(kind), **others)
 
 
 async def looked_after(connection: AsyncConnection) -> LookedAfter:
     """How much waits for the workers themselves."""
-    return LookedAfter(*(await connection.execute(_LOOKED_AFTER)).one())
+    return LookedAfter(**(await connection.execute(_LOOKED_AFTER)).one()._asdict())

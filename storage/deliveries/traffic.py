@@ -13,6 +13,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from domain.delivery.lifecycle import DeliveryStatus
 from domain.durations import step_of
 
 MINUTES_KEPT_DAYS = 2
@@ -26,16 +27,16 @@ UNMEASURED = -1
 class AttemptOutcome(StrEnum):
     """What came of an attempt: for its delivery, not for its request."""
 
-    DELIVERED = "delivered"
+    DELIVERED = DeliveryStatus.DELIVERED
     FAILED = "failed"
     """It will be tried again."""
     GIVEN_UP = "given_up"
 
 
-_OUTCOMES = {
-    "delivered": AttemptOutcome.DELIVERED,
-    "pending": AttemptOutcome.FAILED,
-    "held": AttemptOutcome.FAILED,
+_OUTCOMES: Mapping[str, AttemptOutcome] = {
+    DeliveryStatus.DELIVERED: AttemptOutcome.DELIVERED,
+    DeliveryStatus.PENDING: AttemptOutcome.FAILED,
+    DeliveryStatus.HELD: AttemptOutcome.FAILED,
 }
 
 

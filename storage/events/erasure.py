@@ -14,6 +14,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from storage.deliveries.transitions import cancel_erased
 from storage.events.days import REST, filed_days, partition
 
 PAGE = 200
@@ -32,11 +33,6 @@ UPDATE event SET erased_at = clock_timestamp()
 WHERE store_code = :store_code AND event_id = ANY(CAST(:ids AS uuid[])) AND erased_at IS NULL
 """)
 
-_CANCEL = text("""
-UPDATE delivery SET status = 'cancelled', reason = 'event_erased', next_attempt_at = NULL, ended_at = clock_timestamp()
-WHERE store_code = :store_code AND event_id = ANY(CAST(:ids AS uuid[])) AND status IN ('pending', 'held')
-""")
-
 _CLEAR_ATTEMPTS = text("""
 UPDATE attempt SET response_excerpt = NULL, detail = NULL
 FROM delivery
@@ -46,7 +42,7 @@ WHERE delivery.store_code = :store_code AND delivery.event_id = ANY(CAST(:ids AS
 """)
 
 _SENT_TO = text("""
-SELECT delivery.url, count(*) FROM delivery
+SELECT delivery.url, count(*) AS deliveries FROM delivery
 WHERE delivery.store_code = :store_code AND delivery.event_id = ANY(CAST(:ids AS uuid[])) AND delivery.attempts > 0
 GROUP BY delivery.url
 """)
@@ -94,8 +90,8 @@ async def events_of_customer(
 async def look_at(connection: AsyncConnection, store_code: str, ids: Sequence[UUID], erased: Erased) -> None:
     """Note whom the events were sent to, and their ids."""
     erased.event_ids += ids
-    for url, deliveries in await connection.execute(_SENT_TO, {"store_code": store_code, "ids": list(ids)}):
-        erased.sent_to[url] += deliveries
+    for row in await connection.execute(_SENT_TO, {"store_code": store_code, "ids": list(ids)}):
+        erased.sent_to[row.url] += row.deliveries
 
 
 async def erase_events(
@@ -106,9 +102,8 @@ async def erase_events(
     An attempt under way goes on: its request has left. The open deliveries are cancelled, so it is the last.
     """
     values = {"store_code": store_code, "day": day, "ids": list(ids)}
-    asked = {"store_code": store_code, "ids": list(ids)}
-    await connection.execute(_MARK, asked)
-    erased.deliveries_cancelled += (await connection.execute(_CANCEL, asked)).rowcount
+    await connection.execute(_MARK, {"store_code": store_code, "ids": list(ids)})
+    erased.deliveries_cancelled += await cancel_erased(connection, store_code, ids)
     await connection.execute(_ERASE_BODIES, values)
     erased.attempts_cleared += (await connection.execute(_CLEAR_ATTEMPTS, values)).rowcount
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
-from typing import Any, TypeAlias
+from typing import TypeAlias
 from uuid import UUID
 
 from sqlalchemy import text
@@ -12,10 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.events.catalogue import EventType, has_secrets, mask_secrets
 from domain.wire.jsontext import JsonValue, canonical, dump, dump_bytes
-from storage.columns import alike_column, once_if_alike, without_nulls_alone
 from storage.events.days import BODY_OF_EVENT
-from storage.events.outbox import FIRST_OF_EACH_STORE, OUTBOX_CHANNEL
-from storage.quick import QuickConnections, QuickStatement
+from storage.events.outbox import FIRST_OF_EACH_STORE
 from storage.sealing import Sealer
 
 EventKey: TypeAlias = tuple[str, UUID]
@@ -96,11 +94,10 @@ class StoredEvent:
 # Rows go in sorted by id, so that two transactions with the same ids wait for each other in one order and never in a
 # circle; `sequence` is drawn before the sort, so that the outbox keeps the order of arrival. One reading of the clock
 # serves both instants of a row.
-_INSERT = f"""
+_INSERT = text(f"""
 WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now),
 arrived AS MATERIALIZED (
-    SELECT nextval('event_sequence_seq') AS sequence, {alike_column("store_code", "text")}, event_id,
-        {alike_column("name", "text")}, created_at, created_at_text, data, sealed_data, digest, traceparent
+    SELECT nextval('event_sequence_seq') AS sequence, rows.*
     FROM unnest(
         CAST(:store_code AS text[]), CAST(:event_id AS uuid[]), CAST(:name AS text[]),
         CAST(:created_at AS timestamptz[]), CAST(:created_at_text AS text[]), CAST(:data AS text[]),
@@ -125,31 +122,20 @@ arrived AS MATERIALIZED (
     FROM inserted JOIN arrived USING (store_code, event_id)
     RETURNING store_code, event_id
 )
-"""
-_INSERTED = f"{_INSERT} SELECT store_code, event_id FROM with_body"
-_INSERT_MANY = text(_INSERTED)
-_INSERT_FEW = QuickStatement(_INSERTED)
-# Without arrays, and what they are read with, it is an eighth less of the statement.
-_INSERT_ONE_AND_RING = QuickStatement(f"""
-WITH inserted AS (
-    INSERT INTO event (
-        store_code, event_id, name, created_at, created_at_text, created_at_given, accepted_at, digest, traceparent
-    )
-    SELECT
-        :store_code, :event_id, :name, coalesce(:created_at, now),
-        coalesce(:created_at_text, to_char(now AT TIME ZONE 'UTC', '{CREATED_AT_FORMAT}')),
-        CAST(:created_at_text AS text) IS NOT NULL, now, :digest, :traceparent
-    FROM clock_timestamp() AS now
-    ON CONFLICT (store_code, event_id) DO NOTHING
-    RETURNING accepted_on, store_code, event_id, name, traceparent
-), with_body AS (
-    INSERT INTO event_body (accepted_on, store_code, event_id, data, sealed_data)
-    SELECT accepted_on, store_code, event_id, :data, :sealed_data FROM inserted
-)
-SELECT pg_notify('{OUTBOX_CHANNEL}', json_build_object(
-    'storeCode', store_code, 'eventId', event_id, 'name', name, 'traceparent', traceparent)::text)
-FROM inserted
+SELECT store_code, event_id FROM with_body
 """)
+
+_INSERT_COLUMNS = (
+    "store_code",
+    "event_id",
+    "name",
+    "created_at",
+    "created_at_text",
+    "data",
+    "sealed_data",
+    "digest",
+    "traceparent",
+)
 
 _STORED = text(f"""
 SELECT event.store_code, event.event_id, event.name, event.created_at_text, body.data, body.sealed_data, event.digest
@@ -160,49 +146,10 @@ JOIN event USING (store_code, event_id)
 
 
 async def insert_events(connection: AsyncConnection, events: Sequence[NewEvent]) -> frozenset[EventKey]:
-    """Insert those whose id is new, in the order given, and return their keys. No id may be given twice."""
-    rows = await connection.execute(_INSERT_MANY, _columns(events))
-    return frozenset((store_code, event_id) for store_code, event_id in rows)
-
-
-async def insert_few(quick: QuickConnections, events: Sequence[NewEvent]) -> frozenset[EventKey]:
-    """The same, as a transaction of its own."""
-    rows = await quick.fetch(_INSERT_FEW, _columns(events))
-    return frozenset((row["store_code"], row["event_id"]) for row in rows)
-
-
-async def insert_and_ring(quick: QuickConnections, event: NewEvent) -> frozenset[EventKey]:
-    """The same of one event, and the relays are told of it with the commit."""
-    rows = await quick.fetch(_INSERT_ONE_AND_RING, _values(event))
-    return frozenset([event.key] if rows else [])
-
-
-def _values(event: NewEvent) -> dict[str, Any]:
-    return {
-        "store_code": event.store_code,
-        "event_id": event.event_id,
-        "name": event.name,
-        "created_at": event.created_at,
-        "created_at_text": event.created_at_text,
-        "data": event.data,
-        "sealed_data": event.sealed_data,
-        "digest": event.digest,
-        "traceparent": event.traceparent,
-    }
-
-
-def _columns(events: Sequence[NewEvent]) -> dict[str, Sequence[Any]]:
-    return {
-        "store_code": once_if_alike([event.store_code for event in events]),
-        "event_id": [event.event_id for event in events],
-        "name": once_if_alike([event.name for event in events]),
-        "created_at": without_nulls_alone([event.created_at for event in events]),
-        "created_at_text": without_nulls_alone([event.created_at_text for event in events]),
-        "data": [event.data for event in events],
-        "sealed_data": without_nulls_alone([event.sealed_data for event in events]),
-        "digest": [event.digest for event in events],
-        "traceparent": without_nulls_alone([event.traceparent for event in events]),
-    }
+    """Insert the events whose id is new, in the order given, and return their keys. No id may be given twice."""
+    columns = {name: [getattr(event, name) for event in events] for name in _INSERT_COLUMNS}
+    rows = await connection.execute(_INSERT, columns)
+    return frozenset((row.store_code, row.event_id) for row in rows)
 
 
 async def stored_events(connection: AsyncConnection, keys: Sequence[EventKey]) -> Mapping[EventKey, StoredEvent]:

@@ -8,6 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.events.days import BODY_OF_EVENT
+from storage.mapping import one_as
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class EventRow:
     """The workflow it was handed to: its own or a batch's; null until a relay has claimed it."""
 
 
+# SQL, because the body is found by the LATERAL that every reader of bodies shares.
 _EVENT = text(f"""
 SELECT event.event_id, event.name, event.store_code, store.timezone, event.created_at_text, event.created_at,
     event.accepted_at, body.data, body.sealed_data, event.workflow_id
@@ -40,6 +42,5 @@ WHERE event.store_code = :store_code AND event.event_id = :event_id
 
 
 async def find_event(connection: AsyncConnection, store_code: str, event_id: UUID) -> EventRow | None:
-    """The store's event of that id, or None."""
-    row = (await connection.execute(_EVENT, {"store_code": store_code, "event_id": event_id})).one_or_none()
-    return None if row is None else EventRow(*row)
+    """Return the store's event of that id, or None."""
+    return one_as(EventRow, await connection.execute(_EVENT, {"store_code": store_code, "event_id": event_id}))

@@ -1,31 +1,29 @@
-"""The outbox: events whose workflow has not taken them yet, claimed with a lease and under a committed name.
+"""The outbox: accepted events that no workflow has matched yet, claimed with a lease and under a committed workflow id.
 
-An event is in the outbox while `matched_at` is null. A claim writes the workflow's id, once and for all, before the
-workflow is started, or meanwhile where the id follows from the event's own (`named_event`); when the lease lapses
-without the event being matched, the same id is started again.
+An event is in the outbox while `matched_at` is null. A claim commits the workflow's id, once and for all, before the
+workflow is started; when the lease lapses without the event being matched, the same id is started again.
 """
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 from uuid import UUID
 
-import orjson
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain.delivery.identity import event_workflow_id
-
 OUTBOX_CHANNEL = "outbox"
-"""Notified after events are committed: with nothing, or with the `named_event` that came alone."""
+"""Notified after events are committed, without a payload."""
 
 STORES_A_CLAIM = 300
-"""Looked at by one claim: a full batch is two events of each. The next claim goes on with those behind them."""
+"""Maximum number of stores one claim looks at: a full batch holds at least one event of each. The next claim resumes
+behind them."""
 
 DEPTH = 4
-"""How many times as much as a batch holds is counted, all stores together, so that it is full although some have less
-than their share."""
+"""Multiple of the batch size that is counted over all stores together, so that a batch is full although some stores
+have less than an even share."""
 
-LAPSED_LOCK = 0x0B0C5  # one relay at a time looks after lapsed claims, so that each batch is handed over whole
+LAPSED_LOCK = 0x0B0C5  # one relay at a time claims lapsed events again, so that each batch is started whole
 
 
 @dataclass(frozen=True)
@@ -39,58 +37,45 @@ class ClaimedEvent:
     traceparent: str | None = None
 
 
-def named_event(payload: str) -> ClaimedEvent | None:
-    """The event a notification names, for a workflow of its own; None of one that names none."""
-    if not payload:
-        return None
-    named = orjson.loads(payload)
-    store_code, event_id = named["storeCode"], UUID(named["eventId"])
-    workflow_id = event_workflow_id(store_code, event_id)
-    return ClaimedEvent(store_code, event_id, named["name"], workflow_id, named["traceparent"])
-
-
 @dataclass(frozen=True)
-class Room:
-    """What a relay can take on. A store is busy while more than `few` events of it wait, or when it is in `busy`.
+class ClaimLimits:
+    """Maximum number of events of one claim.
 
-    The others are quiet.
-    `mixed` is the workflow id of a batch of quiet stores' events, `batch` of busy ones'; None: each has a workflow.
+    `singles` events get a workflow each, if no more are waiting; otherwise `batch_events` share the workflow `batch_id`
+    (None: each gets a workflow of its own). With `batch_events` 0 only stores with at most `singles` waiting events are
+    claimed from, so that a large backlog is left for a batch.
     """
 
-    few: int
-    singly: int
-    mixed_room: int
-    mixed: str
-    batch_room: int
-    batch: str | None
-    busy: Sequence[str] = ()
+    singles: int
+    batch_events: int
+    batch_id: str | None
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What was claimed. `after` is the store behind which the next claim begins, empty for the first one.
+    """Claimed events. `after` is the store behind which the next claim resumes, empty to begin with the first store.
 
-    `busy`: some store may have more waiting than a quiet one.
+    `more`: the stores looked at have more waiting events than this claim took.
     """
 
     events: Sequence[ClaimedEvent]
     after: str
-    busy: bool
+    more: bool
 
 
 @dataclass(frozen=True)
-class Backlog:
+class EventBacklog:
     """Events not yet matched: how many (counted up to a limit) and the age of the oldest in seconds (0 when none)."""
 
     events: int
     oldest_seconds: float
 
 
-# The stores that wait are found by skipping through the index, and asked in turn for one event each until there are
-# enough: of a store with a long backlog only as much is read as one claim could take. What is picked is locked store by
-# store, so that relays side by side pass over each other's picks instead of racing for them; and it is updated by its
-# place on disk, which the lock keeps: joined with anything, the planner might read the whole log for it. A claim that
-# takes nothing still says where it ended: one row without an event.
+# Stores with waiting events are found by a skip scan of the index and take part round robin, one event each, until the
+# limit is reached: of a store with a large backlog only as much is read as one claim could take. Rows are locked store
+# by store with SKIP LOCKED, so that relays side by side pass over each other's rows, and they are updated by their
+# place on disk, which the lock keeps: joined with anything, the planner might read the whole event log. A claim that
+# takes nothing still returns one row without an event, with the cursor.
 _CLAIM = text("""
 WITH RECURSIVE store AS (
     (SELECT store_code, sequence AS first, 1 AS place FROM event
@@ -103,28 +88,23 @@ WITH RECURSIVE store AS (
         ORDER BY store_code, sequence LIMIT 1
     ) AS following WHERE store.place < :stores
 ), waiting AS MATERIALIZED (
-    SELECT store.*, counted.events,
-        counted.events > CAST(:few AS int) OR store.store_code = ANY(CAST(:busy AS text[])) AS busy
-    FROM store, LATERAL (
+    SELECT store.*, counted.events FROM store, LATERAL (
         SELECT count(*) AS events FROM (
             SELECT FROM event WHERE matched_at IS NULL AND workflow_id IS NULL
                 AND event.store_code = store.store_code AND sequence >= store.first
-            ORDER BY sequence LIMIT greatest(CAST(:few AS int) + 1,
-                (SELECT least(CAST(:batch_room AS int), :depth * CAST(:batch_room AS int) / count(*)) FROM store))
+            ORDER BY sequence LIMIT 1 + greatest(CAST(:singles AS int), (SELECT least(
+                CAST(:batch_events AS int), :depth * CAST(:batch_events AS int) / count(*)) FROM store))
         ) AS unclaimed
     ) AS counted
 ), turn AS (
-    SELECT store_code, first, busy,
-        row_number() OVER (PARTITION BY busy ORDER BY round, place) AS number,
-        count(*) OVER (PARTITION BY busy) AS all_of_them
+    SELECT store_code, first, row_number() OVER (ORDER BY round, place) AS number,
+        CAST(:batch_events AS int) > 0 AND count(*) OVER () > CAST(:singles AS int) AS batched
     FROM waiting, generate_series(1, waiting.events) AS round
+    WHERE CAST(:batch_events AS int) > 0 OR waiting.events <= CAST(:singles AS int)
 ), share AS MATERIALIZED (
-    SELECT store_code, first, count(*) AS events, CASE WHEN busy THEN CAST(:batch AS text)
-        WHEN min(all_of_them) > :singly AND :mixed_room > 0 THEN CAST(:mixed AS text) END AS workflow_id
-    FROM turn
-    WHERE number <= CASE WHEN busy THEN CAST(:batch_room AS int)
-        WHEN all_of_them > CAST(:singly AS int) THEN greatest(CAST(:mixed_room AS int), :singly) ELSE :singly END
-    GROUP BY store_code, first, busy
+    SELECT store_code, first, count(*) AS events, CASE WHEN batched THEN CAST(:batch_id AS text) END AS workflow_id
+    FROM turn WHERE number <= CASE WHEN batched THEN CAST(:batch_events AS int) ELSE CAST(:singles AS int) END
+    GROUP BY store_code, first, batched
 ), picked AS MATERIALIZED (
     SELECT unclaimed.place_on_disk FROM share, LATERAL (
         SELECT ctid AS place_on_disk FROM event WHERE matched_at IS NULL AND workflow_id IS NULL
@@ -133,13 +113,12 @@ WITH RECURSIVE store AS (
     ) AS unclaimed
 ), claimed AS (
     UPDATE event SET claimed_until = clock_timestamp() + make_interval(secs => :lease), workflow_id = coalesce(
-        (SELECT share.workflow_id FROM share WHERE share.store_code = event.store_code),
-        'event/' || store_code || '/' || event_id)
+        (SELECT share.workflow_id FROM share LIMIT 1), 'event/' || store_code || '/' || event_id)
     WHERE ctid = ANY(ARRAY(SELECT place_on_disk FROM picked))
     RETURNING store_code, event_id, name, workflow_id, traceparent
 )
-SELECT claimed.*,
-    (SELECT store_code FROM store WHERE place = :stores), (SELECT coalesce(bool_or(busy), false) FROM waiting)
+SELECT claimed.*, coalesce((SELECT store_code FROM store WHERE place = :stores), '') AS after,
+    coalesce((SELECT sum(events) FROM waiting), 0) > coalesce((SELECT sum(events) FROM share), 0) AS more
 FROM (SELECT) AS looked LEFT JOIN claimed ON true
 """)
 
@@ -153,10 +132,10 @@ WITH RECURSIVE first AS (
     ) AS following
 )
 """
-"""The first event of each store that is not matched, found by skipping through the index."""
+"""The first unmatched event of each store, by a skip scan of the index."""
 
-# Of each store claims are made in order, so what lapsed lies before its first event nobody has claimed: the backlog
-# behind it, which may be a million events, is not read.
+# Claims take the events of a store in order, so lapsed claims lie before its first unclaimed event: the backlog behind
+# it, which may be a million events, is not read.
 _LAPSED = text(f"""
 {FIRST_OF_EACH_STORE}, lapsed AS MATERIALIZED (
     SELECT claimed.workflow_id, claimed.workflow_id LIKE 'events/%' AS batch, min(claimed.claimed_until) AS since
@@ -173,7 +152,7 @@ _LAPSED = text(f"""
 UNION ALL (SELECT workflow_id FROM lapsed WHERE batch ORDER BY since LIMIT :batches)
 """)
 
-# By the ids alone: joined with anything, the planner would take the whole table for what is not matched.
+# By the ids alone: joined with anything, the planner would read the whole table for the unmatched events.
 _CLAIM_AGAIN = text("""
 UPDATE event SET claimed_until = clock_timestamp() + make_interval(secs => :lease)
 WHERE matched_at IS NULL AND workflow_id = ANY(:ids)
@@ -196,46 +175,45 @@ SELECT count(*) FROM (
 """)
 
 
-async def claim(connection: AsyncConnection, room: Room, *, after: str = "", lease_seconds: float) -> Claim:
-    """Claim events nobody has claimed, as many as there is room for: of each store oldest first, of all stores in turn.
+async def claim(connection: AsyncConnection, limits: ClaimLimits, *, after: str = "", lease_seconds: float) -> Claim:
+    """Claim waiting events within the limits: oldest first within a store, round robin over stores.
 
-    Busy stores get their share of the batch. The events of quiet ones are each claimed for a workflow of their own
-    (`event/{store}/{event id}`) if all together are no more than `room.singly`, else all for the mixed batch; without
-    room for that as many as may go singly. `after` is what the last claim said.
+    An event claimed for a workflow of its own gets the id `event/{store}/{event id}`. `after` is the cursor that the
+    previous claim returned.
     """
-    values = asdict(room) | {
-        "after": after,
-        "stores": STORES_A_CLAIM,
-        "depth": DEPTH,
-        "busy": list(room.busy),
-        "lease": lease_seconds,
-    }
+    values = asdict(limits) | {"after": after, "stores": STORES_A_CLAIM, "depth": DEPTH, "lease": lease_seconds}
     rows = (await connection.execute(_CLAIM, values)).all()
-    after, busy = rows[0][-2:]
-    return Claim([ClaimedEvent(*row[:-2]) for row in rows if row[0] is not None], after or "", busy)
+    return Claim([_claimed(row) for row in rows if row.event_id is not None], rows[0].after, rows[0].more)
 
 
 async def claim_lapsed(
     connection: AsyncConnection, *, singles: int, batches: int, lease_seconds: float
 ) -> Sequence[ClaimedEvent]:
-    """Claim again, under the same workflow ids, events whose lease lapsed before they were matched: those of so many
-    workflows of single events, and of so many batches, what lapsed first before the rest."""
+    """Claim again, under the same workflow ids, events whose lease lapsed before they were matched.
+
+    At most `singles` workflows of one event and `batches` workflows of many, the longest lapsed first. Returns nothing
+    while another relay does the same.
+    """
     if not await connection.scalar(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": LAPSED_LOCK}):
         return []
     workflow_ids = [row[0] for row in await connection.execute(_LAPSED, {"singles": singles, "batches": batches})]
     if not workflow_ids:
         return []
     rows = await connection.execute(_CLAIM_AGAIN, {"ids": workflow_ids, "lease": lease_seconds})
-    return [ClaimedEvent(*row) for row in rows]
+    return [_claimed(row) for row in rows]
 
 
-async def backlog(connection: AsyncConnection, *, limit: int) -> Backlog:
-    """How much is waiting; reads at most `limit` entries of the index of unmatched events."""
+def _claimed(row: Row[Any]) -> ClaimedEvent:
+    return ClaimedEvent(row.store_code, row.event_id, row.name, row.workflow_id, row.traceparent)
+
+
+async def backlog(connection: AsyncConnection, *, limit: int) -> EventBacklog:
+    """Return the size and age of the outbox; reads at most `limit` entries of the index of unmatched events."""
     row = (await connection.execute(_BACKLOG, {"limit": limit})).one()
-    return Backlog(events=row[0], oldest_seconds=float(row[1]))
+    return EventBacklog(events=row[0], oldest_seconds=float(row[1]))
 
 
 async def waiting(connection: AsyncConnection, store_code: str, *, limit: int) -> int:
-    """How many events of a store are not matched yet, up to a limit."""
+    """Return the number of unmatched events of a store, counted up to a limit."""
     count: int = await connection.scalar(_WAITING, {"store_code": store_code, "limit": limit})
     return count

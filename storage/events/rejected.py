@@ -2,11 +2,14 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlmodel import col
+
+from storage.events.tables import RejectedEmit as RejectedRow
 
 KEPT_DAYS = 7
 PRUNED_AT_ONCE = 2000
@@ -14,14 +17,15 @@ PRUNED_AT_ONCE = 2000
 
 
 @dataclass(frozen=True, slots=True)
-class RejectedEmit:
+class RejectedEvent:
     """An event that was not accepted, and why, in words that hold nothing of its data."""
 
     event_id: UUID
     because: str
 
 
-# Sorted, as all inserts by key are, so that two calls with the same ids cannot wait for each other in a circle.
+# SQL text, because a batch is one statement (`unnest`). Sorted, as all inserts by key are, so that two calls with the
+# same ids cannot wait for each other in a circle.
 _NOTE = text("""
 INSERT INTO rejected_emit (store_code, event_id, because)
 SELECT :store_code, rejected.event_id, rejected.because
@@ -38,14 +42,8 @@ DELETE FROM rejected_emit WHERE (store_code, event_id) IN (
 )
 """)
 
-_FIND = text(f"""
-SELECT rejected_at, because FROM rejected_emit
-WHERE store_code = :store_code AND event_id = :event_id
-    AND rejected_at > clock_timestamp() - interval '{KEPT_DAYS} days'
-""")
 
-
-async def note_rejected(connection: AsyncConnection, store_code: str, rejected: Collection[RejectedEmit]) -> None:
+async def note_rejected(connection: AsyncConnection, store_code: str, rejected: Collection[RejectedEvent]) -> None:
     """Write them down, the last refusal of an id in place of the one before, and forget what is older than a week."""
     latest = {one.event_id: one.because for one in rejected}
     values = {"store_code": store_code, "event_ids": list(latest), "because": list(latest.values())}
@@ -54,6 +52,11 @@ async def note_rejected(connection: AsyncConnection, store_code: str, rejected: 
 
 
 async def find_rejected(connection: AsyncConnection, store_code: str, event_id: UUID) -> tuple[datetime, str] | None:
-    """(when, why) an emit of that id was refused last, if it was within a week."""
-    row = (await connection.execute(_FIND, {"store_code": store_code, "event_id": event_id})).one_or_none()
-    return None if row is None else (row[0], row[1])
+    """Return (when, why) an emit of that id was last refused, or None if it was not within a week."""
+    query = select(col(RejectedRow.rejected_at), col(RejectedRow.because)).where(
+        col(RejectedRow.store_code) == store_code,
+        col(RejectedRow.event_id) == event_id,
+        col(RejectedRow.rejected_at) > func.clock_timestamp() - timedelta(days=KEPT_DAYS),
+    )
+    row = (await connection.execute(query)).one_or_none()
+    return None if row is None else (row.rejected_at, row.because)

@@ -15,7 +15,9 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from domain.delivery.lifecycle import OPEN, DeliveryStatus
 from domain.retention import RetentionRules
+from storage.columns import in_list
 from storage.database import Database
 from storage.events.days import (
     DAYS_LOCK,
@@ -40,7 +42,7 @@ _LONGEST_DAYS = f"greatest(coalesce(store.retention_exhausted_days, :exhausted_d
 
 _TODAY = text("SELECT CAST(clock_timestamp() AT TIME ZONE 'UTC' AS date)")
 
-_RULES = text(f"SELECT code, {_KEPT_DAYS}, {_LONGEST_DAYS} FROM store ORDER BY code")
+_RULES = text(f"SELECT code, {_KEPT_DAYS} AS kept_days, {_LONGEST_DAYS} AS longest_days FROM store ORDER BY code")
 
 _DONE = text("SELECT accepted_on, age_days, rules, cleared FROM thinned_day")
 
@@ -59,10 +61,10 @@ SELECT body.* FROM (
     UNION
     SELECT delivery.store_code, delivery.event_id FROM delivery JOIN store ON store.code = delivery.store_code
     WHERE delivery.accepted_on = :day AND :age <= {longest_days}
-        AND (delivery.status IN ('exhausted', 'held') OR delivery.next_attempt_at IS NOT NULL)
+        AND (delivery.status IN {kept_longer} OR delivery.next_attempt_at IS NOT NULL)
     UNION
     SELECT delivery.store_code, delivery.event_id FROM attempt
-    JOIN delivery ON delivery.message_id = attempt.message_id AND delivery.status = 'pending'
+    JOIN delivery ON delivery.message_id = attempt.message_id AND delivery.status = '{pending}'
     JOIN store ON store.code = delivery.store_code
     WHERE attempt.accepted_on = :day AND attempt.outcome_at IS NULL AND :age <= {longest_days}
 ) AS kept
@@ -106,12 +108,12 @@ WHERE event.store_code = :store_code AND :age > {_KEPT_DAYS}
 ORDER BY event.accepted_at, event.event_id LIMIT :page
 """)
 
-_DELETE_DELIVERIES = text("""
+_DELETE_DELIVERIES = text(f"""
 DELETE FROM delivery USING unnest(CAST(:ids AS uuid[])) AS asked (event_id)
 WHERE delivery.store_code = :store_code AND delivery.event_id = asked.event_id AND NOT EXISTS (
     SELECT FROM event_body AS body WHERE body.accepted_on = :day AND body.store_code = :store_code
         AND body.event_id = asked.event_id)
-RETURNING delivery.status IN ('pending', 'held')
+RETURNING delivery.status IN {in_list(OPEN)}
 """)
 
 _FORGET_IDS = text("""
@@ -180,7 +182,8 @@ async def file_the_rest(database: Database) -> int:
 async def days_to_thin(connection: AsyncConnection, rules: RetentionRules) -> list[ThinDay]:
     """The days of which something may go, oldest first."""
     now = await today(connection)
-    limits = {row[0]: [row[1], row[2]] for row in await connection.execute(_RULES, _values(rules))}
+    rows = await connection.execute(_RULES, _values(rules))
+    limits = {row.code: [row.kept_days, row.longest_days] for row in rows}
     measure = json.dumps(limits)
     done = {row.accepted_on: row for row in await connection.execute(_DONE)}
     filed = {day for table in FILED for day in await filed_days(connection, table)}
@@ -242,7 +245,15 @@ async def _keep(
     new_bodies = partition("event_body", f"new_{day:%Y%m%d}" if "event_body" in filed else REST)
     await connection.execute(text(f"LOCK TABLE {old} IN EXCLUSIVE MODE"))
     await create_unattached(connection, table, new, day)
-    copy = statement.format(old=old, new=new, new_bodies=new_bodies, kept_days=_KEPT_DAYS, longest_days=_LONGEST_DAYS)
+    copy = statement.format(
+        old=old,
+        new=new,
+        new_bodies=new_bodies,
+        kept_days=_KEPT_DAYS,
+        longest_days=_LONGEST_DAYS,
+        kept_longer=in_list((DeliveryStatus.EXHAUSTED, DeliveryStatus.HELD)),
+        pending=DeliveryStatus.PENDING,
+    )
     kept = (await connection.execute(text(copy), values)).rowcount
     if kept:  # its index is made now, while nobody waits for it
         await connection.execute(text(f"ALTER TABLE {new} ADD PRIMARY KEY ({', '.join(KEYS[table])})"))

@@ -8,8 +8,8 @@ from uuid import UUID
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain.expiry.calendar_days import Interval
-from domain.expiry.rows import Kind, MemberLevel, Row
+from domain.expiry.calendar_days import TimeSpan
+from domain.expiry.rows import Kind, MemberLevelRow, Row
 from storage.expiry.rows import RELATIONS, DueRow, Relation, due_columns, due_row
 from storage.sealing import Sealer
 
@@ -20,16 +20,16 @@ LAST_ID = UUID(int=2**128 - 1)
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Found:
+class FoundRows:
     """Something that expires at an instant: its place in a scan."""
 
     instant: datetime
     identity: UUID
 
 
-def before(instant: datetime) -> Found:
+def before(instant: datetime) -> FoundRows:
     """The place behind which everything lies that expires at the instant or later."""
-    return Found(instant - INSTANT_STEP, LAST_ID)
+    return FoundRows(instant - INSTANT_STEP, LAST_ID)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +41,11 @@ class Search:
 
     store_code: str
     kind: Kind
-    after: Found
+    after: FoundRows
     until: datetime
     imported_after: datetime | None = None
 
-    def behind(self, place: Found) -> "Search":
+    def behind(self, place: FoundRows) -> "Search":
         """The rest of the search behind that place."""
         return replace(self, after=place)
 
@@ -56,7 +56,7 @@ class Search:
 
 def is_still_due(row: Row) -> bool:
     """Whether a row that can expire asks for a notice: `STILL`, for rows of another database."""
-    return not isinstance(row, MemberLevel) or row.level_id != row.future_level_id
+    return not isinstance(row, MemberLevelRow) or row.level_id != row.future_level_id
 
 
 STILL: Mapping[Kind, str] = {
@@ -70,7 +70,7 @@ STILL: Mapping[Kind, str] = {
 
 def _find(relation: Relation, *, late: bool) -> TextClause:
     return text(f"""
-        SELECT {relation.instant}, {relation.identity} FROM {relation.table}
+        SELECT {relation.instant} AS instant, {relation.identity} AS identity FROM {relation.table}
         WHERE store_code = :store_code AND {relation.expires} AND {relation.instant} < :until
             AND ({relation.instant}, {relation.identity}) > (CAST(:instant AS timestamptz), CAST(:identity AS uuid))
             {"AND imported_at > :imported_after" if late else ""}
@@ -102,7 +102,7 @@ _LOAD = {kind: _load(relation) for kind, relation in RELATIONS.items()}
 _COUNT = {kind: _count(relation) for kind, relation in RELATIONS.items()}
 
 
-async def find_due(connection: AsyncConnection, search: Search, most: int) -> list[Found]:
+async def find_due(connection: AsyncConnection, search: Search, most: int) -> list[FoundRows]:
     """The first `most` that are due, in order of instant and id."""
     parameters = {
         "store_code": search.store_code,
@@ -116,11 +116,11 @@ async def find_due(connection: AsyncConnection, search: Search, most: int) -> li
     else:
         late = parameters | {"imported_after": search.imported_after}
         rows = await connection.execute(_FIND_LATE[search.kind], late)
-    return [Found(*row) for row in rows]
+    return [FoundRows(row.instant, row.identity) for row in rows]
 
 
 async def load_due(
-    connection: AsyncConnection, store_code: str, kind: Kind, found: Sequence[Found], sealer: Sealer
+    connection: AsyncConnection, store_code: str, kind: Kind, found: Sequence[FoundRows], sealer: Sealer
 ) -> list[DueRow]:
     """Those of what was found that still expire at that very instant, whole; raises SealBrokenError."""
     rows = await connection.execute(
@@ -135,7 +135,7 @@ async def load_due(
     return [due_row(relation, row._asdict(), sealer.open) for row in rows]
 
 
-async def count_due(connection: AsyncConnection, store_code: str, kind: Kind, interval: Interval) -> int:
+async def count_due(connection: AsyncConnection, store_code: str, kind: Kind, interval: TimeSpan) -> int:
     """How many expire in the interval."""
     parameters = {"store_code": store_code, "start": interval.start, "until": interval.end}
     return int(await connection.scalar(_COUNT[kind], parameters) or 0)

@@ -70,7 +70,7 @@ async def begin_import(connection: AsyncConnection, key: ImportKey, *, again: bo
     await connection.execute(_BEGIN, _parameters(key))
     if again:
         await connection.execute(_RESTART, _parameters(key))
-    return ImportState(*(await connection.execute(_READ, _parameters(key))).one())
+    return ImportState(**(await connection.execute(_READ, _parameters(key))).one()._asdict())
 
 
 async def advance_import(connection: AsyncConnection, key: ImportKey, before: ImportState, after: ImportState) -> None:

@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain.expiry.rows import IssuedCoupon, Kind, MemberLevel, PointTransfer, Row
+from domain.expiry.rows import IssuedCouponRow, Kind, MemberLevelRow, PointTransferRow, Row
 from storage.expiry.tables import COUPON_EXPIRES, LEVEL_EXPIRES, TRANSFER_EXPIRES
 from storage.sealing import Sealer
 
@@ -54,7 +54,7 @@ RELATIONS: Mapping[Kind, Relation] = MappingProxyType(
             identity="transfer_id",
             instant="expires_at",
             expires=TRANSFER_EXPIRES,
-            model=PointTransfer,
+            model=PointTransferRow,
             columns={
                 "transfer_id": "uuid",
                 "customer_id": "uuid",
@@ -75,7 +75,7 @@ RELATIONS: Mapping[Kind, Relation] = MappingProxyType(
             identity="customer_id",
             instant="recalculate_at",
             expires=LEVEL_EXPIRES,
-            model=MemberLevel,
+            model=MemberLevelRow,
             columns={
                 "customer_id": "uuid",
                 "level_id": "uuid",
@@ -93,7 +93,7 @@ RELATIONS: Mapping[Kind, Relation] = MappingProxyType(
             identity="issued_coupon_id",
             instant="active_to",
             expires=COUPON_EXPIRES,
-            model=IssuedCoupon,
+            model=IssuedCouponRow,
             columns={
                 "issued_coupon_id": "uuid",
                 "customer_id": "uuid",
@@ -112,11 +112,11 @@ RELATIONS: Mapping[Kind, Relation] = MappingProxyType(
 def identity_of(row: Row) -> UUID:
     """The id of the transfer, of the member whose level it is, or of the issued coupon."""
     match row:
-        case PointTransfer():
+        case PointTransferRow():
             return row.transfer_id
-        case MemberLevel():
+        case MemberLevelRow():
             return row.customer_id
-        case IssuedCoupon():
+        case IssuedCouponRow():
             return row.issued_coupon_id
 
 
@@ -139,7 +139,7 @@ def records_of(kind: Kind, rows: Iterable[Row], sealer: Sealer) -> list[tuple[An
 
 
 def _sealed(row: Row, sealer: Sealer) -> bytes | None:
-    return sealer.seal(row.code) if isinstance(row, IssuedCoupon) and row.code is not None else None
+    return sealer.seal(row.code) if isinstance(row, IssuedCouponRow) and row.code is not None else None
 
 
 def row_of(relation: Relation, values: Mapping[str, Any], unseal: Callable[[bytes], str]) -> Row:

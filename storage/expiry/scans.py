@@ -1,18 +1,21 @@
 """How far each store's schedules have come, and the single scans with their place and counts."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import ColumnElement, Row, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlmodel import col
 
-from domain.expiry.calendar_days import Interval
+from domain.expiry.calendar_days import TimeSpan
 from domain.expiry.rows import Kind
-from storage.expiry.due import Found, Search, before
+from storage.expiry.due import FoundRows, Search, before
 from storage.expiry.rows import RELATIONS
+from storage.expiry.tables import ExpiryCoverage, ExpiryScan
+from storage.mapping import table_of
 
 UNSEEN_TIME = timedelta(minutes=1)
 """Rows carry the time at which they were written, and can be seen once their transaction has committed. Transactions
@@ -41,7 +44,7 @@ class NewScan:
     origin: Origin
     day: date | None
     timezone: str
-    interval: Interval
+    interval: TimeSpan
     workflow_id: str
     imported_after: datetime | None = None
 
@@ -67,10 +70,10 @@ class ScanRow:
     origin: Origin
     day: date | None
     timezone: str
-    interval: Interval
+    interval: TimeSpan
     imported_after: datetime | None
     workflow_id: str
-    position: Found
+    position: FoundRows
     counts: Counts
     started_at: datetime
     advanced_at: datetime
@@ -96,14 +99,12 @@ class ScanRow:
 class Coverage:
     """What a store's schedule of a kind has really scanned."""
 
-    interval: Interval
+    interval: TimeSpan
     rows_seen_until: datetime
     """Rows that came after this may not have been seen by any scan."""
 
 
-_COLUMNS = """id, store_code, kind, origin, day, timezone, starts_at, ends_at, imported_after, workflow_id, position_at,
-    position_id, scanned, emitted, known, dropped, refused, started_at, advanced_at, finished_at"""
-
+# SQL, because the start of the oldest open transaction is read by the same statement.
 _OPEN = text("""
 INSERT INTO expiry_scan (
     id, store_code, kind, origin, day, timezone, starts_at, ends_at, imported_after, sees_until, workflow_id,
@@ -116,22 +117,6 @@ SELECT
     CAST(:workflow_id AS text), CAST(:position_at AS timestamptz), CAST(:position_id AS uuid)
 FROM pg_stat_activity WHERE datname = current_database() AND backend_xid IS NOT NULL AND pid <> pg_backend_pid()
 ON CONFLICT (id) DO NOTHING
-""")
-_FIND = text(f"SELECT {_COLUMNS} FROM expiry_scan WHERE id = :id")
-_LOCK = text(f"SELECT {_COLUMNS} FROM expiry_scan WHERE id = :id FOR NO KEY UPDATE")
-_RECENT = text(f"""
-SELECT {_COLUMNS} FROM expiry_scan WHERE store_code = :store_code AND kind = :kind
-ORDER BY started_at DESC LIMIT :most
-""")
-_ADVANCE = text("""
-UPDATE expiry_scan SET position_at = :position_at, position_id = :position_id, advanced_at = clock_timestamp(),
-    scanned = scanned + :scanned, emitted = emitted + :emitted, known = known + :known, dropped = dropped + :dropped,
-    refused = refused + :refused
-WHERE id = :id
-""")
-_FINISH = text("""
-UPDATE expiry_scan SET finished_at = clock_timestamp(), advanced_at = clock_timestamp()
-WHERE id = :id AND finished_at IS NULL
 """)
 # Coverage grows at its end alone: a scan that does not begin inside it, or at its end, would leave a gap. A look for
 # late rows may have begun meanwhile, and did not look into what was not covered then.
@@ -147,15 +132,6 @@ UPDATE expiry_coverage SET rows_seen_until = scan.sees_until FROM expiry_scan AS
 WHERE scan.id = :id AND expiry_coverage.store_code = scan.store_code AND expiry_coverage.kind = scan.kind
     AND scan.sees_until > rows_seen_until AND scan.ends_at >= covered_until
 """)
-_GIVE_UP = text("""
-UPDATE expiry_coverage SET covered_until = :until
-WHERE store_code = :store_code AND kind = :kind AND covered_until < :until
-""")
-_COVERAGE = text("""
-SELECT covered_from, covered_until, rows_seen_until FROM expiry_coverage
-WHERE store_code = :store_code AND kind = :kind
-""")
-_COVERED = text("SELECT store_code FROM expiry_coverage WHERE kind = :kind ORDER BY store_code")
 _LATE = {
     kind: text(f"""
     SELECT store_code FROM expiry_coverage WHERE kind = '{kind}' AND EXISTS (
@@ -197,58 +173,56 @@ async def open_scan(connection: AsyncConnection, scan: NewScan) -> None:
 
 
 async def find_scan(connection: AsyncConnection, scan_id: UUID, *, lock: bool = False) -> ScanRow | None:
-    """The scan, or None. `lock` makes others who lock it wait until this transaction ends."""
-    row = (await connection.execute(_LOCK if lock else _FIND, {"id": scan_id})).one_or_none()
+    """Return the scan, or None. `lock` makes others who lock it wait until this transaction ends."""
+    query = select(ExpiryScan).where(col(ExpiryScan.id) == scan_id)
+    row = (await connection.execute(query.with_for_update(key_share=True) if lock else query)).one_or_none()
     return None if row is None else _scan(row)
 
 
 async def recent_scans(connection: AsyncConnection, store_code: str, kind: Kind, most: int) -> list[ScanRow]:
-    """Scans of a kind, the last begun first."""
-    rows = await connection.execute(_RECENT, {"store_code": store_code, "kind": kind, "most": most})
-    return [_scan(row) for row in rows]
+    """Return the store's scans of a kind, the last begun first."""
+    query = select(ExpiryScan).where(col(ExpiryScan.store_code) == store_code, col(ExpiryScan.kind) == kind)
+    newest = query.order_by(col(ExpiryScan.started_at).desc()).limit(most)
+    return [_scan(row) for row in await connection.execute(newest)]
 
 
-def _scan(row: Any) -> ScanRow:
-    (id_, store_code, kind, origin, day, timezone, starts_at, ends_at, imported_after, workflow_id, *rest) = row
-    position_at, position_id, scanned, emitted, known, dropped, refused, started_at, advanced_at, finished_at = rest
+def _scan(row: Row[Any]) -> ScanRow:
     return ScanRow(
-        id=id_,
-        store_code=store_code,
-        kind=Kind(kind),
-        origin=Origin(origin),
-        day=day,
-        timezone=timezone,
-        interval=Interval(starts_at, ends_at),
-        imported_after=imported_after,
-        workflow_id=workflow_id,
-        position=Found(position_at, position_id),
-        counts=Counts(scanned, emitted, known, dropped, refused),
-        started_at=started_at,
-        advanced_at=advanced_at,
-        finished_at=finished_at,
+        id=row.id,
+        store_code=row.store_code,
+        kind=Kind(row.kind),
+        origin=Origin(row.origin),
+        day=row.day,
+        timezone=row.timezone,
+        interval=TimeSpan(row.starts_at, row.ends_at),
+        imported_after=row.imported_after,
+        workflow_id=row.workflow_id,
+        position=FoundRows(row.position_at, row.position_id),
+        counts=Counts(row.scanned, row.emitted, row.known, row.dropped, row.refused),
+        started_at=row.started_at,
+        advanced_at=row.advanced_at,
+        finished_at=row.finished_at,
     )
 
 
-async def advance_scan(connection: AsyncConnection, scan_id: UUID, position: Found, counts: Counts) -> None:
-    """Move the scan on behind `position` and add to its counts."""
+async def advance_scan(connection: AsyncConnection, scan_id: UUID, position: FoundRows, counts: Counts) -> None:
+    """Move the scan to behind `position` and add to its counts."""
     await connection.execute(
-        _ADVANCE,
-        {
-            "id": scan_id,
-            "position_at": position.instant,
-            "position_id": position.identity,
-            "scanned": counts.scanned,
-            "emitted": counts.emitted,
-            "known": counts.known,
-            "dropped": counts.dropped,
-            "refused": counts.refused,
-        },
+        update(ExpiryScan)
+        .where(col(ExpiryScan.id) == scan_id)
+        .values(
+            position_at=position.instant,
+            position_id=position.identity,
+            advanced_at=func.clock_timestamp(),
+            **{name: table_of(ExpiryScan).c[name] + added for name, added in asdict(counts).items()},
+        )
     )
 
 
 async def finish_scan(connection: AsyncConnection, scan: ScanRow) -> None:
-    """Write that all of it is scanned, and what that means for the schedule's coverage."""
-    await connection.execute(_FINISH, {"id": scan.id})
+    """Mark the scan as finished, and extend the schedule's coverage by it."""
+    unfinished = update(ExpiryScan).where(col(ExpiryScan.id) == scan.id, col(ExpiryScan.finished_at).is_(None))
+    await connection.execute(unfinished.values(finished_at=func.clock_timestamp(), advanced_at=func.clock_timestamp()))
     if scan.origin is Origin.SCHEDULE:
         await connection.execute(_COVER, {"id": scan.id})
     elif scan.origin is Origin.LATE:
@@ -256,14 +230,16 @@ async def finish_scan(connection: AsyncConnection, scan: ScanRow) -> None:
 
 
 async def coverage(connection: AsyncConnection, store_code: str, kind: Kind) -> Coverage | None:
-    """What the schedule has scanned; None before its first scan has finished."""
-    row = (await connection.execute(_COVERAGE, {"store_code": store_code, "kind": kind})).one_or_none()
-    return None if row is None else Coverage(Interval(row[0], row[1]), row[2])
+    """Return the intervals that the schedule has scanned, or None before its first scan has finished."""
+    query = select(ExpiryCoverage).where(_covered(store_code, kind))
+    row = (await connection.execute(query)).one_or_none()
+    return None if row is None else Coverage(TimeSpan(row.covered_from, row.covered_until), row.rows_seen_until)
 
 
 async def covered_stores(connection: AsyncConnection, kind: Kind) -> list[str]:
-    """Stores whose schedule of the kind has scanned something."""
-    return list(await connection.scalars(_COVERED, {"kind": kind}))
+    """Return the stores whose schedule of the kind has finished a scan."""
+    query = select(col(ExpiryCoverage.store_code)).where(col(ExpiryCoverage.kind) == kind)
+    return list(await connection.scalars(query.order_by(col(ExpiryCoverage.store_code))))
 
 
 async def stores_with_late_rows(connection: AsyncConnection, kind: Kind, now: datetime) -> list[str]:
@@ -272,8 +248,13 @@ async def stores_with_late_rows(connection: AsyncConnection, kind: Kind, now: da
 
 
 async def give_up(connection: AsyncConnection, store_code: str, kind: Kind, until: datetime) -> None:
-    """Let the schedule go on at this instant: what lies before is too long ago to be scanned."""
-    await connection.execute(_GIVE_UP, {"store_code": store_code, "kind": kind, "until": until})
+    """Let the schedule continue at this instant: the time before is too long ago to be scanned."""
+    behind = _covered(store_code, kind) & (col(ExpiryCoverage.covered_until) < until)
+    await connection.execute(update(ExpiryCoverage).where(behind).values(covered_until=until))
+
+
+def _covered(store_code: str, kind: Kind) -> ColumnElement[bool]:
+    return (col(ExpiryCoverage.store_code) == store_code) & (col(ExpiryCoverage.kind) == kind)
 
 
 async def prune_scans(connection: AsyncConnection, store_code: str, kind: Kind) -> None:

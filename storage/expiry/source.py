@@ -45,7 +45,7 @@ _CASTS: Mapping[str, str] = {
 }
 
 _COLUMNS = """
-SELECT attribute.attname, format_type(attribute.atttypid, NULL), type.typtype = 'e'
+SELECT attribute.attname AS name, format_type(attribute.atttypid, NULL) AS type, type.typtype = 'e' AS is_enum
 FROM pg_attribute AS attribute JOIN pg_type AS type ON type.oid = attribute.atttypid
 WHERE attribute.attrelid = $1 AND attribute.attnum > 0 AND NOT attribute.attisdropped
 """
@@ -203,13 +203,13 @@ async def _check(connection: asyncpg.Connection, relation: Relation) -> list[Fin
         return [Finding(relation.view, None, "there is no such view (or the role may not use its schema); create it")]
     if not await connection.fetchval("SELECT has_table_privilege($1::oid, 'SELECT')", view):
         return [Finding(relation.view, None, f"the role may not read it; GRANT SELECT ON {relation.view}")]
-    found = {name: (type_, is_enum) for name, type_, is_enum in await connection.fetch(_COLUMNS, view)}
+    found = {column["name"]: column for column in await connection.fetch(_COLUMNS, view)}
     findings = []
     for column, wanted in source_columns(relation).items():
         if column not in found:
             findings.append(Finding(relation.view, column, f"is missing; add it as {wanted}, NULL where it is unknown"))
             continue
-        type_, is_enum = found[column]
+        type_, is_enum = found[column]["type"], found[column]["is_enum"]
         if type_ not in TYPES[wanted] and not (is_enum and wanted == "text"):
             cast = _CASTS[wanted].format(column=column)
             findings.append(Finding(relation.view, column, f"is {type_}, not {wanted}; write {cast} AS {column}"))

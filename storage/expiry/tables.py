@@ -1,27 +1,32 @@
-"""What expires when: the rows the three scheduled events are generated from, and how far an import of them has come.
+"""Tables of expiry: the rows the three scheduled events are generated from, imports of them, and scans.
 
 Ids are the platform's. Each `…_due` index holds only rows that can expire, in the order a day is scanned: one store,
 by instant, then id. It carries `imported_at` too, so that late rows are told without reading the table.
 """
 
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Column, DateTime, Index, LargeBinary, Numeric, Text, func, text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Date,
+    Index,
+    LargeBinary,
+    Numeric,
+    Text,
+    text,
+)
 from sqlmodel import Field, SQLModel
+
+from storage.table_fields import instant
 
 TRANSFER_EXPIRES = "status = 'active' AND remaining_points IS DISTINCT FROM 0 AND expires_at IS NOT NULL"
 """An active transfer (both types add points) of which something remains, as far as is known."""
 LEVEL_EXPIRES = "level_id IS NOT NULL AND future_level_id IS NOT NULL AND recalculate_at IS NOT NULL"
 COUPON_EXPIRES = "status = 'active' AND NOT used AND active_to IS NOT NULL"
-
-
-def _instant(*, nullable: bool = False, default_now: bool = False) -> Any:
-    """A timestamptz column; `default_now` takes the database's clock."""
-    default = func.clock_timestamp() if default_now else None
-    return Field(default=None, sa_column=Column(DateTime(timezone=True), nullable=nullable, server_default=default))
 
 
 def _words(*, primary_key: bool = False, nullable: bool = True) -> Any:
@@ -37,6 +42,10 @@ def _due_index(name: str, instant: str, identity: str, condition: str) -> Index:
         postgresql_where=text(condition),
         postgresql_include=["imported_at"],
     )
+
+
+def _count() -> Any:
+    return Field(default=0, sa_column=Column(BigInteger, nullable=False, server_default="0"))
 
 
 class PointTransfer(SQLModel, table=True):
@@ -56,15 +65,15 @@ class PointTransfer(SQLModel, table=True):
     """add or p2p_add"""
     status: str = _words(nullable=False)
     """active, expired, cancelled or blocked"""
-    expires_at: datetime | None = _instant(nullable=True)
+    expires_at: datetime | None = instant(nullable=True)
     customer_email: str | None = _words()
     customer_phone: str | None = _words()
     customer_loyalty_card_number: str | None = _words()
     customer_first_name: str | None = _words()
     customer_last_name: str | None = _words()
-    updated_at: datetime = _instant()
+    updated_at: datetime = instant()
     """The platform's: of two writings the newer wins."""
-    imported_at: datetime = _instant(default_now=True)
+    imported_at: datetime = instant(default_now=True)
     """When the row came to expire at its present instant, by the database's clock; later writings that leave both the
     instant and the readiness to expire as they were do not move it."""
 
@@ -82,14 +91,14 @@ class MemberLevel(SQLModel, table=True):
     level_name: str | None = _words()
     future_level_id: UUID | None = None
     future_level_name: str | None = _words()
-    recalculate_at: datetime | None = _instant(nullable=True)
+    recalculate_at: datetime | None = instant(nullable=True)
     customer_email: str | None = _words()
     customer_phone: str | None = _words()
     customer_loyalty_card_number: str | None = _words()
     customer_first_name: str | None = _words()
     customer_last_name: str | None = _words()
-    updated_at: datetime = _instant()
-    imported_at: datetime = _instant(default_now=True)
+    updated_at: datetime = instant()
+    imported_at: datetime = instant(default_now=True)
 
     __table_args__ = (_due_index("member_level_due", "recalculate_at", "customer_id", LEVEL_EXPIRES),)
 
@@ -107,14 +116,14 @@ class IssuedCoupon(SQLModel, table=True):
     status: str = _words(nullable=False)
     """inactive, active, expired or cancelled"""
     used: bool
-    active_to: datetime | None = _instant(nullable=True)
+    active_to: datetime | None = instant(nullable=True)
     customer_email: str | None = _words()
     customer_phone: str | None = _words()
     customer_loyalty_card_number: str | None = _words()
     customer_first_name: str | None = _words()
     customer_last_name: str | None = _words()
-    updated_at: datetime = _instant()
-    imported_at: datetime = _instant(default_now=True)
+    updated_at: datetime = instant()
+    imported_at: datetime = instant(default_now=True)
 
     __table_args__ = (_due_index("issued_coupon_due", "active_to", "issued_coupon_id", COUPON_EXPIRES),)
 
@@ -136,5 +145,62 @@ class ExpiryImport(SQLModel, table=True):
     rejected: int = Field(sa_column=Column(BigInteger, nullable=False))
     rejects_bytes: int = Field(sa_column=Column(BigInteger, nullable=False))
     """Length of the rejects file at that position."""
-    started_at: datetime = _instant(default_now=True)
-    finished_at: datetime | None = _instant(nullable=True)
+    started_at: datetime = instant(default_now=True)
+    finished_at: datetime | None = instant(nullable=True)
+
+
+class ExpiryCoverage(SQLModel, table=True):
+    """What a store's schedule of a kind has really scanned: everything that expires from one instant until another.
+
+    Scans by hand do not count: they may lie anywhere, and the schedule goes on where it was.
+    """
+
+    __tablename__ = "expiry_coverage"
+
+    store_code: str = Field(sa_column=Column(Text, primary_key=True))
+    kind: str = Field(sa_column=Column(Text, primary_key=True))
+    covered_from: datetime = instant()
+    covered_until: datetime = instant()
+    """The next scan begins here."""
+    rows_seen_until: datetime = instant()
+    """Rows imported later (`imported_at`) may be late ones: no scan need have seen them."""
+
+
+class ExpiryScan(SQLModel, table=True):
+    """One scan: of a day by the schedule or by hand, or of all that is covered for late rows. Its place and counts are
+    written in the transactions of the events, so that it goes on exactly where it was."""
+
+    __tablename__ = "expiry_scan"
+
+    id: UUID = Field(primary_key=True)
+    store_code: str = Field(sa_column=Column(Text, nullable=False))
+    kind: str = Field(sa_column=Column(Text, nullable=False))
+    origin: str = Field(sa_column=Column(Text, nullable=False))
+    """schedule, manual or late"""
+    day: date | None = Field(default=None, sa_column=Column(Date))
+    """The day on which things expire; null for late rows."""
+    timezone: str = Field(sa_column=Column(Text, nullable=False))
+    starts_at: datetime = instant()
+    ends_at: datetime = instant()
+    imported_after: datetime | None = instant(nullable=True)
+    """Only rows that came to expire at their instant after this; null: all."""
+    sees_until: datetime = instant()
+    """Every row imported before this could be seen when the scan began."""
+    workflow_id: str = Field(sa_column=Column(Text, nullable=False))
+    position_at: datetime = instant()
+    position_id: UUID
+    """Instant and id of the last row scanned; the next lies behind."""
+    scanned: int = _count()
+    """Rows that were due."""
+    emitted: int = _count()
+    known: int = _count()
+    """Rows whose notice there was already."""
+    dropped: int = _count()
+    """Rows no longer due when their notice was to be emitted."""
+    refused: int = _count()
+    """Rows of which no valid event could be made."""
+    started_at: datetime = instant(default_now=True)
+    advanced_at: datetime = instant(default_now=True)
+    finished_at: datetime | None = instant(nullable=True)
+
+    __table_args__ = (Index("expiry_scan_by_age", "store_code", "kind", "started_at"),)

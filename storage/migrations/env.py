@@ -5,15 +5,11 @@ from alembic import context
 from sqlmodel import SQLModel
 
 import storage.access.tables
-import storage.deliveries.traffic_tables
-import storage.events.daily_tables
-import storage.expiry.scan_tables
+import storage.deliveries.tables
+import storage.events.tables
 import storage.expiry.tables
-import storage.operations.draft_test_tables
-import storage.operations.notice_tables
-import storage.subscriptions.limiter_lease_tables
-import storage.subscriptions.throttling_tables
-import storage.tables  # noqa: F401  the imports fill SQLModel.metadata
+import storage.operations.tables
+import storage.subscriptions.tables  # noqa: F401  the imports fill SQLModel.metadata
 
 if context.is_offline_mode():
     context.configure(dialect_name="postgresql", literal_binds=True)

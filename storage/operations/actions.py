@@ -11,13 +11,14 @@ from storage.deliveries.ordering import BEHIND
 
 @dataclass(frozen=True, slots=True)
 class ActedOn:
-    """A delivery somebody acts on: its status before, who keeps it, and how its subscription is."""
+    """A delivery somebody acts on: its status before, the activity of its retries, and how its subscription is."""
 
     message_id: UUID
     event_id: UUID
     variant: str
     status: str
-    workflow_id: str | None
+    retry_id: str | None
+    """Id of the standalone activity that waits to attempt it."""
     subscription_id: UUID
     event_name: str
     url: str
@@ -32,7 +33,7 @@ class ActedOn:
 
 
 _FOR_ACT = text(f"""
-SELECT delivery.message_id, delivery.event_id, delivery.variant, delivery.status, delivery.workflow_id,
+SELECT delivery.message_id, delivery.event_id, delivery.variant, delivery.status, delivery.retry_id,
     delivery.subscription_id, delivery.event_name, delivery.url, subscription.status,
     subscription.deleted_at IS NOT NULL, health.breaker_opened_at IS NOT NULL, subscription.ordered,
     {BEHIND}, delivery.holds_line
@@ -42,39 +43,8 @@ LEFT JOIN subscription_health AS health ON health.subscription_id = delivery.sub
 WHERE delivery.store_code = :store_code AND delivery.message_id = :id FOR UPDATE OF delivery
 """)
 
-_CANCEL = text("""
-UPDATE delivery SET status = 'cancelled', reason = :reason, next_attempt_at = NULL, ended_at = clock_timestamp(),
-    holds_line = false
-WHERE message_id = :id AND (status IN ('pending', 'held') OR holds_line)
-""")
-
-_DUE = text("UPDATE delivery SET next_attempt_at = clock_timestamp() WHERE message_id = :id AND status = 'held'")
-
-_PROBE_DUE = text("""
-UPDATE subscription_health SET probe_at = clock_timestamp()
-WHERE subscription_id = :id AND breaker_opened_at IS NOT NULL AND probe_at > clock_timestamp()
-""")
-
 
 async def delivery_for_act(connection: AsyncConnection, store_code: str, message_id: UUID) -> ActedOn | None:
     """The delivery, locked for the rest of the transaction; None when the store has none of that id."""
     row = (await connection.execute(_FOR_ACT, {"store_code": store_code, "id": message_id})).one_or_none()
     return ActedOn(*row) if row is not None else None
-
-
-async def cancel(connection: AsyncConnection, message_id: UUID, *, reason: str) -> bool:
-    """End an open delivery, or let the successors of an exhausted one go on; False when it has ended already.
-
-    An attempt under way is finished, and may succeed.
-    """
-    return (await connection.execute(_CANCEL, {"id": message_id, "reason": reason})).rowcount == 1
-
-
-async def make_due(connection: AsyncConnection, message_id: UUID) -> None:
-    """Let a held delivery not wait for its retry."""
-    await connection.execute(_DUE, {"id": message_id})
-
-
-async def make_probe_due(connection: AsyncConnection, subscription_id: UUID) -> None:
-    """Let whoever asks an unwell receiver next not wait for the interval."""
-    await connection.execute(_PROBE_DUE, {"id": subscription_id})

@@ -7,13 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlmodel import col
 
+from domain.delivery.lifecycle import OPEN, DeliveryStatus
+from storage.columns import in_list
 from storage.deliveries.skip_scan import BRANCHES, IN_BRANCH
 from storage.events.days import BODY_OF_EVENT
+from storage.mapping import all_as, columns_for, one_as
+from storage.operations.tables import WindowAct
+from storage.subscriptions.tables import Subscription
 
 
 class WindowKind(StrEnum):
@@ -23,8 +30,16 @@ class WindowKind(StrEnum):
     BACKFILL = "backfill"
 
 
+class WindowStatus(StrEnum):
+    """State of a bulk action."""
+
+    RUNNING = "running"
+    FINISHED = "finished"
+    CANCELLED = "cancelled"
+
+
 @dataclass(frozen=True, slots=True)
-class Window:
+class TimeWindow:
     """From `since` until before `until`: when deliveries were created, or when events were accepted (backfill)."""
 
     since: datetime
@@ -41,7 +56,7 @@ class NewWindowAct:
     kind: WindowKind
     store_code: str
     subscription_id: UUID
-    window: Window
+    window: TimeWindow
     rate_per_second: int | None
     count: int
 
@@ -61,6 +76,27 @@ class WindowProgress:
     delivered: int
     failed_again: int
     waiting: int
+
+
+@dataclass(frozen=True, slots=True)
+class WindowActRow:
+    """One act as it was asked for, with its subscription (which may have been deleted since)."""
+
+    id: UUID
+    kind: WindowKind
+    subscription_id: UUID
+    subscription_name: str | None
+    event_name: str
+    url: str
+    since: datetime
+    until: datetime
+    statuses: list[str]
+    rate_per_second: int | None
+    status: str
+    count: int
+    opened: int
+    created_at: datetime
+    ended_at: datetime | None
 
 
 _COUNT_RECOVERABLE = text(f"""
@@ -100,17 +136,24 @@ UPDATE window_act SET status = :status, ended_at = clock_timestamp() WHERE id = 
 
 _RUNNING = text("SELECT id, kind FROM window_act WHERE subscription_id = :id AND status = 'running'")
 
-_PROGRESS = text("""
+_PROGRESS = text(f"""
 SELECT act.kind, act.subscription_id, act.status, act.count, act.opened,
-    count(*) FILTER (WHERE of.status = 'delivered'),
-    count(*) FILTER (WHERE of.status IN ('exhausted', 'cancelled')),
-    count(*) FILTER (WHERE of.status IN ('pending', 'held'))
+    count(*) FILTER (WHERE of.status = '{DeliveryStatus.DELIVERED}') AS delivered,
+    count(*) FILTER (WHERE of.status IN ('{DeliveryStatus.EXHAUSTED}', '{DeliveryStatus.CANCELLED}')) AS failed_again,
+    count(*) FILTER (WHERE of.status IN {in_list(OPEN)}) AS waiting
 FROM window_act AS act LEFT JOIN delivery AS of ON of.window_act_id = act.id
 WHERE act.store_code = :store_code AND act.id = :id AND act.kind = :kind GROUP BY act.id
 """)
 
+_ACTS = select(
+    *columns_for(WindowAct, WindowActRow, but=("subscription_name", "event_name", "url")),
+    col(Subscription.name).label("subscription_name"),
+    col(Subscription.event_name),
+    col(Subscription.url),
+).join(Subscription, col(Subscription.id) == col(WindowAct.subscription_id))
 
-async def count_recoverable(connection: AsyncConnection, subscription_id: UUID, window: Window) -> int:
+
+async def count_recoverable(connection: AsyncConnection, subscription_id: UUID, window: TimeWindow) -> int:
     """How many deliveries a recovery would open again."""
     values = {
         "subscription_id": subscription_id,
@@ -121,7 +164,7 @@ async def count_recoverable(connection: AsyncConnection, subscription_id: UUID, 
     return int(await connection.scalar(_COUNT_RECOVERABLE, values) or 0)
 
 
-async def count_missing(connection: AsyncConnection, store_code: str, subscription_id: UUID, window: Window) -> int:
+async def count_missing(connection: AsyncConnection, store_code: str, subscription_id: UUID, window: TimeWindow) -> int:
     """How many events a backfill would make deliveries of."""
     values = {
         "store_code": store_code,
@@ -154,8 +197,8 @@ async def running_window_act(connection: AsyncConnection, subscription_id: UUID)
     return (row.id, WindowKind(row.kind)) if row is not None else None
 
 
-async def end_window_act(connection: AsyncConnection, act_id: UUID, status: str) -> bool:
-    """`finished` or `cancelled`; False when it had ended. What was opened goes on."""
+async def end_window_act(connection: AsyncConnection, act_id: UUID, status: WindowStatus) -> bool:
+    """Give a running action its last status; return False when it had ended. What was opened goes on."""
     return (await connection.execute(_END, {"id": act_id, "status": status})).rowcount == 1
 
 
@@ -164,5 +207,25 @@ async def window_progress(
 ) -> WindowProgress | None:
     """How far it is; None when the store has none of that id and kind."""
     values = {"store_code": store_code, "id": act_id, "kind": kind}
-    row = (await connection.execute(_PROGRESS, values)).one_or_none()
-    return WindowProgress(WindowKind(row[0]), *row[1:]) if row is not None else None
+    return one_as(_progress, await connection.execute(_PROGRESS, values))
+
+
+def _progress(kind: str, **others: Any) -> WindowProgress:
+    return WindowProgress(kind=WindowKind(kind), **others)
+
+
+async def find_window_act(connection: AsyncConnection, store_code: str, act_id: UUID) -> WindowActRow | None:
+    """Return the store's act of that id, or None."""
+    query = _ACTS.where(col(WindowAct.store_code) == store_code, col(WindowAct.id) == act_id)
+    return one_as(_act, await connection.execute(query))
+
+
+async def recent_window_acts(connection: AsyncConnection, store_code: str, most: int) -> list[WindowActRow]:
+    """Return the store's acts, the last begun first."""
+    query = _ACTS.where(col(WindowAct.store_code) == store_code)
+    newest = query.order_by(col(WindowAct.created_at).desc(), col(WindowAct.id)).limit(most)
+    return all_as(_act, await connection.execute(newest))
+
+
+def _act(kind: str, **others: Any) -> WindowActRow:
+    return WindowActRow(kind=WindowKind(kind), **others)

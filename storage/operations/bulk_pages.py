@@ -14,12 +14,14 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain.delivery.identity import keeper_workflow_id, message_id
+from domain.delivery.identity import message_id
+from domain.delivery.lifecycle import DeliveryStatus, Reason, SubscriptionStatus
 from domain.wire.bodies import variants
 from storage.deliveries.log import use_indexes_in_order
 from storage.deliveries.skip_scan import BRANCHES, IN_BRANCH
+from storage.deliveries.transitions import Backfill, create_backfilled, recover
 from storage.events.days import BODY_OF_EVENT
-from storage.operations.bulk_actions import ACCEPTED, MISSING, WindowKind, end_window_act
+from storage.operations.bulk_actions import ACCEPTED, MISSING, WindowKind, WindowStatus, end_window_act
 
 PAGE = 500
 """Deliveries opened in one transaction."""
@@ -40,7 +42,7 @@ EVENTS_READ = 5_000
 _BEFORE_ALL = UUID(int=0)
 """Of no delivery: at the beginning of the window a page begins behind it."""
 
-OPENED_AS = {WindowKind.RECOVER: "recovered", WindowKind.BACKFILL: "backfilled"}
+OPENED_AS = {WindowKind.RECOVER: Reason.RECOVERED, WindowKind.BACKFILL: Reason.BACKFILLED}
 """Why a delivery that was opened is held, until its first attempt says otherwise."""
 
 
@@ -69,10 +71,10 @@ FROM window_act AS act JOIN subscription ON subscription.id = act.subscription_i
 WHERE act.id = :id AND act.status = 'running' FOR UPDATE OF act
 """)
 
-_UNATTEMPTED = text("""
+_UNATTEMPTED = text(f"""
 SELECT count(*) FROM (
-    SELECT 1 FROM delivery WHERE subscription_id = :subscription_id AND status = 'held' AND window_act_id = :id
-        AND reason = :opened_as LIMIT :limit
+    SELECT 1 FROM delivery WHERE subscription_id = :subscription_id AND status = '{DeliveryStatus.HELD}'
+        AND window_act_id = :id AND reason = :opened_as LIMIT :limit
 ) AS waiting
 """)
 
@@ -85,16 +87,6 @@ SELECT failed.message_id, failed.created_at FROM branch CROSS JOIN LATERAL (
     ORDER BY delivery.created_at, delivery.message_id LIMIT :page
 ) AS failed
 WHERE branch.status = ANY(:statuses) ORDER BY failed.created_at, failed.message_id LIMIT :page
-""")
-
-_OPEN_AGAIN = text("""
-WITH page AS MATERIALIZED (
-    SELECT message_id FROM delivery WHERE message_id = ANY(:ids) AND status = ANY(:statuses)
-    ORDER BY created_at, message_id FOR UPDATE
-)
-UPDATE delivery SET status = 'held', reason = 'recovered', failures = 0, next_attempt_at = NULL, ended_at = NULL,
-    holds_line = false, workflow_id = :keeper_id, window_act_id = :id
-FROM page WHERE delivery.message_id = page.message_id
 """)
 
 _BEHIND_CURSOR = """
@@ -118,17 +110,6 @@ WHERE {ACCEPTED} AND {_BEHIND_CURSOR} AND (CAST(:last_at AS timestamptz) IS NULL
 ORDER BY event.accepted_at, event.event_id LIMIT :page
 """)
 
-_CREATE = text("""
-INSERT INTO delivery (message_id, store_code, event_id, event_name, event_sequence, accepted_on, subscription_id,
-    variant, url, status, reason, workflow_id, window_act_id)
-SELECT made.message_id, :store_code, made.event_id, :event_name, made.event_sequence, made.accepted_on,
-    :subscription_id, made.variant, :url, 'held', 'backfilled', :keeper_id, :id
-FROM unnest(CAST(:message_id AS uuid[]), CAST(:event_id AS uuid[]), CAST(:event_sequence AS bigint[]),
-    CAST(:accepted_on AS date[]), CAST(:variant AS text[]))
-    AS made (message_id, event_id, event_sequence, accepted_on, variant)
-ON CONFLICT (message_id) DO NOTHING
-""")
-
 _MOVED = text("""
 UPDATE window_act SET opened = opened + :opened, count = count + :more_than_counted, all_open = :all_open,
     cursor_at = coalesce(:cursor_at, cursor_at), cursor_id = coalesce(:cursor_id, cursor_id),
@@ -147,17 +128,17 @@ async def go_on(connection: AsyncConnection, act_id: UUID) -> Stretch | None:
     act = (await connection.execute(_LOCK, {"id": act_id})).one_or_none()
     if act is None:
         return None
-    if act.deleted or act.status == "disabled":
-        await end_window_act(connection, act_id, "cancelled")
+    if act.deleted or act.status == SubscriptionStatus.DISABLED:
+        await end_window_act(connection, act_id, WindowStatus.CANCELLED)
         return None
-    paused = act.status == "paused"
+    paused = act.status == SubscriptionStatus.PAUSED
     look_again = PAUSED_LOOK_SECONDS if paused else LOOK_SECONDS
     # What an ordered subscription gets is opened without a pause: until it all is, its keeper sends nothing of it.
     limit = AHEAD if not act.all_open else 1
     unattempted = 0 if act.ordered and not act.all_open else await _unattempted(connection, act, limit)
     if act.all_open:
         if not unattempted:
-            await end_window_act(connection, act_id, "finished")
+            await end_window_act(connection, act_id, WindowStatus.FINISHED)
         return Stretch(act.opened, act.counted, finished=not unattempted, wait_seconds=look_again, paused=paused)
     if unattempted >= AHEAD:
         return Stretch(act.opened, act.counted, finished=False, wait_seconds=look_again, paused=paused)
@@ -183,7 +164,7 @@ async def go_on(connection: AsyncConnection, act_id: UUID) -> Stretch | None:
 
 
 @dataclass(slots=True)
-class _Page:
+class _OpenedPage:
     opened: int
     cursor_at: datetime | None
     cursor_id: UUID | None
@@ -208,7 +189,7 @@ async def _unattempted(connection: AsyncConnection, act: Any, limit: int) -> int
     return int(await connection.scalar(_UNATTEMPTED, values) or 0)
 
 
-async def _open_again(connection: AsyncConnection, act: Any) -> _Page:
+async def _open_again(connection: AsyncConnection, act: Any) -> _OpenedPage:
     size = _page_size(act)
     await use_indexes_in_order(connection)
     rows = (
@@ -224,20 +205,20 @@ async def _open_again(connection: AsyncConnection, act: Any) -> _Page:
             },
         )
     ).all()
-    page = _Page(0, None, None, last=len(rows) < size)
+    page = _OpenedPage(0, None, None, last=len(rows) < size)
     if rows:
         page.cursor_at, page.cursor_id = rows[-1].created_at, rows[-1].message_id
-        opened = {
-            "id": act.id,
-            "ids": [row.message_id for row in rows],
-            "statuses": act.statuses,
-            "keeper_id": keeper_workflow_id(act.subscription_id),
-        }
-        page.opened = (await connection.execute(_OPEN_AGAIN, opened)).rowcount
+        page.opened = await recover(
+            connection,
+            [row.message_id for row in rows],
+            statuses=act.statuses,
+            subscription_id=act.subscription_id,
+            action_id=act.id,
+        )
     return page
 
 
-async def _backfill(connection: AsyncConnection, act: Any) -> _Page:
+async def _backfill(connection: AsyncConnection, act: Any) -> _OpenedPage:
     """Make the deliveries of the next events that have none for the subscription."""
     window = {
         "store_code": act.store_code,
@@ -255,7 +236,7 @@ async def _backfill(connection: AsyncConnection, act: Any) -> _Page:
         )
     ).all()
     last = rows[-1] if len(rows) == size else last_read
-    page = _Page(0, None, None, last=last is None)
+    page = _OpenedPage(0, None, None, last=last is None)
     if last is not None:
         page.cursor_at, page.cursor_id = last.accepted_at, last.event_id
     for row in rows:
@@ -266,14 +247,7 @@ async def _backfill(connection: AsyncConnection, act: Any) -> _Page:
             page.columns["accepted_on"].append(row.accepted_on)
             page.columns["variant"].append(variant)
     if page.columns:
-        values = {
-            "id": act.id,
-            "store_code": act.store_code,
-            "event_name": act.event_name,
-            "subscription_id": act.subscription_id,
-            "url": act.url,
-            "keeper_id": keeper_workflow_id(act.subscription_id),
-        }
-        page.opened = (await connection.execute(_CREATE, {**values, **page.columns})).rowcount
+        backfill = Backfill(act.id, act.store_code, act.event_name, act.subscription_id, act.url)
+        page.opened = await create_backfilled(connection, backfill, page.columns)
         page.more_than_counted = max(0, page.opened - len(rows))
     return page

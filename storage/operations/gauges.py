@@ -1,4 +1,4 @@
-"""How the installation stands, in a few figures for its operators; each is bounded in what it costs to read."""
+"""Figures of the whole installation for its operators. The cost of reading each is bounded."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from domain.delivery.lifecycle import DeliveryStatus, SubscriptionStatus
 from storage.operations.workers import LEASE_SECONDS
 
 COUNTED_DELIVERIES = 100_000
@@ -13,7 +14,7 @@ COUNTED_DELIVERIES = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class InstallationFigures:
     """`pending` and `held` are counted up to COUNTED_DELIVERIES. `scan_age_seconds`: by kind of what expires."""
 
     pending: int
@@ -26,7 +27,7 @@ class Standing:
 
 # There is no index on what is pending, which would cost every delivery two writes: the few destinations that have
 # something pending are found by skipping through the index of the log, a probe for each destination and status.
-_PENDING = text("""
+_PENDING = text(f"""
 WITH RECURSIVE branch AS (
     (SELECT subscription_id, hashtextextended(url, 0) AS url_hash, status FROM delivery
         ORDER BY subscription_id, hashtextextended(url, 0), status LIMIT 1)
@@ -41,23 +42,24 @@ WITH RECURSIVE branch AS (
 SELECT count(*) FROM (
     SELECT FROM branch CROSS JOIN LATERAL (
         SELECT FROM delivery WHERE delivery.subscription_id = branch.subscription_id
-            AND hashtextextended(delivery.url, 0) = branch.url_hash AND delivery.status = 'pending' LIMIT :most
-    ) AS waiting WHERE branch.status = 'pending' LIMIT :most
+            AND hashtextextended(delivery.url, 0) = branch.url_hash
+            AND delivery.status = '{DeliveryStatus.PENDING}' LIMIT :most
+    ) AS waiting WHERE branch.status = '{DeliveryStatus.PENDING}' LIMIT :most
 ) AS pending
 """)
 
-_HELD = text("SELECT count(*) FROM (SELECT FROM delivery WHERE status = 'held' LIMIT :most) AS held")
+_HELD = text(f"SELECT count(*) FROM (SELECT FROM delivery WHERE status = '{DeliveryStatus.HELD}' LIMIT :most) AS held")
 
 _SUBSCRIPTIONS = text("""
-SELECT subscription.status, count(*), count(health.breaker_opened_at) FROM subscription
-LEFT JOIN subscription_health AS health ON health.subscription_id = subscription.id
+SELECT subscription.status, count(*) AS subscriptions, count(health.breaker_opened_at) AS breakers_open
+FROM subscription LEFT JOIN subscription_health AS health ON health.subscription_id = subscription.id
 WHERE subscription.deleted_at IS NULL GROUP BY subscription.status
 """)
 
 _WORKERS = text(f"SELECT count(*) FROM worker WHERE seen_at > clock_timestamp() - interval '{LEASE_SECONDS} seconds'")
 
 _SCANS = text("""
-SELECT coverage.kind, CAST(max(extract(epoch FROM clock_timestamp() - latest.started_at)) AS float8)
+SELECT coverage.kind, CAST(max(extract(epoch FROM clock_timestamp() - latest.started_at)) AS float8) AS age_seconds
 FROM expiry_coverage AS coverage CROSS JOIN LATERAL (
     SELECT started_at FROM expiry_scan
     WHERE expiry_scan.store_code = coverage.store_code AND expiry_scan.kind = coverage.kind AND origin = 'schedule'
@@ -66,15 +68,15 @@ FROM expiry_coverage AS coverage CROSS JOIN LATERAL (
 """)
 
 
-async def standing(connection: AsyncConnection) -> Standing:
-    """The figures now; reads nothing of what has ended."""
+async def installation_figures(connection: AsyncConnection) -> InstallationFigures:
+    """Read the current figures, from open deliveries only."""
     subscriptions = (await connection.execute(_SUBSCRIPTIONS)).all()
     scans = await connection.execute(_SCANS)
-    return Standing(
+    return InstallationFigures(
         pending=await connection.scalar(_PENDING, {"most": COUNTED_DELIVERIES}) or 0,
         held=await connection.scalar(_HELD, {"most": COUNTED_DELIVERIES}) or 0,
-        breakers_open=sum(row[2] for row in subscriptions if row[0] == "active"),
-        subscriptions={row[0]: row[1] for row in subscriptions},
+        breakers_open=sum(row.breakers_open for row in subscriptions if row.status == SubscriptionStatus.ACTIVE),
+        subscriptions={row.status: row.subscriptions for row in subscriptions},
         workers=await connection.scalar(_WORKERS) or 0,
-        scan_age_seconds={row[0]: row[1] for row in scans},
+        scan_age_seconds={row.kind: row.age_seconds for row in scans},
     )

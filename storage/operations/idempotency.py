@@ -1,12 +1,19 @@
 """Calls that create something, remembered by the key their caller gave, so that a repeat creates nothing more."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import delete, func, select
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlmodel import col
 
-KEPT_HOURS = 24  # callers repeat within minutes
+from storage.mapping import columns_for
+from storage.operations.tables import IdempotencyKey
+
+KEPT_FOR = timedelta(hours=24)
+"""Lifetime of a key. Callers repeat a request within minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,26 +24,18 @@ class EarlierCall:
     object_id: UUID
 
 
-_DROP_OLD = text("DELETE FROM idempotency_key WHERE created_at < clock_timestamp() - make_interval(hours => :hours)")
-_CLAIM = text("""
-INSERT INTO idempotency_key (store_code, actor, key, digest, object_id)
-VALUES (:store_code, :actor, :key, :digest, :object_id) ON CONFLICT DO NOTHING RETURNING true
-""")
-_EARLIER = text("""
-SELECT digest, object_id FROM idempotency_key WHERE store_code = :store_code AND actor = :actor AND key = :key
-""")
-
-
 async def claim_key(
     connection: AsyncConnection, store_code: str, actor: str, key: str, digest: bytes, object_id: UUID
 ) -> EarlierCall | None:
-    """Take the key for what this transaction will create; else the call that took it before.
+    """Claim the key for the object that this transaction will create, or return the call that claimed it before.
 
-    Of two at once the second waits for the first to commit, and then finds it.
+    Of two calls at once the second waits for the first to commit, and then finds it.
     """
-    await connection.execute(_DROP_OLD, {"hours": KEPT_HOURS})
+    expired = col(IdempotencyKey.created_at) < func.clock_timestamp() - KEPT_FOR
+    await connection.execute(delete(IdempotencyKey).where(expired))
     name = {"store_code": store_code, "actor": actor, "key": key}
-    if await connection.scalar(_CLAIM, {**name, "digest": digest, "object_id": object_id}) is not None:
+    claim = insert(IdempotencyKey).values(**name, digest=digest, object_id=object_id).on_conflict_do_nothing()
+    if await connection.scalar(claim.returning(col(IdempotencyKey.key))) is not None:
         return None
-    row = (await connection.execute(_EARLIER, name)).one()
-    return EarlierCall(row[0], row[1])
+    earlier = select(*columns_for(IdempotencyKey, EarlierCall)).filter_by(**name)
+    return EarlierCall(**(await connection.execute(earlier)).one()._asdict())

@@ -2,14 +2,18 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import delete, func, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlmodel import col
 
 from domain.delivery.notices import Notice, NoticeKind
 from domain.urls.targets import shown_target
+from storage.mapping import all_as
+from storage.operations.tables import NoticeRow
 
 AFTER_MINUTE_SECONDS = 2.0
 """A notice is due so long after its minute: a transaction that began in the minute has committed by then."""
@@ -20,8 +24,8 @@ NOTICES_A_ROUND = 50
 MAIL_FOR_HOURS = 24
 """Older notices are not mailed any more: whoever switches mail on wants to hear what is, not what was."""
 
-KEPT_DAYS = 30
-"""Then a notice is forgotten; the audit and the deliveries themselves tell for longer."""
+KEPT_FOR = timedelta(days=30)
+"""Lifetime of a notice; the audit and the deliveries themselves are kept for longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,8 @@ ORDER BY notice.first_at, notice.id LIMIT {NOTICES_A_ROUND}
 _MAIL_DUE_NOW = f"mail_due_at <= clock_timestamp() AND minute > clock_timestamp() - interval '{MAIL_FOR_HOURS} hours'"
 
 _MAIL_DUE = text(f"""
-SELECT {_COLUMNS}, notice.mail_attempts FROM notice JOIN subscription ON subscription.id = notice.subscription_id
+SELECT {_COLUMNS}, notice.mail_attempts AS attempts
+FROM notice JOIN subscription ON subscription.id = notice.subscription_id
 WHERE notice.store_code = :store_code AND {_MAIL_DUE_NOW}
 ORDER BY notice.first_at, notice.id LIMIT {NOTICES_A_ROUND}
 """)
@@ -90,27 +95,12 @@ SELECT DISTINCT store_code FROM notice JOIN store_operator USING (store_code) WH
 
 _STORES_MAIL = text(f"SELECT DISTINCT store_code FROM notice WHERE {_MAIL_DUE_NOW}")
 
-_SENT = text("""
-UPDATE notice SET sent_at = clock_timestamp(), due_at = NULL, attempts = attempts + 1, last_failure = NULL
-WHERE id = :id
-""")
-
-_NOT_SENT = text("""
-UPDATE notice SET attempts = attempts + 1, last_failure = :failure,
-    due_at = clock_timestamp() + make_interval(secs => CAST(:next_in_seconds AS float8))
-WHERE id = :id AND due_at IS NOT NULL
-""")
-
-_MAILED = text("UPDATE notice SET mailed_at = clock_timestamp(), mail_due_at = NULL WHERE id = ANY(:ids)")
-
 _NOT_MAILED = text("""
 UPDATE notice SET mail_attempts = mail_attempts + 1,
     mail_due_at = clock_timestamp() + make_interval(secs => given.next_in_seconds)
 FROM unnest(CAST(:ids AS uuid[]), CAST(:next_in_seconds AS float8[])) AS given (id, next_in_seconds)
 WHERE notice.id = given.id
 """)
-
-_FORGET = text(f"DELETE FROM notice WHERE minute < clock_timestamp() - interval '{KEPT_DAYS} days'")
 
 
 async def note(connection: AsyncConnection, occurrences: Iterable[Occurrence]) -> None:
@@ -137,36 +127,48 @@ async def note(connection: AsyncConnection, occurrences: Iterable[Occurrence]) -
 
 async def due_notices(connection: AsyncConnection, store_code: str) -> list[DueNotice]:
     """Notices of a store whose webhook is to be sent now, oldest first."""
-    return [_due(row) for row in await connection.execute(_DUE, {"store_code": store_code})]
+    return all_as(_due, await connection.execute(_DUE, {"store_code": store_code}))
 
 
 async def due_mails(connection: AsyncConnection, store_code: str) -> list[DueNotice]:
     """Notices of a store that are to be mailed now, oldest first."""
-    return [_due(row) for row in await connection.execute(_MAIL_DUE, {"store_code": store_code})]
+    return all_as(_due, await connection.execute(_MAIL_DUE, {"store_code": store_code}))
 
 
 async def stores_with_due_notices(connection: AsyncConnection, *, mail: bool) -> set[str]:
     """Stores of which something is to be sent now; `mail`: by mail too."""
-    found = {row[0] for row in await connection.execute(_STORES)}
-    return found | ({row[0] for row in await connection.execute(_STORES_MAIL)} if mail else set())
+    found = set(await connection.scalars(_STORES))
+    return found | (set(await connection.scalars(_STORES_MAIL)) if mail else set())
 
 
 async def notice_sent(connection: AsyncConnection, notice_id: UUID) -> None:
-    """Its webhook was answered well."""
-    await connection.execute(_SENT, {"id": notice_id})
+    """Record that the notice's webhook succeeded."""
+    await connection.execute(
+        update(NoticeRow)
+        .where(col(NoticeRow.id) == notice_id)
+        .values(sent_at=func.clock_timestamp(), due_at=None, attempts=col(NoticeRow.attempts) + 1, last_failure=None)
+    )
 
 
 async def notice_not_sent(
     connection: AsyncConnection, notice_id: UUID, *, failure: str, next_in_seconds: float | None
 ) -> None:
-    """Its webhook failed; None: it is not tried again."""
-    values = {"id": notice_id, "failure": failure, "next_in_seconds": next_in_seconds}
-    await connection.execute(_NOT_SENT, values)
+    """Record that the notice's webhook failed. `next_in_seconds` None: it is not tried again."""
+    again = None if next_in_seconds is None else func.clock_timestamp() + timedelta(seconds=next_in_seconds)
+    await connection.execute(
+        update(NoticeRow)
+        .where(col(NoticeRow.id) == notice_id, col(NoticeRow.due_at).is_not(None))
+        .values(attempts=col(NoticeRow.attempts) + 1, last_failure=failure, due_at=again)
+    )
 
 
 async def notices_mailed(connection: AsyncConnection, notice_ids: Sequence[UUID]) -> None:
-    """They stood in a mail that the server took."""
-    await connection.execute(_MAILED, {"ids": list(notice_ids)})
+    """Record that the mail server accepted the notices."""
+    await connection.execute(
+        update(NoticeRow)
+        .where(col(NoticeRow.id).in_(notice_ids))
+        .values(mailed_at=func.clock_timestamp(), mail_due_at=None)
+    )
 
 
 async def notices_not_mailed(connection: AsyncConnection, next_in_seconds: Mapping[UUID, float | None]) -> None:
@@ -176,22 +178,11 @@ async def notices_not_mailed(connection: AsyncConnection, next_in_seconds: Mappi
 
 
 async def forget_notices(connection: AsyncConnection) -> int:
-    """Delete old ones; how many that were."""
-    return (await connection.execute(_FORGET)).rowcount
+    """Delete notices older than `KEPT_FOR`; return how many."""
+    old = col(NoticeRow.minute) < func.clock_timestamp() - KEPT_FOR
+    return (await connection.execute(delete(NoticeRow).where(old))).rowcount
 
 
-def _due(row: Any) -> DueNotice:
-    identity, kind, store_code, subscription_id, event_name, url, count, reasons, first_at, last_at, attempts = row
-    notice = Notice(
-        id=identity,
-        kind=NoticeKind(kind),
-        store_code=store_code,
-        subscription_id=subscription_id,
-        event_name=event_name,
-        target=shown_target(url),
-        count=count,
-        reasons=tuple(reasons),
-        first_at=first_at,
-        last_at=last_at,
-    )
+def _due(kind: str, url: str, reasons: Sequence[str], attempts: int, **others: Any) -> DueNotice:
+    notice = Notice(kind=NoticeKind(kind), target=shown_target(url), reasons=tuple(reasons), **others)
     return DueNotice(notice, attempts)

@@ -2,30 +2,20 @@
 
 import secrets
 from dataclasses import dataclass
+from datetime import timedelta
 
-from sqlalchemy import text
+from sqlalchemy import ColumnElement, case, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlmodel import col
 
 from domain.wire.signing import SECRET_BYTES, format_secret
+from storage.mapping import one_as
+from storage.operations.tables import NoticeRow, StoreOperator
 from storage.sealing import Sealer
 
-ROTATION_OVERLAP_HOURS = 24
-"""How long the key before still signs beside the new one, as of subscriptions."""
+"""How long the previous key goes on signing beside the new one, the same as for subscriptions."""
 
-_URL = text("SELECT url FROM store_operator WHERE store_code = :store_code")
-_FIND = text("""
-SELECT url, sealed_secret, CASE WHEN previous_secret_until > clock_timestamp() THEN sealed_previous_secret END
-FROM store_operator WHERE store_code = :store_code
-""")
-_SET_URL = text("UPDATE store_operator SET url = :url WHERE store_code = :store_code")
-_INSERT = text("INSERT INTO store_operator (store_code, url, sealed_secret) VALUES (:store_code, :url, :sealed)")
-_DELETE = text("DELETE FROM store_operator WHERE store_code = :store_code")
-_FORGET = text("UPDATE notice SET due_at = NULL WHERE store_code = :store_code AND due_at IS NOT NULL")
-_ROTATE = text("""
-UPDATE store_operator SET sealed_previous_secret = sealed_secret, sealed_secret = :sealed,
-    previous_secret_until = clock_timestamp() + make_interval(hours => :overlap_hours)
-WHERE store_code = :store_code
-""")
+ROTATION_OVERLAP = timedelta(hours=24)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,39 +28,57 @@ class OperatorRow:
 
 
 async def operator_url(connection: AsyncConnection, store_code: str) -> str | None:
-    """Where the store's operational webhooks go; None: nowhere."""
-    url: str | None = await connection.scalar(_URL, {"store_code": store_code})
-    return url
+    """Return the URL that the store's operational webhooks go to, or None."""
+    return await connection.scalar(select(col(StoreOperator.url)).where(_of(store_code)))
 
 
 async def find_operator(connection: AsyncConnection, store_code: str) -> OperatorRow | None:
-    """The store's operator, if it has one."""
-    row = (await connection.execute(_FIND, {"store_code": store_code})).one_or_none()
-    return None if row is None else OperatorRow(*row)
+    """Return the store's operator, or None."""
+    still_signing = col(StoreOperator.previous_secret_until) > func.clock_timestamp()
+    query = select(
+        col(StoreOperator.url),
+        col(StoreOperator.sealed_secret),
+        case((still_signing, col(StoreOperator.sealed_previous_secret))).label("sealed_previous_secret"),
+    )
+    return one_as(OperatorRow, await connection.execute(query.where(_of(store_code))))
 
 
 async def set_operator_url(connection: AsyncConnection, store_code: str, url: str | None, sealer: Sealer) -> str | None:
-    """Change where notices go; the caller has locked the store.
+    """Change the URL that notices go to; the caller has locked the store.
 
-    The signing key when this makes one, which is the only time it is given away. None for the URL forgets the key, and
-    what was not sent yet.
+    Return the signing key if this call makes one: the only time it is shown. None for the URL deletes the key and
+    cancels the notices not sent yet.
     """
     if url is None:
-        await connection.execute(_DELETE, {"store_code": store_code})
-        await connection.execute(_FORGET, {"store_code": store_code})
+        await connection.execute(delete(StoreOperator).where(_of(store_code)))
+        unsent = (col(NoticeRow.store_code) == store_code) & col(NoticeRow.due_at).is_not(None)
+        await connection.execute(update(NoticeRow).where(unsent).values(due_at=None))
         return None
-    if (await connection.execute(_SET_URL, {"store_code": store_code, "url": url})).rowcount:
+    if (await connection.execute(update(StoreOperator).where(_of(store_code)).values(url=url))).rowcount:
         return None
     secret = _new_secret()
-    await connection.execute(_INSERT, {"store_code": store_code, "url": url, "sealed": sealer.seal(secret)})
+    values = {"store_code": store_code, "url": url, "sealed_secret": sealer.seal(secret)}
+    await connection.execute(insert(StoreOperator).values(values))
     return secret
 
 
 async def rotate_operator_key(connection: AsyncConnection, store_code: str, sealer: Sealer) -> str | None:
-    """A new key beside the one before, which signs for 24 hours more; None when the store has no operator."""
+    """Make a new key and return it; the previous key signs for 24 more hours. None if the store has no operator."""
     secret = _new_secret()
-    values = {"store_code": store_code, "sealed": sealer.seal(secret), "overlap_hours": ROTATION_OVERLAP_HOURS}
-    return secret if (await connection.execute(_ROTATE, values)).rowcount else None
+    statement = (
+        update(StoreOperator)
+        .where(_of(store_code))
+        .values(
+            sealed_previous_secret=col(StoreOperator.sealed_secret),
+            sealed_secret=sealer.seal(secret),
+            previous_secret_until=func.clock_timestamp() + ROTATION_OVERLAP,
+        )
+    )
+    return secret if (await connection.execute(statement)).rowcount else None
+
+
+def _of(store_code: str) -> ColumnElement[bool]:
+    return col(StoreOperator.store_code) == store_code
 
 
 def _new_secret() -> str:

@@ -10,36 +10,23 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import LargeBinary, Table, TextClause, text
+from sqlalchemy import LargeBinary, Row, Table, TextClause, text
 from sqlalchemy.dialects import postgresql
 from sqlmodel import SQLModel
 
-from storage import tables
 from storage.access import tables as access_tables
 from storage.database import Database
-from storage.deliveries import traffic_tables
-from storage.events import daily_tables
+from storage.deliveries import tables as delivery_tables
+from storage.events import tables as event_tables
 from storage.expiry import tables as expiry_tables
-from storage.operations import draft_test_tables as trial_tables
-from storage.operations import notice_tables
+from storage.operations import tables as operation_tables
 from storage.sealing import SealBrokenError, Sealer
-from storage.subscriptions import limiter_lease_tables as turn_tables
-from storage.subscriptions import throttling_tables as pace_tables
+from storage.subscriptions import tables as subscription_tables
 
 PREFIX = "sealed_"
 """Every column whose values are sealed, and no other column of bytes, is named so."""
-MODULES = (
-    tables,
-    daily_tables,
-    expiry_tables,
-    notice_tables,
-    access_tables,
-    pace_tables,
-    traffic_tables,
-    trial_tables,
-    turn_tables,
-)
-"""What fills the metadata."""
+TABLE_MODULES = (access_tables, delivery_tables, event_tables, expiry_tables, operation_tables, subscription_tables)
+"""Every module with tables. Importing them fills `SQLModel.metadata`, from which `sealed_columns` reads."""
 
 PAGE_ROWS = 2_000  # keys and lengths alone: some 100 KB
 STEP_ROWS = 200  # locked for some ten milliseconds
@@ -77,7 +64,7 @@ class SealedColumn:
         """The next rows in the order of the key: key and length of the value, null where there is none."""
         beyond = ", ".join(f"CAST(:{name} AS {kind})" for name, kind in self.key)
         return text(
-            f"SELECT {self._key}, octet_length({self.name}) FROM {self.table} "
+            f"SELECT {self._key}, octet_length({self.name}) AS bytes FROM {self.table} "
             f"{f'WHERE ({self._key}) > ({beyond})' if after else ''} ORDER BY {self._key} LIMIT {PAGE_ROWS}"
         )
 
@@ -91,7 +78,7 @@ class SealedColumn:
     def read(self) -> TextClause:
         """Key and value of the rows of these keys."""
         return text(
-            f"SELECT {self._key}, {self.name} FROM {self.table} JOIN {self._given()} USING ({self._key}) "
+            f"SELECT {self._key}, {self.name} AS sealed FROM {self.table} JOIN {self._given()} USING ({self._key}) "
             f"WHERE {self.name} IS NOT NULL"
         )
 
@@ -108,6 +95,10 @@ class SealedColumn:
             f"WHERE {same} AND target.{self.name} = given.before "
             f"RETURNING {', '.join(f'target.{name}' for name, _ in self.key)}"
         )
+
+    def identity_of(self, row: Row[Any]) -> Identity:
+        """Return the key's values of a row."""
+        return tuple(getattr(row, name) for name, _ in self.key)
 
     def keys(self, identities: Iterable[Identity]) -> dict[str, list[Any]]:
         """Parameters that name these rows."""
@@ -238,45 +229,45 @@ class Resealing:
         while True:
             async with self._database.transaction() as connection:
                 result = await connection.execute(column.page(after=bool(after)), after)
-                rows = [tuple(row) for row in result]
+                rows = result.all()
             group: list[Identity] = []
             size = 0
-            for *identity, length in rows:
-                if length is None:
+            for row in rows:
+                if row.bytes is None:
                     continue
-                if group and (len(group) >= self._step_rows or size + length > STEP_BYTES):
+                if group and (len(group) >= self._step_rows or size + row.bytes > STEP_BYTES):
                     yield group
                     group, size = [], 0
-                group.append(tuple(identity))
-                size += length
+                group.append(column.identity_of(row))
+                size += row.bytes
             if group:
                 yield group
             if len(rows) < PAGE_ROWS:
                 return
-            after = {name: value for (name, _), value in zip(column.key, rows[-1], strict=False)}
+            after = {name: getattr(rows[-1], name) for name, _ in column.key}
 
     async def _step(self, count: Count, identities: Sequence[Identity], *, dry: bool) -> tuple[int, set[Identity]]:
         """Reseal what is sealed with another key. How many are sealed with the first, and the rows of the others."""
         column = count.column
         async with self._database.transaction() as connection:
-            rows = [tuple(row) for row in await connection.execute(column.read, column.keys(identities))]
+            rows = (await connection.execute(column.read, column.keys(identities))).all()
         before: dict[Identity, bytes] = {}
         later: list[bytes] = []
         current = 0
-        for *identity, sealed in rows:
-            if self._sealer.is_current(sealed):
+        for row in rows:
+            if self._sealer.is_current(row.sealed):
                 current += 1
                 continue
             try:
-                later.append(self._sealer.reseal(sealed))
+                later.append(self._sealer.reseal(row.sealed))
             except SealBrokenError:
-                count.unopenable.add(tuple(identity))
+                count.unopenable.add(column.identity_of(row))
                 continue
-            before[tuple(identity)] = sealed
+            before[column.identity_of(row)] = row.sealed
         if before and not dry:
             values = {**column.keys(before), "before": list(before.values()), "later": later}
             async with self._database.transaction() as connection:
-                swapped = {tuple(row) for row in await connection.execute(column.swap, values)}
+                swapped = {column.identity_of(row) for row in await connection.execute(column.swap, values)}
             count.resealed += len(swapped)
             count.left |= before.keys() - swapped
         return current, set(before)

@@ -7,27 +7,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.delivery.identity import message_id, send_test_workflow_id
 from domain.wire.bodies import TEST
+from storage.deliveries.transitions import create_test
 from storage.events.intake import NewEvent, insert_events
 
 # Matched in the transaction that inserts it, so that no relay ever sees it.
 _MATCHED = text("""
 UPDATE event SET matched_at = clock_timestamp(), workflow_id = :workflow_id
 WHERE store_code = :store_code AND event_id = :event_id RETURNING sequence, accepted_on
-""")
-
-_CREATE = text("""
-INSERT INTO delivery (message_id, store_code, event_id, event_name, event_sequence, accepted_on, subscription_id,
-    variant, url, status, reason, workflow_id)
-VALUES (:message_id, :store_code, :event_id, :event_name, :sequence, :accepted_on, :subscription_id, :variant, :url,
-    'pending', 'test', :workflow_id)
-""")
-
-_END_LOST = text("""
-UPDATE delivery SET status = 'cancelled', reason = 'test_lost', ended_at = clock_timestamp()
-WHERE variant = 'test' AND status = 'pending' AND attempts = 0
-    AND created_at < clock_timestamp() - make_interval(secs => :seconds)
-    AND NOT EXISTS (SELECT FROM attempt WHERE attempt.accepted_on = delivery.accepted_on
-        AND attempt.message_id = delivery.message_id)
 """)
 
 _FORGET_DELIVERY = text("""
@@ -60,11 +46,10 @@ async def insert_test(connection: AsyncConnection, sample: NewEvent, subscriptio
         "sequence": sequence,
         "accepted_on": accepted_on,
         "subscription_id": subscription_id,
-        "variant": TEST,
         "url": url,
         "workflow_id": workflow_id,
     }
-    await connection.execute(_CREATE, values)
+    await create_test(connection, values)
     return identity
 
 
@@ -73,8 +58,3 @@ async def forget_test(connection: AsyncConnection, identity: UUID) -> None:
     row = (await connection.execute(_FORGET_DELIVERY, {"message_id": identity})).one_or_none()
     if row is not None:
         await connection.execute(_FORGET_EVENT, {"store_code": row.store_code, "event_id": row.event_id})
-
-
-async def end_lost_tests(connection: AsyncConnection, *, seconds: float) -> int:
-    """End tests that were not begun for so long, because whoever was to start them died; how many that were."""
-    return (await connection.execute(_END_LOST, {"seconds": seconds})).rowcount

@@ -4,12 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import text, update
+from sqlalchemy import select, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 
 from domain.expiry.rows import Kind
-from storage.tables import Store
+from storage.listing import CODE_POINTS
+from storage.mapping import all_as, columns_for, one_as
+from storage.operations.tables import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,39 +42,29 @@ class StoreRow:
                 return self.expire_coupons_notification_days
 
 
-_COLUMNS = (
-    "code, name, timezone, expire_points_notification_days, expire_levels_notification_days, "
-    "expire_coupons_notification_days, expiry_kinds_from_events, retention_days, retention_exhausted_days"
-)
-_EXISTS = text("SELECT true FROM store WHERE code = :code")
-_SELECT = text(f"SELECT {_COLUMNS} FROM store WHERE code = :code")
-_SELECT_LOCKED = text(f"SELECT {_COLUMNS} FROM store WHERE code = :code FOR NO KEY UPDATE")
-_LIST = text(f'SELECT {_COLUMNS} FROM store ORDER BY code COLLATE "C"')
-_INSERT = text("""
-INSERT INTO store (code, name, timezone) VALUES (:code, :name, :timezone) ON CONFLICT (code) DO NOTHING RETURNING true
-""")
+_STORES = select(*columns_for(Store, StoreRow))
 
 
 async def store_exists(connection: AsyncConnection, code: str) -> bool:
-    """Whether there is such a store."""
-    return await connection.scalar(_EXISTS, {"code": code}) is not None
+    """Return True if there is such a store."""
+    return await connection.scalar(select(col(Store.code)).where(col(Store.code) == code)) is not None
 
 
 async def find_store(connection: AsyncConnection, code: str, *, lock: bool = False) -> StoreRow | None:
-    """The store, or None. `lock` makes others who lock it wait until this transaction ends."""
-    row = (await connection.execute(_SELECT_LOCKED if lock else _SELECT, {"code": code})).one_or_none()
-    return None if row is None else StoreRow(*row)
+    """Return the store, or None. `lock` makes others who lock it wait until this transaction ends."""
+    query = _STORES.where(col(Store.code) == code)
+    return one_as(StoreRow, await connection.execute(query.with_for_update(key_share=True) if lock else query))
 
 
 async def list_stores(connection: AsyncConnection) -> list[StoreRow]:
-    """All stores by code."""
-    return [StoreRow(*row) for row in await connection.execute(_LIST)]
+    """Return all stores, ordered by code."""
+    return all_as(StoreRow, await connection.execute(_STORES.order_by(col(Store.code).collate(CODE_POINTS))))
 
 
 async def create_store(connection: AsyncConnection, code: str, name: str, timezone: str) -> bool:
-    """Create a store with default settings; False when the code is taken."""
-    parameters = {"code": code, "name": name, "timezone": timezone}
-    return await connection.scalar(_INSERT, parameters) is not None
+    """Create a store with default settings; return False if the code is taken."""
+    statement = insert(Store).values(code=code, name=name, timezone=timezone).on_conflict_do_nothing()
+    return await connection.scalar(statement.returning(col(Store.code))) is not None
 
 
 async def ensure_store(connection: AsyncConnection, code: str, name: str, timezone: str = "UTC") -> None:

@@ -6,20 +6,22 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Uuid, func, insert, literal, select, text
+from sqlalchemy import Uuid, func, literal, select, text
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlmodel import col
 
 from domain.delivery.identity import message_id
+from domain.delivery.lifecycle import OPEN, DeliveryStatus, SubscriptionStatus
 from domain.delivery.ordering import line_of
 from domain.wire.bodies import MAIN
+from storage.columns import in_list
+from storage.deliveries.transitions import WAITING_AT_TWIN, adopt, cancel_switched_over
 from storage.events.days import BODY_OF_EVENT
+from storage.mapping import all_as, one_as, table_of
 from storage.subscriptions.queries import SubscriptionLimits, check_limits
-from storage.tables import Subscription
+from storage.subscriptions.tables import Subscription, SubscriptionTwin
 
-SWITCHED_OVER = "switched_over"
-"""Why a delivery was cancelled: the event goes to the other of the two."""
-
-_TABLE: Any = Subscription.__table__  # type: ignore[attr-defined]
 _OWN = {
     "id",
     "name",
@@ -63,44 +65,35 @@ class Switch:
     alone: int
 
 
-_PAIRS = """
-SELECT legacy.id, legacy.event_name, legacy.url, legacy.name, legacy.status, twin.id, twin.name, twin.url, twin.status
-FROM subscription AS legacy
-LEFT JOIN subscription_twin AS pair ON pair.subscription_id = legacy.id
-LEFT JOIN subscription AS twin ON twin.id = pair.twin_id AND twin.deleted_at IS NULL
-WHERE legacy.store_code = :store_code AND legacy.deleted_at IS NULL
-"""
-_LIST = text(f"{_PAIRS} AND legacy.legacy ORDER BY legacy.event_name, legacy.created_at, legacy.id")
-_FIND = text(f"{_PAIRS} AND legacy.id = :id AND legacy.legacy")
-_LOCK = text("SELECT id FROM subscription WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE")
-_PAIR_UP = text("""
-INSERT INTO subscription_twin (subscription_id, twin_id) VALUES (:id, :twin_id)
-ON CONFLICT (subscription_id) DO UPDATE SET twin_id = excluded.twin_id
-""")
+_LEGACY = table_of(Subscription).alias("legacy")
+_TWIN = table_of(Subscription).alias("twin")
+_COLUMNS = [
+    *(_LEGACY.c[name] for name in ("id", "event_name", "url", "name", "status")),
+    *(_TWIN.c[name].label(f"twin_{name}") for name in ("id", "name", "url", "status")),
+]
+_PAIRS = (
+    select(*_COLUMNS)
+    .select_from(_LEGACY)
+    .outerjoin(SubscriptionTwin, col(SubscriptionTwin.subscription_id) == _LEGACY.c.id)
+    .outerjoin(_TWIN, (_TWIN.c.id == col(SubscriptionTwin.twin_id)) & _TWIN.c.deleted_at.is_(None))
+    .where(_LEGACY.c.deleted_at.is_(None), _LEGACY.c.legacy)
+)
 
-# An event may have two deliveries in legacy, and has one in modern: it is open as long as one of the two is.
-_WAITING = """
-SELECT held.message_id, (
-    SELECT coalesce(max(CASE WHEN former.status IN ('pending', 'held') THEN 2 ELSE 1 END), 0) FROM delivery AS former
-    WHERE former.event_id = held.event_id AND former.subscription_id = :id AND former.variant <> 'test'
-) AS former
-FROM delivery AS held WHERE held.subscription_id = :twin_id AND held.status = 'held' AND held.variant <> 'test'
-"""
 # Open at the legacy one, and not ended at the twin: there it waits too, or is not known, for it came before the twin.
-_OPEN_FORMERLY = """
-former.subscription_id = :id AND former.status IN ('pending', 'held') AND former.variant <> 'test' AND NOT EXISTS (
+_OPEN_FORMERLY = f"""
+former.subscription_id = :id AND former.status IN {in_list(OPEN)} AND former.variant <> 'test' AND NOT EXISTS (
     SELECT FROM delivery AS known WHERE known.event_id = former.event_id AND known.subscription_id = :twin_id
-        AND known.variant <> 'test' AND known.status <> 'held'
+        AND known.variant <> 'test' AND known.status <> '{DeliveryStatus.HELD}'
 )
 """
 _COUNT = text(f"""
 SELECT waiting.done, formerly.moved, formerly.under_way, waiting.alone
 FROM (
     SELECT count(*) FILTER (WHERE former = 1) AS done, count(*) FILTER (WHERE former = 0) AS alone
-    FROM ({_WAITING}) AS held
+    FROM ({WAITING_AT_TWIN}) AS held
 ) AS waiting, (
     SELECT count(DISTINCT former.event_id) AS moved,
-        count(DISTINCT former.event_id) FILTER (WHERE former.status = 'pending' AND EXISTS (
+        count(DISTINCT former.event_id) FILTER (WHERE former.status = '{DeliveryStatus.PENDING}' AND EXISTS (
             SELECT FROM attempt WHERE attempt.accepted_on = former.accepted_on
                 AND attempt.message_id = former.message_id AND attempt.outcome_at IS NULL)) AS under_way
     FROM delivery AS former WHERE {_OPEN_FORMERLY}
@@ -108,7 +101,8 @@ FROM (
 """)
 _UNKNOWN = text(f"""
 SELECT DISTINCT ON (former.event_id) former.event_id, former.event_sequence, former.accepted_on,
-    CASE WHEN twin.order_key = 'customer' THEN body.data END AS data, twin.ordered AND twin.order_key = 'customer'
+    CASE WHEN twin.order_key = 'customer' THEN body.data END AS data,
+    twin.ordered AND twin.order_key = 'customer' AS by_customer
 FROM delivery AS former
 JOIN subscription AS twin ON twin.id = :twin_id
 JOIN event ON event.store_code = former.store_code AND event.event_id = former.event_id
@@ -118,48 +112,30 @@ WHERE {_OPEN_FORMERLY} AND NOT EXISTS (
         AND known.variant <> 'test'
 )
 """)
-_ADOPT = text("""
-INSERT INTO delivery (message_id, store_code, event_id, event_name, event_sequence, accepted_on, subscription_id,
-    variant, url, status, reason, line)
-SELECT adopted.message_id, twin.store_code, adopted.event_id, twin.event_name, adopted.event_sequence,
-    adopted.accepted_on, twin.id, 'main', twin.url, 'held', 'subscription_paused', adopted.line
-FROM unnest(CAST(:message_id AS uuid[]), CAST(:event_id AS uuid[]), CAST(:event_sequence AS bigint[]),
-    CAST(:accepted_on AS date[]), CAST(:line AS bigint[]))
-    AS adopted (message_id, event_id, event_sequence, accepted_on, line)
-JOIN subscription AS twin ON twin.id = :twin_id
-ON CONFLICT (message_id) DO NOTHING
-""")
-_CANCEL_DONE = text(f"""
-UPDATE delivery SET status = 'cancelled', reason = :reason, next_attempt_at = NULL, ended_at = clock_timestamp(),
-    holds_line = false
-FROM ({_WAITING}) AS waiting
-WHERE waiting.former = 1 AND delivery.message_id = waiting.message_id AND delivery.status = 'held'
-""")
-_CANCEL_MOVED = text("""
-UPDATE delivery SET status = 'cancelled', reason = :reason, next_attempt_at = NULL, ended_at = clock_timestamp(),
-    holds_line = false
-WHERE subscription_id = :id AND status IN ('pending', 'held') AND variant <> 'test' AND EXISTS (
-    SELECT FROM delivery AS held WHERE held.event_id = delivery.event_id AND held.subscription_id = :twin_id
-        AND held.status = 'held'
-)
-""")
 
 
 async def legacy_subscriptions(connection: AsyncConnection, store_code: str) -> Sequence[TwinRow]:
-    """The store's legacy subscriptions, each with its twin."""
-    return [TwinRow(*row) for row in await connection.execute(_LIST, {"store_code": store_code})]
+    """Return the store's legacy subscriptions, each with its twin."""
+    query = _PAIRS.where(_LEGACY.c.store_code == store_code)
+    by_name = query.order_by(_LEGACY.c.event_name, _LEGACY.c.created_at, _LEGACY.c.id)
+    return all_as(TwinRow, await connection.execute(by_name))
 
 
 async def find_legacy(
     connection: AsyncConnection, store_code: str, subscription_id: UUID, *, lock: bool = False
 ) -> TwinRow | None:
-    """One of them, or None. `lock`: nobody else changes it or its twin until this transaction ends."""
-    values = {"store_code": store_code, "id": subscription_id}
-    row = (await connection.execute(_FIND, values)).one_or_none()
-    if row is not None and lock:
-        await connection.execute(_LOCK, {"ids": [one for one in (row[0], row[5]) if one is not None]})
-        row = (await connection.execute(_FIND, values)).one_or_none()
-    return None if row is None else TwinRow(*row)
+    """Return the legacy subscription with its twin, or None.
+
+    `lock`: no other transaction changes either of the two until this one ends.
+    """
+    query = _PAIRS.where(_LEGACY.c.store_code == store_code, _LEGACY.c.id == subscription_id)
+    found = one_as(TwinRow, await connection.execute(query))
+    if found is None or not lock:
+        return found
+    both = [found.id] if found.twin_id is None else [found.id, found.twin_id]
+    locked = select(col(Subscription.id)).where(col(Subscription.id).in_(both)).order_by(col(Subscription.id))
+    await connection.execute(locked.with_for_update(key_share=True))
+    return one_as(TwinRow, await connection.execute(query))
 
 
 async def create_twin(
@@ -175,43 +151,41 @@ async def create_twin(
     Address, headers, key, pace and order are the same.
     """
     await check_limits(connection, store_code, original.event_name, limits)
-    copied = [column for column in _TABLE.c if column.name not in _OWN]
+    copied = [column for column in table_of(Subscription).c if column.name not in _OWN]
     own = [
         literal(twin_id, Uuid).label("id"),
         literal(name).label("name"),
         literal(value=False).label("legacy"),
-        literal("paused").label("status"),
+        literal(SubscriptionStatus.PAUSED).label("status"),
         func.clock_timestamp().label("status_since"),
     ]
-    copy = select(*copied, *own).where(_TABLE.c.id == original.id)
+    copy = select(*copied, *own).where(col(Subscription.id) == original.id)
     names = [*(column.name for column in copied), *(column.name for column in own)]
-    await connection.execute(insert(_TABLE).from_select(names, copy))
-    await connection.execute(_PAIR_UP, {"id": original.id, "twin_id": twin_id})
+    await connection.execute(insert(Subscription).from_select(names, copy))
+    pair = insert(SubscriptionTwin).values(subscription_id=original.id, twin_id=twin_id)
+    await connection.execute(pair.on_conflict_do_update(index_elements=["subscription_id"], set_={"twin_id": twin_id}))
 
 
 async def count_switch(connection: AsyncConnection, original: UUID, twin_id: UUID) -> Switch:
     """What waits now, by where it would go."""
-    return Switch(*(await connection.execute(_COUNT, {"id": original, "twin_id": twin_id})).one())
+    return Switch(**(await connection.execute(_COUNT, {"id": original, "twin_id": twin_id})).one()._asdict())
 
 
 async def share_out(connection: AsyncConnection, original: UUID, twin_id: UUID) -> tuple[int, int]:
     """Leave each event that waits to one of the two, which are locked: how many the twin drops, and the legacy one."""
-    values = {"id": original, "twin_id": twin_id, "reason": SWITCHED_OVER}
     await _adopt(connection, original, twin_id)
-    dropped = (await connection.execute(_CANCEL_DONE, values)).rowcount
-    moved = (await connection.execute(_CANCEL_MOVED, values)).rowcount
-    return dropped, moved
+    return await cancel_switched_over(connection, original, twin_id)
 
 
 async def _adopt(connection: AsyncConnection, original: UUID, twin_id: UUID) -> None:
     """Let wait at the twin too what the legacy one has had open since before the twin was there."""
     columns: dict[str, list[Any]] = defaultdict(list)
     rows = await connection.execute(_UNKNOWN, {"id": original, "twin_id": twin_id})
-    for event_id, sequence, accepted_on, data, by_customer in rows:
-        columns["message_id"].append(message_id(event_id, twin_id, MAIN))
-        columns["event_id"].append(event_id)
-        columns["event_sequence"].append(sequence)
-        columns["accepted_on"].append(accepted_on)
-        columns["line"].append(line_of(twin_id, data) if by_customer else None)
+    for row in rows:
+        columns["message_id"].append(message_id(row.event_id, twin_id, MAIN))
+        columns["event_id"].append(row.event_id)
+        columns["event_sequence"].append(row.event_sequence)
+        columns["accepted_on"].append(row.accepted_on)
+        columns["line"].append(line_of(twin_id, row.data) if row.by_customer else None)
     if columns:
-        await connection.execute(_ADOPT, {**columns, "twin_id": twin_id})
+        await adopt(connection, twin_id, columns)

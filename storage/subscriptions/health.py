@@ -1,4 +1,7 @@
-"""A receiver's health: failures in a row, the breaker that they open, and the success that closes it."""
+"""A receiver's health: failures in a row, the breaker that they open, and the success that closes it.
+
+SQL text, because outcomes come for many subscriptions at once (`unnest`) and rows are locked in one order.
+"""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -8,6 +11,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.delivery.breaker import BreakerRules
+from domain.delivery.lifecycle import OPEN, DeliveryStatus
+from storage.columns import in_list
 from storage.deliveries.log import use_indexes_in_order
 from storage.deliveries.skip_scan import BRANCHES, IN_BRANCH
 
@@ -45,7 +50,7 @@ UPDATE subscription_health AS health SET failures_in_row = 0, failing_since = NU
     probe_at = NULL, probe_interval_seconds = NULL
 FROM locked WHERE health.subscription_id = locked.subscription_id AND health.subscription_id = ANY(:ids)
     AND health.failures_in_row > 0
-RETURNING health.subscription_id, locked.open
+RETURNING health.subscription_id, locked.open AS was_open
 """)
 
 _PROBE_FAILED = text("""
@@ -62,7 +67,8 @@ EXHAUSTED_READ = 1_000
 months, and a page of it says whether enough has ended lately."""
 
 _FAILING_FOR = text("""
-SELECT failing_since, CAST(extract(epoch FROM clock_timestamp() - failing_since) AS float8) FROM subscription_health
+SELECT failing_since, CAST(extract(epoch FROM clock_timestamp() - failing_since) AS float8) AS seconds
+FROM subscription_health
 WHERE subscription_id = :id AND failing_since <= clock_timestamp() - make_interval(secs => :at_least)
 """)
 
@@ -74,15 +80,15 @@ SELECT count(*) FROM (
         SELECT delivery.variant, delivery.ended_at FROM delivery WHERE {IN_BRANCH}
         ORDER BY delivery.created_at DESC, delivery.message_id DESC LIMIT :most + {EXHAUSTED_READ}
     ) AS newest
-    WHERE branch.status IN ('pending', 'held', 'exhausted') AND newest.variant <> 'test'
-        AND (branch.status <> 'exhausted' OR newest.ended_at >= :since)
+    WHERE branch.status IN {in_list((*OPEN, DeliveryStatus.EXHAUSTED))} AND newest.variant <> 'test'
+        AND (branch.status <> '{DeliveryStatus.EXHAUSTED}' OR newest.ended_at >= :since)
     LIMIT :most
 ) AS undelivered
 """)
 
 
 @dataclass(frozen=True, slots=True)
-class Turns:
+class BreakerTransitions:
     """Subscriptions whose breaker opened, and those whose breaker a success closed."""
 
     opened: set[UUID] = field(default_factory=set)
@@ -91,15 +97,15 @@ class Turns:
 
 async def record_health(
     connection: AsyncConnection, succeeded: Collection[UUID], failed: Mapping[UUID, int], rules: BreakerRules
-) -> Turns:
+) -> BreakerTransitions:
     """Count the outcomes of attempts: first the successes, then `failed`, the failures after the last of these.
 
     A success closes the breaker; enough failures in a row open it.
     """
-    turns = Turns()
+    turns = BreakerTransitions()
     if succeeded:
         rows = await connection.execute(_SUCCEEDED, {"ids": sorted(succeeded), "failed": sorted(failed)})
-        turns.closed.update(row[0] for row in rows if row[1])
+        turns.closed.update(row.subscription_id for row in rows if row.was_open)
     if failed:
         ids = sorted(failed)
         rows = await connection.execute(
@@ -111,7 +117,11 @@ async def record_health(
                 "first": rules.first_probe_seconds,
             },
         )
-        turns.opened.update(row[0] for row in rows if row[1] - failed[row[0]] < rules.failures <= row[1])
+        turns.opened.update(
+            row.subscription_id
+            for row in rows
+            if row.failures_in_row - failed[row.subscription_id] < rules.failures <= row.failures_in_row
+        )
     return turns
 
 
@@ -128,9 +138,8 @@ async def failing(
     if row is None:
         return None, 0
     await use_indexes_in_order(connection)
-    since, seconds = row
-    undelivered = {"subscription_id": subscription_id, "since": since, "most": most}
-    return seconds, (await connection.execute(_UNDELIVERED, undelivered)).scalar_one()
+    undelivered = {"subscription_id": subscription_id, "since": row.failing_since, "most": most}
+    return row.seconds, (await connection.execute(_UNDELIVERED, undelivered)).scalar_one()
 
 
 async def probe_failed(connection: AsyncConnection, subscription_id: UUID, rules: BreakerRules) -> None:

@@ -1,11 +1,15 @@
-"""What subscriptions are called, for lists and choices."""
+"""Names of subscriptions, for lists and choices."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlmodel import col
+
+from storage.mapping import all_as, columns_for
+from storage.subscriptions.tables import Subscription
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +30,19 @@ class NamedSubscription:
         return self.name or self.event_name
 
 
-_NAMED = text("""
-SELECT id, name, event_name, url, status, deleted_at IS NOT NULL, ordered FROM subscription
-WHERE store_code = :store_code AND (id = ANY(:ids) OR :all AND deleted_at IS NULL)
-ORDER BY coalesce(name, event_name), created_at, id
-""")
-
-
 async def named_subscriptions(
     connection: AsyncConnection, store_code: str, ids: Collection[UUID], *, others: bool = False
 ) -> dict[UUID, NamedSubscription]:
-    """These subscriptions of the store, by id in the order of their names; `others`: and all that are not deleted."""
-    values = {"store_code": store_code, "ids": list(ids), "all": others}
-    return {row[0]: NamedSubscription(*row) for row in await connection.execute(_NAMED, values)}
+    """Return these subscriptions of the store by id, ordered by name; with `others` also all that are not deleted."""
+    deleted = col(Subscription.deleted_at).is_not(None)
+    wanted = col(Subscription.id).in_(ids)
+    query = (
+        select(*columns_for(Subscription, NamedSubscription, but=("deleted",)), deleted.label("deleted"))
+        .where(col(Subscription.store_code) == store_code, wanted | ~deleted if others else wanted)
+        .order_by(
+            func.coalesce(col(Subscription.name), col(Subscription.event_name)),
+            col(Subscription.created_at),
+            col(Subscription.id),
+        )
+    )
+    return {named.id: named for named in all_as(NamedSubscription, await connection.execute(query))}

@@ -1,28 +1,32 @@
 """Subscriptions: created, listed, changed and deleted within one store. Header values and keys are kept sealed."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import ColumnElement, func, insert, select, text, update
+from sqlalchemy import ColumnElement, Update, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlmodel import col
 
+from domain.delivery.lifecycle import DeliveryStatus, Reason, SubscriptionStatus
 from domain.delivery.ordering import AfterExhausted, OrderKey
 from domain.wire.headers import OwnHeader
 from domain.wire.signing import SECRET_BYTES, format_secret
-from storage.deliveries.held import end_open
+from storage.deliveries.transitions import end_open
 from storage.listing import Condition, FieldKind, ListField, Order, filtered, order_sql
+from storage.mapping import all_as, columns_for, one_as, table_of
+from storage.operations.tables import Store
 from storage.sealing import Sealer
-from storage.tables import Subscription, SubscriptionStatus
+from storage.subscriptions.tables import Subscription
 
-ROTATION_OVERLAP_HOURS = 24  # how long the key before still signs beside the new one (wire contract, section 2)
+ROTATION_OVERLAP = timedelta(hours=24)
+"""How long the previous key goes on signing beside the new one (wire contract, section 2)."""
 
-_TABLE: Any = Subscription.__table__  # type: ignore[attr-defined]
-_C = _TABLE.c
+_C = table_of(Subscription).c
 
 SUBSCRIPTION_FIELDS: dict[str, ListField] = {
     "eventName": ListField(_C.event_name, FieldKind.TEXT),
@@ -31,7 +35,7 @@ SUBSCRIPTION_FIELDS: dict[str, ListField] = {
     "createdAt": ListField(_C.created_at, FieldKind.INSTANT),
     "name": ListField(_C.name, FieldKind.TEXT),
     "activeFrom": ListField(_C.active_from, FieldKind.INSTANT),
-    "active": ListField(_C.status == SubscriptionStatus.ACTIVE.value, FieldKind.FLAG),
+    SubscriptionStatus.ACTIVE: ListField(_C.status == SubscriptionStatus.ACTIVE.value, FieldKind.FLAG),
 }
 """What lists of subscriptions may be filtered and ordered by."""
 FIELDS_AND_STATUS = SUBSCRIPTION_FIELDS | {
@@ -92,34 +96,9 @@ class SubscriptionLimitError(Exception):
         self.event = event
 
 
-_COLUMNS = [_C[name] for name in SubscriptionRow.__dataclass_fields__]
-_LOCK_STORE = text("SELECT code FROM store WHERE code = :store_code FOR NO KEY UPDATE")
-_COUNT = text("""
-SELECT count(*), count(*) FILTER (WHERE event_name = :event_name) FROM subscription
-WHERE store_code = :store_code AND deleted_at IS NULL
-""")
+_SUBSCRIPTIONS = select(*columns_for(Subscription, SubscriptionRow))
 _ONE_SNAPSHOT = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-_DELETE = text("""
-UPDATE subscription SET deleted_at = clock_timestamp(), updated_at = clock_timestamp(), sealed_headers = NULL,
-    sealed_secret = NULL, sealed_previous_secret = NULL, previous_secret_until = NULL
-WHERE store_code = :store_code AND id = :id AND deleted_at IS NULL RETURNING event_name, url
-""")
-_ROTATE = text("""
-UPDATE subscription SET signature_version = signature_version + 1, updated_at = clock_timestamp(),
-    sealed_previous_secret = sealed_secret, sealed_secret = :sealed,
-    previous_secret_until = clock_timestamp() + make_interval(hours => :overlap_hours)
-WHERE id = :id RETURNING signature_version
-""")
-_SWITCH_ON = text("""
-UPDATE subscription SET hmac_enabled = true, signature_version = signature_version + 1, sealed_secret = :sealed,
-    sealed_previous_secret = NULL, previous_secret_until = NULL
-WHERE id = :id RETURNING signature_version
-""")
-_SWITCH_OFF = text("""
-UPDATE subscription SET hmac_enabled = false, sealed_secret = NULL, sealed_previous_secret = NULL,
-    previous_secret_until = NULL
-WHERE id = :id
-""")
+_NO_KEYS = {"sealed_secret": None, "sealed_previous_secret": None, "previous_secret_until": None}
 
 
 def seal_headers(headers: Sequence[OwnHeader], sealer: Sealer) -> bytes | None:
@@ -133,29 +112,36 @@ def open_headers(sealed: bytes | None, sealer: Sealer) -> list[OwnHeader]:
     return [] if sealed is None else [OwnHeader(name, value) for name, value in orjson.loads(sealer.open(sealed))]
 
 
-def _here(store_code: str) -> ColumnElement[bool]:
-    here: ColumnElement[bool] = (_C.store_code == store_code) & _C.deleted_at.is_(None)
-    return here
+def _in_store(store_code: str) -> ColumnElement[bool]:
+    return (col(Subscription.store_code) == store_code) & col(Subscription.deleted_at).is_(None)
+
+
+async def _lock_store(connection: AsyncConnection, store_code: str) -> None:
+    await connection.execute(
+        select(col(Store.code)).where(col(Store.code) == store_code).with_for_update(key_share=True)
+    )
 
 
 async def find_subscription(
     connection: AsyncConnection, store_code: str, subscription_id: UUID, *, lock: bool = False
 ) -> SubscriptionRow | None:
-    """The subscription, or None. `lock` makes others who lock it wait until this transaction ends."""
-    query = select(*_COLUMNS).where(_here(store_code), _C.id == subscription_id)
-    row = (await connection.execute(query.with_for_update(key_share=True) if lock else query)).one_or_none()
-    return None if row is None else SubscriptionRow(*row)
+    """Return the subscription, or None. `lock` makes others who lock it wait until this transaction ends."""
+    query = _SUBSCRIPTIONS.where(_in_store(store_code), col(Subscription.id) == subscription_id)
+    return one_as(SubscriptionRow, await connection.execute(query.with_for_update(key_share=True) if lock else query))
 
 
 async def all_subscriptions(
     connection: AsyncConnection, store_code: str, *, lock: bool = False
 ) -> list[SubscriptionRow]:
-    """Every subscription of the store. `lock`: whoever creates, changes or deletes one waits for this transaction."""
-    query = select(*_COLUMNS).where(_here(store_code)).order_by(_C.id)
+    """Return every subscription of the store.
+
+    `lock`: other transactions that create, change or delete a subscription of the store wait for this one.
+    """
+    query = _SUBSCRIPTIONS.where(_in_store(store_code)).order_by(col(Subscription.id))
     if lock:
-        await connection.execute(_LOCK_STORE, {"store_code": store_code})
+        await _lock_store(connection, store_code)
         query = query.with_for_update(key_share=True)
-    return [SubscriptionRow(*row) for row in await connection.execute(query)]
+    return all_as(SubscriptionRow, await connection.execute(query))
 
 
 async def list_subscriptions(
@@ -166,14 +152,14 @@ async def list_subscriptions(
     limit: int,
     offset: int,
 ) -> SubscriptionPage:
-    """One page, oldest first unless ordered otherwise. Must be the first statement of its transaction."""
+    """Return one page, oldest first unless ordered otherwise. Must be the first call of its transaction."""
     await connection.execute(_ONE_SNAPSHOT)
-    count = select(func.count()).select_from(_TABLE).where(_here(store_code))
-    query = filtered(select(*_COLUMNS).where(_here(store_code)), FIELDS_AND_STATUS, conditions)
+    count = select(func.count()).select_from(Subscription).where(_in_store(store_code))
+    query = filtered(_SUBSCRIPTIONS.where(_in_store(store_code)), FIELDS_AND_STATUS, conditions)
     keys = [*order_sql(FIELDS_AND_STATUS, order), _C.created_at, _C.id]
     rows = await connection.execute(query.order_by(*keys).limit(limit).offset(offset))
     return SubscriptionPage(
-        [SubscriptionRow(*row) for row in rows],
+        all_as(SubscriptionRow, rows),
         await connection.scalar(count) or 0,
         await connection.scalar(filtered(count, FIELDS_AND_STATUS, conditions)) or 0,
     )
@@ -182,16 +168,19 @@ async def list_subscriptions(
 async def check_limits(
     connection: AsyncConnection, store_code: str, event_name: str, limits: SubscriptionLimits
 ) -> None:
-    """Raises SubscriptionLimitError where there is no place for another subscription to the event.
+    """Raise SubscriptionLimitError if the limits allow no other subscription to the event.
 
-    The store's row is locked, so that two at once cannot both take the last place.
+    The store's row is locked, so that two transactions at once cannot both take the last place.
     """
-    await connection.execute(_LOCK_STORE, {"store_code": store_code})
-    parameters = {"store_code": store_code, "event_name": event_name}
-    in_store, of_event = (await connection.execute(_COUNT, parameters)).one()
-    if of_event >= limits.per_event:
+    await _lock_store(connection, store_code)
+    query = select(
+        func.count().label("in_store"),
+        func.count().filter(col(Subscription.event_name) == event_name).label("of_event"),
+    ).where(_in_store(store_code))
+    count = (await connection.execute(query)).one()
+    if count.of_event >= limits.per_event:
         raise SubscriptionLimitError(limits.per_event, event=True)
-    if in_store >= limits.per_store:
+    if count.in_store >= limits.per_store:
         raise SubscriptionLimitError(limits.per_store, event=False)
 
 
@@ -202,15 +191,19 @@ async def create_subscription(
     values: dict[str, Any],
     limits: SubscriptionLimits,
 ) -> None:
-    """Insert a subscription of these columns. Raises SubscriptionLimitError."""
+    """Insert a subscription with these columns. Raise SubscriptionLimitError."""
     await check_limits(connection, store_code, values["event_name"], limits)
-    await connection.execute(insert(_TABLE).values(id=subscription_id, store_code=store_code, **values))
+    await connection.execute(insert(Subscription).values(id=subscription_id, store_code=store_code, **values))
 
 
 async def update_subscription(connection: AsyncConnection, subscription_id: UUID, values: dict[str, Any]) -> None:
-    """Write these columns of a subscription that is locked."""
+    """Update these columns of a locked subscription."""
     changes = {**values, "updated_at": func.clock_timestamp()}
-    await connection.execute(update(_TABLE).where(_C.id == subscription_id).values(changes))
+    await connection.execute(_update(subscription_id).values(changes))
+
+
+def _update(subscription_id: UUID) -> Update:
+    return update(Subscription).where(col(Subscription.id) == subscription_id)
 
 
 async def delete_subscription(
@@ -221,45 +214,58 @@ async def delete_subscription(
 
     The row stays, for deliveries made for it refer to it. An attempt under way is finished, and may succeed.
     """
-    row = (await connection.execute(_DELETE, {"store_code": store_code, "id": subscription_id})).one_or_none()
+    now = func.clock_timestamp()
+    values = {"deleted_at": now, "updated_at": now, "sealed_headers": None, **_NO_KEYS}
+    statement = _update(subscription_id).where(_in_store(store_code)).values(values)
+    deleted = statement.returning(col(Subscription.event_name), col(Subscription.url))
+    row = (await connection.execute(deleted)).one_or_none()
     if row is None:
         return None
-    await end_open(connection, subscription_id, status="cancelled", reason="subscription_deleted")
-    return row[0], row[1]
+    await end_open(connection, subscription_id, status=DeliveryStatus.CANCELLED, reason=Reason.SUBSCRIPTION_DELETED)
+    return row.event_name, row.url
 
 
 async def switch_signing_on(connection: AsyncConnection, subscription_id: UUID, sealer: Sealer) -> tuple[str, int]:
-    """Make a key; the key and its version. This is the only time the key is given away."""
-    return await _new_key(connection, _SWITCH_ON, subscription_id, sealer)
+    """Make a key and return it with its version: the only time the key is shown."""
+    return await _new_key(connection, subscription_id, sealer, {**_NO_KEYS, "hmac_enabled": True})
 
 
 async def first_key(connection: AsyncConnection, store_code: str, subscription_id: UUID, sealer: Sealer) -> str | None:
-    """The key a subscription was created with, while that is its key; else None."""
-    query = select(_C.sealed_secret).where(_here(store_code), _C.id == subscription_id, _C.signature_version == 1)
-    sealed: bytes | None = await connection.scalar(query)
+    """Return the key that the subscription was created with, if that is still its key; else None."""
+    query = select(col(Subscription.sealed_secret)).where(
+        _in_store(store_code), col(Subscription.id) == subscription_id, col(Subscription.signature_version) == 1
+    )
+    sealed = await connection.scalar(query)
     return None if sealed is None else sealer.open(sealed)
 
 
 async def sealed_key(connection: AsyncConnection, subscription_id: UUID) -> bytes | None:
-    """The key that signs now, sealed."""
-    sealed: bytes | None = await connection.scalar(select(_C.sealed_secret).where(_C.id == subscription_id))
-    return sealed
+    """Return the key that signs now, encrypted."""
+    query = select(col(Subscription.sealed_secret)).where(col(Subscription.id) == subscription_id)
+    return await connection.scalar(query)
 
 
 async def rotate_key(connection: AsyncConnection, subscription_id: UUID, sealer: Sealer) -> tuple[str, int]:
-    """A new key beside the one before, which signs for 24 hours more; the key and its version."""
-    return await _new_key(connection, _ROTATE, subscription_id, sealer, overlap_hours=ROTATION_OVERLAP_HOURS)
+    """Make a new key and return it with its version; the previous key signs for 24 more hours."""
+    now = func.clock_timestamp()
+    values = {
+        "updated_at": now,
+        "sealed_previous_secret": col(Subscription.sealed_secret),
+        "previous_secret_until": now + ROTATION_OVERLAP,
+    }
+    return await _new_key(connection, subscription_id, sealer, values)
 
 
 async def switch_signing_off(connection: AsyncConnection, subscription_id: UUID) -> None:
-    """Forget the keys; the version goes on counting when signing is switched on again."""
-    await connection.execute(_SWITCH_OFF, {"id": subscription_id})
+    """Delete the keys; the version goes on counting when signing is switched on again."""
+    await connection.execute(_update(subscription_id).values({**_NO_KEYS, "hmac_enabled": False}))
 
 
 async def _new_key(
-    connection: AsyncConnection, statement: Any, subscription_id: UUID, sealer: Sealer, **parameters: int
+    connection: AsyncConnection, subscription_id: UUID, sealer: Sealer, values: Mapping[str, Any]
 ) -> tuple[str, int]:
     secret = format_secret(secrets.token_bytes(SECRET_BYTES))
-    sealed = {"id": subscription_id, "sealed": sealer.seal(secret)}
-    version: int = (await connection.execute(statement, {**sealed, **parameters})).scalar_one()
-    return secret, version
+    version = col(Subscription.signature_version)
+    key = {"sealed_secret": sealer.seal(secret), "signature_version": version + 1}
+    statement = _update(subscription_id).values({**values, **key}).returning(version)
+    return secret, (await connection.execute(statement)).scalar_one()

@@ -8,6 +8,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.delivery.breaker import hold_reason
+from domain.delivery.lifecycle import Reason
+from storage.mapping import all_as
 from storage.operations.workers import LEASE_SECONDS
 from storage.subscriptions.throttling import SLOWED
 
@@ -29,14 +31,14 @@ class Standing:
     max_concurrency: int | None
 
     @property
-    def hold_reason(self) -> str | None:
+    def hold_reason(self) -> Reason | None:
         """Why deliveries wait for the keeper; None when they may be attempted at once."""
         return hold_reason(status=self.status, breaker_open=self.breaker_open, kept=self.kept)
 
 
 _STANDING = text(f"""
-SELECT subscription.id, subscription.status, subscription.deleted_at IS NOT NULL, health.breaker_opened_at IS NOT NULL,
-    {KEPT}, subscription.max_concurrency
+SELECT subscription.id AS subscription_id, subscription.status, subscription.deleted_at IS NOT NULL AS deleted,
+    health.breaker_opened_at IS NOT NULL AS breaker_open, {KEPT} AS kept, subscription.max_concurrency
 FROM subscription LEFT JOIN subscription_health AS health ON health.subscription_id = subscription.id
 WHERE subscription.id = ANY(:ids)
 """)
@@ -50,10 +52,9 @@ async def standings(connection: AsyncConnection, subscription_ids: Collection[UU
     """How these subscriptions are now; those that are not there are left out."""
     if not subscription_ids:
         return []
-    rows = await connection.execute(_STANDING, {"ids": list(subscription_ids)})
-    return [Standing(*row) for row in rows]
+    return all_as(Standing, await connection.execute(_STANDING, {"ids": list(subscription_ids)}))
 
 
 async def live_workers(connection: AsyncConnection) -> list[UUID]:
     """The workers that have been seen within a lease, in one order for all who ask."""
-    return [row[0] for row in await connection.execute(_LIVE)]
+    return list(await connection.scalars(_LIVE))

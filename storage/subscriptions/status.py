@@ -2,15 +2,17 @@
 
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlmodel import col
 
 from domain.delivery.failure_kinds import FailureKind
+from domain.delivery.lifecycle import DeliveryStatus, Reason, SubscriptionStatus
 from domain.delivery.notices import BY_PERSON, FAILING, NoticeKind
 from storage.access.audit import record
-from storage.deliveries.held import end_open
-from storage.deliveries.ordering import let_lines_go_on
+from storage.deliveries.transitions import end_open, let_lines_go_on
 from storage.operations.notices import Occurrence, note
+from storage.subscriptions.tables import Subscription, SubscriptionHealth
 
 SYSTEM = "system"
 """The actor of what nobody did."""
@@ -18,32 +20,35 @@ SYSTEM = "system"
 OWN_REASONS = frozenset({FAILING, FailureKind.http_gone.value})
 """Why the system disables a subscription by itself."""
 
-_CHANGE = text("""
-UPDATE subscription SET status = :status, status_reason = :reason, status_since = clock_timestamp(),
-    updated_at = clock_timestamp()
-WHERE id = :id AND deleted_at IS NULL AND status = ANY(:before)
-""")
-
-_LOCK = text("SELECT store_code, status FROM subscription WHERE id = :id AND deleted_at IS NULL FOR NO KEY UPDATE")
-
-_WELL_AGAIN = text("DELETE FROM subscription_health WHERE subscription_id = :id")
-
 
 async def _change(
     connection: AsyncConnection, subscription_id: UUID, *, status: str, reason: str | None, before: list[str]
 ) -> bool:
-    values = {"id": subscription_id, "status": status, "reason": reason, "before": before}
-    return (await connection.execute(_CHANGE, values)).rowcount == 1
+    now = func.clock_timestamp()
+    statement = (
+        update(Subscription)
+        .where(
+            col(Subscription.id) == subscription_id,
+            col(Subscription.deleted_at).is_(None),
+            col(Subscription.status).in_(before),
+        )
+        .values(status=status, status_reason=reason, status_since=now, updated_at=now)
+    )
+    return (await connection.execute(statement)).rowcount == 1
 
 
 async def pause(connection: AsyncConnection, subscription_id: UUID, *, reason: str) -> bool:
     """Let deliveries wait as rows; False when it was not active. What is under way is finished."""
-    return await _change(connection, subscription_id, status="paused", reason=reason, before=["active"])
+    return await _change(
+        connection, subscription_id, status=SubscriptionStatus.PAUSED, reason=reason, before=[SubscriptionStatus.ACTIVE]
+    )
 
 
 async def resume(connection: AsyncConnection, subscription_id: UUID) -> bool:
     """End a pause; False when it was not paused. The caller wakes the keeper, which lets go what was held."""
-    return await _change(connection, subscription_id, status="active", reason=None, before=["paused"])
+    return await _change(
+        connection, subscription_id, status=SubscriptionStatus.ACTIVE, reason=None, before=[SubscriptionStatus.PAUSED]
+    )
 
 
 async def disable(connection: AsyncConnection, subscription_id: UUID, *, reason: str) -> bool:
@@ -61,7 +66,10 @@ async def disable_by_system(connection: AsyncConnection, subscription_id: UUID, 
 
     The caller notes it, last in its transaction and together with whatever else there is.
     """
-    before = (await connection.execute(_LOCK, {"id": subscription_id})).one_or_none()
+    query = select(col(Subscription.store_code), col(Subscription.status)).where(
+        col(Subscription.id) == subscription_id, col(Subscription.deleted_at).is_(None)
+    )
+    before = (await connection.execute(query.with_for_update(key_share=True))).one_or_none()
     occurrences = await _disable(connection, subscription_id, reason)
     if occurrences and before is not None:
         await record(
@@ -71,16 +79,22 @@ async def disable_by_system(connection: AsyncConnection, subscription_id: UUID, 
             object_type="subscription",
             object_id=subscription_id,
             store_code=before.store_code,
-            changes={"status": {"before": before.status, "after": "disabled"}, "reason": reason},
+            changes={"status": {"before": before.status, "after": SubscriptionStatus.DISABLED}, "reason": reason},
         )
     return occurrences
 
 
 async def _disable(connection: AsyncConnection, subscription_id: UUID, reason: str) -> list[Occurrence]:
-    if not await _change(connection, subscription_id, status="disabled", reason=reason, before=["active", "paused"]):
+    if not await _change(
+        connection,
+        subscription_id,
+        status=SubscriptionStatus.DISABLED,
+        reason=reason,
+        before=[SubscriptionStatus.ACTIVE, SubscriptionStatus.PAUSED],
+    ):
         return []
-    why = "subscription_disabled"
-    ended = await end_open(connection, subscription_id, status="exhausted", reason=why)
+    why = Reason.SUBSCRIPTION_DISABLED
+    ended = await end_open(connection, subscription_id, status=DeliveryStatus.EXHAUSTED, reason=why)
     by = reason if reason in OWN_REASONS else BY_PERSON
     occurrences = [Occurrence(subscription_id, NoticeKind.DISABLED, by)]
     return occurrences + ([Occurrence(subscription_id, NoticeKind.EXHAUSTED, why, ended)] if ended else [])
@@ -88,8 +102,11 @@ async def _disable(connection: AsyncConnection, subscription_id: UUID, reason: s
 
 async def enable(connection: AsyncConnection, subscription_id: UUID) -> bool:
     """Send again, with a clean record of health; False when it was not disabled. What was exhausted stays so."""
-    changed = await _change(connection, subscription_id, status="active", reason=None, before=["disabled"])
+    changed = await _change(
+        connection, subscription_id, status=SubscriptionStatus.ACTIVE, reason=None, before=[SubscriptionStatus.DISABLED]
+    )
     if changed:
-        await connection.execute(_WELL_AGAIN, {"id": subscription_id})
+        health = col(SubscriptionHealth.subscription_id) == subscription_id
+        await connection.execute(delete(SubscriptionHealth).where(health))
         await let_lines_go_on(connection, subscription_id)
     return changed

@@ -10,10 +10,10 @@ import pytest
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
-from activities import deliver
+from activities import deliver, retry
 from sending.dispatcher import AttemptTakenError
 from storage.deliveries.matching import match
-from temporal.messages import DeliveryRef, EventBatch
+from temporal.messages import EventBatch
 from tests.receiver import Receiver, status, when
 from tests.workbench import Workbench, workbench
 
@@ -39,10 +39,15 @@ async def numbers(bench: Workbench, message_id: UUID | str) -> list[tuple[int, i
     return [(attempt.number, attempt.status_code, attempt.failure) for attempt in attempts]
 
 
+async def seconds_until(bench: Workbench, column: str) -> float:
+    """Return the seconds until an instant of the only delivery."""
+    return float(await bench.scalar(f"SELECT extract(epoch FROM {column} - clock_timestamp()) FROM delivery"))
+
+
 async def test_what_is_settled_at_once_is_not_waited_for_again(bench: Workbench, receiver: Receiver) -> None:
     await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
     first = await bench.attempt_events(await bench.emit("CustomerUpdated", "{}", 3))
-    assert (first.delivered, first.ended, first.waiting) == (3, 0, [])
+    assert (first.delivered, first.exhausted, first.held, first.retrying, first.unsettled) == (3, 0, 0, 0, [])
     assert await bench.statuses() == {"delivered": 3}
 
 
@@ -54,13 +59,12 @@ async def test_a_second_execution_sends_nothing_that_has_an_outcome(
     await bench.subscribe("CustomerUpdated", receiver.url("/failing"))
     event_ids = await bench.emit("CustomerUpdated", "{}")
     first = await bench.attempt_events(event_ids)
-    [waiting] = first.waiting
-    assert 54 <= waiting.delay_seconds <= 66
+    assert (first.delivered, first.retrying, first.unsettled) == (1, 1, await bench.refs(event_ids))
+    due_at = await bench.scalar("SELECT next_attempt_at FROM delivery WHERE status = 'pending'")
+    assert 54 <= float(await bench.scalar("SELECT extract(epoch FROM :at - clock_timestamp())", at=due_at)) <= 66
     for again in (await bench.attempt_events(event_ids), await other.attempt_events(event_ids)):
-        assert (again.delivered, again.ended) == (0, 0)
-        [still] = again.waiting
-        assert still.message_id == waiting.message_id
-        assert still.delay_seconds <= waiting.delay_seconds
+        assert (again.delivered, again.exhausted, again.retrying) == (0, 0, 1)
+    assert await bench.scalar("SELECT next_attempt_at FROM delivery WHERE status = 'pending'") == due_at
     assert len(receiver.requests) == 2
     assert await bench.statuses() == {"delivered": 1, "pending": 1}
 
@@ -88,9 +92,9 @@ async def test_two_executions_at_once_in_one_worker_share_their_attempts(
     await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
     event_ids = await bench.emit("CustomerUpdated", "{}", 5)
     both = await asyncio.gather(*(bench.attempt_events(event_ids) for _ in range(2)))
-    assert [first.going_on for first in both] == [5, 5]
-    later = [asyncio.create_task(bench.deliver_webhook(waiting.message_id)) for waiting in both[0].waiting]
-    await asyncio.wait(later, timeout=2 * deliver.LEASE_POLL_SECONDS)
+    assert [first.retrying for first in both] == [5, 5]
+    later = [asyncio.create_task(bench.deliver_webhook(message_id)) for message_id in await bench.waiting()]
+    await asyncio.wait(later, timeout=2 * retry.LEASE_POLL_SECONDS)
     gate.set()
     assert [(await end).status for end in later] == ["delivered"] * 5
     assert len(receiver.requests) == 5
@@ -116,10 +120,10 @@ async def test_a_live_lease_of_another_worker_is_waited_for(
     event_ids = await bench.emit("CustomerUpdated", "{}")
     one = asyncio.create_task(bench.attempt_events(event_ids))
     await receiver.wait_for(1)
-    [waiting] = (await other.attempt_events(event_ids)).waiting
-    assert waiting.delay_seconds == 0
-    later = asyncio.create_task(other.deliver_webhook(waiting.message_id))
-    await asyncio.sleep(3 * deliver.LEASE_POLL_SECONDS)
+    assert (await other.attempt_events(event_ids)).retrying == 1
+    [message_id] = await other.waiting()
+    later = asyncio.create_task(other.deliver_webhook(message_id))
+    await asyncio.sleep(3 * retry.LEASE_POLL_SECONDS)
     assert not later.done()
     gate.set()
     assert (await later).status == "delivered"
@@ -140,7 +144,7 @@ async def test_the_attempt_of_a_dead_worker_is_closed_as_interrupted_and_the_nex
         await receiver.wait_for(2)
         await dead.until_statuses({"pending": 1, "delivered": 1})
         first = await bench.attempt_events(event_ids)
-        assert (first.delivered, first.waiting) == (1, [])
+        assert (first.delivered, first.retrying) == (1, 0)
         targets = [request.target for request in receiver.requests]
         assert sorted(targets) == ["/hook", "/hook", "/other"]
         message_id = json.loads(next(r.body for r in receiver.requests if r.target == "/hook"))["messageId"]
@@ -233,8 +237,7 @@ async def test_an_attempt_outlives_the_activity_that_asked_for_it(bench: Workben
         await asked
     [delivery] = await bench.deliveries()
     environment = ActivityEnvironment()
-    ref = DeliveryRef(str(delivery.message_id))
-    asked_again = asyncio.create_task(environment.run(bench.activities.deliver_webhook, ref))
+    asked_again = asyncio.create_task(bench.deliver_webhook(delivery.message_id, environment=environment))
     await asyncio.sleep(0.1)
     environment.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -263,9 +266,9 @@ async def test_activities_cancelled_at_any_moment_leave_no_connection_and_no_del
             with suppress(asyncio.CancelledError):
                 await asked
         for event_ids in batches:
-            first = await bench.attempt_events(event_ids)
-            for waiting in first.waiting:
-                await bench.deliver_webhook(waiting.message_id)
+            await bench.attempt_events(event_ids)
+        for message_id in await bench.waiting():
+            await bench.deliver_webhook(message_id)
         await bench.until_statuses({"delivered": 50})
         assert bench.database.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
     finally:
@@ -278,8 +281,8 @@ async def test_edits_take_effect_at_the_next_attempt(bench: Workbench, receiver:
     receiver.script(status(500), status(500))
     subscription_id = await bench.subscribe("CustomerUpdated", receiver.url("/old"))
     data = '{"customer":{"customerId":"7d3a1b9e-0f5c-4a86-9b1e-2f6c8d4e7a10"}}'
-    first = await bench.attempt_events(await bench.emit("CustomerUpdated", data))
-    [waiting] = first.waiting
+    await bench.attempt_events(await bench.emit("CustomerUpdated", data))
+    [message_id] = await bench.waiting()
     await bench.edit(
         subscription_id,
         url=receiver.url("/new?token=t"),
@@ -289,9 +292,9 @@ async def test_edits_take_effect_at_the_next_attempt(bench: Workbench, receiver:
         signature_version=3,
     )
     with pytest.raises(ApplicationError):
-        await bench.deliver_webhook(waiting.message_id)
+        await bench.deliver_webhook(message_id)
     await bench.edit(subscription_id, legacy=True, hmac_enabled=False)
-    assert (await bench.deliver_webhook(waiting.message_id)).status == "delivered"
+    assert (await bench.deliver_webhook(message_id)).status == "delivered"
     old, new, legacy = receiver.requests
     assert (old.target, old.header("x-own"), old.header("x-webhook-signature")) == ("/old", None, None)
     assert (new.target, new.header("x-own"), new.header("x-webhook-signature-version")) == (
@@ -319,26 +322,27 @@ async def test_no_further_attempt_for_a_subscription_that_is_gone(
     receiver.script(status(500))
     subscription_id = await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
     event_ids = await bench.emit("CustomerUpdated", "{}")
-    [waiting] = (await bench.attempt_events(event_ids)).waiting
+    await bench.attempt_events(event_ids)
+    [message_id] = await bench.waiting()
     if "deleted_at" in columns:
         await bench.execute("UPDATE subscription SET deleted_at = now() WHERE id = :id", id=subscription_id)
     else:
         await bench.edit(subscription_id, **columns)
     await bench.execute("UPDATE delivery SET next_attempt_at = now()")
     assert (await bench.attempt_events(event_ids)).delivered == 0
-    end = await bench.deliver_webhook(waiting.message_id)
+    end = await bench.deliver_webhook(message_id)
     assert (end.status, end.reason, end.attempts) == (*expected, 1)
     [delivery] = await bench.deliveries()
     assert (delivery.status, delivery.reason, delivery.next_attempt_at) == (*expected, None)
     assert delivery.ended_at is not None
     assert len(receiver.requests) == 1
-    assert (await bench.deliver_webhook(waiting.message_id)).status == expected[0]
+    assert (await bench.deliver_webhook(message_id)).status == expected[0]
 
 
 async def test_410_exhausts_and_disables(bench: Workbench, receiver: Receiver) -> None:
     receiver.script(status(410))
     subscription_id = await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
-    assert (await bench.attempt_events(await bench.emit("CustomerUpdated", "{}"))).ended == 1
+    assert (await bench.attempt_events(await bench.emit("CustomerUpdated", "{}"))).exhausted == 1
     [subscription] = await bench.execute("SELECT * FROM subscription WHERE id = :id", id=subscription_id)
     assert (subscription.status, subscription.status_reason) == ("disabled", "http_gone")
     await bench.attempt_events(await bench.emit("CustomerUpdated", "{}"))
@@ -350,7 +354,7 @@ async def test_410_exhausts_and_disables(bench: Workbench, receiver: Receiver) -
 async def test_a_blocked_address_exhausts_at_once(bench: Workbench) -> None:
     await bench.subscribe("CustomerUpdated", "http://10.0.0.1/hook")
     await bench.subscribe("CustomerUpdated", "http://[fe80::1]/hook")
-    assert (await bench.attempt_events(await bench.emit("CustomerUpdated", "{}"))).ended == 2
+    assert (await bench.attempt_events(await bench.emit("CustomerUpdated", "{}"))).exhausted == 2
     assert {(d.status, d.reason, d.attempts) for d in await bench.deliveries()} == {("exhausted", "blocked", 1)}
 
 
@@ -360,15 +364,16 @@ async def test_a_failed_attempt_tells_temporal_the_delay_and_not_a_word_of_the_r
     secret = "c0ffee-of-the-receiver"
     receiver.otherwise = status(503, body=secret.encode(), headers=(("Retry-After", "7200"),))
     await bench.subscribe("CustomerUpdated", receiver.url(f"/hook?key={secret}"))
-    [waiting] = (await bench.attempt_events(await bench.emit("CustomerUpdated", "{}"))).waiting
-    assert waiting.delay_seconds == pytest.approx(7200, abs=1)
+    await bench.attempt_events(await bench.emit("CustomerUpdated", "{}"))
+    [message_id] = await bench.waiting()
+    assert await seconds_until(bench, "next_attempt_at") == pytest.approx(7200, abs=2)
     with pytest.raises(ApplicationError) as raised:
-        await bench.deliver_webhook(waiting.message_id)
+        await bench.deliver_webhook(message_id)
     error = raised.value
     assert (error.type, error.non_retryable) == ("AttemptFailed", False)
     assert error.next_retry_delay is not None
     assert error.next_retry_delay.total_seconds() == 7200
-    assert secret not in f"{error}{waiting}{error.details}"
+    assert secret not in f"{error}{error.details}"
     assert error.__cause__ is None
 
 
@@ -379,10 +384,11 @@ async def test_an_unknown_delivery_ends_its_activity(bench: Workbench) -> None:
 async def test_attempts_go_on_until_none_is_left(bench: Workbench, receiver: Receiver) -> None:
     receiver.otherwise = status(500)
     await bench.subscribe("CustomerUpdated", receiver.url("/hook"), retry_schedule=[1, 1])
-    [waiting] = (await bench.attempt_events(await bench.emit("CustomerUpdated", "{}"))).waiting
+    await bench.attempt_events(await bench.emit("CustomerUpdated", "{}"))
+    [message_id] = await bench.waiting()
     with pytest.raises(ApplicationError, match="http_5xx, status 500"):
-        await bench.deliver_webhook(waiting.message_id)
-    end = await bench.deliver_webhook(waiting.message_id)
+        await bench.deliver_webhook(message_id)
+    end = await bench.deliver_webhook(message_id)
     assert (end.status, end.attempts, end.reason) == ("exhausted", 3, "schedule_used_up")
     assert await bench.statuses() == {"exhausted": 1}
 
@@ -390,10 +396,10 @@ async def test_attempts_go_on_until_none_is_left(bench: Workbench, receiver: Rec
 async def test_more_at_once_than_there_are_connections_only_wait(cleared_url: str, receiver: Receiver) -> None:
     receiver.script(*[status(500)] * 80)
     async with workbench(cleared_url, database_pool_size=3, breaker_failures=1000) as bench:
-        await bench.subscribe("CustomerUpdated", receiver.url("/hook"), retry_schedule=[1, 1])
+        await bench.subscribe("CustomerUpdated", receiver.url("/hook"), retry_schedule=[600, 600])
         batches = [await bench.emit("CustomerUpdated", "{}", 10) for _ in range(8)]
-        firsts = await asyncio.gather(*(bench.attempt_events(event_ids) for event_ids in batches))
-        waiting = [one.message_id for first in firsts for one in first.waiting]
+        await asyncio.gather(*(bench.attempt_events(event_ids) for event_ids in batches))
+        waiting = await bench.waiting()
         assert len(waiting) == 80
         ends = await asyncio.gather(*(bench.deliver_webhook(message_id) for message_id in waiting))
         assert {end.status for end in ends} == {"delivered"}

@@ -1,16 +1,21 @@
 """What a batch may cost others: its history, its neighbours, and what our own faults may say."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
+from uuid import UUID
 
 import pytest
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
 
-from activities import deliver
-from temporal.messages import FirstAttempts
+from domain.events.catalogue import CATALOGUE
+from temporal.messages import EventRef, FirstAttempts
 from tests.receiver import Receiver, hang, status
 from tests.workbench import Workbench, workbench
+
+LARGEST_BATCH = 1000
+"""Most events a workflow may be configured to take (`settings.batch_events`)."""
 
 
 @pytest.fixture
@@ -19,27 +24,10 @@ async def bench(cleared_url: str) -> AsyncIterator[Workbench]:
         yield bench
 
 
-async def test_a_huge_batch_of_failures_fits_into_a_workflows_history(
-    bench: Workbench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(deliver, "FIRST_ATTEMPTS_SECONDS_WITH_FAILURES", 20.0)
-    monkeypatch.setattr(deliver, "STALL_SECONDS", 20.0)
-    for number in range(20):
-        await bench.subscribe("CustomerUpdated", f"http://127.0.0.1:1/{'long/' * 300}{number}")  # nobody listens
-    event_ids = await bench.emit("CustomerUpdated", "{}", 200)
-    first = await bench.attempt_events(event_ids)
-    assert first.going_on == 4000
-    assert 0 < len(first.waiting) <= deliver.MOST_LISTED
-    assert len(encoded(first)) < 512 * 1024
-    listed = {waiting.event_id for waiting in first.waiting}
-    assert listed.isdisjoint(first.unlisted)
-    assert listed | set(first.unlisted) == {str(event_id) for event_id in event_ids}
-
-
-def encoded(value: FirstAttempts) -> bytes:
-    """As it crosses the boundary."""
-    [payload] = pydantic_data_converter.payload_converter.to_payloads([value])
-    return payload.SerializeToString()
+def test_the_result_of_a_batch_that_fails_altogether_fits_into_a_workflows_history() -> None:
+    largest = [EventRef("s" * 63, str(UUID(int=number)), max(CATALOGUE, key=len)) for number in range(LARGEST_BATCH)]
+    [payload] = pydantic_data_converter.payload_converter.to_payloads([FirstAttempts(unsettled=largest)])
+    assert len(payload.SerializeToString()) < 512 * 1024
 
 
 async def test_one_hanging_receiver_holds_up_neither_neighbours_nor_their_retries(
@@ -55,10 +43,14 @@ async def test_one_hanging_receiver_holds_up_neither_neighbours_nor_their_retrie
     took = asyncio.get_running_loop().time() - began
     assert first.delivered == 20
     assert took < 2.5, "the hanging receiver was waited for"
-    assert {waiting.target.rpartition("/")[2] for waiting in first.waiting} == {"hanging", "failing"}
-    failed = [w for w in first.waiting if w.target.endswith("/failing")]
-    assert len(failed) == 20
-    assert all(w.delay_seconds > 0 for w in failed)
+    assert first.retrying == 40
+    waiting = await bench.execute(
+        "SELECT url, next_attempt_at IS NOT NULL AS failed FROM delivery WHERE status = 'pending' ORDER BY url"
+    )
+    assert Counter((row.url, row.failed) for row in waiting) == {
+        (receiver.url("/failing"), True): 20,
+        (receiver.url("/hanging"), False): 20,
+    }
     # The hanging attempts go on meanwhile, and others are made beside them.
     assert (await bench.attempt_events(await bench.emit("CustomerUpdated", "{}"))).delivered >= 1
 

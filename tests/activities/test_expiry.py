@@ -12,17 +12,16 @@ from sqlalchemy.exc import OperationalError
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
-from activities.expiry import ExpiryActivities
-from activities.expiry_notices import ROOM_EVENTS
+from activities.expiry import ROOM_EVENTS, ExpiryActivities
 from domain.events.catalogue import CATALOGUE, validate_data
 from domain.expiry.rows import EVENT_NAMES, Kind
 from domain.wire.jsontext import parse
 from storage.database import Database
-from storage.expiry.due import Found, Search
+from storage.expiry.due import FoundRows, Search
 from storage.expiry.scans import stores_with_late_rows
 from storage.expiry.source import SourceUnusableError
 from storage.expiry.sources import StoredDue
-from temporal.expiry_messages import OpenRequest, PlanRequest, ScanProgress, ScanRef, ScanTask
+from temporal.messages import OpenRequest, PlanRequest, ScanProgress, ScanRef, ScanTask
 from tests.databases import sqlalchemy_url
 from tests.deadlines import eventually
 from tests.expiry_ground import ExpiryGround, activities_of
@@ -93,11 +92,11 @@ async def stores_with_late(ground: ExpiryGround) -> list[str]:
 class Disturbed(StoredDue):
     """Does something between finding a page and emitting it."""
 
-    def __init__(self, ground: ExpiryGround, disturb: Callable[[list[Found]], Awaitable[None]]) -> None:
+    def __init__(self, ground: ExpiryGround, disturb: Callable[[list[FoundRows]], Awaitable[None]]) -> None:
         super().__init__(ground.database, ground.sealer)
         self._disturb = disturb
 
-    async def pages(self, search: Search, page_rows: int) -> AsyncGenerator[list[Found], None]:
+    async def pages(self, search: Search, page_rows: int) -> AsyncGenerator[list[FoundRows], None]:
         async for page in super().pages(search, page_rows):
             await self._disturb(page)
             yield page
@@ -137,7 +136,7 @@ async def test_what_is_no_longer_due_when_it_is_emitted_gets_no_notice(
 ) -> None:
     await ground.put(kind, [NOON] * 2)
 
-    async def disturb(_: list[Found]) -> None:
+    async def disturb(_: list[FoundRows]) -> None:
         await ground.execute(change)
 
     progress = await scanned(activities_of(ground, source=Disturbed(ground, disturb)), kind)
@@ -149,7 +148,7 @@ async def test_a_fault_in_the_middle_costs_one_page_and_the_scan_goes_on_where_i
     await ground.put(Kind.POINTS, [NOON] * 95)
     pages: list[int] = []
 
-    async def disturb(page: list[Found]) -> None:
+    async def disturb(page: list[FoundRows]) -> None:
         pages.append(len(page))
         if len(pages) in (3, 7):
             raise OperationalError("a statement", {}, ConnectionError("the database is gone"))
@@ -294,7 +293,7 @@ async def test_a_store_that_is_not_there_ends_the_run_and_says_so(ground: Expiry
 
 
 async def test_an_unusable_view_is_said_in_temporal_and_tried_again(ground: ExpiryGround) -> None:
-    async def disturb(_: list[Found]) -> None:
+    async def disturb(_: list[FoundRows]) -> None:
         raise SourceUnusableError("expiry_point_transfer cannot be read")
 
     await ground.put(Kind.POINTS, [NOON])
@@ -307,14 +306,14 @@ async def test_an_unusable_view_is_said_in_temporal_and_tried_again(ground: Expi
 
 
 async def test_the_relay_is_woken_by_what_is_emitted(ground: ExpiryGround) -> None:
-    rung: list[str] = []
+    notified: list[str] = []
     listener = await ground.database.listener()
-    await listener.add_listener("outbox", lambda *_: rung.append("outbox"))
+    await listener.add_listener("outbox", lambda *_: notified.append("outbox"))
     await ground.put(Kind.POINTS, [NOON])
     await scanned(activities_of(ground))
 
     async def heard() -> bool:
-        return bool(rung)
+        return bool(notified)
 
-    await eventually(heard, 5, "the bell rings")
+    await eventually(heard, 5, "the relay is notified")
     await listener.close()

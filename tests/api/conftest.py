@@ -8,7 +8,6 @@ from temporalio.testing import WorkflowEnvironment
 from tests.api.acting import Acting, acting_installation, in_a_new_store
 from tests.api.installation import Installation, Shop, installation
 from tests.databases import cloned_database
-from tests.receiver import Receiver
 
 
 @pytest.fixture(scope="session")
@@ -42,10 +41,3 @@ async def acting_installed(database_template: str, temporal: WorkflowEnvironment
 async def acting(acting_installed: Acting) -> Acting:
     """The same, seen from a store of the test's own."""
     return await in_a_new_store(acting_installed)
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    """Where deliveries go."""
-    async with Receiver() as started:
-        yield started

@@ -1,16 +1,23 @@
 """What a person does takes effect at once, or is refused with the reason."""
 
 import asyncio
+from dataclasses import replace
+from urllib.parse import quote
 from uuid import UUID
 
 import pytest
-from temporalio.client import WorkflowExecutionStatus
+from temporalio.client import ActivityExecutionStatus
+from temporalio.testing import WorkflowEnvironment
 
-from domain.delivery.identity import event_workflow_id
+from api.temporal_links import existing_delivery_url
 from tests.api.acting import AT_ONCE_SECONDS, EVENT, Acting
-from tests.api.running import running_api
+from tests.api.running import RunningApi, running_api
 from tests.deadlines import eventually
+from tests.ground import Ground
 from tests.receiver import Exchange, Receiver, status
+from tests.tcp_proxy import tcp_proxy
+from tests.temporal_server import activity_is_there
+from tests.window_acts import fail_many
 
 SINCE = "2020-01-01T00:00:00Z"
 
@@ -127,7 +134,7 @@ class TestSendTest:
         for _ in range(4):  # one more than open the breaker
             message_id = (await acting.acted(f"subscription/{subscription}/send-test"))["messageId"]
             found = await acting.ended(message_id)
-            await eventually(lambda: self._is_over(acting, subscription), 10, "the test's workflow")
+            await eventually(lambda: self._is_over(acting, subscription), 10, "the test's activity")
         assert (found["status"], found["reason"], found["lastFailure"]) == ("exhausted", "test", "http_gone")
         assert (await acting.explain(found["eventId"], subscription))["items"][0]["code"] == "test_failed"
         assert (await acting.look(f"subscription/{subscription}"))["status"] == "active"
@@ -137,8 +144,8 @@ class TestSendTest:
         assert dry == {"recoverId": None, "count": 0}
 
     async def _is_over(self, acting: Acting, subscription: str) -> bool:
-        handle = acting.running.client.get_workflow_handle(f"send-test/{subscription}")
-        return (await handle.describe()).status is WorkflowExecutionStatus.COMPLETED
+        handle = acting.running.client.get_activity_handle(f"send-test/{subscription}")
+        return (await handle.describe()).status is ActivityExecutionStatus.COMPLETED
 
     async def test_one_at_a_time(self, acting: Acting, receiver: Receiver) -> None:
         door = Door()
@@ -164,12 +171,16 @@ class TestRedeliver:
         await acting.acted(f"delivery/{message_id}/redeliver")
         async with asyncio.timeout(AT_ONCE_SECONDS):
             await door.entered.wait()
-        assert "already" in await acting.refused(f"delivery/{message_id}/redeliver")
+        assert "is under way" in await acting.refused(f"delivery/{message_id}/redeliver")
         door.open.set()
         await acting.until(event, "delivered", 2)
         attempts = (await acting.look(f"delivery/{message_id}"))["attemptList"]
         assert [attempt["trigger"] for attempt in attempts] == ["automatic", "manual"]
-        assert [action for action, *_ in await acting.audit()] == ["redeliver"]
+        audited = await acting.api.execute(
+            "SELECT action, changes FROM audit WHERE object_id = :id ORDER BY id", id=message_id
+        )
+        outcome = {"outcome": "refused: an attempt that was asked for is under way"}
+        assert [tuple(row) for row in audited] == [("redeliver", {})] * 2 + [("redeliver", outcome)]
 
     async def test_what_is_open_or_has_nowhere_to_go_is_refused(self, acting: Acting, receiver: Receiver) -> None:
         receiver.script(status(200), status(503))
@@ -200,18 +211,15 @@ async def behind_a_breaker(acting: Acting, receiver: Receiver) -> tuple[str, str
 
 
 class TestBehindABreaker:
-    """What a person does has the receiver asked at once."""
+    """A clean record or a success of a manual attempt lets go at once what waits for a probe."""
 
-    @pytest.mark.parametrize("acts", [("resume",), ("pause", "resume"), ("disable", "enable")])
-    async def test_by_a_change_of_status(self, acting: Acting, receiver: Receiver, acts: tuple[str, ...]) -> None:
-        subscription, _, waiting = await behind_a_breaker(acting, receiver)
-        for act in acts:
+    async def test_enabling_begins_with_a_clean_record(self, acting: Acting, receiver: Receiver) -> None:
+        subscription, _, _ = await behind_a_breaker(acting, receiver)
+        for act in ("disable", "enable"):
             await acting.acted(f"subscription/{subscription}/{act}")
-        if "disable" in acts:  # which ended what waited
-            waiting = await acting.emit()
-        await acting.until(waiting, "delivered", 1, AT_ONCE_SECONDS)
+        await acting.until(await acting.emit(), "delivered", 1, AT_ONCE_SECONDS)
 
-    async def test_by_a_redelivery(self, acting: Acting, receiver: Receiver) -> None:
+    async def test_a_redelivery_that_succeeds_lets_go_what_waits(self, acting: Acting, receiver: Receiver) -> None:
         _, arrived, waiting = await behind_a_breaker(acting, receiver)
         await acting.acted(f"delivery/{arrived}/redeliver")
         await acting.until(waiting, "delivered", 1, AT_ONCE_SECONDS)
@@ -228,16 +236,6 @@ class TestSendNow:
         await acting.acted(f"delivery/{message_id}/send-now")
         await acting.until(event, "delivered", 2, AT_ONCE_SECONDS)
         assert "delivered already" in await acting.refused(f"delivery/{message_id}/send-now")
-
-    async def test_a_workflow_that_got_lost_is_begun_again(self, acting: Acting, receiver: Receiver) -> None:
-        receiver.script(status(503))
-        await acting.subscribe(receiver.url("/hook"))
-        event = await acting.emit()
-        message_id = await acting.until(event, "pending", 1)
-        workflow = acting.running.client.get_workflow_handle(event_workflow_id(acting.api.store, UUID(event)))
-        await workflow.terminate("as if Temporal had been restored from before")
-        await acting.acted(f"delivery/{message_id}/send-now")
-        await acting.until(event, "delivered", 2, AT_ONCE_SECONDS)
 
     async def test_behind_a_breaker_the_receiver_is_asked_at_once(self, acting: Acting, receiver: Receiver) -> None:
         receiver.script(*[status(503)] * 3)
@@ -282,22 +280,39 @@ class TestSendNow:
 
 
 class TestCancel:
-    async def test_it_ends_the_delivery_and_its_workflow(self, acting: Acting, receiver: Receiver) -> None:
+    async def test_it_ends_the_delivery_and_the_activity_that_waits(self, acting: Acting, receiver: Receiver) -> None:
         receiver.script(status(503))
         await acting.subscribe(receiver.url("/hook"))
         event = await acting.emit()
         message_id = await acting.until(event, "pending", 1)
+        client, retry_id = acting.running.client, f"{message_id}/1"
+        await eventually(lambda: activity_is_there(client, retry_id), 20, "the activity of the retry")
         await acting.acted(f"delivery/{message_id}/cancel")
         await acting.until(event, "cancelled", 1, AT_ONCE_SECONDS)
-        workflow = acting.running.client.get_workflow_handle(event_workflow_id(acting.api.store, UUID(event)))
-        async with asyncio.timeout(10):
-            await workflow.result()
+        described = await client.get_activity_handle(retry_id).describe()
+        assert described.status is ActivityExecutionStatus.TERMINATED
         assert await acting.refused(f"delivery/{message_id}/cancel") == "It has been cancelled."
         [item] = (await acting.explain(event))["items"]
         assert item["code"] == "cancelled_by_person"
         await acting.acted(f"delivery/{message_id}/redeliver")
         await acting.until(event, "delivered", 2)
         assert await acting.refused(f"delivery/{message_id}/cancel") == "It has been delivered already."
+
+
+async def test_a_page_links_to_the_run_of_the_activity_that_waits(acting: Acting, receiver: Receiver) -> None:
+    receiver.script(status(503))
+    await acting.subscribe(receiver.url("/hook"))
+    message_id = await acting.until(await acting.emit(), "pending", 1)
+    client, retry_id = acting.running.client, f"{message_id}/1"
+    await eventually(lambda: activity_is_there(client, retry_id), 20, "the activity of the retry")
+    settings = acting.api.resources.settings.model_copy(update={"temporal_ui_url": "http://ui.test"})
+    resources = replace(acting.api.resources, settings=settings)
+    run_id = (await client.get_activity_handle(retry_id).describe()).activity_run_id
+    page = f"http://ui.test/namespaces/default/activities/{quote(retry_id, safe='')}/{run_id}/details"
+    assert await existing_delivery_url(resources, workflow_id="event/x", retry_id=retry_id) == page
+    unknown = await existing_delivery_url(resources, workflow_id="event/x", retry_id=f"{message_id}/9")
+    assert unknown is not None
+    assert "/activities?query=" in unknown, "a search that finds it as long as Temporal keeps it"
 
 
 async def test_while_temporal_is_away_nothing_is_half_done(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -313,3 +328,54 @@ async def test_while_temporal_is_away_nothing_is_half_done(database_url: str, mo
         assert [row[0] for row in await api.execute("SELECT status FROM window_act")] == ["cancelled"] * 2
         assert (await api.post(f"{path}/pause", "")).json()["status"] == "paused"
         assert (await api.post(f"{path}/resume", "")).json()["status"] == "active"
+
+
+async def failed_delivery(api: RunningApi) -> UUID:
+    """A delivery that is exhausted, made without a worker; its id."""
+    body = {"webhookSubscription": {"eventName": EVENT, "url": "http://127.0.0.1:9/"}}
+    created = await api.post("webhook/subscription", body)
+    event_id = (await api.emit(EVENT)).json()["eventId"]
+    subscription_id = UUID(created.json()["webhookSubscriptionId"])
+    await fail_many(Ground(api.database), subscription_id, UUID(event_id), 1)
+    [[message_id]] = await api.execute("SELECT message_id FROM delivery")
+    found: UUID = message_id
+    return found
+
+
+@pytest.mark.parametrize(("action", "before"), [("redeliver", "exhausted"), ("send-now", "pending")])
+async def test_an_attempt_that_temporal_does_not_start_is_refused_and_audited_and_holds_no_transaction_open(
+    database_url: str,
+    temporal: WorkflowEnvironment,
+    monkeypatch: pytest.MonkeyPatch,
+    action: str,
+    before: str,
+) -> None:
+    monkeypatch.setattr("api.temporal_calls.TEMPORAL_SECONDS", 1.0)
+    host, port = temporal.client.service_client.config.target_host.split(":")
+    async with tcp_proxy(host, int(port)) as proxy:
+        monkeypatch.setenv("TEMPORAL_ADDRESS", f"127.0.0.1:{proxy.port}")
+        async with running_api(database_url) as api:
+            message_id = await failed_delivery(api)
+            await api.execute("UPDATE delivery SET status = :status, ended_at = NULL", status=before)
+            proxy.freeze()
+            asked = asyncio.create_task(api.post(f"webhook/delivery/{message_id}/{action}", ""))
+
+            async def audited(count: int) -> bool:
+                query = "SELECT count(*) = :count FROM audit WHERE object_id = :id"
+                return bool((await api.execute(query, count=count, id=str(message_id)))[0][0])
+
+            await eventually(lambda: audited(1), 10, "the act is noted before Temporal is asked")
+            assert not asked.done()
+            open_ones = await api.execute(
+                "SELECT query FROM pg_stat_activity WHERE datname = current_database() "
+                "AND xact_start IS NOT NULL AND pid <> pg_backend_pid()"
+            )
+            assert open_ones == []
+            assert (await asked).status_code == 503
+            assert await audited(2)
+            rows = await api.execute(
+                "SELECT action, changes FROM audit WHERE object_id = :id ORDER BY id", id=str(message_id)
+            )
+            outcome = {"outcome": "not started: Temporal is unavailable"}
+            assert [tuple(row) for row in rows] == [(action, {}), (action, outcome)]
+            assert [row.status for row in await api.execute("SELECT status FROM delivery")] == [before]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.cursors import read_cursor, write_cursor
+from api.deliveries.service import read_cursor, write_cursor
 from api.errors import ValidationFailed
 from storage.deliveries import log as delivery_log
 from storage.deliveries.log import Position
@@ -163,6 +163,18 @@ class TestOneDelivery:
         assert (attempt["statusCode"], attempt["failure"], attempt["responseExcerpt"]) == (200, None, "thanks <b>")
         workflow = quote(f"event/default/{logged.event_id}", safe="")
         assert found["temporalUrl"] == f"http://temporal.example.com:8233/namespaces/default/workflows/{workflow}"
+
+    async def test_links_to_the_activity_that_retries_it(self, api: RunningApi) -> None:
+        logged = await deliver(api, "CustomerUpdated", json.loads(CUSTOMER), CUSTOMER)
+        retry_id = f"{logged.message_id}/1"
+        await api.execute(
+            "UPDATE delivery SET status = 'pending', retry_id = :retry WHERE message_id = :id",
+            retry=retry_id,
+            id=logged.message_id,
+        )
+        found = (await api.get(f"webhook/delivery/{logged.message_id}")).json()
+        query = quote(f'ActivityId="{retry_id}"', safe="")
+        assert found["temporalUrl"] == f"{UI}namespaces/default/activities?query={query}"
 
     async def test_in_the_legacy_format_shows_the_legacy_body(self, api: RunningApi) -> None:
         logged = await deliver(api, "CustomerUpdated", json.loads(CUSTOMER), CUSTOMER, legacy=True)

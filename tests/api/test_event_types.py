@@ -8,7 +8,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from api.openapi.event_webhooks import event_webhooks
+from api.openapi.document import event_webhooks
 from domain.events.catalogue import CATALOGUE
 from domain.wire.jsontext import dump
 from tests.api.running import RunningApi, running_api

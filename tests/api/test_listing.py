@@ -16,7 +16,7 @@ from api.listing import ListQuery
 from domain.access import Scope
 from storage.listing import Operator
 from storage.subscriptions.queries import SUBSCRIPTION_FIELDS
-from storage.tables import Subscription
+from storage.subscriptions.tables import Subscription
 from tests.api.installation import Installation, Shop
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

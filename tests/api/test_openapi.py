@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 
 from api.app import ROUTERS
 from api.openapi.document import dependencies
-from api.openapi.url_pattern import url_pattern
+from api.openapi.schemas import url_pattern
 from domain.urls.rules import URL_MAX_CHARACTERS, UrlRules, normalise_url
 from tests.api.installation import Installation
 

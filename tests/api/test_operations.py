@@ -13,7 +13,7 @@ from tests.api.running import RunningApi, running_api, settings_for
 from tests.api.test_intake import behind_proxy
 from tests.databases import cloned_database, empty_database
 from tests.tcp_proxy import tcp_proxy
-from tests.temporal import real_server
+from tests.temporal_server import real_server
 
 NO_KEY = {"X-AUTH-TOKEN": ""}
 ANSWER_SECONDS = 10  # far above the bound of 2 s, for a busy machine; a hang would last for ever
@@ -102,7 +102,7 @@ class TestReady:
         assert answer.status_code == 503
         assert answer.json()["checks"]["temporal"]["ok"] is False
 
-    async def test_not_on_a_database_without_our_schema(self, without_temporal: None) -> None:
+    async def test_not_on_a_database_without_our_schema(self, postgres: str, without_temporal: None) -> None:
         async with (
             empty_database() as url,
             asyncio.timeout(ANSWER_SECONDS),
@@ -144,7 +144,7 @@ class TestMetrics:
         async with running_api(database_url) as api:
             await api.post("event/batch", [{"eventName": "LevelWillExpire", "data": {}}] * 7)
             await api.execute("UPDATE event SET accepted_at = now() - interval '90 s'")
-            api.resources.backlog._read_at = float("-inf")
+            api.resources.backlog._cache._entries.clear()
             text = (await api.get("/metrics")).text
             assert figure(text, "loyalty_webhooks_backlog_events") == 7
             assert figure(text, "loyalty_webhooks_backlog_oldest_seconds") >= 90

@@ -52,19 +52,17 @@ class Office:
 
 @pytest.fixture
 async def office(
-    module_database_url: str, temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
+    module_database_url: str, temporal_namespace: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Office]:
-    monkeypatch.setenv("TEMPORAL_ADDRESS", temporal.client.service_client.config.target_host)
-    monkeypatch.setenv("TEMPORAL_NAMESPACE", temporal.client.namespace)
+    monkeypatch.setenv("TEMPORAL_ADDRESS", temporal_namespace.client.service_client.config.target_host)
+    monkeypatch.setenv("TEMPORAL_NAMESPACE", temporal_namespace.client.namespace)
     key = Fernet.generate_key().decode()
-    async with scanning(module_database_url, temporal) as running:
+    async with scanning(module_database_url, temporal_namespace) as running:
         running.sealer = Sealer([key])
         changes = {"encryption_keys": key, "task_queue": running.task_queue, "temporal_ui_url": "http://ui.test"}
         async with installation(module_database_url, **changes) as installed:
             client = await installed.caller({"X-AUTH-TOKEN": installed.admin_key})
             yield Office(installed, client, running)
-            for kind in Kind:
-                await running.client.get_schedule_handle(f"expiry/{STORE}/{kind}").delete()
 
 
 async def synced(office: Office) -> Office:
@@ -118,7 +116,8 @@ async def test_a_triggered_day_is_scanned_once_and_its_progress_is_told(office: 
     begun = await office.post("schedule/points/trigger", {"day": DAY})
     assert begun["workflowId"] == f"expiry/{STORE}/points/{DAY}"
     assert begun["day"] == DAY
-    assert begun["temporalUrl"].startswith("http://ui.test/namespaces/default/workflows/expiry%2F")
+    namespace = office.scanning.client.namespace
+    assert begun["temporalUrl"].startswith(f"http://ui.test/namespaces/{namespace}/workflows/expiry%2F")
     assert (await office.result_of(begun["workflowId"]))["emitted"] == 3
     again = await office.post("schedule/points/trigger", {"day": DAY})
     assert (await office.result_of(again["workflowId"]))["emitted"] == 0
@@ -169,8 +168,6 @@ async def test_a_store_and_a_new_zone_reach_temporal_by_themselves(office: Offic
         return status.next_run_at is not None and status.next_run_at.minute == 15
 
     await eventually(moved, 10, "the schedule runs at six in Kathmandu")
-    for kind in Kind:
-        await office.scanning.client.get_schedule_handle(f"expiry/new/{kind}").delete()
 
 
 async def test_a_list_says_how_far_each_schedule_is_and_when_it_runs(office: Office) -> None:

@@ -22,7 +22,7 @@ import uvicorn
 from temporalio.testing import WorkflowEnvironment
 
 from api.app import create_app
-from api.cursors import write_cursor
+from api.deliveries.service import write_cursor
 from domain.access import Scope
 from storage.access.queries import create_key, new_key
 from storage.database import Database

@@ -4,8 +4,7 @@ import json
 import subprocess
 from uuid import UUID, uuid4
 
-from api.deliveries.sent_body import SentBody, sent_body
-from api.deliveries.sent_request import ARGUMENT_BYTES, SentHeader, SentRequest, sent_request
+from api.deliveries.service import ARGUMENT_BYTES, SentBody, SentHeader, SentRequest, sent_body, sent_request
 from storage.deliveries.log import attempts_of, find_delivery
 from storage.events.log import find_event
 from storage.subscriptions.queries import find_subscription

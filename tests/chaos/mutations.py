@@ -48,7 +48,7 @@ def forget_lapsed_claims() -> None:
         await asyncio.Event().wait()
 
     Relay._start = started_late  # type: ignore[assignment,method-assign]
-    Relay._watch_lapsed = watch_nothing  # type: ignore[assignment,method-assign]
+    Relay._claim_lapsed = watch_nothing  # type: ignore[assignment,method-assign]
 
 
 def _later(store: Callable[[], Any]) -> None:

@@ -16,7 +16,7 @@ import uvicorn
 
 from domain.events.catalogue import CATALOGUE
 from local.event_sender import BATCH_EVENTS
-from local.secrets_file import Administrator
+from local.secrets_file import AdminLogin
 from local.stack_file import Pids, Stack, write_stack
 from tests.api.running import RunningApi, running_api
 from tests.commands.running import Ended, run, running
@@ -147,7 +147,7 @@ async def test_api_key_and_store_of_a_local_stack_are_found_in_its_directory(emi
         temporal="",
         namespace="",
         database="",
-        admin=Administrator(username="a", password="b"),
+        admin=AdminLogin(username="a", password="b"),
         api_key=emitting.key,
         store="default",
         pids=Pids(api=1, worker=1, temporal=1, postgres=1),

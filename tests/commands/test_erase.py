@@ -9,11 +9,12 @@ import pytest
 from cryptography.fernet import Fernet
 from temporalio.testing import WorkflowEnvironment
 
-from domain.delivery.identity import event_workflow_id
 from tests.commands.running import Ended, run
+from tests.deadlines import eventually
 from tests.ground import STORE, Ground
 from tests.pipeline import pipeline
 from tests.receiver import Receiver, status
+from tests.temporal_server import activity_is_there
 
 CUSTOMER, OTHER = uuid4(), uuid4()
 
@@ -137,11 +138,13 @@ async def test_what_waits_for_a_retry_is_not_sent_again(
         receiver.script(status(503))
         async with pipeline(cleared_url, temporal.client, retry_schedule_seconds=(3, 3)) as running:
             await running.subscribe("CustomerUpdated", receiver.url("/hook"))
-            [event] = await running.emit("CustomerUpdated", about(CUSTOMER))
-            await receiver.wait_for(1)
+            await running.emit("CustomerUpdated", about(CUSTOMER))
+            await running.until_statuses({"pending": 1})
+            [delivery] = await running.deliveries()
+            retry_id = f"{delivery.message_id}/1"
+            await eventually(lambda: activity_is_there(temporal.client, retry_id), 20, "the activity of the retry")
             report = await erasing.report()
             assert report["deliveriesCancelled"] == 1
-            ended = temporal.client.get_workflow_handle(event_workflow_id(STORE, event))
-            await ended.result()
+            assert (await temporal.client.get_activity_handle(retry_id).result())["status"] == "cancelled"
             assert len(receiver.requests) == 1
             assert await running.statuses() == {"cancelled": 1}

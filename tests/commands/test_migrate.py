@@ -9,7 +9,7 @@ from tests.commands.running import run, run_process
 from tests.databases import empty_database
 
 
-async def test_an_empty_database_is_brought_to_head_and_stays_there(tmp_path: Path) -> None:
+async def test_an_empty_database_is_brought_to_head_and_stays_there(postgres: str, tmp_path: Path) -> None:
     async with empty_database() as url:
         environment = {"DATABASE_URL": url, "ENCRYPTION_KEYS": Fernet.generate_key().decode()}
         first = await run_process("migrate", directory=tmp_path, environment=environment)
@@ -20,7 +20,7 @@ async def test_an_empty_database_is_brought_to_head_and_stays_there(tmp_path: Pa
     assert first.output != second.output
 
 
-async def test_what_it_would_do_is_printed_and_not_done(tmp_path: Path) -> None:
+async def test_what_it_would_do_is_printed_and_not_done(postgres: str, tmp_path: Path) -> None:
     async with empty_database() as url:
         environment = {"DATABASE_URL": url, "ENCRYPTION_KEYS": Fernet.generate_key().decode()}
         before = await run("migrate", "--sql", directory=tmp_path, environment=environment)

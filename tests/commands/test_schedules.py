@@ -2,19 +2,15 @@
 
 import json
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from cryptography.fernet import Fernet
-from temporalio.client import Client
-from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
 
 from domain.access import Scope
-from domain.delivery.identity import expiry_schedule_id
 from domain.expiry.rows import Kind
 from storage.sealing import Sealer
 from tests.api.installation import Installation, installation
@@ -47,22 +43,14 @@ class Desk:
         return ended.output
 
 
-async def remove_schedules(client: Client) -> None:
-    """Those that the worker of another module has made in the namespace they share."""
-    for kind in Kind:
-        with suppress(RPCError):
-            await client.get_schedule_handle(expiry_schedule_id(STORE, kind)).delete()
-
-
 @pytest.fixture
 async def desk(
-    module_database_url: str, temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    module_database_url: str, temporal_namespace: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> AsyncIterator[Desk]:
-    monkeypatch.setenv("TEMPORAL_ADDRESS", temporal.client.service_client.config.target_host)
-    monkeypatch.setenv("TEMPORAL_NAMESPACE", temporal.client.namespace)
+    monkeypatch.setenv("TEMPORAL_ADDRESS", temporal_namespace.client.service_client.config.target_host)
+    monkeypatch.setenv("TEMPORAL_NAMESPACE", temporal_namespace.client.namespace)
     key = Fernet.generate_key().decode()
-    await remove_schedules(temporal.client)
-    async with scanning(module_database_url, temporal) as running:
+    async with scanning(module_database_url, temporal_namespace) as running:
         running.sealer = Sealer([key])
         changes = {"encryption_keys": key, "task_queue": running.task_queue}
         async with installation(module_database_url, **changes) as installed, serving(installed) as root:
@@ -95,8 +83,6 @@ async def test_what_expires_is_previewed_triggered_and_listed(desk: Desk) -> Non
     assert "is paused" in await desk.said("pause", "--kind", "levels")
     assert "paused: paused by" in await desk.said("list")
     assert "runs again" in await desk.said("resume", "--kind", "levels")
-    for kind in Kind:
-        await desk.scanning.client.get_schedule_handle(f"expiry/{STORE}/{kind}").delete()
 
 
 async def test_days_are_backfilled(desk: Desk) -> None:

@@ -15,7 +15,7 @@ from temporalio.testing import WorkflowEnvironment
 from temporal.namespace import SetupError, cloud_commands, missing_attributes
 from temporal.visibility import SEARCH_ATTRIBUTES
 from tests.commands.running import Ended, run
-from tests.temporal import PROGRAMS
+from tests.temporal_server import PROGRAMS
 
 KEYWORD_LIST = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD_LIST
 KEYWORD = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
@@ -23,7 +23,7 @@ FREE_PORT_OF_NOBODY = "127.0.0.1:9"
 
 
 @pytest.fixture(scope="module")
-async def bare_server() -> AsyncIterator[Client]:
+async def bare_server(programs: None) -> AsyncIterator[Client]:
     """A server with nothing of ours in it."""
     async with await start_server() as environment:
         yield environment.client
@@ -99,7 +99,7 @@ async def test_an_attribute_of_another_kind_is_told_with_its_cure(bare_server: C
     assert "TEMPORAL_NAMESPACE" in ended.errors
 
 
-async def test_a_namespace_without_a_free_slot_is_told_with_its_cure(tmp_path: Path) -> None:
+async def test_a_namespace_without_a_free_slot_is_told_with_its_cure(programs: None, tmp_path: Path) -> None:
     async with await start_server() as environment:
         await add(environment.client, dict.fromkeys(("Their1", "Their2", "Their3"), KEYWORD_LIST))
         ended = await set_up(environment.client, "default", tmp_path)

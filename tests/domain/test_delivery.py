@@ -5,10 +5,21 @@ from uuid import UUID
 import pytest
 
 from domain.delivery.failure_kinds import FailureKind
-from domain.delivery.lifecycle import OWN_FAULT_DELAY_SECONDS, Step, step_after, step_before
+from domain.delivery.lifecycle import (
+    OPEN,
+    OWN_FAULT_DELAY_SECONDS,
+    TERMINAL,
+    TRANSITIONS,
+    DeliveryStatus,
+    Reason,
+    Step,
+    Trigger,
+    ending_before,
+    step_after,
+    step_before,
+)
 from domain.delivery.retry import retry_delay
 from domain.delivery.verdict import Answer, verdict
-from storage.tables import DeliveryStatus
 
 MESSAGE = UUID("0d3f6f0a-8a60-5f0b-9a0b-3d3c1f7f4f11")
 SCHEDULE = (60, 600)
@@ -50,6 +61,39 @@ def test_a_next_attempt_is_named_exactly_while_the_delivery_is_open(kind: Failur
     assert step.status in set(DeliveryStatus)
     assert (step.next_in_seconds is not None) == (step.status == "pending")
     assert step.failure == kind
+
+
+@pytest.mark.parametrize("kind", sorted(set(FailureKind) - {FailureKind.breaker_open}))  # no attempt fails with it
+@pytest.mark.parametrize("failures", [0, 2])
+def test_what_an_answer_makes_of_a_pending_delivery_is_a_row_of_the_table(kind: FailureKind, failures: int) -> None:
+    step = after(Answer(None, kind), failures)
+    rows = [row for row in TRANSITIONS if row.source is DeliveryStatus.PENDING and row.target == step.status]
+    assert any(step.reason in row.reasons or (step.reason is None and not row.reasons) for row in rows)
+
+
+@pytest.mark.parametrize(("status", "deleted"), [("disabled", False), ("active", True), ("disabled", True)])
+def test_an_end_without_an_attempt_is_a_row_of_the_table(status: str, deleted: bool) -> None:
+    ending = ending_before(subscription_status=status, subscription_deleted=deleted)
+    assert ending is not None
+    found = {row.source for row in TRANSITIONS if row.target is ending[0] and ending[1] in row.reasons}
+    assert set(OPEN) <= found
+
+
+def test_every_reason_is_given_by_a_transition_and_every_status_can_be_reached_and_left() -> None:
+    assert {reason for row in TRANSITIONS for reason in row.reasons} == set(Reason)
+    assert {row.target for row in TRANSITIONS} == set(DeliveryStatus)
+    assert {row.source for row in TRANSITIONS if row.source is not row.target} == {None, *DeliveryStatus}
+    keys = [(row.source, row.target, row.trigger) for row in TRANSITIONS]
+    assert len(set(keys)) == len(keys)
+
+
+def test_a_held_delivery_never_becomes_pending_again() -> None:
+    assert {row.source for row in TRANSITIONS if row.target is DeliveryStatus.PENDING} == {None, DeliveryStatus.PENDING}
+
+
+def test_what_has_ended_is_opened_by_a_person_alone() -> None:
+    opened = {row.trigger for row in TRANSITIONS if row.source in TERMINAL and row.target in OPEN}
+    assert opened == {Trigger.RECOVER}
 
 
 def test_the_delay_is_the_schedules() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.expiry.calendar_days import Interval, day_interval, day_start
+from domain.expiry.calendar_days import TimeSpan, day_interval, day_start
 from domain.expiry.notices import notice_id
 from domain.expiry.plan import ScanPlan, plan_scans
 from domain.expiry.rows import Kind
@@ -22,13 +22,13 @@ def utc(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
-def plan(now: str, covered: Interval | None, *, timezone: str = WARSAW, ahead: int = 10) -> ScanPlan:
+def plan(now: str, covered: TimeSpan | None, *, timezone: str = WARSAW, ahead: int = 10) -> ScanPlan:
     return plan_scans(now=utc(now), zone=zone(timezone), days_ahead=ahead, covered=covered, days_back=DAYS_BACK)
 
 
-def until(day: str, timezone: str = WARSAW) -> Interval:
+def until(day: str, timezone: str = WARSAW) -> TimeSpan:
     """Covered from long ago to the end of the day."""
-    return Interval(utc("2020-01-01T00:00"), day_interval(date.fromisoformat(day), zone(timezone)).end)
+    return TimeSpan(utc("2020-01-01T00:00"), day_interval(date.fromisoformat(day), zone(timezone)).end)
 
 
 def days(planned: ScanPlan) -> list[str]:
@@ -38,7 +38,7 @@ def days(planned: ScanPlan) -> list[str]:
 def test_the_first_run_scans_today_plus_n_and_nothing_before() -> None:
     planned = plan("2026-01-02T05:00", None)
     assert days(planned) == ["2026-01-12"]
-    assert planned.days[0].interval == Interval(utc("2026-01-11T23:00"), utc("2026-01-12T23:00"))
+    assert planned.days[0].interval == TimeSpan(utc("2026-01-11T23:00"), utc("2026-01-12T23:00"))
     assert planned.given_up is None
 
 
@@ -85,7 +85,7 @@ def test_missed_days_that_are_over_are_scanned_for_a_week() -> None:
 def test_what_was_missed_longer_ago_is_given_up_and_said() -> None:
     planned = plan("2026-03-20T05:00", until("2026-01-12"), ahead=1)
     assert days(planned) == [f"2026-03-{day:02}" for day in range(13, 22)]
-    assert planned.given_up == Interval(utc("2026-01-12T23:00"), utc("2026-03-12T23:00"))
+    assert planned.given_up == TimeSpan(utc("2026-01-12T23:00"), utc("2026-03-12T23:00"))
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_whatever_changes_all_that_comes_is_scanned_once(beginning: str, steps: 
             if covered is None:
                 covered = one.interval
             assert one.interval.start in (covered.start, covered.end)  # no gap, nothing twice
-            covered = Interval(covered.start, one.interval.end)
+            covered = TimeSpan(covered.start, one.interval.end)
         last = now.astimezone(zone(step.timezone)).date() + timedelta(days=step.ahead)
         assert covered is not None
         assert covered.end >= day_start(last + timedelta(days=1), zone(step.timezone))

@@ -10,7 +10,9 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from domain.delivery.explain import (
+    ENDS,
     REASONS,
+    TURNS,
     ExplainedDelivery,
     ExplainedEvent,
     ExplainedSubscription,
@@ -21,6 +23,7 @@ from domain.delivery.explain import (
 )
 from domain.delivery.explain_words import in_words
 from domain.delivery.failure_kinds import FailureKind
+from domain.delivery.lifecycle import TRANSITIONS, DeliveryStatus
 from tests.house import ROOT
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -105,6 +108,9 @@ OF_DELIVERY: list[tuple[ReasonCode, Changes, Changes]] = [
     (ReasonCode.rate_limited, {"rate_limit_per_second": 5}, HELD),
     (ReasonCode.slowed_down, {"rate_limit_per_second": 5, "slowed": True}, HELD),
     (ReasonCode.waiting_its_turn, {}, HELD),
+    (ReasonCode.overload, {}, HELD | {"reason": "overload"}),
+    (ReasonCode.rate_limited, {"rate_limit_per_second": 5}, HELD | {"reason": "overload"}),
+    (ReasonCode.waiting_its_turn, {}, HELD | {"reason": "a reason of a later version"}),
     (ReasonCode.backfilled, {"rate_limit_per_second": 5}, HELD | {"backfilled": True}),
     (ReasonCode.waiting_its_turn, {}, HELD | {"backfilled": True, "attempts": 1}),
     (ReasonCode.behind_ordered, {"ordered": True}, BEHIND | {"backfilled": True}),
@@ -123,6 +129,7 @@ OF_DELIVERY: list[tuple[ReasonCode, Changes, Changes]] = [
     (ReasonCode.subscription_deleted, {"deleted_at": NOON}, LATER),
     (ReasonCode.event_erased, {}, ended("event_erased", "cancelled")),
     (ReasonCode.ended_otherwise, {}, ended(None)),
+    (ReasonCode.ended_otherwise, {}, ended("a reason of a later version")),
 ]
 OF_EVENT: dict[ReasonCode, Changes] = {
     ReasonCode.event_matched: {},
@@ -173,6 +180,14 @@ def test_every_reason_has_words_and_a_case_here() -> None:
     assert list(REASONS) == list(ReasonCode), "the page is in the order of the list"
 
 
+def test_every_reason_a_delivery_is_held_or_ended_for_is_explained() -> None:
+    reasons = {
+        status: {one for row in TRANSITIONS if row.target is status for one in row.reasons} for status in DeliveryStatus
+    }
+    assert set(TURNS) == reasons[DeliveryStatus.HELD]
+    assert set(ENDS) == reasons[DeliveryStatus.EXHAUSTED] | reasons[DeliveryStatus.CANCELLED]
+
+
 def test_what_the_receiver_answered_is_explained_with_what_its_owner_can_do() -> None:
     made = replace(DELIVERY, **LATER)
     words = in_words(ReasonCode.waiting_for_retry, EVENT, SUBSCRIPTION, made)
@@ -180,7 +195,7 @@ def test_what_the_receiver_answered_is_explained_with_what_its_owner_can_do() ->
     assert "2026-01-02 13:00:00 UTC" in words.text
     assert "receiver's log" in words.remedy
     here = in_words(ReasonCode.waiting_for_retry, EVENT, SUBSCRIPTION, made, zone=ZoneInfo("Europe/Berlin"))
-    assert "The next is made at 2026-01-02 14:00:00." in here.text
+    assert "The next attempt is at 2026-01-02 14:00:00." in here.text
 
 
 @pytest.mark.parametrize("failure", sorted(FailureKind))

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from domain.delivery.notices import MEANINGS, DisableRules, Notice, NoticeKind, is_given_up, notice_body, notice_line
+from domain.delivery.notices import DisableRules, Notice, NoticeKind, is_given_up, notice_body, notice_line
 
 DAY_SECONDS = 86400
 RULES = DisableRules(failing_seconds=5 * DAY_SECONDS, deliveries=10)
@@ -62,7 +62,3 @@ def test_a_line_for_a_person_says_what_where_and_how_often() -> None:
         "CustomerUpdated to receiver.example.com/hook, subscription 00000000-0000-0000-0000-000000000002"
     )
     assert "times" not in notice_line(replace(NOTICE, count=1))
-
-
-def test_every_kind_has_its_meaning() -> None:
-    assert set(MEANINGS) == set(NoticeKind)

@@ -93,12 +93,6 @@ async def person(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pers
             yield Person(stack, http, directory)
 
 
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with Receiver() as started:
-        yield started
-
-
 async def test_the_command_line_acts_on_a_subscription(person: Person, receiver: Receiver) -> None:
     subscription = await person.subscribe(receiver.url("/hook"))
     paused = await person.cli("subscription", "pause", subscription)

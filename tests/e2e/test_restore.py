@@ -17,7 +17,7 @@ from tests.databases import empty_database, sqlalchemy_url
 from tests.ground import Ground
 from tests.pipeline import pipeline
 from tests.receiver import Receiver, status
-from tests.temporal import real_server
+from tests.temporal_server import real_server
 from tests.window_acts import begun_window
 
 EVENTS = 300
@@ -44,8 +44,8 @@ async def reconciled(directory: Path, url: str, temporal: WorkflowEnvironment, q
 
 
 def counts(ended: Ended) -> list[list[int]]:
-    """Of events, then of recoveries and backfills: how many have their workflow, how many had lost it."""
-    rows = [line.split() for line in ended.output.splitlines() if line.strip().startswith(("events", "recoveries"))]
+    """Of deliveries, then of recoveries and backfills: how many run, how many do not."""
+    rows = [line.split() for line in ended.output.splitlines() if line.strip().startswith(("deliveries", "recoveries"))]
     return [[int(word) for word in row[-2:]] for row in rows]
 
 
@@ -72,7 +72,7 @@ async def test_a_restored_backup_delivers_all_it_holds_and_repeats_only_what_it_
         restored = Ground(Database(sqlalchemy_url(restored_url), pool_size=1))
         events = await restored.scalar("SELECT count(*) FROM event")
         known = await restored.execute("SELECT message_id FROM delivery WHERE status = 'delivered'")
-        waiting = await restored.scalar("SELECT count(DISTINCT event_id) FROM delivery WHERE status = 'pending'")
+        waiting = await restored.scalar("SELECT count(*) FROM delivery WHERE status = 'pending'")
         await restored.database.close()
         assert events >= EVENTS + FAILING
         assert waiting >= FAILING

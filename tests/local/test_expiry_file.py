@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from domain.expiry.rows import IssuedCoupon, Kind, PointTransfer, Row
+from domain.expiry.rows import IssuedCouponRow, Kind, PointTransferRow, Row
 from local.expiry_file import LONGEST_LINE_BYTES, ExpiryFile, FileFormat, FileUnusableError, Rejected
 from tests.expiry import row, told
 
@@ -39,7 +39,7 @@ def csv_of(*lines: str) -> ExpiryFile:
 def test_a_csv_row_is_what_json_would_have_been() -> None:
     [one], rejected = read(csv_of(GOOD))
     assert rejected == []
-    assert isinstance(one, PointTransfer)
+    assert isinstance(one, PointTransferRow)
     assert (one.points, str(one.points), one.remaining_points, one.account_id) == (
         Decimal("120.5"),
         "120.50",
@@ -63,7 +63,7 @@ def test_names_of_database_columns_and_their_exported_instants_are_understood() 
     cells = f"{ID.upper()};{ID};1E+2;p2p_add;active;2026-03-01 12:00:00.5+01;2026-01-02 03:04:05+0530"
     [one], rejected = read(opened(f"\ufeff{header}\n{cells}\n", delimiter=";"))
     assert rejected == []
-    assert isinstance(one, PointTransfer)
+    assert isinstance(one, PointTransferRow)
     assert one.points == 100
     assert one.expires_at is not None
     assert one.expires_at.isoformat() == "2026-03-01T11:00:00.500000+00:00"
@@ -75,7 +75,7 @@ def test_flags_are_written_in_many_ways(word: str, used: bool) -> None:
     wire = told(Kind.COUPONS)
     cells = ",".join(word if name == "used" else str(value) for name, value in wire.items())
     [one], _ = read(opened(f"{','.join(wire)}\n{cells}", Kind.COUPONS))
-    assert isinstance(one, IssuedCoupon)
+    assert isinstance(one, IssuedCouponRow)
     assert one.used is used
 
 
@@ -121,7 +121,7 @@ def test_a_quoted_cell_may_hold_line_breaks_and_lines_are_counted_on() -> None:
     quoted = f'{GOOD},"a\nb"'
     file = opened(f"{HEADER},walletCode\n{quoted}\nx\n{quoted}\n")
     rows, [rejected] = read(file)
-    assert [one.wallet_code for one in rows if isinstance(one, PointTransfer)] == ["a\nb", "a\nb"]
+    assert [one.wallet_code for one in rows if isinstance(one, PointTransferRow)] == ["a\nb", "a\nb"]
     assert rejected.line == 4
 
 

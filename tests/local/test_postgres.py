@@ -36,7 +36,7 @@ def root_only(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-async def server(root_only: Path) -> AsyncIterator[PostgresServer]:
+async def server(programs: None, root_only: Path) -> AsyncIterator[PostgresServer]:
     """A server on a database made below such a directory; nothing above has changed."""
     before = modes(root_only)
     held = hold_free()
@@ -144,6 +144,7 @@ async def test_a_server_somebody_else_started_on_the_data_is_not_disturbed(
     assert (tmp_path / "postmaster.pid").exists()
 
 
+@pytest.mark.usefixtures("programs")
 async def test_a_database_half_made_is_made_again(tmp_path: Path) -> None:
     (tmp_path / "postgres.new").mkdir()
     (tmp_path / "postgres.new" / "PG_VERSION").write_text("18")
@@ -152,6 +153,7 @@ async def test_a_database_half_made_is_made_again(tmp_path: Path) -> None:
     assert not (tmp_path / "postgres.new").exists()
 
 
+@pytest.mark.usefixtures("programs")
 async def test_a_database_that_cannot_be_made_leaves_none_and_says_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,6 +185,7 @@ def test_the_wheels_own_code_is_not_run_to_find_its_programs() -> None:
     assert loaded.stdout == "False\n"
 
 
+@pytest.mark.usefixtures("programs")
 @pytest.mark.root
 def test_the_copy_of_the_programs_runs_for_everybody_and_changes_no_existing_directory(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)

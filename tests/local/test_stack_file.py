@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from local.secrets_file import Administrator
+from local.secrets_file import AdminLogin
 from local.stack_file import Pids, Stack, read_stack, remove_stack, write_stack
 
 STACK = Stack(
@@ -14,7 +14,7 @@ STACK = Stack(
     temporal="127.0.0.1:3",
     namespace="default",
     database="postgresql://loyalty:secret@127.0.0.1:4/loyalty_webhooks",
-    admin=Administrator(username="admin", password="secret"),
+    admin=AdminLogin(username="admin", password="secret"),
     api_key="lw_secret",
     store="default",
     pids=Pids(api=1, worker=2, temporal=3, postgres=4),

@@ -34,7 +34,9 @@ def server_in(directory: Path) -> Iterator[TemporalServer]:
 
 
 @pytest.fixture(scope="module")
-async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[TemporalServer, Supervisor]]:
+async def server(
+    programs: None, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[tuple[TemporalServer, Supervisor]]:
     directory = tmp_path_factory.mktemp("private") / "it's 100% #1?"  # each of these means something in a URL
     directory.mkdir()
     supervisor = Supervisor(print, lambda: None)

@@ -3,7 +3,8 @@
 Two events, two relays and two workers; one subscription, whose receiver always answers well. The steps carry the names
 of docs/delivery-protocol.md and of the code: accept, answer (api/events/intake.py), claim, start (relay/relay.py),
 match, request, outcome (activities/), complete (workflows/deliver.py). What a process knows is lost when it crashes;
-what is committed or started is not. `python -m tests.model.protocol` prints how many states there are.
+what is committed or started is not. What comes after the first attempt is explored by `tests/model/lifecycle.py`.
+`python -m tests.model.protocol` prints how many states there are.
 """
 
 from collections import deque

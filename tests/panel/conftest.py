@@ -4,11 +4,11 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from tests.api.conftest import installed, receiver, shared_database, shop
+from tests.api.conftest import installed, shared_database, shop
 from tests.api.installation import Installation, Shop
 from tests.panel.visitor import Visitor, visitor
 
-__all__ = ["installed", "receiver", "shared_database", "shop"]
+__all__ = ["installed", "shared_database", "shop"]
 
 Visit = Callable[..., Awaitable[Visitor]]
 

@@ -45,7 +45,7 @@ LEAST = {
         POST /webhooks/{webhookSubscriptionId}/edit
         POST /webhooks/check
         GET /webhooks/samples/{eventName}
-        POST /webhooks/try
+        POST /webhooks/draft-test
         POST /webhooks/{webhookSubscriptionId}/test
         POST /webhooks/{webhookSubscriptionId}/status
         POST /webhooks/{webhookSubscriptionId}/rotate

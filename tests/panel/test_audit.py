@@ -59,8 +59,8 @@ async def test_what_has_a_page_is_linked_and_what_has_none_any_more_is_not(
     other = await installed.shop()
     await shop.client.delete(shop.path(deleted))
     of_deleted, foreign = await add_delivery(shop, deleted), await other.created()
-    for one in (("delivery", of_deleted), ("delivery", uuid4()), ("subscription", foreign), ("trial", uuid4())):
-        await noted(shop, "try", of=one)
+    for one in (("delivery", of_deleted), ("delivery", uuid4()), ("subscription", foreign), ("draft_test", uuid4())):
+        await noted(shop, "draft-test", of=one)
     somebody = await visit("admin")
     text = (await somebody.get(f"/admin/{shop.store}/audit")).text
     links = set(re.findall(rf'href="(/admin/{shop.store}/(?:webhooks|deliveries|recover)/[^"]+)"', text))

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from api.panel.dashboard import MINUTE, RATE_LEAST, failing_hosts, intervals_of
-from api.panel.durations import milliseconds
+from api.panel.rendering import milliseconds
 from storage.deliveries.figures import Outcomes, SubscriptionTraffic
 from storage.deliveries.traffic import count_attempts, counted
 from tests.api.installation import Installation, Shop

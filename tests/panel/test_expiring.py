@@ -56,18 +56,16 @@ class Office:
 
 @pytest.fixture
 async def office(
-    module_database_url: str, temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
+    module_database_url: str, temporal_namespace: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Office]:
-    monkeypatch.setenv("TEMPORAL_ADDRESS", temporal.client.service_client.config.target_host)
-    monkeypatch.setenv("TEMPORAL_NAMESPACE", temporal.client.namespace)
+    monkeypatch.setenv("TEMPORAL_ADDRESS", temporal_namespace.client.service_client.config.target_host)
+    monkeypatch.setenv("TEMPORAL_NAMESPACE", temporal_namespace.client.namespace)
     key = Fernet.generate_key().decode()
-    async with scanning(module_database_url, temporal) as running:
+    async with scanning(module_database_url, temporal_namespace) as running:
         running.sealer = Sealer([key])
         changes = {"encryption_keys": key, "task_queue": running.task_queue, "temporal_ui_url": "http://ui.test"}
         async with installation(module_database_url, **changes) as installed:
             yield Office(installed, await visitor(installed, "editor", (STORE,)), running)
-            for kind in Kind:
-                await running.client.get_schedule_handle(f"expiry/{STORE}/{kind}").delete()
 
 
 def states(text: str) -> list[str]:

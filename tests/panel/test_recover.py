@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from storage.operations.bulk_actions import NewWindowAct, Window, WindowKind, begin_window_act
+from storage.operations.bulk_actions import NewWindowAct, TimeWindow, WindowKind, begin_window_act
 from tests.api.acting import EVENT, Acting
 from tests.api.conftest import acting, acting_installed
 from tests.api.installation import Installation, Names, Shop
@@ -195,7 +195,7 @@ async def running(shop: Shop, name: str = "a webhook") -> UUID:
     """An act of a new subscription that nobody carries out."""
     subscription = UUID(await shop.created(name=name, eventName=EVENT))
     now = datetime.now(UTC)
-    window = Window(now - timedelta(days=1), now, ("exhausted",))
+    window = TimeWindow(now - timedelta(days=1), now, ("exhausted",))
     act = NewWindowAct(uuid4(), WindowKind.RECOVER, shop.store, subscription, window, 10, 5)
     async with shop.installation.database.transaction() as connection:
         assert await begin_window_act(connection, act)

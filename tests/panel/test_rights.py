@@ -8,9 +8,10 @@ import pytest
 
 from api.panel.app import named_routes
 from api.panel.menu import MENU
-from api.panel.routes import PanelRoute, PanelRoutes
+from api.panel.page import PanelRoutes
+from api.panel.routes import PanelRoute
 from domain.access import ROLES, Scope
-from storage.operations.bulk_actions import NewWindowAct, Window, WindowKind, begin_window_act
+from storage.operations.bulk_actions import NewWindowAct, TimeWindow, WindowKind, begin_window_act
 from tests.api.installation import Installation, Shop
 from tests.panel.conftest import Visit
 from tests.panel.logged import add_delivery, add_event
@@ -84,7 +85,7 @@ async def objects(shop: Shop) -> dict[str, str]:
     event = await add_event(shop)
     made = await add_delivery(shop, webhook, event, status="exhausted")
     now = datetime.now(UTC)
-    window = Window(now - timedelta(days=1), now, ("exhausted",))
+    window = TimeWindow(now - timedelta(days=1), now, ("exhausted",))
     act = NewWindowAct(uuid4(), WindowKind.RECOVER, shop.store, UUID(webhook), window, None, 1)
     async with shop.installation.database.transaction() as connection:
         assert await begin_window_act(connection, act)

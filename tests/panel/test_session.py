@@ -7,7 +7,7 @@ import pytest
 
 from storage.access.passwords import Passwords
 from storage.access.queries import set_password
-from storage.access.sessions import IDLE_HOURS, LONGEST_HOURS
+from storage.access.sessions import IDLE_TIME, LONGEST_TIME
 from tests.api.installation import Installation, Shop, installation
 from tests.panel.conftest import Visit
 from tests.panel.visitor import PASSWORD, SESSION, Visitor, stranger, visitor
@@ -139,7 +139,7 @@ async def test_a_deactivated_administrator_is_out_at_once(installed: Installatio
 
 @pytest.mark.parametrize(
     ("column", "age"),
-    [("used_at", timedelta(hours=IDLE_HOURS)), ("expires_at", timedelta(hours=LONGEST_HOURS))],
+    [("used_at", IDLE_TIME), ("expires_at", LONGEST_TIME)],
     ids=["nobody was there for two hours", "half a day has passed"],
 )
 async def test_a_session_ends_by_itself(installed: Installation, shop: Shop, column: str, age: timedelta) -> None:

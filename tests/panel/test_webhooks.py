@@ -237,7 +237,7 @@ async def test_a_webhook_of_another_store_is_none_here(installed: Installation, 
         fields = {"act": "pause", "url": RECEIVER}
         assert (await somebody.post(f"{here}/{act}", fields)).status_code == 404, act
     tried = {**FIELDS, "webhookSubscriptionId": theirs}
-    assert (await somebody.post(f"/admin/{shop.store}/webhooks/try", tried)).status_code == 404
+    assert (await somebody.post(f"/admin/{shop.store}/webhooks/draft-test", tried)).status_code == 404
     assert (await other.details(theirs))["status"] == "active"
 
 

@@ -1,7 +1,8 @@
 """What Temporal Cloud bills as actions, counted in the recorded histories: `python -m tests.replay.actions`.
 
-By the rules that Temporal publishes (docs.temporal.io, Temporal Cloud Actions). Heartbeats stand in no history: a later
-attempt that takes long costs one more every two seconds.
+By the rules that Temporal publishes (docs.temporal.io, Temporal Cloud Actions). The standalone
+activities of later attempts have no history: each costs an action for its start and one for every attempt, and a
+heartbeat every two seconds while an attempt takes long.
 """
 
 import json
@@ -19,14 +20,11 @@ OF_EVENT = {
 }
 
 SHOWN = {
-    "deliver-event.settled-at-once": "an event by itself, whatever the number of its subscriptions, delivered at once",
-    "deliver-event.nobody-subscribed": "an event nobody is subscribed to",
+    "deliver-events.alone-settled-at-once": "an event alone, to any number of subscriptions, delivered at once",
+    "deliver-events.alone-nobody-subscribed": "an event nobody is subscribed to",
     "deliver-events.settled-at-once": "a batch, whatever the number of its events, delivered at once",
-    "deliver-events.some-handed-on": "a batch that hands 3 of its events on to workflows of their own",
-    "deliver-event.handed-on-by-a-batch": "one of these, delivered by its first retry",
-    "deliver-event.retried-gone-and-deleted": "an event of which three deliveries are tried again, four times in all",
+    "deliver-events.some-with-retries": "a batch of which some deliveries go on as activities",
     "keep-subscription.let-go": "a keeper that lets go two deliveries, one after the other",
-    "redeliver.delivered": "a delivery that a person sends again",
     "scan-expiring-day.nothing-due": "the scan of a day, beside three for the schedule that begins it",
 }
 """The histories that are told on docs/operating.md, and what each is."""
@@ -49,8 +47,6 @@ def actions(events: list[dict[str, Any]]) -> int:
             billed -= 1  # its parent was billed for it
         elif kind == "WORKFLOW_EXECUTION_SIGNALED" and event["eventId"] == "2":
             billed -= 1  # signalled and started in one call
-        elif kind == "UPSERT_WORKFLOW_SEARCH_ATTRIBUTES" and "TemporalChangeVersion" in json.dumps(_attributes(event)):
-            billed -= 1  # of a patch
         elif kind == "ACTIVITY_TASK_STARTED":
             billed += _attributes(event).get("attempt", 1) - 1
         elif kind == "MARKER_RECORDED":

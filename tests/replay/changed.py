@@ -1,43 +1,59 @@
-"""The workflow of an event as somebody might change it without a thought for those that are open."""
+"""The workflow `deliver-events` as somebody might change it without a thought for open workflows."""
 
-import asyncio
 from datetime import timedelta
+from typing import Any
 
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from temporal.messages import DeliverySummary, EventBatch, EventTask
-    from workflows.deliver import EventWorkflow, attempt_first
+    from activities.deliver import DeliveryActivities
+    from activities.retry import RetryActivities
+    from temporal.messages import DeliverySummary, EventBatch
+    from temporal.retries import OWN_FAULTS
+
+SECONDS_30 = timedelta(seconds=30)
 
 
-@workflow.defn(name="deliver-event")
-class PatientEventWorkflow:
-    """As somebody might change it without a thought for what is open: it waits before the first attempts."""
+async def _attempt_first(batch: EventBatch) -> Any:
+    return await workflow.execute_local_activity_method(
+        DeliveryActivities.attempt_events, batch, start_to_close_timeout=SECONDS_30, retry_policy=OWN_FAULTS
+    )
+
+
+async def _schedule_retries(batch: EventBatch) -> None:
+    await workflow.execute_activity_method(
+        RetryActivities.schedule_retries, batch, start_to_close_timeout=SECONDS_30, retry_policy=OWN_FAULTS
+    )
+
+
+@workflow.defn(name="deliver-events")
+class PatientWorkflow:
+    """Waits before the first attempts."""
 
     @workflow.run
-    async def run(self, task: EventTask) -> DeliverySummary:
+    async def run(self, batch: EventBatch) -> DeliverySummary:
         await workflow.sleep(timedelta(seconds=1))
-        first = await attempt_first(EventBatch([task.event]))
-        return DeliverySummary(delivered=first.delivered)
+        first = await _attempt_first(batch)
+        await _schedule_retries(EventBatch(first.unsettled))
+        return DeliverySummary(first.delivered)
 
 
-@workflow.defn(name="deliver-event")
-class ForgetfulEventWorkflow:
-    """It no longer waits for what its first attempts left over."""
-
-    @workflow.run
-    async def run(self, task: EventTask) -> DeliverySummary:
-        first = await attempt_first(EventBatch([task.event]))
-        return DeliverySummary(delivered=first.delivered)
-
-
-@workflow.defn(name="deliver-event")
-class HastyEventWorkflow:
-    """It attempts the waiting deliveries without their delay."""
+@workflow.defn(name="deliver-events")
+class ForgetfulWorkflow:
+    """Schedules no retries."""
 
     @workflow.run
-    async def run(self, task: EventTask) -> DeliverySummary:
-        first = await attempt_first(EventBatch([task.event]))
-        as_it_is = EventWorkflow()
-        await asyncio.gather(*(as_it_is._attempt_until_ended(one, asyncio.Event()) for one in first.waiting))
-        return DeliverySummary(delivered=first.delivered)
+    async def run(self, batch: EventBatch) -> DeliverySummary:
+        first = await _attempt_first(batch)
+        return DeliverySummary(first.delivered)
+
+
+@workflow.defn(name="deliver-events")
+class HastyWorkflow:
+    """Schedules the retries before the first attempts are made."""
+
+    @workflow.run
+    async def run(self, batch: EventBatch) -> DeliverySummary:
+        await _schedule_retries(batch)
+        first = await _attempt_first(batch)
+        return DeliverySummary(first.delivered)

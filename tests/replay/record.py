@@ -2,7 +2,7 @@
 
 `make record-histories` writes them all into `tests/replay/histories/`. Before the first release: whenever a workflow
 changes. After it: histories of released code stay, and those of new shapes are added under new names, since workflows
-that were begun by the old code go on under the new. `histories/earlier/` has those that today's code no longer makes.
+that were begun by the old code go on under the new.
 """
 
 import asyncio
@@ -22,18 +22,14 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 
 from domain.delivery.identity import (
     backfill_workflow_id,
+    draft_test_workflow_id,
     event_workflow_id,
     keeper_workflow_id,
-    message_id,
     recover_workflow_id,
-    redeliver_workflow_id,
-    trial_workflow_id,
 )
 from storage.operations.bulk_actions import WindowKind
-from storage.operations.draft_tests import Draft, open_trial
-from temporal.expiry_messages import ExpiryRun
-from temporal.messages import NoticeTask
-from temporal.retention_messages import RetentionRun
+from storage.operations.draft_tests import Draft, open_draft_test
+from temporal.messages import DraftTestRef, ExpiryRun, NoticeTask, RetentionRun
 from temporal.starts import Acting
 from tests.databases import cloned_database, migrated_template
 from tests.deadlines import eventually
@@ -41,7 +37,7 @@ from tests.old_days import old_event
 from tests.pipeline import STORE, Pipeline, pipeline
 from tests.postgres_server import TestServer
 from tests.receiver import Receiver, status
-from tests.temporal import is_there, real_server
+from tests.temporal_server import real_server
 from tests.window_acts import begun_window
 
 HISTORIES = Path(__file__).parent / "histories"
@@ -85,8 +81,8 @@ def scenario(name: str) -> Callable[[Scenario], Scenario]:
     return add
 
 
-@scenario("deliver-event.settled-at-once")
-async def settled_at_once(stage: Stage) -> WorkflowHandle[object, object]:
+@scenario("deliver-events.alone-settled-at-once")
+async def alone_settled_at_once(stage: Stage) -> WorkflowHandle[object, object]:
     await stage.running.subscribe("CustomerUpdated", stage.receiver.url("/one"))
     await stage.running.subscribe("CustomerUpdated", stage.receiver.url("/two"), legacy=True)
     [event_id] = await stage.running.emit("CustomerUpdated", "{}")
@@ -94,7 +90,7 @@ async def settled_at_once(stage: Stage) -> WorkflowHandle[object, object]:
     return await stage.ended(event_workflow_id(STORE, event_id))
 
 
-@scenario("deliver-event.nobody-subscribed")
+@scenario("deliver-events.alone-nobody-subscribed")
 async def nobody_subscribed(stage: Stage) -> WorkflowHandle[object, object]:
     [event_id] = await stage.running.emit("CustomerUpdated", "{}")
     await eventually(lambda: _matched(stage), DEADLINE_SECONDS, "matched")
@@ -105,40 +101,15 @@ async def _matched(stage: Stage) -> bool:
     return bool(await stage.running.scalar("SELECT count(*) = 0 FROM event WHERE matched_at IS NULL"))
 
 
-@scenario("deliver-event.retried-gone-and-deleted")
-async def retried_gone_and_deleted(stage: Stage) -> WorkflowHandle[object, object]:
-    stage.receiver.script(status(503), status(500), path="/ailing")
+@scenario("deliver-events.alone-with-retries")
+async def alone_with_retries(stage: Stage) -> WorkflowHandle[object, object]:
+    stage.receiver.script(status(503), status(500), path="/failing")
     stage.receiver.script(status(500), status(410), path="/gone")
-    stage.receiver.script(status(500), path="/deleted")
-    for path in ("/ailing", "/gone", "/healthy"):
+    for path in ("/failing", "/gone", "/healthy"):
         await stage.running.subscribe("CustomerUpdated", stage.receiver.url(path))
-    deleted = await stage.running.subscribe("CustomerUpdated", stage.receiver.url("/deleted"))
     [event_id] = await stage.running.emit("CustomerUpdated", "{}")
-    await stage.receiver.wait_for(4)
-    await stage.running.execute("UPDATE subscription SET deleted_at = now() WHERE id = :id", id=deleted)
-    await stage.running.until_statuses({"delivered": 2, "exhausted": 1, "cancelled": 1})
+    await stage.running.until_statuses({"delivered": 2, "exhausted": 1})
     return await stage.ended(event_workflow_id(STORE, event_id))
-
-
-@scenario("deliver-event.asked-to-look-now")
-async def asked_to_look_now(stage: Stage) -> WorkflowHandle[object, object]:
-    stage.receiver.script(status(503), status(503))
-    subscription_id = await stage.running.subscribe(
-        "CustomerUpdated", stage.receiver.url("/slow"), retry_schedule=[3600, 3600, 3600]
-    )
-    [event_id] = await stage.running.emit("CustomerUpdated", "{}")
-    identity = message_id(event_id, subscription_id, "main")
-    for attempts in (1, 2):
-        await eventually(lambda made=attempts: _attempted(stage, made), DEADLINE_SECONDS, "attempted")  # type: ignore[misc]
-        await stage.acting.attempt_now(STORE, event_id, "CustomerUpdated", identity)
-    await stage.running.until_statuses({"delivered": 1})
-    return await stage.ended(event_workflow_id(STORE, event_id))
-
-
-async def _attempted(stage: Stage, attempts: int) -> bool:
-    return bool(
-        await stage.running.scalar("SELECT count(*) = :n FROM attempt WHERE outcome_at IS NOT NULL", n=attempts)
-    )
 
 
 @scenario("deliver-events.settled-at-once")
@@ -149,48 +120,26 @@ async def batch_settled_at_once(stage: Stage) -> WorkflowHandle[object, object]:
     return await stage.ended(await _batch_id(stage))
 
 
-@scenario("deliver-events.some-handed-on")
-async def batch_some_handed_on(stage: Stage) -> WorkflowHandle[object, object]:
-    await _hand_some_on(stage)
-    return await stage.ended(await _batch_id(stage))
-
-
-@scenario("deliver-event.handed-on-by-a-batch")
-async def handed_on_by_a_batch(stage: Stage) -> WorkflowHandle[object, object]:
-    await _hand_some_on(stage)
-    workflow_id = await stage.running.scalar("SELECT workflow_id FROM delivery WHERE attempts = 2 LIMIT 1")
-    return await stage.ended(workflow_id)
-
-
-@scenario("deliver-event.asked-before-its-start")
-async def asked_before_its_start(stage: Stage) -> WorkflowHandle[object, object]:
-    stage.receiver.otherwise = status(503)
-    for path, seconds in (("/asked", 3600), ("/other", 5)):
-        await stage.running.subscribe("CustomerUpdated", stage.receiver.url(path), retry_schedule=[seconds])
+@scenario("deliver-events.some-with-retries")
+async def batch_some_with_retries(stage: Stage) -> WorkflowHandle[object, object]:
+    stage.receiver.script(*[status(503)] * 10)
+    await stage.running.subscribe("CustomerUpdated", stage.receiver.url("/hook"))
     await stage.running.emit("CustomerUpdated", "{}", count=30)
-    failed_once = "SELECT count(*) = 60 FROM delivery WHERE next_attempt_at IS NOT NULL"
-    await eventually(lambda: stage.running.scalar(failed_once), DEADLINE_SECONDS, "60 failures")
-    stage.receiver.otherwise = status(200)
-    [[event_id, identity]] = await stage.running.execute(
-        "SELECT event_id, message_id FROM delivery JOIN event USING (accepted_on, store_code, event_id) "
-        "JOIN subscription ON subscription.id = subscription_id "
-        "WHERE subscription.url LIKE '%/asked' AND event.workflow_id LIKE 'events/%' LIMIT 1"
+    await stage.running.until_statuses({"delivered": 30}, DEADLINE_SECONDS)
+    return await stage.ended(
+        str(
+            await stage.running.scalar(
+                "SELECT event.workflow_id FROM event JOIN delivery USING (store_code, event_id) "
+                "WHERE event.workflow_id LIKE 'events/%' AND delivery.retry_id IS NOT NULL LIMIT 1"
+            )
+        )
     )
-    workflow_id = event_workflow_id(STORE, event_id)
-    await eventually(lambda: is_there(stage.running.client, workflow_id), DEADLINE_SECONDS, "handed on")
-    await stage.acting.attempt_now(STORE, event_id, "CustomerUpdated", identity)
-    return await stage.ended(workflow_id)
-
-
-async def _hand_some_on(stage: Stage) -> None:
-    stage.receiver.script(*[status(503)] * 3)
-    await stage.running.subscribe("CustomerUpdated", stage.receiver.url("/hook"), retry_schedule=[3])
-    await stage.running.emit("CustomerUpdated", "{}", count=30)
-    await stage.running.until_statuses({"delivered": 30})
 
 
 async def _batch_id(stage: Stage) -> str:
-    return str(await stage.running.scalar("SELECT DISTINCT workflow_id FROM event WHERE workflow_id LIKE 'events/%'"))
+    return str(
+        await stage.running.scalar("SELECT DISTINCT workflow_id FROM event WHERE workflow_id LIKE 'events/%' LIMIT 1")
+    )
 
 
 @scenario("keep-subscription.let-go")
@@ -200,17 +149,6 @@ async def keeper_lets_go(stage: Stage) -> WorkflowHandle[object, object]:
     await stage.running.emit("CustomerUpdated", "{}", count=2)
     await stage.running.until_statuses({"delivered": 2}, DEADLINE_SECONDS)
     return await stage.ended(keeper_workflow_id(subscription_id))
-
-
-@scenario("redeliver.delivered")
-async def redelivered(stage: Stage) -> WorkflowHandle[object, object]:
-    url = stage.receiver.url("/hook")
-    subscription_id = await stage.running.subscribe("CustomerUpdated", url)
-    [event_id] = await stage.running.emit("CustomerUpdated", "{}")
-    await stage.running.until_statuses({"delivered": 1})
-    identity = message_id(event_id, subscription_id, "main")
-    assert await stage.acting.redeliver(identity, url)
-    return await stage.ended(redeliver_workflow_id(identity))
 
 
 @scenario("recover.everything")
@@ -277,14 +215,14 @@ async def two_old_days(stage: Stage) -> WorkflowHandle[object, object]:
     return await stage.ended(workflow_id)
 
 
-@scenario("try-webhook.answered")
-async def tried(stage: Stage) -> WorkflowHandle[object, object]:
-    trial_id = uuid4()
+@scenario("draft-test.answered")
+async def draft_tested(stage: Stage) -> WorkflowHandle[object, object]:
+    test_id = uuid4()
     url = stage.receiver.url("/hook")
     async with stage.running.database.transaction() as connection:
-        await open_trial(connection, trial_id, Draft(STORE, "CustomerUpdated", url, False, None, None, 1))
-    await stage.acting.try_webhook(trial_id, url)
-    return await stage.ended(trial_workflow_id(trial_id))
+        await open_draft_test(connection, test_id, Draft(STORE, "CustomerUpdated", url, False, None, None, 1))
+    assert await stage.acting.start_test(DraftTestRef(str(test_id)), url)
+    return await stage.ended(draft_test_workflow_id(test_id))
 
 
 @asynccontextmanager
@@ -308,8 +246,9 @@ async def record(template: str, address: str) -> dict[str, WorkflowHistory]:
             async with stage_of(template, client) as stage:
                 return await (await scenario(stage)).fetch_history()
 
-    histories = await asyncio.gather(*(play(scenario) for scenario in SCENARIOS.values()))
-    return dict(zip(SCENARIOS, histories, strict=True))
+    async with asyncio.TaskGroup() as group:
+        histories = {name: group.create_task(play(scenario)) for name, scenario in SCENARIOS.items()}
+    return {name: history.result() for name, history in histories.items()}
 
 
 def text_of(history: WorkflowHistory) -> str:

@@ -13,10 +13,10 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 from temporalio.workflow import NondeterminismError
 
 import worker
-from tests.replay.changed import ForgetfulEventWorkflow, HastyEventWorkflow, PatientEventWorkflow
+from tests.replay.changed import ForgetfulWorkflow, HastyWorkflow, PatientWorkflow
 from tests.replay.record import HISTORIES, SCENARIOS, record, text_of
 
-RECORDED = sorted(HISTORIES.rglob("*.json"))
+RECORDED = sorted(HISTORIES.glob("*.json"))
 
 CURE = """
 The workflow {workflow} has become incompatible with the history {name}.
@@ -38,7 +38,7 @@ def replayer(*workflows: type) -> Replayer:
 
 
 def history_of(text: str) -> WorkflowHistory:
-    """A history under the id of its workflow, from which the ids of child workflows may be made."""
+    """Return a history under the id of its workflow."""
     begun = json.loads(text)["events"][0]["workflowExecutionStartedEventAttributes"]
     return WorkflowHistory.from_json(begun["workflowId"], text)
 
@@ -51,7 +51,7 @@ async def replay(workflows: tuple[type, ...], path: Path) -> None:
         raise
 
 
-@pytest.mark.parametrize("path", RECORDED, ids=[str(path.relative_to(HISTORIES)) for path in RECORDED])
+@pytest.mark.parametrize("path", RECORDED, ids=[path.stem for path in RECORDED])
 async def test_a_recorded_history_replays(path: Path) -> None:
     await replay(worker.WORKFLOWS, path)
 
@@ -74,10 +74,10 @@ async def test_what_is_recorded_today_replays(database_template: str, temporal: 
     assert set(histories) == set(SCENARIOS)
 
 
-@pytest.mark.parametrize("changed", [PatientEventWorkflow, ForgetfulEventWorkflow, HastyEventWorkflow])
+@pytest.mark.parametrize("changed", [PatientWorkflow, ForgetfulWorkflow, HastyWorkflow])
 async def test_an_incompatible_change_is_caught_and_told_how_to_be_cured(changed: type) -> None:
     with pytest.raises(NondeterminismError) as raised:
-        await replay((changed,), HISTORIES / "deliver-event.retried-gone-and-deleted.json")
+        await replay((changed,), HISTORIES / "deliver-events.some-with-retries.json")
     [note] = raised.value.__notes__
-    assert "deliver-event.retried-gone-and-deleted.json" in note
+    assert "deliver-events.some-with-retries.json" in note
     assert "workflow.patched" in note

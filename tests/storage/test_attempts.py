@@ -11,9 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.delivery.breaker import BreakerRules
 from storage.database import Database
-from storage.deliveries.attempts import Intent, Outcome, intend, record
+from storage.deliveries.attempts import Intent, Outcome, intend
 from storage.deliveries.matching import match
 from storage.deliveries.open import load
+from storage.deliveries.transitions import record
 from storage.operations.workers import LEASE_SECONDS, leave, touch
 from storage.subscriptions.health import record_health
 from storage.subscriptions.status import disable
@@ -119,6 +120,32 @@ async def test_an_outcome_moves_its_delivery_and_keeps_the_databases_time(ground
     [attempt] = await ground.attempts(message_id)
     assert (attempt.outcome_at - attempt.started_at).total_seconds() == pytest.approx(0.5, abs=0.01)
     assert (delivery.next_attempt_at - attempt.outcome_at).total_seconds() == pytest.approx(60, abs=0.01)
+
+
+async def test_the_outcome_that_makes_a_delivery_wait_commits_the_id_of_its_activity(ground: Ground) -> None:
+    [message_id] = await matched(ground)
+    await intended(ground, intent(message_id, 1))
+    await recorded(ground, outcome(message_id, 1))
+    assert [row.retry_id for row in await ground.deliveries()] == [f"{message_id}/1"]
+    await intended(ground, intent(message_id, 2, recorded=1))
+    await recorded(ground, outcome(message_id, 2))
+    assert [row.retry_id for row in await ground.deliveries()] == [f"{message_id}/1"], "later failures keep it"
+    await intended(ground, intent(message_id, 3, recorded=2))
+    await recorded(ground, outcome(message_id, 3, "held", workflow_id="subscription/x", next_in_seconds=60.0))
+    [delivery] = await ground.deliveries()
+    assert (delivery.status, delivery.retry_id, delivery.workflow_id) == ("held", None, "subscription/x")
+
+
+async def test_what_a_receiver_asks_for_is_a_fact_beside_the_schedule(ground: Ground) -> None:
+    [message_id] = await matched(ground)
+    await intended(ground, intent(message_id, 1))
+    await recorded(ground, outcome(message_id, 1, retry_after_seconds=30.0))
+    [delivery] = await ground.deliveries()
+    assert (delivery.next_attempt_at - delivery.not_before).total_seconds() == pytest.approx(30, abs=0.01)
+    await intended(ground, intent(message_id, 2, recorded=1))
+    await recorded(ground, outcome(message_id, 2, "exhausted", retry_after_seconds=30.0))
+    [delivery] = await ground.deliveries()
+    assert (delivery.not_before, delivery.next_attempt_at) == (None, None)
 
 
 @pytest.mark.parametrize("status", ["delivered", "exhausted", "cancelled"])

@@ -12,7 +12,8 @@ from sqlalchemy import text
 from domain.delivery.identity import message_id
 from storage.database import Database
 from storage.deliveries.matching import match
-from storage.deliveries.open import OpenDelivery, end, load
+from storage.deliveries.open import OpenDelivery, load
+from storage.deliveries.transitions import end
 from storage.events.erasure import Erased, erase_events
 from tests.databases import sqlalchemy_url
 from tests.deadlines import eventually

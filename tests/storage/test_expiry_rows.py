@@ -12,7 +12,7 @@ import pytest
 from cryptography.fernet import Fernet
 from sqlalchemy import text
 
-from domain.expiry.rows import IssuedCoupon, Kind, Row
+from domain.expiry.rows import IssuedCouponRow, Kind, Row
 from storage.database import Database
 from storage.expiry.rows import (
     RELATIONS,
@@ -101,7 +101,7 @@ async def test_the_code_of_a_coupon_is_nowhere_in_the_table(rows: Ground) -> Non
     assert "VERY" not in whole
     assert b"VERY-SECRET".hex() not in whole
     [read_again] = await read(rows, Kind.COUPONS)
-    assert isinstance(read_again, IssuedCoupon)
+    assert isinstance(read_again, IssuedCouponRow)
     assert read_again.code == "VERY-SECRET"
 
 

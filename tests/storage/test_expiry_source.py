@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 from sqlalchemy.engine import make_url
 
-from domain.expiry.rows import IssuedCoupon, Kind, Row
+from domain.expiry.rows import IssuedCouponRow, Kind, Row
 from storage.expiry.rows import RELATIONS, DueRow
 from storage.expiry.source import PlatformRows, SourceUnusableError, source_columns
 from tests.databases import empty_database
@@ -48,7 +48,7 @@ class Platform:
 
 
 @pytest.fixture(scope="module")
-async def module_platform() -> AsyncIterator[Platform]:
+async def module_platform(postgres: str) -> AsyncIterator[Platform]:
     async with empty_database() as url:
         connection = await asyncpg.connect(url)
         try:
@@ -134,8 +134,8 @@ async def test_pages_follow_each_other_in_order_and_go_on_behind_a_row(
 async def test_a_row_is_rechecked_as_it_is_now(platform: Platform, source: PlatformRows) -> None:
     one, other = row(Kind.COUPONS), row(Kind.COUPONS)
     await platform.add(Kind.COUPONS, one, other)
-    assert isinstance(one, IssuedCoupon)
-    assert isinstance(other, IssuedCoupon)
+    assert isinstance(one, IssuedCouponRow)
+    assert isinstance(other, IssuedCouponRow)
     await platform.connection.execute(
         "UPDATE t_expiry_issued_coupon SET used = true WHERE issued_coupon_id = $1", one.issued_coupon_id
     )
@@ -179,7 +179,7 @@ async def test_a_check_of_sound_views_finds_nothing(platform: Platform, source: 
     assert await source.check() == []
 
 
-async def test_a_check_names_each_missing_view_and_column_and_what_to_do() -> None:
+async def test_a_check_names_each_missing_view_and_column_and_what_to_do(postgres: str) -> None:
     async with empty_database() as url:
         connection = await asyncpg.connect(url)
         await connection.execute("""

@@ -12,12 +12,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.delivery.breaker import BreakerRules
 from storage.database import Database
-from storage.deliveries.attempts import Intent, Outcome, intend, record
-from storage.deliveries.held import end_open, exhaust_outwaited, subscriptions_to_keep
+from storage.deliveries.attempts import Intent, Outcome, intend
+from storage.deliveries.held import subscriptions_to_keep
 from storage.deliveries.matching import match
-from storage.deliveries.open import end, held_due, held_of, load
+from storage.deliveries.open import held_fresh, held_of, held_retries_due, load
 from storage.deliveries.ordering import first_of_lines, first_of_these, first_unmatched, place_in_lines
-from storage.events.outbox import Room, backlog, claim, claim_lapsed
+from storage.deliveries.retries import MOST_OF_A_SUBSCRIPTION, overdue, overload, pending_of_events
+from storage.deliveries.transitions import end, end_open, exhaust_outwaited, own_retries, record
+from storage.events.outbox import ClaimLimits, backlog, claim, claim_lapsed
 from storage.operations.actions import delivery_for_act
 from storage.operations.bulk_actions import NewWindowAct, WindowKind, begin_window_act, count_recoverable
 from storage.operations.bulk_pages import go_on
@@ -32,7 +34,11 @@ HELD = 100_000
 CLAIMED = 600
 BACKLOG = 100_000
 BATCH = 600
+FUTURE = 100_000
+"""Retries that are not due, of each kind: by activities, and of one subscription by its drain."""
+
 ORDERED = uuid4()
+DRAINED = uuid4()
 TODAY = datetime.now(UTC).date()
 
 
@@ -80,6 +86,7 @@ async def laden(module_database_url: str) -> AsyncIterator[Ground]:
         """
     )
     await hold_lines(ground)
+    await wait_for_retries(ground)
     await ground.execute(
         """
         INSERT INTO subscription_health (subscription_id, failures_in_row)
@@ -104,7 +111,7 @@ async def hold_lines(ground: Ground) -> None:
         INSERT INTO delivery (message_id, store_code, event_id, event_name, event_sequence, subscription_id, variant,
             url, status, reason, line, holds_line)
         SELECT gen_random_uuid(), store_code, event_id, name, sequence, :subscription, 'main',
-            'http://ordered.example.com/', CASE WHEN n % 500 = 0 THEN 'exhausted' ELSE 'held' END, 'kept',
+            'http://ordered.example.com/', CASE WHEN n % 500 = 0 THEN 'exhausted' ELSE 'held' END, 'limited',
             CASE WHEN n % 20 = 0 THEN 1 + n % 1000 ELSE 0 END, n % 500 = 0
         FROM (SELECT *, row_number() OVER (ORDER BY sequence) AS n FROM event WHERE matched_at IS NOT NULL) AS event
         LIMIT :count
@@ -112,6 +119,52 @@ async def hold_lines(ground: Ground) -> None:
         subscription=ORDERED,
         count=HELD,
     )
+
+
+async def wait_for_retries(ground: Ground) -> None:
+    """Deliveries whose retries are hours away: pending ones of many subscriptions, held ones of one."""
+    await ground.subscribe("CustomerDeactivated", "http://drained.example.com/", id=DRAINED)
+    await ground.execute(
+        """
+        INSERT INTO delivery (message_id, store_code, event_id, event_name, event_sequence, subscription_id, variant,
+            url, status, attempts, failures, retry_id, next_attempt_at, created_at)
+        SELECT gen_random_uuid(), event.store_code, event_id, name, sequence, subscription.id, 'main', subscription.url,
+            CASE WHEN subscription.id = :drained THEN 'held' ELSE 'pending' END, 1, 1,
+            CASE WHEN subscription.id <> :drained THEN event_id || '/1' END,
+            now() + make_interval(secs => 3600 + event.n), now() - interval '1 hour'
+        FROM (SELECT *, row_number() OVER (ORDER BY sequence) AS n FROM event WHERE matched_at IS NOT NULL) AS event
+        JOIN (
+            SELECT gen_random_uuid() AS id, 'http://retried.example.com/' || n AS url, n
+            FROM generate_series(1, :subscriptions) AS n
+            UNION ALL SELECT id, url, 0 FROM subscription WHERE id = :drained
+        ) AS subscription ON subscription.n IN (0, 1 + event.n % :subscriptions)
+        WHERE event.n <= :count
+        """,
+        drained=DRAINED,
+        subscriptions=FUTURE // MOST_OF_A_SUBSCRIPTION,
+        count=FUTURE,
+    )
+
+
+async def retried_ids(connection: AsyncConnection) -> list[UUID]:
+    waiting = f"SELECT message_id FROM delivery WHERE status = 'pending' LIMIT {BATCH}"
+    return [row[0] for row in await connection.execute(text(waiting))]
+
+
+async def unsettled(connection: AsyncConnection) -> list[UUID]:
+    """Deliveries whose first attempt has no outcome, a batch of them."""
+    ids = await retried_ids(connection)
+    await connection.execute(
+        text("UPDATE delivery SET retry_id = NULL, next_attempt_at = NULL WHERE message_id = ANY(:ids)"), {"ids": ids}
+    )
+    return ids
+
+
+async def planned(connection: AsyncConnection) -> list[tuple[UUID, UUID, float]]:
+    """Failures of many subscriptions whose retries fall due in an hour, when others do."""
+    waiting = f"SELECT message_id, subscription_id FROM delivery WHERE status = 'pending' LIMIT {BATCH}"
+    rows = await connection.execute(text(waiting))
+    return [(row[0], row[1], 3600.0 + number) for number, row in enumerate(rows)]
 
 
 def outcome_of(message_id: UUID) -> Outcome:
@@ -162,7 +215,9 @@ async def recovering(connection: AsyncConnection) -> UUID:
 
 async def all_delivered(connection: AsyncConnection) -> UUID:
     """A subscription of which nothing waits."""
-    return (await connection.execute(text("SELECT id FROM subscription WHERE NOT ordered"))).scalar_one()
+    return (
+        await connection.execute(text("SELECT id FROM subscription WHERE url = 'http://receiver.example.com/'"))
+    ).scalar_one()
 
 
 async def failing_for_months(connection: AsyncConnection) -> None:
@@ -193,7 +248,7 @@ STEPS: list[tuple[str, Callable[[AsyncConnection], Awaitable[Any]], Step]] = [
     (
         "claim",
         lambda c: keys(c, "false"),
-        lambda c, _: claim(c, Room(10, 0, BATCH, "events/x", BATCH, "events/y"), lease_seconds=9),
+        lambda c, _: claim(c, ClaimLimits(10, BATCH, "events/x"), lease_seconds=9),
     ),
     (
         "look for what lapsed",
@@ -234,7 +289,18 @@ STEPS: list[tuple[str, Callable[[AsyncConnection], Awaitable[Any]], Step]] = [
     ("place in lines", no_keys, lambda c, _: place_in_lines(c, ORDERED)),
     ("what is behind what", held_ids, lambda c, given: delivery_for_act(c, STORE, given[-1])),
     ("held of", held_ids, held_of),
-    ("held and due", held_ids, lambda c, given: held_due(c, ORDERED, BATCH, after=(1000, given[0]), under_way=given)),
+    (
+        "held and fresh",
+        held_ids,
+        lambda c, given: held_fresh(c, ORDERED, BATCH, after=(1000, given[0]), under_way=given),
+    ),
+    ("held and fresh among retries", no_keys, lambda c, _: held_fresh(c, DRAINED, BATCH)),
+    ("held retries that are due", no_keys, lambda c, _: held_retries_due(c, DRAINED, BATCH)),
+    ("unsettled of events", lambda c: keys(c, "matched_at IS NOT NULL"), pending_of_events),
+    ("name the activities of retries", unsettled, own_retries),
+    ("activities named before", retried_ids, own_retries),
+    ("retries that fall due together", planned, overload),
+    ("overdue retries", unsettled, lambda c, _: overdue(c, most=BATCH)),
     ("open failed ones again", recovering, go_on),
     ("count failed ones", no_keys, lambda c, _: count_recoverable(c, ORDERED, everything(("exhausted",)))),
     ("end all of a mountain", no_keys, lambda c, _: end_all(c, ORDERED)),

@@ -13,8 +13,8 @@ from sqlmodel import SQLModel
 
 from storage import migrate as migrating
 from storage.database import Database
+from storage.events.tables import OUTBOX_VACUUM
 from storage.migrate import current, head, migrate
-from storage.tables import OUTBOX_VACUUM
 from tests.databases import empty_database, sqlalchemy_url
 
 
@@ -32,7 +32,7 @@ async def test_the_outbox_is_vacuumed_as_the_code_says(database: Database) -> No
     assert dict(option.split("=") for option in options) == OUTBOX_VACUUM
 
 
-async def test_several_migrators_at_once_bring_an_empty_database_to_head() -> None:
+async def test_several_migrators_at_once_bring_an_empty_database_to_head(postgres: str) -> None:
     async with empty_database() as url:
         database = Database(sqlalchemy_url(url), pool_size=6)
         assert await current(database) is None

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.delivery.breaker import BreakerRules
 from domain.delivery.notices import NoticeKind
-from storage.deliveries.held import exhaust_outwaited
+from storage.deliveries.transitions import exhaust_outwaited
 from storage.operations.notices import (
     Occurrence,
     due_notices,

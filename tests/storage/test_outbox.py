@@ -3,7 +3,6 @@
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from uuid import UUID, uuid4
 
 import pytest
@@ -11,29 +10,22 @@ import pytest
 from domain.delivery.identity import batch_workflow_id, event_workflow_id
 from storage.database import Database
 from storage.deliveries.matching import match
-from storage.events.outbox import ClaimedEvent, Room, backlog, claim, claim_lapsed
+from storage.events.outbox import ClaimedEvent, ClaimLimits, backlog, claim, claim_lapsed
 from tests.databases import sqlalchemy_url
 from tests.ground import STORE, Ground
 
 LEASE_SECONDS = 10.0
 
 
-def room(*, most: int = 300, singly: int = 0, mixed: int | None = None, few: int = 10) -> Room:
-    """Room for so many events of each kind, in workflows with ids of their own."""
-    return Room(
-        few=few,
-        singly=singly,
-        mixed_room=most if mixed is None else mixed,
-        mixed=batch_workflow_id(uuid4()),
-        batch_room=most,
-        batch=batch_workflow_id(uuid4()),
-    )
+def limits(*, most: int = 300, singles: int = 0) -> ClaimLimits:
+    """Limits of one claim, with a batch id of its own."""
+    return ClaimLimits(singles=singles, batch_events=most, batch_id=batch_workflow_id(uuid4()))
 
 
-async def claimed(database: Database, asked: Room | None = None, *, after: str = "") -> Sequence[ClaimedEvent]:
+async def claimed(database: Database, asked: ClaimLimits | None = None, *, after: str = "") -> Sequence[ClaimedEvent]:
     """One claim, committed."""
     async with database.transaction() as connection:
-        return (await claim(connection, asked or room(), after=after, lease_seconds=LEASE_SECONDS)).events
+        return (await claim(connection, asked or limits(), after=after, lease_seconds=LEASE_SECONDS)).events
 
 
 async def lapsed(database: Database) -> Sequence[ClaimedEvent]:
@@ -52,48 +44,87 @@ async def let_lapse(ground: Ground, workflow_ids: set[str], *, seconds: float = 
 
 
 @pytest.mark.parametrize(
-    ("waiting", "asked", "singles", "together"),
+    ("waiting", "asked", "singles", "together", "more"),
     [
-        pytest.param(0, room(singly=10), 0, 0, id="nothing waits"),
-        pytest.param(1, room(singly=10), 1, 0, id="one"),
-        pytest.param(10, room(singly=10), 10, 0, id="as many as may go singly"),
-        pytest.param(11, room(singly=10), 0, 11, id="one more than may go singly"),
-        pytest.param(5, room(), 0, 5, id="none may go singly"),
-        pytest.param(5, room(singly=2), 0, 5, id="some may go singly, so all go together"),
-        pytest.param(5, room(singly=2, mixed=0), 2, 0, id="no room for them together, so some go singly"),
-        pytest.param(5, room(mixed=0), 0, 0, id="no room for a few"),
-        pytest.param(50, room(most=0, singly=10), 0, 0, id="no room for many"),
-        pytest.param(1, room(), 0, 1, id="a batch of one"),
-        pytest.param(310, room(singly=10), 0, 300, id="no more than a batch holds"),
-        pytest.param(40, replace(room(few=0, most=16), batch=None), 16, 0, id="batches switched off"),
+        pytest.param(0, limits(singles=10), 0, 0, False, id="none waiting"),
+        pytest.param(1, limits(singles=10), 1, 0, False, id="one"),
+        pytest.param(10, limits(singles=10), 10, 0, False, id="as many as may be singles"),
+        pytest.param(11, limits(singles=10), 0, 11, False, id="one more than may be singles"),
+        pytest.param(5, limits(), 0, 5, False, id="no singles allowed"),
+        pytest.param(5, limits(singles=2), 0, 5, False, id="some may be singles, so all share a batch"),
+        pytest.param(5, limits(most=0, singles=5), 5, 0, False, id="no batch, and no more than may be singles"),
+        pytest.param(5, limits(most=0, singles=2), 0, 0, True, id="no batch, and a backlog"),
+        pytest.param(1, limits(), 0, 1, False, id="a batch of one"),
+        pytest.param(300, limits(singles=10), 0, 300, False, id="just a full batch"),
+        pytest.param(310, limits(singles=10), 0, 300, True, id="more than a batch holds"),
+        pytest.param(40, ClaimLimits(singles=0, batch_events=16, batch_id=None), 16, 0, True, id="batches off"),
     ],
 )
-async def test_the_table_of_claims(ground: Ground, waiting: int, asked: Room, singles: int, together: int) -> None:
+async def test_the_table_of_claims(
+    ground: Ground, waiting: int, asked: ClaimLimits, singles: int, together: int, more: bool
+) -> None:
     if waiting:
         await ground.emit("CustomerUpdated", "{}", waiting)
-    events = await claimed(ground.database, asked)
-    alone = {event.workflow_id for event in events if event.workflow_id.startswith("event/")}
+    async with ground.database.transaction() as connection:
+        made = await claim(connection, asked, lease_seconds=LEASE_SECONDS)
+    alone = {event.workflow_id for event in made.events if event.workflow_id.startswith("event/")}
     assert len(alone) == singles
-    assert len(events) - singles == together
-    assert len({event.workflow_id for event in events} - alone) == min(together, 1)
+    assert len(made.events) - singles == together
+    assert len({event.workflow_id for event in made.events} - alone) == min(together, 1)
+    assert made.more is more
+
+
+async def test_a_batch_takes_events_of_all_waiting_stores_round_robin(ground: Ground) -> None:
+    await ground.emit("CustomerUpdated", "{}", 1000)
+    for store in ("a", "z"):
+        await ground.add_store(store)
+    await ground.emit("CustomerUpdated", "{}", 3, store="z")
+    await ground.emit("CustomerUpdated", "{}", 50, store="a")
+    events = await claimed(ground.database, limits(most=60, singles=10))
+    assert len({event.workflow_id for event in events}) == 1
+    assert Counter(event.store_code for event in events) == {STORE: 29, "a": 28, "z": 3}
+
+
+async def test_without_room_for_a_batch_quiet_stores_are_claimed_beside_a_backlog(ground: Ground) -> None:
+    await ground.emit("CustomerUpdated", "{}", 100)
+    await ground.add_store("quiet")
+    [event_id] = await ground.emit("CustomerUpdated", "{}", store="quiet")
+    [event] = await claimed(ground.database, limits(most=0, singles=5))
+    assert (event.event_id, event.workflow_id) == (event_id, event_workflow_id("quiet", event_id))
+
+
+async def test_a_claim_resumes_behind_the_stores_of_the_claim_before(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.events.outbox.STORES_A_CLAIM", 2)
+    for store in "abc":
+        await ground.add_store(store)
+        await ground.emit("CustomerUpdated", "{}", 5, store=store)
+    seen, after = [], ""
+    for _ in range(3):
+        async with ground.database.transaction() as connection:
+            made = await claim(connection, limits(most=4), after=after, lease_seconds=LEASE_SECONDS)
+        seen.append("".join(sorted({event.store_code for event in made.events})))
+        after = made.after
+    assert seen == ["ab", "c", "ab"]
 
 
 async def test_what_is_claimed_singly_gets_the_id_of_its_event(ground: Ground) -> None:
     [event_id] = await ground.emit("CustomerUpdated", "{}")
-    [event] = await claimed(ground.database, room(singly=1))
+    [event] = await claimed(ground.database, limits(singles=1))
     assert event == ClaimedEvent(STORE, event_id, "CustomerUpdated", event_workflow_id(STORE, event_id))
 
 
 async def test_the_oldest_is_claimed_first(ground: Ground) -> None:
     first = await ground.emit("CustomerUpdated", "{}", 20)
     await ground.emit("CustomerUpdated", "{}", 20)
-    assert {event.event_id for event in await claimed(ground.database, room(most=20))} == set(first)
+    assert {event.event_id for event in await claimed(ground.database, limits(most=20))} == set(first)
 
 
 async def test_the_workflow_id_is_committed_with_the_claim_and_not_before(ground: Ground) -> None:
     await ground.emit("CustomerUpdated", "{}", 3)
     async with ground.database.transaction() as connection:
-        events = (await claim(connection, replace(room(), mixed="events/x"), lease_seconds=LEASE_SECONDS)).events
+        events = (await claim(connection, ClaimLimits(0, 300, "events/x"), lease_seconds=LEASE_SECONDS)).events
         assert await ground.scalar("SELECT count(*) FROM event WHERE workflow_id IS NOT NULL") == 0
         assert await claimed(ground.database) == []  # what another relay is claiming is passed over, not waited for
     assert len(events) == 3
@@ -103,7 +134,7 @@ async def test_the_workflow_id_is_committed_with_the_claim_and_not_before(ground
 async def test_a_claim_that_was_not_committed_leaves_nothing(ground: Ground) -> None:
     event_ids = await ground.emit("CustomerUpdated", "{}", 3)
     async with ground.database.engine.connect() as connection:
-        assert (await claim(connection, room(), lease_seconds=LEASE_SECONDS)).events
+        assert (await claim(connection, limits(), lease_seconds=LEASE_SECONDS)).events
         await connection.rollback()
     assert {event.event_id for event in await claimed(ground.database)} == set(event_ids)
 
@@ -115,7 +146,7 @@ async def test_relays_side_by_side_claim_each_event_once(ground: Ground, cleared
     async def drain(database: Database, most: int) -> list[UUID]:
         mine: list[UUID] = []
         for empty in range(3):
-            while events := await claimed(database, room(most=most, singly=empty)):
+            while events := await claimed(database, limits(most=most, singles=empty)):
                 mine += [event.event_id for event in events]
         return mine
 
@@ -136,8 +167,8 @@ async def test_a_claim_that_has_not_lapsed_is_left_alone(ground: Ground) -> None
 
 async def test_what_lapsed_is_claimed_again_under_the_same_id_with_the_same_events(ground: Ground) -> None:
     await ground.emit("CustomerUpdated", "{}", 50)
-    batch = await claimed(ground.database, room(most=20))
-    single = await claimed(ground.database, room(singly=50, few=50, most=1))
+    batch = await claimed(ground.database, limits(most=20))
+    single = await claimed(ground.database, limits(singles=50))
     await let_lapse(ground, {event.workflow_id for event in (*batch, *single)})
     again = await lapsed(ground.database)
     assert {*again} == {*batch, *single}
@@ -184,9 +215,9 @@ async def test_no_more_is_claimed_again_than_there_is_room_for_and_what_lapsed_f
     ground: Ground,
 ) -> None:
     await ground.emit("CustomerUpdated", "{}", 5)
-    singles = [one for _ in range(5) for one in await claimed(ground.database, room(singly=1, most=0))]
+    singles = [one for _ in range(5) for one in await claimed(ground.database, limits(singles=1, most=0))]
     await ground.emit("CustomerUpdated", "{}", 6)
-    batches = [await claimed(ground.database, room(most=3)) for _ in range(2)]
+    batches = [await claimed(ground.database, limits(most=3)) for _ in range(2)]
     for place, workflow_id in enumerate(one.workflow_id for one in (*singles, batches[1][0], batches[0][0])):
         await let_lapse(ground, {workflow_id}, seconds=10 - place)
     async with ground.database.transaction() as connection:
@@ -198,7 +229,7 @@ async def test_claims_lapses_and_matches_at_once_do_not_deadlock(ground: Ground,
     await ground.emit("CustomerUpdated", "{}", 1500)
     database = Database(sqlalchemy_url(cleared_url), pool_size=10)
     batches: list[Sequence[ClaimedEvent]] = []
-    while events := await claimed(database, room(most=100)):
+    while events := await claimed(database, limits(most=100)):
         batches.append(events)
     # Claims made again and again move the rows about, so that their order on disk is no help.
     for number in range(4):
@@ -224,7 +255,7 @@ async def test_the_backlog_is_what_is_not_matched(ground: Ground) -> None:
     assert await backlog_of(ground) == (0, 0)
     await ground.emit("CustomerUpdated", "{}", 5)
     await ground.execute("UPDATE event SET accepted_at = accepted_at - interval '1 hour'")
-    await claimed(ground.database, room(most=2))
+    await claimed(ground.database, limits(most=2))
     events, oldest_seconds = await backlog_of(ground)
     assert events == 5, "what is claimed and not matched yet still waits"
     assert 3600 <= oldest_seconds < 3700

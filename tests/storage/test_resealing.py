@@ -37,7 +37,7 @@ DIGESTS = {
 @pytest.fixture
 async def sealed(ground: Ground) -> Ground:
     """One value in each column, sealed with the old key: the text is the column's name."""
-    await ground.execute("TRUNCATE issued_coupon, trial")
+    await ground.execute("TRUNCATE issued_coupon, draft_test")
     names = ("sealed_headers", "sealed_secret", "sealed_previous_secret")
     await ground.subscribe(
         "CustomerUpdated", "https://receiver.example.com/", **{name: BEFORE.seal(name) for name in names}
@@ -51,7 +51,8 @@ async def sealed(ground: Ground) -> Ground:
         previous=BEFORE.seal("sealed_previous_secret"),
     )
     await ground.execute(
-        "INSERT INTO trial (id, store_code, event_name, url, legacy, signature_version, sealed_headers, sealed_secret) "
+        "INSERT INTO draft_test (id, store_code, event_name, url, legacy, signature_version, sealed_headers, "
+        "sealed_secret) "
         "VALUES (:id, :store, 'CustomerUpdated', 'https://receiver.example.com/', false, 1, :headers, :secret)",
         id=uuid4(),
         store=STORE,

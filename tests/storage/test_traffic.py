@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import pytest
@@ -15,12 +14,6 @@ from tests.receiver import Receiver, status
 from tests.workbench import workbench
 
 
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with Receiver() as receiver:
-        yield receiver
-
-
 @pytest.mark.parametrize("events", [1, 60])
 async def test_what_is_counted_is_what_the_log_has(
     ground: Ground, cleared_url: str, receiver: Receiver, events: int
@@ -28,9 +21,9 @@ async def test_what_is_counted_is_what_the_log_has(
     receiver.script(*[status(500 if number % 3 else 200) for number in range(events)])
     async with workbench(cleared_url, breaker_failures=1000, retry_schedule_seconds=(60,)) as bench:
         await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
-        first = await bench.attempt_events(await bench.emit("CustomerUpdated", "{}", events))
+        await bench.attempt_events(await bench.emit("CustomerUpdated", "{}", events))
         receiver.otherwise = status(500)
-        await asyncio.gather(*(bench.deliver_webhook(waiting.message_id) for waiting in first.waiting))
+        await asyncio.gather(*(bench.deliver_webhook(message_id) for message_id in await bench.waiting()))
         logged = await bench.execute(
             """
             SELECT CASE WHEN attempt.status_code = 200 THEN 'delivered' WHEN attempt.number = 1 THEN 'failed'

@@ -12,13 +12,13 @@ from temporalio.testing import WorkflowEnvironment
 from domain.expiry.rows import Kind
 from domain.timestamps import utc_text
 from tests.expiry_ground import Calendar, Scanning, scanning
-from tests.temporal import skipping_server
+from tests.temporal_server import skipping_server
 
 POINTS = Kind.POINTS
 
 
 @pytest.fixture(scope="module")
-async def days() -> AsyncIterator[WorkflowEnvironment]:
+async def days(programs: None) -> AsyncIterator[WorkflowEnvironment]:
     """One clock for all tests: each begins where the one before ended, and counts days from there."""
     async with skipping_server() as environment:
         yield environment

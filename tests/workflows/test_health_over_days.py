@@ -1,13 +1,16 @@
-"""An unwell receiver is asked ever more seldom, and given up after days without one success, or at its word."""
+"""An unwell receiver is asked ever more seldom, and given up after days without one success.
+
+Retries wait, and never fall due, on a server that knows standalone activities.
+"""
 
 from uuid import UUID
 
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
-from domain.delivery.identity import event_workflow_id, keeper_workflow_id
+from domain.delivery.identity import keeper_workflow_id
 from tests.deadlines import eventually
-from tests.pipeline import STORE, Pipeline, pipeline
+from tests.pipeline import Pipeline, pipeline
 from tests.receiver import Receiver, status
 from tests.skipped_time import DAY, skip, timer_of
 
@@ -80,9 +83,12 @@ async def fail_daily(
 
 
 async def test_an_unwell_receiver_is_asked_ever_more_seldom_and_its_first_success_lets_what_waited_go(
-    database_url: str, skipping: WorkflowEnvironment
+    database_url: str, skipping: WorkflowEnvironment, temporal: WorkflowEnvironment
 ) -> None:
-    async with Receiver() as receiver, pipeline(database_url, skipping.client) as running:
+    async with (
+        Receiver() as receiver,
+        pipeline(database_url, skipping.client, retries_through=temporal.client) as running,
+    ):
         subscription_id = await running.subscribe(EVENT, receiver.url("/hook"), retry_schedule=PATIENT)
         await open_breaker(running, receiver, subscription_id, held=3)
         waits = [await probe(running, skipping, receiver, subscription_id) for _ in PROBES[:-1]]
@@ -102,9 +108,12 @@ async def test_an_unwell_receiver_is_asked_ever_more_seldom_and_its_first_succes
 
 
 async def test_five_days_without_one_success_disable_a_subscription_and_four_do_not(
-    database_url: str, skipping: WorkflowEnvironment
+    database_url: str, skipping: WorkflowEnvironment, temporal: WorkflowEnvironment
 ) -> None:
-    async with Receiver() as receiver, pipeline(database_url, skipping.client, **DAILY) as running:
+    async with (
+        Receiver() as receiver,
+        pipeline(database_url, skipping.client, retries_through=temporal.client, **DAILY) as running,
+    ):
         subscription_id = await running.subscribe(EVENT, receiver.url("/hook"), retry_schedule=PATIENT)
         await open_breaker(running, receiver, subscription_id, held=1)
         await fail_daily(running, skipping, receiver, subscription_id, days=4)
@@ -119,9 +128,12 @@ async def test_five_days_without_one_success_disable_a_subscription_and_four_do_
 
 
 async def test_one_success_within_the_five_days_begins_them_anew(
-    database_url: str, skipping: WorkflowEnvironment
+    database_url: str, skipping: WorkflowEnvironment, temporal: WorkflowEnvironment
 ) -> None:
-    async with Receiver() as receiver, pipeline(database_url, skipping.client, **DAILY) as running:
+    async with (
+        Receiver() as receiver,
+        pipeline(database_url, skipping.client, retries_through=temporal.client, **DAILY) as running,
+    ):
         subscription_id = await running.subscribe(EVENT, receiver.url("/hook"), retry_schedule=PATIENT)
         await open_breaker(running, receiver, subscription_id, held=1)
         await fail_daily(running, skipping, receiver, subscription_id, days=3)
@@ -131,20 +143,3 @@ async def test_one_success_within_the_five_days_begins_them_anew(
         await open_breaker(running, receiver, subscription_id, held=1)
         await fail_daily(running, skipping, receiver, subscription_id, days=4)
         assert await running.scalar("SELECT status FROM subscription") == "active", "eight days, but not in a row"
-
-
-async def test_a_410_to_a_retry_a_day_later_disables_and_no_other_retry_goes_out(
-    database_url: str, skipping: WorkflowEnvironment
-) -> None:
-    async with Receiver() as receiver, pipeline(database_url, skipping.client) as running:
-        receiver.script(status(503), status(503), status(410))
-        await running.subscribe(EVENT, receiver.url("/hook"), retry_schedule=[DAY])
-        events = await running.emit(EVENT, "{}", count=2)
-        first, second = sorted([await timer_of(running, event_workflow_id(STORE, one)) for one in events])
-        assert first >= DAY * 0.8, "the day, less its jitter"
-        await skip(running, skipping, second)
-        await running.until_statuses({"exhausted": 2})
-        assert {row.reason for row in await running.deliveries()} == {"http_gone", "subscription_disabled"}
-        [row] = await running.execute("SELECT status, status_reason FROM subscription")
-        assert (row.status, row.status_reason) == ("disabled", "http_gone")
-        assert len(receiver.requests) == 3

@@ -173,7 +173,7 @@ async def test_what_a_dying_worker_held_finds_its_keeper(database_url: str, temp
         await running.subscribe("CustomerUpdated", receiver.url("/hook"))
         await running.emit("CustomerUpdated", "{}")
         await running.until_statuses({"delivered": 1})
-        await running.execute("UPDATE delivery SET status = 'held', reason = 'kept', ended_at = NULL")
+        await running.execute("UPDATE delivery SET status = 'held', reason = 'limited', ended_at = NULL")
         watching = asyncio.create_task(Keepers(running.client, running.settings.task_queue).watch(running.database))
         try:
             await running.until_statuses({"delivered": 1}, 30)

@@ -8,7 +8,7 @@ import pytest
 from temporalio.testing import WorkflowEnvironment
 
 from domain.delivery.identity import keeper_workflow_id
-from storage.operations.actions import cancel
+from storage.deliveries.transitions import cancel
 from storage.subscriptions.status import pause, resume
 from temporal.drains import Keepers
 from tests.deadlines import eventually
@@ -152,7 +152,7 @@ async def test_an_exhausted_delivery_can_hold_its_line_until_a_person_lets_it_go
         assert await running.statuses() == left
         [ended] = [row for row in await running.deliveries() if row.status == "exhausted"]
         async with running.database.transaction() as connection:
-            assert await cancel(connection, ended.message_id, reason="cancelled_by_person")
+            assert await cancel(connection, ended.message_id)
         await wake(running, subscription_id)
         await running.until_statuses({"cancelled": 1, "delivered": 5}, 30)
         assert moody.numbers(ailing) == NUMBERS[:3]

@@ -3,13 +3,12 @@
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from uuid import uuid4
 
 from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 
-from domain.delivery.identity import event_workflow_id, message_id
+from domain.delivery.identity import message_id
 from temporal.codec import data_converter
 from tests.deadlines import eventually
 from tests.pipeline import STORE, Pipeline, pipeline
@@ -38,25 +37,7 @@ async def test_one_event_reaches_its_one_subscription(database_url: str, tempora
         assert attempt.outcome_at >= attempt.started_at
 
 
-async def test_a_failed_first_attempt_is_retried_by_the_events_own_workflow(
-    database_url: str, temporal: WorkflowEnvironment
-) -> None:
-    async with (
-        Receiver() as receiver,
-        pipeline(database_url, temporal.client, retry_schedule_seconds=(1, 1)) as running,
-    ):
-        receiver.script(status(503), status(500), status(200))
-        await running.subscribe("CustomerUpdated", receiver.url("/hook"))
-        await running.emit("CustomerUpdated", CUSTOMER)
-        await running.until_statuses({"delivered": 1})
-        [delivery] = await running.deliveries()
-        attempts = await running.attempts(delivery.message_id)
-        assert [attempt.status_code for attempt in attempts] == [503, 500, 200]
-        assert len({attempt.request_id for attempt in attempts}) == 3
-        assert {json.loads(request.body)["messageId"] for request in receiver.requests} == {str(delivery.message_id)}
-
-
-async def test_a_batch_settles_what_it_can_and_hands_on_the_rest(
+async def test_a_batch_settles_what_it_can_and_retries_the_rest_one_by_one(
     database_url: str, temporal: WorkflowEnvironment
 ) -> None:
     async with Receiver() as receiver, pipeline(database_url, temporal.client, retry_schedule_seconds=(1,)) as running:
@@ -67,37 +48,13 @@ async def test_a_batch_settles_what_it_can_and_hands_on_the_rest(
         await running.until_statuses({"delivered": 200})
         batches = await running.execute("SELECT DISTINCT workflow_id FROM event WHERE workflow_id LIKE 'events/%'")
         assert len(batches) == 1
-        retried = await running.execute("SELECT workflow_id FROM delivery WHERE attempts = 2")
+        retried = await running.execute("SELECT message_id, retry_id FROM delivery WHERE attempts = 2")
         assert len(retried) == 5
-        assert all(row.workflow_id.startswith(f"event/{STORE}/") for row in retried)
-
-
-async def test_what_a_batch_cannot_settle_costs_one_start_and_shows_what_waits(
-    database_url: str, temporal: WorkflowEnvironment
-) -> None:
-    async with (
-        Receiver() as receiver,
-        pipeline(database_url, temporal.client, retry_schedule_seconds=(3600,), batch_events=30) as running,
-    ):
-        receiver.otherwise = status(503)
-        await running.subscribe("CustomerUpdated", receiver.url("/hook"))
-        await running.emit("CustomerUpdated", CUSTOMER, count=30)
-        await running.until_statuses({"pending": 30})
-        [batch, *_] = await running.execute("SELECT workflow_id FROM event WHERE workflow_id LIKE 'events/%'")
-        await running.client.get_workflow_handle(batch.workflow_id).result()
-        [one, *_] = await running.execute(
-            "SELECT event_id, message_id, next_attempt_at FROM delivery "
-            "JOIN event USING (accepted_on, store_code, event_id) WHERE event.workflow_id = :batch",
-            batch=batch.workflow_id,
-        )
-        workflow = await running.client.get_workflow_handle(event_workflow_id(STORE, one.event_id)).describe()
-        assert workflow.history_length == 1
-        assert workflow.execution_time is not None
-        assert workflow.execution_time - workflow.start_time > timedelta(minutes=30)
-        assert abs(workflow.execution_time - one.next_attempt_at) < timedelta(seconds=3), (
-            "it begins when the retry is due"
-        )
-        assert str(one.message_id) in (await workflow.static_details() or "")
+        assert all(row.retry_id == f"{row.message_id}/1" for row in retried)
+        summary = await running.client.get_workflow_handle(batches[0].workflow_id).result()
+        assert summary["retrying"] in range(6), "one or two of the first events came alone"
+        for row in retried:
+            assert (await running.client.get_activity_handle(row.retry_id).result())["status"] == "delivered"
 
 
 @asynccontextmanager
@@ -108,29 +65,33 @@ async def slow_way_to(temporal: WorkflowEnvironment) -> AsyncIterator[tuple[TcpP
         yield proxy, await Client.connect(f"127.0.0.1:{proxy.port}", data_converter=data_converter(()))
 
 
-async def test_a_hand_on_that_is_stuck_delays_nobody(database_url: str, temporal: WorkflowEnvironment) -> None:
-    """Batches that wait to hand their events on hold nothing that the first attempts of other events need."""
+async def test_retries_that_cannot_be_started_delay_nobody(database_url: str, temporal: WorkflowEnvironment) -> None:
+    """Batches that wait to start their retries hold nothing that the first attempts of other events need."""
+    names = ("CustomerUpdated", "CustomerRegistered", "CustomerLevelChanged")
     async with Receiver() as receiver, slow_way_to(temporal) as (proxy, slow):
         failing = {"retry_schedule_seconds": (3600,), "breaker_failures": 1_000_000, "batch_events": 2}
-        async with pipeline(database_url, temporal.client, hands_on_through=slow, **failing) as running:
+        async with pipeline(database_url, temporal.client, retries_through=slow, **failing) as running:
             receiver.script(*[status(503)] * FAILING, path="/failing")
-            await running.subscribe("CustomerUpdated", receiver.url("/failing"))
+            for name in names:
+                await running.subscribe(name, receiver.url("/failing"))
             await running.subscribe("CustomerDeactivated", receiver.url("/healthy"))
             proxy.freeze()
-            await running.emit("CustomerUpdated", CUSTOMER, count=FAILING)
-            await running.until_statuses({"pending": FAILING})
+            for name in names:
+                await running.emit(name, CUSTOMER, count=FAILING // len(names))
+            await running.until_statuses({"pending": FAILING}, 60)
             await running.emit("CustomerDeactivated", CUSTOMER)
             await running.until_statuses({"pending": FAILING, "delivered": 1})
-            assert await open_workflows(running, "deliver-events") > 100, "more than a worker's local activities"
+            assert await open_workflows(running) > 100, "more than a worker's local activities"
             proxy.mend()
 
-            async def all_handed_on() -> bool:
-                return await open_workflows(running, "deliver-events") == 0
+            async def all_started() -> bool:
+                return await open_workflows(running) == 0
 
-            await eventually(all_handed_on, 60, "every batch has handed its events on")
+            await eventually(all_started, 60, "the retries of every batch are started")
+            assert await waiting_retries(running) == FAILING
 
 
-async def test_what_a_stopped_worker_did_not_hand_on_another_does(
+async def test_retries_that_a_stopped_worker_did_not_start_are_started_by_another(
     database_url: str, temporal: WorkflowEnvironment
 ) -> None:
     same = {
@@ -141,7 +102,7 @@ async def test_what_a_stopped_worker_did_not_hand_on_another_does(
     }
     async with Receiver() as receiver, slow_way_to(temporal) as (proxy, slow):
         receiver.otherwise = status(503)
-        async with pipeline(database_url, temporal.client, hands_on_through=slow, **same) as before:
+        async with pipeline(database_url, temporal.client, retries_through=slow, **same) as before:
             await before.subscribe("CustomerUpdated", receiver.url("/hook"))
             proxy.freeze()
             await before.emit("CustomerUpdated", CUSTOMER, count=30)
@@ -149,16 +110,21 @@ async def test_what_a_stopped_worker_did_not_hand_on_another_does(
             async def stuck() -> bool:
                 return proxy.held_back > 0 and await before.statuses() == {"pending": 30}
 
-            await eventually(stuck, 20, "the batch is being handed on")
+            await eventually(stuck, 20, "retries are being started")
         async with pipeline(database_url, temporal.client, **same) as after:
 
-            async def all_have_a_workflow() -> bool:
-                return await open_workflows(after, "deliver-event") == 30
+            async def all_wait() -> bool:
+                return await waiting_retries(after) == 30
 
-            await eventually(all_have_a_workflow, 60, "another worker went on")
+            await eventually(all_wait, 60, "another worker went on")
+    assert len(receiver.requests) == 30
 
 
-async def open_workflows(running: Pipeline, kind: str) -> int:
-    queue = running.settings.task_queue
-    query = f"WorkflowType = '{kind}' AND ExecutionStatus = 'Running' AND TaskQueue = '{queue}'"
-    return (await running.client.count_workflows(query)).count
+async def open_workflows(running: Pipeline) -> int:
+    query = "WorkflowType = 'deliver-events' AND ExecutionStatus = 'Running'"
+    return (await running.client.count_workflows(f"{query} AND TaskQueue = '{running.settings.task_queue}'")).count
+
+
+async def waiting_retries(running: Pipeline) -> int:
+    query = "ActivityType = 'deliver-webhook' AND ExecutionStatus = 'Running'"
+    return (await running.client.count_activities(f"{query} AND TaskQueue = '{running.settings.task_queue}'")).count

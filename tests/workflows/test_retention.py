@@ -6,9 +6,8 @@ from temporalio.client import ScheduleActionStartWorkflow
 from temporalio.testing import WorkflowEnvironment
 
 from storage.events.days import filed_days
-from temporal.retention_messages import RetentionRun
-from temporal.retention_schedule import apply_retention_now, ensure_retention, retention_schedule_id
-from temporal.schedules import Upkeep
+from temporal.messages import RetentionRun
+from temporal.schedules import Upkeep, ensure_retention, retention_schedule_id
 from tests.deadlines import eventually
 from tests.old_days import day_of, old_event
 from tests.pipeline import pipeline
@@ -54,7 +53,7 @@ async def test_it_can_be_asked_for_at_once(database_url: str, temporal: Workflow
     async with pipeline(database_url, temporal.client) as running:
         await old_event(running, 31, "delivered")
         await ensure_retention(temporal.client, running.settings.task_queue)
-        await apply_retention_now(temporal.client, running.settings.task_queue)
+        await temporal.client.get_schedule_handle(retention_schedule_id(running.settings.task_queue)).trigger()
 
         async def gone() -> bool:
             return not await running.execute("SELECT FROM event_body")

@@ -1,129 +1,269 @@
-"""A failing receiver is tried again when the schedule says, over days, without anything waiting in a process."""
+"""Later attempts are standalone activities on the real server: started once, found by an operator, repeated after every
+fault, and ended with their delivery."""
 
 import asyncio
-from datetime import datetime, timedelta
+import logging
+from collections.abc import AsyncIterator
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
-from temporalio.client import WorkflowExecutionStatus
+from temporalio.client import ActivityExecutionDescription, ActivityExecutionStatus, Client
+from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
 
-from domain.delivery.identity import event_workflow_id, message_id
-from domain.delivery.retry import JITTER, retry_delay
+from domain.delivery.identity import event_workflow_id
+from domain.delivery.retry import JITTER
+from storage.deliveries.retries import WaitingRetry
+from storage.deliveries.transitions import cancel, own_retries
+from temporal.codec import data_converter
+from temporal.reconcile import restart_overdue, watch_overdue
+from temporal.retries import RETRY_PRIORITY, Retries
+from temporal.starts import Acting
+from temporal.visibility import EVENT_IDS, EVENT_NAME, STORE_CODE
+from tests.deadlines import eventually
 from tests.pipeline import STORE, Pipeline, pipeline
-from tests.receiver import Exchange, Receiver, Reply, status
+from tests.receiver import Receiver, status
+from tests.temporal_server import activity_is_there
+from tests.window_acts import fail_many
+from tests.workbench import NotedRetries, Workbench, workbench
 
-SLACK_SECONDS = 1.5
-"""The skipping clock runs on in real time while an attempt is made."""
-
-DEFAULT_SCHEDULE = (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400)
-
-
-class Clock:
-    """Notes the server's time at each request, and answers by it."""
-
-    def __init__(self, environment: WorkflowEnvironment) -> None:
-        self._environment = environment
-        self.arrivals: list[datetime] = []
-
-    def until(self, instant: datetime, first: Reply, then: Reply) -> Reply:
-        """Answer `first` before the instant, `then` from it on."""
-
-        async def reply(exchange: Exchange) -> None:
-            now = await self._environment.get_current_time()
-            self.arrivals.append(now)
-            await (first if now < instant else then)(exchange)
-
-        return reply
-
-    def gaps(self) -> list[float]:
-        """Seconds between requests."""
-        return [
-            (after - before).total_seconds() for before, after in zip(self.arrivals, self.arrivals[1:], strict=False)
-        ]
+EVENT = "CustomerUpdated"
+HOUR = 3600
 
 
-async def finish(running: Pipeline, event_id: UUID, skipping: WorkflowEnvironment) -> None:
-    """Let time skip until the event's workflow has ended; a week is more than any retry schedule here."""
-    handle = running.client.get_workflow_handle(event_workflow_id(STORE, event_id))
-    for _ in range(7 * 24):
-        if (await handle.describe()).status is not WorkflowExecutionStatus.RUNNING:
-            return
-        await skipping.sleep(timedelta(hours=1))
-    pytest.fail("the workflow did not end within a week")
+async def waiting_activity(running: Pipeline, attempts: int = 1) -> tuple[UUID, ActivityExecutionDescription]:
+    """Wait until the only delivery's activity waits; (message id, its description)."""
+
+    async def waits() -> bool:
+        rows = await running.execute("SELECT retry_id FROM delivery WHERE attempts = :made", made=attempts)
+        return bool(rows) and await activity_is_there(running.client, rows[0].retry_id)
+
+    await eventually(waits, 20, "an activity that waits")
+    [delivery] = await running.deliveries()
+    return delivery.message_id, await running.client.get_activity_handle(delivery.retry_id).describe()
 
 
-async def begun(running: Pipeline, deliveries: int) -> None:
-    """Wait until the first attempts are recorded, so that the workflow exists."""
-    async with asyncio.timeout(20):
-        while len([row for row in await running.deliveries() if row.attempts]) < deliveries:
-            await asyncio.sleep(0.02)
-
-
-async def test_503_for_an_hour_is_retried_at_the_schedules_times_and_holds_up_nobody(
-    database_url: str, skipping: WorkflowEnvironment
+async def test_retries_are_attempts_of_one_activity_at_the_instants_of_the_schedule(
+    database_url: str, temporal: WorkflowEnvironment, receiver: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:
-    clock = Clock(skipping)
-    async with Receiver() as receiver, pipeline(database_url, skipping.client) as running:
-        hour = await skipping.get_current_time() + timedelta(hours=1)
-        failing = clock.until(hour, status(503), status(200))
-        receiver.script(*[failing] * 10, path="/failing")
-        subscription_id = await running.subscribe("CustomerUpdated", receiver.url("/failing"))
-        await running.subscribe("CustomerUpdated", receiver.url("/healthy"))
-        [event_id] = await running.emit("CustomerUpdated", "{}")
-        await running.until_statuses({"pending": 1, "delivered": 1})
-        await finish(running, event_id, skipping)
-
-        identity = message_id(event_id, subscription_id, "main")
-        attempts = await running.attempts(identity)
-        assert [attempt.status_code for attempt in attempts] == [503, 503, 503, 503, 200]
-        expected = [retry_delay(DEFAULT_SCHEDULE, failure, identity, None) for failure in range(1, 5)]
-        assert clock.gaps() == pytest.approx(expected, abs=SLACK_SECONDS)
-        for gap, delay in zip(clock.gaps(), DEFAULT_SCHEDULE, strict=False):
-            assert delay * (1 - JITTER) - SLACK_SECONDS <= gap <= delay * (1 + JITTER) + SLACK_SECONDS
-
-
-async def test_retry_after_wins_over_the_schedule(database_url: str, skipping: WorkflowEnvironment) -> None:
-    clock = Clock(skipping)
-    async with Receiver() as receiver, pipeline(database_url, skipping.client) as running:
-        start = await skipping.get_current_time()
-        busy = clock.until(start + timedelta(minutes=70), status(429, headers=[("Retry-After", "3600")]), status(200))
-        receiver.script(*[busy] * 5, path="/busy")
-        await running.subscribe("CustomerUpdated", receiver.url("/busy"))
-        [event_id] = await running.emit("CustomerUpdated", "{}")
-        await begun(running, 1)
-        await finish(running, event_id, skipping)
-        assert clock.gaps() == pytest.approx([3600, 3600], abs=SLACK_SECONDS)
-
-
-async def test_a_delivery_is_exhausted_after_the_whole_schedule(
-    database_url: str, skipping: WorkflowEnvironment
-) -> None:
-    async with Receiver() as receiver, pipeline(database_url, skipping.client) as running:
-        receiver.otherwise = status(500)
-        await running.subscribe("CustomerUpdated", receiver.url("/hook"))
-        [event_id] = await running.emit("CustomerUpdated", "{}")
-        await begun(running, 1)
-        await finish(running, event_id, skipping)
+    caplog.set_level(logging.INFO)
+    schedule = (2, 1)
+    async with pipeline(database_url, temporal.client, retry_schedule_seconds=schedule) as running:
+        receiver.script(status(503), status(500), path="/failing")
+        await running.subscribe(EVENT, receiver.url("/failing"))
+        await running.emit(EVENT, "{}")
+        await running.until_statuses({"delivered": 1})
         [delivery] = await running.deliveries()
-        assert (delivery.status, delivery.reason, delivery.attempts) == ("exhausted", "schedule_used_up", 10)
-        assert (delivery.last_status_code, delivery.next_attempt_at) == (500, None)
+        attempts = await running.attempts(delivery.message_id)
+        assert [attempt.status_code for attempt in attempts] == [503, 500, 200]
+        assert len({attempt.request_id for attempt in attempts}) == 3
+        for before, after, delay in zip(attempts, attempts[1:], schedule, strict=False):
+            assert (after.started_at - before.outcome_at).total_seconds() >= delay * (1 - JITTER) - 0.5
+        handle = running.client.get_activity_handle(f"{delivery.message_id}/1")
+        assert (await handle.result())["status"] == "delivered"
+        assert (await handle.describe()).attempt == 2, "the first attempt was the workflow's"
+    ours = [record for record in caplog.records if record.exc_info]
+    assert [record.getMessage() for record in ours] == [], "an expected failure logs no traceback"
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING and "ctivity" in record.name]
+
+
+async def test_an_operator_finds_the_activity_that_waits(
+    database_url: str, temporal: WorkflowEnvironment, receiver: Receiver
+) -> None:
+    async with pipeline(database_url, temporal.client, retry_schedule_seconds=(HOUR,)) as running:
+        receiver.script(status(503))
+        await running.subscribe(EVENT, receiver.url("/hook?token=secret"))
+        [event_id] = await running.emit(EVENT, "{}")
+        message_id, found = await waiting_activity(running)
+        assert (found.activity_id, found.activity_type) == (f"{message_id}/1", "deliver-webhook")
+        assert found.status is ActivityExecutionStatus.RUNNING
+        assert (found.priority.priority_key, found.priority.fairness_key) == (RETRY_PRIORITY, STORE)
+        attributes = {pair.key.name: pair.value for pair in found.typed_search_attributes}
+        assert attributes == {STORE_CODE.name: [STORE], EVENT_NAME.name: [EVENT], EVENT_IDS.name: [str(event_id)]}
+        summary = await running.client.data_converter.decode([found.raw_info.user_metadata.summary])
+        assert summary == [f"retry · {receiver.url('/hook').removeprefix('http://')}"]
+        assert found.start_delay is not None
+        assert HOUR * 0.8 < found.start_delay.total_seconds() < HOUR * 1.2
+        workflow = running.client.get_workflow_handle(event_workflow_id(STORE, event_id))
+        assert (await workflow.result())["retrying"] == 1, "the workflow does not wait"
+
+        async def listed() -> bool:
+            query = f"{EVENT_IDS.name} = '{event_id}' AND ExecutionStatus = 'Running'"
+            return [one.activity_id async for one in running.client.list_activities(query)] == [found.activity_id]
+
+        await eventually(listed, 20, "the activity in a list")
+
+
+async def test_starting_retries_again_starts_nothing_twice(
+    database_url: str, temporal: WorkflowEnvironment, receiver: Receiver
+) -> None:
+    async with pipeline(database_url, temporal.client, retry_schedule_seconds=(HOUR,)) as running:
+        receiver.script(status(503))
+        await running.subscribe(EVENT, receiver.url("/hook"))
+        await running.emit(EVENT, "{}")
+        message_id, before = await waiting_activity(running)
+        async with running.database.transaction() as connection:
+            waiting = await own_retries(connection, [message_id])
+        assert await Retries(running.client, running.settings.task_queue).start_all(waiting) == 0
+        again = await running.client.get_activity_handle(before.activity_id).describe()
+        assert again.activity_run_id == before.activity_run_id
+        assert len(receiver.requests) == 1
+
+
+def unstarted(retry_id: str) -> WaitingRetry:
+    """A retry that nobody works on: its task queue has no worker."""
+    return WaitingRetry(uuid4(), retry_id, "s" * 63, uuid4(), EVENT, "http://127.0.0.1:9/", 60.0)
+
+
+async def test_a_start_that_temporal_refuses_is_counted_and_holds_up_no_other(temporal: WorkflowEnvironment) -> None:
+    faults: list[int] = []
+    retries = Retries(temporal.client, f"nobody-{uuid4()}", lambda: faults.append(1))
+    good = [unstarted(f"{uuid4()}/1") for _ in range(3)]
+    too_long = unstarted("x" * 1001)
+    assert await retries.start_all([good[0], too_long, *good[1:]]) == 1
+    assert len(faults) == 1
+    for one in good:
+        assert await activity_is_there(temporal.client, one.retry_id)
+        await retries.terminate(one.retry_id, reason="the test is over")
 
 
 async def test_a_worker_replaced_between_two_attempts_changes_nothing(
-    database_url: str, temporal: WorkflowEnvironment
+    database_url: str, temporal: WorkflowEnvironment, receiver: Receiver
 ) -> None:
-    async with Receiver() as receiver:
-        receiver.script(status(503), status(503), status(200))
-        same = {"task_queue": f"replaced-{uuid4()}", "retry_schedule_seconds": (2, 1)}
-        async with pipeline(database_url, temporal.client, **same) as before:
-            await before.subscribe("CustomerUpdated", receiver.url("/hook"))
-            await before.emit("CustomerUpdated", "{}")
-            await begun(before, 1)
-        async with pipeline(database_url, temporal.client, **same) as after:
-            await after.until_statuses({"delivered": 1}, 30)
-            [delivery] = await after.deliveries()
-            attempts = await after.attempts(delivery.message_id)
-            assert [attempt.status_code for attempt in attempts] == [503, 503, 200]
-            assert attempts[0].worker_id == before.worker_id
-            assert attempts[1].worker_id == attempts[2].worker_id == after.worker_id
+    receiver.script(status(503), status(503))
+    same = {"task_queue": f"replaced-{uuid4()}", "retry_schedule_seconds": (2, 1)}
+    async with pipeline(database_url, temporal.client, **same) as before:
+        await before.subscribe(EVENT, receiver.url("/hook"))
+        await before.emit(EVENT, "{}")
+        await waiting_activity(before)
+    async with pipeline(database_url, temporal.client, **same) as after:
+        await after.until_statuses({"delivered": 1}, 30)
+        [delivery] = await after.deliveries()
+        attempts = await after.attempts(delivery.message_id)
+    assert [attempt.status_code for attempt in attempts] == [503, 503, 200]
+    assert attempts[0].worker_id == before.worker_id
+    assert attempts[1].worker_id == attempts[2].worker_id == after.worker_id
+
+
+async def test_cancelling_ends_the_activity_that_waits(
+    database_url: str, temporal: WorkflowEnvironment, receiver: Receiver
+) -> None:
+    async with pipeline(database_url, temporal.client, retry_schedule_seconds=(HOUR,)) as running:
+        receiver.script(status(503))
+        await running.subscribe(EVENT, receiver.url("/hook"))
+        await running.emit(EVENT, "{}")
+        message_id, waiting = await waiting_activity(running)
+        async with running.database.transaction() as connection:
+            assert await cancel(connection, message_id)
+            assert not await cancel(connection, message_id)
+        acting = Acting(running.client, running.settings.task_queue)
+        await acting.end_retry(waiting.activity_id)
+        described = await running.client.get_activity_handle(waiting.activity_id).describe()
+        assert described.status is ActivityExecutionStatus.TERMINATED
+        await acting.end_retry(waiting.activity_id)  # one that has ended is no fault
+        await acting.end_retry(f"{message_id}/99")
+        assert len(receiver.requests) == 1
+
+
+class TestRestart:
+    """A crash between the commit of an activity's id and its start leaves a row that no activity works on."""
+
+    @pytest.fixture
+    async def bench(self, cleared_url: str) -> AsyncIterator[Workbench]:
+        async with workbench(cleared_url, retry_schedule_seconds=(HOUR,), breaker_failures=1000) as bench:
+            yield bench
+
+    async def fail(self, bench: Workbench, receiver: Receiver, count: int = 1) -> list[UUID]:
+        """Fail so many deliveries whose activities are not started."""
+        receiver.script(*[status(503)] * count)
+        await bench.subscribe(EVENT, receiver.url("/hook"))
+        await bench.attempt_events(await bench.emit(EVENT, "{}", count))
+        return await bench.waiting()
+
+    async def test_a_delivery_overdue_by_a_minute_is_started_once(
+        self, bench: Workbench, temporal: WorkflowEnvironment, receiver: Receiver
+    ) -> None:
+        late, soon = await self.fail(bench, receiver, 2)
+        due = "UPDATE delivery SET next_attempt_at = now() - make_interval(secs => :ago) WHERE message_id = :id"
+        await bench.execute(due, ago=90, id=late)
+        await bench.execute(due, ago=20, id=soon)
+        retries = Retries(temporal.client, f"nobody-{uuid4()}")
+        assert await restart_overdue(bench.database, retries) == 1
+        first = await temporal.client.get_activity_handle(f"{late}/1").describe()
+        assert first.start_delay in (None, timedelta())
+        assert not await activity_is_there(temporal.client, f"{soon}/1")
+        await restart_overdue(bench.database, retries)
+        again = await temporal.client.get_activity_handle(f"{late}/1").describe()
+        assert again.activity_run_id == first.activity_run_id
+        await retries.terminate(f"{late}/1", reason="the test is over")
+
+    async def test_a_delivery_without_an_instant_counts_by_its_age(
+        self, bench: Workbench, temporal: WorkflowEnvironment, receiver: Receiver
+    ) -> None:
+        subscription_id = await bench.subscribe(EVENT, receiver.url("/hook"))
+        [event_id] = await bench.emit(EVENT, "{}")
+        await fail_many(bench, subscription_id, event_id, 2, status="pending", reason=None)
+        old, _ = await bench.waiting()
+        retries = Retries(temporal.client, f"nobody-{uuid4()}")
+        assert await restart_overdue(bench.database, retries) == 0
+        await bench.execute(
+            "UPDATE delivery SET created_at = now() - interval '2 minutes' WHERE message_id = :id", id=old
+        )
+        assert await restart_overdue(bench.database, retries) == 1
+        assert await bench.scalar("SELECT retry_id FROM delivery WHERE message_id = :id", id=old) == f"{old}/0"
+        assert await activity_is_there(temporal.client, f"{old}/0")
+        await retries.terminate(f"{old}/0", reason="the test is over")
+
+    async def test_a_round_starts_the_longest_overdue_and_no_more_than_it_may(
+        self, bench: Workbench, temporal: WorkflowEnvironment, receiver: Receiver
+    ) -> None:
+        message_ids = await self.fail(bench, receiver, 5)
+        for minutes, message_id in enumerate(message_ids, start=2):
+            await bench.execute(
+                "UPDATE delivery SET next_attempt_at = now() - make_interval(mins => :ago) WHERE message_id = :id",
+                ago=minutes,
+                id=message_id,
+            )
+        retries = Retries(temporal.client, f"nobody-{uuid4()}")
+        assert await restart_overdue(bench.database, retries, most=3) == 3
+        there = [await activity_is_there(temporal.client, f"{message_id}/1") for message_id in message_ids]
+        assert there == [False, False, True, True, True]
+        for message_id in message_ids[2:]:
+            await retries.terminate(f"{message_id}/1", reason="the test is over")
+
+    async def test_a_round_ends_while_temporal_is_away(self, bench: Workbench, receiver: Receiver) -> None:
+        await self.fail(bench, receiver)
+        await bench.execute("UPDATE delivery SET next_attempt_at = now() - interval '2 minutes'")
+        away = await Client.connect("127.0.0.1:9", data_converter=data_converter(()), lazy=True)
+        with pytest.raises((RPCError, RuntimeError)):
+            await restart_overdue(bench.database, Retries(away, "nobody"))
+
+    async def test_one_of_the_live_workers_looks(self, bench: Workbench, cleared_url: str, receiver: Receiver) -> None:
+        await self.fail(bench, receiver)
+        await bench.execute("UPDATE delivery SET next_attempt_at = now() - interval '2 minutes'")
+        async with workbench(cleared_url) as other:
+            first, second = sorted((bench, other), key=lambda one: one.worker_id)
+            started = {}
+            for one in (second, first):
+                retries = NotedRetries()
+                looking = asyncio.create_task(watch_overdue(one.database, retries, one.worker_id))
+                await asyncio.sleep(0.5)  # a round takes milliseconds, and the next is a minute away
+                looking.cancel()
+                started[one.worker_id] = len(retries.started)
+        assert started == {first.worker_id: 1, second.worker_id: 0}
+
+    async def test_what_is_restarted_is_delivered_once(
+        self, database_url: str, temporal: WorkflowEnvironment, receiver: Receiver
+    ) -> None:
+        async with workbench(database_url, retry_schedule_seconds=(HOUR,)) as crashed:
+            [message_id] = await self.fail(crashed, receiver)
+            await crashed.execute("UPDATE delivery SET next_attempt_at = now() - interval '2 minutes'")
+        async with pipeline(database_url, temporal.client, relaying=False) as running:
+            retries = Retries(running.client, running.settings.task_queue)
+            for _ in range(2):
+                await restart_overdue(running.database, retries)
+            await running.until_statuses({"delivered": 1})
+            assert await restart_overdue(running.database, retries) == 0
+            assert [row.number for row in await running.attempts(message_id)] == [1, 2]
+        assert len(receiver.requests) == 2

@@ -10,7 +10,14 @@ import pytest
 from temporalio.testing import WorkflowEnvironment
 
 from domain.delivery.identity import backfill_workflow_id, message_id, recover_workflow_id
-from storage.operations.bulk_actions import WindowKind, WindowProgress, count_missing, count_recoverable, end_window_act
+from storage.operations.bulk_actions import (
+    WindowKind,
+    WindowProgress,
+    WindowStatus,
+    count_missing,
+    count_recoverable,
+    end_window_act,
+)
 from storage.operations.bulk_pages import go_on
 from temporal import drains as keepers
 from temporal.drains import Keepers
@@ -22,12 +29,6 @@ from tests.window_acts import begun_window, everything, fail_many, progress_of
 
 NAME = "CustomerUpdated"
 IDS = {WindowKind.RECOVER: recover_workflow_id, WindowKind.BACKFILL: backfill_workflow_id}
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with Receiver() as started:
-        yield started
 
 
 @pytest.fixture
@@ -107,7 +108,7 @@ async def test_a_recovery_delivers_each_exactly_once_more(running: Pipeline, rec
     await running.until_statuses({"delivered": 1_206}, 60)
     assert len(receiver.requests) == 1_206
     async with running.database.transaction() as connection:
-        assert not await end_window_act(connection, act_id, "cancelled"), "it has ended"
+        assert not await end_window_act(connection, act_id, WindowStatus.CANCELLED), "it has ended"
 
 
 async def test_what_failed_again_and_what_waits_is_told_apart(running: Pipeline, receiver: Receiver) -> None:

@@ -132,12 +132,12 @@
   }
 
   // A test before anything is saved.
-  var trying = form.querySelector("[data-try]");
+  var trying = form.querySelector("[data-draft-test]");
   trying.addEventListener("click", function () {
-    var place = form.querySelector("[data-trial]");
+    var place = form.querySelector("[data-test-place]");
     place.textContent = place.dataset.waiting;
     trying.disabled = true;
-    ask(trying.dataset.try, "text").then(function (said) {
+    ask(trying.dataset.draftTest, "text").then(function (said) {
       var refused = said.charAt(0) === "{";
       show(refused ? JSON.parse(said).errors : {});
       place.innerHTML = refused ? "" : said;

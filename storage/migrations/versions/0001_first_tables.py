@@ -98,7 +98,9 @@ def upgrade() -> None:
     sa.Column('last_status_code', sa.Integer(), nullable=True),
     sa.Column('last_failure', sa.Text(), nullable=True),
     sa.Column('next_attempt_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('not_before', sa.DateTime(timezone=True), nullable=True),
     sa.Column('workflow_id', sa.Text(), nullable=True),
+    sa.Column('retry_id', sa.Text(), nullable=True),
     sa.Column('window_act_id', sa.Uuid(), nullable=True),
     sa.Column('line', sa.BigInteger(), nullable=True),
     sa.Column('holds_line', sa.Boolean(), server_default=sa.text('false'), nullable=False),
@@ -114,6 +116,9 @@ def upgrade() -> None:
     op.create_index('delivery_held', 'delivery', ['subscription_id', 'event_sequence', 'message_id'], unique=False, postgresql_where=sa.text("status = 'held'"))
     op.create_index('delivery_in_line', 'delivery', ['subscription_id', 'line', 'event_sequence', 'message_id'], unique=False, postgresql_where=sa.text("status = 'held'"))
     op.create_index('delivery_holding_line', 'delivery', ['subscription_id', 'line', 'event_sequence'], unique=False, postgresql_where=sa.text('holds_line'))
+    op.create_index('delivery_retry_due', 'delivery', ['next_attempt_at'], unique=False, postgresql_where=sa.text("status = 'pending' AND next_attempt_at IS NOT NULL"))
+    op.create_index('delivery_retry_by_subscription', 'delivery', ['subscription_id'], unique=False, postgresql_where=sa.text("status = 'pending' AND next_attempt_at IS NOT NULL"))
+    op.create_index('delivery_held_due', 'delivery', ['subscription_id', 'next_attempt_at', 'event_sequence', 'message_id'], unique=False, postgresql_where=sa.text("status = 'held'"))
     op.create_index('delivery_by_destination', 'delivery', ['subscription_id', sa.literal_column('hashtextextended(url, 0)'), 'status', 'created_at', 'message_id'], unique=False)
     op.create_table('event',
     sa.Column('store_code', sa.Text(), nullable=False),
@@ -188,7 +193,7 @@ def upgrade() -> None:
     sa.Column('slowed_until', sa.DateTime(timezone=True), nullable=True),
     sa.PrimaryKeyConstraint('subscription_id')
     )
-    op.create_table('trial',
+    op.create_table('draft_test',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('store_code', sa.Text(), nullable=False),
     sa.Column('event_name', sa.Text(), nullable=False),
@@ -208,7 +213,7 @@ def upgrade() -> None:
     sa.Column('response_excerpt', sa.Text(), nullable=True),
     sa.PrimaryKeyConstraint('id')
     )
-    op.create_index('trial_by_age', 'trial', ['store_code', 'created_at'], unique=False)
+    op.create_index('draft_test_by_age', 'draft_test', ['store_code', 'created_at'], unique=False)
     op.create_table('window_act',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('kind', sa.Text(), nullable=False),
@@ -509,6 +514,9 @@ def downgrade() -> None:
     op.drop_table('event')
     op.drop_table('event_body')
     op.drop_index('delivery_by_destination', table_name='delivery')
+    op.drop_index('delivery_held_due', table_name='delivery', postgresql_where=sa.text("status = 'held'"))
+    op.drop_index('delivery_retry_by_subscription', table_name='delivery', postgresql_where=sa.text("status = 'pending' AND next_attempt_at IS NOT NULL"))
+    op.drop_index('delivery_retry_due', table_name='delivery', postgresql_where=sa.text("status = 'pending' AND next_attempt_at IS NOT NULL"))
     op.drop_index('delivery_holding_line', table_name='delivery', postgresql_where=sa.text('holds_line'))
     op.drop_index('delivery_in_line', table_name='delivery', postgresql_where=sa.text("status = 'held'"))
     op.drop_index('delivery_by_event', table_name='delivery')
@@ -521,8 +529,8 @@ def downgrade() -> None:
     op.drop_index('window_act_running', table_name='window_act', postgresql_where=sa.text("status = 'running'"))
     op.drop_table('window_act')
     op.drop_table('subscription_pace')
-    op.drop_index('trial_by_age', table_name='trial')
-    op.drop_table('trial')
+    op.drop_index('draft_test_by_age', table_name='draft_test')
+    op.drop_table('draft_test')
     op.drop_table('subscription_health')
     op.drop_index('audit_by_store', table_name='audit')
     op.drop_table('audit')

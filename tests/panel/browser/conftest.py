@@ -15,7 +15,6 @@ from tests.databases import sqlalchemy_url
 from tests.node_packages import node_modules
 from tests.panel.browser.live import LiveShop
 from tests.panel.browser.people import People
-from tests.receiver import Receiver
 from tests.stack import running_stack
 
 SETTINGS = {"BREAKER_FAILURES": "1000"}  # a story's receiver fails as it is told
@@ -23,7 +22,7 @@ CHROMIUM_OPTIONS = ["--no-sandbox", "--disable-dev-shm-usage"]  # containers oft
 
 
 @pytest.fixture(scope="session")
-def chromium() -> str:
+def chromium(programs: None) -> str:
     """The path of the system's Chromium; skips where there is none."""
     found = os.environ.get("CHROMIUM") or shutil.which("chromium")
     if found is None:
@@ -87,10 +86,3 @@ async def people(
     everybody = People(browser, stack.panel, stack_database, shop.code, axe, checked)
     yield everybody
     await everybody.aclose()
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    """Where webhooks go."""
-    async with Receiver() as started:
-        yield started

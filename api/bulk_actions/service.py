@@ -1,0 +1,149 @@
+"""A person's acts on a window of time of one subscription: recover what ended in it, backfill what came before."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from api.bulk_actions.models import BackfillRequest, RecoverRequest
+from api.errors import Conflict, NotFound, Unavailable, invalid
+from api.resources import Resources
+from api.temporal_calls import temporal_call
+from domain.delivery.lifecycle import SubscriptionStatus
+from storage.access.audit import record
+from storage.operations.bulk_actions import (
+    NewWindowAct,
+    TimeWindow,
+    WindowKind,
+    WindowStatus,
+    begin_window_act,
+    count_missing,
+    count_recoverable,
+    end_window_act,
+    running_window_act,
+    window_progress,
+)
+from storage.subscriptions.queries import SubscriptionRow
+
+_NOUNS = {WindowKind.RECOVER: "recovery", WindowKind.BACKFILL: "backfill"}
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a person asks for: which act on which window, and how many a second at most."""
+
+    kind: WindowKind
+    window: TimeWindow
+    rate_per_second: int | None
+
+
+def wanted_of(body: RecoverRequest | BackfillRequest) -> Wanted:
+    """What a body asks for; without an end until now. Raises ValidationFailed for a window without a length."""
+    until = body.until or datetime.now(UTC)
+    if until <= body.since:
+        field, message = ("since", "must be past") if body.until is None else ("until", "must be later than since")
+        raise invalid(field, "invalid_value", message)
+    if isinstance(body, RecoverRequest):
+        return Wanted(WindowKind.RECOVER, TimeWindow(body.since, until, body.statuses), body.rate_per_second)
+    return Wanted(WindowKind.BACKFILL, TimeWindow(body.since, until), body.rate_per_second)
+
+
+class WindowActs:
+    """Window acts of one person in one store."""
+
+    def __init__(self, resources: Resources, store_code: str, actor: str) -> None:
+        self._database = resources.database
+        self._acting = resources.acting
+        self._store_code = store_code
+        self._actor = actor
+
+    async def count(self, subscription: SubscriptionRow, wanted: Wanted) -> int:
+        """How many deliveries the act would open. Raises Conflict where it could not begin."""
+        _refuse(subscription, wanted)
+        async with self._database.transaction() as connection:
+            return await self._count(connection, subscription, wanted)
+
+    async def begin(self, subscription: SubscriptionRow, wanted: Wanted) -> tuple[UUID, int]:
+        """Begin it; its id and how many deliveries it opens. Raises Conflict."""
+        _refuse(subscription, wanted)
+        act_id = uuid4()
+        async with self._database.transaction() as connection:
+            count = await self._count(connection, subscription, wanted)
+            act = NewWindowAct(
+                act_id, wanted.kind, self._store_code, subscription.id, wanted.window, wanted.rate_per_second, count
+            )
+            begun = await begin_window_act(connection, act)
+            running = None if begun else await running_window_act(connection, subscription.id)
+            if begun:
+                await self._audit(connection, act)
+        if running is not None:
+            running_id, kind = running
+            # It may have lost its start to a crash of the API; it is begun once, however often it is asked for.
+            await self._start(kind, running_id, subscription)
+            noun = _NOUNS[kind].capitalize()
+            raise Conflict(f"{noun} {running_id} of this subscription is running; wait for its end, or cancel it.")
+        if not begun:
+            raise Conflict("Another act on this subscription ended just now; ask again.")
+        try:
+            await self._start(wanted.kind, act_id, subscription)
+        except Unavailable:
+            async with self._database.transaction() as connection:
+                await end_window_act(connection, act_id, WindowStatus.CANCELLED)
+            raise
+        return act_id, count
+
+    async def cancel(self, act_id: UUID, kind: WindowKind) -> None:
+        """Open no more; what is open goes on. Raises Conflict, NotFound."""
+        async with self._database.transaction() as connection:
+            progress = await window_progress(connection, self._store_code, act_id, kind)
+            if progress is None:
+                raise NotFound
+            if not await end_window_act(connection, act_id, WindowStatus.CANCELLED):
+                raise Conflict(f"The {_NOUNS[kind]} is {progress.status} already.")
+            await record(
+                connection,
+                actor=self._actor,
+                action="cancel",
+                object_type=kind,
+                object_id=act_id,
+                store_code=self._store_code,
+            )
+
+    async def _count(self, connection: AsyncConnection, subscription: SubscriptionRow, wanted: Wanted) -> int:
+        if wanted.kind is WindowKind.RECOVER:
+            return await count_recoverable(connection, subscription.id, wanted.window)
+        return await count_missing(connection, self._store_code, subscription.id, wanted.window)
+
+    async def _start(self, kind: WindowKind, act_id: UUID, subscription: SubscriptionRow) -> None:
+        start = self._acting.recover if kind is WindowKind.RECOVER else self._acting.backfill
+        async with temporal_call():
+            await start(act_id, subscription.id, subscription.url)
+
+    async def _audit(self, connection: AsyncConnection, act: NewWindowAct) -> None:
+        window = act.window
+        statuses: dict[str, Sequence[str]] = {"statuses": list(window.statuses)} if window.statuses else {}
+        await record(
+            connection,
+            actor=self._actor,
+            action=act.kind,
+            object_type="subscription",
+            object_id=act.subscription_id,
+            store_code=self._store_code,
+            changes={
+                f"{act.kind}Id": str(act.id),
+                "count": act.count,
+                "since": window.since.isoformat(),
+                "until": window.until.isoformat(),
+                "ratePerSecond": act.rate_per_second,
+                **statuses,
+            },
+        )
+
+
+def _refuse(subscription: SubscriptionRow, wanted: Wanted) -> None:
+    if subscription.status == SubscriptionStatus.DISABLED:
+        raise Conflict("The subscription is disabled, so everything would end again at once; enable it first.")
+    if subscription.ordered and wanted.rate_per_second is not None:
+        raise Conflict("The subscription is ordered: its own rateLimitPerSecond is the pace; leave this one out.")

@@ -1,0 +1,215 @@
+"""Delivery log for the API and the panel: pages with their cursors, requests and bodies as they were sent.
+
+A body is not stored but derived from the event, and compared with the SHA-256 recorded with the attempt; secrets are
+part of the hash and masked in the text shown. Headers are not stored either: they are those the sender adds, and the
+subscription's own as they are now. A secret is shown by its name only.
+"""
+
+import base64
+import binascii
+import shlex
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from hashlib import blake2b, sha256
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from api.errors import invalid
+from api.listing import CURSOR, Listing
+from domain.wire.bodies import TEST, EventFacts, legacy_body, modern_body, modern_data_text
+from domain.wire.signing import ALGORITHM
+from storage.deliveries.log import AttemptRow, DeliveryRow, Position, delivery_page
+from storage.events.log import EventRow
+from storage.sealing import SealBrokenError, Sealer
+from storage.subscriptions.queries import SubscriptionRow, open_headers
+
+
+@dataclass(frozen=True, slots=True)
+class LogPage:
+    """Deliveries, newest first; `next_cursor` is None on the last page. Before it a page may be short, even empty."""
+
+    rows: list[DeliveryRow]
+    next_cursor: str | None
+    stopped_short: bool = False
+    """Not for its rows' number, but for that of the deliveries that were looked at."""
+
+
+async def log_page(connection: AsyncConnection, store_code: str, listing: Listing) -> LogPage:
+    """The page that is asked for. Raises ValidationFailed for a cursor that is none of ours."""
+    after = None if listing.cursor is None else read_cursor(listing.cursor)
+    found = await delivery_page(connection, store_code, listing.conditions, after, listing.items + 1)
+    page = found.rows[: listing.items]
+    if len(found.rows) > listing.items:
+        return LogPage(page, cursor_of(page[-1]))
+    if found.looked_to is not None:
+        return LogPage(page, write_cursor(found.looked_to), stopped_short=True)
+    return LogPage(page, None)
+
+
+def cursor_of(row: DeliveryRow) -> str:
+    """Where a page ends that has this delivery last."""
+    return write_cursor(Position(row.created_at, row.message_id))
+
+
+_PAYLOAD = struct.Struct(">q16s")  # microseconds since 1970, message id
+_CHECK_BYTES = 6  # tells a mistyped or made-up cursor from one of ours; there is nothing in it to be kept secret
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def write_cursor(position: Position) -> str:
+    """40 URL-safe characters."""
+    payload = _PAYLOAD.pack((position.created_at - _EPOCH) // _MICROSECOND, position.message_id.bytes)
+    return base64.urlsafe_b64encode(payload + _check(payload)).decode()
+
+
+def read_cursor(cursor: str) -> Position:
+    """The position a cursor stands for; raises ValidationFailed for everything that is no cursor of ours."""
+    try:
+        raw = base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True)
+        payload, check = raw[: _PAYLOAD.size], raw[_PAYLOAD.size :]
+        if check == _check(payload):
+            microseconds, message_id = _PAYLOAD.unpack(payload)
+            return Position(_EPOCH + timedelta(microseconds=microseconds), UUID(bytes=message_id))
+    except (UnicodeEncodeError, binascii.Error, struct.error, OverflowError):
+        pass
+    raise invalid(CURSOR, "invalid_cursor", "is not a cursor of this list; take nextCursor of the page before")
+
+
+def _check(payload: bytes) -> bytes:
+    return blake2b(payload, digest_size=_CHECK_BYTES, person=b"delivery-log").digest()
+
+
+@dataclass(frozen=True, slots=True)
+class SentBody:
+    """`text` is the body, secrets masked; where it cannot be shown, `note` says why. With a text, `note` says what is
+    not certain about it, and `size_bytes` is that of what was sent, secrets and all."""
+
+    text: str | None
+    note: str | None = None
+    size_bytes: int | None = None
+
+
+def sent_body(
+    event: EventRow | None, delivery: DeliveryRow, attempt: AttemptRow | None, unseal: Callable[[bytes], str]
+) -> SentBody:
+    """What the attempt sent. `unseal` opens sealed data."""
+    if attempt is None:
+        return SentBody(None, "Nothing has been sent yet.")
+    if event is None or event.data is None:
+        return SentBody(None, "The data of this delivery's event is no longer stored.")
+    try:
+        sent = _body(event, delivery, attempt, event.data if event.sealed_data is None else unseal(event.sealed_data))
+        shown = sent if event.sealed_data is None else _body(event, delivery, attempt, event.data)
+    except SealBrokenError as error:
+        return SentBody(None, f"The event's data cannot be opened: {error}.")
+    except (KeyError, ValueError):
+        return SentBody(None, "This version no longer has the form in which the body was sent.")
+    return _compared(sent, shown.decode(), attempt.body_sha256)
+
+
+def _compared(sent: bytes, shown: str, recorded_sha256: bytes | None) -> SentBody:
+    if recorded_sha256 is None:
+        return SentBody(shown, "The attempt has no recorded hash; this is what it had to send.", len(sent))
+    if sha256(sent).digest() != recorded_sha256:
+        return SentBody(
+            None, "What was sent differs from what would be made now: the store's time zone or the form has changed."
+        )
+    return SentBody(shown, size_bytes=len(sent))
+
+
+def _body(event: EventRow, delivery: DeliveryRow, attempt: AttemptRow, data: str) -> bytes:
+    facts = EventFacts(event.event_id, event.name, event.store_code, event.created_at_text, data)
+    if attempt.legacy:
+        return legacy_body(facts, delivery.variant, event.timezone)
+    return modern_body(facts, modern_data_text(event.name, data), delivery.message_id, attempt.request_id)
+
+
+ARGUMENT_BYTES = 100_000
+"""A longer body stands in a file beside the `curl`: Linux takes no argument of more than 128 KiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class SentHeader:
+    """`value` is None where it is secret or holds only for the moment of sending."""
+
+    name: str
+    value: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SentRequest:
+    """`headers` in the order in which they were sent."""
+
+    url: str
+    headers: list[SentHeader]
+    own_headers_known: bool
+    body: SentBody
+    method: str = "POST"
+
+    @property
+    def curl(self) -> str | None:
+        """A command for a shell; None without a body. Placeholders such as `<AUTHORIZATION>` stand for secrets."""
+        if self.body.text is None:
+            return None
+        large = len(self.body.text.encode()) > ARGUMENT_BYTES
+        parts = [f"curl -sS -i --globoff -X {self.method} " + shlex.quote(self.url)]
+        parts += [
+            "-H " + shlex.quote(f"{header.name}: {header.value or f'<{header.name.upper()}>'}")
+            for header in self.headers
+            if header.name not in ("Host", "Content-Length")
+        ]
+        parts.append("--data-binary @body.json" if large else "--data-raw " + shlex.quote(self.body.text))
+        return " \\\n  ".join(parts)
+
+
+def sent_request(
+    delivery: DeliveryRow,
+    attempt: AttemptRow,
+    subscription: SubscriptionRow | None,
+    body: SentBody,
+    user_agent: str,
+    sealer: Sealer,
+) -> SentRequest:
+    """What the attempt sent. `subscription` is None when it is deleted: what it added is not known any more."""
+    headers = [
+        SentHeader("Host", urlsplit(delivery.url).netloc),
+        SentHeader("Content-Type", "application/json"),
+        SentHeader("Content-Length", None if body.size_bytes is None else str(body.size_bytes)),
+        SentHeader("Accept-Encoding", "identity"),
+    ]
+    if delivery.variant == TEST:
+        headers.append(SentHeader("X-Webhook-Test", "true"))
+    names = _own_names(subscription, sealer)
+    headers += [SentHeader(name, None) for name in names or ()]
+    if subscription is not None and subscription.hmac_enabled:
+        headers += _signature(delivery, attempt, subscription.signature_version)
+    if "user-agent" not in {name.lower() for name in names or ()}:
+        headers.append(SentHeader("User-Agent", user_agent))
+    return SentRequest(delivery.url, headers, names is not None, body)
+
+
+def _own_names(subscription: SubscriptionRow | None, sealer: Sealer) -> list[str] | None:
+    if subscription is None:
+        return None
+    try:
+        return [header.name for header in open_headers(subscription.sealed_headers, sealer)]
+    except SealBrokenError:
+        return None
+
+
+def _signature(delivery: DeliveryRow, attempt: AttemptRow, version: int) -> list[SentHeader]:
+    return [
+        SentHeader("X-Webhook-Signature", None),
+        SentHeader("X-Webhook-Signature-Algorithm", ALGORITHM),
+        SentHeader("X-Webhook-Timestamp", None),
+        SentHeader("X-Webhook-Request-Id", str(attempt.request_id)),
+        SentHeader("X-Webhook-Signature-Version", str(version)),
+        SentHeader("webhook-id", str(delivery.message_id)),
+        SentHeader("webhook-timestamp", None),
+        SentHeader("webhook-signature", None),
+    ]

@@ -1,0 +1,149 @@
+"""Schemas of the OpenAPI document: error bodies as `api/errors.py` sends them, inputs as every body is read, URLs.
+
+No text of an input holds U+0000, which PostgreSQL cannot store. Every URL that fits the URL pattern is accepted; the
+rules accept more (addresses, international names), which no pattern can express.
+"""
+
+from collections.abc import Collection, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from domain.urls.rules import UrlRules
+
+_CODE = {"type": "integer", "description": "The status code again."}
+_MESSAGE = {"type": "string", "description": "For people."}
+
+
+def _object(required: tuple[str, ...], **properties: Any) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(required),
+        "additionalProperties": False,
+    }
+
+
+ERROR_SCHEMAS: dict[str, Any] = {
+    "Error": _object(("code", "message"), code=_CODE, message=_MESSAGE),
+    "Unauthorised": _object(("message",), code=_CODE, message=_MESSAGE),
+    "Conflict": _object(
+        ("code", "message"),
+        code=_CODE,
+        message=_MESSAGE,
+        differences={"type": "array", "items": {"type": "string"}, "description": "Dotted paths of what differs."},
+    ),
+    "ValidationFailed": _object(
+        ("code", "message", "errors"),
+        code=_CODE,
+        message=_MESSAGE,
+        errors={"type": "array", "items": {"$ref": "#/components/schemas/FieldProblem"}, "minItems": 1},
+    ),
+    "FieldProblem": _object(
+        ("message", "parameters", "plural", "code", "path"),
+        message=_MESSAGE,
+        parameters={"type": "object", "description": "Always empty."},
+        plural={"type": "null"},
+        code={"type": "string", "description": "A stable word."},
+        path={"type": "string", "description": "Dotted, relative to inside the wrapper."},
+    ),
+}
+_SCHEMA_NAMES = {400: "ValidationFailed", 401: "Unauthorised", 409: "Conflict"}
+_HEADERS: dict[int, tuple[str, str, dict[str, Any]]] = {
+    401: ("WWW-Authenticate", "The scheme.", {"type": "string"}),
+    429: ("Retry-After", "Seconds.", {"type": "integer"}),
+    503: ("Retry-After", "Seconds.", {"type": "integer"}),
+}
+
+
+def error_response(code: int) -> dict[str, Any]:
+    """The response object of a refusal with this status."""
+    name = _SCHEMA_NAMES.get(code, "Error")
+    response: dict[str, Any] = {
+        "description": HTTPStatus(code).phrase,
+        "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}},
+    }
+    if code in _HEADERS:
+        header, description, schema = _HEADERS[code]
+        response["headers"] = {header: {"description": description, "schema": schema}}
+    return response
+
+
+SCHEMA_REFERENCE = "#/components/schemas/{model}"
+WITHOUT_NUL = r"^[^\u0000]*$"
+CLOSED_TEXT = frozenset({"enum", "const", "format", "pattern"})
+ANNOTATIONS = frozenset({"title", "description"})
+"""Keywords that say nothing of what is allowed: a schema of these alone allows everything."""
+
+FREE = "JsonValue"
+FREE_REFERENCE = {"$ref": SCHEMA_REFERENCE.format(model=FREE)}
+FREE_SCHEMA = {
+    "description": "Any JSON value.",
+    "anyOf": [
+        {"type": ["null", "boolean", "number"]},
+        {"type": "string", "pattern": WITHOUT_NUL},
+        {"type": "array", "items": FREE_REFERENCE},
+        {"type": "object", "propertyNames": {"pattern": WITHOUT_NUL}, "additionalProperties": FREE_REFERENCE},
+    ],
+}
+
+
+def input_schemas(
+    models: Collection[type[BaseModel]],
+) -> tuple[Mapping[type[BaseModel], dict[str, Any]], dict[str, Any]]:
+    """A reference to each model that bodies are validated with, and the schemas these refer to."""
+    ordered = sorted(models, key=lambda model: model.__name__)
+    references, definitions = models_json_schema(
+        [(model, "validation") for model in ordered], ref_template=SCHEMA_REFERENCE
+    )
+    schemas = {name: _as_read(schema) for name, schema in definitions.get("$defs", {}).items()}
+    return {model: references[(model, "validation")] for model in ordered}, {**schemas, FREE: FREE_SCHEMA}
+
+
+def _as_read(schema: Any) -> Any:
+    """The schema with its free texts, names and values held to what is read."""
+    if schema is True:
+        return FREE_REFERENCE
+    if not isinstance(schema, dict):
+        return schema
+    if not schema.keys() - ANNOTATIONS:
+        return {**schema, **FREE_REFERENCE}
+    result = {keyword: _keyword_as_read(keyword, value) for keyword, value in schema.items()}
+    if schema.get("type") == "string" and not CLOSED_TEXT & schema.keys():
+        result["pattern"] = WITHOUT_NUL
+    if schema.get("additionalProperties", False) is not False:
+        result.setdefault("propertyNames", {"pattern": WITHOUT_NUL})
+    return result
+
+
+def _keyword_as_read(keyword: str, value: Any) -> Any:
+    if keyword in ("properties", "patternProperties", "$defs"):
+        return {name: _as_read(child) for name, child in value.items()}
+    if keyword in ("items", "additionalProperties", "then", "else"):
+        return _as_read(value)
+    if keyword in ("anyOf", "oneOf", "allOf", "prefixItems"):
+        return [_as_read(child) for child in value]
+    return value
+
+
+URL_MODELS = ("SubscriptionCreate", "SubscriptionEntry", "SubscriptionUpdate")
+"""Input models with a field `url`."""
+
+_NO_LOCAL_NAME = r"(?![^/?:]*\.(?:localdomain|localhost|internal)(?:[/?:]|$))"
+_HOST = _NO_LOCAL_NAME + r"(?:[a-z0-9]{1,20}(?:-[a-z0-9]{1,20})?\.){1,4}[a-z]{2,20}"
+_CHARACTER = r"[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-F]{2}"
+_PATH = rf"(?:/(?:{_CHARACTER})*)*"
+_QUERY = rf"(?:\?(?:{_CHARACTER}|[/?])*)?"
+
+
+def url_pattern(rules: UrlRules) -> str:
+    """The pattern, for ECMA 262 and for Python alike."""
+    scheme = "https?" if rules.allow_http else "https"
+    port = "(?::[1-9][0-9]{0,3})?"
+    if rules.allowed_ports is not None:
+        # A scheme's own port may be left out only where it is allowed.
+        others = "|".join(str(number) for number in sorted(rules.allowed_ports))
+        port = f"(?::(?:{others}))" + ("?" if {443} <= rules.allowed_ports and not rules.allow_http else "")
+    return f"^{scheme}://{_HOST}{port}{_PATH}{_QUERY}$"

@@ -1,0 +1,161 @@
+"""Deliveries that wait for a later attempt by a standalone activity: which there are, and when there are too many."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from domain.delivery.lifecycle import DeliveryStatus
+from domain.wire.bodies import TEST
+
+MOST_OF_A_SUBSCRIPTION = 100
+"""Maximum number of one subscription's deliveries that wait in Temporal. A standalone activity costs some 27 ms of CPU
+and 13 KiB, a held row a few microseconds when it is drained in bulk."""
+
+MOST_DUE_IN_A_SECOND = 20
+"""Maximum number of retries, of all subscriptions together, that Temporal gets for one second. On two cores with
+PostgreSQL it finishes 128 standalone activities a second; more of them would be late and delay first attempts."""
+
+OVERDUE_SECONDS = 60.0
+"""Age at which a delivery that should have been attempted counts as one whose owner is not running."""
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingRetry:
+    """A delivery that waits for its next attempt, with what its activity is named and found by."""
+
+    message_id: UUID
+    retry_id: str
+    store_code: str
+    event_id: UUID
+    event_name: str
+    url: str
+    due_in_seconds: float
+    """Not positive when the attempt is due, or when the last one has no outcome yet."""
+
+
+WAITING_COLUMNS = """delivery.message_id, delivery.retry_id, delivery.store_code, delivery.event_id,
+    delivery.event_name, delivery.url,
+    CAST(coalesce(extract(epoch FROM delivery.next_attempt_at - clock_timestamp()), 0) AS float8) AS due_in_seconds"""
+"""SQL over a row `delivery`: the columns of `WaitingRetry`."""
+
+_PENDING_OF_EVENTS = text(f"""
+SELECT delivery.message_id FROM delivery
+JOIN unnest(CAST(:store_codes AS text[]), CAST(:event_ids AS uuid[])) AS asked (store_code, event_id)
+    USING (store_code, event_id)
+WHERE delivery.status = '{DeliveryStatus.PENDING}' AND delivery.variant <> '{TEST}'
+""")
+
+
+async def pending_of_events(connection: AsyncConnection, events: Sequence[tuple[str, UUID]]) -> list[UUID]:
+    """Return the message ids of deliveries of these events (store code, event id) that are not settled."""
+    values = {"store_codes": [store for store, _ in events], "event_ids": [event_id for _, event_id in events]}
+    return list(await connection.scalars(_PENDING_OF_EVENTS, values))
+
+
+_OVERLOAD = text(f"""
+WITH planned AS MATERIALIZED (
+    SELECT message_id, subscription_id, clock_timestamp() + make_interval(secs => next_in_seconds) AS due
+    FROM unnest(CAST(:message_ids AS uuid[]), CAST(:subscription_ids AS uuid[]), CAST(:next_in_seconds AS float8[]))
+        AS planned (message_id, subscription_id, next_in_seconds)
+), numbered AS (
+    SELECT message_id, subscription_id, date_trunc('second', due) AS due_second,
+        row_number() OVER (PARTITION BY subscription_id ORDER BY due) AS of_subscription,
+        row_number() OVER (PARTITION BY date_trunc('second', due) ORDER BY due) AS of_second
+    FROM planned
+), subscription AS MATERIALIZED (
+    SELECT asked.subscription_id, counted.waiting
+    FROM (SELECT DISTINCT subscription_id FROM planned) AS asked CROSS JOIN LATERAL (
+        SELECT count(*) AS waiting FROM (
+            SELECT FROM delivery WHERE delivery.subscription_id = asked.subscription_id
+                AND delivery.status = '{DeliveryStatus.PENDING}' AND delivery.next_attempt_at IS NOT NULL
+            LIMIT {MOST_OF_A_SUBSCRIPTION}
+        ) AS rows
+    ) AS counted
+), second AS MATERIALIZED (
+    SELECT asked.due_second, counted.waiting
+    FROM (SELECT DISTINCT due_second FROM numbered) AS asked CROSS JOIN LATERAL (
+        SELECT count(*) AS waiting FROM (
+            SELECT FROM delivery WHERE delivery.status = '{DeliveryStatus.PENDING}'
+                AND delivery.next_attempt_at >= asked.due_second
+                AND delivery.next_attempt_at < asked.due_second + interval '1 second'
+            LIMIT {MOST_DUE_IN_A_SECOND}
+        ) AS rows
+    ) AS counted
+)
+SELECT message_id FROM numbered JOIN subscription USING (subscription_id) JOIN second USING (due_second)
+WHERE of_subscription + subscription.waiting > {MOST_OF_A_SUBSCRIPTION}
+    OR of_second + second.waiting > {MOST_DUE_IN_A_SECOND}
+""")
+
+
+async def overload(connection: AsyncConnection, planned: Sequence[tuple[UUID, UUID, float]]) -> set[UUID]:
+    """Return which deliveries are too many for Temporal, of those (message id, subscription id, seconds until the next
+    attempt) whose attempts failed just now. Workers that count at the same moment may each fill the rest."""
+    message_ids, subscription_ids, seconds = zip(*planned, strict=True)
+    values = {
+        "message_ids": list(message_ids),
+        "subscription_ids": list(subscription_ids),
+        "next_in_seconds": list(seconds),
+    }
+    return set(await connection.scalars(_OVERLOAD, values))
+
+
+# `clock_timestamp()` is volatile, so no index would be entered with it. The few destinations that have any deliveries
+# without an instant are found by skipping through the index of the log.
+_OVERDUE = text(f"""
+WITH RECURSIVE branch AS (
+    (SELECT subscription_id, hashtextextended(url, 0) AS url_hash, status FROM delivery
+        ORDER BY subscription_id, hashtextextended(url, 0), status LIMIT 1)
+    UNION ALL
+    SELECT beyond.* FROM branch CROSS JOIN LATERAL (
+        SELECT subscription_id, hashtextextended(url, 0) AS url_hash, status FROM delivery
+        WHERE (subscription_id, hashtextextended(url, 0), status)
+            > (branch.subscription_id, branch.url_hash, branch.status)
+        ORDER BY subscription_id, hashtextextended(url, 0), status LIMIT 1
+    ) AS beyond
+)
+(SELECT message_id FROM delivery
+WHERE status = '{DeliveryStatus.PENDING}' AND next_attempt_at < statement_timestamp() - make_interval(secs => :seconds)
+ORDER BY next_attempt_at LIMIT :most)
+UNION ALL
+(SELECT waiting.message_id FROM branch CROSS JOIN LATERAL (
+    SELECT delivery.message_id FROM delivery
+    WHERE delivery.subscription_id = branch.subscription_id
+        AND hashtextextended(delivery.url, 0) = branch.url_hash AND delivery.status = branch.status
+        AND delivery.created_at < statement_timestamp() - make_interval(secs => :seconds)
+        AND delivery.next_attempt_at IS NULL AND delivery.variant <> '{TEST}'
+    ORDER BY delivery.created_at LIMIT :most
+) AS waiting WHERE branch.status = '{DeliveryStatus.PENDING}' LIMIT :most)
+LIMIT :most
+""")
+
+
+async def overdue(connection: AsyncConnection, *, most: int) -> list[UUID]:
+    """Return the message ids of pending deliveries that nobody seems to attempt: due for `OVERDUE_SECONDS`, or without
+    an instant and as old as that."""
+    return list(await connection.scalars(_OVERDUE, {"seconds": OVERDUE_SECONDS, "most": most}))
+
+
+@dataclass(frozen=True, slots=True)
+class OwnedDelivery:
+    """A pending delivery and its owner: the activity of its retries, or else the workflow of its first attempt."""
+
+    message_id: UUID
+    retry_id: str | None
+    workflow_id: str | None
+
+
+# The table is read, once: no index knows all that is pending, since nearly every delivery is for a moment.
+_OWNED = text(f"""
+SELECT delivery.message_id, delivery.retry_id, event.workflow_id FROM delivery
+LEFT JOIN event ON event.store_code = delivery.store_code AND event.event_id = delivery.event_id
+WHERE delivery.status = '{DeliveryStatus.PENDING}' AND delivery.variant <> '{TEST}' ORDER BY delivery.event_sequence
+""")
+
+
+async def owned_deliveries(connection: AsyncConnection) -> list[OwnedDelivery]:
+    """Return every pending delivery, oldest event first. Reads the whole table of deliveries."""
+    return [OwnedDelivery(**row._mapping) for row in await connection.execute(_OWNED)]

@@ -1,0 +1,545 @@
+"""Every statement that creates a delivery or changes one.
+
+Each function names the triggers of `domain.delivery.lifecycle.TRANSITIONS` that it carries out; `CARRIED_OUT_BY` is
+the table of them, and `tests/storage/test_transitions.py` runs each function over deliveries of every status. Rows are
+deleted elsewhere: by retention (`storage/events/retention.py`), and a test whose start failed by
+`storage/operations/send_test.py`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from domain.delivery.identity import keeper_workflow_id
+from domain.delivery.lifecycle import OPEN, TERMINAL, UNCHANGED, DeliveryStatus, Reason, Trigger
+from domain.wire.bodies import MAIN, TEST
+from storage.columns import in_list
+from storage.deliveries.attempts import Outcome, by_day
+from storage.deliveries.retries import WAITING_COLUMNS, WaitingRetry
+from storage.deliveries.skip_scan import BRANCHES, IN_BRANCH
+
+_PENDING, _HELD, _DELIVERED, _EXHAUSTED, _CANCELLED = (f"'{status}'" for status in DeliveryStatus)
+_OPEN = in_list(OPEN)
+
+ENDED_AT_ONCE = 1_000
+"""Deliveries ended in one transaction: some tenths of a second. An outage may leave millions, and a statement that
+takes longer than the worker's statement timeout would be started anew for ever."""
+
+_NO_NEXT_ATTEMPT = "next_attempt_at = NULL, not_before = NULL, ended_at = clock_timestamp()"
+"""Of a delivery that ends."""
+
+
+# Creation: match, test, backfill, format migration
+
+MATCHED_COLUMNS: Mapping[str, str] = MappingProxyType(
+    {
+        "message_id": "uuid",
+        "store_code": "text",
+        "event_id": "uuid",
+        "event_name": "text",
+        "event_sequence": "bigint",
+        "accepted_on": "date",
+        "subscription_id": "uuid",
+        "variant": "text",
+        "url": "text",
+        "status": "text",
+        "reason": "text",
+        "workflow_id": "text",
+        "line": "bigint",
+        "request_id": "uuid",
+        "legacy": "bool",
+    }
+)
+"""Columns of a delivery that a match creates, with their types. `request_id` and `legacy` belong to its first attempt;
+`request_id` is null when the delivery is not attempted at once."""
+
+_ARRAYS = ", ".join(f"CAST(:{name} AS {type_}[])" for name, type_ in MATCHED_COLUMNS.items())
+MADE = f"SELECT * FROM unnest({_ARRAYS}) AS made ({', '.join(MATCHED_COLUMNS)})"
+
+INTENDED = """INSERT INTO attempt (accepted_on, message_id, number, request_id, trigger, worker_id, legacy)
+    SELECT accepted_on, message_id, 1, request_id, 'automatic', :worker_id, legacy FROM made
+    WHERE request_id IS NOT NULL ON CONFLICT (accepted_on, message_id, number) DO NOTHING"""
+
+CREATED = f"""INSERT INTO delivery (message_id, store_code, event_id, event_name, event_sequence, accepted_on,
+    subscription_id, variant, url, status, reason, workflow_id, line, ended_at)
+    SELECT message_id, store_code, event_id, event_name, event_sequence, accepted_on,
+    subscription_id, variant, url, status, reason, workflow_id, line,
+    CASE WHEN status = {_EXHAUSTED} THEN clock_timestamp() END
+    FROM made ON CONFLICT (message_id) DO NOTHING"""
+
+_CREATE_MATCHED = text(f"WITH made AS MATERIALIZED ({MADE}), intended AS ({INTENDED}) {CREATED}")
+
+
+async def create_matched(connection: AsyncConnection, made: Sequence[Sequence[Any]], *, worker_id: UUID) -> None:
+    """Create the deliveries of matched events, rows of `MATCHED_COLUMNS`, with the intents of first attempts: `match`.
+
+    Deliveries that exist stay as they are.
+    """
+    columns = dict(zip(MATCHED_COLUMNS, zip(*made, strict=True), strict=True))
+    await connection.execute(_CREATE_MATCHED, {"worker_id": worker_id, **columns})
+
+
+_CREATE_TEST = text(f"""
+INSERT INTO delivery (message_id, store_code, event_id, event_name, event_sequence, accepted_on, subscription_id,
+    variant, url, status, reason, workflow_id)
+VALUES (:message_id, :store_code, :event_id, :event_name, :sequence, :accepted_on, :subscription_id, '{TEST}', :url,
+    {_PENDING}, '{Reason.TEST}', :workflow_id)
+""")
+
+
+async def create_test(connection: AsyncConnection, values: Mapping[str, Any]) -> None:
+    """Create the one delivery of a sample event, from the statement's columns: `send test`."""
+    await connection.execute(_CREATE_TEST, values)
+
+
+@dataclass(frozen=True, slots=True)
+class Backfill:
+    """Subscription and bulk action that deliveries are created for."""
+
+    action_id: UUID
+    store_code: str
+    event_name: str
+    subscription_id: UUID
+    url: str
+
+
+_CREATE_BACKFILLED = text(f"""
+INSERT INTO delivery (message_id, store_code, event_id, event_name, event_sequence, accepted_on, subscription_id,
+    variant, url, status, reason, workflow_id, window_act_id)
+SELECT made.message_id, :store_code, made.event_id, :event_name, made.event_sequence, made.accepted_on,
+    :subscription_id, made.variant, :url, {_HELD}, '{Reason.BACKFILLED}', :workflow_id, :action_id
+FROM unnest(CAST(:message_id AS uuid[]), CAST(:event_id AS uuid[]), CAST(:event_sequence AS bigint[]),
+    CAST(:accepted_on AS date[]), CAST(:variant AS text[]))
+    AS made (message_id, event_id, event_sequence, accepted_on, variant)
+ON CONFLICT (message_id) DO NOTHING
+""")
+
+
+async def create_backfilled(
+    connection: AsyncConnection, backfill: Backfill, columns: Mapping[str, Sequence[Any]]
+) -> int:
+    """Create held deliveries of events that have none, return how many: `backfill`.
+
+    `columns`: message_id, event_id, event_sequence, accepted_on and variant of each.
+    """
+    values = {
+        "action_id": backfill.action_id,
+        "store_code": backfill.store_code,
+        "event_name": backfill.event_name,
+        "subscription_id": backfill.subscription_id,
+        "url": backfill.url,
+        "workflow_id": keeper_workflow_id(backfill.subscription_id),
+    }
+    return (await connection.execute(_CREATE_BACKFILLED, {**values, **columns})).rowcount
+
+
+_ADOPT = text(f"""
+INSERT INTO delivery (message_id, store_code, event_id, event_name, event_sequence, accepted_on, subscription_id,
+    variant, url, status, reason, line)
+SELECT adopted.message_id, twin.store_code, adopted.event_id, twin.event_name, adopted.event_sequence,
+    adopted.accepted_on, twin.id, '{MAIN}', twin.url, {_HELD}, '{Reason.SUBSCRIPTION_PAUSED}', adopted.line
+FROM unnest(CAST(:message_id AS uuid[]), CAST(:event_id AS uuid[]), CAST(:event_sequence AS bigint[]),
+    CAST(:accepted_on AS date[]), CAST(:line AS bigint[]))
+    AS adopted (message_id, event_id, event_sequence, accepted_on, line)
+JOIN subscription AS twin ON twin.id = :twin_id
+ON CONFLICT (message_id) DO NOTHING
+""")
+
+
+async def adopt(connection: AsyncConnection, twin_id: UUID, columns: Mapping[str, Sequence[Any]]) -> None:
+    """Create held deliveries to the modern subscription of a pair for open deliveries that only the legacy one has:
+    `the modern subscription takes the event over`.
+
+    `columns`: message_id, event_id, event_sequence, accepted_on and line of each.
+    """
+    await connection.execute(_ADOPT, {**columns, "twin_id": twin_id})
+
+
+# Attempts: outcomes and withdrawn intents
+
+# An outcome to be retried leaves the status as it is: a delivery that is held meanwhile stays held. It commits the
+# id of the activity that owns the later attempts, before that activity is started.
+
+_RECORD_SQL = f"""
+WITH outcome AS MATERIALIZED (
+    SELECT *, clock_timestamp() + make_interval(secs => retry_after_seconds) AS not_before
+    FROM unnest(CAST(:message_id AS uuid[]), CAST(:number AS int[]), CAST(:began_seconds_ago AS float8[]),
+        CAST(:duration_ms AS int[]), CAST(:status_code AS int[]), CAST(:failure AS text[]), CAST(:detail AS text[]),
+        CAST(:response_excerpt AS text[]), CAST(:body_sha256 AS bytea[]), CAST(:url AS text[]),
+        CAST(:status AS text[]), CAST(:reason AS text[]), CAST(:failures AS int[]),
+        CAST(:next_in_seconds AS float8[]), CAST(:workflow_id AS text[]), CAST(:holds_line AS bool[]),
+        CAST(:retry_after_seconds AS float8[]))
+        AS outcome (message_id, number, began_seconds_ago, duration_ms, status_code, failure, detail,
+            response_excerpt, body_sha256, url, status, reason, failures, next_in_seconds, workflow_id, holds_line,
+            retry_after_seconds)
+), recorded AS (
+    UPDATE attempt SET
+        started_at = clock_timestamp() - make_interval(secs => outcome.began_seconds_ago),
+        outcome_at = clock_timestamp(), duration_ms = outcome.duration_ms, status_code = outcome.status_code,
+        failure = outcome.failure, detail = outcome.detail,
+        response_excerpt = outcome.response_excerpt, body_sha256 = outcome.body_sha256
+    FROM outcome WHERE attempt.accepted_on = :day AND attempt.message_id = outcome.message_id
+        AND attempt.number = outcome.number
+)
+UPDATE delivery SET
+    status = CASE WHEN outcome.status IN ({_PENDING}, '{UNCHANGED}') THEN delivery.status ELSE outcome.status END,
+    reason = CASE WHEN outcome.status IN ({_PENDING}, '{UNCHANGED}') THEN delivery.reason ELSE outcome.reason END,
+    url = outcome.url, attempts = greatest(delivery.attempts, outcome.number),
+    failures = CASE WHEN outcome.status = '{UNCHANGED}' THEN delivery.failures ELSE outcome.failures END,
+    last_status_code = outcome.status_code, last_failure = outcome.failure,
+    next_attempt_at = CASE WHEN outcome.status <> '{UNCHANGED}'
+            THEN clock_timestamp() + make_interval(secs => outcome.next_in_seconds)
+        WHEN delivery.status IN {_OPEN} THEN greatest(delivery.next_attempt_at, outcome.not_before) END,
+    not_before = CASE WHEN outcome.status IN {_OPEN} THEN outcome.not_before
+        WHEN outcome.status = '{UNCHANGED}' AND delivery.status IN {_OPEN}
+            THEN greatest(delivery.not_before, outcome.not_before) END,
+    ended_at = CASE WHEN outcome.status IN {in_list(TERMINAL)} THEN clock_timestamp()
+        WHEN outcome.status = '{UNCHANGED}' THEN delivery.ended_at END,
+    workflow_id = coalesce(outcome.workflow_id, delivery.workflow_id),
+    retry_id = CASE WHEN outcome.status = {_HELD} THEN NULL
+        WHEN outcome.status = {_PENDING} AND delivery.status = {_PENDING}
+            THEN coalesce(delivery.retry_id, delivery.message_id || '/' || outcome.number)
+        ELSE delivery.retry_id END,
+    holds_line = CASE outcome.status WHEN '{UNCHANGED}' THEN delivery.holds_line
+        WHEN {_EXHAUSTED} THEN outcome.holds_line ELSE false END
+FROM outcome WHERE delivery.message_id = outcome.message_id AND (
+    outcome.status IN ({_DELIVERED}, '{UNCHANGED}')
+    OR delivery.status IN {_OPEN} AND outcome.number >= delivery.attempts
+)
+"""
+_RECORD = text(_RECORD_SQL)
+_RECORD_EXHAUSTED = text(_RECORD_SQL + " RETURNING delivery.subscription_id, outcome.status, outcome.reason")
+
+
+def _outcome_columns(rows: Sequence[Outcome]) -> dict[str, Sequence[object]]:
+    return {name: [getattr(row, name) for row in rows] for name in rows[0].__slots__ if name != "accepted_on"}
+
+
+async def record(connection: AsyncConnection, outcomes: Sequence[Outcome]) -> list[tuple[UUID, str | None]]:
+    """Write outcomes and what they make of their deliveries; return (subscription, reason) of each delivery exhausted.
+
+    Carries out `a 2xx` and `a failed attempt` of every kind. An outcome may come late, from a worker that
+    was taken for dead while others went on: then it changes the delivery only by succeeding.
+    """
+    exhausted: list[tuple[UUID, str | None]] = []
+    for day, rows in by_day(outcomes):
+        values = {"day": day, **_outcome_columns(rows)}
+        if all(outcome.status != DeliveryStatus.EXHAUSTED for outcome in rows):
+            await connection.execute(_RECORD, values)
+            continue
+        ended = await connection.execute(_RECORD_EXHAUSTED, values)
+        exhausted += [(row[0], row[2]) for row in ended if row[1] == DeliveryStatus.EXHAUSTED]
+    return exhausted
+
+
+# Locked rows are having their outcome written, which gives them an id or ends them.
+_OWN = text(f"""
+WITH asked AS MATERIALIZED (SELECT unnest(CAST(:message_ids AS uuid[])) AS message_id
+), assigned AS (
+    UPDATE delivery SET retry_id = delivery.message_id || '/' || delivery.attempts
+    FROM (
+        SELECT delivery.message_id FROM delivery JOIN asked USING (message_id)
+        WHERE delivery.status = {_PENDING} AND delivery.retry_id IS NULL
+        ORDER BY delivery.message_id FOR UPDATE OF delivery SKIP LOCKED
+    ) AS without_id
+    WHERE delivery.message_id = without_id.message_id RETURNING {WAITING_COLUMNS}
+)
+SELECT * FROM assigned
+UNION ALL
+SELECT {WAITING_COLUMNS} FROM delivery JOIN asked USING (message_id)
+WHERE delivery.status = {_PENDING} AND delivery.retry_id IS NOT NULL
+""")
+
+
+async def own_retries(connection: AsyncConnection, message_ids: Sequence[UUID]) -> list[WaitingRetry]:
+    """Return the pending ones of these deliveries, each with the id of its activity: `later attempts are scheduled`.
+
+    Those without an id get one, which the transaction commits before the caller starts the activity. A delivery whose
+    outcome is just being written is left out.
+    """
+    rows = await connection.execute(_OWN, {"message_ids": list(message_ids)})
+    return [WaitingRetry(**row._mapping) for row in rows]
+
+
+# Only where the intent is still open: whoever found its lease lapsed has closed it, and the delivery is theirs.
+_WITHDRAW = text(f"""
+WITH withdrawn AS MATERIALIZED (
+    SELECT * FROM unnest(CAST(:message_id AS uuid[]), CAST(:number AS int[]), CAST(:status AS text[]),
+        CAST(:reason AS text[]), CAST(:workflow_id AS text[]))
+        AS withdrawn (message_id, number, status, reason, workflow_id)
+), gone AS (
+    DELETE FROM attempt USING withdrawn
+    WHERE attempt.accepted_on = :day AND attempt.message_id = withdrawn.message_id
+        AND attempt.number = withdrawn.number AND attempt.outcome_at IS NULL
+    RETURNING attempt.message_id
+)
+UPDATE delivery SET status = withdrawn.status, reason = withdrawn.reason, retry_id = NULL,
+    workflow_id = coalesce(withdrawn.workflow_id, delivery.workflow_id),
+    ended_at = CASE WHEN withdrawn.status <> {_HELD} THEN clock_timestamp() END
+FROM withdrawn JOIN gone ON gone.message_id = withdrawn.message_id
+WHERE delivery.message_id = withdrawn.message_id AND delivery.status = {_PENDING}
+""")
+
+
+async def withdraw(connection: AsyncConnection, withdrawn: Sequence[Outcome]) -> None:
+    """Delete intents of which no request went out; their pending deliveries get the outcome's status.
+
+    Carries out `an attempt that falls due while the subscription is suspended`, `the subscription is disabled` and
+    `the subscription is deleted` for deliveries that queue in a worker.
+    """
+    names = ("message_id", "number", "status", "reason", "workflow_id")
+    for day, rows in by_day(withdrawn):
+        columns = {name: [getattr(row, name) for row in rows] for name in names}
+        await connection.execute(_WITHDRAW, {"day": day} | columns)
+
+
+# Suspension and ends without an attempt
+
+_HOLD = text(f"""
+UPDATE delivery SET status = {_HELD}, reason = :reason, workflow_id = :workflow_id, retry_id = NULL
+WHERE message_id = :id AND status = {_PENDING}
+""")
+
+
+async def hold(connection: AsyncConnection, message_id: UUID, reason: Reason, workflow_id: str) -> None:
+    """Give a pending delivery to its subscription's drain: `an attempt that falls due while … is suspended`."""
+    await connection.execute(_HOLD, {"id": message_id, "reason": reason, "workflow_id": workflow_id})
+
+
+_END = text(f"""
+UPDATE delivery SET status = :status, reason = :reason, {_NO_NEXT_ATTEMPT}
+WHERE message_id = :message_id AND status IN {_OPEN}
+""")
+
+
+async def end(connection: AsyncConnection, identity: UUID, status: DeliveryStatus, reason: Reason) -> None:
+    """End an open delivery without an attempt: `the subscription is disabled`, `the subscription is deleted`."""
+    await connection.execute(_END, {"message_id": identity, "status": status, "reason": reason})
+
+
+# Here and below a row that is locked is having its outcome written by a recorder, which may be about to lock what is
+# locked here. It is skipped: its next attempt, or the drain's next round, ends it.
+_END_HELD = text(f"""
+UPDATE delivery SET status = :status, reason = :reason, {_NO_NEXT_ATTEMPT} FROM (
+    SELECT message_id FROM delivery WHERE subscription_id = :subscription_id AND status = {_HELD}
+    ORDER BY event_sequence, message_id LIMIT :most FOR UPDATE SKIP LOCKED
+) AS waiting
+WHERE delivery.message_id = waiting.message_id
+""")
+
+_END_PENDING = text(f"""
+WITH RECURSIVE {BRANCHES}
+UPDATE delivery SET status = :status, reason = :reason, {_NO_NEXT_ATTEMPT} FROM (
+    SELECT waiting.message_id FROM branch CROSS JOIN LATERAL (
+        SELECT delivery.message_id FROM delivery WHERE {IN_BRANCH} LIMIT :most FOR UPDATE SKIP LOCKED
+    ) AS waiting WHERE branch.status = {_PENDING} LIMIT :most
+) AS waiting
+WHERE delivery.message_id = waiting.message_id
+""")
+
+
+async def end_open(
+    connection: AsyncConnection, subscription_id: UUID, *, status: DeliveryStatus, reason: Reason
+) -> int:
+    """End a subscription's open deliveries, at most `ENDED_AT_ONCE`; return how many.
+
+    Carries out `the subscription is disabled` and `the subscription is deleted`. The drain ends the rest.
+    """
+    values = {"subscription_id": subscription_id, "status": status, "reason": reason}
+    held = (await connection.execute(_END_HELD, {**values, "most": ENDED_AT_ONCE})).rowcount
+    if held == ENDED_AT_ONCE:
+        return held
+    pending = await connection.execute(_END_PENDING, {**values, "most": ENDED_AT_ONCE - held})
+    return held + pending.rowcount
+
+
+_OUTWAITED = text(f"""
+UPDATE delivery SET status = {_EXHAUSTED}, reason = '{Reason.BREAKER_OPEN}', {_NO_NEXT_ATTEMPT},
+    holds_line = (SELECT ordered AND after_exhausted = 'hold' FROM subscription WHERE subscription.id = :id)
+FROM (
+    SELECT message_id FROM delivery
+    WHERE subscription_id = :id AND status = {_HELD}
+        AND created_at < clock_timestamp() - make_interval(secs => :seconds)
+        AND NOT EXISTS (SELECT FROM window_act WHERE window_act.id = delivery.window_act_id
+            AND window_act.created_at >= clock_timestamp() - make_interval(secs => :seconds))
+    ORDER BY event_sequence, message_id LIMIT :most FOR UPDATE SKIP LOCKED
+) AS outwaited
+WHERE delivery.message_id = outwaited.message_id
+""")
+
+
+async def exhaust_outwaited(connection: AsyncConnection, subscription_id: UUID, schedule_seconds: float) -> int:
+    """Exhaust deliveries held for longer than their whole retry schedule, at most `ENDED_AT_ONCE`; return how many.
+
+    Carries out `the retry schedule ends behind an open breaker`. The schedule of a recovered delivery starts with the
+    recovery.
+    """
+    values = {"id": subscription_id, "seconds": schedule_seconds, "most": ENDED_AT_ONCE}
+    return (await connection.execute(_OUTWAITED, values)).rowcount
+
+
+_END_LOST_TESTS = text(f"""
+UPDATE delivery SET status = {_CANCELLED}, reason = '{Reason.TEST_LOST}', ended_at = clock_timestamp()
+WHERE variant = '{TEST}' AND status = {_PENDING} AND attempts = 0
+    AND created_at < clock_timestamp() - make_interval(secs => :seconds)
+    AND NOT EXISTS (SELECT FROM attempt WHERE attempt.accepted_on = delivery.accepted_on
+        AND attempt.message_id = delivery.message_id)
+""")
+
+
+async def end_lost_tests(connection: AsyncConnection, *, seconds: float) -> int:
+    """Cancel tests that were not started within this time; return how many: `a test is not started within a minute`."""
+    return (await connection.execute(_END_LOST_TESTS, {"seconds": seconds})).rowcount
+
+
+_CANCEL_ERASED = text(f"""
+UPDATE delivery SET status = {_CANCELLED}, reason = '{Reason.EVENT_ERASED}', {_NO_NEXT_ATTEMPT}
+WHERE store_code = :store_code AND event_id = ANY(CAST(:ids AS uuid[])) AND status IN {_OPEN}
+""")
+
+
+async def cancel_erased(connection: AsyncConnection, store_code: str, event_ids: Sequence[UUID]) -> int:
+    """Cancel the open deliveries of these events, return how many: `the event is erased`."""
+    values = {"store_code": store_code, "ids": list(event_ids)}
+    return (await connection.execute(_CANCEL_ERASED, values)).rowcount
+
+
+# A person's actions
+
+_CANCEL = text(f"""
+UPDATE delivery SET status = {_CANCELLED}, reason = '{Reason.CANCELLED_BY_PERSON}', {_NO_NEXT_ATTEMPT},
+    holds_line = false
+WHERE message_id = :id AND (status IN {_OPEN} OR holds_line)
+""")
+
+
+async def cancel(connection: AsyncConnection, message_id: UUID) -> bool:
+    """Cancel an open delivery, or an exhausted one that holds its successors; return False when it had ended: `cancel`.
+
+    An attempt under way is finished, and may succeed.
+    """
+    return (await connection.execute(_CANCEL, {"id": message_id})).rowcount == 1
+
+
+_RECOVER = text(f"""
+WITH page AS MATERIALIZED (
+    SELECT message_id FROM delivery
+    WHERE message_id = ANY(:ids) AND status = ANY(:statuses) AND status IN {in_list(TERMINAL)}
+    ORDER BY created_at, message_id FOR UPDATE
+)
+UPDATE delivery SET status = {_HELD}, reason = '{Reason.RECOVERED}', failures = 0, next_attempt_at = NULL,
+    ended_at = NULL, not_before = NULL, retry_id = NULL, holds_line = false, workflow_id = :workflow_id,
+    window_act_id = :action_id
+FROM page WHERE delivery.message_id = page.message_id
+""")
+
+
+async def recover(
+    connection: AsyncConnection,
+    message_ids: Sequence[UUID],
+    *,
+    statuses: Sequence[str],
+    subscription_id: UUID,
+    action_id: UUID,
+) -> int:
+    """Open these deliveries of one subscription again where they have ended with one of `statuses`; return how many:
+    `recover`. The retry schedule starts anew, attempt numbers go on."""
+    values = {
+        "ids": list(message_ids),
+        "statuses": list(statuses),
+        "workflow_id": keeper_workflow_id(subscription_id),
+        "action_id": action_id,
+    }
+    return (await connection.execute(_RECOVER, values)).rowcount
+
+
+# An event may have two deliveries in legacy format, and has one in modern: it is open as long as one of the two is.
+WAITING_AT_TWIN = f"""
+SELECT held.message_id, (
+    SELECT coalesce(max(CASE WHEN former.status IN {_OPEN} THEN 2 ELSE 1 END), 0) FROM delivery AS former
+    WHERE former.event_id = held.event_id AND former.subscription_id = :id AND former.variant <> '{TEST}'
+) AS former
+FROM delivery AS held WHERE held.subscription_id = :twin_id AND held.status = {_HELD} AND held.variant <> '{TEST}'
+"""
+"""SQL: deliveries held at the modern subscription of a pair. `former` is 2 where the legacy one has the event open, 1
+where it has ended there, and 0 where the legacy one has none."""
+
+_CANCEL_DONE = text(f"""
+UPDATE delivery SET status = {_CANCELLED}, reason = '{Reason.SWITCHED_OVER}', {_NO_NEXT_ATTEMPT}, holds_line = false
+FROM ({WAITING_AT_TWIN}) AS waiting
+WHERE waiting.former = 1 AND delivery.message_id = waiting.message_id AND delivery.status = {_HELD}
+""")
+
+_CANCEL_MOVED = text(f"""
+UPDATE delivery SET status = {_CANCELLED}, reason = '{Reason.SWITCHED_OVER}', {_NO_NEXT_ATTEMPT}, holds_line = false
+WHERE subscription_id = :id AND status IN {_OPEN} AND variant <> '{TEST}' AND EXISTS (
+    SELECT FROM delivery AS held WHERE held.event_id = delivery.event_id AND held.subscription_id = :twin_id
+        AND held.status = {_HELD}
+)
+""")
+
+
+async def cancel_switched_over(connection: AsyncConnection, legacy_id: UUID, twin_id: UUID) -> tuple[int, int]:
+    """Leave each waiting event to one subscription of the pair: `the other subscription has the event`.
+
+    Return how many deliveries were cancelled at the modern one, whose event has ended at the legacy one, and how many
+    at the legacy one, whose event the modern one sends.
+    """
+    values = {"id": legacy_id, "twin_id": twin_id}
+    dropped = (await connection.execute(_CANCEL_DONE, values)).rowcount
+    return dropped, (await connection.execute(_CANCEL_MOVED, values)).rowcount
+
+
+# Ordering
+
+_ASSIGN_LINES = text(f"""
+UPDATE delivery SET line = placed.line
+FROM unnest(CAST(:message_id AS uuid[]), CAST(:line AS bigint[])) AS placed (message_id, line)
+WHERE delivery.message_id = placed.message_id AND delivery.status = {_HELD}
+""")
+
+
+async def assign_lines(connection: AsyncConnection, message_ids: Sequence[UUID], lines: Sequence[int]) -> None:
+    """Write the ordering keys of held deliveries: `the drain computes a missing ordering key`."""
+    await connection.execute(_ASSIGN_LINES, {"message_id": list(message_ids), "line": list(lines)})
+
+
+_RELEASE_LINES = text("UPDATE delivery SET holds_line = false WHERE subscription_id = :id AND holds_line")
+
+
+async def let_lines_go_on(connection: AsyncConnection, subscription_id: UUID) -> None:
+    """Let no exhausted delivery hold its successors: `the FIFO group of an exhausted delivery is released`."""
+    await connection.execute(_RELEASE_LINES, {"id": subscription_id})
+
+
+CARRIED_OUT_BY: Mapping[Trigger, tuple[Callable[..., Any], ...]] = MappingProxyType(
+    {
+        Trigger.MATCH: (create_matched,),
+        Trigger.SEND_TEST: (create_test,),
+        Trigger.BACKFILL: (create_backfilled,),
+        Trigger.SUCCESS: (record,),
+        Trigger.FAILURE: (record,),
+        Trigger.MANUAL_FAILURE: (record,),
+        Trigger.FINAL_FAILURE: (record,),
+        Trigger.ERASED_BODY: (record,),
+        Trigger.SUSPEND: (hold, withdraw),
+        Trigger.OUTWAIT: (exhaust_outwaited,),
+        Trigger.DISABLE: (end_open, end, withdraw),
+        Trigger.DELETE: (end_open, end, withdraw),
+        Trigger.ERASE: (cancel_erased,),
+        Trigger.CANCEL: (cancel,),
+        Trigger.RETRY: (own_retries,),
+        Trigger.RECOVER: (recover,),
+        Trigger.ADOPT: (adopt,),
+        Trigger.SWITCH_OVER: (cancel_switched_over,),
+        Trigger.LOSE_TEST: (end_lost_tests,),
+        Trigger.ASSIGN_ORDER_KEY: (assign_lines,),
+        Trigger.RELEASE_ORDER: (let_lines_go_on,),
+    }
+)
+"""The functions that carry out the transitions of each trigger."""

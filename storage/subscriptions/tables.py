@@ -1,0 +1,104 @@
+"""Tables of subscriptions: the subscriptions, their modern twins, receiver health, throttling and limiter leases."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import ARRAY, Column, Float, ForeignKey, Index, Integer, LargeBinary, Text, text
+from sqlmodel import Field, SQLModel
+
+from domain.delivery.lifecycle import SubscriptionStatus
+from storage.table_fields import instant
+
+
+class Subscription(SQLModel, table=True):
+    """One event name -> one URL. Header values and keys are stored encrypted (`storage/sealing.py`)."""
+
+    __tablename__ = "subscription"
+
+    id: UUID = Field(primary_key=True)
+    store_code: str = Field(sa_column=Column(Text, ForeignKey("store.code"), nullable=False))
+    event_name: str = Field(sa_column=Column(Text, nullable=False))
+    url: str = Field(sa_column=Column(Text, nullable=False))
+    name: str | None = Field(default=None, sa_column=Column(Text))
+    legacy: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
+    destination_type: str = Field(default="rest", sa_column=Column(Text, nullable=False, server_default="rest"))
+    active_from: datetime | None = instant(nullable=True)
+    sealed_headers: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
+    """JSON [[name, value], …], encrypted; null when there are none."""
+    hmac_enabled: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
+    sealed_secret: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
+    sealed_previous_secret: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
+    previous_secret_until: datetime | None = instant(nullable=True)
+    signature_version: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
+    status: str = Field(
+        default=SubscriptionStatus.ACTIVE,
+        sa_column=Column(Text, nullable=False, server_default=SubscriptionStatus.ACTIVE.value),
+    )
+    status_reason: str | None = Field(default=None, sa_column=Column(Text))
+    status_since: datetime = instant(default_now=True)
+    retry_schedule: list[int] | None = Field(default=None, sa_column=Column(ARRAY(Integer)))
+    """Seconds after each failed attempt; null: the installation's schedule."""
+    rate_limit_per_second: int | None = Field(default=None, sa_column=Column(Integer))
+    max_concurrency: int | None = Field(default=None, sa_column=Column(Integer))
+    ordered: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
+    order_key: str = Field(
+        default="subscription", sa_column=Column(Text, nullable=False, server_default="subscription")
+    )
+    """subscription or customer: which of its deliveries wait for each other when it is ordered."""
+    after_exhausted: str = Field(default="skip", sa_column=Column(Text, nullable=False, server_default="skip"))
+    """skip or hold: what becomes of the successors of an exhausted one."""
+    created_at: datetime = instant(default_now=True)
+    updated_at: datetime = instant(default_now=True)
+    deleted_at: datetime | None = instant(nullable=True)
+
+    __table_args__ = (
+        Index("subscription_by_event", "store_code", "event_name", postgresql_where=text("deleted_at IS NULL")),
+        Index("subscription_by_age", "store_code", "created_at", "id"),
+    )
+
+
+class SubscriptionTwin(SQLModel, table=True):
+    """The modern twin of a legacy subscription; of one that is deleted another may be made."""
+
+    __tablename__ = "subscription_twin"
+
+    subscription_id: UUID = Field(sa_column=Column(ForeignKey("subscription.id"), primary_key=True))
+    twin_id: UUID = Field(sa_column=Column(ForeignKey("subscription.id"), nullable=False))
+
+
+class SubscriptionHealth(SQLModel, table=True):
+    """How a subscription's receiver does; a row appears with its first failure. `breaker_opened_at` null: closed."""
+
+    __tablename__ = "subscription_health"
+
+    subscription_id: UUID = Field(primary_key=True)
+    failures_in_row: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
+    failing_since: datetime | None = instant(nullable=True)
+    breaker_opened_at: datetime | None = instant(nullable=True)
+    probe_at: datetime | None = instant(nullable=True)
+    """When the keeper asks an unwell receiver again."""
+    probe_interval_seconds: float | None = Field(default=None, sa_column=Column(Float))
+
+
+class SubscriptionPace(SQLModel, table=True):
+    """What a subscription's receiver has asked for by its 429s."""
+
+    __tablename__ = "subscription_pace"
+
+    subscription_id: UUID = Field(primary_key=True)
+    rests_until: datetime | None = instant(nullable=True)
+    """Nothing is sent before, by its `Retry-After`."""
+    slowed_to: float | None = Field(default=None, sa_column=Column(Float))
+    """Requests a second after the last 429; more with time (`domain/delivery/throttling.py`)."""
+    slowed_at: datetime | None = instant(nullable=True)
+    slowed_until: datetime | None = instant(nullable=True)
+
+
+class KeeperTurn(SQLModel, table=True):
+    """The worker that keeps a subscription's limit, for as long as it says so: at most one at a time."""
+
+    __tablename__ = "keeper_turn"
+
+    subscription_id: UUID = Field(primary_key=True)
+    worker_id: UUID
+    seen_at: datetime = instant(default_now=True)

@@ -1,0 +1,47 @@
+"""Background loops of a process: a coroutine run every few seconds, surviving outages of PostgreSQL and Temporal."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import NoReturn
+
+import asyncpg
+from sqlalchemy.exc import SQLAlchemyError
+from temporalio.service import RPCError
+
+logger = logging.getLogger(__name__)
+
+OUTAGES = (
+    SQLAlchemyError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # raised by a connection that dies under a statement
+    RPCError,
+    OSError,
+    TimeoutError,
+)
+"""Errors while PostgreSQL or Temporal are away. Any other error is a bug and ends the loop."""
+
+
+async def run_periodically(
+    task: str,
+    run: Callable[[], Awaitable[object]],
+    *,
+    every_seconds: float,
+    retry_seconds: float | None = None,
+    outages: tuple[type[Exception], ...] = OUTAGES,
+) -> NoReturn:
+    """Run `run` now and then `every_seconds` after each end, until cancelled.
+
+    `task` names it in the log, for an operator ("partition maintenance"). After an outage it runs again in
+    `retry_seconds` (default: `every_seconds`).
+    """
+    retry = every_seconds if retry_seconds is None else retry_seconds
+    while True:
+        pause = every_seconds
+        try:
+            await run()
+        except outages as error:
+            pause = retry
+            logger.warning("%s failed (%s), retrying in %g s", task, type(error).__name__, retry)
+        await asyncio.sleep(pause)

@@ -1,0 +1,142 @@
+"""Tests of drafts: the request a delivery would have, ten a minute, audited, and no secret left behind."""
+
+import json
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from api.actions.draft_tests import DraftTests
+from api.errors import TooManyTests, Unavailable, ValidationFailed
+from api.subscriptions.models import SubscriptionCreate
+from storage.operations.draft_tests import DRAFT_TEST_SECONDS, DRAFT_TESTS_A_MINUTE, begin_draft_test
+from storage.subscriptions.queries import find_subscription
+from temporal.starts import Acting as TemporalActs
+from tests.api.acting import Acting
+from tests.receiver import Receiver, close_before_answer, status
+
+SECRET = "Bearer 0123456789"
+WHO = "administrator:somebody"
+
+
+def draft(url: str, **fields: Any) -> SubscriptionCreate:
+    """A webhook as the form sends it."""
+    headers = [{"headerName": "Authorization", "headerValue": SECRET}]
+    values = {"eventName": "CustomerUpdated", "url": url, "headers": headers, "hmacEnabled": True, **fields}
+    return SubscriptionCreate.model_validate(values, by_alias=True, by_name=False)
+
+
+def draft_tests(acting: Acting) -> DraftTests:
+    return DraftTests(acting.api.resources, acting.api.store, WHO)
+
+
+async def test_a_trial_is_sent_as_a_delivery_would_be_and_says_what_came_back(
+    acting: Acting, receiver: Receiver
+) -> None:
+    receiver.script(status(201, body=b"<b>thanks</b>"))
+    result = await draft_tests(acting).send_draft(draft(receiver.url("/hook")))
+    [request] = receiver.requests
+    assert (result.status_code, result.failure, result.response_excerpt) == (201, None, "<b>thanks</b>")
+    assert request.header("X-Webhook-Test") == "true"
+    assert request.header("Authorization") == SECRET
+    assert request.header("webhook-signature") is not None
+    assert result.sent_body == request.body.decode()
+    assert json.loads(request.body)["storeCode"] == acting.api.store
+    sent = dict(result.sent_headers)
+    assert sent["Authorization"] == "•••"
+    assert sent["webhook-signature"] == request.header("webhook-signature")
+
+
+async def test_a_failure_is_the_failure_a_delivery_would_have(acting: Acting, receiver: Receiver) -> None:
+    receiver.script(close_before_answer(), status(503))
+    cut = await draft_tests(acting).send_draft(draft(receiver.url("/hook")))
+    assert (cut.status_code, cut.failure) == (None, "reset")
+    refused = await draft_tests(acting).send_draft(draft(receiver.url("/hook"), legacy=True, hmacEnabled=False))
+    assert (refused.status_code, refused.failure) == (503, "http_5xx")
+    assert b'"type":' in receiver.requests[-1].body
+    assert receiver.requests[-1].header("webhook-signature") is None
+
+
+async def test_it_leaves_no_delivery_no_event_and_no_secret(acting: Acting, receiver: Receiver) -> None:
+    await draft_tests(acting).send_draft(draft(receiver.url("/hook")))
+    store = {"store": acting.api.store}
+    for table in ("delivery", "event", "subscription"):
+        [row] = await acting.api.execute(f"SELECT count(*) AS n FROM {table} WHERE store_code = :store", **store)
+        assert row.n == 0, table
+    [kept] = await acting.api.execute("SELECT * FROM draft_test WHERE store_code = :store", **store)
+    assert (kept.sealed_headers, kept.sealed_secret) == (None, None)
+    assert SECRET not in str(kept)
+    [audited] = await acting.api.execute(
+        "SELECT * FROM audit WHERE store_code = :store AND action = 'draft-test'", **store
+    )
+    assert (audited.actor, audited.object_type) == (WHO, "draft_test")
+    assert SECRET not in str(audited)
+
+
+async def test_temporal_is_told_no_secret(acting: Acting, receiver: Receiver) -> None:
+    await draft_tests(acting).send_draft(draft(receiver.url("/hook?token=5ecret")))
+    [row] = await acting.api.execute("SELECT id FROM draft_test WHERE store_code = :store", store=acting.api.store)
+    handle = acting.running.client.get_workflow_handle(f"draft-test/{row.id}")
+    history = (await handle.fetch_history()).to_json()
+    assert "5ecret" not in history
+    assert SECRET not in history
+
+
+async def test_a_webhook_being_edited_is_tried_with_its_stored_values_and_its_own_key(
+    acting: Acting, receiver: Receiver
+) -> None:
+    headers = [{"headerName": "Authorization", "headerValue": SECRET}]
+    subscription = await acting.subscribe(receiver.url("/old"), headers=headers, hmacEnabled=True)
+    async with acting.api.database.transaction() as connection:
+        saved = await find_subscription(connection, acting.api.store, UUID(subscription))
+    masked = [{"headerName": "Authorization", "headerValue": "•••"}]
+    await draft_tests(acting).send_draft(draft(receiver.url("/new"), headers=masked), saved)
+    assert receiver.requests[-1].target == "/new"
+    assert receiver.requests[-1].header("Authorization") == SECRET
+    assert receiver.requests[-1].header("X-Webhook-Signature-Version") == "1"
+
+
+async def test_where_it_may_not_go_it_does_not_go(acting: Acting, receiver: Receiver) -> None:
+    for url in ("http://169.254.169.254/latest/meta-data", "http://10.0.0.1/"):
+        with pytest.raises(ValidationFailed):
+            await draft_tests(acting).send_draft(draft(url))
+    masked = [{"headerName": "Authorization", "headerValue": "•••"}]
+    with pytest.raises(ValidationFailed):
+        await draft_tests(acting).send_draft(draft(receiver.url("/hook"), headers=masked))
+    assert receiver.requests == []
+
+
+async def test_a_store_sends_few_a_minute(acting: Acting, receiver: Receiver) -> None:
+    for _ in range(DRAFT_TESTS_A_MINUTE):
+        await draft_tests(acting).send_draft(draft(receiver.url("/hook")))
+    with pytest.raises(TooManyTests, match=r"10 tests a minute; try again in [0-9]+ s"):
+        await draft_tests(acting).send_draft(draft(receiver.url("/hook")))
+    assert len(receiver.requests) == DRAFT_TESTS_A_MINUTE
+    aged = "UPDATE draft_test SET created_at = created_at - interval '1 minute' WHERE store_code = :store RETURNING id"
+    await acting.api.execute(aged, store=acting.api.store)
+    await draft_tests(acting).send_draft(draft(receiver.url("/hook")))
+
+
+async def test_without_a_worker_it_says_so_and_keeps_no_secret(
+    acting: Acting, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.actions.draft_tests.ANSWER_SECONDS", 0.2)
+    resources = replace(acting.api.resources, acting=TemporalActs(acting.running.client, "a queue nobody works at"))
+    with pytest.raises(Unavailable, match="No worker has taken the test"):
+        await DraftTests(resources, acting.api.store, WHO).send_draft(draft(receiver.url("/hook")))
+    [row] = await acting.api.execute("SELECT * FROM draft_test WHERE store_code = :store", store=acting.api.store)
+    assert (row.sealed_headers, row.sealed_secret) == (None, None)
+    async with acting.api.database.transaction() as connection:
+        assert await begin_draft_test(connection, row.id) is None
+
+
+async def test_it_is_sent_once_and_not_after_nobody_waits_for_it(acting: Acting, receiver: Receiver) -> None:
+    await draft_tests(acting).send_draft(draft(receiver.url("/hook")))
+    [row] = await acting.api.execute("SELECT id FROM draft_test WHERE store_code = :store", store=acting.api.store)
+    async with acting.api.database.transaction() as connection:
+        assert await begin_draft_test(connection, row.id) is None
+    late = "UPDATE draft_test SET begun_at = NULL, created_at = created_at - make_interval(secs => :age) RETURNING id"
+    await acting.api.execute(late, age=DRAFT_TEST_SECONDS)
+    async with acting.api.database.transaction() as connection:
+        assert await begin_draft_test(connection, row.id) is None

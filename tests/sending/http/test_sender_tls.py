@@ -1,0 +1,169 @@
+"""TLS: whom the sender trusts, who it is, what it says when the handshake fails, and sessions that are resumed."""
+
+import asyncio
+import re
+import ssl
+import warnings
+from datetime import UTC, datetime
+
+import pytest
+import trustme
+
+from domain.delivery.failure_kinds import FailureKind
+from sending.http.tls import CertificateFileError, client_context
+from tests.receiver import Authority, Exchange, Receiver, raw, response, status
+from tests.sending.http.sending import local_sender, request_to, send
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    return Authority()
+
+
+async def test_an_authority_of_the_installation_is_trusted_beside_the_public_ones(authority: Authority) -> None:
+    async with Receiver(tls=authority.server_context("localhost")) as receiver:
+        url = receiver.url("/hook", host="localhost")
+        trusted = await send(url, ca_bundle=authority.ca_bundle)
+        untrusted = await send(url)
+    assert (trusted.status_code, receiver.requests[0].header("Host")) == (200, f"localhost:{receiver.port}")
+    assert (untrusted.status_code, untrusted.failure) == (None, FailureKind.tls)
+    assert "certificate verify failed" in untrusted.detail
+    context = client_context(authority.ca_bundle, None)
+    assert context.cert_store_stats()["x509_ca"] > client_context(None, None).cert_store_stats()["x509_ca"] > 50
+
+
+async def test_the_certificate_has_to_be_for_the_name_also_when_the_address_was_checked(authority: Authority) -> None:
+    async with Receiver(tls=authority.server_context("other.example.com")) as receiver:
+        by_name = await send(receiver.url(host="localhost"), ca_bundle=authority.ca_bundle)
+        by_address = await send(receiver.url(), ca_bundle=authority.ca_bundle)
+    for result in (by_name, by_address):
+        assert result.failure is FailureKind.tls
+        assert "not valid for" in result.detail
+    assert receiver.requests == []
+
+
+async def test_a_certificate_for_an_address_serves_a_url_with_that_address(authority: Authority) -> None:
+    async with Receiver(tls=authority.server_context("127.0.0.1")) as receiver:
+        assert (await send(receiver.url(), ca_bundle=authority.ca_bundle)).status_code == 200
+
+
+async def test_an_expired_certificate_is_refused() -> None:
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    expired = authority.issue_cert("localhost", not_after=datetime(2020, 1, 1, tzinfo=UTC))
+    expired.configure_cert(context)
+    with authority.cert_pem.tempfile() as ca_bundle:
+        async with Receiver(tls=context) as receiver:
+            result = await send(receiver.url(host="localhost"), ca_bundle=ca_bundle)
+    assert (result.failure, result.detail) == (
+        FailureKind.tls,
+        "certificate verify failed: certificate has expired",
+    )
+
+
+async def test_old_tls_versions_are_refused(authority: Authority) -> None:
+    context = authority.server_context("localhost")
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+        context.maximum_version = ssl.TLSVersion.TLSv1_1
+        context.minimum_version = ssl.TLSVersion.TLSv1
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    async with Receiver(tls=context) as receiver:
+        result = await send(receiver.url(host="localhost"), ca_bundle=authority.ca_bundle)
+    assert result.failure is FailureKind.tls
+    assert result.detail
+
+
+async def test_a_connection_cut_during_the_handshake_is_a_tls_failure() -> None:
+    async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(10)
+        writer.close()
+
+    server = await asyncio.start_server(cut, "127.0.0.1", 0)
+    result = await send(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+    server.close()
+    assert (result.failure, result.detail) == (
+        FailureKind.tls,
+        "the connection was closed during the TLS handshake",
+    )
+
+
+async def test_plain_http_behind_an_https_url_is_a_tls_failure(authority: Authority) -> None:
+    async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write(response(400, b"speak http"))
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(plain, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    result = await send(f"https://127.0.0.1:{port}/", ca_bundle=authority.ca_bundle)
+    server.close()
+    assert (result.failure, result.detail) == (FailureKind.tls, "wrong version number")
+
+
+async def test_a_handshake_that_never_ends_is_a_timeout() -> None:
+    async def never_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()  # to its end: a writer that nobody holds is closed, on newer Pythons
+        writer.close()
+
+    server = await asyncio.start_server(never_answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    result = await send(f"https://127.0.0.1:{port}/", timeout_seconds=0.4)
+    server.close()
+    assert result.failure is FailureKind.timeout
+
+
+async def test_the_client_certificate_of_the_installation_is_shown_on_request(authority: Authority) -> None:
+    shown: list[object] = []
+
+    async def note(exchange: Exchange) -> None:
+        certificate = exchange.writer.get_extra_info("peercert")
+        shown.append(dict(name for group in certificate["subjectAltName"] for name in [group])["DNS"])
+        await status()(exchange)
+
+    async with Receiver(tls=authority.server_context("localhost", require_client=True)) as receiver:
+        receiver.script(note)
+        url = receiver.url(host="localhost")
+        known = await send(url, ca_bundle=authority.ca_bundle, client_cert=authority.client_cert("us.example.com"))
+        without = await send(url, ca_bundle=authority.ca_bundle)
+    assert known.status_code == 200
+    assert shown == ["us.example.com"]
+    # TLS 1.3 refuses after the handshake; the alert and the reset race each other
+    assert without.failure in {FailureKind.tls, FailureKind.reset}
+    assert len(receiver.requests) == 1
+
+
+async def test_a_session_is_resumed_on_the_next_connection_to_the_same_host(authority: Authority) -> None:
+    resumed: list[bool] = []
+
+    async def note(exchange: Exchange) -> None:
+        resumed.append(exchange.writer.get_extra_info("ssl_object").session_reused)
+        await raw(response(), close=True)(exchange)
+
+    async with Receiver(tls=authority.server_context("localhost", "127.0.0.1")) as receiver:
+        receiver.script(note, note, note, note)
+        async with local_sender(ca_bundle=authority.ca_bundle) as sender:
+            for count, host in enumerate(("localhost", "localhost", "127.0.0.1", "localhost"), 1):
+                result = await sender.send(request_to(receiver.url(host=host)))
+                assert result.status_code == 200, result
+                assert receiver.connections == count
+    assert resumed == [False, True, False, True]
+
+
+async def test_connections_are_kept_alive_over_tls(authority: Authority) -> None:
+    async with Receiver(tls=authority.server_context("localhost")) as receiver:
+        async with local_sender(ca_bundle=authority.ca_bundle) as sender:
+            for _ in range(5):
+                assert (await sender.send(request_to(receiver.url(host="localhost")))).status_code == 200
+        assert receiver.connections == 1
+
+
+def test_a_missing_or_broken_certificate_file_is_said_at_the_start(authority: Authority) -> None:
+    for ca_bundle, client_cert in (
+        ("/nowhere/missing.pem", None),
+        (__file__, None),
+        (None, "/nowhere/missing.pem"),
+        (None, authority.ca_bundle),  # a certificate without its key
+    ):
+        with pytest.raises(CertificateFileError, match=re.escape(str(ca_bundle or client_cert))):
+            client_context(ca_bundle, client_cert)

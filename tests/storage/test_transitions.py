@@ -1,0 +1,307 @@
+"""Each statement of the lifecycle, run over deliveries of every status, does what the table of transitions says.
+
+The table is `domain.delivery.lifecycle.TRANSITIONS`. For each trigger the functions that carry it out are run, and what
+they changed has to be all of the trigger's rows with all of their reasons, and nothing else.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeAlias
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from domain.delivery.lifecycle import (
+    HOLD_REASONS,
+    TERMINAL,
+    TRANSITIONS,
+    UNCHANGED,
+    DeliveryStatus,
+    Reason,
+    Trigger,
+)
+from storage.deliveries import transitions
+from storage.deliveries.attempts import Outcome
+from storage.deliveries.matching import match
+from storage.deliveries.transitions import CARRIED_OUT_BY, Backfill
+from tests.ground import STORE, Ground
+
+URL = "http://receiver.example.com/hook"
+TODAY = datetime.now(UTC).date()
+
+Change: TypeAlias = tuple[DeliveryStatus | None, DeliveryStatus, Reason | None]
+
+
+@dataclass
+class Setting:
+    """One subscription, and one event with its delivery for each status."""
+
+    ground: Ground
+    subscription_id: UUID
+    event_ids: Mapping[DeliveryStatus, UUID]
+    message_ids: Mapping[DeliveryStatus, UUID]
+
+
+async def match_events(ground: Ground, event_ids: Sequence[UUID], *, may_begin: bool = True) -> None:
+    async with ground.database.transaction() as connection:
+        keys = [(STORE, one) for one in event_ids]
+        await match(connection, keys, worker_id=uuid4(), may_begin=lambda _: may_begin)
+
+
+async def one_of_each_status(ground: Ground, subscription_id: UUID | None = None, variant: str = "main") -> Setting:
+    """Deliveries that have an intent for their first attempt; the exhausted one holds its successors."""
+    if subscription_id is None:
+        subscription_id = await ground.subscribe("CustomerUpdated", URL)
+    events = dict(zip(DeliveryStatus, await ground.emit("CustomerUpdated", "{}", len(DeliveryStatus)), strict=True))
+    await match_events(ground, list(events.values()))
+    made = {}
+    for status, event_id in events.items():
+        [[made[status]]] = await ground.execute(
+            "UPDATE delivery SET status = :status, variant = :variant, holds_line = (:status = 'exhausted') "
+            "WHERE event_id = :id AND subscription_id = :subscription RETURNING message_id",
+            status=status,
+            variant=variant,
+            id=event_id,
+            subscription=subscription_id,
+        )
+    return Setting(ground, subscription_id, events, made)
+
+
+async def changes(ground: Ground, before: Sequence[Any]) -> set[Change]:
+    """Return what differs from the rows of before. The reason is None where it was left alone."""
+    known = {row.message_id: row for row in before}
+    found = set()
+    for row in await ground.deliveries():
+        old = known.get(row.message_id)
+        if old != row:
+            same = old is not None and (old.status, old.reason) == (row.status, row.reason)
+            reason = None if row.reason is None or same else Reason(row.reason)
+            found.add((None if old is None else DeliveryStatus(old.status), DeliveryStatus(row.status), reason))
+    return found
+
+
+Step: TypeAlias = Callable[[AsyncConnection, Setting], Awaitable[Any]]
+
+
+async def applied(ground: Ground, step: Step, **options: Any) -> set[Change]:
+    """Run a step over one delivery of each status, return what it changed."""
+    setting = await one_of_each_status(ground, **options)
+    before = await ground.deliveries()
+    async with ground.database.transaction() as connection:
+        await step(connection, setting)
+    found = await changes(ground, before)
+    await ground.clear()
+    return found
+
+
+def outcome(message_id: UUID, status: str, reason: Reason | None) -> Outcome:
+    failed = status != DeliveryStatus.DELIVERED
+    return Outcome(
+        accepted_on=TODAY,
+        message_id=message_id,
+        number=1,
+        began_seconds_ago=0.5,
+        duration_ms=500,
+        status_code=500 if failed else 200,
+        failure="http_5xx" if failed else None,
+        detail=None,
+        response_excerpt=None,
+        body_sha256=None,
+        url=URL,
+        status=status,
+        reason=reason,
+        failures=int(failed),
+        next_in_seconds=60.0 if status in (DeliveryStatus.PENDING, DeliveryStatus.HELD) else None,
+        workflow_id=None,
+    )
+
+
+def recorded(status: str, reason: Reason | None = None, of: Sequence[DeliveryStatus] = tuple(DeliveryStatus)) -> Step:
+    """Write an outcome for the deliveries of these statuses."""
+    return lambda connection, setting: transitions.record(
+        connection, [outcome(setting.message_ids[one], status, reason) for one in of]
+    )
+
+
+def withdrawn(status: DeliveryStatus, reason: Reason) -> Step:
+    return lambda connection, setting: transitions.withdraw(
+        connection, [outcome(one, status, reason) for one in setting.message_ids.values()]
+    )
+
+
+def each(act: Callable[[AsyncConnection, UUID], Awaitable[Any]]) -> Step:
+    """Run a statement for each delivery by itself."""
+
+    async def step(connection: AsyncConnection, setting: Setting) -> None:
+        for message_id in setting.message_ids.values():
+            await act(connection, message_id)
+
+    return step
+
+
+def held_for(reason: Reason) -> Step:
+    return each(lambda connection, one: transitions.hold(connection, one, reason, "drain"))
+
+
+def ended(status: DeliveryStatus, reason: Reason) -> list[Step]:
+    return [
+        each(lambda connection, one: transitions.end(connection, one, status, reason)),
+        lambda connection, setting: transitions.end_open(
+            connection, setting.subscription_id, status=status, reason=reason
+        ),
+        withdrawn(status, reason),
+    ]
+
+
+def columns_of_events(setting: Setting, **more: Any) -> dict[str, list[Any]]:
+    """Columns of one new delivery of an event of the setting."""
+    event_id = setting.event_ids[DeliveryStatus.PENDING]
+    columns = {"message_id": uuid4(), "event_id": event_id, "event_sequence": 1, "accepted_on": TODAY} | more
+    return {name: [value] for name, value in columns.items()}
+
+
+async def backfilled(connection: AsyncConnection, setting: Setting) -> None:
+    backfill = Backfill(uuid4(), STORE, "CustomerUpdated", setting.subscription_id, URL)
+    await transitions.create_backfilled(connection, backfill, columns_of_events(setting, variant="main"))
+
+
+async def adopted(connection: AsyncConnection, setting: Setting) -> None:
+    await transitions.adopt(connection, setting.subscription_id, columns_of_events(setting, line=None))
+
+
+async def sent_test(connection: AsyncConnection, setting: Setting) -> None:
+    values = {name: value for name, [value] in columns_of_events(setting).items()}
+    sequence = values.pop("event_sequence")
+    named = {"store_code": STORE, "event_name": "CustomerUpdated", "url": URL, "workflow_id": "test"}
+    subscription = {"subscription_id": setting.subscription_id}
+    await transitions.create_test(connection, values | named | subscription | {"sequence": sequence})
+
+
+async def lines_assigned(connection: AsyncConnection, setting: Setting) -> None:
+    await transitions.assign_lines(connection, list(setting.message_ids.values()), range(len(setting.message_ids)))
+
+
+async def recovered(connection: AsyncConnection, setting: Setting) -> None:
+    await transitions.recover(
+        connection,
+        list(setting.message_ids.values()),
+        statuses=list(DeliveryStatus),
+        subscription_id=setting.subscription_id,
+        action_id=uuid4(),
+    )
+
+
+FINAL = (Reason.SCHEDULE_USED_UP, Reason.HTTP_GONE, Reason.BLOCKED)
+NOT_PENDING = (DeliveryStatus.HELD, *TERMINAL)
+
+STEPS: Mapping[Trigger, list[Step]] = {
+    Trigger.SEND_TEST: [sent_test],
+    Trigger.BACKFILL: [backfilled],
+    Trigger.ADOPT: [adopted],
+    Trigger.SUCCESS: [recorded(DeliveryStatus.DELIVERED)],
+    Trigger.FAILURE: [
+        recorded(DeliveryStatus.PENDING),
+        # The drain attempts held deliveries only.
+        recorded(DeliveryStatus.HELD, Reason.RETRY, NOT_PENDING),
+        recorded(DeliveryStatus.HELD, Reason.BREAKER_OPEN, NOT_PENDING),
+        # Too many retries fall due together.
+        recorded(DeliveryStatus.HELD, Reason.OVERLOAD, [DeliveryStatus.PENDING]),
+    ],
+    Trigger.RETRY: [
+        lambda connection, setting: transitions.own_retries(connection, list(setting.message_ids.values()))
+    ],
+    Trigger.MANUAL_FAILURE: [recorded(UNCHANGED)],
+    Trigger.FINAL_FAILURE: [
+        *(recorded(DeliveryStatus.EXHAUSTED, reason) for reason in FINAL),
+        recorded(DeliveryStatus.EXHAUSTED, Reason.TEST, [DeliveryStatus.PENDING]),
+    ],
+    Trigger.ERASED_BODY: [recorded(DeliveryStatus.CANCELLED, Reason.EVENT_ERASED)],
+    Trigger.SUSPEND: [
+        *(held_for(reason) for reason in (Reason.SUBSCRIPTION_PAUSED, Reason.BREAKER_OPEN, Reason.LIMITED)),
+        *(withdrawn(DeliveryStatus.HELD, reason) for reason in HOLD_REASONS),
+    ],
+    Trigger.OUTWAIT: [
+        lambda connection, setting: transitions.exhaust_outwaited(connection, setting.subscription_id, 0.0)
+    ],
+    Trigger.DISABLE: ended(DeliveryStatus.EXHAUSTED, Reason.SUBSCRIPTION_DISABLED),
+    Trigger.DELETE: ended(DeliveryStatus.CANCELLED, Reason.SUBSCRIPTION_DELETED),
+    Trigger.ERASE: [
+        lambda connection, setting: transitions.cancel_erased(connection, STORE, list(setting.event_ids.values()))
+    ],
+    Trigger.CANCEL: [each(transitions.cancel)],
+    Trigger.RECOVER: [recovered],
+    Trigger.ASSIGN_ORDER_KEY: [lines_assigned],
+    Trigger.RELEASE_ORDER: [
+        lambda connection, setting: transitions.let_lines_go_on(connection, setting.subscription_id)
+    ],
+}
+
+
+async def matched(ground: Ground) -> set[Change]:
+    """Match one event to subscriptions in every state, and one while the worker takes no more."""
+    await ground.subscribe("CustomerUpdated", URL)
+    await ground.subscribe("CustomerUpdated", URL, status="paused")
+    await ground.subscribe("CustomerUpdated", URL, status="disabled")
+    await ground.subscribe("CustomerUpdated", URL, rate_limit_per_second=1)
+    failing = await ground.subscribe("CustomerUpdated", URL)
+    await ground.execute(
+        "INSERT INTO subscription_health (subscription_id, breaker_opened_at) VALUES (:id, now())", id=failing
+    )
+    await match_events(ground, await ground.emit("CustomerUpdated", "{}"))
+    await match_events(ground, await ground.emit("CustomerUpdated", "{}"), may_begin=False)
+    return await changes(ground, [])
+
+
+async def switched_over(ground: Ground) -> set[Change]:
+    """Switch over from a legacy subscription with a delivery of each status to a paused one that has all events."""
+    legacy = await ground.subscribe("CustomerUpdated", URL, legacy=True)
+    twin = await ground.subscribe("CustomerUpdated", URL, status="paused")
+    await one_of_each_status(ground, legacy)
+    before = await ground.deliveries()
+    async with ground.database.transaction() as connection:
+        await transitions.cancel_switched_over(connection, legacy, twin)
+    return await changes(ground, before)
+
+
+async def lost(ground: Ground) -> set[Change]:
+    """End the tests that have no attempt."""
+    await one_of_each_status(ground, variant="test")
+    await ground.execute("TRUNCATE attempt")
+    before = await ground.deliveries()
+    async with ground.database.transaction() as connection:
+        await transitions.end_lost_tests(connection, seconds=0.0)
+    return await changes(ground, before)
+
+
+SCENARIOS: Mapping[Trigger, Callable[[Ground], Awaitable[set[Change]]]] = {
+    Trigger.MATCH: matched,
+    Trigger.SWITCH_OVER: switched_over,
+    Trigger.LOSE_TEST: lost,
+}
+
+
+@pytest.mark.parametrize("trigger", Trigger)
+async def test_a_trigger_changes_deliveries_as_the_table_says(ground: Ground, trigger: Trigger) -> None:
+    if trigger in SCENARIOS:
+        found = await SCENARIOS[trigger](ground)
+    else:
+        found = set().union(*[await applied(ground, step) for step in STEPS[trigger]])
+    rows = [row for row in TRANSITIONS if row.trigger is trigger]
+    expected = {(row.source, row.target, reason) for row in rows for reason in row.reasons or (None,)}
+    kept_reason = {(row.source, row.target, None) for row in rows if row.source is row.target}
+    assert found - kept_reason == expected - kept_reason
+    assert {(source, target) for source, target, _ in found} == {(row.source, row.target) for row in rows}
+
+
+def test_every_trigger_is_carried_out_by_a_function_and_every_function_by_a_trigger() -> None:
+    assert set(CARRIED_OUT_BY) == {row.trigger for row in TRANSITIONS} == set(Trigger)
+    registered = {function.__name__ for functions in CARRIED_OUT_BY.values() for function in functions}
+    written = {
+        name
+        for name, value in vars(transitions).items()
+        if getattr(value, "__module__", "") == transitions.__name__
+        and "connection" in getattr(value, "__annotations__", {})
+    }
+    assert registered == written
