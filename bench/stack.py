@@ -160,12 +160,16 @@ async def _local_stack(environment: Mapping[str, str], program: Path, directory:
     """The stack of `up`, as its `stack.json` says."""
     up = [str(program), "up", "--data-dir", str(directory), "--no-demo", "--detach"]
     ports = ["--api-port", "0", "--ui-port", "0", "--temporal-port", "0"]
-    try:
-        await asyncio.to_thread(
+    starting = asyncio.create_task(
+        asyncio.to_thread(
             subprocess.run, up + ports, check=True, env=os.environ | dict(environment), stdout=subprocess.DEVNULL
         )
+    )
+    try:
+        await asyncio.shield(starting)
         facts: dict[str, Any] = json.loads((directory / "stack.json").read_text())
         yield facts | {"pids": {component: [pid] for component, pid in facts["pids"].items()}}
     finally:
+        await asyncio.wait([starting])  # `down` does not find a stack whose start was given up and goes on
         down = [str(program), "down", "--data-dir", str(directory)]
         await asyncio.to_thread(subprocess.run, down, check=False, stdout=subprocess.DEVNULL)

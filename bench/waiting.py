@@ -337,7 +337,7 @@ def main() -> None:
     asked = parser.parse_args()
     before = machine()
     sizes = Sizes(asked.waiting, asked.subscriptions, asked.retries, asked.bursts)
-    keep(f"waiting-{asked.waiting}", asyncio.run(measure(asked.of, sizes)), before)
+    keep(f"waiting-{asked.waiting}" if asked.waiting else "retry", asyncio.run(measure(asked.of, sizes)), before)
 
 
 if __name__ == "__main__":
