@@ -67,8 +67,8 @@ async def test_a_cancelled_delivery_ends_its_workflow_and_is_not_attempted_again
         await running.until_statuses({"pending": 1})
         [delivery] = await running.deliveries()
         async with running.database.transaction() as connection:
-            assert await cancel(connection, delivery.message_id, reason="a person")
-            assert not await cancel(connection, delivery.message_id, reason="another person")
+            assert await cancel(connection, delivery.message_id)
+            assert not await cancel(connection, delivery.message_id)
         workflow = running.client.get_workflow_handle(event_workflow_id(STORE, event_id))
         await workflow.signal("look-now", str(delivery.message_id))
         summary = await workflow.result()
@@ -124,7 +124,7 @@ async def retry_now(_: Pipeline, acting: Acting, event_id: UUID, message_id: UUI
 
 async def cancel_it(running: Pipeline, acting: Acting, event_id: UUID, message_id: UUID) -> None:
     async with running.database.transaction() as connection:
-        assert await cancel(connection, message_id, reason="a person")
+        assert await cancel(connection, message_id)
     await acting.look_now(STORE, event_id, "CustomerUpdated", message_id)
 
 

@@ -46,7 +46,7 @@ ENDS: list[tuple[str, Act, str, str | None]] = [
         "cancelled",
         "subscription_deleted",
     ),
-    ("cancel", lambda c, _, delivery: cancel(c, delivery, reason="by_person"), "cancelled", "by_person"),
+    ("cancel", lambda c, _, delivery: cancel(c, delivery), "cancelled", "cancelled_by_person"),
 ]
 
 
@@ -175,7 +175,7 @@ async def test_redelivering_is_one_attempt_at_once_and_goes_on_with_no_schedule(
     async with Receiver() as receiver, pipeline(database_url, skipping.client) as running:
         _, event_id, message_id = await waiting(running, receiver)
         async with running.database.transaction() as connection:
-            await cancel(connection, message_id, reason="by_person")  # a day of its schedule is left
+            await cancel(connection, message_id)  # a day of its schedule is left
         await over(running, skipping, event_id)
         receiver.script(status(503))
         assert await acting(running).redeliver(message_id, receiver.url("/hook"))
