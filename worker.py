@@ -25,7 +25,7 @@ from activities.drain import KeeperActivities
 from activities.notices import NoticeWatch
 from activities.retry import RetryActivities
 from domain.delivery.notices import DisableRules
-from relay.backpressure import MAX_IN_FLIGHT, Backpressure, Kind
+from relay.backpressure import MAX_IN_FLIGHT, Backpressure, WorkflowKind
 from relay.relay import Relay, RelaySettings
 from sending.dispatcher import AttemptLimits, Dispatcher
 from sending.http.client import Sender
@@ -168,7 +168,7 @@ async def sending(
         limits=AttemptLimits(
             in_flight=settings.attempts_in_flight,
             per_subscription=settings.subscription_concurrency,
-            queue_per_subscription=max(SHORTEST_QUEUE, (MAX_IN_FLIGHT[Kind.BATCH] + 1) * settings.batch_events),
+            queue_per_subscription=max(SHORTEST_QUEUE, (MAX_IN_FLIGHT[WorkflowKind.BATCH] + 1) * settings.batch_events),
             retry_schedule=settings.retry_schedule_seconds,
         ),
         metrics=metrics,

@@ -53,7 +53,7 @@ class DraftTestActivities:
         """Make the one attempt of a saved webhook's test, which is a delivery in the log."""
         async with self._database.transaction() as connection:
             delivery = await load(connection, message_id)
-        if delivery is None or delivery.status != "pending" or self._dispatcher.taken(delivery):
+        if delivery is None or delivery.status != DeliveryStatus.PENDING or self._dispatcher.taken(delivery):
             return NOT_SENT
         try:
             step = await asyncio.shield(self._dispatcher.begin(delivery, "test"))

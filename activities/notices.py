@@ -15,7 +15,7 @@ from domain.delivery.failure_kinds import FailureKind
 from domain.delivery.identity import notice_workflow_id
 from domain.delivery.notices import notice_body
 from domain.delivery.retry import retry_delay
-from domain.delivery.verdict import Answer, Outcome, Verdict, verdict
+from domain.delivery.verdict import Answer, Verdict, VerdictOutcome, verdict
 from domain.urls.rules import UrlRefused, UrlRules, normalise_url
 from domain.wire.signing import secret_keys, standard_signature
 from sending.http.client import OutgoingRequest, Sender
@@ -133,7 +133,7 @@ class NoticeActivities:
 
     def _again(self, due: DueNotice, judged: Verdict) -> float | None:
         """Seconds until the next attempt; None when there is none."""
-        if judged.outcome is not Outcome.RETRY:
+        if judged.outcome is not VerdictOutcome.RETRY:
             return None
         return retry_delay(self._retry_schedule, due.attempts + 1, due.notice.id, judged.retry_after_seconds)
 

@@ -18,7 +18,7 @@ from api.operations.metrics import ApiMetrics
 from domain.delivery.explain import REASONS
 from domain.delivery.failure_kinds import EXPLANATIONS, FailureExplanation, FailureKind
 from domain.delivery.lifecycle import TRANSITIONS
-from domain.delivery.verdict import Answer, Outcome, verdict
+from domain.delivery.verdict import Answer, VerdictOutcome, verdict
 from settings import Settings
 from storage.deliveries.transitions import CARRIED_OUT_BY
 from telemetry.worker_health import SDK_METRICS
@@ -117,9 +117,9 @@ def failure_kinds_page() -> str:
 def _failure_row(kind: FailureKind, explanation: FailureExplanation) -> str:
     judged = verdict(Answer(None, kind))
     outcome = {
-        Outcome.RETRY: "retried",
-        Outcome.EXHAUSTED: "exhausted at once",
-        Outcome.CANCELLED: "cancelled",
+        VerdictOutcome.RETRY: "retried",
+        VerdictOutcome.EXHAUSTED: "exhausted at once",
+        VerdictOutcome.CANCELLED: "cancelled",
     }[judged.outcome]
     if judged.disables_subscription:
         outcome += ", and the subscription disabled"

@@ -6,7 +6,7 @@ import time
 from enum import StrEnum
 
 
-class Kind(StrEnum):
+class WorkflowKind(StrEnum):
     """A workflow's kind: it delivers one event, or a batch of them."""
 
     SINGLE = "single"
@@ -14,8 +14,8 @@ class Kind(StrEnum):
 
 
 MAX_IN_FLIGHT = {
-    Kind.SINGLE: 16,
-    Kind.BATCH: 3,
+    WorkflowKind.SINGLE: 16,
+    WorkflowKind.BATCH: 3,
 }
 """Maximum number of workflows whose first attempts are not over. Of three batches one is being started, one is in the
 database and one is on the wire. Single events have credits of their own, so that they do not wait behind batches."""
@@ -30,12 +30,12 @@ class Backpressure:
     """The workflows this worker's relay has started and whose first attempts are not over, and the credits left."""
 
     def __init__(self) -> None:
-        self._in_flight: dict[Kind, dict[str, float | None]] = {kind: {} for kind in Kind}
+        self._in_flight: dict[WorkflowKind, dict[str, float | None]] = {kind: {} for kind in WorkflowKind}
         """By workflow id: STARTING, the instant of its start (monotonic clock), or None once this worker runs it."""
         self.wake = asyncio.Event()
         """Set when a credit is released after all were in use. The relay sleeps on it."""
 
-    def acquire(self, workflow_id: str, kind: Kind) -> None:
+    def acquire(self, workflow_id: str, kind: WorkflowKind) -> None:
         """Take a credit for a workflow that is about to be started; it is held while Temporal has not answered."""
         self._in_flight[kind][workflow_id] = STARTING
 
@@ -60,16 +60,16 @@ class Backpressure:
                 if was_exhausted:
                     self.wake.set()
 
-    def credits(self, kind: Kind) -> int:
+    def credits(self, kind: WorkflowKind) -> int:
         """Return how many more workflows of this kind may be started."""
         return max(0, MAX_IN_FLIGHT[kind] - self._count(kind))
 
-    def credits_for_lapsed(self, kind: Kind) -> int:
+    def credits_for_lapsed(self, kind: WorkflowKind) -> int:
         """Return how many workflows may be started again whose claims lapsed. Those have as many credits once more, so
         that new ones do not hold them up."""
         return max(0, 2 * MAX_IN_FLIGHT[kind] - self._count(kind))
 
-    def _count(self, kind: Kind) -> int:
+    def _count(self, kind: WorkflowKind) -> int:
         overdue = time.monotonic() - FOREIGN_AFTER_SECONDS
         workflows = self._in_flight[kind]
         for workflow_id in [name for name, since in workflows.items() if since is not None and since < overdue]:

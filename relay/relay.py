@@ -22,7 +22,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from domain.delivery.identity import batch_workflow_id
-from relay.backpressure import Backpressure, Kind
+from relay.backpressure import Backpressure, WorkflowKind
 from relay.batching import Batching
 from storage.database import Database
 from storage.events.outbox import OUTBOX_CHANNEL, Claim, ClaimedEvent, ClaimLimits, claim, claim_lapsed
@@ -137,10 +137,10 @@ class Relay:
         await self._sleep(self._batching.pause(now))
 
     def _limits(self, now: float) -> ClaimLimits:
-        singles = self._backpressure.credits(Kind.SINGLE)
+        singles = self._backpressure.credits(WorkflowKind.SINGLE)
         if self._settings.batch_events == 1:
             return ClaimLimits(singles=0, batch_events=singles, batch_id=None)
-        may_batch = self._backpressure.credits(Kind.BATCH) > 0 and self._batching.may_batch(now)
+        may_batch = self._backpressure.credits(WorkflowKind.BATCH) > 0 and self._batching.may_batch(now)
         return ClaimLimits(
             singles=min(singles, self._batching.singles(now)),
             batch_events=self._batching.batch_events(self._settings.batch_events, now) if may_batch else 0,
@@ -161,7 +161,7 @@ class Relay:
         more = left or bool(claimed.after)
         self._left = left and bool(claimed.after)
         if self._settings.batch_events > 1:
-            batch = any(_kind(event.workflow_id) is Kind.BATCH for event in claimed.events)
+            batch = any(_kind(event.workflow_id) is WorkflowKind.BATCH for event in claimed.events)
             singles = 0 if batch else len(claimed.events)
             self._batching.claimed(now, singles=singles, batch=batch, more=more, quiet=_quiet_beside_backlog(claimed))
         return more
@@ -242,8 +242,8 @@ class Relay:
                 async with self._database.transaction() as connection:
                     lapsed = await claim_lapsed(
                         connection,
-                        singles=self._backpressure.credits_for_lapsed(Kind.SINGLE),
-                        batches=self._backpressure.credits_for_lapsed(Kind.BATCH),
+                        singles=self._backpressure.credits_for_lapsed(WorkflowKind.SINGLE),
+                        batches=self._backpressure.credits_for_lapsed(WorkflowKind.BATCH),
                         lease_seconds=self._settings.claim_lease_seconds,
                     )
             except DATABASE_FAULTS as error:
@@ -275,8 +275,8 @@ def _quiet_beside_backlog(claimed: Claim) -> bool:
     shares = Counter(event.store_code for event in claimed.events).values()
     if not shares or not claimed.more:
         return False
-    return _kind(claimed.events[0].workflow_id) is Kind.SINGLE or 2 * min(shares) <= max(shares)
+    return _kind(claimed.events[0].workflow_id) is WorkflowKind.SINGLE or 2 * min(shares) <= max(shares)
 
 
-def _kind(workflow_id: str) -> Kind:
-    return Kind.BATCH if workflow_id.startswith("events/") else Kind.SINGLE
+def _kind(workflow_id: str) -> WorkflowKind:
+    return WorkflowKind.BATCH if workflow_id.startswith("events/") else WorkflowKind.SINGLE

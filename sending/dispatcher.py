@@ -18,8 +18,7 @@ from uuid import UUID
 from domain.delivery.failure_kinds import FailureKind
 from domain.delivery.lifecycle import UNCHANGED, DeliveryStatus, Reason, Step, step_after
 from domain.delivery.throttling import TOO_MANY_REQUESTS, Answers
-from domain.delivery.verdict import Outcome as VerdictOutcome
-from domain.delivery.verdict import Verdict, verdict
+from domain.delivery.verdict import Verdict, VerdictOutcome, verdict
 from domain.urls.rules import UrlRefused
 from domain.wire.signing import body_sha256
 from sending.admission import Admissions

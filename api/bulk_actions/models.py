@@ -8,13 +8,14 @@ from pydantic import Field
 from api.body import WHOLE, Input, Output
 from api.instants import Instant
 from api.subscriptions.models import RATE_MOST_PER_SECOND
+from domain.delivery.lifecycle import DeliveryStatus
 from storage.operations.bulk_actions import WindowProgress
 
-Recoverable = Literal["exhausted", "cancelled", "delivered"]
+Recoverable = Literal[DeliveryStatus.EXHAUSTED, DeliveryStatus.CANCELLED, DeliveryStatus.DELIVERED]
 
 
 def _exhausted() -> list[Recoverable]:
-    return ["exhausted"]
+    return [DeliveryStatus.EXHAUSTED]
 
 
 RatePerSecond = Annotated[int, Field(ge=1, le=RATE_MOST_PER_SECOND), WHOLE]

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from domain.delivery.failure_kinds import FailureKind
 from domain.delivery.retry import retry_delay
-from domain.delivery.verdict import Outcome, Verdict
+from domain.delivery.verdict import Verdict, VerdictOutcome
 
 
 class DeliveryStatus(StrEnum):
@@ -77,7 +77,7 @@ UNCHANGED = "unchanged"
 """In place of a status: an attempt that a person asked for failed, which leaves status, schedule and failures alone."""
 
 
-class Trigger(StrEnum):
+class Cause(StrEnum):
     """Cause of a transition."""
 
     MATCH = "match"
@@ -112,7 +112,7 @@ class Transition:
 
     source: DeliveryStatus | None
     target: DeliveryStatus
-    trigger: Trigger
+    trigger: Cause
     reasons: tuple[Reason, ...] = ()
 
 
@@ -132,45 +132,45 @@ def _transitions() -> tuple[Transition, ...]:
     pending, held, delivered, exhausted, cancelled = DeliveryStatus
     matched_held = (Reason.SUBSCRIPTION_PAUSED, Reason.BREAKER_OPEN, Reason.LIMITED, Reason.OVERLOAD)
     return (
-        Transition(None, pending, Trigger.MATCH),
-        Transition(None, held, Trigger.MATCH, matched_held),
-        Transition(None, exhausted, Trigger.MATCH, (Reason.SUBSCRIPTION_DISABLED,)),
-        Transition(None, pending, Trigger.SEND_TEST, (Reason.TEST,)),
-        Transition(None, held, Trigger.BACKFILL, (Reason.BACKFILLED,)),
-        Transition(None, held, Trigger.ADOPT, (Reason.SUBSCRIPTION_PAUSED,)),
-        Transition(pending, delivered, Trigger.SUCCESS),
-        Transition(held, delivered, Trigger.SUCCESS),
+        Transition(None, pending, Cause.MATCH),
+        Transition(None, held, Cause.MATCH, matched_held),
+        Transition(None, exhausted, Cause.MATCH, (Reason.SUBSCRIPTION_DISABLED,)),
+        Transition(None, pending, Cause.SEND_TEST, (Reason.TEST,)),
+        Transition(None, held, Cause.BACKFILL, (Reason.BACKFILLED,)),
+        Transition(None, held, Cause.ADOPT, (Reason.SUBSCRIPTION_PAUSED,)),
+        Transition(pending, delivered, Cause.SUCCESS),
+        Transition(held, delivered, Cause.SUCCESS),
         # A redelivery succeeds, or an attempt that was under way when the delivery was ended.
-        Transition(exhausted, delivered, Trigger.SUCCESS),
-        Transition(cancelled, delivered, Trigger.SUCCESS),
-        Transition(delivered, delivered, Trigger.SUCCESS),
-        Transition(pending, pending, Trigger.FAILURE),
-        Transition(pending, held, Trigger.FAILURE, (Reason.OVERLOAD,)),
-        Transition(held, held, Trigger.FAILURE, (Reason.RETRY, Reason.BREAKER_OPEN)),
-        *(Transition(status, status, Trigger.MANUAL_FAILURE) for status in DeliveryStatus),
-        Transition(pending, exhausted, Trigger.FINAL_FAILURE, (*_FINAL, Reason.TEST)),
-        Transition(held, exhausted, Trigger.FINAL_FAILURE, _FINAL),
-        Transition(pending, cancelled, Trigger.ERASED_BODY, (Reason.EVENT_ERASED,)),
-        Transition(held, cancelled, Trigger.ERASED_BODY, (Reason.EVENT_ERASED,)),
-        Transition(pending, held, Trigger.SUSPEND, HOLD_REASONS),
-        Transition(held, exhausted, Trigger.OUTWAIT, (Reason.BREAKER_OPEN,)),
-        Transition(pending, exhausted, Trigger.DISABLE, (Reason.SUBSCRIPTION_DISABLED,)),
-        Transition(held, exhausted, Trigger.DISABLE, (Reason.SUBSCRIPTION_DISABLED,)),
-        Transition(pending, cancelled, Trigger.DELETE, (Reason.SUBSCRIPTION_DELETED,)),
-        Transition(held, cancelled, Trigger.DELETE, (Reason.SUBSCRIPTION_DELETED,)),
-        Transition(pending, cancelled, Trigger.ERASE, (Reason.EVENT_ERASED,)),
-        Transition(held, cancelled, Trigger.ERASE, (Reason.EVENT_ERASED,)),
-        Transition(pending, cancelled, Trigger.CANCEL, (Reason.CANCELLED_BY_PERSON,)),
-        Transition(held, cancelled, Trigger.CANCEL, (Reason.CANCELLED_BY_PERSON,)),
+        Transition(exhausted, delivered, Cause.SUCCESS),
+        Transition(cancelled, delivered, Cause.SUCCESS),
+        Transition(delivered, delivered, Cause.SUCCESS),
+        Transition(pending, pending, Cause.FAILURE),
+        Transition(pending, held, Cause.FAILURE, (Reason.OVERLOAD,)),
+        Transition(held, held, Cause.FAILURE, (Reason.RETRY, Reason.BREAKER_OPEN)),
+        *(Transition(status, status, Cause.MANUAL_FAILURE) for status in DeliveryStatus),
+        Transition(pending, exhausted, Cause.FINAL_FAILURE, (*_FINAL, Reason.TEST)),
+        Transition(held, exhausted, Cause.FINAL_FAILURE, _FINAL),
+        Transition(pending, cancelled, Cause.ERASED_BODY, (Reason.EVENT_ERASED,)),
+        Transition(held, cancelled, Cause.ERASED_BODY, (Reason.EVENT_ERASED,)),
+        Transition(pending, held, Cause.SUSPEND, HOLD_REASONS),
+        Transition(held, exhausted, Cause.OUTWAIT, (Reason.BREAKER_OPEN,)),
+        Transition(pending, exhausted, Cause.DISABLE, (Reason.SUBSCRIPTION_DISABLED,)),
+        Transition(held, exhausted, Cause.DISABLE, (Reason.SUBSCRIPTION_DISABLED,)),
+        Transition(pending, cancelled, Cause.DELETE, (Reason.SUBSCRIPTION_DELETED,)),
+        Transition(held, cancelled, Cause.DELETE, (Reason.SUBSCRIPTION_DELETED,)),
+        Transition(pending, cancelled, Cause.ERASE, (Reason.EVENT_ERASED,)),
+        Transition(held, cancelled, Cause.ERASE, (Reason.EVENT_ERASED,)),
+        Transition(pending, cancelled, Cause.CANCEL, (Reason.CANCELLED_BY_PERSON,)),
+        Transition(held, cancelled, Cause.CANCEL, (Reason.CANCELLED_BY_PERSON,)),
         # Of an ordered subscription with `afterExhausted: hold`: cancelling lets the successors go.
-        Transition(exhausted, cancelled, Trigger.CANCEL, (Reason.CANCELLED_BY_PERSON,)),
-        Transition(pending, pending, Trigger.RETRY),
-        *(Transition(status, held, Trigger.RECOVER, (Reason.RECOVERED,)) for status in TERMINAL),
-        Transition(pending, cancelled, Trigger.SWITCH_OVER, (Reason.SWITCHED_OVER,)),
-        Transition(held, cancelled, Trigger.SWITCH_OVER, (Reason.SWITCHED_OVER,)),
-        Transition(pending, cancelled, Trigger.LOSE_TEST, (Reason.TEST_LOST,)),
-        Transition(held, held, Trigger.ASSIGN_ORDER_KEY),
-        Transition(exhausted, exhausted, Trigger.RELEASE_ORDER),
+        Transition(exhausted, cancelled, Cause.CANCEL, (Reason.CANCELLED_BY_PERSON,)),
+        Transition(pending, pending, Cause.RETRY),
+        *(Transition(status, held, Cause.RECOVER, (Reason.RECOVERED,)) for status in TERMINAL),
+        Transition(pending, cancelled, Cause.SWITCH_OVER, (Reason.SWITCHED_OVER,)),
+        Transition(held, cancelled, Cause.SWITCH_OVER, (Reason.SWITCHED_OVER,)),
+        Transition(pending, cancelled, Cause.LOSE_TEST, (Reason.TEST_LOST,)),
+        Transition(held, held, Cause.ASSIGN_ORDER_KEY),
+        Transition(exhausted, exhausted, Cause.RELEASE_ORDER),
     )
 
 
@@ -220,9 +220,9 @@ def step_after(
 ) -> Step:
     """Return the delivery's next state. `failures` counts the failed attempts of this round before this one."""
     failure = verdict.failure
-    if verdict.outcome is Outcome.DELIVERED:
+    if verdict.outcome is VerdictOutcome.DELIVERED:
         return Step(DeliveryStatus.DELIVERED, None, failures, None, None, status_code)
-    if verdict.outcome is not Outcome.RETRY:
+    if verdict.outcome is not VerdictOutcome.RETRY:
         status, reason = DeliveryStatus(verdict.outcome), None if failure is None else Reason(failure)
         return Step(status, reason, failures + 1, None, failure, status_code)
     if not verdict.counts_against_receiver:

@@ -14,7 +14,7 @@ from domain.delivery.failure_kinds import FailureKind
 RETRY_AFTER_MAX_SECONDS = 24 * 60 * 60.0
 
 
-class Outcome(StrEnum):
+class VerdictOutcome(StrEnum):
     """Consequence of an answer for the delivery."""
 
     DELIVERED = "delivered"
@@ -59,30 +59,30 @@ class Verdict:
     open breakers nor disable.
     """
 
-    outcome: Outcome
+    outcome: VerdictOutcome
     failure: FailureKind | None = None
     disables_subscription: bool = False
     counts_against_receiver: bool = False
     retry_after_seconds: float | None = None
 
 
-_DELIVERED = Verdict(Outcome.DELIVERED)
+_DELIVERED = Verdict(VerdictOutcome.DELIVERED)
 
 _RULES: Mapping[FailureKind, Verdict] = MappingProxyType(
     {
-        FailureKind.subscription_disabled: Verdict(Outcome.EXHAUSTED, FailureKind.subscription_disabled),
-        FailureKind.subscription_deleted: Verdict(Outcome.CANCELLED, FailureKind.subscription_deleted),
-        FailureKind.event_erased: Verdict(Outcome.CANCELLED, FailureKind.event_erased),
-        FailureKind.breaker_open: Verdict(Outcome.EXHAUSTED, FailureKind.breaker_open),
-        FailureKind.blocked: Verdict(Outcome.EXHAUSTED, FailureKind.blocked, counts_against_receiver=True),
+        FailureKind.subscription_disabled: Verdict(VerdictOutcome.EXHAUSTED, FailureKind.subscription_disabled),
+        FailureKind.subscription_deleted: Verdict(VerdictOutcome.CANCELLED, FailureKind.subscription_deleted),
+        FailureKind.event_erased: Verdict(VerdictOutcome.CANCELLED, FailureKind.event_erased),
+        FailureKind.breaker_open: Verdict(VerdictOutcome.EXHAUSTED, FailureKind.breaker_open),
+        FailureKind.blocked: Verdict(VerdictOutcome.EXHAUSTED, FailureKind.blocked, counts_against_receiver=True),
         FailureKind.http_gone: Verdict(
-            Outcome.EXHAUSTED, FailureKind.http_gone, disables_subscription=True, counts_against_receiver=True
+            VerdictOutcome.EXHAUSTED, FailureKind.http_gone, disables_subscription=True, counts_against_receiver=True
         ),
-        FailureKind.interrupted: Verdict(Outcome.RETRY, FailureKind.interrupted),
-        FailureKind.internal: Verdict(Outcome.RETRY, FailureKind.internal),
+        FailureKind.interrupted: Verdict(VerdictOutcome.RETRY, FailureKind.interrupted),
+        FailureKind.internal: Verdict(VerdictOutcome.RETRY, FailureKind.internal),
     }
     | {
-        kind: Verdict(Outcome.RETRY, kind, counts_against_receiver=True)
+        kind: Verdict(VerdictOutcome.RETRY, kind, counts_against_receiver=True)
         for kind in (
             FailureKind.dns,
             FailureKind.connect,
@@ -116,7 +116,7 @@ def verdict(answer: Answer) -> Verdict:
         if failure is None:
             return _DELIVERED
     rule = _RULES[failure]
-    if answer.retry_after_seconds is None or rule.outcome is not Outcome.RETRY:
+    if answer.retry_after_seconds is None or rule.outcome is not VerdictOutcome.RETRY:
         return rule
     return Verdict(
         rule.outcome,

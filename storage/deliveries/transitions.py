@@ -16,7 +16,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.delivery.identity import keeper_workflow_id
-from domain.delivery.lifecycle import OPEN, TERMINAL, UNCHANGED, DeliveryStatus, Reason, Trigger
+from domain.delivery.lifecycle import OPEN, TERMINAL, UNCHANGED, Cause, DeliveryStatus, Reason
 from domain.wire.bodies import MAIN, TEST
 from storage.columns import in_list
 from storage.deliveries.attempts import Outcome, by_day
@@ -517,29 +517,29 @@ async def let_lines_go_on(connection: AsyncConnection, subscription_id: UUID) ->
     await connection.execute(_RELEASE_LINES, {"id": subscription_id})
 
 
-CARRIED_OUT_BY: Mapping[Trigger, tuple[Callable[..., Any], ...]] = MappingProxyType(
+CARRIED_OUT_BY: Mapping[Cause, tuple[Callable[..., Any], ...]] = MappingProxyType(
     {
-        Trigger.MATCH: (create_matched,),
-        Trigger.SEND_TEST: (create_test,),
-        Trigger.BACKFILL: (create_backfilled,),
-        Trigger.SUCCESS: (record,),
-        Trigger.FAILURE: (record,),
-        Trigger.MANUAL_FAILURE: (record,),
-        Trigger.FINAL_FAILURE: (record,),
-        Trigger.ERASED_BODY: (record,),
-        Trigger.SUSPEND: (hold, withdraw),
-        Trigger.OUTWAIT: (exhaust_outwaited,),
-        Trigger.DISABLE: (end_open, end, withdraw),
-        Trigger.DELETE: (end_open, end, withdraw),
-        Trigger.ERASE: (cancel_erased,),
-        Trigger.CANCEL: (cancel,),
-        Trigger.RETRY: (own_retries,),
-        Trigger.RECOVER: (recover,),
-        Trigger.ADOPT: (adopt,),
-        Trigger.SWITCH_OVER: (cancel_switched_over,),
-        Trigger.LOSE_TEST: (end_lost_tests,),
-        Trigger.ASSIGN_ORDER_KEY: (assign_lines,),
-        Trigger.RELEASE_ORDER: (let_lines_go_on,),
+        Cause.MATCH: (create_matched,),
+        Cause.SEND_TEST: (create_test,),
+        Cause.BACKFILL: (create_backfilled,),
+        Cause.SUCCESS: (record,),
+        Cause.FAILURE: (record,),
+        Cause.MANUAL_FAILURE: (record,),
+        Cause.FINAL_FAILURE: (record,),
+        Cause.ERASED_BODY: (record,),
+        Cause.SUSPEND: (hold, withdraw),
+        Cause.OUTWAIT: (exhaust_outwaited,),
+        Cause.DISABLE: (end_open, end, withdraw),
+        Cause.DELETE: (end_open, end, withdraw),
+        Cause.ERASE: (cancel_erased,),
+        Cause.CANCEL: (cancel,),
+        Cause.RETRY: (own_retries,),
+        Cause.RECOVER: (recover,),
+        Cause.ADOPT: (adopt,),
+        Cause.SWITCH_OVER: (cancel_switched_over,),
+        Cause.LOSE_TEST: (end_lost_tests,),
+        Cause.ASSIGN_ORDER_KEY: (assign_lines,),
+        Cause.RELEASE_ORDER: (let_lines_go_on,),
     }
 )
 """The functions that carry out the transitions of each trigger."""

@@ -10,10 +10,10 @@ from domain.delivery.lifecycle import (
     OWN_FAULT_DELAY_SECONDS,
     TERMINAL,
     TRANSITIONS,
+    Cause,
     DeliveryStatus,
     Reason,
     Step,
-    Trigger,
     ending_before,
     step_after,
     step_before,
@@ -93,7 +93,7 @@ def test_a_held_delivery_never_becomes_pending_again() -> None:
 
 def test_what_has_ended_is_opened_by_a_person_alone() -> None:
     opened = {row.trigger for row in TRANSITIONS if row.source in TERMINAL and row.target in OPEN}
-    assert opened == {Trigger.RECOVER}
+    assert opened == {Cause.RECOVER}
 
 
 def test_the_delay_is_the_schedules() -> None:

@@ -14,7 +14,7 @@ from enum import Enum, IntEnum, StrEnum
 from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
-from domain.delivery.lifecycle import OPEN, TERMINAL, TRANSITIONS, DeliveryStatus, SubscriptionStatus, Trigger
+from domain.delivery.lifecycle import OPEN, TERMINAL, TRANSITIONS, Cause, DeliveryStatus, SubscriptionStatus
 
 RETRIES = 1
 """Attempts that the schedule allows after the first."""
@@ -115,7 +115,7 @@ class Violation(Exception):  # noqa: N818 - a finding, not a fault of the progra
     """A state the protocol promises not to reach."""
 
 
-Key: TypeAlias = tuple[DeliveryStatus | None, DeliveryStatus, Trigger]
+Key: TypeAlias = tuple[DeliveryStatus | None, DeliveryStatus, Cause]
 
 ROWS = frozenset((row.source, row.target, row.trigger) for row in TRANSITIONS)
 
@@ -124,17 +124,19 @@ _DELIVERED, _EXHAUSTED, _CANCELLED = TERMINAL
 
 NOT_EXPLORED: Mapping[Key, str] = MappingProxyType(
     {
-        (None, _PENDING, Trigger.SEND_TEST): "a test is attempted once, by a workflow of its own, and never retried",
-        (_PENDING, _CANCELLED, Trigger.LOSE_TEST): "ends a test that no workflow was started for",
-        (None, _HELD, Trigger.BACKFILL): "from then on the same as a match while the subscription is limited",
-        (None, _HELD, Trigger.ADOPT): "from then on the same as a match while the subscription is paused",
-        (_PENDING, _CANCELLED, Trigger.SWITCH_OVER): "one statement of a person's, as cancel",
-        (_HELD, _CANCELLED, Trigger.SWITCH_OVER): "one statement of a person's, as cancel",
-        (_PENDING, _CANCELLED, Trigger.ERASED_BODY): "an erasure cancels what is pending: needs retention days shorter "
+        (None, _PENDING, Cause.SEND_TEST): "a test is attempted once, by a workflow of its own, and never retried",
+        (_PENDING, _CANCELLED, Cause.LOSE_TEST): "ends a test that no workflow was started for",
+        (None, _HELD, Cause.BACKFILL): "from then on the same as a match while the subscription is limited",
+        (None, _HELD, Cause.ADOPT): "from then on the same as a match while the subscription is paused",
+        (_PENDING, _CANCELLED, Cause.SWITCH_OVER): "one statement of a person's, as cancel",
+        (_HELD, _CANCELLED, Cause.SWITCH_OVER): "one statement of a person's, as cancel",
+        (_PENDING, _CANCELLED, Cause.ERASED_BODY): "an erasure cancels what is pending: needs retention days shorter "
         "than the retry schedule; the same outcome as of a held delivery, which is explored",
-        (_EXHAUSTED, _CANCELLED, Trigger.CANCEL): "concerns the successors of an ordered subscription",
-        (_EXHAUSTED, _EXHAUSTED, Trigger.RELEASE_ORDER): "concerns the successors of an ordered subscription",
-        (_HELD, _HELD, Trigger.ASSIGN_ORDER_KEY): "concerns the predecessors of an ordered subscription",
+        (_PENDING, _PENDING, Cause.RETRY): "gives an id to a first attempt without an outcome; its activity waits for "
+        "that attempt or makes the next, as a second execution of the workflow does",
+        (_EXHAUSTED, _CANCELLED, Cause.CANCEL): "concerns the successors of an ordered subscription",
+        (_EXHAUSTED, _EXHAUSTED, Cause.RELEASE_ORDER): "concerns the successors of an ordered subscription",
+        (_HELD, _HELD, Cause.ASSIGN_ORDER_KEY): "concerns the predecessors of an ordered subscription",
     }
 )
 """Rows of the table that this model leaves out, with the reason."""
@@ -170,7 +172,7 @@ class Exploration:
                     queue.append(after)
         self.states = len(seen)
 
-    def _to(self, state: State, target: DeliveryStatus, trigger: Trigger, **changes: object) -> State:
+    def _to(self, state: State, target: DeliveryStatus, trigger: Cause, **changes: object) -> State:
         """Change the row, which has to be a transition of the table."""
         key = (state.status, target, trigger)
         if key not in ROWS:
@@ -219,11 +221,11 @@ class Exploration:
         if state.deleted or state.erased:
             return state._replace(workflow=False)
         if state.subscription is SubscriptionStatus.DISABLED:
-            return self._to(state, _EXHAUSTED, Trigger.MATCH)
+            return self._to(state, _EXHAUSTED, Cause.MATCH)
         if _paused(state) or state.limited:
-            return self._to(state, _HELD, Trigger.MATCH)
+            return self._to(state, _HELD, Cause.MATCH)
         first = Process(Owner.WORKFLOW, 0, "intended", 1, 0, 0)
-        return self._to(state, _PENDING, Trigger.MATCH, last=1, lease=Owner.WORKFLOW, processes=(first,))
+        return self._to(state, _PENDING, Cause.MATCH, last=1, lease=Owner.WORKFLOW, processes=(first,))
 
     def _activity(self, state: State, identity: int) -> Iterator[State]:
         """`deliver-webhook`: complete if the row has changed, else attempt when it is due."""
@@ -243,11 +245,11 @@ class Exploration:
         if state.status is not _PENDING:
             return None
         if state.deleted:
-            return self._to(state, _CANCELLED, Trigger.DELETE)
+            return self._to(state, _CANCELLED, Cause.DELETE)
         if state.subscription is SubscriptionStatus.DISABLED:
-            return self._to(state, _EXHAUSTED, Trigger.DISABLE)
+            return self._to(state, _EXHAUSTED, Cause.DISABLE)
         if _paused(state) or state.limited:
-            return self._to(state, _HELD, Trigger.SUSPEND, wake=state.wake or not _paused(state))
+            return self._to(state, _HELD, Cause.SUSPEND, wake=state.wake or not _paused(state))
         return None
 
     def _drain(self, state: State) -> Iterator[State]:
@@ -255,13 +257,13 @@ class Exploration:
         if state.status is not _HELD or _paused(state):
             yield state._replace(drain=False)
         elif state.deleted:
-            yield self._to(state, _CANCELLED, Trigger.DELETE)
+            yield self._to(state, _CANCELLED, Cause.DELETE)
         elif state.subscription is SubscriptionStatus.DISABLED:
-            yield self._to(state, _EXHAUSTED, Trigger.DISABLE)
+            yield self._to(state, _EXHAUSTED, Cause.DISABLE)
         elif not _taken(state) and state.due:
             yield _read(state, Owner.DRAIN)
             if state.limited:
-                yield self._to(state, _EXHAUSTED, Trigger.OUTWAIT)
+                yield self._to(state, _EXHAUSTED, Cause.OUTWAIT)
 
     def _go_on(self, state: State, process: Process) -> Iterator[State]:
         """The next step of an attempt."""
@@ -309,7 +311,7 @@ class Exploration:
             and state.status is _PENDING
         )
 
-    def _recorded(self, state: State, process: Process) -> State:
+    def _recorded(self, state: State, process: Process) -> State:  # noqa: PLR0911 one return a row of the table
         """Write the outcome, and with it the activity's id if the delivery goes on waiting."""
         if state.lease is process.owner:
             state = state._replace(lease=Lease.FREE)
@@ -318,19 +320,22 @@ class Exploration:
         attempts = max(state.attempts, process.number)
         assert state.status is not None
         if process.answer is Answer.GOOD:
-            return self._to(state, _DELIVERED, Trigger.SUCCESS, attempts=attempts)
+            return self._to(state, _DELIVERED, Cause.SUCCESS, attempts=attempts)
         if process.owner is Owner.PERSON:
-            return self._to(state, state.status, Trigger.MANUAL_FAILURE, attempts=attempts)
+            return self._to(state, state.status, Cause.MANUAL_FAILURE, attempts=attempts)
         if state.status not in OPEN or process.number < state.attempts:
             return state
         if process.answer is Answer.NO_BODY:
-            return self._to(state, _CANCELLED, Trigger.ERASED_BODY, attempts=attempts)
+            return self._to(state, _CANCELLED, Cause.ERASED_BODY, attempts=attempts)
         if process.answer is Answer.GONE or process.failures >= RETRIES:
-            return self._to(state, _EXHAUSTED, Trigger.FINAL_FAILURE, attempts=attempts)
+            return self._to(state, _EXHAUSTED, Cause.FINAL_FAILURE, attempts=attempts)
+        if state.status is _PENDING and state.limited:  # stands for too many retries that fall due together
+            held = {"attempts": attempts, "failures": process.failures + 1, "due": False, "retry_id": 0}
+            return self._to(state, _HELD, Cause.FAILURE, **held)
         target = _PENDING if self._mutation is Mutation.BACK_TO_PENDING else state.status
         retry_id = state.retry_id or (attempts if state.status is _PENDING else 0)
         changes = {"attempts": attempts, "failures": process.failures + 1, "due": False, "retry_id": retry_id}
-        return self._to(state, target, Trigger.FAILURE, **changes)
+        return self._to(state, target, Cause.FAILURE, **changes)
 
     def _person_acts(self, state: State) -> Iterator[State]:
         """What a person, or the receiver's health, does to the subscription, the event or the delivery."""
@@ -339,25 +344,23 @@ class Exploration:
             yield from self._on_subscription(acted)
         if not state.erased:
             erased = acted._replace(erased=True)
-            yield self._to(erased, _CANCELLED, Trigger.ERASE) if state.status in OPEN else erased
+            yield self._to(erased, _CANCELLED, Cause.ERASE) if state.status in OPEN else erased
         if state.status in OPEN:
-            yield self._to(acted, _CANCELLED, Trigger.CANCEL)
-            if state.status is _HELD:
-                yield self._to(acted, _HELD, Trigger.SEND_NOW, due=True)
-        if state.status in (_PENDING, *TERMINAL) and not state.person:
+            yield self._to(acted, _CANCELLED, Cause.CANCEL)
+        if state.status is not None and not state.person:  # send now, or redeliver
             yield acted._replace(person=True, asked=state.asked + 1)
         if state.status in TERMINAL:
             changes = {"failures": 0, "due": True, "wake": True, "asked": state.asked + 1}
-            yield self._to(acted, _HELD, Trigger.RECOVER, **changes)
+            yield self._to(acted, _HELD, Cause.RECOVER, **changes)
 
     def _on_subscription(self, acted: State) -> Iterator[State]:
         ended = acted._replace(deleted=True)
-        yield self._to(ended, _CANCELLED, Trigger.DELETE) if acted.status in OPEN else ended
+        yield self._to(ended, _CANCELLED, Cause.DELETE) if acted.status in OPEN else ended
         yield acted._replace(limited=not acted.limited)
         if acted.subscription is SubscriptionStatus.ACTIVE:
             yield acted._replace(subscription=SubscriptionStatus.PAUSED)
             disabled = acted._replace(subscription=SubscriptionStatus.DISABLED)
-            yield self._to(disabled, _EXHAUSTED, Trigger.DISABLE) if acted.status in OPEN else disabled
+            yield self._to(disabled, _EXHAUSTED, Cause.DISABLE) if acted.status in OPEN else disabled
         else:
             yield acted._replace(subscription=SubscriptionStatus.ACTIVE, wake=True)
 

@@ -16,7 +16,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
 from domain.delivery.identity import batch_workflow_id, event_workflow_id
-from relay.backpressure import MAX_IN_FLIGHT, Backpressure, Kind
+from relay.backpressure import MAX_IN_FLIGHT, Backpressure, WorkflowKind
 from relay.relay import Relay, RelaySettings
 from storage.database import Database
 from storage.events.outbox import ClaimLimits, claim
@@ -208,7 +208,7 @@ async def test_while_temporal_is_away_little_is_claimed_and_nothing_piles_up(
                 await ground.emit("CustomerUpdated", "{}", 20)
             await asyncio.sleep(LEASE_SECONDS + 1)  # claims lapse meanwhile, and are not handed over twice
             claimed = await ground.scalar("SELECT count(*) FROM event WHERE workflow_id IS NOT NULL")
-            assert 0 < claimed <= MAX_IN_FLIGHT[Kind.SINGLE] + MAX_IN_FLIGHT[Kind.BATCH] * 50
+            assert 0 < claimed <= MAX_IN_FLIGHT[WorkflowKind.SINGLE] + MAX_IN_FLIGHT[WorkflowKind.BATCH] * 50
             names = await workflow_ids(ground)
             assert len(relay._starts) == len(names) <= sum(MAX_IN_FLIGHT.values())
             relay.stop()
@@ -272,7 +272,7 @@ async def test_what_a_claim_of_the_first_stores_left_is_claimed_though_there_are
 ) -> None:
     monkeypatch.setattr("tests.relay.test_relay.POLL_SECONDS", 60)
     monkeypatch.setattr("storage.events.outbox.STORES_A_CLAIM", 1)
-    await ground.emit("CustomerUpdated", "{}", MAX_IN_FLIGHT[Kind.BATCH] * 20)
+    await ground.emit("CustomerUpdated", "{}", MAX_IN_FLIGHT[WorkflowKind.BATCH] * 20)
     async with relay_of(cleared_url, temporal.client, batch_events=20):
         await eventually(lambda: all_claimed(ground), 10, "the second batch claimed")
 

@@ -7,7 +7,7 @@ import pytest
 from temporalio.testing import WorkflowEnvironment
 
 from domain.delivery.identity import event_workflow_id
-from relay.backpressure import MAX_IN_FLIGHT, Kind
+from relay.backpressure import MAX_IN_FLIGHT, WorkflowKind
 from relay.batching import GATHER_SECONDS, QUIET_SECONDS, SINGLES_BURST, SINGLES_PER_SECOND, Batching
 from relay.relay import Relay
 from tests.deadlines import eventually
@@ -75,7 +75,7 @@ async def sizes_of_batches(ground: Ground, database_url: str, temporal: Workflow
     before = await ground.scalar("SELECT count(DISTINCT workflow_id) FROM event")
     claimed = "SELECT count(DISTINCT workflow_id) - :before = :n FROM event"
     async with relay_of(database_url, temporal.client, batch_events=60):
-        most = MAX_IN_FLIGHT[Kind.BATCH]
+        most = MAX_IN_FLIGHT[WorkflowKind.BATCH]
         await eventually(lambda: ground.scalar(claimed, before=before, n=most), 10, "all credits in use")
     rows = await ground.execute(
         "SELECT count(*) FROM event WHERE claimed_until IS NOT NULL AND matched_at IS NULL "
@@ -98,7 +98,7 @@ async def test_many_claims_that_lapsed_are_handed_over_a_few_at_a_time(
         proxy.cut(refuse=True)
         async with relay_of(cleared_url, client) as (relay, _):
             await eventually(lambda: some_begun_and_no_more(ground, relay), 20, "five rounds took up no more")
-            assert len(relay._starts) == 2 * MAX_IN_FLIGHT[Kind.SINGLE]
+            assert len(relay._starts) == 2 * MAX_IN_FLIGHT[WorkflowKind.SINGLE]
             proxy.mend()
             for event_id in event_ids:
                 name = event_workflow_id(STORE, event_id)

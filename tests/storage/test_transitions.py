@@ -18,9 +18,9 @@ from domain.delivery.lifecycle import (
     TERMINAL,
     TRANSITIONS,
     UNCHANGED,
+    Cause,
     DeliveryStatus,
     Reason,
-    Trigger,
 )
 from storage.deliveries import transitions
 from storage.deliveries.attempts import Outcome
@@ -196,12 +196,12 @@ async def recovered(connection: AsyncConnection, setting: Setting) -> None:
 FINAL = (Reason.SCHEDULE_USED_UP, Reason.HTTP_GONE, Reason.BLOCKED)
 NOT_PENDING = (DeliveryStatus.HELD, *TERMINAL)
 
-STEPS: Mapping[Trigger, list[Step]] = {
-    Trigger.SEND_TEST: [sent_test],
-    Trigger.BACKFILL: [backfilled],
-    Trigger.ADOPT: [adopted],
-    Trigger.SUCCESS: [recorded(DeliveryStatus.DELIVERED)],
-    Trigger.FAILURE: [
+STEPS: Mapping[Cause, list[Step]] = {
+    Cause.SEND_TEST: [sent_test],
+    Cause.BACKFILL: [backfilled],
+    Cause.ADOPT: [adopted],
+    Cause.SUCCESS: [recorded(DeliveryStatus.DELIVERED)],
+    Cause.FAILURE: [
         recorded(DeliveryStatus.PENDING),
         # The drain attempts held deliveries only.
         recorded(DeliveryStatus.HELD, Reason.RETRY, NOT_PENDING),
@@ -209,33 +209,29 @@ STEPS: Mapping[Trigger, list[Step]] = {
         # Too many retries fall due together.
         recorded(DeliveryStatus.HELD, Reason.OVERLOAD, [DeliveryStatus.PENDING]),
     ],
-    Trigger.RETRY: [
-        lambda connection, setting: transitions.own_retries(connection, list(setting.message_ids.values()))
-    ],
-    Trigger.MANUAL_FAILURE: [recorded(UNCHANGED)],
-    Trigger.FINAL_FAILURE: [
+    Cause.RETRY: [lambda connection, setting: transitions.own_retries(connection, list(setting.message_ids.values()))],
+    Cause.MANUAL_FAILURE: [recorded(UNCHANGED)],
+    Cause.FINAL_FAILURE: [
         *(recorded(DeliveryStatus.EXHAUSTED, reason) for reason in FINAL),
         recorded(DeliveryStatus.EXHAUSTED, Reason.TEST, [DeliveryStatus.PENDING]),
     ],
-    Trigger.ERASED_BODY: [recorded(DeliveryStatus.CANCELLED, Reason.EVENT_ERASED)],
-    Trigger.SUSPEND: [
+    Cause.ERASED_BODY: [recorded(DeliveryStatus.CANCELLED, Reason.EVENT_ERASED)],
+    Cause.SUSPEND: [
         *(held_for(reason) for reason in (Reason.SUBSCRIPTION_PAUSED, Reason.BREAKER_OPEN, Reason.LIMITED)),
         *(withdrawn(DeliveryStatus.HELD, reason) for reason in HOLD_REASONS),
     ],
-    Trigger.OUTWAIT: [
+    Cause.OUTWAIT: [
         lambda connection, setting: transitions.exhaust_outwaited(connection, setting.subscription_id, 0.0)
     ],
-    Trigger.DISABLE: ended(DeliveryStatus.EXHAUSTED, Reason.SUBSCRIPTION_DISABLED),
-    Trigger.DELETE: ended(DeliveryStatus.CANCELLED, Reason.SUBSCRIPTION_DELETED),
-    Trigger.ERASE: [
+    Cause.DISABLE: ended(DeliveryStatus.EXHAUSTED, Reason.SUBSCRIPTION_DISABLED),
+    Cause.DELETE: ended(DeliveryStatus.CANCELLED, Reason.SUBSCRIPTION_DELETED),
+    Cause.ERASE: [
         lambda connection, setting: transitions.cancel_erased(connection, STORE, list(setting.event_ids.values()))
     ],
-    Trigger.CANCEL: [each(transitions.cancel)],
-    Trigger.RECOVER: [recovered],
-    Trigger.ASSIGN_ORDER_KEY: [lines_assigned],
-    Trigger.RELEASE_ORDER: [
-        lambda connection, setting: transitions.let_lines_go_on(connection, setting.subscription_id)
-    ],
+    Cause.CANCEL: [each(transitions.cancel)],
+    Cause.RECOVER: [recovered],
+    Cause.ASSIGN_ORDER_KEY: [lines_assigned],
+    Cause.RELEASE_ORDER: [lambda connection, setting: transitions.let_lines_go_on(connection, setting.subscription_id)],
 }
 
 
@@ -275,15 +271,15 @@ async def lost(ground: Ground) -> set[Change]:
     return await changes(ground, before)
 
 
-SCENARIOS: Mapping[Trigger, Callable[[Ground], Awaitable[set[Change]]]] = {
-    Trigger.MATCH: matched,
-    Trigger.SWITCH_OVER: switched_over,
-    Trigger.LOSE_TEST: lost,
+SCENARIOS: Mapping[Cause, Callable[[Ground], Awaitable[set[Change]]]] = {
+    Cause.MATCH: matched,
+    Cause.SWITCH_OVER: switched_over,
+    Cause.LOSE_TEST: lost,
 }
 
 
-@pytest.mark.parametrize("trigger", Trigger)
-async def test_a_trigger_changes_deliveries_as_the_table_says(ground: Ground, trigger: Trigger) -> None:
+@pytest.mark.parametrize("trigger", Cause)
+async def test_a_trigger_changes_deliveries_as_the_table_says(ground: Ground, trigger: Cause) -> None:
     if trigger in SCENARIOS:
         found = await SCENARIOS[trigger](ground)
     else:
@@ -296,7 +292,7 @@ async def test_a_trigger_changes_deliveries_as_the_table_says(ground: Ground, tr
 
 
 def test_every_trigger_is_carried_out_by_a_function_and_every_function_by_a_trigger() -> None:
-    assert set(CARRIED_OUT_BY) == {row.trigger for row in TRANSITIONS} == set(Trigger)
+    assert set(CARRIED_OUT_BY) == {row.trigger for row in TRANSITIONS} == set(Cause)
     registered = {function.__name__ for functions in CARRIED_OUT_BY.values() for function in functions}
     written = {
         name
