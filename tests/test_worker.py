@@ -145,7 +145,7 @@ async def _handlers() -> AsyncIterator[None]:
 
 
 @pytest.mark.usefixtures("_handlers")
-@pytest.mark.parametrize(("part", "method"), [(Relay, "_quiet"), (Relay, "_watch_lapsed"), (Recorder, "run")])
+@pytest.mark.parametrize(("part", "method"), [(Relay, "_claim_waiting"), (Relay, "_claim_lapsed"), (Recorder, "run")])
 async def test_a_worker_does_not_go_on_without_a_part(
     cleared_url: str, temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch, part: type, method: str
 ) -> None:

@@ -82,7 +82,7 @@ async def test_a_batch_takes_events_of_all_waiting_stores_round_robin(ground: Gr
     await ground.emit("CustomerUpdated", "{}", 50, store="a")
     events = await claimed(ground.database, limits(most=60, singles=10))
     assert len({event.workflow_id for event in events}) == 1
-    assert Counter(event.store_code for event in events) == {STORE: 29, "a": 28, "z": 3}
+    assert Counter(event.store_code for event in events) == {"a": 29, STORE: 28, "z": 3}
 
 
 async def test_without_room_for_a_batch_quiet_stores_are_claimed_beside_a_backlog(ground: Ground) -> None:
