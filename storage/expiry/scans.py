@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.expiry.calendar_days import TimeSpan
 from domain.expiry.rows import Kind
-from storage.expiry.due import FoundRows, Search, before
+from storage.expiry.due import FoundRow, Search, before
 from storage.expiry.rows import RELATIONS
 
 UNSEEN_TIME = timedelta(minutes=1)
@@ -70,7 +70,7 @@ class ScanRow:
     interval: TimeSpan
     imported_after: datetime | None
     workflow_id: str
-    position: FoundRows
+    position: FoundRow
     counts: Counts
     started_at: datetime
     advanced_at: datetime
@@ -221,7 +221,7 @@ def _scan(row: Any) -> ScanRow:
         interval=TimeSpan(starts_at, ends_at),
         imported_after=imported_after,
         workflow_id=workflow_id,
-        position=FoundRows(position_at, position_id),
+        position=FoundRow(position_at, position_id),
         counts=Counts(scanned, emitted, known, dropped, refused),
         started_at=started_at,
         advanced_at=advanced_at,
@@ -229,7 +229,7 @@ def _scan(row: Any) -> ScanRow:
     )
 
 
-async def advance_scan(connection: AsyncConnection, scan_id: UUID, position: FoundRows, counts: Counts) -> None:
+async def advance_scan(connection: AsyncConnection, scan_id: UUID, position: FoundRow, counts: Counts) -> None:
     """Move the scan on behind `position` and add to its counts."""
     await connection.execute(
         _ADVANCE,
