@@ -25,7 +25,7 @@ from storage.database import Database
 from storage.events.intake import NewEvent, insert_events, known_events, new_event
 from storage.events.notification import OutboxNotifier
 from storage.events.outbox import waiting
-from storage.expiry.due import FoundRows
+from storage.expiry.due import FoundRow
 from storage.expiry.rows import DueRow
 from storage.expiry.scans import (
     Counts,
@@ -95,7 +95,7 @@ class NoticeWriter:
         self._notifier = notifier
         self._turn = asyncio.Lock()  # fair: scans of several stores take turns
 
-    async def write(self, scan: ScanRow, found: Sequence[FoundRows]) -> ScanRow | None:
+    async def write(self, scan: ScanRow, found: Sequence[FoundRow]) -> ScanRow | None:
         """Emit the notices of a page that lies behind the scan's place; the scan as it stands then.
 
         None when somebody else has moved the scan meanwhile: a worker that was taken for dead. Nothing is written then.
@@ -140,7 +140,7 @@ class NoticeWriter:
                     return
             await asyncio.sleep(ROOM_POLL_SECONDS)
 
-    async def _notices(self, connection: AsyncConnection, scan: ScanRow, found: Sequence[FoundRows]) -> _NoticePage:
+    async def _notices(self, connection: AsyncConnection, scan: ScanRow, found: Sequence[FoundRow]) -> _NoticePage:
         """The events of those that have no notice yet and are still due, asked for anew."""
         ids = {one: notice_id(scan.store_code, scan.kind, one.identity, one.instant) for one in found}
         given = await known_events(connection, scan.store_code, list(ids.values()))

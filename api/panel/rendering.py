@@ -104,7 +104,7 @@ class Renderer:
         )
 
     def page(
-        self, request: Request, template: str, status: int, *, inline_styles: bool = False, **values: Any
+        self, request: Request, template: str, status: int, /, *, inline_styles: bool = False, **values: Any
     ) -> Response:
         """Render a page of a logged-in person. `values` include `page`, for the frame around it."""
         nonce = secrets.token_urlsafe(NONCE_BYTES) if inline_styles else None

@@ -20,16 +20,16 @@ LAST_ID = UUID(int=2**128 - 1)
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class FoundRows:
+class FoundRow:
     """Something that expires at an instant: its place in a scan."""
 
     instant: datetime
     identity: UUID
 
 
-def before(instant: datetime) -> FoundRows:
+def before(instant: datetime) -> FoundRow:
     """The place behind which everything lies that expires at the instant or later."""
-    return FoundRows(instant - INSTANT_STEP, LAST_ID)
+    return FoundRow(instant - INSTANT_STEP, LAST_ID)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +41,11 @@ class Search:
 
     store_code: str
     kind: Kind
-    after: FoundRows
+    after: FoundRow
     until: datetime
     imported_after: datetime | None = None
 
-    def behind(self, place: FoundRows) -> "Search":
+    def behind(self, place: FoundRow) -> "Search":
         """The rest of the search behind that place."""
         return replace(self, after=place)
 
@@ -102,7 +102,7 @@ _LOAD = {kind: _load(relation) for kind, relation in RELATIONS.items()}
 _COUNT = {kind: _count(relation) for kind, relation in RELATIONS.items()}
 
 
-async def find_due(connection: AsyncConnection, search: Search, most: int) -> list[FoundRows]:
+async def find_due(connection: AsyncConnection, search: Search, most: int) -> list[FoundRow]:
     """The first `most` that are due, in order of instant and id."""
     parameters = {
         "store_code": search.store_code,
@@ -116,11 +116,11 @@ async def find_due(connection: AsyncConnection, search: Search, most: int) -> li
     else:
         late = parameters | {"imported_after": search.imported_after}
         rows = await connection.execute(_FIND_LATE[search.kind], late)
-    return [FoundRows(row.instant, row.identity) for row in rows]
+    return [FoundRow(row.instant, row.identity) for row in rows]
 
 
 async def load_due(
-    connection: AsyncConnection, store_code: str, kind: Kind, found: Sequence[FoundRows], sealer: Sealer
+    connection: AsyncConnection, store_code: str, kind: Kind, found: Sequence[FoundRow], sealer: Sealer
 ) -> list[DueRow]:
     """Those of what was found that still expire at that very instant, whole; raises SealBrokenError."""
     rows = await connection.execute(

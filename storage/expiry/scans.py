@@ -12,7 +12,7 @@ from sqlmodel import col
 
 from domain.expiry.calendar_days import TimeSpan
 from domain.expiry.rows import Kind
-from storage.expiry.due import FoundRows, Search, before
+from storage.expiry.due import FoundRow, Search, before
 from storage.expiry.rows import RELATIONS
 from storage.expiry.tables import ExpiryCoverage, ExpiryScan
 from storage.mapping import table_of
@@ -73,7 +73,7 @@ class ScanRow:
     interval: TimeSpan
     imported_after: datetime | None
     workflow_id: str
-    position: FoundRows
+    position: FoundRow
     counts: Counts
     started_at: datetime
     advanced_at: datetime
@@ -197,7 +197,7 @@ def _scan(row: Row[Any]) -> ScanRow:
         interval=TimeSpan(row.starts_at, row.ends_at),
         imported_after=row.imported_after,
         workflow_id=row.workflow_id,
-        position=FoundRows(row.position_at, row.position_id),
+        position=FoundRow(row.position_at, row.position_id),
         counts=Counts(row.scanned, row.emitted, row.known, row.dropped, row.refused),
         started_at=row.started_at,
         advanced_at=row.advanced_at,
@@ -205,7 +205,7 @@ def _scan(row: Row[Any]) -> ScanRow:
     )
 
 
-async def advance_scan(connection: AsyncConnection, scan_id: UUID, position: FoundRows, counts: Counts) -> None:
+async def advance_scan(connection: AsyncConnection, scan_id: UUID, position: FoundRow, counts: Counts) -> None:
     """Move the scan to behind `position` and add to its counts."""
     await connection.execute(
         update(ExpiryScan)

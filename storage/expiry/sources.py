@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from domain.expiry.calendar_days import TimeSpan
 from domain.expiry.rows import Kind
 from storage.database import Database
-from storage.expiry.due import FoundRows, Search, before, count_due, find_due, is_still_due, load_due
+from storage.expiry.due import FoundRow, Search, before, count_due, find_due, is_still_due, load_due
 from storage.expiry.rows import DueRow
 from storage.expiry.source import PlatformRows
 from storage.sealing import Sealer
@@ -25,10 +25,10 @@ class DueSource(Protocol):
     tells_import_time: bool
     """Whether every row says when it came, so that late ones are found by that."""
 
-    def pages(self, search: Search, page_rows: int) -> AsyncGenerator[list[FoundRows], None]:
+    def pages(self, search: Search, page_rows: int) -> AsyncGenerator[list[FoundRow], None]:
         """All that is looked for, in order of instant and id, a page in memory at a time."""
 
-    async def still_due(self, connection: AsyncConnection, search: Search, found: Sequence[FoundRows]) -> list[DueRow]:
+    async def still_due(self, connection: AsyncConnection, search: Search, found: Sequence[FoundRow]) -> list[DueRow]:
         """Those of what was found that expire at that instant now, in the same order."""
 
     async def count(self, connection: AsyncConnection, store_code: str, kind: Kind, interval: TimeSpan) -> int:
@@ -44,7 +44,7 @@ class StoredDue:
         self._database = database
         self._sealer = sealer
 
-    async def pages(self, search: Search, page_rows: int) -> AsyncGenerator[list[FoundRows], None]:
+    async def pages(self, search: Search, page_rows: int) -> AsyncGenerator[list[FoundRow], None]:
         """A statement a page, each beginning where the one before ended."""
         while search.after.instant < search.until:
             window = search if search.imported_after is None else search.within(LATE_WINDOW)
@@ -59,7 +59,7 @@ class StoredDue:
             else:
                 search = search.behind(before(window.until))
 
-    async def still_due(self, connection: AsyncConnection, search: Search, found: Sequence[FoundRows]) -> list[DueRow]:
+    async def still_due(self, connection: AsyncConnection, search: Search, found: Sequence[FoundRow]) -> list[DueRow]:
         """By id, on the connection that emits. Raises SealBrokenError."""
         return await load_due(connection, search.store_code, search.kind, found, self._sealer)
 
@@ -81,7 +81,7 @@ class StoredAndViewedDue:
         self._stored = stored
         self._viewed = viewed
 
-    async def pages(self, search: Search, page_rows: int) -> AsyncGenerator[list[FoundRows], None]:
+    async def pages(self, search: Search, page_rows: int) -> AsyncGenerator[list[FoundRow], None]:
         """Pages of both, merged; of the views one snapshot behind a cursor. Raises SourceUnusableError."""
         async with aclosing(self._stored.pages(search, page_rows)) as stored:
             if search.imported_after is not None:
@@ -92,16 +92,16 @@ class StoredAndViewedDue:
                 async for page in merged(stored, viewed):
                     yield page
 
-    async def _viewed_pages(self, search: Search, page_rows: int) -> AsyncGenerator[list[FoundRows], None]:
+    async def _viewed_pages(self, search: Search, page_rows: int) -> AsyncGenerator[list[FoundRow], None]:
         after = (search.after.instant, search.after.identity)
         rows = self._viewed.due_pages(
             search.store_code, search.kind, after[0], search.until, after=after, page_rows=page_rows
         )
         async with aclosing(rows):
             async for page in rows:
-                yield [FoundRows(row.instant, row.identity) for row in page]
+                yield [FoundRow(row.instant, row.identity) for row in page]
 
-    async def still_due(self, connection: AsyncConnection, search: Search, found: Sequence[FoundRows]) -> list[DueRow]:
+    async def still_due(self, connection: AsyncConnection, search: Search, found: Sequence[FoundRow]) -> list[DueRow]:
         """Asked again by id, here and there. Raises SealBrokenError and SourceUnusableError."""
         due = {row.identity: row for row in await self._stored.still_due(connection, search, found)}
         elsewhere = [one.identity for one in found if one.identity not in due]
@@ -135,10 +135,10 @@ async def open_source(
 
 
 async def merged(
-    one: AsyncGenerator[list[FoundRows], None], other: AsyncGenerator[list[FoundRows], None]
-) -> AsyncGenerator[list[FoundRows], None]:
+    one: AsyncGenerator[list[FoundRow], None], other: AsyncGenerator[list[FoundRow], None]
+) -> AsyncGenerator[list[FoundRow], None]:
     """Two sequences of pages as one, in order, what is in both once; two pages of each at most in memory."""
-    nothing: list[FoundRows] = []
+    nothing: list[FoundRow] = []
     left, right = await anext(one, nothing), await anext(other, nothing)
     while left and right:
         upto = min(left[-1], right[-1])

@@ -17,7 +17,7 @@ from domain.events.catalogue import CATALOGUE, validate_data
 from domain.expiry.rows import EVENT_NAMES, Kind
 from domain.wire.jsontext import parse
 from storage.database import Database
-from storage.expiry.due import FoundRows, Search
+from storage.expiry.due import FoundRow, Search
 from storage.expiry.scans import stores_with_late_rows
 from storage.expiry.source import SourceUnusableError
 from storage.expiry.sources import StoredDue
@@ -92,11 +92,11 @@ async def stores_with_late(ground: ExpiryGround) -> list[str]:
 class Disturbed(StoredDue):
     """Does something between finding a page and emitting it."""
 
-    def __init__(self, ground: ExpiryGround, disturb: Callable[[list[FoundRows]], Awaitable[None]]) -> None:
+    def __init__(self, ground: ExpiryGround, disturb: Callable[[list[FoundRow]], Awaitable[None]]) -> None:
         super().__init__(ground.database, ground.sealer)
         self._disturb = disturb
 
-    async def pages(self, search: Search, page_rows: int) -> AsyncGenerator[list[FoundRows], None]:
+    async def pages(self, search: Search, page_rows: int) -> AsyncGenerator[list[FoundRow], None]:
         async for page in super().pages(search, page_rows):
             await self._disturb(page)
             yield page
@@ -136,7 +136,7 @@ async def test_what_is_no_longer_due_when_it_is_emitted_gets_no_notice(
 ) -> None:
     await ground.put(kind, [NOON] * 2)
 
-    async def disturb(_: list[FoundRows]) -> None:
+    async def disturb(_: list[FoundRow]) -> None:
         await ground.execute(change)
 
     progress = await scanned(activities_of(ground, source=Disturbed(ground, disturb)), kind)
@@ -148,7 +148,7 @@ async def test_a_fault_in_the_middle_costs_one_page_and_the_scan_goes_on_where_i
     await ground.put(Kind.POINTS, [NOON] * 95)
     pages: list[int] = []
 
-    async def disturb(page: list[FoundRows]) -> None:
+    async def disturb(page: list[FoundRow]) -> None:
         pages.append(len(page))
         if len(pages) in (3, 7):
             raise OperationalError("a statement", {}, ConnectionError("the database is gone"))
@@ -293,7 +293,7 @@ async def test_a_store_that_is_not_there_ends_the_run_and_says_so(ground: Expiry
 
 
 async def test_an_unusable_view_is_said_in_temporal_and_tried_again(ground: ExpiryGround) -> None:
-    async def disturb(_: list[FoundRows]) -> None:
+    async def disturb(_: list[FoundRow]) -> None:
         raise SourceUnusableError("expiry_point_transfer cannot be read")
 
     await ground.put(Kind.POINTS, [NOON])

@@ -12,7 +12,7 @@ from domain.expiry.calendar_days import TimeSpan
 from domain.expiry.rows import Kind
 from storage.database import Database
 from storage.events.intake import known_events
-from storage.expiry.due import FoundRows, Search, before, count_due, find_due, load_due
+from storage.expiry.due import FoundRow, Search, before, count_due, find_due, load_due
 from storage.expiry.scans import stores_with_late_rows
 from storage.expiry.sources import StoredDue, merged
 from tests.databases import sqlalchemy_url
@@ -125,7 +125,7 @@ async def test_a_page_begins_right_behind_its_place_and_ends_right_before_the_en
     ids = await ground.put(Kind.POINTS, instants)
     async with ground.database.transaction() as connection:
         everything = await find_due(connection, search(Kind.POINTS), 100)
-        assert everything == sorted(FoundRows(*one) for one in zip(instants[1:5], ids[1:5], strict=True))
+        assert everything == sorted(FoundRow(*one) for one in zip(instants[1:5], ids[1:5], strict=True))
         for number, place in enumerate(everything, start=1):
             rest = await find_due(connection, search(Kind.POINTS).behind(place), 100)
             assert rest == everything[number:]
@@ -153,15 +153,15 @@ async def ground(database_url: str) -> AsyncIterator[ExpiryGround]:
 
 
 PLACES = st.lists(st.integers(0, 40), unique=True).map(
-    lambda numbers: [FoundRows(START + timedelta(hours=number // 3), UUID(int=number)) for number in sorted(numbers)]
+    lambda numbers: [FoundRow(START + timedelta(hours=number // 3), UUID(int=number)) for number in sorted(numbers)]
 )
 
 
 @given(PLACES, PLACES, st.integers(1, 5))
 async def test_two_places_are_read_as_one_in_order_and_nothing_twice(
-    one: list[FoundRows], other: list[FoundRows], page_rows: int
+    one: list[FoundRow], other: list[FoundRow], page_rows: int
 ) -> None:
-    async def pages(places: list[FoundRows]) -> AsyncGenerator[list[FoundRows], None]:
+    async def pages(places: list[FoundRow]) -> AsyncGenerator[list[FoundRow], None]:
         for start in range(0, len(places), page_rows):
             yield places[start : start + page_rows]
 

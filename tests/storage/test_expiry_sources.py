@@ -14,7 +14,7 @@ from domain.expiry.calendar_days import TimeSpan
 from domain.expiry.rows import Kind
 from domain.timestamps import utc_text
 from storage.database import Database
-from storage.expiry.due import FoundRows, Search, before
+from storage.expiry.due import FoundRow, Search, before
 from storage.expiry.sources import DueSource, StoredAndViewedDue, open_source
 from temporal.messages import OpenRequest, ScanProgress, ScanRef, ScanTask
 from tests.databases import empty_database, sqlalchemy_url
@@ -44,7 +44,7 @@ class Both:
         await self.platform.add(Kind.POINTS, told)
         return id_
 
-    async def found(self, page_rows: int = 2, search: Search = WHOLE) -> list[FoundRows]:
+    async def found(self, page_rows: int = 2, search: Search = WHOLE) -> list[FoundRow]:
         return [one async for page in self.source.pages(search, page_rows) for one in page]
 
 
@@ -76,7 +76,7 @@ async def test_both_are_read_in_one_order_and_what_is_in_both_once(both: Both) -
     expected = [stored[0], viewed[0], stored[1], viewed[1], stored[2], viewed[2]]
     for page_rows in (1, 2, 100):
         assert [one.identity for one in await both.found(page_rows)] == expected
-    behind = WHOLE.behind(FoundRows(DAY + timedelta(hours=3), stored[1]))
+    behind = WHOLE.behind(FoundRow(DAY + timedelta(hours=3), stored[1]))
     assert [one.identity for one in await both.found(2, behind)] == expected[3:]
     async with both.ground.database.transaction() as connection:
         assert await both.source.count(connection, STORE, Kind.POINTS, TimeSpan(WHOLE.after.instant, WHOLE.until)) == 7
