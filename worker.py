@@ -19,9 +19,9 @@ from temporalio.common import VersioningBehavior
 from temporalio.runtime import Runtime
 from temporalio.worker import PollerBehaviorAutoscaling, UnsandboxedWorkflowRunner, Worker, WorkerDeploymentConfig
 
-from activities.actions import ActActivities
+from activities.actions import BulkActionActivities
 from activities.deliver import DeliveryActivities
-from activities.drain import KeeperActivities
+from activities.drain import DrainActivities
 from activities.notices import NoticeWatch
 from activities.retry import RetryActivities
 from domain.delivery.notices import DisableRules
@@ -42,7 +42,7 @@ from telemetry.tracing import NO_TRACES, Traces
 from telemetry.worker_health import SdkMetrics, worker_health
 from telemetry.worker_metrics import WorkerMetrics
 from temporal.client import temporal_client
-from temporal.drains import Keepers
+from temporal.drains import Drains
 from temporal.reconcile import watch_overdue
 from temporal.retries import Retries
 from temporal.schedule_sync import maintain_partitions
@@ -51,7 +51,7 @@ from worker_parts import beside_delivery, breaker_rules, mail_settings, schedule
 from workflows.actions import BackfillWorkflow, RecoverWorkflow
 from workflows.deliver import DeliverEventsWorkflow
 from workflows.draft_test import DraftTestWorkflow
-from workflows.drain import KeeperWorkflow
+from workflows.drain import DrainWorkflow
 from workflows.expiry import ExpiryRunWorkflow, ExpiryScanWorkflow
 from workflows.notices import NotifyOperatorWorkflow
 from workflows.retention import RetentionWorkflow
@@ -60,7 +60,7 @@ logger = logging.getLogger(__name__)
 
 WORKFLOWS = (
     DeliverEventsWorkflow,
-    KeeperWorkflow,
+    DrainWorkflow,
     RecoverWorkflow,
     BackfillWorkflow,
     ExpiryRunWorkflow,
@@ -72,7 +72,7 @@ WORKFLOWS = (
 
 SHORTEST_QUEUE = 600
 """First attempts of one subscription that may be under way in a worker: one batch more than may be handed over at once,
-for single events beside them (what is turned away goes through the keeper, which costs half as much again and may look
+for single events beside them (what is turned away goes through the drain, which costs half as much again and may look
 two seconds later), and no fewer than this where batches are small."""
 
 ACTIVITIES_AT_ONCE = 1000
@@ -99,20 +99,20 @@ def delivery_activities(
     database: Database,
     dispatcher: Dispatcher,
     backpressure: Backpressure,
-    keepers: Keepers,
+    drains: Drains,
     retries: Retries,
     settings: Settings,
 ) -> list[Callable[..., Any]]:
     """Every activity that delivers, with its resources."""
     sealer = Sealer(settings.plain_encryption_keys)
-    deliver = DeliveryActivities(database, dispatcher, backpressure, keepers, ExpiryFromEvents(sealer))
+    deliver = DeliveryActivities(database, dispatcher, backpressure, drains, ExpiryFromEvents(sealer))
     disabling = DisableRules(settings.disable_after_failing_days * 86400, settings.disable_after_deliveries)
-    keep = KeeperActivities(database, dispatcher, breaker_rules(settings), disabling, settings.retry_schedule_seconds)
-    retry = RetryActivities(database, dispatcher, keepers, retries)
-    acts = ActActivities(database, keepers)
+    keep = DrainActivities(database, dispatcher, breaker_rules(settings), disabling, settings.retry_schedule_seconds)
+    retry = RetryActivities(database, dispatcher, drains, retries)
+    acts = BulkActionActivities(database, drains)
     return [
         *(deliver.attempt_events, retry.schedule_retries, retry.deliver_webhook, retry.attempt_once),
-        *(keep.keep_held, acts.recover_pages, acts.backfill_pages),
+        *(keep.drain_held, acts.recover_pages, acts.backfill_pages),
     ]
 
 
@@ -276,15 +276,15 @@ async def _work(
         relay = Relay(database, client, backpressure, relay_settings, metrics, traces)
         routing = following_routing(relay, client, settings)
         relaying = asyncio.create_task(relay.run())
-        keepers = Keepers(client, settings.task_queue)
-        watching = asyncio.create_task(keepers.watch(database))
+        drains = Drains(client, settings.task_queue)
+        watching = asyncio.create_task(drains.watch(database))
         scheduling = asyncio.create_task(schedule_maintenance(settings, database, client).run())
         filing = asyncio.create_task(maintain_partitions(database, client, settings.task_queue))
         mails = mail_settings(settings) is not None
         telling = asyncio.create_task(NoticeWatch(database, client, settings.task_queue, mail=mails).run())
         retries = Retries(client, settings.task_queue, metrics.start_faults.inc)
         reconciling = asyncio.create_task(watch_overdue(database, retries, worker_id))
-        delivery = delivery_activities(database, dispatcher, backpressure, keepers, retries, settings)
+        delivery = delivery_activities(database, dispatcher, backpressure, drains, retries, settings)
         async with make_worker(client, [*delivery, *beside], settings):
             working.set()
             logger.info("worker %s on %s takes from %s", worker_id, socket.gethostname(), settings.task_queue)

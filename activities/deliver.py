@@ -20,7 +20,7 @@ from storage.deliveries.matching import match
 from storage.deliveries.open import OpenDelivery
 from storage.expiry.from_events import ExpiryFromEvents
 from storage.ids import read_id
-from temporal.drains import Keepers
+from temporal.drains import Drains
 from temporal.guards import own_faults
 from temporal.messages import EventBatch, EventRef, FirstAttempt, FirstAttempts
 
@@ -42,7 +42,7 @@ LINGERING_MOST = 64
 100 local activities at once."""
 
 PAUSED = Reason.SUBSCRIPTION_PAUSED
-"""Why a delivery is held whose keeper has nothing to do before the subscription is resumed."""
+"""Why a delivery is held whose drain has nothing to do before the subscription is resumed."""
 
 
 class DeliveryActivities:
@@ -53,14 +53,14 @@ class DeliveryActivities:
         database: Database,
         dispatcher: Dispatcher,
         backpressure: Backpressure,
-        keepers: Keepers,
+        drains: Drains,
         expiry: ExpiryFromEvents | None = None,
     ) -> None:
         self._database = database
         self._expiry = expiry
         self._dispatcher = dispatcher
         self._backpressure = backpressure
-        self._keepers = keepers
+        self._drains = drains
         self._lingering = 0
 
     @activity.defn(name="attempt-events")
@@ -72,7 +72,7 @@ class DeliveryActivities:
             with own_faults(), self._dispatcher.admissions.begin() as admission:
                 deliveries = await self._match(batch, admission)
                 begun = await self._begin(deliveries, admission)
-                await self._wake_keepers(deliveries)
+                await self._wake_drains(deliveries)
             await self._wait(workflow_id, deliveries, begun)
             return _first_attempts(batch.events, deliveries, begun)
         finally:
@@ -119,7 +119,7 @@ class DeliveryActivities:
             for one, step in ends
             if step is not None and step.status == DeliveryStatus.HELD and step.reason != PAUSED
         ]
-        await self._wake_keepers([replace(one, status=DeliveryStatus.HELD) for one in held])
+        await self._wake_drains([replace(one, status=DeliveryStatus.HELD) for one in held])
 
     async def _match(self, batch: EventBatch, admission: Admission) -> list[OpenDelivery]:
         keys = [(event.store_code, read_id(event.event_id)) for event in batch.events]
@@ -145,15 +145,15 @@ class DeliveryActivities:
             return False
         return may_begin(subscription.id)
 
-    async def _wake_keepers(self, deliveries: Sequence[OpenDelivery]) -> None:
-        """Tell the keepers of what is held; a paused subscription's keeper has nothing to do before it is resumed."""
+    async def _wake_drains(self, deliveries: Sequence[OpenDelivery]) -> None:
+        """Tell the drains of what is held; a paused subscription's drain has nothing to do before it is resumed."""
         held = {
             delivery.subscription.id: delivery
             for delivery in deliveries
             if delivery.status == DeliveryStatus.HELD and delivery.subscription.status != SubscriptionStatus.PAUSED
         }
         for delivery in held.values():
-            await self._keepers.wake_for(delivery)
+            await self._drains.wake_for(delivery)
 
 
 async def _wait_while_moving(
@@ -165,10 +165,10 @@ async def _wait_while_moving(
     pending = set(attempts)
     while pending:
         slow_ones = {one for one in {attempts[task] for task in pending} if slow(one)}
-        quick = {task for task in pending if attempts[task] not in slow_ones}
-        if not quick:
+        fast = {task for task in pending if attempts[task] not in slow_ones}
+        if not fast:
             only_slow_ones_left()
-        await asyncio.wait(quick or pending, timeout=SLOW_SECONDS if quick else STALL_SECONDS / 2)
+        await asyncio.wait(fast or pending, timeout=SLOW_SECONDS if fast else STALL_SECONDS / 2)
         now = time.monotonic()
         done = {task for task in pending if task.done()}
         if done:

@@ -1,4 +1,4 @@
-"""The keeper's activity: one round of probing a receiver, or of letting go what its subscription holds."""
+"""The drain's activity: one round of probing a receiver, or of letting go what its subscription holds."""
 
 import asyncio
 import time
@@ -12,12 +12,12 @@ from domain.delivery.lifecycle import DeliveryStatus, Reason, Step, Subscription
 from domain.delivery.notices import FAILING, DisableRules, NoticeKind, is_given_up
 from domain.delivery.verdict import Answer, verdict
 from sending.dispatcher import Dispatcher
-from sending.drain.ordered import Lines
+from sending.drain.ordered import OrderedBacklog
 from sending.drain.round import TAKEN_PAUSE_SECONDS, Round, Window, outcome
 from sending.drain.unordered import Backlog
 from sending.rate_limit import Turns
 from storage.database import Database
-from storage.deliveries.held import KeeperState, keeper_state, next_allowed_seconds
+from storage.deliveries.held import DrainState, drain_state, next_allowed_seconds
 from storage.deliveries.open import OpenDelivery, held_oldest
 from storage.deliveries.ordering import on_the_wire
 from storage.deliveries.transitions import ENDED_AT_ONCE, end_open, exhaust_outwaited
@@ -25,13 +25,13 @@ from storage.operations.notices import Occurrence, note
 from storage.subscriptions.health import failing, probe_failed
 from storage.subscriptions.status import disable_by_system
 from temporal.guards import heartbeats, own_faults
-from temporal.messages import KeeperRound, KeeperRoundResult
+from temporal.messages import DrainRound, DrainRoundResult
 
 ROUND_SECONDS = 5.0
 """A round begins nothing more after so long: what hangs by then is left on the wire, and another worker may go on."""
 
 LEFT_AGAIN_SECONDS = 2.0
-"""Until a pause's keeper looks again whether anything is still on the wire."""
+"""Until a pause's drain looks again whether anything is still on the wire."""
 
 FIRST_WINDOW = 10
 """After a breaker closed or a pause ended: a receiver that is just up again is not run over."""
@@ -49,16 +49,16 @@ class _Tally:
         self.delivered += step.status == DeliveryStatus.DELIVERED
         self.failed += step.failure is not None
 
-    def result(self, next_in_seconds: float | None, state: str, *, deaf: bool = False) -> KeeperRoundResult:
-        return KeeperRoundResult(self.delivered, self.failed, next_in_seconds, state, deaf, under_way=self.left)
+    def result(self, next_in_seconds: float | None, state: str, *, deaf: bool = False) -> DrainRoundResult:
+        return DrainRoundResult(self.delivered, self.failed, next_in_seconds, state, deaf, under_way=self.left)
 
-    def taken(self) -> KeeperRoundResult:
+    def taken(self) -> DrainRoundResult:
         """Somebody else is sending, or the outcome could not be written: look again soon."""
         return replace(self.result(TAKEN_PAUSE_SECONDS, "another sender is at it", deaf=True), refused=True)
 
 
-class KeeperActivities:
-    """What keepers can do, with the worker's resources."""
+class DrainActivities:
+    """What drains can do, with the worker's resources."""
 
     def __init__(
         self,
@@ -75,15 +75,15 @@ class KeeperActivities:
         self._retry_schedule = retry_schedule
         self._turns = Turns(database, dispatcher.worker_id)
 
-    @activity.defn(name="keep-held")
-    async def keep_held(self, task: KeeperRound) -> KeeperRoundResult:
+    @activity.defn(name="drain-held")
+    async def drain_held(self, task: DrainRound) -> DrainRoundResult:
         """One round for one subscription; every attempt in it is recorded, so a round may be repeated at any point."""
         subscription_id = UUID(task.subscription_id)
         async with heartbeats():
             with own_faults():
                 return await self._round(subscription_id, task)
 
-    async def _round(self, subscription_id: UUID, task: KeeperRound) -> KeeperRoundResult:
+    async def _round(self, subscription_id: UUID, task: DrainRound) -> DrainRoundResult:
         state = await self._state(subscription_id)
         if state is None or not _sends(state):
             return await self._end_all(subscription_id, state)
@@ -93,20 +93,20 @@ class KeeperActivities:
         if state.rest_seconds > 0:
             return tally.result(state.rest_seconds, "its receiver asked to be left alone", deaf=True)
         if state.per_second is None and state.max_concurrency is None:
-            self._dispatcher.keep_pace(subscription_id, None, None)
+            self._dispatcher.limit_rate(subscription_id, None, None)
             return await self._send(subscription_id, state, task, tally)
         async with self._turns.turn(subscription_id) as turn:
             if turn is None:
                 return tally.taken()
-            self._dispatcher.keep_pace(subscription_id, state.per_second, turn)
+            self._dispatcher.limit_rate(subscription_id, state.per_second, turn)
             result = await self._send(subscription_id, state, task, tally)
             turn.over = True  # what still waits for its pace is taken back
-            await self._dispatcher.pace_over(subscription_id)
+            await self._dispatcher.rate_limit_over(subscription_id)
             return result
 
     async def _send(
-        self, subscription_id: UUID, state: KeeperState, task: KeeperRound, tally: _Tally
-    ) -> KeeperRoundResult:
+        self, subscription_id: UUID, state: DrainState, task: DrainRound, tally: _Tally
+    ) -> DrainRoundResult:
         """Ask an unwell receiver first, then let go."""
         if state.breaker_open:
             result = await self._probe(subscription_id, state, tally, probe_now=task.probe_now)
@@ -120,37 +120,37 @@ class KeeperActivities:
             failed_attempts=tally.failed + result.failed_attempts,
         )
 
-    async def _pause(self, tally: _Tally) -> KeeperRoundResult:
+    async def _pause(self, tally: _Tally) -> DrainRoundResult:
         """Nothing to do; but what is on the wire is known to whoever goes on, should the pause end before it does."""
         async with self._database.transaction() as connection:
             left = await on_the_wire(connection, [UUID(one) for one in tally.left])
         tally.left = sorted(str(one) for one in left)
         return tally.result(LEFT_AGAIN_SECONDS if left else None, SubscriptionStatus.PAUSED)
 
-    async def _state(self, subscription_id: UUID) -> KeeperState | None:
+    async def _state(self, subscription_id: UUID) -> DrainState | None:
         async with self._database.transaction() as connection:
-            return await keeper_state(connection, subscription_id)
+            return await drain_state(connection, subscription_id)
 
-    async def _end_all(self, subscription_id: UUID, state: KeeperState | None) -> KeeperRoundResult:
+    async def _end_all(self, subscription_id: UUID, state: DrainState | None) -> DrainRoundResult:
         deleted = state is None or state.deleted
         status = DeliveryStatus.CANCELLED if deleted else DeliveryStatus.EXHAUSTED
         reason = Reason.SUBSCRIPTION_DELETED if deleted else Reason.SUBSCRIPTION_DISABLED
         until = time.monotonic() + ROUND_SECONDS
         while time.monotonic() < until:
             async with self._database.transaction() as connection:
-                now = await keeper_state(connection, subscription_id)
+                now = await drain_state(connection, subscription_id)
                 if now is not None and _sends(now):
                     break  # it was enabled meanwhile
                 ended = await end_open(connection, subscription_id, status=status, reason=reason)
                 if ended and not deleted:
                     await note(connection, [Occurrence(subscription_id, NoticeKind.EXHAUSTED, reason, ended)])
             if ended < ENDED_AT_ONCE:
-                return KeeperRoundResult(0, 0, None, reason)
-        return KeeperRoundResult(0, 0, 0.0, reason)
+                return DrainRoundResult(0, 0, None, reason)
+        return DrainRoundResult(0, 0, 0.0, reason)
 
     async def _probe(
-        self, subscription_id: UUID, state: KeeperState, tally: _Tally, *, probe_now: bool
-    ) -> KeeperRoundResult | None:
+        self, subscription_id: UUID, state: DrainState, tally: _Tally, *, probe_now: bool
+    ) -> DrainRoundResult | None:
         """Ask an unwell receiver with the oldest delivery, when it is time; None when it answered well."""
         schedule = state.retry_schedule if state.retry_schedule is not None else self._retry_schedule
         await self._exhaust_outwaited(subscription_id, float(sum(schedule)))
@@ -162,7 +162,7 @@ class KeeperActivities:
             return tally.result(wait, state_text, deaf=wait is not None)
         if not probe_now and (state.probe_in_seconds or 0) > 0:
             return tally.result(state.probe_in_seconds, "breaker open", deaf=True)
-        step = await self._attempt(replace(oldest, kept_as=Reason.BREAKER_OPEN))
+        step = await self._attempt(replace(oldest, hold_again_as=Reason.BREAKER_OPEN))
         if step is None:
             return tally.taken()
         tally.add(step)
@@ -172,7 +172,7 @@ class KeeperActivities:
             return tally.result(None, "disabled: it failed for too long")
         async with self._database.transaction() as connection:
             await probe_failed(connection, subscription_id, self._breaker)
-            after = await keeper_state(connection, subscription_id)
+            after = await drain_state(connection, subscription_id)
         wait = after.probe_in_seconds if after is not None and after.probe_in_seconds is not None else 0.0
         return tally.result(max(0.0, wait), "breaker open", deaf=True)
 
@@ -187,10 +187,10 @@ class KeeperActivities:
                     ended = Occurrence(subscription_id, NoticeKind.EXHAUSTED, Reason.BREAKER_OPEN, outwaited)
                     await note(connection, [ended])
 
-    async def _oldest(self, subscription_id: UUID, state: KeeperState) -> OpenDelivery | None:
-        """What to ask an unwell receiver with: the oldest, or the first of a line; due or not."""
+    async def _oldest(self, subscription_id: UUID, state: DrainState) -> OpenDelivery | None:
+        """What to ask an unwell receiver with: the oldest, or the first of a FIFO group; due or not."""
         if state.ordered:
-            found = await Lines(self._database, subscription_id, state).look(1, (), due_only=False)
+            found = await OrderedBacklog(self._database, subscription_id, state).look(1, (), due_only=False)
             return next(iter(found.deliveries), None)
         async with self._database.transaction() as connection:
             return await held_oldest(connection, subscription_id)
@@ -209,10 +209,12 @@ class KeeperActivities:
             await note(connection, await disable_by_system(connection, subscription_id, reason=FAILING))
         return True
 
-    async def _let_go(self, subscription_id: UUID, state: KeeperState, task: KeeperRound) -> KeeperRoundResult:
+    async def _let_go(self, subscription_id: UUID, state: DrainState, task: DrainRound) -> DrainRoundResult:
         """Send what is due until the round is over or the subscription has changed."""
         source = (
-            Lines(self._database, subscription_id, state) if state.ordered else Backlog(self._database, subscription_id)
+            OrderedBacklog(self._database, subscription_id, state)
+            if state.ordered
+            else Backlog(self._database, subscription_id)
         )
         window = self._window(state, task.window or FIRST_WINDOW)
         sending = Round(self._database, self._dispatcher, subscription_id, source, window, task.under_way)
@@ -222,8 +224,8 @@ class KeeperActivities:
 
         return await sending.run(time.monotonic() + ROUND_SECONDS, lasts)
 
-    def _window(self, state: KeeperState, size: int) -> Window:
-        most = state.max_concurrency or (self._dispatcher.per_subscription if state.kept else None)
+    def _window(self, state: DrainState, size: int) -> Window:
+        most = state.max_concurrency or (self._dispatcher.per_subscription if state.drain_only else None)
         if state.ordered:
             return Window(most if state.by_customer else 1, strictly=True, per_second=state.per_second, size=None)
         return Window(
@@ -239,6 +241,6 @@ class KeeperActivities:
         return outcome(task)
 
 
-def _sends(state: KeeperState) -> bool:
+def _sends(state: DrainState) -> bool:
     """Or will again, when its pause ends."""
     return not state.deleted and state.status != SubscriptionStatus.DISABLED

@@ -9,7 +9,7 @@ from uuid import UUID
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
-from domain.delivery.identity import keeper_workflow_id
+from domain.delivery.identity import drain_workflow_id
 from domain.delivery.lifecycle import OPEN, UNCHANGED, DeliveryStatus, Reason, Step, SubscriptionStatus, ending_before
 from sending.dispatcher import AttemptTakenError, Dispatcher
 from storage.database import Database
@@ -17,7 +17,7 @@ from storage.deliveries.open import OpenDelivery, load
 from storage.deliveries.retries import pending_of_events
 from storage.deliveries.transitions import end, hold, own_retries
 from storage.ids import read_id
-from temporal.drains import Keepers
+from temporal.drains import Drains
 from temporal.guards import heartbeats, own_faults
 from temporal.messages import DeliveryEnd, DeliveryRef, EventBatch, ManualAttempt, ScheduledRetries
 from temporal.retries import ATTEMPT_ONCE, DELIVER_WEBHOOK, Retries
@@ -35,10 +35,10 @@ EARLY_SECONDS = 0.5
 class RetryActivities:
     """Later attempts, with the worker's resources."""
 
-    def __init__(self, database: Database, dispatcher: Dispatcher, keepers: Keepers, retries: Retries) -> None:
+    def __init__(self, database: Database, dispatcher: Dispatcher, drains: Drains, retries: Retries) -> None:
         self._database = database
         self._dispatcher = dispatcher
-        self._keepers = keepers
+        self._drains = drains
         self._retries = retries
 
     @activity.defn(name="schedule-retries")
@@ -119,9 +119,9 @@ class RetryActivities:
     async def _hold(self, delivery: OpenDelivery, reason: Reason) -> DeliveryEnd:
         """Leave the delivery to the drain of its subscription."""
         async with self._database.transaction() as connection:
-            await hold(connection, delivery.message_id, reason, keeper_workflow_id(delivery.subscription.id))
+            await hold(connection, delivery.message_id, reason, drain_workflow_id(delivery.subscription.id))
         if delivery.subscription.status != SubscriptionStatus.PAUSED:
-            await self._keepers.wake_for(delivery)
+            await self._drains.wake_for(delivery)
         return DeliveryEnd(DeliveryStatus.HELD, delivery.number - 1, reason)
 
     async def _wake_drain(self, message_id: UUID) -> None:
@@ -132,7 +132,7 @@ class RetryActivities:
             and delivery.status == DeliveryStatus.HELD
             and delivery.subscription.status != SubscriptionStatus.PAUSED
         ):
-            await self._keepers.wake_for(delivery)
+            await self._drains.wake_for(delivery)
 
     @activity.defn(name=ATTEMPT_ONCE)
     async def attempt_once(self, attempt: ManualAttempt) -> DeliveryEnd:
@@ -164,9 +164,9 @@ class RetryActivities:
         """Let go what a success of a manual attempt frees: successors in its order, or all that waits for a probe."""
         event, subscription = delivery.event, delivery.subscription
         if subscription.breaker_open:  # a drain that waits for its next probe heeds no wake signal
-            await self._keepers.probe_now(subscription.id, event.store_code, event.name, subscription.url)
-        elif delivery.status == DeliveryStatus.HELD or subscription.holds_line:
-            await self._keepers.wake_for(delivery)
+            await self._drains.probe_now(subscription.id, event.store_code, event.name, subscription.url)
+        elif delivery.status == DeliveryStatus.HELD or subscription.holds_group:
+            await self._drains.wake_for(delivery)
 
 
 def _early_seconds(delivery: OpenDelivery) -> float:

@@ -26,7 +26,7 @@ from storage.expiry.sources import DueSource, open_source
 from storage.sealing import Sealer
 from temporal.client import temporal_client
 from temporal.expiry_schedules import ExpirySchedules
-from temporal.starts import Acting
+from temporal.starts import ActionStarts
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Resources:
     sealer: Sealer
     temporal: Client
     """Connects at its first call, and again by itself after an outage; a call meanwhile raises `RPCError`."""
-    acting: Acting
+    acting: ActionStarts
     url_check: UrlCheck
     passwords: Passwords
     tokens: Tokens
@@ -93,7 +93,7 @@ async def open_resources(settings: Settings, lookup: Lookup | None = None) -> As
             database=database,
             sealer=sealer,
             temporal=temporal,
-            acting=Acting(temporal, settings.task_queue),
+            acting=ActionStarts(temporal, settings.task_queue),
             url_check=UrlCheck(url_rules(settings), lookup),
             passwords=Passwords(),
             tokens=tokens,

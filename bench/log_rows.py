@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from domain.delivery.identity import event_workflow_id, keeper_workflow_id, message_id
+from domain.delivery.identity import drain_workflow_id, event_workflow_id, message_id
 from domain.events.catalogue import CATALOGUE, mask_secrets
 from domain.wire.jsontext import dump
 from storage.events.intake import content_digest
@@ -151,7 +151,7 @@ class LogWriter:
         workflow_id = event_workflow_id(destination.store_code, event_id)
         begun = at + timedelta(milliseconds=8)
         if destination.down and at > self._now - timedelta(hours=OUTAGE_HOURS):
-            status, reason, workflow_id = "held", "breaker_open", keeper_workflow_id(destination.id)
+            status, reason, workflow_id = "held", "breaker_open", drain_workflow_id(destination.id)
         elif self._chance.random() < 0.001:
             status, reason, ended_at = "cancelled", "cancelled_by_person", begun
         while status == "pending":

@@ -77,14 +77,14 @@ _VALUES = {
 }
 _LEGACY = text("UPDATE subscription SET legacy = true WHERE id = :id")  # so that there is something to migrate
 _ACT = """
-INSERT INTO window_act (id, kind, store_code, subscription_id, since, until, statuses, count, opened, all_open,
+INSERT INTO bulk_action (id, kind, store_code, subscription_id, since, until, statuses, count, opened, all_open,
     status, ended_at)
 SELECT gen_random_uuid(), 'recover', :store, :id, now() - interval '30 days', now(), '{delivered}', :count, :count,
     true, 'finished', now()
 RETURNING id
 """
 _OF_ACT = """
-UPDATE delivery SET window_act_id = :act WHERE message_id IN (
+UPDATE delivery SET bulk_action_id = :act WHERE message_id IN (
     SELECT message_id FROM delivery WHERE subscription_id = :id LIMIT :count)
 """
 

@@ -18,13 +18,13 @@ from commands.configuration import read_settings
 from commands.database import EXIT_FAILED, in_database
 from domain.delivery.identity import backfill_workflow_id, recover_workflow_id
 from storage.database import Database
-from storage.deliveries.reconcile import LookedAfter, RunningAct, looked_after, running_acts
+from storage.deliveries.reconcile import LookedAfter, RunningBulkAction, looked_after, running_bulk_actions
 from storage.deliveries.retries import OwnedDelivery, owned_deliveries
 from storage.deliveries.transitions import own_retries
-from storage.operations.bulk_actions import WindowKind
+from storage.operations.bulk_actions import BulkActionKind
 from temporal.client import temporal_client
 from temporal.retries import Retries
-from temporal.starts import Acting
+from temporal.starts import ActionStarts
 
 AT_ONCE = 20
 """Calls to Temporal under way: enough to keep it busy, too few to hold up what is delivered meanwhile."""
@@ -75,9 +75,9 @@ class Reconciled:
 
 async def _reconciled(database: Database, client: Client, task_queue: str, *, dry_run: bool) -> Reconciled:
     async with database.transaction() as connection:
-        deliveries, acts = await owned_deliveries(connection), await running_acts(connection)
+        deliveries, acts = await owned_deliveries(connection), await running_bulk_actions(connection)
         found = Reconciled(await looked_after(connection))
-    acting, retries = Acting(client, task_queue), Retries(client, task_queue)
+    acting, retries = ActionStarts(client, task_queue), Retries(client, task_queue)
     lost_deliveries: list[UUID] = []
 
     async def delivery(one: OwnedDelivery) -> None:
@@ -86,8 +86,8 @@ async def _reconciled(database: Database, client: Client, task_queue: str, *, dr
         if lost:
             lost_deliveries.append(one.message_id)
 
-    async def act(one: RunningAct) -> None:
-        recovers = one.kind is WindowKind.RECOVER
+    async def act(one: RunningBulkAction) -> None:
+        recovers = one.kind is BulkActionKind.RECOVER
         lost = not await _any_runs(client, [(recover_workflow_id if recovers else backfill_workflow_id)(one.id)])
         found.acts[lost] += 1
         if lost and not dry_run:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
-from commands.actions.client import EXIT_REFUSED, ActClient
+from commands.actions.client import EXIT_REFUSED, ActionClient
 from commands.complaints import complain
 from commands.target import ApiOption, DataDirectoryOption, KeyOption, StoreOption, find_target
 from domain.expiry.calendar_days import read_day
@@ -56,7 +56,7 @@ def list_(
     data_dir: DataDirectoryOption = DEFAULT_DATA_DIRECTORY,
 ) -> None:
     """Show the schedules of a store: when they run, how far they have come, and their last scans."""
-    items = ActClient(find_target(api, key, store, data_dir), "").get("schedule")["items"]
+    items = ActionClient(find_target(api, key, store, data_dir), "").get("schedule")["items"]
     if as_json:
         typer.echo(json.dumps(items, indent=2))
         return
@@ -82,7 +82,7 @@ def sync(
     data_dir: DataDirectoryOption = DEFAULT_DATA_DIRECTORY,
 ) -> None:
     """Make and mend a store's schedules in Temporal now; every worker does so once a minute for all stores."""
-    result = ActClient(find_target(api, key, store, data_dir), "").post("schedule/sync")
+    result = ActionClient(find_target(api, key, store, data_dir), "").post("schedule/sync")
     for schedule_id, reason in result["failed"].items():
         complain(f"{schedule_id} is refused by Temporal: {reason}")
     typer.echo(f"{len(result['created'])} made, {len(result['updated'])} mended, the others are as they are to be.")
@@ -99,7 +99,7 @@ def pause(
     data_dir: DataDirectoryOption = DEFAULT_DATA_DIRECTORY,
 ) -> None:
     """Scan nothing of a kind by itself until `schedules resume`."""
-    client = ActClient(find_target(api, key, store, data_dir), "")
+    client = ActionClient(find_target(api, key, store, data_dir), "")
     client.post(f"schedule/{kind}/pause")
     typer.echo(f"The schedule of {kind} is paused. `schedules resume` makes up for the days it misses.")
 
@@ -113,7 +113,7 @@ def resume(
     data_dir: DataDirectoryOption = DEFAULT_DATA_DIRECTORY,
 ) -> None:
     """End a pause; the next run makes up for the days that were missed."""
-    details = ActClient(find_target(api, key, store, data_dir), "").post(f"schedule/{kind}/resume")
+    details = ActionClient(find_target(api, key, store, data_dir), "").post(f"schedule/{kind}/resume")
     typer.echo(f"The schedule of {kind} runs again, next at {_minute(details['nextRunAt']) or 'its local hour'}.")
 
 
@@ -128,7 +128,7 @@ def trigger(
     data_dir: DataDirectoryOption = DEFAULT_DATA_DIRECTORY,
 ) -> None:
     """Scan a day now. What has had its notice gets none again; the schedule goes on where it was."""
-    client = ActClient(find_target(api, key, store, data_dir), "")
+    client = ActionClient(find_target(api, key, store, data_dir), "")
     finished_before = {scan["scanId"] for scan in client.get(f"schedule/{kind}")["scans"] if scan["finishedAt"]}
     begun = client.post(f"schedule/{kind}/trigger", {} if day is None else {"day": day.isoformat()})
     typer.echo(f"{begun['day']} is being scanned: {begun['temporalUrl'] or begun['workflowId']}")
@@ -147,7 +147,7 @@ def backfill(
     data_dir: DataDirectoryOption = DEFAULT_DATA_DIRECTORY,
 ) -> None:
     """Scan several days now, one after the other. What has had its notice gets none again."""
-    client = ActClient(find_target(api, key, store, data_dir), "")
+    client = ActionClient(find_target(api, key, store, data_dir), "")
     body = {"firstDay": first_day.isoformat(), "lastDay": last_day.isoformat()}
     begun = client.post(f"schedule/{kind}/backfill", body)
     typer.echo(f"{first_day} to {last_day} are being scanned: {begun['temporalUrl'] or begun['workflowId']}")
@@ -166,7 +166,7 @@ def preview(
 ) -> None:
     """Show what a scan of a day would find, with sample bodies. Nothing is sent."""
     query = {} if day is None else {"day": day.isoformat()}
-    found = ActClient(find_target(api, key, store, data_dir), "").get(f"expiry/{kind}/preview", **query)
+    found = ActionClient(find_target(api, key, store, data_dir), "").get(f"expiry/{kind}/preview", **query)
     if as_json:
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
@@ -184,7 +184,7 @@ def preview(
         console.print_json(json.dumps(found["items"][0][form]), ensure_ascii=False)
 
 
-def _finished(client: ActClient, kind: Kind, day: str, finished_before: set[str]) -> dict[str, Any]:
+def _finished(client: ActionClient, kind: Kind, day: str, finished_before: set[str]) -> dict[str, Any]:
     """The scan of the day by hand that had not finished before, once it has."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:

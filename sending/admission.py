@@ -1,4 +1,4 @@
-"""Which first attempts a worker takes on: so many of a subscription, and more wait as rows with its keeper."""
+"""Which first attempts a worker takes on: so many of a subscription, and more wait as rows with its drain."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator

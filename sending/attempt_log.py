@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from domain.delivery.failure_kinds import FailureKind
-from domain.delivery.identity import keeper_workflow_id
+from domain.delivery.identity import drain_workflow_id
 from domain.delivery.lifecycle import DeliveryStatus, Step
 from domain.urls.targets import shown_target
 from sending.http.client import SendResult
@@ -36,7 +36,7 @@ def outcome_of(
         failures=step.failures,
         next_in_seconds=step.next_in_seconds,
         workflow_id=_keeper(delivery, step),
-        holds_line=delivery.subscription.holds_line and not delivery.is_test,
+        holds_group=delivery.subscription.holds_group and not delivery.is_test,
         retry_after_seconds=None if result is None else result.retry_after_seconds,
     )
 
@@ -70,4 +70,4 @@ def _detail(result: SendResult) -> str | None:
 
 def _keeper(delivery: OpenDelivery, step: Step) -> str | None:
     """Return the workflow that owns the delivery from now on; None when it stays with its first attempts'."""
-    return keeper_workflow_id(delivery.subscription.id) if step.status == DeliveryStatus.HELD else None
+    return drain_workflow_id(delivery.subscription.id) if step.status == DeliveryStatus.HELD else None

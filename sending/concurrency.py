@@ -1,4 +1,5 @@
-"""Places on the wire: so many for each subscription, so many for the worker, and none may take what others need.
+"""Concurrency limiter of requests: so many for each subscription, so many for the worker, and no
+subscription may take what others need.
 
 A subscription may hold a share of as many places as are free. While there is room that binds nobody; the more
 subscriptions hang, the less each of them gets, and places are left for one that is well.
@@ -11,7 +12,7 @@ import time
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from sending.suspension import Stop
+from sending.suspension import Suspension
 
 SHARE = 1 / 4
 """With 512 places one subscription gets 102 at most, each of fifteen that hang 27, and 108 are left."""
@@ -20,12 +21,12 @@ SLOW_SECONDS = 0.25
 """A request that is longer on the wire waits for its receiver, not for this worker."""
 
 
-class LeftQueueError(Exception):
+class WithdrawnError(Exception):
     """The attempt was taken out of the queue before it got a place."""
 
 
 @dataclass(eq=False, slots=True)
-class Lane:
+class SubscriptionQueue:
     """One subscription's part of this worker."""
 
     store_code: str
@@ -38,7 +39,7 @@ class Lane:
     """By message id, first come first served."""
     on_wire: dict[UUID, float] = field(default_factory=dict)
     """Since when, by the monotonic clock; oldest first."""
-    stop: Stop | None = None
+    stop: Suspension | None = None
     stopped_at: float = 0.0
     """By the monotonic clock; what was read of the subscription before that says less."""
 
@@ -47,61 +48,61 @@ class Lane:
         return bool(self.on_wire) and now - next(iter(self.on_wire.values())) > SLOW_SECONDS
 
 
-class Places:
+class ConcurrencyLimiter:
     """The places of one worker."""
 
     def __init__(self, most: int) -> None:
         self.free = most
-        self._waiting: dict[str, dict[Lane, None]] = {}
+        self._waiting: dict[str, dict[SubscriptionQueue, None]] = {}
         """By store, lanes with a queue that may have more by their own limit; both in the order of being served."""
 
-    async def take(self, lane: Lane, message_id: UUID) -> None:
-        """Wait for a place; `leave` gives it back. Raises `LeftQueueError` when `withdraw` comes first."""
-        if not lane.queue and self._may(lane):
-            self._give(lane)
+    async def acquire(self, queue: SubscriptionQueue, message_id: UUID) -> None:
+        """Wait for a place; `release` gives it back. Raises `WithdrawnError` when `withdraw` comes first."""
+        if not queue.queue and self._may(queue):
+            self._give(queue)
             return
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        lane.queue[message_id] = place
-        if lane.in_flight < lane.limit:
-            self._wait(lane)
+        queue.queue[message_id] = place
+        if queue.in_flight < queue.limit:
+            self._wait(queue)
         try:
             await place
         except asyncio.CancelledError:
-            if lane.queue.pop(message_id, None) is None and place.done() and not place.cancelled():
-                self.leave(lane)
+            if queue.queue.pop(message_id, None) is None and place.done() and not place.cancelled():
+                self.release(queue)
             raise
 
-    def leave(self, lane: Lane) -> None:
+    def release(self, queue: SubscriptionQueue) -> None:
         """Give a place back, to whoever has waited for it."""
-        lane.in_flight -= 1
+        queue.in_flight -= 1
         self.free += 1
-        if lane.queue:
-            self._wait(lane)
+        if queue.queue:
+            self._wait(queue)
         self._pass_on()
 
-    def withdraw(self, lane: Lane, message_id: UUID) -> bool:
+    def withdraw(self, queue: SubscriptionQueue, message_id: UUID) -> bool:
         """Take an attempt out of the queue; False when it has its place already."""
-        place = lane.queue.pop(message_id, None)
+        place = queue.queue.pop(message_id, None)
         if place is None or place.done():
             return False
-        place.set_exception(LeftQueueError())
+        place.set_exception(WithdrawnError())
         return True
 
-    def limit(self, lane: Lane, limit: int) -> None:
+    def limit(self, queue: SubscriptionQueue, limit: int) -> None:
         """Set how many requests of a lane may be on the wire; those that are there already stay."""
-        lane.limit = limit
-        if lane.queue:
-            self._wait(lane)
+        queue.limit = limit
+        if queue.queue:
+            self._wait(queue)
             self._pass_on()
 
-    def _may(self, lane: Lane) -> bool:
-        return lane.in_flight < lane.limit and lane.in_flight < SHARE * self.free
+    def _may(self, queue: SubscriptionQueue) -> bool:
+        return queue.in_flight < queue.limit and queue.in_flight < SHARE * self.free
 
-    def _wait(self, lane: Lane) -> None:
-        self._waiting.setdefault(lane.store_code, {}).setdefault(lane)
+    def _wait(self, queue: SubscriptionQueue) -> None:
+        self._waiting.setdefault(queue.store_code, {}).setdefault(queue)
 
-    def _give(self, lane: Lane) -> None:
-        lane.in_flight += 1
+    def _give(self, queue: SubscriptionQueue) -> None:
+        queue.in_flight += 1
         self.free -= 1
 
     def _pass_on(self) -> None:
@@ -117,26 +118,26 @@ class Places:
 
         A store that gets none keeps its position, or the next place that comes free would pass it over again.
         """
-        lanes = self._waiting[store_code]
-        for lane in list(lanes):
-            if lane.in_flight < lane.limit and not self._may(lane):
+        queues = self._waiting[store_code]
+        for queue in list(queues):
+            if queue.in_flight < queue.limit and not self._may(queue):
                 continue
-            del lanes[lane]
-            place = self._first_in(lane) if lane.in_flight < lane.limit else None
+            del queues[queue]
+            place = self._first_in(queue) if queue.in_flight < queue.limit else None
             if place is not None:
-                self._give(lane)
+                self._give(queue)
                 place.set_result(None)
-                lanes[lane] = None
+                queues[queue] = None
                 del self._waiting[store_code]
-                self._waiting[store_code] = lanes
+                self._waiting[store_code] = queues
                 return True
-        if not lanes:
+        if not queues:
             del self._waiting[store_code]
         return False
 
-    def _first_in(self, lane: Lane) -> "asyncio.Future[None] | None":
-        while lane.queue:
-            place = lane.queue.pop(next(iter(lane.queue)))
+    def _first_in(self, queue: SubscriptionQueue) -> "asyncio.Future[None] | None":
+        while queue.queue:
+            place = queue.queue.pop(next(iter(queue.queue)))
             if not place.done():
                 return place
         return None
@@ -155,6 +156,6 @@ class Stopwatch:
         else:
             self._slow.discard(subscription_id)
 
-    def slow(self, subscription_id: UUID, lane: Lane | None) -> bool:
+    def slow(self, subscription_id: UUID, queue: SubscriptionQueue | None) -> bool:
         """Whether the receiver was slow the last time, or is just now."""
-        return subscription_id in self._slow or (lane is not None and lane.slow(time.monotonic()))
+        return subscription_id in self._slow or (queue is not None and queue.slow(time.monotonic()))

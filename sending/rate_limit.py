@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from storage.database import Database
 from storage.operations.workers import LEASE_SECONDS
-from storage.subscriptions.limiter_lease import end_turn, take_turn
+from storage.subscriptions.limiter_lease import release_lease, take_lease
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ STEADY_SECONDS = LEASE_SECONDS - 0.5
 DATABASE_FAULTS = (SQLAlchemyError, OSError, TimeoutError)
 
 
-class TurnLostError(Exception):
+class LimiterLeaseLostError(Exception):
     """Another worker keeps the limit now, or nobody does."""
 
 
@@ -64,7 +64,7 @@ class RateLimiter:
         self._in_line = asyncio.Lock()
 
     async def wait(self) -> None:
-        """Until the next request may go out, first come first served. Raises TurnLostError."""
+        """Until the next request may go out, first come first served. Raises LimiterLeaseLostError."""
         async with self._in_line:
             while True:
                 seconds = self._seconds()
@@ -87,38 +87,38 @@ class RateLimiter:
     def _seconds(self) -> float:
         """Until it is worth looking again; 0 when a request may go."""
         if self.turn is None or self.turn.over:
-            raise TurnLostError
+            raise LimiterLeaseLostError
         seconds = self._next_at - time.monotonic()
         return min(max(seconds, CATCH_UP_SECONDS), RENEW_SECONDS) if seconds > 0 or not self.turn.steady else 0.0
 
 
-class Paces:
+class RateLimiters:
     """Of one worker, by subscription."""
 
     def __init__(self) -> None:
-        self._paces: dict[UUID, RateLimiter] = {}
+        self._rate_limiters: dict[UUID, RateLimiter] = {}
 
     def keep(self, subscription_id: UUID, per_second: float | None, turn: Turn | None) -> None:
         """At most so many a second, while it is this turn; None: as fast as may be."""
         if per_second is None:
-            self._paces.pop(subscription_id, None)
+            self._rate_limiters.pop(subscription_id, None)
             return
-        pace = self._paces.setdefault(subscription_id, RateLimiter(per_second))
+        pace = self._rate_limiters.setdefault(subscription_id, RateLimiter(per_second))
         pace.per_second, pace.turn = per_second, turn
 
     def interrupt(self, subscription_id: UUID) -> None:
         """As `RateLimiter.interrupt`, where there is a limit."""
-        if (pace := self._paces.get(subscription_id)) is not None:
+        if (pace := self._rate_limiters.get(subscription_id)) is not None:
             pace.interrupt()
 
     async def over(self, subscription_id: UUID) -> None:
         """As `RateLimiter.over`, where there is a limit."""
-        if (pace := self._paces.get(subscription_id)) is not None:
+        if (pace := self._rate_limiters.get(subscription_id)) is not None:
             await pace.over()
 
     async def wait(self, subscription_id: UUID) -> None:
         """As `RateLimiter.wait`; at once where there is no limit."""
-        if (pace := self._paces.get(subscription_id)) is not None:
+        if (pace := self._rate_limiters.get(subscription_id)) is not None:
             await pace.wait()
 
 
@@ -134,7 +134,7 @@ class Turns:
         """This worker's turn for as long as the block runs; None when it is another's."""
         asked_at = time.monotonic()
         async with self._database.transaction() as connection:
-            ours = await take_turn(connection, subscription_id, self._worker_id)
+            ours = await take_lease(connection, subscription_id, self._worker_id)
         if not ours:
             yield None
             return
@@ -147,7 +147,7 @@ class Turns:
             renewing.cancel()
             with suppress(*DATABASE_FAULTS):
                 async with self._database.transaction() as connection:
-                    await end_turn(connection, subscription_id, self._worker_id)
+                    await release_lease(connection, subscription_id, self._worker_id)
 
     async def _renew(self, subscription_id: UUID, turn: Turn) -> None:
         while not turn.over:
@@ -155,7 +155,7 @@ class Turns:
             asked_at = time.monotonic()
             try:
                 async with self._database.transaction() as connection:
-                    if not await take_turn(connection, subscription_id, self._worker_id):
+                    if not await take_lease(connection, subscription_id, self._worker_id):
                         turn.over = True
                         return
             except DATABASE_FAULTS as error:

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from domain.delivery.breaker import BreakerRules
-from domain.delivery.identity import keeper_workflow_id
+from domain.delivery.identity import drain_workflow_id
 from domain.delivery.lifecycle import DeliveryStatus, Reason
 from domain.delivery.notices import NoticeKind
 from storage.database import Database
@@ -79,7 +79,7 @@ class Recorded:
 
 
 @dataclass(frozen=True, slots=True)
-class Turned:
+class SubscriptionChanges:
     """Subscriptions that a flush changed: disabled by a 410, breaker opened, breaker closed, slowed by a 429."""
 
     gone: set[UUID]
@@ -101,7 +101,7 @@ class Recorder:
         self._wake = asyncio.Event()
         self._writer_id = uuid4()
         self._prune_at = time.monotonic()
-        self.on_turn: Callable[[Turned], None] = lambda _: None
+        self.on_change: Callable[[SubscriptionChanges], None] = lambda _: None
         """Called after the commit with what it changed."""
 
     async def intend(self, intent: Intent) -> bool:
@@ -212,7 +212,7 @@ class Recorder:
                 self._prune_at = now + PRUNE_SECONDS
         self._lost = []
         if gone or turns.opened or turns.closed or told:
-            self.on_turn(Turned(gone, turns.opened, turns.closed, set(told)))
+            self.on_change(SubscriptionChanges(gone, turns.opened, turns.closed, set(told)))
         return written
 
 
@@ -243,7 +243,7 @@ def _hold(made: Sequence[Recorded], too_many: Collection[UUID]) -> None:
     for one in made:
         if one.outcome.message_id in too_many and one.outcome.status == DeliveryStatus.PENDING:
             one.outcome.status, one.outcome.reason = DeliveryStatus.HELD, Reason.OVERLOAD
-            one.outcome.workflow_id = keeper_workflow_id(one.subscription_id)
+            one.outcome.workflow_id = drain_workflow_id(one.subscription_id)
 
 
 def _told(outcomes: Sequence[Recorded]) -> dict[UUID, float]:

@@ -4,7 +4,7 @@ import time
 
 from sending.dispatcher import Dispatcher
 from storage.database import Database
-from storage.subscriptions.state import live_workers, standings
+from storage.subscriptions.state import live_workers, subscription_states
 from temporal.periodic import run_periodically
 
 LOOK_SECONDS = 1.0
@@ -12,12 +12,13 @@ LOOK_SECONDS = 1.0
 
 
 async def watch_subscriptions(database: Database, dispatcher: Dispatcher) -> None:
-    """Keep the dispatcher's subscription states and its rank among the live workers up to date, until cancelled."""
+    """Keep the dispatcher's subscription states and its rank among the live workers up to date,
+    until cancelled."""
 
     async def refresh() -> None:
         read_at = time.monotonic()
         async with database.transaction() as connection:
-            found = await standings(connection, dispatcher.subscriptions())
+            found = await subscription_states(connection, dispatcher.subscriptions())
             workers = await live_workers(connection)
         me = dispatcher.worker_id
         rank = workers.index(me) if me in workers else len(workers)

@@ -89,7 +89,7 @@ class Traces:
         """While an attempt is queued, made and recorded; what is yielded takes what came of it.
 
         It belongs to the trace of its event. Where the activity around it is of another trace (a batch's, or none
-        because the keeper lives longer than any), it is linked to that.
+        because the drain lives longer than any), it is linked to that.
         """
         if self._tracer is None or delivery.traceparent is None:
             yield _untold

@@ -1,4 +1,4 @@
-"""Wakes the keeper of a subscription: the workflow that looks after its held deliveries, at most one at a time."""
+"""Wakes the drain of a subscription: the workflow that looks after its held deliveries, at most one at a time."""
 
 import asyncio
 import logging
@@ -11,15 +11,15 @@ from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError
 
-from domain.delivery.identity import backfill_workflow_id, keeper_workflow_id, recover_workflow_id
+from domain.delivery.identity import backfill_workflow_id, drain_workflow_id, recover_workflow_id
 from domain.urls.targets import shown_target
 from storage.database import Database
-from storage.deliveries.held import subscriptions_to_keep
+from storage.deliveries.held import subscriptions_to_drain
 from storage.deliveries.open import OpenDelivery
-from storage.deliveries.reconcile import running_acts
+from storage.deliveries.reconcile import running_bulk_actions
 from storage.deliveries.transitions import end_lost_tests
 from telemetry.tracing import of_no_trace
-from temporal.messages import KeeperTask, WindowTask
+from temporal.messages import BulkActionTask, DrainTask
 from temporal.periodic import run_periodically
 from temporal.visibility import as_summary
 
@@ -41,28 +41,33 @@ AGAIN_AFTER_SECONDS = 1.0
 """Interval between two wake signals to one drain. Signals in between are one signal at its end."""
 
 
-async def signal_keeper(client: Client, task_queue: str, task: KeeperTask, signal: str) -> None:
-    """Tell a subscription's keeper, starting it unless it runs. Raises `RPCError` when Temporal cannot be reached."""
+async def signal_drain(client: Client, task_queue: str, task: DrainTask, signal: str) -> None:
+    """Tell a subscription's drain, starting it unless it runs. Raises `RPCError` when Temporal cannot be reached."""
     await client.start_workflow(
-        "keep-subscription",
+        "drain-subscription",
         task,
-        id=keeper_workflow_id(UUID(task.subscription_id)),
+        id=drain_workflow_id(UUID(task.subscription_id)),
         task_queue=task_queue,
         start_signal=signal,
-        static_summary=as_summary(f"keeper of {task.event_name} · {task.store_code} · {task.target}"),
+        static_summary=as_summary(f"drain of {task.event_name} · {task.store_code} · {task.target}"),
         rpc_timeout=SIGNAL_TIMEOUT,
     )
 
 
-async def start_window_act(
-    client: Client, task_queue: str, kind: Literal["recover", "backfill"], act_id: UUID, subscription_id: UUID, url: str
+async def start_bulk_action(
+    client: Client,
+    task_queue: str,
+    kind: Literal["recover", "backfill"],
+    action_id: UUID,
+    subscription_id: UUID,
+    url: str,
 ) -> None:
     """Begin a recovery or backfill, unless its workflow runs. Raises `RPCError` when Temporal cannot be reached."""
     target = shown_target(url)
     await client.start_workflow(
         kind,
-        WindowTask(str(act_id), str(subscription_id), target),
-        id=recover_workflow_id(act_id) if kind == "recover" else backfill_workflow_id(act_id),
+        BulkActionTask(str(action_id), str(subscription_id), target),
+        id=recover_workflow_id(action_id) if kind == "recover" else backfill_workflow_id(action_id),
         task_queue=task_queue,
         id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
         static_summary=as_summary(f"{kind} · {target}"),
@@ -70,8 +75,8 @@ async def start_window_act(
     )
 
 
-class Keepers:
-    """Starts or signals keepers, by name. Raises `RPCError` when Temporal cannot be reached."""
+class Drains:
+    """Starts or signals drains, by name. Raises `RPCError` when Temporal cannot be reached."""
 
     def __init__(self, client: Client, task_queue: str) -> None:
         self._client = client
@@ -80,7 +85,7 @@ class Keepers:
         self._again: dict[UUID, asyncio.Task[None]] = {}
 
     async def wake(self, subscription_id: UUID, store_code: str, event_name: str, url: str) -> None:
-        """See to it that a keeper runs that will look at what is held now."""
+        """See to it that a drain runs that will look at what is held now."""
         now = time.monotonic()
         self._woken_at = {one: at for one, at in self._woken_at.items() if now - at < AGAIN_AFTER_SECONDS}
         if subscription_id not in self._woken_at:
@@ -113,12 +118,12 @@ class Keepers:
 
         async def start_missing() -> None:
             async with database.transaction() as connection:
-                kept = await subscriptions_to_keep(connection)
-                acts = await running_acts(connection, at_least_seconds=ACT_LOST_SECONDS)
+                kept = await subscriptions_to_drain(connection)
+                acts = await running_bulk_actions(connection, at_least_seconds=ACT_LOST_SECONDS)
                 await end_lost_tests(connection, seconds=TEST_LOST_SECONDS)
             for act in acts:
                 with of_no_trace():
-                    await start_window_act(
+                    await start_bulk_action(
                         self._client, self._task_queue, act.kind.value, act.id, act.subscription_id, act.url
                     )
             for subscription_id, store_code, event_name, url in kept:
@@ -127,6 +132,6 @@ class Keepers:
         await run_periodically("drain watchdog", start_missing, every_seconds=WATCH_SECONDS)
 
     async def _signal(self, subscription_id: UUID, store_code: str, event_name: str, url: str, signal: str) -> None:
-        task = KeeperTask(str(subscription_id), store_code, event_name, shown_target(url))
+        task = DrainTask(str(subscription_id), store_code, event_name, shown_target(url))
         with of_no_trace():
-            await signal_keeper(self._client, self._task_queue, task, signal)
+            await signal_drain(self._client, self._task_queue, task, signal)

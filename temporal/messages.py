@@ -100,18 +100,18 @@ class DraftTestEnd:
 
 
 @dataclass(frozen=True)
-class WindowTask:
+class BulkActionTask:
     """Which recovery or backfill to carry out."""
 
-    act_id: str
+    action_id: str
     subscription_id: str
     target: str
     """Host and path of the subscription's URL, for people."""
 
 
 @dataclass(frozen=True)
-class WindowStep:
-    """How far a recovery or backfill is: `opened` of `count` deliveries wait for the keeper or have been attempted.
+class BulkActionStep:
+    """How far a recovery or backfill is: `opened` of `count` deliveries wait for the drain or have been attempted.
 
     `finished`: it has ended, cancelled or with an attempt of each.
     """
@@ -134,7 +134,7 @@ class DeliverySummary:
 
 
 @dataclass(frozen=True)
-class KeeperTask:
+class DrainTask:
     """Whose held deliveries to look after, and what was done before this run."""
 
     subscription_id: str
@@ -149,7 +149,7 @@ class KeeperTask:
 
 
 @dataclass(frozen=True)
-class KeeperRound:
+class DrainRound:
     """Which subscription; `probe_now`: ask an unwell receiver although no probe is due."""
 
     subscription_id: str
@@ -161,8 +161,8 @@ class KeeperRound:
 
 
 @dataclass(frozen=True)
-class KeeperRoundResult:
-    """What one round did. `next_in_seconds` null: nothing is left that this keeper could let go."""
+class DrainRoundResult:
+    """What one round did. `next_in_seconds` null: nothing is left that this drain could let go."""
 
     delivered: int
     failed_attempts: int

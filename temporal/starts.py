@@ -9,8 +9,8 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from domain.delivery.identity import draft_test_workflow_id, manual_attempt_id, send_test_workflow_id
 from domain.urls.targets import shown_target
 from storage.operations.actions import ActedOn
-from temporal.drains import signal_keeper, start_window_act
-from temporal.messages import DraftTestRef, KeeperTask, ManualAttempt
+from temporal.drains import signal_drain, start_bulk_action
+from temporal.messages import DraftTestRef, DrainTask, ManualAttempt
 from temporal.retries import Retries, attributes_of
 from temporal.visibility import as_summary
 
@@ -21,7 +21,7 @@ ASK_TIMEOUT = timedelta(seconds=5)
 """A person waits for the answer; Temporal answers within milliseconds or is away."""
 
 
-class Acting:
+class ActionStarts:
     """A person's acts. Every method raises `RPCError` when Temporal cannot be reached."""
 
     def __init__(self, client: Client, task_queue: str) -> None:
@@ -31,8 +31,8 @@ class Acting:
 
     async def wake_drain(self, subscription_id: UUID, store_code: str, event_name: str, url: str) -> None:
         """Have the drain of a subscription look at its held deliveries at once."""
-        task = KeeperTask(str(subscription_id), store_code, event_name, shown_target(url))
-        await signal_keeper(self._client, self._task_queue, task, "wake")
+        task = DrainTask(str(subscription_id), store_code, event_name, shown_target(url))
+        await signal_drain(self._client, self._task_queue, task, "wake")
 
     async def attempt_once(self, delivery: ActedOn, store_code: str, action: str) -> bool:
         """Begin one attempt of a delivery that a person asked for; False while one that was asked for is under way."""
@@ -62,11 +62,11 @@ class Acting:
 
     async def recover(self, recover_id: UUID, subscription_id: UUID, url: str) -> None:
         """Begin a recovery, unless its workflow runs already."""
-        await start_window_act(self._client, self._task_queue, "recover", recover_id, subscription_id, url)
+        await start_bulk_action(self._client, self._task_queue, "recover", recover_id, subscription_id, url)
 
     async def backfill(self, backfill_id: UUID, subscription_id: UUID, url: str) -> None:
         """Begin a backfill, unless its workflow runs already."""
-        await start_window_act(self._client, self._task_queue, "backfill", backfill_id, subscription_id, url)
+        await start_bulk_action(self._client, self._task_queue, "backfill", backfill_id, subscription_id, url)
 
     async def _start_once(
         self, workflow: str, argument: object, workflow_id: str, summary: str, timeout: timedelta | None = None

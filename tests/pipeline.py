@@ -26,12 +26,12 @@ from sending.dispatcher import Dispatcher
 from sending.lease import lease
 from settings import Settings
 from storage.database import Database
-from storage.operations.actions import delivery_for_act
+from storage.operations.actions import delivery_for_action
 from telemetry.tracing import NO_TRACES, Traces
 from telemetry.worker_metrics import WorkerMetrics
-from temporal.drains import Keepers
+from temporal.drains import Drains
 from temporal.retries import Retries
-from temporal.starts import Acting
+from temporal.starts import ActionStarts
 from tests.ground import STORE, Ground
 
 __all__ = ["STORE", "Pipeline", "pipeline", "settings_for"]
@@ -67,9 +67,9 @@ class Pipeline(Ground):
     async def attempt_by_hand(self, message_id: UUID, action: str) -> None:
         """Have one attempt made as a person asks for it (`redeliver`, `send-now`), and wait for its end."""
         async with self.database.transaction() as connection:
-            delivery = await delivery_for_act(connection, STORE, message_id)
+            delivery = await delivery_for_action(connection, STORE, message_id)
         assert delivery is not None
-        assert await Acting(self.client, self.settings.task_queue).attempt_once(delivery, STORE, action)
+        assert await ActionStarts(self.client, self.settings.task_queue).attempt_once(delivery, STORE, action)
         await self.client.get_activity_handle(manual_attempt_id(message_id)).result()
 
 
@@ -101,9 +101,9 @@ async def pipeline(
             following = worker.following_routing(relay, client, settings)
             running = asyncio.create_task(relay.run()) if relaying else None
             try:
-                keepers = Keepers(client, settings.task_queue)
+                drains = Drains(client, settings.task_queue)
                 retries = Retries(retries_through or client, settings.task_queue, metrics.start_faults.inc)
-                delivery = worker.delivery_activities(database, dispatcher, backpressure, keepers, retries, settings)
+                delivery = worker.delivery_activities(database, dispatcher, backpressure, drains, retries, settings)
                 async with worker.make_worker(client, [*delivery, *beside], settings):
                     yield Pipeline(database, client, settings, worker_id, dispatcher, relay)
                     relay.stop()

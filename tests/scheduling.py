@@ -17,7 +17,7 @@ SECONDS = {
     "tests/api/test_credentials.py": 20,
     "tests/api/test_schemathesis.py": 60,
     "tests/chaos/test_chaos.py": 120,
-    "tests/e2e/test_acts.py": 13,
+    "tests/e2e/test_actions.py": 13,
     "tests/e2e/test_expiry_kills.py": 30,
     "tests/e2e/test_recovery_kills.py": 30,
     "tests/e2e/test_rolling_restart.py": 40,
@@ -37,7 +37,7 @@ SECONDS = {
     "tests/test_operating.py": 30,
     "tests/test_readme.py": 30,
     "tests/test_worker.py": 20,
-    "tests/workflows/test_keeper.py": 35,
+    "tests/workflows/test_drain.py": 35,
     "tests/workflows/test_limits.py": 45,
     "tests/workflows/test_order.py": 40,
 }

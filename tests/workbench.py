@@ -29,7 +29,7 @@ from storage.deliveries.retries import WaitingRetry
 from storage.deliveries.transitions import own_retries
 from storage.sealing import Sealer
 from telemetry.worker_metrics import WorkerMetrics
-from temporal.drains import Keepers
+from temporal.drains import Drains
 from temporal.messages import DeliveryEnd, DeliveryRef, EventBatch, EventRef, FirstAttempts, ManualAttempt
 from temporal.retries import Retries
 from tests.ground import Ground
@@ -129,8 +129,8 @@ class Workbench(Ground):
         )
 
 
-class NotedKeepers(Keepers):
-    """Notes whose keeper would be woken: a bench has no Temporal."""
+class NotedDrains(Drains):
+    """Notes whose drain would be woken: a bench has no Temporal."""
 
     def __init__(self) -> None:
         self.woken: list[UUID] = []
@@ -171,11 +171,11 @@ async def workbench(database_url: str, *, leased: bool = True, **overrides: Any)
             await resources.enter_async_context(lease(settings.sqlalchemy_url, worker_id))
         sending = worker.sending(settings, database, worker_id, metrics)
         dispatcher, writing = await resources.enter_async_context(sending)
-        keepers = NotedKeepers()
+        drains = NotedDrains()
         retries = NotedRetries()
-        activities = DeliveryActivities(database, dispatcher, Backpressure(), keepers)
-        retry = RetryActivities(database, dispatcher, keepers, retries)
+        activities = DeliveryActivities(database, dispatcher, Backpressure(), drains)
+        retry = RetryActivities(database, dispatcher, drains, retries)
         yield Workbench(
             *(database, settings, worker_id, dispatcher, activities, retry, writing, metrics),
-            *(keepers.woken, retries.started),
+            *(drains.woken, retries.started),
         )

@@ -7,8 +7,8 @@ from typing import Any
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from activities.actions import ActActivities
-    from temporal.messages import WindowStep, WindowTask
+    from activities.actions import BulkActionActivities
+    from temporal.messages import BulkActionStep, BulkActionTask
     from temporal.retries import HEARTBEAT_TIMEOUT, OWN_FAULTS
     from temporal.visibility import as_summary
 
@@ -18,27 +18,27 @@ WINDOW_TIMEOUT = timedelta(seconds=90)
 
 @workflow.defn(name="recover")
 class RecoverWorkflow:
-    """Opens again what failed in a window, page by page; the subscription's keeper delivers it."""
+    """Opens again what failed in a window, page by page; the subscription's drain delivers it."""
 
     @workflow.run
-    async def run(self, task: WindowTask) -> WindowStep:
+    async def run(self, task: BulkActionTask) -> BulkActionStep:
         """Until every delivery has been attempted again, or a person cancelled it."""
-        return await _through_the_window(ActActivities.recover_pages, task)
+        return await _run_pages(BulkActionActivities.recover_pages, task)
 
 
 @workflow.defn(name="backfill")
 class BackfillWorkflow:
-    """Makes deliveries of what was accepted before the subscription was there; its keeper delivers them."""
+    """Makes deliveries of what was accepted before the subscription was there; its drain delivers them."""
 
     @workflow.run
-    async def run(self, task: WindowTask) -> WindowStep:
+    async def run(self, task: BulkActionTask) -> BulkActionStep:
         """Until every delivery has been attempted, or a person cancelled it."""
-        return await _through_the_window(ActActivities.backfill_pages, task)
+        return await _run_pages(BulkActionActivities.backfill_pages, task)
 
 
-async def _through_the_window(pages: Callable[..., Any], task: WindowTask) -> WindowStep:
+async def _run_pages(pages: Callable[..., Any], task: BulkActionTask) -> BulkActionStep:
     while True:
-        step: WindowStep = await workflow.execute_activity_method(
+        step: BulkActionStep = await workflow.execute_activity_method(
             pages,
             task,
             start_to_close_timeout=WINDOW_TIMEOUT,

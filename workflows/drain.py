@@ -1,6 +1,6 @@
-"""One keeper for each subscription whose deliveries wait as rows: behind a breaker, a limit, an order, a pause.
+"""One drain for each subscription whose deliveries wait as rows: behind a breaker, a limit, an order, a pause.
 
-What waits costs a row, not a workflow: the keeper asks an unwell receiver with one delivery at a time, and lets the
+What waits costs a row, not a workflow: the drain asks an unwell receiver with one delivery at a time, and lets the
 others go, oldest first, once it answers well.
 """
 
@@ -10,8 +10,8 @@ from datetime import timedelta
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from activities.drain import KeeperActivities
-    from temporal.messages import KeeperRound, KeeperRoundResult, KeeperTask
+    from activities.drain import DrainActivities
+    from temporal.messages import DrainRound, DrainRoundResult, DrainTask
     from temporal.retries import HEARTBEAT_TIMEOUT, OWN_FAULTS
     from temporal.visibility import as_summary
 
@@ -19,11 +19,11 @@ ROUND_TIMEOUT = timedelta(seconds=120)
 """A round begins deliveries for 5 s, and waits for those that wait for their pace; a probe may take 15 s before."""
 
 LINGER = timedelta(seconds=2)
-"""A keeper with nothing to do looks once more after this, so that who woke it a second ago need not wake it again."""
+"""A drain with nothing to do looks once more after this, so that who woke it a second ago need not wake it again."""
 
 
-@workflow.defn(name="keep-subscription")
-class KeeperWorkflow:
+@workflow.defn(name="drain-subscription")
+class DrainWorkflow:
     """Looks after the held deliveries of one subscription until there are none."""
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class KeeperWorkflow:
         self._probe_now = True
 
     @workflow.run
-    async def run(self, task: KeeperTask) -> KeeperTask:
+    async def run(self, task: DrainTask) -> DrainTask:
         """Round after round, waiting in between for as long as the last one said."""
         self._under_way = task.under_way
         idle_before = asked_in_vain = False
@@ -65,10 +65,10 @@ class KeeperWorkflow:
             if workflow.info().is_continue_as_new_suggested() and not (self._probe_now or asked_in_vain):
                 workflow.continue_as_new(replace(task, under_way=self._under_way))
 
-    async def _round(self, task: KeeperTask, probe_now: bool) -> KeeperRoundResult:
+    async def _round(self, task: DrainTask, probe_now: bool) -> DrainRoundResult:
         done = await workflow.execute_activity_method(
-            KeeperActivities.keep_held,
-            KeeperRound(task.subscription_id, probe_now, self._under_way, self._window),
+            DrainActivities.drain_held,
+            DrainRound(task.subscription_id, probe_now, self._under_way, self._window),
             start_to_close_timeout=ROUND_TIMEOUT,
             heartbeat_timeout=HEARTBEAT_TIMEOUT,
             retry_policy=OWN_FAULTS,
@@ -77,7 +77,7 @@ class KeeperWorkflow:
         self._under_way, self._window = done.under_way, done.window
         return done
 
-    async def _wait(self, done: KeeperRoundResult) -> None:
+    async def _wait(self, done: DrainRoundResult) -> None:
         seconds = LINGER.total_seconds() if done.next_in_seconds is None else done.next_in_seconds
         if seconds <= 0:
             return
@@ -86,7 +86,7 @@ class KeeperWorkflow:
         except TimeoutError:
             return
 
-    def _show(self, task: KeeperTask, done: KeeperRoundResult) -> None:
+    def _show(self, task: DrainTask, done: DrainRoundResult) -> None:
         due = "" if done.next_in_seconds is None else f", next look in {done.next_in_seconds:.1f} s"
         workflow.set_current_details(
             f"{task.target}: {done.state}{due}. "

@@ -4,10 +4,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends
 
-from api.access import DeliveryAct, SubscriptionWrite
+from api.access import DeliveryAction, SubscriptionWrite
 from api.actions.draft_tests import DraftTests
 from api.actions.models import SentTest
-from api.actions.service import Acts, StatusAct
+from api.actions.service import OperatorActions, StatusAction
 from api.errors import NotFound
 from api.ids import id_path, parse_id
 from api.resources import FromResources
@@ -21,22 +21,22 @@ SubscriptionIdPath = Annotated[str, id_path("webhookSubscriptionId", "Id of the 
 MessageIdPath = Annotated[str, id_path("messageId", "Id of the delivery.")]
 
 
-async def _changing(access: SubscriptionWrite, resources: FromResources) -> Acts:
-    return Acts(resources, access.store_code, access.actor)
+async def _changing(access: SubscriptionWrite, resources: FromResources) -> OperatorActions:
+    return OperatorActions(resources, access.store_code, access.actor)
 
 
-async def _acting(access: DeliveryAct, resources: FromResources) -> Acts:
-    return Acts(resources, access.store_code, access.actor)
+async def _acting(access: DeliveryAction, resources: FromResources) -> OperatorActions:
+    return OperatorActions(resources, access.store_code, access.actor)
 
 
-Changing = Annotated[Acts, Depends(_changing)]
-"""Acts that change a subscription."""
-ActingOnDeliveries = Annotated[Acts, Depends(_acting)]
-"""Acts that make or end attempts."""
+Changing = Annotated[OperatorActions, Depends(_changing)]
+"""OperatorActions that change a subscription."""
+ActionsOnDeliveries = Annotated[OperatorActions, Depends(_acting)]
+"""OperatorActions that make or end attempts."""
 
 
 async def _subscription(
-    access: DeliveryAct, resources: FromResources, subscription_id: SubscriptionIdPath
+    access: DeliveryAction, resources: FromResources, subscription_id: SubscriptionIdPath
 ) -> SubscriptionRow:
     async with resources.database.transaction() as connection:
         row = await find_subscription(connection, access.store_code, parse_id(subscription_id))
@@ -49,7 +49,9 @@ SubscriptionActedOn = Annotated[SubscriptionRow, Depends(_subscription)]
 """Found before the body is read."""
 
 
-async def _status(acts: Acts, resources: FromResources, subscription_id: str, act: StatusAct) -> SubscriptionDetails:
+async def _status(
+    acts: OperatorActions, resources: FromResources, subscription_id: str, act: StatusAction
+) -> SubscriptionDetails:
     return details_of(await acts.change_status(parse_id(subscription_id), act), resources)
 
 
@@ -83,7 +85,7 @@ async def enable(acts: Changing, resources: FromResources, subscription_id: Subs
     status_code=202,
     responses={409: {}},
 )
-async def send_test(access: DeliveryAct, resources: FromResources, subscription: SubscriptionActedOn) -> SentTest:
+async def send_test(access: DeliveryAction, resources: FromResources, subscription: SubscriptionActedOn) -> SentTest:
     """A sample of its event, sent once whatever the subscription's status, with the header `X-Webhook-Test: true`.
 
     Its delivery has the variant `test`, its attempt the trigger `test`. It says nothing about the receiver's health,
@@ -100,7 +102,7 @@ async def send_test(access: DeliveryAct, resources: FromResources, subscription:
     response_model=None,
     responses={409: {}},
 )
-async def redeliver(acts: ActingOnDeliveries, message_id: MessageIdPath) -> None:
+async def redeliver(acts: ActionsOnDeliveries, message_id: MessageIdPath) -> None:
     """One more attempt of a delivery that has ended, also of a delivered one. Only success changes its status."""
     await acts.redeliver(parse_id(message_id))
 
@@ -112,7 +114,7 @@ async def redeliver(acts: ActingOnDeliveries, message_id: MessageIdPath) -> None
     response_model=None,
     responses={409: {}},
 )
-async def send_now(acts: ActingOnDeliveries, message_id: MessageIdPath) -> None:
+async def send_now(acts: ActionsOnDeliveries, message_id: MessageIdPath) -> None:
     """Attempt an open delivery at once. An attempt of it that is under way counts as that."""
     await acts.send_now(parse_id(message_id))
 
@@ -124,6 +126,6 @@ async def send_now(acts: ActingOnDeliveries, message_id: MessageIdPath) -> None:
     response_model=None,
     responses={409: {}},
 )
-async def cancel(acts: ActingOnDeliveries, message_id: MessageIdPath) -> None:
+async def cancel(acts: ActionsOnDeliveries, message_id: MessageIdPath) -> None:
     """End an open delivery. An attempt of it that is under way is finished, and may still succeed."""
     await acts.cancel(parse_id(message_id))

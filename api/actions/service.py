@@ -14,13 +14,13 @@ from domain.delivery.lifecycle import OPEN, DeliveryStatus, SubscriptionStatus
 from domain.wire.bodies import TEST
 from storage.access.audit import changed, record
 from storage.deliveries.transitions import cancel
-from storage.operations.actions import ActedOn, delivery_for_act
+from storage.operations.actions import ActedOn, delivery_for_action
 from storage.subscriptions.queries import SubscriptionRow, find_subscription
 from storage.subscriptions.status import disable, enable, pause, resume
 
 logger = logging.getLogger(__name__)
 
-StatusAct = Literal["pause", "resume", "disable", "enable"]
+StatusAction = Literal["pause", "resume", "disable", "enable"]
 
 _REACHES: Mapping[str, SubscriptionStatus] = {
     "pause": SubscriptionStatus.PAUSED,
@@ -46,8 +46,8 @@ _NOT_SENDING: Mapping[str, str] = {
 _TESTS = "It is a test, which is sent once; send another."
 
 
-class Acts:
-    """Acts of one person in one store."""
+class OperatorActions:
+    """OperatorActions of one person in one store."""
 
     def __init__(self, resources: Resources, store_code: str, actor: str) -> None:
         self._database = resources.database
@@ -55,7 +55,7 @@ class Acts:
         self._store_code = store_code
         self._actor = actor
 
-    async def change_status(self, subscription_id: UUID, act: StatusAct) -> SubscriptionRow:
+    async def change_status(self, subscription_id: UUID, act: StatusAction) -> SubscriptionRow:
         """Bring it to the act's status and return it as it is then; one that is there already stays as it is.
 
         Raises Conflict where the act does not lead there, NotFound.
@@ -72,10 +72,10 @@ class Acts:
                 changes = changed({"status": before.status}, {"status": after.status})
                 await self._audit(connection, act, "subscription", subscription_id, changes)
         if act != "pause":  # what is left to send, or to end
-            await self.tell_keeper(after.id, after.event_name, after.url)
+            await self.wake_drain(after.id, after.event_name, after.url)
         return after
 
-    async def _set_status(self, connection: AsyncConnection, subscription_id: UUID, act: StatusAct) -> None:
+    async def _set_status(self, connection: AsyncConnection, subscription_id: UUID, act: StatusAction) -> None:
         if act == "pause":
             await pause(connection, subscription_id, reason=f"by {self._actor}")
         elif act == "resume":
@@ -136,13 +136,13 @@ class Acts:
         """
         async with self._database.transaction() as connection:
             delivery = await self._delivery(connection, message_id)
-            if delivery.status not in OPEN and not delivery.holds_line:
+            if delivery.status not in OPEN and not delivery.holds_group:
                 raise Conflict(_ENDED[delivery.status].partition(";")[0] + ".")
             await cancel(connection, message_id)
             await self._audit(connection, "cancel", "delivery", message_id)
         # The successors of a delivery that was in front of an ordered subscription may go now.
-        if delivery.holds_line or (delivery.status == DeliveryStatus.HELD and delivery.ordered):
-            await self.tell_keeper(delivery.subscription_id, delivery.event_name, delivery.url)
+        if delivery.holds_group or (delivery.status == DeliveryStatus.HELD and delivery.ordered):
+            await self.wake_drain(delivery.subscription_id, delivery.event_name, delivery.url)
         elif delivery.retry_id is not None:
             try:
                 async with temporal_call():
@@ -157,7 +157,7 @@ class Acts:
         return row
 
     async def _delivery(self, connection: AsyncConnection, message_id: UUID) -> ActedOn:
-        delivery = await delivery_for_act(connection, self._store_code, message_id)
+        delivery = await delivery_for_action(connection, self._store_code, message_id)
         if delivery is None:
             raise NotFound
         return delivery
@@ -180,13 +180,13 @@ class Acts:
             changes=changes,
         )
 
-    async def tell_keeper(self, subscription_id: UUID, event_name: str, url: str) -> None:
+    async def wake_drain(self, subscription_id: UUID, event_name: str, url: str) -> None:
         """Have the drain look at once. The act is committed; were Temporal away, the workers' watch wakes it later."""
         try:
             async with temporal_call():
                 await self._acting.wake_drain(subscription_id, self._store_code, event_name, url)
         except Unavailable:
-            logger.warning("keeper of subscription %s not told; the workers look for what is held", subscription_id)
+            logger.warning("drain of subscription %s not told; the workers look for what is held", subscription_id)
 
 
 def _refuse_test_or_silent(delivery: ActedOn) -> None:

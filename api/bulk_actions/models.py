@@ -9,7 +9,7 @@ from api.body import WHOLE, Input, Output
 from api.instants import Instant
 from api.subscriptions.models import RATE_MOST_PER_SECOND
 from domain.delivery.lifecycle import DeliveryStatus
-from storage.operations.bulk_actions import WindowProgress
+from storage.operations.bulk_actions import BulkActionProgress
 
 Recoverable = Literal[DeliveryStatus.EXHAUSTED, DeliveryStatus.CANCELLED, DeliveryStatus.DELIVERED]
 
@@ -54,7 +54,7 @@ class BackfillBegun(Output):
     count: int
 
 
-class WindowActOut(Output):
+class BulkActionOut(Output):
     """How far a recovery or backfill is. `opened` of `count` deliveries are open or have ended again since.
 
     `done` of them have: `delivered`, or `failedAgain` (cancelled ones too). `waiting` are still open: they wait for
@@ -72,7 +72,7 @@ class WindowActOut(Output):
     waiting: int
 
     @classmethod
-    def of(cls, found: WindowProgress, **identity: UUID) -> Self:
+    def of(cls, found: BulkActionProgress, **identity: UUID) -> Self:
         """The answer, with the act's id under its own name."""
         return cls(
             **identity,
@@ -87,13 +87,13 @@ class WindowActOut(Output):
         )
 
 
-class RecoverOut(WindowActOut):
+class RecoverOut(BulkActionOut):
     """How far a recovery is."""
 
     recover_id: UUID
 
 
-class BackfillOut(WindowActOut):
+class BackfillOut(BulkActionOut):
     """How far a backfill is."""
 
     backfill_id: UUID

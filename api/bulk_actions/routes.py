@@ -5,7 +5,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends
 
-from api.access import DeliveryAct, DeliveryRead
+from api.access import DeliveryAction, DeliveryRead
 from api.actions.routes import SubscriptionActedOn
 from api.body import JsonBody
 from api.bulk_actions.models import (
@@ -16,11 +16,11 @@ from api.bulk_actions.models import (
     RecoverOut,
     RecoverRequest,
 )
-from api.bulk_actions.service import WindowActs, wanted_of
+from api.bulk_actions.service import BulkActions, wanted_of
 from api.errors import NotFound
 from api.ids import id_path, parse_id
 from api.resources import FromResources, Resources
-from storage.operations.bulk_actions import WindowKind, WindowProgress, window_progress
+from storage.operations.bulk_actions import BulkActionKind, BulkActionProgress, bulk_action_progress
 
 router = APIRouter(prefix="/api/{storeCode}/webhook", tags=["acts"])
 
@@ -30,12 +30,12 @@ RecoverBody = Annotated[RecoverRequest, Depends(JsonBody(RecoverRequest, "recove
 BackfillBody = Annotated[BackfillRequest, Depends(JsonBody(BackfillRequest, "backfill"))]
 
 
-async def _acting(access: DeliveryAct, resources: FromResources) -> WindowActs:
-    return WindowActs(resources, access.store_code, access.actor)
+async def _acting(access: DeliveryAction, resources: FromResources) -> BulkActions:
+    return BulkActions(resources, access.store_code, access.actor)
 
 
-Acting = Annotated[WindowActs, Depends(_acting)]
-"""Acts that make attempts."""
+ActionStarts = Annotated[BulkActions, Depends(_acting)]
+"""OperatorActions that make attempts."""
 
 
 @router.post(
@@ -44,7 +44,7 @@ Acting = Annotated[WindowActs, Depends(_acting)]
     status_code=202,
     responses={409: {}},
 )
-async def recover(acts: Acting, subscription: SubscriptionActedOn, body: RecoverBody) -> RecoverBegun:
+async def recover(acts: ActionStarts, subscription: SubscriptionActedOn, body: RecoverBody) -> RecoverBegun:
     """Deliveries created in the window begin their retry schedule anew, oldest first, at the subscription's rate, and
     at most `ratePerSecond`.
 
@@ -65,10 +65,10 @@ async def progress(access: DeliveryRead, resources: FromResources, recover_id: R
 
 @router.post("/recover/{recoverId}/cancel", summary="Cancel a recovery", responses={409: {}})
 async def cancel_recover(
-    acts: Acting, access: DeliveryAct, resources: FromResources, recover_id: RecoverIdPath
+    acts: ActionStarts, access: DeliveryAction, resources: FromResources, recover_id: RecoverIdPath
 ) -> RecoverOut:
     """Open no more of it; what is open again goes on."""
-    await acts.cancel(parse_id(recover_id), WindowKind.RECOVER)
+    await acts.cancel(parse_id(recover_id), BulkActionKind.RECOVER)
     return await _recovery(resources, access.store_code, parse_id(recover_id))
 
 
@@ -78,7 +78,7 @@ async def cancel_recover(
     status_code=202,
     responses={409: {}},
 )
-async def backfill(acts: Acting, subscription: SubscriptionActedOn, body: BackfillBody) -> BackfillBegun:
+async def backfill(acts: ActionStarts, subscription: SubscriptionActedOn, body: BackfillBody) -> BackfillBegun:
     """Each event of the subscription's name that was accepted in the window and has no delivery to it gets one.
 
     Oldest first, at the subscription's rate, and at most `ratePerSecond`; `activeFrom` does not matter. `dryRun` only
@@ -99,26 +99,26 @@ async def backfill_progress(access: DeliveryRead, resources: FromResources, back
 
 @router.post("/backfill/{backfillId}/cancel", summary="Cancel a backfill", responses={409: {}})
 async def cancel_backfill(
-    acts: Acting, access: DeliveryAct, resources: FromResources, backfill_id: BackfillIdPath
+    acts: ActionStarts, access: DeliveryAction, resources: FromResources, backfill_id: BackfillIdPath
 ) -> BackfillOut:
     """Make no more deliveries of it; those that are made go on."""
-    await acts.cancel(parse_id(backfill_id), WindowKind.BACKFILL)
+    await acts.cancel(parse_id(backfill_id), BulkActionKind.BACKFILL)
     return await _backfill(resources, access.store_code, parse_id(backfill_id))
 
 
 async def _recovery(resources: Resources, store_code: str, recover_id: UUID) -> RecoverOut:
-    found = await _found(resources, store_code, recover_id, WindowKind.RECOVER)
+    found = await _found(resources, store_code, recover_id, BulkActionKind.RECOVER)
     return RecoverOut.of(found, recover_id=recover_id)
 
 
 async def _backfill(resources: Resources, store_code: str, backfill_id: UUID) -> BackfillOut:
-    found = await _found(resources, store_code, backfill_id, WindowKind.BACKFILL)
+    found = await _found(resources, store_code, backfill_id, BulkActionKind.BACKFILL)
     return BackfillOut.of(found, backfill_id=backfill_id)
 
 
-async def _found(resources: Resources, store_code: str, act_id: UUID, kind: WindowKind) -> WindowProgress:
+async def _found(resources: Resources, store_code: str, action_id: UUID, kind: BulkActionKind) -> BulkActionProgress:
     async with resources.database.transaction() as connection:
-        found = await window_progress(connection, store_code, act_id, kind)
+        found = await bulk_action_progress(connection, store_code, action_id, kind)
     if found is None:
         raise NotFound
     return found

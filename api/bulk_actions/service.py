@@ -14,27 +14,27 @@ from api.temporal_calls import temporal_call
 from domain.delivery.lifecycle import SubscriptionStatus
 from storage.access.audit import record
 from storage.operations.bulk_actions import (
-    NewWindowAct,
+    BulkActionKind,
+    BulkActionStatus,
+    NewBulkAction,
     TimeWindow,
-    WindowKind,
-    WindowStatus,
-    begin_window_act,
+    begin_bulk_action,
+    bulk_action_progress,
     count_missing,
     count_recoverable,
-    end_window_act,
-    running_window_act,
-    window_progress,
+    end_bulk_action,
+    running_bulk_action,
 )
 from storage.subscriptions.queries import SubscriptionRow
 
-_NOUNS = {WindowKind.RECOVER: "recovery", WindowKind.BACKFILL: "backfill"}
+_NOUNS = {BulkActionKind.RECOVER: "recovery", BulkActionKind.BACKFILL: "backfill"}
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What a person asks for: which act on which window, and how many a second at most."""
 
-    kind: WindowKind
+    kind: BulkActionKind
     window: TimeWindow
     rate_per_second: int | None
 
@@ -46,11 +46,11 @@ def wanted_of(body: RecoverRequest | BackfillRequest) -> Wanted:
         field, message = ("since", "must be past") if body.until is None else ("until", "must be later than since")
         raise invalid(field, "invalid_value", message)
     if isinstance(body, RecoverRequest):
-        return Wanted(WindowKind.RECOVER, TimeWindow(body.since, until, body.statuses), body.rate_per_second)
-    return Wanted(WindowKind.BACKFILL, TimeWindow(body.since, until), body.rate_per_second)
+        return Wanted(BulkActionKind.RECOVER, TimeWindow(body.since, until, body.statuses), body.rate_per_second)
+    return Wanted(BulkActionKind.BACKFILL, TimeWindow(body.since, until), body.rate_per_second)
 
 
-class WindowActs:
+class BulkActions:
     """Window acts of one person in one store."""
 
     def __init__(self, resources: Resources, store_code: str, actor: str) -> None:
@@ -68,14 +68,14 @@ class WindowActs:
     async def begin(self, subscription: SubscriptionRow, wanted: Wanted) -> tuple[UUID, int]:
         """Begin it; its id and how many deliveries it opens. Raises Conflict."""
         _refuse(subscription, wanted)
-        act_id = uuid4()
+        action_id = uuid4()
         async with self._database.transaction() as connection:
             count = await self._count(connection, subscription, wanted)
-            act = NewWindowAct(
-                act_id, wanted.kind, self._store_code, subscription.id, wanted.window, wanted.rate_per_second, count
+            act = NewBulkAction(
+                action_id, wanted.kind, self._store_code, subscription.id, wanted.window, wanted.rate_per_second, count
             )
-            begun = await begin_window_act(connection, act)
-            running = None if begun else await running_window_act(connection, subscription.id)
+            begun = await begin_bulk_action(connection, act)
+            running = None if begun else await running_bulk_action(connection, subscription.id)
             if begun:
                 await self._audit(connection, act)
         if running is not None:
@@ -87,41 +87,41 @@ class WindowActs:
         if not begun:
             raise Conflict("Another act on this subscription ended just now; ask again.")
         try:
-            await self._start(wanted.kind, act_id, subscription)
+            await self._start(wanted.kind, action_id, subscription)
         except Unavailable:
             async with self._database.transaction() as connection:
-                await end_window_act(connection, act_id, WindowStatus.CANCELLED)
+                await end_bulk_action(connection, action_id, BulkActionStatus.CANCELLED)
             raise
-        return act_id, count
+        return action_id, count
 
-    async def cancel(self, act_id: UUID, kind: WindowKind) -> None:
+    async def cancel(self, action_id: UUID, kind: BulkActionKind) -> None:
         """Open no more; what is open goes on. Raises Conflict, NotFound."""
         async with self._database.transaction() as connection:
-            progress = await window_progress(connection, self._store_code, act_id, kind)
+            progress = await bulk_action_progress(connection, self._store_code, action_id, kind)
             if progress is None:
                 raise NotFound
-            if not await end_window_act(connection, act_id, WindowStatus.CANCELLED):
+            if not await end_bulk_action(connection, action_id, BulkActionStatus.CANCELLED):
                 raise Conflict(f"The {_NOUNS[kind]} is {progress.status} already.")
             await record(
                 connection,
                 actor=self._actor,
                 action="cancel",
                 object_type=kind,
-                object_id=act_id,
+                object_id=action_id,
                 store_code=self._store_code,
             )
 
     async def _count(self, connection: AsyncConnection, subscription: SubscriptionRow, wanted: Wanted) -> int:
-        if wanted.kind is WindowKind.RECOVER:
+        if wanted.kind is BulkActionKind.RECOVER:
             return await count_recoverable(connection, subscription.id, wanted.window)
         return await count_missing(connection, self._store_code, subscription.id, wanted.window)
 
-    async def _start(self, kind: WindowKind, act_id: UUID, subscription: SubscriptionRow) -> None:
-        start = self._acting.recover if kind is WindowKind.RECOVER else self._acting.backfill
+    async def _start(self, kind: BulkActionKind, action_id: UUID, subscription: SubscriptionRow) -> None:
+        start = self._acting.recover if kind is BulkActionKind.RECOVER else self._acting.backfill
         async with temporal_call():
-            await start(act_id, subscription.id, subscription.url)
+            await start(action_id, subscription.id, subscription.url)
 
-    async def _audit(self, connection: AsyncConnection, act: NewWindowAct) -> None:
+    async def _audit(self, connection: AsyncConnection, act: NewBulkAction) -> None:
         window = act.window
         statuses: dict[str, Sequence[str]] = {"statuses": list(window.statuses)} if window.statuses else {}
         await record(

@@ -31,7 +31,7 @@ class TooMuchError(ApiError):
     status = 413
 
 
-def has_lines(request: Request) -> bool:
+def has_groups(request: Request) -> bool:
     """Whether the body is NDJSON, by its content type."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower() == NDJSON
 

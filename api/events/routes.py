@@ -16,7 +16,7 @@ from api.access import DeliveryRead, StoreAccess, StoreCodePath, StoreRight
 from api.body import Output, read_body
 from api.deliveries.models import EventDetails, delivery_items
 from api.errors import ApiError, NotFound
-from api.events.batch import JSON, NDJSON, has_lines
+from api.events.batch import JSON, NDJSON, has_groups
 from api.events.service import WRAPPER, EmitRefused, EmittedEvent
 from api.ids import id_path, parse_id
 from api.resources import FromResources, Resources
@@ -123,7 +123,7 @@ class ManyEvents:
     async def __call__(self, request: Request, store_code: StoreCodePath, resources: FromResources) -> list[NewEvent]:
         """Raises ValidationFailed, TooLarge or TooMuchError."""
         raw = await read_body(request, resources.settings.batch_limit_bytes)
-        return await resources.event_reader.read_batch(store_code, raw, lines=has_lines(request))
+        return await resources.event_reader.read_batch(store_code, raw, lines=has_groups(request))
 
     def models(self) -> tuple[type[BaseModel], ...]:
         """What each event is validated with."""

@@ -11,7 +11,7 @@ from pydantic.alias_generators import to_camel
 
 from api.body import MOST_PROBLEMS, SMALL_BODY_BYTES, parse_body, read_body, validate
 from api.errors import Conflict, Problem, ValidationFailed, invalid
-from api.events.batch import JSON, NDJSON, UNREADABLE, Batch, has_lines
+from api.events.batch import JSON, NDJSON, UNREADABLE, Batch, has_groups
 from api.ids import parse_id
 from domain.events.fields import ABSENT
 from domain.expiry.rows import Id, Kind, Row
@@ -92,7 +92,7 @@ class ManyRows:
         problems: list[Problem] = []
         rows: list[Row] = []
         index = 0
-        async for values in BATCH.slices(raw, lines=has_lines(request), problems=problems):
+        async for values in BATCH.slices(raw, lines=has_groups(request), problems=problems):
             for value in values:
                 if value is not UNREADABLE:
                     try:

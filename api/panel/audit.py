@@ -12,7 +12,7 @@ from api.panel.page import Page, PanelRoutes
 from api.panel.texts import t
 from domain.access import Scope
 from domain.wire.jsontext import dump
-from storage.access.audit import AUDIT_FIELDS, AuditRow, audit_page, standing_objects
+from storage.access.audit import AUDIT_FIELDS, AuditRow, audit_page, existing_objects
 
 LINES = 25
 BIGGEST_ID = 2**63 - 1  # of PostgreSQL's bigint
@@ -46,9 +46,9 @@ async def _listed(page: Page, store_code: str | None) -> Response:
     async with page.resources.database.transaction() as connection:
         rows = await audit_page(connection, store_code, listing.conditions, before, LINES + 1)
         ids = {UUID(row.object_id) for row in rows if row.object_type in OBJECT_PAGES and is_id(row.object_id)}
-        standing = set() if store_code is None else await standing_objects(connection, store_code, ids)
+        existing = set() if store_code is None else await existing_objects(connection, store_code, ids)
     more = len(rows) > LINES
-    told = [(row, list(_told(row)), _address(page, row, standing)) for row in rows[:LINES]]
+    told = [(row, list(_told(row)), _address(page, row, existing)) for row in rows[:LINES]]
     return page.render("audit/list.html", rows=told, next_cursor=str(rows[LINES - 1].id) if more else None)
 
 
@@ -62,9 +62,9 @@ def _before(page: Page, listing: Listing) -> int | None:
     return None
 
 
-def _address(page: Page, row: AuditRow, standing: Collection[UUID]) -> str | None:
+def _address(page: Page, row: AuditRow, existing: Collection[UUID]) -> str | None:
     """Of the object's page; None where there is none, or none any more."""
-    if row.object_type not in OBJECT_PAGES or not is_id(row.object_id) or UUID(row.object_id) not in standing:
+    if row.object_type not in OBJECT_PAGES or not is_id(row.object_id) or UUID(row.object_id) not in existing:
         return None
     route, parameter = OBJECT_PAGES[row.object_type]
     return page.url(route, None, **{parameter: row.object_id})

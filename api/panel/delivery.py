@@ -7,7 +7,7 @@ from uuid import UUID
 
 from starlette.responses import Response
 
-from api.actions.service import Acts
+from api.actions.service import OperatorActions
 from api.deliveries.service import sent_body, sent_request
 from api.errors import Conflict, NotFound, Unavailable
 from api.explain.models import ExplainedItem
@@ -95,7 +95,7 @@ async def shown(page: Page) -> Response:
 @pages.post("/{storeCode}/deliveries/{messageId}/act", Scope.DELIVERY_ACT)
 async def acted(page: Page) -> Response:
     """Send now, redeliver or cancel: the field `act`."""
-    acts = Acts(page.resources, page.store_code, page.actor)
+    acts = OperatorActions(page.resources, page.store_code, page.actor)
     known: Mapping[str, Callable[[UUID], Awaitable[None]]] = {
         "send_now": acts.send_now,
         "redeliver": acts.redeliver,
@@ -117,7 +117,7 @@ def acts_on(row: DeliveryRow, subscription: SubscriptionRow | None) -> list[str]
     sending = subscription is not None and subscription.status == SubscriptionStatus.ACTIVE and row.variant != TEST
     if row.status in OPEN:
         return ["send_now", "cancel"] if sending else ["cancel"]
-    return [*(["redeliver"] if sending else []), *(["cancel"] if row.holds_line else [])]
+    return [*(["redeliver"] if sending else []), *(["cancel"] if row.holds_group else [])]
 
 
 def _chosen(attempts: Sequence[AttemptRow], number: str | None) -> AttemptRow | None:

@@ -10,7 +10,7 @@ from api.expiry.preview import ROWS_SHOWN
 from api.panel.page import Page, PanelRoutes
 from api.panel.texts import t
 from api.schedules.models import ScanBackfillRequest, ScanOut, days_of, kind_of
-from api.schedules.service import ScheduleActs
+from api.schedules.service import ScheduleActions
 from domain.access import Scope
 from domain.expiry.calendar_days import read_day
 from domain.expiry.rows import EVENT_NAMES, Kind
@@ -114,8 +114,8 @@ async def _one(page: Page, error: ApiError | None = None) -> Response:
     return page.render("expiring/one.html", status, schedule=schedule, seconds=seconds)
 
 
-def _acts(page: Page) -> ScheduleActs:
-    return ScheduleActs(page.resources, page.store_code, page.actor)
+def _acts(page: Page) -> ScheduleActions:
+    return ScheduleActions(page.resources, page.store_code, page.actor)
 
 
 def _kind(page: Page) -> Kind:

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from api.errors import Conflict, NotFound, ValidationFailed
 from api.panel.page import Page, PanelRoutes
 from api.panel.texts import t
-from api.subscriptions.format_migration import Twins
+from api.subscriptions.format_migration import FormatMigrations
 from domain.access import Scope
 from domain.delivery.lifecycle import SubscriptionStatus
 from domain.events.catalogue import CATALOGUE, mask_secrets
@@ -19,7 +19,7 @@ from domain.wire.legacy_mapping import FieldPair, field_pairs
 from storage.deliveries.log import DeliveryRow, delivery_page
 from storage.events.log import find_event
 from storage.listing import Condition, Operator
-from storage.subscriptions.format_migration import TwinRow, find_legacy, legacy_subscriptions
+from storage.subscriptions.format_migration import PairRow, find_legacy, legacy_subscriptions
 
 NEWEST_DELIVERIES = 10
 """Among them the last real event is looked for; the others may be tests."""
@@ -62,14 +62,14 @@ async def compared(page: Page) -> Response:
 
 
 @pages.post("/{storeCode}/migrate/{webhookSubscriptionId}/twin", Scope.SUBSCRIPTION_WRITE)
-async def twin_made(page: Page) -> Response:
+async def modern_made(page: Page) -> Response:
     """Create the modern twin, paused; one that is there stays."""
     subscription_id = page.id("webhookSubscriptionId")
     try:
         row = await _twins(page).make(subscription_id)
     except ValidationFailed as error:
         return await _refused(page, subscription_id, "; ".join(problem.message for problem in error.problems))
-    said = t("migrate.twin_made", name=row.twin_name)
+    said = t("migrate.modern_made", name=row.modern_name)
     return await page.done(said, "migrate.compared", webhookSubscriptionId=row.id)
 
 
@@ -92,19 +92,19 @@ async def switched(page: Page) -> Response:
         row = await _twins(page).switch_over(subscription_id)
     except Conflict as refused:
         return await _refused(page, subscription_id, refused.message)
-    return await page.done(t("migrate.switched", name=row.twin_name), "migrate.listed")
+    return await page.done(t("migrate.switched", name=row.modern_name), "migrate.listed")
 
 
-def stage(row: TwinRow) -> str:
+def stage(row: PairRow) -> str:
     """How far a legacy webhook is: `legacy`, `twin` (there, and waiting) or `switched`; `both` send."""
-    if row.twin_id is None:
+    if row.modern_id is None:
         return "legacy"
-    if row.twin_status != SubscriptionStatus.ACTIVE:
+    if row.modern_status != SubscriptionStatus.ACTIVE:
         return "twin"
     return "both" if row.status == SubscriptionStatus.ACTIVE else "switched"
 
 
-async def _last_event(page: Page, row: TwinRow) -> tuple[EventFacts | None, DeliveryRow | None]:
+async def _last_event(page: Page, row: PairRow) -> tuple[EventFacts | None, DeliveryRow | None]:
     """Its last event that was real and whose data is still stored, secrets masked; and the delivery of it."""
     of_webhook = [Condition("webhookSubscriptionId", Operator.EQ, row.id)]
     async with page.resources.database.transaction() as connection:
@@ -123,8 +123,8 @@ def _sample(event_name: str, store_code: str) -> EventFacts:
     return replace(example_facts(event_type), store_code=store_code, data_text=data)
 
 
-def _twins(page: Page) -> Twins:
-    return Twins(page.resources, page.store_code, page.actor)
+def _twins(page: Page) -> FormatMigrations:
+    return FormatMigrations(page.resources, page.store_code, page.actor)
 
 
 async def _refused(page: Page, subscription_id: UUID, message: str) -> Response:

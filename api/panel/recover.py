@@ -9,8 +9,8 @@ from uuid import UUID
 from starlette.responses import Response
 
 from api.body import validate
-from api.bulk_actions.models import BackfillRequest, RecoverRequest, WindowActOut
-from api.bulk_actions.service import Wanted, WindowActs, wanted_of
+from api.bulk_actions.models import BackfillRequest, BulkActionOut, RecoverRequest
+from api.bulk_actions.service import BulkActions, Wanted, wanted_of
 from api.errors import ApiError, Conflict, NotFound, Unavailable, ValidationFailed, invalid
 from api.ids import parse_id
 from api.panel.forms import whole
@@ -20,11 +20,11 @@ from api.panel.texts import t
 from domain.access import Scope
 from domain.delivery.lifecycle import DeliveryStatus
 from storage.operations.bulk_actions import (
-    WindowActRow,
-    WindowKind,
-    find_window_act,
-    recent_window_acts,
-    window_progress,
+    BulkActionKind,
+    BulkActionRow,
+    bulk_action_progress,
+    find_bulk_action,
+    recent_bulk_actions,
 )
 from storage.subscriptions.queries import SubscriptionRow, all_subscriptions, find_subscription
 
@@ -40,13 +40,13 @@ pages = PanelRoutes()
 @pages.get("/{storeCode}/recover", Scope.DELIVERY_READ)
 async def started(page: Page) -> Response:
     """The form of a recovery, and the acts there were."""
-    return await _form(page, WindowKind.RECOVER)
+    return await _form(page, BulkActionKind.RECOVER)
 
 
 @pages.get("/{storeCode}/recover/backfill", Scope.DELIVERY_READ)
 async def backfill(page: Page) -> Response:
     """The form of a backfill."""
-    return await _form(page, WindowKind.BACKFILL)
+    return await _form(page, BulkActionKind.BACKFILL)
 
 
 @pages.post("/{storeCode}/recover/count", Scope.DELIVERY_ACT)
@@ -79,10 +79,10 @@ async def begun(page: Page) -> Response:
     kind = _kind(page)
     try:
         subscription, wanted = await _wanted(page, kind)
-        act_id, _ = await _acts(page).begin(subscription, wanted)
+        action_id, _ = await _acts(page).begin(subscription, wanted)
     except (ValidationFailed, Conflict, Unavailable) as error:
         return await _form(page, kind, error)
-    return page.redirect("recover.progress", windowActId=act_id)
+    return page.redirect("recover.progress", windowActId=action_id)
 
 
 @pages.get("/{storeCode}/recover/{windowActId}", Scope.DELIVERY_READ)
@@ -108,12 +108,12 @@ async def cancelled(page: Page) -> Response:
     return await page.done(t(f"recover.cancelled_{act.kind}"), "recover.progress", windowActId=act.id)
 
 
-async def _form(page: Page, kind: WindowKind, error: ApiError | None = None) -> Response:
+async def _form(page: Page, kind: BulkActionKind, error: ApiError | None = None) -> Response:
     if error is not None:
         page.refused(error)
     async with page.resources.database.transaction() as connection:
         subscriptions = await all_subscriptions(connection, page.store_code)
-        acts = await recent_window_acts(connection, page.store_code, ACTS_SHOWN)
+        acts = await recent_bulk_actions(connection, page.store_code, ACTS_SHOWN)
     given: Mapping[str, Any] = {
         "webhookSubscriptionId": page.request.query_params.get("webhookSubscriptionId", ""),
         "since": for_field((datetime.now(UTC) - USUAL_WINDOW).replace(second=0), page.zone),
@@ -136,7 +136,7 @@ async def _form(page: Page, kind: WindowKind, error: ApiError | None = None) -> 
     )
 
 
-async def _wanted(page: Page, kind: WindowKind) -> tuple[SubscriptionRow, Wanted]:
+async def _wanted(page: Page, kind: BulkActionKind) -> tuple[SubscriptionRow, Wanted]:
     """What the form asks for; raises ValidationFailed."""
     rate = page.form.text("ratePerSecond")
     sent: dict[str, Any] = {"ratePerSecond": whole(rate) if rate else None}
@@ -144,7 +144,7 @@ async def _wanted(page: Page, kind: WindowKind) -> tuple[SubscriptionRow, Wanted
         instant = moment(page.form.text(name), page.zone, name)
         if instant is not None:
             sent[name] = instant.isoformat()
-    if kind is WindowKind.RECOVER:
+    if kind is BulkActionKind.RECOVER:
         wanted = wanted_of(validate(RecoverRequest, {**sent, "statuses": list(page.form.all("statuses"))}))
     else:
         wanted = wanted_of(validate(BackfillRequest, sent))
@@ -167,29 +167,29 @@ async def _subscription(page: Page) -> SubscriptionRow:
 async def _progress(page: Page) -> dict[str, Any]:
     act = await _found(page)
     async with page.resources.database.transaction() as connection:
-        found = await window_progress(connection, page.store_code, act.id, act.kind)
+        found = await bulk_action_progress(connection, page.store_code, act.id, act.kind)
     if found is None:
         raise NotFound
-    answer = WindowActOut.of(found)
+    answer = BulkActionOut.of(found)
     seconds = RUNNING_SECONDS if answer.status == "running" else WAITING_SECONDS if answer.waiting else None
     return {"act": act, "progress": answer, "seconds": seconds}
 
 
-async def _found(page: Page) -> WindowActRow:
-    act_id: UUID = page.id("windowActId")
+async def _found(page: Page) -> BulkActionRow:
+    action_id: UUID = page.id("windowActId")
     async with page.resources.database.transaction() as connection:
-        act = await find_window_act(connection, page.store_code, act_id)
+        act = await find_bulk_action(connection, page.store_code, action_id)
     if act is None:
         raise NotFound
     return act
 
 
-def _acts(page: Page) -> WindowActs:
-    return WindowActs(page.resources, page.store_code, page.actor)
+def _acts(page: Page) -> BulkActions:
+    return BulkActions(page.resources, page.store_code, page.actor)
 
 
-def _kind(page: Page) -> WindowKind:
-    return WindowKind.BACKFILL if page.form.text("kind") == WindowKind.BACKFILL else WindowKind.RECOVER
+def _kind(page: Page) -> BulkActionKind:
+    return BulkActionKind.BACKFILL if page.form.text("kind") == BulkActionKind.BACKFILL else BulkActionKind.RECOVER
 
 
 def _pace(wanted: Wanted, count: int) -> str:

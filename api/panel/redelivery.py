@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
-from api.actions.service import Acts
+from api.actions.service import OperatorActions
 from api.bulk_actions.service import Wanted
 from api.errors import Conflict, NotFound, Unavailable
 from api.ids import is_id, parse_id
@@ -23,7 +23,7 @@ from domain.access import Scope
 from domain.delivery.lifecycle import DeliveryStatus, SubscriptionStatus
 from storage.deliveries.log import LOG_FIELDS, DeliveryRow, delivery_page
 from storage.listing import Condition, Operator
-from storage.operations.bulk_actions import TimeWindow, WindowKind
+from storage.operations.bulk_actions import BulkActionKind, TimeWindow
 from storage.subscriptions.queries import SubscriptionRow, all_subscriptions, find_subscription
 
 pages = PanelRoutes()
@@ -67,7 +67,7 @@ async def chosen(page: Page) -> Response:
 @pages.post("/{storeCode}/deliveries/redeliver", Scope.DELIVERY_ACT)
 async def redelivered(page: Page) -> Response:
     """One more attempt of each `messageId`; says how many were begun, and why others were not."""
-    acts = Acts(page.resources, page.store_code, page.actor)
+    acts = OperatorActions(page.resources, page.store_code, page.actor)
     begun, refused = 0, Counter[str]()
     for text in page.form.all("messageId")[:ITEMS_MOST]:
         try:
@@ -93,7 +93,7 @@ async def filtered(page: Page) -> Response:
             subscription, window = await recoverable(connection, page.store_code, listing.conditions)
     except UnfitFilterError as unfit:
         return page.render("deliveries/unfit.html", problem=str(unfit))
-    return await count_page(page, subscription, Wanted(WindowKind.RECOVER, window, None))
+    return await count_page(page, subscription, Wanted(BulkActionKind.RECOVER, window, None))
 
 
 async def recoverable(

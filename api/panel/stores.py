@@ -10,7 +10,7 @@ from api.panel.forms import whole
 from api.panel.once import take_once
 from api.panel.page import Page, PanelRoutes
 from api.panel.texts import t
-from api.stores.service import SettingsActs, SettingsChange
+from api.stores.service import SettingsActions, SettingsChange
 from domain.access import Scope
 from domain.expiry.rows import Kind
 from domain.timestamps import timezone_names
@@ -84,5 +84,5 @@ async def _shown(page: Page, status: int = 200) -> Response:
     )
 
 
-def _acts(page: Page) -> SettingsActs:
-    return SettingsActs(page.resources, page.store_code, page.actor)
+def _acts(page: Page) -> SettingsActions:
+    return SettingsActions(page.resources, page.store_code, page.actor)

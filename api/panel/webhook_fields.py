@@ -155,7 +155,7 @@ def fields_again(form: Form) -> dict[str, Any]:
 
 
 def emptied(form: Form) -> list[int]:
-    """Places of the headers whose values `fields_again` took away."""
+    """ConcurrencyLimiter of the headers whose values `fields_again` took away."""
     return [place for place, _, value in _header_rows(form) if value not in ("", MASK)]
 
 

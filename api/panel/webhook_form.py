@@ -5,7 +5,7 @@ from uuid import UUID, uuid4
 
 from starlette.responses import JSONResponse, Response
 
-from api.actions.service import Acts
+from api.actions.service import OperatorActions
 from api.body import validate
 from api.errors import ApiError, Conflict, NotFound, ValidationFailed
 from api.idempotency import KEY
@@ -80,8 +80,8 @@ async def changed(page: Page) -> Response:
         async with page.resources.database.transaction() as connection:
             secret = await editor.update(connection, row.id, body, checked.url.url)
         if reorders(row, body):
-            acts = Acts(page.resources, page.store_code, page.actor)
-            await acts.tell_keeper(row.id, row.event_name, checked.url.url)
+            acts = OperatorActions(page.resources, page.store_code, page.actor)
+            await acts.wake_drain(row.id, row.event_name, checked.url.url)
     except (ValidationFailed, Conflict) as error:
         return _refused(page, sent, error, row)
     text = t("webhooks.changed", name=body.name or row.event_name)

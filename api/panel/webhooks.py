@@ -4,7 +4,7 @@ from typing import cast, get_args
 
 from starlette.responses import Response
 
-from api.actions.service import Acts, StatusAct
+from api.actions.service import OperatorActions, StatusAction
 from api.errors import Conflict, NotFound
 from api.panel.once import take_once
 from api.panel.page import Page, PanelRoutes
@@ -62,12 +62,12 @@ async def shown(page: Page) -> Response:
 async def status_changed(page: Page) -> Response:
     """Pause, resume, disable, enable: the field `act`."""
     act = page.form.text("act")
-    if act not in get_args(StatusAct):
+    if act not in get_args(StatusAction):
         raise NotFound
     subscription_id = page.id("webhookSubscriptionId")
-    acts = Acts(page.resources, page.store_code, page.actor)
+    acts = OperatorActions(page.resources, page.store_code, page.actor)
     try:
-        row = await acts.change_status(subscription_id, cast(StatusAct, act))
+        row = await acts.change_status(subscription_id, cast(StatusAction, act))
     except Conflict as refused:
         return await page.done(refused.message, "webhooks.shown", kind="danger", webhookSubscriptionId=subscription_id)
     text = t(f"webhooks.done_{act}", name=row.name or row.event_name)
@@ -94,5 +94,5 @@ async def deleted(page: Page) -> Response:
     row = await found(page, page.id("webhookSubscriptionId"))
     async with page.resources.database.transaction() as connection:
         await Editor(page.resources, page.store_code, page.actor).delete(connection, row.id)
-    await Acts(page.resources, page.store_code, page.actor).tell_keeper(row.id, row.event_name, row.url)
+    await OperatorActions(page.resources, page.store_code, page.actor).wake_drain(row.id, row.event_name, row.url)
     return await page.done(t("webhooks.deleted", name=row.name or row.event_name), "webhooks.listed")

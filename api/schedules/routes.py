@@ -6,7 +6,7 @@ from typing import Annotated
 import orjson
 from fastapi import APIRouter, Depends, Response
 
-from api.access import DeliveryAct, DeliveryRead
+from api.access import DeliveryAction, DeliveryRead
 from api.body import JsonBody
 from api.resources import FromResources
 from api.schedules.models import (
@@ -24,22 +24,22 @@ from api.schedules.models import (
     kind_of,
     notice_item,
 )
-from api.schedules.service import ScheduleActs
+from api.schedules.service import ScheduleActions
 from domain.expiry.rows import Kind
 
 router = APIRouter(prefix="/api/{storeCode}", tags=["schedules"])
 
 
-async def _reading(access: DeliveryRead, resources: FromResources) -> ScheduleActs:
-    return ScheduleActs(resources, access.store_code, access.actor)
+async def _reading(access: DeliveryRead, resources: FromResources) -> ScheduleActions:
+    return ScheduleActions(resources, access.store_code, access.actor)
 
 
-async def _acting(access: DeliveryAct, resources: FromResources) -> ScheduleActs:
-    return ScheduleActs(resources, access.store_code, access.actor)
+async def _acting(access: DeliveryAction, resources: FromResources) -> ScheduleActions:
+    return ScheduleActions(resources, access.store_code, access.actor)
 
 
-Reading = Annotated[ScheduleActs, Depends(_reading)]
-Acting = Annotated[ScheduleActs, Depends(_acting)]
+Reading = Annotated[ScheduleActions, Depends(_reading)]
+ActionStarts = Annotated[ScheduleActions, Depends(_acting)]
 OfKind = Annotated[Kind, Depends(kind_of)]
 TriggerDay = Annotated[TriggerRequest, Depends(TriggerBody())]
 Days = Annotated[ScanBackfillRequest, Depends(JsonBody(ScanBackfillRequest))]
@@ -53,7 +53,7 @@ async def list_(schedules: Reading) -> ScheduleList:
 
 
 @router.post("/schedule/sync", summary="Make and mend the schedules now")
-async def sync(schedules: Acting) -> Synced:
+async def sync(schedules: ActionStarts) -> Synced:
     """What every worker does once a minute, for this store, now. What is paused stays paused."""
     return await schedules.sync()
 
@@ -65,26 +65,26 @@ async def details(schedules: Reading, kind: OfKind) -> ScheduleDetails:
 
 
 @router.post("/schedule/{kind}/trigger", summary="Scan a day now", status_code=202)
-async def trigger(schedules: Acting, kind: OfKind, body: TriggerDay) -> Triggered:
+async def trigger(schedules: ActionStarts, kind: OfKind, body: TriggerDay) -> Triggered:
     """By hand: the schedule goes on where it was. What has had its notice gets none again."""
     return await schedules.trigger(kind, body.day)
 
 
 @router.post("/schedule/{kind}/backfill", summary="Scan several days now", status_code=202)
-async def backfill(schedules: Acting, kind: OfKind, body: Days) -> Started:
+async def backfill(schedules: ActionStarts, kind: OfKind, body: Days) -> Started:
     """The same for days one after the other, at most a year of them."""
     return await schedules.backfill(kind, *days_of(body))
 
 
 @router.post("/schedule/{kind}/pause", summary="Pause a schedule", responses={409: {}})
-async def pause(schedules: Acting, kind: OfKind) -> ScheduleDetails:
+async def pause(schedules: ActionStarts, kind: OfKind) -> ScheduleDetails:
     """Nothing is scanned by itself until it is resumed; a scan that goes on ends in its time."""
     await schedules.pause(kind)
     return await schedules.details(kind)
 
 
 @router.post("/schedule/{kind}/resume", summary="Resume a schedule", responses={409: {}})
-async def resume(schedules: Acting, kind: OfKind) -> ScheduleDetails:
+async def resume(schedules: ActionStarts, kind: OfKind) -> ScheduleDetails:
     """Its next run makes up for the days it missed."""
     await schedules.resume(kind)
     return await schedules.details(kind)

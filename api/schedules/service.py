@@ -38,7 +38,7 @@ class _Facts:
     scans: list[ScanRow]
 
 
-class ScheduleActs:
+class ScheduleActions:
     """The schedules of one store, for one person. Everything raises NotFound where the store is gone."""
 
     def __init__(self, resources: Resources, store_code: str, actor: str) -> None:

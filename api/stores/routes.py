@@ -10,7 +10,7 @@ from api.access import FullAdmin, InstallationAdmin, StoreAdmin, SubscriptionRea
 from api.body import Input, JsonBody, Output
 from api.errors import Conflict
 from api.resources import FromResources
-from api.stores.service import SettingsActs, SettingsChange, StoreSettings, Timezone
+from api.stores.service import SettingsActions, SettingsChange, StoreSettings, Timezone
 from domain.access import RESERVED_STORE_CODES, STORE_CODE, store_code_problem
 from storage.access.administration import add_store
 from storage.operations.stores import list_stores
@@ -110,13 +110,13 @@ async def create(admin: FullAdmin, body: CreateBody, resources: FromResources) -
 @router.get("/api/{storeCode}/settings", summary="Settings of the store")
 async def read_settings(access: SubscriptionRead, resources: FromResources) -> SettingsAnswer:
     """The store's settings."""
-    return SettingsAnswer(settings=await SettingsActs(resources, access.store_code, access.actor).read())
+    return SettingsAnswer(settings=await SettingsActions(resources, access.store_code, access.actor).read())
 
 
 @router.patch("/api/{storeCode}/settings", summary="Change settings of the store", response_model_exclude_unset=True)
 async def change_settings(access: StoreAdmin, body: SettingsBody, resources: FromResources) -> SettingsChanged:
     """What is given is changed; answers all settings. A first `operatorUrl` brings its signing key, shown only here."""
-    settings, secret = await SettingsActs(resources, access.store_code, access.actor).change(body)
+    settings, secret = await SettingsActions(resources, access.store_code, access.actor).change(body)
     made = {} if secret is None else {"operator_secret": secret}
     return SettingsChanged(settings=settings, **made)
 
@@ -128,6 +128,6 @@ async def change_settings(access: StoreAdmin, body: SettingsBody, resources: Fro
 )
 async def rotate_operator_secret(access: StoreAdmin, resources: FromResources) -> OperatorSecret:
     """A new key, shown only here; the one before signs beside it for 24 hours. Without `operatorUrl` a 409."""
-    acts = SettingsActs(resources, access.store_code, access.actor)
+    acts = SettingsActions(resources, access.store_code, access.actor)
     async with resources.database.transaction() as connection:
         return OperatorSecret(operator_secret=await acts.rotate_operator_secret(connection))

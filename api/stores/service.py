@@ -116,7 +116,7 @@ class StoreSettings(Output):
     retention_exhausted_days: int | None
 
 
-class SettingsActs:
+class SettingsActions:
     """The settings of one store, for one person. Everything raises NotFound where the store is gone."""
 
     def __init__(self, resources: Resources, store_code: str, actor: str) -> None:

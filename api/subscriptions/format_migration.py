@@ -7,14 +7,21 @@ from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from api.actions.service import Acts
+from api.actions.service import OperatorActions
 from api.errors import Conflict, NotFound
 from api.resources import Resources
 from api.subscriptions.models import NAME_MOST
 from api.subscriptions.service import limit_reached
 from domain.delivery.lifecycle import SubscriptionStatus
 from storage.access.audit import changed, record
-from storage.subscriptions.format_migration import Switch, TwinRow, count_switch, create_twin, find_legacy, share_out
+from storage.subscriptions.format_migration import (
+    PairRow,
+    Switch,
+    count_switch,
+    create_modern_copy,
+    find_legacy,
+    share_out,
+)
 from storage.subscriptions.queries import SubscriptionLimitError, SubscriptionLimits
 from storage.subscriptions.status import disable, resume
 
@@ -23,7 +30,7 @@ logger = logging.getLogger(__name__)
 MODERN = " (modern)"
 
 
-class Twins:
+class FormatMigrations:
     """What a person does with the legacy subscriptions of a store. Everything raises NotFound for what is none."""
 
     def __init__(self, resources: Resources, store_code: str, actor: str) -> None:
@@ -31,30 +38,35 @@ class Twins:
         self._store_code = store_code
         self._actor = actor
 
-    async def make(self, subscription_id: UUID) -> TwinRow:
+    async def make(self, subscription_id: UUID) -> PairRow:
         """The original with its twin, which is made unless it is there. Raises ValidationFailed at a limit."""
         settings = self._resources.settings
         limits = SubscriptionLimits(settings.subscriptions_per_store, settings.subscriptions_per_event)
         async with self._resources.database.transaction() as connection:
             original = await self._found(connection, subscription_id, lock=True)
-            if original.twin_id is None:
-                twin_id, name = uuid4(), twin_name(original)
+            if original.modern_id is None:
+                modern_id, name = uuid4(), modern_name(original)
                 try:
-                    await create_twin(connection, self._store_code, original, twin_id, name, limits)
+                    await create_modern_copy(connection, self._store_code, original, modern_id, name, limits)
                 except SubscriptionLimitError as error:
                     raise limit_reached(error, original.event_name) from error
-                made = {"name": name, "legacy": False, "status": SubscriptionStatus.PAUSED, "twin_of": str(original.id)}
-                await self._record(connection, "create", twin_id, changed({}, made))
+                made = {
+                    "name": name,
+                    "legacy": False,
+                    "status": SubscriptionStatus.PAUSED,
+                    "modern_of": str(original.id),
+                }
+                await self._record(connection, "create", modern_id, changed({}, made))
                 original = await self._found(connection, subscription_id)
         return original
 
-    async def plan(self, subscription_id: UUID) -> tuple[TwinRow, Switch]:
+    async def plan(self, subscription_id: UUID) -> tuple[PairRow, Switch]:
         """What switching over would do now. Raises Conflict where it cannot be done."""
         async with self._resources.database.transaction() as connection:
             original = await self._found(connection, subscription_id)
             return original, await count_switch(connection, original.id, _ready(original))
 
-    async def switch_over(self, subscription_id: UUID) -> TwinRow:
+    async def switch_over(self, subscription_id: UUID) -> PairRow:
         """The twin sends from now on, the legacy one nothing more; each event that waits is left to one of the two.
 
         What the legacy one has dealt with is not sent again. What it has open goes to the twin; an attempt of it that
@@ -62,21 +74,21 @@ class Twins:
         """
         async with self._resources.database.transaction() as connection:
             original = await self._found(connection, subscription_id, lock=True)
-            twin_id = _ready(original)
-            dropped, moved = await share_out(connection, original.id, twin_id)
-            await disable(connection, original.id, reason=f"switched over to {twin_id} by {self._actor}")
-            await resume(connection, twin_id)
-            figures = {"twin": str(twin_id), "moved": moved, "dropped": dropped}
+            modern_id = _ready(original)
+            dropped, moved = await share_out(connection, original.id, modern_id)
+            await disable(connection, original.id, reason=f"switched over to {modern_id} by {self._actor}")
+            await resume(connection, modern_id)
+            figures = {"twin": str(modern_id), "moved": moved, "dropped": dropped}
             statuses = changed({"status": original.status}, {"status": SubscriptionStatus.DISABLED})
             await self._record(connection, "switch_over", original.id, {**statuses, **figures})
             resumed = changed({"status": SubscriptionStatus.PAUSED}, {"status": SubscriptionStatus.ACTIVE})
-            await self._record(connection, "resume", twin_id, resumed)
-        acts = Acts(self._resources, self._store_code, self._actor)
-        for each in (twin_id, original.id):
-            await acts.tell_keeper(each, original.event_name, original.twin_url or original.url)
+            await self._record(connection, "resume", modern_id, resumed)
+        acts = OperatorActions(self._resources, self._store_code, self._actor)
+        for each in (modern_id, original.id):
+            await acts.wake_drain(each, original.event_name, original.modern_url or original.url)
         return original
 
-    async def _found(self, connection: AsyncConnection, subscription_id: UUID, *, lock: bool = False) -> TwinRow:
+    async def _found(self, connection: AsyncConnection, subscription_id: UUID, *, lock: bool = False) -> PairRow:
         row = await find_legacy(connection, self._store_code, subscription_id, lock=lock)
         if row is None:
             raise NotFound
@@ -96,17 +108,17 @@ class Twins:
         )
 
 
-def twin_name(original: TwinRow) -> str:
+def modern_name(original: PairRow) -> str:
     """What the twin of this one is called."""
     return (original.name or original.event_name)[: NAME_MOST - len(MODERN)] + MODERN
 
 
-def _ready(original: TwinRow) -> UUID:
+def _ready(original: PairRow) -> UUID:
     """The twin, which is to take over; raises Conflict."""
-    if original.twin_id is None:
+    if original.modern_id is None:
         raise Conflict("It has no modern twin yet; create it first.")
-    if original.twin_status == SubscriptionStatus.ACTIVE:
+    if original.modern_status == SubscriptionStatus.ACTIVE:
         raise Conflict("Its modern twin is active already; pause it first, or pause or delete the legacy webhook.")
-    if original.twin_status == SubscriptionStatus.DISABLED:
+    if original.modern_status == SubscriptionStatus.DISABLED:
         raise Conflict("Its modern twin is disabled; enable it and pause it first.")
-    return original.twin_id
+    return original.modern_id

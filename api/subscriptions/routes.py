@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Response
 
 from api.access import SubscriptionRead, SubscriptionWrite
-from api.actions.service import Acts
+from api.actions.service import OperatorActions
 from api.body import JsonBody
 from api.errors import NotFound
 from api.idempotency import IdempotencyKey
@@ -120,8 +120,8 @@ async def update(
     async with resources.database.transaction() as connection:
         secret = await editor.update(connection, subscription.id, body, checked.url.url)
     if reorders(subscription, body):
-        acts = Acts(resources, access.store_code, access.actor)
-        await acts.tell_keeper(subscription.id, subscription.event_name, checked.url.url)
+        acts = OperatorActions(resources, access.store_code, access.actor)
+        await acts.wake_drain(subscription.id, subscription.event_name, checked.url.url)
     response = Response(status_code=204)
     if secret is not None:
         answer = SigningSwitchedOn(hmac_secret=secret).model_dump_json(by_alias=True)
@@ -135,8 +135,8 @@ async def delete(access: SubscriptionWrite, resources: FromResources, subscripti
     """Nothing more is delivered; what is outstanding is cancelled, but for an attempt that is under way."""
     async with resources.database.transaction() as connection:
         await Editor(resources, access.store_code, access.actor).delete(connection, subscription.id)
-    acts = Acts(resources, access.store_code, access.actor)
-    await acts.tell_keeper(subscription.id, subscription.event_name, subscription.url)
+    acts = OperatorActions(resources, access.store_code, access.actor)
+    await acts.wake_drain(subscription.id, subscription.event_name, subscription.url)
 
 
 @router.post("/{webhookSubscriptionId}/rotate-hmac-secret", summary="Rotate the signing key", responses={409: {}})

@@ -28,7 +28,7 @@ from domain.events.catalogue import CATALOGUE
 from domain.urls.rules import UrlRefused
 from domain.wire.headers import HEADERS_MOST, OwnHeader
 from storage.access.audit import MASK, changed, record
-from storage.deliveries.transitions import let_lines_go_on
+from storage.deliveries.transitions import release_groups
 from storage.subscriptions.queries import (
     SubscriptionLimitError,
     SubscriptionLimits,
@@ -120,7 +120,7 @@ class Editor:
             before["headers"], after["headers"] = masked(stored), compared(stored, headers)
         await update_subscription(connection, subscription_id, values)
         if reorders(row, body):
-            await let_lines_go_on(connection, subscription_id)
+            await release_groups(connection, subscription_id)
         secret = None
         if "hmac_enabled" in body.model_fields_set and body.hmac_enabled != row.hmac_enabled:
             before["hmac_enabled"], after["hmac_enabled"] = row.hmac_enabled, body.hmac_enabled

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from commands.actions.client import EXIT_REFUSED, ActClient
+from commands.actions.client import EXIT_REFUSED, ActionClient
 from commands.complaints import complain
 from commands.target import ApiOption, DataDirectoryOption, KeyOption, StoreOption, find_target
 from domain.delivery.lifecycle import DeliveryStatus
@@ -93,7 +93,7 @@ def recover(  # noqa: PLR0913, PLR0917 - one parameter an option
 
     Exit code 0: each has been attempted again. 1: refused, cancelled, or you said no. 2: wrong usage, or no API.
     """
-    client = ActClient(find_target(api, key, store, data_dir))
+    client = ActionClient(find_target(api, key, store, data_dir))
     statuses = {"statuses": sorted({one.value for one in status})} if status else {}
     if not _about_another(client, _RECOVER, watch, cancel):
         wanted = _window(subscription_id, since, until, rate)
@@ -122,13 +122,13 @@ def backfill(  # noqa: PLR0913, PLR0917 - one parameter an option
 
     Exit code 0: each has been attempted. 1: refused, cancelled, or you said no. 2: wrong usage, or no API.
     """
-    client = ActClient(find_target(api, key, store, data_dir))
+    client = ActionClient(find_target(api, key, store, data_dir))
     if not _about_another(client, _BACKFILL, watch, cancel):
         wanted = _window(subscription_id, since, until, rate)
         _begin(client, _BACKFILL, subscription_id, wanted, dry_run=dry_run, yes=yes)
 
 
-def _about_another(client: ActClient, act: _Act, watch: UUID | None, cancel: UUID | None) -> bool:
+def _about_another(client: ActionClient, act: _Act, watch: UUID | None, cancel: UUID | None) -> bool:
     """Show or cancel one that was begun before, if that is asked for."""
     if cancel is not None:
         typer.echo(f"Cancelled. {_told(client.post(f'{act.name}/{cancel}/cancel'))}")
@@ -149,7 +149,7 @@ def _window(subscription_id: UUID | None, since: str | None, until: str | None, 
 
 
 def _begin(
-    client: ActClient,
+    client: ActionClient,
     act: _Act,
     subscription_id: UUID | None,
     wanted: Mapping[str, object],
@@ -169,7 +169,7 @@ def _begin(
     _watch(client, act, begun)
 
 
-def _watch(client: ActClient, act: _Act, act_id: str) -> None:
+def _watch(client: ActionClient, act: _Act, action_id: str) -> None:
     """Until it has ended. Ctrl-C leaves it running."""
     bar = Progress(
         TextColumn(act.noun.capitalize()),
@@ -183,7 +183,7 @@ def _watch(client: ActClient, act: _Act, act_id: str) -> None:
     try:
         with bar:
             task = bar.add_task("", total=None, opened="0", failed="0")
-            while (found := client.get(f"{act.name}/{act_id}"))["status"] == "running":
+            while (found := client.get(f"{act.name}/{action_id}"))["status"] == "running":
                 bar.update(
                     task,
                     total=found["count"],
@@ -193,7 +193,7 @@ def _watch(client: ActClient, act: _Act, act_id: str) -> None:
                 )
                 time.sleep(POLL_SECONDS)
     except KeyboardInterrupt:
-        complain(f"The {act.noun} goes on. To end it: loyalty-webhooks {act.name} --cancel {act_id}")
+        complain(f"The {act.noun} goes on. To end it: loyalty-webhooks {act.name} --cancel {action_id}")
         raise typer.Exit(EXIT_REFUSED) from None
     if found["status"] != "finished":
         complain(f"The {act.noun} was cancelled. {_told(found)}")

@@ -21,7 +21,7 @@ _REASONS = {
 }
 
 
-class ActClient:
+class ActionClient:
     """The API of a target, below a section of its store. Whatever is refused ends the command, saying why."""
 
     def __init__(self, target: Target, section: str = "webhook/") -> None:

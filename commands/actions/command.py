@@ -6,7 +6,7 @@ from uuid import UUID
 
 import typer
 
-from commands.actions.client import EXIT_REFUSED, ActClient
+from commands.actions.client import EXIT_REFUSED, ActionClient
 from commands.complaints import complain
 from commands.target import ApiOption, DataDirectoryOption, KeyOption, StoreOption, find_target
 from domain.delivery.failure_kinds import EXPLANATIONS, FailureKind
@@ -38,7 +38,7 @@ def _status_command(act: str, help_text: str, done: str) -> None:
         key: KeyOption = None,
         data_dir: DataDirectoryOption = DEFAULT_DATA_DIRECTORY,
     ) -> None:
-        details = ActClient(find_target(api, key, store, data_dir)).post(f"subscription/{subscription_id}/{act}")
+        details = ActionClient(find_target(api, key, store, data_dir)).post(f"subscription/{subscription_id}/{act}")
         typer.echo(f"{details['eventName']} → {details['url']} is {details['status']}. {done}")
 
 
@@ -72,7 +72,7 @@ def send_test(
 
     Exit code 0: delivered. 1: it failed, or was refused. 2: wrong usage, or the API was not reached.
     """
-    client = ActClient(find_target(api, key, store, data_dir))
+    client = ActionClient(find_target(api, key, store, data_dir))
     message_id = client.post(f"subscription/{subscription_id}/send-test")["messageId"]
     typer.echo(f"Test {message_id} is being sent.")
     deadline = time.monotonic() + TEST_SECONDS
@@ -105,7 +105,7 @@ def _delivery_command(act: str, help_text: str, done: str) -> None:
         key: KeyOption = None,
         data_dir: DataDirectoryOption = DEFAULT_DATA_DIRECTORY,
     ) -> None:
-        ActClient(find_target(api, key, store, data_dir)).post(f"delivery/{message_id}/{act}")
+        ActionClient(find_target(api, key, store, data_dir)).post(f"delivery/{message_id}/{act}")
         typer.echo(done)
 
 

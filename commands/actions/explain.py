@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from commands.actions.client import ActClient
+from commands.actions.client import ActionClient
 from commands.target import ApiOption, DataDirectoryOption, KeyOption, StoreOption, find_target
 from domain.delivery.explain import ReasonCode
 from local.data_directory import DEFAULT_DATA_DIRECTORY
@@ -33,7 +33,7 @@ def explain(
     Exit code 0: explained. 1: no such subscription. 2: wrong usage, or the API was not reached.
     """
     query = {"eventId": str(event_id)} | ({} if subscription is None else {"webhookSubscriptionId": str(subscription)})
-    found = ActClient(find_target(api, key, store, data_dir)).get("explain", **query)
+    found = ActionClient(find_target(api, key, store, data_dir)).get("explain", **query)
     if as_json:
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return

@@ -14,8 +14,8 @@ class BreakerRules:
     longest_probe_seconds: float = 60.0
 
 
-def hold_reason(*, status: str, breaker_open: bool, kept: bool) -> Reason | None:
-    """Why a delivery waits as a row with its subscription's keeper; None when it may be attempted at once.
+def hold_reason(*, status: str, breaker_open: bool, drain_only: bool) -> Reason | None:
+    """Why a delivery waits as a row with its subscription's drain; None when it may be attempted at once.
 
     `kept`: the subscription has a rate limit, a limit of its own on concurrency, or an order, which only one sender for
     all workers can honour.
@@ -24,4 +24,4 @@ def hold_reason(*, status: str, breaker_open: bool, kept: bool) -> Reason | None
         return Reason.SUBSCRIPTION_PAUSED
     if breaker_open:
         return Reason.BREAKER_OPEN
-    return Reason.LIMITED if kept else None
+    return Reason.LIMITED if drain_only else None

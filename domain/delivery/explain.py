@@ -263,13 +263,13 @@ class ExplainedEvent:
     accepted_at: datetime
     matched_at: datetime | None
     test: bool
-    kept: bool = True
+    drain_only: bool = True
     erased_at: datetime | None = None
 
     @property
     def outlived(self) -> bool:
         """It has become too old for its data and deliveries to be kept."""
-        return not self.kept and self.erased_at is None
+        return not self.drain_only and self.erased_at is None
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ def event_workflow_id(store_code: str, event_id: UUID) -> str:
     return f"event/{store_code}/{event_id}"
 
 
-def keeper_workflow_id(subscription_id: UUID) -> str:
+def drain_workflow_id(subscription_id: UUID) -> str:
     """The Temporal workflow that looks after a subscription's held deliveries."""
     return f"subscription/{subscription_id}"
 

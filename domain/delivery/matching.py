@@ -44,9 +44,9 @@ OVERLOADED = Beginning(DeliveryStatus.HELD, Reason.OVERLOAD)
 _AT_ONCE = Beginning(DeliveryStatus.PENDING, None)
 
 
-def beginning(*, status: str, breaker_open: bool, kept: bool) -> Beginning:
+def beginning(*, status: str, breaker_open: bool, drain_only: bool) -> Beginning:
     """How a delivery to a subscription begins, by the subscription's state when the event is matched."""
     if status == SubscriptionStatus.DISABLED:
         return Beginning(DeliveryStatus.EXHAUSTED, Reason.SUBSCRIPTION_DISABLED)
-    reason = hold_reason(status=status, breaker_open=breaker_open, kept=kept)
+    reason = hold_reason(status=status, breaker_open=breaker_open, drain_only=drain_only)
     return _AT_ONCE if reason is None else Beginning(DeliveryStatus.HELD, reason)

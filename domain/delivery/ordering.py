@@ -1,4 +1,4 @@
-"""Lines: in what order an ordered subscription is sent to, and which deliveries wait for each other."""
+"""FIFO groups: in what order an ordered subscription is sent to, and which deliveries wait for each other."""
 
 import json
 from hashlib import blake2b
@@ -6,26 +6,26 @@ from typing import Literal
 from uuid import UUID
 
 OrderKey = Literal["subscription", "customer"]
-"""What makes deliveries of an ordered subscription wait for each other: it has one line, or one for each customer."""
+"""FIFO groups of an ordered subscription: one, or one for each customer."""
 
 AfterExhausted = Literal["skip", "hold"]
-"""What becomes of a line whose first delivery is exhausted: the next is sent, or waits for a person."""
+"""What becomes of a FIFO group whose first delivery is exhausted: the next is sent, or waits for a person."""
 
 CUSTOMER_PATHS = (("customer", "customerId"), ("member", "customerId"), ("issuedReward", "customerId"), ("customerId",))
 """Where events have the customer they are about."""
 
-LINE_BYTES = 8
-"""As a bigint. Two customers of one line, one pair in some billions, would wait for each other: no more than that."""
+ORDERING_KEY_BYTES = 8
+"""Size of an ordering key, a bigint. Two customers with the same key, one pair in billions, wait for each other."""
 
 
-def line_of(subscription_id: UUID, data_text: str | None) -> int:
-    """The line of an event of this data: the same for each of its customer's events.
+def ordering_key_of(subscription_id: UUID, data_text: str | None) -> int:
+    """The FIFO group of an event of this data: the same for each of its customer's events.
 
     It is a digest, so that the log of deliveries names no customer, and keyed, so that it says nothing across
-    subscriptions. Events without a customer, or without data any more, are one line.
+    subscriptions. Events without a customer, or without data any more, are one FIFO group.
     """
     customer = _customer(data_text) if data_text else ""
-    digest = blake2b(customer.lower().encode(), digest_size=LINE_BYTES, key=subscription_id.bytes)
+    digest = blake2b(customer.lower().encode(), digest_size=ORDERING_KEY_BYTES, key=subscription_id.bytes)
     return int.from_bytes(digest.digest(), "big", signed=True)
 
 

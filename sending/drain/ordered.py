@@ -1,6 +1,6 @@
-"""What a keeper sends next of what is ordered: of each line one after the other, of many lines many at once.
+"""What a drain sends next of what is ordered: of each FIFO group one after the other, of many FIFO groups many at once.
 
-A line whose first delivery waits for its retry holds up no other, nor does one whose first delivery hangs.
+A FIFO group whose first delivery waits for its retry holds up no other, nor does one whose first delivery hangs.
 """
 
 import time
@@ -14,31 +14,31 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sending.drain.round import READ_AGAIN_SECONDS, Found
 from storage.database import Database
-from storage.deliveries.held import KeeperState
+from storage.deliveries.held import DrainState
 from storage.deliveries.open import OpenDelivery, held_of
-from storage.deliveries.ordering import First, first_of_lines, first_of_these, first_unmatched, place_in_lines
+from storage.deliveries.ordering import First, assign_missing_keys, first_of_groups, first_of_these, first_unmatched
 
 LINES_READ = 200
-"""Lines looked at in one transaction, at some 15 µs each."""
+"""FIFO groups looked at in one transaction, at some 15 µs each."""
 
 SENT_AHEAD = 20
-"""Deliveries of an only line that are read at once and sent one after the other."""
+"""Deliveries of an only FIFO group that are read at once and sent one after the other."""
 
 
-class Lines:
-    """The lines of one subscription, and where the look at them has got to."""
+class OrderedBacklog:
+    """The FIFO groups of one subscription, and where the look at them has got to."""
 
-    def __init__(self, database: Database, subscription_id: UUID, state: KeeperState) -> None:
+    def __init__(self, database: Database, subscription_id: UUID, state: DrainState) -> None:
         self._database = database
         self._id = subscription_id
         self._by_customer = state.by_customer
-        self._holds = state.holds_lines
+        self._holds = state.holds_groups
         self._after: int | None = None
         self._ahead: deque[OpenDelivery] = deque()
         self._read_at = 0.0
 
     async def next(self, room: int, under_way: Collection[UUID]) -> Found:
-        """What is to be begun now; of an only line the next of those that were read together."""
+        """What is to be begun now; of an only FIFO group the next of those that were read together."""
         if self._by_customer:
             return await self.look(room, under_way)
         if self._ahead and time.monotonic() - self._read_at < READ_AGAIN_SECONDS:
@@ -67,9 +67,9 @@ class Lines:
     async def _look_on(
         self, connection: AsyncConnection, found: Found, most: int, busy: Collection[UUID], due_only: bool
     ) -> bool:
-        """Look at the next lines; whether those were the last."""
+        """Look at the next FIFO groups; whether those were the last."""
         read = LINES_READ if self._by_customer else most
-        firsts = await first_of_lines(
+        firsts = await first_of_groups(
             connection, self._id, by_customer=self._by_customer, holds=self._holds, after=self._after, most=read
         )
         due = self._ready(firsts, busy, due_only)
@@ -82,28 +82,28 @@ class Lines:
         if not await self._confirm(connection, found, chosen, busy, due_only):
             return False
         if len(due) > most:
-            self._after = chosen[-1].line
+            self._after = chosen[-1].ordering_key
             return False
         whole = len(firsts) < LINES_READ or not self._by_customer
-        self._after = None if whole else firsts[-1].line
+        self._after = None if whole else firsts[-1].ordering_key
         return whole
 
     async def _confirm(
         self, connection: AsyncConnection, found: Found, chosen: list[First], busy: Collection[UUID], due_only: bool
     ) -> bool:
-        """Take those before which nothing can come any more; False when the lines are to be read again.
+        """Add the deliveries before which no other can come any more; return False if the groups must be read again.
 
-        What was accepted earlier may be matched between two readings. So it is asked, after the lines were read, what
-        is not matched yet, and then the lines are read again: what comes into sight only now and goes before one of
-        these was accepted while we looked, by somebody who did not wait for the other.
+        An event that was accepted earlier may be matched between two readings. So the first unmatched event is read
+        after the groups, and then the groups are read again: a delivery that appears only now and belongs before one of
+        these was accepted while this ran, by an emitter that did not wait for the other event.
         """
         bound = max((one.sequence for one in chosen), default=0)
         unmatched = await first_unmatched(connection, self._id, bound) if chosen else None
-        if self._by_customer and await place_in_lines(connection, self._id):
+        if self._by_customer and await assign_missing_keys(connection, self._id):
             return False
         if not chosen:
             return True
-        firsts = await first_of_these(connection, self._id, [one.line for one in chosen], holds=self._holds)
+        firsts = await first_of_these(connection, self._id, [one.ordering_key for one in chosen], holds=self._holds)
         sure = [one for one in firsts if one.sequence <= bound and (unmatched is None or one.sequence < unmatched)]
         found.early = len(sure) < min(len(firsts), len(chosen))
         ready = [one.message_id for one in self._ready(sure, busy, due_only)]
@@ -111,7 +111,7 @@ class Lines:
         return True
 
     def _ready(self, firsts: Sequence[First], busy: Collection[UUID], due_only: bool) -> list[First]:
-        """Those that may be sent: of an only line none behind one that may not."""
+        """Those that may be sent: of an only FIFO group none behind one that may not."""
 
         def may(one: First) -> bool:
             waits_seconds = one.due_in_seconds if due_only else one.allowed_in_seconds

@@ -1,4 +1,4 @@
-"""One round of a keeper: deliveries are begun as earlier ones end, so that who waits for one need not wait for others.
+"""One round of a drain: deliveries are begun as earlier ones end, so that who waits for one need not wait for others.
 
 A request that hangs when the round is over is left on the wire, and the next round goes on beside it. What has no place
 on the wire by then is taken back unharmed: it is held as before, and whoever keeps the next round finds it.
@@ -17,7 +17,7 @@ from sending.dispatcher import Dispatcher
 from storage.database import Database
 from storage.deliveries.open import OpenDelivery
 from storage.deliveries.ordering import on_the_wire
-from temporal.messages import KeeperRoundResult
+from temporal.messages import DrainRoundResult
 
 LARGEST_WINDOW = 300
 """Deliveries under way, or waiting for their pace: those that go out or end together are one bulk for the database."""
@@ -116,14 +116,14 @@ class Round:
         self._lot_ended = asyncio.Event()
         self._delivered = self._failed = 0
 
-    async def run(self, until: float, lasts: Callable[[], Awaitable[bool]]) -> KeeperRoundResult:
+    async def run(self, until: float, lasts: Callable[[], Awaitable[bool]]) -> DrainRoundResult:
         """Send until then (by the monotonic clock), until nothing is due, or until the subscription has changed."""
         try:
             return await self._run(until, lasts)
         finally:
             self._withdraw()
 
-    async def _run(self, until: float, lasts: Callable[[], Awaitable[bool]]) -> KeeperRoundResult:
+    async def _run(self, until: float, lasts: Callable[[], Awaitable[bool]]) -> DrainRoundResult:
         await self._look_elsewhere()
         looked_at = read_at = time.monotonic()
         while True:
@@ -175,7 +175,7 @@ class Round:
         ours = [one for one in found.deliveries if not self._is_under_way(one)]
         room = self._free()
         for delivery in ours[:room]:
-            begun = self._dispatcher.begin(replace(delivery, kept_as=Reason.RETRY), "automatic")
+            begun = self._dispatcher.begin(replace(delivery, hold_again_as=Reason.RETRY), "automatic")
             self._join(delivery.message_id, begun)
         if len(ours[:room]) < len(found.deliveries):
             self._source.forget()
@@ -246,10 +246,10 @@ class Round:
         for one in self._dispatcher.withdraw(self._id, self._begun):
             del self._begun[one]
 
-    def _result(self, next_in_seconds: float | None, state: str, *, deaf: bool = False) -> KeeperRoundResult:
+    def _result(self, next_in_seconds: float | None, state: str, *, deaf: bool = False) -> DrainRoundResult:
         self._withdraw()
         left = sorted(str(one) for one in {*self._begun, *self._elsewhere})
-        return KeeperRoundResult(
+        return DrainRoundResult(
             self._delivered,
             self._failed,
             next_in_seconds,

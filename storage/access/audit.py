@@ -90,10 +90,10 @@ async def audit_page(
 _STANDING = text("""
 SELECT id FROM subscription WHERE store_code = :store_code AND deleted_at IS NULL AND id = ANY(:ids)
 UNION ALL SELECT message_id FROM delivery WHERE store_code = :store_code AND message_id = ANY(:ids)
-UNION ALL SELECT id FROM window_act WHERE store_code = :store_code AND id = ANY(:ids)
+UNION ALL SELECT id FROM bulk_action WHERE store_code = :store_code AND id = ANY(:ids)
 """)
 
 
-async def standing_objects(connection: AsyncConnection, store_code: str, ids: Collection[UUID]) -> set[UUID]:
+async def existing_objects(connection: AsyncConnection, store_code: str, ids: Collection[UUID]) -> set[UUID]:
     """Return those of the ids that are webhooks, deliveries or bulk actions of the store and not deleted."""
     return set(await connection.scalars(_STANDING, {"store_code": store_code, "ids": list(ids)}))

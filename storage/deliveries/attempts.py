@@ -56,7 +56,7 @@ class Outcome:
     next_in_seconds: float | None
     workflow_id: str | None
     """Who keeps the delivery from now on, when it is still open."""
-    holds_line: bool = False
+    holds_group: bool = False
     """Its successors wait for a person if this exhausts it."""
     retry_after_seconds: float | None = None
     """The receiver wants no attempt before this has passed; null: it has not said."""

@@ -55,7 +55,7 @@ SELECT delivery.subscription_id, delivery.message_id, delivery.variant, delivery
 FROM delivery
 JOIN subscription ON subscription.id = delivery.subscription_id
 JOIN event ON event.store_code = delivery.store_code AND event.event_id = delivery.event_id
-LEFT JOIN window_act AS act ON act.id = delivery.window_act_id
+LEFT JOIN bulk_action AS act ON act.id = delivery.bulk_action_id
 {LAST_ATTEMPT_OF_DELIVERY}
 WHERE delivery.store_code = :store_code AND delivery.event_id = :event_id
 ORDER BY delivery.created_at, delivery.message_id

@@ -1,4 +1,4 @@
-"""What a subscription's keeper reads and writes: its state, what it holds, and how that ends."""
+"""What a subscription's drain reads and writes: its state, what it holds, and how that ends."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,17 +9,17 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.delivery.lifecycle import DeliveryStatus, SubscriptionStatus
-from storage.subscriptions.state import KEPT
+from storage.subscriptions.state import DRAIN_ONLY
 from storage.subscriptions.throttling import PER_SECOND, REST_SECONDS
 
 ENDED_LATELY_SECONDS = 60
-"""For so long the keeper of a subscription that was disabled or deleted is woken, to end what is pending. What is held
+"""For so long the drain of a subscription that was disabled or deleted is woken, to end what is pending. What is held
 wakes it for as long as it takes, and what is pending all the same ends at its next attempt."""
 
 
 @dataclass(frozen=True, slots=True)
-class KeeperState:
-    """A subscription as its keeper sees it. `probe_in_seconds` is negative when a probe is due."""
+class DrainState:
+    """A subscription as its drain sees it. `probe_in_seconds` is negative when a probe is due."""
 
     status: str
     deleted: bool
@@ -32,14 +32,14 @@ class KeeperState:
     """For how long its receiver wants to be left alone."""
     ordered: bool
     retry_schedule: Sequence[int] | None
-    kept: bool
+    drain_only: bool
     max_concurrency: int | None
     by_customer: bool
     """A line for each customer, if it is ordered."""
-    holds_lines: bool
+    holds_groups: bool
     """What is exhausted holds its successors back, if it is ordered."""
 
-    def lasts(self, now: "KeeperState | None") -> bool:
+    def lasts(self, now: "DrainState | None") -> bool:
         """Whether the subscription still is as it was, apart from what time alone changes."""
         if now is None or now.rest_seconds > 0 or (now.per_second or inf) < (self.per_second or inf):
             return False
@@ -57,7 +57,8 @@ SELECT subscription.status, subscription.deleted_at IS NOT NULL, health.breaker_
     CAST(extract(epoch FROM health.probe_at - clock_timestamp()) AS float8), subscription.rate_limit_per_second,
     CAST({PER_SECOND} AS float8), CAST({REST_SECONDS} AS float8),
     subscription.ordered, subscription.retry_schedule,
-    {KEPT}, subscription.max_concurrency, subscription.order_key = 'customer', subscription.after_exhausted = 'hold'
+    {DRAIN_ONLY}, subscription.max_concurrency, subscription.order_key = 'customer',
+    subscription.after_exhausted = 'hold'
 FROM subscription LEFT JOIN subscription_health AS health ON health.subscription_id = subscription.id
 WHERE subscription.id = :id
 """)
@@ -74,16 +75,16 @@ FROM delivery WHERE subscription_id = :id AND status = '{DeliveryStatus.HELD}' A
 """)
 
 _TO_KEEP = text(f"""
-WITH RECURSIVE keeper AS (
+WITH RECURSIVE drain AS (
     (SELECT subscription_id FROM delivery WHERE status = '{DeliveryStatus.HELD}' ORDER BY subscription_id LIMIT 1)
     UNION ALL
     SELECT (SELECT delivery.subscription_id FROM delivery
-        WHERE delivery.status = '{DeliveryStatus.HELD}' AND delivery.subscription_id > keeper.subscription_id
+        WHERE delivery.status = '{DeliveryStatus.HELD}' AND delivery.subscription_id > drain.subscription_id
         ORDER BY delivery.subscription_id LIMIT 1)
-    FROM keeper WHERE keeper.subscription_id IS NOT NULL
+    FROM drain WHERE drain.subscription_id IS NOT NULL
 )
 SELECT subscription.id, subscription.store_code, subscription.event_name, subscription.url
-FROM keeper JOIN subscription ON subscription.id = keeper.subscription_id
+FROM drain JOIN subscription ON subscription.id = drain.subscription_id
 LEFT JOIN subscription_health AS health ON health.subscription_id = subscription.id
 WHERE subscription.status = '{SubscriptionStatus.DISABLED}' OR subscription.deleted_at IS NOT NULL
     OR subscription.status = '{SubscriptionStatus.ACTIVE}' AND CASE WHEN health.breaker_opened_at IS NOT NULL
@@ -100,10 +101,10 @@ WHERE status = '{SubscriptionStatus.DISABLED}'
 """)
 
 
-async def keeper_state(connection: AsyncConnection, subscription_id: UUID) -> KeeperState | None:
+async def drain_state(connection: AsyncConnection, subscription_id: UUID) -> DrainState | None:
     """The subscription now; None when it is not there at all."""
     row = (await connection.execute(_STATE, {"id": subscription_id})).one_or_none()
-    return KeeperState(*row) if row is not None else None
+    return DrainState(*row) if row is not None else None
 
 
 async def next_due_seconds(connection: AsyncConnection, subscription_id: UUID) -> float | None:
@@ -119,7 +120,7 @@ async def next_allowed_seconds(connection: AsyncConnection, subscription_id: UUI
     return None if seconds is None else max(0.0, float(seconds))
 
 
-async def subscriptions_to_keep(connection: AsyncConnection) -> Sequence[tuple[UUID, str, str, str]]:
+async def subscriptions_to_drain(connection: AsyncConnection) -> Sequence[tuple[UUID, str, str, str]]:
     """(id, store code, event name, URL) of subscriptions that hold deliveries whose turn has come, or that were
     disabled or deleted a moment ago."""
     rows = await connection.execute(_TO_KEEP, {"ended_lately": ENDED_LATELY_SECONDS})
@@ -129,9 +130,9 @@ async def subscriptions_to_keep(connection: AsyncConnection) -> Sequence[tuple[U
 _FOR_KEEPER = text("SELECT id, store_code, event_name, url FROM subscription WHERE id = :id")
 
 
-async def subscription_for_keeper(
+async def subscription_for_drain(
     connection: AsyncConnection, subscription_id: UUID
 ) -> tuple[UUID, str, str, str] | None:
-    """(id, store code, event name, URL): what a keeper is named by."""
+    """(id, store code, event name, URL): what a drain is named by."""
     row = (await connection.execute(_FOR_KEEPER, {"id": subscription_id})).one_or_none()
     return (row[0], row[1], row[2], row[3]) if row is not None else None

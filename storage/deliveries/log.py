@@ -62,7 +62,7 @@ class DeliveryRow:
     ended_at: datetime | None
     workflow_id: str | None
     retry_id: str | None
-    holds_line: bool
+    holds_group: bool
     """It is exhausted, and its successors wait for a person."""
 
 

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.delivery.lifecycle import DeliveryStatus
 from domain.delivery.matching import OVERLOADED, beginning, mismatch
-from domain.delivery.ordering import line_of
+from domain.delivery.ordering import ordering_key_of
 from domain.wire.bodies import EventFacts, variants
 from storage.deliveries.open import SUBSCRIPTION_COLUMNS, OpenDelivery, SubscriptionFacts, open_of_events
 from storage.deliveries.transitions import create_matched
@@ -85,7 +85,7 @@ async def match(
     `events` are (store code, event id). Those not yet matched get all their deliveries in this transaction, and each
     delivery to be attempted at once its first intent; a subscription for which `may_begin` answers false gets none.
     Those matched before are not matched again: what is still open of them is returned as it stands. Those that are
-    held are returned too, for whoever tells their keepers.
+    held are returned too, for whoever tells their drains.
     `with_taken` is given the events that are matched now, to do in this transaction what is done once for each.
     """
     store_codes, event_ids = [store for store, _ in events], [event_id for _, event_id in events]
@@ -128,9 +128,9 @@ async def deliveries_of(
             ):
                 continue
             begins = beginning(
-                status=subscription.status, breaker_open=subscription.breaker_open, kept=subscription.kept
+                status=subscription.status, breaker_open=subscription.breaker_open, drain_only=subscription.drain_only
             )
-            line = line_of(subscription.id, facts.data_text) if subscription.by_customer else None
+            ordering_key = ordering_key_of(subscription.id, facts.data_text) if subscription.by_customer else None
             for variant in variants(name, data, subscription.legacy):
                 identity = message_id(event_id, subscription.id, variant)
                 if begins.status is DeliveryStatus.PENDING and not may_begin(subscription.id):
@@ -140,7 +140,13 @@ async def deliveries_of(
                 made.append(
                     (
                         *(identity, store_code, event_id, name, sequence, accepted_on, subscription.id, variant),
-                        *(subscription.url, begins.status, begins.reason, workflow_id if pending else None, line),
+                        *(
+                            subscription.url,
+                            begins.status,
+                            begins.reason,
+                            workflow_id if pending else None,
+                            ordering_key,
+                        ),
                         *(request_id if pending else None, subscription.legacy),
                     )
                 )

@@ -16,7 +16,7 @@ from storage.columns import in_list
 from storage.events.days import BODY_OF_EVENT, LAST_ATTEMPT_OF_DELIVERY
 from storage.ids import drawn_id
 from storage.operations.workers import SENDER_ID
-from storage.subscriptions.state import KEPT
+from storage.subscriptions.state import DRAIN_ONLY
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +36,17 @@ class SubscriptionFacts:
     retry_schedule: Sequence[int] | None
     max_concurrency: int | None
     breaker_open: bool = False
-    kept: bool = False
-    """It has a limit or an order that only its keeper can honour."""
+    drain_only: bool = False
+    """It has a limit or an order that only its drain can honour."""
     by_customer: bool = False
-    """It is ordered, with a line for each customer."""
-    holds_line: bool = False
+    """It is ordered, with a FIFO group for each customer."""
+    holds_group: bool = False
     """It is ordered, and the successors of what is exhausted wait for a person."""
 
     @property
     def hold_reason(self) -> Reason | None:
-        """Why its deliveries wait for the keeper; None when they may be attempted at once."""
-        return hold_reason(status=self.status, breaker_open=self.breaker_open, kept=self.kept)
+        """Why its deliveries wait for the drain; None when they may be attempted at once."""
+        return hold_reason(status=self.status, breaker_open=self.breaker_open, drain_only=self.drain_only)
 
 
 @dataclass(slots=True)  # not frozen: making one would cost thrice as much, for each delivery
@@ -75,8 +75,8 @@ class OpenDelivery:
     accepted_on: date
     """The day its attempts are filed under."""
     event_sequence: int = 0
-    kept_as: Reason | None = None
-    """Set when the keeper sends it: the reason it is held again for should the attempt fail."""
+    hold_again_as: Reason | None = None
+    """Set when the drain sends it: the reason it is held again for should the attempt fail."""
     accepted_at: datetime | None = None
     """When the event was accepted, by the database's clock."""
     erased: bool = False
@@ -102,7 +102,7 @@ subscription.deleted_at IS NOT NULL AS deleted, subscription.sealed_headers, sub
 subscription.sealed_secret,
 CASE WHEN subscription.previous_secret_until > clock_timestamp() THEN subscription.sealed_previous_secret END,
 subscription.signature_version, subscription.retry_schedule, subscription.max_concurrency,
-health.breaker_opened_at IS NOT NULL, {KEPT}, subscription.ordered AND subscription.order_key = 'customer',
+health.breaker_opened_at IS NOT NULL, {DRAIN_ONLY}, subscription.ordered AND subscription.order_key = 'customer',
 subscription.ordered AND subscription.after_exhausted = 'hold'
 """
 

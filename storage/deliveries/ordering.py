@@ -1,7 +1,8 @@
-"""Lines of an ordered subscription: its held deliveries that wait for each other, and which of each is the first.
+"""FIFO groups of an ordered subscription: its held deliveries that wait for each other, and which of each is the first.
 
-A subscription has one line, or one for each customer (`domain/delivery/ordering.py`). A line that a person has to let
-go on has an exhausted delivery marked `holds_line` in it.
+A subscription has one FIFO group, or one for each customer (`domain/delivery/ordering.py`). A FIFO group that a
+person has to let
+go on has an exhausted delivery marked `holds_group` in it.
 """
 
 from collections.abc import Collection, Sequence
@@ -12,24 +13,24 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.delivery.lifecycle import DeliveryStatus
-from domain.delivery.ordering import line_of
-from storage.deliveries.transitions import assign_lines
+from domain.delivery.ordering import ordering_key_of
+from storage.deliveries.transitions import assign_ordering_keys
 from storage.events.days import BODY_OF_EVENT, LAST_ATTEMPT_OF_DELIVERY
 from storage.operations.workers import SENDER_ID
 
 PLACED_AT_ONCE = 500
-"""Deliveries put into their lines in one transaction, with the bodies that say which those are."""
+"""Deliveries put into their FIFO groups in one transaction, with the bodies that say which those are."""
 
 
 @dataclass(frozen=True, slots=True)
 class First:
-    """The first held delivery of a line, or one of the first of the subscription's only line (null).
+    """The first held delivery of a FIFO group, or one of the first of the subscription's only FIFO group (null).
 
     `due_in_seconds` is not positive when it may be sent; `allowed_in_seconds` is not positive when a probe may send it,
     which skips the schedule and not what the receiver asked for. `stopped`: one before it waits for a person.
     """
 
-    line: int | None
+    ordering_key: int | None
     message_id: UUID
     sequence: int
     due_in_seconds: float
@@ -38,57 +39,59 @@ class First:
 
 
 _FIRST = f"""
-    SELECT delivery.line, delivery.message_id, delivery.event_sequence, delivery.next_attempt_at, delivery.not_before
+    SELECT delivery.ordering_key, delivery.message_id, delivery.event_sequence, delivery.next_attempt_at,
+        delivery.not_before
     FROM delivery
     WHERE delivery.subscription_id = :id AND delivery.status = '{DeliveryStatus.HELD}'
 """
 
 _COLUMNS = """
-SELECT line.line, line.message_id, line.event_sequence,
-    CAST(coalesce(extract(epoch FROM line.next_attempt_at - clock_timestamp()), 0) AS float8),
-    CAST(coalesce(extract(epoch FROM line.not_before - clock_timestamp()), 0) AS float8),
-    :holds AND EXISTS (SELECT FROM delivery AS ended WHERE ended.subscription_id = :id AND ended.holds_line {same_line}
-        AND ended.event_sequence <= line.event_sequence)
-FROM line
+SELECT head.ordering_key, head.message_id, head.event_sequence,
+    CAST(coalesce(extract(epoch FROM head.next_attempt_at - clock_timestamp()), 0) AS float8),
+    CAST(coalesce(extract(epoch FROM head.not_before - clock_timestamp()), 0) AS float8),
+    :holds AND EXISTS (SELECT FROM delivery AS ended
+        WHERE ended.subscription_id = :id AND ended.holds_group {same_group}
+        AND ended.event_sequence <= head.event_sequence)
+FROM head
 """
 
-_ONLY_LINE = text(
-    f"WITH line AS ({_FIRST} ORDER BY delivery.event_sequence, delivery.message_id LIMIT :most)"
-    + _COLUMNS.format(same_line="")
-    + "ORDER BY line.event_sequence, line.message_id"
+_ONLY_GROUP = text(
+    f"WITH head AS ({_FIRST} ORDER BY delivery.event_sequence, delivery.message_id LIMIT :most)"
+    + _COLUMNS.format(same_group="")
+    + "ORDER BY head.event_sequence, head.message_id"
 )
 
-# One probe of the index for each line, however long the lines are.
-_LINES = text(
+# One probe of the index for each FIFO group, however long the FIFO groups are.
+_GROUPS = text(
     f"""
-WITH RECURSIVE line AS (
-    ({_FIRST} AND (CAST(:after AS bigint) IS NULL OR delivery.line > :after)
-    ORDER BY delivery.line, delivery.event_sequence, delivery.message_id LIMIT 1)
+WITH RECURSIVE head AS (
+    ({_FIRST} AND (CAST(:after AS bigint) IS NULL OR delivery.ordering_key > :after)
+    ORDER BY delivery.ordering_key, delivery.event_sequence, delivery.message_id LIMIT 1)
     UNION ALL
-    SELECT beyond.* FROM line CROSS JOIN LATERAL (
-        {_FIRST} AND delivery.line > line.line
-        ORDER BY delivery.line, delivery.event_sequence, delivery.message_id LIMIT 1
+    SELECT beyond.* FROM head CROSS JOIN LATERAL (
+        {_FIRST} AND delivery.ordering_key > head.ordering_key
+        ORDER BY delivery.ordering_key, delivery.event_sequence, delivery.message_id LIMIT 1
     ) AS beyond
 )
 """
-    + _COLUMNS.format(same_line="AND ended.line = line.line")
+    + _COLUMNS.format(same_group="AND ended.ordering_key = head.ordering_key")
     + "LIMIT :most"
 )
 
-_OF_LINES = text(
+_OF_GROUPS = text(
     f"""
-WITH line AS (
-    SELECT first.* FROM unnest(CAST(:lines AS bigint[])) AS asked (line) CROSS JOIN LATERAL (
-        {_FIRST} AND delivery.line = asked.line
-        ORDER BY delivery.line, delivery.event_sequence, delivery.message_id LIMIT 1
+WITH head AS (
+    SELECT first.* FROM unnest(CAST(:ordering_keys AS bigint[])) AS asked (ordering_key) CROSS JOIN LATERAL (
+        {_FIRST} AND delivery.ordering_key = asked.ordering_key
+        ORDER BY delivery.ordering_key, delivery.event_sequence, delivery.message_id LIMIT 1
     ) AS first
 )
 """
-    + _COLUMNS.format(same_line="AND ended.line = line.line")
+    + _COLUMNS.format(same_group="AND ended.ordering_key = head.ordering_key")
 )
 
 _FIRST_UNMATCHED = text("""
-SELECT CASE WHEN EXISTS (SELECT FROM window_act WHERE subscription_id = :id AND status = 'running' AND NOT all_open)
+SELECT CASE WHEN EXISTS (SELECT FROM bulk_action WHERE subscription_id = :id AND status = 'running' AND NOT all_open)
     THEN 0 ELSE (
         SELECT event.sequence FROM event
         JOIN subscription ON subscription.store_code = event.store_code AND subscription.event_name = event.name
@@ -97,12 +100,12 @@ SELECT CASE WHEN EXISTS (SELECT FROM window_act WHERE subscription_id = :id AND 
     ) END
 """)
 
-_IN_NO_LINE = text(f"""
+_WITHOUT_KEY = text(f"""
 SELECT delivery.message_id, body.data FROM delivery
 JOIN event ON event.store_code = delivery.store_code AND event.event_id = delivery.event_id
 {BODY_OF_EVENT}
-WHERE delivery.subscription_id = :id AND delivery.status = '{DeliveryStatus.HELD}' AND delivery.line IS NULL
-ORDER BY delivery.line, delivery.event_sequence, delivery.message_id LIMIT :most FOR UPDATE OF delivery
+WHERE delivery.subscription_id = :id AND delivery.status = '{DeliveryStatus.HELD}' AND delivery.ordering_key IS NULL
+ORDER BY delivery.ordering_key, delivery.event_sequence, delivery.message_id LIMIT :most FOR UPDATE OF delivery
 """)
 
 _ON_THE_WIRE = text(f"""
@@ -111,51 +114,53 @@ WHERE delivery.message_id = ANY(:ids) AND ({SENDER_ID}) IS NOT NULL
 """)
 
 
-def _behind(own_line: str) -> str:
+def _behind(own_group: str) -> str:
     return f"""coalesce((
         SELECT ended.message_id FROM delivery AS ended
-        WHERE ended.subscription_id = delivery.subscription_id AND ended.holds_line AND {own_line.format("ended")}
+        WHERE ended.subscription_id = delivery.subscription_id AND ended.holds_group AND {own_group.format("ended")}
             AND ended.event_sequence <= delivery.event_sequence AND subscription.after_exhausted = 'hold'
         ORDER BY ended.event_sequence LIMIT 1
     ), (
         SELECT earlier.message_id FROM delivery AS earlier
         WHERE earlier.subscription_id = delivery.subscription_id AND earlier.status = '{DeliveryStatus.HELD}'
-            AND {own_line.format("earlier")}
+            AND {own_group.format("earlier")}
             AND (earlier.event_sequence, earlier.message_id) < (delivery.event_sequence, delivery.message_id)
-        ORDER BY earlier.line, earlier.event_sequence, earlier.message_id LIMIT 1
+        ORDER BY earlier.ordering_key, earlier.event_sequence, earlier.message_id LIMIT 1
     ))"""
 
 
 BEHIND = f"""CASE WHEN delivery.status = '{DeliveryStatus.HELD}' AND subscription.ordered THEN
-    CASE subscription.order_key WHEN 'customer' THEN {_behind("{}.line = delivery.line")}
+    CASE subscription.order_key WHEN 'customer' THEN {_behind("{}.ordering_key = delivery.ordering_key")}
     ELSE {_behind("true")} END END"""
 """SQL over rows `delivery` and `subscription`: the first of those which have to end before this one is sent."""
 
 
-async def first_of_lines(
+async def first_of_groups(
     connection: AsyncConnection, subscription_id: UUID, *, by_customer: bool, holds: bool, after: int | None, most: int
 ) -> list[First]:
-    """The first delivery of each line, of at most so many lines from behind the line `after` on; or so many of the
-    subscription's only line, in their order.
+    """Return the first delivery of each FIFO group, of at most `most` groups behind the ordering key `after`; or the
+    first `most` deliveries of the subscription's only group, in their order.
 
-    `holds`: what is exhausted and waits for a person stops its line.
+    `holds`: what is exhausted and waits for a person stops its FIFO group.
     """
     values = {"id": subscription_id, "holds": holds, "most": most}
     if not by_customer:
-        return [First(None, *row[1:]) for row in await connection.execute(_ONLY_LINE, values)]
-    rows = await connection.execute(_LINES, values | {"after": after})
+        return [First(None, *row[1:]) for row in await connection.execute(_ONLY_GROUP, values)]
+    rows = await connection.execute(_GROUPS, values | {"after": after})
     return [First(*row) for row in rows]
 
 
 async def first_of_these(
-    connection: AsyncConnection, subscription_id: UUID, lines: Sequence[int | None], *, holds: bool
+    connection: AsyncConnection, subscription_id: UUID, ordering_keys: Sequence[int | None], *, holds: bool
 ) -> list[First]:
-    """The first delivery of each of these lines now; of the only line as many as it is named."""
+    """The first delivery of each of these FIFO groups now; of the only FIFO group as many as it is named."""
     values = {"id": subscription_id, "holds": holds}
-    if None in lines:
-        rows = await connection.execute(_ONLY_LINE, values | {"most": len(lines)})
+    if None in ordering_keys:
+        rows = await connection.execute(_ONLY_GROUP, values | {"most": len(ordering_keys)})
         return [First(None, *row[1:]) for row in rows]
-    return [First(*row) for row in await connection.execute(_OF_LINES, values | {"lines": list(lines)})]
+    return [
+        First(*row) for row in await connection.execute(_OF_GROUPS, values | {"ordering_keys": list(ordering_keys)})
+    ]
 
 
 async def first_unmatched(connection: AsyncConnection, subscription_id: UUID, before: int) -> int | None:
@@ -167,15 +172,15 @@ async def first_unmatched(connection: AsyncConnection, subscription_id: UUID, be
     return place
 
 
-async def place_in_lines(connection: AsyncConnection, subscription_id: UUID) -> int:
-    """Put held deliveries into their customers' lines that are in none yet; how many that were.
+async def assign_missing_keys(connection: AsyncConnection, subscription_id: UUID) -> int:
+    """Put held deliveries into their customers' FIFO groups that are in none yet; how many that were.
 
     They were matched before their subscription was ordered by customer, or backfilled.
     """
-    found = (await connection.execute(_IN_NO_LINE, {"id": subscription_id, "most": PLACED_AT_ONCE})).all()
+    found = (await connection.execute(_WITHOUT_KEY, {"id": subscription_id, "most": PLACED_AT_ONCE})).all()
     if found:
-        lines = [line_of(subscription_id, row.data) for row in found]
-        await assign_lines(connection, [row.message_id for row in found], lines)
+        ordering_keys = [ordering_key_of(subscription_id, row.data) for row in found]
+        await assign_ordering_keys(connection, [row.message_id for row in found], ordering_keys)
     return len(found)
 
 

@@ -9,15 +9,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.delivery.lifecycle import DeliveryStatus
 from storage.mapping import all_as
-from storage.operations.bulk_actions import WindowKind
+from storage.operations.bulk_actions import BulkActionKind
 
 
 @dataclass(frozen=True, slots=True)
-class RunningAct:
+class RunningBulkAction:
     """A recovery or backfill that has not ended."""
 
     id: UUID
-    kind: WindowKind
+    kind: BulkActionKind
     subscription_id: UUID
     url: str
 
@@ -32,7 +32,7 @@ class LookedAfter:
 
 _ACTS = text("""
 SELECT act.id, act.kind, act.subscription_id, subscription.url
-FROM window_act AS act JOIN subscription ON subscription.id = act.subscription_id
+FROM bulk_action AS act JOIN subscription ON subscription.id = act.subscription_id
 WHERE act.status = 'running' AND act.created_at <= clock_timestamp() - make_interval(secs => :at_least)
 ORDER BY act.created_at, act.id
 """)
@@ -43,13 +43,15 @@ SELECT (SELECT count(*) FROM event WHERE matched_at IS NULL) AS untaken_events,
 """)
 
 
-async def running_acts(connection: AsyncConnection, *, at_least_seconds: float = 0.0) -> list[RunningAct]:
+async def running_bulk_actions(
+    connection: AsyncConnection, *, at_least_seconds: float = 0.0
+) -> list[RunningBulkAction]:
     """Every recovery and backfill that has been under way for so long, oldest first."""
     return all_as(_act, await connection.execute(_ACTS, {"at_least": at_least_seconds}))
 
 
-def _act(kind: str, **others: Any) -> RunningAct:
-    return RunningAct(kind=WindowKind(kind), **others)
+def _act(kind: str, **others: Any) -> RunningBulkAction:
+    return RunningBulkAction(kind=BulkActionKind(kind), **others)
 
 
 async def looked_after(connection: AsyncConnection) -> LookedAfter:

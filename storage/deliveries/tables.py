@@ -75,11 +75,11 @@ class Delivery(SQLModel, table=True):
     """Id of the standalone activity that owns its later attempts; null before a first failure and while it is held.
 
     Committed before the activity is started, so that a repeated start uses the same id."""
-    window_act_id: UUID | None = None
+    bulk_action_id: UUID | None = None
     """The act that opened it last, if one did."""
-    line: int | None = Field(default=None, sa_column=Column(BigInteger))
+    ordering_key: int | None = Field(default=None, sa_column=Column(BigInteger))
     """Of a subscription ordered by customer: whose deliveries wait for each other (`domain/delivery/ordering.py`)."""
-    holds_line: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
+    holds_group: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
     """It is exhausted, and its successors wait for a person."""
     created_at: datetime = instant(default_now=True)
     ended_at: datetime | None = instant(nullable=True)
@@ -103,18 +103,24 @@ class Delivery(SQLModel, table=True):
             *("subscription_id", "next_attempt_at", "event_sequence", "message_id"),
             postgresql_where=HELD,
         ),
-        # What a subscription's keeper looks after, in the order in which it lets it go.
+        # What a subscription's drain looks after, in the order in which it lets it go.
         Index("delivery_held", "subscription_id", "event_sequence", "message_id", postgresql_where=HELD),
-        # The first of each line is found by skipping through it, whatever the length of the lines.
+        # The first of each FIFO group is found by skipping through it, whatever the length of the FIFO groups.
         Index(
-            "delivery_in_line",
-            *("subscription_id", "line", "event_sequence", "message_id"),
+            "delivery_by_ordering_key",
+            *("subscription_id", "ordering_key", "event_sequence", "message_id"),
             postgresql_where=HELD,
         ),
         Index(
-            "delivery_holding_line", "subscription_id", "line", "event_sequence", postgresql_where=text("holds_line")
+            "delivery_holding_group",
+            "subscription_id",
+            "ordering_key",
+            "event_sequence",
+            postgresql_where=text("holds_group"),
         ),
-        Index("delivery_by_window_act", "window_act_id", "status", postgresql_where=text("window_act_id IS NOT NULL")),
+        Index(
+            "delivery_by_bulk_action", "bulk_action_id", "status", postgresql_where=text("bulk_action_id IS NOT NULL")
+        ),
         # Tests whose start got lost are looked for; there is hardly ever one.
         Index(
             "delivery_test_waiting",

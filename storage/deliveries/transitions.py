@@ -15,7 +15,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain.delivery.identity import keeper_workflow_id
+from domain.delivery.identity import drain_workflow_id
 from domain.delivery.lifecycle import OPEN, TERMINAL, UNCHANGED, Cause, DeliveryStatus, Reason
 from domain.wire.bodies import MAIN, TEST
 from storage.columns import in_list
@@ -50,7 +50,7 @@ MATCHED_COLUMNS: Mapping[str, str] = MappingProxyType(
         "status": "text",
         "reason": "text",
         "workflow_id": "text",
-        "line": "bigint",
+        "ordering_key": "bigint",
         "request_id": "uuid",
         "legacy": "bool",
     }
@@ -66,9 +66,9 @@ INTENDED = """INSERT INTO attempt (accepted_on, message_id, number, request_id, 
     WHERE request_id IS NOT NULL ON CONFLICT (accepted_on, message_id, number) DO NOTHING"""
 
 CREATED = f"""INSERT INTO delivery (message_id, store_code, event_id, event_name, event_sequence, accepted_on,
-    subscription_id, variant, url, status, reason, workflow_id, line, ended_at)
+    subscription_id, variant, url, status, reason, workflow_id, ordering_key, ended_at)
     SELECT message_id, store_code, event_id, event_name, event_sequence, accepted_on,
-    subscription_id, variant, url, status, reason, workflow_id, line,
+    subscription_id, variant, url, status, reason, workflow_id, ordering_key,
     CASE WHEN status = {_EXHAUSTED} THEN clock_timestamp() END
     FROM made ON CONFLICT (message_id) DO NOTHING"""
 
@@ -110,7 +110,7 @@ class Backfill:
 
 _CREATE_BACKFILLED = text(f"""
 INSERT INTO delivery (message_id, store_code, event_id, event_name, event_sequence, accepted_on, subscription_id,
-    variant, url, status, reason, workflow_id, window_act_id)
+    variant, url, status, reason, workflow_id, bulk_action_id)
 SELECT made.message_id, :store_code, made.event_id, :event_name, made.event_sequence, made.accepted_on,
     :subscription_id, made.variant, :url, {_HELD}, '{Reason.BACKFILLED}', :workflow_id, :action_id
 FROM unnest(CAST(:message_id AS uuid[]), CAST(:event_id AS uuid[]), CAST(:event_sequence AS bigint[]),
@@ -133,31 +133,31 @@ async def create_backfilled(
         "event_name": backfill.event_name,
         "subscription_id": backfill.subscription_id,
         "url": backfill.url,
-        "workflow_id": keeper_workflow_id(backfill.subscription_id),
+        "workflow_id": drain_workflow_id(backfill.subscription_id),
     }
     return (await connection.execute(_CREATE_BACKFILLED, {**values, **columns})).rowcount
 
 
 _ADOPT = text(f"""
 INSERT INTO delivery (message_id, store_code, event_id, event_name, event_sequence, accepted_on, subscription_id,
-    variant, url, status, reason, line)
+    variant, url, status, reason, ordering_key)
 SELECT adopted.message_id, twin.store_code, adopted.event_id, twin.event_name, adopted.event_sequence,
-    adopted.accepted_on, twin.id, '{MAIN}', twin.url, {_HELD}, '{Reason.SUBSCRIPTION_PAUSED}', adopted.line
+    adopted.accepted_on, twin.id, '{MAIN}', twin.url, {_HELD}, '{Reason.SUBSCRIPTION_PAUSED}', adopted.ordering_key
 FROM unnest(CAST(:message_id AS uuid[]), CAST(:event_id AS uuid[]), CAST(:event_sequence AS bigint[]),
-    CAST(:accepted_on AS date[]), CAST(:line AS bigint[]))
-    AS adopted (message_id, event_id, event_sequence, accepted_on, line)
-JOIN subscription AS twin ON twin.id = :twin_id
+    CAST(:accepted_on AS date[]), CAST(:ordering_key AS bigint[]))
+    AS adopted (message_id, event_id, event_sequence, accepted_on, ordering_key)
+JOIN subscription AS twin ON twin.id = :modern_id
 ON CONFLICT (message_id) DO NOTHING
 """)
 
 
-async def adopt(connection: AsyncConnection, twin_id: UUID, columns: Mapping[str, Sequence[Any]]) -> None:
+async def adopt(connection: AsyncConnection, modern_id: UUID, columns: Mapping[str, Sequence[Any]]) -> None:
     """Create held deliveries to the modern subscription of a pair for open deliveries that only the legacy one has:
     `the modern subscription takes the event over`.
 
-    `columns`: message_id, event_id, event_sequence, accepted_on and line of each.
+    `columns`: message_id, event_id, event_sequence, accepted_on and FIFO group of each.
     """
-    await connection.execute(_ADOPT, {**columns, "twin_id": twin_id})
+    await connection.execute(_ADOPT, {**columns, "modern_id": modern_id})
 
 
 # Attempts: outcomes and withdrawn intents
@@ -172,10 +172,10 @@ WITH outcome AS MATERIALIZED (
         CAST(:duration_ms AS int[]), CAST(:status_code AS int[]), CAST(:failure AS text[]), CAST(:detail AS text[]),
         CAST(:response_excerpt AS text[]), CAST(:body_sha256 AS bytea[]), CAST(:url AS text[]),
         CAST(:status AS text[]), CAST(:reason AS text[]), CAST(:failures AS int[]),
-        CAST(:next_in_seconds AS float8[]), CAST(:workflow_id AS text[]), CAST(:holds_line AS bool[]),
+        CAST(:next_in_seconds AS float8[]), CAST(:workflow_id AS text[]), CAST(:holds_group AS bool[]),
         CAST(:retry_after_seconds AS float8[]))
         AS outcome (message_id, number, began_seconds_ago, duration_ms, status_code, failure, detail,
-            response_excerpt, body_sha256, url, status, reason, failures, next_in_seconds, workflow_id, holds_line,
+            response_excerpt, body_sha256, url, status, reason, failures, next_in_seconds, workflow_id, holds_group,
             retry_after_seconds)
 ), recorded AS (
     UPDATE attempt SET
@@ -205,8 +205,8 @@ UPDATE delivery SET
         WHEN outcome.status = {_PENDING} AND delivery.status = {_PENDING}
             THEN coalesce(delivery.retry_id, delivery.message_id || '/' || outcome.number)
         ELSE delivery.retry_id END,
-    holds_line = CASE outcome.status WHEN '{UNCHANGED}' THEN delivery.holds_line
-        WHEN {_EXHAUSTED} THEN outcome.holds_line ELSE false END
+    holds_group = CASE outcome.status WHEN '{UNCHANGED}' THEN delivery.holds_group
+        WHEN {_EXHAUSTED} THEN outcome.holds_group ELSE false END
 FROM outcome WHERE delivery.message_id = outcome.message_id AND (
     outcome.status IN ({_DELIVERED}, '{UNCHANGED}')
     OR delivery.status IN {_OPEN} AND outcome.number >= delivery.attempts
@@ -360,13 +360,13 @@ async def end_open(
 
 _OUTWAITED = text(f"""
 UPDATE delivery SET status = {_EXHAUSTED}, reason = '{Reason.BREAKER_OPEN}', {_NO_NEXT_ATTEMPT},
-    holds_line = (SELECT ordered AND after_exhausted = 'hold' FROM subscription WHERE subscription.id = :id)
+    holds_group = (SELECT ordered AND after_exhausted = 'hold' FROM subscription WHERE subscription.id = :id)
 FROM (
     SELECT message_id FROM delivery
     WHERE subscription_id = :id AND status = {_HELD}
         AND created_at < clock_timestamp() - make_interval(secs => :seconds)
-        AND NOT EXISTS (SELECT FROM window_act WHERE window_act.id = delivery.window_act_id
-            AND window_act.created_at >= clock_timestamp() - make_interval(secs => :seconds))
+        AND NOT EXISTS (SELECT FROM bulk_action WHERE bulk_action.id = delivery.bulk_action_id
+            AND bulk_action.created_at >= clock_timestamp() - make_interval(secs => :seconds))
     ORDER BY event_sequence, message_id LIMIT :most FOR UPDATE SKIP LOCKED
 ) AS outwaited
 WHERE delivery.message_id = outwaited.message_id
@@ -413,8 +413,8 @@ async def cancel_erased(connection: AsyncConnection, store_code: str, event_ids:
 
 _CANCEL = text(f"""
 UPDATE delivery SET status = {_CANCELLED}, reason = '{Reason.CANCELLED_BY_PERSON}', {_NO_NEXT_ATTEMPT},
-    holds_line = false
-WHERE message_id = :id AND (status IN {_OPEN} OR holds_line)
+    holds_group = false
+WHERE message_id = :id AND (status IN {_OPEN} OR holds_group)
 """)
 
 
@@ -433,8 +433,8 @@ WITH page AS MATERIALIZED (
     ORDER BY created_at, message_id FOR UPDATE
 )
 UPDATE delivery SET status = {_HELD}, reason = '{Reason.RECOVERED}', failures = 0, next_attempt_at = NULL,
-    ended_at = NULL, not_before = NULL, retry_id = NULL, holds_line = false, workflow_id = :workflow_id,
-    window_act_id = :action_id
+    ended_at = NULL, not_before = NULL, retry_id = NULL, holds_group = false, workflow_id = :workflow_id,
+    bulk_action_id = :action_id
 FROM page WHERE delivery.message_id = page.message_id
 """)
 
@@ -452,7 +452,7 @@ async def recover(
     values = {
         "ids": list(message_ids),
         "statuses": list(statuses),
-        "workflow_id": keeper_workflow_id(subscription_id),
+        "workflow_id": drain_workflow_id(subscription_id),
         "action_id": action_id,
     }
     return (await connection.execute(_RECOVER, values)).rowcount
@@ -464,33 +464,33 @@ SELECT held.message_id, (
     SELECT coalesce(max(CASE WHEN former.status IN {_OPEN} THEN 2 ELSE 1 END), 0) FROM delivery AS former
     WHERE former.event_id = held.event_id AND former.subscription_id = :id AND former.variant <> '{TEST}'
 ) AS former
-FROM delivery AS held WHERE held.subscription_id = :twin_id AND held.status = {_HELD} AND held.variant <> '{TEST}'
+FROM delivery AS held WHERE held.subscription_id = :modern_id AND held.status = {_HELD} AND held.variant <> '{TEST}'
 """
 """SQL: deliveries held at the modern subscription of a pair. `former` is 2 where the legacy one has the event open, 1
 where it has ended there, and 0 where the legacy one has none."""
 
 _CANCEL_DONE = text(f"""
-UPDATE delivery SET status = {_CANCELLED}, reason = '{Reason.SWITCHED_OVER}', {_NO_NEXT_ATTEMPT}, holds_line = false
+UPDATE delivery SET status = {_CANCELLED}, reason = '{Reason.SWITCHED_OVER}', {_NO_NEXT_ATTEMPT}, holds_group = false
 FROM ({WAITING_AT_TWIN}) AS waiting
 WHERE waiting.former = 1 AND delivery.message_id = waiting.message_id AND delivery.status = {_HELD}
 """)
 
 _CANCEL_MOVED = text(f"""
-UPDATE delivery SET status = {_CANCELLED}, reason = '{Reason.SWITCHED_OVER}', {_NO_NEXT_ATTEMPT}, holds_line = false
+UPDATE delivery SET status = {_CANCELLED}, reason = '{Reason.SWITCHED_OVER}', {_NO_NEXT_ATTEMPT}, holds_group = false
 WHERE subscription_id = :id AND status IN {_OPEN} AND variant <> '{TEST}' AND EXISTS (
-    SELECT FROM delivery AS held WHERE held.event_id = delivery.event_id AND held.subscription_id = :twin_id
+    SELECT FROM delivery AS held WHERE held.event_id = delivery.event_id AND held.subscription_id = :modern_id
         AND held.status = {_HELD}
 )
 """)
 
 
-async def cancel_switched_over(connection: AsyncConnection, legacy_id: UUID, twin_id: UUID) -> tuple[int, int]:
+async def cancel_switched_over(connection: AsyncConnection, legacy_id: UUID, modern_id: UUID) -> tuple[int, int]:
     """Leave each waiting event to one subscription of the pair: `the other subscription has the event`.
 
     Return how many deliveries were cancelled at the modern one, whose event has ended at the legacy one, and how many
     at the legacy one, whose event the modern one sends.
     """
-    values = {"id": legacy_id, "twin_id": twin_id}
+    values = {"id": legacy_id, "modern_id": modern_id}
     dropped = (await connection.execute(_CANCEL_DONE, values)).rowcount
     return dropped, (await connection.execute(_CANCEL_MOVED, values)).rowcount
 
@@ -498,21 +498,23 @@ async def cancel_switched_over(connection: AsyncConnection, legacy_id: UUID, twi
 # Ordering
 
 _ASSIGN_LINES = text(f"""
-UPDATE delivery SET line = placed.line
-FROM unnest(CAST(:message_id AS uuid[]), CAST(:line AS bigint[])) AS placed (message_id, line)
+UPDATE delivery SET ordering_key = placed.ordering_key
+FROM unnest(CAST(:message_id AS uuid[]), CAST(:ordering_key AS bigint[])) AS placed (message_id, ordering_key)
 WHERE delivery.message_id = placed.message_id AND delivery.status = {_HELD}
 """)
 
 
-async def assign_lines(connection: AsyncConnection, message_ids: Sequence[UUID], lines: Sequence[int]) -> None:
+async def assign_ordering_keys(
+    connection: AsyncConnection, message_ids: Sequence[UUID], ordering_keys: Sequence[int]
+) -> None:
     """Write the ordering keys of held deliveries: `the drain computes a missing ordering key`."""
-    await connection.execute(_ASSIGN_LINES, {"message_id": list(message_ids), "line": list(lines)})
+    await connection.execute(_ASSIGN_LINES, {"message_id": list(message_ids), "ordering_key": list(ordering_keys)})
 
 
-_RELEASE_LINES = text("UPDATE delivery SET holds_line = false WHERE subscription_id = :id AND holds_line")
+_RELEASE_LINES = text("UPDATE delivery SET holds_group = false WHERE subscription_id = :id AND holds_group")
 
 
-async def let_lines_go_on(connection: AsyncConnection, subscription_id: UUID) -> None:
+async def release_groups(connection: AsyncConnection, subscription_id: UUID) -> None:
     """Let no exhausted delivery hold its successors: `the FIFO group of an exhausted delivery is released`."""
     await connection.execute(_RELEASE_LINES, {"id": subscription_id})
 
@@ -538,8 +540,8 @@ CARRIED_OUT_BY: Mapping[Cause, tuple[Callable[..., Any], ...]] = MappingProxyTyp
         Cause.ADOPT: (adopt,),
         Cause.SWITCH_OVER: (cancel_switched_over,),
         Cause.LOSE_TEST: (end_lost_tests,),
-        Cause.ASSIGN_ORDER_KEY: (assign_lines,),
-        Cause.RELEASE_ORDER: (let_lines_go_on,),
+        Cause.ASSIGN_ORDER_KEY: (assign_ordering_keys,),
+        Cause.RELEASE_ORDER: (release_groups,),
     }
 )
 """The functions that carry out the transitions of each trigger."""

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from domain.expiry.from_events import NAMED_ONLY, CouponTold, LevelTold, Member, Told, TransferTold, kind_told, told_by
 from domain.expiry.rows import Kind
 from domain.wire.jsontext import parse
-from storage.expiry.rows import RELATIONS, kept_imported_at
+from storage.expiry.rows import RELATIONS, stored_imported_at
 from storage.sealing import SealBrokenError, Sealer
 
 logger = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ ON CONFLICT (store_code, transfer_id) DO UPDATE SET
         WHEN {_ADDED} THEN excluded.status
         WHEN kept.status = 'blocked' AND kept.updated_at <= excluded.imported_at THEN 'active'
         ELSE kept.status END,
-    imported_at = CASE WHEN {_ADDED} THEN {kept_imported_at(RELATIONS[Kind.POINTS])}
+    imported_at = CASE WHEN {_ADDED} THEN {stored_imported_at(RELATIONS[Kind.POINTS])}
         WHEN kept.status = 'blocked' THEN clock_timestamp() ELSE kept.imported_at END
 WHERE CASE WHEN {_ADDED} THEN kept.updated_at < excluded.updated_at
     ELSE kept.account_id IS NULL OR kept.status = 'blocked' END
@@ -149,7 +149,7 @@ ON CONFLICT (store_code, issued_coupon_id) DO UPDATE SET
     used = kept.used OR excluded.used,
     updated_at = excluded.updated_at,
     imported_at = CASE WHEN excluded.active_to IS NULL THEN kept.imported_at
-        ELSE {kept_imported_at(RELATIONS[Kind.COUPONS])} END
+        ELSE {stored_imported_at(RELATIONS[Kind.COUPONS])} END
 WHERE kept.updated_at <= excluded.updated_at
 """)
 

@@ -151,7 +151,7 @@ def row_of(relation: Relation, values: Mapping[str, Any], unseal: Callable[[byte
     return relation.model.model_construct(**fields)
 
 
-def kept_imported_at(relation: Relation) -> str:
+def stored_imported_at(relation: Relation) -> str:
     """SQL of `imported_at` in an `ON CONFLICT … DO UPDATE` of the table named `kept`: it stays while the row goes on
     to expire at the same instant; otherwise the row begins to do so now."""
     return f"""CASE
@@ -172,7 +172,7 @@ def upsert(relation: Relation, source: str) -> str:
         INSERT INTO {relation.table} AS kept (store_code, {columns})
         SELECT CAST(:store_code AS text), {columns} FROM {source} ORDER BY {relation.identity}
         ON CONFLICT (store_code, {relation.identity}) DO UPDATE
-        SET {changes}, imported_at = {kept_imported_at(relation)}
+        SET {changes}, imported_at = {stored_imported_at(relation)}
         WHERE kept.updated_at <= excluded.updated_at
     """
 

@@ -28,7 +28,7 @@ class ActedOn:
     ordered: bool
     behind: UUID | None
     """What an ordered subscription sends before it."""
-    holds_line: bool
+    holds_group: bool
     """It is exhausted, and its successors wait for a person."""
 
 
@@ -36,7 +36,7 @@ _FOR_ACT = text(f"""
 SELECT delivery.message_id, delivery.event_id, delivery.variant, delivery.status, delivery.retry_id,
     delivery.subscription_id, delivery.event_name, delivery.url, subscription.status,
     subscription.deleted_at IS NOT NULL, health.breaker_opened_at IS NOT NULL, subscription.ordered,
-    {BEHIND}, delivery.holds_line
+    {BEHIND}, delivery.holds_group
 FROM delivery
 JOIN subscription ON subscription.id = delivery.subscription_id
 LEFT JOIN subscription_health AS health ON health.subscription_id = delivery.subscription_id
@@ -44,7 +44,7 @@ WHERE delivery.store_code = :store_code AND delivery.message_id = :id FOR UPDATE
 """)
 
 
-async def delivery_for_act(connection: AsyncConnection, store_code: str, message_id: UUID) -> ActedOn | None:
+async def delivery_for_action(connection: AsyncConnection, store_code: str, message_id: UUID) -> ActedOn | None:
     """The delivery, locked for the rest of the transaction; None when the store has none of that id."""
     row = (await connection.execute(_FOR_ACT, {"store_code": store_code, "id": message_id})).one_or_none()
     return ActedOn(*row) if row is not None else None

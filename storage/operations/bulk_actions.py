@@ -19,18 +19,18 @@ from storage.columns import in_list
 from storage.deliveries.skip_scan import BRANCHES, IN_BRANCH
 from storage.events.days import BODY_OF_EVENT
 from storage.mapping import all_as, columns_for, one_as
-from storage.operations.tables import WindowAct
+from storage.operations.tables import BulkAction
 from storage.subscriptions.tables import Subscription
 
 
-class WindowKind(StrEnum):
+class BulkActionKind(StrEnum):
     """What is done to the window; also the word before its workflow's id."""
 
     RECOVER = "recover"
     BACKFILL = "backfill"
 
 
-class WindowStatus(StrEnum):
+class BulkActionStatus(StrEnum):
     """State of a bulk action."""
 
     RUNNING = "running"
@@ -49,11 +49,11 @@ class TimeWindow:
 
 
 @dataclass(frozen=True, slots=True)
-class NewWindowAct:
+class NewBulkAction:
     """An act about to begin. `rate_per_second` null: as fast as the subscription is sent to."""
 
     id: UUID
-    kind: WindowKind
+    kind: BulkActionKind
     store_code: str
     subscription_id: UUID
     window: TimeWindow
@@ -62,13 +62,13 @@ class NewWindowAct:
 
 
 @dataclass(frozen=True, slots=True)
-class WindowProgress:
+class BulkActionProgress:
     """How far an act is. Of the deliveries it opened: delivered, failed again (or cancelled), and still open.
 
     A delivery that a later act opened again is counted there alone.
     """
 
-    kind: WindowKind
+    kind: BulkActionKind
     subscription_id: UUID
     status: str
     count: int
@@ -79,11 +79,11 @@ class WindowProgress:
 
 
 @dataclass(frozen=True, slots=True)
-class WindowActRow:
+class BulkActionRow:
     """One act as it was asked for, with its subscription (which may have been deleted since)."""
 
     id: UUID
-    kind: WindowKind
+    kind: BulkActionKind
     subscription_id: UUID
     subscription_name: str | None
     event_name: str
@@ -125,32 +125,32 @@ WHERE {ACCEPTED} AND {MISSING}
 """)
 
 _BEGIN = text("""
-INSERT INTO window_act (id, kind, store_code, subscription_id, since, until, statuses, rate_per_second, count)
+INSERT INTO bulk_action (id, kind, store_code, subscription_id, since, until, statuses, rate_per_second, count)
 VALUES (:id, :kind, :store_code, :subscription_id, :since, :until, :statuses, :rate_per_second, :count)
 ON CONFLICT (subscription_id) WHERE status = 'running' DO NOTHING
 """)
 
 _END = text("""
-UPDATE window_act SET status = :status, ended_at = clock_timestamp() WHERE id = :id AND status = 'running'
+UPDATE bulk_action SET status = :status, ended_at = clock_timestamp() WHERE id = :id AND status = 'running'
 """)
 
-_RUNNING = text("SELECT id, kind FROM window_act WHERE subscription_id = :id AND status = 'running'")
+_RUNNING = text("SELECT id, kind FROM bulk_action WHERE subscription_id = :id AND status = 'running'")
 
 _PROGRESS = text(f"""
 SELECT act.kind, act.subscription_id, act.status, act.count, act.opened,
     count(*) FILTER (WHERE of.status = '{DeliveryStatus.DELIVERED}') AS delivered,
     count(*) FILTER (WHERE of.status IN ('{DeliveryStatus.EXHAUSTED}', '{DeliveryStatus.CANCELLED}')) AS failed_again,
     count(*) FILTER (WHERE of.status IN {in_list(OPEN)}) AS waiting
-FROM window_act AS act LEFT JOIN delivery AS of ON of.window_act_id = act.id
+FROM bulk_action AS act LEFT JOIN delivery AS of ON of.bulk_action_id = act.id
 WHERE act.store_code = :store_code AND act.id = :id AND act.kind = :kind GROUP BY act.id
 """)
 
 _ACTS = select(
-    *columns_for(WindowAct, WindowActRow, but=("subscription_name", "event_name", "url")),
+    *columns_for(BulkAction, BulkActionRow, but=("subscription_name", "event_name", "url")),
     col(Subscription.name).label("subscription_name"),
     col(Subscription.event_name),
     col(Subscription.url),
-).join(Subscription, col(Subscription.id) == col(WindowAct.subscription_id))
+).join(Subscription, col(Subscription.id) == col(BulkAction.subscription_id))
 
 
 async def count_recoverable(connection: AsyncConnection, subscription_id: UUID, window: TimeWindow) -> int:
@@ -175,7 +175,7 @@ async def count_missing(connection: AsyncConnection, store_code: str, subscripti
     return int(await connection.scalar(_COUNT_MISSING, values) or 0)
 
 
-async def begin_window_act(connection: AsyncConnection, act: NewWindowAct) -> bool:
+async def begin_bulk_action(connection: AsyncConnection, act: NewBulkAction) -> bool:
     """Note the act; False when one of this subscription is running."""
     values = {
         "id": act.id,
@@ -191,41 +191,41 @@ async def begin_window_act(connection: AsyncConnection, act: NewWindowAct) -> bo
     return (await connection.execute(_BEGIN, values)).rowcount == 1
 
 
-async def running_window_act(connection: AsyncConnection, subscription_id: UUID) -> tuple[UUID, WindowKind] | None:
+async def running_bulk_action(connection: AsyncConnection, subscription_id: UUID) -> tuple[UUID, BulkActionKind] | None:
     """The act of a subscription that is running, if any."""
     row = (await connection.execute(_RUNNING, {"id": subscription_id})).one_or_none()
-    return (row.id, WindowKind(row.kind)) if row is not None else None
+    return (row.id, BulkActionKind(row.kind)) if row is not None else None
 
 
-async def end_window_act(connection: AsyncConnection, act_id: UUID, status: WindowStatus) -> bool:
+async def end_bulk_action(connection: AsyncConnection, action_id: UUID, status: BulkActionStatus) -> bool:
     """Give a running action its last status; return False when it had ended. What was opened goes on."""
-    return (await connection.execute(_END, {"id": act_id, "status": status})).rowcount == 1
+    return (await connection.execute(_END, {"id": action_id, "status": status})).rowcount == 1
 
 
-async def window_progress(
-    connection: AsyncConnection, store_code: str, act_id: UUID, kind: WindowKind
-) -> WindowProgress | None:
+async def bulk_action_progress(
+    connection: AsyncConnection, store_code: str, action_id: UUID, kind: BulkActionKind
+) -> BulkActionProgress | None:
     """How far it is; None when the store has none of that id and kind."""
-    values = {"store_code": store_code, "id": act_id, "kind": kind}
+    values = {"store_code": store_code, "id": action_id, "kind": kind}
     return one_as(_progress, await connection.execute(_PROGRESS, values))
 
 
-def _progress(kind: str, **others: Any) -> WindowProgress:
-    return WindowProgress(kind=WindowKind(kind), **others)
+def _progress(kind: str, **others: Any) -> BulkActionProgress:
+    return BulkActionProgress(kind=BulkActionKind(kind), **others)
 
 
-async def find_window_act(connection: AsyncConnection, store_code: str, act_id: UUID) -> WindowActRow | None:
+async def find_bulk_action(connection: AsyncConnection, store_code: str, action_id: UUID) -> BulkActionRow | None:
     """Return the store's act of that id, or None."""
-    query = _ACTS.where(col(WindowAct.store_code) == store_code, col(WindowAct.id) == act_id)
+    query = _ACTS.where(col(BulkAction.store_code) == store_code, col(BulkAction.id) == action_id)
     return one_as(_act, await connection.execute(query))
 
 
-async def recent_window_acts(connection: AsyncConnection, store_code: str, most: int) -> list[WindowActRow]:
+async def recent_bulk_actions(connection: AsyncConnection, store_code: str, most: int) -> list[BulkActionRow]:
     """Return the store's acts, the last begun first."""
-    query = _ACTS.where(col(WindowAct.store_code) == store_code)
-    newest = query.order_by(col(WindowAct.created_at).desc(), col(WindowAct.id)).limit(most)
+    query = _ACTS.where(col(BulkAction.store_code) == store_code)
+    newest = query.order_by(col(BulkAction.created_at).desc(), col(BulkAction.id)).limit(most)
     return all_as(_act, await connection.execute(newest))
 
 
-def _act(kind: str, **others: Any) -> WindowActRow:
-    return WindowActRow(kind=WindowKind(kind), **others)
+def _act(kind: str, **others: Any) -> BulkActionRow:
+    return BulkActionRow(kind=BulkActionKind(kind), **others)

@@ -1,7 +1,7 @@
 """The pages of a recovery or backfill: each is opened in one transaction with the act's cursor, so that the act goes on
 where it was after any crash and opens each delivery once.
 
-What was opened waits as `held` rows, which the subscription's keeper sends.
+What was opened waits as `held` rows, which the subscription's drain sends.
 """
 
 import math
@@ -21,7 +21,7 @@ from storage.deliveries.log import use_indexes_in_order
 from storage.deliveries.skip_scan import BRANCHES, IN_BRANCH
 from storage.deliveries.transitions import Backfill, create_backfilled, recover
 from storage.events.days import BODY_OF_EVENT
-from storage.operations.bulk_actions import ACCEPTED, MISSING, WindowKind, WindowStatus, end_window_act
+from storage.operations.bulk_actions import ACCEPTED, MISSING, BulkActionKind, BulkActionStatus, end_bulk_action
 
 PAGE = 500
 """Deliveries opened in one transaction."""
@@ -42,7 +42,7 @@ EVENTS_READ = 5_000
 _BEFORE_ALL = UUID(int=0)
 """Of no delivery: at the beginning of the window a page begins behind it."""
 
-OPENED_AS = {WindowKind.RECOVER: Reason.RECOVERED, WindowKind.BACKFILL: Reason.BACKFILLED}
+OPENED_AS = {BulkActionKind.RECOVER: Reason.RECOVERED, BulkActionKind.BACKFILL: Reason.BACKFILLED}
 """Why a delivery that was opened is held, until its first attempt says otherwise."""
 
 
@@ -56,7 +56,7 @@ class Stretch:
     finished: bool
     wait_seconds: float
     paused: bool
-    """The subscription is: its keeper has nothing to do."""
+    """The subscription is: its drain has nothing to do."""
     first: bool = False
     """Something was opened, for the first time."""
 
@@ -67,14 +67,14 @@ SELECT act.id, act.kind, act.store_code, act.subscription_id, act.since, act.unt
     CAST(coalesce(extract(epoch FROM act.paced_until - clock_timestamp()), 0) AS float8) AS paced_seconds,
     subscription.event_name, subscription.url, subscription.legacy, subscription.ordered, subscription.status,
     subscription.deleted_at IS NOT NULL AS deleted
-FROM window_act AS act JOIN subscription ON subscription.id = act.subscription_id
+FROM bulk_action AS act JOIN subscription ON subscription.id = act.subscription_id
 WHERE act.id = :id AND act.status = 'running' FOR UPDATE OF act
 """)
 
 _UNATTEMPTED = text(f"""
 SELECT count(*) FROM (
     SELECT 1 FROM delivery WHERE subscription_id = :subscription_id AND status = '{DeliveryStatus.HELD}'
-        AND window_act_id = :id AND reason = :opened_as LIMIT :limit
+        AND bulk_action_id = :id AND reason = :opened_as LIMIT :limit
 ) AS waiting
 """)
 
@@ -111,7 +111,7 @@ ORDER BY event.accepted_at, event.event_id LIMIT :page
 """)
 
 _MOVED = text("""
-UPDATE window_act SET opened = opened + :opened, count = count + :more_than_counted, all_open = :all_open,
+UPDATE bulk_action SET opened = opened + :opened, count = count + :more_than_counted, all_open = :all_open,
     cursor_at = coalesce(:cursor_at, cursor_at), cursor_id = coalesce(:cursor_id, cursor_id),
     paced_until = CASE WHEN rate_per_second IS NULL THEN NULL
         ELSE greatest(paced_until, clock_timestamp()) + make_interval(secs => CAST(:opened AS float8) / rate_per_second)
@@ -120,36 +120,36 @@ WHERE id = :id
 """)
 
 
-async def go_on(connection: AsyncConnection, act_id: UUID) -> Stretch | None:
+async def go_on(connection: AsyncConnection, action_id: UUID) -> Stretch | None:
     """Open the next page if it is time for it, end the act when all of it has been attempted. None: it has ended.
 
     An act of a subscription that is disabled or deleted is cancelled here: whatever it opened would end at once.
     """
-    act = (await connection.execute(_LOCK, {"id": act_id})).one_or_none()
+    act = (await connection.execute(_LOCK, {"id": action_id})).one_or_none()
     if act is None:
         return None
     if act.deleted or act.status == SubscriptionStatus.DISABLED:
-        await end_window_act(connection, act_id, WindowStatus.CANCELLED)
+        await end_bulk_action(connection, action_id, BulkActionStatus.CANCELLED)
         return None
     paused = act.status == SubscriptionStatus.PAUSED
     look_again = PAUSED_LOOK_SECONDS if paused else LOOK_SECONDS
-    # What an ordered subscription gets is opened without a pause: until it all is, its keeper sends nothing of it.
+    # What an ordered subscription gets is opened without a pause: until it all is, its drain sends nothing of it.
     limit = AHEAD if not act.all_open else 1
     unattempted = 0 if act.ordered and not act.all_open else await _unattempted(connection, act, limit)
     if act.all_open:
         if not unattempted:
-            await end_window_act(connection, act_id, WindowStatus.FINISHED)
+            await end_bulk_action(connection, action_id, BulkActionStatus.FINISHED)
         return Stretch(act.opened, act.counted, finished=not unattempted, wait_seconds=look_again, paused=paused)
     if unattempted >= AHEAD:
         return Stretch(act.opened, act.counted, finished=False, wait_seconds=look_again, paused=paused)
     if act.paced_seconds > 0:
         wait = min(act.paced_seconds, PAUSED_LOOK_SECONDS)
         return Stretch(act.opened, act.counted, finished=False, wait_seconds=wait, paused=paused)
-    page = await (_open_again(connection, act) if act.kind == WindowKind.RECOVER else _backfill(connection, act))
+    page = await (_open_again(connection, act) if act.kind == BulkActionKind.RECOVER else _backfill(connection, act))
     await connection.execute(
         _MOVED,
         {
-            "id": act_id,
+            "id": action_id,
             "opened": page.opened,
             "more_than_counted": page.more_than_counted,
             "all_open": page.last,
@@ -183,7 +183,7 @@ async def _unattempted(connection: AsyncConnection, act: Any, limit: int) -> int
     values = {
         "id": act.id,
         "subscription_id": act.subscription_id,
-        "opened_as": OPENED_AS[WindowKind(act.kind)],
+        "opened_as": OPENED_AS[BulkActionKind(act.kind)],
         "limit": limit,
     }
     return int(await connection.scalar(_UNATTEMPTED, values) or 0)

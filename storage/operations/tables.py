@@ -92,11 +92,11 @@ class NoticeRow(SQLModel, table=True):
     )
 
 
-class WindowAct(SQLModel, table=True):
+class BulkAction(SQLModel, table=True):
     """A person's act on a window of time of one subscription: recover what ended without success, or backfill what was
     accepted before it was there. The deliveries it opens go on as any others."""
 
-    __tablename__ = "window_act"
+    __tablename__ = "bulk_action"
 
     id: UUID = Field(primary_key=True)
     kind: str = Field(sa_column=Column(Text, nullable=False))
@@ -125,7 +125,7 @@ class WindowAct(SQLModel, table=True):
 
     __table_args__ = (
         Index(
-            "window_act_running",
+            "bulk_action_running",
             "subscription_id",
             unique=True,
             postgresql_where=text("status = 'running'"),

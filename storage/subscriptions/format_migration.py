@@ -13,14 +13,14 @@ from sqlmodel import col
 
 from domain.delivery.identity import message_id
 from domain.delivery.lifecycle import OPEN, DeliveryStatus, SubscriptionStatus
-from domain.delivery.ordering import line_of
+from domain.delivery.ordering import ordering_key_of
 from domain.wire.bodies import MAIN
 from storage.columns import in_list
 from storage.deliveries.transitions import WAITING_AT_TWIN, adopt, cancel_switched_over
 from storage.events.days import BODY_OF_EVENT
 from storage.mapping import all_as, one_as, table_of
 from storage.subscriptions.queries import SubscriptionLimits, check_limits
-from storage.subscriptions.tables import Subscription, SubscriptionTwin
+from storage.subscriptions.tables import FormatMigrationPair, Subscription
 
 _OWN = {
     "id",
@@ -36,7 +36,7 @@ _OWN = {
 
 
 @dataclass(frozen=True, slots=True)
-class TwinRow:
+class PairRow:
     """A legacy subscription and its twin, if it has one that is not deleted."""
 
     id: UUID
@@ -44,10 +44,10 @@ class TwinRow:
     url: str
     name: str | None
     status: str
-    twin_id: UUID | None
-    twin_name: str | None
-    twin_url: str | None
-    twin_status: str | None
+    modern_id: UUID | None
+    modern_name: str | None
+    modern_url: str | None
+    modern_status: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +74,15 @@ _COLUMNS = [
 _PAIRS = (
     select(*_COLUMNS)
     .select_from(_LEGACY)
-    .outerjoin(SubscriptionTwin, col(SubscriptionTwin.subscription_id) == _LEGACY.c.id)
-    .outerjoin(_TWIN, (_TWIN.c.id == col(SubscriptionTwin.twin_id)) & _TWIN.c.deleted_at.is_(None))
+    .outerjoin(FormatMigrationPair, col(FormatMigrationPair.subscription_id) == _LEGACY.c.id)
+    .outerjoin(_TWIN, (_TWIN.c.id == col(FormatMigrationPair.modern_id)) & _TWIN.c.deleted_at.is_(None))
     .where(_LEGACY.c.deleted_at.is_(None), _LEGACY.c.legacy)
 )
 
 # Open at the legacy one, and not ended at the twin: there it waits too, or is not known, for it came before the twin.
 _OPEN_FORMERLY = f"""
 former.subscription_id = :id AND former.status IN {in_list(OPEN)} AND former.variant <> 'test' AND NOT EXISTS (
-    SELECT FROM delivery AS known WHERE known.event_id = former.event_id AND known.subscription_id = :twin_id
+    SELECT FROM delivery AS known WHERE known.event_id = former.event_id AND known.subscription_id = :modern_id
         AND known.variant <> 'test' AND known.status <> '{DeliveryStatus.HELD}'
 )
 """
@@ -104,45 +104,45 @@ SELECT DISTINCT ON (former.event_id) former.event_id, former.event_sequence, for
     CASE WHEN twin.order_key = 'customer' THEN body.data END AS data,
     twin.ordered AND twin.order_key = 'customer' AS by_customer
 FROM delivery AS former
-JOIN subscription AS twin ON twin.id = :twin_id
+JOIN subscription AS twin ON twin.id = :modern_id
 JOIN event ON event.store_code = former.store_code AND event.event_id = former.event_id
 {BODY_OF_EVENT}
 WHERE {_OPEN_FORMERLY} AND NOT EXISTS (
-    SELECT FROM delivery AS known WHERE known.event_id = former.event_id AND known.subscription_id = :twin_id
+    SELECT FROM delivery AS known WHERE known.event_id = former.event_id AND known.subscription_id = :modern_id
         AND known.variant <> 'test'
 )
 """)
 
 
-async def legacy_subscriptions(connection: AsyncConnection, store_code: str) -> Sequence[TwinRow]:
+async def legacy_subscriptions(connection: AsyncConnection, store_code: str) -> Sequence[PairRow]:
     """Return the store's legacy subscriptions, each with its twin."""
     query = _PAIRS.where(_LEGACY.c.store_code == store_code)
     by_name = query.order_by(_LEGACY.c.event_name, _LEGACY.c.created_at, _LEGACY.c.id)
-    return all_as(TwinRow, await connection.execute(by_name))
+    return all_as(PairRow, await connection.execute(by_name))
 
 
 async def find_legacy(
     connection: AsyncConnection, store_code: str, subscription_id: UUID, *, lock: bool = False
-) -> TwinRow | None:
+) -> PairRow | None:
     """Return the legacy subscription with its twin, or None.
 
     `lock`: no other transaction changes either of the two until this one ends.
     """
     query = _PAIRS.where(_LEGACY.c.store_code == store_code, _LEGACY.c.id == subscription_id)
-    found = one_as(TwinRow, await connection.execute(query))
+    found = one_as(PairRow, await connection.execute(query))
     if found is None or not lock:
         return found
-    both = [found.id] if found.twin_id is None else [found.id, found.twin_id]
+    both = [found.id] if found.modern_id is None else [found.id, found.modern_id]
     locked = select(col(Subscription.id)).where(col(Subscription.id).in_(both)).order_by(col(Subscription.id))
     await connection.execute(locked.with_for_update(key_share=True))
-    return one_as(TwinRow, await connection.execute(query))
+    return one_as(PairRow, await connection.execute(query))
 
 
-async def create_twin(
+async def create_modern_copy(
     connection: AsyncConnection,
     store_code: str,
-    original: TwinRow,
-    twin_id: UUID,
+    original: PairRow,
+    modern_id: UUID,
     name: str,
     limits: SubscriptionLimits,
 ) -> None:
@@ -153,7 +153,7 @@ async def create_twin(
     await check_limits(connection, store_code, original.event_name, limits)
     copied = [column for column in table_of(Subscription).c if column.name not in _OWN]
     own = [
-        literal(twin_id, Uuid).label("id"),
+        literal(modern_id, Uuid).label("id"),
         literal(name).label("name"),
         literal(value=False).label("legacy"),
         literal(SubscriptionStatus.PAUSED).label("status"),
@@ -162,30 +162,32 @@ async def create_twin(
     copy = select(*copied, *own).where(col(Subscription.id) == original.id)
     names = [*(column.name for column in copied), *(column.name for column in own)]
     await connection.execute(insert(Subscription).from_select(names, copy))
-    pair = insert(SubscriptionTwin).values(subscription_id=original.id, twin_id=twin_id)
-    await connection.execute(pair.on_conflict_do_update(index_elements=["subscription_id"], set_={"twin_id": twin_id}))
+    pair = insert(FormatMigrationPair).values(subscription_id=original.id, modern_id=modern_id)
+    await connection.execute(
+        pair.on_conflict_do_update(index_elements=["subscription_id"], set_={"modern_id": modern_id})
+    )
 
 
-async def count_switch(connection: AsyncConnection, original: UUID, twin_id: UUID) -> Switch:
+async def count_switch(connection: AsyncConnection, original: UUID, modern_id: UUID) -> Switch:
     """What waits now, by where it would go."""
-    return Switch(**(await connection.execute(_COUNT, {"id": original, "twin_id": twin_id})).one()._asdict())
+    return Switch(**(await connection.execute(_COUNT, {"id": original, "modern_id": modern_id})).one()._asdict())
 
 
-async def share_out(connection: AsyncConnection, original: UUID, twin_id: UUID) -> tuple[int, int]:
+async def share_out(connection: AsyncConnection, original: UUID, modern_id: UUID) -> tuple[int, int]:
     """Leave each event that waits to one of the two, which are locked: how many the twin drops, and the legacy one."""
-    await _adopt(connection, original, twin_id)
-    return await cancel_switched_over(connection, original, twin_id)
+    await _adopt(connection, original, modern_id)
+    return await cancel_switched_over(connection, original, modern_id)
 
 
-async def _adopt(connection: AsyncConnection, original: UUID, twin_id: UUID) -> None:
+async def _adopt(connection: AsyncConnection, original: UUID, modern_id: UUID) -> None:
     """Let wait at the twin too what the legacy one has had open since before the twin was there."""
     columns: dict[str, list[Any]] = defaultdict(list)
-    rows = await connection.execute(_UNKNOWN, {"id": original, "twin_id": twin_id})
+    rows = await connection.execute(_UNKNOWN, {"id": original, "modern_id": modern_id})
     for row in rows:
-        columns["message_id"].append(message_id(row.event_id, twin_id, MAIN))
+        columns["message_id"].append(message_id(row.event_id, modern_id, MAIN))
         columns["event_id"].append(row.event_id)
         columns["event_sequence"].append(row.event_sequence)
         columns["accepted_on"].append(row.accepted_on)
-        columns["line"].append(line_of(twin_id, row.data) if row.by_customer else None)
+        columns["ordering_key"].append(ordering_key_of(modern_id, row.data) if row.by_customer else None)
     if columns:
-        await adopt(connection, twin_id, columns)
+        await adopt(connection, modern_id, columns)

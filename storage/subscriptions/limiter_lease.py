@@ -8,22 +8,22 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from storage.operations.workers import LEASE_SECONDS
 
 _TAKE = text(f"""
-INSERT INTO keeper_turn (subscription_id, worker_id) VALUES (:subscription_id, :worker_id)
+INSERT INTO limiter_lease (subscription_id, worker_id) VALUES (:subscription_id, :worker_id)
 ON CONFLICT (subscription_id) DO UPDATE SET worker_id = :worker_id, seen_at = clock_timestamp()
-WHERE keeper_turn.worker_id = :worker_id
-    OR keeper_turn.seen_at < clock_timestamp() - interval '{LEASE_SECONDS} seconds'
+WHERE limiter_lease.worker_id = :worker_id
+    OR limiter_lease.seen_at < clock_timestamp() - interval '{LEASE_SECONDS} seconds'
 """)
 
 
-async def take_turn(connection: AsyncConnection, subscription_id: UUID, worker_id: UUID) -> bool:
+async def take_lease(connection: AsyncConnection, subscription_id: UUID, worker_id: UUID) -> bool:
     """Take the turn, or say that one still has it; False when another worker has had it within a lease."""
     values = {"subscription_id": subscription_id, "worker_id": worker_id}
     return (await connection.execute(_TAKE, values)).rowcount == 1
 
 
-async def end_turn(connection: AsyncConnection, subscription_id: UUID, worker_id: UUID) -> None:
+async def release_lease(connection: AsyncConnection, subscription_id: UUID, worker_id: UUID) -> None:
     """Let any worker have the next one."""
     await connection.execute(
-        text("DELETE FROM keeper_turn WHERE subscription_id = :subscription_id AND worker_id = :worker_id"),
+        text("DELETE FROM limiter_lease WHERE subscription_id = :subscription_id AND worker_id = :worker_id"),
         {"subscription_id": subscription_id, "worker_id": worker_id},
     )

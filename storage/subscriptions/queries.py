@@ -209,7 +209,7 @@ def _update(subscription_id: UUID) -> Update:
 async def delete_subscription(
     connection: AsyncConnection, store_code: str, subscription_id: UUID
 ) -> tuple[str, str] | None:
-    """Mark it deleted, forget its secrets and cancel what it has waiting (its keeper cancels the rest, if it is much);
+    """Mark it deleted, forget its secrets and cancel what it has waiting (its drain cancels the rest, if it is much);
     its event name and URL, or None when there is none.
 
     The row stays, for deliveries made for it refer to it. An attempt under way is finished, and may succeed.

@@ -13,32 +13,32 @@ from storage.mapping import all_as
 from storage.operations.workers import LEASE_SECONDS
 from storage.subscriptions.throttling import SLOWED
 
-KEPT = f"""(subscription.rate_limit_per_second IS NOT NULL OR subscription.ordered
+DRAIN_ONLY = f"""(subscription.rate_limit_per_second IS NOT NULL OR subscription.ordered
     OR subscription.max_concurrency IS NOT NULL OR {SLOWED})"""
-"""SQL over a row `subscription`: it has a limit or an order that only its keeper can honour, or its receiver has
+"""SQL over a row `subscription`: it has a limit or an order that only its drain can honour, or its receiver has
 answered 429 lately."""
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class SubscriptionState:
     """A subscription as far as it says whether more may be sent."""
 
     subscription_id: UUID
     status: str
     deleted: bool
     breaker_open: bool
-    kept: bool
+    drain_only: bool
     max_concurrency: int | None
 
     @property
     def hold_reason(self) -> Reason | None:
-        """Why deliveries wait for the keeper; None when they may be attempted at once."""
-        return hold_reason(status=self.status, breaker_open=self.breaker_open, kept=self.kept)
+        """Why deliveries wait for the drain; None when they may be attempted at once."""
+        return hold_reason(status=self.status, breaker_open=self.breaker_open, drain_only=self.drain_only)
 
 
 _STANDING = text(f"""
 SELECT subscription.id AS subscription_id, subscription.status, subscription.deleted_at IS NOT NULL AS deleted,
-    health.breaker_opened_at IS NOT NULL AS breaker_open, {KEPT} AS kept, subscription.max_concurrency
+    health.breaker_opened_at IS NOT NULL AS breaker_open, {DRAIN_ONLY} AS drain_only, subscription.max_concurrency
 FROM subscription LEFT JOIN subscription_health AS health ON health.subscription_id = subscription.id
 WHERE subscription.id = ANY(:ids)
 """)
@@ -48,11 +48,13 @@ SELECT id FROM worker WHERE seen_at > clock_timestamp() - interval '{LEASE_SECON
 """)
 
 
-async def standings(connection: AsyncConnection, subscription_ids: Collection[UUID]) -> list[Standing]:
+async def subscription_states(
+    connection: AsyncConnection, subscription_ids: Collection[UUID]
+) -> list[SubscriptionState]:
     """How these subscriptions are now; those that are not there are left out."""
     if not subscription_ids:
         return []
-    return all_as(Standing, await connection.execute(_STANDING, {"ids": list(subscription_ids)}))
+    return all_as(SubscriptionState, await connection.execute(_STANDING, {"ids": list(subscription_ids)}))
 
 
 async def live_workers(connection: AsyncConnection) -> list[UUID]:

@@ -10,7 +10,7 @@ from domain.delivery.failure_kinds import FailureKind
 from domain.delivery.lifecycle import DeliveryStatus, Reason, SubscriptionStatus
 from domain.delivery.notices import BY_PERSON, FAILING, NoticeKind
 from storage.access.audit import record
-from storage.deliveries.transitions import end_open, let_lines_go_on
+from storage.deliveries.transitions import end_open, release_groups
 from storage.operations.notices import Occurrence, note
 from storage.subscriptions.tables import Subscription, SubscriptionHealth
 
@@ -45,14 +45,14 @@ async def pause(connection: AsyncConnection, subscription_id: UUID, *, reason: s
 
 
 async def resume(connection: AsyncConnection, subscription_id: UUID) -> bool:
-    """End a pause; False when it was not paused. The caller wakes the keeper, which lets go what was held."""
+    """End a pause; False when it was not paused. The caller wakes the drain, which lets go what was held."""
     return await _change(
         connection, subscription_id, status=SubscriptionStatus.ACTIVE, reason=None, before=[SubscriptionStatus.PAUSED]
     )
 
 
 async def disable(connection: AsyncConnection, subscription_id: UUID, *, reason: str) -> bool:
-    """Send nothing more; what waits is exhausted, by its keeper if it is much.
+    """Send nothing more; what waits is exhausted, by its drain if it is much.
 
     False when it was disabled already, which keeps its first reason.
     """
@@ -108,5 +108,5 @@ async def enable(connection: AsyncConnection, subscription_id: UUID) -> bool:
     if changed:
         health = col(SubscriptionHealth.subscription_id) == subscription_id
         await connection.execute(delete(SubscriptionHealth).where(health))
-        await let_lines_go_on(connection, subscription_id)
+        await release_groups(connection, subscription_id)
     return changed

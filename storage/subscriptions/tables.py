@@ -57,13 +57,13 @@ class Subscription(SQLModel, table=True):
     )
 
 
-class SubscriptionTwin(SQLModel, table=True):
+class FormatMigrationPair(SQLModel, table=True):
     """The modern twin of a legacy subscription; of one that is deleted another may be made."""
 
-    __tablename__ = "subscription_twin"
+    __tablename__ = "format_migration"
 
     subscription_id: UUID = Field(sa_column=Column(ForeignKey("subscription.id"), primary_key=True))
-    twin_id: UUID = Field(sa_column=Column(ForeignKey("subscription.id"), nullable=False))
+    modern_id: UUID = Field(sa_column=Column(ForeignKey("subscription.id"), nullable=False))
 
 
 class SubscriptionHealth(SQLModel, table=True):
@@ -76,7 +76,7 @@ class SubscriptionHealth(SQLModel, table=True):
     failing_since: datetime | None = instant(nullable=True)
     breaker_opened_at: datetime | None = instant(nullable=True)
     probe_at: datetime | None = instant(nullable=True)
-    """When the keeper asks an unwell receiver again."""
+    """When the drain asks an unwell receiver again."""
     probe_interval_seconds: float | None = Field(default=None, sa_column=Column(Float))
 
 
@@ -94,10 +94,10 @@ class SubscriptionPace(SQLModel, table=True):
     slowed_until: datetime | None = instant(nullable=True)
 
 
-class KeeperTurn(SQLModel, table=True):
+class LimiterLeaseRow(SQLModel, table=True):
     """The worker that keeps a subscription's limit, for as long as it says so: at most one at a time."""
 
-    __tablename__ = "keeper_turn"
+    __tablename__ = "limiter_lease"
 
     subscription_id: UUID = Field(primary_key=True)
     worker_id: UUID

@@ -14,11 +14,11 @@ from activities.retry import OUTCOME_POLL_SECONDS
 from domain.delivery.lifecycle import Reason
 from storage.deliveries.retries import MOST_DUE_IN_A_SECOND, MOST_OF_A_SUBSCRIPTION
 from storage.deliveries.transitions import cancel, hold
-from storage.operations.bulk_actions import WindowKind
+from storage.operations.bulk_actions import BulkActionKind
 from storage.operations.bulk_pages import go_on
+from tests.bulk_actions import begun_bulk_action, fail_many
 from tests.receiver import Receiver, status, when
 from tests.sending.drain.rounds import round_of
-from tests.window_acts import begun_window, fail_many
 from tests.workbench import Workbench, workbench
 
 EVENT = "CustomerUpdated"
@@ -75,9 +75,9 @@ async def test_a_delivery_that_is_opened_again_belongs_to_no_activity(bench: Wor
     assert (await bench.deliver_webhook(message_id)).status == "exhausted"
     [subscription_id] = [one.id for one in await bench.execute("SELECT id FROM subscription")]
     await bench.edit(subscription_id, status="active")
-    act_id = await begun_window(bench, WindowKind.RECOVER, subscription_id, 1)
+    action_id = await begun_bulk_action(bench, BulkActionKind.RECOVER, subscription_id, 1)
     async with bench.database.transaction() as connection:
-        await go_on(connection, act_id)
+        await go_on(connection, action_id)
     delivery = await row(bench)
     assert (delivery.status, delivery.reason, delivery.failures) == ("held", "recovered", 0)
     assert (delivery.retry_id, delivery.not_before, delivery.next_attempt_at) == (None, None, None)

@@ -16,14 +16,14 @@ from tests.deadlines import eventually
 from tests.pipeline import Pipeline, pipeline
 
 AT_ONCE_SECONDS = 2.0
-"""Acts take effect within so long."""
+"""OperatorActions take effect within so long."""
 
 PATIENCE_SECONDS = 20.0
 EVENT = "CustomerUpdated"
 
 
 @dataclass
-class Acting:
+class ActionStarts:
     """One store, as somebody with every right sees it."""
 
     api: RunningApi
@@ -126,20 +126,20 @@ class Acting:
 
 
 @asynccontextmanager
-async def acting_installation(database_url: str, temporal: WorkflowEnvironment) -> AsyncIterator[Acting]:
+async def acting_installation(database_url: str, temporal: WorkflowEnvironment) -> AsyncIterator[ActionStarts]:
     """API and worker until the block ends."""
-    quick = {"breaker_failures": 3, "breaker_first_probe_seconds": 60, "breaker_longest_probe_seconds": 60}
+    fast = {"breaker_failures": 3, "breaker_first_probe_seconds": 60, "breaker_longest_probe_seconds": 60}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TEMPORAL_ADDRESS", temporal.client.service_client.config.target_host)
-        async with pipeline(database_url, temporal.client, **quick) as running:
+        async with pipeline(database_url, temporal.client, **fast) as running:
             same = {"task_queue": running.settings.task_queue, "encryption_keys": running.settings.encryption_keys}
             async with running_api(database_url, **same) as api:
-                yield Acting(api, running)
+                yield ActionStarts(api, running)
 
 
-async def in_a_new_store(installed: Acting) -> Acting:
+async def in_a_new_store(installed: ActionStarts) -> ActionStarts:
     """The same installation, seen from a store of its own."""
     code = f"s-{uuid4().hex}"
     async with installed.api.database.transaction() as connection:
         await ensure_store(connection, code, code)
-    return Acting(replace(installed.api, store=code), installed.running)
+    return ActionStarts(replace(installed.api, store=code), installed.running)

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
-from tests.api.acting import Acting, acting_installation, in_a_new_store
+from tests.api.acting import ActionStarts, acting_installation, in_a_new_store
 from tests.api.installation import Installation, Shop, installation
 from tests.databases import cloned_database
 
@@ -31,13 +31,13 @@ async def shop(installed: Installation) -> Shop:
 
 
 @pytest.fixture(scope="module")
-async def acting_installed(database_template: str, temporal: WorkflowEnvironment) -> AsyncIterator[Acting]:
+async def acting_installed(database_template: str, temporal: WorkflowEnvironment) -> AsyncIterator[ActionStarts]:
     """API and worker together, for what a person does."""
     async with cloned_database(database_template) as url, acting_installation(url, temporal) as started:
         yield started
 
 
 @pytest.fixture
-async def acting(acting_installed: Acting) -> Acting:
+async def acting(acting_installed: ActionStarts) -> ActionStarts:
     """The same, seen from a store of the test's own."""
     return await in_a_new_store(acting_installed)

@@ -12,8 +12,8 @@ from api.errors import TooManyTests, Unavailable, ValidationFailed
 from api.subscriptions.models import SubscriptionCreate
 from storage.operations.draft_tests import DRAFT_TEST_SECONDS, DRAFT_TESTS_A_MINUTE, begin_draft_test
 from storage.subscriptions.queries import find_subscription
-from temporal.starts import Acting as TemporalActs
-from tests.api.acting import Acting
+from temporal.starts import ActionStarts as TemporalActs
+from tests.api.acting import ActionStarts
 from tests.receiver import Receiver, close_before_answer, status
 
 SECRET = "Bearer 0123456789"
@@ -27,12 +27,12 @@ def draft(url: str, **fields: Any) -> SubscriptionCreate:
     return SubscriptionCreate.model_validate(values, by_alias=True, by_name=False)
 
 
-def draft_tests(acting: Acting) -> DraftTests:
+def draft_tests(acting: ActionStarts) -> DraftTests:
     return DraftTests(acting.api.resources, acting.api.store, WHO)
 
 
 async def test_a_trial_is_sent_as_a_delivery_would_be_and_says_what_came_back(
-    acting: Acting, receiver: Receiver
+    acting: ActionStarts, receiver: Receiver
 ) -> None:
     receiver.script(status(201, body=b"<b>thanks</b>"))
     result = await draft_tests(acting).send_draft(draft(receiver.url("/hook")))
@@ -48,7 +48,7 @@ async def test_a_trial_is_sent_as_a_delivery_would_be_and_says_what_came_back(
     assert sent["webhook-signature"] == request.header("webhook-signature")
 
 
-async def test_a_failure_is_the_failure_a_delivery_would_have(acting: Acting, receiver: Receiver) -> None:
+async def test_a_failure_is_the_failure_a_delivery_would_have(acting: ActionStarts, receiver: Receiver) -> None:
     receiver.script(close_before_answer(), status(503))
     cut = await draft_tests(acting).send_draft(draft(receiver.url("/hook")))
     assert (cut.status_code, cut.failure) == (None, "reset")
@@ -58,7 +58,7 @@ async def test_a_failure_is_the_failure_a_delivery_would_have(acting: Acting, re
     assert receiver.requests[-1].header("webhook-signature") is None
 
 
-async def test_it_leaves_no_delivery_no_event_and_no_secret(acting: Acting, receiver: Receiver) -> None:
+async def test_it_leaves_no_delivery_no_event_and_no_secret(acting: ActionStarts, receiver: Receiver) -> None:
     await draft_tests(acting).send_draft(draft(receiver.url("/hook")))
     store = {"store": acting.api.store}
     for table in ("delivery", "event", "subscription"):
@@ -74,7 +74,7 @@ async def test_it_leaves_no_delivery_no_event_and_no_secret(acting: Acting, rece
     assert SECRET not in str(audited)
 
 
-async def test_temporal_is_told_no_secret(acting: Acting, receiver: Receiver) -> None:
+async def test_temporal_is_told_no_secret(acting: ActionStarts, receiver: Receiver) -> None:
     await draft_tests(acting).send_draft(draft(receiver.url("/hook?token=5ecret")))
     [row] = await acting.api.execute("SELECT id FROM draft_test WHERE store_code = :store", store=acting.api.store)
     handle = acting.running.client.get_workflow_handle(f"draft-test/{row.id}")
@@ -84,7 +84,7 @@ async def test_temporal_is_told_no_secret(acting: Acting, receiver: Receiver) ->
 
 
 async def test_a_webhook_being_edited_is_tried_with_its_stored_values_and_its_own_key(
-    acting: Acting, receiver: Receiver
+    acting: ActionStarts, receiver: Receiver
 ) -> None:
     headers = [{"headerName": "Authorization", "headerValue": SECRET}]
     subscription = await acting.subscribe(receiver.url("/old"), headers=headers, hmacEnabled=True)
@@ -97,7 +97,7 @@ async def test_a_webhook_being_edited_is_tried_with_its_stored_values_and_its_ow
     assert receiver.requests[-1].header("X-Webhook-Signature-Version") == "1"
 
 
-async def test_where_it_may_not_go_it_does_not_go(acting: Acting, receiver: Receiver) -> None:
+async def test_where_it_may_not_go_it_does_not_go(acting: ActionStarts, receiver: Receiver) -> None:
     for url in ("http://169.254.169.254/latest/meta-data", "http://10.0.0.1/"):
         with pytest.raises(ValidationFailed):
             await draft_tests(acting).send_draft(draft(url))
@@ -107,7 +107,7 @@ async def test_where_it_may_not_go_it_does_not_go(acting: Acting, receiver: Rece
     assert receiver.requests == []
 
 
-async def test_a_store_sends_few_a_minute(acting: Acting, receiver: Receiver) -> None:
+async def test_a_store_sends_few_a_minute(acting: ActionStarts, receiver: Receiver) -> None:
     for _ in range(DRAFT_TESTS_A_MINUTE):
         await draft_tests(acting).send_draft(draft(receiver.url("/hook")))
     with pytest.raises(TooManyTests, match=r"10 tests a minute; try again in [0-9]+ s"):
@@ -119,7 +119,7 @@ async def test_a_store_sends_few_a_minute(acting: Acting, receiver: Receiver) ->
 
 
 async def test_without_a_worker_it_says_so_and_keeps_no_secret(
-    acting: Acting, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    acting: ActionStarts, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("api.actions.draft_tests.ANSWER_SECONDS", 0.2)
     resources = replace(acting.api.resources, acting=TemporalActs(acting.running.client, "a queue nobody works at"))
@@ -131,7 +131,7 @@ async def test_without_a_worker_it_says_so_and_keeps_no_secret(
         assert await begin_draft_test(connection, row.id) is None
 
 
-async def test_it_is_sent_once_and_not_after_nobody_waits_for_it(acting: Acting, receiver: Receiver) -> None:
+async def test_it_is_sent_once_and_not_after_nobody_waits_for_it(acting: ActionStarts, receiver: Receiver) -> None:
     await draft_tests(acting).send_draft(draft(receiver.url("/hook")))
     [row] = await acting.api.execute("SELECT id FROM draft_test WHERE store_code = :store", store=acting.api.store)
     async with acting.api.database.transaction() as connection:

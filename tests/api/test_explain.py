@@ -4,12 +4,12 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from tests.api.acting import EVENT, Acting, in_a_new_store
+from tests.api.acting import EVENT, ActionStarts, in_a_new_store
 from tests.receiver import Receiver
 
 
 class TestExplain:
-    async def test_every_subscription_of_the_store_is_explained(self, acting: Acting, receiver: Receiver) -> None:
+    async def test_every_subscription_of_the_store_is_explained(self, acting: ActionStarts, receiver: Receiver) -> None:
         delivered = await acting.subscribe(receiver.url("/hook"))
         later = await acting.subscribe(receiver.url("/later"), activeFrom="2100-01-01T00:00:00Z")
         deleted = await acting.subscribe(receiver.url("/deleted"))
@@ -34,7 +34,7 @@ class TestExplain:
         assert nobodys.status_code == 404
 
     async def test_an_unknown_event_is_explained_with_likely_causes(
-        self, acting: Acting, acting_installed: Acting
+        self, acting: ActionStarts, acting_installed: ActionStarts
     ) -> None:
         assert (await acting.explain(str(uuid4())))["code"] == "event_unknown"
         elsewhere = await in_a_new_store(acting_installed)
@@ -42,7 +42,7 @@ class TestExplain:
         assert (found["code"], found["items"]) == ("event_elsewhere", [])
         assert elsewhere.api.store in found["text"]
 
-    async def test_a_refused_emit_is_remembered_without_its_body(self, acting: Acting) -> None:
+    async def test_a_refused_emit_is_remembered_without_its_body(self, acting: ActionStarts) -> None:
         alone, wrong, right = (str(uuid4()) for _ in range(3))
         answer = await acting.api.emit(EVENT, {"customer": "secret"}, eventId=alone)
         assert answer.status_code == 400
@@ -69,6 +69,6 @@ class TestExplain:
         "query",
         ["", "eventId=x", "eventId={id}&eventId={id}", "eventId={id}&webhookSubscriptionId=x", "eventId={id}&page=1"],
     )
-    async def test_a_question_that_is_none_is_refused(self, acting: Acting, query: str) -> None:
+    async def test_a_question_that_is_none_is_refused(self, acting: ActionStarts, query: str) -> None:
         answer = await acting.api.get(f"webhook/explain?{query.format(id=UUID(int=1))}")
         assert answer.status_code == 400, answer.text

@@ -171,16 +171,16 @@ async def a_backfill(shop: Shop) -> str:
 
 
 async def a_window_act(shop: Shop, kind: str) -> str:
-    act_id = str(uuid4())
+    action_id = str(uuid4())
     await shop.installation.execute(
-        "INSERT INTO window_act (id, kind, store_code, subscription_id, since, until, statuses, count) "
+        "INSERT INTO bulk_action (id, kind, store_code, subscription_id, since, until, statuses, count) "
         "VALUES (:id, :kind, :store, :subscription, now(), now(), '{}', 0)",
-        id=act_id,
+        id=action_id,
         kind=kind,
         store=shop.store,
         subscription=await shop.created(),
     )
-    return act_id
+    return action_id
 
 
 OBJECTS: Mapping[str, Callable[[Shop], Awaitable[str]]] = {

@@ -8,14 +8,14 @@ from api.deliveries.service import ARGUMENT_BYTES, SentBody, SentHeader, SentReq
 from storage.deliveries.log import attempts_of, find_delivery
 from storage.events.log import find_event
 from storage.subscriptions.queries import find_subscription
-from tests.api.acting import Acting
+from tests.api.acting import ActionStarts
 from tests.api.installation import header
 from tests.receiver import Receiver
 
 MOMENTARY = {"x-webhook-signature", "x-webhook-timestamp", "webhook-timestamp", "webhook-signature", "authorization"}
 
 
-async def shown(acting: Acting, message_id: UUID) -> SentRequest:
+async def shown(acting: ActionStarts, message_id: UUID) -> SentRequest:
     resources, store = acting.api.resources, acting.api.store
     async with resources.database.transaction() as connection:
         row = await find_delivery(connection, store, message_id)
@@ -27,7 +27,7 @@ async def shown(acting: Acting, message_id: UUID) -> SentRequest:
     return sent_request(row, attempt, subscription, body, resources.settings.user_agent, resources.sealer)
 
 
-async def test_headers_and_body_are_those_that_the_receiver_got(acting: Acting, receiver: Receiver) -> None:
+async def test_headers_and_body_are_those_that_the_receiver_got(acting: ActionStarts, receiver: Receiver) -> None:
     headers = [header("Authorization", "very-secret"), header("X-Own", "1")]
     await acting.subscribe(receiver.url("/hook?x=1"), hmacEnabled=True, headers=headers)
     request = await shown(acting, UUID(await acting.until(await acting.emit(), "delivered", 1)))
@@ -39,7 +39,9 @@ async def test_headers_and_body_are_those_that_the_receiver_got(acting: Acting, 
         assert one.value == (None if name.lower() in {*MOMENTARY, "x-own"} else value), name
 
 
-async def test_a_test_is_marked_and_an_own_user_agent_is_no_second_one(acting: Acting, receiver: Receiver) -> None:
+async def test_a_test_is_marked_and_an_own_user_agent_is_no_second_one(
+    acting: ActionStarts, receiver: Receiver
+) -> None:
     subscription = await acting.subscribe(receiver.url("/hook"), headers=[header("user-agent", "mine")])
     sent = await acting.acted(f"subscription/{subscription}/send-test")
     await acting.ended(sent["messageId"])

@@ -129,13 +129,13 @@ async def test_a_failed_refresh_leaves_the_value_until_its_ttl_and_then_raises()
 
 
 async def test_a_load_older_than_the_ttl_is_not_joined() -> None:
-    clock, slow, quick = Clock(), Oracle("old"), Oracle("new")
+    clock, slow, fast = Clock(), Oracle("old"), Oracle("new")
     cache: TtlCache[str, str] = TtlCache(1, clock=clock)
     slow.may_answer.clear()
     first = asyncio.create_task(cache.get("a", slow))
     await asyncio.sleep(0)
     clock.now = 1.0
-    assert await cache.get("a", quick) == "new"
+    assert await cache.get("a", fast) == "new"
     slow.may_answer.set()
     assert await first == "old"
-    assert await cache.get("a", quick) == "new"
+    assert await cache.get("a", fast) == "new"

@@ -15,7 +15,7 @@ import httpx
 
 from tests.chaos.ledger import Emitted
 from tests.chaos.load import Emission
-from tests.chaos.roles import data_of, line_of
+from tests.chaos.roles import data_of, ordering_key_of
 
 ANSWER_SECONDS = 5.0
 """A stopped API does not answer at all; the caller asks again."""
@@ -57,7 +57,7 @@ class Emitter:
                 group.create_task(self._emit_in_order(emission, lines))
 
     async def _emit_in_order(self, emission: Emission, lines: dict[str, asyncio.Lock]) -> None:
-        line = line_of(emission.event_name, emission.event_ids[0])
+        line = ordering_key_of(emission.event_name, emission.event_ids[0])
         if line is None:
             await self._emit(emission)
             return

@@ -100,7 +100,7 @@ def event_id_of(data: dict[str, Any]) -> str:
     return event_id
 
 
-def line_of(event_name: str, event_id: str) -> str | None:
+def ordering_key_of(event_name: str, event_id: str) -> str | None:
     """Events of the same line are emitted one after the other; None: in none."""
     if event_name == BY_CUSTOMER:
         return customer_of(event_id)

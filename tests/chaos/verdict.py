@@ -97,7 +97,9 @@ def under_way(ledger: Ledger, disturbance: Disturbance, noticed_seconds: float =
     return sum(was_under_way(one, disturbance, noticed_seconds) for one in ledger.arrivals)
 
 
-def inversions(ledger: Ledger, path: str, line_of: Callable[[str], str] = lambda _: "") -> list[tuple[str, str]]:
+def inversions(
+    ledger: Ledger, path: str, ordering_key_of: Callable[[str], str] = lambda _: ""
+) -> list[tuple[str, str]]:
     """(event, earlier event of its line) where the later one was sent before the earlier one had arrived well.
 
     Earlier means: accepted before the other was first sent, so that no sender can have thought otherwise.
@@ -106,7 +108,7 @@ def inversions(ledger: Ledger, path: str, line_of: Callable[[str], str] = lambda
     lines: dict[str, list[Emitted]] = defaultdict(list)
     for owed, event in ledger.expected():
         if owed == path and event.event_id in deliveries:
-            lines[line_of(event.event_id)].append(event)
+            lines[ordering_key_of(event.event_id)].append(event)
     return [pair for line in lines.values() for pair in _inverted(line, deliveries)]
 
 

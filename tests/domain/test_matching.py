@@ -40,10 +40,10 @@ def test_the_table_of_instants(
 
 
 STATES = [
-    {"status": status.value, "breaker_open": breaker_open, "kept": kept}
+    {"status": status.value, "breaker_open": breaker_open, "drain_only": drain_only}
     for status in SubscriptionStatus
     for breaker_open in (False, True)
-    for kept in (False, True)
+    for drain_only in (False, True)
 ]
 
 
@@ -55,7 +55,7 @@ def test_every_state_of_a_subscription_has_a_beginning_that_says_why_it_does_not
 
 
 @pytest.mark.parametrize(
-    ("status", "breaker_open", "kept", "expected"),
+    ("status", "breaker_open", "drain_only", "expected"),
     [
         pytest.param("active", False, False, ("pending", None), id="well"),
         pytest.param("active", True, False, ("held", "breaker_open"), id="unwell"),
@@ -64,6 +64,8 @@ def test_every_state_of_a_subscription_has_a_beginning_that_says_why_it_does_not
         pytest.param("disabled", True, True, ("exhausted", "subscription_disabled"), id="disabled"),
     ],
 )
-def test_the_table_of_beginnings(status: str, breaker_open: bool, kept: bool, expected: tuple[str, str | None]) -> None:
-    begins = beginning(status=status, breaker_open=breaker_open, kept=kept)
+def test_the_table_of_beginnings(
+    status: str, breaker_open: bool, drain_only: bool, expected: tuple[str, str | None]
+) -> None:
+    begins = beginning(status=status, breaker_open=breaker_open, drain_only=drain_only)
     assert (begins.status, begins.reason) == expected

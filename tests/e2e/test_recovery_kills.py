@@ -18,12 +18,12 @@ import httpx
 import pytest
 
 from local.stack_file import Stack
+from tests.bulk_actions import copy_exhausted
 from tests.chaos.ledger import Arrival, Disturbance
 from tests.chaos.verdict import most_in_a_second, was_under_way
 from tests.deadlines import eventually
 from tests.receiver import Exchange, Receiver, response
 from tests.stack import running_stack
-from tests.window_acts import copy_exhausted
 
 DELIVERIES = int(os.environ.get("RECOVERED_DELIVERIES", "2500"))
 PER_SECOND = int(os.environ.get("RECOVERED_PER_SECOND", "250"))

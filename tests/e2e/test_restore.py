@@ -10,15 +10,15 @@ from temporalio.testing import WorkflowEnvironment
 
 from local.postgres_programs import own_programs
 from storage.database import Database
-from storage.operations.bulk_actions import WindowKind
+from storage.operations.bulk_actions import BulkActionKind
 from temporal.versions import deployment_version, promote
+from tests.bulk_actions import begun_bulk_action
 from tests.commands.running import Ended, run
 from tests.databases import empty_database, sqlalchemy_url
 from tests.ground import Ground
 from tests.pipeline import pipeline
 from tests.receiver import Receiver, status
 from tests.temporal_server import real_server
-from tests.window_acts import begun_window
 
 EVENTS = 300
 FAILING = 20
@@ -60,7 +60,7 @@ async def test_a_restored_backup_delivers_all_it_holds_and_repeats_only_what_it_
             failing = await before.subscribe("CustomerRegistered", receiver.url("/failing"))
             await before.emit("CustomerRegistered", '{"customer":{}}', FAILING)
             await receiver.wait_for(FAILING)
-            await begun_window(before, WindowKind.RECOVER, failing, 0)
+            await begun_bulk_action(before, BulkActionKind.RECOVER, failing, 0)
             await before.emit("CustomerUpdated", "{}", EVENTS)
             backing_up = asyncio.create_task(
                 postgres_program("pg_dump", "--format=custom", f"--file={backup}", cleared_url)

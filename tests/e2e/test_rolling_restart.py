@@ -99,7 +99,7 @@ async def test_nothing_is_lost_and_nothing_sent_twice_in_a_rolling_restart(
     accepted: set[str] = set()
     over = asyncio.Event()
     async with Receiver() as receiver, running_processes(database_url, temporal, tmp_path) as (api, workers):
-        replies = {"/quick": sometimes_slow, "/refusing": refuse_once}
+        replies = {"/fast": sometimes_slow, "/refusing": refuse_once}
 
         async def by_path(exchange: Exchange) -> None:
             await replies[exchange.request.target](exchange)

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from tests.api.acting import EVENT, Acting
+from tests.api.acting import EVENT, ActionStarts
 from tests.api.conftest import acting, acting_installed
 from tests.api.installation import RECEIVER, Installation, Names, Shop, header
 from tests.deadlines import eventually
@@ -25,18 +25,18 @@ MARKUP = "<script>alert(1)</script>"
 
 
 @pytest.fixture
-async def editor(acting: Acting) -> AsyncIterator[Visitor]:
+async def editor(acting: ActionStarts) -> AsyncIterator[Visitor]:
     """An editor at the panel of an installation with a worker."""
     async with AsyncExitStack() as closing:
         installed = Installation(acting.api.app, acting.api.database, Names(), closing)
         yield await visitor(installed, "editor", (acting.api.store,))
 
 
-async def twin_of(shop: Shop, subscription_id: str) -> str:
+async def modern_of(shop: Shop, subscription_id: str) -> str:
     rows = await shop.installation.execute(
-        "SELECT twin_id FROM subscription_twin WHERE subscription_id = :id", id=UUID(subscription_id)
+        "SELECT modern_id FROM format_migration WHERE subscription_id = :id", id=UUID(subscription_id)
     )
-    return str(rows[0]["twin_id"])
+    return str(rows[0]["modern_id"])
 
 
 async def test_a_store_without_legacy_webhooks_has_nothing_to_migrate(visit: Visit, shop: Shop) -> None:
@@ -67,9 +67,9 @@ async def test_the_twin_is_a_paused_copy_made_once(visit: Visit, shop: Shop, ins
     place = f"/admin/{shop.store}/migrate/{subscription}"
     assert (await somebody.post(f"{place}/twin")).status_code == 303
     assert "orders (modern) is there, paused." in (await somebody.get(place)).text
-    twin = await twin_of(shop, subscription)
+    twin = await modern_of(shop, subscription)
     await somebody.post(f"{place}/twin")
-    assert await twin_of(shop, subscription) == twin
+    assert await modern_of(shop, subscription) == twin
     assert (await shop.list("legacy=false"))["total"]["filtered"] == 1
     old, new = await shop.row(subscription), await shop.row(twin)
     assert (new["legacy"], new["status"], new["name"]) == (False, "paused", "orders (modern)")
@@ -100,11 +100,11 @@ async def test_another_twin_may_be_made_of_one_that_was_deleted(visit: Visit, sh
     somebody = await visit("editor")
     place = f"/admin/{shop.store}/migrate/{subscription}"
     await somebody.post(f"{place}/twin")
-    first = await twin_of(shop, subscription)
+    first = await modern_of(shop, subscription)
     await shop.client.delete(shop.path(first))
     assert "Create the modern twin" in (await somebody.get(place)).text
     await somebody.post(f"{place}/twin")
-    assert await twin_of(shop, subscription) != first
+    assert await modern_of(shop, subscription) != first
 
 
 async def test_what_cannot_be_switched_over_is_refused_with_its_reason(visit: Visit, shop: Shop) -> None:
@@ -117,7 +117,7 @@ async def test_what_cannot_be_switched_over_is_refused_with_its_reason(visit: Vi
     await somebody.post(f"{place}/switch")
     assert "It has no modern twin yet" in (await somebody.get(place)).text
     await somebody.post(f"{place}/twin")
-    twin = await twin_of(shop, subscription)
+    twin = await modern_of(shop, subscription)
     for act, reason in (("disable", "is disabled"), ("enable", "is active already")):
         await somebody.post(f"/admin/{shop.store}/webhooks/{twin}/status", {"act": act})
         await somebody.post(f"{place}/switch")
@@ -146,7 +146,7 @@ async def test_pages_cost_the_same_however_many_webhooks_there_are(
 
 
 async def test_the_last_real_event_is_compared_for_those_who_see_deliveries(
-    acting: Acting, editor: Visitor, receiver: Receiver
+    acting: ActionStarts, editor: Visitor, receiver: Receiver
 ) -> None:
     subscription = await acting.subscribe(receiver.url("/ok"), legacy=True)
     answer = await acting.api.emit(EVENT, {"customer": {"customerId": "11111111-2222-4333-8444-555555555555"}})
@@ -164,7 +164,7 @@ async def test_the_last_real_event_is_compared_for_those_who_see_deliveries(
 
 
 async def test_each_event_arrives_once_whatever_side_of_the_switch_it_came_on(
-    acting: Acting, editor: Visitor, receiver: Receiver
+    acting: ActionStarts, editor: Visitor, receiver: Receiver
 ) -> None:
     receiver.script(status(503), status(200), status(503))
     subscription = await acting.subscribe(receiver.url("/hook"), legacy=True)
@@ -191,7 +191,7 @@ async def test_each_event_arrives_once_whatever_side_of_the_switch_it_came_on(
     assert ("switch_over", "subscription", subscription) in await acting.audit()
 
 
-async def reached(acting: Acting, event_id: str, wanted: set[tuple[str, str, int]]) -> None:
+async def reached(acting: ActionStarts, event_id: str, wanted: set[tuple[str, str, int]]) -> None:
     """Wait until the event's deliveries are so: (subscription or "twin", status, attempts)."""
     legacy = {subscription for subscription, _, _ in wanted}
 

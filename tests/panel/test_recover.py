@@ -8,8 +8,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from storage.operations.bulk_actions import NewWindowAct, TimeWindow, WindowKind, begin_window_act
-from tests.api.acting import EVENT, Acting
+from storage.operations.bulk_actions import BulkActionKind, NewBulkAction, TimeWindow, begin_bulk_action
+from tests.api.acting import EVENT, ActionStarts
 from tests.api.conftest import acting, acting_installed
 from tests.api.installation import Installation, Names, Shop
 from tests.deadlines import eventually
@@ -27,7 +27,7 @@ MARKUP = "<img src=x>"
 
 
 @pytest.fixture
-async def editor(acting: Acting) -> AsyncIterator[Visitor]:
+async def editor(acting: ActionStarts) -> AsyncIterator[Visitor]:
     """An editor at the panel of an installation with a worker."""
     async with AsyncExitStack() as closing:
         installed = Installation(acting.api.app, acting.api.database, Names(), closing)
@@ -45,7 +45,7 @@ async def carried_on(editor: Visitor, place: str, fields: dict[str, object]) -> 
 
 
 async def test_what_failed_is_counted_then_delivered_again_and_the_page_keeps_up(
-    acting: Acting, editor: Visitor, receiver: Receiver
+    acting: ActionStarts, editor: Visitor, receiver: Receiver
 ) -> None:
     subscription = await acting.subscribe(receiver.url("/ok"))
     event = await acting.emit()
@@ -74,7 +74,9 @@ async def test_what_failed_is_counted_then_delivered_again_and_the_page_keeps_up
     assert "The recovery is finished already." in (await editor.get(progress)).text
 
 
-async def test_what_came_before_the_webhook_is_backfilled(acting: Acting, editor: Visitor, receiver: Receiver) -> None:
+async def test_what_came_before_the_webhook_is_backfilled(
+    acting: ActionStarts, editor: Visitor, receiver: Receiver
+) -> None:
     event = await acting.emit()
 
     async def matched() -> bool:
@@ -160,8 +162,8 @@ async def test_an_ordered_webhook_has_no_pace_but_its_own_and_that_is_said_befor
 
 async def test_a_running_act_is_cancelled_by_its_button(installed: Installation, visit: Visit, shop: Shop) -> None:
     somebody = await visit("editor")
-    act_id = await running(shop, name=MARKUP)
-    place = f"/admin/{shop.store}/recover/{act_id}"
+    action_id = await running(shop, name=MARKUP)
+    place = f"/admin/{shop.store}/recover/{action_id}"
     text = (await somebody.get(place)).text
     assert 'data-poll-seconds="2"' in text
     assert MARKUP not in text
@@ -170,15 +172,15 @@ async def test_a_running_act_is_cancelled_by_its_button(installed: Installation,
     assert "The recovery is cancelled." in (await somebody.get(place)).text
     other = await installed.shop()
     stranger = await visit("editor", (other.store,))
-    assert (await stranger.get(f"/admin/{other.store}/recover/{act_id}")).status_code == 404
+    assert (await stranger.get(f"/admin/{other.store}/recover/{action_id}")).status_code == 404
 
 
 async def test_pages_cost_the_same_however_many_acts_and_webhooks_there_are(
     installed: Installation, visit: Visit, shop: Shop
 ) -> None:
     somebody = await visit("editor")
-    act_id = await running(shop)
-    pages = (f"/admin/{shop.store}/recover", f"/admin/{shop.store}/recover/{act_id}")
+    action_id = await running(shop)
+    pages = (f"/admin/{shop.store}/recover", f"/admin/{shop.store}/recover/{action_id}")
     costs = []
     for _ in range(2):
         for page in pages:
@@ -196,7 +198,7 @@ async def running(shop: Shop, name: str = "a webhook") -> UUID:
     subscription = UUID(await shop.created(name=name, eventName=EVENT))
     now = datetime.now(UTC)
     window = TimeWindow(now - timedelta(days=1), now, ("exhausted",))
-    act = NewWindowAct(uuid4(), WindowKind.RECOVER, shop.store, subscription, window, 10, 5)
+    act = NewBulkAction(uuid4(), BulkActionKind.RECOVER, shop.store, subscription, window, 10, 5)
     async with shop.installation.database.transaction() as connection:
-        assert await begin_window_act(connection, act)
+        assert await begin_bulk_action(connection, act)
     return act.id

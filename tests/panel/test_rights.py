@@ -11,7 +11,7 @@ from api.panel.menu import MENU
 from api.panel.page import PanelRoutes
 from api.panel.routes import PanelRoute
 from domain.access import ROLES, Scope
-from storage.operations.bulk_actions import NewWindowAct, TimeWindow, WindowKind, begin_window_act
+from storage.operations.bulk_actions import BulkActionKind, NewBulkAction, TimeWindow, begin_bulk_action
 from tests.api.installation import Installation, Shop
 from tests.panel.conftest import Visit
 from tests.panel.logged import add_delivery, add_event
@@ -86,9 +86,9 @@ async def objects(shop: Shop) -> dict[str, str]:
     made = await add_delivery(shop, webhook, event, status="exhausted")
     now = datetime.now(UTC)
     window = TimeWindow(now - timedelta(days=1), now, ("exhausted",))
-    act = NewWindowAct(uuid4(), WindowKind.RECOVER, shop.store, UUID(webhook), window, None, 1)
+    act = NewBulkAction(uuid4(), BulkActionKind.RECOVER, shop.store, UUID(webhook), window, None, 1)
     async with shop.installation.database.transaction() as connection:
-        assert await begin_window_act(connection, act)
+        assert await begin_bulk_action(connection, act)
     found = {"messageId": made, "eventId": event, "windowActId": act.id, "webhookSubscriptionId": webhook}
     return {name: str(value) for name, value in found.items()}
 

@@ -24,7 +24,7 @@ SHOWN = {
     "deliver-events.alone-nobody-subscribed": "an event nobody is subscribed to",
     "deliver-events.settled-at-once": "a batch, whatever the number of its events, delivered at once",
     "deliver-events.some-with-retries": "a batch of which some deliveries go on as activities",
-    "keep-subscription.let-go": "a keeper that lets go two deliveries, one after the other",
+    "drain-subscription.let-go": "a drain that lets go two deliveries, one after the other",
     "scan-expiring-day.nothing-due": "the scan of a day, beside three for the schedule that begins it",
 }
 """The histories that are told on docs/operating.md, and what each is."""

@@ -23,14 +23,15 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from domain.delivery.identity import (
     backfill_workflow_id,
     draft_test_workflow_id,
+    drain_workflow_id,
     event_workflow_id,
-    keeper_workflow_id,
     recover_workflow_id,
 )
-from storage.operations.bulk_actions import WindowKind
+from storage.operations.bulk_actions import BulkActionKind
 from storage.operations.draft_tests import Draft, open_draft_test
 from temporal.messages import DraftTestRef, ExpiryRun, NoticeTask, RetentionRun
-from temporal.starts import Acting
+from temporal.starts import ActionStarts
+from tests.bulk_actions import begun_bulk_action
 from tests.databases import cloned_database, migrated_template
 from tests.deadlines import eventually
 from tests.old_days import old_event
@@ -38,7 +39,6 @@ from tests.pipeline import STORE, Pipeline, pipeline
 from tests.postgres_server import TestServer
 from tests.receiver import Receiver, status
 from tests.temporal_server import real_server
-from tests.window_acts import begun_window
 
 HISTORIES = Path(__file__).parent / "histories"
 IDENTITY = "recorder"
@@ -54,8 +54,8 @@ class Stage:
     receiver: Receiver
 
     @property
-    def acting(self) -> Acting:
-        return Acting(self.running.client, self.running.settings.task_queue)
+    def acting(self) -> ActionStarts:
+        return ActionStarts(self.running.client, self.running.settings.task_queue)
 
     async def ended(self, workflow_id: str) -> WorkflowHandle[object, object]:
         """The handle of a workflow, once it has ended."""
@@ -142,13 +142,13 @@ async def _batch_id(stage: Stage) -> str:
     )
 
 
-@scenario("keep-subscription.let-go")
-async def keeper_lets_go(stage: Stage) -> WorkflowHandle[object, object]:
+@scenario("drain-subscription.let-go")
+async def drain_sends(stage: Stage) -> WorkflowHandle[object, object]:
     stage.receiver.script(status(503))
     subscription_id = await stage.running.subscribe("CustomerUpdated", stage.receiver.url("/kept"), max_concurrency=1)
     await stage.running.emit("CustomerUpdated", "{}", count=2)
     await stage.running.until_statuses({"delivered": 2}, DEADLINE_SECONDS)
-    return await stage.ended(keeper_workflow_id(subscription_id))
+    return await stage.ended(drain_workflow_id(subscription_id))
 
 
 @scenario("recover.everything")
@@ -159,9 +159,9 @@ async def recovered(stage: Stage) -> WorkflowHandle[object, object]:
     await stage.running.emit("CustomerUpdated", "{}")
     await stage.running.until_statuses({"exhausted": 1})
     await stage.running.edit(subscription_id, status="active")
-    act_id = await begun_window(stage.running, WindowKind.RECOVER, subscription_id, 1)
-    await stage.acting.recover(act_id, subscription_id, url)
-    return await stage.ended(recover_workflow_id(act_id))
+    action_id = await begun_bulk_action(stage.running, BulkActionKind.RECOVER, subscription_id, 1)
+    await stage.acting.recover(action_id, subscription_id, url)
+    return await stage.ended(recover_workflow_id(action_id))
 
 
 @scenario("backfill.everything")
@@ -170,9 +170,9 @@ async def backfilled(stage: Stage) -> WorkflowHandle[object, object]:
     await stage.running.emit("CustomerUpdated", "{}", count=2)
     await eventually(lambda: _matched(stage), DEADLINE_SECONDS, "matched")
     subscription_id = await stage.running.subscribe("CustomerUpdated", url)
-    act_id = await begun_window(stage.running, WindowKind.BACKFILL, subscription_id, 2)
-    await stage.acting.backfill(act_id, subscription_id, url)
-    return await stage.ended(backfill_workflow_id(act_id))
+    action_id = await begun_bulk_action(stage.running, BulkActionKind.BACKFILL, subscription_id, 2)
+    await stage.acting.backfill(action_id, subscription_id, url)
+    return await stage.ended(backfill_workflow_id(action_id))
 
 
 @scenario("run-expiry-schedule.two-days")

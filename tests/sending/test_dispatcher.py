@@ -88,16 +88,16 @@ async def test_no_more_first_attempts_queue_than_may_and_the_rest_waits_as_rows(
 async def test_what_a_batch_has_begun_holds_one_place_each(
     cleared_url: str, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Seen from within the batch: keepers are woken when everything is begun."""
+    """Seen from within the batch: drains are woken when everything is begun."""
     seen: list[tuple[dict[UUID, int], int]] = []
     async with workbench(cleared_url, subscription_concurrency=1) as bench:
         one = await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
         await bench.subscribe("CustomerUpdated", receiver.url("/kept"), rate_limit_per_second=5)
 
         async def wake(*_: object) -> None:
-            seen.append((dict(bench.dispatcher.admissions._admitted), bench.dispatcher._lanes[one].under_way))
+            seen.append((dict(bench.dispatcher.admissions._admitted), bench.dispatcher._queues[one].under_way))
 
-        monkeypatch.setattr(bench.activities._keepers, "wake", wake)
+        monkeypatch.setattr(bench.activities._drains, "wake", wake)
         await bench.attempt_events(await bench.emit("CustomerUpdated", "{}", 3))
     assert seen[0] == ({}, 3)
 
@@ -141,12 +141,12 @@ async def test_what_queues_when_a_subscription_is_stopped_is_not_sent_any_more(
         asked = asyncio.create_task(bench.attempt_events(await bench.emit("CustomerUpdated", "{}", 30)))
         await receiver.wait_for(2)
         await bench.execute(statement)
-        lane = bench.dispatcher._lanes[subscription_id]
+        queue = bench.dispatcher._queues[subscription_id]
 
-        async def heeded() -> bool:
-            return lane.stop is not None
+        async def suspension_for() -> bool:
+            return queue.stop is not None
 
-        await eventually(heeded, 5, "the worker knows")
+        await eventually(suspension_for, 5, "the worker knows")
         gate.set()
         first = await asked
         assert (first.delivered, first.retrying) == (2, 0)
@@ -193,7 +193,7 @@ async def test_a_changed_concurrency_applies_while_the_subscription_is_busy(
         [event_id, *others] = await bench.emit("CustomerUpdated", "{}", 400)
         await bench.attempt_events([event_id, *others])
         held = [await bench.load(row.message_id) for row in await bench.deliveries()]
-        tasks = [bench.dispatcher.begin(replace(one, kept_as=Reason.RETRY), "automatic") for one in held]
+        tasks = [bench.dispatcher.begin(replace(one, hold_again_as=Reason.RETRY), "automatic") for one in held]
         await receiver.wait_for(20)
         assert crowd.most == 2
         await bench.edit(subscription_id, max_concurrency=8)
@@ -351,7 +351,7 @@ async def test_nothing_is_kept_of_subscriptions_whose_attempts_are_over(bench: W
     await bench.attempt_events(await bench.emit("CustomerUpdated", "{}", 2))
 
     async def empty() -> bool:
-        kept = (bench.dispatcher._lanes, bench.dispatcher._under_way, bench.dispatcher.admissions._admitted)
+        kept = (bench.dispatcher._queues, bench.dispatcher._under_way, bench.dispatcher.admissions._admitted)
         return not any(kept)
 
     await eventually(empty, 5, "no lane, attempt or place is kept")

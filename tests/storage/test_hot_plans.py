@@ -13,21 +13,21 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from domain.delivery.breaker import BreakerRules
 from storage.database import Database
 from storage.deliveries.attempts import Intent, Outcome, intend
-from storage.deliveries.held import subscriptions_to_keep
+from storage.deliveries.held import subscriptions_to_drain
 from storage.deliveries.matching import match
 from storage.deliveries.open import held_fresh, held_of, held_retries_due, load
-from storage.deliveries.ordering import first_of_lines, first_of_these, first_unmatched, place_in_lines
+from storage.deliveries.ordering import assign_missing_keys, first_of_groups, first_of_these, first_unmatched
 from storage.deliveries.retries import MOST_OF_A_SUBSCRIPTION, overdue, overload, pending_of_events
 from storage.deliveries.transitions import end, end_open, exhaust_outwaited, own_retries, record
 from storage.events.outbox import ClaimLimits, backlog, claim, claim_lapsed
-from storage.operations.actions import delivery_for_act
-from storage.operations.bulk_actions import NewWindowAct, WindowKind, begin_window_act, count_recoverable
+from storage.operations.actions import delivery_for_action
+from storage.operations.bulk_actions import BulkActionKind, NewBulkAction, begin_bulk_action, count_recoverable
 from storage.operations.bulk_pages import go_on
 from storage.subscriptions.health import failing, record_health
+from tests.bulk_actions import everything
 from tests.databases import sqlalchemy_url
 from tests.ground import STORE, Ground
 from tests.storage.plans import explained
-from tests.window_acts import everything
 
 DONE = 100_000
 HELD = 100_000
@@ -109,7 +109,7 @@ async def hold_lines(ground: Ground) -> None:
     await ground.execute(
         """
         INSERT INTO delivery (message_id, store_code, event_id, event_name, event_sequence, subscription_id, variant,
-            url, status, reason, line, holds_line)
+            url, status, reason, line, holds_group)
         SELECT gen_random_uuid(), store_code, event_id, name, sequence, :subscription, 'main',
             'http://ordered.example.com/', CASE WHEN n % 500 = 0 THEN 'exhausted' ELSE 'held' END, 'limited',
             CASE WHEN n % 20 = 0 THEN 1 + n % 1000 ELSE 0 END, n % 500 = 0
@@ -208,8 +208,8 @@ async def no_keys(_: AsyncConnection) -> None:
 
 async def recovering(connection: AsyncConnection) -> UUID:
     """A recovery of all that failed in a subscription that has a hundred thousand others."""
-    act = NewWindowAct(uuid4(), WindowKind.RECOVER, STORE, ORDERED, everything(("exhausted",)), None, 1)
-    await begin_window_act(connection, act)
+    act = NewBulkAction(uuid4(), BulkActionKind.RECOVER, STORE, ORDERED, everything(("exhausted",)), None, 1)
+    await begin_bulk_action(connection, act)
     return act.id
 
 
@@ -277,17 +277,17 @@ STEPS: list[tuple[str, Callable[[AsyncConnection], Awaitable[Any]], Step]] = [
     (
         "first of lines",
         no_keys,
-        lambda c, _: first_of_lines(c, ORDERED, by_customer=True, holds=True, after=0, most=200),
+        lambda c, _: first_of_groups(c, ORDERED, by_customer=True, holds=True, after=0, most=200),
     ),
     (
         "first of the only line",
         no_keys,
-        lambda c, _: first_of_lines(c, ORDERED, by_customer=False, holds=True, after=None, most=200),
+        lambda c, _: first_of_groups(c, ORDERED, by_customer=False, holds=True, after=None, most=200),
     ),
     ("first of these lines", no_keys, lambda c, _: first_of_these(c, ORDERED, [0, *range(1, 1000, 20)], holds=True)),
     ("first unmatched", no_keys, lambda c, _: first_unmatched(c, ORDERED, 1000)),
-    ("place in lines", no_keys, lambda c, _: place_in_lines(c, ORDERED)),
-    ("what is behind what", held_ids, lambda c, given: delivery_for_act(c, STORE, given[-1])),
+    ("place in lines", no_keys, lambda c, _: assign_missing_keys(c, ORDERED)),
+    ("what is behind what", held_ids, lambda c, given: delivery_for_action(c, STORE, given[-1])),
     ("held of", held_ids, held_of),
     (
         "held and fresh",
@@ -306,7 +306,7 @@ STEPS: list[tuple[str, Callable[[AsyncConnection], Awaitable[Any]], Step]] = [
     ("end all of a mountain", no_keys, lambda c, _: end_all(c, ORDERED)),
     ("end all where nothing waits", all_delivered, end_all),
     ("what outwaited its schedule", no_keys, lambda c, _: exhaust_outwaited(c, ORDERED, 0)),
-    ("whom to keep", no_keys, lambda c, _: subscriptions_to_keep(c)),
+    ("whom to keep", no_keys, lambda c, _: subscriptions_to_drain(c)),
     ("failing for days", failing_for_months, lambda c, _: failing(c, ORDERED, at_least_seconds=1, most=100)),
     ("health", message_ids, lambda c, given: record_health(c, set(given[:5]), {given[6]: 1}, BreakerRules())),
 ]

@@ -7,7 +7,7 @@ import pytest
 
 from domain.delivery.throttling import LONGEST_REST_SECONDS, SLOWED_FROM_PER_SECOND, SLOWEST_PER_SECOND
 from storage.database import Database
-from storage.deliveries.held import KeeperState, keeper_state
+from storage.deliveries.held import DrainState, drain_state
 from storage.subscriptions.throttling import slow_down
 from tests.databases import sqlalchemy_url
 from tests.ground import Ground
@@ -29,9 +29,9 @@ async def told(ground: Ground, subscription_id: UUID, rest: float = 0.0) -> floa
     return await per_second(ground, subscription_id)
 
 
-async def state_of(ground: Ground, subscription_id: UUID) -> KeeperState:
+async def state_of(ground: Ground, subscription_id: UUID) -> DrainState:
     async with ground.database.transaction() as connection:
-        state = await keeper_state(connection, subscription_id)
+        state = await drain_state(connection, subscription_id)
     assert state is not None
     return state
 

@@ -13,8 +13,8 @@ from storage.deliveries.retries import (
     pending_of_events,
 )
 from storage.deliveries.transitions import own_retries
+from tests.bulk_actions import fail_many
 from tests.ground import STORE, Ground
-from tests.window_acts import fail_many
 
 EVENT = "CustomerUpdated"
 HOUR = 3600.0

@@ -59,7 +59,7 @@ async def one_of_each_status(ground: Ground, subscription_id: UUID | None = None
     made = {}
     for status, event_id in events.items():
         [[made[status]]] = await ground.execute(
-            "UPDATE delivery SET status = :status, variant = :variant, holds_line = (:status = 'exhausted') "
+            "UPDATE delivery SET status = :status, variant = :variant, holds_group = (:status = 'exhausted') "
             "WHERE event_id = :id AND subscription_id = :subscription RETURNING message_id",
             status=status,
             variant=variant,
@@ -180,7 +180,9 @@ async def sent_test(connection: AsyncConnection, setting: Setting) -> None:
 
 
 async def lines_assigned(connection: AsyncConnection, setting: Setting) -> None:
-    await transitions.assign_lines(connection, list(setting.message_ids.values()), range(len(setting.message_ids)))
+    await transitions.assign_ordering_keys(
+        connection, list(setting.message_ids.values()), range(len(setting.message_ids))
+    )
 
 
 async def recovered(connection: AsyncConnection, setting: Setting) -> None:
@@ -231,7 +233,7 @@ STEPS: Mapping[Cause, list[Step]] = {
     Cause.CANCEL: [each(transitions.cancel)],
     Cause.RECOVER: [recovered],
     Cause.ASSIGN_ORDER_KEY: [lines_assigned],
-    Cause.RELEASE_ORDER: [lambda connection, setting: transitions.let_lines_go_on(connection, setting.subscription_id)],
+    Cause.RELEASE_ORDER: [lambda connection, setting: transitions.release_groups(connection, setting.subscription_id)],
 }
 
 

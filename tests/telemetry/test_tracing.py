@@ -161,7 +161,7 @@ async def test_what_its_keeper_lets_go_is_in_the_trace_of_its_event_and_the_keep
         assert trace_of(attempt) == trace_of(emit)
         assert tracing.way_to(attempt) == ["attempt CustomerUpdated", EMIT]
         names = {span.name for span in tracing.exporter.get_finished_spans()}
-        assert not {name for name in names if name.endswith(("keep-subscription", "keep-held"))}
+        assert not {name for name in names if name.endswith(("drain-subscription", "drain-held"))}
 
 
 async def test_what_was_not_traced_by_its_caller_is_not_traced_by_us(

@@ -229,13 +229,13 @@ async def test_temporal_being_away_ends_no_worker(database: Database, monkeypatc
         return len(calls) > 2
 
     async with keeping(database, Away()):
-        await eventually(tried_again, 10, "the keeper goes on")
+        await eventually(tried_again, 10, "the drain goes on")
 
 
 @asynccontextmanager
 async def keeping(database: Database, schedules: ExpirySchedules) -> AsyncIterator[None]:
-    keeper = ScheduleMaintenance(database, schedules, late_notices=True, reads_all=False)
-    task = asyncio.create_task(keeper.run())
+    drain = ScheduleMaintenance(database, schedules, late_notices=True, reads_all=False)
+    task = asyncio.create_task(drain.run())
     try:
         yield
         assert not task.done()

@@ -45,7 +45,7 @@ LONGEST_SUMMARIES = {
     "of a batch": event_summary([EventRef(LONGEST_STORE_CODE, str(uuid4()), LONGEST_EVENT_NAME)] * 999),
     "of a retry": as_summary(f"retry · {LONGEST_TARGET}"),
     "of a manual attempt": as_summary(f"send-now · {LONGEST_TARGET}"),
-    "of a keeper": as_summary(f"keeper of {LONGEST_EVENT_NAME} · {LONGEST_STORE_CODE} · {LONGEST_TARGET}"),
+    "of a drain": as_summary(f"drain of {LONGEST_EVENT_NAME} · {LONGEST_STORE_CODE} · {LONGEST_TARGET}"),
 }
 
 

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
-from domain.delivery.identity import keeper_workflow_id
+from domain.delivery.identity import drain_workflow_id
 from tests.deadlines import eventually
 from tests.pipeline import Pipeline, pipeline
 from tests.receiver import Receiver, status
@@ -24,7 +24,7 @@ DAILY = {"breaker_first_probe_seconds": DAY, "breaker_longest_probe_seconds": DA
 """A probe a day: five days of one a minute are 7,200."""
 
 NEARLY_A_DAY = DAY - 60
-"""The wait for a daily probe, less what passed since it was set; a keeper that has just let go lingers for seconds."""
+"""The wait for a daily probe, less what passed since it was set; a drain that has just let go lingers for seconds."""
 
 PATIENT = [10 * DAY] * 9
 """A retry schedule that nothing here outlasts."""
@@ -65,8 +65,8 @@ async def probe(
     subscription_id: UUID,
     at_least: float = 0.0,
 ) -> float:
-    """Let the keeper's wait of so many seconds at least pass, and its probe go out; how long it waited."""
-    waits = await timer_of(running, keeper_workflow_id(subscription_id), at_least)
+    """Let the drain's wait of so many seconds at least pass, and its probe go out; how long it waited."""
+    waits = await timer_of(running, drain_workflow_id(subscription_id), at_least)
     before = len(receiver.requests)
     await skip(running, skipping, waits)
     await receiver.wait_for(before + 1)
@@ -79,7 +79,7 @@ async def fail_daily(
     """Let so many of the daily probes fail, each day's recorded and the next one waited for."""
     for _ in range(days):
         await probe(running, skipping, receiver, subscription_id, at_least=NEARLY_A_DAY)
-    await timer_of(running, keeper_workflow_id(subscription_id), at_least=NEARLY_A_DAY)
+    await timer_of(running, drain_workflow_id(subscription_id), at_least=NEARLY_A_DAY)
 
 
 async def test_an_unwell_receiver_is_asked_ever_more_seldom_and_its_first_success_lets_what_waited_go(
@@ -92,7 +92,7 @@ async def test_an_unwell_receiver_is_asked_ever_more_seldom_and_its_first_succes
         subscription_id = await running.subscribe(EVENT, receiver.url("/hook"), retry_schedule=PATIENT)
         await open_breaker(running, receiver, subscription_id, held=3)
         waits = [await probe(running, skipping, receiver, subscription_id) for _ in PROBES[:-1]]
-        assert await timer_of(running, keeper_workflow_id(subscription_id)) == pytest.approx(PROBES[-1], abs=0.5)
+        assert await timer_of(running, drain_workflow_id(subscription_id)) == pytest.approx(PROBES[-1], abs=0.5)
         assert len(receiver.requests) == FAILURES + len(waits), "one probe an interval, and nothing else"
         assert 0 < waits[0] <= PROBES[0], "from the failure on that opened it"
         assert waits[1:] == pytest.approx(PROBES[1:-1], abs=0.5)

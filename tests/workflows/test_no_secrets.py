@@ -8,7 +8,7 @@ from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionRequest
 from temporalio.client import Client, WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
 
-from domain.delivery.identity import keeper_workflow_id, manual_attempt_id
+from domain.delivery.identity import drain_workflow_id, manual_attempt_id
 from storage.sealing import Sealer
 from tests.deadlines import eventually
 from tests.pipeline import STORE, Pipeline, pipeline
@@ -109,7 +109,7 @@ async def test_nothing_secret_is_in_any_history_or_log(
 
         rows = await running.execute("SELECT workflow_id FROM event UNION SELECT workflow_id FROM delivery")
         kept = await running.scalar("SELECT id FROM subscription WHERE url LIKE '%/kept%'")
-        ids = {row.workflow_id for row in rows if row.workflow_id} | {keeper_workflow_id(kept)}
+        ids = {row.workflow_id for row in rows if row.workflow_id} | {drain_workflow_id(kept)}
         retried = await running.execute("SELECT retry_id FROM delivery WHERE retry_id IS NOT NULL")
         activities = [row.retry_id for row in retried]
         activities += [manual_attempt_id(row.message_id) for row in (sealed, first)]

@@ -20,7 +20,7 @@ from tests.pipeline import ENCRYPTION_KEY, STORE, Pipeline, pipeline
 from tests.receiver import Received, Receiver, hang, status
 from tests.smtp import MailServer
 
-QUICK: dict[str, Any] = {
+FAST: dict[str, Any] = {
     "breaker_failures": 3,
     "breaker_first_probe_seconds": 0.2,
     "breaker_longest_probe_seconds": 0.4,
@@ -83,7 +83,7 @@ async def test_an_operator_hears_of_a_failing_receiver_and_of_its_recovery(
     async with (
         Receiver() as receiver,
         Receiver() as operator,
-        pipeline(database_url, temporal.client, **QUICK) as running,
+        pipeline(database_url, temporal.client, **FAST) as running,
     ):
         secret = await operate(running, operator.url("/notices?token=1"))
         receiver.otherwise = status(500, body=SECRET_TEXT)
@@ -136,7 +136,7 @@ async def test_a_410_disables_and_is_told(database_url: str, temporal: WorkflowE
 async def test_a_receiver_that_failed_for_five_days_is_disabled_and_that_is_told(
     database_url: str, temporal: WorkflowEnvironment
 ) -> None:
-    settings = {**QUICK, "disable_after_failing_days": 5, "disable_after_deliveries": 4}
+    settings = {**FAST, "disable_after_failing_days": 5, "disable_after_deliveries": 4}
     async with (
         Receiver() as receiver,
         Receiver() as operator,
@@ -165,7 +165,7 @@ async def test_a_receiver_that_failed_for_five_days_is_disabled_and_that_is_told
 
 
 async def test_a_receiver_with_few_deliveries_is_not_given_up(database_url: str, temporal: WorkflowEnvironment) -> None:
-    settings = {**QUICK, "disable_after_deliveries": 5}
+    settings = {**FAST, "disable_after_deliveries": 5}
     async with Receiver() as receiver, pipeline(database_url, temporal.client, **settings) as running:
         receiver.otherwise = status(500)
         subscription_id = await running.subscribe("CustomerUpdated", receiver.url("/hook"), retry_schedule=[3600] * 50)
@@ -180,7 +180,7 @@ async def test_a_receiver_with_few_deliveries_is_not_given_up(database_url: str,
 async def test_a_notice_that_failed_is_sent_again_under_the_same_id_until_it_is_given_up(
     database_url: str, temporal: WorkflowEnvironment
 ) -> None:
-    settings = {**QUICK, "notice_retry_schedule_seconds": (3600, 3600)}
+    settings = {**FAST, "notice_retry_schedule_seconds": (3600, 3600)}
     async with (
         Receiver() as receiver,
         Receiver() as operator,
@@ -209,7 +209,7 @@ async def test_a_notice_goes_nowhere_deliveries_may_not_go(database_url: str, te
     async with (
         Receiver() as receiver,
         Receiver() as operator,
-        pipeline(database_url, temporal.client, **QUICK) as running,
+        pipeline(database_url, temporal.client, **FAST) as running,
     ):
         await operate(running, f"http://10.255.255.1:{operator.port}/notices")  # stored when the rules were others
         receiver.otherwise = status(500)

@@ -7,10 +7,10 @@ from uuid import UUID, uuid4
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
-from domain.delivery.identity import keeper_workflow_id
+from domain.delivery.identity import drain_workflow_id
 from storage.deliveries.transitions import cancel
 from storage.subscriptions.status import pause, resume
-from temporal.drains import Keepers
+from temporal.drains import Drains
 from tests.deadlines import eventually
 from tests.pipeline import STORE, Pipeline, pipeline
 from tests.receiver import Exchange, Receiver, hang, status
@@ -55,7 +55,7 @@ async def emit_each(running: Pipeline, customers: list[str], numbers: list[str] 
 
 
 async def wake(running: Pipeline, subscription_id: UUID) -> None:
-    await Keepers(running.client, running.settings.task_queue).wake(subscription_id, STORE, EVENT, "http://127.0.0.1/")
+    await Drains(running.client, running.settings.task_queue).wake(subscription_id, STORE, EVENT, "http://127.0.0.1/")
 
 
 async def test_a_failing_customer_holds_back_its_own_events_and_nobody_elses(
@@ -147,7 +147,7 @@ async def test_an_exhausted_delivery_can_hold_its_line_until_a_person_lets_it_go
         await running.until_statuses(left, 30)
         await wake(running, subscription_id)
         await running.client.get_workflow_handle(
-            keeper_workflow_id(subscription_id)
+            drain_workflow_id(subscription_id)
         ).result()  # it finds nothing to send
         assert await running.statuses() == left
         [ended] = [row for row in await running.deliveries() if row.status == "exhausted"]
@@ -174,9 +174,9 @@ async def test_an_exhausted_delivery_is_skipped_unless_it_is_to_hold(
 async def test_a_probe_of_an_unwell_receiver_overtakes_nothing(
     database_url: str, temporal: WorkflowEnvironment
 ) -> None:
-    quick = {"breaker_failures": 2, "breaker_first_probe_seconds": 0.3, "breaker_longest_probe_seconds": 0.3}
+    fast = {"breaker_failures": 2, "breaker_first_probe_seconds": 0.3, "breaker_longest_probe_seconds": 0.3}
     customers = [str(uuid4()) for _ in range(3)]
-    async with Receiver() as receiver, pipeline(database_url, temporal.client, **quick) as running:
+    async with Receiver() as receiver, pipeline(database_url, temporal.client, **fast) as running:
         receiver.script(*[status(500)] * 8)
         moody = Moody(receiver, "nobody")
         await running.subscribe(EVENT, receiver.url("/hook"), **BY_CUSTOMER | {"retry_schedule": [1] * 20})

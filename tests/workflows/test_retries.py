@@ -19,13 +19,13 @@ from storage.deliveries.transitions import cancel, own_retries
 from temporal.codec import data_converter
 from temporal.reconcile import restart_overdue, watch_overdue
 from temporal.retries import RETRY_PRIORITY, Retries
-from temporal.starts import Acting
+from temporal.starts import ActionStarts
 from temporal.visibility import EVENT_IDS, EVENT_NAME, STORE_CODE
+from tests.bulk_actions import fail_many
 from tests.deadlines import eventually
 from tests.pipeline import STORE, Pipeline, pipeline
 from tests.receiver import Receiver, status
 from tests.temporal_server import activity_is_there
-from tests.window_acts import fail_many
 from tests.workbench import NotedRetries, Workbench, workbench
 
 EVENT = "CustomerUpdated"
@@ -157,7 +157,7 @@ async def test_cancelling_ends_the_activity_that_waits(
         async with running.database.transaction() as connection:
             assert await cancel(connection, message_id)
             assert not await cancel(connection, message_id)
-        acting = Acting(running.client, running.settings.task_queue)
+        acting = ActionStarts(running.client, running.settings.task_queue)
         await acting.end_retry(waiting.activity_id)
         described = await running.client.get_activity_handle(waiting.activity_id).describe()
         assert described.status is ActivityExecutionStatus.TERMINATED

@@ -101,9 +101,9 @@ def upgrade() -> None:
     sa.Column('not_before', sa.DateTime(timezone=True), nullable=True),
     sa.Column('workflow_id', sa.Text(), nullable=True),
     sa.Column('retry_id', sa.Text(), nullable=True),
-    sa.Column('window_act_id', sa.Uuid(), nullable=True),
-    sa.Column('line', sa.BigInteger(), nullable=True),
-    sa.Column('holds_line', sa.Boolean(), server_default=sa.text('false'), nullable=False),
+    sa.Column('bulk_action_id', sa.Uuid(), nullable=True),
+    sa.Column('ordering_key', sa.BigInteger(), nullable=True),
+    sa.Column('holds_group', sa.Boolean(), server_default=sa.text('false'), nullable=False),
     sa.Column('created_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
     sa.Column('ended_at', sa.DateTime(timezone=True), nullable=True),
     sa.PrimaryKeyConstraint('message_id')
@@ -111,11 +111,11 @@ def upgrade() -> None:
     op.create_index('delivery_by_age', 'delivery', ['store_code', 'created_at', 'message_id'], unique=False)
     op.create_index('delivery_not_arrived', 'delivery', ['accepted_on'], unique=False, postgresql_where=sa.text("status IN ('exhausted', 'held') OR next_attempt_at IS NOT NULL"))
     op.create_index('delivery_by_event', 'delivery', ['event_id'], unique=False)
-    op.create_index('delivery_by_window_act', 'delivery', ['window_act_id', 'status'], unique=False, postgresql_where=sa.text('window_act_id IS NOT NULL'))
+    op.create_index('delivery_by_bulk_action', 'delivery', ['bulk_action_id', 'status'], unique=False, postgresql_where=sa.text('bulk_action_id IS NOT NULL'))
     op.create_index('delivery_test_waiting', 'delivery', ['created_at'], unique=False, postgresql_where=sa.text("variant = 'test' AND status = 'pending'"))
     op.create_index('delivery_held', 'delivery', ['subscription_id', 'event_sequence', 'message_id'], unique=False, postgresql_where=sa.text("status = 'held'"))
-    op.create_index('delivery_in_line', 'delivery', ['subscription_id', 'line', 'event_sequence', 'message_id'], unique=False, postgresql_where=sa.text("status = 'held'"))
-    op.create_index('delivery_holding_line', 'delivery', ['subscription_id', 'line', 'event_sequence'], unique=False, postgresql_where=sa.text('holds_line'))
+    op.create_index('delivery_by_ordering_key', 'delivery', ['subscription_id', 'ordering_key', 'event_sequence', 'message_id'], unique=False, postgresql_where=sa.text("status = 'held'"))
+    op.create_index('delivery_holding_group', 'delivery', ['subscription_id', 'ordering_key', 'event_sequence'], unique=False, postgresql_where=sa.text('holds_group'))
     op.create_index('delivery_retry_due', 'delivery', ['next_attempt_at'], unique=False, postgresql_where=sa.text("status = 'pending' AND next_attempt_at IS NOT NULL"))
     op.create_index('delivery_retry_by_subscription', 'delivery', ['subscription_id'], unique=False, postgresql_where=sa.text("status = 'pending' AND next_attempt_at IS NOT NULL"))
     op.create_index('delivery_held_due', 'delivery', ['subscription_id', 'next_attempt_at', 'event_sequence', 'message_id'], unique=False, postgresql_where=sa.text("status = 'held'"))
@@ -214,7 +214,7 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('id')
     )
     op.create_index('draft_test_by_age', 'draft_test', ['store_code', 'created_at'], unique=False)
-    op.create_table('window_act',
+    op.create_table('bulk_action',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('kind', sa.Text(), nullable=False),
     sa.Column('store_code', sa.Text(), nullable=False),
@@ -234,7 +234,7 @@ def upgrade() -> None:
     sa.Column('ended_at', sa.DateTime(timezone=True), nullable=True),
     sa.PrimaryKeyConstraint('id')
     )
-    op.create_index('window_act_running', 'window_act', ['subscription_id'], unique=True, postgresql_where=sa.text("status = 'running'"))
+    op.create_index('bulk_action_running', 'bulk_action', ['subscription_id'], unique=True, postgresql_where=sa.text("status = 'running'"))
     op.create_table('worker',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('host', sa.Text(), nullable=False),
@@ -303,11 +303,11 @@ def upgrade() -> None:
     )
     op.create_index('subscription_by_age', 'subscription', ['store_code', 'created_at', 'id'], unique=False)
     op.create_index('subscription_by_event', 'subscription', ['store_code', 'event_name'], unique=False, postgresql_where=sa.text('deleted_at IS NULL'))
-    op.create_table('subscription_twin',
+    op.create_table('format_migration',
     sa.Column('subscription_id', sa.Uuid(), nullable=False),
-    sa.Column('twin_id', sa.Uuid(), nullable=False),
+    sa.Column('modern_id', sa.Uuid(), nullable=False),
     sa.ForeignKeyConstraint(['subscription_id'], ['subscription.id'], ),
-    sa.ForeignKeyConstraint(['twin_id'], ['subscription.id'], ),
+    sa.ForeignKeyConstraint(['modern_id'], ['subscription.id'], ),
     sa.PrimaryKeyConstraint('subscription_id')
     )
     op.create_table('expiry_coverage',
@@ -466,7 +466,7 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('subscription_id', 'hour', 'outcome', 'writer_id')
     )
     op.create_index('attempts_of_hour_by_age', 'attempts_of_hour', ['hour'], unique=False)
-    op.create_table('keeper_turn',
+    op.create_table('limiter_lease',
     sa.Column('subscription_id', sa.Uuid(), nullable=False),
     sa.Column('worker_id', sa.Uuid(), nullable=False),
     sa.Column('seen_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
@@ -477,7 +477,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     # ### commands auto generated by Alembic - please adjust! ###
-    op.drop_table('keeper_turn')
+    op.drop_table('limiter_lease')
     op.drop_index('attempts_of_hour_by_age', table_name='attempts_of_hour')
     op.drop_table('attempts_of_hour')
     op.drop_index('attempts_of_minute_by_age', table_name='attempts_of_minute')
@@ -498,7 +498,7 @@ def downgrade() -> None:
     op.drop_index('expiry_scan_by_age', table_name='expiry_scan')
     op.drop_table('expiry_scan')
     op.drop_table('expiry_coverage')
-    op.drop_table('subscription_twin')
+    op.drop_table('format_migration')
     op.drop_index('subscription_by_event', table_name='subscription', postgresql_where=sa.text('deleted_at IS NULL'))
     op.drop_index('subscription_by_age', table_name='subscription')
     op.drop_table('subscription')
@@ -517,17 +517,17 @@ def downgrade() -> None:
     op.drop_index('delivery_held_due', table_name='delivery', postgresql_where=sa.text("status = 'held'"))
     op.drop_index('delivery_retry_by_subscription', table_name='delivery', postgresql_where=sa.text("status = 'pending' AND next_attempt_at IS NOT NULL"))
     op.drop_index('delivery_retry_due', table_name='delivery', postgresql_where=sa.text("status = 'pending' AND next_attempt_at IS NOT NULL"))
-    op.drop_index('delivery_holding_line', table_name='delivery', postgresql_where=sa.text('holds_line'))
-    op.drop_index('delivery_in_line', table_name='delivery', postgresql_where=sa.text("status = 'held'"))
+    op.drop_index('delivery_holding_group', table_name='delivery', postgresql_where=sa.text('holds_group'))
+    op.drop_index('delivery_by_ordering_key', table_name='delivery', postgresql_where=sa.text("status = 'held'"))
     op.drop_index('delivery_by_event', table_name='delivery')
     op.drop_index('delivery_not_arrived', table_name='delivery', postgresql_where=sa.text("status IN ('exhausted', 'held') OR next_attempt_at IS NOT NULL"))
     op.drop_index('delivery_by_age', table_name='delivery')
     op.drop_index('delivery_test_waiting', table_name='delivery', postgresql_where=sa.text("variant = 'test' AND status = 'pending'"))
-    op.drop_index('delivery_by_window_act', table_name='delivery', postgresql_where=sa.text('window_act_id IS NOT NULL'))
+    op.drop_index('delivery_by_bulk_action', table_name='delivery', postgresql_where=sa.text('bulk_action_id IS NOT NULL'))
     op.drop_index('delivery_held', table_name='delivery', postgresql_where=sa.text("status = 'held'"))
     op.drop_table('delivery')
-    op.drop_index('window_act_running', table_name='window_act', postgresql_where=sa.text("status = 'running'"))
-    op.drop_table('window_act')
+    op.drop_index('bulk_action_running', table_name='bulk_action', postgresql_where=sa.text("status = 'running'"))
+    op.drop_table('bulk_action')
     op.drop_table('subscription_pace')
     op.drop_index('draft_test_by_age', table_name='draft_test')
     op.drop_table('draft_test')

@@ -1,4 +1,4 @@
-"""A keeper's round sends in a window: who is slow takes a place, and holds up nobody else."""
+"""A drain's round sends in a window: who is slow takes a place, and holds up nobody else."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ import pytest
 
 from activities import drain as keep
 from sending.drain.round import LOOK_SECONDS
-from temporal.messages import KeeperRoundResult
+from temporal.messages import DrainRoundResult
 from tests.chaos.verdict import most_in_a_second
 from tests.deadlines import eventually
 from tests.receiver import Receiver, after, status, when
@@ -34,7 +34,7 @@ def short_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def hold(bench: Workbench, receiver: Receiver, count: int, **limits: Any) -> UUID:
-    """A subscription that its keeper sends to, and so many deliveries that it holds."""
+    """A subscription that its drain sends to, and so many deliveries that it holds."""
     subscription_id = await bench.subscribe(EVENT, receiver.url("/hook"), **limits)
     await hold_more(bench, count)
     return subscription_id
@@ -53,8 +53,8 @@ def each_once(receiver: Receiver, count: int) -> bool:
 
 
 async def round_until_one_hangs(
-    bench: Workbench, subscription_id: UUID, delivered: int, before: KeeperRoundResult | None = None
-) -> KeeperRoundResult:
+    bench: Workbench, subscription_id: UUID, delivered: int, before: DrainRoundResult | None = None
+) -> DrainRoundResult:
     """The round after which one delivery is under way and so many have been made: the first, on a slow machine the
     third at the latest."""
     last, made = before, 0
@@ -168,7 +168,7 @@ async def test_a_pause_that_ends_while_requests_hang_lets_no_other_worker_exceed
     await receiver.wait_for(2)
     await bench.execute("UPDATE subscription SET status = 'paused' WHERE id = :id", id=subscription_id)
     paused = await round_of(bench, subscription_id, await sending)
-    assert paused.next_in_seconds is not None, "its keeper stays"
+    assert paused.next_in_seconds is not None, "its drain stays"
     await bench.execute("UPDATE delivery SET next_attempt_at = NULL")
     await bench.execute("UPDATE subscription SET status = 'active' WHERE id = :id", id=subscription_id)
     async with workbench(cleared_url, **PATIENT) as other:

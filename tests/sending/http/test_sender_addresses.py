@@ -232,8 +232,8 @@ async def test_a_name_server_that_does_not_answer_does_not_hold_up_other_names(
     async with Receiver() as receiver, local_sender() as sender:
         to_silent = request_to(receiver.url(host="silent.example.com"))
         silent = [asyncio.create_task(sender.send(to_silent)) for _ in range(50)]
-        quick = [sender.send(request_to(receiver.url(host=f"n{n}.example.com"))) for n in range(20)]
-        assert [result.status_code for result in await asyncio.gather(*quick)] == [200] * 20
+        fast = [sender.send(request_to(receiver.url(host=f"n{n}.example.com"))) for n in range(20)]
+        assert [result.status_code for result in await asyncio.gather(*fast)] == [200] * 20
         assert not any(task.done() for task in silent)
         release.set()
         assert [(await task).status_code for task in silent] == [200] * 50

@@ -10,12 +10,12 @@ from domain.delivery.identity import message_id
 from local.stack_file import Stack
 from storage.events.intake import content_digest
 from storage.operations.bulk_actions import (
-    NewWindowAct,
+    BulkActionKind,
+    BulkActionProgress,
+    NewBulkAction,
     TimeWindow,
-    WindowKind,
-    WindowProgress,
-    begin_window_act,
-    window_progress,
+    begin_bulk_action,
+    bulk_action_progress,
 )
 from tests.ground import STORE, Ground
 
@@ -25,21 +25,21 @@ def everything(statuses: tuple[str, ...] = ()) -> TimeWindow:
     return TimeWindow(datetime(2020, 1, 1, tzinfo=UTC), datetime.now(UTC) + timedelta(hours=1), statuses)
 
 
-async def begun_window(
-    ground: Ground, kind: WindowKind, subscription_id: UUID, count: int, rate_per_second: int | None = None
+async def begun_bulk_action(
+    ground: Ground, kind: BulkActionKind, subscription_id: UUID, count: int, rate_per_second: int | None = None
 ) -> UUID:
     """The id of an act on everything, noted as running."""
-    window = everything(("exhausted",) if kind is WindowKind.RECOVER else ())
-    act = NewWindowAct(uuid4(), kind, STORE, subscription_id, window, rate_per_second, count)
+    window = everything(("exhausted",) if kind is BulkActionKind.RECOVER else ())
+    act = NewBulkAction(uuid4(), kind, STORE, subscription_id, window, rate_per_second, count)
     async with ground.database.transaction() as connection:
-        assert await begin_window_act(connection, act)
+        assert await begin_bulk_action(connection, act)
     return act.id
 
 
-async def progress_of(ground: Ground, act_id: UUID, kind: WindowKind) -> WindowProgress:
+async def progress_of(ground: Ground, action_id: UUID, kind: BulkActionKind) -> BulkActionProgress:
     """How far it is."""
     async with ground.database.transaction() as connection:
-        found = await window_progress(connection, STORE, act_id, kind)
+        found = await bulk_action_progress(connection, STORE, action_id, kind)
     assert found is not None
     return found
 

@@ -10,14 +10,14 @@ from temporalio.client import ActivityExecutionStatus, WorkflowExecutionStatus
 from temporalio.testing import WorkflowEnvironment
 
 from api.temporal_links import existing_delivery_url
-from tests.api.acting import AT_ONCE_SECONDS, EVENT, Acting
+from tests.api.acting import AT_ONCE_SECONDS, EVENT, ActionStarts
 from tests.api.running import RunningApi, running_api
+from tests.bulk_actions import fail_many
 from tests.deadlines import eventually
 from tests.ground import Ground
 from tests.receiver import Exchange, Receiver, status
 from tests.tcp_proxy import tcp_proxy
 from tests.temporal_server import activity_is_there
-from tests.window_acts import fail_many
 
 SINCE = "2020-01-01T00:00:00Z"
 
@@ -37,7 +37,7 @@ class Door:
 
 
 class TestSubscriptions:
-    async def test_a_pause_holds_and_resuming_lets_go(self, acting: Acting, receiver: Receiver) -> None:
+    async def test_a_pause_holds_and_resuming_lets_go(self, acting: ActionStarts, receiver: Receiver) -> None:
         subscription = await acting.subscribe(receiver.url("/hook"))
         path = f"subscription/{subscription}"
         paused = await acting.acted(f"{path}/pause")
@@ -57,7 +57,9 @@ class TestSubscriptions:
             ("resume", "subscription", subscription),
         ]
 
-    async def test_disabling_ends_what_waits_and_recover_reaches_it(self, acting: Acting, receiver: Receiver) -> None:
+    async def test_disabling_ends_what_waits_and_recover_reaches_it(
+        self, acting: ActionStarts, receiver: Receiver
+    ) -> None:
         receiver.script(status(503))
         subscription = await acting.subscribe(receiver.url("/hook"))
         waiting = await acting.emit()
@@ -76,7 +78,7 @@ class TestSubscriptions:
         await acting.until(waiting, "delivered", 2)
         await acting.until(missed, "delivered", 1)
 
-    async def test_what_does_not_lead_there_is_refused_with_what_does(self, acting: Acting) -> None:
+    async def test_what_does_not_lead_there_is_refused_with_what_does(self, acting: ActionStarts) -> None:
         subscription = await acting.subscribe("http://127.0.0.1:9/")
         path = f"subscription/{subscription}"
         await acting.acted(f"{path}/enable")
@@ -87,7 +89,7 @@ class TestSubscriptions:
         assert "enable it" in await acting.refused(f"{path}/pause")
         await acting.acted(f"{path}/enable")
 
-    async def test_deleting_cancels_what_waits_at_once(self, acting: Acting, receiver: Receiver) -> None:
+    async def test_deleting_cancels_what_waits_at_once(self, acting: ActionStarts, receiver: Receiver) -> None:
         receiver.otherwise = status(503)
         retried = await acting.subscribe(receiver.url("/retried"))
         ordered = await acting.subscribe(receiver.url("/ordered"), ordered=True)
@@ -111,7 +113,7 @@ class TestSubscriptions:
 
 
 class TestSendTest:
-    async def test_it_goes_to_its_receiver_alone_and_is_marked(self, acting: Acting, receiver: Receiver) -> None:
+    async def test_it_goes_to_its_receiver_alone_and_is_marked(self, acting: ActionStarts, receiver: Receiver) -> None:
         subscription = await acting.subscribe(receiver.url("/hook"), legacy=True)
         await acting.subscribe(receiver.url("/other"))
         await acting.acted(f"subscription/{subscription}/pause")
@@ -128,7 +130,9 @@ class TestSendTest:
         for act in ("redeliver", "send-now"):
             assert await acting.refused(f"delivery/{message_id}/{act}")
 
-    async def test_a_failing_one_is_tried_once_and_counts_for_nothing(self, acting: Acting, receiver: Receiver) -> None:
+    async def test_a_failing_one_is_tried_once_and_counts_for_nothing(
+        self, acting: ActionStarts, receiver: Receiver
+    ) -> None:
         receiver.otherwise = status(410)
         subscription = await acting.subscribe(receiver.url("/hook"))
         for _ in range(4):  # one more than open the breaker
@@ -143,11 +147,11 @@ class TestSendTest:
         dry = await acting.acted(f"subscription/{subscription}/recover", {"recover": {"since": SINCE, "dryRun": True}})
         assert dry == {"recoverId": None, "count": 0}
 
-    async def _is_over(self, acting: Acting, subscription: str) -> bool:
+    async def _is_over(self, acting: ActionStarts, subscription: str) -> bool:
         handle = acting.running.client.get_workflow_handle(f"send-test/{subscription}")
         return (await handle.describe()).status is WorkflowExecutionStatus.COMPLETED
 
-    async def test_one_at_a_time(self, acting: Acting, receiver: Receiver) -> None:
+    async def test_one_at_a_time(self, acting: ActionStarts, receiver: Receiver) -> None:
         door = Door()
         receiver.script(door)
         subscription = await acting.subscribe(receiver.url("/hook"))
@@ -161,7 +165,7 @@ class TestSendTest:
 
 class TestRedeliver:
     async def test_a_delivered_one_is_sent_once_more_and_only_once_at_a_time(
-        self, acting: Acting, receiver: Receiver
+        self, acting: ActionStarts, receiver: Receiver
     ) -> None:
         door = Door()
         receiver.script(status(200), door)
@@ -182,7 +186,7 @@ class TestRedeliver:
         outcome = {"outcome": "refused: an attempt that was asked for is under way"}
         assert [tuple(row) for row in audited] == [("redeliver", {})] * 2 + [("redeliver", outcome)]
 
-    async def test_what_is_open_or_has_nowhere_to_go_is_refused(self, acting: Acting, receiver: Receiver) -> None:
+    async def test_what_is_open_or_has_nowhere_to_go_is_refused(self, acting: ActionStarts, receiver: Receiver) -> None:
         receiver.script(status(200), status(503))
         subscription = await acting.subscribe(receiver.url("/hook"))
         message_id = await acting.until(await acting.emit(), "delivered", 1)
@@ -196,7 +200,7 @@ class TestRedeliver:
         assert "deleted" in await acting.refused(f"delivery/{message_id}/redeliver")
 
 
-async def behind_a_breaker(acting: Acting, receiver: Receiver) -> tuple[str, str, str]:
+async def behind_a_breaker(acting: ActionStarts, receiver: Receiver) -> tuple[str, str, str]:
     """(subscription, its delivery that arrived before, event that waits): the next probe is a minute away."""
     receiver.script(status(200), *[status(503)] * 3)
     subscription = await acting.subscribe(receiver.url("/hook"))
@@ -213,20 +217,22 @@ async def behind_a_breaker(acting: Acting, receiver: Receiver) -> tuple[str, str
 class TestBehindABreaker:
     """A clean record or a success of a manual attempt lets go at once what waits for a probe."""
 
-    async def test_enabling_begins_with_a_clean_record(self, acting: Acting, receiver: Receiver) -> None:
+    async def test_enabling_begins_with_a_clean_record(self, acting: ActionStarts, receiver: Receiver) -> None:
         subscription, _, _ = await behind_a_breaker(acting, receiver)
         for act in ("disable", "enable"):
             await acting.acted(f"subscription/{subscription}/{act}")
         await acting.until(await acting.emit(), "delivered", 1, AT_ONCE_SECONDS)
 
-    async def test_a_redelivery_that_succeeds_lets_go_what_waits(self, acting: Acting, receiver: Receiver) -> None:
+    async def test_a_redelivery_that_succeeds_lets_go_what_waits(
+        self, acting: ActionStarts, receiver: Receiver
+    ) -> None:
         _, arrived, waiting = await behind_a_breaker(acting, receiver)
         await acting.acted(f"delivery/{arrived}/redeliver")
         await acting.until(waiting, "delivered", 1, AT_ONCE_SECONDS)
 
 
 class TestSendNow:
-    async def test_a_retry_is_not_waited_for(self, acting: Acting, receiver: Receiver) -> None:
+    async def test_a_retry_is_not_waited_for(self, acting: ActionStarts, receiver: Receiver) -> None:
         receiver.script(status(503))
         await acting.subscribe(receiver.url("/hook"))
         event = await acting.emit()
@@ -237,7 +243,9 @@ class TestSendNow:
         await acting.until(event, "delivered", 2, AT_ONCE_SECONDS)
         assert "delivered already" in await acting.refused(f"delivery/{message_id}/send-now")
 
-    async def test_behind_a_breaker_the_receiver_is_asked_at_once(self, acting: Acting, receiver: Receiver) -> None:
+    async def test_behind_a_breaker_the_receiver_is_asked_at_once(
+        self, acting: ActionStarts, receiver: Receiver
+    ) -> None:
         receiver.script(*[status(503)] * 3)
         subscription = await acting.subscribe(receiver.url("/hook"))
         for _ in range(3):
@@ -251,7 +259,7 @@ class TestSendNow:
         await acting.acted(f"subscription/{subscription}/disable")
 
     async def test_what_waits_for_its_retry_is_not_caught_behind_the_breaker(
-        self, acting: Acting, receiver: Receiver
+        self, acting: ActionStarts, receiver: Receiver
     ) -> None:
         receiver.script(*[status(503)] * 3)
         await acting.subscribe(receiver.url("/hook"))
@@ -262,7 +270,9 @@ class TestSendNow:
         await acting.acted(f"delivery/{message_id}/send-now")
         await acting.until(events[-1], "delivered", 2, AT_ONCE_SECONDS)
 
-    async def test_not_while_paused_and_not_before_its_predecessor(self, acting: Acting, receiver: Receiver) -> None:
+    async def test_not_while_paused_and_not_before_its_predecessor(
+        self, acting: ActionStarts, receiver: Receiver
+    ) -> None:
         receiver.script(status(503))
         subscription = await acting.subscribe(receiver.url("/hook"), ordered=True)
         first, second = await acting.emit(), await acting.emit()
@@ -280,7 +290,9 @@ class TestSendNow:
 
 
 class TestCancel:
-    async def test_it_ends_the_delivery_and_the_activity_that_waits(self, acting: Acting, receiver: Receiver) -> None:
+    async def test_it_ends_the_delivery_and_the_activity_that_waits(
+        self, acting: ActionStarts, receiver: Receiver
+    ) -> None:
         receiver.script(status(503))
         await acting.subscribe(receiver.url("/hook"))
         event = await acting.emit()
@@ -299,7 +311,7 @@ class TestCancel:
         assert await acting.refused(f"delivery/{message_id}/cancel") == "It has been delivered already."
 
 
-async def test_a_page_links_to_the_run_of_the_activity_that_waits(acting: Acting, receiver: Receiver) -> None:
+async def test_a_page_links_to_the_run_of_the_activity_that_waits(acting: ActionStarts, receiver: Receiver) -> None:
     receiver.script(status(503))
     await acting.subscribe(receiver.url("/hook"))
     message_id = await acting.until(await acting.emit(), "pending", 1)
@@ -325,7 +337,7 @@ async def test_while_temporal_is_away_nothing_is_half_done(database_url: str, mo
         for act in ("recover", "backfill"):
             assert (await api.post(f"{path}/{act}", {act: {"since": SINCE}})).status_code == 503
         assert await api.execute("SELECT 1 FROM event UNION ALL SELECT 1 FROM delivery") == []
-        assert [row[0] for row in await api.execute("SELECT status FROM window_act")] == ["cancelled"] * 2
+        assert [row[0] for row in await api.execute("SELECT status FROM bulk_action")] == ["cancelled"] * 2
         assert (await api.post(f"{path}/pause", "")).json()["status"] == "paused"
         assert (await api.post(f"{path}/resume", "")).json()["status"] == "active"
 

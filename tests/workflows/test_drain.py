@@ -1,4 +1,4 @@
-"""What waits behind a breaker, a pause, a limit or an order waits as rows, and one keeper lets it go."""
+"""What waits behind a breaker, a pause, a limit or an order waits as rows, and one drain lets it go."""
 
 import asyncio
 import json
@@ -10,16 +10,16 @@ import pytest
 from temporalio.testing import WorkflowEnvironment
 
 from storage.subscriptions.status import disable, enable, pause, resume
-from temporal.drains import Keepers
+from temporal.drains import Drains
 from tests.deadlines import eventually
 from tests.pipeline import STORE, Pipeline, pipeline
 from tests.receiver import Receiver, hang, status
 
-QUICK = {"breaker_failures": 3, "breaker_first_probe_seconds": 0.5, "breaker_longest_probe_seconds": 1}
+FAST = {"breaker_failures": 3, "breaker_first_probe_seconds": 0.5, "breaker_longest_probe_seconds": 1}
 
 
 async def wake(running: Pipeline, subscription_id: UUID, url: str) -> None:
-    await Keepers(running.client, running.settings.task_queue).wake(subscription_id, STORE, "CustomerUpdated", url)
+    await Drains(running.client, running.settings.task_queue).wake(subscription_id, STORE, "CustomerUpdated", url)
 
 
 def numbers(receiver: Receiver) -> list[int]:
@@ -38,7 +38,7 @@ async def emit_numbered(running: Pipeline, count: int) -> list[str]:
 async def test_a_dead_endpoint_costs_a_probe_an_interval_and_rows_not_workflows(
     database_url: str, temporal: WorkflowEnvironment
 ) -> None:
-    async with Receiver() as receiver, pipeline(database_url, temporal.client, **QUICK) as running:
+    async with Receiver() as receiver, pipeline(database_url, temporal.client, **FAST) as running:
         receiver.otherwise = status(500)
         subscription_id = await running.subscribe("CustomerUpdated", receiver.url("/dead"))
         await running.emit("CustomerUpdated", "{}", count=5)
@@ -49,7 +49,7 @@ async def test_a_dead_endpoint_costs_a_probe_an_interval_and_rows_not_workflows(
         await eventually(lambda: held(running, 200), 20, "200 held deliveries")
         await receiver.wait_for(before + 2)
         probes = len(receiver.requests) - before
-        assert probes <= (time.monotonic() - began) / QUICK["breaker_first_probe_seconds"] + 6
+        assert probes <= (time.monotonic() - began) / FAST["breaker_first_probe_seconds"] + 6
         receiver.otherwise = status(200)
         await running.until_statuses({"delivered": 205}, 60)
         rows = await running.execute("SELECT failures_in_row, breaker_opened_at FROM subscription_health")
@@ -174,7 +174,7 @@ async def test_what_a_dying_worker_held_finds_its_keeper(database_url: str, temp
         await running.emit("CustomerUpdated", "{}")
         await running.until_statuses({"delivered": 1})
         await running.execute("UPDATE delivery SET status = 'held', reason = 'limited', ended_at = NULL")
-        watching = asyncio.create_task(Keepers(running.client, running.settings.task_queue).watch(running.database))
+        watching = asyncio.create_task(Drains(running.client, running.settings.task_queue).watch(running.database))
         try:
             await running.until_statuses({"delivered": 1}, 30)
         finally:
@@ -183,7 +183,7 @@ async def test_what_a_dying_worker_held_finds_its_keeper(database_url: str, temp
 
 async def test_a_hanging_receivers_queue_waits_as_rows(database_url: str, temporal: WorkflowEnvironment) -> None:
     slow = {"subscription_concurrency": 5, "request_timeout_seconds": 1}
-    async with Receiver() as receiver, pipeline(database_url, temporal.client, **slow, **QUICK) as running:
+    async with Receiver() as receiver, pipeline(database_url, temporal.client, **slow, **FAST) as running:
         receiver.script(*[hang()] * 5000, path="/hanging")
         await running.subscribe("CustomerUpdated", receiver.url("/hanging"))
         await running.subscribe("CustomerUpdated", receiver.url("/healthy"))

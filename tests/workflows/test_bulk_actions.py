@@ -11,24 +11,24 @@ from temporalio.testing import WorkflowEnvironment
 
 from domain.delivery.identity import backfill_workflow_id, message_id, recover_workflow_id
 from storage.operations.bulk_actions import (
-    WindowKind,
-    WindowProgress,
-    WindowStatus,
+    BulkActionKind,
+    BulkActionProgress,
+    BulkActionStatus,
     count_missing,
     count_recoverable,
-    end_window_act,
+    end_bulk_action,
 )
 from storage.operations.bulk_pages import go_on
-from temporal import drains as keepers
-from temporal.drains import Keepers
-from temporal.starts import Acting
+from temporal import drains as drains
+from temporal.drains import Drains
+from temporal.starts import ActionStarts
+from tests.bulk_actions import begun_bulk_action, everything, fail_many, progress_of
 from tests.deadlines import eventually
 from tests.pipeline import STORE, Pipeline, pipeline
 from tests.receiver import Receiver, status
-from tests.window_acts import begun_window, everything, fail_many, progress_of
 
 NAME = "CustomerUpdated"
-IDS = {WindowKind.RECOVER: recover_workflow_id, WindowKind.BACKFILL: backfill_workflow_id}
+IDS = {BulkActionKind.RECOVER: recover_workflow_id, BulkActionKind.BACKFILL: backfill_workflow_id}
 
 
 @pytest.fixture
@@ -49,21 +49,21 @@ async def emitted(running: Pipeline, count: int) -> list[UUID]:
 
 
 async def begin(
-    running: Pipeline, kind: WindowKind, subscription_id: UUID, count: int, rate: int | None = None
+    running: Pipeline, kind: BulkActionKind, subscription_id: UUID, count: int, rate: int | None = None
 ) -> UUID:
     """An act on everything, begun."""
-    act_id = await begun_window(running, kind, subscription_id, count)
-    acting = Acting(running.client, running.settings.task_queue)
-    start = acting.recover if kind is WindowKind.RECOVER else acting.backfill
-    await start(act_id, subscription_id, "http://receiver.example.com/hook")
-    return act_id
+    action_id = await begun_bulk_action(running, kind, subscription_id, count)
+    acting = ActionStarts(running.client, running.settings.task_queue)
+    start = acting.recover if kind is BulkActionKind.RECOVER else acting.backfill
+    await start(action_id, subscription_id, "http://receiver.example.com/hook")
+    return action_id
 
 
-async def ended(running: Pipeline, act_id: UUID, kind: WindowKind) -> WindowProgress:
+async def ended(running: Pipeline, action_id: UUID, kind: BulkActionKind) -> BulkActionProgress:
     """How it stands once its workflow has ended."""
     async with asyncio.timeout(60):
-        await running.client.get_workflow_handle(IDS[kind](act_id)).result()
-    return await progress_of(running, act_id, kind)
+        await running.client.get_workflow_handle(IDS[kind](action_id)).result()
+    return await progress_of(running, action_id, kind)
 
 
 async def fresh(running: Pipeline, receiver: Receiver, failed: int, **columns: object) -> UUID:
@@ -75,26 +75,26 @@ async def fresh(running: Pipeline, receiver: Receiver, failed: int, **columns: o
     return subscription_id
 
 
-@pytest.mark.parametrize("kind", list(WindowKind))
+@pytest.mark.parametrize("kind", list(BulkActionKind))
 async def test_an_act_whose_start_got_lost_goes_on_by_itself(
-    running: Pipeline, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, kind: WindowKind
+    running: Pipeline, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, kind: BulkActionKind
 ) -> None:
     """The API was killed after it noted the act. Until the act is open, an ordered subscription is sent nothing."""
-    monkeypatch.setattr(keepers, "WATCH_SECONDS", 0.1)
+    monkeypatch.setattr(drains, "WATCH_SECONDS", 0.1)
     subscription_id = await fresh(running, receiver, 3, ordered=True)
-    act_id = await begun_window(running, kind, subscription_id, 3)
-    looking = Keepers(running.client, running.settings.task_queue)
+    action_id = await begun_bulk_action(running, kind, subscription_id, 3)
+    looking = Drains(running.client, running.settings.task_queue)
     watching = asyncio.create_task(looking.watch(running.database))
     try:
-        await running.execute("UPDATE window_act SET created_at = created_at - interval '1 minute'")
+        await running.execute("UPDATE bulk_action SET created_at = created_at - interval '1 minute'")
 
         async def finished() -> bool:
-            return (await progress_of(running, act_id, kind)).status == "finished"
+            return (await progress_of(running, action_id, kind)).status == "finished"
 
         await eventually(finished, 30, "the act's end")
     finally:
         watching.cancel()
-    assert (await running.statuses())["delivered"] == (4 if kind is WindowKind.RECOVER else 1)
+    assert (await running.statuses())["delivered"] == (4 if kind is BulkActionKind.RECOVER else 1)
 
 
 async def test_a_recovery_delivers_each_exactly_once_more(running: Pipeline, receiver: Receiver) -> None:
@@ -102,21 +102,21 @@ async def test_a_recovery_delivers_each_exactly_once_more(running: Pipeline, rec
     async with running.database.transaction() as connection:
         count = await count_recoverable(connection, subscription_id, everything(("exhausted",)))
     assert count == 1_205
-    act_id = await begin(running, WindowKind.RECOVER, subscription_id, count)
-    found = await ended(running, act_id, WindowKind.RECOVER)
+    action_id = await begin(running, BulkActionKind.RECOVER, subscription_id, count)
+    found = await ended(running, action_id, BulkActionKind.RECOVER)
     assert (found.status, found.opened) == ("finished", 1_205)
     await running.until_statuses({"delivered": 1_206}, 60)
     assert len(receiver.requests) == 1_206
     async with running.database.transaction() as connection:
-        assert not await end_window_act(connection, act_id, WindowStatus.CANCELLED), "it has ended"
+        assert not await end_bulk_action(connection, action_id, BulkActionStatus.CANCELLED), "it has ended"
 
 
 async def test_what_failed_again_and_what_waits_is_told_apart(running: Pipeline, receiver: Receiver) -> None:
     subscription_id = await fresh(running, receiver, 6)
     receiver.script(status(200), status(200), status(200), status(503))
     receiver.otherwise = status(410)
-    act_id = await begin(running, WindowKind.RECOVER, subscription_id, 6)
-    found = await ended(running, act_id, WindowKind.RECOVER)
+    action_id = await begin(running, BulkActionKind.RECOVER, subscription_id, 6)
+    found = await ended(running, action_id, BulkActionKind.RECOVER)
     assert (found.count, found.opened, found.delivered) == (6, 6, 3)
     assert found.failed_again + found.waiting == 3, "the rest ended with the subscription, or waits for its retry"
 
@@ -126,16 +126,16 @@ async def test_it_is_finished_when_each_has_been_attempted_not_when_each_is_open
 ) -> None:
     subscription_id = await fresh(running, receiver, 2)
     await running.edit(subscription_id, status="paused")
-    act_id = await begin(running, WindowKind.RECOVER, subscription_id, 2)
+    action_id = await begin(running, BulkActionKind.RECOVER, subscription_id, 2)
 
     async def open_again() -> bool:
-        return (await progress_of(running, act_id, WindowKind.RECOVER)).opened == 2
+        return (await progress_of(running, action_id, BulkActionKind.RECOVER)).opened == 2
 
     await eventually(open_again, 20, "both open")
-    found = await progress_of(running, act_id, WindowKind.RECOVER)
+    found = await progress_of(running, action_id, BulkActionKind.RECOVER)
     assert (found.status, found.waiting, found.delivered) == ("running", 2, 0)
     await running.edit(subscription_id, status="active")
-    found = await ended(running, act_id, WindowKind.RECOVER)
+    found = await ended(running, action_id, BulkActionKind.RECOVER)
     assert found.status == "finished"
     assert found.delivered + found.waiting == 2
 
@@ -143,20 +143,20 @@ async def test_it_is_finished_when_each_has_been_attempted_not_when_each_is_open
 async def test_disabling_the_subscription_ends_it(running: Pipeline, receiver: Receiver) -> None:
     subscription_id = await fresh(running, receiver, 2)
     await running.edit(subscription_id, status="disabled")
-    act_id = await begin(running, WindowKind.RECOVER, subscription_id, 2)
-    found = await ended(running, act_id, WindowKind.RECOVER)
+    action_id = await begin(running, BulkActionKind.RECOVER, subscription_id, 2)
+    found = await ended(running, action_id, BulkActionKind.RECOVER)
     assert (found.status, found.opened) == ("cancelled", 0)
 
 
 async def test_a_pace_is_kept_whoever_opens_the_pages(running: Pipeline, receiver: Receiver) -> None:
     subscription_id = await fresh(running, receiver, 60)
     await running.edit(subscription_id, status="paused")
-    act_id = await begun_window(running, WindowKind.RECOVER, subscription_id, 60, rate_per_second=20)
+    action_id = await begun_bulk_action(running, BulkActionKind.RECOVER, subscription_id, 60, rate_per_second=20)
     began = asyncio.get_running_loop().time()
     opened = 0
     while opened < 60:
         async with running.database.transaction() as connection:
-            steps = await go_on(connection, act_id)
+            steps = await go_on(connection, action_id)
         assert steps is not None
         opened = steps.opened
         elapsed = asyncio.get_running_loop().time() - began
@@ -176,8 +176,8 @@ async def test_a_recovery_behind_an_open_breaker_asks_at_once_and_begins_the_sch
         "probe_interval_seconds) VALUES (:id, 3, now(), now() + interval '1 hour', 60)",
         id=subscription_id,
     )
-    act_id = await begin(running, WindowKind.RECOVER, subscription_id, 3)
-    assert (await ended(running, act_id, WindowKind.RECOVER)).status == "finished"
+    action_id = await begin(running, BulkActionKind.RECOVER, subscription_id, 3)
+    assert (await ended(running, action_id, BulkActionKind.RECOVER)).status == "finished"
     await running.until_statuses({"delivered": 4})
 
 
@@ -189,22 +189,22 @@ async def test_a_backfill_makes_one_delivery_of_each_event_that_has_none(running
     await running.until_statuses({"delivered": 2})
     async with running.database.transaction() as connection:
         assert await count_missing(connection, STORE, subscription_id, everything()) == 1_100
-    act_id = await begin(running, WindowKind.BACKFILL, subscription_id, 1_100)
-    found = await ended(running, act_id, WindowKind.BACKFILL)
+    action_id = await begin(running, BulkActionKind.BACKFILL, subscription_id, 1_100)
+    found = await ended(running, action_id, BulkActionKind.BACKFILL)
     assert (found.status, found.opened) == ("finished", 1_100)
     await running.until_statuses({"delivered": 1_102}, 60)
     sent = [json.loads(request.body)["messageId"] for request in receiver.requests]
     assert sorted(sent) == sorted(str(message_id(one, subscription_id, "main")) for one in ids)
-    again = await begin(running, WindowKind.BACKFILL, subscription_id, 0)
-    assert (await ended(running, again, WindowKind.BACKFILL)).opened == 0, "a second finds nothing"
+    again = await begin(running, BulkActionKind.BACKFILL, subscription_id, 0)
+    assert (await ended(running, again, BulkActionKind.BACKFILL)).opened == 0, "a second finds nothing"
 
 
 async def test_a_backfill_of_a_level_change_makes_both_legacy_deliveries(running: Pipeline, receiver: Receiver) -> None:
     for data in ('{"automatic":true}', '{"automatic":false}'):
         await running.emit("CustomerLevelChanged", data)
     subscription_id = await running.subscribe("CustomerLevelChanged", receiver.url("/hook"), legacy=True)
-    act_id = await begin(running, WindowKind.BACKFILL, subscription_id, 2)
-    found = await ended(running, act_id, WindowKind.BACKFILL)
+    action_id = await begin(running, BulkActionKind.BACKFILL, subscription_id, 2)
+    found = await ended(running, action_id, BulkActionKind.BACKFILL)
     assert (found.count, found.opened) == (3, 3)
     await running.until_statuses({"delivered": 3})
 
@@ -214,10 +214,10 @@ async def test_an_ordered_subscription_gets_the_past_before_what_comes_meanwhile
 ) -> None:
     past = await emitted(running, 520)
     subscription_id = await running.subscribe(NAME, receiver.url("/hook"), ordered=True)
-    act_id = await begun_window(running, WindowKind.BACKFILL, subscription_id, 520)
+    action_id = await begun_bulk_action(running, BulkActionKind.BACKFILL, subscription_id, 520)
     [new] = await emitted(running, 1)  # held, and not let go before what was accepted earlier is there
-    await Acting(running.client, running.settings.task_queue).backfill(act_id, subscription_id, "http://x/")
-    assert (await ended(running, act_id, WindowKind.BACKFILL)).opened == 520
+    await ActionStarts(running.client, running.settings.task_queue).backfill(action_id, subscription_id, "http://x/")
+    assert (await ended(running, action_id, BulkActionKind.BACKFILL)).opened == 520
     await running.until_statuses({"delivered": 521}, 60)
     in_order = await running.execute(
         "SELECT event_id FROM event WHERE event_id = ANY(:ids) ORDER BY sequence", ids=[*past, new]

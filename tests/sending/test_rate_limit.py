@@ -10,7 +10,7 @@ import pytest
 
 from domain.delivery.lifecycle import Reason
 from sending.dispatcher import AttemptTakenError
-from sending.rate_limit import RateLimiter, Turn, TurnLostError, Turns
+from sending.rate_limit import LimiterLeaseLostError, RateLimiter, Turn, Turns
 from tests.chaos.verdict import most_in_a_second
 from tests.receiver import Receiver
 from tests.workbench import Workbench, workbench
@@ -26,7 +26,7 @@ async def bench(cleared_url: str) -> AsyncIterator[Workbench]:
 
 @pytest.fixture
 async def held(bench: Workbench) -> AsyncIterator[tuple[Receiver, UUID, UUID]]:
-    """A receiver, a subscription of it with a limit, and a delivery that waits for its keeper."""
+    """A receiver, a subscription of it with a limit, and a delivery that waits for its drain."""
     async with Receiver() as receiver:
         subscription_id = await bench.subscribe(
             "CustomerUpdated", receiver.url("/hook"), rate_limit_per_second=PER_SECOND
@@ -64,7 +64,7 @@ async def test_a_process_that_was_stopped_sends_nothing_before_it_has_asked_whos
     async with asyncio.timeout(5):
         await waiting
     turn.over = True
-    with pytest.raises(TurnLostError):
+    with pytest.raises(LimiterLeaseLostError):
         await pace.wait()
 
 
@@ -76,14 +76,14 @@ async def test_one_worker_at_a_time_has_the_turn_and_a_dead_ones_lapses(bench: W
         assert turn.steady
         async with theirs.turn(subscription_id) as refused:
             assert refused is None
-        await bench.execute("UPDATE keeper_turn SET seen_at = clock_timestamp() - interval '4 seconds'")
+        await bench.execute("UPDATE limiter_lease SET seen_at = clock_timestamp() - interval '4 seconds'")
         async with theirs.turn(subscription_id) as taken:
             assert taken is not None
             async with ours.turn(subscription_id) as again:
                 assert again is None
     async with ours.turn(subscription_id) as last:
         assert last is not None
-    assert await bench.scalar("SELECT count(*) FROM keeper_turn") == 0
+    assert await bench.scalar("SELECT count(*) FROM limiter_lease") == 0
 
 
 async def test_what_waits_when_the_turn_is_lost_is_not_sent_and_leaves_no_attempt(
@@ -92,13 +92,13 @@ async def test_what_waits_when_the_turn_is_lost_is_not_sent_and_leaves_no_attemp
     receiver, subscription_id, message_id = held
     turn = Turn(time.monotonic())
     turn.over = True
-    bench.dispatcher.keep_pace(subscription_id, PER_SECOND, turn)
-    delivery = replace(await bench.load(message_id), kept_as=Reason.RETRY)
+    bench.dispatcher.limit_rate(subscription_id, PER_SECOND, turn)
+    delivery = replace(await bench.load(message_id), hold_again_as=Reason.RETRY)
     with pytest.raises(AttemptTakenError):
         await bench.dispatcher.begin(delivery, "automatic")
     assert receiver.requests == []
     assert await bench.scalar("SELECT count(*) FROM attempt") == 0
-    bench.dispatcher.keep_pace(subscription_id, PER_SECOND, Turn(time.monotonic()))
+    bench.dispatcher.limit_rate(subscription_id, PER_SECOND, Turn(time.monotonic()))
     assert (await bench.dispatcher.begin(delivery, "automatic")).status == "delivered"
 
 
@@ -108,5 +108,5 @@ async def test_what_a_person_asks_for_waits_for_nobodys_turn(
     _, subscription_id, message_id = held
     turn = Turn(time.monotonic())
     turn.over = True
-    bench.dispatcher.keep_pace(subscription_id, PER_SECOND, turn)
+    bench.dispatcher.limit_rate(subscription_id, PER_SECOND, turn)
     assert (await bench.dispatcher.begin(await bench.load(message_id), "manual")).status == "delivered"

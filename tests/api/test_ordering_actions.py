@@ -5,20 +5,20 @@ from uuid import uuid4
 
 import pytest
 
-from tests.api.acting import AT_ONCE_SECONDS, EVENT, Acting
+from tests.api.acting import AT_ONCE_SECONDS, EVENT, ActionStarts
 from tests.receiver import Receiver, status
 
 BY_CUSTOMER = {"ordered": True, "orderKey": "customer"}
 HOLDING = {**BY_CUSTOMER, "afterExhausted": "hold", "retrySchedule": []}
 
 
-async def emitted(acting: Acting, customer: str) -> str:
+async def emitted(acting: ActionStarts, customer: str) -> str:
     """The id of a customer's event."""
     answer = await acting.api.emit(EVENT, {"customer": {"customerId": customer}})
     return str(answer.json()["eventId"])
 
 
-async def stopped_line(acting: Acting, receiver: Receiver) -> tuple[str, str, str, str]:
+async def stopped_group(acting: ActionStarts, receiver: Receiver) -> tuple[str, str, str, str]:
     """(subscription, exhausted delivery, event held behind it, its delivery)."""
     receiver.script(status(503))
     subscription = await acting.subscribe(receiver.url("/hook"), **HOLDING)
@@ -29,7 +29,7 @@ async def stopped_line(acting: Acting, receiver: Receiver) -> tuple[str, str, st
     return subscription, exhausted, second, await acting.until(second, "held", 0)
 
 
-async def test_only_what_is_in_ones_own_line_comes_before_one(acting: Acting, receiver: Receiver) -> None:
+async def test_only_what_is_in_ones_own_line_comes_before_one(acting: ActionStarts, receiver: Receiver) -> None:
     receiver.script(status(503), status(503))
     await acting.subscribe(receiver.url("/hook"), **BY_CUSTOMER)
     one, another = str(uuid4()), str(uuid4())
@@ -55,9 +55,9 @@ async def test_only_what_is_in_ones_own_line_comes_before_one(acting: Acting, re
     ids=["redeliver", "cancel"],
 )
 async def test_what_a_person_does_about_the_exhausted_one_lets_its_line_go_on(
-    acting: Acting, receiver: Receiver, act: str, exhausted_then: tuple[str, int]
+    acting: ActionStarts, receiver: Receiver, act: str, exhausted_then: tuple[str, int]
 ) -> None:
-    _, exhausted, event, successor = await stopped_line(acting, receiver)
+    _, exhausted, event, successor = await stopped_group(acting, receiver)
     [item] = (await acting.explain(event))["items"]
     assert (item["code"], item["behindMessageId"]) == ("behind_ordered", exhausted)
     assert exhausted in await acting.refused(f"delivery/{successor}/send-now")
@@ -69,8 +69,8 @@ async def test_what_a_person_does_about_the_exhausted_one_lets_its_line_go_on(
     assert again.status_code == 409, "it holds nothing back any more"
 
 
-async def test_a_redelivery_that_fails_leaves_the_line_where_it_is(acting: Acting, receiver: Receiver) -> None:
-    _, exhausted, event, successor = await stopped_line(acting, receiver)
+async def test_a_redelivery_that_fails_leaves_the_line_where_it_is(acting: ActionStarts, receiver: Receiver) -> None:
+    _, exhausted, event, successor = await stopped_group(acting, receiver)
     receiver.script(status(503))
     await acting.acted(f"delivery/{exhausted}/redeliver")
     await receiver.wait_for(2)
@@ -79,8 +79,10 @@ async def test_a_redelivery_that_fails_leaves_the_line_where_it_is(acting: Actin
     assert item["code"] == "behind_ordered"
 
 
-async def test_a_recovery_sends_the_exhausted_one_before_its_successors(acting: Acting, receiver: Receiver) -> None:
-    subscription, exhausted, event, _ = await stopped_line(acting, receiver)
+async def test_a_recovery_sends_the_exhausted_one_before_its_successors(
+    acting: ActionStarts, receiver: Receiver
+) -> None:
+    subscription, exhausted, event, _ = await stopped_group(acting, receiver)
     await acting.acted(f"subscription/{subscription}/recover", {"recover": {"since": "2020-01-01T00:00:00Z"}})
     message_id = await acting.until(event, "delivered", 1)
     arrived = [request.header("webhook-id") or request.body.decode() for request in receiver.requests[1:]]
@@ -92,17 +94,19 @@ async def test_a_recovery_sends_the_exhausted_one_before_its_successors(acting: 
     "fields", [{"afterExhausted": "skip"}, {"ordered": False}], ids=["skip from now on", "not ordered any more"]
 )
 async def test_a_subscription_that_is_to_skip_lets_its_lines_go_on_at_once(
-    acting: Acting, receiver: Receiver, fields: dict[str, Any]
+    acting: ActionStarts, receiver: Receiver, fields: dict[str, Any]
 ) -> None:
-    subscription, _, event, _ = await stopped_line(acting, receiver)
+    subscription, _, event, _ = await stopped_group(acting, receiver)
     body = {"webhookSubscription": {"url": receiver.url("/hook"), **fields}}
     answer = await acting.api.client.put(acting.api.url(f"webhook/subscription/{subscription}"), json=body)
     assert answer.status_code == 204, answer.text
     await acting.until(event, "delivered", 1, AT_ONCE_SECONDS)
 
 
-async def test_enabling_a_subscription_lets_its_lines_go_on_with_what_comes(acting: Acting, receiver: Receiver) -> None:
-    subscription, _, event, _ = await stopped_line(acting, receiver)
+async def test_enabling_a_subscription_lets_its_lines_go_on_with_what_comes(
+    acting: ActionStarts, receiver: Receiver
+) -> None:
+    subscription, _, event, _ = await stopped_group(acting, receiver)
     await acting.acted(f"subscription/{subscription}/disable")
     await acting.until(event, "exhausted", 0)
     await acting.acted(f"subscription/{subscription}/enable")

@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from domain.delivery.identity import backfill_workflow_id, recover_workflow_id
-from tests.api.acting import Acting
+from tests.api.acting import ActionStarts
 from tests.deadlines import eventually
 from tests.receiver import Receiver, status
 
@@ -16,7 +16,7 @@ SINCE = "2020-01-01T00:00:00Z"
 
 class TestRecover:
     async def test_a_dry_run_counts_and_a_recovery_delivers_what_ended_in_the_window(
-        self, acting: Acting, receiver: Receiver
+        self, acting: ActionStarts, receiver: Receiver
     ) -> None:
         receiver.script(status(404), status(404))
         subscription = await acting.subscribe(receiver.url("/hook"), retrySchedule=[])
@@ -45,7 +45,7 @@ class TestRecover:
         assert [action for action, *_ in await acting.audit()] == ["recover"]
 
     async def test_one_of_a_subscription_at_a_time_until_it_is_cancelled(
-        self, acting: Acting, receiver: Receiver
+        self, acting: ActionStarts, receiver: Receiver
     ) -> None:
         subscription = await acting.subscribe(receiver.url("/hook"))
         event = await acting.emit()
@@ -82,13 +82,13 @@ class TestRecover:
             pytest.param({"since": SINCE, "dryrun": True}, "dryrun", id="no unknown field"),
         ],
     )
-    async def test_a_window_that_is_none_is_refused(self, acting: Acting, recover: Any, path: str) -> None:
+    async def test_a_window_that_is_none_is_refused(self, acting: ActionStarts, recover: Any, path: str) -> None:
         subscription = await acting.subscribe("http://127.0.0.1:9/")
         answer = await acting.act(f"subscription/{subscription}/recover", {"recover": recover})
         assert answer.status_code == 400, answer.text
         assert path in [error["path"] for error in answer.json()["errors"]]
 
-    async def test_not_while_disabled_and_at_no_pace_of_its_own_where_order_has_one(self, acting: Acting) -> None:
+    async def test_not_while_disabled_and_at_no_pace_of_its_own_where_order_has_one(self, acting: ActionStarts) -> None:
         subscription = await acting.subscribe("http://127.0.0.1:9/", ordered=True)
         path = f"subscription/{subscription}"
         for act in ("recover", "backfill"):
@@ -103,7 +103,9 @@ class TestRecover:
 
 
 class TestBackfill:
-    async def test_what_came_before_is_counted_then_delivered_once(self, acting: Acting, receiver: Receiver) -> None:
+    async def test_what_came_before_is_counted_then_delivered_once(
+        self, acting: ActionStarts, receiver: Receiver
+    ) -> None:
         events = [await acting.emit() for _ in range(3)]
         await acting.emit("CustomerRegistered")
         subscription = await acting.subscribe(receiver.url("/hook"))
@@ -131,10 +133,10 @@ class TestBackfill:
         assert await acting.audit() == [("backfill", "subscription", subscription)]
         assert (await acting.api.get(f"webhook/recover/{begun['backfillId']}")).status_code == 404
 
-    async def _finished(self, acting: Acting, backfill_id: str) -> bool:
+    async def _finished(self, acting: ActionStarts, backfill_id: str) -> bool:
         return bool((await acting.look(f"backfill/{backfill_id}"))["status"] == "finished")
 
-    async def test_one_act_at_a_time_until_it_is_cancelled(self, acting: Acting, receiver: Receiver) -> None:
+    async def test_one_act_at_a_time_until_it_is_cancelled(self, acting: ActionStarts, receiver: Receiver) -> None:
         event = await acting.emit()
         subscription = await acting.subscribe(receiver.url("/hook"))
         await acting.acted(f"subscription/{subscription}/pause")

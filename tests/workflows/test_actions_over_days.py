@@ -5,15 +5,15 @@ from uuid import UUID
 from temporalio.client import WorkflowExecutionStatus
 from temporalio.testing import WorkflowEnvironment
 
-from domain.delivery.identity import backfill_workflow_id, keeper_workflow_id, recover_workflow_id
-from storage.operations.bulk_actions import WindowKind
+from domain.delivery.identity import backfill_workflow_id, drain_workflow_id, recover_workflow_id
+from storage.operations.bulk_actions import BulkActionKind
 from storage.subscriptions.status import disable, enable, pause, resume
-from temporal.starts import Acting
+from temporal.starts import ActionStarts
+from tests.bulk_actions import begun_bulk_action, progress_of
 from tests.deadlines import eventually
 from tests.pipeline import STORE, Pipeline, pipeline
 from tests.receiver import Receiver, status
 from tests.skipped_time import DAY, skip, timer_of
-from tests.window_acts import begun_window, progress_of
 
 EVENT = "CustomerUpdated"
 
@@ -28,8 +28,8 @@ async def ended(running: Pipeline, workflow_id: str) -> None:
     await eventually(completed, 20, "the end of the workflow, no time skipped")
 
 
-def acting(running: Pipeline) -> Acting:
-    return Acting(running.client, running.settings.task_queue)
+def acting(running: Pipeline) -> ActionStarts:
+    return ActionStarts(running.client, running.settings.task_queue)
 
 
 async def test_a_pause_of_a_week_loses_nothing_and_its_end_is_not_waited_for(
@@ -79,11 +79,11 @@ async def test_what_is_recovered_is_sent_at_once_and_has_its_whole_schedule_agai
         await running.emit(EVENT, "{}")
         await running.until_statuses({"exhausted": 1})
         await running.edit(subscription_id, retry_schedule=[DAY])
-        act_id = await begun_window(running, WindowKind.RECOVER, subscription_id, 1)
-        await acting(running).recover(act_id, subscription_id, receiver.url("/hook"))
+        action_id = await begun_bulk_action(running, BulkActionKind.RECOVER, subscription_id, 1)
+        await acting(running).recover(action_id, subscription_id, receiver.url("/hook"))
         await sent_again_after_its_day(running, skipping, receiver, subscription_id, before=1)
-        await ended(running, recover_workflow_id(act_id))
-        assert (await progress_of(running, act_id, WindowKind.RECOVER)).status == "finished"
+        await ended(running, recover_workflow_id(action_id))
+        assert (await progress_of(running, action_id, BulkActionKind.RECOVER)).status == "finished"
 
 
 async def test_what_is_backfilled_is_sent_at_once_and_has_a_schedule_like_any_other(
@@ -99,18 +99,18 @@ async def test_what_is_backfilled_is_sent_at_once_and_has_a_schedule_like_any_ot
         assert await running.statuses() == {}
         receiver.script(status(503))
         subscription_id = await running.subscribe(EVENT, receiver.url("/hook"), retry_schedule=[DAY])
-        act_id = await begun_window(running, WindowKind.BACKFILL, subscription_id, 1)
-        await acting(running).backfill(act_id, subscription_id, receiver.url("/hook"))
+        action_id = await begun_bulk_action(running, BulkActionKind.BACKFILL, subscription_id, 1)
+        await acting(running).backfill(action_id, subscription_id, receiver.url("/hook"))
         await sent_again_after_its_day(running, skipping, receiver, subscription_id, before=0)
-        await ended(running, backfill_workflow_id(act_id))
-        assert (await progress_of(running, act_id, WindowKind.BACKFILL)).status == "finished"
+        await ended(running, backfill_workflow_id(action_id))
+        assert (await progress_of(running, action_id, BulkActionKind.BACKFILL)).status == "finished"
 
 
 async def sent_again_after_its_day(
     running: Pipeline, skipping: WorkflowEnvironment, receiver: Receiver, subscription_id: UUID, before: int
 ) -> None:
-    """See the keeper wait for a day after the first of the attempts that are new, and deliver with the second."""
-    day = await timer_of(running, keeper_workflow_id(subscription_id), at_least=DAY * 0.75)
+    """See the drain wait for a day after the first of the attempts that are new, and deliver with the second."""
+    day = await timer_of(running, drain_workflow_id(subscription_id), at_least=DAY * 0.75)
     assert (await running.statuses(), len(receiver.requests)) == ({"held": 1}, before + 1)
     await skip(running, skipping, day)
     await running.until_statuses({"delivered": 1})

@@ -1,4 +1,4 @@
-"""The keeper's rounds by themselves: what may come between two readings of an ordered subscription."""
+"""The drain's rounds by themselves: what may come between two readings of an ordered subscription."""
 
 import asyncio
 import json
@@ -9,16 +9,16 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain.delivery.ordering import line_of
+from domain.delivery.ordering import ordering_key_of
 from sending.drain import ordered as in_order
 from sending.drain.round import LOOK_SECONDS
-from storage.deliveries.held import subscriptions_to_keep
+from storage.deliveries.held import subscriptions_to_drain
 from storage.deliveries.ordering import first_unmatched
 from storage.deliveries.transitions import ENDED_AT_ONCE, exhaust_outwaited
+from tests.bulk_actions import fail_many
 from tests.ground import STORE
 from tests.receiver import Receiver, status, when
 from tests.sending.drain.rounds import round_of
-from tests.window_acts import fail_many
 from tests.workbench import Workbench, workbench
 
 
@@ -80,7 +80,7 @@ async def test_an_event_matched_without_a_line_is_not_overtaken(bench: Workbench
     await bench.edit(subscription_id, order_key="customer")
     await bench.attempt_events(await bench.emit("CustomerUpdated", event_of("a customer", "second")))
     lines = [row.line for row in await bench.deliveries()]
-    assert lines == [None, line_of(subscription_id, event_of("a customer", ""))]
+    assert lines == [None, ordering_key_of(subscription_id, event_of("a customer", ""))]
     await round_of(bench, subscription_id)
     arrived = [json.loads(request.body)["data"]["customer"]["phone"] for request in receiver.requests]
     assert arrived == ["first", "second"]
@@ -147,7 +147,7 @@ async def test_a_keeper_is_woken_when_the_turn_of_what_it_holds_has_come(
         probe_in=probe_in,
     )
     async with bench.database.transaction() as connection:
-        assert [one[0] for one in await subscriptions_to_keep(connection)] == [subscription_id] * woken
+        assert [one[0] for one in await subscriptions_to_drain(connection)] == [subscription_id] * woken
 
 
 @pytest.mark.parametrize("ends", ["status = 'disabled', status_since", "deleted_at"])
@@ -161,7 +161,7 @@ async def test_the_keeper_of_what_was_just_disabled_or_deleted_is_woken_though_n
         if seconds_ago is not None:
             await bench.execute(f"UPDATE subscription SET {ends} = now() - make_interval(secs => {seconds_ago})")
         async with bench.database.transaction() as connection:
-            looks.append(await subscriptions_to_keep(connection))
+            looks.append(await subscriptions_to_drain(connection))
     assert looks == [[], [(subscription_id, STORE, "CustomerUpdated", url)], []]
 
 
