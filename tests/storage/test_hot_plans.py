@@ -109,7 +109,7 @@ async def hold_lines(ground: Ground) -> None:
     await ground.execute(
         """
         INSERT INTO delivery (message_id, store_code, event_id, event_name, event_sequence, subscription_id, variant,
-            url, status, reason, line, holds_group)
+            url, status, reason, ordering_key, holds_group)
         SELECT gen_random_uuid(), store_code, event_id, name, sequence, :subscription, 'main',
             'http://ordered.example.com/', CASE WHEN n % 500 = 0 THEN 'exhausted' ELSE 'held' END, 'limited',
             CASE WHEN n % 20 = 0 THEN 1 + n % 1000 ELSE 0 END, n % 500 = 0

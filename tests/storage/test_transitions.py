@@ -168,7 +168,7 @@ async def backfilled(connection: AsyncConnection, setting: Setting) -> None:
 
 
 async def adopted(connection: AsyncConnection, setting: Setting) -> None:
-    await transitions.adopt(connection, setting.subscription_id, columns_of_events(setting, line=None))
+    await transitions.adopt(connection, setting.subscription_id, columns_of_events(setting, ordering_key=None))
 
 
 async def sent_test(connection: AsyncConnection, setting: Setting) -> None:

@@ -79,7 +79,7 @@ async def test_an_event_matched_without_a_line_is_not_overtaken(bench: Workbench
     await bench.attempt_events(await bench.emit("CustomerUpdated", event_of("a customer", "first")))
     await bench.edit(subscription_id, order_key="customer")
     await bench.attempt_events(await bench.emit("CustomerUpdated", event_of("a customer", "second")))
-    lines = [row.line for row in await bench.deliveries()]
+    lines = [row.ordering_key for row in await bench.deliveries()]
     assert lines == [None, ordering_key_of(subscription_id, event_of("a customer", ""))]
     await round_of(bench, subscription_id)
     arrived = [json.loads(request.body)["data"]["customer"]["phone"] for request in receiver.requests]
