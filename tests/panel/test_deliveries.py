@@ -263,7 +263,7 @@ class TestOne:
     ) -> None:
         editor = await visit("editor")
         webhook = await shop.created(eventName="CustomerUpdated", ordered=True, afterExhausted="hold")
-        line = {"line": UUID(int=0), "last_status_code": 503}
+        line = {"ordering_key": 0, "last_status_code": 503}
         first = await add_delivery(shop, webhook, status="exhausted", event_sequence=1, holds_group=True, **line)
         behind = await add_delivery(shop, webhook, status="held", event_sequence=2, ended_at=None, **line)
         waiting = await shown(editor, log(shop, f"/{behind}"))
