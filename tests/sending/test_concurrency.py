@@ -8,7 +8,7 @@ import pytest
 from sending.concurrency import ConcurrencyLimiter, SubscriptionQueue, WithdrawnError
 
 
-async def queue(places: ConcurrencyLimiter, queue: SubscriptionQueue, count: int) -> "list[asyncio.Task[None]]":
+async def queued(places: ConcurrencyLimiter, queue: SubscriptionQueue, count: int) -> "list[asyncio.Task[None]]":
     """Let so many attempts ask for a place."""
     tasks = [asyncio.create_task(places.acquire(queue, uuid4())) for _ in range(count)]
     await asyncio.sleep(0)
@@ -24,9 +24,9 @@ async def settle() -> None:
 async def test_however_many_subscriptions_hang_another_finds_a_place(hanging: int) -> None:
     places = ConcurrencyLimiter(512)
     queues = [SubscriptionQueue("store", 50) for _ in range(hanging)]
-    tasks = [task for queue in queues for task in await queue(places, queue, 600)]
+    tasks = [task for queue in queues for task in await queued(places, queue, 600)]
     healthy = SubscriptionQueue("store", 50)
-    mine = await queue(places, healthy, 1)
+    mine = await queued(places, healthy, 1)
     assert mine[0].done()
     assert min(queue.in_flight for queue in queues) >= 1
     for task in [*tasks, *mine]:
@@ -39,7 +39,7 @@ async def test_however_many_subscriptions_hang_another_finds_a_place(hanging: in
 async def test_those_that_hang_share_evenly_once_their_first_requests_have_ended(hanging: int, each: int) -> None:
     places = ConcurrencyLimiter(512)
     queues = [SubscriptionQueue("store", 50) for _ in range(hanging)]
-    tasks = [task for queue in queues for task in await queue(places, queue, 600)]
+    tasks = [task for queue in queues for task in await queued(places, queue, 600)]
     for _ in range(500):
         places.release(max(queues, key=lambda queue: queue.in_flight))
         await settle()
@@ -50,7 +50,7 @@ async def test_those_that_hang_share_evenly_once_their_first_requests_have_ended
 
 async def test_one_subscription_alone_gets_what_its_limit_says() -> None:
     places, queue = ConcurrencyLimiter(512), SubscriptionQueue("store", 50)
-    tasks = await queue(places, queue, 80)
+    tasks = await queued(places, queue, 80)
     assert (queue.in_flight, places.free) == (50, 462)
     for _ in range(10):
         places.release(queue)
@@ -63,7 +63,7 @@ async def test_one_subscription_alone_gets_what_its_limit_says() -> None:
 async def test_places_that_come_free_go_round() -> None:
     places = ConcurrencyLimiter(40)
     first, second = SubscriptionQueue("store", 50), SubscriptionQueue("store", 50)
-    tasks = [*await queue(places, first, 20), *await queue(places, second, 20)]
+    tasks = [*await queued(places, first, 20), *await queued(places, second, 20)]
     for _ in range(12):
         places.release(max(first, second, key=lambda queue: queue.in_flight))
         await settle()
@@ -74,7 +74,7 @@ async def test_places_that_come_free_go_round() -> None:
 
 async def test_a_raised_limit_lets_go_at_once_and_a_lowered_one_waits_for_those_on_the_wire() -> None:
     places, queue = ConcurrencyLimiter(512), SubscriptionQueue("store", 2)
-    tasks = await queue(places, queue, 20)
+    tasks = await queued(places, queue, 20)
     places.limit(queue, 5)
     await settle()
     assert sum(task.done() for task in tasks) == 5
@@ -110,7 +110,7 @@ async def test_who_leaves_the_queue_or_is_cancelled_with_a_place_leaves_none_beh
 
 async def test_one_store_alone_gets_its_places_at_once() -> None:
     places, queue = ConcurrencyLimiter(512), SubscriptionQueue("store", 50)
-    tasks = await queue(places, queue, 20)
+    tasks = await queued(places, queue, 20)
     assert queue.in_flight == 20
     for task in tasks:
         task.cancel()
@@ -120,7 +120,7 @@ async def test_stores_are_served_round_robin_however_many_subscriptions_one_of_t
     places = ConcurrencyLimiter(8)
     others = [SubscriptionQueue("other", 1) for _ in range(8)]
     noisy, small = [SubscriptionQueue("noisy", 1) for _ in range(20)], [SubscriptionQueue("small", 1) for _ in range(4)]
-    tasks = [task for queue in (*others, *noisy, *small) for task in await queue(places, queue, 1)]
+    tasks = [task for queue in (*others, *noisy, *small) for task in await queued(places, queue, 1)]
     assert places.free == 0
     for queue in others:
         places.release(queue)
