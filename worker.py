@@ -27,12 +27,12 @@ from activities.retry import RetryActivities
 from domain.delivery.notices import DisableRules
 from relay.backpressure import MAX_IN_FLIGHT, Backpressure, WorkflowKind
 from relay.relay import Relay, RelaySettings
-from sending.dispatcher import AttemptLimits, Dispatcher
+from sending.dispatcher import Dispatcher
 from sending.http.client import Sender
 from sending.lease import lease
 from sending.recorder import Recorder
 from sending.requests import RequestBuilder
-from sending.subscription_watch import watch_subscriptions
+from sending.subscription_queues import AttemptLimits, SubscriptionQueues, watch_subscriptions
 from settings import Settings
 from storage.database import Database
 from storage.expiry.from_events import ExpiryFromEvents
@@ -156,26 +156,29 @@ async def sending(
 
     On leaving, all attempts under way have their outcome written.
     """
-    recorder = Recorder(database, metrics, breaker_rules(settings))
+    queues = SubscriptionQueues(
+        worker_id,
+        AttemptLimits(
+            in_flight=settings.attempts_in_flight,
+            per_subscription=settings.subscription_concurrency,
+            queue_per_subscription=max(SHORTEST_QUEUE, (MAX_IN_FLIGHT[WorkflowKind.BATCH] + 1) * settings.batch_events),
+        ),
+    )
+    recorder = Recorder(database, metrics, breaker_rules(settings), queues)
     sender = Sender(sender_settings(settings))
     dispatcher = Dispatcher(
-        worker_id=worker_id,
         sender=sender,
         recorder=recorder,
         requests=RequestBuilder(
             Sealer(settings.plain_encryption_keys), url_rules(settings), trace_receivers=settings.trace_receivers
         ),
-        limits=AttemptLimits(
-            in_flight=settings.attempts_in_flight,
-            per_subscription=settings.subscription_concurrency,
-            queue_per_subscription=max(SHORTEST_QUEUE, (MAX_IN_FLIGHT[WorkflowKind.BATCH] + 1) * settings.batch_events),
-            retry_schedule=settings.retry_schedule_seconds,
-        ),
+        queues=queues,
+        retry_schedule=settings.retry_schedule_seconds,
         metrics=metrics,
         traces=traces,
     )
     writing = asyncio.create_task(recorder.run())
-    watching = asyncio.create_task(watch_subscriptions(database, dispatcher))
+    watching = asyncio.create_task(watch_subscriptions(database, queues))
     try:
         yield dispatcher, writing
         with suppress(TimeoutError):

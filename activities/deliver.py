@@ -12,8 +12,7 @@ from temporalio import activity
 from domain.delivery.lifecycle import UNCHANGED, DeliveryStatus, Reason, Step, SubscriptionStatus, step_before
 from domain.urls.targets import shown_target
 from relay.backpressure import Backpressure
-from sending.admission import Admission
-from sending.concurrency import SLOW_SECONDS
+from sending.concurrency import SLOW_SECONDS, Admission
 from sending.dispatcher import Dispatcher
 from storage.database import Database
 from storage.deliveries.matching import match
@@ -69,7 +68,7 @@ class DeliveryActivities:
         workflow_id = activity.info().workflow_id or ""
         self._backpressure.entered(workflow_id)
         try:
-            with own_faults(), self._dispatcher.admissions.begin() as admission:
+            with own_faults(), self._dispatcher.queues.admissions.begin() as admission:
                 deliveries = await self._match(batch, admission)
                 begun = await self._begin(deliveries, admission)
                 await self._wake_drains(deliveries)
@@ -109,10 +108,10 @@ class DeliveryActivities:
 
         try:
             attempts = {begun[one.message_id]: one.subscription.id for one in asked}
-            await _wait_while_moving(attempts, self._dispatcher.slow, only_slow_ones_left)
+            await _wait_while_moving(attempts, self._dispatcher.queues.slow, only_slow_ones_left)
         finally:
             self._lingering -= lingers
-        await self._dispatcher.give_back(asked)
+        await self._dispatcher.hold_queued(asked)
         ends = ((one, _finished(begun[one.message_id])) for one in asked)
         held = [
             one

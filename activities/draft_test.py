@@ -14,9 +14,8 @@ from domain.events.catalogue import CATALOGUE
 from domain.urls.rules import UrlRefused
 from domain.wire.bodies import TEST, EventFacts
 from domain.wire.jsontext import dump
-from sending.attempt_log import not_sent
 from sending.dispatcher import AttemptTakenError, Dispatcher
-from sending.http.client import OutgoingRequest, Sender, SendResult
+from sending.http.client import OutgoingRequest, Sender, SendResult, not_sent
 from storage.access.audit import MASK
 from storage.database import Database
 from storage.deliveries.open import OpenDelivery, SubscriptionFacts, load

@@ -15,7 +15,7 @@ from sending.dispatcher import Dispatcher
 from sending.drain.ordered import OrderedBacklog
 from sending.drain.round import TAKEN_PAUSE_SECONDS, Round, Window, outcome
 from sending.drain.unordered import Backlog
-from sending.rate_limit import Turns
+from sending.rate_limit import LimiterLeases
 from storage.database import Database
 from storage.deliveries.held import DrainState, drain_state, next_allowed_seconds
 from storage.deliveries.open import OpenDelivery, held_oldest
@@ -73,7 +73,7 @@ class DrainActivities:
         self._breaker = breaker
         self._disabling = disabling
         self._retry_schedule = retry_schedule
-        self._turns = Turns(database, dispatcher.worker_id)
+        self._leases = LimiterLeases(database, dispatcher.worker_id)
 
     @activity.defn(name="drain-held")
     async def drain_held(self, task: DrainRound) -> DrainRoundResult:
@@ -93,15 +93,15 @@ class DrainActivities:
         if state.rest_seconds > 0:
             return tally.result(state.rest_seconds, "its receiver asked to be left alone", deaf=True)
         if state.per_second is None and state.max_concurrency is None:
-            self._dispatcher.limit_rate(subscription_id, None, None)
+            self._dispatcher.queues.rate_limiters.limit(subscription_id, None, None)
             return await self._send(subscription_id, state, task, tally)
-        async with self._turns.turn(subscription_id) as turn:
-            if turn is None:
+        async with self._leases.hold(subscription_id) as lease:
+            if lease is None:
                 return tally.taken()
-            self._dispatcher.limit_rate(subscription_id, state.per_second, turn)
+            self._dispatcher.queues.rate_limiters.limit(subscription_id, state.per_second, lease)
             result = await self._send(subscription_id, state, task, tally)
-            turn.over = True  # what still waits for its pace is taken back
-            await self._dispatcher.rate_limit_over(subscription_id)
+            lease.lost = True  # attempts that still wait for the rate limiter are taken back
+            await self._dispatcher.queues.rate_limiters.hand_over(subscription_id)
             return result
 
     async def _send(
@@ -225,7 +225,7 @@ class DrainActivities:
         return await sending.run(time.monotonic() + ROUND_SECONDS, lasts)
 
     def _window(self, state: DrainState, size: int) -> Window:
-        most = state.max_concurrency or (self._dispatcher.per_subscription if state.drain_only else None)
+        most = state.max_concurrency or (self._dispatcher.queues.per_subscription if state.drain_only else None)
         if state.ordered:
             return Window(most if state.by_customer else 1, strictly=True, per_second=state.per_second, size=None)
         return Window(

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 from uuid import UUID, uuid4
@@ -13,11 +13,15 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from domain.delivery.breaker import BreakerRules
+from domain.delivery.failure_kinds import FailureKind
 from domain.delivery.identity import drain_workflow_id
-from domain.delivery.lifecycle import DeliveryStatus, Reason
+from domain.delivery.lifecycle import DeliveryStatus, Reason, Step
 from domain.delivery.notices import NoticeKind
+from sending.http.client import SendResult
+from sending.subscription_queues import SubscriptionChanges, SubscriptionQueues
 from storage.database import Database
 from storage.deliveries.attempts import Intent, Outcome, forget, intend
+from storage.deliveries.open import OpenDelivery
 from storage.deliveries.retries import overload
 from storage.deliveries.traffic import count_attempts, counted, forget_old_counts
 from storage.deliveries.transitions import record, withdraw
@@ -78,22 +82,54 @@ class Recorded:
     """The attempt was not made after all: its intent goes, and the delivery becomes what the outcome says."""
 
 
-@dataclass(frozen=True, slots=True)
-class SubscriptionChanges:
-    """Subscriptions that a flush changed: disabled by a 410, breaker opened, breaker closed, slowed by a 429."""
+def outcome_of(
+    delivery: OpenDelivery,
+    step: Step,
+    result: SendResult | None = None,
+    failure: FailureKind | None = None,
+    body_digest: bytes | None = None,
+) -> Outcome:
+    """Return the row of an attempt's outcome: the delivery's next step, and the response if a request was made."""
+    return Outcome(
+        accepted_on=delivery.accepted_on,
+        message_id=delivery.message_id,
+        number=delivery.number,
+        began_seconds_ago=0,
+        duration_ms=result.duration_ms if result is not None else None,
+        status_code=result.status_code if result is not None else None,
+        failure=failure,
+        detail=_detail(result) if result is not None else None,
+        response_excerpt=result.excerpt or None if result is not None else None,
+        body_sha256=body_digest,
+        url=delivery.subscription.url,
+        status=step.status,
+        reason=step.reason,
+        failures=step.failures,
+        next_in_seconds=step.next_in_seconds,
+        workflow_id=_drain_of(delivery, step),
+        holds_group=delivery.subscription.holds_group and not delivery.is_test,
+        retry_after_seconds=None if result is None else result.retry_after_seconds,
+    )
 
-    gone: set[UUID]
-    opened: set[UUID]
-    closed: set[UUID]
-    slowed: set[UUID]
+
+def _detail(result: SendResult) -> str | None:
+    return result.detail or (f"Location: {result.location}" if result.location else None)
+
+
+def _drain_of(delivery: OpenDelivery, step: Step) -> str | None:
+    """Return the id of the drain that owns the delivery from now on; None if the delivery is not held."""
+    return drain_workflow_id(delivery.subscription.id) if step.status == DeliveryStatus.HELD else None
 
 
 class Recorder:
     """Group commit of attempts. `run` is the one task that writes; `intend` and `record` wait for the commit."""
 
-    def __init__(self, database: Database, metrics: WorkerMetrics, breaker: BreakerRules) -> None:
+    def __init__(
+        self, database: Database, metrics: WorkerMetrics, breaker: BreakerRules, queues: SubscriptionQueues
+    ) -> None:
         self._database = database
         self._breaker = breaker
+        self._queues = queues
         self._metrics = metrics
         self._intents: list[_Item[Intent]] = []
         self._outcomes: list[_Item[Recorded]] = []
@@ -101,15 +137,13 @@ class Recorder:
         self._wake = asyncio.Event()
         self._writer_id = uuid4()
         self._prune_at = time.monotonic()
-        self.on_change: Callable[[SubscriptionChanges], None] = lambda _: None
-        """Called after the commit with what it changed."""
 
     async def intend(self, intent: Intent) -> bool:
         """Write an intent; False when its number is taken by another sender. Raises `RecorderUnavailableError`."""
         return await self._enqueue(self._intents, intent)
 
     async def record(self, recorded: Recorded) -> None:
-        """Write an outcome; returns when it is committed, however long the database is away."""
+        """Write an outcome; retransitions when it is committed, however long the database is away."""
         await self._enqueue(self._outcomes, recorded)
 
     async def _enqueue(self, queue: list[_Item[Row]], row: Row) -> bool:
@@ -190,17 +224,17 @@ class Recorder:
         rows = [one.outcome for one in made]
         planned = _retries(made)
         succeeded, failed = _health(outcomes)
-        told = _told(outcomes)
-        gone = {recorded.subscription_id for recorded in outcomes if recorded.disables_subscription}
+        slowed = _slowed(outcomes)
+        disabled = {recorded.subscription_id for recorded in outcomes if recorded.disables_subscription}
         async with self._database.transaction() as connection:
             if planned:
                 _hold(made, await overload(connection, planned))
             exhausted = await record(connection, rows)
             await withdraw(connection, [one.outcome for one in outcomes if one.unmade])
-            turns = await record_health(connection, succeeded, failed, self._breaker)
-            await slow_down(connection, told)
-            occurrences = _occurrences(outcomes, exhausted, turns)
-            for subscription_id in sorted(gone):
+            transitions = await record_health(connection, succeeded, failed, self._breaker)
+            await slow_down(connection, slowed)
+            occurrences = _occurrences(outcomes, exhausted, transitions)
+            for subscription_id in sorted(disabled):
                 occurrences += await disable_by_system(connection, subscription_id, reason=Reason.HTTP_GONE)
             written = await intend(connection, intents)
             await forget(connection, self._lost)  # after the intents: a later attempt has closed what is before it
@@ -211,8 +245,8 @@ class Recorder:
                 await forget_old_counts(connection)
                 self._prune_at = now + PRUNE_SECONDS
         self._lost = []
-        if gone or turns.opened or turns.closed or told:
-            self.on_change(SubscriptionChanges(gone, turns.opened, turns.closed, set(told)))
+        if disabled or transitions.opened or transitions.closed or slowed:
+            self._queues.apply(SubscriptionChanges(disabled, transitions.opened, transitions.closed, set(slowed)))
         return written
 
 
@@ -246,23 +280,23 @@ def _hold(made: Sequence[Recorded], too_many: Collection[UUID]) -> None:
             one.outcome.workflow_id = drain_workflow_id(one.subscription_id)
 
 
-def _told(outcomes: Sequence[Recorded]) -> dict[UUID, float]:
-    """Receivers that answered 429, and the longest that each wants to be left alone."""
-    told: dict[UUID, float] = {}
+def _slowed(outcomes: Sequence[Recorded]) -> dict[UUID, float]:
+    """Return the receivers that answered 429, with the longest rest in seconds that each asked for."""
+    slowed: dict[UUID, float] = {}
     for one in outcomes:
         if one.rest_seconds is not None:
-            told[one.subscription_id] = max(one.rest_seconds, told.get(one.subscription_id, 0.0))
-    return told
+            slowed[one.subscription_id] = max(one.rest_seconds, slowed.get(one.subscription_id, 0.0))
+    return slowed
 
 
 def _occurrences(
-    outcomes: Sequence[Recorded], exhausted: Sequence[tuple[UUID, str | None]], turns: BreakerTransitions
+    outcomes: Sequence[Recorded], exhausted: Sequence[tuple[UUID, str | None]], transitions: BreakerTransitions
 ) -> list[Occurrence]:
     """What an operator is to be told of these outcomes; tests that people send are no news."""
     found = [Occurrence(one, NoticeKind.EXHAUSTED, reason) for one, reason in exhausted if reason != "test"]
-    found += [Occurrence(one, NoticeKind.RECOVERED) for one in turns.closed]
+    found += [Occurrence(one, NoticeKind.RECOVERED) for one in transitions.closed]
     last = {one.subscription_id: one.outcome.failure for one in outcomes if one.healthy is False}
-    return found + [Occurrence(one, NoticeKind.FAILING, last.get(one)) for one in turns.opened]
+    return found + [Occurrence(one, NoticeKind.FAILING, last.get(one)) for one in transitions.opened]
 
 
 def _settle(future: asyncio.Future[bool], result: bool | Exception) -> None:

@@ -162,7 +162,7 @@ class Round:
         return max(0, min(free))
 
     def _waiting(self) -> int:
-        return sum(self._dispatcher.waits(one) for one in self._begun)
+        return sum(self._dispatcher.queued(one) for one in self._begun)
 
     async def _begin_more(self) -> Found:
         """Fill the window up."""
@@ -243,7 +243,7 @@ class Round:
 
     def _withdraw(self) -> None:
         """Take back what has no place on the wire."""
-        for one in self._dispatcher.withdraw(self._id, self._begun):
+        for one in self._dispatcher.queues.withdraw(self._id, self._begun):
             del self._begun[one]
 
     def _result(self, next_in_seconds: float | None, state: str, *, deaf: bool = False) -> DrainRoundResult:

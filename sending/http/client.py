@@ -81,6 +81,11 @@ class SendResult:
         return Answer(self.status_code, self.failure, self.retry_after_seconds)
 
 
+def not_sent(failure: FailureKind, detail: str) -> SendResult:
+    """Return the result of an attempt that ended before its request was sent."""
+    return SendResult(None, failure, None, None, "", detail, datetime.now(UTC), 0)
+
+
 class Sender:
     """Sends requests over shared connections. Build it inside the running event loop, close it with `aclose`."""
 
