@@ -15,7 +15,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from temporalio.client import Client
-from temporalio.common import VersioningBehavior
+from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
 from temporalio.runtime import Runtime
 from temporalio.worker import PollerBehaviorAutoscaling, UnsandboxedWorkflowRunner, Worker, WorkerDeploymentConfig
 
@@ -46,7 +46,7 @@ from temporal.drains import Drains
 from temporal.reconcile import watch_overdue
 from temporal.retries import Retries
 from temporal.schedule_sync import maintain_partitions
-from temporal.versions import deployment_version, watch_routing
+from temporal.versions import VersionRouting, deployment_version
 from worker_parts import beside_delivery, breaker_rules, mail_settings, schedule_maintenance, sender_settings, url_rules
 from workflows.actions import BackfillWorkflow, RecoverWorkflow
 from workflows.deliver import DeliverEventsWorkflow
@@ -136,14 +136,21 @@ def make_worker(client: Client, activities: Sequence[Callable[..., Any]], settin
     )
 
 
+def version_of(settings: Settings) -> WorkerDeploymentVersion | None:
+    """Return the version of this worker, or None if it has no build id."""
+    if settings.worker_build_id is None:
+        return None
+    return deployment_version(settings.task_queue, settings.worker_build_id)
+
+
 def deployment(settings: Settings) -> WorkerDeploymentConfig | None:
-    """Return the version of this worker, or None; its workflows move to the current version.
+    """Return the deployment of a worker with a version; its workflows move to the current version.
 
     If the workflows declared it, Temporal would refuse every task of a worker without a version.
     """
-    if settings.worker_build_id is None:
+    version = version_of(settings)
+    if version is None:
         return None
-    version = deployment_version(settings.task_queue, settings.worker_build_id)
     upgrade = VersioningBehavior.AUTO_UPGRADE
     return WorkerDeploymentConfig(version=version, use_worker_versioning=True, default_versioning_behavior=upgrade)
 
@@ -188,19 +195,6 @@ async def sending(
         watching.cancel()
         writing.cancel()
         await sender.aclose()
-
-
-def following_routing(relay: Relay, client: Client, settings: Settings) -> list[asyncio.Task[None]]:
-    """What tells the relay of a worker with a version whether that is the current one; nothing without a version."""
-    if settings.worker_build_id is None:
-        return []
-    relay.starts_here = False  # until that is known
-    version = deployment_version(settings.task_queue, settings.worker_build_id)
-
-    def tell(is_current: bool) -> None:
-        relay.starts_here = is_current
-
-    return [asyncio.create_task(watch_routing(client, version, tell))]
 
 
 async def _connect(settings: Settings, runtime: Runtime | None, traces: Traces) -> Client:
@@ -276,8 +270,10 @@ async def _work(
             poll_seconds=settings.relay_poll_seconds,
             claim_lease_seconds=settings.claim_lease_seconds,
         )
-        relay = Relay(database, client, backpressure, relay_settings, metrics, traces)
-        routing = following_routing(relay, client, settings)
+        version = version_of(settings)
+        routing = VersionRouting(client, version)
+        relay = Relay(database, client, backpressure, relay_settings, metrics, routing, traces)
+        following = [asyncio.create_task(routing.watch())] if version is not None else []
         relaying = asyncio.create_task(relay.run())
         drains = Drains(client, settings.task_queue)
         watching = asyncio.create_task(drains.watch(database))
@@ -291,7 +287,7 @@ async def _work(
         async with make_worker(client, [*delivery, *beside], settings):
             working.set()
             logger.info("worker %s on %s takes from %s", worker_id, socket.gethostname(), settings.task_queue)
-            parts = [relaying, writing, watching, scheduling, telling, filing, reconciling, *routing]
+            parts = [relaying, writing, watching, scheduling, telling, filing, reconciling, *following]
             await asyncio.wait([stopping, *parts], return_when=asyncio.FIRST_COMPLETED)
             working.clear()
             relay.stop()

@@ -30,6 +30,7 @@ from storage.unavailable import BROKEN_CONNECTION
 from telemetry.tracing import NO_TRACES, Traces
 from telemetry.worker_metrics import WorkerMetrics
 from temporal.messages import EventBatch, EventRef
+from temporal.versions import VersionRouting
 from temporal.visibility import event_summary, memo, search_attributes
 
 logger = logging.getLogger(__name__)
@@ -74,6 +75,7 @@ class Relay:
         backpressure: Backpressure,
         settings: RelaySettings,
         metrics: WorkerMetrics,
+        routing: VersionRouting,
         traces: Traces = NO_TRACES,
     ) -> None:
         self._database = database
@@ -81,15 +83,13 @@ class Relay:
         self._backpressure = backpressure
         self._settings = settings
         self._metrics = metrics
+        self._routing = routing
         self._traces = traces
         self._batching = Batching()
         self._wake = backpressure.wake
         self._after = ""
         self._left = False
         """True if a claim since the one of the first stores may have left some of their events."""
-        self.starts_here = True
-        """Whether this worker may run the first task of what it starts, without a hop over Temporal's queue: not one
-        whose version is not the current one, since Temporal would give it the task all the same."""
         self._stopping = False
         self._starts: dict[str, asyncio.Task[None]] = {}
 
@@ -211,7 +211,9 @@ class Relay:
                 id=workflow_id,
                 task_queue=self._settings.task_queue,
                 task_timeout=WORKFLOW_TASK_TIMEOUT,
-                request_eager_start=self.starts_here,
+                # An eager start runs the first task here, without a hop over Temporal's queue. A worker whose version
+                # is not the current one must not ask for it: Temporal would grant it all the same.
+                request_eager_start=self._routing.all_here,
                 search_attributes=search_attributes(events),
                 static_summary=event_summary(events),
                 memo=memo(events),

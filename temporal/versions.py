@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Callable
 from datetime import timedelta
 
 from temporalio.api.deployment.v1 import RoutingConfig
@@ -40,15 +39,28 @@ def deployment_version(task_queue: str, build_id: str) -> WorkerDeploymentVersio
     return WorkerDeploymentVersion(deployment_name=task_queue.replace(".", "-"), build_id=build_id)
 
 
-async def watch_routing(client: Client, version: WorkerDeploymentVersion, tell: Callable[[bool], None]) -> None:
-    """Tell whether this version gets all new workflows (it is current and no other is ramping), until cancelled."""
+class VersionRouting:
+    """Routing of new workflows between worker versions, as this worker last read it."""
 
-    async def look() -> None:
-        routing = await routing_of(client, version)
-        shared = routing.ramping_version_percentage > 0
-        tell(routing.current_deployment_version.build_id == version.build_id and not shared)
+    def __init__(self, client: Client, version: WorkerDeploymentVersion | None) -> None:
+        self._client = client
+        self._version = version
+        self.all_here = version is None
+        """True if Temporal gives every new workflow to workers of this version: it is current and no other is ramping.
+        A worker with a version assumes False until `watch` has read the routing."""
 
-    await run_periodically("check which worker version is current", look, every_seconds=LOOK_SECONDS)
+    async def watch(self) -> None:
+        """Read the routing every few seconds, until cancelled. Returns at once for a worker without a version."""
+        version = self._version
+        if version is None:
+            return
+
+        async def read() -> None:
+            routing = await routing_of(self._client, version)
+            shared = routing.ramping_version_percentage > 0
+            self.all_here = routing.current_deployment_version.build_id == version.build_id and not shared
+
+        await run_periodically("check which worker version is current", read, every_seconds=LOOK_SECONDS)
 
 
 async def routing_of(client: Client, version: WorkerDeploymentVersion) -> RoutingConfig:
