@@ -204,6 +204,7 @@ class Dispatcher:
             trigger,
             self.worker_id,
             delivery.subscription.legacy,
+            delivery.status,
             delivery.recorded,
         )
         if not await self._recorder.intend(intent):
