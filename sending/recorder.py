@@ -1,4 +1,4 @@
-"""Writes intents and outcomes for all attempts of a worker together: two statements a flush, not two a delivery."""
+"""Group commit of attempts: the intents and outcomes of a worker share two statements per flush."""
 
 import asyncio
 import contextlib
@@ -34,19 +34,20 @@ from telemetry.worker_metrics import WorkerMetrics
 logger = logging.getLogger(__name__)
 
 FLUSH_INTERVAL_SECONDS = 0.010
-"""Under load rows gather for so long; it bounds what a kill makes unknown. When quiet a row is written at once."""
+"""Time for which rows gather under load. It bounds the outcomes that a kill makes unknown. At low load a row is written
+at once."""
 
 QUIET_ROWS = 4
-"""A flush of at most so many rows is followed by the next without waiting."""
+"""Maximum size of a flush that the next one follows without waiting."""
 
 FAULT_PAUSE_SECONDS = 0.2
-"""Between tries while the database cannot be reached; outcomes stay in memory meanwhile."""
+"""Pause between tries while the database is away. Outcomes stay in memory meanwhile."""
 
 PRUNE_SECONDS = 60.0
-"""How often counts of attempts that nobody is shown any more are deleted."""
+"""Interval at which counts of attempts are deleted that are no longer displayed."""
 
 MOST_ROWS = 2000
-"""In one flush: keeps a transaction short after the database was away."""
+"""Maximum number of rows in a flush, so that transactions stay short after the database was away."""
 
 
 class RecorderUnavailableError(ConnectionError):
@@ -64,7 +65,7 @@ class _Item(Generic[Row]):
 
 @dataclass(slots=True)  # not frozen: making one would cost thrice as much, for each delivery
 class Recorded:
-    """An outcome to write; its `began_seconds_ago` is set at the flush, from `began_monotonic`.
+    """Outcome to write. The flush sets its `began_seconds_ago` from `began_monotonic`.
 
     The flush changes a retry to `held` where too many fall due together (`storage.deliveries.retries.overload`).
     """
@@ -73,13 +74,13 @@ class Recorded:
     outcome: Outcome
     subscription_id: UUID
     healthy: bool | None
-    """Whether the receiver did well; None when the outcome says nothing about it."""
+    """Health of the receiver; None when the outcome says nothing about it."""
     disables_subscription: bool = False
-    """Its receiver answered 410."""
+    """The receiver answered 410."""
     rest_seconds: float | None = None
-    """Its receiver answered 429, and wants to be left alone for so long (0: it has not said)."""
+    """The receiver answered 429 and asks for so many seconds of rest (0: unspecified)."""
     unmade: bool = False
-    """The attempt was not made after all: its intent goes, and the delivery becomes what the outcome says."""
+    """The attempt was not made: its intent is deleted, and the delivery gets the status of the outcome."""
 
 
 def outcome_of(
@@ -122,7 +123,7 @@ def _drain_of(delivery: OpenDelivery, step: Step) -> str | None:
 
 
 class Recorder:
-    """Group commit of attempts. `run` is the one task that writes; `intend` and `record` wait for the commit."""
+    """Group commit of attempts. The task `run` is the only writer; `intend` and `record` wait for its commit."""
 
     def __init__(
         self, database: Database, metrics: WorkerMetrics, breaker: BreakerRules, queues: SubscriptionQueues
@@ -133,17 +134,20 @@ class Recorder:
         self._metrics = metrics
         self._intents: list[_Item[Intent]] = []
         self._outcomes: list[_Item[Recorded]] = []
-        self._lost: list[Intent] = []  # their commit may have succeeded without its answer; nothing was sent
+        self._lost: list[Intent] = []  # Their commit may have succeeded although its answer was lost. Nothing was sent.
         self._wake = asyncio.Event()
         self._writer_id = uuid4()
         self._prune_at = time.monotonic()
 
     async def intend(self, intent: Intent) -> bool:
-        """Write an intent; False when its number is taken by another sender. Raises `RecorderUnavailableError`."""
+        """Write an intent. Return False if another sender has its number, or the delivery has changed.
+
+        Raises `RecorderUnavailableError`.
+        """
         return await self._enqueue(self._intents, intent)
 
     async def record(self, recorded: Recorded) -> None:
-        """Write an outcome; retransitions when it is committed, however long the database is away."""
+        """Write an outcome. Returns once it is committed, however long the database is away."""
         await self._enqueue(self._outcomes, recorded)
 
     async def _enqueue(self, queue: list[_Item[Row]], row: Row) -> bool:
@@ -169,9 +173,9 @@ class Recorder:
     async def _flush(self, intents: list[_Item[Intent]], outcomes: list[_Item[Recorded]]) -> None:
         try:
             written = await self._write([item.row for item in intents], [item.row for item in outcomes])
-        except Exception as error:  # whatever it is, whoever waits is told, and the recorder goes on
+        except Exception as error:  # Any error is passed to the waiting attempts, and the recorder goes on.
             if _is_away(error):
-                await self._keep(intents, outcomes, error)
+                await self._postpone(intents, outcomes, error)
             else:
                 await self._flush_apart(intents, outcomes, error)
             return
@@ -184,7 +188,7 @@ class Recorder:
     async def _flush_apart(
         self, intents: list[_Item[Intent]], outcomes: list[_Item[Recorded]], error: Exception
     ) -> None:
-        """Write halves by themselves, down to the row the database refuses, so that it holds up no other."""
+        """Write halves separately, down to the row that the database refuses, so that it holds up no other."""
         if len(intents) + len(outcomes) == 1:
             await self._refused(intents, outcomes, error)
         elif intents and outcomes:
@@ -196,8 +200,11 @@ class Recorder:
             await self._flush(intents[half:], outcomes[half:])
 
     async def _refused(self, intents: list[_Item[Intent]], outcomes: list[_Item[Recorded]], error: Exception) -> None:
-        """An outcome is tried once more without the receiver's text; a row refused as it stands is a fault of ours."""
-        logger.error("the database refuses a row of the attempt log", exc_info=error)
+        """Try a refused outcome once more without the receiver's text, and reject a row that is refused again.
+
+        Such a row is a bug of the product.
+        """
+        logger.error("PostgreSQL refuses a row of the attempt log", exc_info=error)
         bare = [_Item(_without_texts(outcome.row), outcome.done) for outcome in outcomes]
         if bare and bare[0].row != outcomes[0].row:
             await self._flush([], bare)
@@ -205,10 +212,16 @@ class Recorder:
         for future in (*(item.done for item in intents), *(item.done for item in outcomes)):
             _settle(future, RecorderUnavailableError(f"the database refuses the row: {type(error).__name__}"))
 
-    async def _keep(self, intents: list[_Item[Intent]], outcomes: list[_Item[Recorded]], error: Exception) -> None:
-        """The database is away: intents fail (nothing was sent), outcomes stay in memory."""
+    async def _postpone(self, intents: list[_Item[Intent]], outcomes: list[_Item[Recorded]], error: Exception) -> None:
+        """Reject the intents and keep the outcomes in memory while the database is away. Nothing was sent for the
+        intents."""
         self._metrics.flush_faults.inc()
-        logger.warning("attempts not written, %d outcomes kept in memory: %s", len(outcomes), type(error).__name__)
+        logger.warning(
+            "writing attempts failed (%s), retrying in %g s, %d outcomes stay in memory",
+            type(error).__name__,
+            FAULT_PAUSE_SECONDS,
+            len(outcomes),
+        )
         for item in intents:
             _settle(item.done, RecorderUnavailableError("the database cannot be reached"))
         self._lost += [item.row for item in intents]
@@ -237,7 +250,7 @@ class Recorder:
             for subscription_id in sorted(disabled):
                 occurrences += await disable_by_system(connection, subscription_id, reason=Reason.HTTP_GONE)
             written = await intend(connection, intents)
-            await forget(connection, self._lost)  # after the intents: a later attempt has closed what is before it
+            await forget(connection, self._lost)  # after the intents, which close earlier attempts of the same delivery
             await note(connection, occurrences)
             tally = counted((one.subscription_id, one.outcome.status, one.outcome.duration_ms) for one in made)
             await count_attempts(connection, self._writer_id, tally)
@@ -251,7 +264,7 @@ class Recorder:
 
 
 def _health(outcomes: Sequence[Recorded]) -> tuple[set[UUID], dict[UUID, int]]:
-    """(receivers that did well, failures of each after its last success) of outcomes in their order."""
+    """Return (healthy receivers, failures of each receiver after its last success), from outcomes in their order."""
     succeeded: set[UUID] = set()
     failed: dict[UUID, int] = {}
     for recorded in outcomes:
@@ -264,7 +277,7 @@ def _health(outcomes: Sequence[Recorded]) -> tuple[set[UUID], dict[UUID, int]]:
 
 
 def _retries(made: Sequence[Recorded]) -> list[tuple[UUID, UUID, float]]:
-    """Return (message id, subscription id, seconds until the next attempt) of those that are to be retried."""
+    """Return (message id, subscription id, seconds until the next attempt) of the deliveries to retry."""
     return [
         (one.outcome.message_id, one.subscription_id, one.outcome.next_in_seconds)
         for one in made
@@ -273,7 +286,7 @@ def _retries(made: Sequence[Recorded]) -> list[tuple[UUID, UUID, float]]:
 
 
 def _hold(made: Sequence[Recorded], too_many: Collection[UUID]) -> None:
-    """Leave retries that Temporal could not make in time to the drain of their subscription."""
+    """Hold retries that Temporal could not make in time, so that the drain of their subscription sends them."""
     for one in made:
         if one.outcome.message_id in too_many and one.outcome.status == DeliveryStatus.PENDING:
             one.outcome.status, one.outcome.reason = DeliveryStatus.HELD, Reason.OVERLOAD
@@ -292,7 +305,7 @@ def _slowed(outcomes: Sequence[Recorded]) -> dict[UUID, float]:
 def _occurrences(
     outcomes: Sequence[Recorded], exhausted: Sequence[tuple[UUID, str | None]], transitions: BreakerTransitions
 ) -> list[Occurrence]:
-    """What an operator is to be told of these outcomes; tests that people send are no news."""
+    """Return the notices that these outcomes give an operator. Tests give none."""
     found = [Occurrence(one, NoticeKind.EXHAUSTED, reason) for one, reason in exhausted if reason != "test"]
     found += [Occurrence(one, NoticeKind.RECOVERED) for one in transitions.closed]
     last = {one.subscription_id: one.outcome.failure for one in outcomes if one.healthy is False}
@@ -300,7 +313,7 @@ def _occurrences(
 
 
 def _settle(future: asyncio.Future[bool], result: bool | Exception) -> None:
-    """Answer whoever waits; whoever gave up waiting is passed over."""
+    """Set the result of a future, unless its caller was cancelled."""
     with contextlib.suppress(asyncio.InvalidStateError):
         if isinstance(result, Exception):
             future.set_exception(result)
@@ -314,7 +327,7 @@ def _without_texts(recorded: Recorded) -> Recorded:
 
 
 def _is_away(error: Exception) -> bool:
-    """Whether it passes by itself, as opposed to a row that will never be written (SQLSTATE 22 data, 23 integrity)."""
+    """Return True for an outage, False for a row that can never be written (SQLSTATE 22 data, 23 integrity)."""
     if isinstance(error, DBAPIError):
         state = getattr(error.orig, "sqlstate", None)
         return not (isinstance(state, str) and state[:2] in ("22", "23"))
