@@ -269,7 +269,9 @@ STEPS: list[tuple[str, Callable[[AsyncConnection], Awaitable[Any]], Step]] = [
     (
         "intend",
         message_ids,
-        lambda c, given: intend(c, [Intent(TODAY, one, 2, uuid4(), "automatic", uuid4(), False, 1) for one in given]),
+        lambda c, given: intend(
+            c, [Intent(TODAY, one, 2, uuid4(), "automatic", uuid4(), False, "pending", 1) for one in given]
+        ),
     ),
     ("load", message_ids, lambda c, given: load(c, given[0])),
     ("end", message_ids, lambda c, given: end(c, given[0], "cancelled", "x")),
