@@ -122,7 +122,7 @@ async def intend(connection: AsyncConnection, intents: Sequence[Intent]) -> set[
     """
     if not intents:
         return set()
-    written = {(row[0], row[1]) for row in await connection.execute(_INTEND, _columns(intents))}
+    written = {(row.message_id, row.number) for row in await connection.execute(_INTEND, _columns(intents))}
     for day, later in by_day([intent for intent in intents if intent.number > 1]):
         values = {"day": day, "message_id": [i.message_id for i in later], "number": [i.number for i in later]}
         await connection.execute(_INTERRUPT, values)

@@ -9,6 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.delivery.lifecycle import DeliveryStatus, SubscriptionStatus
+from storage.mapping import one_as
 from storage.subscriptions.state import DRAIN_ONLY
 from storage.subscriptions.throttling import PER_SECOND, REST_SECONDS
 
@@ -53,12 +54,13 @@ class DrainState:
 
 
 _STATE = text(f"""
-SELECT subscription.status, subscription.deleted_at IS NOT NULL, health.breaker_opened_at IS NOT NULL,
-    CAST(extract(epoch FROM health.probe_at - clock_timestamp()) AS float8), subscription.rate_limit_per_second,
-    CAST({PER_SECOND} AS float8), CAST({REST_SECONDS} AS float8),
-    subscription.ordered, subscription.retry_schedule,
-    {DRAIN_ONLY}, subscription.max_concurrency, subscription.order_key = 'customer',
-    subscription.after_exhausted = 'hold'
+SELECT subscription.status, subscription.deleted_at IS NOT NULL AS deleted,
+    health.breaker_opened_at IS NOT NULL AS breaker_open,
+    CAST(extract(epoch FROM health.probe_at - clock_timestamp()) AS float8) AS probe_in_seconds,
+    subscription.rate_limit_per_second, CAST({PER_SECOND} AS float8) AS per_second,
+    CAST({REST_SECONDS} AS float8) AS rest_seconds, subscription.ordered, subscription.retry_schedule,
+    {DRAIN_ONLY} AS drain_only, subscription.max_concurrency, subscription.order_key = 'customer' AS by_customer,
+    subscription.after_exhausted = 'hold' AS holds_groups
 FROM subscription LEFT JOIN subscription_health AS health ON health.subscription_id = subscription.id
 WHERE subscription.id = :id
 """)
@@ -103,8 +105,7 @@ WHERE status = '{SubscriptionStatus.DISABLED}'
 
 async def drain_state(connection: AsyncConnection, subscription_id: UUID) -> DrainState | None:
     """The subscription now; None when it is not there at all."""
-    row = (await connection.execute(_STATE, {"id": subscription_id})).one_or_none()
-    return DrainState(*row) if row is not None else None
+    return one_as(DrainState, await connection.execute(_STATE, {"id": subscription_id}))
 
 
 async def next_due_seconds(connection: AsyncConnection, subscription_id: UUID) -> float | None:
@@ -124,7 +125,7 @@ async def subscriptions_to_drain(connection: AsyncConnection) -> Sequence[tuple[
     """(id, store code, event name, URL) of subscriptions that hold deliveries whose turn has come, or that were
     disabled or deleted a moment ago."""
     rows = await connection.execute(_TO_KEEP, {"ended_lately": ENDED_LATELY_SECONDS})
-    return [(row[0], row[1], row[2], row[3]) for row in rows]
+    return [(row.id, row.store_code, row.event_name, row.url) for row in rows]
 
 
 _FOR_KEEPER = text("SELECT id, store_code, event_name, url FROM subscription WHERE id = :id")
@@ -135,4 +136,4 @@ async def subscription_for_drain(
 ) -> tuple[UUID, str, str, str] | None:
     """(id, store code, event name, URL): what a drain is named by."""
     row = (await connection.execute(_FOR_KEEPER, {"id": subscription_id})).one_or_none()
-    return (row[0], row[1], row[2], row[3]) if row is not None else None
+    return (row.id, row.store_code, row.event_name, row.url) if row is not None else None

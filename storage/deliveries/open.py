@@ -3,10 +3,10 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import Result, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.delivery.breaker import hold_reason
@@ -15,6 +15,7 @@ from domain.wire.bodies import TEST, EventFacts
 from storage.columns import in_list
 from storage.events.days import BODY_OF_EVENT, LAST_ATTEMPT_OF_DELIVERY
 from storage.ids import drawn_id
+from storage.mapping import pairs_as
 from storage.operations.workers import SENDER_ID
 from storage.subscriptions.state import DRAIN_ONLY
 
@@ -100,16 +101,43 @@ SUBSCRIPTION_COLUMNS = f"""
 subscription.id, subscription.url, subscription.legacy, subscription.status,
 subscription.deleted_at IS NOT NULL AS deleted, subscription.sealed_headers, subscription.hmac_enabled,
 subscription.sealed_secret,
-CASE WHEN subscription.previous_secret_until > clock_timestamp() THEN subscription.sealed_previous_secret END,
+CASE WHEN subscription.previous_secret_until > clock_timestamp() THEN subscription.sealed_previous_secret END
+    AS sealed_previous_secret,
 subscription.signature_version, subscription.retry_schedule, subscription.max_concurrency,
-health.breaker_opened_at IS NOT NULL, {DRAIN_ONLY}, subscription.ordered AND subscription.order_key = 'customer',
-subscription.ordered AND subscription.after_exhausted = 'hold'
+health.breaker_opened_at IS NOT NULL AS breaker_open, {DRAIN_ONLY} AS drain_only,
+subscription.ordered AND subscription.order_key = 'customer' AS by_customer,
+subscription.ordered AND subscription.after_exhausted = 'hold' AS holds_group
 """
+"""SQL over rows `subscription` and `health`: the columns of `SubscriptionFacts`."""
+
+
+class _OpenRow(NamedTuple):
+    message_id: UUID
+    variant: str
+    delivery_status: str
+    failures: int
+    next_in_seconds: float | None
+    last_number: int
+    sender_id: UUID | None
+    timezone: str
+    store_code: str
+    event_id: UUID
+    name: str
+    created_at_text: str
+    data: str | None
+    sealed_data: bytes | None
+    event_sequence: int
+    accepted_on: date
+    accepted_at: datetime
+    traceparent: str | None
+    attempts: int
+    retry_id: str | None
+
 
 _OPEN = f"""
-SELECT delivery.message_id, delivery.variant, delivery.status, delivery.failures,
-    extract(epoch FROM delivery.next_attempt_at - clock_timestamp()), coalesce(attempt.number, 0),
-    {SENDER_ID}, store.timezone,
+SELECT delivery.message_id, delivery.variant, delivery.status AS delivery_status, delivery.failures,
+    CAST(extract(epoch FROM delivery.next_attempt_at - clock_timestamp()) AS float8) AS next_in_seconds,
+    coalesce(attempt.number, 0) AS last_number, {SENDER_ID} AS sender_id, store.timezone,
     event.store_code, event.event_id, event.name, event.created_at_text, body.data, body.sealed_data,
     delivery.event_sequence, delivery.accepted_on, event.accepted_at, event.traceparent, delivery.attempts,
     delivery.retry_id, {SUBSCRIPTION_COLUMNS}
@@ -121,7 +149,6 @@ LEFT JOIN subscription_health AS health ON health.subscription_id = subscription
 {BODY_OF_EVENT}
 {LAST_ATTEMPT_OF_DELIVERY}
 """
-_OPEN_COLUMNS_BEFORE_SUBSCRIPTION = 20
 
 _OPEN_OF_EVENTS = text(
     _OPEN
@@ -134,43 +161,32 @@ WHERE delivery.status IN {in_list(OPEN)}
 _OPEN_BY_ID = text(_OPEN + "WHERE delivery.message_id = :message_id")
 
 
-def _open_delivery(row: Sequence[Any]) -> OpenDelivery:
-    identity, variant, status, failures, next_in, last_number, sender_id, timezone = row[:8]
-    (
-        store_code,
-        event_id,
-        name,
-        created_at_text,
-        data,
-        sealed_data,
-        sequence,
-        day,
-        at,
-        traceparent,
-        recorded,
-        retry_id,
-    ) = row[8:_OPEN_COLUMNS_BEFORE_SUBSCRIPTION]
+def _open_deliveries(result: Result[Any]) -> list[OpenDelivery]:
+    return [_open_delivery(row, subscription) for row, subscription in pairs_as(_OpenRow, SubscriptionFacts, result)]
+
+
+def _open_delivery(row: _OpenRow, subscription: SubscriptionFacts) -> OpenDelivery:
     return OpenDelivery(
-        message_id=identity,
-        event=EventFacts(event_id, name, store_code, created_at_text, data or ""),
-        sealed_data=sealed_data,
-        erased=data is None,
-        variant=variant,
-        subscription=SubscriptionFacts(*row[_OPEN_COLUMNS_BEFORE_SUBSCRIPTION:]),
-        timezone=timezone,
-        status=status,
-        number=last_number + 1,
-        failures=failures,
+        message_id=row.message_id,
+        event=EventFacts(row.event_id, row.name, row.store_code, row.created_at_text, row.data or ""),
+        sealed_data=row.sealed_data,
+        erased=row.data is None,
+        variant=row.variant,
+        subscription=subscription,
+        timezone=row.timezone,
+        status=row.delivery_status,
+        number=row.last_number + 1,
+        failures=row.failures,
         request_id=drawn_id(),
         intended=False,
-        sender_id=sender_id,
-        next_in_seconds=None if next_in is None else float(next_in),
-        event_sequence=sequence,
-        accepted_on=day,
-        accepted_at=at,
-        traceparent=traceparent,
-        recorded=recorded,
-        retry_id=retry_id,
+        sender_id=row.sender_id,
+        next_in_seconds=row.next_in_seconds,
+        event_sequence=row.event_sequence,
+        accepted_on=row.accepted_on,
+        accepted_at=row.accepted_at,
+        traceparent=row.traceparent,
+        recorded=row.attempts,
+        retry_id=row.retry_id,
     )
 
 
@@ -179,13 +195,13 @@ async def open_of_events(
 ) -> list[OpenDelivery]:
     """What is open of events that were matched before, as it stands."""
     rows = await connection.execute(_OPEN_OF_EVENTS, {"store_code": store_codes, "event_id": event_ids})
-    return [_open_delivery(row) for row in rows]
+    return _open_deliveries(rows)
 
 
 async def load(connection: AsyncConnection, identity: UUID) -> OpenDelivery | None:
     """One delivery as it stands now, with its event and subscription; None when there is none of that id."""
-    row = (await connection.execute(_OPEN_BY_ID, {"message_id": identity})).one_or_none()
-    return _open_delivery(row) if row is not None else None
+    found = _open_deliveries(await connection.execute(_OPEN_BY_ID, {"message_id": identity}))
+    return found[0] if found else None
 
 
 _HELD = _OPEN + f"WHERE delivery.subscription_id = :subscription_id AND delivery.status = '{DeliveryStatus.HELD}'"
@@ -210,7 +226,7 @@ async def held_retries_due(
 ) -> list[OpenDelivery]:
     """Return held deliveries whose retry is due, in the order of their instants, without those that are under way."""
     values = {"subscription_id": subscription_id, "most": most, "under_way": list(under_way)}
-    return [_open_delivery(row) for row in await connection.execute(_HELD_RETRIES_DUE, values)]
+    return _open_deliveries(await connection.execute(_HELD_RETRIES_DUE, values))
 
 
 async def held_fresh(
@@ -226,13 +242,13 @@ async def held_fresh(
     sequence, identity = after
     values = {"subscription_id": subscription_id, "sequence": sequence, "message_id": identity, "most": most}
     rows = await connection.execute(_HELD_FRESH, values | {"under_way": list(under_way)})
-    return [_open_delivery(row) for row in rows]
+    return _open_deliveries(rows)
 
 
 async def held_oldest(connection: AsyncConnection, subscription_id: UUID) -> OpenDelivery | None:
     """Return the held delivery of the event accepted first, due or not, unless its receiver has asked to wait."""
-    row = (await connection.execute(_HELD_OLDEST, {"subscription_id": subscription_id, "most": 1})).one_or_none()
-    return None if row is None else _open_delivery(row)
+    found = _open_deliveries(await connection.execute(_HELD_OLDEST, {"subscription_id": subscription_id, "most": 1}))
+    return found[0] if found else None
 
 
 _HELD_BY_ID = text(
@@ -243,4 +259,4 @@ _HELD_BY_ID = text(
 async def held_of(connection: AsyncConnection, message_ids: Sequence[UUID]) -> list[OpenDelivery]:
     """Those of these deliveries that are held, in the order of acceptance."""
     rows = await connection.execute(_HELD_BY_ID, {"ids": list(message_ids), "most": len(message_ids)})
-    return [_open_delivery(row) for row in rows]
+    return _open_deliveries(rows)

@@ -16,6 +16,7 @@ from domain.delivery.lifecycle import DeliveryStatus
 from domain.delivery.ordering import ordering_key_of
 from storage.deliveries.transitions import assign_ordering_keys
 from storage.events.days import BODY_OF_EVENT, LAST_ATTEMPT_OF_DELIVERY
+from storage.mapping import rows_as
 from storage.operations.workers import SENDER_ID
 
 PLACED_AT_ONCE = 500
@@ -46,18 +47,21 @@ _FIRST = f"""
 """
 
 _COLUMNS = """
-SELECT head.ordering_key, head.message_id, head.event_sequence,
-    CAST(coalesce(extract(epoch FROM head.next_attempt_at - clock_timestamp()), 0) AS float8),
-    CAST(coalesce(extract(epoch FROM head.not_before - clock_timestamp()), 0) AS float8),
+SELECT {ordering_key} AS ordering_key, head.message_id, head.event_sequence AS sequence,
+    CAST(coalesce(extract(epoch FROM head.next_attempt_at - clock_timestamp()), 0) AS float8) AS due_in_seconds,
+    CAST(coalesce(extract(epoch FROM head.not_before - clock_timestamp()), 0) AS float8) AS allowed_in_seconds,
     :holds AND EXISTS (SELECT FROM delivery AS ended
         WHERE ended.subscription_id = :id AND ended.holds_group {same_group}
-        AND ended.event_sequence <= head.event_sequence)
+        AND ended.event_sequence <= head.event_sequence) AS stopped
 FROM head
 """
+_COLUMNS_OF_GROUPS = _COLUMNS.format(
+    ordering_key="head.ordering_key", same_group="AND ended.ordering_key = head.ordering_key"
+)
 
 _ONLY_GROUP = text(
     f"WITH head AS ({_FIRST} ORDER BY delivery.event_sequence, delivery.message_id LIMIT :most)"
-    + _COLUMNS.format(same_group="")
+    + _COLUMNS.format(ordering_key="CAST(NULL AS bigint)", same_group="")
     + "ORDER BY head.event_sequence, head.message_id"
 )
 
@@ -74,7 +78,7 @@ WITH RECURSIVE head AS (
     ) AS beyond
 )
 """
-    + _COLUMNS.format(same_group="AND ended.ordering_key = head.ordering_key")
+    + _COLUMNS_OF_GROUPS
     + "LIMIT :most"
 )
 
@@ -87,7 +91,7 @@ WITH head AS (
     ) AS first
 )
 """
-    + _COLUMNS.format(same_group="AND ended.ordering_key = head.ordering_key")
+    + _COLUMNS_OF_GROUPS
 )
 
 _FIRST_UNMATCHED = text("""
@@ -145,9 +149,8 @@ async def first_of_groups(
     """
     values = {"id": subscription_id, "holds": holds, "most": most}
     if not by_customer:
-        return [First(None, *row[1:]) for row in await connection.execute(_ONLY_GROUP, values)]
-    rows = await connection.execute(_GROUPS, values | {"after": after})
-    return [First(*row) for row in rows]
+        return list(rows_as(First, await connection.execute(_ONLY_GROUP, values)))
+    return list(rows_as(First, await connection.execute(_GROUPS, values | {"after": after})))
 
 
 async def first_of_these(
@@ -157,10 +160,9 @@ async def first_of_these(
     values = {"id": subscription_id, "holds": holds}
     if None in ordering_keys:
         rows = await connection.execute(_ONLY_GROUP, values | {"most": len(ordering_keys)})
-        return [First(None, *row[1:]) for row in rows]
-    return [
-        First(*row) for row in await connection.execute(_OF_GROUPS, values | {"ordering_keys": list(ordering_keys)})
-    ]
+        return list(rows_as(First, rows))
+    rows = await connection.execute(_OF_GROUPS, values | {"ordering_keys": list(ordering_keys)})
+    return list(rows_as(First, rows))
 
 
 async def first_unmatched(connection: AsyncConnection, subscription_id: UUID, before: int) -> int | None:

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.delivery.lifecycle import DeliveryStatus
 from domain.wire.bodies import TEST
+from storage.mapping import rows_as
 
 MOST_OF_A_SUBSCRIPTION = 100
 """Maximum number of one subscription's deliveries that wait in Temporal. A standalone activity costs some 27 ms of CPU
@@ -158,4 +159,4 @@ WHERE delivery.status = '{DeliveryStatus.PENDING}' AND delivery.variant <> '{TES
 
 async def owned_deliveries(connection: AsyncConnection) -> list[OwnedDelivery]:
     """Return every pending delivery, oldest event first. Reads the whole table of deliveries."""
-    return [OwnedDelivery(**row._mapping) for row in await connection.execute(_OWNED)]
+    return list(rows_as(OwnedDelivery, await connection.execute(_OWNED)))

@@ -233,7 +233,7 @@ async def record(connection: AsyncConnection, outcomes: Sequence[Outcome]) -> li
             await connection.execute(_RECORD, values)
             continue
         ended = await connection.execute(_RECORD_EXHAUSTED, values)
-        exhausted += [(row[0], row[2]) for row in ended if row[1] == DeliveryStatus.EXHAUSTED]
+        exhausted += [(row.subscription_id, row.reason) for row in ended if row.status == DeliveryStatus.EXHAUSTED]
     return exhausted
 
 

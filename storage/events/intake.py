@@ -157,7 +157,16 @@ async def stored_events(connection: AsyncConnection, keys: Sequence[EventKey]) -
     rows = await connection.execute(
         _STORED, {"store_codes": [store_code for store_code, _ in keys], "event_ids": [id_ for _, id_ in keys]}
     )
-    return {(row[0], row[1]): StoredEvent(*row[2:]) for row in rows}
+    return {
+        (row.store_code, row.event_id): StoredEvent(
+            name=row.name,
+            created_at_text=row.created_at_text,
+            data=row.data,
+            sealed_data=row.sealed_data,
+            digest=row.digest,
+        )
+        for row in rows
+    }
 
 
 _KNOWN = text("""

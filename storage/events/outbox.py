@@ -163,8 +163,8 @@ _BACKLOG = text(f"""
 {FIRST_OF_EACH_STORE}
 SELECT (SELECT count(*) FROM (
         SELECT FROM event WHERE matched_at IS NULL ORDER BY store_code, sequence LIMIT :limit
-    ) AS unmatched),
-    coalesce(extract(epoch FROM clock_timestamp() - min(accepted_at)), 0)
+    ) AS unmatched) AS events,
+    CAST(coalesce(extract(epoch FROM clock_timestamp() - min(accepted_at)), 0) AS float8) AS oldest_seconds
 FROM first
 """)
 
@@ -196,7 +196,7 @@ async def claim_lapsed(
     """
     if not await connection.scalar(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": LAPSED_LOCK}):
         return []
-    workflow_ids = [row[0] for row in await connection.execute(_LAPSED, {"singles": singles, "batches": batches})]
+    workflow_ids = list(await connection.scalars(_LAPSED, {"singles": singles, "batches": batches}))
     if not workflow_ids:
         return []
     rows = await connection.execute(_CLAIM_AGAIN, {"ids": workflow_ids, "lease": lease_seconds})
@@ -210,7 +210,7 @@ def _claimed(row: Row[Any]) -> ClaimedEvent:
 async def backlog(connection: AsyncConnection, *, limit: int) -> EventBacklog:
     """Return the size and age of the outbox; reads at most `limit` entries of the index of unmatched events."""
     row = (await connection.execute(_BACKLOG, {"limit": limit})).one()
-    return EventBacklog(events=row[0], oldest_seconds=float(row[1]))
+    return EventBacklog(events=row.events, oldest_seconds=row.oldest_seconds)
 
 
 async def waiting(connection: AsyncConnection, store_code: str, *, limit: int) -> int:

@@ -9,7 +9,7 @@ import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 from sqlalchemy import TextClause, text
 from sqlalchemy.exc import DBAPIError
@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from domain.expiry.from_events import NAMED_ONLY, CouponTold, LevelTold, Member, Told, TransferTold, kind_told, told_by
 from domain.expiry.rows import Kind
 from domain.wire.jsontext import parse
+from storage.deliveries.matching import MatchedEvent
 from storage.expiry.rows import RELATIONS, stored_imported_at
 from storage.sealing import SealBrokenError, Sealer
 
@@ -25,18 +26,6 @@ logger = logging.getLogger(__name__)
 
 NEVER_STORABLE = ("22", "23")
 """SQLSTATE classes of data that will be refused for ever; what is merely not possible now fails the transaction."""
-
-
-class TakenEvent(Protocol):
-    """An event being matched: a row of `storage.deliveries.open`."""
-
-    store_code: str
-    sequence: int
-    name: str
-    created_at: Any
-    data: str
-    sealed_data: bytes | None
-    expiry_kinds_from_events: Sequence[str]
 
 
 _MEMBER = ("customer_email", "customer_phone", "customer_loyalty_card_number")
@@ -164,7 +153,7 @@ class ExpiryFromEvents:
     def __init__(self, sealer: Sealer) -> None:
         self._sealer = sealer
 
-    async def apply(self, connection: AsyncConnection, taken: Sequence[TakenEvent]) -> None:
+    async def apply(self, connection: AsyncConnection, taken: Sequence[MatchedEvent]) -> None:
         """What these events tell, in the order of their acceptance. Rows are locked kind by kind, in the order of ids.
 
         What cannot be stored for ever is left out with a line in the log: no delivery waits for it.
@@ -183,7 +172,7 @@ class ExpiryFromEvents:
             for layer in _layers(telling[kind]):
                 await self._write(connection, kind, layer)
 
-    def _whole_data(self, event: TakenEvent) -> str:
+    def _whole_data(self, event: MatchedEvent) -> str:
         if event.sealed_data is None:
             return event.data
         try:

@@ -7,6 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.deliveries.ordering import BEHIND
+from storage.mapping import one_as
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +35,10 @@ class ActedOn:
 
 _FOR_ACT = text(f"""
 SELECT delivery.message_id, delivery.event_id, delivery.variant, delivery.status, delivery.retry_id,
-    delivery.subscription_id, delivery.event_name, delivery.url, subscription.status,
-    subscription.deleted_at IS NOT NULL, health.breaker_opened_at IS NOT NULL, subscription.ordered,
-    {BEHIND}, delivery.holds_group
+    delivery.subscription_id, delivery.event_name, delivery.url,
+    subscription.status AS subscription_status, subscription.deleted_at IS NOT NULL AS subscription_deleted,
+    health.breaker_opened_at IS NOT NULL AS breaker_open, subscription.ordered, {BEHIND} AS behind,
+    delivery.holds_group
 FROM delivery
 JOIN subscription ON subscription.id = delivery.subscription_id
 LEFT JOIN subscription_health AS health ON health.subscription_id = delivery.subscription_id
@@ -46,5 +48,4 @@ WHERE delivery.store_code = :store_code AND delivery.message_id = :id FOR UPDATE
 
 async def delivery_for_action(connection: AsyncConnection, store_code: str, message_id: UUID) -> ActedOn | None:
     """The delivery, locked for the rest of the transaction; None when the store has none of that id."""
-    row = (await connection.execute(_FOR_ACT, {"store_code": store_code, "id": message_id})).one_or_none()
-    return ActedOn(*row) if row is not None else None
+    return one_as(ActedOn, await connection.execute(_FOR_ACT, {"store_code": store_code, "id": message_id}))

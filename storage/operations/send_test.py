@@ -38,13 +38,13 @@ async def insert_test(connection: AsyncConnection, sample: NewEvent, subscriptio
     workflow_id = send_test_workflow_id(subscription_id)
     await insert_events(connection, [sample])
     event = {"store_code": sample.store_code, "event_id": sample.event_id}
-    sequence, accepted_on = (await connection.execute(_MATCHED, {**event, "workflow_id": workflow_id})).one()
+    matched = (await connection.execute(_MATCHED, {**event, "workflow_id": workflow_id})).one()
     values = {
         **event,
         "message_id": identity,
         "event_name": sample.name,
-        "sequence": sequence,
-        "accepted_on": accepted_on,
+        "sequence": matched.sequence,
+        "accepted_on": matched.accepted_on,
         "subscription_id": subscription_id,
         "url": url,
         "workflow_id": workflow_id,

@@ -74,7 +74,7 @@ async def test_the_pace_comes_back_by_itself_up_to_the_limit(ground: Ground) -> 
     assert await per_second(ground, subscription_id) == pytest.approx(30, rel=0.1)
     await later(ground, 60)
     assert await per_second(ground, subscription_id) is None
-    assert not (await state_of(ground, subscription_id)).kept
+    assert not (await state_of(ground, subscription_id)).drain_only
 
 
 @pytest.mark.parametrize(("asked", "rests"), [(7.0, 7.0), (86400.0, LONGEST_REST_SECONDS)], ids=["7 s", "a day"])
