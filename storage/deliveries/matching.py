@@ -1,4 +1,4 @@
-"""Matching: an event leaves the outbox, and its deliveries are made, in one transaction and once."""
+"""Matching: one transaction takes events out of the outbox and creates their deliveries, exactly once."""
 
 import asyncio
 from collections import defaultdict
@@ -19,8 +19,8 @@ from storage.deliveries.transitions import create_matched
 from storage.ids import drawn_id, message_id
 from storage.mapping import pairs_as, rows_as
 
-MADE_A_TURN = 25
-"""Events whose deliveries are made between two turns of the event loop: about 1 ms, so that others' go on meanwhile."""
+EVENTS_BETWEEN_YIELDS = 25
+"""Events matched before yielding to the event loop: about 1 ms, so that other coroutines are not delayed."""
 
 
 class MatchedEvent(NamedTuple):
@@ -55,10 +55,11 @@ Candidates: TypeAlias = Mapping[tuple[str, str], Sequence[tuple[Subscribed, Subs
 """(store code, event name) -> the subscriptions to that event."""
 
 MayBegin: TypeAlias = Callable[[UUID], bool]
-"""Whether a subscription's attempts may begin at once; if not, it has too much waiting in this worker already."""
+"""Admission control: False for a subscription that already has too many deliveries waiting in this worker."""
 
 UNMATCHED = "coalesce(event.matched_at, 'infinity') = 'infinity'"
-"""Not `IS NULL`: the planner might read the index of what is not matched, by store alone, for each event."""
+"""SQL over a row `event`: it is unmatched. With `IS NULL` the planner might read the store's part of the index of
+unmatched events for each event."""
 
 _EVENT_COLUMNS = """event.store_code, event.event_id, event.name, event.created_at, event.created_at_text,
     event.accepted_at, event.accepted_on, body.data, body.sealed_data, event.workflow_id, store.timezone,
@@ -71,9 +72,9 @@ BODY_UNLESS_ERASED = """LEFT JOIN LATERAL (
 ) AS body ON true"""
 
 
-# Updated by their places on disk, which the lock keeps: finding them by their keys once more would pass over what the
-# claim left of them in the index (a tenth of this statement). An event that somebody changed while the lock was waited
-# for is left alone: its place is not yet there for this statement, but for the next.
+# Rows are updated by ctid, which the lock keeps valid: a second look-up by key would pass over the dead entries that
+# the claim left in the index (a tenth of this statement). An event that was changed while this statement waited for its
+# lock is skipped, because its new ctid is not visible to this snapshot; the next execution finds it.
 _TAKE = text(f"""
 WITH asked AS MATERIALIZED (
     SELECT event.ctid AS place_on_disk FROM event
@@ -109,20 +110,20 @@ async def match(
     may_begin: MayBegin,
     with_taken: Callable[[AsyncConnection, Sequence[MatchedEvent]], Awaitable[None]] | None = None,
 ) -> list[OpenDelivery]:
-    """Match events to subscriptions, once, and return what is to be delivered now.
+    """Match events to subscriptions, once, and return their open deliveries.
 
-    `events` are (store code, event id). Those not yet matched get all their deliveries in this transaction, and each
-    delivery to be attempted at once its first intent; a subscription for which `may_begin` answers false gets none.
-    Those matched before are not matched again: what is still open of them is returned as it stands. Those that are
-    held are returned too, for whoever tells their drains.
-    `with_taken` is given the events that are matched now, to do in this transaction what is done once for each.
+    `events`: (store code, event id). Unmatched events get all their deliveries in this transaction, and each delivery
+    to be attempted at once gets its first intent, unless `may_begin` refuses its subscription. Events matched before
+    are not matched again; their open deliveries are read. Held deliveries are returned too, so that the caller can
+    wake their drains. `with_taken` is called with the events matched now, for work to be done once per event in the
+    same transaction.
     """
     store_codes, event_ids = [store for store, _ in events], [event_id for _, event_id in events]
     keys = {"store_code": store_codes, "event_id": event_ids}
     rows = list(rows_as(MatchedEvent, await connection.execute(_TAKE, keys)))
     if len(rows) < len(events):  # matched before, or changed while this waited for its lock
         rows += rows_as(MatchedEvent, await connection.execute(_TAKE, keys))
-    taken = [event for event in rows if event.data is not None]  # what was erased meanwhile is matched with nobody
+    taken = [event for event in rows if event.data is not None]  # an event erased meanwhile gets no deliveries
     begun: list[OpenDelivery] = []
     if taken:
         candidates = await _candidates(connection, {(event.store_code, event.name) for event in taken})
@@ -141,11 +142,11 @@ async def match(
 async def _deliveries_of(
     taken: Sequence[MatchedEvent], candidates: Candidates, may_begin: MayBegin
 ) -> tuple[list[tuple[Any, ...]], list[OpenDelivery]]:
-    """The deliveries of these events: as rows of `transitions.MATCHED_COLUMNS`, and those that are open."""
+    """Return the deliveries of these events as rows of `transitions.MATCHED_COLUMNS`, and the open ones as objects."""
     made: list[tuple[Any, ...]] = []
     begun: list[OpenDelivery] = []
     for count, event in enumerate(taken):
-        if count and count % MADE_A_TURN == 0:
+        if count and count % EVENTS_BETWEEN_YIELDS == 0:
             await asyncio.sleep(0)
         facts = EventFacts(event.event_id, event.name, event.store_code, event.created_at_text, event.data)
         for subscribed, subscription in candidates[event.store_code, event.name]:

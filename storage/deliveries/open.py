@@ -1,4 +1,4 @@
-"""Deliveries that are open: what an attempt needs of them, read again before each one."""
+"""Open deliveries with everything an attempt needs, read anew before each attempt."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from storage.subscriptions.state import DRAIN_ONLY
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionFacts:
-    """What an attempt needs of its subscription, as it is now; secrets still sealed."""
+    """The current subscription of an attempt, its secrets still sealed."""
 
     id: UUID
     url: str
@@ -38,30 +38,30 @@ class SubscriptionFacts:
     max_concurrency: int | None
     breaker_open: bool = False
     drain_only: bool = False
-    """It has a limit or an order that only its drain can honour."""
+    """A limit or ordering applies that only the drain can observe, so every delivery is held first."""
     by_customer: bool = False
-    """It is ordered, with a FIFO group for each customer."""
+    """Ordered, with a FIFO group for each customer."""
     holds_group: bool = False
-    """It is ordered, and the successors of what is exhausted wait for a person."""
+    """Ordered, and an exhausted delivery blocks its successors until a person decides."""
 
     @property
     def hold_reason(self) -> Reason | None:
-        """Why its deliveries wait for the drain; None when they may be attempted at once."""
+        """Reason to hold its deliveries for the drain; None when they may be attempted at once."""
         return hold_reason(status=self.status, breaker_open=self.breaker_open, drain_only=self.drain_only)
 
 
-@dataclass(slots=True)  # not frozen: making one would cost thrice as much, for each delivery
+@dataclass(slots=True)  # Not frozen: that would triple the cost of creating one, for each delivery.
 class OpenDelivery:
-    """A delivery to work on. `number` is the attempt to make next, or the one whose intent is already written.
+    """An open delivery.
 
-    `intended`: this worker's intent for `number` was written with the match. `sender_id`: the live worker that has
-    begun an attempt and not said what came of it.
-    `next_in_seconds`: when its next attempt is due, null when none was scheduled (or it is due at once).
+    `number`: the next attempt, or the attempt whose intent is already written. `intended`: this worker's intent for
+    `number` was written with the match. `sender_id`: the live worker whose attempt has no outcome yet.
+    `next_in_seconds`: seconds until the next attempt is due; None if none was scheduled (or it is due at once).
     """
 
     message_id: UUID
     event: EventFacts
-    """Its data is masked where `sealed_data` holds the whole."""
+    """Its data has masked secrets if `sealed_data` is set."""
     sealed_data: bytes | None
     variant: str
     subscription: SubscriptionFacts
@@ -74,26 +74,26 @@ class OpenDelivery:
     sender_id: UUID | None
     next_in_seconds: float | None
     accepted_on: date
-    """The day its attempts are filed under."""
+    """Partition day of its attempts."""
     event_sequence: int = 0
     hold_again_as: Reason | None = None
-    """Set when the drain sends it: the reason it is held again for should the attempt fail."""
+    """Set by the drain: the reason to hold the delivery again if the attempt fails."""
     accepted_at: datetime | None = None
-    """When the event was accepted, by the database's clock."""
+    """Instant of the event's acceptance, by the database's clock."""
     erased: bool = False
-    """The event's body is gone: there is nothing left to send."""
+    """The event's body was deleted, so there is nothing to send."""
     recorded: int = 0
-    """The last of its attempts whose outcome was written."""
+    """Number of the last attempt whose outcome is recorded."""
     redelivered: bool = False
-    """A person asked for one more attempt of what has ended; only its success changes the status."""
+    """The delivery has ended and a person requested one more attempt; only its success changes the status."""
     traceparent: str | None = None
-    """The span its event was emitted in, where that is recorded."""
+    """Span in which the event was emitted, if recorded."""
     retry_id: str | None = None
     """Id of the standalone activity that owns its later attempts."""
 
     @property
     def is_test(self) -> bool:
-        """A sample, sent once; what comes of it says nothing about the receiver's health."""
+        """True for a sample, which is sent once and does not count for the receiver's health."""
         return self.variant == TEST
 
 
@@ -193,13 +193,13 @@ def _open_delivery(row: _OpenRow, subscription: SubscriptionFacts) -> OpenDelive
 async def open_of_events(
     connection: AsyncConnection, store_codes: Sequence[str], event_ids: Sequence[UUID]
 ) -> list[OpenDelivery]:
-    """What is open of events that were matched before, as it stands."""
+    """Return the open deliveries of events that were matched before."""
     rows = await connection.execute(_OPEN_OF_EVENTS, {"store_code": store_codes, "event_id": event_ids})
     return _open_deliveries(rows)
 
 
 async def load(connection: AsyncConnection, identity: UUID) -> OpenDelivery | None:
-    """One delivery as it stands now, with its event and subscription; None when there is none of that id."""
+    """Return a delivery with its event and subscription, or None if the id is unknown."""
     found = _open_deliveries(await connection.execute(_OPEN_BY_ID, {"message_id": identity}))
     return found[0] if found else None
 
@@ -207,7 +207,7 @@ async def load(connection: AsyncConnection, identity: UUID) -> OpenDelivery | No
 _HELD = _OPEN + f"WHERE delivery.subscription_id = :subscription_id AND delivery.status = '{DeliveryStatus.HELD}'"
 _HELD_ORDER = " ORDER BY delivery.event_sequence, delivery.message_id LIMIT :most"
 _BY_INSTANT = " ORDER BY delivery.next_attempt_at, delivery.event_sequence, delivery.message_id LIMIT :most"
-# `clock_timestamp()` is volatile, so the index would be read to its end with it.
+# Not `clock_timestamp()`: it is volatile, so PostgreSQL would read the index to its end.
 _HELD_RETRIES_DUE = text(f"""{_HELD}
 AND delivery.next_attempt_at <= statement_timestamp() AND delivery.message_id <> ALL(:under_way) {_BY_INSTANT}""")
 _HELD_FRESH = text(f"""{_HELD} AND delivery.next_attempt_at IS NULL
@@ -218,13 +218,13 @@ _HELD_OLDEST = text(
 )
 
 BEFORE_ALL = (-1, UUID(int=0))
-"""A place in the order of acceptance (event sequence, message id) before that of any delivery."""
+"""Cursor (event sequence, message id) before the first delivery in the order of acceptance."""
 
 
 async def held_retries_due(
     connection: AsyncConnection, subscription_id: UUID, most: int, *, under_way: Collection[UUID] = ()
 ) -> list[OpenDelivery]:
-    """Return held deliveries whose retry is due, in the order of their instants, without those that are under way."""
+    """Return held deliveries whose retry is due, ordered by due instant, except those in flight (`under_way`)."""
     values = {"subscription_id": subscription_id, "most": most, "under_way": list(under_way)}
     return _open_deliveries(await connection.execute(_HELD_RETRIES_DUE, values))
 
@@ -237,8 +237,10 @@ async def held_fresh(
     after: tuple[int, UUID] = BEFORE_ALL,
     under_way: Collection[UUID] = (),
 ) -> list[OpenDelivery]:
-    """Return held deliveries that wait for no instant, in the order of acceptance from behind a place in it, without
-    those that are under way."""
+    """Return held deliveries without a due instant, in the order of acceptance.
+
+    `after`: keyset cursor (event sequence, message id). Deliveries in flight (`under_way`) are left out.
+    """
     sequence, identity = after
     values = {"subscription_id": subscription_id, "sequence": sequence, "message_id": identity, "most": most}
     rows = await connection.execute(_HELD_FRESH, values | {"under_way": list(under_way)})
@@ -246,7 +248,7 @@ async def held_fresh(
 
 
 async def held_oldest(connection: AsyncConnection, subscription_id: UUID) -> OpenDelivery | None:
-    """Return the held delivery of the event accepted first, due or not, unless its receiver has asked to wait."""
+    """Return the oldest held delivery, due or not, among those whose receiver has not asked to wait."""
     found = _open_deliveries(await connection.execute(_HELD_OLDEST, {"subscription_id": subscription_id, "most": 1}))
     return found[0] if found else None
 
@@ -257,6 +259,6 @@ _HELD_BY_ID = text(
 
 
 async def held_of(connection: AsyncConnection, message_ids: Sequence[UUID]) -> list[OpenDelivery]:
-    """Those of these deliveries that are held, in the order of acceptance."""
+    """Return the held ones of these deliveries, in the order of acceptance."""
     rows = await connection.execute(_HELD_BY_ID, {"ids": list(message_ids), "most": len(message_ids)})
     return _open_deliveries(rows)

@@ -43,7 +43,7 @@ async def per_second(ground: Ground, subscription_id: UUID) -> float | None:
 async def later(ground: Ground, seconds: float) -> None:
     """Let so much time have passed since the last 429."""
     past = "slowed_at = slowed_at - make_interval(secs => :s), slowed_until = slowed_until - make_interval(secs => :s)"
-    await ground.execute(f"UPDATE subscription_pace SET {past}", s=seconds)
+    await ground.execute(f"UPDATE subscription_throttle SET {past}", s=seconds)
 
 
 async def test_a_429_slows_down_what_had_no_limit_and_halves_what_had_one(ground: Ground) -> None:
