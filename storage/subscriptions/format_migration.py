@@ -183,7 +183,7 @@ async def share_out(connection: AsyncConnection, original: UUID, modern_id: UUID
 
 
 async def _adopt(connection: AsyncConnection, original: UUID, modern_id: UUID) -> None:
-    """Create held deliveries at the modern subscription for open events older than it."""
+    """Create held deliveries at the modern subscription for open events that only the legacy one has."""
     columns: dict[str, list[Any]] = defaultdict(list)
     rows = await connection.execute(_UNKNOWN, {"id": original, "modern_id": modern_id})
     for row in rows:
