@@ -65,8 +65,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class EventBacklog:
-    """Unmatched events: their number (counted up to a limit) and the age of the oldest in seconds (0 if there are
-    none)."""
+    """Number of unmatched events (counted up to a limit), and age of the oldest in seconds (0 if there are none)."""
 
     events: int
     oldest_seconds: float
