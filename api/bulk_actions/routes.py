@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends
 
 from api.access import DeliveryAction, DeliveryRead
-from api.actions.routes import SubscriptionActedOn
+from api.actions.routes import TargetSubscription
 from api.body import JsonBody
 from api.bulk_actions.models import (
     BackfillBegun,
@@ -44,7 +44,7 @@ ActionStarts = Annotated[BulkActions, Depends(_acting)]
     status_code=202,
     responses={409: {}},
 )
-async def recover(acts: ActionStarts, subscription: SubscriptionActedOn, body: RecoverBody) -> RecoverBegun:
+async def recover(acts: ActionStarts, subscription: TargetSubscription, body: RecoverBody) -> RecoverBegun:
     """Deliveries created in the window begin their retry schedule anew, oldest first, at the subscription's rate, and
     at most `ratePerSecond`.
 
@@ -78,7 +78,7 @@ async def cancel_recover(
     status_code=202,
     responses={409: {}},
 )
-async def backfill(acts: ActionStarts, subscription: SubscriptionActedOn, body: BackfillBody) -> BackfillBegun:
+async def backfill(acts: ActionStarts, subscription: TargetSubscription, body: BackfillBody) -> BackfillBegun:
     """Each event of the subscription's name that was accepted in the window and has no delivery to it gets one.
 
     Oldest first, at the subscription's rate, and at most `ratePerSecond`; `activeFrom` does not matter. `dryRun` only

@@ -55,7 +55,7 @@ class BulkActions:
 
     def __init__(self, resources: Resources, store_code: str, actor: str) -> None:
         self._database = resources.database
-        self._acting = resources.acting
+        self._acting = resources.starts
         self._store_code = store_code
         self._actor = actor
 
