@@ -25,13 +25,13 @@ async def _changing(access: SubscriptionWrite, resources: FromResources) -> Oper
     return OperatorActions(resources, access.store_code, access.actor)
 
 
-async def _acting(access: DeliveryAction, resources: FromResources) -> OperatorActions:
+async def _actions(access: DeliveryAction, resources: FromResources) -> OperatorActions:
     return OperatorActions(resources, access.store_code, access.actor)
 
 
 Changing = Annotated[OperatorActions, Depends(_changing)]
 """Operator actions that change a subscription."""
-ActionsOnDeliveries = Annotated[OperatorActions, Depends(_acting)]
+ActionsOnDeliveries = Annotated[OperatorActions, Depends(_actions)]
 """Operator actions that start or cancel attempts."""
 
 
@@ -83,7 +83,7 @@ async def disable(
 async def enable(
     actions: Changing, resources: FromResources, subscription_id: SubscriptionIdPath
 ) -> SubscriptionDetails:
-    """Send again, with a reset circuit breaker. Deliveries that ended meanwhile stay ended; see `recover`."""
+    """Send again, with a reset health record. Deliveries that ended meanwhile stay ended; see `recover`."""
     return await _status(actions, resources, subscription_id, "enable")
 
 
@@ -96,8 +96,8 @@ async def enable(
 async def send_test(access: DeliveryAction, resources: FromResources, subscription: TargetSubscription) -> SentTest:
     """Send a sample of its event once, in any status of the subscription, with the header `X-Webhook-Test: true`.
 
-    The delivery has the variant `test`, the attempt the trigger `test`. The outcome does not count for the circuit
-    breaker, and no other subscription gets the sample.
+    The delivery has the variant `test`, the attempt the trigger `test`. The outcome does not count for the
+    receiver's health, and no other subscription gets the sample.
     """
     tests = DraftTests(resources, access.store_code, access.actor)
     return SentTest(message_id=await tests.send_saved(subscription))

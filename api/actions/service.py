@@ -1,4 +1,4 @@
-"""Operator actions on subscriptions and deliveries: their preconditions and effects, audited in the same transaction."""
+"""Operator actions on subscriptions and deliveries: preconditions and effects, audited in the same transaction."""
 
 import logging
 from collections.abc import Mapping
@@ -90,7 +90,7 @@ class OperatorActions:
         async with self._database.transaction() as connection:
             delivery = await self._delivery(connection, message_id)
             if delivery.status in OPEN:
-                raise Conflict(f"It is still open ({delivery.status}); send-now attempts it at once.")
+                raise Conflict(f"It is still being delivered ({delivery.status}); send-now attempts it at once.")
             _refuse_test_or_silent(delivery)
             await self._audit(connection, "redeliver", "delivery", message_id)
         await self._attempt_once(delivery, "redeliver")

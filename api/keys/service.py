@@ -1,4 +1,4 @@
-"""Who gets in: API keys and administrators made and ended, each rule checked here, whoever asks."""
+"""Creation and end of API keys and administrators, with the rules that apply in the API and the panel."""
 
 from typing import Annotated
 from uuid import UUID
@@ -40,7 +40,7 @@ def _check_username(name: str) -> str:
     return name
 
 
-StorePlace = Annotated[
+AccessibleStore = Annotated[
     str,
     AfterValidator(_check_store),
     WithJsonSchema(
@@ -55,12 +55,12 @@ StorePlace = Annotated[
 
 
 def _scope(name: str) -> Scope:
-    return Scope(name)  # the class itself has no signature that pydantic can read on every Python
+    return Scope(name)  # pydantic cannot read the signature of the class itself on every Python
 
 
 ScopeName = Annotated[str, AfterValidator(_scope), WithJsonSchema({"type": "string", "enum": list(Scope)})]
 Scopes = Annotated[list[ScopeName], Field(min_length=1, max_length=len(Scope))]
-Stores = Annotated[list[StorePlace], Field(min_length=1, max_length=STORES_MOST)]
+Stores = Annotated[list[AccessibleStore], Field(min_length=1, max_length=STORES_MOST)]
 Password = Annotated[str, AfterValidator(_check_password)]
 
 
@@ -74,7 +74,7 @@ class KeyCreate(Input):
 
 
 class AdministratorCreate(Input):
-    """A new administrator, who may log in at once."""
+    """A new administrator, able to log in at once."""
 
     username: Annotated[str, Field(min_length=1, max_length=NAME_MOST), AfterValidator(_check_username)]
     password: Password
@@ -83,19 +83,19 @@ class AdministratorCreate(Input):
 
 
 class PasswordChange(Input):
-    """A new password of one's own."""
+    """A new password for the administrator's own account."""
 
     password: Password
 
 
 async def make_key(connection: AsyncConnection, actor: str, body: KeyCreate) -> tuple[UUID, str]:
-    """The new key's id, and the key, given away this once. Raises Conflict for a store that is not there."""
+    """Create a key and return its id and the key, shown only once. Raises Conflict for an unknown store."""
     await _known_stores(connection, body.stores)
     return await add_key(connection, actor, body.name, body.scopes, body.stores, body.expires_at)
 
 
 async def make_administrator(resources: Resources, actor: str, body: AdministratorCreate) -> None:
-    """Raises Conflict for a store that is not there, ValidationFailed for a user name that is taken."""
+    """Create an administrator. Raises Conflict for an unknown store, ValidationFailed for a user name that is taken."""
     hashed = await resources.passwords.hash(body.password)
     async with resources.database.transaction() as connection:
         await _known_stores(connection, body.stores)
@@ -104,7 +104,10 @@ async def make_administrator(resources: Resources, actor: str, body: Administrat
 
 
 async def switch(resources: Resources, by: Principal, administrator_id: UUID, *, active: bool) -> AdministratorRow:
-    """Let an administrator in, or out at once. Raises NotFound, and Conflict where nobody would be left to undo it."""
+    """Activate or deactivate an administrator, effective at once.
+
+    Raises NotFound, and Conflict for the caller's own account and for the last administrator with all rights.
+    """
     async with resources.database.transaction() as connection:
         left = await full_administrators(connection) - {administrator_id}
         found = await find_administrator(connection, administrator_id=administrator_id)
@@ -121,7 +124,7 @@ async def switch(resources: Resources, by: Principal, administrator_id: UUID, *,
 
 
 async def change_password(resources: Resources, administrator: AdministratorRow, password: str) -> AdministratorRow:
-    """Set one's own password, which ends every session and token made before; the administrator as it is then."""
+    """Set an administrator's own password, which ends all earlier sessions and tokens. Return the changed row."""
     hashed = await resources.passwords.hash(password)
     async with resources.database.transaction() as connection:
         await replace_password(connection, administrator.principal.actor, administrator.username, hashed)
