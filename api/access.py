@@ -52,7 +52,7 @@ class StoreAccess:
 
     @property
     def actor(self) -> str:
-        """The caller's name in the audit log."""
+        """Name of the caller in the audit log."""
         return self.principal.actor
 
 

@@ -102,10 +102,10 @@ _WORDS: Mapping[str, str] = {
     "dict_type": "must be an object",
 }
 _LIMITS: Mapping[str, str] = {
-    "too_short": "must have {min_length} entries at least",
-    "too_long": "must have {max_length} entries at most",
-    "string_too_short": "must have {min_length} characters at least",
-    "string_too_long": "must have {max_length} characters at most",
+    "too_short": "must have at least {min_length} entries",
+    "too_long": "must have at most {max_length} entries",
+    "string_too_short": "must have at least {min_length} characters",
+    "string_too_long": "must have at most {max_length} characters",
     "greater_than_equal": "must be {ge} or more",
     "less_than_equal": "must be {le} or less",
 }

@@ -108,7 +108,7 @@ class Unauthorised(ApiError):
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """The scheme `Bearer`, for which browsers show no password dialog."""
+        """Authentication scheme `Bearer`, for which browsers show no password dialog."""
         return {"WWW-Authenticate": "Bearer"}
 
 

@@ -60,5 +60,5 @@ async def created_before(
     if earlier is None:
         return None
     if earlier.digest != digest:
-        raise Conflict(f"This {HEADER} was used before with another body; use a new one for another object.")
+        raise Conflict(f"This {HEADER} was used before with another body; use a new key for another object.")
     return earlier.object_id

@@ -101,9 +101,7 @@ class ListQuery:
         if len(conditions) > CONDITIONS_MOST:
             first = conditions[CONDITIONS_MOST]
             path = first.field if first.operator is Operator.EQ else f"{first.field}.{first.operator}"
-            problems.append(
-                Problem(path, "too_many_filters", f"is one filter too many; a list takes {CONDITIONS_MOST}")
-            )
+            problems.append(Problem(path, "too_many_filters", f"exceeds the maximum of {CONDITIONS_MOST} filters"))
         if problems:
             raise ValidationFailed(problems)
         return Listing(
@@ -120,7 +118,7 @@ class ListQuery:
 
     def _add_order(self, orders: dict[str, Order], name: str | None, value: str) -> None:
         if name is None or name not in self.fields:
-            raise _Refused("unknown_field", f"is not a field to order by; there are {', '.join(self.fields)}")
+            raise _Refused("unknown_field", f"is not a sortable field; use one of {', '.join(self.fields)}")
         if value not in ("asc", "desc"):
             raise _Refused("invalid_value", "must be asc or desc")
         if name in orders:
@@ -134,10 +132,10 @@ class ListQuery:
         try:
             operator = Operator.EQ if operator_text is None else Operator(operator_text)
         except ValueError:
-            raise _Refused("unknown_operator", f"is not an operator; there are {', '.join(Operator)}") from None
+            raise _Refused("unknown_operator", f"is not an operator; use one of {', '.join(Operator)}") from None
         if operator in _PRESENCE:
             if value != "true":
-                raise _Refused("invalid_value", "must be true; to ask for the opposite use the opposite operator")
+                raise _Refused("invalid_value", "must be true; use the opposite operator for the opposite")
             return Condition(name, operator, True)
         if operator is Operator.LIKE:
             return Condition(name, operator, _text(value))
@@ -214,7 +212,7 @@ def _whole_to(most: int) -> Callable[[str], int]:
 
 def _text(value: str) -> str:
     if "\x00" in value:
-        raise _Refused("invalid_value", "holds U+0000, which no text may hold")
+        raise _Refused("invalid_value", "contains U+0000, which is not allowed")
     return value
 
 

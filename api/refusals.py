@@ -35,7 +35,7 @@ def refusal_of(error: Exception) -> ApiError | None:
                 [problem_of({**details, "loc": tuple(details["loc"])[1:]}) for details in error.errors()]
             )
         case SealBrokenError():
-            # The data was encrypted with a key this process does not have. It ends when an operator adds the key.
+            # The data was encrypted with a key this process does not have. The error ends when an operator adds it.
             logger.error("stored data cannot be decrypted, check ENCRYPTION_KEYS: %s", error)
             return Unavailable("Stored data cannot be decrypted: ENCRYPTION_KEYS lacks a key.", SEAL_RETRY_SECONDS)
         case RPCError() if error.status in TEMPORAL_IS_DOWN:

@@ -56,7 +56,7 @@ def cursor_of(row: DeliveryRow) -> str:
 
 
 _PAYLOAD = struct.Struct(">q16s")  # microseconds since 1970, message id
-_CHECK_BYTES = 6  # a checksum that detects mistyped and made-up cursors; a cursor contains no secret
+_CHECK_BYTES = 6  # size of a checksum against mistyped and made-up cursors, which hold no secret
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -109,7 +109,7 @@ def sent_body(
         sent = _body(event, delivery, attempt, event.data if event.sealed_data is None else unseal(event.sealed_data))
         shown = sent if event.sealed_data is None else _body(event, delivery, attempt, event.data)
     except SealBrokenError as error:
-        return SentBody(None, f"The event's data cannot be opened: {error}.")
+        return SentBody(None, f"The event's data cannot be decrypted: {error}.")
     except (KeyError, ValueError):
         return SentBody(None, "This version cannot rebuild the format in which the body was sent.")
     return _compared(sent, shown.decode(), attempt.body_sha256)

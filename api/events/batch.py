@@ -88,4 +88,4 @@ class Batch:
 
     def _refuse_too_many(self, count: int) -> None:
         if count > self.most:
-            raise TooMuchError(f"The batch holds {count:,} {self.noun}; the most is {self.most:,}.")
+            raise TooMuchError(f"The batch has {count:,} {self.noun}; the maximum is {self.most:,}.")

@@ -128,14 +128,14 @@ class Intake:
 
     async def _refuse_overload(self) -> None:
         if len(self._waiting) >= WAITING_EVENTS:
-            raise Unavailable("Too many events wait for the database; send again later.", DATABASE_RETRY_SECONDS)
+            raise Unavailable("Too many events are waiting for the database; send again later.", DATABASE_RETRY_SECONDS)
         try:
             backlog = await self._backlog.current()
         except Exception as error:
             raise _refusal(error) from error
         if backlog.events >= self._backlog.limit:
             raise Unavailable(
-                f"{backlog.events:,} accepted events wait to be delivered, which is the limit; send again later.",
+                f"{backlog.events:,} accepted events are waiting, which is the limit; send again later.",
                 BACKLOG_RETRY_SECONDS,
             )
 
@@ -163,9 +163,8 @@ class Intake:
             outcomes = await self._store([caller.event for caller in group], whole=False)
         except Exception as error:
             if len(group) > 1 and not is_unavailable(error):
-                for (
-                    caller
-                ) in group:  # one event cannot be stored: commit singly, so that only its caller gets the error
+                # An event cannot be stored: commit each alone, so that only its caller gets the error.
+                for caller in group:
                     await self._commit([caller])
                 return
             outcomes = [_refusal(error) for _ in group]
@@ -267,7 +266,7 @@ def _same_instant(one: str, other: str) -> bool:
 
 
 def _conflict(event: NewEvent, paths: Sequence[str]) -> Conflict:
-    return Conflict(f"Event {event.event_id} was accepted before with other content.", paths)
+    return Conflict(f"Event {event.event_id} was accepted before with different content.", paths)
 
 
 def _refuse_whole(outcomes: Sequence[bool | Exception]) -> None:
@@ -275,7 +274,7 @@ def _refuse_whole(outcomes: Sequence[bool | Exception]) -> None:
     conflicts = {index: outcome for index, outcome in enumerate(outcomes) if isinstance(outcome, Conflict)}
     if conflicts:
         raise Conflict(
-            "Events of the batch were accepted before with other content; none of the batch was stored.",
+            "Events of the batch were accepted before with different content; none of the batch was stored.",
             [join(str(index), path) for index, conflict in conflicts.items() for path in conflict.differences or ()],
         )
     for outcome in outcomes:

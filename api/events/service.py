@@ -129,7 +129,7 @@ class EventReader:
         if problems:
             raise EmitRefused(problems[:MOST_PROBLEMS], [*valid, *rejected_events])
         if not events:
-            raise invalid("", "empty", "holds no event")
+            raise invalid("", "empty", "contains no event")
         return events
 
     def _event(self, store_code: str, value: JsonValue, path: str, problems: list[Problem]) -> NewEvent | None:
@@ -149,7 +149,7 @@ class EventReader:
             problems.append(Problem(join(where, found.path) if found.path else where, found.code, found.message))
         created_at = None if emitted.created_at is None else utc_instant(emitted.created_at)
         if created_at is None and emitted.created_at is not None:
-            problems.append(Problem(join(path, "createdAt"), "out_of_range", "must lie in the years 1 to 9999 in UTC"))
+            problems.append(Problem(join(path, "createdAt"), "out_of_range", "must be in the years 1 to 9999 in UTC"))
         if len(problems) > count:
             return None
         return self._checked(store_code, event_type, emitted, created_at, path)

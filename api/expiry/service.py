@@ -64,7 +64,7 @@ class OneRow:
         row: Row = validate(RELATIONS[self.kind].model, value)
         if getattr(row, RELATIONS[self.kind].identity) != identity:
             # RFC 9110, 9.3.4 suggests 409 for a PUT whose content contradicts the target.
-            raise Conflict(f"{name} must be the id in the path, or be left out.", [name])
+            raise Conflict(f"{name} must equal the id in the path, or be omitted.", [name])
         return row
 
     def models(self) -> tuple[type[BaseModel], ...]:
@@ -109,7 +109,7 @@ class ManyRows:
         if problems:
             raise ValidationFailed(problems[:MOST_PROBLEMS])
         if not rows:
-            raise invalid("", "empty", "holds no row")
+            raise invalid("", "empty", "contains no row")
         return rows
 
     def models(self) -> tuple[type[BaseModel], ...]:

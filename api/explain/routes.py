@@ -40,7 +40,9 @@ class QuestionQuery:
         for name, value in request.query_params.multi_items():
             if name not in (EVENT_ID, SUBSCRIPTION_ID):
                 problems.append(
-                    Problem(name, "unknown_field", f"is not known; there are {EVENT_ID}, {SUBSCRIPTION_ID}")
+                    Problem(
+                        name, "unknown_field", f"is not a parameter of this call; use {EVENT_ID} or {SUBSCRIPTION_ID}"
+                    )
                 )
             elif name in given:
                 problems.append(Problem(name, "repeated", "is given twice"))

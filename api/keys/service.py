@@ -23,7 +23,7 @@ STORES_MOST = 1_000
 
 def _check_store(code: str) -> str:
     if code != ALL_STORES and STORE_CODE.fullmatch(code) is None:
-        raise PydanticCustomError("store_code", "is no store code, and not * for all stores")
+        raise PydanticCustomError("store_code", "must be a store code, or * for all stores")
     return code
 
 
@@ -36,7 +36,7 @@ def _check_password(password: str) -> str:
 
 def _check_username(name: str) -> str:
     if not name.isprintable() or name != name.strip():
-        raise PydanticCustomError("username", "holds characters that cannot be seen, or spaces around it")
+        raise PydanticCustomError("username", "must not contain invisible characters, or spaces at its ends")
     return name
 
 
@@ -114,10 +114,10 @@ async def switch(resources: Resources, by: Principal, administrator_id: UUID, *,
         if found is None:
             raise NotFound
         if not active and str(found.id) == by.id:
-            raise Conflict("This is you; have another administrator do it.")
+            raise Conflict("This is you; another administrator has to do it.")
         if not active and not left:
             raise Conflict(
-                f"{found.username} is the last one who may do everything in every store; make another one first."
+                f"{found.username} is the last administrator with all rights in all stores; create another one first."
             )
         await switch_administrator(connection, by.actor, found, active=active)
     return found

@@ -40,7 +40,7 @@ async def _bounded(check: Callable[[], Awaitable[str | None]]) -> str | None:
         async with asyncio.timeout(CHECK_SECONDS):
             return await check()
     except TimeoutError:
-        return f"gave no answer within {CHECK_SECONDS} s"
+        return f"did not answer within {CHECK_SECONDS} s"
 
 
 async def _database(database: Database) -> str | None:
@@ -70,4 +70,4 @@ async def _temporal(temporal: Client) -> str | None:
         healthy = await temporal.service_client.check_health(timeout=timedelta(seconds=CHECK_SECONDS))
     except (RPCError, RuntimeError):  # RuntimeError: the first connection of a lazy client failed
         return "cannot be reached"
-    return None if healthy else "says that it is not serving"
+    return None if healthy else "reports that it is not serving"

@@ -80,7 +80,7 @@ class DayQuery:
         values = request.query_params.getlist("day")
         unknown = request.query_params.keys() - {"day"}
         if unknown:
-            raise invalid(sorted(unknown)[0], "unknown_field", "is not a parameter of this call; there is only day")
+            raise invalid(sorted(unknown)[0], "unknown_field", "is not a parameter of this call; the only one is day")
         if len(values) > 1:
             raise invalid("day", "repeated", "is given twice")
         try:
@@ -118,9 +118,9 @@ def days_of(body: ScanBackfillRequest) -> tuple[date, date]:
     """Return the first and the last day. Raises ValidationFailed if they are out of order or too far apart."""
     first, last = body.first_day, body.last_day
     if last < first:
-        raise invalid("lastDay", "out_of_range", "must not lie before firstDay")
+        raise invalid("lastDay", "out_of_range", "must not be before firstDay")
     if (last - first).days >= DAYS_MOST:
-        raise invalid("lastDay", "out_of_range", f"must make at most {DAYS_MOST} days together with firstDay")
+        raise invalid("lastDay", "out_of_range", f"must be less than {DAYS_MOST} days after firstDay")
     return first, last
 
 

@@ -32,7 +32,7 @@ def _check_timezone(name: str) -> str:
 
 def _check_distinct(kinds: list[str]) -> list[str]:
     if len(set(kinds)) < len(kinds):
-        raise PydanticCustomError("not_distinct", "names a kind twice")
+        raise PydanticCustomError("not_distinct", "must not repeat a kind")
     return kinds
 
 

@@ -75,7 +75,7 @@ def pair_up(
         found = named.get((entry.event_name, entry.name), []) if entry.name is not None else []
         if len(found) > 1:
             ids = ", ".join(sorted(str(row.id) for row in found)[:NAMED_MOST])
-            message = f"{len(found)} subscriptions have this event and name; say which by webhookSubscriptionId: {ids}"
+            message = f"{len(found)} subscriptions have this event and name; choose one by webhookSubscriptionId: {ids}"
             problems.append(Problem(f"subscriptions.{index}.name", "ambiguous", message))
         elif found:
             claimed[index] = found[0]
@@ -94,12 +94,12 @@ def _repeated(entries: Sequence[SubscriptionEntry]) -> Iterator[Problem]:
         path = f"subscriptions.{index}"
         if entry.webhook_subscription_id is not None:
             if entry.webhook_subscription_id.lower() in ids:
-                yield Problem(f"{path}.webhookSubscriptionId", "repeated", "is the id of another entry too")
+                yield Problem(f"{path}.webhookSubscriptionId", "repeated", "is the id of another entry")
             ids.add(entry.webhook_subscription_id.lower())
         elif entry.name is None:
-            yield Problem(f"{path}.name", "missing", "is required: event and name tell which subscription it is")
+            yield Problem(f"{path}.name", "missing", "is required: event and name identify the subscription")
         elif names[entry.event_name, entry.name] > 1:
-            message = "is the name of another entry of this event too; give each its own name, or its id"
+            message = "is the name of another entry of this event; use distinct names, or ids"
             yield Problem(f"{path}.name", "repeated", message)
 
 

@@ -177,13 +177,13 @@ def _shape_problems(body: SubscriptionCreate | SubscriptionUpdate, event_name: s
     if body.event_name is not None and body.event_name != event_name:
         yield Problem("eventName", "unchangeable", f"cannot be changed; it is {event_name}")
     if body.legacy and CATALOGUE[event_name].legacy is None:
-        yield Problem("legacy", "no_legacy_form", f"{event_name} has no legacy form; leave legacy out, or false")
+        yield Problem("legacy", "no_legacy_form", f"{event_name} has no legacy format; omit legacy or set it to false")
     if body.header_name is not None and body.header_value is None:
-        yield Problem("headerValue", "missing", "is required beside headerName")
+        yield Problem("headerValue", "missing", "is required with headerName")
     if body.header_value is not None and body.header_name is None:
-        yield Problem("headerName", "missing", "is required beside headerValue")
+        yield Problem("headerName", "missing", "is required with headerValue")
     if len(body.given_headers or ()) > HEADERS_MOST:
-        yield Problem("headerName", "too_long", f"makes one header more than the {HEADERS_MOST} there may be")
+        yield Problem("headerName", "too_long", f"exceeds the maximum of {HEADERS_MOST} headers")
 
 
 def reorders(row: SubscriptionRow, body: SubscriptionUpdate) -> bool:
@@ -210,7 +210,7 @@ def headers_after(stored: Sequence[OwnHeader], given: Sequence[Header]) -> list[
         if value == MASK:
             known = values.get(name, [])
             if position >= len(known):
-                message = f"is the mask of a hidden value, and there is no stored value of {header.header_name}"
+                message = f"is the mask of a secret value, but {header.header_name} has no stored value"
                 problems.append(Problem(f"headers.{index}.headerValue", "masked_value", message))
                 continue
             value = known[position]
@@ -247,9 +247,9 @@ def limit_reached(error: SubscriptionLimitError, event_name: str) -> ValidationF
     """Return the error for a limit of subscriptions that is reached."""
     if error.event:
         return invalid(
-            "eventName", "limit_reached", f"{event_name} has {error.limit} subscriptions, the most there may be"
+            "eventName", "limit_reached", f"{event_name} has {error.limit} subscriptions, which is the maximum"
         )
-    return invalid("", "limit_reached", f"the store has {error.limit} subscriptions, the most there may be")
+    return invalid("", "limit_reached", f"the store has {error.limit} subscriptions, which is the maximum")
 
 
 @dataclass(frozen=True, slots=True)
