@@ -115,7 +115,7 @@ async def test_what_cannot_be_switched_over_is_refused_with_its_reason(visit: Vi
         assert (await somebody.get(f"/admin/{shop.store}/migrate/{path}")).status_code == 404
         assert (await somebody.post(f"/admin/{shop.store}/migrate/{path}/switch")).status_code == 404
     await somebody.post(f"{place}/switch")
-    assert "It has no modern twin yet" in (await somebody.get(place)).text
+    assert "It has no modern webhook yet" in (await somebody.get(place)).text
     await somebody.post(f"{place}/twin")
     twin = await modern_of(shop, subscription)
     for act, reason in (("disable", "is disabled"), ("enable", "is active already")):

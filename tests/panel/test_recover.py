@@ -157,7 +157,7 @@ async def test_an_ordered_webhook_has_no_pace_but_its_own_and_that_is_said_befor
     fields = {**YEAR, "webhookSubscriptionId": await shop.created(ordered=True), "ratePerSecond": "5"}
     for kind in ("recover", "backfill"):
         refused = await somebody.post(f"/admin/{shop.store}/recover/count", {**fields, "kind": kind})
-        assert (refused.status_code, "rateLimitPerSecond is the pace" in refused.text) == (409, True), kind
+        assert (refused.status_code, "rateLimitPerSecond applies" in refused.text) == (409, True), kind
 
 
 async def test_a_running_act_is_cancelled_by_its_button(installed: Installation, visit: Visit, shop: Shop) -> None:
