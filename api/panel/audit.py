@@ -20,8 +20,8 @@ BIGGEST_ID = 2**63 - 1  # Maximum of PostgreSQL's bigint.
 OBJECT_PAGES = {
     "subscription": ("webhooks.shown", "webhookSubscriptionId"),
     "delivery": ("delivery.shown", "messageId"),
-    "recover": ("recover.progress", "windowActId"),
-    "backfill": ("recover.progress", "windowActId"),
+    "recover": ("recover.progress", "bulkActionId"),
+    "backfill": ("recover.progress", "bulkActionId"),
 }
 """Object types that have a page: its route, and the path parameter that takes the object's id."""
 

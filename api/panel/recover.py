@@ -83,30 +83,30 @@ async def begun(page: Page) -> Response:
         action_id, _ = await _actions(page).begin(subscription, wanted)
     except (ValidationFailed, Conflict, Unavailable) as error:
         return await _form(page, kind, error)
-    return page.redirect("recover.progress", windowActId=action_id)
+    return page.redirect("recover.progress", bulkActionId=action_id)
 
 
-@pages.get("/{storeCode}/recover/{windowActId}", Scope.DELIVERY_READ)
+@pages.get("/{storeCode}/recover/{bulkActionId}", Scope.DELIVERY_READ)
 async def progress(page: Page) -> Response:
     """Show the progress of a bulk action."""
     return page.render("recover/progress.html", **await _progress(page))
 
 
-@pages.get("/{storeCode}/recover/{windowActId}/figures", Scope.DELIVERY_READ)
+@pages.get("/{storeCode}/recover/{bulkActionId}/figures", Scope.DELIVERY_READ)
 async def figures(page: Page) -> Response:
     """Return the figures of the progress, for the page's polling."""
     return page.fragment("recover/figures.html", **await _progress(page))
 
 
-@pages.post("/{storeCode}/recover/{windowActId}/cancel", Scope.DELIVERY_ACT)
+@pages.post("/{storeCode}/recover/{bulkActionId}/cancel", Scope.DELIVERY_ACT)
 async def cancelled(page: Page) -> Response:
     """Cancel the bulk action: it opens no more deliveries, and those already open continue."""
     action = await _found(page)
     try:
         await _actions(page).cancel(action.id, action.kind)
     except Conflict as refused:
-        return await page.done(refused.message, "recover.progress", kind="danger", windowActId=action.id)
-    return await page.done(t(f"recover.cancelled_{action.kind}"), "recover.progress", windowActId=action.id)
+        return await page.done(refused.message, "recover.progress", kind="danger", bulkActionId=action.id)
+    return await page.done(t(f"recover.cancelled_{action.kind}"), "recover.progress", bulkActionId=action.id)
 
 
 async def _form(page: Page, kind: BulkActionKind, error: ApiError | None = None) -> Response:
@@ -177,7 +177,7 @@ async def _progress(page: Page) -> dict[str, Any]:
 
 
 async def _found(page: Page) -> BulkActionRow:
-    action_id: UUID = page.id("windowActId")
+    action_id: UUID = page.id("bulkActionId")
     async with page.resources.database.transaction() as connection:
         action = await find_bulk_action(connection, page.store_code, action_id)
     if action is None:
