@@ -1,4 +1,4 @@
-"""Format migration: create a paused modern copy of a legacy subscription, then switch over in one transaction."""
+"""Format migration: create the paused modern subscription, count its switch, then switch over in one transaction."""
 
 import logging
 from collections.abc import Mapping
@@ -31,18 +31,16 @@ MODERN = " (modern)"
 
 
 class FormatMigrations:
-    """Operator actions of one caller on the legacy subscriptions of a store.
-
-    Methods raise NotFound for an id that is no legacy subscription of the store.
-    """
+    """Operator actions on the legacy subscriptions of a store. Every method raises NotFound for other ids."""
 
     def __init__(self, resources: Resources, store_code: str, actor: str) -> None:
         self._resources = resources
         self._store_code = store_code
         self._actor = actor
 
-    async def make(self, subscription_id: UUID) -> PairRow:
-        """Create the modern subscription unless it exists and return the pair. Raises ValidationFailed at a limit."""
+    async def create_modern(self, subscription_id: UUID) -> PairRow:
+        """Create the paused modern subscription unless it exists, and return the pair. Raises ValidationFailed at a
+        subscription limit."""
         settings = self._resources.settings
         limits = SubscriptionLimits(settings.subscriptions_per_store, settings.subscriptions_per_event)
         async with self._resources.database.transaction() as connection:
@@ -64,16 +62,16 @@ class FormatMigrations:
         return original
 
     async def plan(self, subscription_id: UUID) -> tuple[PairRow, Switch]:
-        """Return the pair and the effect of switching over now. Raises Conflict if switching over is not possible."""
+        """Return the pair and the counts of a switch now. Raises Conflict if it is not possible."""
         async with self._resources.database.transaction() as connection:
             original = await self._found(connection, subscription_id)
             return original, await count_switch(connection, original.id, _ready(original))
 
     async def switch_over(self, subscription_id: UUID) -> PairRow:
-        """Resume the modern subscription, disable the legacy one and assign each waiting event to one of the two.
+        """Activate the modern subscription and disable the legacy one; each waiting event is left to one of the two.
 
-        Events that the legacy subscription has delivered or given up are not sent again. Its open deliveries go to the
-        modern subscription; an attempt in progress may still arrive. Raises Conflict as `plan` does.
+        Events that the legacy subscription has settled are not sent again. Its open deliveries move to the modern one;
+        one of their attempts that is in progress may still arrive. Raises Conflict as `plan` does.
         """
         async with self._resources.database.transaction() as connection:
             original = await self._found(connection, subscription_id, lock=True)
@@ -117,11 +115,11 @@ def modern_name(original: PairRow) -> str:
 
 
 def _ready(original: PairRow) -> UUID:
-    """Return the modern subscription's id. Raises Conflict unless it is paused."""
+    """Return the id of the modern subscription if it can take over. Raises Conflict otherwise."""
     if original.modern_id is None:
         raise Conflict("It has no modern webhook yet; create it first.")
     if original.modern_status == SubscriptionStatus.ACTIVE:
-        raise Conflict("Its modern webhook is active already; pause it first, or pause or delete the legacy webhook.")
+        raise Conflict("Its modern webhook is already active; pause it first, or pause or delete the legacy webhook.")
     if original.modern_status == SubscriptionStatus.DISABLED:
         raise Conflict("Its modern webhook is disabled; enable it and pause it first.")
     return original.modern_id
