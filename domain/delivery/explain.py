@@ -255,7 +255,7 @@ REASONS: Mapping[ReasonCode, Explanation] = MappingProxyType(
 class ExplainedEvent:
     """An accepted event as far as its matching goes. `test`: a sample that a person sent.
 
-    `kept`: its data is still there; without it, it was erased (`erased_at`) or has become too old.
+    `body_stored`: False once the data was erased (`erased_at`) or removed by retention.
     """
 
     name: str
@@ -263,13 +263,13 @@ class ExplainedEvent:
     accepted_at: datetime
     matched_at: datetime | None
     test: bool
-    drain_only: bool = True
+    body_stored: bool = True
     erased_at: datetime | None = None
 
     @property
     def outlived(self) -> bool:
         """It has become too old for its data and deliveries to be kept."""
-        return not self.drain_only and self.erased_at is None
+        return not self.body_stored and self.erased_at is None
 
 
 @dataclass(frozen=True, slots=True)
