@@ -11,8 +11,8 @@ import pytest
 
 from domain.delivery.explain import (
     ENDS,
+    HELD_CODES,
     REASONS,
-    TURNS,
     ExplainedDelivery,
     ExplainedEvent,
     ExplainedSubscription,
@@ -184,7 +184,7 @@ def test_every_reason_a_delivery_is_held_or_ended_for_is_explained() -> None:
     reasons = {
         status: {one for row in TRANSITIONS if row.target is status for one in row.reasons} for status in DeliveryStatus
     }
-    assert set(TURNS) == reasons[DeliveryStatus.HELD]
+    assert set(HELD_CODES) == reasons[DeliveryStatus.HELD]
     assert set(ENDS) == reasons[DeliveryStatus.EXHAUSTED] | reasons[DeliveryStatus.CANCELLED]
 
 
