@@ -97,8 +97,8 @@ REASONS: Mapping[ReasonCode, Explanation] = MappingProxyType(
         ),
         ReasonCode.event_no_longer_kept: Explanation(
             _EVENT,
-            "Accepted at {accepted}, so long ago that its data and deliveries are no longer kept.",
-            "Keep the log longer in the store's settings, for events to come.",
+            "Accepted at {accepted}, so long ago that retention has removed its data and deliveries.",
+            "Set a longer retention in the store's settings, for future events.",
         ),
         ReasonCode.event_rejected: Explanation(
             _EVENT,
@@ -134,7 +134,7 @@ REASONS: Mapping[ReasonCode, Explanation] = MappingProxyType(
         ReasonCode.not_yet_active: Explanation(
             _NO_DELIVERY,
             "It is active from {active_from}, and the event's `createdAt` is before that.",
-            "Set an earlier `activeFrom`, for events to come.",
+            "Set an earlier `activeFrom`, for future events.",
         ),
         ReasonCode.deleted_before: Explanation(
             _NO_DELIVERY, "It was deleted at {deleted}, before the event was matched.", "Subscribe again."
@@ -144,7 +144,7 @@ REASONS: Mapping[ReasonCode, Explanation] = MappingProxyType(
         ),
         ReasonCode.no_longer_kept: Explanation(
             _NO_DELIVERY,
-            "If there was one, it is no longer kept: the event was accepted at {accepted}.",
+            "If there was one, retention has removed it: the event was accepted at {accepted}.",
             "Ask the receiver's owner, who has it if it was delivered.",
         ),
         ReasonCode.changed_since: Explanation(
