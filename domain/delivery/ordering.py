@@ -33,7 +33,7 @@ def _customer(data_text: str) -> str:
     try:
         data = json.loads(data_text)
     except ValueError:
-        return ""  # a damaged row, whose attempt fails when its body is built
+        return ""  # a damaged row; its attempt fails when the body is built
     for path in CUSTOMER_PATHS:
         found = data
         for step in path:

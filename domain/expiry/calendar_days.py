@@ -36,9 +36,8 @@ class TimeSpan:
 def read_day(text: str) -> date:
     """Return the day of a text YYYY-MM-DD. Raises ValueError with a message for people."""
     try:
-        day = (
-            date.fromisoformat(text) if _DAY_TEXT.fullmatch(text) else None
-        )  # fromisoformat alone would accept 2026-W01-5 too
+        # fromisoformat alone would also accept 2026-W01-5.
+        day = date.fromisoformat(text) if _DAY_TEXT.fullmatch(text) else None
     except ValueError:
         day = None
     if day is None or not FIRST_YEAR <= day.year <= LAST_YEAR:

@@ -1,8 +1,8 @@
 """Rules for the URLs and addresses of deliveries, and the normal form in which a URL is stored, signed and sent.
 
 A URL is normalised once, when it is stored, and the result is a fixed point: `host`, `path` and `target` are the very
-bytes of the `Host` header and the request line. Addresses are judged again at connect time (`activities/address_guard`)
-because a name may stand for another address by then.
+bytes of the `Host` header and the request line. Addresses are judged again at connect time
+(`sending/http/address_guard.py`), because a name may resolve to another address by then.
 """
 
 import re
@@ -79,7 +79,7 @@ class NormalisedUrl:
     target: str
 
 
-class UrlRefused(ValueError):  # noqa: N818 - reads as what happened to the URL
+class UrlRefused(ValueError):  # noqa: N818 - the name states the fate of the URL
     """A URL that is refused as a destination. `code` is a stable word, `message` names the problem and the remedy."""
 
     def __init__(self, code: str, message: str) -> None:
