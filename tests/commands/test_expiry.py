@@ -154,7 +154,7 @@ async def test_an_import_killed_in_the_middle_goes_on_where_it_was(importing: Im
     with (importing.directory / f"{file}.rejects.csv").open("a") as rejects:
         rejects.write("999999,never committed\n")
     ended = await importing.rows(Kind.COUPONS, file)
-    assert f"Going on behind line {reached:,}" in ended.errors
+    assert f"Resuming after line {reached:,}" in ended.errors
     assert (ended.code, numbers(ended)) == (1, (11_988, 0, 12))
     assert [line for line, _ in importing.rejects(file)] == list(range(1, 12_001, 1_000))
     assert await importing.ground.scalar("SELECT count(*) FROM issued_coupon") == 11_988
@@ -243,7 +243,7 @@ async def test_check_source_names_what_is_missing_until_all_is_well(importing: I
             )
         await connection.close()
         third = await check()
-        assert (third.code, "All is well" in third.output) == (0, True), third.output
+        assert (third.code, "All columns are readable" in third.output) == (0, True), third.output
     away = await check()
     assert away.code == 1
     assert "cannot be read" in away.errors
