@@ -180,9 +180,7 @@ async def test_two_imports_of_one_file_at_once_do_not_both_go_on(importing: Impo
         pytest.param(["expiry", "import", "points", "rows.txt", "--store", "default"], "--format", id="unknown ending"),
         pytest.param(["expiry", "import", "points", "no.csv", "--store", "default"], "No such file", id="no file"),
         pytest.param(["expiry", "import", "points", "rows.csv", "--store", "nowhere"], "no store nowhere", id="store"),
-        pytest.param(
-            ["expiry", "import", "coupons", "rows.csv", "--store", "default"], "columns that are none", id="kind"
-        ),
+        pytest.param(["expiry", "import", "coupons", "rows.csv", "--store", "default"], "unknown columns", id="kind"),
         pytest.param(
             ["expiry", "import", "points", "rows.csv", "--store", "default", "--delimiter", ";;"],
             "one character",

@@ -108,7 +108,7 @@ async def test_new_signing_keys_go_into_a_private_file_and_never_into_a_log(file
     assert (refused.code, "--signing-keys" in refused.errors) == (2, True)
     (filed.directory / "taken").touch()
     taken = await filed.run("apply", "s.yaml", "--signing-keys", "taken")
-    assert (taken.code, "taken cannot be made: File exists" in taken.errors) == (2, True)
+    assert (taken.code, "taken cannot be created: File exists" in taken.errors) == (2, True)
     assert await filed.rows() == []
     done = await filed.run("apply", "s.yaml", "--signing-keys", "keys.json")
     assert done.code == 0, done.errors
@@ -197,7 +197,7 @@ async def test_two_at_once_make_each_subscription_once(filed: Filed) -> None:
     [
         ({"LOYALTY_WEBHOOKS_API": "http://127.0.0.1:9"}, "cannot be reached"),
         ({"LOYALTY_WEBHOOKS_KEY": "lwk_nonsense"}, "answered 401: the key is not accepted"),
-        ({"LOYALTY_WEBHOOKS_API": "ftp://127.0.0.1"}, "is no address of the form http://host:port"),
+        ({"LOYALTY_WEBHOOKS_API": "ftp://127.0.0.1"}, "is not an address of the form http://host:port"),
     ],
 )
 async def test_an_api_that_does_not_answer_is_told(filed: Filed, environment: dict[str, str], complaint: str) -> None:
