@@ -120,4 +120,4 @@ async def test_a_lost_answer_leaves_nobody_in_the_belief_that_nothing_was_done(f
     async with losing_answers(filed.root, after=0) as root:
         looking = await filed.run("apply", "s.yaml", LOYALTY_WEBHOOKS_API=root)
     assert looking.code == 2
-    assert "not known" not in looking.errors
+    assert "is unknown" not in looking.errors
