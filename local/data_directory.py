@@ -94,9 +94,8 @@ class DataDirectory:
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
             yield
         finally:
-            self.lock.unlink(
-                missing_ok=True
-            )  # unlink under the lock: the next holder checks that its file still exists
+            # Unlink while the lock is held: the next holder checks that its file still exists.
+            self.lock.unlink(missing_ok=True)
             os.close(descriptor)
 
     def _acquire(self) -> int:

@@ -70,10 +70,8 @@ class TemporalServer:
         options = [
             *("--ip", HOST, "--port", str(self.port), "--ui-port", str(self.ui_port)),
             *("--http-port", str(self.http_port), "--metrics-port", str(self.metrics_port)),
-            *(
-                "--db-filename",
-                self.database.name,
-            ),  # relative: `?`, `#` and `%` in a parent directory would be parsed as URL syntax
+            # A relative path: `?`, `#` and `%` in the name of a parent directory would be parsed as URL syntax.
+            *("--db-filename", self.database.name),
             *("--disable-config-file", "--disable-config-env", "--ui-disable-news-fetch", "--log-level", "warn"),
         ]
         for name, value in SQLITE_PRAGMAS.items():

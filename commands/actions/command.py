@@ -13,7 +13,9 @@ from domain.delivery.failure_kinds import EXPLANATIONS, FailureKind
 from domain.delivery.lifecycle import DeliveryStatus
 from local.data_directory import DEFAULT_DATA_DIRECTORY
 
-TEST_SECONDS = 30.0  # an attempt takes 15 s at most
+TEST_SECONDS = 30.0
+"""Time to wait for the outcome of a test. An attempt takes 15 s at most."""
+
 POLL_SECONDS = 0.2
 
 subscription = typer.Typer(help="One subscription: pause, resume, disable, enable, send a test.", no_args_is_help=True)
