@@ -103,7 +103,7 @@ class Retries:
                     id_conflict_policy=ActivityIDConflictPolicy.USE_EXISTING,
                     priority=Priority(priority_key=RETRY_PRIORITY, fairness_key=fairness_key(waiting.store_code)),
                     search_attributes=attributes_of(waiting.store_code, waiting.event_name, waiting.event_id),
-                    summary=as_summary(f"retry · {shown_target(waiting.url)}"),
+                    summary=as_summary(f"{shown_target(waiting.url)} · {waiting.event_name} · {waiting.store_code}"),
                     rpc_timeout=START_TIMEOUT,
                 )
             except RPCError as error:
