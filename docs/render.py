@@ -14,7 +14,6 @@ from typing import Any
 import annotated_types
 from prometheus_client.registry import Collector
 from pydantic.fields import FieldInfo
-from sending.admission import Admission
 
 from activities.drain import FIRST_WINDOW
 from api.operations.metrics import ApiMetrics
@@ -24,7 +23,7 @@ from domain.delivery.lifecycle import TRANSITIONS
 from domain.delivery.verdict import Answer, VerdictOutcome, verdict
 from relay.backpressure import MAX_IN_FLIGHT, Backpressure, WorkflowKind
 from relay.batching import BUSY_SHARE, GATHER_SECONDS, SINGLES_BURST, SINGLES_PER_SECOND, Batching
-from sending.concurrency import SHARE, ConcurrencyLimiter
+from sending.concurrency import SHARE, Admission, ConcurrencyLimiter
 from sending.drain.ordered import OrderedBacklog
 from sending.drain.round import LARGEST_WINDOW, Round
 from sending.rate_limit import HEADROOM, RateLimiter
