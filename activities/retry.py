@@ -161,7 +161,7 @@ class RetryActivities:
         return DeliveryEnd(step.status, step.attempts, step.failure)
 
     async def _notify_drain(self, delivery: OpenDelivery) -> None:
-        """Wake the drain after a successful manual attempt: for the successors in a FIFO group, or for an early probe."""
+        """Wake the drain after a successful manual attempt: for successors in a FIFO group, or for an early probe."""
         event, subscription = delivery.event, delivery.subscription
         if subscription.breaker_open:  # a drain that waits for its next probe ignores wake signals
             await self._drains.probe_now(subscription.id, event.store_code, event.name, subscription.url)

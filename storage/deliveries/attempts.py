@@ -119,7 +119,7 @@ async def intend(connection: AsyncConnection, intents: Sequence[Intent]) -> set[
 
     A delivery that begins at once is made with its first (`storage.deliveries.open.match`).
     A number that is taken belongs to another sender, and an outcome written meanwhile is to be looked at first; so is
-    another status, unless a person asks for the attempt. Earlier attempts of the same delivery that have no outcome are closed
+    another status, unless the attempt is manual. Earlier attempts of the same delivery that have no outcome are closed
     as `interrupted`: whoever writes the next number has found their lease lapsed.
     """
     if not intents:
