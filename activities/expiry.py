@@ -88,7 +88,7 @@ class _NoticePage:
 
 
 class NoticeWriter:
-    """Writes notices as events, one page at a time for all scans of this process."""
+    """Writer of notices as events, one page at a time for all scans of this process."""
 
     def __init__(self, database: Database, source: DueSource, sealer: Sealer, notifier: OutboxNotifier) -> None:
         self._database = database

@@ -86,7 +86,7 @@ class Dispatcher:
         metrics: WorkerMetrics,
         traces: Traces = NO_TRACES,
     ) -> None:
-        """`retry_schedule` applies to subscriptions without one of their own."""
+        """Create a dispatcher. `retry_schedule` applies to subscriptions without one of their own."""
         self.worker_id = queues.worker_id
         self.queues = queues
         self.requests = requests

@@ -77,7 +77,7 @@ async def start_bulk_action(
 
 
 class Drains:
-    """Starts and signals drains by name. Methods raise `RPCError` if Temporal is away."""
+    """Client of the drains, which it starts and signals by name. Methods raise `RPCError` if Temporal is away."""
 
     def __init__(self, client: Client, task_queue: str) -> None:
         self._client = client

@@ -263,7 +263,7 @@ class PlanRequest:
 
 @dataclass(frozen=True)
 class ExpiryPlan:
-    """Days to scan, in this order, and whether to look for late rows afterwards."""
+    """Days to scan, in this order. `look_for_late`: look for late rows afterwards."""
 
     days: list[ScanTask] = field(default_factory=list)
     look_for_late: bool = False

@@ -177,7 +177,7 @@ async def _compare_in_the_cloud(client: Client, retention_days: int | None, say:
 
 
 def cloud_commands(namespace: str, missing: list[str], retention_days: int | None) -> list[str]:
-    """What its administrator does in Temporal Cloud, as text; empty when nothing is to be done."""
+    """Return instructions for an administrator of Temporal Cloud; empty if there is nothing to do."""
     commands = []
     if missing:
         attributes = " ".join(f"--search-attribute {name}=KeywordList" for name in missing)

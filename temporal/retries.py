@@ -54,7 +54,7 @@ RETRY_PRIORITY = 4
 
 
 def attributes_of(store_code: str, event_name: str, event_id: UUID) -> TypedSearchAttributes:
-    """Search attributes by which the Web UI finds the activity."""
+    """Return the search attributes by which the Web UI finds the activity."""
     return TypedSearchAttributes(
         [
             SearchAttributePair(STORE_CODE, [store_code]),
@@ -69,7 +69,7 @@ def _no_fault() -> None:
 
 
 class Retries:
-    """Starts and ends the standalone activities of deliveries, a few at a time."""
+    """Client of the standalone activities of deliveries, which starts a few at a time."""
 
     def __init__(self, client: Client, task_queue: str, count_fault: Callable[[], None] = _no_fault) -> None:
         self._client = client

@@ -18,7 +18,7 @@ PAGES_TIMEOUT = timedelta(seconds=90)
 
 @workflow.defn(name="recover")
 class RecoverWorkflow:
-    """Recovers the deliveries that ended in a window of time, page by page; the subscription's drain sends them."""
+    """Recovery of the deliveries that ended in a window of time, page by page; the subscription's drain sends them."""
 
     @workflow.run
     async def run(self, task: BulkActionTask) -> BulkActionStep:
@@ -28,7 +28,7 @@ class RecoverWorkflow:
 
 @workflow.defn(name="backfill")
 class BackfillWorkflow:
-    """Creates deliveries of events accepted before the subscription existed; its drain sends them."""
+    """Backfill: deliveries of events accepted before the subscription existed, sent by its drain."""
 
     @workflow.run
     async def run(self, task: BulkActionTask) -> BulkActionStep:

@@ -25,7 +25,7 @@ SCHEDULE_RETRIES_TIMEOUT = timedelta(minutes=10)
 
 @workflow.defn(name="deliver-events")
 class DeliverEventsWorkflow:
-    """Delivers one event, or the events of a batch, to every URL subscribed to them."""
+    """Delivery of one event, or of the events of a batch, to every URL subscribed to them."""
 
     @workflow.run
     async def run(self, batch: EventBatch) -> DeliverySummary:

@@ -1,4 +1,4 @@
-"""Test of a webhook, saved or not."""
+"""Webhook test, of a saved webhook or a draft."""
 
 from temporalio import workflow
 
@@ -10,7 +10,7 @@ with workflow.unsafe.imports_passed_through():
 
 @workflow.defn(name="draft-test")
 class DraftTestWorkflow:
-    """One request to a receiver. The request and its response are stored in PostgreSQL."""
+    """Test of a webhook: one request to a receiver. The request and its response are stored in PostgreSQL."""
 
     @workflow.run
     async def run(self, ref: DraftTestRef) -> DraftTestEnd:

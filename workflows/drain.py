@@ -25,7 +25,7 @@ LINGER = timedelta(seconds=2)
 
 @workflow.defn(name="drain-subscription")
 class DrainWorkflow:
-    """Sends the held deliveries of one subscription until there are none."""
+    """Drain of one subscription: sends its held deliveries until there are none."""
 
     def __init__(self) -> None:
         self._woken = False

@@ -52,7 +52,7 @@ DAYS_A_RUN = 50
 
 @workflow.defn(name=SCAN_WORKFLOW)
 class ExpiryScanWorkflow:
-    """Scans a day for the rows that expire on it, or the covered days for late rows."""
+    """Scan of a day for the rows that expire on it, or of the covered days for late rows."""
 
     @workflow.run
     async def run(self, task: ScanTask) -> ScanProgress:
@@ -88,7 +88,7 @@ class ExpiryScanWorkflow:
 
 @workflow.defn(name=RUN_WORKFLOW)
 class ExpiryRunWorkflow:
-    """Scans the days that are not scanned yet, one after the other."""
+    """Run of a schedule: scans of the days that are not scanned yet, one after the other."""
 
     def __init__(self) -> None:
         self._lines: list[str] = []

@@ -15,7 +15,7 @@ ROUND_TIMEOUT = timedelta(minutes=15)
 
 @workflow.defn(name="notify-operator")
 class NotifyOperatorWorkflow:
-    """Sends the due notices of one store. A failed notice is due again by the retry schedule of notices."""
+    """Delivery of the due notices of one store. A failed notice is due again by the retry schedule of notices."""
 
     @workflow.run
     async def run(self, task: NoticeTask) -> NoticeRound:

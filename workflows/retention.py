@@ -21,7 +21,7 @@ TABLE_HEAD = "| day | deliveries deleted | bodies kept | attempts kept | freed |
 
 @workflow.defn(name="apply-retention")
 class RetentionWorkflow:
-    """Creates the partitions of the coming days, thins old days, and deletes the oldest event ids."""
+    """Retention run: creates the partitions of the coming days, thins old days, and deletes the oldest event ids."""
 
     def __init__(self) -> None:
         self._lines: list[str] = []

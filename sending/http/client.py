@@ -76,7 +76,7 @@ class SendResult:
 
     @property
     def answer(self) -> Answer:
-        """Input of `domain.delivery.verdict.verdict`."""
+        """Return the input of `domain.delivery.verdict.verdict`."""
         return Answer(self.status_code, self.failure, self.retry_after_seconds)
 
 
