@@ -4,8 +4,8 @@
     python -m bench.capacity                  the table, from the figures kept in bench/results/
     python -m bench.capacity --write          the same into docs/capacity.md
 
-CPU comes from burst-1.json and burst-5.json (what an event costs and what each of its deliveries, told apart by the
-two) and failing.json, bytes from unit-costs.json, waiting retries from waiting-*.json. Every assumption is an option.
+CPU comes from burst-1.json and burst-5.json (an event's cost and a delivery's, told apart by the two) and failing.json,
+bytes from unit-costs.json, those of a waiting retry from a Temporal server on PostgreSQL. Assumptions are options.
 """
 
 import argparse
@@ -21,6 +21,7 @@ import asyncpg
 
 from bench.pipeline import EVENT, RESULTS, burst_once, keep, machine, warm_up
 from bench.stack import bench_stack
+from temporal.namespace import DEFAULT_RETENTION_DAYS
 
 DAY_SECONDS = 86_400
 SIZES = {"1 M": 1e6, "10 M": 1e7, "100 M": 1e8, "1 G": 1e9}
@@ -28,6 +29,10 @@ COMPONENTS = ("api", "worker", "postgres", "temporal")
 MEASURED_EVENTS = 5_000
 VACUUMED_BURSTS = 4
 """After a first one; each uses the room of the rows that the one before it has left dead, as in the long run."""
+
+WAITING_BYTES = 13.4 * 1024
+"""Size in Temporal's database of a standalone activity that waits for its start delay: 1,500 of them on a server with
+PostgreSQL and 512 history shards (docs/performance.md)."""
 
 TABLES = ("event", "event_body", "delivery", "attempt")
 PAGE = Path(__file__).parents[1] / "docs" / "capacity.md"
@@ -53,8 +58,8 @@ class Assumptions:
     """Bodies, deliveries and attempts are kept so long."""
     identity_days: float = 400.0
     """Of an event its row without the body, so that its id is still known when it comes again."""
-    temporal_days: float = 3.0
-    """Closed workflows are kept so long (`temporal/namespace.py`)."""
+    temporal_days: float = DEFAULT_RETENTION_DAYS
+    """Retention of closed workflows and activities in Temporal."""
     batch_events: float = 600.0
     """Events of one workflow at the peak."""
 
@@ -66,7 +71,7 @@ class UnitCosts:
     event_cpu: dict[str, float]
     delivery_cpu: dict[str, float]
     retry_cpu: dict[str, float]
-    """Of a delivery whose first attempt fails: its workflow and its retry, beside what any delivery costs."""
+    """Of a delivery whose first attempt fails: its activity and its retry, beside the cost of any delivery."""
     stored_bytes: dict[str, float]
     """Of one row of each table, indexes included."""
     wal_bytes: float
@@ -74,7 +79,7 @@ class UnitCosts:
     batch_bytes: float
     """Of a batch's workflow in Temporal."""
     waiting_bytes: float
-    """Of a delivery that waits for its retry, in both databases."""
+    """Of the activity of a delivery that waits for its retry, in Temporal's database."""
 
 
 def figures(name: str) -> dict[str, Any]:
@@ -106,8 +111,6 @@ def unit_costs() -> UnitCosts:
     one, five = cpu_of("burst-1"), cpu_of("burst-5")
     event = {component: max(0.0, (one[component] - five[component]) * 5 / 4) for component in COMPONENTS}
     measured = figures("unit-costs")
-    waiting = [json.loads(path.read_text())["figures"] for path in RESULTS.glob("waiting-*.json")]
-    most = max(waiting, key=lambda found: found["waiting"], default={"kib_each": {"databases": 23.0}})
     return UnitCosts(
         event_cpu=event,
         delivery_cpu={component: max(0.0, one[component] - event[component]) for component in COMPONENTS},
@@ -115,7 +118,7 @@ def unit_costs() -> UnitCosts:
         stored_bytes=measured["stored_bytes"],
         wal_bytes=measured["wal_bytes"],
         batch_bytes=measured["batch_bytes"],
-        waiting_bytes=most["kib_each"]["databases"] * 1024,
+        waiting_bytes=WAITING_BYTES,
     )
 
 
@@ -138,11 +141,11 @@ def sizes(costs: UnitCosts, assumed: Assumptions, per_day: float) -> dict[str, s
     kept += (
         stored["event_body"] / assumed.fan_out + stored["delivery"] + stored["attempt"] * attempts
     ) * assumed.retention_days
-    own_workflows = mean * assumed.failing
-    waiting = own_workflows * assumed.wait_hours * 3600
+    own_activities = mean * assumed.failing
+    waiting = own_activities * assumed.wait_hours * 3600
     workflows = events / assumed.batch_events + peak * assumed.failing
     temporal_bytes = waiting * costs.waiting_bytes + assumed.temporal_days * DAY_SECONDS * (
-        mean / assumed.fan_out / assumed.batch_events * costs.batch_bytes + own_workflows * costs.waiting_bytes
+        mean / assumed.fan_out / assumed.batch_events * costs.batch_bytes + own_activities * costs.waiting_bytes
     )
     return {
         "deliveries a second, mean and peak": f"{mean:,.0f}, {peak:,.0f}",
@@ -152,7 +155,7 @@ def sizes(costs: UnitCosts, assumed: Assumptions, per_day: float) -> dict[str, s
         "cores of Temporal (here with its database)": f"{max(1, math.ceil(cores['temporal']))}",
         "PostgreSQL's log of writes at the peak": f"{peak * costs.wal_bytes / 1e6:,.1f} MB/s",
         "PostgreSQL, all that is kept": f"{per_day * kept / GIB:,.0f} GiB",
-        "workflows begun a second at the peak": f"{workflows:,.1f}",
+        "workflows and activities started a second at the peak": f"{workflows:,.1f}",
         "deliveries that wait for a retry": f"{waiting:,.0f}",
         "Temporal's database": f"{temporal_bytes / GIB:,.1f} GiB",
     }
@@ -177,12 +180,13 @@ def basis(costs: UnitCosts, assumed: Assumptions) -> str:
         "\n".join(cpu)
         + f"\n\nBytes of a row with its share of indexes: {stored}. Log of\nwrites of an event with one delivery: "
         f"{costs.wal_bytes:,.0f}.\nTemporal: {costs.batch_bytes:,.0f} for a batch of up to {assumed.batch_events:g} "
-        f"events, {costs.waiting_bytes:,.0f} for a delivery that waits for its retry, in both databases.\n\n"
+        f"events,\n{costs.waiting_bytes:,.0f} for the activity of a delivery that waits for its retry (1,500 of them, "
+        "server on PostgreSQL, 512 shards:\n[performance](performance.md)).\n\n"
         f"Assumed: a peak of {assumed.peak:g} times the mean, {assumed.fan_out:g} deliveries an event, "
         f"{assumed.failing:.0%} of first attempts failing and waiting\n{assumed.wait_hours:g} h in the mean, cores "
         f"used to {assumed.utilisation:.0%} at the peak, {assumed.retention_days:g} days of log and "
         f"{assumed.identity_days:g} of event ids in\nPostgreSQL, "
-        f"{assumed.temporal_days:g} of closed workflows in Temporal."
+        f"{assumed.temporal_days:g} of closed workflows and activities in Temporal."
     )
 
 

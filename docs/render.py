@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,26 @@ import annotated_types
 from prometheus_client.registry import Collector
 from pydantic.fields import FieldInfo
 
+from activities.drain import FIRST_WINDOW
 from api.operations.metrics import ApiMetrics
 from domain.delivery.explain import REASONS
 from domain.delivery.failure_kinds import EXPLANATIONS, FailureExplanation, FailureKind
 from domain.delivery.lifecycle import TRANSITIONS
 from domain.delivery.verdict import Answer, VerdictOutcome, verdict
+from relay.backpressure import MAX_IN_FLIGHT, Backpressure, WorkflowKind
+from relay.batching import BUSY_SHARE, GATHER_SECONDS, SINGLES_BURST, SINGLES_PER_SECOND, Batching
+from sending.concurrency import SHARE, Admission, ConcurrencyLimiter
+from sending.drain.ordered import OrderedBacklog
+from sending.drain.round import LARGEST_WINDOW, Round
+from sending.rate_limit import HEADROOM, RateLimiter
+from sending.suspension import suspension_of
 from settings import Settings
+from storage.deliveries.retries import MOST_DUE_IN_A_SECOND, MOST_OF_A_SUBSCRIPTION, overload
 from storage.deliveries.transitions import CARRIED_OUT_BY
+from storage.events.outbox import claim
 from telemetry.worker_health import SDK_METRICS
 from telemetry.worker_metrics import WorkerMetrics
+from temporal.retries import STARTS_AT_ONCE
 
 DOCS = Path(__file__).parent
 CHAOS = DOCS.parent / "bench" / "results" / "chaos.json"
@@ -207,6 +219,126 @@ def _metric_row(collector: Collector) -> str:
     return f"| `{name}` | {metric.type} | {labels} | {metric.documentation} |"
 
 
+@dataclass(frozen=True)
+class Brake:
+    """A limit between the 202 and the wire, with the function that applies it."""
+
+    name: str
+    limits: str
+    limit: str
+    reason: str
+    function: Callable[..., Any]
+
+    @property
+    def place(self) -> str:
+        """Return the function's name and module."""
+        return f"`{self.function.__qualname__}` in `{self.function.__module__.replace('.', '/')}.py`"
+
+
+def _defaults() -> dict[str, Any]:
+    return {name: field.get_default(call_default_factory=True) for name, field in Settings.model_fields.items()}
+
+
+def brakes() -> tuple[Brake, ...]:
+    """Return every brake, in the order in which a delivery meets them."""
+    default = _defaults()
+    batches = MAX_IN_FLIGHT[WorkflowKind.BATCH]
+    return (
+        Brake(
+            "fair queueing",
+            "one store's share of a claim",
+            "one event of each store in turn",
+            "a backlog delays its own store only",
+            claim,
+        ),
+        Brake(
+            "batching",
+            "workflows started",
+            f"{SINGLES_PER_SECOND:g} a second for single events, {SINGLES_BURST:g} at once; else up to `BATCH_EVENTS` "
+            f"({default['batch_events']}) share one, 1/{1 / BUSY_SHARE:g} of it while a quiet store is active beside a "
+            f"backlog; {GATHER_SECONDS * 1000:g} ms apart unless a backlog is left",
+            "a workflow costs 35 ms of CPU",
+            Batching.singles,
+        ),
+        Brake(
+            "backpressure",
+            "workflows whose first attempts are in progress, per worker",
+            f"{MAX_IN_FLIGHT[WorkflowKind.SINGLE]} of one event, {batches} batches",
+            "what one worker cannot attempt stays claimable by others",
+            Backpressure.credits,
+        ),
+        Brake(
+            "suspension",
+            "deliveries of a paused subscription, or of one with an open circuit breaker "
+            f"({default['breaker_failures']} failures in a row)",
+            f"none, but for one probe after {default['breaker_first_probe_seconds']:g} s, doubling to "
+            f"{default['breaker_longest_probe_seconds']:g} s",
+            "a dead receiver gets one probe, not ten thousand requests",
+            suspension_of,
+        ),
+        Brake(
+            "ordering",
+            "deliveries of one ordering key",
+            "one at a time",
+            "the receiver applies events in their order",
+            OrderedBacklog.next,
+        ),
+        Brake(
+            "admission control",
+            "first attempts of one subscription in a worker, waiting ones included",
+            f"{batches + 1} batches ({(batches + 1) * default['batch_events']:,}); the rest is held",
+            "one subscription's burst fills neither memory nor batches",
+            Admission.may_begin,
+        ),
+        Brake(
+            "slow start",
+            "deliveries of one drain round in progress",
+            f"{FIRST_WINDOW}, one more per success, up to {LARGEST_WINDOW}",
+            "a receiver that has just recovered is not overrun",
+            Round.run,
+        ),
+        Brake(
+            "concurrency limiter",
+            "requests in flight",
+            f"`SUBSCRIPTION_CONCURRENCY` ({default['subscription_concurrency']}) or `maxConcurrency` per subscription, "
+            f"`ATTEMPTS_IN_FLIGHT` ({default['attempts_in_flight']}) per worker; one subscription gets 1/{1 / SHARE:g} "
+            "of the free ones",
+            "a slow receiver delays only itself",
+            ConcurrencyLimiter.acquire,
+        ),
+        Brake(
+            "rate limiter",
+            "requests per second of one subscription, over all workers",
+            f"{HEADROOM:.0%} of `rateLimitPerSecond`; halved by 429s (adaptive throttling)".replace("%", " %"),
+            "the limit holds in any second, whatever delays a request",
+            RateLimiter.wait,
+        ),
+        Brake(
+            "retry scheduling",
+            "retries",
+            f"the retry schedule, never before `Retry-After`; {STARTS_AT_ONCE} starts at once per worker; beyond "
+            f"{MOST_OF_A_SUBSCRIPTION} waiting of one subscription, or {MOST_DUE_IN_A_SECOND} due in one second, "
+            "retries are held",
+            "Temporal finishes 128 standalone activities a second on two cores",
+            overload,
+        ),
+    )
+
+
+BRAKES = re.compile(r"(<!-- brakes -->\n).*(<!-- /brakes -->)", re.DOTALL)
+
+
+def architecture_page() -> str:
+    """Return the page with the table of brakes between its markers."""
+    lines = ["| | brake | limits | limit | reason | function |", "| --- | --- | --- | --- | --- | --- |"]
+    lines += [
+        f"| {number} | {brake.name} | {brake.limits} | {brake.limit} | {brake.reason} | {brake.place} |"
+        for number, brake in enumerate(brakes(), start=1)
+    ]
+    table = "\n".join(["", *lines, "", ""])
+    return BRAKES.sub(lambda place: place[1] + table + place[2], (DOCS / "architecture.md").read_text())
+
+
 RESULT = re.compile(r"(<!-- result: .*? -->\n).*(<!-- end of result -->)", re.DOTALL)
 
 
@@ -265,6 +397,7 @@ def _figure(value: float | None, unit: str) -> str:
 
 
 PAGES: dict[str, Callable[[], str]] = {
+    "architecture.md": architecture_page,
     "settings.md": settings_page,
     "failure-kinds.md": failure_kinds_page,
     "explain.md": explain_page,

@@ -10,8 +10,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain.delivery.lifecycle import OPEN, Reason
-from storage.columns import in_list
+from domain.delivery.lifecycle import Reason
 
 
 @dataclass(slots=True)  # Not frozen: that would triple the cost of creating one, for each delivery.
@@ -26,6 +25,8 @@ class Intent:
     trigger: str
     worker_id: UUID
     legacy: bool
+    status: str
+    """Status of the delivery as the sender read it: `pending` for an activity, `held` for the drain."""
     recorded: int = 0
     """Number of the last attempt whose outcome the sender has seen. After a later outcome the intent is refused."""
 
@@ -62,17 +63,18 @@ class Outcome:
     """Delay that the receiver asked for; None: it asked for none."""
 
 
-# A person may have cancelled it, or asked for an erasure, since it was looked at; what a person asks for is sent.
-_INTEND = text(f"""
+# An operator may have cancelled the delivery, or cancelled and recovered it, since the sender read it: a recovered one
+# belongs to the drain alone. Manual attempts are sent whatever the status.
+_INTEND = text("""
 INSERT INTO attempt (accepted_on, message_id, number, request_id, trigger, worker_id, legacy)
 SELECT intent.accepted_on, intent.message_id, intent.number, request_id, trigger, worker_id, legacy
 FROM unnest(CAST(:accepted_on AS date[]), CAST(:message_id AS uuid[]), CAST(:number AS int[]),
     CAST(:request_id AS uuid[]), CAST(:trigger AS text[]), CAST(:worker_id AS uuid[]), CAST(:legacy AS bool[]),
-    CAST(:recorded AS int[]))
-    AS intent (accepted_on, message_id, number, request_id, trigger, worker_id, legacy, recorded)
+    CAST(:status AS text[]), CAST(:recorded AS int[]))
+    AS intent (accepted_on, message_id, number, request_id, trigger, worker_id, legacy, status, recorded)
 WHERE (
     SELECT intent.recorded = delivery.attempts
-        AND (delivery.status IN {in_list(OPEN)} OR intent.trigger <> 'automatic')
+        AND (delivery.status = intent.status OR intent.trigger <> 'automatic')
     FROM delivery WHERE delivery.message_id = intent.message_id
 )
 ON CONFLICT (accepted_on, message_id, number) DO NOTHING

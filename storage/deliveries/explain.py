@@ -19,7 +19,7 @@ _EVENT = text(f"""
 SELECT name, created_at, accepted_at, matched_at,
     EXISTS (SELECT FROM delivery WHERE delivery.event_id = event.event_id
         AND delivery.store_code = event.store_code AND delivery.variant = 'test') AS test,
-    body.data IS NOT NULL AS kept, event.erased_at
+    body.data IS NOT NULL AS body_stored, event.erased_at
 FROM event
 {BODY_OF_EVENT}
 WHERE event.store_code = :store_code AND event.event_id = :event_id

@@ -20,12 +20,12 @@ def test_cores_are_what_events_and_deliveries_cost_at_the_peak_by_the_utilisatio
     assert found["cores of PostgreSQL"] == "5"  # (5,000 × 0.1 ms + 10,000 × 0.2 ms) / 0.5
 
 
-def test_what_fails_at_first_costs_a_workflow_each_and_waits_as_long_as_is_assumed() -> None:
+def test_each_delivery_that_fails_at_first_costs_an_activity_and_waits_as_long_as_is_assumed() -> None:
     found = sizes(
         COSTS, Assumptions(peak=1, fan_out=2, failing=0.1, wait_hours=1, utilisation=1, batch_events=300), 8.64e6
     )
     assert found["deliveries that wait for a retry"] == "36,000"  # 10 a second for an hour
-    assert found["workflows begun a second at the peak"] == "10.2"  # and 50 events in batches of 300
+    assert found["workflows and activities started a second at the peak"] == "10.2"  # and 50 events in batches of 300
 
 
 def test_two_workers_at_least_so_that_one_can_stop() -> None:

@@ -43,7 +43,7 @@ async def test_a_table_of_many_deliveries_with_the_longest_targets_fits(keys: li
 LONGEST_SUMMARIES = {
     "of an event": event_summary([EventRef(LONGEST_STORE_CODE, str(uuid4()), LONGEST_EVENT_NAME)]),
     "of a batch": event_summary([EventRef(LONGEST_STORE_CODE, str(uuid4()), LONGEST_EVENT_NAME)] * 999),
-    "of a retry": as_summary(f"retry · {LONGEST_TARGET}"),
+    "of a retry": as_summary(f"{LONGEST_TARGET} · {LONGEST_EVENT_NAME} · {LONGEST_STORE_CODE}"),
     "of a manual attempt": as_summary(f"send-now · {LONGEST_TARGET}"),
     "of a drain": as_summary(f"drain of {LONGEST_EVENT_NAME} · {LONGEST_STORE_CODE} · {LONGEST_TARGET}"),
 }

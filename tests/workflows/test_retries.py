@@ -82,7 +82,7 @@ async def test_an_operator_finds_the_activity_that_waits(
         attributes = {pair.key.name: pair.value for pair in found.typed_search_attributes}
         assert attributes == {STORE_CODE.name: [STORE], EVENT_NAME.name: [EVENT], EVENT_IDS.name: [str(event_id)]}
         summary = await running.client.data_converter.decode([found.raw_info.user_metadata.summary])
-        assert summary == [f"retry · {receiver.url('/hook').removeprefix('http://')}"]
+        assert summary == [f"{receiver.url('/hook').removeprefix('http://')} · {EVENT} · {STORE}"]
         assert found.start_delay is not None
         assert HOUR * 0.8 < found.start_delay.total_seconds() < HOUR * 1.2
         workflow = running.client.get_workflow_handle(event_workflow_id(STORE, event_id))
