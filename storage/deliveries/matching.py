@@ -76,14 +76,14 @@ BODY_UNLESS_ERASED = """LEFT JOIN LATERAL (
 # the claim left in the index (a tenth of this statement). An event that was changed while this statement waited for its
 # lock is skipped, because its new ctid is not visible to this snapshot; the next execution finds it.
 _TAKE = text(f"""
-WITH asked AS MATERIALIZED (
+WITH given AS MATERIALIZED (
     SELECT event.ctid AS row_ctid FROM event
-    JOIN unnest(CAST(:store_code AS text[]), CAST(:event_id AS uuid[])) AS asked (store_code, event_id)
-        ON event.store_code = asked.store_code AND event.event_id = asked.event_id
+    JOIN unnest(CAST(:store_code AS text[]), CAST(:event_id AS uuid[])) AS given (store_code, event_id)
+        ON event.store_code = given.store_code AND event.event_id = given.event_id
     WHERE {UNMATCHED} ORDER BY sequence FOR UPDATE OF event
 ), taken AS (
     UPDATE event SET matched_at = clock_timestamp()
-    WHERE ctid = ANY(ARRAY(SELECT row_ctid FROM asked)) RETURNING *
+    WHERE ctid = ANY(ARRAY(SELECT row_ctid FROM given)) RETURNING *
 )
 SELECT {_EVENT_COLUMNS} FROM taken AS event
 JOIN store ON store.code = event.store_code

@@ -153,8 +153,8 @@ LEFT JOIN subscription_health AS health ON health.subscription_id = subscription
 _OPEN_OF_EVENTS = text(
     _OPEN
     + f"""
-JOIN unnest(CAST(:store_code AS text[]), CAST(:event_id AS uuid[])) AS asked (store_code, event_id)
-    ON delivery.store_code = asked.store_code AND delivery.event_id = asked.event_id
+JOIN unnest(CAST(:store_code AS text[]), CAST(:event_id AS uuid[])) AS given (store_code, event_id)
+    ON delivery.store_code = given.store_code AND delivery.event_id = given.event_id
 WHERE delivery.status IN {in_list(OPEN)}
 """
 )

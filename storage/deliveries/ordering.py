@@ -85,8 +85,8 @@ WITH RECURSIVE head AS (
 _OF_GROUPS = text(
     f"""
 WITH head AS (
-    SELECT first.* FROM unnest(CAST(:ordering_keys AS bigint[])) AS asked (ordering_key) CROSS JOIN LATERAL (
-        {_FIRST} AND delivery.ordering_key = asked.ordering_key
+    SELECT first.* FROM unnest(CAST(:ordering_keys AS bigint[])) AS given (ordering_key) CROSS JOIN LATERAL (
+        {_FIRST} AND delivery.ordering_key = given.ordering_key
         ORDER BY delivery.ordering_key, delivery.event_sequence, delivery.message_id LIMIT 1
     ) AS first
 )

@@ -44,7 +44,7 @@ WAITING_COLUMNS = """delivery.message_id, delivery.retry_id, delivery.store_code
 
 _PENDING_OF_EVENTS = text(f"""
 SELECT delivery.message_id FROM delivery
-JOIN unnest(CAST(:store_codes AS text[]), CAST(:event_ids AS uuid[])) AS asked (store_code, event_id)
+JOIN unnest(CAST(:store_codes AS text[]), CAST(:event_ids AS uuid[])) AS given (store_code, event_id)
     USING (store_code, event_id)
 WHERE delivery.status = '{DeliveryStatus.PENDING}' AND delivery.variant <> '{TEST}'
 """)
@@ -67,21 +67,21 @@ WITH planned AS MATERIALIZED (
         row_number() OVER (PARTITION BY date_trunc('second', due) ORDER BY due) AS of_second
     FROM planned
 ), subscription AS MATERIALIZED (
-    SELECT asked.subscription_id, counted.waiting
-    FROM (SELECT DISTINCT subscription_id FROM planned) AS asked CROSS JOIN LATERAL (
+    SELECT given.subscription_id, counted.waiting
+    FROM (SELECT DISTINCT subscription_id FROM planned) AS given CROSS JOIN LATERAL (
         SELECT count(*) AS waiting FROM (
-            SELECT FROM delivery WHERE delivery.subscription_id = asked.subscription_id
+            SELECT FROM delivery WHERE delivery.subscription_id = given.subscription_id
                 AND delivery.status = '{DeliveryStatus.PENDING}' AND delivery.next_attempt_at IS NOT NULL
             LIMIT {MOST_OF_A_SUBSCRIPTION}
         ) AS rows
     ) AS counted
 ), second AS MATERIALIZED (
-    SELECT asked.due_second, counted.waiting
-    FROM (SELECT DISTINCT due_second FROM numbered) AS asked CROSS JOIN LATERAL (
+    SELECT given.due_second, counted.waiting
+    FROM (SELECT DISTINCT due_second FROM numbered) AS given CROSS JOIN LATERAL (
         SELECT count(*) AS waiting FROM (
             SELECT FROM delivery WHERE delivery.status = '{DeliveryStatus.PENDING}'
-                AND delivery.next_attempt_at >= asked.due_second
-                AND delivery.next_attempt_at < asked.due_second + interval '1 second'
+                AND delivery.next_attempt_at >= given.due_second
+                AND delivery.next_attempt_at < given.due_second + interval '1 second'
             LIMIT {MOST_DUE_IN_A_SECOND}
         ) AS rows
     ) AS counted

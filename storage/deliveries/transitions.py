@@ -239,11 +239,11 @@ async def record(connection: AsyncConnection, outcomes: Sequence[Outcome]) -> li
 
 # Locked rows are skipped: their outcome is being written, which gives them an id or ends them.
 _OWN = text(f"""
-WITH asked AS MATERIALIZED (SELECT unnest(CAST(:message_ids AS uuid[])) AS message_id
+WITH given AS MATERIALIZED (SELECT unnest(CAST(:message_ids AS uuid[])) AS message_id
 ), assigned AS (
     UPDATE delivery SET retry_id = delivery.message_id || '/' || delivery.attempts
     FROM (
-        SELECT delivery.message_id FROM delivery JOIN asked USING (message_id)
+        SELECT delivery.message_id FROM delivery JOIN given USING (message_id)
         WHERE delivery.status = {_PENDING} AND delivery.retry_id IS NULL
         ORDER BY delivery.message_id FOR UPDATE OF delivery SKIP LOCKED
     ) AS without_id
@@ -251,7 +251,7 @@ WITH asked AS MATERIALIZED (SELECT unnest(CAST(:message_ids AS uuid[])) AS messa
 )
 SELECT * FROM assigned
 UNION ALL
-SELECT {WAITING_COLUMNS} FROM delivery JOIN asked USING (message_id)
+SELECT {WAITING_COLUMNS} FROM delivery JOIN given USING (message_id)
 WHERE delivery.status = {_PENDING} AND delivery.retry_id IS NOT NULL
 """)
 
@@ -421,7 +421,7 @@ WHERE message_id = :id AND (status IN {_OPEN} OR holds_group)
 async def cancel(connection: AsyncConnection, message_id: UUID) -> bool:
     """Cancel an open delivery, or an exhausted one that holds its successors; return False when it had ended: `cancel`.
 
-    An attempt under way is finished, and may succeed.
+    An attempt in flight is finished, and may succeed.
     """
     return (await connection.execute(_CANCEL, {"id": message_id})).rowcount == 1
 

@@ -55,7 +55,7 @@ class ClaimLimits:
 class Claim:
     """Claimed events. `after` is the store behind which the next claim resumes, empty to begin with the first store.
 
-    `more`: the stores looked at have more waiting events than this claim took.
+    `more`: the stores read have more waiting events than this claim took.
     """
 
     events: Sequence[ClaimedEvent]
@@ -119,7 +119,7 @@ WITH RECURSIVE store AS (
 )
 SELECT claimed.*, coalesce((SELECT store_code FROM store WHERE nth = :stores), '') AS after,
     coalesce((SELECT sum(events) FROM waiting), 0) > coalesce((SELECT sum(events) FROM share), 0) AS more
-FROM (SELECT) AS looked LEFT JOIN claimed ON true
+FROM (SELECT) AS one_row LEFT JOIN claimed ON true
 """)
 
 FIRST_OF_EACH_STORE = """

@@ -68,10 +68,10 @@ SELECT body.* FROM (
     JOIN delivery ON delivery.message_id = attempt.message_id AND delivery.status = '{pending}'
     JOIN store ON store.code = delivery.store_code
     WHERE attempt.accepted_on = :day AND attempt.outcome_at IS NULL AND :age <= {longest_days}
-) AS kept
-JOIN store ON store.code = kept.store_code AND :age > {kept_days}
+) AS retained
+JOIN store ON store.code = retained.store_code AND :age > {kept_days}
 JOIN {old} AS body
-    ON body.accepted_on = :day AND body.store_code = kept.store_code AND body.event_id = kept.event_id
+    ON body.accepted_on = :day AND body.store_code = retained.store_code AND body.event_id = retained.event_id
 """
 
 # Attempts of an erased event have no body.
@@ -110,10 +110,10 @@ ORDER BY event.accepted_at, event.event_id LIMIT :page
 """)
 
 _DELETE_DELIVERIES = text(f"""
-DELETE FROM delivery USING unnest(CAST(:ids AS uuid[])) AS asked (event_id)
-WHERE delivery.store_code = :store_code AND delivery.event_id = asked.event_id AND NOT EXISTS (
+DELETE FROM delivery USING unnest(CAST(:ids AS uuid[])) AS given (event_id)
+WHERE delivery.store_code = :store_code AND delivery.event_id = given.event_id AND NOT EXISTS (
     SELECT FROM event_body AS body WHERE body.accepted_on = :day AND body.store_code = :store_code
-        AND body.event_id = asked.event_id)
+        AND body.event_id = given.event_id)
 RETURNING delivery.status IN {in_list(OPEN)}
 """)
 
@@ -230,9 +230,9 @@ async def thin_day(database: Database, thin: ThinDay, rules: RetentionRules) -> 
         bodies = await _keep(connection, filed, "event_body", thin.day, _KEEP_BODIES, values)
         attempts = await _keep(connection, filed, "attempt", thin.day, _KEEP_ATTEMPTS, values)
         freed = 0
-        for table, kept in (("attempt", attempts), ("event_body", bodies)):
+        for table, retained in (("attempt", attempts), ("event_body", bodies)):
             if table in filed:
-                freed += await _exchange(connection, table, thin.day, keep=kept > 0)
+                freed += await _exchange(connection, table, thin.day, keep=retained > 0)
     return Thinned(bodies, attempts, freed)
 
 
@@ -258,10 +258,10 @@ async def _keep(
         kept_longer=in_list((DeliveryStatus.EXHAUSTED, DeliveryStatus.HELD)),
         pending=DeliveryStatus.PENDING,
     )
-    kept = (await connection.execute(text(copy), values)).rowcount
-    if kept:  # The index is built before the exchange, while no reader waits.
+    retained = (await connection.execute(text(copy), values)).rowcount
+    if retained:  # The index is built before the exchange, while no reader waits.
         await connection.execute(text(f"ALTER TABLE {new} ADD PRIMARY KEY ({', '.join(KEYS[table])})"))
-    return kept
+    return retained
 
 
 async def _exchange(connection: AsyncConnection, table: str, day: date, *, keep: bool) -> int:

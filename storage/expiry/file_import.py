@@ -109,7 +109,7 @@ async def copy_records(
     await connection.execute(text(f"CREATE TEMPORARY TABLE IF NOT EXISTS {incoming} ({columns}) ON COMMIT DELETE ROWS"))
     driver = (await connection.get_raw_connection()).driver_connection
     if driver is None:
-        raise RuntimeError("the connection to the database is gone")
+        raise RuntimeError("the connection to the database was closed")
     await driver.copy_records_to_table(incoming, records=records, columns=list(relation.columns))
     result = await connection.execute(text(upsert(relation, incoming)), {"store_code": store_code})
     return result.rowcount

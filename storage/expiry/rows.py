@@ -183,7 +183,7 @@ def upsert(relation: Relation, source: str) -> str:
 
 def _from_arrays(relation: Relation) -> str:
     arrays = ", ".join(f"CAST(:{column} AS {type_}[])" for column, type_ in relation.columns.items())
-    return f"unnest({arrays}) AS told ({', '.join(relation.columns)})"
+    return f"unnest({arrays}) AS given ({', '.join(relation.columns)})"
 
 
 _UPSERTS: Mapping[Kind, TextClause] = {
@@ -198,8 +198,7 @@ _DELETES: Mapping[Kind, TextClause] = {
 async def upsert_records(
     connection: AsyncConnection, store_code: str, kind: Kind, records: Sequence[tuple[Any, ...]]
 ) -> int:
-    """Write records of `records_of`, one per object; return how many were written. Older ones than stored are
-    skipped."""
+    """Write records of `records_of`, one per object, unless the stored row is newer; return how many were written."""
     if not records:
         return 0
     columns: dict[str, Any] = {

@@ -136,8 +136,8 @@ WHERE scan.id = :id AND expiry_coverage.store_code = scan.store_code AND expiry_
 _LATE = {
     kind: text(f"""
     SELECT store_code FROM expiry_coverage WHERE kind = '{kind}' AND EXISTS (
-        SELECT FROM {relation.table} AS told
-        WHERE told.store_code = expiry_coverage.store_code AND {relation.expires} AND {relation.instant} >= :now
+        SELECT FROM {relation.table} AS imported
+        WHERE imported.store_code = expiry_coverage.store_code AND {relation.expires} AND {relation.instant} >= :now
             AND {relation.instant} >= covered_from AND {relation.instant} < covered_until
             AND imported_at > rows_seen_until
     )

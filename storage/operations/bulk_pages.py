@@ -238,10 +238,10 @@ async def _backfill(connection: AsyncConnection, action: Any) -> _OpenedPage:
     }
     size = _page_size(action)
     last_read = (await connection.execute(_LAST_READ, {**window, "events": EVENTS_READ - 1})).one_or_none()
-    place = {"last_at": last_read and last_read.accepted_at, "last_id": last_read and last_read.event_id}
+    end = {"last_at": last_read and last_read.accepted_at, "last_id": last_read and last_read.event_id}
     rows = (
         await connection.execute(
-            _MISSING_PAGE, {**window, **place, "subscription_id": action.subscription_id, "page": size}
+            _MISSING_PAGE, {**window, **end, "subscription_id": action.subscription_id, "page": size}
         )
     ).all()
     last = rows[-1] if len(rows) == size else last_read

@@ -12,8 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from storage.mapping import one_as
 
 DRAFT_TESTS_A_MINUTE = 10
-"""Maximum number of draft tests per store and minute: enough for a person who edits a webhook, too few to load a
-receiver."""
+"""Maximum number of draft tests per store and minute: enough while editing a webhook, too few to load a receiver."""
 
 KEPT_MINUTES = 60
 """Retention of a draft test, which a later one deletes. Only the page that started it reads it."""

@@ -25,7 +25,7 @@ MAIL_FOR_HOURS = 24
 """Maximum age of a notice that is mailed. Mail that was just switched on should report current events only."""
 
 KEPT_FOR = timedelta(days=30)
-"""Lifetime of a notice; the audit and the deliveries themselves are kept for longer."""
+"""Lifetime of a notice; the audit and the deliveries themselves are retained for longer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,7 +152,7 @@ class DraftTest(SQLModel, table=True):
     begun_at: datetime | None = instant(nullable=True)
     """Set by the one worker that sends it."""
     sent_headers: list[list[str]] | None = Field(default=None, sa_column=Column(JSONB(none_as_null=True)))
-    """Name and value, secrets masked; with all that follows set once there is a result."""
+    """Name and value of each header, secrets masked; set with the fields below once there is a result."""
     sent_body: str | None = Field(default=None, sa_column=Column(Text))
     duration_ms: int | None = Field(default=None, sa_column=Column(Integer))
     status_code: int | None = Field(default=None, sa_column=Column(Integer))

@@ -20,9 +20,11 @@ SLOWED = """EXISTS (SELECT FROM subscription_throttle AS throttle
 """SQL over a row `subscription`: it is throttled, because its receiver has responded with 429 lately."""
 
 PER_SECOND = f"""least(subscription.rate_limit_per_second, (
-    SELECT throttle.slowed_to * power(2, extract(epoch FROM clock_timestamp() - throttle.slowed_at) /
-    {DOUBLED_AFTER_SECONDS}) FROM subscription_throttle AS throttle WHERE throttle.subscription_id = subscription.id AND
-    throttle.slowed_until > clock_timestamp() ))"""
+    SELECT throttle.slowed_to
+        * power(2, extract(epoch FROM clock_timestamp() - throttle.slowed_at) / {DOUBLED_AFTER_SECONDS})
+    FROM subscription_throttle AS throttle
+    WHERE throttle.subscription_id = subscription.id AND throttle.slowed_until > clock_timestamp()
+))"""
 """SQL over a row `subscription`: requests a second; null when it has no rate limit and is not throttled."""
 
 REST_SECONDS = """coalesce((
@@ -32,37 +34,40 @@ REST_SECONDS = """coalesce((
 """SQL over a row `subscription`: seconds until the end of its receiver's `Retry-After`; 0 if there is none."""
 
 _SLOW_DOWN = text(f"""
-WITH told AS MATERIALIZED (
-    SELECT told.id, told.rest, CASE WHEN throttle.slowed_at > clock_timestamp() - make_interval(secs => :once_in)
+WITH slowed AS MATERIALIZED (
+    SELECT throttled.id, throttled.rest,
+        CASE WHEN throttle.slowed_at > clock_timestamp() - make_interval(secs => :once_in)
         THEN throttle.slowed_to ELSE greatest(:slowest, least(:first, {PER_SECOND} / 2)) END AS slowed_to
-    FROM unnest(CAST(:ids AS uuid[]), CAST(:rests AS float8[])) AS told (id, rest)
-    JOIN subscription ON subscription.id = told.id
-    LEFT JOIN subscription_throttle AS throttle ON throttle.subscription_id = told.id
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:rests AS float8[])) AS throttled (id, rest)
+    JOIN subscription ON subscription.id = throttled.id
+    LEFT JOIN subscription_throttle AS throttle ON throttle.subscription_id = throttled.id
 )
 INSERT INTO subscription_throttle AS throttle (subscription_id, rests_until, slowed_to, slowed_at, slowed_until)
 SELECT id, clock_timestamp() + make_interval(secs => rest), slowed_to, clock_timestamp(),
     clock_timestamp() + make_interval(secs =>
         greatest(rest, :doubled_after * log(2, CAST(:unslowed / slowed_to AS numeric))))
-FROM told ORDER BY id
+FROM slowed ORDER BY id
 ON CONFLICT (subscription_id) DO UPDATE SET
-    rests_until = greatest(throttle.rests_until, excluded.rests_until), slowed_to = excluded.slowed_to, slowed_at = CASE
-    WHEN throttle.slowed_at > clock_timestamp() - make_interval(secs => :once_in) THEN throttle.slowed_at ELSE
-    excluded.slowed_at END, slowed_until = greatest(throttle.slowed_until, excluded.slowed_until) """)
+    rests_until = greatest(throttle.rests_until, excluded.rests_until), slowed_to = excluded.slowed_to,
+    slowed_at = CASE WHEN throttle.slowed_at > clock_timestamp() - make_interval(secs => :once_in)
+        THEN throttle.slowed_at ELSE excluded.slowed_at END,
+    slowed_until = greatest(throttle.slowed_until, excluded.slowed_until)
+""")
 
 
-async def slow_down(connection: AsyncConnection, told: Mapping[UUID, float]) -> None:
+async def slow_down(connection: AsyncConnection, rests: Mapping[UUID, float]) -> None:
     """Throttle subscriptions whose receivers responded with 429.
 
-    `told`: subscription -> seconds of `Retry-After` (0: none was given).
+    `rests`: subscription -> seconds of `Retry-After` (0: none was given).
     """
-    if not told:
+    if not rests:
         return
-    ids = sorted(told)
+    ids = sorted(rests)
     await connection.execute(
         _SLOW_DOWN,
         {
             "ids": ids,
-            "rests": [min(told[one], LONGEST_REST_SECONDS) for one in ids],
+            "rests": [min(rests[one], LONGEST_REST_SECONDS) for one in ids],
             "once_in": HALVED_ONCE_IN_SECONDS,
             "slowest": SLOWEST_PER_SECOND,
             "first": SLOWED_FROM_PER_SECOND,

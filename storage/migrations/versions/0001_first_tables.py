@@ -157,8 +157,8 @@ def upgrade() -> None:
     sa.Column('cleared', sa.Boolean(), server_default=sa.text('false'), nullable=False),
     sa.PrimaryKeyConstraint('accepted_on')
     )
-    # Partitions stand in a schema of their own: those of the days are made by storage/events/days.py as time goes on, and what
-    # comes for a day that has none is filed under `rest`.
+    # Partitions have a schema of their own. storage/events/days.py creates those of the days; rows of a day without a
+    # partition go to the default partition `rest`.
     op.execute('CREATE SCHEMA days')
     op.execute('CREATE TABLE days.attempt_rest PARTITION OF attempt DEFAULT')
     op.execute('CREATE TABLE days.event_body_rest PARTITION OF event_body DEFAULT')
