@@ -67,7 +67,7 @@ def variants(name: str, data_text: str, legacy: bool) -> tuple[str, ...]:
     try:
         given = find(parse(data_text.encode()), (second.when,))
     except JsonTextError:
-        # A damaged row must not stop the matching of its batch; its own attempt fails when its body is built.
+        # A damaged row must not stop the matching of the rest of its batch; its attempt fails when the body is built.
         return (MAIN,)
     return (MAIN, second.variant) if given is True else (MAIN,)
 

@@ -46,7 +46,7 @@ class FieldPair:
 
 
 @dataclass(frozen=True, slots=True)
-class _Position:
+class _WalkPosition:
     """Position of the walk: the paths so far in either body, and the data there."""
 
     legacy: str
@@ -68,7 +68,7 @@ def field_pairs(facts: EventFacts, variant: str, timezone: str) -> list[FieldPai
         written = local_iso(facts.created_at, local) or facts.created_at
         pairs.append(_pair("createdAt", written, [("createdAt", facts.created_at)], Conversion.LOCAL_TIME))
     walk = _Walk(facts.store_code, local, event_type.legacy_only)
-    pairs += walk.pairs(shape, _Position(DATA, DATA, data))
+    pairs += walk.pairs(shape, _WalkPosition(DATA, DATA, data))
     paired = {path for pair in pairs for path in pair.modern_paths}
     envelope = {"messageId": None, "requestId": None, "storeCode": facts.store_code, "createdAt": facts.created_at}
     new = [(path, None if value is None else dump(value)) for path, value in envelope.items()]
@@ -84,14 +84,14 @@ class _Walk:
     zone: tzinfo
     legacy_only: frozenset[str]
 
-    def pairs(self, shape: Shape, position: _Position) -> Iterator[FieldPair]:
+    def pairs(self, shape: Shape, position: _WalkPosition) -> Iterator[FieldPair]:
         """Yield each value of the shape with its sources."""
         if isinstance(shape, Leaf):
             yield self._leaf(shape, position)
         elif isinstance(shape, Each):
             entries = find(position.data, shape.path)
             for number, entry in enumerate(entries[:ENTRIES_SHOWN] if isinstance(entries, list) else ()):
-                inside = _Position(
+                inside = _WalkPosition(
                     f"{position.legacy}.{number}", ".".join((position.modern, *shape.path, str(number))), entry
                 )
                 yield from self.pairs(shape.entry, inside)
@@ -101,12 +101,16 @@ class _Walk:
                 yield from self.pairs(shape.members, position)
         elif isinstance(shape, Mapping):
             for name, member in shape.items():
-                yield from self.pairs(member, _Position(f"{position.legacy}.{name}", position.modern, position.data))
+                yield from self.pairs(
+                    member, _WalkPosition(f"{position.legacy}.{name}", position.modern, position.data)
+                )
         elif isinstance(shape, Sequence):
             for number, members in enumerate(shape):
-                yield from self.pairs(members, _Position(f"{position.legacy}.{number}", position.modern, position.data))
+                yield from self.pairs(
+                    members, _WalkPosition(f"{position.legacy}.{number}", position.modern, position.data)
+                )
 
-    def _leaf(self, leaf: Leaf, position: _Position) -> FieldPair:
+    def _leaf(self, leaf: Leaf, position: _WalkPosition) -> FieldPair:
         value = leaf.value(self._source(position))
         if leaf.conversion is Conversion.STORE_CODE:
             return _pair(position.legacy, value, [("storeCode", self.store_code)], leaf.conversion)
@@ -115,7 +119,7 @@ class _Walk:
             return FieldPair(Change.LEGACY_ONLY, position.legacy, dump(value), (), (), leaf.conversion)
         return _pair(position.legacy, value, sources, leaf.conversion)
 
-    def _source(self, position: _Position) -> LegacySource:
+    def _source(self, position: _WalkPosition) -> LegacySource:
         return LegacySource(position.data, self.store_code, self.zone)
 
 
