@@ -121,8 +121,8 @@ async def intend(connection: AsyncConnection, intents: Sequence[Intent]) -> set[
 
     An intent is refused if another sender has the number, if an outcome was recorded meanwhile, or if the delivery has
     another status and the attempt is automatic; the caller reads the delivery again. Earlier attempts without an
-    outcome are closed as `interrupted`: a next number is written only after their lease has lapsed. The first intent of a delivery
-    that is attempted at once is written by `storage.deliveries.matching.match`.
+    outcome are closed as `interrupted`: a next number is written only after their lease has lapsed. The first intent of
+    a delivery that is attempted at once is written by `storage.deliveries.matching.match`.
     """
     if not intents:
         return set()
