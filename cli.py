@@ -1,4 +1,4 @@
-"""The command `loyalty-webhooks`: the command families of `commands/`, put together."""
+"""The command `loyalty-webhooks`, composed of the command families in `commands/`."""
 
 import importlib
 import os
@@ -33,17 +33,16 @@ FAMILIES = {
     "access.admin": ("admin", "stores", "keys"),
     "subscriptions.command": ("subscriptions",),
 }
-"""Each module of `commands/` and the commands its `register` adds, in the order of `--help`: groups come last."""
-
+"""Modules of `commands/` with the commands that their `register` adds, in the order of `--help`; groups come last."""
 
 TEMPORAL_RUNTIME = "temporalio.bridge.runtime"
 
 
 def command_line(families: Iterable[str] = FAMILIES) -> typer.Typer:
-    """The command line with these families, by default all.
+    """Return the command line with these families, by default all.
 
-    Only what is needed is imported: with everything, each process of the stack would take a second of CPU longer to
-    start and 50 MB more.
+    Only the given families are imported: with all of them, each process of the stack would take a second of CPU more to
+    start, and 50 MB more memory.
     """
     app = typer.Typer(
         name="loyalty-webhooks",
@@ -53,18 +52,18 @@ def command_line(families: Iterable[str] = FAMILIES) -> typer.Typer:
         pretty_exceptions_show_locals=False,  # locals hold secrets
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    app.callback()(_keep_the_command_names)
+    app.callback()(_require_command_names)
     for family in families:
         importlib.import_module(f"commands.{family}").register(app)
     return app
 
 
-def _keep_the_command_names() -> None:
-    """Without a callback, an app with one command would not take that command's name."""
+def _require_command_names() -> None:
+    """Do nothing. Without a callback, an app with a single command would not accept that command's name."""
 
 
 def families_of(arguments: list[str]) -> Iterable[str]:
-    """The families a call with these arguments needs: one when it begins with a command, all to show or complete."""
+    """Return the families that the arguments need: the command's family, or all for help and completion."""
     return [family for family, commands in FAMILIES.items() if arguments[:1] and arguments[0] in commands] or FAMILIES
 
 
@@ -79,15 +78,15 @@ def main() -> None:
 
 
 def _end_at_once(status: str | int | None) -> NoReturn:
-    """End the process without taking the interpreter apart first.
+    """End the process without finalising the interpreter.
 
-    Temporal's client has threads of its own, and one that hands back a reference while the interpreter ends aborts the
-    process: one short command of six ended so, its work done (temporalio/sdk-python, issue 300).
+    Temporal's client has threads of its own. A thread that releases a reference during finalisation aborts the process:
+    one in six short commands ended so, after its work was done (temporalio/sdk-python, issue 300).
     """
     if isinstance(status, str):
         sys.stderr.write(f"{status}\n")
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError):  # nobody reads it any more
+        with suppress(OSError):  # the reader of the stream is gone
             stream.flush()
     os._exit(status if isinstance(status, int) else int(status is not None))
 

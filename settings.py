@@ -1,8 +1,8 @@
 """All settings of all processes in one class: name, unit, default and the reason for the default.
 
 Values come from environment variables of the same name in capitals, from a file `.env`, or from files named as the
-settings in the folder SECRETS_DIR, in this order. Only entry points
-(`commands/`, `worker.py`, the API's factory) build a `Settings`; other code receives the values it needs.
+settings in the folder SECRETS_DIR, in this order. Only entry points (`commands/`, `worker.py`, the API's factory)
+build a `Settings`; other code receives the values it needs.
 The Temporal connection is configured by Temporal's own environment (`TEMPORAL_ADDRESS`, `TEMPORAL_NAMESPACE`,
 `TEMPORAL_TLS…`, `TEMPORAL_API_KEY`, `TEMPORAL_PROFILE`, …), read by `temporalio.envconfig`.
 """
@@ -27,17 +27,17 @@ MINIMUM_JWT_SECRET_CHARACTERS = 32  # RFC 7518, 3.2: an HS256 key is at least as
 
 
 def _split(value: object) -> object:
-    """'a, b' -> ['a', 'b']; an empty text -> []."""
+    """Split a comma-separated text: 'a, b' -> ['a', 'b'], an empty text -> []."""
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
 class Settings(BaseSettings):
-    """All settings. Secrets have no default, so none can be left at one."""
+    """All settings. Secrets have no default, so that no installation runs with a known one."""
 
     model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True)
 
-    # What every process needs
-    database_url: SecretStr = Field(description="PostgreSQL, as postgresql://user:password@host:port/database")
+    # Every process
+    database_url: SecretStr = Field(description="URL of PostgreSQL, as postgresql://user:password@host:port/database")
     encryption_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         description="Fernet keys for encryption at rest, comma separated: the first encrypts, all decrypt."
     )
@@ -62,20 +62,20 @@ class Settings(BaseSettings):
     temporal_ui_url: str | None = Field(None, description="Root of the Temporal Web UI, for links. None: no links.")
     temporal_payload_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (),
-        description="Fernet keys for the payloads in Temporal, comma separated: the first encrypts (`none`: nothing is "
-        "encrypted any more), all decrypt. Empty: not encrypted, since payloads hold references only (docs/keys.md).",
+        description="Fernet keys for the payloads in Temporal, comma separated: the first encrypts (`none` turns "
+        "encryption off), all decrypt. Empty: not encrypted, since payloads contain references only (docs/keys.md).",
     )
 
     # Traces
     otel_exporter_otlp_endpoint: str | None = Field(
         None,
-        description="Root of a collector for OTLP over HTTP, such as http://127.0.0.1:4318. None: nothing is traced. "
+        description="Root of a collector for OTLP over HTTP, such as http://127.0.0.1:4318. None: no traces. "
         "OpenTelemetry's other variables apply too: OTEL_EXPORTER_OTLP_HEADERS, OTEL_TRACES_SAMPLER, …",
     )
     trace_receivers: bool = Field(
         False,
-        description="Send `traceparent` with traced deliveries. Off, because it tells a stranger which requests belong "
-        "together; useful if the receivers are your own.",
+        description="Send `traceparent` with traced deliveries. Off, because the header shows third parties which "
+        "requests belong together; useful if the receivers are your own.",
     )
 
     # API
@@ -100,7 +100,7 @@ class Settings(BaseSettings):
     backlog_limit_events: int = Field(
         1_000_000,
         ge=1,
-        description="Load shedding: with so many unmatched events, emits are answered with 503 until there are fewer.",
+        description="Load shedding: maximum unmatched events; beyond it, emits are answered with 503.",
     )
     allow_unknown_fields: bool = Field(
         False, description="Accept unknown fields in event data, for a platform that is newer than this catalogue."
@@ -112,7 +112,7 @@ class Settings(BaseSettings):
         50, ge=1, description="Maximum subscriptions of a store to one event name: bounds the cost of one emit."
     )
 
-    # Where deliveries may go
+    # Allowed destinations
     allow_http: bool = Field(False, description="Accept http:// as well as https:// in subscription URLs.")
     allowed_ports: Annotated[tuple[int, ...], NoDecode] = Field(
         (443, 8443), description="Ports allowed in subscription URLs, comma separated. Empty: every port."
@@ -145,7 +145,7 @@ class Settings(BaseSettings):
         512, ge=1, description="Maximum requests in flight in one worker; each needs a socket and some 50 KB."
     )
 
-    # Receivers that are unhealthy
+    # Unhealthy receivers
     breaker_failures: int = Field(
         10,
         ge=1,
@@ -161,40 +161,42 @@ class Settings(BaseSettings):
     )
 
     disable_after_failing_days: float = Field(
-        5, gt=0, description="A subscription whose receiver has failed for so long without one success is disabled …"
+        5, gt=0, description="Time without a success after which a failing subscription is disabled …"
     )
     disable_after_deliveries: int = Field(
         10,
         ge=1,
-        description="… if at least so many of its deliveries are waiting or ended without success: one is no evidence.",
+        description="… if at least this number of its deliveries are waiting or ended without success: a single one is "
+        "no evidence.",
     )
 
-    # How long data is kept
+    # Retention
     retention_days: int = Field(
         30,
         ge=1,
         le=3650,
-        description="Days for which bodies, deliveries and attempts are kept; a store may set its own.",
+        description="Retention of bodies, deliveries and attempts, in days; a store may set its own.",
     )
     retention_exhausted_days: int = Field(
         90,
         ge=1,
         le=3650,
-        description="The same for events with an exhausted or open delivery, so that somebody can recover them; never "
-        "fewer than RETENTION_DAYS.",
+        description="Retention of events with an exhausted or open delivery, so that they can be recovered; never "
+        "fewer days than RETENTION_DAYS.",
     )
     event_id_days: int = Field(
         400,
         ge=32,
         le=36500,
-        description="Days for which an event's id and a digest of its content are kept; emitted again after that, "
-        "it is a new event. More than a year, so that a yearly notice is not emitted twice.",
+        description="Retention of an event's id and a digest of its content, in days; an event emitted again after "
+        "that is a new event. More than a year, so that a yearly notice is not emitted twice.",
     )
 
     # Operator notices
     notice_retry_schedule_seconds: Annotated[tuple[int, ...], NoDecode] = Field(
         (10, 60, 300, 1800, 7200, 21600),
-        description="Delays after each failed attempt to send a notice, comma separated; after 9 hours it is old news.",
+        description="Delays after each failed attempt to send a notice, comma separated; after 9 hours a notice is "
+        "outdated.",
     )
     smtp_host: str | None = Field(None, description="Mail server for notices to SMTP_RECIPIENTS. None: no mail.")
     smtp_port: int = Field(
@@ -213,11 +215,13 @@ class Settings(BaseSettings):
     # Expiry
     expiry_database_url: SecretStr | None = Field(
         None,
-        description="The platform's own PostgreSQL, if expiring objects are read from there (docs/expiring.md). None: "
-        "only rows that are sent to the API, imported, or derived from events.",
+        description="URL of the platform's PostgreSQL, to read expiring objects from (docs/expiring.md). None: only "
+        "rows that are sent to the API, imported, or derived from events.",
     )
     expiry_statement_timeout_seconds: float = Field(
-        60, gt=0, description="Timeout of each statement in the platform's database, which serves its members first."
+        60,
+        gt=0,
+        description="Timeout of each statement in the platform's database, where members take precedence.",
     )
     expiry_local_hour: int = Field(
         6,
@@ -226,14 +230,14 @@ class Settings(BaseSettings):
         description="Local hour at which a store's schedules scan, so that notices arrive in the morning.",
     )
     expiry_late_notices: bool = Field(
-        True, description="Emit a notice for a row that came after its day was scanned, as long as it has not expired."
+        True, description="Emit a notice for a row that arrived after the scan of its day, unless it has expired."
     )
     expiry_days_back: int = Field(
         7,
         ge=0,
         le=366,
-        description="A missed day is still scanned so many days after it is over, for rows that the platform has not "
-        "marked as expired; after a longer outage nobody wants those notices.",
+        description="Maximum days after which a missed day is still scanned, for rows that the platform has not marked "
+        "as expired; after a longer outage the notices are useless.",
     )
 
     # Worker and relay
@@ -242,15 +246,17 @@ class Settings(BaseSettings):
         0, ge=0, le=65535, description="Port of the worker's /healthz, /readyz and /metrics; 0: none."
     )
     batch_events: int = Field(
-        600, ge=1, le=1000, description="Maximum events in one workflow; 1: every event has a workflow of its own."
+        600, ge=1, le=1000, description="Maximum events in one workflow; 1 starts a workflow for every event."
     )
     relay_poll_seconds: float = Field(
-        0.5, gt=0, description="Poll interval of the relay: the delay of an event whose notification was lost."
+        0.5,
+        gt=0,
+        description="Poll interval of the relay: the maximum delay of an event whose outbox notification was lost.",
     )
     claim_lease_seconds: float = Field(
         5,
         ge=2,
-        description="Lease of a claim: an event that is not matched by then is handed over again, under the same id.",
+        description="Lease of a claim: an event that is not matched by then is claimed again, under the same id.",
     )
     worker_build_id: str | None = Field(
         None,
@@ -271,10 +277,10 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The sources, the first of which wins; the folder of secrets is the one the environment names."""
+        """Return the sources in order of precedence; the environment names the folder of secrets."""
         sources = init_settings, env_settings, dotenv_settings
         folder = os.environ.get("SECRETS_DIR")
-        if folder is None or not Path(folder).is_dir():  # said by the check of secrets_dir
+        if folder is None or not Path(folder).is_dir():  # reported by _is_a_folder
             return sources
         return *sources, SecretsSettingsSource(settings_cls, secrets_dir=folder)
 
@@ -344,21 +350,21 @@ class Settings(BaseSettings):
 
     @property
     def expiry_asyncpg_url(self) -> str | None:
-        """The platform's database in the form asyncpg takes, if there is one."""
+        """URL of the platform's database in asyncpg's form, or None."""
         url = self.expiry_database_url
         return None if url is None else f"postgresql://{url.get_secret_value().partition('://')[2]}"
 
     @property
     def plain_encryption_keys(self) -> list[str]:
-        """The keys as `storage.sealing.Sealer` takes them."""
+        """Encryption keys as plain texts, for `storage.sealing.Sealer`."""
         return [key.get_secret_value() for key in self.encryption_keys]
 
     @property
     def plain_payload_keys(self) -> list[str]:
-        """The keys as `temporal.codec` takes them."""
+        """Payload keys as plain texts, for `temporal.codec`."""
         return [key.get_secret_value() for key in self.temporal_payload_keys]
 
     @property
     def sqlalchemy_url(self) -> str:
-        """The database's address in the form SQLAlchemy takes, with the asyncpg driver."""
+        """URL of the database in SQLAlchemy's form, with the asyncpg driver."""
         return f"postgresql+asyncpg://{self.database_url.get_secret_value().partition('://')[2]}"

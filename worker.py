@@ -1,7 +1,7 @@
-"""The worker process: settings -> resources -> Temporal worker and relay, and an orderly stop.
+"""Worker process: settings -> resources -> Temporal worker and relay, and a graceful shutdown.
 
-It stops in this order: claim no more; let the workflows and attempts under way finish; write their outcomes; give up
-the leases.
+The shutdown stops the claims, waits for the workflows and attempts under way, writes their outcomes, and gives up the
+leases, in this order.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from temporalio.client import Client
-from temporalio.common import VersioningBehavior
+from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
 from temporalio.runtime import Runtime
 from temporalio.worker import PollerBehaviorAutoscaling, UnsandboxedWorkflowRunner, Worker, WorkerDeploymentConfig
 
@@ -27,12 +27,12 @@ from activities.retry import RetryActivities
 from domain.delivery.notices import DisableRules
 from relay.backpressure import MAX_IN_FLIGHT, Backpressure, WorkflowKind
 from relay.relay import Relay, RelaySettings
-from sending.dispatcher import AttemptLimits, Dispatcher
+from sending.dispatcher import Dispatcher
 from sending.http.client import Sender
 from sending.lease import lease
 from sending.recorder import Recorder
 from sending.requests import RequestBuilder
-from sending.subscription_watch import watch_subscriptions
+from sending.subscription_queues import AttemptLimits, SubscriptionQueues, watch_subscriptions
 from settings import Settings
 from storage.database import Database
 from storage.expiry.from_events import ExpiryFromEvents
@@ -46,7 +46,7 @@ from temporal.drains import Drains
 from temporal.reconcile import watch_overdue
 from temporal.retries import Retries
 from temporal.schedule_sync import maintain_partitions
-from temporal.versions import deployment_version, watch_routing
+from temporal.versions import VersionRouting, deployment_version
 from worker_parts import beside_delivery, breaker_rules, mail_settings, schedule_maintenance, sender_settings, url_rules
 from workflows.actions import BackfillWorkflow, RecoverWorkflow
 from workflows.deliver import DeliverEventsWorkflow
@@ -71,28 +71,29 @@ WORKFLOWS = (
 )
 
 SHORTEST_QUEUE = 600
-"""First attempts of one subscription that may be under way in a worker: one batch more than may be handed over at once,
-for single events beside them (what is turned away goes through the drain, which costs half as much again and may look
-two seconds later), and no fewer than this where batches are small."""
+"""Minimum limit of the first attempts of one subscription under way in a worker. The limit is one batch more than the
+relay has in flight, which leaves capacity for single events, and no less than this for small batches. Rejected first
+attempts go through the drain, which costs half as much again and may start two seconds later."""
 
 ACTIVITIES_AT_ONCE = 1000
-"""Later attempts under way or queueing in one worker; each is a coroutine. Bounded by the attempts in flight."""
+"""Maximum number of later attempts under way or queued in one worker. Each is a coroutine; the concurrency limiter
+bounds those in flight."""
 
 CACHED_WORKFLOWS = 2000
-"""Each costs some 100 KB while cached; one that fell out is replayed from its history when its next task comes."""
+"""Maximum number of cached workflows, at some 100 KB each. An evicted workflow is replayed from its history."""
 
 STICKY_TIMEOUT = timedelta(seconds=LEASE_SECONDS)
-"""A workflow's next task waits so long for the worker that has it cached, then any other takes it. A dead worker's
-retries would wait for the ten seconds that are the default; one not seen for three counts as dead here as well."""
+"""Time for which a workflow's next task waits for the worker that has it cached, before any other takes it. It equals
+the lease of a worker. With the default of ten seconds, the workflows of a dead worker would wait that long."""
 
 HEARTBEATS_EVERY = timedelta(seconds=2)
-"""Soon enough for the time-out of 5 s in workflows/deliver.py."""
+"""Interval of heartbeats sent to Temporal, below the heartbeat time-out of 5 s (temporal/retries.py)."""
 
 STATEMENT_SECONDS = 10.0
-"""Longer than any statement of the worker takes; after that its connection carries nothing any more."""
+"""Timeout of a statement, longer than any statement of the worker takes. After it the connection counts as dead."""
 
 CONNECT_PAUSE_SECONDS = 0.5
-"""Between tries to reach Temporal at the start."""
+"""Pause between tries to connect to Temporal at the start."""
 
 
 def delivery_activities(
@@ -103,21 +104,21 @@ def delivery_activities(
     retries: Retries,
     settings: Settings,
 ) -> list[Callable[..., Any]]:
-    """Every activity that delivers, with its resources."""
+    """Build the activities of delivery."""
     sealer = Sealer(settings.plain_encryption_keys)
     deliver = DeliveryActivities(database, dispatcher, backpressure, drains, ExpiryFromEvents(sealer))
     disabling = DisableRules(settings.disable_after_failing_days * 86400, settings.disable_after_deliveries)
-    keep = DrainActivities(database, dispatcher, breaker_rules(settings), disabling, settings.retry_schedule_seconds)
+    drain = DrainActivities(database, dispatcher, breaker_rules(settings), disabling, settings.retry_schedule_seconds)
     retry = RetryActivities(database, dispatcher, drains, retries)
-    acts = BulkActionActivities(database, drains)
+    bulk_actions = BulkActionActivities(database, drains)
     return [
         *(deliver.attempt_events, retry.schedule_retries, retry.deliver_webhook, retry.attempt_once),
-        *(keep.drain_held, acts.recover_pages, acts.backfill_pages),
+        *(drain.drain_held, bulk_actions.recover_pages, bulk_actions.backfill_pages),
     ]
 
 
 def make_worker(client: Client, activities: Sequence[Callable[..., Any]], settings: Settings) -> Worker:
-    """The Temporal worker: everything it can run."""
+    """Build the Temporal worker with all workflows and these activities."""
     return Worker(
         client,
         task_queue=settings.task_queue,
@@ -136,14 +137,21 @@ def make_worker(client: Client, activities: Sequence[Callable[..., Any]], settin
     )
 
 
+def version_of(settings: Settings) -> WorkerDeploymentVersion | None:
+    """Return the version of this worker, or None if it has no build id."""
+    if settings.worker_build_id is None:
+        return None
+    return deployment_version(settings.task_queue, settings.worker_build_id)
+
+
 def deployment(settings: Settings) -> WorkerDeploymentConfig | None:
-    """Return the version of this worker, or None; its workflows move to the current version.
+    """Return the deployment of a worker with a version; its workflows move to the current version.
 
     If the workflows declared it, Temporal would refuse every task of a worker without a version.
     """
-    if settings.worker_build_id is None:
+    version = version_of(settings)
+    if version is None:
         return None
-    version = deployment_version(settings.task_queue, settings.worker_build_id)
     upgrade = VersioningBehavior.AUTO_UPGRADE
     return WorkerDeploymentConfig(version=version, use_worker_versioning=True, default_versioning_behavior=upgrade)
 
@@ -152,30 +160,33 @@ def deployment(settings: Settings) -> WorkerDeploymentConfig | None:
 async def sending(
     settings: Settings, database: Database, worker_id: UUID, metrics: WorkerMetrics, traces: Traces = NO_TRACES
 ) -> AsyncIterator[tuple[Dispatcher, asyncio.Task[None]]]:
-    """Dispatcher and the recorder's task, which ends only by a fault of its own.
+    """Run the attempts of a worker. Yields the dispatcher and the recorder's task, which ends only on a bug.
 
-    On leaving, all attempts under way have their outcome written.
+    The attempts under way at the end of the block have their outcomes written.
     """
-    recorder = Recorder(database, metrics, breaker_rules(settings))
+    queues = SubscriptionQueues(
+        worker_id,
+        AttemptLimits(
+            in_flight=settings.attempts_in_flight,
+            per_subscription=settings.subscription_concurrency,
+            queue_per_subscription=max(SHORTEST_QUEUE, (MAX_IN_FLIGHT[WorkflowKind.BATCH] + 1) * settings.batch_events),
+        ),
+    )
+    recorder = Recorder(database, metrics, breaker_rules(settings), queues)
     sender = Sender(sender_settings(settings))
     dispatcher = Dispatcher(
-        worker_id=worker_id,
         sender=sender,
         recorder=recorder,
         requests=RequestBuilder(
             Sealer(settings.plain_encryption_keys), url_rules(settings), trace_receivers=settings.trace_receivers
         ),
-        limits=AttemptLimits(
-            in_flight=settings.attempts_in_flight,
-            per_subscription=settings.subscription_concurrency,
-            queue_per_subscription=max(SHORTEST_QUEUE, (MAX_IN_FLIGHT[WorkflowKind.BATCH] + 1) * settings.batch_events),
-            retry_schedule=settings.retry_schedule_seconds,
-        ),
+        queues=queues,
+        retry_schedule=settings.retry_schedule_seconds,
         metrics=metrics,
         traces=traces,
     )
     writing = asyncio.create_task(recorder.run())
-    watching = asyncio.create_task(watch_subscriptions(database, dispatcher))
+    watching = asyncio.create_task(watch_subscriptions(database, queues))
     try:
         yield dispatcher, writing
         with suppress(TimeoutError):
@@ -187,21 +198,8 @@ async def sending(
         await sender.aclose()
 
 
-def following_routing(relay: Relay, client: Client, settings: Settings) -> list[asyncio.Task[None]]:
-    """What tells the relay of a worker with a version whether that is the current one; nothing without a version."""
-    if settings.worker_build_id is None:
-        return []
-    relay.starts_here = False  # until that is known
-    version = deployment_version(settings.task_queue, settings.worker_build_id)
-
-    def tell(is_current: bool) -> None:
-        relay.starts_here = is_current
-
-    return [asyncio.create_task(watch_routing(client, version, tell))]
-
-
 async def _connect(settings: Settings, runtime: Runtime | None, traces: Traces) -> Client:
-    """A connected client, however long Temporal takes to come up."""
+    """Return a connected client, however long Temporal takes to come up."""
     while True:
         try:
             return await temporal_client(
@@ -211,12 +209,12 @@ async def _connect(settings: Settings, runtime: Runtime | None, traces: Traces) 
                 interceptors=traces.interceptors,
             )
         except RuntimeError as error:
-            logger.warning("Temporal cannot be reached yet: %s", error)
+            logger.warning("connecting to Temporal failed (%s), retrying in %g s", error, CONNECT_PAUSE_SECONDS)
             await asyncio.sleep(CONNECT_PAUSE_SECONDS)
 
 
 async def run(settings: Settings, traces: Traces = NO_TRACES) -> None:
-    """Work until SIGTERM or SIGINT, then stop in order. Raises what made a part of the worker fail."""
+    """Run the worker until SIGTERM or SIGINT, then shut down gracefully. Raises the error of a part that failed."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -259,7 +257,7 @@ async def _work(
     working: asyncio.Event,
     stopping: asyncio.Task[bool],
 ) -> None:
-    """Relay and Temporal worker, until told to stop or until one of them fails."""
+    """Run relay and Temporal worker until `stopping` is done or one of them fails."""
     worker_id = uuid4()
     async with (
         lease(settings.sqlalchemy_url, worker_id),
@@ -273,28 +271,30 @@ async def _work(
             poll_seconds=settings.relay_poll_seconds,
             claim_lease_seconds=settings.claim_lease_seconds,
         )
-        relay = Relay(database, client, backpressure, relay_settings, metrics, traces)
-        routing = following_routing(relay, client, settings)
+        version = version_of(settings)
+        routing = VersionRouting(client, version)
+        relay = Relay(database, client, backpressure, relay_settings, metrics, routing, traces)
+        following = [asyncio.create_task(routing.watch())] if version is not None else []
         relaying = asyncio.create_task(relay.run())
         drains = Drains(client, settings.task_queue)
-        watching = asyncio.create_task(drains.watch(database))
+        draining = asyncio.create_task(drains.watch(database))
         scheduling = asyncio.create_task(schedule_maintenance(settings, database, client).run())
-        filing = asyncio.create_task(maintain_partitions(database, client, settings.task_queue))
+        partitioning = asyncio.create_task(maintain_partitions(database, client, settings.task_queue))
         mails = mail_settings(settings) is not None
-        telling = asyncio.create_task(NoticeWatch(database, client, settings.task_queue, mail=mails).run())
+        notifying = asyncio.create_task(NoticeWatch(database, client, settings.task_queue, mail=mails).run())
         retries = Retries(client, settings.task_queue, metrics.start_faults.inc)
         reconciling = asyncio.create_task(watch_overdue(database, retries, worker_id))
         delivery = delivery_activities(database, dispatcher, backpressure, drains, retries, settings)
         async with make_worker(client, [*delivery, *beside], settings):
             working.set()
-            logger.info("worker %s on %s takes from %s", worker_id, socket.gethostname(), settings.task_queue)
-            parts = [relaying, writing, watching, scheduling, telling, filing, reconciling, *routing]
+            logger.info("worker %s on %s polls task queue %s", worker_id, socket.gethostname(), settings.task_queue)
+            parts = [relaying, writing, draining, scheduling, notifying, partitioning, reconciling, *following]
             await asyncio.wait([stopping, *parts], return_when=asyncio.FIRST_COMPLETED)
             working.clear()
             relay.stop()
             await relaying
         for part in parts[1:]:
             if part.done():
-                part.result()  # raises what it failed of
+                part.result()  # raises the error of a failed part
         for part in parts[2:]:
             part.cancel()

@@ -1,4 +1,4 @@
-"""The parts of a worker that are made of settings; those that hold something are context managers and let it go."""
+"""Parts of a worker, built from the settings. Parts with resources are context managers."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -26,7 +26,7 @@ from temporal.schedule_sync import ScheduleMaintenance
 
 
 def breaker_rules(settings: Settings) -> BreakerRules:
-    """When a receiver is left alone."""
+    """Return the rules of the circuit breaker."""
     return BreakerRules(
         failures=settings.breaker_failures,
         first_probe_seconds=settings.breaker_first_probe_seconds,
@@ -35,7 +35,7 @@ def breaker_rules(settings: Settings) -> BreakerRules:
 
 
 def url_rules(settings: Settings) -> UrlRules:
-    """Where this installation sends to."""
+    """Return the URLs that this installation sends to."""
     return UrlRules(
         allow_http=settings.allow_http,
         allowed_ports=frozenset(settings.allowed_ports) or None,
@@ -44,7 +44,7 @@ def url_rules(settings: Settings) -> UrlRules:
 
 
 def sender_settings(settings: Settings) -> SenderSettings:
-    """How this installation sends."""
+    """Return the settings of the HTTP client."""
     return SenderSettings(
         rules=url_rules(settings),
         user_agent=settings.user_agent,
@@ -55,7 +55,7 @@ def sender_settings(settings: Settings) -> SenderSettings:
 
 
 def mail_settings(settings: Settings) -> MailSettings | None:
-    """The mail server, if there is one."""
+    """Return the settings of the mail server, or None if there is none."""
     if settings.smtp_host is None or settings.smtp_sender is None:
         return None
     return MailSettings(
@@ -72,7 +72,7 @@ def mail_settings(settings: Settings) -> MailSettings | None:
 
 @asynccontextmanager
 async def noticing(settings: Settings, database: Database) -> AsyncIterator[NoticeActivities]:
-    """What tells operators, with connections of its own."""
+    """Open the activities of operator notices, with connections of their own."""
     sealer = Sealer(settings.plain_encryption_keys)
     async with Sender(sender_settings(settings)) as sender:
         yield NoticeActivities(
@@ -112,7 +112,7 @@ async def beside_delivery(
 
 @asynccontextmanager
 async def expiring(settings: Settings, database: Database) -> AsyncIterator[ExpiryActivities]:
-    """What scans for things that expire, with the connections it needs."""
+    """Open the activities of expiry scans, with the connections they need."""
     sealer = Sealer(settings.plain_encryption_keys)
     async with AsyncExitStack() as closing:
         notifier = OutboxNotifier(database)
@@ -131,7 +131,7 @@ async def expiring(settings: Settings, database: Database) -> AsyncIterator[Expi
 
 @asynccontextmanager
 async def retaining(settings: Settings) -> AsyncIterator[RetentionActivities]:
-    """What applies retention, with a connection of its own on which a statement may take its time."""
+    """Open the activities of retention, with a connection of their own that has no statement timeout."""
     database = Database(settings.sqlalchemy_url, pool_size=1, name="loyalty-webhooks retention")
     rules = RetentionRules(settings.retention_days, settings.retention_exhausted_days, settings.event_id_days)
     try:

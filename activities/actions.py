@@ -1,4 +1,4 @@
-"""What a person's acts need of a worker: one more attempt of what has ended, and pages of a window."""
+"""Activities of bulk actions: pages of a recovery or backfill."""
 
 import asyncio
 from dataclasses import replace
@@ -13,12 +13,12 @@ from temporal.drains import Drains
 from temporal.guards import heartbeats, own_faults
 from temporal.messages import BulkActionStep, BulkActionTask
 
-WINDOW_SECONDS = 30.0
-"""After so long the activity answers with how far it is, and the workflow asks again."""
+PAGES_SECONDS = 30.0
+"""Duration after which the activity returns its progress, and the workflow calls it again."""
 
 
 class BulkActionActivities:
-    """OperatorActions, with the worker's resources."""
+    """Bulk actions, with the resources of the worker."""
 
     def __init__(self, database: Database, drains: Drains) -> None:
         self._database = database
@@ -26,29 +26,29 @@ class BulkActionActivities:
 
     @activity.defn(name="recover-pages")
     async def recover_pages(self, task: BulkActionTask) -> BulkActionStep:
-        """Open again what ended, as fast as the drain sends it; may be repeated, for the cursor is in the database."""
-        return await self._go_on(task)
+        """Recover ended deliveries, as fast as the drain sends them. May be repeated: the cursor is in the database."""
+        return await self._run_pages(task)
 
     @activity.defn(name="backfill-pages")
     async def backfill_pages(self, task: BulkActionTask) -> BulkActionStep:
-        """The same with deliveries of events that had none."""
-        return await self._go_on(task)
+        """Create deliveries of events that have none, in the same way."""
+        return await self._run_pages(task)
 
-    async def _go_on(self, task: BulkActionTask) -> BulkActionStep:
-        until = asyncio.get_running_loop().time() + WINDOW_SECONDS
+    async def _run_pages(self, task: BulkActionTask) -> BulkActionStep:
+        until = asyncio.get_running_loop().time() + PAGES_SECONDS
         step = BulkActionStep(0, 0, finished=False)
         async with heartbeats():
             with own_faults():
                 while asyncio.get_running_loop().time() < until:
                     async with self._database.transaction() as connection:
-                        stretch = await go_on(connection, UUID(task.action_id))
+                        page = await go_on(connection, UUID(task.action_id))
                         drain = await subscription_for_drain(connection, UUID(task.subscription_id))
-                    if stretch is None:  # cancelled, or finished by an earlier run of this activity
+                    if page is None:  # cancelled, or finished by an earlier run of this activity
                         return replace(step, finished=True)
-                    if drain is not None and not stretch.paused:
-                        await (self._drains.probe_now(*drain) if stretch.first else self._drains.wake(*drain))
-                    step = BulkActionStep(stretch.opened, stretch.count, stretch.finished)
-                    if stretch.finished:
+                    if drain is not None and not page.paused:
+                        await (self._drains.probe_now(*drain) if page.first else self._drains.wake(*drain))
+                    step = BulkActionStep(page.opened, page.count, page.finished)
+                    if page.finished:
                         return step
-                    await asyncio.sleep(stretch.wait_seconds)
+                    await asyncio.sleep(page.wait_seconds)
         return step

@@ -12,8 +12,7 @@ from temporalio import activity
 from domain.delivery.lifecycle import UNCHANGED, DeliveryStatus, Reason, Step, SubscriptionStatus, step_before
 from domain.urls.targets import shown_target
 from relay.backpressure import Backpressure
-from sending.admission import Admission
-from sending.concurrency import SLOW_SECONDS
+from sending.concurrency import SLOW_SECONDS, Admission
 from sending.dispatcher import Dispatcher
 from storage.database import Database
 from storage.deliveries.matching import match
@@ -25,28 +24,28 @@ from temporal.guards import own_faults
 from temporal.messages import EventBatch, EventRef, FirstAttempt, FirstAttempts
 
 STALL_SECONDS = 1.0
-"""First attempts of which none was completed for so long are waiting for slow receivers. What is on the wire goes on in
-activities of its own, what still queues waits as rows. While some complete, waiting on is cheaper."""
+"""Time without a completed first attempt after which a batch ends, since it waits for slow receivers alone. Requests on
+the wire go on as activities of their own, queued deliveries are held. While attempts complete, waiting is cheaper."""
 
 FIRST_ATTEMPTS_SECONDS = 20.0
-"""The longest a batch is waited for while it moves."""
+"""Maximum duration of a batch whose attempts complete."""
 
 FIRST_ATTEMPTS_SECONDS_WITH_FAILURES = 3.0
-"""The same when one of its attempts has failed, so that its first retry, after 5 s by default, is on time."""
+"""Maximum duration of a batch with a failed attempt, so that its first retry, after 5 s by default, is on time."""
 
-BEGUN_A_TURN = 50
-"""Attempts begun between two turns of the event loop: about 1 ms, after which they queue for their places."""
+BEGUN_PER_TICK = 50
+"""Attempts begun in one tick of the event loop, which takes about 1 ms."""
 
 LINGERING_MOST = 64
-"""Batches and single events that wait for slow receivers alone and are not counted by the relay: Temporal's worker runs
-100 local activities at once."""
+"""Maximum number of workflows without a credit that wait for slow receivers alone. Temporal's worker runs 100 local
+activities at once."""
 
 PAUSED = Reason.SUBSCRIPTION_PAUSED
-"""Why a delivery is held whose drain has nothing to do before the subscription is resumed."""
+"""Reason of held deliveries whose drain has nothing to do before the subscription is resumed."""
 
 
 class DeliveryActivities:
-    """What a workflow can do to the world, with the worker's resources."""
+    """First attempts, with the resources of the worker."""
 
     def __init__(
         self,
@@ -65,11 +64,11 @@ class DeliveryActivities:
 
     @activity.defn(name="attempt-events")
     async def attempt_events(self, batch: EventBatch) -> FirstAttempts:
-        """Match events and make the first attempt of each of their deliveries; asked again, only what is left of it."""
+        """Match events and make the first attempt of each delivery. A repeated call makes only the missing attempts."""
         workflow_id = activity.info().workflow_id or ""
         self._backpressure.entered(workflow_id)
         try:
-            with own_faults(), self._dispatcher.admissions.begin() as admission:
+            with own_faults(), self._dispatcher.queues.admissions.begin() as admission:
                 deliveries = await self._match(batch, admission)
                 begun = await self._begin(deliveries, admission)
                 await self._wake_drains(deliveries)
@@ -79,10 +78,10 @@ class DeliveryActivities:
             self._backpressure.release(workflow_id)
 
     async def _begin(self, deliveries: Sequence[OpenDelivery], admission: Admission) -> dict[UUID, asyncio.Task[Step]]:
-        """Begin what is due."""
+        """Begin the due attempts and return the attempts under way by message id."""
         begun: dict[UUID, asyncio.Task[Step]] = {}
         for count, delivery in enumerate(deliveries):
-            if count and count % BEGUN_A_TURN == 0:
+            if count and count % BEGUN_PER_TICK == 0:
                 await asyncio.sleep(0)
             under_way = self._dispatcher.under_way(delivery.message_id)
             if under_way is None and self._due_now(delivery, admission.may_begin):
@@ -95,12 +94,12 @@ class DeliveryActivities:
     async def _wait(
         self, workflow_id: str, deliveries: Sequence[OpenDelivery], begun: Mapping[UUID, asyncio.Task[Step]]
     ) -> None:
-        """Wait for the attempts, and let those that have not come to their turn by then wait as rows."""
-        asked = [one for one in deliveries if one.message_id in begun]
+        """Wait for the attempts, then hold the deliveries of those that are still queued."""
+        begun_here = [one for one in deliveries if one.message_id in begun]
         lingers = False
 
         def only_slow_ones_left() -> None:
-            """They are in the way of the relay's next events no longer, unless there are too many of their kind."""
+            """Release the credit of this workflow, so that the relay can start the next one."""
             nonlocal lingers
             if not lingers and self._lingering < LINGERING_MOST:
                 lingers = True
@@ -108,12 +107,12 @@ class DeliveryActivities:
                 self._backpressure.release(workflow_id)
 
         try:
-            attempts = {begun[one.message_id]: one.subscription.id for one in asked}
-            await _wait_while_moving(attempts, self._dispatcher.slow, only_slow_ones_left)
+            attempts = {begun[one.message_id]: one.subscription.id for one in begun_here}
+            await _wait_while_moving(attempts, self._dispatcher.queues.slow, only_slow_ones_left)
         finally:
             self._lingering -= lingers
-        await self._dispatcher.give_back(asked)
-        ends = ((one, _finished(begun[one.message_id])) for one in asked)
+        await self._dispatcher.hold_queued(begun_here)
+        ends = ((one, _finished(begun[one.message_id])) for one in begun_here)
         held = [
             one
             for one, step in ends
@@ -133,7 +132,7 @@ class DeliveryActivities:
             )
 
     def _due_now(self, delivery: OpenDelivery, may_begin: Callable[[UUID], bool]) -> bool:
-        """Whether a batch makes this delivery's next attempt itself."""
+        """Return True if this batch makes the next attempt of the delivery itself."""
         if delivery.intended:
             return True
         if delivery.status != DeliveryStatus.PENDING:
@@ -146,7 +145,7 @@ class DeliveryActivities:
         return may_begin(subscription.id)
 
     async def _wake_drains(self, deliveries: Sequence[OpenDelivery]) -> None:
-        """Tell the drains of what is held; a paused subscription's drain has nothing to do before it is resumed."""
+        """Wake the drains of held deliveries. Drains of paused subscriptions have nothing to do before the resume."""
         held = {
             delivery.subscription.id: delivery
             for delivery in deliveries
@@ -159,7 +158,7 @@ class DeliveryActivities:
 async def _wait_while_moving(
     attempts: Mapping[asyncio.Task[Step], UUID], slow: Callable[[UUID], bool], only_slow_ones_left: Callable[[], None]
 ) -> None:
-    """Wait for attempts (with their subscriptions) to complete, but not for those that are stuck (see the bounds)."""
+    """Wait for attempts (with their subscriptions) to complete, within the bounds for slow ones above."""
     began = moved = time.monotonic()
     bound = FIRST_ATTEMPTS_SECONDS
     pending = set(attempts)
@@ -183,7 +182,7 @@ async def _wait_while_moving(
 def _first_attempts(
     events: Sequence[EventRef], deliveries: Sequence[OpenDelivery], begun: Mapping[UUID, asyncio.Task[Step]]
 ) -> FirstAttempts:
-    """Count what became of the deliveries, and name the events of those that go on as retries."""
+    """Return the number of deliveries by status, and the events of those that go on as retries."""
     states = {delivery.message_id: _state(delivery, begun) for delivery in deliveries}
     counted = Counter(states.values())
     unsettled = {
@@ -212,7 +211,7 @@ def _state(delivery: OpenDelivery, begun: Mapping[UUID, asyncio.Task[Step]]) -> 
 
 
 def _finished(task: asyncio.Task[Step] | None) -> Step | None:
-    """What the attempt came to; None when it is still under way or could not be made or written."""
+    """Return the step of an attempt; None if it is under way, or could not be made or recorded."""
     if task is None or not task.done() or task.cancelled() or task.exception() is not None:
         return None
     return task.result()

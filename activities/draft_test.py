@@ -1,4 +1,4 @@
-"""Tests of webhooks: one marked sample to a receiver, built and sent as a delivery's request would be."""
+"""Activity of webhook tests: one marked sample to a receiver, built and sent like the request of a delivery."""
 
 import asyncio
 import logging
@@ -14,9 +14,8 @@ from domain.events.catalogue import CATALOGUE
 from domain.urls.rules import UrlRefused
 from domain.wire.bodies import TEST, EventFacts
 from domain.wire.jsontext import dump
-from sending.attempt_log import not_sent
 from sending.dispatcher import AttemptTakenError, Dispatcher
-from sending.http.client import OutgoingRequest, Sender, SendResult
+from sending.http.client import OutgoingRequest, Sender, SendResult, not_sent
 from storage.access.audit import MASK
 from storage.database import Database
 from storage.deliveries.open import OpenDelivery, SubscriptionFacts, load
@@ -31,9 +30,9 @@ NOT_SENT = "not sent"
 
 
 class DraftTestActivities:
-    """The activity of tests, of saved webhooks and of drafts.
+    """Tests of saved webhooks and of drafts.
 
-    A draft's test has a sender of its own, so that it shares no connection with deliveries.
+    Tests of drafts have an HTTP client of their own, so that they share no connection with deliveries.
     """
 
     def __init__(self, database: Database, dispatcher: Dispatcher, draft_sender: Sender) -> None:
@@ -62,7 +61,7 @@ class DraftTestActivities:
         return step.failure or str(step.status_code)
 
     async def _send_draft(self, test_id: UUID) -> str:
-        """Send the test of a draft, whose request and response are stored for the page that waits for them."""
+        """Send the test of a draft and store request and response for the operator."""
         async with self._database.transaction() as connection:
             test = await begin_draft_test(connection, test_id)
         if test is None:

@@ -1,4 +1,4 @@
-"""The drain's activity: one round of probing a receiver, or of letting go what its subscription holds."""
+"""Activity of a drain: one round that probes a receiver or sends the held deliveries of its subscription."""
 
 import asyncio
 import time
@@ -15,7 +15,7 @@ from sending.dispatcher import Dispatcher
 from sending.drain.ordered import OrderedBacklog
 from sending.drain.round import TAKEN_PAUSE_SECONDS, Round, Window, outcome
 from sending.drain.unordered import Backlog
-from sending.rate_limit import Turns
+from sending.rate_limit import LimiterLeases
 from storage.database import Database
 from storage.deliveries.held import DrainState, drain_state, next_allowed_seconds
 from storage.deliveries.open import OpenDelivery, held_oldest
@@ -28,18 +28,19 @@ from temporal.guards import heartbeats, own_faults
 from temporal.messages import DrainRound, DrainRoundResult
 
 ROUND_SECONDS = 5.0
-"""A round begins nothing more after so long: what hangs by then is left on the wire, and another worker may go on."""
+"""Duration after which a round begins no more attempts. Requests that hang stay on the wire, and another worker may run
+the next round."""
 
-LEFT_AGAIN_SECONDS = 2.0
-"""Until a pause's drain looks again whether anything is still on the wire."""
+PAUSE_CHECK_SECONDS = 2.0
+"""Interval at which the drain of a paused subscription checks the requests that are still on the wire."""
 
 FIRST_WINDOW = 10
-"""After a breaker closed or a pause ended: a receiver that is just up again is not run over."""
+"""Window of a slow start, after a breaker closed or a pause ended, so that a recovering receiver is not overloaded."""
 
 
 @dataclass
 class _Tally:
-    """What a probe came to, and what the last round has left on the wire."""
+    """Result of a probe, and deliveries that the last round left on the wire."""
 
     left: list[str] = field(default_factory=list)
     delivered: int = 0
@@ -53,12 +54,14 @@ class _Tally:
         return DrainRoundResult(self.delivered, self.failed, next_in_seconds, state, deaf, under_way=self.left)
 
     def taken(self) -> DrainRoundResult:
-        """Somebody else is sending, or the outcome could not be written: look again soon."""
-        return replace(self.result(TAKEN_PAUSE_SECONDS, "another sender is at it", deaf=True), refused=True)
+        """Return the result of a round that another sender, or an unwritten outcome, has prevented."""
+        return replace(
+            self.result(TAKEN_PAUSE_SECONDS, "waiting: another sender holds the delivery", deaf=True), refused=True
+        )
 
 
 class DrainActivities:
-    """What drains can do, with the worker's resources."""
+    """Activities of drains, with the resources of the worker."""
 
     def __init__(
         self,
@@ -73,11 +76,11 @@ class DrainActivities:
         self._breaker = breaker
         self._disabling = disabling
         self._retry_schedule = retry_schedule
-        self._turns = Turns(database, dispatcher.worker_id)
+        self._leases = LimiterLeases(database, dispatcher.worker_id)
 
     @activity.defn(name="drain-held")
     async def drain_held(self, task: DrainRound) -> DrainRoundResult:
-        """One round for one subscription; every attempt in it is recorded, so a round may be repeated at any point."""
+        """Run one round for a subscription. It may be repeated at any point, because every attempt is recorded."""
         subscription_id = UUID(task.subscription_id)
         async with heartbeats():
             with own_faults():
@@ -91,29 +94,29 @@ class DrainActivities:
         if state.status == SubscriptionStatus.PAUSED:
             return await self._pause(tally)
         if state.rest_seconds > 0:
-            return tally.result(state.rest_seconds, "its receiver asked to be left alone", deaf=True)
+            return tally.result(state.rest_seconds, "the receiver asked to wait", deaf=True)
         if state.per_second is None and state.max_concurrency is None:
-            self._dispatcher.limit_rate(subscription_id, None, None)
+            self._dispatcher.queues.rate_limiters.limit(subscription_id, None, None)
             return await self._send(subscription_id, state, task, tally)
-        async with self._turns.turn(subscription_id) as turn:
-            if turn is None:
+        async with self._leases.hold(subscription_id) as lease:
+            if lease is None:
                 return tally.taken()
-            self._dispatcher.limit_rate(subscription_id, state.per_second, turn)
+            self._dispatcher.queues.rate_limiters.limit(subscription_id, state.per_second, lease)
             result = await self._send(subscription_id, state, task, tally)
-            turn.over = True  # what still waits for its pace is taken back
-            await self._dispatcher.rate_limit_over(subscription_id)
+            lease.lost = True  # attempts that still wait for the rate limiter are taken back
+            await self._dispatcher.queues.rate_limiters.hand_over(subscription_id)
             return result
 
     async def _send(
         self, subscription_id: UUID, state: DrainState, task: DrainRound, tally: _Tally
     ) -> DrainRoundResult:
-        """Ask an unwell receiver first, then let go."""
+        """Probe an unhealthy receiver first, then send the held deliveries."""
         if state.breaker_open:
             result = await self._probe(subscription_id, state, tally, probe_now=task.probe_now)
             if result is not None:
                 return result
             state, task = replace(state, breaker_open=False), replace(task, window=0)
-        result = await self._let_go(subscription_id, state, task)
+        result = await self._send_held(subscription_id, state, task)
         return replace(
             result,
             delivered=tally.delivered + result.delivered,
@@ -121,11 +124,11 @@ class DrainActivities:
         )
 
     async def _pause(self, tally: _Tally) -> DrainRoundResult:
-        """Nothing to do; but what is on the wire is known to whoever goes on, should the pause end before it does."""
+        """Send nothing, but pass on the requests that are still on the wire, in case the pause ends before they do."""
         async with self._database.transaction() as connection:
             left = await on_the_wire(connection, [UUID(one) for one in tally.left])
         tally.left = sorted(str(one) for one in left)
-        return tally.result(LEFT_AGAIN_SECONDS if left else None, SubscriptionStatus.PAUSED)
+        return tally.result(PAUSE_CHECK_SECONDS if left else None, SubscriptionStatus.PAUSED)
 
     async def _state(self, subscription_id: UUID) -> DrainState | None:
         async with self._database.transaction() as connection:
@@ -140,7 +143,7 @@ class DrainActivities:
             async with self._database.transaction() as connection:
                 now = await drain_state(connection, subscription_id)
                 if now is not None and _sends(now):
-                    break  # it was enabled meanwhile
+                    break  # The subscription was enabled in the meantime.
                 ended = await end_open(connection, subscription_id, status=status, reason=reason)
                 if ended and not deleted:
                     await note(connection, [Occurrence(subscription_id, NoticeKind.EXHAUSTED, reason, ended)])
@@ -151,14 +154,14 @@ class DrainActivities:
     async def _probe(
         self, subscription_id: UUID, state: DrainState, tally: _Tally, *, probe_now: bool
     ) -> DrainRoundResult | None:
-        """Ask an unwell receiver with the oldest delivery, when it is time; None when it answered well."""
+        """Probe a receiver with the oldest delivery when a probe is due. Return None if it was delivered."""
         schedule = state.retry_schedule if state.retry_schedule is not None else self._retry_schedule
         await self._exhaust_outwaited(subscription_id, float(sum(schedule)))
         oldest = await self._oldest(subscription_id, state)
         if oldest is None:
             async with self._database.transaction() as connection:
                 wait = await next_allowed_seconds(connection, subscription_id)
-            state_text = "breaker open, nothing held" if wait is None else "breaker open, its receiver asked to wait"
+            state_text = "breaker open, nothing held" if wait is None else "breaker open, the receiver asked to wait"
             return tally.result(wait, state_text, deaf=wait is not None)
         if not probe_now and (state.probe_in_seconds or 0) > 0:
             return tally.result(state.probe_in_seconds, "breaker open", deaf=True)
@@ -169,7 +172,7 @@ class DrainActivities:
         if step.status == DeliveryStatus.DELIVERED:
             return None
         if await self._given_up(subscription_id, step):
-            return tally.result(None, "disabled: it failed for too long")
+            return tally.result(None, "disabled: the receiver failed for too long")
         async with self._database.transaction() as connection:
             await probe_failed(connection, subscription_id, self._breaker)
             after = await drain_state(connection, subscription_id)
@@ -177,7 +180,7 @@ class DrainActivities:
         return tally.result(max(0.0, wait), "breaker open", deaf=True)
 
     async def _exhaust_outwaited(self, subscription_id: UUID, schedule_seconds: float) -> None:
-        """Page by page; the next round goes on with what this one leaves."""
+        """Exhaust deliveries that waited longer than their schedule, page by page; the next round continues."""
         until = time.monotonic() + ROUND_SECONDS
         outwaited = ENDED_AT_ONCE
         while outwaited == ENDED_AT_ONCE and time.monotonic() < until:
@@ -188,7 +191,7 @@ class DrainActivities:
                     await note(connection, [ended])
 
     async def _oldest(self, subscription_id: UUID, state: DrainState) -> OpenDelivery | None:
-        """What to ask an unwell receiver with: the oldest, or the first of a FIFO group; due or not."""
+        """Return the delivery to probe with: the oldest one, or the first of a FIFO group, due or not."""
         if state.ordered:
             found = await OrderedBacklog(self._database, subscription_id, state).look(1, (), due_only=False)
             return next(iter(found.deliveries), None)
@@ -196,7 +199,7 @@ class DrainActivities:
             return await held_oldest(connection, subscription_id)
 
     async def _given_up(self, subscription_id: UUID, step: Step) -> bool:
-        """Disable a subscription whose receiver has failed once more and for too long; whether that was done."""
+        """Disable a subscription whose receiver has failed for too long. Return True if it was disabled."""
         if step.failure is None or not verdict(Answer(None, step.failure)).counts_against_receiver:
             return False
         rules = self._disabling
@@ -209,8 +212,8 @@ class DrainActivities:
             await note(connection, await disable_by_system(connection, subscription_id, reason=FAILING))
         return True
 
-    async def _let_go(self, subscription_id: UUID, state: DrainState, task: DrainRound) -> DrainRoundResult:
-        """Send what is due until the round is over or the subscription has changed."""
+    async def _send_held(self, subscription_id: UUID, state: DrainState, task: DrainRound) -> DrainRoundResult:
+        """Send due deliveries until the round ends or the subscription has changed."""
         source = (
             OrderedBacklog(self._database, subscription_id, state)
             if state.ordered
@@ -225,7 +228,7 @@ class DrainActivities:
         return await sending.run(time.monotonic() + ROUND_SECONDS, lasts)
 
     def _window(self, state: DrainState, size: int) -> Window:
-        most = state.max_concurrency or (self._dispatcher.per_subscription if state.drain_only else None)
+        most = state.max_concurrency or (self._dispatcher.queues.per_subscription if state.drain_only else None)
         if state.ordered:
             return Window(most if state.by_customer else 1, strictly=True, per_second=state.per_second, size=None)
         return Window(
@@ -233,7 +236,7 @@ class DrainActivities:
         )
 
     async def _attempt(self, delivery: OpenDelivery) -> Step | None:
-        """None when somebody else is sending it or it was not recorded."""
+        """Make one attempt. Return None if another sender holds the delivery or the outcome was not recorded."""
         if self._dispatcher.taken(delivery):
             return None
         task = self._dispatcher.begin(delivery, "automatic")
@@ -242,5 +245,5 @@ class DrainActivities:
 
 
 def _sends(state: DrainState) -> bool:
-    """Or will again, when its pause ends."""
+    """Return True if the subscription sends, now or after its pause."""
     return not state.deleted and state.status != SubscriptionStatus.DISABLED

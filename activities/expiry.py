@@ -1,4 +1,4 @@
-"""Activities of expiry: planning of scans, their start, and slices that write the notices that are due."""
+"""Activities of expiry scans: plan, start, and slices that write the due notices."""
 
 import asyncio
 import logging
@@ -57,24 +57,26 @@ from temporal.messages import (
 logger = logging.getLogger(__name__)
 
 SLICE_SECONDS = 5.0
-"""A slice says by its end how far it came; what the Web UI shows is no older than that."""
+"""Duration of a slice, and so the maximum age of the progress in the Web UI."""
 
 SOURCE_RETRY = timedelta(minutes=1)
-"""Somebody has to mend the platform's views first."""
+"""Delay of the retry after a fault of the platform's views, which an operator has to repair first."""
 
 PAGE_ROWS = 200
-"""Events of one transaction: some 30 ms, in which nobody waits for anything it holds."""
+"""Maximum number of events in a transaction, which takes some 30 ms and blocks nothing else."""
 
 SLICE_ROWS = 25
-"""Notices made between two turns of the event loop: about 1 ms, so that deliveries of this worker go on."""
+"""Notices built in one tick of the event loop: about 1 ms, so that deliveries of this worker go on."""
 
-ROOM_EVENTS = 1500
-"""Notices are held back while so many events of their store wait to be taken: five of the relay's batches keep it busy.
-Other stores' events do not wait behind them (docs/decisions/0007-the-claim-serves-stores-round-robin.md)."""
+BACKLOG_EVENTS = 1500
+"""Backlog of a store in the outbox, in events, from which on its notices wait: five batches keep the relay busy. Events
+of other stores do not wait behind them (docs/decisions/0007-the-claim-serves-stores-round-robin.md)."""
 
-ROOM_POLL_SECONDS = 0.04
-PATIENCE_SECONDS = 1.0
-"""After this a page goes all the same: a backlog of the store's may last for hours, and a day has only so many."""
+BACKLOG_POLL_SECONDS = 0.04
+"""Interval at which the backlog is read."""
+
+BACKLOG_WAIT_SECONDS = 1.0
+"""Maximum wait of a page for the backlog, which may last for hours, while a scan has to end within its day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,22 +88,22 @@ class _NoticePage:
 
 
 class NoticeWriter:
-    """Makes events of what is due; one page at a time in this process, whatever scans there are."""
+    """Writes notices as events, one page at a time for all scans of this process."""
 
     def __init__(self, database: Database, source: DueSource, sealer: Sealer, notifier: OutboxNotifier) -> None:
         self._database = database
         self._source = source
         self._sealer = sealer
         self._notifier = notifier
-        self._turn = asyncio.Lock()  # fair: scans of several stores take turns
+        self._writing = asyncio.Lock()  # fair: scans of several stores alternate
 
     async def write(self, scan: ScanRow, found: Sequence[FoundRow]) -> ScanRow | None:
-        """Emit the notices of a page that lies behind the scan's place; the scan as it stands then.
+        """Emit the notices of the page behind the scan's position. Return the updated scan.
 
-        None when somebody else has moved the scan meanwhile: a worker that was taken for dead. Nothing is written then.
+        Return None, and write nothing, if another worker has moved the scan because it took this one for dead.
         """
-        async with self._turn:
-            await self._room(scan.store_code)
+        async with self._writing:
+            await self._wait_for_backlog(scan.store_code)
             async with self._database.transaction() as connection:
                 locked = await find_scan(connection, scan.id, lock=True)
                 if locked is None or locked.position != scan.position or locked.finished_at is not None:
@@ -122,7 +124,7 @@ class NoticeWriter:
         return moved
 
     async def finish(self, scan: ScanRow) -> ScanRow | None:
-        """Write that nothing is left behind the scan's place; None when somebody else has moved it meanwhile."""
+        """Mark the scan as finished. Return None if another worker has moved it."""
         async with self._database.transaction() as connection:
             locked = await find_scan(connection, scan.id, lock=True)
             if locked is None or locked.position != scan.position:
@@ -131,20 +133,20 @@ class NoticeWriter:
                 await finish_scan(connection, locked)
             return await find_scan(connection, scan.id)
 
-    async def _room(self, store_code: str) -> None:
-        """Wait while more events of the store than the relay needs at hand wait to be taken."""
-        until = time.monotonic() + PATIENCE_SECONDS
+    async def _wait_for_backlog(self, store_code: str) -> None:
+        """Wait while the store's backlog in the outbox is larger than the relay needs."""
+        until = time.monotonic() + BACKLOG_WAIT_SECONDS
         while time.monotonic() < until:
             async with self._database.single_statements() as connection:
-                if await waiting(connection, store_code, limit=ROOM_EVENTS) < ROOM_EVENTS:
+                if await waiting(connection, store_code, limit=BACKLOG_EVENTS) < BACKLOG_EVENTS:
                     return
-            await asyncio.sleep(ROOM_POLL_SECONDS)
+            await asyncio.sleep(BACKLOG_POLL_SECONDS)
 
     async def _notices(self, connection: AsyncConnection, scan: ScanRow, found: Sequence[FoundRow]) -> _NoticePage:
-        """The events of those that have no notice yet and are still due, asked for anew."""
+        """Return events for the rows that have no notice yet and, read again, are still due."""
         ids = {one: notice_id(scan.store_code, scan.kind, one.identity, one.instant) for one in found}
-        given = await known_events(connection, scan.store_code, list(ids.values()))
-        new = [one for one in found if ids[one] not in given]
+        noticed = await known_events(connection, scan.store_code, list(ids.values()))
+        new = [one for one in found if ids[one] not in noticed]
         due = await self._source.still_due(connection, scan.search, new) if new else []
         events: list[NewEvent] = []
         for number, row in enumerate(due):
@@ -156,14 +158,19 @@ class NoticeWriter:
         return _NoticePage(events, len(found) - len(new), len(new) - len(due), len(due) - len(events))
 
     def _event(self, scan: ScanRow, due: DueRow) -> NewEvent | None:
-        """The event, checked as one that is posted; None, and a line in the log, when it would be refused there."""
+        """Return the event, validated like a posted one; None, with a warning in the log, if it is invalid."""
         event_type = CATALOGUE[EVENT_NAMES[scan.kind]]
         data = cast(JsonValue, event_data(due.row))
         problems = validate_data(event_type, data)
         if problems:
             paths = ", ".join(f"{problem.path} {problem.message}" for problem in problems)
             logger.warning(
-                "no %s for %s %s of %s: %s", event_type.name, scan.kind, due.identity, scan.store_code, paths
+                "invalid data, no %s for %s %s of store %s: %s",
+                event_type.name,
+                scan.kind,
+                due.identity,
+                scan.store_code,
+                paths,
             )
             return None
         event_id = notice_id(scan.store_code, scan.kind, due.identity, due.instant)
@@ -171,7 +178,7 @@ class NoticeWriter:
 
 
 class ExpiryActivities:
-    """Scans with the worker's resources. `page_rows` and `slice_seconds` are for tests."""
+    """Expiry scans, with the resources of the worker. `page_rows` and `slice_seconds` are for tests."""
 
     def __init__(
         self,
@@ -194,7 +201,7 @@ class ExpiryActivities:
 
     @activity.defn(name="plan-expiry-scans")
     async def plan_scans(self, request: PlanRequest) -> ExpiryPlan:
-        """What the schedule has to scan now; what lies too far back is given up here and now."""
+        """Return the days to scan now, and give up those that lie too far back."""
         with own_faults():
             kind = Kind(request.kind)
             async with self._database.transaction() as connection:
@@ -212,7 +219,9 @@ class ExpiryActivities:
                 await prune_scans(connection, store.code, kind)
             given_up = None if plan.given_up is None else _shown(plan.given_up)
             if given_up is not None:
-                logger.warning("%s of %s: %s lies too far back, no notices of it", kind, store.code, given_up)
+                logger.warning(
+                    "expiry of %s of store %s: %s lies too far back and is not scanned", kind, store.code, given_up
+                )
             days = [
                 ScanTask(store.code, kind, one.day, Origin.SCHEDULE, one.interval.start, one.interval.end)
                 for one in plan.days
@@ -221,7 +230,7 @@ class ExpiryActivities:
 
     @activity.defn(name="open-expiry-scan")
     async def open_scan(self, request: OpenRequest) -> ScanProgress:
-        """Write that the scan begins. It is finished at once where there is nothing to look for late rows in."""
+        """Begin a scan. A scan for late rows ends at once if no future day is covered."""
         with own_faults():
             task = request.task
             async with self._database.transaction() as connection:
@@ -234,7 +243,7 @@ class ExpiryActivities:
 
     @activity.defn(name="scan-expiring")
     async def scan(self, ref: ScanRef) -> ScanProgress:
-        """A slice of a scan, from the place where the last one ended. Counts are those of the whole scan."""
+        """Scan a slice from the current position on. The counts are those of the whole scan."""
         async with heartbeats():
             with own_faults(), _unusable_source():
                 return await self._slice(UUID(ref.scan_id))
@@ -242,7 +251,7 @@ class ExpiryActivities:
     async def _slice(self, scan_id: UUID) -> ScanProgress:
         async with self._database.transaction() as connection:
             scan = await _begun(connection, scan_id)
-        if scan.finished_at is not None:  # and this slice was asked for again
+        if scan.finished_at is not None:  # a repeated call
             return _progress(scan)
         until = time.monotonic() + self._slice_seconds
         async with aclosing(self._source.pages(scan.search, self._page_rows)) as pages:
@@ -279,7 +288,7 @@ def _day_scan(request: OpenRequest, store: StoreRow) -> NewScan:
         interval = TimeSpan(task.starts_at, task.ends_at)
     else:
         if task.day is None:
-            raise ValueError("a scan by hand is of a day")
+            raise ValueError("a manual scan needs a day")
         interval = day_interval(task.day, zone(store.timezone))
     return NewScan(
         id=UUID(request.scan_id),
@@ -297,7 +306,7 @@ async def _late_scan(connection: AsyncConnection, request: OpenRequest, store: S
     covered = await coverage(connection, store.code, Kind(request.task.kind))
     if covered is None:
         return None
-    # What has expired by now gets no notice that it will.
+    # Rows that have expired by now get no notice.
     interval = TimeSpan(max(covered.interval.start, request.now.astimezone(UTC)), covered.interval.end)
     if interval.is_empty:
         return None
@@ -341,7 +350,7 @@ def _minute(instant: datetime) -> str:
 def _log(scan: ScanRow) -> None:
     counts = scan.counts
     logger.info(
-        "%s of %s scanned: %s, %s; due %d, emitted %d, known %d, no longer due %d, refused %d, in %.1f s",
+        "%s of store %s scanned for expiry: %s, %s; due %d, emitted %d, known %d, no longer due %d, refused %d; %.1f s",
         scan.kind,
         scan.store_code,
         scan.origin,
@@ -357,9 +366,9 @@ def _log(scan: ScanRow) -> None:
 
 @contextmanager
 def _unusable_source() -> Iterator[None]:
-    """What is wrong with the platform's views is said where it is looked for, and tried again with patience."""
+    """Log a fault of the platform's views for the operator, and retry after `SOURCE_RETRY`."""
     try:
         yield
     except SourceUnusableError as error:
-        logger.warning("%s", error)
+        logger.warning("expiry scan failed (%s), retrying in %g s", error, SOURCE_RETRY.total_seconds())
         raise ApplicationError(str(error), type="SourceUnusable", next_retry_delay=SOURCE_RETRY) from None

@@ -1,4 +1,4 @@
-"""Sends a store's operator what is due, and sees to it that somebody does."""
+"""Operator notices: the activity that sends them, and the watchdog that starts its workflow."""
 
 import asyncio
 import logging
@@ -52,7 +52,7 @@ START_TIMEOUT = timedelta(seconds=5)
 
 
 class NoticeActivities:
-    """What telling an operator takes. The sender is one of its own: notices and deliveries share no connection."""
+    """Operator notices, with an HTTP client of their own: notices and deliveries share no connection."""
 
     def __init__(
         self,
@@ -72,14 +72,14 @@ class NoticeActivities:
 
     @activity.defn(name="send-notices")
     async def send_notices(self, task: NoticeTask) -> NoticeRound:
-        """Send what is due of one store, one request at a time; each result is recorded, so it may be repeated."""
+        """Send the due notices of a store, one request at a time. Each result is recorded, so it may be repeated."""
         async with heartbeats():
             with own_faults():
                 mailed = await self._mail_due(task.store_code)
                 return await self._post_due(task.store_code, mailed)
 
     async def _post_due(self, store_code: str, mailed: int) -> NoticeRound:
-        """Oldest first. After a failure the others wait for the next round: their operator is the same."""
+        """Post the due notices, oldest first. After a failure the others wait: they go to the same operator."""
         async with self._database.transaction() as connection:
             operator = await find_operator(connection, store_code)
             due = await due_notices(connection, store_code) if operator is not None else []
@@ -91,7 +91,7 @@ class NoticeActivities:
         return NoticeRound(sent, failed=0, mailed=mailed, more=len(due) == NOTICES_A_ROUND)
 
     async def _post(self, operator: OperatorRow, due: DueNotice) -> bool:
-        """Send one notice and record what came of it; whether it was answered well."""
+        """Send one notice and record the result. Return True if it succeeded."""
         try:
             result = await self._sender.send(self._request(operator, due))
         except UrlRefused:
@@ -102,21 +102,21 @@ class NoticeActivities:
             if judged.failure is None:
                 await notice_sent(connection, due.notice.id)
                 return True
-            again = self._again(due, judged)
+            again = self._retry_seconds(due, judged)
             await notice_not_sent(connection, due.notice.id, failure=judged.failure, next_in_seconds=again)
         logger.log(
             logging.INFO if again is not None else logging.WARNING,
-            "notice %s of store %s not sent (attempt %d, %s), %s",
+            "sending notice %s of store %s failed (attempt %d, %s), %s",
             due.notice.id,
             due.notice.store_code,
             due.attempts + 1,
             judged.failure,
-            "given up" if again is None else f"again in {again:.0f} s",
+            "given up" if again is None else f"retrying in {again:.0f} s",
         )
         return False
 
     def _request(self, operator: OperatorRow, due: DueNotice) -> OutgoingRequest:
-        """Raises `UrlRefused`, and `SealBrokenError` when the key cannot be opened."""
+        """Build the request of a notice. Raises `UrlRefused`, and `SealBrokenError` if the key cannot be opened."""
         target = normalise_url(operator.url, self._rules)
         secrets = [self._sealer.open(operator.sealed_secret)]
         if operator.sealed_previous_secret is not None:
@@ -131,14 +131,14 @@ class NoticeActivities:
         ]
         return OutgoingRequest(url=target, headers=headers, body=body, redact=tuple(secrets))
 
-    def _again(self, due: DueNotice, judged: Verdict) -> float | None:
-        """Seconds until the next attempt; None when there is none."""
+    def _retry_seconds(self, due: DueNotice, judged: Verdict) -> float | None:
+        """Return the seconds until the next attempt; None if there is none."""
         if judged.outcome is not VerdictOutcome.RETRY:
             return None
         return retry_delay(self._retry_schedule, due.attempts + 1, due.notice.id, judged.retry_after_seconds)
 
     async def _mail_due(self, store_code: str) -> int:
-        """Put everything that is due into one mail; how many notices were mailed."""
+        """Send all due notices in one mail. Return the number of mailed notices."""
         if self._mail is None:
             return 0
         async with self._database.transaction() as connection:
@@ -149,15 +149,15 @@ class NoticeActivities:
         try:
             await send_mail(self._mail, notice_mail(self._mail, store_code, notices))
         except MailNotSentError as error:
-            logger.warning("%s", error)
+            logger.warning("mail of %d notices of store %s failed (%s)", len(notices), store_code, error)
             async with self._database.transaction() as connection:
-                await notices_not_mailed(connection, self._mail_again(due))
+                await notices_not_mailed(connection, self._mail_retries(due))
             return 0
         async with self._database.transaction() as connection:
             await notices_mailed(connection, [notice.id for notice in notices])
         return len(notices)
 
-    def _mail_again(self, due: Sequence[DueNotice]) -> dict[UUID, float | None]:
+    def _mail_retries(self, due: Sequence[DueNotice]) -> dict[UUID, float | None]:
         return {one.notice.id: retry_delay(self._retry_schedule, one.attempts + 1, one.notice.id, None) for one in due}
 
 

@@ -1,4 +1,4 @@
-"""Applies retention, a day at a time. Everything here may be repeated: what is done is found done."""
+"""Activities of retention, a day at a time. Each may be repeated: finished work is recognised."""
 
 from temporalio import activity
 
@@ -22,7 +22,7 @@ from temporal.messages import ThinningResult
 
 
 class RetentionActivities:
-    """What retention takes. The database is one of its own: a day's copy may take longer than others may wait."""
+    """Retention, with a database connection of its own, because the copy of a day may take long."""
 
     def __init__(self, database: Database, rules: RetentionRules) -> None:
         self._database = database
@@ -30,13 +30,13 @@ class RetentionActivities:
 
     @activity.defn(name="make-days")
     async def make_days(self) -> int:
-        """Make the partitions of the coming days, and of those that something came for without one; how many."""
+        """Create the partitions of the coming days, and of days with rows and no partition. Return their number."""
         with own_faults():
             return await make_coming_days(self._database) + await file_the_rest(self._database)
 
     @activity.defn(name="thin-oldest-day")
     async def thin_oldest_day(self) -> ThinningResult:
-        """Drop what may go of the oldest day of which something may; `day` is None when there is no such day."""
+        """Delete expired data of the oldest day that has any. `day` is None if there is no such day."""
         async with heartbeats():
             with own_faults():
                 async with self._database.transaction() as connection:
@@ -69,14 +69,14 @@ class RetentionActivities:
         were_open = sum(page.were_open for page in pages)
         if were_open:
             activity.logger.warning(
-                "%d deliveries of store %s from %s were still open and are no longer kept",
+                "retention deleted %d open deliveries of store %s from %s",
                 *(were_open, store_code, due.day),
             )
         return pages
 
     @activity.defn(name="forget-event-ids")
     async def forget_event_ids(self) -> int:
-        """Delete the ids that are old enough; how many."""
+        """Delete event ids past their retention. Return their number."""
         async with heartbeats():
             with own_faults():
                 async with self._database.transaction() as connection:

@@ -23,17 +23,17 @@ from temporal.messages import DeliveryEnd, DeliveryRef, EventBatch, ManualAttemp
 from temporal.retries import ATTEMPT_ONCE, DELIVER_WEBHOOK, Retries
 
 LEASE_POLL_SECONDS = 0.25
-"""Interval at which the live lease of another worker is looked at again."""
+"""Interval at which the live lease of another worker is read again."""
 
 OUTCOME_POLL_SECONDS = 0.05
 """Interval at which deliveries whose outcome is just being written are read again."""
 
 EARLY_SECONDS = 0.5
-"""An attempt that is due within this is made: clocks differ, and Temporal's delays end a little late, never early."""
+"""Time by which an attempt may be early, since clocks differ. Temporal's delays end a little late, never early."""
 
 
 class RetryActivities:
-    """Later attempts, with the worker's resources."""
+    """Later attempts, with the resources of the worker."""
 
     def __init__(self, database: Database, dispatcher: Dispatcher, drains: Drains, retries: Retries) -> None:
         self._database = database
@@ -103,7 +103,7 @@ class RetryActivities:
                         await self._wake_drain(message_id)
                     if step.status != UNCHANGED:
                         return step
-                    continue  # a manual attempt has failed, which is none of the schedule's
+                    continue  # a failed manual attempt leaves the schedule as it is
             await asyncio.sleep(LEASE_POLL_SECONDS)
 
     async def _end_without_attempt(self, delivery: OpenDelivery) -> DeliveryEnd | None:
@@ -136,9 +136,9 @@ class RetryActivities:
 
     @activity.defn(name=ATTEMPT_ONCE)
     async def attempt_once(self, attempt: ManualAttempt) -> DeliveryEnd:
-        """Make one attempt that a person asked for, whatever suspends the subscription or the schedule says.
+        """Make one manual attempt, in spite of suspensions and the retry schedule.
 
-        A failure changes neither status nor schedule. An attempt that is under way counts as the one asked for.
+        A failure changes neither status nor schedule. An attempt that is under way counts as the manual one.
         """
         async with heartbeats():
             with own_faults():
@@ -157,13 +157,13 @@ class RetryActivities:
                 except AttemptTakenError:
                     return DeliveryEnd(delivery.status, delivery.number - 1, "another attempt has come first")
                 if step.status == DeliveryStatus.DELIVERED and not delivery.is_test:
-                    await self._tell_drain(delivery)
+                    await self._notify_drain(delivery)
         return DeliveryEnd(step.status, step.attempts, step.failure)
 
-    async def _tell_drain(self, delivery: OpenDelivery) -> None:
-        """Let go what a success of a manual attempt frees: successors in its order, or all that waits for a probe."""
+    async def _notify_drain(self, delivery: OpenDelivery) -> None:
+        """Wake the drain after a successful manual attempt: for successors in a FIFO group, or for an early probe."""
         event, subscription = delivery.event, delivery.subscription
-        if subscription.breaker_open:  # a drain that waits for its next probe heeds no wake signal
+        if subscription.breaker_open:  # a drain that waits for its next probe ignores wake signals
             await self._drains.probe_now(subscription.id, event.store_code, event.name, subscription.url)
         elif delivery.status == DeliveryStatus.HELD or subscription.holds_group:
             await self._drains.wake_for(delivery)
@@ -193,12 +193,12 @@ def _not_due(seconds: float) -> ApplicationError:
 
 
 def _attempt_failed(step: Step) -> ApplicationError:
-    """Return the error that tells Temporal when to try again and why; it holds no word of the receiver's."""
+    """Return the error that tells Temporal when to try again and why; it quotes nothing of the response."""
     return ApplicationError(
         f"attempt failed: {step.failure}"
         + (f", status {step.status_code}" if step.status_code is not None else "")
         + f"; next in {step.next_in_seconds:.0f} s",
         type="AttemptFailed",
-        category=ApplicationErrorCategory.BENIGN,  # expected: no stack trace in our log
+        category=ApplicationErrorCategory.BENIGN,  # expected: no stack trace in the log
         next_retry_delay=timedelta(seconds=step.next_in_seconds or 0),
     )

@@ -1,7 +1,7 @@
-"""Rights as dependencies: a handler that takes a `SubscriptionRead` runs only for those who hold that right.
+"""Rights as FastAPI dependencies: a handler that takes a `SubscriptionRead` runs only for callers with that right.
 
-Order of refusals everywhere: 401, 404 of the store, 403, 404 of the object, 400. Parameters are resolved in the order
-in which a handler lists them, so a right comes first, then what finds the object, then the body or the query.
+Every route refuses in the order 401, 404 of the store, 403, 404 of the object, 400. FastAPI resolves parameters in the
+order in which a handler lists them, so list the right first, then the object, then the body or the query.
 """
 
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ from domain.access import ALL_STORES, STORE_CODE, Principal, Scope
 
 
 async def authenticated(request: Request, resources: FromResources) -> Principal:
-    """Who is asking, by `Authorization: Bearer` or else by `X-AUTH-TOKEN`; raises one of the 401s.
+    """Return the caller, from `Authorization: Bearer` or else from `X-AUTH-TOKEN`. Raises a subclass of Unauthorised.
 
-    An `Authorization` that is there decides, whatever stands beside it: a wrong credential is never passed over.
+    An `Authorization` header takes precedence: an invalid credential in it is never ignored in favour of the other.
     """
     authorization = request.headers.get("authorization")
     if authorization is not None:
@@ -45,20 +45,20 @@ StoreCodePath = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class StoreAccess:
-    """A store that exists, and somebody who holds the right in it."""
+    """An existing store and a caller who holds the right in it."""
 
     store_code: str
     principal: Principal
 
     @property
     def actor(self) -> str:
-        """Who, as the audit names it."""
+        """Name of the caller in the audit log."""
         return self.principal.actor
 
 
 @dataclass(frozen=True, slots=True)
 class StoreRight:
-    """The right to do something in the store of the path."""
+    """Dependency that requires a right in the store of the path."""
 
     scope: Scope
     refuses = (401, 403, 404, 503)
@@ -66,7 +66,7 @@ class StoreRight:
     async def __call__(
         self, store_code: StoreCodePath, principal: Authenticated, resources: FromResources
     ) -> StoreAccess:
-        """Refuses with 401, 404 and 403, in this order."""
+        """Return the access, or refuse with 401, 404 or 403, in this order."""
         if not principal.may_enter(store_code) or not await resources.principals.store_exists(store_code):
             raise NotFound
         if not principal.may(self.scope):
@@ -76,14 +76,14 @@ class StoreRight:
 
 @dataclass(frozen=True, slots=True)
 class InstallationRight:
-    """The right to do something beyond one store; `everywhere`: only for those who may enter every store."""
+    """Dependency that requires a right on the installation; with `everywhere`, in all of its stores."""
 
     scope: Scope
     everywhere: bool = False
     refuses = (401, 403, 503)
 
     async def __call__(self, principal: Authenticated) -> Principal:
-        """Refuses with 401 and 403, in this order."""
+        """Return the caller, or refuse with 401 or 403, in this order."""
         if not principal.may(self.scope) or (self.everywhere and ALL_STORES not in principal.stores):
             raise Forbidden
         return principal

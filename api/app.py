@@ -1,4 +1,4 @@
-"""The API's frame: routers, resources, and how errors become answers."""
+"""The FastAPI application: routers, lifespan, tracing and the mapping of errors to responses."""
 
 import asyncio
 import re
@@ -51,7 +51,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     explain.router,
     operations.router,
 )
-"""Every router of the API, in the order of the documentation."""
+"""All routers of the API, in the order of the documentation."""
 
 METHOD_NOT_ALLOWED = 405
 
@@ -59,10 +59,10 @@ EMITS = re.compile(r"/api/[^/]+/event(/batch)?")
 
 
 def create_app(settings: Settings, lookup: Lookup | None = None, traces: Traces = NO_TRACES) -> FastAPI:
-    """The application; its lifespan opens and closes the resources, and needs neither database nor Temporal for it.
+    """Build the application. Its lifespan opens and closes the resources; it starts without database and Temporal.
 
-    `lookup` resolves names when a subscription's URL is checked; the system's resolver unless given. Of `traces` the
-    provider records emits; they are closed with the application.
+    `lookup` resolves host names when a subscription's URL is checked (default: the system's resolver). The provider of
+    `traces` records emit requests; the lifespan closes it.
     """
 
     @asynccontextmanager
@@ -89,9 +89,9 @@ def create_app(settings: Settings, lookup: Lookup | None = None, traces: Traces 
 
 
 def telemetry(traces: Traces) -> TelemetryConfig:
-    """Traces of emits alone: paths and queries of other calls may name customers.
+    """Return a configuration that traces emit requests only: paths and queries of other calls may name customers.
 
-    Left to itself FastAPI would trace them all, and send our log too.
+    By default, FastAPI would trace every call and export the application's log as well.
     """
     return {
         "auto_configure": False,
@@ -105,16 +105,16 @@ def telemetry(traces: Traces) -> TelemetryConfig:
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Every error becomes a body of the contract."""
+    """Register handlers that turn every error into a body of the wire contract."""
     app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(ClientDisconnect, _gone)
-    app.add_exception_handler(Exception, _our_mistake)
+    app.add_exception_handler(ClientDisconnect, _disconnected)
+    app.add_exception_handler(Exception, _unexpected)
     for error in REFUSED:
         app.add_exception_handler(error, _refused)
 
 
 def answer(error: ApiError) -> Response:
-    """The response that says so."""
+    """Return the error as a JSON response."""
     return JSONResponse(error.body(), status_code=error.status, headers=error.headers)
 
 
@@ -126,7 +126,7 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
-    """No route (404) or not with this method (405)."""
+    """Return 404 for an unknown path, or 405 with the allowed methods."""
     if not isinstance(error, HTTPException):
         raise error
     if error.status_code == NotFound.status:
@@ -134,13 +134,16 @@ async def _http_error(request: Request, error: Exception) -> Response:
     body = {"code": error.status_code, "message": error.detail}
     headers = error.headers
     if error.status_code == METHOD_NOT_ALLOWED:
-        headers = {"Allow": ", ".join(sorted(_methods_at(request)))}  # the router names those of one route only
+        headers = {"Allow": ", ".join(sorted(_methods_at(request)))}  # the router lists the methods of one route only
     return JSONResponse(body, status_code=error.status_code, headers=headers)
 
 
 def _methods_at(request: Request) -> set[str]:
-    """The methods of all routes at this path. Of several paths that fit it the plainest counts, as in OpenAPI: with the
-    fewest parameters, those as early as can be, so `/event/batch` before `/event/{eventId}`."""
+    """Return the methods of all routes at the request's path.
+
+    If several path templates match, the most concrete one counts, as in OpenAPI: the one with the fewest parameters,
+    and with its parameters as early as possible, so `/event/batch` before `/event/{eventId}`.
+    """
     methods: dict[str, set[str]] = {}
     for context in iter_route_contexts(request.app.routes):
         route = context.original_route
@@ -153,11 +156,11 @@ def _parameters_from_the_end(path: str) -> tuple[int, list[bool]]:
     return path.count("{"), [step.startswith("{") for step in reversed(path.split("/"))]
 
 
-async def _gone(request: Request, error: Exception) -> Response:
-    """The caller went away in the middle of its body; nobody reads this."""
+async def _disconnected(request: Request, error: Exception) -> Response:
+    """Return an empty 400: the client disconnected while sending its body, so the response is not read."""
     return Response(status_code=400)
 
 
-async def _our_mistake(request: Request, error: Exception) -> Response:
-    """A bug. The server logs it with its traceback; the caller learns nothing of our inside."""
+async def _unexpected(request: Request, error: Exception) -> Response:
+    """Return a bare 500 for a bug. The server logs the traceback; the response discloses no internals."""
     return JSONResponse({"code": 500, "message": "Internal Server Error"}, status_code=500)

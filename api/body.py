@@ -1,7 +1,6 @@
-"""Bodies: read raw and bounded, parsed exactly (`domain.wire.jsontext`), validated in Python mode, errors with exact
-paths.
+"""Request bodies: read raw with a size limit, parsed exactly (`domain.wire.jsontext`), validated in Python mode.
 
-FastAPI's own body parameters are not used: its reader takes NaN and repeated keys and turns numbers into floats.
+FastAPI's body parameters are not used: its parser accepts NaN and repeated keys, and turns numbers into floats.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,18 +17,21 @@ from domain.wire.jsontext import JsonTextError, JsonValue, parse
 
 M = TypeVar("M", bound=BaseModel)
 
-SMALL_BODY_BYTES = 128 * 1024  # the largest subscription: 20 headers of 4 KiB, escaped
-MOST_PROBLEMS = 100  # an answer stays readable, and bounded
+SMALL_BODY_BYTES = 128 * 1024
+"""Maximum body of most calls. Fits the largest subscription: 20 headers of 4 KiB, escaped."""
+
+MOST_PROBLEMS = 100
+"""Maximum number of errors in a response, to keep it readable and bounded."""
 
 
 class Input(BaseModel):
-    """Base of what is sent to the API: camelCase names, no unknown fields, no conversion between types."""
+    """Base of request models: camelCase names, no unknown fields, no conversion between types."""
 
     model_config = ConfigDict(extra="forbid", strict=True, alias_generator=to_camel, frozen=True)
 
 
 class Output(BaseModel):
-    """Base of what the API answers: camelCase names. A field with a default may be left out of an answer, no other."""
+    """Base of response models: camelCase names. Only a field with a default may be missing from a response."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True)
 
@@ -39,11 +41,11 @@ def _whole(value: object) -> object:
 
 
 WHOLE = BeforeValidator(_whole)
-"""Beside `int`, behind its bounds: a whole number by value, as in JSON Schema: `10.0` is one."""
+"""Validator for an `int`, listed after its bounds: accepts integral values such as `10.0`, as JSON Schema does."""
 
 
 async def read_body(request: Request, limit_bytes: int) -> bytes:
-    """The whole body; raises TooLarge as soon as there is more than the limit."""
+    """Return the whole body. Raises TooLarge as soon as it exceeds the limit."""
     declared = request.headers.get("content-length", "")
     if declared.isascii() and declared.isdigit() and int(declared) > limit_bytes:
         raise TooLarge(limit_bytes)
@@ -58,7 +60,7 @@ async def read_body(request: Request, limit_bytes: int) -> bytes:
 
 
 def parse_body(raw: bytes, wrapper: str | None = None) -> JsonValue:
-    """The body's JSON value, without its wrapper; raises ValidationFailed."""
+    """Return the body's JSON value without its wrapper. Raises ValidationFailed."""
     try:
         value = parse(raw)
     except JsonTextError as error:
@@ -68,7 +70,7 @@ def parse_body(raw: bytes, wrapper: str | None = None) -> JsonValue:
 
 
 def unwrap(value: JsonValue, wrapper: str) -> JsonValue:
-    """What stands in `{"wrapper": …}`; raises ValidationFailed when there is anything else."""
+    """Return the value inside `{"wrapper": …}`. Raises ValidationFailed for any other form."""
     if not isinstance(value, dict):
         raise invalid("", "model_type", f'must be an object of the form {{"{wrapper}": {{…}}}}')
     problems = [Problem(str(name), "extra_forbidden", "unknown field") for name in value if name != wrapper]
@@ -80,7 +82,7 @@ def unwrap(value: JsonValue, wrapper: str) -> JsonValue:
 
 
 def validate(model: type[M], value: JsonValue, path: str = "") -> M:
-    """The value as that model; raises ValidationFailed with every problem, each path below `path`."""
+    """Return the value as `model`. Raises ValidationFailed with all problems, their paths below `path`."""
     try:
         return model.model_validate(value, by_alias=True, by_name=False)
     except ValidationError as error:
@@ -100,18 +102,18 @@ _WORDS: Mapping[str, str] = {
     "dict_type": "must be an object",
 }
 _LIMITS: Mapping[str, str] = {
-    "too_short": "must have {min_length} entries at least",
-    "too_long": "must have {max_length} entries at most",
-    "string_too_short": "must have {min_length} characters at least",
-    "string_too_long": "must have {max_length} characters at most",
+    "too_short": "must have at least {min_length} entries",
+    "too_long": "must have at most {max_length} entries",
+    "string_too_short": "must have at least {min_length} characters",
+    "string_too_long": "must have at most {max_length} characters",
     "greater_than_equal": "must be {ge} or more",
     "less_than_equal": "must be {le} or less",
 }
-"""With the limit that pydantic found passed."""
+"""Message templates by pydantic's error type; pydantic supplies the limit that was exceeded."""
 
 
 def problem_of(details: Mapping[str, Any], path: str = "") -> Problem:
-    """One of pydantic's errors in the contract's form; its input is not repeated, since it may be a secret."""
+    """Return a pydantic error in the form of the wire contract, without its input, which may be a secret."""
     steps = [path] if path else []
     steps += [str(step) for step in details["loc"]]
     kind: str = details["type"]
@@ -125,7 +127,7 @@ def problem_of(details: Mapping[str, Any], path: str = "") -> Problem:
 
 @dataclass(frozen=True, eq=False)
 class JsonBody(Generic[M]):
-    """A dependency: the body as a model, out of its wrapper; listed after the right and after what finds the object."""
+    """Dependency that returns the unwrapped body as a model. List it after the right and after the object."""
 
     model: type[M]
     wrapper: str | None = None
@@ -133,15 +135,15 @@ class JsonBody(Generic[M]):
     refuses = (400, 413)
 
     async def __call__(self, request: Request) -> M:
-        """Raises ValidationFailed or TooLarge."""
+        """Return the validated body. Raises ValidationFailed or TooLarge."""
         return validate(self.model, parse_body(await read_body(request, self.limit_bytes), self.wrapper))
 
     def models(self) -> Iterator[type[BaseModel]]:
-        """Models whose schemas the documentation needs."""
+        """Yield the models whose schemas the documentation needs."""
         yield self.model
 
     def request_body(self, references: Mapping[type[BaseModel], dict[str, Any]]) -> dict[str, Any]:
-        """The OpenAPI request body; `references` gives the schema of each of `models`."""
+        """Return the OpenAPI request body; `references` maps each of `models` to its schema."""
         schema = references[self.model]
         if self.wrapper is not None:
             schema = {

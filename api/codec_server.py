@@ -1,8 +1,8 @@
-"""Temporal's codec server protocol: its Web UI and CLI send payloads here, to be decrypted for a person.
+"""Temporal codec server: decrypts payloads for the Web UI and the CLI.
 
-POST /decode and /encode, `{"payloads": [{"metadata": {"encoding": …}, "data": …}]}`, values in base64: protobuf's JSON
-form (https://docs.temporal.io/codec-server). Whoever may ask sees what the keys hide, so it answers only pages of
-the given origins and is meant for a loopback address, or for a place behind a proxy that knows who asks.
+POST /decode and /encode take `{"payloads": [{"metadata": {"encoding": …}, "data": …}]}` with values in base64,
+protobuf's JSON form (https://docs.temporal.io/codec-server). A client with access can read every payload, so the server
+answers only pages of the given origins; run it on a loopback address or behind an authenticating proxy.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -20,20 +20,20 @@ from temporalio.api.common.v1 import Payload, Payloads
 from temporal.codec import EncryptingCodec, PayloadKeyError
 
 LARGEST_REQUEST_BYTES = 16 * 1024 * 1024
-"""A page of the Web UI shows a history of at most a few megabytes."""
+"""Maximum request. A page of the Web UI shows a history of at most a few megabytes."""
 
 Coding = Callable[[Sequence[Payload]], Awaitable[list[Payload]]]
 
 
 def codec_app(codec: EncryptingCodec, *, origins: Sequence[str], hosts: Sequence[str]) -> Starlette:
-    """The server's routes. `origins`: of the Web UI, as https://host:port; `hosts`: names it may be asked by."""
+    """Build the server. `origins`: those of the Web UI, as https://host:port; `hosts`: accepted Host headers."""
     return Starlette(
         routes=[
             Route("/decode", _endpoint(codec.decode), methods=["POST"]),
             Route("/encode", _endpoint(codec.encode), methods=["POST"]),
         ],
         middleware=[
-            # A page of anybody's could rebind its own name to this address: only known names are answered.
+            # DNS rebinding: a foreign page could point its own name at this address, so only known hosts are served.
             Middleware(TrustedHostMiddleware, allowed_hosts=[*hosts]),
             Middleware(
                 CORSMiddleware,
@@ -48,7 +48,7 @@ def codec_app(codec: EncryptingCodec, *, origins: Sequence[str], hosts: Sequence
 
 def _endpoint(coding: Coding) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
-        # A simple request needs no permission of the browser's; one with JSON does, and is then held to the origins.
+        # Browsers send a "simple" request without a CORS preflight. JSON forces the preflight, which checks the origin.
         if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
             return _refusal(415, "the body is application/json")
         if int(request.headers.get("content-length", LARGEST_REQUEST_BYTES + 1)) > LARGEST_REQUEST_BYTES:

@@ -1,51 +1,52 @@
-"""What the API refuses, and how it says so.
+"""Errors of the API with their status, body and headers.
 
     ApiError
-    ├── ValidationFailed        400  what was sent is wrong; each error has a dotted path
+    ├── ValidationFailed        400  invalid request; each error has a dotted path
     ├── Unauthorised            401
     │   ├── AuthenticationRequired   no credentials, or an unknown key
     │   ├── BadCredentials           wrong user name or password
     │   ├── ExpiredToken
     │   └── InvalidToken
-    ├── Forbidden               403  the right is missing
-    ├── NotFound                404  no such thing here, or not for you
-    ├── Conflict                409  it does not fit what is stored
+    ├── Forbidden               403  the caller lacks the right
+    ├── NotFound                404  no such store or object, or not visible to the caller
+    ├── Conflict                409  the request contradicts the stored state
     ├── TooLarge                413
-    ├── TooManyAttempts         429  log-in is throttled; says when to come back
-    ├── TooManyTests            429  tests of webhooks that are not saved are few a minute
-    └── Unavailable             503  our own fault and passing; says when to come back
+    ├── TooManyAttempts         429  log-in is throttled; with Retry-After
+    ├── TooManyTests            429  draft tests are limited per minute; with Retry-After
+    └── Unavailable             503  temporary failure of this service; with Retry-After
 
-Bodies are those of the wire contract, section 1.
+The bodies follow section 1 of the wire contract.
 """
 
-# ruff: noqa: N818 - the names read as what happened to the request
+# ruff: noqa: N818 - the names describe the request's outcome
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-UNAVAILABLE_RETRY_SECONDS = 1  # a component of ours that died is back within seconds
+UNAVAILABLE_RETRY_SECONDS = 1
+"""Default Retry-After of a 503. A component that died is back within seconds."""
 
 
 class FieldProblem(Protocol):
-    """Anything that says where, what kind and what: `domain.events.catalogue.FieldError` and `Problem` do."""
+    """Interface of a validation error: `domain.events.catalogue.FieldError` and `Problem` implement it."""
 
     @property
     def path(self) -> str:
-        """Dotted, relative to inside the body's wrapper."""
+        """Dotted path, relative to the content of the body's wrapper."""
 
     @property
     def code(self) -> str:
-        """A stable word."""
+        """Stable error code for programs."""
 
     @property
     def message(self) -> str:
-        """For people."""
+        """Message for people."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong with what was sent."""
+    """One validation error of a request."""
 
     path: str
     code: str
@@ -53,7 +54,7 @@ class Problem:
 
 
 class ApiError(Exception):
-    """A refusal with its status, body and headers."""
+    """Error with an HTTP status, a body and headers."""
 
     status = 500
 
@@ -63,16 +64,16 @@ class ApiError(Exception):
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """Headers of the answer."""
+        """Headers of the response."""
         return {}
 
     def body(self) -> dict[str, Any]:
-        """Body of the answer."""
+        """Return the body of the response."""
         return {"code": self.status, "message": self.message}
 
 
 class ValidationFailed(ApiError):
-    """400 with every problem found."""
+    """400 with all problems found."""
 
     status = 400
 
@@ -81,7 +82,7 @@ class ValidationFailed(ApiError):
         self.problems = tuple(problems)
 
     def body(self) -> dict[str, Any]:
-        """The contract's form; `parameters` and `plural` are there for clients of the platform and say nothing here."""
+        """Return the contract's body; `parameters` and `plural` exist for the platform's clients and are constant."""
         errors: list[dict[str, Any]] = [
             {
                 "message": problem.message,
@@ -96,55 +97,55 @@ class ValidationFailed(ApiError):
 
 
 def invalid(path: str, code: str, message: str) -> ValidationFailed:
-    """A ValidationFailed with a single problem."""
+    """Return a ValidationFailed with a single problem."""
     return ValidationFailed([Problem(path, code, message)])
 
 
 class Unauthorised(ApiError):
-    """401; RFC 9110 wants the scheme named."""
+    """401 with the authentication scheme, which RFC 9110 requires."""
 
     status = 401
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """The scheme; `Bearer` makes no browser ask for a password."""
+        """Authentication scheme `Bearer`, for which browsers show no password dialog."""
         return {"WWW-Authenticate": "Bearer"}
 
 
 class AuthenticationRequired(Unauthorised):
-    """No credentials, or a key that is unknown, expired or revoked."""
+    """401 without credentials, or with a key that is unknown, expired or revoked."""
 
     def __init__(self) -> None:
         super().__init__("Authentication Required")
 
     def body(self) -> dict[str, Any]:
-        """The one body without a code."""
+        """Return the body, the only one without a code."""
         return {"message": self.message}
 
 
 class BadCredentials(Unauthorised):
-    """Wrong user name or password, or a refresh token that does not work; which of them is not said."""
+    """401 for a wrong user name or password; the body does not disclose which."""
 
     def __init__(self) -> None:
         super().__init__("Invalid credentials.")
 
 
 class ExpiredToken(Unauthorised):
-    """A JWT of ours whose time is over."""
+    """401 for an expired JWT of this service."""
 
     def __init__(self) -> None:
         super().__init__("Expired JWT Token")
 
 
 class InvalidToken(Unauthorised):
-    """Anything else that came as a JWT."""
+    """401 for any other invalid JWT, and for a refresh token that does not work."""
 
     def __init__(self) -> None:
         super().__init__("Invalid JWT Token")
 
 
 class Forbidden(ApiError):
-    """The right is missing."""
+    """403: the caller lacks the right."""
 
     status = 403
 
@@ -153,7 +154,7 @@ class Forbidden(ApiError):
 
 
 class NotFound(ApiError):
-    """No such store or object, or one of a store that is not yours."""
+    """404 for an unknown store or object, and for one in a store that the caller may not enter."""
 
     status = 404
 
@@ -162,7 +163,7 @@ class NotFound(ApiError):
 
 
 class Conflict(ApiError):
-    """What is asked for contradicts what is stored. `differences` are dotted paths, where there are any."""
+    """409: the request contradicts the stored state. `differences` are dotted paths, or None."""
 
     status = 409
 
@@ -171,13 +172,13 @@ class Conflict(ApiError):
         self.differences = None if differences is None else list(differences)
 
     def body(self) -> dict[str, Any]:
-        """With the differing paths where they are known."""
+        """Return the body, with the differing paths if they are known."""
         body = super().body()
         return body if self.differences is None else {**body, "differences": self.differences}
 
 
 class TooLarge(ApiError):
-    """The body has more bytes than the limit."""
+    """413: the body exceeds the limit."""
 
     status = 413
 
@@ -185,8 +186,8 @@ class TooLarge(ApiError):
         super().__init__(f"The body is larger than {limit_bytes:,} bytes.")
 
 
-class _ComeBack(ApiError):
-    """A refusal that says when to try again."""
+class _RetryLater(ApiError):
+    """Error with a Retry-After header."""
 
     def __init__(self, message: str, retry_after_seconds: int) -> None:
         super().__init__(message)
@@ -194,12 +195,12 @@ class _ComeBack(ApiError):
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """When to come back."""
+        """Retry-After in seconds."""
         return {"Retry-After": str(self.retry_after_seconds)}
 
 
-class TooManyAttempts(_ComeBack):
-    """Too many failed log-ins."""
+class TooManyAttempts(_RetryLater):
+    """429 after too many failed log-ins."""
 
     status = 429
 
@@ -207,8 +208,8 @@ class TooManyAttempts(_ComeBack):
         super().__init__(f"Too many failed log-ins; try again in {retry_after_seconds} s.", retry_after_seconds)
 
 
-class TooManyTests(_ComeBack):
-    """A store has sent its share of tests of what is not saved."""
+class TooManyTests(_RetryLater):
+    """429: the store has used its draft tests of this minute."""
 
     status = 429
 
@@ -217,8 +218,8 @@ class TooManyTests(_ComeBack):
         super().__init__(message, retry_after_seconds)
 
 
-class Unavailable(_ComeBack):
-    """A component of ours is down, or a limit of ours is reached; nothing was half accepted."""
+class Unavailable(_RetryLater):
+    """503: a component is down or a capacity limit is reached; the request had no partial effect."""
 
     status = 503
 

@@ -1,4 +1,4 @@
-"""The header `Idempotency-Key`: a caller that got no answer asks again, and nothing is created twice."""
+"""Header `Idempotency-Key`: a client that got no response repeats the request without creating a second object."""
 
 import re
 from hashlib import sha256
@@ -19,12 +19,12 @@ KEY = re.compile(rf"[!-~]{{1,{MOST_CHARACTERS}}}")
 
 
 class ReadIdempotencyKey:
-    """A dependency: the key, or None when the header is not there; listed after the body."""
+    """Dependency that returns the idempotency key, or None without the header. List it after the body."""
 
     refuses = (400, 409)
 
     async def __call__(self, request: Request) -> str | None:
-        """Raises ValidationFailed for a key that is empty, too long or not visible ASCII."""
+        """Return the key. Raises ValidationFailed if it is empty, too long or not visible ASCII."""
         key = request.headers.get(HEADER)
         if key is None:
             return None
@@ -33,11 +33,11 @@ class ReadIdempotencyKey:
         return key
 
     def parameters(self) -> list[dict[str, object]]:
-        """The OpenAPI parameter object of the header."""
+        """Return the OpenAPI parameter object of the header."""
         schema = {"type": "string", "minLength": 1, "maxLength": MOST_CHARACTERS, "pattern": "^[!-~]+$"}
         description = (
-            "Any text that is new for each new object: a repeat with the same key and body within 24 hours answers as "
-            "the first time and creates nothing; with another body it is a 409."
+            "Unique text per object to create. A repeat with the same key and body within 24 hours returns the first "
+            "response and creates nothing; a repeat with another body is a 409."
         )
         return [{"name": HEADER, "in": "header", "required": False, "schema": schema, "description": description}]
 
@@ -48,9 +48,9 @@ IdempotencyKey = Annotated[str | None, Depends(ReadIdempotencyKey())]
 async def created_before(
     connection: AsyncConnection, *, store_code: str, actor: str, key: str | None, body: BaseModel, object_id: UUID
 ) -> UUID | None:
-    """What an earlier call with this key made; None when `object_id` is to be created now.
+    """Claim the key for `object_id` and return None, or return the object that an earlier call with the key created.
 
-    Raises Conflict when the earlier call had another body.
+    Raises Conflict if the earlier call had another body.
     """
     if key is None:
         return None
@@ -60,5 +60,5 @@ async def created_before(
     if earlier is None:
         return None
     if earlier.digest != digest:
-        raise Conflict(f"This {HEADER} was used before with another body; use a new one for another object.")
+        raise Conflict(f"This {HEADER} was used before with another body; use a new key for another object.")
     return earlier.object_id

@@ -1,4 +1,4 @@
-"""Ids in paths: what is no UUID names nothing, so it is a 404 as every unknown id is."""
+"""Ids in paths. Text that is no UUID is treated as an unknown id: 404."""
 
 import re
 from typing import Any
@@ -12,17 +12,17 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
 def is_id(text: str) -> bool:
-    """Whether it has the form of our ids."""
+    """Return True if the text has the form of a UUID."""
     return _UUID.fullmatch(text) is not None
 
 
 def parse_id(text: str) -> UUID:
-    """The id of the path; raises NotFound."""
+    """Return the id of the path. Raises NotFound."""
     if not is_id(text):
         raise NotFound
     return UUID(text)
 
 
 def id_path(alias: str, description: str) -> Any:
-    """A path parameter that is documented as a UUID and read by `parse_id`."""
+    """Return a path parameter that is documented as a UUID; the handler reads it with `parse_id`."""
     return Path(alias=alias, description=description, json_schema_extra={"format": "uuid"})

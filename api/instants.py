@@ -1,4 +1,4 @@
-"""Instants in bodies: date-times with an offset, read exactly or refused."""
+"""Instants in bodies and queries: date-times with an offset, read exactly or rejected."""
 
 from datetime import UTC, datetime
 from typing import Annotated
@@ -10,7 +10,7 @@ from domain.timestamps import is_date_time
 
 
 def read_instant(text: str) -> datetime:
-    """In UTC, which is how it is stored; raises ValueError with a message for people."""
+    """Return the instant in UTC, as it is stored. Raises ValueError with a message for people."""
     if not is_date_time(text):
         raise ValueError("must be a date-time with an offset, such as 2026-01-02T03:04:05+01:00")
     try:

@@ -1,7 +1,7 @@
-"""The grammar of lists in query strings: filters, order, page or cursor. One piece for every list.
+"""Query strings of all lists: filters, order, page or cursor.
 
-`field=value` or `field[op]=value`, joined by AND; `_orderBy[field]=asc|desc`, several; `_itemsOnPage`, and either
-`_page` or `_cursor`. Anything else is a 400 with the parameter's dotted path. Source: the wire contract, section 1.
+Grammar: `field=value` or `field[op]=value`, joined by AND; any number of `_orderBy[field]=asc|desc`; `_itemsOnPage`;
+either `_page` or `_cursor`. Any other parameter is a 400 with its dotted path. Source: the wire contract, section 1.
 """
 
 import re
@@ -20,13 +20,17 @@ from storage.listing import Condition, FieldKind, ListField, Operator, Order
 ITEMS_DEFAULT = 10
 ITEMS_MOST = 50
 CONDITIONS_MOST = 100
-"""More than every field by every operator; each is compared with every row that is looked at."""
-PAGE_MOST = 1_000_000_000  # beyond any list, and page × items still fits in PostgreSQL's offset
+"""Maximum number of filters. More than every field with every operator; PostgreSQL evaluates each on every row read."""
+
+PAGE_MOST = 1_000_000_000
+"""Maximum page number. Beyond any list, and page × items still fits into PostgreSQL's offset."""
+
 ORDER = "_orderBy"
 ITEMS = "_itemsOnPage"
 PAGE = "_page"
 CURSOR = "_cursor"
-CURSOR_FORMAT = "cursor"  # in the OpenAPI document: not any text, and only we make them
+CURSOR_FORMAT = "cursor"
+"""OpenAPI format of cursors: opaque text that only this API issues."""
 
 _PARAMETER = re.compile(r"([^\[\]]+)(?:\[([^\[\]]*)\])?")
 _WHOLE = re.compile(r"[0-9]{1,10}")
@@ -37,7 +41,7 @@ _PRESENCE = frozenset({Operator.HAS_VALUE, Operator.NOT_HAS_VALUE})
 
 @dataclass(frozen=True)
 class Listing:
-    """What a query string asks for; `cursor` as it came, for who made it to read."""
+    """Parsed query string of a list. `cursor` is the raw text; the list that issued it decodes it."""
 
     conditions: tuple[Condition, ...] = ()
     order: tuple[Order, ...] = ()
@@ -47,7 +51,7 @@ class Listing:
 
     @property
     def offset(self) -> int:
-        """Rows before this page."""
+        """Number of rows before this page."""
         return (self.page - 1) * self.items
 
 
@@ -60,21 +64,21 @@ class _Refused(Exception):  # noqa: N818 - becomes a Problem
 
 @dataclass(frozen=True, eq=False)
 class ListQuery:
-    """A dependency: the query string as a `Listing` over these fields; listed after the right."""
+    """Dependency that returns the query string as a `Listing` over `fields`. List it after the right."""
 
     fields: Mapping[str, ListField]
     order: bool = True
-    """Whether `_orderBy` may be given."""
+    """Accept `_orderBy`."""
     cursor: bool = False
-    """Whether pages follow one another by `_cursor` instead of `_page`."""
+    """Page by `_cursor` instead of `_page`."""
     refuses = (400,)
 
     async def __call__(self, request: Request) -> Listing:
-        """Raises ValidationFailed with every problem."""
+        """Return the listing. Raises ValidationFailed with all problems."""
         return self.read(request.query_params.multi_items())
 
     def read(self, parameters: list[tuple[str, str]]) -> Listing:
-        """Names and values, decoded, in their order -> Listing."""
+        """Return the listing for decoded names and values in their order. Raises ValidationFailed."""
         conditions: list[Condition] = []
         orders: dict[str, Order] = {}
         single: dict[str, Any] = {}
@@ -97,9 +101,7 @@ class ListQuery:
         if len(conditions) > CONDITIONS_MOST:
             first = conditions[CONDITIONS_MOST]
             path = first.field if first.operator is Operator.EQ else f"{first.field}.{first.operator}"
-            problems.append(
-                Problem(path, "too_many_filters", f"is one filter too many; a list takes {CONDITIONS_MOST}")
-            )
+            problems.append(Problem(path, "too_many_filters", f"exceeds the maximum of {CONDITIONS_MOST} filters"))
         if problems:
             raise ValidationFailed(problems)
         return Listing(
@@ -116,7 +118,7 @@ class ListQuery:
 
     def _add_order(self, orders: dict[str, Order], name: str | None, value: str) -> None:
         if name is None or name not in self.fields:
-            raise _Refused("unknown_field", f"is not a field to order by; there are {', '.join(self.fields)}")
+            raise _Refused("unknown_field", f"is not a sortable field; use one of {', '.join(self.fields)}")
         if value not in ("asc", "desc"):
             raise _Refused("invalid_value", "must be asc or desc")
         if name in orders:
@@ -130,10 +132,10 @@ class ListQuery:
         try:
             operator = Operator.EQ if operator_text is None else Operator(operator_text)
         except ValueError:
-            raise _Refused("unknown_operator", f"is not an operator; there are {', '.join(Operator)}") from None
+            raise _Refused("unknown_operator", f"is not an operator; use one of {', '.join(Operator)}") from None
         if operator in _PRESENCE:
             if value != "true":
-                raise _Refused("invalid_value", "must be true; to ask for the opposite use the opposite operator")
+                raise _Refused("invalid_value", "must be true; use the opposite operator for the opposite")
             return Condition(name, operator, True)
         if operator is Operator.LIKE:
             return Condition(name, operator, _text(value))
@@ -142,16 +144,16 @@ class ListQuery:
         return Condition(name, operator, _value(listed, value))
 
     def parameters(self) -> Iterator[dict[str, Any]]:
-        """The OpenAPI parameter objects of this list."""
+        """Yield the OpenAPI parameter objects of this list."""
         if self.cursor:
-            yield _parameter(CURSOR, {"type": "string", "format": CURSOR_FORMAT}, "`nextCursor` of the page before.")
+            yield _parameter(CURSOR, {"type": "string", "format": CURSOR_FORMAT}, "`nextCursor` of the previous page.")
         else:
             page = {"type": "integer", "minimum": 1, "maximum": PAGE_MOST, "default": 1}
-            yield _parameter(PAGE, page, "Page, from 1.")
+            yield _parameter(PAGE, page, "Page number, from 1.")
         items = {"type": "integer", "minimum": 1, "maximum": ITEMS_MOST, "default": ITEMS_DEFAULT}
-        yield _parameter(ITEMS, items, "Items on a page.")
+        yield _parameter(ITEMS, items, "Items per page.")
         for name, listed in self.fields.items():
-            yield _parameter(name, _schema(listed), f"Only where `{name}` is this value; the same as `{name}[eq]`.")
+            yield _parameter(name, _schema(listed), f"Only where `{name}` equals this value; same as `{name}[eq]`.")
             yield from _operator_parameters(name, listed)
         if self.order:
             for name in self.fields:
@@ -166,8 +168,8 @@ _SCHEMAS: Mapping[FieldKind, dict[str, Any]] = {
     FieldKind.ID: {"type": "string", "format": "uuid"},
 }
 _MEANINGS: Mapping[Operator, str] = {
-    Operator.EQ: "Only where `{}` is this value, upper and lower case told apart.",
-    Operator.LIKE: "Only where `{}`, as it reads in the answer, contains this text in any case.",
+    Operator.EQ: "Only where `{}` equals this value, case-sensitively.",
+    Operator.LIKE: "Only where `{}`, as shown in the response, contains this text, case-insensitively.",
     Operator.GT: "Only where `{}` is greater; texts compare by code point.",
     Operator.GTE: "Only where `{}` is greater or equal.",
     Operator.LT: "Only where `{}` is less.",
@@ -210,7 +212,7 @@ def _whole_to(most: int) -> Callable[[str], int]:
 
 def _text(value: str) -> str:
     if "\x00" in value:
-        raise _Refused("invalid_value", "holds U+0000, which no text may hold")
+        raise _Refused("invalid_value", "contains U+0000, which is not allowed")
     return value
 
 
@@ -233,7 +235,7 @@ def _value(listed: ListField, value: str) -> Any:
 
 
 def _instant(value: str) -> datetime:
-    # A plus that was not percent-encoded arrives as a space, the commonest slip with instants in query strings.
+    # A plus sign that is not percent-encoded arrives as a space: the most common mistake with instants in queries.
     try:
         return read_instant(_SPACED_OFFSET.sub("+", value))
     except ValueError as error:

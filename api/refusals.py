@@ -1,4 +1,4 @@
-"""Foreign errors as refusals: what a broken database, seal or Temporal means to whoever asked."""
+"""Mapping of database, encryption and Temporal errors to errors of the API."""
 
 import logging
 
@@ -14,28 +14,30 @@ from storage.unavailable import is_unavailable
 
 logger = logging.getLogger(__name__)
 
-SEAL_RETRY_SECONDS = 60  # somebody has to set the key first
+SEAL_RETRY_SECONDS = 60
+"""Retry-After when an encryption key is missing: an operator has to set it first."""
+
 DATABASE_ERRORS = (DBAPIError, PoolTimeoutError, OSError)
 TEMPORAL_IS_DOWN = frozenset({RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED})
 
 REFUSED = (ApiError, RequestValidationError, SealBrokenError, RPCError, *DATABASE_ERRORS)
-"""Errors that `refusal_of` knows."""
+"""Errors that `refusal_of` handles."""
 
 
 def refusal_of(error: Exception) -> ApiError | None:
-    """What the caller is told; None where the error is a mistake of ours."""
+    """Return the error to send to the client, or None if the error is a bug."""
     match error:
         case ApiError():
             return error
         case RequestValidationError():
-            # A path, query or header parameter that FastAPI validated; its path starts with where it was found.
+            # FastAPI validated a path, query or header parameter; the first step of `loc` names which of these it is.
             return ValidationFailed(
                 [problem_of({**details, "loc": tuple(details["loc"])[1:]}) for details in error.errors()]
             )
         case SealBrokenError():
-            # Stored with a key this process was not given: passes as soon as an operator gives it.
-            logger.error("cannot decrypt what is stored: %s", error)
-            return Unavailable("What is stored cannot be decrypted: ENCRYPTION_KEYS lacks a key.", SEAL_RETRY_SECONDS)
+            # The data was encrypted with a key this process does not have. The error ends when an operator adds it.
+            logger.error("stored data cannot be decrypted, check ENCRYPTION_KEYS: %s", error)
+            return Unavailable("Stored data cannot be decrypted: ENCRYPTION_KEYS lacks a key.", SEAL_RETRY_SECONDS)
         case RPCError() if error.status in TEMPORAL_IS_DOWN:
             return Unavailable("Temporal cannot be reached at the moment; try again.")
         case DBAPIError() | PoolTimeoutError() | OSError() if is_unavailable(error):

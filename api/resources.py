@@ -1,4 +1,4 @@
-"""What the API's handlers work with, built once a process and closed in reverse order."""
+"""Resources of the API's handlers, built once per process and closed in reverse order."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -31,14 +31,14 @@ from temporal.starts import ActionStarts
 
 @dataclass(frozen=True)
 class Resources:
-    """Everything a handler may need beside its request."""
+    """Everything a handler may need in addition to its request."""
 
     settings: Settings
     database: Database
     sealer: Sealer
     temporal: Client
-    """Connects at its first call, and again by itself after an outage; a call meanwhile raises `RPCError`."""
-    acting: ActionStarts
+    """Connects at its first call and reconnects after an outage; a call during an outage raises `RPCError`."""
+    starts: ActionStarts
     url_check: UrlCheck
     passwords: Passwords
     tokens: Tokens
@@ -55,7 +55,7 @@ class Resources:
 
 
 def url_rules(settings: Settings) -> UrlRules:
-    """Where this installation lets subscriptions point."""
+    """Return the rules for subscription URLs of this installation."""
     return UrlRules(
         allow_http=settings.allow_http,
         allowed_ports=frozenset(settings.allowed_ports) or None,
@@ -65,7 +65,7 @@ def url_rules(settings: Settings) -> UrlRules:
 
 @asynccontextmanager
 async def open_resources(settings: Settings, lookup: Lookup | None = None) -> AsyncIterator[Resources]:
-    """Build everything; neither database nor Temporal need be up for it. `lookup` resolves names for URL checks."""
+    """Build the resources; neither database nor Temporal need to be up. `lookup` resolves names for URL checks."""
     tokens = Tokens([secret.get_secret_value() for secret in settings.jwt_secrets], settings.access_token_seconds)
     sealer = Sealer(settings.plain_encryption_keys)
     metrics = ApiMetrics()
@@ -93,7 +93,7 @@ async def open_resources(settings: Settings, lookup: Lookup | None = None) -> As
             database=database,
             sealer=sealer,
             temporal=temporal,
-            acting=ActionStarts(temporal, settings.task_queue),
+            starts=ActionStarts(temporal, settings.task_queue),
             url_check=UrlCheck(url_rules(settings), lookup),
             passwords=Passwords(),
             tokens=tokens,
@@ -116,7 +116,7 @@ async def open_resources(settings: Settings, lookup: Lookup | None = None) -> As
 
 
 async def resources(request: Request) -> Resources:
-    """The process's resources, as a dependency."""
+    """Return the process's resources, as a dependency."""
     found: Resources = request.app.state.resources
     return found
 

@@ -1,4 +1,4 @@
-"""Links into the Temporal Web UI."""
+"""Links to pages of the Temporal Web UI."""
 
 import asyncio
 from urllib.parse import quote
@@ -8,16 +8,16 @@ from temporalio.service import RPCError, RPCStatusCode
 from api.resources import Resources
 
 KNOWN_SECONDS = 0.1
-"""Temporal answers within milliseconds whether it knows a workflow; a page does not wait for longer."""
+"""Timeout of a look-up in Temporal, which takes milliseconds. A page is not delayed further for a link."""
 
 
 def workflow_url(resources: Resources, workflow_id: str | None) -> str | None:
-    """The page of a workflow; None when there is no workflow or no Web UI (setting `temporal_ui_url`)."""
+    """Return the page of a workflow, or None without a workflow or a Web UI (setting `temporal_ui_url`)."""
     return None if workflow_id is None else _page(resources, "workflows", workflow_id)
 
 
 def delivery_url(resources: Resources, *, workflow_id: str | None, retry_id: str | None) -> str | None:
-    """Return the page that shows who attempts a delivery: the activities of its retries, else its workflow."""
+    """Return the page of the activity that retries a delivery, else of its workflow."""
     if retry_id is None:
         return workflow_url(resources, workflow_id)
     root, query = _page(resources, "activities"), f'ActivityId="{retry_id}"'
@@ -25,7 +25,7 @@ def delivery_url(resources: Resources, *, workflow_id: str | None, retry_id: str
 
 
 def schedule_url(resources: Resources, schedule_id: str) -> str | None:
-    """The page of a schedule; None when there is no Web UI."""
+    """Return the page of a schedule, or None without a Web UI."""
     return _page(resources, "schedules", schedule_id)
 
 
@@ -39,7 +39,10 @@ def _page(resources: Resources, section: str, identity: str = "") -> str | None:
 
 
 async def existing_workflow_url(resources: Resources, workflow_id: str | None) -> str | None:
-    """The page of a workflow whose run Temporal still keeps. Where it cannot say in time, the page is linked to."""
+    """Return the page of a workflow, or None if its run is past Temporal's retention.
+
+    The page is returned unchecked if Temporal does not answer within KNOWN_SECONDS.
+    """
     url = workflow_url(resources, workflow_id)
     if url is None or workflow_id is None:
         return None
@@ -54,7 +57,7 @@ async def existing_workflow_url(resources: Resources, workflow_id: str | None) -
 
 
 async def existing_delivery_url(resources: Resources, *, workflow_id: str | None, retry_id: str | None) -> str | None:
-    """Return the page of the activity that retries a delivery, else of its workflow, if Temporal still keeps it."""
+    """Return the page of the activity that retries a delivery, else of its workflow, if Temporal still retains it."""
     root = _page(resources, "activities")
     if retry_id is None or root is None:
         return await existing_workflow_url(resources, workflow_id)

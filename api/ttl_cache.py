@@ -25,9 +25,9 @@ class _Entry(Generic[V]):
 class TtlCache(Generic[K, V]):
     """Cache of loaded values. A value's age counts from before it was loaded, so `ttl_seconds` bounds staleness.
 
-    Callers of one key share the load under way, unless that began longer ago than the TTL; a caller that is cancelled
-    does not cancel the load. None and errors are not cached. With `refresh_seconds` below the TTL, a value older than
-    that is loaded again in the background while callers still get it.
+    Callers of one key share a load in progress, unless it began longer ago than the TTL; a cancelled caller does not
+    cancel the load. None and errors are not cached. With `refresh_seconds` below the TTL, a value older than that is
+    loaded again in the background while callers still get it.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class TtlCache(Generic[K, V]):
         return await asyncio.shield(loading)
 
     async def close(self) -> None:
-        """Wait for the loads under way."""
+        """Wait for the loads in progress."""
         loading = [entry.loading for entry in self._entries.values() if entry.loading is not None]
         if loading:
             await asyncio.wait(loading)

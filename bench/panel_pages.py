@@ -39,7 +39,7 @@ ON_A_PAGE = 25
 RECOVERED = 50_000  # deliveries that a recovery opened, whose progress is counted
 
 PARAMETERS = frozenset(
-    {"storeCode", "messageId", "eventId", "webhookSubscriptionId", "windowActId", "expiryKind", "eventName"}
+    {"storeCode", "messageId", "eventId", "webhookSubscriptionId", "bulkActionId", "expiryKind", "eventName"}
 )
 """The parameters of paths for which `_values` finds something in the log."""
 
@@ -134,7 +134,7 @@ async def _values(database: Database) -> dict[str, str]:
     ids = [str(row.message_id) for row in rows]
     return found | {
         "storeCode": STORE,
-        "windowActId": str(act),
+        "bulkActionId": str(act),
         "expiryKind": Kind.POINTS,
         "eventName": "CustomerUpdated",
         "newest": write_cursor(Position(*rows[0])),

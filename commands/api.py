@@ -1,4 +1,4 @@
-"""`loyalty-webhooks api`: serve the HTTP API, the panel and the documentation, until told to stop."""
+"""`loyalty-webhooks api`: serve the HTTP API, the panel and the API documentation."""
 
 import gc
 
@@ -11,9 +11,14 @@ from commands.configuration import EXIT_USAGE, read_settings
 from commands.traces import open_traces
 from telemetry.logs import configure_logs
 
-GRACE_SECONDS = 5  # for requests under way; each takes milliseconds, an open event stream would take for ever
-KEEP_ALIVE_SECONDS = 75  # longer than load balancers keep an idle connection, so that they close it and not we
-BACKLOG = 2048  # connections that may wait to be taken, when many emitters start at once
+GRACE_SECONDS = 5
+"""Time for in-flight requests at shutdown. A request takes milliseconds; an event stream would stay open for ever."""
+
+KEEP_ALIVE_SECONDS = 75
+"""Idle time of a connection. Longer than that of load balancers, so that they close the connection first."""
+
+BACKLOG = 2048
+"""Maximum connections waiting for accept(). Many emitters may start at once."""
 
 
 def register(app: typer.Typer) -> None:
@@ -25,16 +30,17 @@ def api() -> None:
     """Run one API process.
 
     Settings come from the environment (docs/settings.md): DATABASE_URL, ENCRYPTION_KEYS, JWT_SECRETS, API_HOST,
-    API_PORT, TEMPORAL_ADDRESS and others. Several may run side by side. SIGTERM or Ctrl-C finishes what is under way.
+    API_PORT, TEMPORAL_ADDRESS and others. Several may run side by side. SIGTERM or Ctrl-C completes requests in
+    flight, then stops.
     """
     settings = read_settings()
     if not settings.jwt_secrets:
-        complain("JWT_SECRETS: the API needs one, 32 random characters or more, the same in all its processes")
+        complain("JWT_SECRETS: the API needs a secret of at least 32 random characters, the same in all API processes")
         raise typer.Exit(EXIT_USAGE)
     configure_logs(settings.log_format, settings.log_level)
     app = create_app(settings, traces=open_traces(settings, "api"))
-    # What is imported and built by now lives as long as the process. Left to the collector it is walked through again
-    # and again, 60 ms and more each time, during which no request is answered.
+    # Modules and routes live as long as the process. Without the freeze, each full collection would traverse them and
+    # block requests for 60 ms or more.
     gc.collect()
     gc.freeze()
     uvicorn.run(

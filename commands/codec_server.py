@@ -1,4 +1,4 @@
-"""`loyalty-webhooks codec-server`: show what Temporal holds encrypted in its Web UI."""
+"""`loyalty-webhooks codec-server`: decrypt Temporal payloads for the Web UI."""
 
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -22,19 +22,20 @@ def register(app: typer.Typer) -> None:
 
 def codec_server(
     ui_origin: Annotated[
-        list[str], typer.Option(help="Where the Web UI is, as https://temporal.example.com; may be repeated.")
+        list[str], typer.Option(help="Origin of the Web UI, as https://temporal.example.com; repeatable.")
     ],
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8888,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     behind_proxy: Annotated[
         list[str] | None,
-        typer.Option(help="Name that a proxy which knows who asks calls this by; needed for other than loopback."),
+        typer.Option(help="Host name that an authenticating proxy sends; required to listen beyond loopback."),
     ] = None,
 ) -> None:
-    """Decrypt, for the Temporal Web UI in a browser on this machine, what TEMPORAL_PAYLOAD_KEYS encrypted.
+    """Decrypt payloads encrypted with TEMPORAL_PAYLOAD_KEYS for the Temporal Web UI in a browser on this machine.
 
-    In the Web UI, the icon with the glasses takes the address: http://127.0.0.1:8888. It asks for no password, so it
-    listens on a loopback address unless --behind-proxy says that somebody else asks for one. docs/keys.md tells more.
+    Enter the address http://127.0.0.1:8888 in the Web UI behind the glasses icon. The server does not authenticate
+    callers, so it listens on a loopback address only, unless --behind-proxy names an authenticating proxy. See
+    docs/keys.md.
     """
     keys = read_settings().plain_payload_keys
     if not keys:
@@ -42,8 +43,8 @@ def codec_server(
         raise typer.Exit(EXIT_USAGE)
     if host not in LOOPBACK and not behind_proxy:
         complain(
-            f"Whoever reaches {host}:{port} could read everything. Listen on 127.0.0.1, or name with --behind-proxy "
-            "the host name under which a proxy that authenticates people passes them on."
+            f"Every client that reaches {host}:{port} could read all payloads. Listen on 127.0.0.1, or pass with "
+            "--behind-proxy the host name that an authenticating proxy sends."
         )
         raise typer.Exit(EXIT_USAGE)
     for origin in ui_origin:

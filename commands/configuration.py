@@ -1,4 +1,4 @@
-"""The settings of a command, or what is wrong with them said to the person who set them."""
+"""Settings of a command, with messages for invalid variables."""
 
 import typer
 from pydantic import ValidationError
@@ -10,7 +10,10 @@ EXIT_USAGE = 2
 
 
 def read_settings() -> Settings:
-    """Settings from the environment and `.env`. Ends the command, naming each variable and never a value."""
+    """Read the settings from the environment and `.env`.
+
+    Raises typer.Exit for invalid settings, after a message that names each variable and shows no value.
+    """
     try:
         return Settings()
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""A command's work in the database, and what is said when that cannot be reached."""
+"""Database connection of a command, with messages for an unreachable or empty database."""
 
 import asyncio
 import getpass
@@ -23,7 +23,7 @@ LOCK_NOT_AVAILABLE = "55P03"
 
 
 def in_database(work: Callable[[Database], Awaitable[R]]) -> R:
-    """Run the work with a connected database; an unreachable or empty one is said and ends the command."""
+    """Run `work` with a database connection. Raises typer.Exit if the database is unreachable or has no tables."""
     settings = read_settings()
     try:
         return asyncio.run(_connected(settings, work))
@@ -49,10 +49,10 @@ def _message(error: Exception) -> str | None:
     if isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) == UNDEFINED_TABLE:
         return "The database has no tables yet; run `loyalty-webhooks migrate` first."
     if isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) == LOCK_NOT_AVAILABLE:
-        return "Somebody holds a table for long (pg_stat_activity says who); what was begun was undone. Run it again."
+        return "A table is locked by another session (see pg_stat_activity); the command was rolled back. Run it again."
     return None
 
 
 def operator() -> str:
-    """Whoever types the command, as the audit names them."""
+    """Return the actor of the audit log for the current user."""
     return f"cli:{getpass.getuser()}"

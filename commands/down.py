@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
 def down(
     data_dir: Annotated[Path, typer.Option(help="Data directory of the stack.")] = DEFAULT_DATA_DIRECTORY,
 ) -> None:
-    """Stop the stack of a data directory, in order; its data stay. Nothing running is no error."""
+    """Stop the stack of a data directory in order and keep its data. Without a running stack, do nothing."""
     try:
         asyncio.run(stop_stack(DataDirectory.at(data_dir), Screen()))
     except StackError as error:

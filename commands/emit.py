@@ -1,4 +1,4 @@
-"""`loyalty-webhooks emit`: send events to the API, as a platform does."""
+"""`loyalty-webhooks emit`: send events to the API as a platform does."""
 
 import asyncio
 import sys
@@ -25,22 +25,28 @@ from local.data_directory import DEFAULT_DATA_DIRECTORY
 from local.event_lines import OutgoingEvent, Rejection, read_lines, sample_events, single_event
 from local.event_sender import BATCH_EVENTS, PATIENCE_SECONDS, EventSender, SendError, SendReport, api_client
 
-PROGRESS_FROM = 101  # fewer are sent before a bar could be read
-PLAIN_PROGRESS_SECONDS = 2.0  # between two lines where there is no terminal
-SHORTEST_TICK_SECONDS = 0.01  # at a higher rate than this allows, what is due goes as one batch
+PROGRESS_FROM = 101
+"""Minimum number of events for a progress bar. Fewer events are sent before a bar could be read."""
+
+PLAIN_PROGRESS_SECONDS = 2.0
+"""Interval of progress lines without a terminal."""
+
+SHORTEST_TICK_SECONDS = 0.01
+"""Minimum sleep between sends with --rate. At higher rates, all due events go as one batch."""
 
 EXIT_REJECTED = 1
-EXIT_NOT_SENT = 2  # wrong usage too, as everywhere on the command line
+EXIT_NOT_SENT = 2
+"""Exit code if sending stopped early. Wrong usage exits with 2 too, as everywhere on the command line."""
 
 
 @dataclass(frozen=True)
 class EventSource:
-    """What is to be sent; `total` is None where it cannot be known before."""
+    """Events to send. `total` is None if the count is unknown in advance."""
 
     lines: Iterator[OutgoingEvent | Rejection]
     total: int | None
     resumable: bool = False
-    """It is a file, of which a later part can be sent alone."""
+    """True for a file, which can be resumed from a line."""
 
 
 def register(app: typer.Typer) -> None:
@@ -50,34 +56,36 @@ def register(app: typer.Typer) -> None:
 
 def emit(  # noqa: PLR0913, PLR0917 - one parameter an option
     event_name: Annotated[
-        str | None, typer.Argument(metavar="EventName", help="The event; not needed where the lines name theirs.")
+        str | None, typer.Argument(metavar="EventName", help="Event name; not needed if every line has an eventName.")
     ] = None,
     store: StoreOption = None,
-    data: Annotated[str | None, typer.Option(help="The event's data, as JSON.")] = None,
-    event_id: Annotated[UUID | None, typer.Option(help="With --data: its id; the same id is never two events.")] = None,
+    data: Annotated[str | None, typer.Option(help="Event data as JSON.")] = None,
+    event_id: Annotated[UUID | None, typer.Option(help="With --data: event id; the API takes each id once.")] = None,
     file: Annotated[
         Path | None,
-        typer.Option(help="NDJSON, - for standard input: a line is an event, or its data where EventName is given."),
+        typer.Option(help="NDJSON file, - for standard input. A line is an event, or its data if EventName is given."),
     ] = None,
-    from_line: Annotated[int, typer.Option(min=1, help="With --file: go on from this line.")] = 1,
-    sample: Annotated[bool, typer.Option("--sample", help="Send samples; without EventName of all 17 events.")] = False,
-    count: Annotated[int | None, typer.Option(min=1, help="With --sample: how many; default: one of each.")] = None,
-    rate: Annotated[
-        float | None, typer.Option(min=0.01, help="Events per second; default: as fast as it goes.")
+    from_line: Annotated[int, typer.Option(min=1, help="With --file: resume from this line.")] = 1,
+    sample: Annotated[
+        bool, typer.Option("--sample", help="Send samples; without EventName, of all 17 events.")
+    ] = False,
+    count: Annotated[
+        int | None, typer.Option(min=1, help="With --sample: number of events; default: one of each.")
     ] = None,
+    rate: Annotated[float | None, typer.Option(min=0.01, help="Events per second; default: unlimited.")] = None,
     api: ApiOption = None,
     key: KeyOption = None,
     data_dir: DataDirectoryOption = DEFAULT_DATA_DIRECTORY,
     patience: Annotated[
-        float, typer.Option(min=0, help="Seconds to try again while the API is away.")
+        float, typer.Option(min=0, help="Seconds to retry while the API is unavailable.")
     ] = PATIENCE_SECONDS,
 ) -> None:
-    """Send events to the API and say what became of each.
+    """Send events to the API and report accepted, duplicate and rejected events.
 
-    Exit code 0: all accepted. 1: something was rejected. 2: wrong usage, or the API took nothing more.
+    Exit code 0: all accepted. 1: some were rejected. 2: wrong usage, or the API stopped accepting events.
     """
     if [data is not None, file is not None, sample].count(True) != 1:
-        raise typer.BadParameter("say what to send: one of --data, --file and --sample")
+        raise typer.BadParameter("exactly one of --data, --file and --sample is required")
     _check_combinations(event_name, data, event_id, count, sample=sample)
     target = find_target(api, key, store, data_dir)
     with ExitStack() as stack:
@@ -92,7 +100,7 @@ def emit(  # noqa: PLR0913, PLR0917 - one parameter an option
         report, failure = asyncio.run(_send(target, source, rate, patience))
     _print_report(report)
     if failure is not None:
-        resume = f" Go on from there with --from-line {failure.line}." if source.resumable else ""
+        resume = f" Resume with --from-line {failure.line}." if source.resumable else ""
         complain(f"Stopped at line {failure.line}: {failure}{resume}")
         raise typer.Exit(EXIT_NOT_SENT)
     if report.rejections:
@@ -105,13 +113,13 @@ def _check_combinations(
     if data is not None and event_name is None:
         raise typer.BadParameter("--data needs an EventName before it")
     if event_id is not None and data is None:
-        raise typer.BadParameter("--event-id goes with --data; the lines of a file bring their own `eventId`")
+        raise typer.BadParameter("--event-id needs --data; the lines of a file have their own `eventId`")
     if count is not None and not sample:
-        raise typer.BadParameter("--count goes with --sample")
-    # Other names than the catalogue's are refused by the API too; a sample of them there is not.
+        raise typer.BadParameter("--count needs --sample")
+    # With --data and --file the API refuses unknown names; there is no sample of an unknown event to send.
     if sample and event_name is not None and event_name not in CATALOGUE:
         nearest = nearest_name(event_name)
-        raise typer.BadParameter(f"there is no event {event_name}" + (f"; is it {nearest}?" if nearest else ""))
+        raise typer.BadParameter(f"unknown event {event_name}" + (f"; did you mean {nearest}?" if nearest else ""))
 
 
 def _file_source(stack: ExitStack, file: Path, event_name: str | None, from_line: int) -> EventSource:
@@ -129,7 +137,7 @@ def _file_source(stack: ExitStack, file: Path, event_name: str | None, from_line
 async def _send(
     target: Target, source: EventSource, rate: float | None, patience: float
 ) -> tuple[SendReport, SendError | None]:
-    """Send everything; the error is what stopped it before the end, Ctrl-C included."""
+    """Send all events. Return the report and the error that stopped sending early, Ctrl-C included."""
     try:
         client = api_client(target.api, target.key)
     except ValueError as error:
@@ -142,7 +150,7 @@ async def _send(
             except SendError as error:
                 return sender.report, error
             except asyncio.CancelledError:
-                unsure = " It is not known whether the request under way was taken." if sender.asking else ""
+                unsure = " The outcome of the request in flight is unknown." if sender.asking else ""
                 return sender.report, SendError(f"interrupted.{unsure}", sender.next_line)
             return sender.report, None
 
@@ -169,7 +177,7 @@ async def _send_all(
 
 
 class _EmitProgress:
-    """A bar on standard error, or a line now and then where that is no terminal; nothing for a handful of events."""
+    """Progress bar on standard error, or a line every 2 s without a terminal; nothing below PROGRESS_FROM events."""
 
     def __init__(self, total: int | None) -> None:
         self._console = Console(stderr=True)
@@ -196,7 +204,7 @@ class _EmitProgress:
         self._bar.stop()
 
     def update(self, settled: int) -> None:
-        """So many events are settled."""
+        """Show the number of settled events."""
         self._bar.update(self._task, completed=settled)
         now = time.monotonic()
         if self._shown and not self._console.is_terminal and now - self._last_line >= PLAIN_PROGRESS_SECONDS:
@@ -205,7 +213,7 @@ class _EmitProgress:
             self._console.print(f"{settled:,}{of_total}", highlight=False)
 
     def say(self, text: str) -> None:
-        """Tell of a trouble, once for each cause."""
+        """Print a warning, once in a row for the same cause."""
         cause = text.partition("; trying again")[0]
         if cause != self._last_said:
             self._last_said = cause
@@ -216,7 +224,7 @@ def _print_report(report: SendReport) -> None:
     console = Console()
     if report.accepted + report.duplicates == len(report.first) > 0:
         taken = Table("", box=box.SIMPLE_HEAD)
-        taken.add_column("eventId", min_width=36, no_wrap=True)  # whole even on a narrow screen: it is looked up by it
+        taken.add_column("eventId", min_width=36, no_wrap=True)  # users copy the id to look the event up
         taken.add_column("event", overflow="fold")
         for event, duplicate in report.first:
             taken.add_row("duplicate" if duplicate else "accepted", event.event_id, event.name)
@@ -227,14 +235,14 @@ def _print_report(report: SendReport) -> None:
     table.add_row(f"{report.accepted:,}", f"{report.duplicates:,}", f"{len(report.rejections):,}")
     console.print(table)
     if report.rejections:
-        rejected = Table("line", "event", "rejected because", box=box.SIMPLE_HEAD)
+        rejected = Table("line", "event", "reason", box=box.SIMPLE_HEAD)
         for lines, name, reason in _grouped(report.rejections):
             rejected.add_row(Text(lines), Text(name), Text(reason))
         console.print(rejected)
 
 
 def _grouped(rejections: Iterable[Rejection]) -> list[tuple[str, str, str]]:
-    """(line numbers, event, reason), one for each reason: a file's lines are often wrong in the same way."""
+    """Group rejections to (line numbers, event, reason). The lines of a file often share one mistake."""
     groups: dict[tuple[str, str], list[int]] = {}
     for rejection in rejections:
         groups.setdefault((rejection.name, rejection.reason), []).append(rejection.line)
@@ -243,7 +251,7 @@ def _grouped(rejections: Iterable[Rejection]) -> list[tuple[str, str, str]]:
 
 
 def _ranges(numbers: list[int]) -> str:
-    """[3, 7, 8, 9] -> '3, 7-9'"""
+    """Format sorted numbers as ranges: [3, 7, 8, 9] -> '3, 7-9'."""
     runs = []
     for _, run in groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0]):
         members = [number for _, number in run]

@@ -1,4 +1,4 @@
-"""`loyalty-webhooks erase`: what is stored of one customer, and a report that proves it."""
+"""`loyalty-webhooks erase`: erase one customer's data and report what was erased."""
 
 import asyncio
 import json
@@ -37,13 +37,13 @@ ACTION = "erase"
 OBJECT = "customer"
 
 LATE_SECONDS = 15.0
-"""A request that was under way ends within the time-out of requests; that and this later its outcome is written."""
+"""Time for writing the outcome of an attempt in flight, counted from the end of the request timeout."""
 
 LATE_POLL_SECONDS = 0.5
 
 NOT_ERASED = (
-    "ids, names and instants of the events, and a digest of their content, until EVENT_ID_DAYS have passed",
-    "what receivers have stored: sentTo names them",
+    "ids, names and times of the events, and a digest of their content, until EVENT_ID_DAYS have passed",
+    "data stored by receivers: sentTo lists them",
     "backups and archived logs of PostgreSQL, until they are overwritten",
 )
 
@@ -59,23 +59,23 @@ def register(app: typer.Typer) -> None:
 
 def erase(
     store: Annotated[str, typer.Option("--store", help="Code of the store.")],
-    customer: Annotated[UUID, typer.Option("--customer", metavar="UUID", help="The customer's id.")],
+    customer: Annotated[UUID, typer.Option("--customer", metavar="UUID", help="Customer id.")],
     report: Annotated[
-        Path | None, typer.Option("--report", metavar="FILE", help="Write the report there; default: standard output.")
+        Path | None, typer.Option("--report", metavar="FILE", help="File for the report; default: standard output.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what would be erased, and erase nothing.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the data to erase and erase nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Skip the confirmation prompt.")] = False,
 ) -> None:
-    """Erase what is stored of one customer: every event that names the id, what receivers answered to it, and rows of
-    expiry. What is still to be delivered of it is cancelled. It cannot be undone.
+    """Erase one customer's data: every event that names the id, the receivers' responses to it, and expiry rows. Open
+    deliveries of these events are cancelled. This cannot be undone.
 
-    Works on the database of DATABASE_URL, beside a running stack; it may be stopped and run again. First have the
-    platform emit nothing more of the customer. docs/retention.md says what is left, and where.
+    Works on the database of DATABASE_URL, beside a running stack; it may be stopped and run again. First stop the
+    platform from emitting events of the customer. docs/retention.md lists the data that remain.
 
-    Exit code 0: nothing of the customer is left here. 1: something is; run it again.
+    Exit code 0: no data of the customer remain here. 1: some remain; run it again.
     """
     if not (dry_run or yes):
-        typer.confirm(f"Erase all that is stored of customer {customer} in store {store}?", abort=True, err=True)
+        typer.confirm(f"Erase all data of customer {customer} in store {store}?", abort=True, err=True)
     found = in_database(lambda database: _work(database, store, customer, dry_run=dry_run))
     if found is None:
         complain(f"There is no store {store}.")
@@ -86,7 +86,7 @@ def erase(
     else:
         report.write_text(text + "\n", encoding="utf-8")
     if not dry_run and found["left"]:
-        complain(f"{found['left']} events, answers or rows of the customer came or stayed meanwhile; run it again.")
+        complain(f"{found['left']} events, responses or rows of the customer remain or are new; run it again.")
         raise typer.Exit(EXIT_FAILED)
 
 
@@ -107,7 +107,7 @@ async def _work(database: Database, store: str, customer: UUID, *, dry_run: bool
             await erase_events(connection, store, day, ids, erased)
     left = await _clear_late_answers(database, store, pages)
     async with database.transaction() as connection:
-        for _, ids in pages:  # now that what was under way has its place in the log
+        for _, ids in pages:  # the attempts in flight have reached the log by now
             await look_at(connection, store, ids, erased)
         erased.expiry_rows = await expiry_rows_of_customer(connection, store, customer, erase=True)
         await _record(connection, store, customer, erased)
@@ -118,7 +118,7 @@ async def _work(database: Database, store: str, customer: UUID, *, dry_run: bool
 
 
 async def _pages(database: Database, store: str, customer: UUID, title: str = "Searching") -> Pages:
-    """The events that name the customer, in pages of one day each."""
+    """Return the events that name the customer, in pages of one day each."""
     async with database.transaction() as connection:
         where = await places(connection)
     found: dict[date, list[UUID]] = defaultdict(list)
@@ -132,7 +132,7 @@ async def _pages(database: Database, store: str, customer: UUID, title: str = "S
 
 
 async def _clear_late_answers(database: Database, store: str, pages: Pages) -> int:
-    """Clear the answers of what is under way once they are there; how many were not, in time."""
+    """Clear the responses of attempts in flight as they arrive. Return the number that did not arrive in time."""
     deadline, left = time.monotonic() + read_settings().request_timeout_seconds + LATE_SECONDS, 0
     for day, ids in pages:
         while True:
@@ -146,7 +146,7 @@ async def _clear_late_answers(database: Database, store: str, pages: Pages) -> i
 
 
 async def _record(connection: AsyncConnection, store: str, customer: UUID, erased: Erased) -> None:
-    """The audit tells that somebody was erased, and by a digest, to those who know the id, who it was."""
+    """Record the erasure in the audit log, with a digest of the customer id: readers who know the id can match it."""
     await record(
         connection,
         actor=operator(),

@@ -1,4 +1,4 @@
-"""`loyalty-webhooks expiry …`: what expires, imported from files or read from the platform's own database."""
+"""`loyalty-webhooks expiry …`: import expiry rows from files and check the platform's database as their source."""
 
 import asyncio
 import hashlib
@@ -29,11 +29,15 @@ from storage.operations.stores import store_exists
 from storage.sealing import Sealer
 
 EXIT_REJECTED = 1
-EXIT_INTERRUPTED = 130  # as a shell says of a program that Ctrl-C ended
-PLAIN_PROGRESS_SECONDS = 2.0  # between two lines where there is no terminal
+EXIT_INTERRUPTED = 130
+"""Exit code after Ctrl-C, as in a shell."""
+
+PLAIN_PROGRESS_SECONDS = 2.0
+"""Interval of progress lines without a terminal."""
+
 FORMATS = {".csv": FileFormat.CSV, ".ndjson": FileFormat.NDJSON, ".jsonl": FileFormat.NDJSON}
 
-expiry = typer.Typer(help="What expires: transfers of points, levels, coupons.", no_args_is_help=True)
+expiry = typer.Typer(help="Expiry rows: point transfers, levels, coupons.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
@@ -43,26 +47,24 @@ def register(app: typer.Typer) -> None:
 
 @expiry.command("import")
 def import_rows(
-    kind: Annotated[Kind, typer.Argument(help="What the rows are.")],
+    kind: Annotated[Kind, typer.Argument(help="Kind of the rows.")],
     file: Annotated[Path, typer.Argument(help="CSV with a header, or NDJSON; fields as in the API.")],
     store: Annotated[str, typer.Option(help="Code of the store the rows belong to.")],
-    format_: Annotated[FileFormat | None, typer.Option("--format", help="Default: by the file's ending.")] = None,
-    delimiter: Annotated[str, typer.Option(help="Between the cells of a CSV.")] = ",",
-    rejects: Annotated[
-        Path | None, typer.Option(help="Where lines that are no rows are listed; default: FILE.rejects.csv.")
-    ] = None,
-    again: Annotated[bool, typer.Option("--again", help="From the beginning, though it was imported before.")] = False,
+    format_: Annotated[FileFormat | None, typer.Option("--format", help="Default: by the file extension.")] = None,
+    delimiter: Annotated[str, typer.Option(help="Delimiter of a CSV file.")] = ",",
+    rejects: Annotated[Path | None, typer.Option(help="File for rejected lines; default: FILE.rejects.csv.")] = None,
+    again: Annotated[bool, typer.Option("--again", help="Import the whole file again.")] = False,
 ) -> None:
-    """Import rows that expire. Stopped at any point, the same command goes on where it was.
+    """Import expiry rows. An interrupted import resumes with the same command.
 
-    Rows older than those that are there change nothing. Exit code 0: every line was taken. 1: some were rejected, or
-    the database was lost. 2: wrong usage.
+    Rows older than the stored ones change nothing. Exit code 0: every line was imported. 1: some were rejected, or the
+    database connection was lost. 2: wrong usage.
     """
     format_ = format_ or FORMATS.get(file.suffix.lower())
     if format_ is None:
-        raise typer.BadParameter(f"{file.name} ends neither in .csv nor in .ndjson; say --format csv or ndjson")
+        raise typer.BadParameter(f"{file.name} ends neither in .csv nor in .ndjson; pass --format csv or ndjson")
     if len(delimiter) != 1 or delimiter in '"\r\n':
-        raise typer.BadParameter("a delimiter is one character, and no quote or line break")
+        raise typer.BadParameter("a delimiter is one character other than a quote or line break")
     sealer = Sealer(read_settings().plain_encryption_keys)
     rejects = rejects or file.with_name(f"{file.name}.rejects.csv")
     try:
@@ -75,7 +77,7 @@ def import_rows(
             async def work(database: Database) -> ImportState:
                 async with database.transaction() as connection:
                     if not await store_exists(connection, store):
-                        raise typer.BadParameter(f"there is no store {store}; `loyalty-webhooks stores list` names all")
+                        raise typer.BadParameter(f"there is no store {store}; see `loyalty-webhooks stores list`")
                 importer = Importer(database, sealer, ImportKey(store, kind, digest), rows, rejects)
                 return await _run(importer, size, again=again)
 
@@ -85,10 +87,10 @@ def import_rows(
     except FileUnusableError as error:
         raise typer.BadParameter(f"{file.name}: {error}") from error
     except ImportedElsewhereError:
-        complain(f"Another process imports {file} into {store} at the moment; this one has stopped.")
+        complain(f"Another process is importing {file} into {store}; this import has stopped.")
         raise typer.Exit(EXIT_FAILED) from None
     except KeyboardInterrupt:
-        complain("Stopped. The same command goes on where it was.")
+        complain("Stopped. Run the same command to resume.")
         raise typer.Exit(EXIT_INTERRUPTED) from None
     _report(state, rejects)
     if state.rejected:
@@ -99,10 +101,10 @@ async def _run(importer: Importer, size: int, *, again: bool) -> ImportState:
     state = await importer.begin(again=again)
     console = Console(stderr=True)
     if state.finished_at is not None:
-        console.print("This file was imported before; --again imports it anew.", highlight=False)
+        console.print("This file was imported before; --again imports it again.", highlight=False)
         return state
     if state.position_bytes:
-        console.print(f"Going on behind line {state.position_line:,}.", highlight=False)
+        console.print(f"Resuming after line {state.position_line:,}.", highlight=False)
     with _ImportProgress(console, size, state) as progress:
         async with aclosing(importer.run(state)) as states:
             async for state in states:
@@ -111,7 +113,7 @@ async def _run(importer: Importer, size: int, *, again: bool) -> ImportState:
 
 
 class _ImportProgress:
-    """A bar on standard error, or a line now and then where that is no terminal."""
+    """Progress bar on standard error, or a line every 2 s without a terminal."""
 
     def __init__(self, console: Console, size: int, begun: ImportState) -> None:
         self._console = console
@@ -138,7 +140,7 @@ class _ImportProgress:
         self._bar.stop()
 
     def update(self, state: ImportState) -> None:
-        """It has come so far."""
+        """Show the state after a chunk."""
         now = time.monotonic()
         rate = (state.rows - self._begun.rows) / max(now - self._started, 0.001)
         self._bar.update(self._task, completed=state.position_bytes, rows=f"{state.rows:,}", rate=f"{rate:,.0f}")
@@ -156,16 +158,16 @@ def _report(state: ImportState, rejects: Path) -> None:
     table.add_row(f"{state.written:,}", f"{state.rows - state.written:,}", f"{state.rejected:,}")
     console.print(table)
     if state.rejected:
-        console.print(Text(f"Which lines, and why: {rejects}"), soft_wrap=True)
+        console.print(Text(f"Rejected lines and reasons: {rejects}"), soft_wrap=True)
 
 
 @expiry.command("check-source")
 def check_source() -> None:
-    """Check the views in the platform's database (EXPIRY_DATABASE_URL): that each column is there and can be read."""
+    """Check that every column of the views in the platform's database (EXPIRY_DATABASE_URL) exists and is readable."""
     settings = read_settings()
     url = settings.expiry_asyncpg_url
     if url is None:
-        complain("EXPIRY_DATABASE_URL is not set: nothing is read from the platform's database.")
+        complain("EXPIRY_DATABASE_URL is not set: there is no platform database to check.")
         raise typer.Exit(EXIT_USAGE)
     try:
         findings = asyncio.run(_check(url, settings.expiry_statement_timeout_seconds))
@@ -177,9 +179,9 @@ def check_source() -> None:
         views = ", ".join(
             f"{relation.view} ({len(source_columns(relation))} columns)" for relation in RELATIONS.values()
         )
-        console.print(Text(f"All is well: {views}"), soft_wrap=True)
+        console.print(Text(f"All columns are readable: {views}"), soft_wrap=True)
         return
-    table = Table("view", "column", "what is wrong", box=box.SIMPLE_HEAD)
+    table = Table("view", "column", "problem", box=box.SIMPLE_HEAD)
     for finding in findings:
         table.add_row(finding.view, finding.column or "", Text(finding.problem))
     console.print(table)

@@ -1,4 +1,4 @@
-"""`loyalty-webhooks listen`: a receiver for trying out what a subscription sends."""
+"""`loyalty-webhooks listen`: a receiver that shows the requests of a subscription."""
 
 import asyncio
 import re
@@ -22,10 +22,11 @@ from local.signature_check import usable_key
 INDENT = "  "
 JSON_PIECES = re.compile(r'"(?:[^"\\]|\\.)*"|\{\}|\[\]|[{}\[\],:]|[^{}\[\],:"]+')
 EXIT_USAGE = 2
-# What the contract says about these headers is public; any other may be a subscription's own, and so a secret.
+# The contract documents the values of these headers. Any other header may be a custom one of the subscription and
+# hold a secret, so its value is masked.
 PUBLIC_HEADERS = frozenset({"host", "content-type", "content-length", "user-agent", "accept", "accept-encoding"})
 PUBLIC_HEADER_PREFIXES = ("webhook-", "x-webhook-")
-# Where a legacy body carries what the catalogue marks as secret.
+# Fields of a legacy body that hold values the catalogue marks as secret.
 LEGACY_SECRETS = frozenset({"code", "couponCode", "coupon"})
 
 
@@ -35,21 +36,21 @@ def register(app: typer.Typer) -> None:
 
 
 def listen(  # noqa: PLR0913, PLR0917 - one parameter an option
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")],
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 is every one.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: a free port.")],
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0: every address.")] = "127.0.0.1",
     verify_key: Annotated[
         list[str] | None,
-        typer.Option(help="Signing key (whsec_…) of the subscription; during a rotation give both."),
+        typer.Option(help="Signing key (whsec_…) of the subscription; pass both during a rotation."),
     ] = None,
-    status: Annotated[int, typer.Option(min=200, max=599, help="What to answer.")] = 200,
-    delay_ms: Annotated[int, typer.Option(min=0, help="How long to take for an answer.")] = 0,
-    fail_first: Annotated[int, typer.Option(min=0, help="Answer 503 to so many requests first.")] = 0,
+    status: Annotated[int, typer.Option(min=200, max=599, help="Response status.")] = 200,
+    delay_ms: Annotated[int, typer.Option(min=0, help="Delay of the response.")] = 0,
+    fail_first: Annotated[int, typer.Option(min=0, help="Answer this many requests with 503 first.")] = 0,
     brief: Annotated[bool, typer.Option("--brief", help="One line for each request.")] = False,
     show_secrets: Annotated[
-        bool, typer.Option("--show-secrets", help="Show activation, reset and coupon codes and your own headers.")
+        bool, typer.Option("--show-secrets", help="Show activation, reset and coupon codes and custom headers.")
     ] = False,
 ) -> None:
-    """Show each request that arrives, check its signatures, note repeats; Ctrl-C ends with a summary."""
+    """Show each request, verify its signatures, mark duplicates. Ctrl-C prints a summary."""
     for key in verify_key or ():
         try:
             usable_key(key)
@@ -83,7 +84,7 @@ async def _listen(receiver: Receiver, host: str, port: int, display: "Display") 
 
 
 class Display:
-    """Prints requests on a console; without a terminal the same text without colours."""
+    """Printer of requests. Without a terminal, the same text without colours."""
 
     def __init__(self, console: Console, *, brief: bool, show_secrets: bool) -> None:
         self._console = console
@@ -92,7 +93,7 @@ class Display:
         self._highlight = JSONHighlighter()
 
     def line(self, text: str) -> None:
-        """A line of our own."""
+        """Print a line that is not a request."""
         self._console.print(Text(text), soft_wrap=True)
 
     def show(self, received: ReceivedRequest) -> None:
@@ -135,7 +136,7 @@ class Display:
 
 
 def _verdicts(received: ReceivedRequest) -> Iterator[Text]:
-    assert received.verification is not None  # noqa: S101 - the caller has looked
+    assert received.verification is not None  # noqa: S101 - the caller has checked
     for check in received.verification.checks:
         if not check.problems:
             yield Text(f"{INDENT}{check.scheme}: good", "green")
@@ -161,7 +162,7 @@ def _masked(value: JsonValue, received: ReceivedRequest) -> JsonValue:
 
 
 def indented(text: str) -> str:
-    """Compact JSON over several lines; every number and string stays as it is written."""
+    """Indent compact JSON. Keeps the text of every number and string."""
     written: list[str] = []
     depth = 0
     for piece in JSON_PIECES.findall(text):
@@ -179,7 +180,7 @@ def indented(text: str) -> str:
 
 
 def _printable(text: str) -> str:
-    """The text with everything escaped that a terminal could take for a command or that turns its direction."""
+    """Escape control characters and changes of text direction, so that a request cannot control the terminal."""
     if text.isprintable():
         return text
     return "".join(

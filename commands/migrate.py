@@ -1,4 +1,4 @@
-"""`loyalty-webhooks migrate`: bring the database to the schema of this code."""
+"""`loyalty-webhooks migrate`: migrate the database to the schema of this version."""
 
 from typing import Annotated
 
@@ -15,11 +15,11 @@ def register(app: typer.Typer) -> None:
 
 
 def migrate(
-    sql: Annotated[bool, typer.Option("--sql", help="Print what would be done, and do nothing.")] = False,
+    sql: Annotated[bool, typer.Option("--sql", help="Print the SQL and change nothing.")] = False,
 ) -> None:
-    """Bring the database of DATABASE_URL to the schema of this code. Safe to run again, and by several at once.
+    """Migrate the database of DATABASE_URL to the schema of this version. Safe to repeat and to run concurrently.
 
-    API and workers may run meanwhile, those of the version before included: run it before they are replaced.
+    API and workers may keep running, including those of the previous version: migrate before replacing them.
     """
     if sql:
         before = in_database(current)
@@ -29,4 +29,5 @@ def migrate(
     if before == after:
         typer.echo(f"The database is at revision {after} already.")
     else:
-        typer.echo(f"The database went from {'empty' if before is None else f'revision {before}'} to revision {after}.")
+        source = "an empty schema" if before is None else f"revision {before}"
+        typer.echo(f"Migrated the database from {source} to revision {after}.")

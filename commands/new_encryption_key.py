@@ -1,4 +1,4 @@
-"""`loyalty-webhooks new-encryption-key`: a key for ENCRYPTION_KEYS."""
+"""`loyalty-webhooks new-encryption-key`: generate a key for ENCRYPTION_KEYS."""
 
 import typer
 from cryptography.fernet import Fernet
@@ -10,5 +10,5 @@ def register(app: typer.Typer) -> None:
 
 
 def new_encryption_key() -> None:
-    """Print a new key for ENCRYPTION_KEYS, which encrypts what is secret in the database. Keep a copy of it."""
+    """Print a new key for ENCRYPTION_KEYS, which encrypts the secrets in the database. Keep a copy of it."""
     typer.echo(Fernet.generate_key().decode())

@@ -26,10 +26,10 @@ from temporal.client import temporal_client
 from temporal.retries import Retries
 from temporal.starts import ActionStarts
 
-AT_ONCE = 20
-"""Calls to Temporal under way: enough to keep it busy, too few to hold up what is delivered meanwhile."""
+CONCURRENT_CALLS = 20
+"""Maximum concurrent calls to Temporal. Enough to keep it busy, too few to delay deliveries of a running stack."""
 
-STARTED_TOGETHER = 500
+START_BATCH = 500
 """Deliveries whose activities get their ids in one transaction."""
 
 
@@ -39,13 +39,15 @@ def register(app: typer.Typer) -> None:
 
 
 def reconcile(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what does not run, start nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Count lost activities and workflows, start nothing.")
+    ] = False,
 ) -> None:
-    """Start what should still deliver something according to PostgreSQL and what Temporal does not know.
+    """Start the activities and workflows that PostgreSQL expects and Temporal does not have.
 
-    For the day on which Temporal begins empty, or PostgreSQL comes back from a backup (docs/operating.md). Workers do
-    the same by themselves for deliveries that are overdue by a minute. What runs is left alone, so the command may be
-    run at any time, beside a running stack, and again.
+    For a Temporal server that starts empty, or a PostgreSQL restored from a backup (docs/operating.md). Workers do the
+    same by themselves for deliveries that are overdue by a minute. Running activities and workflows are left alone, so
+    the command may be run at any time, beside a running stack, and again.
 
     Exit code 0: every open delivery has its activity or workflow. 1: Temporal or the database could not be reached;
     run it again.
@@ -59,25 +61,25 @@ def reconcile(
     try:
         found = in_database(work)
     except (RPCError, RuntimeError) as error:
-        complain(f"Temporal cannot be reached, or failed: {error}. What was started stays so; run it again.")
+        complain(f"Temporal cannot be reached, or failed: {error}. Started activities stay; run it again.")
         raise typer.Exit(EXIT_FAILED) from None
     _show(found, dry_run=dry_run)
 
 
 class Reconciled:
-    """Result by kind: how many run, how many did not."""
+    """Counts by kind: [running, lost]."""
 
     def __init__(self, rest: LookedAfter) -> None:
         self.rest = rest
         self.deliveries = [0, 0]
-        self.acts = [0, 0]
+        self.actions = [0, 0]
 
 
 async def _reconciled(database: Database, client: Client, task_queue: str, *, dry_run: bool) -> Reconciled:
     async with database.transaction() as connection:
-        deliveries, acts = await owned_deliveries(connection), await running_bulk_actions(connection)
+        deliveries, actions = await owned_deliveries(connection), await running_bulk_actions(connection)
         found = Reconciled(await looked_after(connection))
-    acting, retries = ActionStarts(client, task_queue), Retries(client, task_queue)
+    starts, retries = ActionStarts(client, task_queue), Retries(client, task_queue)
     lost_deliveries: list[UUID] = []
 
     async def delivery(one: OwnedDelivery) -> None:
@@ -86,23 +88,28 @@ async def _reconciled(database: Database, client: Client, task_queue: str, *, dr
         if lost:
             lost_deliveries.append(one.message_id)
 
-    async def act(one: RunningBulkAction) -> None:
+    async def action(one: RunningBulkAction) -> None:
         recovers = one.kind is BulkActionKind.RECOVER
         lost = not await _any_runs(client, [(recover_workflow_id if recovers else backfill_workflow_id)(one.id)])
-        found.acts[lost] += 1
+        found.actions[lost] += 1
         if lost and not dry_run:
-            await (acting.recover if recovers else acting.backfill)(one.id, one.subscription_id, one.url)
+            await (starts.recover if recovers else starts.backfill)(one.id, one.subscription_id, one.url)
 
-    await _all([*(lambda one=one: delivery(one) for one in deliveries), *(lambda one=one: act(one) for one in acts)])
-    for at in range(0, 0 if dry_run else len(lost_deliveries), STARTED_TOGETHER):
+    await _all(
+        [
+            *(lambda one=one: delivery(one) for one in deliveries),
+            *(lambda one=one: action(one) for one in actions),
+        ]
+    )
+    for at in range(0, 0 if dry_run else len(lost_deliveries), START_BATCH):
         async with database.transaction() as connection:
-            waiting = await own_retries(connection, lost_deliveries[at : at + STARTED_TOGETHER])
+            waiting = await own_retries(connection, lost_deliveries[at : at + START_BATCH])
         await retries.start_all(waiting)
     return found
 
 
 async def _is_owned(client: Client, delivery: OwnedDelivery) -> bool:
-    """Return True if the activity of its retries runs, or before a retry the workflow of its first attempt."""
+    """Return True if the delivery's retry activity runs or, before a retry, the workflow of its first attempt."""
     if delivery.retry_id is None:
         return delivery.workflow_id is not None and await _any_runs(client, [delivery.workflow_id])
     try:
@@ -115,14 +122,14 @@ async def _is_owned(client: Client, delivery: OwnedDelivery) -> bool:
 
 
 async def _all(works: list[Callable[[], Awaitable[None]]]) -> None:
-    """Do them all, some at once, with a bar. The first failure ends it."""
-    places = asyncio.Semaphore(AT_ONCE)
+    """Run all of `works` concurrently with a progress bar. Raises the first RPCError."""
+    limit = asyncio.Semaphore(CONCURRENT_CALLS)
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("Looking", total=len(works))
+        bar = progress.add_task("Checking", total=len(works))
 
         async def one(work: Callable[[], Awaitable[None]]) -> None:
-            async with places:
+            async with limit:
                 await work()
             progress.advance(bar)
 
@@ -150,12 +157,12 @@ async def _any_runs(client: Client, workflow_ids: Iterable[str]) -> bool:
 def _show(found: Reconciled, *, dry_run: bool) -> None:
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("")
-    table.add_column("run", justify="right")
-    table.add_column("do not run" if dry_run else "started again", justify="right")
+    table.add_column("running", justify="right")
+    table.add_column("lost" if dry_run else "started again", justify="right")
     table.add_row("deliveries to attempt", *(f"{count:,}" for count in found.deliveries))
-    table.add_row("recoveries and backfills", *(f"{count:,}" for count in found.acts))
+    table.add_row("recoveries and backfills", *(f"{count:,}" for count in found.actions))
     Console().print(table)
     typer.echo(
-        f"Workers look after the rest by themselves: {found.rest.untaken_events:,} events not taken yet, "
-        f"{found.rest.held_deliveries:,} deliveries held."
+        f"Workers handle the rest by themselves: {found.rest.untaken_events:,} unclaimed events, "
+        f"{found.rest.held_deliveries:,} held deliveries."
     )

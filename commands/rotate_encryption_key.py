@@ -1,4 +1,4 @@
-"""`loyalty-webhooks rotate-encryption-key`: seal what is secret in the database with the first of the keys."""
+"""`loyalty-webhooks rotate-encryption-key`: re-encrypt the secrets in the database with the first key."""
 
 import time
 from hashlib import sha256
@@ -21,9 +21,14 @@ from storage.sealing import Sealer
 
 ACTION = "rotate_encryption_key"
 OBJECT = "encryption_key"
-FINGERPRINT_CHARACTERS = 12  # of a key with 256 random bits: names it and tells nothing of it
-PLAIN_PROGRESS_SECONDS = 2.0  # between two lines where there is no terminal
-EXIT_INTERRUPTED = 130  # as a shell has it
+FINGERPRINT_CHARACTERS = 12
+"""Length of the key's digest in the audit log. Identifies a key of 256 random bits and reveals nothing about it."""
+
+PLAIN_PROGRESS_SECONDS = 2.0
+"""Interval of progress lines without a terminal."""
+
+EXIT_INTERRUPTED = 130
+"""Exit code after Ctrl-C, as in a shell."""
 
 
 def register(app: typer.Typer) -> None:
@@ -32,19 +37,19 @@ def register(app: typer.Typer) -> None:
 
 
 def rotate_encryption_key(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what would be done, and do nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the values and change nothing.")] = False,
 ) -> None:
-    """Seal everything secret in the database with the first key of ENCRYPTION_KEYS, beside a running stack.
+    """Re-encrypt all secrets in the database with the first key of ENCRYPTION_KEYS, beside a running stack.
 
-    May be stopped at any moment and run again. docs/keys.md has the whole procedure.
+    May be stopped at any moment and run again. docs/keys.md describes the whole procedure.
 
-    Exit code 0: the first key opens everything, so the others may go. 1: something still needs another key.
+    Exit code 0: the first key decrypts everything, so the others may be removed. 1: some values still need another key.
     """
     keys = read_settings().encryption_keys
     try:
         report = in_database(lambda database: _work(database, keys, dry_run=dry_run))
     except KeyboardInterrupt:
-        complain("Interrupted. What was sealed anew stays so; run it again to go on.")
+        complain("Interrupted. Re-encrypted values stay; run it again to continue.")
         raise typer.Exit(EXIT_INTERRUPTED) from None
     _show(report, dry_run=dry_run)
     if not _verdict(report, len(keys), dry_run=dry_run):
@@ -78,7 +83,7 @@ async def _record(database: Database, first: SecretStr, moment: str, changes: di
 
 
 class _RotationProgress:
-    """A bar on standard error, or a line now and then where that is no terminal."""
+    """Progress bar on standard error, or a line every 2 s without a terminal."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
@@ -104,13 +109,13 @@ class _RotationProgress:
         self._bar.stop()
 
     def begin(self, number: int, values: int) -> None:
-        """A pass over so many values begins; those after the first only look whether anything is left."""
-        self._title = "Sealing" if number == 1 else "Checking"
+        """Begin a pass over this many values. Passes after the first look for remaining values only."""
+        self._title = "Encrypting" if number == 1 else "Checking"
         self._done, self._total = 0, values
         self._bar.reset(self._task, description=self._title, total=values)
 
     def advance(self, values: int) -> None:
-        """So many more were looked at."""
+        """Add to the number of checked values."""
         self._done += values
         self._bar.advance(self._task, values)
         now = time.monotonic()
@@ -121,8 +126,8 @@ class _RotationProgress:
 
 def _show(report: Report, *, dry_run: bool) -> None:
     table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("sealed values")
-    for column in ("with the first key", "with another", "to seal anew" if dry_run else "sealed anew", "no key opens"):
+    table.add_column("encrypted values")
+    for column in ("first key", "another key", "to re-encrypt" if dry_run else "re-encrypted", "undecryptable"):
         table.add_column(column, justify="right")
     for count in report.counts:
         resealed = count.other if dry_run else count.resealed
@@ -132,28 +137,28 @@ def _show(report: Report, *, dry_run: bool) -> None:
 
 
 def _verdict(report: Report, keys: int, *, dry_run: bool) -> bool:
-    """Say whether the other keys may be removed."""
+    """Print and return whether the other keys may be removed."""
     for count in report.counts:
         if count.unopenable:
             complain(
-                f"{count.column}: no key of ENCRYPTION_KEYS opens {_values(len(count.unopenable))}: {count.examples}. "
-                "Add the key they were sealed with at the end of ENCRYPTION_KEYS and run this again. Attempts that "
-                "need them fail as `internal` until then."
+                f"{count.column}: no key of ENCRYPTION_KEYS decrypts {_values(len(count.unopenable))}: "
+                f"{count.examples}. Append the key that encrypted them to ENCRYPTION_KEYS and run this again. Attempts "
+                "that need them fail as `internal` until then."
             )
     if report.total("late"):
         complain(
-            f"{_values(report.total('late'))} came sealed with another key while this ran: some process still has "
+            f"{_values(report.total('late'))} arrived encrypted with another key during the run: a process still has "
             "another first key. Restart every API and worker with this ENCRYPTION_KEYS, then run this again."
         )
     if report.total("left"):
-        complain(f"{_values(report.total('left'))} could not be had, locked or changed each time; run this again.")
+        complain(f"{_values(report.total('left'))} stayed locked or kept changing; run this again.")
     if report.first_key_opens_all:
         others = "Once every API and worker has this first key, the other keys of ENCRYPTION_KEYS may be removed."
-        typer.echo("Everything is sealed with the first key. " + (others if keys > 1 else "There is no other key."))
+        typer.echo("The first key encrypts everything. " + (others if keys > 1 else "There is no other key."))
     elif dry_run and report.total("other"):
-        typer.echo(f"Sealed with another key than the first: {_values(report.total('other'))}. Keep every key.")
+        typer.echo(f"Encrypted with a key other than the first: {_values(report.total('other'))}. Keep every key.")
     else:
-        typer.echo("Keep every key until this says that the others may be removed.")
+        typer.echo("Keep every key until this command reports that the others may be removed.")
     return report.first_key_opens_all
 
 

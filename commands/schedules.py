@@ -1,4 +1,4 @@
-"""`loyalty-webhooks schedules …`: the schedules of what expires, and scans by hand."""
+"""`loyalty-webhooks schedules …`: expiry schedules and manual scans."""
 
 import json
 import time
@@ -19,7 +19,7 @@ from local.data_directory import DEFAULT_DATA_DIRECTORY
 
 POLL_SECONDS = 0.5
 
-schedules = typer.Typer(help="Schedules of what expires: look, pause, scan by hand.", no_args_is_help=True)
+schedules = typer.Typer(help="Expiry schedules: list, pause, scan manually.", no_args_is_help=True)
 
 
 def _day(text: str) -> date:
@@ -29,17 +29,19 @@ def _day(text: str) -> date:
         raise typer.BadParameter(str(error)) from error
 
 
-KindOption = Annotated[Kind, typer.Option("--kind", help="What expires.")]
+KindOption = Annotated[Kind, typer.Option("--kind", help="Kind of expiry rows.")]
 DayOption = Annotated[
     date | None,
-    typer.Option(
-        parser=_day, metavar="YYYY-MM-DD", help="On which it expires; default: what is due today (today + N)."
-    ),
+    typer.Option(parser=_day, metavar="YYYY-MM-DD", help="Day of expiry; default: the day due today (today + N)."),
 ]
 FirstDay = Annotated[date, typer.Option("--from", parser=_day, metavar="YYYY-MM-DD", help="First day of expiry.")]
-LastDay = Annotated[date, typer.Option("--to", parser=_day, metavar="YYYY-MM-DD", help="Last day of expiry, included.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="For programs.")]
-WaitOption = Annotated[bool, typer.Option("--wait/--no-wait", help="Until it is finished, and say what came of it.")]
+LastDay = Annotated[
+    date, typer.Option("--to", parser=_day, metavar="YYYY-MM-DD", help="Last day of expiry, inclusive.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+WaitOption = Annotated[
+    bool, typer.Option("--wait/--no-wait", help="Wait for the end of the scan and print its result.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -55,7 +57,7 @@ def list_(
     key: KeyOption = None,
     data_dir: DataDirectoryOption = DEFAULT_DATA_DIRECTORY,
 ) -> None:
-    """Show the schedules of a store: when they run, how far they have come, and their last scans."""
+    """Show the schedules of a store: next run, progress and last scan."""
     items = ActionClient(find_target(api, key, store, data_dir), "").get("schedule")["items"]
     if as_json:
         typer.echo(json.dumps(items, indent=2))
@@ -69,7 +71,7 @@ def list_(
             _minute(item["nextRunAt"]),
             str(item["notificationDays"]),
             _minute(item["scannedUntil"]),
-            _told(item["lastScan"]),
+            _scan_line(item["lastScan"]),
         )
     Console().print(table)
 
@@ -81,11 +83,11 @@ def sync(
     key: KeyOption = None,
     data_dir: DataDirectoryOption = DEFAULT_DATA_DIRECTORY,
 ) -> None:
-    """Make and mend a store's schedules in Temporal now; every worker does so once a minute for all stores."""
+    """Create and update a store's schedules in Temporal now. Workers do this once a minute for all stores."""
     result = ActionClient(find_target(api, key, store, data_dir), "").post("schedule/sync")
     for schedule_id, reason in result["failed"].items():
-        complain(f"{schedule_id} is refused by Temporal: {reason}")
-    typer.echo(f"{len(result['created'])} made, {len(result['updated'])} mended, the others are as they are to be.")
+        complain(f"Temporal refused {schedule_id}: {reason}")
+    typer.echo(f"{len(result['created'])} created, {len(result['updated'])} updated, the others unchanged.")
     if result["failed"]:
         raise typer.Exit(EXIT_REFUSED)
 
@@ -98,10 +100,10 @@ def pause(
     key: KeyOption = None,
     data_dir: DataDirectoryOption = DEFAULT_DATA_DIRECTORY,
 ) -> None:
-    """Scan nothing of a kind by itself until `schedules resume`."""
+    """Pause the schedule of a kind until `schedules resume`."""
     client = ActionClient(find_target(api, key, store, data_dir), "")
     client.post(f"schedule/{kind}/pause")
-    typer.echo(f"The schedule of {kind} is paused. `schedules resume` makes up for the days it misses.")
+    typer.echo(f"The schedule of {kind} is paused. After `schedules resume` it scans the missed days.")
 
 
 @schedules.command()
@@ -112,9 +114,9 @@ def resume(
     key: KeyOption = None,
     data_dir: DataDirectoryOption = DEFAULT_DATA_DIRECTORY,
 ) -> None:
-    """End a pause; the next run makes up for the days that were missed."""
+    """End a pause. The next run scans the missed days."""
     details = ActionClient(find_target(api, key, store, data_dir), "").post(f"schedule/{kind}/resume")
-    typer.echo(f"The schedule of {kind} runs again, next at {_minute(details['nextRunAt']) or 'its local hour'}.")
+    typer.echo(f"The schedule of {kind} is resumed. Next run: {_minute(details['nextRunAt']) or 'its local hour'}.")
 
 
 @schedules.command()
@@ -127,13 +129,13 @@ def trigger(
     key: KeyOption = None,
     data_dir: DataDirectoryOption = DEFAULT_DATA_DIRECTORY,
 ) -> None:
-    """Scan a day now. What has had its notice gets none again; the schedule goes on where it was."""
+    """Scan a day now. Each row gets one notice at most; the progress of the schedule is unchanged."""
     client = ActionClient(find_target(api, key, store, data_dir), "")
     finished_before = {scan["scanId"] for scan in client.get(f"schedule/{kind}")["scans"] if scan["finishedAt"]}
     begun = client.post(f"schedule/{kind}/trigger", {} if day is None else {"day": day.isoformat()})
-    typer.echo(f"{begun['day']} is being scanned: {begun['temporalUrl'] or begun['workflowId']}")
+    typer.echo(f"Scanning {begun['day']}: {begun['temporalUrl'] or begun['workflowId']}")
     if wait:
-        typer.echo(_told(_finished(client, kind, begun["day"], finished_before)))
+        typer.echo(_scan_line(_finished(client, kind, begun["day"], finished_before)))
 
 
 @schedules.command()
@@ -146,12 +148,12 @@ def backfill(
     key: KeyOption = None,
     data_dir: DataDirectoryOption = DEFAULT_DATA_DIRECTORY,
 ) -> None:
-    """Scan several days now, one after the other. What has had its notice gets none again."""
+    """Scan several days now, one after the other. Each row gets one notice at most."""
     client = ActionClient(find_target(api, key, store, data_dir), "")
     body = {"firstDay": first_day.isoformat(), "lastDay": last_day.isoformat()}
     begun = client.post(f"schedule/{kind}/backfill", body)
-    typer.echo(f"{first_day} to {last_day} are being scanned: {begun['temporalUrl'] or begun['workflowId']}")
-    typer.echo("`loyalty-webhooks schedules list` shows how far it is.")
+    typer.echo(f"Scanning {first_day} to {last_day}: {begun['temporalUrl'] or begun['workflowId']}")
+    typer.echo("`loyalty-webhooks schedules list` shows the progress.")
 
 
 @schedules.command()
@@ -164,14 +166,14 @@ def preview(
     key: KeyOption = None,
     data_dir: DataDirectoryOption = DEFAULT_DATA_DIRECTORY,
 ) -> None:
-    """Show what a scan of a day would find, with sample bodies. Nothing is sent."""
+    """Show the rows that a scan of a day would find, with sample bodies. Nothing is sent."""
     query = {} if day is None else {"day": day.isoformat()}
     found = ActionClient(find_target(api, key, store, data_dir), "").get(f"expiry/{kind}/preview", **query)
     if as_json:
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
     console = Console()
-    when = day.isoformat() if day else "the day that is due today"
+    when = day.isoformat() if day else "the day due today"
     console.print(f"{found['count']:,} of {kind} expire on {when}.", highlight=False)
     if not found["items"]:
         return
@@ -180,12 +182,12 @@ def preview(
         table.add_row(item["objectId"], item["expiresAt"], "yes" if item["noticeGiven"] else "no")
     console.print(table)
     for form in ("modern", "legacy"):
-        console.print(f"The first one, {form}:")
+        console.print(f"Body of the first row, {form}:")
         console.print_json(json.dumps(found["items"][0][form]), ensure_ascii=False)
 
 
 def _finished(client: ActionClient, kind: Kind, day: str, finished_before: set[str]) -> dict[str, Any]:
-    """The scan of the day by hand that had not finished before, once it has."""
+    """Wait for a new manual scan of the day to finish and return it."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("scanning")
@@ -197,21 +199,21 @@ def _finished(client: ActionClient, kind: Kind, day: str, finished_before: set[s
                     continue
                 if scan["finishedAt"] is not None:
                     return scan
-                progress.update(task, description=_told(scan))
+                progress.update(task, description=_scan_line(scan))
             time.sleep(POLL_SECONDS)
 
 
-def _told(scan: dict[str, Any] | None) -> str:
-    """A scan in a line."""
+def _scan_line(scan: dict[str, Any] | None) -> str:
+    """Return a scan's state and counts in one line."""
     if scan is None:
         return ""
-    state = "" if scan["finishedAt"] else ", goes on"
+    state = "" if scan["finishedAt"] else ", running"
     rate = f" ({scan['emittedPerSecond']:,.0f}/s)" if scan["emitted"] else ""
     undue = f", {scan['dropped']:,} no longer due" if scan["dropped"] else ""
     refused = f", {scan['refused']:,} refused" if scan["refused"] else ""
     return (
         f"{scan['day'] or 'late rows'}{state}: {scan['scanned']:,} due, {scan['emitted']:,} emitted{rate}, "
-        f"{scan['known']:,} known already{undue}{refused}"
+        f"{scan['known']:,} already known{undue}{refused}"
     )
 
 

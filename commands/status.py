@@ -1,4 +1,4 @@
-"""`loyalty-webhooks status`: is everything well, and what waits to be sent."""
+"""`loyalty-webhooks status`: health of the components and backlog of events."""
 
 import asyncio
 from datetime import timedelta
@@ -21,7 +21,7 @@ from settings import Settings
 from storage.events.outbox import EventBacklog
 from temporal.client import temporal_client
 
-EXIT_NOT_WELL = 1
+EXIT_UNHEALTHY = 1
 TITLES = {"postgres": "PostgreSQL", "temporal": "Temporal", "api": "API", "worker": "Worker"}
 
 
@@ -35,27 +35,27 @@ def status(
         Path | None,
         typer.Option(help="Data directory of a local stack.", show_default=str(DEFAULT_DATA_DIRECTORY)),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show the components, the backlog and its age: of a local stack, else of the services in the settings.
+    """Show the health of the components and the backlog of a local stack, else of the services in the settings.
 
-    Exit code 0: everything is ready. 1: something is not, or nothing runs.
+    Exit code 0: all components are ready. 1: a component is not ready, or nothing runs.
     """
     try:
         health = asyncio.run(_ask(data_dir))
     except StackError as error:
         complain(str(error))
-        raise typer.Exit(EXIT_NOT_WELL) from None
+        raise typer.Exit(EXIT_UNHEALTHY) from None
     if as_json:
         typer.echo(health.as_json())
     else:
         _show(health)
     if not health.healthy:
-        raise typer.Exit(EXIT_NOT_WELL)
+        raise typer.Exit(EXIT_UNHEALTHY)
 
 
 async def _ask(data_dir: Path | None) -> InstallationHealth:
-    """Raises StackError when there is nothing to ask."""
+    """Check the local stack, else the services in the settings. Raises StackError if there is neither."""
     data = DataDirectory.at(data_dir or DEFAULT_DATA_DIRECTORY)
     try:
         stack = running_stack(data)
@@ -114,13 +114,15 @@ def _show(health: InstallationHealth) -> None:
     for component in health.components:
         if component.reason:
             console.print(Text(f"{TITLES[component.name]}: {component.reason}", "red"), soft_wrap=True)
-    console.print(_waiting(health.backlog))
+    console.print(_backlog_line(health.backlog))
 
 
-def _waiting(backlog: EventBacklog | None) -> str:
+def _backlog_line(backlog: EventBacklog | None) -> str:
     if backlog is None:
-        return "Backlog: not known."
+        return "Backlog: unknown."
     if not backlog.events:
-        return "Backlog: empty, every accepted event has been taken up."
+        return "Backlog: empty, every accepted event is claimed."
     most = "at least " if backlog.events >= COUNTED_EVENTS else ""
-    return f"Backlog: {most}{backlog.events:,} events not taken up, the oldest for {backlog.oldest_seconds:,.1f} s."
+    return (
+        f"Backlog: {most}{backlog.events:,} unclaimed events, the oldest waiting for {backlog.oldest_seconds:,.1f} s."
+    )

@@ -1,4 +1,4 @@
-"""`loyalty-webhooks temporal …`: the namespace and its search attributes, and whose code runs workflows."""
+"""`loyalty-webhooks temporal …`: set up the namespace, and promote worker versions."""
 
 import asyncio
 from typing import Annotated
@@ -16,7 +16,7 @@ from temporal.versions import promote as promote_version
 
 EXIT_FAILED = 1
 
-temporal = typer.Typer(help="What this product needs in Temporal.", no_args_is_help=True)
+temporal = typer.Typer(help="Namespace, search attributes and worker versions in Temporal.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
@@ -30,18 +30,18 @@ def setup(
         int | None,
         typer.Option(
             min=1,
-            help="Days for which Temporal keeps the history of what has ended.",
-            show_default="3 for a new namespace; one that exists keeps its own",
+            help="Retention of closed workflows in days.",
+            show_default="3 for a new namespace; an existing one keeps its own",
         ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the changes and make none.")] = False,
 ) -> None:
-    """Make the namespace TEMPORAL_NAMESPACE and the search attributes workflows are found by, where they are missing.
+    """Create the namespace TEMPORAL_NAMESPACE and the search attributes, if they are missing.
 
-    Safe to run again. The connection is configured by Temporal's own variables (TEMPORAL_ADDRESS and others). In
-    Temporal Cloud, where it may not, it says which commands of its tools do it.
+    Safe to repeat. Temporal's own variables configure the connection (TEMPORAL_ADDRESS and others). In Temporal Cloud,
+    which does not permit it, prints the equivalent commands of its tools.
 
-    Exit code 0: all is there. 1: something is missing and could not be made; what is said on standard error.
+    Exit code 0: everything exists. 1: something is missing and could not be created; standard error names it.
     """
     try:
         asyncio.run(_set_up(retention_days, dry_run))
@@ -53,23 +53,22 @@ def setup(
 @temporal.command()
 def promote(
     build_id: Annotated[
-        str | None, typer.Argument(help="The version to make current.", show_default="WORKER_BUILD_ID")
+        str | None, typer.Argument(help="Version to make current.", show_default="WORKER_BUILD_ID")
     ] = None,
     percent: Annotated[
         float | None,
-        typer.Option(min=0, max=100, help="Only so many of the workflows; the others stay where they are."),
+        typer.Option(min=0, max=100, help="Share of the workflows in percent; the others stay on their version."),
     ] = None,
 ) -> None:
-    """Make the workers of a version those that run workflows, new ones and the next task of open ones.
+    """Make a version current: its workers run new workflows and the next task of open ones.
 
-    Needed only where workers have a WORKER_BUILD_ID: they run nothing before. Run it when workers of the
-    version are up; it waits for them, and for Temporal where that is busy, for a minute. To go back, promote the
-    version before.
+    Needed only for workers with a WORKER_BUILD_ID: they run nothing before. Run it when workers of the version are up;
+    it waits up to a minute for them, and for a busy Temporal. To roll back, promote the previous version.
     """
     settings = read_settings()
     build = build_id or settings.worker_build_id
     if build is None:
-        complain("Which version? Name it, or set WORKER_BUILD_ID.")
+        complain("No version given: pass it, or set WORKER_BUILD_ID.")
         raise typer.Exit(EXIT_USAGE)
     version = deployment_version(settings.task_queue, build)
     try:
@@ -86,10 +85,10 @@ async def _promote(version: WorkerDeploymentVersion, percent: float | None) -> N
 
 
 async def _client() -> Client:
-    """Raises SetupError when it cannot connect."""
+    """Connect to Temporal. Raises SetupError if it cannot be reached."""
     try:
-        return await temporal_client(lazy=False, payload_keys=())  # no payload is read
-    except (RuntimeError, OSError, ValueError) as error:  # no server there, no such certificate, a wrong profile
+        return await temporal_client(lazy=False, payload_keys=())  # these commands read no payload
+    except (RuntimeError, OSError, ValueError) as error:  # no server, a missing certificate, an invalid profile
         raise SetupError(f"Temporal cannot be reached: {error}. Is TEMPORAL_ADDRESS right?") from error
 
 

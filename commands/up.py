@@ -1,4 +1,4 @@
-"""`loyalty-webhooks up`: the whole stack on this machine, until Ctrl-C."""
+"""`loyalty-webhooks up`: run the whole stack on this machine until Ctrl-C."""
 
 import asyncio
 from pathlib import Path
@@ -24,30 +24,30 @@ def register(app: typer.Typer) -> None:
 
 def up(
     data_dir: Annotated[
-        Path, typer.Option(help="Where everything is kept; several stacks run side by side in several directories.")
+        Path, typer.Option(help="Data directory; each stack has its own, and several stacks may run side by side.")
     ] = DEFAULT_DATA_DIRECTORY,
     demo: Annotated[
         bool, typer.Option("--demo/--no-demo", help="Start a receiver and send it one sample of each event.")
     ] = True,
     api_port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Port of the API; 0: a free one.", show_default="8080")
+        int | None, typer.Option(min=0, max=65535, help="Port of the API; 0: a free port.", show_default="8080")
     ] = None,
     ui_port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Port of the Temporal UI; 0: a free one.", show_default="8233")
+        int | None, typer.Option(min=0, max=65535, help="Port of the Temporal UI; 0: a free port.", show_default="8233")
     ] = None,
     temporal_port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Port of Temporal; 0: a free one.", show_default="7233")
+        int | None, typer.Option(min=0, max=65535, help="Port of Temporal; 0: a free port.", show_default="7233")
     ] = None,
     detach: Annotated[
-        bool, typer.Option("--detach", help="Return when all is healthy; stop it with `loyalty-webhooks down`.")
+        bool, typer.Option("--detach", help="Return when the stack is healthy; stop it with `loyalty-webhooks down`.")
     ] = False,
     ready_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Start PostgreSQL, Temporal, the API and the worker on this machine, and keep them running until Ctrl-C.
 
-    Without a port option the port of the last start is taken, else the default; when it is in use, a free one.
+    Without a port option, uses the port of the last start, else the default, or a free port if it is in use.
 
-    When all is healthy, stack.json in the data directory says where everything is and how to get in.
+    Once the stack is healthy, stack.json in the data directory holds addresses and credentials.
     """
     ports = PortChoices(api=api_port, temporal_ui=ui_port, temporal=temporal_port)
     options = UpOptions(DataDirectory.at(data_dir), ports, demo, ready_fd)
@@ -57,6 +57,6 @@ def up(
             start_detached(options, screen)
         else:
             asyncio.run(run(options, screen))
-    except (StackError, OSError) as error:  # OSError: a full disk and its like, with the file it was about
+    except (StackError, OSError) as error:  # OSError: a full disk, for example; it names the file
         complain(str(error))
         raise typer.Exit(EXIT_FAILED) from None

@@ -1,4 +1,4 @@
-"""`loyalty-webhooks version`: which code this is, and the schema it needs."""
+"""`loyalty-webhooks version`: version, schema revision and commit."""
 
 import json
 from importlib.metadata import version as installed_version
@@ -10,7 +10,7 @@ import typer
 from storage.migrate import head
 
 COMMIT_FILE = Path(__file__).with_name("commit")
-"""Written by the image's recipe; there is none in a checkout, where git tells."""
+"""File with the commit, written by the Dockerfile. A checkout has none: git knows its commit."""
 
 
 def register(app: typer.Typer) -> None:
@@ -18,8 +18,8 @@ def register(app: typer.Typer) -> None:
     app.command("version")(version)
 
 
-def version(as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
-    """Show the version, the schema revision it needs, and the commit it was built from, if that was built in."""
+def version(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Show the version, the schema revision it needs and, in an image, the commit it was built from."""
     facts = {"version": installed_version("loyalty-webhooks"), "schema": head(), "commit": built_from(COMMIT_FILE)}
     if as_json:
         typer.echo(json.dumps(facts))
@@ -31,5 +31,5 @@ def version(as_json: Annotated[bool, typer.Option("--json", help="For programs."
 
 
 def built_from(file: Path) -> str | None:
-    """The commit in the file; None when there is no file or nothing in it."""
+    """Return the commit in the file, or None if the file is missing or empty."""
     return file.read_text().strip() or None if file.is_file() else None

@@ -1,4 +1,4 @@
-"""`loyalty-webhooks worker`: hand over events and deliver them, until told to stop."""
+"""`loyalty-webhooks worker`: run the relay and the Temporal worker."""
 
 import gc
 
@@ -11,7 +11,7 @@ from telemetry.logs import configure_logs
 from worker import run
 
 GC_THRESHOLD = 50_000
-"""New objects between two runs of the cyclic collector. At Python's default of 700 bursts are a fifth slower
+"""New objects between two runs of the cyclic garbage collector. Python's default of 700 makes bursts a fifth slower
 (docs/performance.md)."""
 
 
@@ -19,7 +19,7 @@ def worker() -> None:
     """Run one worker process: the relay and the Temporal worker.
 
     Settings come from the environment (docs/settings.md): DATABASE_URL, ENCRYPTION_KEYS, TEMPORAL_ADDRESS and others.
-    Several workers may run side by side. SIGTERM or Ctrl-C finishes the attempts under way, then stops.
+    Several workers may run side by side. SIGTERM or Ctrl-C completes the attempts in flight, then stops.
     """
     settings = read_settings()
     configure_logs(settings.log_format, settings.log_level)
@@ -33,5 +33,5 @@ def worker() -> None:
 
 
 def register(app: typer.Typer) -> None:
-    """Add this family's commands."""
+    """Add the command to the command line."""
     app.command()(worker)

@@ -23,8 +23,7 @@ from domain.delivery.lifecycle import TRANSITIONS
 from domain.delivery.verdict import Answer, VerdictOutcome, verdict
 from relay.backpressure import MAX_IN_FLIGHT, Backpressure, WorkflowKind
 from relay.batching import BUSY_SHARE, GATHER_SECONDS, SINGLES_BURST, SINGLES_PER_SECOND, Batching
-from sending.admission import Admission
-from sending.concurrency import SHARE, ConcurrencyLimiter
+from sending.concurrency import SHARE, Admission, ConcurrencyLimiter
 from sending.drain.ordered import OrderedBacklog
 from sending.drain.round import LARGEST_WINDOW, Round
 from sending.rate_limit import HEADROOM, RateLimiter

@@ -1,4 +1,4 @@
-"""Who may do what: scopes, principals and the names of stores."""
+"""Authorisation rules: scopes, roles, principals and store codes."""
 
 import re
 from collections.abc import Mapping
@@ -8,13 +8,13 @@ from typing import Literal
 
 ALL_STORES = "*"
 STORE_CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
-"""It stands in paths, workflow ids and search attributes: no separator of any of these."""
+"""Store codes are part of paths, workflow ids and search attributes, so they contain no separator of any of these."""
 RESERVED_STORE_CODES = frozenset({"admin", "token"})
-"""First steps of paths below /api which no store may take."""
+"""Store codes that would collide with the first path segment of a route below /api."""
 
 
 class Scope(StrEnum):
-    """A right that an administrator or an API key may hold; `admin` contains all others."""
+    """A right of an administrator or an API key; `admin` includes all others."""
 
     EVENT_EMIT = "event:emit"
     SUBSCRIPTION_READ = "subscription:read"
@@ -38,11 +38,11 @@ ROLES: Mapping[str, frozenset[Scope]] = {
     ),
     "admin": frozenset({Scope.ADMIN}),
 }
-"""What people are usually given, by name: who looks, who works with webhooks, who may do everything."""
+"""Usual sets of scopes by name: read only, work with webhooks, everything."""
 
 
 def role_of(scopes: frozenset[str]) -> str | None:
-    """Name of the role that has exactly these scopes; None where none has."""
+    """Return the name of the role with exactly these scopes, or None."""
     return next((name for name, held in ROLES.items() if held == scopes), None)
 
 
@@ -51,7 +51,7 @@ PrincipalKind = Literal["administrator", "api_key"]
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who is asking: an administrator or an API key, with its scopes and the stores it may enter."""
+    """The authenticated caller: an administrator or an API key, with its scopes and the stores it may enter."""
 
     kind: PrincipalKind
     id: str
@@ -60,21 +60,21 @@ class Principal:
     stores: frozenset[str]
 
     def may(self, scope: Scope) -> bool:
-        """Whether it holds the right."""
+        """Return True if the principal holds the scope."""
         return scope in self.scopes or Scope.ADMIN in self.scopes
 
     def may_enter(self, store_code: str) -> bool:
-        """Whether the store is one of its own; to all others it gets the answer of a store that does not exist."""
+        """Return True if the store is one of the principal's; any other store is answered as if it did not exist."""
         return ALL_STORES in self.stores or store_code in self.stores
 
     @property
     def actor(self) -> str:
-        """How the audit names it, such as `administrator:admin`."""
+        """Name of the principal in the audit, such as `administrator:admin`."""
         return f"{self.kind}:{self.name}"
 
 
 def store_code_problem(code: str) -> str | None:
-    """Why no store can have this code; None when one can."""
+    """Return the reason for which no store can have this code, or None if the code is allowed."""
     if STORE_CODE.fullmatch(code) is None:
         return "a store code is 1 to 63 letters, digits, hyphens and underscores, and starts with a letter or a digit"
     if code.lower() in RESERVED_STORE_CODES:

@@ -1,15 +1,15 @@
-"""How long what grows by every event is kept."""
+"""Retention periods of the data that grows with every event."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class RetentionRules:
-    """Days after the one on which an event was accepted, for stores that say nothing else.
+    """Retention in days after the day on which an event was accepted, for stores without a setting of their own.
 
-    `days`: bodies, deliveries and attempts of what arrived. `exhausted_days`: the same of events of which a delivery
-    is exhausted or still open; where it is fewer than `days`, those count. `event_id_days`: ids with a digest of their
-    content, by which an event that comes again is known.
+    `days`: bodies, deliveries and attempts of delivered events. `exhausted_days`: the same data of events with an
+    exhausted or open delivery; where it is fewer than `days`, `days` applies. `event_id_days`: event ids with a digest
+    of their content, by which a repeated emit is recognised.
     """
 
     days: int

@@ -1,6 +1,6 @@
-"""Instants as texts: RFC 3339 date-times read, and written for legacy bodies in a store's time zone.
+"""Read RFC 3339 date-times, and write them for legacy bodies in a store's time zone.
 
-Nothing here raises on a date-time that `is_date_time` accepts, whatever its year, zone or fraction.
+No function of this module raises on a date-time that `is_date_time` accepts, whatever its year, zone or fraction.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ _DATE_TIME = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)T([01]\d|2[0-3]):([0-5]\d):([0-5]\d)(?:\.\d+)?(?:Z|([+-])([01]\d|2[0-3]):([0-5]\d))",
     re.ASCII,
 )
-_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 -- reckoned with the offset taken apart, since UTC may leave years 1-9999
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 -- naive, with the offset apart, since UTC may leave years 1-9999
 _SECOND = timedelta(seconds=1)
 
 
-@lru_cache(maxsize=256)  # an emitted instant is checked, and then read
+@lru_cache(maxsize=256)  # each emitted instant is first validated, then read
 def _read(text: str) -> tuple[datetime, timedelta] | None:
-    """The wall clock in whole seconds and its offset; None when the text is no date-time with an offset."""
+    """Return the wall clock in whole seconds and its offset, or None if the text is no date-time with an offset."""
     match = _DATE_TIME.fullmatch(text)
     if match is None:
         return None
@@ -36,15 +36,15 @@ def _read(text: str) -> tuple[datetime, timedelta] | None:
 
 
 def is_date_time(text: str) -> bool:
-    """Whether the text is an RFC 3339 date-time with an offset, `T` and `Z` in capitals, years 0001 to 9999.
+    """Return True if the text is an RFC 3339 date-time with an offset, `T` and `Z` in capitals, years 0001 to 9999.
 
-    A leap second (`:60`) is none: neither Python nor PostgreSQL can name that instant.
+    A leap second (`:60`) is not accepted: neither Python nor PostgreSQL can represent that instant.
     """
     return _read(text) is not None
 
 
 def unix_seconds(text: str) -> int | None:
-    """Whole seconds since 1970 in UTC, negative before; the fraction is dropped. None when it is no date-time."""
+    """Return whole seconds since 1970 in UTC (negative before), without a fraction; None for no date-time."""
     instant = _read(text)
     if instant is None:
         return None
@@ -53,12 +53,14 @@ def unix_seconds(text: str) -> int | None:
 
 
 UNSTORABLE = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
-"""The database driver writes these as -infinity and infinity, and reads them back without a time zone."""
+"""Instants that the database driver writes as -infinity and infinity, and reads back without a time zone."""
 
 
 def utc_instant(text: str) -> datetime | None:
-    """The instant in UTC, to the microsecond; None when the text is no date-time, or none that can be stored: UTC
-    leaves the years 1 to 9999, or it is one of `UNSTORABLE`."""
+    """Return the instant in UTC, to the microsecond, or None if the text is no date-time or cannot be stored.
+
+    An instant cannot be stored if UTC leaves the years 1 to 9999 or if it is one of `UNSTORABLE`.
+    """
     if not is_date_time(text):
         return None
     try:
@@ -69,16 +71,16 @@ def utc_instant(text: str) -> datetime | None:
 
 
 def utc_text(instant: datetime) -> str:
-    """An aware instant as a date-time in UTC, exact: `2026-01-02T03:04:05Z`, a fraction only where there is one."""
+    """Return an aware instant as an exact date-time in UTC: `2026-01-02T03:04:05Z`, its fraction only if not zero."""
     return instant.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
 
 
 def local_iso(text: str, zone: tzinfo) -> str | None:
-    """The same instant as ISO 8601 in `zone`, whole seconds, e.g. `2019-08-09T14:08:28+02:00`.
+    """Return the instant as ISO 8601 in `zone`, whole seconds, e.g. `2019-08-09T14:08:28+02:00`; None for no date-time.
 
-    ISO 8601 knows offsets in minutes only. Where a zone's own has seconds (Monrovia was 44:30 behind until 1972) they
-    are left out of the offset *and* of the clock, so that the instant stays exact. Where the zone's clock would leave
-    the years 1 to 9999, the instant keeps the offset it came with. None when the text is no date-time.
+    ISO 8601 has offsets in minutes only. If a zone's offset has seconds (Monrovia was 44:30 behind until 1972), the
+    seconds are dropped from the offset *and* from the clock, so that the instant stays exact. If the zone's clock would
+    leave the years 1 to 9999, the instant retains its original offset.
     """
     instant = _read(text)
     if instant is None:
@@ -102,16 +104,16 @@ def _offset_text(offset: timedelta) -> str:
 
 @lru_cache(maxsize=1)
 def timezone_names() -> frozenset[str]:
-    """The IANA names a store's `timezone` may have."""
+    """Return the IANA names that a store's `timezone` may have."""
     return frozenset(available_timezones())
 
 
 @lru_cache(maxsize=1024)
 def zone(name: str) -> tzinfo:
-    """The zone of that name; UTC for a name this machine's zone data does not hold.
+    """Return the zone of that name, or UTC for a name that is missing from this machine's zone data.
 
     Stores are checked against `timezone_names` when they are written. A name dropped from a later edition of the zone
-    data must not hold back deliveries: the instants stay right, only their offset changes.
+    data must not stop deliveries: the instants stay right, only their offset changes.
     """
     try:
         return ZoneInfo(name)

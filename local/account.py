@@ -1,4 +1,4 @@
-"""The ordinary user PostgreSQL runs under when we are root, which it refuses to be."""
+"""User account of PostgreSQL, which refuses to run as root."""
 
 import os
 import pwd
@@ -12,7 +12,7 @@ CANDIDATES = ("postgres", "nobody")
 
 @dataclass(frozen=True)
 class Account:
-    """A user and its main group."""
+    """A user and its primary group."""
 
     name: str
     uid: int
@@ -20,10 +20,10 @@ class Account:
 
 
 def postgres_account(data: Path) -> Account | None:
-    """Whom PostgreSQL runs as; none means as ourselves, who are not root.
+    """Return the user PostgreSQL runs as, or None for the current user, who is not root.
 
-    The owner of an existing database, so that one made by an ordinary user stays theirs; else `postgres` or `nobody`.
-    Raises StackError when root finds no such user.
+    The owner of an existing database, so that a database of an ordinary user keeps its owner; else `postgres` or
+    `nobody`. Raises StackError if root finds none of these users.
     """
     if os.geteuid() != 0:
         return None
@@ -38,7 +38,7 @@ def postgres_account(data: Path) -> Account | None:
         if entry.pw_uid != 0:
             return Account(name, entry.pw_uid, entry.pw_gid)
     raise StackError(
-        "PostgreSQL refuses to run as root, and there is neither a user `postgres` nor `nobody` to run it. Add one, "
+        "PostgreSQL refuses to run as root, and there is neither a user `postgres` nor `nobody` to run it as. Add one, "
         "or start as an ordinary user."
     )
 

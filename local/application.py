@@ -1,4 +1,4 @@
-"""The product's own processes in the local stack: the same commands as anywhere, configured by their environment."""
+"""API, worker and migrations in the local stack: the ordinary commands, configured by environment variables."""
 
 import os
 import sys
@@ -17,10 +17,14 @@ from local.secrets_file import Secrets
 from local.temporal import NAMESPACE, TemporalServer
 
 ALLOWED_NETWORKS = "127.0.0.0/8,::1/128"
-WORKER_GRACE_SECONDS = "1.5"  # everything stops within 10 s, and the worker is only the first
+WORKER_GRACE_SECONDS = "1.5"
+"""Grace period of the worker. The whole stack stops within 10 s, and the worker is only the first to stop."""
+
 WORKER_STOP_SECONDS = 3.5
 API_STOP_SECONDS = 1.5
-FOREIGN_PREFIXES = ("TEMPORAL_", "PG")  # would lead the clients to another server, or to this one by other means
+
+FOREIGN_PREFIXES = ("TEMPORAL_", "PG")
+"""Prefixes of inherited variables to drop. They could direct the clients to another server."""
 
 
 @dataclass(frozen=True)
@@ -36,19 +40,19 @@ class Application:
 
     @property
     def api_url(self) -> str:
-        """Root of the API."""
+        """Root URL of the API."""
         return f"http://{HOST}:{self.api_port}"
 
     def api(self) -> Component:
-        """The API as a component."""
+        """Return the API as a component."""
         return self._component("api", "API", self.api_url, API_STOP_SECONDS)
 
     def worker(self) -> Component:
-        """The worker as a component."""
+        """Return the worker as a component."""
         return self._component("worker", "Worker", f"http://{HOST}:{self.worker_health_port}", WORKER_STOP_SECONDS)
 
     async def migrate(self) -> None:
-        """Bring the schema to head. Raises StackError with the end of the log when that fails."""
+        """Migrate the database to head. Raises StackError with the end of the log on failure."""
         log = self.data.log("migrate")
         begin_log(log)
         status = await run_to_end(own_command("migrate"), self.environment(), directory=Path.cwd(), log=log)
@@ -56,7 +60,7 @@ class Application:
             raise StackError(f"The migrations failed: `migrate` {ending(status)}. {log} says:\n{tail(log)}")
 
     def environment(self) -> dict[str, str]:
-        """Our environment, with everything the stack decides in place of what was there."""
+        """Return the inherited environment, with the variables that the stack sets."""
         return merged(
             os.environ,
             {
@@ -89,7 +93,7 @@ class Application:
             title=title,
             command=own_command(name),
             environment=self.environment(),
-            directory=Path.cwd(),  # where a `.env` with further settings may lie
+            directory=Path.cwd(),  # a `.env` with further settings may be there
             log=self.data.log(name),
             ready=ready,
             stop_seconds=stop_seconds,
@@ -97,15 +101,18 @@ class Application:
 
 
 def own_command(*arguments: str) -> tuple[str, ...]:
-    """The command line of one of our own commands. -P: a `cli.py` in the caller's directory is not ours."""
+    """Return the command line of a `loyalty-webhooks` command.
+
+    -P: a `cli.py` in the caller's working directory must not be imported instead.
+    """
     return (sys.executable, "-P", "-m", "cli", *arguments)
 
 
 def merged(inherited: Mapping[str, str], decided: Mapping[str, str]) -> dict[str, str]:
-    """The inherited environment without what would contradict the decided one, and that."""
-    kept = {
+    """Merge `decided` into the inherited environment, without inherited variables that would contradict it."""
+    neutral = {
         name: value
         for name, value in inherited.items()
         if name.upper() not in decided and not name.upper().startswith(FOREIGN_PREFIXES)
     }
-    return {**kept, **decided}
+    return {**neutral, **decided}

@@ -1,4 +1,4 @@
-"""What a fresh database needs before anybody can use it: the store, the administrator and the API key of the stack."""
+"""First contents of a fresh database: the stack's store, administrator and API key."""
 
 from domain.access import Scope
 from local.secrets_file import Secrets
@@ -11,9 +11,9 @@ KEY_NAME = "up"
 
 
 async def ensure_access(address: str, secrets: Secrets) -> None:
-    """Make the store, the administrator and the key of the secrets, unless they are there; what is there stays.
+    """Create the store, the administrator and the API key of the secrets if they are missing. Existing ones stay.
 
-    `address` is the database's, postgresql://.
+    `address` is the postgresql:// address of the database.
     """
     url = address.replace("postgresql://", "postgresql+asyncpg://", 1)
     database = Database(url, pool_size=1, name="loyalty-webhooks up")

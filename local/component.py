@@ -1,4 +1,4 @@
-"""One process of the stack: how it is started, when it is ready, how it is asked to stop."""
+"""A process of the stack: command line, readiness check, stop signal."""
 
 import asyncio
 import math
@@ -19,16 +19,15 @@ LAUNCHER = Path(__file__).with_name("launch.py")
 
 
 async def _nothing() -> None:
-    """A component that leaves nothing behind."""
+    """Default clean-up: the component leaves nothing behind."""
 
 
 @dataclass(frozen=True)
 class Component:
-    """A process to start and to keep running.
+    """A supervised process.
 
-    `name` is its key in stack.json, `title` what a person calls it. `ready` answers at once and never raises.
-    `clear_up` removes what a killed process left, before the next one starts. `death_signal` is what it gets when
-    `up` dies.
+    `name` is its key in stack.json, `title` its display name. `ready` returns quickly and never raises. `clear_up`
+    removes the remains of a killed process before the next start. The kernel sends `death_signal` when `up` dies.
     """
 
     name: str
@@ -46,7 +45,7 @@ class Component:
 
 
 def spawn(component: Component) -> "subprocess.Popen[bytes]":
-    """Start the component's process, its output going to its log. Only from the main thread, as all below."""
+    """Start the component's process, with its output in its log. Main thread only, like every function below."""
     log = open_log(component.log)
     try:
         return launch(
@@ -70,7 +69,7 @@ async def run_to_end(
     account: Account | None = None,
     stdin: int = subprocess.DEVNULL,
 ) -> int:
-    """Run a program that ends by itself; returns its exit status. It is killed when we are cancelled."""
+    """Run a program to its end and return its exit status. Kills it on cancellation."""
     descriptor = open_log(log)
     try:
         process = launch(command, environment, directory=directory, output=descriptor, account=account, stdin=stdin)
@@ -86,7 +85,7 @@ async def run_to_end(
 
 
 async def ended(process: "subprocess.Popen[bytes]", by: float = math.inf) -> bool:
-    """Wait for the process to end, until this moment (monotonic seconds); whether it did."""
+    """Wait for the process to end, until `by` (monotonic seconds). Return True if it ended."""
     while process.poll() is None:
         if time.monotonic() > by:
             return False
@@ -104,9 +103,9 @@ def launch(
     stdin: int = subprocess.DEVNULL,
     death_signal: signal.Signals = signal.SIGKILL,
 ) -> "subprocess.Popen[bytes]":
-    """Start a program in a session of its own, as that user, its life tied to ours.
+    """Start a program in its own session, as the given user. It dies with this process.
 
-    Only from the main thread: the kernel sends the death signal when the *thread* that started the process ends.
+    Main thread only: the kernel sends the death signal when the *thread* that started the process ends.
     """
     uid, gid = (str(account.uid), str(account.gid)) if account else ("-", "-")
     launcher = (sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), str(int(death_signal)), uid, gid)
@@ -122,7 +121,7 @@ def launch(
 
 
 def ending(returncode: int) -> str:
-    """How a process ended, in words."""
+    """Describe the end of a process in words."""
     if returncode < 0:
         try:
             return f"was killed by {signal.Signals(-returncode).name}"

@@ -1,4 +1,4 @@
-"""The one directory in which a stack keeps everything: where each thing is, and who may use it."""
+"""Data directory of a stack: its paths and its lock."""
 
 import contextlib
 import fcntl
@@ -13,7 +13,8 @@ from local.errors import StackError
 from local.private_file import PRIVATE_FILE, make_private_directory
 
 DEFAULT_DATA_DIRECTORY = Path(".loyalty-webhooks")
-LOCK_PATIENCE_SECONDS = 0.3  # `status` and `down` touch the lock for an instant to see whether it is held
+LOCK_PATIENCE_SECONDS = 0.3
+"""Time to wait for the lock. `status` and `down` take it for an instant to see if it is held."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class DataDirectory:
 
     @classmethod
     def at(cls, path: Path) -> "DataDirectory":
-        """The data directory at `path`, which need not exist yet."""
+        """Return the data directory at `path`, which need not exist yet."""
         return cls(path.expanduser().resolve())
 
     @property
@@ -57,35 +58,35 @@ class DataDirectory:
 
     @property
     def cluster(self) -> str:
-        """The name in the titles of PostgreSQL's processes: theirs alone, and short enough for it (63 bytes)."""
+        """Unique name in the titles of this stack's PostgreSQL processes, within the limit of 63 bytes."""
         return f"loyalty-webhooks-{hashlib.sha256(str(self.root).encode()).hexdigest()[:12]}"
 
     def log(self, name: str) -> Path:
         return self.root / "logs" / f"{name}.log"
 
     def create(self) -> None:
-        """Make the directory; an existing one keeps its mode.
+        """Create the directory. An existing one keeps its mode.
 
-        Raises StackError when it cannot be made or is not ours to write to.
+        Raises StackError if it cannot be created or is not writable.
         """
         try:
             make_private_directory(self.root)
             make_private_directory(self.root / "logs")
         except OSError as error:
             raise StackError(
-                f"The data directory {self.root} cannot be made: {error.strerror}. Name another one with --data-dir."
+                f"The data directory {self.root} cannot be created: {error.strerror}. Use another one with --data-dir."
             ) from error
         if not os.access(self.root, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
             raise StackError(
-                f"The data directory {self.root} is another user's or read-only. Name another one with --data-dir."
+                f"The data directory {self.root} is another user's or read-only. Use another one with --data-dir."
             )
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the directory for one `up`; the lock file, which names our process, is removed at the end.
+        """Lock the directory for one `up`. The lock file holds our pid and is removed at the end.
 
-        The kernel drops the lock with the process, however it ends, so a file left behind by kill -9 is no obstacle.
-        Raises StackError when another `up` holds it.
+        The kernel releases the lock when the process ends, so a file left by kill -9 does not block the next start.
+        Raises StackError if another `up` holds the lock.
         """
         descriptor = self._acquire()
         try:
@@ -93,7 +94,8 @@ class DataDirectory:
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
             yield
         finally:
-            self.lock.unlink(missing_ok=True)  # while it is still held: the next holder checks that its file is there
+            # Unlink while the lock is held: the next holder checks that its file still exists.
+            self.lock.unlink(missing_ok=True)
             os.close(descriptor)
 
     def _acquire(self) -> int:
@@ -113,18 +115,18 @@ class DataDirectory:
                 continue
             if _is_at(descriptor, self.lock):
                 return descriptor
-            os.close(descriptor)  # its holder removed it between our open and our lock
+            os.close(descriptor)  # the previous holder removed the file between our open and our lock
 
     def in_use(self) -> StackError:
-        """What to say when another `up` holds the directory."""
+        """Return the error for a directory that another `up` holds."""
         holder = self.holder()
         return StackError(
             f"Another `loyalty-webhooks up`{f' (pid {holder})' if holder else ''} is using {self.root}. Stop it with "
-            f"`loyalty-webhooks down --data-dir {self.root}`, or name another directory with --data-dir."
+            f"`loyalty-webhooks down --data-dir {self.root}`, or use another directory with --data-dir."
         )
 
     def is_locked(self) -> bool:
-        """Whether an `up` runs on this directory."""
+        """Return True if an `up` runs on this directory."""
         try:
             descriptor = os.open(self.lock, os.O_RDWR)
         except FileNotFoundError:
@@ -140,7 +142,7 @@ class DataDirectory:
         return False
 
     def holder(self) -> int | None:
-        """The pid of the `up` that runs on this directory; none when none runs, or it has just begun."""
+        """Return the pid of the `up` that runs on this directory. None if none runs, or it has just begun."""
         if not self.is_locked():
             return None
         try:

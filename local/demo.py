@@ -1,6 +1,6 @@
-"""The demo of `up`: a receiver subscribed to everything, one of each event, and a look at what arrives.
+"""Demo of `up`: a receiver subscribed to every event, one sample of each, and a display of the deliveries.
 
-Scheduled events are not emitted as samples: something that expires is told of, and their schedules are triggered.
+Scheduled events are not emitted as samples: the demo creates an expiry row of each kind and triggers its schedule.
 """
 
 import asyncio
@@ -22,11 +22,12 @@ from local.stack_file import Stack
 
 ARRIVE_WITHIN_SECONDS = 60.0
 REFRESHES_PER_SECOND = 12
-LINES_PER_SECOND = 20  # of what arrives later; more is only counted
+LINES_PER_SECOND = 20
+"""Maximum printed lines per second for requests after the demo. More requests are counted only."""
 
 
 class Demo:
-    """A receiver on this machine and the round of samples it is sent."""
+    """A receiver on this machine and a round of samples sent to it."""
 
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
@@ -35,23 +36,23 @@ class Demo:
         self._complete = asyncio.Event()
         self._second = 0
         self._lines = 0
-        self._unsaid = 0
+        self._skipped = 0
 
     async def run(self, stack: Stack, port: int) -> None:
-        """Receive on the port from now on, emit the samples, return when all have arrived or a minute is over."""
+        """Receive on the port, emit the samples, return when all have arrived or after a minute."""
         try:
             await self._receiver.start(HOST, port)
             async with DemoClient(stack) as client:
-                self._screen.begin("Subscribing the demo's receiver to everything")
+                self._screen.begin("Subscribing the demo's receiver to every event")
                 subscriptions = await client.ensure_subscriptions(f"http://{HOST}:{port}")
                 self._screen.end()
                 await self._emit_and_watch(client, subscriptions)
         except (DemoError, OSError) as error:
             self._screen.end()
-            self._screen.note(f"The demo did not work out: {error}")
+            self._screen.note(f"The demo failed: {error}")
 
     async def stop(self) -> None:
-        """Receive nothing any more."""
+        """Stop the receiver."""
         await self._receiver.stop()
 
     async def _emit_and_watch(self, client: DemoClient, subscriptions: list[DemoSubscription]) -> None:
@@ -105,11 +106,11 @@ class Demo:
     def _say_later_one(self, request: ReceivedRequest) -> None:
         second = int(time.monotonic())
         if second != self._second:
-            if self._unsaid:
-                self._screen.note(f"… and {self._unsaid} more")
-            self._second, self._lines, self._unsaid = second, 0, 0
+            if self._skipped:
+                self._screen.note(f"… and {self._skipped} more")
+            self._second, self._lines, self._skipped = second, 0, 0
         if self._lines >= LINES_PER_SECOND:
-            self._unsaid += 1
+            self._skipped += 1
             return
         self._lines += 1
         self._screen.note(f"received {request.event_name}, {request.format}{' (again)' if request.duplicate else ''}")
@@ -123,7 +124,7 @@ def _message(request: ReceivedRequest) -> UUID | None:
 
 
 def _expected(event_ids: Mapping[str, UUID], subscriptions: Sequence[DemoSubscription]) -> dict[UUID, tuple[str, str]]:
-    """Every message that the samples will make, to its event's name and its format."""
+    """Map every message id that the samples produce to event name and format."""
     return {
         message_id(event_ids[subscription.event_name], subscription.id, variant): (
             subscription.event_name,

@@ -1,4 +1,4 @@
-"""What the demo shows: one row for each event, filling up as its deliveries arrive."""
+"""Display of the demo: a row per event that fills as its deliveries arrive."""
 
 import time
 from collections.abc import Mapping
@@ -14,14 +14,14 @@ from local.demo_client import FORMATS
 
 @dataclass
 class Cell:
-    """The deliveries of one event in one format: how many are to come, and after how many seconds each came."""
+    """Deliveries of one event in one format: expected count, and the seconds until each arrival."""
 
     expected: int
     emitted: float = 0.0
     arrived: list[float] = field(default_factory=list)
 
     def text(self) -> Text:
-        """For the table: a mark and the milliseconds since the event was emitted."""
+        """Return the table cell: a mark per delivery and the milliseconds since the event was emitted."""
         if not self.emitted:
             return Text("·", style="dim")
         marks = "✓" * len(self.arrived) + "…" * (self.expected - len(self.arrived))
@@ -31,7 +31,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Arrival:
-    """A delivery that came, so many seconds after its event was emitted."""
+    """An arrived delivery, with the seconds since its event was emitted."""
 
     event_name: str
     format: str
@@ -39,22 +39,22 @@ class Arrival:
 
 
 class DemoBoard:
-    """Counts the deliveries of one round of samples, each once, by their message ids."""
+    """Counter of the deliveries of one round of samples, each once by message id."""
 
     def __init__(self, expected: Mapping[UUID, tuple[str, str]]) -> None:
-        """`expected`: every message of the round to its event's name and its format."""
+        """`expected` maps every message id of the round to event name and format."""
         self._awaited = dict(expected)
         self._cells: dict[tuple[str, str], Cell] = {}
         for key in expected.values():
             self._cells.setdefault(key, Cell(0)).expected += 1
 
     def emitting(self, event_name: str) -> None:
-        """The event is being handed over now."""
+        """Note the time at which the event is emitted."""
         for form in FORMATS:
             self._cells[event_name, form].emitted = time.monotonic()
 
     def arrive(self, message_id: UUID) -> Arrival | None:
-        """A message came; none when it is not of this round, or came before."""
+        """Record a message. Return None if it is not part of this round or arrived before."""
         key = self._awaited.pop(message_id, None)
         if key is None:
             return None
@@ -64,21 +64,21 @@ class DemoBoard:
 
     @property
     def expected(self) -> int:
-        """Deliveries of the whole round."""
+        """Number of deliveries of the whole round."""
         return sum(cell.expected for cell in self._cells.values())
 
     @property
     def arrived(self) -> int:
-        """Deliveries that came."""
+        """Number of arrived deliveries."""
         return sum(len(cell.arrived) for cell in self._cells.values())
 
     @property
     def complete(self) -> bool:
-        """Whether all came."""
+        """True if all deliveries have arrived."""
         return self.arrived >= self.expected
 
     def table(self) -> Table:
-        """The board as it stands."""
+        """Return the current board as a table."""
         table = Table(box=box.SIMPLE_HEAD, footer_style="bold", show_footer=True)
         table.add_column("Event", footer="Deliveries arrived", no_wrap=True)
         footers = (f"{self.arrived} of {self.expected}", "")

@@ -1,4 +1,4 @@
-"""The demo's side of the API: its subscriptions, made once, and one of each event."""
+"""API client of the demo: creates its subscriptions once and emits one of each event."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,19 +12,23 @@ from domain.wire.jsontext import dump
 from local.demo_notices import DemoNotice, demo_notices
 from local.stack_file import Stack
 
-REQUEST_SECONDS = 20.0  # right after the start everything is cold
-PAGE_ITEMS = 50  # the most the API gives; the demo has 34
+REQUEST_SECONDS = 20.0
+"""Timeout of a request. Caches are cold right after the start."""
+
+PAGE_ITEMS = 50
+"""Maximum page size of the API. The demo has 34 subscriptions."""
+
 NAME_PREFIX = "Demo: "
 FORMATS = ("modern", "legacy")
 
 
 class DemoError(Exception):
-    """The API did not do what the demo asked for; the text says what it answered."""
+    """The API refused a call of the demo. The message holds its response."""
 
 
 @dataclass(frozen=True)
 class DemoSubscription:
-    """A subscription of the demo, and where its requests arrive."""
+    """A subscription of the demo."""
 
     id: UUID
     event_name: str
@@ -32,22 +36,22 @@ class DemoSubscription:
 
 
 def seed_events() -> list[EventType]:
-    """The events the demo shows, each with its sample."""
+    """Return the events of the demo, each with its sample."""
     return [event_type for event_type in CATALOGUE.values() if event_type.seed]
 
 
 def expected_variants(event_type: EventType, form: str) -> tuple[str, ...]:
-    """The deliveries that the sample makes for a subscription in that format."""
+    """Return the variants that the sample produces for a subscription in that format, one per delivery."""
     return variants(event_type.name, dump(event_type.sample), form == "legacy")
 
 
 def path_of(event_name: str, form: str) -> str:
-    """The receiver's path for a subscription."""
+    """Return the receiver's path for a subscription."""
     return f"/demo/{form}/{event_name}"
 
 
 class DemoClient:
-    """Calls of the API in one store. Use as an async context manager."""
+    """Client for one store. Use as an async context manager."""
 
     def __init__(self, stack: Stack) -> None:
         self._store = stack.store
@@ -63,7 +67,7 @@ class DemoClient:
         await self._session.close()
 
     async def ensure_subscriptions(self, receiver: str) -> list[DemoSubscription]:
-        """Subscribe the receiver (its root URL) to every seed event in both formats; what is there is taken over."""
+        """Subscribe the receiver (its root URL) to every seed event in both formats. Reuses existing subscriptions."""
         existing = await self._existing()
         return [
             await self._ensure(event_type.name, form, receiver, existing)
@@ -97,11 +101,11 @@ class DemoClient:
         await self._call("POST", "/event", data=f'{{"event":{{{fields}}}}}', headers=headers)
 
     async def notices(self) -> dict[str, DemoNotice]:
-        """What is to expire, by the name of the event that it makes."""
+        """Return the rows that expire on the day due today, by the name of their event."""
         return demo_notices(self._store, (await self._call("GET", "/settings"))["settings"])
 
     async def trigger(self, notice: DemoNotice) -> None:
-        """Tell of what expires, and have the schedule scan its day now."""
+        """Create the expiry row and trigger a scan of its day."""
         await self._call("PUT", f"/expiry/{notice.kind}/{notice.identity}", json=notice.row)
         await self._call("POST", f"/schedule/{notice.kind}/trigger")
 
@@ -109,7 +113,7 @@ class DemoClient:
         try:
             async with self._session.request(method, self._root + path, **arguments) as response:
                 if response.status >= 300:
-                    raise DemoError(f"{method} {path} was answered {response.status}: {(await response.text())[:500]}")
+                    raise DemoError(f"{method} {path} returned {response.status}: {(await response.text())[:500]}")
                 return await response.json() if response.status != 204 else {}
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             raise DemoError(f"{method} {path} failed: {error or type(error).__name__}") from error

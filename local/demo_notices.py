@@ -1,4 +1,4 @@
-"""The demo's three scheduled events: a row of each kind that expires on the day due today, and its notice."""
+"""Scheduled events of the demo: an expiry row of each kind for the day due today, with its notice."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -40,7 +40,7 @@ _SETTINGS = {
 
 @dataclass(frozen=True)
 class DemoNotice:
-    """A row to tell of, and the event that the scan of its day will make."""
+    """An expiry row, with the id of the event that a scan of its day emits."""
 
     kind: Kind
     identity: UUID
@@ -50,13 +50,13 @@ class DemoNotice:
 
 
 def demo_notices(store: str, settings: dict[str, Any]) -> dict[str, DemoNotice]:
-    """One for each scheduled event, by its name; `settings` are the store's, as the API answers them."""
+    """Return a notice for each scheduled event, by event name. `settings` are the store's, as the API returns them."""
     now = datetime.now(UTC)
-    place = zone(settings["timezone"])
+    store_zone = zone(settings["timezone"])
     notices = {}
     for kind in Kind:
-        day = local_day(now, place) + timedelta(days=settings[_SETTINGS[kind]])
-        instant = day_start(day, place) + timedelta(hours=12)
+        day = local_day(now, store_zone) + timedelta(days=settings[_SETTINGS[kind]])
+        instant = day_start(day, store_zone) + timedelta(hours=12)
         identity = uuid4()
         wrapper, fields = _ROWS[kind]
         row = {

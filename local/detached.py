@@ -1,4 +1,4 @@
-"""`up --detach`: an `up` in a session of its own, which outlives the command that started it."""
+"""`up --detach`: run `up` in its own session, so that it outlives the command."""
 
 import contextlib
 import os
@@ -15,14 +15,16 @@ from local.stack_file import read_stack
 from local.up import READY, UpOptions
 
 LOG_NAME = "up"
-READY_WITHIN_SECONDS = 180.0  # its own time-outs are nearer; they also say what is wrong
+READY_WITHIN_SECONDS = 180.0
+"""Time until the stack must be healthy. The timeouts of `up` itself are shorter and report the cause."""
+
 STOP_WITHIN_SECONDS = 15.0
 
 
 def start_detached(options: UpOptions, screen: Screen) -> None:
-    """Start the stack and return when all is healthy.
+    """Start the stack and return when it is healthy.
 
-    Raises StackError with the end of its log when it does not come up; then nothing of it is left.
+    Raises StackError with the end of its log if it does not start; then nothing of it is left.
     """
     data = options.data
     data.create()
@@ -73,14 +75,14 @@ def _spawn(options: UpOptions, log_descriptor: int, ready_descriptor: int) -> "s
 
 
 def _wait(descriptor: int) -> bytes:
-    """What the started `up` says; empty when it ended, or said nothing in time."""
+    """Return the message of the started `up`; empty if it ended or sent none in time."""
     readable, _, _ = select.select([descriptor], [], [], READY_WITHIN_SECONDS)
     return os.read(descriptor, len(READY)) if readable else b""
 
 
 @contextlib.contextmanager
 def _ended_if_we_fail(process: "subprocess.Popen[bytes]") -> Iterator[None]:
-    """A start that is given up, by Ctrl-C too, leaves nothing running."""
+    """Stop the process if the block fails, on Ctrl-C too."""
     try:
         yield
     except BaseException:

@@ -1,4 +1,4 @@
-"""Stopping a stack from outside, and cleaning up after one that was killed."""
+"""Stops a stack from outside and cleans up after a killed one."""
 
 import asyncio
 import signal
@@ -10,14 +10,16 @@ from local.processes import POLL_SECONDS, ProcessIdentity, send
 from local.screen import Screen
 from local.stack import clean_up
 
-STOP_WITHIN_SECONDS = 15.0  # `up` itself takes at most 10
+STOP_WITHIN_SECONDS = 15.0
+"""Time for `up` to stop before it is killed. `up` itself takes at most 10 s."""
+
 HOLDER_NAMED_WITHIN_SECONDS = 2.0
 
 
 async def stop_stack(data: DataDirectory, screen: Screen) -> None:
-    """Stop the `up` of the directory and wait until it has gone. Nothing running is no error.
+    """Stop the `up` of the directory and wait for its end. Does nothing if none runs.
 
-    Raises StackError when it does not stop, or may not be told to.
+    Raises StackError if it does not stop or belongs to another user.
     """
     if not data.root.is_dir():
         screen.say(f"Nothing runs in {data.root}.")
@@ -42,14 +44,14 @@ async def _clean_up_unlocked(data: DataDirectory, screen: Screen) -> None:
 
 
 async def _holder(data: DataDirectory) -> int | None:
-    """The pid of the `up`, which may not have written it yet; none when it has ended meanwhile."""
+    """Wait for the pid of the `up`, which it may not have written yet. Return None if it has ended meanwhile."""
     deadline = time.monotonic() + HOLDER_NAMED_WITHIN_SECONDS
     while data.is_locked():
         holder = data.holder()
         if holder is not None:
             return holder
         if time.monotonic() > deadline:
-            raise StackError(f"{data.lock} does not say which process holds it. End the `up` that uses it by hand.")
+            raise StackError(f"{data.lock} does not name the process that holds it. End the `up` that uses it by hand.")
         await asyncio.sleep(POLL_SECONDS)
     return None
 
@@ -71,7 +73,7 @@ async def _stop(data: DataDirectory, holder: int) -> None:
 
 
 async def _gone_within(process: ProcessIdentity | None, seconds: float) -> None:
-    """Wait for a process that has let go of everything to end as well."""
+    """Wait for a process to end after it has released its lock."""
     deadline = time.monotonic() + seconds
     while process is not None and process.is_alive():
         if time.monotonic() > deadline:

@@ -1,5 +1,5 @@
-"""What can go wrong with the embedded stack, said to the person who started it."""
+"""Error of the local stack, with a message for its user."""
 
 
 class StackError(Exception):
-    """The stack cannot start or go on. The text says what is wrong and what to do; it holds no secret."""
+    """The stack cannot start or continue. The message names problem and remedy and holds no secret."""

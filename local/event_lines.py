@@ -1,7 +1,7 @@
-"""What is to be emitted, line by line: from samples, from one JSON text, from a file of NDJSON.
+"""Events to emit, from samples, one JSON text or an NDJSON file.
 
-A line is an event of its own, `{"eventName": …, "data": …, "eventId"?: …, "createdAt"?: …}`, as the API takes it, or,
-where the command names an event, just that event's data. Numbers keep their text.
+A line is a whole event in the API's format, `{"eventName": …, "data": …, "eventId"?: …, "createdAt"?: …}`, or only
+the data if the command names the event. Numbers keep their text.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,30 +15,30 @@ from domain.wire.jsontext import JsonTextError, JsonValue, dump, parse
 
 @dataclass(frozen=True)
 class OutgoingEvent:
-    """An event ready to be sent. It has an id before it is sent, so that sending it again makes no second event."""
+    """An event to send. It gets its id before the first send, so that a retry creates no second event."""
 
     line: int
-    """From 1: where it stands in the file, or which sample it is."""
+    """Line in the file or number of the sample, from 1."""
     name: str
     event_id: str
     text: str
     """The event as compact JSON."""
     id_is_new: bool = True
-    """The id was made here: the API can have it already only because an answer got lost."""
+    """True if the id was generated here: then a duplicate only means that a response was lost."""
 
 
 @dataclass(frozen=True)
 class Rejection:
-    """A line that did not become an event."""
+    """A line that is not a valid event."""
 
     line: int
     name: str
-    """Event name, as far as it is known; else empty."""
+    """Event name, or empty if unknown."""
     reason: str
 
 
 def sample_events(name: str | None, count: int) -> Iterator[OutgoingEvent]:
-    """`count` samples of one event, or of the 17 of every installation in turn. Raises KeyError for an unknown name."""
+    """Yield `count` samples of one event, or of all 17 in turn. Raises KeyError for an unknown name."""
     types = [CATALOGUE[name]] if name is not None else [type_ for type_ in CATALOGUE.values() if type_.seed]
     texts = [(type_.name, dump(type_.sample)) for type_ in types]
     for line, (event_name, data) in enumerate(islice(cycle(texts), count), start=1):
@@ -46,7 +46,7 @@ def sample_events(name: str | None, count: int) -> Iterator[OutgoingEvent]:
 
 
 def single_event(name: str, data: bytes, event_id: str | None) -> OutgoingEvent | Rejection:
-    """One event from the text of its data."""
+    """Return an event from the JSON text of its data."""
     try:
         text = dump(parse(data))
     except JsonTextError as error:
@@ -55,7 +55,7 @@ def single_event(name: str, data: bytes, event_id: str | None) -> OutgoingEvent 
 
 
 def read_lines(lines: Iterable[bytes], name: str | None, first: int = 1) -> Iterator[OutgoingEvent | Rejection]:
-    """Each line from number `first` that is not blank, as an event or as the reason why it is none."""
+    """Yield each non-blank line from number `first` as an event or a rejection."""
     for number, line in enumerate(lines, start=1):
         if number >= first and line.strip():
             yield _read_line(number, line.strip(), name)
@@ -68,7 +68,7 @@ def _read_line(number: int, line: bytes, name: str | None) -> OutgoingEvent | Re
         return Rejection(number, name or "", f"not JSON: {error}")
     if not isinstance(value, dict) or "eventName" not in value:
         if name is None:
-            return Rejection(number, "", "no eventName in it, and the command names no event either")
+            return Rejection(number, "", "no eventName in the line or on the command line")
         return _with_data_text(number, name, dump(value))
     return _own_event(number, value, name)
 

@@ -1,8 +1,8 @@
-"""Sending events to the API: in batches, again when it is briefly away, and never losing the good ones to a bad one.
+"""Sender of events to the API: batches, retries while the API is unavailable, isolates invalid events of a batch.
 
-SendError               nothing more can be sent; what was accepted before stays accepted
-├── ApiUnreachable      no answer, or none but "later", for as long as the sender has patience
-└── ApiRefused          the key, the store or the address is wrong: every event would be refused
+SendError               sending stopped; events accepted before stay accepted
+├── ApiUnreachable      no response, or only retryable statuses, until the sender's patience ended
+└── ApiRefused          wrong key, store or address: every event would be refused
 """
 
 import asyncio
@@ -18,20 +18,28 @@ import httpx
 
 from local.event_lines import OutgoingEvent, Rejection
 
-BATCH_EVENTS = 500  # half of what the API takes at most: a transaction of some 50 ms
-BATCH_BYTES = 4 * 1024 * 1024  # half of what the API takes at most
-PATIENCE_SECONDS = 30.0  # a restart of every component of a stack takes less
+BATCH_EVENTS = 500
+"""Maximum events of a batch. Half of the API's limit: a transaction of some 50 ms."""
+
+BATCH_BYTES = 4 * 1024 * 1024
+"""Maximum size of a batch. Half of the API's limit."""
+
+PATIENCE_SECONDS = 30.0
+"""Default time to retry. Restarting every component of a stack takes less."""
+
 REQUEST_TIMEOUT_SECONDS = 30.0
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 2.0
-FIRST_KEPT = 20  # as many as a person may want to look up one by one
+
+LISTED_EVENTS = 20
+"""Maximum events listed in a report. A user may look up that many one by one."""
 
 LATER = frozenset({408, 425, 429, 500, 502, 503, 504})
 REFUSED = frozenset({401, 403, 404, 405})
 
 
 class SendError(Exception):
-    """Sending stopped. The text says why and what to do; `line` is that of the first event that was not taken."""
+    """Sending stopped. The message names cause and remedy; `line` is the line of the first event not accepted."""
 
     def __init__(self, message: str, line: int) -> None:
         super().__init__(message)
@@ -39,32 +47,32 @@ class SendError(Exception):
 
 
 class ApiUnreachable(SendError):  # noqa: N818 - reads as what happened
-    """The API did not answer, or only asked to come later."""
+    """The API did not respond, or only with retryable statuses."""
 
 
 class ApiRefused(SendError):  # noqa: N818 - reads as what happened
-    """The API takes nothing from this caller."""
+    """The API accepts no event from this client."""
 
 
 @dataclass
 class SendReport:
-    """What became of the events so far."""
+    """Outcome of the events so far."""
 
     accepted: int = 0
     duplicates: int = 0
-    """Events the API had already: their ids were sent before, here or by somebody else."""
+    """Events that the API had already: their ids were sent before, here or by another client."""
     rejections: list[Rejection] = field(default_factory=list)
     first: list[tuple[OutgoingEvent, bool]] = field(default_factory=list)
-    """The first `FIRST_KEPT` events the API took, each with whether it was a duplicate."""
+    """The first `LISTED_EVENTS` accepted events, each with True if it was a duplicate."""
 
     @property
     def settled(self) -> int:
-        """Events whose fate is known."""
+        """Number of events with a known outcome."""
         return self.accepted + self.duplicates + len(self.rejections)
 
 
 def batches(events: Sequence[OutgoingEvent]) -> Iterator[list[OutgoingEvent]]:
-    """The events in their order, in groups the API takes."""
+    """Split the events, in order, into batches within the limits."""
     group: list[OutgoingEvent] = []
     size = 0
     for event in events:
@@ -79,7 +87,7 @@ def batches(events: Sequence[OutgoingEvent]) -> Iterator[list[OutgoingEvent]]:
 
 
 class EventSender:
-    """Sends events to one store. `on_wait` hears a sentence when an answer is awaited longer than it should take."""
+    """Sender for one store. Calls `on_wait` with a message before each retry."""
 
     def __init__(
         self,
@@ -91,9 +99,9 @@ class EventSender:
     ) -> None:
         self.report = SendReport()
         self.next_line = 1
-        """Line of the first event whose fate is not known."""
+        """Line of the first event with an unknown outcome."""
         self.asking = False
-        """A request is under way."""
+        """True while a request is in flight."""
         self._client = client
         self._root = str(client.base_url).rstrip("/")
         self._path = f"/api/{store}/event"
@@ -102,12 +110,12 @@ class EventSender:
         self._on_wait = on_wait
 
     async def send(self, events: Sequence[OutgoingEvent]) -> None:
-        """Send all of them; `report` counts. Raises SendError when it cannot go on."""
+        """Send all events and count them in `report`. Raises SendError if it cannot continue."""
         for batch in batches(events):
             await self._send_batch(batch)
 
     async def _send_batch(self, events: list[OutgoingEvent]) -> None:
-        """A batch is all or nothing at the API: what it names as wrong is left out, and the rest is sent again."""
+        """Send one batch. The API accepts a batch as a whole, so resend it without the events it rejects."""
         while events:
             response = await self._post(events)
             if response.status_code == 202:
@@ -115,7 +123,7 @@ class EventSender:
                 return
             wrong = _problems_by_index(response, len(events))
             if not wrong:
-                if len(events) > 1:  # something in it is wrong, and the answer does not say which
+                if len(events) > 1:  # the response names no event, so bisect the batch
                     middle = len(events) // 2
                     await self._send_batch(events[:middle])
                     await self._send_batch(events[middle:])
@@ -128,17 +136,17 @@ class EventSender:
     def _count(self, events: list[OutgoingEvent], answer: Any) -> None:
         rows = answer.get("items", [answer])
         if len(rows) != len(events):
-            told = f"The API answered {len(rows)} rows to {len(events)} events: is it another version?"
-            raise ApiRefused(told, events[0].line)
+            message = f"The API returned {len(rows)} rows for {len(events)} events: is it another version?"
+            raise ApiRefused(message, events[0].line)
         for row, event in zip(rows, events, strict=True):
             duplicate = row["duplicate"] and not event.id_is_new
             self.report.duplicates += duplicate
             self.report.accepted += not duplicate
-            if len(self.report.first) < FIRST_KEPT:
+            if len(self.report.first) < LISTED_EVENTS:
                 self.report.first.append((event, duplicate))
 
     async def _post(self, events: list[OutgoingEvent]) -> httpx.Response:
-        """The answer to these events that settles them; a single event goes its own way, as a platform sends it."""
+        """Return the response that settles these events, after retries. A single event goes to POST /event."""
         if len(events) == 1:
             path, media_type, text = self._path, "application/json", f'{{"event":{events[0].text}}}'
         else:
@@ -152,7 +160,7 @@ class EventSender:
                 headers = {"Content-Type": media_type}
                 response = await self._client.post(path, content=text.encode(), headers=headers)
             except httpx.RequestError as error:
-                trouble, wanted = f"no answer ({_described(error)})", None
+                trouble, wanted = f"no response ({_described(error)})", None
             else:
                 if response.status_code not in LATER:
                     self.next_line, self.asking = events[-1].line + 1, False
@@ -164,8 +172,8 @@ class EventSender:
             left = deadline - time.monotonic()
             if wait > left:
                 raise ApiUnreachable(
-                    f"{self._root} did not take the events for {self._patience_seconds:g} s: {trouble}. "
-                    "Is it running? `loyalty-webhooks status` says; --patience waits longer.",
+                    f"{self._root} accepted no events for {self._patience_seconds:g} s: {trouble}. "
+                    "Is it running? See `loyalty-webhooks status`; --patience waits longer.",
                     events[0].line,
                 )
             self._on_wait(f"{self._root}: {trouble}; trying again for {left:.0f} s")
@@ -178,14 +186,14 @@ class EventSender:
         reasons = {
             401: "the key is not accepted (--key, LOYALTY_WEBHOOKS_KEY)",
             403: "this key may not emit events",
-            404: f"there is no store {self._store!r}, or this key may not enter it (--store)",
+            404: f"there is no store {self._store!r}, or this key has no access to it (--store)",
         }
         reason = reasons.get(response.status_code, "is this the root of a loyalty-webhooks API?")
         raise ApiRefused(f"{self._root} answered {response.status_code}: {reason}.", line)
 
 
 def _problems_by_index(response: httpx.Response, count: int) -> dict[int, str]:
-    """{position in the batch: reasons}, from paths like `3.data.points`; a single event's paths lack the number."""
+    """Map position in the batch to reasons, from paths like `3.data.points`. A single event's paths lack the number."""
     found: dict[int, list[str]] = {}
     for error in _body(response).get("errors") or ():
         path, message = str(error.get("path", "")), str(error.get("message", ""))
@@ -228,13 +236,13 @@ def _described(error: httpx.RequestError) -> str:
 
 
 def api_client(root: str, key: str) -> httpx.AsyncClient:
-    """A client for the API at `root` (`http://host:port`) with a permanent key. Raises ValueError for another root."""
+    """Return an API client for `root` (http://host:port) with a permanent key. Raises ValueError for another root."""
     try:
         url = httpx.URL(root.rstrip("/"))
     except httpx.InvalidURL as error:
-        raise ValueError(f"{root!r} is no address: {error}") from error
+        raise ValueError(f"{root!r} is not an address: {error}") from error
     if url.scheme not in ("http", "https") or not url.host:
-        raise ValueError(f"{root!r} is no address of the form http://host:port")
+        raise ValueError(f"{root!r} is not an address of the form http://host:port")
     return httpx.AsyncClient(
         base_url=url,
         headers={"X-AUTH-TOKEN": key},
@@ -244,7 +252,7 @@ def api_client(root: str, key: str) -> httpx.AsyncClient:
 
 
 def _is_loopback(host: str) -> bool:
-    """No proxy of the environment leads to what runs on this machine."""
+    """Return True for a loopback host. The environment's proxy must not be used for a service on this machine."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

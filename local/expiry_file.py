@@ -1,6 +1,6 @@
-"""Files of expiry rows: CSV with a header, or NDJSON. Read in order, each record a row or a reason why it is none.
+"""Reader of expiry files: CSV with a header, or NDJSON. Each record is a row or a rejection.
 
-The position after each chunk is a byte of the file, so that reading goes on exactly there after an interruption.
+The position after each chunk is a byte offset, so that an interrupted import resumes exactly there.
 """
 
 import codecs
@@ -19,7 +19,7 @@ from domain.wire.jsontext import JsonTextError, parse
 from storage.expiry.rows import RELATIONS
 
 LONGEST_LINE_BYTES = 1 << 20
-"""A row has at most some 30 KB; what is longer is no row, and is not read as a whole."""
+"""Maximum length of a line. A row has at most some 30 KB; a longer line is rejected without reading it as a whole."""
 
 _DATE_TIME = re.compile(r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d(?:\.\d+)?)(?:([zZ])|([+-]\d\d)(?::?(\d\d))?)", re.ASCII)
 _TRUE = frozenset({"true", "t", "yes", "y", "1"})
@@ -28,19 +28,19 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 class FileFormat(StrEnum):
-    """How rows stand in a file."""
+    """Format of an expiry file."""
 
     CSV = "csv"
     NDJSON = "ndjson"
 
 
 class FileUnusableError(Exception):
-    """The file as a whole cannot be read; says why."""
+    """The file as a whole cannot be used. The message names the cause."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A record that is no row: its first line (from 1) and what is wrong, without any of its values."""
+    """A rejected record: its first line (from 1) and the reason, without any of its values."""
 
     line: int
     reason: str
@@ -48,7 +48,7 @@ class Rejected:
 
 @dataclass(slots=True)
 class Chunk:
-    """A part of the file; `position` is the byte behind it, `line` the number of lines up to there."""
+    """A part of the file. `position` is the byte offset after it, `line` the number of lines up to there."""
 
     rows: list[Row] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
@@ -57,7 +57,7 @@ class Chunk:
 
 
 class ExpiryFile:
-    """One file being read from the beginning of `stream`. Raises FileUnusableError for a header that does not fit."""
+    """Reader of one file from the beginning of `stream`. Raises FileUnusableError for an invalid header."""
 
     def __init__(self, stream: BinaryIO, kind: Kind, format_: FileFormat, delimiter: str = ",") -> None:
         self._stream = stream
@@ -77,13 +77,13 @@ class ExpiryFile:
         self._records = self._read()
 
     def go_to(self, position: int, line: int) -> None:
-        """Go on behind a chunk that was read before."""
+        """Resume after a chunk that was read before."""
         self._stream.seek(position)
         self._position, self._line, self._at_line_start = position, line, True
         self._records = self._read()
 
     def chunk(self, most: int) -> Chunk:
-        """The next records, at most so many; an empty chunk at the end of the file."""
+        """Return the next records, `most` at most. An empty chunk marks the end of the file."""
         chunk = Chunk()
         for outcome in islice(self._records, most):
             if isinstance(outcome, Rejected):
@@ -97,7 +97,7 @@ class ExpiryFile:
         try:
             cells = next(csv.reader(self._texts(), delimiter=self._delimiter), [])
         except csv.Error as error:
-            raise FileUnusableError(f"the first line is no CSV header: {error}") from None
+            raise FileUnusableError(f"the first line is not a CSV header: {error}") from None
         names = [_camel(cell.removeprefix("\ufeff").strip()) for cell in cells]
         required = {model_field.alias for model_field in self._model.model_fields.values() if model_field.is_required()}
         unknown = [name for name in names if name not in self._types]
@@ -105,17 +105,17 @@ class ExpiryFile:
         missing = sorted(name for name in required if name is not None and name not in names)
         if unknown:
             raise FileUnusableError(
-                f"the header names columns that are none: {', '.join(map(repr, unknown))}; "
-                f"there are {', '.join(self._types)}"
+                f"the header has unknown columns: {', '.join(map(repr, unknown))}; "
+                f"known columns: {', '.join(self._types)}"
             )
         if repeated:
-            raise FileUnusableError(f"the header names columns twice: {', '.join(repeated)}")
+            raise FileUnusableError(f"the header repeats columns: {', '.join(repeated)}")
         if missing:
             raise FileUnusableError(f"the header lacks columns: {', '.join(missing)}")
         return names
 
     def _texts(self) -> Iterator[str]:
-        """Lines as the CSV reader takes them; bytes that are no UTF-8 become surrogates, which are rejected later."""
+        """Yield lines for the CSV reader. Invalid UTF-8 becomes surrogates, which are rejected later."""
         for raw in self._lines():
             yield raw.decode("utf-8", "surrogateescape")
 
@@ -130,7 +130,7 @@ class ExpiryFile:
         try:
             return self._stream.readline(LONGEST_LINE_BYTES)
         except OSError as error:
-            raise FileUnusableError(f"cannot be read behind line {self._line}: {error.strerror}") from error
+            raise FileUnusableError(f"cannot be read after line {self._line}: {error.strerror}") from error
 
     def _read(self) -> Iterator[Row | Rejected]:
         return self._read_csv() if self._format is FileFormat.CSV else self._read_ndjson()
@@ -144,7 +144,7 @@ class ExpiryFile:
             except StopIteration:
                 return
             except csv.Error as error:
-                yield Rejected(first, f"is no CSV up to line {self._line}, a quote may be left open: {error}")
+                yield Rejected(first, f"is not CSV up to line {self._line}, a quote may be left open: {error}")
                 continue
             if not cells:
                 continue
@@ -189,18 +189,18 @@ class ExpiryFile:
 
 
 def _reasons(error: ValidationError) -> str:
-    """Every problem with its field and without its value, which may be a secret."""
-    told = []
+    """Return every problem with its field and without its value, which may be a secret."""
+    reasons = []
     for details in error.errors(include_url=False, include_input=False):
         where = ".".join(map(str, details["loc"]))
         what = _WORDS.get(details["type"], details["msg"])
-        told.append(f"{where}: {what}" if where else what)
-    return "; ".join(told)
+        reasons.append(f"{where}: {what}" if where else what)
+    return "; ".join(reasons)
 
 
 _WORDS: Mapping[str, str] = {
     "missing": "is required",
-    "extra_forbidden": "is no field of such a row",
+    "extra_forbidden": "is not a field of such a row",
     "model_type": "must be an object",
     "string_type": "must be a string",
     "bool_type": "must be true or false",
@@ -208,13 +208,13 @@ _WORDS: Mapping[str, str] = {
 
 
 def _camel(name: str) -> str:
-    """`expires_at`, as databases name it, is `expiresAt`."""
+    """Convert a database's column name (`expires_at`) to the API's field name (`expiresAt`)."""
     head, *rest = name.split("_")
     return head + "".join(part[:1].upper() + part[1:] for part in rest)
 
 
 def _value(cell: str, type_: str) -> Any:
-    """What a cell says: nothing for an empty one, else what JSON would hold. Raises ValueError."""
+    """Convert a cell to its JSON value; an empty cell to None. Raises ValueError."""
     if not cell:
         return None
     if _UNSTORABLE.search(cell):
@@ -227,7 +227,7 @@ def _number(text: str) -> Any:
     try:
         return parse(text.encode())
     except JsonTextError:
-        return text  # of which the row's model says that it is no number
+        return text  # the row's model rejects it as not a number
 
 
 def _flag(text: str) -> bool | str:
@@ -236,7 +236,7 @@ def _flag(text: str) -> bool | str:
 
 
 def _date_time(text: str) -> str:
-    """The form databases export (`2026-03-01 12:00:00+01`) as the form of the wire; anything else as it is."""
+    """Convert the format of database exports (`2026-03-01 12:00:00+01`) to the API's; return other text unchanged."""
     match = _DATE_TIME.fullmatch(text)
     if match is None:
         return text

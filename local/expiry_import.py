@@ -1,7 +1,7 @@
-"""Importing a file of expiry rows: chunk by chunk, each in one transaction with how far it has come.
+"""Import of an expiry file: chunk by chunk, each in one transaction together with the progress.
 
-The rejects file is written and synced before the chunk's commit, which notes its length. Whatever stops the import,
-going on cuts off what was written for a chunk that did not commit, so no reject is missing and none is there twice.
+The rejects file is written and synced before the chunk's commit, which records the file's length. After an
+interruption, the import truncates the rejects of an uncommitted chunk, so that no reject is lost or repeated.
 """
 
 import csv
@@ -19,13 +19,13 @@ from storage.expiry.rows import newest, records_of
 from storage.sealing import Sealer
 
 CHUNK_ROWS = 5_000
-"""Some 300 ms of work: that much is done again after a crash."""
+"""Rows of a chunk. Some 300 ms of work, which is repeated after a crash."""
 
 REJECTS_HEADER = ("line", "reason")
 
 
 class Importer:
-    """One import. `rejects` is made when there is something to reject, and removed when it would be empty."""
+    """One import. The file `rejects` exists only if there are rejected lines."""
 
     def __init__(self, database: Database, sealer: Sealer, key: ImportKey, file: ExpiryFile, rejects: Path) -> None:
         self._database = database
@@ -35,7 +35,7 @@ class Importer:
         self._rejects = rejects
 
     async def begin(self, *, again: bool) -> ImportState:
-        """Where it goes on. `again` begins anew with a file that was begun or finished before."""
+        """Return the state to resume from. `again` restarts a file that was begun or finished before."""
         async with self._database.transaction() as connection:
             state = await begin_import(connection, self._key, again=again)
         if state.finished_at is None:
@@ -45,7 +45,7 @@ class Importer:
         return state
 
     async def run(self, state: ImportState) -> AsyncGenerator[ImportState, None]:
-        """Import from there to the end; the state after each chunk. Raises ImportedElsewhereError."""
+        """Import from `state` to the end. Yield the state after each chunk. Raises ImportedElsewhereError."""
         while True:
             chunk = self._file.chunk(CHUNK_ROWS)
             if not chunk.rows and not chunk.rejected:
@@ -71,7 +71,7 @@ class Importer:
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """Say which file could not be written, and that it was no fault of the database."""
+    """Translate OSError to FileUnusableError with the file's path, so that it is not taken for a database error."""
     try:
         yield
     except OSError as error:
@@ -79,7 +79,7 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 def _cut(path: Path, length: int) -> None:
-    """Leave the first `length` bytes of the file, none at all being no file."""
+    """Truncate the file to its first `length` bytes. Remove it if none remain."""
     with _writing(path):
         if length == 0:
             path.unlink(missing_ok=True)
@@ -88,7 +88,7 @@ def _cut(path: Path, length: int) -> None:
 
 
 def _append(path: Path, before: int, rejected: Sequence[Rejected]) -> int:
-    """Write rejects behind those noted so far; the new length, once it is on disk."""
+    """Append rejects to the file, sync it and return its new length. `before` is the recorded length."""
     if not rejected:
         return before
     text = io.StringIO()

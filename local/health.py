@@ -1,4 +1,4 @@
-"""How the parts of an installation are, each asked by itself, and how much waits to be sent."""
+"""Health checks of an installation's components, and its backlog of events."""
 
 import asyncio
 import json
@@ -15,13 +15,16 @@ from local.http_probe import fetch
 from storage.database import Database
 from storage.events.outbox import EventBacklog, backlog
 
-ASK_SECONDS = 5.0  # across a network, and a database that is busy
-COUNTED_EVENTS = 10_000  # counting so many entries of an index takes milliseconds; more is said as "at least"
+ASK_SECONDS = 5.0
+"""Timeout of a check. Allows for a network and a busy database."""
+
+COUNTED_EVENTS = 10_000
+"""Maximum counted events of the backlog. Counting that many index entries takes milliseconds."""
 
 
 @dataclass(frozen=True)
 class ComponentHealth:
-    """One part. `reason` says what is wrong where `ready` is false. `pid` and `uptime_seconds`: of a local stack."""
+    """Health of one component. `reason` explains `ready=False`. `pid` and `uptime_seconds`: local stack only."""
 
     name: str
     ready: bool
@@ -33,18 +36,18 @@ class ComponentHealth:
 
 @dataclass(frozen=True)
 class InstallationHealth:
-    """All parts, and the backlog: none when the database could not be asked."""
+    """Health of all components, and the backlog, which is None if the database could not be reached."""
 
     components: tuple[ComponentHealth, ...]
     backlog: EventBacklog | None
 
     @property
     def healthy(self) -> bool:
-        """Whether every part is ready."""
+        """True if every component is ready."""
         return all(component.ready for component in self.components)
 
     def as_json(self) -> str:
-        """The same for programs; keys as in stack.json and in snake case."""
+        """Return the health as JSON, with the keys of stack.json in snake case."""
         waiting = self.backlog
         content = {
             "healthy": self.healthy,
@@ -62,7 +65,7 @@ def _without_name(component: ComponentHealth) -> dict[str, object]:
 
 @dataclass(frozen=True)
 class Installation:
-    """Where the parts are. `database` is a postgresql:// address; `worker` is none where no port of it is known."""
+    """Addresses of the components. `database` is a postgresql:// address; `worker` is None if its port is unknown."""
 
     api: str
     worker: str | None
@@ -71,7 +74,7 @@ class Installation:
 
 
 async def ask(installation: Installation) -> InstallationHealth:
-    """Ask all parts at once."""
+    """Check all components concurrently."""
     (postgres, waiting), temporal, api, worker = await asyncio.gather(
         _ask_database(installation.database),
         _ask_temporal(installation.temporal),
@@ -109,7 +112,7 @@ async def _ask_temporal(connect: Callable[[], Awaitable[Client]]) -> ComponentHe
 
 async def _ask_process(name: str, root: str | None) -> ComponentHealth:
     if root is None:
-        return ComponentHealth(name, False, "?", "its port is not known: WORKER_HEALTH_PORT is not set")
+        return ComponentHealth(name, False, "?", "its port is unknown: WORKER_HEALTH_PORT is not set")
     shown = root.partition("://")[2]
     answer = await fetch(f"{root}/readyz", ASK_SECONDS)
     if answer is None:

@@ -1,22 +1,23 @@
-"""Asking a process of our own over HTTP how it is."""
+"""HTTP probe of the stack's processes."""
 
 from dataclasses import dataclass
 
 import aiohttp
 
-PROBE_SECONDS = 2.5  # /readyz itself waits up to 2 s for what it asks
+PROBE_SECONDS = 2.5
+"""Timeout of a probe. /readyz itself waits up to 2 s for its dependencies."""
 
 
 @dataclass(frozen=True)
 class ProbeResponse:
-    """What came back."""
+    """Response to a probe."""
 
     status: int
     body: bytes
 
 
 async def fetch(url: str, timeout_seconds: float = PROBE_SECONDS) -> ProbeResponse | None:
-    """GET the address, whatever proxy the environment names; none when no answer came in time."""
+    """GET the address, ignoring proxy variables. Return None if no response arrives in time."""
     timeout = aiohttp.ClientTimeout(total=timeout_seconds)
     try:
         async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as response:

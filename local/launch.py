@@ -1,8 +1,8 @@
-"""Becomes another program, as another user if asked, which the kernel ends when its parent ends.
+"""Launcher: changes the user, sets the parent-death signal and executes another program.
 
-Run by path in a fresh interpreter: `python -I -S launch.py PARENT SIGNAL UID GID PROGRAM ARGUMENT…`. A program of its
-own rather than a `preexec_fn`, which is not safe in a process with threads. UID and GID are `-` to stay who we are.
-The order matters: a change of user clears the death signal, and a parent that died before it was set sends none.
+Run by path in a fresh interpreter: `python -I -S launch.py PARENT SIGNAL UID GID PROGRAM ARGUMENT…`. A separate program
+because `preexec_fn` is not safe in a process with threads. `-` as UID and GID keeps the current user. The order
+matters: a change of user clears the death signal, and a parent that died before the signal was set sends none.
 """
 
 import ctypes
@@ -17,7 +17,7 @@ CANNOT_START = 126
 
 
 def main(parent: str, death_signal: str, uid: str, gid: str, *program: str) -> int:
-    """Only returns on failure: then the exit status."""
+    """Execute the program. Returns only on failure, with the exit status."""
     if uid != "-":
         try:
             os.setgroups([])
@@ -41,7 +41,7 @@ def main(parent: str, death_signal: str, uid: str, gid: str, *program: str) -> i
 
 
 def _may_open_many_files() -> None:
-    """The usual soft limit of 1,024 would be met by a burst; the hard one is what the system really allows."""
+    """Raise the soft limit of open files towards the hard limit. A burst would exceed the usual 1,024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MANY_FILES if hard == resource.RLIM_INFINITY else min(MANY_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:

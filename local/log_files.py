@@ -1,4 +1,4 @@
-"""Logs of the components: one file each, bounded, the one before kept."""
+"""Log files of the components: one each, of limited size, with one previous file."""
 
 import contextlib
 import os
@@ -18,21 +18,21 @@ def _previous(path: Path) -> Path:
 
 
 def begin_log(path: Path) -> None:
-    """Start a new log; what it held becomes the previous one."""
+    """Start a new log. The existing file becomes the previous one."""
     with contextlib.suppress(FileNotFoundError):
         if path.stat().st_size:
             path.replace(_previous(path))
 
 
 def open_log(path: Path) -> int:
-    """A descriptor to append to the log with."""
+    """Open the log for appending and return the file descriptor."""
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, PRIVATE_FILE)
 
 
 def bound_log(path: Path, limit_bytes: int = LOG_LIMIT_BYTES) -> None:
-    """Empty a log that has grown over the limit, keeping a copy as the previous one.
+    """Truncate a log over the limit, after copying it to the previous file.
 
-    Emptied in place, because its writer holds it open; the few lines written while it is copied are lost.
+    Truncates in place because the writer holds the file open. Lines written during the copy are lost.
     """
     with contextlib.suppress(FileNotFoundError):
         if path.stat().st_size > limit_bytes:
@@ -42,7 +42,7 @@ def bound_log(path: Path, limit_bytes: int = LOG_LIMIT_BYTES) -> None:
 
 
 def tail(path: Path, lines: int = TAIL_LINES) -> str:
-    """The last lines of a log; empty when there is none."""
+    """Return the last lines of a log; empty if the file is missing."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - TAIL_BYTES))

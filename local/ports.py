@@ -1,8 +1,8 @@
-"""Ports on the loopback address: which one each part gets, and holding it for as long as the stack runs.
+"""Loopback ports of the components: selection, and reservation for as long as the stack runs.
 
-A component that dies must find its port again. So the port is bound here, never listened on, all the time: a second
-socket with SO_REUSEADDR may bind and listen beside it (every server here sets that), while nobody else is given it
-as a free one, neither as a server nor for an outgoing connection.
+A restarted component must get its port again. So this process keeps the port bound without listening: a server with
+SO_REUSEADDR, as every component here, may bind and listen on it, while the kernel assigns it to no other server and
+to no outgoing connection.
 """
 
 import errno
@@ -25,7 +25,7 @@ FREE_PORT_TRIES = 200
 
 @dataclass(frozen=True)
 class PortWish:
-    """What one part wants. `asked` is what a person said: a port, 0 for a free one, or nothing; `option` how."""
+    """Requested port of a component. `asked` is the value of `option`: a port, 0 for a free one, or None."""
 
     name: str
     title: str
@@ -35,7 +35,7 @@ class PortWish:
 
 
 class PortReservations:
-    """The ports of one stack, held until `release`."""
+    """Ports of one stack, reserved until `release`."""
 
     def __init__(self) -> None:
         self._held: dict[str, socket.socket] = {}
@@ -46,20 +46,20 @@ class PortReservations:
         return port
 
     def as_mapping(self) -> dict[str, int]:
-        """Name to port."""
+        """Return the ports by name."""
         return {name: self[name] for name in self._held}
 
     def reserve(self, wish: PortWish, remembered: int | None) -> int:
-        """Hold a port: the one asked for, else the one of the last start, else the default, else a free one.
+        """Reserve a port: the requested one, else that of the last start, else the default, else a free one.
 
-        A default that gives way is noted in `notes`. Raises StackError when a port a person asked for is taken.
+        Adds a message to `notes` if a default is in use. Raises StackError if the requested port is in use.
         """
         if wish.asked:
             held = hold(wish.asked)
             if held is None:
                 raise StackError(
-                    f"Port {wish.asked} for {wish.title} ({wish.option}) is taken. Stop the program that uses it, or "
-                    f"name another port; 0 takes a free one."
+                    f"Port {wish.asked} for {wish.title} ({wish.option}) is in use. Stop the program that uses it, or "
+                    f"pass another port; 0 takes a free one."
                 )
         else:
             held = self._preferred(wish, remembered) or hold_free()
@@ -72,26 +72,26 @@ class PortReservations:
             held = hold(port)
             if held is not None:
                 return held
-            self.notes.append(f"Port {port} is taken by another program, so {wish.title} does not use it this time.")
+            self.notes.append(f"Port {port} is in use by another program, so {wish.title} uses another one this time.")
         return None
 
     def release(self) -> None:
-        """Let go of every port."""
+        """Release every port."""
         for held in self._held.values():
             held.close()
         self._held.clear()
 
 
 def hold(port: int) -> socket.socket | None:
-    """A socket bound to the port and not listening; none when somebody else has the port."""
+    """Return a socket bound to the port and not listening, or None if the port is in use."""
     held = socket.socket()
     try:
         held.bind((HOST, port))
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # after binding: the bind itself was exclusive
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # after bind(), so that the bind itself is exclusive
         return held
     except PermissionError as error:
         held.close()
-        raise StackError(f"Port {port} may only be used by root; name one from 1024 on.") from error
+        raise StackError(f"Port {port} is reserved for root; pass a port from 1024 on.") from error
     except OSError as error:
         held.close()
         if error.errno != errno.EADDRINUSE:
@@ -100,9 +100,9 @@ def hold(port: int) -> socket.socket | None:
 
 
 def _hold_beside_closing_connections(port: int) -> socket.socket | None:
-    """A port whose last server has gone stays busy for a minute while its old connections fade: that is no obstacle."""
+    """Bind a port that is busy only with closing connections. They last for a minute after the server's end."""
     if not any(port == local for local in _ports_of_known_sockets()):
-        return None  # bound and not listening: another stack holds it
+        return None  # bound and not listening: reserved by another stack
     probe = _reusing_socket()
     try:
         probe.bind((HOST, port))
@@ -127,7 +127,7 @@ def _reusing_socket() -> socket.socket:
 
 
 def _ports_of_known_sockets() -> Iterator[int]:
-    """Local ports of listening, open and closing connections; the kernel does not list merely bound ones."""
+    """Yield local ports of listening, open and closing connections. The kernel does not list bound-only sockets."""
     for table in SOCKET_TABLES:
         try:
             lines = table.read_text().splitlines()[1:]
@@ -138,17 +138,17 @@ def _ports_of_known_sockets() -> Iterator[int]:
 
 
 def hold_free() -> socket.socket:
-    """Hold a free port below the range from which the kernel serves outgoing connections.
+    """Reserve a free port below the range of the kernel's outgoing connections.
 
-    Raises StackError when none is found.
+    Raises StackError if none is found.
     """
     highest = _first_ephemeral_port() - 1
-    if highest - LOWEST_FREE_PORT < FREE_PORT_TRIES:  # a range that leaves no room: let the kernel choose
+    if highest - LOWEST_FREE_PORT < FREE_PORT_TRIES:  # too few ports below the range: let the kernel choose
         held = hold(0)
         if held is not None:
             return held
     for _ in range(FREE_PORT_TRIES):
-        held = hold(random.randint(LOWEST_FREE_PORT, highest))  # noqa: S311 - nothing to guess about a port
+        held = hold(random.randint(LOWEST_FREE_PORT, highest))  # noqa: S311 - a port is not a secret
         if held is not None:
             return held
     raise StackError(f"No free port was found on {HOST}.")
@@ -162,7 +162,7 @@ def _first_ephemeral_port() -> int:
 
 
 def read_remembered(path: Path) -> dict[str, int]:
-    """The ports of the last start; empty when there was none or the file is damaged: they are only a preference."""
+    """Return the ports of the last start. Empty if the file is missing or damaged: they are only a preference."""
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError):
@@ -173,5 +173,5 @@ def read_remembered(path: Path) -> dict[str, int]:
 
 
 def remember(path: Path, ports: Mapping[str, int]) -> None:
-    """Keep the ports for the next start."""
+    """Save the ports for the next start."""
     write_private(path, json.dumps(dict(ports), indent=2) + "\n")

@@ -1,7 +1,7 @@
-"""PostgreSQL from the wheel: a database made once, a server started as a component of the stack.
+"""PostgreSQL from the wheel: creates the database once and runs the server as a component.
 
-The server's working directory is its data directory, and it is told the data directory is its working directory: so
-its user need not be able to reach it by path, and may be kept out of every directory above.
+The server runs in its data directory and gets it as `/proc/self/cwd`, so that its user needs no access to any parent
+directory.
 """
 
 import asyncio
@@ -25,7 +25,9 @@ USER = "loyalty"
 DATABASE = "loyalty_webhooks"
 ITSELF = "/proc/self/cwd"
 CONNECT_SECONDS = 1.0
-STOP_SECONDS = 6.0  # a last checkpoint of 256 MB; the stack's own deadline may be nearer
+STOP_SECONDS = 6.0
+"""Time to stop. Allows for a final checkpoint of 256 MB; the stack's own deadline may be earlier."""
+
 ORPHANS_GONE_SECONDS = 5.0
 INITDB_OPTIONS = (
     *("-D", ITSELF, "-U", USER, "--auth=scram-sha-256", "--pwfile=/dev/stdin", "--encoding=UTF8"),
@@ -34,20 +36,20 @@ INITDB_OPTIONS = (
 
 SERVER_SETTINGS = {
     "listen_addresses": HOST,
-    "unix_socket_directories": "",  # a path of a socket may be too long, and nobody needs one
-    "max_connections": "200",  # API, workers, a bench and a person beside them
-    "shared_buffers": "256MB",  # the log's hot end and its indexes
+    "unix_socket_directories": "",  # not used, and the path of a socket may exceed its limit
+    "max_connections": "200",  # for the API, workers, a benchmark and psql
+    "shared_buffers": "256MB",  # holds the recent part of the log and its indexes
     "max_wal_size": "2GB",  # checkpoints by time, not by volume, in a burst
     "checkpoint_timeout": "10min",
-    "wal_compression": "on",  # after a checkpoint whole pages are logged; they shrink to a third
-    "fsync": "on",  # accepted means committed, also after a power cut
+    "wal_compression": "on",  # compresses the full-page images after a checkpoint to a third
+    "fsync": "on",  # an accepted event survives a power cut
     "synchronous_commit": "on",
     "full_page_writes": "on",
-    "jit": "off",  # planning a small query would cost more than running it
+    "jit": "off",  # compiling a small query costs more than running it
     "random_page_cost": "1.1",  # solid state disks
-    "autovacuum_naptime": "10s",  # the outbox's rows change often and must not bloat
-    "autovacuum_vacuum_cost_delay": "10ms",  # but (the outbox aside) not take the processor from what is delivered
-    "max_parallel_workers_per_gather": "0",  # two cores, shared with everything else
+    "autovacuum_naptime": "10s",  # the outbox's rows change often and would bloat
+    "autovacuum_vacuum_cost_delay": "10ms",  # outside the outbox, vacuum must not take CPU from deliveries
+    "max_parallel_workers_per_gather": "0",  # all components share two cores
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_line_prefix": "%m [%p] ",
@@ -64,14 +66,14 @@ class PostgresServer:
     password: str
     log: Path
     cluster: str
-    """Stands in the titles of its processes, by which those of a killed server are found."""
+    """Name in the titles of its processes. Identifies the remaining processes of a killed server."""
 
     def address(self, database: str = DATABASE) -> str:
-        """postgresql:// address with the password."""
+        """Return the postgresql:// address with the password."""
         return f"postgresql://{USER}:{self.password}@{HOST}:{self.port}/{database}"
 
     def component(self) -> Component:
-        """The server as a component; its database must have been made."""
+        """Return the server as a component. The database cluster must exist."""
         account = postgres_account(self.directory)
         settings = {**SERVER_SETTINGS, "port": str(self.port), "cluster_name": self.cluster}
         options = [argument for name, value in settings.items() for argument in ("-c", f"{name}={value}")]
@@ -91,7 +93,7 @@ class PostgresServer:
         )
 
     async def ready(self) -> bool:
-        """Whether it takes connections."""
+        """Return True if the server accepts connections."""
         try:
             connection = await asyncpg.connect(self.address("postgres"), timeout=CONNECT_SECONDS)
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
@@ -100,7 +102,7 @@ class PostgresServer:
         return True
 
     async def ensure_database(self) -> None:
-        """Make the database, unless it is there."""
+        """Create the database if it is missing."""
         connection = await asyncpg.connect(self.address("postgres"), timeout=CONNECT_SECONDS)
         try:
             if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", DATABASE):
@@ -109,9 +111,9 @@ class PostgresServer:
             await connection.close()
 
     async def clear_up(self) -> None:
-        """Remove what a killed server left: its other processes, which end by themselves but not at once, and its lock.
+        """Remove the remains of a killed server: its lock file and its processes, which end only with a delay.
 
-        Raises StackError when a server that is not ours runs on the directory.
+        Raises StackError if a foreign server runs on the directory.
         """
         await self._end_orphans()
         lock = self.directory / "postmaster.pid"
@@ -120,8 +122,8 @@ class PostgresServer:
         except (OSError, ValueError):
             return
         if start_ticks(pid) is not None and _is_server(pid):
-            raise StackError(f"A PostgreSQL server (pid {pid}) that is not ours runs on {self.directory}. Stop it.")
-        lock.unlink()  # the pid may belong to another process by now, which the next server would take for its lock's
+            raise StackError(f"Another PostgreSQL server (pid {pid}) runs on {self.directory}. Stop it.")
+        lock.unlink()  # the next server would take an unrelated process with this pid for the lock's holder
 
     async def _end_orphans(self) -> None:
         prefix = f"postgres: {self.cluster}: "
@@ -130,14 +132,14 @@ class PostgresServer:
             if not orphans:
                 return
             for pid in orphans:
-                send(pid, signal.SIGKILL)  # nothing is lost: what is committed is in the log, replayed at the start
+                send(pid, signal.SIGKILL)  # safe: the next start replays committed data from the WAL
             await asyncio.sleep(POLL_SECONDS)
 
 
 async def make_database(directory: Path, password: str, log: Path) -> None:
-    """Make a database cluster in the directory, unless there is one: whole or not at all.
+    """Create a database cluster in the directory, if there is none, completely or not at all.
 
-    Raises StackError with what `initdb` said when it fails.
+    Raises StackError with the output of `initdb` on failure.
     """
     account = postgres_account(directory)
     incoming = _incoming(directory, account)
@@ -156,16 +158,16 @@ async def make_database(directory: Path, password: str, log: Path) -> None:
     finally:
         os.close(stdin)
     if status != 0:
-        raise StackError(f"The database in {directory} could not be made: initdb {ending(status)}. {log}:\n{tail(log)}")
+        raise StackError(f"Creating the database in {directory} failed: initdb {ending(status)}. {log}:\n{tail(log)}")
     incoming.rename(directory)
 
 
 def _incoming(directory: Path, account: Account | None) -> Path | None:
-    """An empty directory of the server's user to make the database in; none when there is a database."""
+    """Create an empty directory for the new database, owned by the server's user. Return None if a database exists."""
     if directory.exists():
         return None
     incoming = directory.with_name(f"{directory.name}.new")
-    if incoming.exists():  # left by a start that was killed
+    if incoming.exists():  # left by a killed start
         shutil.rmtree(incoming)
     incoming.mkdir(mode=0o700)
     if account:
@@ -174,7 +176,7 @@ def _incoming(directory: Path, account: Account | None) -> Path | None:
 
 
 def _password_file(password: str, account: Account | None) -> int:
-    """A file in memory that only the server's user may open."""
+    """Return the descriptor of an in-memory file that only the server's user may open."""
     descriptor = os.memfd_create("password")
     os.write(descriptor, f"{password}\n".encode())
     os.lseek(descriptor, 0, os.SEEK_SET)
@@ -189,8 +191,8 @@ def _programs(account: Account | None) -> Path:
 
 
 def _environment() -> dict[str, str]:
-    kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}  # our Python may need it
-    return {**kept, "PATH": os.defpath, "LANG": "C.UTF-8", "TZ": "UTC"}
+    inherited = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}  # Python may need it
+    return {**inherited, "PATH": os.defpath, "LANG": "C.UTF-8", "TZ": "UTC"}
 
 
 def _is_server(pid: int) -> bool:

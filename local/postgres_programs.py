@@ -1,7 +1,7 @@
-"""PostgreSQL's programs from the wheel, where the user that runs them can reach them.
+"""PostgreSQL's programs from the wheel, accessible to the user that runs them.
 
-A virtual environment below a directory that only root may enter is out of reach for the user PostgreSQL runs as, and
-no directory's mode is changed for it. So root copies the programs once to a place of their own.
+The user of PostgreSQL cannot reach a virtual environment below a directory that only root may enter, and the mode of
+existing directories must not change. So root copies the programs once to a public directory.
 """
 
 import contextlib
@@ -24,9 +24,9 @@ NEEDED = ("bin/initdb", "bin/postgres", "lib", "share")
 
 
 def package_directory() -> Path:
-    """The wheel's package, found without running it: its code changes the modes of directories.
+    """Find the wheel's package without importing it: its code changes the modes of directories.
 
-    Raises StackError when it is not installed.
+    Raises StackError if it is not installed.
     """
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
@@ -35,14 +35,14 @@ def package_directory() -> Path:
 
 
 def own_programs() -> Path:
-    """The directory of `initdb` and `postgres` in the wheel."""
+    """Return the directory of `initdb` and `postgres` in the wheel."""
     return package_directory() / INSTALLATION / "bin"
 
 
 def shared_programs(copies: Path = SHARED_COPIES) -> Path:
-    """The directory of the copied `initdb` and `postgres`, which everybody may run; copied at the first call.
+    """Return the directory of the copied `initdb` and `postgres`, executable by every user. Copies at the first call.
 
-    Raises StackError when the copy cannot be made.
+    Raises StackError if copying fails.
     """
     version, digest = _version_and_digest()
     target = copies / f"postgres-{version}-{digest}"
@@ -64,7 +64,7 @@ def shared_programs(copies: Path = SHARED_COPIES) -> Path:
 
 @contextlib.contextmanager
 def _held(directory: Path) -> Iterator[None]:
-    """One at a time; the lock is the directory's own and leaves no file."""
+    """Lock the directory exclusively, without a lock file."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -80,14 +80,14 @@ def _version_and_digest() -> tuple[str, str]:
 
 
 def _copy_whole(incoming: Path, target: Path) -> None:
-    """Copy beside the target, then rename: a copy that was interrupted is never taken for a whole one."""
+    """Copy to `incoming`, then rename, so that an interrupted copy is never used."""
     if incoming.exists():
         shutil.rmtree(incoming)
     package = package_directory()
     _make_public(incoming)
     for name in NEEDED:
         _copy_public(package / INSTALLATION / name, incoming / PACKAGE / INSTALLATION / name)
-    libraries = f"{PACKAGE}.libs"  # the programs look for it beside the package
+    libraries = f"{PACKAGE}.libs"  # the programs load these libraries from beside the package
     _copy_public(package.parent / libraries, incoming / libraries)
     incoming.rename(target)
 
@@ -114,4 +114,4 @@ def _make_public(path: Path, exist_ok: bool = False) -> None:
         return
     _with_missing_parents(path.parent, _make_public)
     path.mkdir()
-    path.chmod(0o755)  # whatever the umask; nothing that existed is touched
+    path.chmod(0o755)  # independent of the umask; existing directories keep their mode

@@ -1,4 +1,4 @@
-"""Files that only their owner may read, written whole or not at all."""
+"""Private files, readable by their owner only and written atomically."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ PRIVATE_DIRECTORY = 0o700
 
 
 def make_private_directory(path: Path) -> None:
-    """Make the directory and its missing parents, each 0700; one that exists keeps its mode."""
+    """Create the directory and its missing parents with mode 0700. Existing directories keep their mode."""
     missing = []
     while not path.exists():
         missing.append(path)
@@ -20,17 +20,17 @@ def make_private_directory(path: Path) -> None:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replace the file by one with this text and mode 0600, atomically and durably.
+    """Replace the file atomically and durably by one with this text and mode 0600.
 
-    A reader sees the old file or the new one, also after a power cut. One writer at a time, which the data directory's
-    lock sees to: the temporary file has a fixed name so that a killed writer leaves at most one.
+    A reader sees the old file or the new one, also after a power cut. Requires a single writer, which the data
+    directory's lock ensures: the temporary file has a fixed name, so that killed writers leave at most one.
     """
     temporary = path.with_name(f".{path.name}.new")
     temporary.unlink(missing_ok=True)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            os.fchmod(file.fileno(), PRIVATE_FILE)  # a umask may have taken bits away
+            os.fchmod(file.fileno(), PRIVATE_FILE)  # the umask may have removed bits
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -42,7 +42,7 @@ def write_private(path: Path, text: str) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove the file, durably; it need not be there."""
+    """Remove the file durably, if it exists."""
     with contextlib.suppress(FileNotFoundError):
         path.unlink()
         _sync_directory(path.parent)

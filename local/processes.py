@@ -1,4 +1,4 @@
-"""Processes that outlive the one that started them: told apart for certain, waited for, ended."""
+"""Processes that may outlive their parent: identification across reuse of pids, waiting, killing."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ POLL_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class ProcessIdentity:
-    """A process for certain: a pid is given away again, together with start time (clock ticks) and boot it is not."""
+    """Unique identity of a process. The kernel reuses pids, but not the same pid, start time (clock ticks) and boot."""
 
     name: str
     pid: int
@@ -27,12 +27,12 @@ class ProcessIdentity:
 
     @classmethod
     def of(cls, name: str, pid: int) -> "ProcessIdentity | None":
-        """The process that has this pid now; none when there is none."""
+        """Return the process that has this pid now, or None."""
         started = start_ticks(pid)
         return None if started is None else cls(name, pid, started, _boot_id())
 
     def is_alive(self) -> bool:
-        """Whether this very process still runs; a dead one nobody has waited for does not."""
+        """Return True if this very process still runs. A zombie does not."""
         return self.boot == _boot_id() and start_ticks(self.pid) == self.started
 
 
@@ -44,17 +44,17 @@ def _boot_id() -> str:
 
 
 def start_ticks(pid: int) -> int | None:
-    """When the process started, in clock ticks since boot; none when it does not run."""
+    """Return the start time of the process in clock ticks since boot, or None if it does not run."""
     try:
         text = (PROC / str(pid) / "stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    state, *fields = text.rpartition(")")[2].split()  # the name before it may hold anything
+    state, *fields = text.rpartition(")")[2].split()  # the process name in parentheses may hold any character
     return None if state in ("Z", "X") else int(fields[18])
 
 
 def uptime_seconds(pid: int) -> float | None:
-    """How long the process has been running; none when it does not."""
+    """Return the uptime of the process, or None if it does not run."""
     started = start_ticks(pid)
     if started is None:
         return None
@@ -63,7 +63,7 @@ def uptime_seconds(pid: int) -> float | None:
 
 
 def titled(prefix: str) -> list[int]:
-    """Pids of the processes whose command line begins with this text."""
+    """Return the pids of processes whose command line begins with `prefix`."""
     found = []
     for entry in PROC.iterdir():
         if entry.name.isdigit():
@@ -74,12 +74,12 @@ def titled(prefix: str) -> list[int]:
 
 
 def record(path: Path, identities: Iterable[ProcessIdentity]) -> None:
-    """Keep what runs, for a start after a kill -9 to clean up."""
+    """Save the running processes, so that the next start can clean up after a kill -9."""
     write_private(path, json.dumps([asdict(identity) for identity in identities]) + "\n")
 
 
 def recorded(path: Path) -> list[ProcessIdentity]:
-    """What `record` kept; empty when there is nothing, or the file is damaged."""
+    """Return the processes saved by `record`. Empty if the file is missing or damaged."""
     try:
         return [ProcessIdentity(**item) for item in json.loads(path.read_text())]
     except (OSError, ValueError, TypeError):
@@ -87,18 +87,18 @@ def recorded(path: Path) -> list[ProcessIdentity]:
 
 
 def forget(path: Path) -> None:
-    """Nothing runs any more."""
+    """Remove the file of `record` after all processes have ended."""
     remove(path)
 
 
 def send(pid: int, signal_number: signal.Signals) -> None:
-    """Signal a process that may be gone already."""
+    """Send a signal to a process that may have ended already."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal_number)
 
 
 async def end(identities: Sequence[ProcessIdentity], patience_seconds: float) -> list[ProcessIdentity]:
-    """Wait for the processes to end by themselves, then kill those that do not. Returns the ones killed."""
+    """Wait for the processes to end, then kill the remaining ones. Return the killed processes."""
     if await _all_gone(identities, patience_seconds):
         return []
     killed = [identity for identity in identities if identity.is_alive()]

@@ -1,6 +1,6 @@
-"""A webhook receiver for trying things out: it takes any request, remembers what it saw, answers as it was told.
+"""Webhook receiver for tests and demos: accepts any request, detects duplicates, responds as configured.
 
-`loyalty-webhooks listen` and the demo of `loyalty-webhooks up` show what it receives. It is no part of the delivery.
+Used by `loyalty-webhooks listen` and the demo of `loyalty-webhooks up`. It is not part of delivery.
 """
 
 import asyncio
@@ -16,55 +16,61 @@ from multidict import CIMultiDictProxy
 
 from local.signature_check import SignedRequest, Verification, verify
 
-BODY_LIMIT_BYTES = 16 * 1024 * 1024  # far above the largest event, so that a wrong sender is seen and not cut off
-FAILING_STATUS = 503  # what `fail_first` answers: the answer every sender tries again after
-REMEMBERED_IDS = 1_000_000  # some 100 MB; a receiver that runs for days must not grow for ever
+BODY_LIMIT_BYTES = 16 * 1024 * 1024
+"""Maximum request body. Far above the largest event, so that the body of a faulty sender is shown in full."""
+
+FAILING_STATUS = 503
+"""Response of `fail_first`. Every sender retries after a 503."""
+
+REMEMBERED_IDS = 1_000_000
+"""Maximum remembered message ids, some 100 MB. Bounds the memory of a receiver that runs for days."""
+
 STOP_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class ReceivedRequest:
-    """One request as it arrived, and how it was answered."""
+    """One request as received, with the status of the response."""
 
     number: int
     """From 1, in order of arrival."""
     method: str
     host: str
-    """The Host header, as sent."""
+    """Host header, as sent."""
     target: str
     """Path and query, as on the request line."""
     headers: CIMultiDictProxy[str]
     body: bytes
     format: str
-    """modern, legacy or other"""
+    """`modern`, `legacy` or `other`."""
     event_name: str | None
     """`eventName` of a modern body, `type` of a legacy one."""
     message_id: str | None
-    """Of a modern body, else the header `webhook-id`; an unsigned legacy request has none."""
+    """`messageId` of a modern body, else the header `webhook-id`. None for an unsigned legacy request."""
     duplicate: bool
-    """A request with this message id was answered with a 2xx before."""
+    """True if a request with this message id got a 2xx before."""
     verification: Verification | None
-    """None when the receiver was given no key."""
+    """None if the receiver has no key."""
     status: int
-    """What it was answered with."""
+    """Status of the response."""
 
 
 @dataclass
 class ReceiverCounts:
-    """What a receiver has seen so far."""
+    """Counts of a receiver so far."""
 
     requests: int = 0
     succeeded: int = 0
-    """Answered with a 2xx."""
+    """Requests that got a 2xx."""
     duplicates: int = 0
     without_id: int = 0
     unverified: int = 0
-    """Requests whose signatures did not verify, with a key given."""
+    """Requests whose signatures did not verify. Always 0 without a key."""
 
 
 @dataclass(frozen=True)
 class Answering:
-    """How the receiver answers: `status` after `delay_seconds`; the first `fail_first` requests get a 503."""
+    """Configured response: `status` after `delay_seconds`; the first `fail_first` requests get a 503."""
 
     status: int = 200
     delay_seconds: float = 0.0
@@ -72,9 +78,9 @@ class Answering:
 
 
 class Receiver:
-    """An HTTP server on one address. `on_request` is called once for each request, in order of arrival.
+    """HTTP server on one address. Calls `on_request` once for each request, in order of arrival.
 
-    `keys` are signing keys (`whsec_…`); a request verifies when one of them made its signatures.
+    `keys` are signing keys (`whsec_…`). A request verifies if one of them made its signatures.
     """
 
     def __init__(
@@ -92,7 +98,7 @@ class Receiver:
         self._runner: web.ServerRunner | None = None
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> int:
-        """Listen; port 0 takes a free one. Returns the port. Raises OSError when the address cannot be had."""
+        """Listen and return the port; 0 takes a free one. Raises OSError if the address is not available."""
         listening = _listening_socket(host, port)
         server = web.Server(self._handle, access_log=None, max_field_size=65536)
         runner = web.ServerRunner(server, shutdown_timeout=STOP_SECONDS)
@@ -173,7 +179,7 @@ def _listening_socket(host: str, port: int) -> socket.socket:
 
 
 def _described(body: bytes) -> tuple[str, str | None, str | None]:
-    """(format, event name, message id) of a body; ("other", None, None) for what is neither format."""
+    """Return (format, event name, message id) of a body; ("other", None, None) for a body in neither format."""
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:

@@ -1,4 +1,4 @@
-"""What `up` says: lines that stay, and on a terminal a spinner that says what is being done."""
+"""Output of `up`: permanent lines and, on a terminal, a spinner with the current step."""
 
 import contextlib
 import os
@@ -18,17 +18,17 @@ OPEN_HOUSE = (
 
 
 class _Console(Console):
-    """Goes quiet when its reader goes away, where rich would end the program."""
+    """Console that goes quiet on a broken pipe, where rich would end the program."""
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
         null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, self.file.fileno())  # else Python complains at its end that it cannot flush
+        os.dup2(null, self.file.fileno())  # otherwise Python prints an error when it flushes at exit
         os.close(null)
 
 
 class Screen:
-    """Output to a person or, without a terminal, to a file: then plain lines. A reader that went away is no error."""
+    """Output to a terminal, or plain lines to a file. A broken pipe is not an error."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or _Console(highlight=False)
@@ -36,23 +36,23 @@ class Screen:
 
     @property
     def is_terminal(self) -> bool:
-        """Whether a person looks at it as it happens."""
+        """True if the output is a terminal."""
         return self.console.is_terminal
 
     def say(self, line: str, style: str = "") -> None:
-        """One line that stays. In a file it is one line; on a terminal it is broken between words."""
+        """Print a permanent line. Wraps between words on a terminal and stays one line in a file."""
         self._print(Text(line, style), soft_wrap=not self.is_terminal)
 
     def note(self, line: str) -> None:
-        """A line about something that happened, with the time of day."""
+        """Print a permanent line about an occurrence, with the time of day."""
         self._print(Text.assemble((time.strftime("%H:%M:%S"), "dim"), " ", (line, "yellow")), soft_wrap=True)
 
     def show(self, text: Text) -> None:
-        """Lines that stay, not broken, so that each address can be copied."""
+        """Print permanent lines without wrapping, so that each address can be copied."""
         self._print(text, soft_wrap=True)
 
     def begin(self, doing: str) -> None:
-        """Say what is being done until the next call or `end`."""
+        """Show the current step until the next call or `end`."""
         if not self.is_terminal:
             self.say(f"{doing} …")
             return
@@ -63,7 +63,7 @@ class Screen:
             self._status.update(f"{doing} …")
 
     def end(self) -> None:
-        """Nothing is being done any more."""
+        """End the display of the current step."""
         status, self._status = self._status, None
         if status is not None:
             with contextlib.suppress(OSError):
@@ -76,7 +76,7 @@ class Screen:
 
 
 def addresses(stack: Stack, data: DataDirectory) -> Text:
-    """Where everything is and how to get in, a line each; the secrets themselves stay in the file."""
+    """List addresses and logins, one per line. The secrets themselves stay in the file."""
     lines = (
         ("API", stack.api, f"store {stack.store}, key in the header X-AUTH-TOKEN"),
         ("API docs", stack.docs, ""),

@@ -1,4 +1,4 @@
-"""What must be the same at every start and known to nobody else: `secrets.json` in the data directory."""
+"""Secrets of the stack, stored for later starts in `secrets.json` in the data directory."""
 
 import json
 import secrets
@@ -10,11 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from local.errors import StackError
 from local.private_file import PRIVATE_FILE, write_private
 
-RANDOM_BYTES = 32  # 256 bits: nothing to guess
+RANDOM_BYTES = 32
+"""Length of a secret. 256 bits cannot be guessed."""
 
 
 class AdminLogin(BaseModel):
-    """The administrator's credentials, in the form `POST /api/admin/login_check` takes them."""
+    """Credentials of the administrator, in the format of `POST /api/admin/login_check`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -23,7 +24,7 @@ class AdminLogin(BaseModel):
 
 
 class Secrets(BaseModel):
-    """The stack's secrets. `encryption_keys` and `jwt_secrets`: the first is used, the others are still understood."""
+    """Secrets of the stack. Of `encryption_keys` and `jwt_secrets`, the first is used, the others remain accepted."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -35,7 +36,7 @@ class Secrets(BaseModel):
 
 
 def new_secrets() -> Secrets:
-    """Random secrets, safe inside a URL, an environment variable and a header."""
+    """Generate random secrets that are safe in a URL, an environment variable and a header."""
     return Secrets(
         database_password=secrets.token_urlsafe(RANDOM_BYTES),
         encryption_keys=(Fernet.generate_key().decode(),),
@@ -46,18 +47,18 @@ def new_secrets() -> Secrets:
 
 
 def load_or_create(path: Path, database: Path) -> Secrets:
-    """The secrets in the file, made at the first start.
+    """Read the secrets from the file, or create it at the first start.
 
-    `database` is the directory of the database they belong to: when it is there and the file is not, new secrets would
-    not open it. Raises StackError then, and when the file cannot be read.
+    `database` is the directory of the database they belong to. Raises StackError if it exists without the file, because
+    new secrets would not open it, and if the file cannot be read.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         if database.exists():
             raise StackError(
-                f"{path} is missing, but {database} is there and does not open without it. Put the file back from a "
-                f"backup, or remove {path.parent} to start from nothing."
+                f"{path} is missing, but {database} exists and cannot be used without it. Restore the file from a "
+                f"backup, or remove {path.parent} to start afresh."
             ) from None
         made = new_secrets()
         write_private(path, json.dumps(made.model_dump(), indent=2) + "\n")
@@ -71,5 +72,5 @@ def load_or_create(path: Path, database: Path) -> Secrets:
     except ValidationError as error:
         wrong = ", ".join(sorted({".".join(map(str, item["loc"])) or "not JSON" for item in error.errors()}))
         raise StackError(
-            f"{path} is damaged ({wrong}). Put it back from a backup, or remove {path.parent} to start from nothing."
+            f"{path} is damaged ({wrong}). Restore it from a backup, or remove {path.parent} to start afresh."
         ) from None

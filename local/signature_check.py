@@ -1,7 +1,7 @@
-"""Verifying a delivery's signatures as a receiver does, saying which part of which scheme fails.
+"""Signature verification of a receiver, with the failing part of each scheme.
 
-Written from the receiver's side and from the published definitions alone, so that it is a second opinion on
-`domain.wire.signing` and not its echo. Two schemes: `X-Webhook-*` and Standard Webhooks (`webhook-*`).
+Implemented from the published definitions alone, independently of `domain.wire.signing`, so that it can find errors
+there. Two schemes: `X-Webhook-*` and Standard Webhooks (`webhook-*`).
 """
 
 import base64
@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import orjson
 
 KEY_PREFIX = "whsec_"
-TOLERANCE_SECONDS = 300  # what the Standard Webhooks libraries allow between the sender's clock and ours
+TOLERANCE_SECONDS = 300
+"""Maximum difference between the sender's clock and ours, as in the Standard Webhooks libraries."""
 
 PLATFORM_SCHEME = "X-Webhook-Signature"
 STANDARD_SCHEME = "webhook-signature"
@@ -22,15 +23,15 @@ STANDARD_SCHEME = "webhook-signature"
 
 @dataclass(frozen=True)
 class SignedRequest:
-    """The parts of a request that are signed, as they arrived."""
+    """Signed parts of a request, as received."""
 
     method: str
     host: str
-    """The Host header, as sent."""
+    """Host header, as sent."""
     target: str
     """Path and query, as on the request line."""
     headers: Mapping[str, str]
-    """Found without regard to case."""
+    """Mapping with case-insensitive lookup."""
     body: bytes
     message_id: str | None
     """`messageId` of a modern body."""
@@ -38,7 +39,7 @@ class SignedRequest:
 
 @dataclass(frozen=True)
 class SchemeCheck:
-    """One scheme's verdict: it holds when `problems` is empty."""
+    """Result of one scheme. Passed if `problems` is empty."""
 
     scheme: str
     problems: tuple[str, ...]
@@ -46,18 +47,18 @@ class SchemeCheck:
 
 @dataclass(frozen=True)
 class Verification:
-    """The verdict of both schemes."""
+    """Results of both schemes."""
 
     checks: tuple[SchemeCheck, ...]
 
     @property
     def passed(self) -> bool:
-        """Both schemes hold."""
+        """True if both schemes passed."""
         return not any(check.problems for check in self.checks)
 
 
 def usable_key(text: str) -> str:
-    """The key itself, when it is `whsec_` and the standard base64 of 32 bytes. Raises ValueError saying why not."""
+    """Return the key if it is `whsec_` and the standard base64 of 32 bytes. Raises ValueError with the reason."""
     if not text.startswith(KEY_PREFIX):
         raise ValueError(f"a signing key starts with {KEY_PREFIX}")
     try:
@@ -108,7 +109,7 @@ def _platform_check(request: SignedRequest, keys: Sequence[str], now: float) -> 
     made = [hmac.new(key.removeprefix(KEY_PREFIX).encode(), text.encode(), "sha256").hexdigest() for key in keys]
     if not any(hmac.compare_digest(signature.encode(), candidate.encode()) for candidate in made):
         problems.append(
-            f"X-Webhook-Signature does not match: another key, or one of the signed parts changed on the way "
+            f"X-Webhook-Signature does not match: another key, or one of the signed parts changed in transit "
             f"(here: {', '.join(text.split(chr(10)))})"
         )
     return SchemeCheck(PLATFORM_SCHEME, tuple(problems))
@@ -127,7 +128,7 @@ def _standard_check(request: SignedRequest, keys: Sequence[str], now: float) -> 
     made = {_standard_signature(key, signed) for key in keys}
     given = [part.partition(",") for part in signatures.split()]
     if not any(version == "v1" and value in made for version, _, value in given):
-        problems.append("webhook-signature does not match: another key, or id, timestamp or body changed on the way")
+        problems.append("webhook-signature does not match: another key, or id, timestamp or body changed in transit")
     return SchemeCheck(STANDARD_SCHEME, tuple(problems))
 
 
@@ -139,7 +140,7 @@ def _standard_signature(key: str, signed: bytes) -> str:
 def _missing(request: SignedRequest, names: Sequence[str]) -> tuple[str, ...]:
     missing = [name for name in names if name not in request.headers]
     if len(missing) == len(names):
-        return ("not signed: none of its headers is there",)
+        return ("not signed: none of its headers is present",)
     return tuple(f"header {name} is missing" for name in missing)
 
 

@@ -1,4 +1,4 @@
-"""The whole local stack: in which order its parts are made, started and stopped."""
+"""Local stack: creates, starts and stops its components in order."""
 
 import time
 from collections.abc import Callable
@@ -16,13 +16,16 @@ from local.stack_file import Pids, Stack, remove_stack, write_stack
 from local.supervisor import Supervisor
 from local.temporal import NAMESPACE, TemporalServer
 
-STOP_WITHIN_SECONDS = 9.0  # ten are promised
-LEFTOVER_PATIENCE_SECONDS = 5.0  # what `up` left by kill -9 is told by the kernel and ends by itself
+STOP_WITHIN_SECONDS = 9.0
+"""Time to stop all components. The documentation promises 10 s."""
+
+LEFTOVER_PATIENCE_SECONDS = 5.0
+"""Time for the remaining processes of a killed `up` to end. The kernel has signalled them already."""
 
 
 @dataclass(frozen=True)
 class PortChoices:
-    """The ports a person named: a port, 0 for a free one, or nothing for the default."""
+    """Requested ports: a port, 0 for a free one, or None for the default."""
 
     api: int | None = None
     temporal_ui: int | None = None
@@ -30,7 +33,7 @@ class PortChoices:
 
 
 def postgres_of(data: DataDirectory, secrets: Secrets, ports: PortReservations) -> PostgresServer:
-    """The server of a data directory, on its reserved port."""
+    """Return the PostgreSQL server of a data directory, on its reserved port."""
     return PostgresServer(
         directory=data.postgres,
         port=ports["postgres"],
@@ -41,7 +44,7 @@ def postgres_of(data: DataDirectory, secrets: Secrets, ports: PortReservations) 
 
 
 def temporal_of(data: DataDirectory, ports: PortReservations) -> TemporalServer:
-    """The same of Temporal."""
+    """Return the Temporal server of a data directory, on its reserved ports."""
     return TemporalServer(
         database=data.temporal_database,
         port=ports["temporal"],
@@ -53,7 +56,7 @@ def temporal_of(data: DataDirectory, ports: PortReservations) -> TemporalServer:
 
 
 def wishes(choices: PortChoices) -> tuple[PortWish, ...]:
-    """Every port of a stack."""
+    """Return the requests for every port of a stack."""
     return (
         PortWish("api", "the API", choices.api, 8080, "--api-port"),
         PortWish("temporal_ui", "the Temporal UI", choices.temporal_ui, 8233, "--ui-port"),
@@ -67,9 +70,9 @@ def wishes(choices: PortChoices) -> tuple[PortWish, ...]:
 
 
 class LocalStack:
-    """A stack on a data directory that the caller holds locked.
+    """A stack on a data directory that the caller has locked.
 
-    `say` takes one line for a person, `begin` the sentence about what is being done now.
+    `say` prints one line, `begin` shows the current step.
     """
 
     def __init__(
@@ -84,13 +87,13 @@ class LocalStack:
         self._described: Callable[[], Stack] | None = None
 
     async def start(self) -> Stack:
-        """Bring everything up; returns when all is healthy and stack.json is written.
+        """Start all components. Return when they are healthy and stack.json is written.
 
-        Raises StackError when something cannot be had or does not become healthy; then call `stop` all the same.
+        Raises StackError if a resource is missing or a component does not become healthy; call `stop` then too.
         """
         killed = await clean_up(self._data)
         if killed:
-            self._say(f"The last run did not stop in order; ended what it left: {', '.join(killed)}.")
+            self._say(f"The last run did not stop cleanly; killed its remaining processes: {', '.join(killed)}.")
         secrets = load_or_create(self._data.secrets, self._data.postgres)
         self._reserve_ports()
         application = self._application(secrets)
@@ -131,7 +134,7 @@ class LocalStack:
         for name in ("postgres", "temporal"):
             begin_log(self._data.log(name))
         if not postgres.directory.exists():
-            self._begin("Making the database, once")
+            self._begin("Creating the database, first start only")
             await make_database(postgres.directory, postgres.password, postgres.log)
         self._begin("Starting PostgreSQL and Temporal")
         await self._supervisor.start(postgres.component(), application.temporal.component())
@@ -160,11 +163,11 @@ class LocalStack:
 
     @property
     def receiver_port(self) -> int:
-        """The port held for the demo's receiver."""
+        """Port reserved for the demo's receiver."""
         return self._ports["receiver"]
 
     async def stop(self) -> None:
-        """Stop what was started, in order, within 10 s; a component that does not end in time is killed."""
+        """Stop the started components in order, within 10 s. Kills a component that does not end in time."""
         self._described = None
         remove_stack(self._data.stack)
         killed = await self._supervisor.stop(time.monotonic() + STOP_WITHIN_SECONDS)
@@ -174,12 +177,12 @@ class LocalStack:
         self._ports.release()
 
     def kill(self) -> None:
-        """End every process now."""
+        """Kill every process now."""
         self._supervisor.kill()
 
 
 async def clean_up(data: DataDirectory) -> list[str]:
-    """Remove what a killed `up` left behind: its stack.json, its processes. Returns the names of those killed."""
+    """Remove the remains of a killed `up`: its stack.json and its processes. Return the names of killed processes."""
     remove_stack(data.stack)
     left = [identity for identity in recorded(data.processes) if identity.is_alive()]
     killed = await end(left, LEFTOVER_PATIENCE_SECONDS)

@@ -1,4 +1,4 @@
-"""`stack.json`: what runs, where, and how to get in; there while the stack is up."""
+"""`stack.json`: addresses, credentials and pids of a running stack. Exists while the stack runs."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from local.secrets_file import AdminLogin
 
 
 class Pids(BaseModel):
-    """Process ids of the four components."""
+    """Pids of the four components."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -21,7 +21,7 @@ class Pids(BaseModel):
 
 
 class Stack(BaseModel):
-    """A running stack. `api` is the root, without a path; `temporal` is host:port; `database` a postgresql:// URL."""
+    """A running stack. `api` is the root URL without a path, `temporal` host:port, `database` a postgresql:// URL."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -39,12 +39,12 @@ class Stack(BaseModel):
 
 
 def write_stack(path: Path, stack: Stack) -> None:
-    """Replace the file atomically; only its owner may read it."""
+    """Replace the file atomically. Only its owner may read it."""
     write_private(path, json.dumps(stack.model_dump(), indent=2) + "\n")
 
 
 def read_stack(path: Path) -> Stack | None:
-    """The stack the file speaks of; none when there is no file, or it is not one of ours."""
+    """Return the stack in the file, or None if the file is missing or invalid."""
     try:
         return Stack.model_validate_json(path.read_bytes())
     except (FileNotFoundError, ValidationError):
@@ -52,5 +52,5 @@ def read_stack(path: Path) -> Stack | None:
 
 
 def remove_stack(path: Path) -> None:
-    """Say that nothing runs."""
+    """Remove the file after the stack has stopped."""
     remove(path)

@@ -1,4 +1,4 @@
-"""The state of a local stack: its parts' health, with the pids and ages of their processes."""
+"""Status of a local stack: health, pid and uptime of each component."""
 
 from dataclasses import replace
 
@@ -12,12 +12,12 @@ from local.stack_file import Stack, read_stack
 
 
 def running_stack(data: DataDirectory) -> Stack | None:
-    """The stack that runs on the data directory; none when none does, whatever a killed one left there."""
+    """Return the stack that runs on the data directory, or None. Ignores the remains of a killed one."""
     return read_stack(data.stack) if data.is_locked() else None
 
 
 async def stack_health(data: DataDirectory, stack: Stack) -> InstallationHealth:
-    """Ask the parts of a stack."""
+    """Check the components of a running stack."""
     worker_port = read_remembered(data.ports).get("worker_health")
 
     async def temporal() -> Client:

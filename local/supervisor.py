@@ -1,4 +1,4 @@
-"""Keeps the components running: a dead one is started again, at once if it was sound, else more and more slowly."""
+"""Supervisor of the components: restarts a dead one, at once if it was healthy, else with increasing delay."""
 
 import asyncio
 import subprocess
@@ -11,17 +11,24 @@ from local.errors import StackError
 from local.log_files import bound_log, tail
 from local.processes import POLL_SECONDS
 
-READY_WITHIN_SECONDS = 60.0  # the first start on a slow, busy machine
+READY_WITHIN_SECONDS = 60.0
+"""Time until a component must be ready. Allows for a first start on a slow, busy machine."""
+
 READY_POLL_SECONDS = 0.1
-SOUND_AFTER_SECONDS = 10.0  # who lived that long did not fail at starting, whatever it waits for to be ready
-RESTART_DELAYS_SECONDS = (0.1, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)  # by failures in a row
+
+STARTED_AFTER_SECONDS = 10.0
+"""Uptime after which the start counts as successful, even if the component waits for a dependency to be ready."""
+
+RESTART_DELAYS_SECONDS = (0.1, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
+"""Delay before a restart, by consecutive failures."""
+
 HOUSEKEEPING_SECONDS = 5.0
 KILLED_WITHIN_SECONDS = 1.0
 
 
 @dataclass
 class Running:
-    """A component's process of the moment."""
+    """Current process of a component."""
 
     component: Component
     process: "subprocess.Popen[bytes]"
@@ -31,10 +38,10 @@ class Running:
 
 
 class Supervisor:
-    """Starts components, restarts those that die, stops all in the reverse order of their start.
+    """Starts components, restarts dead ones, stops all in reverse order of start.
 
-    `say` takes one line for a person; `changed` is called whenever a pid has changed, with the new process running;
-    it may raise OSError (a full disk) and is then called again later.
+    `say` prints one line. Calls `changed` after a pid has changed, with the new process running; it may raise OSError
+    (a full disk, for example) and is then called again later.
     """
 
     def __init__(self, say: Callable[[str], None], changed: Callable[[], None]) -> None:
@@ -45,13 +52,13 @@ class Supervisor:
         self._unpublished = False
 
     def pids(self) -> dict[str, int]:
-        """Name to pid, in the order of starting."""
+        """Return the pids by component name, in order of start."""
         return {name: running.process.pid for name, running in self._running.items()}
 
     async def start(self, *components: Component) -> None:
-        """Start the components side by side and return when all are ready; from then on they are kept running.
+        """Start the components concurrently, return when all are ready and supervise them from then on.
 
-        Raises StackError when one ends before it was ready, or is not ready in time.
+        Raises StackError if a component ends before it is ready, or is not ready in time.
         """
         for component in components:
             await component.clear_up()
@@ -65,7 +72,7 @@ class Supervisor:
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
         for running in started:
-            self._tasks.append(asyncio.create_task(self._keep(running)))
+            self._tasks.append(asyncio.create_task(self._supervise(running)))
             self._tasks.append(asyncio.create_task(self._watch_readiness(running)))
 
     async def _first_ready(self, running: Running) -> None:
@@ -81,7 +88,7 @@ class Supervisor:
             await asyncio.sleep(READY_POLL_SECONDS)
         running.ready = True
 
-    async def _keep(self, running: Running) -> None:
+    async def _supervise(self, running: Running) -> None:
         housekeeping = time.monotonic() + HOUSEKEEPING_SECONDS
         while True:
             returncode = running.process.poll()
@@ -93,17 +100,22 @@ class Supervisor:
                     bound_log(running.component.log)
                     if self._unpublished:
                         self._publish()
-            except (OSError, StackError) as error:  # no memory, no disk: all may pass, and supervision must go on
-                self._say(f"{running.component.title}: {error}; trying again.")
+            except (OSError, StackError) as error:  # out of memory or disk may be temporary; keep supervising
+                self._say(
+                    f"{running.component.title}: restart, log rotation or stack.json update failed ({error}), retrying."
+                )
             await asyncio.sleep(POLL_SECONDS)
 
     async def _watch_readiness(self, running: Running) -> None:
-        """Beside `_keep`, because an answer may take its time while a death must be seen at once."""
+        """Reset the failure count of a healthy component.
+
+        Separate from `_supervise`, because a slow readiness check must not delay the detection of a dead process.
+        """
         while True:
             if running.failures:
                 process = running.process
-                sound = time.monotonic() - running.started > SOUND_AFTER_SECONDS or await running.component.ready()
-                if sound and process is running.process and process.poll() is None:
+                healthy = time.monotonic() - running.started > STARTED_AFTER_SECONDS or await running.component.ready()
+                if healthy and process is running.process and process.poll() is None:
                     running.failures = 0
             await asyncio.sleep(READY_POLL_SECONDS)
 
@@ -126,7 +138,7 @@ class Supervisor:
         self._unpublished = False
 
     async def stop(self, deadline: float) -> list[str]:
-        """Stop what runs, the last started first, by `deadline` (monotonic seconds). Returns who had to be killed."""
+        """Stop all components in reverse order by `deadline` (monotonic seconds). Return the titles of killed ones."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -151,7 +163,7 @@ class Supervisor:
         return False
 
     def kill(self) -> None:
-        """End everything now, without asking."""
+        """Kill every process now."""
         for running in self._running.values():
             if running.process.poll() is None:
                 running.process.kill()

@@ -1,4 +1,4 @@
-"""The Temporal server from the wheel, with its Web UI and a database file, as a component of the stack."""
+"""Temporal dev server from the wheel, with Web UI and a database file, as a component of the stack."""
 
 import json
 import os
@@ -15,16 +15,17 @@ from local.ports import HOST
 from temporal.visibility import SEARCH_ATTRIBUTES
 
 NAMESPACE = "default"
-STOP_SECONDS = 3.0  # it takes 2.4 s with nothing to do
+STOP_SECONDS = 3.0
+"""Time to stop. An idle server takes 2.4 s."""
 
 SQLITE_PRAGMAS = {
     "journal_mode": "WAL",
-    "synchronous": "normal",  # survives kill -9 whole; a power cut may cost the last instants, which `up` makes good
+    "synchronous": "normal",  # survives kill -9; a power cut may lose the last writes, which `up` repairs
 }
 
 DYNAMIC_CONFIG = {
-    # Off, as in any other server. `start-dev` switches it on, and each start of a workflow reads search attributes from
-    # the database six times: 1.1 of 4.4 ms. With it off one added while the server runs is known within a minute.
+    # Off, as in a production server. `start-dev` enables it, and each start of a workflow then reads search attributes
+    # from the database six times: 1.1 of 4.4 ms. Without it, a new search attribute takes effect within a minute.
     "system.forceSearchAttributesCacheRefreshOnRead": "false",
     "matching.enableFairness": "true",  # retries of one store do not delay those of others
 }
@@ -32,7 +33,7 @@ DYNAMIC_CONFIG = {
 
 @dataclass(frozen=True)
 class TemporalServer:
-    """A server on a database file. All ports are on the loopback address."""
+    """Server on a database file. All ports are on the loopback address."""
 
     database: Path
     port: int
@@ -43,16 +44,16 @@ class TemporalServer:
 
     @property
     def address(self) -> str:
-        """host:port of the gRPC service."""
+        """Address of the gRPC service, host:port."""
         return f"{HOST}:{self.port}"
 
     @property
     def ui(self) -> str:
-        """Root of the Web UI."""
+        """Root URL of the Web UI."""
         return f"http://{HOST}:{self.ui_port}"
 
     def component(self) -> Component:
-        """The server as a component."""
+        """Return the server as a component."""
         return Component(
             name="temporal",
             title="Temporal",
@@ -69,7 +70,8 @@ class TemporalServer:
         options = [
             *("--ip", HOST, "--port", str(self.port), "--ui-port", str(self.ui_port)),
             *("--http-port", str(self.http_port), "--metrics-port", str(self.metrics_port)),
-            *("--db-filename", self.database.name),  # relative: in a path, `?`, `#` and `%` would mean something
+            # A relative path: `?`, `#` and `%` in the name of a parent directory would be parsed as URL syntax.
+            *("--db-filename", self.database.name),
             *("--disable-config-file", "--disable-config-env", "--ui-disable-news-fetch", "--log-level", "warn"),
         ]
         for name, value in SQLITE_PRAGMAS.items():
@@ -81,7 +83,7 @@ class TemporalServer:
         return options
 
     async def ready(self) -> bool:
-        """Whether it answers and knows our search attributes."""
+        """Return True if the server responds and knows our search attributes."""
         answer = await fetch(f"http://{HOST}:{self.http_port}/api/v1/namespaces/{NAMESPACE}/search-attributes")
         if answer is None or answer.status != 200:
             return False
@@ -92,7 +94,7 @@ class TemporalServer:
 
 
 def _program() -> Path:
-    """The `temporal` of this environment, else of the PATH. Raises StackError when there is none."""
+    """Find `temporal` in this environment, else on the PATH. Raises StackError if there is none."""
     beside = Path(sys.executable).with_name("temporal")
     if beside.is_file():
         return beside
@@ -103,5 +105,6 @@ def _program() -> Path:
 
 
 def _environment() -> dict[str, str]:
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH") if name in os.environ}
-    return {**kept, "LANG": "C.UTF-8", "TZ": "UTC", "TEMPORAL_VERSION_CHECK_DISABLED": "1"}  # asks nobody outside
+    inherited = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH") if name in os.environ}
+    # The version check would call a server on the internet.
+    return {**inherited, "LANG": "C.UTF-8", "TZ": "UTC", "TEMPORAL_VERSION_CHECK_DISABLED": "1"}

@@ -1,4 +1,4 @@
-"""One run of `up`: from taking the data directory to having stopped everything again."""
+"""One run of `up`: lock the data directory, run the stack, stop it."""
 
 import asyncio
 import contextlib
@@ -17,13 +17,16 @@ from local.screen import OPEN_HOUSE, Screen, addresses
 from local.stack import LocalStack, PortChoices
 
 READY = b"ready\n"
-IMPATIENT_AFTER_SECONDS = 1.0  # one Ctrl-C may come twice, from the terminal and from a program in between
+IMPATIENT_AFTER_SECONDS = 1.0
+"""Minimum time between two Ctrl-C that kill the stack. A single Ctrl-C may arrive twice, from the terminal and from a
+program in between."""
+
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class UpOptions:
-    """What a person asked for. `ready_descriptor` is told when all is healthy (by `--detach`)."""
+    """Options of `up`. With `--detach`, `ready_descriptor` receives a message when the stack is healthy."""
 
     data: DataDirectory
     ports: PortChoices
@@ -32,12 +35,12 @@ class UpOptions:
 
 
 async def run(options: UpOptions, screen: Screen) -> None:
-    """Run the stack until a person asks to stop it.
+    """Run the stack until a signal stops it.
 
-    Raises StackError when it cannot start; then nothing of it is left.
+    Raises StackError if it cannot start; then nothing of it is left.
     """
     if sys.platform != "linux":
-        raise StackError("The local stack runs on Linux only; elsewhere start api, worker and migrate by themselves.")
+        raise StackError("The local stack runs on Linux only; elsewhere, run `migrate`, `api` and `worker` separately.")
     options.data.create()
     with options.data.locked():
         screen.say(OPEN_HOUSE, style="yellow")
@@ -48,9 +51,9 @@ async def run(options: UpOptions, screen: Screen) -> None:
             finally:
                 screen.begin("Stopping")
                 await stack.stop()
-                await demo.stop()  # last, so that the worker could finish what it was sending
+                await demo.stop()  # last, so that the worker could complete requests in flight
                 screen.end()
-        screen.say("Stopped; the data are kept.")
+        screen.say("Stopped; the data remain.")
 
 
 async def _run_stack(stack: LocalStack, demo: Demo, options: UpOptions, screen: Screen, stop: asyncio.Event) -> None:
@@ -71,7 +74,7 @@ async def _run_stack(stack: LocalStack, demo: Demo, options: UpOptions, screen: 
 
 @contextlib.contextmanager
 def _asked_to_stop(stack: LocalStack) -> Iterator[asyncio.Event]:
-    """An event that SIGINT, SIGTERM and a closed terminal set. Ctrl-C again, later, kills everything at once."""
+    """Yield an event that SIGINT, SIGTERM and a closed terminal set. A later Ctrl-C kills every process."""
     stop, loop, asked_at = asyncio.Event(), asyncio.get_running_loop(), time.monotonic()
 
     def asked(number: signal.Signals) -> None:
@@ -83,7 +86,7 @@ def _asked_to_stop(stack: LocalStack) -> Iterator[asyncio.Event]:
             stack.kill()
 
     signals = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup sets it
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores SIGHUP
         signals.append(signal.SIGHUP)
     for number in signals:
         loop.add_signal_handler(number, asked, number)
@@ -96,13 +99,13 @@ def _asked_to_stop(stack: LocalStack) -> Iterator[asyncio.Event]:
 
 def _tell_ready(descriptor: int | None) -> None:
     if descriptor is not None:
-        with contextlib.suppress(OSError):  # who wanted to know has gone
+        with contextlib.suppress(OSError):  # the reader has ended
             os.write(descriptor, READY)
             os.close(descriptor)
 
 
 async def _unless_stopped(stop: asyncio.Event, work: Coroutine[None, None, T]) -> T | None:
-    """The work's result; none, with the work cancelled, when a person asked to stop before it was done."""
+    """Return the result of `work`, or cancel it and return None if the stop event comes first."""
     task, asked = asyncio.create_task(work), asyncio.create_task(stop.wait())
     try:
         await asyncio.wait({asked, task}, return_when=asyncio.FIRST_COMPLETED)

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class WorkflowKind(StrEnum):
-    """A workflow's kind: it delivers one event, or a batch of them."""
+    """Kind of a workflow: it delivers one event or a batch of events."""
 
     SINGLE = "single"
     BATCH = "batch"

@@ -13,7 +13,6 @@ GATHER_SECONDS = 0.1
 """Time after a batch in which events gather for the next one, unless a backlog is left: at most ten workflows a second,
 whatever the rate."""
 
-
 QUIET_SECONDS = 1.0
 """Time for which batches stay small after an event of a quiet store was claimed beside a backlog of another."""
 

@@ -30,6 +30,7 @@ from storage.unavailable import BROKEN_CONNECTION
 from telemetry.tracing import NO_TRACES, Traces
 from telemetry.worker_metrics import WorkerMetrics
 from temporal.messages import EventBatch, EventRef
+from temporal.versions import VersionRouting
 from temporal.visibility import event_summary, memo, search_attributes
 
 logger = logging.getLogger(__name__)
@@ -56,7 +57,10 @@ FAULT_PAUSE_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class RelaySettings:
-    """`batch_events` 1 switches batches off; `poll_seconds` bounds the delay after a lost notification."""
+    """Settings of a relay.
+
+    `batch_events` 1 switches batches off; `poll_seconds` bounds the delay after a lost outbox notification.
+    """
 
     task_queue: str
     batch_events: int
@@ -65,7 +69,7 @@ class RelaySettings:
 
 
 class Relay:
-    """One per worker process; several run side by side. `run` returns after `stop`."""
+    """Relay of one worker process; several run side by side. `run` returns after `stop`."""
 
     def __init__(
         self,
@@ -74,6 +78,7 @@ class Relay:
         backpressure: Backpressure,
         settings: RelaySettings,
         metrics: WorkerMetrics,
+        routing: VersionRouting,
         traces: Traces = NO_TRACES,
     ) -> None:
         self._database = database
@@ -81,15 +86,13 @@ class Relay:
         self._backpressure = backpressure
         self._settings = settings
         self._metrics = metrics
+        self._routing = routing
         self._traces = traces
         self._batching = Batching()
         self._wake = backpressure.wake
         self._after = ""
         self._left = False
         """True if a claim since the one of the first stores may have left some of their events."""
-        self.starts_here = True
-        """Whether this worker may run the first task of what it starts, without a hop over Temporal's queue: not one
-        whose version is not the current one, since Temporal would give it the task all the same."""
         self._stopping = False
         self._starts: dict[str, asyncio.Task[None]] = {}
 
@@ -121,7 +124,9 @@ class Relay:
             try:
                 await self._claim_once()
             except DATABASE_FAULTS as error:
-                logger.warning("outbox not read: %s", type(error).__name__)
+                logger.warning(
+                    "claim of waiting events failed (%s), retrying in %g s", type(error).__name__, FAULT_PAUSE_SECONDS
+                )
                 await asyncio.sleep(FAULT_PAUSE_SECONDS)
 
     async def _claim_once(self) -> None:
@@ -156,7 +161,7 @@ class Relay:
         return claimed
 
     def _note(self, claimed: Claim, now: float) -> bool:
-        """Pace the next claim; return True if there are events that it may find."""
+        """Update batching and cursor; return True if the next claim may find events."""
         left = self._left or claimed.more
         more = left or bool(claimed.after)
         self._left = left and bool(claimed.after)
@@ -167,7 +172,7 @@ class Relay:
         return more
 
     async def _sleep(self, seconds: float | None) -> None:
-        """Wait for a notification or a credit, no longer than `seconds` or a lost notification may cost."""
+        """Wait for an outbox notification or a credit, for at most `seconds` and at most the polling interval."""
         poll = self._settings.poll_seconds
         with suppress(TimeoutError):
             async with asyncio.timeout(poll if seconds is None else min(seconds, poll)):
@@ -211,7 +216,9 @@ class Relay:
                 id=workflow_id,
                 task_queue=self._settings.task_queue,
                 task_timeout=WORKFLOW_TASK_TIMEOUT,
-                request_eager_start=self.starts_here,
+                # An eager start runs the first task here, without a hop over Temporal's queue. A worker whose version
+                # is not the current one must not ask for it: Temporal would grant it all the same.
+                request_eager_start=self._routing.all_here,
                 search_attributes=search_attributes(events),
                 static_summary=event_summary(events),
                 memo=memo(events),
@@ -222,13 +229,19 @@ class Relay:
         except RPCError as error:
             self._metrics.start_faults.inc()
             if error.status is not RPCStatusCode.INVALID_ARGUMENT:
-                logger.warning("%s not started: %s: %s", workflow_id, error.status.name, error.message)
+                logger.warning(
+                    "start of workflow %s failed (%s: %s), retrying in %g s",
+                    workflow_id,
+                    error.status.name,
+                    error.message,
+                    FAULT_PAUSE_SECONDS,
+                )
                 return False
-            logger.error("Temporal refuses to start %s: %s", workflow_id, error.message)
+            logger.error("Temporal refuses the start of workflow %s: %s", workflow_id, error.message)
             self._backpressure.release(workflow_id)
         except Exception:
             self._metrics.start_faults.inc()
-            logger.exception("%s not started", workflow_id)
+            logger.exception("start of workflow %s failed", workflow_id)
             self._backpressure.release(workflow_id)
         else:
             self._backpressure.started(workflow_id)
@@ -247,7 +260,9 @@ class Relay:
                         lease_seconds=self._settings.claim_lease_seconds,
                     )
             except DATABASE_FAULTS as error:
-                logger.warning("lapsed claims not read: %s", type(error).__name__)
+                logger.warning(
+                    "check for lapsed claims failed (%s), retrying in %g s", type(error).__name__, LAPSED_CHECK_SECONDS
+                )
                 continue
             if lapsed:
                 logger.info("%d claimed events were not matched within their lease, starting again", len(lapsed))
@@ -266,7 +281,11 @@ class Relay:
                 finally:
                     connection.terminate()
             except BROKEN_CONNECTION as error:
-                logger.warning("not listening for new events: %s", type(error).__name__)
+                logger.warning(
+                    "outbox listener failed (%s), reconnecting in %g s, polling until then",
+                    type(error).__name__,
+                    FAULT_PAUSE_SECONDS,
+                )
             await asyncio.sleep(FAULT_PAUSE_SECONDS)
 
 

@@ -1,112 +1,116 @@
-"""Concurrency limiter of requests: so many for each subscription, so many for the worker, and no
-subscription may take what others need.
+"""Concurrency limiter of requests: a limit per subscription and per worker, with fair queueing between stores.
 
-A subscription may hold a share of as many places as are free. While there is room that binds nobody; the more
-subscriptions hang, the less each of them gets, and places are left for one that is well.
+A subscription may hold at most a share of the free slots. While slots are plentiful that restricts nobody; the more
+subscriptions hang, the fewer slots each of them gets, and free slots remain for a healthy one.
 
-Stores with waiting attempts are served round robin, one place each.
+Stores with waiting attempts are served round robin, one slot each.
 """
 
 import asyncio
 import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from uuid import UUID
 
 from sending.suspension import Suspension
 
 SHARE = 1 / 4
-"""With 512 places one subscription gets 102 at most, each of fifteen that hang 27, and 108 are left."""
+"""Maximum share of the free slots that one subscription holds. Of 512 slots one subscription gets at most 102, fifteen
+that hang get 27 each, and 108 stay free."""
 
 SLOW_SECONDS = 0.25
-"""A request that is longer on the wire waits for its receiver, not for this worker."""
+"""Time on the wire after which a request counts as slow: it waits for its receiver, not for this worker."""
 
 
 class WithdrawnError(Exception):
-    """The attempt was taken out of the queue before it got a place."""
+    """The attempt was taken out of the queue before it acquired a slot."""
 
 
 @dataclass(eq=False, slots=True)
 class SubscriptionQueue:
-    """One subscription's part of this worker."""
+    """Attempts of one subscription in this worker: queued, on the wire, or being recorded."""
 
     store_code: str
     limit: int
-    """Requests on the wire at most."""
+    """Maximum number of requests on the wire."""
     in_flight: int = 0
     under_way: int = 0
-    """Attempts that are not over, those in the queue included."""
+    """Number of attempts that have not ended, the queued ones included."""
     queue: dict[UUID, "asyncio.Future[None]"] = field(default_factory=dict)
-    """By message id, first come first served."""
+    """Queued attempts by message id, first come first served."""
     on_wire: dict[UUID, float] = field(default_factory=dict)
-    """Since when, by the monotonic clock; oldest first."""
-    stop: Suspension | None = None
-    stopped_at: float = 0.0
-    """By the monotonic clock; what was read of the subscription before that says less."""
+    """Start of each request on the wire by message id (monotonic clock), oldest first."""
+    suspension: Suspension | None = None
+    suspended_at: float = 0.0
+    """Instant of the suspension (monotonic clock). A subscription state that was read earlier is out of date."""
 
     def slow(self, now: float) -> bool:
-        """Whether its oldest request waits for the receiver."""
+        """Return True if the oldest request on the wire is slow."""
         return bool(self.on_wire) and now - next(iter(self.on_wire.values())) > SLOW_SECONDS
 
 
 class ConcurrencyLimiter:
-    """The places of one worker."""
+    """The slots of one worker, one for each request on the wire."""
 
     def __init__(self, most: int) -> None:
         self.free = most
         self._waiting: dict[str, dict[SubscriptionQueue, None]] = {}
-        """By store, lanes with a queue that may have more by their own limit; both in the order of being served."""
+        """By store, the subscription queues that are below their own limit and have queued attempts. Stores and queues
+        are in the order in which they are served."""
 
     async def acquire(self, queue: SubscriptionQueue, message_id: UUID) -> None:
-        """Wait for a place; `release` gives it back. Raises `WithdrawnError` when `withdraw` comes first."""
-        if not queue.queue and self._may(queue):
-            self._give(queue)
+        """Wait for a slot, which `release` returns. Raises `WithdrawnError` when `withdraw` comes first."""
+        if not queue.queue and self._has_slot(queue):
+            self._take(queue)
             return
-        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        queue.queue[message_id] = place
+        slot: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        queue.queue[message_id] = slot
         if queue.in_flight < queue.limit:
             self._wait(queue)
         try:
-            await place
+            await slot
         except asyncio.CancelledError:
-            if queue.queue.pop(message_id, None) is None and place.done() and not place.cancelled():
+            if queue.queue.pop(message_id, None) is None and slot.done() and not slot.cancelled():
                 self.release(queue)
             raise
 
     def release(self, queue: SubscriptionQueue) -> None:
-        """Give a place back, to whoever has waited for it."""
+        """Return a slot and give it to a waiting attempt."""
         queue.in_flight -= 1
         self.free += 1
         if queue.queue:
             self._wait(queue)
-        self._pass_on()
+        self._serve_waiting()
 
     def withdraw(self, queue: SubscriptionQueue, message_id: UUID) -> bool:
-        """Take an attempt out of the queue; False when it has its place already."""
-        place = queue.queue.pop(message_id, None)
-        if place is None or place.done():
+        """Take an attempt out of the queue. Return False if it holds a slot already."""
+        slot = queue.queue.pop(message_id, None)
+        if slot is None or slot.done():
             return False
-        place.set_exception(WithdrawnError())
+        slot.set_exception(WithdrawnError())
         return True
 
     def limit(self, queue: SubscriptionQueue, limit: int) -> None:
-        """Set how many requests of a lane may be on the wire; those that are there already stay."""
+        """Set the maximum number of requests on the wire of a subscription. Requests above it are not interrupted."""
         queue.limit = limit
         if queue.queue:
             self._wait(queue)
-            self._pass_on()
+            self._serve_waiting()
 
-    def _may(self, queue: SubscriptionQueue) -> bool:
+    def _has_slot(self, queue: SubscriptionQueue) -> bool:
         return queue.in_flight < queue.limit and queue.in_flight < SHARE * self.free
 
     def _wait(self, queue: SubscriptionQueue) -> None:
         self._waiting.setdefault(queue.store_code, {}).setdefault(queue)
 
-    def _give(self, queue: SubscriptionQueue) -> None:
+    def _take(self, queue: SubscriptionQueue) -> None:
         queue.in_flight += 1
         self.free -= 1
 
-    def _pass_on(self) -> None:
-        """Serve the stores that wait, one place each in turn."""
+    def _serve_waiting(self) -> None:
+        """Give the free slots to the waiting stores, round robin."""
         served = True
         while served:
             served = False
@@ -114,19 +118,19 @@ class ConcurrencyLimiter:
                 served = self._serve(store_code) or served
 
     def _serve(self, store_code: str) -> bool:
-        """Give a place to the first lane of a store that may have one; lane and store go behind the others then.
+        """Give a slot to the first eligible queue of a store, and move queue and store to the end of their orders.
 
-        A store that gets none keeps its position, or the next place that comes free would pass it over again.
+        A store without an eligible queue keeps its position; otherwise the next free slot would pass it over again.
         """
         queues = self._waiting[store_code]
         for queue in list(queues):
-            if queue.in_flight < queue.limit and not self._may(queue):
+            if queue.in_flight < queue.limit and not self._has_slot(queue):
                 continue
             del queues[queue]
-            place = self._first_in(queue) if queue.in_flight < queue.limit else None
-            if place is not None:
-                self._give(queue)
-                place.set_result(None)
+            slot = self._first_in(queue) if queue.in_flight < queue.limit else None
+            if slot is not None:
+                self._take(queue)
+                slot.set_result(None)
                 queues[queue] = None
                 del self._waiting[store_code]
                 self._waiting[store_code] = queues
@@ -137,25 +141,87 @@ class ConcurrencyLimiter:
 
     def _first_in(self, queue: SubscriptionQueue) -> "asyncio.Future[None] | None":
         while queue.queue:
-            place = queue.queue.pop(next(iter(queue.queue)))
-            if not place.done():
-                return place
+            slot = queue.queue.pop(next(iter(queue.queue)))
+            if not slot.done():
+                return slot
         return None
 
 
-class Stopwatch:
-    """Which receivers were slow at last, so that who waits for several knows whom not to wait for."""
+class ResponseTimes:
+    """Receivers whose last response was slow, so that a batch does not wait for them."""
 
     def __init__(self) -> None:
         self._slow: set[UUID] = set()
 
-    def note(self, subscription_id: UUID, began: float) -> None:
-        """A request that began then, by the monotonic clock, is over."""
+    def observe(self, subscription_id: UUID, began: float) -> None:
+        """Note the end of a request that began at `began` (monotonic clock)."""
         if time.monotonic() - began > SLOW_SECONDS:
             self._slow.add(subscription_id)
         else:
             self._slow.discard(subscription_id)
 
     def slow(self, subscription_id: UUID, queue: SubscriptionQueue | None) -> bool:
-        """Whether the receiver was slow the last time, or is just now."""
+        """Return True if the receiver's last response was slow, or its oldest request on the wire is."""
         return subscription_id in self._slow or (queue is not None and queue.slow(time.monotonic()))
+
+
+class Admission:
+    """Admission of first attempts for one activity.
+
+    An admitted attempt counts against its subscription until it is begun, and then counts as an attempt under way; an
+    attempt that is never begun counts until the activity calls `end`.
+    """
+
+    def __init__(self, admitted: Counter[UUID], has_capacity: Callable[[UUID], bool]) -> None:
+        self._all = admitted
+        self._own: Counter[UUID] = Counter()
+        self._has_capacity = has_capacity
+
+    def may_begin(self, subscription_id: UUID) -> bool:
+        """Admit one more first attempt of a subscription; return False if it has to wait as a row."""
+        if not self._has_capacity(subscription_id):
+            return False
+        self._own[subscription_id] += 1
+        self._all[subscription_id] += 1
+        return True
+
+    def begun(self, subscription_id: UUID) -> None:
+        """Note that an admitted attempt is under way. Counted twice, the batches of a burst would reject each other's
+        attempts."""
+        if self._own[subscription_id]:
+            self._return(subscription_id, 1)
+
+    def end(self) -> None:
+        """Return the admissions that were not used. More may be requested afterwards."""
+        for subscription_id, unused in list(self._own.items()):
+            self._return(subscription_id, unused)
+
+    def _return(self, subscription_id: UUID, unused: int) -> None:
+        self._own[subscription_id] -= unused
+        self._all[subscription_id] -= unused
+        if not self._all[subscription_id]:
+            del self._all[subscription_id]
+
+
+class Admissions:
+    """Admission control of first attempts for all activities of one worker.
+
+    A subscription has at most `most` first attempts, admitted or under way; the others wait as rows for its drain.
+    """
+
+    def __init__(self, most: int, under_way: Callable[[UUID], int]) -> None:
+        self._most = most
+        self._under_way = under_way
+        self._admitted: Counter[UUID] = Counter()
+
+    @contextmanager
+    def begin(self) -> Iterator[Admission]:
+        """Open the admission of an activity, and return what it has not used at the end of the block."""
+        admission = Admission(self._admitted, self._has_capacity)
+        try:
+            yield admission
+        finally:
+            admission.end()
+
+    def _has_capacity(self, subscription_id: UUID) -> bool:
+        return self._under_way(subscription_id) + self._admitted[subscription_id] < self._most

@@ -1,9 +1,9 @@
-"""Makes attempts: one at a time for a delivery, a bounded number for a subscription, in small steps.
+"""The dispatcher: makes the attempts of a worker, each in the same steps.
 
-    place ── is it still to be sent? ── intend ── request ── send ── judge ── record
+    acquire a slot ── suspended? ── write the intent ── rate limit ── request, response, verdict ── record the outcome
 
-An attempt belongs to the worker process, not to the activity that asked for it: an activity that stops waiting leaves
-it running, and whoever asks for the same delivery again joins it.
+An attempt belongs to the worker process, not to the activity that started it: it goes on when the activity stops
+waiting, and another activity for the same delivery joins it.
 """
 
 import asyncio
@@ -20,28 +20,19 @@ from domain.delivery.lifecycle import UNCHANGED, DeliveryStatus, Reason, Step, s
 from domain.delivery.throttling import TOO_MANY_REQUESTS, Answers
 from domain.delivery.verdict import Verdict, VerdictOutcome, verdict
 from domain.urls.rules import UrlRefused
+from domain.urls.targets import shown_target
 from domain.wire.signing import body_sha256
-from sending.admission import Admissions
-from sending.attempt_log import facts_of, not_sent, outcome_of
-from sending.concurrency import ConcurrencyLimiter, Stopwatch, SubscriptionQueue, WithdrawnError
-from sending.http.client import Sender, SendResult
-from sending.intents import Intents
-from sending.rate_limit import LimiterLeaseLostError, RateLimiters, Turn
-from sending.recorder import Recorded, Recorder, SubscriptionChanges
+from sending.concurrency import SubscriptionQueue, WithdrawnError
+from sending.http.client import Sender, SendResult, not_sent
+from sending.rate_limit import LimiterLeaseLostError
+from sending.recorder import Recorded, Recorder, outcome_of
 from sending.requests import RequestBuilder
-from sending.suspension import (
-    BREAKER_OPEN,
-    DISABLED,
-    OVERLOADED,
-    SLOWED_DOWN,
-    Suspension,
-    suspension_for,
-    suspension_of,
-)
+from sending.subscription_queues import SubscriptionQueues
+from sending.suspension import DISABLED, OVERLOADED, Suspension, suspension_for
 from storage.deliveries.attempts import Intent
-from storage.deliveries.open import OpenDelivery, SubscriptionFacts
+from storage.deliveries.open import OpenDelivery
+from storage.operations.workers import LONGEST_ATTEMPT_SECONDS
 from storage.sealing import SealBrokenError
-from storage.subscriptions.state import SubscriptionState
 from telemetry.tracing import NO_TRACES, Traces
 from telemetry.worker_metrics import WorkerMetrics
 
@@ -49,20 +40,36 @@ logger = logging.getLogger(__name__)
 
 ENDED = (DeliveryStatus.DELIVERED, DeliveryStatus.EXHAUSTED)
 
+OLDEST_INTENT_SECONDS = LONGEST_ATTEMPT_SECONDS / 2
+"""Maximum time that a first attempt queues with a written intent. An older one is not made, because other workers would
+soon take its lease for lapsed."""
 
-@dataclass(frozen=True, slots=True)
-class AttemptLimits:
-    """Bounds of one worker's attempts and the schedule of subscriptions that have none of their own."""
-
-    in_flight: int
-    per_subscription: int
-    queue_per_subscription: int
-    """First attempts of it under way here, those on the wire included; more wait as rows."""
-    retry_schedule: tuple[int, ...]
+SUPERSEDED_SECONDS = 60.0
+"""Time for which superseded intents are remembered: longer than a batch takes from its match to the start of its
+attempts."""
 
 
 class AttemptTakenError(Exception):
-    """The attempt was not made: another sender holds it, or the subscription has changed meanwhile. Look again."""
+    """The attempt was not made: another sender has it, or the subscription has changed. Read the delivery again."""
+
+
+class SuspendedError(AttemptTakenError):
+    """The attempt was not made: its subscription is suspended."""
+
+    def __init__(self, delivery: OpenDelivery, suspension: Suspension) -> None:
+        super().__init__(f"delivery {delivery.message_id} is not sent now: {suspension.reason}")
+        self.suspension = suspension
+
+
+@dataclass(slots=True)  # not frozen: making one would cost thrice as much, for each delivery
+class _Exchanged:
+    """A request that was sent, or that could not be built, and its verdict."""
+
+    began: float
+    """Start of the request (monotonic clock)."""
+    result: SendResult
+    body_digest: bytes | None
+    judged: Verdict
 
 
 class Dispatcher:
@@ -71,79 +78,67 @@ class Dispatcher:
     def __init__(
         self,
         *,
-        worker_id: UUID,
         sender: Sender,
         recorder: Recorder,
         requests: RequestBuilder,
-        limits: AttemptLimits,
+        queues: SubscriptionQueues,
+        retry_schedule: tuple[int, ...],
         metrics: WorkerMetrics,
         traces: Traces = NO_TRACES,
     ) -> None:
-        self.worker_id = worker_id
-        self._traces = traces
-        self._metrics = metrics
-        metrics.attempts_under_way.set_function(lambda: len(self._under_way))
+        """`retry_schedule` applies to subscriptions without one of their own."""
+        self.worker_id = queues.worker_id
+        self.queues = queues
+        self.requests = requests
         self._sender = sender
         self._recorder = recorder
-        recorder.on_change = self._turned
-        self.requests = requests
-        self._limits = limits
-        self._limiter = ConcurrencyLimiter(limits.in_flight)
-        self._stopwatch = Stopwatch()
+        self._retry_schedule = retry_schedule
+        self._metrics = metrics
+        self._traces = traces
         self._answers: dict[UUID, Answers] = defaultdict(Answers)
-        self.workers, self.rank = 1, 0
         self._under_way: dict[UUID, asyncio.Task[Step]] = {}
-        self._waiting: set[UUID] = set()
-        self._queues: dict[UUID, SubscriptionQueue] = {}
-        self.admissions = Admissions(limits.queue_per_subscription, self._under_way_of)
-        self._rate_limiters = RateLimiters()
-        self._intents = Intents()
+        self._queued: set[UUID] = set()
+        self._superseded: dict[UUID, float] = {}
+        metrics.attempts_under_way.set_function(lambda: len(self._under_way))
 
     def taken(self, delivery: OpenDelivery) -> bool:
-        """Whether somebody is sending it: a live worker, or this one.
+        """Return True if a live worker, or this one, is sending the delivery.
 
-        A lease of this worker's own without an attempt under way is nobody's: its intent was committed, and the answer
-        to the commit got lost with the connection.
+        A lease of this worker without an attempt under way belongs to nobody: its intent was committed, and the answer
+        to the commit was lost with the connection.
         """
         if delivery.sender_id == self.worker_id:
             return delivery.message_id in self._under_way
         return delivery.sender_id is not None
 
     def under_way(self, message_id: UUID) -> asyncio.Task[Step] | None:
-        """The attempt of a delivery that this worker is making, if any."""
+        """Return this worker's attempt of a delivery, or None."""
         return self._under_way.get(message_id)
 
-    def _under_way_of(self, subscription_id: UUID) -> int:
-        queue = self._queues.get(subscription_id)
-        return queue.under_way if queue is not None else 0
-
-    def waits(self, message_id: UUID) -> bool:
-        """Whether an attempt under way has not gone out yet: it waits for its place, its intent or its pace."""
-        return message_id in self._waiting
+    def queued(self, message_id: UUID) -> bool:
+        """Return True if an attempt under way has not sent its request: it waits for a slot, its intent or its rate."""
+        return message_id in self._queued
 
     def begin(self, delivery: OpenDelivery, trigger: str) -> asyncio.Task[Step]:
-        """Start an attempt, or join the one under way. The task raises what keeps it from being made or written."""
+        """Start an attempt, or join the one under way. The task raises if the attempt cannot be made or recorded."""
         task = self._under_way.get(delivery.message_id)
         if task is None:
-            queue = self._queue_of(delivery)
-            queue.under_way += 1
+            queue = self.queues.enter(delivery)
             attempt = self._attempt if delivery.traceparent is None else self._traced_attempt
             task = asyncio.create_task(attempt(delivery, trigger, queue))
             self._under_way[delivery.message_id] = task
-            self._waiting.add(delivery.message_id)
-            task.add_done_callback(lambda done: self._over(delivery, queue, done))
+            self._queued.add(delivery.message_id)
+            task.add_done_callback(lambda done: self._end(delivery, queue, done))
         return task
 
-    def _over(self, delivery: OpenDelivery, queue: SubscriptionQueue, task: asyncio.Task[Step]) -> None:
+    def _end(self, delivery: OpenDelivery, queue: SubscriptionQueue, task: asyncio.Task[Step]) -> None:
         message_id = delivery.message_id
         self._under_way.pop(message_id, None)
-        self._waiting.discard(message_id)
-        queue.under_way -= 1
-        if not queue.under_way:
-            self._queues.pop(delivery.subscription.id, None)
+        self._queued.discard(message_id)
+        self.queues.leave(delivery.subscription.id, queue)
         error = None if task.cancelled() else task.exception()
         if error is not None and not isinstance(error, WithdrawnError):
-            # Whoever waits is told as well; an attempt nobody waits for any more must not vanish without a word.
+            # Callers get the error too, but an attempt may have none left, and must not fail unnoticed.
             logger.info("attempt of delivery %s not completed: %s", message_id, type(error).__name__)
 
     async def drain(self) -> None:
@@ -151,73 +146,15 @@ class Dispatcher:
         while self._under_way:
             await asyncio.wait(list(self._under_way.values()))
 
-    def slow(self, subscription_id: UUID) -> bool:
-        """Whether its receiver takes long to answer, so that nobody else should wait for it."""
-        return self._stopwatch.slow(subscription_id, self._queues.get(subscription_id))
-
-    async def give_back(self, deliveries: Collection[OpenDelivery]) -> None:
-        """Take first attempts that have no place yet out of the queue: their deliveries wait as rows instead."""
-        left = [
+    async def hold_queued(self, deliveries: Collection[OpenDelivery]) -> None:
+        """Take first attempts without a slot out of their queues, so that their deliveries are held."""
+        withdrawn = [
             self._under_way[delivery.message_id]
             for delivery in deliveries
-            if delivery.intended
-            and (queue := self._queues.get(delivery.subscription.id)) is not None
-            and self._limiter.withdraw(queue, delivery.message_id)
+            if delivery.intended and self.queues.withdraw(delivery.subscription.id, [delivery.message_id])
         ]
-        if left:
-            await asyncio.wait(left)
-
-    def withdraw(self, subscription_id: UUID, message_ids: Collection[UUID]) -> set[UUID]:
-        """Take attempts of the drain's that have no place yet out of the queue; which those were. Nothing of them was
-        written."""
-        queue = self._queues.get(subscription_id)
-        return set() if queue is None else {one for one in message_ids if self._limiter.withdraw(queue, one)}
-
-    @property
-    def per_subscription(self) -> int:
-        """Requests in flight at most, of a subscription without a limit of its own; over all workers."""
-        return self._limits.per_subscription
-
-    def limit_rate(self, subscription_id: UUID, per_second: float | None, turn: Turn | None) -> None:
-        """Send what the drain of a subscription sends no faster than this, and only while it is this worker's turn."""
-        self._rate_limiters.keep(subscription_id, per_second, turn)
-
-    async def rate_limit_over(self, subscription_id: UUID) -> None:
-        """Wait until another worker may begin to send at its pace, as if this one had gone on."""
-        await self._rate_limiters.over(subscription_id)
-
-    def subscriptions(self) -> list[UUID]:
-        """Those of which anything is under way here."""
-        return list(self._queues)
-
-    def stand(self, states: Collection[SubscriptionState], *, read_at: float, workers: int, rank: int) -> None:
-        """Take note of how subscriptions stood at `read_at` (by the monotonic clock), and that this is worker `rank`,
-        from 0, of so many that live.
-        """
-        self.workers, self.rank = max(workers, 1), rank
-        for state in states:
-            queue = self._queues.get(state.subscription_id)
-            if queue is not None and queue.stopped_at < read_at:
-                queue.stop = suspension_of(state)
-                self._limiter.limit(queue, self._share(state))
-
-    def _turned(self, turned: SubscriptionChanges) -> None:
-        """Heed at once what this worker's own attempts led to."""
-        for subscription_id in turned.gone:
-            self._suspend(subscription_id, DISABLED)
-        for subscription_id in turned.opened:
-            self._suspend(subscription_id, BREAKER_OPEN)
-        for subscription_id in turned.slowed:
-            self._suspend(subscription_id, SLOWED_DOWN)
-            self._rate_limiters.interrupt(subscription_id)
-        for subscription_id in turned.closed:
-            queue = self._queues.get(subscription_id)
-            if queue is not None and queue.stop == BREAKER_OPEN:
-                queue.stop = None
-
-    def _suspend(self, subscription_id: UUID, stop: Suspension) -> None:
-        if (queue := self._queues.get(subscription_id)) is not None:
-            queue.stop, queue.stopped_at = stop, time.monotonic()
+        if withdrawn:
+            await asyncio.wait(withdrawn)
 
     async def _traced_attempt(self, delivery: OpenDelivery, trigger: str, queue: SubscriptionQueue) -> Step:
         with self._traces.attempt(delivery) as tell:
@@ -226,97 +163,39 @@ class Dispatcher:
             return step
 
     async def _attempt(self, delivery: OpenDelivery, trigger: str, queue: SubscriptionQueue) -> Step:
-        begun_at = time.monotonic()
+        queued_at = time.monotonic()
         try:
-            await self._limiter.acquire(queue, delivery.message_id)
-        except WithdrawnError:
+            await self.queues.limiter.acquire(queue, delivery.message_id)
+            try:
+                self._check_suspension(delivery, trigger, queue)
+                await self._ensure_intent(delivery, trigger, queued_at)
+                await self._wait_for_rate(delivery, trigger)
+                exchanged = await self._exchange(delivery, queue)
+            finally:
+                self.queues.limiter.release(queue)
+        except (WithdrawnError, SuspendedError) as error:
             if not delivery.intended:
                 raise
-            return await self._take_back(delivery, OVERLOADED)
-        try:
-            stop = suspension_for(queue.stop, delivery, trigger)
-            if stop is None:
-                if not delivery.intended:
-                    await self._intend(delivery, trigger)
-                    self._intents.overtake(delivery)
-                elif not self._intents.may_make(delivery, begun_at):
-                    raise AttemptTakenError(f"attempt {delivery.number} of {delivery.message_id} is out of date")
-                await self._wait_for_rate(delivery, trigger)
-                self._waiting.discard(delivery.message_id)
-                self._count_first(delivery)
-                began = queue.on_wire[delivery.message_id] = time.monotonic()
-                result, body_digest = await self._exchange(delivery)
-                self._stopwatch.note(delivery.subscription.id, began)
-                judged = verdict(result.answer)
-                if judged.disables_subscription and not delivery.is_test:
-                    self._suspend(delivery.subscription.id, DISABLED)  # before another gets this place
-        finally:
-            queue.on_wire.pop(delivery.message_id, None)
-            self._limiter.release(queue)
-        if stop is not None:
-            return await self._not_made(delivery, stop)
-        return await self._record(delivery, began, result, judged, body_digest)
+            suspension = error.suspension if isinstance(error, SuspendedError) else OVERLOADED
+            return await self._take_back(delivery, suspension)
+        return await self._record(delivery, exchanged)
 
-    async def _not_made(self, delivery: OpenDelivery, stop: Suspension) -> Step:
-        """Undo the intent that was written with the match; whoever wrote none looks again by itself."""
-        if not delivery.intended:
-            raise AttemptTakenError(f"delivery {delivery.message_id} is not to be sent now: {stop.reason}")
-        return await self._take_back(delivery, stop)
+    def _check_suspension(self, delivery: OpenDelivery, trigger: str, queue: SubscriptionQueue) -> None:
+        suspension = suspension_for(queue.suspension, delivery, trigger)
+        if suspension is not None:
+            raise SuspendedError(delivery, suspension)
 
-    async def _take_back(self, delivery: OpenDelivery, stop: Suspension) -> Step:
-        step = Step(stop.status, stop.reason, delivery.failures, None, attempts=delivery.number - 1)
-        unmade = outcome_of(delivery, step)
-        await self._recorder.record(Recorded(time.monotonic(), unmade, delivery.subscription.id, None, unmade=True))
-        return step
+    async def _ensure_intent(self, delivery: OpenDelivery, trigger: str, queued_at: float) -> None:
+        """Write the intent of an attempt, or check that the one written with the match still holds.
 
-    async def _wait_for_rate(self, delivery: OpenDelivery, trigger: str) -> None:
-        """Wait for the limit of its subscription, after the intent: what is written late must not go in a burst."""
-        if delivery.hold_again_as is None or trigger != "automatic":
+        An event can be in two workflows at once, its own and a batch. While the first has matched it and not yet begun,
+        the second takes the intent for lost and makes the next attempt; the first then has none to make.
+        """
+        if delivery.intended:
+            overdue = time.monotonic() - queued_at > OLDEST_INTENT_SECONDS
+            if overdue or delivery.message_id in self._superseded:
+                raise AttemptTakenError(f"attempt {delivery.number} of {delivery.message_id} is out of date")
             return
-        try:
-            await self._rate_limiters.wait(delivery.subscription.id)
-        except LimiterLeaseLostError:
-            await self._take_back(delivery, Suspension(DeliveryStatus.HELD, delivery.hold_again_as))
-            raise AttemptTakenError(f"{delivery.message_id} is for the next who keeps its limit") from None
-
-    def _rest(self, delivery: OpenDelivery, result: SendResult) -> float | None:
-        """For how long a receiver that gets too much wants to rest (0: it does not say); None when it does not."""
-        if delivery.is_test:
-            return None
-        refused = result.status_code == TOO_MANY_REQUESTS
-        too_much = self._answers[delivery.subscription.id].note(refused=refused)
-        return (result.retry_after_seconds or 0.0) if too_much else None
-
-    def _count_first(self, delivery: OpenDelivery) -> None:
-        """How long an event waited for the attempt that begins now, if that is a first one nothing held back."""
-        if (
-            delivery.number > 1
-            or delivery.is_test
-            or delivery.hold_again_as is not None
-            or delivery.accepted_at is None
-        ):
-            return
-        lag = (datetime.now(UTC) - delivery.accepted_at).total_seconds()
-        self._metrics.first_attempt_lag_seconds.observe(max(0.0, lag))  # the clocks are two machines'
-
-    def _queue_of(self, delivery: OpenDelivery) -> SubscriptionQueue:
-        subscription = delivery.subscription
-        queue = self._queues.get(subscription.id)
-        if queue is None:
-            limit = self._share(subscription)
-            queue = self._queues[subscription.id] = SubscriptionQueue(delivery.event.store_code, limit)
-        return queue
-
-    def _share(self, subscription: SubscriptionFacts | SubscriptionState) -> int:
-        """What its drain alone sends is sent by one worker; else the installation's limit is divided among them."""
-        if subscription.max_concurrency is not None:
-            return subscription.max_concurrency
-        if subscription.drain_only:
-            return self._limits.per_subscription
-        whole, rest = divmod(self._limits.per_subscription, self.workers)
-        return max(1, whole + (self.rank < rest))
-
-    async def _intend(self, delivery: OpenDelivery, trigger: str) -> None:
         intent = Intent(
             delivery.accepted_on,
             delivery.message_id,
@@ -325,15 +204,53 @@ class Dispatcher:
             trigger,
             self.worker_id,
             delivery.subscription.legacy,
+            delivery.status,
             delivery.recorded,
         )
         if not await self._recorder.intend(intent):
             raise AttemptTakenError(
                 f"attempt {delivery.number} of {delivery.message_id} is another sender's, or its delivery has changed"
             )
+        if delivery.sender_id is not None:
+            now = time.monotonic()
+            self._superseded = {one: at for one, at in self._superseded.items() if now - at < SUPERSEDED_SECONDS}
+            self._superseded[delivery.message_id] = now
 
-    async def _exchange(self, delivery: OpenDelivery) -> tuple[SendResult, bytes | None]:
-        """Build the request, send it; a fault of ours in building it is a result as well."""
+    async def _take_back(self, delivery: OpenDelivery, suspension: Suspension) -> Step:
+        """Delete the intent of an attempt that is not made, and give the delivery the suspension's status."""
+        step = Step(suspension.status, suspension.reason, delivery.failures, None, attempts=delivery.number - 1)
+        unmade = outcome_of(delivery, step)
+        await self._recorder.record(Recorded(time.monotonic(), unmade, delivery.subscription.id, None, unmade=True))
+        return step
+
+    async def _wait_for_rate(self, delivery: OpenDelivery, trigger: str) -> None:
+        """Wait for the rate limiter of the subscription. This follows the intent, because intents that are written late
+        would let their requests go out as a burst."""
+        if delivery.hold_again_as is None or trigger != "automatic":
+            return
+        try:
+            await self.queues.rate_limiters.wait(delivery.subscription.id)
+        except LimiterLeaseLostError:
+            await self._take_back(delivery, Suspension(DeliveryStatus.HELD, delivery.hold_again_as))
+            raise AttemptTakenError(f"{delivery.message_id} is left to the next holder of the limiter lease") from None
+
+    async def _exchange(self, delivery: OpenDelivery, queue: SubscriptionQueue) -> _Exchanged:
+        """Send the request and judge the response."""
+        self._queued.discard(delivery.message_id)
+        self._observe_lag(delivery)
+        began = queue.on_wire[delivery.message_id] = time.monotonic()
+        try:
+            result, body_digest = await self._send(delivery)
+        finally:
+            queue.on_wire.pop(delivery.message_id, None)
+        self.queues.response_times.observe(delivery.subscription.id, began)
+        judged = verdict(result.answer)
+        if judged.disables_subscription and not delivery.is_test:
+            self.queues.suspend(delivery.subscription.id, DISABLED)  # before another attempt acquires this slot
+        return _Exchanged(began, result, body_digest, judged)
+
+    async def _send(self, delivery: OpenDelivery) -> tuple[SendResult, bytes | None]:
+        """Build and send the request. Return its result and the body's digest. A failed build is a result as well."""
         if delivery.erased:
             return not_sent(FailureKind.event_erased, "the event's data is no longer stored"), None
         try:
@@ -348,9 +265,21 @@ class Dispatcher:
         digest = body_sha256(request.body)
         return await self._sender.send(request), digest
 
-    async def _record(
-        self, delivery: OpenDelivery, began: float, result: SendResult, judged: Verdict, body_digest: bytes | None
-    ) -> Step:
+    def _observe_lag(self, delivery: OpenDelivery) -> None:
+        """Observe the time from acceptance to this attempt, if it is a first attempt that was never held."""
+        if (
+            delivery.number > 1
+            or delivery.is_test
+            or delivery.hold_again_as is not None
+            or delivery.accepted_at is None
+        ):
+            return
+        lag = (datetime.now(UTC) - delivery.accepted_at).total_seconds()
+        self._metrics.first_attempt_lag_seconds.observe(max(0.0, lag))  # the clocks of two machines may differ
+
+    async def _record(self, delivery: OpenDelivery, exchanged: _Exchanged) -> Step:
+        """Write the outcome and return the step it leads to, once that is committed."""
+        result, judged = exchanged.result, exchanged.judged
         self._metrics.attempts_by_outcome[judged.failure or judged.outcome].inc()
         self._metrics.attempt_seconds.observe(result.duration_ms / 1000)
         subscription = delivery.subscription
@@ -359,7 +288,7 @@ class Dispatcher:
             judged,
             status_code=result.status_code,
             failures=delivery.failures,
-            schedule=self._limits.retry_schedule if own_schedule is None else own_schedule,
+            schedule=self._retry_schedule if own_schedule is None else own_schedule,
             message_id=delivery.message_id,
         )
         if delivery.is_test and step.status != DeliveryStatus.DELIVERED:
@@ -371,13 +300,13 @@ class Dispatcher:
         if step.status in ENDED:
             self._metrics.deliveries_ended_as[step.status].inc()
         if judged.failure is not None:
-            logger.info("attempt failed", extra=facts_of(delivery, judged.failure, result, step))
-        outcome = outcome_of(delivery, step, result, judged.failure, body_digest)
+            logger.info("attempt failed", extra=_log_facts(delivery, judged.failure, result, step))
+        outcome = outcome_of(delivery, step, result, judged.failure, exchanged.body_digest)
         healthy = judged.outcome is VerdictOutcome.DELIVERED or (False if judged.counts_against_receiver else None)
         disables = judged.disables_subscription and not delivery.is_test
         await self._recorder.record(
             Recorded(
-                began,
+                exchanged.began,
                 outcome,
                 subscription.id,
                 healthy=None if delivery.is_test else healthy,
@@ -385,7 +314,34 @@ class Dispatcher:
                 rest_seconds=self._rest(delivery, result),
             )
         )
-        if outcome.status != step.status:  # too many retries fall due together
+        if outcome.status != step.status:  # too many retries are due at once
             step = replace(step, status=outcome.status, reason=outcome.reason)
         step.attempts = delivery.number
         return step
+
+    def _rest(self, delivery: OpenDelivery, result: SendResult) -> float | None:
+        """Return the seconds of rest that an overloaded receiver asks for (0: unspecified), or None."""
+        if delivery.is_test:
+            return None
+        refused = result.status_code == TOO_MANY_REQUESTS
+        overloaded = self._answers[delivery.subscription.id].note(refused=refused)
+        return (result.retry_after_seconds or 0.0) if overloaded else None
+
+
+def _log_facts(delivery: OpenDelivery, failure: FailureKind, result: SendResult, step: Step) -> dict[str, object]:
+    """Return the fields of a failed attempt's log line: every id to search for, and nothing of body, headers or
+    response."""
+    return {
+        "store_code": delivery.event.store_code,
+        "event_id": str(delivery.event.event_id),
+        "event_name": delivery.event.name,
+        "subscription_id": str(delivery.subscription.id),
+        "message_id": str(delivery.message_id),
+        "attempt": delivery.number,
+        "target": shown_target(delivery.subscription.url),
+        "failure": failure,
+        "status_code": result.status_code,
+        "duration_ms": result.duration_ms,
+        "delivery_status": step.status,
+        "next_in_seconds": step.next_in_seconds,
+    }

@@ -14,9 +14,9 @@ from temporal.periodic import run_periodically
 
 @asynccontextmanager
 async def lease(sqlalchemy_url: str, worker_id: UUID) -> AsyncIterator[None]:
-    """Renew the worker's lease every second; give it up on leaving.
+    """Renew the worker's lease every second during the block, and give it up at the end.
 
-    It has a connection of its own: waiting for one behind attempts, the lease could lapse although the worker is alive.
+    The lease has a connection of its own: behind the attempts in the pool, it could lapse although the worker is alive.
     """
     database = Database(
         sqlalchemy_url,
@@ -29,7 +29,7 @@ async def lease(sqlalchemy_url: str, worker_id: UUID) -> AsyncIterator[None]:
         async with database.transaction() as connection:
             await touch(connection, worker_id)
 
-    # Renewed whatever fails: without its lease, other workers would repeat the attempts of this one.
+    # Any error is retried: without the lease, other workers would repeat the attempts of this one.
     task = asyncio.create_task(
         run_periodically("renewal of this worker's lease", renew, every_seconds=TOUCH_SECONDS, outages=(Exception,))
     )

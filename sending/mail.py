@@ -1,4 +1,4 @@
-"""Notices by mail: one text over SMTP, sent in a thread, since the standard library's client blocks."""
+"""Mail with notices, sent over SMTP in a thread, because the standard library's client blocks."""
 
 import asyncio
 import smtplib
@@ -12,13 +12,15 @@ from typing import Literal
 from domain.delivery.notices import Notice, notice_line
 
 CONNECTION_SECONDS = 15.0
-"""For each answer of the server."""
+"""Timeout of the connection and of each answer of the mail server."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MailSettings:
-    """The mail server, and from whom to whom. `username` None: no log-in. `ca_bundle` is trusted beside the public
-    authorities."""
+    """Mail server, sender and recipients.
+
+    `username` None: no log-in. `ca_bundle` is trusted beside the public authorities.
+    """
 
     host: str
     port: int
@@ -31,25 +33,25 @@ class MailSettings:
 
 
 class MailNotSentError(Exception):
-    """The server cannot be reached, or did not take the mail. Says which, never what the server wrote."""
+    """The server cannot be reached or refused the mail. The text never quotes the server."""
 
 
 def notice_mail(settings: MailSettings, store_code: str, notices: Sequence[Notice]) -> EmailMessage:
-    """All notices of a store in one mail, one line each."""
+    """Return one mail with a line for each notice of a store."""
     mail = EmailMessage()
     mail["From"] = settings.sender
     mail["To"] = ", ".join(settings.recipients)
     mail["Date"] = formatdate(usegmt=True)
     mail["Message-ID"] = make_msgid(domain=settings.sender.rpartition("@")[2] or None)
-    mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: nobody's holiday reply is wanted
-    what = notices[0].kind.value if len(notices) == 1 else f"{len(notices)} notices"
-    mail["Subject"] = f"[webhooks {store_code}] {what}"
+    mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: prevents automatic replies
+    subject = notices[0].kind.value if len(notices) == 1 else f"{len(notices)} notices"
+    mail["Subject"] = f"[webhooks {store_code}] {subject}"
     mail.set_content("\n".join([f"Store {store_code}:", "", *(notice_line(notice) for notice in notices)]) + "\n")
     return mail
 
 
 async def send_mail(settings: MailSettings, mail: EmailMessage) -> None:
-    """Hand it to the server. Raises `MailNotSentError`."""
+    """Send a mail. Raises `MailNotSentError`."""
     try:
         await asyncio.to_thread(_send, settings, mail)
     except (smtplib.SMTPException, OSError, ValueError) as error:

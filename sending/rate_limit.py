@@ -1,4 +1,7 @@
-"""Keeps a rate limit where it is felt: on the wire, whatever held requests up before, and in one worker at a time."""
+"""Rate limiter of a subscription: requests keep its limit on the wire, and one worker at a time sends them.
+
+The limit applies to the moment of sending, after everything else that may hold a request up.
+"""
 
 import asyncio
 import logging
@@ -16,149 +19,156 @@ from storage.subscriptions.limiter_lease import release_lease, take_lease
 logger = logging.getLogger(__name__)
 
 HEADROOM = 0.98
-"""Of the limit is used: on their way to the receiver requests are held up, one some milliseconds more than another."""
+"""Share of the limit that is used. On their way to the receiver some requests are delayed by a few milliseconds more
+than others."""
 
 CATCH_UP_SECONDS = 0.02
-"""So much of what a late wake-up lost is made good; all of it, and what was held up would go at once."""
+"""Maximum catch-up after a late wake-up. Without a cap, delayed requests would go out as a burst."""
 
 SLOW_PER_SECOND = 20
-"""Below this one request more in a second is more than 5 %: then hardly anything is made good, and the 2 % are left for
-what happens on the way."""
+"""Limit below which the smaller catch-up applies. There one request more in a second is more than 5 %, and the 2 % of
+headroom are left for delays on the way."""
 
 CATCH_UP_WHEN_SLOW_SECONDS = 0.004
+"""Maximum catch-up below `SLOW_PER_SECOND`."""
 
 RENEW_SECONDS = 1.0
-"""How often a worker says that it is still its turn."""
+"""Interval at which a worker renews its limiter leases."""
 
-STEADY_SECONDS = LEASE_SECONDS - 0.5
-"""After so long without having said so a worker sends no more: others may soon take the turn, or have."""
+VALID_SECONDS = LEASE_SECONDS - 0.5
+"""Time after the last renewal for which a worker sends: after that, another worker may soon hold the lease."""
 
 DATABASE_FAULTS = (SQLAlchemyError, OSError, TimeoutError)
 
 
 class LimiterLeaseLostError(Exception):
-    """Another worker keeps the limit now, or nobody does."""
+    """This worker no longer holds the limiter lease of the subscription."""
 
 
-class Turn:
-    """This worker's turn at keeping a subscription's limit."""
+class LimiterLease:
+    """This worker's lease of a subscription's rate limiter."""
 
-    def __init__(self, begun_at: float) -> None:
-        self.seen_at = begun_at
-        """When the database was last asked and agreed, by the monotonic clock before the question."""
-        self.over = False
+    def __init__(self, renewed_at: float) -> None:
+        self.renewed_at = renewed_at
+        """Instant before the last successful renewal was requested (monotonic clock)."""
+        self.lost = False
 
     @property
-    def steady(self) -> bool:
-        """Whether nobody else can have it. False also in a process that was stopped for a while."""
-        return time.monotonic() - self.seen_at < STEADY_SECONDS
+    def valid(self) -> bool:
+        """Return True if no other worker can hold the lease. False also in a process that was stopped for a while."""
+        return time.monotonic() - self.renewed_at < VALID_SECONDS
 
 
 class RateLimiter:
-    """The pace of one subscription's requests in this worker."""
+    """Token bucket for one subscription's requests in this worker."""
 
     def __init__(self, per_second: float) -> None:
         self.per_second = per_second
-        self.turn: Turn | None = None
+        self.lease: LimiterLease | None = None
         self._next_at = 0.0
-        self._in_line = asyncio.Lock()
+        self._waiting = asyncio.Lock()
 
     async def wait(self) -> None:
-        """Until the next request may go out, first come first served. Raises LimiterLeaseLostError."""
-        async with self._in_line:
+        """Wait until the next request may be sent, first come first served. Raises LimiterLeaseLostError."""
+        async with self._waiting:
             while True:
                 seconds = self._seconds()
                 if not seconds:
                     break
                 await asyncio.sleep(seconds)
             slow = self.per_second < SLOW_PER_SECOND
-            made_good = CATCH_UP_WHEN_SLOW_SECONDS if slow else CATCH_UP_SECONDS
-            behind = max(self._next_at, time.monotonic() - made_good)
-            self._next_at = behind + 1 / (self.per_second * HEADROOM)
+            catch_up = CATCH_UP_WHEN_SLOW_SECONDS if slow else CATCH_UP_SECONDS
+            earliest = max(self._next_at, time.monotonic() - catch_up)
+            self._next_at = earliest + 1 / (self.per_second * HEADROOM)
 
-    async def over(self) -> None:
-        """Until the next request could go out, a second at most: a limit is of what goes out in a second."""
+    async def hand_over(self) -> None:
+        """Wait until the next request could be sent, at most a second, which is what a limit is counted over."""
         await asyncio.sleep(min(max(0.0, self._next_at - time.monotonic()), 1.0))
 
     def interrupt(self) -> None:
-        """Have whoever waits begin anew, at the pace that its receiver has asked for just now."""
-        self.turn = None
+        """Fail the waiting requests with LimiterLeaseLostError, because the receiver has asked for a lower rate."""
+        self.lease = None
 
     def _seconds(self) -> float:
-        """Until it is worth looking again; 0 when a request may go."""
-        if self.turn is None or self.turn.over:
+        """Return the seconds until the next check, 0 if a request may be sent now."""
+        if self.lease is None or self.lease.lost:
             raise LimiterLeaseLostError
         seconds = self._next_at - time.monotonic()
-        return min(max(seconds, CATCH_UP_SECONDS), RENEW_SECONDS) if seconds > 0 or not self.turn.steady else 0.0
+        return min(max(seconds, CATCH_UP_SECONDS), RENEW_SECONDS) if seconds > 0 or not self.lease.valid else 0.0
 
 
 class RateLimiters:
-    """Of one worker, by subscription."""
+    """The rate limiters of one worker, by subscription. Subscriptions without a limit have none."""
 
     def __init__(self) -> None:
         self._rate_limiters: dict[UUID, RateLimiter] = {}
 
-    def keep(self, subscription_id: UUID, per_second: float | None, turn: Turn | None) -> None:
-        """At most so many a second, while it is this turn; None: as fast as may be."""
+    def limit(self, subscription_id: UUID, per_second: float | None, lease: LimiterLease | None) -> None:
+        """Set the rate limit of a subscription's drain while `lease` is held; None removes the limit."""
         if per_second is None:
             self._rate_limiters.pop(subscription_id, None)
             return
-        pace = self._rate_limiters.setdefault(subscription_id, RateLimiter(per_second))
-        pace.per_second, pace.turn = per_second, turn
+        limiter = self._rate_limiters.setdefault(subscription_id, RateLimiter(per_second))
+        limiter.per_second, limiter.lease = per_second, lease
 
     def interrupt(self, subscription_id: UUID) -> None:
-        """As `RateLimiter.interrupt`, where there is a limit."""
-        if (pace := self._rate_limiters.get(subscription_id)) is not None:
-            pace.interrupt()
+        """Call `RateLimiter.interrupt` if the subscription has a limit."""
+        if (limiter := self._rate_limiters.get(subscription_id)) is not None:
+            limiter.interrupt()
 
-    async def over(self, subscription_id: UUID) -> None:
-        """As `RateLimiter.over`, where there is a limit."""
-        if (pace := self._rate_limiters.get(subscription_id)) is not None:
-            await pace.over()
+    async def hand_over(self, subscription_id: UUID) -> None:
+        """Wait until another worker may send, as if this one had gone on. Returns at once without a limit."""
+        if (limiter := self._rate_limiters.get(subscription_id)) is not None:
+            await limiter.hand_over()
 
     async def wait(self, subscription_id: UUID) -> None:
-        """As `RateLimiter.wait`; at once where there is no limit."""
-        if (pace := self._rate_limiters.get(subscription_id)) is not None:
-            await pace.wait()
+        """Call `RateLimiter.wait` if the subscription has a limit."""
+        if (limiter := self._rate_limiters.get(subscription_id)) is not None:
+            await limiter.wait()
 
 
-class Turns:
-    """Of one worker."""
+class LimiterLeases:
+    """The limiter leases of one worker."""
 
     def __init__(self, database: Database, worker_id: UUID) -> None:
         self._database = database
         self._worker_id = worker_id
 
     @asynccontextmanager
-    async def turn(self, subscription_id: UUID) -> AsyncIterator[Turn | None]:
-        """This worker's turn for as long as the block runs; None when it is another's."""
-        asked_at = time.monotonic()
+    async def hold(self, subscription_id: UUID) -> AsyncIterator[LimiterLease | None]:
+        """Hold and renew the lease of a subscription during the block; yields None if another worker holds it."""
+        requested_at = time.monotonic()
         async with self._database.transaction() as connection:
-            ours = await take_lease(connection, subscription_id, self._worker_id)
-        if not ours:
+            taken = await take_lease(connection, subscription_id, self._worker_id)
+        if not taken:
             yield None
             return
-        turn = Turn(asked_at)
-        renewing = asyncio.create_task(self._renew(subscription_id, turn))
+        lease = LimiterLease(requested_at)
+        renewing = asyncio.create_task(self._renew(subscription_id, lease))
         try:
-            yield turn
+            yield lease
         finally:
-            turn.over = True
+            lease.lost = True
             renewing.cancel()
             with suppress(*DATABASE_FAULTS):
                 async with self._database.transaction() as connection:
                     await release_lease(connection, subscription_id, self._worker_id)
 
-    async def _renew(self, subscription_id: UUID, turn: Turn) -> None:
-        while not turn.over:
+    async def _renew(self, subscription_id: UUID, lease: LimiterLease) -> None:
+        while not lease.lost:
             await asyncio.sleep(RENEW_SECONDS)
-            asked_at = time.monotonic()
+            requested_at = time.monotonic()
             try:
                 async with self._database.transaction() as connection:
                     if not await take_lease(connection, subscription_id, self._worker_id):
-                        turn.over = True
+                        lease.lost = True
                         return
             except DATABASE_FAULTS as error:
-                logger.warning("the turn at %s was not renewed: %s", subscription_id, type(error).__name__)
+                logger.warning(
+                    "renewal of the limiter lease of subscription %s failed (%s), retrying in %g s",
+                    subscription_id,
+                    type(error).__name__,
+                    RENEW_SECONDS,
+                )
             else:
-                turn.seen_at = asked_at
+                lease.renewed_at = requested_at

@@ -1,10 +1,10 @@
-"""Writes intents and outcomes for all attempts of a worker together: two statements a flush, not two a delivery."""
+"""Group commit of attempts: the intents and outcomes of a worker share two statements per flush."""
 
 import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 from uuid import UUID, uuid4
@@ -13,11 +13,15 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from domain.delivery.breaker import BreakerRules
+from domain.delivery.failure_kinds import FailureKind
 from domain.delivery.identity import drain_workflow_id
-from domain.delivery.lifecycle import DeliveryStatus, Reason
+from domain.delivery.lifecycle import DeliveryStatus, Reason, Step
 from domain.delivery.notices import NoticeKind
+from sending.http.client import SendResult
+from sending.subscription_queues import SubscriptionChanges, SubscriptionQueues
 from storage.database import Database
 from storage.deliveries.attempts import Intent, Outcome, forget, intend
+from storage.deliveries.open import OpenDelivery
 from storage.deliveries.retries import overload
 from storage.deliveries.traffic import count_attempts, counted, forget_old_counts
 from storage.deliveries.transitions import record, withdraw
@@ -30,19 +34,20 @@ from telemetry.worker_metrics import WorkerMetrics
 logger = logging.getLogger(__name__)
 
 FLUSH_INTERVAL_SECONDS = 0.010
-"""Under load rows gather for so long; it bounds what a kill makes unknown. When quiet a row is written at once."""
+"""Time for which rows gather under load. It bounds the outcomes that a kill makes unknown. At low load a row is written
+at once."""
 
 QUIET_ROWS = 4
-"""A flush of at most so many rows is followed by the next without waiting."""
+"""Maximum size of a flush that the next one follows without waiting."""
 
 FAULT_PAUSE_SECONDS = 0.2
-"""Between tries while the database cannot be reached; outcomes stay in memory meanwhile."""
+"""Pause between tries while the database is away. Outcomes stay in memory meanwhile."""
 
 PRUNE_SECONDS = 60.0
-"""How often counts of attempts that nobody is shown any more are deleted."""
+"""Interval at which counts of attempts are deleted that are no longer displayed."""
 
 MOST_ROWS = 2000
-"""In one flush: keeps a transaction short after the database was away."""
+"""Maximum number of rows in a flush, so that transactions stay short after the database was away."""
 
 
 class RecorderUnavailableError(ConnectionError):
@@ -60,7 +65,7 @@ class _Item(Generic[Row]):
 
 @dataclass(slots=True)  # not frozen: making one would cost thrice as much, for each delivery
 class Recorded:
-    """An outcome to write; its `began_seconds_ago` is set at the flush, from `began_monotonic`.
+    """Outcome to write. The flush sets its `began_seconds_ago` from `began_monotonic`.
 
     The flush changes a retry to `held` where too many fall due together (`storage.deliveries.retries.overload`).
     """
@@ -69,47 +74,80 @@ class Recorded:
     outcome: Outcome
     subscription_id: UUID
     healthy: bool | None
-    """Whether the receiver did well; None when the outcome says nothing about it."""
+    """Health of the receiver; None when the outcome says nothing about it."""
     disables_subscription: bool = False
-    """Its receiver answered 410."""
+    """The receiver answered 410."""
     rest_seconds: float | None = None
-    """Its receiver answered 429, and wants to be left alone for so long (0: it has not said)."""
+    """The receiver answered 429 and asks for so many seconds of rest (0: unspecified)."""
     unmade: bool = False
-    """The attempt was not made after all: its intent goes, and the delivery becomes what the outcome says."""
+    """The attempt was not made: its intent is deleted, and the delivery gets the status of the outcome."""
 
 
-@dataclass(frozen=True, slots=True)
-class SubscriptionChanges:
-    """Subscriptions that a flush changed: disabled by a 410, breaker opened, breaker closed, slowed by a 429."""
+def outcome_of(
+    delivery: OpenDelivery,
+    step: Step,
+    result: SendResult | None = None,
+    failure: FailureKind | None = None,
+    body_digest: bytes | None = None,
+) -> Outcome:
+    """Return the row of an attempt's outcome: the delivery's next step, and the response if a request was made."""
+    return Outcome(
+        accepted_on=delivery.accepted_on,
+        message_id=delivery.message_id,
+        number=delivery.number,
+        began_seconds_ago=0,
+        duration_ms=result.duration_ms if result is not None else None,
+        status_code=result.status_code if result is not None else None,
+        failure=failure,
+        detail=_detail(result) if result is not None else None,
+        response_excerpt=result.excerpt or None if result is not None else None,
+        body_sha256=body_digest,
+        url=delivery.subscription.url,
+        status=step.status,
+        reason=step.reason,
+        failures=step.failures,
+        next_in_seconds=step.next_in_seconds,
+        workflow_id=_drain_of(delivery, step),
+        holds_group=delivery.subscription.holds_group and not delivery.is_test,
+        retry_after_seconds=None if result is None else result.retry_after_seconds,
+    )
 
-    gone: set[UUID]
-    opened: set[UUID]
-    closed: set[UUID]
-    slowed: set[UUID]
+
+def _detail(result: SendResult) -> str | None:
+    return result.detail or (f"Location: {result.location}" if result.location else None)
+
+
+def _drain_of(delivery: OpenDelivery, step: Step) -> str | None:
+    """Return the id of the drain that owns the delivery from now on; None if the delivery is not held."""
+    return drain_workflow_id(delivery.subscription.id) if step.status == DeliveryStatus.HELD else None
 
 
 class Recorder:
-    """Group commit of attempts. `run` is the one task that writes; `intend` and `record` wait for the commit."""
+    """Group commit of attempts. The task `run` is the only writer; `intend` and `record` wait for its commit."""
 
-    def __init__(self, database: Database, metrics: WorkerMetrics, breaker: BreakerRules) -> None:
+    def __init__(
+        self, database: Database, metrics: WorkerMetrics, breaker: BreakerRules, queues: SubscriptionQueues
+    ) -> None:
         self._database = database
         self._breaker = breaker
+        self._queues = queues
         self._metrics = metrics
         self._intents: list[_Item[Intent]] = []
         self._outcomes: list[_Item[Recorded]] = []
-        self._lost: list[Intent] = []  # their commit may have succeeded without its answer; nothing was sent
+        self._lost: list[Intent] = []  # Their commit may have succeeded although its answer was lost. Nothing was sent.
         self._wake = asyncio.Event()
         self._writer_id = uuid4()
         self._prune_at = time.monotonic()
-        self.on_change: Callable[[SubscriptionChanges], None] = lambda _: None
-        """Called after the commit with what it changed."""
 
     async def intend(self, intent: Intent) -> bool:
-        """Write an intent; False when its number is taken by another sender. Raises `RecorderUnavailableError`."""
+        """Write an intent. Return False if another sender has its number, or the delivery has changed.
+
+        Raises `RecorderUnavailableError`.
+        """
         return await self._enqueue(self._intents, intent)
 
     async def record(self, recorded: Recorded) -> None:
-        """Write an outcome; returns when it is committed, however long the database is away."""
+        """Write an outcome. Returns once it is committed, however long the database is away."""
         await self._enqueue(self._outcomes, recorded)
 
     async def _enqueue(self, queue: list[_Item[Row]], row: Row) -> bool:
@@ -135,9 +173,9 @@ class Recorder:
     async def _flush(self, intents: list[_Item[Intent]], outcomes: list[_Item[Recorded]]) -> None:
         try:
             written = await self._write([item.row for item in intents], [item.row for item in outcomes])
-        except Exception as error:  # whatever it is, whoever waits is told, and the recorder goes on
+        except Exception as error:  # Any error is passed to the waiting attempts, and the recorder goes on.
             if _is_away(error):
-                await self._keep(intents, outcomes, error)
+                await self._postpone(intents, outcomes, error)
             else:
                 await self._flush_apart(intents, outcomes, error)
             return
@@ -150,7 +188,7 @@ class Recorder:
     async def _flush_apart(
         self, intents: list[_Item[Intent]], outcomes: list[_Item[Recorded]], error: Exception
     ) -> None:
-        """Write halves by themselves, down to the row the database refuses, so that it holds up no other."""
+        """Write halves separately, down to the row that the database refuses, so that it holds up no other."""
         if len(intents) + len(outcomes) == 1:
             await self._refused(intents, outcomes, error)
         elif intents and outcomes:
@@ -162,8 +200,11 @@ class Recorder:
             await self._flush(intents[half:], outcomes[half:])
 
     async def _refused(self, intents: list[_Item[Intent]], outcomes: list[_Item[Recorded]], error: Exception) -> None:
-        """An outcome is tried once more without the receiver's text; a row refused as it stands is a fault of ours."""
-        logger.error("the database refuses a row of the attempt log", exc_info=error)
+        """Try a refused outcome once more without the receiver's text, and reject a row that is refused again.
+
+        Such a row is a bug of the product.
+        """
+        logger.error("PostgreSQL refuses a row of the attempt log", exc_info=error)
         bare = [_Item(_without_texts(outcome.row), outcome.done) for outcome in outcomes]
         if bare and bare[0].row != outcomes[0].row:
             await self._flush([], bare)
@@ -171,10 +212,16 @@ class Recorder:
         for future in (*(item.done for item in intents), *(item.done for item in outcomes)):
             _settle(future, RecorderUnavailableError(f"the database refuses the row: {type(error).__name__}"))
 
-    async def _keep(self, intents: list[_Item[Intent]], outcomes: list[_Item[Recorded]], error: Exception) -> None:
-        """The database is away: intents fail (nothing was sent), outcomes stay in memory."""
+    async def _postpone(self, intents: list[_Item[Intent]], outcomes: list[_Item[Recorded]], error: Exception) -> None:
+        """Reject the intents and keep the outcomes in memory while the database is away. Nothing was sent for the
+        intents."""
         self._metrics.flush_faults.inc()
-        logger.warning("attempts not written, %d outcomes kept in memory: %s", len(outcomes), type(error).__name__)
+        logger.warning(
+            "writing attempts failed (%s), retrying in %g s, %d outcomes stay in memory",
+            type(error).__name__,
+            FAULT_PAUSE_SECONDS,
+            len(outcomes),
+        )
         for item in intents:
             _settle(item.done, RecorderUnavailableError("the database cannot be reached"))
         self._lost += [item.row for item in intents]
@@ -190,20 +237,20 @@ class Recorder:
         rows = [one.outcome for one in made]
         planned = _retries(made)
         succeeded, failed = _health(outcomes)
-        told = _told(outcomes)
-        gone = {recorded.subscription_id for recorded in outcomes if recorded.disables_subscription}
+        slowed = _slowed(outcomes)
+        disabled = {recorded.subscription_id for recorded in outcomes if recorded.disables_subscription}
         async with self._database.transaction() as connection:
             if planned:
                 _hold(made, await overload(connection, planned))
             exhausted = await record(connection, rows)
             await withdraw(connection, [one.outcome for one in outcomes if one.unmade])
-            turns = await record_health(connection, succeeded, failed, self._breaker)
-            await slow_down(connection, told)
-            occurrences = _occurrences(outcomes, exhausted, turns)
-            for subscription_id in sorted(gone):
+            transitions = await record_health(connection, succeeded, failed, self._breaker)
+            await slow_down(connection, slowed)
+            occurrences = _occurrences(outcomes, exhausted, transitions)
+            for subscription_id in sorted(disabled):
                 occurrences += await disable_by_system(connection, subscription_id, reason=Reason.HTTP_GONE)
             written = await intend(connection, intents)
-            await forget(connection, self._lost)  # after the intents: a later attempt has closed what is before it
+            await forget(connection, self._lost)  # after the intents, which close earlier attempts of the same delivery
             await note(connection, occurrences)
             tally = counted((one.subscription_id, one.outcome.status, one.outcome.duration_ms) for one in made)
             await count_attempts(connection, self._writer_id, tally)
@@ -211,13 +258,13 @@ class Recorder:
                 await forget_old_counts(connection)
                 self._prune_at = now + PRUNE_SECONDS
         self._lost = []
-        if gone or turns.opened or turns.closed or told:
-            self.on_change(SubscriptionChanges(gone, turns.opened, turns.closed, set(told)))
+        if disabled or transitions.opened or transitions.closed or slowed:
+            self._queues.apply(SubscriptionChanges(disabled, transitions.opened, transitions.closed, set(slowed)))
         return written
 
 
 def _health(outcomes: Sequence[Recorded]) -> tuple[set[UUID], dict[UUID, int]]:
-    """(receivers that did well, failures of each after its last success) of outcomes in their order."""
+    """Return (healthy receivers, failures of each receiver after its last success), from outcomes in their order."""
     succeeded: set[UUID] = set()
     failed: dict[UUID, int] = {}
     for recorded in outcomes:
@@ -230,7 +277,7 @@ def _health(outcomes: Sequence[Recorded]) -> tuple[set[UUID], dict[UUID, int]]:
 
 
 def _retries(made: Sequence[Recorded]) -> list[tuple[UUID, UUID, float]]:
-    """Return (message id, subscription id, seconds until the next attempt) of those that are to be retried."""
+    """Return (message id, subscription id, seconds until the next attempt) of the deliveries to retry."""
     return [
         (one.outcome.message_id, one.subscription_id, one.outcome.next_in_seconds)
         for one in made
@@ -239,34 +286,34 @@ def _retries(made: Sequence[Recorded]) -> list[tuple[UUID, UUID, float]]:
 
 
 def _hold(made: Sequence[Recorded], too_many: Collection[UUID]) -> None:
-    """Leave retries that Temporal could not make in time to the drain of their subscription."""
+    """Hold retries that Temporal could not make in time, so that the drain of their subscription sends them."""
     for one in made:
         if one.outcome.message_id in too_many and one.outcome.status == DeliveryStatus.PENDING:
             one.outcome.status, one.outcome.reason = DeliveryStatus.HELD, Reason.OVERLOAD
             one.outcome.workflow_id = drain_workflow_id(one.subscription_id)
 
 
-def _told(outcomes: Sequence[Recorded]) -> dict[UUID, float]:
-    """Receivers that answered 429, and the longest that each wants to be left alone."""
-    told: dict[UUID, float] = {}
+def _slowed(outcomes: Sequence[Recorded]) -> dict[UUID, float]:
+    """Return the receivers that answered 429, with the longest rest in seconds that each asked for."""
+    slowed: dict[UUID, float] = {}
     for one in outcomes:
         if one.rest_seconds is not None:
-            told[one.subscription_id] = max(one.rest_seconds, told.get(one.subscription_id, 0.0))
-    return told
+            slowed[one.subscription_id] = max(one.rest_seconds, slowed.get(one.subscription_id, 0.0))
+    return slowed
 
 
 def _occurrences(
-    outcomes: Sequence[Recorded], exhausted: Sequence[tuple[UUID, str | None]], turns: BreakerTransitions
+    outcomes: Sequence[Recorded], exhausted: Sequence[tuple[UUID, str | None]], transitions: BreakerTransitions
 ) -> list[Occurrence]:
-    """What an operator is to be told of these outcomes; tests that people send are no news."""
+    """Return the notices that these outcomes give an operator. Tests give none."""
     found = [Occurrence(one, NoticeKind.EXHAUSTED, reason) for one, reason in exhausted if reason != "test"]
-    found += [Occurrence(one, NoticeKind.RECOVERED) for one in turns.closed]
+    found += [Occurrence(one, NoticeKind.RECOVERED) for one in transitions.closed]
     last = {one.subscription_id: one.outcome.failure for one in outcomes if one.healthy is False}
-    return found + [Occurrence(one, NoticeKind.FAILING, last.get(one)) for one in turns.opened]
+    return found + [Occurrence(one, NoticeKind.FAILING, last.get(one)) for one in transitions.opened]
 
 
 def _settle(future: asyncio.Future[bool], result: bool | Exception) -> None:
-    """Answer whoever waits; whoever gave up waiting is passed over."""
+    """Set the result of a future, unless its caller was cancelled."""
     with contextlib.suppress(asyncio.InvalidStateError):
         if isinstance(result, Exception):
             future.set_exception(result)
@@ -280,7 +327,7 @@ def _without_texts(recorded: Recorded) -> Recorded:
 
 
 def _is_away(error: Exception) -> bool:
-    """Whether it passes by itself, as opposed to a row that will never be written (SQLSTATE 22 data, 23 integrity)."""
+    """Return True for an outage, False for a row that can never be written (SQLSTATE 22 data, 23 integrity)."""
     if isinstance(error, DBAPIError):
         state = getattr(error.orig, "sqlstate", None)
         return not (isinstance(state, str) and state[:2] in ("22", "23"))

@@ -1,4 +1,4 @@
-"""Builds the request of an attempt: body, own headers, signatures; and what of them must not be kept of an answer."""
+"""Request of an attempt: body, the subscription's headers, signatures, and the texts to redact in the response."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -18,11 +18,11 @@ from storage.sealing import Sealer
 from telemetry.traceparent import TRACEPARENT, current_traceparent
 
 TEST_HEADER = "X-Webhook-Test"
-"""With a sample that a person sends, so that its receiver need not take it for a fact."""
+"""Header of a test's request, by which the receiver tells a sample from a real event."""
 
 
 class RequestBuilder:
-    """Makes requests of deliveries. Raises `UrlRefused`, `SealBrokenError`, or whatever damaged data leads to."""
+    """Builder of requests. Raises `UrlRefused`, `SealBrokenError`, or any error that damaged data causes."""
 
     def __init__(self, sealer: Sealer, rules: UrlRules, *, trace_receivers: bool = False) -> None:
         self._sealer = sealer
@@ -73,7 +73,7 @@ class RequestBuilder:
 
 
 def _trace_header(headers: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """That of the attempt under way, unless the subscription has one of its own or nothing is recorded."""
+    """Return the `traceparent` header of the current attempt, unless the subscription sets one or there is no trace."""
     traceparent = current_traceparent()
     if traceparent is None or any(name.lower() == TRACEPARENT for name, _ in headers):
         return []

@@ -1,4 +1,4 @@
-"""Why no more attempts of a subscription are begun, and which attempts that concerns."""
+"""Suspensions: why attempts of a subscription are not begun, and what becomes of the queued ones."""
 
 from dataclasses import dataclass
 
@@ -9,17 +9,17 @@ from storage.subscriptions.state import SubscriptionState
 
 @dataclass(frozen=True, slots=True)
 class Suspension:
-    """Why no more attempts of a subscription are begun, and what becomes of those that were about to be."""
+    """Status and reason of the deliveries whose attempts had not begun when their subscription was suspended."""
 
     status: DeliveryStatus
     reason: Reason
 
 
 SLOWED_DOWN = Suspension(DeliveryStatus.HELD, Reason.SLOWED_DOWN)
-"""What queues begins anew with the drain, at the pace that the receiver asks for."""
+"""The receiver answered 429: the drain sends the queued deliveries at the rate of its adaptive throttling."""
 
 OVERLOADED = Suspension(DeliveryStatus.HELD, Reason.OVERLOAD)
-"""The batch of a first attempt ends while it still queues."""
+"""A batch ended while its first attempts were queued: the drain sends them."""
 
 BREAKER_OPEN = Suspension(DeliveryStatus.HELD, Reason.BREAKER_OPEN)
 
@@ -27,15 +27,19 @@ DISABLED = Suspension(DeliveryStatus.EXHAUSTED, Reason.SUBSCRIPTION_DISABLED)
 
 
 def suspension_of(state: SubscriptionState) -> Suspension | None:
-    """Why attempts that have not begun are not to begin, as the subscription is now."""
+    """Return the suspension that follows from the current subscription state, or None."""
     ending = ending_before(subscription_status=state.status, subscription_deleted=state.deleted)
     if ending is not None:
         return Suspension(*ending)
     return Suspension(DeliveryStatus.HELD, state.hold_reason) if state.hold_reason is not None else None
 
 
-def suspension_for(stop: Suspension | None, delivery: OpenDelivery, trigger: str) -> Suspension | None:
-    """What a person asks for is sent; what the drain sends, it sends in spite of breaker and limits."""
-    if stop is None or trigger != "automatic":
+def suspension_for(suspension: Suspension | None, delivery: OpenDelivery, trigger: str) -> Suspension | None:
+    """Return the suspension if it applies to an attempt, or None.
+
+    Manual attempts ignore every suspension; drain attempts ignore breaker and limits.
+    """
+    if suspension is None or trigger != "automatic":
         return None
-    return None if delivery.hold_again_as is not None and stop.reason in (Reason.BREAKER_OPEN, Reason.LIMITED) else stop
+    from_drain = delivery.hold_again_as is not None
+    return None if from_drain and suspension.reason in (Reason.BREAKER_OPEN, Reason.LIMITED) else suspension

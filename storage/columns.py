@@ -1,4 +1,4 @@
-"""Constants of enums as SQL."""
+"""Enum values as SQL constants."""
 
 from collections.abc import Iterable
 from enum import StrEnum

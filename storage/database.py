@@ -1,4 +1,4 @@
-"""The connection to PostgreSQL: one engine a process, one transaction an edge."""
+"""The connection to PostgreSQL: one engine per process, one transaction per request or activity."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,16 +13,21 @@ from sqlalchemy.pool import QueuePool
 
 from storage.unavailable import is_unavailable
 
-CONNECT_SECONDS = 5  # a database that is up answers in milliseconds; one that is not should be said so soon
-STATEMENT_CACHE = 200  # more than the statements this project has
-IDLE_IN_TRANSACTION_MS = 5000  # a process stopped in mid-transaction would keep its row locks from all others
+CONNECT_SECONDS = 5
+"""Time-out of connecting. A running database answers in milliseconds, and an outage should be reported soon."""
+
+STATEMENT_CACHE = 200
+"""Prepared statements per connection: more than this project has."""
+
+IDLE_IN_TRANSACTION_MS = 5000
+"""Time-out of an idle transaction. A process stopped in mid-transaction would block all others by its row locks."""
 
 
 class Database:
     """An engine and its transactions. `url` is SQLAlchemy's form, with the asyncpg driver.
 
-    A statement that is not answered within `statement_seconds` raises TimeoutError: a connection over which nothing
-    comes any more would be waited for until the operating system gives up. None for those that may take long.
+    A statement without a response within `statement_seconds` raises TimeoutError: on a dead connection it would wait
+    until the operating system gives up. None: no limit, for statements that may take long.
     """
 
     def __init__(
@@ -40,7 +45,7 @@ class Database:
             max_overflow=0,
             pool_pre_ping=False,
             pool_use_lifo=True,
-            hide_parameters=True,  # an error's text must not carry a body or a header value
+            hide_parameters=True,  # an error message must not contain a body or a header value
             json_serializer=lambda value: orjson.dumps(value).decode(),
             connect_args={
                 "timeout": CONNECT_SECONDS,
@@ -54,19 +59,19 @@ class Database:
             },
         )
         self._connect_args: dict[str, Any] = {**self.engine.dialect.create_connect_args(address)[1]}
-        """Of the connections that SQLAlchemy does not make: the same server in the same way."""
+        """Arguments of connections outside SQLAlchemy's pool, to the same server."""
         self._connect_args["timeout"] = CONNECT_SECONDS
-        self._connect_args.pop("prepared_statement_cache_size", None)  # SQLAlchemy's own
+        self._connect_args.pop("prepared_statement_cache_size", None)  # known to SQLAlchemy only
         self._autocommitting = self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @property
     def connections_used(self) -> int:
-        """Connections of the pool that are in use now."""
+        """Connections of the pool that are in use."""
         return self._pool.checkedout()
 
     @property
     def connections_most(self) -> int:
-        """Connections the pool may have."""
+        """Maximum number of connections in the pool."""
         return self._pool.size()
 
     @property
@@ -78,23 +83,23 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
-        """One transaction: committed when the block ends, rolled back when it raises."""
+        """Begin a transaction, committed when the block ends and rolled back when it raises."""
         async with _connected(self.engine) as connection, connection.begin():
             yield connection
 
     @asynccontextmanager
     async def single_statements(self) -> AsyncIterator[AsyncConnection]:
-        """A connection on which every statement is a transaction of its own: two round trips less than a block."""
+        """Provide a connection that commits every statement, which saves the two round trips of a transaction."""
         async with _connected(self._autocommitting) as connection:
             yield connection
 
     async def ping(self) -> None:
-        """Raise if the database does not answer a statement."""
+        """Run an empty query; raises if the database does not respond."""
         async with self.transaction() as connection:
             await connection.execute(text("SELECT 1"))
 
     async def listener(self) -> asyncpg.Connection:
-        """A connection of its own for LISTEN, outside the pool; the caller closes it."""
+        """Open a connection for LISTEN outside the pool; the caller closes it."""
         return await asyncpg.connect(**self._connect_args)
 
     async def close(self) -> None:
@@ -103,15 +108,18 @@ class Database:
 
 
 def _as_the_driver_names_tls(url: URL) -> URL:
-    """With `sslmode`, as PostgreSQL's own addresses have it, under the driver's name for it."""
+    """Rename `sslmode`, the parameter of PostgreSQL's URLs, to the driver's `ssl`."""
     mode = url.query.get("sslmode")
     return url if mode is None else url.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode})
 
 
 @asynccontextmanager
 async def _connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """A connection of the pool. One that breaks while it is being made raises ConnectionError: what the driver raises
-    then comes past SQLAlchemy as it is, and whoever waits for the database to come back would not know it."""
+    """Check a connection out of the pool.
+
+    A connection that breaks while it is opened raises ConnectionError: SQLAlchemy passes the driver's error through
+    unwrapped, and callers that wait for the database would not recognize it.
+    """
     connection = engine.connect()
     try:
         await connection.start()

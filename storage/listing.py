@@ -1,7 +1,7 @@
-"""Filters and orders of lists, as SQL. Their grammar in query strings is `api/listing.py`; this is what they mean.
+"""Filters and orders of lists, as SQL. `api/listing.py` parses them from query strings.
 
-What a field compares as is its text, instant, flag or id; a field without a value (null) matches nothing but
-`notHasValue`. Texts are ordered by code point and searched without regard to case, whatever the database's locale is.
+A field compares by its text, instant, flag or id; a field without a value (null) matches nothing but `notHasValue`.
+Texts are ordered by code point and searched without regard to case, independent of the database's locale.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -17,7 +17,7 @@ UNICODE_CASES = "pg_c_utf8"  # built into PostgreSQL since 17; upper and lower c
 
 
 class FieldKind(StrEnum):
-    """What a field's values are."""
+    """Type of a field's values."""
 
     TEXT = "text"
     INSTANT = "instant"
@@ -26,7 +26,7 @@ class FieldKind(StrEnum):
 
 
 class Operator(StrEnum):
-    """How a field is compared."""
+    """Comparison of a field with a filter's value."""
 
     EQ = "eq"
     LIKE = "like"
@@ -41,7 +41,7 @@ class Operator(StrEnum):
 
 @dataclass(frozen=True, eq=False)
 class ListField:
-    """A field that may be filtered and ordered by. `choices`: the texts it may have, where they are few."""
+    """A field for filters and orders. `choices`: its possible texts, where they are few."""
 
     expression: ColumnElement[Any]
     kind: FieldKind
@@ -50,8 +50,11 @@ class ListField:
 
 @dataclass(frozen=True)
 class Condition:
-    """One filter. `value` is a str, datetime, bool or UUID as the field's kind says; always a str for `like`, a tuple
-    of values for `in`, True for `hasValue` and `notHasValue`."""
+    """One filter.
+
+    `value` is a str, datetime, bool or UUID, depending on the field's kind; always a str for `like`, a tuple of values
+    for `in`, True for `hasValue` and `notHasValue`.
+    """
 
     field: str
     operator: Operator
@@ -60,7 +63,7 @@ class Condition:
 
 @dataclass(frozen=True)
 class Order:
-    """One key of the order; what has no value comes last, up or down."""
+    """One key of the order. Rows without a value come last, ascending or descending."""
 
     field: str
     descending: bool
@@ -75,7 +78,7 @@ _COMPARISONS: Mapping[Operator, Callable[[Any, Any], Any]] = {
 
 
 def condition_sql(fields: Mapping[str, ListField], condition: Condition) -> ColumnElement[bool]:
-    """The condition as SQL: true, false or null."""
+    """Return the condition as SQL that is true, false or null."""
     field, value = fields[condition.field], condition.value
     match condition.operator:
         case Operator.EQ:
@@ -96,7 +99,7 @@ def condition_sql(fields: Mapping[str, ListField], condition: Condition) -> Colu
 
 
 def order_sql(fields: Mapping[str, ListField], orders: Iterable[Order]) -> list[ColumnElement[Any]]:
-    """The keys for ORDER BY; the caller appends the id, so that ties have an order too."""
+    """Return the keys for ORDER BY; the caller appends the id, so that ties have an order too."""
     return [
         (
             _comparable(fields[order.field]).desc() if order.descending else _comparable(fields[order.field]).asc()
@@ -106,7 +109,7 @@ def order_sql(fields: Mapping[str, ListField], orders: Iterable[Order]) -> list[
 
 
 def filtered(query: Select[Any], fields: Mapping[str, ListField], conditions: Iterable[Condition]) -> Select[Any]:
-    """The query with every condition."""
+    """Add every condition to the query."""
     return query.where(*(condition_sql(fields, condition) for condition in conditions))
 
 
@@ -119,7 +122,7 @@ def _lower(text: ColumnElement[Any]) -> ColumnElement[Any]:
 
 
 def _text(field: ListField) -> ColumnElement[Any]:
-    """The field as it reads in an answer."""
+    """Return the field as SQL of the text that API responses contain."""
     if field.kind is FieldKind.TEXT:
         return field.expression
     if field.kind is FieldKind.INSTANT:

@@ -1,6 +1,6 @@
-"""Tables and results mapped by name: the columns that a dataclass names, and rows as instances of it."""
+"""Mapping by name between columns and dataclasses or named tuples."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import fields
 from typing import Any, TypeVar
 
@@ -8,6 +8,7 @@ from sqlalchemy import Column, Result, Table
 from sqlmodel import SQLModel
 
 Item = TypeVar("Item")
+Other = TypeVar("Other")
 
 
 def table_of(model: type[SQLModel]) -> Table:
@@ -18,7 +19,12 @@ def table_of(model: type[SQLModel]) -> Table:
 
 def columns_for(model: type[SQLModel], row_type: Any, *, but: Collection[str] = ()) -> list[Column[Any]]:
     """Return the model's columns that have the names of the dataclass's fields, except the fields named in `but`."""
-    return [table_of(model).c[field.name] for field in fields(row_type) if field.name not in but]
+    return [table_of(model).c[name] for name in _field_names(row_type) if name not in but]
+
+
+def _field_names(row_type: Any) -> tuple[str, ...]:
+    names: tuple[str, ...] | None = getattr(row_type, "_fields", None)
+    return tuple(field.name for field in fields(row_type)) if names is None else names
 
 
 def one_as(make: Callable[..., Item], result: Result[Any]) -> Item | None:
@@ -30,3 +36,21 @@ def one_as(make: Callable[..., Item], result: Result[Any]) -> Item | None:
 def all_as(make: Callable[..., Item], result: Result[Any]) -> list[Item]:
     """Return `make(column=value, …)` of each row."""
     return [make(**row._asdict()) for row in result]
+
+
+def rows_as(row_type: Callable[..., Item], result: Result[Any]) -> Iterator[Item]:
+    """Return each row as an instance of a dataclass or named tuple whose fields are among the columns.
+
+    Names are looked up once per result instead of once per row, for statements on the path of every delivery.
+    """
+    return (row_type(*row) for row in result.columns(*_field_names(row_type)))
+
+
+def pairs_as(
+    first: Callable[..., Item], second: Callable[..., Other], result: Result[Any]
+) -> Iterator[tuple[Item, Other]]:
+    """Return each row as two instances, like `rows_as`."""
+    names = _field_names(first)
+    count = len(names)
+    rows = result.columns(*names, *_field_names(second))
+    return ((first(*row[:count]), second(*row[count:])) for row in rows)

@@ -1,4 +1,4 @@
-"""Schema versions: to bring the database to head, to ask where it is, to read what a migration would do."""
+"""Schema versions: migrate the database, read its revision, render migrations as SQL."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -17,10 +17,14 @@ from storage.database import Database
 from storage.events.days import make_coming_days
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-MIGRATION_LOCK = 0x10EA17  # any constant: two migrators on one database take turns
-TURN_PAUSE_SECONDS = 0.2
+MIGRATION_LOCK = 0x10EA17  # an arbitrary constant, so that only one process migrates a database at a time
+
+LOCK_RETRY_SECONDS = 0.2
+"""Pause between two attempts to take the migration lock."""
+
 LOCK_SECONDS = 5
-"""A statement that waits for a table keeps everybody waiting who comes for it later: it gives up, to be repeated."""
+"""Lock time-out of a migration. A statement that waits for a table blocks everyone who needs the table after it, so the
+migration fails and has to be repeated."""
 
 
 def _config(connection: Connection | None = None) -> Config:
@@ -31,7 +35,7 @@ def _config(connection: Connection | None = None) -> Config:
 
 
 def head() -> str:
-    """The revision this code needs."""
+    """Return the revision that this code needs."""
     revision = ScriptDirectory.from_config(_config()).get_current_head()
     if revision is None:
         raise RuntimeError(f"no migration found in {MIGRATIONS}")
@@ -39,21 +43,21 @@ def head() -> str:
 
 
 def revisions() -> list[str]:
-    """Every revision, oldest first."""
+    """Return every revision, oldest first."""
     return [script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()][::-1]
 
 
 def is_behind(revision: str | None) -> bool:
-    """Whether a database at this revision lacks what this code needs.
+    """Return True if a database at this revision has to be migrated before this code can use it.
 
-    One at a revision this code has never heard of is ahead: a newer version has migrated it, which the code before must
-    bear (CONTRIBUTING, migrations).
+    A database at a revision unknown to this code is ahead: a newer version has migrated it, which the version before
+    must support (CONTRIBUTING, migrations).
     """
     return revision is None or (revision in revisions() and revision != head())
 
 
 def sql_between(first: str | None, last: str) -> str:
-    """What brings a database from a revision (none: empty) to another, as SQL for people and linters to read."""
+    """Return the SQL that migrates from one revision (None: an empty database) to another, for review and linters."""
     config = _config()
     config.output_buffer = written = StringIO()
     command.upgrade(config, f"{first or 'base'}:{last}", sql=True)
@@ -61,27 +65,27 @@ def sql_between(first: str | None, last: str) -> str:
 
 
 async def migrate(database: Database) -> tuple[str | None, str]:
-    """Bring the schema to head, with the partitions of the coming days; the revisions before and after.
+    """Migrate the schema to head and create the partitions of the coming days; return the revisions before and after.
 
-    Safe to run again and by several at once.
+    Safe to repeat and to run concurrently.
     """
     before = await current(database)
-    async with database.engine.connect() as connection, _turn(connection):
+    async with database.engine.connect() as connection, _migration_lock(connection):
         await connection.run_sync(lambda sync: command.upgrade(_config(sync), "head"))
     await make_coming_days(database)
     return before, head()
 
 
 @asynccontextmanager
-async def _turn(connection: AsyncConnection) -> AsyncIterator[None]:
-    """While no other migrator is at work.
+async def _migration_lock(connection: AsyncConnection) -> AsyncIterator[None]:
+    """Hold the migration lock.
 
-    The lock is the session's, since migrations are transactions of their own. It is asked for again and again, since an
-    index made concurrently would wait for whoever waits for a lock within a statement.
+    The lock belongs to the session, because each migration is a transaction. It is polled, because CREATE INDEX
+    CONCURRENTLY would wait for a statement that waits for the lock.
     """
     while not await connection.scalar(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": MIGRATION_LOCK}):
         await connection.rollback()
-        await asyncio.sleep(TURN_PAUSE_SECONDS)
+        await asyncio.sleep(LOCK_RETRY_SECONDS)
     await connection.execute(text(f"SET lock_timeout = '{LOCK_SECONDS}s'"))
     await connection.commit()
     try:
@@ -94,6 +98,6 @@ async def _turn(connection: AsyncConnection) -> AsyncIterator[None]:
 
 
 async def current(database: Database) -> str | None:
-    """The revision the database is at; none when it is empty."""
+    """Return the database's revision; None if the database is empty."""
     async with database.transaction() as connection:
         return await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())

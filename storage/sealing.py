@@ -6,29 +6,29 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 
 class SealBrokenError(Exception):
-    """What is stored cannot be decrypted with the keys at hand: ENCRYPTION_KEYS lacks the key it was sealed with."""
+    """A stored value was sealed with a key that is not in ENCRYPTION_KEYS."""
 
 
 class Sealer:
-    """Seals with the first key, opens with any. Keys are 32 bytes in URL-safe base64."""
+    """Encryption with the first key, decryption with any. Keys are 32 bytes in URL-safe base64."""
 
     def __init__(self, keys: Sequence[str]) -> None:
         self._first = Fernet(keys[0])
         self._fernet = MultiFernet([Fernet(key) for key in keys])
 
     def seal(self, text: str) -> bytes:
-        """Text -> ciphertext."""
+        """Encrypt a text."""
         return self._fernet.encrypt(text.encode())
 
     def open(self, sealed: bytes) -> str:
-        """Ciphertext -> text; raises `SealBrokenError`."""
+        """Decrypt a ciphertext; raises `SealBrokenError`."""
         try:
             return self._fernet.decrypt(sealed).decode()
         except InvalidToken as error:
             raise SealBrokenError("sealed with a key that is not in ENCRYPTION_KEYS") from error
 
     def is_current(self, sealed: bytes) -> bool:
-        """Whether it is sealed with the first key; nothing in a ciphertext names its key, so this opens it."""
+        """Return True if it is sealed with the first key. A ciphertext does not name its key, so this decrypts it."""
         try:
             self._first.decrypt(sealed)
         except InvalidToken:
@@ -36,7 +36,7 @@ class Sealer:
         return True
 
     def reseal(self, sealed: bytes) -> bytes:
-        """The same text, sealed with the first key."""
+        """Encrypt the same text again, with the first key; raises `SealBrokenError`."""
         try:
             return self._fernet.rotate(sealed)
         except InvalidToken as error:

@@ -1,4 +1,4 @@
-"""Whether an error says that the database cannot be used now, as opposed to a mistake of ours."""
+"""Classification of database errors: outages, which pass, as opposed to programming errors."""
 
 import asyncpg
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -11,7 +11,7 @@ BROKEN_CONNECTION = (
     OSError,
     TimeoutError,
 )
-"""Errors after which a connection of the driver (LISTEN, NOTIFY) is closed and made anew. The driver raises
+"""Errors after which a connection of the driver (LISTEN, NOTIFY) is closed and reopened. The driver raises
 InternalClientError for a statement given to a connection whose server is just ending it."""
 
 _UNAVAILABLE_CLASSES = (
@@ -19,12 +19,15 @@ _UNAVAILABLE_CLASSES = (
     "53",  # insufficient resources: disk full, too many connections, out of memory
     "57P",  # operator intervention: shutting down, starting up, terminated
     "58",  # system errors outside PostgreSQL itself, such as I/O
-    "25006",  # read-only transaction: a standby, or a server kept from writing
+    "25006",  # read-only transaction: a standby, or a server that refuses writes
 )
 
 
 def is_unavailable(error: BaseException) -> bool:
-    """True for what passes by itself or by an operator's hand: no connection, restarting, disk full, pool exhausted."""
+    """Return True for an outage that passes by itself or by an operator's action.
+
+    Such outages are: no connection, a restart, a full disk, an exhausted pool.
+    """
     if isinstance(error, DBAPIError):
         return (
             error.connection_invalidated

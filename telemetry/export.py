@@ -1,4 +1,4 @@
-"""Records spans and sends them to a collector; imported only where that is asked for."""
+"""Record spans and send them to a collector; imported only if a collector is configured."""
 
 import os
 import threading
@@ -18,14 +18,14 @@ from temporalio.contrib.opentelemetry import TracingInterceptor
 from telemetry.tracing import Traces
 
 MOST_LINKS = 1000
-"""Of a span: as many as the largest batch has events."""
+"""Maximum links of a span: the number of events in the largest batch."""
 
 CLOSE_SECONDS = 3.0
-"""At the end, for what was not sent yet: a collector that is away must not hold up a stop."""
+"""Maximum time for sending the remaining spans at shutdown: an unreachable collector must not delay a stop."""
 
 
-class WhereLinked(Sampler):
-    """Of spans without a parent, those that link to a recorded one: a worker begins no trace of its own accord."""
+class LinkedSampler(Sampler):
+    """Sampler of spans without a parent: records those linked to a recorded span. A worker starts no other trace."""
 
     def should_sample(
         self,
@@ -37,27 +37,27 @@ class WhereLinked(Sampler):
         links: Sequence[Link] | None = None,
         trace_state: TraceState | None = None,
     ) -> SamplingResult:
-        """As described."""
+        """Record the span if one of its links is to a sampled span."""
         linked = any(link.context.trace_flags.sampled for link in links or ())
         decides = ALWAYS_ON if linked else ALWAYS_OFF
         return decides.should_sample(parent_context, trace_id, name, kind, attributes, links, trace_state)
 
     def get_description(self) -> str:
-        """For people."""
-        return "WhereLinked"
+        """Return the name of the sampler."""
+        return "LinkedSampler"
 
 
 def traces(endpoint: str, part: str) -> Traces:
-    """Those of a process (`api`, `worker`), sent to the collector in the background."""
+    """Return the traces of a process (`api`, `worker`), sent to the collector in the background."""
     exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces")
     return traces_to(BatchSpanProcessor(exporter), part)
 
 
 def traces_to(processor: SpanProcessor, part: str) -> Traces:
-    """Those of a process, given to `processor`. Whether an event is traced is decided where it is emitted."""
-    # The API's sampler is the one of OTEL_TRACES_SAMPLER; none: every emit, unless its caller decided otherwise.
+    """Return the traces of a process, given to `processor`. The emitting request decides if an event is traced."""
+    # The API uses the sampler of OTEL_TRACES_SAMPLER. Its default records every emit, unless the caller opted out.
     provider = TracerProvider(
-        sampler=None if part == "api" else ParentBased(WhereLinked()),
+        sampler=None if part == "api" else ParentBased(LinkedSampler()),
         resource=_resource(part),
         span_limits=SpanLimits(max_links=MOST_LINKS),
         shutdown_on_exit=False,

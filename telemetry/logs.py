@@ -1,4 +1,4 @@
-"""Logs of every process: one line each, JSON for machines or plain text for people, on standard error."""
+"""Logging of every process to standard error: one line per record, JSON for machines or plain text for people."""
 
 import logging
 import sys
@@ -7,11 +7,11 @@ import structlog
 from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
 
 QUIET = {"httpx": "WARNING", "aiohttp.access": "WARNING", "alembic": "WARNING"}
-"""Libraries that speak at every request, each with the level from which they are heard."""
+"""Minimum level of libraries that would otherwise log every request."""
 
 
 def _trace_ids(_: object, __: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Name the trace in which the line was written, if there is one."""
+    """Add the ids of the current trace and span to the record, if there is one."""
     context = get_current_span().get_span_context()
     if context.is_valid:
         line["trace_id"], line["span_id"] = format_trace_id(context.trace_id), format_span_id(context.span_id)

@@ -19,7 +19,7 @@ class Pool(Protocol):
 
 
 class PoolGauges:
-    """Gauges of one pool; NaN until a database is watched."""
+    """Gauges of a connection pool; NaN until `watch` is called."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._used = Gauge(

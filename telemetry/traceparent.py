@@ -1,4 +1,4 @@
-"""How a trace travels over the outbox: as the W3C `traceparent` in the event's row, null where nothing is recorded."""
+"""Propagate traces over the outbox, as the W3C `traceparent` in the event's row; null for an untraced event."""
 
 from opentelemetry.context import Context
 from opentelemetry.trace import get_current_span
@@ -10,7 +10,7 @@ _PROPAGATOR = TraceContextTextMapPropagator()
 
 
 def current_traceparent() -> str | None:
-    """Of the span under way; None when there is none or it is not recorded."""
+    """Return the `traceparent` of the current span, or None if there is none or it is not recorded."""
     if not get_current_span().get_span_context().trace_flags.sampled:
         return None
     carrier: dict[str, str] = {}
@@ -19,5 +19,5 @@ def current_traceparent() -> str | None:
 
 
 def context_of(traceparent: str) -> Context:
-    """The context whose current span is the one named, somewhere else."""
+    """Return a context whose current span is the remote span of that `traceparent`."""
     return _PROPAGATOR.extract({TRACEPARENT: traceparent}, Context())

@@ -1,7 +1,7 @@
-"""The spans of the relay and of attempts. Without a provider there are none, and nothing is spent on them.
+"""Spans of the relay and of attempts. Without a provider there are none, at no cost.
 
-This knows OpenTelemetry's interface alone; what records and sends is built by `telemetry/export.py`, where a
-setting asks for it. The API's spans are FastAPI's own, those of workflows and activities the Temporal SDK's.
+This module depends on OpenTelemetry's interface alone; `telemetry/export.py` builds the recording and sending if it is
+configured. The spans of the API come from FastAPI's instrumentation, those of workflows and activities from Temporal's.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -51,7 +51,7 @@ def _nothing_to_close() -> None:
 
 
 class Traces:
-    """What a process records. `interceptors` belong on its Temporal client."""
+    """Tracing of a process. `interceptors` belong on its Temporal client."""
 
     def __init__(
         self,
@@ -62,14 +62,14 @@ class Traces:
         self.provider = provider
         self.interceptors = interceptors
         self.close = close
-        """Sends what is still to be sent, and waits for it a bounded time."""
+        """Send the remaining spans; waits for a bounded time."""
         self._tracer = provider.get_tracer(TRACER) if provider is not None else None
 
     @contextmanager
     def handing_over(self, workflow_id: str, traceparents: Iterable[str | None]) -> Iterator[None]:
-        """While the workflow of events is started: in the trace they share, or in one of its own that links to theirs.
+        """Span around a workflow start: in the trace that all events share, or in a new trace with links to theirs.
 
-        Events emitted in one request share a trace; a batch of the relay may hold events of many.
+        Events emitted in one request share a trace; a batch of the relay may contain events of many.
         """
         emitted = [context_of(one) for one in dict.fromkeys(traceparents) if one is not None]
         if self._tracer is None or not emitted:
@@ -86,10 +86,10 @@ class Traces:
 
     @contextmanager
     def attempt(self, delivery: TracedDelivery) -> Iterator[Callable[[Step], None]]:
-        """While an attempt is queued, made and recorded; what is yielded takes what came of it.
+        """Span around queueing, sending and recording an attempt; yields a function that takes the outcome.
 
-        It belongs to the trace of its event. Where the activity around it is of another trace (a batch's, or none
-        because the drain lives longer than any), it is linked to that.
+        The span belongs to the trace of its event. If the surrounding activity is in another trace (a batch's, or none,
+        because a drain outlives any trace), the span links to the activity's.
         """
         if self._tracer is None or delivery.traceparent is None:
             yield _untold
@@ -111,7 +111,7 @@ class Traces:
                 "webhook.subscription_id": str(delivery.subscription.id),
                 "webhook.attempt": delivery.number,
             },
-            record_exception=False,  # an attempt that somebody else makes is no fault
+            record_exception=False,  # an attempt that another worker makes is no error
             set_status_on_exception=False,
         ) as span:
 
@@ -139,7 +139,7 @@ def _span_of(context: Context) -> SpanContext:
 
 @contextmanager
 def of_no_trace() -> Iterator[None]:
-    """For what is begun because of an event and outlives it: its spans would be added to that trace for days."""
+    """Detach from the current trace, to start work that outlives the event and would extend its trace for days."""
     token = attach(Context())
     try:
         yield

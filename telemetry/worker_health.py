@@ -1,4 +1,4 @@
-"""The small HTTP side of `worker.py`: `/healthz` (alive), `/readyz` (database and relay), `/metrics`."""
+"""HTTP endpoints of the worker: `/healthz` (alive), `/readyz` (database and relay), `/metrics`."""
 
 import asyncio
 import logging
@@ -12,8 +12,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 
 CHECK_SECONDS = 2.0
-"""An answer that takes longer is a failure to whoever probes."""
-
+"""Timeout of a check. The prober of an endpoint treats a slower answer as a failure."""
 
 SDK_METRICS = {
     "temporal_num_pollers": "Polls in progress, by type of poller; 0 while Temporal cannot be reached.",
@@ -26,7 +25,7 @@ SDK_METRICS = {
     "temporal_workflow_endtoend_latency_seconds": "Duration of workflows from start to end, by type.",
     "temporal_sticky_cache_size": "Workflows cached in this worker.",
 }
-"""Those of the SDK's metrics that alerts and dashboards look at, and what they tell; the others are passed on too."""
+"""Metrics of Temporal's SDK in alerts and dashboards, with their meaning; all others are exposed too."""
 
 LOOPBACK = "127.0.0.1"
 PORT_TRIES = 5
@@ -35,13 +34,13 @@ logger = logging.getLogger(__name__)
 
 
 class SdkMetrics:
-    """What Temporal's SDK counts. It serves that on a port of its own, here of the loopback address alone."""
+    """Metrics of Temporal's SDK, which serves them on a port of its own; here on the loopback address alone."""
 
     def __init__(self) -> None:
         self.runtime, self._address = _runtime()
 
     async def exposition(self) -> bytes:
-        """Its text; empty when it does not answer, since the other figures are worth having without it."""
+        """Return the metrics as text, empty if the SDK does not answer: the other metrics are useful alone."""
         try:
             async with (
                 ClientSession(timeout=ClientTimeout(total=CHECK_SECONDS), trust_env=False) as session,
@@ -49,12 +48,14 @@ class SdkMetrics:
             ):
                 return await answer.read()
         except (ClientError, OSError, TimeoutError) as error:
-            logger.warning("the SDK's metrics were not read: %s", type(error).__name__)
+            logger.warning(
+                "cannot read metrics of the Temporal SDK (%s); /metrics answers without them", type(error).__name__
+            )
             return b""
 
 
 def _runtime(tries: int = PORT_TRIES) -> tuple[Runtime, str]:
-    """The SDK's runtime and where it serves its metrics. It chooses no free port by itself."""
+    """Return the SDK's runtime and the address of its metrics. The SDK cannot choose a free port, so this does."""
     while True:
         with socket.create_server((LOOPBACK, 0)) as free:
             address = f"{LOOPBACK}:{free.getsockname()[1]}"
@@ -63,9 +64,9 @@ def _runtime(tries: int = PORT_TRIES) -> tuple[Runtime, str]:
         )
         try:
             return Runtime(telemetry=TelemetryConfig(metrics=metrics, attach_service_name=False)), address
-        except RuntimeError as error:  # somebody else took the port in between
-            logger.warning("the SDK's metrics are not served on %s: %s", address, error)
+        except RuntimeError as error:  # another process took the port in between
             tries -= 1
+            logger.warning("cannot serve metrics of the Temporal SDK on %s (%s), %d tries left", address, error, tries)
             if not tries:
                 raise
 
@@ -80,7 +81,7 @@ async def worker_health(
     sdk: SdkMetrics | None,
     working: Callable[[], bool],
 ) -> AsyncIterator[None]:
-    """Serve until the block ends; port 0: serve nothing. `working` says whether relay and Temporal worker run."""
+    """Serve until the block ends; port 0 serves nothing. `working` returns True while relay and Temporal worker run."""
     if port == 0:
         yield
         return
@@ -114,7 +115,7 @@ async def worker_health(
 
 
 async def _database_reason(ping_database: Callable[[], Awaitable[None]]) -> str | None:
-    """Return why the database cannot be used, or None when it can."""
+    """Return the reason for which the database cannot be used, or None."""
     try:
         async with asyncio.timeout(CHECK_SECONDS):
             await ping_database()

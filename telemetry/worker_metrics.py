@@ -10,14 +10,14 @@ from telemetry.pool_gauges import PoolGauges
 
 ATTEMPT_BUCKETS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15)
 FIRST_ATTEMPT_BUCKETS_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
-"""5 s is the bound of the service level (docs/operating.md)."""
+"""Bucket bounds of the first attempt's lag, with 5 s, the bound of the service level (docs/operating.md)."""
 
 CLAIM_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 FLUSH_BUCKETS_ROWS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 
 
 class WorkerMetrics:
-    """Metrics of one process, in a registry of their own: a test builds several pipelines in one process."""
+    """Metrics of one worker, in a registry of their own, because tests run several pipelines in one process."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -28,7 +28,7 @@ class WorkerMetrics:
             ["outcome"],
             registry=self.registry,
         )
-        # A counter that is there from the start is seen to increase at once.
+        # A counter that exists from the start shows its first increase; one created later starts at 1.
         self.attempts_by_outcome: Mapping[str, Counter] = {
             outcome: attempts.labels(outcome) for outcome in (DeliveryStatus.DELIVERED, *FailureKind)
         }

@@ -1,4 +1,4 @@
-"""The connection to Temporal, configured by Temporal's own environment (`TEMPORAL_ADDRESS`, …)."""
+"""Client of Temporal, configured by Temporal's own environment variables (`TEMPORAL_ADDRESS`, …)."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from temporalio.runtime import Runtime
 from temporal.codec import data_converter
 
 LOCAL_ADDRESS = "127.0.0.1:7233"
-"""Where Temporal is when its environment names no address."""
+"""Address of Temporal if the environment names none."""
 
 
 async def temporal_client(
@@ -19,7 +19,7 @@ async def temporal_client(
     runtime: Runtime | None = None,
     interceptors: Sequence[Interceptor] = (),
 ) -> Client:
-    """A client; a lazy one connects at its first call. Raises `RuntimeError` when it cannot connect."""
+    """Return a client. A lazy one connects at its first call. Raises `RuntimeError` if it cannot connect."""
     connect = ClientConfigProfile.load().to_client_connect_config()
     connect.setdefault("target_host", LOCAL_ADDRESS)
     return await Client.connect(

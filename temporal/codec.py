@@ -1,7 +1,7 @@
-"""What Temporal holds, encrypted: inputs, results, memos, summaries and failures of workflows and activities.
+"""Encryption of the payloads in Temporal: inputs, results, memos, summaries and failures.
 
-Temporal never sees personal data (inputs are references), so this is for those who want even the references hidden.
-Workflow ids and search attributes cannot be encrypted: they are what Temporal finds workflows by.
+Temporal never sees personal data (inputs are references), so this is for installations that hide even the references.
+Workflow ids and search attributes cannot be encrypted, because Temporal finds workflows by them.
 """
 
 from collections.abc import Sequence
@@ -20,10 +20,10 @@ from temporalio.converter import (
 )
 
 PLAIN = "none"
-"""As the first of the keys: encrypt nothing any more, and still decrypt what the others encrypted."""
+"""Value of the first key that stops encryption; the other keys still decrypt existing payloads."""
 
 ENCODING = b"binary/encrypted"
-"""The name Temporal's Web UI and its samples know encrypted payloads by."""
+"""Encoding of encrypted payloads in Temporal's Web UI and its samples."""
 
 CIPHER = b"fernet"
 
@@ -33,9 +33,9 @@ class PayloadKeyError(Exception):
 
 
 class EncryptingCodec(PayloadCodec):
-    """Encrypts with the first key, decrypts with any; what was written without encryption is read as it is.
+    """Codec that encrypts with the first key and decrypts with any key. It passes unencrypted payloads through.
 
-    Keys are 32 bytes in URL-safe base64; the first may be `none`. Raises `ValueError` for a key that is none.
+    Keys are 32 bytes in URL-safe base64; the first may be `none`. Raises `ValueError` for an invalid key.
     """
 
     def __init__(self, keys: Sequence[str]) -> None:
@@ -46,7 +46,7 @@ class EncryptingCodec(PayloadCodec):
         self._any = MultiFernet(ciphers)
 
     async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
-        """Encrypt each payload whole, so that not even its type or size in characters is told."""
+        """Encrypt each payload as a whole, so that not even its type or size in characters is visible."""
         if self._first is None:
             return list(payloads)
         return [
@@ -57,7 +57,7 @@ class EncryptingCodec(PayloadCodec):
         ]
 
     async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
-        """The payloads as they were; raises `PayloadKeyError`."""
+        """Decrypt the payloads. Raises `PayloadKeyError`."""
         return [self._decoded(payload) for payload in payloads]
 
     def _decoded(self, payload: Payload) -> Payload:
@@ -70,11 +70,11 @@ class EncryptingCodec(PayloadCodec):
 
 
 _JSON = PydanticJSONPlainPayloadConverter()
-"""One for all: it remembers how each type is read, 1.6 ms of an event with a workflow of its own before."""
+"""Shared converter. It caches the parser of each type, which took 1.6 ms per event with a workflow of its own."""
 
 
 class PayloadConverter(CompositePayloadConverter):
-    """temporalio's for pydantic types, made anew for each workflow as any; what it remembers is not forgotten."""
+    """Payload converter for pydantic types. Temporal builds one per workflow; the parser cache is shared by all."""
 
     def __init__(self) -> None:
         default = DefaultPayloadConverter.default_encoding_payload_converters
@@ -82,11 +82,11 @@ class PayloadConverter(CompositePayloadConverter):
 
 
 PLAIN_CONVERTER = DataConverter(payload_converter_class=PayloadConverter)
-"""What Temporal holds can be read in its Web UI."""
+"""Data converter without encryption: payloads are readable in the Web UI."""
 
 
 def data_converter(payload_keys: Sequence[str]) -> DataConverter:
-    """How clients and workers write to Temporal and read from it; without keys nothing is encrypted."""
+    """Return the data converter of clients and workers. Without keys nothing is encrypted."""
     if not payload_keys:
         return PLAIN_CONVERTER
     return replace(

@@ -1,4 +1,4 @@
-"""Wakes the drain of a subscription: the workflow that looks after its held deliveries, at most one at a time."""
+"""Starts and signals of drains, the workflows that send held deliveries, and starts of bulk actions."""
 
 import asyncio
 import logging
@@ -29,20 +29,21 @@ WATCH_SECONDS = 10.0
 """Interval of the search for held deliveries without a drain, left by a worker that died."""
 
 TEST_LOST_SECONDS = 60.0
-"""A test is begun within a second, or while every worker was away. Nobody waits for one so long."""
+"""Age after which a test that was never begun is ended. Tests begin within a second unless every worker is away."""
 
-ACT_LOST_SECONDS = 10.0
-"""A recovery or backfill is begun within a second of being noted, unless the API was killed in between."""
+BULK_ACTION_LOST_SECONDS = 10.0
+"""Age after which a bulk action without a workflow is started. It starts within a second of its commit, unless the API
+was killed in between."""
 
 SIGNAL_TIMEOUT = timedelta(seconds=5)
-"""Whoever waits behind this (a worker's activity, a person) asks again."""
+"""Time-out of a call. The caller (an activity or an operator) repeats it."""
 
 AGAIN_AFTER_SECONDS = 1.0
 """Interval between two wake signals to one drain. Signals in between are one signal at its end."""
 
 
 async def signal_drain(client: Client, task_queue: str, task: DrainTask, signal: str) -> None:
-    """Tell a subscription's drain, starting it unless it runs. Raises `RPCError` when Temporal cannot be reached."""
+    """Signal the drain of a subscription, and start it unless it runs. Raises `RPCError` if Temporal is away."""
     await client.start_workflow(
         "drain-subscription",
         task,
@@ -62,7 +63,7 @@ async def start_bulk_action(
     subscription_id: UUID,
     url: str,
 ) -> None:
-    """Begin a recovery or backfill, unless its workflow runs. Raises `RPCError` when Temporal cannot be reached."""
+    """Start a recovery or backfill, unless its workflow runs. Raises `RPCError` if Temporal is away."""
     target = shown_target(url)
     await client.start_workflow(
         kind,
@@ -76,7 +77,7 @@ async def start_bulk_action(
 
 
 class Drains:
-    """Starts or signals drains, by name. Raises `RPCError` when Temporal cannot be reached."""
+    """Starts and signals drains by name. Methods raise `RPCError` if Temporal is away."""
 
     def __init__(self, client: Client, task_queue: str) -> None:
         self._client = client
@@ -85,7 +86,7 @@ class Drains:
         self._again: dict[UUID, asyncio.Task[None]] = {}
 
     async def wake(self, subscription_id: UUID, store_code: str, event_name: str, url: str) -> None:
-        """See to it that a drain runs that will look at what is held now."""
+        """Ensure that a drain runs and will read the deliveries that are held now."""
         now = time.monotonic()
         self._woken_at = {one: at for one, at in self._woken_at.items() if now - at < AGAIN_AFTER_SECONDS}
         if subscription_id not in self._woken_at:
@@ -96,37 +97,41 @@ class Drains:
             self._again[subscription_id] = asyncio.create_task(waking)
 
     async def _wake_again(self, subscription_id: UUID, store_code: str, event_name: str, url: str) -> None:
-        """Wake it once more after the interval: what was held meanwhile may be due before its next look."""
+        """Wake the drain once more after the interval: deliveries held since may be due before its next round."""
         await asyncio.sleep(AGAIN_AFTER_SECONDS)
         del self._again[subscription_id]
         try:
             await self._signal(subscription_id, store_code, event_name, url, "wake")
         except RPCError as error:
-            logger.warning("drain of subscription %s not woken (%s), the watch does it", subscription_id, error.message)
+            logger.warning(
+                "wake signal to the drain of subscription %s failed (%s), the drain watchdog repeats it",
+                subscription_id,
+                error.message,
+            )
 
     async def wake_for(self, delivery: OpenDelivery) -> None:
-        """See to it that the subscription of a held delivery is drained."""
+        """Ensure that the subscription of a held delivery is drained."""
         event, subscription = delivery.event, delivery.subscription
         await self.wake(subscription.id, event.store_code, event.name, subscription.url)
 
     async def probe_now(self, subscription_id: UUID, store_code: str, event_name: str, url: str) -> None:
-        """The same, and have it ask the receiver at once although no probe may be due."""
+        """Ensure that a drain runs, and have it probe the receiver at once, due or not."""
         await self._signal(subscription_id, store_code, event_name, url, "probe-now")
 
     async def watch(self, database: Database) -> None:
-        """Start what a crash left without a workflow (drains, recoveries, backfills), until cancelled."""
+        """Start drains, recoveries and backfills that a crash left without a workflow, until cancelled."""
 
         async def start_missing() -> None:
             async with database.transaction() as connection:
-                kept = await subscriptions_to_drain(connection)
-                acts = await running_bulk_actions(connection, at_least_seconds=ACT_LOST_SECONDS)
+                to_drain = await subscriptions_to_drain(connection)
+                bulk_actions = await running_bulk_actions(connection, at_least_seconds=BULK_ACTION_LOST_SECONDS)
                 await end_lost_tests(connection, seconds=TEST_LOST_SECONDS)
-            for act in acts:
+            for action in bulk_actions:
                 with of_no_trace():
                     await start_bulk_action(
-                        self._client, self._task_queue, act.kind.value, act.id, act.subscription_id, act.url
+                        self._client, self._task_queue, action.kind.value, action.id, action.subscription_id, action.url
                     )
-            for subscription_id, store_code, event_name, url in kept:
+            for subscription_id, store_code, event_name, url in to_drain:
                 await self.wake(subscription_id, store_code, event_name, url)
 
         await run_periodically("drain watchdog", start_missing, every_seconds=WATCH_SECONDS)

@@ -1,6 +1,6 @@
-"""Temporal Schedules of expiry: one for each store and kind, kept as the store and the settings want it.
+"""Temporal Schedules of expiry scans, one for each store and kind.
 
-PostgreSQL says which stores there are and in which time zone; Temporal alone says whether a schedule is paused.
+Stores and their time zones come from PostgreSQL. A pause is stored in Temporal alone.
 """
 
 import logging
@@ -33,17 +33,17 @@ logger = logging.getLogger(__name__)
 PREFIX = "expiry/"
 
 OVERLAP = ScheduleOverlapPolicy.BUFFER_ONE
-"""A run that is due while another goes on comes right after it. One is enough: each run scans all that is missing. And
-none would be too few: a run may have planned its days before midnight."""
+"""A run that is due while another is running starts right after it. One buffered run is enough, because each run scans
+all missing days; none would be too few, because a run may have planned its days before midnight."""
 
 CATCH_UP = timedelta(days=365)
-"""A run missed while Temporal was down is made up for when it is back, however late, since any run scans all that is
-missing. Were the window shorter than the outage, nothing would be scanned until the next local hour."""
+"""Maximum delay after which a run missed in an outage of Temporal is still started, since any run scans all missing
+days. If the window were shorter than the outage, nothing would be scanned until the next local hour."""
 
 
 @dataclass(frozen=True)
 class StoreSchedules:
-    """The schedules a store is to have: one for each kind, at the local hour of its time zone."""
+    """Store whose schedules to maintain: one for each kind, at the local hour of its time zone."""
 
     store_code: str
     timezone: str
@@ -51,8 +51,8 @@ class StoreSchedules:
 
 @dataclass(frozen=True)
 class SyncResult:
-    """Ids of schedules that were made, mended or removed, of those that could not be, with the reason, and of those
-    that are paused."""
+    """Ids of the schedules that were created, updated or removed, that Temporal refused (with its reason), and that are
+    paused."""
 
     created: list[str] = field(default_factory=list)
     updated: list[str] = field(default_factory=list)
@@ -62,13 +62,13 @@ class SyncResult:
 
     @property
     def changed(self) -> int:
-        """How many were touched."""
+        """Return the number of changed schedules."""
         return len(self.created) + len(self.updated) + len(self.removed)
 
 
 @dataclass(frozen=True)
 class ScheduleStatus:
-    """A schedule as it is in Temporal; `exists` is false until the next sync has made it."""
+    """State of a schedule in Temporal. `exists` is False until the next sync has created it."""
 
     store_code: str
     kind: Kind
@@ -81,12 +81,12 @@ class ScheduleStatus:
 
     @property
     def schedule_id(self) -> str:
-        """Its id in Temporal."""
+        """Return the id of the schedule in Temporal."""
         return expiry_schedule_id(self.store_code, self.kind)
 
 
 class ExpirySchedules:
-    """The schedules in Temporal. Every call may raise RPCError."""
+    """The expiry schedules in Temporal. Every call may raise RPCError."""
 
     def __init__(self, client: Client, *, task_queue: str, local_hour: int) -> None:
         self._client = client
@@ -94,15 +94,15 @@ class ExpirySchedules:
         self._local_hour = local_hour
 
     async def sync(self, stores: Iterable[StoreSchedules], *, thorough: bool) -> SyncResult:
-        """Make, mend and remove schedules until they are those of the stores. What is paused stays paused.
+        """Create, update and remove schedules until they match the stores. Paused schedules stay paused.
 
-        What a list of schedules shows is always compared; `thorough` also looks at each by itself.
+        The settings that the list of schedules shows are always compared; `thorough` also describes each schedule.
         """
         result = SyncResult()
         listed: dict[str, ScheduleListDescription] = {}
         async for entry in await self._client.list_schedules():
             if entry.id.startswith(PREFIX):
-                listed.setdefault(entry.id, entry)  # one that was just removed and made again may be listed twice
+                listed.setdefault(entry.id, entry)  # a schedule that was removed and created again may be listed twice
                 if entry.schedule and entry.schedule.state.paused:
                     result.paused.add(entry.id)
         wanted = {expiry_schedule_id(store.store_code, kind): (store, kind) for store in stores for kind in Kind}
@@ -115,14 +115,14 @@ class ExpirySchedules:
         return result
 
     async def sync_store(self, store: StoreSchedules) -> SyncResult:
-        """The same for the schedules of one store."""
+        """Create or update the schedules of one store."""
         result = SyncResult()
         for kind in Kind:
             await self._ensure(expiry_schedule_id(store.store_code, kind), store, kind, result)
         return result
 
     async def status(self, store_code: str, kind: Kind) -> ScheduleStatus:
-        """The schedule as it is now."""
+        """Return the current state of a schedule."""
         handle = self._client.get_schedule_handle(expiry_schedule_id(store_code, kind))
         try:
             found = await handle.describe()
@@ -146,16 +146,16 @@ class ExpirySchedules:
         )
 
     async def pause(self, store_code: str, kind: Kind, note: str) -> bool:
-        """Let it start nothing until it is resumed; False when there is no such schedule."""
+        """Pause a schedule. Return False if it does not exist."""
         return await _exists(self._client.get_schedule_handle(expiry_schedule_id(store_code, kind)).pause(note=note))
 
     async def resume(self, store_code: str, kind: Kind, note: str) -> bool:
-        """Let it go on: its next run makes up for the days it missed. False when there is no such schedule."""
+        """Resume a schedule, whose next run scans the missed days. Return False if it does not exist."""
         handle = self._client.get_schedule_handle(expiry_schedule_id(store_code, kind))
         return await _exists(handle.unpause(note=note))
 
     async def scan_day(self, store_code: str, kind: Kind, day: date) -> str:
-        """Have a day scanned by hand, now; the workflow's id. A scan of that day under way is as good as a new one."""
+        """Start a manual scan of a day, unless one is running. Return the workflow id."""
         task = ScanTask(store_code, kind, day)
         handle = await self._client.start_workflow(
             SCAN_WORKFLOW,
@@ -169,7 +169,7 @@ class ExpirySchedules:
         return handle.id
 
     async def scan_days(self, store_code: str, kind: Kind, first: date, last: date) -> str:
-        """The same for days from the first to the last, one after the other."""
+        """Start a manual scan of the days from `first` to `last`, one after the other. Return the workflow id."""
         handle = await self._client.start_workflow(
             RUN_WORKFLOW,
             ExpiryRun(store_code, kind, first, last),
@@ -182,7 +182,7 @@ class ExpirySchedules:
         return handle.id
 
     async def look_for_late(self, store_code: str, kind: Kind, *, thorough: bool = False) -> str:
-        """Have rows looked for that came after their day was scanned; the workflow's id."""
+        """Start a scan for rows that came after their day was scanned. Return the workflow id."""
         task = ScanTask(store_code, kind, None, thorough=thorough)
         handle = await self._client.start_workflow(
             SCAN_WORKFLOW,
@@ -196,7 +196,7 @@ class ExpirySchedules:
         return handle.id
 
     async def _ensure(self, schedule_id: str, store: StoreSchedules, kind: Kind, result: SyncResult) -> None:
-        """Make or mend one; what Temporal refuses of it holds up no other."""
+        """Create or update a schedule. One that Temporal refuses holds up no other."""
         try:
             match await ensure_schedule(self._client, schedule_id, self._schedule(store, kind)):
                 case Upkeep.CREATED:
@@ -209,7 +209,7 @@ class ExpirySchedules:
             result.failed[schedule_id] = error.message
 
     async def _remove(self, schedule_id: str, result: SyncResult) -> None:
-        """Remove one whose store there is no more, unless it belongs to another installation in this namespace."""
+        """Remove the schedule of a deleted store, unless it belongs to another installation in this namespace."""
         handle = self._client.get_schedule_handle(schedule_id)
         try:
             action = (await handle.describe()).schedule.action
@@ -247,7 +247,7 @@ class ExpirySchedules:
 
 
 async def _exists(call: Awaitable[None]) -> bool:
-    """Whether the schedule that the call is about is there."""
+    """Make a call about a schedule. Return False if the schedule does not exist."""
     try:
         await call
     except RPCError as error:

@@ -1,4 +1,4 @@
-"""What every activity stands under: heartbeats while it runs, and faults of ours told apart from expected failures."""
+"""Guards of activities: heartbeats while one runs, and the product's own faults separated from expected failures."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -10,12 +10,12 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 
 HEARTBEAT_SECONDS = 1.5
-"""An attempt that takes longer says so; a third of the heartbeat time-out in `workflows/`."""
+"""Interval of heartbeats, a third of the heartbeat time-out in `temporal/retries.py`."""
 
 
 @asynccontextmanager
 async def heartbeats() -> AsyncIterator[None]:
-    """Say that the activity lives, for as long as the block runs."""
+    """Send heartbeats of the activity during the block."""
 
     async def beat() -> None:
         while True:
@@ -31,7 +31,10 @@ async def heartbeats() -> AsyncIterator[None]:
 
 @contextmanager
 def own_faults() -> Iterator[None]:
-    """A fault of ours is retried with a plain back-off; its text, which may quote data, stays in our log."""
+    """Turn an exception into an error that Temporal retries with a plain back-off.
+
+    The text of the exception may quote data, so it is logged here and not passed to Temporal.
+    """
     try:
         yield
     except ApplicationError:

@@ -1,4 +1,4 @@
-"""What crosses the boundary between workflows and activities: references and states, never data, headers or keys.
+"""Inputs and results of workflows and activities: references and states, never data, headers or keys.
 
 One model in, one model out; a new field gets a default, so that histories recorded before it still replay.
 """
@@ -9,7 +9,7 @@ from datetime import date, datetime
 
 @dataclass(frozen=True)
 class EventRef:
-    """Which event: enough to find it and to name it in the Web UI."""
+    """Reference to an event, with its name for the Web UI."""
 
     store_code: str
     event_id: str
@@ -18,7 +18,7 @@ class EventRef:
 
 @dataclass(frozen=True)
 class EventBatch:
-    """Events whose first attempts are made together; one, or up to several hundred."""
+    """Events whose first attempts are made together: one, or up to several hundred."""
 
     events: list[EventRef]
 
@@ -67,7 +67,7 @@ class DeliveryRef:
 
 @dataclass(frozen=True)
 class ManualAttempt:
-    """Delivery of which a person asked for one attempt. `action` is `redeliver`, `send-now` or `test`."""
+    """Delivery to attempt once, on request of an operator. `action` is `redeliver`, `send-now` or `test`."""
 
     message_id: str
     action: str
@@ -86,7 +86,7 @@ class DeliveryEnd:
 
 @dataclass(frozen=True)
 class DraftTestRef:
-    """Which test to send. With `subscription_id`, a test of a saved webhook: `test_id` is the id of its delivery."""
+    """Reference to a test. With `subscription_id`, a test of a saved webhook: `test_id` is the id of its delivery."""
 
     test_id: str
     subscription_id: str | None = None
@@ -101,19 +101,19 @@ class DraftTestEnd:
 
 @dataclass(frozen=True)
 class BulkActionTask:
-    """Which recovery or backfill to carry out."""
+    """Recovery or backfill to carry out."""
 
     action_id: str
     subscription_id: str
     target: str
-    """Host and path of the subscription's URL, for people."""
+    """Host and path of the subscription's URL, for the Web UI."""
 
 
 @dataclass(frozen=True)
 class BulkActionStep:
-    """How far a recovery or backfill is: `opened` of `count` deliveries wait for the drain or have been attempted.
+    """Progress of a recovery or backfill: `opened` of `count` deliveries wait for the drain or have been attempted.
 
-    `finished`: it has ended, cancelled or with an attempt of each.
+    `finished`: the action was cancelled, or every delivery has been attempted.
     """
 
     opened: int
@@ -135,71 +135,71 @@ class DeliverySummary:
 
 @dataclass(frozen=True)
 class DrainTask:
-    """Whose held deliveries to look after, and what was done before this run."""
+    """Subscription whose held deliveries to send, and the result of the runs before this one."""
 
     subscription_id: str
     store_code: str
     event_name: str
     target: str
-    """Host and path of its URL, for people."""
+    """Host and path of its URL, for the Web UI."""
     delivered: int = 0
     failed_attempts: int = 0
     under_way: list[str] = field(default_factory=list)
-    """Deliveries (message ids) that the run before this left on the wire."""
+    """Deliveries (message ids) that the previous run left on the wire."""
 
 
 @dataclass(frozen=True)
 class DrainRound:
-    """Which subscription; `probe_now`: ask an unwell receiver although no probe is due."""
+    """Subscription to run a round for. `probe_now`: probe an unhealthy receiver although no probe is due."""
 
     subscription_id: str
     probe_now: bool = False
     under_way: list[str] = field(default_factory=list)
     """Deliveries (message ids) that the last round left on the wire."""
     window: int = 0
-    """How many its receiver may get at once, as far as the last round has found out; 0: it is unknown."""
+    """Window that the last round reached, in deliveries under way; 0: unknown."""
 
 
 @dataclass(frozen=True)
 class DrainRoundResult:
-    """What one round did. `next_in_seconds` null: nothing is left that this drain could let go."""
+    """Result of one round. `next_in_seconds` null: no held delivery is left that this drain could send."""
 
     delivered: int
     failed_attempts: int
     next_in_seconds: float | None
     state: str
-    """For people: why it waits, or what it lets go."""
+    """State for the Web UI: the reason why the drain waits, or its current work."""
     deaf: bool = False
-    """New deliveries change nothing about when the next round is due: a probe or a limit is waited for."""
+    """The next round is scheduled by a probe or a limit; wake signals do not bring it forward."""
     under_way: list[str] = field(default_factory=list)
-    """Deliveries whose receiver is slow, so that the next round need not wait for them."""
+    """Deliveries left on the wire because their receiver is slow; the next round goes on beside them."""
     window: int = 0
-    """How many its receiver may get at once; the next round begins with that."""
+    """Window with which the next round begins, in deliveries under way."""
     refused: bool = False
-    """Another sender was at it, so that what a person asked for is still to be done."""
+    """Another sender held the delivery, so that a requested probe is still to be made."""
 
 
 @dataclass(frozen=True)
 class NoticeTask:
-    """Whose operator to tell what is due."""
+    """Store whose due notices to send."""
 
     store_code: str
 
 
 @dataclass(frozen=True)
 class NoticeRound:
-    """What came of notices: sent, failed (tried again later, or given up), and put into a mail."""
+    """Result of a round of notices: sent, failed (tried again later, or given up), and mailed."""
 
     sent: int
     failed: int
     mailed: int
     more: bool
-    """Others are due already."""
+    """More notices are due."""
 
 
 @dataclass(frozen=True)
 class ThinningResult:
-    """What came of a day: the rows that stayed and went. `day` is None when none was left to be thinned."""
+    """Result of thinning a day: the rows kept and deleted. `day` is None if no day was left to thin."""
 
     day: date | None = None
     age_days: int = 0
@@ -207,13 +207,13 @@ class ThinningResult:
     attempts_kept: int = 0
     deliveries_deleted: int = 0
     open_deleted: int = 0
-    """Of the deliveries: those that were still open when their time was up, as behind a pause of months."""
+    """Deleted deliveries that were still open at the end of their retention, for example behind a pause of months."""
     bytes_freed: int = 0
 
 
 @dataclass(frozen=True)
 class RetentionRun:
-    """What a run has done so far."""
+    """Progress of a run of retention."""
 
     days: int = 0
     deliveries_deleted: int = 0
@@ -224,7 +224,7 @@ class RetentionRun:
 
 @dataclass(frozen=True)
 class ExpiryRun:
-    """What a schedule asks for: whatever is to be scanned now. With days: those, in their order, by hand."""
+    """Request of a schedule to scan all days that are due. With days: a manual scan of these, in their order."""
 
     store_code: str
     kind: str
@@ -234,10 +234,10 @@ class ExpiryRun:
 
 @dataclass(frozen=True)
 class ScanTask:
-    """A day on which things expire, to be scanned.
+    """Day to scan for rows that expire on it.
 
-    `starts_at` and `ends_at` (UTC) are set where not the whole day is left to be scanned. Without a day it is a look
-    for late rows: everything from now on that the schedule has scanned.
+    `starts_at` and `ends_at` (UTC) are set if only a part of the day is left to scan. Without a day, the scan looks for
+    late rows in everything from now on that the schedule has scanned.
     """
 
     store_code: str
@@ -247,14 +247,14 @@ class ScanTask:
     starts_at: datetime | None = None
     ends_at: datetime | None = None
     thorough: bool = False
-    """Of a look for late rows: also at those that do not say when they came."""
+    """The scan for late rows also reads rows without a time of arrival."""
     scan_id: str | None = None
-    """Set when the scan has begun and goes on in a new run."""
+    """Id of a scan that continues in a new run."""
 
 
 @dataclass(frozen=True)
 class PlanRequest:
-    """`now` is the workflow's time, which is Temporal's."""
+    """Store and kind to plan scans for. `now` is the workflow's time, which is Temporal's."""
 
     store_code: str
     kind: str
@@ -269,12 +269,12 @@ class ExpiryPlan:
     look_for_late: bool = False
     thorough: bool = False
     given_up: str | None = None
-    """What lies too far back, for people."""
+    """Period that lies too far back to scan, for the Web UI."""
 
 
 @dataclass(frozen=True)
 class OpenRequest:
-    """Which scan begins, under which id, at which time."""
+    """Scan to begin, with its id and time."""
 
     task: ScanTask
     scan_id: str
@@ -291,7 +291,7 @@ class ScanRef:
 
 @dataclass(frozen=True)
 class ScanProgress:
-    """How far a scan has come. `place` says what it scans, for people."""
+    """Progress of a scan. `place` names the scanned period, for the Web UI."""
 
     place: str
     scanned: int = 0
@@ -305,13 +305,13 @@ class ScanProgress:
 
     @property
     def emitted_per_second(self) -> float:
-        """Rate so far."""
+        """Return the rate since the start of the scan."""
         return self.emitted / self.seconds if self.seconds > 0 else 0.0
 
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What a finished run did, for the Web UI."""
+    """Result of a finished run, for the Web UI."""
 
     days: int = 0
     emitted: int = 0

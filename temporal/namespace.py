@@ -1,4 +1,4 @@
-"""The namespace this product works in: made where it is missing, with its retention and search attributes."""
+"""Setup of the Temporal namespace: creation, retention and search attributes."""
 
 import asyncio
 import re
@@ -21,11 +21,11 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporal.visibility import SEARCH_ATTRIBUTES
 
 DEFAULT_RETENTION_DAYS = 4
-"""Retention of workflows and activities that have ended: longer than the retry schedule of three days, so that a person
-who looks into a delivery finds its first attempts. What was delivered stands in our own log."""
+"""Retention of ended workflows and activities: longer than the retry schedule of three days, so that an operator finds
+the first attempts of a delivery that is still retrying. Delivered ones are in the delivery log."""
 
 KNOWN_SECONDS = 60.0
-"""A new namespace is known to every part of a server within some ten seconds."""
+"""Maximum wait for a new namespace, which every part of a server knows within some ten seconds."""
 
 PAUSE_SECONDS = 0.5
 
@@ -40,14 +40,14 @@ Say = Callable[[str], None]
 
 
 class SetupError(Exception):
-    """What is missing and was not made; the text says what to do."""
+    """The setup is incomplete. The text names the missing part and the remedy."""
 
 
 async def set_up(client: Client, *, retention_days: int | None, dry_run: bool, say: Say) -> None:
-    """Make what is missing, and tell each step to `say`; what is there is left as it is.
+    """Create missing parts of the namespace and report each step to `say`. Existing parts stay as they are.
 
-    `retention_days` None: DEFAULT_RETENTION_DAYS for a new namespace, no change of one that exists. Temporal Cloud lets
-    nobody do this over this connection: there, SetupError says which commands do. Raises SetupError.
+    `retention_days` None: DEFAULT_RETENTION_DAYS for a new namespace, no change of an existing one. Temporal Cloud does
+    not allow this over this connection; there, SetupError names the commands to run. Raises SetupError.
     """
     address = client.service_client.config.target_host
     try:
@@ -63,7 +63,7 @@ async def set_up(client: Client, *, retention_days: int | None, dry_run: bool, s
 
 
 async def _namespace(client: Client, retention_days: int | None, dry_run: bool, say: Say) -> bool:
-    """Whether the namespace is there now."""
+    """Create the namespace or set its retention. Return False if it does not exist after a dry run."""
     name, days = client.namespace, retention_days or DEFAULT_RETENTION_DAYS
     found = await _retention(client)
     if found is None:
@@ -80,7 +80,7 @@ async def _namespace(client: Client, retention_days: int | None, dry_run: bool, 
                 timeout=CALL_SECONDS,
             )
         except RPCError as error:
-            if error.status is not RPCStatusCode.ALREADY_EXISTS:  # somebody else has just made it
+            if error.status is not RPCStatusCode.ALREADY_EXISTS:  # another process has just created it
                 raise
         say(f"Namespace {name} was made, with a retention of {days} days.")
     elif retention_days is None or found == timedelta(days=retention_days):
@@ -99,7 +99,7 @@ async def _namespace(client: Client, retention_days: int | None, dry_run: bool, 
 
 
 async def _retention(client: Client) -> timedelta | None:
-    """The namespace's retention; None when there is no such namespace."""
+    """Return the retention of the namespace; None if it does not exist."""
     try:
         answer = await client.workflow_service.describe_namespace(
             DescribeNamespaceRequest(namespace=client.namespace), timeout=CALL_SECONDS
@@ -136,7 +136,7 @@ async def _search_attributes(client: Client, dry_run: bool, say: Say) -> None:
 
 
 async def _known(client: Client) -> Mapping[str, int]:
-    """The namespace's own search attributes and their kinds; waits for a namespace that was made just now."""
+    """Return the custom search attributes of the namespace with their kinds. Waits for a new namespace."""
     until = time.monotonic() + KNOWN_SECONDS
     while True:
         try:
@@ -151,7 +151,7 @@ async def _known(client: Client) -> Mapping[str, int]:
 
 
 def missing_attributes(known: Mapping[str, int]) -> list[str]:
-    """Those of ours that are not there. Raises SetupError for one that is of another kind."""
+    """Return the missing search attributes. Raises SetupError for one of another kind."""
     for name in SEARCH_ATTRIBUTES:
         if known.get(name, KEYWORD_LIST) != KEYWORD_LIST:
             raise SetupError(

@@ -1,4 +1,4 @@
-"""Restarts the activities of deliveries that should have been attempted and were not."""
+"""Reconciliation: starts missing activities of overdue deliveries."""
 
 import logging
 from uuid import UUID
@@ -21,9 +21,9 @@ MOST_IN_A_ROUND = 500
 
 
 async def watch_overdue(database: Database, retries: Retries, worker_id: UUID) -> None:
-    """Every minute, beginning at once, until cancelled: start the activities of overdue deliveries.
+    """Start the activities of overdue deliveries now and every minute, until cancelled.
 
-    The first of the live workers does it. A round ends early while Temporal is away.
+    Only the first of the live workers does it. A round ends early while Temporal is away.
     """
 
     async def restart() -> None:

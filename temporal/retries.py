@@ -1,4 +1,4 @@
-"""Standalone activities of deliveries: the later attempts of one delivery, and the one attempt a person asks for."""
+"""Standalone activities of deliveries: the later attempts of one delivery, and single manual attempts."""
 
 import asyncio
 import logging
@@ -38,9 +38,9 @@ OWN_FAULTS = RetryPolicy(
     initial_interval=timedelta(seconds=1),
     backoff_coefficient=2,
     maximum_interval=timedelta(seconds=30),
-    maximum_attempts=0,  # unlimited: an outage of our database never ends a delivery
+    maximum_attempts=0,  # Unlimited: an outage of the database never ends a delivery.
 )
-"""Retry policy for faults of our own. A failed attempt brings the delay of its retry schedule instead."""
+"""Retry policy for faults of the product. A failed attempt brings the delay of its retry schedule instead."""
 
 STARTS_AT_ONCE = 4
 """Starts of activities under way in one worker. A shard of Temporal writes one after the other, so more are hardly
@@ -75,7 +75,7 @@ class Retries:
         self._client = client
         self._task_queue = task_queue
         self._count_fault = count_fault
-        self._turns = asyncio.Semaphore(STARTS_AT_ONCE)
+        self._start_slots = asyncio.Semaphore(STARTS_AT_ONCE)
 
     async def start_all(self, waiting: Iterable[WaitingRetry]) -> int:
         """Start the activity of each delivery and return how many Temporal refused for good.
@@ -88,7 +88,7 @@ class Retries:
         return sum(refused)
 
     async def _start(self, waiting: WaitingRetry, read_at: float) -> bool:
-        async with self._turns:
+        async with self._start_slots:
             delay = waiting.due_in_seconds - (time.monotonic() - read_at)
             try:
                 await self._client.start_activity(
@@ -117,9 +117,9 @@ class Retries:
     async def attempt_once(
         self, attempt: ManualAttempt, activity_id: str, attributes: TypedSearchAttributes | None = None
     ) -> bool:
-        """Start one attempt that a person asked for; False while one that was asked for is under way.
+        """Start one manual attempt. Return False while another manual attempt of the delivery is under way.
 
-        Raises RPCError when Temporal cannot be reached.
+        Raises RPCError when Temporal is away.
         """
         try:
             await self._client.start_activity(
@@ -148,9 +148,9 @@ class Retries:
 
 
 FAIRNESS_KEY_BYTES = 64
-"""Longest fairness key that Temporal takes."""
+"""Maximum length of a fairness key in Temporal."""
 
 
 def fairness_key(store_code: str) -> str:
-    """Return the store code, cut to the longest key that Temporal takes."""
+    """Return the store code, cut to the maximum length of a fairness key."""
     return store_code.encode()[:FAIRNESS_KEY_BYTES].decode(errors="ignore")

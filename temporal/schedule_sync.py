@@ -1,6 +1,6 @@
-"""Periodic maintenance by the workers: schedules, late rows of expiry, partitions of the coming days.
+"""Periodic maintenance: schedules, late rows of expiry, partitions of the coming days.
 
-Every worker does it; it is idempotent.
+Every worker runs it. It is idempotent.
 """
 
 import logging
@@ -22,7 +22,8 @@ from temporal.schedules import ensure_retention
 logger = logging.getLogger(__name__)
 
 ROUND_SECONDS = 60.0
-"""Interval of schedule maintenance: the delay until a change made past the API takes effect or a late row is found."""
+"""Interval of schedule maintenance: maximum delay until a change made outside the API takes effect, or a late row is
+found."""
 
 THOROUGH_SECONDS = 3600.0
 """Interval at which each schedule is described by itself, for settings that the list of schedules does not show, and
@@ -33,21 +34,24 @@ FAULT_PAUSE_SECONDS = 5.0
 
 
 async def sync_all(database: Database, schedules: ExpirySchedules, *, thorough: bool) -> SyncResult:
-    """Make the schedules those of the stores in the database. Raises what database or Temporal raise."""
+    """Bring the schedules in line with the stores in the database. Raises the errors of database and Temporal."""
     async with database.transaction() as connection:
         stores = await list_stores(connection)
     result = await schedules.sync((StoreSchedules(store.code, store.timezone) for store in stores), thorough=thorough)
     if result.changed:
         logger.info(
-            "schedules: %d made, %d mended, %d removed", len(result.created), len(result.updated), len(result.removed)
+            "schedules synchronised: %d created, %d updated, %d removed",
+            len(result.created),
+            len(result.updated),
+            len(result.removed),
         )
     for schedule_id, reason in result.failed.items():
-        logger.error("schedule %s is refused by Temporal: %s", schedule_id, reason)
+        logger.error("Temporal refuses schedule %s: %s", schedule_id, reason)
     return result
 
 
 class ScheduleMaintenance:
-    """Keeps the Temporal schedules in line with the stores, and has late rows of expiry looked for.
+    """Maintenance of the Temporal schedules and start of the scans for late rows of expiry.
 
     `late_notices`: look for late rows; `reads_all`: some rows have no time of arrival, so all are read once an hour.
     """
@@ -58,7 +62,7 @@ class ScheduleMaintenance:
         self._late_notices = late_notices
         self._reads_all = reads_all
         self._thorough_at = time.monotonic()
-        self._read_all_at = self._thorough_at + THOROUGH_SECONDS  # Scheduled runs read everything as well.
+        self._read_all_at = self._thorough_at + THOROUGH_SECONDS  # scheduled runs read everything as well
 
     async def run(self) -> None:
         """Maintain the schedules until cancelled."""

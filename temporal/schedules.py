@@ -24,7 +24,7 @@ from temporal.messages import RetentionRun
 
 
 class Upkeep(Enum):
-    """What it took."""
+    """Change that a schedule needed."""
 
     NOTHING = "nothing"
     CREATED = "created"
@@ -32,7 +32,7 @@ class Upkeep(Enum):
 
 
 async def ensure_schedule(client: Client, schedule_id: str, wanted: Schedule) -> Upkeep:
-    """Make or mend a schedule; one that is paused stays so. Raises what Temporal refuses."""
+    """Create a schedule or update it to `wanted`. A pause stays. Raises RPCError."""
     handle = client.get_schedule_handle(schedule_id)
     try:
         found = await handle.describe()
@@ -42,16 +42,16 @@ async def ensure_schedule(client: Client, schedule_id: str, wanted: Schedule) ->
         try:
             await client.create_schedule(schedule_id, wanted)
         except ScheduleAlreadyRunningError:
-            return Upkeep.NOTHING  # another worker has just made it
+            return Upkeep.NOTHING  # another worker has just created it
         return Upkeep.CREATED
     if await _is_as_wanted(client, found, wanted):
         return Upkeep.NOTHING
-    await handle.update(lambda now: _mended(now, wanted))
+    await handle.update(lambda now: _updated(now, wanted))
     return Upkeep.UPDATED
 
 
 def daily(hour: int, time_zone: str) -> ScheduleSpec:
-    """Every day at a full hour, in the very form in which Temporal gives it back, so that the two compare."""
+    """Return a daily spec at a full hour, in the form in which Temporal returns it, so that the two are comparable."""
     return ScheduleSpec(
         calendars=[
             ScheduleCalendarSpec(
@@ -69,15 +69,18 @@ def daily(hour: int, time_zone: str) -> ScheduleSpec:
 
 
 async def _is_as_wanted(client: Client, found: ScheduleDescription, wanted: Schedule) -> bool:
-    is_, should_be = found.schedule.action, wanted.action
-    if not isinstance(is_, ScheduleActionStartWorkflow) or not isinstance(should_be, ScheduleActionStartWorkflow):
+    found_action, wanted_action = found.schedule.action, wanted.action
+    if not isinstance(found_action, ScheduleActionStartWorkflow) or not isinstance(
+        wanted_action, ScheduleActionStartWorkflow
+    ):
         return False
     return (
         found.schedule.spec == wanted.spec
         and found.schedule.policy == wanted.policy
         and not found.schedule.state.limited_actions
-        and (is_.workflow, is_.id, is_.task_queue) == (should_be.workflow, should_be.id, should_be.task_queue)
-        and await client.data_converter.encode(should_be.args) == list(is_.args)
+        and (found_action.workflow, found_action.id, found_action.task_queue)
+        == (wanted_action.workflow, wanted_action.id, wanted_action.task_queue)
+        and await client.data_converter.encode(wanted_action.args) == list(found_action.args)
     )
 
 
@@ -85,27 +88,28 @@ def _at(number: int) -> tuple[ScheduleRange]:
     return (ScheduleRange(number, number, 1),)
 
 
-def _mended(now: ScheduleUpdateInput, wanted: Schedule) -> ScheduleUpdate:
-    """As wanted, and paused if it is."""
+def _updated(now: ScheduleUpdateInput, wanted: Schedule) -> ScheduleUpdate:
+    """Return the update to `wanted`, with the current pause and note."""
     state = now.description.schedule.state
     wanted.state = ScheduleState(note=state.note, paused=state.paused)
     return ScheduleUpdate(schedule=wanted)
 
 
 UTC_HOUR = 2
-"""Two hours after a day has ended: what was accepted on it is filed, and in most of the world it is quiet."""
+"""Hour of the retention run, two hours after the end of the day: its events are filed, and load is low in most of the
+world."""
 
 CATCH_UP = timedelta(hours=23)
-"""A night that was missed is made up for on the same day; after that the next one does it all."""
+"""Maximum delay of a missed run, which is started on the same day; later, the next run does all of its work."""
 
 
 def retention_schedule_id(task_queue: str) -> str:
-    """One for each installation in a namespace."""
+    """Return the id of the retention schedule. Each installation in a namespace has its own."""
     return f"retention/{task_queue}"
 
 
 async def ensure_retention(client: Client, task_queue: str) -> Upkeep:
-    """Make or mend it; a pause stays. Raises RPCError."""
+    """Create or update the schedule of retention. A pause stays. Raises RPCError."""
     schedule_id = retention_schedule_id(task_queue)
     wanted = Schedule(
         action=ScheduleActionStartWorkflow(
@@ -113,7 +117,7 @@ async def ensure_retention(client: Client, task_queue: str) -> Upkeep:
             RetentionRun(),
             id=schedule_id,
             task_queue=task_queue,
-            static_summary="what is too old goes",
+            static_summary="retention",
         ),
         spec=daily(UTC_HOUR, "UTC"),
         policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=CATCH_UP),

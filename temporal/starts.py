@@ -1,4 +1,4 @@
-"""How a person's acts reach the workflows: started and signalled by name, for whoever is not a worker."""
+"""Starts and signals of workflows for operator actions, by name, so that the API needs no code of the worker."""
 
 from datetime import timedelta
 from uuid import UUID
@@ -15,14 +15,14 @@ from temporal.retries import Retries, attributes_of
 from temporal.visibility import as_summary
 
 DRAFT_TEST_TIMEOUT = timedelta(seconds=30)
-"""Timeout of a draft's test. A person waits in front of the page, so a worker that comes later sends nothing."""
+"""Timeout of the test of a draft. An operator waits for its result, so a worker that starts later sends nothing."""
 
-ASK_TIMEOUT = timedelta(seconds=5)
-"""A person waits for the answer; Temporal answers within milliseconds or is away."""
+START_TIMEOUT = timedelta(seconds=5)
+"""Time-out of a start, for which an operator waits. Temporal answers within milliseconds or is away."""
 
 
 class ActionStarts:
-    """A person's acts. Every method raises `RPCError` when Temporal cannot be reached."""
+    """Operator actions in Temporal. Every method raises `RPCError` if Temporal is away."""
 
     def __init__(self, client: Client, task_queue: str) -> None:
         self._client = client
@@ -30,12 +30,12 @@ class ActionStarts:
         self._retries = Retries(client, task_queue)
 
     async def wake_drain(self, subscription_id: UUID, store_code: str, event_name: str, url: str) -> None:
-        """Have the drain of a subscription look at its held deliveries at once."""
+        """Wake the drain of a subscription, or start it."""
         task = DrainTask(str(subscription_id), store_code, event_name, shown_target(url))
         await signal_drain(self._client, self._task_queue, task, "wake")
 
     async def attempt_once(self, delivery: ActedOn, store_code: str, action: str) -> bool:
-        """Begin one attempt of a delivery that a person asked for; False while one that was asked for is under way."""
+        """Start a manual attempt of a delivery. Return False while another one is under way."""
         return await self._retries.attempt_once(
             ManualAttempt(str(delivery.message_id), action, shown_target(delivery.url)),
             manual_attempt_id(delivery.message_id),
@@ -43,7 +43,7 @@ class ActionStarts:
         )
 
     async def end_retry(self, retry_id: str) -> None:
-        """End the activity that waits to attempt a delivery which has been cancelled."""
+        """Terminate the waiting activity of a delivery that was cancelled."""
         await self._retries.terminate(retry_id, reason="the delivery was cancelled")
 
     async def start_test(self, ref: DraftTestRef, url: str) -> bool:
@@ -57,21 +57,21 @@ class ActionStarts:
         )
 
     async def test_ended(self, ref: DraftTestRef) -> None:
-        """Wait until a test has ended. Raises `WorkflowFailureError` when a draft's test ran into its timeout."""
+        """Wait until a test has ended. Raises `WorkflowFailureError` if the test of a draft has timed out."""
         await self._client.get_workflow_handle(_test_workflow_id(ref)).result()
 
     async def recover(self, recover_id: UUID, subscription_id: UUID, url: str) -> None:
-        """Begin a recovery, unless its workflow runs already."""
+        """Start a recovery, unless its workflow is running."""
         await start_bulk_action(self._client, self._task_queue, "recover", recover_id, subscription_id, url)
 
     async def backfill(self, backfill_id: UUID, subscription_id: UUID, url: str) -> None:
-        """Begin a backfill, unless its workflow runs already."""
+        """Start a backfill, unless its workflow is running."""
         await start_bulk_action(self._client, self._task_queue, "backfill", backfill_id, subscription_id, url)
 
     async def _start_once(
         self, workflow: str, argument: object, workflow_id: str, summary: str, timeout: timedelta | None = None
     ) -> bool:
-        """Start a workflow. Return False when one of this id is running."""
+        """Start a workflow. Return False if one of this id is running."""
         try:
             await self._client.start_workflow(
                 workflow,
@@ -80,7 +80,7 @@ class ActionStarts:
                 task_queue=self._task_queue,
                 execution_timeout=timeout,
                 static_summary=summary,
-                rpc_timeout=ASK_TIMEOUT,
+                rpc_timeout=START_TIMEOUT,
             )
         except WorkflowAlreadyStartedError:
             return False

@@ -1,8 +1,7 @@
-"""Versions of workers, by which Temporal chooses whose code runs a workflow: named, and made the current one."""
+"""Versions of workers, by which Temporal chooses the code that runs a workflow."""
 
 import asyncio
 import time
-from collections.abc import Callable
 from datetime import timedelta
 
 from temporalio.api.deployment.v1 import RoutingConfig
@@ -18,7 +17,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporal.periodic import run_periodically
 
 KNOWN_SECONDS = 60.0
-"""A version is known to Temporal once a worker of it has polled; workers started just before are waited for."""
+"""Maximum wait for a version's workers, since Temporal knows a version only once a worker of it has polled."""
 
 LOOK_SECONDS = 2.0
 """Maximum delay until a worker learns that another version was made current."""
@@ -28,31 +27,44 @@ CALL_SECONDS = timedelta(seconds=20)
 
 _UNKNOWN = frozenset({RPCStatusCode.NOT_FOUND, RPCStatusCode.FAILED_PRECONDITION})
 _TRY_AGAIN = "try again"
-"""Temporal says so, with the status INTERNAL, of a deployment that was asked too much at once."""
+"""Text of Temporal's error, with the status INTERNAL, for a deployment with too many concurrent requests."""
 
 
 class PromotionError(Exception):
-    """A version was not made the current one; the text says what to do."""
+    """A version was not made the current one. The text names the remedy."""
 
 
 def deployment_version(task_queue: str, build_id: str) -> WorkerDeploymentVersion:
-    """The workers of one queue are one deployment; its name may have no dot."""
+    """Return the version of a build. The workers of a task queue are one deployment, whose name may have no dot."""
     return WorkerDeploymentVersion(deployment_name=task_queue.replace(".", "-"), build_id=build_id)
 
 
-async def watch_routing(client: Client, version: WorkerDeploymentVersion, tell: Callable[[bool], None]) -> None:
-    """Tell whether this version gets all new workflows (it is current and no other is ramping), until cancelled."""
+class VersionRouting:
+    """Routing of new workflows between worker versions, as this worker last read it."""
 
-    async def look() -> None:
-        routing = await routing_of(client, version)
-        shared = routing.ramping_version_percentage > 0
-        tell(routing.current_deployment_version.build_id == version.build_id and not shared)
+    def __init__(self, client: Client, version: WorkerDeploymentVersion | None) -> None:
+        self._client = client
+        self._version = version
+        self.all_here = version is None
+        """True if Temporal gives every new workflow to workers of this version: it is current and no other is ramping.
+        A worker with a version assumes False until `watch` has read the routing."""
 
-    await run_periodically("check which worker version is current", look, every_seconds=LOOK_SECONDS)
+    async def watch(self) -> None:
+        """Read the routing every few seconds, until cancelled. Returns at once for a worker without a version."""
+        version = self._version
+        if version is None:
+            return
+
+        async def read() -> None:
+            routing = await routing_of(self._client, version)
+            shared = routing.ramping_version_percentage > 0
+            self.all_here = routing.current_deployment_version.build_id == version.build_id and not shared
+
+        await run_periodically("check which worker version is current", read, every_seconds=LOOK_SECONDS)
 
 
 async def routing_of(client: Client, version: WorkerDeploymentVersion) -> RoutingConfig:
-    """Which versions of its deployment get new workflows; empty where Temporal knows none. Raises RPCError."""
+    """Return the routing of new workflows in a deployment; empty if Temporal knows none. Raises RPCError."""
     request = DescribeWorkerDeploymentRequest(namespace=client.namespace, deployment_name=version.deployment_name)
     try:
         answer = await client.workflow_service.describe_worker_deployment(request, timeout=CALL_SECONDS)
@@ -66,10 +78,10 @@ async def routing_of(client: Client, version: WorkerDeploymentVersion) -> Routin
 async def promote(
     client: Client, version: WorkerDeploymentVersion, *, percent: float | None = None, patience: float = KNOWN_SECONDS
 ) -> None:
-    """Give new workflows, and the next task of each that is open, to the workers of this version.
+    """Route new workflows, and the next task of each open one, to the workers of a version.
 
-    `percent` below 100: only so many of them, until it is promoted whole. While no worker of it polls yet, or Temporal
-    is busy, it is tried again, for `patience` seconds. Raises PromotionError.
+    `percent` below 100 routes only that share, until the version is promoted as a whole. While no worker of the version
+    polls yet, or Temporal is busy, the call is repeated for `patience` seconds. Raises PromotionError.
     """
     until = time.monotonic() + patience
     while True:
@@ -108,8 +120,8 @@ async def _ramp(client: Client, version: WorkerDeploymentVersion, percent: float
 
 
 def _is_busy(error: RPCError) -> bool:
-    told = error.status is RPCStatusCode.INTERNAL and _TRY_AGAIN in error.message.lower()
-    return told or error.status is RPCStatusCode.RESOURCE_EXHAUSTED
+    overloaded = error.status is RPCStatusCode.INTERNAL and _TRY_AGAIN in error.message.lower()
+    return overloaded or error.status is RPCStatusCode.RESOURCE_EXHAUSTED
 
 
 def _explained(error: RPCError, version: WorkerDeploymentVersion) -> str:

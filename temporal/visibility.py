@@ -1,4 +1,4 @@
-"""What a workflow shows in the Temporal Web UI: search attributes, a summary, a table. References only, no data."""
+"""Search attributes, summaries and details of workflows in the Temporal Web UI. References only, no data."""
 
 from collections.abc import Sequence
 
@@ -13,30 +13,30 @@ EVENT_NAME = SearchAttributeKey.for_keyword_list("EventName")
 EVENT_IDS = SearchAttributeKey.for_keyword_list("EventIds")
 
 SEARCH_ATTRIBUTES = (STORE_CODE.name, EVENT_NAME.name, EVENT_IDS.name)
-"""All of them are keyword lists. SQL visibility has three slots for these in a namespace, so there is none to spare."""
+"""Names of the search attributes. All are keyword lists, for which SQL visibility has three slots per namespace."""
 
 MOST_EVENT_IDS = 50
-"""53 uuids do not fit into a value. A larger batch is found through the event's row."""
+"""Maximum number of event ids in a search attribute: 53 do not fit. A larger batch is found through the event's row."""
 
 VALUE_BYTES = 2048
-"""What one value may hold as JSON. Temporal never starts a workflow with a longer one, however often it is asked."""
+"""Maximum size of a search attribute as JSON. Temporal refuses every start with a larger one."""
 
 DETAILS_BYTES = 20_000
-"""What static details may hold in Temporal as they are held there: encoded, and encrypted where there are keys."""
+"""Maximum size of static details as stored in Temporal: encoded, and encrypted if there are keys."""
 
 MOST_ROWS = 50
-"""Of the table; an event has rarely more subscriptions, and with the longest targets these take 19,600 bytes of the
-details when encrypted."""
+"""Maximum number of rows in the table. An event rarely has more subscriptions, and with the longest targets they take
+19,600 bytes of the details when encrypted."""
 
 SUMMARY_BYTES = 400
-"""The same of a summary."""
+"""Maximum size of a summary as stored in Temporal."""
 
 SUMMARY_CHARACTERS = 150
-"""Encrypted they take 383 bytes."""
+"""Maximum length of a summary, which takes 383 bytes when encrypted."""
 
 
 def search_attributes(events: Sequence[EventRef]) -> TypedSearchAttributes:
-    """By which the Web UI finds the workflow of these events."""
+    """Return the search attributes by which the Web UI finds the workflow of these events."""
     pairs: list[SearchAttributePair[Sequence[str]]] = [
         SearchAttributePair(STORE_CODE, _fitting(sorted({event.store_code for event in events}))),
         SearchAttributePair(EVENT_NAME, _fitting(sorted({event.name for event in events}))),
@@ -47,40 +47,40 @@ def search_attributes(events: Sequence[EventRef]) -> TypedSearchAttributes:
 
 
 def _fitting(values: Sequence[str]) -> list[str]:
-    """As many of the values as one search attribute can hold."""
+    """Return the values that fit into one search attribute."""
     fitting: list[str] = []
-    room = VALUE_BYTES - len("[]")
+    free = VALUE_BYTES - len("[]")
     for value in values:
-        room -= len(value.encode()) + len('"",')
-        if room < 0:
+        free -= len(value.encode()) + len('"",')
+        if free < 0:
             break
         fitting.append(value)
     return fitting
 
 
 def as_summary(text: str) -> str:
-    """As much of the text as a summary can hold."""
+    """Return a text, cut to the maximum length of a summary."""
     return text if len(text) <= SUMMARY_CHARACTERS else text[: SUMMARY_CHARACTERS - 1] + "…"
 
 
 def event_summary(events: Sequence[EventRef]) -> str:
-    """`CustomerRegistered · default`, or how many events of what."""
+    """Return `CustomerRegistered · default` for one event; number, names and stores for several."""
     if len(events) == 1:
         return f"{events[0].name} · {events[0].store_code}"
     names = sorted({event.name for event in events})
     stores = sorted({event.store_code for event in events})
-    what = names[0] if len(names) == 1 else f"{len(names)} kinds"
-    where = stores[0] if len(stores) == 1 else f"{len(stores)} stores"
-    return f"{len(events)} events · {what} · {where}"
+    kinds = names[0] if len(names) == 1 else f"{len(names)} kinds"
+    codes = stores[0] if len(stores) == 1 else f"{len(stores)} stores"
+    return f"{len(events)} events · {kinds} · {codes}"
 
 
 def memo(events: Sequence[EventRef]) -> dict[str, int | str]:
-    """What the list of workflows can show beside the id: how many events of what. No personal data."""
+    """Return number and names of the events, for the list of workflows. No personal data."""
     return {"events": len(events), "what": event_summary(events)}
 
 
 def details_table(first: FirstAttempts) -> str:
-    """Return where each delivery of a single event goes and where it stands (Markdown)."""
+    """Return a table of target and state of each delivery of a single event (Markdown)."""
     rows = [f"| {one.target} | `{one.message_id}` | {_state(one.status)} |" for one in first.deliveries]
     if not rows:
         return "No subscription matches this event, or all its deliveries are held."
@@ -106,19 +106,19 @@ RUN_WORKFLOW = "run-expiry-schedule"
 SCAN_WORKFLOW = "scan-expiring-day"
 
 LATE = "late"
-"""In place of a day: the workflow that looks for late rows, one at a time for a store and kind."""
+"""Part of a workflow id in place of a day: the scan for late rows, one at a time for a store and kind."""
 
 TABLE_HEAD = "| day | due | emitted | known | no longer due |\n| --- | --- | --- | --- | --- |"
 
 
 def scan_row(task: ScanTask, progress: ScanProgress) -> str:
-    """A finished scan in a table with this head."""
+    """Return the row of a finished scan, for a table with `TABLE_HEAD`."""
     day = task.day or "late rows"
     return f"| {day} | {progress.scanned} | {progress.emitted} | {progress.known} | {progress.dropped} |"
 
 
 def scan_details(progress: ScanProgress) -> str:
-    """How far a scan has come (Markdown)."""
+    """Return the progress of a scan (Markdown)."""
     state = "scanned" if progress.finished else "being scanned"
     return (
         f"**{progress.place}**: {state}. {progress.scanned} due, {progress.emitted} notices emitted "
@@ -128,12 +128,12 @@ def scan_details(progress: ScanProgress) -> str:
 
 
 def scan_summary(task: ScanTask) -> str:
-    """`points · default · 2026-01-12`."""
+    """Return a summary of the form `points · default · 2026-01-12`."""
     return f"{task.kind} · {task.store_code} · {task.day or 'late rows'}"
 
 
 def expiry_attributes(store_code: str, kind: str) -> TypedSearchAttributes:
-    """By which the Web UI finds the workflow."""
+    """Return the search attributes by which the Web UI finds an expiry workflow."""
     return TypedSearchAttributes(
         [
             SearchAttributePair(STORE_CODE, [store_code]),

@@ -36,7 +36,7 @@ class Ground:
         """Empty the tables of the pipeline."""
         tables = (
             "event, event_body, delivery, attempt, subscription, subscription_health, worker, notice, store_operator, "
-            "attempts_of_minute, attempts_of_hour, limiter_lease, format_migration, subscription_pace"
+            "attempts_of_minute, attempts_of_hour, limiter_lease, format_migration, subscription_throttle"
         )
         await self.execute(f"TRUNCATE {tables}")
 

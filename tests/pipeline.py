@@ -32,6 +32,7 @@ from telemetry.worker_metrics import WorkerMetrics
 from temporal.drains import Drains
 from temporal.retries import Retries
 from temporal.starts import ActionStarts
+from temporal.versions import VersionRouting
 from tests.ground import STORE, Ground
 
 __all__ = ["STORE", "Pipeline", "pipeline", "settings_for"]
@@ -63,6 +64,7 @@ class Pipeline(Ground):
     worker_id: UUID
     dispatcher: Dispatcher
     relay: Relay
+    routing: VersionRouting
 
     async def attempt_by_hand(self, message_id: UUID, action: str) -> None:
         """Have one attempt made as a person asks for it (`redeliver`, `send-now`), and wait for its end."""
@@ -97,20 +99,21 @@ async def pipeline(
         ):
             backpressure = Backpressure()
             relay_settings = RelaySettings(settings.task_queue, settings.batch_events, 0.2, 2)
-            relay = Relay(database, client, backpressure, relay_settings, metrics, traces)
-            following = worker.following_routing(relay, client, settings)
+            routing = VersionRouting(client, worker.version_of(settings))
+            relay = Relay(database, client, backpressure, relay_settings, metrics, routing, traces)
+            following = asyncio.create_task(routing.watch())
             running = asyncio.create_task(relay.run()) if relaying else None
             try:
                 drains = Drains(client, settings.task_queue)
                 retries = Retries(retries_through or client, settings.task_queue, metrics.start_faults.inc)
                 delivery = worker.delivery_activities(database, dispatcher, backpressure, drains, retries, settings)
                 async with worker.make_worker(client, [*delivery, *beside], settings):
-                    yield Pipeline(database, client, settings, worker_id, dispatcher, relay)
+                    yield Pipeline(database, client, settings, worker_id, dispatcher, relay, routing)
                     relay.stop()
                     if running is not None:
                         await running
             finally:
-                for part in (*following, *([running] if running is not None else [])):
+                for part in (following, *([running] if running is not None else [])):
                     part.cancel()
     finally:
         await database.close()

@@ -16,7 +16,16 @@ from local.postgres import PostgresServer, make_database
 
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0
-FOR_TESTS = ("-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "max_connections=400")  # gone after the run
+FOR_TESTS = (
+    "-c",
+    "fsync=off",
+    "-c",
+    "synchronous_commit=off",
+    "-c",
+    "full_page_writes=off",
+    "-c",
+    "max_connections=400",
+)  # gone after the run
 
 
 class TestServer:

@@ -12,27 +12,27 @@ with workflow.unsafe.imports_passed_through():
     from temporal.retries import HEARTBEAT_TIMEOUT, OWN_FAULTS
     from temporal.visibility import as_summary
 
-WINDOW_TIMEOUT = timedelta(seconds=90)
-"""The activity answers after 30 s by itself."""
+PAGES_TIMEOUT = timedelta(seconds=90)
+"""Time-out of one activity, which returns after 30 s by itself."""
 
 
 @workflow.defn(name="recover")
 class RecoverWorkflow:
-    """Opens again what failed in a window, page by page; the subscription's drain delivers it."""
+    """Recovers the deliveries that ended in a window of time, page by page; the subscription's drain sends them."""
 
     @workflow.run
     async def run(self, task: BulkActionTask) -> BulkActionStep:
-        """Until every delivery has been attempted again, or a person cancelled it."""
+        """Run until every delivery has been attempted again, or the recovery was cancelled."""
         return await _run_pages(BulkActionActivities.recover_pages, task)
 
 
 @workflow.defn(name="backfill")
 class BackfillWorkflow:
-    """Makes deliveries of what was accepted before the subscription was there; its drain delivers them."""
+    """Creates deliveries of events accepted before the subscription existed; its drain sends them."""
 
     @workflow.run
     async def run(self, task: BulkActionTask) -> BulkActionStep:
-        """Until every delivery has been attempted, or a person cancelled it."""
+        """Run until every delivery has been attempted, or the backfill was cancelled."""
         return await _run_pages(BulkActionActivities.backfill_pages, task)
 
 
@@ -41,7 +41,7 @@ async def _run_pages(pages: Callable[..., Any], task: BulkActionTask) -> BulkAct
         step: BulkActionStep = await workflow.execute_activity_method(
             pages,
             task,
-            start_to_close_timeout=WINDOW_TIMEOUT,
+            start_to_close_timeout=PAGES_TIMEOUT,
             heartbeat_timeout=HEARTBEAT_TIMEOUT,
             retry_policy=OWN_FAULTS,
             summary=as_summary(task.target),

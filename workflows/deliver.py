@@ -1,4 +1,4 @@
-"""The promise: an accepted event reaches every subscribed URL, or everybody can see why it did not.
+"""Delivery of events. The promise: an accepted event reaches every subscribed URL, or the log shows why it did not.
 
 One event has a workflow of its own; in a burst up to several hundred share one. The workflow makes the first attempts.
 A delivery that is not settled by then goes on as a standalone activity, or as a row that the drain of its subscription

@@ -14,7 +14,7 @@ class DraftTestWorkflow:
 
     @workflow.run
     async def run(self, ref: DraftTestRef) -> DraftTestEnd:
-        """Send the test; a fault of the worker or the database is retried until the workflow's timeout."""
+        """Send the test. A fault of the worker or the database is retried until the timeout of the workflow."""
         return await workflow.execute_activity_method(
             DraftTestActivities.send_draft_test,
             ref,

@@ -1,7 +1,7 @@
-"""One drain for each subscription whose deliveries wait as rows: behind a breaker, a limit, an order, a pause.
+"""Drain of a subscription with held deliveries: behind a breaker, a limit, an order, a pause or an overload.
 
-What waits costs a row, not a workflow: the drain asks an unwell receiver with one delivery at a time, and lets the
-others go, oldest first, once it answers well.
+A held delivery is a row, not a workflow. The drain probes an unhealthy receiver with one delivery at a time, and sends
+the others, oldest first, once a probe succeeds.
 """
 
 from dataclasses import replace
@@ -16,15 +16,16 @@ with workflow.unsafe.imports_passed_through():
     from temporal.visibility import as_summary
 
 ROUND_TIMEOUT = timedelta(seconds=120)
-"""A round begins deliveries for 5 s, and waits for those that wait for their pace; a probe may take 15 s before."""
+"""Time-out of a round. It begins deliveries for 5 s and waits for those behind the rate limiter; a probe before that
+may take 15 s."""
 
 LINGER = timedelta(seconds=2)
-"""A drain with nothing to do looks once more after this, so that who woke it a second ago need not wake it again."""
+"""Pause before the last read of a drain without work, so that a wake signal of a second ago need not be repeated."""
 
 
 @workflow.defn(name="drain-subscription")
 class DrainWorkflow:
-    """Looks after the held deliveries of one subscription until there are none."""
+    """Sends the held deliveries of one subscription until there are none."""
 
     def __init__(self) -> None:
         self._woken = False
@@ -34,23 +35,23 @@ class DrainWorkflow:
 
     @workflow.signal
     def wake(self) -> None:
-        """More is held, or may be let go."""
+        """Note that more deliveries are held, or may be sent."""
         self._woken = True
 
     @workflow.signal(name="probe-now")
     def probe_now(self) -> None:
-        """A person wants to see: ask the receiver at once."""
+        """Note that an operator asked for a probe at once."""
         self._probe_now = True
 
     @workflow.run
     async def run(self, task: DrainTask) -> DrainTask:
-        """Round after round, waiting in between for as long as the last one said."""
+        """Run rounds, with pauses of the length that the last round returned."""
         self._under_way = task.under_way
-        idle_before = asked_in_vain = False
+        idle_before = probe_refused = False
         while True:
-            self._woken, probe_now, self._probe_now = False, self._probe_now or asked_in_vain, False
+            self._woken, probe_now, self._probe_now = False, self._probe_now or probe_refused, False
             done = await self._round(task, probe_now)
-            asked_in_vain = probe_now and done.refused
+            probe_refused = probe_now and done.refused
             task = replace(
                 task,
                 delivered=task.delivered + done.delivered,
@@ -61,8 +62,8 @@ class DrainWorkflow:
             if idle and idle_before and not self._woken and not self._probe_now:
                 return task
             await self._wait(done)
-            idle_before = idle and not self._woken and not self._probe_now  # who was woken lingers anew
-            if workflow.info().is_continue_as_new_suggested() and not (self._probe_now or asked_in_vain):
+            idle_before = idle and not self._woken and not self._probe_now  # a wake signal starts the pause anew
+            if workflow.info().is_continue_as_new_suggested() and not (self._probe_now or probe_refused):
                 workflow.continue_as_new(replace(task, under_way=self._under_way))
 
     async def _round(self, task: DrainTask, probe_now: bool) -> DrainRoundResult:
@@ -87,7 +88,7 @@ class DrainWorkflow:
             return
 
     def _show(self, task: DrainTask, done: DrainRoundResult) -> None:
-        due = "" if done.next_in_seconds is None else f", next look in {done.next_in_seconds:.1f} s"
+        due = "" if done.next_in_seconds is None else f", next round in {done.next_in_seconds:.1f} s"
         workflow.set_current_details(
             f"{task.target}: {done.state}{due}. "
             f"{task.delivered} delivered, {task.failed_attempts} attempts failed so far."

@@ -1,7 +1,7 @@
-"""The promise: of everything that will expire, the store hears in time, once.
+"""Expiry scans. The promise: a store gets one notice, in time, of everything that will expire.
 
-A schedule's run scans every day that is still to be scanned, one after the other, and then looks for rows that came too
-late for theirs. A scan takes a day, never "now", and goes through it in slices; where it is stands in the database.
+A scheduled run scans the days that are not scanned yet, one after the other, and then looks for late rows of days that
+are. A scan covers a day, never "now", in slices; its position is stored in the database.
 """
 
 from dataclasses import replace
@@ -37,25 +37,26 @@ with workflow.unsafe.imports_passed_through():
     )
 
 PLAN_TIMEOUT = timedelta(seconds=30)
-"""A few rows are read and written."""
+"""Time-out of an activity that reads and writes a few rows."""
 
 SLICE_TIMEOUT = timedelta(minutes=10)
-"""A slice takes 5 s, and more only while the database takes long over a page."""
+"""Time-out of a slice, which takes 5 s, and more only while the database is slow to return a page."""
 
 SLICES_A_RUN = 200
-"""Then the scan goes on in a new run: some 1,200 events of history, and a day may have any number of rows."""
+"""Number of slices after which the scan continues as new, at some 1,200 events of history. A day may have any number of
+rows."""
 
 DAYS_A_RUN = 50
-"""The same for a run, whose days are workflows of their own."""
+"""Number of days after which a run continues as new. Each day is a workflow of its own."""
 
 
 @workflow.defn(name=SCAN_WORKFLOW)
 class ExpiryScanWorkflow:
-    """Scans one day for what expires on it, or what is covered for late rows."""
+    """Scans a day for the rows that expire on it, or the covered days for late rows."""
 
     @workflow.run
     async def run(self, task: ScanTask) -> ScanProgress:
-        """Slice after slice until the end."""
+        """Scan slice by slice until the end."""
         progress, slices = await self._open(task), 0
         while not progress.finished:
             if slices == SLICES_A_RUN:
@@ -81,20 +82,20 @@ class ExpiryScanWorkflow:
             start_to_close_timeout=SLICE_TIMEOUT,
             heartbeat_timeout=HEARTBEAT_TIMEOUT,
             retry_policy=OWN_FAULTS,
-            summary=f"behind {progress.scanned} rows",
+            summary=f"after {progress.scanned} rows",
         )
 
 
 @workflow.defn(name=RUN_WORKFLOW)
 class ExpiryRunWorkflow:
-    """Scans the days that are to be scanned, in their order, each once the one before is finished."""
+    """Scans the days that are not scanned yet, one after the other."""
 
     def __init__(self) -> None:
         self._lines: list[str] = []
 
     @workflow.run
     async def run(self, run: ExpiryRun) -> RunSummary:
-        """Days, then late rows."""
+        """Scan the days, then look for late rows."""
         plan = await self._plan(run)
         if plan.given_up is not None:
             self._show(f"| {plan.given_up} | too long ago | | | |")
@@ -125,7 +126,7 @@ class ExpiryRunWorkflow:
         try:
             return (await self._scan(task, expiry_workflow_id(run.store_code, run.kind, LATE))).emitted
         except WorkflowAlreadyStartedError:
-            return 0  # somebody looks already
+            return 0  # another look is running
 
     async def _scan(self, task: ScanTask, workflow_id: str) -> ScanProgress:
         self._show(f"| {task.day or 'late rows'} | … | | | |")

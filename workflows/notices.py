@@ -1,4 +1,4 @@
-"""The promise: an operator hears what happens to the store's subscriptions, and never at the cost of a delivery."""
+"""Operator notices. The promise: an operator hears of what happens to subscriptions, at no cost to deliveries."""
 
 from datetime import timedelta
 
@@ -10,16 +10,16 @@ with workflow.unsafe.imports_passed_through():
     from temporal.retries import HEARTBEAT_TIMEOUT, OWN_FAULTS
 
 ROUND_TIMEOUT = timedelta(minutes=15)
-"""Fifty notices, each of which may take 15 s, and a mail; a worker that died is noticed by its heartbeats."""
+"""Time-out of a round: fifty notices of up to 15 s each, and a mail. A dead worker is noticed by its heartbeats."""
 
 
 @workflow.defn(name="notify-operator")
 class NotifyOperatorWorkflow:
-    """Sends what is due of one store. What failed waits as a row, and is due again by the notices' retry schedule."""
+    """Sends the due notices of one store. A failed notice is due again by the retry schedule of notices."""
 
     @workflow.run
     async def run(self, task: NoticeTask) -> NoticeRound:
-        """Round after round while there is more."""
+        """Run rounds while notices are due."""
         sent = mailed = 0
         while True:
             done = await workflow.execute_activity_method(

@@ -1,4 +1,4 @@
-"""The promise: what is too old goes, every night, a whole day at a time, and nothing before its time."""
+"""Retention. The promise: data is deleted every night, a whole day at a time, and nothing before its retention ends."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -11,24 +11,24 @@ with workflow.unsafe.imports_passed_through():
     from temporal.retries import HEARTBEAT_TIMEOUT, OWN_FAULTS
 
 STEP_TIMEOUT = timedelta(hours=2)
-"""Of one day: deleting ten million deliveries takes minutes. A worker that died is noticed by its heartbeats."""
+"""Time-out for one day. Deleting ten million deliveries takes minutes; a dead worker is noticed by its heartbeats."""
 
 DAYS_A_RUN = 200
-"""Then it goes on in a new run: some 1,200 events of history. A first run may find years."""
+"""Number of days after which the run continues as new, at some 1,200 events of history. A first run may find years."""
 
 TABLE_HEAD = "| day | deliveries deleted | bodies kept | attempts kept | freed |\n|---|--:|--:|--:|--:|"
 
 
 @workflow.defn(name="apply-retention")
 class RetentionWorkflow:
-    """Makes the coming days, thins the old ones, forgets the oldest ids."""
+    """Creates the partitions of the coming days, thins old days, and deletes the oldest event ids."""
 
     def __init__(self) -> None:
         self._lines: list[str] = []
 
     @workflow.run
     async def run(self, so_far: RetentionRun) -> RetentionRun:
-        """Day after day, the oldest first, until there is nothing left that may go."""
+        """Thin days, the oldest first, until no day holds data that may be deleted."""
         await workflow.execute_activity_method(
             RetentionActivities.make_days,
             start_to_close_timeout=STEP_TIMEOUT,

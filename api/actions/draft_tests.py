@@ -1,4 +1,4 @@
-"""Tests of webhooks: of saved ones, recorded in the delivery log, and of drafts, whose response is waited for."""
+"""Webhook tests: of saved webhooks, recorded in the delivery log, and of drafts, whose response the caller awaits."""
 
 import asyncio
 import secrets
@@ -32,24 +32,24 @@ from storage.subscriptions.queries import SubscriptionRow, open_headers, seal_he
 from temporal.messages import DraftTestRef
 
 ANSWER_SECONDS = DRAFT_TEST_SECONDS + 2.0
-"""Maximum wait for the end of a draft's test. Temporal reports a timeout a moment after it has passed."""
+"""Maximum wait for the end of a draft test. Temporal reports a timeout shortly after it has passed."""
 
 NO_WORKER = "No worker has taken the test. Is one running?"
-LOST = "The worker died while it sent the test, so what came of it is not known. Try again."
+LOST = "The worker died while it sent the test, so the outcome is unknown. Try again."
 
 
 @dataclass(frozen=True, slots=True)
 class DraftTests:
-    """Tests by one person in one store."""
+    """Tests of one caller in one store."""
 
     resources: Resources
     store_code: str
     actor: str
 
     async def send_saved(self, subscription: SubscriptionRow) -> UUID:
-        """Start a test of a saved webhook, whatever its status, and return the message id of its delivery.
+        """Start a test of a saved webhook of any status and return the message id of its delivery.
 
-        Raises Conflict while another test of it is under way, Unavailable.
+        Raises Conflict while another test of the webhook is in progress, Unavailable.
         """
         event_type = CATALOGUE[subscription.event_name]
         sample = new_event(self.store_code, event_type, uuid4(), event_type.sample, self.resources.sealer)
@@ -68,7 +68,7 @@ class DraftTests:
         try:
             async with temporal_call():
                 ref = _saved(subscription, message_id)
-                started = await self.resources.acting.start_test(ref, subscription.url)
+                started = await self.resources.starts.start_test(ref, subscription.url)
         finally:
             if not started:
                 async with self.resources.database.transaction() as connection:
@@ -81,12 +81,12 @@ class DraftTests:
         """Wait for the end of a saved webhook's test, for `seconds` at most."""
         with suppress(TimeoutError, RPCError, WorkflowFailureError):
             async with asyncio.timeout(seconds):
-                await self.resources.acting.test_ended(_saved(subscription, message_id))
+                await self.resources.starts.test_ended(_saved(subscription, message_id))
 
     async def send_draft(self, body: SubscriptionCreate, saved: SubscriptionRow | None = None) -> DraftTestResult:
         """Send a test of a draft and return the request and its response.
 
-        `saved` is the webhook being edited: its header values replace the masks, its key signs. Raises
+        `saved` is the webhook being edited: its header values replace the masks, and its key signs. Raises
         ValidationFailed, TooManyTests, Unavailable.
         """
         editor = Editor(self.resources, self.store_code, self.actor)
@@ -122,17 +122,17 @@ class DraftTests:
         if body.hmac_enabled and saved is not None and saved.hmac_enabled:
             async with self.resources.database.transaction() as connection:
                 key, version = await sealed_key(connection, saved.id), saved.signature_version
-        elif body.hmac_enabled:  # its own key is made when it is saved
+        elif body.hmac_enabled:  # saving the draft creates the real key
             key = sealer.seal(format_secret(secrets.token_bytes(SECRET_BYTES)))
         headers = seal_headers(headers_after(stored, body.given_headers or []), sealer)
         return Draft(self.store_code, body.event_name, url, body.legacy, headers, key, version)
 
     async def _sent(self, ref: DraftTestRef, url: str) -> None:
         async with temporal_call():
-            await self.resources.acting.start_test(ref, url)
+            await self.resources.starts.start_test(ref, url)
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                await self.resources.acting.test_ended(ref)
+                await self.resources.starts.test_ended(ref)
         except (TimeoutError, WorkflowFailureError, RPCError) as error:
             raise Unavailable(NO_WORKER) from error
 

@@ -1,4 +1,4 @@
-"""Outputs of operator actions (wire contract, section 5)."""
+"""Responses of operator actions (wire contract, section 5)."""
 
 from uuid import UUID
 
@@ -6,6 +6,6 @@ from api.body import Output
 
 
 class SentTest(Output):
-    """The delivery in which to see what came of the test."""
+    """The delivery that records the outcome of the test."""
 
     message_id: UUID

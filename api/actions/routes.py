@@ -1,4 +1,4 @@
-"""What a person does to a subscription, and to one delivery."""
+"""Routes of the operator actions on one subscription or one delivery."""
 
 from typing import Annotated
 
@@ -15,7 +15,7 @@ from api.subscriptions.models import SubscriptionDetails
 from api.subscriptions.service import details_of
 from storage.subscriptions.queries import SubscriptionRow, find_subscription
 
-router = APIRouter(prefix="/api/{storeCode}/webhook", tags=["acts"])
+router = APIRouter(prefix="/api/{storeCode}/webhook", tags=["actions"])
 
 SubscriptionIdPath = Annotated[str, id_path("webhookSubscriptionId", "Id of the subscription.")]
 MessageIdPath = Annotated[str, id_path("messageId", "Id of the delivery.")]
@@ -25,14 +25,14 @@ async def _changing(access: SubscriptionWrite, resources: FromResources) -> Oper
     return OperatorActions(resources, access.store_code, access.actor)
 
 
-async def _acting(access: DeliveryAction, resources: FromResources) -> OperatorActions:
+async def _actions(access: DeliveryAction, resources: FromResources) -> OperatorActions:
     return OperatorActions(resources, access.store_code, access.actor)
 
 
 Changing = Annotated[OperatorActions, Depends(_changing)]
-"""OperatorActions that change a subscription."""
-ActionsOnDeliveries = Annotated[OperatorActions, Depends(_acting)]
-"""OperatorActions that make or end attempts."""
+"""Operator actions that change a subscription."""
+ActionsOnDeliveries = Annotated[OperatorActions, Depends(_actions)]
+"""Operator actions that start or cancel attempts."""
 
 
 async def _subscription(
@@ -45,38 +45,46 @@ async def _subscription(
     return row
 
 
-SubscriptionActedOn = Annotated[SubscriptionRow, Depends(_subscription)]
-"""Found before the body is read."""
+TargetSubscription = Annotated[SubscriptionRow, Depends(_subscription)]
+"""Subscription of the path, looked up before the body is read."""
 
 
 async def _status(
-    acts: OperatorActions, resources: FromResources, subscription_id: str, act: StatusAction
+    actions: OperatorActions, resources: FromResources, subscription_id: str, action: StatusAction
 ) -> SubscriptionDetails:
-    return details_of(await acts.change_status(parse_id(subscription_id), act), resources)
+    return details_of(await actions.change_status(parse_id(subscription_id), action), resources)
 
 
 @router.post("/subscription/{webhookSubscriptionId}/pause", summary="Pause a subscription", responses={409: {}})
-async def pause(acts: Changing, resources: FromResources, subscription_id: SubscriptionIdPath) -> SubscriptionDetails:
-    """Deliveries wait (`held`) and none is lost; what is under way is finished. A paused one stays as it is."""
-    return await _status(acts, resources, subscription_id, "pause")
+async def pause(
+    actions: Changing, resources: FromResources, subscription_id: SubscriptionIdPath
+) -> SubscriptionDetails:
+    """Hold its deliveries (`held`) until it is resumed. Attempts in progress finish. No effect if already paused."""
+    return await _status(actions, resources, subscription_id, "pause")
 
 
 @router.post("/subscription/{webhookSubscriptionId}/resume", summary="End a pause", responses={409: {}})
-async def resume(acts: Changing, resources: FromResources, subscription_id: SubscriptionIdPath) -> SubscriptionDetails:
-    """What was held goes out, oldest first; an unwell receiver is asked at once. An active one stays as it is."""
-    return await _status(acts, resources, subscription_id, "resume")
+async def resume(
+    actions: Changing, resources: FromResources, subscription_id: SubscriptionIdPath
+) -> SubscriptionDetails:
+    """Send the held deliveries, oldest first. An open breaker probes at once. No effect on an active subscription."""
+    return await _status(actions, resources, subscription_id, "resume")
 
 
 @router.post("/subscription/{webhookSubscriptionId}/disable", summary="Disable a subscription")
-async def disable(acts: Changing, resources: FromResources, subscription_id: SubscriptionIdPath) -> SubscriptionDetails:
-    """Nothing more is sent: what waits ends as `exhausted`, as does what comes. `recover` reaches it later."""
-    return await _status(acts, resources, subscription_id, "disable")
+async def disable(
+    actions: Changing, resources: FromResources, subscription_id: SubscriptionIdPath
+) -> SubscriptionDetails:
+    """Stop sending: waiting and new deliveries end as `exhausted`. `recover` can open them again later."""
+    return await _status(actions, resources, subscription_id, "disable")
 
 
 @router.post("/subscription/{webhookSubscriptionId}/enable", summary="Enable a subscription", responses={409: {}})
-async def enable(acts: Changing, resources: FromResources, subscription_id: SubscriptionIdPath) -> SubscriptionDetails:
-    """Send again, with a clean record of health. What ended meanwhile stays ended; see `recover`."""
-    return await _status(acts, resources, subscription_id, "enable")
+async def enable(
+    actions: Changing, resources: FromResources, subscription_id: SubscriptionIdPath
+) -> SubscriptionDetails:
+    """Send again, with a reset health record. Deliveries that ended meanwhile stay ended; see `recover`."""
+    return await _status(actions, resources, subscription_id, "enable")
 
 
 @router.post(
@@ -85,11 +93,11 @@ async def enable(acts: Changing, resources: FromResources, subscription_id: Subs
     status_code=202,
     responses={409: {}},
 )
-async def send_test(access: DeliveryAction, resources: FromResources, subscription: SubscriptionActedOn) -> SentTest:
-    """A sample of its event, sent once whatever the subscription's status, with the header `X-Webhook-Test: true`.
+async def send_test(access: DeliveryAction, resources: FromResources, subscription: TargetSubscription) -> SentTest:
+    """Send a sample of its event once, in any status of the subscription, with the header `X-Webhook-Test: true`.
 
-    Its delivery has the variant `test`, its attempt the trigger `test`. It says nothing about the receiver's health,
-    and no other subscription gets it.
+    The delivery has the variant `test`, the attempt the trigger `test`. The outcome does not count for the
+    receiver's health, and no other subscription gets the sample.
     """
     tests = DraftTests(resources, access.store_code, access.actor)
     return SentTest(message_id=await tests.send_saved(subscription))
@@ -102,21 +110,21 @@ async def send_test(access: DeliveryAction, resources: FromResources, subscripti
     response_model=None,
     responses={409: {}},
 )
-async def redeliver(acts: ActionsOnDeliveries, message_id: MessageIdPath) -> None:
-    """One more attempt of a delivery that has ended, also of a delivered one. Only success changes its status."""
-    await acts.redeliver(parse_id(message_id))
+async def redeliver(actions: ActionsOnDeliveries, message_id: MessageIdPath) -> None:
+    """Attempt an ended delivery once more, even a delivered one. Only success changes its status."""
+    await actions.redeliver(parse_id(message_id))
 
 
 @router.post(
     "/delivery/{messageId}/send-now",
-    summary="Do not wait for the next attempt",
+    summary="Attempt a delivery now",
     status_code=202,
     response_model=None,
     responses={409: {}},
 )
-async def send_now(acts: ActionsOnDeliveries, message_id: MessageIdPath) -> None:
-    """Attempt an open delivery at once. An attempt of it that is under way counts as that."""
-    await acts.send_now(parse_id(message_id))
+async def send_now(actions: ActionsOnDeliveries, message_id: MessageIdPath) -> None:
+    """Attempt an open delivery at once. An attempt in progress counts as this attempt."""
+    await actions.send_now(parse_id(message_id))
 
 
 @router.post(
@@ -126,6 +134,6 @@ async def send_now(acts: ActionsOnDeliveries, message_id: MessageIdPath) -> None
     response_model=None,
     responses={409: {}},
 )
-async def cancel(acts: ActionsOnDeliveries, message_id: MessageIdPath) -> None:
-    """End an open delivery. An attempt of it that is under way is finished, and may still succeed."""
-    await acts.cancel(parse_id(message_id))
+async def cancel(actions: ActionsOnDeliveries, message_id: MessageIdPath) -> None:
+    """Cancel an open delivery. An attempt in progress finishes and may still succeed."""
+    await actions.cancel(parse_id(message_id))

@@ -1,4 +1,4 @@
-"""A person's acts on subscriptions and deliveries: what may be done when, audited in the transaction that does it."""
+"""Operator actions on subscriptions and deliveries: preconditions and effects, audited in the same transaction."""
 
 import logging
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ _REACHES: Mapping[str, SubscriptionStatus] = {
     "disable": SubscriptionStatus.DISABLED,
     "enable": SubscriptionStatus.ACTIVE,
 }
-_DOES_NOT_END: Mapping[tuple[str, str], str] = {
+_NOT_APPLICABLE: Mapping[tuple[str, str], str] = {
     ("pause", SubscriptionStatus.DISABLED): "It is disabled, so nothing is sent anyway; enable it first.",
     ("resume", SubscriptionStatus.DISABLED): "It is disabled, not paused; enable it.",
     ("enable", SubscriptionStatus.PAUSED): "It is paused, not disabled; resume it.",
@@ -47,58 +47,58 @@ _TESTS = "It is a test, which is sent once; send another."
 
 
 class OperatorActions:
-    """OperatorActions of one person in one store."""
+    """Operator actions of one caller in one store."""
 
     def __init__(self, resources: Resources, store_code: str, actor: str) -> None:
         self._database = resources.database
-        self._acting = resources.acting
+        self._starts = resources.starts
         self._store_code = store_code
         self._actor = actor
 
-    async def change_status(self, subscription_id: UUID, act: StatusAction) -> SubscriptionRow:
-        """Bring it to the act's status and return it as it is then; one that is there already stays as it is.
+    async def change_status(self, subscription_id: UUID, action: StatusAction) -> SubscriptionRow:
+        """Bring a subscription to the action's status and return it. A subscription of that status stays unchanged.
 
-        Raises Conflict where the act does not lead there, NotFound.
+        Raises Conflict if the action does not apply to the current status, NotFound.
         """
         async with self._database.transaction() as connection:
             before = await self._subscription(connection, subscription_id)
-            if (refusal := _DOES_NOT_END.get((act, before.status))) is not None:
+            if (refusal := _NOT_APPLICABLE.get((action, before.status))) is not None:
                 raise Conflict(refusal)
-            if before.status == _REACHES[act]:
+            if before.status == _REACHES[action]:
                 after = before
             else:
-                await self._set_status(connection, subscription_id, act)
+                await self._set_status(connection, subscription_id, action)
                 after = await self._subscription(connection, subscription_id)
                 changes = changed({"status": before.status}, {"status": after.status})
-                await self._audit(connection, act, "subscription", subscription_id, changes)
-        if act != "pause":  # what is left to send, or to end
+                await self._audit(connection, action, "subscription", subscription_id, changes)
+        if action != "pause":  # the drain has held deliveries to send (resume, enable) or to end (disable)
             await self.wake_drain(after.id, after.event_name, after.url)
         return after
 
-    async def _set_status(self, connection: AsyncConnection, subscription_id: UUID, act: StatusAction) -> None:
-        if act == "pause":
+    async def _set_status(self, connection: AsyncConnection, subscription_id: UUID, action: StatusAction) -> None:
+        if action == "pause":
             await pause(connection, subscription_id, reason=f"by {self._actor}")
-        elif act == "resume":
+        elif action == "resume":
             await resume(connection, subscription_id)
-        elif act == "disable":
+        elif action == "disable":
             await disable(connection, subscription_id, reason=f"by {self._actor}")
         else:
             await enable(connection, subscription_id)
 
     async def redeliver(self, message_id: UUID) -> None:
-        """One more attempt of a delivery that has ended. Raises Conflict, NotFound, Unavailable."""
+        """Attempt an ended delivery once more. Raises Conflict, NotFound, Unavailable."""
         async with self._database.transaction() as connection:
             delivery = await self._delivery(connection, message_id)
             if delivery.status in OPEN:
-                raise Conflict(f"It is still being delivered ({delivery.status}); send-now does not wait for its turn.")
+                raise Conflict(f"It is still being delivered ({delivery.status}); send-now attempts it at once.")
             _refuse_test_or_silent(delivery)
             await self._audit(connection, "redeliver", "delivery", message_id)
         await self._attempt_once(delivery, "redeliver")
 
     async def send_now(self, message_id: UUID) -> None:
-        """One attempt of an open delivery at once, whatever holds it. Raises Conflict, NotFound, Unavailable.
+        """Attempt an open delivery at once, whatever holds it. Raises Conflict, NotFound, Unavailable.
 
-        A failure leaves its failures and its schedule as they were.
+        A failed attempt changes neither the delivery's failure count nor its schedule.
         """
         async with self._database.transaction() as connection:
             delivery = await self._delivery(connection, message_id)
@@ -114,25 +114,25 @@ class OperatorActions:
         await self._attempt_once(delivery, "send-now")
 
     async def _attempt_once(self, delivery: ActedOn, action: Literal["redeliver", "send-now"]) -> None:
-        """Begin the attempt; a refused or failed begin is audited. Raises Conflict, Unavailable."""
+        """Start the attempt; a refused or failed start is audited. Raises Conflict, Unavailable."""
         try:
             async with temporal_call():
-                begun = await self._acting.attempt_once(delivery, self._store_code, action)
+                started = await self._starts.attempt_once(delivery, self._store_code, action)
         except Unavailable:
             await self._audit_outcome(action, delivery, "not started: Temporal is unavailable")
             raise
-        if not begun:
-            await self._audit_outcome(action, delivery, "refused: an attempt that was asked for is under way")
-            raise Conflict("An attempt that was asked for is under way; wait until it has ended.")
+        if not started:
+            await self._audit_outcome(action, delivery, "refused: another manual attempt is in progress")
+            raise Conflict("Another manual attempt is in progress; wait until it has ended.")
 
     async def _audit_outcome(self, action: str, delivery: ActedOn, outcome: str) -> None:
         async with self._database.transaction() as connection:
             await self._audit(connection, action, "delivery", delivery.message_id, {"outcome": outcome})
 
     async def cancel(self, message_id: UUID) -> None:
-        """End an open delivery, or let the successors of an exhausted one go on. Raises Conflict, NotFound.
+        """Cancel an open delivery, or release the successors of an exhausted one. Raises Conflict, NotFound.
 
-        An attempt under way is finished, and may succeed.
+        An attempt in progress finishes and may succeed.
         """
         async with self._database.transaction() as connection:
             delivery = await self._delivery(connection, message_id)
@@ -140,15 +140,18 @@ class OperatorActions:
                 raise Conflict(_ENDED[delivery.status].partition(";")[0] + ".")
             await cancel(connection, message_id)
             await self._audit(connection, "cancel", "delivery", message_id)
-        # The successors of a delivery that was in front of an ordered subscription may go now.
+        # The delivery may have been at the head of its FIFO group: wake the drain to send its successors.
         if delivery.holds_group or (delivery.status == DeliveryStatus.HELD and delivery.ordered):
             await self.wake_drain(delivery.subscription_id, delivery.event_name, delivery.url)
         elif delivery.retry_id is not None:
             try:
                 async with temporal_call():
-                    await self._acting.end_retry(delivery.retry_id)
+                    await self._starts.end_retry(delivery.retry_id)
             except Unavailable:
-                logger.warning("activity %s of a cancelled delivery not ended: it ends when due", delivery.retry_id)
+                logger.warning(
+                    "activity %s of a cancelled delivery not terminated (Temporal unavailable), it completes when due",
+                    delivery.retry_id,
+                )
 
     async def _subscription(self, connection: AsyncConnection, subscription_id: UUID) -> SubscriptionRow:
         row = await find_subscription(connection, self._store_code, subscription_id, lock=True)
@@ -181,12 +184,15 @@ class OperatorActions:
         )
 
     async def wake_drain(self, subscription_id: UUID, event_name: str, url: str) -> None:
-        """Have the drain look at once. The act is committed; were Temporal away, the workers' watch wakes it later."""
+        """Wake the drain of a subscription. If Temporal is unavailable, the workers' drain watchdog wakes it later."""
         try:
             async with temporal_call():
-                await self._acting.wake_drain(subscription_id, self._store_code, event_name, url)
+                await self._starts.wake_drain(subscription_id, self._store_code, event_name, url)
         except Unavailable:
-            logger.warning("drain of subscription %s not told; the workers look for what is held", subscription_id)
+            logger.warning(
+                "drain of subscription %s not woken (Temporal unavailable), the drain watchdog wakes it later",
+                subscription_id,
+            )
 
 
 def _refuse_test_or_silent(delivery: ActedOn) -> None:

@@ -1,4 +1,4 @@
-"""Inputs and outputs of bulk actions, recover and backfill (wire contract, section 5)."""
+"""Requests and responses of the bulk actions recover and backfill (wire contract, section 5)."""
 
 from typing import Annotated, Literal, Self
 from uuid import UUID
@@ -22,7 +22,7 @@ RatePerSecond = Annotated[int, Field(ge=1, le=RATE_MOST_PER_SECOND), WHOLE]
 
 
 class RecoverRequest(Input):
-    """Which deliveries to open again: created from `since` until before `until`, by default now."""
+    """Deliveries to open again: created from `since` (inclusive) to `until` (exclusive; default: now)."""
 
     since: Instant
     until: Instant | None = None
@@ -32,7 +32,7 @@ class RecoverRequest(Input):
 
 
 class BackfillRequest(Input):
-    """Which events to make deliveries of: accepted from `since` until before `until`, by default now."""
+    """Events to deliver: accepted from `since` (inclusive) to `until` (exclusive; default: now)."""
 
     since: Instant
     until: Instant | None = None
@@ -41,25 +41,25 @@ class BackfillRequest(Input):
 
 
 class RecoverBegun(Output):
-    """A recovery and how many deliveries it opens again; `recoverId` is null after a dry run."""
+    """A recovery and the number of deliveries it opens again; `recoverId` is null after a dry run."""
 
     recover_id: UUID | None
     count: int
 
 
 class BackfillBegun(Output):
-    """A backfill and how many events it makes deliveries of; `backfillId` is null after a dry run."""
+    """A backfill and the number of events it delivers; `backfillId` is null after a dry run."""
 
     backfill_id: UUID | None
     count: int
 
 
 class BulkActionOut(Output):
-    """How far a recovery or backfill is. `opened` of `count` deliveries are open or have ended again since.
+    """Progress of a recovery or backfill, which has opened `opened` of `count` deliveries.
 
-    `done` of them have: `delivered`, or `failedAgain` (cancelled ones too). `waiting` are still open: they wait for
-    their turn or for a retry. A delivery that a later recovery opened is counted there. `status` is running, finished
-    (each has been attempted) or cancelled.
+    `done` of these have ended: `delivered`, or `failedAgain` (including cancelled ones). `waiting` are still open and
+    wait for their first attempt or a retry. A delivery that a later recovery opened counts there. `status` is running,
+    finished (each delivery has been attempted) or cancelled.
     """
 
     webhook_subscription_id: UUID
@@ -73,7 +73,7 @@ class BulkActionOut(Output):
 
     @classmethod
     def of(cls, found: BulkActionProgress, **identity: UUID) -> Self:
-        """The answer, with the act's id under its own name."""
+        """Return the response, with the id of the action under the name given by `identity`."""
         return cls(
             **identity,
             webhook_subscription_id=found.subscription_id,
@@ -88,12 +88,12 @@ class BulkActionOut(Output):
 
 
 class RecoverOut(BulkActionOut):
-    """How far a recovery is."""
+    """Progress of a recovery."""
 
     recover_id: UUID
 
 
 class BackfillOut(BulkActionOut):
-    """How far a backfill is."""
+    """Progress of a backfill."""
 
     backfill_id: UUID

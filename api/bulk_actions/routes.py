@@ -1,4 +1,4 @@
-"""What a person does to a window of time of one subscription: recover and backfill, how far they are, and no more."""
+"""Routes of the bulk actions recover and backfill on a time window of one subscription: begin, progress, cancel."""
 
 from typing import Annotated
 from uuid import UUID
@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends
 
 from api.access import DeliveryAction, DeliveryRead
-from api.actions.routes import SubscriptionActedOn
+from api.actions.routes import TargetSubscription
 from api.body import JsonBody
 from api.bulk_actions.models import (
     BackfillBegun,
@@ -22,7 +22,7 @@ from api.ids import id_path, parse_id
 from api.resources import FromResources, Resources
 from storage.operations.bulk_actions import BulkActionKind, BulkActionProgress, bulk_action_progress
 
-router = APIRouter(prefix="/api/{storeCode}/webhook", tags=["acts"])
+router = APIRouter(prefix="/api/{storeCode}/webhook", tags=["actions"])
 
 RecoverIdPath = Annotated[str, id_path("recoverId", "Id of the recovery.")]
 BackfillIdPath = Annotated[str, id_path("backfillId", "Id of the backfill.")]
@@ -30,79 +30,80 @@ RecoverBody = Annotated[RecoverRequest, Depends(JsonBody(RecoverRequest, "recove
 BackfillBody = Annotated[BackfillRequest, Depends(JsonBody(BackfillRequest, "backfill"))]
 
 
-async def _acting(access: DeliveryAction, resources: FromResources) -> BulkActions:
+async def _actions(access: DeliveryAction, resources: FromResources) -> BulkActions:
     return BulkActions(resources, access.store_code, access.actor)
 
 
-ActionStarts = Annotated[BulkActions, Depends(_acting)]
-"""OperatorActions that make attempts."""
+CallerBulkActions = Annotated[BulkActions, Depends(_actions)]
+"""Bulk actions of the caller, who needs the right to act on deliveries."""
 
 
 @router.post(
     "/subscription/{webhookSubscriptionId}/recover",
-    summary="Deliver again what failed in a window",
+    summary="Recover failed deliveries of a time window",
     status_code=202,
     responses={409: {}},
 )
-async def recover(acts: ActionStarts, subscription: SubscriptionActedOn, body: RecoverBody) -> RecoverBegun:
-    """Deliveries created in the window begin their retry schedule anew, oldest first, at the subscription's rate, and
-    at most `ratePerSecond`.
+async def recover(actions: CallerBulkActions, subscription: TargetSubscription, body: RecoverBody) -> RecoverBegun:
+    """Restart the retry schedule of deliveries created in the window.
 
-    `dryRun` only counts them; then `recoverId` is null. One recovery or backfill of a subscription runs at a time.
+    Deliveries are sent oldest first, at the subscription's rate and at most `ratePerSecond`. `dryRun` only counts them;
+    `recoverId` is then null. A subscription has at most one running recovery or backfill.
     """
     wanted = wanted_of(body)
     if body.dry_run:
-        return RecoverBegun(recover_id=None, count=await acts.count(subscription, wanted))
-    recover_id, count = await acts.begin(subscription, wanted)
+        return RecoverBegun(recover_id=None, count=await actions.count(subscription, wanted))
+    recover_id, count = await actions.begin(subscription, wanted)
     return RecoverBegun(recover_id=recover_id, count=count)
 
 
 @router.get("/recover/{recoverId}", summary="Progress of a recovery")
 async def progress(access: DeliveryRead, resources: FromResources, recover_id: RecoverIdPath) -> RecoverOut:
-    """What became of the deliveries it opened. It is finished when each of them has been attempted."""
+    """Return the outcomes of the deliveries it opened. It is finished when each of them has been attempted."""
     return await _recovery(resources, access.store_code, parse_id(recover_id))
 
 
 @router.post("/recover/{recoverId}/cancel", summary="Cancel a recovery", responses={409: {}})
 async def cancel_recover(
-    acts: ActionStarts, access: DeliveryAction, resources: FromResources, recover_id: RecoverIdPath
+    actions: CallerBulkActions, access: DeliveryAction, resources: FromResources, recover_id: RecoverIdPath
 ) -> RecoverOut:
-    """Open no more of it; what is open again goes on."""
-    await acts.cancel(parse_id(recover_id), BulkActionKind.RECOVER)
+    """Stop opening deliveries; those already open continue."""
+    await actions.cancel(parse_id(recover_id), BulkActionKind.RECOVER)
     return await _recovery(resources, access.store_code, parse_id(recover_id))
 
 
 @router.post(
     "/subscription/{webhookSubscriptionId}/backfill",
-    summary="Deliver what was accepted before the subscription was there",
+    summary="Deliver past events to the subscription",
     status_code=202,
     responses={409: {}},
 )
-async def backfill(acts: ActionStarts, subscription: SubscriptionActedOn, body: BackfillBody) -> BackfillBegun:
-    """Each event of the subscription's name that was accepted in the window and has no delivery to it gets one.
+async def backfill(actions: CallerBulkActions, subscription: TargetSubscription, body: BackfillBody) -> BackfillBegun:
+    """Create a delivery of each event of the subscription's name that was accepted in the window and has none.
 
-    Oldest first, at the subscription's rate, and at most `ratePerSecond`; `activeFrom` does not matter. `dryRun` only
-    counts the events; then `backfillId` is null. One recovery or backfill of a subscription runs at a time.
+    Deliveries are sent oldest first, at the subscription's rate and at most `ratePerSecond`; `activeFrom` is ignored.
+    `dryRun` only counts the events; `backfillId` is then null. A subscription has at most one running recovery or
+    backfill.
     """
     wanted = wanted_of(body)
     if body.dry_run:
-        return BackfillBegun(backfill_id=None, count=await acts.count(subscription, wanted))
-    backfill_id, count = await acts.begin(subscription, wanted)
+        return BackfillBegun(backfill_id=None, count=await actions.count(subscription, wanted))
+    backfill_id, count = await actions.begin(subscription, wanted)
     return BackfillBegun(backfill_id=backfill_id, count=count)
 
 
 @router.get("/backfill/{backfillId}", summary="Progress of a backfill")
 async def backfill_progress(access: DeliveryRead, resources: FromResources, backfill_id: BackfillIdPath) -> BackfillOut:
-    """What became of the deliveries it made. It is finished when each of them has been attempted."""
+    """Return the outcomes of the deliveries it created. It is finished when each of them has been attempted."""
     return await _backfill(resources, access.store_code, parse_id(backfill_id))
 
 
 @router.post("/backfill/{backfillId}/cancel", summary="Cancel a backfill", responses={409: {}})
 async def cancel_backfill(
-    acts: ActionStarts, access: DeliveryAction, resources: FromResources, backfill_id: BackfillIdPath
+    actions: CallerBulkActions, access: DeliveryAction, resources: FromResources, backfill_id: BackfillIdPath
 ) -> BackfillOut:
-    """Make no more deliveries of it; those that are made go on."""
-    await acts.cancel(parse_id(backfill_id), BulkActionKind.BACKFILL)
+    """Stop creating deliveries; those already created continue."""
+    await actions.cancel(parse_id(backfill_id), BulkActionKind.BACKFILL)
     return await _backfill(resources, access.store_code, parse_id(backfill_id))
 
 

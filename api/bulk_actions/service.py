@@ -1,4 +1,4 @@
-"""A person's acts on a window of time of one subscription: recover what ended in it, backfill what came before."""
+"""Bulk actions on a time window of one subscription: recover ended deliveries, backfill earlier events."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ _NOUNS = {BulkActionKind.RECOVER: "recovery", BulkActionKind.BACKFILL: "backfill
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a person asks for: which act on which window, and how many a second at most."""
+    """Requested bulk action: its kind, time window and maximum rate."""
 
     kind: BulkActionKind
     window: TimeWindow
@@ -40,7 +40,7 @@ class Wanted:
 
 
 def wanted_of(body: RecoverRequest | BackfillRequest) -> Wanted:
-    """What a body asks for; without an end until now. Raises ValidationFailed for a window without a length."""
+    """Return the requested action; the window ends now by default. Raises ValidationFailed for an empty window."""
     until = body.until or datetime.now(UTC)
     if until <= body.since:
         field, message = ("since", "must be past") if body.until is None else ("until", "must be later than since")
@@ -51,41 +51,41 @@ def wanted_of(body: RecoverRequest | BackfillRequest) -> Wanted:
 
 
 class BulkActions:
-    """Window acts of one person in one store."""
+    """Bulk actions of one caller in one store."""
 
     def __init__(self, resources: Resources, store_code: str, actor: str) -> None:
         self._database = resources.database
-        self._acting = resources.acting
+        self._starts = resources.starts
         self._store_code = store_code
         self._actor = actor
 
     async def count(self, subscription: SubscriptionRow, wanted: Wanted) -> int:
-        """How many deliveries the act would open. Raises Conflict where it could not begin."""
+        """Return the number of deliveries the action would open. Raises Conflict if it could not begin."""
         _refuse(subscription, wanted)
         async with self._database.transaction() as connection:
             return await self._count(connection, subscription, wanted)
 
     async def begin(self, subscription: SubscriptionRow, wanted: Wanted) -> tuple[UUID, int]:
-        """Begin it; its id and how many deliveries it opens. Raises Conflict."""
+        """Begin the action. Return its id and the number of deliveries it opens. Raises Conflict."""
         _refuse(subscription, wanted)
         action_id = uuid4()
         async with self._database.transaction() as connection:
             count = await self._count(connection, subscription, wanted)
-            act = NewBulkAction(
+            action = NewBulkAction(
                 action_id, wanted.kind, self._store_code, subscription.id, wanted.window, wanted.rate_per_second, count
             )
-            begun = await begin_bulk_action(connection, act)
+            begun = await begin_bulk_action(connection, action)
             running = None if begun else await running_bulk_action(connection, subscription.id)
             if begun:
-                await self._audit(connection, act)
+                await self._audit(connection, action)
         if running is not None:
             running_id, kind = running
-            # It may have lost its start to a crash of the API; it is begun once, however often it is asked for.
+            # The API may have crashed before it started the workflow. A repeated start has no effect.
             await self._start(kind, running_id, subscription)
             noun = _NOUNS[kind].capitalize()
             raise Conflict(f"{noun} {running_id} of this subscription is running; wait for its end, or cancel it.")
         if not begun:
-            raise Conflict("Another act on this subscription ended just now; ask again.")
+            raise Conflict("Another bulk action on this subscription ended just now; try again.")
         try:
             await self._start(wanted.kind, action_id, subscription)
         except Unavailable:
@@ -95,7 +95,7 @@ class BulkActions:
         return action_id, count
 
     async def cancel(self, action_id: UUID, kind: BulkActionKind) -> None:
-        """Open no more; what is open goes on. Raises Conflict, NotFound."""
+        """Stop opening deliveries; those already open continue. Raises Conflict, NotFound."""
         async with self._database.transaction() as connection:
             progress = await bulk_action_progress(connection, self._store_code, action_id, kind)
             if progress is None:
@@ -117,26 +117,26 @@ class BulkActions:
         return await count_missing(connection, self._store_code, subscription.id, wanted.window)
 
     async def _start(self, kind: BulkActionKind, action_id: UUID, subscription: SubscriptionRow) -> None:
-        start = self._acting.recover if kind is BulkActionKind.RECOVER else self._acting.backfill
+        start = self._starts.recover if kind is BulkActionKind.RECOVER else self._starts.backfill
         async with temporal_call():
             await start(action_id, subscription.id, subscription.url)
 
-    async def _audit(self, connection: AsyncConnection, act: NewBulkAction) -> None:
-        window = act.window
+    async def _audit(self, connection: AsyncConnection, action: NewBulkAction) -> None:
+        window = action.window
         statuses: dict[str, Sequence[str]] = {"statuses": list(window.statuses)} if window.statuses else {}
         await record(
             connection,
             actor=self._actor,
-            action=act.kind,
+            action=action.kind,
             object_type="subscription",
-            object_id=act.subscription_id,
+            object_id=action.subscription_id,
             store_code=self._store_code,
             changes={
-                f"{act.kind}Id": str(act.id),
-                "count": act.count,
+                f"{action.kind}Id": str(action.id),
+                "count": action.count,
                 "since": window.since.isoformat(),
                 "until": window.until.isoformat(),
-                "ratePerSecond": act.rate_per_second,
+                "ratePerSecond": action.rate_per_second,
                 **statuses,
             },
         )
@@ -146,4 +146,4 @@ def _refuse(subscription: SubscriptionRow, wanted: Wanted) -> None:
     if subscription.status == SubscriptionStatus.DISABLED:
         raise Conflict("The subscription is disabled, so everything would end again at once; enable it first.")
     if subscription.ordered and wanted.rate_per_second is not None:
-        raise Conflict("The subscription is ordered: its own rateLimitPerSecond is the pace; leave this one out.")
+        raise Conflict("The subscription is ordered: its own rateLimitPerSecond applies; omit ratePerSecond.")

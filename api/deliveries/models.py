@@ -1,4 +1,4 @@
-"""Events and deliveries as the API answers them (wire contract, section 5)."""
+"""Responses with events and deliveries (wire contract, section 5)."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -10,7 +10,7 @@ from storage.deliveries.log import AttemptRow, DeliveryRow
 
 
 class DeliveryOut(Output):
-    """One delivery as an item of a list."""
+    """A delivery as an item of a list."""
 
     message_id: UUID
     event_id: UUID
@@ -28,14 +28,14 @@ class DeliveryOut(Output):
 
 
 class DeliveryPage(Output):
-    """Deliveries, newest first. `nextCursor` is null on the last page alone; others may be short, even empty."""
+    """Deliveries, newest first. `nextCursor` is null on the last page only; other pages may be short, even empty."""
 
     items: list[DeliveryOut]
     next_cursor: str | None
 
 
 class AttemptOut(Output):
-    """One request. Without a duration it is under way, or its worker died before it could say what came of it."""
+    """One request. Without a duration it is in progress, or its worker died before it recorded the outcome."""
 
     number: int
     request_id: UUID
@@ -49,7 +49,7 @@ class AttemptOut(Output):
 
 
 class DeliveryDetails(DeliveryOut):
-    """One delivery with everything that is known of it. `body` is that of the last attempt, secrets masked."""
+    """A delivery with all its details. `body` is the body of the last attempt, with masked secrets."""
 
     reason: str | None
     attempt_list: list[AttemptOut]
@@ -59,7 +59,7 @@ class DeliveryDetails(DeliveryOut):
 
 
 class EventDetails(Output):
-    """One accepted event; secrets in its data are masked."""
+    """An accepted event; secrets in its data are masked."""
 
     event_id: UUID
     event_name: str
@@ -72,7 +72,7 @@ class EventDetails(Output):
 
 
 def shared(row: DeliveryRow) -> dict[str, Any]:
-    """The fields of a DeliveryOut."""
+    """Return the fields of a DeliveryOut."""
     return {
         "message_id": row.message_id,
         "event_id": row.event_id,
@@ -91,12 +91,12 @@ def shared(row: DeliveryRow) -> dict[str, Any]:
 
 
 def delivery_items(rows: Iterable[DeliveryRow]) -> list[DeliveryOut]:
-    """Rows as items of a list."""
+    """Return deliveries as items of a list."""
     return [DeliveryOut(**shared(row)) for row in rows]
 
 
 def attempt_items(rows: Iterable[AttemptRow]) -> list[AttemptOut]:
-    """Rows as items of an attempt list."""
+    """Return attempts as items of an attempt list."""
     return [
         AttemptOut(
             number=row.number,

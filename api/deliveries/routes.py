@@ -1,4 +1,4 @@
-"""The log of deliveries: pages newest first, one delivery with its attempts."""
+"""Routes of the delivery log: pages newest first, and one delivery with its attempts."""
 
 from typing import Annotated
 
@@ -23,10 +23,10 @@ LogListing = Annotated[Listing, Depends(ListQuery(LOG_FIELDS, order=False, curso
 
 @router.get("", summary="List deliveries")
 async def list_(access: DeliveryRead, resources: FromResources, listing: LogListing) -> DeliveryPage:
-    """One page of the store's deliveries, newest first. What is added meanwhile does not move the pages after it.
+    """Return a page of the store's deliveries, newest first. Deliveries added meanwhile do not shift later pages.
 
-    Go on until `nextCursor` is null, also after a page that is short or empty: a part of an id or of an instant, and
-    ids above or below one, are looked for in a bounded stretch of the log at once.
+    Continue until `nextCursor` is null, even after a short or empty page: filters by a part of an id or instant, and
+    by ids above or below a value, scan a bounded part of the log per page.
     """
     async with resources.database.transaction() as connection:
         page = await log_page(connection, access.store_code, listing)
@@ -35,7 +35,7 @@ async def list_(access: DeliveryRead, resources: FromResources, listing: LogList
 
 @router.get("/{messageId}", summary="Details of a delivery")
 async def details(access: DeliveryRead, resources: FromResources, message_id: MessageIdPath) -> DeliveryDetails:
-    """The delivery, its attempts and the body that the last one sent."""
+    """Return the delivery, its attempts and the body of the last attempt."""
     async with resources.database.transaction() as connection:
         row = await find_delivery(connection, access.store_code, parse_id(message_id))
         if row is None:

@@ -1,8 +1,8 @@
-"""Delivery log for the API and the panel: pages with their cursors, requests and bodies as they were sent.
+"""Delivery log for the API and the panel: pages with cursors, and the requests of past attempts.
 
-A body is not stored but derived from the event, and compared with the SHA-256 recorded with the attempt; secrets are
-part of the hash and masked in the text shown. Headers are not stored either: they are those the sender adds, and the
-subscription's own as they are now. A secret is shown by its name only.
+Bodies are not stored. They are rebuilt from the event and compared with the SHA-256 recorded with the attempt; the hash
+covers secrets, which are masked in the text shown. Headers are not stored either: they are those the sender adds and
+the subscription's current ones. Of a secret header, only the name is shown.
 """
 
 import base64
@@ -30,16 +30,16 @@ from storage.subscriptions.queries import SubscriptionRow, open_headers
 
 @dataclass(frozen=True, slots=True)
 class LogPage:
-    """Deliveries, newest first; `next_cursor` is None on the last page. Before it a page may be short, even empty."""
+    """Deliveries, newest first. `next_cursor` is None on the last page; earlier pages may be short, even empty."""
 
     rows: list[DeliveryRow]
     next_cursor: str | None
     stopped_short: bool = False
-    """Not for its rows' number, but for that of the deliveries that were looked at."""
+    """The page ended at the bound of the scan, not at the requested number of rows."""
 
 
 async def log_page(connection: AsyncConnection, store_code: str, listing: Listing) -> LogPage:
-    """The page that is asked for. Raises ValidationFailed for a cursor that is none of ours."""
+    """Return the requested page. Raises ValidationFailed for an invalid cursor."""
     after = None if listing.cursor is None else read_cursor(listing.cursor)
     found = await delivery_page(connection, store_code, listing.conditions, after, listing.items + 1)
     page = found.rows[: listing.items]
@@ -51,24 +51,24 @@ async def log_page(connection: AsyncConnection, store_code: str, listing: Listin
 
 
 def cursor_of(row: DeliveryRow) -> str:
-    """Where a page ends that has this delivery last."""
+    """Return the cursor of the page after this delivery."""
     return write_cursor(Position(row.created_at, row.message_id))
 
 
 _PAYLOAD = struct.Struct(">q16s")  # microseconds since 1970, message id
-_CHECK_BYTES = 6  # tells a mistyped or made-up cursor from one of ours; there is nothing in it to be kept secret
+_CHECK_BYTES = 6  # size of a checksum against mistyped and made-up cursors, which hold no secret
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
 def write_cursor(position: Position) -> str:
-    """40 URL-safe characters."""
+    """Return a position as a cursor of 40 URL-safe characters."""
     payload = _PAYLOAD.pack((position.created_at - _EPOCH) // _MICROSECOND, position.message_id.bytes)
     return base64.urlsafe_b64encode(payload + _check(payload)).decode()
 
 
 def read_cursor(cursor: str) -> Position:
-    """The position a cursor stands for; raises ValidationFailed for everything that is no cursor of ours."""
+    """Return the position that a cursor encodes. Raises ValidationFailed for any other text."""
     try:
         raw = base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True)
         payload, check = raw[: _PAYLOAD.size], raw[_PAYLOAD.size :]
@@ -77,7 +77,7 @@ def read_cursor(cursor: str) -> Position:
             return Position(_EPOCH + timedelta(microseconds=microseconds), UUID(bytes=message_id))
     except (UnicodeEncodeError, binascii.Error, struct.error, OverflowError):
         pass
-    raise invalid(CURSOR, "invalid_cursor", "is not a cursor of this list; take nextCursor of the page before")
+    raise invalid(CURSOR, "invalid_cursor", "is not a cursor of this list; use nextCursor of the previous page")
 
 
 def _check(payload: bytes) -> bytes:
@@ -86,8 +86,11 @@ def _check(payload: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class SentBody:
-    """`text` is the body, secrets masked; where it cannot be shown, `note` says why. With a text, `note` says what is
-    not certain about it, and `size_bytes` is that of what was sent, secrets and all."""
+    """Body of a past attempt, with masked secrets.
+
+    Without a `text`, `note` gives the reason. With a `text`, `note` states what is uncertain about it, and `size_bytes`
+    is the size of the sent body, secrets included.
+    """
 
     text: str | None
     note: str | None = None
@@ -97,7 +100,7 @@ class SentBody:
 def sent_body(
     event: EventRow | None, delivery: DeliveryRow, attempt: AttemptRow | None, unseal: Callable[[bytes], str]
 ) -> SentBody:
-    """What the attempt sent. `unseal` opens sealed data."""
+    """Return the body of an attempt. `unseal` decrypts sealed data."""
     if attempt is None:
         return SentBody(None, "Nothing has been sent yet.")
     if event is None or event.data is None:
@@ -106,18 +109,18 @@ def sent_body(
         sent = _body(event, delivery, attempt, event.data if event.sealed_data is None else unseal(event.sealed_data))
         shown = sent if event.sealed_data is None else _body(event, delivery, attempt, event.data)
     except SealBrokenError as error:
-        return SentBody(None, f"The event's data cannot be opened: {error}.")
+        return SentBody(None, f"The event's data cannot be decrypted: {error}.")
     except (KeyError, ValueError):
-        return SentBody(None, "This version no longer has the form in which the body was sent.")
+        return SentBody(None, "This version cannot rebuild the format in which the body was sent.")
     return _compared(sent, shown.decode(), attempt.body_sha256)
 
 
 def _compared(sent: bytes, shown: str, recorded_sha256: bytes | None) -> SentBody:
     if recorded_sha256 is None:
-        return SentBody(shown, "The attempt has no recorded hash; this is what it had to send.", len(sent))
+        return SentBody(shown, "The attempt has no recorded hash; this is the body it was to send.", len(sent))
     if sha256(sent).digest() != recorded_sha256:
         return SentBody(
-            None, "What was sent differs from what would be made now: the store's time zone or the form has changed."
+            None, "The sent body differs from the one rebuilt now: the store's time zone or the format has changed."
         )
     return SentBody(shown, size_bytes=len(sent))
 
@@ -130,12 +133,12 @@ def _body(event: EventRow, delivery: DeliveryRow, attempt: AttemptRow, data: str
 
 
 ARGUMENT_BYTES = 100_000
-"""A longer body stands in a file beside the `curl`: Linux takes no argument of more than 128 KiB."""
+"""Maximum body inside a `curl` command; a larger body is in a file next to it. Linux limits an argument to 128 KiB."""
 
 
 @dataclass(frozen=True, slots=True)
 class SentHeader:
-    """`value` is None where it is secret or holds only for the moment of sending."""
+    """Header of a past attempt. `value` is None if it is secret or was valid only at the time of sending."""
 
     name: str
     value: str | None
@@ -143,7 +146,7 @@ class SentHeader:
 
 @dataclass(frozen=True, slots=True)
 class SentRequest:
-    """`headers` in the order in which they were sent."""
+    """Request of a past attempt, with `headers` in the order in which they were sent."""
 
     url: str
     headers: list[SentHeader]
@@ -153,7 +156,7 @@ class SentRequest:
 
     @property
     def curl(self) -> str | None:
-        """A command for a shell; None without a body. Placeholders such as `<AUTHORIZATION>` stand for secrets."""
+        """Shell command, or None without a body. Placeholders such as `<AUTHORIZATION>` replace secrets."""
         if self.body.text is None:
             return None
         large = len(self.body.text.encode()) > ARGUMENT_BYTES
@@ -175,7 +178,7 @@ def sent_request(
     user_agent: str,
     sealer: Sealer,
 ) -> SentRequest:
-    """What the attempt sent. `subscription` is None when it is deleted: what it added is not known any more."""
+    """Return the request of an attempt. `subscription` is None if deleted: its own headers are then unknown."""
     headers = [
         SentHeader("Host", urlsplit(delivery.url).netloc),
         SentHeader("Content-Type", "application/json"),

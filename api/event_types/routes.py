@@ -1,4 +1,4 @@
-"""The events there are: their names, and of each its schema and examples. All from the catalogue."""
+"""Routes of the event catalogue: event names, and the schema and examples of each event."""
 
 from functools import lru_cache
 from typing import Annotated, Any
@@ -25,7 +25,7 @@ class EventNames(Output):
 
 
 class Examples(Output):
-    """`data` is what to emit; the others are whole bodies as receivers get them, `legacy` null where there is none."""
+    """Examples: the `data` to emit, and the bodies that receivers get. `legacy` is null without a legacy format."""
 
     data: Any
     modern: Any
@@ -33,7 +33,7 @@ class Examples(Output):
 
 
 class EventTypeDetails(Output):
-    """One event."""
+    """An event type with its schema and examples."""
 
     event_name: str
     description: str
@@ -44,13 +44,13 @@ class EventTypeDetails(Output):
 
 @router.get("", summary="List event names")
 async def names(access: SubscriptionRead) -> EventNames:
-    """In alphabetical order."""
+    """Return all event names in alphabetical order."""
     return EventNames(items=list(CATALOGUE))
 
 
 @router.get("/{eventName}", summary="Details of an event type", response_model=EventTypeDetails)
 async def details(access: SubscriptionRead, event_name: EventNamePath) -> Response:
-    """What to emit and what receivers get."""
+    """Return the schema of the data to emit, and examples of the bodies that receivers get."""
     if event_name not in CATALOGUE:
         raise NotFound
     return Response(_details(event_name), media_type="application/json")
@@ -58,7 +58,7 @@ async def details(access: SubscriptionRead, event_name: EventNamePath) -> Respon
 
 @lru_cache(maxsize=len(CATALOGUE))
 def _details(event_name: str) -> bytes:
-    """Written once: the same for every store, with numbers as exact as in a body."""
+    """Return the response, cached because it is the same for every store, with exact numbers."""
     event_type = CATALOGUE[event_name]
     return dump_bytes(
         {

@@ -10,16 +10,16 @@ from storage.events.intake import outbox_span
 from storage.events.outbox import EventBacklog, backlog
 
 EXACT_EVENTS = 10_000
-"""Largest backlog that is counted. Counting 10,000 index entries takes about 2 ms, a million takes 250 ms."""
+"""Largest backlog that is counted exactly. Counting 10,000 index entries takes about 2 ms, a million 250 ms."""
 
 FRESH_SECONDS = 1.0
-"""Maximum age of the figure. At the highest measured rate, the limit is overrun by the events of two seconds."""
+"""Maximum age of the figure. At the highest measured rate, intake overruns the limit by the events of two seconds."""
 
 REFRESH_SECONDS = 0.5
-"""Age from which the figure is read again in the background, so that requests do not wait for the reading."""
+"""Age at which the figure is refreshed in the background, so that requests do not wait for the reading."""
 
 READ_SECONDS = 5.0
-"""Timeout of a reading, which takes milliseconds: callers hear of a database that hangs after this time."""
+"""Timeout of a reading, which takes milliseconds. Callers get an error after this time if the database hangs."""
 
 
 async def read_backlog(connection: AsyncConnection, limit: int) -> EventBacklog:
@@ -34,7 +34,7 @@ async def read_backlog(connection: AsyncConnection, limit: int) -> EventBacklog:
 
 
 class BacklogGauge:
-    """The current backlog, read at most once for all callers of the same moment."""
+    """Cached backlog; concurrent callers share one reading."""
 
     def __init__(self, database: Database, limit: int) -> None:
         self.limit = limit
@@ -46,7 +46,7 @@ class BacklogGauge:
         return await self._cache.get(None, self._read) or EventBacklog(0, 0.0)
 
     async def close(self) -> None:
-        """Wait for the readings under way."""
+        """Wait for the readings in progress."""
         await self._cache.close()
 
     async def _read(self) -> EventBacklog:

@@ -1,7 +1,7 @@
-"""Many objects in one body: a JSON array, or lines of NDJSON, taken in slices.
+"""Batches: many objects in one body, as a JSON array or NDJSON, processed in slices.
 
-Reading and checking is CPU work. Between two slices other requests get their turn, and a large array is parsed in a
-thread, so that eight megabytes do not hold up somebody else's single call.
+Parsing and validation are CPU work. The event loop runs other requests between two slices, and a large array is parsed
+in a thread, so that a body of 8 MB does not delay a concurrent single call.
 """
 
 import asyncio
@@ -18,33 +18,36 @@ from domain.wire.jsontext import JsonTextError, join, parse
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
 
-SLICE_OBJECTS = 25  # about 1 ms of checking between two turns of the event loop
-SLICE_BYTES = 128 * 1024  # the same where objects are large
+SLICE_OBJECTS = 25
+"""Maximum number of objects per slice: about 1 ms of validation between two iterations of the event loop."""
+
+SLICE_BYTES = 128 * 1024
+"""Maximum size of a slice. Has the same purpose where objects are large."""
 
 UNREADABLE = object()
-"""Stands for a line that is not JSON, so that the objects after it keep their index."""
+"""Placeholder for a line that is not JSON. It preserves the indexes of the objects after it."""
 
 
 class TooMuchError(ApiError):
-    """413: more objects than a batch may hold, or one larger than it may be."""
+    """413: the batch has too many objects, or an object is too large."""
 
     status = 413
 
 
-def has_groups(request: Request) -> bool:
-    """Whether the body is NDJSON, by its content type."""
+def is_ndjson(request: Request) -> bool:
+    """Return True if the content type of the body is NDJSON."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower() == NDJSON
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """How many objects a body may hold, and what they are called, in the plural."""
+    """Reader of batches. `most` is the maximum number of objects, `noun` their name in the plural."""
 
     most: int
     noun: str
 
     async def slices(self, raw: bytes, *, lines: bool, problems: list[Problem]) -> AsyncIterator[Sequence[Any]]:
-        """The parsed objects in order; a line that is not JSON is UNREADABLE and one of the `problems`.
+        """Yield the parsed objects in order. A line that is not JSON yields UNREADABLE and is added to `problems`.
 
         Blank lines are skipped. Raises ValidationFailed and TooMuchError.
         """
@@ -52,7 +55,7 @@ class Batch:
             yield values
 
     async def _of_array(self, raw: bytes) -> AsyncIterator[Sequence[Any]]:
-        # A thread gives up the interpreter's lock every few milliseconds; called from here the reader would not.
+        # In a thread, the parser releases the interpreter lock every few milliseconds. Called here, it would block.
         values = await asyncio.to_thread(parse_body, raw) if len(raw) > SLICE_BYTES else parse_body(raw)
         if not isinstance(values, list):
             raise invalid("", "list_type", f"must be an array of {self.noun}, or lines of them as {NDJSON}")
@@ -63,7 +66,7 @@ class Batch:
             await asyncio.sleep(0)
 
     async def _of_lines(self, raw: bytes, problems: list[Problem]) -> AsyncIterator[Sequence[Any]]:
-        self._refuse_too_many(raw.count(b"\n") // 2)  # every other line may be blank; megabytes of blank lines not
+        self._refuse_too_many(raw.count(b"\n") // 2)  # allows as many blank lines as objects, not megabytes of them
         lines = [line for line in raw.split(b"\n") if line.strip()]
         self._refuse_too_many(len(lines))
         values: list[Any] = []
@@ -85,4 +88,4 @@ class Batch:
 
     def _refuse_too_many(self, count: int) -> None:
         if count > self.most:
-            raise TooMuchError(f"The batch holds {count:,} {self.noun}; the most is {self.most:,}.")
+            raise TooMuchError(f"The batch has {count:,} {self.noun}; the maximum is {self.most:,}.")

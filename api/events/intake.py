@@ -1,8 +1,8 @@
-"""Taking events in: commits shared by concurrent callers, repeats compared, and what refuses when it is too much.
+"""Event intake: group commit of concurrent emits, comparison of repeated events, and load shedding.
 
-A single emit does not wait for company: when nothing is being committed its transaction begins at once. Whatever
-arrives while that transaction is under way shares the next one, so the busier it is, the more events a commit carries.
-A batch is one transaction of its own, since it is taken whole or not at all.
+A single emit is never delayed to fill a group: if no commit is in progress, its transaction begins at once. Events that
+arrive during that transaction share the next one, so a commit carries more events the higher the load. A batch is a
+transaction of its own, because it is stored whole or not at all.
 """
 
 import asyncio
@@ -32,17 +32,38 @@ from storage.events.notification import OutboxNotifier
 from storage.sealing import SealBrokenError, Sealer
 from storage.unavailable import is_unavailable
 
-GROUP_EVENTS = 500  # a transaction of so many takes some 10 ms; more would make the first of them wait for the last
-GROUP_BYTES = 4 * 1024 * 1024  # bounds one statement where events are large
-WAITING_EVENTS = 10_000  # callers held in memory while the database is slow; above it they are sent away
-COMMIT_SECONDS = 10.0  # a commit takes milliseconds; whoever waits longer than this has a hung database
-DATABASE_RETRY_SECONDS = 1  # a server that died is back within seconds
-DISK_FULL_RETRY_SECONDS = 30  # somebody has to make room first
-BACKLOG_RETRY_SECONDS = 5  # a worker takes thousands of events in that time
+GROUP_EVENTS = 500
+"""Maximum number of events per group commit. Such a transaction takes some 10 ms; more would delay its first events."""
+
+GROUP_BYTES = 4 * 1024 * 1024
+"""Maximum size of a group commit. Limits one statement where events are large."""
+
+WAITING_EVENTS = 10_000
+"""Maximum number of events waiting in memory while the database is slow. Further events are refused."""
+
+COMMIT_SECONDS = 10.0
+"""Timeout of a commit. A commit takes milliseconds, so the database hangs if it takes longer."""
+
+DATABASE_RETRY_SECONDS = 1
+"""Retry-After while the database is down. A server that died is back within seconds."""
+
+DISK_FULL_RETRY_SECONDS = 30
+"""Retry-After while the database's disk is full: an operator has to free space first."""
+
+BACKLOG_RETRY_SECONDS = 5
+"""Retry-After at the backlog limit. A worker processes thousands of events in this time."""
+
 DISK_FULL = "53100"
-SINGLES_RECENT_SECONDS = 1.0  # after a single event batches go on giving way for so long
-PAUSE_PER_BATCH = 2  # times what the last batch took
+"""SQLSTATE of PostgreSQL for a full disk."""
+
+SINGLES_RECENT_SECONDS = 1.0
+"""Time after a single event during which batches yield to single events."""
+
+PAUSE_PER_BATCH = 2
+"""Pause before a batch, as a multiple of the duration of the last batch."""
+
 LONGEST_PAUSE_SECONDS = 0.1
+"""Maximum pause before a batch."""
 
 
 @dataclass(slots=True, eq=False)
@@ -52,7 +73,7 @@ class _Caller:
 
 
 class Intake:
-    """Stores events. Both calls return only after the commit; they say of each event whether it was there already."""
+    """Stores events. Both methods return after the commit, with True for each event that was stored already."""
 
     def __init__(
         self, database: Database, sealer: Sealer, notifier: OutboxNotifier, backlog: BacklogGauge, metrics: ApiMetrics
@@ -68,7 +89,7 @@ class Intake:
         self._committing: asyncio.Task[None] | None = None
 
     async def accept(self, event: NewEvent) -> bool:
-        """Store one event; True when it was there with the same content. Raises Conflict and Unavailable."""
+        """Store one event. Return True if it was stored already with the same content. Raises Conflict, Unavailable."""
         await self._refuse_overload()
         self._single_at = time.monotonic()
         caller = _Caller(event, asyncio.get_running_loop().create_future())
@@ -78,39 +99,43 @@ class Intake:
         try:
             return await caller.answer
         finally:
-            self._waiting.pop(caller, None)  # a caller who left before its commit began leaves nothing behind
+            self._waiting.pop(caller, None)  # a caller cancelled before its commit began stores nothing
 
     async def accept_all(self, events: Sequence[NewEvent]) -> list[bool]:
-        """Store all of them in one transaction, or none: a Conflict names the index and the path of each difference."""
+        """Store all events or none, in one transaction. Raises Conflict with the path of each difference below its
+        index, Unavailable.
+        """
         await self._refuse_overload()
-        await self._let_singles_first()
+        await self._yield_to_singles()
         try:
             outcomes = await self._store(events, whole=True)
         except Exception as error:
             raise _refusal(error) from error
         return [outcome is True for outcome in outcomes]
 
-    async def _let_singles_first(self) -> None:
-        """A batch waits while events come one by one too, for longer than the last one took: batches are many events'
-        work for all that is behind the API, and who emits one event is not to wait for it."""
+    async def _yield_to_singles(self) -> None:
+        """Pause a batch while single events arrive too, for longer than the last batch took.
+
+        A batch is much work for everything behind the API, which would delay the single events.
+        """
         if time.monotonic() - self._single_at < SINGLES_RECENT_SECONDS:
             await asyncio.sleep(min(PAUSE_PER_BATCH * self._batch_seconds, LONGEST_PAUSE_SECONDS))
 
     async def close(self) -> None:
-        """Finish what was begun."""
+        """Wait for the commits in progress."""
         if self._committing is not None:
             await asyncio.wait([self._committing])
 
     async def _refuse_overload(self) -> None:
         if len(self._waiting) >= WAITING_EVENTS:
-            raise Unavailable("Too many events wait for the database; send again later.", DATABASE_RETRY_SECONDS)
+            raise Unavailable("Too many events are waiting for the database; send again later.", DATABASE_RETRY_SECONDS)
         try:
             backlog = await self._backlog.current()
         except Exception as error:
             raise _refusal(error) from error
         if backlog.events >= self._backlog.limit:
             raise Unavailable(
-                f"{backlog.events:,} accepted events wait to be delivered, which is the limit; send again later.",
+                f"{backlog.events:,} accepted events are waiting, which is the limit; send again later.",
                 BACKLOG_RETRY_SECONDS,
             )
 
@@ -138,7 +163,8 @@ class Intake:
             outcomes = await self._store([caller.event for caller in group], whole=False)
         except Exception as error:
             if len(group) > 1 and not is_unavailable(error):
-                for caller in group:  # one of them cannot be stored; it alone shall hear of it
+                # An event cannot be stored: commit each alone, so that only its caller gets the error.
+                for caller in group:
                     await self._commit([caller])
                 return
             outcomes = [_refusal(error) for _ in group]
@@ -155,15 +181,17 @@ class Intake:
                 caller.answer.set_exception(outcome)
 
     async def _store(self, events: Sequence[NewEvent], *, whole: bool) -> list[bool | Exception]:
-        """One transaction; each event's outcome is whether it was there, or its Conflict (raised when `whole`)."""
+        """Store the events in one transaction. Return True (stored already), False or a Conflict for each event; with
+        `whole`, raise a Conflict instead.
+        """
         began = time.perf_counter()
         try:
             outcomes = await self._attempt(events, whole=whole)
         except DBAPIError as error:
             if not error.connection_invalidated:
                 raise
-            # The server was restarted since this connection was last used. Ids are fixed, so trying again is safe; had
-            # the commit gone through before the connection broke, the events are found and called duplicates.
+            # The server was restarted since this connection was last used. Ids are fixed, so a retry is safe: if the
+            # commit succeeded before the connection broke, the events are found and reported as duplicates.
             outcomes = await self._attempt(events, whole=whole)
         took = time.perf_counter() - began
         if whole:
@@ -179,7 +207,7 @@ class Intake:
 
     async def _attempt(self, events: Sequence[NewEvent], *, whole: bool) -> list[bool | Exception]:
         async with asyncio.timeout(COMMIT_SECONDS):
-            if not whole:  # a statement is a transaction of its own: no round trips for BEGIN and COMMIT
+            if not whole:  # autocommit saves the round trips for BEGIN and COMMIT
                 async with self._database.single_statements() as connection:
                     return await store(connection, events, self._sealer.open)
             async with self._database.transaction() as connection:
@@ -191,7 +219,7 @@ class Intake:
 async def store(
     connection: AsyncConnection, events: Sequence[NewEvent], unseal: Callable[[bytes], str]
 ) -> list[bool | Exception]:
-    """Insert the events whose id is new; of each say False (stored now), True (there already) or its Conflict."""
+    """Insert the events with new ids. Return False (stored now), True (stored already) or a Conflict for each."""
     first: dict[EventKey, NewEvent] = {}
     for event in events:
         first.setdefault(event.key, event)
@@ -204,7 +232,7 @@ async def store(
     for event in events:
         if event.key in inserted and first[event.key] is event:
             outcomes.append(False)
-        elif event.key not in stored:  # there at the insert and gone at the look-up: erased in between
+        elif event.key not in stored:  # erased between the insert, which found it, and the look-up
             outcomes.append(Unavailable("The event of this id was just erased; send again."))
         else:
             different = content_differences(event, stored[event.key], unseal)
@@ -213,9 +241,9 @@ async def store(
 
 
 def content_differences(event: NewEvent, stored: StoredEvent, unseal: Callable[[bytes], str]) -> list[str]:
-    """Dotted paths at which an event differs from the stored one of its id; `createdAt` counts only when given.
+    """Return the dotted paths at which an event differs from the stored event; `createdAt` counts only if given.
 
-    Raises SealBrokenError when the stored secrets cannot be opened.
+    Raises SealBrokenError if the stored secrets cannot be decrypted.
     """
     paths = ["eventName"] if event.name != stored.name else []
     if event.created_at_text is not None and not _same_instant(event.created_at_text, stored.created_at_text):
@@ -223,7 +251,7 @@ def content_differences(event: NewEvent, stored: StoredEvent, unseal: Callable[[
     if event.digest != stored.digest or event.sealed_data is not None or stored.sealed_data is not None:
         came = event.data if event.sealed_data is None else unseal(event.sealed_data)
         had = stored.data if stored.sealed_data is None else unseal(stored.sealed_data)
-        if had is None:  # the body is gone: the digest is all that can be compared
+        if had is None:  # the stored body was deleted, so only the digests can be compared
             paths += ["data"] if event.digest != stored.digest else []
         elif came != had:
             paths += [
@@ -238,15 +266,15 @@ def _same_instant(one: str, other: str) -> bool:
 
 
 def _conflict(event: NewEvent, paths: Sequence[str]) -> Conflict:
-    return Conflict(f"Event {event.event_id} was accepted before with other content.", paths)
+    return Conflict(f"Event {event.event_id} was accepted before with different content.", paths)
 
 
 def _refuse_whole(outcomes: Sequence[bool | Exception]) -> None:
-    """Raise what keeps a batch from being stored: its conflicts together, or any other error."""
+    """Raise the conflicts of a batch as one Conflict, or its first other error, so that none of it is stored."""
     conflicts = {index: outcome for index, outcome in enumerate(outcomes) if isinstance(outcome, Conflict)}
     if conflicts:
         raise Conflict(
-            "Events of the batch were accepted before with other content; none of the batch was stored.",
+            "Events of the batch were accepted before with different content; none of the batch was stored.",
             [join(str(index), path) for index, conflict in conflicts.items() for path in conflict.differences or ()],
         )
     for outcome in outcomes:
@@ -255,7 +283,7 @@ def _refuse_whole(outcomes: Sequence[bool | Exception]) -> None:
 
 
 def _refusal(error: Exception) -> Exception:
-    """What the caller is told: an ApiError for what passes by itself, other errors as they are."""
+    """Return an ApiError for a known or temporary failure, and any other error unchanged."""
     if isinstance(error, ApiError):
         return error
     if isinstance(error, SealBrokenError):

@@ -1,4 +1,4 @@
-"""From the bytes of an emit request to events that may be stored, or to every problem found in them."""
+"""Parsing and validation of emit requests."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -23,13 +23,18 @@ from storage.ids import drawn_id, read_id
 from storage.sealing import Sealer
 
 WRAPPER = "event"
-MOST_NAME_CHARACTERS = 100  # of an unknown name that is repeated in the answer
-MOST_NOTED = 3  # problems of a refused emit: the first says enough
+MOST_NAME_CHARACTERS = 100
+"""Maximum length of an unknown event name in an error message."""
+
+MOST_NOTED = 3
+"""Maximum number of problems stored for a rejected event. The first ones suffice as an explanation."""
+
 MOST_NOTED_CHARACTERS = 500
+"""Maximum length of the stored problems of a rejected event."""
 
 
 class EmittedEvent(Input):
-    """One event as emitters send it. `data` is checked by its event's own model."""
+    """An event in an emit request. `data` is validated by the model of its event type."""
 
     event_name: Text
     data: Any
@@ -40,7 +45,7 @@ class EmittedEvent(Input):
     def __get_pydantic_json_schema__(
         cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        """The schema of `data` is that of the event named beside it."""
+        """Return one alternative per event type, so that `eventName` determines the schema of `data`."""
         fields = handler.resolve_ref_schema(handler(schema))["properties"]
         return {
             "anyOf": [
@@ -61,7 +66,7 @@ class EmittedEvent(Input):
 
 
 class EmitRefused(ValidationFailed):
-    """Events that are wrong; `rejected` are those whose ids are known, the others of their batch among them."""
+    """ValidationFailed for an emit. `rejected` are the events with ids, including valid ones of the same batch."""
 
     def __init__(self, problems: Sequence[Problem], events: Sequence[RejectedEvent]) -> None:
         super().__init__(problems)
@@ -69,7 +74,7 @@ class EmitRefused(ValidationFailed):
 
 
 def rejected(value: JsonValue, problems: Sequence[Problem], prefix: str) -> list[RejectedEvent]:
-    """The event that is wrong, when it brought an id of its own, with the first problems in words."""
+    """Return the invalid event with its first problems, or an empty list if the event has no id."""
     event_id = value.get("eventId") if isinstance(value, dict) else None
     if not isinstance(event_id, str) or not is_id(event_id):
         return []
@@ -78,7 +83,7 @@ def rejected(value: JsonValue, problems: Sequence[Problem], prefix: str) -> list
 
 
 class EventReader:
-    """Reads and checks what emitters send. `event_limit_bytes` bounds one event's data, in a batch too."""
+    """Parser and validator of emit requests. `event_limit_bytes` limits the data of an event, also in a batch."""
 
     def __init__(
         self, sealer: Sealer, *, allow_unknown_fields: bool, event_limit_bytes: int, batch_limit_events: int
@@ -89,7 +94,7 @@ class EventReader:
         self._batch = Batch(batch_limit_events, "events")
 
     def read_one(self, store_code: str, raw: bytes) -> NewEvent:
-        """The event of `{"event": {…}}`; raises ValidationFailed with paths from inside the wrapper."""
+        """Return the event of `{"event": {…}}`. Raises ValidationFailed with paths inside the wrapper."""
         problems: list[Problem] = []
         value = parse_body(raw, WRAPPER)
         event = self._event(store_code, value, "", problems)
@@ -98,14 +103,14 @@ class EventReader:
         return event
 
     async def read_batch(self, store_code: str, raw: bytes, *, lines: bool) -> list[NewEvent]:
-        """The events of a JSON array, or with `lines` of NDJSON (blank lines are skipped), all of them right.
+        """Return the events of a JSON array, or with `lines` of NDJSON (blank lines are skipped).
 
-        Raises ValidationFailed with the index (from 0) before each path, and TooMuchError.
+        Raises ValidationFailed with paths below the event's index (from 0), and TooMuchError.
         """
         problems: list[Problem] = []
         events: list[NewEvent] = []
-        right: list[RejectedEvent] = []
-        wrong: list[RejectedEvent] = []
+        valid: list[RejectedEvent] = []
+        rejected_events: list[RejectedEvent] = []
         index = 0
         async for values in self._batch.slices(raw, lines=lines, problems=problems):
             for value in values:
@@ -115,20 +120,20 @@ class EventReader:
                     if event is not None:
                         events.append(event)
                         if isinstance(value, dict) and "eventId" in value:
-                            right.append(RejectedEvent(event.event_id, "other events of its batch were wrong"))
+                            valid.append(RejectedEvent(event.event_id, "other events of its batch were wrong"))
                     else:
-                        wrong += rejected(value, problems[count:], f"{index}.")
+                        rejected_events += rejected(value, problems[count:], f"{index}.")
                 index += 1
             if len(problems) >= MOST_PROBLEMS:
                 break
         if problems:
-            raise EmitRefused(problems[:MOST_PROBLEMS], [*right, *wrong])
+            raise EmitRefused(problems[:MOST_PROBLEMS], [*valid, *rejected_events])
         if not events:
-            raise invalid("", "empty", "holds no event")
+            raise invalid("", "empty", "contains no event")
         return events
 
     def _event(self, store_code: str, value: JsonValue, path: str, problems: list[Problem]) -> NewEvent | None:
-        """The event, or None and what is wrong with it added to `problems`."""
+        """Return the event, or None after adding its problems to `problems`."""
         try:
             emitted = validate(EmittedEvent, value, path)
         except ValidationFailed as refusal:
@@ -144,7 +149,7 @@ class EventReader:
             problems.append(Problem(join(where, found.path) if found.path else where, found.code, found.message))
         created_at = None if emitted.created_at is None else utc_instant(emitted.created_at)
         if created_at is None and emitted.created_at is not None:
-            problems.append(Problem(join(path, "createdAt"), "out_of_range", "must lie in the years 1 to 9999 in UTC"))
+            problems.append(Problem(join(path, "createdAt"), "out_of_range", "must be in the years 1 to 9999 in UTC"))
         if len(problems) > count:
             return None
         return self._checked(store_code, event_type, emitted, created_at, path)

@@ -1,4 +1,4 @@
-"""What a scan of a day would find: how many, the first of them, the bodies of their notices. Nothing is sent."""
+"""Preview of a scan of one day: the number of due rows, and the first notices with their bodies. Sends nothing."""
 
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -23,14 +23,15 @@ from storage.expiry.sources import DueSource
 from storage.operations.stores import StoreRow
 
 ROWS_SHOWN = 10
+"""Number of notices in a preview."""
 
 NOBODY = UUID(int=0)
-"""Stands for the subscription and the request that a sample body has not."""
+"""Placeholder for the subscription id and request id of a sample body."""
 
 
 @dataclass(frozen=True, slots=True)
 class PreviewedNotice:
-    """A notice as it would be: bodies are JSON texts, secrets masked. `given`: it has been emitted already."""
+    """A notice as it would be emitted. Bodies are JSON texts with masked secrets. `given`: it was emitted already."""
 
     event_id: UUID
     identity: UUID
@@ -42,7 +43,7 @@ class PreviewedNotice:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """`count` rows are due in the interval; the first of them are shown."""
+    """Rows due in the interval: `count` of them, the first ones as notices."""
 
     day: date
     timezone: str
@@ -52,12 +53,12 @@ class Preview:
 
 
 def default_day(store: StoreRow, kind: Kind, now: datetime) -> date:
-    """Today + N: the day that the store's schedule scans today."""
+    """Return today + N, the day that the store's schedule scans today."""
     return date.fromordinal(local_day(now, zone(store.timezone)).toordinal() + store.days_ahead(kind))
 
 
 async def preview(source: DueSource, connection: AsyncConnection, store: StoreRow, kind: Kind, day: date) -> Preview:
-    """Look at a day. Raises SealBrokenError and SourceUnusableError."""
+    """Return the preview of a day. Raises SealBrokenError and SourceUnusableError."""
     interval = day_interval(day, zone(store.timezone))
     search = Search(store.code, kind, before(interval.start), interval.end)
     count = await source.count(connection, store.code, kind, interval)

@@ -1,6 +1,6 @@
-"""What expires, as the platform tells it: rows written one by one or many at a time, and forgotten.
+"""Routes with which the platform writes and deletes expiry rows, one or many at a time.
 
-Each call may be repeated: a row older than the one that is there changes nothing.
+Each call may be repeated: a row older than the stored one changes nothing.
 """
 
 import asyncio
@@ -19,13 +19,13 @@ from storage.expiry.rows import delete_row, newest, records_of, upsert_records
 
 
 class RowWritten(Output):
-    """`written` is false when what is there is newer, so that nothing changed."""
+    """Result of writing one row. `written` is false if the stored row is newer, so that nothing changed."""
 
     written: bool
 
 
 class RowsWritten(Output):
-    """How many rows came, and how many of them were written; the others were older than what is there."""
+    """Number of rows received and written. The other rows were older than the stored ones."""
 
     rows: int
     written: int
@@ -37,7 +37,7 @@ NOUNS = {Kind.POINTS: "transfer of points", Kind.LEVELS: "member's level", Kind.
 
 
 async def _write(resources: Resources, store_code: str, kind: Kind, rows: Sequence[Row]) -> int:
-    # In a thread: sealing the codes of a full batch of coupons takes longer than others should wait.
+    # In a thread: encrypting the codes of a full batch of coupons would block the event loop for too long.
     records = await asyncio.to_thread(records_of, kind, newest(rows), resources.sealer)
     async with resources.database.transaction() as connection:
         return await upsert_records(connection, store_code, kind, records)
@@ -47,30 +47,30 @@ def _add_routes(kind: Kind) -> None:
     identity = id_name(kind)
     description = f"Id of the {NOUNS[kind]}."
 
-    @router.put(f"/{kind}/{{{identity}}}", summary=f"Tell of one {NOUNS[kind]}", name=f"put_{kind}")
+    @router.put(f"/{kind}/{{{identity}}}", summary=f"Write one {NOUNS[kind]}", name=f"put_{kind}")
     async def put(
         access: ExpiryWrite,
         resources: FromResources,
         identifier: Annotated[str, id_path(identity, description)],
         row: Annotated[Row, Depends(OneRow(kind))],
     ) -> RowWritten:
-        """The whole row; what is left out is not known. The newer `updatedAt` wins, of equal ones the later call."""
+        """Write a whole row; omitted fields become unknown. The newer `updatedAt` wins; if equal, the later call."""
         return RowWritten(written=bool(await _write(resources, access.store_code, kind, [row])))
 
-    @router.post(f"/{kind}/batch", summary=f"Tell of many, each a {NOUNS[kind]}", name=f"batch_{kind}")
+    @router.post(f"/{kind}/batch", summary=f"Write many rows, each a {NOUNS[kind]}", name=f"batch_{kind}")
     async def batch(
         access: ExpiryWrite, resources: FromResources, rows: Annotated[list[Row], Depends(ManyRows(kind))]
     ) -> RowsWritten:
-        """All of them or none, in one transaction. Paths of errors start with the row's index, from 0."""
+        """Write all rows or none, in one transaction. Paths of errors start with the row's index, from 0."""
         return RowsWritten(rows=len(rows), written=await _write(resources, access.store_code, kind, rows))
 
     @router.delete(
-        f"/{kind}/{{{identity}}}", status_code=204, summary=f"Forget one {NOUNS[kind]}", name=f"delete_{kind}"
+        f"/{kind}/{{{identity}}}", status_code=204, summary=f"Delete one {NOUNS[kind]}", name=f"delete_{kind}"
     )
     async def delete(
         access: ExpiryWrite, resources: FromResources, identifier: Annotated[str, id_path(identity, description)]
     ) -> None:
-        """Whether it is there or not; a row told later is taken again, whatever its `updatedAt`."""
+        """Delete the row if it exists. A row written later is stored again, whatever its `updatedAt`."""
         async with resources.database.transaction() as connection:
             await delete_row(connection, access.store_code, kind, parse_id(identifier))
 

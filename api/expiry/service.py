@@ -1,4 +1,4 @@
-"""Expiry rows in bodies: one in its wrapper, its id in the path, or many with theirs."""
+"""Expiry rows in request bodies: one row in a wrapper with its id in the path, or many rows with their ids."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,15 +11,17 @@ from pydantic.alias_generators import to_camel
 
 from api.body import MOST_PROBLEMS, SMALL_BODY_BYTES, parse_body, read_body, validate
 from api.errors import Conflict, Problem, ValidationFailed, invalid
-from api.events.batch import JSON, NDJSON, UNREADABLE, Batch, has_groups
+from api.events.batch import JSON, NDJSON, UNREADABLE, Batch, is_ndjson
 from api.ids import parse_id
 from domain.events.fields import ABSENT
 from domain.expiry.rows import Id, Kind, Row
 from storage.expiry.rows import RELATIONS
 
 BATCH_BYTES = 8 * 1024 * 1024
+"""Maximum body of a batch, by the wire contract."""
+
 BATCH = Batch(most=5_000, noun="rows")
-"""Limits of the wire contract: one transaction of some 100 ms."""
+"""Maximum rows of a batch, by the wire contract: one transaction of some 100 ms."""
 
 WRAPPERS: Mapping[Kind, str] = MappingProxyType(
     {Kind.POINTS: "pointTransfer", Kind.LEVELS: "memberLevel", Kind.COUPONS: "issuedCoupon"}
@@ -27,15 +29,15 @@ WRAPPERS: Mapping[Kind, str] = MappingProxyType(
 
 
 def id_name(kind: Kind) -> str:
-    """What the id of a row is called on the wire and in paths."""
+    """Return the name of a row's id on the wire and in paths."""
     return to_camel(RELATIONS[kind].identity)
 
 
 def _of_a_path(kind: Kind) -> type[BaseModel]:
-    """What documents a row whose id stands in the path."""
+    """Return the model that documents a row whose id is in the path."""
     relation = RELATIONS[kind]
     base: type[BaseModel] = relation.model
-    described = Annotated[Id, Field(description="The id in the path; may be left out.")]
+    described = Annotated[Id, Field(description="The id in the path; may be omitted.")]
     fields: dict[str, Any] = {relation.identity: (described, ABSENT)}
     return create_model(f"{base.__name__}OfPath", __base__=base, __doc__=base.__doc__, **fields)
 
@@ -45,13 +47,15 @@ _OF_A_PATH: Mapping[Kind, type[BaseModel]] = MappingProxyType({kind: _of_a_path(
 
 @dataclass(frozen=True)
 class OneRow:
-    """A dependency: the body as one row. Its id is that of the path; given in the body too, it has to be the same."""
+    """Dependency that returns the body as one row. An id in the body must equal the id in the path."""
 
     kind: Kind
     refuses = (400, 409, 413)
 
     async def __call__(self, request: Request) -> Row:
-        """Raises NotFound for a path without an id, Conflict for another id, ValidationFailed or TooLarge."""
+        """Return the row. Raises NotFound for an invalid id in the path, Conflict for another id in the body,
+        ValidationFailed or TooLarge.
+        """
         name = id_name(self.kind)
         identity = parse_id(request.path_params[name])
         value = parse_body(await read_body(request, SMALL_BODY_BYTES), WRAPPERS[self.kind])
@@ -59,16 +63,16 @@ class OneRow:
             value = {name: str(identity), **value}
         row: Row = validate(RELATIONS[self.kind].model, value)
         if getattr(row, RELATIONS[self.kind].identity) != identity:
-            # As RFC 9110, 9.3.4 suggests for what is put in another's place.
-            raise Conflict(f"{name} must be the id in the path, or be left out.", [name])
+            # RFC 9110, 9.3.4 suggests 409 for a PUT whose content contradicts the target.
+            raise Conflict(f"{name} must equal the id in the path, or be omitted.", [name])
         return row
 
     def models(self) -> tuple[type[BaseModel], ...]:
-        """The row, in which the id may be left out."""
+        """Return the model of the row, in which the id is optional."""
         return (_OF_A_PATH[self.kind],)
 
     def request_body(self, references: Mapping[type[BaseModel], dict[str, Any]]) -> dict[str, Any]:
-        """The OpenAPI request body."""
+        """Return the OpenAPI request body."""
         schema = {
             "type": "object",
             "properties": {WRAPPERS[self.kind]: references[_OF_A_PATH[self.kind]]},
@@ -80,19 +84,19 @@ class OneRow:
 
 @dataclass(frozen=True)
 class ManyRows:
-    """A dependency: the body as rows, from a JSON array or from lines of NDJSON."""
+    """Dependency that returns the body as rows, from a JSON array or from NDJSON."""
 
     kind: Kind
     refuses = (400, 413)
 
     async def __call__(self, request: Request) -> list[Row]:
-        """Raises ValidationFailed with the index (from 0) before each path, TooLarge or TooMuchError."""
+        """Return the rows. Raises ValidationFailed with paths below the index (from 0), TooLarge or TooMuchError."""
         raw = await read_body(request, BATCH_BYTES)
         model = RELATIONS[self.kind].model
         problems: list[Problem] = []
         rows: list[Row] = []
         index = 0
-        async for values in BATCH.slices(raw, lines=has_groups(request), problems=problems):
+        async for values in BATCH.slices(raw, lines=is_ndjson(request), problems=problems):
             for value in values:
                 if value is not UNREADABLE:
                     try:
@@ -105,20 +109,20 @@ class ManyRows:
         if problems:
             raise ValidationFailed(problems[:MOST_PROBLEMS])
         if not rows:
-            raise invalid("", "empty", "holds no row")
+            raise invalid("", "empty", "contains no row")
         return rows
 
     def models(self) -> tuple[type[BaseModel], ...]:
-        """What each row is validated with."""
+        """Return the model of a row."""
         return (RELATIONS[self.kind].model,)
 
     def request_body(self, references: Mapping[type[BaseModel], dict[str, Any]]) -> dict[str, Any]:
-        """The OpenAPI request body."""
+        """Return the OpenAPI request body."""
         array = {
             "type": "array",
             "items": references[RELATIONS[self.kind].model],
             "minItems": 1,
             "maxItems": BATCH.most,
         }
-        lines = {"type": "string", "description": "One row a line, as in the array."}
+        lines = {"type": "string", "description": "One row per line, as in the array."}
         return {"required": True, "content": {JSON: {"schema": array}, NDJSON: {"schema": lines}}}

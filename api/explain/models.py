@@ -1,4 +1,4 @@
-"""Explanations why an event did not arrive, as the API returns them."""
+"""Responses that explain why an event was not delivered."""
 
 from datetime import datetime
 from uuid import UUID
@@ -10,26 +10,28 @@ from domain.delivery.explain import ReasonCode
 
 
 class ExplainedItem(Output):
-    """One subscription, and its delivery of the event if there is one (two where an event makes two webhooks)."""
+    """A subscription and its delivery of the event, if any; two items if the event makes two deliveries."""
 
     webhook_subscription_id: UUID
     name: str | None
     url: str
     code: ReasonCode
     text: str
-    remedy: str = Field(description="What can be done about it.")
+    remedy: str = Field(description="Possible remedy.")
     message_id: UUID | None
     variant: str | None
-    status: str | None = Field(description="Of the delivery.")
+    status: str | None = Field(description="Status of the delivery.")
     attempts: int | None
     last_status_code: int | None
     last_failure: str | None
     next_attempt_at: datetime | None
-    behind_message_id: UUID | None = Field(description="The delivery that an ordered subscription sends before this.")
+    behind_message_id: UUID | None = Field(
+        description="The delivery that an ordered subscription sends before this one."
+    )
 
 
 class Explained(Output):
-    """The event, and each subscription of the store: those to the event first."""
+    """The event and each subscription of the store, subscriptions to the event first."""
 
     event_id: UUID
     event_name: str | None

@@ -1,4 +1,4 @@
-"""Why did this not arrive? In codes and words, for each subscription of the store."""
+"""Route that explains why an event was not delivered, as a code and a text per subscription of the store."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ EVENT_ID, SUBSCRIPTION_ID = "eventId", "webhookSubscriptionId"
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Which event, and about which subscription alone, if any."""
+    """The event to explain, and optionally the only subscription to explain."""
 
     event_id: UUID
     subscription_id: UUID | None
@@ -29,18 +29,20 @@ class Question:
 
 @dataclass(frozen=True)
 class QuestionQuery:
-    """A dependency: the query string as a `Question`; listed after the right."""
+    """Dependency that returns the query string as a `Question`. List it after the right."""
 
     refuses = (400,)
 
     async def __call__(self, request: Request) -> Question:
-        """Raises ValidationFailed with every problem."""
+        """Return the question. Raises ValidationFailed with all problems."""
         problems: list[Problem] = []
         given: dict[str, UUID] = {}
         for name, value in request.query_params.multi_items():
             if name not in (EVENT_ID, SUBSCRIPTION_ID):
                 problems.append(
-                    Problem(name, "unknown_field", f"is not known; there are {EVENT_ID}, {SUBSCRIPTION_ID}")
+                    Problem(
+                        name, "unknown_field", f"is not a parameter of this call; use {EVENT_ID} or {SUBSCRIPTION_ID}"
+                    )
                 )
             elif name in given:
                 problems.append(Problem(name, "repeated", "is given twice"))
@@ -55,8 +57,8 @@ class QuestionQuery:
         return Question(given[EVENT_ID], given.get(SUBSCRIPTION_ID))
 
     def parameters(self) -> Iterator[dict[str, Any]]:
-        """Parameter objects of OpenAPI."""
-        words = {EVENT_ID: "Id of the event.", SUBSCRIPTION_ID: "Explain this subscription alone."}
+        """Yield the OpenAPI parameter objects."""
+        words = {EVENT_ID: "Id of the event.", SUBSCRIPTION_ID: "Explain only this subscription."}
         for name, description in words.items():
             schema = {"type": "string", "format": "uuid"}
             yield {
@@ -68,12 +70,12 @@ class QuestionQuery:
             }
 
 
-@router.get("", summary="Why an event did not arrive")
+@router.get("", summary="Explain why an event was not delivered")
 async def explain(
     access: DeliveryRead, resources: FromResources, question: Annotated[Question, Depends(QuestionQuery())]
 ) -> Explained:
-    """Where the event stands with each subscription: matched or why not, waiting for what, ended how.
+    """Explain the event's state per subscription: match or mismatch, cause of waiting, outcome.
 
-    `docs/explain.md` lists the codes. An event that is not known gets an answer too, which says what is likely.
+    `docs/explain.md` lists the codes. For an unknown event, the response gives the likely causes.
     """
     return await explained(resources, access.principal, access.store_code, question.event_id, question.subscription_id)

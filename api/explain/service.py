@@ -1,4 +1,4 @@
-"""Why an event did not arrive, as the API answers it and the panel shows it."""
+"""Explanation why an event was not delivered, for the API and the panel."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -37,8 +37,10 @@ async def explained(
     subscription_id: UUID | None = None,
     zone: tzinfo | None = None,
 ) -> Explained:
-    """Where the event stands with each subscription, or with one; times in the texts are those of `zone`, or UTC.
-    Raises NotFound where that is not the store's."""
+    """Explain the event's state for each subscription, or for one. Times in the texts are in `zone`, or UTC.
+
+    Raises NotFound if the subscription does not belong to the store.
+    """
     async with resources.database.transaction() as connection:
         event = await explained_event(connection, store_code, event_id)
         if event is None:
@@ -78,7 +80,7 @@ def _unknown(
     rejected: tuple[datetime, str] | None,
     zone: tzinfo | None,
 ) -> Explained:
-    """Other stores are named to those alone who may enter them."""
+    """Explain an unknown event. Other stores that have it are named only if the caller may enter them."""
     named = tuple(code for code in stores if principal.may_enter(code))
     code = ReasonCode.event_elsewhere if named else ReasonCode.event_unknown
     if rejected is not None:

@@ -1,4 +1,4 @@
-"""API keys: listed, created and revoked by administrators of the installation. A key is shown once."""
+"""Routes of API keys, which administrators of the installation list, create and revoke. A key is shown once."""
 
 from datetime import datetime
 from typing import Annotated
@@ -20,14 +20,14 @@ router = APIRouter(prefix="/api/admin/api-key", tags=["access"])
 
 
 class KeyCreated(Output):
-    """The new key, shown this once."""
+    """The new key, shown only once."""
 
     api_key_id: UUID
     api_key: str
 
 
 class KeyOut(Output):
-    """A key, without the key."""
+    """An API key in a list, without the key itself."""
 
     api_key_id: UUID
     name: str
@@ -36,7 +36,7 @@ class KeyOut(Output):
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
-    last_used_at: datetime | None = Field(description="To the minute.")
+    last_used_at: datetime | None = Field(description="Last use, to the minute.")
 
 
 class KeyList(Output):
@@ -64,14 +64,14 @@ def _answer(key: ApiKeyRow) -> KeyOut:
 
 @router.get("", summary="List API keys")
 async def list_(admin: FullAdmin, resources: FromResources) -> KeyList:
-    """All keys, those that are revoked or expired included."""
+    """Return all keys, including revoked and expired ones."""
     async with resources.database.transaction() as connection:
         return KeyList(items=[_answer(key) for key in await list_keys(connection)])
 
 
 @router.post("", summary="Create an API key", responses={409: {}})
 async def create(admin: FullAdmin, body: CreateBody, resources: FromResources) -> KeyCreated:
-    """The key stands in this answer only; what is stored is its hash."""
+    """Create a key. Only this response contains it; the database stores its hash."""
     async with resources.database.transaction() as connection:
         key_id, key = await make_key(connection, admin.actor, body)
     return KeyCreated(api_key_id=key_id, api_key=key)
@@ -79,7 +79,7 @@ async def create(admin: FullAdmin, body: CreateBody, resources: FromResources) -
 
 @router.delete("/{apiKeyId}", summary="Revoke an API key", status_code=204, responses={404: {}})
 async def revoke(admin: FullAdmin, key_id: IdPath, resources: FromResources) -> None:
-    """It stops working within a second. Revoking it again changes nothing."""
+    """Revoke a key, which stops working within a second. Revoking it again has no effect."""
     async with resources.database.transaction() as connection:
         if await end_key(connection, admin.actor, parse_id(key_id)) is None:
             raise NotFound

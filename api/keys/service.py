@@ -1,4 +1,4 @@
-"""Who gets in: API keys and administrators made and ended, each rule checked here, whoever asks."""
+"""Creation and end of API keys and administrators, with the rules that apply in the API and the panel."""
 
 from typing import Annotated
 from uuid import UUID
@@ -23,7 +23,7 @@ STORES_MOST = 1_000
 
 def _check_store(code: str) -> str:
     if code != ALL_STORES and STORE_CODE.fullmatch(code) is None:
-        raise PydanticCustomError("store_code", "is no store code, and not * for all stores")
+        raise PydanticCustomError("store_code", "must be a store code, or * for all stores")
     return code
 
 
@@ -36,11 +36,11 @@ def _check_password(password: str) -> str:
 
 def _check_username(name: str) -> str:
     if not name.isprintable() or name != name.strip():
-        raise PydanticCustomError("username", "holds characters that cannot be seen, or spaces around it")
+        raise PydanticCustomError("username", "must not contain invisible characters, or spaces at its ends")
     return name
 
 
-StorePlace = Annotated[
+AccessibleStore = Annotated[
     str,
     AfterValidator(_check_store),
     WithJsonSchema(
@@ -55,12 +55,12 @@ StorePlace = Annotated[
 
 
 def _scope(name: str) -> Scope:
-    return Scope(name)  # the class itself has no signature that pydantic can read on every Python
+    return Scope(name)  # pydantic cannot read the signature of the class itself on every Python
 
 
 ScopeName = Annotated[str, AfterValidator(_scope), WithJsonSchema({"type": "string", "enum": list(Scope)})]
 Scopes = Annotated[list[ScopeName], Field(min_length=1, max_length=len(Scope))]
-Stores = Annotated[list[StorePlace], Field(min_length=1, max_length=STORES_MOST)]
+Stores = Annotated[list[AccessibleStore], Field(min_length=1, max_length=STORES_MOST)]
 Password = Annotated[str, AfterValidator(_check_password)]
 
 
@@ -74,7 +74,7 @@ class KeyCreate(Input):
 
 
 class AdministratorCreate(Input):
-    """A new administrator, who may log in at once."""
+    """A new administrator, able to log in at once."""
 
     username: Annotated[str, Field(min_length=1, max_length=NAME_MOST), AfterValidator(_check_username)]
     password: Password
@@ -83,19 +83,19 @@ class AdministratorCreate(Input):
 
 
 class PasswordChange(Input):
-    """A new password of one's own."""
+    """A new password for the administrator's own account."""
 
     password: Password
 
 
 async def make_key(connection: AsyncConnection, actor: str, body: KeyCreate) -> tuple[UUID, str]:
-    """The new key's id, and the key, given away this once. Raises Conflict for a store that is not there."""
+    """Create a key and return its id and the key, shown only once. Raises Conflict for an unknown store."""
     await _known_stores(connection, body.stores)
     return await add_key(connection, actor, body.name, body.scopes, body.stores, body.expires_at)
 
 
 async def make_administrator(resources: Resources, actor: str, body: AdministratorCreate) -> None:
-    """Raises Conflict for a store that is not there, ValidationFailed for a user name that is taken."""
+    """Create an administrator. Raises Conflict for an unknown store, ValidationFailed for a user name that is taken."""
     hashed = await resources.passwords.hash(body.password)
     async with resources.database.transaction() as connection:
         await _known_stores(connection, body.stores)
@@ -104,24 +104,27 @@ async def make_administrator(resources: Resources, actor: str, body: Administrat
 
 
 async def switch(resources: Resources, by: Principal, administrator_id: UUID, *, active: bool) -> AdministratorRow:
-    """Let an administrator in, or out at once. Raises NotFound, and Conflict where nobody would be left to undo it."""
+    """Activate or deactivate an administrator, effective at once.
+
+    Raises NotFound, and Conflict for the caller's own account and for the last administrator with all rights.
+    """
     async with resources.database.transaction() as connection:
         left = await full_administrators(connection) - {administrator_id}
         found = await find_administrator(connection, administrator_id=administrator_id)
         if found is None:
             raise NotFound
         if not active and str(found.id) == by.id:
-            raise Conflict("This is you; have another administrator do it.")
+            raise Conflict("This is you; another administrator has to do it.")
         if not active and not left:
             raise Conflict(
-                f"{found.username} is the last one who may do everything in every store; make another one first."
+                f"{found.username} is the last administrator with all rights in all stores; create another one first."
             )
         await switch_administrator(connection, by.actor, found, active=active)
     return found
 
 
 async def change_password(resources: Resources, administrator: AdministratorRow, password: str) -> AdministratorRow:
-    """Set one's own password, which ends every session and token made before; the administrator as it is then."""
+    """Set an administrator's own password, which ends all earlier sessions and tokens. Return the changed row."""
     hashed = await resources.passwords.hash(password)
     async with resources.database.transaction() as connection:
         await replace_password(connection, administrator.principal.actor, administrator.username, hashed)

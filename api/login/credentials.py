@@ -1,4 +1,4 @@
-"""User name and password of an administrator, judged alike wherever somebody logs in."""
+"""Verification of an administrator's user name and password, for the API and the panel."""
 
 import logging
 
@@ -12,8 +12,10 @@ logger = logging.getLogger(__name__)
 async def judged(
     resources: Resources, username: str, password: str, address: str
 ) -> tuple[AdministratorRow, str | None]:
-    """Whose they are, and the password's new hash when the parameters of hashing have changed; the caller notes the
-    log-in in the transaction that makes use of it. Raises BadCredentials and TooManyAttempts."""
+    """Return the administrator, and a new password hash if the hashing parameters have changed.
+
+    The calling code records the log-in in its own transaction. Raises BadCredentials and TooManyAttempts.
+    """
     wait = resources.login_throttle.begin(username, address)
     if wait:
         raise TooManyAttempts(wait)

@@ -15,13 +15,18 @@ from storage.access.queries import AdministratorRow, digest, find_administrator,
 from storage.database import Database
 from storage.operations.stores import store_exists
 
-STALE_SECONDS = 1.0  # how long a revoked key may still work
-LOOK_UP_SECONDS = 5.0  # it takes a millisecond; whoever waits longer than this has a hung database
-MOST_KEY_CHARACTERS = 512  # a key of ours has 47
+STALE_SECONDS = 1.0
+"""Maximum time for which a revoked key still works."""
+
+LOOK_UP_SECONDS = 5.0
+"""Timeout of a look-up. A look-up takes a millisecond, so the database hangs if it takes longer."""
+
+MOST_KEY_CHARACTERS = 512
+"""Maximum length of a key that is looked up. An issued key has 47 characters."""
 
 
 class Principals:
-    """Answers who is asking and whether a store exists."""
+    """Cached look-ups of callers and stores."""
 
     def __init__(self, database: Database, tokens: Tokens) -> None:
         self._database = database
@@ -31,7 +36,7 @@ class Principals:
         self._stores: TtlCache[str, bool] = TtlCache(STALE_SECONDS)
 
     async def by_key(self, key: str) -> Principal:
-        """Who an API key speaks for; raises AuthenticationRequired."""
+        """Return the principal of an API key. Raises AuthenticationRequired."""
         if not 0 < len(key) <= MOST_KEY_CHARACTERS:
             raise AuthenticationRequired
         principal = await self._keys.get(digest(key), partial(self._find_key, key))
@@ -40,7 +45,7 @@ class Principals:
         return principal
 
     async def by_token(self, token: str) -> Principal:
-        """Whose JWT this is; raises ExpiredToken or InvalidToken."""
+        """Return the principal of a JWT. Raises ExpiredToken or InvalidToken."""
         administrator_id, password_version = self._tokens.verify(token)
         administrator = await self._administrators.get(
             administrator_id, partial(self._find_administrator, administrator_id)
@@ -50,7 +55,7 @@ class Principals:
         return administrator.principal
 
     async def store_exists(self, code: str) -> bool:
-        """Whether there is a store of this code; whatever text is asked for."""
+        """Return True if a store with this code exists. Accepts any text."""
         if store_code_problem(code) is not None:
             return False
         return await self._stores.get(code, partial(self._find_store, code)) is not None

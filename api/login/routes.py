@@ -1,4 +1,4 @@
-"""Logging in: user name and password for a pair of tokens, a refresh token for the next pair."""
+"""Routes of log-in: user name and password, or a refresh token, for a pair of tokens."""
 
 import secrets
 from typing import Annotated
@@ -21,7 +21,8 @@ from storage.access.queries import (
 )
 
 REFRESH_TOKEN_BYTES = 32
-CREDENTIAL_MOST = 1024  # characters; hashing takes time in proportion to the length
+CREDENTIAL_MOST = 1024
+"""Maximum length of a credential in characters. The time of hashing is proportional to the length."""
 
 router = APIRouter(prefix="/api", tags=["access"])
 
@@ -34,7 +35,7 @@ class Login(Input):
 
 
 class Refresh(Input):
-    """A refresh token that has not been used."""
+    """An unused refresh token."""
 
     model_config = ConfigDict(alias_generator=None)
 
@@ -42,7 +43,7 @@ class Refresh(Input):
 
 
 class TokenPair(Output):
-    """A JWT for `Authorization: Bearer`, and what gives the next pair, once."""
+    """A JWT for `Authorization: Bearer`, and a single-use refresh token for the next pair."""
 
     model_config = ConfigDict(alias_generator=None)
 
@@ -66,7 +67,7 @@ async def _next_pair(
 
 @router.post("/admin/login_check", summary="Log in", responses={401: {}, 429: {}, 503: {}})
 async def login_check(body: LoginBody, request: Request, resources: FromResources) -> TokenPair:
-    """A pair of tokens. Wrong credentials are a 401 that does not say which of the two was wrong."""
+    """Return a pair of tokens. Wrong credentials are a 401 that does not disclose which of the two was wrong."""
     address = request.client.host if request.client else ""
     administrator, rehashed = await judged(resources, body.username, body.password, address)
     async with resources.database.transaction() as connection:
@@ -74,9 +75,9 @@ async def login_check(body: LoginBody, request: Request, resources: FromResource
         return await _next_pair(connection, resources, administrator, uuid4())
 
 
-@router.post("/token/refresh", summary="Next pair of tokens", responses={401: {}, 503: {}})
+@router.post("/token/refresh", summary="Refresh a pair of tokens", responses={401: {}, 503: {}})
 async def refresh(body: RefreshBody, resources: FromResources) -> TokenPair:
-    """Each refresh token works once; using one again ends all that came from the same log-in."""
+    """Return the next pair. A refresh token works once; reusing it revokes all tokens of the same log-in."""
     pair: TokenPair | None = None
     async with resources.database.transaction() as connection:
         used = await use_refresh_token(connection, body.refresh_token)
@@ -84,7 +85,7 @@ async def refresh(body: RefreshBody, resources: FromResources) -> TokenPair:
             administrator = await find_administrator(connection, administrator_id=used[0])
             if administrator is not None and administrator.active:
                 pair = await _next_pair(connection, resources, administrator, used[1])
-    # Raised only now: what a token used twice revokes has to be committed.
+    # Raise after the transaction: the revocation caused by a reused token has to be committed.
     if pair is None:
         raise InvalidToken
     return pair

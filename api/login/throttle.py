@@ -1,13 +1,15 @@
-"""Guessing passwords is slowed down, per account and address, without giving anyone a way to lock the owner out.
+"""Rate limit of log-ins per account and address, which slows password guessing without locking out the owner.
 
-Failed log-ins take tokens from buckets that fill again with time:
-- account × address: whoever mistypes, or guesses from one machine, is slowed to one try per half minute;
-- address: one machine that tries many accounts;
-- account: many machines that try one account. It binds only addresses that have failed on this account before, so the
-  owner at a new address always has a first try, and never binds addresses from which the account has logged in.
+Failed log-ins take tokens from token buckets:
+- account × address: limits mistyping, and guessing from one machine, to one attempt per half minute;
+- address: limits one machine that tries many accounts;
+- account: limits many machines that try one account. It applies only to addresses that have failed on this account
+  before, so the owner always has a first attempt from a new address, and never to addresses from which the account has
+  logged in.
 
-Counted in memory: a flood of guesses must not become a flood of writes. Each API process counts for itself and forgets
-when it restarts, which multiplies the pace by the number of processes and leaves guessing hopeless all the same.
+The buckets are in memory, so that a flood of guesses does not become a flood of writes. Each API process counts
+separately and forgets at a restart. That multiplies the rate by the number of processes, which still makes guessing
+hopeless.
 """
 
 import time
@@ -17,8 +19,11 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from math import ceil
 
-MOST_ENTRIES = 20_000  # of each kind; the least recently used is forgotten
-IPV6_SITE_BITS = 64  # one machine has all addresses of such a network
+MOST_ENTRIES = 20_000
+"""Maximum number of buckets of each kind; the least recently used one is evicted."""
+
+IPV6_SITE_BITS = 64
+"""Prefix length that counts as one address: a machine has all addresses of such a network."""
 
 
 @dataclass(slots=True)
@@ -28,7 +33,7 @@ class _Bucket:
 
 
 class Buckets:
-    """Token buckets by key: `capacity` tries at once, one more every `seconds`."""
+    """Token buckets by key: a burst of `capacity` attempts, then one every `seconds`."""
 
     def __init__(self, capacity: int, seconds: float, clock: Callable[[], float]) -> None:
         self._capacity = capacity
@@ -49,11 +54,11 @@ class Buckets:
         return bucket
 
     def wait_seconds(self, key: Hashable) -> float:
-        """How long until there is a token; 0 when there is one."""
+        """Return the time until a token is available, 0 if one is."""
         return max(0.0, (1 - self._bucket(key).tokens) * self._seconds) if key in self._buckets else 0.0
 
     def touched(self, key: Hashable) -> bool:
-        """Whether tokens are missing."""
+        """Return True if the bucket is not full."""
         return key in self._buckets and self._bucket(key).tokens < self._capacity
 
     def take(self, key: Hashable) -> None:
@@ -66,13 +71,15 @@ class Buckets:
         bucket.tokens = min(self._capacity, bucket.tokens + 1)
 
     def fill(self, key: Hashable) -> None:
-        """Forget what was taken."""
+        """Fill the bucket."""
         self._buckets.pop(key, None)
 
 
 class LoginThrottle:
-    """Says whether a log-in may be tried. A try counts as failed from its start until `succeeded` takes that back, so
-    many at once do not slip through."""
+    """Admission control of log-ins.
+
+    An attempt counts as failed from its start until `succeeded` reverts that, so concurrent attempts are limited too.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._pairs = Buckets(5, 30, clock)
@@ -81,7 +88,7 @@ class LoginThrottle:
         self._known: OrderedDict[Hashable, None] = OrderedDict()
 
     def begin(self, username: str, address: str) -> int:
-        """Count a try; 0 when it may go ahead, else the seconds to wait (and it is not counted)."""
+        """Count an attempt and return 0, or return the seconds to wait without counting it."""
         site = _site(address)
         pair = (username, site)
         waits = [self._pairs.wait_seconds(pair)]
@@ -97,7 +104,7 @@ class LoginThrottle:
         return wait
 
     def succeeded(self, username: str, address: str) -> None:
-        """The try was right: it counts for nothing, and this address is known to be the account's."""
+        """Revert the count of a successful attempt and remember the address as known to the account."""
         site = _site(address)
         pair = (username, site)
         self._pairs.fill(pair)
@@ -110,7 +117,7 @@ class LoginThrottle:
 
 
 def _site(address: str) -> str:
-    """Whom an address stands for: itself, of IPv6 its network."""
+    """Return the address, or the network of an IPv6 address."""
     try:
         parsed = ip_address(address)
     except ValueError:

@@ -1,4 +1,4 @@
-"""JSON Web Tokens of the API: short-lived, HS256, several secrets so that they can be replaced one by one."""
+"""JSON Web Tokens of the API: short-lived, HS256, with several secrets for rotation."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -14,7 +14,7 @@ REQUIRED_CLAIMS = ["sub", "iat", "exp", "pwd"]
 
 
 class Tokens:
-    """Signs with the first secret and verifies with any. `seconds` is a token's life."""
+    """Issuer and verifier of tokens: signs with the first secret, verifies with any. `seconds` is the lifetime."""
 
     def __init__(self, secrets: Sequence[str], seconds: int) -> None:
         if not secrets:
@@ -23,7 +23,7 @@ class Tokens:
         self._life = timedelta(seconds=seconds)
 
     def issue(self, administrator_id: UUID, username: str, password_version: int, now: datetime | None = None) -> str:
-        """A token of this administrator. It ends early when `password_version` no longer is the account's."""
+        """Return a token of the administrator. It becomes invalid when the account's `password_version` changes."""
         issued = now or datetime.now(UTC)
         claims = {
             "sub": str(administrator_id),
@@ -35,7 +35,7 @@ class Tokens:
         return jwt.encode(claims, self._secrets[0], algorithm=ALGORITHM)
 
     def verify(self, token: str) -> tuple[UUID, int]:
-        """Administrator and password version of a good token; raises ExpiredToken or InvalidToken."""
+        """Return the administrator and password version of a token. Raises ExpiredToken or InvalidToken."""
         for secret in self._secrets:
             try:
                 claims: dict[str, Any] = jwt.decode(

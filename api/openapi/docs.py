@@ -1,4 +1,4 @@
-"""/openapi.json, and /docs: Swagger UI from the wheel's own files, on this origin; nothing is loaded from elsewhere."""
+"""Routes /openapi.json and /docs. Swagger UI comes from an installed package; pages load nothing of other origins."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -11,7 +11,7 @@ from api.openapi.document import TITLE, build
 from domain.urls.rules import UrlRules
 from domain.wire.jsontext import dump_bytes
 
-# `unsafe-inline` for styles alone: Swagger UI sets them on its elements.
+# `unsafe-inline` is needed for styles only: Swagger UI sets them on its elements.
 CONTENT_SECURITY_POLICY = "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'"
 
 _PAGE = f"""<!doctype html>
@@ -42,24 +42,24 @@ _START = """SwaggerUIBundle({
 
 
 def add_docs(app: FastAPI, rules: UrlRules) -> None:
-    """Serve the document and its page, to everyone: they hold nothing of any store."""
+    """Serve the document and its page without authentication: they contain no data of a store."""
     written: list[bytes] = []
 
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi_document() -> Response:
-        """The OpenAPI 3.1 document."""
+        """Return the OpenAPI 3.1 document."""
         if not written:
-            written.append(dump_bytes(build(app, rules)))  # its examples hold exact numbers
+            written.append(dump_bytes(build(app, rules)))  # dump_bytes keeps the exact numbers of the examples
         return Response(written[0], media_type="application/json")
 
     @app.get("/docs", include_in_schema=False)
     async def docs_page() -> Response:
-        """The page."""
+        """Return the page with Swagger UI."""
         return HTMLResponse(_PAGE, headers={"Content-Security-Policy": CONTENT_SECURITY_POLICY})
 
     @app.get("/docs/start.js", include_in_schema=False)
     async def docs_start() -> Response:
-        """What starts Swagger UI; a file of its own, so that no inline script need be allowed."""
+        """Return the script that starts Swagger UI, a separate file so that the policy can forbid inline scripts."""
         return Response(_START, media_type="text/javascript")
 
     assets = Path(str(files("fastapi_offline"))) / "static"

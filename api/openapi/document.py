@@ -1,11 +1,11 @@
-"""The OpenAPI document: FastAPI's, with what it cannot know added from the handlers' dependencies.
+"""OpenAPI document: FastAPI's, completed from the dependencies of the handlers.
 
-A dependency documents itself. It may have `refuses` (status codes), `parameters()` (parameter objects), and `models()`
-with `request_body(references)`; whoever authenticates gets the security schemes. So a right, a list or a body that a
-handler takes is in the document because the handler takes it.
+Dependencies document themselves. One may have `refuses` (status codes), `parameters()` (parameter objects), and
+`models()` with `request_body(references)`; the dependency that authenticates adds the security schemes. So each right,
+list and body of a handler is documented because the handler takes it.
 
-The `webhooks` section has every request a receiver may get, with schema and example; receivers generate code from it.
-Its names are the event's, with `.legacy` for the legacy format, and the variant behind it for a second legacy webhook.
+The `webhooks` section lists every request a receiver may get, with schema and example; receivers generate code from it.
+Its keys are event names, with `.legacy` for the legacy format and `.legacy.{variant}` for a second legacy webhook.
 """
 
 from collections.abc import Iterator, Mapping
@@ -26,10 +26,11 @@ from domain.urls.rules import UrlRules
 from domain.wire.bodies import MAIN
 
 TITLE = "Loyalty Webhooks"
-DESCRIPTION = """Events of a loyalty platform, delivered to whoever subscribed, at least once.
+DESCRIPTION = """Delivers the events of a loyalty platform to subscribed webhooks, at least once.
 
-Everything below `/api/{storeCode}` lives inside one store. Callers show either a token of `POST /api/admin/login_check`
-or a permanent API key. Refusals come in this order: 401, 404 of the store, 403, 404 of the object, 400."""
+Everything below `/api/{storeCode}` belongs to one store. Clients authenticate with a token of
+`POST /api/admin/login_check` or with a permanent API key. Errors are checked in this order: 401, 404 of the store, 403,
+404 of the object, 400."""
 SECURITY_SCHEMES = {
     "token": {
         "type": "http",
@@ -44,7 +45,7 @@ FASTAPI_VALIDATION = ("HTTPValidationError", "ValidationError")
 
 
 def build(app: FastAPI, rules: UrlRules) -> dict[str, Any]:
-    """The whole document. `rules` say which URLs this installation documents as accepted."""
+    """Return the document. `rules` determine the URLs documented as accepted."""
     document = get_openapi(
         title=TITLE,
         version=version("loyalty-webhooks"),
@@ -75,7 +76,7 @@ def build(app: FastAPI, rules: UrlRules) -> dict[str, Any]:
 
 
 def _tidy(schema: Any) -> None:
-    """Drop what only says the same again: titles made of names, and null as the default of what is not given."""
+    """Remove redundant keywords: titles derived from names, and null defaults."""
     if isinstance(schema, list):
         for item in schema:
             _tidy(item)
@@ -85,13 +86,13 @@ def _tidy(schema: Any) -> None:
         if schema.get("default", ...) is None:
             del schema["default"]
         for keyword, value in schema.items():
-            # Below `properties` stand names, which may be `title` and `default` too.
+            # The keys below `properties` are field names, which may be `title` or `default` themselves.
             for child in value.values() if keyword in NAMED_SCHEMAS else (value,):
                 _tidy(child)
 
 
 def _operations(app: FastAPI, document: dict[str, Any]) -> Iterator[tuple[dict[str, Any], list[Any]]]:
-    """Each operation object with the dependencies of its handler."""
+    """Yield each operation object with the dependencies of its handler."""
     for context in iter_route_contexts(app.routes):
         route = context.original_route
         if not isinstance(route, APIRoute) or not route.include_in_schema:
@@ -102,7 +103,7 @@ def _operations(app: FastAPI, document: dict[str, Any]) -> Iterator[tuple[dict[s
 
 
 def dependencies(dependant: Dependant) -> Iterator[Any]:
-    """Every dependency below a handler, in the order in which they are resolved."""
+    """Yield every dependency of a handler, in the order of resolution."""
     for child in dependant.dependencies:
         yield from dependencies(child)
         yield child.call
@@ -118,7 +119,7 @@ def _complete(
     operation: dict[str, Any], calls: list[Any], references: Mapping[type[BaseModel], dict[str, Any]]
 ) -> None:
     responses = operation["responses"]
-    responses.pop("422", None)  # FastAPI's own; what is invalid is a 400 here
+    responses.pop("422", None)  # FastAPI adds 422; this API answers invalid requests with 400
     for call in calls:
         for code in getattr(call, "refuses", ()):
             responses.setdefault(str(code), {})
@@ -138,17 +139,17 @@ _TEXT = {"type": "string"}
 _SIGNATURE_HEADERS: dict[str, tuple[dict[str, Any], str]] = {
     "X-Webhook-Signature": (_TEXT, "HMAC-SHA256 in hex over method, host, path, body hash, timestamp and request id."),
     "X-Webhook-Signature-Algorithm": ({"const": "hmac-sha256"}, "The algorithm."),
-    "X-Webhook-Timestamp": ({"type": "integer"}, "When it was signed, in Unix seconds."),
-    "X-Webhook-Request-Id": ({"type": "string", "format": "uuid"}, "New for each attempt."),
-    "X-Webhook-Signature-Version": ({"type": "integer"}, "Grows with each rotation of the key."),
-    "webhook-id": ({"type": "string", "format": "uuid"}, "The messageId; the same for each attempt."),
+    "X-Webhook-Timestamp": ({"type": "integer"}, "Time of signing in Unix seconds."),
+    "X-Webhook-Request-Id": ({"type": "string", "format": "uuid"}, "Unique per attempt."),
+    "X-Webhook-Signature-Version": ({"type": "integer"}, "Increases with each rotation of the key."),
+    "webhook-id": ({"type": "string", "format": "uuid"}, "The messageId, which is the same for each attempt."),
     "webhook-timestamp": ({"type": "integer"}, "As X-Webhook-Timestamp (Standard Webhooks)."),
-    "webhook-signature": (_TEXT, "`v1,` and a signature in base64 (Standard Webhooks); after a rotation two of them."),
+    "webhook-signature": (_TEXT, "`v1,` and a signature in base64 (Standard Webhooks); two of them after a rotation."),
 }
 
 
 def event_webhooks() -> dict[str, Any]:
-    """Path items by name. The examples hold exact numbers: write them with `domain.wire.jsontext`."""
+    """Return path items by name. Serialise them with `domain.wire.jsontext`, which keeps exact numbers of examples."""
     return {name: item for event_type in CATALOGUE.values() for name, item in _webhooks_of(event_type)}
 
 
@@ -178,9 +179,9 @@ def _path_item(name: str, description: str, schema: dict[str, Any], example: Any
             ],
             "requestBody": {"required": True, "content": {"application/json": {"schema": schema, "example": example}}},
             "responses": {
-                "2XX": {"description": "Delivered. Of the body, the beginning is kept for the log."},
-                "410": {"description": "Gone for good: the subscription is disabled."},
-                "default": {"description": "Failed; tried again by the subscription's schedule."},
+                "2XX": {"description": "Delivered. The log stores the beginning of the body."},
+                "410": {"description": "Gone permanently: the subscription is disabled."},
+                "default": {"description": "Failed: retried by the subscription's schedule."},
             },
         }
     }

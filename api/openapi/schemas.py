@@ -1,6 +1,6 @@
-"""Schemas of the OpenAPI document: error bodies as `api/errors.py` sends them, inputs as every body is read, URLs.
+"""Schemas of the OpenAPI document: error bodies as `api/errors.py` sends them, inputs as bodies are read, URLs.
 
-No text of an input holds U+0000, which PostgreSQL cannot store. Every URL that fits the URL pattern is accepted; the
+Texts of inputs exclude U+0000, which PostgreSQL cannot store. Every URL that matches the URL pattern is accepted; the
 rules accept more (addresses, international names), which no pattern can express.
 """
 
@@ -13,8 +13,8 @@ from pydantic.json_schema import models_json_schema
 
 from domain.urls.rules import UrlRules
 
-_CODE = {"type": "integer", "description": "The status code again."}
-_MESSAGE = {"type": "string", "description": "For people."}
+_CODE = {"type": "integer", "description": "The HTTP status code."}
+_MESSAGE = {"type": "string", "description": "Message for people."}
 
 
 def _object(required: tuple[str, ...], **properties: Any) -> dict[str, Any]:
@@ -33,7 +33,7 @@ ERROR_SCHEMAS: dict[str, Any] = {
         ("code", "message"),
         code=_CODE,
         message=_MESSAGE,
-        differences={"type": "array", "items": {"type": "string"}, "description": "Dotted paths of what differs."},
+        differences={"type": "array", "items": {"type": "string"}, "description": "Dotted paths of the differences."},
     ),
     "ValidationFailed": _object(
         ("code", "message", "errors"),
@@ -46,20 +46,20 @@ ERROR_SCHEMAS: dict[str, Any] = {
         message=_MESSAGE,
         parameters={"type": "object", "description": "Always empty."},
         plural={"type": "null"},
-        code={"type": "string", "description": "A stable word."},
-        path={"type": "string", "description": "Dotted, relative to inside the wrapper."},
+        code={"type": "string", "description": "Stable error code."},
+        path={"type": "string", "description": "Dotted path, relative to the wrapper's content."},
     ),
 }
 _SCHEMA_NAMES = {400: "ValidationFailed", 401: "Unauthorised", 409: "Conflict"}
 _HEADERS: dict[int, tuple[str, str, dict[str, Any]]] = {
-    401: ("WWW-Authenticate", "The scheme.", {"type": "string"}),
+    401: ("WWW-Authenticate", "Authentication scheme.", {"type": "string"}),
     429: ("Retry-After", "Seconds.", {"type": "integer"}),
     503: ("Retry-After", "Seconds.", {"type": "integer"}),
 }
 
 
 def error_response(code: int) -> dict[str, Any]:
-    """The response object of a refusal with this status."""
+    """Return the response object of an error with this status."""
     name = _SCHEMA_NAMES.get(code, "Error")
     response: dict[str, Any] = {
         "description": HTTPStatus(code).phrase,
@@ -75,7 +75,7 @@ SCHEMA_REFERENCE = "#/components/schemas/{model}"
 WITHOUT_NUL = r"^[^\u0000]*$"
 CLOSED_TEXT = frozenset({"enum", "const", "format", "pattern"})
 ANNOTATIONS = frozenset({"title", "description"})
-"""Keywords that say nothing of what is allowed: a schema of these alone allows everything."""
+"""Keywords without constraints. A schema with no other keywords accepts every value."""
 
 FREE = "JsonValue"
 FREE_REFERENCE = {"$ref": SCHEMA_REFERENCE.format(model=FREE)}
@@ -93,7 +93,7 @@ FREE_SCHEMA = {
 def input_schemas(
     models: Collection[type[BaseModel]],
 ) -> tuple[Mapping[type[BaseModel], dict[str, Any]], dict[str, Any]]:
-    """A reference to each model that bodies are validated with, and the schemas these refer to."""
+    """Return a reference to each model of a body, and the referenced schemas by name."""
     ordered = sorted(models, key=lambda model: model.__name__)
     references, definitions = models_json_schema(
         [(model, "validation") for model in ordered], ref_template=SCHEMA_REFERENCE
@@ -103,7 +103,7 @@ def input_schemas(
 
 
 def _as_read(schema: Any) -> Any:
-    """The schema with its free texts, names and values held to what is read."""
+    """Return the schema with free texts, names and values restricted to those that the parser accepts."""
     if schema is True:
         return FREE_REFERENCE
     if not isinstance(schema, dict):
@@ -129,7 +129,7 @@ def _keyword_as_read(keyword: str, value: Any) -> Any:
 
 
 URL_MODELS = ("SubscriptionCreate", "SubscriptionEntry", "SubscriptionUpdate")
-"""Input models with a field `url`."""
+"""Input models with a field `url`, which gets the URL pattern."""
 
 _NO_LOCAL_NAME = r"(?![^/?:]*\.(?:localdomain|localhost|internal)(?:[/?:]|$))"
 _HOST = _NO_LOCAL_NAME + r"(?:[a-z0-9]{1,20}(?:-[a-z0-9]{1,20})?\.){1,4}[a-z]{2,20}"
@@ -139,11 +139,11 @@ _QUERY = rf"(?:\?(?:{_CHARACTER}|[/?])*)?"
 
 
 def url_pattern(rules: UrlRules) -> str:
-    """The pattern, for ECMA 262 and for Python alike."""
+    """Return the URL pattern, valid in ECMA 262 and in Python."""
     scheme = "https?" if rules.allow_http else "https"
     port = "(?::[1-9][0-9]{0,3})?"
     if rules.allowed_ports is not None:
-        # A scheme's own port may be left out only where it is allowed.
+        # A URL may omit the scheme's default port only if that port is allowed.
         others = "|".join(str(number) for number in sorted(rules.allowed_ports))
         port = f"(?::(?:{others}))" + ("?" if {443} <= rules.allowed_ports and not rules.allow_http else "")
     return f"^{scheme}://{_HOST}{port}{_PATH}{_QUERY}$"

@@ -1,4 +1,4 @@
-"""Whether this process can do its work: each thing it needs, with the reason when it is not there."""
+"""Readiness of the API process: one check per dependency, with a reason if it fails."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -12,19 +12,20 @@ from storage.database import Database
 from storage.migrate import current, head, is_behind
 from storage.unavailable import is_unavailable
 
-CHECK_SECONDS = 1.5  # all checks run at once; a probe gets its answer within two seconds whatever hangs
+CHECK_SECONDS = 1.5
+"""Timeout of a check. Checks run concurrently, so a probe is answered within two seconds whatever hangs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that is needed. `reason` is None when it is there; it never holds an address or a credential."""
+    """Check of one dependency. `reason` is None if healthy; it never contains an address or a credential."""
 
     name: str
     reason: str | None
 
 
 async def readiness(database: Database, temporal: Client) -> list[Check]:
-    """Database, migrations and Temporal, within CHECK_SECONDS."""
+    """Check database, migrations and Temporal, within CHECK_SECONDS."""
     checks: dict[str, Callable[[], Awaitable[str | None]]] = {
         "database": lambda: _database(database),
         "migrations": lambda: _migrations(database),
@@ -39,7 +40,7 @@ async def _bounded(check: Callable[[], Awaitable[str | None]]) -> str | None:
         async with asyncio.timeout(CHECK_SECONDS):
             return await check()
     except TimeoutError:
-        return f"gave no answer within {CHECK_SECONDS} s"
+        return f"did not answer within {CHECK_SECONDS} s"
 
 
 async def _database(database: Database) -> str | None:
@@ -69,4 +70,4 @@ async def _temporal(temporal: Client) -> str | None:
         healthy = await temporal.service_client.check_health(timeout=timedelta(seconds=CHECK_SECONDS))
     except (RPCError, RuntimeError):  # RuntimeError: the first connection of a lazy client failed
         return "cannot be reached"
-    return None if healthy else "says that it is not serving"
+    return None if healthy else "reports that it is not serving"

@@ -19,16 +19,16 @@ COMMIT_BUCKETS_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5,
 GROUP_BUCKETS_EVENTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 REFRESH_SECONDS = 10.0
-"""Age from which the figures of the installation are read again. Several scrapers share a reading."""
+"""Age at which the figures of the installation are refreshed. Several scrapers share a reading."""
 
 STALE_SECONDS = 60.0
-"""Age from which they are exported as NaN."""
+"""Age at which the figures of the installation are exported as NaN."""
 
 READ_SECONDS = 5.0
 """Timeout of a reading."""
 
 FIRST_SECONDS = 1.0
-"""Maximum wait of a scrape for a reading, when there are no figures yet."""
+"""Maximum wait of a scrape for a reading while there are no figures yet."""
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class ApiMetrics:
             ["code"],
             registry=self.registry,
         )
-        for code in ("500", "503"):  # a counter that is there from the start is seen to increase at once
+        for code in ("500", "503"):  # exported as 0 at once, or Prometheus would miss the first increase
             self.rejected.labels(code)
         self.commit_seconds = Histogram(
             "loyalty_webhooks_intake_commit_seconds",
@@ -123,7 +123,7 @@ class ApiMetrics:
         self.workers.set(nan if figures is None else figures.workers)
         for status in SubscriptionStatus:
             self.subscriptions.labels(status).set(nan if figures is None else figures.subscriptions.get(status, 0))
-        self.scan_age_seconds.clear()  # a kind that is scanned nowhere has no age
+        self.scan_age_seconds.clear()  # a kind without a scan exports no age
         for kind, seconds in figures.scan_age_seconds.items() if figures is not None else ():
             self.scan_age_seconds.labels(kind).set(seconds)
 
@@ -133,14 +133,14 @@ class ApiMetrics:
 
 
 class InstallationGauge:
-    """The figures of the installation, read in the background of the scrapes."""
+    """Cached figures of the installation, refreshed in the background of scrapes."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._cache: TtlCache[None, InstallationFigures] = TtlCache(STALE_SECONDS, refresh_seconds=REFRESH_SECONDS)
 
     async def current(self) -> InstallationFigures | None:
-        """Return the latest figures, or None when there are none younger than STALE_SECONDS."""
+        """Return the latest figures, or None if they are older than STALE_SECONDS."""
         try:
             async with asyncio.timeout(FIRST_SECONDS):
                 return await self._cache.get(None, self._read)
@@ -148,7 +148,7 @@ class InstallationGauge:
             return None
 
     async def close(self) -> None:
-        """Wait for a reading under way."""
+        """Wait for a reading in progress."""
         await self._cache.close()
 
     async def _read(self) -> InstallationFigures | None:
@@ -156,5 +156,7 @@ class InstallationGauge:
             async with asyncio.timeout(READ_SECONDS), self._database.transaction() as connection:
                 return await installation_figures(connection)
         except Exception as error:  # Metrics stay available whatever fails here; the next scrape tries again.
-            logger.warning("installation figures for /metrics not read (%s)", type(error).__name__)
+            logger.warning(
+                "installation figures for /metrics not read (%s), retrying at the next scrape", type(error).__name__
+            )
             return None

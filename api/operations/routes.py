@@ -1,4 +1,4 @@
-"""For those who operate it: alive, ready, metrics. Without a key, and without an id or an address in any answer."""
+"""Routes for operators: liveness, readiness, metrics. They need no key, and responses contain no id or address."""
 
 import asyncio
 from math import nan
@@ -13,44 +13,45 @@ from api.operations.metrics import METRICS_CONTENT_TYPE
 from api.resources import FromResources
 from storage.unavailable import is_unavailable
 
-BACKLOG_SECONDS = 1.0  # a scrape gets the other figures even when the database hangs
+BACKLOG_SECONDS = 1.0
+"""Timeout of the backlog. A scrape gets the other figures even if the database hangs."""
 
 router = APIRouter(tags=["operations"])
 
 
 class Alive(Output):
-    """The process answers."""
+    """Liveness of the process."""
 
     status: Annotated[str, Field(examples=["ok"])]
 
 
 class CheckOut(Output):
-    """One thing that is needed; `reason` says why it is not there."""
+    """Check of one dependency, with the `reason` of a failure."""
 
     ok: bool
     reason: str | None
 
 
 class Readiness(Output):
-    """Ready when every check is ok."""
+    """Readiness of the process: ready if every check is ok."""
 
     ready: bool
     checks: dict[str, CheckOut]
 
 
-@router.get("/healthz", summary="Whether the process is alive")
+@router.get("/healthz", summary="Liveness of the process")
 async def healthz() -> Alive:
-    """Says nothing of database and Temporal: restarting this process would not mend them."""
+    """Confirm that the process answers. Excludes database and Temporal: a restart would not repair them."""
     return Alive(status="ok")
 
 
 @router.get(
     "/readyz",
-    summary="Whether it can do its work",
-    responses={503: {"model": Readiness, "description": "Something is missing; the reasons say what."}},
+    summary="Readiness of the process",
+    responses={503: {"model": Readiness, "description": "A check failed; see the reasons."}},
 )
 async def readyz(resources: FromResources, response: Response) -> Readiness:
-    """Database, migrations and Temporal, each with its reason, within two seconds."""
+    """Check database, migrations and Temporal, within two seconds."""
     checks = await readiness(resources.database, resources.temporal)
     ready = all(check.reason is None for check in checks)
     response.status_code = 200 if ready else 503
@@ -61,12 +62,12 @@ async def readyz(resources: FromResources, response: Response) -> Readiness:
 
 @router.get(
     "/metrics",
-    summary="Figures for Prometheus",
+    summary="Metrics for Prometheus",
     response_class=Response,
     responses={200: {"content": {METRICS_CONTENT_TYPE: {"schema": {"type": "string"}}}}},
 )
 async def metrics(resources: FromResources) -> Response:
-    """Backlog, age and the installation's figures are NaN while the database cannot be asked."""
+    """Return all metrics. Backlog, age and the installation's figures are NaN while the database is unavailable."""
     events, age = nan, nan
     try:
         async with asyncio.timeout(BACKLOG_SECONDS):

@@ -1,4 +1,8 @@
-"""Who gets to a page: 303 to the log-in, 403 for a form that is not ours, 404 of the store, 403 without the right."""
+"""Admission to pages of the panel.
+
+A request without a session is redirected to the log-in (303). A form without a valid CSRF token gets 403, an unknown
+store 404, a missing right 403.
+"""
 
 from collections.abc import Mapping
 from urllib.parse import urlencode
@@ -19,13 +23,15 @@ from storage.access.sessions import SessionRow, find_session, say_next
 from storage.operations.stores import StoreRow, list_stores
 
 LOGIN = f"{PATH}/login"
-BY_SCRIPT = "x-requested-with"  # scripts of ours send it: an answer of 401 is of more use to them than a log-in page
+BY_SCRIPT = "x-requested-with"
+"""Header of requests by the panel's scripts. They get a 401 instead of a redirect, which they could not tell from a
+page."""
 
 
 async def admitted(
     request: Request, renderer: Renderer, routes: Mapping[str, PanelRoute], route: PanelRoute
 ) -> Page | Response:
-    """The page this request is for, or where it goes instead; raises NotFound and Forbidden."""
+    """Return the requested page, or a response that leads to the log-in. Raises NotFound and Forbidden."""
     token = browser_token(request)
     resources: Resources = request.app.state.resources
     watching = route.method == "GET" and BY_SCRIPT in request.headers
@@ -51,7 +57,7 @@ async def admitted(
 
 
 async def enterable(request: Request) -> tuple[Principal, list[StoreRow]] | Response:
-    """Who is logged in, and the stores that are theirs; or the way to the log-in."""
+    """Return the logged-in principal and the stores they may enter, or a response that leads to the log-in."""
     found = await _logged_in(request.app.state.resources, browser_token(request))
     return to_login(request) if found is None else (found[0].administrator.principal, found[1])
 
@@ -70,7 +76,7 @@ async def _logged_in(
 
 
 def to_login(request: Request) -> Response:
-    """The log-in page, which leads back to where somebody wanted to go."""
+    """Redirect to the log-in, which leads back to the requested page; answer scripts with 401."""
     if BY_SCRIPT in request.headers:
         return JSONResponse({"code": 401, "message": "Authentication Required"}, status_code=401)
     wished = request.url.path + (f"?{request.url.query}" if request.url.query else "")

@@ -1,4 +1,4 @@
-"""The admin panel: an application of its own below /admin, on the API's resources."""
+"""Application of the admin panel, mounted at /admin. It uses the API's resources."""
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -58,34 +58,35 @@ GROUPS: tuple[PanelRoutes, ...] = (
     people.pages,
     audit.pages,
 )
-"""Every page group. The first route that fits a path is taken: those with words before those with parameters."""
+"""All page groups. The first matching route is taken, so fixed paths come before paths with parameters."""
 
-FOR_A_YEAR = "public, max-age=31536000, immutable"  # their addresses change with what is in them
+FOR_A_YEAR = "public, max-age=31536000, immutable"
+"""Cache-Control of static files. A year is safe because the address of a file changes with its content."""
 
 
 def named_routes(groups: Iterable[PanelRoutes] = GROUPS) -> dict[str, PanelRoute]:
-    """Every route by its name; raises ValueError where two have the same name or stand at the same path."""
+    """Return the routes by name. Raises ValueError when two share a name, or a method and path."""
     routes: dict[str, PanelRoute] = {}
-    places: set[tuple[str, str]] = set()
+    paths: set[tuple[str, str]] = set()
     for route in (route for group in groups for route in group.routes):
-        place = (route.method, route.path)
-        if route.name in routes or place in places:
-            raise ValueError(f"two routes of the panel are {route.name}, or stand at {route.method} {route.path}")
+        path = (route.method, route.path)
+        if route.name in routes or path in paths:
+            raise ValueError(f"two routes of the panel have the name {route.name}, or {route.method} {route.path}")
         routes[route.name] = route
-        places.add(place)
+        paths.add(path)
     return routes
 
 
 def add_panel(app: FastAPI) -> None:
     """Mount the panel at /admin."""
     panel = create_panel()
-    panel.state = app.state  # the resources are opened and closed by the API
+    panel.state = app.state  # The API opens and closes the resources.
     app.add_route(PATH, _to_home, include_in_schema=False)
     app.mount(PATH, panel, name="panel")
 
 
 def create_panel() -> Starlette:
-    """The panel's application; its resources are those of the application it is mounted in."""
+    """Return the panel's application. It uses the resources of the application that mounts it."""
     routes, renderer = named_routes(), Renderer()
     panel = Starlette(
         routes=[
@@ -107,12 +108,12 @@ def create_panel() -> Starlette:
         ],
         exception_handlers={HTTPException: partial(_no_route, renderer), Exception: partial(_our_mistake, renderer)},
     )
-    panel.router.redirect_slashes = False  # it would go to whatever host and scheme the request names
+    panel.router.redirect_slashes = False  # Such a redirect would trust the host and scheme of the request.
     return panel
 
 
 class _Files(StaticFiles):
-    """Files that a browser asks for once."""
+    """Static files with a long cache lifetime."""
 
     async def get_response(self, path: str, scope: AsgiScope) -> Response:
         response = await super().get_response(path, scope)
@@ -126,7 +127,7 @@ async def _to_home(request: Request) -> Response:
 
 
 async def _answered(renderer: Renderer, answer: Callable[[Request], Awaitable[Response]], request: Request) -> Response:
-    """The answer, or the page that says why there is none; kept to itself, whatever it is."""
+    """Return the handler's response, or an error page, with the headers of every page."""
     try:
         response = await answer(request)
     except Exception as error:
@@ -145,7 +146,7 @@ async def _page(renderer: Renderer, routes: Mapping[str, PanelRoute], route: Pan
 
 
 async def _home(renderer: Renderer, routes: Mapping[str, PanelRoute], request: Request) -> Response:
-    """The first page of the menu, in the store that is asked for or else the first."""
+    """Redirect to the first page of the menu, in the store of the query or else in the first store."""
     found = await enterable(request)
     if isinstance(found, Response):
         return found
@@ -171,5 +172,5 @@ async def _no_route(renderer: Renderer, request: Request, error: Any) -> Respons
 
 
 async def _our_mistake(renderer: Renderer, request: Request, error: Exception) -> Response:
-    """A bug. The server logs it with its traceback; whoever asked learns nothing of our inside."""
+    """Return the error page of a bug, without internal details. The server logs the traceback."""
     return renderer.bare(request, "error.html", None, 500, message="Internal Server Error", code=500)

@@ -1,4 +1,4 @@
-"""Settings → Audit: who changed what, when."""
+"""Settings → Audit: the log of changes, with actor, object and time."""
 
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
@@ -14,29 +14,29 @@ from domain.access import Scope
 from domain.wire.jsontext import dump
 from storage.access.audit import AUDIT_FIELDS, AuditRow, audit_page, existing_objects
 
-LINES = 25
-BIGGEST_ID = 2**63 - 1  # of PostgreSQL's bigint
+ENTRIES_SHOWN = 25
+BIGGEST_ID = 2**63 - 1  # Maximum of PostgreSQL's bigint.
 
 OBJECT_PAGES = {
     "subscription": ("webhooks.shown", "webhookSubscriptionId"),
     "delivery": ("delivery.shown", "messageId"),
-    "recover": ("recover.progress", "windowActId"),
-    "backfill": ("recover.progress", "windowActId"),
+    "recover": ("recover.progress", "bulkActionId"),
+    "backfill": ("recover.progress", "bulkActionId"),
 }
-"""Objects of a store that have a page of their own: its route, and the parameter that takes their id."""
+"""Object types that have a page: its route, and the path parameter that takes the object's id."""
 
 pages = PanelRoutes()
 
 
 @pages.get("/{storeCode}/audit", Scope.ADMIN)
 async def listed(page: Page) -> Response:
-    """What was changed in the store."""
+    """Show the changes in the store."""
     return await _listed(page, page.store_code)
 
 
 @pages.get("/{storeCode}/audit/installation", Scope.ADMIN, everywhere=True)
 async def installation(page: Page) -> Response:
-    """What belongs to no store: API keys and administrators."""
+    """Show the changes that belong to no store: API keys and administrators."""
     return await _listed(page, None)
 
 
@@ -44,16 +44,16 @@ async def _listed(page: Page, store_code: str | None) -> Response:
     listing = page.listing(AUDIT_FIELDS, cursor=True)
     before = _before(page, listing)
     async with page.resources.database.transaction() as connection:
-        rows = await audit_page(connection, store_code, listing.conditions, before, LINES + 1)
+        rows = await audit_page(connection, store_code, listing.conditions, before, ENTRIES_SHOWN + 1)
         ids = {UUID(row.object_id) for row in rows if row.object_type in OBJECT_PAGES and is_id(row.object_id)}
         existing = set() if store_code is None else await existing_objects(connection, store_code, ids)
-    more = len(rows) > LINES
-    told = [(row, list(_told(row)), _address(page, row, existing)) for row in rows[:LINES]]
-    return page.render("audit/list.html", rows=told, next_cursor=str(rows[LINES - 1].id) if more else None)
+    more = len(rows) > ENTRIES_SHOWN
+    entries = [(row, list(_changes(row)), _address(page, row, existing)) for row in rows[:ENTRIES_SHOWN]]
+    return page.render("audit/list.html", rows=entries, next_cursor=str(rows[ENTRIES_SHOWN - 1].id) if more else None)
 
 
 def _before(page: Page, listing: Listing) -> int | None:
-    """The line a page ended with; what is none is said above the page."""
+    """Return the id of the previous page's last entry, or None. An invalid cursor is reported above the page."""
     if listing.cursor is None:
         return None
     if listing.cursor.isdecimal() and int(listing.cursor) <= BIGGEST_ID:
@@ -63,15 +63,15 @@ def _before(page: Page, listing: Listing) -> int | None:
 
 
 def _address(page: Page, row: AuditRow, existing: Collection[UUID]) -> str | None:
-    """Of the object's page; None where there is none, or none any more."""
+    """Return the address of the object's page, or None if it has no page or no longer exists."""
     if row.object_type not in OBJECT_PAGES or not is_id(row.object_id) or UUID(row.object_id) not in existing:
         return None
     route, parameter = OBJECT_PAGES[row.object_type]
     return page.url(route, None, **{parameter: row.object_id})
 
 
-def _told(row: AuditRow) -> Iterator[tuple[str, str | None, str]]:
-    """Name, value before (None: there was none) and value after of each change."""
+def _changes(row: AuditRow) -> Iterator[tuple[str, str | None, str]]:
+    """Yield the name, the value before (None if there was none) and the value after of each change."""
     for name, value in row.changes.items():
         if isinstance(value, Mapping) and set(value) == {"before", "after"}:
             before = value["before"]

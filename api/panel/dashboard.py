@@ -1,4 +1,4 @@
-"""The dashboard: how deliveries go, what waits, what fails, and whether everything is there."""
+"""Dashboard: traffic, waiting deliveries, failing webhooks and the health of the components."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -37,15 +37,15 @@ pages = PanelRoutes()
 
 MINUTE = timedelta(minutes=1)
 RATE_LEAST = timedelta(seconds=10)
-"""The running interval's rate is taken over the time that has passed of it, or over this: one attempt in its first
-second is not sixty a minute."""
+"""Minimum divisor of the running interval's rate, which is otherwise its elapsed time. Without a minimum, one attempt
+in the first second would be shown as 60 per minute."""
 FAILING_SHOWN = 10
 HOSTS_SHOWN = 5
 WORKERS_SHOWN = 20
 
 
 class Span(NamedTuple):
-    """How far back the charts go, and how wide an interval is."""
+    """Time range of the charts, and the width of their intervals."""
 
     name: str
     span: timedelta
@@ -60,7 +60,7 @@ SPANS = (
 
 @dataclass(frozen=True, slots=True)
 class ChartInterval:
-    """An interval of the charts and of the table beside them: attempts a minute, and durations in milliseconds."""
+    """Interval of the charts and of their table: attempts per minute, and durations in milliseconds."""
 
     start: datetime
     delivered: float
@@ -71,13 +71,13 @@ class ChartInterval:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing came to an outcome."""
+        """Return True if no attempt has an outcome in this interval."""
         return not (self.delivered or self.failed or self.given_up)
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A receiver's host, and what came of the attempts of the last 24 hours."""
+    """Receiver host with the outcomes of its attempts in the last 24 hours."""
 
     name: str
     delivered: int
@@ -85,13 +85,13 @@ class Host:
 
     @property
     def failed_percent(self) -> float:
-        """Share of attempts that failed."""
+        """Return the share of failed attempts, in percent."""
         return 100 * self.failed / (self.delivered + self.failed)
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedComponent:
-    """A part of the installation; `reason` is None when it does its work."""
+    """Component of the installation; `reason` is None when it is healthy."""
 
     name: str
     reason: str | None
@@ -99,7 +99,7 @@ class CheckedComponent:
 
 @pages.get("/{storeCode}/dashboard", Scope.DELIVERY_READ)
 async def shown(page: Page) -> Response:
-    """The page. Everything on it costs the same however long the log is."""
+    """Show the dashboard. The cost of its queries does not depend on the length of the log."""
     wished = page.request.query_params.get("span")
     span = next((one for one in SPANS if one.name == wished), SPANS[0])
     async with page.resources.database.transaction() as connection:
@@ -128,7 +128,10 @@ async def shown(page: Page) -> Response:
 
 @pages.get("/{storeCode}/dashboard/components", Scope.DELIVERY_READ)
 async def components(page: Page) -> Response:
-    """For the dashboard's script, which does not let the page wait for what hangs: components and the next scans."""
+    """Return the components and the next scans, for the dashboard's script.
+
+    They are loaded after the page, so that a component that hangs does not delay it.
+    """
     resources = page.resources
     checks, schedules = await asyncio.gather(
         readiness(resources.database, resources.temporal), asyncio.gather(*(_schedule(page, kind) for kind in Kind))
@@ -154,7 +157,7 @@ async def components(page: Page) -> Response:
 
 
 def failing_hosts(day: Sequence[SubscriptionTraffic]) -> list[Host]:
-    """The hosts with most failed attempts, those with most first."""
+    """Return the hosts with the most failed attempts, in descending order."""
     counts: dict[str, list[int]] = {}
     for one in day:
         host = counts.setdefault(urlsplit(one.url).netloc, [0, 0])
@@ -165,7 +168,7 @@ def failing_hosts(day: Sequence[SubscriptionTraffic]) -> list[Host]:
 
 
 def intervals_of(outcomes: Sequence[Outcomes], width: timedelta, now: datetime) -> list[ChartInterval]:
-    """The intervals as they are drawn; of the last one, which is running, only the time that has passed counts."""
+    """Return the intervals to draw. Rates of the last, running interval are over its elapsed time."""
     return [_interval(one, min(width, max(now - one.start, RATE_LEAST))) for one in outcomes]
 
 
@@ -184,7 +187,7 @@ def _interval(one: Outcomes, passed: timedelta) -> ChartInterval:
 
 
 def _totals(counted: Traffic) -> dict[str, Any]:
-    """Of the whole span."""
+    """Return the figures of the whole span."""
     delivered = sum(one.delivered for one in counted.outcomes)
     failed = sum(one.failed for one in counted.outcomes)
     given_up = sum(one.given_up for one in counted.outcomes)
@@ -218,7 +221,7 @@ def _chart_of_durations(page: Page, intervals: Sequence[ChartInterval]) -> str:
 def _chart(
     page: Page, kind: str, intervals: Sequence[ChartInterval], series: Mapping[str, Sequence[float | None]]
 ) -> str:
-    """JSON for `charts.js`."""
+    """Return the chart as JSON for `charts.js`."""
     return orjson.dumps(
         {
             "kind": kind,

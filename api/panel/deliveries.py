@@ -1,4 +1,4 @@
-"""Deliveries: the log of a store, newest first; what is new announces itself."""
+"""Deliveries: the delivery log of a store, newest first, which announces new deliveries."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -22,16 +22,16 @@ from storage.subscriptions.names import NamedSubscription, named_subscriptions
 
 ITEMS_SHOWN = 25
 ANNOUNCED_MOST = 100
-"""New deliveries are counted up to so many: more is said as "more than"."""
+"""Maximum number of new deliveries that are counted; above it the page says "more than"."""
 OPEN_ROWS = "open"
-"""Of a script's question: ids of the rows on its page that may have changed."""
+"""Query parameter of the list's script: ids of the rows shown that may have changed."""
 
 pages = PanelRoutes()
 
 
 @pages.get("/{storeCode}/deliveries", Scope.DELIVERY_READ)
 async def listed(page: Page) -> Response:
-    """The table."""
+    """Show the table."""
     listing = _listing(page)
     async with page.resources.database.transaction() as connection:
         try:
@@ -60,7 +60,7 @@ async def listed(page: Page) -> Response:
 
 @pages.get("/{storeCode}/deliveries/fresh", Scope.DELIVERY_READ)
 async def fresh(page: Page) -> Response:
-    """For the list's script: how many deliveries are newer than the `_cursor`, and how the open ones are now."""
+    """Return the number of deliveries newer than `_cursor`, and the current open rows, for the list's script."""
     listing = _listing(page, besides=(OPEN_ROWS,))
     shown = [parse_id(one) for one in page.request.query_params.get(OPEN_ROWS, "").split(",") if is_id(one)]
     newer: Sequence[DeliveryRow] = []
@@ -92,7 +92,7 @@ def _listing(page: Page, besides: Collection[str] = ()) -> Listing:
 
 
 async def _unfit(page: Page, connection: AsyncConnection, listing: Listing) -> str | None:
-    """Why not everything that the filter finds can be redelivered at once, or None."""
+    """Return the reason why the deliveries of the filter cannot be redelivered together, or None."""
     try:
         await recoverable(connection, page.store_code, listing.conditions)
     except UnfitFilterError as unfit:
@@ -101,7 +101,7 @@ async def _unfit(page: Page, connection: AsyncConnection, listing: Listing) -> s
 
 
 def _asked_for(listing: Listing) -> set[UUID]:
-    """A subscription that is filtered by is a choice of the filter, even where it is deleted."""
+    """Return the subscription of the filter. It stays selectable in the filter even when it is deleted."""
     return {
         one.value for one in listing.conditions if one.field == "webhookSubscriptionId" and one.operator is Operator.EQ
     }

@@ -1,4 +1,4 @@
-"""One delivery: its attempts, what it sent, why it stands where it stands, and what can be done about it."""
+"""Page of a delivery: attempts, request, reason of its status, and operator actions."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,29 +27,29 @@ from storage.subscriptions.queries import SubscriptionRow, find_subscription
 pages = PanelRoutes()
 
 SCALE_LEAST_MS = 1000
-"""Durations are drawn against the longest attempt, or against this: a bar of 12 ms is not to look long."""
+"""Minimum scale of the duration bars, which is otherwise the longest attempt. Without it, 12 ms could fill the bar."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShownAttempt:
-    """An attempt as it is drawn: `waited` since the one before, its bar's `share` of the width in per cent."""
+    """Attempt of the timeline: `waited` since the previous attempt, and the bar's `share` of the width in percent."""
 
     attempt: AttemptRow
     waited: timedelta | None
     share: float
     why: FailureExplanation | None = None
-    """Of its failure, where the attempt before failed otherwise or not."""
+    """Explanation of the failure; None if the previous attempt failed for the same reason."""
 
     @property
     def outcome(self) -> str:
-        """How it is coloured: `delivered`, `failed`, or `running` while nothing came back."""
+        """Return the CSS state: `delivered`, `failed`, or `running` while no outcome is recorded."""
         if self.attempt.outcome_at is None:
             return "running"
         return "failed" if self.attempt.failure else DeliveryStatus.DELIVERED
 
 
 def steps_of(attempts: Sequence[AttemptRow]) -> list[ShownAttempt]:
-    """The attempts with what their drawing needs."""
+    """Return the steps of the timeline."""
     longest = max([SCALE_LEAST_MS, *(one.duration_ms or 0 for one in attempts)])
     steps, before = [], None
     for one in attempts:
@@ -64,7 +64,7 @@ def steps_of(attempts: Sequence[AttemptRow]) -> list[ShownAttempt]:
 
 @pages.get("/{storeCode}/deliveries/{messageId}", Scope.DELIVERY_READ)
 async def shown(page: Page) -> Response:
-    """The page; `attempt` chooses whose request is shown, by default the last one's."""
+    """Show the page with the request of the attempt in the query, by default of the last attempt."""
     resources = page.resources
     async with resources.database.transaction() as connection:
         row = await find_delivery(connection, page.store_code, page.id("messageId"))
@@ -87,33 +87,33 @@ async def shown(page: Page) -> Response:
         pretty=pretty_or_plain(body.text),
         subscription=subscription,
         why=await _why(page, row),
-        acts=acts_on(row, subscription),
+        actions=actions_on(row, subscription),
         temporal_url=await existing_delivery_url(resources, workflow_id=row.workflow_id, retry_id=row.retry_id),
     )
 
 
 @pages.post("/{storeCode}/deliveries/{messageId}/act", Scope.DELIVERY_ACT)
 async def acted(page: Page) -> Response:
-    """Send now, redeliver or cancel: the field `act`."""
-    acts = OperatorActions(page.resources, page.store_code, page.actor)
+    """Send now, redeliver or cancel, as the field `act` says."""
+    actions = OperatorActions(page.resources, page.store_code, page.actor)
     known: Mapping[str, Callable[[UUID], Awaitable[None]]] = {
-        "send_now": acts.send_now,
-        "redeliver": acts.redeliver,
-        "cancel": acts.cancel,
+        "send_now": actions.send_now,
+        "redeliver": actions.redeliver,
+        "cancel": actions.cancel,
     }
-    act, message_id = page.form.text("act"), page.id("messageId")
-    if act not in known:
+    action, message_id = page.form.text("act"), page.id("messageId")
+    if action not in known:
         raise NotFound
-    text, kind = t(f"delivery.done_{act}"), "success"
+    text, kind = t(f"delivery.done_{action}"), "success"
     try:
-        await known[act](message_id)
+        await known[action](message_id)
     except (Conflict, Unavailable) as refused:
         text, kind = refused.message, "danger"
     return await page.done(text, "delivery.shown", kind=kind, messageId=message_id)
 
 
-def acts_on(row: DeliveryRow, subscription: SubscriptionRow | None) -> list[str]:
-    """What a person can do to a delivery as it stands; the acts themselves have the last word."""
+def actions_on(row: DeliveryRow, subscription: SubscriptionRow | None) -> list[str]:
+    """Return the operator actions to offer for the delivery. The action itself checks again and may refuse."""
     sending = subscription is not None and subscription.status == SubscriptionStatus.ACTIVE and row.variant != TEST
     if row.status in OPEN:
         return ["send_now", "cancel"] if sending else ["cancel"]
@@ -126,7 +126,7 @@ def _chosen(attempts: Sequence[AttemptRow], number: str | None) -> AttemptRow | 
 
 
 def pretty_or_plain(body: str | None) -> str | None:
-    """JSON text with a line for each value; None for None, and what is no JSON as it is."""
+    """Return JSON text indented, other text unchanged, and None for None."""
     if body is None:
         return None
     try:
@@ -136,7 +136,7 @@ def pretty_or_plain(body: str | None) -> str | None:
 
 
 async def _why(page: Page, row: DeliveryRow) -> ExplainedItem | None:
-    """None where the log no longer has what explains it."""
+    """Return the explanation of the delivery's status, or None if the log no longer has its event."""
     try:
         found = await explained(
             page.resources, page.principal, page.store_code, row.event_id, row.subscription_id, page.zone

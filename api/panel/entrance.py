@@ -1,4 +1,4 @@
-"""Logging in and out, and who is logged in."""
+"""Log-in, log-out, and the name of the logged-in person for the pages' script."""
 
 from collections.abc import Awaitable, Callable
 
@@ -26,13 +26,14 @@ from api.resources import Resources
 from storage.access.queries import note_login
 from storage.access.sessions import begin_session, end_session, find_session
 
-CREDENTIAL_MOST = 1024  # characters; hashing takes time in proportion to the length
+CREDENTIAL_MOST = 1024
+"""Maximum length of a user name or password in characters. The time to hash a password grows with its length."""
 
 EntranceHandler = Callable[[Renderer, Request], Awaitable[Response]]
 
 
 def entrance_routes() -> list[tuple[str, str, EntranceHandler]]:
-    """Routes of no store: method, path, handler."""
+    """Return the routes that belong to no store: method, path, handler."""
     return [
         ("GET", "/login", _form),
         ("POST", "/login", _log_in),
@@ -42,7 +43,10 @@ def entrance_routes() -> list[tuple[str, str, EntranceHandler]]:
 
 
 def local_path(wished: str) -> str:
-    """Where to go after the log-in: a page of the panel, whatever was asked for."""
+    """Return the address after the log-in: the requested one if it is a page of the panel, else the start page.
+
+    Other addresses would make the log-in an open redirect.
+    """
     plain = wished.startswith(f"{PATH}/") and "\\" not in wished and wished.isprintable()
     return wished if plain and not wished.startswith((f"{PATH}/login", f"{PATH}/logout")) else f"{PATH}/"
 
@@ -94,7 +98,7 @@ def _why(error: ApiError) -> str:
 
 
 async def _session(renderer: Renderer, request: Request) -> Response:
-    """For the pages' script: who is logged in now, and the token that forms filled in before are to be sent with."""
+    """Return the logged-in person's name and the CSRF token for forms opened before the log-in, for the script."""
     found = await enterable(request)
     if isinstance(found, Response):
         return found

@@ -1,4 +1,4 @@
-"""One event: its data, what each webhook did with it and why, and finding it by an id."""
+"""Page of an event: its data, its deliveries and the explanation for each webhook; lookup by id."""
 
 from uuid import UUID
 
@@ -18,12 +18,12 @@ from storage.subscriptions.names import named_subscriptions
 pages = PanelRoutes()
 
 QUOTES = " \t\r\n\"'`,;<>{}"
-"""What ids bring along when they are copied from logs and code."""
+"""Characters stripped around an id, which come along when it is copied from logs and code."""
 
 
 @pages.get("/{storeCode}/events", Scope.DELIVERY_READ)
 async def found(page: Page) -> Response:
-    """Where the id `id` leads: to a delivery, to an event, or to why there is none."""
+    """Redirect to the delivery or the event with the id in the query; an invalid id gets the search page."""
     wished = page.request.query_params.get("id", "").strip(QUOTES)
     if not is_id(wished):
         return page.render("events/find.html", 200 if not wished else 404, wished=wished)
@@ -36,7 +36,7 @@ async def found(page: Page) -> Response:
 
 @pages.get("/{storeCode}/events/{eventId}", Scope.DELIVERY_READ)
 async def shown(page: Page) -> Response:
-    """The event, and each webhook of the store: those to the event first."""
+    """Show the event and each webhook of the store, webhooks of this event first."""
     event_id = page.id("eventId")
     why = await explained(page.resources, page.principal, page.store_code, event_id, zone=page.zone)
     async with page.resources.database.transaction() as connection:

@@ -1,4 +1,4 @@
-"""Expiring: the three schedules of a store, what a scan would find, and scans by hand."""
+"""Expiring: the three schedules of a store, the preview of a scan, and manual scans."""
 
 from datetime import date
 
@@ -17,22 +17,22 @@ from domain.expiry.rows import EVENT_NAMES, Kind
 from domain.wire.jsontext import pretty
 
 RUNNING_SECONDS, IDLE_SECONDS = 2, 15
-"""Between two looks at the scans, while one goes on and otherwise."""
+"""Polling intervals of the scans' list in seconds: while a scan is running, and otherwise."""
 
 pages = PanelRoutes()
 
 
 @pages.get("/{storeCode}/expiring", Scope.DELIVERY_READ)
 async def shown(page: Page) -> Response:
-    """The three of them."""
-    return page.render("expiring/list.html", schedules=await _acts(page).all(), events=EVENT_NAMES)
+    """Show the three schedules."""
+    return page.render("expiring/list.html", schedules=await _actions(page).all(), events=EVENT_NAMES)
 
 
 @pages.post("/{storeCode}/expiring", Scope.DELIVERY_ACT)
 async def synced(page: Page) -> Response:
-    """Make and mend them now."""
+    """Create missing schedules and correct the others now."""
     try:
-        result = await _acts(page).sync()
+        result = await _actions(page).sync()
     except Unavailable as refused:
         return await page.done(refused.message, "expiring.shown", kind="danger")
     if result.failed:
@@ -43,23 +43,23 @@ async def synced(page: Page) -> Response:
 
 @pages.get("/{storeCode}/expiring/{expiryKind}", Scope.DELIVERY_READ)
 async def one(page: Page) -> Response:
-    """One of them with its last scans."""
+    """Show a schedule with its last scans."""
     return await _one(page)
 
 
 @pages.get("/{storeCode}/expiring/{expiryKind}/scans", Scope.DELIVERY_READ)
 async def scans(page: Page) -> Response:
-    """Its last scans alone, for the page to keep up with them."""
-    schedule = await _acts(page).details(_kind(page))
-    return page.fragment("expiring/scans.html", schedule=schedule, seconds=_pause(schedule.scans))
+    """Return the last scans, for the page's polling."""
+    schedule = await _actions(page).details(_kind(page))
+    return page.fragment("expiring/scans.html", schedule=schedule, seconds=_poll_seconds(schedule.scans))
 
 
 @pages.post("/{storeCode}/expiring/{expiryKind}/scan", Scope.DELIVERY_ACT)
 async def scanned(page: Page) -> Response:
-    """Scan one day now: the field `day`, or else the day that is due today."""
+    """Scan one day now: the day in the field `day`, or else the day that is due today."""
     kind = _kind(page)
     try:
-        begun = await _acts(page).trigger(kind, _day(page.form.text("day"), "day"))
+        begun = await _actions(page).trigger(kind, _day(page.form.text("day"), "day"))
     except (ValidationFailed, Unavailable) as error:
         return await _one(page, error)
     return await page.done(t("expiring.scanning", day=begun.day), "expiring.one", expiryKind=kind)
@@ -72,7 +72,7 @@ async def backfilled(page: Page) -> Response:
     sent = {name: page.form.text(name) for name in ("firstDay", "lastDay")}
     try:
         first, last = days_of(validate(ScanBackfillRequest, dict(sent)))
-        await _acts(page).backfill(kind, first, last)
+        await _actions(page).backfill(kind, first, last)
     except (ValidationFailed, Unavailable) as error:
         return await _one(page, error)
     return await page.done(t("expiring.backfilling", first=first, last=last), "expiring.one", expiryKind=kind)
@@ -80,11 +80,11 @@ async def backfilled(page: Page) -> Response:
 
 @pages.post("/{storeCode}/expiring/{expiryKind}/paused", Scope.DELIVERY_ACT)
 async def paused(page: Page) -> Response:
-    """Pause it, or let it run again: the box `paused`."""
-    kind, acts = _kind(page), _acts(page)
+    """Pause or resume the schedule, as the box `paused` says."""
+    kind, actions = _kind(page), _actions(page)
     pausing = page.form.flag("paused")
     try:
-        await (acts.pause(kind) if pausing else acts.resume(kind))
+        await (actions.pause(kind) if pausing else actions.resume(kind))
     except (Conflict, Unavailable) as refused:
         return await page.done(refused.message, "expiring.one", kind="danger", expiryKind=kind)
     said = t("expiring.paused" if pausing else "expiring.resumed", kind=t(f"expiring.kind_{kind}"))
@@ -93,10 +93,10 @@ async def paused(page: Page) -> Response:
 
 @pages.get("/{storeCode}/expiring/{expiryKind}/preview", Scope.DELIVERY_READ)
 async def previewed(page: Page) -> Response:
-    """What a scan of a day would find; nothing is sent."""
+    """Show the objects that a scan of the day would find. Nothing is sent."""
     kind, found = _kind(page), None
     try:
-        found = await _acts(page).preview(kind, _day(page.request.query_params.get("day", ""), "day"))
+        found = await _actions(page).preview(kind, _day(page.request.query_params.get("day", ""), "day"))
     except (ValidationFailed, Unavailable) as error:
         page.refused(error)
     notices = found.notices if found else []
@@ -108,13 +108,14 @@ async def previewed(page: Page) -> Response:
 async def _one(page: Page, error: ApiError | None = None) -> Response:
     if error is not None:
         page.refused(error)
-    schedule = await _acts(page).details(_kind(page))
+    schedule = await _actions(page).details(_kind(page))
     status = 200 if error is None else error.status
-    seconds = RUNNING_SECONDS if page.notice else _pause(schedule.scans)  # a scan that was asked for begins just now
+    # A notice means that a scan was just requested, which may not have started yet.
+    seconds = RUNNING_SECONDS if page.notice else _poll_seconds(schedule.scans)
     return page.render("expiring/one.html", status, schedule=schedule, seconds=seconds)
 
 
-def _acts(page: Page) -> ScheduleActions:
+def _actions(page: Page) -> ScheduleActions:
     return ScheduleActions(page.resources, page.store_code, page.actor)
 
 
@@ -129,5 +130,5 @@ def _day(text: str, path: str) -> date | None:
         raise invalid(path, "not_a_day", str(error)) from None
 
 
-def _pause(scans: list[ScanOut]) -> int:
+def _poll_seconds(scans: list[ScanOut]) -> int:
     return RUNNING_SECONDS if any(scan.finished_at is None for scan in scans) else IDLE_SECONDS

@@ -1,4 +1,4 @@
-"""What a form sent. Read by hand: only `application/x-www-form-urlencoded` of bounded size, no files."""
+"""Fields of a submitted form: only `application/x-www-form-urlencoded` of bounded size, no files."""
 
 from collections.abc import Iterator
 from urllib.parse import parse_qsl
@@ -8,14 +8,17 @@ from starlette.requests import Request
 from api.body import read_body
 from api.errors import invalid
 
-FORM_BYTES = 512 * 1024  # twenty headers of 4 KiB, percent-encoded, and room
+FORM_BYTES = 512 * 1024
+"""Maximum size of a form: twenty headers of 4 KiB, percent-encoded, and margin."""
 MOST_FIELDS = 1000
 FORM_TYPE = "application/x-www-form-urlencoded"
-MOST_DIGITS = 18  # what no number of ours comes near; Python reads no number of thousands
+MOST_DIGITS = 18
+"""Maximum digits of a number in a form. Every valid number is far shorter, and Python refuses to parse thousands of
+digits."""
 
 
 class Form:
-    """Fields in their order; a name may stand several times."""
+    """Form fields in their order; a name may occur several times."""
 
     def __init__(self, fields: list[tuple[str, str]] | None = None) -> None:
         self._fields = fields or []
@@ -24,19 +27,19 @@ class Form:
         return iter(self._fields)
 
     def text(self, name: str, default: str = "") -> str:
-        """The field's first value, without spaces around it."""
+        """Return the field's first value, stripped."""
         return next((value.strip() for field, value in self._fields if field == name), default)
 
     def raw(self, name: str) -> str:
-        """The field's first value as it was sent."""
+        """Return the field's first value as sent."""
         return next((value for field, value in self._fields if field == name), "")
 
     def all(self, name: str) -> list[str]:
-        """Every value of the field, as sent."""
+        """Return every value of the field as sent."""
         return [value for field, value in self._fields if field == name]
 
     def flag(self, name: str) -> bool:
-        """Whether a box is ticked."""
+        """Return True if the box is ticked."""
         return self.text(name) not in ("", "false", "0")
 
     def __contains__(self, name: str) -> bool:
@@ -44,7 +47,7 @@ class Form:
 
 
 async def read_form(request: Request) -> Form:
-    """Raises TooLarge and ValidationFailed."""
+    """Read the form from the request's body. Raises TooLarge and ValidationFailed."""
     raw = await read_body(request, FORM_BYTES)
     if not raw:
         return Form()
@@ -57,5 +60,5 @@ async def read_form(request: Request) -> Form:
 
 
 def whole(text: str) -> int | str:
-    """A number as the API takes it; anything else as it is, for the API to refuse."""
+    """Return a whole number as int, and anything else unchanged, for the API's validation to refuse."""
     return int(text) if text.isascii() and text.isdecimal() and len(text) <= MOST_DIGITS else text

@@ -1,4 +1,4 @@
-"""The menu: where everything is. An entry shows when its page is there and its reader may open it."""
+"""Menu of the panel. An entry is shown when its route exists and the person may open it."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from domain.access import ALL_STORES, Principal
 
 @dataclass(frozen=True, slots=True)
 class MenuEntry:
-    """A line of the menu: name of its text, of its route, and of its icon (Font Awesome)."""
+    """Menu entry: the names of its text, of its route and of its icon (Font Awesome)."""
 
     text: str
     route: str
@@ -18,7 +18,7 @@ class MenuEntry:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Entries below a heading."""
+    """Menu entries below a heading."""
 
     text: str
     entries: tuple[MenuEntry, ...]
@@ -49,13 +49,13 @@ MENU: tuple[Group, ...] = (
 
 
 def may_open(route: PanelRoute, principal: Principal) -> bool:
-    """Whether this reader may use the route, in a store that is theirs."""
+    """Return True if the principal may use the route in a store that they may enter."""
     held = route.scope is None or principal.may(route.scope)
     return held and (not route.everywhere or ALL_STORES in principal.stores)
 
 
 def menu_of(routes: Mapping[str, PanelRoute], principal: Principal) -> Iterator[Group]:
-    """The menu as this reader sees it."""
+    """Yield the groups of the menu with the entries that the principal may open."""
     for group in MENU:
         entries = tuple(
             entry for entry in group.entries if entry.route in routes and may_open(routes[entry.route], principal)

@@ -1,4 +1,7 @@
-"""Migrate to modern: each legacy webhook with its bodies compared, its modern twin, and the switch over."""
+"""Migrate to modern: the format migration of each legacy webhook.
+
+It has three steps: compare the legacy and the modern body, create the paused modern webhook of the pair, switch over.
+"""
 
 from dataclasses import replace
 from uuid import UUID
@@ -22,14 +25,14 @@ from storage.listing import Condition, Operator
 from storage.subscriptions.format_migration import PairRow, find_legacy, legacy_subscriptions
 
 NEWEST_DELIVERIES = 10
-"""Among them the last real event is looked for; the others may be tests."""
+"""Number of newest deliveries searched for the last real event. Deliveries of tests are skipped."""
 
 pages = PanelRoutes()
 
 
 @pages.get("/{storeCode}/migrate", Scope.SUBSCRIPTION_READ)
 async def listed(page: Page) -> Response:
-    """Every legacy webhook, and how far it is."""
+    """Show the legacy webhooks with the stage of their migration."""
     async with page.resources.database.transaction() as connection:
         rows = await legacy_subscriptions(connection, page.store_code)
     return page.render("migrate/list.html", rows=[(row, stage(row)) for row in rows])
@@ -37,7 +40,10 @@ async def listed(page: Page) -> Response:
 
 @pages.get("/{storeCode}/migrate/{webhookSubscriptionId}", Scope.SUBSCRIPTION_READ)
 async def compared(page: Page) -> Response:
-    """Its last event in both forms, field by field. Data of events is for those who may see deliveries."""
+    """Compare the webhook's last event in both formats, field by field.
+
+    Without the right to read deliveries, a sample of the event is compared instead.
+    """
     async with page.resources.database.transaction() as connection:
         row = await find_legacy(connection, page.store_code, page.id("webhookSubscriptionId"))
     if row is None:
@@ -63,10 +69,10 @@ async def compared(page: Page) -> Response:
 
 @pages.post("/{storeCode}/migrate/{webhookSubscriptionId}/twin", Scope.SUBSCRIPTION_WRITE)
 async def modern_made(page: Page) -> Response:
-    """Create the modern twin, paused; one that is there stays."""
+    """Create the paused modern webhook of the pair. An existing one is kept."""
     subscription_id = page.id("webhookSubscriptionId")
     try:
-        row = await _twins(page).make(subscription_id)
+        row = await _migrations(page).create_modern(subscription_id)
     except ValidationFailed as error:
         return await _refused(page, subscription_id, "; ".join(problem.message for problem in error.problems))
     said = t("migrate.modern_made", name=row.modern_name)
@@ -75,10 +81,10 @@ async def modern_made(page: Page) -> Response:
 
 @pages.get("/{storeCode}/migrate/{webhookSubscriptionId}/switch", Scope.SUBSCRIPTION_WRITE)
 async def switch(page: Page) -> Response:
-    """Which event would go where."""
+    """Show the plan of the switch: the number of events that each webhook of the pair would send."""
     subscription_id = page.id("webhookSubscriptionId")
     try:
-        row, plan = await _twins(page).plan(subscription_id)
+        row, plan = await _migrations(page).plan(subscription_id)
     except Conflict as refused:
         return await _refused(page, subscription_id, refused.message)
     return page.render("migrate/switch.html", row=row, plan=plan)
@@ -86,26 +92,30 @@ async def switch(page: Page) -> Response:
 
 @pages.post("/{storeCode}/migrate/{webhookSubscriptionId}/switch", Scope.SUBSCRIPTION_WRITE)
 async def switched(page: Page) -> Response:
-    """Switch over."""
+    """Switch over from the legacy to the modern webhook."""
     subscription_id = page.id("webhookSubscriptionId")
     try:
-        row = await _twins(page).switch_over(subscription_id)
+        row = await _migrations(page).switch_over(subscription_id)
     except Conflict as refused:
         return await _refused(page, subscription_id, refused.message)
     return await page.done(t("migrate.switched", name=row.modern_name), "migrate.listed")
 
 
 def stage(row: PairRow) -> str:
-    """How far a legacy webhook is: `legacy`, `twin` (there, and waiting) or `switched`; `both` send."""
+    """Return the stage of a migration.
+
+    `legacy`: no modern webhook yet. `modern_waiting`: the modern webhook exists and sends nothing. `both`: both send.
+    `switched`: only the modern webhook sends.
+    """
     if row.modern_id is None:
         return "legacy"
     if row.modern_status != SubscriptionStatus.ACTIVE:
-        return "twin"
+        return "modern_waiting"
     return "both" if row.status == SubscriptionStatus.ACTIVE else "switched"
 
 
 async def _last_event(page: Page, row: PairRow) -> tuple[EventFacts | None, DeliveryRow | None]:
-    """Its last event that was real and whose data is still stored, secrets masked; and the delivery of it."""
+    """Return the webhook's last real event with its delivery, or two Nones if its data is no longer stored."""
     of_webhook = [Condition("webhookSubscriptionId", Operator.EQ, row.id)]
     async with page.resources.database.transaction() as connection:
         newest = await delivery_page(connection, page.store_code, of_webhook, None, NEWEST_DELIVERIES)
@@ -123,7 +133,7 @@ def _sample(event_name: str, store_code: str) -> EventFacts:
     return replace(example_facts(event_type), store_code=store_code, data_text=data)
 
 
-def _twins(page: Page) -> FormatMigrations:
+def _migrations(page: Page) -> FormatMigrations:
     return FormatMigrations(page.resources, page.store_code, page.actor)
 
 

@@ -1,4 +1,4 @@
-"""Days and times as forms send them, in the store's zone. What cannot be read raises ValidationFailed."""
+"""Days and times of forms, in the store's time zone. Unreadable text raises ValidationFailed."""
 
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
@@ -7,24 +7,24 @@ from api.errors import invalid
 
 
 def moment(text: str, zone: ZoneInfo, path: str) -> datetime | None:
-    """The instant of `2026-01-02T03:04` there, or of a time with its own offset; None for nothing."""
+    """Return the instant of `2026-01-02T03:04` in the zone, or of a time with its own offset; None for no text."""
     return None if not text else _instant(text, zone, path)
 
 
 def end_of_day(text: str, zone: ZoneInfo, path: str) -> datetime | None:
-    """When the day is over there; None for no day."""
+    """Return the end of the day in the zone; None for no text."""
     return None if not text else _midnight(text, zone, path, days=1)
 
 
 def edge(text: str, zone: ZoneInfo, path: str, *, last: bool) -> datetime:
-    """When the day or the minute begins there; as the `last` one of a stretch of time: when it is over."""
+    """Return the start of the day or minute in the zone, or its end if it is the `last` of a range."""
     if "T" in text:
         return _instant(text, zone, path, timedelta(minutes=1 if last else 0))
     return _midnight(text, zone, path, days=1 if last else 0)
 
 
 def for_field(instant: datetime | None, zone: ZoneInfo) -> str:
-    """The instant as a field of type `datetime-local` takes it, to the second; nothing for None."""
+    """Return the instant in the format of a `datetime-local` field, to the second; empty for None."""
     return "" if instant is None else instant.astimezone(zone).strftime("%Y-%m-%dT%H:%M:%S")
 
 

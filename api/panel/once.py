@@ -1,4 +1,4 @@
-"""Forms that make a key are taken once: a second click or a reload would drop the key that the receiver has."""
+"""Single use of forms that create a key. A second click or a reload would replace the key that was just shown."""
 
 from hashlib import sha256
 from uuid import UUID
@@ -11,11 +11,12 @@ from api.panel.texts import t
 from storage.operations.idempotency import claim_key
 
 FIELD = "formId"
-"""Names one showing of the form (`macros.html`); kept longer than any session, and so any form, lasts."""
+"""Field with the id of one rendered form (`macros.html`). The id is stored longer than a session, and so any form,
+lasts."""
 
 
 async def take_once(page: Page, connection: AsyncConnection) -> None:
-    """Take the form in the transaction that does what it asks for. Raises Conflict when it was taken before."""
+    """Use up the form in the transaction that performs it. Raises Conflict if it was used before."""
     try:
         form_id = UUID(page.form.text(FIELD))
     except ValueError:

@@ -1,4 +1,4 @@
-"""A request to a page of the panel and its answer, and the decorators that register page handlers.
+"""Request to a page of the panel, its response, and the decorators that register page handlers.
 
     pages = PanelRoutes()
 
@@ -38,7 +38,7 @@ SEE_OTHER = 303
 
 @dataclass
 class Page:
-    """A request to a page of a store, by somebody who may."""
+    """Authorized request to a page of a store."""
 
     request: Request
     resources: Resources
@@ -48,79 +48,79 @@ class Page:
     principal: Principal
     store: StoreRow
     stores: list[StoreRow]
-    """All that this person may enter."""
+    """All stores that the person may enter."""
     route: PanelRoute
     form: Form
     notice: Mapping[str, str] | None = None
-    """What was done before this page was opened: `kind` (success, warning, danger) and `text`."""
+    """Result of the previous form, shown once: `kind` (success, warning, danger) and `text`."""
     errors: dict[str, str] = field(default_factory=dict)
-    """What is wrong with the form, by the API's paths; the field macros show it."""
+    """Problems of the form by the API's paths; the field macros show them."""
 
     @property
     def store_code(self) -> str:
-        """The store of the path."""
+        """Return the code of the path's store."""
         return self.store.code
 
     @property
     def actor(self) -> str:
-        """Who, as the audit names it."""
+        """Return the person's name in the audit log."""
         return self.principal.actor
 
     @property
     def zone(self) -> ZoneInfo:
-        """The store's time zone, in which times are shown and dates are read."""
+        """Return the store's time zone, in which times are shown and dates are read."""
         return ZoneInfo(self.store.timezone)
 
     @property
     def role(self) -> str | None:
-        """Name of the role that has exactly this person's scopes; None where none has."""
+        """Return the name of the role with exactly this person's scopes, or None."""
         return role_of(self.principal.scopes)
 
     @property
     def menu(self) -> Iterable[Group]:
-        """What this person may open."""
+        """Return the menu entries that this person may open."""
         return menu_of(self.routes, self.principal)
 
     @property
     def form_id(self) -> str:
-        """A new name for a form that is taken once (`api/panel/once.py`)."""
+        """Return a new id for a form of single use (`api/panel/once.py`)."""
         return str(uuid4())
 
     def may(self, scope: str) -> bool:
-        """For templates: whether this person holds the right, such as `subscription:write`."""
+        """Return True if this person holds the right, such as `subscription:write`; for templates."""
         return self.principal.may(Scope(scope))
 
     def may_open(self, route: str) -> bool:
-        """For templates: whether there is such a page, and this person may open it."""
+        """Return True if the route exists and this person may open it; for templates."""
         return route in self.routes and may_open(self.routes[route], self.principal)
 
     def path(self, name: str) -> str:
-        """A parameter of the path, as text."""
+        """Return a parameter of the path as text."""
         return str(self.request.path_params[name])
 
     def id(self, name: str) -> UUID:
-        """A parameter of the path that is an id; raises NotFound when it is none."""
+        """Return a parameter of the path as an id. Raises NotFound if it is none."""
         return parse_id(self.path(name))
 
     def url(self, route: str, query: Mapping[str, object] | None = None, **parameters: object) -> str:
-        """Address of a page, by its route's name; the store is this one unless `storeCode` is given."""
+        """Return the address of a route by its name, in this store unless `storeCode` is given."""
         address = self.routes[route].path
         for name, value in {"storeCode": self.store_code, **parameters}.items():
             address = address.replace(f"{{{name}}}", quote(str(value), safe=""))
         return PATH + address + _query(query or {})
 
     def here(self, changes: Mapping[str, object] | None = None) -> str:
-        """This page's address with its query changed; None takes a parameter away."""
+        """Return this page's address with changes to its query; None removes a parameter."""
         changed = {**dict(self.request.query_params.multi_items()), **(changes or {})}
         return self.request.url.path + _query(changed)
 
     def is_current(self, route: str) -> bool:
-        """For the menu: whether this page is that one, or stands below it."""
+        """Return True if this page is the route's page or below it; for the menu."""
         path = self.routes[route].path
         return self.route.path == path or self.route.path.startswith(f"{path}/")
 
     def switch_to(self, store_code: str) -> str:
-        """The same page of another store, or the start where the page shows something of this store alone."""
+        """Return the address of the same page in another store, or of its start page if the page exists here only."""
         same = self.route.method == "GET" and self.route.parameters == ["storeCode"]
         return (
             self.url(self.route.name, storeCode=store_code) if same else f"{PATH}/?{urlencode({'store': store_code})}"
@@ -129,9 +129,11 @@ class Page:
     def listing(
         self, fields: Mapping[str, ListField], *, cursor: bool = False, besides: Collection[str] = ()
     ) -> Listing:
-        """The list this page's address asks for, in the API's grammar. Empty filters ask for nothing; the days (or
-        minutes) of `field[from]` and `field[to]` are those of the store. What is wrong is said above the page and left
-        out. Parameters `besides` these belong to the page."""
+        """Parse the list query of this page's address, in the API's grammar.
+
+        Empty filters are ignored. `field[from]` and `field[to]` take days or minutes in the store's time zone. Problems
+        are shown above the page, and the query is then ignored. `besides` names parameters of the page itself.
+        """
         query = ListQuery(fields, order=not cursor, cursor=cursor)
         parameters = [
             (name, value) for name, value in self.request.query_params.multi_items() if value and name not in besides
@@ -143,7 +145,7 @@ class Page:
             return Listing()
 
     def _in_days(self, name: str, value: str) -> tuple[str, str]:
-        """`field[from]=2026-01-02` as `field[gte]=2026-01-02T00:00:00+01:00`; anything else as it is."""
+        """Convert `field[from]=2026-01-02` to `field[gte]=2026-01-01T23:00:00+00:00`; return others unchanged."""
         field_name, _, end = name.partition("[")
         if end not in ("from]", "to]"):
             return name, value
@@ -153,34 +155,37 @@ class Page:
 
     @property
     def filtered(self) -> bool:
-        """Whether the address holds a filter."""
+        """Return True if the address contains a filter."""
         return any(value and not name.startswith("_") for name, value in self.request.query_params.multi_items())
 
     def sorted_by(self, name: str) -> str:
-        """This list ordered by the field, first page; a second time the other way round."""
+        """Return the address of the list's first page ordered by the field; the other direction if it is already."""
         key = f"_orderBy[{name}]"
         now = self.request.query_params.get(key)
         others = {other: None for other in self.request.query_params if other.startswith("_orderBy")}
         return self.here({**others, "_page": None, key: "desc" if now == "asc" else "asc"})
 
     def refused(self, error: ApiError) -> None:
-        """Keep what is wrong, for the page to show: beside its field, or above the form for what is of no field."""
+        """Record an error for the page to show: beside its field, or above the form if it has no field."""
         if isinstance(error, ValidationFailed):
             self.errors |= {problem.path: problem.message for problem in reversed(error.problems)}
         else:
             self.errors[""] = error.message
 
     def render(self, template: str, status: int = 200, *, inline_styles: bool = False, **values: Any) -> Response:
-        """The page. `inline_styles` lets its content security policy pass the styles that a library of charts writes:
-        attributes, and elements with the template's `style_nonce`."""
+        """Render the page.
+
+        `inline_styles` extends the content security policy for the chart library, which writes style attributes, and
+        style elements with the template's `style_nonce`.
+        """
         return self.renderer.page(self.request, template, status, inline_styles=inline_styles, page=self, **values)
 
     def fragment(self, template: str, status: int = 200, **values: Any) -> Response:
-        """A template without the frame around it, for scripts to put into the page."""
+        """Render a template without the frame, for a script to insert into the page."""
         return self.renderer.page(self.request, template, status, page=self, **values)
 
     def redirect(self, route: str, query: Mapping[str, object] | None = None, **parameters: object) -> Response:
-        """Go to a page, by its route's name."""
+        """Redirect to a page by its route's name."""
         return RedirectResponse(self.url(route, query, **parameters), SEE_OTHER)
 
     async def done(
@@ -192,7 +197,7 @@ class Page:
         query: Mapping[str, object] | None = None,
         **parameters: object,
     ) -> Response:
-        """Go to a page, which says this once."""
+        """Redirect to a page, which shows the text once."""
         async with self.resources.database.transaction() as connection:
             await say_next(connection, self.token.value, {"kind": kind, "text": text})
         return self.redirect(route, query, **parameters)
@@ -202,13 +207,13 @@ Handler = Callable[[Page], Awaitable[Response]]
 
 
 class PanelRoutes:
-    """Registers the routes of one module of pages."""
+    """Registry of the routes of one module of pages."""
 
     def __init__(self) -> None:
         self.routes: list[PanelRoute] = []
 
     def get(self, path: str, scope: Scope | None, *, everywhere: bool = False) -> Callable[[Handler], Handler]:
-        """Register a page to read; it changes nothing."""
+        """Register a read-only page."""
         return self._added("GET", path, scope, everywhere)
 
     def post(self, path: str, scope: Scope | None, *, everywhere: bool = False) -> Callable[[Handler], Handler]:

@@ -1,4 +1,4 @@
-"""Settings → API keys, Administrators, and one's own password."""
+"""Settings → API keys, Administrators; and the page to change one's own password."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -32,7 +32,7 @@ pages = PanelRoutes()
 
 @pages.get("/{storeCode}/keys", Scope.ADMIN, everywhere=True)
 async def keys(page: Page) -> Response:
-    """Every key of the installation, the newest first."""
+    """Show every API key of the installation, newest first."""
     async with page.resources.database.transaction() as connection:
         found = await list_keys(connection)
     now = datetime.now(UTC)
@@ -41,13 +41,13 @@ async def keys(page: Page) -> Response:
 
 @pages.get("/{storeCode}/keys/new", Scope.ADMIN, everywhere=True)
 async def key_form(page: Page) -> Response:
-    """Its form."""
+    """Show the form of a new key."""
     return _key_form(page)
 
 
 @pages.post("/{storeCode}/keys/new", Scope.ADMIN, everywhere=True)
 async def key_made(page: Page) -> Response:
-    """Make it, and show it this once."""
+    """Create the key and show it once."""
     sent: dict[str, Any] = {
         "name": page.form.text("name"),
         "scopes": page.form.all("scopes"),
@@ -66,7 +66,7 @@ async def key_made(page: Page) -> Response:
 
 @pages.post("/{storeCode}/keys/{apiKeyId}/revoke", Scope.ADMIN, everywhere=True)
 async def key_revoked(page: Page) -> Response:
-    """From now on it opens nothing."""
+    """Revoke the key."""
     async with page.resources.database.transaction() as connection:
         name = await end_key(connection, page.actor, page.id("apiKeyId"))
     if name is None:
@@ -76,7 +76,7 @@ async def key_revoked(page: Page) -> Response:
 
 @pages.get("/{storeCode}/administrators", Scope.ADMIN, everywhere=True)
 async def administrators(page: Page) -> Response:
-    """Everybody who may log in, or might once."""
+    """Show the administrators, active and inactive."""
     async with page.resources.database.transaction() as connection:
         found = await list_administrators(connection)
     return page.render("people/administrators.html", rows=[(row, role_of(row.scopes)) for row in found])
@@ -84,13 +84,13 @@ async def administrators(page: Page) -> Response:
 
 @pages.get("/{storeCode}/administrators/new", Scope.ADMIN, everywhere=True)
 async def administrator_form(page: Page) -> Response:
-    """Its form."""
+    """Show the form of a new administrator."""
     return _administrator_form(page)
 
 
 @pages.post("/{storeCode}/administrators/new", Scope.ADMIN, everywhere=True)
 async def administrator_made(page: Page) -> Response:
-    """Make it."""
+    """Create the administrator."""
     username = page.form.text("username")
     sent: dict[str, Any] = {
         "username": username,
@@ -107,7 +107,7 @@ async def administrator_made(page: Page) -> Response:
 
 @pages.post("/{storeCode}/administrators/{administratorId}/active", Scope.ADMIN, everywhere=True)
 async def administrator_switched(page: Page) -> Response:
-    """Let in, or keep out: the box `active`."""
+    """Activate or deactivate the administrator, as the box `active` says."""
     active = page.form.flag("active")
     try:
         row = await switch(page.resources, page.principal, page.id("administratorId"), active=active)
@@ -119,13 +119,13 @@ async def administrator_switched(page: Page) -> Response:
 
 @pages.get("/{storeCode}/password", None)
 async def password(page: Page) -> Response:
-    """Its form."""
+    """Show the form to change one's password."""
     return page.render("people/password.html")
 
 
 @pages.post("/{storeCode}/password", None)
 async def password_changed(page: Page) -> Response:
-    """Change it. Every other session and token of this person ends; this browser stays logged in."""
+    """Change the password. All other sessions and tokens of the person end; this browser stays logged in."""
     try:
         body = validate(PasswordChange, {"password": page.form.raw("password")})
         if page.form.raw("repeated") != body.password:

@@ -1,4 +1,4 @@
-"""Recover: deliver again what failed in a window, or (backfill) what came before the webhook was there."""
+"""Recover and backfill: bulk actions that deliver again, or deliver events from before the webhook existed."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -28,10 +28,11 @@ from storage.operations.bulk_actions import (
 )
 from storage.subscriptions.queries import SubscriptionRow, all_subscriptions, find_subscription
 
-ACTS_SHOWN = 20
+ACTIONS_SHOWN = 20
 RUNNING_SECONDS, WAITING_SECONDS = 2, 15
-"""Between two looks at an act, while it opens deliveries and while some of them wait for a retry."""
-USUAL_WINDOW = timedelta(days=1)  # what the form begins with: yesterday's outage
+"""Polling intervals of a bulk action in seconds: while it opens deliveries, and while some of them are waiting."""
+USUAL_WINDOW = timedelta(days=1)
+"""Age of the form's default start, which covers an outage of the last day."""
 STATUSES = (DeliveryStatus.EXHAUSTED, DeliveryStatus.CANCELLED, DeliveryStatus.DELIVERED)
 
 pages = PanelRoutes()
@@ -39,19 +40,19 @@ pages = PanelRoutes()
 
 @pages.get("/{storeCode}/recover", Scope.DELIVERY_READ)
 async def started(page: Page) -> Response:
-    """The form of a recovery, and the acts there were."""
+    """Show the form of a recovery, and the recent bulk actions."""
     return await _form(page, BulkActionKind.RECOVER)
 
 
 @pages.get("/{storeCode}/recover/backfill", Scope.DELIVERY_READ)
 async def backfill(page: Page) -> Response:
-    """The form of a backfill."""
+    """Show the form of a backfill, and the recent bulk actions."""
     return await _form(page, BulkActionKind.BACKFILL)
 
 
 @pages.post("/{storeCode}/recover/count", Scope.DELIVERY_ACT)
 async def counted(page: Page) -> Response:
-    """How many deliveries it would open, and a button that opens them; nothing is done yet."""
+    """Show the number of deliveries that the action would open, and the button to begin. Nothing is opened yet."""
     kind = _kind(page)
     try:
         subscription, wanted = await _wanted(page, kind)
@@ -61,51 +62,51 @@ async def counted(page: Page) -> Response:
 
 
 async def count_page(page: Page, subscription: SubscriptionRow, wanted: Wanted) -> Response:
-    """The page that says how many deliveries it would open, with the button. Raises Conflict where it could not."""
-    count = await _acts(page).count(subscription, wanted)
+    """Return the page with the count and the button to begin. Raises Conflict if the action could not begin."""
+    count = await _actions(page).count(subscription, wanted)
     return page.render(
         "recover/count.html",
         kind=wanted.kind,
         subscription=subscription,
         wanted=wanted,
         count=count,
-        pace=_pace(wanted, count),
+        rate=_rate_text(wanted, count),
     )
 
 
 @pages.post("/{storeCode}/recover/begin", Scope.DELIVERY_ACT)
 async def begun(page: Page) -> Response:
-    """Begin what was counted."""
+    """Begin the counted bulk action."""
     kind = _kind(page)
     try:
         subscription, wanted = await _wanted(page, kind)
-        action_id, _ = await _acts(page).begin(subscription, wanted)
+        action_id, _ = await _actions(page).begin(subscription, wanted)
     except (ValidationFailed, Conflict, Unavailable) as error:
         return await _form(page, kind, error)
-    return page.redirect("recover.progress", windowActId=action_id)
+    return page.redirect("recover.progress", bulkActionId=action_id)
 
 
-@pages.get("/{storeCode}/recover/{windowActId}", Scope.DELIVERY_READ)
+@pages.get("/{storeCode}/recover/{bulkActionId}", Scope.DELIVERY_READ)
 async def progress(page: Page) -> Response:
-    """How far it is."""
+    """Show the progress of a bulk action."""
     return page.render("recover/progress.html", **await _progress(page))
 
 
-@pages.get("/{storeCode}/recover/{windowActId}/figures", Scope.DELIVERY_READ)
+@pages.get("/{storeCode}/recover/{bulkActionId}/figures", Scope.DELIVERY_READ)
 async def figures(page: Page) -> Response:
-    """Its figures alone, for the page to keep up with them."""
+    """Return the figures of the progress, for the page's polling."""
     return page.fragment("recover/figures.html", **await _progress(page))
 
 
-@pages.post("/{storeCode}/recover/{windowActId}/cancel", Scope.DELIVERY_ACT)
+@pages.post("/{storeCode}/recover/{bulkActionId}/cancel", Scope.DELIVERY_ACT)
 async def cancelled(page: Page) -> Response:
-    """Open no more; what is open goes on."""
-    act = await _found(page)
+    """Cancel the bulk action: it opens no more deliveries, and those already open continue."""
+    action = await _found(page)
     try:
-        await _acts(page).cancel(act.id, act.kind)
+        await _actions(page).cancel(action.id, action.kind)
     except Conflict as refused:
-        return await page.done(refused.message, "recover.progress", kind="danger", windowActId=act.id)
-    return await page.done(t(f"recover.cancelled_{act.kind}"), "recover.progress", windowActId=act.id)
+        return await page.done(refused.message, "recover.progress", kind="danger", bulkActionId=action.id)
+    return await page.done(t(f"recover.cancelled_{action.kind}"), "recover.progress", bulkActionId=action.id)
 
 
 async def _form(page: Page, kind: BulkActionKind, error: ApiError | None = None) -> Response:
@@ -113,7 +114,7 @@ async def _form(page: Page, kind: BulkActionKind, error: ApiError | None = None)
         page.refused(error)
     async with page.resources.database.transaction() as connection:
         subscriptions = await all_subscriptions(connection, page.store_code)
-        acts = await recent_bulk_actions(connection, page.store_code, ACTS_SHOWN)
+        actions = await recent_bulk_actions(connection, page.store_code, ACTIONS_SHOWN)
     given: Mapping[str, Any] = {
         "webhookSubscriptionId": page.request.query_params.get("webhookSubscriptionId", ""),
         "since": for_field((datetime.now(UTC) - USUAL_WINDOW).replace(second=0), page.zone),
@@ -132,12 +133,12 @@ async def _form(page: Page, kind: BulkActionKind, error: ApiError | None = None)
         given=given,
         subscriptions=sorted(subscriptions, key=lambda row: (row.event_name, row.name or "", row.url)),
         statuses=[(status, t(f"recover.status_{status}")) for status in STATUSES],
-        acts=acts,
+        actions=actions,
     )
 
 
 async def _wanted(page: Page, kind: BulkActionKind) -> tuple[SubscriptionRow, Wanted]:
-    """What the form asks for; raises ValidationFailed."""
+    """Parse the form. Raises ValidationFailed."""
     rate = page.form.text("ratePerSecond")
     sent: dict[str, Any] = {"ratePerSecond": whole(rate) if rate else None}
     for name in ("since", "until"):
@@ -165,26 +166,26 @@ async def _subscription(page: Page) -> SubscriptionRow:
 
 
 async def _progress(page: Page) -> dict[str, Any]:
-    act = await _found(page)
+    action = await _found(page)
     async with page.resources.database.transaction() as connection:
-        found = await bulk_action_progress(connection, page.store_code, act.id, act.kind)
+        found = await bulk_action_progress(connection, page.store_code, action.id, action.kind)
     if found is None:
         raise NotFound
     answer = BulkActionOut.of(found)
     seconds = RUNNING_SECONDS if answer.status == "running" else WAITING_SECONDS if answer.waiting else None
-    return {"act": act, "progress": answer, "seconds": seconds}
+    return {"action": action, "progress": answer, "seconds": seconds}
 
 
 async def _found(page: Page) -> BulkActionRow:
-    action_id: UUID = page.id("windowActId")
+    action_id: UUID = page.id("bulkActionId")
     async with page.resources.database.transaction() as connection:
-        act = await find_bulk_action(connection, page.store_code, action_id)
-    if act is None:
+        action = await find_bulk_action(connection, page.store_code, action_id)
+    if action is None:
         raise NotFound
-    return act
+    return action
 
 
-def _acts(page: Page) -> BulkActions:
+def _actions(page: Page) -> BulkActions:
     return BulkActions(page.resources, page.store_code, page.actor)
 
 
@@ -192,15 +193,15 @@ def _kind(page: Page) -> BulkActionKind:
     return BulkActionKind.BACKFILL if page.form.text("kind") == BulkActionKind.BACKFILL else BulkActionKind.RECOVER
 
 
-def _pace(wanted: Wanted, count: int) -> str:
+def _rate_text(wanted: Wanted, count: int) -> str:
     rate = wanted.rate_per_second
     if rate is None:
-        return t("recover.pace_none")
-    return t("recover.pace_each", rate=rate, duration=timedelta(seconds=ceil(count / rate)))
+        return t("recover.rate_none")
+    return t("recover.rate_each", rate=rate, duration=timedelta(seconds=ceil(count / rate)))
 
 
 def _as_field(page: Page, text: str) -> str:
-    """An instant that a form carried on, as the field for people takes it; anything else as it was written."""
+    """Convert an instant to the format of its form field, and return other text unchanged."""
     try:
         instant = moment(text, page.zone, "")
     except ValidationFailed:

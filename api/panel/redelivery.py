@@ -1,4 +1,4 @@
-"""Redelivering many: those that were chosen on a page, or all that a filter finds; first how many there are."""
+"""Bulk redelivery of chosen deliveries or of all that match a filter, with a count first."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from api.bulk_actions.service import Wanted
 from api.errors import Conflict, NotFound, Unavailable
 from api.ids import is_id, parse_id
 from api.listing import ITEMS_MOST
-from api.panel.delivery import acts_on
+from api.panel.delivery import actions_on
 from api.panel.page import Page, PanelRoutes
 from api.panel.recover import count_page
 from api.panel.texts import t
@@ -34,12 +34,12 @@ _JUST_AFTER = timedelta(microseconds=1)
 
 
 class UnfitFilterError(Exception):
-    """A filter that is no window of one webhook's deliveries; the text says what to change."""
+    """Filter that is not a time window of one webhook's deliveries; the message says which part to change."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """What was chosen: deliveries that can be sent again, by webhook, and those that cannot."""
+    """Chosen deliveries that can be redelivered, their counts by webhook, and the number that cannot."""
 
     rows: list[DeliveryRow]
     webhooks: list[tuple[str, int]]
@@ -48,13 +48,13 @@ class Chosen:
 
 @pages.get("/{storeCode}/deliveries/redeliver", Scope.DELIVERY_ACT)
 async def chosen(page: Page) -> Response:
-    """Asks whether to redeliver the deliveries `messageId`."""
+    """Ask for confirmation to redeliver the deliveries `messageId`."""
     ids = [UUID(one) for one in page.request.query_params.getlist("messageId") if is_id(one)][:ITEMS_MOST]
     async with page.resources.database.transaction() as connection:
         conditions = [Condition("messageId", Operator.IN, tuple(ids))]
         rows = (await delivery_page(connection, page.store_code, conditions, None, ITEMS_MOST)).rows if ids else []
         subscriptions = {row.id: row for row in await all_subscriptions(connection, page.store_code)} if rows else {}
-    fit = [row for row in rows if "redeliver" in acts_on(row, subscriptions.get(row.subscription_id))]
+    fit = [row for row in rows if "redeliver" in actions_on(row, subscriptions.get(row.subscription_id))]
     counts = Counter(row.subscription_id for row in fit)
     webhooks = [(_title(subscriptions[one]), count) for one, count in counts.most_common()]
     return page.render(
@@ -66,12 +66,12 @@ async def chosen(page: Page) -> Response:
 
 @pages.post("/{storeCode}/deliveries/redeliver", Scope.DELIVERY_ACT)
 async def redelivered(page: Page) -> Response:
-    """One more attempt of each `messageId`; says how many were begun, and why others were not."""
-    acts = OperatorActions(page.resources, page.store_code, page.actor)
+    """Start one more attempt of each `messageId`. The notice counts those started, and the refused ones by reason."""
+    actions = OperatorActions(page.resources, page.store_code, page.actor)
     begun, refused = 0, Counter[str]()
     for text in page.form.all("messageId")[:ITEMS_MOST]:
         try:
-            await acts.redeliver(parse_id(text))
+            await actions.redeliver(parse_id(text))
             begun += 1
         except (Conflict, NotFound) as refusal:
             refused[refusal.message] += 1
@@ -86,7 +86,7 @@ async def redelivered(page: Page) -> Response:
 
 @pages.get("/{storeCode}/deliveries/recover", Scope.DELIVERY_ACT)
 async def filtered(page: Page) -> Response:
-    """Asks whether to recover everything that the list's filter finds."""
+    """Ask for confirmation to recover all deliveries that match the list's filter."""
     listing = page.listing(LOG_FIELDS, cursor=True)
     try:
         async with page.resources.database.transaction() as connection:
@@ -99,7 +99,7 @@ async def filtered(page: Page) -> Response:
 async def recoverable(
     connection: AsyncConnection, store_code: str, conditions: Sequence[Condition]
 ) -> tuple[SubscriptionRow, TimeWindow]:
-    """Whose deliveries the list's filter finds, and of which window; raises UnfitFilterError."""
+    """Return the subscription and the time window that the list's filter selects. Raises UnfitFilterError."""
     ids = [one.value for one in conditions if one.field == "webhookSubscriptionId" and one.operator is Operator.EQ]
     if len(ids) != 1:
         raise UnfitFilterError(t("redelivery.no_webhook"))
@@ -112,7 +112,7 @@ async def recoverable(
 
 
 def window_of(conditions: Sequence[Condition], subscription: SubscriptionRow, now: datetime) -> TimeWindow:
-    """The filter as a window of the webhook's deliveries; raises UnfitFilterError where it says more than that."""
+    """Convert the filter to a window of the webhook's deliveries. Raises UnfitFilterError for any other condition."""
     since, until, statuses = subscription.created_at, now, set(WITHOUT_SUCCESS)
     for one in conditions:
         match one.field, one.operator:
@@ -134,7 +134,7 @@ def window_of(conditions: Sequence[Condition], subscription: SubscriptionRow, no
 
 
 def _list_of(query: str) -> dict[str, str]:
-    """The filter and the place of the list that somebody chose on, to go back there."""
+    """Return the query of the list, filter and cursor, to return to the same page."""
     return dict(parse_qsl(query))
 
 

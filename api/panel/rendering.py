@@ -1,4 +1,4 @@
-"""Pages as HTML: Jinja with everything escaped, and the headers that go with every page."""
+"""Rendering of pages: Jinja templates with autoescape, and the response headers of every page."""
 
 import re
 import secrets
@@ -24,7 +24,7 @@ _UNITS = ((DAY_MS, "d", HOUR_MS, "h"), (HOUR_MS, "h", MINUTE_MS, "min"), (MINUTE
 
 
 def milliseconds(value: float) -> str:
-    """A duration in milliseconds, in the two units that say most."""
+    """Format a duration in milliseconds in its two largest units."""
     whole = round(value)
     for unit, name, lesser, lesser_name in _UNITS:
         if whole >= unit:
@@ -34,7 +34,7 @@ def milliseconds(value: float) -> str:
 
 
 def span(value: timedelta) -> str:
-    """The same of a span of time."""
+    """Format a time span in its two largest units."""
     return milliseconds(value / timedelta(milliseconds=1))
 
 
@@ -47,9 +47,9 @@ POLICY = (
     "default-src 'self'; img-src 'self' data:; script-src 'self'; style-src {styles}; object-src 'none'; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
-"""`data:` images are Tabler's own: ticks and arrows inside its style sheet."""
+"""Content security policy. `data:` images are ticks and arrows in Tabler's style sheet."""
 STYLES_OF_CHARTS = "'self' 'nonce-{nonce}'; style-src-attr 'unsafe-inline'"
-"""ApexCharts writes style attributes, and style elements that carry the nonce it is given."""
+"""Style sources of pages with charts. ApexCharts writes style attributes, and style elements with the given nonce."""
 NONCE_BYTES = 16
 _CODE = re.compile(r"`([^`]+)`")
 HEADERS = {
@@ -68,22 +68,22 @@ def _digest() -> str:
 
 
 def local(instant: datetime, zone: ZoneInfo) -> str:
-    """The instant on the clocks of the zone, to the second."""
+    """Format the instant in the zone's local time, to the second."""
     return instant.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def utc(instant: datetime) -> str:
-    """The instant in UTC, for people."""
+    """Format the instant in UTC, to the second."""
     return instant.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def coded(text: str) -> Markup:
-    """The text with what stands `between backticks` as code."""
-    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped just here
+    """Escape the text and convert parts `between backticks` to code elements."""
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704 - The text is escaped in this expression.
 
 
 class Renderer:
-    """The templates, ready to be filled in."""
+    """Renderer of the panel's templates."""
 
     def __init__(self) -> None:
         own, library = _digest(), version("starlette-admin")
@@ -106,7 +106,7 @@ class Renderer:
     def page(
         self, request: Request, template: str, status: int, /, *, inline_styles: bool = False, **values: Any
     ) -> Response:
-        """Render a page of a logged-in person. `values` include `page`, for the frame around it."""
+        """Render a page for a logged-in person. `values` include `page`, which the frame needs."""
         nonce = secrets.token_urlsafe(NONCE_BYTES) if inline_styles else None
         text = self._templates.get_template(template).render(theme=_theme(request), style_nonce=nonce, **values)
         return _html(text, status, nonce)
@@ -114,7 +114,7 @@ class Renderer:
     def bare(
         self, request: Request, template: str, token: BrowserToken | None, status: int = 200, **values: Any
     ) -> Response:
-        """A page without menu: the log-in, and errors. `token` goes with its form, if it has one."""
+        """Render a page without menu: the log-in or an error. `token` is for its form, if it has one."""
         csrf = "" if token is None else token.csrf
         text = self._templates.get_template(template).render(csrf=csrf, theme=_theme(request), **values)
         response = _html(text, status, None)

@@ -15,9 +15,12 @@ _PARAMETER = re.compile(r"{(\w+)}")
 
 @dataclass(frozen=True, slots=True)
 class PanelRoute:
-    """One route. Every page stands below a store, so that menu and links know it; `everywhere` opens it only to those
-    who may enter every store, because it shows or changes what belongs to the installation. Without a scope it is for
-    everybody who is logged in: what concerns themselves alone."""
+    """Route of the panel.
+
+    Every path starts with a store, which menu and links need. `everywhere` admits only people who may enter every
+    store, for pages about the whole installation. Without a scope the route is open to everybody who is logged in, for
+    pages about their own account.
+    """
 
     method: str
     path: str
@@ -31,10 +34,10 @@ class PanelRoute:
 
     @property
     def name(self) -> str:
-        """`module.function` of its handler."""
+        """Return the `module.function` of the handler."""
         return f"{self.handler.__module__.rpartition('.')[2]}.{self.handler.__name__}"
 
     @property
     def parameters(self) -> list[str]:
-        """Names of the path's parameters."""
+        """Return the names of the path's parameters."""
         return _PARAMETER.findall(self.path)

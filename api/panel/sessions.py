@@ -1,8 +1,8 @@
-"""The panel's cookies: who is logged in, and the token that proves that a form is ours.
+"""Session cookie and CSRF token of the panel.
 
-The session's cookie holds 256 random bits; the row keeps their hash (`storage/access/sessions.py`). The CSRF token is
-derived from the cookie, so it needs no store and ends with the session. Before the log-in the cookie is there already,
-without a row: the log-in form is protected by the same token, and logging in gives a fresh cookie.
+The session cookie holds 256 random bits; the database stores their hash (`storage/access/sessions.py`). The CSRF token
+is derived from the cookie, so it is not stored and ends with the session. The cookie is set before the log-in, without
+a row in the database, so that the same token protects the log-in form. The log-in issues a new cookie.
 """
 
 import hmac
@@ -24,24 +24,24 @@ CSRF_HEADER = "x-csrf-token"
 
 @dataclass(frozen=True, slots=True)
 class BrowserToken:
-    """What the session's cookie holds. `fresh`: the browser does not have it yet."""
+    """Value of the session cookie; `fresh` if the browser does not have it yet."""
 
     value: str
     fresh: bool
 
     @property
     def csrf(self) -> str:
-        """What every form of this browser has to send back."""
+        """Return the CSRF token that every form of this browser must send."""
         return hmac.new(self.value.encode(), b"csrf", sha256).hexdigest()
 
 
 def new_token() -> str:
-    """A token for a session."""
+    """Return a new random session token."""
     return secrets.token_urlsafe(TOKEN_BYTES)
 
 
 def browser_token(request: Request) -> BrowserToken:
-    """The cookie's, or a new one."""
+    """Return the token of the cookie, or a new one."""
     value = request.cookies.get(SESSION_COOKIE, "")
     if 0 < len(value) <= MOST_TOKEN_CHARACTERS:
         return BrowserToken(value, fresh=False)
@@ -49,21 +49,23 @@ def browser_token(request: Request) -> BrowserToken:
 
 
 def set_token(response: Response, request: Request, token: str) -> None:
-    """Give the browser its token. `Secure` as soon as it speaks TLS with us or with a proxy: one that is not trusted
-    does not say so, but the browser does in the origin of the form that logs in."""
+    """Set the session cookie, with `Secure` if the browser uses TLS.
+
+    Behind an untrusted proxy the request's scheme is unknown, so the scheme of the form's origin counts as well.
+    """
     secure = request.url.scheme == "https" or request.headers.get("origin", "").startswith("https://")
     response.set_cookie(SESSION_COOKIE, token, path=PATH, httponly=True, samesite="lax", secure=secure)
 
 
 def drop_token(response: Response) -> None:
-    """Take the token back."""
+    """Delete the session cookie."""
     response.delete_cookie(SESSION_COOKIE, path=PATH, httponly=True, samesite="lax")
 
 
 def is_ours(request: Request, sent: str, token: BrowserToken) -> bool:
-    """Whether a POST comes from a page of ours: by its token, and by the origin where the browser names it.
+    """Return True if a POST comes from a page of the panel: by its CSRF token, and by its origin if it has one.
 
-    Origins are compared by host alone: behind a proxy that is not trusted the scheme is not known.
+    Only hosts are compared, because behind an untrusted proxy the scheme is unknown.
     """
     origin = request.headers.get("origin")
     if origin is not None and _host_of(origin) != request.headers.get("host"):
@@ -74,7 +76,7 @@ def is_ours(request: Request, sent: str, token: BrowserToken) -> bool:
 
 
 def _host_of(origin: str) -> str | None:
-    """Host and port, or None where it names none."""
+    """Return host and port, or None if the origin has none."""
     try:
         return urlsplit(origin).netloc or None
     except ValueError:

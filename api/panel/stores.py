@@ -1,4 +1,4 @@
-"""Settings → Store: its time zone, days of notice, and where its operator is told."""
+"""Settings → Store: time zone, days of notice, retention and operational webhooks."""
 
 from typing import Any
 
@@ -16,30 +16,30 @@ from domain.expiry.rows import Kind
 from domain.timestamps import timezone_names
 
 DAYS = tuple(f"expire{kind.capitalize()}NotificationDays" for kind in Kind)
-KEPT = ("retentionDays", "retentionExhaustedDays")
-"""Days the log is kept; none: as long as the installation's settings say."""
+RETENTION_FIELDS = ("retentionDays", "retentionExhaustedDays")
+"""Days of retention in the form; an empty field means the installation's setting."""
 
 pages = PanelRoutes()
 
 
 @pages.get("/{storeCode}/settings", Scope.SUBSCRIPTION_READ)
 async def shown(page: Page) -> Response:
-    """To everybody who sees webhooks; a form for those who may change them."""
+    """Show the settings; as a form to people who may change them."""
     return await _shown(page)
 
 
 @pages.post("/{storeCode}/settings", Scope.ADMIN)
 async def changed(page: Page) -> Response:
-    """What the form holds. A first address of the operator brings a key, which is shown this once."""
+    """Save the settings. The first operator URL creates a signing key, which is shown once."""
     sent: dict[str, Any] = {
         "timezone": page.form.text("timezone"),
         "operatorUrl": page.form.text("operatorUrl") or None,
         "expiryKindsFromEvents": page.form.all("expiryKindsFromEvents"),
         **{name: whole(page.form.text(name)) for name in DAYS},
-        **{name: whole(days) if (days := page.form.text(name)) else None for name in KEPT},
+        **{name: whole(days) if (days := page.form.text(name)) else None for name in RETENTION_FIELDS},
     }
     try:
-        _, key = await _acts(page).change(validate(SettingsChange, sent))
+        _, key = await _actions(page).change(validate(SettingsChange, sent))
     except ValidationFailed as error:
         page.refused(error)
         return await _shown(page, error.status)
@@ -50,24 +50,24 @@ async def changed(page: Page) -> Response:
 
 @pages.post("/{storeCode}/settings/operator-key", Scope.ADMIN)
 async def key_rotated(page: Page) -> Response:
-    """A new key of the operator, shown this once; the one before signs beside it for a day."""
+    """Create a new operator key and show it once. The previous key also signs for 24 hours."""
     try:
         async with page.resources.database.transaction() as connection:
             await take_once(page, connection)
-            key = await _acts(page).rotate_operator_secret(connection)
+            key = await _actions(page).rotate_operator_secret(connection)
     except Conflict as refused:
         return await page.done(refused.message, "stores.shown", kind="danger")
     return page.render("stores/key.html", key=key)
 
 
 async def _shown(page: Page, status: int = 200) -> Response:
-    found = (await _acts(page).read()).model_dump(by_alias=True)
+    found = (await _actions(page).read()).model_dump(by_alias=True)
     kinds = [(str(kind), t(f"stores.kind_{kind}")) for kind in Kind]
     days = [(name, t(f"stores.days_{kind}")) for name, kind in zip(DAYS, Kind, strict=True)]
     settings = page.resources.settings
-    kept = [
-        (KEPT[0], t("stores.retention_days"), settings.retention_days),
-        (KEPT[1], t("stores.retention_exhausted_days"), settings.retention_exhausted_days),
+    retention = [
+        (RETENTION_FIELDS[0], t("stores.retention_days"), settings.retention_days),
+        (RETENTION_FIELDS[1], t("stores.retention_exhausted_days"), settings.retention_exhausted_days),
     ]
     values = {name: page.form.text(name) if name in page.form else value for name, value in found.items()}
     if page.form.all("csrf"):
@@ -79,10 +79,10 @@ async def _shown(page: Page, status: int = 200) -> Response:
         values=values,
         kinds=kinds,
         days=days,
-        kept=kept,
+        retention=retention,
         zones=sorted(timezone_names()) if page.may(Scope.ADMIN) else [],
     )
 
 
-def _acts(page: Page) -> SettingsActions:
+def _actions(page: Page) -> SettingsActions:
     return SettingsActions(page.resources, page.store_code, page.actor)

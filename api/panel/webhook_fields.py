@@ -1,4 +1,7 @@
-"""The form of a webhook, and what the API takes: each field is named by the API's path, so its errors find it."""
+"""Conversion between a webhook's form and the API's body.
+
+Each form field has the name of the API's path, so that the API's errors can be shown beside it.
+"""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,18 +25,18 @@ _NUMBERS = ("rateLimitPerSecond", "maxConcurrency")
 _CHOICES = {"orderKey": "subscription", "afterExhausted": "skip"}
 _TEXTS = ("idempotencyKey", "eventName", "url", "name", "activeFrom", "retrySchedule", *_NUMBERS)
 EMPTY: Mapping[str, Any] = {**dict.fromkeys(_TEXTS, ""), **dict.fromkeys(_SWITCHES, False), **_CHOICES, "headers": ()}
-"""Every field, as a form shows it that nobody has filled in."""
+"""Values of an empty form."""
 
 
 @dataclass(frozen=True)
 class WebhookForm:
-    """What a form says, as the API's body; `rows` are the places in the form of the headers it names."""
+    """Body of the API made from a form; `rows` are the form's row numbers of its headers."""
 
     body: dict[str, JsonValue]
     rows: Sequence[int] = ()
 
     def placed(self, error: ApiError) -> ApiError:
-        """The error with the form's names: headers by their row, one delay of a schedule by the schedule."""
+        """Return the error with the form's field names: headers by their row, a delay by its schedule."""
         if not isinstance(error, ValidationFailed):
             return error
         return ValidationFailed([self._placed(problem) for problem in error.problems])
@@ -49,9 +52,9 @@ class WebhookForm:
 
 
 def read_webhook(form: Form, zone: ZoneInfo, active_from: datetime | None = None) -> WebhookForm:
-    """The form as a body, not checked: what cannot be read stays as it is, and the API says what is wrong with it.
+    """Convert the form to a body without validation. Unreadable values stay text, for the API's validation to refuse.
 
-    The stored `active_from` stays as long as the form shows it: clocks that are set back show two instants alike.
+    An unchanged `activeFrom` keeps the stored instant, because two instants look the same when clocks are set back.
     """
     headers, rows = _headers(form)
     body: dict[str, JsonValue] = {
@@ -70,7 +73,7 @@ def read_webhook(form: Form, zone: ZoneInfo, active_from: datetime | None = None
 
 
 def _headers(form: Form) -> tuple[list[JsonValue], list[int]]:
-    """Rows that are not empty, and where they stand."""
+    """Return the headers of the non-empty rows, and their row numbers."""
     headers: list[JsonValue] = []
     rows: list[int] = []
     for place, name, value in _header_rows(form):
@@ -81,7 +84,7 @@ def _headers(form: Form) -> tuple[list[JsonValue], list[int]]:
 
 
 def _header_rows(form: Form) -> Iterable[tuple[int, str, str]]:
-    """Place, name and value of each row of headers."""
+    """Yield row number, name and value of each header row."""
     for place in sorted({int(found[1]) for field, _ in form if (found := _HEADER.fullmatch(field)) is not None}):
         yield place, form.text(f"headers.{place}.headerName"), form.raw(f"headers.{place}.headerValue")
 
@@ -103,7 +106,7 @@ def _instant(text: str, zone: ZoneInfo, stored: datetime | None) -> JsonValue:
 
 
 def _schedule(text: str) -> JsonValue:
-    """`5s, 10m, 1h` as seconds; `none` as no retries; nothing as the installation's schedule."""
+    """Convert `5s, 10m, 1h` to seconds, `none` to an empty schedule and no text to None, the installation's."""
     if not text or text.lower() == NO_RETRIES:
         return [] if text else None
     return [_delay(part) for part in re.split(r"[,;]\s*|\s+", text) if part]
@@ -115,7 +118,7 @@ def _delay(part: str) -> JsonValue:
 
 
 def shown_schedule(delays: Iterable[int] | None) -> str:
-    """Delays as the form takes them; nothing for None."""
+    """Format delays for the form; empty for None."""
     if delays is None:
         return ""
     return ", ".join(_shown_delay(seconds) for seconds in delays) or NO_RETRIES
@@ -128,7 +131,7 @@ def _shown_delay(seconds: int) -> str:
 
 @dataclass(frozen=True)
 class HeaderRow:
-    """One header of the form. `value` is nothing, or the mask of a stored value: no value ever stands in a page."""
+    """Header row of the form. `value` is empty or the mask of a stored value: a page never contains a header value."""
 
     place: int
     name: str
@@ -136,7 +139,7 @@ class HeaderRow:
 
 
 def fields_of(values: Mapping[str, Any], zone: ZoneInfo) -> dict[str, Any]:
-    """The fields of a stored subscription's details (camelCase), as the form shows them."""
+    """Convert a stored subscription's details (camelCase) to form values."""
     names = [header["headerName"] for header in values["headers"]]
     return {
         **EMPTY,
@@ -148,17 +151,17 @@ def fields_of(values: Mapping[str, Any], zone: ZoneInfo) -> dict[str, Any]:
 
 
 def fields_again(form: Form) -> dict[str, Any]:
-    """The fields as they were sent, for a form that is shown once more; values of headers are to be typed again."""
+    """Return the submitted fields for a form that is shown again. Header values must be entered again."""
     headers = [HeaderRow(place, name, MASK if value == MASK else "") for place, name, value in _header_rows(form)]
     sent = {name: form.text(name) for name in (*_TEXTS, *_CHOICES)}
     return {**sent, **{name: form.flag(name) for name in _SWITCHES}, "headers": headers}
 
 
 def emptied(form: Form) -> list[int]:
-    """ConcurrencyLimiter of the headers whose values `fields_again` took away."""
+    """Return the row numbers of the headers whose values `fields_again` removed."""
     return [place for place, _, value in _header_rows(form) if value not in ("", MASK)]
 
 
 def now_on_clocks(zone: ZoneInfo) -> str:
-    """The store's time now, for people."""
+    """Return the current time in the zone, to the minute."""
     return datetime.now(UTC).astimezone(zone).strftime("%Y-%m-%d %H:%M")

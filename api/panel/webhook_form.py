@@ -1,4 +1,4 @@
-"""Settings → Webhooks: the form that makes a webhook or changes it, and what it asks for while it is filled in."""
+"""Settings → Webhooks: the form that creates or edits a webhook, and the requests of its script."""
 
 from typing import Any
 from uuid import UUID, uuid4
@@ -35,19 +35,19 @@ from storage.subscriptions.queries import SubscriptionRow, find_subscription
 pages = PanelRoutes()
 
 NEW = {**EMPTY, "hmacEnabled": True}
-"""What a new webhook's form proposes."""
+"""Default values of a new webhook's form."""
 
 
 @pages.get("/{storeCode}/webhooks/new", Scope.SUBSCRIPTION_WRITE)
 async def added(page: Page) -> Response:
-    """The empty form."""
+    """Show the form of a new webhook."""
     event_name = page.request.query_params.get("eventName", "")
     return _form(page, {**NEW, "eventName": event_name, "idempotencyKey": str(uuid4())})
 
 
 @pages.post("/{storeCode}/webhooks/new", Scope.SUBSCRIPTION_WRITE)
 async def created(page: Page) -> Response:
-    """Make the webhook; its key is shown now and never again."""
+    """Create the webhook and show its signing key once."""
     sent = read_webhook(page.form, page.zone)
     key = page.form.text("idempotencyKey")
     try:
@@ -63,14 +63,14 @@ async def created(page: Page) -> Response:
 
 @pages.get("/{storeCode}/webhooks/{webhookSubscriptionId}/edit", Scope.SUBSCRIPTION_WRITE)
 async def edited(page: Page) -> Response:
-    """The form of a webhook that is there."""
+    """Show the form of an existing webhook."""
     row = await found(page, page.id("webhookSubscriptionId"))
     return _form(page, _stored(page, row), row)
 
 
 @pages.post("/{storeCode}/webhooks/{webhookSubscriptionId}/edit", Scope.SUBSCRIPTION_WRITE)
 async def changed(page: Page) -> Response:
-    """Change it; a key that is made by switching signing on is shown now and never again."""
+    """Save the webhook. A signing key created by switching signing on is shown once."""
     row = await found(page, page.id("webhookSubscriptionId"))
     sent = read_webhook(page.form, page.zone, row.active_from)
     editor = Editor(page.resources, page.store_code, page.actor)
@@ -80,8 +80,8 @@ async def changed(page: Page) -> Response:
         async with page.resources.database.transaction() as connection:
             secret = await editor.update(connection, row.id, body, checked.url.url)
         if reorders(row, body):
-            acts = OperatorActions(page.resources, page.store_code, page.actor)
-            await acts.wake_drain(row.id, row.event_name, checked.url.url)
+            actions = OperatorActions(page.resources, page.store_code, page.actor)
+            await actions.wake_drain(row.id, row.event_name, checked.url.url)
     except (ValidationFailed, Conflict) as error:
         return _refused(page, sent, error, row)
     text = t("webhooks.changed", name=body.name or row.event_name)
@@ -90,7 +90,7 @@ async def changed(page: Page) -> Response:
 
 @pages.post("/{storeCode}/webhooks/check", Scope.SUBSCRIPTION_WRITE)
 async def checked(page: Page) -> Response:
-    """For the form's script: what the API would say to it. Resolves the URL's name, and connects nowhere."""
+    """Return the API's errors and warning about the form, for its script. Resolves the URL's host; never connects."""
     sent = read_webhook(page.form, page.zone)
     try:
         body = validate(SubscriptionCreate, sent.body)
@@ -102,7 +102,7 @@ async def checked(page: Page) -> Response:
 
 
 async def _judged_url(page: Page) -> str | None:
-    """The warning about a URL whose form is wrong elsewhere: it is judged as soon as it is typed."""
+    """Return the warning about the URL when other fields are invalid, so that the URL is checked as it is typed."""
     if "url" in page.errors:
         return None
     try:
@@ -114,7 +114,7 @@ async def _judged_url(page: Page) -> str | None:
 
 @pages.get("/{storeCode}/webhooks/samples/{eventName}", Scope.SUBSCRIPTION_WRITE)
 async def sample(page: Page) -> Response:
-    """For the form's script: what an event is, and the bodies a receiver would get in this store."""
+    """Return the event's description and its bodies for a receiver of this store, for the form's script."""
     event_type = CATALOGUE.get(page.path("eventName"))
     if event_type is None:
         raise NotFound
@@ -122,7 +122,7 @@ async def sample(page: Page) -> Response:
 
 
 def bodies(event_type: EventType, page: Page) -> dict[str, Any]:
-    """`modern` and each of `legacy`: bodies of the event's sample as this store's receivers would get them."""
+    """Return the `modern` body and the `legacy` bodies of the event's sample, as a receiver of this store gets them."""
     facts = example_facts(event_type)
     facts = EventFacts(facts.event_id, facts.name, page.store_code, facts.created_at, facts.data_text)
     modern = modern_body(facts, modern_data_text(facts.name, facts.data_text), uuid4(), uuid4())
@@ -133,7 +133,7 @@ def bodies(event_type: EventType, page: Page) -> dict[str, Any]:
 
 
 async def found(page: Page, subscription_id: UUID) -> SubscriptionRow:
-    """The webhook of this id; raises NotFound."""
+    """Return the webhook of the id. Raises NotFound."""
     async with page.resources.database.transaction() as connection:
         row = await find_subscription(connection, page.store_code, subscription_id)
     if row is None:
@@ -144,7 +144,7 @@ async def found(page: Page, subscription_id: UUID) -> SubscriptionRow:
 async def saved(
     page: Page, row: SubscriptionRow, text: str, secret: str | None = None, warning: str | None = None
 ) -> Response:
-    """On to the webhook's page, which says it once; by way of its key when there is a new one."""
+    """Redirect to the webhook's page with a notice; show a new signing key first."""
     if warning is not None:
         text = f"{text} {t('webhooks.warning', warning=warning)}"
     if secret is None:
@@ -154,7 +154,7 @@ async def saved(
 
 
 def _stored(page: Page, row: SubscriptionRow) -> dict[str, Any]:
-    """A webhook's fields; what is not set stays empty, so that the installation's values show behind it."""
+    """Return the form values of a stored webhook. Unset fields stay empty, so that placeholders show the defaults."""
     details = details_of(row, page.resources).model_dump(by_alias=True)
     own = {
         "retrySchedule": row.retry_schedule,

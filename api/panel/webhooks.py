@@ -1,4 +1,4 @@
-"""Settings → Webhooks: the subscriptions of a store, one of them, and what is done with it."""
+"""Settings → Webhooks: list and page of a store's subscriptions, and their operator actions."""
 
 from typing import cast, get_args
 
@@ -23,7 +23,7 @@ pages = PanelRoutes()
 
 @pages.get("/{storeCode}/webhooks", Scope.SUBSCRIPTION_READ)
 async def listed(page: Page) -> Response:
-    """The table."""
+    """Show the table."""
     listing = page.listing(FIELDS_AND_STATUS)
     async with page.resources.database.transaction() as connection:
         rows = await list_subscriptions(
@@ -41,7 +41,7 @@ async def listed(page: Page) -> Response:
 
 @pages.get("/{storeCode}/webhooks/{webhookSubscriptionId}", Scope.SUBSCRIPTION_READ)
 async def shown(page: Page) -> Response:
-    """One webhook: how it is, what it is, and what can be done with it."""
+    """Show a webhook: its state, its settings and its operator actions."""
     row = await found(page, page.id("webhookSubscriptionId"))
     async with page.resources.database.transaction() as connection:
         traffic = await traffic_of_day(connection, page.store_code, [row.id])
@@ -60,23 +60,23 @@ async def shown(page: Page) -> Response:
 
 @pages.post("/{storeCode}/webhooks/{webhookSubscriptionId}/status", Scope.SUBSCRIPTION_WRITE)
 async def status_changed(page: Page) -> Response:
-    """Pause, resume, disable, enable: the field `act`."""
-    act = page.form.text("act")
-    if act not in get_args(StatusAction):
+    """Pause, resume, disable or enable the webhook, as the field `act` says."""
+    action = page.form.text("act")
+    if action not in get_args(StatusAction):
         raise NotFound
     subscription_id = page.id("webhookSubscriptionId")
-    acts = OperatorActions(page.resources, page.store_code, page.actor)
+    actions = OperatorActions(page.resources, page.store_code, page.actor)
     try:
-        row = await acts.change_status(subscription_id, cast(StatusAction, act))
+        row = await actions.change_status(subscription_id, cast(StatusAction, action))
     except Conflict as refused:
         return await page.done(refused.message, "webhooks.shown", kind="danger", webhookSubscriptionId=subscription_id)
-    text = t(f"webhooks.done_{act}", name=row.name or row.event_name)
+    text = t(f"webhooks.done_{action}", name=row.name or row.event_name)
     return await page.done(text, "webhooks.shown", webhookSubscriptionId=subscription_id)
 
 
 @pages.post("/{storeCode}/webhooks/{webhookSubscriptionId}/rotate", Scope.SUBSCRIPTION_WRITE)
 async def rotated(page: Page) -> Response:
-    """A new signing key, shown now and never again."""
+    """Create a new signing key and show it once."""
     row = await found(page, page.id("webhookSubscriptionId"))
     try:
         async with page.resources.database.transaction() as connection:
@@ -90,7 +90,7 @@ async def rotated(page: Page) -> Response:
 
 @pages.post("/{storeCode}/webhooks/{webhookSubscriptionId}/delete", Scope.SUBSCRIPTION_WRITE)
 async def deleted(page: Page) -> Response:
-    """Delete it; what waits for it is cancelled."""
+    """Delete the webhook and cancel its waiting deliveries."""
     row = await found(page, page.id("webhookSubscriptionId"))
     async with page.resources.database.transaction() as connection:
         await Editor(page.resources, page.store_code, page.actor).delete(connection, row.id)

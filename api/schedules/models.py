@@ -1,4 +1,4 @@
-"""Schedules, scans and previews as the API answers them."""
+"""Requests and responses of expiry schedules, scans and previews."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,9 +20,10 @@ from storage.expiry.scans import ScanRow
 from temporal.expiry_schedules import ScheduleStatus
 
 DAYS_MOST = 366
-"""Of one request for many days: each is a workflow."""
+"""Maximum number of days per request. Each day is one workflow."""
 
 SMALL_BYTES = 1024
+"""Maximum body of a request to scan one day."""
 
 DAY_SCHEMA = {"type": "string", "format": "date", "pattern": "^(?:19|2[0-9])[0-9]{2}-[0-9]{2}-[0-9]{2}$"}
 
@@ -37,16 +38,18 @@ def _read(text: object) -> object:
 
 
 Day = Annotated[Any, AfterValidator(_read), WithJsonSchema(DAY_SCHEMA)]
-"""A calendar day as text; the validated value is a date."""
+"""Calendar day as text; the validated value is a date."""
 
 KindPath = Annotated[
     str,
-    Path(alias="kind", description="What expires.", json_schema_extra={"enum": [str(kind) for kind in Kind]}),
+    Path(
+        alias="kind", description="Kind of expiring object.", json_schema_extra={"enum": [str(kind) for kind in Kind]}
+    ),
 ]
 
 
 def kind_of(kind: KindPath) -> Kind:
-    """The kind of the path; another one is a 404."""
+    """Return the kind of the path. Raises NotFound for any other text."""
     try:
         return Kind(kind)
     except ValueError:
@@ -54,13 +57,13 @@ def kind_of(kind: KindPath) -> Kind:
 
 
 class TriggerRequest(Input):
-    """Which day to scan; left out, the day that is due today (today + N)."""
+    """Day to scan; default: the day that is due today (today + N)."""
 
     day: Day = None
 
 
 class ScanBackfillRequest(Input):
-    """Days to scan, both included."""
+    """Days to scan, both inclusive."""
 
     first_day: Day
     last_day: Day
@@ -68,16 +71,16 @@ class ScanBackfillRequest(Input):
 
 @dataclass(frozen=True)
 class DayQuery:
-    """A dependency: the query parameter `day` as a date, None when it is left out."""
+    """Dependency that returns the query parameter `day` as a date, or None without it."""
 
     refuses = (400,)
 
     async def __call__(self, request: Request) -> date | None:
-        """Raises ValidationFailed."""
+        """Return the day. Raises ValidationFailed."""
         values = request.query_params.getlist("day")
         unknown = request.query_params.keys() - {"day"}
         if unknown:
-            raise invalid(sorted(unknown)[0], "unknown_field", "is not a parameter of this call; there is only day")
+            raise invalid(sorted(unknown)[0], "unknown_field", "is not a parameter of this call; the only one is day")
         if len(values) > 1:
             raise invalid("day", "repeated", "is given twice")
         try:
@@ -86,43 +89,43 @@ class DayQuery:
             raise invalid("day", "not_a_day", str(error)) from None
 
     def parameters(self) -> Iterable[dict[str, Any]]:
-        """The OpenAPI parameter object."""
-        description = "The day on which things expire; left out, the day that is due today (today + N)."
+        """Yield the OpenAPI parameter object."""
+        description = "Day of expiry; default: the day that is due today (today + N)."
         yield {"name": "day", "in": "query", "required": False, "schema": DAY_SCHEMA, "description": description}
 
 
 @dataclass(frozen=True)
 class TriggerBody:
-    """A dependency: a TriggerRequest, where no body at all is as good as an empty object."""
+    """Dependency that returns a TriggerRequest; a missing body counts as an empty object."""
 
     refuses = (400, 413)
 
     async def __call__(self, request: Request) -> TriggerRequest:
-        """Raises ValidationFailed or TooLarge."""
+        """Return the request. Raises ValidationFailed or TooLarge."""
         raw = await read_body(request, SMALL_BYTES)
         return validate(TriggerRequest, parse_body(raw)) if raw.strip() else TriggerRequest()
 
     def models(self) -> Iterable[type[BaseModel]]:
-        """What the body is validated with."""
+        """Yield the model of the body."""
         yield TriggerRequest
 
     def request_body(self, references: dict[type[BaseModel], dict[str, Any]]) -> dict[str, Any]:
-        """The OpenAPI request body."""
+        """Return the OpenAPI request body."""
         return {"required": False, "content": {"application/json": {"schema": references[TriggerRequest]}}}
 
 
 def days_of(body: ScanBackfillRequest) -> tuple[date, date]:
-    """First and last day, in order and not too many; raises ValidationFailed."""
+    """Return the first and the last day. Raises ValidationFailed if they are out of order or too far apart."""
     first, last = body.first_day, body.last_day
     if last < first:
-        raise invalid("lastDay", "out_of_range", "must not lie before firstDay")
+        raise invalid("lastDay", "out_of_range", "must not be before firstDay")
     if (last - first).days >= DAYS_MOST:
-        raise invalid("lastDay", "out_of_range", f"must make at most {DAYS_MOST} days together with firstDay")
+        raise invalid("lastDay", "out_of_range", f"must be less than {DAYS_MOST} days after firstDay")
     return first, last
 
 
 class ScanOut(Output):
-    """One scan. `day` is null for a look for late rows; `finishedAt` while it goes on."""
+    """One scan. `day` is null for a scan for late rows; `finishedAt` is null while the scan runs."""
 
     scan_id: str
     origin: str
@@ -132,9 +135,11 @@ class ScanOut(Output):
     ends_at: datetime
     scanned: Annotated[int, Field(description="Rows that were due.")]
     emitted: Annotated[int, Field(description="Notices that were emitted.")]
-    known: Annotated[int, Field(description="Rows whose notice there was already.")]
-    dropped: Annotated[int, Field(description="Rows no longer due when their notice was to be emitted.")]
-    refused: Annotated[int, Field(description="Rows of which no valid event could be made.")]
+    known: Annotated[int, Field(description="Rows whose notice existed already.")]
+    dropped: Annotated[
+        int, Field(description="Rows that were no longer due when their notice was about to be emitted.")
+    ]
+    refused: Annotated[int, Field(description="Rows from which no valid event could be built.")]
     emitted_per_second: float
     started_at: datetime
     finished_at: datetime | None
@@ -142,7 +147,7 @@ class ScanOut(Output):
 
 
 class ScheduleOut(Output):
-    """A schedule of expiry. `scannedFrom` and `scannedUntil`: what expires between them, it has scanned."""
+    """An expiry schedule. It has scanned all expiries between `scannedFrom` and `scannedUntil`."""
 
     kind: str
     schedule_id: str
@@ -165,13 +170,13 @@ class ScheduleList(Output):
 
 
 class ScheduleDetails(ScheduleOut):
-    """A schedule with its last scans, the newest first."""
+    """A schedule with its latest scans, newest first."""
 
     scans: list[ScanOut]
 
 
 class Started(Output):
-    """What was started. A scan of the same days that goes on already is as good as a new one."""
+    """The scan of several days. A running scan of the same days is returned instead of a new one."""
 
     workflow_id: str
     first_day: date
@@ -180,7 +185,7 @@ class Started(Output):
 
 
 class Triggered(Output):
-    """The day that is being scanned."""
+    """The scan of one day."""
 
     workflow_id: str
     day: date
@@ -188,7 +193,7 @@ class Triggered(Output):
 
 
 class Synced(Output):
-    """Ids of schedules that were made or mended, and of those that Temporal refuses, with the reason."""
+    """Ids of schedules that were created or repaired, and of those that Temporal rejected, with the reason."""
 
     created: list[str]
     updated: list[str]
@@ -196,7 +201,7 @@ class Synced(Output):
 
 
 class NoticeOut(Output):
-    """A notice as it would be emitted, with sample bodies; `noticeGiven`: it has been emitted already."""
+    """A notice as it would be emitted, with sample bodies. `noticeGiven` is true if it has been emitted already."""
 
     event_id: str
     object_id: str
@@ -207,14 +212,14 @@ class NoticeOut(Output):
 
 
 class PreviewOut(Output):
-    """How many rows are due on the day, and the first of them."""
+    """Number of rows due on the day, and the first of them."""
 
     count: int
     items: list[NoticeOut]
 
 
 def scan_out(resources: Resources, scan: ScanRow) -> ScanOut:
-    """A row as an answer."""
+    """Return a scan as an item of a response."""
     return ScanOut(
         scan_id=str(scan.id),
         origin=scan.origin,
@@ -235,7 +240,7 @@ def scan_out(resources: Resources, scan: ScanRow) -> ScanOut:
 
 
 def state_of(status: ScheduleStatus | None) -> str:
-    """One word for a schedule; None: Temporal does not say."""
+    """Return the state of a schedule; "unknown" for None, when Temporal does not answer."""
     if status is None:
         return "unknown"
     if not status.exists:
@@ -244,7 +249,7 @@ def state_of(status: ScheduleStatus | None) -> str:
 
 
 def notice_item(notice: PreviewedNotice) -> dict[str, Any]:
-    """A notice as an item; the bodies still as texts."""
+    """Return a notice as an item, without its bodies, which the caller adds as JSON texts."""
     return NoticeOut(
         event_id=str(notice.event_id),
         object_id=str(notice.identity),

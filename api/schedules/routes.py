@@ -1,4 +1,4 @@
-"""The schedules of expiry: how far they have come, scans by hand, pauses, and what a scan would find."""
+"""Routes of the expiry schedules: progress, manual scans, pause and resume, and a preview of a scan."""
 
 from datetime import date
 from typing import Annotated
@@ -34,12 +34,12 @@ async def _reading(access: DeliveryRead, resources: FromResources) -> ScheduleAc
     return ScheduleActions(resources, access.store_code, access.actor)
 
 
-async def _acting(access: DeliveryAction, resources: FromResources) -> ScheduleActions:
+async def _changing(access: DeliveryAction, resources: FromResources) -> ScheduleActions:
     return ScheduleActions(resources, access.store_code, access.actor)
 
 
-Reading = Annotated[ScheduleActions, Depends(_reading)]
-ActionStarts = Annotated[ScheduleActions, Depends(_acting)]
+ReadSchedules = Annotated[ScheduleActions, Depends(_reading)]
+ChangeSchedules = Annotated[ScheduleActions, Depends(_changing)]
 OfKind = Annotated[Kind, Depends(kind_of)]
 TriggerDay = Annotated[TriggerRequest, Depends(TriggerBody())]
 Days = Annotated[ScanBackfillRequest, Depends(JsonBody(ScanBackfillRequest))]
@@ -47,52 +47,55 @@ PreviewDay = Annotated[date | None, Depends(DayQuery())]
 
 
 @router.get("/schedule", summary="List the schedules")
-async def list_(schedules: Reading) -> ScheduleList:
-    """One for each kind. Without an answer of Temporal their `state` is `unknown`."""
+async def list_(schedules: ReadSchedules) -> ScheduleList:
+    """Return one schedule per kind. Their `state` is `unknown` while Temporal does not answer."""
     return ScheduleList(items=await schedules.all())
 
 
-@router.post("/schedule/sync", summary="Make and mend the schedules now")
-async def sync(schedules: ActionStarts) -> Synced:
-    """What every worker does once a minute, for this store, now. What is paused stays paused."""
+@router.post("/schedule/sync", summary="Create and repair the schedules now")
+async def sync(schedules: ChangeSchedules) -> Synced:
+    """Create and repair the store's schedules at once, as workers do every minute. Paused schedules stay paused."""
     return await schedules.sync()
 
 
 @router.get("/schedule/{kind}", summary="Details of a schedule")
-async def details(schedules: Reading, kind: OfKind) -> ScheduleDetails:
-    """With its last scans; of one that goes on, how far it has come."""
+async def details(schedules: ReadSchedules, kind: OfKind) -> ScheduleDetails:
+    """Return the schedule with its latest scans, and the progress of a running one."""
     return await schedules.details(kind)
 
 
 @router.post("/schedule/{kind}/trigger", summary="Scan a day now", status_code=202)
-async def trigger(schedules: ActionStarts, kind: OfKind, body: TriggerDay) -> Triggered:
-    """By hand: the schedule goes on where it was. What has had its notice gets none again."""
+async def trigger(schedules: ChangeSchedules, kind: OfKind, body: TriggerDay) -> Triggered:
+    """Scan a day without moving the schedule's position. Rows that had their notice get no second one."""
     return await schedules.trigger(kind, body.day)
 
 
 @router.post("/schedule/{kind}/backfill", summary="Scan several days now", status_code=202)
-async def backfill(schedules: ActionStarts, kind: OfKind, body: Days) -> Started:
-    """The same for days one after the other, at most a year of them."""
+async def backfill(schedules: ChangeSchedules, kind: OfKind, body: Days) -> Started:
+    """Scan consecutive days one after the other, at most a year, without moving the schedule's position."""
     return await schedules.backfill(kind, *days_of(body))
 
 
 @router.post("/schedule/{kind}/pause", summary="Pause a schedule", responses={409: {}})
-async def pause(schedules: ActionStarts, kind: OfKind) -> ScheduleDetails:
-    """Nothing is scanned by itself until it is resumed; a scan that goes on ends in its time."""
+async def pause(schedules: ChangeSchedules, kind: OfKind) -> ScheduleDetails:
+    """Stop scheduled scans until the schedule is resumed. A running scan finishes."""
     await schedules.pause(kind)
     return await schedules.details(kind)
 
 
 @router.post("/schedule/{kind}/resume", summary="Resume a schedule", responses={409: {}})
-async def resume(schedules: ActionStarts, kind: OfKind) -> ScheduleDetails:
-    """Its next run makes up for the days it missed."""
+async def resume(schedules: ChangeSchedules, kind: OfKind) -> ScheduleDetails:
+    """Resume scheduled scans. The next run also scans the days that were missed."""
     await schedules.resume(kind)
     return await schedules.details(kind)
 
 
-@router.get("/expiry/{kind}/preview", summary="What a scan of a day would find", response_model=PreviewOut)
-async def preview(schedules: Reading, kind: OfKind, day: PreviewDay) -> Response:
-    """Nothing is sent. Items have sample bodies, secrets masked; what has had its notice is among them, and counted."""
+@router.get("/expiry/{kind}/preview", summary="Preview a scan of a day", response_model=PreviewOut)
+async def preview(schedules: ReadSchedules, kind: OfKind, day: PreviewDay) -> Response:
+    """Return the rows that a scan would find, with sample bodies and masked secrets. Nothing is sent.
+
+    Rows that had their notice already are included and counted.
+    """
     found = await schedules.preview(kind, day)
     items = [
         {**notice_item(notice), "modern": orjson.Fragment(notice.modern), "legacy": orjson.Fragment(notice.legacy)}

@@ -1,4 +1,4 @@
-"""What a person sees of the schedules of expiry of a store, and does to them: audited once Temporal has taken it."""
+"""Expiry schedules of a store: their state, and operator actions, audited once Temporal has accepted them."""
 
 import asyncio
 from collections.abc import Mapping
@@ -24,13 +24,15 @@ from storage.operations.stores import StoreRow, find_store
 from temporal.expiry_schedules import ScheduleStatus, StoreSchedules
 
 SCANS_SHOWN = 30
+"""Number of scans in the details of a schedule."""
+
 SCHEDULE = "schedule"
-"""What the audit calls it."""
+"""Object type in the audit log."""
 
 
 @dataclass(frozen=True)
 class _Facts:
-    """What the database says of a schedule."""
+    """Facts of a schedule in the database."""
 
     store: StoreRow
     kind: Kind
@@ -39,7 +41,7 @@ class _Facts:
 
 
 class ScheduleActions:
-    """The schedules of one store, for one person. Everything raises NotFound where the store is gone."""
+    """Operator actions of one caller on the schedules of one store. Methods raise NotFound if the store is gone."""
 
     def __init__(self, resources: Resources, store_code: str, actor: str) -> None:
         self._resources = resources
@@ -47,7 +49,7 @@ class ScheduleActions:
         self._actor = actor
 
     async def all(self) -> list[ScheduleOut]:
-        """One for each kind. Without an answer of Temporal their `state` is `unknown`."""
+        """Return one schedule per kind. Their `state` is `unknown` while Temporal does not answer."""
         async with self._resources.database.transaction() as connection:
             store = await self._store(connection)
             facts = [await _facts(connection, store, kind, most=1) for kind in Kind]
@@ -55,7 +57,7 @@ class ScheduleActions:
         return [ScheduleOut(**self._schedule(one, status)) for one, status in zip(facts, statuses, strict=True)]
 
     async def details(self, kind: Kind) -> ScheduleDetails:
-        """One of them with its last scans; of a scan that goes on, how far it has come."""
+        """Return a schedule with its latest scans, and the progress of a running one."""
         async with self._resources.database.transaction() as connection:
             facts = await _facts(connection, await self._store(connection), kind, SCANS_SHOWN)
         status = await self._status(kind)
@@ -63,7 +65,7 @@ class ScheduleActions:
         return ScheduleDetails(**self._schedule(facts, status), scans=scans)
 
     async def sync(self) -> Synced:
-        """Make and mend them now, as every worker does once a minute. What is paused stays paused."""
+        """Create and repair the schedules now, as workers do every minute. Paused schedules stay paused."""
         async with self._resources.database.transaction() as connection:
             store = await self._store(connection)
         async with temporal_call():
@@ -71,7 +73,7 @@ class ScheduleActions:
         return Synced(created=result.created, updated=result.updated, failed=result.failed)
 
     async def trigger(self, kind: Kind, day: date | None) -> Triggered:
-        """Scan a day now, by default the one that is due today."""
+        """Scan a day now; default: the day that is due today."""
         async with self._resources.database.transaction() as connection:
             store = await self._store(connection)
         wanted = day or default_day(store, kind, datetime.now(UTC))
@@ -82,7 +84,7 @@ class ScheduleActions:
         return Triggered(workflow_id=workflow_id, day=wanted, temporal_url=url)
 
     async def backfill(self, kind: Kind, first: date, last: date) -> Started:
-        """Scan days one after the other."""
+        """Scan consecutive days one after the other."""
         async with temporal_call():
             workflow_id = await self._resources.schedules.scan_days(self._store_code, kind, first, last)
         await self._audit("backfill", kind, {"firstDay": first.isoformat(), "lastDay": last.isoformat()})
@@ -90,19 +92,19 @@ class ScheduleActions:
         return Started(workflow_id=workflow_id, first_day=first, last_day=last, temporal_url=url)
 
     async def pause(self, kind: Kind) -> None:
-        """Scan nothing by itself until it is resumed. Raises Conflict where there is no such schedule yet."""
+        """Stop scheduled scans until the schedule is resumed. Raises Conflict if Temporal has no schedule yet."""
         async with temporal_call():
             _must_exist(await self._resources.schedules.pause(self._store_code, kind, f"paused by {self._actor}"))
         await self._audit("pause", kind, {})
 
     async def resume(self, kind: Kind) -> None:
-        """Its next run makes up for the days it missed. Raises Conflict as above."""
+        """Resume scheduled scans; the next run also scans the missed days. Raises Conflict as `pause` does."""
         async with temporal_call():
             _must_exist(await self._resources.schedules.resume(self._store_code, kind, f"resumed by {self._actor}"))
         await self._audit("resume", kind, {})
 
     async def preview(self, kind: Kind, day: date | None) -> Preview:
-        """What a scan of the day would find, by default of the one that is due today. Raises Unavailable."""
+        """Return the rows that a scan would find; default: on the day that is due today. Raises Unavailable."""
         async with self._resources.database.transaction() as connection:
             store = await self._store(connection)
             wanted = day or default_day(store, kind, datetime.now(UTC))
@@ -118,7 +120,7 @@ class ScheduleActions:
         return store
 
     async def _status(self, kind: Kind) -> ScheduleStatus | None:
-        """None when Temporal does not answer: what the database knows is shown all the same."""
+        """Return None if Temporal does not answer, so that the facts in the database are shown anyway."""
         try:
             async with temporal_call():
                 return await self._resources.schedules.status(self._store_code, kind)
@@ -144,7 +146,7 @@ class ScheduleActions:
         }
 
     async def _audit(self, action: str, kind: Kind, changes: Mapping[str, Any]) -> None:
-        """Written once Temporal has taken it; what was refused has changed nothing."""
+        """Record an action that Temporal has accepted; a rejected one has changed nothing."""
         async with self._resources.database.transaction() as connection:
             await record(
                 connection,
@@ -164,4 +166,6 @@ async def _facts(connection: AsyncConnection, store: StoreRow, kind: Kind, most:
 
 def _must_exist(exists: bool) -> None:
     if not exists:
-        raise Conflict("Temporal has no such schedule yet; a worker makes it within a minute, or `schedules sync` now.")
+        raise Conflict(
+            "Temporal has no such schedule yet; a worker creates it within a minute, or `schedules sync` now."
+        )

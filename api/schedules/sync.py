@@ -1,6 +1,7 @@
-"""Telling Temporal of a changed store, beside the call that changed it: neither waits for the other.
+"""Background update of a store's schedules in Temporal after the store was created or changed.
 
-What gets lost here, since Temporal is away, the workers mend within a minute (`temporal/schedule_sync.py`).
+An update that is lost because Temporal is unavailable is repaired by the workers within a minute
+(`temporal/schedule_sync.py`).
 """
 
 import asyncio
@@ -14,12 +15,13 @@ from storage.unavailable import is_unavailable
 from temporal.expiry_schedules import ExpirySchedules, StoreSchedules
 
 SYNC_SECONDS = 10.0
+"""Timeout of the update of one store."""
 
 _log = structlog.get_logger(__name__)
 
 
 class ScheduleSync:
-    """`store_changed` never waits and never raises."""
+    """Updates schedules in the background: `store_changed` never waits and never raises."""
 
     def __init__(self, database: Database, schedules: ExpirySchedules) -> None:
         self._database = database
@@ -28,13 +30,13 @@ class ScheduleSync:
         self._syncing: asyncio.Task[None] | None = None
 
     def store_changed(self, store_code: str) -> None:
-        """A store was made, or its time zone changed."""
+        """Update the schedules of a store that was created or whose time zone changed."""
         self._changed[store_code] = None
         if self._syncing is None or self._syncing.done():
             self._syncing = asyncio.create_task(self._sync_changed(), name="schedule-sync")
 
     async def close(self) -> None:
-        """Give up what is under way."""
+        """Cancel an update in progress."""
         if self._syncing is not None:
             self._syncing.cancel()
             await asyncio.wait([self._syncing])
@@ -49,7 +51,11 @@ class ScheduleSync:
             except Exception as error:
                 if not isinstance(error, RPCError | RuntimeError) and not is_unavailable(error):
                     raise
-                _log.warning("schedules not synced, a worker will", store=store_code, error=type(error).__name__)
+                _log.warning(
+                    "schedule sync failed, a worker retries within a minute",
+                    store=store_code,
+                    error=type(error).__name__,
+                )
 
     async def _sync(self, store_code: str) -> None:
         async with self._database.transaction() as connection:

@@ -1,4 +1,4 @@
-"""Stores: listed and created by administrators of the installation, each with its settings."""
+"""Routes of stores, which administrators of the installation list and create, and of their settings."""
 
 from typing import Annotated
 
@@ -34,7 +34,7 @@ StoreCode = Annotated[
 
 
 class StoreCreate(Input):
-    """A new store. Its code stands in every path and cannot change."""
+    """A new store. Its code is part of every path and cannot change."""
 
     store_code: StoreCode
     name: Annotated[str, Field(min_length=1, max_length=NAME_MOST)] | None = None
@@ -56,25 +56,25 @@ class StoreOut(Output):
 
 
 class StoreList(Output):
-    """All stores the caller may enter, by code."""
+    """All stores the caller may enter, ordered by code."""
 
     items: list[StoreOut]
 
 
 class SettingsAnswer(Output):
-    """The settings, in their wrapper."""
+    """The settings in their wrapper."""
 
     settings: StoreSettings
 
 
 class OperatorSecret(Output):
-    """The key that signs operational webhooks, shown in this answer only."""
+    """The signing key of operational webhooks, shown in this response only."""
 
     operator_secret: str
 
 
 class SettingsChanged(SettingsAnswer):
-    """The settings, and beside them the key of operational webhooks when the change made one: shown only here."""
+    """The settings, and the signing key of operational webhooks if the change created it, shown only here."""
 
     operator_secret: str | None = None
 
@@ -85,7 +85,7 @@ SettingsBody = Annotated[SettingsChange, Depends(JsonBody(SettingsChange, "setti
 
 @router.get("/api/admin/store", summary="List stores")
 async def list_(admin: InstallationAdmin, resources: FromResources) -> StoreList:
-    """The stores the caller may enter."""
+    """Return the stores the caller may enter."""
     async with resources.database.transaction() as connection:
         stores = await list_stores(connection)
     items = [
@@ -98,24 +98,24 @@ async def list_(admin: InstallationAdmin, resources: FromResources) -> StoreList
 
 @router.post("/api/admin/store", summary="Create a store", responses={409: {}})
 async def create(admin: FullAdmin, body: CreateBody, resources: FromResources) -> StoreCreated:
-    """Only for those who may enter every store. A code that is taken is a 409."""
+    """Create a store. The caller must be allowed to enter every store. A code that is taken is a 409."""
     name = body.name or body.store_code
     async with resources.database.transaction() as connection:
         if not await add_store(connection, admin.actor, body.store_code, name, body.timezone):
-            raise Conflict(f"There is a store {body.store_code} already.")
+            raise Conflict(f"Store {body.store_code} exists already.")
     resources.schedule_sync.store_changed(body.store_code)
     return StoreCreated(store_code=body.store_code)
 
 
 @router.get("/api/{storeCode}/settings", summary="Settings of the store")
 async def read_settings(access: SubscriptionRead, resources: FromResources) -> SettingsAnswer:
-    """The store's settings."""
+    """Return the store's settings."""
     return SettingsAnswer(settings=await SettingsActions(resources, access.store_code, access.actor).read())
 
 
 @router.patch("/api/{storeCode}/settings", summary="Change settings of the store", response_model_exclude_unset=True)
 async def change_settings(access: StoreAdmin, body: SettingsBody, resources: FromResources) -> SettingsChanged:
-    """What is given is changed; answers all settings. A first `operatorUrl` brings its signing key, shown only here."""
+    """Change the given settings and return all. A first `operatorUrl` creates its signing key, shown only here."""
     settings, secret = await SettingsActions(resources, access.store_code, access.actor).change(body)
     made = {} if secret is None else {"operator_secret": secret}
     return SettingsChanged(settings=settings, **made)
@@ -127,7 +127,7 @@ async def change_settings(access: StoreAdmin, body: SettingsBody, resources: Fro
     responses={409: {}},
 )
 async def rotate_operator_secret(access: StoreAdmin, resources: FromResources) -> OperatorSecret:
-    """A new key, shown only here; the one before signs beside it for 24 hours. Without `operatorUrl` a 409."""
-    acts = SettingsActions(resources, access.store_code, access.actor)
+    """Create a new key, shown only here. The old key also signs for 24 hours. Without `operatorUrl`, a 409."""
+    actions = SettingsActions(resources, access.store_code, access.actor)
     async with resources.database.transaction() as connection:
-        return OperatorSecret(operator_secret=await acts.rotate_operator_secret(connection))
+        return OperatorSecret(operator_secret=await actions.rotate_operator_secret(connection))

@@ -1,4 +1,4 @@
-"""A store's settings: what they may be, and how a person reads and changes them."""
+"""Store settings: their validation, and the operator actions that read and change them."""
 
 from typing import Annotated, Any, Literal
 
@@ -17,8 +17,11 @@ from storage.access.audit import changed, record
 from storage.operations.operators import operator_url, rotate_operator_key, set_operator_url
 from storage.operations.stores import StoreRow, find_store, update_store
 
-DAYS_MOST = 365  # a notice a year ahead
+DAYS_MOST = 365
+"""Maximum lead time of an expiry notice in days: one year."""
+
 RETENTION_MOST = 3650
+"""Maximum retention in days: ten years."""
 
 
 def _check_timezone(name: str) -> str:
@@ -29,7 +32,7 @@ def _check_timezone(name: str) -> str:
 
 def _check_distinct(kinds: list[str]) -> list[str]:
     if len(set(kinds)) < len(kinds):
-        raise PydanticCustomError("not_distinct", "names a kind twice")
+        raise PydanticCustomError("not_distinct", "must not repeat a kind")
     return kinds
 
 
@@ -42,8 +45,7 @@ RetentionDays = Annotated[
     Field(
         ge=1,
         le=RETENTION_MOST,
-        description="Days for which bodies, deliveries and attempts are kept; null: as the installation's settings "
-        "say.",
+        description="Retention of bodies, deliveries and attempts in days; null: the installation's setting.",
     ),
     WHOLE,
 ]
@@ -52,8 +54,7 @@ RetentionExhaustedDays = Annotated[
     Field(
         ge=1,
         le=RETENTION_MOST,
-        description="The same of events of which a delivery is exhausted or still open; null: as the installation's "
-        "settings say.",
+        description="Retention in days of events with an exhausted or open delivery; null: the installation's setting.",
     ),
     WHOLE,
 ]
@@ -62,8 +63,8 @@ OperatorUrl = Annotated[
     Field(
         min_length=1,
         max_length=URL_MAX_CHARACTERS,
-        description="Where operational webhooks go (docs/operator-notices.md); null: nowhere. The rules are those of a "
-        "subscription's URL.",
+        description="URL of operational webhooks (docs/operator-notices.md); null: none. The rules of a "
+        "subscription's URL apply.",
         examples=["https://operator.example.com/webhooks"],
         json_schema_extra={"format": "uri"},
     ),
@@ -76,7 +77,7 @@ ExpiryKinds = Annotated[
     AfterValidator(_check_distinct),
     Field(
         max_length=len(Kind),
-        description="Kinds whose expiry rows are also kept from this store's events (docs/expiring.md).",
+        description="Kinds whose expiry rows are also updated from this store's events (docs/expiring.md).",
         json_schema_extra={"uniqueItems": True},
     ),
 ]
@@ -88,7 +89,7 @@ def _no_defaults(schema: dict[str, Any]) -> None:
 
 
 class SettingsChange(Input):
-    """New settings; what is left out stays as it was."""
+    """New settings; omitted fields stay unchanged."""
 
     model_config = ConfigDict(json_schema_extra=_no_defaults)
 
@@ -103,8 +104,7 @@ class SettingsChange(Input):
 
 
 class StoreSettings(Output):
-    """Days ahead of which notices are given, the time zone that days are reckoned in, where operators are told, and how
-    long the log stays."""
+    """Settings of a store: lead times of notices in days, time zone of days, operational webhooks, retention."""
 
     expire_points_notification_days: int
     expire_levels_notification_days: int
@@ -117,7 +117,7 @@ class StoreSettings(Output):
 
 
 class SettingsActions:
-    """The settings of one store, for one person. Everything raises NotFound where the store is gone."""
+    """Operator actions of one caller on the settings of one store. Methods raise NotFound if the store is gone."""
 
     def __init__(self, resources: Resources, store_code: str, actor: str) -> None:
         self._resources = resources
@@ -125,7 +125,7 @@ class SettingsActions:
         self._actor = actor
 
     async def read(self) -> StoreSettings:
-        """All of them."""
+        """Return all settings."""
         async with self._resources.database.transaction() as connection:
             store = await find_store(connection, self._store_code)
             url = await operator_url(connection, self._store_code)
@@ -134,7 +134,7 @@ class SettingsActions:
         return StoreSettings(**_settings(store, url))
 
     async def change(self, change: SettingsChange) -> tuple[StoreSettings, str | None]:
-        """Change what is given: all settings, and the operator's key when this made one. Raises ValidationFailed."""
+        """Change the given settings. Return all, and the operator key if one was created. Raises ValidationFailed."""
         given = await _with_checked_url(change.model_dump(exclude_unset=True), self._resources)
         secret: str | None = None
         async with self._resources.database.transaction() as connection:
@@ -160,7 +160,7 @@ class SettingsActions:
         return StoreSettings(**{**before, **given}), secret
 
     async def rotate_operator_secret(self, connection: AsyncConnection) -> str:
-        """A new key; the one before signs beside it for a day. Raises Conflict where there is no operator."""
+        """Return a new key; the old key also signs for a day. Raises Conflict without an operator URL."""
         secret = await rotate_operator_key(connection, self._store_code, self._resources.sealer)
         if secret is None:
             raise Conflict("The store has no operatorUrl, so there is no key to rotate; set operatorUrl first.")
@@ -181,7 +181,7 @@ def _settings(store: StoreRow, operator_url: str | None) -> dict[str, Any]:
 
 
 async def _with_checked_url(given: dict[str, Any], resources: Resources) -> dict[str, Any]:
-    """What was given, with the operator's URL in its normal form; raises ValidationFailed."""
+    """Return the given settings with the operator's URL normalised. Raises ValidationFailed."""
     if given.get("operator_url") is None:
         return given
     try:

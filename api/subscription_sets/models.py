@@ -1,4 +1,4 @@
-"""All subscriptions of a store as one thing: read whole, compared with what is wanted, brought to it in one step."""
+"""Requests and responses of subscription sets: all subscriptions of a store, read and replaced as one."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -26,8 +26,11 @@ from api.subscriptions.models import (
 from domain.delivery.ordering import AfterExhausted, OrderKey
 from domain.wire.headers import HEADERS_MOST
 
-ENTRIES_MOST = 10_000  # beyond any limit of a store; the body's size is bounded too
+ENTRIES_MOST = 10_000
+"""Maximum number of entries. Above any limit of a store; the size of the body is limited as well."""
+
 PLAN_CHARACTERS = 64
+"""Length of a plan: a SHA-256 in hex."""
 
 
 def _check_id(text: str) -> str:
@@ -39,7 +42,7 @@ def _check_id(text: str) -> str:
 
 
 def _entry_schema(schema: dict[str, Any]) -> None:
-    """Named, or known by its id; legacy only where there is a legacy form."""
+    """Require a name or an id, and a legacy format for `legacy`."""
     legacy_where_there_is_one(schema)
     named = {"required": ["name"], "properties": {"name": {"type": "string"}}}
     known = {"required": ["webhookSubscriptionId"], "properties": {"webhookSubscriptionId": {"type": "string"}}}
@@ -50,9 +53,9 @@ SubscriptionId = Annotated[str, AfterValidator(_check_id), WithJsonSchema({"type
 
 
 class SubscriptionEntry(Input):
-    """A subscription as it is to be; what is left out is to be as the default.
+    """Desired state of a subscription; omitted fields get their defaults.
 
-    It is the one with this event and name, a new one when there is none; or the one with this id.
+    The entry applies to the subscription with its id, or else with its event and name. Without one, it creates one.
     """
 
     model_config = ConfigDict(json_schema_extra=_entry_schema)
@@ -74,20 +77,20 @@ class SubscriptionEntry(Input):
 
 
 class SubscriptionSet(Input):
-    """The subscriptions a store is to have."""
+    """Desired subscriptions of a store."""
 
     subscriptions: Annotated[list[SubscriptionEntry], Field(max_length=ENTRIES_MOST)]
-    prune: bool = Field(False, description="Delete those that are not among them.")
-    dry_run: bool = Field(False, description="Do everything, answer what it did, and undo it.")
+    prune: bool = Field(False, description="Delete subscriptions that are not in the set.")
+    dry_run: bool = Field(False, description="Apply the set, report the changes, and roll back.")
     expected_plan: str | None = Field(
         None,
         max_length=PLAN_CHARACTERS,
-        description="`plan` of the dry run that was agreed to: when something else would be done now, it is a 409.",
+        description="`plan` of the approved dry run; a 409 if the changes would differ now.",
     )
 
 
 class StoredSubscription(Output):
-    """A subscription as it is stored; null where the installation's value applies."""
+    """A stored subscription; null where the installation's value applies."""
 
     webhook_subscription_id: UUID
     event_name: str
@@ -106,13 +109,13 @@ class StoredSubscription(Output):
 
 
 class StoredSet(Output):
-    """All subscriptions of the store, by event, name and URL."""
+    """All subscriptions of the store, ordered by event, name and URL."""
 
     subscriptions: list[StoredSubscription]
 
 
 class FieldChange(Output):
-    """What a field was and will be; of headers, which names and which values are new."""
+    """Old and new value of a field. For headers: their names, and which values are new."""
 
     field: str
     before: Any
@@ -120,22 +123,22 @@ class FieldChange(Output):
 
 
 class PlannedChange(Output):
-    """What is done to one subscription."""
+    """Change of one subscription."""
 
     action: Literal["create", "update", "delete"]
-    index: int | None = Field(description="Place among the subscriptions sent; null of one that is deleted.")
-    webhook_subscription_id: UUID | None = Field(description="Null in a dry run of one that is created.")
+    index: int | None = Field(description="Index in the request; null for a deletion.")
+    webhook_subscription_id: UUID | None = Field(description="Null for a creation in a dry run.")
     event_name: str
     name: str | None
     url: str
     changes: list[FieldChange]
-    loses: list[str] = Field(description="What nobody can bring back, in words.")
+    loses: list[str] = Field(description="Irrecoverable losses, in words.")
     warning: str | None = Field(description="The URL was accepted although its name does not resolve now.")
-    hmac_secret: str | None = Field(None, description="The new signing key when there is one, shown this once.")
+    hmac_secret: str | None = Field(None, description="The new signing key, if any, shown only once.")
 
 
 class OtherSubscription(Output):
-    """A subscription that was not among those sent, and was left alone."""
+    """A subscription that is not in the set and stays unchanged."""
 
     webhook_subscription_id: UUID
     event_name: str
@@ -144,9 +147,9 @@ class OtherSubscription(Output):
 
 
 class SetAnswer(Output):
-    """What was done, or in a dry run would be."""
+    """Changes that were made, or would be made in a dry run."""
 
-    plan: str = Field(description="Names exactly these changes.")
+    plan: str = Field(description="Fingerprint of exactly these changes.")
     applied: bool
     changes: list[PlannedChange]
     unchanged: int

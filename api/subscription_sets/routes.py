@@ -1,4 +1,4 @@
-"""All subscriptions of a store at once: read, and brought to what is wanted."""
+"""Routes that read and replace all subscriptions of a store at once."""
 
 from typing import Annotated
 
@@ -15,16 +15,17 @@ from storage.access.audit import MASK
 from storage.subscriptions.queries import all_subscriptions, open_headers
 
 WRAPPER = "subscriptionSet"
-LIMIT_BYTES = 8 * 1024 * 1024  # 500 subscriptions with three headers as long as they may be
+LIMIT_BYTES = 8 * 1024 * 1024
+"""Maximum body. Fits 500 subscriptions with three headers of maximum length."""
 
 router = APIRouter(prefix="/api/{storeCode}/webhook/subscription-set", tags=["subscriptions"])
 
 SetBody = Annotated[SubscriptionSet, Depends(JsonBody(SubscriptionSet, WRAPPER, LIMIT_BYTES))]
 
 
-@router.get("", summary="All subscriptions, as they are stored")
+@router.get("", summary="List all stored subscriptions")
 async def read(access: SubscriptionRead, resources: FromResources) -> StoredSet:
-    """What may be set of every subscription, at one instant; header values are masked."""
+    """Return the settable fields of all subscriptions in one snapshot; header values are masked."""
     async with resources.database.transaction() as connection:
         rows = await all_subscriptions(connection, access.store_code)
     subscriptions = []
@@ -51,10 +52,10 @@ async def read(access: SubscriptionRead, resources: FromResources) -> StoredSet:
     return StoredSet(subscriptions=subscriptions)
 
 
-@router.post("", summary="Bring all subscriptions to what is wanted", responses={409: {}})
+@router.post("", summary="Apply a set of subscriptions", responses={409: {}})
 async def apply(access: SubscriptionWrite, body: SetBody, resources: FromResources) -> SetAnswer:
-    """Everything or nothing. With `dryRun` it tells what it would do, which values of headers differ included.
+    """Apply all changes or none. With `dryRun`, report the changes, including which header values differ.
 
-    That is why a dry run needs the right to write: by it one can try out whether a value is the stored one.
+    A dry run needs the right to write because it can be used to test guesses of a stored header value.
     """
     return await apply_set(Editor(resources, access.store_code, access.actor), body)

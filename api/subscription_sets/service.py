@@ -1,6 +1,6 @@
-"""From the subscriptions a store is to have to the changes that bring it there, all in one transaction or none.
+"""Apply a set of subscriptions: compare it with the stored ones and make all changes in one transaction.
 
-A dry run does the same and rolls back: what it answers is what the same call without it does.
+A dry run makes the same changes and rolls back, so its response matches that of the same call without `dryRun`.
 """
 
 import asyncio
@@ -30,11 +30,12 @@ from domain.wire.headers import OwnHeader
 from storage.subscriptions.queries import SubscriptionRow, all_subscriptions, open_headers
 
 NAMED_MOST = 5
+"""Maximum number of ids in an error message."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """An entry and the subscription it speaks of, if there is one."""
+    """An entry and the subscription it applies to, if any."""
 
     index: int
     entry: SubscriptionEntry
@@ -42,16 +43,16 @@ class Pair:
 
 
 def order(row: SubscriptionRow) -> tuple[str, str, str, str]:
-    """Sorts subscriptions as people look for them, always the same way."""
+    """Return the sort key of a subscription: event, name, URL; the id makes the order deterministic."""
     return row.event_name, row.name or "", row.url, str(row.id)
 
 
 def pair_up(
     entries: Sequence[SubscriptionEntry], rows: Sequence[SubscriptionRow]
 ) -> tuple[list[Pair], list[SubscriptionRow]]:
-    """Each entry with its subscription, and the subscriptions left over. Raises ValidationFailed.
+    """Return each entry with its subscription, and the remaining subscriptions. Raises ValidationFailed.
 
-    First by id, then by event and name among those that no id took.
+    Entries are matched by id first, then by event and name among the subscriptions that no id matched.
     """
     by_id = {row.id: row for row in rows}
     problems = list(_repeated(entries))
@@ -74,7 +75,7 @@ def pair_up(
         found = named.get((entry.event_name, entry.name), []) if entry.name is not None else []
         if len(found) > 1:
             ids = ", ".join(sorted(str(row.id) for row in found)[:NAMED_MOST])
-            message = f"{len(found)} subscriptions have this event and name; say which by webhookSubscriptionId: {ids}"
+            message = f"{len(found)} subscriptions have this event and name; choose one by webhookSubscriptionId: {ids}"
             problems.append(Problem(f"subscriptions.{index}.name", "ambiguous", message))
         elif found:
             claimed[index] = found[0]
@@ -86,23 +87,24 @@ def pair_up(
 
 
 def _repeated(entries: Sequence[SubscriptionEntry]) -> Iterator[Problem]:
-    """Entries that cannot be told apart, or have neither name nor id."""
+    """Yield a problem for each entry that is ambiguous or has neither name nor id."""
     ids: set[str] = set()
     names = Counter((entry.event_name, entry.name) for entry in entries)
     for index, entry in enumerate(entries):
         path = f"subscriptions.{index}"
         if entry.webhook_subscription_id is not None:
             if entry.webhook_subscription_id.lower() in ids:
-                yield Problem(f"{path}.webhookSubscriptionId", "repeated", "is the id of another entry too")
+                yield Problem(f"{path}.webhookSubscriptionId", "repeated", "is the id of another entry")
             ids.add(entry.webhook_subscription_id.lower())
         elif entry.name is None:
-            yield Problem(f"{path}.name", "missing", "is required: event and name tell which subscription it is")
+            yield Problem(f"{path}.name", "missing", "is required: event and name identify the subscription")
         elif names[entry.event_name, entry.name] > 1:
-            message = "is the name of another entry of this event too; give each its own name, or its id"
+            message = "is the name of another entry of this event; use distinct names, or ids"
             yield Problem(f"{path}.name", "repeated", message)
 
 
-CHECKS_AT_ONCE = 4  # half of the threads that resolve names: single calls still get one
+CHECKS_AT_ONCE = 4
+"""Maximum concurrent URL checks: half of the resolver threads, so that other calls still get one."""
 
 _SETTABLE = (
     "url",
@@ -117,12 +119,12 @@ _SETTABLE = (
     "after_exhausted",
     "retry_schedule",
 )
-"""Fields beside the headers that entry and row have under the same name."""
+"""Fields, except the headers, that have the same name in an entry and a row."""
 
 
 @dataclass(frozen=True, slots=True)
 class SetChange:
-    """One change, ready to be made: `body` and `url` are what the editor takes."""
+    """A change to make: `body` and `url` are the editor's arguments."""
 
     change: PlannedChange
     body: SubscriptionCreate | SubscriptionUpdate | None
@@ -130,15 +132,15 @@ class SetChange:
     subscription_id: UUID
 
 
-class _DryRun(Exception):  # noqa: N818 - it is no error
-    """Rolls back what a dry run did."""
+class _DryRun(Exception):  # noqa: N818 - not an error
+    """Signal that rolls back a dry run and carries its answer."""
 
     def __init__(self, answer: SetAnswer) -> None:
         self.answer = answer
 
 
 async def apply_set(editor: Editor, wanted: SubscriptionSet) -> SetAnswer:
-    """Bring the store to what is wanted. Raises ValidationFailed with paths below `subscriptions`, and Conflict."""
+    """Apply the wanted set. Raises ValidationFailed with paths below `subscriptions`, and Conflict."""
     database = editor.resources.database
     async with database.transaction() as connection:
         rows = await all_subscriptions(connection, editor.store_code)
@@ -166,7 +168,7 @@ async def _apply(
         steps += [_delete(row) for row in others]
     plan = plan_of(step.change for step in steps)
     if wanted.expected_plan not in (None, plan) and not wanted.dry_run:
-        raise Conflict("The subscriptions were changed meanwhile, and other changes would be made now.")
+        raise Conflict("The subscriptions were changed meanwhile, so the changes would differ now.")
     return SetAnswer(
         plan=plan,
         applied=not wanted.dry_run,
@@ -177,7 +179,7 @@ async def _apply(
 
 
 async def _check(editor: Editor, pairs: Sequence[Pair]) -> list[CheckedUrl]:
-    """The editor's check of every entry; raises ValidationFailed with the problems of all."""
+    """Run the editor's check on every entry. Raises ValidationFailed with the problems of all."""
     free = asyncio.Semaphore(CHECKS_AT_ONCE)
     problems: list[Problem] = []
 
@@ -197,7 +199,7 @@ async def _check(editor: Editor, pairs: Sequence[Pair]) -> list[CheckedUrl]:
 
 
 def _steps(editor: Editor, pairs: Sequence[Pair], checked: Sequence[CheckedUrl]) -> list[SetChange]:
-    """What has to be done, in the order of the entries; raises ValidationFailed."""
+    """Return the changes to make, in the order of the entries. Raises ValidationFailed."""
     steps: list[SetChange] = []
     problems: list[Problem] = []
     for pair, found in zip(pairs, checked, strict=True):
@@ -214,7 +216,7 @@ def _steps(editor: Editor, pairs: Sequence[Pair], checked: Sequence[CheckedUrl])
 
 
 def _step(editor: Editor, pair: Pair, checked: CheckedUrl) -> SetChange | None:
-    """What brings one subscription to its entry; None when it is there already."""
+    """Return the change that brings a subscription to its entry, or None if they match already."""
     entry, row, url = pair.entry, pair.row, checked.url.url
     stored = [] if row is None else open_headers(row.sealed_headers, editor.resources.sealer)
     headers = headers_after(stored, entry.headers)
@@ -275,13 +277,13 @@ def _field(name: str, before: Any, after: Any) -> FieldChange:
 
 
 def _losses(before: Sequence[OwnHeader], after: Sequence[OwnHeader]) -> Iterator[str]:
-    """Header values that are dropped; one that is replaced is not lost, it was given anew."""
-    kept = Counter(header.name.lower() for header in after)
+    """Yield the header values that are dropped. A replaced value is no loss: the caller supplied a new one."""
+    remaining = Counter(header.name.lower() for header in after)
     for header in before:
         name = header.name.lower()
-        if kept[name] == 0:
+        if remaining[name] == 0:
             yield f"the value of header {header.name}"
-        kept[name] = max(0, kept[name] - 1)
+        remaining[name] = max(0, remaining[name] - 1)
 
 
 def _other(row: SubscriptionRow) -> OtherSubscription:
@@ -289,7 +291,7 @@ def _other(row: SubscriptionRow) -> OtherSubscription:
 
 
 def plan_of(changes: Iterable[PlannedChange]) -> str:
-    """A name for exactly these changes. Warnings come and go with name service, ids of new ones are drawn anew."""
+    """Return a fingerprint of the changes. It excludes warnings, which depend on DNS, and signing keys."""
     shown = [change.model_dump(mode="json", exclude={"warning", "hmac_secret"}) for change in changes]
     return sha256(orjson.dumps(shown, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
@@ -297,7 +299,7 @@ def plan_of(changes: Iterable[PlannedChange]) -> str:
 async def _make(
     editor: Editor, connection: AsyncConnection, steps: Sequence[SetChange], *, dry_run: bool
 ) -> list[PlannedChange]:
-    """Make the changes, deletions first: they make room. Raises ValidationFailed at a limit."""
+    """Make the changes, deletions first because they free capacity. Raises ValidationFailed at a limit."""
     made: dict[UUID, PlannedChange] = {}
     for step in sorted(steps, key=lambda step: ("delete", "update", "create").index(step.change.action)):
         try:
@@ -319,7 +321,7 @@ async def _make_one(editor: Editor, connection: AsyncConnection, step: SetChange
 
 
 def _below(index: int | None, failed: ValidationFailed) -> list[Problem]:
-    """The same problems, their paths below that entry."""
+    """Return the same problems with their paths below the entry."""
     prefix = "" if index is None else f"subscriptions.{index}"
     return [
         Problem(".".join(filter(None, (prefix, problem.path))), problem.code, problem.message)

@@ -1,4 +1,4 @@
-"""From a legacy subscription to its modern twin: made paused, looked at, then switched over in one transaction."""
+"""Format migration: create the paused modern subscription, count its switch, then switch over in one transaction."""
 
 import logging
 from collections.abc import Mapping
@@ -31,15 +31,16 @@ MODERN = " (modern)"
 
 
 class FormatMigrations:
-    """What a person does with the legacy subscriptions of a store. Everything raises NotFound for what is none."""
+    """Operator actions on the legacy subscriptions of a store. Every method raises NotFound for other ids."""
 
     def __init__(self, resources: Resources, store_code: str, actor: str) -> None:
         self._resources = resources
         self._store_code = store_code
         self._actor = actor
 
-    async def make(self, subscription_id: UUID) -> PairRow:
-        """The original with its twin, which is made unless it is there. Raises ValidationFailed at a limit."""
+    async def create_modern(self, subscription_id: UUID) -> PairRow:
+        """Create the paused modern subscription unless it exists, and return the pair. Raises ValidationFailed at a
+        subscription limit."""
         settings = self._resources.settings
         limits = SubscriptionLimits(settings.subscriptions_per_store, settings.subscriptions_per_event)
         async with self._resources.database.transaction() as connection:
@@ -61,16 +62,16 @@ class FormatMigrations:
         return original
 
     async def plan(self, subscription_id: UUID) -> tuple[PairRow, Switch]:
-        """What switching over would do now. Raises Conflict where it cannot be done."""
+        """Return the pair and the counts of a switch now. Raises Conflict if it is not possible."""
         async with self._resources.database.transaction() as connection:
             original = await self._found(connection, subscription_id)
             return original, await count_switch(connection, original.id, _ready(original))
 
     async def switch_over(self, subscription_id: UUID) -> PairRow:
-        """The twin sends from now on, the legacy one nothing more; each event that waits is left to one of the two.
+        """Activate the modern subscription and disable the legacy one; each waiting event is left to one of the two.
 
-        What the legacy one has dealt with is not sent again. What it has open goes to the twin; an attempt of it that
-        is under way just now may still arrive. Raises Conflict as `plan` does.
+        Events that the legacy subscription has settled are not sent again. Its open deliveries move to the modern one;
+        one of their attempts that is in progress may still arrive. Raises Conflict as `plan` does.
         """
         async with self._resources.database.transaction() as connection:
             original = await self._found(connection, subscription_id, lock=True)
@@ -78,14 +79,14 @@ class FormatMigrations:
             dropped, moved = await share_out(connection, original.id, modern_id)
             await disable(connection, original.id, reason=f"switched over to {modern_id} by {self._actor}")
             await resume(connection, modern_id)
-            figures = {"twin": str(modern_id), "moved": moved, "dropped": dropped}
+            figures = {"modern_id": str(modern_id), "moved": moved, "dropped": dropped}
             statuses = changed({"status": original.status}, {"status": SubscriptionStatus.DISABLED})
             await self._record(connection, "switch_over", original.id, {**statuses, **figures})
             resumed = changed({"status": SubscriptionStatus.PAUSED}, {"status": SubscriptionStatus.ACTIVE})
             await self._record(connection, "resume", modern_id, resumed)
-        acts = OperatorActions(self._resources, self._store_code, self._actor)
+        actions = OperatorActions(self._resources, self._store_code, self._actor)
         for each in (modern_id, original.id):
-            await acts.wake_drain(each, original.event_name, original.modern_url or original.url)
+            await actions.wake_drain(each, original.event_name, original.modern_url or original.url)
         return original
 
     async def _found(self, connection: AsyncConnection, subscription_id: UUID, *, lock: bool = False) -> PairRow:
@@ -109,16 +110,16 @@ class FormatMigrations:
 
 
 def modern_name(original: PairRow) -> str:
-    """What the twin of this one is called."""
+    """Return the name of the modern subscription of a pair."""
     return (original.name or original.event_name)[: NAME_MOST - len(MODERN)] + MODERN
 
 
 def _ready(original: PairRow) -> UUID:
-    """The twin, which is to take over; raises Conflict."""
+    """Return the id of the modern subscription if it can take over. Raises Conflict otherwise."""
     if original.modern_id is None:
-        raise Conflict("It has no modern twin yet; create it first.")
+        raise Conflict("It has no modern webhook yet; create it first.")
     if original.modern_status == SubscriptionStatus.ACTIVE:
-        raise Conflict("Its modern twin is active already; pause it first, or pause or delete the legacy webhook.")
+        raise Conflict("Its modern webhook is already active; pause it first, or pause or delete the legacy webhook.")
     if original.modern_status == SubscriptionStatus.DISABLED:
-        raise Conflict("Its modern twin is disabled; enable it and pause it first.")
+        raise Conflict("Its modern webhook is disabled; enable it and pause it first.")
     return original.modern_id

@@ -1,4 +1,4 @@
-"""What is sent and answered about subscriptions. Source: the wire contract, sections 1 and 5."""
+"""Requests and responses of subscriptions. Source: the wire contract, sections 1 and 5."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -29,11 +29,20 @@ from domain.wire.headers import (
 )
 from storage.access.audit import MASK
 
-NAME_MOST = 255  # as wide as the panel shows
+NAME_MOST = 255
+"""Maximum length of a name, as wide as the panel shows."""
+
 RETRIES_MOST = 50
+"""Maximum number of delays in a retry schedule."""
+
 RETRY_DELAY_MOST_SECONDS = 30 * 24 * 3600
-RATE_MOST_PER_SECOND = 10_000  # beyond what one receiver takes
-CONCURRENCY_MOST = 1_000  # each is a socket of the worker
+"""Maximum delay before a retry: 30 days."""
+
+RATE_MOST_PER_SECOND = 10_000
+"""Maximum rate limit. Above the rate that one receiver can take."""
+
+CONCURRENCY_MOST = 1_000
+"""Maximum concurrency. Each request is a socket of the worker."""
 
 
 def _checked(problem: Callable[[str], str | None], code: str) -> AfterValidator:
@@ -47,7 +56,7 @@ def _checked(problem: Callable[[str], str | None], code: str) -> AfterValidator:
 
 
 def _either_case(text: str) -> str:
-    """A pattern for the text in any mixture of cases, since JSON Schema's patterns have no flags."""
+    """Return a case-insensitive pattern of the text. Patterns of JSON Schema have no flags."""
     return "".join(f"[{letter.upper()}{letter}]" if letter.isalpha() else letter for letter in text)
 
 
@@ -69,7 +78,7 @@ _NAME_SCHEMA = {
     "minLength": 1,
     "maxLength": NAME_MOST_CHARACTERS,
     "pattern": f"^(?!(?:{_REFUSED})$)(?!{_REFUSED_BEGINNINGS}){TOKEN.pattern}$",
-    "description": "RFC 9110 token; none that the sender sets itself: Host, Content-Length, Content-Type, "
+    "description": "RFC 9110 token; not a header that the sender sets: Host, Content-Length, Content-Type, "
     f"{', '.join(name.title() for name in HOP_BY_HOP)}, webhook-*, X-Webhook-*.",
     "examples": ["Authorization"],
 }
@@ -77,7 +86,7 @@ _VALUE_SCHEMA = {
     "type": "string",
     "maxLength": VALUE_MOST_CHARACTERS,
     "pattern": f"^{VALUE.pattern}$",
-    "description": f"A secret: read back as {MASK}. In an update, {MASK} leaves the stored value of that name.",
+    "description": f"A secret, returned as {MASK}. In an update, {MASK} keeps the stored value of that name.",
     "examples": ["Bearer 0123456789"],
 }
 HeaderName = Annotated[str, _checked(name_problem, "header_name"), WithJsonSchema(_NAME_SCHEMA)]
@@ -93,8 +102,8 @@ Url = Annotated[
     Field(
         min_length=1,
         max_length=URL_MAX_CHARACTERS,
-        description="Where deliveries go, by POST. https, unless the installation allows http; no user, no fragment, "
-        "no private address. Stored in one normal form, which is what is signed and sent.",
+        description="Destination of the POST requests. https, unless the installation allows http; no user, fragment "
+        "or private address. Stored, signed and sent in a normal form.",
         examples=["https://receiver.example.com/webhooks"],
         json_schema_extra={"format": "uri"},
     ),
@@ -102,14 +111,14 @@ Url = Annotated[
 
 
 class Header(Input):
-    """One header that goes with each delivery."""
+    """A header of each delivery."""
 
     header_name: HeaderName
     header_value: HeaderValue
 
 
 def _single_header(schema: dict[str, Any]) -> None:
-    """The deprecated single-header form: both fields or neither. Null is taken as left out, but not advertised."""
+    """Document the deprecated single-header form: both fields or neither. Null is accepted but undocumented."""
     for name in ("headers", "headerName", "headerValue"):
         field = schema["properties"][name]
         field.update(field.pop("anyOf")[0])
@@ -119,14 +128,14 @@ def _single_header(schema: dict[str, Any]) -> None:
 
 
 def legacy_where_there_is_one(schema: dict[str, Any]) -> None:
-    """Legacy is for events that have a legacy form."""
+    """Restrict `legacy` to events with a legacy format."""
     legacy_names = [name for name, event_type in CATALOGUE.items() if event_type.legacy is not None]
     schema["if"] = {"properties": {"legacy": {"const": True}}, "required": ["legacy"]}
     schema["then"] = {"properties": {"eventName": {"enum": legacy_names}}}
 
 
 def _one_header_less_beside_the_single_one(schema: dict[str, Any]) -> None:
-    """The deprecated header counts among those there may be."""
+    """Count the deprecated single header towards the maximum number of headers."""
     schema.setdefault("allOf", []).append(
         {
             "if": {"required": ["headerName"], "properties": {"headerName": {"type": "string"}}},
@@ -142,7 +151,7 @@ def _create_schema(schema: dict[str, Any]) -> None:
 
 
 def _update_schema(schema: dict[str, Any]) -> None:
-    """What is left out has no default: it stays as it was."""
+    """Remove defaults: an omitted field stays unchanged."""
     _single_header(schema)
     _one_header_less_beside_the_single_one(schema)
     for field in schema["properties"].values():
@@ -150,7 +159,7 @@ def _update_schema(schema: dict[str, Any]) -> None:
 
 
 class _SubscriptionInput(Input):
-    """What may be set on create and on update alike. What an update leaves out stays as it was."""
+    """Fields of both create and update. Fields omitted from an update stay unchanged."""
 
     headers: Annotated[list[Header], Field(max_length=HEADERS_MOST)] | None = None
     header_name: HeaderName | None = None
@@ -164,16 +173,16 @@ class _SubscriptionInput(Input):
     max_concurrency: Annotated[int, Field(ge=1, le=CONCURRENCY_MOST), WHOLE] | None = None
     ordered: bool = False
     order_key: OrderKey = "subscription"
-    """When ordered, what waits for what: customer leaves events of different customers independent of each other."""
+    """Ordering key of an ordered subscription. With `customer`, events of different customers are independent."""
     after_exhausted: AfterExhausted = "skip"
-    """When ordered, what becomes of the successors of an exhausted delivery: skip sends them, hold lets them wait for a
-    person, who redelivers, recovers or cancels it."""
+    """Policy of an ordered subscription for the successors of an exhausted delivery: `skip` sends them, `hold` holds
+    them until an operator redelivers, recovers or cancels it."""
     retry_schedule: Annotated[list[RetryDelay], Field(max_length=RETRIES_MOST)] | None = None
-    """Seconds after each failed attempt; null: the installation's schedule."""
+    """Delays in seconds after each failed attempt; null: the installation's schedule."""
 
     @property
     def given_headers(self) -> list[Header] | None:
-        """`headers`, with the deprecated single header appended unless it is among them; None when neither is given."""
+        """`headers` with the deprecated single header appended unless contained, or None if neither is given."""
         single = None
         if self.header_name is not None and self.header_value is not None:
             single = Header.model_construct(header_name=self.header_name, header_value=self.header_value)
@@ -194,7 +203,7 @@ class SubscriptionCreate(_SubscriptionInput):
 
 
 class SubscriptionUpdate(_SubscriptionInput):
-    """New values of a subscription. `eventName` cannot change; it may be repeated."""
+    """New values of a subscription. `eventName` cannot change, but may be repeated."""
 
     url: Url
     event_name: SkipJsonSchema[str | None] = None
@@ -203,14 +212,14 @@ class SubscriptionUpdate(_SubscriptionInput):
 
 
 class MaskedHeader(Output):
-    """A header as it is read back."""
+    """A header in a response, with its value masked."""
 
     header_name: str
     header_value: str = Field(description=f"Always {MASK}.")
 
 
 class SubscriptionRowOut(Output):
-    """A subscription in a list. `headerName` and `headerValue` are those of its first header."""
+    """A subscription in a list. `headerName` and `headerValue` describe its first header."""
 
     webhook_subscription_id: UUID
     event_name: str
@@ -227,22 +236,24 @@ class SubscriptionRowOut(Output):
 
 
 class SubscriptionDetails(SubscriptionRowOut):
-    """A whole subscription."""
+    """A subscription with all its fields."""
 
     headers: list[MaskedHeader]
     status: SubscriptionStatus
     status_reason: str | None
     status_since: datetime
     rate_limit_per_second: int | None = Field(description="Null: no limit.")
-    max_concurrency: int = Field(description="Requests in flight at most; the installation's unless set.")
+    max_concurrency: int = Field(description="Maximum requests in flight; default: the installation's.")
     ordered: bool
     order_key: OrderKey
     after_exhausted: AfterExhausted
-    retry_schedule: list[int] = Field(description="Seconds after each failed attempt; the installation's unless set.")
+    retry_schedule: list[int] = Field(
+        description="Delays in seconds after each failed attempt; default: the installation's."
+    )
 
 
 class Total(Output):
-    """Rows in the store, and those that pass the filters."""
+    """Number of rows in the store, and of rows that match the filters."""
 
     all: int
     filtered: int
@@ -256,20 +267,20 @@ class SubscriptionList(Output):
 
 
 class SubscriptionCreated(Output):
-    """The new subscription; the signing key is shown this once, when signing is on."""
+    """The new subscription. If signing is on, its signing key is shown only here."""
 
     webhook_subscription_id: UUID
-    hmac_secret: str | SkipJsonSchema[None] = Field(None, description="`whsec_…`; there when signing is on.")
+    hmac_secret: str | SkipJsonSchema[None] = Field(None, description="`whsec_…`, present if signing is on.")
 
 
 class SigningSwitchedOn(Output):
-    """The signing key, shown this once."""
+    """The signing key, shown only once."""
 
     hmac_secret: str
 
 
 class KeyRotated(Output):
-    """The new signing key, shown this once, and its version."""
+    """The new signing key, shown only once, and its version."""
 
     hmac_secret: str
     signature_version: int

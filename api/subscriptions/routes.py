@@ -1,4 +1,4 @@
-"""Subscriptions: list, create, details, update, delete, rotate the signing key."""
+"""Routes of subscriptions: list, create, details, update, delete, rotate the signing key."""
 
 from typing import Annotated, Any
 
@@ -51,7 +51,7 @@ async def _writable(access: SubscriptionWrite, resources: FromResources, subscri
 
 ReadableSubscription = Annotated[SubscriptionRow, Depends(_readable)]
 WritableSubscription = Annotated[SubscriptionRow, Depends(_writable)]
-"""Found before the body is read, so that an unknown id is a 404 whatever the body is."""
+"""Subscription of the path, looked up before the body is read, so that an unknown id is a 404 with any body."""
 
 SubscriptionListing = Annotated[Listing, Depends(ListQuery(SUBSCRIPTION_FIELDS))]
 CreateBody = Annotated[SubscriptionCreate, Depends(JsonBody(SubscriptionCreate, WRAPPER))]
@@ -61,7 +61,7 @@ UpdateBody = Annotated[SubscriptionUpdate, Depends(JsonBody(SubscriptionUpdate, 
 WARNING: dict[str, Any] = {
     "headers": {
         "Warning": {
-            "description": "The URL was accepted although its name does not resolve now; RFC 7234, code 299.",
+            "description": "The URL was accepted although its host name does not resolve now; RFC 7234, code 299.",
             "schema": {"type": "string"},
         }
     }
@@ -69,14 +69,14 @@ WARNING: dict[str, Any] = {
 
 
 def _warn(response: Response, warning: str | None) -> None:
-    """Something to look at that is no error: the URL was accepted although its name does not resolve now."""
+    """Add a Warning header: the URL was accepted although its host name does not resolve now."""
     if warning is not None:
         response.headers["Warning"] = f'299 - "{warning}"'
 
 
 @router.get("", summary="List subscriptions")
 async def list_(access: SubscriptionRead, resources: FromResources, listing: SubscriptionListing) -> SubscriptionList:
-    """One page of the store's subscriptions, oldest first unless ordered otherwise."""
+    """Return a page of the store's subscriptions, oldest first unless ordered otherwise."""
     async with resources.database.transaction() as connection:
         page = await list_subscriptions(
             connection, access.store_code, listing.conditions, listing.order, listing.items, listing.offset
@@ -89,7 +89,7 @@ async def list_(access: SubscriptionRead, resources: FromResources, listing: Sub
 async def create(
     access: SubscriptionWrite, resources: FromResources, body: CreateBody, key: IdempotencyKey, response: Response
 ) -> SubscriptionCreated:
-    """From now on the event is delivered to this URL. The signing key is shown in this answer only."""
+    """Create a subscription. New events are delivered to its URL. Only this response shows the signing key."""
     made = await create_once(resources, access.store_code, access.principal, body, key)
     _warn(response, made.warning)
     return SubscriptionCreated(webhook_subscription_id=made.id, hmac_secret=made.secret)
@@ -97,7 +97,7 @@ async def create(
 
 @router.get("/{webhookSubscriptionId}", summary="Details of a subscription")
 async def details(subscription: ReadableSubscription, resources: FromResources) -> SubscriptionDetails:
-    """The whole subscription; header values are masked."""
+    """Return the subscription; header values are masked."""
     return details_of(subscription, resources)
 
 
@@ -107,21 +107,25 @@ async def details(subscription: ReadableSubscription, resources: FromResources) 
     status_code=204,
     response_model=None,
     responses={
-        200: {"model": SigningSwitchedOn, "description": "Signing was switched on; the key is shown once.", **WARNING},
+        200: {
+            "model": SigningSwitchedOn,
+            "description": "Signing was switched on; the key is shown only once.",
+            **WARNING,
+        },
         204: WARNING,
     },
 )
 async def update(
     access: SubscriptionWrite, resources: FromResources, subscription: WritableSubscription, body: UpdateBody
 ) -> Response:
-    """What is left out stays as it was. Takes effect at the next attempt of everything outstanding."""
+    """Update the given fields; others stay unchanged. Open deliveries use the new values from their next attempt."""
     editor = Editor(resources, access.store_code, access.actor)
     checked = await editor.check(body, subscription.event_name)
     async with resources.database.transaction() as connection:
         secret = await editor.update(connection, subscription.id, body, checked.url.url)
     if reorders(subscription, body):
-        acts = OperatorActions(resources, access.store_code, access.actor)
-        await acts.wake_drain(subscription.id, subscription.event_name, checked.url.url)
+        actions = OperatorActions(resources, access.store_code, access.actor)
+        await actions.wake_drain(subscription.id, subscription.event_name, checked.url.url)
     response = Response(status_code=204)
     if secret is not None:
         answer = SigningSwitchedOn(hmac_secret=secret).model_dump_json(by_alias=True)
@@ -132,18 +136,18 @@ async def update(
 
 @router.delete("/{webhookSubscriptionId}", summary="Delete a subscription", status_code=204)
 async def delete(access: SubscriptionWrite, resources: FromResources, subscription: WritableSubscription) -> None:
-    """Nothing more is delivered; what is outstanding is cancelled, but for an attempt that is under way."""
+    """Delete a subscription and cancel its open deliveries. Attempts in progress finish."""
     async with resources.database.transaction() as connection:
         await Editor(resources, access.store_code, access.actor).delete(connection, subscription.id)
-    acts = OperatorActions(resources, access.store_code, access.actor)
-    await acts.wake_drain(subscription.id, subscription.event_name, subscription.url)
+    actions = OperatorActions(resources, access.store_code, access.actor)
+    await actions.wake_drain(subscription.id, subscription.event_name, subscription.url)
 
 
 @router.post("/{webhookSubscriptionId}/rotate-hmac-secret", summary="Rotate the signing key", responses={409: {}})
 async def rotate_hmac_secret(
     access: SubscriptionWrite, resources: FromResources, subscription: WritableSubscription
 ) -> KeyRotated:
-    """A new key, shown once. For 24 hours `webhook-signature` carries a signature with the key before as well."""
+    """Create a new key, shown only once. For 24 hours, `webhook-signature` also has a signature of the old key."""
     async with resources.database.transaction() as connection:
         secret, version = await Editor(resources, access.store_code, access.actor).rotate(connection, subscription.id)
     return KeyRotated(hmac_secret=secret, signature_version=version)

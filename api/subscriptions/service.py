@@ -1,6 +1,6 @@
-"""Subscriptions: validated input to stored rows, each change with its audit entry, and rows to output.
+"""Subscriptions: store validated input with an audit entry per change, and build responses from rows.
 
-In output, header values are masked and what is not set is shown as the value that applies.
+Responses mask header values and show the effective value of unset fields.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -57,19 +57,19 @@ _PLAIN = (
     "after_exhausted",
     "retry_schedule",
 )
-"""Fields that are stored as they are sent."""
+"""Fields that are stored as received."""
 
 
 @dataclass(frozen=True, slots=True)
 class Editor:
-    """Who changes subscriptions of which store, and with what."""
+    """Changes of one actor to the subscriptions of one store."""
 
     resources: Resources
     store_code: str
     actor: str
 
     async def check(self, body: SubscriptionCreate | SubscriptionUpdate, event_name: str) -> CheckedUrl:
-        """Everything that needs no transaction; raises ValidationFailed with all problems at once."""
+        """Run all checks that need no transaction. Raises ValidationFailed with all problems."""
         problems: list[FieldProblem] = list(_shape_problems(body, event_name))
         try:
             checked = await self.resources.url_check.check(body.url)
@@ -82,7 +82,7 @@ class Editor:
     async def create(
         self, connection: AsyncConnection, subscription_id: UUID, body: SubscriptionCreate, url: str
     ) -> str | None:
-        """Store it; the key, when signing is on. Raises ValidationFailed at a limit."""
+        """Store a new subscription. Return its key if signing is on. Raises ValidationFailed at a limit."""
         headers = headers_after([], body.given_headers or [])
         values = {
             "event_name": body.event_name,
@@ -107,7 +107,7 @@ class Editor:
     async def update(
         self, connection: AsyncConnection, subscription_id: UUID, body: SubscriptionUpdate, url: str
     ) -> str | None:
-        """Store what was given; the key, when this switches signing on. Raises NotFound and ValidationFailed."""
+        """Store the given fields. Return the key if this switches signing on. Raises NotFound, ValidationFailed."""
         row = await self._locked(connection, subscription_id)
         values: dict[str, Any] = {"url": url}
         values |= {name: getattr(body, name) for name in _PLAIN if name in body.model_fields_set}
@@ -129,7 +129,7 @@ class Editor:
         return secret
 
     async def delete(self, connection: AsyncConnection, subscription_id: UUID) -> None:
-        """Delete it; raises NotFound."""
+        """Delete the subscription. Raises NotFound."""
         deleted = await delete_subscription(connection, self.store_code, subscription_id)
         if deleted is None:
             raise NotFound
@@ -137,7 +137,7 @@ class Editor:
         await self._record(connection, "delete", subscription_id, {"event_name": event_name, "url": url})
 
     async def rotate(self, connection: AsyncConnection, subscription_id: UUID) -> tuple[str, int]:
-        """A new key and its version; raises NotFound, and Conflict when signing is off."""
+        """Return a new key and its version. Raises NotFound, and Conflict if signing is off."""
         row = await self._locked(connection, subscription_id)
         if not row.hmac_enabled:
             raise Conflict("Signing is off, so there is no key to rotate; switch it on with hmacEnabled first.")
@@ -177,25 +177,25 @@ def _shape_problems(body: SubscriptionCreate | SubscriptionUpdate, event_name: s
     if body.event_name is not None and body.event_name != event_name:
         yield Problem("eventName", "unchangeable", f"cannot be changed; it is {event_name}")
     if body.legacy and CATALOGUE[event_name].legacy is None:
-        yield Problem("legacy", "no_legacy_form", f"{event_name} has no legacy form; leave legacy out, or false")
+        yield Problem("legacy", "no_legacy_form", f"{event_name} has no legacy format; omit legacy or set it to false")
     if body.header_name is not None and body.header_value is None:
-        yield Problem("headerValue", "missing", "is required beside headerName")
+        yield Problem("headerValue", "missing", "is required with headerName")
     if body.header_value is not None and body.header_name is None:
-        yield Problem("headerName", "missing", "is required beside headerValue")
+        yield Problem("headerName", "missing", "is required with headerValue")
     if len(body.given_headers or ()) > HEADERS_MOST:
-        yield Problem("headerName", "too_long", f"makes one header more than the {HEADERS_MOST} there may be")
+        yield Problem("headerName", "too_long", f"exceeds the maximum of {HEADERS_MOST} headers")
 
 
 def reorders(row: SubscriptionRow, body: SubscriptionUpdate) -> bool:
-    """Whether an update changes what waits for what."""
+    """Return True if an update changes the ordering of deliveries."""
     given = body.model_fields_set & {"ordered", "order_key", "after_exhausted"}
     return any(getattr(body, name) != getattr(row, name) for name in given)
 
 
 def headers_after(stored: Sequence[OwnHeader], given: Sequence[Header]) -> list[OwnHeader]:
-    """The headers to store: what was given, and the stored value where the mask was written back.
+    """Return the headers to store: the given values, with masks replaced by the stored values.
 
-    Where a name occurs several times, its n-th mask stands for its n-th stored value.
+    If a name occurs several times, its n-th mask stands for its n-th stored value. Raises ValidationFailed.
     """
     values: dict[str, list[str]] = {}
     for own in stored:
@@ -205,15 +205,15 @@ def headers_after(stored: Sequence[OwnHeader], given: Sequence[Header]) -> list[
     problems: list[Problem] = []
     for index, header in enumerate(given):
         name = header.header_name.lower()
-        place = seen[name] = seen.get(name, -1) + 1
+        position = seen[name] = seen.get(name, -1) + 1
         value = header.header_value
         if value == MASK:
             known = values.get(name, [])
-            if place >= len(known):
-                message = f"is the mask of a hidden value, and there is no stored value of {header.header_name}"
+            if position >= len(known):
+                message = f"is the mask of a secret value, but {header.header_name} has no stored value"
                 problems.append(Problem(f"headers.{index}.headerValue", "masked_value", message))
                 continue
-            value = known[place]
+            value = known[position]
         result.append(OwnHeader(header.header_name, value.strip(" ")))
     if problems:
         raise ValidationFailed(problems)
@@ -221,12 +221,12 @@ def headers_after(stored: Sequence[OwnHeader], given: Sequence[Header]) -> list[
 
 
 def masked(headers: Sequence[OwnHeader]) -> list[str]:
-    """Headers as the audit shows them."""
+    """Return headers as the audit log shows them."""
     return [f"{header.name}: {MASK}" for header in headers]
 
 
 def compared(before: Sequence[OwnHeader], after: Sequence[OwnHeader]) -> list[str]:
-    """Headers after a change as the audit shows them: which values are new, not what they are."""
+    """Return changed headers as the audit log shows them: new values are marked, but not shown."""
     known = {(header.name.lower(), header.value) for header in before}
     return [
         f"{header.name}: {MASK}" if (header.name.lower(), header.value) in known else f"{header.name}: {MASK} (new)"
@@ -235,7 +235,7 @@ def compared(before: Sequence[OwnHeader], after: Sequence[OwnHeader]) -> list[st
 
 
 def _audited(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Columns as JSON, without what is sealed."""
+    """Return columns as JSON, without sealed ones."""
     return {
         name: value.isoformat() if name == "active_from" and value is not None else value
         for name, value in values.items()
@@ -244,17 +244,17 @@ def _audited(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def limit_reached(error: SubscriptionLimitError, event_name: str) -> ValidationFailed:
-    """The limit as a refusal."""
+    """Return the error for a limit of subscriptions that is reached."""
     if error.event:
         return invalid(
-            "eventName", "limit_reached", f"{event_name} has {error.limit} subscriptions, the most there may be"
+            "eventName", "limit_reached", f"{event_name} has {error.limit} subscriptions, which is the maximum"
         )
-    return invalid("", "limit_reached", f"the store has {error.limit} subscriptions, the most there may be")
+    return invalid("", "limit_reached", f"the store has {error.limit} subscriptions, which is the maximum")
 
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """A new subscription with its signing key, if it signs, and a warning about what was accepted nevertheless."""
+    """A new subscription with its signing key, if signing is on, and a warning about an unresolved host name."""
 
     id: UUID
     secret: str | None
@@ -275,7 +275,7 @@ async def create_once(
         earlier = await created_before(
             connection,
             store_code=store_code,
-            actor=f"{principal.kind}:{principal.id}",  # names of keys repeat, ids do not
+            actor=f"{principal.kind}:{principal.id}",  # names of keys are not unique, ids are
             key=key,
             body=body,
             object_id=subscription_id,

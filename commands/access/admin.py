@@ -1,4 +1,4 @@
-"""`loyalty-webhooks admin|stores|keys …`: who may use the API, and which stores there are."""
+"""`loyalty-webhooks admin|stores|keys …`: create and list administrators, stores and API keys."""
 
 import sys
 from collections.abc import Iterable
@@ -23,12 +23,12 @@ from storage.database import Database
 from storage.operations.stores import list_stores
 
 admin = typer.Typer(help="Administrators, who log in with a password.", no_args_is_help=True)
-stores = typer.Typer(help="Stores, the tenants everything belongs to.", no_args_is_help=True)
+stores = typer.Typer(help="Stores, the tenants of an installation.", no_args_is_help=True)
 keys = typer.Typer(help="Permanent API keys, for the header X-AUTH-TOKEN.", no_args_is_help=True)
 
-ScopeOption = Annotated[list[Scope] | None, typer.Option("--scope", help="A right; several by repeating.")]
+ScopeOption = Annotated[list[Scope] | None, typer.Option("--scope", help="Right to grant; repeatable.")]
 StoreOption = Annotated[
-    list[str] | None, typer.Option("--store", help="Code of a store it may enter; several by repeating.")
+    list[str] | None, typer.Option("--store", help="Code of a store to grant access to; repeatable.")
 ]
 
 
@@ -62,7 +62,7 @@ async def _unknown_stores(connection: AsyncConnection, codes: Iterable[str]) -> 
 
 @admin.command("create")
 def create_admin(username: str, scope: ScopeOption = None, store: StoreOption = None) -> None:
-    """Create an administrator, by default with every right in every store. The password is asked for, or piped in."""
+    """Create an administrator, by default with every right in every store. Prompts for the password, or reads stdin."""
     password = _ask_password()
     codes = store or [ALL_STORES]
 
@@ -78,13 +78,13 @@ def create_admin(username: str, scope: ScopeOption = None, store: StoreOption = 
     if unknown:
         raise _fail(f"There is no store {unknown[0]}.")
     if not created:
-        raise _fail(f"There is an administrator {username} already; `admin reset-password` gives a new password.")
-    typer.echo(f"Administrator {username} may log in now.")
+        raise _fail(f"Administrator {username} exists already; `admin reset-password` sets a new password.")
+    typer.echo(f"Created administrator {username}.")
 
 
 @admin.command("reset-password")
 def reset_password(username: str) -> None:
-    """Set a new password, which ends every session of the administrator. It is asked for, or piped in."""
+    """Set a new password and end every session of the administrator. Prompts for the password, or reads stdin."""
     password = _ask_password()
 
     async def work(database: Database) -> bool:
@@ -94,7 +94,7 @@ def reset_password(username: str) -> None:
 
     if not in_database(work):
         raise _fail(f"There is no administrator {username}.")
-    typer.echo(f"Administrator {username} has a new password; tokens made before end within a second.")
+    typer.echo(f"Changed the password of administrator {username}; earlier tokens expire within a second.")
 
 
 @admin.command("list")
@@ -120,10 +120,10 @@ def list_admins() -> None:
 @stores.command("create")
 def create_store_command(
     code: str,
-    name: Annotated[str | None, typer.Option(help="For people; the code unless given.")] = None,
-    timezone: Annotated[str, typer.Option(help="IANA name of the zone in which its days are reckoned.")] = "UTC",
+    name: Annotated[str | None, typer.Option(help="Display name; default: the code.")] = None,
+    timezone: Annotated[str, typer.Option(help="IANA time zone in which the store's days begin and end.")] = "UTC",
 ) -> None:
-    """Create a store. Its code stands in every path and cannot change."""
+    """Create a store. Its code is part of every API path and cannot change."""
     problem = store_code_problem(code)
     if problem is None and timezone not in timezone_names():
         problem = f"{timezone} is not an IANA time zone, such as Europe/Warsaw"
@@ -135,8 +135,8 @@ def create_store_command(
             return await add_store(connection, operator(), code, name or code, timezone)
 
     if not in_database(work):
-        raise _fail(f"There is a store {code} already.")
-    typer.echo(f"Store {code} is there now.")
+        raise _fail(f"Store {code} exists already.")
+    typer.echo(f"Created store {code}.")
 
 
 @stores.command("list")
@@ -153,9 +153,9 @@ def list_stores_command() -> None:
 @keys.command("create")
 def create_key_command(
     name: str,
-    scope: Annotated[list[Scope], typer.Option("--scope", help="A right; several by repeating.")],
+    scope: Annotated[list[Scope], typer.Option("--scope", help="Right to grant; repeatable.")],
     store: StoreOption = None,
-    expires_in_days: Annotated[int | None, typer.Option(min=1, max=36500, help="Without it: until revoked.")] = None,
+    expires_in_days: Annotated[int | None, typer.Option(min=1, max=36500, help="Default: until revoked.")] = None,
 ) -> None:
     """Create an API key, by default for every store, and print it. It cannot be shown again."""
     codes = store or [ALL_STORES]
@@ -177,7 +177,7 @@ def create_key_command(
 
 @keys.command("list")
 def list_keys_command() -> None:
-    """List the API keys, those that are revoked or expired included."""
+    """List the API keys, including revoked and expired ones."""
 
     async def work(database: Database) -> list[tuple[object, ...]]:
         async with database.transaction() as connection:
@@ -208,17 +208,17 @@ def revoke_key_command(key_id: UUID) -> None:
     name = in_database(work)
     if name is None:
         raise _fail(f"There is no API key {key_id}.")
-    typer.echo(f"API key {name} is revoked.")
+    typer.echo(f"Revoked API key {name}.")
 
 
 def _ask_password() -> str:
-    """Read a password from the terminal, or from standard input. An unsuitable one ends the command."""
+    """Read a password from the terminal, or from standard input. Raises typer.Exit for an unsuitable password."""
     if sys.stdin.isatty():
         password: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
     else:
         password = sys.stdin.readline().rstrip("\r\n")
     problem = password_problem(password)
     if problem is not None:
-        complain(f"This password will not do: {problem}.")
+        complain(f"Password refused: {problem}.")
         raise typer.Exit(EXIT_USAGE)
     return password

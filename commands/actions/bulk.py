@@ -1,4 +1,4 @@
-"""`loyalty-webhooks recover`, `loyalty-webhooks backfill`: deliver a window of time again, or to a new subscription."""
+"""`loyalty-webhooks recover|backfill`: redeliver a time window, or deliver it to a new subscription."""
 
 import re
 import time
@@ -26,7 +26,7 @@ _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 
 class Status(StrEnum):
-    """What may be delivered again."""
+    """Final statuses that a recovery may select."""
 
     EXHAUSTED = DeliveryStatus.EXHAUSTED
     CANCELLED = DeliveryStatus.CANCELLED
@@ -34,32 +34,32 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True)
-class _Act:
-    """A window act in the words of its command."""
+class _BulkAction:
+    """Names and messages of one bulk action."""
 
     name: str
     identity: str
-    """Its id's name in the API."""
+    """Field of the action's id in the API."""
     noun: str
     question: str
     counted: str
 
 
-_RECOVER = _Act("recover", "recoverId", "recovery", "Send them again?", "deliveries match")
-_BACKFILL = _Act("backfill", "backfillId", "backfill", "Send them?", "events have no delivery to it")
+_RECOVER = _BulkAction("recover", "recoverId", "recovery", "Send them again?", "deliveries match")
+_BACKFILL = _BulkAction("backfill", "backfillId", "backfill", "Send them?", "events have no delivery to it")
 
-SubscriptionId: TypeAlias = Annotated[UUID | None, typer.Argument(metavar="SUBSCRIPTION", help="Its id.")]
+SubscriptionId: TypeAlias = Annotated[UUID | None, typer.Argument(metavar="SUBSCRIPTION", help="Subscription id.")]
 Since: TypeAlias = Annotated[
-    str | None, typer.Option(help="From when on: 2026-01-02T03:04:05Z, or 30m, 12h, 5d ago.", metavar="TIME")
+    str | None, typer.Option(help="Start of the window: 2026-01-02T03:04:05Z, or 30m, 12h, 5d ago.", metavar="TIME")
 ]
 Until: TypeAlias = Annotated[
-    str | None, typer.Option(help="Until before when; default: now.", metavar="TIME", show_default=False)
+    str | None, typer.Option(help="End of the window, exclusive; default: now.", metavar="TIME", show_default=False)
 ]
 Rate: TypeAlias = Annotated[
-    int | None, typer.Option(min=1, help="Deliveries a second at most.", metavar="NUMBER", show_default=False)
+    int | None, typer.Option(min=1, help="Maximum deliveries per second.", metavar="NUMBER", show_default=False)
 ]
-DryRun: TypeAlias = Annotated[bool, typer.Option("--dry-run", help="Only count.")]
-Yes: TypeAlias = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+DryRun: TypeAlias = Annotated[bool, typer.Option("--dry-run", help="Count the deliveries and send nothing.")]
+Yes: TypeAlias = Annotated[bool, typer.Option("--yes", help="Skip the confirmation prompt.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -72,14 +72,13 @@ def recover(  # noqa: PLR0913, PLR0917 - one parameter an option
     subscription_id: SubscriptionId = None,
     since: Since = None,
     until: Until = None,
-    status: Annotated[
-        list[Status] | None, typer.Option("--status", help="What to send again; several by repeating.")
-    ] = None,
+    status: Annotated[list[Status] | None, typer.Option("--status", help="Statuses to send again; repeatable.")] = None,
     rate: Rate = None,
     dry_run: DryRun = False,
     yes: Yes = False,
     watch: Annotated[
-        UUID | None, typer.Option(metavar="RECOVERY", help="Show how far this one is.", show_default=False)
+        UUID | None,
+        typer.Option(metavar="RECOVERY", help="Show the progress of this recovery.", show_default=False),
     ] = None,
     cancel: Annotated[
         UUID | None, typer.Option(metavar="RECOVERY", help="Cancel this recovery instead.", show_default=False)
@@ -89,9 +88,10 @@ def recover(  # noqa: PLR0913, PLR0917 - one parameter an option
     key: KeyOption = None,
     data_dir: DataDirectoryOption = DEFAULT_DATA_DIRECTORY,
 ) -> None:
-    """Deliver again what a subscription's receiver did not take (exhausted) in a window of time.
+    """Redeliver a subscription's exhausted deliveries of a time window.
 
-    Exit code 0: each has been attempted again. 1: refused, cancelled, or you said no. 2: wrong usage, or no API.
+    Exit code 0: each has been attempted again. 1: refused, cancelled, or declined at the prompt. 2: wrong usage, or
+    the API cannot be reached.
     """
     client = ActionClient(find_target(api, key, store, data_dir))
     statuses = {"statuses": sorted({one.value for one in status})} if status else {}
@@ -108,7 +108,8 @@ def backfill(  # noqa: PLR0913, PLR0917 - one parameter an option
     dry_run: DryRun = False,
     yes: Yes = False,
     watch: Annotated[
-        UUID | None, typer.Option(metavar="BACKFILL", help="Show how far this one is.", show_default=False)
+        UUID | None,
+        typer.Option(metavar="BACKFILL", help="Show the progress of this backfill.", show_default=False),
     ] = None,
     cancel: Annotated[
         UUID | None, typer.Option(metavar="BACKFILL", help="Cancel this backfill instead.", show_default=False)
@@ -118,9 +119,10 @@ def backfill(  # noqa: PLR0913, PLR0917 - one parameter an option
     key: KeyOption = None,
     data_dir: DataDirectoryOption = DEFAULT_DATA_DIRECTORY,
 ) -> None:
-    """Deliver past events to a subscription that has none of them, because it was not there when they were accepted.
+    """Deliver past events to a subscription that was created after they were accepted.
 
-    Exit code 0: each has been attempted. 1: refused, cancelled, or you said no. 2: wrong usage, or no API.
+    Exit code 0: each has been attempted. 1: refused, cancelled, or declined at the prompt. 2: wrong usage, or the API
+    cannot be reached.
     """
     client = ActionClient(find_target(api, key, store, data_dir))
     if not _about_another(client, _BACKFILL, watch, cancel):
@@ -128,18 +130,18 @@ def backfill(  # noqa: PLR0913, PLR0917 - one parameter an option
         _begin(client, _BACKFILL, subscription_id, wanted, dry_run=dry_run, yes=yes)
 
 
-def _about_another(client: ActionClient, act: _Act, watch: UUID | None, cancel: UUID | None) -> bool:
-    """Show or cancel one that was begun before, if that is asked for."""
+def _about_another(client: ActionClient, action: _BulkAction, watch: UUID | None, cancel: UUID | None) -> bool:
+    """Show or cancel an earlier action. Return False if neither was requested."""
     if cancel is not None:
-        typer.echo(f"Cancelled. {_told(client.post(f'{act.name}/{cancel}/cancel'))}")
+        typer.echo(f"Cancelled. {_summary(client.post(f'{action.name}/{cancel}/cancel'))}")
     elif watch is not None:
-        _watch(client, act, str(watch))
+        _watch(client, action, str(watch))
     return cancel is not None or watch is not None
 
 
 def _window(subscription_id: UUID | None, since: str | None, until: str | None, rate: int | None) -> dict[str, object]:
     if subscription_id is None or since is None:
-        raise typer.BadParameter("say which: SUBSCRIPTION and --since")
+        raise typer.BadParameter("SUBSCRIPTION and --since are required")
     wanted: dict[str, object] = {"since": _instant(since, "--since")}
     if until is not None:
         wanted["until"] = _instant(until, "--until")
@@ -150,29 +152,29 @@ def _window(subscription_id: UUID | None, since: str | None, until: str | None, 
 
 def _begin(
     client: ActionClient,
-    act: _Act,
+    action: _BulkAction,
     subscription_id: UUID | None,
     wanted: Mapping[str, object],
     *,
     dry_run: bool,
     yes: bool,
 ) -> None:
-    path = f"subscription/{subscription_id}/{act.name}"
-    count = client.post(path, {act.name: {**wanted, "dryRun": True}})["count"]
-    typer.echo(f"{count:,} {act.counted}.")
+    path = f"subscription/{subscription_id}/{action.name}"
+    count = client.post(path, {action.name: {**wanted, "dryRun": True}})["count"]
+    typer.echo(f"{count:,} {action.counted}.")
     if dry_run or not count:
         return
-    if not yes and not typer.confirm(act.question):
+    if not yes and not typer.confirm(action.question):
         raise typer.Exit(EXIT_REFUSED)
-    begun = client.post(path, {act.name: wanted})[act.identity]
-    typer.echo(f"{act.noun.capitalize()} {begun} has begun.")
-    _watch(client, act, begun)
+    begun = client.post(path, {action.name: wanted})[action.identity]
+    typer.echo(f"{action.noun.capitalize()} {begun} has begun.")
+    _watch(client, action, begun)
 
 
-def _watch(client: ActionClient, act: _Act, action_id: str) -> None:
-    """Until it has ended. Ctrl-C leaves it running."""
+def _watch(client: ActionClient, action: _BulkAction, action_id: str) -> None:
+    """Show the progress of an action until it ends. Ctrl-C leaves the action running."""
     bar = Progress(
-        TextColumn(act.noun.capitalize()),
+        TextColumn(action.noun.capitalize()),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[opened]} opened, {task.fields[failed]} failed again"),
@@ -183,7 +185,7 @@ def _watch(client: ActionClient, act: _Act, action_id: str) -> None:
     try:
         with bar:
             task = bar.add_task("", total=None, opened="0", failed="0")
-            while (found := client.get(f"{act.name}/{action_id}"))["status"] == "running":
+            while (found := client.get(f"{action.name}/{action_id}"))["status"] == "running":
                 bar.update(
                     task,
                     total=found["count"],
@@ -193,16 +195,16 @@ def _watch(client: ActionClient, act: _Act, action_id: str) -> None:
                 )
                 time.sleep(POLL_SECONDS)
     except KeyboardInterrupt:
-        complain(f"The {act.noun} goes on. To end it: loyalty-webhooks {act.name} --cancel {action_id}")
+        complain(f"The {action.noun} continues. To cancel it: loyalty-webhooks {action.name} --cancel {action_id}")
         raise typer.Exit(EXIT_REFUSED) from None
     if found["status"] != "finished":
-        complain(f"The {act.noun} was cancelled. {_told(found)}")
+        complain(f"The {action.noun} was cancelled. {_summary(found)}")
         raise typer.Exit(EXIT_REFUSED)
-    typer.echo(f"Each has been attempted. {_told(found)}")
+    typer.echo(f"Each has been attempted. {_summary(found)}")
 
 
-def _told(found: Mapping[str, Any]) -> str:
-    """Where its deliveries stand."""
+def _summary(found: Mapping[str, Any]) -> str:
+    """Return the counts of the action's deliveries as a sentence."""
     return (
         f"{found['opened']:,} of {found['count']:,} deliveries opened: {found['delivered']:,} delivered, "
         f"{found['failedAgain']:,} failed again, {found['waiting']:,} still waiting."
@@ -210,9 +212,9 @@ def _told(found: Mapping[str, Any]) -> str:
 
 
 def _instant(text: str, option: str) -> str:
-    """An instant as the API takes it; raises typer.BadParameter."""
+    """Return an instant in the API's format. Raises typer.BadParameter."""
     if (ago := _AGO.fullmatch(text)) is not None:
         return (datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})).isoformat()
     if is_date_time(text):
         return text
-    raise typer.BadParameter(f"{option} is a time with its offset, such as 2026-01-02T03:04:05Z, or 30m, 12h, 5d ago")
+    raise typer.BadParameter(f"{option} is a time with an offset, such as 2026-01-02T03:04:05Z, or 30m, 12h, 5d ago")

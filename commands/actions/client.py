@@ -1,4 +1,4 @@
-"""One call of the API on a person's behalf, and what its refusal means to whoever typed the command."""
+"""API client of the commands; translates each refusal into a message and an exit code."""
 
 import asyncio
 from collections.abc import Mapping
@@ -12,54 +12,55 @@ from commands.target import Target
 from local.event_sender import api_client
 
 EXIT_REFUSED = 1
-EXIT_NOT_ASKED = 2  # wrong usage too, as everywhere on the command line
+EXIT_UNREACHABLE = 2
+"""Exit code if the API could not be reached. Wrong usage exits with 2 too, as everywhere on the command line."""
 
 _REASONS = {
     401: "the key is not accepted (--key, LOYALTY_WEBHOOKS_KEY)",
     403: "this key lacks the right: subscription:write changes subscriptions, delivery:act acts on deliveries, "
-    "delivery:read looks at them",
+    "delivery:read reads them",
 }
 
 
 class ActionClient:
-    """The API of a target, below a section of its store. Whatever is refused ends the command, saying why."""
+    """Client for one section of a store's API. A refusal prints the reason and raises typer.Exit."""
 
     def __init__(self, target: Target, section: str = "webhook/") -> None:
         self._target = target
         self._section = section
 
     def get(self, path: str, **query: str) -> Any:
-        """What the API answers about the store's `/{section}{path}`."""
+        """Return the response body of a GET of `/api/{store}/{section}{path}`."""
         return self._ask("GET", path, None, query)
 
     def post(self, path: str, body: Any = None) -> Any:
-        """Have the API act on the store's `/{section}{path}`; None where it answers nothing."""
+        """POST to `/api/{store}/{section}{path}`. Return the response body, or None if it is empty."""
         return self._ask("POST", path, body, {})
 
-    def _ask(self, method: str, path: str, body: Any, query: Mapping[str, str]) -> Any:
+    def _ask(self, method: str, path: str, content: Any, query: Mapping[str, str]) -> Any:
         root = self._target.api
         try:
-            response = asyncio.run(self._send(method, path, body, query))
+            response = asyncio.run(self._send(method, path, content, query))
         except ValueError as error:
             raise typer.BadParameter(str(error)) from error
         except httpx.RequestError as error:
             complain(f"{root} cannot be reached: {str(error) or type(error).__name__}. Is it running?")
-            raise typer.Exit(EXIT_NOT_ASKED) from None
-        told = _told(response)
+            raise typer.Exit(EXIT_UNREACHABLE) from None
+        body = _json(response)
         if response.is_success:
-            return told
+            return body
         status = response.status_code
         if status == httpx.codes.NOT_FOUND:
-            complain(f"There is no such thing in store {self._target.store!r}, or this key may not enter the store.")
-        elif status == httpx.codes.BAD_REQUEST and isinstance(told, dict) and told.get("errors"):
-            complain("; ".join(f"{error['path']}: {error['message']}" for error in told["errors"]))
-        elif status == httpx.codes.CONFLICT and isinstance(told, dict):
-            complain(f"Not done. {told.get('message', '')}")
+            complain(f"Not found in store {self._target.store!r}, or this key has no access to the store.")
+        elif status == httpx.codes.BAD_REQUEST and isinstance(body, dict) and body.get("errors"):
+            complain("; ".join(f"{error['path']}: {error['message']}" for error in body["errors"]))
+        elif status == httpx.codes.CONFLICT and isinstance(body, dict):
+            complain(f"Not done. {body.get('message', '')}")
         else:
-            message = told.get("message") if isinstance(told, dict) else None
+            message = body.get("message") if isinstance(body, dict) else None
             reason = _REASONS.get(status) or message or "is this the root of a loyalty-webhooks API?"
             complain(f"{root} answered {status}: {str(reason).rstrip('.')}.")
-            raise typer.Exit(EXIT_NOT_ASKED)
+            raise typer.Exit(EXIT_UNREACHABLE)
         raise typer.Exit(EXIT_REFUSED)
 
     async def _send(self, method: str, path: str, body: Any, query: Mapping[str, str]) -> httpx.Response:
@@ -68,7 +69,7 @@ class ActionClient:
             return await client.request(method, url, json=body, params=query or None)
 
 
-def _told(response: httpx.Response) -> Any:
+def _json(response: httpx.Response) -> Any:
     try:
         return response.json()
     except ValueError:

@@ -1,4 +1,4 @@
-"""`loyalty-webhooks subscription …` and `delivery …`: what a person does to one of them."""
+"""`loyalty-webhooks subscription …` and `delivery …`: operator actions on one subscription or delivery."""
 
 import time
 from typing import Annotated, Any
@@ -13,14 +13,16 @@ from domain.delivery.failure_kinds import EXPLANATIONS, FailureKind
 from domain.delivery.lifecycle import DeliveryStatus
 from local.data_directory import DEFAULT_DATA_DIRECTORY
 
-TEST_SECONDS = 30.0  # an attempt takes 15 s at most
+TEST_SECONDS = 30.0
+"""Time to wait for the outcome of a test. An attempt takes 15 s at most."""
+
 POLL_SECONDS = 0.2
 
-subscription = typer.Typer(help="One subscription: pause it, disable it, try its receiver.", no_args_is_help=True)
-delivery = typer.Typer(help="One delivery: send it again, send it now, end it.", no_args_is_help=True)
+subscription = typer.Typer(help="One subscription: pause, resume, disable, enable, send a test.", no_args_is_help=True)
+delivery = typer.Typer(help="One delivery: redeliver, send now, cancel.", no_args_is_help=True)
 
-SubscriptionId = Annotated[UUID, typer.Argument(metavar="SUBSCRIPTION", help="Its id.")]
-MessageId = Annotated[UUID, typer.Argument(metavar="DELIVERY", help="Its id, the `messageId`.")]
+SubscriptionId = Annotated[UUID, typer.Argument(metavar="SUBSCRIPTION", help="Subscription id.")]
+MessageId = Annotated[UUID, typer.Argument(metavar="DELIVERY", help="Delivery id (`messageId`).")]
 
 
 def register(app: typer.Typer) -> None:
@@ -29,8 +31,8 @@ def register(app: typer.Typer) -> None:
     app.add_typer(delivery, name="delivery")
 
 
-def _status_command(act: str, help_text: str, done: str) -> None:
-    @subscription.command(act, help=help_text)
+def _status_command(action: str, help_text: str, done: str) -> None:
+    @subscription.command(action, help=help_text)
     def change(
         subscription_id: SubscriptionId,
         store: StoreOption = None,
@@ -38,25 +40,27 @@ def _status_command(act: str, help_text: str, done: str) -> None:
         key: KeyOption = None,
         data_dir: DataDirectoryOption = DEFAULT_DATA_DIRECTORY,
     ) -> None:
-        details = ActionClient(find_target(api, key, store, data_dir)).post(f"subscription/{subscription_id}/{act}")
+        details = ActionClient(find_target(api, key, store, data_dir)).post(f"subscription/{subscription_id}/{action}")
         typer.echo(f"{details['eventName']} → {details['url']} is {details['status']}. {done}")
 
 
 _status_command(
     "pause",
-    "Let its deliveries wait; none is lost.",
-    "Its deliveries wait until `loyalty-webhooks subscription resume`.",
+    "Hold the subscription's deliveries; none is lost.",
+    "Its deliveries are held until `loyalty-webhooks subscription resume`.",
 )
-_status_command("resume", "End a pause: what waits goes out, oldest first.", "What waits goes out, oldest first.")
+_status_command(
+    "resume", "End a pause and send the held deliveries, oldest first.", "Held deliveries go out, oldest first."
+)
 _status_command(
     "disable",
-    "Send nothing more: what waits and what comes ends as exhausted.",
-    "What waits and what comes ends as exhausted; `loyalty-webhooks recover` reaches it after enabling.",
+    "Stop sending: waiting and new deliveries end as exhausted.",
+    "Waiting and new deliveries end as exhausted; after enabling, `loyalty-webhooks recover` redelivers them.",
 )
 _status_command(
     "enable",
-    "Send again, with a clean record of health.",
-    "What ended meanwhile stays ended; `loyalty-webhooks recover` delivers it.",
+    "Send again and reset the health counters.",
+    "Deliveries that ended meanwhile stay ended; `loyalty-webhooks recover` redelivers them.",
 )
 
 
@@ -68,9 +72,9 @@ def send_test(
     key: KeyOption = None,
     data_dir: DataDirectoryOption = DEFAULT_DATA_DIRECTORY,
 ) -> None:
-    """Send a sample of its event once, marked as a test, and say what the receiver answered.
+    """Send the event's sample once, marked as a test, and show the receiver's response.
 
-    Exit code 0: delivered. 1: it failed, or was refused. 2: wrong usage, or the API was not reached.
+    Exit code 0: delivered. 1: failed, or refused. 2: wrong usage, or the API cannot be reached.
     """
     client = ActionClient(find_target(api, key, store, data_dir))
     message_id = client.post(f"subscription/{subscription_id}/send-test")["messageId"]
@@ -78,7 +82,7 @@ def send_test(
     deadline = time.monotonic() + TEST_SECONDS
     while (found := client.get(f"delivery/{message_id}"))["status"] == DeliveryStatus.PENDING:
         if time.monotonic() > deadline:
-            complain(f"Nothing came of it within {TEST_SECONDS:.0f} s; does a worker run? `loyalty-webhooks status`")
+            complain(f"No outcome within {TEST_SECONDS:.0f} s. Does a worker run? See `loyalty-webhooks status`.")
             raise typer.Exit(EXIT_REFUSED)
         time.sleep(POLL_SECONDS)
     if found["status"] != DeliveryStatus.DELIVERED:
@@ -91,13 +95,13 @@ def _failed(found: dict[str, Any]) -> str:
     failure, code = found["lastFailure"], found["lastStatusCode"]
     answered = "" if code is None else f", status {code}"
     if failure not in FailureKind.__members__:
-        return f"It was not sent: {found['reason']}."
+        return f"Not sent: {found['reason']}."
     explained = EXPLANATIONS[FailureKind(failure)]
     return f"Failed ({failure}{answered}): {explained.meaning} {explained.remedy}"
 
 
-def _delivery_command(act: str, help_text: str, done: str) -> None:
-    @delivery.command(act, help=help_text)
+def _delivery_command(action: str, help_text: str, done: str) -> None:
+    @delivery.command(action, help=help_text)
     def change(
         message_id: MessageId,
         store: StoreOption = None,
@@ -105,12 +109,12 @@ def _delivery_command(act: str, help_text: str, done: str) -> None:
         key: KeyOption = None,
         data_dir: DataDirectoryOption = DEFAULT_DATA_DIRECTORY,
     ) -> None:
-        ActionClient(find_target(api, key, store, data_dir)).post(f"delivery/{message_id}/{act}")
+        ActionClient(find_target(api, key, store, data_dir)).post(f"delivery/{message_id}/{action}")
         typer.echo(done)
 
 
 _delivery_command(
-    "redeliver", "One more attempt of a delivery that has ended, also of a delivered one.", "One more attempt is made."
+    "redeliver", "Make one more attempt at an ended delivery, also at a delivered one.", "One more attempt is made."
 )
-_delivery_command("send-now", "Do not wait for the next attempt of an open delivery.", "It is attempted at once.")
-_delivery_command("cancel", "End an open delivery.", "It is cancelled; an attempt under way is finished.")
+_delivery_command("send-now", "Make the next attempt at an open delivery now.", "The delivery is attempted now.")
+_delivery_command("cancel", "Cancel an open delivery.", "Cancelled; an attempt in flight completes.")

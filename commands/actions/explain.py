@@ -1,4 +1,4 @@
-"""`loyalty-webhooks explain`: why did this event not arrive?"""
+"""`loyalty-webhooks explain`: explain why an event did not arrive."""
 
 import json
 from typing import Annotated, Any
@@ -20,17 +20,17 @@ def register(app: typer.Typer) -> None:
 
 
 def explain(
-    event_id: Annotated[UUID, typer.Argument(metavar="EVENT", help="The event's id.")],
-    subscription: Annotated[UUID | None, typer.Option(help="Explain this subscription alone.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    event_id: Annotated[UUID, typer.Argument(metavar="EVENT", help="Event id.")],
+    subscription: Annotated[UUID | None, typer.Option(help="Explain only this subscription.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     store: StoreOption = None,
     api: ApiOption = None,
     key: KeyOption = None,
     data_dir: DataDirectoryOption = DEFAULT_DATA_DIRECTORY,
 ) -> None:
-    """Say where an event stands with each subscription of the store: what happened, and what can be done.
+    """Explain the state of an event for each subscription of the store, with a remedy.
 
-    Exit code 0: explained. 1: no such subscription. 2: wrong usage, or the API was not reached.
+    Exit code 0: explained. 1: no such subscription. 2: wrong usage, or the API cannot be reached.
     """
     query = {"eventId": str(event_id)} | ({} if subscription is None else {"webhookSubscriptionId": str(subscription)})
     found = ActionClient(find_target(api, key, store, data_dir)).get("explain", **query)
@@ -47,7 +47,7 @@ def explain(
         console.print()
         _say(console, f"{item['url']} ({item['name'] or item['webhookSubscriptionId']})", item)
     if others:
-        console.print(f"\n{others:,} more subscriptions are to other events.")
+        console.print(f"\n{others:,} more subscriptions are for other events.")
 
 
 def _say(console: Console, title: str, found: dict[str, Any]) -> None:

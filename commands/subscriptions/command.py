@@ -1,4 +1,4 @@
-"""`loyalty-webhooks subscriptions export|diff|apply`: the subscriptions of a store as a file."""
+"""`loyalty-webhooks subscriptions export|diff|apply`: manage the subscriptions of a store as a file."""
 
 import asyncio
 import contextlib
@@ -33,18 +33,21 @@ from local.private_file import PRIVATE_FILE
 R = TypeVar("R")
 
 EXIT_DIFFERENT = 1
-EXIT_FAILED = 2  # wrong usage too, as everywhere on the command line
-LOOKS_MOST = 3  # times a plan is made anew because others changed the store meanwhile
+EXIT_FAILED = 2
+"""Exit code of a failure. Wrong usage exits with 2 too, as everywhere on the command line."""
+
+MAX_PLANS = 3
+"""Maximum number of plans, if other clients keep changing the store."""
 
 UNSURE = (
-    "Whether it was done is not known: `loyalty-webhooks subscriptions diff` tells. Signing keys it made are lost, so "
-    "rotate those of subscriptions that it switched signing on for."
+    "The outcome is unknown: `loyalty-webhooks subscriptions diff` shows it. Signing keys it created are lost, so "
+    "rotate the keys of subscriptions for which it enabled signing."
 )
 
 subscriptions = typer.Typer(help="The subscriptions of a store, as a file.", no_args_is_help=True)
 
-FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The file, - for standard input.")]
-PruneOption = Annotated[bool, typer.Option("--prune", help="Delete what the store has and the file has not.")]
+FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="Subscriptions file, - for standard input.")]
+PruneOption = Annotated[bool, typer.Option("--prune", help="Delete subscriptions that are missing in the file.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -59,9 +62,9 @@ def export(
     key: KeyOption = None,
     data_dir: DataDirectoryOption = DEFAULT_DATA_DIRECTORY,
 ) -> None:
-    """Print the store's subscriptions as a file for `diff` and `apply`. It holds no secret.
+    """Print the store's subscriptions as a file for `diff` and `apply`. The file holds no secret.
 
-    Exit code 0: printed. 2: wrong usage, or the API did not give them.
+    Exit code 0: printed. 2: wrong usage, or the API call failed.
     """
     target = find_target(api, key, store, data_dir)
     stored = _asked(target, lambda client: client.read())
@@ -77,9 +80,9 @@ def diff(
     key: KeyOption = None,
     data_dir: DataDirectoryOption = DEFAULT_DATA_DIRECTORY,
 ) -> None:
-    """Show what `apply` with the same options would change. Values of headers are compared too, and never shown.
+    """Show the changes that `apply` would make with the same options. Header values are compared and never shown.
 
-    Exit code 0: nothing. 1: something. 2: the file is wrong, or the API did not answer.
+    Exit code 0: no changes. 1: changes. 2: the file has errors, or the API call failed.
     """
     target = find_target(api, key, store, data_dir)
     wanted = _read(file, target)
@@ -93,39 +96,41 @@ def diff(
 def apply(  # noqa: PLR0913, PLR0917 - one parameter an option
     file: FileArgument,
     prune: PruneOption = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before something is lost for good.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the changes and make none.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Skip the confirmation prompt for permanent losses.")
+    ] = False,
     signing_keys: Annotated[
         Path | None,
-        typer.Option(help="A new file for new signing keys, readable by you alone; needed where there is no terminal."),
+        typer.Option(help="New file for new signing keys, readable by you alone; required without a terminal."),
     ] = None,
     store: StoreOption = None,
     api: ApiOption = None,
     key: KeyOption = None,
     data_dir: DataDirectoryOption = DEFAULT_DATA_DIRECTORY,
 ) -> None:
-    """Bring the store's subscriptions to the file: in one transaction, or not at all. The same again does nothing.
+    """Make the store's subscriptions match the file, in one transaction. Idempotent.
 
-    Exit code 0: done, or nothing to do. 2: the file is wrong, not agreed to, or the API did not do it.
+    Exit code 0: done, or nothing to do. 2: the file has errors, the prompt was declined, or the API call failed.
     """
     target = find_target(api, key, store, data_dir)
     wanted = _read(file, target)
     may_ask = file != STANDARD_INPUT and sys.stdin.isatty()
     applying = _Applying(target, wanted, prune, Agreement(may_ask=may_ask, agreed=yes), signing_keys)
-    for _ in range(LOOKS_MOST):
+    for _ in range(MAX_PLANS):
         try:
             applying.once(dry_run=dry_run)
         except PlanChanged:
-            complain("Somebody changed the store's subscriptions just now; nothing was done. Looking again.")
+            complain("The store's subscriptions have just changed; nothing was done. Making a new plan.")
         else:
             return
-    complain("They changed each time; nothing was done.")
+    complain("The subscriptions changed each time; nothing was done.")
     raise typer.Exit(EXIT_FAILED)
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Whether what is lost for good was agreed to, or somebody can be asked."""
+    """Consent to permanent losses: given in advance, or by a prompt if `may_ask`."""
 
     may_ask: bool
     agreed: bool
@@ -133,7 +138,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class _Applying:
-    """One file on its way into one store."""
+    """Application of one file to one store."""
 
     target: Target
     wanted: SubscriptionFile
@@ -142,17 +147,17 @@ class _Applying:
     signing_keys: Path | None
 
     def once(self, *, dry_run: bool) -> None:
-        """Look, show, ask where something is lost, do. Raises PlanChanged when the store changed after the look."""
+        """Plan, confirm permanent losses, apply. Raises PlanChanged if the store changed after the plan."""
         console = Console()
         plan = self._apply(dry_run=True)
         if dry_run or not plan.changes:
             show_changes(console, plan)
             return
         self._agree(console, plan)
-        with self._place_for_keys(console, plan) as keep:
+        with self._key_destination(console, plan) as store_keys:
             answer = self._apply(dry_run=False, expected_plan=plan.plan)
             show_changes(console, answer)
-            keep([change for change in answer.changes if change.hmac_secret is not None])
+            store_keys([change for change in answer.changes if change.hmac_secret is not None])
 
     def _apply(self, *, dry_run: bool, expected_plan: str | None = None) -> SetAnswer:
         def asking(client: SubscriptionClient) -> Awaitable[SetAnswer]:
@@ -161,21 +166,23 @@ class _Applying:
         return _asked(self.target, asking, self.wanted, "" if dry_run else UNSURE)
 
     def _agree(self, console: Console, plan: SetAnswer) -> None:
-        """Ends the command when something would be lost for good and nobody agrees."""
+        """Confirm permanent losses. Raises typer.Exit without consent."""
         losing = sum(bool(change.loses) for change in plan.changes)
         if not losing or self.agreement.agreed:
             return
         show_changes(console, plan)
         if not self.agreement.may_ask:
-            complain(f"{losing} of the changes lose something for good; --yes agrees to that. Nothing was done.")
+            complain(f"{losing} of the changes lose data permanently; --yes confirms. Nothing was done.")
             raise typer.Exit(EXIT_FAILED)
-        if not typer.confirm(f"{losing} of the changes lose something for good. Apply them?"):
+        if not typer.confirm(f"{losing} of the changes lose data permanently. Apply them?"):
             complain("Nothing was done.")
             raise typer.Exit(EXIT_FAILED)
 
     @contextlib.contextmanager
-    def _place_for_keys(self, console: Console, plan: SetAnswer) -> Iterator[Callable[[Sequence[PlannedChange]], None]]:
-        """Where new signing keys go, made sure of before there are any; a log of a pipeline is no place for them."""
+    def _key_destination(
+        self, console: Console, plan: SetAnswer
+    ) -> Iterator[Callable[[Sequence[PlannedChange]], None]]:
+        """Prepare the destination of new signing keys before any is created. Keys never go to a pipeline's log."""
         switched_on = any(
             field.field == "hmacEnabled" and field.after for change in plan.changes for field in change.changes
         )
@@ -189,19 +196,19 @@ class _Applying:
             yield lambda changes: show_keys(console, list(changes))
         else:
             complain(
-                "New signing keys would be made, which are shown once, and there is no terminal to show them at: name "
-                "a file for them with --signing-keys. Nothing was done."
+                "This would create signing keys, which are shown once, and there is no terminal to show them: pass a "
+                "file for them with --signing-keys. Nothing was done."
             )
             raise typer.Exit(EXIT_FAILED)
 
 
 @contextlib.contextmanager
 def _new_private_file(path: Path) -> Iterator[Callable[[str], None]]:
-    """A file that was not there before, removed again when the block fails."""
+    """Create a private file and remove it if the block fails. An existing file ends the command."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
     except OSError as error:
-        complain(f"{path} cannot be made: {error.strerror}. Nothing was done.")
+        complain(f"{path} cannot be created: {error.strerror}. Nothing was done.")
         raise typer.Exit(EXIT_FAILED) from None
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -228,7 +235,7 @@ def _keys_text(changes: Sequence[PlannedChange]) -> str:
 
 
 def _read(file: Path, target: Target) -> SubscriptionFile:
-    """The file; what is wrong with it is said and ends the command."""
+    """Read the file. Prints its errors and raises typer.Exit if there are any."""
     try:
         raw = sys.stdin.buffer.read() if file == STANDARD_INPUT else file.read_bytes()
         wanted = read_subscription_file(file, raw)
@@ -242,7 +249,7 @@ def _read(file: Path, target: Target) -> SubscriptionFile:
     if wanted.store not in (None, target.store):
         complain(
             wanted.complaint(
-                "store", f"the file is for store {wanted.store}, not for {target.store}; --store names another"
+                "store", f"the file is for store {wanted.store}, not for {target.store}; change it with --store"
             )
         )
         raise typer.Exit(EXIT_FAILED)
@@ -255,7 +262,7 @@ def _asked(
     wanted: SubscriptionFile | None = None,
     if_unsure: str = "",
 ) -> R:
-    """The API's answer; what is wrong is said, with its line where it is in the file, and ends the command."""
+    """Return the API's response. Prints errors, with their line in the file if known, and raises typer.Exit."""
 
     async def ask() -> R:
         async with SubscriptionClient(target) as client:

@@ -1,4 +1,4 @@
-"""Writes a store's subscriptions as the file that `subscriptions apply` takes: the same text for the same state."""
+"""Export of a store's subscriptions as a file for `subscriptions apply`: the same state gives the same text."""
 
 import json
 import re
@@ -10,24 +10,24 @@ from api.subscription_sets.models import StoredSubscription
 from commands.subscriptions.file import VERSION
 
 PLAIN = re.compile(r"(?!(?i:true|false|null|yes|no|on|off|y|n)\Z)[^\W\d_](?:[\w./?=&%+@~()-]|:(?=[\w/])| (?=[\w(]))*")
-"""Begins with a letter; a colon or a blank stands only before what makes nothing else of it."""
+"""Text that YAML reads as itself without quotes. Begins with a letter; a colon or space must not end the scalar."""
 
 HEAD = """\
 # The webhook subscriptions of store {store}, written by `loyalty-webhooks subscriptions export`.
 #
-#   loyalty-webhooks subscriptions diff FILE     shows how the store differs from the file
-#   loyalty-webhooks subscriptions apply FILE    brings the store to the file, whole or not at all
+#   loyalty-webhooks subscriptions diff FILE     shows the differences between store and file
+#   loyalty-webhooks subscriptions apply FILE    applies the file to the store in one transaction
 #
-# Event and name tell which subscription an entry is; an id does where they do not. What an entry leaves out has its
-# default. The value of a header is never in the file: {{keep: true}} leaves the stored one, and {{fromEnv: NAME}} or
-# {{fromFile: PATH}} tell where a new one comes from. Signing keys are made by the store alone.
+# Event and name identify the subscription of an entry, or an id if they are ambiguous. Omitted fields have their
+# default. Header values are never in the file: {{keep: true}} keeps the stored value, {{fromEnv: NAME}} and
+# {{fromFile: PATH}} name the source of a new one. Only the store creates signing keys.
 version: {version}
 store: {store_text}
 """
 
 
 def export_text(store: str, subscriptions: Sequence[StoredSubscription]) -> str:
-    """The whole file."""
+    """Return the whole file."""
     head = HEAD.format(store=store, version=VERSION, store_text=_text(store))
     if not subscriptions:
         return head + "subscriptions: []\n"
@@ -41,12 +41,12 @@ def export_text(store: str, subscriptions: Sequence[StoredSubscription]) -> str:
 
 
 def _entry(subscription: StoredSubscription, *, by_name: bool) -> Iterator[str]:
-    """The lines of one entry, those that say what is the default left out."""
+    """Yield the lines of one entry, without fields at their default."""
     yield f"eventName: {_text(subscription.event_name)}"
     if subscription.name is not None:
         yield f"name: {_text(subscription.name)}"
     if not by_name:
-        why = "no name tells it" if subscription.name is None else "others have this event and name"
+        why = "it has no name" if subscription.name is None else "others have this event and name"
         yield f"webhookSubscriptionId: {subscription.webhook_subscription_id}  # {why}"
     yield f"url: {_text(subscription.url)}"
     if subscription.legacy:
@@ -83,7 +83,7 @@ def _instant(instant: datetime) -> str:
 
 
 def _text(text: str) -> str:
-    """The text as YAML: plain where that is safe, else in quotes, what cannot be seen escaped."""
+    """Return the text as YAML: plain if that is safe, else quoted with unprintable characters escaped."""
     if PLAIN.fullmatch(text):
         return text
     quoted = json.dumps(text, ensure_ascii=False)

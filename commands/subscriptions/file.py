@@ -1,4 +1,4 @@
-"""The file of a store's subscriptions: read from YAML, checked in its form, its references to secrets followed.
+"""Subscriptions file of a store: reads YAML, validates its form, resolves references to secrets.
 
     version: 1
     store: default                     # optional: the file is for this store alone
@@ -10,8 +10,8 @@
           - headerName: Authorization
             headerValue: {fromEnv: CRM_AUTHORIZATION}
 
-An entry has the fields that the API creates a subscription with, and what the API finds wrong with them it says itself.
-Here it is only seen to that no secret stands in the file. Described for its writers in docs/subscriptions-file.md.
+The fields of an entry are those of the API, which validates them. This module only makes sure that the file holds no
+secret. docs/subscriptions-file.md describes the format for users.
 """
 
 import os
@@ -25,14 +25,16 @@ from domain.wire.headers import VALUE_MOST_CHARACTERS
 from storage.access.audit import MASK
 
 VERSION = 1
-MOST_BYTES = 8 * 1024 * 1024  # as much as the API takes
+MOST_BYTES = 8 * 1024 * 1024
+"""Maximum size of the file, equal to the API's limit of a request body."""
+
 STANDARD_INPUT = Path("-")
 FIELDS = ("version", "store", "subscriptions")
 FORMS = "{fromEnv: NAME}, {fromFile: PATH} or {keep: true}"
 
 
 class FileRefused(Exception):  # noqa: N818 - reads as what happened
-    """The file will not do; `complaints` says why, one line each, each with file and line."""
+    """The file has errors: `complaints`, one line each, with file and line."""
 
     def __init__(self, complaints: Iterable[str]) -> None:
         self.complaints = list(complaints)
@@ -40,12 +42,12 @@ class FileRefused(Exception):  # noqa: N818 - reads as what happened
 
 
 class _Wrong(Exception):  # noqa: N818 - reads as what happened
-    """What is wrong with one value; the text says it and never holds a secret."""
+    """One value is invalid. The message never holds a secret."""
 
 
 @dataclass(frozen=True)
 class SubscriptionFile:
-    """A file in the right form. `entries` are what the API takes; secrets in them are the real ones."""
+    """Valid subscriptions file. `entries` are in the API's format, with the real secrets."""
 
     name: str
     document: Document
@@ -53,13 +55,13 @@ class SubscriptionFile:
     entries: list[Value]
 
     def complaint(self, path: str, message: str) -> str:
-        """What is wrong at this path of the file, with its line."""
+        """Return the message for an error at this path of the file, with its line."""
         where = f"{self.name}:{self.document.line(path)}"
         return f"{where}: {path}: {message}" if path else f"{where}: {message}"
 
 
 def read_subscription_file(path: Path, raw: bytes, environment: Mapping[str, str] = os.environ) -> SubscriptionFile:
-    """The file whose content is `raw`; `fromFile` is relative to where `path` is. Raises FileRefused."""
+    """Read a file with the content `raw`. `fromFile` is relative to the directory of `path`. Raises FileRefused."""
     name = "standard input" if path == STANDARD_INPUT else str(path)
     if len(raw) > MOST_BYTES:
         raise FileRefused([f"{name}: has more than {MOST_BYTES:,} bytes"])
@@ -76,7 +78,7 @@ def read_subscription_file(path: Path, raw: bytes, environment: Mapping[str, str
 
 
 class _SetFileReader:
-    """Goes through the file and notes everything that is wrong."""
+    """Reader that collects all errors of the file."""
 
     def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
         self.wrong: list[tuple[str, str]] = []
@@ -84,7 +86,7 @@ class _SetFileReader:
         self._environment = environment
 
     def file(self, value: Value) -> tuple[list[Value], str | None]:
-        """Entries and store."""
+        """Return entries and store."""
         if not isinstance(value, dict):
             self.wrong.append(("", f"must hold {', '.join(FIELDS)}"))
             return [], None
@@ -94,7 +96,7 @@ class _SetFileReader:
             cure = "; a newer loyalty-webhooks reads this file" if newer else ""
             self.wrong.append(("version", f"must be {VERSION}{cure}"))
             if newer:
-                return [], None  # whatever else is unknown here is right there
+                return [], None  # fields that are unknown here may be valid in the newer version
         self.wrong += [(name, "unknown field") for name in value if name not in FIELDS]
         store = value.get("store")
         if "store" in value and (not isinstance(store, str) or not store):
@@ -126,7 +128,7 @@ class _SetFileReader:
 
     def _secret(self, reference: Value) -> str:
         if not isinstance(reference, dict):
-            raise _Wrong(f"a value never stands in the file itself; say where it comes from: {FORMS}")
+            raise _Wrong(f"the file never holds a header value; name its source: {FORMS}")
         match list(reference.items()):
             case [("keep", True)]:
                 return MASK
@@ -139,7 +141,7 @@ class _SetFileReader:
     def _content(self, name: str) -> str:
         try:
             with (self._directory / Path(name).expanduser()).open("rb") as file:
-                raw = file.read(VALUE_MOST_CHARACTERS + 2)  # with a line's end
+                raw = file.read(VALUE_MOST_CHARACTERS + 2)  # plus a line ending
         except (OSError, ValueError) as error:
             raise _Wrong(f"{name} cannot be read: {getattr(error, 'strerror', None) or error}") from None
         try:
@@ -150,22 +152,22 @@ class _SetFileReader:
 
 
 def _usable(value: str | None, source: str) -> str:
-    """The secret; a source that is empty is one that somebody forgot to fill."""
+    """Return the secret. An empty source is an error: it was probably forgotten."""
     if value is None:
         raise _Wrong(f"{source} is not set")
     if not value.strip():
         raise _Wrong(f"{source} is empty")
     if value == MASK:
-        raise _Wrong(f"{source} holds {MASK}, which only stands for a value; {{keep: true}} leaves the stored one")
+        raise _Wrong(f"{source} holds {MASK}, the mask of a stored value; {{keep: true}} keeps the stored value")
     return value
 
 
 def written_paths(problems: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """(path, message) of the API's errors, in the file's words where the API speaks of what the file does not have."""
+    """Return (path, message) of the API's errors, reworded where the API names a field that the file does not have."""
     return [
         (
             str(problem.get("path", "")),
-            "there is no stored value of this header to keep; give one by fromEnv or fromFile"
+            "this header has no stored value to keep; provide one with fromEnv or fromFile"
             if problem.get("code") == "masked_value"
             else str(problem.get("message", "")),
         )

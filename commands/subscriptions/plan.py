@@ -1,4 +1,4 @@
-"""Shows what `subscriptions diff` found and `subscriptions apply` did: a table at a terminal, else plain lines."""
+"""Display of planned and applied changes: a table on a terminal, else plain lines."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -18,7 +18,7 @@ OTHERS_NAMED_MOST = 20
 
 
 def show_changes(console: Console, answer: SetAnswer) -> None:
-    """Each change with what it changes, then how many."""
+    """Print each change with its fields, then the counts."""
     if answer.changes and console.is_terminal:
         console.print(_table(answer))
     else:
@@ -50,7 +50,7 @@ def _title(change: PlannedChange) -> Text:
 
 def _lines(change: PlannedChange) -> Iterator[Text]:
     for field in change.changes:
-        if change.action == "update" or field.field not in ("url", "name"):  # of a new one the title says these
+        if change.action == "update" or field.field not in ("url", "name"):  # the title of a new one shows these
             yield Text(_field(field, created=change.action == "create"))
     for loss in change.loses:
         yield Text(f"loses {_visible(loss)}", "red")
@@ -75,24 +75,24 @@ def _counts(answer: SetAnswer) -> str:
     words = DONE if answer.applied else TO_DO
     numbers = {action: sum(change.action == action for change in answer.changes) for action in SIGNS}
     parts = [f"{number:,} {words[action]}" for action, number in numbers.items() if number]
-    return ", ".join([*(parts or ["Nothing to do"]), f"{answer.unchanged:,} as they should be"]) + "."
+    return ", ".join([*(parts or ["Nothing to do"]), f"{answer.unchanged:,} unchanged"]) + "."
 
 
 def _others(answer: SetAnswer) -> str:
     named = [f"{other.event_name} {other.name or '–'} ({other.webhook_subscription_id})" for other in answer.others]
     more = ", …" if len(named) > OTHERS_NAMED_MOST else ""
     listed = _visible(", ".join(named[:OTHERS_NAMED_MOST]) + more)
-    return f"{len(named):,} in the store alone, left as they are unless --prune deletes them: {listed}."
+    return f"{len(named):,} only in the store, kept unless --prune deletes them: {listed}."
 
 
 def show_keys(console: Console, changes: list[PlannedChange]) -> None:
-    """New signing keys, which nobody can see again."""
-    console.print("Signing keys of those that sign from now on, shown this once:")
+    """Print new signing keys, which cannot be shown again."""
+    console.print("New signing keys, shown only once:")
     for change in changes:
         words = (change.event_name, change.name or "–", str(change.webhook_subscription_id), change.hmac_secret or "")
         console.print(Text("  " + "  ".join(map(_visible, words))), soft_wrap=True)
 
 
 def _visible(text: str) -> str:
-    """Without anything that a terminal would obey."""
+    """Escape characters that would control the terminal."""
     return "".join(letter if letter.isprintable() else f"\\u{ord(letter):04x}" for letter in text)

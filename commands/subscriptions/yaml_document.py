@@ -1,7 +1,7 @@
-"""YAML read strictly, with the line of every value: a mistake is told where it stands.
+"""Strict YAML reader that records the line of every value for error messages.
 
-Plain words are text, but for `true`, `false`, `null`, `~` and whole numbers: no `yes`, no `1:30` and no dates, which
-YAML's older rules make of innocent words. No tags, no key twice, no keys but text. Aliases are followed within bounds.
+Plain scalars are text, except `true`, `false`, `null`, `~` and whole numbers: `yes`, `1:30` and dates, which YAML 1.1
+converts, stay text. Refuses tags, duplicate keys and keys that are not text. Resolves aliases within bounds.
 """
 
 import re
@@ -13,12 +13,14 @@ import yaml
 
 Value: TypeAlias = "bool | int | str | list[Value] | dict[str, Value] | None"
 
-MOST_VALUES = 200_000  # a store has some 10,000; aliases of aliases would make billions
+MOST_VALUES = 200_000
+"""Maximum number of values. A store has some 10,000; nested aliases would expand to billions."""
+
 MOST_DEPTH = 16
 
 _TAG = "tag:yaml.org,2002:"
 _NULL, _BOOL, _INT, _TEXT = (_TAG + name for name in ("null", "bool", "int", "str"))
-_WHOLE = re.compile(r"-?(?:0|[1-9][0-9]{0,17})\Z")  # a longer one stays text, and is refused where a number is wanted
+_WHOLE = re.compile(r"-?(?:0|[1-9][0-9]{0,17})\Z")  # a longer number stays text and fails validation later
 
 
 class _Loader(yaml.SafeLoader):
@@ -33,7 +35,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class DocumentError(Exception):
-    """The text is no document that is read here. `line` is where, from 1; none when it is not known."""
+    """The document cannot be read. `line` counts from 1 and is None if it is unknown."""
 
     def __init__(self, message: str, line: int | None = None) -> None:
         super().__init__(message)
@@ -42,20 +44,20 @@ class DocumentError(Exception):
 
 @dataclass(frozen=True)
 class Document:
-    """A value, and the line of each value in it by its dotted path."""
+    """Value of a document, with the line of each nested value by dotted path."""
 
     value: Value
     lines: Mapping[str, int] = field(repr=False)
 
     def line(self, path: str) -> int:
-        """The line of the value at this path; of one that is not there, that of the nearest around it."""
+        """Return the line of the value at this path, or of its nearest existing parent."""
         while path not in self.lines:
             path = path.rpartition(".")[0]
         return self.lines[path]
 
 
 def read_document(raw: bytes) -> Document:
-    """The one document in these bytes of UTF-8; raises DocumentError."""
+    """Read the single document in these UTF-8 bytes. Raises DocumentError."""
     try:
         node = yaml.compose(raw.decode("utf-8-sig"), Loader=_Loader)
     except UnicodeDecodeError as error:
@@ -67,7 +69,7 @@ def read_document(raw: bytes) -> Document:
     except yaml.YAMLError as error:
         raise DocumentError(str(error).partition("\n")[0]) from error
     except (ValueError, OverflowError):
-        raise DocumentError("holds an escape that is no character") from None
+        raise DocumentError("holds an escape sequence that is not a character") from None
     except RecursionError:
         raise DocumentError("is nested too deeply") from None
     reading = _NodeReader()
@@ -80,15 +82,15 @@ def _line(node: yaml.Node) -> int:
 
 
 class _NodeReader:
-    """Turns nodes into values."""
+    """Converter of nodes to values."""
 
     def __init__(self) -> None:
         self.lines: dict[str, int] = {}
 
     def value(self, node: yaml.Node, path: str, line: int, depth: int = 0) -> Value:
-        """The node's value; `line` is that of its key, where it has one."""
+        """Return the node's value. `line` is the line of its key, or of the node if it has no key."""
         if depth > MOST_DEPTH or len(self.lines) >= MOST_VALUES:
-            raise DocumentError("holds more than is read here, or aliases of themselves", line)
+            raise DocumentError("is too large or too deeply nested, or has recursive aliases", line)
         self.lines[path] = line
         if isinstance(node, yaml.MappingNode) and node.tag == _TAG + "map":
             return self._mapping(node, path, depth)
@@ -104,7 +106,7 @@ class _NodeReader:
         for key_node, value_node in node.value:
             key, line = _key(key_node), _line(key_node)
             if key in found:
-                raise DocumentError(f"{key!r} stands here twice", line)
+                raise DocumentError(f"duplicate key {key!r}", line)
             found[key] = self.value(value_node, f"{path}.{key}".lstrip("."), line, depth + 1)
         return found
 
@@ -112,7 +114,7 @@ class _NodeReader:
 def _key(node: yaml.Node) -> str:
     key = _scalar(node) if isinstance(node, yaml.ScalarNode) else None
     if not isinstance(key, str):
-        raise DocumentError("a key is text; put it in quotes", _line(node))
+        raise DocumentError("a key must be text; quote it", _line(node))
     return key
 
 
@@ -128,4 +130,4 @@ def _scalar(node: yaml.Node) -> Value:
         return int(text)
     if node.tag == _TEXT:
         return text
-    raise DocumentError(f"{node.tag.removeprefix(_TAG)} is not read here", _line(node))
+    raise DocumentError(f"{node.tag.removeprefix(_TAG)} is not supported", _line(node))

@@ -1,4 +1,4 @@
-"""When a subscription's receiver is left alone, and when it is asked again."""
+"""Circuit breaker of a subscription: its limits, and the reason for holding a delivery."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from domain.delivery.lifecycle import Reason, SubscriptionStatus
 
 @dataclass(frozen=True, slots=True)
 class BreakerRules:
-    """After `failures` in a row the breaker opens; the first probe goes out, then others at doubled intervals."""
+    """Breaker limits. `failures` in a row open the breaker; the interval between probes doubles up to the longest."""
 
     failures: int = 10
     first_probe_seconds: float = 5.0
@@ -15,10 +15,10 @@ class BreakerRules:
 
 
 def hold_reason(*, status: str, breaker_open: bool, drain_only: bool) -> Reason | None:
-    """Why a delivery waits as a row with its subscription's drain; None when it may be attempted at once.
+    """Return the reason for holding a delivery for its subscription's drain, or None if it may be attempted at once.
 
-    `kept`: the subscription has a rate limit, a limit of its own on concurrency, or an order, which only one sender for
-    all workers can honour.
+    `drain_only`: the subscription has a rate limit, a concurrency limit of its own, or an order, which only a single
+    sender for all workers can honour.
     """
     if status == SubscriptionStatus.PAUSED:
         return Reason.SUBSCRIPTION_PAUSED

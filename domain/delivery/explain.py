@@ -1,4 +1,4 @@
-"""Why an event did not arrive (yet): one closed list of reasons, and the rule that picks the one that holds.
+"""Explain an event that did not arrive (yet): a closed list of reasons, and the rule that selects one of them.
 
 `docs/explain.md` is rendered from this list by `docs/render.py`.
 """
@@ -66,7 +66,7 @@ class ReasonCode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Text and remedy of a reason. `{names}` are filled in with the facts of the case."""
+    """Text and remedy of a reason; `{names}` are placeholders for the facts of a case."""
 
     about: str
     text: str
@@ -97,8 +97,8 @@ REASONS: Mapping[ReasonCode, Explanation] = MappingProxyType(
         ),
         ReasonCode.event_no_longer_kept: Explanation(
             _EVENT,
-            "Accepted at {accepted}, so long ago that its data and deliveries are no longer kept.",
-            "Keep the log longer in the store's settings, for events to come.",
+            "Accepted at {accepted}, so long ago that retention has removed its data and deliveries.",
+            "Set a longer retention in the store's settings, for future events.",
         ),
         ReasonCode.event_rejected: Explanation(
             _EVENT,
@@ -134,7 +134,7 @@ REASONS: Mapping[ReasonCode, Explanation] = MappingProxyType(
         ReasonCode.not_yet_active: Explanation(
             _NO_DELIVERY,
             "It is active from {active_from}, and the event's `createdAt` is before that.",
-            "Set an earlier `activeFrom`, for events to come.",
+            "Set an earlier `activeFrom`, for future events.",
         ),
         ReasonCode.deleted_before: Explanation(
             _NO_DELIVERY, "It was deleted at {deleted}, before the event was matched.", "Subscribe again."
@@ -144,7 +144,7 @@ REASONS: Mapping[ReasonCode, Explanation] = MappingProxyType(
         ),
         ReasonCode.no_longer_kept: Explanation(
             _NO_DELIVERY,
-            "If there was one, it is no longer kept: the event was accepted at {accepted}.",
+            "If there was one, retention has removed it: the event was accepted at {accepted}.",
             "Ask the receiver's owner, who has it if it was delivered.",
         ),
         ReasonCode.changed_since: Explanation(
@@ -253,9 +253,9 @@ REASONS: Mapping[ReasonCode, Explanation] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class ExplainedEvent:
-    """An accepted event as far as its matching goes. `test`: a sample that a person sent.
+    """The facts of an accepted event that explain its matching. `test`: a sample that a person sent.
 
-    `kept`: its data is still there; without it, it was erased (`erased_at`) or has become too old.
+    `body_stored`: False once the data was erased (`erased_at`) or removed by retention.
     """
 
     name: str
@@ -263,18 +263,18 @@ class ExplainedEvent:
     accepted_at: datetime
     matched_at: datetime | None
     test: bool
-    drain_only: bool = True
+    body_stored: bool = True
     erased_at: datetime | None = None
 
     @property
     def outlived(self) -> bool:
-        """It has become too old for its data and deliveries to be kept."""
-        return not self.drain_only and self.erased_at is None
+        """True if retention has removed its data and deliveries."""
+        return not self.body_stored and self.erased_at is None
 
 
 @dataclass(frozen=True, slots=True)
 class ExplainedSubscription:
-    """A subscription as it is now, with its receiver's health."""
+    """The current state of a subscription, with its receiver's health."""
 
     id: UUID
     event_name: str
@@ -291,14 +291,14 @@ class ExplainedSubscription:
     breaker_opened_at: datetime | None
     probe_at: datetime | None
     slowed: bool
-    """Its receiver has answered 429 lately."""
+    """True while adaptive throttling applies: the receiver has recently answered 429."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExplainedDelivery:
-    """A delivery as it is now. `under_way`: a live worker has begun an attempt and not said what came of it.
+    """The current state of a delivery. `under_way`: a live worker has begun an attempt and not recorded its outcome.
 
-    `behind` is the delivery which an ordered subscription sends before this one, if any.
+    `behind` is the delivery that an ordered subscription sends before this one, if any.
     """
 
     message_id: UUID
@@ -312,11 +312,11 @@ class ExplainedDelivery:
     ended_at: datetime | None
     under_way: bool
     backfilled: bool = False
-    """A person had it made, by an act on a window of time; by itself the event would not have come here."""
+    """Created by a backfill; without it, the event would not have matched this subscription."""
     behind: UUID | None = None
 
 
-TURNS: Mapping[Reason, ReasonCode] = MappingProxyType(
+HELD_CODES: Mapping[Reason, ReasonCode] = MappingProxyType(
     {
         Reason.SUBSCRIPTION_PAUSED: ReasonCode.waiting_its_turn,
         Reason.BREAKER_OPEN: ReasonCode.waiting_its_turn,
@@ -328,7 +328,7 @@ TURNS: Mapping[Reason, ReasonCode] = MappingProxyType(
         Reason.BACKFILLED: ReasonCode.backfilled,
     }
 )
-"""Explanation of a held delivery that is due and that nothing suspends any more, by the reason it was held for."""
+"""Explanation of a held delivery that is due and no longer suspended, by the reason for which it was held."""
 
 ENDS: Mapping[Reason, ReasonCode] = MappingProxyType(
     {
@@ -345,11 +345,11 @@ ENDS: Mapping[Reason, ReasonCode] = MappingProxyType(
         Reason.EVENT_ERASED: ReasonCode.event_erased,
     }
 )
-"""Explanation of a delivery that ended without success."""
+"""Explanation of a delivery that ended without success, by the reason stored with it."""
 
 
 def reason_of_event(event: ExplainedEvent) -> ReasonCode:
-    """How an accepted event itself stands."""
+    """Return the reason that describes an accepted event, apart from its deliveries."""
     if event.erased_at is not None:
         return ReasonCode.event_body_erased
     if event.outlived:
@@ -360,7 +360,7 @@ def reason_of_event(event: ExplainedEvent) -> ReasonCode:
 
 
 def reason_without_delivery(event: ExplainedEvent, subscription: ExplainedSubscription) -> ReasonCode:
-    """Why a subscription has no delivery of an event."""
+    """Return the reason for which a subscription has no delivery of an event."""
     if subscription.event_name != event.name:
         return ReasonCode.other_event_name
     if event.test:
@@ -386,7 +386,7 @@ def _reason_since_matching(event: ExplainedEvent) -> ReasonCode:
 
 
 def reason_of_delivery(subscription: ExplainedSubscription, delivery: ExplainedDelivery, now: datetime) -> ReasonCode:
-    """Where a delivery stands, and why."""
+    """Return the reason that describes a delivery's current state."""
     if delivery.status == DeliveryStatus.DELIVERED:
         return ReasonCode.delivered
     if delivery.status in ENDED_UNSENT:
@@ -411,19 +411,19 @@ def _reason_of_waiting(subscription: ExplainedSubscription, delivery: ExplainedD
         return ReasonCode.behind_ordered
     if later:
         return ReasonCode.waiting_for_retry
-    return _reason_of_turn(subscription, delivery) if held else ReasonCode.about_to_be_sent
+    return _reason_of_held(subscription, delivery) if held else ReasonCode.about_to_be_sent
 
 
-def _reason_of_turn(subscription: ExplainedSubscription, delivery: ExplainedDelivery) -> ReasonCode:
+def _reason_of_held(subscription: ExplainedSubscription, delivery: ExplainedDelivery) -> ReasonCode:
     if delivery.backfilled and not delivery.attempts:
         return ReasonCode.backfilled
     if subscription.slowed:
         return ReasonCode.slowed_down
     if subscription.rate_limit_per_second is not None:
         return ReasonCode.rate_limited
-    return _explained(TURNS, delivery.reason, ReasonCode.waiting_its_turn)
+    return _explained(HELD_CODES, delivery.reason, ReasonCode.waiting_its_turn)
 
 
 def _explained(codes: Mapping[Reason, ReasonCode], reason: str | None, otherwise: ReasonCode) -> ReasonCode:
-    """Look a stored reason up. During a rolling restart it may be one that only the newer version knows."""
+    """Look a stored reason up. During a rolling restart the reason may be known to the newer version only."""
     return codes[Reason(reason)] if reason is not None and reason in codes else otherwise

@@ -1,4 +1,4 @@
-"""A reason in the words of one case."""
+"""Fill the text and remedy of a reason with the facts of one case."""
 
 import re
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ STATUS_REASONS = {
     FailureKind.http_gone: "its receiver answered 410",
     FAILING: "its receiver failed for days without one success",
 }
-"""Why a subscription changed its status by itself, for people."""
+"""Reasons of automatic status changes of a subscription, for people."""
 
 
 BACKFILLED = "A person had it backfilled."
@@ -21,7 +21,7 @@ BACKFILLED = "A person had it backfilled."
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """What is so, and what can be done."""
+    """Explanation of one case: its text, and the remedy."""
 
     text: str
     remedy: str
@@ -36,7 +36,7 @@ def in_words(
     rejected: tuple[datetime, str] | None = None,
     zone: tzinfo | None = None,
 ) -> Words:
-    """The reason's texts with what is known of the case in them; times are those of `zone`, or UTC that says so."""
+    """Return the texts of a reason with the known facts filled in; times are in `zone`, or in UTC with its name."""
     at = partial(shown, zone=zone)
     known = {"stores": ", ".join(stores)}
     if rejected is not None:
@@ -85,7 +85,7 @@ def _of_delivery(delivery: ExplainedDelivery, zone: tzinfo | None) -> dict[str, 
 
 
 def shown(instant: datetime | None, zone: tzinfo | None = None) -> str:
-    """`2026-01-02 03:04:05 UTC`; without a name where the zone is given, for it is the reader's own."""
+    """Return `2026-01-02 03:04:05 UTC`, or the time without a zone name if `zone` is given: it is the reader's own."""
     if instant is None:
         return "an unknown time"
     return instant.astimezone(zone or UTC).strftime("%Y-%m-%d %H:%M:%S" if zone else "%Y-%m-%d %H:%M:%S UTC")

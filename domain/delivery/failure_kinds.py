@@ -23,7 +23,7 @@ Stage = Literal["before the request", "on the way", "the receiver's answer", "ou
 
 
 class FailureKind(StrEnum):
-    """Why an attempt failed or a delivery ended; part of the API and stored under these names."""
+    """Cause of a failed attempt or of a delivery's end; part of the API and stored under these names."""
 
     subscription_disabled = "subscription_disabled"
     subscription_deleted = "subscription_deleted"
@@ -50,8 +50,7 @@ class FailureKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FailureExplanation:
-    """What a failure kind means, in one sentence each: what happened, and what an administrator or the
-    receiver's owner can do, in words for both."""
+    """Stage, meaning and remedy of a failure kind, one sentence each, for administrators and owners of receivers."""
 
     stage: Stage
     meaning: str

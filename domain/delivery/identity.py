@@ -1,20 +1,20 @@
-"""Names that are derived, not drawn: the same event gives the same ids however often it is processed."""
+"""Derived ids: processing an event again gives the same message, workflow and activity ids."""
 
 from hashlib import sha1
 from uuid import UUID
 
 
 def message_id(event_id: UUID, subscription_id: UUID, variant: str) -> UUID:
-    """The `messageId` of one webhook: stable over attempts, restarts and redeliveries."""
+    """Return the `messageId` of a webhook: stable over attempts, restarts and redeliveries."""
     return UUID(bytes=message_id_bytes(event_id, subscription_id, variant))
 
 
 _SHA1 = sha1(usedforsecurity=False)
-"""To be copied: half the price of a new one."""
+"""Hash object to copy: a copy takes half the time of a new one."""
 
 
 def message_id_bytes(event_id: UUID, subscription_id: UUID, variant: str) -> bytes:
-    """The same as its sixteen bytes: a UUID of version 5, named in the event's id."""
+    """Return the `messageId` as sixteen bytes: a UUID of version 5 in the name space of the event's id."""
     hash_ = _SHA1.copy()
     hash_.update(event_id.bytes + f"{subscription_id}/{variant}".encode())
     digest = bytearray(hash_.digest()[:16])
@@ -24,55 +24,55 @@ def message_id_bytes(event_id: UUID, subscription_id: UUID, variant: str) -> byt
 
 
 def event_workflow_id(store_code: str, event_id: UUID) -> str:
-    """The Temporal workflow that owns one event's delivery when it has it to itself."""
+    """Return the id of the workflow that delivers a single event."""
     return f"event/{store_code}/{event_id}"
 
 
 def drain_workflow_id(subscription_id: UUID) -> str:
-    """The Temporal workflow that looks after a subscription's held deliveries."""
+    """Return the id of the workflow that drains a subscription's held deliveries."""
     return f"subscription/{subscription_id}"
 
 
 def manual_attempt_id(message_id: UUID) -> str:
-    """Id of the standalone activity of an attempt that a person asked for; one at a time for a delivery."""
+    """Return the id of the standalone activity of a manual attempt; one at a time per delivery."""
     return f"manual/{message_id}"
 
 
 def send_test_workflow_id(subscription_id: UUID) -> str:
-    """Workflow id of the test of a saved webhook; one at a time per subscription."""
+    """Return the id of the workflow that tests a saved webhook; one at a time per subscription."""
     return f"send-test/{subscription_id}"
 
 
 def draft_test_workflow_id(test_id: UUID) -> str:
-    """Workflow id of the test of a draft, that is, of a webhook that is not saved."""
+    """Return the id of the workflow that tests a draft, that is, a webhook that is not saved."""
     return f"draft-test/{test_id}"
 
 
 def recover_workflow_id(recover_id: UUID) -> str:
-    """The Temporal workflow of one recovery."""
+    """Return the id of the workflow of a recovery."""
     return f"recover/{recover_id}"
 
 
 def backfill_workflow_id(backfill_id: UUID) -> str:
-    """The Temporal workflow of one backfill."""
+    """Return the id of the workflow of a backfill."""
     return f"backfill/{backfill_id}"
 
 
 def batch_workflow_id(batch_id: UUID) -> str:
-    """The Temporal workflow that makes the first attempts of many events under backlog."""
+    """Return the id of the workflow that makes the first attempts of a batch of events."""
     return f"events/{batch_id}"
 
 
 def notice_workflow_id(store_code: str) -> str:
-    """The Temporal workflow that tells a store's operator what happened to its subscriptions."""
+    """Return the id of the workflow that sends operator notices about a store's subscriptions."""
     return f"notify-operator/{store_code}"
 
 
 def expiry_schedule_id(store_code: str, kind: str) -> str:
-    """The Temporal Schedule that scans a store's rows of a kind; its runs' ids add the time they were due."""
+    """Return the id of the Temporal Schedule that scans a store's rows of a kind; run ids append their due time."""
     return f"expiry/{store_code}/{kind}"
 
 
 def expiry_workflow_id(store_code: str, kind: str, what: str) -> str:
-    """A scan that no schedule began: of a day, of days (`first..last`), or of `late` rows."""
+    """Return the id of a scan outside the schedule: of a day, of days (`first..last`), or of `late` rows."""
     return f"{expiry_schedule_id(store_code, kind)}/{what}"

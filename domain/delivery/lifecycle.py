@@ -25,7 +25,7 @@ class DeliveryStatus(StrEnum):
 
 
 class SubscriptionStatus(StrEnum):
-    """Part that a subscription takes in deliveries: sent to, held, or ended unsent."""
+    """State of a subscription; it decides if its deliveries are sent, held or ended unsent."""
 
     ACTIVE = "active"
     PAUSED = "paused"
@@ -33,19 +33,19 @@ class SubscriptionStatus(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a delivery is held, exhausted or cancelled; stored and answered under exactly these words."""
+    """Reason for which a delivery is held, exhausted or cancelled; stored and returned under exactly these words."""
 
     SUBSCRIPTION_PAUSED = "subscription_paused"
     BREAKER_OPEN = "breaker_open"
-    """Held behind an open circuit breaker; of an exhausted delivery: the retry schedule ended behind it."""
+    """Held: the circuit breaker is open. Exhausted: the retry schedule ended while it was open."""
     LIMITED = "limited"
-    """The subscription is sent to by its drain alone: rate limit, concurrency limit, order or adaptive throttling."""
+    """The drain alone sends to this subscription: rate limit, concurrency limit, order or adaptive throttling."""
     SLOWED_DOWN = "slowed_down"
     """The receiver answered 429 while the delivery queued for its first attempt."""
     OVERLOAD = "overload"
-    """Too many deliveries of the subscription were under way at once."""
+    """Too many deliveries of the subscription were in flight at once."""
     RETRY = "retry"
-    """An attempt by the drain failed; the delivery waits for its next instant."""
+    """An attempt by the drain failed; the delivery waits for its next attempt."""
     RECOVERED = "recovered"
     BACKFILLED = "backfilled"
 
@@ -74,7 +74,7 @@ ENDED_UNSENT = (DeliveryStatus.EXHAUSTED, DeliveryStatus.CANCELLED)
 TERMINAL = (DeliveryStatus.DELIVERED, *ENDED_UNSENT)
 
 UNCHANGED = "unchanged"
-"""In place of a status: an attempt that a person asked for failed, which leaves status, schedule and failures alone."""
+"""Pseudo-status of a failed manual attempt, which changes neither status nor schedule nor failure count."""
 
 
 class Cause(StrEnum):
@@ -105,9 +105,9 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """One row of the lifecycle. `source` is None when the delivery is created, `reasons` are those it may end up with.
+    """One row of the lifecycle. `source` is None when the delivery is created; `reasons` lists the resulting reasons.
 
-    A row whose source equals its target changes columns beside the status: attempts, instants, ordering.
+    A row whose source equals its target changes other columns than the status: attempts, instants, ordering.
     """
 
     source: DeliveryStatus | None
@@ -123,7 +123,7 @@ HOLD_REASONS = (
     Reason.SLOWED_DOWN,
     Reason.OVERLOAD,
 )
-"""Reasons for which a pending delivery becomes the drain's."""
+"""Reasons for which a pending delivery passes to the drain."""
 
 _FINAL = (Reason.SCHEDULE_USED_UP, Reason.HTTP_GONE, Reason.BLOCKED)
 
@@ -140,7 +140,7 @@ def _transitions() -> tuple[Transition, ...]:
         Transition(None, held, Cause.ADOPT, (Reason.SUBSCRIPTION_PAUSED,)),
         Transition(pending, delivered, Cause.SUCCESS),
         Transition(held, delivered, Cause.SUCCESS),
-        # A redelivery succeeds, or an attempt that was under way when the delivery was ended.
+        # A redelivery succeeds, or an attempt that was in progress when the delivery ended.
         Transition(exhausted, delivered, Cause.SUCCESS),
         Transition(cancelled, delivered, Cause.SUCCESS),
         Transition(delivered, delivered, Cause.SUCCESS),
@@ -162,7 +162,7 @@ def _transitions() -> tuple[Transition, ...]:
         Transition(held, cancelled, Cause.ERASE, (Reason.EVENT_ERASED,)),
         Transition(pending, cancelled, Cause.CANCEL, (Reason.CANCELLED_BY_PERSON,)),
         Transition(held, cancelled, Cause.CANCEL, (Reason.CANCELLED_BY_PERSON,)),
-        # Of an ordered subscription with `afterExhausted: hold`: cancelling lets the successors go.
+        # For an ordered subscription with `afterExhausted: hold`, cancelling releases the successors.
         Transition(exhausted, cancelled, Cause.CANCEL, (Reason.CANCELLED_BY_PERSON,)),
         Transition(pending, pending, Cause.RETRY),
         *(Transition(status, held, Cause.RECOVER, (Reason.RECOVERED,)) for status in TERMINAL),
@@ -175,13 +175,13 @@ def _transitions() -> tuple[Transition, ...]:
 
 
 TRANSITIONS = _transitions()
-"""Every way in which a delivery is created or changed."""
+"""Every permitted creation and change of a delivery."""
 
 OWN_FAULT_DELAY_SECONDS = 15.0
-"""After a fault of ours (encryption key missing, say) the delivery waits so long; the schedule is not used up."""
+"""Delay after an internal fault, such as a missing encryption key. The retry schedule is not used up by it."""
 
 
-@dataclass(slots=True)  # not frozen: making one would cost thrice as much, for each delivery
+@dataclass(slots=True)  # not frozen: a frozen one takes 3× as long to create, for each delivery
 class Step:
     """A delivery's state after an attempt. `next_in_seconds` is set exactly while it stays `pending`."""
 
@@ -191,14 +191,14 @@ class Step:
     failures: int
     next_in_seconds: float | None
     failure: FailureKind | None = None
-    """Of the attempt; None when it succeeded."""
+    """Failure of the attempt; None if it succeeded."""
     status_code: int | None = None
     attempts: int = 0
-    """Attempts of the delivery so far, this one included; filled in by whoever made it."""
+    """Attempts of the delivery so far, this one included; filled in by the sender of the attempt."""
 
 
 def step_before(*, subscription_status: str, subscription_deleted: bool) -> FailureKind | None:
-    """Return why no request is to be sent (any more), or None."""
+    """Return the failure kind that forbids a request before it is sent, or None."""
     if subscription_deleted:
         return FailureKind.subscription_deleted
     if subscription_status == SubscriptionStatus.DISABLED:
@@ -207,7 +207,7 @@ def step_before(*, subscription_status: str, subscription_deleted: bool) -> Fail
 
 
 def ending_before(*, subscription_status: str, subscription_deleted: bool) -> tuple[DeliveryStatus, Reason] | None:
-    """Return (status, reason) with which a delivery ends unsent, or None when it is to be sent."""
+    """Return (status, reason) with which a delivery ends unsent, or None if it is to be sent."""
     failure = step_before(subscription_status=subscription_status, subscription_deleted=subscription_deleted)
     if failure is None:
         return None

@@ -1,4 +1,4 @@
-"""Which subscriptions an event goes to, and how each delivery begins."""
+"""Rules that match an event to a subscription and give each delivery its first status."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,7 +9,7 @@ from domain.delivery.lifecycle import DeliveryStatus, Reason, SubscriptionStatus
 
 
 class Mismatch(StrEnum):
-    """Why a subscription of the event's name gets no delivery of it."""
+    """Reason for which a subscription to the event's name gets no delivery of it."""
 
     CREATED_AFTER = "created_after"
     NOT_YET_ACTIVE = "not_yet_active"
@@ -18,10 +18,10 @@ class Mismatch(StrEnum):
 def mismatch(
     *, accepted_at: datetime, created_at: datetime, subscribed_at: datetime, active_from: datetime | None
 ) -> Mismatch | None:
-    """Why an event does not match a subscription to its name; None when it does.
+    """Return the reason for which an event does not match a subscription to its name, or None if it matches.
 
-    `accepted_at` and `subscribed_at` are both by the database's clock: nobody gets what was accepted before they
-    subscribed. `active_from` is compared with `created_at`, the platform's own instant of the event.
+    `accepted_at` and `subscribed_at` are both by the database's clock: a subscription never receives events that were
+    accepted before its creation. `active_from` is compared with `created_at`, the platform's instant of the event.
     """
     if accepted_at < subscribed_at:
         return Mismatch.CREATED_AFTER
@@ -32,20 +32,20 @@ def mismatch(
 
 @dataclass(frozen=True)
 class Beginning:
-    """Status and reason a delivery is created with."""
+    """Status and reason with which a delivery is created."""
 
     status: DeliveryStatus
     reason: Reason | None
 
 
 OVERLOADED = Beginning(DeliveryStatus.HELD, Reason.OVERLOAD)
-"""So many deliveries of this subscription are under way in the worker that the rest waits as rows, not as workflows."""
+"""First status beyond the limit of a subscription's deliveries in flight: the rest wait as rows, not in workflows."""
 
 _AT_ONCE = Beginning(DeliveryStatus.PENDING, None)
 
 
 def beginning(*, status: str, breaker_open: bool, drain_only: bool) -> Beginning:
-    """How a delivery to a subscription begins, by the subscription's state when the event is matched."""
+    """Return the first status and reason of a delivery, by the subscription's state when the event is matched."""
     if status == SubscriptionStatus.DISABLED:
         return Beginning(DeliveryStatus.EXHAUSTED, Reason.SUBSCRIPTION_DISABLED)
     reason = hold_reason(status=status, breaker_open=breaker_open, drain_only=drain_only)

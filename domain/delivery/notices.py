@@ -1,4 +1,4 @@
-"""What a store's operator is told about its subscriptions, and when the system disables one by itself."""
+"""Operator notices about a store's subscriptions, and the rule that disables a failing subscription."""
 
 import json
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from enum import StrEnum
 from uuid import UUID
 
 BY_PERSON = "by_person"
-"""In a notice in place of who disabled a subscription: names stay in the audit."""
+"""Placeholder in a notice for the person who disabled a subscription; names stay in the audit."""
 
 FAILING = "failing"
 """Reason of a subscription disabled because its receiver failed for too long."""
@@ -24,7 +24,7 @@ class NoticeKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What happened to one subscription within one minute. `target` is host and path of its URL."""
+    """Events of one kind at one subscription within one minute. `target` is host and path of its URL."""
 
     id: UUID
     kind: NoticeKind
@@ -40,23 +40,23 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class DisableRules:
-    """A receiver is given up after failing for so long without one success, with so many deliveries not delivered."""
+    """Limits for disabling a failing subscription: time without a success, and number of undelivered deliveries."""
 
     failing_seconds: float
     deliveries: int
 
 
 def is_given_up(rules: DisableRules, *, failing_seconds: float | None, deliveries: int) -> bool:
-    """Whether a receiver that has just failed again is left alone for good.
+    """Return True if the subscription of a receiver that has just failed again is to be disabled.
 
-    `failing_seconds` is the time since its first failure after its last success, None when it has none; `deliveries`
-    are those that wait or ended without success since then.
+    `failing_seconds` is the time since the first failure after the last success, None without such a failure;
+    `deliveries` counts deliveries that are waiting or ended without success since then.
     """
     return failing_seconds is not None and failing_seconds >= rules.failing_seconds and deliveries >= rules.deliveries
 
 
 def notice_body(notice: Notice) -> bytes:
-    """The body of an operational webhook, in the envelope of Standard Webhooks; the same however often it is sent."""
+    """Return the body of an operational webhook, in the envelope of Standard Webhooks; repeats have the same bytes."""
     data = {
         "storeCode": notice.store_code,
         "webhookSubscriptionId": str(notice.subscription_id),
@@ -71,7 +71,7 @@ def notice_body(notice: Notice) -> bytes:
 
 
 def notice_line(notice: Notice) -> str:
-    """One line for a person."""
+    """Return the notice as one line of text for people."""
     reasons = f" ({', '.join(notice.reasons)})" if notice.reasons else ""
     times = f", {notice.count} times" if notice.count > 1 else ""
     return (

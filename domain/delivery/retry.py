@@ -1,23 +1,23 @@
-"""When a failed delivery is attempted again."""
+"""Delay between the attempts of a delivery."""
 
 from collections.abc import Sequence
 from hashlib import blake2b
 from uuid import UUID
 
 JITTER = 0.1
-"""Each delay varies by ±10 %, so that what failed together does not return together."""
+"""Relative variation of each delay, ±10 %, so that deliveries that failed together are not retried together."""
 
 SHORTEST_DELAY_SECONDS = 1.0
-"""A receiver that says `Retry-After: 0` is still given a moment."""
+"""Minimum delay asked for by a receiver: `Retry-After: 0` still waits for a moment."""
 
 
 def retry_delay(
     schedule: Sequence[int], failures: int, message_id: UUID, retry_after_seconds: float | None
 ) -> float | None:
-    """Seconds until the next attempt after failure number `failures` (from 1); None when the budget is spent.
+    """Return the seconds until the next attempt after failure number `failures` (from 1), or None after the last.
 
-    The receiver's `Retry-After` wins over the schedule's delay but does not lengthen the budget. The jitter is derived
-    from the message and the failure's number, so that computing it again gives the same instant.
+    The receiver's `Retry-After` takes precedence over the schedule's delay but does not add attempts. The jitter is
+    derived from the message and the failure's number, so that computing it again gives the same instant.
     """
     if failures > len(schedule):
         return None
@@ -27,6 +27,6 @@ def retry_delay(
 
 
 def _spread(message_id: UUID, failures: int) -> float:
-    """A number in [-1, 1), evenly spread over messages and failures."""
+    """Return a number in [-1, 1), evenly spread over messages and failures."""
     digest = blake2b(message_id.bytes + failures.to_bytes(4, "big"), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**63 - 1

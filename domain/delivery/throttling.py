@@ -1,44 +1,45 @@
-"""How a receiver that answers 429 is sent to: more slowly for a while, as a whole subscription."""
+"""Adaptive throttling: a receiver that answers 429 lowers the rate of its whole subscription for a while."""
 
 from collections import deque
 
 TOO_MANY_REQUESTS = 429
-"""What a receiver answers that wants to be sent to more slowly."""
+"""Status with which a receiver asks for a lower rate."""
 
 ANSWERS_REMEMBERED = 40
+"""Size of the sliding window of a receiver's last answers."""
 
 REFUSED_SHARE = 1 / 4
-"""Of the last answers; fewer 429s than this are the matter of the deliveries that met them."""
+"""Share of 429s among the last answers that starts throttling. Below it, only the refused deliveries are retried."""
 
 REFUSED_LEAST = 5
-"""Before so many nobody knows: a receiver may refuse one delivery for reasons of its own."""
+"""Minimum number of 429s that starts throttling: a receiver may refuse a few deliveries for other reasons."""
 
 SLOWED_FROM_PER_SECOND = 20.0
-"""A subscription without a limit goes on at this pace when its receiver gets too much, one with a limit at half of it
-if that is less."""
+"""First rate of a throttled subscription without a rate limit; with one, half of its limit if that is less."""
 
 SLOWEST_PER_SECOND = 0.2
+"""Minimum rate of a throttled subscription."""
 
 DOUBLED_AFTER_SECONDS = 10.0
-"""Without another 429 the pace doubles after so long, until it is that of the limit again."""
+"""Interval without another 429 after which the rate doubles, until it reaches the rate limit again."""
 
 UNSLOWED_PER_SECOND = 1000.0
-"""At this pace a subscription without a limit is as fast as ever."""
+"""Rate at which throttling of a subscription without a rate limit ends."""
 
 HALVED_ONCE_IN_SECONDS = 1.0
-"""What was on the wire when the first 429 came brings others, which say nothing new."""
+"""Minimum interval between two reductions. Requests in flight at the first 429 return others, without any news."""
 
 LONGEST_REST_SECONDS = 60.0
-"""A receiver's `Retry-After` silences its subscription for so long at most, as the longest wait for a probe."""
+"""Maximum pause of a subscription after a `Retry-After`, equal to the longest interval between probes."""
 
 
 class Answers:
-    """The last answers of one receiver, as far as they say that it gets too much."""
+    """Sliding window of one receiver's last answers, refused (429) or not."""
 
     def __init__(self) -> None:
         self._refused: deque[bool] = deque(maxlen=ANSWERS_REMEMBERED)
 
     def note(self, *, refused: bool) -> bool:
-        """One more; whether its receiver is to be sent to more slowly from now on."""
+        """Add an answer; return True if it starts or continues throttling."""
         self._refused.append(refused)
         return refused and sum(self._refused) >= max(REFUSED_LEAST, REFUSED_SHARE * len(self._refused))

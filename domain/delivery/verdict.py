@@ -1,4 +1,4 @@
-"""The verdict on an answer: one pure function over one table, which `docs/failure-kinds.md` shows."""
+"""Judge an answer: a pure function over one table, which `docs/failure-kinds.md` shows."""
 
 import re
 from collections.abc import Mapping
@@ -10,8 +10,8 @@ from types import MappingProxyType
 
 from domain.delivery.failure_kinds import FailureKind
 
-# A receiver may ask for a pause, not for being forgotten: more than a day is taken as a day.
 RETRY_AFTER_MAX_SECONDS = 24 * 60 * 60.0
+"""Maximum `Retry-After`; a longer one is taken as a day. A receiver may ask for a pause, not to be forgotten."""
 
 
 class VerdictOutcome(StrEnum):
@@ -35,13 +35,13 @@ _CLASS_FAILURES = MappingProxyType({3: FailureKind.http_3xx, 4: FailureKind.http
 _DELTA_SECONDS = re.compile(r"[0-9]+(?:\.[0-9]+)?", re.ASCII)
 
 
-@dataclass(slots=True)  # not frozen: making one would cost thrice as much, for each delivery
+@dataclass(slots=True)  # not frozen: a frozen one takes 3× as long to create, for each delivery
 class Answer:
-    """What an attempt brought back.
+    """Result of an attempt.
 
-    `status_code` is the status read, if any; `failure` is set when the answer did not arrive whole (it then wins over
-    the status: a 200 cut off in mid-body is no success) or none was asked for; `retry_after_seconds` is what
-    `parse_retry_after` made of the header.
+    `status_code` is the status that was read, if any. `failure` is set if the answer did not arrive whole (and then
+    takes precedence over the status: a 200 cut off in mid-body is no success) or if no request was sent.
+    `retry_after_seconds` is the header as read by `parse_retry_after`.
     """
 
     status_code: int | None
@@ -51,12 +51,12 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What becomes of the delivery.
+    """Consequence of an answer for delivery, subscription and receiver.
 
     `outcome`: `delivered`; `retry` (by the schedule, or after `retry_after_seconds` if set; exhausted when the schedule
     is used up); `exhausted` at once; `cancelled`. `failure` is None only when delivered. `disables_subscription`
-    asks to disable it with the failure as reason. `counts_against_receiver` is false for our own faults: they neither
-    open breakers nor disable.
+    disables the subscription with the failure as reason. `counts_against_receiver` is False for internal faults, which
+    neither open breakers nor disable subscriptions.
     """
 
     outcome: VerdictOutcome
@@ -107,7 +107,7 @@ def status_failure(status_code: int) -> FailureKind | None:
 
 
 def verdict(answer: Answer) -> Verdict:
-    """Judge an answer. Raises ValueError when it holds neither a status nor a failure, which no attempt produces."""
+    """Judge an answer. Raises ValueError if it has neither a status nor a failure, which no attempt produces."""
     failure = answer.failure
     if failure is None:
         if answer.status_code is None:
@@ -128,14 +128,14 @@ def verdict(answer: Answer) -> Verdict:
 
 
 def parse_retry_after(value: str, now: datetime) -> float | None:
-    """Return the seconds a `Retry-After` header asks to wait, at most 24 hours, or None to keep to the schedule.
+    """Return the seconds a `Retry-After` header asks to wait, at most 24 hours, or None to follow the schedule.
 
     Takes seconds (with a fraction, as some receivers write) or an HTTP date; `now` is aware. Garbage, zero, negative
     and past values are None: "no need to wait" must not turn the retry schedule into a burst of requests.
     """
     text = value.strip()
     if _DELTA_SECONDS.fullmatch(text):
-        # A text this long is over the limit whatever it says, and int() refuses more than 4,300 digits.
+        # More than 9 digits exceed the limit in any case, so they are not converted.
         seconds = RETRY_AFTER_MAX_SECONDS if len(text.partition(".")[0].lstrip("0")) > 9 else float(text)
     else:
         try:

@@ -1,4 +1,4 @@
-"""All events by name, and what may be asked of an event's data."""
+"""Catalogue of all events by name: validate event data, find similar names, find and mask secrets."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from domain.events.event_type import EACH, EventType
 from domain.wire.jsontext import JsonValue, dump, join
 
 MAX_ERRORS = 100
-"""Errors told at once. A wrong field in each of a thousand items is one mistake."""
+"""Maximum errors in one answer. A wrong field in each of a thousand items is a single mistake."""
 
 MAX_NAME = 100
-"""Characters of a name that is looked up; comparing takes time, and a longer one is no mistyped name."""
+"""Maximum length of a name to compare: comparing takes time, and a longer text is no mistyped name."""
 
 MASK = "•••"
 
@@ -38,9 +38,9 @@ __all__ = [
 
 
 def _collect() -> Mapping[str, EventType]:
-    """Every EventType in the modules of `domain/events/families/`, by name.
+    """Return every EventType in the modules of `domain/events/families/` by name.
 
-    A name used twice is a mistake found at start.
+    Raises ValueError for a repeated name.
     """
     found: dict[str, EventType] = {}
     for module_info in pkgutil.iter_modules(families.__path__):
@@ -58,7 +58,7 @@ CATALOGUE: Mapping[str, EventType] = _collect()
 
 @dataclass(frozen=True)
 class FieldError:
-    """What is wrong at one place of the data.
+    """Error at one path of the data.
 
     `path` is dotted, and empty for the data as a whole. `code` is one of a closed list, which is part of the API:
     `unknown_field`, `null_not_allowed`, `not_a_string`, `not_a_number`, `not_an_integer`, `not_a_boolean`,
@@ -81,14 +81,14 @@ _CODES: Mapping[str, tuple[str, str]] = {
     "dict_type": ("not_an_object", "must be an object"),
     "literal_error": ("not_one_of", "must be one of {expected}"),
 }
-"""pydantic's error types to ours. Those the fields raise themselves (`domain/events/fields.py`) carry ours already."""
+"""Code and message for each error type of pydantic. Errors raised in `domain/events/fields.py` have a code already."""
 
 
 def validate_data(event_type: EventType, data: JsonValue, allow_unknown: bool = False) -> list[FieldError]:
-    """What is wrong with the data to emit, by path; empty when it is right.
+    """Return the errors in the data to emit, by path; empty if the data is valid.
 
-    `data` is the parsed value (`jsontext.parse`). `allow_unknown` lets fields through that the catalogue does not know.
-    At most MAX_ERRORS errors are told.
+    `data` is the parsed value (`jsontext.parse`). `allow_unknown` accepts fields that are not in the catalogue.
+    At most MAX_ERRORS errors are returned.
     """
     try:
         event_type.model.__pydantic_validator__.validate_python(data, extra="allow" if allow_unknown else "forbid")
@@ -107,7 +107,7 @@ def _field_error(detail: ErrorDetails, data: JsonValue) -> FieldError:
 
 
 def _path(steps: tuple[int | str, ...], data: Any) -> str:
-    """The dotted path, without the tags that pydantic puts in for the choice it took in a union."""
+    """Return the dotted path, without the tags that pydantic adds for the selected member of a union."""
     path = ""
     for step in steps:
         try:
@@ -119,7 +119,7 @@ def _path(steps: tuple[int | str, ...], data: Any) -> str:
 
 
 def nearest_name(name: str) -> str | None:
-    """The event name that was probably meant, or None."""
+    """Return the event name that was probably meant, or None."""
     if len(name) > MAX_NAME:
         return None
     by_lower = {known.lower(): known for known in CATALOGUE}
@@ -128,12 +128,12 @@ def nearest_name(name: str) -> str | None:
 
 
 def has_secrets(event_type: EventType, data: JsonValue) -> bool:
-    """Whether the data hold a secret (a null is none)."""
+    """Return True if the data contains a secret; a null is none."""
     return any(_holds(data, path) for path in event_type.secrets)
 
 
 def secrets_in(event_type: EventType, data: JsonValue) -> list[str]:
-    """The secrets that the data hold, as they are written on the wire but without quotes."""
+    """Return the secrets in the data, as they are written on the wire but without quotes."""
     return [
         value if isinstance(value, str) else dump(value)
         for path in event_type.secrets
@@ -143,7 +143,7 @@ def secrets_in(event_type: EventType, data: JsonValue) -> list[str]:
 
 
 def mask_secrets(event_type: EventType, data: JsonValue) -> JsonValue:
-    """The data with each secret as `•••`. What is given is not changed; parts without secrets are shared with it."""
+    """Return the data with each secret as `•••`. The argument is unchanged and shares parts without secrets."""
     for path in event_type.secrets:
         data = _masked(data, path)
     return data

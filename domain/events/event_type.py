@@ -1,4 +1,4 @@
-"""What the product knows of one event: its entry in the catalogue (`domain/events/families/`, one per event)."""
+"""Entry of the event catalogue (`domain/events/families/`, one entry per event), and the JSON Schemas made from it."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from domain.wire.jsontext import JsonValue
 from domain.wire.legacy import LegacyForm
 
 EACH = "*"
-"""The step of a path that stands for every entry of a list."""
+"""Step of a path that stands for every entry of a list."""
 
 
 @dataclass(frozen=True, eq=False)
 class EventType:
-    """One event the platform emits.
+    """An event that the platform emits.
 
-    `model` checks the data to emit. `seed` marks the 17 events every installation starts with, `scheduled` those that
-    schedules generate. `legacy` is None where there is no legacy form. `sample` gives every field once, in neutral
-    values: emit samples, documentation and examples are all made from it.
+    `model` validates the data to emit. `seed` marks the 17 events of a new installation, `scheduled` the events that
+    schedules generate. `legacy` is None for an event without a legacy form. `sample` has every field once, with
+    neutral values; emit samples, documentation and examples are all made from it.
     """
 
     name: str
@@ -45,7 +45,7 @@ class EventType:
 
     @cached_property
     def legacy_only(self) -> frozenset[str]:
-        """Top-level fields that go into the legacy body alone."""
+        """Top-level fields that only the legacy body contains."""
         return frozenset(path[0] for path in _marked(self.model, LEGACY_ONLY))
 
     @cached_property
@@ -54,18 +54,18 @@ class EventType:
         return tuple(_marked(self.model, SECRET))
 
     def schema(self) -> dict[str, Any]:
-        """JSON Schema (2020-12) of the data to emit: unknown fields refused, no references to resolve."""
+        """Return the JSON Schema (2020-12) of the data to emit: unknown fields refused, no references to resolve."""
         return _inlined(self.model.model_json_schema(schema_generator=_SchemaWriter))
 
     def modern_schema(self) -> dict[str, Any]:
-        """JSON Schema of a modern body's `data`, for receivers: without the legacy-only fields, open to new ones."""
+        """Return the JSON Schema of a modern body's `data`: no legacy-only fields, new fields allowed."""
         schema: dict[str, Any] = _opened(self.schema())
         for name in self.legacy_only:
             del schema["properties"][name]
         return schema
 
     def legacy_schema(self, variant: str = "main") -> dict[str, Any]:
-        """JSON Schema of the whole legacy body. Raises ValueError where there is none of that variant."""
+        """Return the JSON Schema of the whole legacy body. Raises ValueError if the event has none of that variant."""
         type_, shape, created_at = self.legacy_parts(variant)
         properties: dict[str, Any] = {"type": {"const": type_}}
         if created_at:
@@ -74,7 +74,7 @@ class EventType:
         return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
     def legacy_parts(self, variant: str) -> tuple[str, legacy_form.Shape, bool]:
-        """`type`, the shape of `data` and whether `createdAt` stands between them. ValueError as above."""
+        """Return `type`, the shape of `data`, and True with a `createdAt` between them. Raises ValueError as above."""
         form = self.legacy
         if form is not None and variant == "main":
             return form.type, form.data, form.created_at
@@ -84,7 +84,7 @@ class EventType:
 
 
 def _marked(annotation: Any, mark: object) -> Iterator[tuple[str, ...]]:
-    """Paths of the fields that carry the mark, wherever the models lie: in lists, in choices, in other models."""
+    """Yield the paths of the fields with the mark, in models nested in lists, unions and other models too."""
     if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
         steps = (EACH,) if get_origin(annotation) is list else ()
         for part in get_args(annotation):
@@ -98,7 +98,7 @@ def _marked(annotation: Any, mark: object) -> Iterator[tuple[str, ...]]:
 
 
 class _SchemaWriter(GenerateJsonSchema):
-    """Schemas as the contract writes them: no defaults (a field left out is absent, not null), no titles of fields."""
+    """Schemas in the form of the contract: no defaults (an omitted field is absent, not null), no field titles."""
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
         return self.generate_inner(schema["schema"])
@@ -107,12 +107,12 @@ class _SchemaWriter(GenerateJsonSchema):
         return False
 
     def tagged_union_schema(self, schema: core_schema.TaggedUnionSchema) -> JsonSchemaValue:
-        # Every field is optional, so data may fit several choices; oneOf would refuse it.
+        # Every field is optional, so data may match several members; oneOf would refuse it.
         return {"anyOf": super().tagged_union_schema(schema)["oneOf"]}
 
 
 def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema with its references replaced by what they name, so that it can be embedded anywhere."""
+    """Return the schema with its references replaced by their definitions, so that it can be embedded anywhere."""
     definitions: dict[str, Any] = schema.pop("$defs", {})
 
     def inline(part: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Example bodies made from the samples of the catalogue, and their schemas: what OpenAPI and the event pages show."""
+"""Example bodies made from the samples of the catalogue, and their schemas, for OpenAPI and the event pages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EXAMPLE_REQUEST_ID = UUID("0d1c2b3a-4958-4677-8695-a4b3c2d1e0f9")
 
 
 def example_facts(event_type: EventType) -> EventFacts:
-    """The event's sample as if it had been emitted: what documentation shows."""
+    """Return the event's sample as if it had been emitted, for documentation."""
     return EventFacts(
         event_id=UUID("b7a69584-7362-4150-8f3e-2d1c0b9a8877"),
         name=event_type.name,
@@ -27,21 +27,21 @@ def example_facts(event_type: EventType) -> EventFacts:
 
 
 def modern_example(event_type: EventType) -> JsonValue:
-    """A modern body made from the sample."""
+    """Return a modern body made from the sample."""
     facts = example_facts(event_type)
     data_text = modern_data_text(facts.name, facts.data_text)
     return parse(modern_body(facts, data_text, EXAMPLE_MESSAGE_ID, EXAMPLE_REQUEST_ID))
 
 
 def legacy_example(event_type: EventType, variant: str = MAIN) -> JsonValue:
-    """A legacy body made from the sample; None where the event has no legacy form."""
+    """Return a legacy body made from the sample, or None if the event has no legacy form."""
     if event_type.legacy is None:
         return None
     return parse(legacy_body(example_facts(event_type), variant, EXAMPLE_TIMEZONE))
 
 
 def modern_body_schema(event_type: EventType) -> dict[str, Any]:
-    """JSON Schema of the whole modern body, for receivers."""
+    """Return the JSON Schema of the whole modern body, for receivers."""
     uuid, text = {"type": "string", "format": "uuid"}, {"type": "string"}
     properties = {
         "messageId": uuid,

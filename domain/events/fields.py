@@ -1,6 +1,6 @@
-"""What the fields of event data are made of. Every field is optional; null is refused unless the type says `| None`.
+"""Field types of event data. Every field is optional; null is refused unless the type includes `| None`.
 
-A model checks parsed JSON (`jsontext.parse`) and changes nothing: numbers stay the `int` or `Number` they were read as.
+A model validates parsed JSON (`jsontext.parse`) and converts nothing: a number stays an `int` or a `Number`.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from domain.timestamps import is_date_time
 
 ABSENT: Any = Field(default=None)
-"""The default of every field: it may be left out. (A default is not checked, so an explicit null still is refused.)"""
+"""Default of every field, which may be left out. A default is not validated, so an explicit null is still refused."""
 
 
 def absent_as(name: str) -> Any:
-    """ABSENT for a field whose name on the wire is a Python keyword: `from_: Text = absent_as("from")`."""
+    """Return ABSENT for a field whose name on the wire is a Python keyword: `from_: Text = absent_as("from")`."""
     return Field(default=None, alias=name)
 
 
 class Data(BaseModel):
-    """Base of all event data. Names are those on the wire; unknown ones are refused."""
+    """Base of all event data. Fields have their names on the wire; unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 @dataclass(frozen=True)
 class _Mark:
-    """Says something about a field beside its type; shown in its JSON Schema."""
+    """Annotation of a field beside its type; shown as the description in its JSON Schema."""
 
     description: str
 
@@ -57,7 +57,7 @@ SECRET = _Mark("Secret: whole on the wire to receivers, masked everywhere else."
 
 
 class _NumberType:
-    """`int` or Decimal by identity: bool is no number, and text is not turned into one."""
+    """Validator that passes an `int` or Decimal unchanged; a bool is no number, and text is not converted."""
 
     def __init__(self, json_type: str, article: str, accepts: Callable[[Decimal], bool]) -> None:
         self._json_type = json_type
@@ -107,15 +107,15 @@ DateTime = Annotated[
     StrictStr, AfterValidator(_check_date_time), WithJsonSchema({"type": "string", "format": "date-time"})
 ]
 Email = Annotated[StrictStr, WithJsonSchema({"type": "string", "format": "email"})]
-"""The format is said, not asserted: members' addresses are what the platform took, however odd."""
+"""The format is declared in the schema but not validated: the platform has accepted unusual addresses of members."""
 Amount = Annotated[Decimal, _NumberType("number", "a", Decimal.is_finite)]
 Integer = Annotated[Decimal, _NumberType("integer", "an", lambda value: value == value.to_integral_value())]
-"""Whole by value, as in JSON Schema: 2.0 and 1E+2 are integers."""
+"""Whole numbers by value, as in JSON Schema: 2.0 and 1E+2 are integers."""
 Free = Any
 """Any JSON value, null included."""
 
 
 def json_type(value: Any) -> str | None:
-    """Tag for a union told apart by JSON type; in brackets, so that it is never taken for a field's name."""
+    """Return the tag of a union's member by JSON type; in brackets, so that no field name equals it."""
     names = ((str, "<string>"), (dict, "<object>"), (list, "<array>"))
     return next((name for type_, name in names if isinstance(value, type_)), None)

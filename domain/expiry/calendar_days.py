@@ -1,9 +1,9 @@
 """Calendar days of a time zone as intervals of UTC.
 
 A day begins at the first instant whose date in the zone is that day or a later one, and ends where the next begins. So
-the days of a zone follow one another without gap or overlap, whatever its clocks do: a day has 23 or 25 hours when they
-change, a midnight that does not exist begins a day at the instant the clocks skipped it, a midnight that comes twice
-begins one the first time, and a day that the zone left out of its calendar is empty.
+the days of a zone follow one another without gap or overlap: a day has 23 or 25 hours when the clocks change; if the
+clocks skip midnight, the day begins at the instant of the skip; if midnight occurs twice, it begins at the first; and a
+day that the zone left out of its calendar is empty.
 """
 
 import re
@@ -17,26 +17,27 @@ _DAY_TEXT = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 
 FIRST_YEAR = 1900
 LAST_YEAR = 2999
-"""Days further away expire nothing, and the edges of what dates and databases can hold are never met."""
+"""Supported years. Nothing expires outside of them, and the limits of dates and databases are never reached."""
 
 
 @dataclass(frozen=True, slots=True)
 class TimeSpan:
-    """From an instant (included) until another (not included), both in UTC."""
+    """Half-open interval of two instants in UTC: `start` is included, `end` is not."""
 
     start: datetime
     end: datetime
 
     @property
     def is_empty(self) -> bool:
-        """Whether no instant lies in it."""
+        """True if the interval contains no instant."""
         return self.start >= self.end
 
 
 def read_day(text: str) -> date:
-    """The day of a text YYYY-MM-DD; raises ValueError with a message for people."""
+    """Return the day of a text YYYY-MM-DD. Raises ValueError with a message for people."""
     try:
-        day = date.fromisoformat(text) if _DAY_TEXT.fullmatch(text) else None  # it alone would take 2026-W01-5 too
+        # fromisoformat alone would also accept 2026-W01-5.
+        day = date.fromisoformat(text) if _DAY_TEXT.fullmatch(text) else None
     except ValueError:
         day = None
     if day is None or not FIRST_YEAR <= day.year <= LAST_YEAR:
@@ -45,23 +46,23 @@ def read_day(text: str) -> date:
 
 
 def local_day(instant: datetime, zone: tzinfo) -> date:
-    """The date that the zone's calendar shows at that instant."""
+    """Return the date in the zone at that instant."""
     return instant.astimezone(zone).date()
 
 
 def day_start(day: date, zone: tzinfo) -> datetime:
-    """The first instant (UTC) whose date in the zone is `day` or later."""
+    """Return the first instant (UTC) whose date in the zone is `day` or later."""
     midnight = datetime.combine(day, time(), zone)
     start = midnight.astimezone(UTC)
     if start.astimezone(zone).replace(tzinfo=None) == midnight.replace(tzinfo=None):
         return start
-    # The clocks skipped it. Read with the offset after the change it lies before the change, and the other way round.
+    # The clocks skipped midnight. Read with the offset after the change, it lies before the change, and vice versa.
     before = midnight.replace(fold=1).astimezone(UTC)
     return _first_instant_of(day, zone, before, start)
 
 
 def _first_instant_of(day: date, zone: tzinfo, early: datetime, late: datetime) -> datetime:
-    """The whole second in early..late from which on the zone's date is at least `day`; the date at `late` is."""
+    """Return the first whole second in early..late at which the zone's date is at least `day`, as it is at `late`."""
     while early < late:
         middle = early + (late - early) // (2 * _SECOND) * _SECOND
         if local_day(middle, zone) >= day:
@@ -72,11 +73,11 @@ def _first_instant_of(day: date, zone: tzinfo, early: datetime, late: datetime) 
 
 
 def day_interval(day: date, zone: tzinfo) -> TimeSpan:
-    """The day as an interval of UTC; empty when the zone's calendar has no such day."""
+    """Return the day as an interval of UTC, empty if the zone's calendar has no such day."""
     return TimeSpan(day_start(day, zone), day_start(day + _DAY, zone))
 
 
 def days_from(first: date, last: date) -> Iterator[date]:
-    """Every day from the first to the last, both included."""
+    """Yield every day from the first to the last, both included."""
     for number in range((last - first).days + 1):
         yield first + number * _DAY

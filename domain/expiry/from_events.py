@@ -1,6 +1,6 @@
-"""What events of the platform tell about expiry rows (docs/expiring.md says what they cannot tell).
+"""Derive expiry rows from events of the platform (docs/expiring.md lists the facts that events do not contain).
 
-Pure and total: whatever data an event has, it tells something that can be stored, or nothing.
+Pure and total: any event data gives a result that can be stored, or None.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from domain.wire.jsontext import JsonValue
 from domain.wire.legacy import find
 
 NAMED_ONLY = datetime(1970, 1, 1, tzinfo=UTC)
-"""`updated_at` of a transfer that was named by an event before it was told of: older than any row about it."""
+"""`updated_at` of a transfer known only from an event that names it: older than any event that adds the transfer."""
 
 TRANSFER_TYPES: Mapping[str, str] = MappingProxyType({"adding": "add", "p2p_adding": "p2p_add"})
 AVAILABLE = frozenset({"add", "p2p_add"})
-"""Of `amountChangeType`: points became available."""
+"""Values of `amountChangeType` for which points became available."""
 
 CANCELLED = frozenset({"cancelled", "canceled", "rejected", "returned"})
 USED = frozenset({"redeemed", "used"})
 EXPIRED = frozenset({"expired"})
-"""Of `newStatus`, in small letters. All others, such as `shipped`, say nothing about the coupon."""
+"""Values of `newStatus` in lower case. All others, such as `shipped`, do not concern the coupon."""
 
 COUPON_STATUSES = frozenset(get_args(IssuedCouponRow.model_fields["status"].annotation))
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """What an event says of the member; None is what it does not say."""
+    """Fields of the member in an event; None for a field that is missing."""
 
     email: str | None = None
     phone: str | None = None
@@ -48,7 +48,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class TransferTold:
-    """A transfer was added (`added_at`), or its points became available (`added_at` None) at `told_at`."""
+    """Event of a transfer at `told_at`: it was added (`added_at`), or its points became available (`added_at` None)."""
 
     identity: UUID
     customer_id: UUID
@@ -65,7 +65,7 @@ class TransferTold:
 
 @dataclass(frozen=True, slots=True)
 class LevelTold:
-    """A member has this level from `told_at` on; None: none, or one without a UUID."""
+    """Level of a member from `told_at` on. `level_id` None: no level, or a level without a UUID."""
 
     identity: UUID
     level_id: UUID | None
@@ -75,9 +75,9 @@ class LevelTold:
 
 @dataclass(frozen=True, slots=True)
 class CouponTold:
-    """A coupon as the event has it. `status` active and `used` False change nothing of a coupon that is known.
+    """State of a coupon in an event. `status` active and `used` False do not change a stored coupon.
 
-    `whole`: enough is told to make a row of it.
+    `whole`: the event has enough facts for a row.
     """
 
     identity: UUID
@@ -96,13 +96,13 @@ Told: TypeAlias = TransferTold | LevelTold | CouponTold
 
 
 def told_by(name: str, data: JsonValue, created_at: datetime) -> Told | None:
-    """What an event tells; None: nothing. `data` is the whole of it, secrets included (a masked code is no code)."""
+    """Return the expiry facts of an event, or None. `data` includes the secrets; a masked code counts as unknown."""
     entry = _READERS.get(name)
     return None if entry is None else entry[1](data, created_at)
 
 
 def kind_told(name: str) -> Kind | None:
-    """Of what an event of this name may tell."""
+    """Return the kind of rows that an event of this name may concern, or None."""
     entry = _READERS.get(name)
     return None if entry is None else entry[0]
 
@@ -223,7 +223,7 @@ def _text(data: JsonValue, path: str) -> str | None:
 
 
 def _code(data: JsonValue, path: str) -> str | None:
-    """A code, which where secrets are masked is not known."""
+    """Return the code at the path, or None if it is missing or masked."""
     code = _text(data, path)
     return None if code == MASK else code
 

@@ -1,8 +1,8 @@
-"""Which days a store's schedule has to scan now, decided from what it has scanned already.
+"""Plan the days that a store's schedule has to scan now, from the interval that it has scanned already.
 
-What was scanned is kept as one interval of UTC, not as a list of days: a run goes on where the last one ended, whatever
-happened in between. So a day missed is made up for, days between an old and a raised number of days ahead are covered,
-and a change of the time zone, which moves the days' borders, neither leaves a gap nor scans an hour twice.
+The scanned time is stored as one interval of UTC, not as a list of days, and each run continues where the last one
+ended. So a missed day is caught up, days between an old and a raised number of days ahead are covered, and a change of
+the time zone, which moves the borders of days, neither leaves a gap nor scans an hour twice.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ _DAY = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class DayToScan:
-    """A day, and the part of it that nothing has scanned yet."""
+    """A day, and the part of it that has not been scanned yet."""
 
     day: date
     interval: TimeSpan
@@ -24,17 +24,17 @@ class DayToScan:
 
 @dataclass(frozen=True, slots=True)
 class ScanPlan:
-    """Days in the order in which they are to be scanned. `given_up` lies too far back to be made up for."""
+    """Days in the order in which to scan them. `given_up` lies too far back to be caught up."""
 
     days: Sequence[DayToScan]
     given_up: TimeSpan | None = None
 
 
 def plan_scans(*, now: datetime, zone: tzinfo, days_ahead: int, covered: TimeSpan | None, days_back: int) -> ScanPlan:
-    """What to scan so that everything up to the end of the day today + `days_ahead` is scanned.
+    """Return the days to scan so that all time up to the end of the day today + `days_ahead` is covered.
 
-    `covered` is what the schedule has scanned so far. A schedule that never ran scans that one day alone: nothing
-    before its first scan is made up for. Missed days that were over more than `days_back` days ago are given up.
+    `covered` is the interval that the schedule has scanned so far. A schedule that never ran scans that last day alone
+    and catches up nothing before it. Missed days that ended more than `days_back` days ago are given up.
     """
     today = local_day(now, zone)
     last = today + timedelta(days=days_ahead)

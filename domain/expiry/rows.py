@@ -1,4 +1,4 @@
-"""What expires: the rows the platform tells (wire contract, section 5), and the event data made of each.
+"""Rows of expiring objects as the platform sends them (wire contract, section 5), and the event data made of each.
 
 A row is validated from parsed JSON (`jsontext.parse`) under its names on the wire. Ids become UUIDs, instants UTC,
 numbers stay exact.
@@ -24,7 +24,7 @@ from domain.wire.jsontext import MAX_EXPONENT, JsonValue, Number
 
 
 class Kind(StrEnum):
-    """What can expire. The words stand in paths, commands, settings and ids."""
+    """Kind of expiring object. The values are part of paths, commands, settings and ids."""
 
     POINTS = "points"
     LEVELS = "levels"
@@ -36,10 +36,10 @@ EVENT_NAMES: Mapping[Kind, str] = MappingProxyType(
 )
 
 MOST_TEXT_CHARACTERS = 1024
-"""Of a name, an address, a code: an event made of a row stays far below what one event may have."""
+"""Maximum length of a text in a row. It leaves the event made of the row far below the size limit of an event."""
 
 MOST_DIGITS = 1_000
-"""Of a number of points. The database could take 131,072 before and 16,383 after the point."""
+"""Maximum digits of a number of points. The database could store 131,072 before and 16,383 after the point."""
 
 
 def _uuid(value: object) -> UUID:
@@ -63,7 +63,7 @@ def _instant(value: object) -> datetime:
 
 
 def storable_points(value: object) -> Decimal | None:
-    """The value as points, if it can be: a number, not negative, of no more digits than are kept."""
+    """Return the value as points, or None unless it is a non-negative number of at most MOST_DIGITS digits."""
     try:
         return _points(value)
     except PydanticCustomError:
@@ -89,8 +89,10 @@ Words = Annotated[str, StringConstraints(strict=True, max_length=MOST_TEXT_CHARA
 
 
 class _Row(BaseModel):
-    """What every row has: its member's five fields and when the platform last wrote it. Null is as good as left out,
-    except where a value is asked for."""
+    """Fields of every row: five of its member, and the instant of the platform's last write.
+
+    A null counts as an omitted field, except for required fields.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel)
 
@@ -117,7 +119,7 @@ class PointTransferRow(_Row):
 
 
 class MemberLevelRow(_Row):
-    """A member's level, the one that follows, and when it is reckoned anew (null: never)."""
+    """A member's level, the level that follows, and the instant of recalculation (null: never)."""
 
     customer_id: Id
     level_id: Id | None = None
@@ -143,7 +145,7 @@ Row: TypeAlias = PointTransferRow | MemberLevelRow | IssuedCouponRow
 
 
 def _present(**fields: JsonValue | UUID | None) -> dict[str, JsonValue]:
-    """The fields that are known, by their names on the wire: what is not known is left out, never invented."""
+    """Return the known fields by their names on the wire. An unknown field is omitted, never invented."""
     return {
         to_camel(name): str(value) if isinstance(value, UUID) else value
         for name, value in fields.items()
@@ -171,7 +173,7 @@ def _member(row: Row) -> dict[str, JsonValue]:
 
 
 def points_data(row: PointTransferRow) -> dict[str, JsonValue]:
-    """Data of PointsWillExpire; the member is for the legacy body alone."""
+    """Return the data of PointsWillExpire; only the legacy body contains the member."""
     return {
         **_present(
             account_id=row.account_id,
@@ -184,7 +186,7 @@ def points_data(row: PointTransferRow) -> dict[str, JsonValue]:
 
 
 def levels_data(row: MemberLevelRow) -> dict[str, JsonValue]:
-    """Data of LevelWillExpire."""
+    """Return the data of LevelWillExpire."""
     return {
         **_member(row),
         **_present(
@@ -197,7 +199,7 @@ def levels_data(row: MemberLevelRow) -> dict[str, JsonValue]:
 
 
 def coupons_data(row: IssuedCouponRow) -> dict[str, JsonValue]:
-    """Data of CouponWillExpire, its secret code included; the status is for the legacy body alone."""
+    """Return the data of CouponWillExpire with its secret code; only the legacy body contains the status."""
     return {
         "customer": _present(
             customer_id=row.customer_id,
@@ -216,5 +218,5 @@ _DATA: Mapping[type[BaseModel], Callable[[Any], dict[str, JsonValue]]] = Mapping
 
 
 def event_data(row: Row) -> dict[str, JsonValue]:
-    """The data to emit for a row that expires: modern fields, and those only the legacy body uses."""
+    """Return the data to emit for a row that expires: modern fields, and fields of the legacy body alone."""
     return _DATA[type(row)](row)

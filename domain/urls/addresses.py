@@ -1,7 +1,7 @@
-"""The IP address ranges that deliveries never go to, unless the operator's allow-list names them.
+"""IP address ranges that are refused as destinations, unless the operator's allow-list names them.
 
-Our own table rather than `ipaddress.is_global`: that one changed its mind between Python releases, gives no reason and
-passes addresses that lead into an infrastructure (a cloud's wire server, NAT64 around a private address).
+A table of our own instead of `ipaddress.is_global`, whose result has changed between Python releases, comes without a
+reason, and admits addresses that lead into an infrastructure (a cloud's wire server, NAT64 around a private address).
 Source: the IANA special-purpose address registries, and the clouds' documented metadata addresses.
 """
 
@@ -10,7 +10,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-# The most specific first: the first network that holds the address gives the reason.
+# Ordered from the most specific: the first network that contains the address gives the reason.
 _REFUSED_V4: tuple[tuple[IPv4Network, str], ...] = tuple(
     (IPv4Network(network), reason)
     for network, reason in (
@@ -68,11 +68,11 @@ _REFUSED_V6: tuple[tuple[IPv6Network, str], ...] = tuple(
     )
 )
 
-# Only this part of IPv6 is handed out for hosts of the Internet at all.
+# The only part of IPv6 that is assigned to hosts of the Internet.
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
 _ISATAP = frozenset({0x00005EFE, 0x02005EFE})
 
-# Prefixes whose addresses carry an IPv4 address in their last 32 bits.
+# Prefixes of addresses with an IPv4 address in their last 32 bits.
 _V4_AT_THE_END = tuple(IPv6Network(text) for text in ("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96"))
 _SIX_TO_FOUR = IPv6Network("2002::/16")
 _TEREDO = IPv6Network("2001::/32")
@@ -80,11 +80,11 @@ _LOCAL_NAT64 = IPv6Network("64:ff9b:1::/48")
 
 
 def address_refusal_in(address: Address, allowed: tuple[Network, ...]) -> str | None:
-    """Return why `address` is refused when `allowed` are the operator's exceptions, None if it may be sent to."""
+    """Return the reason for refusing the address, or None. `allowed` are the operator's exceptions."""
     if isinstance(address, IPv6Address):
         if address.scope_id is not None:
             return f"{address} carries a zone id"
-        # The allow-list naming a translating prefix must not open every IPv4 network behind it.
+        # An allow-list with a translating prefix must not open every IPv4 network behind it.
         embedded = _embedded_v4(address)
         inner = None if embedded is None else _range_of(embedded, allowed)
         if inner is not None:

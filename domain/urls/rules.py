@@ -1,8 +1,8 @@
-"""Which URLs and addresses deliveries may go to, and the one normal form in which a URL is stored, signed and sent.
+"""Rules for the URLs and addresses of deliveries, and the normal form in which a URL is stored, signed and sent.
 
 A URL is normalised once, when it is stored, and the result is a fixed point: `host`, `path` and `target` are the very
-bytes of the `Host` header and the request line. Addresses are judged again at connect time (`activities/address_guard`)
-because a name may stand for another address by then.
+bytes of the `Host` header and the request line. Addresses are judged again at connect time
+(`sending/http/address_guard.py`), because a name may resolve to another address by then.
 """
 
 import re
@@ -17,7 +17,7 @@ from domain.urls.addresses import address_refusal_in
 URL_MAX_CHARACTERS = 2048  # the longest that receivers, proxies and browsers agree on
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 
-# Names that stand for one address by convention wherever they resolve at all.
+# Names that resolve to a fixed address by convention.
 _WELL_KNOWN_NAMES = {
     "localhost": "127.0.0.1",
     "localhost.localdomain": "127.0.0.1",
@@ -40,7 +40,7 @@ _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012
 _PATH_SAFE = _UNRESERVED | frozenset("!$&'()*+,;=:@/%")
 _QUERY_SAFE = _PATH_SAFE | frozenset("?")
 
-# Scripts which one label may mix: those in which Japanese, Chinese and Korean are written, each with Latin.
+# Scripts that a label may mix: the scripts of Japanese, Chinese and Korean, each with Latin.
 _MIXABLE = (
     frozenset({"LATIN", "CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA"}),
     frozenset({"LATIN", "CJK", "BOPOMOFO"}),
@@ -50,7 +50,7 @@ _MIXABLE = (
 
 @dataclass(frozen=True, slots=True)
 class UrlRules:
-    """What an installation lets subscriptions use; never a setting of a store.
+    """URLs that an installation allows in subscriptions; never a setting of a store.
 
     `allowed_ports` None means every port. `allowed_networks` are networks that would be refused otherwise; a translated
     IPv6 address (NAT64, 6to4, Teredo, IPv4-mapped) needs both its own network and the IPv4 address in it allowed.
@@ -79,8 +79,8 @@ class NormalisedUrl:
     target: str
 
 
-class UrlRefused(ValueError):  # noqa: N818 - reads as what happened to the URL
-    """A URL that is not delivered to. `code` is a stable word, `message` says what is wrong and what to do."""
+class UrlRefused(ValueError):  # noqa: N818 - the name states the fate of the URL
+    """A URL that is refused as a destination. `code` is a stable word, `message` names the problem and the remedy."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -114,7 +114,7 @@ def normalise_url(url: str, rules: UrlRules) -> NormalisedUrl:
 
 
 def address_refusal(address: IPv4Address | IPv6Address, rules: UrlRules) -> str | None:
-    """Return why nothing is sent to this address ("127.0.0.1 is a loopback address (127.0.0.0/8)"), None if it may."""
+    """Return the reason for refusing the address ("127.0.0.1 is a loopback address (127.0.0.0/8)"), or None."""
     return address_refusal_in(address, rules.allowed_networks)
 
 
@@ -213,9 +213,9 @@ def _judged(address: IPv4Address | IPv6Address, rules: UrlRules) -> str:
 
 def _to_ascii(host: str) -> str:
     # Strict IDNA 2008 on purpose: the lenient mapping turns full-width digits, circled letters and ideographic dots
-    # into 127.0.0.1 and the like after every check a reader of the URL would make.
+    # into 127.0.0.1 and the like, past every check that a reader of the URL would make.
     for character in host:
-        # The Kelvin sign is no k to IDNA 2008, which refuses it; only NFC, made for accents, would turn it into one.
+        # IDNA 2008 refuses the Kelvin sign; NFC, applied for accents, would convert it to a k first.
         if unicodedata.normalize("NFC", character) != character:
             raise UrlRefused("idna", f"the host contains U+{ord(character):04X}, which no name may hold")
     try:
@@ -255,8 +255,8 @@ def _encode(text: str, safe: frozenset[str]) -> str:
 
 
 def _canonical_escape(escape: re.Match[str]) -> str:
-    # RFC 3986, 6.2.2: an escaped unreserved character equals the bare one; receivers and proxies turn one into the
-    # other, so only the bare form is signed alike on both sides.
+    # RFC 3986, 6.2.2: an escaped unreserved character equals the bare one. Receivers and proxies convert between the
+    # two, so only the bare form gives the same signature on both sides.
     character = chr(int(escape[0][1:], 16))
     return character if character in _UNRESERVED else escape[0].upper()
 
@@ -264,14 +264,14 @@ def _canonical_escape(escape: re.Match[str]) -> str:
 def _remove_dot_segments(path: str) -> str:
     if "/." not in path:
         return path
-    kept: list[str] = []
+    result: list[str] = []
     segments = path.split("/")[1:]
     for segment in segments:
         if segment == "..":
-            if kept:
-                kept.pop()
+            if result:
+                result.pop()
         elif segment != ".":
-            kept.append(segment)
+            result.append(segment)
     if segments[-1] in {".", ".."}:
-        kept.append("")
-    return "/" + "/".join(kept)
+        result.append("")
+    return "/" + "/".join(result)

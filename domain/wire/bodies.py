@@ -1,4 +1,4 @@
-"""The bodies of requests: modern by splicing the data's text into its envelope, legacy as the event's form says."""
+"""Request bodies: modern by splicing the data's text into its envelope, legacy by rendering the event's form."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from domain.wire.jsontext import JsonTextError, JsonValue, dump, dump_bytes, par
 from domain.wire.legacy import LegacySource, find, render
 
 MAIN = "main"
+"""Variant of a delivery of an event's first or only webhook."""
 
 TEST = "test"
-"""The variant of a delivery that a person asked for to see whether a receiver answers; its body is the main one."""
+"""Variant of a test delivery, with which a person checks that a receiver answers. Its body is that of MAIN."""
 
 
-@dataclass(slots=True)  # not frozen: making one would cost thrice as much, for each event
+@dataclass(slots=True)  # not frozen: a frozen one takes 3× as long to create, for each event
 class EventFacts:
-    """What bodies are made of.
+    """The facts of an event from which bodies are made.
 
-    `created_at` is a date-time in the text of the body; `data_text` the compact JSON text of the data as accepted.
+    `created_at` is the date-time as the body has it; `data_text` is the compact JSON text of the data as accepted.
     """
 
     event_id: UUID
@@ -31,7 +32,7 @@ class EventFacts:
 
 
 def modern_data_text(name: str, data_text: str) -> str:
-    """The text of a modern body's `data`: without the legacy-only fields, the very object given if it has none."""
+    """Return the text of a modern body's `data`, without legacy-only fields; the argument itself if it has none."""
     event_type = CATALOGUE.get(name)
     if event_type is None or not any(f'"{field}":' in data_text for field in event_type.legacy_only):
         return data_text
@@ -42,7 +43,7 @@ def modern_data_text(name: str, data_text: str) -> str:
 
 
 def modern_body(facts: EventFacts, modern_data: str, message_id: UUID | str, request_id: UUID | str) -> bytes:
-    """The modern body. `modern_data` comes from `modern_data_text`, once for all requests of an event."""
+    """Return the modern body. `modern_data` comes from `modern_data_text`, once for all requests of an event."""
     return (
         f'{{"messageId":"{message_id}","requestId":"{request_id}","eventName":{dump(facts.name)},'
         f'"storeCode":{dump(facts.store_code)},"createdAt":{dump(facts.created_at)},"data":{modern_data}}}'
@@ -50,9 +51,9 @@ def modern_body(facts: EventFacts, modern_data: str, message_id: UUID | str, req
 
 
 def variants(name: str, data_text: str, legacy: bool) -> tuple[str, ...]:
-    """The deliveries an event makes for one subscription: `("main",)`, or with a second one of its own type.
+    """Return the variants that an event delivers to a subscription: `("main",)`, or also a second one of its own type.
 
-    Empty for a legacy subscription to an event without a legacy form; such a subscription is refused when made.
+    Empty for a legacy subscription to an event without a legacy form; such a subscription is refused at creation.
     """
     if not legacy:
         return (MAIN,)
@@ -66,15 +67,16 @@ def variants(name: str, data_text: str, legacy: bool) -> tuple[str, ...]:
     try:
         given = find(parse(data_text.encode()), (second.when,))
     except JsonTextError:
-        return (MAIN,)  # a damaged row must not keep the rest of its batch from being matched; its own body will fail
+        # A damaged row must not stop the matching of its batch; its own attempt fails when its body is built.
+        return (MAIN,)
     return (MAIN, second.variant) if given is True else (MAIN,)
 
 
 def legacy_body(facts: EventFacts, variant: str, timezone: str) -> bytes:
-    """The legacy body of that variant, instants in the store's IANA `timezone`.
+    """Return the legacy body of the variant, with instants in the store's IANA `timezone`.
 
-    Raises KeyError for an unknown event, ValueError where there is no legacy form of that variant; never for what the
-    event's data hold.
+    Raises KeyError for an unknown event and ValueError for a variant without a legacy form; never for the contents of
+    the event's data.
     """
     type_, shape, created_at = CATALOGUE[facts.name].legacy_parts(MAIN if variant == TEST else variant)
     source = LegacySource(parse(facts.data_text.encode()), facts.store_code, zone(timezone))

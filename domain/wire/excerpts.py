@@ -1,4 +1,4 @@
-"""What is kept of a foreign text: safe to store and to show, short, and without the secrets a receiver echoes."""
+"""Excerpts of foreign texts: short, safe to store and to show, and without secrets that a receiver echoes."""
 
 import html
 import json
@@ -9,7 +9,7 @@ from urllib.parse import quote
 from domain.wire.signing import SECRET_PREFIX
 
 MASK = "•••"
-# A shorter "secret" ("1", "on") stands in every text by chance; blotting it would only show where it is.
+# A shorter "secret" ("1", "on") occurs in every text by chance; masking it would only reveal its position.
 _SHORTEST_BLOTTED = 3
 _LONGEST_UTF8 = 4
 
@@ -17,8 +17,8 @@ _LONGEST_UTF8 = 4
 def text_excerpt(raw: bytes, limit_bytes: int, secrets: tuple[str, ...] = ()) -> str:
     """Return the beginning of `raw` as text of at most `limit_bytes` UTF-8 bytes, one line, without control characters.
 
-    Bytes that are no UTF-8 become U+FFFD. Each of `secrets`, also as JSON, HTML or URL would escape it and each word of
-    it, is replaced by `•••`, before the cut, and so is the beginning of one at the end: half a secret is one too.
+    Bytes that are not UTF-8 become U+FFFD. Before the cut, each of `secrets` and each of its words, also as escaped in
+    JSON, HTML or a URL, is replaced by `•••`, and so is the beginning of one at the end: half a secret is secret too.
     """
     if not raw:
         return ""
@@ -28,7 +28,7 @@ def text_excerpt(raw: bytes, limit_bytes: int, secrets: tuple[str, ...] = ()) ->
     for form in forms:
         text = text.replace(form, MASK)
     if forms:
-        text = _without_a_beginning_at_the_end(text, forms)
+        text = _without_partial_secret(text, forms)
     if not text.isprintable():
         text = "".join(character if character.isprintable() else " " for character in text)
     if len(text) * _LONGEST_UTF8 > limit_bytes:
@@ -36,9 +36,9 @@ def text_excerpt(raw: bytes, limit_bytes: int, secrets: tuple[str, ...] = ()) ->
     return text
 
 
-def _without_a_beginning_at_the_end(text: str, forms: tuple[str, ...]) -> str:
-    # Reading stops in the middle of an echo (here, at the limit of a response, at a reset), and blotting what stands
-    # before shortens the text, so that its end may be within what is kept.
+def _without_partial_secret(text: str, forms: tuple[str, ...]) -> str:
+    # Reading may stop in the middle of an echo (here, at the limit of a response, at a reset). Masking shortens the
+    # text before it, so that the partial secret may end up inside the excerpt.
     cut = len(text)
     for form in forms:
         start = text.find(form[:_SHORTEST_BLOTTED], max(0, len(text) - len(form)), cut + _SHORTEST_BLOTTED - 1)
@@ -51,13 +51,13 @@ def _without_a_beginning_at_the_end(text: str, forms: tuple[str, ...]) -> str:
 
 @lru_cache(maxsize=1024)  # the secrets of a subscription are the same for each of its deliveries
 def blotted_forms(secrets: tuple[str, ...]) -> tuple[str, ...]:
-    """Return every spelling in which one of `secrets` may be echoed, the longest first."""
+    """Return every spelling in which a receiver may echo one of `secrets`, the longest first."""
     forms = {form for secret in secrets for part in _parts(secret) for form in _spellings(part)}
     return tuple(sorted((form for form in forms if len(form) >= _SHORTEST_BLOTTED), key=len, reverse=True))
 
 
 def _parts(secret: str) -> Iterable[str]:
-    # "Bearer abc" is echoed as a whole or as the token alone, a signing key also without its mark.
+    # A receiver echoes "Bearer abc" as a whole or the token alone, and a signing key also without its prefix.
     yield secret
     if secret.startswith(SECRET_PREFIX):
         yield secret[len(SECRET_PREFIX) :]

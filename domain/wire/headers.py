@@ -1,4 +1,4 @@
-"""The headers a subscription may add to its deliveries. Sources: the wire contract, section 2, and RFC 9110."""
+"""Rules for the headers that a subscription adds to its deliveries. Sources: wire contract, section 2, and RFC 9110."""
 
 import re
 from dataclasses import dataclass
@@ -19,26 +19,27 @@ HOP_BY_HOP = (
     "upgrade",
 )
 ANSWER_CHANGING = ("accept-encoding", "expect")
-"""Ours beside the contract's: nothing is decompressed; who expects a `100` holds a place for the whole time-out."""
+"""Refused in addition to the contract: responses are not decompressed, and a request that expects a `100` could
+occupy the concurrency limiter for the whole timeout."""
 
 REFUSED_NAMES = frozenset({"host", "content-length", "content-type", *HOP_BY_HOP, *ANSWER_CHANGING})
 REFUSED_PREFIXES = ("webhook-", "x-webhook-")
 
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 VALUE = re.compile(r"[ -~]*")
-"""Visible ASCII and spaces: no CR, LF, NUL or other control character, and nothing whose encoding is a guess."""
+"""Visible ASCII and spaces: no CR, LF, NUL or other control character, and no character of uncertain encoding."""
 
 
 @dataclass(frozen=True, slots=True)
 class OwnHeader:
-    """One header; its value is a secret."""
+    """A header of a subscription; its value is a secret."""
 
     name: str
     value: str
 
 
 def name_problem(name: str) -> str | None:
-    """Why a header cannot have this name; None when it can."""
+    """Return the reason for which a header cannot have this name, or None."""
     if len(name) > NAME_MOST_CHARACTERS:
         return f"has more than {NAME_MOST_CHARACTERS} characters"
     if TOKEN.fullmatch(name) is None:
@@ -50,7 +51,7 @@ def name_problem(name: str) -> str | None:
 
 
 def value_problem(value: str) -> str | None:
-    """Why a header cannot have this value; None when it can."""
+    """Return the reason for which a header cannot have this value, or None."""
     if len(value) > VALUE_MOST_CHARACTERS:
         return f"has more than {VALUE_MOST_CHARACTERS} characters"
     if VALUE.fullmatch(value) is None:

@@ -1,7 +1,7 @@
-"""Exact JSON: what was written in a number's text is what is written again.
+"""Exact JSON: a number is written with the text that was read.
 
-The standard reader turns `12345678901234567890.10` into a float, keeps the last of two equal keys and takes `NaN`;
-this module refuses or keeps what they would lose, and writes with orjson, which is fast.
+The standard reader converts `12345678901234567890.10` to a float, drops the first of two equal keys and accepts `NaN`.
+This module preserves or refuses such values, and writes with orjson, which is fast.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ from typing import Any, Never, TypeAlias
 import orjson
 
 MAX_NESTING = 64
-"""Containers within containers. Payloads of the platform nest 8 deep; each level costs stack in every reader."""
+"""Maximum depth of nested containers. Payloads of the platform nest 8 deep; each level costs stack in every reader."""
 
 MAX_EXPONENT = 1_000
-"""Powers of ten from which a number is refused: `1E+999999999` is eleven bytes here and a gigabyte written out.
-A double reaches 308."""
+"""Maximum exponent of a number; a double reaches 308. `1E+999999999` is eleven bytes here, a gigabyte written out."""
 
 MAX_STEP = 100
-"""Characters of a key in a path: a key may be as long as a body, an answer that names it may not."""
+"""Maximum length of a key in a path: a key may be as long as a body, an answer that names it must be short."""
 
 _EXPONENT_DIGITS = len(str(MAX_EXPONENT))
 _INT64 = range(-(2**63), 2**63)
@@ -62,7 +61,7 @@ JsonValue: TypeAlias = "bool | int | Number | str | list[JsonValue] | dict[str, 
 
 
 class JsonTextError(ValueError):
-    """A text that is not JSON as this product takes it. `path` is dotted and empty for the whole text."""
+    """A text that is not JSON in the accepted form. `path` is dotted, and empty for the whole text."""
 
     def __init__(self, message: str, path: str = "") -> None:
         super().__init__(f"{path}: {message}" if path else message)
@@ -71,9 +70,9 @@ class JsonTextError(ValueError):
 
 
 class _Flaw:
-    """Stands in the parsed value where something was refused, until its path is known.
+    """Marker of a refused part in the parsed value, until its path is known.
 
-    The reader's hooks are called from the inside out and are never told where they are.
+    The reader calls its hooks from the inside out, without the path.
     """
 
     def __init__(self, message: str) -> None:
@@ -81,11 +80,11 @@ class _Flaw:
 
 
 class _Reader:
-    """The standard library's scanner (in C) with hooks for what it would let pass. For one reading at a time."""
+    """Standard library's scanner (in C) with hooks for the texts that it would accept. For one reading at a time."""
 
     def __init__(self) -> None:
         self.flawed = False
-        """Whether the last reading left a _Flaw."""
+        """True if the last reading left a _Flaw."""
         self._decoder = json.JSONDecoder(
             parse_int=self._integer,
             parse_float=self._number,
@@ -130,15 +129,15 @@ class _Reader:
 
 
 _IDLE_READERS: list[_Reader] = []
-"""Readers to use again: to make one takes 2 µs, as long as reading a small event. Each reading takes one out, since
-threads read side by side; who fails does not put it back."""
+"""Readers for reuse: creating one takes 2 µs, as long as reading a small event. Each reading removes one, since threads
+read concurrently; a failed reading does not return it."""
 
 
 def parse(raw: bytes) -> JsonValue:
     """Read one JSON text exactly.
 
-    Whole numbers that fit in 64 bits become `int` (`-0` does not: an int would lose its sign), all other numbers
-    `Number`. Raises JsonTextError for what is not JSON in UTF-8, and for NaN and Infinity, repeated keys, lone
+    Whole numbers that fit in 64 bits become `int`, except `-0`, which would lose its sign; all other numbers become
+    `Number`. Raises JsonTextError for a text that is not JSON in UTF-8, and for NaN and Infinity, repeated keys, lone
     surrogates, U+0000, a byte order mark, more than MAX_NESTING levels and exponents beyond MAX_EXPONENT.
     """
     if raw.startswith(_BOM):
@@ -162,7 +161,7 @@ def parse(raw: bytes) -> JsonValue:
     if raw.count(b"{") + raw.count(b"[") > MAX_NESTING:
         _check_nesting(value)
     if flawed or _SUSPECT_ESCAPE.search(raw):
-        _check_places(value)
+        _check_flaws(value)
     return value  # type: ignore[no-any-return]
 
 
@@ -171,7 +170,7 @@ def _refuse_nesting() -> Never:
 
 
 def _check_nesting(value: Any) -> None:
-    """Raise when containers nest too deep: level by level, since recursion is what the limit protects."""
+    """Raise if containers nest too deep. Walks level by level, because the limit protects recursive readers."""
     level = [value]
     for _ in range(MAX_NESTING):
         level = [
@@ -185,8 +184,8 @@ def _check_nesting(value: Any) -> None:
     _refuse_nesting()
 
 
-def _check_places(value: Any) -> None:
-    """Raise for what the reader marked and for characters no text may hold, with the place."""
+def _check_flaws(value: Any) -> None:
+    """Raise for a flaw that the reader marked and for refused characters, with the path."""
     found = _first_flaw(value)
     if found is not None:
         message, steps = found
@@ -197,7 +196,7 @@ def _check_places(value: Any) -> None:
 
 
 def _first_flaw(value: Any) -> tuple[str, list[str | int]] | None:
-    """The first flaw's message and its place, innermost step first. At most MAX_NESTING deep, which was checked."""
+    """Return the first flaw's message and its path, innermost step first. The depth has been limited to MAX_NESTING."""
     if isinstance(value, _Flaw):
         return value.message, []
     if isinstance(value, str):
@@ -225,7 +224,7 @@ def _flaw_of_text(text: str) -> tuple[str, list[str | int]] | None:
 
 
 def join(path: str, step: str | int) -> str:
-    """The dotted path one step further: `join("items", 0)` is `items.0`. Steps beyond MAX_STEP are cut with `…`."""
+    """Append a step to a dotted path: `join("items", 0)` is `items.0`. A step longer than MAX_STEP is cut with `…`."""
     if isinstance(step, str) and len(step) > MAX_STEP:
         step = f"{step[:MAX_STEP]}…"
     return f"{path}.{step}" if path else str(step)
@@ -234,18 +233,18 @@ def join(path: str, step: str | int) -> str:
 def dump(value: JsonValue) -> str:
     """Write compact JSON: keys in the order given, UTF-8 unescaped, each Number by its own text.
 
-    Raises TypeError for what is not a JsonValue (a Decimal is taken too, a float is not exact and none is made here).
+    Raises TypeError for a value that is not a JsonValue. A Decimal is accepted too; `parse` never returns a float.
     """
     return dump_bytes(value).decode()
 
 
 def dump_bytes(value: JsonValue) -> bytes:
-    """`dump`, as the UTF-8 bytes."""
+    """Write compact JSON like `dump`, as UTF-8 bytes."""
     return orjson.dumps(value, default=_fragment)
 
 
 def pretty(text: str) -> str:
-    """The same JSON text, a line for each value, every number and key as it stands. Raises JsonTextError."""
+    """Return the JSON text with a line for each value, numbers and keys unchanged. Raises JsonTextError."""
     return orjson.dumps(parse(text.encode()), default=_fragment, option=orjson.OPT_INDENT_2).decode()
 
 
@@ -258,7 +257,7 @@ def _fragment(value: Any) -> orjson.Fragment:
 
 
 def canonical(value: JsonValue) -> bytes:
-    """Bytes that are equal when two values are: keys sorted, numbers by value (10.10, 10.1 and 1.01E1 are one)."""
+    """Return equal bytes for equal values: keys sorted, numbers by value (10.10, 10.1 and 1.01E1 are equal)."""
     return orjson.dumps(value, default=_canonical_fragment, option=orjson.OPT_SORT_KEYS)
 
 
@@ -274,9 +273,9 @@ def _canonical_fragment(value: Any) -> orjson.Fragment:
 
 
 def differences(a: JsonValue, b: JsonValue) -> list[str]:
-    """Dotted paths at which two values differ, in the order of `a`, then what only `b` has. Numbers by value.
+    """Return the dotted paths at which two values differ, in the order of `a`, then the paths of `b` alone.
 
-    The path of the whole value is the empty string.
+    Numbers are compared by value. The path of the whole value is the empty string.
     """
     return list(_differences(a, b, ""))
 
@@ -299,5 +298,5 @@ def _differences(a: Any, b: Any, path: str) -> Iterator[str]:
 
 
 def _kind(value: Any) -> type:
-    """The JSON type: True equals 1 in Python, and 1 equals Number("1.0") in JSON."""
+    """Return the JSON type: in Python True equals 1, and in JSON 1 and Number("1.0") are of one type."""
     return Decimal if type(value) is int or isinstance(value, Decimal) else type(value)

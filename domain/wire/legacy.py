@@ -1,10 +1,10 @@
-"""The legacy form of an event, written as the shape of its body: keys in their order, each with where it comes from.
+"""Legacy form of an event, written as the shape of its body: keys in order, each with the source of its value.
 
     LegacyForm("customer.updated", {"customerId": text("customer.customerId")})
 
-A dict is an object, `[{…}]` an array of one entry, `each(path, {…})` an array of as many as the list there has. Paths
-are dotted and start at the data to emit, inside `each` at the list's entry. Rendering never raises: a field that is
-missing or null gives null (or the empty value named), one of another type than expected goes over as it is.
+A dict is an object, `[{…}]` an array of one entry, `each(path, {…})` an array with one entry for each of the list at
+the path. Paths are dotted and start at the data to emit, or inside `each` at the list's entry. Rendering never raises:
+a missing or null field gives null (or the named empty value), a field of an unexpected type is copied unchanged.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _WIDE = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
 
 @dataclass(frozen=True)
 class LegacySource:
-    """What one legacy body is made of: the data, the store it happened in and that store's time zone."""
+    """Source of one legacy body: the data, the event's store and that store's time zone."""
 
     data: JsonValue
     store_code: str
@@ -32,7 +32,7 @@ class LegacySource:
 
 
 class Conversion(StrEnum):
-    """How a value gets into a legacy body."""
+    """Conversion of a value for a legacy body."""
 
     AS_IT_IS = "as_it_is"
     PLAIN_NUMBER = "plain_number"
@@ -46,17 +46,17 @@ class Conversion(StrEnum):
 
 @dataclass(frozen=True)
 class Leaf:
-    """One value of a legacy body: how it is found, its JSON Schema, and where in the data it comes from in what way."""
+    """One value of a legacy body: its function, its JSON Schema, its paths in the data and its conversion."""
 
     value: Callable[[LegacySource], JsonValue]
     schema: Mapping[str, Any]
     paths: tuple[tuple[str, ...], ...]
-    way: Conversion
+    conversion: Conversion
 
 
 @dataclass(frozen=True)
 class Each:
-    """An array with one entry for each entry of the list at `path`; `[]` when there is none."""
+    """An array with one entry for each entry of the list at `path`; `[]` without a list."""
 
     path: tuple[str, ...]
     entry: Mapping[str, Shape]
@@ -64,7 +64,7 @@ class Each:
 
 @dataclass(frozen=True)
 class UnlessEmpty:
-    """An object whose key is left out when all its values are null or empty."""
+    """An object whose key is omitted if all its values are null or empty."""
 
     members: Mapping[str, Shape]
 
@@ -74,7 +74,7 @@ Shape: TypeAlias = "Leaf | Each | UnlessEmpty | Mapping[str, Shape] | Sequence[M
 
 @dataclass(frozen=True)
 class SecondWebhook:
-    """A further webhook of the same event, sent when the flag at the data's field `when` is true."""
+    """A second webhook of the same event, sent if the data's field `when` is true."""
 
     variant: str
     when: str
@@ -84,7 +84,7 @@ class SecondWebhook:
 
 @dataclass(frozen=True)
 class LegacyForm:
-    """Envelope `{"type", "data"}`; `created_at` puts the event's `createdAt` between the two."""
+    """Envelope `{"type", "data"}`; `created_at` adds the event's `createdAt` between the two."""
 
     type: str
     data: Shape
@@ -93,7 +93,7 @@ class LegacyForm:
 
 
 def text(path: str, none: str | None = None) -> Leaf:
-    """The text at `path`; `none` stands where there is none."""
+    """Return a leaf with the text at `path`, or `none` if it is missing or null."""
     steps = _steps(path)
 
     def value(source: LegacySource) -> JsonValue:
@@ -104,19 +104,19 @@ def text(path: str, none: str | None = None) -> Leaf:
 
 
 def flag(path: str) -> Leaf:
-    """The boolean at `path`, or null."""
+    """Return a leaf with the boolean at `path`, or null."""
     steps = _steps(path)
     return Leaf(lambda source: find(source.data, steps), {"type": ["boolean", "null"]}, (steps,), Conversion.AS_IT_IS)
 
 
 def free(path: str) -> Leaf:
-    """Whatever JSON stands at `path`, its numbers as legacy prints them."""
+    """Return a leaf with any JSON value at `path`, its numbers as legacy prints them."""
     steps = _steps(path)
     return Leaf(lambda source: _plain_numbers(find(source.data, steps)), {}, (steps,), Conversion.PLAIN_NUMBER)
 
 
 def number(path: str, *, absolute: bool = False, decimals: int | None = None) -> Leaf:
-    """The number at `path`, exact; without its sign if `absolute`, rounded half up if `decimals` are given."""
+    """Return a leaf with the exact number at `path`; unsigned if `absolute`, rounded half up to `decimals` if given."""
     steps = _steps(path)
 
     def value(source: LegacySource) -> JsonValue:
@@ -130,12 +130,13 @@ def number(path: str, *, absolute: bool = False, decimals: int | None = None) ->
             amount = amount.quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_HALF_UP, context=_WIDE)
         return plain_number(amount)
 
-    way = Conversion.WITHOUT_SIGN if absolute else Conversion.PLAIN_NUMBER if decimals is None else Conversion.ROUNDED
-    return Leaf(value, {"type": ["number", "null"]}, (steps,), way)
+    unsigned = Conversion.PLAIN_NUMBER if decimals is None else Conversion.ROUNDED
+    conversion = Conversion.WITHOUT_SIGN if absolute else unsigned
+    return Leaf(value, {"type": ["number", "null"]}, (steps,), conversion)
 
 
 def local_time(path: str) -> Leaf:
-    """The date-time at `path` as ISO 8601 in the store's time zone, whole seconds."""
+    """Return a leaf with the date-time at `path` as ISO 8601 in the store's time zone, whole seconds."""
     steps = _steps(path)
 
     def value(source: LegacySource) -> JsonValue:
@@ -146,7 +147,7 @@ def local_time(path: str) -> Leaf:
 
 
 def unix_time(path: str) -> Leaf:
-    """The date-time at `path` as Unix seconds."""
+    """Return a leaf with the date-time at `path` as Unix seconds."""
     steps = _steps(path)
 
     def value(source: LegacySource) -> JsonValue:
@@ -157,7 +158,7 @@ def unix_time(path: str) -> Leaf:
 
 
 def first_true(choices: Mapping[str, str]) -> Leaf:
-    """The first key whose path holds true: `{"up": "level.levelMoveUp", …}`; null when none does."""
+    """Return a leaf with the first key whose path is true, as in `{"up": "level.levelMoveUp", …}`, or null."""
     steps = [(name, _steps(path)) for name, path in choices.items()]
 
     def value(source: LegacySource) -> JsonValue:
@@ -167,7 +168,7 @@ def first_true(choices: Mapping[str, str]) -> Leaf:
 
 
 def store_code() -> Leaf:
-    """The code of the store the event happened in."""
+    """Return a leaf with the code of the event's store."""
     return Leaf(lambda source: source.store_code, {"type": "string"}, (), Conversion.STORE_CODE)
 
 
@@ -176,7 +177,7 @@ def each(path: str, entry: Mapping[str, Shape]) -> Each:
 
 
 def render(shape: Shape, source: LegacySource) -> JsonValue:
-    """The part of a legacy body that `shape` describes."""
+    """Render the part of a legacy body that `shape` describes."""
     if isinstance(shape, Leaf):
         return shape.value(source)
     if isinstance(shape, Each):
@@ -202,7 +203,7 @@ def _members(members: Mapping[str, Shape], source: LegacySource) -> dict[str, Js
 
 
 def schema(shape: Shape) -> dict[str, Any]:
-    """JSON Schema (2020-12) of what `render` makes of the shape."""
+    """Return the JSON Schema (2020-12) of a rendered shape."""
     if isinstance(shape, Leaf):
         return dict(shape.schema)
     if isinstance(shape, Each):
@@ -219,7 +220,7 @@ def schema(shape: Shape) -> dict[str, Any]:
 
 
 def find(value: JsonValue, steps: Sequence[str]) -> JsonValue:
-    """What stands at the path, or None when any part of it is missing."""
+    """Return the value at the path, or None if any part of it is missing."""
     for step in steps:
         if not isinstance(value, dict):
             return None
@@ -228,7 +229,7 @@ def find(value: JsonValue, steps: Sequence[str]) -> JsonValue:
 
 
 def plain_number(value: int | Decimal) -> JsonValue:
-    """The number as legacy prints it: no exponent, no trailing zeros, an integer when whole; exact."""
+    """Return the exact number as legacy prints it: no exponent, no trailing zeros, an integer when whole."""
     if isinstance(value, int):
         return value
     plain = f"{value:f}"

@@ -1,4 +1,4 @@
-"""A legacy body beside the modern one of the same event, field by field, read off the form that makes it."""
+"""Compare the legacy body of an event with the modern one, field by field, from the form that renders it."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from domain.wire.jsontext import JsonValue, dump, parse
 from domain.wire.legacy import Conversion, Each, Leaf, LegacySource, Shape, UnlessEmpty, find, render
 
 ENTRIES_SHOWN = 3
-"""Of a list: further entries map as these do."""
+"""Maximum entries of a list to compare; further entries map in the same way."""
 
 DATA = "data"
 
 
 class Change(StrEnum):
-    """What becomes of a field."""
+    """Change of a field between the two bodies."""
 
     SAME = "same"
-    """It stands at the same place with the same value."""
+    """Same path, same value."""
     MOVED = "moved"
     WRITTEN_OTHERWISE = "written_otherwise"
     LEGACY_ONLY = "legacy_only"
@@ -32,9 +32,9 @@ class Change(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FieldPair:
-    """One field. Paths are dotted, entries of lists by number; values are JSON texts, None where there is none.
+    """A field in both bodies. Paths are dotted, entries of lists by number; values are JSON texts, None if missing.
 
-    `way`: how the legacy value is made; None for what stands in one of the bodies alone.
+    `conversion` makes the legacy value; None for a field of the modern body alone.
     """
 
     change: Change
@@ -42,12 +42,12 @@ class FieldPair:
     legacy_value: str | None
     modern_paths: tuple[str, ...]
     modern_values: tuple[str | None, ...]
-    way: Conversion | None = None
+    conversion: Conversion | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
-    """Where the walk is: the paths so far in either body, the data there, and whether modern has them."""
+class _Position:
+    """Position of the walk: the paths so far in either body, and the data there."""
 
     legacy: str
     modern: str
@@ -55,9 +55,9 @@ class _Place:
 
 
 def field_pairs(facts: EventFacts, variant: str, timezone: str) -> list[FieldPair]:
-    """The legacy body of that variant against the modern one: legacy's fields in their order, then what is new.
+    """Return the fields of the legacy body in order, each with its modern counterpart, then fields of modern alone.
 
-    Raises KeyError for an unknown event, ValueError where there is no legacy form of that variant.
+    Raises KeyError for an unknown event, ValueError for a variant without a legacy form.
     """
     event_type = CATALOGUE[facts.name]
     type_, shape, created_at = event_type.legacy_parts(variant)
@@ -68,7 +68,7 @@ def field_pairs(facts: EventFacts, variant: str, timezone: str) -> list[FieldPai
         written = local_iso(facts.created_at, local) or facts.created_at
         pairs.append(_pair("createdAt", written, [("createdAt", facts.created_at)], Conversion.LOCAL_TIME))
     walk = _Walk(facts.store_code, local, event_type.legacy_only)
-    pairs += walk.pairs(shape, _Place(DATA, DATA, data))
+    pairs += walk.pairs(shape, _Position(DATA, DATA, data))
     paired = {path for pair in pairs for path in pair.modern_paths}
     envelope = {"messageId": None, "requestId": None, "storeCode": facts.store_code, "createdAt": facts.created_at}
     new = [(path, None if value is None else dump(value)) for path, value in envelope.items()]
@@ -84,40 +84,44 @@ class _Walk:
     zone: tzinfo
     legacy_only: frozenset[str]
 
-    def pairs(self, shape: Shape, place: _Place) -> Iterator[FieldPair]:
-        """Each value of the shape with what it is made of."""
+    def pairs(self, shape: Shape, position: _Position) -> Iterator[FieldPair]:
+        """Yield each value of the shape with its sources."""
         if isinstance(shape, Leaf):
-            yield self._leaf(shape, place)
+            yield self._leaf(shape, position)
         elif isinstance(shape, Each):
-            entries = find(place.data, shape.path)
+            entries = find(position.data, shape.path)
             for number, entry in enumerate(entries[:ENTRIES_SHOWN] if isinstance(entries, list) else ()):
-                inside = _Place(f"{place.legacy}.{number}", ".".join((place.modern, *shape.path, str(number))), entry)
+                inside = _Position(
+                    f"{position.legacy}.{number}", ".".join((position.modern, *shape.path, str(number))), entry
+                )
                 yield from self.pairs(shape.entry, inside)
         elif isinstance(shape, UnlessEmpty):
-            rendered = render(shape, self._source(place))
+            rendered = render(shape, self._source(position))
             if isinstance(rendered, dict) and any(rendered.values()):
-                yield from self.pairs(shape.members, place)
+                yield from self.pairs(shape.members, position)
         elif isinstance(shape, Mapping):
             for name, member in shape.items():
-                yield from self.pairs(member, _Place(f"{place.legacy}.{name}", place.modern, place.data))
+                yield from self.pairs(member, _Position(f"{position.legacy}.{name}", position.modern, position.data))
         elif isinstance(shape, Sequence):
             for number, members in enumerate(shape):
-                yield from self.pairs(members, _Place(f"{place.legacy}.{number}", place.modern, place.data))
+                yield from self.pairs(members, _Position(f"{position.legacy}.{number}", position.modern, position.data))
 
-    def _leaf(self, leaf: Leaf, place: _Place) -> FieldPair:
-        value = leaf.value(self._source(place))
-        if leaf.way is Conversion.STORE_CODE:
-            return _pair(place.legacy, value, [("storeCode", self.store_code)], leaf.way)
-        sources = [(".".join((place.modern, *path)), find(place.data, path)) for path in leaf.paths]
-        if place.modern == DATA and all(path[0] in self.legacy_only for path in leaf.paths):
-            return FieldPair(Change.LEGACY_ONLY, place.legacy, dump(value), (), (), leaf.way)
-        return _pair(place.legacy, value, sources, leaf.way)
+    def _leaf(self, leaf: Leaf, position: _Position) -> FieldPair:
+        value = leaf.value(self._source(position))
+        if leaf.conversion is Conversion.STORE_CODE:
+            return _pair(position.legacy, value, [("storeCode", self.store_code)], leaf.conversion)
+        sources = [(".".join((position.modern, *path)), find(position.data, path)) for path in leaf.paths]
+        if position.modern == DATA and all(path[0] in self.legacy_only for path in leaf.paths):
+            return FieldPair(Change.LEGACY_ONLY, position.legacy, dump(value), (), (), leaf.conversion)
+        return _pair(position.legacy, value, sources, leaf.conversion)
 
-    def _source(self, place: _Place) -> LegacySource:
-        return LegacySource(place.data, self.store_code, self.zone)
+    def _source(self, position: _Position) -> LegacySource:
+        return LegacySource(position.data, self.store_code, self.zone)
 
 
-def _pair(legacy_path: str, value: JsonValue, sources: Sequence[tuple[str, JsonValue]], way: Conversion) -> FieldPair:
+def _pair(
+    legacy_path: str, value: JsonValue, sources: Sequence[tuple[str, JsonValue]], conversion: Conversion
+) -> FieldPair:
     paths = tuple(path for path, _ in sources)
     values = tuple(None if found is None else dump(found) for _, found in sources)
     written = dump(value)
@@ -125,7 +129,7 @@ def _pair(legacy_path: str, value: JsonValue, sources: Sequence[tuple[str, JsonV
         change = Change.WRITTEN_OTHERWISE
     else:
         change = Change.SAME if paths == (legacy_path,) else Change.MOVED
-    return FieldPair(change, legacy_path, written, paths, values, way)
+    return FieldPair(change, legacy_path, written, paths, values, conversion)
 
 
 def _leaves(value: JsonValue, path: str) -> Iterator[tuple[str, JsonValue]]:
@@ -140,6 +144,6 @@ def _leaves(value: JsonValue, path: str) -> Iterator[tuple[str, JsonValue]]:
 
 
 def _among(path: str, paired: set[str]) -> bool:
-    """Whether it is one of these places, or lies inside of one."""
+    """Return True if the path is one of `paired` or lies inside of one."""
     steps = path.split(".")
     return any(".".join(steps[:count]) in paired for count in range(1, len(steps) + 1))

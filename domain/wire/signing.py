@@ -10,28 +10,28 @@ import hmac
 from functools import lru_cache
 from hashlib import sha256
 
-SECRET_PREFIX = "whsec_"  # noqa: S105 - the mark in front of a key, no key
+SECRET_PREFIX = "whsec_"  # noqa: S105 - the prefix of a key, not a key
 SECRET_BYTES = 32
 ALGORITHM = "hmac-sha256"
 
 
 class MalformedSecretError(ValueError):
-    """The text is no signing key. Its message never repeats the key."""
+    """The text is not a signing key. The message never contains the text."""
 
 
 def format_secret(random_bytes: bytes) -> str:
-    """Return the key a subscriber is shown once: `whsec_` and the padded standard base64 of 32 random bytes."""
+    """Return the key that is shown to a subscriber once: `whsec_` and the padded standard base64 of 32 random bytes."""
     if len(random_bytes) != SECRET_BYTES:
         raise MalformedSecretError(f"a signing key is made of {SECRET_BYTES} random bytes, not {len(random_bytes)}")
     return SECRET_PREFIX + base64.b64encode(random_bytes).decode("ascii")
 
 
-@lru_cache(maxsize=4096)  # a key is used for thousands of deliveries, its two forms never change
+@lru_cache(maxsize=4096)  # a key signs thousands of deliveries, and its two forms never change
 def secret_keys(secret: str) -> tuple[bytes, bytes]:
     """Return the HMAC keys of `whsec_…`: (for `X-Webhook-Signature`, for `webhook-signature`).
 
     The platform's scheme takes the text behind the prefix as UTF-8, Standard Webhooks the bytes it encodes.
-    Raises MalformedSecretError for anything that `format_secret` would not have made.
+    Raises MalformedSecretError for a text that is not in the form of `format_secret`.
     """
     if not secret.startswith(SECRET_PREFIX):
         raise MalformedSecretError(f"a signing key starts with {SECRET_PREFIX}")
@@ -45,14 +45,14 @@ def secret_keys(secret: str) -> tuple[bytes, bytes]:
     return text.encode("ascii"), decoded
 
 
-@lru_cache(maxsize=1)  # asked for twice in a row: for the signature, then for the log
+@lru_cache(maxsize=1)  # called twice in a row: for the signature, then for the log
 def body_sha256(body: bytes) -> bytes:
     """Return the SHA-256 of the bytes that are sent."""
     return sha256(body).digest()
 
 
 def signed_text(method: str, host: str, path: str, body: bytes, timestamp: int, request_id: str) -> bytes:
-    """Return what `X-Webhook-Signature` covers: six parts joined by LF, two of them with their length in bytes."""
+    """Return the text that `X-Webhook-Signature` covers: six parts joined by LF, two with their length in bytes."""
     return (
         f"{method}\n{len(host.encode())}:{host}\n{len(path.encode())}:{path}\n"
         f"{body_sha256(body).hex()}\n{timestamp}\n{request_id}"
@@ -65,7 +65,7 @@ def standard_signature(key: bytes, message_id: str, timestamp: int, body: bytes)
     return "v1," + binascii.b2a_base64(digest, newline=False).decode("ascii")
 
 
-def signature_headers(  # noqa: PLR0913 - each is one of the facts that are signed
+def signature_headers(  # noqa: PLR0913 - each parameter is a signed fact
     *,
     method: str,
     host: str,

@@ -1,6 +1,6 @@
-"""What a drain sends next of what is ordered: of each FIFO group one after the other, of many FIFO groups many at once.
+"""Order in which a drain sends ordered deliveries: one at a time of each FIFO group, many groups at once.
 
-A FIFO group whose first delivery waits for its retry holds up no other, nor does one whose first delivery hangs.
+A FIFO group whose first delivery waits for its retry, or hangs, holds up no other group.
 """
 
 import time
@@ -18,15 +18,15 @@ from storage.deliveries.held import DrainState
 from storage.deliveries.open import OpenDelivery, held_of
 from storage.deliveries.ordering import First, assign_missing_keys, first_of_groups, first_of_these, first_unmatched
 
-LINES_READ = 200
-"""FIFO groups looked at in one transaction, at some 15 µs each."""
+GROUPS_READ = 200
+"""Maximum number of FIFO groups read in one transaction, at some 15 µs each."""
 
-SENT_AHEAD = 20
-"""Deliveries of an only FIFO group that are read at once and sent one after the other."""
+PREFETCHED = 20
+"""Number of deliveries prefetched from a single FIFO group, which are sent one after the other."""
 
 
 class OrderedBacklog:
-    """The FIFO groups of one subscription, and where the look at them has got to."""
+    """The FIFO groups of one subscription, and the cursor of the scan over them."""
 
     def __init__(self, database: Database, subscription_id: UUID, state: DrainState) -> None:
         self._database = database
@@ -34,26 +34,26 @@ class OrderedBacklog:
         self._by_customer = state.by_customer
         self._holds = state.holds_groups
         self._after: int | None = None
-        self._ahead: deque[OpenDelivery] = deque()
+        self._prefetched: deque[OpenDelivery] = deque()
         self._read_at = 0.0
 
-    async def next(self, room: int, under_way: Collection[UUID]) -> Found:
-        """What is to be begun now; of an only FIFO group the next of those that were read together."""
+    async def next(self, most: int, under_way: Collection[UUID]) -> Found:
+        """Return deliveries to begin now; with a single FIFO group, the next prefetched one."""
         if self._by_customer:
-            return await self.look(room, under_way)
-        if self._ahead and time.monotonic() - self._read_at < READ_AGAIN_SECONDS:
-            return Found([self._ahead.popleft()])
+            return await self.look(most, under_way)
+        if self._prefetched and time.monotonic() - self._read_at < READ_AGAIN_SECONDS:
+            return Found([self._prefetched.popleft()])
         self._read_at = time.monotonic()
-        found = await self.look(SENT_AHEAD, under_way)
-        self._ahead = deque(found.deliveries[1:])
+        found = await self.look(PREFETCHED, under_way)
+        self._prefetched = deque(found.deliveries[1:])
         return replace(found, deliveries=found.deliveries[:1])
 
     def forget(self) -> None:
-        """Read again before anything more is begun: nothing goes before what failed, or another worker left undone."""
-        self._ahead.clear()
+        """Discard prefetched deliveries: none may precede one that failed or that another worker left undone."""
+        self._prefetched.clear()
 
     async def look(self, most: int, under_way: Collection[UUID], *, due_only: bool = True) -> Found:
-        """Find at most so many deliveries to send, going on where the last look ended, once round at most."""
+        """Find at most `most` deliveries to send, from the cursor on, at most once through all groups."""
         found = Found()
         last_lap = self._after is None
         while True:
@@ -67,8 +67,8 @@ class OrderedBacklog:
     async def _look_on(
         self, connection: AsyncConnection, found: Found, most: int, busy: Collection[UUID], due_only: bool
     ) -> bool:
-        """Look at the next FIFO groups; whether those were the last."""
-        read = LINES_READ if self._by_customer else most
+        """Read the next FIFO groups. Return True if they were the last ones."""
+        read = GROUPS_READ if self._by_customer else most
         firsts = await first_of_groups(
             connection, self._id, by_customer=self._by_customer, holds=self._holds, after=self._after, most=read
         )
@@ -84,7 +84,7 @@ class OrderedBacklog:
         if len(due) > most:
             self._after = chosen[-1].ordering_key
             return False
-        whole = len(firsts) < LINES_READ or not self._by_customer
+        whole = len(firsts) < GROUPS_READ or not self._by_customer
         self._after = None if whole else firsts[-1].ordering_key
         return whole
 
@@ -111,7 +111,7 @@ class OrderedBacklog:
         return True
 
     def _ready(self, firsts: Sequence[First], busy: Collection[UUID], due_only: bool) -> list[First]:
-        """Those that may be sent: of an only FIFO group none behind one that may not."""
+        """Return the deliveries that may be sent; in a single FIFO group none behind one that may not."""
 
         def may(one: First) -> bool:
             waits_seconds = one.due_in_seconds if due_only else one.allowed_in_seconds

@@ -1,7 +1,7 @@
-"""One round of a drain: deliveries are begun as earlier ones end, so that who waits for one need not wait for others.
+"""Drain round: sends held deliveries in a window, and begins new ones as earlier ones end.
 
-A request that hangs when the round is over is left on the wire, and the next round goes on beside it. What has no place
-on the wire by then is taken back unharmed: it is held as before, and whoever keeps the next round finds it.
+A request that hangs at the end of the round stays on the wire, and the next round goes on beside it. Attempts without a
+slot are withdrawn then: their deliveries stay held, and the next round finds them.
 """
 
 import asyncio
@@ -20,77 +20,79 @@ from storage.deliveries.ordering import on_the_wire
 from temporal.messages import DrainRoundResult
 
 LARGEST_WINDOW = 300
-"""Deliveries under way, or waiting for their pace: those that go out or end together are one bulk for the database."""
+"""Maximum number of deliveries under way. Those that start or end together are one bulk write for the database."""
 
-LOTS = 4
-"""A window is filled up when a fourth of it is free: a look at the database is for a lot, not for one delivery."""
+REFILLS = 4
+"""Number of refills per window: a window is refilled when a fourth of it is free, so that one read serves many
+deliveries."""
 
 LOOK_SECONDS = 0.05
-"""Until the next look all the same: for what has become due or was matched, and into the room of less than a lot."""
+"""Maximum interval between two reads of the held deliveries, for those that became due or were matched, and for free
+space of less than a refill."""
 
 READ_AGAIN_SECONDS = 0.25
-"""What was read so long ago is read again before more is begun: what is held, and what another worker was sending."""
+"""Maximum age of the held deliveries that were read, and of the list of those that another worker sends."""
 
 CHANGED_SECONDS = 1.0
-"""So often the subscription is read again, of which somebody may have changed something; and when an attempt failed. Of
-a hundred that are sent to once a second each, this was most of what they cost."""
+"""Interval at which the subscription is read again for changes; a failed attempt brings this forward. With a hundred
+subscriptions at one request a second each, this read was most of their cost."""
 
 TAKEN_PAUSE_SECONDS = 0.5
-"""Until what somebody else is sending is looked at again: a worker that died is noticed after three seconds."""
+"""Pause before deliveries of another sender are read again. A dead worker is noticed after three seconds."""
 
 
 @dataclass(slots=True)
 class Found:
-    """What a look at the held deliveries came to."""
+    """Result of a read of the held deliveries."""
 
     deliveries: list[OpenDelivery] = field(default_factory=list)
-    """To be begun now."""
+    """Deliveries to begin now."""
     early: bool = False
-    """Something that belongs before others is about to be matched."""
+    """True if an event that precedes others is still being matched."""
     due_in_seconds: float | None = None
-    """Until the first retry, if nothing is to be begun; None when none waits."""
+    """Seconds until the first retry, if there is nothing to begin; None if no retry waits."""
 
     @property
     def soon(self) -> bool:
-        """A retry is due so soon that a round waits for it: of many that fall due one by one, none needs a round."""
+        """Return True if the round waits for the next retry, so that retries that fall due one by one share a round."""
         return self.due_in_seconds is not None and self.due_in_seconds < READ_AGAIN_SECONDS
 
 
 class Source(Protocol):
-    """What a subscription holds, in the order in which it is to go."""
+    """The held deliveries of a subscription, in the order in which they are sent."""
 
-    async def next(self, room: int, under_way: Collection[UUID]) -> Found:
-        """What is to be begun now, at most so many; none of those that are under way."""
+    async def next(self, most: int, under_way: Collection[UUID]) -> Found:
+        """Return at most `most` deliveries to begin now, without those under way."""
 
     def forget(self) -> None:
-        """Something failed, or was not begun: what was read ahead, and not returned yet, is to be read again."""
+        """Discard prefetched deliveries, because an attempt failed or was not begun."""
 
 
 @dataclass(slots=True)
 class Window:
-    """How much may have been begun; None: as much as may be.
+    """Limits of a round's attempts under way; None: no limit.
 
-    What waits behind a lane's places in this worker costs nobody a place, so `most` need not bound it. Where others are
-    on the wire in another worker too, only this bounds them all.
+    Attempts queued in this worker take no slot, so `most` need not limit them. When attempts of the subscription are on
+    the wire in another worker too, only `most` limits all of them.
     """
 
     most: int | None
-    """Under way at most, in all workers together."""
+    """Maximum number under way in all workers."""
     strictly: bool
-    """Whether `most` holds where all are in this worker too: what is begun has no time to wait for its place."""
+    """True if `most` holds also when all attempts are in this worker, because a begun attempt must not queue."""
     per_second: float | None
-    """Of what has not gone out yet a second's worth may have been begun: the next limit may be another."""
+    """Rate limit. At most a second's worth of attempts is queued, because the limit may change."""
     size: int | None
-    """Of what this round has begun so many may be under way; it grows by what is delivered."""
+    """Maximum number under way of those begun by this round (slow start: it grows by each delivered one)."""
 
     @property
     def ahead(self) -> int | None:
-        """Begun and not gone out at most."""
+        """Return the maximum number of attempts that are begun and not yet sent."""
         return None if self.per_second is None else min(int(self.per_second) + 1, LARGEST_WINDOW)
 
 
 class Round:
-    """Sends what a source has, in a window, until it is over."""
+    """Drain round of one subscription."""
 
     def __init__(
         self,
@@ -108,16 +110,16 @@ class Round:
         self._window = window
         self._begun: dict[UUID, asyncio.Task[Step]] = {}
         self._elsewhere = {UUID(one) for one in left}
-        """Under way in another worker, or begun by an earlier round."""
+        """Deliveries under way in another worker, or begun by an earlier round."""
         self._joined: set[UUID] = set()
-        """Begun by an earlier round of this worker's."""
+        """Deliveries begun by an earlier round in this worker."""
         self._ended = 0
-        self._lot = 1
-        self._lot_ended = asyncio.Event()
+        self._refill = 1
+        self._refill_due = asyncio.Event()
         self._delivered = self._failed = 0
 
     async def run(self, until: float, lasts: Callable[[], Awaitable[bool]]) -> DrainRoundResult:
-        """Send until then (by the monotonic clock), until nothing is due, or until the subscription has changed."""
+        """Send until `until` (monotonic clock), until nothing is due, or until `lasts` returns False after a change."""
         try:
             return await self._run(until, lasts)
         finally:
@@ -132,57 +134,57 @@ class Round:
                 wait = found.due_in_seconds  # the next round begins early and waits for the instant itself
                 return self._result(None if wait is None else max(0.0, wait - READ_AGAIN_SECONDS), "nothing due")
             await self._wait()
-            well, refused = self._end_those_over()
+            healthy, refused = self._collect_ended()
             now = time.monotonic()
-            if not well or now - read_at > CHANGED_SECONDS:
+            if not healthy or now - read_at > CHANGED_SECONDS:
                 read_at = now
                 if not await lasts():
                     return self._result(0.0, "changed")
             if refused:
-                return self._result(TAKEN_PAUSE_SECONDS, "another sender is at it", deaf=True)
-            if not well or now - looked_at > READ_AGAIN_SECONDS:
+                return self._result(TAKEN_PAUSE_SECONDS, "waiting: another sender holds the delivery", deaf=True)
+            if not healthy or now - looked_at > READ_AGAIN_SECONDS:
                 looked_at = now
                 await self._look_elsewhere()
             if time.monotonic() >= until:
                 self._withdraw()
-                if not self._waiting():
-                    return self._result(0.0, "letting go")
+                if not self._queued():
+                    return self._result(0.0, "sending held deliveries")
 
     def _free(self) -> int:
-        """How many may be begun."""
+        """Return how many attempts may be begun."""
         window = self._window
         under_way = len(self._begun) + len(self._elsewhere)
         free = [LARGEST_WINDOW]
         if window.most is not None and (window.strictly or self._elsewhere):
             free.append(window.most - under_way)
         if window.ahead is not None:
-            free.append(window.ahead - self._waiting())
+            free.append(window.ahead - self._queued())
         if window.size is not None:
             free.append(window.size - len(self._begun.keys() - self._joined))
         return max(0, min(free))
 
-    def _waiting(self) -> int:
-        return sum(self._dispatcher.waits(one) for one in self._begun)
+    def _queued(self) -> int:
+        return sum(self._dispatcher.queued(one) for one in self._begun)
 
     async def _begin_more(self) -> Found:
-        """Fill the window up."""
+        """Refill the window."""
         ahead = self._window.ahead
-        if ahead is not None and ahead - self._waiting() < max(1, ahead // LOTS):
+        if ahead is not None and ahead - self._queued() < max(1, ahead // REFILLS):
             return Found()
-        if not (room := self._free()):
+        if not (free := self._free()):
             return Found()
-        found = await self._source.next(room, {*self._begun, *self._elsewhere})
+        found = await self._source.next(free, {*self._begun, *self._elsewhere})
         ours = [one for one in found.deliveries if not self._is_under_way(one)]
-        room = self._free()
-        for delivery in ours[:room]:
+        free = self._free()
+        for delivery in ours[:free]:
             begun = self._dispatcher.begin(replace(delivery, hold_again_as=Reason.RETRY), "automatic")
             self._join(delivery.message_id, begun)
-        if len(ours[:room]) < len(found.deliveries):
+        if len(ours[:free]) < len(found.deliveries):
             self._source.forget()
         return found
 
     def _is_under_way(self, delivery: OpenDelivery) -> bool:
-        """Whether somebody sends it already, whom the round waits for then."""
+        """Return True if the delivery has a sender, for which the round then waits."""
         identity = delivery.message_id
         if (task := self._dispatcher.under_way(identity)) is not None:
             self._joined.add(identity)
@@ -199,11 +201,11 @@ class Round:
 
     def _count(self, _: asyncio.Task[Step]) -> None:
         self._ended += 1
-        if self._ended >= self._lot:
-            self._lot_ended.set()
+        if self._ended >= self._refill:
+            self._refill_due.set()
 
     async def _look_elsewhere(self) -> None:
-        """Join what this worker has begun, and forget what nobody is sending any more."""
+        """Join attempts that this worker has begun, and forget deliveries that no longer have a sender."""
         for one in list(self._elsewhere):
             if (task := self._dispatcher.under_way(one)) is not None:
                 self._elsewhere.discard(one)
@@ -214,36 +216,36 @@ class Round:
                 self._elsewhere = await on_the_wire(connection, self._elsewhere)
 
     async def _wait(self) -> None:
-        """Until a lot of attempts is over, or it is time to look again."""
-        self._lot = max(1, len(self._begun) // LOTS)
-        if self._ended < self._lot:
+        """Wait until a refill's worth of attempts has ended, or until the next read is due."""
+        self._refill = max(1, len(self._begun) // REFILLS)
+        if self._ended < self._refill:
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_SECONDS):
-                    await self._lot_ended.wait()
+                    await self._refill_due.wait()
         self._ended = 0
-        self._lot_ended.clear()
+        self._refill_due.clear()
 
-    def _end_those_over(self) -> tuple[bool, bool]:
-        """Count what has ended; whether all of it went well, and whether one of ours was not made or not written."""
-        over = [one for one, task in self._begun.items() if task.done()]
+    def _collect_ended(self) -> tuple[bool, bool]:
+        """Count the ended attempts. Return (all were delivered, one of this round was not made or not recorded)."""
+        ended = [one for one, task in self._begun.items() if task.done()]
         refused = False
-        well = True
-        for one in over:
+        healthy = True
+        for one in ended:
             step = outcome(self._begun.pop(one))
             refused = refused or (step is None and one not in self._joined)
-            well = well and step is not None and step.status == DeliveryStatus.DELIVERED
+            healthy = healthy and step is not None and step.status == DeliveryStatus.DELIVERED
             if step is not None:
                 self._delivered += step.status == DeliveryStatus.DELIVERED
                 self._failed += step.failure is not None
                 if self._window.size is not None and step.status == DeliveryStatus.DELIVERED:
                     self._window.size = min(self._window.size + 1, LARGEST_WINDOW)
-        if not well:
+        if not healthy:
             self._source.forget()
-        return well, refused
+        return healthy, refused
 
     def _withdraw(self) -> None:
-        """Take back what has no place on the wire."""
-        for one in self._dispatcher.withdraw(self._id, self._begun):
+        """Withdraw attempts without a slot."""
+        for one in self._dispatcher.queues.withdraw(self._id, self._begun):
             del self._begun[one]
 
     def _result(self, next_in_seconds: float | None, state: str, *, deaf: bool = False) -> DrainRoundResult:
@@ -261,5 +263,5 @@ class Round:
 
 
 def outcome(task: asyncio.Task[Step]) -> Step | None:
-    """What an attempt came to; None when somebody else was making it or it was not recorded."""
+    """Return the step of an attempt; None if another sender was making it or it was not recorded."""
     return None if task.cancelled() or task.exception() is not None else task.result()

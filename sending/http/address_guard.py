@@ -1,7 +1,7 @@
-"""Addresses judged where they count: at name resolution and at the very socket that is about to connect.
+"""Address check of outgoing connections, at name resolution and at the socket that is about to connect.
 
-A name may stand for a public address when the subscription is made and for 127.0.0.1 a second later (DNS rebinding),
-and literal addresses never pass a resolver. So each socket is refused by the address it would connect to.
+A name may resolve to a public address when the subscription is created and to 127.0.0.1 a second later (DNS rebinding),
+and literal addresses pass no resolver. So each socket is checked by the address it would connect to.
 """
 
 import asyncio
@@ -18,25 +18,26 @@ from aiohappyeyeballs import AddrInfoType
 
 from domain.urls.rules import UrlRules, address_refusal
 
-# getaddrinfo blocks a thread for as long as a dead name server takes (about 30 s). So many at once, each name looked up
-# once at a time, before names without an answer hold up the others.
 LOOKUPS_MAX = 128
+"""Maximum number of concurrent lookups, one per name. With a dead name server, getaddrinfo blocks its thread for some
+30 s; up to this number, such names do not delay the others."""
 
 KNOWN_SECONDS = 10.0
-"""For so long a name's addresses are not asked for again."""
+"""Time to live of a resolved name."""
 
 KNOWN_MAX = 4096
+"""Maximum number of cached names."""
 
 ADDRESSES_MAX = 16
-"""Of a name. An answer may hold thousands, and an attempt would knock at each that refuses it."""
+"""Maximum number of addresses used per name. An answer may hold thousands, and an attempt would try each of them."""
 
 
 class AddressBlockedError(OSError):
-    """The address is one this installation does not send to. An OSError, so that every layer above passes it on."""
+    """The installation does not send to this address. An OSError, so that every layer above passes it on."""
 
 
 def judge_address(host: str, rules: UrlRules) -> None:
-    """Raise AddressBlockedError when nothing may be sent to the address `host`; an IPv6 zone id is refused, too."""
+    """Raise AddressBlockedError if the address `host` is not permitted. An IPv6 zone id is refused, too."""
     refusal = address_refusal(_address(host), rules)
     if refusal is not None:
         raise AddressBlockedError(refusal)
@@ -51,17 +52,17 @@ def _address(host: str) -> IPv4Address | IPv6Address:
 
 @dataclass(slots=True)
 class _Known:
-    """The permitted addresses of a name, the one to be tried first at the front."""
+    """Permitted addresses of a name, in the order in which they are tried."""
 
     until: float
     addresses: deque[AddrInfoType]
 
 
 class GuardedResolver:
-    """Resolves names by the system's resolver and drops refused addresses; raises if none is left.
+    """TTL cache over the system's resolver, without the refused addresses.
 
-    A name that stands for both a refused and a permitted address is sent to at the permitted one only. Whoever asks for
-    a name that is being looked up waits for the same answer. Build it inside the running event loop.
+    If a name has both refused and permitted addresses, only the permitted ones are used. Concurrent lookups of a name
+    share one answer (single flight). Build it inside the running event loop.
     """
 
     def __init__(self, rules: UrlRules) -> None:
@@ -72,7 +73,7 @@ class GuardedResolver:
         self._lookups: dict[tuple[str, int], asyncio.Task[_Known]] = {}
 
     async def resolve(self, hostname: str, port: int) -> list[AddrInfoType]:
-        """Return the permitted addresses, each time with another one first.
+        """Return the permitted addresses of a name, rotated at each call.
 
         Raises OSError (gaierror) for an unknown name, AddressBlockedError when all are refused.
         """
@@ -89,15 +90,15 @@ class GuardedResolver:
             task = self._lookups[name] = asyncio.create_task(self._permitted(*name))
             task.add_done_callback(partial(self._found, name))
         try:
-            await asyncio.wait([task])  # whoever is cancelled meanwhile leaves the others their answer
+            await asyncio.wait([task])  # a cancelled caller leaves the others their answer
             return task.result()
         finally:
-            del task  # it holds the error, whose traceback holds this frame: a circle is not freed at once
+            del task  # It holds the error, whose traceback holds this frame: a reference cycle is not freed at once.
 
     def _found(self, name: tuple[str, int], task: asyncio.Task[_Known]) -> None:
         del self._lookups[name]
         if not task.cancelled():
-            task.exception()  # seen: nobody may be waiting for it any more
+            task.exception()  # marks the error as seen, because no caller may be left
 
     async def _permitted(self, hostname: str, port: int) -> _Known:
         refused: AddressBlockedError | None = None
@@ -120,8 +121,8 @@ class GuardedResolver:
         return known
 
     async def _look_up(self, host: str, port: int) -> Sequence[AddrInfoType]:
-        # A daemon thread of its own, not an executor's: those are waited for at the end of the process, and a name
-        # server that is silent would hold up a worker's shutdown.
+        # The thread is a daemon and not an executor's: the process waits for executor threads at its end, and a
+        # silent name server would delay the shutdown of a worker.
         answer: asyncio.Future[Sequence[AddrInfoType]] = self._loop.create_future()
         await self._slots.acquire()
         try:
@@ -141,9 +142,9 @@ class GuardedResolver:
         error: Exception | None = None
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except Exception as raised:  # whatever it is belongs to whoever asked, not to this thread
+        except Exception as raised:  # Any error belongs to the caller, not to this thread.
             error = raised
-        with suppress(RuntimeError):  # the event loop has ended meanwhile
+        with suppress(RuntimeError):  # the event loop has ended
             self._loop.call_soon_threadsafe(self._settle, answer, found, error)
         del answer, error  # as `task` in _ask
 
@@ -163,7 +164,7 @@ class GuardedResolver:
 
 
 class GuardedSocketFactory:
-    """Makes the socket for one connection, unless its address is refused: the last place that sees where it goes."""
+    """Factory of sockets for permitted addresses: the last check before a connection."""
 
     def __init__(self, rules: UrlRules) -> None:
         self._rules = rules

@@ -1,4 +1,4 @@
-"""The sender: one signed request to one URL, and whatever comes back as data. It decides nothing and stores nothing."""
+"""HTTP client of the attempts: sends one signed request and returns the response or the failure as data."""
 
 import time
 from collections.abc import Callable
@@ -17,19 +17,19 @@ from sending.http.deadlines import Deadlines
 from sending.http.failures import detail_of, failure_of
 from sending.http.pool import Connections
 
-# Long enough for any URL worth following by hand; a receiver can send 8 KB of it.
+# Maximum length of a stored `Location`: a useful URL fits, and a receiver may send 8 KB.
 _LOCATION_BYTES = 500
 _DETAIL_BYTES = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SenderSettings:
-    """How this installation sends.
+    """Settings of the HTTP client.
 
-    `timeout_seconds` is for the whole attempt, name resolution to the response's last byte. Of a response
-    `read_limit_bytes` are read at most and `excerpt_bytes` kept. `ca_bundle` is a PEM file trusted beside the public
-    authorities, `client_cert` a PEM file with chain and key. Connections
-    are limited per subscription, by who sends, so that no receiver can use up a common supply.
+    `timeout_seconds` limits the whole attempt, from name resolution to the last byte of the response. At most
+    `read_limit_bytes` of a response are read, and `excerpt_bytes` are stored. `ca_bundle` is a PEM file trusted beside
+    the public authorities, `client_cert` a PEM file with chain and key. The number of connections has no limit here:
+    the callers limit it per subscription, so that no receiver can use up a shared pool.
     """
 
     rules: UrlRules
@@ -43,11 +43,11 @@ class SenderSettings:
 
 @dataclass(slots=True)  # not frozen: making one would cost thrice as much, for each delivery
 class OutgoingRequest:
-    """A POST to be sent.
+    """POST request to send.
 
     `headers` are the subscription's own and the signature's; `Host`, `Content-Type`, `Content-Length`, `User-Agent`
-    (unless among them) and `Accept-Encoding` are added. Texts in `redact` (stored header values, keys) are blotted out
-    of whatever is kept of the response.
+    (unless among them) and `Accept-Encoding` are added. Texts in `redact` (stored header values, keys) are masked in
+    the stored part of the response.
     """
 
     url: NormalisedUrl
@@ -58,12 +58,11 @@ class OutgoingRequest:
 
 @dataclass(slots=True)  # not frozen: making one would cost thrice as much, for each delivery
 class SendResult:
-    """What one attempt brought back.
+    """Result of one attempt.
 
-    `status_code` is the status read, `failure` is set when the answer did not arrive whole or no request went out
-    (also beside a status: 200 and then a reset). A status other than 2xx is no failure here:
-    `domain.delivery.verdict` judges.
-    `detail` says in words what failed. `duration_ms` runs to the last byte or the failure.
+    `failure` is set when the response did not arrive whole or no request was sent, also beside a `status_code` (200
+    and then a reset). A status other than 2xx is no failure here: `domain.delivery.verdict` judges it. `detail`
+    describes the failure. `duration_ms` ends with the last byte or the failure.
     """
 
     status_code: int | None
@@ -77,12 +76,17 @@ class SendResult:
 
     @property
     def answer(self) -> Answer:
-        """What `domain.delivery.verdict.verdict` takes."""
+        """Input of `domain.delivery.verdict.verdict`."""
         return Answer(self.status_code, self.failure, self.retry_after_seconds)
 
 
+def not_sent(failure: FailureKind, detail: str) -> SendResult:
+    """Return the result of an attempt that ended before its request was sent."""
+    return SendResult(None, failure, None, None, "", detail, datetime.now(UTC), 0)
+
+
 class Sender:
-    """Sends requests over shared connections. Build it inside the running event loop, close it with `aclose`."""
+    """HTTP client over shared connections. Build it inside the running event loop, close it with `aclose`."""
 
     def __init__(self, settings: SenderSettings) -> None:
         self._settings = settings
@@ -103,7 +107,7 @@ class Sender:
         await self._connections.aclose()
 
     async def send(self, request: OutgoingRequest) -> SendResult:
-        """Send `request` once. Raises nothing but CancelledError: whatever network and receiver do is in the result."""
+        """Send a request once. Raises only CancelledError: the result reports every other failure."""
         started_at = datetime.now(UTC)
         started = time.perf_counter()
         response = Response(self._settings.read_limit_bytes)
@@ -112,7 +116,7 @@ class Sender:
         try:
             with self._deadlines.limit():
                 await self._exchange(request, response)
-        except Exception as error:  # the outcome of an attempt is data, whatever it is
+        except Exception as error:  # Every outcome of an attempt is data.
             failure = failure_of(error)
             detail = self._detail(failure, error, request)
         finally:
@@ -120,7 +124,7 @@ class Sender:
         return self._result(request, response, failure, detail, started_at, duration_ms)
 
     def _opening_of(self, url: str) -> tuple[NormalisedUrl, str]:
-        """A stored URL judged again by today's rules, and the lines that open every request to it."""
+        """Return a stored URL, checked by the current rules, and the first lines of every request to it."""
         normal = normalise_url(url, self._settings.rules)
         return normal, f"POST {normal.target} HTTP/1.1\r\nHost: {normal.host}\r\nContent-Type: application/json\r\n"
 
@@ -156,7 +160,7 @@ class Sender:
         if status is not None and status >= 300:
             stated = response.retry_after
             retry_after = None if stated is None else parse_retry_after(stated.decode("latin-1"), datetime.now(UTC))
-            place = response.location if status < 400 else None
-            location = None if place is None else text_excerpt(place, _LOCATION_BYTES, request.redact)
+            target = response.location if status < 400 else None
+            location = None if target is None else text_excerpt(target, _LOCATION_BYTES, request.redact)
         excerpt = text_excerpt(bytes(response.body), self._settings.excerpt_bytes, request.redact)
         return SendResult(status, failure, retry_after, location, excerpt, detail, started_at, duration_ms)

@@ -1,6 +1,6 @@
-"""One HTTP/1.1 connection to a receiver: a request out, its response in within bounds, then the next request.
+"""HTTP/1.1 connection to a receiver: one exchange at a time, with limits on the size of the response.
 
-Redirects are not followed, cookies not kept, nothing is decompressed, and no byte of a response is in an error's words.
+Redirects are not followed, cookies are not stored, nothing is decompressed, and no error text quotes a response.
 """
 
 import asyncio
@@ -10,44 +10,44 @@ from typing import cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from sending.http.tls import SessionKeepingContext
+from sending.http.tls import ResumingContext
 
 FRAMING_BYTES_MAX = 32768
-"""Of all that is not body: the head (interim responses included), lengths and extensions of chunks, trailers."""
+"""Maximum size of a response without its body: heads (also interim ones), chunk lengths and extensions, trailers."""
 
 _FRAMING_PER_BODY_BYTE = 8
-"""So much more may come for each byte of the body: chunks of one byte are clumsy, but take only five."""
+"""Additional framing bytes allowed per byte of the body. Even chunks of one byte need only five."""
 
 _PIECE_BYTES = 4096
-"""What is read at once of a packet, so that the bound holds however large it is."""
+"""Maximum part of a packet parsed at once, so that the limits hold for packets of any size."""
 
 INTERIM_RESPONSES_MAX = 16
-"""RFC 9110 sets no limit to 1xx responses before the final one; nobody needs more, and a flood of them burns CPU."""
+"""Maximum number of 1xx responses before the final one. RFC 9110 sets no limit, and a flood of them costs CPU."""
 
 SURELY_SENT_BYTES = 65536
-"""A request of so much is with the receiver's kernel or ours once it is written. Of a larger one a part may be unsent
-when it is answered early, which a transport over TLS does not tell."""
+"""Maximum size of a request that is in a kernel's buffers once it is written. A part of a larger one may be unsent when
+the response comes early, which a TLS transport does not report."""
 
 _SWITCHING_PROTOCOLS = 101
 _WITHOUT_BODY = (204, 304)
 _TRANSFER_ENCODING = b"transfer-encoding"
-_KEPT = frozenset((b"content-length", b"location", b"retry-after"))
+_USED_HEADERS = frozenset((b"content-length", b"location", b"retry-after"))
 
 
 class ClosedBeforeAnswerError(ConnectionError):
-    """The receiver closed the connection instead of answering."""
+    """The receiver closed the connection without a response."""
 
 
 class MalformedResponseError(Exception):
-    """What came is no response of HTTP/1.1, or one without end."""
+    """The received bytes are no HTTP/1.1 response, or one that exceeds the limits."""
 
 
 @dataclass(slots=True)
 class Response:
-    """What has arrived of a response so far, kept also when the rest does not."""
+    """Received part of a response. It remains available when the rest does not arrive."""
 
     body_limit: int
-    """Bytes; what comes after them is not read."""
+    """Maximum number of body bytes; the rest is not read."""
     status_code: int | None = None
     location: bytes | None = None
     retry_after: bytes | None = None
@@ -55,32 +55,32 @@ class Response:
 
 
 class Connection(asyncio.Protocol):
-    """Carries one exchange at a time. `reusable` says after each whether another may follow."""
+    """Connection that carries one exchange at a time. After each one, `reusable` tells if another may follow."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self.lost: asyncio.Future[None] = loop.create_future()
-        """Done when the connection is no more."""
+        """Done when the connection is closed."""
         self.idle_since = 0.0
-        """By the loop's clock; whoever keeps it while it is idle sets this."""
+        """Start of the idle time (loop clock), set by the pool."""
         self._answered: asyncio.Future[None] | None = None
-        """Of the exchange under way: done when its response is complete, or with what went wrong."""
+        """Future of the current exchange: done when its response is complete, or with the error."""
         self._complete = False
         self._keep_alive = False
         self._early: bytes | None = b""
-        """What came before the first request, from a receiver that refuses without reading it; then None."""
+        """Bytes received before the first request, from a receiver that refuses without reading it; None after that."""
 
     @property
     def reusable(self) -> bool:
-        """Whether it can carry another exchange."""
+        """Return True if the connection can carry another exchange."""
         if self._answered is not None or not self._keep_alive or self._transport.is_closing():
             return False
         if self._tls is not None and self._request_bytes > SURELY_SENT_BYTES:
             return False
-        return self._transport.get_write_buffer_size() == 0  # else it was answered before all of it was sent
+        return self._transport.get_write_buffer_size() == 0  # else the response came before the whole request was sent
 
     async def exchange(self, request: bytes, response: Response) -> bool:
-        """Send `request` and fill `response`; returns, when that is complete or at its limit, if another may follow.
+        """Send `request` and fill `response` until it is complete or at its limit. Return True if another may follow.
 
         Raises `ClosedBeforeAnswerError`, `MalformedResponseError`, or the OSError (`ssl.SSLError` among them) that
         broke the connection. When no other may follow, also after an error or a cancellation, the connection is closed.
@@ -111,25 +111,25 @@ class Connection(asyncio.Protocol):
         return reusable
 
     def close(self) -> None:
-        """End it while nothing is under way."""
+        """Close the connection while no exchange is under way."""
         self._transport.close()
 
     def abort(self) -> None:
-        """End it at once."""
+        """Close the connection at once."""
         self._transport.abort()
 
-    # What the event loop calls.
+    # Callbacks of the event loop.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin; over TLS the handshake is done by now."""
+        """Set up the parser. Over TLS the handshake is done."""
         self._transport = cast("asyncio.Transport", transport)
         self._tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
         self._parser = HttpResponseParser(self)
-        # What old servers do and no two readers understand in two ways (RFC 9112, 2.2 and 7.1).
+        # Old servers do this, and it cannot be read in two ways (RFC 9112, 2.2 and 7.1).
         self._parser.set_dangerous_leniencies(lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True)
 
     def data_received(self, data: bytes) -> None:
-        """Read on; whatever nobody asked for ends the connection."""
+        """Parse received bytes. Bytes outside an exchange close the connection."""
         if self._answered is None:
             if self._early is None:
                 self._keep_alive = False
@@ -164,18 +164,18 @@ class Connection(asyncio.Protocol):
             self._malformed = f"the response's {part} longer than {FRAMING_BYTES_MAX} bytes"
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell whoever waits, and keep the TLS session for the next connection to the same host."""
+        """End the current exchange, and store the TLS session for the next connection to the same host."""
         self._keep_alive = False
-        del self._parser  # it refers to this connection: what is in a circle is not freed at once
+        del self._parser  # It refers to this connection, and a reference cycle is not freed at once.
         if not self.lost.done():
             self.lost.set_result(None)
         if self._answered is not None:
             self._end(self._cut_off(exc))
-        if self._tls is not None and isinstance(self._tls.context, SessionKeepingContext):
-            self._tls.context.keep(self._tls)
+        if self._tls is not None and isinstance(self._tls.context, ResumingContext):
+            self._tls.context.store(self._tls)
 
     def _cut_off(self, exc: Exception | None) -> Exception | None:
-        """What the end of the connection is to the exchange under way; None if it ends the response as it should."""
+        """Return the error of an exchange whose connection was closed; None if that ends the response regularly."""
         if exc is not None:
             return exc
         if self._response.status_code is None:
@@ -195,23 +195,23 @@ class Connection(asyncio.Protocol):
         else:
             answered.set_exception(error)
 
-    # What the parser calls.
+    # Callbacks of the parser.
 
     def on_message_begin(self) -> None:
-        """A response begins; behind a complete one it is another than the one that was asked for."""
+        """Reject a second response behind a complete one."""
         if self._complete:
             self._malformed = "more was sent than one response"
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep what says something to a sender."""
+        """Store the headers that matter to the client."""
         name = name.lower()
         if name == _TRANSFER_ENCODING:
             self._headers[name] = value  # the last one says how the body ends
-        elif name in _KEPT:
+        elif name in _USED_HEADERS:
             self._headers.setdefault(name, value)
 
     def on_headers_complete(self) -> None:
-        """The head is there: an interim one, or the final."""
+        """Take over the head of a final response; ignore an interim one."""
         if self._malformed is not None:
             return
         status_code = self._parser.get_status_code()
@@ -227,14 +227,14 @@ class Connection(asyncio.Protocol):
         self._until_closed = not chunked and b"content-length" not in headers and status_code not in _WITHOUT_BODY
 
     def on_body(self, data: bytes) -> None:
-        """Keep it up to the limit, where the exchange ends."""
+        """Store the body up to the limit, where the exchange ends."""
         response = self._response
         if not self._complete:
             response.body += data[: response.body_limit - len(response.body)]
             self._complete = len(response.body) >= response.body_limit
 
     def on_message_complete(self) -> None:
-        """A response is complete: an interim one, or the final."""
+        """End the exchange at a final response; count an interim one."""
         if self._response.status_code is not None:
             if not self._complete:
                 self._complete = True

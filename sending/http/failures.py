@@ -1,4 +1,4 @@
-"""Every exception an attempt may meet, and the failure kind it stands for. The mapping is total by test."""
+"""Mapping from the exceptions of an attempt to failure kinds. A test proves that it is total."""
 
 import errno
 import socket
@@ -10,11 +10,11 @@ from sending.http.address_guard import AddressBlockedError
 from sending.http.connection import ClosedBeforeAnswerError, MalformedResponseError
 from sending.http.pool import HandshakeCutError
 
-# The machine is out of something: nothing the receiver could have done.
+# The machine has run out of a resource, which is no fault of the receiver.
 _OUR_OWN_ERRNO = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL})
 _RESET_ERRNO = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED, errno.ESHUTDOWN, errno.ENOTCONN})
 
-_WITH_WORDS_OF_OURS = (
+_WITH_OWN_TEXT = (
     AddressBlockedError,
     UrlRefused,
     HandshakeCutError,
@@ -37,7 +37,7 @@ KINDS: dict[type[BaseException], FailureKind] = {
 
 
 def failure_of(error: BaseException) -> FailureKind:
-    """Return the failure kind of what an attempt raised; what nobody foresaw is our own fault, `internal`."""
+    """Return the failure kind of an exception. An unknown exception is a fault of the product: `internal`."""
     number = error.errno if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) else None
     if number in _OUR_OWN_ERRNO:
         return FailureKind.internal
@@ -50,8 +50,8 @@ def failure_of(error: BaseException) -> FailureKind:
 
 
 def detail_of(error: BaseException) -> str:
-    """Return what went wrong in words. Never the URL's query, a header or a byte of the response."""
-    if isinstance(error, _WITH_WORDS_OF_OURS):
+    """Return a description of the failure, without the URL's query, any header or any byte of the response."""
+    if isinstance(error, _WITH_OWN_TEXT):
         return str(error)
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"certificate verify failed: {error.verify_message}"

@@ -1,4 +1,4 @@
-"""Connections to all receivers: made to addresses that are permitted, kept alive, and shared by all requests.
+"""Connection pool for all receivers, with permitted addresses only.
 
 There is no limit per host, so that no request waits for another. The environment's proxies and `.netrc` are not read.
 """
@@ -18,25 +18,25 @@ from sending.http.connection import ClosedBeforeAnswerError, Connection, Respons
 from sending.http.tls import client_context
 
 KEEP_ALIVE_SECONDS = 4.0
-"""Common servers close idle connections after 5 s (Node, Apache, uvicorn). Letting go first keeps a request from
-meeting a connection that is just being closed: a POST is not repeated by itself, that would be a failed attempt."""
+"""Maximum idle time of a connection. Common servers close idle connections after 5 s (Node, Apache, uvicorn). A request
+on a connection that is just being closed would be a failed attempt, because a POST is not repeated automatically."""
 
 NEXT_ADDRESS_SECONDS = 0.25
-"""After so long without an answer the next address of a name is tried beside the first (RFC 8305)."""
+"""Delay after which the next address of a name is tried beside the first (RFC 8305)."""
 
 _TLS_GOODBYE_SECONDS = 2.0
-"""For so long a receiver may take to say goodbye, too, when we end a connection; 30 s is what Python waits."""
+"""Maximum time for the receiver's part of a TLS shutdown. Python's default is 30 s."""
 
 _CLOSED = "the sender is closed"
 _Peer = tuple[str, str, int]
 
 
 class HandshakeCutError(ConnectionError):
-    """The connection stood, and was closed before TLS was agreed on."""
+    """The connection was closed during the TLS handshake."""
 
 
 class Connections:
-    """Build it inside the running event loop, close it with `aclose`."""
+    """Connection pool. Build it inside the running event loop, close it with `aclose`."""
 
     def __init__(self, rules: UrlRules, *, ca_bundle: str | None = None, client_cert: str | None = None) -> None:
         self._loop = asyncio.get_running_loop()
@@ -44,7 +44,7 @@ class Connections:
         self._sockets = GuardedSocketFactory(rules)
         self._tls = client_context(ca_bundle, client_cert)
         self._idle: dict[_Peer, list[Connection]] = {}
-        """By peer, the one used last at the end: so that those nobody needs any more grow old."""
+        """Idle connections by peer, the last used one at the end, so that surplus connections expire."""
         self._open: set[Connection] = set()
         self._sweep: asyncio.TimerHandle | None = None
         self._closed = False
@@ -52,16 +52,16 @@ class Connections:
     async def exchange(self, url: NormalisedUrl, request: bytes, response: Response) -> None:
         """Send `request`, head and body, to `url`'s host and fill `response`.
 
-        Raises what `Connection.exchange` raises, and of a connection that does not come about `AddressBlockedError`,
+        Raises the errors of `Connection.exchange`; if no connection can be made, `AddressBlockedError`,
         `HandshakeCutError`, `socket.gaierror`, `ssl.SSLError` or another OSError.
         """
         peer = (url.scheme, url.hostname, url.port)
         connection = self._idle_one(peer) or await self._connect(url)
         if await connection.exchange(request, response):
-            self._keep(peer, connection)
+            self._put_back(peer, connection)
 
     async def aclose(self) -> None:
-        """End all connections, those in use included."""
+        """Close all connections, also those in use."""
         self._closed = True
         if self._sweep is not None:
             self._sweep.cancel()
@@ -80,29 +80,29 @@ class Connections:
             connection.close()
         return None
 
-    def _keep(self, peer: _Peer, connection: Connection) -> None:
+    def _put_back(self, peer: _Peer, connection: Connection) -> None:
         connection.idle_since = self._loop.time()
         self._idle.setdefault(peer, []).append(connection)
         if self._sweep is None:
-            self._sweep = self._loop.call_later(KEEP_ALIVE_SECONDS, self._let_go)
+            self._sweep = self._loop.call_later(KEEP_ALIVE_SECONDS, self._close_idle)
 
-    def _let_go(self) -> None:
-        """Close what has been idle for too long, and look again: not for each one, that would be all for each one."""
+    def _close_idle(self) -> None:
+        """Close the connections that were idle for too long. One sweep checks all, instead of one timer each."""
         self._sweep = None
         old = self._loop.time() - KEEP_ALIVE_SECONDS
         for peer, idle in list(self._idle.items()):
-            kept: list[Connection] = []
+            usable: list[Connection] = []
             for connection in idle:
                 if connection.idle_since > old and connection.reusable:
-                    kept.append(connection)
+                    usable.append(connection)
                 else:
                     connection.close()
-            if kept:
-                self._idle[peer] = kept
+            if usable:
+                self._idle[peer] = usable
             else:
                 del self._idle[peer]
         if self._idle:
-            self._sweep = self._loop.call_later(KEEP_ALIVE_SECONDS / 4, self._let_go)
+            self._sweep = self._loop.call_later(KEEP_ALIVE_SECONDS / 4, self._close_idle)
 
     async def _connect(self, url: NormalisedUrl) -> Connection:
         if self._closed:
@@ -113,7 +113,7 @@ class Connections:
                 addresses, happy_eyeballs_delay=NEXT_ADDRESS_SECONDS, socket_factory=self._sockets
             )
         except Exception as error:
-            clear_frames(error.__traceback__)  # they hold the error: what is in a circle is not freed at once
+            clear_frames(error.__traceback__)  # The frames hold the error, and a reference cycle is not freed at once.
             raise
         secure = url.scheme == "https"
         try:
@@ -132,14 +132,14 @@ class Connections:
         if self._closed:
             connection.abort()
             raise RuntimeError(_CLOSED)
-        if connection.lost.done():  # nothing would ever tell an exchange on it
+        if connection.lost.done():  # An exchange on it would never end.
             raise ClosedBeforeAnswerError("the connection was closed before a request")
         self._open.add(connection)
         connection.lost.add_done_callback(lambda _: self._open.discard(connection))
         return connection
 
     async def _addresses(self, url: NormalisedUrl) -> Sequence[AddrInfoType]:
-        """Of a name those that are permitted; a literal address is judged where its socket is made."""
+        """Return the permitted addresses of a name. A literal address is checked where its socket is made."""
         address = None
         with suppress(ValueError):
             address = ip_address(url.hostname)

@@ -1,6 +1,6 @@
-"""Stores, administrators and API keys as people make and end them: each change with its line in the audit.
+"""Administration of stores, administrators and API keys, each change with its audit entry.
 
-`actor` is how the audit names whoever does it.
+`actor` is the person or key that the audit entry names.
 """
 
 from collections.abc import Iterable
@@ -28,7 +28,7 @@ ADMINISTRATOR = "administrator"
 
 
 async def add_store(connection: AsyncConnection, actor: str, code: str, name: str, timezone: str) -> bool:
-    """Create a store; False when the code is taken. The caller has checked code and time zone."""
+    """Create a store; return False if the code is taken. The caller has checked code and time zone."""
     if not await create_store(connection, code, name, timezone):
         return False
     await record(
@@ -51,7 +51,7 @@ async def add_key(
     stores: Iterable[str],
     expires_at: datetime | None,
 ) -> tuple[UUID, str]:
-    """Make a key; its id, and the key, which is given away this once."""
+    """Create a key; return its id and the key itself, which is shown only this once."""
     key = new_key()
     held = {"scopes": sorted(set(scopes)), "stores": sorted(set(stores))}
     key_id = await create_key(connection, name, key, held["scopes"], held["stores"], expires_at)
@@ -68,7 +68,7 @@ async def add_key(
 
 
 async def end_key(connection: AsyncConnection, actor: str, key_id: UUID) -> str | None:
-    """Revoke a key; its name, or None when there is none."""
+    """Revoke a key; return its name, or None if there is no such key."""
     name = await revoke_key(connection, key_id)
     if name is not None:
         await record(
@@ -85,7 +85,7 @@ async def add_administrator(
     scopes: Iterable[str],
     stores: Iterable[str],
 ) -> bool:
-    """Create an administrator; False when the user name is taken."""
+    """Create an administrator; return False if the user name is taken."""
     held = {"scopes": sorted(set(scopes)), "stores": sorted(set(stores))}
     created = await create_administrator(connection, username, password_hash, held["scopes"], held["stores"])
     if created is None:
@@ -102,7 +102,7 @@ async def add_administrator(
 
 
 async def replace_password(connection: AsyncConnection, actor: str, username: str, password_hash: str) -> bool:
-    """Set a password, which ends every token made before; False when there is no such administrator."""
+    """Set a password, which revokes every earlier token; return False if there is no such administrator."""
     administrator_id = await set_password(connection, username, password_hash)
     if administrator_id is None:
         return False
@@ -120,7 +120,7 @@ async def replace_password(connection: AsyncConnection, actor: str, username: st
 async def switch_administrator(
     connection: AsyncConnection, actor: str, administrator: AdministratorRow, *, active: bool
 ) -> None:
-    """Let an administrator in or keep them out; nothing where it is so already."""
+    """Activate or deactivate an administrator; do nothing if the state is already so."""
     if administrator.active == active:
         return
     await set_active(connection, administrator.id, active=active)

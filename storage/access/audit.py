@@ -1,4 +1,4 @@
-"""The audit: who changed what, when. Written in the transaction of the change: neither exists without the other."""
+"""The audit of changes. Each entry is written in the transaction of its change, so neither exists without the other."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from storage.listing import Condition, FieldKind, ListField, filtered
 from storage.mapping import all_as, columns_for, table_of
 
 MASK = "•••"
-"""Stands for a secret wherever it would be read."""
+"""Replacement for a secret wherever it would be shown."""
 
 _C = table_of(AuditEntry).c
 
@@ -25,12 +25,12 @@ AUDIT_FIELDS: Mapping[str, ListField] = {
     "objectType": ListField(_C.object_type, FieldKind.TEXT),
     "objectId": ListField(_C.object_id, FieldKind.TEXT),
 }
-"""Fields that the audit may be filtered by."""
+"""Fields for filters of the audit."""
 
 
 @dataclass(frozen=True, slots=True)
 class AuditRow:
-    """One row: who did what to which object, and what changed by it."""
+    """One audit entry: actor, action, object and changes."""
 
     id: int
     at: datetime
@@ -51,7 +51,7 @@ async def record(
     store_code: str | None = None,
     changes: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write one row. `changes` is JSON, each secret in it masked by the caller (`MASK`)."""
+    """Write one entry. `changes` is JSON; the caller masks each secret in it (`MASK`)."""
     row = {
         "actor": actor,
         "action": action,
@@ -64,7 +64,7 @@ async def record(
 
 
 def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """`{"field": {"before": …, "after": …}}` of what differs."""
+    """Return `{"field": {"before": …, "after": …}}` for the fields that differ."""
     return {
         name: {"before": before.get(name), "after": value} for name, value in after.items() if before.get(name) != value
     }
@@ -77,7 +77,7 @@ async def audit_page(
     before: int | None,
     items: int,
 ) -> list[AuditRow]:
-    """Return the next rows of the store (None: of the installation), newest first; `before`: older than that row."""
+    """Return a page of the store's entries (None: the installation's), newest first, older than the entry `before`."""
     query = select(*columns_for(AuditEntry, AuditRow)).where(
         _C.store_code.is_(None) if store_code is None else _C.store_code == store_code
     )
@@ -87,7 +87,7 @@ async def audit_page(
     return all_as(AuditRow, await connection.execute(query))
 
 
-_STANDING = text("""
+_EXISTING = text("""
 SELECT id FROM subscription WHERE store_code = :store_code AND deleted_at IS NULL AND id = ANY(:ids)
 UNION ALL SELECT message_id FROM delivery WHERE store_code = :store_code AND message_id = ANY(:ids)
 UNION ALL SELECT id FROM bulk_action WHERE store_code = :store_code AND id = ANY(:ids)
@@ -96,4 +96,4 @@ UNION ALL SELECT id FROM bulk_action WHERE store_code = :store_code AND id = ANY
 
 async def existing_objects(connection: AsyncConnection, store_code: str, ids: Collection[UUID]) -> set[UUID]:
     """Return those of the ids that are webhooks, deliveries or bulk actions of the store and not deleted."""
-    return set(await connection.scalars(_STANDING, {"store_code": store_code, "ids": list(ids)}))
+    return set(await connection.scalars(_EXISTING, {"store_code": store_code, "ids": list(ids)}))

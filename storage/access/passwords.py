@@ -1,4 +1,4 @@
-"""Passwords: hashed with Argon2id, checked off the event loop, since one check costs tens of milliseconds of CPU."""
+"""Passwords: hashed with Argon2id and checked in a thread, because a check costs tens of milliseconds of CPU."""
 
 import asyncio
 import secrets
@@ -7,40 +7,43 @@ from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
 
 MINIMUM_CHARACTERS = 12
-MAXIMUM_CHARACTERS = 1024  # hashing takes time in proportion to the length
-CHECKS_AT_ONCE = 2  # each takes 64 MiB; a flood of log-ins must not starve the rest of the process
+MAXIMUM_CHARACTERS = 1024
+"""Maximum length of a password. The cost of hashing grows with the length."""
+
+CHECKS_AT_ONCE = 2
+"""Maximum number of concurrent checks. Each takes 64 MiB, and a flood of log-ins must not starve the process."""
 
 
 class Passwords:
-    """Hashes and checks. One per process: it bounds how many checks run at once."""
+    """Password hashing with a limit on concurrent checks; one instance per process."""
 
     def __init__(self) -> None:
         self._hash = PasswordHash((Argon2Hasher(),))
-        self._turns = asyncio.Semaphore(CHECKS_AT_ONCE)
-        self._nobodys: str | None = None
+        self._checks = asyncio.Semaphore(CHECKS_AT_ONCE)
+        self._decoy_hash: str | None = None
 
     async def hash(self, password: str) -> str:
-        """The hash to store."""
-        async with self._turns:
+        """Return the hash to store."""
+        async with self._checks:
             return await asyncio.to_thread(self._hash.hash, password)
 
     async def verify(self, password: str, stored: str | None) -> tuple[bool, str | None]:
-        """Whether the password fits, and a new hash to store when the parameters of hashing have changed.
+        """Return True if the password matches, and a new hash to store if the hashing parameters have changed.
 
-        `stored` None: there is no such account; that takes as long as a wrong password, so the answer's time tells
-        nobody which user names exist.
+        `stored` None: there is no such account. The check takes as long as for a wrong password, so that the response
+        time does not reveal which user names exist.
         """
         if len(password) > MAXIMUM_CHARACTERS:
             return False, None
-        if self._nobodys is None:
-            self._nobodys = await self.hash(secrets.token_urlsafe())
-        async with self._turns:
-            fits, renewed = await asyncio.to_thread(self._hash.verify_and_update, password, stored or self._nobodys)
+        if self._decoy_hash is None:
+            self._decoy_hash = await self.hash(secrets.token_urlsafe())
+        async with self._checks:
+            fits, renewed = await asyncio.to_thread(self._hash.verify_and_update, password, stored or self._decoy_hash)
         return (False, None) if stored is None else (fits, renewed)
 
 
 def password_problem(password: str) -> str | None:
-    """Why a password is not taken; None when it is."""
+    """Return the reason to refuse a password, or None if it is acceptable."""
     if not MINIMUM_CHARACTERS <= len(password) <= MAXIMUM_CHARACTERS:
         return f"a password has {MINIMUM_CHARACTERS} to {MAXIMUM_CHARACTERS} characters"
     return None

@@ -1,4 +1,4 @@
-"""Administrators, API keys and refresh tokens. Passwords come here hashed, keys and tokens leave here hashed."""
+"""Administrators, API keys and refresh tokens. Callers hash passwords; keys and tokens are hashed here."""
 
 import secrets
 from collections.abc import Iterable
@@ -20,16 +20,16 @@ from storage.listing import CODE_POINTS
 from storage.mapping import all_as, columns_for, one_as
 
 USE_RECORDED_EVERY = timedelta(minutes=1)
-"""Precision of the last use of a key or session: not every request writes a row."""
+"""Precision of the recorded last use of a key or session. Not every request should write a row."""
 
 
 def new_key() -> str:
-    """An API key of 256 random bits, with a mark by which scanners of leaked secrets can know it."""
+    """Return a new API key of 256 random bits, with a prefix by which secret scanners recognize it."""
     return f"lwk_{secrets.token_urlsafe(32)}"
 
 
 def digest(secret: str) -> bytes:
-    """What is stored of a key or token. They have 256 random bits, so a slow hash would add nothing."""
+    """Return the stored hash of a key or token. They have 256 random bits, so a slow hash would add nothing."""
     return sha256(secret.encode()).digest()
 
 
@@ -49,13 +49,13 @@ class AdministratorRow:
 
     @property
     def principal(self) -> Principal:
-        """As who is asking."""
+        """The administrator as the principal of a request."""
         return Principal("administrator", str(self.id), self.username, self.scopes, self.stores)
 
 
 @dataclass(frozen=True, slots=True)
 class ApiKeyRow:
-    """A permanent key; the key itself is not stored."""
+    """An API key, without the key itself, which is not stored."""
 
     id: UUID
     name: str
@@ -265,7 +265,7 @@ async def ensure_administrator(
     scopes: Iterable[str] = (Scope.ADMIN,),
     stores: Iterable[str] = (ALL_STORES,),
 ) -> None:
-    """Create the administrator unless there is one of that name, who keeps password and rights."""
+    """Create the administrator unless the name exists; an existing one retains password and rights."""
     if await find_administrator(connection, username=username) is None:
         await create_administrator(connection, username, await Passwords().hash(password), scopes, stores)
 

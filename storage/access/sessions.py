@@ -20,16 +20,17 @@ from storage.access.queries import (
 from storage.access.tables import Administrator, PanelSession
 
 IDLE_TIME = timedelta(hours=2)
-"""Longest time between two uses of a session. Longer means that its user has left the desk."""
+"""Maximum time between two uses of a session. A longer pause means that the user has left the desk."""
+
 LONGEST_TIME = timedelta(hours=12)
-"""Longest lifetime of a session: a working day."""
+"""Maximum lifetime of a session: a working day."""
 
 _NOW = func.clock_timestamp()
 
 
 @dataclass(frozen=True, slots=True)
 class SessionRow:
-    """Who is logged in, and what the next page has to say (kind and text)."""
+    """A logged-in administrator, and the notice for the next page (kind and text)."""
 
     administrator: AdministratorRow
     notice: Mapping[str, str] | None
@@ -51,7 +52,7 @@ async def begin_session(connection: AsyncConnection, token: str, administrator: 
 async def find_session(connection: AsyncConnection, token: str, *, used: bool = True) -> SessionRow | None:
     """Return the session, or None if it has ended.
 
-    The time of use is recorded to the minute. `used` False: a page that polls for news keeps no session alive.
+    The time of use is recorded to the minute. `used` False: a polling page does not extend the session.
     """
     query = (
         select(
@@ -86,7 +87,7 @@ async def say_next(connection: AsyncConnection, token: str, notice: Mapping[str,
 
 
 async def end_session(connection: AsyncConnection, token: str) -> None:
-    """Log out."""
+    """Delete the session: log out."""
     await connection.execute(delete(PanelSession).where(_of(token)))
 
 

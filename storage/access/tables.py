@@ -15,7 +15,7 @@ from storage.table_fields import instant
 
 
 class Administrator(SQLModel, table=True):
-    """A person who logs in; belongs to the installation and lists the stores it may enter (`*`: all)."""
+    """A person who logs in. Belongs to the installation; `stores` lists the accessible stores (`*`: all)."""
 
     __tablename__ = "administrator"
 
@@ -26,13 +26,13 @@ class Administrator(SQLModel, table=True):
     stores: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
     active: bool = Field(default=True, sa_column_kwargs={"server_default": text("true")})
     password_changed_at: datetime = instant(default_now=True)
-    """Named by each token; a token of another password is refused."""
+    """Part of each token; a token issued for an earlier password is refused."""
     created_at: datetime = instant(default_now=True)
     last_login_at: datetime | None = instant(nullable=True)
 
 
 class ApiKey(SQLModel, table=True):
-    """A permanent key of the header X-AUTH-TOKEN; only its SHA-256 is kept (it has 256 random bits)."""
+    """A permanent key for the header X-AUTH-TOKEN; only its SHA-256 is stored (it has 256 random bits)."""
 
     __tablename__ = "api_key"
 
@@ -60,23 +60,23 @@ class RefreshToken(SQLModel, table=True):
 
 
 class PanelSession(SQLModel, table=True):
-    """One log-in to the panel. Logging out deletes it; a new password or a deactivated account leaves it useless."""
+    """One log-in to the panel. Logging out deletes it; a new password or deactivation invalidates it."""
 
     __tablename__ = "panel_session"
 
     token_sha256: bytes = Field(sa_column=Column(LargeBinary, primary_key=True))
     administrator_id: UUID = Field(sa_column=Column(ForeignKey("administrator.id", ondelete="CASCADE"), nullable=False))
     password_version: int = Field(sa_column=Column(BigInteger, nullable=False))
-    """The account's when it logged in."""
+    """The administrator's password version at log-in."""
     expires_at: datetime = instant()
     used_at: datetime = instant(default_now=True)
-    """To the minute."""
+    """Last use, to the minute."""
     notice: dict[str, str] | None = Field(default=None, sa_column=Column(JSONB(none_as_null=True)))
-    """What the next page says once: kind and text."""
+    """Notice that the next page shows once: kind and text."""
 
 
 class AuditEntry(SQLModel, table=True):
-    """Who changed what, when; secrets masked."""
+    """One change: actor, action, object, changes (secrets masked)."""
 
     __tablename__ = "audit"
 

@@ -1,4 +1,4 @@
-"""Intents and outcomes of attempts, written in bulk: the intent before the request, the outcome before the answer."""
+"""Intents and outcomes of attempts, in bulk: an intent is committed before the request, its outcome afterwards."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -10,32 +10,33 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain.delivery.lifecycle import OPEN, Reason
-from storage.columns import in_list
+from domain.delivery.lifecycle import Reason
 
 
-@dataclass(slots=True)  # not frozen: making one would cost thrice as much, for each delivery
+@dataclass(slots=True)  # Not frozen: that would triple the cost of creating one, for each delivery.
 class Intent:
-    """An attempt about to be made. Writing it takes the lease on the delivery."""
+    """An attempt about to start. Writing it takes the lease on the delivery."""
 
     accepted_on: date
-    """The day it is filed under: its event's."""
+    """Partition day: the UTC day of the event's acceptance."""
     message_id: UUID
     number: int
     request_id: UUID
     trigger: str
     worker_id: UUID
     legacy: bool
+    status: str
+    """Status of the delivery as the sender read it: `pending` for an activity, `held` for the drain."""
     recorded: int = 0
-    """The last attempt whose outcome its maker has seen: a later outcome makes this one pointless, or early."""
+    """Number of the last attempt whose outcome the sender has seen. After a later outcome the intent is refused."""
 
 
-@dataclass(slots=True)  # not frozen: making one would cost thrice as much, for each delivery
+@dataclass(slots=True)  # Not frozen: that would triple the cost of creating one, for each delivery.
 class Outcome:
-    """What came of an attempt, and what it makes of the delivery.
+    """The outcome of an attempt, and the delivery's new state.
 
-    `began_seconds_ago` is measured by the worker's monotonic clock when the row is written, so that all instants in the
-    log are by the database's clock; it is set then. `next_in_seconds` is null when there is no next attempt.
+    `began_seconds_ago` is set from the worker's monotonic clock when the row is written, so that all instants in the
+    log come from the database's clock. `next_in_seconds` is None when there is no next attempt.
     """
 
     accepted_on: date
@@ -50,29 +51,30 @@ class Outcome:
     body_sha256: bytes | None
     url: str
     status: str
-    """What the delivery becomes; `unchanged` after a redelivery that failed, which leaves its schedule as it is too."""
+    """New status of the delivery; `unchanged` after a failed redelivery, which does not change the schedule either."""
     reason: Reason | None
     failures: int
     next_in_seconds: float | None
     workflow_id: str | None
-    """Who keeps the delivery from now on, when it is still open."""
+    """Workflow that owns the delivery from now on, if it is still open."""
     holds_group: bool = False
-    """Its successors wait for a person if this exhausts it."""
+    """If the attempt exhausts the delivery, its successors wait until a person decides."""
     retry_after_seconds: float | None = None
-    """The receiver wants no attempt before this has passed; null: it has not said."""
+    """Delay that the receiver asked for; None: it asked for none."""
 
 
-# A person may have cancelled it, or asked for an erasure, since it was looked at; what a person asks for is sent.
-_INTEND = text(f"""
+# An operator may have cancelled the delivery, or cancelled and recovered it, since the sender read it: a recovered one
+# belongs to the drain alone. Manual attempts are sent whatever the status.
+_INTEND = text("""
 INSERT INTO attempt (accepted_on, message_id, number, request_id, trigger, worker_id, legacy)
 SELECT intent.accepted_on, intent.message_id, intent.number, request_id, trigger, worker_id, legacy
 FROM unnest(CAST(:accepted_on AS date[]), CAST(:message_id AS uuid[]), CAST(:number AS int[]),
     CAST(:request_id AS uuid[]), CAST(:trigger AS text[]), CAST(:worker_id AS uuid[]), CAST(:legacy AS bool[]),
-    CAST(:recorded AS int[]))
-    AS intent (accepted_on, message_id, number, request_id, trigger, worker_id, legacy, recorded)
+    CAST(:status AS text[]), CAST(:recorded AS int[]))
+    AS intent (accepted_on, message_id, number, request_id, trigger, worker_id, legacy, status, recorded)
 WHERE (
     SELECT intent.recorded = delivery.attempts
-        AND (delivery.status IN {in_list(OPEN)} OR intent.trigger <> 'automatic')
+        AND (delivery.status = intent.status OR intent.trigger <> 'automatic')
     FROM delivery WHERE delivery.message_id = intent.message_id
 )
 ON CONFLICT (accepted_on, message_id, number) DO NOTHING
@@ -86,7 +88,7 @@ WHERE attempt.accepted_on = :day AND attempt.message_id = begun.message_id AND a
     AND attempt.outcome_at IS NULL
 """)
 
-# Only this very intent: its number may be another sender's.
+# Compare the request id too: another sender may own an intent with this number.
 _FORGET = text("""
 DELETE FROM attempt USING unnest(CAST(:message_id AS uuid[]), CAST(:number AS int[]), CAST(:request_id AS uuid[]))
     AS lost (message_id, number, request_id)
@@ -99,13 +101,15 @@ Row = TypeVar("Row", Intent, Outcome)
 
 
 def _columns(rows: Sequence[Row]) -> dict[str, Sequence[object]]:
-    """Rows -> one list a column, named as the fields."""
+    """Return one list per field of the rows, by the field's name."""
     return {name: [getattr(row, name) for row in rows] for name in rows[0].__slots__}
 
 
 def by_day(rows: Sequence[Row]) -> Iterator[tuple[date, list[Row]]]:
-    """The rows of each day. A statement names one day, so that the planner sees one partition; they are nearly always
-    of one or two days."""
+    """Group rows by day, nearly always one or two.
+
+    A statement names one day, so that the planner sees one partition.
+    """
     days: dict[date, list[Row]] = defaultdict(list)
     for row in rows:
         days[row.accepted_on].append(row)
@@ -113,16 +117,16 @@ def by_day(rows: Sequence[Row]) -> Iterator[tuple[date, list[Row]]]:
 
 
 async def intend(connection: AsyncConnection, intents: Sequence[Intent]) -> set[tuple[UUID, int]]:
-    """Write intents; returns (message id, number) of those that were ours to write.
+    """Write intents; return (message id, number) of the intents written.
 
-    A delivery that begins at once is made with its first (`storage.deliveries.open.match`).
-    A number that is taken belongs to another sender, and an outcome written meanwhile is to be looked at first; so is
-    what has ended, unless a person asks for it. Earlier attempts of the same delivery that have no outcome are closed
-    as `interrupted`: whoever writes the next number has found their lease lapsed.
+    An intent is refused if another sender has the number, if an outcome was recorded meanwhile, or if the delivery has
+    ended and the attempt is automatic; the caller reads the delivery again. Earlier attempts without an outcome are
+    closed as `interrupted`: a next number is written only after their lease has lapsed. The first intent of a delivery
+    that is attempted at once is written by `storage.deliveries.matching.match`.
     """
     if not intents:
         return set()
-    written = {(row[0], row[1]) for row in await connection.execute(_INTEND, _columns(intents))}
+    written = {(row.message_id, row.number) for row in await connection.execute(_INTEND, _columns(intents))}
     for day, later in by_day([intent for intent in intents if intent.number > 1]):
         values = {"day": day, "message_id": [i.message_id for i in later], "number": [i.number for i in later]}
         await connection.execute(_INTERRUPT, values)
@@ -130,7 +134,7 @@ async def intend(connection: AsyncConnection, intents: Sequence[Intent]) -> set[
 
 
 async def forget(connection: AsyncConnection, lost: Sequence[Intent]) -> None:
-    """Take back what may have been written of intents whose sender was told that they were not."""
+    """Delete intents whose commit was reported as failed although it may have succeeded."""
     names = ("message_id", "number", "request_id")
     for day, rows in by_day(lost):
         await connection.execute(_FORGET, {"day": day} | {name: [getattr(row, name) for row in rows] for name in names})

@@ -1,4 +1,4 @@
-"""What explains an event: itself, the store's subscriptions, its deliveries and who is sending them."""
+"""Facts that explain an event: the event, the store's subscriptions, its deliveries and their senders."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
@@ -19,7 +19,7 @@ _EVENT = text(f"""
 SELECT name, created_at, accepted_at, matched_at,
     EXISTS (SELECT FROM delivery WHERE delivery.event_id = event.event_id
         AND delivery.store_code = event.store_code AND delivery.variant = 'test') AS test,
-    body.data IS NOT NULL AS kept, event.erased_at
+    body.data IS NOT NULL AS body_stored, event.erased_at
 FROM event
 {BODY_OF_EVENT}
 WHERE event.store_code = :store_code AND event.event_id = :event_id
@@ -49,13 +49,13 @@ _DELIVERIES = text(f"""
 SELECT delivery.subscription_id, delivery.message_id, delivery.variant, delivery.status, delivery.reason,
     delivery.attempts, delivery.last_status_code, delivery.last_failure, delivery.next_attempt_at, delivery.ended_at,
     ({SENDER_ID}) IS NOT NULL AS under_way,
-    delivery.variant <> 'test' AND (act.kind IS NOT DISTINCT FROM 'backfill'
+    delivery.variant <> 'test' AND (action.kind IS NOT DISTINCT FROM 'backfill'
         OR event.accepted_at < subscription.created_at) AS backfilled,
     {BEHIND} AS behind
 FROM delivery
 JOIN subscription ON subscription.id = delivery.subscription_id
 JOIN event ON event.store_code = delivery.store_code AND event.event_id = delivery.event_id
-LEFT JOIN bulk_action AS act ON act.id = delivery.bulk_action_id
+LEFT JOIN bulk_action AS action ON action.id = delivery.bulk_action_id
 {LAST_ATTEMPT_OF_DELIVERY}
 WHERE delivery.store_code = :store_code AND delivery.event_id = :event_id
 ORDER BY delivery.created_at, delivery.message_id
@@ -65,12 +65,12 @@ _NOW = text("SELECT clock_timestamp()")
 
 
 async def explained_event(connection: AsyncConnection, store_code: str, event_id: UUID) -> ExplainedEvent | None:
-    """The store's event of that id, or None."""
+    """Return the store's event of that id, or None."""
     return one_as(ExplainedEvent, await connection.execute(_EVENT, {"store_code": store_code, "event_id": event_id}))
 
 
 async def stores_with_event(connection: AsyncConnection, store_code: str, event_id: UUID) -> Sequence[str]:
-    """Codes of the other stores that accepted an event of that id."""
+    """Return the codes of other stores that accepted an event of that id."""
     rows = await connection.scalars(_ELSEWHERE, {"store_code": store_code, "event_id": event_id})
     return list(rows)
 
@@ -78,7 +78,10 @@ async def stores_with_event(connection: AsyncConnection, store_code: str, event_
 async def explained_subscriptions(
     connection: AsyncConnection, store_code: str, event_name: str, subscription_id: UUID | None
 ) -> list[ExplainedSubscription]:
-    """The store's subscriptions, those to the event first; of deleted ones those to the event. Or just one."""
+    """Return the store's subscriptions, those to the event first; deleted ones only if they are to the event.
+
+    `subscription_id`: return this one only.
+    """
     values = {"store_code": store_code, "event_name": event_name, "id": subscription_id}
     return all_as(ExplainedSubscription, await connection.execute(_SUBSCRIPTIONS, values))
 
@@ -86,7 +89,7 @@ async def explained_subscriptions(
 async def explained_deliveries(
     connection: AsyncConnection, store_code: str, event_id: UUID
 ) -> Collection[tuple[UUID, ExplainedDelivery]]:
-    """(subscription id, delivery) of the event, oldest first."""
+    """Return (subscription id, delivery) of each delivery of the event, oldest first."""
     rows = await connection.execute(_DELIVERIES, {"store_code": store_code, "event_id": event_id})
     return all_as(_delivery, rows)
 
@@ -96,6 +99,6 @@ def _delivery(subscription_id: UUID, **others: Any) -> tuple[UUID, ExplainedDeli
 
 
 async def database_now(connection: AsyncConnection) -> datetime:
-    """By the clock all instants of the log are taken from."""
+    """Return the database's current instant, the clock of all instants in the log."""
     now: datetime = await connection.scalar(_NOW)
     return now

@@ -1,7 +1,7 @@
-"""The figures of a store's dashboard. Each costs the same however long the log is:
+"""Figures of a store's dashboard. Their cost does not depend on the length of the log:
 
-- what came of attempts, and how long they took, was counted when they were recorded (`storage/deliveries/traffic.py`);
-- what is open is found by skipping through the log's branches (`storage/deliveries/log.py`), and counted up to a limit.
+- outcomes and durations of attempts are counted when they are recorded (`storage/deliveries/traffic.py`);
+- open deliveries are found by a skip scan of the log (`storage/deliveries/log.py`) and counted up to a limit.
 """
 
 from collections import Counter, defaultdict
@@ -21,12 +21,12 @@ from storage.mapping import all_as
 from storage.operations.workers import LEASE_SECONDS
 
 COUNTED_OPEN = 10_000
-"""Open deliveries are counted up to so many: more is said as "at least"."""
+"""Maximum number of open deliveries counted; the panel shows a larger number as "at least"."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
-    """Attempts that came to an outcome in the interval that begins at `start`, and how many took how long, by step."""
+    """Attempts with an outcome in the interval that begins at `start`, and the number of them in each duration step."""
 
     start: datetime
     delivered: int
@@ -37,27 +37,27 @@ class Outcomes:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Attempts of a span: what came of them, interval by interval, and how many took how long, by step."""
+    """Attempts of a time span: outcomes by interval, and the number of attempts in each duration step."""
 
     outcomes: Sequence[Outcomes]
     steps: Mapping[int, int]
-    """See `domain/durations.py`."""
+    """Attempts by duration step (`domain/durations.py`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenDeliveries:
-    """What is still to be delivered; no more than COUNTED_OPEN are counted."""
+    """Open deliveries, counted up to COUNTED_OPEN."""
 
     pending: int
     held: int
     retrying: int
-    """Of these, how many have failed at least once."""
+    """Number of them that have failed at least once."""
     oldest: datetime | None
-    """When the oldest of all was created."""
+    """Creation instant of the oldest."""
 
     @property
     def count(self) -> int:
-        """Pending and held."""
+        """Number of pending and held deliveries."""
         return self.pending + self.held
 
 
@@ -78,7 +78,7 @@ class FailingSubscription:
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionTraffic:
-    """A subscription's attempts since an hour: `failed` counts those that are tried again and those given up."""
+    """A subscription's attempts of the last 24 h; `failed` counts those that are retried and those given up."""
 
     id: UUID
     url: str
@@ -135,7 +135,7 @@ _ORIGIN = datetime.fromisoformat("2000-01-01T00:00:00+00:00")
 
 
 async def traffic(connection: AsyncConnection, store_code: str, *, span: timedelta, width: timedelta) -> Traffic:
-    """What came of the store's attempts in each interval of `width` until now; empty ones too, the present one last."""
+    """Count the outcomes of the store's attempts by intervals of `width`, empty ones included, the current one last."""
     bounds = (await connection.execute(_BOUNDS, {"span": span, "width": width, "origin": _ORIGIN})).one()
     counts: dict[datetime, Counter[str]] = defaultdict(Counter)
     steps: dict[datetime, Counter[int]] = defaultdict(Counter)
@@ -161,8 +161,10 @@ async def traffic(connection: AsyncConnection, store_code: str, *, span: timedel
 async def open_deliveries(
     connection: AsyncConnection, store_code: str, subscription_id: UUID | None = None
 ) -> OpenDeliveries:
-    """What is still to be delivered, of the store or of one subscription. Turns bitmap scans off for the rest of the
-    transaction."""
+    """Count the open deliveries of the store or of one subscription.
+
+    Turns bitmap scans off for the rest of the transaction.
+    """
     await use_indexes_in_order(connection)
     conditions = [Condition("status", Operator.IN, OPEN)]
     if subscription_id is not None:
@@ -188,18 +190,18 @@ async def open_deliveries(
 async def failing_subscriptions(
     connection: AsyncConnection, store_code: str, *, most: int
 ) -> list[FailingSubscription]:
-    """Subscriptions whose last attempt failed, first those whose breaker is open, those that fail longest first."""
+    """Return subscriptions whose last attempt failed: those with an open breaker first, then by duration of failure."""
     return all_as(FailingSubscription, await connection.execute(_FAILING, {"store_code": store_code, "most": most}))
 
 
 async def traffic_of_day(
     connection: AsyncConnection, store_code: str, ids: Sequence[UUID] | None = None
 ) -> list[SubscriptionTraffic]:
-    """Attempts of the last 24 h, to the hour, of the store's subscriptions that had any; `ids`: of these alone."""
+    """Return the attempts of the last 24 h, to the hour, of subscriptions with attempts; `ids`: of these only."""
     values = {"store_code": store_code, "ids": None if ids is None else list(ids)}
     return all_as(SubscriptionTraffic, await connection.execute(_TRAFFIC, values))
 
 
 async def seen_workers(connection: AsyncConnection, *, most: int) -> list[SeenWorker]:
-    """Worker processes, those seen last first. They work for all stores."""
+    """Return the worker processes, last seen first. They work for all stores."""
     return all_as(SeenWorker, await connection.execute(_WORKERS, {"most": most}))

@@ -1,4 +1,4 @@
-"""What a subscription's drain reads and writes: its state, what it holds, and how that ends."""
+"""Held deliveries as their drain sees them: subscription state, next due instants, drains to wake."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,17 +9,18 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.delivery.lifecycle import DeliveryStatus, SubscriptionStatus
+from storage.mapping import one_as
 from storage.subscriptions.state import DRAIN_ONLY
 from storage.subscriptions.throttling import PER_SECOND, REST_SECONDS
 
 ENDED_LATELY_SECONDS = 60
-"""For so long the drain of a subscription that was disabled or deleted is woken, to end what is pending. What is held
-wakes it for as long as it takes, and what is pending all the same ends at its next attempt."""
+"""Period in which the drain of a disabled or deleted subscription is woken to end its pending deliveries. Held
+deliveries wake the drain for as long as there are any; a pending delivery that is missed ends at its next attempt."""
 
 
 @dataclass(frozen=True, slots=True)
 class DrainState:
-    """A subscription as its drain sees it. `probe_in_seconds` is negative when a probe is due."""
+    """The subscription state that a drain works by. `probe_in_seconds` is negative when a probe is due."""
 
     status: str
     deleted: bool
@@ -27,20 +28,23 @@ class DrainState:
     probe_in_seconds: float | None
     rate_limit_per_second: int | None
     per_second: float | None
-    """Requests a second now, by its limit and its receiver's 429s; None: as many as may be."""
+    """Current rate, from the rate limit and adaptive throttling; None: unlimited."""
     rest_seconds: float
-    """For how long its receiver wants to be left alone."""
+    """Seconds until the end of the receiver's `Retry-After`; 0 if there is none."""
     ordered: bool
     retry_schedule: Sequence[int] | None
     drain_only: bool
     max_concurrency: int | None
     by_customer: bool
-    """A line for each customer, if it is ordered."""
+    """If ordered, with a FIFO group for each customer."""
     holds_groups: bool
-    """What is exhausted holds its successors back, if it is ordered."""
+    """If ordered, an exhausted delivery holds its successors back."""
 
     def lasts(self, now: "DrainState | None") -> bool:
-        """Whether the subscription still is as it was, apart from what time alone changes."""
+        """Return True if a drain round may continue with this state: nothing but time has changed it since.
+
+        A new rest or a lower rate ends the round too.
+        """
         if now is None or now.rest_seconds > 0 or (now.per_second or inf) < (self.per_second or inf):
             return False
         timeless = replace(
@@ -53,12 +57,13 @@ class DrainState:
 
 
 _STATE = text(f"""
-SELECT subscription.status, subscription.deleted_at IS NOT NULL, health.breaker_opened_at IS NOT NULL,
-    CAST(extract(epoch FROM health.probe_at - clock_timestamp()) AS float8), subscription.rate_limit_per_second,
-    CAST({PER_SECOND} AS float8), CAST({REST_SECONDS} AS float8),
-    subscription.ordered, subscription.retry_schedule,
-    {DRAIN_ONLY}, subscription.max_concurrency, subscription.order_key = 'customer',
-    subscription.after_exhausted = 'hold'
+SELECT subscription.status, subscription.deleted_at IS NOT NULL AS deleted,
+    health.breaker_opened_at IS NOT NULL AS breaker_open,
+    CAST(extract(epoch FROM health.probe_at - clock_timestamp()) AS float8) AS probe_in_seconds,
+    subscription.rate_limit_per_second, CAST({PER_SECOND} AS float8) AS per_second,
+    CAST({REST_SECONDS} AS float8) AS rest_seconds, subscription.ordered, subscription.retry_schedule,
+    {DRAIN_ONLY} AS drain_only, subscription.max_concurrency, subscription.order_key = 'customer' AS by_customer,
+    subscription.after_exhausted = 'hold' AS holds_groups
 FROM subscription LEFT JOIN subscription_health AS health ON health.subscription_id = subscription.id
 WHERE subscription.id = :id
 """)
@@ -74,7 +79,7 @@ SELECT CAST(extract(epoch FROM min(not_before) - clock_timestamp()) AS float8)
 FROM delivery WHERE subscription_id = :id AND status = '{DeliveryStatus.HELD}' AND not_before > clock_timestamp()
 """)
 
-_TO_KEEP = text(f"""
+_TO_DRAIN = text(f"""
 WITH RECURSIVE drain AS (
     (SELECT subscription_id FROM delivery WHERE status = '{DeliveryStatus.HELD}' ORDER BY subscription_id LIMIT 1)
     UNION ALL
@@ -102,37 +107,37 @@ WHERE status = '{SubscriptionStatus.DISABLED}'
 
 
 async def drain_state(connection: AsyncConnection, subscription_id: UUID) -> DrainState | None:
-    """The subscription now; None when it is not there at all."""
-    row = (await connection.execute(_STATE, {"id": subscription_id})).one_or_none()
-    return DrainState(*row) if row is not None else None
+    """Return the current state, or None if there is no such subscription."""
+    return one_as(DrainState, await connection.execute(_STATE, {"id": subscription_id}))
 
 
 async def next_due_seconds(connection: AsyncConnection, subscription_id: UUID) -> float | None:
-    """Until the first held delivery that waits for its retry is due; None when none does."""
+    """Return the seconds until the first retry of a held delivery is due; None if none is scheduled."""
     seconds = await connection.scalar(_NEXT_DUE, {"id": subscription_id})
     return None if seconds is None else max(0.0, float(seconds))
 
 
 async def next_allowed_seconds(connection: AsyncConnection, subscription_id: UUID) -> float | None:
-    """Return the seconds until the first held delivery whose receiver asked to wait may be attempted; None without
-    any."""
+    """Return the seconds until the first `not_before` of held deliveries passes; None if no receiver asked to wait."""
     seconds = await connection.scalar(_NEXT_ALLOWED, {"id": subscription_id})
     return None if seconds is None else max(0.0, float(seconds))
 
 
 async def subscriptions_to_drain(connection: AsyncConnection) -> Sequence[tuple[UUID, str, str, str]]:
-    """(id, store code, event name, URL) of subscriptions that hold deliveries whose turn has come, or that were
-    disabled or deleted a moment ago."""
-    rows = await connection.execute(_TO_KEEP, {"ended_lately": ENDED_LATELY_SECONDS})
-    return [(row[0], row[1], row[2], row[3]) for row in rows]
+    """Return (id, store code, event name, URL) of subscriptions whose drain has work to do.
+
+    These have held deliveries that may be sent, or were disabled or deleted less than `ENDED_LATELY_SECONDS` ago.
+    """
+    rows = await connection.execute(_TO_DRAIN, {"ended_lately": ENDED_LATELY_SECONDS})
+    return [(row.id, row.store_code, row.event_name, row.url) for row in rows]
 
 
-_FOR_KEEPER = text("SELECT id, store_code, event_name, url FROM subscription WHERE id = :id")
+_FOR_DRAIN = text("SELECT id, store_code, event_name, url FROM subscription WHERE id = :id")
 
 
 async def subscription_for_drain(
     connection: AsyncConnection, subscription_id: UUID
 ) -> tuple[UUID, str, str, str] | None:
-    """(id, store code, event name, URL): what a drain is named by."""
-    row = (await connection.execute(_FOR_KEEPER, {"id": subscription_id})).one_or_none()
-    return (row[0], row[1], row[2], row[3]) if row is not None else None
+    """Return (id, store code, event name, URL) for starting a subscription's drain, or None."""
+    row = (await connection.execute(_FOR_DRAIN, {"id": subscription_id})).one_or_none()
+    return (row.id, row.store_code, row.event_name, row.url) if row is not None else None

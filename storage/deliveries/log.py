@@ -1,15 +1,15 @@
-"""Reading the log of deliveries: pages newest first, one delivery, its attempts.
+"""The log of deliveries: pages newest first, single deliveries, attempts.
 
-A page costs the same whether its filter is rare or common, and however long the log is:
+The cost of a page depends neither on the length of the log nor on how many deliveries match its filter:
 
-- a delivery, and an event's deliveries, are few and found by the id;
-- without a filter, or by time alone, the page is a stretch of the index by age;
-- every other filter asks for some of the log's *branches*: one for each subscription, URL and status that occur in it.
-  They are few, and found by skipping through the index `delivery_by_destination`. A page's items lie in those branches
-  whose newest delivery is newest, so no more branches than the page has items are read, each no further than a page;
-- what no index answers (a part of an id or of an instant, ids above or below one) is looked for in the deliveries
-  themselves: in all of the branches that are asked for where they are short, otherwise in a stretch of the log by age,
-  LOOKED_AT of them for one page. That page may be short or empty, and says where the next one goes on.
+- filters by delivery or event id match few rows, found by the id;
+- without a filter, or with a filter by time only, a page is a range of the index by age;
+- every other filter selects *branches* of the log, one for each subscription, URL and status that occur in it. They are
+  few and found by a skip scan of the index `delivery_by_destination`. The items of a page lie in the branches with the
+  newest deliveries, so at most as many branches are read as the page has items, each up to one page;
+- conditions without an index (a part of an id or of an instant, ids above or below one) are evaluated row by row: over
+  the selected branches where they are short, otherwise by a bounded scan of at most LOOKED_AT rows of the log by age.
+  Such a page may be short or empty, and returns the position at which the next one continues.
 """
 
 from collections.abc import Mapping, Sequence
@@ -44,7 +44,7 @@ from storage.subscriptions.tables import Subscription
 
 @dataclass(frozen=True, slots=True)
 class DeliveryRow:
-    """One delivery of the log, as lists show it."""
+    """One delivery of the log, with the columns shown in lists."""
 
     message_id: UUID
     event_id: UUID
@@ -63,12 +63,12 @@ class DeliveryRow:
     workflow_id: str | None
     retry_id: str | None
     holds_group: bool
-    """It is exhausted, and its successors wait for a person."""
+    """Exhausted, with successors that wait for a person's decision."""
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptRow:
-    """One attempt. Without `outcome_at` it is under way, or its worker died before it could say what came of it."""
+    """One attempt. Without `outcome_at` it is in flight, or its worker died before recording an outcome."""
 
     number: int
     request_id: UUID
@@ -86,7 +86,7 @@ class AttemptRow:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where in the log a page ended: after this delivery, newest first."""
+    """Keyset cursor of a page: the last delivery of the page before, newest first."""
 
     created_at: datetime
     message_id: UUID
@@ -94,19 +94,19 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class FoundDeliveries:
-    """What a page found, newest first."""
+    """One page of deliveries, newest first."""
 
     rows: list[DeliveryRow]
     looked_to: Position | None
-    """How far was looked, with more of the log behind it that may match. None where the rows are all there are, or as
-    many as were asked for."""
+    """Position at which a bounded scan stopped before the end of the log. None if the page is full or nothing is
+    left."""
 
 
 _DELIVERY = table_of(Delivery)
 _SUBSCRIPTION = table_of(Subscription)
 _COLUMNS = columns_for(Delivery, DeliveryRow)
 _URL_HASH = func.hashtextextended(_DELIVERY.c.url, literal_column("0"), type_=BigInteger)  # as in the index
-_place = tuple_(_DELIVERY.c.created_at, _DELIVERY.c.message_id)
+_position = tuple_(_DELIVERY.c.created_at, _DELIVERY.c.message_id)
 _NEWEST_FIRST = (_DELIVERY.c.created_at.desc(), _DELIVERY.c.message_id.desc())
 
 LOG_FIELDS: Mapping[str, ListField] = {
@@ -118,35 +118,35 @@ LOG_FIELDS: Mapping[str, ListField] = {
     "url": ListField(_DELIVERY.c.url, FieldKind.TEXT),
     "createdAt": ListField(_DELIVERY.c.created_at, FieldKind.INSTANT),
 }
-"""What the log may be filtered by."""
+"""Fields for filters of the log."""
 
-# Subscription and URL go together, which the planner cannot know: it expects a branch to hold a handful of rows, and
+# The planner does not know that subscription and URL correlate: it expects a branch to have a handful of rows, and
 # would fetch and sort hundreds of thousands instead of reading the last few of the index.
 _IN_ORDER = text("SELECT set_config('enable_bitmapscan', 'off', true)")
 
 LOOKED_AT = 50_000
-"""Deliveries that are looked at for one page where no index knows which of them match; several conditions that compare
-texts or ids share them."""
+"""Maximum number of deliveries a page reads for conditions without an index; several conditions that compare texts or
+ids share it."""
 
 LOOKED_AT_IN_BRANCHES = 10_000
-"""Branches that have no more than these (shared likewise) are looked through to their ends for one page."""
+"""Maximum size of branches that are scanned to their ends for one page (shared likewise)."""
 
 _ID_FIELDS = frozenset({"messageId", "eventId"})
 _NAMING = frozenset({Operator.EQ, Operator.IN})
 _RANGES = frozenset({Operator.GT, Operator.GTE, Operator.LT, Operator.LTE})
 _BRANCH_FIELDS = frozenset({"eventName", "webhookSubscriptionId", "status", "url"})
-"""Fields which all deliveries of a branch have in common."""
+"""Fields with the same value in all deliveries of a branch."""
 
 
 async def use_indexes_in_order(connection: AsyncConnection) -> None:
-    """For the rest of the transaction: what reads branches must not fetch and sort them whole."""
+    """Turn bitmap scans off for the rest of the transaction, so that branches are not fetched and sorted as a whole."""
     await connection.execute(_IN_ORDER)
 
 
 async def delivery_page(
     connection: AsyncConnection, store_code: str, conditions: Sequence[Condition], after: Position | None, items: int
 ) -> FoundDeliveries:
-    """The next `items` deliveries, newest first, that meet all conditions (on LOG_FIELDS).
+    """Return the next `items` deliveries, newest first, that meet all conditions (on LOG_FIELDS).
 
     Turns bitmap scans off for the rest of the transaction.
     """
@@ -163,7 +163,7 @@ async def delivery_page(
     ):
         query = _of_branches(store_code, conditions, after, items)
     elif looking:
-        looked_to = await _end_of_look(connection, store_code, conditions, after, max(1, LOOKED_AT // costly))
+        looked_to = await _end_of_scan(connection, store_code, conditions, after, max(1, LOOKED_AT // costly))
         query = _by_age(store_code, conditions, after, items, looked_to)
     else:
         query = _by_age(store_code, conditions, after, items)
@@ -178,24 +178,24 @@ def _without_index(condition: Condition) -> bool:
 
 
 def _of_time(conditions: Sequence[Condition]) -> list[Condition]:
-    """Those that indexes by age answer."""
+    """Return the conditions that the indexes by age cover."""
     return [one for one in conditions if one.field == "createdAt" and one.operator in _RANGES | _NAMING]
 
 
 async def _in_short_branches(
     connection: AsyncConnection, store_code: str, conditions: Sequence[Condition], after: Position | None, most: int
 ) -> bool:
-    """Whether the branches that are asked for have no more than `most` deliveries from the page's place on."""
+    """Return True if the selected branches have at most `most` deliveries behind the page's position."""
     found = branches(store_code, [one for one in conditions if one.field in _BRANCH_FIELDS])
     rows = in_branch(found, _of_time(conditions), after, most + 1, "counted")
     counted = select(rows.c.message_id).select_from(found.join(rows, true())).limit(most + 1).subquery()
     return int(await connection.scalar(select(func.count()).select_from(counted)) or 0) <= most
 
 
-async def _end_of_look(
+async def _end_of_scan(
     connection: AsyncConnection, store_code: str, conditions: Sequence[Condition], after: Position | None, most: int
 ) -> Position | None:
-    """The last of the `most` deliveries that the page looks at; None where it looks at all there are."""
+    """Return the last of the `most` deliveries that the page scans; None if fewer are left."""
     query = select(_DELIVERY.c.created_at, _DELIVERY.c.message_id)
     query = query.where(_DELIVERY.c.store_code == store_code, *_older(after))
     query = filtered(query, LOG_FIELDS, _of_time(conditions))
@@ -212,12 +212,15 @@ def _by_age(
 ) -> Select[Any]:
     query = select(*_COLUMNS).where(_DELIVERY.c.store_code == store_code, *_older(after))
     if looked_to is not None:
-        query = query.where(_place >= tuple_(looked_to.created_at, looked_to.message_id))
+        query = query.where(_position >= tuple_(looked_to.created_at, looked_to.message_id))
     return filtered(query, LOG_FIELDS, conditions).order_by(*_NEWEST_FIRST).limit(items)
 
 
 def _of_ids(store_code: str, conditions: Sequence[Condition], after: Position | None, items: int) -> Select[Any]:
-    """Few rows, found first and ordered then: the fence keeps the planner from walking the log in order instead."""
+    """Return a query for few rows by id, ordered afterwards.
+
+    MATERIALIZED keeps the planner from reading the whole log in order.
+    """
     query = select(*_COLUMNS).where(_DELIVERY.c.store_code == store_code, *_older(after))
     found = filtered(query, LOG_FIELDS, conditions).cte("found").prefix_with("MATERIALIZED", dialect="postgresql")
     return select(found).order_by(found.c.created_at.desc(), found.c.message_id.desc()).limit(items)
@@ -246,7 +249,7 @@ def _of_branches(store_code: str, conditions: Sequence[Condition], after: Positi
 
 
 def branches(store_code: str, conditions: Sequence[Condition]) -> CTE:
-    """The branches of the store's log that meet the conditions, each found by one probe of the index."""
+    """Return the branches of the store's log that meet the conditions, each found by one index probe."""
     subscription, kind = _SUBSCRIPTION.c, LOG_FIELDS
     of_subscription = {
         "eventName": ListField(subscription.event_name, kind["eventName"].kind),
@@ -297,7 +300,7 @@ def in_branch(
     *,
     oldest_first: bool = False,
 ) -> LateralFromClause:
-    """At most `items` deliveries of each branch, for a join with `branch`; newest first unless said otherwise."""
+    """Return at most `items` deliveries of each branch, for a join with `branch`; newest first by default."""
     query = select(*_COLUMNS).where(
         _DELIVERY.c.subscription_id == branch.c.subscription_id,
         branch.c.url_hash == _URL_HASH,
@@ -311,7 +314,7 @@ def in_branch(
 def _older(after: Position | None) -> list[ColumnElement[bool]]:
     if after is None:
         return []
-    return [_place < tuple_(after.created_at, after.message_id)]
+    return [_position < tuple_(after.created_at, after.message_id)]
 
 
 _OF_EVENT = (
@@ -331,17 +334,17 @@ _ATTEMPTS = (
 
 
 async def deliveries_of_event(connection: AsyncConnection, store_code: str, event_id: UUID) -> list[DeliveryRow]:
-    """All deliveries of an event, oldest first."""
+    """Return all deliveries of an event, oldest first."""
     rows = await connection.execute(_OF_EVENT, {"store_code": store_code, "event_id": event_id})
     return all_as(DeliveryRow, rows)
 
 
 async def find_delivery(connection: AsyncConnection, store_code: str, message_id: UUID) -> DeliveryRow | None:
-    """The store's delivery of that id, or None."""
+    """Return the store's delivery of that id, or None."""
     values = {"store_code": store_code, "message_id": message_id}
     return one_as(DeliveryRow, await connection.execute(_BY_ID, values))
 
 
 async def attempts_of(connection: AsyncConnection, message_id: UUID) -> list[AttemptRow]:
-    """A delivery's attempts, first to last. The caller has found the delivery in its store."""
+    """Return a delivery's attempts, first to last. The caller has checked that the delivery belongs to its store."""
     return all_as(AttemptRow, await connection.execute(_ATTEMPTS, {"message_id": message_id}))

@@ -1,12 +1,12 @@
-"""Deliveries that are open: what an attempt needs of them, read again before each one."""
+"""Open deliveries with everything an attempt needs, read anew before each attempt."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import Result, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.delivery.breaker import hold_reason
@@ -15,13 +15,14 @@ from domain.wire.bodies import TEST, EventFacts
 from storage.columns import in_list
 from storage.events.days import BODY_OF_EVENT, LAST_ATTEMPT_OF_DELIVERY
 from storage.ids import drawn_id
+from storage.mapping import pairs_as
 from storage.operations.workers import SENDER_ID
 from storage.subscriptions.state import DRAIN_ONLY
 
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionFacts:
-    """What an attempt needs of its subscription, as it is now; secrets still sealed."""
+    """The current subscription of an attempt, its secrets still sealed."""
 
     id: UUID
     url: str
@@ -37,30 +38,30 @@ class SubscriptionFacts:
     max_concurrency: int | None
     breaker_open: bool = False
     drain_only: bool = False
-    """It has a limit or an order that only its drain can honour."""
+    """A limit or ordering applies that only the drain can observe, so every delivery is held first."""
     by_customer: bool = False
-    """It is ordered, with a FIFO group for each customer."""
+    """Ordered, with a FIFO group for each customer."""
     holds_group: bool = False
-    """It is ordered, and the successors of what is exhausted wait for a person."""
+    """Ordered, and an exhausted delivery blocks its successors until a person decides."""
 
     @property
     def hold_reason(self) -> Reason | None:
-        """Why its deliveries wait for the drain; None when they may be attempted at once."""
+        """Reason to hold its deliveries for the drain; None when they may be attempted at once."""
         return hold_reason(status=self.status, breaker_open=self.breaker_open, drain_only=self.drain_only)
 
 
-@dataclass(slots=True)  # not frozen: making one would cost thrice as much, for each delivery
+@dataclass(slots=True)  # Not frozen: that would triple the cost of creating one, for each delivery.
 class OpenDelivery:
-    """A delivery to work on. `number` is the attempt to make next, or the one whose intent is already written.
+    """An open delivery.
 
-    `intended`: this worker's intent for `number` was written with the match. `sender_id`: the live worker that has
-    begun an attempt and not said what came of it.
-    `next_in_seconds`: when its next attempt is due, null when none was scheduled (or it is due at once).
+    `number`: the next attempt, or the attempt whose intent is already written. `intended`: this worker's intent for
+    `number` was written with the match. `sender_id`: the live worker whose attempt has no outcome yet.
+    `next_in_seconds`: seconds until the next attempt is due; None if none was scheduled (or it is due at once).
     """
 
     message_id: UUID
     event: EventFacts
-    """Its data is masked where `sealed_data` holds the whole."""
+    """Its data has masked secrets if `sealed_data` is set."""
     sealed_data: bytes | None
     variant: str
     subscription: SubscriptionFacts
@@ -73,26 +74,26 @@ class OpenDelivery:
     sender_id: UUID | None
     next_in_seconds: float | None
     accepted_on: date
-    """The day its attempts are filed under."""
+    """Partition day of its attempts."""
     event_sequence: int = 0
     hold_again_as: Reason | None = None
-    """Set when the drain sends it: the reason it is held again for should the attempt fail."""
+    """Set by the drain: the reason to hold the delivery again if the attempt fails."""
     accepted_at: datetime | None = None
-    """When the event was accepted, by the database's clock."""
+    """Instant of the event's acceptance, by the database's clock."""
     erased: bool = False
-    """The event's body is gone: there is nothing left to send."""
+    """The event's body was deleted, so there is nothing to send."""
     recorded: int = 0
-    """The last of its attempts whose outcome was written."""
+    """Number of the last attempt whose outcome is recorded."""
     redelivered: bool = False
-    """A person asked for one more attempt of what has ended; only its success changes the status."""
+    """The delivery has ended and a person requested one more attempt; only its success changes the status."""
     traceparent: str | None = None
-    """The span its event was emitted in, where that is recorded."""
+    """Span in which the event was emitted, if recorded."""
     retry_id: str | None = None
     """Id of the standalone activity that owns its later attempts."""
 
     @property
     def is_test(self) -> bool:
-        """A sample, sent once; what comes of it says nothing about the receiver's health."""
+        """True for a sample, which is sent once and does not count for the receiver's health."""
         return self.variant == TEST
 
 
@@ -100,16 +101,43 @@ SUBSCRIPTION_COLUMNS = f"""
 subscription.id, subscription.url, subscription.legacy, subscription.status,
 subscription.deleted_at IS NOT NULL AS deleted, subscription.sealed_headers, subscription.hmac_enabled,
 subscription.sealed_secret,
-CASE WHEN subscription.previous_secret_until > clock_timestamp() THEN subscription.sealed_previous_secret END,
+CASE WHEN subscription.previous_secret_until > clock_timestamp() THEN subscription.sealed_previous_secret END
+    AS sealed_previous_secret,
 subscription.signature_version, subscription.retry_schedule, subscription.max_concurrency,
-health.breaker_opened_at IS NOT NULL, {DRAIN_ONLY}, subscription.ordered AND subscription.order_key = 'customer',
-subscription.ordered AND subscription.after_exhausted = 'hold'
+health.breaker_opened_at IS NOT NULL AS breaker_open, {DRAIN_ONLY} AS drain_only,
+subscription.ordered AND subscription.order_key = 'customer' AS by_customer,
+subscription.ordered AND subscription.after_exhausted = 'hold' AS holds_group
 """
+"""SQL over rows `subscription` and `health`: the columns of `SubscriptionFacts`."""
+
+
+class _OpenRow(NamedTuple):
+    message_id: UUID
+    variant: str
+    delivery_status: str
+    failures: int
+    next_in_seconds: float | None
+    last_number: int
+    sender_id: UUID | None
+    timezone: str
+    store_code: str
+    event_id: UUID
+    name: str
+    created_at_text: str
+    data: str | None
+    sealed_data: bytes | None
+    event_sequence: int
+    accepted_on: date
+    accepted_at: datetime
+    traceparent: str | None
+    attempts: int
+    retry_id: str | None
+
 
 _OPEN = f"""
-SELECT delivery.message_id, delivery.variant, delivery.status, delivery.failures,
-    extract(epoch FROM delivery.next_attempt_at - clock_timestamp()), coalesce(attempt.number, 0),
-    {SENDER_ID}, store.timezone,
+SELECT delivery.message_id, delivery.variant, delivery.status AS delivery_status, delivery.failures,
+    CAST(extract(epoch FROM delivery.next_attempt_at - clock_timestamp()) AS float8) AS next_in_seconds,
+    coalesce(attempt.number, 0) AS last_number, {SENDER_ID} AS sender_id, store.timezone,
     event.store_code, event.event_id, event.name, event.created_at_text, body.data, body.sealed_data,
     delivery.event_sequence, delivery.accepted_on, event.accepted_at, event.traceparent, delivery.attempts,
     delivery.retry_id, {SUBSCRIPTION_COLUMNS}
@@ -121,7 +149,6 @@ LEFT JOIN subscription_health AS health ON health.subscription_id = subscription
 {BODY_OF_EVENT}
 {LAST_ATTEMPT_OF_DELIVERY}
 """
-_OPEN_COLUMNS_BEFORE_SUBSCRIPTION = 20
 
 _OPEN_OF_EVENTS = text(
     _OPEN
@@ -134,64 +161,53 @@ WHERE delivery.status IN {in_list(OPEN)}
 _OPEN_BY_ID = text(_OPEN + "WHERE delivery.message_id = :message_id")
 
 
-def _open_delivery(row: Sequence[Any]) -> OpenDelivery:
-    identity, variant, status, failures, next_in, last_number, sender_id, timezone = row[:8]
-    (
-        store_code,
-        event_id,
-        name,
-        created_at_text,
-        data,
-        sealed_data,
-        sequence,
-        day,
-        at,
-        traceparent,
-        recorded,
-        retry_id,
-    ) = row[8:_OPEN_COLUMNS_BEFORE_SUBSCRIPTION]
+def _open_deliveries(result: Result[Any]) -> list[OpenDelivery]:
+    return [_open_delivery(row, subscription) for row, subscription in pairs_as(_OpenRow, SubscriptionFacts, result)]
+
+
+def _open_delivery(row: _OpenRow, subscription: SubscriptionFacts) -> OpenDelivery:
     return OpenDelivery(
-        message_id=identity,
-        event=EventFacts(event_id, name, store_code, created_at_text, data or ""),
-        sealed_data=sealed_data,
-        erased=data is None,
-        variant=variant,
-        subscription=SubscriptionFacts(*row[_OPEN_COLUMNS_BEFORE_SUBSCRIPTION:]),
-        timezone=timezone,
-        status=status,
-        number=last_number + 1,
-        failures=failures,
+        message_id=row.message_id,
+        event=EventFacts(row.event_id, row.name, row.store_code, row.created_at_text, row.data or ""),
+        sealed_data=row.sealed_data,
+        erased=row.data is None,
+        variant=row.variant,
+        subscription=subscription,
+        timezone=row.timezone,
+        status=row.delivery_status,
+        number=row.last_number + 1,
+        failures=row.failures,
         request_id=drawn_id(),
         intended=False,
-        sender_id=sender_id,
-        next_in_seconds=None if next_in is None else float(next_in),
-        event_sequence=sequence,
-        accepted_on=day,
-        accepted_at=at,
-        traceparent=traceparent,
-        recorded=recorded,
-        retry_id=retry_id,
+        sender_id=row.sender_id,
+        next_in_seconds=row.next_in_seconds,
+        event_sequence=row.event_sequence,
+        accepted_on=row.accepted_on,
+        accepted_at=row.accepted_at,
+        traceparent=row.traceparent,
+        recorded=row.attempts,
+        retry_id=row.retry_id,
     )
 
 
 async def open_of_events(
     connection: AsyncConnection, store_codes: Sequence[str], event_ids: Sequence[UUID]
 ) -> list[OpenDelivery]:
-    """What is open of events that were matched before, as it stands."""
+    """Return the open deliveries of events that were matched before."""
     rows = await connection.execute(_OPEN_OF_EVENTS, {"store_code": store_codes, "event_id": event_ids})
-    return [_open_delivery(row) for row in rows]
+    return _open_deliveries(rows)
 
 
 async def load(connection: AsyncConnection, identity: UUID) -> OpenDelivery | None:
-    """One delivery as it stands now, with its event and subscription; None when there is none of that id."""
-    row = (await connection.execute(_OPEN_BY_ID, {"message_id": identity})).one_or_none()
-    return _open_delivery(row) if row is not None else None
+    """Return a delivery with its event and subscription, or None if the id is unknown."""
+    found = _open_deliveries(await connection.execute(_OPEN_BY_ID, {"message_id": identity}))
+    return found[0] if found else None
 
 
 _HELD = _OPEN + f"WHERE delivery.subscription_id = :subscription_id AND delivery.status = '{DeliveryStatus.HELD}'"
 _HELD_ORDER = " ORDER BY delivery.event_sequence, delivery.message_id LIMIT :most"
 _BY_INSTANT = " ORDER BY delivery.next_attempt_at, delivery.event_sequence, delivery.message_id LIMIT :most"
-# `clock_timestamp()` is volatile, so the index would be read to its end with it.
+# Not `clock_timestamp()`: it is volatile, so PostgreSQL would read the index to its end.
 _HELD_RETRIES_DUE = text(f"""{_HELD}
 AND delivery.next_attempt_at <= statement_timestamp() AND delivery.message_id <> ALL(:under_way) {_BY_INSTANT}""")
 _HELD_FRESH = text(f"""{_HELD} AND delivery.next_attempt_at IS NULL
@@ -202,15 +218,15 @@ _HELD_OLDEST = text(
 )
 
 BEFORE_ALL = (-1, UUID(int=0))
-"""A place in the order of acceptance (event sequence, message id) before that of any delivery."""
+"""Cursor (event sequence, message id) before the first delivery in the order of acceptance."""
 
 
 async def held_retries_due(
     connection: AsyncConnection, subscription_id: UUID, most: int, *, under_way: Collection[UUID] = ()
 ) -> list[OpenDelivery]:
-    """Return held deliveries whose retry is due, in the order of their instants, without those that are under way."""
+    """Return held deliveries whose retry is due, ordered by due instant, except those in flight (`under_way`)."""
     values = {"subscription_id": subscription_id, "most": most, "under_way": list(under_way)}
-    return [_open_delivery(row) for row in await connection.execute(_HELD_RETRIES_DUE, values)]
+    return _open_deliveries(await connection.execute(_HELD_RETRIES_DUE, values))
 
 
 async def held_fresh(
@@ -221,18 +237,20 @@ async def held_fresh(
     after: tuple[int, UUID] = BEFORE_ALL,
     under_way: Collection[UUID] = (),
 ) -> list[OpenDelivery]:
-    """Return held deliveries that wait for no instant, in the order of acceptance from behind a place in it, without
-    those that are under way."""
+    """Return held deliveries without a due instant, in the order of acceptance.
+
+    `after`: keyset cursor (event sequence, message id). Deliveries in flight (`under_way`) are left out.
+    """
     sequence, identity = after
     values = {"subscription_id": subscription_id, "sequence": sequence, "message_id": identity, "most": most}
     rows = await connection.execute(_HELD_FRESH, values | {"under_way": list(under_way)})
-    return [_open_delivery(row) for row in rows]
+    return _open_deliveries(rows)
 
 
 async def held_oldest(connection: AsyncConnection, subscription_id: UUID) -> OpenDelivery | None:
-    """Return the held delivery of the event accepted first, due or not, unless its receiver has asked to wait."""
-    row = (await connection.execute(_HELD_OLDEST, {"subscription_id": subscription_id, "most": 1})).one_or_none()
-    return None if row is None else _open_delivery(row)
+    """Return the oldest held delivery, due or not, among those whose receiver has not asked to wait."""
+    found = _open_deliveries(await connection.execute(_HELD_OLDEST, {"subscription_id": subscription_id, "most": 1}))
+    return found[0] if found else None
 
 
 _HELD_BY_ID = text(
@@ -241,6 +259,6 @@ _HELD_BY_ID = text(
 
 
 async def held_of(connection: AsyncConnection, message_ids: Sequence[UUID]) -> list[OpenDelivery]:
-    """Those of these deliveries that are held, in the order of acceptance."""
+    """Return the held ones of these deliveries, in the order of acceptance."""
     rows = await connection.execute(_HELD_BY_ID, {"ids": list(message_ids), "most": len(message_ids)})
-    return [_open_delivery(row) for row in rows]
+    return _open_deliveries(rows)

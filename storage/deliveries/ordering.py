@@ -1,8 +1,7 @@
-"""FIFO groups of an ordered subscription: its held deliveries that wait for each other, and which of each is the first.
+"""FIFO groups of an ordered subscription: held deliveries that wait for each other, and the first of each group.
 
-A subscription has one FIFO group, or one for each customer (`domain/delivery/ordering.py`). A FIFO group that a
-person has to let
-go on has an exhausted delivery marked `holds_group` in it.
+A subscription has one FIFO group, or one for each customer (`domain/delivery/ordering.py`). A FIFO group is stopped
+while it contains an exhausted delivery marked `holds_group`, until a person decides.
 """
 
 from collections.abc import Collection, Sequence
@@ -16,18 +15,20 @@ from domain.delivery.lifecycle import DeliveryStatus
 from domain.delivery.ordering import ordering_key_of
 from storage.deliveries.transitions import assign_ordering_keys
 from storage.events.days import BODY_OF_EVENT, LAST_ATTEMPT_OF_DELIVERY
+from storage.mapping import rows_as
 from storage.operations.workers import SENDER_ID
 
-PLACED_AT_ONCE = 500
-"""Deliveries put into their FIFO groups in one transaction, with the bodies that say which those are."""
+KEYS_AT_ONCE = 500
+"""Deliveries that get an ordering key in one transaction, which reads the body of each."""
 
 
 @dataclass(frozen=True, slots=True)
 class First:
-    """The first held delivery of a FIFO group, or one of the first of the subscription's only FIFO group (null).
+    """The first held delivery of a FIFO group, or one of the first in a subscription's only group (ordering key None).
 
-    `due_in_seconds` is not positive when it may be sent; `allowed_in_seconds` is not positive when a probe may send it,
-    which skips the schedule and not what the receiver asked for. `stopped`: one before it waits for a person.
+    `due_in_seconds` is not positive when the delivery may be sent. `allowed_in_seconds` is not positive when a probe
+    may send it: a probe skips the schedule, but not the receiver's `Retry-After`. `stopped`: an exhausted delivery
+    before it waits for a person.
     """
 
     ordering_key: int | None
@@ -46,22 +47,25 @@ _FIRST = f"""
 """
 
 _COLUMNS = """
-SELECT head.ordering_key, head.message_id, head.event_sequence,
-    CAST(coalesce(extract(epoch FROM head.next_attempt_at - clock_timestamp()), 0) AS float8),
-    CAST(coalesce(extract(epoch FROM head.not_before - clock_timestamp()), 0) AS float8),
+SELECT {ordering_key} AS ordering_key, head.message_id, head.event_sequence AS sequence,
+    CAST(coalesce(extract(epoch FROM head.next_attempt_at - clock_timestamp()), 0) AS float8) AS due_in_seconds,
+    CAST(coalesce(extract(epoch FROM head.not_before - clock_timestamp()), 0) AS float8) AS allowed_in_seconds,
     :holds AND EXISTS (SELECT FROM delivery AS ended
         WHERE ended.subscription_id = :id AND ended.holds_group {same_group}
-        AND ended.event_sequence <= head.event_sequence)
+        AND ended.event_sequence <= head.event_sequence) AS stopped
 FROM head
 """
+_COLUMNS_OF_GROUPS = _COLUMNS.format(
+    ordering_key="head.ordering_key", same_group="AND ended.ordering_key = head.ordering_key"
+)
 
 _ONLY_GROUP = text(
     f"WITH head AS ({_FIRST} ORDER BY delivery.event_sequence, delivery.message_id LIMIT :most)"
-    + _COLUMNS.format(same_group="")
+    + _COLUMNS.format(ordering_key="CAST(NULL AS bigint)", same_group="")
     + "ORDER BY head.event_sequence, head.message_id"
 )
 
-# One probe of the index for each FIFO group, however long the FIFO groups are.
+# A skip scan: one index probe per FIFO group, independent of the length of the groups.
 _GROUPS = text(
     f"""
 WITH RECURSIVE head AS (
@@ -74,7 +78,7 @@ WITH RECURSIVE head AS (
     ) AS beyond
 )
 """
-    + _COLUMNS.format(same_group="AND ended.ordering_key = head.ordering_key")
+    + _COLUMNS_OF_GROUPS
     + "LIMIT :most"
 )
 
@@ -87,7 +91,7 @@ WITH head AS (
     ) AS first
 )
 """
-    + _COLUMNS.format(same_group="AND ended.ordering_key = head.ordering_key")
+    + _COLUMNS_OF_GROUPS
 )
 
 _FIRST_UNMATCHED = text("""
@@ -132,52 +136,54 @@ def _behind(own_group: str) -> str:
 BEHIND = f"""CASE WHEN delivery.status = '{DeliveryStatus.HELD}' AND subscription.ordered THEN
     CASE subscription.order_key WHEN 'customer' THEN {_behind("{}.ordering_key = delivery.ordering_key")}
     ELSE {_behind("true")} END END"""
-"""SQL over rows `delivery` and `subscription`: the first of those which have to end before this one is sent."""
+"""SQL over rows `delivery` and `subscription`: the first delivery that has to end before this one is sent; null if
+there is none."""
 
 
 async def first_of_groups(
     connection: AsyncConnection, subscription_id: UUID, *, by_customer: bool, holds: bool, after: int | None, most: int
 ) -> list[First]:
-    """Return the first delivery of each FIFO group, of at most `most` groups behind the ordering key `after`; or the
-    first `most` deliveries of the subscription's only group, in their order.
+    """Return the first delivery of at most `most` FIFO groups behind the ordering key `after`.
 
-    `holds`: what is exhausted and waits for a person stops its FIFO group.
+    For a subscription with one group, return its first `most` deliveries in order. `holds`: an exhausted delivery that
+    waits for a person stops its group.
     """
     values = {"id": subscription_id, "holds": holds, "most": most}
     if not by_customer:
-        return [First(None, *row[1:]) for row in await connection.execute(_ONLY_GROUP, values)]
-    rows = await connection.execute(_GROUPS, values | {"after": after})
-    return [First(*row) for row in rows]
+        return list(rows_as(First, await connection.execute(_ONLY_GROUP, values)))
+    return list(rows_as(First, await connection.execute(_GROUPS, values | {"after": after})))
 
 
 async def first_of_these(
     connection: AsyncConnection, subscription_id: UUID, ordering_keys: Sequence[int | None], *, holds: bool
 ) -> list[First]:
-    """The first delivery of each of these FIFO groups now; of the only FIFO group as many as it is named."""
+    """Return the current first delivery of each of these FIFO groups.
+
+    For a subscription with one group (None), return as many of its first deliveries as there are keys.
+    """
     values = {"id": subscription_id, "holds": holds}
     if None in ordering_keys:
         rows = await connection.execute(_ONLY_GROUP, values | {"most": len(ordering_keys)})
-        return [First(None, *row[1:]) for row in rows]
-    return [
-        First(*row) for row in await connection.execute(_OF_GROUPS, values | {"ordering_keys": list(ordering_keys)})
-    ]
+        return list(rows_as(First, rows))
+    rows = await connection.execute(_OF_GROUPS, values | {"ordering_keys": list(ordering_keys)})
+    return list(rows_as(First, rows))
 
 
 async def first_unmatched(connection: AsyncConnection, subscription_id: UUID, before: int) -> int | None:
-    """The place of the first event before this place that has not been matched, of those the subscription may get.
+    """Return the sequence of the first unmatched event of the subscription with a sequence below `before`, or None.
 
-    0 while a person's act is opening earlier deliveries (again): nothing may be sent before all of them are.
+    Return 0 while a bulk action opens earlier deliveries: none may be sent before all of them are open.
     """
-    place: int | None = await connection.scalar(_FIRST_UNMATCHED, {"id": subscription_id, "before": before})
-    return place
+    sequence: int | None = await connection.scalar(_FIRST_UNMATCHED, {"id": subscription_id, "before": before})
+    return sequence
 
 
 async def assign_missing_keys(connection: AsyncConnection, subscription_id: UUID) -> int:
-    """Put held deliveries into their customers' FIFO groups that are in none yet; how many that were.
+    """Assign an ordering key to held deliveries without one; return how many.
 
     They were matched before their subscription was ordered by customer, or backfilled.
     """
-    found = (await connection.execute(_WITHOUT_KEY, {"id": subscription_id, "most": PLACED_AT_ONCE})).all()
+    found = (await connection.execute(_WITHOUT_KEY, {"id": subscription_id, "most": KEYS_AT_ONCE})).all()
     if found:
         ordering_keys = [ordering_key_of(subscription_id, row.data) for row in found]
         await assign_ordering_keys(connection, [row.message_id for row in found], ordering_keys)
@@ -185,5 +191,5 @@ async def assign_missing_keys(connection: AsyncConnection, subscription_id: UUID
 
 
 async def on_the_wire(connection: AsyncConnection, message_ids: Collection[UUID]) -> set[UUID]:
-    """Those of these deliveries that a live worker is sending."""
+    """Return the ids of those deliveries that a live worker is sending."""
     return set(await connection.scalars(_ON_THE_WIRE, {"ids": list(message_ids)}))

@@ -1,4 +1,4 @@
-"""What should be kept by a workflow, for whoever looks whether one does."""
+"""Work that should have a running workflow, for `reconcile`, which checks that it does."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -24,17 +24,17 @@ class RunningBulkAction:
 
 @dataclass(frozen=True, slots=True)
 class LookedAfter:
-    """What needs nobody to restart it: the workers look for events that are not taken and for what is held."""
+    """Work that the workers find by themselves: unclaimed events and held deliveries."""
 
     untaken_events: int
     held_deliveries: int
 
 
-_ACTS = text("""
-SELECT act.id, act.kind, act.subscription_id, subscription.url
-FROM bulk_action AS act JOIN subscription ON subscription.id = act.subscription_id
-WHERE act.status = 'running' AND act.created_at <= clock_timestamp() - make_interval(secs => :at_least)
-ORDER BY act.created_at, act.id
+_RUNNING = text("""
+SELECT action.id, action.kind, action.subscription_id, subscription.url
+FROM bulk_action AS action JOIN subscription ON subscription.id = action.subscription_id
+WHERE action.status = 'running' AND action.created_at <= clock_timestamp() - make_interval(secs => :at_least)
+ORDER BY action.created_at, action.id
 """)
 
 _LOOKED_AFTER = text(f"""
@@ -46,14 +46,14 @@ SELECT (SELECT count(*) FROM event WHERE matched_at IS NULL) AS untaken_events,
 async def running_bulk_actions(
     connection: AsyncConnection, *, at_least_seconds: float = 0.0
 ) -> list[RunningBulkAction]:
-    """Every recovery and backfill that has been under way for so long, oldest first."""
-    return all_as(_act, await connection.execute(_ACTS, {"at_least": at_least_seconds}))
+    """Return the bulk actions that have been running for at least this time, oldest first."""
+    return all_as(_bulk_action, await connection.execute(_RUNNING, {"at_least": at_least_seconds}))
 
 
-def _act(kind: str, **others: Any) -> RunningBulkAction:
+def _bulk_action(kind: str, **others: Any) -> RunningBulkAction:
     return RunningBulkAction(kind=BulkActionKind(kind), **others)
 
 
 async def looked_after(connection: AsyncConnection) -> LookedAfter:
-    """How much waits for the workers themselves."""
+    """Count the events and deliveries that the workers find by themselves."""
     return LookedAfter(**(await connection.execute(_LOOKED_AFTER)).one()._asdict())

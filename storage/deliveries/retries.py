@@ -1,4 +1,4 @@
-"""Deliveries that wait for a later attempt by a standalone activity: which there are, and when there are too many."""
+"""Retries by standalone activities: waiting deliveries, the overload limit, and deliveries whose owner is missing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.delivery.lifecycle import DeliveryStatus
 from domain.wire.bodies import TEST
+from storage.mapping import rows_as
 
 MOST_OF_A_SUBSCRIPTION = 100
 """Maximum number of one subscription's deliveries that wait in Temporal. A standalone activity costs some 27 ms of CPU
@@ -19,12 +20,12 @@ MOST_DUE_IN_A_SECOND = 20
 PostgreSQL it finishes 128 standalone activities a second; more of them would be late and delay first attempts."""
 
 OVERDUE_SECONDS = 60.0
-"""Age at which a delivery that should have been attempted counts as one whose owner is not running."""
+"""Age at which a delivery that should have been attempted is assumed to have no running owner."""
 
 
 @dataclass(frozen=True, slots=True)
 class WaitingRetry:
-    """A delivery that waits for its next attempt, with what its activity is named and found by."""
+    """A delivery that waits for its next attempt, with the id and search attributes of its activity."""
 
     message_id: UUID
     retry_id: str
@@ -50,7 +51,7 @@ WHERE delivery.status = '{DeliveryStatus.PENDING}' AND delivery.variant <> '{TES
 
 
 async def pending_of_events(connection: AsyncConnection, events: Sequence[tuple[str, UUID]]) -> list[UUID]:
-    """Return the message ids of deliveries of these events (store code, event id) that are not settled."""
+    """Return the message ids of unsettled deliveries of these events (store code, event id)."""
     values = {"store_codes": [store for store, _ in events], "event_ids": [event_id for _, event_id in events]}
     return list(await connection.scalars(_PENDING_OF_EVENTS, values))
 
@@ -92,8 +93,11 @@ WHERE of_subscription + subscription.waiting > {MOST_OF_A_SUBSCRIPTION}
 
 
 async def overload(connection: AsyncConnection, planned: Sequence[tuple[UUID, UUID, float]]) -> set[UUID]:
-    """Return which deliveries are too many for Temporal, of those (message id, subscription id, seconds until the next
-    attempt) whose attempts failed just now. Workers that count at the same moment may each fill the rest."""
+    """Return the deliveries that exceed the limits of waiting retries and have to be held instead.
+
+    `planned`: (message id, subscription id, seconds until the next attempt) of attempts that just failed. Workers that
+    count at the same moment may each use up the rest of a limit.
+    """
     message_ids, subscription_ids, seconds = zip(*planned, strict=True)
     values = {
         "message_ids": list(message_ids),
@@ -103,8 +107,8 @@ async def overload(connection: AsyncConnection, planned: Sequence[tuple[UUID, UU
     return set(await connection.scalars(_OVERLOAD, values))
 
 
-# `clock_timestamp()` is volatile, so no index would be entered with it. The few destinations that have any deliveries
-# without an instant are found by skipping through the index of the log.
+# Not `clock_timestamp()`: it is volatile, so PostgreSQL would not use an index with it. The few destinations that have
+# deliveries without an instant are found by a skip scan of the log's index.
 _OVERDUE = text(f"""
 WITH RECURSIVE branch AS (
     (SELECT subscription_id, hashtextextended(url, 0) AS url_hash, status FROM delivery
@@ -134,21 +138,23 @@ LIMIT :most
 
 
 async def overdue(connection: AsyncConnection, *, most: int) -> list[UUID]:
-    """Return the message ids of pending deliveries that nobody seems to attempt: due for `OVERDUE_SECONDS`, or without
-    an instant and as old as that."""
+    """Return the message ids of pending deliveries that seem to have no owner.
+
+    They have been due for `OVERDUE_SECONDS`, or have no due instant and are at least that old.
+    """
     return list(await connection.scalars(_OVERDUE, {"seconds": OVERDUE_SECONDS, "most": most}))
 
 
 @dataclass(frozen=True, slots=True)
 class OwnedDelivery:
-    """A pending delivery and its owner: the activity of its retries, or else the workflow of its first attempt."""
+    """A pending delivery and its owner: the activity of its retries, or the workflow of its first attempt."""
 
     message_id: UUID
     retry_id: str | None
     workflow_id: str | None
 
 
-# The table is read, once: no index knows all that is pending, since nearly every delivery is for a moment.
+# A sequential scan: there is no index of pending deliveries, because nearly every delivery would enter it for a moment.
 _OWNED = text(f"""
 SELECT delivery.message_id, delivery.retry_id, event.workflow_id FROM delivery
 LEFT JOIN event ON event.store_code = delivery.store_code AND event.event_id = delivery.event_id
@@ -158,4 +164,4 @@ WHERE delivery.status = '{DeliveryStatus.PENDING}' AND delivery.variant <> '{TES
 
 async def owned_deliveries(connection: AsyncConnection) -> list[OwnedDelivery]:
     """Return every pending delivery, oldest event first. Reads the whole table of deliveries."""
-    return [OwnedDelivery(**row._mapping) for row in await connection.execute(_OWNED)]
+    return list(rows_as(OwnedDelivery, await connection.execute(_OWNED)))

@@ -1,8 +1,8 @@
-"""SQL that finds a subscription's deliveries of some status by the index `delivery_by_destination`, however many others
-it has: its *branches*, one for each URL and status that occur, are few and found by skipping through the index.
+"""Skip scan for a subscription's deliveries of some status, at a cost independent of its other deliveries.
 
-`storage/deliveries/log.py` reads a whole store's branches in the same way. Whoever reads a branch in its order of age
-calls `use_indexes_in_order` there before.
+A *branch* is a pair of URL and status that occurs among the subscription's deliveries. Branches are few and are found
+by one probe each of the index `delivery_by_destination`. `storage/deliveries/log.py` reads the branches of a whole
+store in the same way; call its `use_indexes_in_order` before reading a branch in the order of age.
 """
 
 _HASH = "hashtextextended(delivery.url, 0)"  # as in the index
@@ -22,9 +22,9 @@ branch AS (
     ) AS next
 )
 """
-"""For WITH RECURSIVE: rows `branch` of the subscription `:subscription_id`."""
+"""SQL for WITH RECURSIVE: rows `branch` of the subscription `:subscription_id`."""
 
 IN_BRANCH = f"""
 delivery.subscription_id = :subscription_id AND {_HASH} = branch.url_hash AND delivery.status = branch.status
 """
-"""Of a row `delivery` beside a row `branch`: that it lies in it."""
+"""SQL over rows `delivery` and `branch`: the delivery belongs to the branch."""

@@ -1,7 +1,7 @@
 """Tables of deliveries: the deliveries, their attempts, and attempts counted by minute and hour.
 
-Attempts are counted as they are recorded, so that a dashboard's figures cost the same however long the log is. A row of
-counts belongs to the worker process that writes it: two workers never wait for each other's rows.
+Attempts are counted as they are recorded, so that the cost of a dashboard does not depend on the length of the log.
+Each worker process writes its own rows of counts, so that two workers never wait for each other.
 """
 
 from datetime import date, datetime
@@ -35,11 +35,11 @@ NOT_ARRIVED = text(
 HELD = text(f"status = '{DeliveryStatus.HELD}'")
 RETRYING = text(f"status = '{DeliveryStatus.PENDING}' AND next_attempt_at IS NOT NULL")
 URL_HASH = text("hashtextextended(url, 0)")
-"""In indexes instead of the URL, which may be longer than an index entry."""
+"""Replaces the URL in indexes, because a URL may be longer than an index entry."""
 
 
 class Delivery(SQLModel, table=True):
-    """One event × one subscription × one variant. Its id is the `messageId`, derived, so it is unique by itself."""
+    """One event × one subscription × one variant. Its id, the `messageId`, is derived from these."""
 
     __tablename__ = "delivery"
 
@@ -48,27 +48,27 @@ class Delivery(SQLModel, table=True):
     event_id: UUID
     event_name: str = Field(sa_column=Column(Text, nullable=False))
     event_sequence: int = Field(default=0, sa_column=Column(BigInteger, nullable=False, server_default="0"))
-    """The event's place in the order of acceptance; what is held is let go in this order."""
+    """The event's position in the order of acceptance, in which held deliveries are sent."""
     accepted_on: date = Field(default=None, sa_column=Column(Date, nullable=False, server_default=TODAY))
-    """The event's: the day its body and the attempts are filed under."""
+    """Day of the event's acceptance: the partition day of its body and of the attempts."""
     subscription_id: UUID
     variant: str = Field(sa_column=Column(Text, nullable=False))
     url: str = Field(sa_column=Column(Text, nullable=False))
-    """Where the last attempt went (or the first will go)."""
+    """URL of the last attempt, or of the first one to come."""
     status: str = Field(sa_column=Column(Text, nullable=False))
     reason: str | None = Field(default=None, sa_column=Column(Text))
-    """Why it is held, exhausted or cancelled."""
+    """Reason why it is held, exhausted or cancelled."""
     attempts: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
     """Number of the last attempt whose outcome is recorded."""
     failures: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
-    """Failed automatic attempts of this round: the position in the retry schedule."""
+    """Failed automatic attempts since it was created or recovered: the position in the retry schedule."""
     last_status_code: int | None = Field(default=None, sa_column=Column(Integer))
     last_failure: str | None = Field(default=None, sa_column=Column(Text))
     next_attempt_at: datetime | None = instant(nullable=True)
     not_before: datetime | None = instant(nullable=True)
-    """Instant before which the receiver wants no attempt (`Retry-After` of the last one); null: it has not said.
+    """Instant before which the receiver wants no attempt (`Retry-After` of the last one); null: it asked for none.
 
-    A probe skips the schedule (`next_attempt_at`) and never this; a person's send-now skips both."""
+    A probe skips the schedule (`next_attempt_at`) but never this; "send now" skips both."""
     workflow_id: str | None = Field(default=None, sa_column=Column(Text))
     """Workflow that owns it while it is open: of its first attempts, or the drain of its subscription."""
     retry_id: str | None = Field(default=None, sa_column=Column(Text))
@@ -76,36 +76,36 @@ class Delivery(SQLModel, table=True):
 
     Committed before the activity is started, so that a repeated start uses the same id."""
     bulk_action_id: UUID | None = None
-    """The act that opened it last, if one did."""
+    """The bulk action that opened it last, if any."""
     ordering_key: int | None = Field(default=None, sa_column=Column(BigInteger))
-    """Of a subscription ordered by customer: whose deliveries wait for each other (`domain/delivery/ordering.py`)."""
+    """FIFO group, if the subscription is ordered by customer (`domain/delivery/ordering.py`)."""
     holds_group: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
-    """It is exhausted, and its successors wait for a person."""
+    """Exhausted, with successors that wait for a person's decision."""
     created_at: datetime = instant(default_now=True)
     ended_at: datetime | None = instant(nullable=True)
 
     __table_args__ = (
         Index("delivery_by_age", "store_code", "created_at", "message_id"),
         Index("delivery_by_event", "event_id"),
-        # Retention looks for what stays of a day: what has not arrived, and has failed at least once or is held.
+        # Retention finds the deliveries of a day that stay: not delivered, and either held or failed at least once.
         Index("delivery_not_arrived", "accepted_on", postgresql_where=NOT_ARRIVED),
-        # One index for every filter of the log (`storage/deliveries/log.py`): the few destinations (subscription and
-        # URL) and statuses in it are found by skipping through it, and a page is merged from those that are asked for.
-        # An index for each filter would cost an entry each at every insert and every change of status.
+        # One index for every filter of the log (`storage/deliveries/log.py`): a skip scan finds its few destinations
+        # (subscription and URL) and statuses, and a page is merged from the selected ones. An index for each filter
+        # would cost an entry each at every insert and every change of status.
         Index("delivery_by_destination", "subscription_id", URL_HASH, "status", "created_at", "message_id"),
         # Retries of standalone activities by their instant: how many fall due in a second, and which are overdue.
         Index("delivery_retry_due", "next_attempt_at", postgresql_where=RETRYING),
         Index("delivery_retry_by_subscription", "subscription_id", postgresql_where=RETRYING),
-        # Held deliveries by their instant, so that a look at those that are due reads none that are not. Those that
-        # were never attempted have none, and are together at the end.
+        # Held deliveries by their due instant, so that reading the due ones skips all others. Deliveries that were
+        # never attempted have none and sort last.
         Index(
             "delivery_held_due",
             *("subscription_id", "next_attempt_at", "event_sequence", "message_id"),
             postgresql_where=HELD,
         ),
-        # What a subscription's drain looks after, in the order in which it lets it go.
+        # A subscription's held deliveries in the order in which its drain sends them.
         Index("delivery_held", "subscription_id", "event_sequence", "message_id", postgresql_where=HELD),
-        # The first of each FIFO group is found by skipping through it, whatever the length of the FIFO groups.
+        # A skip scan finds the first delivery of each FIFO group, independent of the length of the groups.
         Index(
             "delivery_by_ordering_key",
             *("subscription_id", "ordering_key", "event_sequence", "message_id"),
@@ -121,7 +121,7 @@ class Delivery(SQLModel, table=True):
         Index(
             "delivery_by_bulk_action", "bulk_action_id", "status", postgresql_where=text("bulk_action_id IS NOT NULL")
         ),
-        # Tests whose start got lost are looked for; there is hardly ever one.
+        # Tests whose start was lost; there is hardly ever one.
         Index(
             "delivery_test_waiting",
             "created_at",
@@ -131,12 +131,12 @@ class Delivery(SQLModel, table=True):
 
 
 class Attempt(SQLModel, table=True):
-    """One HTTP request of a delivery. `outcome_at` null: under way, or its worker died before it could say."""
+    """One HTTP request of a delivery. `outcome_at` null: in flight, or its worker died before recording an outcome."""
 
     __tablename__ = "attempt"
 
     accepted_on: date = Field(sa_column=Column(Date, primary_key=True))
-    """The delivery's."""
+    """Partition day, the same as the delivery's."""
     message_id: UUID = Field(primary_key=True)
     number: int = Field(sa_column=Column(Integer, primary_key=True))
     request_id: UUID
@@ -151,7 +151,7 @@ class Attempt(SQLModel, table=True):
     status_code: int | None = Field(default=None, sa_column=Column(Integer))
     failure: str | None = Field(default=None, sa_column=Column(Text))
     detail: str | None = Field(default=None, sa_column=Column(Text))
-    """What failed, in words; of a redirect, where to."""
+    """Description of the failure; for a redirect, its target."""
     response_excerpt: str | None = Field(default=None, sa_column=Column(Text))
     body_sha256: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
 
@@ -167,16 +167,16 @@ def _count() -> Any:
 
 
 class AttemptsOfMinute(SQLModel, table=True):
-    """A store's attempts that came to an outcome within a minute, by outcome and by step of their duration."""
+    """A store's attempts with an outcome within a minute, by outcome and duration step."""
 
     __tablename__ = "attempts_of_minute"
 
     store_code: str = Field(sa_column=Column(Text, primary_key=True))
     minute: datetime = _start()
     outcome: str = Field(sa_column=Column(Text, primary_key=True))
-    """`delivered`; `failed`, to be tried again; `given_up`."""
+    """`delivered`; `failed`, which will be retried; `given_up`."""
     step: int = Field(sa_column=Column(SmallInteger, primary_key=True, autoincrement=False))
-    """Of `domain.durations`; -1 where nothing was measured."""
+    """Duration step of `domain.durations`; -1 if no duration was measured."""
     writer_id: UUID = Field(primary_key=True)
     count: int = _count()
 
@@ -184,7 +184,7 @@ class AttemptsOfMinute(SQLModel, table=True):
 
 
 class AttemptsOfHour(SQLModel, table=True):
-    """A subscription's attempts that came to an outcome within an hour."""
+    """A subscription's attempts with an outcome within an hour."""
 
     __tablename__ = "attempts_of_hour"
 

@@ -1,7 +1,7 @@
-"""Counting attempts by minute and by hour, in the transaction that writes what came of them.
+"""Counts of attempts by minute and by hour, written in the transaction that records their outcomes.
 
-What is counted is what is recorded: a commit whose answer was lost is recorded again and counted twice, which is rare;
-an attempt whose worker died is recorded as `interrupted` by others and not counted.
+An outcome whose commit was not confirmed is recorded again and counted twice, which is rare. An attempt whose worker
+died is closed as `interrupted` by another worker and not counted.
 """
 
 from collections import Counter
@@ -19,17 +19,17 @@ from domain.durations import step_of
 MINUTES_KEPT_DAYS = 2
 HOURS_KEPT_DAYS = 8
 PRUNED_AT_ONCE = 2000
-"""Of each table, once a minute and worker: more than a worker adds in a minute."""
+"""Maximum number of rows deleted per table, once a minute by each worker: more than a worker adds in a minute."""
 
 UNMEASURED = -1
 
 
 class AttemptOutcome(StrEnum):
-    """What came of an attempt: for its delivery, not for its request."""
+    """Outcome of an attempt for its delivery, not for its request."""
 
     DELIVERED = DeliveryStatus.DELIVERED
     FAILED = "failed"
-    """It will be tried again."""
+    """The delivery will be retried."""
     GIVEN_UP = "given_up"
 
 
@@ -42,7 +42,7 @@ _OUTCOMES: Mapping[str, AttemptOutcome] = {
 
 @dataclass(frozen=True, slots=True)
 class CountedAttempt:
-    """Whose attempt, what came of it, and its step of duration."""
+    """Key of a count: subscription, outcome and duration step."""
 
     subscription_id: UUID
     outcome: AttemptOutcome
@@ -50,7 +50,7 @@ class CountedAttempt:
 
 
 def counted(attempts: Iterable[tuple[UUID, str, int | None]]) -> Counter[CountedAttempt]:
-    """(subscription, status the delivery gets, milliseconds) of attempts -> how many there are of each kind."""
+    """Count attempts by kind, given (subscription, new status of the delivery, milliseconds) of each."""
     alike = Counter(
         (subscription_id, status, UNMEASURED if duration_ms is None else step_of(duration_ms))
         for subscription_id, status, duration_ms in attempts
@@ -69,13 +69,13 @@ WITH given AS MATERIALIZED (
     JOIN subscription ON subscription.id = given.subscription_id
     CROSS JOIN (SELECT clock_timestamp() AS at) AS now
 ), hourly AS (
-    INSERT INTO attempts_of_hour AS kept (subscription_id, hour, outcome, writer_id, count)
+    INSERT INTO attempts_of_hour AS stored (subscription_id, hour, outcome, writer_id, count)
     SELECT id, date_trunc('hour', at, 'UTC'), outcome, :writer_id, sum(count) FROM given GROUP BY 1, 2, 3
-    ON CONFLICT (subscription_id, hour, outcome, writer_id) DO UPDATE SET count = kept.count + excluded.count
+    ON CONFLICT (subscription_id, hour, outcome, writer_id) DO UPDATE SET count = stored.count + excluded.count
 )
-INSERT INTO attempts_of_minute AS kept (store_code, minute, outcome, step, writer_id, count)
+INSERT INTO attempts_of_minute AS stored (store_code, minute, outcome, step, writer_id, count)
 SELECT store_code, date_trunc('minute', at, 'UTC'), outcome, step, :writer_id, sum(count) FROM given GROUP BY 1, 2, 3, 4
-ON CONFLICT (store_code, minute, outcome, step, writer_id) DO UPDATE SET count = kept.count + excluded.count
+ON CONFLICT (store_code, minute, outcome, step, writer_id) DO UPDATE SET count = stored.count + excluded.count
 """)
 
 _PRUNE = [
@@ -92,7 +92,7 @@ _PRUNE = [
 
 
 async def count_attempts(connection: AsyncConnection, writer_id: UUID, counts: Mapping[CountedAttempt, int]) -> None:
-    """Add to the counts of this minute and hour."""
+    """Add to the counts of the current minute and hour."""
     if not counts:
         return
     await connection.execute(
@@ -108,6 +108,6 @@ async def count_attempts(connection: AsyncConnection, writer_id: UUID, counts: M
 
 
 async def forget_old_counts(connection: AsyncConnection) -> None:
-    """Delete what is older than anybody is shown."""
+    """Delete counts that are older than the longest span shown."""
     for statement in _PRUNE:
         await connection.execute(statement)

@@ -1,7 +1,7 @@
-"""Every statement that creates a delivery or changes one.
+"""Every statement that creates or changes a delivery.
 
-Each function names the triggers of `domain.delivery.lifecycle.TRANSITIONS` that it carries out; `CARRIED_OUT_BY` is
-the table of them, and `tests/storage/test_transitions.py` runs each function over deliveries of every status. Rows are
+Each function names the triggers of `domain.delivery.lifecycle.TRANSITIONS` that it carries out; `CARRIED_OUT_BY` lists
+them, and `tests/storage/test_transitions.py` runs each function over deliveries of every status. Rows are
 deleted elsewhere: by retention (`storage/events/retention.py`), and a test whose start failed by
 `storage/operations/send_test.py`.
 """
@@ -27,11 +27,11 @@ _PENDING, _HELD, _DELIVERED, _EXHAUSTED, _CANCELLED = (f"'{status}'" for status 
 _OPEN = in_list(OPEN)
 
 ENDED_AT_ONCE = 1_000
-"""Deliveries ended in one transaction: some tenths of a second. An outage may leave millions, and a statement that
-takes longer than the worker's statement timeout would be started anew for ever."""
+"""Maximum number of deliveries ended in one transaction, which takes some tenths of a second. An outage may leave
+millions, and a statement that exceeds the worker's statement time-out would be repeated for ever."""
 
 _NO_NEXT_ATTEMPT = "next_attempt_at = NULL, not_before = NULL, ended_at = clock_timestamp()"
-"""Of a delivery that ends."""
+"""SQL assignments of a delivery that ends."""
 
 
 # Creation: match, test, backfill, format migration
@@ -141,12 +141,12 @@ async def create_backfilled(
 _ADOPT = text(f"""
 INSERT INTO delivery (message_id, store_code, event_id, event_name, event_sequence, accepted_on, subscription_id,
     variant, url, status, reason, ordering_key)
-SELECT adopted.message_id, twin.store_code, adopted.event_id, twin.event_name, adopted.event_sequence,
-    adopted.accepted_on, twin.id, '{MAIN}', twin.url, {_HELD}, '{Reason.SUBSCRIPTION_PAUSED}', adopted.ordering_key
+SELECT adopted.message_id, modern.store_code, adopted.event_id, modern.event_name, adopted.event_sequence,
+    adopted.accepted_on, modern.id, '{MAIN}', modern.url, {_HELD}, '{Reason.SUBSCRIPTION_PAUSED}', adopted.ordering_key
 FROM unnest(CAST(:message_id AS uuid[]), CAST(:event_id AS uuid[]), CAST(:event_sequence AS bigint[]),
     CAST(:accepted_on AS date[]), CAST(:ordering_key AS bigint[]))
     AS adopted (message_id, event_id, event_sequence, accepted_on, ordering_key)
-JOIN subscription AS twin ON twin.id = :modern_id
+JOIN subscription AS modern ON modern.id = :modern_id
 ON CONFLICT (message_id) DO NOTHING
 """)
 
@@ -155,15 +155,15 @@ async def adopt(connection: AsyncConnection, modern_id: UUID, columns: Mapping[s
     """Create held deliveries to the modern subscription of a pair for open deliveries that only the legacy one has:
     `the modern subscription takes the event over`.
 
-    `columns`: message_id, event_id, event_sequence, accepted_on and FIFO group of each.
+    `columns`: message_id, event_id, event_sequence, accepted_on and ordering_key of each.
     """
     await connection.execute(_ADOPT, {**columns, "modern_id": modern_id})
 
 
 # Attempts: outcomes and withdrawn intents
 
-# An outcome to be retried leaves the status as it is: a delivery that is held meanwhile stays held. It commits the
-# id of the activity that owns the later attempts, before that activity is started.
+# An outcome to be retried does not change the status: a delivery that was held meanwhile stays held. It commits the id
+# of the activity that owns the later attempts, before that activity is started.
 
 _RECORD_SQL = f"""
 WITH outcome AS MATERIALIZED (
@@ -221,10 +221,10 @@ def _outcome_columns(rows: Sequence[Outcome]) -> dict[str, Sequence[object]]:
 
 
 async def record(connection: AsyncConnection, outcomes: Sequence[Outcome]) -> list[tuple[UUID, str | None]]:
-    """Write outcomes and what they make of their deliveries; return (subscription, reason) of each delivery exhausted.
+    """Write outcomes and the new state of their deliveries; return (subscription, reason) of each delivery exhausted.
 
-    Carries out `a 2xx` and `a failed attempt` of every kind. An outcome may come late, from a worker that
-    was taken for dead while others went on: then it changes the delivery only by succeeding.
+    Carries out `a 2xx` and `a failed attempt` of every kind. An outcome may come late, from a worker that was assumed
+    dead while others continued: then only a success changes the delivery.
     """
     exhausted: list[tuple[UUID, str | None]] = []
     for day, rows in by_day(outcomes):
@@ -233,11 +233,11 @@ async def record(connection: AsyncConnection, outcomes: Sequence[Outcome]) -> li
             await connection.execute(_RECORD, values)
             continue
         ended = await connection.execute(_RECORD_EXHAUSTED, values)
-        exhausted += [(row[0], row[2]) for row in ended if row[1] == DeliveryStatus.EXHAUSTED]
+        exhausted += [(row.subscription_id, row.reason) for row in ended if row.status == DeliveryStatus.EXHAUSTED]
     return exhausted
 
 
-# Locked rows are having their outcome written, which gives them an id or ends them.
+# Locked rows are skipped: their outcome is being written, which gives them an id or ends them.
 _OWN = text(f"""
 WITH asked AS MATERIALIZED (SELECT unnest(CAST(:message_ids AS uuid[])) AS message_id
 ), assigned AS (
@@ -259,14 +259,14 @@ WHERE delivery.status = {_PENDING} AND delivery.retry_id IS NOT NULL
 async def own_retries(connection: AsyncConnection, message_ids: Sequence[UUID]) -> list[WaitingRetry]:
     """Return the pending ones of these deliveries, each with the id of its activity: `later attempts are scheduled`.
 
-    Those without an id get one, which the transaction commits before the caller starts the activity. A delivery whose
-    outcome is just being written is left out.
+    Deliveries without an id get one, which the transaction commits before the caller starts the activity. A delivery
+    whose outcome is being written is left out.
     """
     rows = await connection.execute(_OWN, {"message_ids": list(message_ids)})
     return [WaitingRetry(**row._mapping) for row in rows]
 
 
-# Only where the intent is still open: whoever found its lease lapsed has closed it, and the delivery is theirs.
+# Only while the intent is open: a worker that found its lease lapsed has closed it and owns the delivery.
 _WITHDRAW = text(f"""
 WITH withdrawn AS MATERIALIZED (
     SELECT * FROM unnest(CAST(:message_id AS uuid[]), CAST(:number AS int[]), CAST(:status AS text[]),
@@ -287,7 +287,7 @@ WHERE delivery.message_id = withdrawn.message_id AND delivery.status = {_PENDING
 
 
 async def withdraw(connection: AsyncConnection, withdrawn: Sequence[Outcome]) -> None:
-    """Delete intents of which no request went out; their pending deliveries get the outcome's status.
+    """Delete intents without a request; their pending deliveries get the outcome's status.
 
     Carries out `an attempt that falls due while the subscription is suspended`, `the subscription is disabled` and
     `the subscription is deleted` for deliveries that queue in a worker.
@@ -322,8 +322,8 @@ async def end(connection: AsyncConnection, identity: UUID, status: DeliveryStatu
     await connection.execute(_END, {"message_id": identity, "status": status, "reason": reason})
 
 
-# Here and below a row that is locked is having its outcome written by a recorder, which may be about to lock what is
-# locked here. It is skipped: its next attempt, or the drain's next round, ends it.
+# Here and below, locked rows are skipped: a recorder is writing their outcome and may be about to lock rows locked
+# here, which would deadlock. The next attempt, or the drain's next round, ends them.
 _END_HELD = text(f"""
 UPDATE delivery SET status = :status, reason = :reason, {_NO_NEXT_ATTEMPT} FROM (
     SELECT message_id FROM delivery WHERE subscription_id = :subscription_id AND status = {_HELD}
@@ -346,7 +346,7 @@ WHERE delivery.message_id = waiting.message_id
 async def end_open(
     connection: AsyncConnection, subscription_id: UUID, *, status: DeliveryStatus, reason: Reason
 ) -> int:
-    """End a subscription's open deliveries, at most `ENDED_AT_ONCE`; return how many.
+    """End at most `ENDED_AT_ONCE` open deliveries of a subscription; return how many.
 
     Carries out `the subscription is disabled` and `the subscription is deleted`. The drain ends the rest.
     """
@@ -374,7 +374,7 @@ WHERE delivery.message_id = outwaited.message_id
 
 
 async def exhaust_outwaited(connection: AsyncConnection, subscription_id: UUID, schedule_seconds: float) -> int:
-    """Exhaust deliveries held for longer than their whole retry schedule, at most `ENDED_AT_ONCE`; return how many.
+    """Exhaust at most `ENDED_AT_ONCE` deliveries held for longer than the whole retry schedule; return how many.
 
     Carries out `the retry schedule ends behind an open breaker`. The schedule of a recovered delivery starts with the
     recovery.
@@ -409,7 +409,7 @@ async def cancel_erased(connection: AsyncConnection, store_code: str, event_ids:
     return (await connection.execute(_CANCEL_ERASED, values)).rowcount
 
 
-# A person's actions
+# Operator actions
 
 _CANCEL = text(f"""
 UPDATE delivery SET status = {_CANCELLED}, reason = '{Reason.CANCELLED_BY_PERSON}', {_NO_NEXT_ATTEMPT},
@@ -458,20 +458,20 @@ async def recover(
     return (await connection.execute(_RECOVER, values)).rowcount
 
 
-# An event may have two deliveries in legacy format, and has one in modern: it is open as long as one of the two is.
-WAITING_AT_TWIN = f"""
+# An event may have two deliveries in legacy format, but one in modern format: it is open while either of the two is.
+WAITING_AT_MODERN = f"""
 SELECT held.message_id, (
     SELECT coalesce(max(CASE WHEN former.status IN {_OPEN} THEN 2 ELSE 1 END), 0) FROM delivery AS former
     WHERE former.event_id = held.event_id AND former.subscription_id = :id AND former.variant <> '{TEST}'
 ) AS former
 FROM delivery AS held WHERE held.subscription_id = :modern_id AND held.status = {_HELD} AND held.variant <> '{TEST}'
 """
-"""SQL: deliveries held at the modern subscription of a pair. `former` is 2 where the legacy one has the event open, 1
-where it has ended there, and 0 where the legacy one has none."""
+"""SQL: deliveries held at the modern subscription of a pair. `former` is the event's state at the legacy subscription:
+2 open, 1 ended, 0 no delivery."""
 
 _CANCEL_DONE = text(f"""
 UPDATE delivery SET status = {_CANCELLED}, reason = '{Reason.SWITCHED_OVER}', {_NO_NEXT_ATTEMPT}, holds_group = false
-FROM ({WAITING_AT_TWIN}) AS waiting
+FROM ({WAITING_AT_MODERN}) AS waiting
 WHERE waiting.former = 1 AND delivery.message_id = waiting.message_id AND delivery.status = {_HELD}
 """)
 
@@ -485,10 +485,10 @@ WHERE subscription_id = :id AND status IN {_OPEN} AND variant <> '{TEST}' AND EX
 
 
 async def cancel_switched_over(connection: AsyncConnection, legacy_id: UUID, modern_id: UUID) -> tuple[int, int]:
-    """Leave each waiting event to one subscription of the pair: `the other subscription has the event`.
+    """Assign each waiting event to one subscription of the pair: `the other subscription has the event`.
 
-    Return how many deliveries were cancelled at the modern one, whose event has ended at the legacy one, and how many
-    at the legacy one, whose event the modern one sends.
+    Return the number of deliveries cancelled at the modern one, because their event has ended at the legacy one, and at
+    the legacy one, because the modern one sends their event.
     """
     values = {"id": legacy_id, "modern_id": modern_id}
     dropped = (await connection.execute(_CANCEL_DONE, values)).rowcount
@@ -497,10 +497,10 @@ async def cancel_switched_over(connection: AsyncConnection, legacy_id: UUID, mod
 
 # Ordering
 
-_ASSIGN_LINES = text(f"""
-UPDATE delivery SET ordering_key = placed.ordering_key
-FROM unnest(CAST(:message_id AS uuid[]), CAST(:ordering_key AS bigint[])) AS placed (message_id, ordering_key)
-WHERE delivery.message_id = placed.message_id AND delivery.status = {_HELD}
+_ASSIGN_KEYS = text(f"""
+UPDATE delivery SET ordering_key = assigned.ordering_key
+FROM unnest(CAST(:message_id AS uuid[]), CAST(:ordering_key AS bigint[])) AS assigned (message_id, ordering_key)
+WHERE delivery.message_id = assigned.message_id AND delivery.status = {_HELD}
 """)
 
 
@@ -508,15 +508,15 @@ async def assign_ordering_keys(
     connection: AsyncConnection, message_ids: Sequence[UUID], ordering_keys: Sequence[int]
 ) -> None:
     """Write the ordering keys of held deliveries: `the drain computes a missing ordering key`."""
-    await connection.execute(_ASSIGN_LINES, {"message_id": list(message_ids), "ordering_key": list(ordering_keys)})
+    await connection.execute(_ASSIGN_KEYS, {"message_id": list(message_ids), "ordering_key": list(ordering_keys)})
 
 
-_RELEASE_LINES = text("UPDATE delivery SET holds_group = false WHERE subscription_id = :id AND holds_group")
+_RELEASE_GROUPS = text("UPDATE delivery SET holds_group = false WHERE subscription_id = :id AND holds_group")
 
 
 async def release_groups(connection: AsyncConnection, subscription_id: UUID) -> None:
-    """Let no exhausted delivery hold its successors: `the FIFO group of an exhausted delivery is released`."""
-    await connection.execute(_RELEASE_LINES, {"id": subscription_id})
+    """Release all FIFO groups of a subscription: `the FIFO group of an exhausted delivery is released`."""
+    await connection.execute(_RELEASE_GROUPS, {"id": subscription_id})
 
 
 CARRIED_OUT_BY: Mapping[Cause, tuple[Callable[..., Any], ...]] = MappingProxyType(

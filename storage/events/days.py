@@ -1,4 +1,4 @@
-"""Days: the partitions of what is filed by the day an event was accepted, and how a query finds its way into one."""
+"""Partitions by the day of an event's acceptance: creation, and SQL that probes a single one."""
 
 from datetime import date, timedelta
 
@@ -11,33 +11,37 @@ BODY_OF_EVENT = """LEFT JOIN LATERAL (
     SELECT event_body.data, event_body.sealed_data FROM event_body WHERE event_body.accepted_on = event.accepted_on
         AND event_body.store_code = event.store_code AND event_body.event_id = event.event_id LIMIT 1
 ) AS body ON true"""
-"""SQL beside a row `event`: its body, nulls when that is gone.
+"""SQL joined to a row `event`: its body, nulls if it was deleted.
 
-The LIMIT keeps the planner from joining the partitions as a whole: each row probes the partition of its day, and no
-other.
+The LIMIT keeps the planner from joining whole partitions: each row probes the partition of its day only.
 """
 
 LAST_ATTEMPT_OF_DELIVERY = """LEFT JOIN LATERAL (
     SELECT * FROM attempt WHERE attempt.accepted_on = delivery.accepted_on
         AND attempt.message_id = delivery.message_id ORDER BY number DESC LIMIT 1
 ) AS attempt ON true"""
-"""SQL beside a row `delivery`: its latest attempt."""
+"""SQL joined to a row `delivery`: its latest attempt."""
 
 KEYS = {"attempt": ("accepted_on", "message_id", "number"), "event_body": ("accepted_on", "store_code", "event_id")}
+"""Primary keys of the tables that are partitioned by day."""
+
 FILED = tuple(KEYS)
-"""The tables that are partitioned by day, with their primary keys, and the schema their partitions stand in."""
+"""Tables that are partitioned by day."""
+
 SCHEMA = "days"
+"""Schema of the partitions."""
+
 REST = "rest"
-"""The partition of what comes for a day that has none: nothing is refused because nobody has made it."""
+"""Default partition, for rows of a day without a partition, so that no insert fails for want of one."""
 
 DAYS_AHEAD = 7
-"""How far ahead partitions are made: a week without a worker or a migration, and still none is missing."""
+"""Days for which partitions are created in advance: none is missing after a week without a worker or a migration."""
 
 ONE_DAY = timedelta(days=1)
 
 DAYS_LOCK = 0xDA75
 LOCK_TIMEOUT = "2s"
-"""For the moment in which a table takes or gives up a partition, whoever reads or writes it waits behind us so long."""
+"""Lock time-out of attaching or detaching a partition: readers and writers of the table queue behind the lock."""
 
 _FILED_DAYS = text("""
 SELECT CAST(right(partition.relname, 8) AS date) FROM pg_inherits
@@ -47,17 +51,17 @@ WHERE inhparent = CAST(:parent AS regclass) AND partition.relname ~ '_[0-9]{8}$'
 
 
 def partition(table: str, day: date | str) -> str:
-    """Name of a table's partition for a day, or of its rest."""
+    """Return the name of a table's partition for a day, or of its default partition."""
     return f"{SCHEMA}.{table}_{day if isinstance(day, str) else day.strftime('%Y%m%d')}"
 
 
 async def filed_days(connection: AsyncConnection, table: str) -> list[date]:
-    """The days for which a table has a partition, oldest first."""
+    """Return the days for which a table has a partition, oldest first."""
     return list(await connection.scalars(_FILED_DAYS, {"parent": table}))
 
 
 async def make_days(database: Database, first: date, last: date) -> int:
-    """Make the partitions of these days that are missing; how many were made. May run anywhere, any number of times."""
+    """Create the missing partitions of these days; return how many. Safe to repeat and to run concurrently."""
     made = 0
     for table in FILED:
         async with database.transaction() as connection:
@@ -70,7 +74,7 @@ async def make_days(database: Database, first: date, last: date) -> int:
 
 
 async def make_coming_days(database: Database) -> int:
-    """Make the partitions of today and the week after it, by the database's clock; how many were made."""
+    """Create the partitions of today and the following week, by the database's clock; return how many."""
     async with database.transaction() as connection:
         today = (
             await connection.execute(text("SELECT CAST(clock_timestamp() AT TIME ZONE 'UTC' AS date)"))
@@ -79,14 +83,14 @@ async def make_coming_days(database: Database) -> int:
 
 
 async def _make_day(database: Database, table: str, day: date) -> bool:
-    """One partition, with what was filed under the rest for want of it."""
+    """Create one partition and move its day's rows there from the default partition."""
     new, rest = partition(table, day), partition(table, REST)
     async with database.transaction() as connection:
         await connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
         await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": DAYS_LOCK})
         if day in await filed_days(connection, table):
             return False
-        # A row that is moved while somebody updates it would lose the update: for this moment the rest stands still.
+        # A concurrent update of a row that is being moved would be lost, so the default partition is locked meanwhile.
         await connection.execute(text(f"LOCK TABLE {rest} IN ACCESS EXCLUSIVE MODE"))
         await create_unattached(connection, table, new, day)
         if table == "attempt":
@@ -102,17 +106,17 @@ async def _make_day(database: Database, table: str, day: date) -> bool:
 
 
 async def create_unattached(connection: AsyncConnection, table: str, new: str, day: date) -> None:
-    """A table that can become the day's partition without being read: it takes no row of another day."""
+    """Create a table that only accepts the day's rows, so that it can be attached as a partition without a scan."""
     columns = f"LIKE {table} INCLUDING DEFAULTS INCLUDING STORAGE"
     of_day = f"CHECK (accepted_on IS NOT NULL AND accepted_on >= '{day}' AND accepted_on < '{day + ONE_DAY}')"
     await connection.execute(text(f"CREATE TABLE {new} ({columns}, {of_day})"))
 
 
 async def _teach_planner(connection: AsyncConnection, new: str, day: date) -> None:
-    """Have the planner know that all rows of a partition are of one day, before there are any.
+    """Analyze a partition with sample rows, so that the planner knows that all of its rows have the same day.
 
-    Until it is analyzed for the first time, which may take a busy minute, the planner would take the day for one of two
-    hundred, and find the few attempts of a flush by reading all attempts of the day.
+    Without statistics, until the first ANALYZE, which may take a busy minute, the planner assumes 200 distinct days and
+    reads all attempts of the day to find the few of a flush.
     """
     await connection.execute(
         text(
@@ -127,6 +131,6 @@ async def _teach_planner(connection: AsyncConnection, new: str, day: date) -> No
 
 
 async def attach(connection: AsyncConnection, table: str, new: str, day: date) -> None:
-    """Make it the day's partition."""
+    """Attach a table as the day's partition."""
     bounds = f"FROM ('{day}') TO ('{day + ONE_DAY}')"
     await connection.execute(text(f"ALTER TABLE {table} ATTACH PARTITION {new} FOR VALUES {bounds}"))

@@ -1,8 +1,7 @@
-"""Erasing what is stored of one customer: bodies, what receivers answered to them, rows of expiry; and telling what is
-left of it, which is ids, instants and a digest.
+"""Erasure of a customer's data: bodies, the responses of receivers, expiry rows. Ids, instants and a digest remain.
 
-Nothing has to be told beforehand which events are a customer's: every body of the store that names the id is found by
-reading them, a day at a time.
+There is no index of events by customer: the bodies that contain the customer's id are found by reading all bodies of
+the store, day by day.
 """
 
 from collections import Counter
@@ -18,7 +17,7 @@ from storage.deliveries.transitions import cancel_erased
 from storage.events.days import REST, filed_days, partition
 
 PAGE = 200
-"""Events erased in one transaction: with their deliveries and attempts some thousand rows."""
+"""Maximum number of events erased in one transaction: some thousand rows with their deliveries and attempts."""
 
 BODIES = "event_body"
 EXPIRY_TABLES = ("point_transfer", "member_level", "issued_coupon")
@@ -58,7 +57,7 @@ WHERE delivery.store_code = :store_code AND delivery.event_id = ANY(CAST(:ids AS
 
 @dataclass(slots=True)
 class Erased:
-    """What was erased, or would be: counts, the events' ids, and how many deliveries were sent to which URL."""
+    """Extent of an erasure, done or planned: counts, event ids, and the number of deliveries sent to each URL."""
 
     event_ids: list[UUID] = field(default_factory=list)
     deliveries_cancelled: int = 0
@@ -72,14 +71,14 @@ def _bodies(where: date | str) -> str:
 
 
 async def places(connection: AsyncConnection) -> list[date | str]:
-    """Where bodies lie: the days, and the rest."""
+    """Return the partitions of bodies: the days, and the default partition."""
     return [*await filed_days(connection, BODIES), REST]
 
 
 async def events_of_customer(
     connection: AsyncConnection, store_code: str, customer_id: UUID, where: date | str
 ) -> list[tuple[date, UUID]]:
-    """(day, id) of the store's events in one of the places whose body names the customer, in whatever role."""
+    """Return (day, id) of the store's events in one partition whose body contains the customer's id, in any role."""
     found = text(
         f"SELECT accepted_on, event_id FROM {_bodies(where)} WHERE store_code = :store_code AND data ILIKE :pattern"
     )
@@ -88,7 +87,7 @@ async def events_of_customer(
 
 
 async def look_at(connection: AsyncConnection, store_code: str, ids: Sequence[UUID], erased: Erased) -> None:
-    """Note whom the events were sent to, and their ids."""
+    """Add the events' ids and the URLs they were sent to."""
     erased.event_ids += ids
     for row in await connection.execute(_SENT_TO, {"store_code": store_code, "ids": list(ids)}):
         erased.sent_to[row.url] += row.deliveries
@@ -97,9 +96,10 @@ async def look_at(connection: AsyncConnection, store_code: str, ids: Sequence[UU
 async def erase_events(
     connection: AsyncConnection, store_code: str, day: date, ids: Sequence[UUID], erased: Erased
 ) -> None:
-    """Erase up to a page of events of one day, in one transaction with what belongs to them.
+    """Erase up to a page of events of one day, with their bodies and responses, in one transaction.
 
-    An attempt under way goes on: its request has left. The open deliveries are cancelled, so it is the last.
+    An attempt in flight continues, because its request has been sent. It is the last one: open deliveries are
+    cancelled.
     """
     values = {"store_code": store_code, "day": day, "ids": list(ids)}
     await connection.execute(_MARK, {"store_code": store_code, "ids": list(ids)})
@@ -109,7 +109,7 @@ async def erase_events(
 
 
 async def clear_late_answers(connection: AsyncConnection, store_code: str, day: date, ids: Sequence[UUID]) -> int:
-    """Clear what receivers answered to attempts that were under way; how many are still under way."""
+    """Clear the responses of attempts that were in flight; return how many are still in flight."""
     values = {"store_code": store_code, "day": day, "ids": list(ids)}
     await connection.execute(_CLEAR_ATTEMPTS, values)
     return int(await connection.scalar(_UNDER_WAY, values) or 0)
@@ -118,7 +118,7 @@ async def clear_late_answers(connection: AsyncConnection, store_code: str, day: 
 async def expiry_rows_of_customer(
     connection: AsyncConnection, store_code: str, customer_id: UUID, *, erase: bool
 ) -> Counter[str]:
-    """How many rows of expiry the customer has, by table; they are deleted when asked for."""
+    """Count the customer's expiry rows by table; `erase`: delete them."""
     counts: Counter[str] = Counter()
     values = {"store_code": store_code, "customer_id": customer_id}
     of_customer = "WHERE store_code = :store_code AND customer_id = :customer_id"

@@ -1,4 +1,4 @@
-"""Accepting events: the insert that is also the outbox, what a repeated id is compared with, and the backlog."""
+"""Intake of events: the insert, which is also the outbox entry; comparison of repeated ids; the backlog's size."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,13 +22,13 @@ EventKey: TypeAlias = tuple[str, UUID]
 CREATED_AT_FORMAT = 'YYYY-MM-DD"T"HH24:MI:SS"Z"'
 
 
-@dataclass(slots=True)  # not frozen: making one would cost thrice as much, for each event
+@dataclass(slots=True)  # Not frozen: that would triple the cost of creating one, for each event.
 class NewEvent:
-    """An event that was checked and may be stored.
+    """A validated event to be stored.
 
-    `created_at` (UTC) and `created_at_text` are None when the emitter gave none: the instant of acceptance takes their
-    place. `data` is compact exact JSON text, secrets masked; `sealed_data` the whole of it, encrypted, when there are
-    any. `digest` is over name and canonical masked data.
+    `created_at` (UTC) and `created_at_text` are None if the emitter gave none; the instant of acceptance is used then.
+    `data` is compact exact JSON text, secrets masked; `sealed_data` is the unmasked text, encrypted, if there are
+    secrets. `digest` is over name and canonical masked data.
     """
 
     store_code: str
@@ -40,11 +40,11 @@ class NewEvent:
     sealed_data: bytes | None
     digest: bytes
     traceparent: str | None = None
-    """Of the span it was emitted in, where that is recorded."""
+    """W3C traceparent of the span in which it was emitted, if recorded."""
 
     @property
     def key(self) -> EventKey:
-        """What makes it the same event."""
+        """Identity of the event: store code and event id."""
         return self.store_code, self.event_id
 
 
@@ -58,7 +58,7 @@ def new_event(
     created_at: datetime | None = None,
     created_at_text: str | None = None,
 ) -> NewEvent:
-    """An event of data that was checked (`validate_data`): its secrets sealed, and masked in what is kept as text."""
+    """Return an event of validated data (`validate_data`), its secrets encrypted, and masked in the text."""
     sealed_data = None
     if has_secrets(event_type, data):
         sealed_data = sealer.seal(dump(data))
@@ -76,13 +76,13 @@ def new_event(
 
 
 def content_digest(name: str, masked_data: JsonValue) -> bytes:
-    """SHA-256 over the event's name and its canonical data with secrets masked."""
+    """Return the SHA-256 of the event's name and its canonical data with secrets masked."""
     return sha256(name.encode() + b"\n" + canonical(masked_data)).digest()
 
 
 @dataclass(frozen=True, slots=True)
 class StoredEvent:
-    """What an accepted event is compared with when its id comes again; when its body is gone, by the digest alone."""
+    """The stored event that a repeated id is compared with; once its body was deleted, only by the digest."""
 
     name: str
     created_at_text: str
@@ -91,9 +91,9 @@ class StoredEvent:
     digest: bytes
 
 
-# Rows go in sorted by id, so that two transactions with the same ids wait for each other in one order and never in a
-# circle; `sequence` is drawn before the sort, so that the outbox keeps the order of arrival. One reading of the clock
-# serves both instants of a row.
+# Rows are inserted in the order of ids, so that transactions with the same ids do not deadlock. `sequence` is drawn
+# before the sort, so that the outbox preserves the order of arrival. Both instants of a row come from one reading of
+# the clock.
 _INSERT = text(f"""
 WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now),
 arrived AS MATERIALIZED (
@@ -146,18 +146,27 @@ JOIN event USING (store_code, event_id)
 
 
 async def insert_events(connection: AsyncConnection, events: Sequence[NewEvent]) -> frozenset[EventKey]:
-    """Insert the events whose id is new, in the order given, and return their keys. No id may be given twice."""
+    """Insert the events with a new id, in the given order, and return their keys. No id may be given twice."""
     columns = {name: [getattr(event, name) for event in events] for name in _INSERT_COLUMNS}
     rows = await connection.execute(_INSERT, columns)
     return frozenset((row.store_code, row.event_id) for row in rows)
 
 
 async def stored_events(connection: AsyncConnection, keys: Sequence[EventKey]) -> Mapping[EventKey, StoredEvent]:
-    """The events of these keys that exist."""
+    """Return the events with these keys, as far as they exist."""
     rows = await connection.execute(
         _STORED, {"store_codes": [store_code for store_code, _ in keys], "event_ids": [id_ for _, id_ in keys]}
     )
-    return {(row[0], row[1]): StoredEvent(*row[2:]) for row in rows}
+    return {
+        (row.store_code, row.event_id): StoredEvent(
+            name=row.name,
+            created_at_text=row.created_at_text,
+            data=row.data,
+            sealed_data=row.sealed_data,
+            digest=row.digest,
+        )
+        for row in rows
+    }
 
 
 _KNOWN = text("""
@@ -166,12 +175,13 @@ SELECT event_id FROM event WHERE store_code = :store_code AND event_id = ANY(CAS
 
 
 async def known_events(connection: AsyncConnection, store_code: str, event_ids: Sequence[UUID]) -> frozenset[UUID]:
-    """Those of the ids that the store's log holds."""
+    """Return the ids that the store's log contains."""
     rows = await connection.scalars(_KNOWN, {"store_code": store_code, "event_ids": list(event_ids)})
     return frozenset(rows)
 
 
-# What waits lies between the oldest sequence still unmatched and the last one drawn: one index probe a store, no count.
+# Unmatched events lie between the oldest unmatched sequence and the last one drawn: one index probe per store, no
+# count.
 _SPAN = text(f"""
 {FIRST_OF_EACH_STORE}
 SELECT (SELECT last_value FROM event_sequence_seq) - min(sequence) + 1 FROM first
@@ -179,8 +189,8 @@ SELECT (SELECT last_value FROM event_sequence_seq) - min(sequence) + 1 FROM firs
 
 
 async def outbox_span(connection: AsyncConnection) -> int:
-    """An upper bound of the events not yet matched, whatever their number, at the price of a row a store.
+    """Return an upper bound of the number of unmatched events, at the cost of one row per store.
 
-    It is too high by those matched out of turn and by sequence numbers drawn for ids that were there already.
+    It also counts events that were matched out of order, and sequence numbers drawn for repeated ids.
     """
     return await connection.scalar(_SPAN) or 0

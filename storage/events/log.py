@@ -1,4 +1,4 @@
-"""Reading accepted events."""
+"""The event log: accepted events with their bodies."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,25 +13,27 @@ from storage.mapping import one_as
 
 @dataclass(frozen=True, slots=True)
 class EventRow:
-    """One event of the log. `data` is exact JSON text, secrets masked; `sealed_data` the whole, when there are any.
+    """One event of the log.
 
-    Both are None when the body is gone: erased, or older than the store keeps bodies."""
+    `data` is exact JSON text, secrets masked; `sealed_data` is the unmasked text, encrypted, if there are secrets. Both
+    are None after erasure or the end of the body's retention.
+    """
 
     event_id: UUID
     name: str
     store_code: str
     timezone: str
-    """Of the store, as it is now."""
+    """Current time zone of the store."""
     created_at_text: str
     created_at: datetime
     accepted_at: datetime
     data: str | None
     sealed_data: bytes | None
     workflow_id: str | None
-    """The workflow it was handed to: its own or a batch's; null until a relay has claimed it."""
+    """Workflow it was claimed for, its own or a batch's; None until a relay claims it."""
 
 
-# SQL, because the body is found by the LATERAL that every reader of bodies shares.
+# SQL text, because all queries find bodies by the same LATERAL join.
 _EVENT = text(f"""
 SELECT event.event_id, event.name, event.store_code, store.timezone, event.created_at_text, event.created_at,
     event.accepted_at, body.data, body.sealed_data, event.workflow_id

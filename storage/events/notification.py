@@ -1,8 +1,8 @@
 """Outbox notifications: wake a sleeping relay after events were committed, debounced.
 
-A NOTIFY inside each commit takes a lock of the whole server and cost more than half of the throughput when measured. So
-it is sent on a connection of its own, after the commit, and at most once in every interval. A notification that gets
-lost costs one poll interval of the relay, nothing else.
+A NOTIFY inside each commit takes a server-wide lock and cost more than half of the throughput when measured. So it is
+sent on a separate connection, after the commit, and at most once per interval. A lost notification delays the relay by
+one poll interval, nothing else.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ INTERVAL_SECONDS = 0.02
 """Minimum time between two notifications. It bounds their rate, and adds at most this to an event's latency."""
 
 NOTIFY_SECONDS = 2.0
-"""Time-out of a NOTIFY. The events are stored already: a slower server is not helped by waiting for it."""
+"""Time-out of a NOTIFY. The events are stored already, so there is no reason to wait for a slower server."""
 
 RECONNECT_SECONDS = 1.0
 """Pause after a broken connection, so that a server that is down gets at most this many connection attempts."""
@@ -28,7 +28,10 @@ _log = structlog.get_logger(__name__)
 
 
 class OutboxNotifier:
-    """Notifies relays at once when quiet, then at most every INTERVAL_SECONDS. `notify` neither waits nor raises."""
+    """Debounced notifications: the first one is sent at once, the next after INTERVAL_SECONDS.
+
+    `notify` neither waits nor raises.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -38,7 +41,7 @@ class OutboxNotifier:
         self._sending: asyncio.Task[None] | None = None
 
     def notify(self) -> None:
-        """Note that events were committed; a notification follows."""
+        """Schedule a notification, after events were committed."""
         self._due = True
         if self._sending is None or self._sending.done():
             self._sending = asyncio.create_task(self._send_while_due(), name="outbox-notifier")
@@ -54,7 +57,7 @@ class OutboxNotifier:
             self._connection = None
 
     async def _send_while_due(self) -> None:
-        """Send until none has become due within the interval after the last one."""
+        """Send notifications until none becomes due within an interval."""
         while self._due:
             self._due = False
             try:

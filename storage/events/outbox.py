@@ -1,7 +1,7 @@
-"""The outbox: accepted events that no workflow has matched yet, claimed with a lease and under a committed workflow id.
+"""The outbox: accepted events that no workflow has matched yet, claimed with a lease and a committed workflow id.
 
-An event is in the outbox while `matched_at` is null. A claim commits the workflow's id, once and for all, before the
-workflow is started; when the lease lapses without the event being matched, the same id is started again.
+An event is in the outbox while `matched_at` is null. A claim commits the id of its workflow, which never changes,
+before the workflow is started. If the lease lapses before the event is matched, the same id is started again.
 """
 
 from collections.abc import Sequence
@@ -13,17 +13,17 @@ from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 OUTBOX_CHANNEL = "outbox"
-"""Notified after events are committed, without a payload."""
+"""Channel of outbox notifications, sent without a payload after events are committed."""
 
 STORES_A_CLAIM = 300
-"""Maximum number of stores one claim looks at: a full batch holds at least one event of each. The next claim resumes
+"""Maximum number of stores per claim, so that a full batch holds at least one event of each. The next claim resumes
 behind them."""
 
 DEPTH = 4
 """Multiple of the batch size that is counted over all stores together, so that a batch is full although some stores
 have less than an even share."""
 
-LAPSED_LOCK = 0x0B0C5  # one relay at a time claims lapsed events again, so that each batch is started whole
+LAPSED_LOCK = 0x0B0C5  # only one relay at a time claims lapsed events again, so that a batch is not split
 
 
 @dataclass(frozen=True)
@@ -65,28 +65,28 @@ class Claim:
 
 @dataclass(frozen=True)
 class EventBacklog:
-    """Events not yet matched: how many (counted up to a limit) and the age of the oldest in seconds (0 when none)."""
+    """Number of unmatched events (counted up to a limit), and age of the oldest in seconds (0 if there are none)."""
 
     events: int
     oldest_seconds: float
 
 
-# Stores with waiting events are found by a skip scan of the index and take part round robin, one event each, until the
+# Stores with waiting events are found by a skip scan of the index and served round robin, one event each, until the
 # limit is reached: of a store with a large backlog only as much is read as one claim could take. Rows are locked store
-# by store with SKIP LOCKED, so that relays side by side pass over each other's rows, and they are updated by their
-# place on disk, which the lock keeps: joined with anything, the planner might read the whole event log. A claim that
-# takes nothing still returns one row without an event, with the cursor.
+# by store with SKIP LOCKED, so that concurrent relays skip each other's rows, and updated by ctid, which the lock keeps
+# valid: with a join the planner might read the whole event log. A claim that takes nothing still returns one row
+# without an event, with the cursor.
 _CLAIM = text("""
 WITH RECURSIVE store AS (
-    (SELECT store_code, sequence AS first, 1 AS place FROM event
+    (SELECT store_code, sequence AS first, 1 AS nth FROM event
         WHERE matched_at IS NULL AND workflow_id IS NULL AND store_code > :after
         ORDER BY store_code, sequence LIMIT 1)
     UNION ALL
-    SELECT following.*, store.place + 1 FROM store, LATERAL (
+    SELECT following.*, store.nth + 1 FROM store, LATERAL (
         SELECT store_code, sequence FROM event
         WHERE matched_at IS NULL AND workflow_id IS NULL AND store_code > store.store_code
         ORDER BY store_code, sequence LIMIT 1
-    ) AS following WHERE store.place < :stores
+    ) AS following WHERE store.nth < :stores
 ), waiting AS MATERIALIZED (
     SELECT store.*, counted.events FROM store, LATERAL (
         SELECT count(*) AS events FROM (
@@ -96,28 +96,28 @@ WITH RECURSIVE store AS (
                 CAST(:batch_events AS int), :depth * CAST(:batch_events AS int) / count(*)) FROM store))
         ) AS unclaimed
     ) AS counted
-), turn AS (
-    SELECT store_code, first, row_number() OVER (ORDER BY round, place) AS number,
+), ranked AS (
+    SELECT store_code, first, row_number() OVER (ORDER BY round, nth) AS number,
         CAST(:batch_events AS int) > 0 AND count(*) OVER () > CAST(:singles AS int) AS batched
     FROM waiting, generate_series(1, waiting.events) AS round
     WHERE CAST(:batch_events AS int) > 0 OR waiting.events <= CAST(:singles AS int)
 ), share AS MATERIALIZED (
     SELECT store_code, first, count(*) AS events, CASE WHEN batched THEN CAST(:batch_id AS text) END AS workflow_id
-    FROM turn WHERE number <= CASE WHEN batched THEN CAST(:batch_events AS int) ELSE CAST(:singles AS int) END
+    FROM ranked WHERE number <= CASE WHEN batched THEN CAST(:batch_events AS int) ELSE CAST(:singles AS int) END
     GROUP BY store_code, first, batched
 ), picked AS MATERIALIZED (
-    SELECT unclaimed.place_on_disk FROM share, LATERAL (
-        SELECT ctid AS place_on_disk FROM event WHERE matched_at IS NULL AND workflow_id IS NULL
+    SELECT unclaimed.row_ctid FROM share, LATERAL (
+        SELECT ctid AS row_ctid FROM event WHERE matched_at IS NULL AND workflow_id IS NULL
             AND event.store_code = share.store_code AND sequence >= share.first
         ORDER BY sequence LIMIT share.events FOR UPDATE SKIP LOCKED
     ) AS unclaimed
 ), claimed AS (
     UPDATE event SET claimed_until = clock_timestamp() + make_interval(secs => :lease), workflow_id = coalesce(
         (SELECT share.workflow_id FROM share LIMIT 1), 'event/' || store_code || '/' || event_id)
-    WHERE ctid = ANY(ARRAY(SELECT place_on_disk FROM picked))
+    WHERE ctid = ANY(ARRAY(SELECT row_ctid FROM picked))
     RETURNING store_code, event_id, name, workflow_id, traceparent
 )
-SELECT claimed.*, coalesce((SELECT store_code FROM store WHERE place = :stores), '') AS after,
+SELECT claimed.*, coalesce((SELECT store_code FROM store WHERE nth = :stores), '') AS after,
     coalesce((SELECT sum(events) FROM waiting), 0) > coalesce((SELECT sum(events) FROM share), 0) AS more
 FROM (SELECT) AS looked LEFT JOIN claimed ON true
 """)
@@ -152,7 +152,7 @@ _LAPSED = text(f"""
 UNION ALL (SELECT workflow_id FROM lapsed WHERE batch ORDER BY since LIMIT :batches)
 """)
 
-# By the ids alone: joined with anything, the planner would read the whole table for the unmatched events.
+# No join: with one, the planner would read the whole table to find the unmatched events.
 _CLAIM_AGAIN = text("""
 UPDATE event SET claimed_until = clock_timestamp() + make_interval(secs => :lease)
 WHERE matched_at IS NULL AND workflow_id = ANY(:ids)
@@ -163,8 +163,8 @@ _BACKLOG = text(f"""
 {FIRST_OF_EACH_STORE}
 SELECT (SELECT count(*) FROM (
         SELECT FROM event WHERE matched_at IS NULL ORDER BY store_code, sequence LIMIT :limit
-    ) AS unmatched),
-    coalesce(extract(epoch FROM clock_timestamp() - min(accepted_at)), 0)
+    ) AS unmatched) AS events,
+    CAST(coalesce(extract(epoch FROM clock_timestamp() - min(accepted_at)), 0) AS float8) AS oldest_seconds
 FROM first
 """)
 
@@ -196,7 +196,7 @@ async def claim_lapsed(
     """
     if not await connection.scalar(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": LAPSED_LOCK}):
         return []
-    workflow_ids = [row[0] for row in await connection.execute(_LAPSED, {"singles": singles, "batches": batches})]
+    workflow_ids = list(await connection.scalars(_LAPSED, {"singles": singles, "batches": batches}))
     if not workflow_ids:
         return []
     rows = await connection.execute(_CLAIM_AGAIN, {"ids": workflow_ids, "lease": lease_seconds})
@@ -210,7 +210,7 @@ def _claimed(row: Row[Any]) -> ClaimedEvent:
 async def backlog(connection: AsyncConnection, *, limit: int) -> EventBacklog:
     """Return the size and age of the outbox; reads at most `limit` entries of the index of unmatched events."""
     row = (await connection.execute(_BACKLOG, {"limit": limit})).one()
-    return EventBacklog(events=row[0], oldest_seconds=float(row[1]))
+    return EventBacklog(events=row.events, oldest_seconds=row.oldest_seconds)
 
 
 async def waiting(connection: AsyncConnection, store_code: str, *, limit: int) -> int:

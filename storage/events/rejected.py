@@ -1,4 +1,4 @@
-"""Emits that were refused, by the event's id, for a week: when and why, without their bodies."""
+"""Rejected events of the last week, by event id: instant and reason, without their bodies."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -13,19 +13,19 @@ from storage.events.tables import RejectedEmit as RejectedRow
 
 KEPT_DAYS = 7
 PRUNED_AT_ONCE = 2000
-"""More than one call can add, so that what is old goes faster than anything comes."""
+"""Maximum number of rows deleted per call: more than one call can add, so that old rows do not accumulate."""
 
 
 @dataclass(frozen=True, slots=True)
 class RejectedEvent:
-    """An event that was not accepted, and why, in words that hold nothing of its data."""
+    """An event that was not accepted, with a reason that contains none of its data."""
 
     event_id: UUID
     because: str
 
 
-# SQL text, because a batch is one statement (`unnest`). Sorted, as all inserts by key are, so that two calls with the
-# same ids cannot wait for each other in a circle.
+# SQL text, because a batch is one statement (`unnest`). Sorted like all inserts by key, so that two calls with the same
+# ids do not deadlock.
 _NOTE = text("""
 INSERT INTO rejected_emit (store_code, event_id, because)
 SELECT :store_code, rejected.event_id, rejected.because
@@ -44,7 +44,7 @@ DELETE FROM rejected_emit WHERE (store_code, event_id) IN (
 
 
 async def note_rejected(connection: AsyncConnection, store_code: str, rejected: Collection[RejectedEvent]) -> None:
-    """Write them down, the last refusal of an id in place of the one before, and forget what is older than a week."""
+    """Store rejections, the last one per id, and delete those older than a week."""
     latest = {one.event_id: one.because for one in rejected}
     values = {"store_code": store_code, "event_ids": list(latest), "because": list(latest.values())}
     await connection.execute(_NOTE, values)
@@ -52,7 +52,7 @@ async def note_rejected(connection: AsyncConnection, store_code: str, rejected: 
 
 
 async def find_rejected(connection: AsyncConnection, store_code: str, event_id: UUID) -> tuple[datetime, str] | None:
-    """Return (when, why) an emit of that id was last refused, or None if it was not within a week."""
+    """Return (instant, reason) of the last rejection of that id within a week, or None."""
     query = select(col(RejectedRow.rejected_at), col(RejectedRow.because)).where(
         col(RejectedRow.store_code) == store_code,
         col(RejectedRow.event_id) == event_id,

@@ -1,8 +1,8 @@
-"""Retention: what is too old goes, a day at a time.
+"""Retention: deletion of old data, day by day.
 
-Of a day, the few events that are kept longer are copied into new partitions, which take the place of the old ones;
-those are dropped, whatever their size. Deliveries are deleted afterwards, in pages, and event ids after more than a
-year. An event's body, deliveries and attempts go together: whoever looks finds all of them, or the id alone.
+The few events of a day that are retained longer are copied into new partitions, which replace the old ones; dropping
+those costs the same whatever their size. Deliveries are deleted afterwards, in pages, and event ids after more than a
+year. A reader finds an event with body, deliveries and attempts, or its id only.
 """
 
 import json
@@ -32,10 +32,11 @@ from storage.events.days import (
 )
 
 PAGE = 2_000
-"""Rows deleted in one transaction: some 50 ms."""
+"""Maximum number of rows deleted in one transaction, which takes some 50 ms."""
 
 LOCK_TIMEOUT = "500ms"
-"""Less than the server waits before it looks for deadlocks: of two that wait for each other, this one gives up."""
+"""Lock time-out: shorter than PostgreSQL's deadlock detection, so that of two transactions that wait for each other
+retention gives up."""
 
 _KEPT_DAYS = "coalesce(store.retention_days, :days)"
 _LONGEST_DAYS = f"greatest(coalesce(store.retention_exhausted_days, :exhausted_days), {_KEPT_DAYS})"
@@ -48,9 +49,9 @@ _DONE = text("SELECT accepted_on, age_days, rules, cleared FROM thinned_day")
 
 _SOME_STAY = text(f"SELECT EXISTS (SELECT FROM store WHERE :age <= {_KEPT_DAYS})")
 
-# The first branch is skipped as a whole where no store keeps so old a day. What the second finds is few, as a rule:
-# from there on by keys, and not by reading the day. A delivery that is pending and has not failed yet has an attempt
-# without an outcome.
+# The first branch is skipped if no store retains a day of this age. The second usually finds few rows, and reads their
+# bodies by key instead of scanning the day. A pending delivery that has not failed yet has an attempt without an
+# outcome.
 _KEEP_BODIES = """
 INSERT INTO {new}
 SELECT body.* FROM store JOIN {old} AS body ON body.store_code = store.code
@@ -73,7 +74,7 @@ JOIN {old} AS body
     ON body.accepted_on = :day AND body.store_code = kept.store_code AND body.event_id = kept.event_id
 """
 
-# Those of an erased event have no body beside them.
+# Attempts of an erased event have no body.
 _KEEP_ATTEMPTS = """
 INSERT INTO {new}
 SELECT attempt.* FROM store JOIN event ON event.store_code = store.code
@@ -134,45 +135,45 @@ DELETE FROM event USING old WHERE event.store_code = old.store_code AND event.ev
 
 @dataclass(frozen=True, slots=True)
 class ThinDay:
-    """A day of which something may go now. `rules` and `age_days` are what it is measured by."""
+    """A day with data that may be deleted now, by these `rules` at this age."""
 
     day: date
     age_days: int
     rules: str
     thinned: bool
-    """Its partitions were thinned by this measure before; the deliveries are still to be dealt with."""
+    """Its partitions were thinned by these rules before; deliveries still have to be deleted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Thinned:
-    """What came of thinning a day: rows that stayed, and the bytes its partitions were smaller by."""
+    """Result of thinning a day: rows retained, and bytes freed in its partitions."""
 
     bodies_kept: int
     attempts_kept: int
     bytes_freed: int
 
 
-Place = tuple[datetime, UUID]
-"""Of an event in its store's log: when it was accepted, and its id."""
+Cursor = tuple[datetime, UUID]
+"""Keyset cursor in a store's event log: instant of acceptance and event id."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClearedPage:
-    """Deliveries deleted, how many of them were still open, and behind which event to go on (None: at the end)."""
+    """Deliveries deleted, the number of open ones among them, and the cursor of the next page (None: no more)."""
 
     deleted: int
     were_open: int
-    more_behind: Place | None
+    more_behind: Cursor | None
 
 
 async def today(connection: AsyncConnection) -> date:
-    """The UTC day, by the clock all instants of the log are taken from."""
+    """Return the current UTC day by the database's clock, the clock of all instants in the log."""
     day: date = await connection.scalar(_TODAY)
     return day
 
 
 async def file_the_rest(database: Database) -> int:
-    """Make the partitions of days of which something lies under the rest, so that they are thinned as others are."""
+    """Create partitions for the days with rows in the default partition, so that these days are thinned too."""
     async with database.transaction() as connection:
         parts = " UNION ".join(f"SELECT accepted_on FROM {partition(table, REST)}" for table in FILED)
         days = list(await connection.scalars(text(parts)))
@@ -180,7 +181,7 @@ async def file_the_rest(database: Database) -> int:
 
 
 async def days_to_thin(connection: AsyncConnection, rules: RetentionRules) -> list[ThinDay]:
-    """The days of which something may go, oldest first."""
+    """Return the days with data that may be deleted, oldest first."""
     now = await today(connection)
     rows = await connection.execute(_RULES, _values(rules))
     limits = {row.code: [row.kept_days, row.longest_days] for row in rows}
@@ -198,9 +199,9 @@ async def days_to_thin(connection: AsyncConnection, rules: RetentionRules) -> li
 
 
 def _may_go(age: int, limits: Mapping[str, Sequence[int]], before: Any | None) -> bool:
-    """Whether a day has passed a limit of some store since it was thinned, or such a limit was changed.
+    """Return True if a day has exceeded a limit of some store since it was thinned, or if such a limit was changed.
 
-    A store that was made since then has nothing of that day.
+    A store created since then has no data of that day.
     """
     if before is None:
         return any(limit < age for of_store in limits.values() for limit in of_store)
@@ -213,11 +214,11 @@ def _may_go(age: int, limits: Mapping[str, Sequence[int]], before: Any | None) -
 
 
 async def thin_day(database: Database, thin: ThinDay, rules: RetentionRules) -> Thinned:
-    """Put new partitions with what is kept in the place of the day's old ones, in one transaction.
+    """Replace the day's partitions by new ones with the retained rows, in one transaction.
 
-    Writers to that one day wait while what stays is copied, and with them whatever is written together with it; all
-    others wait for the exchange alone, some milliseconds. Raises the database's lock timeout when somebody is in the
-    way: to be tried again.
+    Writers to that day, and all that is written in their transactions, wait while rows are copied; all others wait for
+    the exchange only, some milliseconds. Raises the database's lock time-out if another transaction holds a lock; call
+    it again then.
     """
     values: dict[str, object] = {**_values(rules), "day": thin.day, "age": thin.age_days}
     async with database.transaction() as connection:
@@ -238,7 +239,10 @@ async def thin_day(database: Database, thin: ThinDay, rules: RetentionRules) -> 
 async def _keep(
     connection: AsyncConnection, filed: Sequence[str], table: str, day: date, statement: str, values: dict[str, object]
 ) -> int:
-    """Copy what is kept of a day's partition into a new table; how many rows. An attempt is kept beside its body."""
+    """Copy the retained rows of a day's partition into a new table; return how many.
+
+    An attempt is retained with its body.
+    """
     if table not in filed:
         return 0
     old, new = partition(table, day), partition(table, f"new_{day:%Y%m%d}")
@@ -255,13 +259,13 @@ async def _keep(
         pending=DeliveryStatus.PENDING,
     )
     kept = (await connection.execute(text(copy), values)).rowcount
-    if kept:  # its index is made now, while nobody waits for it
+    if kept:  # The index is built before the exchange, while no reader waits.
         await connection.execute(text(f"ALTER TABLE {new} ADD PRIMARY KEY ({', '.join(KEYS[table])})"))
     return kept
 
 
 async def _exchange(connection: AsyncConnection, table: str, day: date, *, keep: bool) -> int:
-    """Drop a day's partition; its new one, if it is kept, takes its place. How many bytes that freed."""
+    """Drop a day's partition and attach the new one, if `keep`; return the bytes freed."""
     old, new = partition(table, day), partition(table, f"new_{day:%Y%m%d}")
     freed = int(await connection.scalar(_FREED, {"old": old, "new": new}) or 0)
     await connection.execute(text(f"ALTER TABLE {table} DETACH PARTITION {old}"))
@@ -275,9 +279,9 @@ async def _exchange(connection: AsyncConnection, table: str, day: date, *, keep:
 
 
 async def clear_page(
-    connection: AsyncConnection, thin: ThinDay, store_code: str, behind: Place | None, rules: RetentionRules
+    connection: AsyncConnection, thin: ThinDay, store_code: str, behind: Cursor | None, rules: RetentionRules
 ) -> ClearedPage:
-    """Delete the deliveries of the day's next events whose body went."""
+    """Delete the deliveries of the day's next events without a body."""
     at, identity = behind or (None, None)
     page = {**_values(rules), "store_code": store_code, "day": thin.day, "age": thin.age_days, "page": PAGE}
     events = (await connection.execute(_PAGE_OF_DAY, {**page, "at": at, "id": identity})).all()
@@ -288,14 +292,14 @@ async def clear_page(
 
 
 async def cleared(connection: AsyncConnection, day: date) -> None:
-    """Note that the day's deliveries have been dealt with; a day of which nothing is left is forgotten."""
+    """Mark the day's deliveries as deleted, or delete the mark of a day without any data."""
     left = any([day in await filed_days(connection, table) for table in FILED])
     statement = "UPDATE thinned_day SET cleared = true" if left else "DELETE FROM thinned_day"
     await connection.execute(text(f"{statement} WHERE accepted_on = :day"), {"day": day})
 
 
 async def forget_ids(connection: AsyncConnection, store_code: str, rules: RetentionRules) -> int:
-    """Delete up to a page of a store's event ids that are old enough; how many."""
+    """Delete up to a page of a store's event ids that are old enough; return how many."""
     values = {"store_code": store_code, "today": await today(connection), "days": rules.event_id_days, "page": PAGE}
     return (await connection.execute(_FORGET_IDS, values)).rowcount
 

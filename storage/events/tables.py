@@ -1,9 +1,8 @@
-"""Tables of events: the event log, bodies, days thinned by retention, refused emits.
+"""Tables of events: the event log, bodies, days thinned by retention, rejected events.
 
 Tables that grow by every event are partitioned by day (`BY_DAY`), so that an old day is dropped instead of deleted. The
-day is the UTC day on which the event was accepted: everything about an event lies in the partitions of one day, and an
-attempt months later finds its number taken or free in the same place. `storage/events/days.py` makes and drops the
-partitions.
+day is the UTC day of the event's acceptance: body and attempts of an event lie in the partitions of one day, so that
+the number of an attempt months later is unique in the same partition. `storage/events/days.py` creates partitions.
 """
 
 from datetime import date, datetime
@@ -39,20 +38,21 @@ BY_DAY: Any = {"postgresql_partition_by": "RANGE (accepted_on)"}
 
 
 class Event(SQLModel, table=True):
-    """The event log, which is also the outbox: a row with `matched_at` null has not been taken by its workflow.
+    """The event log, which is also the outbox: a row with `matched_at` null has not been matched by its workflow.
 
-    It outlives the event's body, so that an id that comes again is still known."""
+    It outlives the event's body, so that a repeated id is still known.
+    """
 
     __tablename__ = "event"
 
     store_code: str = Field(sa_column=Column(Text, primary_key=True))
     event_id: UUID = Field(primary_key=True)
     sequence: int = Field(default=None, sa_column=Column(BigInteger, Identity(always=True), nullable=False))
-    """Order of insertion; of each store the relay hands over in this order."""
+    """Order of insertion, in which the relay claims the events of a store."""
     name: str = Field(sa_column=Column(Text, nullable=False))
     created_at: datetime = instant()
     created_at_text: str = Field(sa_column=Column(Text, nullable=False))
-    """`createdAt` as it stands in a modern body: as the emitter wrote it, or the instant of acceptance."""
+    """`createdAt` of a modern body: the emitter's text, or the instant of acceptance."""
     created_at_given: bool = Field(sa_column_kwargs={"server_default": text("false")})
     accepted_at: datetime = instant(default_now=True)
     accepted_on: date = Field(
@@ -61,21 +61,21 @@ class Event(SQLModel, table=True):
             Date, Computed("CAST(accepted_at AT TIME ZONE 'UTC' AS date)", persisted=True), nullable=False
         ),
     )
-    """The UTC day its body and the attempts of its deliveries are filed under (`BY_DAY`)."""
+    """Partition day of its body and of its deliveries' attempts, in UTC (`BY_DAY`)."""
     digest: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
-    """SHA-256 over name and canonical data (secrets masked): whether a repeated id brings the same content."""
+    """SHA-256 over name and canonical data (secrets masked), for comparison with an event of the same id."""
     traceparent: str | None = Field(default=None, sa_column=Column(Text))
-    """The span it was emitted in, where that is recorded."""
+    """Span in which it was emitted, if recorded."""
     workflow_id: str | None = Field(default=None, sa_column=Column(Text))
     """Committed by the claim, before the workflow is started, and never changed: a repeated start uses this id."""
     claimed_until: datetime | None = instant(nullable=True)
     matched_at: datetime | None = instant(nullable=True)
     erased_at: datetime | None = instant(nullable=True)
-    """When its body was erased for its customer's sake, long before its time."""
+    """Instant at which its body was erased on its customer's request, before the end of its retention."""
 
     __table_args__ = (
-        # Neither index names workflow_id or claimed_until: a claim adds no entry where the row's page has room. None is
-        # by sequence alone: in it a store's first event that is not matched would be looked for behind all others.
+        # Neither index contains workflow_id or claimed_until, so that a claim adds no entry if the row's page has room.
+        # There is none by sequence only: finding a store's first unmatched event in it would pass over all others.
         Index("event_unmatched", "store_code", "sequence", postgresql_where=UNMATCHED),
         Index("event_by_age", "store_code", "accepted_at", "event_id"),
         {"postgresql_with": OUTBOX_VACUUM},
@@ -83,7 +83,7 @@ class Event(SQLModel, table=True):
 
 
 class EventBody(SQLModel, table=True):
-    """An event's data, apart from its row in the log: it goes when retention or an erasure takes it."""
+    """An event's data, separate from its row in the log because retention and erasure delete it earlier."""
 
     __tablename__ = "event_body"
 
@@ -91,30 +91,32 @@ class EventBody(SQLModel, table=True):
     store_code: str = Field(sa_column=Column(Text, primary_key=True))
     event_id: UUID = Field(primary_key=True)
     data: str = Field(sa_column=Column(Text, nullable=False))
-    """Compact exact JSON text; where the data has secrets they are masked here."""
+    """Compact exact JSON text, secrets masked."""
     sealed_data: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
-    """The data with its secrets, encrypted; null when it has none."""
+    """The data with its secrets, encrypted; null if it has none."""
 
     __table_args__ = BY_DAY
 
 
 class ThinnedDay(SQLModel, table=True):
-    """A day that retention has been at: what it was measured by, so that it is not read again before there is a
-    reason to. The row goes when nothing of the day is left."""
+    """A day that retention has thinned, with the rules applied, so that it is not read again without a reason.
+
+    The row is deleted when nothing of the day is left.
+    """
 
     __tablename__ = "thinned_day"
 
     accepted_on: date = Field(sa_column=Column(Date, primary_key=True))
     age_days: int
-    """How old it was then."""
+    """Age of the day when it was thinned."""
     rules: str = Field(sa_column=Column(Text, nullable=False))
-    """How long each store kept things then."""
+    """Retention of each store when the day was thinned, as JSON."""
     cleared: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
-    """Its deliveries have been dealt with too."""
+    """True once its deliveries have been deleted too."""
 
 
 class RejectedEmit(SQLModel, table=True):
-    """An emit that was refused, kept for a week so that a missing event can be explained; nothing of its body."""
+    """A rejected event, stored for a week without its body, so that a missing event can be explained."""
 
     __tablename__ = "rejected_emit"
 

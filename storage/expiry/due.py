@@ -1,4 +1,4 @@
-"""Finding what is due in our own tables: by the index of what can expire, and again by id when a notice is emitted."""
+"""Due rows in the product's tables, found by the index of rows that can expire and read again by id at emission."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,29 +14,29 @@ from storage.expiry.rows import RELATIONS, DueRow, Relation, due_columns, due_ro
 from storage.sealing import Sealer
 
 INSTANT_STEP = timedelta(microseconds=1)
-"""PostgreSQL's resolution."""
+"""Resolution of PostgreSQL's timestamps."""
 
 LAST_ID = UUID(int=2**128 - 1)
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class FoundRow:
-    """Something that expires at an instant: its place in a scan."""
+    """Instant of expiry and id of a row: a keyset cursor of a scan."""
 
     instant: datetime
     identity: UUID
 
 
 def before(instant: datetime) -> FoundRow:
-    """The place behind which everything lies that expires at the instant or later."""
+    """Return the cursor before all rows that expire at the instant or later."""
     return FoundRow(instant - INSTANT_STEP, LAST_ID)
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What to look for: everything behind `after` that expires before `until`.
+    """A search for rows behind `after` that expire before `until`.
 
-    `imported_after`: only what came to expire at its instant after this; None: all.
+    `imported_after`: only rows that came to expire at their instant after this; None: all.
     """
 
     store_code: str
@@ -45,27 +45,27 @@ class Search:
     until: datetime
     imported_after: datetime | None = None
 
-    def behind(self, place: FoundRow) -> "Search":
-        """The rest of the search behind that place."""
-        return replace(self, after=place)
+    def behind(self, cursor: FoundRow) -> "Search":
+        """Return the rest of the search behind a cursor."""
+        return replace(self, after=cursor)
 
     def within(self, time: timedelta) -> "Search":
-        """The beginning of the search: what expires within so much time."""
+        """Return the beginning of the search: rows that expire within this time."""
         return replace(self, until=min(self.until, self.after.instant + time))
 
 
 def is_still_due(row: Row) -> bool:
-    """Whether a row that can expire asks for a notice: `STILL`, for rows of another database."""
+    """Return True if a row that can expire gets a notice: the condition `STILL`, for rows of another database."""
     return not isinstance(row, MemberLevelRow) or row.level_id != row.future_level_id
 
 
 STILL: Mapping[Kind, str] = {
     Kind.POINTS: "true",
-    # A member who keeps the level, or has reached the one to come, loses nothing on that day.
+    # A member who stays on the level, or has reached the next one already, loses nothing on that day.
     Kind.LEVELS: "level_id <> future_level_id",
     Kind.COUPONS: "true",
 }
-"""What a notice asks for beyond the index of what can expire."""
+"""Conditions of a notice beyond those of the index of rows that can expire."""
 
 
 def _find(relation: Relation, *, late: bool) -> TextClause:
@@ -103,7 +103,7 @@ _COUNT = {kind: _count(relation) for kind, relation in RELATIONS.items()}
 
 
 async def find_due(connection: AsyncConnection, search: Search, most: int) -> list[FoundRow]:
-    """The first `most` that are due, in order of instant and id."""
+    """Return the first `most` due rows, in order of instant and id."""
     parameters = {
         "store_code": search.store_code,
         "instant": search.after.instant,
@@ -122,7 +122,7 @@ async def find_due(connection: AsyncConnection, search: Search, most: int) -> li
 async def load_due(
     connection: AsyncConnection, store_code: str, kind: Kind, found: Sequence[FoundRow], sealer: Sealer
 ) -> list[DueRow]:
-    """Those of what was found that still expire at that very instant, whole; raises SealBrokenError."""
+    """Return the found rows that still expire at the same instant, with all columns; raises SealBrokenError."""
     rows = await connection.execute(
         _LOAD[kind],
         {
@@ -136,6 +136,6 @@ async def load_due(
 
 
 async def count_due(connection: AsyncConnection, store_code: str, kind: Kind, interval: TimeSpan) -> int:
-    """How many expire in the interval."""
+    """Return the number of rows that expire in the interval."""
     parameters = {"store_code": store_code, "start": interval.start, "until": interval.end}
     return int(await connection.scalar(_COUNT[kind], parameters) or 0)

@@ -1,4 +1,4 @@
-"""Importing expiry rows in bulk: COPY, the same upsert as everywhere, and how far it has come, in one transaction."""
+"""Bulk import of expiry rows from a file: COPY, the usual upsert and the progress in one transaction."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from storage.expiry.rows import RELATIONS, upsert
 
 @dataclass(frozen=True, slots=True)
 class ImportKey:
-    """One file for one store. Its digest names it, so that a file which changed is another."""
+    """Identity of an import: a file for a store. The file is identified by its digest, so a changed file is another."""
 
     store_code: str
     kind: Kind
@@ -23,13 +23,13 @@ class ImportKey:
 
 @dataclass(frozen=True, slots=True)
 class ImportState:
-    """How far an import has come: everything before `position_bytes` is stored or rejected."""
+    """Progress of an import: everything before `position_bytes` is stored or rejected."""
 
     position_bytes: int = 0
     position_line: int = 0
     rows: int = 0
     written: int = 0
-    """Of the rows; the others were older than what was there, or given twice."""
+    """Rows written; the others were older than the stored ones, or duplicates."""
     rejected: int = 0
     rejects_bytes: int = 0
     """Length of the rejects file at that position."""
@@ -66,7 +66,10 @@ def _parameters(key: ImportKey) -> dict[str, Any]:
 
 
 async def begin_import(connection: AsyncConnection, key: ImportKey, *, again: bool) -> ImportState:
-    """Where to go on: the beginning, unless the file was begun before. `again` forgets that it was."""
+    """Return the progress at which to continue: the beginning, unless the file was begun before.
+
+    `again`: start from the beginning anyway.
+    """
     await connection.execute(_BEGIN, _parameters(key))
     if again:
         await connection.execute(_RESTART, _parameters(key))
@@ -74,7 +77,7 @@ async def begin_import(connection: AsyncConnection, key: ImportKey, *, again: bo
 
 
 async def advance_import(connection: AsyncConnection, key: ImportKey, before: ImportState, after: ImportState) -> None:
-    """Note how far it has come, in the transaction of the rows. Raises ImportedElsewhereError."""
+    """Store the progress, in the transaction of the rows. Raises ImportedElsewhereError."""
     values = {
         "before": before.position_bytes,
         "position_bytes": after.position_bytes,
@@ -89,7 +92,7 @@ async def advance_import(connection: AsyncConnection, key: ImportKey, before: Im
 
 
 async def finish_import(connection: AsyncConnection, key: ImportKey, state: ImportState) -> None:
-    """The whole file is read. Raises ImportedElsewhereError."""
+    """Mark the import as finished. Raises ImportedElsewhereError."""
     values = {**_parameters(key), "before": state.position_bytes}
     if (await connection.execute(_FINISH, values)).rowcount == 0:
         raise ImportedElsewhereError
@@ -98,11 +101,11 @@ async def finish_import(connection: AsyncConnection, key: ImportKey, state: Impo
 async def copy_records(
     connection: AsyncConnection, store_code: str, kind: Kind, records: Sequence[tuple[Any, ...]]
 ) -> int:
-    """Write what `records_of` made, one an object, by COPY; how many were written, the others being older."""
+    """Write records of `records_of`, one per object, by COPY; return how many were written. Older ones are skipped."""
     relation = RELATIONS[kind]
     incoming = f"incoming_{relation.table}"
     columns = ", ".join(f"{column} {type_}" for column, type_ in relation.columns.items())
-    # Opens the transaction, too: what the driver does below its adapter takes part in it.
+    # This statement also begins the transaction, so that the driver's COPY below the adapter is part of it.
     await connection.execute(text(f"CREATE TEMPORARY TABLE IF NOT EXISTS {incoming} ({columns}) ON COMMIT DELETE ROWS"))
     driver = (await connection.get_raw_connection()).driver_connection
     if driver is None:

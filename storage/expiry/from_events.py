@@ -1,15 +1,15 @@
-"""Expiry rows kept up to date from events, in the transaction that matches them: once for each, whatever crashes.
+"""Updates of expiry rows from events, in the transaction that matches them, so that each event is applied once.
 
-Whole rows, told by the platform itself, stay the better source: what an event tells fills in what is not known, and
-changes what is known only if it is no older. Nothing an event tells moves a row's `updated_at` beyond the event, and of
-levels not at all, so that a row the platform sends of the same change is never too old to be taken.
+Rows that the platform sends are the better source. An event fills in unknown values, and changes known ones only if it
+is not older. It never moves a row's `updated_at` beyond the event, and for levels not at all, so that the platform's
+row of the same change is never rejected as older.
 """
 
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 from sqlalchemy import TextClause, text
 from sqlalchemy.exc import DBAPIError
@@ -18,25 +18,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from domain.expiry.from_events import NAMED_ONLY, CouponTold, LevelTold, Member, Told, TransferTold, kind_told, told_by
 from domain.expiry.rows import Kind
 from domain.wire.jsontext import parse
+from storage.deliveries.matching import MatchedEvent
 from storage.expiry.rows import RELATIONS, stored_imported_at
 from storage.sealing import SealBrokenError, Sealer
 
 logger = logging.getLogger(__name__)
 
 NEVER_STORABLE = ("22", "23")
-"""SQLSTATE classes of data that will be refused for ever; what is merely not possible now fails the transaction."""
-
-
-class TakenEvent(Protocol):
-    """An event being matched: a row of `storage.deliveries.open`."""
-
-    store_code: str
-    sequence: int
-    name: str
-    created_at: Any
-    data: str
-    sealed_data: bytes | None
-    expiry_kinds_from_events: Sequence[str]
+"""SQLSTATE classes of data that can never be stored. Any other error fails the transaction."""
 
 
 _MEMBER = ("customer_email", "customer_phone", "customer_loyalty_card_number")
@@ -63,38 +52,38 @@ _TRANSFER_COLUMNS = {
     "imported_at": "timestamptz",
 }
 
-# A transfer that was added comes with its instant as `updated_at`; one that only became available with NAMED_ONLY, and
-# the instant of that in `imported_at`, which says nothing yet of a row that cannot expire.
+# A transfer that was added has the instant of that as `updated_at`. One that only became available has NAMED_ONLY, and
+# the instant of that in `imported_at`, which has no meaning yet for a row that cannot expire.
 _ADDED = f"excluded.updated_at > timestamptz '{NAMED_ONLY.isoformat()}'"
 _TRANSFERS = text(f"""
 WITH {_told(_TRANSFER_COLUMNS)}
-INSERT INTO point_transfer AS kept ({", ".join(_TRANSFER_COLUMNS)})
+INSERT INTO point_transfer AS stored ({", ".join(_TRANSFER_COLUMNS)})
 SELECT {", ".join(column for column in _TRANSFER_COLUMNS if column != "imported_at")},
     coalesce(imported_at, clock_timestamp())
 FROM told ORDER BY store_code, transfer_id
 ON CONFLICT (store_code, transfer_id) DO UPDATE SET
     {
     ", ".join(
-        f"{column} = CASE WHEN {_ADDED} THEN excluded.{column} ELSE kept.{column} END"
+        f"{column} = CASE WHEN {_ADDED} THEN excluded.{column} ELSE stored.{column} END"
         for column in ("customer_id", "points", "type", "expires_at", "updated_at")
     )
 },
     {
     ", ".join(
-        f"{column} = CASE WHEN {_ADDED} THEN coalesce(excluded.{column}, kept.{column}) "
-        f"ELSE coalesce(kept.{column}, excluded.{column}) END"
+        f"{column} = CASE WHEN {_ADDED} THEN coalesce(excluded.{column}, stored.{column}) "
+        f"ELSE coalesce(stored.{column}, excluded.{column}) END"
         for column in ("account_id", "wallet_code", *_MEMBER)
     )
 },
     status = CASE
-        WHEN {_ADDED} AND excluded.status = 'blocked' THEN kept.status
+        WHEN {_ADDED} AND excluded.status = 'blocked' THEN stored.status
         WHEN {_ADDED} THEN excluded.status
-        WHEN kept.status = 'blocked' AND kept.updated_at <= excluded.imported_at THEN 'active'
-        ELSE kept.status END,
+        WHEN stored.status = 'blocked' AND stored.updated_at <= excluded.imported_at THEN 'active'
+        ELSE stored.status END,
     imported_at = CASE WHEN {_ADDED} THEN {stored_imported_at(RELATIONS[Kind.POINTS])}
-        WHEN kept.status = 'blocked' THEN clock_timestamp() ELSE kept.imported_at END
-WHERE CASE WHEN {_ADDED} THEN kept.updated_at < excluded.updated_at
-    ELSE kept.account_id IS NULL OR kept.status = 'blocked' END
+        WHEN stored.status = 'blocked' THEN clock_timestamp() ELSE stored.imported_at END
+WHERE CASE WHEN {_ADDED} THEN stored.updated_at < excluded.updated_at
+    ELSE stored.account_id IS NULL OR stored.status = 'blocked' END
 """)
 
 _LEVEL_COLUMNS = {
@@ -110,11 +99,11 @@ WITH {_told(_LEVEL_COLUMNS)}, locked AS MATERIALIZED (
     FROM member_level JOIN told USING (store_code, customer_id)
     ORDER BY store_code, customer_id FOR UPDATE OF member_level
 )
-UPDATE member_level AS kept SET level_id = told.level_id, level_name = told.level_name,
+UPDATE member_level AS stored SET level_id = told.level_id, level_name = told.level_name,
     future_level_id = NULL, future_level_name = NULL, recalculate_at = NULL
 FROM told JOIN locked USING (store_code, customer_id)
-WHERE kept.store_code = told.store_code AND kept.customer_id = told.customer_id
-    AND kept.updated_at <= told.told_at AND kept.level_id IS DISTINCT FROM told.level_id
+WHERE stored.store_code = told.store_code AND stored.customer_id = told.customer_id
+    AND stored.updated_at <= told.told_at AND stored.level_id IS DISTINCT FROM told.level_id
 """)
 
 _COUPON_COLUMNS = {
@@ -131,7 +120,7 @@ _COUPON_COLUMNS = {
 }
 _COUPONS = text(f"""
 WITH {_told({**_COUPON_COLUMNS, "whole": "boolean"})}
-INSERT INTO issued_coupon AS kept ({", ".join(_COUPON_COLUMNS)})
+INSERT INTO issued_coupon AS stored ({", ".join(_COUPON_COLUMNS)})
 SELECT {", ".join(_COUPON_COLUMNS)} FROM told
 WHERE whole OR EXISTS (
     SELECT FROM issued_coupon AS known
@@ -141,16 +130,16 @@ ORDER BY store_code, issued_coupon_id
 ON CONFLICT (store_code, issued_coupon_id) DO UPDATE SET
     {
     ", ".join(
-        f"{column} = coalesce(excluded.{column}, kept.{column})"
+        f"{column} = coalesce(excluded.{column}, stored.{column})"
         for column in ("reward_id", "sealed_code", "active_to", *_NAMED_MEMBER)
     )
 },
-    status = CASE excluded.status WHEN 'active' THEN kept.status ELSE excluded.status END,
-    used = kept.used OR excluded.used,
+    status = CASE excluded.status WHEN 'active' THEN stored.status ELSE excluded.status END,
+    used = stored.used OR excluded.used,
     updated_at = excluded.updated_at,
-    imported_at = CASE WHEN excluded.active_to IS NULL THEN kept.imported_at
+    imported_at = CASE WHEN excluded.active_to IS NULL THEN stored.imported_at
         ELSE {stored_imported_at(RELATIONS[Kind.COUPONS])} END
-WHERE kept.updated_at <= excluded.updated_at
+WHERE stored.updated_at <= excluded.updated_at
 """)
 
 _STATEMENTS: Mapping[Kind, TextClause] = MappingProxyType(
@@ -159,15 +148,15 @@ _STATEMENTS: Mapping[Kind, TextClause] = MappingProxyType(
 
 
 class ExpiryFromEvents:
-    """Applies what events tell, for stores that asked for it (`expiry_kinds_from_events`)."""
+    """Update of expiry rows from events, for stores with `expiry_kinds_from_events`."""
 
     def __init__(self, sealer: Sealer) -> None:
         self._sealer = sealer
 
-    async def apply(self, connection: AsyncConnection, taken: Sequence[TakenEvent]) -> None:
-        """What these events tell, in the order of their acceptance. Rows are locked kind by kind, in the order of ids.
+    async def apply(self, connection: AsyncConnection, taken: Sequence[MatchedEvent]) -> None:
+        """Apply events in the order of their acceptance. Rows are locked kind by kind, in the order of ids.
 
-        What cannot be stored for ever is left out with a line in the log: no delivery waits for it.
+        Data that can never be stored is skipped and logged, so that no delivery waits for it.
         """
         telling: dict[Kind, list[tuple[str, Told]]] = defaultdict(list)
         tellers = [
@@ -183,13 +172,13 @@ class ExpiryFromEvents:
             for layer in _layers(telling[kind]):
                 await self._write(connection, kind, layer)
 
-    def _whole_data(self, event: TakenEvent) -> str:
+    def _whole_data(self, event: MatchedEvent) -> str:
         if event.sealed_data is None:
             return event.data
         try:
             return self._sealer.open(event.sealed_data)
         except SealBrokenError as error:
-            logger.error("a coupon's code is left out of its expiry row: %s", error)
+            logger.error("coupon code not decrypted, expiry row updated without it: %s", error)
             return event.data
 
     async def _write(self, connection: AsyncConnection, kind: Kind, layer: Sequence[tuple[str, Told]]) -> None:
@@ -201,7 +190,9 @@ class ExpiryFromEvents:
         except DBAPIError as error:
             if not str(getattr(error.orig, "sqlstate", "")).startswith(NEVER_STORABLE):
                 raise
-            logger.error("what %s events tell of %s cannot be stored: %s", len(rows), kind, error)
+            logger.error(
+                "expiry rows (%s) not updated from %s events, the data cannot be stored: %s", kind, len(rows), error
+            )
 
     def _values(self, store_code: str, told: Told) -> dict[str, Any]:
         match told:
@@ -249,7 +240,10 @@ def _member_values(member: Member, columns: Iterable[str]) -> dict[str, str | No
 
 
 def _layers(telling: Iterable[tuple[str, Told]]) -> Iterator[list[tuple[str, Told]]]:
-    """Groups to be written one after the other, each telling of an object once: nearly always there is one."""
+    """Split changes into groups to be written one after the other, each with at most one change per object.
+
+    There is nearly always one group.
+    """
     depth: Counter[tuple[str, Any]] = Counter()
     layers: list[list[tuple[str, Told]]] = []
     for store_code, told in telling:

@@ -1,4 +1,4 @@
-"""Expiry rows: written whole, the newer `updated_at` winning, and read back as what they were written from."""
+"""Expiry rows: whole rows are written, the newer `updated_at` wins, and read back as domain objects."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,15 +15,16 @@ from storage.expiry.tables import COUPON_EXPIRES, LEVEL_EXPIRES, TRANSFER_EXPIRE
 from storage.sealing import Sealer
 
 SEALED = "sealed_code"
-"""The one column that is not stored as it is told: a coupon's code."""
+"""The only column that is stored encrypted: a coupon's code."""
 
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """Where the rows of a kind lie. `columns` gives each its PostgreSQL type, without `store_code` and `imported_at`.
+    """Table and view of the rows of a kind.
 
-    `view` is what the platform's own database calls its rows (`storage/expiry/source.py`): the same columns, but
-    `code` in place of `sealed_code`. `expires` is the condition of the index of what is due.
+    `columns`: PostgreSQL type of each column except `store_code` and `imported_at`. `view`: name of the view in the
+    platform's database (`storage/expiry/source.py`), which has the same columns, but `code` instead of `sealed_code`.
+    `expires`: condition of the index of due rows.
     """
 
     kind: Kind
@@ -110,7 +111,7 @@ RELATIONS: Mapping[Kind, Relation] = MappingProxyType(
 
 
 def identity_of(row: Row) -> UUID:
-    """The id of the transfer, of the member whose level it is, or of the issued coupon."""
+    """Return the id of the transfer, of the level's member, or of the issued coupon."""
     match row:
         case PointTransferRow():
             return row.transfer_id
@@ -121,17 +122,17 @@ def identity_of(row: Row) -> UUID:
 
 
 def newest(rows: Sequence[Row]) -> list[Row]:
-    """One row for each object: the newest `updated_at`, of equal ones the last."""
-    kept: dict[UUID, Row] = {}
+    """Return one row per object: the row with the newest `updated_at`, the last of equal ones."""
+    newest_rows: dict[UUID, Row] = {}
     for row in rows:
-        before = kept.get(identity_of(row))
+        before = newest_rows.get(identity_of(row))
         if before is None or before.updated_at <= row.updated_at:
-            kept[identity_of(row)] = row
-    return list(kept.values())
+            newest_rows[identity_of(row)] = row
+    return list(newest_rows.values())
 
 
 def records_of(kind: Kind, rows: Iterable[Row], sealer: Sealer) -> list[tuple[Any, ...]]:
-    """Of each row its values in the order of the relation's columns. Sealing takes some 30 µs a coupon."""
+    """Return the values of each row in the order of the relation's columns. Encryption takes some 30 µs per coupon."""
     columns = tuple(RELATIONS[kind].columns)
     return [
         tuple(_sealed(row, sealer) if column == SEALED else getattr(row, column) for column in columns) for row in rows
@@ -143,7 +144,7 @@ def _sealed(row: Row, sealer: Sealer) -> bytes | None:
 
 
 def row_of(relation: Relation, values: Mapping[str, Any], unseal: Callable[[bytes], str]) -> Row:
-    """The row that was stored as these columns; raises SealBrokenError. Values are trusted, not validated again."""
+    """Return the row stored as these columns, without validation; raises SealBrokenError."""
     fields = {column: values[column] for column in relation.columns if column != SEALED}
     if SEALED in relation.columns:
         sealed = values[SEALED]
@@ -152,28 +153,31 @@ def row_of(relation: Relation, values: Mapping[str, Any], unseal: Callable[[byte
 
 
 def stored_imported_at(relation: Relation) -> str:
-    """SQL of `imported_at` in an `ON CONFLICT … DO UPDATE` of the table named `kept`: it stays while the row goes on
-    to expire at the same instant; otherwise the row begins to do so now."""
+    """Return SQL of `imported_at` for an `ON CONFLICT … DO UPDATE` of a table with the alias `stored`.
+
+    The value stays while the row still expires at the same instant; otherwise it becomes now.
+    """
     return f"""CASE
-        WHEN kept.{relation.instant} IS NOT DISTINCT FROM excluded.{relation.instant}
-            AND (SELECT {relation.expires} FROM (SELECT kept.*) AS before) THEN kept.imported_at
+        WHEN stored.{relation.instant} IS NOT DISTINCT FROM excluded.{relation.instant}
+            AND (SELECT {relation.expires} FROM (SELECT stored.*) AS before) THEN stored.imported_at
         ELSE clock_timestamp() END"""
 
 
 def upsert(relation: Relation, source: str) -> str:
-    """SQL that writes whole rows of `source`, an expression or table with the relation's columns, one row an object.
+    """Return SQL that writes whole rows of `source`, an expression or table with the relation's columns, one per
+    object.
 
-    The newer row wins, of equal ones the later writing. Rows are locked in the order of their ids, so that two writers
-    never wait for each other in a circle.
+    The newer row wins; of equal ones, the one written later. Rows are locked in the order of ids, so that two writers
+    do not deadlock.
     """
     columns = ", ".join(relation.columns)
     changes = ", ".join(f"{column} = excluded.{column}" for column in relation.columns if column != relation.identity)
     return f"""
-        INSERT INTO {relation.table} AS kept (store_code, {columns})
+        INSERT INTO {relation.table} AS stored (store_code, {columns})
         SELECT CAST(:store_code AS text), {columns} FROM {source} ORDER BY {relation.identity}
         ON CONFLICT (store_code, {relation.identity}) DO UPDATE
         SET {changes}, imported_at = {stored_imported_at(relation)}
-        WHERE kept.updated_at <= excluded.updated_at
+        WHERE stored.updated_at <= excluded.updated_at
     """
 
 
@@ -194,7 +198,8 @@ _DELETES: Mapping[Kind, TextClause] = {
 async def upsert_records(
     connection: AsyncConnection, store_code: str, kind: Kind, records: Sequence[tuple[Any, ...]]
 ) -> int:
-    """Write what `records_of` made, one an object; how many were written, the others being older than what is there."""
+    """Write records of `records_of`, one per object; return how many were written. Older ones than stored are
+    skipped."""
     if not records:
         return 0
     columns: dict[str, Any] = {
@@ -205,14 +210,14 @@ async def upsert_records(
 
 
 async def delete_row(connection: AsyncConnection, store_code: str, kind: Kind, identity: UUID) -> bool:
-    """Forget a row; whether there was one."""
+    """Delete a row; return False if there was none."""
     result = await connection.execute(_DELETES[kind], {"store_code": store_code, "identity": identity})
     return result.rowcount > 0
 
 
 @dataclass(frozen=True, slots=True)
 class DueRow:
-    """A row that expires at `instant`. `imported_at`: since when it has done so, as far as is known."""
+    """A row that expires at `instant`. `imported_at`: instant since which it does so, as far as known."""
 
     identity: UUID
     instant: datetime
@@ -221,7 +226,7 @@ class DueRow:
 
 
 def due_row(relation: Relation, values: Mapping[str, Any], unseal: Callable[[bytes], str]) -> DueRow:
-    """The row of a SELECT of `due_columns`; raises SealBrokenError."""
+    """Return the row of a SELECT of `due_columns`; raises SealBrokenError."""
     return DueRow(
         identity=values[relation.identity],
         instant=values[relation.instant],
@@ -231,5 +236,5 @@ def due_row(relation: Relation, values: Mapping[str, Any], unseal: Callable[[byt
 
 
 def due_columns(relation: Relation) -> str:
-    """What a SELECT from the relation's table names for `due_row`."""
+    """Return the columns that a SELECT for `due_row` names."""
     return ", ".join([*relation.columns, "imported_at"])

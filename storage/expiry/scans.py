@@ -1,4 +1,4 @@
-"""How far each store's schedules have come, and the single scans with their place and counts."""
+"""Scans for due rows with position and counts, and the coverage of each store's schedules."""
 
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
@@ -18,16 +18,17 @@ from storage.expiry.tables import ExpiryCoverage, ExpiryScan
 from storage.mapping import table_of
 
 UNSEEN_TIME = timedelta(minutes=1)
-"""Rows carry the time at which they were written, and can be seen once their transaction has committed. Transactions
-that are open while a scan begins are allowed for; those of other database roles, hidden from us, may take this long."""
+"""Maximum duration of a writing transaction of another database role. A row becomes visible when its transaction
+commits, later than its `imported_at`. Transactions that are open when a scan begins are taken into account, but those
+of other roles are not visible to this one."""
 
 KEPT_DAYS = 400
 KEPT_LATE_DAYS = 30
-"""Scans are kept so long: those of days for a year and more, looks for late rows (up to hundreds a day) for a month."""
+"""Retention of scans: of days for more than a year, for late rows (up to hundreds a day) for a month."""
 
 
 class Origin(StrEnum):
-    """Who wanted a scan."""
+    """Origin of a scan: the schedule, a person, or the check for late rows."""
 
     SCHEDULE = "schedule"
     MANUAL = "manual"
@@ -36,7 +37,7 @@ class Origin(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NewScan:
-    """A scan that is about to begin. `day` is None for late rows."""
+    """A scan about to begin. `day` is None for late rows."""
 
     id: UUID
     store_code: str
@@ -51,7 +52,7 @@ class NewScan:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What came of rows: see the columns of `ExpiryScan`."""
+    """Numbers of scanned rows by result: see the columns of `ExpiryScan`."""
 
     scanned: int = 0
     emitted: int = 0
@@ -62,7 +63,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class ScanRow:
-    """One scan as it stands."""
+    """Current state of a scan."""
 
     id: UUID
     store_code: str
@@ -81,30 +82,30 @@ class ScanRow:
 
     @property
     def search(self) -> Search:
-        """What is left to look for."""
+        """The rest of the scan."""
         return Search(self.store_code, self.kind, self.position, self.interval.end, self.imported_after)
 
     @property
     def seconds(self) -> float:
-        """How long it has taken, by the database's clock."""
+        """Duration so far, by the database's clock."""
         return ((self.finished_at or self.advanced_at) - self.started_at).total_seconds()
 
     @property
     def emitted_per_second(self) -> float:
-        """Rate so far; 0 before anything is known."""
+        """Events emitted per second so far; 0 at the beginning."""
         return self.counts.emitted / self.seconds if self.seconds > 0 else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """What a store's schedule of a kind has really scanned."""
+    """The interval that a store's schedule of a kind has scanned without gaps."""
 
     interval: TimeSpan
     rows_seen_until: datetime
-    """Rows that came after this may not have been seen by any scan."""
+    """Rows imported after this may not have been seen by any scan."""
 
 
-# SQL, because the start of the oldest open transaction is read by the same statement.
+# SQL text, because the same statement reads the start of the oldest open transaction.
 _OPEN = text("""
 INSERT INTO expiry_scan (
     id, store_code, kind, origin, day, timezone, starts_at, ends_at, imported_after, sees_until, workflow_id,
@@ -118,14 +119,14 @@ SELECT
 FROM pg_stat_activity WHERE datname = current_database() AND backend_xid IS NOT NULL AND pid <> pg_backend_pid()
 ON CONFLICT (id) DO NOTHING
 """)
-# Coverage grows at its end alone: a scan that does not begin inside it, or at its end, would leave a gap. A look for
-# late rows may have begun meanwhile, and did not look into what was not covered then.
+# Coverage only grows at its end: a scan that begins neither inside it nor at its end would leave a gap. A check for
+# late rows that began meanwhile has not read the newly covered interval.
 _COVER = text("""
-INSERT INTO expiry_coverage AS kept (store_code, kind, covered_from, covered_until, rows_seen_until)
+INSERT INTO expiry_coverage AS stored (store_code, kind, covered_from, covered_until, rows_seen_until)
 SELECT store_code, kind, starts_at, ends_at, sees_until FROM expiry_scan WHERE id = :id
 ON CONFLICT (store_code, kind) DO UPDATE
-SET covered_until = excluded.covered_until, rows_seen_until = least(kept.rows_seen_until, excluded.rows_seen_until)
-WHERE kept.covered_until >= excluded.covered_from AND kept.covered_until < excluded.covered_until
+SET covered_until = excluded.covered_until, rows_seen_until = least(stored.rows_seen_until, excluded.rows_seen_until)
+WHERE stored.covered_until >= excluded.covered_from AND stored.covered_until < excluded.covered_until
 """)
 _LATE_CHECKED = text("""
 UPDATE expiry_coverage SET rows_seen_until = scan.sees_until FROM expiry_scan AS scan
@@ -150,8 +151,8 @@ DELETE FROM expiry_scan WHERE store_code = :store_code AND kind = :kind AND star
 
 
 async def open_scan(connection: AsyncConnection, scan: NewScan) -> None:
-    """Write that a scan begins; one of this id that has begun goes on as it is."""
-    place = before(scan.interval.start)
+    """Store a scan that begins; a scan of this id that has begun before is not changed."""
+    position = before(scan.interval.start)
     await connection.execute(
         _OPEN,
         {
@@ -166,21 +167,21 @@ async def open_scan(connection: AsyncConnection, scan: NewScan) -> None:
             "imported_after": scan.imported_after,
             "unseen": UNSEEN_TIME,
             "workflow_id": scan.workflow_id,
-            "position_at": place.instant,
-            "position_id": place.identity,
+            "position_at": position.instant,
+            "position_id": position.identity,
         },
     )
 
 
 async def find_scan(connection: AsyncConnection, scan_id: UUID, *, lock: bool = False) -> ScanRow | None:
-    """Return the scan, or None. `lock` makes others who lock it wait until this transaction ends."""
+    """Return the scan, or None. `lock`: other transactions that lock it wait for this one."""
     query = select(ExpiryScan).where(col(ExpiryScan.id) == scan_id)
     row = (await connection.execute(query.with_for_update(key_share=True) if lock else query)).one_or_none()
     return None if row is None else _scan(row)
 
 
 async def recent_scans(connection: AsyncConnection, store_code: str, kind: Kind, most: int) -> list[ScanRow]:
-    """Return the store's scans of a kind, the last begun first."""
+    """Return the store's scans of a kind, last begun first."""
     query = select(ExpiryScan).where(col(ExpiryScan.store_code) == store_code, col(ExpiryScan.kind) == kind)
     newest = query.order_by(col(ExpiryScan.started_at).desc()).limit(most)
     return [_scan(row) for row in await connection.execute(newest)]
@@ -230,7 +231,7 @@ async def finish_scan(connection: AsyncConnection, scan: ScanRow) -> None:
 
 
 async def coverage(connection: AsyncConnection, store_code: str, kind: Kind) -> Coverage | None:
-    """Return the intervals that the schedule has scanned, or None before its first scan has finished."""
+    """Return the interval that the schedule has scanned, or None before its first scan has finished."""
     query = select(ExpiryCoverage).where(_covered(store_code, kind))
     row = (await connection.execute(query)).one_or_none()
     return None if row is None else Coverage(TimeSpan(row.covered_from, row.covered_until), row.rows_seen_until)
@@ -243,12 +244,12 @@ async def covered_stores(connection: AsyncConnection, kind: Kind) -> list[str]:
 
 
 async def stores_with_late_rows(connection: AsyncConnection, kind: Kind, now: datetime) -> list[str]:
-    """Stores with rows, not expired yet, that may have come after their day was scanned."""
+    """Return the stores with rows, not expired yet, that may have been imported after their day was scanned."""
     return list(await connection.scalars(_LATE[kind], {"now": now}))
 
 
 async def give_up(connection: AsyncConnection, store_code: str, kind: Kind, until: datetime) -> None:
-    """Let the schedule continue at this instant: the time before is too long ago to be scanned."""
+    """Continue the schedule at this instant, because the time before is too long ago to be scanned."""
     behind = _covered(store_code, kind) & (col(ExpiryCoverage.covered_until) < until)
     await connection.execute(update(ExpiryCoverage).where(behind).values(covered_until=until))
 
@@ -258,6 +259,6 @@ def _covered(store_code: str, kind: Kind) -> ColumnElement[bool]:
 
 
 async def prune_scans(connection: AsyncConnection, store_code: str, kind: Kind) -> None:
-    """Forget old scans; the coverage stays."""
+    """Delete old scans; the coverage stays."""
     parameters = {"store_code": store_code, "kind": kind, "days": KEPT_DAYS, "late_days": KEPT_LATE_DAYS}
     await connection.execute(_PRUNE, parameters)

@@ -1,6 +1,6 @@
-"""Expiry rows straight from the platform's own PostgreSQL: three views, read and never written.
+"""Expiry rows read from three views in the platform's PostgreSQL.
 
-Every transaction is read-only and has a statement time-out; what is due is read through a server-side cursor, a page in
+Every transaction is read-only and has a statement time-out. Due rows are read through a server-side cursor, one page in
 memory at a time. The views and their columns: docs/expiring.md.
 """
 
@@ -23,7 +23,7 @@ from storage.expiry.rows import RELATIONS, SEALED, DueRow, Relation
 logger = logging.getLogger(__name__)
 
 CONNECTIONS = 4
-"""At most: the platform's database serves its members first."""
+"""Maximum number of connections. The platform's database has to serve its members first."""
 
 STORE_CODE = "store_code"
 
@@ -34,7 +34,7 @@ TYPES: Mapping[str, frozenset[str]] = {
     "timestamptz": frozenset({"timestamp with time zone"}),
     "boolean": frozenset({"boolean"}),
 }
-"""What a column of each type may be in a view; an enum is as good as a text."""
+"""Types that a view's column may have for each type; an enum is also accepted as text."""
 
 _CASTS: Mapping[str, str] = {
     "uuid": "{column}::uuid",
@@ -52,12 +52,12 @@ WHERE attribute.attrelid = $1 AND attribute.attnum > 0 AND NOT attribute.attisdr
 
 
 class SourceUnusableError(Exception):
-    """The platform's database lacks a view or a column, or does not let us read it."""
+    """The platform's database lacks a view or a column, or denies reading it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What is wrong with a view, and what to do; `column` is None where it is the view as a whole."""
+    """A problem of a view and its solution; `column` is None if it concerns the whole view."""
 
     view: str
     column: str | None
@@ -65,7 +65,7 @@ class Finding:
 
 
 def source_columns(relation: Relation) -> dict[str, str]:
-    """Every column a view has, with its type."""
+    """Return every column of a view with its type."""
     columns = {"code" if column == SEALED else column: type_ for column, type_ in relation.columns.items()}
     return {STORE_CODE: "text", **{column: "text" if column == "code" else type_ for column, type_ in columns.items()}}
 
@@ -76,7 +76,7 @@ def _select(relation: Relation) -> str:
 
 
 class PlatformRows:
-    """The views of one database. Connects at the first use; `close` at the end."""
+    """The views of one database. Connects at the first use; call `close` at the end."""
 
     def __init__(self, url: str, *, statement_timeout_seconds: float) -> None:
         self._url = url
@@ -99,11 +99,11 @@ class PlatformRows:
         after: tuple[datetime, UUID] | None = None,
         page_rows: int = 1_000,
     ) -> AsyncGenerator[list[DueRow], None]:
-        """What expires from `start` on and before `end`, by instant and id, beginning behind `after`.
+        """Yield rows that expire from `start` on and before `end`, by instant and id, beginning behind `after`.
 
-        One snapshot and one connection, held until the iteration ends (`contextlib.aclosing` where it may end early).
-        `imported_at` is the row's `updated_at`, there being nothing better. Rows that no event could be made of are
-        left out, with a warning in the log. Raises SourceUnusableError.
+        One snapshot and one connection are held until the iteration ends (use `contextlib.aclosing` if it may end
+        early). `imported_at` is the row's `updated_at`, the best approximation. Rows that are not valid for an event
+        are skipped and logged as warnings. Raises SourceUnusableError.
         """
         relation = RELATIONS[kind]
         statement = f"{_select(relation)} AND {relation.instant} >= $2 AND {relation.instant} < $3"
@@ -120,7 +120,7 @@ class PlatformRows:
                     yield page
 
     async def still_due(self, store_code: str, kind: Kind, identities: Sequence[UUID]) -> dict[UUID, DueRow]:
-        """Those of these objects that expire, as they are now. Raises SourceUnusableError."""
+        """Return the current rows of those objects that expire. Raises SourceUnusableError."""
         relation = RELATIONS[kind]
         statement = f"{_select(relation)} AND {relation.identity} = ANY($2::uuid[])"
         async with self._reading(relation) as connection:
@@ -128,7 +128,7 @@ class PlatformRows:
             return {row.identity: row for row in _rows(relation, records)}
 
     async def count_due(self, store_code: str, kind: Kind, start: datetime, end: datetime) -> int:
-        """How many rows expire from `start` on and before `end`. Raises SourceUnusableError."""
+        """Count the rows that expire from `start` on and before `end`. Raises SourceUnusableError."""
         relation = RELATIONS[kind]
         condition = f"{relation.instant} >= $2 AND {relation.instant} < $3"
         statement = f"SELECT count(*) FROM ({_select(relation)} AND {condition}) AS due"
@@ -136,7 +136,7 @@ class PlatformRows:
             return int(await connection.fetchval(statement, store_code, start, end))
 
     async def check(self) -> list[Finding]:
-        """What keeps the views from being read; empty when all is well."""
+        """Return the problems that prevent reading the views; empty if there are none."""
         findings: list[Finding] = []
         for relation in RELATIONS.values():
             async with self._reading(relation) as connection:
@@ -151,7 +151,7 @@ class PlatformRows:
                     min_size=0,
                     max_size=CONNECTIONS,
                     timeout=CONNECT_SECONDS,
-                    statement_cache_size=0,  # so that a transaction pooler may stand between
+                    statement_cache_size=0,  # so that a transaction pooler may be in between
                     server_settings={"application_name": "loyalty-webhooks expiry"},
                 )
             return self._pool
@@ -166,7 +166,7 @@ class PlatformRows:
             except _UNUSABLE as error:
                 raise SourceUnusableError(
                     f"{relation.view} in the database of EXPIRY_DATABASE_URL cannot be read: {error}; "
-                    "`loyalty-webhooks expiry check-source` tells what is missing"
+                    "`loyalty-webhooks expiry check-source` lists what is missing"
                 ) from error
 
 
@@ -191,7 +191,9 @@ def _rows(relation: Relation, records: Sequence[Mapping[str, Any]]) -> list[DueR
                 f"{'.'.join(map(str, found['loc']))}: {found['msg']}"
                 for found in error.errors(include_url=False, include_input=False)
             )
-            logger.warning("%s %s is left out: %s", relation.view, values[relation.identity], problems)
+            logger.warning(
+                "expiry row skipped, %s %s is invalid: %s", relation.view, values[relation.identity], problems
+            )
             continue
         rows.append(DueRow(values[relation.identity], values[relation.instant], row.updated_at, row))
     return rows

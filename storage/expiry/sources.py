@@ -1,4 +1,4 @@
-"""Where a scan finds what expires: in our own tables, and in the views of the platform's database if one is named."""
+"""Sources of due rows for a scan: the product's tables, and the views of the platform's database if configured."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -16,27 +16,27 @@ from storage.expiry.source import PlatformRows
 from storage.sealing import Sealer
 
 LATE_WINDOW = timedelta(days=1)
-"""Late rows are few among many: a statement that looks for them reads at most what expires within this."""
+"""Maximum interval of expiry that one statement searches for late rows, which are few among many."""
 
 
 class DueSource(Protocol):
-    """A place where rows that expire are found."""
+    """A source of rows that expire."""
 
     tells_import_time: bool
-    """Whether every row says when it came, so that late ones are found by that."""
+    """True if every row has its time of import, by which late rows are found."""
 
     def pages(self, search: Search, page_rows: int) -> AsyncGenerator[list[FoundRow], None]:
-        """All that is looked for, in order of instant and id, a page in memory at a time."""
+        """Yield all found rows in order of instant and id, one page in memory at a time."""
 
     async def still_due(self, connection: AsyncConnection, search: Search, found: Sequence[FoundRow]) -> list[DueRow]:
-        """Those of what was found that expire at that instant now, in the same order."""
+        """Return the found rows that still expire at that instant, in the same order."""
 
     async def count(self, connection: AsyncConnection, store_code: str, kind: Kind, interval: TimeSpan) -> int:
-        """How many expire in the interval."""
+        """Return the number of rows that expire in the interval."""
 
 
 class StoredDue:
-    """The tables of our own database."""
+    """The tables of the product's own database."""
 
     tells_import_time = True
 
@@ -45,7 +45,7 @@ class StoredDue:
         self._sealer = sealer
 
     async def pages(self, search: Search, page_rows: int) -> AsyncGenerator[list[FoundRow], None]:
-        """A statement a page, each beginning where the one before ended."""
+        """Yield pages, one statement per page, each beginning where the one before ended."""
         while search.after.instant < search.until:
             window = search if search.imported_after is None else search.within(LATE_WINDOW)
             async with self._database.single_statements() as connection:
@@ -60,19 +60,19 @@ class StoredDue:
                 search = search.behind(before(window.until))
 
     async def still_due(self, connection: AsyncConnection, search: Search, found: Sequence[FoundRow]) -> list[DueRow]:
-        """By id, on the connection that emits. Raises SealBrokenError."""
+        """Read the rows again by id, on the connection that emits. Raises SealBrokenError."""
         return await load_due(connection, search.store_code, search.kind, found, self._sealer)
 
     async def count(self, connection: AsyncConnection, store_code: str, kind: Kind, interval: TimeSpan) -> int:
-        """Counted in the index, as far as it tells."""
+        """Count the rows that expire in the interval, mainly in the index."""
         return await count_due(connection, store_code, kind, interval)
 
 
 class StoredAndViewedDue:
-    """Our own tables and the views of the platform's database, as if they were one.
+    """The product's tables and the views of the platform's database as one source.
 
-    When a view's rows came nobody knows: a search by that time finds none of them, and late ones are found by reading
-    all. Whatever either of the two says is due is due.
+    The time of import of a view's rows is unknown: a search by that time finds none of them, and late ones are found by
+    reading all. A row is due if either of the two has it as due.
     """
 
     tells_import_time = False
@@ -82,7 +82,7 @@ class StoredAndViewedDue:
         self._viewed = viewed
 
     async def pages(self, search: Search, page_rows: int) -> AsyncGenerator[list[FoundRow], None]:
-        """Pages of both, merged; of the views one snapshot behind a cursor. Raises SourceUnusableError."""
+        """Yield merged pages of both; the views are read in one snapshot by a cursor. Raises SourceUnusableError."""
         async with aclosing(self._stored.pages(search, page_rows)) as stored:
             if search.imported_after is not None:
                 async for page in stored:
@@ -102,7 +102,7 @@ class StoredAndViewedDue:
                 yield [FoundRow(row.instant, row.identity) for row in page]
 
     async def still_due(self, connection: AsyncConnection, search: Search, found: Sequence[FoundRow]) -> list[DueRow]:
-        """Asked again by id, here and there. Raises SealBrokenError and SourceUnusableError."""
+        """Read the rows again by id, in both databases. Raises SealBrokenError and SourceUnusableError."""
         due = {row.identity: row for row in await self._stored.still_due(connection, search, found)}
         elsewhere = [one.identity for one in found if one.identity not in due]
         viewed = await self._viewed.still_due(search.store_code, search.kind, elsewhere) if elsewhere else {}
@@ -113,7 +113,7 @@ class StoredAndViewedDue:
         return [due[one.identity] for one in found if one.identity in due]
 
     async def count(self, connection: AsyncConnection, store_code: str, kind: Kind, interval: TimeSpan) -> int:
-        """Of both together; a row that is in both counts twice."""
+        """Return the sum of both counts; a row in both counts twice."""
         stored = await self._stored.count(connection, store_code, kind, interval)
         return stored + await self._viewed.count_due(store_code, kind, interval.start, interval.end)
 
@@ -122,7 +122,7 @@ class StoredAndViewedDue:
 async def open_source(
     database: Database, sealer: Sealer, platform_url: str | None, statement_timeout_seconds: float
 ) -> AsyncIterator[DueSource]:
-    """Our tables, and the views of the platform's database when there is an address of it (asyncpg's form)."""
+    """Provide the product's tables as the source, with the platform's views if `platform_url` (for asyncpg) is set."""
     stored = StoredDue(database, sealer)
     if platform_url is None:
         yield stored
@@ -137,7 +137,7 @@ async def open_source(
 async def merged(
     one: AsyncGenerator[list[FoundRow], None], other: AsyncGenerator[list[FoundRow], None]
 ) -> AsyncGenerator[list[FoundRow], None]:
-    """Two sequences of pages as one, in order, what is in both once; two pages of each at most in memory."""
+    """Merge two sequences of pages in order, without duplicates, with at most two pages of each in memory."""
     nothing: list[FoundRow] = []
     left, right = await anext(one, nothing), await anext(other, nothing)
     while left and right:

@@ -1,7 +1,7 @@
-"""Tables of expiry: the rows the three scheduled events are generated from, imports of them, and scans.
+"""Tables of expiry: the rows from which the three scheduled events are generated, their imports, and scans.
 
-Ids are the platform's. Each `…_due` index holds only rows that can expire, in the order a day is scanned: one store,
-by instant, then id. It carries `imported_at` too, so that late rows are told without reading the table.
+Ids are the platform's. Each `…_due` index contains only rows that can expire, in the order in which a day is scanned:
+by store, instant, id. It includes `imported_at`, so that late rows are found without reading the table.
 """
 
 from datetime import date, datetime
@@ -24,7 +24,7 @@ from sqlmodel import Field, SQLModel
 from storage.table_fields import instant
 
 TRANSFER_EXPIRES = "status = 'active' AND remaining_points IS DISTINCT FROM 0 AND expires_at IS NOT NULL"
-"""An active transfer (both types add points) of which something remains, as far as is known."""
+"""An active transfer (both types add points) with remaining points, as far as known."""
 LEVEL_EXPIRES = "level_id IS NOT NULL AND future_level_id IS NOT NULL AND recalculate_at IS NOT NULL"
 COUPON_EXPIRES = "status = 'active' AND NOT used AND active_to IS NOT NULL"
 
@@ -49,7 +49,7 @@ def _count() -> Any:
 
 
 class PointTransfer(SQLModel, table=True):
-    """A transfer of points to a member, which expires or does not (`expires_at` null)."""
+    """A transfer of points to a member; `expires_at` null: it does not expire."""
 
     __tablename__ = "point_transfer"
 
@@ -59,7 +59,7 @@ class PointTransfer(SQLModel, table=True):
     account_id: UUID | None = None
     wallet_code: str | None = _words()
     points: Decimal = Field(sa_column=Column(Numeric, nullable=False))
-    """Without precision or scale: what was given is kept to the last digit."""
+    """Without precision or scale, so that every digit is preserved."""
     remaining_points: Decimal | None = Field(default=None, sa_column=Column(Numeric))
     type: str = _words(nullable=False)
     """add or p2p_add"""
@@ -72,16 +72,17 @@ class PointTransfer(SQLModel, table=True):
     customer_first_name: str | None = _words()
     customer_last_name: str | None = _words()
     updated_at: datetime = instant()
-    """The platform's: of two writings the newer wins."""
+    """The platform's instant: of two writes the newer one wins."""
     imported_at: datetime = instant(default_now=True)
-    """When the row came to expire at its present instant, by the database's clock; later writings that leave both the
-    instant and the readiness to expire as they were do not move it."""
+    """Instant since which the row expires at its present instant, by the database's clock.
+
+    Later writes that change neither the instant nor the ability to expire do not move it."""
 
     __table_args__ = (_due_index("point_transfer_due", "expires_at", "transfer_id", TRANSFER_EXPIRES),)
 
 
 class MemberLevel(SQLModel, table=True):
-    """A member's level, the one that follows, and when it is reckoned anew."""
+    """A member's level, the next level, and the instant of recalculation."""
 
     __tablename__ = "member_level"
 
@@ -104,7 +105,7 @@ class MemberLevel(SQLModel, table=True):
 
 
 class IssuedCoupon(SQLModel, table=True):
-    """A coupon issued to a member. Its code is a secret: encrypted (`storage/sealing.py`)."""
+    """A coupon issued to a member. Its code is a secret and encrypted (`storage/sealing.py`)."""
 
     __tablename__ = "issued_coupon"
 
@@ -129,7 +130,7 @@ class IssuedCoupon(SQLModel, table=True):
 
 
 class ExpiryImport(SQLModel, table=True):
-    """How far an import of a file has come: written in the transaction of the rows, so that it resumes exactly."""
+    """Progress of a file import, written in the transaction of the rows, so that it resumes exactly."""
 
     __tablename__ = "expiry_import"
 
@@ -137,11 +138,11 @@ class ExpiryImport(SQLModel, table=True):
     kind: str = _words(primary_key=True, nullable=False)
     file_sha256: bytes = Field(sa_column=Column(LargeBinary, primary_key=True))
     position_bytes: int = Field(sa_column=Column(BigInteger, nullable=False))
-    """Of the file; everything before it is either stored or rejected."""
+    """Position in the file; everything before it is stored or rejected."""
     position_line: int = Field(sa_column=Column(BigInteger, nullable=False))
     rows: int = Field(sa_column=Column(BigInteger, nullable=False))
     written: int = Field(sa_column=Column(BigInteger, nullable=False))
-    """Of the rows; the others were older than what was there, or given twice."""
+    """Rows written; the others were older than the stored ones, or duplicates."""
     rejected: int = Field(sa_column=Column(BigInteger, nullable=False))
     rejects_bytes: int = Field(sa_column=Column(BigInteger, nullable=False))
     """Length of the rejects file at that position."""
@@ -150,9 +151,9 @@ class ExpiryImport(SQLModel, table=True):
 
 
 class ExpiryCoverage(SQLModel, table=True):
-    """What a store's schedule of a kind has really scanned: everything that expires from one instant until another.
+    """The interval of expiry that a store's schedule of a kind has scanned.
 
-    Scans by hand do not count: they may lie anywhere, and the schedule goes on where it was.
+    Manual scans do not count: they may cover any interval and do not affect the schedule.
     """
 
     __tablename__ = "expiry_coverage"
@@ -161,14 +162,16 @@ class ExpiryCoverage(SQLModel, table=True):
     kind: str = Field(sa_column=Column(Text, primary_key=True))
     covered_from: datetime = instant()
     covered_until: datetime = instant()
-    """The next scan begins here."""
+    """Start of the next scan."""
     rows_seen_until: datetime = instant()
-    """Rows imported later (`imported_at`) may be late ones: no scan need have seen them."""
+    """Rows imported later (`imported_at`) may be late: possibly no scan has seen them."""
 
 
 class ExpiryScan(SQLModel, table=True):
-    """One scan: of a day by the schedule or by hand, or of all that is covered for late rows. Its place and counts are
-    written in the transactions of the events, so that it goes on exactly where it was."""
+    """One scan: of a day, scheduled or manual, or of the whole coverage for late rows.
+
+    Position and counts are written in the transactions of the events, so that it resumes exactly.
+    """
 
     __tablename__ = "expiry_scan"
 
@@ -178,27 +181,27 @@ class ExpiryScan(SQLModel, table=True):
     origin: str = Field(sa_column=Column(Text, nullable=False))
     """schedule, manual or late"""
     day: date | None = Field(default=None, sa_column=Column(Date))
-    """The day on which things expire; null for late rows."""
+    """Day of expiry; null for late rows."""
     timezone: str = Field(sa_column=Column(Text, nullable=False))
     starts_at: datetime = instant()
     ends_at: datetime = instant()
     imported_after: datetime | None = instant(nullable=True)
     """Only rows that came to expire at their instant after this; null: all."""
     sees_until: datetime = instant()
-    """Every row imported before this could be seen when the scan began."""
+    """Every row imported before this was visible when the scan began."""
     workflow_id: str = Field(sa_column=Column(Text, nullable=False))
     position_at: datetime = instant()
     position_id: UUID
-    """Instant and id of the last row scanned; the next lies behind."""
+    """Instant and id of the last row scanned: a keyset cursor."""
     scanned: int = _count()
-    """Rows that were due."""
+    """Due rows."""
     emitted: int = _count()
     known: int = _count()
-    """Rows whose notice there was already."""
+    """Rows whose notice existed already."""
     dropped: int = _count()
-    """Rows no longer due when their notice was to be emitted."""
+    """Rows that were no longer due when their notice was to be emitted."""
     refused: int = _count()
-    """Rows of which no valid event could be made."""
+    """Rows without a valid event."""
     started_at: datetime = instant(default_now=True)
     advanced_at: datetime = instant(default_now=True)
     finished_at: datetime | None = instant(nullable=True)

@@ -1,5 +1,4 @@
-"""Alembic's entry: runs the migrations over an asyncpg connection handed over by `storage.migrate`,
-or writes what they would do as SQL."""
+"""Alembic's entry point: run the migrations on the connection of `storage.migrate`, or render them as SQL."""
 
 from alembic import context
 from sqlmodel import SQLModel

@@ -1,4 +1,4 @@
-"""What a person does to single deliveries."""
+"""Operator actions on single deliveries."""
 
 from dataclasses import dataclass
 from uuid import UUID
@@ -7,18 +7,19 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.deliveries.ordering import BEHIND
+from storage.mapping import one_as
 
 
 @dataclass(frozen=True, slots=True)
 class ActedOn:
-    """A delivery somebody acts on: its status before, the activity of its retries, and how its subscription is."""
+    """The delivery of an operator action: status, the activity of its retries, and the state of its subscription."""
 
     message_id: UUID
     event_id: UUID
     variant: str
     status: str
     retry_id: str | None
-    """Id of the standalone activity that waits to attempt it."""
+    """Id of the standalone activity that owns its later attempts."""
     subscription_id: UUID
     event_name: str
     url: str
@@ -27,16 +28,17 @@ class ActedOn:
     breaker_open: bool
     ordered: bool
     behind: UUID | None
-    """What an ordered subscription sends before it."""
+    """The delivery that an ordered subscription has to end before it."""
     holds_group: bool
-    """It is exhausted, and its successors wait for a person."""
+    """Exhausted, with successors that wait for a person's decision."""
 
 
-_FOR_ACT = text(f"""
+_FOR_ACTION = text(f"""
 SELECT delivery.message_id, delivery.event_id, delivery.variant, delivery.status, delivery.retry_id,
-    delivery.subscription_id, delivery.event_name, delivery.url, subscription.status,
-    subscription.deleted_at IS NOT NULL, health.breaker_opened_at IS NOT NULL, subscription.ordered,
-    {BEHIND}, delivery.holds_group
+    delivery.subscription_id, delivery.event_name, delivery.url,
+    subscription.status AS subscription_status, subscription.deleted_at IS NOT NULL AS subscription_deleted,
+    health.breaker_opened_at IS NOT NULL AS breaker_open, subscription.ordered, {BEHIND} AS behind,
+    delivery.holds_group
 FROM delivery
 JOIN subscription ON subscription.id = delivery.subscription_id
 LEFT JOIN subscription_health AS health ON health.subscription_id = delivery.subscription_id
@@ -45,6 +47,5 @@ WHERE delivery.store_code = :store_code AND delivery.message_id = :id FOR UPDATE
 
 
 async def delivery_for_action(connection: AsyncConnection, store_code: str, message_id: UUID) -> ActedOn | None:
-    """The delivery, locked for the rest of the transaction; None when the store has none of that id."""
-    row = (await connection.execute(_FOR_ACT, {"store_code": store_code, "id": message_id})).one_or_none()
-    return ActedOn(*row) if row is not None else None
+    """Return the delivery, locked for the rest of the transaction, or None if the store has none of that id."""
+    return one_as(ActedOn, await connection.execute(_FOR_ACTION, {"store_code": store_code, "id": message_id}))

@@ -1,4 +1,4 @@
-"""What a person does to all of a window of time: recover what ended without success, backfill what came before.
+"""Bulk actions on a time window: recover deliveries that ended without success, backfill earlier events.
 
 `storage/operations/bulk_pages.py` carries them out.
 """
@@ -24,7 +24,7 @@ from storage.subscriptions.tables import Subscription
 
 
 class BulkActionKind(StrEnum):
-    """What is done to the window; also the word before its workflow's id."""
+    """Kind of a bulk action; also the prefix of its workflow's id."""
 
     RECOVER = "recover"
     BACKFILL = "backfill"
@@ -40,17 +40,17 @@ class BulkActionStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TimeWindow:
-    """From `since` until before `until`: when deliveries were created, or when events were accepted (backfill)."""
+    """Creation of deliveries to recover, or acceptance of events to backfill, from `since` until before `until`."""
 
     since: datetime
     until: datetime
     statuses: Sequence[str] = ()
-    """Of deliveries, to recover."""
+    """Statuses of the deliveries to recover."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewBulkAction:
-    """An act about to begin. `rate_per_second` null: as fast as the subscription is sent to."""
+    """A bulk action about to begin. `rate_per_second` None: as fast as the drain sends."""
 
     id: UUID
     kind: BulkActionKind
@@ -63,9 +63,10 @@ class NewBulkAction:
 
 @dataclass(frozen=True, slots=True)
 class BulkActionProgress:
-    """How far an act is. Of the deliveries it opened: delivered, failed again (or cancelled), and still open.
+    """Progress of a bulk action: its deliveries that were delivered, failed again (or were cancelled), or are still
+    open.
 
-    A delivery that a later act opened again is counted there alone.
+    A delivery that a later bulk action opened again counts only there.
     """
 
     kind: BulkActionKind
@@ -80,7 +81,7 @@ class BulkActionProgress:
 
 @dataclass(frozen=True, slots=True)
 class BulkActionRow:
-    """One act as it was asked for, with its subscription (which may have been deleted since)."""
+    """One bulk action as requested, with its subscription (which may have been deleted since)."""
 
     id: UUID
     kind: BulkActionKind
@@ -106,7 +107,7 @@ SELECT count(*) FROM branch JOIN delivery ON {IN_BRANCH}
 WHERE branch.status = ANY(:statuses)
 """)
 
-# What is accepted after the subscription was made and not matched yet gets its delivery by being matched.
+# Unmatched events accepted after the subscription was created are left out: their match creates the delivery.
 MISSING = """
 event.name = subscription.event_name AND body.data IS NOT NULL
 AND (event.matched_at IS NOT NULL OR event.accepted_at < subscription.created_at)
@@ -137,15 +138,15 @@ UPDATE bulk_action SET status = :status, ended_at = clock_timestamp() WHERE id =
 _RUNNING = text("SELECT id, kind FROM bulk_action WHERE subscription_id = :id AND status = 'running'")
 
 _PROGRESS = text(f"""
-SELECT act.kind, act.subscription_id, act.status, act.count, act.opened,
+SELECT action.kind, action.subscription_id, action.status, action.count, action.opened,
     count(*) FILTER (WHERE of.status = '{DeliveryStatus.DELIVERED}') AS delivered,
     count(*) FILTER (WHERE of.status IN ('{DeliveryStatus.EXHAUSTED}', '{DeliveryStatus.CANCELLED}')) AS failed_again,
     count(*) FILTER (WHERE of.status IN {in_list(OPEN)}) AS waiting
-FROM bulk_action AS act LEFT JOIN delivery AS of ON of.bulk_action_id = act.id
-WHERE act.store_code = :store_code AND act.id = :id AND act.kind = :kind GROUP BY act.id
+FROM bulk_action AS action LEFT JOIN delivery AS of ON of.bulk_action_id = action.id
+WHERE action.store_code = :store_code AND action.id = :id AND action.kind = :kind GROUP BY action.id
 """)
 
-_ACTS = select(
+_BULK_ACTIONS = select(
     *columns_for(BulkAction, BulkActionRow, but=("subscription_name", "event_name", "url")),
     col(Subscription.name).label("subscription_name"),
     col(Subscription.event_name),
@@ -154,7 +155,7 @@ _ACTS = select(
 
 
 async def count_recoverable(connection: AsyncConnection, subscription_id: UUID, window: TimeWindow) -> int:
-    """How many deliveries a recovery would open again."""
+    """Return the number of deliveries a recovery would open again."""
     values = {
         "subscription_id": subscription_id,
         "since": window.since,
@@ -165,7 +166,7 @@ async def count_recoverable(connection: AsyncConnection, subscription_id: UUID, 
 
 
 async def count_missing(connection: AsyncConnection, store_code: str, subscription_id: UUID, window: TimeWindow) -> int:
-    """How many events a backfill would make deliveries of."""
+    """Return the number of events a backfill would create deliveries for."""
     values = {
         "store_code": store_code,
         "subscription_id": subscription_id,
@@ -175,37 +176,37 @@ async def count_missing(connection: AsyncConnection, store_code: str, subscripti
     return int(await connection.scalar(_COUNT_MISSING, values) or 0)
 
 
-async def begin_bulk_action(connection: AsyncConnection, act: NewBulkAction) -> bool:
-    """Note the act; False when one of this subscription is running."""
+async def begin_bulk_action(connection: AsyncConnection, action: NewBulkAction) -> bool:
+    """Store a running bulk action; return False if the subscription has one already."""
     values = {
-        "id": act.id,
-        "kind": act.kind,
-        "store_code": act.store_code,
-        "subscription_id": act.subscription_id,
-        "since": act.window.since,
-        "until": act.window.until,
-        "statuses": list(act.window.statuses),
-        "rate_per_second": act.rate_per_second,
-        "count": act.count,
+        "id": action.id,
+        "kind": action.kind,
+        "store_code": action.store_code,
+        "subscription_id": action.subscription_id,
+        "since": action.window.since,
+        "until": action.window.until,
+        "statuses": list(action.window.statuses),
+        "rate_per_second": action.rate_per_second,
+        "count": action.count,
     }
     return (await connection.execute(_BEGIN, values)).rowcount == 1
 
 
 async def running_bulk_action(connection: AsyncConnection, subscription_id: UUID) -> tuple[UUID, BulkActionKind] | None:
-    """The act of a subscription that is running, if any."""
+    """Return the running bulk action of a subscription, or None."""
     row = (await connection.execute(_RUNNING, {"id": subscription_id})).one_or_none()
     return (row.id, BulkActionKind(row.kind)) if row is not None else None
 
 
 async def end_bulk_action(connection: AsyncConnection, action_id: UUID, status: BulkActionStatus) -> bool:
-    """Give a running action its last status; return False when it had ended. What was opened goes on."""
+    """Give a running action its last status; return False when it had ended. Opened deliveries are still sent."""
     return (await connection.execute(_END, {"id": action_id, "status": status})).rowcount == 1
 
 
 async def bulk_action_progress(
     connection: AsyncConnection, store_code: str, action_id: UUID, kind: BulkActionKind
 ) -> BulkActionProgress | None:
-    """How far it is; None when the store has none of that id and kind."""
+    """Return the progress of a bulk action, or None if the store has none of that id and kind."""
     values = {"store_code": store_code, "id": action_id, "kind": kind}
     return one_as(_progress, await connection.execute(_PROGRESS, values))
 
@@ -215,17 +216,17 @@ def _progress(kind: str, **others: Any) -> BulkActionProgress:
 
 
 async def find_bulk_action(connection: AsyncConnection, store_code: str, action_id: UUID) -> BulkActionRow | None:
-    """Return the store's act of that id, or None."""
-    query = _ACTS.where(col(BulkAction.store_code) == store_code, col(BulkAction.id) == action_id)
-    return one_as(_act, await connection.execute(query))
+    """Return the store's bulk action of that id, or None."""
+    query = _BULK_ACTIONS.where(col(BulkAction.store_code) == store_code, col(BulkAction.id) == action_id)
+    return one_as(_bulk_action, await connection.execute(query))
 
 
 async def recent_bulk_actions(connection: AsyncConnection, store_code: str, most: int) -> list[BulkActionRow]:
-    """Return the store's acts, the last begun first."""
-    query = _ACTS.where(col(BulkAction.store_code) == store_code)
+    """Return the store's bulk actions, last begun first."""
+    query = _BULK_ACTIONS.where(col(BulkAction.store_code) == store_code)
     newest = query.order_by(col(BulkAction.created_at).desc(), col(BulkAction.id)).limit(most)
-    return all_as(_act, await connection.execute(newest))
+    return all_as(_bulk_action, await connection.execute(newest))
 
 
-def _act(kind: str, **others: Any) -> BulkActionRow:
+def _bulk_action(kind: str, **others: Any) -> BulkActionRow:
     return BulkActionRow(kind=BulkActionKind(kind), **others)

@@ -1,7 +1,7 @@
-"""The pages of a recovery or backfill: each is opened in one transaction with the act's cursor, so that the act goes on
-where it was after any crash and opens each delivery once.
+"""Pages of a recovery or backfill. Each page is opened in one transaction with the cursor of its bulk action, which
+therefore resumes at the cursor after a crash and opens each delivery once.
 
-What was opened waits as `held` rows, which the subscription's drain sends.
+Opened deliveries are held, and the subscription's drain sends them.
 """
 
 import math
@@ -24,51 +24,55 @@ from storage.events.days import BODY_OF_EVENT
 from storage.operations.bulk_actions import ACCEPTED, MISSING, BulkActionKind, BulkActionStatus, end_bulk_action
 
 PAGE = 500
-"""Deliveries opened in one transaction."""
+"""Maximum number of deliveries opened in one transaction."""
 
 PAGES_PER_SECOND = 10
-"""An act with a pace opens smaller pages, about so many a second."""
+"""Pages opened per second by a bulk action with a rate, which therefore opens smaller pages."""
 
 AHEAD = 500
-"""The next page is opened when fewer than this of the last ones have not been attempted yet."""
+"""Maximum number of opened deliveries without an attempt; the next page waits until there are fewer."""
 
-LOOK_SECONDS = 0.1
-PAUSED_LOOK_SECONDS = 2.0
-"""Until another look at whether more may be opened is worth it."""
+POLL_SECONDS = 0.1
+PAUSED_POLL_SECONDS = 2.0
+"""Pauses before checking again whether the next page may be opened."""
 
 EVENTS_READ = 5_000
-"""Events a backfill looks at in one transaction: those of other names cost little, but there may be millions."""
+"""Maximum number of events a backfill reads in one transaction. Events of other names cost little each, but there may
+be millions."""
 
 _BEFORE_ALL = UUID(int=0)
-"""Of no delivery: at the beginning of the window a page begins behind it."""
+"""Cursor before every delivery: the first page of the window begins behind it."""
 
 OPENED_AS = {BulkActionKind.RECOVER: Reason.RECOVERED, BulkActionKind.BACKFILL: Reason.BACKFILLED}
-"""Why a delivery that was opened is held, until its first attempt says otherwise."""
+"""Reason for which an opened delivery is held until its first attempt."""
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
-    """What opening the next page came to. `finished`: all is open and has been attempted; `wait_seconds`: until the
-    next page may be opened, or is worth asking for."""
+class PageResult:
+    """Result of opening the next page.
+
+    `finished`: all deliveries are open and have been attempted. `wait_seconds`: pause before asking for the next page.
+    """
 
     opened: int
     count: int
     finished: bool
     wait_seconds: float
     paused: bool
-    """The subscription is: its drain has nothing to do."""
+    """The subscription is paused, so its drain has nothing to do."""
     first: bool = False
-    """Something was opened, for the first time."""
+    """This page opened the first deliveries of the bulk action."""
 
 
 _LOCK = text("""
-SELECT act.id, act.kind, act.store_code, act.subscription_id, act.since, act.until, act.statuses, act.rate_per_second,
-    act.count AS counted, act.opened, act.all_open, act.cursor_at, act.cursor_id,
-    CAST(coalesce(extract(epoch FROM act.paced_until - clock_timestamp()), 0) AS float8) AS paced_seconds,
+SELECT action.id, action.kind, action.store_code, action.subscription_id, action.since, action.until,
+    action.statuses, action.rate_per_second, action.count AS counted, action.opened, action.all_open,
+    action.cursor_at, action.cursor_id,
+    CAST(coalesce(extract(epoch FROM action.paced_until - clock_timestamp()), 0) AS float8) AS paced_seconds,
     subscription.event_name, subscription.url, subscription.legacy, subscription.ordered, subscription.status,
     subscription.deleted_at IS NOT NULL AS deleted
-FROM bulk_action AS act JOIN subscription ON subscription.id = act.subscription_id
-WHERE act.id = :id AND act.status = 'running' FOR UPDATE OF act
+FROM bulk_action AS action JOIN subscription ON subscription.id = action.subscription_id
+WHERE action.id = :id AND action.status = 'running' FOR UPDATE OF action
 """)
 
 _UNATTEMPTED = text(f"""
@@ -120,32 +124,37 @@ WHERE id = :id
 """)
 
 
-async def go_on(connection: AsyncConnection, action_id: UUID) -> Stretch | None:
-    """Open the next page if it is time for it, end the act when all of it has been attempted. None: it has ended.
+async def go_on(connection: AsyncConnection, action_id: UUID) -> PageResult | None:
+    """Open the next page if it is due, or end the bulk action when all its deliveries have been attempted.
 
-    An act of a subscription that is disabled or deleted is cancelled here: whatever it opened would end at once.
+    Return None if it has ended. The bulk action of a disabled or deleted subscription is cancelled, because opened
+    deliveries would end at once.
     """
-    act = (await connection.execute(_LOCK, {"id": action_id})).one_or_none()
-    if act is None:
+    action = (await connection.execute(_LOCK, {"id": action_id})).one_or_none()
+    if action is None:
         return None
-    if act.deleted or act.status == SubscriptionStatus.DISABLED:
+    if action.deleted or action.status == SubscriptionStatus.DISABLED:
         await end_bulk_action(connection, action_id, BulkActionStatus.CANCELLED)
         return None
-    paused = act.status == SubscriptionStatus.PAUSED
-    look_again = PAUSED_LOOK_SECONDS if paused else LOOK_SECONDS
-    # What an ordered subscription gets is opened without a pause: until it all is, its drain sends nothing of it.
-    limit = AHEAD if not act.all_open else 1
-    unattempted = 0 if act.ordered and not act.all_open else await _unattempted(connection, act, limit)
-    if act.all_open:
+    paused = action.status == SubscriptionStatus.PAUSED
+    poll_again = PAUSED_POLL_SECONDS if paused else POLL_SECONDS
+    # Pages of an ordered subscription are opened without a pause: its drain sends nothing until all are open.
+    limit = AHEAD if not action.all_open else 1
+    unattempted = 0 if action.ordered and not action.all_open else await _unattempted(connection, action, limit)
+    if action.all_open:
         if not unattempted:
             await end_bulk_action(connection, action_id, BulkActionStatus.FINISHED)
-        return Stretch(act.opened, act.counted, finished=not unattempted, wait_seconds=look_again, paused=paused)
+        return PageResult(
+            action.opened, action.counted, finished=not unattempted, wait_seconds=poll_again, paused=paused
+        )
     if unattempted >= AHEAD:
-        return Stretch(act.opened, act.counted, finished=False, wait_seconds=look_again, paused=paused)
-    if act.paced_seconds > 0:
-        wait = min(act.paced_seconds, PAUSED_LOOK_SECONDS)
-        return Stretch(act.opened, act.counted, finished=False, wait_seconds=wait, paused=paused)
-    page = await (_open_again(connection, act) if act.kind == BulkActionKind.RECOVER else _backfill(connection, act))
+        return PageResult(action.opened, action.counted, finished=False, wait_seconds=poll_again, paused=paused)
+    if action.paced_seconds > 0:
+        wait = min(action.paced_seconds, PAUSED_POLL_SECONDS)
+        return PageResult(action.opened, action.counted, finished=False, wait_seconds=wait, paused=paused)
+    page = await (
+        _open_again(connection, action) if action.kind == BulkActionKind.RECOVER else _backfill(connection, action)
+    )
     await connection.execute(
         _MOVED,
         {
@@ -157,10 +166,10 @@ async def go_on(connection: AsyncConnection, action_id: UUID) -> Stretch | None:
             "cursor_id": page.cursor_id,
         },
     )
-    opened = act.opened + page.opened
-    count = act.counted + page.more_than_counted
-    first = page.opened > 0 and not act.opened
-    return Stretch(opened, count, finished=False, wait_seconds=0, paused=paused, first=first)
+    opened = action.opened + page.opened
+    count = action.counted + page.more_than_counted
+    first = page.opened > 0 and not action.opened
+    return PageResult(opened, count, finished=False, wait_seconds=0, paused=paused, first=first)
 
 
 @dataclass(slots=True)
@@ -170,37 +179,37 @@ class _OpenedPage:
     cursor_id: UUID | None
     last: bool
     more_than_counted: int = 0
-    """Events were counted; some make two deliveries."""
+    """Deliveries beyond the count, which counted events: some events have two deliveries."""
     columns: dict[str, list[Any]] = field(default_factory=lambda: defaultdict(list))
 
 
-def _page_size(act: Any) -> int:
-    return PAGE if act.rate_per_second is None else min(PAGE, math.ceil(act.rate_per_second / PAGES_PER_SECOND))
+def _page_size(action: Any) -> int:
+    return PAGE if action.rate_per_second is None else min(PAGE, math.ceil(action.rate_per_second / PAGES_PER_SECOND))
 
 
-async def _unattempted(connection: AsyncConnection, act: Any, limit: int) -> int:
-    """Deliveries that the act opened and that have not been attempted since, counted up to a limit."""
+async def _unattempted(connection: AsyncConnection, action: Any, limit: int) -> int:
+    """Count the deliveries that the bulk action opened and that have no attempt since, up to a limit."""
     values = {
-        "id": act.id,
-        "subscription_id": act.subscription_id,
-        "opened_as": OPENED_AS[BulkActionKind(act.kind)],
+        "id": action.id,
+        "subscription_id": action.subscription_id,
+        "opened_as": OPENED_AS[BulkActionKind(action.kind)],
         "limit": limit,
     }
     return int(await connection.scalar(_UNATTEMPTED, values) or 0)
 
 
-async def _open_again(connection: AsyncConnection, act: Any) -> _OpenedPage:
-    size = _page_size(act)
+async def _open_again(connection: AsyncConnection, action: Any) -> _OpenedPage:
+    size = _page_size(action)
     await use_indexes_in_order(connection)
     rows = (
         await connection.execute(
             _FAILED_PAGE,
             {
-                "subscription_id": act.subscription_id,
-                "until": act.until,
-                "statuses": act.statuses,
-                "cursor_at": act.since if act.cursor_at is None else act.cursor_at,
-                "cursor_id": _BEFORE_ALL if act.cursor_id is None else act.cursor_id,
+                "subscription_id": action.subscription_id,
+                "until": action.until,
+                "statuses": action.statuses,
+                "cursor_at": action.since if action.cursor_at is None else action.cursor_at,
+                "cursor_id": _BEFORE_ALL if action.cursor_id is None else action.cursor_id,
                 "page": size,
             },
         )
@@ -211,28 +220,28 @@ async def _open_again(connection: AsyncConnection, act: Any) -> _OpenedPage:
         page.opened = await recover(
             connection,
             [row.message_id for row in rows],
-            statuses=act.statuses,
-            subscription_id=act.subscription_id,
-            action_id=act.id,
+            statuses=action.statuses,
+            subscription_id=action.subscription_id,
+            action_id=action.id,
         )
     return page
 
 
-async def _backfill(connection: AsyncConnection, act: Any) -> _OpenedPage:
-    """Make the deliveries of the next events that have none for the subscription."""
+async def _backfill(connection: AsyncConnection, action: Any) -> _OpenedPage:
+    """Create deliveries for the next events that have none for the subscription."""
     window = {
-        "store_code": act.store_code,
-        "since": act.since,
-        "until": act.until,
-        "cursor_at": act.cursor_at,
-        "cursor_id": act.cursor_id,
+        "store_code": action.store_code,
+        "since": action.since,
+        "until": action.until,
+        "cursor_at": action.cursor_at,
+        "cursor_id": action.cursor_id,
     }
-    size = _page_size(act)
+    size = _page_size(action)
     last_read = (await connection.execute(_LAST_READ, {**window, "events": EVENTS_READ - 1})).one_or_none()
     place = {"last_at": last_read and last_read.accepted_at, "last_id": last_read and last_read.event_id}
     rows = (
         await connection.execute(
-            _MISSING_PAGE, {**window, **place, "subscription_id": act.subscription_id, "page": size}
+            _MISSING_PAGE, {**window, **place, "subscription_id": action.subscription_id, "page": size}
         )
     ).all()
     last = rows[-1] if len(rows) == size else last_read
@@ -240,14 +249,14 @@ async def _backfill(connection: AsyncConnection, act: Any) -> _OpenedPage:
     if last is not None:
         page.cursor_at, page.cursor_id = last.accepted_at, last.event_id
     for row in rows:
-        for variant in variants(row.name, row.data, act.legacy):
-            page.columns["message_id"].append(message_id(row.event_id, act.subscription_id, variant))
+        for variant in variants(row.name, row.data, action.legacy):
+            page.columns["message_id"].append(message_id(row.event_id, action.subscription_id, variant))
             page.columns["event_id"].append(row.event_id)
             page.columns["event_sequence"].append(row.sequence)
             page.columns["accepted_on"].append(row.accepted_on)
             page.columns["variant"].append(variant)
     if page.columns:
-        backfill = Backfill(act.id, act.store_code, act.event_name, act.subscription_id, act.url)
+        backfill = Backfill(action.id, action.store_code, action.event_name, action.subscription_id, action.url)
         page.opened = await create_backfilled(connection, backfill, page.columns)
         page.more_than_counted = max(0, page.opened - len(rows))
     return page

@@ -1,4 +1,4 @@
-"""Tests of drafts, that is, of webhooks that are not saved: opened by the API, sent by a worker, read by the API."""
+"""Draft tests, that is, tests of unsaved webhooks: created by the API, sent by a worker, read by the API."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,13 +12,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from storage.mapping import one_as
 
 DRAFT_TESTS_A_MINUTE = 10
-"""Limit per store: enough for a person who edits a webhook, too few to trouble a receiver."""
+"""Maximum number of draft tests per store and minute: enough for a person who edits a webhook, too few to load a
+receiver."""
 
 KEPT_MINUTES = 60
-"""Retention of a test; a later one deletes it. Only the page that started it reads it."""
+"""Retention of a draft test, which a later one deletes. Only the page that started it reads it."""
 
 DRAFT_TEST_SECONDS = 30
-"""Maximum age of a test that is still sent. A person waits for it."""
+"""Maximum age at which a draft test is still sent. A person waits for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class BegunDraftTest:
-    """A test for the worker that sends it."""
+    """A draft test for the worker that sends it."""
 
     draft: Draft
     timezone: str
@@ -118,7 +119,7 @@ async def end_draft_test(connection: AsyncConnection, test_id: UUID, result: Dra
 
 
 async def give_up_draft_test(connection: AsyncConnection, test_id: UUID) -> None:
-    """Keep a test that has not begun from being sent, and delete its secrets."""
+    """Cancel a draft test that has not begun, and delete its secrets."""
     await connection.execute(_GIVE_UP, {"id": test_id})
 
 

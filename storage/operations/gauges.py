@@ -10,12 +10,15 @@ from domain.delivery.lifecycle import DeliveryStatus, SubscriptionStatus
 from storage.operations.workers import LEASE_SECONDS
 
 COUNTED_DELIVERIES = 100_000
-"""More waiting deliveries of a kind are not counted: so many entries of an index take some 20 ms."""
+"""Maximum number of waiting deliveries counted per status. Counting as many index entries takes some 20 ms."""
 
 
 @dataclass(frozen=True, slots=True)
 class InstallationFigures:
-    """`pending` and `held` are counted up to COUNTED_DELIVERIES. `scan_age_seconds`: by kind of what expires."""
+    """Figures of the installation.
+
+    `pending` and `held` are counted up to COUNTED_DELIVERIES. `scan_age_seconds` is by kind of expiring object.
+    """
 
     pending: int
     held: int
@@ -25,8 +28,8 @@ class InstallationFigures:
     scan_age_seconds: Mapping[str, float]
 
 
-# There is no index on what is pending, which would cost every delivery two writes: the few destinations that have
-# something pending are found by skipping through the index of the log, a probe for each destination and status.
+# There is no index on pending deliveries, which would cost every delivery two writes. A skip scan of the log's index
+# finds the few destinations with pending deliveries, with one probe for each destination and status.
 _PENDING = text(f"""
 WITH RECURSIVE branch AS (
     (SELECT subscription_id, hashtextextended(url, 0) AS url_hash, status FROM delivery

@@ -1,4 +1,4 @@
-"""Calls that create something, remembered by the key their caller gave, so that a repeat creates nothing more."""
+"""Idempotency keys of calls that create an object, so that a repeated call creates nothing."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,12 +13,12 @@ from storage.mapping import columns_for
 from storage.operations.tables import IdempotencyKey
 
 KEPT_FOR = timedelta(hours=24)
-"""Lifetime of a key. Callers repeat a request within minutes."""
+"""Lifetime of a key. Clients repeat a request within minutes."""
 
 
 @dataclass(frozen=True, slots=True)
 class EarlierCall:
-    """A call that came before under the same key: the digest of its body, and what it made."""
+    """An earlier call with the same key: the digest of its body and the id of the object it created."""
 
     digest: bytes
     object_id: UUID
@@ -29,7 +29,7 @@ async def claim_key(
 ) -> EarlierCall | None:
     """Claim the key for the object that this transaction will create, or return the call that claimed it before.
 
-    Of two calls at once the second waits for the first to commit, and then finds it.
+    Of two concurrent calls the second waits for the first to commit, and then finds it.
     """
     expired = col(IdempotencyKey.created_at) < func.clock_timestamp() - KEPT_FOR
     await connection.execute(delete(IdempotencyKey).where(expired))

@@ -1,4 +1,4 @@
-"""Notices: noted in the transaction in which something happens, sent later, forgotten after a while."""
+"""Notices: written in the transaction of their occurrence, sent later, deleted after 30 days."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ from storage.mapping import all_as
 from storage.operations.tables import NoticeRow
 
 AFTER_MINUTE_SECONDS = 2.0
-"""A notice is due so long after its minute: a transaction that began in the minute has committed by then."""
+"""Delay of a notice after its minute, so that transactions that began in the minute have committed."""
 
 NOTICES_A_ROUND = 50
-"""Of one store; more of them come in the next round."""
+"""Maximum number of notices of one store sent per round; the rest follows in the next round."""
 
 MAIL_FOR_HOURS = 24
-"""Older notices are not mailed any more: whoever switches mail on wants to hear what is, not what was."""
+"""Maximum age of a notice that is mailed. Mail that was just switched on should report current events only."""
 
 KEPT_FOR = timedelta(days=30)
 """Lifetime of a notice; the audit and the deliveries themselves are kept for longer."""
@@ -30,7 +30,7 @@ KEPT_FOR = timedelta(days=30)
 
 @dataclass(frozen=True, slots=True)
 class Occurrence:
-    """Something that happened to a subscription, `count` times."""
+    """An occurrence at a subscription, which happened `count` times."""
 
     subscription_id: UUID
     kind: NoticeKind
@@ -40,13 +40,13 @@ class Occurrence:
 
 @dataclass(frozen=True, slots=True)
 class DueNotice:
-    """A notice to be sent, and how often that was tried."""
+    """A notice to send, with its number of attempts so far."""
 
     notice: Notice
     attempts: int
 
 
-# Rows of one statement are locked in one order, and no transaction locks anything after them (`note`).
+# Rows are locked in one order, and no transaction locks anything after them (`note`), which excludes deadlocks.
 _NOTE = text(f"""
 INSERT INTO notice (id, store_code, subscription_id, kind, minute, count, reasons, first_at, last_at, due_at,
     mail_due_at)
@@ -104,8 +104,11 @@ WHERE notice.id = given.id
 
 
 async def note(connection: AsyncConnection, occurrences: Iterable[Occurrence]) -> None:
-    """Add to the notices of this minute. To be the last statement of its transaction that locks anything, so that
-    nobody waits in it for another while he holds them."""
+    """Add occurrences to the notices of this minute.
+
+    Call it as the last statement of a transaction that locks anything, so that no transaction waits for a lock while it
+    holds these rows.
+    """
     counts: dict[tuple[UUID, str], int] = {}
     reasons: dict[tuple[UUID, str], set[str]] = {}
     for one in occurrences:
@@ -126,17 +129,17 @@ async def note(connection: AsyncConnection, occurrences: Iterable[Occurrence]) -
 
 
 async def due_notices(connection: AsyncConnection, store_code: str) -> list[DueNotice]:
-    """Notices of a store whose webhook is to be sent now, oldest first."""
+    """Return the store's notices whose webhook is due, oldest first."""
     return all_as(_due, await connection.execute(_DUE, {"store_code": store_code}))
 
 
 async def due_mails(connection: AsyncConnection, store_code: str) -> list[DueNotice]:
-    """Notices of a store that are to be mailed now, oldest first."""
+    """Return the store's notices whose mail is due, oldest first."""
     return all_as(_due, await connection.execute(_MAIL_DUE, {"store_code": store_code}))
 
 
 async def stores_with_due_notices(connection: AsyncConnection, *, mail: bool) -> set[str]:
-    """Stores of which something is to be sent now; `mail`: by mail too."""
+    """Return the stores with a due webhook or, if `mail`, a due mail."""
     found = set(await connection.scalars(_STORES))
     return found | (set(await connection.scalars(_STORES_MAIL)) if mail else set())
 
@@ -153,7 +156,7 @@ async def notice_sent(connection: AsyncConnection, notice_id: UUID) -> None:
 async def notice_not_sent(
     connection: AsyncConnection, notice_id: UUID, *, failure: str, next_in_seconds: float | None
 ) -> None:
-    """Record that the notice's webhook failed. `next_in_seconds` None: it is not tried again."""
+    """Record that the notice's webhook failed. `next_in_seconds` None: it is not retried."""
     again = None if next_in_seconds is None else func.clock_timestamp() + timedelta(seconds=next_in_seconds)
     await connection.execute(
         update(NoticeRow)
@@ -172,7 +175,7 @@ async def notices_mailed(connection: AsyncConnection, notice_ids: Sequence[UUID]
 
 
 async def notices_not_mailed(connection: AsyncConnection, next_in_seconds: Mapping[UUID, float | None]) -> None:
-    """The server did not take their mail; seconds until it is tried again for each, None: it is not."""
+    """Record that the mail server refused notices, with the seconds until each is retried (None: it is not)."""
     values = {"ids": list(next_in_seconds), "next_in_seconds": list(next_in_seconds.values())}
     await connection.execute(_NOT_MAILED, values)
 

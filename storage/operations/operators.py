@@ -1,4 +1,4 @@
-"""A store's operator: where its operational webhooks go, and the key that signs them, kept sealed."""
+"""A store's operator: the URL of its operational webhooks and the key that signs them, stored encrypted."""
 
 import secrets
 from dataclasses import dataclass
@@ -13,14 +13,13 @@ from storage.mapping import one_as
 from storage.operations.tables import NoticeRow, StoreOperator
 from storage.sealing import Sealer
 
-"""How long the previous key goes on signing beside the new one, the same as for subscriptions."""
-
 ROTATION_OVERLAP = timedelta(hours=24)
+"""Period in which the previous key signs beside the new one, the same as for subscriptions."""
 
 
 @dataclass(frozen=True, slots=True)
 class OperatorRow:
-    """An operator as a notice is sent to it; the key before the last rotation only while it still signs."""
+    """An operator for sending notices; the previous key is set only while it still signs."""
 
     url: str
     sealed_secret: bytes

@@ -1,8 +1,8 @@
-"""Everything that is sealed, sealed again with the first key of ENCRYPTION_KEYS, beside a stack that goes on working.
+"""Re-encryption of all sealed values with the first key of ENCRYPTION_KEYS, while the stack is running.
 
-Each step reads some values, seals them anew and swaps them in one statement, only where the stored value is still the
-one that was read. It skips rows that somebody has locked, so it never waits for a lock while it holds one, and cannot
-be part of a deadlock. What is done is told by the values themselves: a run that was killed is resumed by another run.
+Each step reads some values, encrypts them again and swaps them in one statement, if the stored value is still the one
+that was read. It skips locked rows, so it never waits for a lock while it holds one and cannot deadlock. The values
+themselves record the progress, so another run resumes one that was killed.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -24,15 +24,24 @@ from storage.sealing import SealBrokenError, Sealer
 from storage.subscriptions import tables as subscription_tables
 
 PREFIX = "sealed_"
-"""Every column whose values are sealed, and no other column of bytes, is named so."""
+"""Prefix of the name of every column with sealed values, and of no other column of bytes."""
 TABLE_MODULES = (access_tables, delivery_tables, event_tables, expiry_tables, operation_tables, subscription_tables)
-"""Every module with tables. Importing them fills `SQLModel.metadata`, from which `sealed_columns` reads."""
+"""Every module with tables. Importing them fills `SQLModel.metadata`, which `sealed_columns` reads."""
 
-PAGE_ROWS = 2_000  # keys and lengths alone: some 100 KB
-STEP_ROWS = 200  # locked for some ten milliseconds
-STEP_BYTES = 1024 * 1024  # in memory a few times over
-MOST_PASSES = 5  # a row that somebody has locked each time is looked at again so often
+PAGE_ROWS = 2_000
+"""Rows listed at once, keys and lengths only: some 100 KB."""
+
+STEP_ROWS = 200
+"""Maximum number of rows changed in one statement, which locks them for some ten milliseconds."""
+
+STEP_BYTES = 1024 * 1024
+"""Maximum size of the values of one step, which are in memory a few times over."""
+
+MOST_PASSES = 5
+"""Maximum number of passes over rows that are locked each time."""
+
 NAMED_MOST = 5
+"""Maximum number of rows named in a report."""
 
 _POSTGRESQL: Any = postgresql.dialect()  # type: ignore[no-untyped-call]
 
@@ -41,12 +50,12 @@ Identity = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class SealedColumn:
-    """A column with sealed values, the key of its table, and the statements that look at it and change it."""
+    """A column with sealed values, the key of its table, and the statements that read and change it."""
 
     table: str
     name: str
     key: tuple[tuple[str, str], ...]
-    """(column, SQL type) each."""
+    """Key columns, (name, SQL type) each."""
 
     def __str__(self) -> str:
         return f"{self.table}.{self.name}"
@@ -57,11 +66,11 @@ class SealedColumn:
 
     @cached_property
     def count(self) -> TextClause:
-        """How many values there are."""
+        """SQL that counts the values."""
         return text(f"SELECT count({self.name}) FROM {self.table}")
 
     def page(self, *, after: bool) -> TextClause:
-        """The next rows in the order of the key: key and length of the value, null where there is none."""
+        """Return SQL of the next rows in the order of the key: the key and the value's length, null for no value."""
         beyond = ", ".join(f"CAST(:{name} AS {kind})" for name, kind in self.key)
         return text(
             f"SELECT {self._key}, octet_length({self.name}) AS bytes FROM {self.table} "
@@ -76,7 +85,7 @@ class SealedColumn:
 
     @cached_property
     def read(self) -> TextClause:
-        """Key and value of the rows of these keys."""
+        """SQL that reads key and value of the rows with given keys."""
         return text(
             f"SELECT {self._key}, {self.name} AS sealed FROM {self.table} JOIN {self._given()} USING ({self._key}) "
             f"WHERE {self.name} IS NOT NULL"
@@ -84,7 +93,7 @@ class SealedColumn:
 
     @cached_property
     def swap(self) -> TextClause:
-        """Replace each value that is still the one before, in rows nobody has locked; the keys of those."""
+        """SQL that replaces each unchanged value, except in locked rows, and returns the keys of the rows changed."""
         same = " AND ".join(f"target.{name} = given.{name}" for name, _ in self.key)
         taken = " AND ".join(f"free.{name} = given.{name}" for name, _ in self.key)
         return text(
@@ -97,17 +106,17 @@ class SealedColumn:
         )
 
     def identity_of(self, row: Row[Any]) -> Identity:
-        """Return the key's values of a row."""
+        """Return the key of a row."""
         return tuple(getattr(row, name) for name, _ in self.key)
 
     def keys(self, identities: Iterable[Identity]) -> dict[str, list[Any]]:
-        """Parameters that name these rows."""
+        """Return the statement parameters for these rows."""
         columns = list(zip(*identities, strict=True))
         return {name: list(values) for (name, _), values in zip(self.key, columns, strict=True)}
 
 
 def sealed_columns() -> list[SealedColumn]:
-    """Every column with sealed values, those of a table in its order, on which `Resealing` relies."""
+    """Return every column with sealed values, in the order of the tables' columns, on which `Resealing` relies."""
     return [
         SealedColumn(table.name, column.name, _key_of(table))
         for table in SQLModel.metadata.sorted_tables
@@ -122,53 +131,54 @@ def _key_of(table: Table) -> tuple[tuple[str, str], ...]:
 
 @dataclass
 class Count:
-    """What was found in one column, and done."""
+    """Findings and changes in one column."""
 
     column: SealedColumn
     current: int = 0
-    """Sealed with the first key when first looked at."""
+    """Values sealed with the first key in the first pass."""
     other: int = 0
-    """Sealed with another key of ENCRYPTION_KEYS then."""
+    """Values sealed with another key of ENCRYPTION_KEYS in the first pass."""
     resealed: int = 0
     late: int = 0
-    """Sealed with another key while this ran: by a process whose first key is another one."""
+    """Values sealed with another key during the run, by a process with a different first key."""
     left: set[Identity] = field(default_factory=set)
-    """Rows that were locked or changed at that moment, in the last pass."""
+    """Rows that were locked or being changed in the last pass."""
     unopenable: set[Identity] = field(default_factory=set)
-    """Rows whose value no key opens."""
+    """Rows with a value that no key decrypts."""
 
     @property
     def examples(self) -> str:
-        """The first few rows that nothing opens."""
+        """The first few rows that no key decrypts."""
         named = sorted(":".join(map(str, identity)) for identity in self.unopenable)
         return ", ".join(named[:NAMED_MOST]) + (", …" if len(named) > NAMED_MOST else "")
 
 
 @dataclass
 class Report:
-    """What was found and done in all columns."""
+    """Findings and changes in all columns."""
 
     counts: list[Count]
     complete: bool = False
     """The last pass found nothing to do."""
 
     def total(self, name: str) -> int:
-        """Sum of a figure over the columns; of a set, its size."""
+        """Return the sum of a figure over the columns, or of the sizes of a set."""
         values = [getattr(count, name) for count in self.counts]
         return sum(value if isinstance(value, int) else len(value) for value in values)
 
     @property
     def first_key_opens_all(self) -> bool:
-        """Nothing needs another key any more, as far as could be seen."""
+        """True if no value was found that needs another key."""
         nothing_to_do = self.complete or not self.total("other")
         return nothing_to_do and not self.total("unopenable") and not self.total("late")
 
 
 class Resealing:
-    """One run over everything sealed.
+    """One run over all sealed values.
 
-    It goes over all columns until a pass finds nothing to do. A rotation of a signing key copies `sealed_secret` to
-    `sealed_previous_secret`; the first is gone over first, so whatever is copied is resealed before or after.
+    It repeats passes over all columns until a pass finds nothing to do. A rotation of a signing key copies
+    `sealed_secret` to `sealed_previous_secret`; the former is processed first, so a copied value is resealed before or
+    after the copy.
     """
 
     def __init__(
@@ -180,7 +190,11 @@ class Resealing:
         on_step: Callable[[int], None] = lambda values: None,
         step_rows: int = STEP_ROWS,
     ) -> None:
-        """`on_pass` hears the number of the pass and how many values there are, `on_step` how many were looked at."""
+        """Prepare a run.
+
+        `on_pass` is called with the number of the pass and the number of values, `on_step` with the number of values
+        read.
+        """
         self._database = database
         self._sealer = sealer
         self._on_pass = on_pass
@@ -189,12 +203,12 @@ class Resealing:
         self.report = Report([Count(column) for column in sealed_columns()])
 
     async def count(self) -> Report:
-        """Look at everything and change nothing."""
+        """Count the values by key without changing any."""
         await self._pass(1, dry=True)
         return self.report
 
     async def run(self) -> Report:
-        """Reseal everything; what could not be is in the report."""
+        """Reseal all values; the report names those that could not be resealed."""
         for number in range(1, MOST_PASSES + 1):
             if not await self._pass(number, dry=False):
                 self.report.complete = True
@@ -202,7 +216,7 @@ class Resealing:
         return self.report
 
     async def _pass(self, number: int, *, dry: bool) -> bool:
-        """Go over every column; whether there was anything to do."""
+        """Process every column; return True if there was anything to do."""
         self._on_pass(number, await self._values())
         busy = False
         for count in self.report.counts:
@@ -224,7 +238,7 @@ class Resealing:
         return sum(value or 0 for value in counts)
 
     async def _steps(self, column: SealedColumn) -> AsyncIterator[list[Identity]]:
-        """Keys of the rows with a value, in groups that are small in number and in bytes."""
+        """Yield the keys of rows with a value, in groups limited by number and by bytes."""
         after: dict[str, Any] = {}
         while True:
             async with self._database.transaction() as connection:
@@ -247,7 +261,7 @@ class Resealing:
             after = {name: getattr(rows[-1], name) for name, _ in column.key}
 
     async def _step(self, count: Count, identities: Sequence[Identity], *, dry: bool) -> tuple[int, set[Identity]]:
-        """Reseal what is sealed with another key. How many are sealed with the first, and the rows of the others."""
+        """Reseal values of another key; return the number of values of the first key, and the rows of the others."""
         column = count.column
         async with self._database.transaction() as connection:
             rows = (await connection.execute(column.read, column.keys(identities))).all()

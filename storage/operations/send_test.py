@@ -1,4 +1,4 @@
-"""A test that a person sends to a receiver: a sample event of its own, matched to one subscription and to no other."""
+"""Tests of a saved webhook: a sample event, matched to one subscription only."""
 
 from uuid import UUID
 
@@ -10,7 +10,7 @@ from domain.wire.bodies import TEST
 from storage.deliveries.transitions import create_test
 from storage.events.intake import NewEvent, insert_events
 
-# Matched in the transaction that inserts it, so that no relay ever sees it.
+# The sample is matched in the transaction that inserts it, so that no relay ever sees it.
 _MATCHED = text("""
 UPDATE event SET matched_at = clock_timestamp(), workflow_id = :workflow_id
 WHERE store_code = :store_code AND event_id = :event_id RETURNING sequence, accepted_on
@@ -33,18 +33,18 @@ DELETE FROM event_body USING forgotten WHERE event_body.accepted_on = forgotten.
 
 
 async def insert_test(connection: AsyncConnection, sample: NewEvent, subscription_id: UUID, url: str) -> UUID:
-    """Store the sample and its one delivery; the delivery's message id."""
+    """Store the sample and its one delivery; return the delivery's message id."""
     identity = message_id(sample.event_id, subscription_id, TEST)
     workflow_id = send_test_workflow_id(subscription_id)
     await insert_events(connection, [sample])
     event = {"store_code": sample.store_code, "event_id": sample.event_id}
-    sequence, accepted_on = (await connection.execute(_MATCHED, {**event, "workflow_id": workflow_id})).one()
+    matched = (await connection.execute(_MATCHED, {**event, "workflow_id": workflow_id})).one()
     values = {
         **event,
         "message_id": identity,
         "event_name": sample.name,
-        "sequence": sequence,
-        "accepted_on": accepted_on,
+        "sequence": matched.sequence,
+        "accepted_on": matched.accepted_on,
         "subscription_id": subscription_id,
         "url": url,
         "workflow_id": workflow_id,
@@ -54,7 +54,7 @@ async def insert_test(connection: AsyncConnection, sample: NewEvent, subscriptio
 
 
 async def forget_test(connection: AsyncConnection, identity: UUID) -> None:
-    """Take a test back whose workflow was not started; one that has an attempt stays."""
+    """Delete a test whose workflow was not started, unless it has an attempt."""
     row = (await connection.execute(_FORGET_DELIVERY, {"message_id": identity})).one_or_none()
     if row is not None:
         await connection.execute(_FORGET_EVENT, {"store_code": row.store_code, "event_id": row.event_id})

@@ -1,4 +1,4 @@
-"""Stores: the tenants everything else belongs to. They are never deleted."""
+"""Stores, the tenants. They are never deleted."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,13 +26,13 @@ class StoreRow:
     expire_levels_notification_days: int
     expire_coupons_notification_days: int
     expiry_kinds_from_events: Sequence[str]
-    """Of `domain.expiry.rows.Kind`: whose rows are also kept from the store's events."""
+    """Kinds (`domain.expiry.rows.Kind`) whose rows are also updated from the store's events."""
     retention_days: int | None
-    """None, here and below: as the installation's settings say."""
+    """None, here and below: the installation's setting applies."""
     retention_exhausted_days: int | None
 
     def days_ahead(self, kind: Kind) -> int:
-        """How many days before something expires its notice is given."""
+        """Return the number of days between a notice and the expiry it announces."""
         match kind:
             case Kind.POINTS:
                 return self.expire_points_notification_days
@@ -51,7 +51,7 @@ async def store_exists(connection: AsyncConnection, code: str) -> bool:
 
 
 async def find_store(connection: AsyncConnection, code: str, *, lock: bool = False) -> StoreRow | None:
-    """Return the store, or None. `lock` makes others who lock it wait until this transaction ends."""
+    """Return the store, or None. `lock`: other transactions that lock it wait for this one."""
     query = _STORES.where(col(Store.code) == code)
     return one_as(StoreRow, await connection.execute(query.with_for_update(key_share=True) if lock else query))
 
@@ -68,7 +68,7 @@ async def create_store(connection: AsyncConnection, code: str, name: str, timezo
 
 
 async def ensure_store(connection: AsyncConnection, code: str, name: str, timezone: str = "UTC") -> None:
-    """Create the store unless it exists; an existing one keeps its name and settings."""
+    """Create the store unless it exists; an existing one is not changed."""
     await create_store(connection, code, name, timezone)
 
 

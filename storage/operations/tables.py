@@ -38,16 +38,16 @@ class Store(SQLModel, table=True):
     expiry_kinds_from_events: list[str] = Field(
         default_factory=list, sa_column=Column(ARRAY(Text), nullable=False, server_default="{}")
     )
-    """Of points, levels, coupons: those whose rows are also kept up to date from this store's events."""
+    """Kinds (points, levels, coupons) whose rows are also updated from this store's events."""
     retention_days: int | None = Field(default=None, sa_column=Column(Integer))
-    """How long bodies, deliveries and attempts stay; null: as the settings say."""
+    """Retention of bodies, deliveries and attempts; null: the installation's setting applies."""
     retention_exhausted_days: int | None = Field(default=None, sa_column=Column(Integer))
-    """The same of events that did not arrive everywhere."""
+    """Retention for events that were not delivered everywhere; null: the installation's setting applies."""
     created_at: datetime = instant(default_now=True)
 
 
 class StoreOperator(SQLModel, table=True):
-    """Where a store's operational webhooks go, and the key that signs them. No row: nowhere."""
+    """URL of a store's operational webhooks and the key that signs them. No row: none are sent."""
 
     __tablename__ = "store_operator"
 
@@ -59,7 +59,7 @@ class StoreOperator(SQLModel, table=True):
 
 
 class NoticeRow(SQLModel, table=True):
-    """What happened to a subscription within a minute; written in the transaction in which it happened."""
+    """Occurrences of one kind at a subscription within a minute, written in the transaction in which they happened."""
 
     __tablename__ = "notice"
 
@@ -74,13 +74,13 @@ class NoticeRow(SQLModel, table=True):
     first_at: datetime = instant()
     last_at: datetime = instant()
     due_at: datetime | None = instant(nullable=True)
-    """When the webhook is to be sent (again); null: never (again)."""
+    """Instant of the webhook's next attempt; null: there is none."""
     attempts: int = _count("0")
     sent_at: datetime | None = instant(nullable=True)
     last_failure: str | None = Field(default=None, sa_column=Column(Text))
-    """Failure kind of the last attempt; with neither this nor `sent_at` there was none."""
+    """Failure kind of the last attempt; null together with `sent_at`: there was no attempt."""
     mail_due_at: datetime | None = instant(nullable=True)
-    """The same of the mail; without a mail server in the settings nobody looks at it."""
+    """Instant of the mail's next attempt; not used without a mail server in the settings."""
     mail_attempts: int = _count("0")
     mailed_at: datetime | None = instant(nullable=True)
 
@@ -93,8 +93,10 @@ class NoticeRow(SQLModel, table=True):
 
 
 class BulkAction(SQLModel, table=True):
-    """A person's act on a window of time of one subscription: recover what ended without success, or backfill what was
-    accepted before it was there. The deliveries it opens go on as any others."""
+    """A bulk action on a time window of one subscription.
+
+    It recovers deliveries that ended without success, or backfills events accepted before the subscription was created.
+    """
 
     __tablename__ = "bulk_action"
 
@@ -106,18 +108,18 @@ class BulkAction(SQLModel, table=True):
     since: datetime = instant()
     until: datetime = instant()
     statuses: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
-    """Of the deliveries to recover; empty for a backfill."""
+    """Statuses of the deliveries to recover; empty for a backfill."""
     rate_per_second: int | None = Field(default=None, sa_column=Column(Integer))
     paced_until: datetime | None = instant(nullable=True)
-    """Until then its rate allows no more to be opened."""
+    """Instant until which its rate allows no further page."""
     count: int = Field(sa_column=Column(Integer, nullable=False))
-    """Deliveries that matched when it was asked for."""
+    """Deliveries that matched when it was requested."""
     opened: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
     """Deliveries opened so far."""
     all_open: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
     cursor_at: datetime | None = instant(nullable=True)
     cursor_id: UUID | None = None
-    """The last delivery (or event) dealt with; the next page begins behind it, so that each is opened once."""
+    """The last delivery (or event) processed; the next page begins behind it, so that each is opened once."""
     status: str = Field(default="running", sa_column=Column(Text, nullable=False, server_default="running"))
     """running, finished or cancelled"""
     created_at: datetime = instant(default_now=True)
@@ -134,7 +136,7 @@ class BulkAction(SQLModel, table=True):
 
 
 class DraftTest(SQLModel, table=True):
-    """One test of a draft, that is, of a webhook that is not saved. Its secrets are deleted once it was sent."""
+    """One draft test, that is, a test of an unsaved webhook. Its secrets are deleted once it was sent."""
 
     __tablename__ = "draft_test"
 
@@ -172,11 +174,11 @@ class WorkerProcess(SQLModel, table=True):
     started_at: datetime = instant(default_now=True)
     seen_at: datetime = instant(default_now=True)
     steady_since: datetime = instant(default_now=True)
-    """Since when it was seen without a gap as long as a lease: while no worker is steady, the database was away."""
+    """Instant since which it was seen without a gap of a lease. If no worker is steady, the database was away."""
 
 
 class IdempotencyKey(SQLModel, table=True):
-    """What a create call with the header `Idempotency-Key` made, so that the same call again makes nothing more."""
+    """Object created by a call with the header `Idempotency-Key`, so that a repeated call creates nothing."""
 
     __tablename__ = "idempotency_key"
 

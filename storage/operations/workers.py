@@ -1,4 +1,4 @@
-"""Worker processes and the leases they hold: an attempt under way is its worker's as long as the worker is seen."""
+"""Worker processes and their leases: an attempt in flight belongs to its worker as long as the worker is seen."""
 
 import os
 import socket
@@ -8,19 +8,19 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 LEASE_SECONDS = 3
-"""A worker not seen for so long counts as dead, and what it had under way may be attempted again."""
+"""Time without a sign of life after which a worker counts as dead, and its attempts may be repeated."""
 
 TOUCH_SECONDS = 1.0
-"""How often a worker says that it lives; two may be lost before its leases lapse."""
+"""Interval of a worker's signs of life; two may be lost before its leases lapse."""
 
 LONGEST_ATTEMPT_SECONDS = 600
-"""Longer than any attempt can queue and run in a live worker: a lease older than this is an orphan."""
+"""Maximum age of a lease: longer than any attempt can queue and run in a live worker, so an older lease is orphaned."""
 
 FORGOTTEN_AFTER_DAYS = 7
-"""How long the row of a worker that died is kept, for whoever reads the attempts it left."""
+"""Retention of a dead worker's row, to which its attempts refer."""
 
-# When the database was away, nobody could say that they live; whoever asks first on its return must not take all others
-# for dead, who are about to write what came of their attempts.
+# After an outage of the database no worker has a recent sign of life. The first query afterwards must not count all
+# other workers as dead, which are about to record the outcomes of their attempts.
 _LEASES_CAN_LAPSE = f"""EXISTS (SELECT FROM worker AS steady
     WHERE steady.seen_at > clock_timestamp() - interval '{LEASE_SECONDS} seconds'
         AND steady.steady_since < clock_timestamp() - interval '{LEASE_SECONDS} seconds')"""
@@ -31,7 +31,7 @@ SENDER_ID = f"""CASE WHEN
     AND EXISTS (SELECT FROM worker WHERE worker.id = attempt.worker_id AND (
         worker.seen_at > clock_timestamp() - interval '{LEASE_SECONDS} seconds' OR NOT {_LEASES_CAN_LAPSE}))
 THEN attempt.worker_id END"""
-"""SQL over a row `attempt`: the worker whose lease on it is live; null when nobody is sending it."""
+"""SQL over a row `attempt`: the worker with a live lease on it; null when no worker is sending it."""
 
 _TOUCH = text(f"""
 INSERT INTO worker (id, host, pid) VALUES (:id, :host, :pid)
@@ -42,12 +42,12 @@ ON CONFLICT (id) DO UPDATE SET seen_at = clock_timestamp(), steady_since =
 
 
 async def touch(connection: AsyncConnection, worker_id: UUID) -> None:
-    """Say that this worker process lives; the first call registers it."""
+    """Record a sign of life of this worker process; the first call registers it."""
     await connection.execute(_TOUCH, {"id": worker_id, "host": socket.gethostname(), "pid": os.getpid()})
 
 
 async def leave(connection: AsyncConnection, worker_id: UUID) -> None:
-    """Give up all leases at once, on an orderly stop, and forget workers that died long ago."""
+    """Release all leases on an orderly stop, and delete workers that died long ago."""
     await connection.execute(
         text("""
             DELETE FROM worker WHERE id = :id OR seen_at < clock_timestamp() - make_interval(days => :days)

@@ -1,4 +1,4 @@
-"""Modern twins of legacy subscriptions: made as copies, and put in their place."""
+"""Format migration: modern copies of legacy subscriptions, which then replace them."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from domain.delivery.lifecycle import OPEN, DeliveryStatus, SubscriptionStatus
 from domain.delivery.ordering import ordering_key_of
 from domain.wire.bodies import MAIN
 from storage.columns import in_list
-from storage.deliveries.transitions import WAITING_AT_TWIN, adopt, cancel_switched_over
+from storage.deliveries.transitions import WAITING_AT_MODERN, adopt, cancel_switched_over
 from storage.events.days import BODY_OF_EVENT
 from storage.mapping import all_as, one_as, table_of
 from storage.subscriptions.queries import SubscriptionLimits, check_limits
@@ -32,12 +32,12 @@ _OWN = {
     "created_at",
     "updated_at",
 }
-"""What a twin does not have from its original."""
+"""Columns that the modern copy does not take from the legacy subscription."""
 
 
 @dataclass(frozen=True, slots=True)
 class PairRow:
-    """A legacy subscription and its twin, if it has one that is not deleted."""
+    """A legacy subscription and the modern one of its pair, if there is one that is not deleted."""
 
     id: UUID
     event_name: str
@@ -52,11 +52,11 @@ class PairRow:
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """Events, by where they go when the twin takes over.
+    """Number of events by what the format migration does with them.
 
-    `done`: waits at the twin, and the legacy one has dealt with it; nobody sends it again. `moved`: is open at the
-    legacy one, perhaps since before the twin was there; the twin sends it. `under_way`: of these, what is being
-    attempted just now. `alone`: waits at the twin alone; the twin sends it.
+    `done`: held at the modern subscription and ended at the legacy one; not sent again. `moved`: open at the legacy
+    one, perhaps since before the modern one was created; the modern one sends them. `under_way`: those of `moved` that
+    are being attempted now. `alone`: held at the modern one only, which sends them.
     """
 
     done: int
@@ -66,20 +66,20 @@ class Switch:
 
 
 _LEGACY = table_of(Subscription).alias("legacy")
-_TWIN = table_of(Subscription).alias("twin")
+_MODERN = table_of(Subscription).alias("modern")
 _COLUMNS = [
     *(_LEGACY.c[name] for name in ("id", "event_name", "url", "name", "status")),
-    *(_TWIN.c[name].label(f"twin_{name}") for name in ("id", "name", "url", "status")),
+    *(_MODERN.c[name].label(f"modern_{name}") for name in ("id", "name", "url", "status")),
 ]
 _PAIRS = (
     select(*_COLUMNS)
     .select_from(_LEGACY)
     .outerjoin(FormatMigrationPair, col(FormatMigrationPair.subscription_id) == _LEGACY.c.id)
-    .outerjoin(_TWIN, (_TWIN.c.id == col(FormatMigrationPair.modern_id)) & _TWIN.c.deleted_at.is_(None))
+    .outerjoin(_MODERN, (_MODERN.c.id == col(FormatMigrationPair.modern_id)) & _MODERN.c.deleted_at.is_(None))
     .where(_LEGACY.c.deleted_at.is_(None), _LEGACY.c.legacy)
 )
 
-# Open at the legacy one, and not ended at the twin: there it waits too, or is not known, for it came before the twin.
+# Open at the legacy one, and not ended at the modern one: held there too, or unknown there because older than it.
 _OPEN_FORMERLY = f"""
 former.subscription_id = :id AND former.status IN {in_list(OPEN)} AND former.variant <> 'test' AND NOT EXISTS (
     SELECT FROM delivery AS known WHERE known.event_id = former.event_id AND known.subscription_id = :modern_id
@@ -90,7 +90,7 @@ _COUNT = text(f"""
 SELECT waiting.done, formerly.moved, formerly.under_way, waiting.alone
 FROM (
     SELECT count(*) FILTER (WHERE former = 1) AS done, count(*) FILTER (WHERE former = 0) AS alone
-    FROM ({WAITING_AT_TWIN}) AS held
+    FROM ({WAITING_AT_MODERN}) AS held
 ) AS waiting, (
     SELECT count(DISTINCT former.event_id) AS moved,
         count(DISTINCT former.event_id) FILTER (WHERE former.status = '{DeliveryStatus.PENDING}' AND EXISTS (
@@ -101,10 +101,10 @@ FROM (
 """)
 _UNKNOWN = text(f"""
 SELECT DISTINCT ON (former.event_id) former.event_id, former.event_sequence, former.accepted_on,
-    CASE WHEN twin.order_key = 'customer' THEN body.data END AS data,
-    twin.ordered AND twin.order_key = 'customer' AS by_customer
+    CASE WHEN modern.order_key = 'customer' THEN body.data END AS data,
+    modern.ordered AND modern.order_key = 'customer' AS by_customer
 FROM delivery AS former
-JOIN subscription AS twin ON twin.id = :modern_id
+JOIN subscription AS modern ON modern.id = :modern_id
 JOIN event ON event.store_code = former.store_code AND event.event_id = former.event_id
 {BODY_OF_EVENT}
 WHERE {_OPEN_FORMERLY} AND NOT EXISTS (
@@ -115,7 +115,7 @@ WHERE {_OPEN_FORMERLY} AND NOT EXISTS (
 
 
 async def legacy_subscriptions(connection: AsyncConnection, store_code: str) -> Sequence[PairRow]:
-    """Return the store's legacy subscriptions, each with its twin."""
+    """Return the store's legacy subscriptions, each with the modern one of its pair."""
     query = _PAIRS.where(_LEGACY.c.store_code == store_code)
     by_name = query.order_by(_LEGACY.c.event_name, _LEGACY.c.created_at, _LEGACY.c.id)
     return all_as(PairRow, await connection.execute(by_name))
@@ -124,9 +124,9 @@ async def legacy_subscriptions(connection: AsyncConnection, store_code: str) -> 
 async def find_legacy(
     connection: AsyncConnection, store_code: str, subscription_id: UUID, *, lock: bool = False
 ) -> PairRow | None:
-    """Return the legacy subscription with its twin, or None.
+    """Return the legacy subscription with the modern one of its pair, or None.
 
-    `lock`: no other transaction changes either of the two until this one ends.
+    `lock`: other transactions cannot change either of the two until this one ends.
     """
     query = _PAIRS.where(_LEGACY.c.store_code == store_code, _LEGACY.c.id == subscription_id)
     found = one_as(PairRow, await connection.execute(query))
@@ -146,9 +146,9 @@ async def create_modern_copy(
     name: str,
     limits: SubscriptionLimits,
 ) -> None:
-    """Copy the original, which is locked, as a modern subscription that is paused; raises SubscriptionLimitError.
+    """Copy the locked original as a paused modern subscription; raises SubscriptionLimitError.
 
-    Address, headers, key, pace and order are the same.
+    URL, headers, key, rate limit and ordering are the same.
     """
     await check_limits(connection, store_code, original.event_name, limits)
     copied = [column for column in table_of(Subscription).c if column.name not in _OWN]
@@ -169,18 +169,21 @@ async def create_modern_copy(
 
 
 async def count_switch(connection: AsyncConnection, original: UUID, modern_id: UUID) -> Switch:
-    """What waits now, by where it would go."""
+    """Count the waiting events by what a format migration would do with them now."""
     return Switch(**(await connection.execute(_COUNT, {"id": original, "modern_id": modern_id})).one()._asdict())
 
 
 async def share_out(connection: AsyncConnection, original: UUID, modern_id: UUID) -> tuple[int, int]:
-    """Leave each event that waits to one of the two, which are locked: how many the twin drops, and the legacy one."""
+    """Assign each waiting event to one of the two locked subscriptions.
+
+    Return the number of deliveries cancelled at the modern one and at the legacy one.
+    """
     await _adopt(connection, original, modern_id)
     return await cancel_switched_over(connection, original, modern_id)
 
 
 async def _adopt(connection: AsyncConnection, original: UUID, modern_id: UUID) -> None:
-    """Let wait at the twin too what the legacy one has had open since before the twin was there."""
+    """Create held deliveries at the modern subscription for open events that only the legacy one has."""
     columns: dict[str, list[Any]] = defaultdict(list)
     rows = await connection.execute(_UNKNOWN, {"id": original, "modern_id": modern_id})
     for row in rows:

@@ -1,6 +1,6 @@
-"""A receiver's health: failures in a row, the breaker that they open, and the success that closes it.
+"""Receiver health: failures in a row, which open the circuit breaker, and the success that closes it.
 
-SQL text, because outcomes come for many subscriptions at once (`unnest`) and rows are locked in one order.
+SQL text, because outcomes of many subscriptions are written at once (`unnest`) and rows are locked in one order.
 """
 
 from collections.abc import Collection, Mapping
@@ -38,8 +38,8 @@ ON CONFLICT (subscription_id) DO UPDATE SET
 RETURNING subscription_id, failures_in_row
 """)
 
-# All rows that will be written are locked first, in one order: two workers that each have a success and a failure of
-# the same two receivers would wait for each other.
+# All rows to be written are locked first, in one order. Otherwise two workers, each with a success and a failure of the
+# same two receivers, would deadlock.
 _SUCCEEDED = text("""
 WITH locked AS MATERIALIZED (
     SELECT subscription_id, breaker_opened_at IS NOT NULL AS open FROM subscription_health
@@ -63,8 +63,8 @@ WHERE subscription_id = :id AND breaker_opened_at IS NOT NULL
 
 
 EXHAUSTED_READ = 1_000
-"""Of what is exhausted of a subscription and URL so much is looked at, the newest first: it may have been failing for
-months, and a page of it says whether enough has ended lately."""
+"""Maximum number of exhausted deliveries read per subscription and URL, newest first. A receiver may have been failing
+for months, and this many show whether enough deliveries have ended lately."""
 
 _FAILING_FOR = text("""
 SELECT failing_since, CAST(extract(epoch FROM clock_timestamp() - failing_since) AS float8) AS seconds
@@ -72,7 +72,7 @@ FROM subscription_health
 WHERE subscription_id = :id AND failing_since <= clock_timestamp() - make_interval(secs => :at_least)
 """)
 
-# Open deliveries and those that ended in vain since the first failure; counted up to what is asked for.
+# Open deliveries and those exhausted since the first failure, counted up to `:most`.
 _UNDELIVERED = text(f"""
 WITH RECURSIVE {BRANCHES}
 SELECT count(*) FROM (
@@ -89,7 +89,7 @@ SELECT count(*) FROM (
 
 @dataclass(frozen=True, slots=True)
 class BreakerTransitions:
-    """Subscriptions whose breaker opened, and those whose breaker a success closed."""
+    """Subscriptions whose breaker was opened, and those whose breaker was closed by a success."""
 
     opened: set[UUID] = field(default_factory=set)
     closed: set[UUID] = field(default_factory=set)
@@ -98,14 +98,15 @@ class BreakerTransitions:
 async def record_health(
     connection: AsyncConnection, succeeded: Collection[UUID], failed: Mapping[UUID, int], rules: BreakerRules
 ) -> BreakerTransitions:
-    """Count the outcomes of attempts: first the successes, then `failed`, the failures after the last of these.
+    """Count the outcomes of attempts; return the breaker transitions.
 
-    A success closes the breaker; enough failures in a row open it.
+    Successes count first, then `failed`: the number of failures after the last success of each subscription. A success
+    closes the breaker; enough failures in a row open it.
     """
-    turns = BreakerTransitions()
+    transitions = BreakerTransitions()
     if succeeded:
         rows = await connection.execute(_SUCCEEDED, {"ids": sorted(succeeded), "failed": sorted(failed)})
-        turns.closed.update(row.subscription_id for row in rows if row.was_open)
+        transitions.closed.update(row.subscription_id for row in rows if row.was_open)
     if failed:
         ids = sorted(failed)
         rows = await connection.execute(
@@ -117,21 +118,21 @@ async def record_health(
                 "first": rules.first_probe_seconds,
             },
         )
-        turns.opened.update(
+        transitions.opened.update(
             row.subscription_id
             for row in rows
             if row.failures_in_row - failed[row.subscription_id] < rules.failures <= row.failures_in_row
         )
-    return turns
+    return transitions
 
 
 async def failing(
     connection: AsyncConnection, subscription_id: UUID, *, at_least_seconds: float, most: int
 ) -> tuple[float | None, int]:
-    """(seconds since its first failure in a row, deliveries not delivered since then, counted up to `most`).
+    """Return (seconds since the first failure in a row, undelivered deliveries since then, counted up to `most`).
 
-    (None, 0) for one that has not been failing for `at_least_seconds`: its deliveries are not counted. If they are,
-    bitmap scans are off for the rest of the transaction.
+    Return (None, 0) without counting for a subscription that has been failing for less than `at_least_seconds`.
+    Counting turns bitmap scans off for the rest of the transaction.
     """
     values = {"id": subscription_id, "at_least": at_least_seconds}
     row = (await connection.execute(_FAILING_FOR, values)).one_or_none()
@@ -143,7 +144,7 @@ async def failing(
 
 
 async def probe_failed(connection: AsyncConnection, subscription_id: UUID, rules: BreakerRules) -> None:
-    """Double the interval to the next probe."""
+    """Double the interval until the next probe, up to the maximum."""
     await connection.execute(
         _PROBE_FAILED,
         {"id": subscription_id, "first": rules.first_probe_seconds, "longest": rules.longest_probe_seconds},

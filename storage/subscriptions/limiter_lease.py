@@ -1,4 +1,4 @@
-"""Turns at keeping a subscription's limit: two workers that each keep it would send twice as much."""
+"""Limiter leases: one worker at a time applies a subscription's limits, because two would send at twice the limit."""
 
 from uuid import UUID
 
@@ -16,13 +16,13 @@ WHERE limiter_lease.worker_id = :worker_id
 
 
 async def take_lease(connection: AsyncConnection, subscription_id: UUID, worker_id: UUID) -> bool:
-    """Take the turn, or say that one still has it; False when another worker has had it within a lease."""
+    """Take or renew the lease; return False while another worker holds it."""
     values = {"subscription_id": subscription_id, "worker_id": worker_id}
     return (await connection.execute(_TAKE, values)).rowcount == 1
 
 
 async def release_lease(connection: AsyncConnection, subscription_id: UUID, worker_id: UUID) -> None:
-    """Let any worker have the next one."""
+    """Release the lease, so that any worker can take it."""
     await connection.execute(
         text("DELETE FROM limiter_lease WHERE subscription_id = :subscription_id AND worker_id = :worker_id"),
         {"subscription_id": subscription_id, "worker_id": worker_id},

@@ -1,4 +1,4 @@
-"""Names of subscriptions, for lists and choices."""
+"""Names of subscriptions, for lists and selections."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from storage.subscriptions.tables import Subscription
 
 @dataclass(frozen=True, slots=True)
 class NamedSubscription:
-    """A subscription, deleted ones among them, as far as people tell them apart."""
+    """A subscription, possibly deleted, with the columns by which people tell subscriptions apart."""
 
     id: UUID
     name: str | None
@@ -26,7 +26,7 @@ class NamedSubscription:
 
     @property
     def title(self) -> str:
-        """Its name, or its event's where it has none."""
+        """Its name, or the name of its event if it has none."""
         return self.name or self.event_name
 
 

@@ -1,4 +1,4 @@
-"""Subscriptions: created, listed, changed and deleted within one store. Header values and keys are kept sealed."""
+"""Create, list, change and delete the subscriptions of a store. Header values and keys are stored encrypted."""
 
 import secrets
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ from storage.sealing import Sealer
 from storage.subscriptions.tables import Subscription
 
 ROTATION_OVERLAP = timedelta(hours=24)
-"""How long the previous key goes on signing beside the new one (wire contract, section 2)."""
+"""Period in which the previous key signs beside the new one (wire contract, section 2)."""
 
 _C = table_of(Subscription).c
 
@@ -37,11 +37,11 @@ SUBSCRIPTION_FIELDS: dict[str, ListField] = {
     "activeFrom": ListField(_C.active_from, FieldKind.INSTANT),
     SubscriptionStatus.ACTIVE: ListField(_C.status == SubscriptionStatus.ACTIVE.value, FieldKind.FLAG),
 }
-"""What lists of subscriptions may be filtered and ordered by."""
+"""Fields for filters and orders of subscription lists."""
 FIELDS_AND_STATUS = SUBSCRIPTION_FIELDS | {
     "status": ListField(_C.status, FieldKind.TEXT, tuple(SubscriptionStatus)),
 }
-"""The same in the panel, whose list shows the status itself."""
+"""Fields in the panel, whose list shows the status itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class SubscriptionRow:
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionLimits:
-    """The most subscriptions there may be."""
+    """Maximum number of subscriptions."""
 
     per_store: int
     per_event: int
@@ -80,7 +80,7 @@ class SubscriptionLimits:
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionPage:
-    """One page, and how many there are in the store: in all, and with these conditions."""
+    """One page, with the store's number of subscriptions: all, and those that meet the conditions."""
 
     rows: list[SubscriptionRow]
     all: int
@@ -88,7 +88,7 @@ class SubscriptionPage:
 
 
 class SubscriptionLimitError(Exception):
-    """The store has as many subscriptions as it may have; `event`: to this event."""
+    """The store has the maximum number of subscriptions; `event`: the maximum to this event."""
 
     def __init__(self, limit: int, *, event: bool) -> None:
         super().__init__(f"limit of {limit} subscriptions reached")
@@ -102,13 +102,13 @@ _NO_KEYS = {"sealed_secret": None, "sealed_previous_secret": None, "previous_sec
 
 
 def seal_headers(headers: Sequence[OwnHeader], sealer: Sealer) -> bytes | None:
-    """JSON [[name, value], …], encrypted; None when there are none."""
+    """Encrypt headers as JSON [[name, value], …]; return None if there are none."""
     pairs = [[header.name, header.value] for header in headers]
     return sealer.seal(orjson.dumps(pairs).decode()) if pairs else None
 
 
 def open_headers(sealed: bytes | None, sealer: Sealer) -> list[OwnHeader]:
-    """The headers in their order; raises `SealBrokenError`."""
+    """Decrypt headers, in their order; raises `SealBrokenError`."""
     return [] if sealed is None else [OwnHeader(name, value) for name, value in orjson.loads(sealer.open(sealed))]
 
 
@@ -125,7 +125,7 @@ async def _lock_store(connection: AsyncConnection, store_code: str) -> None:
 async def find_subscription(
     connection: AsyncConnection, store_code: str, subscription_id: UUID, *, lock: bool = False
 ) -> SubscriptionRow | None:
-    """Return the subscription, or None. `lock` makes others who lock it wait until this transaction ends."""
+    """Return the subscription, or None. `lock`: other transactions that lock it wait for this one."""
     query = _SUBSCRIPTIONS.where(_in_store(store_code), col(Subscription.id) == subscription_id)
     return one_as(SubscriptionRow, await connection.execute(query.with_for_update(key_share=True) if lock else query))
 
@@ -170,7 +170,7 @@ async def check_limits(
 ) -> None:
     """Raise SubscriptionLimitError if the limits allow no other subscription to the event.
 
-    The store's row is locked, so that two transactions at once cannot both take the last place.
+    The store's row is locked, so that concurrent transactions cannot exceed the limit.
     """
     await _lock_store(connection, store_code)
     query = select(
@@ -209,10 +209,11 @@ def _update(subscription_id: UUID) -> Update:
 async def delete_subscription(
     connection: AsyncConnection, store_code: str, subscription_id: UUID
 ) -> tuple[str, str] | None:
-    """Mark it deleted, forget its secrets and cancel what it has waiting (its drain cancels the rest, if it is much);
-    its event name and URL, or None when there is none.
+    """Mark a subscription as deleted, delete its secrets and cancel its open deliveries.
 
-    The row stays, for deliveries made for it refer to it. An attempt under way is finished, and may succeed.
+    Return its event name and URL, or None if there is no such subscription. A large number of open deliveries is
+    cancelled by the drain. The row stays, because deliveries refer to it. An attempt in flight is finished, and may
+    succeed.
     """
     now = func.clock_timestamp()
     values = {"deleted_at": now, "updated_at": now, "sealed_headers": None, **_NO_KEYS}
@@ -257,7 +258,7 @@ async def rotate_key(connection: AsyncConnection, subscription_id: UUID, sealer:
 
 
 async def switch_signing_off(connection: AsyncConnection, subscription_id: UUID) -> None:
-    """Delete the keys; the version goes on counting when signing is switched on again."""
+    """Delete the keys; the version continues when signing is switched on again."""
     await connection.execute(_update(subscription_id).values({**_NO_KEYS, "hmac_enabled": False}))
 
 

@@ -1,4 +1,4 @@
-"""How subscriptions stand and which workers live, read every second by workers that have attempts under way."""
+"""Subscription states and live workers, read every second by workers with attempts in flight."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -15,13 +15,12 @@ from storage.subscriptions.throttling import SLOWED
 
 DRAIN_ONLY = f"""(subscription.rate_limit_per_second IS NOT NULL OR subscription.ordered
     OR subscription.max_concurrency IS NOT NULL OR {SLOWED})"""
-"""SQL over a row `subscription`: it has a limit or an order that only its drain can honour, or its receiver has
-answered 429 lately."""
+"""SQL over a row `subscription`: a limit, ordering or adaptive throttling applies that only the drain can observe."""
 
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionState:
-    """A subscription as far as it says whether more may be sent."""
+    """The part of a subscription that decides whether attempts may begin."""
 
     subscription_id: UUID
     status: str
@@ -32,11 +31,11 @@ class SubscriptionState:
 
     @property
     def hold_reason(self) -> Reason | None:
-        """Why deliveries wait for the drain; None when they may be attempted at once."""
+        """Reason to hold deliveries for the drain; None when they may be attempted at once."""
         return hold_reason(status=self.status, breaker_open=self.breaker_open, drain_only=self.drain_only)
 
 
-_STANDING = text(f"""
+_STATES = text(f"""
 SELECT subscription.id AS subscription_id, subscription.status, subscription.deleted_at IS NOT NULL AS deleted,
     health.breaker_opened_at IS NOT NULL AS breaker_open, {DRAIN_ONLY} AS drain_only, subscription.max_concurrency
 FROM subscription LEFT JOIN subscription_health AS health ON health.subscription_id = subscription.id
@@ -51,12 +50,12 @@ SELECT id FROM worker WHERE seen_at > clock_timestamp() - interval '{LEASE_SECON
 async def subscription_states(
     connection: AsyncConnection, subscription_ids: Collection[UUID]
 ) -> list[SubscriptionState]:
-    """How these subscriptions are now; those that are not there are left out."""
+    """Return the current states of these subscriptions, without those that do not exist."""
     if not subscription_ids:
         return []
-    return all_as(SubscriptionState, await connection.execute(_STANDING, {"ids": list(subscription_ids)}))
+    return all_as(SubscriptionState, await connection.execute(_STATES, {"ids": list(subscription_ids)}))
 
 
 async def live_workers(connection: AsyncConnection) -> list[UUID]:
-    """The workers that have been seen within a lease, in one order for all who ask."""
+    """Return the ids of workers seen within a lease, in the same order for every caller."""
     return list(await connection.scalars(_LIVE))

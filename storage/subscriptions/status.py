@@ -1,4 +1,4 @@
-"""A subscription's status and who may change it: paused by a person, disabled by a person or by its receiver."""
+"""Changes of a subscription's status: paused by a person, disabled by a person or because of its receiver."""
 
 from uuid import UUID
 
@@ -15,10 +15,10 @@ from storage.operations.notices import Occurrence, note
 from storage.subscriptions.tables import Subscription, SubscriptionHealth
 
 SYSTEM = "system"
-"""The actor of what nobody did."""
+"""Actor of changes that no person made."""
 
 OWN_REASONS = frozenset({FAILING, FailureKind.http_gone.value})
-"""Why the system disables a subscription by itself."""
+"""Reasons for which the system disables a subscription."""
 
 
 async def _change(
@@ -38,23 +38,26 @@ async def _change(
 
 
 async def pause(connection: AsyncConnection, subscription_id: UUID, *, reason: str) -> bool:
-    """Let deliveries wait as rows; False when it was not active. What is under way is finished."""
+    """Pause an active subscription, so that its deliveries are held; return False if it was not active.
+
+    Attempts in flight are finished.
+    """
     return await _change(
         connection, subscription_id, status=SubscriptionStatus.PAUSED, reason=reason, before=[SubscriptionStatus.ACTIVE]
     )
 
 
 async def resume(connection: AsyncConnection, subscription_id: UUID) -> bool:
-    """End a pause; False when it was not paused. The caller wakes the drain, which lets go what was held."""
+    """End a pause; return False if there was none. The caller wakes the drain, which sends the held deliveries."""
     return await _change(
         connection, subscription_id, status=SubscriptionStatus.ACTIVE, reason=None, before=[SubscriptionStatus.PAUSED]
     )
 
 
 async def disable(connection: AsyncConnection, subscription_id: UUID, *, reason: str) -> bool:
-    """Send nothing more; what waits is exhausted, by its drain if it is much.
+    """Disable a subscription and exhaust its open deliveries; the drain exhausts the rest of a large number.
 
-    False when it was disabled already, which keeps its first reason.
+    Return False if it was disabled already; then the first reason stays.
     """
     occurrences = await _disable(connection, subscription_id, reason)
     await note(connection, occurrences)
@@ -62,9 +65,10 @@ async def disable(connection: AsyncConnection, subscription_id: UUID, *, reason:
 
 
 async def disable_by_system(connection: AsyncConnection, subscription_id: UUID, *, reason: str) -> list[Occurrence]:
-    """The same for one of `OWN_REASONS`, with its row in the audit; what there is to note, nothing if it was disabled.
+    """Disable a subscription for one of `OWN_REASONS`, with an audit entry.
 
-    The caller notes it, last in its transaction and together with whatever else there is.
+    Return the occurrences to note, none if it was disabled already. The caller notes them with all others, as the last
+    step of its transaction.
     """
     query = select(col(Subscription.store_code), col(Subscription.status)).where(
         col(Subscription.id) == subscription_id, col(Subscription.deleted_at).is_(None)
@@ -101,7 +105,10 @@ async def _disable(connection: AsyncConnection, subscription_id: UUID, reason: s
 
 
 async def enable(connection: AsyncConnection, subscription_id: UUID) -> bool:
-    """Send again, with a clean record of health; False when it was not disabled. What was exhausted stays so."""
+    """Enable a disabled subscription and reset its health; return False if it was not disabled.
+
+    Exhausted deliveries stay exhausted.
+    """
     changed = await _change(
         connection, subscription_id, status=SubscriptionStatus.ACTIVE, reason=None, before=[SubscriptionStatus.DISABLED]
     )

@@ -1,4 +1,4 @@
-"""Tables of subscriptions: the subscriptions, their modern twins, receiver health, throttling and limiter leases."""
+"""Tables of subscriptions: subscriptions, format migration, receiver health, throttling and limiter leases."""
 
 from datetime import datetime
 from uuid import UUID
@@ -37,16 +37,16 @@ class Subscription(SQLModel, table=True):
     status_reason: str | None = Field(default=None, sa_column=Column(Text))
     status_since: datetime = instant(default_now=True)
     retry_schedule: list[int] | None = Field(default=None, sa_column=Column(ARRAY(Integer)))
-    """Seconds after each failed attempt; null: the installation's schedule."""
+    """Delays in seconds after each failed attempt; null: the installation's schedule."""
     rate_limit_per_second: int | None = Field(default=None, sa_column=Column(Integer))
     max_concurrency: int | None = Field(default=None, sa_column=Column(Integer))
     ordered: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
     order_key: str = Field(
         default="subscription", sa_column=Column(Text, nullable=False, server_default="subscription")
     )
-    """subscription or customer: which of its deliveries wait for each other when it is ordered."""
+    """Ordering key of an ordered subscription: `subscription` for one FIFO group, `customer` for one per customer."""
     after_exhausted: str = Field(default="skip", sa_column=Column(Text, nullable=False, server_default="skip"))
-    """skip or hold: what becomes of the successors of an exhausted one."""
+    """Treatment of the successors of an exhausted delivery: `skip` sends them, `hold` holds them."""
     created_at: datetime = instant(default_now=True)
     updated_at: datetime = instant(default_now=True)
     deleted_at: datetime | None = instant(nullable=True)
@@ -58,7 +58,7 @@ class Subscription(SQLModel, table=True):
 
 
 class FormatMigrationPair(SQLModel, table=True):
-    """The modern twin of a legacy subscription; of one that is deleted another may be made."""
+    """The modern subscription of a legacy one; a deleted one may be replaced by another."""
 
     __tablename__ = "format_migration"
 
@@ -67,7 +67,7 @@ class FormatMigrationPair(SQLModel, table=True):
 
 
 class SubscriptionHealth(SQLModel, table=True):
-    """How a subscription's receiver does; a row appears with its first failure. `breaker_opened_at` null: closed."""
+    """Health of a subscription's receiver; created by the first failure. `breaker_opened_at` null: closed."""
 
     __tablename__ = "subscription_health"
 
@@ -76,26 +76,26 @@ class SubscriptionHealth(SQLModel, table=True):
     failing_since: datetime | None = instant(nullable=True)
     breaker_opened_at: datetime | None = instant(nullable=True)
     probe_at: datetime | None = instant(nullable=True)
-    """When the drain asks an unwell receiver again."""
+    """Instant of the next probe of an unhealthy receiver by the drain."""
     probe_interval_seconds: float | None = Field(default=None, sa_column=Column(Float))
 
 
-class SubscriptionPace(SQLModel, table=True):
-    """What a subscription's receiver has asked for by its 429s."""
+class SubscriptionThrottle(SQLModel, table=True):
+    """Adaptive throttling of a subscription whose receiver has responded with 429."""
 
-    __tablename__ = "subscription_pace"
+    __tablename__ = "subscription_throttle"
 
     subscription_id: UUID = Field(primary_key=True)
     rests_until: datetime | None = instant(nullable=True)
-    """Nothing is sent before, by its `Retry-After`."""
+    """Instant before which nothing is sent, by the receiver's `Retry-After`."""
     slowed_to: float | None = Field(default=None, sa_column=Column(Float))
-    """Requests a second after the last 429; more with time (`domain/delivery/throttling.py`)."""
+    """Requests a second after the last 429; the rate recovers with time (`domain/delivery/throttling.py`)."""
     slowed_at: datetime | None = instant(nullable=True)
     slowed_until: datetime | None = instant(nullable=True)
 
 
 class LimiterLeaseRow(SQLModel, table=True):
-    """The worker that keeps a subscription's limit, for as long as it says so: at most one at a time."""
+    """The one worker that applies a subscription's limits, as long as it renews the lease."""
 
     __tablename__ = "limiter_lease"
 

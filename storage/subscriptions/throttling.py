@@ -1,4 +1,4 @@
-"""The pace of subscriptions whose receivers have answered 429, by the database's clock, so that all workers know it."""
+"""Adaptive throttling after 429 responses, by the database's clock, so that it is the same for all workers."""
 
 from collections.abc import Mapping
 from uuid import UUID
@@ -15,46 +15,46 @@ from domain.delivery.throttling import (
     UNSLOWED_PER_SECOND,
 )
 
-SLOWED = """EXISTS (SELECT FROM subscription_pace AS pace
-    WHERE pace.subscription_id = subscription.id AND pace.slowed_until > clock_timestamp())"""
-"""SQL over a row `subscription`: its receiver has answered 429 lately."""
+SLOWED = """EXISTS (SELECT FROM subscription_throttle AS throttle
+    WHERE throttle.subscription_id = subscription.id AND throttle.slowed_until > clock_timestamp())"""
+"""SQL over a row `subscription`: it is throttled, because its receiver has responded with 429 lately."""
 
 PER_SECOND = f"""least(subscription.rate_limit_per_second, (
-    SELECT pace.slowed_to * power(2, extract(epoch FROM clock_timestamp() - pace.slowed_at) / {DOUBLED_AFTER_SECONDS})
-    FROM subscription_pace AS pace
-    WHERE pace.subscription_id = subscription.id AND pace.slowed_until > clock_timestamp()
-))"""
-"""SQL over a row `subscription`: requests a second; null when it has no limit and is not slowed."""
+    SELECT throttle.slowed_to * power(2, extract(epoch FROM clock_timestamp() - throttle.slowed_at) /
+    {DOUBLED_AFTER_SECONDS}) FROM subscription_throttle AS throttle WHERE throttle.subscription_id = subscription.id AND
+    throttle.slowed_until > clock_timestamp() ))"""
+"""SQL over a row `subscription`: requests a second; null when it has no rate limit and is not throttled."""
 
 REST_SECONDS = """coalesce((
-    SELECT extract(epoch FROM pace.rests_until - clock_timestamp()) FROM subscription_pace AS pace
-    WHERE pace.subscription_id = subscription.id AND pace.rests_until > clock_timestamp()
+    SELECT extract(epoch FROM throttle.rests_until - clock_timestamp()) FROM subscription_throttle AS throttle
+    WHERE throttle.subscription_id = subscription.id AND throttle.rests_until > clock_timestamp()
 ), 0)"""
-"""SQL over a row `subscription`: for how long its receiver wants to be left alone."""
+"""SQL over a row `subscription`: seconds until the end of its receiver's `Retry-After`; 0 if there is none."""
 
 _SLOW_DOWN = text(f"""
 WITH told AS MATERIALIZED (
-    SELECT told.id, told.rest, CASE WHEN pace.slowed_at > clock_timestamp() - make_interval(secs => :once_in)
-        THEN pace.slowed_to ELSE greatest(:slowest, least(:first, {PER_SECOND} / 2)) END AS slowed_to
+    SELECT told.id, told.rest, CASE WHEN throttle.slowed_at > clock_timestamp() - make_interval(secs => :once_in)
+        THEN throttle.slowed_to ELSE greatest(:slowest, least(:first, {PER_SECOND} / 2)) END AS slowed_to
     FROM unnest(CAST(:ids AS uuid[]), CAST(:rests AS float8[])) AS told (id, rest)
     JOIN subscription ON subscription.id = told.id
-    LEFT JOIN subscription_pace AS pace ON pace.subscription_id = told.id
+    LEFT JOIN subscription_throttle AS throttle ON throttle.subscription_id = told.id
 )
-INSERT INTO subscription_pace AS pace (subscription_id, rests_until, slowed_to, slowed_at, slowed_until)
+INSERT INTO subscription_throttle AS throttle (subscription_id, rests_until, slowed_to, slowed_at, slowed_until)
 SELECT id, clock_timestamp() + make_interval(secs => rest), slowed_to, clock_timestamp(),
     clock_timestamp() + make_interval(secs =>
         greatest(rest, :doubled_after * log(2, CAST(:unslowed / slowed_to AS numeric))))
 FROM told ORDER BY id
 ON CONFLICT (subscription_id) DO UPDATE SET
-    rests_until = greatest(pace.rests_until, excluded.rests_until), slowed_to = excluded.slowed_to,
-    slowed_at = CASE WHEN pace.slowed_at > clock_timestamp() - make_interval(secs => :once_in) THEN pace.slowed_at
-        ELSE excluded.slowed_at END,
-    slowed_until = greatest(pace.slowed_until, excluded.slowed_until)
-""")
+    rests_until = greatest(throttle.rests_until, excluded.rests_until), slowed_to = excluded.slowed_to, slowed_at = CASE
+    WHEN throttle.slowed_at > clock_timestamp() - make_interval(secs => :once_in) THEN throttle.slowed_at ELSE
+    excluded.slowed_at END, slowed_until = greatest(throttle.slowed_until, excluded.slowed_until) """)
 
 
 async def slow_down(connection: AsyncConnection, told: Mapping[UUID, float]) -> None:
-    """Receivers have answered 429, and for how many seconds each wants to be left alone (0: it has not said)."""
+    """Throttle subscriptions whose receivers responded with 429.
+
+    `told`: subscription -> seconds of `Retry-After` (0: none was given).
+    """
     if not told:
         return
     ids = sorted(told)

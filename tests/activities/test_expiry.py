@@ -12,7 +12,7 @@ from sqlalchemy.exc import OperationalError
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
-from activities.expiry import ROOM_EVENTS, ExpiryActivities
+from activities.expiry import BACKLOG_EVENTS, ExpiryActivities
 from domain.events.catalogue import CATALOGUE, validate_data
 from domain.expiry.rows import EVENT_NAMES, Kind
 from domain.wire.jsontext import parse
@@ -204,7 +204,7 @@ async def test_a_slice_ends_after_its_time_and_the_next_goes_on(ground: ExpiryGr
 
 
 async def test_notices_wait_while_their_store_has_much_to_deliver(ground: ExpiryGround) -> None:
-    await ground.emit("CustomerUpdated", "{}", ROOM_EVENTS)
+    await ground.emit("CustomerUpdated", "{}", BACKLOG_EVENTS)
     await ground.put(Kind.POINTS, [NOON])
     scan = asyncio.create_task(scanned(activities_of(ground)))
     await asyncio.wait([scan], timeout=0.3)
@@ -215,13 +215,13 @@ async def test_notices_wait_while_their_store_has_much_to_deliver(ground: Expiry
 
 async def test_notices_do_not_wait_for_what_another_store_has_to_deliver(ground: ExpiryGround) -> None:
     await ground.add_store("another")
-    await ground.emit("CustomerUpdated", "{}", ROOM_EVENTS, store="another")
+    await ground.emit("CustomerUpdated", "{}", BACKLOG_EVENTS, store="another")
     await ground.put(Kind.POINTS, [NOON])
     assert (await scanned(activities_of(ground))).emitted == 1
 
 
 async def test_notices_do_not_wait_for_ever(ground: ExpiryGround) -> None:
-    await ground.emit("CustomerUpdated", "{}", ROOM_EVENTS)
+    await ground.emit("CustomerUpdated", "{}", BACKLOG_EVENTS)
     await ground.put(Kind.POINTS, [NOON] * 2)
     assert (await scanned(activities_of(ground))).emitted == 2
 

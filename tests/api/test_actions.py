@@ -183,7 +183,7 @@ class TestRedeliver:
         audited = await acting.api.execute(
             "SELECT action, changes FROM audit WHERE object_id = :id ORDER BY id", id=message_id
         )
-        outcome = {"outcome": "refused: an attempt that was asked for is under way"}
+        outcome = {"outcome": "refused: another manual attempt is in progress"}
         assert [tuple(row) for row in audited] == [("redeliver", {})] * 2 + [("redeliver", outcome)]
 
     async def test_what_is_open_or_has_nowhere_to_go_is_refused(self, acting: ActionStarts, receiver: Receiver) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 from uuid import uuid4
@@ -14,6 +15,7 @@ from api.deliveries.service import read_cursor, write_cursor
 from api.errors import ValidationFailed
 from storage.deliveries import log as delivery_log
 from storage.deliveries.log import Position
+from storage.operations.stores import ensure_store
 from tests.api.logs import URL, deliver
 from tests.api.running import RunningApi, add_key, running_api
 from tests.api.test_emit import problems
@@ -37,6 +39,14 @@ async def api(database_template: str) -> AsyncIterator[RunningApi]:
 
 
 class TestPages:
+    @pytest.fixture
+    async def api(self, api: RunningApi) -> RunningApi:
+        """The API seen from a store of the test's own: a page shows everything that its store has."""
+        code = f"s-{uuid4().hex}"
+        async with api.database.transaction() as connection:
+            await ensure_store(connection, code, code)
+        return replace(api, store=code)
+
     async def test_follow_one_another_by_cursor_newest_first(self, api: RunningApi) -> None:
         logged = [await deliver(api, "CustomerUpdated", json.loads(CUSTOMER), CUSTOMER) for _ in range(5)]
         found, cursor = [], ""

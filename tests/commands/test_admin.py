@@ -85,7 +85,7 @@ async def test_what_cannot_be_is_said(operator: Operator, arguments: tuple[str, 
 
 async def test_a_store_that_is_there_is_not_created_again(operator: Operator) -> None:
     await operator.does("stores", "create", "second")
-    assert await operator.refused("stores", "create", "second") == (1, "There is a store second already.\n")
+    assert await operator.refused("stores", "create", "second") == (1, "Store second exists already.\n")
 
 
 async def test_a_key_is_printed_once_works_and_is_revoked(operator: Operator) -> None:

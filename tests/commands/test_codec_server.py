@@ -31,7 +31,7 @@ async def test_without_keys_there_is_nothing_to_decrypt(tmp_path: Path) -> None:
 
 
 async def test_nobody_else_can_reach_it_unless_a_proxy_is_named(tmp_path: Path) -> None:
-    assert "could read everything" in await refused(tmp_path, "--ui-origin", UI, "--host", "0.0.0.0")
+    assert "could read all payloads" in await refused(tmp_path, "--ui-origin", UI, "--host", "0.0.0.0")
 
 
 @pytest.mark.parametrize("origin", ["*", "temporal.example.com", "https://temporal.example.com/path"])

@@ -166,9 +166,9 @@ async def test_api_key_and_store_of_a_local_stack_are_found_in_its_directory(emi
         pytest.param(["--data", "{}"], "needs an EventName", id="data without a name"),
         pytest.param(["CustomerUpdatd", "--sample"], "is it CustomerUpdated?", id="sample of no event"),
         pytest.param(["--file", "nowhere.ndjson"], "cannot be read", id="no file"),
-        pytest.param(["A", "--file", "-", "--count", "3"], "--count goes with --sample", id="count of a file"),
-        pytest.param(["A", "--data", "{}", "--store", "a/b"], "is no store code", id="store that is a path"),
-        pytest.param(["A", "--data", "{}", "--api", "localhost"], "is no address", id="api without a scheme"),
+        pytest.param(["A", "--file", "-", "--count", "3"], "--count needs --sample", id="count of a file"),
+        pytest.param(["A", "--data", "{}", "--store", "a/b"], "is not a store code", id="store that is a path"),
+        pytest.param(["A", "--data", "{}", "--api", "localhost"], "is not an address", id="api without a scheme"),
         pytest.param(["A", "--data", "{}", "--event-id", "7"], "--event-id", id="id that is none"),
     ],
 )

@@ -154,7 +154,7 @@ async def test_an_import_killed_in_the_middle_goes_on_where_it_was(importing: Im
     with (importing.directory / f"{file}.rejects.csv").open("a") as rejects:
         rejects.write("999999,never committed\n")
     ended = await importing.rows(Kind.COUPONS, file)
-    assert f"Going on behind line {reached:,}" in ended.errors
+    assert f"Resuming after line {reached:,}" in ended.errors
     assert (ended.code, numbers(ended)) == (1, (11_988, 0, 12))
     assert [line for line, _ in importing.rejects(file)] == list(range(1, 12_001, 1_000))
     assert await importing.ground.scalar("SELECT count(*) FROM issued_coupon") == 11_988
@@ -180,9 +180,7 @@ async def test_two_imports_of_one_file_at_once_do_not_both_go_on(importing: Impo
         pytest.param(["expiry", "import", "points", "rows.txt", "--store", "default"], "--format", id="unknown ending"),
         pytest.param(["expiry", "import", "points", "no.csv", "--store", "default"], "No such file", id="no file"),
         pytest.param(["expiry", "import", "points", "rows.csv", "--store", "nowhere"], "no store nowhere", id="store"),
-        pytest.param(
-            ["expiry", "import", "coupons", "rows.csv", "--store", "default"], "columns that are none", id="kind"
-        ),
+        pytest.param(["expiry", "import", "coupons", "rows.csv", "--store", "default"], "unknown columns", id="kind"),
         pytest.param(
             ["expiry", "import", "points", "rows.csv", "--store", "default", "--delimiter", ";;"],
             "one character",
@@ -243,7 +241,7 @@ async def test_check_source_names_what_is_missing_until_all_is_well(importing: I
             )
         await connection.close()
         third = await check()
-        assert (third.code, "All is well" in third.output) == (0, True), third.output
+        assert (third.code, "All columns are readable" in third.output) == (0, True), third.output
     away = await check()
     assert away.code == 1
     assert "cannot be read" in away.errors

@@ -76,7 +76,7 @@ async def test_a_dry_run_counts_and_does_nothing(rotation: Rotation) -> None:
     ended = await rotation.run("--dry-run")
     assert ended.code == 1
     assert ["event_body.sealed_data", "2", "3", "3", "0"] in [line.split() for line in ended.output.splitlines()]
-    assert "Sealed with another key than the first: 3 values" in ended.output
+    assert "Encrypted with a key other than the first: 3 values" in ended.output
     assert await rotation.sealed_with_other() == 3
     assert await rotation.audit() == []
     await rotation.run()
@@ -122,7 +122,9 @@ async def test_what_no_key_opens_keeps_every_key(rotation: Rotation) -> None:
     for arguments in ((), ("--dry-run",)):
         ended = await rotation.run(*arguments)
         assert ended.code == 1
-        assert f"no key of ENCRYPTION_KEYS opens 1 value: {datetime.now(UTC).date()}:default:{event_id}" in ended.errors
+        assert (
+            f"no key of ENCRYPTION_KEYS decrypts 1 value: {datetime.now(UTC).date()}:default:{event_id}" in ended.errors
+        )
         assert "Keep every key" in ended.output
         assert OLD not in ended.errors + ended.output
 

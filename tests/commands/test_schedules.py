@@ -67,11 +67,11 @@ async def test_what_expires_is_previewed_triggered_and_listed(desk: Desk) -> Non
     assert '"eventName": "PointsWillExpire"' in previewed
     assert await desk.scanning.count() == 0
     triggered = await desk.said("trigger", "--kind", "points", "--day", DAY)
-    assert f"{DAY} is being scanned: expiry/{STORE}/points/{DAY}" in triggered
+    assert f"Scanning {DAY}: expiry/{STORE}/points/{DAY}" in triggered
     assert f"{DAY}: 3 due, 3 emitted" in triggered
     assert await desk.scanning.count() == 3
     again = await desk.said("trigger", "--kind", "points", "--day", DAY)
-    assert f"{DAY}: 3 due, 0 emitted, 3 known already" in again
+    assert f"{DAY}: 3 due, 0 emitted, 3 already known" in again
     assert json.loads(await desk.said("preview", "--kind", "points", "--day", DAY, "--json"))["count"] == 3
     assert "yes" in await desk.said("preview", "--kind", "points", "--day", DAY)
     listed = await desk.said("list")
@@ -82,13 +82,13 @@ async def test_what_expires_is_previewed_triggered_and_listed(desk: Desk) -> Non
 
     assert "is paused" in await desk.said("pause", "--kind", "levels")
     assert "paused: paused by" in await desk.said("list")
-    assert "runs again" in await desk.said("resume", "--kind", "levels")
+    assert "is resumed" in await desk.said("resume", "--kind", "levels")
 
 
 async def test_days_are_backfilled(desk: Desk) -> None:
     await desk.scanning.put(Kind.LEVELS, [NOON + timedelta(days=number) for number in range(4)])
     said = await desk.said("backfill", "--kind", "levels", "--from", "2026-03-02", "--to", "2026-03-03")
-    assert "2026-03-02 to 2026-03-03 are being scanned" in said
+    assert "Scanning 2026-03-02 to 2026-03-03" in said
     workflow_id = f"expiry/{STORE}/levels/2026-03-02..2026-03-03"
     await desk.scanning.client.get_workflow_handle(workflow_id).result()
     assert await desk.scanning.scalar("SELECT count(*) FROM event") == 2

@@ -55,7 +55,7 @@ def test_a_value_comes_from_the_environment_a_file_or_the_store(tmp_path: Path) 
 @pytest.mark.parametrize("written", ["Bearer s3cret", "7", '"s3cret"', "true", "•••", "", "[s3cret]"])
 def test_a_value_in_the_file_itself_is_refused_and_not_repeated(written: str) -> None:
     complaint = complaint_of(written)
-    assert complaint.startswith("a value never stands in the file itself")
+    assert complaint.startswith("the file never holds a header value")
     assert "s3cret" not in complaint
 
 

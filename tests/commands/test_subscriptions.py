@@ -12,7 +12,7 @@ from tests.commands.filed import CRM, HEAD, MAIL, TOKEN, Filed, Served
 from tests.commands.running import ENVIRONMENT, PROGRAM
 from tests.house import ROOT
 
-AS_THEY_SHOULD_BE = "Nothing to do, {} as they should be.\n"
+AS_THEY_SHOULD_BE = "Nothing to do, {} unchanged.\n"
 
 
 async def test_what_is_exported_differs_in_nothing_and_goes_into_another_store(filed: Filed, served: Served) -> None:
@@ -55,7 +55,7 @@ async def test_diff_shows_and_apply_does_and_then_nothing_is_left_to_do(filed: F
         "    maxConcurrency: default → 4\n"
         "    headers: Authorization: ••• → Authorization: ••• (new)\n"
         f"+  CustomerUpdated  Mail  {RECEIVER}\n"
-        "1 to create, 1 to update, 0 as they should be.\n"
+        "1 to create, 1 to update, 0 unchanged.\n"
     )
     assert len(await filed.rows()) == 1
     dry = await filed.run("apply", "s.yaml", "--dry-run", TOKEN="Bearer s3cret")
@@ -79,18 +79,15 @@ async def test_what_the_file_has_not_is_deleted_only_when_asked_for_and_agreed_t
     filed.write(HEAD, CRM)
     kept = await filed.run("apply", "s.yaml")
     assert kept.code == 0
-    assert (
-        f"1 in the store alone, left as they are unless --prune deletes them: CustomerRegistered Other ({other})"
-        in (kept.output)
-    )
+    assert f"1 only in the store, kept unless --prune deletes them: CustomerRegistered Other ({other})" in (kept.output)
     assert (await filed.run("diff", "s.yaml")).code == 0
     shown = await filed.run("diff", "s.yaml", "--prune")
     assert (shown.code, "-  CustomerRegistered  Other" in shown.output) == (1, True)
     refused = await filed.run("apply", "s.yaml", "--prune")
-    assert (refused.code, "--yes agrees" in refused.errors) == (2, True)
+    assert (refused.code, "--yes confirms" in refused.errors) == (2, True)
     assert len(await filed.rows()) == 2
     done = await filed.run("apply", "s.yaml", "--prune", "--yes")
-    assert (done.code, "1 deleted, 1 as they should be." in done.output) == (0, True)
+    assert (done.code, "1 deleted, 1 unchanged." in done.output) == (0, True)
     assert [row["name"] for row in await filed.rows()] == ["CRM"]
 
 
@@ -111,7 +108,7 @@ async def test_new_signing_keys_go_into_a_private_file_and_never_into_a_log(file
     assert (refused.code, "--signing-keys" in refused.errors) == (2, True)
     (filed.directory / "taken").touch()
     taken = await filed.run("apply", "s.yaml", "--signing-keys", "taken")
-    assert (taken.code, "taken cannot be made: File exists" in taken.errors) == (2, True)
+    assert (taken.code, "taken cannot be created: File exists" in taken.errors) == (2, True)
     assert await filed.rows() == []
     done = await filed.run("apply", "s.yaml", "--signing-keys", "keys.json")
     assert done.code == 0, done.errors
@@ -148,8 +145,8 @@ async def test_what_the_api_refuses_is_told_with_the_line_of_the_file_and_nothin
     filed.write(HEAD, CRM, TOKEN.replace("fromEnv: TOKEN", "keep: true"))
     nothing_to_keep = await filed.run("diff", "s.yaml")
     assert nothing_to_keep.errors == (
-        "s.yaml:8: subscriptions.0.headers.0.headerValue: there is no stored value of this header to keep; "
-        "give one by fromEnv or fromFile\n"
+        "s.yaml:8: subscriptions.0.headers.0.headerValue: this header has no stored value to keep; "
+        "provide one with fromEnv or fromFile\n"
     )
     filed.write(HEAD, CRM.replace("    name: CRM\n", ""))
     unnamed = await filed.run("apply", "s.yaml")
@@ -160,7 +157,7 @@ async def test_what_the_api_refuses_is_told_with_the_line_of_the_file_and_nothin
 async def test_what_is_wrong_with_the_file_itself_is_told_without_asking_anybody(filed: Filed) -> None:
     filed.write(HEAD, CRM, TOKEN, "    headers: []\n")
     twice = await filed.run("diff", "s.yaml")
-    assert (twice.code, twice.errors) == (2, "s.yaml:9: 'headers' stands here twice\n")
+    assert (twice.code, twice.errors) == (2, "s.yaml:9: duplicate key 'headers'\n")
     filed.write(HEAD, CRM, TOKEN)
     unset = await filed.run("diff", "s.yaml", LOYALTY_WEBHOOKS_API="http://127.0.0.1:9")
     assert unset.code == 2
@@ -200,7 +197,7 @@ async def test_two_at_once_make_each_subscription_once(filed: Filed) -> None:
     [
         ({"LOYALTY_WEBHOOKS_API": "http://127.0.0.1:9"}, "cannot be reached"),
         ({"LOYALTY_WEBHOOKS_KEY": "lwk_nonsense"}, "answered 401: the key is not accepted"),
-        ({"LOYALTY_WEBHOOKS_API": "ftp://127.0.0.1"}, "is no address of the form http://host:port"),
+        ({"LOYALTY_WEBHOOKS_API": "ftp://127.0.0.1"}, "is not an address of the form http://host:port"),
     ],
 )
 async def test_an_api_that_does_not_answer_is_told(filed: Filed, environment: dict[str, str], complaint: str) -> None:

@@ -77,7 +77,7 @@ async def test_what_changed_while_a_person_thought_is_shown_before_anything_is_d
     applying = terminal_command(filed, "apply", "s.yaml", "--prune")
     code, seen = await asyncio.to_thread(at_a_terminal, *applying, agree_too_late, lambda: "n")
     assert code == 2
-    assert "nothing was done. Looking again." in seen
+    assert "nothing was done. Making a new plan." in seen
     assert "Newer" in seen
     assert "1 to create, 2 to delete" in seen
     assert sorted(row["name"] for row in await filed.rows()) == ["Newer", "Old"]
@@ -115,9 +115,9 @@ async def test_a_lost_answer_leaves_nobody_in_the_belief_that_nothing_was_done(f
     async with losing_answers(filed.root, after=1) as root:
         ended = await filed.run("apply", "s.yaml", LOYALTY_WEBHOOKS_API=root)
     assert (ended.code, ended.output) == (2, "")
-    assert "Whether it was done is not known" in ended.errors
+    assert "The outcome is unknown" in ended.errors
     assert len(await filed.rows()) == 1
     async with losing_answers(filed.root, after=0) as root:
         looking = await filed.run("apply", "s.yaml", LOYALTY_WEBHOOKS_API=root)
     assert looking.code == 2
-    assert "not known" not in looking.errors
+    assert "is unknown" not in looking.errors

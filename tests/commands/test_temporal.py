@@ -62,7 +62,7 @@ async def test_a_namespace_is_made_with_its_search_attributes_and_left_alone_aft
     first = await set_up(bare_server, "shop", tmp_path)
     assert first.code == 0, first.errors
     assert await attributes(bare_server, "shop") == dict.fromkeys(SEARCH_ATTRIBUTES, KEYWORD_LIST)
-    assert await retention(bare_server, "shop") == timedelta(days=3)
+    assert await retention(bare_server, "shop") == timedelta(days=4)
     again = await set_up(bare_server, "shop", tmp_path)
     assert again.code == 0, again.errors
     assert [line.split(" ")[0] for line in again.output.splitlines()] == ["Namespace", "Search"]
@@ -87,8 +87,8 @@ async def test_a_dry_run_says_all_and_does_nothing(bare_server: Client, tmp_path
     assert raised.value.status is RPCStatusCode.NOT_FOUND
     await set_up(bare_server, "wet", tmp_path)
     ended = await set_up(bare_server, "wet", tmp_path, "--dry-run", "--retention-days", "9")
-    assert "would change from 3 to 9 days" in ended.output
-    assert await retention(bare_server, "wet") == timedelta(days=3)
+    assert "would change from 4 to 9 days" in ended.output
+    assert await retention(bare_server, "wet") == timedelta(days=4)
 
 
 async def test_an_attribute_of_another_kind_is_told_with_its_cure(bare_server: Client, tmp_path: Path) -> None:

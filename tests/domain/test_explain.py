@@ -11,8 +11,8 @@ import pytest
 
 from domain.delivery.explain import (
     ENDS,
+    HELD_CODES,
     REASONS,
-    TURNS,
     ExplainedDelivery,
     ExplainedEvent,
     ExplainedSubscription,
@@ -71,9 +71,9 @@ WITHOUT_DELIVERY: list[tuple[ReasonCode, Changes, Changes]] = [
     (ReasonCode.deleted_before, {}, {"deleted_at": NOON - HOUR / 2, "active_from": NOON + HOUR}),
     (ReasonCode.not_matched_yet, {"matched_at": None}, {}),
     (ReasonCode.changed_since, {}, {"active_from": NOON - HOUR}),
-    (ReasonCode.no_longer_kept, {"kept": False}, {}),
-    (ReasonCode.changed_since, {"kept": False, "erased_at": NOON}, {}),
-    (ReasonCode.created_after, {"kept": False}, {"created_at": NOON + HOUR}),
+    (ReasonCode.no_longer_kept, {"body_stored": False}, {}),
+    (ReasonCode.changed_since, {"body_stored": False, "erased_at": NOON}, {}),
+    (ReasonCode.created_after, {"body_stored": False}, {"created_at": NOON + HOUR}),
 ]
 
 FAILED = {"attempts": 2, "last_failure": "http_5xx", "last_status_code": 503}
@@ -135,8 +135,8 @@ OF_EVENT: dict[ReasonCode, Changes] = {
     ReasonCode.event_matched: {},
     ReasonCode.event_waiting: {"matched_at": None},
     ReasonCode.event_test: {"test": True},
-    ReasonCode.event_body_erased: {"kept": False, "erased_at": NOON},
-    ReasonCode.event_no_longer_kept: {"kept": False, "test": True},
+    ReasonCode.event_body_erased: {"body_stored": False, "erased_at": NOON},
+    ReasonCode.event_no_longer_kept: {"body_stored": False, "test": True},
 }
 OF_THE_EVENT = {code for code in ReasonCode if code.startswith("event_") and code is not ReasonCode.event_erased}
 
@@ -184,7 +184,7 @@ def test_every_reason_a_delivery_is_held_or_ended_for_is_explained() -> None:
     reasons = {
         status: {one for row in TRANSITIONS if row.target is status for one in row.reasons} for status in DeliveryStatus
     }
-    assert set(TURNS) == reasons[DeliveryStatus.HELD]
+    assert set(HELD_CODES) == reasons[DeliveryStatus.HELD]
     assert set(ENDS) == reasons[DeliveryStatus.EXHAUSTED] | reasons[DeliveryStatus.CANCELLED]
 
 

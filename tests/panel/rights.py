@@ -17,8 +17,8 @@ LEAST = {
         GET /expiring/{expiryKind}/preview
         GET /recover
         GET /recover/backfill
-        GET /recover/{windowActId}
-        GET /recover/{windowActId}/figures
+        GET /recover/{bulkActionId}
+        GET /recover/{bulkActionId}/figures
         GET /webhooks
         GET /webhooks/{webhookSubscriptionId}
         GET /migrate
@@ -38,7 +38,7 @@ LEAST = {
         POST /expiring/{expiryKind}/paused
         POST /recover/count
         POST /recover/begin
-        POST /recover/{windowActId}/cancel
+        POST /recover/{bulkActionId}/cancel
         GET /webhooks/new
         POST /webhooks/new
         GET /webhooks/{webhookSubscriptionId}/edit

@@ -153,7 +153,7 @@ async def take_all(camera: Photographer, ids: dict[str, str], receiver: Receiver
     await camera.take("webhooks", all_variants=True)
     await camera.fill_in_a_webhook(receiver.url("/letters/new"))
     await camera.take("webhook-form")
-    await camera.take_part("webhook-test", "Try it")
+    await camera.take_part("webhook-test", "Send a test")
     for name, path, all_variants in (
         ("webhook", f"/webhooks/{ids[FAILING]}", False),
         ("dashboard", "/dashboard", True),

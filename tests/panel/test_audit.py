@@ -87,7 +87,7 @@ async def test_who_what_and_when_find_their_lines(visit: Visit, shop: Shop) -> N
     assert await found(f"objectId[like]={object_id}") == ["pause"]
     assert await found(f"at[from]={today}&at[to]={tomorrow}") == ["delete", "pause"]
     assert await found(f"at[from]={tomorrow}") == []
-    assert "No line matches" in (await somebody.get(f"/admin/{shop.store}/audit?action[like]=nothing")).text
+    assert "No entry matches" in (await somebody.get(f"/admin/{shop.store}/audit?action[like]=nothing")).text
 
 
 async def test_pages_follow_one_another_without_a_gap_and_cost_the_same(
@@ -115,7 +115,7 @@ async def test_a_cursor_that_is_none_is_said(visit: Visit, shop: Shop) -> None:
     for cursor in ("x", "-1", "9" * 30, "²"):
         response = await somebody.get(f"/admin/{shop.store}/audit?_cursor={cursor}")
         assert response.status_code == 200
-        assert "The address names no page of the audit" in response.text
+        assert "The address contains no valid cursor" in response.text
 
 
 async def test_what_belongs_to_no_store_is_not_among_a_stores_lines_and_the_other_way_round(

@@ -109,7 +109,7 @@ async def test_figures_are_those_of_this_store(viewer: Visitor, shop: Shop, inst
         "75.0 %",
         "receiver.example.com:8443",
         "25.0 %",
-        "asked again at",
+        "next probe at",
     ):
         assert part in text, part
     assert "1 have failed before" in text
@@ -141,7 +141,7 @@ async def test_charts_may_write_styles_and_nothing_else(viewer: Visitor, shop: S
 async def test_what_does_not_answer_is_said_and_keeps_no_page_waiting(viewer: Visitor, shop: Shop) -> None:
     response = await viewer.get(f"/admin/{shop.store}/dashboard/components")
     assert response.status_code == 200
-    for part in ("PostgreSQL: well", "Temporal: ", "Workers: ", "unknown: Temporal does not answer"):
+    for part in ("PostgreSQL: healthy", "Temporal: ", "Workers: ", "unknown: Temporal does not answer"):
         assert part in response.text, part
 
 

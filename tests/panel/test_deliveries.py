@@ -62,10 +62,10 @@ class TestList:
             return await shown(viewer, link[1].replace("&amp;", "&"))
 
         first = await shown(viewer, log(shop, f"?messageId[like]={made[3][9:]}"))
-        assert "None of those looked at matches these filters" in first
+        assert "None of the deliveries scanned so far matches these filters" in first
         second = await older(first)
         assert ids(second) == made[3:4]
-        assert "“Older” looks further" in second
+        assert "“Older” continues the scan" in second
         last = await older(second)
         assert "No older delivery matches these filters" in last
         for text in (first, second, last):
@@ -228,7 +228,7 @@ class TestOne:
         await add_attempt(shop, made, outcome_at=None, duration_ms=None, status_code=None, body_sha256=None)
         text = await shown(viewer, log(shop, f"/{made}"))
         assert "The log no longer has the event" in text
-        assert "Under way" in text
+        assert "In progress" in text
 
     async def test_says_why_in_the_stores_time_and_names_of_the_api_as_code(
         self, viewer: Visitor, shop: Shop, webhook: str
@@ -270,10 +270,10 @@ class TestOne:
         assert f'href="{log(shop, f"/{first}")}"' in waiting
         text = await shown(editor, log(shop, f"/{first}"))
         assert set(re.findall(r'name="act" value="(\w+)"', text)) == {"redeliver", "cancel"}
-        assert "Let the next ones go on" in text
+        assert "Release the group" in text
         await editor.post(f"{log(shop, f'/{first}')}/act", {"act": "cancel"})
         text = await shown(editor, log(shop, f"/{first}"))
-        assert "Let the next ones go on" not in text
+        assert "Release the group" not in text
         assert f'href="{log(shop, f"/{first}")}"' not in await shown(editor, log(shop, f"/{behind}"))
 
     async def test_an_act_that_does_not_fit_any_more_is_said(self, visit: Visit, shop: Shop, webhook: str) -> None:
@@ -282,7 +282,7 @@ class TestOne:
         path = log(shop, f"/{made}")
         await shown(editor, path)
         assert (await editor.post(f"{path}/act", {"act": "cancel"})).headers["location"] == path
-        assert "It is cancelled" in await shown(editor, path)
+        assert "The delivery is cancelled" in await shown(editor, path)
         await editor.post(f"{path}/act", {"act": "send_now"})
         assert "It has been cancelled; redeliver tries it once more." in (await shown(editor, path)).replace(
             "once more, recover begins its schedule anew", "once more"
@@ -355,7 +355,7 @@ class TestEvent:
     async def test_what_is_no_id_is_said(self, viewer: Visitor, shop: Shop) -> None:
         response = await viewer.client.get(f"/admin/{shop.store}/events", params={"id": SCRIPT})
         assert response.status_code == 404
-        assert "is no id" in response.text
+        assert "is not an id" in response.text
         assert SCRIPT not in response.text
 
     async def test_costs_the_same_however_many_webhooks_there_are(

@@ -75,10 +75,10 @@ def states(text: str) -> list[str]:
 async def test_schedules_that_are_not_there_are_made_by_a_button(office: Office) -> None:
     assert states(await office.look()) == ["missing"] * 3
     text = await office.act("")
-    assert "The schedules are as the store wants them." in text
+    assert "The schedules match the settings of the store." in text
     assert states(text) == ["active"] * 3
     assert text.count("<dt>Next run</dt><dd><time") == 3
-    assert "Make and mend now" not in text
+    assert "Create or repair now" not in text
 
 
 async def test_a_paused_schedule_says_so_and_runs_again_when_resumed(office: Office) -> None:
@@ -99,7 +99,7 @@ async def test_a_day_scanned_by_hand_shows_its_counts(office: Office) -> None:
     assert f"{DAY} is being scanned." in await office.act("/points/scan", day=DAY)
     text = await office.finished(1, Kind.POINTS)
     assert re.findall(r'<td class="number"[^>]*>([\d,]+)</td>', text) == ["3", "3", "0", "0", "0"]
-    assert "by hand" in text
+    assert "manual" in text
     assert 'data-poll-seconds="15"' in text
     assert "<html" not in text
 
@@ -136,7 +136,7 @@ async def test_a_preview_counts_masks_and_sends_nothing(office: Office) -> None:
     await office.act("")
     await office.scanning.put(Kind.COUPONS, [NOON + timedelta(minutes=number) for number in range(12)])
     text = await office.look(f"/coupons/preview?day={DAY}")
-    assert f"12 expire on {DAY}, reckoned in UTC. The first 10 are below." in text
+    assert f"12 expire on {DAY} in UTC. The first 10 are below." in text
     assert text.count("<details>") == 20
     assert "SPRING-4F7K" not in text
     assert "•••" in text

@@ -1,4 +1,4 @@
-"""Migrate to modern: the comparison, the twin, and a switch over that sends each event once."""
+"""Migrate to modern: the comparison, the modern webhook of a pair, and a switch that sends each event once."""
 
 import asyncio
 import re
@@ -51,12 +51,12 @@ async def test_a_webhook_without_events_is_compared_by_a_sample_and_its_name_is_
         text = (await somebody.get(f"/admin/{shop.store}/migrate{path}")).text
         assert MARKUP not in text
         assert "&lt;script&gt;" in text
-    assert "made of a sample" in text
+    assert "made from a sample" in text
     assert re.search(r"<code>data.data.firstName</code>.*?moved.*?<code>data.customerData.firstName</code>", text, re.S)
-    assert "Create the modern twin" not in text
+    assert "Create the modern webhook" not in text
 
 
-async def test_the_twin_is_a_paused_copy_made_once(visit: Visit, shop: Shop, installed: Installation) -> None:
+async def test_the_modern_webhook_is_a_paused_copy_made_once(visit: Visit, shop: Shop, installed: Installation) -> None:
     fields: dict[str, Any] = {
         "headers": [header("X-Own", "secret value")],
         "hmacEnabled": True,
@@ -66,12 +66,12 @@ async def test_the_twin_is_a_paused_copy_made_once(visit: Visit, shop: Shop, ins
     somebody = await visit("editor")
     place = f"/admin/{shop.store}/migrate/{subscription}"
     assert (await somebody.post(f"{place}/twin")).status_code == 303
-    assert "orders (modern) is there, paused." in (await somebody.get(place)).text
-    twin = await modern_of(shop, subscription)
+    assert "orders (modern) is created and paused." in (await somebody.get(place)).text
+    modern = await modern_of(shop, subscription)
     await somebody.post(f"{place}/twin")
-    assert await modern_of(shop, subscription) == twin
+    assert await modern_of(shop, subscription) == modern
     assert (await shop.list("legacy=false"))["total"]["filtered"] == 1
-    old, new = await shop.row(subscription), await shop.row(twin)
+    old, new = await shop.row(subscription), await shop.row(modern)
     assert (new["legacy"], new["status"], new["name"]) == (False, "paused", "orders (modern)")
     for column in (
         "url",
@@ -85,7 +85,7 @@ async def test_the_twin_is_a_paused_copy_made_once(visit: Visit, shop: Shop, ins
     assert [row["action"] for row in await shop.audit()] == ["create", "create"]
 
 
-async def test_several_who_ask_at_once_make_one_twin_and_switch_over_once(visit: Visit, shop: Shop) -> None:
+async def test_concurrent_requests_create_one_modern_webhook_and_switch_once(visit: Visit, shop: Shop) -> None:
     subscription = await shop.created(legacy=True)
     somebody = await visit("editor")
     place = f"/admin/{shop.store}/migrate/{subscription}"
@@ -95,14 +95,14 @@ async def test_several_who_ask_at_once_make_one_twin_and_switch_over_once(visit:
     assert [row["action"] for row in await shop.audit()] == ["create", "create", "switch_over", "resume"]
 
 
-async def test_another_twin_may_be_made_of_one_that_was_deleted(visit: Visit, shop: Shop) -> None:
+async def test_a_deleted_modern_webhook_can_be_created_again(visit: Visit, shop: Shop) -> None:
     subscription = await shop.created(legacy=True)
     somebody = await visit("editor")
     place = f"/admin/{shop.store}/migrate/{subscription}"
     await somebody.post(f"{place}/twin")
     first = await modern_of(shop, subscription)
     await shop.client.delete(shop.path(first))
-    assert "Create the modern twin" in (await somebody.get(place)).text
+    assert "Create the modern webhook" in (await somebody.get(place)).text
     await somebody.post(f"{place}/twin")
     assert await modern_of(shop, subscription) != first
 
@@ -115,11 +115,11 @@ async def test_what_cannot_be_switched_over_is_refused_with_its_reason(visit: Vi
         assert (await somebody.get(f"/admin/{shop.store}/migrate/{path}")).status_code == 404
         assert (await somebody.post(f"/admin/{shop.store}/migrate/{path}/switch")).status_code == 404
     await somebody.post(f"{place}/switch")
-    assert "It has no modern twin yet" in (await somebody.get(place)).text
+    assert "It has no modern webhook yet" in (await somebody.get(place)).text
     await somebody.post(f"{place}/twin")
-    twin = await modern_of(shop, subscription)
+    modern = await modern_of(shop, subscription)
     for act, reason in (("disable", "is disabled"), ("enable", "is active already")):
-        await somebody.post(f"/admin/{shop.store}/webhooks/{twin}/status", {"act": act})
+        await somebody.post(f"/admin/{shop.store}/webhooks/{modern}/status", {"act": act})
         await somebody.post(f"{place}/switch")
         assert reason in (await somebody.get(place)).text
     assert (await shop.details(subscription))["active"] is True
@@ -159,7 +159,7 @@ async def test_the_last_real_event_is_compared_for_those_who_see_deliveries(
         "UPDATE administrator SET scopes = '{subscription:read}' WHERE username = :name", name=editor.username
     )
     text = (await editor.get(f"/admin/{acting.api.store}/migrate/{subscription}")).text
-    assert "made of a sample" in text
+    assert "made from a sample" in text
     assert "11111111-2222-4333-8444-555555555555" not in text
 
 
@@ -173,17 +173,17 @@ async def test_each_event_arrives_once_whatever_side_of_the_switch_it_came_on(
     place = f"/admin/{acting.api.store}/migrate/{subscription}"
     await editor.post(f"{place}/twin")
     sent = await acting.emit()
-    await reached(acting, sent, {(subscription, "delivered", 1), ("twin", "held", 0)})
+    await reached(acting, sent, {(subscription, "delivered", 1), ("modern", "held", 0)})
     waiting = await acting.emit()
-    await reached(acting, waiting, {(subscription, "pending", 1), ("twin", "held", 0)})
+    await reached(acting, waiting, {(subscription, "pending", 1), ("modern", "held", 0)})
     assert re.findall(r"<dt>(\d+)</dt>", (await editor.get(f"{place}/switch")).text) == ["1", "2"]
     assert (await editor.post(f"{place}/switch")).status_code == 303
     assert "switched over" in (await editor.get(f"/admin/{acting.api.store}/migrate")).text
     later = await acting.emit()
-    await reached(acting, sent, {(subscription, "delivered", 1), ("twin", "cancelled", 0)})
+    await reached(acting, sent, {(subscription, "delivered", 1), ("modern", "cancelled", 0)})
     for event in (before, waiting):
-        await reached(acting, event, {(subscription, "cancelled", 1), ("twin", "delivered", 1)})
-    await reached(acting, later, {(subscription, "exhausted", 0), ("twin", "delivered", 1)})
+        await reached(acting, event, {(subscription, "cancelled", 1), ("modern", "delivered", 1)})
+    await reached(acting, later, {(subscription, "exhausted", 0), ("modern", "delivered", 1)})
     modern = ["messageId" in request.body.decode() for request in receiver.requests]
     assert modern == [False, False, False, True, True, True]
     codes = {item["code"] for item in (await acting.explain(waiting))["items"]}
@@ -192,13 +192,13 @@ async def test_each_event_arrives_once_whatever_side_of_the_switch_it_came_on(
 
 
 async def reached(acting: ActionStarts, event_id: str, wanted: set[tuple[str, str, int]]) -> None:
-    """Wait until the event's deliveries are so: (subscription or "twin", status, attempts)."""
+    """Wait until the event's deliveries are so: (subscription or "modern", status, attempts)."""
     legacy = {subscription for subscription, _, _ in wanted}
 
     async def found() -> bool:
         there = {
             (
-                one["webhookSubscriptionId"] if one["webhookSubscriptionId"] in legacy else "twin",
+                one["webhookSubscriptionId"] if one["webhookSubscriptionId"] in legacy else "modern",
                 one["status"],
                 one["attempts"],
             )

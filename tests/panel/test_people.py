@@ -74,7 +74,7 @@ async def test_a_form_that_is_sent_twice_makes_one_key(installed: Installation, 
     fields = {"name": name, "scopes": ["event:emit"], "stores": ["*"]}
     assert (await chief.post(place, fields)).status_code == 200
     again = await chief.post(place, fields)
-    assert (again.status_code, "its key was made then" in again.text) == (409, True)
+    assert (again.status_code, "its key was created then" in again.text) == (409, True)
     assert "lwk_" not in again.text
     assert (await chief.post(place, {**fields, "formId": "none"})).status_code == 409
     assert len(await installed.execute("SELECT id FROM api_key WHERE name = :name", name=name)) == 1

@@ -55,7 +55,7 @@ async def test_what_failed_is_counted_then_delivered_again_and_the_page_keeps_up
     fields = {**YEAR, "kind": "recover", "webhookSubscriptionId": subscription, "ratePerSecond": "100"}
     text, sent = await carried_on(editor, place, fields)
     assert "Deliver 3 deliveries again?" in text
-    assert "at most 100 a second, so at least 0:00:01" in text
+    assert "at most 100 per second, so at least 0:00:01" in text
     begun = await editor.post(f"{place}/begin", sent)
     assert begun.status_code == 303
     progress = begun.headers["location"]
@@ -88,7 +88,7 @@ async def test_what_came_before_the_webhook_is_backfilled(
     place = f"/admin/{acting.api.store}/recover"
     fields = {"kind": "backfill", "webhookSubscriptionId": subscription, "since": "2020-01-01T00:00"}
     text, sent = await carried_on(editor, place, fields)
-    assert "Make 1 delivery?" in text
+    assert "Create 1 delivery?" in text
     begun = await editor.post(f"{place}/begin", sent)
     await acting.until(event, "delivered", 1)
     assert "Backfill for" in (await editor.get(begun.headers["location"])).text
@@ -157,7 +157,7 @@ async def test_an_ordered_webhook_has_no_pace_but_its_own_and_that_is_said_befor
     fields = {**YEAR, "webhookSubscriptionId": await shop.created(ordered=True), "ratePerSecond": "5"}
     for kind in ("recover", "backfill"):
         refused = await somebody.post(f"/admin/{shop.store}/recover/count", {**fields, "kind": kind})
-        assert (refused.status_code, "rateLimitPerSecond is the pace" in refused.text) == (409, True), kind
+        assert (refused.status_code, "rateLimitPerSecond applies" in refused.text) == (409, True), kind
 
 
 async def test_a_running_act_is_cancelled_by_its_button(installed: Installation, visit: Visit, shop: Shop) -> None:

@@ -87,10 +87,10 @@ class TestFiltered:
     @pytest.mark.parametrize(
         ("query", "said"),
         [
-            ("", "Filter by one webhook to redeliver all"),
-            ("webhookSubscriptionId={webhook}&status=held", "goes out by itself"),
-            ("webhookSubscriptionId={webhook}&url[like]=x", "take the filter url away"),
-            ("webhookSubscriptionId={webhook}&eventName=CustomerRegistered", "take the filter eventName away"),
+            ("", "all deliveries of a filter can be redelivered to one webhook"),
+            ("webhookSubscriptionId={webhook}&status=held", "are sent automatically"),
+            ("webhookSubscriptionId={webhook}&url[like]=x", "remove the filter url"),
+            ("webhookSubscriptionId={webhook}&eventName=CustomerRegistered", "remove the filter eventName"),
             ("webhookSubscriptionId=00000000-0000-4000-8000-000000000000", "That webhook is deleted"),
         ],
     )

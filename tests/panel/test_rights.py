@@ -75,7 +75,7 @@ async def test_a_store_of_others_does_not_exist(
 
 
 HOST = "receiver.example.com"
-IDS = {"messageId", "eventId", "windowActId", "webhookSubscriptionId"}
+IDS = {"messageId", "eventId", "bulkActionId", "webhookSubscriptionId"}
 OF_ONE = [route for route in ROUTES.values() if IDS & set(route.parameters)]
 
 
@@ -89,7 +89,7 @@ async def objects(shop: Shop) -> dict[str, str]:
     act = NewBulkAction(uuid4(), BulkActionKind.RECOVER, shop.store, UUID(webhook), window, None, 1)
     async with shop.installation.database.transaction() as connection:
         assert await begin_bulk_action(connection, act)
-    found = {"messageId": made, "eventId": event, "windowActId": act.id, "webhookSubscriptionId": webhook}
+    found = {"messageId": made, "eventId": event, "bulkActionId": act.id, "webhookSubscriptionId": webhook}
     return {name: str(value) for name, value in found.items()}
 
 

@@ -82,7 +82,7 @@ async def test_a_key_of_the_operator_that_is_asked_for_twice_is_made_once(
     await somebody.post(f"{place}/operator-key")
     once = await installed.execute(sealed, code=shop.store)
     assert (await somebody.post(f"{place}/operator-key")).status_code == 303
-    assert "its key was made then" in (await somebody.get(place)).text
+    assert "its key was created then" in (await somebody.get(place)).text
     assert await installed.execute(sealed, code=shop.store) == once
 
 

@@ -85,7 +85,7 @@ async def test_a_value_that_a_refused_form_cannot_show_is_asked_for_again(visit:
     }
     refused = await somebody.post(here, {"url": "ftp://receiver.example.com/", **typed})
     assert re.findall(r'id="error-(headers[^"]+)">([^<:]+)', refused.text) == [
-        ("headers.1.headerValue", "Type it again")
+        ("headers.1.headerValue", "Enter it again")
     ]
 
 
@@ -122,7 +122,7 @@ async def test_a_rotation_that_is_asked_for_twice_keeps_the_key_the_receiver_has
     assert sorted(answer.status_code for answer in both) == [200, 303]
     [after] = await installed.execute(sealed, id=webhook_id)
     assert after["sealed_previous_secret"] == before["sealed_secret"]
-    assert "its key was made then" in (await somebody.get(here)).text
+    assert "its key was created then" in (await somebody.get(here)).text
     assert (await somebody.post(f"{here}/rotate")).status_code == 200
 
 

@@ -22,6 +22,7 @@ from storage.database import Database
 from storage.events.outbox import ClaimLimits, claim
 from telemetry.worker_metrics import WorkerMetrics
 from temporal.messages import EventBatch, EventRef
+from temporal.versions import VersionRouting
 from tests.databases import sqlalchemy_url
 from tests.deadlines import eventually
 from tests.ground import STORE, Ground
@@ -45,7 +46,7 @@ async def relay_of(
     """A relay by itself: nobody works on what it starts."""
     database = Database(sqlalchemy_url(database_url), pool_size=3)
     settings = RelaySettings(task_queue or f"nobody-{uuid4()}", batch_events, POLL_SECONDS, LEASE_SECONDS)
-    relay = Relay(database, client, Backpressure(), settings, WorkerMetrics())
+    relay = Relay(database, client, Backpressure(), settings, WorkerMetrics(), VersionRouting(client, None))
     running = asyncio.create_task(relay.run())
     try:
         yield relay, running

@@ -59,7 +59,7 @@ def test_batches_are_small_for_a_while_after_an_event_of_a_quiet_store_beside_a_
 async def test_beside_a_quiet_store_the_batches_of_a_backlog_are_small_and_those_of_two_backlogs_are_not(
     ground: Ground, cleared_url: str, temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tests.test_relay.LEASE_SECONDS", 60)
+    monkeypatch.setattr("tests.relay.test_relay.LEASE_SECONDS", 60)
     monkeypatch.setattr("relay.backpressure.FOREIGN_AFTER_SECONDS", 60)
     await ground.add_store("second")
     await ground.add_store("small")

@@ -85,7 +85,7 @@ async def test_no_more_first_attempts_queue_than_may_and_the_rest_waits_as_rows(
     assert len(receiver.requests) == 1
 
 
-async def test_what_a_batch_has_begun_holds_one_place_each(
+async def test_an_attempt_that_a_batch_has_begun_counts_once(
     cleared_url: str, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Seen from within the batch: drains are woken when everything is begun."""
@@ -95,7 +95,9 @@ async def test_what_a_batch_has_begun_holds_one_place_each(
         await bench.subscribe("CustomerUpdated", receiver.url("/kept"), rate_limit_per_second=5)
 
         async def wake(*_: object) -> None:
-            seen.append((dict(bench.dispatcher.admissions._admitted), bench.dispatcher._queues[one].under_way))
+            seen.append(
+                (dict(bench.dispatcher.queues.admissions._admitted), bench.dispatcher.queues._queues[one].under_way)
+            )
 
         monkeypatch.setattr(bench.activities._drains, "wake", wake)
         await bench.attempt_events(await bench.emit("CustomerUpdated", "{}", 3))
@@ -105,7 +107,7 @@ async def test_what_a_batch_has_begun_holds_one_place_each(
 async def test_a_first_attempt_that_queued_longer_than_its_lease_is_not_made(
     cleared_url: str, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sending.intents.OLDEST_INTENT_SECONDS", 0.1)
+    monkeypatch.setattr("sending.dispatcher.OLDEST_INTENT_SECONDS", 0.1)
     monkeypatch.setattr(deliver, "STALL_SECONDS", 20.0)
     gate = asyncio.Event()
     receiver.otherwise = when(gate, status(200))
@@ -141,12 +143,12 @@ async def test_what_queues_when_a_subscription_is_stopped_is_not_sent_any_more(
         asked = asyncio.create_task(bench.attempt_events(await bench.emit("CustomerUpdated", "{}", 30)))
         await receiver.wait_for(2)
         await bench.execute(statement)
-        queue = bench.dispatcher._queues[subscription_id]
+        queue = bench.dispatcher.queues._queues[subscription_id]
 
-        async def suspension_for() -> bool:
-            return queue.stop is not None
+        async def suspended() -> bool:
+            return queue.suspension is not None
 
-        await eventually(suspension_for, 5, "the worker knows")
+        await eventually(suspended, 5, "the worker knows")
         gate.set()
         first = await asked
         assert (first.delivered, first.retrying) == (2, 0)
@@ -351,10 +353,14 @@ async def test_nothing_is_kept_of_subscriptions_whose_attempts_are_over(bench: W
     await bench.attempt_events(await bench.emit("CustomerUpdated", "{}", 2))
 
     async def empty() -> bool:
-        kept = (bench.dispatcher._queues, bench.dispatcher._under_way, bench.dispatcher.admissions._admitted)
+        kept = (
+            bench.dispatcher.queues._queues,
+            bench.dispatcher._under_way,
+            bench.dispatcher.queues.admissions._admitted,
+        )
         return not any(kept)
 
-    await eventually(empty, 5, "no lane, attempt or place is kept")
+    await eventually(empty, 5, "no queue, attempt or admission is kept")
 
 
 @pytest.mark.parametrize("answer", [200, 500])

@@ -10,7 +10,7 @@ import pytest
 
 from domain.delivery.lifecycle import Reason
 from sending.dispatcher import AttemptTakenError
-from sending.rate_limit import LimiterLeaseLostError, RateLimiter, Turn, Turns
+from sending.rate_limit import LimiterLease, LimiterLeaseLostError, LimiterLeases, RateLimiter
 from tests.chaos.verdict import most_in_a_second
 from tests.receiver import Receiver
 from tests.workbench import Workbench, workbench
@@ -37,15 +37,15 @@ async def held(bench: Workbench) -> AsyncIterator[tuple[Receiver, UUID, UUID]]:
         yield receiver, subscription_id, row.message_id
 
 
-async def test_what_a_busy_process_held_up_does_not_go_at_once() -> None:
-    pace, sent = RateLimiter(PER_SECOND), list[float]()
-    pace.turn = Turn(time.monotonic())
+async def test_requests_delayed_by_a_busy_process_do_not_go_out_as_a_burst() -> None:
+    limiter, sent = RateLimiter(PER_SECOND), list[float]()
+    limiter.lease = LimiterLease(time.monotonic())
 
     async def send() -> None:
-        await pace.wait()
+        await limiter.wait()
         sent.append(time.monotonic())
         if len(sent) in (5, 40):
-            time.sleep(0.3)  # nothing else in this process gets its turn meanwhile
+            time.sleep(0.3)  # blocks the event loop
 
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:
         for _ in range(PER_SECOND + 20):
@@ -54,59 +54,57 @@ async def test_what_a_busy_process_held_up_does_not_go_at_once() -> None:
     assert most_in_a_second(sent) <= PER_SECOND
 
 
-async def test_a_process_that_was_stopped_sends_nothing_before_it_has_asked_whose_turn_it_is() -> None:
-    pace, turn = RateLimiter(PER_SECOND), Turn(time.monotonic() - 60)
-    pace.turn = turn
-    waiting = asyncio.create_task(pace.wait())
+async def test_a_process_that_was_stopped_sends_nothing_before_it_has_renewed_its_limiter_lease() -> None:
+    limiter, lease = RateLimiter(PER_SECOND), LimiterLease(time.monotonic() - 60)
+    limiter.lease = lease
+    waiting = asyncio.create_task(limiter.wait())
     done, _ = await asyncio.wait([waiting], timeout=0.2)
     assert not done
-    turn.seen_at = time.monotonic()
+    lease.renewed_at = time.monotonic()
     async with asyncio.timeout(5):
         await waiting
-    turn.over = True
+    lease.lost = True
     with pytest.raises(LimiterLeaseLostError):
-        await pace.wait()
+        await limiter.wait()
 
 
-async def test_one_worker_at_a_time_has_the_turn_and_a_dead_ones_lapses(bench: Workbench) -> None:
+async def test_one_worker_at_a_time_holds_the_limiter_lease_and_that_of_a_dead_one_lapses(bench: Workbench) -> None:
     subscription_id = uuid4()
-    ours, theirs = Turns(bench.database, bench.worker_id), Turns(bench.database, uuid4())
-    async with ours.turn(subscription_id) as turn:
-        assert turn is not None
-        assert turn.steady
-        async with theirs.turn(subscription_id) as refused:
+    ours, theirs = LimiterLeases(bench.database, bench.worker_id), LimiterLeases(bench.database, uuid4())
+    async with ours.hold(subscription_id) as lease:
+        assert lease is not None
+        assert lease.valid
+        async with theirs.hold(subscription_id) as refused:
             assert refused is None
         await bench.execute("UPDATE limiter_lease SET seen_at = clock_timestamp() - interval '4 seconds'")
-        async with theirs.turn(subscription_id) as taken:
+        async with theirs.hold(subscription_id) as taken:
             assert taken is not None
-            async with ours.turn(subscription_id) as again:
+            async with ours.hold(subscription_id) as again:
                 assert again is None
-    async with ours.turn(subscription_id) as last:
+    async with ours.hold(subscription_id) as last:
         assert last is not None
     assert await bench.scalar("SELECT count(*) FROM limiter_lease") == 0
 
 
-async def test_what_waits_when_the_turn_is_lost_is_not_sent_and_leaves_no_attempt(
+async def test_an_attempt_that_waits_when_the_limiter_lease_is_lost_is_not_sent_and_leaves_no_row(
     bench: Workbench, held: tuple[Receiver, UUID, UUID]
 ) -> None:
     receiver, subscription_id, message_id = held
-    turn = Turn(time.monotonic())
-    turn.over = True
-    bench.dispatcher.limit_rate(subscription_id, PER_SECOND, turn)
+    lease = LimiterLease(time.monotonic())
+    lease.lost = True
+    bench.dispatcher.queues.rate_limiters.limit(subscription_id, PER_SECOND, lease)
     delivery = replace(await bench.load(message_id), hold_again_as=Reason.RETRY)
     with pytest.raises(AttemptTakenError):
         await bench.dispatcher.begin(delivery, "automatic")
     assert receiver.requests == []
     assert await bench.scalar("SELECT count(*) FROM attempt") == 0
-    bench.dispatcher.limit_rate(subscription_id, PER_SECOND, Turn(time.monotonic()))
+    bench.dispatcher.queues.rate_limiters.limit(subscription_id, PER_SECOND, LimiterLease(time.monotonic()))
     assert (await bench.dispatcher.begin(delivery, "automatic")).status == "delivered"
 
 
-async def test_what_a_person_asks_for_waits_for_nobodys_turn(
-    bench: Workbench, held: tuple[Receiver, UUID, UUID]
-) -> None:
+async def test_a_manual_attempt_needs_no_limiter_lease(bench: Workbench, held: tuple[Receiver, UUID, UUID]) -> None:
     _, subscription_id, message_id = held
-    turn = Turn(time.monotonic())
-    turn.over = True
-    bench.dispatcher.limit_rate(subscription_id, PER_SECOND, turn)
+    lease = LimiterLease(time.monotonic())
+    lease.lost = True
+    bench.dispatcher.queues.rate_limiters.limit(subscription_id, PER_SECOND, lease)
     assert (await bench.dispatcher.begin(await bench.load(message_id), "manual")).status == "delivered"

@@ -14,7 +14,7 @@ from storage.database import Database
 from storage.deliveries.attempts import Intent, Outcome, intend
 from storage.deliveries.matching import match
 from storage.deliveries.open import load
-from storage.deliveries.transitions import record
+from storage.deliveries.transitions import cancel, record, recover
 from storage.operations.workers import LEASE_SECONDS, leave, touch
 from storage.subscriptions.health import record_health
 from storage.subscriptions.status import disable
@@ -25,9 +25,11 @@ RULES = BreakerRules(failures=10_000)
 TODAY = datetime.now(UTC).date()
 
 
-def intent(message_id: UUID, number: int = 1, worker_id: UUID | None = None, recorded: int = 0) -> Intent:
+def intent(
+    message_id: UUID, number: int = 1, worker_id: UUID | None = None, recorded: int = 0, status: str = "pending"
+) -> Intent:
     worker_id = worker_id or uuid4()
-    return Intent(TODAY, message_id, number, uuid4(), "automatic", worker_id, legacy=False, recorded=recorded)
+    return Intent(TODAY, message_id, number, uuid4(), "automatic", worker_id, False, status, recorded)
 
 
 def outcome(message_id: UUID, number: int = 1, status: str = "pending", **given: object) -> Outcome:
@@ -199,29 +201,43 @@ async def test_a_redelivery_that_fails_leaves_a_recovered_delivery_its_schedule(
 
 
 @pytest.mark.parametrize(
-    ("status", "trigger", "goes"),
+    ("read", "status", "trigger", "goes"),
     [
-        ("pending", "automatic", True),
-        ("held", "automatic", True),
-        ("cancelled", "automatic", False),
-        ("exhausted", "automatic", False),
-        ("delivered", "automatic", False),
-        ("cancelled", "manual", True),
-        ("delivered", "manual", True),
+        ("pending", "pending", "automatic", True),
+        ("held", "held", "automatic", True),
+        ("pending", "held", "automatic", False),
+        ("pending", "cancelled", "automatic", False),
+        ("held", "exhausted", "automatic", False),
+        ("pending", "delivered", "automatic", False),
+        ("held", "cancelled", "manual", True),
+        ("pending", "delivered", "manual", True),
     ],
 )
 @pytest.mark.parametrize("number", [1, 2])
-async def test_what_ended_since_it_was_looked_at_is_sent_only_when_a_person_asks(
-    ground: Ground, status: str, trigger: str, goes: bool, number: int
+async def test_a_delivery_whose_status_changed_since_it_was_read_is_sent_only_by_a_manual_attempt(
+    ground: Ground, read: str, status: str, trigger: str, goes: bool, number: int
 ) -> None:
     [message_id] = await matched(ground)
     if number == 2:
         await intended(ground, intent(message_id))
         await recorded(ground, outcome(message_id))
     await ground.execute("UPDATE delivery SET status = :status", status=status)
-    asked = replace(intent(message_id, number, recorded=number - 1), trigger=trigger)
+    asked = replace(intent(message_id, number, recorded=number - 1, status=read), trigger=trigger)
     assert await intended(ground, asked) == ({(message_id, number)} if goes else set())
     assert len(await ground.attempts(message_id)) == number - 1 + goes
+
+
+async def test_a_delivery_recovered_after_an_activity_read_it_is_sent_by_the_drain_alone(ground: Ground) -> None:
+    [message_id] = await matched(ground)
+    [subscription] = await ground.execute("SELECT id FROM subscription")
+    async with ground.database.transaction() as connection:
+        assert await cancel(connection, message_id)
+        recovered = await recover(
+            connection, [message_id], statuses=["cancelled"], subscription_id=subscription.id, action_id=uuid4()
+        )
+    assert recovered == 1
+    assert await intended(ground, intent(message_id, status="pending")) == set()
+    assert await intended(ground, intent(message_id, status="held")) == {(message_id, 1)}
 
 
 async def test_an_outcome_written_twice_is_written_once(ground: Ground) -> None:

@@ -25,7 +25,7 @@ from storage.operations.bulk_actions import BulkActionKind, NewBulkAction, begin
 from storage.operations.bulk_pages import go_on
 from storage.subscriptions.health import failing, record_health
 from tests.bulk_actions import everything
-from tests.databases import sqlalchemy_url
+from tests.databases import cloned_database, sqlalchemy_url
 from tests.ground import STORE, Ground
 from tests.storage.plans import explained
 
@@ -43,9 +43,16 @@ TODAY = datetime.now(UTC).date()
 
 
 @pytest.fixture(scope="module")
-async def laden(module_database_url: str) -> AsyncIterator[Ground]:
+async def laden_url(database_template: str) -> AsyncIterator[str]:
+    """A database apart from the module's, which tests with `ground` clear."""
+    async with cloned_database(database_template) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+async def laden(laden_url: str) -> AsyncIterator[Ground]:
     """Events that are delivered, some that are claimed, and a long backlog behind them."""
-    database = Database(sqlalchemy_url(module_database_url), pool_size=2)
+    database = Database(sqlalchemy_url(laden_url), pool_size=2)
     ground = Ground(database)
     await ground.add_store()
     subscription_id = await ground.subscribe("CustomerUpdated", "http://receiver.example.com/")
@@ -269,7 +276,9 @@ STEPS: list[tuple[str, Callable[[AsyncConnection], Awaitable[Any]], Step]] = [
     (
         "intend",
         message_ids,
-        lambda c, given: intend(c, [Intent(TODAY, one, 2, uuid4(), "automatic", uuid4(), False, 1) for one in given]),
+        lambda c, given: intend(
+            c, [Intent(TODAY, one, 2, uuid4(), "automatic", uuid4(), False, "pending", 1) for one in given]
+        ),
     ),
     ("load", message_ids, lambda c, given: load(c, given[0])),
     ("end", message_ids, lambda c, given: end(c, given[0], "cancelled", "x")),

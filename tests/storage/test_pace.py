@@ -43,7 +43,7 @@ async def per_second(ground: Ground, subscription_id: UUID) -> float | None:
 async def later(ground: Ground, seconds: float) -> None:
     """Let so much time have passed since the last 429."""
     past = "slowed_at = slowed_at - make_interval(secs => :s), slowed_until = slowed_until - make_interval(secs => :s)"
-    await ground.execute(f"UPDATE subscription_pace SET {past}", s=seconds)
+    await ground.execute(f"UPDATE subscription_throttle SET {past}", s=seconds)
 
 
 async def test_a_429_slows_down_what_had_no_limit_and_halves_what_had_one(ground: Ground) -> None:
@@ -74,7 +74,7 @@ async def test_the_pace_comes_back_by_itself_up_to_the_limit(ground: Ground) -> 
     assert await per_second(ground, subscription_id) == pytest.approx(30, rel=0.1)
     await later(ground, 60)
     assert await per_second(ground, subscription_id) is None
-    assert not (await state_of(ground, subscription_id)).kept
+    assert not (await state_of(ground, subscription_id)).drain_only
 
 
 @pytest.mark.parametrize(("asked", "rests"), [(7.0, 7.0), (86400.0, LONGEST_REST_SECONDS)], ids=["7 s", "a day"])

@@ -103,17 +103,17 @@ async def test_a_version_that_is_not_the_current_one_runs_nothing_that_its_own_r
             assert await first_task(client, event_id) == "one"
             await promote(client, deployment_version(queue, "two"))
 
-            async def starts_here() -> bool:
-                return next_version.relay.starts_here
+            async def all_here() -> bool:
+                return next_version.routing.all_here
 
-            await eventually(starts_here, 20, "the relay knows that its version is the current one")
+            await eventually(all_here, 20, "the relay knows that its version is the current one")
             [event_id] = await running.emit("CustomerUpdated", "{}")
             await running.until_statuses({"delivered": 2}, 30)
             assert await first_task(client, event_id) == "two"
             await promote(client, deployment_version(queue, "one"), percent=50)
 
             async def shares() -> bool:
-                return not next_version.relay.starts_here
+                return not next_version.routing.all_here
 
             await eventually(shares, 20, "the relay knows that another version gets a share")
 

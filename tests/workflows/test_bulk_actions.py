@@ -19,7 +19,7 @@ from storage.operations.bulk_actions import (
     end_bulk_action,
 )
 from storage.operations.bulk_pages import go_on
-from temporal import drains as drains
+from temporal import drains
 from temporal.drains import Drains
 from temporal.starts import ActionStarts
 from tests.bulk_actions import begun_bulk_action, everything, fail_many, progress_of

@@ -143,7 +143,7 @@ async def test_a_retry_after_is_heeded_by_the_whole_subscription(
         refused = (await receiver.wait_for(REFUSED_LEAST))[-1]
 
         async def noted() -> bool:
-            return bool(await running.scalar("SELECT count(*) FROM subscription_pace"))
+            return bool(await running.scalar("SELECT count(*) FROM subscription_throttle"))
 
         await eventually(noted, 5, "the 429 noted")
         await running.emit(EVENT, "{}", count=20)

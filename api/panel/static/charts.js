@@ -1,4 +1,4 @@
-// Charts from the JSON beside them, drawn by ApexCharts; and a page that keeps its figures up to date.
+// Draws charts with ApexCharts from the JSON in their elements, and refreshes the page's figures.
 (function () {
   "use strict";
   var REFRESH_MS = 15000;

@@ -1,4 +1,5 @@
-// A list whose rows are chosen, and that tells what is new and keeps its open rows up to date, without moving under its reader.
+// The live list of deliveries: selection of rows, announcement of new deliveries and refresh of open rows. The list never
+// moves while it is read.
 (function () {
   "use strict";
   document.addEventListener("change", function (event) {
@@ -17,7 +18,7 @@
     var open = Array.prototype.map.call(document.querySelectorAll("[data-open]"), function (row) { return row.dataset.open; });
     var address = live.dataset.live + (live.dataset.live.indexOf("?") < 0 ? "?" : "&") + "open=" + open.join(",");
     fetch(address, { headers: { "X-Requested-With": "fetch" } }).then(function (answer) {
-      if (answer.status === 401 || answer.status === 403) return; // the session has ended; the next click leads to the log-in
+      if (answer.status === 401 || answer.status === 403) return; // The session has ended; the next click leads to the log-in.
       if (!answer.ok) throw new Error(String(answer.status));
       return answer.text().then(function (text) {
         failures = 0;

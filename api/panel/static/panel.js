@@ -1,4 +1,4 @@
-// What every page needs: the theme switch, dialogs that ask first, copying, filters without empty fields.
+// Script of every page: theme switch, confirmation dialogs, copying, and filters without empty fields.
 (function () {
   "use strict";
 
@@ -29,13 +29,13 @@
     }
   }
 
-  // What a closed choice cuts off stands below it.
+  // Shows the full text of the chosen option below a select box, which cuts it off.
   function tell(choice) {
     var chosen = choice.selectedOptions[0];
     document.getElementById(choice.dataset.told).textContent = chosen && chosen.dataset.told || "";
   }
 
-  // A short id is copied whole.
+  // Copies the complete id when a shortened one is selected.
   document.addEventListener("copy", function (event) {
     var selection = getSelection(), place = selection.anchorNode;
     if (place && place.nodeType !== Node.ELEMENT_NODE) place = place.parentElement;
@@ -45,7 +45,7 @@
     event.preventDefault();
   });
 
-  // Only what is filled in stands in the address.
+  // Disables empty filters, so that they are not part of the address.
   document.addEventListener("submit", function (event) {
     if (!event.target.hasAttribute("data-filters")) return;
     Array.prototype.forEach.call(event.target.elements, function (field) {

@@ -1,4 +1,4 @@
-// A part of a page that keeps itself up to date: `data-poll` is where its next state is, `data-poll-seconds` when.
+// Refreshes a part of a page: `data-poll` is the address of its next state, `data-poll-seconds` the interval.
 (function () {
   "use strict";
   document.querySelectorAll("[data-poll]").forEach(watch);
@@ -9,7 +9,7 @@
     setTimeout(function () {
       if (document.hidden || part.contains(document.activeElement)) return watch(part);
       fetch(part.dataset.poll, { headers: { "X-Requested-With": "fetch" } }).then(function (answer) {
-        if (answer.status === 401 || answer.status === 403) return null; // the session has ended; the next click leads to the log-in
+        if (answer.status === 401 || answer.status === 403) return null; // The session has ended; the next click leads to the log-in.
         if (!answer.ok) throw new Error(String(answer.status));
         return answer.text();
       }).then(function (text) {

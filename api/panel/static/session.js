@@ -1,13 +1,13 @@
-// A session that ends while a form is filled in takes nothing of it away: whoever fills it in is told, logs in in another
-// tab, and sends it again. What `panelSession()` promises is kept once they are logged in and every form has their token.
+// Preserves a form's input when the session ends: a dialog asks to log in in another tab, then the form can be sent again.
+// The promise of `panelSession()` resolves once somebody is logged in and every form has their CSRF token.
 (function () {
   "use strict";
   var dialog = document.getElementById("session-ended");
   var said = dialog.querySelector("[data-said]");
   var waiting = [];
 
-  // What keeps a form from being sent, or nothing; every form takes the token of whoever is logged in now.
-  function hindrance() {
+  // Resolves to the reason why a form cannot be sent, or an empty string. Gives every form the current session's token.
+  function obstacle() {
     return fetch(dialog.dataset.session, { headers: { "X-Requested-With": "fetch" } }).then(function (answer) {
       if (answer.status === 401) return dialog.dataset.nobody;
       if (!answer.ok) throw new Error(answer.status);
@@ -21,32 +21,32 @@
   }
 
   window.panelSession = function () {
-    return hindrance().then(function (text) {
+    return obstacle().then(function (text) {
       if (!text) return undefined;
       said.textContent = text;
       if (!dialog.open) dialog.showModal();
-      return new Promise(function (keep, drop) { waiting.push({ keep: keep, drop: drop }); });
+      return new Promise(function (resolve, reject) { waiting.push({ resolve: resolve, reject: reject }); });
     });
   };
 
   dialog.querySelector("[data-again]").addEventListener("click", function () {
-    hindrance().then(function (text) {
+    obstacle().then(function (text) {
       said.textContent = text;
       if (text) return;
-      waiting.splice(0).forEach(function (one) { one.keep(); });
+      waiting.splice(0).forEach(function (one) { one.resolve(); });
       dialog.close();
     }).catch(function () { said.textContent = dialog.dataset.away; });
   });
   dialog.addEventListener("close", function () {
-    waiting.splice(0).forEach(function (one) { one.drop({ givenUp: true }); });
+    waiting.splice(0).forEach(function (one) { one.reject({ givenUp: true }); });
   });
 
-  // Where the server cannot be asked, a form is sent as it is.
+  // If the server cannot be reached, the form is submitted unchanged, so that the browser shows the error.
   document.addEventListener("submit", function (event) {
     var form = event.target;
     if (event.defaultPrevented || form.method !== "post" || !form.closest("main")) return;
     event.preventDefault();
-    if (form.hasAttribute("data-sent")) return; // a second click sends nothing more while the first is answered
+    if (form.hasAttribute("data-sent")) return; // A second click sends nothing while the first is being answered.
     form.setAttribute("data-sent", "");
     window.panelSession().then(function () { form.submit(); }, function (error) {
       if (error.givenUp) form.removeAttribute("data-sent"); else form.submit();

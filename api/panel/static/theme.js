@@ -1,5 +1,5 @@
-// Runs before the page is drawn: what was chosen stands in a cookie, and the server has set it already; else as the
-// system has it.
+// Sets the theme before the page is drawn. A chosen theme is in a cookie, which the server has applied already; otherwise
+// the system's preference applies.
 (function () {
   var root = document.documentElement;
   if (!root.hasAttribute("data-bs-theme")) {

@@ -1,13 +1,13 @@
-// The form of a webhook: rows of headers, bodies of the chosen event, a suggested name, and the API's word on it all
-// before it is sent. Without this script it is checked when it is saved, and takes no more headers.
+// The form of a webhook: header rows, bodies of the chosen event, a suggested name, draft tests, and the API's validation
+// before it is sent. Without this script the form is validated on save, and no header row can be added.
 (function () {
   "use strict";
 
-  var TYPING_MS = 400; // after the last key, so that a URL is not judged half typed
+  var TYPING_MS = 400; // Delay after the last key, so that a half-typed URL is not checked.
   var form = document.querySelector(".webhook-form");
   var field = function (name) { return form.elements[name]; };
 
-  // `typing`: nobody has pressed anything, so nobody is asked to log in.
+  // With `typing` no button was pressed, so an ended session does not open the log-in dialog.
   function ask(address, into, typing) {
     var token = field("csrf").value;
     return fetch(address, {
@@ -17,7 +17,7 @@
     }).then(function (response) {
       if (!typing && (response.status === 401 || response.status === 403)) {
         return window.panelSession().then(function () {
-          if (field("csrf").value === token) throw new Error(response.status); // it was not the session
+          if (field("csrf").value === token) throw new Error(response.status); // The session is the same, so it is not the cause.
           return ask(address, into);
         });
       }
@@ -26,7 +26,7 @@
     });
   }
 
-  // What is wrong, beside its field.
+  // Errors, each beside its field.
   function forget(input) {
     input.classList.remove("is-invalid");
     input.removeAttribute("aria-invalid");
@@ -76,7 +76,7 @@
   });
   window.addEventListener("pageshow", function () { sending = false; });
 
-  // The URL while it is typed.
+  // Check of the URL while it is typed.
   var waiting;
   field("url").addEventListener("input", function () {
     clearTimeout(waiting);
@@ -93,7 +93,7 @@
     }, TYPING_MS);
   });
 
-  // The chosen event: what it is, its bodies, and whether there is a legacy one.
+  // Description and bodies of the chosen event; the legacy switch is disabled for an event without a legacy body.
   function chosen(name) {
     return Array.prototype.some.call(document.querySelectorAll("#events option"), function (one) { return one.value === name; });
   }
@@ -118,7 +118,7 @@
     suggest();
   });
 
-  // A name, until somebody writes one.
+  // A suggested name, until the person enters one.
   var suggested = field("name").value === "" ? "" : null;
   field("name").addEventListener("input", function () { suggested = field("name").value === "" ? "" : null; });
 
@@ -131,20 +131,20 @@
     field("name").value = suggested;
   }
 
-  // A test before anything is saved.
-  var trying = form.querySelector("[data-draft-test]");
-  trying.addEventListener("click", function () {
+  // The draft test.
+  var testButton = form.querySelector("[data-draft-test]");
+  testButton.addEventListener("click", function () {
     var place = form.querySelector("[data-test-place]");
     place.textContent = place.dataset.waiting;
-    trying.disabled = true;
-    ask(trying.dataset.draftTest, "text").then(function (said) {
+    testButton.disabled = true;
+    ask(testButton.dataset.draftTest, "text").then(function (said) {
       var refused = said.charAt(0) === "{";
       show(refused ? JSON.parse(said).errors : {});
       place.innerHTML = refused ? "" : said;
-    }).catch(function (error) { place.textContent = error.givenUp ? "" : place.dataset.away; }).then(function () { trying.disabled = false; });
+    }).catch(function (error) { place.textContent = error.givenUp ? "" : place.dataset.away; }).then(function () { testButton.disabled = false; });
   });
 
-  // Rows of headers.
+  // Header rows.
   var rows = form.querySelector("[data-headers]");
   form.addEventListener("click", function (event) {
     var button = event.target.closest("button");

@@ -47,7 +47,7 @@ class RelatedAchievement(Data):
 
 
 class Trigger(Data):
-    """What every kind of trigger has."""
+    """Fields that all kinds of triggers have."""
 
     triggerId: Uuid = ABSENT
     createdAt: DateTime = ABSENT
@@ -89,7 +89,7 @@ TriggerType = Literal[
 
 
 class UntypedTrigger(Trigger):
-    """A trigger that does not say its type may have the fields of any."""
+    """Trigger without a `type`; it may have the fields of any kind."""
 
     type: TriggerType = ABSENT
     purchasedAt: DateTime = ABSENT
@@ -101,7 +101,7 @@ class UntypedTrigger(Trigger):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        # `type` stands above only to tell a wrong one; with a right one the trigger is one of the others.
+        # `type` is declared above only to reject an unknown value; a known value selects one of the other models.
         written = handler.resolve_ref_schema(handler(schema))
         del written["properties"]["type"]
         return written

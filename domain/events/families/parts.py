@@ -1,4 +1,4 @@
-"""Parts that several events share, each with the sample the events' samples are put together from."""
+"""Models that several events share, each with its sample, from which the events' samples are composed."""
 
 # ruff: noqa: N815 -- fields are named as on the wire
 
@@ -50,7 +50,7 @@ ADDRESS_SAMPLE: dict[str, JsonValue] = {
 
 
 def legacy_address(path: str) -> Shape:
-    """The seven keys of a legacy address, taken from the address at `path`."""
+    """Return the seven keys of a legacy address, taken from the address at `path`."""
     return {key: text(f"{path}.{key}") for key in LEGACY_ADDRESS_KEYS}
 
 
@@ -60,7 +60,7 @@ class Label(Data):
 
 
 class ActivationCode(Data):
-    """What every event that hands a member a code carries."""
+    """Data of every event that hands a member a code."""
 
     customer: Customer = ABSENT
     code: Annotated[Text, SECRET] = ABSENT

@@ -1,4 +1,4 @@
-"""Events of rewards: what members buy, and the rewards themselves."""
+"""Events of rewards and of their purchase by members."""
 
 # ruff: noqa: N815 -- fields are named as on the wire
 

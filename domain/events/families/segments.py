@@ -1,4 +1,4 @@
-"""Events of segments: groups of members by what they did."""
+"""Events of segments: groups of members by behaviour."""
 
 # ruff: noqa: N815 -- fields are named as on the wire
 

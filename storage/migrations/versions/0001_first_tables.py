@@ -185,7 +185,7 @@ def upgrade() -> None:
     sa.Column('created_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
     sa.PrimaryKeyConstraint('code')
     )
-    op.create_table('subscription_pace',
+    op.create_table('subscription_throttle',
     sa.Column('subscription_id', sa.Uuid(), nullable=False),
     sa.Column('rests_until', sa.DateTime(timezone=True), nullable=True),
     sa.Column('slowed_to', sa.Float(), nullable=True),
@@ -528,7 +528,7 @@ def downgrade() -> None:
     op.drop_table('delivery')
     op.drop_index('bulk_action_running', table_name='bulk_action', postgresql_where=sa.text("status = 'running'"))
     op.drop_table('bulk_action')
-    op.drop_table('subscription_pace')
+    op.drop_table('subscription_throttle')
     op.drop_index('draft_test_by_age', table_name='draft_test')
     op.drop_table('draft_test')
     op.drop_table('subscription_health')

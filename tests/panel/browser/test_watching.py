@@ -45,7 +45,7 @@ async def test_a_delivery_that_fails_until_it_does_not(people: People, shop: Liv
     await short.click()
 
     await expect(page.get_by_text("Attempt 1 failed (http_5xx, status 503)")).to_be_visible()
-    await page.get_by_text("What the receiver answered").click()
+    await page.get_by_text("Response of the receiver").click()
     await expect(page.get_by_text(MARKUP)).to_be_visible()
     await expect(page).to_have_title(re.compile("^Delivery "))
     assert "very-secret" not in await page.content()
@@ -57,14 +57,14 @@ async def test_a_delivery_that_fails_until_it_does_not(people: People, shop: Liv
     await people.check(page)
 
     await page.get_by_role("button", name="Send now").click()
-    await expect(page.get_by_role("status")).to_have_text("It is attempted at once.")
+    await expect(page.get_by_role("status")).to_have_text("An attempt starts now.")
     [message_id] = await shop.until(event, "delivered")
     await page.reload()
     await expect(page.get_by_text("Attempt 2", exact=True)).to_be_visible()
     await page.get_by_role("link", name="Request of attempt 1").click()
     await expect(page.get_by_role("heading", name="Request of attempt 1")).to_be_visible()
     await page.get_by_role("button", name="Redeliver").click()
-    await expect(page.get_by_role("status")).to_contain_text("It is attempted once more")
+    await expect(page.get_by_role("status")).to_contain_text("One more attempt starts now")
     await receiver.wait_for(3)
     assert {one.header("webhook-id") for one in receiver.requests} == {message_id}
     await people.check(page)
@@ -123,7 +123,7 @@ async def test_many_are_redelivered_after_their_number_is_said(
         await shop.until(event, "delivered")
 
     page = await people.visit("editor", f"/deliveries/recover?webhookSubscriptionId={webhook}&status=held")
-    await expect(page.get_by_text("What is pending or held goes out by itself.")).to_be_visible()
+    await expect(page.get_by_text("Pending and held deliveries are sent automatically.")).to_be_visible()
     await people.check(page)
     await page.get_by_role("link", name="Back to the list").click()
     await page.get_by_label("Filter by Status").select_option("exhausted")
@@ -191,8 +191,8 @@ async def test_filters_of_a_narrow_window_are_folded_until_they_are_wanted(peopl
 async def test_the_dashboard_draws_what_came_of_attempts(people: People, shop: LiveShop, receiver: Receiver) -> None:
     page = await people.visit("viewer", "/dashboard")
     await expect(page.get_by_text("No attempts in the last hour")).to_be_visible()
-    await expect(page.get_by_text("Temporal: well")).to_be_visible()
-    await expect(page.get_by_text("Workers: well")).to_be_visible()
+    await expect(page.get_by_text("Temporal: healthy")).to_be_visible()
+    await expect(page.get_by_text("Workers: healthy")).to_be_visible()
     await people.check(page)
 
     receiver.script(status(503))

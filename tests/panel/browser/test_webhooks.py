@@ -86,7 +86,7 @@ class Story:
         self.key = await page.get_by_label("Signing key", exact=True).input_value()
         assert self.key.startswith("whsec_")
         await self.check()
-        await page.get_by_role("link", name="I have kept it").click()
+        await page.get_by_role("link", name="I have saved it").click()
         await expect(page.get_by_role("heading", level=1)).to_have_text(NAME)
         for secret in (self.key, SECRET):
             assert secret not in await page.content()
@@ -118,7 +118,7 @@ class Story:
 
     async def paused_nothing_goes_out_and_resumed_all_of_it_does(self) -> None:
         await self.press("Pause")
-        await self.said("nothing is lost")
+        await self.said("none is lost")
         held = await self.shop.emit()
         await self.shop.until(held, "held")
         await self.page.reload()
@@ -141,7 +141,7 @@ class Story:
         await page.keyboard.press("Tab")
         await page.keyboard.press("Enter")
         assert await page.get_by_label("Signing key", exact=True).input_value() not in ("", self.key)
-        await page.get_by_role("link", name="I have kept it").press("Enter")
+        await page.get_by_role("link", name="I have saved it").press("Enter")
 
     async def deleted_it_says_how_many_were_waiting(self) -> None:
         await self.answer_dialog("Disable", f"Disable {NAME}?")
@@ -149,10 +149,10 @@ class Story:
         await self.press("Enable")
         await self.said("active again")
         await self.press("Pause")
-        await self.said("nothing is lost")
+        await self.said("none is lost")
         await self.shop.until(await self.shop.emit(), "held")
         await self.page.reload()
-        await self.answer_dialog("Delete", "What waits for it (1) is cancelled.")
+        await self.answer_dialog("Delete", "Its waiting deliveries (1) are cancelled.")
         await self.said(f"{NAME} is deleted.")
         await expect(self.page.get_by_text("No webhooks yet")).to_be_visible()
 

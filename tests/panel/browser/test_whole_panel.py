@@ -34,14 +34,14 @@ async def objects(people: People, shop: LiveShop, receiver: Receiver) -> dict[st
     [message] = await shop.until(event, "delivered")
     wanted = {"since": "2020-01-01T00:00:00Z", "statuses": ["delivered"]}
     page = await people.visit("admin", f"/migrate/{webhook}", everywhere=True)
-    await page.get_by_role("button", name="Create the modern twin").click()
-    await expect(page.get_by_role("status").first).to_contain_text("is there, paused")
+    await page.get_by_role("button", name="Create the modern webhook").click()
+    await expect(page.get_by_role("status").first).to_contain_text("is created and paused")
     act = await shop.post(f"webhook/subscription/{webhook}/recover", {"recover": wanted})
     return {
         "webhookSubscriptionId": webhook,
         "eventId": event,
         "messageId": message,
-        "windowActId": act["recoverId"],
+        "bulkActionId": act["recoverId"],
         "expiryKind": "points",
         "eventName": "CustomerUpdated",
     }
