@@ -114,8 +114,9 @@ docs: install ## Write the parts of docs/ that are generated from the code.
 	@$(BIN)/python docs/render.py
 
 .PHONY: screenshots
-screenshots: install ## Take the pictures of docs/panel.md anew, with Chromium on a real stack.
+screenshots: install ## Take the screenshots of docs/panel.md and docs/operating.md, with Chromium on a real stack.
 	@$(BIN)/python -m tests.panel.screenshots
+	@$(BIN)/python -m tests.temporal_screenshots
 
 .PHONY: record-histories
 record-histories: install ## Record a history of each workflow, for the tests to replay with later code.

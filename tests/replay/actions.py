@@ -23,8 +23,9 @@ SHOWN = {
     "deliver-events.alone-settled-at-once": "an event alone, to any number of subscriptions, delivered at once",
     "deliver-events.alone-nobody-subscribed": "an event nobody is subscribed to",
     "deliver-events.settled-at-once": "a batch, whatever the number of its events, delivered at once",
+    "deliver-events.alone-with-retries": "an event alone of which deliveries go on as activities",
     "deliver-events.some-with-retries": "a batch of which some deliveries go on as activities",
-    "drain-subscription.let-go": "a drain that lets go two deliveries, one after the other",
+    "drain-subscription.let-go": "a drain that sends two held deliveries, one after the other",
     "scan-expiring-day.nothing-due": "the scan of a day, beside three for the schedule that begins it",
 }
 """The histories that are told on docs/operating.md, and what each is."""
