@@ -162,7 +162,7 @@ class NoticeActivities:
 
 
 class NoticeWatch:
-    """Watchdog that starts one notification workflow per store with due notices; the workflow id prevents a second one."""
+    """Watchdog that starts a notification workflow per store with due notices. Its id prevents a second one."""
 
     def __init__(self, database: Database, client: Client, task_queue: str, *, mail: bool) -> None:
         self._database = database
