@@ -119,8 +119,8 @@ def by_day(rows: Sequence[Row]) -> Iterator[tuple[date, list[Row]]]:
 async def intend(connection: AsyncConnection, intents: Sequence[Intent]) -> set[tuple[UUID, int]]:
     """Write intents; return (message id, number) of the intents written.
 
-    An intent is refused if another sender has the number, if an outcome was recorded meanwhile, or if the delivery has
-    another status and the attempt is automatic; the caller reads the delivery again. Earlier attempts without an
+    An intent is refused if another sender has the number, if an outcome was recorded meanwhile, or if the attempt is
+    automatic and the delivery's status has changed; the caller reads the delivery again. Earlier attempts without an
     outcome are closed as `interrupted`: a next number is written only after their lease has lapsed. The first intent of
     a delivery that is attempted at once is written by `storage.deliveries.matching.match`.
     """
