@@ -136,7 +136,7 @@ class Photographer:
         """The form of a new webhook, with a test that has been answered."""
         page = self.page
         await self.show("/webhooks/new")
-        await page.get_by_label("Event").fill("CustomerLevelChanged")
+        await page.get_by_role("combobox", name="Event").fill("CustomerLevelChanged")
         await page.get_by_role("heading", name="Modern body").wait_for()
         await page.get_by_label("URL").fill(url)
         await page.get_by_text("This address may be used.").wait_for()

@@ -24,7 +24,7 @@ async def logged_in(people: People, username: str) -> Page:
 
 async def fill_in(page: Page, url: str) -> None:
     """The form of a new webhook, with something in each kind of field."""
-    await page.get_by_label("Event").fill("CustomerUpdated")
+    await page.get_by_role("combobox", name="Event").fill("CustomerUpdated")
     await expect(page.get_by_role("heading", name="Legacy body")).to_be_visible()
     await page.get_by_label("URL").fill(url)
     await expect(page.get_by_text("This address may be used.")).to_be_visible()

@@ -52,7 +52,7 @@ async def test_a_delivery_that_fails_until_it_does_not(people: People, shop: Liv
     curl = page.get_by_label("Repeat it with curl")
     await expect(curl).to_have_value(re.compile(r"-H 'Authorization: <AUTHORIZATION>'[\s\S]*o'\"'\"'neil@example.com"))
     await expect(page.get_by_role("link", name="Open in Temporal")).to_have_attribute(
-        "href", re.compile(r"/namespaces/default/workflows/")
+        "href", re.compile(r"/namespaces/default/activities/")
     )
     await people.check(page)
 
@@ -167,7 +167,7 @@ async def test_filters_of_a_narrow_window_are_folded_until_they_are_wanted(peopl
     for path, field, value in (
         ("/deliveries", "Filter by Message id", "3f2b8c1e-6d4a-4e0b-9a57-0c1d2e3f4a5b"),
         ("/webhooks", "Filter by URL", "nowhere"),
-        ("/audit", "Filter by Who", "nobody"),
+        ("/audit", "Filter by Actor", "nobody"),
     ):
         page = await people.visit("admin", path)
         fold, filter_ = page.get_by_role("button", name="Filters"), page.get_by_label(field)

@@ -43,7 +43,7 @@ class Story:
 
     async def what_is_wrong_stands_beside_its_field_and_nothing_typed_is_lost(self) -> None:
         page = self.page
-        await page.get_by_label("Event").fill("CustomerUpdatd")
+        await page.get_by_role("combobox", name="Event").fill("CustomerUpdatd")
         await page.get_by_label("URL").fill("http://169.254.169.254/latest")
         await expect(page.get_by_text("is a cloud metadata address")).to_be_visible()
         await self.press("Add header")
@@ -58,7 +58,7 @@ class Story:
 
     async def a_chosen_event_shows_both_bodies_and_a_name_is_suggested(self) -> None:
         page = self.page
-        await page.get_by_label("Event").fill("CustomerUpdated")
+        await page.get_by_role("combobox", name="Event").fill("CustomerUpdated")
         await expect(page.get_by_role("heading", name="Legacy body")).to_be_visible()
         await expect(page.get_by_text('"eventName": "CustomerUpdated"')).to_be_visible()
         await page.get_by_label("URL").fill(self.receiver.url("/hook"))
