@@ -118,7 +118,7 @@ async def test_what_cannot_be_switched_over_is_refused_with_its_reason(visit: Vi
     assert "It has no modern webhook yet" in (await somebody.get(place)).text
     await somebody.post(f"{place}/twin")
     modern = await modern_of(shop, subscription)
-    for act, reason in (("disable", "is disabled"), ("enable", "is active already")):
+    for act, reason in (("disable", "is disabled"), ("enable", "is already active")):
         await somebody.post(f"/admin/{shop.store}/webhooks/{modern}/status", {"act": act})
         await somebody.post(f"{place}/switch")
         assert reason in (await somebody.get(place)).text
