@@ -116,9 +116,8 @@ async def take_all(stack: Stack, chromium: str) -> None:
 
 
 def main(chromium: str) -> None:
-    """Replace the contents of docs/temporal/."""
-    shutil.rmtree(FOLDER, ignore_errors=True)
-    FOLDER.mkdir()
+    """Replace the screenshots in docs/temporal/."""
+    FOLDER.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as directory, running_stack(Path(directory), environment=SETTINGS) as stack:
         asyncio.run(take_all(stack, chromium))
 
