@@ -34,7 +34,7 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True)
-class _BulkAction:
+class _BulkCommand:
     """Names and messages of one bulk action."""
 
     name: str
@@ -45,8 +45,8 @@ class _BulkAction:
     counted: str
 
 
-_RECOVER = _BulkAction("recover", "recoverId", "recovery", "Send them again?", "deliveries match")
-_BACKFILL = _BulkAction("backfill", "backfillId", "backfill", "Send them?", "events have no delivery to it")
+_RECOVER = _BulkCommand("recover", "recoverId", "recovery", "Send them again?", "deliveries match")
+_BACKFILL = _BulkCommand("backfill", "backfillId", "backfill", "Send them?", "events have no delivery to it")
 
 SubscriptionId: TypeAlias = Annotated[UUID | None, typer.Argument(metavar="SUBSCRIPTION", help="Subscription id.")]
 Since: TypeAlias = Annotated[
@@ -130,7 +130,7 @@ def backfill(  # noqa: PLR0913, PLR0917 - one parameter an option
         _begin(client, _BACKFILL, subscription_id, wanted, dry_run=dry_run, yes=yes)
 
 
-def _about_another(client: ActionClient, action: _BulkAction, watch: UUID | None, cancel: UUID | None) -> bool:
+def _about_another(client: ActionClient, action: _BulkCommand, watch: UUID | None, cancel: UUID | None) -> bool:
     """Show or cancel an earlier action. Return False if neither was requested."""
     if cancel is not None:
         typer.echo(f"Cancelled. {_summary(client.post(f'{action.name}/{cancel}/cancel'))}")
@@ -152,7 +152,7 @@ def _window(subscription_id: UUID | None, since: str | None, until: str | None, 
 
 def _begin(
     client: ActionClient,
-    action: _BulkAction,
+    action: _BulkCommand,
     subscription_id: UUID | None,
     wanted: Mapping[str, object],
     *,
@@ -171,7 +171,7 @@ def _begin(
     _watch(client, action, begun)
 
 
-def _watch(client: ActionClient, action: _BulkAction, action_id: str) -> None:
+def _watch(client: ActionClient, action: _BulkCommand, action_id: str) -> None:
     """Show the progress of an action until it ends. Ctrl-C leaves the action running."""
     bar = Progress(
         TextColumn(action.noun.capitalize()),
