@@ -111,10 +111,10 @@ class RetryActivities:
         ending = ending_before(subscription_status=subscription.status, subscription_deleted=subscription.deleted)
         if ending is None:
             return None
-        status, failure = ending
+        status, reason = ending
         async with self._database.transaction() as connection:
-            await end(connection, delivery.message_id, status, failure)
-        return DeliveryEnd(status, delivery.number - 1, failure)
+            await end(connection, delivery.message_id, status, reason)
+        return DeliveryEnd(status, delivery.number - 1, reason)
 
     async def _hold(self, delivery: OpenDelivery, reason: Reason) -> DeliveryEnd:
         """Leave the delivery to the drain of its subscription."""

@@ -110,8 +110,9 @@ def failure_kinds_page() -> str:
         "",
         "Why an attempt failed, or why a delivery ended without a 2xx: a closed list, with the same names in API,",
         "panel, CLI and metrics. Any 2xx is a success. Redirects are not followed. Retries follow the subscription's",
-        "retry schedule; a later `Retry-After` (seconds or an HTTP date, up to 24 hours) on a 3xx, 4xx or 5xx wins",
-        "over its delay. Only a complete response counts: a 200 that is cut off in its body is a failure.",
+        "retry schedule; a `Retry-After` (seconds or an HTTP date, up to 24 hours) on a 3xx, 4xx or 5xx replaces its",
+        "delay, longer or shorter, but is never less than a second. Only a complete response counts: a 200 that is cut",
+        "off in its body is a failure.",
         "Generated from `domain/delivery/failure_kinds.py` and `domain/delivery/verdict.py` by `make docs`.",
     ]
     for stage, group in itertools.groupby(EXPLANATIONS.items(), key=lambda entry: entry[1].stage):

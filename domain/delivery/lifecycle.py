@@ -223,6 +223,7 @@ def step_after(
     if verdict.outcome is VerdictOutcome.DELIVERED:
         return Step(DeliveryStatus.DELIVERED, None, failures, None, None, status_code)
     if verdict.outcome is not VerdictOutcome.RETRY:
+        # A failure kind that ends a delivery at once needs a `Reason` of the same value.
         status, reason = DeliveryStatus(verdict.outcome), None if failure is None else Reason(failure)
         return Step(status, reason, failures + 1, None, failure, status_code)
     if not verdict.counts_against_receiver:

@@ -8,7 +8,7 @@ JITTER = 0.1
 """Relative variation of each delay, ±10 %, so that deliveries that failed together are not retried together."""
 
 SHORTEST_DELAY_SECONDS = 1.0
-"""Minimum delay asked for by a receiver: `Retry-After: 0` still waits for a moment."""
+"""Minimum delay by a receiver's `Retry-After`. Zero and past dates follow the schedule: see `parse_retry_after`."""
 
 
 def retry_delay(

@@ -150,7 +150,7 @@ async def test_events_of_many_emits_keep_their_traces_in_a_batch_that_links_to_e
         assert [trace_of(span) for span in tracing.spans("RunWorkflow:deliver-events")] == [trace_of(batch)]
 
 
-async def test_what_its_keeper_lets_go_is_in_the_trace_of_its_event_and_the_keeper_in_none(
+async def test_a_delivery_sent_by_a_drain_is_in_the_trace_of_its_event_and_the_drain_in_none(
     database_url: str, temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with Receiver() as receiver, traced(database_url, temporal, monkeypatch) as tracing:

@@ -280,7 +280,7 @@ async def test_a_schedule_that_is_due_scans_and_shows_what_it_did(
         assert run.id.startswith("expiry/default/levels-20")
 
 
-async def test_the_keeper_has_late_rows_looked_for_and_leaves_paused_kinds_alone(
+async def test_the_watch_starts_scans_of_late_rows_and_leaves_paused_kinds_alone(
     module_database_url: str, temporal_namespace: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("temporal.schedule_sync.ROUND_SECONDS", 0.2)

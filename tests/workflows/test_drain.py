@@ -168,7 +168,7 @@ async def test_an_ordered_subscription_gets_its_events_in_the_order_of_acceptanc
         assert numbers(receiver) == expected[:1] * failures + expected
 
 
-async def test_what_a_dying_worker_held_finds_its_keeper(database_url: str, temporal: WorkflowEnvironment) -> None:
+async def test_what_a_dying_worker_held_finds_its_drain(database_url: str, temporal: WorkflowEnvironment) -> None:
     async with Receiver() as receiver, pipeline(database_url, temporal.client) as running:
         await running.subscribe("CustomerUpdated", receiver.url("/hook"))
         await running.emit("CustomerUpdated", "{}")

@@ -132,7 +132,7 @@ async def test_a_receiver_that_answers_429_is_sent_to_as_fast_as_it_takes(
         assert len(later) < events / 10, "what was on the wire then is all that was too much"
 
 
-async def test_a_retry_after_is_heeded_by_the_whole_subscription(
+async def test_a_retry_after_applies_to_the_whole_subscription(
     database_url: str, temporal: WorkflowEnvironment
 ) -> None:
     rest = 3

@@ -86,7 +86,7 @@ async def test_an_event_matched_without_a_line_is_not_overtaken(bench: Workbench
     assert arrived == ["first", "second"]
 
 
-async def test_of_a_mountain_a_410_ends_one_page_at_once_and_the_keeper_ends_the_rest(
+async def test_of_a_mountain_a_410_ends_one_page_at_once_and_the_drain_ends_the_rest(
     bench: Workbench, receiver: Receiver
 ) -> None:
     receiver.script(status(410))
@@ -132,7 +132,7 @@ async def test_what_outwaited_its_schedule_ends_page_by_page(bench: Workbench, r
         ("disabled", "open", 3600, 3600, True),
     ],
 )
-async def test_a_keeper_is_woken_when_the_turn_of_what_it_holds_has_come(
+async def test_a_drain_is_woken_when_its_held_deliveries_are_due(
     bench: Workbench, status: str, breaker: str, probe_in: float | None, due_in: float | None, woken: bool
 ) -> None:
     subscription_id = await bench.subscribe("CustomerUpdated", "http://receiver.example.com/hook", max_concurrency=1)
@@ -151,7 +151,7 @@ async def test_a_keeper_is_woken_when_the_turn_of_what_it_holds_has_come(
 
 
 @pytest.mark.parametrize("ends", ["status = 'disabled', status_since", "deleted_at"])
-async def test_the_keeper_of_what_was_just_disabled_or_deleted_is_woken_though_nothing_is_held(
+async def test_the_drain_of_a_disabled_or_deleted_subscription_is_woken_although_nothing_is_held(
     bench: Workbench, ends: str
 ) -> None:
     url = "http://receiver.example.com/hook"

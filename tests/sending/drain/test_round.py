@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from activities import drain as keep
+from activities import drain
 from sending.drain.round import LOOK_SECONDS
 from temporal.messages import DrainRoundResult
 from tests.chaos.verdict import most_in_a_second
@@ -30,7 +30,7 @@ async def bench(cleared_url: str) -> AsyncIterator[Workbench]:
 
 @pytest.fixture
 def short_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keep, "ROUND_SECONDS", 1.0)
+    monkeypatch.setattr(drain, "ROUND_SECONDS", 1.0)
 
 
 async def hold(bench: Workbench, receiver: Receiver, count: int, **limits: Any) -> UUID:
@@ -186,7 +186,7 @@ async def test_a_breaker_that_opens_within_a_round_lets_nothing_more_begin(
     receiver.otherwise = status(500)
     subscription_id = await hold(bench, receiver, 100, max_concurrency=2)
     done = await round_of(bench, subscription_id)
-    assert len(receiver.requests) <= keep.FIRST_WINDOW + PATIENT["breaker_failures"], "those begun until it was known"
+    assert len(receiver.requests) <= drain.FIRST_WINDOW + PATIENT["breaker_failures"], "those begun until it was known"
     assert (await bench.statuses()) == {"held": 100}
     after_it = await round_of(bench, subscription_id, done)
     assert after_it.state == "breaker open"
@@ -221,21 +221,21 @@ async def test_a_receiver_that_is_just_up_again_gets_a_few_at_first_and_then_mor
 ) -> None:
     gate = asyncio.Event()
     subscription_id = await hold(bench, receiver, 100, max_concurrency=50)
-    receiver.script(*[when(gate, status(200))] * keep.FIRST_WINDOW)
+    receiver.script(*[when(gate, status(200))] * drain.FIRST_WINDOW)
     sending = asyncio.create_task(round_of(bench, subscription_id))
-    await receiver.wait_for(keep.FIRST_WINDOW)
+    await receiver.wait_for(drain.FIRST_WINDOW)
     await asyncio.sleep(4 * LOOK_SECONDS)  # some looks, of which none may begin anything
-    assert len(receiver.requests) == keep.FIRST_WINDOW
+    assert len(receiver.requests) == drain.FIRST_WINDOW
     gate.set()
     done = await sending
-    assert (done.delivered, done.window) == (100, keep.FIRST_WINDOW + 100)
+    assert (done.delivered, done.window) == (100, drain.FIRST_WINDOW + 100)
 
 
 async def test_workers_that_take_turns_keep_the_pace_together(
     bench: Workbench, receiver: Receiver, cleared_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rate, turns = 4, 4
-    monkeypatch.setattr(keep, "ROUND_SECONDS", 0.1)
+    monkeypatch.setattr(drain, "ROUND_SECONDS", 0.1)
     subscription_id = await hold(bench, receiver, 40, rate_limit_per_second=rate)
     ends = []
     async with workbench(cleared_url, **PATIENT) as other:
