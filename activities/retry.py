@@ -8,6 +8,7 @@ from uuid import UUID
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
+from temporalio.service import RPCError
 
 from domain.delivery.identity import drain_workflow_id
 from domain.delivery.lifecycle import OPEN, UNCHANGED, DeliveryStatus, Reason, Step, SubscriptionStatus, ending_before
@@ -147,8 +148,14 @@ class RetryActivities:
                 if delivery is None:
                     return DeliveryEnd("unknown", reason="no such delivery")
                 is_open = delivery.status in OPEN
-                if is_open != (attempt.action in ("send-now", "test")) or self._dispatcher.taken(delivery):
+                if (
+                    is_open != (attempt.action in ("send-now", "test"))
+                    or delivery.recorded > attempt.recorded
+                    or self._dispatcher.taken(delivery)
+                ):
                     return DeliveryEnd(delivery.status, delivery.number - 1, "another attempt has come first")
+                if not delivery.is_test and not _may_be_sent(delivery):
+                    return DeliveryEnd(delivery.status, delivery.number - 1, "its subscription does not send")
                 begun = self._dispatcher.begin(
                     replace(delivery, redelivered=True), "test" if delivery.is_test else "manual"
                 )
@@ -157,7 +164,8 @@ class RetryActivities:
                 except AttemptTakenError:
                     return DeliveryEnd(delivery.status, delivery.number - 1, "another attempt has come first")
                 if step.status == DeliveryStatus.DELIVERED and not delivery.is_test:
-                    await self._notify_drain(delivery)
+                    with suppress(RPCError):  # the drain watchdog or its next probe comes instead
+                        await self._notify_drain(delivery)
         return DeliveryEnd(step.status, step.attempts, step.failure)
 
     async def _notify_drain(self, delivery: OpenDelivery) -> None:
@@ -167,6 +175,12 @@ class RetryActivities:
             await self._drains.probe_now(subscription.id, event.store_code, event.name, subscription.url)
         elif delivery.status == DeliveryStatus.HELD or subscription.holds_group:
             await self._drains.wake_for(delivery)
+
+
+def _may_be_sent(delivery: OpenDelivery) -> bool:
+    """Return False if the subscription was paused, disabled or deleted after the attempt was requested."""
+    subscription = delivery.subscription
+    return subscription.status == SubscriptionStatus.ACTIVE and not subscription.deleted
 
 
 def _early_seconds(delivery: OpenDelivery) -> float:

@@ -73,6 +73,8 @@ class ManualAttempt:
     action: str
     target: str
     """Host and path of its URL, for the Web UI."""
+    recorded: int
+    """Attempts that were recorded when it was requested. A later one means that the request has had its attempt."""
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class ActionStarts:
     async def attempt_once(self, delivery: ActedOn, store_code: str, action: str) -> bool:
         """Start a manual attempt of a delivery. Return False while another one is under way."""
         return await self._retries.attempt_once(
-            ManualAttempt(str(delivery.message_id), action, shown_target(delivery.url)),
+            ManualAttempt(str(delivery.message_id), action, shown_target(delivery.url), delivery.attempts),
             manual_attempt_id(delivery.message_id),
             attributes_of(store_code, delivery.event_name, delivery.event_id),
         )

@@ -105,9 +105,11 @@ class Workbench(Ground):
         result: DeliveryEnd = await environment.run(self.retry.deliver_webhook, DeliveryRef(str(message_id)))
         return result
 
-    async def attempt_once(self, message_id: UUID, action: str) -> DeliveryEnd:
-        """The activity of that name: one attempt that a person asked for."""
-        attempt = ManualAttempt(str(message_id), action, "receiver/")
+    async def attempt_once(self, message_id: UUID, action: str, *, recorded: int | None = None) -> DeliveryEnd:
+        """The activity of that name: one attempt that a person asked for, when so many were recorded (now)."""
+        if recorded is None:
+            recorded = (await self.load(message_id)).recorded
+        attempt = ManualAttempt(str(message_id), action, "receiver/", recorded)
         result: DeliveryEnd = await ActivityEnvironment().run(self.retry.attempt_once, attempt)
         return result
 

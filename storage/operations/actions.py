@@ -18,6 +18,8 @@ class ActedOn:
     event_id: UUID
     variant: str
     status: str
+    attempts: int
+    """Attempts recorded so far."""
     retry_id: str | None
     """Id of the standalone activity that owns its later attempts."""
     subscription_id: UUID
@@ -34,7 +36,8 @@ class ActedOn:
 
 
 _FOR_ACTION = text(f"""
-SELECT delivery.message_id, delivery.event_id, delivery.variant, delivery.status, delivery.retry_id,
+SELECT delivery.message_id, delivery.event_id, delivery.variant, delivery.status, delivery.attempts,
+    delivery.retry_id,
     delivery.subscription_id, delivery.event_name, delivery.url,
     subscription.status AS subscription_status, subscription.deleted_at IS NOT NULL AS subscription_deleted,
     health.breaker_opened_at IS NOT NULL AS breaker_open, subscription.ordered, {BEHIND} AS behind,

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
+from temporalio.service import RPCError, RPCStatusCode
 
 from activities import drain
 from activities.retry import OUTCOME_POLL_SECONDS
@@ -19,7 +20,7 @@ from storage.operations.bulk_pages import go_on
 from tests.bulk_actions import begun_bulk_action, fail_many
 from tests.receiver import Receiver, status, when
 from tests.sending.drain.rounds import round_of
-from tests.workbench import Workbench, workbench
+from tests.workbench import NotedDrains, Workbench, workbench
 
 EVENT = "CustomerUpdated"
 HOUR = 3600
@@ -358,3 +359,43 @@ async def test_redelivering_sends_once_more_and_only_success_changes_the_status(
         assert (after.status, after.attempts, after.last_status_code) == ("delivered", 4, 500)
         triggers = [attempt.trigger for attempt in await bench.attempts(message_id)]
         assert triggers == ["automatic", "manual", "manual", "manual"]
+
+
+@pytest.mark.parametrize(("action", "replies"), [("redeliver", (410, 200)), ("send-now", (503, 503))])
+async def test_a_manual_attempt_that_temporal_repeats_after_its_outcome_is_not_made_again(
+    bench: Workbench, receiver: Receiver, action: str, replies: tuple[int, int]
+) -> None:
+    message_id = await fail_once(bench, receiver, *[status(code) for code in replies])
+    if action == "redeliver":
+        await bench.execute("UPDATE subscription SET status = 'active'")
+    await bench.attempt_once(message_id, action, recorded=1)
+    after = await row(bench)
+    assert (await bench.attempt_once(message_id, action, recorded=1)).reason == "another attempt has come first"
+    assert len(receiver.requests) == 2
+    assert (await row(bench)).attempts == after.attempts == 2
+
+
+async def test_a_drain_that_cannot_be_woken_does_not_repeat_a_manual_attempt(
+    bench: Workbench, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message_id = await fail_once(bench, receiver, status(503), status(200))
+    subscription_id = (await row(bench)).subscription_id
+    await break_subscription(bench, subscription_id)
+
+    async def away(*_: object) -> None:
+        raise RPCError("unavailable", RPCStatusCode.UNAVAILABLE, b"")
+
+    monkeypatch.setattr(NotedDrains, "probe_now", away)
+    assert (await bench.attempt_once(message_id, "send-now")).status == "delivered"
+    assert len(receiver.requests) == 2
+
+
+@pytest.mark.parametrize("change", ["paused", "deleted"])
+async def test_a_manual_attempt_is_not_made_once_its_subscription_does_not_send(
+    bench: Workbench, receiver: Receiver, change: str
+) -> None:
+    message_id = await fail_once(bench, receiver, status(410))
+    statement = "status = 'paused'" if change == "paused" else "status = 'active', deleted_at = clock_timestamp()"
+    await bench.execute(f"UPDATE subscription SET {statement}")
+    assert (await bench.attempt_once(message_id, "redeliver")).reason == "its subscription does not send"
+    assert len(receiver.requests) == 1
