@@ -164,7 +164,7 @@ async def test_api_key_and_store_of_a_local_stack_are_found_in_its_directory(emi
         pytest.param(["CustomerUpdated"], "one of --data, --file and --sample", id="nothing to send"),
         pytest.param(["CustomerUpdated", "--sample", "--data", "{}"], "one of --data", id="two things to send"),
         pytest.param(["--data", "{}"], "needs an EventName", id="data without a name"),
-        pytest.param(["CustomerUpdatd", "--sample"], "is it CustomerUpdated?", id="sample of no event"),
+        pytest.param(["CustomerUpdatd", "--sample"], "did you mean CustomerUpdated?", id="sample of no event"),
         pytest.param(["--file", "nowhere.ndjson"], "cannot be read", id="no file"),
         pytest.param(["A", "--file", "-", "--count", "3"], "--count needs --sample", id="count of a file"),
         pytest.param(["A", "--data", "{}", "--store", "a/b"], "is not a store code", id="store that is a path"),

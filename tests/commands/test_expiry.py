@@ -170,7 +170,7 @@ async def test_two_imports_of_one_file_at_once_do_not_both_go_on(importing: Impo
     codes = sorted(process.returncode or 0 for process in processes)
     assert codes in ([0, 1], [0, 0]), ended  # one of them, unless they did not meet
     if codes == [0, 1]:
-        assert any(b"Another process imports" in errors for _, errors in ended)
+        assert any(b"Another process is importing" in errors for _, errors in ended)
     assert await importing.ground.scalar("SELECT count(*) FROM point_transfer") == 6_000
 
 

@@ -58,8 +58,8 @@ async def desk(
 
 
 async def test_what_expires_is_previewed_triggered_and_listed(desk: Desk) -> None:
-    assert "3 made, 0 mended" in await desk.said("sync")
-    assert "0 made, 0 mended" in await desk.said("sync")
+    assert "3 created, 0 updated" in await desk.said("sync")
+    assert "0 created, 0 updated" in await desk.said("sync")
     await desk.scanning.put(Kind.POINTS, [NOON] * 3)
     previewed = await desk.said("preview", "--kind", "points", "--day", DAY, "--store", STORE)
     assert f"3 of points expire on {DAY}." in previewed
@@ -100,7 +100,7 @@ async def test_days_are_backfilled(desk: Desk) -> None:
         (("trigger", "--kind", "miles"), 2, "miles"),
         (("trigger",), 2, "--kind"),
         (("trigger", "--kind", "points", "--day", "2026-02-30"), 2, "such as 2026-01-02"),
-        (("backfill", "--kind", "points", "--from", "2026-03-02", "--to", "2026-03-01"), 1, "must not lie before"),
+        (("backfill", "--kind", "points", "--from", "2026-03-02", "--to", "2026-03-01"), 1, "must not be before"),
         (("pause", "--kind", "points"), 1, "schedules sync"),
         (("list", "--store", "nowhere"), 1, "nowhere"),
     ],
