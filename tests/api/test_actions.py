@@ -175,7 +175,7 @@ class TestRedeliver:
         await acting.acted(f"delivery/{message_id}/redeliver")
         async with asyncio.timeout(AT_ONCE_SECONDS):
             await door.entered.wait()
-        assert "is under way" in await acting.refused(f"delivery/{message_id}/redeliver")
+        assert "is in progress" in await acting.refused(f"delivery/{message_id}/redeliver")
         door.open.set()
         await acting.until(event, "delivered", 2)
         attempts = (await acting.look(f"delivery/{message_id}"))["attemptList"]

@@ -181,7 +181,7 @@ def test_a_port_that_was_asked_for_and_is_taken_ends_the_start_with_nothing_left
         arguments = ("--no-demo", "--api-port", str(port), "--ui-port", "0", "--temporal-port", "0", *detach)
         failed = run_command("up", "--data-dir", str(tmp_path / "stack"), *arguments)
     assert failed.returncode == 1
-    assert f"Port {port} for the API (--api-port) is taken" in failed.stderr
+    assert f"Port {port} for the API (--api-port) is in use" in failed.stderr
     assert "Traceback" not in failed.stderr + failed.stdout
     assert {path.name for path in (tmp_path / "stack").iterdir()} == {"logs", "secrets.json"}
 

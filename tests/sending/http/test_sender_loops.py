@@ -366,14 +366,14 @@ def test_idle_connections_to_many_hosts_are_not_all_looked_at_for_each(
 ) -> None:
     monkeypatch.setattr(connections, "KEEP_ALIVE_SECONDS", 0.4)
     looks = 0
-    look = Connections._let_go
+    look = Connections._close_idle
 
     def counted(self: Connections) -> None:
         nonlocal looks
         looks += 1
         look(self)
 
-    monkeypatch.setattr(Connections, "_let_go", counted)
+    monkeypatch.setattr(Connections, "_close_idle", counted)
 
     async def work() -> None:
         async with Receiver(host="0.0.0.0") as receiver, local_sender() as sender:
