@@ -244,6 +244,11 @@ class TestRestart:
         await bench.execute("UPDATE delivery SET next_attempt_at = now() - interval '2 minutes'")
         async with workbench(cleared_url) as other:
             first, second = sorted((bench, other), key=lambda one: one.worker_id)
+
+            async def both_seen() -> bool:
+                return await bench.scalar("SELECT count(*) FROM worker") == 2
+
+            await eventually(both_seen, 10, "the leases of both workers")
             started = {}
             for one in (second, first):
                 retries = NotedRetries()
