@@ -279,7 +279,8 @@ async def test_what_a_claim_of_the_first_stores_left_is_claimed_though_there_are
 
 
 async def listening(ground: Ground) -> bool:
-    return bool(await ground.scalar("SELECT count(*) > 0 FROM pg_stat_activity WHERE query LIKE 'LISTEN%'"))
+    sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'"
+    return bool(await ground.scalar(sessions))
 
 
 @pytest.mark.parametrize("part", ["_claim_waiting", "_claim_lapsed", "_listen"])

@@ -256,11 +256,15 @@ async def test_events_that_are_claimed_again_while_their_match_waits_are_matched
     assert len(await ground.deliveries()) == 3
 
 
+_WAITING_FOR_A_LOCK = """SELECT count(*) FROM pg_stat_activity
+WHERE wait_event_type = 'Lock' AND datname = current_database()"""  # other tests' databases are on the same server
+
+
 async def matching_that_waits(ground: Ground, events: Sequence[UUID]) -> asyncio.Task[list[OpenDelivery]]:
     """A match of these events that waits for whoever has locked some of them."""
 
     async def waits() -> bool:
-        return bool(await ground.scalar("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"))
+        return bool(await ground.scalar(_WAITING_FOR_A_LOCK))
 
     matching = asyncio.create_task(matched(ground, events))
     await eventually(waits, 10, "the match waits for a lock")

@@ -52,7 +52,8 @@ async def test_a_notification_survives_the_end_of_its_connection_whatever_the_dr
         for _ in range(30):
             before = len(heard)
             await ground.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = :query",
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND query = :query",
                 query=f"NOTIFY {OUTBOX_CHANNEL}",
             )
             notifier.notify()
