@@ -29,23 +29,34 @@ from typing import Self
 import trustme
 
 _HEAD_LIMIT = 1 << 20
+_TICK_SECONDS = 0.005
 
 
 @dataclass(frozen=True)
 class Received:
-    """One request as it came over the wire. `arrived_at` is `time.monotonic()` after its last byte."""
+    """One request as it came over the wire.
+
+    `arrived_at` is `time.monotonic()` when its last byte was read, `arrived_after` an instant before it could be read:
+    in a process that has to wait for the CPU these lie apart, and requests sent one by one are read together.
+    """
 
     method: str
     target: str
     headers: list[tuple[str, str]]
     body: bytes
     head: bytes
+    arrived_after: float
     arrived_at: float
     connection: int
 
     def header(self, name: str) -> str | None:
         """The first header of that name, whatever its case; None without one."""
         return next((value for key, value in self.headers if key.lower() == name.lower()), None)
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """The instants between which it arrived."""
+        return self.arrived_after, self.arrived_at
 
     def header_dict(self) -> dict[str, str]:
         """All headers by lower-case name, as verifiers want them."""
@@ -225,6 +236,8 @@ class Receiver:
         self._scripts: dict[str | None, _Script] = defaultdict(_Script)
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._ticks = deque([0.0, 0.0], 2)
+        """The last two instants at which the event loop had nothing to catch up on."""
         self._arrival = asyncio.Condition()
 
     def script(self, *replies: Reply, path: str | None = None) -> None:
@@ -250,6 +263,12 @@ class Receiver:
             self._accept, self._host, self.port, ssl=self._tls, limit=_HEAD_LIMIT, backlog=1024
         )
         self.port = self._server.sockets[0].getsockname()[1]
+        self._tasks.add(asyncio.create_task(self._tick()))
+
+    async def _tick(self) -> None:
+        while True:
+            self._ticks.append(time.monotonic())
+            await asyncio.sleep(_TICK_SECONDS)
 
     async def aclose(self) -> None:
         """Stop listening and end every connection, whatever its reply is doing."""
@@ -284,7 +303,7 @@ class Receiver:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: int) -> None:
         keep_alive = True
         while keep_alive:
-            received = await _read_request(reader, connection)
+            received = await self._read_request(reader, connection)
             async with self._arrival:
                 self.requests.append(received)
                 self._arrival.notify_all()
@@ -295,22 +314,21 @@ class Receiver:
             writer.close()
             await writer.wait_closed()
 
+    async def _read_request(self, reader: asyncio.StreamReader, connection: int) -> Received:
+        head = await reader.readuntil(b"\r\n\r\n")
+        request_line, *header_lines = head.decode("latin-1").split("\r\n")[:-2]
+        method, target, _ = request_line.split(" ", 2)
+        headers = [(name, value.strip()) for name, _, value in (line.partition(":") for line in header_lines)]
+        length = next((int(value) for name, value in headers if name.lower() == "content-length"), 0)
+        body = await reader.readexactly(length)
+        return Received(method, target, headers, body, head, self._ticks[0], time.monotonic(), connection)
+
     def _reply_for(self, received: Received) -> Reply:
         for key in (received.target.partition("?")[0], None):
             script = self._scripts.get(key)
             if script is not None and script.replies:
                 return script.replies.popleft()
         return self.otherwise
-
-
-async def _read_request(reader: asyncio.StreamReader, connection: int) -> Received:
-    head = await reader.readuntil(b"\r\n\r\n")
-    request_line, *header_lines = head.decode("latin-1").split("\r\n")[:-2]
-    method, target, _ = request_line.split(" ", 2)
-    headers = [(name, value.strip()) for name, _, value in (line.partition(":") for line in header_lines)]
-    length = next((int(value) for name, value in headers if name.lower() == "content-length"), 0)
-    body = await reader.readexactly(length)
-    return Received(method, target, headers, body, head, time.monotonic(), connection)
 
 
 class Authority:

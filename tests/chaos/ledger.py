@@ -36,6 +36,13 @@ class Arrival:
     status: int | None
     retry_after: int | None = None
     told: bool = False
+    arrived_after: float | None = None
+    """An instant before it could be read at the receiver; None: `arrived_at`."""
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """The instants between which it arrived."""
+        return self.arrived_at if self.arrived_after is None else self.arrived_after, self.arrived_at
 
     @property
     def succeeded(self) -> bool:

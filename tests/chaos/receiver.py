@@ -90,6 +90,7 @@ class Misbehaviour:
             path=request.target,
             event_id=event_id,
             message_id=request.header("webhook-id"),
+            arrived_after=request.arrived_after,
             arrived_at=request.arrived_at,
             kind=chosen.kind,
             status=chosen.status,

@@ -146,6 +146,14 @@ def test_the_worst_second_may_begin_anywhere(instants: list[float], most: int) -
     assert verdict.most_in_a_second(instants) == most
 
 
+def test_what_was_read_late_counts_only_for_seconds_in_which_it_surely_arrived() -> None:
+    exact = [(number / 16, number / 16) for number in range(49)]
+    assert verdict.surely_in_a_second(exact) == 16
+    read_late = [(1.0, 1.25) if 1.0 < at < 1.25 else (at, at) for at, _ in exact]
+    assert verdict.most_in_a_second(at for _, at in read_late) == 19
+    assert verdict.surely_in_a_second(read_late) == 16
+
+
 def test_overshoot_is_a_part_of_the_limit() -> None:
     arrivals = [arrival(str(number), 1 + number / 100) for number in range(21)]
     assert verdict.overshoot(ledger([], arrivals), PATH, 20) == pytest.approx(0.05)

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise, takewhile
 from uuid import UUID
 
 from domain.delivery.retry import retry_delay
@@ -199,9 +199,19 @@ def most_in_a_second(instants: Iterable[float]) -> int:
     return most
 
 
+def surely_in_a_second(spans: Iterable[tuple[float, float]]) -> int:
+    """The most of these arrivals within any one second, each counted only if its whole span lies in it."""
+    ordered = sorted(spans)
+    most = 0
+    for first, (begin, _) in enumerate(ordered):
+        within = takewhile(lambda span, end=begin + 1: span[0] < end, islice(ordered, first, None))
+        most = max(most, sum(latest < begin + 1 for _, latest in within))
+    return most
+
+
 def overshoot(ledger: Ledger, path: str, limit: int) -> float:
-    """By what part a rate limit was overshot in its worst second, over all workers; 0 when it was kept."""
-    most = most_in_a_second(one.arrived_at for one in ledger.arrivals if one.path == path)
+    """By what part a rate limit was surely overshot in its worst second, over all workers; 0 when it was kept."""
+    most = surely_in_a_second(one.span for one in ledger.arrivals if one.path == path)
     return max(0.0, (most - limit) / limit)
 
 
