@@ -16,8 +16,8 @@ NOTICED_SECONDS = 0.25
 """Between the receiver's last byte and the sender's reading it on a machine with two busy cores; beside the former."""
 
 NOTICED_BESIDE_TESTS_SECONDS = 3.0
-"""The same where other tests compete for the processor. There, requests answered up to a second before a kill were
-repeated; that their outcomes were unwritten is assumed, not shown."""
+"""The same where other tests compete for the processor: there, requests answered up to a second before a kill were
+repeated. That the outcome of a repeated request was not written is a promise of its own, decided by our log."""
 
 AFTERMATH_SECONDS = 10.0
 """After a disturbance a retry is not held to its second: everything may be on its way back."""
