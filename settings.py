@@ -11,24 +11,25 @@ import os
 import re
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from cryptography.fernet import Fernet
-from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SecretsSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic import BeforeValidator, Field, PositiveFloat, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MINIMUM_JWT_SECRET_CHARACTERS = 32  # RFC 7518, 3.2: an HS256 key is at least as long as its hash
+
+T = TypeVar("T")
 
 
 def _split(value: object) -> object:
     """Split a comma-separated text: 'a, b' -> ['a', 'b'], an empty text -> []."""
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+AtLeastOne = Annotated[int, Field(ge=1)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+CommaSeparated = Annotated[tuple[T, ...], NoDecode, BeforeValidator(_split)]
 
 
 class Settings(BaseSettings):
@@ -38,7 +39,7 @@ class Settings(BaseSettings):
 
     # Every process
     database_url: SecretStr = Field(description="URL of PostgreSQL, as postgresql://user:password@host:port/database")
-    encryption_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+    encryption_keys: CommaSeparated[SecretStr] = Field(
         description="Fernet keys for encryption at rest, comma separated: the first encrypts, all decrypt."
     )
     secrets_dir: Path | None = Field(
@@ -56,11 +57,10 @@ class Settings(BaseSettings):
 
     # Temporal
     task_queue: str = Field(
-        "loyalty-webhooks",
-        description="Task queue that workers poll, for workflows and activities alike.",
+        "loyalty-webhooks", description="Task queue that workers poll, for workflows and activities alike."
     )
     temporal_ui_url: str | None = Field(None, description="Root of the Temporal Web UI, for links. None: no links.")
-    temporal_payload_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+    temporal_payload_keys: CommaSeparated[SecretStr] = Field(
         (),
         description="Fernet keys for the payloads in Temporal, comma separated: the first encrypts (`none` turns "
         "encryption off), all decrypt. Empty: not encrypted, since payloads contain references only (docs/keys.md).",
@@ -80,14 +80,14 @@ class Settings(BaseSettings):
 
     # API
     api_host: str = Field("127.0.0.1", description="Address the API listens on; 0.0.0.0 in a container.")
-    api_port: int = Field(8080, ge=1, le=65535, description="Port the API listens on.")
-    jwt_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+    api_port: Port = Field(8080, description="Port the API listens on.")
+    jwt_secrets: CommaSeparated[SecretStr] = Field(
         (),
         description="Keys for the API's tokens, comma separated: the first signs, all verify. Only the API needs them.",
     )
     access_token_seconds: int = Field(3600, ge=60, description="Lifetime of a JWT, and of a stolen one.")
-    refresh_token_days: int = Field(30, ge=1, description="Lifetime of a refresh token; each can be used once.")
-    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+    refresh_token_days: AtLeastOne = Field(30, description="Lifetime of a refresh token; each can be used once.")
+    trusted_proxies: CommaSeparated[str] = Field(
         (),
         description="Addresses or networks of proxies whose X-Forwarded-For is trusted, comma separated: log-ins are "
         "throttled by client address. None: the peer is the client.",
@@ -97,27 +97,25 @@ class Settings(BaseSettings):
     batch_limit_events: int = Field(
         1000, description="Maximum events in one batch, so that its transaction stays short."
     )
-    backlog_limit_events: int = Field(
-        1_000_000,
-        ge=1,
-        description="Load shedding: maximum unmatched events; beyond it, emits are answered with 503.",
+    backlog_limit_events: AtLeastOne = Field(
+        1_000_000, description="Load shedding: maximum unmatched events; beyond it, emits are answered with 503."
     )
     allow_unknown_fields: bool = Field(
         False, description="Accept unknown fields in event data, for a platform that is newer than this catalogue."
     )
-    subscriptions_per_store: int = Field(
-        500, ge=1, description="Maximum subscriptions of a store; stops a runaway script."
+    subscriptions_per_store: AtLeastOne = Field(
+        500, description="Maximum subscriptions of a store; stops a runaway script."
     )
-    subscriptions_per_event: int = Field(
-        50, ge=1, description="Maximum subscriptions of a store to one event name: bounds the cost of one emit."
+    subscriptions_per_event: AtLeastOne = Field(
+        50, description="Maximum subscriptions of a store to one event name: bounds the cost of one emit."
     )
 
     # Allowed destinations
     allow_http: bool = Field(False, description="Accept http:// as well as https:// in subscription URLs.")
-    allowed_ports: Annotated[tuple[int, ...], NoDecode] = Field(
+    allowed_ports: CommaSeparated[int] = Field(
         (443, 8443), description="Ports allowed in subscription URLs, comma separated. Empty: every port."
     )
-    allowed_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
+    allowed_networks: CommaSeparated[IPv4Network | IPv6Network] = Field(
         (), description="Private or reserved networks that deliveries may reach, comma separated CIDRs."
     )
     ca_bundle: Path | None = Field(
@@ -129,53 +127,44 @@ class Settings(BaseSettings):
     user_agent: str = Field("OpenLoyalty", description="User-Agent of deliveries, the same as the platform's.")
 
     # Attempts
-    request_timeout_seconds: float = Field(
-        15, gt=0, description="Timeout of a whole request, connecting and reading included."
+    request_timeout_seconds: PositiveFloat = Field(
+        15, description="Timeout of a whole request, connecting and reading included."
     )
-    retry_schedule_seconds: Annotated[tuple[int, ...], NoDecode] = Field(
+    retry_schedule_seconds: CommaSeparated[int] = Field(
         (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400),
         description="Delays after each failed attempt, comma separated; their number is the retry budget (3 days).",
     )
-    subscription_concurrency: int = Field(
-        50,
-        ge=1,
-        description="Maximum requests in flight to one subscription, so that a slow receiver delays only itself.",
+    subscription_concurrency: AtLeastOne = Field(
+        50, description="Maximum requests in flight to one subscription, so that a slow receiver delays only itself."
     )
-    attempts_in_flight: int = Field(
-        512, ge=1, description="Maximum requests in flight in one worker; each needs a socket and some 50 KB."
+    attempts_in_flight: AtLeastOne = Field(
+        512, description="Maximum requests in flight in one worker; each needs a socket and some 50 KB."
     )
 
     # Unhealthy receivers
-    breaker_failures: int = Field(
-        10,
-        ge=1,
-        description="Consecutive failures that open a subscription's circuit breaker; deliveries are held then.",
+    breaker_failures: AtLeastOne = Field(
+        10, description="Consecutive failures that open a subscription's circuit breaker; deliveries are held then."
     )
-    breaker_first_probe_seconds: float = Field(
-        5, gt=0, description="Delay until the first probe of an unhealthy receiver."
+    breaker_first_probe_seconds: PositiveFloat = Field(
+        5, description="Delay until the first probe of an unhealthy receiver."
     )
-    breaker_longest_probe_seconds: float = Field(
+    breaker_longest_probe_seconds: PositiveFloat = Field(
         60,
-        gt=0,
         description="Maximum interval between probes, which doubles each time; also the longest delay of a recovery.",
     )
 
-    disable_after_failing_days: float = Field(
-        5, gt=0, description="Time without a success after which a failing subscription is disabled …"
+    disable_after_failing_days: PositiveFloat = Field(
+        5, description="Time without a success after which a failing subscription is disabled …"
     )
-    disable_after_deliveries: int = Field(
+    disable_after_deliveries: AtLeastOne = Field(
         10,
-        ge=1,
         description="… if at least this number of its deliveries are waiting or ended without success: a single one is "
         "no evidence.",
     )
 
     # Retention
     retention_days: int = Field(
-        30,
-        ge=1,
-        le=3650,
-        description="Retention of bodies, deliveries and attempts, in days; a store may set its own.",
+        30, ge=1, le=3650, description="Retention of bodies, deliveries and attempts, in days; a store may set its own."
     )
     retention_exhausted_days: int = Field(
         90,
@@ -193,22 +182,20 @@ class Settings(BaseSettings):
     )
 
     # Operator notices
-    notice_retry_schedule_seconds: Annotated[tuple[int, ...], NoDecode] = Field(
+    notice_retry_schedule_seconds: CommaSeparated[int] = Field(
         (10, 60, 300, 1800, 7200, 21600),
         description="Delays after each failed attempt to send a notice, comma separated; after 9 hours a notice is "
         "outdated.",
     )
     smtp_host: str | None = Field(None, description="Mail server for notices to SMTP_RECIPIENTS. None: no mail.")
-    smtp_port: int = Field(
-        587, ge=1, le=65535, description="Port of the mail server; 587 is for authenticated submission."
-    )
+    smtp_port: Port = Field(587, description="Port of the mail server; 587 is for authenticated submission.")
     smtp_security: Literal["starttls", "tls", "none"] = Field(
         "starttls", description="starttls (587), tls (465), or none on a trusted network."
     )
     smtp_username: str | None = Field(None, description="User name for the mail server. None: no log-in.")
     smtp_password: SecretStr | None = Field(None, description="Password of SMTP_USERNAME.")
     smtp_sender: str | None = Field(None, description="Sender of the mails; required with SMTP_HOST.")
-    smtp_recipients: Annotated[tuple[str, ...], NoDecode] = Field(
+    smtp_recipients: CommaSeparated[str] = Field(
         (), description="Recipients of all stores' notices, comma separated; required with SMTP_HOST."
     )
 
@@ -218,10 +205,8 @@ class Settings(BaseSettings):
         description="URL of the platform's PostgreSQL, to read expiring objects from (docs/expiring.md). None: only "
         "rows that are sent to the API, imported, or derived from events.",
     )
-    expiry_statement_timeout_seconds: float = Field(
-        60,
-        gt=0,
-        description="Timeout of each statement in the platform's database, where members take precedence.",
+    expiry_statement_timeout_seconds: PositiveFloat = Field(
+        60, description="Timeout of each statement in the platform's database, where members take precedence."
     )
     expiry_local_hour: int = Field(
         6,
@@ -248,10 +233,8 @@ class Settings(BaseSettings):
     batch_events: int = Field(
         600, ge=1, le=1000, description="Maximum events in one workflow; 1 starts a workflow for every event."
     )
-    relay_poll_seconds: float = Field(
-        0.5,
-        gt=0,
-        description="Poll interval of the relay: the maximum delay of an event whose outbox notification was lost.",
+    relay_poll_seconds: PositiveFloat = Field(
+        0.5, description="Poll interval of the relay: the maximum delay of an event whose outbox notification was lost."
     )
     claim_lease_seconds: float = Field(
         5,
@@ -268,21 +251,10 @@ class Settings(BaseSettings):
         20, ge=0, description="Time for attempts in progress to finish when the worker is asked to stop."
     )
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Return the sources in order of precedence; the environment names the folder of secrets."""
-        sources = init_settings, env_settings, dotenv_settings
-        folder = os.environ.get("SECRETS_DIR")
-        if folder is None or not Path(folder).is_dir():  # reported by _is_a_folder
-            return sources
-        return *sources, SecretsSettingsSource(settings_cls, secrets_dir=folder)
+    def __init__(self, **values: Any) -> None:
+        folder = os.environ.get("SECRETS_DIR")  # the environment names the folder of secrets
+        usable = folder is not None and Path(folder).is_dir()  # anything else is reported by _is_a_folder
+        super().__init__(_secrets_dir=folder if usable else None, **values)
 
     @field_validator("secrets_dir")
     @classmethod
@@ -290,22 +262,6 @@ class Settings(BaseSettings):
         if value is not None and not value.is_dir():
             raise ValueError("is not a folder")
         return value
-
-    @field_validator(
-        "encryption_keys",
-        "jwt_secrets",
-        "temporal_payload_keys",
-        "allowed_ports",
-        "allowed_networks",
-        "retry_schedule_seconds",
-        "notice_retry_schedule_seconds",
-        "smtp_recipients",
-        "trusted_proxies",
-        mode="before",
-    )
-    @classmethod
-    def _comma_separated(cls, value: object) -> object:
-        return _split(value)
 
     @field_validator("database_url", "expiry_database_url")
     @classmethod
