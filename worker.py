@@ -21,21 +21,30 @@ from temporalio.worker import PollerBehaviorAutoscaling, UnsandboxedWorkflowRunn
 
 from activities.actions import BulkActionActivities
 from activities.deliver import DeliveryActivities
+from activities.draft_test import DraftTestActivities
 from activities.drain import DrainActivities
-from activities.notices import NoticeWatch
+from activities.expiry import ExpiryActivities, NoticeWriter
+from activities.notices import NoticeActivities, NoticeWatch
+from activities.retention import RetentionActivities
 from activities.retry import RetryActivities
+from domain.delivery.breaker import BreakerRules
 from domain.delivery.notices import DisableRules
+from domain.retention import RetentionRules
+from domain.urls.rules import UrlRules
 from relay.backpressure import MAX_IN_FLIGHT, Backpressure, WorkflowKind
 from relay.relay import Relay, RelaySettings
 from sending.dispatcher import Dispatcher
-from sending.http.client import Sender
+from sending.http.client import Sender, SenderSettings
 from sending.lease import lease
+from sending.mail import MailSettings
 from sending.recorder import Recorder
 from sending.requests import RequestBuilder
 from sending.subscription_queues import AttemptLimits, SubscriptionQueues, watch_subscriptions
 from settings import Settings
 from storage.database import Database
+from storage.events.notification import OutboxNotifier
 from storage.expiry.from_events import ExpiryFromEvents
+from storage.expiry.sources import open_source
 from storage.operations.workers import LEASE_SECONDS
 from storage.sealing import Sealer
 from telemetry.tracing import NO_TRACES, Traces
@@ -43,11 +52,11 @@ from telemetry.worker_health import SdkMetrics, worker_health
 from telemetry.worker_metrics import WorkerMetrics
 from temporal.client import temporal_client
 from temporal.drains import Drains
+from temporal.expiry_schedules import ExpirySchedules
 from temporal.reconcile import watch_overdue
 from temporal.retries import Retries
-from temporal.schedule_sync import maintain_partitions
+from temporal.schedule_sync import ScheduleMaintenance, maintain_partitions
 from temporal.versions import VersionRouting, deployment_version
-from worker_parts import beside_delivery, breaker_rules, mail_settings, schedule_maintenance, sender_settings, url_rules
 from workflows.actions import BackfillWorkflow, RecoverWorkflow
 from workflows.deliver import DeliverEventsWorkflow
 from workflows.draft_test import DraftTestWorkflow
@@ -96,6 +105,49 @@ CONNECT_PAUSE_SECONDS = 0.5
 """Pause between tries to connect to Temporal at the start."""
 
 
+def breaker_rules(settings: Settings) -> BreakerRules:
+    """Return the rules of the circuit breaker."""
+    return BreakerRules(
+        settings.breaker_failures, settings.breaker_first_probe_seconds, settings.breaker_longest_probe_seconds
+    )
+
+
+def url_rules(settings: Settings) -> UrlRules:
+    """Return the URLs that this installation sends to."""
+    return UrlRules(
+        allow_http=settings.allow_http,
+        allowed_ports=frozenset(settings.allowed_ports) or None,
+        allowed_networks=settings.allowed_networks,
+    )
+
+
+def sender_settings(settings: Settings) -> SenderSettings:
+    """Return the settings of the HTTP client."""
+    return SenderSettings(
+        rules=url_rules(settings),
+        user_agent=settings.user_agent,
+        timeout_seconds=settings.request_timeout_seconds,
+        ca_bundle=str(settings.ca_bundle) if settings.ca_bundle else None,
+        client_cert=str(settings.client_certificate) if settings.client_certificate else None,
+    )
+
+
+def mail_settings(settings: Settings) -> MailSettings | None:
+    """Return the settings of the mail server, or None if there is none."""
+    if settings.smtp_host is None or settings.smtp_sender is None:
+        return None
+    return MailSettings(
+        host=settings.smtp_host,
+        port=settings.smtp_port,
+        security=settings.smtp_security,
+        username=settings.smtp_username,
+        password=settings.smtp_password.get_secret_value() if settings.smtp_password else None,
+        sender=settings.smtp_sender,
+        recipients=settings.smtp_recipients,
+        ca_bundle=str(settings.ca_bundle) if settings.ca_bundle else None,
+    )
+
+
 def delivery_activities(
     database: Database,
     dispatcher: Dispatcher,
@@ -115,6 +167,50 @@ def delivery_activities(
         *(deliver.attempt_events, retry.schedule_retries, retry.deliver_webhook, retry.attempt_once),
         *(drain.drain_held, bulk_actions.recover_pages, bulk_actions.backfill_pages),
     ]
+
+
+@asynccontextmanager
+async def beside_delivery(
+    settings: Settings, database: Database, dispatcher: Dispatcher
+) -> AsyncIterator[list[Callable[..., Any]]]:
+    """Open the activities beside the delivery of events: expiry scans, operator notices, retention, webhook tests.
+
+    Notices and tests of drafts have connections of their own to receivers, retention one to the database that has no
+    statement timeout.
+    """
+    sealer = Sealer(settings.plain_encryption_keys)
+    async with AsyncExitStack() as closing:
+        notifier = OutboxNotifier(database)
+        closing.push_async_callback(notifier.close)
+        source = await closing.enter_async_context(
+            open_source(database, sealer, settings.expiry_asyncpg_url, settings.expiry_statement_timeout_seconds)
+        )
+        expiry = ExpiryActivities(
+            database,
+            source,
+            NoticeWriter(database, source, sealer, notifier),
+            late_notices=settings.expiry_late_notices,
+            days_back=settings.expiry_days_back,
+        )
+        notices = NoticeActivities(
+            database,
+            await closing.enter_async_context(Sender(sender_settings(settings))),
+            sealer,
+            url_rules(settings),
+            settings.notice_retry_schedule_seconds,
+            mail_settings(settings),
+        )
+        own_database = Database(settings.sqlalchemy_url, pool_size=1, name="loyalty-webhooks retention")
+        closing.push_async_callback(own_database.close)
+        rules = RetentionRules(settings.retention_days, settings.retention_exhausted_days, settings.event_id_days)
+        retention = RetentionActivities(own_database, rules)
+        sender = await closing.enter_async_context(Sender(sender_settings(settings)))
+        draft_tests = DraftTestActivities(database, dispatcher, sender)
+        yield [
+            *(expiry.plan_scans, expiry.open_scan, expiry.scan, notices.send_notices),
+            *(retention.make_days, retention.thin_oldest_day, retention.forget_event_ids),
+            draft_tests.send_draft_test,
+        ]
 
 
 def make_worker(client: Client, activities: Sequence[Callable[..., Any]], settings: Settings) -> Worker:
@@ -149,10 +245,9 @@ def deployment(settings: Settings) -> WorkerDeploymentConfig | None:
 
     If the workflows declared it, Temporal would refuse every task of a worker without a version.
     """
-    version = version_of(settings)
+    version, upgrade = version_of(settings), VersioningBehavior.AUTO_UPGRADE
     if version is None:
         return None
-    upgrade = VersioningBehavior.AUTO_UPGRADE
     return WorkerDeploymentConfig(version=version, use_worker_versioning=True, default_versioning_behavior=upgrade)
 
 
@@ -203,10 +298,7 @@ async def _connect(settings: Settings, runtime: Runtime | None, traces: Traces) 
     while True:
         try:
             return await temporal_client(
-                lazy=False,
-                payload_keys=settings.plain_payload_keys,
-                runtime=runtime,
-                interceptors=traces.interceptors,
+                lazy=False, payload_keys=settings.plain_payload_keys, runtime=runtime, interceptors=traces.interceptors
             )
         except RuntimeError as error:
             logger.warning("connecting to Temporal failed (%s), retrying in %g s", error, CONNECT_PAUSE_SECONDS)
@@ -274,27 +366,35 @@ async def _work(
         version = version_of(settings)
         routing = VersionRouting(client, version)
         relay = Relay(database, client, backpressure, relay_settings, metrics, routing, traces)
-        following = [asyncio.create_task(routing.watch())] if version is not None else []
-        relaying = asyncio.create_task(relay.run())
         drains = Drains(client, settings.task_queue)
-        draining = asyncio.create_task(drains.watch(database))
-        scheduling = asyncio.create_task(schedule_maintenance(settings, database, client).run())
-        partitioning = asyncio.create_task(maintain_partitions(database, client, settings.task_queue))
-        mails = mail_settings(settings) is not None
-        notifying = asyncio.create_task(NoticeWatch(database, client, settings.task_queue, mail=mails).run())
         retries = Retries(client, settings.task_queue, metrics.start_faults.inc)
-        reconciling = asyncio.create_task(watch_overdue(database, retries, worker_id))
+        schedules = ScheduleMaintenance(
+            database,
+            ExpirySchedules(client, task_queue=settings.task_queue, local_hour=settings.expiry_local_hour),
+            late_notices=settings.expiry_late_notices,
+            reads_all=settings.expiry_database_url is not None,
+        )
+        mails = mail_settings(settings) is not None
+        relaying = asyncio.create_task(relay.run())
+        watches = [
+            drains.watch(database),
+            schedules.run(),
+            NoticeWatch(database, client, settings.task_queue, mail=mails).run(),
+            maintain_partitions(database, client, settings.task_queue),
+            watch_overdue(database, retries, worker_id),
+            *([routing.watch()] if version is not None else []),
+        ]
+        watching = [asyncio.create_task(watch) for watch in watches]
         delivery = delivery_activities(database, dispatcher, backpressure, drains, retries, settings)
         async with make_worker(client, [*delivery, *beside], settings):
             working.set()
             logger.info("worker %s on %s polls task queue %s", worker_id, socket.gethostname(), settings.task_queue)
-            parts = [relaying, writing, draining, scheduling, notifying, partitioning, reconciling, *following]
-            await asyncio.wait([stopping, *parts], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([stopping, relaying, writing, *watching], return_when=asyncio.FIRST_COMPLETED)
             working.clear()
             relay.stop()
             await relaying
-        for part in parts[1:]:
+        for part in (writing, *watching):
             if part.done():
                 part.result()  # raises the error of a failed part
-        for part in parts[2:]:
-            part.cancel()
+        for watch in watching:
+            watch.cancel()

@@ -18,7 +18,6 @@ from pydantic import SecretStr
 from temporalio.client import Client
 
 import worker
-import worker_parts
 from domain.delivery.identity import manual_attempt_id
 from relay.backpressure import Backpressure
 from relay.relay import Relay, RelaySettings
@@ -95,7 +94,7 @@ async def pipeline(
         async with (
             lease(settings.sqlalchemy_url, worker_id),
             worker.sending(settings, database, worker_id, metrics, traces) as (dispatcher, _),
-            worker_parts.beside_delivery(settings, database, dispatcher) as beside,
+            worker.beside_delivery(settings, database, dispatcher) as beside,
         ):
             backpressure = Backpressure()
             relay_settings = RelaySettings(settings.task_queue, settings.batch_events, 0.2, 2)

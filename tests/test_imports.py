@@ -31,7 +31,7 @@ def own_imports(path: Path) -> set[str]:
 
 LAYERS_OF_A_WORKER = {
     *("activities", "domain", "relay", "sending", "settings", "storage", "telemetry", "temporal"),
-    *("worker_parts", "workflows"),
+    "workflows",
 }
 
 
@@ -40,7 +40,6 @@ LAYERS_OF_A_WORKER = {
     [
         pytest.param("cli.py", {"commands"}, id="the command line puts commands together"),
         pytest.param("settings.py", set(), id="settings stand alone"),
-        pytest.param("worker_parts.py", LAYERS_OF_A_WORKER - {"worker_parts"}, id="a worker's parts know no API"),
         pytest.param("worker.py", LAYERS_OF_A_WORKER, id="the worker is built without API and commands"),
     ],
 )

@@ -8,7 +8,7 @@ from activities.drain import DrainActivities
 from domain.delivery.notices import DisableRules
 from temporal.messages import DrainRound, DrainRoundResult
 from tests.workbench import Workbench
-from worker_parts import breaker_rules
+from worker import breaker_rules
 
 
 async def round_of(bench: Workbench, subscription_id: UUID, before: DrainRoundResult | None = None) -> DrainRoundResult:
