@@ -16,8 +16,8 @@ from cryptography.fernet import Fernet
 
 from bench.servers import free_port, postgres_server, running
 from bench.temporal_server import RunningTemporal, delete_namespace
-from local.component import Component
-from local.http_probe import fetch
+from local.health import fetch
+from local.processes import Component
 
 STORE = "default"
 HOST = "127.0.0.1"

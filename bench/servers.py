@@ -12,9 +12,9 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from local.component import Component, ended, spawn
-from local.log_files import tail
+from local.data_directory import tail
 from local.postgres import PostgresServer, make_database
+from local.processes import Component, ended, spawn
 
 START_SECONDS = 60.0
 PASSWORD = "bench"

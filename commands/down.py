@@ -7,10 +7,9 @@ from typing import Annotated
 import typer
 
 from commands.complaints import complain
-from local.data_directory import DEFAULT_DATA_DIRECTORY, DataDirectory
-from local.down import stop_stack
-from local.errors import StackError
+from local.data_directory import DEFAULT_DATA_DIRECTORY, DataDirectory, StackError
 from local.screen import Screen
+from local.up import stop_stack
 
 EXIT_FAILED = 1
 

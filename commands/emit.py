@@ -22,8 +22,19 @@ from commands.complaints import complain
 from commands.target import ApiOption, DataDirectoryOption, KeyOption, StoreOption, Target, find_target
 from domain.events.catalogue import CATALOGUE, nearest_name
 from local.data_directory import DEFAULT_DATA_DIRECTORY
-from local.event_lines import OutgoingEvent, Rejection, read_lines, sample_events, single_event
-from local.event_sender import BATCH_EVENTS, PATIENCE_SECONDS, EventSender, SendError, SendReport, api_client
+from local.event_sender import (
+    BATCH_EVENTS,
+    PATIENCE_SECONDS,
+    EventSender,
+    OutgoingEvent,
+    Rejection,
+    SendError,
+    SendReport,
+    api_client,
+    read_lines,
+    sample_events,
+    single_event,
+)
 
 PROGRESS_FROM = 101
 """Minimum number of events for a progress bar. Fewer events are sent before a bar could be read."""

@@ -19,8 +19,7 @@ from commands.complaints import complain
 from commands.configuration import EXIT_USAGE, read_settings
 from commands.database import EXIT_FAILED, in_database
 from domain.expiry.rows import Kind
-from local.expiry_file import ExpiryFile, FileFormat, FileUnusableError
-from local.expiry_import import Importer
+from local.expiry_file import ExpiryFile, FileFormat, FileUnusableError, Importer
 from storage.database import Database
 from storage.expiry.file_import import ImportedElsewhereError, ImportKey, ImportState
 from storage.expiry.rows import RELATIONS

@@ -16,8 +16,7 @@ from commands.complaints import complain
 from domain.events.catalogue import CATALOGUE, mask_secrets
 from domain.wire.excerpts import MASK
 from domain.wire.jsontext import JsonTextError, JsonValue, dump, parse
-from local.receiver import Answering, ReceivedRequest, Receiver
-from local.signature_check import usable_key
+from local.receiver import Answering, ReceivedRequest, Receiver, usable_key
 
 INDENT = "  "
 JSON_PIECES = re.compile(r'"(?:[^"\\]|\\.)*"|\{\}|\[\]|[{}\[\],:]|[^{}\[\],:"]+')
@@ -137,7 +136,7 @@ class Display:
 
 def _verdicts(received: ReceivedRequest) -> Iterator[Text]:
     assert received.verification is not None  # noqa: S101 - the caller has checked
-    for check in received.verification.checks:
+    for check in received.verification:
         if not check.problems:
             yield Text(f"{INDENT}{check.scheme}: good", "green")
         for problem in check.problems:

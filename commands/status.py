@@ -13,10 +13,8 @@ from rich.text import Text
 from temporalio.client import Client
 
 from commands.complaints import complain
-from local.data_directory import DEFAULT_DATA_DIRECTORY, DataDirectory
-from local.errors import StackError
-from local.health import COUNTED_EVENTS, Installation, InstallationHealth, ask
-from local.status import running_stack, stack_health
+from local.data_directory import DEFAULT_DATA_DIRECTORY, DataDirectory, StackError
+from local.health import COUNTED_EVENTS, Installation, InstallationHealth, ask, running_stack, stack_health
 from settings import Settings
 from storage.events.outbox import EventBacklog
 from temporal.client import temporal_client

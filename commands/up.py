@@ -7,12 +7,10 @@ from typing import Annotated
 import typer
 
 from commands.complaints import complain
-from local.data_directory import DEFAULT_DATA_DIRECTORY, DataDirectory
-from local.detached import start_detached
-from local.errors import StackError
+from local.data_directory import DEFAULT_DATA_DIRECTORY, DataDirectory, StackError
 from local.screen import Screen
 from local.stack import PortChoices
-from local.up import UpOptions, run
+from local.up import UpOptions, run, start_detached
 
 EXIT_FAILED = 1
 

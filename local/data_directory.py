@@ -1,65 +1,49 @@
-"""Data directory of a stack: its paths and its lock."""
+"""Data directory of a stack: its paths, its lock, its private files and its logs."""
 
 import contextlib
 import fcntl
 import hashlib
 import os
+import shutil
 import time
+from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-from local.errors import StackError
-from local.private_file import PRIVATE_FILE, make_private_directory
-
 DEFAULT_DATA_DIRECTORY = Path(".loyalty-webhooks")
+PRIVATE_FILE = 0o600
+PRIVATE_DIRECTORY = 0o700
 LOCK_PATIENCE_SECONDS = 0.3
 """Time to wait for the lock. `status` and `down` take it for an instant to see if it is held."""
 
+LOG_LIMIT_BYTES = 64 * 1024 * 1024
+TAIL_LINES = 20
+TAIL_BYTES = 16 * 1024
 
-@dataclass(frozen=True)
+
+class StackError(Exception):
+    """The stack cannot start or continue. The message names problem and remedy and holds no secret."""
+
+
 class DataDirectory:
     """Paths inside the data directory. `root` is absolute and without symbolic links."""
 
-    root: Path
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.stack = root / "stack.json"
+        self.secrets = root / "secrets.json"
+        self.ports = root / "ports.json"
+        self.lock = root / "up.lock"
+        self.processes = root / "processes.json"
+        self.postgres = root / "postgres"
+        self.temporal_database = root / "temporal.db"
+        self.cluster = f"loyalty-webhooks-{hashlib.sha256(str(root).encode()).hexdigest()[:12]}"
+        """Unique name in the titles of this stack's PostgreSQL processes, within the limit of 63 bytes."""
 
     @classmethod
     def at(cls, path: Path) -> "DataDirectory":
         """Return the data directory at `path`, which need not exist yet."""
         return cls(path.expanduser().resolve())
-
-    @property
-    def stack(self) -> Path:
-        return self.root / "stack.json"
-
-    @property
-    def secrets(self) -> Path:
-        return self.root / "secrets.json"
-
-    @property
-    def ports(self) -> Path:
-        return self.root / "ports.json"
-
-    @property
-    def lock(self) -> Path:
-        return self.root / "up.lock"
-
-    @property
-    def processes(self) -> Path:
-        return self.root / "processes.json"
-
-    @property
-    def postgres(self) -> Path:
-        return self.root / "postgres"
-
-    @property
-    def temporal_database(self) -> Path:
-        return self.root / "temporal.db"
-
-    @property
-    def cluster(self) -> str:
-        """Unique name in the titles of this stack's PostgreSQL processes, within the limit of 63 bytes."""
-        return f"loyalty-webhooks-{hashlib.sha256(str(self.root).encode()).hexdigest()[:12]}"
 
     def log(self, name: str) -> Path:
         return self.root / "logs" / f"{name}.log"
@@ -101,10 +85,7 @@ class DataDirectory:
     def _acquire(self) -> int:
         deadline = time.monotonic() + LOCK_PATIENCE_SECONDS
         while True:
-            try:
-                descriptor = os.open(self.lock, os.O_RDWR | os.O_CREAT, PRIVATE_FILE)
-            except OSError as error:
-                raise StackError(f"{self.lock} cannot be opened: {error.strerror}.") from error
+            descriptor = self._open_lock(os.O_RDWR | os.O_CREAT)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -113,9 +94,18 @@ class DataDirectory:
                     raise self.in_use() from None
                 time.sleep(0.02)
                 continue
-            if _is_at(descriptor, self.lock):
-                return descriptor
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), self.lock.stat()):
+                    return descriptor
             os.close(descriptor)  # the previous holder removed the file between our open and our lock
+
+    def _open_lock(self, flags: int) -> int:
+        try:
+            return os.open(self.lock, flags, PRIVATE_FILE)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise StackError(f"{self.lock} cannot be opened: {error.strerror}.") from error
 
     def in_use(self) -> StackError:
         """Return the error for a directory that another `up` holds."""
@@ -128,11 +118,9 @@ class DataDirectory:
     def is_locked(self) -> bool:
         """Return True if an `up` runs on this directory."""
         try:
-            descriptor = os.open(self.lock, os.O_RDWR)
+            descriptor = self._open_lock(os.O_RDWR)
         except FileNotFoundError:
             return False
-        except OSError as error:
-            raise StackError(f"{self.lock} cannot be opened: {error.strerror}.") from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -143,16 +131,89 @@ class DataDirectory:
 
     def holder(self) -> int | None:
         """Return the pid of the `up` that runs on this directory. None if none runs, or it has just begun."""
-        if not self.is_locked():
-            return None
-        try:
-            return int(self.lock.read_text())
-        except (OSError, ValueError):
-            return None
+        with contextlib.suppress(OSError, ValueError):
+            if self.is_locked():
+                return int(self.lock.read_text())
+        return None
 
 
-def _is_at(descriptor: int, path: Path) -> bool:
+def make_private_directory(path: Path) -> None:
+    """Create the directory and its missing parents with mode 0700. Existing directories keep their mode."""
+    for directory in (*reversed(path.parents), path):
+        directory.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace the file atomically and durably by one with this text and mode 0600.
+
+    A reader sees the old file or the new one, also after a power cut. Requires a single writer, which the data
+    directory's lock ensures: the temporary file has a fixed name, so that killed writers leave at most one.
+    """
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
     try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            os.fchmod(file.fileno(), PRIVATE_FILE)  # the umask may have removed bits
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_directory(path.parent)
+
+
+def remove(path: Path) -> None:
+    """Remove the file durably, if it exists."""
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+        _sync_directory(path.parent)
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _previous(log: Path) -> Path:
+    return log.with_name(f"{log.name}.1")
+
+
+def begin_log(path: Path) -> None:
+    """Start a new log. The existing file becomes the previous one."""
+    with contextlib.suppress(FileNotFoundError):
+        if path.stat().st_size:
+            path.replace(_previous(path))
+
+
+def open_log(path: Path) -> int:
+    """Open the log for appending and return the file descriptor."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, PRIVATE_FILE)
+
+
+def bound_log(path: Path, limit_bytes: int = LOG_LIMIT_BYTES) -> None:
+    """Truncate a log over the limit, after copying it to the previous file.
+
+    Truncates in place because the writer holds the file open. Lines written during the copy are lost.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if path.stat().st_size > limit_bytes:
+            shutil.copyfile(path, _previous(path))
+            _previous(path).chmod(PRIVATE_FILE)
+            os.truncate(path, 0)
+
+
+def tail(path: Path, lines: int = TAIL_LINES) -> str:
+    """Return the last lines of a log; empty if the file is missing."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - TAIL_BYTES))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return ""
+    return "\n".join(deque(text.splitlines(), maxlen=lines))

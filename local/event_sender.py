@@ -1,5 +1,9 @@
 """Sender of events to the API: batches, retries while the API is unavailable, isolates invalid events of a batch.
 
+The events come from samples, one JSON text or an NDJSON file. A line is a whole event in the API's format,
+`{"eventName": …, "data": …, "eventId"?: …, "createdAt"?: …}`, or only the data if the command names the event. Numbers
+keep their text.
+
 SendError               sending stopped; events accepted before stay accepted
 ├── ApiUnreachable      no response, or only retryable statuses, until the sender's patience ended
 └── ApiRefused          wrong key, store or address: every event would be refused
@@ -7,16 +11,19 @@ SendError               sending stopped; events accepted before stay accepted
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
+from itertools import cycle, islice
 from typing import Any
+from uuid import uuid4
 
 import httpx
 
-from local.event_lines import OutgoingEvent, Rejection
+from domain.delivery.verdict import parse_retry_after
+from domain.events.catalogue import CATALOGUE
+from domain.wire.jsontext import JsonTextError, dump, parse
 
 BATCH_EVENTS = 500
 """Maximum events of a batch. Half of the API's limit: a transaction of some 50 ms."""
@@ -35,7 +42,79 @@ LISTED_EVENTS = 20
 """Maximum events listed in a report. A user may look up that many one by one."""
 
 LATER = frozenset({408, 425, 429, 500, 502, 503, 504})
-REFUSED = frozenset({401, 403, 404, 405})
+
+
+@dataclass(frozen=True)
+class OutgoingEvent:
+    """An event to send. It gets its id before the first send, so that a retry creates no second event."""
+
+    line: int
+    """Line in the file or number of the sample, from 1."""
+    name: str
+    event_id: str
+    text: str
+    """The event as compact JSON."""
+    id_is_new: bool = True
+    """True if the id was generated here: then a duplicate only means that a response was lost."""
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A line that is not a valid event."""
+
+    line: int
+    name: str
+    """Event name, or empty if unknown."""
+    reason: str
+
+
+def sample_events(name: str | None, count: int) -> Iterator[OutgoingEvent]:
+    """Yield `count` samples of one event, or of all 17 in turn. Raises KeyError for an unknown name."""
+    types = [CATALOGUE[name]] if name is not None else [type_ for type_ in CATALOGUE.values() if type_.seed]
+    texts = [(type_.name, dump(type_.sample)) for type_ in types]
+    for line, (event_name, data) in enumerate(islice(cycle(texts), count), start=1):
+        yield _with_data_text(line, event_name, data)
+
+
+def single_event(name: str, data: bytes, event_id: str | None) -> OutgoingEvent | Rejection:
+    """Return an event from the JSON text of its data."""
+    try:
+        return _with_data_text(1, name, dump(parse(data)), event_id)
+    except JsonTextError as error:
+        return Rejection(1, name, f"not JSON: {error}")
+
+
+def read_lines(lines: Iterable[bytes], name: str | None, first: int = 1) -> Iterator[OutgoingEvent | Rejection]:
+    """Yield each non-blank line from number `first` as an event or a rejection."""
+    for number, line in enumerate(lines, start=1):
+        if number >= first and line.strip():
+            yield _read_line(number, line.strip(), name)
+
+
+def _read_line(number: int, line: bytes, name: str | None) -> OutgoingEvent | Rejection:
+    try:
+        value = parse(line)
+    except JsonTextError as error:
+        return Rejection(number, name or "", f"not JSON: {error}")
+    if not isinstance(value, dict) or "eventName" not in value:
+        if name is None:
+            return Rejection(number, "", "no eventName in the line or on the command line")
+        return _with_data_text(number, name, dump(value))
+    own_name = value["eventName"]
+    shown = own_name if isinstance(own_name, str) else ""
+    if name is not None and own_name != name:
+        return Rejection(number, shown, f"this line's eventName is not {name}, which the command names")
+    given_id = value.get("eventId")
+    if given_id is not None:
+        return OutgoingEvent(number, shown, str(given_id), dump(value), id_is_new=False)
+    event_id = str(uuid4())
+    return OutgoingEvent(number, shown, event_id, dump({**value, "eventId": event_id}))
+
+
+def _with_data_text(line: int, name: str, data: str, given_id: str | None = None) -> OutgoingEvent:
+    event_id = given_id or str(uuid4())
+    text = f'{{"eventName":{dump(name)},"eventId":"{event_id}","data":{data}}}'
+    return OutgoingEvent(line, name, event_id, text, given_id is None)
 
 
 class SendError(Exception):
@@ -160,14 +239,14 @@ class EventSender:
                 headers = {"Content-Type": media_type}
                 response = await self._client.post(path, content=text.encode(), headers=headers)
             except httpx.RequestError as error:
-                trouble, wanted = f"no response ({_described(error)})", None
+                trouble, wanted = f"no response ({str(error) or type(error).__name__})", None
             else:
                 if response.status_code not in LATER:
                     self.next_line, self.asking = events[-1].line + 1, False
                     self._check_refusal(response, events[0].line)
                     return response
                 trouble = f"{response.status_code}: {_message(response)}"
-                wanted = _retry_after_seconds(response)
+                wanted = parse_retry_after(response.headers.get("Retry-After", ""), datetime.now(UTC))
             wait = max(pause, wanted or 0)
             left = deadline - time.monotonic()
             if wait > left:
@@ -181,15 +260,15 @@ class EventSender:
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
     def _check_refusal(self, response: httpx.Response, line: int) -> None:
-        if response.status_code not in REFUSED:
-            return
         reasons = {
             401: "the key is not accepted (--key, LOYALTY_WEBHOOKS_KEY)",
             403: "this key may not emit events",
             404: f"there is no store {self._store!r}, or this key has no access to it (--store)",
+            405: "is this the root of a loyalty-webhooks API?",
         }
-        reason = reasons.get(response.status_code, "is this the root of a loyalty-webhooks API?")
-        raise ApiRefused(f"{self._root} answered {response.status_code}: {reason}.", line)
+        if response.status_code in reasons:
+            reason = reasons[response.status_code]
+            raise ApiRefused(f"{self._root} answered {response.status_code}: {reason}.", line)
 
 
 def _problems_by_index(response: httpx.Response, count: int) -> dict[int, str]:
@@ -220,21 +299,6 @@ def _body(response: httpx.Response) -> dict[str, Any]:
     return body if isinstance(body, dict) else {}
 
 
-def _retry_after_seconds(response: httpx.Response) -> float | None:
-    text = response.headers.get("Retry-After", "").strip()
-    if text.isdecimal():
-        return float(text)
-    try:
-        instant = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    return max(0.0, (instant.astimezone(UTC) - datetime.now(UTC)).total_seconds())
-
-
-def _described(error: httpx.RequestError) -> str:
-    return str(error) or type(error).__name__
-
-
 def api_client(root: str, key: str) -> httpx.AsyncClient:
     """Return an API client for `root` (http://host:port) with a permanent key. Raises ValueError for another root."""
     try:
@@ -243,17 +307,13 @@ def api_client(root: str, key: str) -> httpx.AsyncClient:
         raise ValueError(f"{root!r} is not an address: {error}") from error
     if url.scheme not in ("http", "https") or not url.host:
         raise ValueError(f"{root!r} is not an address of the form http://host:port")
+    try:
+        loopback = ip_address(url.host).is_loopback
+    except ValueError:
+        loopback = url.host == "localhost"
     return httpx.AsyncClient(
         base_url=url,
         headers={"X-AUTH-TOKEN": key},
         timeout=REQUEST_TIMEOUT_SECONDS,
-        trust_env=not _is_loopback(url.host),
+        trust_env=not loopback,  # the environment's proxy must not be used for a service on this machine
     )
-
-
-def _is_loopback(host: str) -> bool:
-    """Return True for a loopback host. The environment's proxy must not be used for a service on this machine."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -1,30 +1,52 @@
-"""Reader of expiry files: CSV with a header, or NDJSON. Each record is a row or a rejection.
+"""Expiry files, CSV with a header or NDJSON: each record is a row or a rejection. Import of a file.
 
-The position after each chunk is a byte offset, so that an interrupted import resumes exactly there.
+The position after each chunk is a byte offset, so that an interrupted import resumes exactly there. A chunk is imported
+in one transaction together with the progress. The rejects file is written and synced before the chunk's commit, which
+records the file's length. After an interruption, the import truncates the rejects of an uncommitted chunk, so that no
+reject is lost or repeated.
 """
 
 import codecs
 import csv
+import io
+import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import islice
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from pydantic import ValidationError
 
 from domain.expiry.rows import Kind, Row
 from domain.wire.jsontext import JsonTextError, parse
-from storage.expiry.rows import RELATIONS
+from storage.database import Database
+from storage.expiry.file_import import ImportKey, ImportState, advance_import, begin_import, copy_records, finish_import
+from storage.expiry.rows import RELATIONS, newest, records_of
+from storage.sealing import Sealer
 
 LONGEST_LINE_BYTES = 1 << 20
 """Maximum length of a line. A row has at most some 30 KB; a longer line is rejected without reading it as a whole."""
 
+CHUNK_ROWS = 5_000
+"""Rows of a chunk. Some 300 ms of work, which is repeated after a crash."""
+
+REJECTS_HEADER = ("line", "reason")
 _DATE_TIME = re.compile(r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d(?:\.\d+)?)(?:([zZ])|([+-]\d\d)(?::?(\d\d))?)", re.ASCII)
 _TRUE = frozenset({"true", "t", "yes", "y", "1"})
 _FALSE = frozenset({"false", "f", "no", "n", "0"})
+TRIMMED_TYPES = frozenset({"numeric", "boolean", "timestamptz", "uuid"})
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+_WORDS = {
+    "missing": "is required",
+    "extra_forbidden": "is not a field of such a row",
+    "model_type": "must be an object",
+    "string_type": "must be a string",
+    "bool_type": "must be true or false",
+}
 
 
 class FileFormat(StrEnum):
@@ -46,14 +68,14 @@ class Rejected:
     reason: str
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Chunk:
     """A part of the file. `position` is the byte offset after it, `line` the number of lines up to there."""
 
-    rows: list[Row] = field(default_factory=list)
-    rejected: list[Rejected] = field(default_factory=list)
-    position: int = 0
-    line: int = 0
+    rows: list[Row]
+    rejected: list[Rejected]
+    position: int
+    line: int
 
 
 class ExpiryFile:
@@ -63,8 +85,8 @@ class ExpiryFile:
         self._stream = stream
         self._model = RELATIONS[kind].model
         self._types = {
-            model_field.alias or name: RELATIONS[kind].columns.get(name, "text")
-            for name, model_field in self._model.model_fields.items()
+            field.alias or name: RELATIONS[kind].columns.get(name, "text")
+            for name, field in self._model.model_fields.items()
         }
         self._format = format_
         self._delimiter = delimiter
@@ -84,25 +106,21 @@ class ExpiryFile:
 
     def chunk(self, most: int) -> Chunk:
         """Return the next records, `most` at most. An empty chunk marks the end of the file."""
-        chunk = Chunk()
-        for outcome in islice(self._records, most):
-            if isinstance(outcome, Rejected):
-                chunk.rejected.append(outcome)
-            else:
-                chunk.rows.append(outcome)
-        chunk.position, chunk.line = self._position, self._line
-        return chunk
+        outcomes = list(islice(self._records, most))
+        rejected = [outcome for outcome in outcomes if isinstance(outcome, Rejected)]
+        rows = [outcome for outcome in outcomes if not isinstance(outcome, Rejected)]
+        return Chunk(rows, rejected, self._position, self._line)
 
     def _header(self) -> list[str]:
         try:
-            cells = next(csv.reader(self._texts(), delimiter=self._delimiter), [])
+            cells = next(self._csv(), [])
         except csv.Error as error:
             raise FileUnusableError(f"the first line is not a CSV header: {error}") from None
         names = [_camel(cell.removeprefix("\ufeff").strip()) for cell in cells]
-        required = {model_field.alias for model_field in self._model.model_fields.values() if model_field.is_required()}
+        required = [field.alias or "" for field in self._model.model_fields.values() if field.is_required()]
         unknown = [name for name in names if name not in self._types]
         repeated = sorted({name for name in names if names.count(name) > 1})
-        missing = sorted(name for name in required if name is not None and name not in names)
+        missing = sorted(name for name in required if name not in names)
         if unknown:
             raise FileUnusableError(
                 f"the header has unknown columns: {', '.join(map(repr, unknown))}; "
@@ -114,10 +132,10 @@ class ExpiryFile:
             raise FileUnusableError(f"the header lacks columns: {', '.join(missing)}")
         return names
 
-    def _texts(self) -> Iterator[str]:
-        """Yield lines for the CSV reader. Invalid UTF-8 becomes surrogates, which are rejected later."""
-        for raw in self._lines():
-            yield raw.decode("utf-8", "surrogateescape")
+    def _csv(self) -> Iterator[list[str]]:
+        """Yield the cells of records. Invalid UTF-8 becomes surrogates, which are rejected later."""
+        texts = (raw.decode("utf-8", "surrogateescape") for raw in self._lines())
+        return csv.reader(texts, delimiter=self._delimiter)
 
     def _lines(self) -> Iterator[bytes]:
         while raw := self._next_line():
@@ -136,7 +154,7 @@ class ExpiryFile:
         return self._read_csv() if self._format is FileFormat.CSV else self._read_ndjson()
 
     def _read_csv(self) -> Iterator[Row | Rejected]:
-        reader = csv.reader(self._texts(), delimiter=self._delimiter)
+        reader = self._csv()
         while True:
             first = self._line + 1
             try:
@@ -148,20 +166,15 @@ class ExpiryFile:
                 continue
             if not cells:
                 continue
-            if len(cells) != len(self._columns):
-                yield Rejected(first, f"has {len(cells)} cells, not {len(self._columns)}{self._up_to(first)}")
-                continue
             try:
-                values = {
-                    name: _value(cell, self._types[name]) for name, cell in zip(self._columns, cells, strict=True)
-                }
+                if len(cells) != len(self._columns):
+                    raise ValueError(f"has {len(cells)} cells, not {len(self._columns)}")
+                named = zip(self._columns, cells, strict=True)
+                values = {name: _value(cell, self._types[name]) for name, cell in named}
             except ValueError as error:
-                yield Rejected(first, f"{error}{self._up_to(first)}")
-                continue
-            yield self._row(values, first)
-
-    def _up_to(self, first: int) -> str:
-        return f", up to line {self._line}" if self._line > first else ""
+                yield Rejected(first, f"{error}, up to line {self._line}" if self._line > first else str(error))
+            else:
+                yield self._row(values, first)
 
     def _read_ndjson(self) -> Iterator[Row | Rejected]:
         for raw in self._lines():
@@ -178,8 +191,8 @@ class ExpiryFile:
                 value = parse(raw.removeprefix(codecs.BOM_UTF8) if line == 1 else raw)
             except JsonTextError as error:
                 yield Rejected(line, str(error))
-                continue
-            yield self._row(value, line)
+            else:
+                yield self._row(value, line)
 
     def _row(self, value: Any, line: int) -> Row | Rejected:
         try:
@@ -198,15 +211,6 @@ def _reasons(error: ValidationError) -> str:
     return "; ".join(reasons)
 
 
-_WORDS: Mapping[str, str] = {
-    "missing": "is required",
-    "extra_forbidden": "is not a field of such a row",
-    "model_type": "must be an object",
-    "string_type": "must be a string",
-    "bool_type": "must be true or false",
-}
-
-
 def _camel(name: str) -> str:
     """Convert a database's column name (`expires_at`) to the API's field name (`expiresAt`)."""
     head, *rest = name.split("_")
@@ -214,39 +218,97 @@ def _camel(name: str) -> str:
 
 
 def _value(cell: str, type_: str) -> Any:
-    """Convert a cell to its JSON value; an empty cell to None. Raises ValueError."""
+    """Convert a cell to its JSON value; an empty cell to None. Raises ValueError.
+
+    Text that is not a number or flag is returned as it is: the row's model rejects it.
+    """
     if not cell:
         return None
     if _UNSTORABLE.search(cell):
         raise ValueError("is not UTF-8, or holds U+0000")
-    read = _READERS.get(type_)
-    return cell if read is None else read(cell.strip())
+    text = cell.strip()
+    if type_ == "numeric":
+        with suppress(JsonTextError):
+            return parse(text.encode())
+    elif type_ == "boolean" and text.lower() in _TRUE | _FALSE:
+        return text.lower() in _TRUE
+    elif type_ == "timestamptz" and (match := _DATE_TIME.fullmatch(text)):  # database exports: 2026-03-01 12:00:00+01
+        day, time, utc, hours, minutes = match.groups()
+        return f"{day}T{time}Z" if utc else f"{day}T{time}{hours}:{minutes or '00'}"
+    return text if type_ in TRIMMED_TYPES else cell
 
 
-def _number(text: str) -> Any:
+class Importer:
+    """One import. The file `rejects` exists only if there are rejected lines."""
+
+    def __init__(self, database: Database, sealer: Sealer, key: ImportKey, file: ExpiryFile, rejects: Path) -> None:
+        self._database = database
+        self._sealer = sealer
+        self._key = key
+        self._file = file
+        self._rejects = rejects
+
+    async def begin(self, *, again: bool) -> ImportState:
+        """Return the state to resume from. `again` restarts a file that was begun or finished before."""
+        async with self._database.transaction() as connection:
+            state = await begin_import(connection, self._key, again=again)
+        if state.finished_at is None:
+            _cut(self._rejects, state.rejects_bytes)
+            if state.position_bytes:
+                self._file.go_to(state.position_bytes, state.position_line)
+        return state
+
+    async def run(self, state: ImportState) -> AsyncGenerator[ImportState, None]:
+        """Import from `state` to the end. Yield the state after each chunk. Raises ImportedElsewhereError."""
+        while (chunk := self._file.chunk(CHUNK_ROWS)).rows or chunk.rejected:
+            after = replace(
+                state,
+                position_bytes=chunk.position,
+                position_line=chunk.line,
+                rows=state.rows + len(chunk.rows),
+                rejected=state.rejected + len(chunk.rejected),
+                rejects_bytes=_append(self._rejects, state.rejects_bytes, chunk.rejected),
+            )
+            records = records_of(self._key.kind, newest(chunk.rows), self._sealer)
+            async with self._database.transaction() as connection:
+                written = await copy_records(connection, self._key.store_code, self._key.kind, records)
+                after = replace(after, written=state.written + written)
+                await advance_import(connection, self._key, state, after)
+            state = after
+            yield state
+        async with self._database.transaction() as connection:
+            await finish_import(connection, self._key, state)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Translate OSError to FileUnusableError with the file's path, so that it is not taken for a database error."""
     try:
-        return parse(text.encode())
-    except JsonTextError:
-        return text  # the row's model rejects it as not a number
+        yield
+    except OSError as error:
+        raise FileUnusableError(f"{path} cannot be written: {error.strerror}") from error
 
 
-def _flag(text: str) -> bool | str:
-    word = text.lower()
-    return word in _TRUE if word in _TRUE | _FALSE else text
+def _cut(path: Path, length: int) -> None:
+    """Truncate the file to its first `length` bytes. Remove it if none remain."""
+    with _writing(path):
+        if length == 0:
+            path.unlink(missing_ok=True)
+        elif path.exists():
+            os.truncate(path, min(length, path.stat().st_size))
 
 
-def _date_time(text: str) -> str:
-    """Convert the format of database exports (`2026-03-01 12:00:00+01`) to the API's; return other text unchanged."""
-    match = _DATE_TIME.fullmatch(text)
-    if match is None:
-        return text
-    day, time, utc, hours, minutes = match.groups()
-    return f"{day}T{time}Z" if utc else f"{day}T{time}{hours}:{minutes or '00'}"
-
-
-_READERS: Mapping[str, Callable[[str], Any]] = {
-    "numeric": _number,
-    "boolean": _flag,
-    "timestamptz": _date_time,
-    "uuid": str,
-}
+def _append(path: Path, before: int, rejected: Sequence[Rejected]) -> int:
+    """Append rejects to the file, sync it and return its new length. `before` is the recorded length."""
+    if not rejected:
+        return before
+    text = io.StringIO()
+    writer = csv.writer(text)
+    if before == 0:
+        writer.writerow(REJECTS_HEADER)
+    writer.writerows((reject.line, reject.reason) for reject in rejected)
+    with _writing(path), path.open("ab") as file:
+        file.write(text.getvalue().encode())
+        file.flush()
+        os.fsync(file.fileno())
+        return file.tell()

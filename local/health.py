@@ -1,25 +1,50 @@
-"""Health checks of an installation's components, and its backlog of events."""
+"""Health of an installation's components and its backlog of events; for a local stack, pids and uptimes too."""
 
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from urllib.parse import urlsplit
 
+import aiohttp
 from sqlalchemy.exc import SQLAlchemyError
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from local.http_probe import fetch
+from local.data_directory import DataDirectory
+from local.ports import HOST, read_remembered
+from local.processes import uptime_seconds
+from local.stack_file import Stack, read_stack
 from storage.database import Database
 from storage.events.outbox import EventBacklog, backlog
+
+PROBE_SECONDS = 2.5
+"""Timeout of a probe. /readyz itself waits up to 2 s for its dependencies."""
 
 ASK_SECONDS = 5.0
 """Timeout of a check. Allows for a network and a busy database."""
 
 COUNTED_EVENTS = 10_000
 """Maximum counted events of the backlog. Counting that many index entries takes milliseconds."""
+
+
+@dataclass(frozen=True)
+class ProbeResponse:
+    """Response to a probe."""
+
+    status: int
+    body: bytes
+
+
+async def fetch(url: str, timeout_seconds: float = PROBE_SECONDS) -> ProbeResponse | None:
+    """GET the address, ignoring proxy variables. Return None if no response arrives in time."""
+    timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+    try:
+        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as response:
+            return ProbeResponse(response.status, await response.read())
+    except (aiohttp.ClientError, OSError, TimeoutError):
+        return None
 
 
 @dataclass(frozen=True)
@@ -48,19 +73,14 @@ class InstallationHealth:
 
     def as_json(self) -> str:
         """Return the health as JSON, with the keys of stack.json in snake case."""
+        components = [asdict(component) for component in self.components]
         waiting = self.backlog
         content = {
             "healthy": self.healthy,
-            "components": {component.name: _without_name(component) for component in self.components},
-            "backlog": None
-            if waiting is None
-            else {"events": waiting.events, "oldest_seconds": round(waiting.oldest_seconds, 3)},
+            "components": {component.pop("name"): component for component in components},
+            "backlog": waiting and {"events": waiting.events, "oldest_seconds": round(waiting.oldest_seconds, 3)},
         }
         return json.dumps(content, indent=2)
-
-
-def _without_name(component: ComponentHealth) -> dict[str, object]:
-    return {key: value for key, value in asdict(component).items() if key != "name"}
 
 
 @dataclass(frozen=True)
@@ -71,6 +91,28 @@ class Installation:
     worker: str | None
     database: str
     temporal: Callable[[], Awaitable[Client]]
+
+
+def running_stack(data: DataDirectory) -> Stack | None:
+    """Return the stack that runs on the data directory, or None. Ignores the remains of a killed one."""
+    return read_stack(data.stack) if data.is_locked() else None
+
+
+async def stack_health(data: DataDirectory, stack: Stack) -> InstallationHealth:
+    """Check the components of a running stack."""
+    worker_port = read_remembered(data.ports).get("worker_health")
+
+    async def temporal() -> Client:
+        return await Client.connect(stack.temporal, namespace=stack.namespace, lazy=True)
+
+    worker = f"http://{HOST}:{worker_port}" if worker_port else None
+    health = await ask(Installation(stack.api, worker, stack.database, temporal))
+    pids = stack.pids.model_dump()
+    components = tuple(
+        replace(component, pid=pids[component.name], uptime_seconds=uptime_seconds(pids[component.name]))
+        for component in health.components
+    )
+    return InstallationHealth(components, health.backlog)
 
 
 async def ask(installation: Installation) -> InstallationHealth:
@@ -117,15 +159,14 @@ async def _ask_process(name: str, root: str | None) -> ComponentHealth:
     answer = await fetch(f"{root}/readyz", ASK_SECONDS)
     if answer is None:
         return ComponentHealth(name, False, shown, "does not answer")
-    if answer.status == 200:
-        return ComponentHealth(name, True, shown)
-    return ComponentHealth(name, False, shown, answer.body.decode(errors="replace")[:500])
+    ready = answer.status == 200
+    return ComponentHealth(name, ready, shown, None if ready else answer.body.decode(errors="replace")[:500])
 
 
 def _reason(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return f"gave no answer within {ASK_SECONDS:.0f} s"
-    if isinstance(error, ConnectionError):
-        return "cannot be reached: nothing listens there" if isinstance(error, ConnectionRefusedError) else str(error)
+    if isinstance(error, ConnectionRefusedError):
+        return "cannot be reached: nothing listens there"
     original = getattr(error, "orig", None) or error
     return (str(original) or type(original).__name__).splitlines()[0]

@@ -5,16 +5,16 @@ SO_REUSEADDR, as every component here, may bind and listen on it, while the kern
 to no outgoing connection.
 """
 
+import contextlib
 import errno
 import json
 import random
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from local.errors import StackError
-from local.private_file import write_private
+from local.data_directory import StackError, write_private
 
 HOST = "127.0.0.1"
 LOWEST_FREE_PORT = 15000
@@ -54,15 +54,12 @@ class PortReservations:
 
         Adds a message to `notes` if a default is in use. Raises StackError if the requested port is in use.
         """
-        if wish.asked:
-            held = hold(wish.asked)
-            if held is None:
-                raise StackError(
-                    f"Port {wish.asked} for {wish.title} ({wish.option}) is in use. Stop the program that uses it, or "
-                    f"pass another port; 0 takes a free one."
-                )
-        else:
-            held = self._preferred(wish, remembered) or hold_free()
+        held = hold(wish.asked) if wish.asked else self._preferred(wish, remembered) or hold_free()
+        if held is None:
+            raise StackError(
+                f"Port {wish.asked} for {wish.title} ({wish.option}) is in use. Stop the program that uses it, or "
+                f"pass another port; 0 takes a free one."
+            )
         self._held[wish.name] = held
         return self[wish.name]
 
@@ -89,52 +86,42 @@ def hold(port: int) -> socket.socket | None:
         held.bind((HOST, port))
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # after bind(), so that the bind itself is exclusive
         return held
-    except PermissionError as error:
-        held.close()
-        raise StackError(f"Port {port} is reserved for root; pass a port from 1024 on.") from error
     except OSError as error:
         held.close()
+        if isinstance(error, PermissionError):
+            raise StackError(f"Port {port} is reserved for root; pass a port from 1024 on.") from error
         if error.errno != errno.EADDRINUSE:
             raise
-    return _hold_beside_closing_connections(port)
-
-
-def _hold_beside_closing_connections(port: int) -> socket.socket | None:
-    """Bind a port that is busy only with closing connections. They last for a minute after the server's end."""
-    if not any(port == local for local in _ports_of_known_sockets()):
-        return None  # bound and not listening: reserved by another stack
-    probe = _reusing_socket()
+    # A port that is busy only with closing connections may be bound. They last for a minute after the server's end. One
+    # without known sockets is bound and not listening: reserved by another stack.
+    if port not in _ports_of_known_sockets():
+        return None
     try:
-        probe.bind((HOST, port))
-        probe.listen(1)
+        with _reusing_socket(port) as probe:
+            probe.listen(1)
+        return _reusing_socket(port)
     except OSError:
         return None
-    finally:
-        probe.close()
-    held = _reusing_socket()
-    try:
-        held.bind((HOST, port))
-    except OSError:
-        held.close()
-        return None
-    return held
 
 
-def _reusing_socket() -> socket.socket:
+def _reusing_socket(port: int) -> socket.socket:
     made = socket.socket()
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    return made
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((HOST, port))
+        return made
+    except OSError:
+        made.close()
+        raise
 
 
-def _ports_of_known_sockets() -> Iterator[int]:
-    """Yield local ports of listening, open and closing connections. The kernel does not list bound-only sockets."""
+def _ports_of_known_sockets() -> set[int]:
+    """Return local ports of listening, open and closing connections. The kernel does not list bound-only sockets."""
+    rows: list[str] = []
     for table in SOCKET_TABLES:
-        try:
-            lines = table.read_text().splitlines()[1:]
-        except OSError:
-            continue
-        for line in lines:
-            yield int(line.split()[1].rpartition(":")[2], 16)
+        with contextlib.suppress(OSError):
+            rows += table.read_text().splitlines()[1:]
+    return {int(row.split()[1].rpartition(":")[2], 16) for row in rows}
 
 
 def hold_free() -> socket.socket:
@@ -142,34 +129,26 @@ def hold_free() -> socket.socket:
 
     Raises StackError if none is found.
     """
-    highest = _first_ephemeral_port() - 1
-    if highest - LOWEST_FREE_PORT < FREE_PORT_TRIES:  # too few ports below the range: let the kernel choose
-        held = hold(0)
-        if held is not None:
-            return held
-    for _ in range(FREE_PORT_TRIES):
-        held = hold(random.randint(LOWEST_FREE_PORT, highest))  # noqa: S311 - a port is not a secret
+    try:
+        highest = int(EPHEMERAL_RANGE.read_text().split()[0]) - 1
+    except (OSError, ValueError, IndexError):
+        highest = 32767
+    below = range(LOWEST_FREE_PORT, highest + 1)  # too few ports there: let the kernel choose
+    ports = [0] if len(below) < FREE_PORT_TRIES else random.sample(below, FREE_PORT_TRIES)
+    for port in ports:
+        held = hold(port)
         if held is not None:
             return held
     raise StackError(f"No free port was found on {HOST}.")
 
 
-def _first_ephemeral_port() -> int:
-    try:
-        return int(EPHEMERAL_RANGE.read_text().split()[0])
-    except (OSError, ValueError, IndexError):
-        return 32768
-
-
 def read_remembered(path: Path) -> dict[str, int]:
     """Return the ports of the last start. Empty if the file is missing or damaged: they are only a preference."""
-    try:
+    with contextlib.suppress(OSError, ValueError):
         content = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    if not isinstance(content, dict):
-        return {}
-    return {name: port for name, port in content.items() if isinstance(port, int) and 0 < port < 65536}
+        if isinstance(content, dict):
+            return {name: port for name, port in content.items() if isinstance(port, int) and 0 < port < 65536}
+    return {}
 
 
 def remember(path: Path, ports: Mapping[str, int]) -> None:

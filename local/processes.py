@@ -1,19 +1,33 @@
-"""Processes that may outlive their parent: identification across reuse of pids, waiting, killing."""
+"""Processes of the stack, which may outlive their parent: identity across reuse of pids, launch, wait, kill."""
 
 import asyncio
 import contextlib
 import json
+import math
 import os
 import signal
+import subprocess
+import sys
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from local.private_file import remove, write_private
+from local.data_directory import open_log, write_private
 
+LAUNCHER = Path(__file__).with_name("launch.py")
 PROC = Path("/proc")
 POLL_SECONDS = 0.05
+
+
+async def until(condition: Callable[[], bool], seconds: float) -> bool:
+    """Wait until the condition holds. Return False if it does not within that time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() >= deadline:
+            return False
+        await asyncio.sleep(POLL_SECONDS)
+    return True
 
 
 @dataclass(frozen=True)
@@ -62,15 +76,18 @@ def uptime_seconds(pid: int) -> float | None:
     return max(0.0, now - started / os.sysconf("SC_CLK_TCK"))
 
 
+def command_line(pid: int) -> bytes:
+    """Return the arguments of the process, each ended by NUL. Empty if it does not run."""
+    try:
+        return (PROC / str(pid) / "cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
 def titled(prefix: str) -> list[int]:
     """Return the pids of processes whose command line begins with `prefix`."""
-    found = []
-    for entry in PROC.iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                if (entry / "cmdline").read_bytes().startswith(prefix.encode()):
-                    found.append(int(entry.name))
-    return found
+    pids = [int(entry.name) for entry in PROC.glob("[0-9]*")]
+    return [pid for pid in pids if command_line(pid).startswith(prefix.encode())]
 
 
 def record(path: Path, identities: Iterable[ProcessIdentity]) -> None:
@@ -86,11 +103,6 @@ def recorded(path: Path) -> list[ProcessIdentity]:
         return []
 
 
-def forget(path: Path) -> None:
-    """Remove the file of `record` after all processes have ended."""
-    remove(path)
-
-
 def send(pid: int, signal_number: signal.Signals) -> None:
     """Send a signal to a process that may have ended already."""
     with contextlib.suppress(ProcessLookupError):
@@ -99,19 +111,129 @@ def send(pid: int, signal_number: signal.Signals) -> None:
 
 async def end(identities: Sequence[ProcessIdentity], patience_seconds: float) -> list[ProcessIdentity]:
     """Wait for the processes to end, then kill the remaining ones. Return the killed processes."""
-    if await _all_gone(identities, patience_seconds):
-        return []
-    killed = [identity for identity in identities if identity.is_alive()]
+
+    def alive() -> list[ProcessIdentity]:
+        return [identity for identity in identities if identity.is_alive()]
+
+    await until(lambda: not alive(), patience_seconds)
+    killed = alive()
     for identity in killed:
         send(identity.pid, signal.SIGKILL)
-    await _all_gone(killed, patience_seconds)
+    await until(lambda: not alive(), patience_seconds)
     return killed
 
 
-async def _all_gone(identities: Sequence[ProcessIdentity], patience_seconds: float) -> bool:
-    deadline = time.monotonic() + patience_seconds
-    while any(identity.is_alive() for identity in identities):
-        if time.monotonic() >= deadline:
-            return False
-        await asyncio.sleep(POLL_SECONDS)
-    return True
+def inherited(*names: str) -> dict[str, str]:
+    """Return an environment for a program that is not ours: these variables, if set, and the same on every machine."""
+    kept = (*names, "LD_LIBRARY_PATH")  # Python may need it
+    return {**{name: os.environ[name] for name in kept if name in os.environ}, "LANG": "C.UTF-8", "TZ": "UTC"}
+
+
+@dataclass(frozen=True)
+class Account:
+    """A user and its primary group, by number."""
+
+    uid: int
+    gid: int
+
+
+async def _nothing() -> None:
+    """Default clean-up: the component leaves nothing behind."""
+
+
+@dataclass(frozen=True)
+class Component:
+    """A supervised process.
+
+    `name` is its key in stack.json, `title` its display name. `ready` returns quickly and never raises. `clear_up`
+    removes the remains of a killed process before the next start. The kernel sends `death_signal` when `up` dies.
+    """
+
+    name: str
+    title: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str] = field(repr=False)  # holds secrets
+    directory: Path
+    log: Path
+    ready: Callable[[], Awaitable[bool]]
+    clear_up: Callable[[], Awaitable[None]] = _nothing
+    account: Account | None = None
+    stop_signal: signal.Signals = signal.SIGTERM
+    stop_seconds: float = 2.5
+    death_signal: signal.Signals = signal.SIGKILL
+
+
+def spawn(component: Component) -> "subprocess.Popen[bytes]":
+    """Start the component's process, with its output in its log. Main thread only, like every function below."""
+    with os.fdopen(open_log(component.log), "ab") as log:
+        return launch(
+            component.command,
+            component.environment,
+            directory=component.directory,
+            output=log.fileno(),
+            account=component.account,
+            death_signal=component.death_signal,
+        )
+
+
+async def run_to_end(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    directory: Path,
+    log: Path,
+    account: Account | None = None,
+    stdin: int = subprocess.DEVNULL,
+) -> int:
+    """Run a program to its end and return its exit status. Kills it on cancellation."""
+    with os.fdopen(open_log(log), "ab") as file:
+        process = launch(command, environment, directory=directory, output=file.fileno(), account=account, stdin=stdin)
+    try:
+        await ended(process)
+        return process.returncode
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+async def ended(process: "subprocess.Popen[bytes]", by: float = math.inf) -> bool:
+    """Wait for the process to end, until `by` (monotonic seconds). Return True if it ended."""
+    return await until(lambda: process.poll() is not None, by - time.monotonic())
+
+
+def launch(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    directory: Path,
+    output: int,
+    account: Account | None = None,
+    stdin: int = subprocess.DEVNULL,
+    death_signal: signal.Signals = signal.SIGKILL,
+) -> "subprocess.Popen[bytes]":
+    """Start a program in its own session, as the given user. It dies with this process.
+
+    Main thread only: the kernel sends the death signal when the *thread* that started the process ends.
+    """
+    uid, gid = (str(account.uid), str(account.gid)) if account else ("-", "-")
+    launcher = (sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), str(int(death_signal)), uid, gid)
+    return subprocess.Popen(  # noqa: S603 - our own command lines
+        [*launcher, *command],
+        cwd=directory,
+        env=dict(environment),
+        stdin=stdin,
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
+    )
+
+
+def ending(returncode: int) -> str:
+    """Describe the end of a process in words."""
+    if returncode < 0:
+        try:
+            return f"was killed by {signal.Signals(-returncode).name}"
+        except ValueError:
+            return f"was killed by signal {-returncode}"
+    return f"ended with status {returncode}"

@@ -1,20 +1,26 @@
 """Webhook receiver for tests and demos: accepts any request, detects duplicates, responds as configured.
 
-Used by `loyalty-webhooks listen` and the demo of `loyalty-webhooks up`. It is not part of delivery.
+Used by `loyalty-webhooks listen` and the demo of `loyalty-webhooks up`. It is not part of delivery. It verifies both
+signature schemes, `X-Webhook-*` and Standard Webhooks (`webhook-*`), and names the failing part of each. The
+verification is implemented from the published definitions alone, independently of `domain.wire.signing`, so that it can
+find errors there.
 """
 
 import asyncio
+import base64
+import binascii
+import hashlib
+import hmac
 import socket
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 from uuid import UUID
 
 import orjson
 from aiohttp import web
 from multidict import CIMultiDictProxy
-
-from local.signature_check import SignedRequest, Verification, verify
 
 BODY_LIMIT_BYTES = 16 * 1024 * 1024
 """Maximum request body. Far above the largest event, so that the body of a faulty sender is shown in full."""
@@ -26,6 +32,20 @@ REMEMBERED_IDS = 1_000_000
 """Maximum remembered message ids, some 100 MB. Bounds the memory of a receiver that runs for days."""
 
 STOP_SECONDS = 1.0
+KEY_PREFIX = "whsec_"
+TOLERANCE_SECONDS = 300
+"""Maximum difference between the sender's clock and ours, as in the Standard Webhooks libraries."""
+
+PLATFORM_SCHEME = "X-Webhook-Signature"
+STANDARD_SCHEME = "webhook-signature"
+
+
+@dataclass(frozen=True)
+class SchemeCheck:
+    """Result of one scheme. Passed if `problems` is empty."""
+
+    scheme: str
+    problems: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -36,7 +56,6 @@ class ReceivedRequest:
     """From 1, in order of arrival."""
     method: str
     host: str
-    """Host header, as sent."""
     target: str
     """Path and query, as on the request line."""
     headers: CIMultiDictProxy[str]
@@ -49,10 +68,9 @@ class ReceivedRequest:
     """`messageId` of a modern body, else the header `webhook-id`. None for an unsigned legacy request."""
     duplicate: bool
     """True if a request with this message id got a 2xx before."""
-    verification: Verification | None
-    """None if the receiver has no key."""
     status: int
-    """Status of the response."""
+    verification: tuple[SchemeCheck, ...] | None = None
+    """Results of both schemes. None if the receiver has no key."""
 
 
 @dataclass
@@ -88,7 +106,7 @@ class Receiver:
         *,
         answering: Answering | None = None,
         keys: Sequence[str] = (),
-        on_request: Callable[[ReceivedRequest], None] | None = None,
+        on_request: Callable[[ReceivedRequest], None] = lambda _: None,
     ) -> None:
         self.counts = ReceiverCounts()
         self._answering = answering or Answering()
@@ -101,10 +119,9 @@ class Receiver:
         """Listen and return the port; 0 takes a free one. Raises OSError if the address is not available."""
         listening = _listening_socket(host, port)
         server = web.Server(self._handle, access_log=None, max_field_size=65536)
-        runner = web.ServerRunner(server, shutdown_timeout=STOP_SECONDS)
-        await runner.setup()
-        await web.SockSite(runner, listening).start()
-        self._runner = runner
+        self._runner = web.ServerRunner(server, shutdown_timeout=STOP_SECONDS)
+        await self._runner.setup()
+        await web.SockSite(self._runner, listening).start()
         bound: int = listening.getsockname()[1]
         return bound
 
@@ -117,8 +134,7 @@ class Receiver:
     async def _handle(self, request: web.BaseRequest) -> web.Response:
         body = await request.clone(client_max_size=BODY_LIMIT_BYTES).read()
         received = self._receive(request, body)
-        if self._on_request is not None:
-            self._on_request(received)
+        self._on_request(received)
         if self._answering.delay_seconds:
             await asyncio.sleep(self._answering.delay_seconds)
         return web.Response(status=received.status)
@@ -126,15 +142,12 @@ class Receiver:
     def _receive(self, request: web.BaseRequest, body: bytes) -> ReceivedRequest:
         counts = self.counts
         counts.requests += 1
-        status = FAILING_STATUS if counts.requests <= self._answering.fail_first else self._answering.status
         form, event_name, body_id = _described(body)
         message_id = body_id or request.headers.get("webhook-id")
-        host = request.headers.get("Host", "")
-        verification = self._verify(request, host, body, body_id) if self._keys else None
         received = ReceivedRequest(
             number=counts.requests,
             method=request.method,
-            host=host,
+            host=request.headers.get("Host", ""),
             target=request.raw_path,
             headers=request.headers,
             body=body,
@@ -142,27 +155,21 @@ class Receiver:
             event_name=event_name,
             message_id=message_id,
             duplicate=message_id is not None and message_id in self._succeeded_ids,
-            verification=verification,
-            status=status,
+            status=FAILING_STATUS if counts.requests <= self._answering.fail_first else self._answering.status,
         )
-        self._count(received)
-        return received
-
-    def _verify(self, request: web.BaseRequest, host: str, body: bytes, body_id: str | None) -> Verification:
-        signed = SignedRequest(request.method, host, request.raw_path, request.headers, body, body_id)
-        return verify(signed, self._keys, time.time())
-
-    def _count(self, received: ReceivedRequest) -> None:
-        counts = self.counts
+        if self._keys:
+            verification = verify(received, self._keys, time.time())
+            counts.unverified += any(check.problems for check in verification)
+            received = replace(received, verification=verification)
         counts.duplicates += received.duplicate
-        counts.without_id += received.message_id is None
-        counts.unverified += received.verification is not None and not received.verification.passed
+        counts.without_id += message_id is None
         if 200 <= received.status < 300:
             counts.succeeded += 1
-            if received.message_id is not None:
-                self._succeeded_ids[received.message_id] = None
+            if message_id is not None:
+                self._succeeded_ids[message_id] = None
                 if len(self._succeeded_ids) > REMEMBERED_IDS:
                     del self._succeeded_ids[next(iter(self._succeeded_ids))]
+        return received
 
 
 def _listening_socket(host: str, port: int) -> socket.socket:
@@ -178,14 +185,18 @@ def _listening_socket(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _described(body: bytes) -> tuple[str, str | None, str | None]:
-    """Return (format, event name, message id) of a body; ("other", None, None) for a body in neither format."""
+def _fields(body: bytes) -> dict[str, Any]:
+    """Return the fields of a body, none if it is not a JSON object."""
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:
-        return "other", None, None
-    if not isinstance(value, dict):
-        return "other", None, None
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _described(body: bytes) -> tuple[str, str | None, str | None]:
+    """Return (format, event name, message id) of a body; ("other", None, None) for a body in neither format."""
+    value = _fields(body)
     if isinstance(value.get("type"), str) and "data" in value and "messageId" not in value:
         return "legacy", value["type"], None
     name, message_id = value.get("eventName"), value.get("messageId")
@@ -195,3 +206,89 @@ def _described(body: bytes) -> tuple[str, str | None, str | None]:
         return "modern", name, str(UUID(message_id))
     except ValueError:
         return "other", name, None
+
+
+def usable_key(text: str) -> str:
+    """Return the key if it is `whsec_` and the standard base64 of 32 bytes. Raises ValueError with the reason."""
+    if not text.startswith(KEY_PREFIX):
+        raise ValueError(f"a signing key starts with {KEY_PREFIX}")
+    try:
+        secret = base64.b64decode(text.removeprefix(KEY_PREFIX), validate=True)
+    except binascii.Error as error:
+        raise ValueError(f"what follows {KEY_PREFIX} is not standard base64: {error}") from error
+    if len(secret) != 32:
+        raise ValueError(f"a signing key has 32 bytes; this one has {len(secret)}")
+    return text
+
+
+def verify(request: ReceivedRequest, keys: Sequence[str], now: float) -> tuple[SchemeCheck, ...]:
+    """Check both schemes against each key (`usable_key`); `now` in Unix seconds."""
+    return _platform_check(request, keys, now), _standard_check(request, keys, now)
+
+
+def _platform_check(request: ReceivedRequest, keys: Sequence[str], now: float) -> SchemeCheck:
+    names = (
+        "X-Webhook-Signature",
+        "X-Webhook-Signature-Algorithm",
+        "X-Webhook-Timestamp",
+        "X-Webhook-Request-Id",
+        "X-Webhook-Signature-Version",
+    )
+    missing = _missing(request, names)
+    if missing:
+        return SchemeCheck(PLATFORM_SCHEME, missing)
+    signature, algorithm, timestamp, request_id, version = (request.headers[name] for name in names)
+    problems = _clock_problems("X-Webhook-Timestamp", timestamp, now)
+    if algorithm != "hmac-sha256":
+        problems.append(f"X-Webhook-Signature-Algorithm is {algorithm!r}, not 'hmac-sha256'")
+    if not version.isdecimal():
+        problems.append(f"X-Webhook-Signature-Version is {version!r}, not an integer")
+    in_body = _fields(request.body).get("requestId")
+    if isinstance(in_body, str) and in_body != request_id:
+        problems.append(f"X-Webhook-Request-Id is {request_id}, the body's requestId {in_body}")
+    path = request.target.partition("?")[0] or "/"
+    sized = (f"{len(part.encode())}:{part}" for part in (request.host, path))
+    parts = (request.method, *sized, hashlib.sha256(request.body).hexdigest(), timestamp, request_id)
+    text = "\n".join(parts)
+    made = [hmac.new(key.removeprefix(KEY_PREFIX).encode(), text.encode(), "sha256").hexdigest() for key in keys]
+    if not any(hmac.compare_digest(signature.encode(), candidate.encode()) for candidate in made):
+        problems.append(
+            "X-Webhook-Signature does not match: another key, or one of the signed parts changed in transit "
+            f"(here: {', '.join(parts)})"
+        )
+    return SchemeCheck(PLATFORM_SCHEME, tuple(problems))
+
+
+def _standard_check(request: ReceivedRequest, keys: Sequence[str], now: float) -> SchemeCheck:
+    names = ("webhook-id", "webhook-timestamp", "webhook-signature")
+    missing = _missing(request, names)
+    if missing:
+        return SchemeCheck(STANDARD_SCHEME, missing)
+    message_id, timestamp, signatures = (request.headers[name] for name in names)
+    problems = _clock_problems("webhook-timestamp", timestamp, now)
+    if request.message_id is not None and request.message_id != message_id:
+        problems.append(f"webhook-id is {message_id}, the body's messageId {request.message_id}")
+    signed = f"{message_id}.{timestamp}.".encode() + request.body
+    secrets = [base64.b64decode(key.removeprefix(KEY_PREFIX)) for key in keys]
+    made = {base64.b64encode(hmac.new(secret, signed, "sha256").digest()).decode() for secret in secrets}
+    given = [part.partition(",") for part in signatures.split()]
+    if not any(version == "v1" and value in made for version, _, value in given):
+        problems.append("webhook-signature does not match: another key, or id, timestamp or body changed in transit")
+    return SchemeCheck(STANDARD_SCHEME, tuple(problems))
+
+
+def _missing(request: ReceivedRequest, names: Sequence[str]) -> tuple[str, ...]:
+    missing = [name for name in names if name not in request.headers]
+    if len(missing) == len(names):
+        return ("not signed: none of its headers is present",)
+    return tuple(f"header {name} is missing" for name in missing)
+
+
+def _clock_problems(name: str, timestamp: str, now: float) -> list[str]:
+    if not (timestamp.isascii() and timestamp.isdecimal()):
+        return [f"{name} is {timestamp!r}, not Unix seconds"]
+    away = int(timestamp) - now
+    if abs(away) <= TOLERANCE_SECONDS:
+        return []
+    direction = "ahead of" if away > 0 else "behind"
+    return [f"{name} is {abs(away):.0f} s {direction} this clock, more than {TOLERANCE_SECONDS} s"]

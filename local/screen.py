@@ -34,14 +34,9 @@ class Screen:
         self.console = console or _Console(highlight=False)
         self._status: Status | None = None
 
-    @property
-    def is_terminal(self) -> bool:
-        """True if the output is a terminal."""
-        return self.console.is_terminal
-
     def say(self, line: str, style: str = "") -> None:
         """Print a permanent line. Wraps between words on a terminal and stays one line in a file."""
-        self._print(Text(line, style), soft_wrap=not self.is_terminal)
+        self._print(Text(line, style), soft_wrap=not self.console.is_terminal)
 
     def note(self, line: str) -> None:
         """Print a permanent line about an occurrence, with the time of day."""
@@ -53,7 +48,7 @@ class Screen:
 
     def begin(self, doing: str) -> None:
         """Show the current step until the next call or `end`."""
-        if not self.is_terminal:
+        if not self.console.is_terminal:
             self.say(f"{doing} …")
             return
         with contextlib.suppress(OSError):
@@ -86,10 +81,9 @@ def addresses(stack: Stack, data: DataDirectory) -> Text:
         ("Logs", str(data.log("*")), ""),
     )
     width = max(len(value) for _, value, note in lines if note)
-    shown = []
-    for name, value, note in lines:
-        line = Text.assemble("  ", (f"{name:<15}", "bold"), (value, "cyan"))
-        if note:
-            line.append(" " * (width - len(value) + 2) + note, "dim")
-        shown.append(line)
-    return Text("\n").join(shown)
+    return Text("\n").join(
+        Text.assemble(
+            "  ", (f"{name:<15}", "bold"), (value, "cyan"), (note and f"{'':{width - len(value) + 2}}{note}", "dim")
+        )
+        for name, value, note in lines
+    )

@@ -1,18 +1,40 @@
-"""`stack.json`: addresses, credentials and pids of a running stack. Exists while the stack runs."""
+"""Files of a stack: its secrets, kept for later starts, and `stack.json`, which exists while it runs."""
 
-import json
+import secrets
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from cryptography.fernet import Fernet
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from local.private_file import remove, write_private
-from local.secrets_file import AdminLogin
+from local.data_directory import PRIVATE_FILE, StackError, write_private
+
+RANDOM_BYTES = 32
+"""Length of a secret. 256 bits cannot be guessed."""
 
 
-class Pids(BaseModel):
-    """Pids of the four components."""
-
+class _StackModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class AdminLogin(_StackModel):
+    """Credentials of the administrator, in the format of `POST /api/admin/login_check`."""
+
+    username: str
+    password: str
+
+
+class Secrets(_StackModel):
+    """Secrets of the stack. Of `encryption_keys` and `jwt_secrets`, the first is used, the others remain accepted."""
+
+    database_password: str = Field(min_length=1)
+    encryption_keys: tuple[str, ...] = Field(min_length=1)
+    jwt_secrets: tuple[str, ...] = Field(min_length=1)
+    admin: AdminLogin
+    api_key: str = Field(min_length=1)
+
+
+class Pids(_StackModel):
+    """Pids of the four components."""
 
     api: int
     worker: int
@@ -20,10 +42,8 @@ class Pids(BaseModel):
     postgres: int
 
 
-class Stack(BaseModel):
+class Stack(_StackModel):
     """A running stack. `api` is the root URL without a path, `temporal` host:port, `database` a postgresql:// URL."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     api: str
     panel: str
@@ -38,9 +58,50 @@ class Stack(BaseModel):
     pids: Pids
 
 
+def new_secrets() -> Secrets:
+    """Generate random secrets that are safe in a URL, an environment variable and a header."""
+    return Secrets(
+        database_password=secrets.token_urlsafe(RANDOM_BYTES),
+        encryption_keys=(Fernet.generate_key().decode(),),
+        jwt_secrets=(secrets.token_urlsafe(RANDOM_BYTES),),
+        admin=AdminLogin(username="admin", password=secrets.token_urlsafe(RANDOM_BYTES)),
+        api_key=f"lw_{secrets.token_urlsafe(RANDOM_BYTES)}",
+    )
+
+
+def load_or_create(path: Path, database: Path) -> Secrets:
+    """Read the secrets from the file, or create it at the first start.
+
+    `database` is the directory of the database they belong to. Raises StackError if it exists without the file, because
+    new secrets would not open it, and if the file cannot be read.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        if database.exists():
+            raise StackError(
+                f"{path} is missing, but {database} exists and cannot be used without it. Restore the file from a "
+                f"backup, or remove {path.parent} to start afresh."
+            ) from None
+        made = new_secrets()
+        write_private(path, made.model_dump_json(indent=2) + "\n")
+        return made
+    except (OSError, UnicodeDecodeError) as error:
+        raise StackError(f"{path} cannot be read: {error}.") from error
+    if path.stat().st_mode & 0o077:
+        path.chmod(PRIVATE_FILE)
+    try:
+        return Secrets.model_validate_json(text)
+    except ValidationError as error:
+        wrong = ", ".join(sorted({".".join(map(str, item["loc"])) or "not JSON" for item in error.errors()}))
+        raise StackError(
+            f"{path} is damaged ({wrong}). Restore it from a backup, or remove {path.parent} to start afresh."
+        ) from None
+
+
 def write_stack(path: Path, stack: Stack) -> None:
     """Replace the file atomically. Only its owner may read it."""
-    write_private(path, json.dumps(stack.model_dump(), indent=2) + "\n")
+    write_private(path, stack.model_dump_json(indent=2) + "\n")
 
 
 def read_stack(path: Path) -> Stack | None:
@@ -49,8 +110,3 @@ def read_stack(path: Path) -> Stack | None:
         return Stack.model_validate_json(path.read_bytes())
     except (FileNotFoundError, ValidationError):
         return None
-
-
-def remove_stack(path: Path) -> None:
-    """Remove the file after the stack has stopped."""
-    remove(path)

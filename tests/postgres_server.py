@@ -9,10 +9,10 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from local.component import Component, spawn
-from local.log_files import tail
+from local.data_directory import tail
 from local.ports import hold_free
 from local.postgres import PostgresServer, make_database
+from local.processes import Component, spawn
 
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0

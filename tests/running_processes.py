@@ -18,7 +18,7 @@ from uuid import uuid4
 from cryptography.fernet import Fernet
 from temporalio.testing import WorkflowEnvironment
 
-from local.http_probe import fetch
+from local.health import fetch
 from local.ports import hold_free
 from tests.deadlines import eventually
 from tests.house import ROOT

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from local.application import own_command
-from local.component import launch
 from local.data_directory import DataDirectory
+from local.processes import launch
+from local.stack import own_command
 from local.stack_file import Stack, read_stack
 from tests.house import ROOT
 

@@ -17,7 +17,7 @@ from sqlalchemy.engine import make_url
 
 import cli
 from commands.version import COMMIT_FILE
-from local.postgres_programs import own_programs
+from local.postgres import own_programs
 from settings import Settings
 from storage.database import Database
 from storage.migrate import migrate

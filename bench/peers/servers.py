@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from bench.servers import Server, data_directory, free_port, listens, postgres, running
-from local.component import Component
+from local.processes import Component
 from local.temporal import TemporalServer
 
 

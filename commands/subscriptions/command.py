@@ -27,8 +27,7 @@ from commands.subscriptions.file import (
 )
 from commands.subscriptions.plan import show_changes, show_keys
 from commands.target import ApiOption, DataDirectoryOption, KeyOption, StoreOption, Target, find_target
-from local.data_directory import DEFAULT_DATA_DIRECTORY
-from local.private_file import PRIVATE_FILE
+from local.data_directory import DEFAULT_DATA_DIRECTORY, PRIVATE_FILE
 
 R = TypeVar("R")
 

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 
 from bench.temporal_server import RunningTemporal
-from local.component import ended, launch
+from local.processes import ended, launch
 from tests.chaos.emitter import Emitter
 from tests.chaos.executioner import execute
 from tests.chaos.ledger import Ledger, read_arrivals

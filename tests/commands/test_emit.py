@@ -16,8 +16,7 @@ import uvicorn
 
 from domain.events.catalogue import CATALOGUE
 from local.event_sender import BATCH_EVENTS
-from local.secrets_file import AdminLogin
-from local.stack_file import Pids, Stack, write_stack
+from local.stack_file import AdminLogin, Pids, Stack, write_stack
 from tests.api.running import RunningApi, running_api
 from tests.commands.running import Ended, run, running
 

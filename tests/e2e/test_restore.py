@@ -8,7 +8,7 @@ from pathlib import Path
 from cryptography.fernet import Fernet
 from temporalio.testing import WorkflowEnvironment
 
-from local.postgres_programs import own_programs
+from local.postgres import own_programs
 from storage.database import Database
 from storage.operations.bulk_actions import BulkActionKind
 from temporal.versions import deployment_version, promote

@@ -16,11 +16,11 @@ import asyncpg
 import httpx
 import pytest
 
-from local.application import own_command
 from local.data_directory import DataDirectory
+from local.health import stack_health
 from local.processes import ProcessIdentity, titled
+from local.stack import own_command
 from local.stack_file import Stack, read_stack
-from local.status import stack_health
 from tests.deadlines import eventually
 from tests.stack import FREE_PORTS, Up, up
 

@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from domain.events.catalogue import CATALOGUE
-from local.application import own_command
+from local.stack import own_command
 from local.stack_file import Stack, read_stack
 from tests.deadlines import eventually
 from tests.stack import FREE_PORTS, up

@@ -15,9 +15,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from local.application import own_command
 from local.ports import HOST
 from local.processes import ProcessIdentity
+from local.stack import own_command
 from local.stack_file import Stack, read_stack
 from tests.stack import FREE_PORTS, Up, up
 

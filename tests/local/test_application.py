@@ -1,7 +1,6 @@
 """Our own processes are told everything by their environment, and nothing in ours can lead them astray."""
 
-from local.application import merged, own_command
-from local.stack import PortChoices, wishes
+from local.stack import PortChoices, merged, own_command, wishes
 
 
 def test_what_the_stack_decides_wins_however_it_is_spelled() -> None:

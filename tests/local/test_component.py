@@ -11,18 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from local.account import Account, postgres_account
-from local.component import LAUNCHER, ending, launch, run_to_end
-from local.errors import StackError
+from local.data_directory import StackError
 from local.launch import CANNOT_START, PARENT_IS_GONE
-from local.processes import ProcessIdentity
+from local.postgres import postgres_account
+from local.processes import LAUNCHER, Account, ProcessIdentity, ending, launch, run_to_end
 from tests.deadlines import eventually
 
 SLEEP = (sys.executable, "-c", "import time; time.sleep(600)")
 PARENT = """
 import signal, subprocess, sys, time
 from pathlib import Path
-from local.component import launch
+from local.processes import launch
 child = launch(sys.argv[2:], {}, directory=Path.cwd(), output=2, death_signal=signal.Signals(int(sys.argv[1])))
 print(child.pid, flush=True)
 time.sleep(600)
@@ -56,8 +55,8 @@ async def test_a_component_of_another_user_ends_too(tmp_path: Path) -> None:
     """A change of user clears the death signal, so it has to be set after it."""
     nobody = pwd.getpwnam("nobody")
     parent_script = PARENT.replace(
-        "output=2,", f"output=2, account=Account('nobody', {nobody.pw_uid}, {nobody.pw_gid}),"
-    ).replace("import launch", "import launch\nfrom local.account import Account")
+        "output=2,", f"output=2, account=Account({nobody.pw_uid}, {nobody.pw_gid}),"
+    ).replace("import launch", "import launch\nfrom local.processes import Account")
     arguments = [sys.executable, "-c", parent_script, "9", "/bin/sleep", "600"]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
@@ -91,7 +90,7 @@ async def test_a_component_leads_a_session_and_its_files_are_private(tmp_path: P
 
 @pytest.mark.root
 async def test_a_component_of_another_user_has_none_of_our_groups(tmp_path: Path) -> None:
-    account = Account("nobody", 65534, 65534)
+    account = Account(65534, 65534)
     assert await output_of(tmp_path, "id -u; id -G", account) == (0, "65534\n65534\n")
 
 
@@ -140,11 +139,11 @@ def test_root_runs_postgresql_as_the_owner_of_its_data(tmp_path: Path) -> None:
     assert chosen.uid != 0
     data.mkdir()
     os.chown(data, 12345, 12345)
-    assert postgres_account(data) == Account("12345", 12345, 12345)
+    assert postgres_account(data) == Account(12345, 12345)
 
 
 @pytest.mark.root
 def test_root_without_an_ordinary_user_is_told_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("local.account.CANDIDATES", ("no-such-user", "root"))
+    monkeypatch.setattr("local.postgres.CANDIDATES", ("no-such-user", "root"))
     with pytest.raises(StackError, match="refuses to run as root"):
         postgres_account(tmp_path / "postgres")

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from local.data_directory import DataDirectory
-from local.errors import StackError
+from local.data_directory import DataDirectory, StackError
 
 HOLD = """
 import sys

@@ -12,10 +12,10 @@ import pytest
 from rich.console import Console
 
 from local.data_directory import DataDirectory
-from local.down import stop_stack
 from local.processes import ProcessIdentity, record
 from local.screen import Screen
 from local.stack_file import write_stack
+from local.up import stop_stack
 from tests.local.test_stack_file import STACK
 
 HOLD = """
@@ -85,7 +85,7 @@ async def test_a_running_up_is_asked_to_stop_and_waited_for(
 async def test_an_up_that_does_not_stop_is_killed_with_what_it_started(
     data: DataDirectory, screen: Screen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("local.down.STOP_WITHIN_SECONDS", 0.3)
+    monkeypatch.setattr("local.up.STOP_WITHIN_SECONDS", 0.3)
     monkeypatch.setattr("local.stack.LEFTOVER_PATIENCE_SECONDS", 0.3)
     with holding(data, DEAF) as up, sleeping() as child:
         identity = ProcessIdentity.of("api", child.pid)

@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from domain.events.catalogue import CATALOGUE
-from local.event_lines import OutgoingEvent, Rejection, read_lines, sample_events, single_event
+from local.event_sender import OutgoingEvent, Rejection, read_lines, sample_events, single_event
 
 
 def only(lines: list[bytes], name: str | None = None) -> OutgoingEvent | Rejection:

@@ -12,8 +12,16 @@ from uuid import uuid4
 import pytest
 from aiohttp import web
 
-from local.event_lines import OutgoingEvent, sample_events
-from local.event_sender import BATCH_EVENTS, ApiRefused, ApiUnreachable, EventSender, api_client, batches
+from local.event_sender import (
+    BATCH_EVENTS,
+    ApiRefused,
+    ApiUnreachable,
+    EventSender,
+    OutgoingEvent,
+    api_client,
+    batches,
+    sample_events,
+)
 
 Fault = Callable[[web.BaseRequest], Awaitable[web.StreamResponse | None]]
 

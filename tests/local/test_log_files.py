@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from local.log_files import begin_log, bound_log, open_log, tail
+from local.data_directory import begin_log, bound_log, open_log, tail
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from local.errors import StackError
+from local.data_directory import StackError
 from local.ports import HOST, PortReservations, PortWish, hold, hold_free, read_remembered, remember
 
 

@@ -13,10 +13,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from local.errors import StackError
+from local.data_directory import StackError
 from local.ports import HOST, hold_free
-from local.postgres import DATABASE, PostgresServer, make_database
-from local.postgres_programs import own_programs, package_directory, shared_programs
+from local.postgres import DATABASE, PostgresServer, make_database, own_programs, package_directory, shared_programs
 from local.processes import titled
 from local.supervisor import Supervisor
 from tests.deadlines import eventually
@@ -175,7 +174,7 @@ def test_the_wheels_own_code_is_not_run_to_find_its_programs() -> None:
     loaded = subprocess.run(
         [
             *(sys.executable, "-c"),
-            "import sys; from local.postgres_programs import own_programs; own_programs(); "
+            "import sys; from local.postgres import own_programs; own_programs(); "
             f"print({package_directory().name!r} in sys.modules)",
         ],
         capture_output=True,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from local.private_file import make_private_directory, remove, write_private
+from local.data_directory import make_private_directory, remove, write_private
 
 
 def mode_of(path: Path) -> int:

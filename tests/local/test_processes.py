@@ -10,7 +10,8 @@ from uuid import uuid4
 
 import pytest
 
-from local.processes import ProcessIdentity, end, forget, record, recorded, titled, uptime_seconds
+from local.data_directory import remove
+from local.processes import ProcessIdentity, end, record, recorded, titled, uptime_seconds
 from tests.deadlines import eventually
 
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(600)"
@@ -78,7 +79,7 @@ def test_what_is_recorded_is_found_again(tmp_path: Path, sleeper: "subprocess.Po
     assert recorded(path) == []
     record(path, [identity_of(sleeper)])
     assert recorded(path) == [identity_of(sleeper)]
-    forget(path)
+    remove(path)
     assert recorded(path) == []
 
 

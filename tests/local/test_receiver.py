@@ -15,8 +15,7 @@ import httpx
 import pytest
 from standardwebhooks import Webhook
 
-from local.receiver import Answering, ReceivedRequest, Receiver
-from local.signature_check import PLATFORM_SCHEME, STANDARD_SCHEME, usable_key
+from local.receiver import PLATFORM_SCHEME, STANDARD_SCHEME, Answering, ReceivedRequest, Receiver, usable_key
 
 
 def new_key() -> str:
@@ -98,7 +97,7 @@ class Signed:
 
 def problems(received: ReceivedRequest) -> dict[str, tuple[str, ...]]:
     assert received.verification is not None
-    return {check.scheme: check.problems for check in received.verification.checks}
+    return {check.scheme: check.problems for check in received.verification}
 
 
 async def test_a_request_is_seen_exactly_as_it_was_sent(listening: Listening) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from cryptography.fernet import Fernet
 
-from local.errors import StackError
-from local.secrets_file import load_or_create, new_secrets
+from local.data_directory import StackError
+from local.stack_file import load_or_create, new_secrets
 
 
 def test_every_start_finds_the_secrets_of_the_first(tmp_path: Path) -> None:

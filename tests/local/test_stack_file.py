@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from local.secrets_file import AdminLogin
-from local.stack_file import Pids, Stack, read_stack, remove_stack, write_stack
+from local.data_directory import remove
+from local.stack_file import AdminLogin, Pids, Stack, read_stack, write_stack
 
 STACK = Stack(
     api="http://127.0.0.1:1",
@@ -39,8 +39,8 @@ def test_what_is_written_is_read_and_what_is_removed_is_not(tmp_path: Path) -> N
     assert read_stack(path) is None
     write_stack(path, STACK)
     assert read_stack(path) == STACK
-    remove_stack(path)
-    remove_stack(path)
+    remove(path)
+    remove(path)
     assert read_stack(path) is None
 
 

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from local.component import Component
-from local.errors import StackError
-from local.processes import ProcessIdentity
+from local.data_directory import StackError
+from local.processes import Component, ProcessIdentity
 from local.supervisor import Supervisor
 from tests.deadlines import eventually
 

@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 from temporalio.client import Client
 
-from local.http_probe import fetch
+from local.health import fetch
 from local.ports import hold_free
 from local.supervisor import Supervisor
 from local.temporal import TemporalServer

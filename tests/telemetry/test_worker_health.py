@@ -12,7 +12,7 @@ from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from local.http_probe import fetch
+from local.health import fetch
 from local.ports import hold_free
 from storage.database import Database
 from telemetry.worker_health import SDK_METRICS, SdkMetrics, worker_health
