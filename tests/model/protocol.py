@@ -243,6 +243,17 @@ def check_end(state: State) -> None:
             raise Violation(f"event {number} was accepted and never delivered")
 
 
+def nameless(state: State) -> State:
+    """The state that stands for those which differ in nothing but which relay or worker is called which."""
+    relays, workers, events = state.relays, state.workers, state.events
+    if relays[1] < relays[0]:
+        relays = (relays[1], relays[0])
+    if workers[1] < workers[0]:
+        workers = (workers[1], workers[0])
+        events = tuple(replace(one, sender=1 - one.sender) if one.sender in WORKERS else one for one in events)
+    return replace(state, relays=relays, workers=workers, events=events)
+
+
 def explore(mutation: Mutation = Mutation.NONE) -> int:
     """Visit every state that can be reached; how many there are. Raises `Violation`."""
     first = State()
@@ -255,9 +266,9 @@ def explore(mutation: Mutation = Mutation.NONE) -> int:
         if not onward:
             check_end(state)
         for after in (*onward, *crash(state, mutation)):
-            if after not in seen:
-                seen.add(after)
-                queue.append(after)
+            if (named := nameless(after)) not in seen:
+                seen.add(named)
+                queue.append(named)
     return len(seen)
 
 

@@ -1,4 +1,4 @@
-"""With a hundred thousand rows of each kind, no statement of the delivery's way reads a table from end to end."""
+"""With tens of thousands of rows of each kind, no statement of the delivery's way reads a table from end to end."""
 
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -29,12 +29,12 @@ from tests.databases import cloned_database, sqlalchemy_url
 from tests.ground import STORE, Ground
 from tests.storage.plans import explained
 
-DONE = 100_000
-HELD = 100_000
+DONE = 30_000
+HELD = 30_000
 CLAIMED = 600
-BACKLOG = 100_000
+BACKLOG = 30_000
 BATCH = 600
-FUTURE = 100_000
+FUTURE = 30_000
 """Retries that are not due, of each kind: by activities, and of one subscription by its drain."""
 
 ORDERED = uuid4()
