@@ -166,11 +166,7 @@ async def test_every_operator_on_every_field_finds_what_it_says_in_order(
         key=lambda row: (row.created_at, row.message_id.bytes),
         reverse=True,
     )
-    single = [
-        [_condition(chance, ordered, field, operator)]
-        for field in LOG_FIELDS
-        for operator in Operator
-    ]
+    single = [[_condition(chance, ordered, field, operator)] for field in LOG_FIELDS for operator in Operator]
     several = [
         [_condition(chance, ordered, chance.choice(list(LOG_FIELDS)), chance.choice(list(Operator))) for _ in range(3)]
         for _ in range(40)
