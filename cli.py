@@ -1,4 +1,4 @@
-"""The command `loyalty-webhooks`, composed of the command families in `commands/`."""
+"""The command `loyalty-webhooks`, composed of the commands in `commands/`."""
 
 import importlib
 import os
@@ -9,39 +9,46 @@ from typing import NoReturn
 
 import typer
 
-FAMILIES = {
-    "up": ("up",),
-    "down": ("down",),
-    "status": ("status",),
-    "emit": ("emit",),
-    "listen": ("listen",),
-    "actions.explain": ("explain",),
-    "actions.bulk": ("recover", "backfill"),
-    "api": ("api",),
-    "worker": ("worker",),
-    "migrate": ("migrate",),
-    "version": ("version",),
-    "new_encryption_key": ("new-encryption-key",),
-    "rotate_encryption_key": ("rotate-encryption-key",),
-    "erase": ("erase",),
-    "reconcile": ("reconcile",),
-    "codec_server": ("codec-server",),
-    "expiry": ("expiry",),
-    "schedules": ("schedules",),
-    "temporal": ("temporal",),
-    "actions.command": ("subscription", "delivery"),
-    "access.admin": ("admin", "stores", "keys"),
-    "subscriptions.command": ("subscriptions",),
+COMMANDS = {
+    "up": "stack",
+    "down": "stack",
+    "status": "stack",
+    "emit": "emit",
+    "listen": "listen",
+    "explain": "actions.command",
+    "recover": "actions.bulk",
+    "backfill": "actions.bulk",
+    "api": "api",
+    "worker": "worker",
+    "migrate": "database.migrate",
+    "version": "version",
+    "new-encryption-key": "database.encryption_keys",
+    "rotate-encryption-key": "database.encryption_keys",
+    "erase": "database.erase",
+    "reconcile": "database.reconcile",
+    "codec-server": "codec_server",
+    "expiry": "database.expiry",
+    "schedules": "actions.schedules",
+    "temporal": "temporal",
+    "subscription": "actions.command",
+    "delivery": "actions.command",
+    "admin": "database.admin",
+    "stores": "database.admin",
+    "keys": "database.admin",
+    "subscriptions": "subscriptions.command",
 }
-"""Modules of `commands/` with the commands that their `register` adds, in the order of `--help`; groups come last."""
+"""Commands with their module in `commands/`, in the order of `--help`; groups come last.
+
+A command is the module's function of that name, a group its `typer.Typer`.
+"""
 
 TEMPORAL_RUNTIME = "temporalio.bridge.runtime"
 
 
-def command_line(families: Iterable[str] = FAMILIES) -> typer.Typer:
-    """Return the command line with these families, by default all.
+def command_line(names: Iterable[str] = COMMANDS) -> typer.Typer:
+    """Return the command line with these commands, by default all.
 
-    Only the given families are imported: with all of them, each process of the stack would take a second of CPU more to
+    Only their modules are imported: with all of them, each process of the stack would take a second of CPU more to
     start, and 50 MB more memory.
     """
     app = typer.Typer(
@@ -53,8 +60,12 @@ def command_line(families: Iterable[str] = FAMILIES) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_require_command_names)
-    for family in families:
-        importlib.import_module(f"commands.{family}").register(app)
+    for name in names:
+        command = getattr(importlib.import_module(f"commands.{COMMANDS[name]}"), name.replace("-", "_"))
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name)(command)
     return app
 
 
@@ -62,15 +73,15 @@ def _require_command_names() -> None:
     """Do nothing. Without a callback, an app with a single command would not accept that command's name."""
 
 
-def families_of(arguments: list[str]) -> Iterable[str]:
-    """Return the families that the arguments need: the command's family, or all for help and completion."""
-    return [family for family, commands in FAMILIES.items() if arguments[:1] and arguments[0] in commands] or FAMILIES
+def needed(arguments: list[str]) -> Iterable[str]:
+    """Return the commands to load for the arguments: the called one, or all for help and completion."""
+    return arguments[:1] if arguments and arguments[0] in COMMANDS else COMMANDS
 
 
 def main() -> None:
     """Run the command line."""
     try:
-        command_line(families_of(sys.argv[1:]))()
+        command_line(needed(sys.argv[1:]))()
     except SystemExit as end:
         if TEMPORAL_RUNTIME in sys.modules:
             _end_at_once(end.code)

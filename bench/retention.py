@@ -23,7 +23,7 @@ from sqlalchemy.exc import DBAPIError
 from bench.log_data import RARE_EVENT, LogShape, load_log
 from bench.pipeline import RESULTS, event_line, machine
 from bench.stack import Bench, bench_stack
-from commands.database import LOCK_NOT_AVAILABLE
+from commands.database.connection import LOCK_NOT_AVAILABLE
 from domain.events.catalogue import CATALOGUE
 from domain.retention import RetentionRules
 from storage.database import Database

@@ -2,12 +2,11 @@
 
 import gc
 
-import typer
 import uvicorn
 
 from api.app import create_app
-from commands.complaints import complain
-from commands.configuration import EXIT_USAGE, read_settings
+from commands.configuration import read_settings
+from commands.terminal import EXIT_USAGE, failed
 from commands.traces import open_traces
 from telemetry.logs import configure_logs
 
@@ -21,11 +20,6 @@ BACKLOG = 2048
 """Maximum connections waiting for accept(). Many emitters may start at once."""
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command("api")(api)
-
-
 def api() -> None:
     """Run one API process.
 
@@ -35,8 +29,8 @@ def api() -> None:
     """
     settings = read_settings()
     if not settings.jwt_secrets:
-        complain("JWT_SECRETS: the API needs a secret of at least 32 random characters, the same in all API processes")
-        raise typer.Exit(EXIT_USAGE)
+        needed = "JWT_SECRETS: the API needs a secret of at least 32 random characters, the same in all API processes"
+        raise failed(needed, EXIT_USAGE)
     configure_logs(settings.log_format, settings.log_level)
     app = create_app(settings, traces=open_traces(settings, "api"))
     # Modules and routes live as long as the process. Without the freeze, each full collection would traverse them and

@@ -7,17 +7,12 @@ import typer
 import uvicorn
 
 from api.codec_server import codec_app
-from commands.complaints import complain
-from commands.configuration import EXIT_USAGE, read_settings
+from commands.configuration import read_settings
+from commands.terminal import EXIT_USAGE, failed
 from telemetry.logs import configure_logs
 from temporal.codec import EncryptingCodec
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command("codec-server")(codec_server)
 
 
 def codec_server(
@@ -39,14 +34,15 @@ def codec_server(
     """
     keys = read_settings().plain_payload_keys
     if not keys:
-        complain("TEMPORAL_PAYLOAD_KEYS is empty: nothing is encrypted, so there is nothing to decrypt.")
-        raise typer.Exit(EXIT_USAGE)
-    if host not in LOOPBACK and not behind_proxy:
-        complain(
-            f"Every client that reaches {host}:{port} could read all payloads. Listen on 127.0.0.1, or pass with "
-            "--behind-proxy the host name that an authenticating proxy sends."
+        raise failed(
+            "TEMPORAL_PAYLOAD_KEYS is empty: nothing is encrypted, so there is nothing to decrypt.", EXIT_USAGE
         )
-        raise typer.Exit(EXIT_USAGE)
+    if host not in LOOPBACK and not behind_proxy:
+        raise failed(
+            f"Every client that reaches {host}:{port} could read all payloads. Listen on 127.0.0.1, or pass with "
+            "--behind-proxy the host name that an authenticating proxy sends.",
+            EXIT_USAGE,
+        )
     for origin in ui_origin:
         parts = urlsplit(origin)
         if parts.scheme not in {"http", "https"} or not parts.netloc or origin != f"{parts.scheme}://{parts.netloc}":

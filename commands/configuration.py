@@ -3,10 +3,8 @@
 import typer
 from pydantic import ValidationError
 
-from commands.complaints import complain
+from commands.terminal import EXIT_USAGE, complain
 from settings import Settings
-
-EXIT_USAGE = 2
 
 
 def read_settings() -> Settings:

@@ -3,9 +3,8 @@
 import asyncio
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Annotated
@@ -14,12 +13,12 @@ from uuid import UUID
 import typer
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from commands.complaints import complain
 from commands.target import ApiOption, DataDirectoryOption, KeyOption, StoreOption, Target, find_target
+from commands.terminal import EXIT_FAILED, EXIT_USAGE, STANDARD_INPUT, BarOrLines, failed, show_counts
 from domain.events.catalogue import CATALOGUE, nearest_name
 from local.data_directory import DEFAULT_DATA_DIRECTORY
 from local.event_sender import (
@@ -39,30 +38,31 @@ from local.event_sender import (
 PROGRESS_FROM = 101
 """Minimum number of events for a progress bar. Fewer events are sent before a bar could be read."""
 
-PLAIN_PROGRESS_SECONDS = 2.0
-"""Interval of progress lines without a terminal."""
-
 SHORTEST_TICK_SECONDS = 0.01
 """Minimum sleep between sends with --rate. At higher rates, all due events go as one batch."""
 
-EXIT_REJECTED = 1
-EXIT_NOT_SENT = 2
-"""Exit code if sending stopped early. Wrong usage exits with 2 too, as everywhere on the command line."""
+Lines = Iterator[OutgoingEvent | Rejection]
 
 
-@dataclass(frozen=True)
-class EventSource:
-    """Events to send. `total` is None if the count is unknown in advance."""
+class _EmitProgress(BarOrLines):
+    """Progress of the events with a known outcome; nothing below PROGRESS_FROM events."""
 
-    lines: Iterator[OutgoingEvent | Rejection]
-    total: int | None
-    resumable: bool = False
-    """True for a file, which can be resumed from a line."""
+    def __init__(self, total: int | None) -> None:
+        shown = total is None or total >= PROGRESS_FROM
+        super().__init__(TextColumn("Sending"), BarColumn(), MofNCompleteColumn(), shown=shown, total=total)
+        self._of_total = "" if total is None else f" of {total:,}"
+        self._last_cause = ""
 
+    def settled(self, number: int) -> None:
+        """Show the number of settled events."""
+        self.show(f"{number:,}{self._of_total}", completed=number)
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command("emit")(emit)
+    def say(self, text: str) -> None:
+        """Print a warning, once in a row for the same cause."""
+        cause = text.partition("; trying again")[0]
+        if cause != self._last_cause:
+            self._last_cause = cause
+            self.console.print(Text(text, "yellow"), soft_wrap=True)
 
 
 def emit(  # noqa: PLR0913, PLR0917 - one parameter an option
@@ -97,30 +97,6 @@ def emit(  # noqa: PLR0913, PLR0917 - one parameter an option
     """
     if [data is not None, file is not None, sample].count(True) != 1:
         raise typer.BadParameter("exactly one of --data, --file and --sample is required")
-    _check_combinations(event_name, data, event_id, count, sample=sample)
-    target = find_target(api, key, store, data_dir)
-    with ExitStack() as stack:
-        if data is not None and event_name is not None:
-            given_id = None if event_id is None else str(event_id)
-            source = EventSource(iter([single_event(event_name, data.encode(), given_id)]), 1)
-        elif file is not None:
-            source = _file_source(stack, file, event_name, from_line)
-        else:
-            total = count or (1 if event_name else sum(type_.seed for type_ in CATALOGUE.values()))
-            source = EventSource(sample_events(event_name, total), total)
-        report, failure = asyncio.run(_send(target, source, rate, patience))
-    _print_report(report)
-    if failure is not None:
-        resume = f" Resume with --from-line {failure.line}." if source.resumable else ""
-        complain(f"Stopped at line {failure.line}: {failure}{resume}")
-        raise typer.Exit(EXIT_NOT_SENT)
-    if report.rejections:
-        raise typer.Exit(EXIT_REJECTED)
-
-
-def _check_combinations(
-    event_name: str | None, data: str | None, event_id: UUID | None, count: int | None, *, sample: bool
-) -> None:
     if data is not None and event_name is None:
         raise typer.BadParameter("--data needs an EventName before it")
     if event_id is not None and data is None:
@@ -131,22 +107,42 @@ def _check_combinations(
     if sample and event_name is not None and event_name not in CATALOGUE:
         nearest = nearest_name(event_name)
         raise typer.BadParameter(f"unknown event {event_name}" + (f"; did you mean {nearest}?" if nearest else ""))
+    target = find_target(store, api, key, data_dir)
+    with ExitStack() as stack:
+        lines: Lines
+        total: int | None
+        if data is not None and event_name is not None:
+            given_id = None if event_id is None else str(event_id)
+            lines, total = iter([single_event(event_name, data.encode(), given_id)]), 1
+        elif file is not None:
+            lines, total = _file_lines(stack, file, event_name, from_line)
+        else:
+            samples = count or (1 if event_name else sum(type_.seed for type_ in CATALOGUE.values()))
+            lines, total = sample_events(event_name, samples), samples
+        report, failure = asyncio.run(_send(target, lines, total, rate, patience))
+    _print_report(report)
+    if failure is not None:
+        resume = f" Resume with --from-line {failure.line}." if file not in (None, STANDARD_INPUT) else ""
+        raise failed(f"Stopped at line {failure.line}: {failure}{resume}", EXIT_USAGE)
+    if report.rejections:
+        raise typer.Exit(EXIT_FAILED)
 
 
-def _file_source(stack: ExitStack, file: Path, event_name: str | None, from_line: int) -> EventSource:
-    if file == Path("-"):
-        return EventSource(read_lines(sys.stdin.buffer, event_name, from_line), None)
+def _file_lines(stack: ExitStack, file: Path, event_name: str | None, from_line: int) -> tuple[Lines, int | None]:
+    """Return the lines and their number, or None for standard input."""
+    if file == STANDARD_INPUT:
+        return read_lines(sys.stdin.buffer, event_name, from_line), None
     try:
         with file.open("rb") as counted:
             total = sum(bool(line.strip()) for line in islice(counted, from_line - 1, None))
         stream = stack.enter_context(file.open("rb"))
     except OSError as error:
         raise typer.BadParameter(f"{file} cannot be read: {error.strerror}") from error
-    return EventSource(read_lines(stream, event_name, from_line), total, resumable=True)
+    return read_lines(stream, event_name, from_line), total
 
 
 async def _send(
-    target: Target, source: EventSource, rate: float | None, patience: float
+    target: Target, lines: Lines, total: int | None, rate: float | None, patience: float
 ) -> tuple[SendReport, SendError | None]:
     """Send all events. Return the report and the error that stopped sending early, Ctrl-C included."""
     try:
@@ -154,10 +150,10 @@ async def _send(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     async with client:
-        with _EmitProgress(source.total) as progress:
+        with _EmitProgress(total) as progress:
             sender = EventSender(client, target.store, patience_seconds=patience, on_wait=progress.say)
             try:
-                await _send_all(sender, source.lines, rate, progress)
+                await _send_all(sender, lines, rate, progress)
             except SendError as error:
                 return sender.report, error
             except asyncio.CancelledError:
@@ -166,9 +162,7 @@ async def _send(
             return sender.report, None
 
 
-async def _send_all(
-    sender: EventSender, source: Iterator[OutgoingEvent | Rejection], rate: float | None, progress: "_EmitProgress"
-) -> None:
+async def _send_all(sender: EventSender, source: Lines, rate: float | None, progress: _EmitProgress) -> None:
     started = time.monotonic()
     taken = 0
     while True:
@@ -181,54 +175,10 @@ async def _send_all(
         taken += len(lines)
         sender.report.rejections.extend(line for line in lines if isinstance(line, Rejection))
         await sender.send([line for line in lines if isinstance(line, OutgoingEvent)])
-        progress.update(sender.report.settled)
+        progress.settled(sender.report.settled)
         if rate is not None:
             next_due = started + taken / rate
             await asyncio.sleep(max(SHORTEST_TICK_SECONDS, next_due - time.monotonic()))
-
-
-class _EmitProgress:
-    """Progress bar on standard error, or a line every 2 s without a terminal; nothing below PROGRESS_FROM events."""
-
-    def __init__(self, total: int | None) -> None:
-        self._console = Console(stderr=True)
-        self._total = total
-        self._shown = total is None or total >= PROGRESS_FROM
-        self._last_line = time.monotonic()
-        self._last_said = ""
-        self._bar = Progress(
-            TextColumn("Sending"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=self._console,
-            disable=not (self._shown and self._console.is_terminal),
-            transient=True,
-        )
-        self._task = self._bar.add_task("", total=total)
-
-    def __enter__(self) -> "_EmitProgress":
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def update(self, settled: int) -> None:
-        """Show the number of settled events."""
-        self._bar.update(self._task, completed=settled)
-        now = time.monotonic()
-        if self._shown and not self._console.is_terminal and now - self._last_line >= PLAIN_PROGRESS_SECONDS:
-            self._last_line = now
-            of_total = "" if self._total is None else f" of {self._total:,}"
-            self._console.print(f"{settled:,}{of_total}", highlight=False)
-
-    def say(self, text: str) -> None:
-        """Print a warning, once in a row for the same cause."""
-        cause = text.partition("; trying again")[0]
-        if cause != self._last_said:
-            self._last_said = cause
-            self._console.print(Text(text, "yellow"), soft_wrap=True)
 
 
 def _print_report(report: SendReport) -> None:
@@ -240,25 +190,16 @@ def _print_report(report: SendReport) -> None:
         for event, duplicate in report.first:
             taken.add_row("duplicate" if duplicate else "accepted", event.event_id, event.name)
         console.print(taken)
-    table = Table(box=box.SIMPLE_HEAD)
-    for column in ("accepted", "duplicate", "rejected"):
-        table.add_column(column, justify="right")
-    table.add_row(f"{report.accepted:,}", f"{report.duplicates:,}", f"{len(report.rejections):,}")
-    console.print(table)
+    counts = (report.accepted, report.duplicates, len(report.rejections))
+    show_counts(("accepted", "duplicate", "rejected"), counts)
     if report.rejections:
+        groups: dict[tuple[str, str], list[int]] = {}  # the lines of a file often share one mistake
+        for rejection in report.rejections:
+            groups.setdefault((rejection.name, rejection.reason), []).append(rejection.line)
         rejected = Table("line", "event", "reason", box=box.SIMPLE_HEAD)
-        for lines, name, reason in _grouped(report.rejections):
-            rejected.add_row(Text(lines), Text(name), Text(reason))
+        for (name, reason), lines in sorted(groups.items(), key=lambda group: min(group[1])):
+            rejected.add_row(Text(_ranges(sorted(lines))), Text(name), Text(reason))
         console.print(rejected)
-
-
-def _grouped(rejections: Iterable[Rejection]) -> list[tuple[str, str, str]]:
-    """Group rejections to (line numbers, event, reason). The lines of a file often share one mistake."""
-    groups: dict[tuple[str, str], list[int]] = {}
-    for rejection in rejections:
-        groups.setdefault((rejection.name, rejection.reason), []).append(rejection.line)
-    by_first_line = sorted(groups.items(), key=lambda group: min(group[1]))
-    return [(_ranges(sorted(lines)), name, reason) for (name, reason), lines in by_first_line]
 
 
 def _ranges(numbers: list[int]) -> str:

@@ -1,7 +1,6 @@
 """`loyalty-webhooks listen`: a receiver that shows the requests of a subscription."""
 
 import asyncio
-import re
 import signal
 from collections.abc import Iterator
 from datetime import datetime
@@ -12,26 +11,19 @@ from rich.console import Console
 from rich.highlighter import JSONHighlighter
 from rich.text import Text
 
-from commands.complaints import complain
+from commands.terminal import EXIT_USAGE, failed, printable
 from domain.events.catalogue import CATALOGUE, mask_secrets
 from domain.wire.excerpts import MASK
-from domain.wire.jsontext import JsonTextError, JsonValue, dump, parse
+from domain.wire.jsontext import JsonTextError, JsonValue, dump, parse, pretty
 from local.receiver import Answering, ReceivedRequest, Receiver, usable_key
 
 INDENT = "  "
-JSON_PIECES = re.compile(r'"(?:[^"\\]|\\.)*"|\{\}|\[\]|[{}\[\],:]|[^{}\[\],:"]+')
-EXIT_USAGE = 2
 # The contract documents the values of these headers. Any other header may be a custom one of the subscription and
 # hold a secret, so its value is masked.
 PUBLIC_HEADERS = frozenset({"host", "content-type", "content-length", "user-agent", "accept", "accept-encoding"})
 PUBLIC_HEADER_PREFIXES = ("webhook-", "x-webhook-")
 # Fields of a legacy body that hold values the catalogue marks as secret.
 LEGACY_SECRETS = frozenset({"code", "couponCode", "coupon"})
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command("listen")(listen)
 
 
 def listen(  # noqa: PLR0913, PLR0917 - one parameter an option
@@ -62,8 +54,8 @@ def listen(  # noqa: PLR0913, PLR0917 - one parameter an option
     try:
         asyncio.run(_listen(receiver, host, port, display))
     except OSError as error:
-        complain(f"Cannot listen on {host}:{port}: {error.strerror or error}. --port 0 takes a free port.")
-        raise typer.Exit(EXIT_USAGE) from error
+        message = f"Cannot listen on {host}:{port}: {error.strerror or error}. --port 0 takes a free port."
+        raise failed(message, EXIT_USAGE) from error
 
 
 async def _listen(receiver: Receiver, host: str, port: int, display: "Display") -> None:
@@ -98,11 +90,10 @@ class Display:
     def show(self, received: ReceivedRequest) -> None:
         """Print one request."""
         parts = [self._headline(received)]
-        if received.verification is not None:
-            parts.extend(_verdicts(received))
+        parts.extend(_verdicts(received))
         if not self._brief:
             parts.extend(self._headers(received))
-            parts.append(self._highlight(_printable(self._body(received))))
+            parts.append(self._highlight("\n".join(map(printable, self._body(received).split("\n")))))
         self._console.print(Text("\n").join(parts), soft_wrap=True)
 
     def _headline(self, received: ReceivedRequest) -> Text:
@@ -110,9 +101,9 @@ class Display:
         return Text.assemble(
             (f"#{received.number}", "bold"),
             f" {datetime.now().astimezone():%H:%M:%S.%f} ",
-            f"{_printable(received.method)} {_printable(received.target)} ",
-            (_printable(received.event_name or "no event"), "bold cyan"),
-            f" {received.format} {_printable(received.message_id or 'no id')} ",
+            f"{printable(received.method)} {printable(received.target)} ",
+            (printable(received.event_name or "no event"), "bold cyan"),
+            f" {received.format} {printable(received.message_id or 'no id')} ",
             ("duplicate ", "bold yellow") if received.duplicate else "",
             (f"answered {received.status}", "green" if good else "red"),
         )
@@ -122,7 +113,7 @@ class Display:
             lowered = name.lower()
             public = lowered in PUBLIC_HEADERS or lowered.startswith(PUBLIC_HEADER_PREFIXES)
             shown = value if public or self._show_secrets else MASK
-            yield Text(f"{INDENT}{_printable(name)}: {_printable(shown)}", "dim")
+            yield Text(f"{INDENT}{printable(name)}: {printable(shown)}", "dim")
 
     def _body(self, received: ReceivedRequest) -> str:
         try:
@@ -131,16 +122,15 @@ class Display:
             return received.body.decode("utf-8", "replace")
         if not self._show_secrets:
             value = _masked(value, received)
-        return indented(dump(value))
+        return pretty(dump(value))
 
 
 def _verdicts(received: ReceivedRequest) -> Iterator[Text]:
-    assert received.verification is not None  # noqa: S101 - the caller has checked
-    for check in received.verification:
+    for check in received.verification or ():
         if not check.problems:
             yield Text(f"{INDENT}{check.scheme}: good", "green")
         for problem in check.problems:
-            yield Text(f"{INDENT}{check.scheme}: WRONG: {_printable(problem)}", "bold red")
+            yield Text(f"{INDENT}{check.scheme}: WRONG: {printable(problem)}", "bold red")
 
 
 def _masked(value: JsonValue, received: ReceivedRequest) -> JsonValue:
@@ -158,30 +148,3 @@ def _masked(value: JsonValue, received: ReceivedRequest) -> JsonValue:
         for entry in entries
     ]
     return {**value, "data": masked if isinstance(data, list) else masked[0]}
-
-
-def indented(text: str) -> str:
-    """Indent compact JSON. Keeps the text of every number and string."""
-    written: list[str] = []
-    depth = 0
-    for piece in JSON_PIECES.findall(text):
-        if piece in "{[":
-            depth += 1
-            written.append(f"{piece}\n{INDENT * depth}")
-        elif piece in "}]":
-            depth -= 1
-            written.append(f"\n{INDENT * depth}{piece}")
-        elif piece == ",":
-            written.append(f",\n{INDENT * depth}")
-        else:
-            written.append(": " if piece == ":" else piece)
-    return "".join(written)
-
-
-def _printable(text: str) -> str:
-    """Escape control characters and changes of text direction, so that a request cannot control the terminal."""
-    if text.isprintable():
-        return text
-    return "".join(
-        character if character == "\n" or character.isprintable() else f"\\u{ord(character):04x}" for character in text
-    )

@@ -5,23 +5,15 @@ from typing import Annotated
 
 import typer
 from temporalio.client import Client
-from temporalio.common import WorkerDeploymentVersion
 
-from commands.complaints import complain
-from commands.configuration import EXIT_USAGE, read_settings
+from commands.configuration import read_settings
+from commands.terminal import EXIT_USAGE, failed
 from temporal.client import temporal_client
 from temporal.namespace import SetupError, set_up
 from temporal.versions import PromotionError, deployment_version
 from temporal.versions import promote as promote_version
 
-EXIT_FAILED = 1
-
 temporal = typer.Typer(help="Namespace, search attributes and worker versions in Temporal.", no_args_is_help=True)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the group to the command line."""
-    app.add_typer(temporal, name="temporal")
 
 
 @temporal.command()
@@ -43,11 +35,14 @@ def setup(
 
     Exit code 0: everything exists. 1: something is missing and could not be created; standard error names it.
     """
+
+    async def work() -> None:
+        await set_up(await _client(), retention_days=retention_days, dry_run=dry_run, say=typer.echo)
+
     try:
-        asyncio.run(_set_up(retention_days, dry_run))
+        asyncio.run(work())
     except SetupError as error:
-        complain(str(error))
-        raise typer.Exit(EXIT_FAILED) from None
+        raise failed(str(error)) from None
 
 
 @temporal.command()
@@ -68,20 +63,18 @@ def promote(
     settings = read_settings()
     build = build_id or settings.worker_build_id
     if build is None:
-        complain("No version given: pass it, or set WORKER_BUILD_ID.")
-        raise typer.Exit(EXIT_USAGE)
+        raise failed("No version given: pass it, or set WORKER_BUILD_ID.", EXIT_USAGE)
     version = deployment_version(settings.task_queue, build)
+
+    async def work() -> None:
+        await promote_version(await _client(), version, percent=percent)
+
     try:
-        asyncio.run(_promote(version, percent))
+        asyncio.run(work())
     except (PromotionError, SetupError) as error:
-        complain(str(error))
-        raise typer.Exit(EXIT_FAILED) from None
+        raise failed(str(error)) from None
     share = "runs workflows now" if percent is None or percent >= 100 else f"runs {percent:g} % of workflows now"
     typer.echo(f"Version {build} {share}.")
-
-
-async def _promote(version: WorkerDeploymentVersion, percent: float | None) -> None:
-    await promote_version(await _client(), version, percent=percent)
 
 
 async def _client() -> Client:
@@ -90,7 +83,3 @@ async def _client() -> Client:
         return await temporal_client(lazy=False, payload_keys=())  # these commands read no payload
     except (RuntimeError, OSError, ValueError) as error:  # no server, a missing certificate, an invalid profile
         raise SetupError(f"Temporal cannot be reached: {error}. Is TEMPORAL_ADDRESS right?") from error
-
-
-async def _set_up(retention_days: int | None, dry_run: bool) -> None:
-    await set_up(await _client(), retention_days=retention_days, dry_run=dry_run, say=typer.echo)

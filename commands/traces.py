@@ -2,10 +2,7 @@
 
 import importlib
 
-import typer
-
-from commands.complaints import complain
-from commands.configuration import EXIT_USAGE
+from commands.terminal import EXIT_USAGE, failed
 from settings import Settings
 from telemetry.tracing import NO_TRACES, Traces
 
@@ -20,7 +17,7 @@ def open_traces(settings: Settings, part: str) -> Traces:
     try:
         export = importlib.import_module("telemetry.export")
     except ModuleNotFoundError as error:
-        complain(f"OTEL_EXPORTER_OTLP_ENDPOINT: {error.name} is not installed; it comes with the extra `tracing`")
-        raise typer.Exit(EXIT_USAGE) from None
+        message = f"OTEL_EXPORTER_OTLP_ENDPOINT: {error.name} is not installed; it comes with the extra `tracing`"
+        raise failed(message, EXIT_USAGE) from None
     traces: Traces = export.traces(settings.otel_exporter_otlp_endpoint, part)
     return traces

@@ -2,7 +2,6 @@
 
 import gc
 
-import typer
 import uvloop
 
 from commands.configuration import read_settings
@@ -30,8 +29,3 @@ def worker() -> None:
         uvloop.run(run(settings, traces))
     finally:
         traces.close()
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command()(worker)

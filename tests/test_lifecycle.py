@@ -27,7 +27,7 @@ FIGURES = {
     "api/panel/delivery.py": {"delivered"},
     "api/panel/expiring.py": {"paused"},  # a box of a form
     "commands/actions/bulk.py": {"delivered"},  # names of answered fields
-    "commands/schedules.py": {"paused"},  # state of a schedule
+    "commands/actions/schedules.py": {"paused"},  # state of a schedule
 }
 """What is a field of another object by the same word."""
 

@@ -13,12 +13,10 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from commands.actions.client import EXIT_REFUSED, ActionClient
-from commands.complaints import complain
-from commands.target import ApiOption, DataDirectoryOption, KeyOption, StoreOption, find_target
+from commands.target import Target, with_target
+from commands.terminal import EXIT_FAILED, failed
 from domain.delivery.lifecycle import DeliveryStatus
 from domain.timestamps import is_date_time
-from local.data_directory import DEFAULT_DATA_DIRECTORY
 
 POLL_SECONDS = 0.5
 _AGO = re.compile(r"([1-9][0-9]{0,5})(m|h|d)")
@@ -38,15 +36,13 @@ class _BulkCommand:
     """Names and messages of one bulk action."""
 
     name: str
-    identity: str
-    """Field of the action's id in the API."""
     noun: str
     question: str
     counted: str
 
 
-_RECOVER = _BulkCommand("recover", "recoverId", "recovery", "Send them again?", "deliveries match")
-_BACKFILL = _BulkCommand("backfill", "backfillId", "backfill", "Send them?", "events have no delivery to it")
+_RECOVER = _BulkCommand("recover", "recovery", "Send them again?", "deliveries match")
+_BACKFILL = _BulkCommand("backfill", "backfill", "Send them?", "events have no delivery to it")
 
 SubscriptionId: TypeAlias = Annotated[UUID | None, typer.Argument(metavar="SUBSCRIPTION", help="Subscription id.")]
 Since: TypeAlias = Annotated[
@@ -62,13 +58,9 @@ DryRun: TypeAlias = Annotated[bool, typer.Option("--dry-run", help="Count the de
 Yes: TypeAlias = Annotated[bool, typer.Option("--yes", help="Skip the confirmation prompt.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to the command line."""
-    app.command("recover")(recover)
-    app.command("backfill")(backfill)
-
-
+@with_target
 def recover(  # noqa: PLR0913, PLR0917 - one parameter an option
+    target: Target,
     subscription_id: SubscriptionId = None,
     since: Since = None,
     until: Until = None,
@@ -83,24 +75,21 @@ def recover(  # noqa: PLR0913, PLR0917 - one parameter an option
     cancel: Annotated[
         UUID | None, typer.Option(metavar="RECOVERY", help="Cancel this recovery instead.", show_default=False)
     ] = None,
-    store: StoreOption = None,
-    api: ApiOption = None,
-    key: KeyOption = None,
-    data_dir: DataDirectoryOption = DEFAULT_DATA_DIRECTORY,
 ) -> None:
     """Redeliver a subscription's exhausted deliveries of a time window.
 
     Exit code 0: each has been attempted again. 1: refused, cancelled, or declined at the prompt. 2: wrong usage, or
     the API cannot be reached.
     """
-    client = ActionClient(find_target(api, key, store, data_dir))
     statuses = {"statuses": sorted({one.value for one in status})} if status else {}
-    if not _about_another(client, _RECOVER, watch, cancel):
+    if not _about_another(target, _RECOVER, watch, cancel):
         wanted = _window(subscription_id, since, until, rate)
-        _begin(client, _RECOVER, subscription_id, {**wanted, **statuses}, dry_run=dry_run, yes=yes)
+        _begin(target, _RECOVER, subscription_id, {**wanted, **statuses}, dry_run=dry_run, yes=yes)
 
 
+@with_target
 def backfill(  # noqa: PLR0913, PLR0917 - one parameter an option
+    target: Target,
     subscription_id: SubscriptionId = None,
     since: Since = None,
     until: Until = None,
@@ -114,28 +103,23 @@ def backfill(  # noqa: PLR0913, PLR0917 - one parameter an option
     cancel: Annotated[
         UUID | None, typer.Option(metavar="BACKFILL", help="Cancel this backfill instead.", show_default=False)
     ] = None,
-    store: StoreOption = None,
-    api: ApiOption = None,
-    key: KeyOption = None,
-    data_dir: DataDirectoryOption = DEFAULT_DATA_DIRECTORY,
 ) -> None:
     """Deliver past events to a subscription that was created after they were accepted.
 
     Exit code 0: each has been attempted. 1: refused, cancelled, or declined at the prompt. 2: wrong usage, or the API
     cannot be reached.
     """
-    client = ActionClient(find_target(api, key, store, data_dir))
-    if not _about_another(client, _BACKFILL, watch, cancel):
+    if not _about_another(target, _BACKFILL, watch, cancel):
         wanted = _window(subscription_id, since, until, rate)
-        _begin(client, _BACKFILL, subscription_id, wanted, dry_run=dry_run, yes=yes)
+        _begin(target, _BACKFILL, subscription_id, wanted, dry_run=dry_run, yes=yes)
 
 
-def _about_another(client: ActionClient, action: _BulkCommand, watch: UUID | None, cancel: UUID | None) -> bool:
+def _about_another(target: Target, action: _BulkCommand, watch: UUID | None, cancel: UUID | None) -> bool:
     """Show or cancel an earlier action. Return False if neither was requested."""
     if cancel is not None:
-        typer.echo(f"Cancelled. {_summary(client.post(f'{action.name}/{cancel}/cancel'))}")
+        typer.echo(f"Cancelled. {_summary(target.post(f'webhook/{action.name}/{cancel}/cancel'))}")
     elif watch is not None:
-        _watch(client, action, str(watch))
+        _watch(target, action, str(watch))
     return cancel is not None or watch is not None
 
 
@@ -151,7 +135,7 @@ def _window(subscription_id: UUID | None, since: str | None, until: str | None, 
 
 
 def _begin(
-    client: ActionClient,
+    target: Target,
     action: _BulkCommand,
     subscription_id: UUID | None,
     wanted: Mapping[str, object],
@@ -159,19 +143,19 @@ def _begin(
     dry_run: bool,
     yes: bool,
 ) -> None:
-    path = f"subscription/{subscription_id}/{action.name}"
-    count = client.post(path, {action.name: {**wanted, "dryRun": True}})["count"]
+    path = f"webhook/subscription/{subscription_id}/{action.name}"
+    count = target.post(path, {action.name: {**wanted, "dryRun": True}})["count"]
     typer.echo(f"{count:,} {action.counted}.")
     if dry_run or not count:
         return
     if not yes and not typer.confirm(action.question):
-        raise typer.Exit(EXIT_REFUSED)
-    begun = client.post(path, {action.name: wanted})[action.identity]
+        raise typer.Exit(EXIT_FAILED)
+    begun = target.post(path, {action.name: wanted})[f"{action.name}Id"]
     typer.echo(f"{action.noun.capitalize()} {begun} has begun.")
-    _watch(client, action, begun)
+    _watch(target, action, begun)
 
 
-def _watch(client: ActionClient, action: _BulkCommand, action_id: str) -> None:
+def _watch(target: Target, action: _BulkCommand, action_id: str) -> None:
     """Show the progress of an action until it ends. Ctrl-C leaves the action running."""
     bar = Progress(
         TextColumn(action.noun.capitalize()),
@@ -185,7 +169,7 @@ def _watch(client: ActionClient, action: _BulkCommand, action_id: str) -> None:
     try:
         with bar:
             task = bar.add_task("", total=None, opened="0", failed="0")
-            while (found := client.get(f"{action.name}/{action_id}"))["status"] == "running":
+            while (found := target.get(f"webhook/{action.name}/{action_id}"))["status"] == "running":
                 bar.update(
                     task,
                     total=found["count"],
@@ -195,11 +179,10 @@ def _watch(client: ActionClient, action: _BulkCommand, action_id: str) -> None:
                 )
                 time.sleep(POLL_SECONDS)
     except KeyboardInterrupt:
-        complain(f"The {action.noun} continues. To cancel it: loyalty-webhooks {action.name} --cancel {action_id}")
-        raise typer.Exit(EXIT_REFUSED) from None
+        message = f"The {action.noun} continues. To cancel it: loyalty-webhooks {action.name} --cancel {action_id}"
+        raise failed(message) from None
     if found["status"] != "finished":
-        complain(f"The {action.noun} was cancelled. {_summary(found)}")
-        raise typer.Exit(EXIT_REFUSED)
+        raise failed(f"The {action.noun} was cancelled. {_summary(found)}")
     typer.echo(f"Each has been attempted. {_summary(found)}")
 
 

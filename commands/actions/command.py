@@ -1,17 +1,19 @@
-"""`loyalty-webhooks subscription …` and `delivery …`: operator actions on one subscription or delivery."""
+"""`loyalty-webhooks explain`, `subscription …` and `delivery …`: one event, one subscription, one delivery."""
 
+import json
 import time
 from typing import Annotated, Any
 from uuid import UUID
 
 import typer
+from rich.console import Console
+from rich.text import Text
 
-from commands.actions.client import EXIT_REFUSED, ActionClient
-from commands.complaints import complain
-from commands.target import ApiOption, DataDirectoryOption, KeyOption, StoreOption, find_target
+from commands.target import Target, with_target
+from commands.terminal import failed
+from domain.delivery.explain import ReasonCode
 from domain.delivery.failure_kinds import EXPLANATIONS, FailureKind
 from domain.delivery.lifecycle import DeliveryStatus
-from local.data_directory import DEFAULT_DATA_DIRECTORY
 
 TEST_SECONDS = 30.0
 """Time to wait for the outcome of a test. An attempt takes 15 s at most."""
@@ -25,22 +27,48 @@ SubscriptionId = Annotated[UUID, typer.Argument(metavar="SUBSCRIPTION", help="Su
 MessageId = Annotated[UUID, typer.Argument(metavar="DELIVERY", help="Delivery id (`messageId`).")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to the command line."""
-    app.add_typer(subscription, name="subscription")
-    app.add_typer(delivery, name="delivery")
+@with_target
+def explain(
+    target: Target,
+    event_id: Annotated[UUID, typer.Argument(metavar="EVENT", help="Event id.")],
+    subscription: Annotated[UUID | None, typer.Option(help="Explain only this subscription.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Explain the state of an event for each subscription of the store, with a remedy.
+
+    Exit code 0: explained. 1: no such subscription. 2: wrong usage, or the API cannot be reached.
+    """
+    query = {"eventId": str(event_id)} | ({} if subscription is None else {"webhookSubscriptionId": str(subscription)})
+    found = target.get("webhook/explain", **query)
+    if as_json:
+        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    console = Console(highlight=False)
+    _say(console, f"{found['eventName'] or 'Event'} {event_id}", found)
+    others = 0
+    for item in found["items"]:
+        if item["code"] == ReasonCode.other_event_name and subscription is None:
+            others += 1
+            continue
+        console.print()
+        _say(console, f"{item['url']} ({item['name'] or item['webhookSubscriptionId']})", item)
+    if others:
+        console.print(f"\n{others:,} more subscriptions are for other events.")
+
+
+def _say(console: Console, title: str, found: dict[str, Any]) -> None:
+    console.print(Text.assemble((title, "bold"), "  ", (found["code"], "cyan")), soft_wrap=True)
+    console.print(Text(f"  {found['text']}"), soft_wrap=True)
+    console.print(Text(f"  {found['remedy']}", "dim"), soft_wrap=True)
+    if found.get("messageId"):
+        console.print(Text(f"  delivery {found['messageId']}", "dim"), soft_wrap=True)
 
 
 def _status_command(action: str, help_text: str, done: str) -> None:
     @subscription.command(action, help=help_text)
-    def change(
-        subscription_id: SubscriptionId,
-        store: StoreOption = None,
-        api: ApiOption = None,
-        key: KeyOption = None,
-        data_dir: DataDirectoryOption = DEFAULT_DATA_DIRECTORY,
-    ) -> None:
-        details = ActionClient(find_target(api, key, store, data_dir)).post(f"subscription/{subscription_id}/{action}")
+    @with_target
+    def change(target: Target, subscription_id: SubscriptionId) -> None:
+        details = target.post(f"webhook/subscription/{subscription_id}/{action}")
         typer.echo(f"{details['eventName']} → {details['url']} is {details['status']}. {done}")
 
 
@@ -65,33 +93,25 @@ _status_command(
 
 
 @subscription.command("send-test")
-def send_test(
-    subscription_id: SubscriptionId,
-    store: StoreOption = None,
-    api: ApiOption = None,
-    key: KeyOption = None,
-    data_dir: DataDirectoryOption = DEFAULT_DATA_DIRECTORY,
-) -> None:
+@with_target
+def send_test(target: Target, subscription_id: SubscriptionId) -> None:
     """Send the event's sample once, marked as a test, and show the receiver's response.
 
     Exit code 0: delivered. 1: failed, or refused. 2: wrong usage, or the API cannot be reached.
     """
-    client = ActionClient(find_target(api, key, store, data_dir))
-    message_id = client.post(f"subscription/{subscription_id}/send-test")["messageId"]
+    message_id = target.post(f"webhook/subscription/{subscription_id}/send-test")["messageId"]
     typer.echo(f"Test {message_id} is being sent.")
     deadline = time.monotonic() + TEST_SECONDS
-    while (found := client.get(f"delivery/{message_id}"))["status"] == DeliveryStatus.PENDING:
+    while (found := target.get(f"webhook/delivery/{message_id}"))["status"] == DeliveryStatus.PENDING:
         if time.monotonic() > deadline:
-            complain(f"No outcome within {TEST_SECONDS:.0f} s. Does a worker run? See `loyalty-webhooks status`.")
-            raise typer.Exit(EXIT_REFUSED)
+            raise failed(f"No outcome within {TEST_SECONDS:.0f} s. Does a worker run? See `loyalty-webhooks status`.")
         time.sleep(POLL_SECONDS)
     if found["status"] != DeliveryStatus.DELIVERED:
-        complain(_failed(found))
-        raise typer.Exit(EXIT_REFUSED)
+        raise failed(_reason(found))
     typer.echo(f"Delivered: {found['url']} answered {found['lastStatusCode']}.")
 
 
-def _failed(found: dict[str, Any]) -> str:
+def _reason(found: dict[str, Any]) -> str:
     failure, code = found["lastFailure"], found["lastStatusCode"]
     answered = "" if code is None else f", status {code}"
     if failure not in FailureKind.__members__:
@@ -102,14 +122,9 @@ def _failed(found: dict[str, Any]) -> str:
 
 def _delivery_command(action: str, help_text: str, done: str) -> None:
     @delivery.command(action, help=help_text)
-    def change(
-        message_id: MessageId,
-        store: StoreOption = None,
-        api: ApiOption = None,
-        key: KeyOption = None,
-        data_dir: DataDirectoryOption = DEFAULT_DATA_DIRECTORY,
-    ) -> None:
-        ActionClient(find_target(api, key, store, data_dir)).post(f"delivery/{message_id}/{action}")
+    @with_target
+    def change(target: Target, message_id: MessageId) -> None:
+        target.post(f"webhook/delivery/{message_id}/{action}")
         typer.echo(done)
 
 

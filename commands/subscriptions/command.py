@@ -1,42 +1,34 @@
 """`loyalty-webhooks subscriptions export|diff|apply`: manage the subscriptions of a store as a file."""
 
-import asyncio
 import contextlib
 import json
 import os
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, TextIO, TypeVar
+from typing import Annotated, Any, TypeVar
 
+import httpx
 import typer
+from pydantic import BaseModel, ValidationError
 from rich.console import Console
 
-from api.subscription_sets.models import PlannedChange, SetAnswer
-from commands.complaints import complain
-from commands.subscriptions.client import ApiTrouble, EntriesRefused, NoAnswer, PlanChanged, SubscriptionClient
-from commands.subscriptions.export import export_text
-from commands.subscriptions.file import (
-    STANDARD_INPUT,
-    FileRefused,
-    SubscriptionFile,
-    read_subscription_file,
-    written_paths,
-)
+from api.subscription_sets.models import PlannedChange, SetAnswer, StoredSet
+from commands.subscriptions.file import FileRefused, SubscriptionFile, export_text, read_subscription_file
 from commands.subscriptions.plan import show_changes, show_keys
-from commands.target import ApiOption, DataDirectoryOption, KeyOption, StoreOption, Target, find_target
-from local.data_directory import DEFAULT_DATA_DIRECTORY, PRIVATE_FILE
+from commands.target import Target, json_of, with_target
+from commands.terminal import EXIT_USAGE, STANDARD_INPUT, complain, failed
+from local.data_directory import PRIVATE_FILE
 
-R = TypeVar("R")
+M = TypeVar("M", bound=BaseModel)
 
 EXIT_DIFFERENT = 1
-EXIT_FAILED = 2
-"""Exit code of a failure. Wrong usage exits with 2 too, as everywhere on the command line."""
 
 MAX_PLANS = 3
 """Maximum number of plans, if other clients keep changing the store."""
+
+APPLY_SECONDS = 180.0
+"""Timeout of a request. The API resolves the hosts of up to 500 URLs, at most a second each, four at a time."""
 
 UNSURE = (
     "The outcome is unknown: `loyalty-webhooks subscriptions diff` shows it. Signing keys it created are lost, so "
@@ -49,50 +41,38 @@ FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="Subscription
 PruneOption = Annotated[bool, typer.Option("--prune", help="Delete subscriptions that are missing in the file.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to the command line."""
-    app.add_typer(subscriptions, name="subscriptions")
+class PlanChanged(Exception):  # noqa: N818 - reads as what happened
+    """Another client changed subscriptions after the plan was made; nothing was done."""
 
 
 @subscriptions.command("export")
-def export(
-    store: StoreOption = None,
-    api: ApiOption = None,
-    key: KeyOption = None,
-    data_dir: DataDirectoryOption = DEFAULT_DATA_DIRECTORY,
-) -> None:
+@with_target
+def export(target: Target) -> None:
     """Print the store's subscriptions as a file for `diff` and `apply`. The file holds no secret.
 
     Exit code 0: printed. 2: wrong usage, or the API call failed.
     """
-    target = find_target(api, key, store, data_dir)
-    stored = _asked(target, lambda client: client.read())
+    stored = _asked(StoredSet, target, "GET")
     sys.stdout.write(export_text(target.store, stored.subscriptions))
 
 
 @subscriptions.command("diff")
-def diff(
-    file: FileArgument,
-    prune: PruneOption = False,
-    store: StoreOption = None,
-    api: ApiOption = None,
-    key: KeyOption = None,
-    data_dir: DataDirectoryOption = DEFAULT_DATA_DIRECTORY,
-) -> None:
+@with_target
+def diff(target: Target, file: FileArgument, prune: PruneOption = False) -> None:
     """Show the changes that `apply` would make with the same options. Header values are compared and never shown.
 
     Exit code 0: no changes. 1: changes. 2: the file has errors, or the API call failed.
     """
-    target = find_target(api, key, store, data_dir)
-    wanted = _read(file, target)
-    answer = _asked(target, lambda client: client.apply(wanted.entries, prune=prune, dry_run=True), wanted)
+    answer = _applied(target, _read(file, target), prune=prune, dry_run=True)
     show_changes(Console(), answer)
     if answer.changes:
         raise typer.Exit(EXIT_DIFFERENT)
 
 
 @subscriptions.command("apply")
-def apply(  # noqa: PLR0913, PLR0917 - one parameter an option
+@with_target
+def apply(
+    target: Target,
     file: FileArgument,
     prune: PruneOption = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the changes and make none.")] = False,
@@ -103,134 +83,90 @@ def apply(  # noqa: PLR0913, PLR0917 - one parameter an option
         Path | None,
         typer.Option(help="New file for new signing keys, readable by you alone; required without a terminal."),
     ] = None,
-    store: StoreOption = None,
-    api: ApiOption = None,
-    key: KeyOption = None,
-    data_dir: DataDirectoryOption = DEFAULT_DATA_DIRECTORY,
 ) -> None:
     """Make the store's subscriptions match the file, in one transaction. Idempotent.
 
     Exit code 0: done, or nothing to do. 2: the file has errors, the prompt was declined, or the API call failed.
     """
-    target = find_target(api, key, store, data_dir)
     wanted = _read(file, target)
-    may_ask = file != STANDARD_INPUT and sys.stdin.isatty()
-    applying = _Applying(target, wanted, prune, Agreement(may_ask=may_ask, agreed=yes), signing_keys)
+    console = Console()
     for _ in range(MAX_PLANS):
         try:
-            applying.once(dry_run=dry_run)
+            plan = _applied(target, wanted, prune=prune, dry_run=True)
+            if dry_run or not plan.changes:
+                show_changes(console, plan)
+                return
+            if not yes:
+                _agree(console, plan, may_ask=file != STANDARD_INPUT and sys.stdin.isatty())
+            with _key_destination(console, plan, signing_keys) as store_keys:
+                answer = _applied(target, wanted, prune=prune, dry_run=False, expected_plan=plan.plan)
+                show_changes(console, answer)
+                store_keys([change for change in answer.changes if change.hmac_secret is not None])
         except PlanChanged:
             complain("The store's subscriptions have just changed; nothing was done. Making a new plan.")
         else:
             return
-    complain("The subscriptions changed each time; nothing was done.")
-    raise typer.Exit(EXIT_FAILED)
+    raise failed("The subscriptions changed each time; nothing was done.", EXIT_USAGE)
 
 
-@dataclass(frozen=True)
-class Agreement:
-    """Consent to permanent losses: given in advance, or by a prompt if `may_ask`."""
-
-    may_ask: bool
-    agreed: bool
-
-
-@dataclass(frozen=True)
-class _Applying:
-    """Application of one file to one store."""
-
-    target: Target
-    wanted: SubscriptionFile
-    prune: bool
-    agreement: Agreement
-    signing_keys: Path | None
-
-    def once(self, *, dry_run: bool) -> None:
-        """Plan, confirm permanent losses, apply. Raises PlanChanged if the store changed after the plan."""
-        console = Console()
-        plan = self._apply(dry_run=True)
-        if dry_run or not plan.changes:
-            show_changes(console, plan)
-            return
-        self._agree(console, plan)
-        with self._key_destination(console, plan) as store_keys:
-            answer = self._apply(dry_run=False, expected_plan=plan.plan)
-            show_changes(console, answer)
-            store_keys([change for change in answer.changes if change.hmac_secret is not None])
-
-    def _apply(self, *, dry_run: bool, expected_plan: str | None = None) -> SetAnswer:
-        def asking(client: SubscriptionClient) -> Awaitable[SetAnswer]:
-            return client.apply(self.wanted.entries, prune=self.prune, dry_run=dry_run, expected_plan=expected_plan)
-
-        return _asked(self.target, asking, self.wanted, "" if dry_run else UNSURE)
-
-    def _agree(self, console: Console, plan: SetAnswer) -> None:
-        """Confirm permanent losses. Raises typer.Exit without consent."""
-        losing = sum(bool(change.loses) for change in plan.changes)
-        if not losing or self.agreement.agreed:
-            return
-        show_changes(console, plan)
-        if not self.agreement.may_ask:
-            complain(f"{losing} of the changes lose data permanently; --yes confirms. Nothing was done.")
-            raise typer.Exit(EXIT_FAILED)
-        if not typer.confirm(f"{losing} of the changes lose data permanently. Apply them?"):
-            complain("Nothing was done.")
-            raise typer.Exit(EXIT_FAILED)
-
-    @contextlib.contextmanager
-    def _key_destination(
-        self, console: Console, plan: SetAnswer
-    ) -> Iterator[Callable[[Sequence[PlannedChange]], None]]:
-        """Prepare the destination of new signing keys before any is created. Keys never go to a pipeline's log."""
-        switched_on = any(
-            field.field == "hmacEnabled" and field.after for change in plan.changes for field in change.changes
-        )
-        if not switched_on:
-            yield lambda changes: None
-        elif self.signing_keys is not None:
-            with _new_private_file(self.signing_keys) as write:
-                yield lambda changes: write(_keys_text(changes))
-            typer.echo(f"The new signing keys are in {self.signing_keys}.")
-        elif console.is_terminal:
-            yield lambda changes: show_keys(console, list(changes))
-        else:
-            complain(
-                "This would create signing keys, which are shown once, and there is no terminal to show them: pass a "
-                "file for them with --signing-keys. Nothing was done."
-            )
-            raise typer.Exit(EXIT_FAILED)
+def _agree(console: Console, plan: SetAnswer, *, may_ask: bool) -> None:
+    """Ask for consent to permanent losses. Raises typer.Exit without it."""
+    losing = sum(bool(change.loses) for change in plan.changes)
+    if not losing:
+        return
+    show_changes(console, plan)
+    if not may_ask:
+        raise failed(f"{losing} of the changes lose data permanently; --yes confirms. Nothing was done.", EXIT_USAGE)
+    if not typer.confirm(f"{losing} of the changes lose data permanently. Apply them?"):
+        raise failed("Nothing was done.", EXIT_USAGE)
 
 
 @contextlib.contextmanager
-def _new_private_file(path: Path) -> Iterator[Callable[[str], None]]:
+def _key_destination(
+    console: Console, plan: SetAnswer, file: Path | None
+) -> Iterator[Callable[[list[PlannedChange]], None]]:
+    """Prepare the destination of new signing keys before any is created. Keys never go to a pipeline's log."""
+    if not any(field.field == "hmacEnabled" and field.after for change in plan.changes for field in change.changes):
+        yield lambda changes: None
+    elif file is not None:
+        with _new_key_file(file) as write:
+            yield write
+        typer.echo(f"The new signing keys are in {file}.")
+    elif console.is_terminal:
+        yield lambda changes: show_keys(console, changes)
+    else:
+        raise failed(
+            "This would create signing keys, which are shown once, and there is no terminal to show them: pass a "
+            "file for them with --signing-keys. Nothing was done.",
+            EXIT_USAGE,
+        )
+
+
+@contextlib.contextmanager
+def _new_key_file(path: Path) -> Iterator[Callable[[Sequence[PlannedChange]], None]]:
     """Create a private file and remove it if the block fails. An existing file ends the command."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
     except OSError as error:
-        complain(f"{path} cannot be created: {error.strerror}. Nothing was done.")
-        raise typer.Exit(EXIT_FAILED) from None
+        raise failed(f"{path} cannot be created: {error.strerror}. Nothing was done.", EXIT_USAGE) from None
+
+    def write(changes: Sequence[PlannedChange]) -> None:
+        shown = {"webhook_subscription_id", "event_name", "name", "url", "hmac_secret"}
+        keys = [change.model_dump(mode="json", by_alias=True, include=shown) for change in changes]
+        try:
+            file.write(json.dumps(keys, indent=2, ensure_ascii=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        except OSError as error:
+            lost = f"The new signing keys could not be written: {error.strerror}. They are lost: rotate them."
+            raise failed(lost, EXIT_USAGE) from None
+
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            yield partial(_write, file)
+            yield write
     except BaseException:
         path.unlink(missing_ok=True)
         raise
-
-
-def _write(file: TextIO, text: str) -> None:
-    try:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    except OSError as error:
-        complain(f"The new signing keys could not be written: {error.strerror}. They are lost: rotate them.")
-        raise typer.Exit(EXIT_FAILED) from None
-
-
-def _keys_text(changes: Sequence[PlannedChange]) -> str:
-    shown = {"webhook_subscription_id", "event_name", "name", "url", "hmac_secret"}
-    keys = [change.model_dump(mode="json", by_alias=True, include=shown) for change in changes]
-    return json.dumps(keys, indent=2, ensure_ascii=False) + "\n"
 
 
 def _read(file: Path, target: Target) -> SubscriptionFile:
@@ -239,45 +175,74 @@ def _read(file: Path, target: Target) -> SubscriptionFile:
         raw = sys.stdin.buffer.read() if file == STANDARD_INPUT else file.read_bytes()
         wanted = read_subscription_file(file, raw)
     except OSError as error:
-        complain(f"{file} cannot be read: {error.strerror}.")
-        raise typer.Exit(EXIT_FAILED) from None
+        raise failed(f"{file} cannot be read: {error.strerror}.", EXIT_USAGE) from None
     except FileRefused as refused:
         for complaint in refused.complaints:
             complain(complaint)
-        raise typer.Exit(EXIT_FAILED) from None
+        raise typer.Exit(EXIT_USAGE) from None
     if wanted.store not in (None, target.store):
-        complain(
-            wanted.complaint(
-                "store", f"the file is for store {wanted.store}, not for {target.store}; change it with --store"
-            )
-        )
-        raise typer.Exit(EXIT_FAILED)
+        other = f"the file is for store {wanted.store}, not for {target.store}; change it with --store"
+        raise failed(wanted.complaint("store", other), EXIT_USAGE)
     return wanted
 
 
+def _applied(
+    target: Target, wanted: SubscriptionFile, *, prune: bool, dry_run: bool, expected_plan: str | None = None
+) -> SetAnswer:
+    """Make the store's subscriptions match the file. Raises PlanChanged, and typer.Exit as `_asked`."""
+    asked = {"subscriptions": wanted.entries, "prune": prune, "dryRun": dry_run, "expectedPlan": expected_plan}
+    if_unsure = "" if dry_run else UNSURE
+    return _asked(SetAnswer, target, "POST", {"subscriptionSet": asked}, wanted=wanted, if_unsure=if_unsure)
+
+
 def _asked(
+    model: type[M],
     target: Target,
-    asking: Callable[[SubscriptionClient], Awaitable[R]],
+    method: str,
+    body: Any = None,
+    *,
     wanted: SubscriptionFile | None = None,
     if_unsure: str = "",
-) -> R:
-    """Return the API's response. Prints errors, with their line in the file if known, and raises typer.Exit."""
-
-    async def ask() -> R:
-        async with SubscriptionClient(target) as client:
-            return await asking(client)
-
+) -> M:
+    """Return the API's answer. Prints errors, with their line in the file if known, and raises typer.Exit."""
     try:
-        return asyncio.run(ask())
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
-    except PlanChanged:
-        raise
-    except EntriesRefused as refused:
-        for path, message in written_paths(refused.problems):
-            complain(f"{path}: {message}" if wanted is None else wanted.complaint(path, message))
-    except NoAnswer as error:
-        complain(f"{error} {if_unsure}".strip())
-    except ApiTrouble as error:
-        complain(str(error))
-    raise typer.Exit(EXIT_FAILED)
+        response = target.request(method, "webhook/subscription-set", json=body, timeout=APPLY_SECONDS)
+    except httpx.ConnectError as error:
+        raise failed(f"{target.api} cannot be reached: {error}. Is it running?", EXIT_USAGE) from None
+    except httpx.RequestError as error:
+        silence = f"{target.api} did not answer: {str(error) or type(error).__name__}."
+        raise failed(f"{silence} {if_unsure}".strip(), EXIT_USAGE) from None
+    if response.status_code == httpx.codes.OK:
+        try:
+            return model.model_validate_json(response.content)
+        except ValidationError:
+            strange = f"{target.api} sent an unexpected response: is it another version?"
+            raise failed(f"{strange} {if_unsure}".strip(), EXIT_USAGE) from None
+    answer = json_of(response)
+    facts = answer if isinstance(answer, dict) else {}
+    match response.status_code:
+        case 400 if facts.get("errors"):
+            for problem in facts["errors"]:
+                _complain_of(problem, wanted)
+            raise typer.Exit(EXIT_USAGE)
+        case 401:
+            reason = "the key is not accepted (--key, LOYALTY_WEBHOOKS_KEY)"
+        case 403:
+            reason = "this key lacks a right: subscription:read to export, subscription:write to compare and to apply"
+        case 404:
+            reason = (
+                f"there is no store {target.store!r}, this key has no access to it (--store), or the API is too old"
+            )
+        case 409:
+            raise PlanChanged
+        case _:
+            reason = str(facts.get("message") or "")
+    raise target.unusable(response.status_code, reason)
+
+
+def _complain_of(problem: dict[str, Any], wanted: SubscriptionFile | None) -> None:
+    """Print an error of the API, reworded where the API names a field that the file does not have."""
+    path, message = str(problem.get("path", "")), str(problem.get("message", ""))
+    if problem.get("code") == "masked_value":
+        message = "this header has no stored value to keep; provide one with fromEnv or fromFile"
+    complain(f"{path}: {message}" if wanted is None else wanted.complaint(path, message))

@@ -1,4 +1,4 @@
-"""Subscriptions file of a store: reads YAML, validates its form, resolves references to secrets.
+"""Subscriptions file of a store: reads YAML, validates its form, resolves references to secrets, and exports.
 
     version: 1
     store: default                     # optional: the file is for this store alone
@@ -14,13 +14,18 @@ The fields of an entry are those of the API, which validates them. This module o
 secret. docs/subscriptions-file.md describes the format for users.
 """
 
+import json
 import os
-from collections.abc import Iterable, Mapping
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC
 from pathlib import Path
-from typing import Any
 
+from api.subscription_sets.models import StoredSubscription
 from commands.subscriptions.yaml_document import Document, DocumentError, Value, read_document
+from commands.terminal import STANDARD_INPUT, printable
 from domain.wire.headers import VALUE_MOST_CHARACTERS
 from storage.access.audit import MASK
 
@@ -28,9 +33,24 @@ VERSION = 1
 MOST_BYTES = 8 * 1024 * 1024
 """Maximum size of the file, equal to the API's limit of a request body."""
 
-STANDARD_INPUT = Path("-")
 FIELDS = ("version", "store", "subscriptions")
 FORMS = "{fromEnv: NAME}, {fromFile: PATH} or {keep: true}"
+
+PLAIN = re.compile(r"(?!(?i:true|false|null|yes|no|on|off|y|n)\Z)[^\W\d_](?:[\w./?=&%+@~()-]|:(?=[\w/])| (?=[\w(]))*")
+"""Text that YAML reads as itself without quotes. Begins with a letter; a colon or space must not end the scalar."""
+
+HEAD = """\
+# The webhook subscriptions of store {store}, written by `loyalty-webhooks subscriptions export`.
+#
+#   loyalty-webhooks subscriptions diff FILE     shows the differences between store and file
+#   loyalty-webhooks subscriptions apply FILE    applies the file to the store in one transaction
+#
+# Event and name identify the subscription of an entry, or an id if they are ambiguous. Omitted fields have their
+# default. Header values are never in the file: {{keep: true}} keeps the stored value, {{fromEnv: NAME}} and
+# {{fromFile: PATH}} name the source of a new one. Only the store creates signing keys.
+version: {version}
+store: {store_text}
+"""
 
 
 class FileRefused(Exception):  # noqa: N818 - reads as what happened
@@ -162,14 +182,52 @@ def _usable(value: str | None, source: str) -> str:
     return value
 
 
-def written_paths(problems: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """Return (path, message) of the API's errors, reworded where the API names a field that the file does not have."""
-    return [
-        (
-            str(problem.get("path", "")),
-            "this header has no stored value to keep; provide one with fromEnv or fromFile"
-            if problem.get("code") == "masked_value"
-            else str(problem.get("message", "")),
-        )
-        for problem in problems
-    ]
+def export_text(store: str, subscriptions: Sequence[StoredSubscription]) -> str:
+    """Return a store's subscriptions as a file for `subscriptions apply`: the same state gives the same text."""
+    head = HEAD.format(store=store, version=VERSION, store_text=_text(store))
+    if not subscriptions:
+        return head + "subscriptions: []\n"
+    names = Counter((subscription.event_name, subscription.name) for subscription in subscriptions)
+    lines = ["subscriptions:"]
+    for subscription in subscriptions:
+        by_name = subscription.name is not None and names[subscription.event_name, subscription.name] == 1
+        for number, line in enumerate(_entry(subscription, by_name=by_name)):
+            lines.append(f"  {'  ' if number else '- '}{line}")
+    return head + "\n".join(lines) + "\n"
+
+
+def _entry(subscription: StoredSubscription, *, by_name: bool) -> Iterator[str]:
+    """Yield the lines of one entry, without fields at their default."""
+    yield f"eventName: {_text(subscription.event_name)}"
+    if subscription.name is not None:
+        yield f"name: {_text(subscription.name)}"
+    if not by_name:
+        why = "it has no name" if subscription.name is None else "others have this event and name"
+        yield f"webhookSubscriptionId: {subscription.webhook_subscription_id}  # {why}"
+    yield f"url: {_text(subscription.url)}"
+    if subscription.legacy:
+        yield "legacy: true"
+    if subscription.headers:
+        yield "headers:"
+        for header in subscription.headers:
+            yield f"  - headerName: {_text(header.header_name)}"
+            yield "    headerValue: {keep: true}"
+    if subscription.hmac_enabled:
+        yield "hmacEnabled: true"
+    if subscription.active_from is not None:
+        yield f"activeFrom: {subscription.active_from.astimezone(UTC).isoformat().replace('+00:00', 'Z')}"
+    others = (
+        ("rateLimitPerSecond", subscription.rate_limit_per_second, None),
+        ("maxConcurrency", subscription.max_concurrency, None),
+        ("ordered", "true" if subscription.ordered else None, None),
+        ("orderKey", subscription.order_key, "subscription"),
+        ("afterExhausted", subscription.after_exhausted, "skip"),
+    )
+    yield from (f"{name}: {value}" for name, value, default in others if value != default)
+    if subscription.retry_schedule is not None:
+        yield f"retrySchedule: [{', '.join(map(str, subscription.retry_schedule))}]  # seconds after each failure"
+
+
+def _text(text: str) -> str:
+    """Return the text as YAML: plain if that is safe, else quoted with unprintable characters escaped."""
+    return text if PLAIN.fullmatch(text) else printable(json.dumps(text, ensure_ascii=False))

@@ -10,8 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from commands.listen import indented
-from domain.wire.jsontext import dump, parse
+from domain.wire.jsontext import dump, parse, pretty
 from tests.commands.running import lines_until, run, running
 from tests.local.test_receiver import Signed, new_key
 
@@ -134,4 +133,4 @@ async def test_a_key_that_is_none_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_indenting_changes_nothing_but_white_space(text: str) -> None:
-    assert dump(parse(indented(text).encode())) == text
+    assert dump(parse(pretty(text).encode())) == text

@@ -10,8 +10,13 @@ from hypothesis import strategies as st
 
 from api.subscription_sets.models import StoredSubscription
 from api.subscriptions.models import MaskedHeader
-from commands.subscriptions.export import export_text
-from commands.subscriptions.file import MOST_BYTES, FileRefused, SubscriptionFile, read_subscription_file
+from commands.subscriptions.file import (
+    MOST_BYTES,
+    FileRefused,
+    SubscriptionFile,
+    export_text,
+    read_subscription_file,
+)
 from commands.subscriptions.yaml_document import Value
 
 MASK = "•••"

@@ -4,14 +4,9 @@ from typing import Annotated
 
 import typer
 
-from commands.database import in_database
+from commands.database.connection import in_database
 from storage.migrate import current, head, is_behind, sql_between
 from storage.migrate import migrate as bring_to_head
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command("migrate")(migrate)
 
 
 def migrate(

@@ -6,18 +6,16 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import asyncpg
-import typer
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from commands.complaints import complain
 from commands.configuration import read_settings
-from settings import Settings
+from commands.terminal import failed
 from storage.database import Database
 from storage.unavailable import is_unavailable
 
 R = TypeVar("R")
 
-EXIT_FAILED = 1
 UNDEFINED_TABLE = "42P01"
 LOCK_NOT_AVAILABLE = "55P03"
 
@@ -25,30 +23,40 @@ LOCK_NOT_AVAILABLE = "55P03"
 def in_database(work: Callable[[Database], Awaitable[R]]) -> R:
     """Run `work` with a database connection. Raises typer.Exit if the database is unreachable or has no tables."""
     settings = read_settings()
+
+    async def connected() -> R:
+        database = Database(settings.sqlalchemy_url, pool_size=1, name="loyalty-webhooks command")
+        try:
+            return await work(database)
+        finally:
+            await database.close()
+
     try:
-        return asyncio.run(_connected(settings, work))
+        return asyncio.run(connected())
     except (OSError, SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         message = _message(error)
         if message is None:
             raise
-        complain(message)
-        raise typer.Exit(EXIT_FAILED) from None
+        raise failed(message) from None
 
 
-async def _connected(settings: Settings, work: Callable[[Database], Awaitable[R]]) -> R:
-    database = Database(settings.sqlalchemy_url, pool_size=1, name="loyalty-webhooks command")
-    try:
-        return await work(database)
-    finally:
-        await database.close()
+def in_transaction(work: Callable[[AsyncConnection], Awaitable[R]]) -> R:
+    """Run `work` in a transaction. Raises as `in_database`."""
+
+    async def transact(database: Database) -> R:
+        async with database.transaction() as connection:
+            return await work(connection)
+
+    return in_database(transact)
 
 
 def _message(error: Exception) -> str | None:
     if is_unavailable(error):
         return f"The database of DATABASE_URL cannot be reached: {error}"
-    if isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) == UNDEFINED_TABLE:
+    state = getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
+    if state == UNDEFINED_TABLE:
         return "The database has no tables yet; run `loyalty-webhooks migrate` first."
-    if isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) == LOCK_NOT_AVAILABLE:
+    if state == LOCK_NOT_AVAILABLE:
         return "A table is locked by another session (see pg_stat_activity); the command was rolled back. Run it again."
     return None
 

@@ -11,13 +11,13 @@ import asyncpg
 import typer
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from commands.complaints import complain
-from commands.configuration import EXIT_USAGE, read_settings
-from commands.database import EXIT_FAILED, in_database
+from commands.configuration import read_settings
+from commands.database.connection import in_database
+from commands.terminal import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, BarOrLines, failed, show_counts
 from domain.expiry.rows import Kind
 from local.expiry_file import ExpiryFile, FileFormat, FileUnusableError, Importer
 from storage.database import Database
@@ -27,21 +27,9 @@ from storage.expiry.source import Finding, PlatformRows, source_columns
 from storage.operations.stores import store_exists
 from storage.sealing import Sealer
 
-EXIT_REJECTED = 1
-EXIT_INTERRUPTED = 130
-"""Exit code after Ctrl-C, as in a shell."""
-
-PLAIN_PROGRESS_SECONDS = 2.0
-"""Interval of progress lines without a terminal."""
-
 FORMATS = {".csv": FileFormat.CSV, ".ndjson": FileFormat.NDJSON, ".jsonl": FileFormat.NDJSON}
 
 expiry = typer.Typer(help="Expiry rows: point transfers, levels, coupons.", no_args_is_help=True)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to the command line."""
-    app.add_typer(expiry, name="expiry")
 
 
 @expiry.command("import")
@@ -86,14 +74,14 @@ def import_rows(
     except FileUnusableError as error:
         raise typer.BadParameter(f"{file.name}: {error}") from error
     except ImportedElsewhereError:
-        complain(f"Another process is importing {file} into {store}; this import has stopped.")
-        raise typer.Exit(EXIT_FAILED) from None
+        raise failed(f"Another process is importing {file} into {store}; this import has stopped.") from None
     except KeyboardInterrupt:
-        complain("Stopped. Run the same command to resume.")
-        raise typer.Exit(EXIT_INTERRUPTED) from None
-    _report(state, rejects)
+        raise failed("Stopped. Run the same command to resume.", EXIT_INTERRUPTED) from None
+    counts = (state.written, state.rows - state.written, state.rejected)
+    show_counts(("written", "older or repeated", "rejected"), counts)
     if state.rejected:
-        raise typer.Exit(EXIT_REJECTED)
+        Console().print(Text(f"Rejected lines and reasons: {rejects}"), soft_wrap=True)
+        raise typer.Exit(EXIT_FAILED)
 
 
 async def _run(importer: Importer, size: int, *, again: bool) -> ImportState:
@@ -104,60 +92,17 @@ async def _run(importer: Importer, size: int, *, again: bool) -> ImportState:
         return state
     if state.position_bytes:
         console.print(f"Resuming after line {state.position_line:,}.", highlight=False)
-    with _ImportProgress(console, size, state) as progress:
+    started, rows_before, size = time.monotonic(), state.rows, max(size, 1)
+    rate_column = TextColumn("{task.fields[rows]} rows, {task.fields[rate]}/s")
+    columns = (TextColumn("Importing"), BarColumn(), TaskProgressColumn(), rate_column)
+    with BarOrLines(*columns, total=size, completed=state.position_bytes, rows="0", rate="0") as progress:
         async with aclosing(importer.run(state)) as states:
             async for state in states:
-                progress.update(state)
+                rows = f"{state.rows:,}"
+                rate = f"{(state.rows - rows_before) / max(time.monotonic() - started, 0.001):,.0f}"
+                line = f"{100 * state.position_bytes // size} %: {rows} rows, {rate}/s"
+                progress.show(line, completed=state.position_bytes, rows=rows, rate=rate)
     return state
-
-
-class _ImportProgress:
-    """Progress bar on standard error, or a line every 2 s without a terminal."""
-
-    def __init__(self, console: Console, size: int, begun: ImportState) -> None:
-        self._console = console
-        self._size = max(size, 1)
-        self._begun = begun
-        self._started = self._said = time.monotonic()
-        self._bar = Progress(
-            TextColumn("Importing"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[rows]} rows, {task.fields[rate]}/s"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-            transient=True,
-        )
-        self._task = self._bar.add_task("", total=self._size, completed=begun.position_bytes, rows="0", rate="0")
-
-    def __enter__(self) -> "_ImportProgress":
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def update(self, state: ImportState) -> None:
-        """Show the state after a chunk."""
-        now = time.monotonic()
-        rate = (state.rows - self._begun.rows) / max(now - self._started, 0.001)
-        self._bar.update(self._task, completed=state.position_bytes, rows=f"{state.rows:,}", rate=f"{rate:,.0f}")
-        if not self._console.is_terminal and now - self._said >= PLAIN_PROGRESS_SECONDS:
-            self._said = now
-            percent = 100 * state.position_bytes // self._size
-            self._console.print(f"{percent} %: {state.rows:,} rows, {rate:,.0f}/s", highlight=False)
-
-
-def _report(state: ImportState, rejects: Path) -> None:
-    console = Console()
-    table = Table(box=box.SIMPLE_HEAD)
-    for column in ("written", "older or repeated", "rejected"):
-        table.add_column(column, justify="right")
-    table.add_row(f"{state.written:,}", f"{state.rows - state.written:,}", f"{state.rejected:,}")
-    console.print(table)
-    if state.rejected:
-        console.print(Text(f"Rejected lines and reasons: {rejects}"), soft_wrap=True)
 
 
 @expiry.command("check-source")
@@ -166,30 +111,26 @@ def check_source() -> None:
     settings = read_settings()
     url = settings.expiry_asyncpg_url
     if url is None:
-        complain("EXPIRY_DATABASE_URL is not set: there is no platform database to check.")
-        raise typer.Exit(EXIT_USAGE)
+        raise failed("EXPIRY_DATABASE_URL is not set: there is no platform database to check.", EXIT_USAGE)
+
+    async def check() -> list[Finding]:
+        rows = PlatformRows(url, statement_timeout_seconds=settings.expiry_statement_timeout_seconds)
+        try:
+            return await rows.check()
+        finally:
+            await rows.close()
+
     try:
-        findings = asyncio.run(_check(url, settings.expiry_statement_timeout_seconds))
+        findings = asyncio.run(check())
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
-        complain(f"The database of EXPIRY_DATABASE_URL cannot be read: {error or type(error).__name__}")
-        raise typer.Exit(EXIT_FAILED) from None
+        raise failed(f"The database of EXPIRY_DATABASE_URL cannot be read: {error or type(error).__name__}") from None
     console = Console()
     if not findings:
-        views = ", ".join(
-            f"{relation.view} ({len(source_columns(relation))} columns)" for relation in RELATIONS.values()
-        )
-        console.print(Text(f"All columns are readable: {views}"), soft_wrap=True)
+        views = (f"{relation.view} ({len(source_columns(relation))} columns)" for relation in RELATIONS.values())
+        console.print(Text(f"All columns are readable: {', '.join(views)}"), soft_wrap=True)
         return
     table = Table("view", "column", "problem", box=box.SIMPLE_HEAD)
     for finding in findings:
         table.add_row(finding.view, finding.column or "", Text(finding.problem))
     console.print(table)
     raise typer.Exit(EXIT_FAILED)
-
-
-async def _check(url: str, statement_timeout_seconds: float) -> list[Finding]:
-    rows = PlatformRows(url, statement_timeout_seconds=statement_timeout_seconds)
-    try:
-        return await rows.check()
-    finally:
-        await rows.close()

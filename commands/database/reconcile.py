@@ -1,21 +1,26 @@
 """`loyalty-webhooks reconcile`: restart the activities and workflows of open deliveries after a restore."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Annotated
 from uuid import UUID
 
 import typer
-from rich import box
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
-from temporalio.client import ActivityExecutionStatus, Client, WorkflowExecutionStatus
+from temporalio.client import (
+    ActivityExecutionDescription,
+    ActivityExecutionStatus,
+    Client,
+    WorkflowExecutionDescription,
+    WorkflowExecutionStatus,
+)
 from temporalio.service import RPCError, RPCStatusCode
 
-from commands.complaints import complain
 from commands.configuration import read_settings
-from commands.database import EXIT_FAILED, in_database
+from commands.database.connection import in_database
+from commands.terminal import failed, show_counts
 from domain.delivery.identity import backfill_workflow_id, recover_workflow_id
 from storage.database import Database
 from storage.deliveries.reconcile import LookedAfter, RunningBulkAction, looked_after, running_bulk_actions
@@ -26,16 +31,14 @@ from temporal.client import temporal_client
 from temporal.retries import Retries
 from temporal.starts import ActionStarts
 
+Figures = tuple[int, int]
+"""Executions in Temporal: running, lost."""
+
 CONCURRENT_CALLS = 20
 """Maximum concurrent calls to Temporal. Enough to keep it busy, too few to delay deliveries of a running stack."""
 
 START_BATCH = 500
 """Deliveries whose activities get their ids in one transaction."""
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command()(reconcile)
 
 
 def reconcile(
@@ -54,71 +57,76 @@ def reconcile(
     """
     settings = read_settings()
 
-    async def work(database: Database) -> Reconciled:
+    async def work(database: Database) -> tuple[Figures, Figures, LookedAfter]:
         client = await temporal_client(lazy=False, payload_keys=settings.plain_payload_keys)
         return await _reconciled(database, client, settings.task_queue, dry_run=dry_run)
 
     try:
-        found = in_database(work)
+        deliveries, actions, rest = in_database(work)
     except (RPCError, RuntimeError) as error:
-        complain(f"Temporal cannot be reached, or failed: {error}. Started activities stay; run it again.")
-        raise typer.Exit(EXIT_FAILED) from None
-    _show(found, dry_run=dry_run)
+        message = f"Temporal cannot be reached, or failed: {error}. Started activities stay; run it again."
+        raise failed(message) from None
+    show_counts(
+        ("", "running", "lost" if dry_run else "started again"),
+        ("deliveries to attempt", *deliveries),
+        ("recoveries and backfills", *actions),
+    )
+    typer.echo(
+        f"Workers handle the rest by themselves: {rest.untaken_events:,} unclaimed events, "
+        f"{rest.held_deliveries:,} held deliveries."
+    )
 
 
-class Reconciled:
-    """Counts by kind: [running, lost]."""
-
-    def __init__(self, rest: LookedAfter) -> None:
-        self.rest = rest
-        self.deliveries = [0, 0]
-        self.actions = [0, 0]
-
-
-async def _reconciled(database: Database, client: Client, task_queue: str, *, dry_run: bool) -> Reconciled:
+async def _reconciled(
+    database: Database, client: Client, task_queue: str, *, dry_run: bool
+) -> tuple[Figures, Figures, LookedAfter]:
+    """Return the figures of deliveries and of bulk actions, and the work that the workers find by themselves."""
     async with database.transaction() as connection:
         deliveries, actions = await owned_deliveries(connection), await running_bulk_actions(connection)
-        found = Reconciled(await looked_after(connection))
+        rest = await looked_after(connection)
     starts, retries = ActionStarts(client, task_queue), Retries(client, task_queue)
     lost_deliveries: list[UUID] = []
+    lost_actions = 0
 
     async def delivery(one: OwnedDelivery) -> None:
-        lost = not await _is_owned(client, one)
-        found.deliveries[lost] += 1
-        if lost:
+        if not await _is_owned(client, one):
             lost_deliveries.append(one.message_id)
 
     async def action(one: RunningBulkAction) -> None:
+        nonlocal lost_actions
         recovers = one.kind is BulkActionKind.RECOVER
-        lost = not await _any_runs(client, [(recover_workflow_id if recovers else backfill_workflow_id)(one.id)])
-        found.actions[lost] += 1
-        if lost and not dry_run:
+        workflow_id = recover_workflow_id(one.id) if recovers else backfill_workflow_id(one.id)
+        if await _runs(client.get_workflow_handle(workflow_id).describe()):
+            return
+        lost_actions += 1
+        if not dry_run:
             await (starts.recover if recovers else starts.backfill)(one.id, one.subscription_id, one.url)
 
-    await _all(
-        [
-            *(lambda one=one: delivery(one) for one in deliveries),
-            *(lambda one=one: action(one) for one in actions),
-        ]
-    )
+    await _all([*(partial(delivery, one) for one in deliveries), *(partial(action, one) for one in actions)])
     for at in range(0, 0 if dry_run else len(lost_deliveries), START_BATCH):
         async with database.transaction() as connection:
             waiting = await own_retries(connection, lost_deliveries[at : at + START_BATCH])
         await retries.start_all(waiting)
-    return found
+    lost = len(lost_deliveries)
+    return (len(deliveries) - lost, lost), (len(actions) - lost_actions, lost_actions), rest
 
 
 async def _is_owned(client: Client, delivery: OwnedDelivery) -> bool:
     """Return True if the delivery's retry activity runs or, before a retry, the workflow of its first attempt."""
-    if delivery.retry_id is None:
-        return delivery.workflow_id is not None and await _any_runs(client, [delivery.workflow_id])
+    if delivery.retry_id is not None:
+        return await _runs(client.get_activity_handle(delivery.retry_id).describe())
+    return delivery.workflow_id is not None and await _runs(client.get_workflow_handle(delivery.workflow_id).describe())
+
+
+async def _runs(description: Awaitable[ActivityExecutionDescription | WorkflowExecutionDescription]) -> bool:
+    """Return True if what Temporal describes is running, False if Temporal does not know it."""
     try:
-        described = await client.get_activity_handle(delivery.retry_id).describe()
+        described = await description
     except RPCError as error:
         if error.status is not RPCStatusCode.NOT_FOUND:
             raise
         return False
-    return described.status is ActivityExecutionStatus.RUNNING
+    return described.status in (ActivityExecutionStatus.RUNNING, WorkflowExecutionStatus.RUNNING)
 
 
 async def _all(works: list[Callable[[], Awaitable[None]]]) -> None:
@@ -139,30 +147,3 @@ async def _all(works: list[Callable[[], Awaitable[None]]]) -> None:
                     group.create_task(one(work))
         except* RPCError as failures:
             raise failures.exceptions[0] from None
-
-
-async def _any_runs(client: Client, workflow_ids: Iterable[str]) -> bool:
-    for workflow_id in workflow_ids:
-        try:
-            described = await client.get_workflow_handle(workflow_id).describe()
-        except RPCError as error:
-            if error.status is not RPCStatusCode.NOT_FOUND:
-                raise
-            continue
-        if described.status is WorkflowExecutionStatus.RUNNING:
-            return True
-    return False
-
-
-def _show(found: Reconciled, *, dry_run: bool) -> None:
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("")
-    table.add_column("running", justify="right")
-    table.add_column("lost" if dry_run else "started again", justify="right")
-    table.add_row("deliveries to attempt", *(f"{count:,}" for count in found.deliveries))
-    table.add_row("recoveries and backfills", *(f"{count:,}" for count in found.actions))
-    Console().print(table)
-    typer.echo(
-        f"Workers handle the rest by themselves: {found.rest.untaken_events:,} unclaimed events, "
-        f"{found.rest.held_deliveries:,} held deliveries."
-    )

@@ -1,4 +1,4 @@
-"""`loyalty-webhooks status`: health of the components and backlog of events."""
+"""`loyalty-webhooks up|down|status`: run the stack of this machine, stop it, show the health of an installation."""
 
 import asyncio
 from datetime import timedelta
@@ -12,20 +12,66 @@ from rich.table import Table
 from rich.text import Text
 from temporalio.client import Client
 
-from commands.complaints import complain
+from commands.terminal import EXIT_FAILED, failed
 from local.data_directory import DEFAULT_DATA_DIRECTORY, DataDirectory, StackError
 from local.health import COUNTED_EVENTS, Installation, InstallationHealth, ask, running_stack, stack_health
+from local.screen import Screen
+from local.stack import PortChoices
+from local.up import UpOptions, run, start_detached, stop_stack
 from settings import Settings
 from storage.events.outbox import EventBacklog
 from temporal.client import temporal_client
 
-EXIT_UNHEALTHY = 1
 TITLES = {"postgres": "PostgreSQL", "temporal": "Temporal", "api": "API", "worker": "Worker"}
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command("status")(status)
+def up(
+    data_dir: Annotated[
+        Path, typer.Option(help="Data directory; each stack has its own, and several stacks may run side by side.")
+    ] = DEFAULT_DATA_DIRECTORY,
+    demo: Annotated[
+        bool, typer.Option("--demo/--no-demo", help="Start a receiver and send it one sample of each event.")
+    ] = True,
+    api_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port of the API; 0: a free port.", show_default="8080")
+    ] = None,
+    ui_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port of the Temporal UI; 0: a free port.", show_default="8233")
+    ] = None,
+    temporal_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port of Temporal; 0: a free port.", show_default="7233")
+    ] = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Return when the stack is healthy; stop it with `loyalty-webhooks down`.")
+    ] = False,
+    ready_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Start PostgreSQL, Temporal, the API and the worker on this machine, and keep them running until Ctrl-C.
+
+    Without a port option, uses the port of the last start, else the default, or a free port if it is in use.
+
+    Once the stack is healthy, stack.json in the data directory holds addresses and credentials.
+    """
+    ports = PortChoices(api=api_port, temporal_ui=ui_port, temporal=temporal_port)
+    options = UpOptions(DataDirectory.at(data_dir), ports, demo, ready_fd)
+    screen = Screen()
+    try:
+        if detach:
+            start_detached(options, screen)
+        else:
+            asyncio.run(run(options, screen))
+    except (StackError, OSError) as error:  # OSError: a full disk, for example; it names the file
+        raise failed(str(error)) from None
+
+
+def down(
+    data_dir: Annotated[Path, typer.Option(help="Data directory of the stack.")] = DEFAULT_DATA_DIRECTORY,
+) -> None:
+    """Stop the stack of a data directory in order and keep its data. Without a running stack, do nothing."""
+    try:
+        asyncio.run(stop_stack(DataDirectory.at(data_dir), Screen()))
+    except StackError as error:
+        raise failed(str(error)) from None
 
 
 def status(
@@ -42,14 +88,13 @@ def status(
     try:
         health = asyncio.run(_ask(data_dir))
     except StackError as error:
-        complain(str(error))
-        raise typer.Exit(EXIT_UNHEALTHY) from None
+        raise failed(str(error)) from None
     if as_json:
         typer.echo(health.as_json())
     else:
         _show(health)
     if not health.healthy:
-        raise typer.Exit(EXIT_UNHEALTHY)
+        raise typer.Exit(EXIT_FAILED)
 
 
 async def _ask(data_dir: Path | None) -> InstallationHealth:
@@ -63,43 +108,34 @@ async def _ask(data_dir: Path | None) -> InstallationHealth:
         return await stack_health(data, stack)
     if data.root.is_dir() and data.is_locked():
         raise StackError(f"The stack in {data.root} is starting or stopping.")
-    if data_dir is not None or not _has_settings():
-        raise StackError(
-            f"No stack runs in {data.root}. Start one with `loyalty-webhooks up`, or name the services of another "
-            "installation in the settings (DATABASE_URL and others)."
-        )
-    return await ask(_configured())
-
-
-def _has_settings() -> bool:
+    nothing = StackError(
+        f"No stack runs in {data.root}. Start one with `loyalty-webhooks up`, or name the services of another "
+        "installation in the settings (DATABASE_URL and others)."
+    )
+    if data_dir is not None:
+        raise nothing
     try:
-        Settings()
+        settings = Settings()
     except ValidationError:
-        return False
-    return True
-
-
-def _configured() -> Installation:
-    settings = Settings()
+        raise nothing from None
 
     async def temporal() -> Client:
         return await temporal_client(lazy=True, payload_keys=settings.plain_payload_keys)
 
     port = settings.worker_health_port
-    return Installation(
+    installation = Installation(
         api=f"http://{settings.api_host}:{settings.api_port}",
         worker=f"http://{settings.worker_health_host}:{port}" if port else None,
         database=settings.database_url.get_secret_value(),
         temporal=temporal,
     )
+    return await ask(installation)
 
 
 def _show(health: InstallationHealth) -> None:
     console = Console(highlight=False)
     local = any(component.pid is not None for component in health.components)
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for title in ("Component", "State", "Address"):
-        table.add_column(title)
+    table = Table("Component", "State", "Address", box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for title in ("PID", "Up for") if local else ():
         table.add_column(title, justify="right")
     for component in health.components:

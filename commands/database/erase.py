@@ -14,11 +14,10 @@ from uuid import UUID
 import typer
 from rich.console import Console
 from rich.progress import track
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from commands.complaints import complain
-from commands.configuration import EXIT_USAGE, read_settings
-from commands.database import EXIT_FAILED, in_database, operator
+from commands.configuration import read_settings
+from commands.database.connection import in_database, operator
+from commands.terminal import EXIT_USAGE, failed
 from storage.access.audit import record
 from storage.database import Database
 from storage.events.erasure import (
@@ -32,9 +31,6 @@ from storage.events.erasure import (
     places,
 )
 from storage.operations.stores import store_exists
-
-ACTION = "erase"
-OBJECT = "customer"
 
 LATE_SECONDS = 15.0
 """Time for writing the outcome of an attempt in flight, counted from the end of the request timeout."""
@@ -50,11 +46,6 @@ NOT_ERASED = (
 Pages = list[tuple[date, list[UUID]]]
 
 T = TypeVar("T")
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command()(erase)
 
 
 def erase(
@@ -77,44 +68,60 @@ def erase(
     if not (dry_run or yes):
         typer.confirm(f"Erase all data of customer {customer} in store {store}?", abort=True, err=True)
     found = in_database(lambda database: _work(database, store, customer, dry_run=dry_run))
-    if found is None:
-        complain(f"There is no store {store}.")
-        raise typer.Exit(EXIT_USAGE)
     text = json.dumps(found, indent=2)
     if report is None:
         typer.echo(text)
     else:
         report.write_text(text + "\n", encoding="utf-8")
     if not dry_run and found["left"]:
-        complain(f"{found['left']} events, responses or rows of the customer remain or are new; run it again.")
-        raise typer.Exit(EXIT_FAILED)
+        raise failed(f"{found['left']} events, responses or rows of the customer remain or are new; run it again.")
 
 
-async def _work(database: Database, store: str, customer: UUID, *, dry_run: bool) -> dict[str, Any] | None:
+async def _work(database: Database, store: str, customer: UUID, *, dry_run: bool) -> dict[str, Any]:
+    """Erase the customer's data, unless `dry_run`. Return the report."""
     async with database.transaction() as connection:
         if not await store_exists(connection, store):
-            return None
+            raise failed(f"There is no store {store}.", EXIT_USAGE)
     begun = datetime.now(UTC)
-    pages, erased = await _pages(database, store, customer), Erased()
-    if dry_run:
-        async with database.transaction() as connection:
-            for _, ids in pages:
-                await look_at(connection, store, ids, erased)
-            erased.expiry_rows = await expiry_rows_of_customer(connection, store, customer, erase=False)
-        return _report(store, customer, begun, erased, dry_run=True, left=0)
-    for day, ids in _shown(pages, "Erasing"):
-        async with database.transaction() as connection:
-            await erase_events(connection, store, day, ids, erased)
-    left = await _clear_late_answers(database, store, pages)
+    pages, erased, left = await _pages(database, store, customer), Erased(), 0
+    if not dry_run:
+        for day, ids in _shown(pages, "Erasing"):
+            async with database.transaction() as connection:
+                await erase_events(connection, store, day, ids, erased)
+        left = await _clear_late_answers(database, store, pages)
     async with database.transaction() as connection:
         for _, ids in pages:  # the attempts in flight have reached the log by now
             await look_at(connection, store, ids, erased)
-        erased.expiry_rows = await expiry_rows_of_customer(connection, store, customer, erase=True)
-        await _record(connection, store, customer, erased)
-    left += sum(len(ids) for _, ids in await _pages(database, store, customer, "Checking"))
-    async with database.transaction() as connection:
-        left += (await expiry_rows_of_customer(connection, store, customer, erase=False)).total()
-    return _report(store, customer, begun, erased, dry_run=False, left=left)
+        erased.expiry_rows = await expiry_rows_of_customer(connection, store, customer, erase=not dry_run)
+        if not dry_run:
+            await record(
+                connection,
+                actor=operator(),
+                action="erase",
+                object_type="customer",
+                object_id=sha256(str(customer).encode()).hexdigest(),  # readers who know the id can match it
+                store_code=store,
+                changes={"events": len(erased.event_ids), "expiry_rows": erased.expiry_rows.total()},
+            )
+    if not dry_run:
+        left += sum(len(ids) for _, ids in await _pages(database, store, customer, "Checking"))
+        async with database.transaction() as connection:
+            left += (await expiry_rows_of_customer(connection, store, customer, erase=False)).total()
+    return {
+        "storeCode": store,
+        "customerId": str(customer),
+        "dryRun": dry_run,
+        "begunAt": begun.isoformat(),
+        "finishedAt": datetime.now(UTC).isoformat(),
+        "events": len(erased.event_ids),
+        "eventIds": [str(event_id) for event_id in erased.event_ids],
+        "deliveriesCancelled": erased.deliveries_cancelled,
+        "attemptsCleared": erased.attempts_cleared,
+        "expiryRows": dict(erased.expiry_rows),
+        "sentTo": dict(erased.sent_to.most_common()),
+        "left": left,
+        "notErasedHere": list(NOT_ERASED),
+    }
 
 
 async def _pages(database: Database, store: str, customer: UUID, title: str = "Searching") -> Pages:
@@ -143,37 +150,6 @@ async def _clear_late_answers(database: Database, store: str, pages: Pages) -> i
                 break
             await asyncio.sleep(LATE_POLL_SECONDS)
     return left
-
-
-async def _record(connection: AsyncConnection, store: str, customer: UUID, erased: Erased) -> None:
-    """Record the erasure in the audit log, with a digest of the customer id: readers who know the id can match it."""
-    await record(
-        connection,
-        actor=operator(),
-        action=ACTION,
-        object_type=OBJECT,
-        object_id=sha256(str(customer).encode()).hexdigest(),
-        store_code=store,
-        changes={"events": len(erased.event_ids), "expiry_rows": erased.expiry_rows.total()},
-    )
-
-
-def _report(store: str, customer: UUID, begun: datetime, erased: Erased, *, dry_run: bool, left: int) -> dict[str, Any]:
-    return {
-        "storeCode": store,
-        "customerId": str(customer),
-        "dryRun": dry_run,
-        "begunAt": begun.isoformat(),
-        "finishedAt": datetime.now(UTC).isoformat(),
-        "events": len(erased.event_ids),
-        "eventIds": [str(event_id) for event_id in erased.event_ids],
-        "deliveriesCancelled": erased.deliveries_cancelled,
-        "attemptsCleared": erased.attempts_cleared,
-        "expiryRows": dict(erased.expiry_rows),
-        "sentTo": dict(erased.sent_to.most_common()),
-        "left": left,
-        "notErasedHere": list(NOT_ERASED),
-    }
 
 
 def _shown(things: list[T], title: str) -> Iterable[T]:

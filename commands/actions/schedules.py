@@ -10,9 +10,8 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
-from commands.actions.client import EXIT_REFUSED, ActionClient
-from commands.complaints import complain
-from commands.target import ApiOption, DataDirectoryOption, KeyOption, StoreOption, find_target
+from commands.target import ApiOption, DataDirectoryOption, KeyOption, StoreOption, Target, find_target, with_target
+from commands.terminal import EXIT_FAILED, complain
 from domain.expiry.calendar_days import read_day
 from domain.expiry.rows import Kind
 from local.data_directory import DEFAULT_DATA_DIRECTORY
@@ -44,11 +43,6 @@ WaitOption = Annotated[
 ]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to the command line."""
-    app.add_typer(schedules, name="schedules")
-
-
 @schedules.command("list")
 def list_(
     store: StoreOption = None,
@@ -58,7 +52,7 @@ def list_(
     data_dir: DataDirectoryOption = DEFAULT_DATA_DIRECTORY,
 ) -> None:
     """Show the schedules of a store: next run, progress and last scan."""
-    items = ActionClient(find_target(api, key, store, data_dir), "").get("schedule")["items"]
+    items = find_target(store, api, key, data_dir).get("schedule")["items"]
     if as_json:
         typer.echo(json.dumps(items, indent=2))
         return
@@ -77,98 +71,60 @@ def list_(
 
 
 @schedules.command()
-def sync(
-    store: StoreOption = None,
-    api: ApiOption = None,
-    key: KeyOption = None,
-    data_dir: DataDirectoryOption = DEFAULT_DATA_DIRECTORY,
-) -> None:
+@with_target
+def sync(target: Target) -> None:
     """Create and update a store's schedules in Temporal now. Workers do this once a minute for all stores."""
-    result = ActionClient(find_target(api, key, store, data_dir), "").post("schedule/sync")
+    result = target.post("schedule/sync")
     for schedule_id, reason in result["failed"].items():
         complain(f"Temporal refused {schedule_id}: {reason}")
     typer.echo(f"{len(result['created'])} created, {len(result['updated'])} updated, the others unchanged.")
     if result["failed"]:
-        raise typer.Exit(EXIT_REFUSED)
+        raise typer.Exit(EXIT_FAILED)
 
 
 @schedules.command()
-def pause(
-    kind: KindOption,
-    store: StoreOption = None,
-    api: ApiOption = None,
-    key: KeyOption = None,
-    data_dir: DataDirectoryOption = DEFAULT_DATA_DIRECTORY,
-) -> None:
+@with_target
+def pause(target: Target, kind: KindOption) -> None:
     """Pause the schedule of a kind until `schedules resume`."""
-    client = ActionClient(find_target(api, key, store, data_dir), "")
-    client.post(f"schedule/{kind}/pause")
+    target.post(f"schedule/{kind}/pause")
     typer.echo(f"The schedule of {kind} is paused. After `schedules resume` it scans the missed days.")
 
 
 @schedules.command()
-def resume(
-    kind: KindOption,
-    store: StoreOption = None,
-    api: ApiOption = None,
-    key: KeyOption = None,
-    data_dir: DataDirectoryOption = DEFAULT_DATA_DIRECTORY,
-) -> None:
+@with_target
+def resume(target: Target, kind: KindOption) -> None:
     """End a pause. The next run scans the missed days."""
-    details = ActionClient(find_target(api, key, store, data_dir), "").post(f"schedule/{kind}/resume")
+    details = target.post(f"schedule/{kind}/resume")
     typer.echo(f"The schedule of {kind} is resumed. Next run: {_minute(details['nextRunAt']) or 'its local hour'}.")
 
 
 @schedules.command()
-def trigger(
-    kind: KindOption,
-    day: DayOption = None,
-    wait: WaitOption = True,
-    store: StoreOption = None,
-    api: ApiOption = None,
-    key: KeyOption = None,
-    data_dir: DataDirectoryOption = DEFAULT_DATA_DIRECTORY,
-) -> None:
+@with_target
+def trigger(target: Target, kind: KindOption, day: DayOption = None, wait: WaitOption = True) -> None:
     """Scan a day now. Each row gets one notice at most; the progress of the schedule is unchanged."""
-    client = ActionClient(find_target(api, key, store, data_dir), "")
-    finished_before = {scan["scanId"] for scan in client.get(f"schedule/{kind}")["scans"] if scan["finishedAt"]}
-    begun = client.post(f"schedule/{kind}/trigger", {} if day is None else {"day": day.isoformat()})
+    finished_before = {scan["scanId"] for scan in target.get(f"schedule/{kind}")["scans"] if scan["finishedAt"]}
+    begun = target.post(f"schedule/{kind}/trigger", {} if day is None else {"day": day.isoformat()})
     typer.echo(f"Scanning {begun['day']}: {begun['temporalUrl'] or begun['workflowId']}")
     if wait:
-        typer.echo(_scan_line(_finished(client, kind, begun["day"], finished_before)))
+        typer.echo(_scan_line(_finished(target, kind, begun["day"], finished_before)))
 
 
 @schedules.command()
-def backfill(
-    kind: KindOption,
-    first_day: FirstDay,
-    last_day: LastDay,
-    store: StoreOption = None,
-    api: ApiOption = None,
-    key: KeyOption = None,
-    data_dir: DataDirectoryOption = DEFAULT_DATA_DIRECTORY,
-) -> None:
+@with_target
+def backfill(target: Target, kind: KindOption, first_day: FirstDay, last_day: LastDay) -> None:
     """Scan several days now, one after the other. Each row gets one notice at most."""
-    client = ActionClient(find_target(api, key, store, data_dir), "")
     body = {"firstDay": first_day.isoformat(), "lastDay": last_day.isoformat()}
-    begun = client.post(f"schedule/{kind}/backfill", body)
+    begun = target.post(f"schedule/{kind}/backfill", body)
     typer.echo(f"Scanning {first_day} to {last_day}: {begun['temporalUrl'] or begun['workflowId']}")
     typer.echo("`loyalty-webhooks schedules list` shows the progress.")
 
 
 @schedules.command()
-def preview(
-    kind: KindOption,
-    day: DayOption = None,
-    as_json: JsonOption = False,
-    store: StoreOption = None,
-    api: ApiOption = None,
-    key: KeyOption = None,
-    data_dir: DataDirectoryOption = DEFAULT_DATA_DIRECTORY,
-) -> None:
+@with_target
+def preview(target: Target, kind: KindOption, day: DayOption = None, as_json: JsonOption = False) -> None:
     """Show the rows that a scan of a day would find, with sample bodies. Nothing is sent."""
     query = {} if day is None else {"day": day.isoformat()}
-    found = ActionClient(find_target(api, key, store, data_dir), "").get(f"expiry/{kind}/preview", **query)
+    found = target.get(f"expiry/{kind}/preview", **query)
     if as_json:
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
@@ -186,13 +142,13 @@ def preview(
         console.print_json(json.dumps(found["items"][0][form]), ensure_ascii=False)
 
 
-def _finished(client: ActionClient, kind: Kind, day: str, finished_before: set[str]) -> dict[str, Any]:
+def _finished(target: Target, kind: Kind, day: str, finished_before: set[str]) -> dict[str, Any]:
     """Wait for a new manual scan of the day to finish and return it."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("scanning")
         while True:
-            scans = client.get(f"schedule/{kind}")["scans"]
+            scans = target.get(f"schedule/{kind}")["scans"]
             scan: dict[str, Any]
             for scan in scans:
                 if scan["origin"] != "manual" or scan["day"] != day or scan["scanId"] in finished_before:

@@ -1,0 +1,169 @@
+"""`loyalty-webhooks admin|stores|keys …`: create and list administrators, stores and API keys."""
+
+import asyncio
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+from uuid import UUID
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from commands.database.connection import in_transaction, operator
+from commands.terminal import EXIT_USAGE, failed
+from domain.access import ALL_STORES, Scope, store_code_problem
+from domain.timestamps import timezone_names
+from storage.access.administration import add_administrator, add_key, add_store, end_key, replace_password
+from storage.access.passwords import Passwords, password_problem
+from storage.access.queries import list_administrators, list_keys
+from storage.operations.stores import list_stores as all_stores
+
+admin = typer.Typer(help="Administrators, who log in with a password.", no_args_is_help=True)
+stores = typer.Typer(help="Stores, the tenants of an installation.", no_args_is_help=True)
+keys = typer.Typer(help="Permanent API keys, for the header X-AUTH-TOKEN.", no_args_is_help=True)
+
+ScopeOption = Annotated[list[Scope] | None, typer.Option("--scope", help="Right to grant; repeatable.")]
+StoreOption = Annotated[
+    list[str] | None, typer.Option("--store", help="Code of a store to grant access to; repeatable.")
+]
+
+
+@admin.command("create")
+def create_admin(username: str, scope: ScopeOption = None, store: StoreOption = None) -> None:
+    """Create an administrator, by default with every right in every store. Prompts for the password, or reads stdin."""
+    hashed = _ask_password()
+    codes = store or [ALL_STORES]
+
+    async def work(connection: AsyncConnection) -> bool:
+        await _check_stores(connection, codes)
+        return await add_administrator(connection, operator(), username, hashed, scope or [Scope.ADMIN], codes)
+
+    if not in_transaction(work):
+        raise failed(f"Administrator {username} exists already; `admin reset-password` sets a new password.")
+    typer.echo(f"Created administrator {username}.")
+
+
+@admin.command("reset-password")
+def reset_password(username: str) -> None:
+    """Set a new password and end every session of the administrator. Prompts for the password, or reads stdin."""
+    hashed = _ask_password()
+    if not in_transaction(lambda connection: replace_password(connection, operator(), username, hashed)):
+        raise failed(f"There is no administrator {username}.")
+    typer.echo(f"Changed the password of administrator {username}; earlier tokens expire within a second.")
+
+
+@admin.command("list")
+def list_admins() -> None:
+    """List the administrators."""
+    _show(
+        ("User name", "Active", "Rights", "Stores", "Last log-in"),
+        (
+            (row.username, "yes" if row.active else "no", row.scopes, row.stores, row.last_login_at)
+            for row in in_transaction(list_administrators)
+        ),
+    )
+
+
+@stores.command("create")
+def create_store(
+    code: str,
+    name: Annotated[str | None, typer.Option(help="Display name; default: the code.")] = None,
+    timezone: Annotated[str, typer.Option(help="IANA time zone in which the store's days begin and end.")] = "UTC",
+) -> None:
+    """Create a store. Its code is part of every API path and cannot change."""
+    problem = store_code_problem(code)
+    if problem is None and timezone not in timezone_names():
+        problem = f"{timezone} is not an IANA time zone, such as Europe/Warsaw"
+    if problem is not None:
+        raise failed(f"Not created: {problem}.", EXIT_USAGE)
+    if not in_transaction(lambda connection: add_store(connection, operator(), code, name or code, timezone)):
+        raise failed(f"Store {code} exists already.")
+    typer.echo(f"Created store {code}.")
+
+
+@stores.command("list")
+def list_stores() -> None:
+    """List the stores."""
+    found = in_transaction(all_stores)
+    _show(("Code", "Name", "Time zone"), ((store.code, store.name, store.timezone) for store in found))
+
+
+@keys.command("create")
+def create_key(
+    name: str,
+    scope: Annotated[list[Scope], typer.Option("--scope", help="Right to grant; repeatable.")],
+    store: StoreOption = None,
+    expires_in_days: Annotated[int | None, typer.Option(min=1, max=36500, help="Default: until revoked.")] = None,
+) -> None:
+    """Create an API key, by default for every store, and print it. It cannot be shown again."""
+    codes = store or [ALL_STORES]
+    expires_at = None if expires_in_days is None else datetime.now(UTC) + timedelta(days=expires_in_days)
+
+    async def work(connection: AsyncConnection) -> str:
+        await _check_stores(connection, codes)
+        _, key = await add_key(connection, operator(), name, scope, codes, expires_at)
+        return key
+
+    typer.echo(in_transaction(work))
+
+
+@keys.command("list")
+def list_api_keys() -> None:
+    """List the API keys, including revoked and expired ones."""
+    _show(
+        ("Id", "Name", "Rights", "Stores", "Expires", "Revoked", "Last used"),
+        (
+            (key.id, key.name, key.scopes, key.stores, key.expires_at, key.revoked_at, key.last_used_at)
+            for key in in_transaction(list_keys)
+        ),
+    )
+
+
+@keys.command("revoke")
+def revoke_key(key_id: UUID) -> None:
+    """Revoke an API key: it stops working within a second."""
+    name = in_transaction(lambda connection: end_key(connection, operator(), key_id))
+    if name is None:
+        raise failed(f"There is no API key {key_id}.")
+    typer.echo(f"Revoked API key {name}.")
+
+
+async def _check_stores(connection: AsyncConnection, codes: Iterable[str]) -> None:
+    """Raise typer.Exit for a code without a store."""
+    known = {store.code for store in await all_stores(connection)} | {ALL_STORES}
+    for code in codes:
+        if code not in known:
+            raise failed(f"There is no store {code}.")
+
+
+def _ask_password() -> str:
+    """Read a password from the terminal or standard input. Return its hash. Raises typer.Exit if it is unsuitable."""
+    if sys.stdin.isatty():
+        password: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+    else:
+        password = sys.stdin.readline().rstrip("\r\n")
+    problem = password_problem(password)
+    if problem is not None:
+        raise failed(f"Password refused: {problem}.", EXIT_USAGE)
+    return asyncio.run(Passwords().hash(password))
+
+
+def _show(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*map(_cell, row))
+    Console().print(table)
+
+
+def _cell(value: object) -> str:
+    match value:
+        case None:
+            return ""
+        case datetime():
+            return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+        case frozenset():
+            return ", ".join(sorted(value))
+    return str(value)
