@@ -58,14 +58,14 @@ def reconcile(
     settings = read_settings()
 
     async def work(database: Database) -> tuple[Figures, Figures, LookedAfter]:
-        client = await temporal_client(lazy=False, payload_keys=settings.plain_payload_keys)
-        return await _reconciled(database, client, settings.task_queue, dry_run=dry_run)
+        try:
+            client = await temporal_client(lazy=False, payload_keys=settings.plain_payload_keys)
+            return await _reconciled(database, client, settings.task_queue, dry_run=dry_run)
+        except (RPCError, RuntimeError) as error:
+            message = f"Temporal cannot be reached, or failed: {error}. Started activities stay; run it again."
+            raise failed(message) from None
 
-    try:
-        deliveries, actions, rest = in_database(work)
-    except (RPCError, RuntimeError) as error:
-        message = f"Temporal cannot be reached, or failed: {error}. Started activities stay; run it again."
-        raise failed(message) from None
+    deliveries, actions, rest = in_database(work)
     show_counts(
         ("", "running", "lost" if dry_run else "started again"),
         ("deliveries to attempt", *deliveries),
