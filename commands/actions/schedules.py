@@ -76,7 +76,10 @@ def sync(target: Target) -> None:
     """Create and update a store's schedules in Temporal now. Workers do this once a minute for all stores."""
     result = target.post("schedule/sync")
     for schedule_id, reason in result["failed"].items():
-        complain(f"Temporal refused {schedule_id}: {reason}")
+        complain(
+            f"Schedule {schedule_id} was neither created nor updated: Temporal refused it ({reason}). If Temporal does "
+            "not know the store's time zone, set another one; then run `loyalty-webhooks schedules sync` again."
+        )
     typer.echo(f"{len(result['created'])} created, {len(result['updated'])} updated, the others unchanged.")
     if result["failed"]:
         raise typer.Exit(EXIT_FAILED)
