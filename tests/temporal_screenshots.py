@@ -1,4 +1,8 @@
-"""Take the screenshots of docs/operating.md: `make screenshots`. A real stack, a failing receiver, Chromium."""
+"""Take the screenshots of docs/operating.md: `make screenshots`. A real stack, a failing receiver, Chromium.
+
+The Web UI shows the traceback of a failed attempt with the path of the checkout: take them in a folder whose name may be
+seen, such as /opt/loyalty-webhooks.
+"""
 
 import asyncio
 import shutil
@@ -87,7 +91,7 @@ async def temporal_url(shop: LiveShop, event_id: str) -> str:
 
 async def take(page: Page, name: str, content: str) -> None:
     """Write a screenshot of the open page once it shows this text."""
-    await page.get_by_text(content, exact=True).first.wait_for(timeout=LOADED_MS)
+    await page.get_by_text(content, exact=True).filter(visible=True).first.wait_for(timeout=LOADED_MS)
     await page.wait_for_timeout(SETTLED_MS)
     await page.screenshot(path=FOLDER / f"{name}.png")
     print(f"{name}.png  {page.url}", flush=True)
@@ -110,7 +114,7 @@ async def take_all(stack: Stack, chromium: str) -> None:
             await take(page, name, content)
         await page.get_by_role("cell").get_by_role("link").first.click()  # the activity's id
         await take(page, "backing-off", "Next Attempt Scheduled Time")
-        await page.get_by_role("tab", name="User Metadata").click()
+        await page.get_by_text("User Metadata").filter(visible=True).first.click()
         await take(page, "backing-off-receiver", "Summary")
         await browser.close()
 
