@@ -1,7 +1,7 @@
 """Take the screenshots of docs/operating.md: `make screenshots`. A real stack, a failing receiver, Chromium.
 
-The Web UI shows the traceback of a failed attempt with the path of the checkout: take them in a folder whose name may be
-seen, such as /opt/loyalty-webhooks.
+The Web UI shows the traceback of a failed attempt with the path of the checkout: take them in a folder whose name may
+be seen, such as /opt/loyalty-webhooks.
 """
 
 import asyncio
