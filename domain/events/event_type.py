@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, get_args, get_origin
+from typing import Any, cast, get_args, get_origin
 
 from pydantic import BaseModel, RootModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from domain.events.fields import LEGACY_ONLY, SECRET
+from domain.events.fields import LEGACY_ONLY, SECRET, sample_of
 from domain.wire import legacy as legacy_form
 from domain.wire.jsontext import JsonValue
 from domain.wire.legacy import LegacyForm
@@ -26,14 +26,12 @@ class EventType:
     """An event that the platform emits.
 
     `model` validates the data to emit. `seed` marks the 17 events of a new installation, `scheduled` the events that
-    schedules generate. `legacy` is None for an event without a legacy form. `sample` has every field once, with
-    neutral values; emit samples, documentation and examples are all made from it.
+    schedules generate. `legacy` is None for an event without a legacy form.
     """
 
     name: str
     description: str
     model: type[BaseModel]
-    sample: JsonValue
     seed: bool = False
     scheduled: bool = False
     legacy: LegacyForm | None = None
@@ -42,6 +40,11 @@ class EventType:
         deeper = [".".join(path) for path in _marked(self.model, LEGACY_ONLY) if len(path) > 1]
         if deeper:
             raise ValueError(f"{self.name}: only fields at the top can be LEGACY_ONLY, not {', '.join(deeper)}")
+
+    @cached_property
+    def sample(self) -> JsonValue:
+        """Data with every field once, from which emit samples, documentation and examples are made."""
+        return cast("JsonValue", sample_of(self.model))
 
     @cached_property
     def legacy_only(self) -> frozenset[str]:
@@ -81,6 +84,13 @@ class EventType:
         if form is not None and form.second is not None and variant == form.second.variant:
             return form.second.type, form.second.data, False
         raise ValueError(f"{self.name} has no legacy form {variant!r}")
+
+
+def event(
+    description: str, *, seed: bool = False, scheduled: bool = False, legacy: LegacyForm | None = None
+) -> Callable[[type[BaseModel]], EventType]:
+    """Turn the model of an event's data into the EventType of the model's name, which replaces the model."""
+    return lambda model: EventType(model.__name__, description, model, seed, scheduled, legacy)
 
 
 def _marked(annotation: Any, mark: object) -> Iterator[tuple[str, ...]]:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -18,22 +18,54 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
+    RootModel,
     StrictBool,
     StrictStr,
     WithJsonSchema,
 )
+from pydantic.fields import FieldInfo
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from domain.timestamps import is_date_time
+from domain.wire.jsontext import JsonValue
 
 ABSENT: Any = Field(default=None)
 """Default of every field, which may be left out. A default is not validated, so an explicit null is still refused."""
 
 
-def absent_as(name: str) -> Any:
-    """Return ABSENT for a field whose name on the wire is a Python keyword: `from_: Text = absent_as("from")`."""
-    return Field(default=None, alias=name)
+@dataclass(frozen=True)
+class _Sample:
+    value: JsonValue
+
+
+def sample(value: JsonValue, alias: str | None = None) -> Any:
+    """Return ABSENT with the field's value in the sample of its event: `phone: Text = sample("+48500100200")`.
+
+    `alias` is the name on the wire of a field whose name is a Python keyword.
+    """
+    field: Any = Field(default=None, alias=alias)
+    field.metadata.append(_Sample(value))
+    return field
+
+
+def sample_of(type_: Any, **changes: JsonValue) -> Any:
+    """Return an object of the model, or a list of one, with the samples of its fields; `changes` replaces some.
+
+    Raises TypeError for a field that has no sample and is not made of models with samples.
+    """
+    if not (isinstance(type_, type) and issubclass(type_, BaseModel)):
+        if not get_args(type_):
+            raise TypeError(f"a field of type {type_} needs a sample")
+        made = sample_of(get_args(type_)[0])
+        return [made] if get_origin(type_) is list else made
+    made = {field.alias or name: _sample_of_field(field) for name, field in type_.model_fields.items()} | changes
+    return made["root"] if issubclass(type_, RootModel) else made
+
+
+def _sample_of_field(field: FieldInfo) -> JsonValue:
+    given = [mark.value for mark in field.metadata if isinstance(mark, _Sample)]
+    return given[0] if given else sample_of(field.annotation)
 
 
 class Data(BaseModel):

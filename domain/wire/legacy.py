@@ -103,6 +103,11 @@ def text(path: str, none: str | None = None) -> Leaf:
     return Leaf(value, {"type": ["string", "null"] if none is None else "string"}, (steps,), Conversion.AS_IT_IS)
 
 
+def texts(*names: str, within: str | None = None) -> dict[str, Shape]:
+    """Return members with the texts of the same names, at the top of the data or in the object at the path `within`."""
+    return {name: text(name if within is None else f"{within}.{name}") for name in names}
+
+
 def flag(path: str) -> Leaf:
     """Return a leaf with the boolean at `path`, or null."""
     steps = _steps(path)

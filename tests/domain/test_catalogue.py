@@ -156,7 +156,7 @@ class _Vouchers(Data):
 
 
 def test_a_secret_is_found_in_lists_and_where_null_is_allowed() -> None:
-    event_type = EventType(name="Vouchers", description="Vouchers.", model=_Vouchers, sample={})
+    event_type = EventType(name="Vouchers", description="Vouchers.", model=_Vouchers)
     assert event_type.secrets == (("best", "pin"), ("all", "*", "pin"))
     data: JsonValue = {"best": None, "all": [{"pin": "1", "name": "a"}, {"name": "b"}, {}]}
     assert has_secrets(event_type, data)
@@ -177,4 +177,9 @@ def test_a_legacy_only_field_below_the_top_is_refused_since_nothing_would_drop_i
     with pytest.raises(
         ValueError, match=r"Purchase: only fields at the top can be LEGACY_ONLY, not receipts\.\*\.posId"
     ):
-        EventType(name="Purchase", description="A purchase.", model=_Purchase, sample={})
+        EventType(name="Purchase", description="A purchase.", model=_Purchase)
+
+
+def test_a_field_without_a_sample_is_named_when_the_sample_is_made() -> None:
+    with pytest.raises(TypeError, match="needs a sample"):
+        _ = EventType(name="Vouchers", description="Vouchers.", model=_Vouchers).sample

@@ -1,22 +1,40 @@
 """Events of achievements and of members' progress in them."""
 
-# ruff: noqa: N815 -- fields are named as on the wire
-
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import Discriminator, RootModel, Tag
 
-from domain.events.event_type import EventType
-from domain.events.families.parts import CUSTOMER_SAMPLE, Customer, Interval, Translations
-from domain.events.fields import ABSENT, Amount, Data, DateTime, Flag, Integer, Text, Uuid, absent_as, json_type
-from domain.wire.jsontext import JsonValue, Number
+from domain.events.event_type import event
+from domain.events.families.parts import Customer, Interval
+from domain.events.fields import (
+    ABSENT,
+    Amount,
+    Data,
+    DateTime,
+    Flag,
+    Integer,
+    Text,
+    Uuid,
+    json_type,
+    sample,
+    sample_of,
+)
+from domain.wire.jsontext import Number
+
+
+class Name(Data):
+    name: Text = ABSENT
+    description: Text = ABSENT
+
+
+class Translations(Data):
+    en: Name = sample({"name": "Regular guest", "description": "Five purchases in a month"})
+    pl: Name = sample({"name": "Stały gość", "description": "Pięć zakupów w miesiącu"})
 
 
 class TextPeriod(Data):
-    from_: Text = absent_as("from")
-    to: Text = ABSENT
+    from_: Text = sample("2026-01-01T00:00:00+01:00", alias="from")
+    to: Text = sample("2026-12-31T23:59:59+01:00")
 
 
 ActivityData = Annotated[
@@ -30,38 +48,38 @@ ActivityData = Annotated[
 
 
 class AchievementActivity(Data):
-    data: ActivityData = ABSENT
-    operator: Text = ABSENT
+    data: ActivityData = sample(sample_of(TextPeriod))
+    operator: Text = sample("is_between")
 
 
 class AchievementLimit(Data):
-    value: Integer = ABSENT
+    value: Integer = sample(1)
     interval: Interval = ABSENT
 
 
 class RulePeriod(Data):
-    type: Text = ABSENT
-    consecutive: Integer = ABSENT
+    type: Text = sample("calendarMonths")
+    consecutive: Integer = sample(1)
 
 
 class CompleteRule(Data):
-    periodGoal: Integer = ABSENT
+    periodGoal: Integer = sample(5)
     period: RulePeriod = ABSENT
 
 
 class RuleCondition(Data):
-    operator: Text = ABSENT
-    data: list[Text] = ABSENT
-    attribute: Text = ABSENT
+    operator: Text = sample("is_one_of")
+    data: list[Text] = sample(["groceries"])
+    attribute: Text = sample("transaction.category")
 
 
 class RuleAggregation(Data):
-    type: Text = ABSENT
+    type: Text = sample("quantity")
 
 
 class AchievementRule(Data):
-    trigger: Text = ABSENT
-    type: Text = ABSENT
+    trigger: Text = sample("transaction")
+    type: Text = sample("direct")
     completeRule: CompleteRule = ABSENT
     conditions: list[RuleCondition] = ABSENT
     aggregation: RuleAggregation = ABSENT
@@ -70,96 +88,55 @@ class AchievementRule(Data):
 
 
 class Achievement(Data):
-    achievementId: Uuid = ABSENT
-    active: Flag = ABSENT
+    achievementId: Uuid = sample("3a291807-0615-4d4c-8b2a-190807160504")
+    active: Flag = sample(True)
     activity: AchievementActivity = ABSENT
-    limit: AchievementLimit = ABSENT
+    limit: AchievementLimit = sample({"value": 1, "interval": {"type": "calendarYears", "value": 1}})
     translations: Translations = ABSENT
     rules: list[AchievementRule] = ABSENT
 
 
-TRANSLATIONS_SAMPLE: dict[str, JsonValue] = {
-    "en": {"name": "Regular guest", "description": "Five purchases in a month"},
-    "pl": {"name": "Stały gość", "description": "Pięć zakupów w miesiącu"},
-}
-
-ACHIEVEMENT_SAMPLE: dict[str, JsonValue] = {
-    "achievementId": "3a291807-0615-4d4c-8b2a-190807160504",
-    "active": True,
-    "activity": {
-        "data": {"from": "2026-01-01T00:00:00+01:00", "to": "2026-12-31T23:59:59+01:00"},
-        "operator": "is_between",
-    },
-    "limit": {"value": 1, "interval": {"type": "calendarYears", "value": 1}},
-    "translations": TRANSLATIONS_SAMPLE,
-    "rules": [
-        {
-            "trigger": "transaction",
-            "type": "direct",
-            "completeRule": {"periodGoal": 5, "period": {"type": "calendarMonths", "consecutive": 1}},
-            "conditions": [{"operator": "is_one_of", "data": ["groceries"], "attribute": "transaction.category"}],
-            "aggregation": {"type": "quantity"},
-            "limit": {"value": 1, "interval": {"type": "calendarDays", "value": 1}},
-            "translations": TRANSLATIONS_SAMPLE,
-        }
-    ],
-}
-
-
+@event("An achievement was set up.")
 class AchievementCreated(Data):
     achievement: Achievement = ABSENT
 
 
-ACHIEVEMENT_CREATED = EventType(
-    name="AchievementCreated",
-    description="An achievement was set up.",
-    model=AchievementCreated,
-    sample={"achievement": ACHIEVEMENT_SAMPLE},
-)
-
-
+@event("An achievement was changed.")
 class AchievementUpdated(Data):
     achievement: Achievement = ABSENT
 
-
-ACHIEVEMENT_UPDATED = EventType(
-    name="AchievementUpdated",
-    description="An achievement was changed.",
-    model=AchievementUpdated,
-    sample={"achievement": ACHIEVEMENT_SAMPLE},
-)
 
 TriggerType = Literal["transaction", "custom_event"]
 
 
 class RuleProgress(Data):
-    achievementRuleId: Text = ABSENT
-    periodGoal: Amount = ABSENT
-    currentPeriodValue: Amount = ABSENT
-    periodType: Text = ABSENT
-    consecutivePeriods: Integer | None = ABSENT
-    completedConsecutivePeriods: Integer = ABSENT
-    type: Text = ABSENT
-    trigger: TriggerType = ABSENT
+    achievementRuleId: Text = sample("29180706-1504-4c3b-8a19-080716050403")
+    periodGoal: Amount = sample(5)
+    currentPeriodValue: Amount = sample(3)
+    periodType: Text = sample("calendarMonths")
+    consecutivePeriods: Integer | None = sample(1)
+    completedConsecutivePeriods: Integer = sample(0)
+    type: Text = sample("direct")
+    trigger: TriggerType = sample("transaction")
     translations: Translations = ABSENT
 
 
 class MemberProgress(Data):
-    completedCount: Integer = ABSENT
-    reset: Flag = ABSENT
+    completedCount: Integer = sample(0)
+    reset: Flag = sample(False)
     rules: list[RuleProgress] = ABSENT
 
 
 class PreviousMemberProgress(Data):
-    completedCount: Integer = ABSENT
-    rules: list[RuleProgress] = ABSENT
+    completedCount: Integer = sample(0)
+    rules: list[RuleProgress] = sample([sample_of(RuleProgress, currentPeriodValue=Number("2.5"))])
 
 
 class ProcessedAchievement(Data):
-    achievementId: Text = ABSENT
-    achievementName: Text = ABSENT
-    limitReached: Flag = ABSENT
-    manuallyEdited: Flag = ABSENT
+    achievementId: Text = sample("3a291807-0615-4d4c-8b2a-190807160504")
+    achievementName: Text = sample("Regular guest")
+    limitReached: Flag = sample(False)
+    manuallyEdited: Flag = sample(False)
     memberProgress: MemberProgress = ABSENT
 
 
@@ -168,93 +145,33 @@ class ProgressedAchievement(ProcessedAchievement):
 
 
 class ProcessingTrigger(Data):
-    triggerId: Uuid = ABSENT
-    type: TriggerType = ABSENT
+    triggerId: Uuid = sample("1f2e3d4c-5b6a-4798-8a9b-0c1d2e3f4a5b")
+    type: TriggerType = sample("transaction")
 
 
 class ProgressTrigger(ProcessingTrigger):
-    createdAt: DateTime = ABSENT
-    purchasedAt: DateTime = ABSENT
-    documentNumber: Text = ABSENT
-    eventDate: DateTime = ABSENT
-    eventId: Text = ABSENT
+    createdAt: DateTime = sample("2026-01-02T14:05:10+01:00")
+    purchasedAt: DateTime = sample("2026-01-02T14:05:09+01:00")
+    documentNumber: Text = sample("R-2026-000123")
+    eventDate: DateTime = sample("2026-01-02T14:05:09+01:00")
+    eventId: Text = sample("18070615-0403-4b2a-9908-071605040302")
 
 
-def _rule_progress(value: JsonValue) -> dict[str, JsonValue]:
-    return {
-        "achievementRuleId": "29180706-1504-4c3b-8a19-080716050403",
-        "periodGoal": 5,
-        "currentPeriodValue": value,
-        "periodType": "calendarMonths",
-        "consecutivePeriods": 1,
-        "completedConsecutivePeriods": 0,
-        "type": "direct",
-        "trigger": "transaction",
-        "translations": TRANSLATIONS_SAMPLE,
-    }
-
-
-PROCESSED_ACHIEVEMENT_SAMPLE: dict[str, JsonValue] = {
-    "achievementId": "3a291807-0615-4d4c-8b2a-190807160504",
-    "achievementName": "Regular guest",
-    "limitReached": False,
-    "manuallyEdited": False,
-    "memberProgress": {"completedCount": 0, "reset": False, "rules": [_rule_progress(3)]},
-}
-
-
+@event("A member came nearer to an achievement, or completed it.")
 class MemberAchievementProgressWasChanged(Data):
     member: Customer = ABSENT
     achievement: ProgressedAchievement = ABSENT
-    triggerType: TriggerType = ABSENT
+    triggerType: TriggerType = sample("transaction")
     trigger: ProgressTrigger = ABSENT
-
-
-MEMBER_ACHIEVEMENT_PROGRESS_WAS_CHANGED = EventType(
-    name="MemberAchievementProgressWasChanged",
-    description="A member came nearer to an achievement, or completed it.",
-    model=MemberAchievementProgressWasChanged,
-    sample={
-        "member": CUSTOMER_SAMPLE,
-        "achievement": {
-            **PROCESSED_ACHIEVEMENT_SAMPLE,
-            "previousMemberProgress": {"completedCount": 0, "rules": [_rule_progress(Number("2.5"))]},
-        },
-        "triggerType": "transaction",
-        "trigger": {
-            "triggerId": "1f2e3d4c-5b6a-4798-8a9b-0c1d2e3f4a5b",
-            "type": "transaction",
-            "createdAt": "2026-01-02T14:05:10+01:00",
-            "purchasedAt": "2026-01-02T14:05:09+01:00",
-            "documentNumber": "R-2026-000123",
-            "eventDate": "2026-01-02T14:05:09+01:00",
-            "eventId": "18070615-0403-4b2a-9908-071605040302",
-        },
-    },
-)
 
 
 class ProcessedEntry(Data):
     member: Customer = ABSENT
     achievement: ProcessedAchievement = ABSENT
-    triggerType: TriggerType = ABSENT
+    triggerType: TriggerType = sample("transaction")
     trigger: ProcessingTrigger = ABSENT
 
 
+@event("All achievements a trigger could touch were worked through, with the member's progress in each.")
 class AchievementsWereProcessed(RootModel[list[ProcessedEntry]]):
     pass
-
-
-ACHIEVEMENTS_WERE_PROCESSED = EventType(
-    name="AchievementsWereProcessed",
-    description="All achievements a trigger could touch were worked through, with the member's progress in each.",
-    model=AchievementsWereProcessed,
-    sample=[
-        {
-            "member": CUSTOMER_SAMPLE,
-            "achievement": PROCESSED_ACHIEVEMENT_SAMPLE,
-            "triggerType": "transaction",
-            "trigger": {"triggerId": "1f2e3d4c-5b6a-4798-8a9b-0c1d2e3f4a5b", "type": "transaction"},
-        }
-    ],
-)

@@ -1,47 +1,43 @@
 """Events of campaigns and of their effects on members."""
 
-# ruff: noqa: N815 -- fields are named as on the wire
-
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Discriminator, GetJsonSchemaHandler, Tag
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from domain.events.event_type import EventType
-from domain.events.families.parts import CUSTOMER_SAMPLE, Customer
-from domain.events.fields import ABSENT, Amount, Data, DateTime, Flag, Free, Integer, Text, Uuid
-from domain.wire.jsontext import JsonValue, Number
+from domain.events.event_type import event
+from domain.events.families.parts import Customer
+from domain.events.fields import ABSENT, Amount, Data, DateTime, Flag, Free, Integer, Text, Uuid, sample, sample_of
+from domain.wire.jsontext import Number
 
 
 class CampaignRuleProgress(Data):
-    achievementRuleId: Text = ABSENT
-    periodGoal: Amount = ABSENT
-    currentPeriodValue: Amount = ABSENT
-    consecutivePeriods: Integer = ABSENT
-    completedConsecutivePeriods: Integer = ABSENT
-    periodType: Text = ABSENT
-    type: Text = ABSENT
-    trigger: Text = ABSENT
-    periodValue: Amount = ABSENT
+    achievementRuleId: Text = sample("29180706-1504-4c3b-8a19-080716050403")
+    periodGoal: Amount = sample(5)
+    currentPeriodValue: Amount = sample(Number("5.0"))
+    consecutivePeriods: Integer = sample(1)
+    completedConsecutivePeriods: Integer = sample(1)
+    periodType: Text = sample("calendarMonths")
+    type: Text = sample("direct")
+    trigger: Text = sample("transaction")
+    periodValue: Amount = sample(1)
 
 
 class CampaignMemberProgress(Data):
-    completedCount: Integer = ABSENT
+    completedCount: Integer = sample(1)
     rules: list[CampaignRuleProgress] = ABSENT
 
 
 class LastTrigger(Data):
-    triggerId: Uuid = ABSENT
-    triggerType: Literal["transaction", "custom_event"] = ABSENT
+    triggerId: Uuid = sample("1f2e3d4c-5b6a-4798-8a9b-0c1d2e3f4a5b")
+    triggerType: Literal["transaction", "custom_event"] = sample("transaction")
 
 
 class RelatedAchievement(Data):
-    achievementId: Uuid = ABSENT
-    achievementName: Text = ABSENT
-    limitReached: Flag = ABSENT
+    achievementId: Uuid = sample("3a291807-0615-4d4c-8b2a-190807160504")
+    achievementName: Text = sample("Regular guest")
+    limitReached: Flag = sample(False)
     memberProgress: CampaignMemberProgress = ABSENT
     lastTrigger: LastTrigger = ABSENT
 
@@ -49,14 +45,14 @@ class RelatedAchievement(Data):
 class Trigger(Data):
     """Fields that all kinds of triggers have."""
 
-    triggerId: Uuid = ABSENT
-    createdAt: DateTime = ABSENT
+    triggerId: Uuid = sample("1f2e3d4c-5b6a-4798-8a9b-0c1d2e3f4a5b")
+    createdAt: DateTime = sample("2026-01-02T14:05:10+01:00")
 
 
 class TransactionTrigger(Trigger):
-    type: Literal["transaction"] = ABSENT
-    purchasedAt: DateTime = ABSENT
-    documentNumber: Text = ABSENT
+    type: Literal["transaction"] = sample("transaction")
+    purchasedAt: DateTime = sample("2026-01-02T14:05:09+01:00")
+    documentNumber: Text = sample("R-2026-000123")
 
 
 class CustomEventTrigger(Trigger):
@@ -75,7 +71,7 @@ class UniqueCodeTrigger(Trigger):
 
 
 class AchievementTrigger(Trigger):
-    type: Literal["achievement"] = ABSENT
+    type: Literal["achievement"] = sample("achievement")
     relatedAchievement: RelatedAchievement = ABSENT
 
 
@@ -125,116 +121,41 @@ AnyTrigger = Annotated[
 
 
 class Campaign(Data):
-    triggerType: TriggerType = ABSENT
-    campaignId: Text = ABSENT
-    name: Text = ABSENT
-    trigger: AnyTrigger = ABSENT
+    triggerType: TriggerType = sample("achievement")
+    campaignId: Text = sample("c4a7e2d1-58b3-4f96-8d0e-71f2b3a4c5d6")
+    name: Text = sample("Spring points")
+    trigger: AnyTrigger = sample(
+        sample_of(
+            AchievementTrigger,
+            triggerId="07061504-0302-4a19-8807-160504030201",
+            createdAt="2026-01-02T14:05:09+01:00",
+        )
+    )
 
 
-CAMPAIGN_SAMPLE: dict[str, JsonValue] = {
-    "triggerType": "achievement",
-    "campaignId": "c4a7e2d1-58b3-4f96-8d0e-71f2b3a4c5d6",
-    "name": "Spring points",
-    "trigger": {
-        "triggerId": "07061504-0302-4a19-8807-160504030201",
-        "createdAt": "2026-01-02T14:05:09+01:00",
-        "type": "achievement",
-        "relatedAchievement": {
-            "achievementId": "3a291807-0615-4d4c-8b2a-190807160504",
-            "achievementName": "Regular guest",
-            "limitReached": False,
-            "memberProgress": {
-                "completedCount": 1,
-                "rules": [
-                    {
-                        "achievementRuleId": "29180706-1504-4c3b-8a19-080716050403",
-                        "periodGoal": 5,
-                        "currentPeriodValue": Number("5.0"),
-                        "consecutivePeriods": 1,
-                        "completedConsecutivePeriods": 1,
-                        "periodType": "calendarMonths",
-                        "type": "direct",
-                        "trigger": "transaction",
-                        "periodValue": 1,
-                    }
-                ],
-            },
-            "lastTrigger": {"triggerId": "1f2e3d4c-5b6a-4798-8a9b-0c1d2e3f4a5b", "triggerType": "transaction"},
-        },
-    },
-}
-
-
+@event("A campaign was set up.")
 class CampaignCreated(Data):
     campaign: Campaign = ABSENT
 
 
-CAMPAIGN_CREATED = EventType(
-    name="CampaignCreated",
-    description="A campaign was set up.",
-    model=CampaignCreated,
-    sample={"campaign": CAMPAIGN_SAMPLE},
-)
-
-
+@event("A campaign was changed.")
 class CampaignUpdated(Data):
     campaign: Campaign = ABSENT
 
 
-CAMPAIGN_UPDATED = EventType(
-    name="CampaignUpdated",
-    description="A campaign was changed.",
-    model=CampaignUpdated,
-    sample={"campaign": CAMPAIGN_SAMPLE},
-)
-
-
 class GivenEffect(Data):
-    status: Text = ABSENT
-    target: Text = ABSENT
-    walletTypeCode: Text | None = ABSENT
-    type: Text = ABSENT
-    points: Amount = ABSENT
-    couponValue: Amount = ABSENT
-    rewardId: Text = ABSENT
+    status: Text = sample("success")
+    target: Text = sample("self")
+    walletTypeCode: Text | None = sample("default")
+    type: Text = sample("give_points")
+    points: Amount = sample(Number("80.5"))
+    couponValue: Amount = sample(0)
+    rewardId: Text = sample("d4c3b2a1-9087-4f6e-8d5c-4b3a29180706")
 
 
+@event("A campaign gave a member points, a coupon or a reward.")
 class CampaignEffectWasApplied(Data):
     member: Customer = ABSENT
-    campaign: Campaign = ABSENT
+    campaign: Campaign = sample(sample_of(Campaign, triggerType="transaction", trigger=sample_of(TransactionTrigger)))
     effectsGiven: list[GivenEffect] = ABSENT
-    redemptionCode: Text = ABSENT
-
-
-CAMPAIGN_EFFECT_WAS_APPLIED = EventType(
-    name="CampaignEffectWasApplied",
-    description="A campaign gave a member points, a coupon or a reward.",
-    model=CampaignEffectWasApplied,
-    sample={
-        "member": CUSTOMER_SAMPLE,
-        "campaign": {
-            "triggerType": "transaction",
-            "campaignId": "c4a7e2d1-58b3-4f96-8d0e-71f2b3a4c5d6",
-            "name": "Spring points",
-            "trigger": {
-                "triggerId": "1f2e3d4c-5b6a-4798-8a9b-0c1d2e3f4a5b",
-                "createdAt": "2026-01-02T14:05:10+01:00",
-                "type": "transaction",
-                "purchasedAt": "2026-01-02T14:05:09+01:00",
-                "documentNumber": "R-2026-000123",
-            },
-        },
-        "effectsGiven": [
-            {
-                "status": "success",
-                "target": "self",
-                "walletTypeCode": "default",
-                "type": "give_points",
-                "points": Number("80.5"),
-                "couponValue": 0,
-                "rewardId": "d4c3b2a1-9087-4f6e-8d5c-4b3a29180706",
-            }
-        ],
-        "redemptionCode": "SPRING-2026",
-    },
-)
+    redemptionCode: Text = sample("SPRING-2026")

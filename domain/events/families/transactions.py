@@ -1,75 +1,51 @@
 """Events of purchases."""
 
-# ruff: noqa: N815 -- fields are named as on the wire
-
-from __future__ import annotations
-
 from typing import Annotated
 
-from domain.events.event_type import EventType
-from domain.events.families.parts import ADDRESS_SAMPLE, CUSTOMER_SAMPLE, Address, Customer, Label, legacy_address
-from domain.events.fields import ABSENT, LEGACY_ONLY, Amount, Data, DateTime, Integer, Text, Uuid
+from domain.events.event_type import event
+from domain.events.families.parts import LEGACY_ADDRESS, Address, Customer, Label
+from domain.events.fields import ABSENT, LEGACY_ONLY, Amount, Data, DateTime, Integer, Text, Uuid, sample, sample_of
 from domain.wire.jsontext import Number
-from domain.wire.legacy import LegacyForm, each, free, local_time, number, text
+from domain.wire.legacy import LegacyForm, each, free, local_time, number, text, texts
 
 
 class Sku(Data):
-    code: Text = ABSENT
+    code: Text = sample("SKU-1001")
 
 
 class TransactionItem(Data):
     sku: Sku = ABSENT
-    name: Text = ABSENT
-    quantity: Integer = ABSENT
-    grossValue: Amount = ABSENT
-    category: Text = ABSENT
-    maker: Text = ABSENT
+    name: Text = sample("Coffee beans 1 kg")
+    quantity: Integer = sample(2)
+    grossValue: Amount = sample(Number("79.90"))
+    category: Text = sample("groceries")
+    maker: Text = sample("Example Roastery")
     labels: list[Label] = ABSENT
 
 
 class Buyer(Data):
-    email: Text = ABSENT
-    name: Text = ABSENT
-    nip: Text = ABSENT
-    phone: Text = ABSENT
-    loyaltyCardNumber: Text = ABSENT
+    email: Text = sample("member@example.com")
+    name: Text = sample("Alex Example")
+    nip: Text = sample("5250007738")
+    phone: Text = sample("+48500100200")
+    loyaltyCardNumber: Text = sample("4006381333931")
     address: Address = ABSENT
 
 
-class TransactionRegistered(Data):
-    transactionId: Uuid = ABSENT
-    documentNumber: Text = ABSENT
-    purchasedAt: DateTime = ABSENT
-    documentType: Text = ABSENT
-    customerData: Buyer = ABSENT
-    items: list[TransactionItem] = ABSENT
-    channelId: Uuid = ABSENT
-    purchasePlace: Annotated[Text, LEGACY_ONLY] = ABSENT
-    posId: Annotated[Text, LEGACY_ONLY] = ABSENT
-
-
-TRANSACTION_REGISTERED = EventType(
-    name="TransactionRegistered",
-    description="A purchase or a return was registered.",
-    model=TransactionRegistered,
+@event(
+    "A purchase or a return was registered.",
     seed=True,
     legacy=LegacyForm(
         "transaction.registered",
         {
             "transactionId": text("transactionId"),
             "transactionData": {
-                "documentType": text("documentType"),
-                "documentNumber": text("documentNumber"),
-                "purchasePlace": text("purchasePlace"),
+                **texts("documentType", "documentNumber", "purchasePlace"),
                 "purchaseDate": local_time("purchasedAt"),
             },
             "customerData": {
-                "name": text("customerData.name"),
-                "email": text("customerData.email"),
-                "phone": text("customerData.phone"),
-                "loyaltyCardNumber": text("customerData.loyaltyCardNumber"),
-                "nip": text("customerData.nip"),
-                "address": legacy_address("customerData.address"),
+                **texts("name", "email", "phone", "loyaltyCardNumber", "nip", within="customerData"),
+                "address": LEGACY_ADDRESS,
             },
             "items": each(
                 "items",
@@ -78,37 +54,23 @@ TRANSACTION_REGISTERED = EventType(
                     "name": text("name"),
                     "quantity": number("quantity"),
                     "grossValue": number("grossValue"),
-                    "category": text("category"),
-                    "maker": text("maker"),
+                    **texts("category", "maker"),
                     "labels": each("labels", {"key": text("key"), "value": free("value")}),
                 },
             ),
             "posId": text("posId"),
         },
     ),
-    sample={
-        "transactionId": "1f2e3d4c-5b6a-4798-8a9b-0c1d2e3f4a5b",
-        "documentNumber": "R-2026-000123",
-        "purchasedAt": "2026-01-02T14:05:09+01:00",
-        "documentType": "sell",
-        "customerData": {
-            "email": "member@example.com",
-            "name": "Alex Example",
-            "nip": "5250007738",
-            "phone": "+48500100200",
-            "loyaltyCardNumber": "4006381333931",
-            "address": ADDRESS_SAMPLE,
-        },
-        "items": [
-            {
-                "sku": {"code": "SKU-1001"},
-                "name": "Coffee beans 1 kg",
-                "quantity": 2,
-                "grossValue": Number("79.90"),
-                "category": "groceries",
-                "maker": "Example Roastery",
-                "labels": [{"key": "origin", "value": "Colombia"}],
-            },
+)
+class TransactionRegistered(Data):
+    transactionId: Uuid = sample("1f2e3d4c-5b6a-4798-8a9b-0c1d2e3f4a5b")
+    documentNumber: Text = sample("R-2026-000123")
+    purchasedAt: DateTime = sample("2026-01-02T14:05:09+01:00")
+    documentType: Text = sample("sell")
+    customerData: Buyer = ABSENT
+    items: list[TransactionItem] = sample(
+        [
+            sample_of(TransactionItem),
             {
                 "sku": {"code": "SKU-2002"},
                 "name": "Paper filters",
@@ -118,24 +80,15 @@ TRANSACTION_REGISTERED = EventType(
                 "maker": "Example Paper",
                 "labels": [{"key": "pieces", "value": 100}],
             },
-        ],
-        "channelId": "7d6c5b4a-3928-4716-8504-f3e2d1c0b9a8",
-        "purchasePlace": "Wrocław, Main Street",
-        "posId": "a1b2c3d4-e5f6-4708-9a1b-2c3d4e5f6071",
-    },
-)
+        ]
+    )
+    channelId: Uuid = sample("7d6c5b4a-3928-4716-8504-f3e2d1c0b9a8")
+    purchasePlace: Annotated[Text, LEGACY_ONLY] = sample("Wrocław, Main Street")
+    posId: Annotated[Text, LEGACY_ONLY] = sample("a1b2c3d4-e5f6-4708-9a1b-2c3d4e5f6071")
 
 
-class TransactionAssignedToCustomer(Data):
-    transactionId: Uuid = ABSENT
-    grossValue: Amount = ABSENT
-    customer: Customer = ABSENT
-
-
-TRANSACTION_ASSIGNED_TO_CUSTOMER = EventType(
-    name="TransactionAssignedToCustomer",
-    description="A registered purchase was matched with a member.",
-    model=TransactionAssignedToCustomer,
+@event(
+    "A registered purchase was matched with a member.",
     seed=True,
     legacy=LegacyForm(
         "transaction.assigned_to_customer",
@@ -145,9 +98,8 @@ TRANSACTION_ASSIGNED_TO_CUSTOMER = EventType(
             "grossValue": number("grossValue"),
         },
     ),
-    sample={
-        "transactionId": "1f2e3d4c-5b6a-4798-8a9b-0c1d2e3f4a5b",
-        "grossValue": Number("91.90"),
-        "customer": CUSTOMER_SAMPLE,
-    },
 )
+class TransactionAssignedToCustomer(Data):
+    transactionId: Uuid = sample("1f2e3d4c-5b6a-4798-8a9b-0c1d2e3f4a5b")
+    grossValue: Amount = sample(Number("91.90"))
+    customer: Customer = ABSENT
