@@ -92,15 +92,21 @@ class LegacyForm:
     second: SecondWebhook | None = None
 
 
+def _leaf(
+    path: str,
+    schema: Mapping[str, Any],
+    conversion: Conversion,
+    convert: Callable[[JsonValue, LegacySource], JsonValue],
+) -> Leaf:
+    """Return a leaf with the value at `path`, or None, converted."""
+    steps = _steps(path)
+    return Leaf(lambda source: convert(find(source.data, steps), source), schema, (steps,), conversion)
+
+
 def text(path: str, none: str | None = None) -> Leaf:
     """Return a leaf with the text at `path`, or `none` if it is missing or null."""
-    steps = _steps(path)
-
-    def value(source: LegacySource) -> JsonValue:
-        found = find(source.data, steps)
-        return none if found is None else found
-
-    return Leaf(value, {"type": ["string", "null"] if none is None else "string"}, (steps,), Conversion.AS_IT_IS)
+    schema = {"type": ["string", "null"] if none is None else "string"}
+    return _leaf(path, schema, Conversion.AS_IT_IS, lambda found, _: none if found is None else found)
 
 
 def texts(*names: str, within: str | None = None) -> dict[str, Shape]:
@@ -110,22 +116,18 @@ def texts(*names: str, within: str | None = None) -> dict[str, Shape]:
 
 def flag(path: str) -> Leaf:
     """Return a leaf with the boolean at `path`, or null."""
-    steps = _steps(path)
-    return Leaf(lambda source: find(source.data, steps), {"type": ["boolean", "null"]}, (steps,), Conversion.AS_IT_IS)
+    return _leaf(path, {"type": ["boolean", "null"]}, Conversion.AS_IT_IS, lambda found, _: found)
 
 
 def free(path: str) -> Leaf:
     """Return a leaf with any JSON value at `path`, its numbers as legacy prints them."""
-    steps = _steps(path)
-    return Leaf(lambda source: _plain_numbers(find(source.data, steps)), {}, (steps,), Conversion.PLAIN_NUMBER)
+    return _leaf(path, {}, Conversion.PLAIN_NUMBER, lambda found, _: _plain_numbers(found))
 
 
 def number(path: str, *, absolute: bool = False, decimals: int | None = None) -> Leaf:
     """Return a leaf with the exact number at `path`; unsigned if `absolute`, rounded half up to `decimals` if given."""
-    steps = _steps(path)
 
-    def value(source: LegacySource) -> JsonValue:
-        found = find(source.data, steps)
+    def convert(found: JsonValue, _: LegacySource) -> JsonValue:
         if isinstance(found, bool) or not isinstance(found, int | Decimal):
             return found
         amount = Decimal(found)
@@ -136,30 +138,25 @@ def number(path: str, *, absolute: bool = False, decimals: int | None = None) ->
         return plain_number(amount)
 
     unsigned = Conversion.PLAIN_NUMBER if decimals is None else Conversion.ROUNDED
-    conversion = Conversion.WITHOUT_SIGN if absolute else unsigned
-    return Leaf(value, {"type": ["number", "null"]}, (steps,), conversion)
+    return _leaf(path, {"type": ["number", "null"]}, Conversion.WITHOUT_SIGN if absolute else unsigned, convert)
 
 
 def local_time(path: str) -> Leaf:
     """Return a leaf with the date-time at `path` as ISO 8601 in the store's time zone, whole seconds."""
-    steps = _steps(path)
 
-    def value(source: LegacySource) -> JsonValue:
-        found = find(source.data, steps)
+    def convert(found: JsonValue, source: LegacySource) -> JsonValue:
         return (local_iso(found, source.zone) or found) if isinstance(found, str) else found
 
-    return Leaf(value, {"type": ["string", "null"], "format": "date-time"}, (steps,), Conversion.LOCAL_TIME)
+    return _leaf(path, {"type": ["string", "null"], "format": "date-time"}, Conversion.LOCAL_TIME, convert)
 
 
 def unix_time(path: str) -> Leaf:
     """Return a leaf with the date-time at `path` as Unix seconds."""
-    steps = _steps(path)
 
-    def value(source: LegacySource) -> JsonValue:
-        found = find(source.data, steps)
+    def convert(found: JsonValue, _: LegacySource) -> JsonValue:
         return unix_seconds(found) if isinstance(found, str) else found
 
-    return Leaf(value, {"type": ["integer", "null"]}, (steps,), Conversion.UNIX_TIME)
+    return _leaf(path, {"type": ["integer", "null"]}, Conversion.UNIX_TIME, convert)
 
 
 def first_true(choices: Mapping[str, str]) -> Leaf:
@@ -190,10 +187,8 @@ def render(shape: Shape, source: LegacySource) -> JsonValue:
         if not isinstance(entries, list):
             return []
         return [_members(shape.entry, LegacySource(entry, source.store_code, source.zone)) for entry in entries]
-    if isinstance(shape, UnlessEmpty):
-        return _members(shape.members, source)
-    if isinstance(shape, Mapping):
-        return _members(shape, source)
+    if isinstance(shape, UnlessEmpty | Mapping):
+        return _members(shape.members if isinstance(shape, UnlessEmpty) else shape, source)
     return [_members(entry, source) for entry in shape]
 
 

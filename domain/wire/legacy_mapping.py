@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import tzinfo
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from domain.events.catalogue import CATALOGUE
@@ -45,15 +44,6 @@ class FieldPair:
     conversion: Conversion | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _WalkPosition:
-    """Position of the walk: the paths so far in either body, and the data there."""
-
-    legacy: str
-    modern: str
-    data: JsonValue
-
-
 def field_pairs(facts: EventFacts, variant: str, timezone: str) -> list[FieldPair]:
     """Return the fields of the legacy body in order, each with its modern counterpart, then fields of modern alone.
 
@@ -62,13 +52,12 @@ def field_pairs(facts: EventFacts, variant: str, timezone: str) -> list[FieldPai
     event_type = CATALOGUE[facts.name]
     type_, shape, created_at = event_type.legacy_parts(variant)
     data, modern = parse(facts.data_text.encode()), parse(modern_data_text(facts.name, facts.data_text).encode())
-    local = zone(timezone)
+    source = LegacySource(data, facts.store_code, zone(timezone))
     pairs = [_pair("type", type_, [("eventName", facts.name)], Conversion.AS_IT_IS)]
     if created_at:
-        written = local_iso(facts.created_at, local) or facts.created_at
+        written = local_iso(facts.created_at, source.zone) or facts.created_at
         pairs.append(_pair("createdAt", written, [("createdAt", facts.created_at)], Conversion.LOCAL_TIME))
-    walk = _Walk(facts.store_code, local, event_type.legacy_only)
-    pairs += walk.pairs(shape, _WalkPosition(DATA, DATA, data))
+    pairs += _pairs(shape, DATA, DATA, source, event_type.legacy_only)
     paired = {path for pair in pairs for path in pair.modern_paths}
     envelope = {"messageId": None, "requestId": None, "storeCode": facts.store_code, "createdAt": facts.created_at}
     new = [(path, None if value is None else dump(value)) for path, value in envelope.items()]
@@ -78,49 +67,34 @@ def field_pairs(facts: EventFacts, variant: str, timezone: str) -> list[FieldPai
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class _Walk:
-    store_code: str
-    zone: tzinfo
-    legacy_only: frozenset[str]
+def _pairs(
+    shape: Shape, legacy: str, modern: str, source: LegacySource, legacy_only: frozenset[str]
+) -> Iterator[FieldPair]:
+    """Yield each value of the shape with its sources. `legacy` and `modern` are the paths so far in either body."""
+    if isinstance(shape, Leaf):
+        yield _leaf(shape, legacy, modern, source, legacy_only)
+    elif isinstance(shape, Each):
+        entries = find(source.data, shape.path)
+        for number, entry in enumerate(entries[:ENTRIES_SHOWN] if isinstance(entries, list) else ()):
+            inside = ".".join((modern, *shape.path, str(number)))
+            yield from _pairs(shape.entry, f"{legacy}.{number}", inside, replace(source, data=entry), legacy_only)
+    elif isinstance(shape, UnlessEmpty):
+        rendered = render(shape, source)
+        if isinstance(rendered, dict) and any(rendered.values()):
+            yield from _pairs(shape.members, legacy, modern, source, legacy_only)
+    else:
+        for step, member in shape.items() if isinstance(shape, Mapping) else enumerate(shape):
+            yield from _pairs(member, f"{legacy}.{step}", modern, source, legacy_only)
 
-    def pairs(self, shape: Shape, position: _WalkPosition) -> Iterator[FieldPair]:
-        """Yield each value of the shape with its sources."""
-        if isinstance(shape, Leaf):
-            yield self._leaf(shape, position)
-        elif isinstance(shape, Each):
-            entries = find(position.data, shape.path)
-            for number, entry in enumerate(entries[:ENTRIES_SHOWN] if isinstance(entries, list) else ()):
-                inside = _WalkPosition(
-                    f"{position.legacy}.{number}", ".".join((position.modern, *shape.path, str(number))), entry
-                )
-                yield from self.pairs(shape.entry, inside)
-        elif isinstance(shape, UnlessEmpty):
-            rendered = render(shape, self._source(position))
-            if isinstance(rendered, dict) and any(rendered.values()):
-                yield from self.pairs(shape.members, position)
-        elif isinstance(shape, Mapping):
-            for name, member in shape.items():
-                yield from self.pairs(
-                    member, _WalkPosition(f"{position.legacy}.{name}", position.modern, position.data)
-                )
-        elif isinstance(shape, Sequence):
-            for number, members in enumerate(shape):
-                yield from self.pairs(
-                    members, _WalkPosition(f"{position.legacy}.{number}", position.modern, position.data)
-                )
 
-    def _leaf(self, leaf: Leaf, position: _WalkPosition) -> FieldPair:
-        value = leaf.value(self._source(position))
-        if leaf.conversion is Conversion.STORE_CODE:
-            return _pair(position.legacy, value, [("storeCode", self.store_code)], leaf.conversion)
-        sources = [(".".join((position.modern, *path)), find(position.data, path)) for path in leaf.paths]
-        if position.modern == DATA and all(path[0] in self.legacy_only for path in leaf.paths):
-            return FieldPair(Change.LEGACY_ONLY, position.legacy, dump(value), (), (), leaf.conversion)
-        return _pair(position.legacy, value, sources, leaf.conversion)
-
-    def _source(self, position: _WalkPosition) -> LegacySource:
-        return LegacySource(position.data, self.store_code, self.zone)
+def _leaf(leaf: Leaf, legacy: str, modern: str, source: LegacySource, legacy_only: frozenset[str]) -> FieldPair:
+    value = leaf.value(source)
+    if leaf.conversion is Conversion.STORE_CODE:
+        return _pair(legacy, value, [("storeCode", source.store_code)], leaf.conversion)
+    if modern == DATA and all(path[0] in legacy_only for path in leaf.paths):
+        return FieldPair(Change.LEGACY_ONLY, legacy, dump(value), (), (), leaf.conversion)
+    sources = [(".".join((modern, *path)), find(source.data, path)) for path in leaf.paths]
+    return _pair(legacy, value, sources, leaf.conversion)
 
 
 def _pair(
