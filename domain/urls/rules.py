@@ -8,25 +8,21 @@ bytes of the `Host` header and the request line. Addresses are judged again at c
 import re
 import unicodedata
 from dataclasses import dataclass
-from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
 import idna
 
-from domain.urls.addresses import address_refusal_in
+Address = IPv4Address | IPv6Address
 
 URL_MAX_CHARACTERS = 2048  # the longest that receivers, proxies and browsers agree on
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 
 # Names that resolve to a fixed address by convention.
 _WELL_KNOWN_NAMES = {
-    "localhost": "127.0.0.1",
-    "localhost.localdomain": "127.0.0.1",
-    "ip6-localhost": "::1",
-    "ip6-loopback": "::1",
-    "metadata": "169.254.169.254",
-    "metadata.google.internal": "169.254.169.254",
-    "instance-data": "169.254.169.254",
-    "instance-data.ec2.internal": "169.254.169.254",
+    **dict.fromkeys(("localhost", "localhost.localdomain"), "127.0.0.1"),
+    **dict.fromkeys(("ip6-localhost", "ip6-loopback"), "::1"),
+    **dict.fromkeys(("metadata", "metadata.google.internal"), "169.254.169.254"),
+    **dict.fromkeys(("instance-data", "instance-data.ec2.internal"), "169.254.169.254"),
 }
 
 _SHAPE = re.compile(
@@ -46,6 +42,72 @@ _MIXABLE = (
     frozenset({"LATIN", "CJK", "BOPOMOFO"}),
     frozenset({"LATIN", "CJK", "HANGUL"}),
 )
+
+
+_REFUSED = {
+    "a cloud metadata address": (
+        "169.254.169.254/32",
+        "169.254.170.2/32",
+        "100.100.100.200/32",
+        "168.63.129.16/32",
+        "192.0.0.192/32",
+        "fd00:ec2::254/128",
+        "fd00:ec2::23/128",
+        "fd20:ce::254/128",
+        "fd00:42::42/128",
+    ),
+    "the broadcast address": ("255.255.255.255/32",),
+    "an unspecified address": ("0.0.0.0/8",),
+    "a private address": ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"),
+    "a carrier-grade NAT address": ("100.64.0.0/10",),
+    "a loopback address": ("127.0.0.0/8",),
+    "a link-local address": ("169.254.0.0/16", "fe80::/10"),
+    "a reserved address": (
+        "192.0.0.0/24",
+        "192.31.196.0/24",
+        "192.52.193.0/24",
+        "192.175.48.0/24",
+        "240.0.0.0/4",
+        "2001::/23",
+        "2620:4f:8000::/48",
+    ),
+    "a documentation address": ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32", "3fff::/20"),
+    "a 6to4 relay address": ("192.88.99.0/24",),
+    "a benchmarking address": ("198.18.0.0/15",),
+    "a multicast address": ("224.0.0.0/4", "ff00::/8"),
+    "the unspecified address": ("::/128",),
+    "the loopback address": ("::1/128",),
+    "an IPv4-mapped address": ("::ffff:0:0/96",),
+    "an IPv4-translated address": ("::ffff:0:0:0/96",),
+    "an IPv4-compatible address": ("::/96",),
+    "a NAT64 address": ("64:ff9b::/96",),
+    "a local NAT64 address": ("64:ff9b:1::/48",),
+    "a Teredo address": ("2001::/32",),
+    "a 6to4 address": ("2002::/16",),
+    "a site-local address": ("fec0::/10",),
+}
+"""Refused networks by reason, unless the operator allows them. The smallest one that contains an address applies.
+
+A table of our own instead of `ipaddress.is_global`, whose result has changed between Python releases, comes without a
+reason, and admits addresses that lead into an infrastructure (a cloud's wire server, NAT64 around a private address).
+Source: the IANA special-purpose address registries, and the clouds' documented metadata addresses.
+"""
+
+_REFUSED_NETWORKS = sorted(
+    ((ip_network(network), reason) for reason, networks in _REFUSED.items() for network in networks),
+    key=lambda refused: refused[0].prefixlen,
+    reverse=True,
+)
+
+# The only part of IPv6 that is assigned to hosts of the Internet.
+_GLOBAL_UNICAST = IPv6Network("2000::/3")
+_ISATAP = frozenset({0x00005EFE, 0x02005EFE})
+
+# Prefixes of addresses with an IPv4 address in their last 32 bits.
+_V4_AT_THE_END = tuple(IPv6Network(text) for text in ("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96"))
+_SIX_TO_FOUR = IPv6Network("2002::/16")
+_TEREDO = IPv6Network("2001::/32")
+_LOCAL_NAT64 = IPv6Network("64:ff9b:1::/48")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +175,52 @@ def normalise_url(url: str, rules: UrlRules) -> NormalisedUrl:
     return NormalisedUrl(normal, scheme, host, hostname, port, path, target)
 
 
-def address_refusal(address: IPv4Address | IPv6Address, rules: UrlRules) -> str | None:
+def address_refusal(address: Address, rules: UrlRules) -> str | None:
     """Return the reason for refusing the address ("127.0.0.1 is a loopback address (127.0.0.0/8)"), or None."""
-    return address_refusal_in(address, rules.allowed_networks)
+    if isinstance(address, IPv6Address):
+        if address.scope_id is not None:
+            return f"{address} carries a zone id"
+        # An allow-list with a translating prefix must not open every IPv4 network behind it.
+        embedded = _embedded_v4(address)
+        inner = None if embedded is None else _range_of(embedded, rules)
+        if inner is not None:
+            return f"{address} leads to {embedded}, which is {inner}"
+    found = _range_of(address, rules)
+    return None if found is None else f"{address} is {found}"
+
+
+def _range_of(address: Address, rules: UrlRules) -> str | None:
+    if any(address.version == network.version and address in network for network in rules.allowed_networks):
+        return None
+    for network, reason in _REFUSED_NETWORKS:
+        if address.version == network.version and address in network:
+            return f"{reason} ({network})"
+    if isinstance(address, IPv6Address):
+        if address not in _GLOBAL_UNICAST:
+            return f"a reserved address (outside {_GLOBAL_UNICAST})"
+        if _interface_prefix(address) in _ISATAP:
+            return "an ISATAP address"
+    return None
+
+
+def _embedded_v4(address: IPv6Address) -> IPv4Address | None:
+    value = int(address)
+    if value <= 1:
+        return None
+    if any(address in network for network in _V4_AT_THE_END) or _interface_prefix(address) in _ISATAP:
+        return IPv4Address(value & 0xFFFFFFFF)
+    if address in _SIX_TO_FOUR:
+        return IPv4Address((value >> 80) & 0xFFFFFFFF)
+    if address in _TEREDO:
+        return IPv4Address(~value & 0xFFFFFFFF)
+    if address in _LOCAL_NAT64:
+        # RFC 6052 with a /48 prefix: two bytes before the reserved ninth byte, two after it.
+        return IPv4Address(((value >> 64) & 0xFFFF) << 16 | (value >> 40) & 0xFFFF)
+    return None
+
+
+def _interface_prefix(address: IPv6Address) -> int:
+    return (int(address) >> 32) & 0xFFFFFFFF
 
 
 def _shape(url: str) -> re.Match[str]:
@@ -204,7 +309,7 @@ def _ipv6(text: str) -> IPv6Address:
         raise UrlRefused("host", "between the brackets stands no IPv6 address") from None
 
 
-def _judged(address: IPv4Address | IPv6Address, rules: UrlRules) -> str:
+def _judged(address: Address, rules: UrlRules) -> str:
     refusal = address_refusal(address, rules)
     if refusal is not None:
         raise UrlRefused("blocked_address", refusal)
