@@ -14,11 +14,11 @@ from domain.delivery.explain import (
     ExplainedEvent,
     ExplainedSubscription,
     ReasonCode,
+    in_words,
     reason_of_delivery,
     reason_of_event,
     reason_without_delivery,
 )
-from domain.delivery.explain_words import in_words
 from storage.deliveries.explain import (
     database_now,
     explained_deliveries,

@@ -1,18 +1,20 @@
-"""Explain an event that did not arrive (yet): a closed list of reasons, and the rule that selects one of them.
+"""Explain an event that did not arrive (yet): a closed list of reasons, the rule that selects one, and its words.
 
 `docs/explain.md` is rendered from this list by `docs/render.py`.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from enum import StrEnum
-from types import MappingProxyType
+from functools import partial
 from uuid import UUID
 
 from domain.delivery.failure_kinds import EXPLANATIONS, FailureKind
-from domain.delivery.lifecycle import ENDED_UNSENT, DeliveryStatus, Reason, SubscriptionStatus
+from domain.delivery.lifecycle import ENDED_UNSENT, HOLD_REASONS, DeliveryStatus, Reason, SubscriptionStatus
 from domain.delivery.matching import Mismatch, mismatch
+from domain.delivery.notices import FAILING
 from domain.wire.bodies import TEST
 
 
@@ -73,182 +75,156 @@ class Explanation:
     remedy: str
 
 
-_EVENT, _NO_DELIVERY, _OPEN, _ENDED = "the event", "no delivery was made", "the delivery is open", "the delivery ended"
 _BY_ITSELF = "Nothing: it continues by itself."
 
-REASONS: Mapping[ReasonCode, Explanation] = MappingProxyType(
-    {
-        ReasonCode.event_matched: Explanation(
-            _EVENT, "Accepted at {accepted} and matched to the store's subscriptions.", "See each subscription."
+
+def _of_failure(kind: FailureKind) -> tuple[str, str]:
+    return EXPLANATIONS[kind].meaning, EXPLANATIONS[kind].remedy
+
+
+_EXPLAINED: Mapping[str, Mapping[ReasonCode, tuple[str, str]]] = {
+    "the event": {
+        ReasonCode.event_matched: (
+            "Accepted at {accepted} and matched to the store's subscriptions.",
+            "See each subscription.",
         ),
-        ReasonCode.event_waiting: Explanation(
-            _EVENT,
+        ReasonCode.event_waiting: (
             "Accepted at {accepted}; no worker has matched it yet.",
             "If this lasts longer than a few seconds, check on the dashboard or with `loyalty-webhooks status` whether "
             "a worker is running.",
         ),
-        ReasonCode.event_test: Explanation(
-            _EVENT, "A sample that was sent as a test at {accepted}, to one subscription only.", "Nothing."
+        ReasonCode.event_test: (
+            "A sample that was sent as a test at {accepted}, to one subscription only.",
+            "Nothing.",
         ),
-        ReasonCode.event_body_erased: Explanation(
-            _EVENT,
+        ReasonCode.event_body_erased: (
             "Accepted at {accepted}; its data was erased at {erased}, at its customer's request.",
             "Nothing: the data was erased on purpose and cannot be restored.",
         ),
-        ReasonCode.event_no_longer_kept: Explanation(
-            _EVENT,
+        ReasonCode.event_no_longer_kept: (
             "Accepted at {accepted}, so long ago that retention has removed its data and deliveries.",
             "Set a longer retention in the store's settings, for future events.",
         ),
-        ReasonCode.event_rejected: Explanation(
-            _EVENT,
+        ReasonCode.event_rejected: (
             "Its emit was rejected with a 400 at {rejected}, so it was never accepted: {because}.",
             "Have the platform correct that and emit the event again; the same id may be used.",
         ),
-        ReasonCode.event_elsewhere: Explanation(
-            _EVENT,
+        ReasonCode.event_elsewhere: (
             "It was accepted in {stores}, not in this store.",
             "Look in that store, or have the platform emit to the right one.",
         ),
-        ReasonCode.event_unknown: Explanation(
-            _EVENT,
+        ReasonCode.event_unknown: (
             "No event of this id was accepted in this store.",
             "Compare the id with the response to the emit: only a 202 means accepted. Likely causes: the emit was "
             "rejected (400, 401, 403 or 404) or got no response, it went to another store, or it had no `eventId` "
             "and was given another.",
         ),
-        ReasonCode.other_event_name: Explanation(
-            _NO_DELIVERY,
+    },
+    "no delivery was made": {
+        ReasonCode.other_event_name: (
             "It subscribes to {subscribed}; this event is {event}.",
             "Subscribe to the event's name.",
         ),
-        ReasonCode.test_of_another: Explanation(
-            _NO_DELIVERY, "The event is a test of another subscription.", "Send a test to this one."
-        ),
-        ReasonCode.created_after: Explanation(
-            _NO_DELIVERY,
+        ReasonCode.test_of_another: ("The event is a test of another subscription.", "Send a test to this one."),
+        ReasonCode.created_after: (
             "It was created at {created}, after the event had been accepted.",
             "To send it, backfill the time before: a subscription receives events that are accepted after its "
             "creation.",
         ),
-        ReasonCode.not_yet_active: Explanation(
-            _NO_DELIVERY,
+        ReasonCode.not_yet_active: (
             "It is active from {active_from}, and the event's `createdAt` is before that.",
             "Set an earlier `activeFrom`, for future events.",
         ),
-        ReasonCode.deleted_before: Explanation(
-            _NO_DELIVERY, "It was deleted at {deleted}, before the event was matched.", "Subscribe again."
-        ),
-        ReasonCode.not_matched_yet: Explanation(
-            _NO_DELIVERY, "It will get the event as soon as a worker matches it.", _BY_ITSELF
-        ),
-        ReasonCode.no_longer_kept: Explanation(
-            _NO_DELIVERY,
+        ReasonCode.deleted_before: ("It was deleted at {deleted}, before the event was matched.", "Subscribe again."),
+        ReasonCode.not_matched_yet: ("It will get the event as soon as a worker matches it.", _BY_ITSELF),
+        ReasonCode.no_longer_kept: (
             "If there was one, retention has removed it: the event was accepted at {accepted}.",
             "Ask the receiver's owner, who has it if it was delivered.",
         ),
-        ReasonCode.changed_since: Explanation(
-            _NO_DELIVERY,
+        ReasonCode.changed_since: (
             "It would match the event now, but did not at {matched}, when the event was matched; it has changed since.",
             "Nothing: an event is matched once.",
         ),
-        ReasonCode.attempt_under_way: Explanation(_OPEN, "An attempt is in progress.", _BY_ITSELF),
-        ReasonCode.about_to_be_sent: Explanation(_OPEN, "Its next attempt is due and about to start.", _BY_ITSELF),
-        ReasonCode.waiting_for_retry: Explanation(
-            _OPEN,
+    },
+    "the delivery is open": {
+        ReasonCode.attempt_under_way: ("An attempt is in progress.", _BY_ITSELF),
+        ReasonCode.about_to_be_sent: ("Its next attempt is due and about to start.", _BY_ITSELF),
+        ReasonCode.waiting_for_retry: (
             "Attempt {attempts} failed ({failure}): {failure_meaning} The next attempt is at {next_attempt}.",
             "{failure_remedy} Send now makes an attempt at once.",
         ),
-        ReasonCode.paused: Explanation(
-            _OPEN,
+        ReasonCode.paused: (
             "Its subscription has been paused since {since} ({why}); nothing is lost in the meantime.",
             "Resume the subscription.",
         ),
-        ReasonCode.breaker_open: Explanation(
-            _OPEN,
+        ReasonCode.breaker_open: (
             "The receiver keeps failing, so deliveries have been held since {breaker_since}; the next probe is at "
             "{probe}. {failure_meaning}",
             "{failure_remedy} The first success releases the held deliveries.",
         ),
-        ReasonCode.behind_ordered: Explanation(
-            _OPEN,
+        ReasonCode.behind_ordered: (
             "Its subscription is ordered, and delivery {behind} comes before it.",
             "Find out why that one waits; cancel it to release its successors.",
         ),
-        ReasonCode.rate_limited: Explanation(
-            _OPEN,
+        ReasonCode.rate_limited: (
             "It is held: its subscription is limited to {rate} requests a second.",
             "Raise the limit if the receiver can take more.",
         ),
-        ReasonCode.slowed_down: Explanation(
-            _OPEN,
+        ReasonCode.slowed_down: (
             "It is held: the receiver has answered 429, so its subscription is throttled for a while.",
             "Have the receiver accept more, or set the rate limit to what it accepts.",
         ),
-        ReasonCode.overload: Explanation(
-            _OPEN,
+        ReasonCode.overload: (
             "It is held: too many attempts of its subscription were in progress, or too many retries were due at once.",
             _BY_ITSELF,
         ),
-        ReasonCode.backfilled: Explanation(
-            _OPEN, "A person had it backfilled; it is held behind earlier deliveries.", _BY_ITSELF
-        ),
-        ReasonCode.waiting_its_turn: Explanation(
-            _OPEN, "It is held behind other deliveries of its subscription.", _BY_ITSELF
-        ),
-        ReasonCode.delivered: Explanation(
-            _ENDED,
+        ReasonCode.backfilled: ("A person had it backfilled; it is held behind earlier deliveries.", _BY_ITSELF),
+        ReasonCode.waiting_its_turn: ("It is held behind other deliveries of its subscription.", _BY_ITSELF),
+    },
+    "the delivery ended": {
+        ReasonCode.delivered: (
             "Delivered at {ended}: the receiver answered with a 2xx.",
             "Look for it in the receiver's log; redeliver sends it again.",
         ),
-        ReasonCode.retries_used_up: Explanation(
-            _ENDED,
+        ReasonCode.retries_used_up: (
             "All {attempts} attempts failed, the last with {failure}: {failure_meaning}",
             "{failure_remedy} Then redeliver it, or recover the time of the outage.",
         ),
-        ReasonCode.outwaited_breaker: Explanation(
-            _ENDED, EXPLANATIONS[FailureKind.breaker_open].meaning, EXPLANATIONS[FailureKind.breaker_open].remedy
-        ),
-        ReasonCode.receiver_gone: Explanation(
-            _ENDED, EXPLANATIONS[FailureKind.http_gone].meaning, EXPLANATIONS[FailureKind.http_gone].remedy
-        ),
-        ReasonCode.address_blocked: Explanation(
-            _ENDED, EXPLANATIONS[FailureKind.blocked].meaning, EXPLANATIONS[FailureKind.blocked].remedy
-        ),
-        ReasonCode.subscription_disabled: Explanation(
-            _ENDED,
+        ReasonCode.outwaited_breaker: _of_failure(FailureKind.breaker_open),
+        ReasonCode.receiver_gone: _of_failure(FailureKind.http_gone),
+        ReasonCode.address_blocked: _of_failure(FailureKind.blocked),
+        ReasonCode.subscription_disabled: (
             "Its subscription was disabled, so nothing more was sent. It has been {status} since {since} ({why}).",
             EXPLANATIONS[FailureKind.subscription_disabled].remedy,
         ),
-        ReasonCode.test_failed: Explanation(
-            _ENDED,
+        ReasonCode.test_failed: (
             "The test failed ({failure}): {failure_meaning} A test is not retried.",
             "{failure_remedy} Then send another.",
         ),
-        ReasonCode.test_lost: Explanation(
-            _ENDED,
+        ReasonCode.test_lost: (
             "The test was not started, because the process that was to start it was stopped at that moment.",
             "Send another.",
         ),
-        ReasonCode.cancelled_by_person: Explanation(
-            _ENDED, "A person cancelled it at {ended}; the audit says who.", "Redeliver it if that was a mistake."
+        ReasonCode.cancelled_by_person: (
+            "A person cancelled it at {ended}; the audit says who.",
+            "Redeliver it if that was a mistake.",
         ),
-        ReasonCode.switched_over: Explanation(
-            _ENDED,
+        ReasonCode.switched_over: (
             "At {ended} a modern webhook took over from a legacy one; the other of the two has the event.",
             "Nothing: see the event's other delivery.",
         ),
-        ReasonCode.subscription_deleted: Explanation(
-            _ENDED, EXPLANATIONS[FailureKind.subscription_deleted].meaning, "Subscribe again."
+        ReasonCode.subscription_deleted: (EXPLANATIONS[FailureKind.subscription_deleted].meaning, "Subscribe again."),
+        ReasonCode.event_erased: _of_failure(FailureKind.event_erased),
+        ReasonCode.ended_otherwise: (
+            "It ended at {ended} as {status_of_delivery}: {reason}.",
+            "Redeliver, or recover the time.",
         ),
-        ReasonCode.event_erased: Explanation(
-            _ENDED, EXPLANATIONS[FailureKind.event_erased].meaning, EXPLANATIONS[FailureKind.event_erased].remedy
-        ),
-        ReasonCode.ended_otherwise: Explanation(
-            _ENDED, "It ended at {ended} as {status_of_delivery}: {reason}.", "Redeliver, or recover the time."
-        ),
-    }
-)
+    },
+}
+
+REASONS: Mapping[ReasonCode, Explanation] = {
+    code: Explanation(about, *words) for about, codes in _EXPLAINED.items() for code, words in codes.items()
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,35 +292,26 @@ class ExplainedDelivery:
     behind: UUID | None = None
 
 
-HELD_CODES: Mapping[Reason, ReasonCode] = MappingProxyType(
-    {
-        Reason.SUBSCRIPTION_PAUSED: ReasonCode.waiting_its_turn,
-        Reason.BREAKER_OPEN: ReasonCode.waiting_its_turn,
-        Reason.LIMITED: ReasonCode.waiting_its_turn,
-        Reason.SLOWED_DOWN: ReasonCode.waiting_its_turn,
-        Reason.OVERLOAD: ReasonCode.overload,
-        Reason.RETRY: ReasonCode.waiting_its_turn,
-        Reason.RECOVERED: ReasonCode.waiting_its_turn,
-        Reason.BACKFILLED: ReasonCode.backfilled,
-    }
-)
+HELD_CODES: Mapping[str, ReasonCode] = {
+    **dict.fromkeys((*HOLD_REASONS, Reason.RETRY, Reason.RECOVERED), ReasonCode.waiting_its_turn),
+    Reason.OVERLOAD: ReasonCode.overload,
+    Reason.BACKFILLED: ReasonCode.backfilled,
+}
 """Explanation of a held delivery that is due and no longer suspended, by the reason for which it was held."""
 
-ENDS: Mapping[Reason, ReasonCode] = MappingProxyType(
-    {
-        Reason.SCHEDULE_USED_UP: ReasonCode.retries_used_up,
-        Reason.BREAKER_OPEN: ReasonCode.outwaited_breaker,
-        Reason.HTTP_GONE: ReasonCode.receiver_gone,
-        Reason.BLOCKED: ReasonCode.address_blocked,
-        Reason.SUBSCRIPTION_DISABLED: ReasonCode.subscription_disabled,
-        Reason.TEST: ReasonCode.test_failed,
-        Reason.TEST_LOST: ReasonCode.test_lost,
-        Reason.CANCELLED_BY_PERSON: ReasonCode.cancelled_by_person,
-        Reason.SWITCHED_OVER: ReasonCode.switched_over,
-        Reason.SUBSCRIPTION_DELETED: ReasonCode.subscription_deleted,
-        Reason.EVENT_ERASED: ReasonCode.event_erased,
-    }
-)
+ENDS: Mapping[str, ReasonCode] = {
+    Reason.SCHEDULE_USED_UP: ReasonCode.retries_used_up,
+    Reason.BREAKER_OPEN: ReasonCode.outwaited_breaker,
+    Reason.HTTP_GONE: ReasonCode.receiver_gone,
+    Reason.BLOCKED: ReasonCode.address_blocked,
+    Reason.SUBSCRIPTION_DISABLED: ReasonCode.subscription_disabled,
+    Reason.TEST: ReasonCode.test_failed,
+    Reason.TEST_LOST: ReasonCode.test_lost,
+    Reason.CANCELLED_BY_PERSON: ReasonCode.cancelled_by_person,
+    Reason.SWITCHED_OVER: ReasonCode.switched_over,
+    Reason.SUBSCRIPTION_DELETED: ReasonCode.subscription_deleted,
+    Reason.EVENT_ERASED: ReasonCode.event_erased,
+}
 """Explanation of a delivery that ended without success, by the reason stored with it."""
 
 
@@ -378,11 +345,8 @@ def reason_without_delivery(event: ExplainedEvent, subscription: ExplainedSubscr
         return ReasonCode.deleted_before
     if found is Mismatch.NOT_YET_ACTIVE:
         return ReasonCode.not_yet_active
-    return ReasonCode.not_matched_yet if matched is None else _reason_since_matching(event)
-
-
-def _reason_since_matching(event: ExplainedEvent) -> ReasonCode:
-    return ReasonCode.no_longer_kept if event.outlived else ReasonCode.changed_since
+    since = ReasonCode.no_longer_kept if event.outlived else ReasonCode.changed_since
+    return ReasonCode.not_matched_yet if matched is None else since
 
 
 def reason_of_delivery(subscription: ExplainedSubscription, delivery: ExplainedDelivery, now: datetime) -> ReasonCode:
@@ -390,7 +354,8 @@ def reason_of_delivery(subscription: ExplainedSubscription, delivery: ExplainedD
     if delivery.status == DeliveryStatus.DELIVERED:
         return ReasonCode.delivered
     if delivery.status in ENDED_UNSENT:
-        return _explained(ENDS, delivery.reason, ReasonCode.ended_otherwise)
+        # During a rolling restart, a stored reason may be known to the newer version only.
+        return ENDS.get(delivery.reason or "", ReasonCode.ended_otherwise)
     if delivery.under_way or delivery.variant == TEST:
         return ReasonCode.attempt_under_way if delivery.under_way else ReasonCode.about_to_be_sent
     if subscription.deleted_at is not None:
@@ -421,9 +386,78 @@ def _reason_of_held(subscription: ExplainedSubscription, delivery: ExplainedDeli
         return ReasonCode.slowed_down
     if subscription.rate_limit_per_second is not None:
         return ReasonCode.rate_limited
-    return _explained(HELD_CODES, delivery.reason, ReasonCode.waiting_its_turn)
+    return HELD_CODES.get(delivery.reason or "", ReasonCode.waiting_its_turn)
 
 
-def _explained(codes: Mapping[Reason, ReasonCode], reason: str | None, otherwise: ReasonCode) -> ReasonCode:
-    """Look a stored reason up. During a rolling restart the reason may be known to the newer version only."""
-    return codes[Reason(reason)] if reason is not None and reason in codes else otherwise
+STATUS_REASONS = {
+    FailureKind.http_gone: "its receiver answered 410",
+    FAILING: "its receiver failed for days without one success",
+}
+"""Reasons of automatic status changes of a subscription, for people."""
+
+BACKFILLED = "A person had it backfilled."
+
+
+def in_words(
+    code: ReasonCode,
+    event: ExplainedEvent | None = None,
+    subscription: ExplainedSubscription | None = None,
+    delivery: ExplainedDelivery | None = None,
+    stores: tuple[str, ...] = (),
+    rejected: tuple[datetime, str] | None = None,
+    zone: tzinfo | None = None,
+) -> Explanation:
+    """Return the reason's explanation with the known facts filled in; times are in `zone`, or in UTC with its name."""
+    at = partial(shown, zone=zone)
+    known = {"stores": ", ".join(stores)}
+    if rejected is not None:
+        known |= {"rejected": at(rejected[0]), "because": rejected[1]}
+    if event is not None:
+        known |= {"event": event.name, "accepted": at(event.accepted_at), "matched": at(event.matched_at)}
+        known |= {"erased": at(event.erased_at)}
+    if subscription is not None:
+        why = subscription.status_reason
+        known |= {
+            "subscribed": subscription.event_name,
+            "created": at(subscription.created_at),
+            "active_from": at(subscription.active_from),
+            "deleted": at(subscription.deleted_at),
+            "status": subscription.status,
+            "since": at(subscription.status_since),
+            "why": STATUS_REASONS.get(why or "", why) or "no reason is noted",
+            "breaker_since": at(subscription.breaker_opened_at),
+            "probe": at(subscription.probe_at),
+            "rate": str(subscription.rate_limit_per_second),
+        }
+    if delivery is not None:
+        failure = delivery.last_failure
+        explained = EXPLANATIONS[FailureKind(failure)] if failure and failure in FailureKind.__members__ else None
+        answered = f", status {delivery.last_status_code}" if delivery.last_status_code is not None else ""
+        known |= {
+            "ended": at(delivery.ended_at),
+            "attempts": str(delivery.attempts),
+            "failure": f"{failure}{answered}" if failure else "no answer is noted",
+            "failure_meaning": explained.meaning if explained else "",
+            "failure_remedy": explained.remedy if explained else "",
+            "next_attempt": at(delivery.next_attempt_at),
+            "behind": str(delivery.behind),
+            "status_of_delivery": delivery.status,
+            "reason": delivery.reason or "no reason is noted",
+        }
+    reason = REASONS[code]
+    text = _filled(reason.text, known)
+    if delivery is not None and delivery.backfilled and code is not ReasonCode.backfilled:
+        text = f"{BACKFILLED} {text}"
+    return Explanation(reason.about, text, _filled(reason.remedy, known))
+
+
+def shown(instant: datetime | None, zone: tzinfo | None = None) -> str:
+    """Return `2026-01-02 03:04:05 UTC`, or the time without a zone name if `zone` is given: it is the reader's own."""
+    if instant is None:
+        return "an unknown time"
+    return instant.astimezone(zone or UTC).strftime("%Y-%m-%d %H:%M:%S" if zone else "%Y-%m-%d %H:%M:%S UTC")
+
+
+def _filled(text: str, known: dict[str, str]) -> str:
+    filled = re.sub(r"\{(\w+)\}", lambda name: known[name[1]], text)
+    return " ".join(filled.split())

@@ -1,25 +1,15 @@
 """Failure kinds: the closed list of reasons why an attempt fails or a delivery ends without a 2xx.
 
-    failure
-    ├── before the request      no request was sent, none will be
-    │     subscription_disabled  subscription_deleted  event_erased  breaker_open
-    ├── on the way              the receiver's answer never arrived whole
-    │     blocked  dns  connect  tls  timeout  reset  invalid_response
-    ├── the receiver's answer   a status other than 2xx
-    │     http_3xx  http_4xx  http_busy  http_gone  http_5xx
-    └── ours                    never counted against the receiver
-          interrupted  internal
-
 `docs/failure-kinds.md` is rendered from this list and `domain/delivery/verdict.py` by `docs/render.py`.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from types import MappingProxyType
 from typing import Literal
 
 Stage = Literal["before the request", "on the way", "the receiver's answer", "ours"]
+"""No request was sent and none will be; no answer arrived whole; a status other than 2xx; not the receiver's fault."""
 
 
 class FailureKind(StrEnum):
@@ -57,105 +47,97 @@ class FailureExplanation:
     remedy: str
 
 
-EXPLANATIONS: Mapping[FailureKind, FailureExplanation] = MappingProxyType(
-    {
-        FailureKind.subscription_disabled: FailureExplanation(
-            "before the request",
+_EXPLAINED: Mapping[Stage, Mapping[FailureKind, tuple[str, str]]] = {
+    "before the request": {
+        FailureKind.subscription_disabled: (
             "The subscription was disabled, by a person, by a 410 or after days without success, so nothing was sent.",
             "Repair the receiver, enable the subscription again, and recover the deliveries that ended since then.",
         ),
-        FailureKind.subscription_deleted: FailureExplanation(
-            "before the request",
+        FailureKind.subscription_deleted: (
             "The subscription was deleted while the delivery was open.",
             "If that was a mistake, subscribe again; deliveries of a deleted subscription cannot be recovered.",
         ),
-        FailureKind.event_erased: FailureExplanation(
-            "before the request",
+        FailureKind.event_erased: (
             "The event's data was erased while the delivery was open, so there is no body left to send.",
             "Nothing: the data was erased on purpose and cannot be restored.",
         ),
-        FailureKind.breaker_open: FailureExplanation(
-            "before the request",
+        FailureKind.breaker_open: (
             "The receiver failed so often that deliveries were held, and the retry schedule of this one ended.",
             "Repair the receiver, then recover the deliveries of that time.",
         ),
-        FailureKind.blocked: FailureExplanation(
-            "on the way",
+    },
+    "on the way": {
+        FailureKind.blocked: (
             "This installation does not send to the URL, or to the address its name resolves to.",
             "Use a public https address; for a receiver in a private network ask the operator of this installation to "
             "allow that network.",
         ),
-        FailureKind.dns: FailureExplanation(
-            "on the way",
+        FailureKind.dns: (
             "The host's name could not be resolved to an address.",
             "Check the spelling of the host, and have its owner check that the name resolves outside their own network "
             "(A and AAAA records).",
         ),
-        FailureKind.connect: FailureExplanation(
-            "on the way",
+        FailureKind.connect: (
             "No connection could be made to the address and port: refused or unreachable.",
             "Have the receiver's owner check that the service runs, listens on that port and is not blocked by a "
             "firewall.",
         ),
-        FailureKind.tls: FailureExplanation(
-            "on the way",
+        FailureKind.tls: (
             "The TLS handshake failed or the certificate is not valid for the host.",
             "Have the receiver's owner renew or complete its certificate: from a public authority, for that name, "
             "with the whole chain, over TLS 1.2 or later.",
         ),
-        FailureKind.timeout: FailureExplanation(
-            "on the way",
+        FailureKind.timeout: (
             "The complete response had not arrived within the request timeout.",
             "Have the receiver store the event, respond with a 2xx at once, and do its work afterwards.",
         ),
-        FailureKind.reset: FailureExplanation(
-            "on the way",
+        FailureKind.reset: (
             "The connection was closed or reset before the complete response had arrived.",
             "Have the receiver's owner look for crashes, restarts and proxies that cut connections; a repeat has the "
             "same `messageId`.",
         ),
-        FailureKind.invalid_response: FailureExplanation(
-            "on the way",
+        FailureKind.invalid_response: (
             "The response is not valid HTTP/1.1: malformed, with too long a head, or not of the announced length.",
             "Have the receiver's owner check what responds at this address: it must be a web server with plain "
             "HTTP/1.1 responses and a correct `Content-Length`.",
         ),
-        FailureKind.http_3xx: FailureExplanation(
-            "the receiver's answer",
+    },
+    "the receiver's answer": {
+        FailureKind.http_3xx: (
             "The receiver answered with a redirect; redirects are not followed.",
             "Put its target (shown as the location) into the subscription.",
         ),
-        FailureKind.http_4xx: FailureExplanation(
-            "the receiver's answer",
+        FailureKind.http_4xx: (
             "The receiver rejects the request; it is retried, because a receiver may have been deployed wrongly.",
             "Check the URL and the headers with credentials, and have the receiver's owner check why it rejects: its "
             "signature check, or an unknown event; a receiver that wants no more events answers 410.",
         ),
-        FailureKind.http_busy: FailureExplanation(
-            "the receiver's answer",
+        FailureKind.http_busy: (
             "The receiver asks for a later retry (408, 425 or 429).",
             "Lower the subscription's rate limit, or have the receiver accept more or send a `Retry-After`.",
         ),
-        FailureKind.http_gone: FailureExplanation(
-            "the receiver's answer",
+        FailureKind.http_gone: (
             "The receiver answered 410 (no more events), so the subscription was disabled.",
             "If that was a mistake, enable the subscription again and recover the deliveries that ended.",
         ),
-        FailureKind.http_5xx: FailureExplanation(
-            "the receiver's answer",
+        FailureKind.http_5xx: (
             "The receiver failed to handle the request.",
             "Have the receiver's owner look for the request id in the receiver's log: the error is on their side.",
         ),
-        FailureKind.interrupted: FailureExplanation(
-            "ours",
+    },
+    "ours": {
+        FailureKind.interrupted: (
             "The worker died during the attempt, so its outcome is unknown: the request may have arrived.",
             "Nothing: the attempt is repeated, and a receiver that already has the delivery knows its `messageId`.",
         ),
-        FailureKind.internal: FailureExplanation(
-            "ours",
+        FailureKind.internal: (
             "Our side failed before the request: database, encryption key or system resources.",
             "Nothing: the delivery continues by itself, and the operator of this installation finds the error in the "
             "worker's log.",
         ),
-    }
-)
+    },
+}
+
+EXPLANATIONS: Mapping[FailureKind, FailureExplanation] = {
+    kind: FailureExplanation(stage, *words) for stage, kinds in _EXPLAINED.items() for kind, words in kinds.items()
+}

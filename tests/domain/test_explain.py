@@ -17,11 +17,11 @@ from domain.delivery.explain import (
     ExplainedEvent,
     ExplainedSubscription,
     ReasonCode,
+    in_words,
     reason_of_delivery,
     reason_of_event,
     reason_without_delivery,
 )
-from domain.delivery.explain_words import in_words
 from domain.delivery.failure_kinds import FailureKind
 from domain.delivery.lifecycle import TRANSITIONS, DeliveryStatus
 from tests.house import ROOT
