@@ -116,13 +116,7 @@ class Transition:
     reasons: tuple[Reason, ...] = ()
 
 
-HOLD_REASONS = (
-    Reason.SUBSCRIPTION_PAUSED,
-    Reason.BREAKER_OPEN,
-    Reason.LIMITED,
-    Reason.SLOWED_DOWN,
-    Reason.OVERLOAD,
-)
+HOLD_REASONS = (Reason.SUBSCRIPTION_PAUSED, Reason.BREAKER_OPEN, Reason.LIMITED, Reason.SLOWED_DOWN, Reason.OVERLOAD)
 """Reasons for which a pending delivery passes to the drain."""
 
 _FINAL = (Reason.SCHEDULE_USED_UP, Reason.HTTP_GONE, Reason.BLOCKED)
@@ -138,8 +132,7 @@ def _transitions() -> tuple[Transition, ...]:
         Transition(None, pending, Cause.SEND_TEST, (Reason.TEST,)),
         Transition(None, held, Cause.BACKFILL, (Reason.BACKFILLED,)),
         Transition(None, held, Cause.ADOPT, (Reason.SUBSCRIPTION_PAUSED,)),
-        Transition(pending, delivered, Cause.SUCCESS),
-        Transition(held, delivered, Cause.SUCCESS),
+        *(Transition(source, delivered, Cause.SUCCESS) for source in OPEN),
         # A redelivery succeeds, or an attempt that was in progress when the delivery ended.
         Transition(exhausted, delivered, Cause.SUCCESS),
         Transition(cancelled, delivered, Cause.SUCCESS),
@@ -150,24 +143,18 @@ def _transitions() -> tuple[Transition, ...]:
         *(Transition(status, status, Cause.MANUAL_FAILURE) for status in DeliveryStatus),
         Transition(pending, exhausted, Cause.FINAL_FAILURE, (*_FINAL, Reason.TEST)),
         Transition(held, exhausted, Cause.FINAL_FAILURE, _FINAL),
-        Transition(pending, cancelled, Cause.ERASED_BODY, (Reason.EVENT_ERASED,)),
-        Transition(held, cancelled, Cause.ERASED_BODY, (Reason.EVENT_ERASED,)),
+        *(Transition(source, cancelled, Cause.ERASED_BODY, (Reason.EVENT_ERASED,)) for source in OPEN),
         Transition(pending, held, Cause.SUSPEND, HOLD_REASONS),
         Transition(held, exhausted, Cause.OUTWAIT, (Reason.BREAKER_OPEN,)),
-        Transition(pending, exhausted, Cause.DISABLE, (Reason.SUBSCRIPTION_DISABLED,)),
-        Transition(held, exhausted, Cause.DISABLE, (Reason.SUBSCRIPTION_DISABLED,)),
-        Transition(pending, cancelled, Cause.DELETE, (Reason.SUBSCRIPTION_DELETED,)),
-        Transition(held, cancelled, Cause.DELETE, (Reason.SUBSCRIPTION_DELETED,)),
-        Transition(pending, cancelled, Cause.ERASE, (Reason.EVENT_ERASED,)),
-        Transition(held, cancelled, Cause.ERASE, (Reason.EVENT_ERASED,)),
-        Transition(pending, cancelled, Cause.CANCEL, (Reason.CANCELLED_BY_PERSON,)),
-        Transition(held, cancelled, Cause.CANCEL, (Reason.CANCELLED_BY_PERSON,)),
+        *(Transition(source, exhausted, Cause.DISABLE, (Reason.SUBSCRIPTION_DISABLED,)) for source in OPEN),
+        *(Transition(source, cancelled, Cause.DELETE, (Reason.SUBSCRIPTION_DELETED,)) for source in OPEN),
+        *(Transition(source, cancelled, Cause.ERASE, (Reason.EVENT_ERASED,)) for source in OPEN),
+        *(Transition(source, cancelled, Cause.CANCEL, (Reason.CANCELLED_BY_PERSON,)) for source in OPEN),
         # For an ordered subscription with `afterExhausted: hold`, cancelling releases the successors.
         Transition(exhausted, cancelled, Cause.CANCEL, (Reason.CANCELLED_BY_PERSON,)),
         Transition(pending, pending, Cause.RETRY),
         *(Transition(status, held, Cause.RECOVER, (Reason.RECOVERED,)) for status in TERMINAL),
-        Transition(pending, cancelled, Cause.SWITCH_OVER, (Reason.SWITCHED_OVER,)),
-        Transition(held, cancelled, Cause.SWITCH_OVER, (Reason.SWITCHED_OVER,)),
+        *(Transition(source, cancelled, Cause.SWITCH_OVER, (Reason.SWITCHED_OVER,)) for source in OPEN),
         Transition(pending, cancelled, Cause.LOSE_TEST, (Reason.TEST_LOST,)),
         Transition(held, held, Cause.ASSIGN_ORDER_KEY),
         Transition(exhausted, exhausted, Cause.RELEASE_ORDER),

@@ -2,11 +2,10 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
-from types import MappingProxyType
 
 from domain.delivery.failure_kinds import FailureKind
 
@@ -23,15 +22,8 @@ class VerdictOutcome(StrEnum):
     CANCELLED = "cancelled"
 
 
-_STATUS_FAILURES = MappingProxyType(
-    {
-        408: FailureKind.http_busy,
-        410: FailureKind.http_gone,
-        425: FailureKind.http_busy,
-        429: FailureKind.http_busy,
-    }
-)
-_CLASS_FAILURES = MappingProxyType({3: FailureKind.http_3xx, 4: FailureKind.http_4xx, 5: FailureKind.http_5xx})
+_STATUS_FAILURES = dict.fromkeys((408, 425, 429), FailureKind.http_busy) | {410: FailureKind.http_gone}
+_CLASS_FAILURES = {3: FailureKind.http_3xx, 4: FailureKind.http_4xx, 5: FailureKind.http_5xx}
 _DELTA_SECONDS = re.compile(r"[0-9]+(?:\.[0-9]+)?", re.ASCII)
 
 
@@ -68,33 +60,24 @@ class Verdict:
 
 _DELIVERED = Verdict(VerdictOutcome.DELIVERED)
 
-_RULES: Mapping[FailureKind, Verdict] = MappingProxyType(
-    {
-        FailureKind.subscription_disabled: Verdict(VerdictOutcome.EXHAUSTED, FailureKind.subscription_disabled),
-        FailureKind.subscription_deleted: Verdict(VerdictOutcome.CANCELLED, FailureKind.subscription_deleted),
-        FailureKind.event_erased: Verdict(VerdictOutcome.CANCELLED, FailureKind.event_erased),
-        FailureKind.breaker_open: Verdict(VerdictOutcome.EXHAUSTED, FailureKind.breaker_open),
+_NOT_COUNTED = {
+    FailureKind.subscription_disabled: VerdictOutcome.EXHAUSTED,
+    FailureKind.subscription_deleted: VerdictOutcome.CANCELLED,
+    FailureKind.event_erased: VerdictOutcome.CANCELLED,
+    FailureKind.breaker_open: VerdictOutcome.EXHAUSTED,
+    FailureKind.interrupted: VerdictOutcome.RETRY,
+    FailureKind.internal: VerdictOutcome.RETRY,
+}
+"""Outcomes of the failures that do not count against the receiver."""
+
+_RULES: Mapping[FailureKind, Verdict] = (
+    {kind: Verdict(VerdictOutcome.RETRY, kind, counts_against_receiver=True) for kind in FailureKind}
+    | {kind: Verdict(outcome, kind) for kind, outcome in _NOT_COUNTED.items()}
+    | {
         FailureKind.blocked: Verdict(VerdictOutcome.EXHAUSTED, FailureKind.blocked, counts_against_receiver=True),
         FailureKind.http_gone: Verdict(
             VerdictOutcome.EXHAUSTED, FailureKind.http_gone, disables_subscription=True, counts_against_receiver=True
         ),
-        FailureKind.interrupted: Verdict(VerdictOutcome.RETRY, FailureKind.interrupted),
-        FailureKind.internal: Verdict(VerdictOutcome.RETRY, FailureKind.internal),
-    }
-    | {
-        kind: Verdict(VerdictOutcome.RETRY, kind, counts_against_receiver=True)
-        for kind in (
-            FailureKind.dns,
-            FailureKind.connect,
-            FailureKind.tls,
-            FailureKind.timeout,
-            FailureKind.reset,
-            FailureKind.invalid_response,
-            FailureKind.http_3xx,
-            FailureKind.http_4xx,
-            FailureKind.http_busy,
-            FailureKind.http_5xx,
-        )
     }
 )
 
@@ -118,13 +101,7 @@ def verdict(answer: Answer) -> Verdict:
     rule = _RULES[failure]
     if answer.retry_after_seconds is None or rule.outcome is not VerdictOutcome.RETRY:
         return rule
-    return Verdict(
-        rule.outcome,
-        rule.failure,
-        rule.disables_subscription,
-        rule.counts_against_receiver,
-        answer.retry_after_seconds,
-    )
+    return replace(rule, retry_after_seconds=answer.retry_after_seconds)
 
 
 def parse_retry_after(value: str, now: datetime) -> float | None:
