@@ -16,9 +16,8 @@ from temporalio.exceptions import ApplicationError
 
 from domain.events.catalogue import CATALOGUE, validate_data
 from domain.expiry.calendar_days import TimeSpan, day_interval
-from domain.expiry.notices import notice_id
 from domain.expiry.plan import plan_scans
-from domain.expiry.rows import EVENT_NAMES, Kind, event_data
+from domain.expiry.rows import EVENT_NAMES, Kind, event_data, notice_id
 from domain.timestamps import zone
 from domain.wire.jsontext import JsonValue
 from storage.database import Database

@@ -21,8 +21,7 @@ from rich.text import Text
 from domain.delivery.identity import message_id
 from domain.events.catalogue import CATALOGUE
 from domain.expiry.calendar_days import day_start, local_day
-from domain.expiry.notices import notice_id
-from domain.expiry.rows import EVENT_NAMES, Kind
+from domain.expiry.rows import EVENT_NAMES, Kind, notice_id
 from domain.timestamps import utc_text, zone
 from domain.wire.bodies import variants
 from domain.wire.jsontext import dump

@@ -11,8 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from domain.delivery.identity import message_id
 from domain.events.catalogue import CATALOGUE, mask_secrets
 from domain.expiry.calendar_days import TimeSpan, day_interval, local_day
-from domain.expiry.notices import notice_id
-from domain.expiry.rows import EVENT_NAMES, Kind, event_data
+from domain.expiry.rows import EVENT_NAMES, Kind, event_data, notice_id
 from domain.timestamps import utc_text, zone
 from domain.wire.bodies import MAIN, EventFacts, legacy_body, modern_body, modern_data_text
 from domain.wire.jsontext import JsonValue, dump

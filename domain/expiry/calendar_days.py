@@ -57,12 +57,8 @@ def day_start(day: date, zone: tzinfo) -> datetime:
     if start.astimezone(zone).replace(tzinfo=None) == midnight.replace(tzinfo=None):
         return start
     # The clocks skipped midnight. Read with the offset after the change, it lies before the change, and vice versa.
-    before = midnight.replace(fold=1).astimezone(UTC)
-    return _first_instant_of(day, zone, before, start)
-
-
-def _first_instant_of(day: date, zone: tzinfo, early: datetime, late: datetime) -> datetime:
-    """Return the first whole second in early..late at which the zone's date is at least `day`, as it is at `late`."""
+    # Find the first whole second between the two at which the date in the zone is `day` or later.
+    early, late = midnight.replace(fold=1).astimezone(UTC), start
     while early < late:
         middle = early + (late - early) // (2 * _SECOND) * _SECOND
         if local_day(middle, zone) >= day:

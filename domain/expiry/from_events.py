@@ -9,21 +9,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from types import MappingProxyType
 from typing import TypeAlias, get_args
 from uuid import UUID
 
-from domain.events.catalogue import MASK
 from domain.events.fields import UUID_TEXT
 from domain.expiry.rows import MOST_TEXT_CHARACTERS, IssuedCouponRow, Kind, storable_points
 from domain.timestamps import utc_instant
+from domain.wire.excerpts import MASK
 from domain.wire.jsontext import JsonValue
 from domain.wire.legacy import find
 
 NAMED_ONLY = datetime(1970, 1, 1, tzinfo=UTC)
 """`updated_at` of a transfer known only from an event that names it: older than any event that adds the transfer."""
 
-TRANSFER_TYPES: Mapping[str, str] = MappingProxyType({"adding": "add", "p2p_adding": "p2p_add"})
+TRANSFER_TYPES: Mapping[str, str] = {"adding": "add", "p2p_adding": "p2p_add"}
 AVAILABLE = frozenset({"add", "p2p_add"})
 """Values of `amountChangeType` for which points became available."""
 
@@ -123,7 +122,7 @@ def _transfer_added(data: JsonValue, created_at: datetime) -> TransferTold | Non
         type=type_,
         status="blocked" if _at(data, "pending") is True else "active",
         expires_at=_instant(data, "expiresAt"),
-        member=_customer(data, "member"),
+        member=_member(data, "member"),
         told_at=created_at,
         added_at=max(added_at, NAMED_ONLY + timedelta(microseconds=1)),
     )
@@ -144,7 +143,7 @@ def _transfer_available(data: JsonValue, created_at: datetime) -> TransferTold |
         type=type_,
         status="active",
         expires_at=None,
-        member=_customer(data, "customer"),
+        member=_member(data, "customer"),
         told_at=created_at,
         added_at=None,
     )
@@ -170,7 +169,7 @@ def _reward_bought(data: JsonValue, created_at: datetime) -> CouponTold | None:
         status=status if status in COUPON_STATUSES else "active",
         used=_instant(data, "coupon.usedAt") is not None,
         active_to=_instant(data, "coupon.activeTo"),
-        member=_customer(data, "customer"),
+        member=_member(data, "customer"),
         told_at=created_at,
         whole=True,
     )
@@ -189,28 +188,20 @@ def _redemption_changed(data: JsonValue, created_at: datetime) -> CouponTold | N
         status="cancelled" if status in CANCELLED else "expired" if status in EXPIRED else "active",
         used=status in USED,
         active_to=_instant(data, "issuedReward.issuedCoupon.activeTo"),
-        member=Member(
-            email=_text(data, "issuedReward.customerData.email"),
-            phone=_text(data, "issuedReward.customerData.phone"),
-            loyalty_card_number=_text(data, "issuedReward.customerData.loyaltyCardNumber"),
-            first_name=_text(data, "issuedReward.customerData.firstName"),
-            last_name=_text(data, "issuedReward.customerData.lastName"),
-        ),
+        member=_member(data, "issuedReward.customerData", "firstName", "lastName"),
         told_at=created_at,
         whole=isinstance(_at(data, "issuedReward.issuedCoupon"), dict),
     )
 
 
 _Reader: TypeAlias = Callable[[JsonValue, datetime], Told | None]
-_READERS: Mapping[str, tuple[Kind, _Reader]] = MappingProxyType(
-    {
-        "UnitsTransferWasAdded": (Kind.POINTS, _transfer_added),
-        "AvailablePointsAmountChanged": (Kind.POINTS, _transfer_available),
-        "CustomerLevelChanged": (Kind.LEVELS, _level_changed),
-        "CustomerBoughtReward": (Kind.COUPONS, _reward_bought),
-        "RewardRedemptionStatusChanged": (Kind.COUPONS, _redemption_changed),
-    }
-)
+_READERS: Mapping[str, tuple[Kind, _Reader]] = {
+    "UnitsTransferWasAdded": (Kind.POINTS, _transfer_added),
+    "AvailablePointsAmountChanged": (Kind.POINTS, _transfer_available),
+    "CustomerLevelChanged": (Kind.LEVELS, _level_changed),
+    "CustomerBoughtReward": (Kind.COUPONS, _reward_bought),
+    "RewardRedemptionStatusChanged": (Kind.COUPONS, _redemption_changed),
+}
 
 
 def _at(data: JsonValue, path: str) -> JsonValue:
@@ -238,9 +229,5 @@ def _instant(data: JsonValue, path: str) -> datetime | None:
     return utc_instant(value) if isinstance(value, str) else None
 
 
-def _customer(data: JsonValue, path: str) -> Member:
-    return Member(
-        email=_text(data, f"{path}.email"),
-        phone=_text(data, f"{path}.phone"),
-        loyalty_card_number=_text(data, f"{path}.loyaltyCardNumber"),
-    )
+def _member(data: JsonValue, path: str, *names: str) -> Member:
+    return Member(*(_text(data, f"{path}.{field}") for field in ("email", "phone", "loyaltyCardNumber", *names)))

@@ -1,4 +1,4 @@
-"""Rows of expiring objects as the platform sends them (wire contract, section 5), and the event data made of each.
+"""Rows of expiring objects as the platform sends them (wire contract, section 5), and the event made of each.
 
 A row is validated from parsed JSON (`jsontext.parse`) under its names on the wire. Ids become UUIDs, instants UTC,
 numbers stay exact.
@@ -6,13 +6,12 @@ numbers stay exact.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from datetime import datetime
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
-from types import MappingProxyType
-from typing import Annotated, Any, Literal, TypeAlias
-from uuid import UUID
+from typing import Annotated, Literal, TypeAlias
+from uuid import UUID, uuid5
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, StrictBool, StringConstraints, WithJsonSchema
 from pydantic.alias_generators import to_camel
@@ -31,9 +30,11 @@ class Kind(StrEnum):
     COUPONS = "coupons"
 
 
-EVENT_NAMES: Mapping[Kind, str] = MappingProxyType(
-    {Kind.POINTS: "PointsWillExpire", Kind.LEVELS: "LevelWillExpire", Kind.COUPONS: "CouponWillExpire"}
-)
+EVENT_NAMES: Mapping[Kind, str] = {
+    Kind.POINTS: "PointsWillExpire",
+    Kind.LEVELS: "LevelWillExpire",
+    Kind.COUPONS: "CouponWillExpire",
+}
 
 MOST_TEXT_CHARACTERS = 1024
 """Maximum length of a text in a row. It leaves the event made of the row far below the size limit of an event."""
@@ -144,79 +145,53 @@ class IssuedCouponRow(_Row):
 Row: TypeAlias = PointTransferRow | MemberLevelRow | IssuedCouponRow
 
 
-def _present(**fields: JsonValue | UUID | None) -> dict[str, JsonValue]:
-    """Return the known fields by their names on the wire. An unknown field is omitted, never invented."""
-    return {
-        to_camel(name): str(value) if isinstance(value, UUID) else value
-        for name, value in fields.items()
-        if value is not None
-    }
-
-
-def _exact(points: Decimal | None) -> Number | None:
-    return None if points is None else Number(f"{points:f}")
-
-
-def _text(instant: datetime | None) -> str | None:
-    return None if instant is None else utc_text(instant)
-
-
-def _member(row: Row) -> dict[str, JsonValue]:
-    return _present(
-        customer_id=row.customer_id,
-        customer_email=row.customer_email,
-        customer_phone=row.customer_phone,
-        customer_loyalty_card_number=row.customer_loyalty_card_number,
-        customer_first_name=row.customer_first_name,
-        customer_last_name=row.customer_last_name,
-    )
-
-
-def points_data(row: PointTransferRow) -> dict[str, JsonValue]:
-    """Return the data of PointsWillExpire; only the legacy body contains the member."""
-    return {
-        **_present(
-            account_id=row.account_id,
-            points=_exact(row.points),
-            remaining_units=_exact(row.remaining_points),
-            points_will_expire=_text(row.expires_at),
-        ),
-        **_member(row),
-    }
-
-
-def levels_data(row: MemberLevelRow) -> dict[str, JsonValue]:
-    """Return the data of LevelWillExpire."""
-    return {
-        **_member(row),
-        **_present(
-            level_id=row.level_id,
-            level_name=row.level_name,
-            future_level_id=row.future_level_id,
-            future_level_name=row.future_level_name,
-        ),
-    }
-
-
-def coupons_data(row: IssuedCouponRow) -> dict[str, JsonValue]:
-    """Return the data of CouponWillExpire with its secret code; only the legacy body contains the status."""
-    return {
-        "customer": _present(
-            customer_id=row.customer_id,
-            email=row.customer_email,
-            phone=row.customer_phone,
-            loyalty_card_number=row.customer_loyalty_card_number,
-        ),
-        "issuedCoupon": _present(code=row.code, active_to=_text(row.active_to)),
-        "couponStatus": row.status,
-    }
-
-
-_DATA: Mapping[type[BaseModel], Callable[[Any], dict[str, JsonValue]]] = MappingProxyType(
-    {PointTransferRow: points_data, MemberLevelRow: levels_data, IssuedCouponRow: coupons_data}
+_MEMBER = (
+    *("customer_id", "customer_email", "customer_phone", "customer_loyalty_card_number"),
+    *("customer_first_name", "customer_last_name"),
 )
+
+
+def _present(row: Row, *names: str, **renamed: str) -> dict[str, JsonValue]:
+    """Return the row's known fields by their names on the wire. An unknown field is omitted, never invented.
+
+    `renamed` are fields that the event names differently: `remaining_units="remaining_points"`.
+    """
+    found = {name: getattr(row, field) for name, field in ({name: name for name in names} | renamed).items()}
+    return {to_camel(name): _written(value) for name, value in found.items() if value is not None}
+
+
+def _written(value: UUID | Decimal | datetime | str) -> JsonValue:
+    if isinstance(value, Decimal):
+        return Number(f"{value:f}")
+    return utc_text(value) if isinstance(value, datetime) else str(value)
 
 
 def event_data(row: Row) -> dict[str, JsonValue]:
     """Return the data to emit for a row that expires: modern fields, and fields of the legacy body alone."""
-    return _DATA[type(row)](row)
+    match row:
+        case PointTransferRow():
+            points = {"remaining_units": "remaining_points", "points_will_expire": "expires_at"}
+            return _present(row, "account_id", "points", **points) | _present(row, *_MEMBER)
+        case MemberLevelRow():
+            return _present(row, *_MEMBER, "level_id", "level_name", "future_level_id", "future_level_name")
+        case IssuedCouponRow():
+            member = {name: f"customer_{name}" for name in ("email", "phone", "loyalty_card_number")}
+            return {
+                "customer": _present(row, "customer_id", **member),
+                "issuedCoupon": _present(row, "code", "active_to"),
+                "couponStatus": row.status,
+            }
+
+
+NOTICES = UUID("6d2b6c0e-5a43-4d0f-9f63-0d7c8d1b7a95")
+"""Name space of generated event ids. Changing it would send every notice again."""
+
+
+def notice_id(store_code: str, kind: Kind, identity: UUID, instant: datetime) -> UUID:
+    """Return the event id of the notice that this transfer, member's level or coupon expires at this instant.
+
+    The id contains neither the day of the scan nor the number of days ahead, so that every scan gives the same notice.
+    A different instant gives a different notice.
+    """
+    expires = instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return uuid5(NOTICES, f"{store_code}/{kind}/{identity}/{expires}")

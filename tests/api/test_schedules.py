@@ -14,8 +14,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from domain.access import Scope
 from domain.expiry.calendar_days import day_start
-from domain.expiry.notices import notice_id
-from domain.expiry.rows import Kind
+from domain.expiry.rows import Kind, notice_id
 from domain.timestamps import utc_text
 from storage.sealing import Sealer
 from tests.api.installation import Installation, installation

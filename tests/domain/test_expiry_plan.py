@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.expiry.calendar_days import TimeSpan, day_interval, day_start
-from domain.expiry.notices import notice_id
 from domain.expiry.plan import ScanPlan, plan_scans
-from domain.expiry.rows import Kind
+from domain.expiry.rows import Kind, notice_id
 from domain.timestamps import zone
 
 WARSAW = "Europe/Warsaw"

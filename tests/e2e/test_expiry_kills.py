@@ -17,8 +17,7 @@ import asyncpg
 import httpx
 import pytest
 
-from domain.expiry.notices import notice_id
-from domain.expiry.rows import Kind
+from domain.expiry.rows import Kind, notice_id
 from local.stack_file import Stack, read_stack
 from tests.deadlines import eventually
 from tests.receiver import Receiver
