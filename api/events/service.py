@@ -13,7 +13,8 @@ from api.body import MOST_PROBLEMS, Input, parse_body, validate
 from api.errors import Problem, ValidationFailed, invalid
 from api.events.batch import UNREADABLE, Batch, TooMuchError
 from api.ids import is_id
-from domain.events.catalogue import CATALOGUE, EventType, nearest_name, validate_data
+from domain.events.catalogue import CATALOGUE, nearest_name, validate_data
+from domain.events.event_type import EventType
 from domain.events.fields import ABSENT, DateTime, Text, Uuid
 from domain.timestamps import utc_instant
 from domain.wire.jsontext import JsonValue, join

@@ -20,7 +20,8 @@ from pydantic import BaseModel
 
 from api.access import authenticated
 from api.openapi.schemas import ERROR_SCHEMAS, URL_MODELS, error_response, input_schemas, url_pattern
-from domain.events.catalogue import CATALOGUE, EventType
+from domain.events.catalogue import CATALOGUE
+from domain.events.event_type import EventType
 from domain.events.examples import legacy_example, modern_body_schema, modern_example
 from domain.urls.rules import UrlRules
 from domain.wire.bodies import MAIN

@@ -7,7 +7,6 @@ import importlib
 import pkgutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
@@ -15,6 +14,7 @@ from pydantic_core import ErrorDetails
 
 from domain.events import families
 from domain.events.event_type import EACH, EventType
+from domain.wire.excerpts import MASK
 from domain.wire.jsontext import JsonValue, dump, join
 
 MAX_ERRORS = 100
@@ -22,19 +22,6 @@ MAX_ERRORS = 100
 
 MAX_NAME = 100
 """Maximum length of a name to compare: comparing takes time, and a longer text is no mistyped name."""
-
-MASK = "•••"
-
-__all__ = [
-    "CATALOGUE",
-    "EventType",
-    "FieldError",
-    "has_secrets",
-    "mask_secrets",
-    "nearest_name",
-    "secrets_in",
-    "validate_data",
-]
 
 
 def _collect() -> Mapping[str, EventType]:
@@ -50,7 +37,7 @@ def _collect() -> Mapping[str, EventType]:
                 continue
             if found.setdefault(event_type.name, event_type) is not event_type:
                 raise ValueError(f"two events are named {event_type.name}; one of them is in {module.__name__}")
-    return MappingProxyType(dict(sorted(found.items())))
+    return dict(sorted(found.items()))
 
 
 CATALOGUE: Mapping[str, EventType] = _collect()
@@ -129,7 +116,7 @@ def nearest_name(name: str) -> str | None:
 
 def has_secrets(event_type: EventType, data: JsonValue) -> bool:
     """Return True if the data contains a secret; a null is none."""
-    return any(_holds(data, path) for path in event_type.secrets)
+    return any(value is not None for path in event_type.secrets for value in _at(data, path))
 
 
 def secrets_in(event_type: EventType, data: JsonValue) -> list[str]:
@@ -149,14 +136,6 @@ def mask_secrets(event_type: EventType, data: JsonValue) -> JsonValue:
     return data
 
 
-def _holds(data: JsonValue, path: tuple[str, ...]) -> bool:
-    if not path:
-        return data is not None
-    if path[0] == EACH:
-        return isinstance(data, list) and any(_holds(entry, path[1:]) for entry in data)
-    return isinstance(data, dict) and _holds(data.get(path[0]), path[1:])
-
-
 def _at(data: Any, path: tuple[str, ...]) -> Iterator[JsonValue]:
     if not path:
         yield data
@@ -168,7 +147,7 @@ def _at(data: Any, path: tuple[str, ...]) -> Iterator[JsonValue]:
 
 
 def _masked(data: Any, path: tuple[str, ...]) -> JsonValue:
-    if not _holds(data, path):
+    if all(value is None for value in _at(data, path)):
         return data  # type: ignore[no-any-return]
     if not path:
         return MASK

@@ -10,7 +10,8 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain.events.catalogue import EventType, has_secrets, mask_secrets
+from domain.events.catalogue import has_secrets, mask_secrets
+from domain.events.event_type import EventType
 from domain.wire.jsontext import JsonValue, canonical, dump, dump_bytes
 from storage.events.days import BODY_OF_EVENT
 from storage.events.outbox import FIRST_OF_EACH_STORE
