@@ -28,13 +28,7 @@ class Scope(StrEnum):
 ROLES: Mapping[str, frozenset[Scope]] = {
     "viewer": frozenset({Scope.SUBSCRIPTION_READ, Scope.DELIVERY_READ}),
     "editor": frozenset(
-        {
-            Scope.SUBSCRIPTION_READ,
-            Scope.SUBSCRIPTION_WRITE,
-            Scope.DELIVERY_READ,
-            Scope.DELIVERY_ACT,
-            Scope.EXPIRY_WRITE,
-        }
+        {Scope.SUBSCRIPTION_READ, Scope.SUBSCRIPTION_WRITE, Scope.DELIVERY_READ, Scope.DELIVERY_ACT, Scope.EXPIRY_WRITE}
     ),
     "admin": frozenset({Scope.ADMIN}),
 }

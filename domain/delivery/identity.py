@@ -24,7 +24,6 @@ def message_id_bytes(event_id: UUID, subscription_id: UUID, variant: str) -> byt
 
 
 def event_workflow_id(store_code: str, event_id: UUID) -> str:
-    """Return the id of the workflow that delivers a single event."""
     return f"event/{store_code}/{event_id}"
 
 
@@ -49,12 +48,10 @@ def draft_test_workflow_id(test_id: UUID) -> str:
 
 
 def recover_workflow_id(recover_id: UUID) -> str:
-    """Return the id of the workflow of a recovery."""
     return f"recover/{recover_id}"
 
 
 def backfill_workflow_id(backfill_id: UUID) -> str:
-    """Return the id of the workflow of a backfill."""
     return f"backfill/{backfill_id}"
 
 

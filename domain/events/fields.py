@@ -118,25 +118,26 @@ class _NumberType:
 UUID_TEXT = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
-def _check_uuid(text: str) -> str:
-    if UUID_TEXT.fullmatch(text) is None:
-        raise PydanticCustomError("not_a_uuid", "must be a UUID such as 3f2b8c1e-6d4a-4e0b-9a57-0c1d2e3f4a5b")
-    return text
+def _checked(accepts: Callable[[str], object], code: str, message: str) -> AfterValidator:
+    def check(text: str) -> str:
+        if not accepts(text):
+            raise PydanticCustomError(code, message)
+        return text
 
-
-def _check_date_time(text: str) -> str:
-    if not is_date_time(text):
-        raise PydanticCustomError(
-            "not_a_date_time", "must be a date-time with an offset such as 2026-01-02T03:04:05+01:00"
-        )
-    return text
+    return AfterValidator(check)
 
 
 Text = StrictStr
 Flag = StrictBool
-Uuid = Annotated[StrictStr, AfterValidator(_check_uuid), WithJsonSchema({"type": "string", "format": "uuid"})]
+Uuid = Annotated[
+    StrictStr,
+    _checked(UUID_TEXT.fullmatch, "not_a_uuid", "must be a UUID such as 3f2b8c1e-6d4a-4e0b-9a57-0c1d2e3f4a5b"),
+    WithJsonSchema({"type": "string", "format": "uuid"}),
+]
 DateTime = Annotated[
-    StrictStr, AfterValidator(_check_date_time), WithJsonSchema({"type": "string", "format": "date-time"})
+    StrictStr,
+    _checked(is_date_time, "not_a_date_time", "must be a date-time with an offset such as 2026-01-02T03:04:05+01:00"),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
 Email = Annotated[StrictStr, WithJsonSchema({"type": "string", "format": "email"})]
 """The format is declared in the schema but not validated: the platform has accepted unusual addresses of members."""

@@ -8,15 +8,8 @@ NAME_MOST_CHARACTERS = 128
 VALUE_MOST_CHARACTERS = 4096  # receivers commonly take 8 KiB of headers in all
 
 HOP_BY_HOP = (
-    "connection",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
+    *("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection"),
+    *("te", "trailer", "transfer-encoding", "upgrade"),
 )
 ANSWER_CHANGING = ("accept-encoding", "expect")
 """Refused in addition to the contract: responses are not decompressed, and a request that expects a `100` could

@@ -6,19 +6,7 @@ from pydantic import Discriminator, RootModel, Tag
 
 from domain.events.event_type import event
 from domain.events.families.parts import Customer, Interval
-from domain.events.fields import (
-    ABSENT,
-    Amount,
-    Data,
-    DateTime,
-    Flag,
-    Integer,
-    Text,
-    Uuid,
-    json_type,
-    sample,
-    sample_of,
-)
+from domain.events.fields import ABSENT, Amount, Data, DateTime, Flag, Integer, Text, Uuid, json_type, sample, sample_of
 from domain.wire.jsontext import Number
 
 
@@ -173,5 +161,4 @@ class ProcessedEntry(Data):
 
 
 @event("All achievements a trigger could touch were worked through, with the member's progress in each.")
-class AchievementsWereProcessed(RootModel[list[ProcessedEntry]]):
-    pass
+class AchievementsWereProcessed(RootModel[list[ProcessedEntry]]): ...

@@ -126,9 +126,7 @@ class Campaign(Data):
     name: Text = sample("Spring points")
     trigger: AnyTrigger = sample(
         sample_of(
-            AchievementTrigger,
-            triggerId="07061504-0302-4a19-8807-160504030201",
-            createdAt="2026-01-02T14:05:09+01:00",
+            AchievementTrigger, triggerId="07061504-0302-4a19-8807-160504030201", createdAt="2026-01-02T14:05:09+01:00"
         )
     )
 

@@ -107,8 +107,7 @@ LEGACY_CODE: dict[str, Shape] = {**LEGACY_CUSTOMER, "code": text("code")}
     seed=True,
     legacy=LegacyForm("customer.registered_without_activation", LEGACY_CODE),
 )
-class CustomerWasRegisteredWithoutActivation(ActivationCode):
-    pass
+class CustomerWasRegisteredWithoutActivation(ActivationCode): ...
 
 
 @event(
@@ -116,8 +115,7 @@ class CustomerWasRegisteredWithoutActivation(ActivationCode):
     seed=True,
     legacy=LegacyForm("customer.requested_send_activation_code", LEGACY_CODE),
 )
-class CustomerRequestedSendActivationCode(ActivationCode):
-    pass
+class CustomerRequestedSendActivationCode(ActivationCode): ...
 
 
 @event(
@@ -125,8 +123,7 @@ class CustomerRequestedSendActivationCode(ActivationCode):
     seed=True,
     legacy=LegacyForm("customer.requested_password_reset", LEGACY_CODE),
 )
-class CustomerRequestedPasswordReset(ActivationCode):
-    pass
+class CustomerRequestedPasswordReset(ActivationCode): ...
 
 
 @event(
@@ -134,8 +131,7 @@ class CustomerRequestedPasswordReset(ActivationCode):
     seed=True,
     legacy=LegacyForm("customer.email_was_changed", LEGACY_CUSTOMER),
 )
-class CustomerEmailWasChanged(ActivationCode):
-    pass
+class CustomerEmailWasChanged(ActivationCode): ...
 
 
 @event(
@@ -143,8 +139,7 @@ class CustomerEmailWasChanged(ActivationCode):
     seed=True,
     legacy=LegacyForm("customer.phone_number_was_changed", LEGACY_CUSTOMER),
 )
-class CustomerPhoneNumberWasChanged(ActivationCode):
-    pass
+class CustomerPhoneNumberWasChanged(ActivationCode): ...
 
 
 class Level(Data):

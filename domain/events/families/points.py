@@ -83,13 +83,7 @@ class AvailablePointsAmountChanged(Data):
     scheduled=True,
     legacy=LegacyForm(
         "account.expiring_points_notification",
-        [
-            {
-                **LEGACY_MEMBER,
-                "points": number("points", decimals=2),
-                "pointsWillExpire": local_time("pointsWillExpire"),
-            }
-        ],
+        [{**LEGACY_MEMBER, "points": number("points", decimals=2), "pointsWillExpire": local_time("pointsWillExpire")}],
     ),
 )
 class PointsWillExpire(Data):
