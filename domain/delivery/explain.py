@@ -395,8 +395,6 @@ STATUS_REASONS = {
 }
 """Reasons of automatic status changes of a subscription, for people."""
 
-BACKFILLED = "A person had it backfilled."
-
 
 def in_words(
     code: ReasonCode,
@@ -447,7 +445,7 @@ def in_words(
     reason = REASONS[code]
     text = _filled(reason.text, known)
     if delivery is not None and delivery.backfilled and code is not ReasonCode.backfilled:
-        text = f"{BACKFILLED} {text}"
+        text = f"A person had it backfilled. {text}"
     return Explanation(reason.about, text, _filled(reason.remedy, known))
 
 

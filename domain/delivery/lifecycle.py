@@ -170,18 +170,19 @@ OWN_FAULT_DELAY_SECONDS = 15.0
 
 @dataclass(slots=True)  # not frozen: a frozen one takes 3× as long to create, for each delivery
 class Step:
-    """A delivery's state after an attempt. `next_in_seconds` is set exactly while it stays `pending`."""
+    """A delivery's state after an attempt: its `status` is a DeliveryStatus or `UNCHANGED`.
+
+    `next_in_seconds` is set exactly while it stays `pending`; `failure` is that of the attempt, None if it succeeded;
+    `attempts` counts all so far, this one included, and is filled in by the sender of the attempt.
+    """
 
     status: str
-    """A `DeliveryStatus`, or `UNCHANGED`."""
     reason: Reason | None
     failures: int
     next_in_seconds: float | None
     failure: FailureKind | None = None
-    """Failure of the attempt; None if it succeeded."""
     status_code: int | None = None
     attempts: int = 0
-    """Attempts of the delivery so far, this one included; filled in by the sender of the attempt."""
 
 
 def step_before(*, subscription_status: str, subscription_deleted: bool) -> FailureKind | None:

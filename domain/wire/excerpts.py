@@ -61,9 +61,7 @@ def _parts(secret: str) -> Iterable[str]:
     yield secret
     if secret.startswith(SECRET_PREFIX):
         yield secret[len(SECRET_PREFIX) :]
-    words = secret.split()
-    if len(words) > 1:
-        yield from words[1:]
+    yield from secret.split()[1:]
 
 
 def _spellings(text: str) -> Iterable[str]:

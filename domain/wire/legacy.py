@@ -92,12 +92,10 @@ class LegacyForm:
     second: SecondWebhook | None = None
 
 
-def _leaf(
-    path: str,
-    schema: Mapping[str, Any],
-    conversion: Conversion,
-    convert: Callable[[JsonValue, LegacySource], JsonValue],
-) -> Leaf:
+_Convert: TypeAlias = Callable[[JsonValue, LegacySource], JsonValue]
+
+
+def _leaf(path: str, schema: Mapping[str, Any], conversion: Conversion, convert: _Convert) -> Leaf:
     """Return a leaf with the value at `path`, or None, converted."""
     steps = _steps(path)
     return Leaf(lambda source: convert(find(source.data, steps), source), schema, (steps,), conversion)
