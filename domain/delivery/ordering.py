@@ -5,6 +5,8 @@ from hashlib import blake2b
 from typing import Literal
 from uuid import UUID
 
+from domain.wire.legacy import find
+
 OrderKey = Literal["subscription", "customer"]
 """FIFO groups of an ordered subscription: one, or one for each customer."""
 
@@ -35,9 +37,6 @@ def _customer(data_text: str) -> str:
     except ValueError:
         return ""  # a damaged row; its attempt fails when the body is built
     for path in CUSTOMER_PATHS:
-        found = data
-        for step in path:
-            found = found.get(step) if isinstance(found, dict) else None
-        if isinstance(found, str):
+        if isinstance(found := find(data, path), str):
             return found
     return ""

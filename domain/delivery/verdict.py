@@ -122,6 +122,4 @@ def parse_retry_after(value: str, now: datetime) -> float | None:
             seconds = (instant - now).total_seconds()
         except (TypeError, ValueError, IndexError, OverflowError):
             return None
-    if seconds <= 0:
-        return None
-    return min(seconds, RETRY_AFTER_MAX_SECONDS)
+    return min(seconds, RETRY_AFTER_MAX_SECONDS) if seconds > 0 else None

@@ -116,7 +116,7 @@ def nearest_name(name: str) -> str | None:
 
 def has_secrets(event_type: EventType, data: JsonValue) -> bool:
     """Return True if the data contains a secret; a null is none."""
-    return any(value is not None for path in event_type.secrets for value in _at(data, path))
+    return any(_holds(data, path) for path in event_type.secrets)
 
 
 def secrets_in(event_type: EventType, data: JsonValue) -> list[str]:
@@ -136,6 +136,14 @@ def mask_secrets(event_type: EventType, data: JsonValue) -> JsonValue:
     return data
 
 
+def _holds(data: JsonValue, path: tuple[str, ...]) -> bool:
+    if not path:
+        return data is not None
+    if path[0] == EACH:
+        return isinstance(data, list) and any(_holds(entry, path[1:]) for entry in data)
+    return isinstance(data, dict) and _holds(data.get(path[0]), path[1:])
+
+
 def _at(data: Any, path: tuple[str, ...]) -> Iterator[JsonValue]:
     if not path:
         yield data
@@ -147,7 +155,7 @@ def _at(data: Any, path: tuple[str, ...]) -> Iterator[JsonValue]:
 
 
 def _masked(data: Any, path: tuple[str, ...]) -> JsonValue:
-    if all(value is None for value in _at(data, path)):
+    if not _holds(data, path):
         return data  # type: ignore[no-any-return]
     if not path:
         return MASK
