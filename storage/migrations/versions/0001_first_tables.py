@@ -1,542 +1,276 @@
-"""first tables
+"""The first tables.
 
 Revision ID: 0001
-Revises: 
+Revises:
 """
 
-import sqlalchemy as sa
 from alembic import op
-from sqlalchemy.dialects import postgresql
-revision = '0001'
+
+revision = "0001"
 down_revision = None
 branch_labels = None
 depends_on = None
 
+TABLES = """
+CREATE TABLE administrator (
+    id uuid PRIMARY KEY, username text NOT NULL UNIQUE, password_hash text NOT NULL, scopes text[] NOT NULL,
+    stores text[] NOT NULL, active boolean DEFAULT true NOT NULL,
+    password_changed_at timestamptz DEFAULT clock_timestamp() NOT NULL,
+    created_at timestamptz DEFAULT clock_timestamp() NOT NULL, last_login_at timestamptz
+);
+
+CREATE TABLE api_key (
+    id uuid PRIMARY KEY, name text NOT NULL, key_sha256 bytea NOT NULL UNIQUE, scopes text[] NOT NULL,
+    stores text[] NOT NULL, created_at timestamptz DEFAULT clock_timestamp() NOT NULL, expires_at timestamptz,
+    revoked_at timestamptz, last_used_at timestamptz
+);
+
+CREATE TABLE attempt (
+    accepted_on date NOT NULL, message_id uuid NOT NULL, number integer NOT NULL, request_id uuid NOT NULL,
+    trigger text NOT NULL, worker_id uuid NOT NULL, legacy boolean NOT NULL,
+    started_at timestamptz DEFAULT clock_timestamp() NOT NULL, outcome_at timestamptz, duration_ms integer,
+    status_code integer, failure text, detail text, response_excerpt text, body_sha256 bytea,
+    PRIMARY KEY (accepted_on, message_id, number)
+) PARTITION BY RANGE (accepted_on);
+
+CREATE TABLE audit (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, at timestamptz DEFAULT clock_timestamp() NOT NULL,
+    store_code text, actor text NOT NULL, action text NOT NULL, object_type text NOT NULL, object_id text NOT NULL,
+    changes jsonb NOT NULL
+);
+CREATE INDEX audit_by_store ON audit (store_code, id);
+
+CREATE TABLE subscription_health (
+    subscription_id uuid PRIMARY KEY, failures_in_row integer DEFAULT '0' NOT NULL, failing_since timestamptz,
+    breaker_opened_at timestamptz, probe_at timestamptz, probe_interval_seconds float
+);
+
+CREATE TABLE delivery (
+    message_id uuid PRIMARY KEY, store_code text NOT NULL, event_id uuid NOT NULL, event_name text NOT NULL,
+    event_sequence bigint DEFAULT '0' NOT NULL,
+    accepted_on date DEFAULT CAST(clock_timestamp() AT TIME ZONE 'UTC' AS date) NOT NULL,
+    subscription_id uuid NOT NULL, variant text NOT NULL, url text NOT NULL, status text NOT NULL, reason text,
+    attempts integer DEFAULT '0' NOT NULL, failures integer DEFAULT '0' NOT NULL, last_status_code integer,
+    last_failure text, next_attempt_at timestamptz, not_before timestamptz, workflow_id text, retry_id text,
+    bulk_action_id uuid, ordering_key bigint, holds_group boolean DEFAULT false NOT NULL,
+    created_at timestamptz DEFAULT clock_timestamp() NOT NULL, ended_at timestamptz
+);
+CREATE INDEX delivery_by_age ON delivery (store_code, created_at, message_id);
+CREATE INDEX delivery_not_arrived ON delivery (accepted_on)
+    WHERE status IN ('exhausted', 'held') OR next_attempt_at IS NOT NULL;
+CREATE INDEX delivery_by_event ON delivery (event_id);
+CREATE INDEX delivery_by_bulk_action ON delivery (bulk_action_id, status) WHERE bulk_action_id IS NOT NULL;
+CREATE INDEX delivery_test_waiting ON delivery (created_at) WHERE variant = 'test' AND status = 'pending';
+CREATE INDEX delivery_held ON delivery (subscription_id, event_sequence, message_id) WHERE status = 'held';
+CREATE INDEX delivery_by_ordering_key ON delivery (subscription_id, ordering_key, event_sequence, message_id)
+    WHERE status = 'held';
+CREATE INDEX delivery_holding_group ON delivery (subscription_id, ordering_key, event_sequence) WHERE holds_group;
+CREATE INDEX delivery_retry_due ON delivery (next_attempt_at) WHERE status = 'pending' AND next_attempt_at IS NOT NULL;
+CREATE INDEX delivery_retry_by_subscription ON delivery (subscription_id)
+    WHERE status = 'pending' AND next_attempt_at IS NOT NULL;
+CREATE INDEX delivery_held_due ON delivery (subscription_id, next_attempt_at, event_sequence, message_id)
+    WHERE status = 'held';
+CREATE INDEX delivery_by_destination
+    ON delivery (subscription_id, hashtextextended(url, 0), status, created_at, message_id);
+
+CREATE TABLE event (
+    store_code text NOT NULL, event_id uuid NOT NULL, sequence bigint GENERATED ALWAYS AS IDENTITY,
+    name text NOT NULL, created_at timestamptz NOT NULL, created_at_text text NOT NULL,
+    created_at_given boolean DEFAULT false NOT NULL, accepted_at timestamptz DEFAULT clock_timestamp() NOT NULL,
+    accepted_on date GENERATED ALWAYS AS (CAST(accepted_at AT TIME ZONE 'UTC' AS date)) STORED NOT NULL,
+    digest bytea NOT NULL, traceparent text, workflow_id text, claimed_until timestamptz, matched_at timestamptz,
+    erased_at timestamptz, PRIMARY KEY (store_code, event_id)
+) WITH (autovacuum_vacuum_cost_delay = 1, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 20000);
+CREATE INDEX event_by_age ON event (store_code, accepted_at, event_id);
+CREATE INDEX event_unmatched ON event (store_code, sequence) WHERE matched_at IS NULL;
+
+CREATE TABLE event_body (
+    accepted_on date NOT NULL, store_code text NOT NULL, event_id uuid NOT NULL, data text NOT NULL,
+    sealed_data bytea, PRIMARY KEY (accepted_on, store_code, event_id)
+) PARTITION BY RANGE (accepted_on);
+
+CREATE TABLE thinned_day (
+    accepted_on date PRIMARY KEY, age_days integer NOT NULL, rules text NOT NULL,
+    cleared boolean DEFAULT false NOT NULL
+);
+
+-- Partitions have a schema of their own. storage/events/days.py creates those of the days; rows of a day without a
+-- partition go to the default partition `rest`.
+CREATE SCHEMA days;
+CREATE TABLE days.attempt_rest PARTITION OF attempt DEFAULT;
+CREATE TABLE days.event_body_rest PARTITION OF event_body DEFAULT;
+
+CREATE TABLE idempotency_key (
+    store_code text NOT NULL, actor text NOT NULL, key text NOT NULL, digest bytea NOT NULL,
+    object_id uuid NOT NULL, created_at timestamptz DEFAULT clock_timestamp() NOT NULL,
+    PRIMARY KEY (store_code, actor, key)
+);
+CREATE INDEX idempotency_key_by_age ON idempotency_key (created_at);
+
+CREATE TABLE store (
+    code text PRIMARY KEY, name text NOT NULL, timezone text DEFAULT 'UTC' NOT NULL,
+    expire_points_notification_days integer DEFAULT '10' NOT NULL,
+    expire_levels_notification_days integer DEFAULT '10' NOT NULL,
+    expire_coupons_notification_days integer DEFAULT '10' NOT NULL,
+    expiry_kinds_from_events text[] DEFAULT '{}' NOT NULL, retention_days integer, retention_exhausted_days integer,
+    created_at timestamptz DEFAULT clock_timestamp() NOT NULL
+);
+
+CREATE TABLE subscription_throttle (
+    subscription_id uuid PRIMARY KEY, rests_until timestamptz, slowed_to float, slowed_at timestamptz,
+    slowed_until timestamptz
+);
+
+CREATE TABLE draft_test (
+    id uuid PRIMARY KEY, store_code text NOT NULL, event_name text NOT NULL, url text NOT NULL,
+    legacy boolean NOT NULL, sealed_headers bytea, sealed_secret bytea, signature_version integer NOT NULL,
+    created_at timestamptz DEFAULT clock_timestamp() NOT NULL, begun_at timestamptz, sent_headers jsonb,
+    sent_body text, duration_ms integer, status_code integer, failure text, detail text, response_excerpt text
+);
+CREATE INDEX draft_test_by_age ON draft_test (store_code, created_at);
+
+CREATE TABLE bulk_action (
+    id uuid PRIMARY KEY, kind text NOT NULL, store_code text NOT NULL, subscription_id uuid NOT NULL,
+    since timestamptz NOT NULL, until timestamptz NOT NULL, statuses text[] NOT NULL, rate_per_second integer,
+    paced_until timestamptz, count integer NOT NULL, opened integer DEFAULT '0' NOT NULL,
+    all_open boolean DEFAULT false NOT NULL, cursor_at timestamptz, cursor_id uuid,
+    status text DEFAULT 'running' NOT NULL, created_at timestamptz DEFAULT clock_timestamp() NOT NULL,
+    ended_at timestamptz
+);
+CREATE UNIQUE INDEX bulk_action_running ON bulk_action (subscription_id) WHERE status = 'running';
+
+CREATE TABLE worker (
+    id uuid PRIMARY KEY, host text NOT NULL, pid integer NOT NULL,
+    started_at timestamptz DEFAULT clock_timestamp() NOT NULL,
+    seen_at timestamptz DEFAULT clock_timestamp() NOT NULL,
+    steady_since timestamptz DEFAULT clock_timestamp() NOT NULL
+);
+
+CREATE TABLE rejected_emit (
+    store_code text NOT NULL, event_id uuid NOT NULL, rejected_at timestamptz DEFAULT clock_timestamp() NOT NULL,
+    because text NOT NULL, PRIMARY KEY (store_code, event_id)
+);
+CREATE INDEX rejected_emit_by_age ON rejected_emit (rejected_at);
+
+CREATE TABLE panel_session (
+    token_sha256 bytea PRIMARY KEY, administrator_id uuid NOT NULL REFERENCES administrator ON DELETE CASCADE,
+    password_version bigint NOT NULL, expires_at timestamptz NOT NULL,
+    used_at timestamptz DEFAULT clock_timestamp() NOT NULL, notice jsonb
+);
+
+CREATE TABLE refresh_token (
+    token_sha256 bytea PRIMARY KEY, administrator_id uuid NOT NULL REFERENCES administrator ON DELETE CASCADE,
+    family uuid NOT NULL, expires_at timestamptz NOT NULL, used_at timestamptz
+);
+
+CREATE TABLE subscription (
+    id uuid PRIMARY KEY, store_code text NOT NULL REFERENCES store, event_name text NOT NULL, url text NOT NULL,
+    name text, legacy boolean DEFAULT false NOT NULL, destination_type text DEFAULT 'rest' NOT NULL,
+    active_from timestamptz, sealed_headers bytea, hmac_enabled boolean DEFAULT false NOT NULL, sealed_secret bytea,
+    sealed_previous_secret bytea, previous_secret_until timestamptz, signature_version integer DEFAULT '0' NOT NULL,
+    status text DEFAULT 'active' NOT NULL, status_reason text,
+    status_since timestamptz DEFAULT clock_timestamp() NOT NULL, retry_schedule integer[],
+    rate_limit_per_second integer, max_concurrency integer, ordered boolean DEFAULT false NOT NULL,
+    order_key text DEFAULT 'subscription' NOT NULL, after_exhausted text DEFAULT 'skip' NOT NULL,
+    created_at timestamptz DEFAULT clock_timestamp() NOT NULL,
+    updated_at timestamptz DEFAULT clock_timestamp() NOT NULL, deleted_at timestamptz
+);
+CREATE INDEX subscription_by_age ON subscription (store_code, created_at, id);
+CREATE INDEX subscription_by_event ON subscription (store_code, event_name) WHERE deleted_at IS NULL;
+
+CREATE TABLE format_migration (
+    subscription_id uuid PRIMARY KEY REFERENCES subscription, modern_id uuid NOT NULL REFERENCES subscription
+);
+
+CREATE TABLE expiry_coverage (
+    store_code text NOT NULL, kind text NOT NULL, covered_from timestamptz NOT NULL,
+    covered_until timestamptz NOT NULL, rows_seen_until timestamptz NOT NULL, PRIMARY KEY (store_code, kind)
+);
+
+CREATE TABLE expiry_scan (
+    id uuid PRIMARY KEY, store_code text NOT NULL, kind text NOT NULL, origin text NOT NULL, day date,
+    timezone text NOT NULL, starts_at timestamptz NOT NULL, ends_at timestamptz NOT NULL,
+    imported_after timestamptz, sees_until timestamptz NOT NULL, workflow_id text NOT NULL,
+    position_at timestamptz NOT NULL, position_id uuid NOT NULL, scanned bigint DEFAULT '0' NOT NULL,
+    emitted bigint DEFAULT '0' NOT NULL, known bigint DEFAULT '0' NOT NULL, dropped bigint DEFAULT '0' NOT NULL,
+    refused bigint DEFAULT '0' NOT NULL, started_at timestamptz DEFAULT clock_timestamp() NOT NULL,
+    advanced_at timestamptz DEFAULT clock_timestamp() NOT NULL, finished_at timestamptz
+);
+CREATE INDEX expiry_scan_by_age ON expiry_scan (store_code, kind, started_at);
+
+CREATE TABLE expiry_import (
+    store_code text NOT NULL, kind text NOT NULL, file_sha256 bytea NOT NULL, position_bytes bigint NOT NULL,
+    position_line bigint NOT NULL, rows bigint NOT NULL, written bigint NOT NULL, rejected bigint NOT NULL,
+    rejects_bytes bigint NOT NULL, started_at timestamptz DEFAULT clock_timestamp() NOT NULL,
+    finished_at timestamptz, PRIMARY KEY (store_code, kind, file_sha256)
+);
+
+CREATE TABLE issued_coupon (
+    store_code text NOT NULL, issued_coupon_id uuid NOT NULL, customer_id uuid NOT NULL, reward_id uuid,
+    sealed_code bytea, status text NOT NULL, used boolean NOT NULL, active_to timestamptz, customer_email text,
+    customer_phone text, customer_loyalty_card_number text, customer_first_name text, customer_last_name text,
+    updated_at timestamptz NOT NULL, imported_at timestamptz DEFAULT clock_timestamp() NOT NULL,
+    PRIMARY KEY (store_code, issued_coupon_id)
+);
+CREATE INDEX issued_coupon_due ON issued_coupon (store_code, active_to, issued_coupon_id) INCLUDE (imported_at)
+    WHERE status = 'active' AND NOT used AND active_to IS NOT NULL;
+
+CREATE TABLE member_level (
+    store_code text NOT NULL, customer_id uuid NOT NULL, level_id uuid, level_name text, future_level_id uuid,
+    future_level_name text, recalculate_at timestamptz, customer_email text, customer_phone text,
+    customer_loyalty_card_number text, customer_first_name text, customer_last_name text,
+    updated_at timestamptz NOT NULL, imported_at timestamptz DEFAULT clock_timestamp() NOT NULL,
+    PRIMARY KEY (store_code, customer_id)
+);
+CREATE INDEX member_level_due ON member_level (store_code, recalculate_at, customer_id) INCLUDE (imported_at)
+    WHERE level_id IS NOT NULL AND future_level_id IS NOT NULL AND recalculate_at IS NOT NULL;
+
+CREATE TABLE point_transfer (
+    store_code text NOT NULL, transfer_id uuid NOT NULL, customer_id uuid NOT NULL, account_id uuid,
+    wallet_code text, points numeric NOT NULL, remaining_points numeric, type text NOT NULL, status text NOT NULL,
+    expires_at timestamptz, customer_email text, customer_phone text, customer_loyalty_card_number text,
+    customer_first_name text, customer_last_name text, updated_at timestamptz NOT NULL,
+    imported_at timestamptz DEFAULT clock_timestamp() NOT NULL, PRIMARY KEY (store_code, transfer_id)
+);
+CREATE INDEX point_transfer_due ON point_transfer (store_code, expires_at, transfer_id) INCLUDE (imported_at)
+    WHERE status = 'active' AND remaining_points IS DISTINCT FROM 0 AND expires_at IS NOT NULL;
+
+CREATE TABLE store_operator (
+    store_code text PRIMARY KEY REFERENCES store, url text NOT NULL, sealed_secret bytea NOT NULL,
+    sealed_previous_secret bytea, previous_secret_until timestamptz
+);
+
+CREATE TABLE notice (
+    id uuid PRIMARY KEY, store_code text NOT NULL, subscription_id uuid NOT NULL, kind text NOT NULL,
+    minute timestamptz NOT NULL, count integer DEFAULT '1' NOT NULL, reasons text[] NOT NULL,
+    first_at timestamptz NOT NULL, last_at timestamptz NOT NULL, due_at timestamptz,
+    attempts integer DEFAULT '0' NOT NULL, sent_at timestamptz, last_failure text, mail_due_at timestamptz,
+    mail_attempts integer DEFAULT '0' NOT NULL, mailed_at timestamptz
+);
+CREATE INDEX notice_by_age ON notice (minute);
+CREATE INDEX notice_due ON notice (store_code, due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX notice_mail_due ON notice (store_code, mail_due_at) WHERE mail_due_at IS NOT NULL;
+CREATE UNIQUE INDEX notice_of_minute ON notice (subscription_id, kind, minute);
+
+CREATE TABLE attempts_of_minute (
+    store_code text NOT NULL, minute timestamptz NOT NULL, outcome text NOT NULL, step smallint NOT NULL,
+    writer_id uuid NOT NULL, count integer NOT NULL, PRIMARY KEY (store_code, minute, outcome, step, writer_id)
+);
+CREATE INDEX attempts_of_minute_by_age ON attempts_of_minute (minute);
+
+CREATE TABLE attempts_of_hour (
+    subscription_id uuid NOT NULL, hour timestamptz NOT NULL, outcome text NOT NULL, writer_id uuid NOT NULL,
+    count integer NOT NULL, PRIMARY KEY (subscription_id, hour, outcome, writer_id)
+);
+CREATE INDEX attempts_of_hour_by_age ON attempts_of_hour (hour);
+
+CREATE TABLE limiter_lease (
+    subscription_id uuid PRIMARY KEY, worker_id uuid NOT NULL,
+    seen_at timestamptz DEFAULT clock_timestamp() NOT NULL
+)
+"""
+
 
 def upgrade() -> None:
-    # ### commands auto generated by Alembic - please adjust! ###
-    op.create_table('administrator',
-    sa.Column('id', sa.Uuid(), nullable=False),
-    sa.Column('username', sa.Text(), nullable=False),
-    sa.Column('password_hash', sa.Text(), nullable=False),
-    sa.Column('scopes', sa.ARRAY(sa.Text()), nullable=False),
-    sa.Column('stores', sa.ARRAY(sa.Text()), nullable=False),
-    sa.Column('active', sa.Boolean(), server_default=sa.text('true'), nullable=False),
-    sa.Column('password_changed_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
-    sa.Column('created_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
-    sa.Column('last_login_at', sa.DateTime(timezone=True), nullable=True),
-    sa.PrimaryKeyConstraint('id'),
-    sa.UniqueConstraint('username')
-    )
-    op.create_table('api_key',
-    sa.Column('id', sa.Uuid(), nullable=False),
-    sa.Column('name', sa.Text(), nullable=False),
-    sa.Column('key_sha256', sa.LargeBinary(), nullable=False),
-    sa.Column('scopes', sa.ARRAY(sa.Text()), nullable=False),
-    sa.Column('stores', sa.ARRAY(sa.Text()), nullable=False),
-    sa.Column('created_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
-    sa.Column('expires_at', sa.DateTime(timezone=True), nullable=True),
-    sa.Column('revoked_at', sa.DateTime(timezone=True), nullable=True),
-    sa.Column('last_used_at', sa.DateTime(timezone=True), nullable=True),
-    sa.PrimaryKeyConstraint('id'),
-    sa.UniqueConstraint('key_sha256')
-    )
-    op.create_table('attempt',
-    sa.Column('accepted_on', sa.Date(), nullable=False),
-    sa.Column('message_id', sa.Uuid(), nullable=False),
-    sa.Column('number', sa.Integer(), nullable=False),
-    sa.Column('request_id', sa.Uuid(), nullable=False),
-    sa.Column('trigger', sa.Text(), nullable=False),
-    sa.Column('worker_id', sa.Uuid(), nullable=False),
-    sa.Column('legacy', sa.Boolean(), nullable=False),
-    sa.Column('started_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
-    sa.Column('outcome_at', sa.DateTime(timezone=True), nullable=True),
-    sa.Column('duration_ms', sa.Integer(), nullable=True),
-    sa.Column('status_code', sa.Integer(), nullable=True),
-    sa.Column('failure', sa.Text(), nullable=True),
-    sa.Column('detail', sa.Text(), nullable=True),
-    sa.Column('response_excerpt', sa.Text(), nullable=True),
-    sa.Column('body_sha256', sa.LargeBinary(), nullable=True),
-    sa.PrimaryKeyConstraint('accepted_on', 'message_id', 'number'),
-    postgresql_partition_by='RANGE (accepted_on)'
-    )
-    op.create_table('audit',
-    sa.Column('id', sa.BigInteger(), sa.Identity(always=True), nullable=False),
-    sa.Column('at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
-    sa.Column('store_code', sa.Text(), nullable=True),
-    sa.Column('actor', sa.Text(), nullable=False),
-    sa.Column('action', sa.Text(), nullable=False),
-    sa.Column('object_type', sa.Text(), nullable=False),
-    sa.Column('object_id', sa.Text(), nullable=False),
-    sa.Column('changes', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
-    sa.PrimaryKeyConstraint('id')
-    )
-    op.create_index('audit_by_store', 'audit', ['store_code', 'id'], unique=False)
-    op.create_table('subscription_health',
-    sa.Column('subscription_id', sa.Uuid(), nullable=False),
-    sa.Column('failures_in_row', sa.Integer(), server_default='0', nullable=False),
-    sa.Column('failing_since', sa.DateTime(timezone=True), nullable=True),
-    sa.Column('breaker_opened_at', sa.DateTime(timezone=True), nullable=True),
-    sa.Column('probe_at', sa.DateTime(timezone=True), nullable=True),
-    sa.Column('probe_interval_seconds', sa.Float(), nullable=True),
-    sa.PrimaryKeyConstraint('subscription_id')
-    )
-    op.create_table('delivery',
-    sa.Column('message_id', sa.Uuid(), nullable=False),
-    sa.Column('store_code', sa.Text(), nullable=False),
-    sa.Column('event_id', sa.Uuid(), nullable=False),
-    sa.Column('event_name', sa.Text(), nullable=False),
-    sa.Column('event_sequence', sa.BigInteger(), server_default='0', nullable=False),
-    sa.Column('accepted_on', sa.Date(), server_default=sa.text("CAST(clock_timestamp() AT TIME ZONE 'UTC' AS date)"), nullable=False),
-    sa.Column('subscription_id', sa.Uuid(), nullable=False),
-    sa.Column('variant', sa.Text(), nullable=False),
-    sa.Column('url', sa.Text(), nullable=False),
-    sa.Column('status', sa.Text(), nullable=False),
-    sa.Column('reason', sa.Text(), nullable=True),
-    sa.Column('attempts', sa.Integer(), server_default='0', nullable=False),
-    sa.Column('failures', sa.Integer(), server_default='0', nullable=False),
-    sa.Column('last_status_code', sa.Integer(), nullable=True),
-    sa.Column('last_failure', sa.Text(), nullable=True),
-    sa.Column('next_attempt_at', sa.DateTime(timezone=True), nullable=True),
-    sa.Column('not_before', sa.DateTime(timezone=True), nullable=True),
-    sa.Column('workflow_id', sa.Text(), nullable=True),
-    sa.Column('retry_id', sa.Text(), nullable=True),
-    sa.Column('bulk_action_id', sa.Uuid(), nullable=True),
-    sa.Column('ordering_key', sa.BigInteger(), nullable=True),
-    sa.Column('holds_group', sa.Boolean(), server_default=sa.text('false'), nullable=False),
-    sa.Column('created_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
-    sa.Column('ended_at', sa.DateTime(timezone=True), nullable=True),
-    sa.PrimaryKeyConstraint('message_id')
-    )
-    op.create_index('delivery_by_age', 'delivery', ['store_code', 'created_at', 'message_id'], unique=False)
-    op.create_index('delivery_not_arrived', 'delivery', ['accepted_on'], unique=False, postgresql_where=sa.text("status IN ('exhausted', 'held') OR next_attempt_at IS NOT NULL"))
-    op.create_index('delivery_by_event', 'delivery', ['event_id'], unique=False)
-    op.create_index('delivery_by_bulk_action', 'delivery', ['bulk_action_id', 'status'], unique=False, postgresql_where=sa.text('bulk_action_id IS NOT NULL'))
-    op.create_index('delivery_test_waiting', 'delivery', ['created_at'], unique=False, postgresql_where=sa.text("variant = 'test' AND status = 'pending'"))
-    op.create_index('delivery_held', 'delivery', ['subscription_id', 'event_sequence', 'message_id'], unique=False, postgresql_where=sa.text("status = 'held'"))
-    op.create_index('delivery_by_ordering_key', 'delivery', ['subscription_id', 'ordering_key', 'event_sequence', 'message_id'], unique=False, postgresql_where=sa.text("status = 'held'"))
-    op.create_index('delivery_holding_group', 'delivery', ['subscription_id', 'ordering_key', 'event_sequence'], unique=False, postgresql_where=sa.text('holds_group'))
-    op.create_index('delivery_retry_due', 'delivery', ['next_attempt_at'], unique=False, postgresql_where=sa.text("status = 'pending' AND next_attempt_at IS NOT NULL"))
-    op.create_index('delivery_retry_by_subscription', 'delivery', ['subscription_id'], unique=False, postgresql_where=sa.text("status = 'pending' AND next_attempt_at IS NOT NULL"))
-    op.create_index('delivery_held_due', 'delivery', ['subscription_id', 'next_attempt_at', 'event_sequence', 'message_id'], unique=False, postgresql_where=sa.text("status = 'held'"))
-    op.create_index('delivery_by_destination', 'delivery', ['subscription_id', sa.literal_column('hashtextextended(url, 0)'), 'status', 'created_at', 'message_id'], unique=False)
-    op.create_table('event',
-    sa.Column('store_code', sa.Text(), nullable=False),
-    sa.Column('event_id', sa.Uuid(), nullable=False),
-    sa.Column('sequence', sa.BigInteger(), sa.Identity(always=True), nullable=False),
-    sa.Column('name', sa.Text(), nullable=False),
-    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
-    sa.Column('created_at_text', sa.Text(), nullable=False),
-    sa.Column('created_at_given', sa.Boolean(), server_default=sa.text('false'), nullable=False),
-    sa.Column('accepted_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
-    sa.Column('accepted_on', sa.Date(), sa.Computed("CAST(accepted_at AT TIME ZONE 'UTC' AS date)", persisted=True), nullable=False),
-    sa.Column('digest', sa.LargeBinary(), nullable=False),
-    sa.Column('traceparent', sa.Text(), nullable=True),
-    sa.Column('workflow_id', sa.Text(), nullable=True),
-    sa.Column('claimed_until', sa.DateTime(timezone=True), nullable=True),
-    sa.Column('matched_at', sa.DateTime(timezone=True), nullable=True),
-    sa.Column('erased_at', sa.DateTime(timezone=True), nullable=True),
-    sa.PrimaryKeyConstraint('store_code', 'event_id'),
-    postgresql_with={'autovacuum_vacuum_cost_delay': '1', 'autovacuum_vacuum_scale_factor': '0.02', 'autovacuum_vacuum_threshold': '20000'}
-    )
-    op.create_index('event_by_age', 'event', ['store_code', 'accepted_at', 'event_id'], unique=False)
-    op.create_index('event_unmatched', 'event', ['store_code', 'sequence'], unique=False, postgresql_where=sa.text('matched_at IS NULL'))
-    op.create_table('event_body',
-    sa.Column('accepted_on', sa.Date(), nullable=False),
-    sa.Column('store_code', sa.Text(), nullable=False),
-    sa.Column('event_id', sa.Uuid(), nullable=False),
-    sa.Column('data', sa.Text(), nullable=False),
-    sa.Column('sealed_data', sa.LargeBinary(), nullable=True),
-    sa.PrimaryKeyConstraint('accepted_on', 'store_code', 'event_id'),
-    postgresql_partition_by='RANGE (accepted_on)'
-    )
-    op.create_table('thinned_day',
-    sa.Column('accepted_on', sa.Date(), nullable=False),
-    sa.Column('age_days', sa.Integer(), nullable=False),
-    sa.Column('rules', sa.Text(), nullable=False),
-    sa.Column('cleared', sa.Boolean(), server_default=sa.text('false'), nullable=False),
-    sa.PrimaryKeyConstraint('accepted_on')
-    )
-    # Partitions have a schema of their own. storage/events/days.py creates those of the days; rows of a day without a
-    # partition go to the default partition `rest`.
-    op.execute('CREATE SCHEMA days')
-    op.execute('CREATE TABLE days.attempt_rest PARTITION OF attempt DEFAULT')
-    op.execute('CREATE TABLE days.event_body_rest PARTITION OF event_body DEFAULT')
-    op.create_table('idempotency_key',
-    sa.Column('store_code', sa.Text(), nullable=False),
-    sa.Column('actor', sa.Text(), nullable=False),
-    sa.Column('key', sa.Text(), nullable=False),
-    sa.Column('digest', sa.LargeBinary(), nullable=False),
-    sa.Column('object_id', sa.Uuid(), nullable=False),
-    sa.Column('created_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
-    sa.PrimaryKeyConstraint('store_code', 'actor', 'key')
-    )
-    op.create_index('idempotency_key_by_age', 'idempotency_key', ['created_at'], unique=False)
-    op.create_table('store',
-    sa.Column('code', sa.Text(), nullable=False),
-    sa.Column('name', sa.Text(), nullable=False),
-    sa.Column('timezone', sa.Text(), server_default='UTC', nullable=False),
-    sa.Column('expire_points_notification_days', sa.Integer(), server_default='10', nullable=False),
-    sa.Column('expire_levels_notification_days', sa.Integer(), server_default='10', nullable=False),
-    sa.Column('expire_coupons_notification_days', sa.Integer(), server_default='10', nullable=False),
-    sa.Column('expiry_kinds_from_events', sa.ARRAY(sa.Text()), server_default='{}', nullable=False),
-    sa.Column('retention_days', sa.Integer(), nullable=True),
-    sa.Column('retention_exhausted_days', sa.Integer(), nullable=True),
-    sa.Column('created_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
-    sa.PrimaryKeyConstraint('code')
-    )
-    op.create_table('subscription_throttle',
-    sa.Column('subscription_id', sa.Uuid(), nullable=False),
-    sa.Column('rests_until', sa.DateTime(timezone=True), nullable=True),
-    sa.Column('slowed_to', sa.Float(), nullable=True),
-    sa.Column('slowed_at', sa.DateTime(timezone=True), nullable=True),
-    sa.Column('slowed_until', sa.DateTime(timezone=True), nullable=True),
-    sa.PrimaryKeyConstraint('subscription_id')
-    )
-    op.create_table('draft_test',
-    sa.Column('id', sa.Uuid(), nullable=False),
-    sa.Column('store_code', sa.Text(), nullable=False),
-    sa.Column('event_name', sa.Text(), nullable=False),
-    sa.Column('url', sa.Text(), nullable=False),
-    sa.Column('legacy', sa.Boolean(), nullable=False),
-    sa.Column('sealed_headers', sa.LargeBinary(), nullable=True),
-    sa.Column('sealed_secret', sa.LargeBinary(), nullable=True),
-    sa.Column('signature_version', sa.Integer(), nullable=False),
-    sa.Column('created_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
-    sa.Column('begun_at', sa.DateTime(timezone=True), nullable=True),
-    sa.Column('sent_headers', postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
-    sa.Column('sent_body', sa.Text(), nullable=True),
-    sa.Column('duration_ms', sa.Integer(), nullable=True),
-    sa.Column('status_code', sa.Integer(), nullable=True),
-    sa.Column('failure', sa.Text(), nullable=True),
-    sa.Column('detail', sa.Text(), nullable=True),
-    sa.Column('response_excerpt', sa.Text(), nullable=True),
-    sa.PrimaryKeyConstraint('id')
-    )
-    op.create_index('draft_test_by_age', 'draft_test', ['store_code', 'created_at'], unique=False)
-    op.create_table('bulk_action',
-    sa.Column('id', sa.Uuid(), nullable=False),
-    sa.Column('kind', sa.Text(), nullable=False),
-    sa.Column('store_code', sa.Text(), nullable=False),
-    sa.Column('subscription_id', sa.Uuid(), nullable=False),
-    sa.Column('since', sa.DateTime(timezone=True), nullable=False),
-    sa.Column('until', sa.DateTime(timezone=True), nullable=False),
-    sa.Column('statuses', sa.ARRAY(sa.Text()), nullable=False),
-    sa.Column('rate_per_second', sa.Integer(), nullable=True),
-    sa.Column('paced_until', sa.DateTime(timezone=True), nullable=True),
-    sa.Column('count', sa.Integer(), nullable=False),
-    sa.Column('opened', sa.Integer(), server_default='0', nullable=False),
-    sa.Column('all_open', sa.Boolean(), server_default=sa.text('false'), nullable=False),
-    sa.Column('cursor_at', sa.DateTime(timezone=True), nullable=True),
-    sa.Column('cursor_id', sa.Uuid(), nullable=True),
-    sa.Column('status', sa.Text(), server_default='running', nullable=False),
-    sa.Column('created_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
-    sa.Column('ended_at', sa.DateTime(timezone=True), nullable=True),
-    sa.PrimaryKeyConstraint('id')
-    )
-    op.create_index('bulk_action_running', 'bulk_action', ['subscription_id'], unique=True, postgresql_where=sa.text("status = 'running'"))
-    op.create_table('worker',
-    sa.Column('id', sa.Uuid(), nullable=False),
-    sa.Column('host', sa.Text(), nullable=False),
-    sa.Column('pid', sa.Integer(), nullable=False),
-    sa.Column('started_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
-    sa.Column('seen_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
-    sa.Column('steady_since', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
-    sa.PrimaryKeyConstraint('id')
-    )
-    op.create_table('rejected_emit',
-    sa.Column('store_code', sa.Text(), nullable=False),
-    sa.Column('event_id', sa.Uuid(), nullable=False),
-    sa.Column('rejected_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
-    sa.Column('because', sa.Text(), nullable=False),
-    sa.PrimaryKeyConstraint('store_code', 'event_id')
-    )
-    op.create_index('rejected_emit_by_age', 'rejected_emit', ['rejected_at'], unique=False)
-    op.create_table('panel_session',
-    sa.Column('token_sha256', sa.LargeBinary(), nullable=False),
-    sa.Column('administrator_id', sa.Uuid(), nullable=False),
-    sa.Column('password_version', sa.BigInteger(), nullable=False),
-    sa.Column('expires_at', sa.DateTime(timezone=True), nullable=False),
-    sa.Column('used_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
-    sa.Column('notice', postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
-    sa.ForeignKeyConstraint(['administrator_id'], ['administrator.id'], ondelete='CASCADE'),
-    sa.PrimaryKeyConstraint('token_sha256')
-    )
-    op.create_table('refresh_token',
-    sa.Column('token_sha256', sa.LargeBinary(), nullable=False),
-    sa.Column('administrator_id', sa.Uuid(), nullable=False),
-    sa.Column('family', sa.Uuid(), nullable=False),
-    sa.Column('expires_at', sa.DateTime(timezone=True), nullable=False),
-    sa.Column('used_at', sa.DateTime(timezone=True), nullable=True),
-    sa.ForeignKeyConstraint(['administrator_id'], ['administrator.id'], ondelete='CASCADE'),
-    sa.PrimaryKeyConstraint('token_sha256')
-    )
-    op.create_table('subscription',
-    sa.Column('id', sa.Uuid(), nullable=False),
-    sa.Column('store_code', sa.Text(), nullable=False),
-    sa.Column('event_name', sa.Text(), nullable=False),
-    sa.Column('url', sa.Text(), nullable=False),
-    sa.Column('name', sa.Text(), nullable=True),
-    sa.Column('legacy', sa.Boolean(), server_default=sa.text('false'), nullable=False),
-    sa.Column('destination_type', sa.Text(), server_default='rest', nullable=False),
-    sa.Column('active_from', sa.DateTime(timezone=True), nullable=True),
-    sa.Column('sealed_headers', sa.LargeBinary(), nullable=True),
-    sa.Column('hmac_enabled', sa.Boolean(), server_default=sa.text('false'), nullable=False),
-    sa.Column('sealed_secret', sa.LargeBinary(), nullable=True),
-    sa.Column('sealed_previous_secret', sa.LargeBinary(), nullable=True),
-    sa.Column('previous_secret_until', sa.DateTime(timezone=True), nullable=True),
-    sa.Column('signature_version', sa.Integer(), server_default='0', nullable=False),
-    sa.Column('status', sa.Text(), server_default='active', nullable=False),
-    sa.Column('status_reason', sa.Text(), nullable=True),
-    sa.Column('status_since', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
-    sa.Column('retry_schedule', sa.ARRAY(sa.Integer()), nullable=True),
-    sa.Column('rate_limit_per_second', sa.Integer(), nullable=True),
-    sa.Column('max_concurrency', sa.Integer(), nullable=True),
-    sa.Column('ordered', sa.Boolean(), server_default=sa.text('false'), nullable=False),
-    sa.Column('order_key', sa.Text(), server_default='subscription', nullable=False),
-    sa.Column('after_exhausted', sa.Text(), server_default='skip', nullable=False),
-    sa.Column('created_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
-    sa.Column('updated_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
-    sa.Column('deleted_at', sa.DateTime(timezone=True), nullable=True),
-    sa.ForeignKeyConstraint(['store_code'], ['store.code'], ),
-    sa.PrimaryKeyConstraint('id')
-    )
-    op.create_index('subscription_by_age', 'subscription', ['store_code', 'created_at', 'id'], unique=False)
-    op.create_index('subscription_by_event', 'subscription', ['store_code', 'event_name'], unique=False, postgresql_where=sa.text('deleted_at IS NULL'))
-    op.create_table('format_migration',
-    sa.Column('subscription_id', sa.Uuid(), nullable=False),
-    sa.Column('modern_id', sa.Uuid(), nullable=False),
-    sa.ForeignKeyConstraint(['subscription_id'], ['subscription.id'], ),
-    sa.ForeignKeyConstraint(['modern_id'], ['subscription.id'], ),
-    sa.PrimaryKeyConstraint('subscription_id')
-    )
-    op.create_table('expiry_coverage',
-    sa.Column('store_code', sa.Text(), nullable=False),
-    sa.Column('kind', sa.Text(), nullable=False),
-    sa.Column('covered_from', sa.DateTime(timezone=True), nullable=False),
-    sa.Column('covered_until', sa.DateTime(timezone=True), nullable=False),
-    sa.Column('rows_seen_until', sa.DateTime(timezone=True), nullable=False),
-    sa.PrimaryKeyConstraint('store_code', 'kind')
-    )
-    op.create_table('expiry_scan',
-    sa.Column('id', sa.Uuid(), nullable=False),
-    sa.Column('store_code', sa.Text(), nullable=False),
-    sa.Column('kind', sa.Text(), nullable=False),
-    sa.Column('origin', sa.Text(), nullable=False),
-    sa.Column('day', sa.Date(), nullable=True),
-    sa.Column('timezone', sa.Text(), nullable=False),
-    sa.Column('starts_at', sa.DateTime(timezone=True), nullable=False),
-    sa.Column('ends_at', sa.DateTime(timezone=True), nullable=False),
-    sa.Column('imported_after', sa.DateTime(timezone=True), nullable=True),
-    sa.Column('sees_until', sa.DateTime(timezone=True), nullable=False),
-    sa.Column('workflow_id', sa.Text(), nullable=False),
-    sa.Column('position_at', sa.DateTime(timezone=True), nullable=False),
-    sa.Column('position_id', sa.Uuid(), nullable=False),
-    sa.Column('scanned', sa.BigInteger(), server_default='0', nullable=False),
-    sa.Column('emitted', sa.BigInteger(), server_default='0', nullable=False),
-    sa.Column('known', sa.BigInteger(), server_default='0', nullable=False),
-    sa.Column('dropped', sa.BigInteger(), server_default='0', nullable=False),
-    sa.Column('refused', sa.BigInteger(), server_default='0', nullable=False),
-    sa.Column('started_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
-    sa.Column('advanced_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
-    sa.Column('finished_at', sa.DateTime(timezone=True), nullable=True),
-    sa.PrimaryKeyConstraint('id')
-    )
-    op.create_index('expiry_scan_by_age', 'expiry_scan', ['store_code', 'kind', 'started_at'], unique=False)
-    op.create_table('expiry_import',
-    sa.Column('store_code', sa.Text(), nullable=False),
-    sa.Column('kind', sa.Text(), nullable=False),
-    sa.Column('file_sha256', sa.LargeBinary(), nullable=False),
-    sa.Column('position_bytes', sa.BigInteger(), nullable=False),
-    sa.Column('position_line', sa.BigInteger(), nullable=False),
-    sa.Column('rows', sa.BigInteger(), nullable=False),
-    sa.Column('written', sa.BigInteger(), nullable=False),
-    sa.Column('rejected', sa.BigInteger(), nullable=False),
-    sa.Column('rejects_bytes', sa.BigInteger(), nullable=False),
-    sa.Column('started_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
-    sa.Column('finished_at', sa.DateTime(timezone=True), nullable=True),
-    sa.PrimaryKeyConstraint('store_code', 'kind', 'file_sha256')
-    )
-    op.create_table('issued_coupon',
-    sa.Column('store_code', sa.Text(), nullable=False),
-    sa.Column('issued_coupon_id', sa.Uuid(), nullable=False),
-    sa.Column('customer_id', sa.Uuid(), nullable=False),
-    sa.Column('reward_id', sa.Uuid(), nullable=True),
-    sa.Column('sealed_code', sa.LargeBinary(), nullable=True),
-    sa.Column('status', sa.Text(), nullable=False),
-    sa.Column('used', sa.Boolean(), nullable=False),
-    sa.Column('active_to', sa.DateTime(timezone=True), nullable=True),
-    sa.Column('customer_email', sa.Text(), nullable=True),
-    sa.Column('customer_phone', sa.Text(), nullable=True),
-    sa.Column('customer_loyalty_card_number', sa.Text(), nullable=True),
-    sa.Column('customer_first_name', sa.Text(), nullable=True),
-    sa.Column('customer_last_name', sa.Text(), nullable=True),
-    sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
-    sa.Column('imported_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
-    sa.PrimaryKeyConstraint('store_code', 'issued_coupon_id')
-    )
-    op.create_index('issued_coupon_due', 'issued_coupon', ['store_code', 'active_to', 'issued_coupon_id'], unique=False, postgresql_where=sa.text("status = 'active' AND NOT used AND active_to IS NOT NULL"), postgresql_include=['imported_at'])
-    op.create_table('member_level',
-    sa.Column('store_code', sa.Text(), nullable=False),
-    sa.Column('customer_id', sa.Uuid(), nullable=False),
-    sa.Column('level_id', sa.Uuid(), nullable=True),
-    sa.Column('level_name', sa.Text(), nullable=True),
-    sa.Column('future_level_id', sa.Uuid(), nullable=True),
-    sa.Column('future_level_name', sa.Text(), nullable=True),
-    sa.Column('recalculate_at', sa.DateTime(timezone=True), nullable=True),
-    sa.Column('customer_email', sa.Text(), nullable=True),
-    sa.Column('customer_phone', sa.Text(), nullable=True),
-    sa.Column('customer_loyalty_card_number', sa.Text(), nullable=True),
-    sa.Column('customer_first_name', sa.Text(), nullable=True),
-    sa.Column('customer_last_name', sa.Text(), nullable=True),
-    sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
-    sa.Column('imported_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
-    sa.PrimaryKeyConstraint('store_code', 'customer_id')
-    )
-    op.create_index('member_level_due', 'member_level', ['store_code', 'recalculate_at', 'customer_id'], unique=False, postgresql_where=sa.text('level_id IS NOT NULL AND future_level_id IS NOT NULL AND recalculate_at IS NOT NULL'), postgresql_include=['imported_at'])
-    op.create_table('point_transfer',
-    sa.Column('store_code', sa.Text(), nullable=False),
-    sa.Column('transfer_id', sa.Uuid(), nullable=False),
-    sa.Column('customer_id', sa.Uuid(), nullable=False),
-    sa.Column('account_id', sa.Uuid(), nullable=True),
-    sa.Column('wallet_code', sa.Text(), nullable=True),
-    sa.Column('points', sa.Numeric(), nullable=False),
-    sa.Column('remaining_points', sa.Numeric(), nullable=True),
-    sa.Column('type', sa.Text(), nullable=False),
-    sa.Column('status', sa.Text(), nullable=False),
-    sa.Column('expires_at', sa.DateTime(timezone=True), nullable=True),
-    sa.Column('customer_email', sa.Text(), nullable=True),
-    sa.Column('customer_phone', sa.Text(), nullable=True),
-    sa.Column('customer_loyalty_card_number', sa.Text(), nullable=True),
-    sa.Column('customer_first_name', sa.Text(), nullable=True),
-    sa.Column('customer_last_name', sa.Text(), nullable=True),
-    sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
-    sa.Column('imported_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
-    sa.PrimaryKeyConstraint('store_code', 'transfer_id')
-    )
-    op.create_index('point_transfer_due', 'point_transfer', ['store_code', 'expires_at', 'transfer_id'], unique=False, postgresql_where=sa.text("status = 'active' AND remaining_points IS DISTINCT FROM 0 AND expires_at IS NOT NULL"), postgresql_include=['imported_at'])
-    op.create_table('store_operator',
-    sa.Column('store_code', sa.Text(), nullable=False),
-    sa.Column('url', sa.Text(), nullable=False),
-    sa.Column('sealed_secret', sa.LargeBinary(), nullable=False),
-    sa.Column('sealed_previous_secret', sa.LargeBinary(), nullable=True),
-    sa.Column('previous_secret_until', sa.DateTime(timezone=True), nullable=True),
-    sa.ForeignKeyConstraint(['store_code'], ['store.code'], ),
-    sa.PrimaryKeyConstraint('store_code')
-    )
-    op.create_table('notice',
-    sa.Column('id', sa.Uuid(), nullable=False),
-    sa.Column('store_code', sa.Text(), nullable=False),
-    sa.Column('subscription_id', sa.Uuid(), nullable=False),
-    sa.Column('kind', sa.Text(), nullable=False),
-    sa.Column('minute', sa.DateTime(timezone=True), nullable=False),
-    sa.Column('count', sa.Integer(), server_default='1', nullable=False),
-    sa.Column('reasons', sa.ARRAY(sa.Text()), nullable=False),
-    sa.Column('first_at', sa.DateTime(timezone=True), nullable=False),
-    sa.Column('last_at', sa.DateTime(timezone=True), nullable=False),
-    sa.Column('due_at', sa.DateTime(timezone=True), nullable=True),
-    sa.Column('attempts', sa.Integer(), server_default='0', nullable=False),
-    sa.Column('sent_at', sa.DateTime(timezone=True), nullable=True),
-    sa.Column('last_failure', sa.Text(), nullable=True),
-    sa.Column('mail_due_at', sa.DateTime(timezone=True), nullable=True),
-    sa.Column('mail_attempts', sa.Integer(), server_default='0', nullable=False),
-    sa.Column('mailed_at', sa.DateTime(timezone=True), nullable=True),
-    sa.PrimaryKeyConstraint('id')
-    )
-    op.create_index('notice_by_age', 'notice', ['minute'], unique=False)
-    op.create_index('notice_due', 'notice', ['store_code', 'due_at'], unique=False, postgresql_where=sa.text('due_at IS NOT NULL'))
-    op.create_index('notice_mail_due', 'notice', ['store_code', 'mail_due_at'], unique=False, postgresql_where=sa.text('mail_due_at IS NOT NULL'))
-    op.create_index('notice_of_minute', 'notice', ['subscription_id', 'kind', 'minute'], unique=True)
-    op.create_table('attempts_of_minute',
-    sa.Column('store_code', sa.Text(), nullable=False),
-    sa.Column('minute', sa.DateTime(timezone=True), nullable=False),
-    sa.Column('outcome', sa.Text(), nullable=False),
-    sa.Column('step', sa.SmallInteger(), autoincrement=False, nullable=False),
-    sa.Column('writer_id', sa.Uuid(), nullable=False),
-    sa.Column('count', sa.Integer(), nullable=False),
-    sa.PrimaryKeyConstraint('store_code', 'minute', 'outcome', 'step', 'writer_id')
-    )
-    op.create_index('attempts_of_minute_by_age', 'attempts_of_minute', ['minute'], unique=False)
-    op.create_table('attempts_of_hour',
-    sa.Column('subscription_id', sa.Uuid(), nullable=False),
-    sa.Column('hour', sa.DateTime(timezone=True), nullable=False),
-    sa.Column('outcome', sa.Text(), nullable=False),
-    sa.Column('writer_id', sa.Uuid(), nullable=False),
-    sa.Column('count', sa.Integer(), nullable=False),
-    sa.PrimaryKeyConstraint('subscription_id', 'hour', 'outcome', 'writer_id')
-    )
-    op.create_index('attempts_of_hour_by_age', 'attempts_of_hour', ['hour'], unique=False)
-    op.create_table('limiter_lease',
-    sa.Column('subscription_id', sa.Uuid(), nullable=False),
-    sa.Column('worker_id', sa.Uuid(), nullable=False),
-    sa.Column('seen_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
-    sa.PrimaryKeyConstraint('subscription_id')
-    )
-    # ### end Alembic commands ###
-
-
-def downgrade() -> None:
-    # ### commands auto generated by Alembic - please adjust! ###
-    op.drop_table('limiter_lease')
-    op.drop_index('attempts_of_hour_by_age', table_name='attempts_of_hour')
-    op.drop_table('attempts_of_hour')
-    op.drop_index('attempts_of_minute_by_age', table_name='attempts_of_minute')
-    op.drop_table('attempts_of_minute')
-    op.drop_index('notice_of_minute', table_name='notice')
-    op.drop_index('notice_mail_due', table_name='notice', postgresql_where=sa.text('mail_due_at IS NOT NULL'))
-    op.drop_index('notice_due', table_name='notice', postgresql_where=sa.text('due_at IS NOT NULL'))
-    op.drop_index('notice_by_age', table_name='notice')
-    op.drop_table('notice')
-    op.drop_table('store_operator')
-    op.drop_index('point_transfer_due', table_name='point_transfer', postgresql_where=sa.text("status = 'active' AND remaining_points IS DISTINCT FROM 0 AND expires_at IS NOT NULL"), postgresql_include=['imported_at'])
-    op.drop_table('point_transfer')
-    op.drop_index('member_level_due', table_name='member_level', postgresql_where=sa.text('level_id IS NOT NULL AND future_level_id IS NOT NULL AND recalculate_at IS NOT NULL'), postgresql_include=['imported_at'])
-    op.drop_table('member_level')
-    op.drop_index('issued_coupon_due', table_name='issued_coupon', postgresql_where=sa.text("status = 'active' AND NOT used AND active_to IS NOT NULL"), postgresql_include=['imported_at'])
-    op.drop_table('issued_coupon')
-    op.drop_table('expiry_import')
-    op.drop_index('expiry_scan_by_age', table_name='expiry_scan')
-    op.drop_table('expiry_scan')
-    op.drop_table('expiry_coverage')
-    op.drop_table('format_migration')
-    op.drop_index('subscription_by_event', table_name='subscription', postgresql_where=sa.text('deleted_at IS NULL'))
-    op.drop_index('subscription_by_age', table_name='subscription')
-    op.drop_table('subscription')
-    op.drop_table('refresh_token')
-    op.drop_table('panel_session')
-    op.drop_table('rejected_emit')
-    op.drop_table('worker')
-    op.drop_table('store')
-    op.drop_index('idempotency_key_by_age', table_name='idempotency_key')
-    op.drop_table('idempotency_key')
-    op.drop_index('event_unmatched', table_name='event', postgresql_where=sa.text('matched_at IS NULL'))
-    op.drop_index('event_by_age', table_name='event')
-    op.drop_table('event')
-    op.drop_table('event_body')
-    op.drop_index('delivery_by_destination', table_name='delivery')
-    op.drop_index('delivery_held_due', table_name='delivery', postgresql_where=sa.text("status = 'held'"))
-    op.drop_index('delivery_retry_by_subscription', table_name='delivery', postgresql_where=sa.text("status = 'pending' AND next_attempt_at IS NOT NULL"))
-    op.drop_index('delivery_retry_due', table_name='delivery', postgresql_where=sa.text("status = 'pending' AND next_attempt_at IS NOT NULL"))
-    op.drop_index('delivery_holding_group', table_name='delivery', postgresql_where=sa.text('holds_group'))
-    op.drop_index('delivery_by_ordering_key', table_name='delivery', postgresql_where=sa.text("status = 'held'"))
-    op.drop_index('delivery_by_event', table_name='delivery')
-    op.drop_index('delivery_not_arrived', table_name='delivery', postgresql_where=sa.text("status IN ('exhausted', 'held') OR next_attempt_at IS NOT NULL"))
-    op.drop_index('delivery_by_age', table_name='delivery')
-    op.drop_index('delivery_test_waiting', table_name='delivery', postgresql_where=sa.text("variant = 'test' AND status = 'pending'"))
-    op.drop_index('delivery_by_bulk_action', table_name='delivery', postgresql_where=sa.text('bulk_action_id IS NOT NULL'))
-    op.drop_index('delivery_held', table_name='delivery', postgresql_where=sa.text("status = 'held'"))
-    op.drop_table('delivery')
-    op.drop_index('bulk_action_running', table_name='bulk_action', postgresql_where=sa.text("status = 'running'"))
-    op.drop_table('bulk_action')
-    op.drop_table('subscription_throttle')
-    op.drop_index('draft_test_by_age', table_name='draft_test')
-    op.drop_table('draft_test')
-    op.drop_table('subscription_health')
-    op.drop_index('audit_by_store', table_name='audit')
-    op.drop_table('audit')
-    op.drop_table('thinned_day')
-    op.drop_table('attempt')
-    op.execute('DROP SCHEMA days')
-    op.drop_table('api_key')
-    op.drop_table('administrator')
-    # ### end Alembic commands ###
+    for statement in TABLES.split(";\n"):
+        op.execute(statement)
