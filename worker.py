@@ -43,8 +43,8 @@ from sending.subscription_queues import AttemptLimits, SubscriptionQueues, watch
 from settings import Settings
 from storage.database import Database
 from storage.events.notification import OutboxNotifier
+from storage.expiry.due import open_source
 from storage.expiry.from_events import ExpiryFromEvents
-from storage.expiry.sources import open_source
 from storage.operations.workers import LEASE_SECONDS
 from storage.sealing import Sealer
 from telemetry.tracing import NO_TRACES, Traces

@@ -7,8 +7,8 @@ from uuid import UUID
 from temporalio import activity
 
 from storage.database import Database
+from storage.deliveries.bulk_pages import go_on
 from storage.deliveries.held import subscription_for_drain
-from storage.operations.bulk_pages import go_on
 from temporal.drains import Drains
 from temporal.guards import heartbeats, own_faults
 from temporal.messages import BulkActionStep, BulkActionTask

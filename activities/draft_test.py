@@ -19,8 +19,9 @@ from sending.http.client import OutgoingRequest, Sender, SendResult, not_sent
 from storage.access.audit import MASK
 from storage.database import Database
 from storage.deliveries.open import OpenDelivery, SubscriptionFacts, load
-from storage.operations.draft_tests import BegunDraftTest, DraftTestResult, begin_draft_test, end_draft_test
 from storage.sealing import SealBrokenError
+from storage.subscriptions.draft_tests import begin_draft_test, end_draft_test
+from storage.subscriptions.tables import DraftTest
 from temporal.guards import heartbeats, own_faults
 from temporal.messages import DraftTestEnd, DraftTestRef
 
@@ -63,14 +64,14 @@ class DraftTestActivities:
     async def _send_draft(self, test_id: UUID) -> str:
         """Send the test of a draft and store request and response for the operator."""
         async with self._database.transaction() as connection:
-            test = await begin_draft_test(connection, test_id)
-        if test is None:
+            begun = await begin_draft_test(connection, test_id)
+        if begun is None:
             return NOT_SENT
-        request, sent = await self._exchange(_delivery_of(test_id, test))
-        result = _result_of(request, sent)
+        test, timezone = begun
+        _add_result(test, *await self._exchange(_delivery_of(test, timezone)))
         async with self._database.transaction() as connection:
-            await end_draft_test(connection, test_id, result)
-        return result.failure or str(result.status_code)
+            await end_draft_test(connection, test)
+        return test.failure or str(test.status_code)
 
     async def _exchange(self, delivery: OpenDelivery) -> tuple[OutgoingRequest | None, SendResult]:
         try:
@@ -85,11 +86,11 @@ class DraftTestActivities:
         return request, await self._draft_sender.send(request)
 
 
-def _delivery_of(test_id: UUID, test: BegunDraftTest) -> OpenDelivery:
+def _delivery_of(draft: DraftTest, timezone: str) -> OpenDelivery:
     """Return the delivery of a sample event that the draft would get. It is in no table."""
-    draft, now = test.draft, datetime.now(UTC)
+    now = datetime.now(UTC)
     subscription = SubscriptionFacts(
-        id=test_id,
+        id=draft.id,
         url=draft.url,
         legacy=draft.legacy,
         status=SubscriptionStatus.ACTIVE,
@@ -105,12 +106,12 @@ def _delivery_of(test_id: UUID, test: BegunDraftTest) -> OpenDelivery:
     sample = dump(CATALOGUE[draft.event_name].sample)
     created_at = now.strftime("%Y-%m-%dT%H:%M:%SZ")
     return OpenDelivery(
-        message_id=test_id,
+        message_id=draft.id,
         event=EventFacts(uuid4(), draft.event_name, draft.store_code, created_at, sample),
         sealed_data=None,
         variant=TEST,
         subscription=subscription,
-        timezone=test.timezone,
+        timezone=timezone,
         status=DeliveryStatus.PENDING,
         number=1,
         failures=0,
@@ -122,18 +123,15 @@ def _delivery_of(test_id: UUID, test: BegunDraftTest) -> OpenDelivery:
     )
 
 
-def _result_of(request: OutgoingRequest | None, sent: SendResult) -> DraftTestResult:
-    """Return the row to store: the request with its secrets masked, and the response."""
-    headers: list[tuple[str, str]] = []
+def _add_result(test: DraftTest, request: OutgoingRequest | None, sent: SendResult) -> None:
+    """Add the request with its secrets masked, and the response."""
+    test.sent_headers = []
     if request is not None:
-        shown = [(name, MASK if value in request.redact else value) for name, value in request.headers]
-        headers = [("Host", request.url.host), ("Content-Type", "application/json"), *shown]
-    return DraftTestResult(
-        sent_headers=headers,
-        sent_body=None if request is None else request.body.decode(),
-        duration_ms=sent.duration_ms,
-        status_code=sent.status_code,
-        failure=verdict(sent.answer).failure,
-        detail=sent.detail or (f"Location: {sent.location}" if sent.location else None),
-        response_excerpt=sent.excerpt or None,
-    )
+        shown = [[name, MASK if value in request.redact else value] for name, value in request.headers]
+        test.sent_headers = [["Host", request.url.host], ["Content-Type", "application/json"], *shown]
+        test.sent_body = request.body.decode()
+    test.duration_ms = sent.duration_ms
+    test.status_code = sent.status_code
+    test.failure = verdict(sent.answer).failure
+    test.detail = sent.detail or (f"Location: {sent.location}" if sent.location else None)
+    test.response_excerpt = sent.excerpt or None

@@ -20,28 +20,27 @@ from domain.expiry.plan import plan_scans
 from domain.expiry.rows import EVENT_NAMES, Kind, event_data, notice_id
 from domain.timestamps import zone
 from domain.wire.jsontext import JsonValue
+from storage.access.stores import find_store
+from storage.access.tables import Store
 from storage.database import Database
 from storage.events.intake import NewEvent, insert_events, known_events, new_event
 from storage.events.notification import OutboxNotifier
 from storage.events.outbox import waiting
-from storage.expiry.due import FoundRow
+from storage.expiry.due import DueSource, FoundRow
 from storage.expiry.rows import DueRow
 from storage.expiry.scans import (
-    Counts,
-    NewScan,
-    Origin,
-    ScanRow,
     advance_scan,
     coverage,
     find_scan,
     finish_scan,
     give_up,
     open_scan,
+    position_of,
     prune_scans,
+    search_of,
 )
 from storage.expiry.source import SourceUnusableError
-from storage.expiry.sources import DueSource
-from storage.operations.stores import StoreRow, find_store
+from storage.expiry.tables import ExpiryScan, Origin
 from storage.sealing import Sealer
 from temporal.guards import heartbeats, own_faults
 from temporal.messages import (
@@ -96,7 +95,7 @@ class NoticeWriter:
         self._notifier = notifier
         self._writing = asyncio.Lock()  # fair: scans of several stores alternate
 
-    async def write(self, scan: ScanRow, found: Sequence[FoundRow]) -> ScanRow | None:
+    async def write(self, scan: ExpiryScan, found: Sequence[FoundRow]) -> ExpiryScan | None:
         """Emit the notices of the page behind the scan's position. Return the updated scan.
 
         Return None, and write nothing, if another worker has moved the scan because it took this one for dead.
@@ -105,28 +104,30 @@ class NoticeWriter:
             await self._wait_for_backlog(scan.store_code)
             async with self._database.transaction() as connection:
                 locked = await find_scan(connection, scan.id, lock=True)
-                if locked is None or locked.position != scan.position or locked.finished_at is not None:
+                if locked is None or position_of(locked) != position_of(scan) or locked.finished_at is not None:
                     return None
                 page = await self._notices(connection, scan, found)
                 emitted = len(await insert_events(connection, page.events)) if page.events else 0
-                counts = Counts(
+                await advance_scan(
+                    connection,
+                    scan.id,
+                    found[-1],
                     scanned=len(found),
                     emitted=emitted,
                     known=page.known + len(page.events) - emitted,
                     dropped=page.dropped,
                     refused=page.refused,
                 )
-                await advance_scan(connection, scan.id, found[-1], counts)
                 moved = await find_scan(connection, scan.id)
         if emitted:
             self._notifier.notify()
         return moved
 
-    async def finish(self, scan: ScanRow) -> ScanRow | None:
+    async def finish(self, scan: ExpiryScan) -> ExpiryScan | None:
         """Mark the scan as finished. Return None if another worker has moved it."""
         async with self._database.transaction() as connection:
             locked = await find_scan(connection, scan.id, lock=True)
-            if locked is None or locked.position != scan.position:
+            if locked is None or position_of(locked) != position_of(scan):
                 return None
             if locked.finished_at is None:
                 await finish_scan(connection, locked)
@@ -141,12 +142,12 @@ class NoticeWriter:
                     return
             await asyncio.sleep(BACKLOG_POLL_SECONDS)
 
-    async def _notices(self, connection: AsyncConnection, scan: ScanRow, found: Sequence[FoundRow]) -> _NoticePage:
+    async def _notices(self, connection: AsyncConnection, scan: ExpiryScan, found: Sequence[FoundRow]) -> _NoticePage:
         """Return events for the rows that have no notice yet and, read again, are still due."""
         ids = {one: notice_id(scan.store_code, scan.kind, one.identity, one.instant) for one in found}
         noticed = await known_events(connection, scan.store_code, list(ids.values()))
         new = [one for one in found if ids[one] not in noticed]
-        due = await self._source.still_due(connection, scan.search, new) if new else []
+        due = await self._source.still_due(connection, search_of(scan), new) if new else []
         events: list[NewEvent] = []
         for number, row in enumerate(due):
             if number % SLICE_ROWS == 0:
@@ -156,7 +157,7 @@ class NoticeWriter:
                 events.append(event)
         return _NoticePage(events, len(found) - len(new), len(new) - len(due), len(due) - len(events))
 
-    def _event(self, scan: ScanRow, due: DueRow) -> NewEvent | None:
+    def _event(self, scan: ExpiryScan, due: DueRow) -> NewEvent | None:
         """Return the event, validated like a posted one; None, with a warning in the log, if it is invalid."""
         event_type = CATALOGUE[EVENT_NAMES[scan.kind]]
         data = cast(JsonValue, event_data(due.row))
@@ -253,7 +254,7 @@ class ExpiryActivities:
         if scan.finished_at is not None:  # a repeated call
             return _progress(scan)
         until = time.monotonic() + self._slice_seconds
-        async with aclosing(self._source.pages(scan.search, self._page_rows)) as pages:
+        async with aclosing(self._source.pages(search_of(scan), self._page_rows)) as pages:
             async for found in pages:
                 moved = await self._writer.write(scan, found)
                 if moved is None:
@@ -267,21 +268,21 @@ class ExpiryActivities:
         return _progress(finished or scan)
 
 
-async def _existing(connection: AsyncConnection, store_code: str) -> StoreRow:
+async def _existing(connection: AsyncConnection, store_code: str) -> Store:
     store = await find_store(connection, store_code)
     if store is None:
         raise ApplicationError(f"there is no store {store_code}", type="NoSuchStore", non_retryable=True)
     return store
 
 
-async def _begun(connection: AsyncConnection, scan_id: UUID) -> ScanRow:
+async def _begun(connection: AsyncConnection, scan_id: UUID) -> ExpiryScan:
     scan = await find_scan(connection, scan_id)
     if scan is None:
         raise ApplicationError(f"there is no scan {scan_id}", type="NoSuchScan", non_retryable=True)
     return scan
 
 
-def _day_scan(request: OpenRequest, store: StoreRow) -> NewScan:
+def _day_scan(request: OpenRequest, store: Store) -> ExpiryScan:
     task = request.task
     if task.starts_at is not None and task.ends_at is not None:
         interval = TimeSpan(task.starts_at, task.ends_at)
@@ -289,19 +290,20 @@ def _day_scan(request: OpenRequest, store: StoreRow) -> NewScan:
         if task.day is None:
             raise ValueError("a manual scan needs a day")
         interval = day_interval(task.day, zone(store.timezone))
-    return NewScan(
+    return ExpiryScan(
         id=UUID(request.scan_id),
         store_code=store.code,
         kind=Kind(task.kind),
         origin=Origin(task.origin),
         day=task.day,
         timezone=store.timezone,
-        interval=interval,
+        starts_at=interval.start,
+        ends_at=interval.end,
         workflow_id=request.workflow_id,
     )
 
 
-async def _late_scan(connection: AsyncConnection, request: OpenRequest, store: StoreRow) -> NewScan | None:
+async def _late_scan(connection: AsyncConnection, request: OpenRequest, store: Store) -> ExpiryScan | None:
     covered = await coverage(connection, store.code, Kind(request.task.kind))
     if covered is None:
         return None
@@ -309,29 +311,29 @@ async def _late_scan(connection: AsyncConnection, request: OpenRequest, store: S
     interval = TimeSpan(max(covered.interval.start, request.now.astimezone(UTC)), covered.interval.end)
     if interval.is_empty:
         return None
-    return NewScan(
+    return ExpiryScan(
         id=UUID(request.scan_id),
         store_code=store.code,
         kind=Kind(request.task.kind),
         origin=Origin.LATE,
         day=None,
         timezone=store.timezone,
-        interval=interval,
+        starts_at=interval.start,
+        ends_at=interval.end,
         workflow_id=request.workflow_id,
         imported_after=None if request.task.thorough else covered.rows_seen_until,
     )
 
 
-def _progress(scan: ScanRow) -> ScanProgress:
+def _progress(scan: ExpiryScan) -> ScanProgress:
     place = f"late rows of {_shown(scan.interval)}" if scan.day is None else f"{scan.day} in {scan.timezone}"
-    counts = scan.counts
     return ScanProgress(
         place=place,
-        scanned=counts.scanned,
-        emitted=counts.emitted,
-        known=counts.known,
-        dropped=counts.dropped,
-        refused=counts.refused,
+        scanned=scan.scanned,
+        emitted=scan.emitted,
+        known=scan.known,
+        dropped=scan.dropped,
+        refused=scan.refused,
         seconds=scan.seconds,
         finished=scan.finished_at is not None,
         scan_id=str(scan.id),
@@ -346,19 +348,18 @@ def _minute(instant: datetime) -> str:
     return f"{instant.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def _log(scan: ScanRow) -> None:
-    counts = scan.counts
+def _log(scan: ExpiryScan) -> None:
     logger.info(
         "%s of store %s scanned for expiry: %s, %s; due %d, emitted %d, known %d, no longer due %d, refused %d; %.1f s",
         scan.kind,
         scan.store_code,
         scan.origin,
         scan.day or _shown(scan.interval),
-        counts.scanned,
-        counts.emitted,
-        counts.known,
-        counts.dropped,
-        counts.refused,
+        scan.scanned,
+        scan.emitted,
+        scan.known,
+        scan.dropped,
+        scan.refused,
         scan.seconds,
     )
 

@@ -20,8 +20,11 @@ from domain.urls.rules import UrlRefused, UrlRules, normalise_url
 from domain.wire.signing import secret_keys, standard_signature
 from sending.http.client import OutgoingRequest, Sender
 from sending.mail import MailNotSentError, MailSettings, notice_mail, send_mail
+from storage.access.stores import find_operator
+from storage.access.tables import StoreOperator
 from storage.database import Database
-from storage.operations.notices import (
+from storage.sealing import Sealer
+from storage.subscriptions.notices import (
     NOTICES_A_ROUND,
     DueNotice,
     due_mails,
@@ -33,8 +36,6 @@ from storage.operations.notices import (
     notices_not_mailed,
     stores_with_due_notices,
 )
-from storage.operations.operators import OperatorRow, find_operator
-from storage.sealing import Sealer
 from temporal.guards import heartbeats, own_faults
 from temporal.messages import NoticeRound, NoticeTask
 from temporal.periodic import run_periodically
@@ -90,7 +91,7 @@ class NoticeActivities:
             sent += 1
         return NoticeRound(sent, failed=0, mailed=mailed, more=len(due) == NOTICES_A_ROUND)
 
-    async def _post(self, operator: OperatorRow, due: DueNotice) -> bool:
+    async def _post(self, operator: StoreOperator, due: DueNotice) -> bool:
         """Send one notice and record the result. Return True if it succeeded."""
         try:
             result = await self._sender.send(self._request(operator, due))
@@ -115,7 +116,7 @@ class NoticeActivities:
         )
         return False
 
-    def _request(self, operator: OperatorRow, due: DueNotice) -> OutgoingRequest:
+    def _request(self, operator: StoreOperator, due: DueNotice) -> OutgoingRequest:
         """Build the request of a notice. Raises `UrlRefused`, and `SealBrokenError` if the key cannot be opened."""
         target = normalise_url(operator.url, self._rules)
         secrets = [self._sealer.open(operator.sealed_secret)]

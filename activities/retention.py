@@ -3,6 +3,7 @@
 from temporalio import activity
 
 from domain.retention import RetentionRules
+from storage.access.stores import list_stores
 from storage.database import Database
 from storage.events.days import make_coming_days
 from storage.events.retention import (
@@ -16,7 +17,6 @@ from storage.events.retention import (
     forget_ids,
     thin_day,
 )
-from storage.operations.stores import list_stores
 from temporal.guards import heartbeats, own_faults
 from temporal.messages import ThinningResult
 

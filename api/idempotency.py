@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.errors import Conflict, invalid
-from storage.operations.idempotency import claim_key
+from storage.access.idempotency import claim_key
 
 HEADER = "Idempotency-Key"
 MOST_CHARACTERS = 255

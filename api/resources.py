@@ -22,7 +22,7 @@ from settings import Settings
 from storage.access.passwords import Passwords
 from storage.database import Database
 from storage.events.notification import OutboxNotifier
-from storage.expiry.sources import DueSource, open_source
+from storage.expiry.due import DueSource, open_source
 from storage.sealing import Sealer
 from temporal.client import temporal_client
 from temporal.expiry_schedules import ExpirySchedules

@@ -20,9 +20,9 @@ from bench.servers import free_port
 from bench.stack import PROGRAM
 from domain.access import Scope
 from storage.access.queries import create_key
+from storage.access.stores import create_store
 from storage.database import Database
 from storage.migrate import migrate
-from storage.operations.stores import ensure_store
 
 STORE = "default"
 START_SECONDS = 20
@@ -71,7 +71,7 @@ async def running_api(server: str) -> AsyncIterator[RunningApi]:
         key = str(uuid4())
         await migrate(database)
         async with database.transaction() as connection:
-            await ensure_store(connection, STORE, "A store")
+            await create_store(connection, STORE, "A store")
             await create_key(connection, "bench", key, list(Scope), ["*"])
         port = free_port()
         environment = os.environ | {

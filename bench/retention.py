@@ -26,9 +26,9 @@ from bench.stack import Bench, bench_stack
 from commands.database.connection import LOCK_NOT_AVAILABLE
 from domain.events.catalogue import CATALOGUE
 from domain.retention import RetentionRules
+from storage.access.stores import list_stores
 from storage.database import Database
 from storage.events.retention import ThinDay, Thinned, clear_page, cleared, days_to_thin, thin_day
-from storage.operations.stores import list_stores
 
 EMIT_PAUSE_SECONDS = 0.02
 TRY_AGAIN_SECONDS = 2.0

@@ -21,8 +21,8 @@ from local.stack_file import Pids, Secrets, Stack, load_or_create, write_stack
 from local.supervisor import Supervisor
 from local.temporal import NAMESPACE, TemporalServer
 from storage.access.queries import ensure_administrator, ensure_api_key
+from storage.access.stores import create_store
 from storage.database import Database
-from storage.operations.stores import ensure_store
 
 ALLOWED_NETWORKS = "127.0.0.0/8,::1/128"
 WORKER_GRACE_SECONDS = "1.5"
@@ -141,7 +141,7 @@ async def ensure_access(address: str, secrets: Secrets) -> None:
     database = Database(url, pool_size=1, name="loyalty-webhooks up")
     try:
         async with database.transaction() as connection:
-            await ensure_store(connection, STORE, "Default")
+            await create_store(connection, STORE, "Default")
             await ensure_administrator(connection, secrets.admin.username, secrets.admin.password)
             await ensure_api_key(connection, KEY_NAME, secrets.api_key, (Scope.ADMIN,))
     finally:

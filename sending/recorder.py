@@ -25,8 +25,8 @@ from storage.deliveries.open import OpenDelivery
 from storage.deliveries.retries import overload
 from storage.deliveries.traffic import count_attempts, counted, forget_old_counts
 from storage.deliveries.transitions import record, withdraw
-from storage.operations.notices import Occurrence, note
 from storage.subscriptions.health import BreakerTransitions, record_health
+from storage.subscriptions.notices import Occurrence, note
 from storage.subscriptions.status import disable_by_system
 from storage.subscriptions.throttling import slow_down
 from telemetry.worker_metrics import WorkerMetrics

@@ -1,7 +1,45 @@
-"""Enum values as SQL constants."""
+"""Columns that the tables of several nouns share, and enum values as SQL constants."""
 
 from collections.abc import Iterable
 from enum import StrEnum
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import Column, DateTime, Dialect, Integer, Text, TypeDecorator, func
+from sqlmodel import Field
+
+Member = TypeVar("Member", bound=StrEnum)
+
+
+class _Named(TypeDecorator[Member], Generic[Member]):
+    """Text that is read as a member of an enum."""
+
+    impl = Text
+    cache_ok = True
+
+    def __init__(self, enum: type[Member]) -> None:
+        super().__init__()
+        self.enum = enum
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Member | None:
+        """Return the member of a value that was read."""
+        return None if value is None else self.enum(value)
+
+
+def member_of(enum: type[StrEnum]) -> Any:
+    """Return a text column whose values are read as members of the enum."""
+    return Field(sa_column=Column(_Named(enum), nullable=False))
+
+
+def instant(*, nullable: bool = False, default_now: bool = False) -> Any:
+    """Return a timestamptz column. `default_now` takes the database's clock, so that all instants compare."""
+    default = {"server_default": func.clock_timestamp()} if default_now else {}
+    type_: Any = DateTime(timezone=True)
+    return Field(default=None, sa_type=type_, nullable=nullable, sa_column_kwargs=default)
+
+
+def counter(default: int = 0, type_: Any = Integer) -> Any:
+    """Return an integer column with a default."""
+    return Field(default=default, sa_column=Column(type_, nullable=False, server_default=str(default)))
 
 
 def in_list(values: Iterable[StrEnum]) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 import orjson
@@ -76,10 +76,7 @@ class Database:
 
     @property
     def _pool(self) -> QueuePool:
-        pool = self.engine.pool
-        if not isinstance(pool, QueuePool):
-            raise TypeError(f"{type(pool).__name__} has no size")
-        return pool
+        return cast("QueuePool", self.engine.pool)  # the kind that `pool_size` makes
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:

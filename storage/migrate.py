@@ -12,11 +12,20 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlmodel import SQLModel
 
+import storage.access.tables
+import storage.deliveries.tables
+import storage.events.tables
+import storage.expiry.tables
+import storage.operations.workers
+import storage.subscriptions.tables  # noqa: F401  the imports fill METADATA
 from storage.database import Database
 from storage.events.days import make_coming_days
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+METADATA = SQLModel.metadata
+"""Every table of the code."""
 MIGRATION_LOCK = 0x10EA17  # an arbitrary constant, so that only one process migrates a database at a time
 
 LOCK_RETRY_SECONDS = 0.2

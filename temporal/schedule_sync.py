@@ -11,10 +11,10 @@ from temporalio.client import Client
 
 from domain.delivery.identity import expiry_schedule_id
 from domain.expiry.rows import Kind
+from storage.access.stores import list_stores
 from storage.database import Database
 from storage.events.days import make_coming_days
 from storage.expiry.scans import covered_stores, stores_with_late_rows
-from storage.operations.stores import list_stores
 from temporal.expiry_schedules import ExpirySchedules, StoreSchedules, SyncResult
 from temporal.periodic import run_periodically
 from temporal.schedules import ensure_retention

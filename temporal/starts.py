@@ -8,7 +8,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from domain.delivery.identity import draft_test_workflow_id, manual_attempt_id, send_test_workflow_id
 from domain.urls.targets import shown_target
-from storage.operations.actions import ActedOn
+from storage.deliveries.actions import ActedOn
 from temporal.drains import signal_drain, start_bulk_action
 from temporal.messages import DraftTestRef, DrainTask, ManualAttempt
 from temporal.retries import Retries, attributes_of

@@ -8,8 +8,7 @@ import asyncpg
 
 from domain.delivery.identity import message_id
 from local.stack_file import Stack
-from storage.events.intake import content_digest
-from storage.operations.bulk_actions import (
+from storage.deliveries.bulk_actions import (
     BulkActionKind,
     BulkActionProgress,
     NewBulkAction,
@@ -17,6 +16,7 @@ from storage.operations.bulk_actions import (
     begin_bulk_action,
     bulk_action_progress,
 )
+from storage.events.intake import content_digest
 from tests.ground import STORE, Ground
 
 

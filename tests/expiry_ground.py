@@ -18,8 +18,8 @@ from domain.expiry.rows import EVENT_NAMES, Kind
 from domain.timestamps import utc_text, zone
 from storage.database import Database
 from storage.events.notification import OutboxNotifier
+from storage.expiry.due import DueSource, StoredDue
 from storage.expiry.rows import identity_of, newest, records_of, upsert_records
-from storage.expiry.sources import DueSource, StoredDue
 from storage.sealing import Sealer
 from temporal.expiry_schedules import ExpirySchedules
 from temporal.messages import ExpiryRun

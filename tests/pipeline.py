@@ -25,7 +25,7 @@ from sending.dispatcher import Dispatcher
 from sending.lease import lease
 from settings import Settings
 from storage.database import Database
-from storage.operations.actions import delivery_for_action
+from storage.deliveries.actions import delivery_for_action
 from telemetry.tracing import NO_TRACES, Traces
 from telemetry.worker_metrics import WorkerMetrics
 from temporal.drains import Drains

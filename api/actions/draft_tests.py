@@ -18,17 +18,17 @@ from domain.events.catalogue import CATALOGUE
 from domain.wire.signing import SECRET_BYTES, format_secret
 from storage.access.audit import record
 from storage.events.intake import new_event
-from storage.operations.draft_tests import (
+from storage.subscriptions.draft_tests import (
     DRAFT_TEST_SECONDS,
     DRAFT_TESTS_A_MINUTE,
-    Draft,
-    DraftTestResult,
     draft_test_result,
+    forget_test,
     give_up_draft_test,
+    insert_test,
     open_draft_test,
 )
-from storage.operations.send_test import forget_test, insert_test
 from storage.subscriptions.queries import SubscriptionRow, open_headers, seal_headers, sealed_key
+from storage.subscriptions.tables import DraftTest
 from temporal.messages import DraftTestRef
 
 ANSWER_SECONDS = DRAFT_TEST_SECONDS + 2.0
@@ -83,7 +83,7 @@ class DraftTests:
             async with asyncio.timeout(seconds):
                 await self.resources.starts.test_ended(_saved(subscription, message_id))
 
-    async def send_draft(self, body: SubscriptionCreate, saved: SubscriptionRow | None = None) -> DraftTestResult:
+    async def send_draft(self, body: SubscriptionCreate, saved: SubscriptionRow | None = None) -> DraftTest:
         """Send a test of a draft and return the request and its response.
 
         `saved` is the webhook being edited: its header values replace the masks, and its key signs. Raises
@@ -91,31 +91,30 @@ class DraftTests:
         """
         editor = Editor(self.resources, self.store_code, self.actor)
         checked = await editor.check(body, body.event_name)
-        test_id = uuid4()
         draft = await self._draft(body, checked.url.url, saved)
         async with self.resources.database.transaction() as connection:
-            if wait := await open_draft_test(connection, test_id, draft):
+            if wait := await open_draft_test(connection, draft):
                 raise TooManyTests(DRAFT_TESTS_A_MINUTE, wait)
             await record(
                 connection,
                 actor=self.actor,
                 action="draft-test",
                 object_type="subscription" if saved else "draft_test",
-                object_id=saved.id if saved else test_id,
+                object_id=saved.id if saved else draft.id,
                 store_code=self.store_code,
                 changes={"event_name": draft.event_name, "url": draft.url},
             )
         try:
-            await self._sent(DraftTestRef(str(test_id)), draft.url)
+            await self._sent(DraftTestRef(str(draft.id)), draft.url)
         finally:
             async with self.resources.database.transaction() as connection:
-                await give_up_draft_test(connection, test_id)
-                result = await draft_test_result(connection, test_id)
+                await give_up_draft_test(connection, draft.id)
+                result = await draft_test_result(connection, draft.id)
         if result is None:
             raise Unavailable(LOST)
         return result
 
-    async def _draft(self, body: SubscriptionCreate, url: str, saved: SubscriptionRow | None) -> Draft:
+    async def _draft(self, body: SubscriptionCreate, url: str, saved: SubscriptionRow | None) -> DraftTest:
         sealer = self.resources.sealer
         stored = open_headers(saved.sealed_headers, sealer) if saved else []
         key, version = None, 1
@@ -124,8 +123,16 @@ class DraftTests:
                 key, version = await sealed_key(connection, saved.id), saved.signature_version
         elif body.hmac_enabled:  # saving the draft creates the real key
             key = sealer.seal(format_secret(secrets.token_bytes(SECRET_BYTES)))
-        headers = seal_headers(headers_after(stored, body.given_headers or []), sealer)
-        return Draft(self.store_code, body.event_name, url, body.legacy, headers, key, version)
+        return DraftTest(
+            id=uuid4(),
+            store_code=self.store_code,
+            event_name=body.event_name,
+            url=url,
+            legacy=body.legacy,
+            sealed_headers=seal_headers(headers_after(stored, body.given_headers or []), sealer),
+            sealed_secret=key,
+            signature_version=version,
+        )
 
     async def _sent(self, ref: DraftTestRef, url: str) -> None:
         async with temporal_call():

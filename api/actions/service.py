@@ -13,8 +13,8 @@ from api.temporal_calls import temporal_call
 from domain.delivery.lifecycle import OPEN, DeliveryStatus, SubscriptionStatus
 from domain.wire.bodies import TEST
 from storage.access.audit import changed, record
+from storage.deliveries.actions import ActedOn, delivery_for_action
 from storage.deliveries.transitions import cancel
-from storage.operations.actions import ActedOn, delivery_for_action
 from storage.subscriptions.queries import SubscriptionRow, find_subscription
 from storage.subscriptions.status import disable, enable, pause, resume
 

@@ -9,7 +9,7 @@ from api.body import WHOLE, Input, Output
 from api.instants import Instant
 from api.subscriptions.models import RATE_MOST_PER_SECOND
 from domain.delivery.lifecycle import DeliveryStatus
-from storage.operations.bulk_actions import BulkActionProgress
+from storage.deliveries.bulk_actions import BulkActionProgress
 
 Recoverable = Literal[DeliveryStatus.EXHAUSTED, DeliveryStatus.CANCELLED, DeliveryStatus.DELIVERED]
 

@@ -20,7 +20,7 @@ from api.bulk_actions.service import BulkActions, wanted_of
 from api.errors import NotFound
 from api.ids import id_path, parse_id
 from api.resources import FromResources, Resources
-from storage.operations.bulk_actions import BulkActionKind, BulkActionProgress, bulk_action_progress
+from storage.deliveries.bulk_actions import BulkActionKind, BulkActionProgress, bulk_action_progress
 
 router = APIRouter(prefix="/api/{storeCode}/webhook", tags=["actions"])
 

@@ -13,7 +13,7 @@ from api.resources import Resources
 from api.temporal_calls import temporal_call
 from domain.delivery.lifecycle import SubscriptionStatus
 from storage.access.audit import record
-from storage.operations.bulk_actions import (
+from storage.deliveries.bulk_actions import (
     BulkActionKind,
     BulkActionStatus,
     NewBulkAction,

@@ -15,11 +15,10 @@ from domain.expiry.rows import EVENT_NAMES, Kind, event_data, notice_id
 from domain.timestamps import utc_text, zone
 from domain.wire.bodies import MAIN, EventFacts, legacy_body, modern_body, modern_data_text
 from domain.wire.jsontext import JsonValue, dump
+from storage.access.tables import Store
 from storage.events.intake import known_events
-from storage.expiry.due import Search, before
+from storage.expiry.due import DueSource, Search, before
 from storage.expiry.rows import DueRow
-from storage.expiry.sources import DueSource
-from storage.operations.stores import StoreRow
 
 ROWS_SHOWN = 10
 """Number of notices in a preview."""
@@ -51,12 +50,12 @@ class Preview:
     notices: list[PreviewedNotice]
 
 
-def default_day(store: StoreRow, kind: Kind, now: datetime) -> date:
+def default_day(store: Store, kind: Kind, now: datetime) -> date:
     """Return today + N, the day that the store's schedule scans today."""
     return date.fromordinal(local_day(now, zone(store.timezone)).toordinal() + store.days_ahead(kind))
 
 
-async def preview(source: DueSource, connection: AsyncConnection, store: StoreRow, kind: Kind, day: date) -> Preview:
+async def preview(source: DueSource, connection: AsyncConnection, store: Store, kind: Kind, day: date) -> Preview:
     """Return the preview of a day. Raises SealBrokenError and SourceUnusableError."""
     interval = day_interval(day, zone(store.timezone))
     search = Search(store.code, kind, before(interval.start), interval.end)
@@ -74,7 +73,7 @@ async def preview(source: DueSource, connection: AsyncConnection, store: StoreRo
     return Preview(day, store.timezone, interval, count, notices)
 
 
-def _notice(store: StoreRow, kind: Kind, row: DueRow, event_id: UUID, given: bool) -> PreviewedNotice:
+def _notice(store: Store, kind: Kind, row: DueRow, event_id: UUID, given: bool) -> PreviewedNotice:
     event_type = CATALOGUE[EVENT_NAMES[kind]]
     data = mask_secrets(event_type, cast(JsonValue, event_data(row.row)))
     facts = EventFacts(event_id, event_type.name, store.code, utc_text(datetime.now(UTC)), dump(data))

@@ -14,7 +14,8 @@ from api.ids import id_path, parse_id
 from api.keys.service import KeyCreate, make_key
 from api.resources import FromResources
 from storage.access.administration import end_key
-from storage.access.queries import ApiKeyRow, list_keys
+from storage.access.queries import list_keys
+from storage.access.tables import ApiKey
 
 router = APIRouter(prefix="/api/admin/api-key", tags=["access"])
 
@@ -49,7 +50,7 @@ CreateBody = Annotated[KeyCreate, Depends(JsonBody(KeyCreate, "apiKey"))]
 IdPath = Annotated[str, id_path("apiKeyId", "Id of the key.")]
 
 
-def _answer(key: ApiKeyRow) -> KeyOut:
+def _answer(key: ApiKey) -> KeyOut:
     return KeyOut(
         api_key_id=key.id,
         name=key.name,

@@ -14,8 +14,9 @@ from api.resources import Resources
 from domain.access import ALL_STORES, STORE_CODE, Principal, Scope
 from storage.access.administration import add_administrator, add_key, replace_password, switch_administrator
 from storage.access.passwords import password_problem
-from storage.access.queries import AdministratorRow, find_administrator, full_administrators
-from storage.operations.stores import list_stores
+from storage.access.queries import find_administrator, full_administrators
+from storage.access.stores import list_stores
+from storage.access.tables import Administrator
 
 NAME_MOST = 255
 STORES_MOST = 1_000
@@ -103,7 +104,7 @@ async def make_administrator(resources: Resources, actor: str, body: Administrat
             raise invalid("username", "taken", "is the name of another administrator")
 
 
-async def switch(resources: Resources, by: Principal, administrator_id: UUID, *, active: bool) -> AdministratorRow:
+async def switch(resources: Resources, by: Principal, administrator_id: UUID, *, active: bool) -> Administrator:
     """Activate or deactivate an administrator, effective at once.
 
     Raises NotFound, and Conflict for the caller's own account and for the last administrator with all rights.
@@ -123,7 +124,7 @@ async def switch(resources: Resources, by: Principal, administrator_id: UUID, *,
     return found
 
 
-async def change_password(resources: Resources, administrator: AdministratorRow, password: str) -> AdministratorRow:
+async def change_password(resources: Resources, administrator: Administrator, password: str) -> Administrator:
     """Set an administrator's own password, which ends all earlier sessions and tokens. Return the changed row."""
     hashed = await resources.passwords.hash(password)
     async with resources.database.transaction() as connection:

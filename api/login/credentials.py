@@ -4,14 +4,13 @@ import logging
 
 from api.errors import BadCredentials, TooManyAttempts
 from api.resources import Resources
-from storage.access.queries import AdministratorRow, find_administrator
+from storage.access.queries import find_administrator
+from storage.access.tables import Administrator
 
 logger = logging.getLogger(__name__)
 
 
-async def judged(
-    resources: Resources, username: str, password: str, address: str
-) -> tuple[AdministratorRow, str | None]:
+async def judged(resources: Resources, username: str, password: str, address: str) -> tuple[Administrator, str | None]:
     """Return the administrator, and a new password hash if the hashing parameters have changed.
 
     The calling code records the log-in in its own transaction. Raises BadCredentials and TooManyAttempts.

@@ -11,9 +11,10 @@ from api.errors import AuthenticationRequired, InvalidToken
 from api.login.tokens import Tokens
 from api.ttl_cache import TtlCache
 from domain.access import Principal, store_code_problem
-from storage.access.queries import AdministratorRow, digest, find_administrator, find_usable_key
+from storage.access.queries import digest, find_administrator, find_usable_key
+from storage.access.stores import store_exists
+from storage.access.tables import Administrator
 from storage.database import Database
-from storage.operations.stores import store_exists
 
 STALE_SECONDS = 1.0
 """Maximum time for which a revoked key still works."""
@@ -32,7 +33,7 @@ class Principals:
         self._database = database
         self._tokens = tokens
         self._keys: TtlCache[bytes, Principal] = TtlCache(STALE_SECONDS)
-        self._administrators: TtlCache[UUID, AdministratorRow] = TtlCache(STALE_SECONDS)
+        self._administrators: TtlCache[UUID, Administrator] = TtlCache(STALE_SECONDS)
         self._stores: TtlCache[str, bool] = TtlCache(STALE_SECONDS)
 
     async def by_key(self, key: str) -> Principal:
@@ -64,7 +65,7 @@ class Principals:
         async with asyncio.timeout(LOOK_UP_SECONDS), self._database.transaction() as connection:
             return await find_usable_key(connection, key)
 
-    async def _find_administrator(self, administrator_id: UUID) -> AdministratorRow | None:
+    async def _find_administrator(self, administrator_id: UUID) -> Administrator | None:
         async with asyncio.timeout(LOOK_UP_SECONDS), self._database.transaction() as connection:
             return await find_administrator(connection, administrator_id=administrator_id)
 

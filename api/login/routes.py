@@ -12,13 +12,8 @@ from api.body import Input, JsonBody, Output
 from api.errors import InvalidToken
 from api.login.credentials import judged
 from api.resources import FromResources, Resources
-from storage.access.queries import (
-    AdministratorRow,
-    find_administrator,
-    note_login,
-    store_refresh_token,
-    use_refresh_token,
-)
+from storage.access.queries import find_administrator, note_login, store_refresh_token, use_refresh_token
+from storage.access.tables import Administrator
 
 REFRESH_TOKEN_BYTES = 32
 CREDENTIAL_MOST = 1024
@@ -56,7 +51,7 @@ RefreshBody = Annotated[Refresh, Depends(JsonBody(Refresh))]
 
 
 async def _next_pair(
-    connection: AsyncConnection, resources: Resources, administrator: AdministratorRow, family: UUID
+    connection: AsyncConnection, resources: Resources, administrator: Administrator, family: UUID
 ) -> TokenPair:
     refresh_token = secrets.token_urlsafe(REFRESH_TOKEN_BYTES)
     days = resources.settings.refresh_token_days

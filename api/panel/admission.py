@@ -20,7 +20,8 @@ from api.panel.sessions import CSRF_FIELD, CSRF_HEADER, PATH, BrowserToken, brow
 from api.resources import Resources
 from domain.access import Principal
 from storage.access.sessions import SessionRow, find_session, say_next
-from storage.operations.stores import StoreRow, list_stores
+from storage.access.stores import list_stores
+from storage.access.tables import Store
 
 LOGIN = f"{PATH}/login"
 BY_SCRIPT = "x-requested-with"
@@ -56,7 +57,7 @@ async def admitted(
     return Page(request, resources, renderer, routes, token, principal, store, stores, route, form, notice)
 
 
-async def enterable(request: Request) -> tuple[Principal, list[StoreRow]] | Response:
+async def enterable(request: Request) -> tuple[Principal, list[Store]] | Response:
     """Return the logged-in principal and the stores they may enter, or a response that leads to the log-in."""
     found = await _logged_in(request.app.state.resources, browser_token(request))
     return to_login(request) if found is None else (found[0].administrator.principal, found[1])
@@ -64,7 +65,7 @@ async def enterable(request: Request) -> tuple[Principal, list[StoreRow]] | Resp
 
 async def _logged_in(
     resources: Resources, token: BrowserToken, *, used: bool = True
-) -> tuple[SessionRow, list[StoreRow]] | None:
+) -> tuple[SessionRow, list[Store]] | None:
     if token.fresh:
         return None
     async with resources.database.transaction() as connection:

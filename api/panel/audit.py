@@ -12,7 +12,8 @@ from api.panel.page import Page, PanelRoutes
 from api.panel.texts import t
 from domain.access import Scope
 from domain.wire.jsontext import dump
-from storage.access.audit import AUDIT_FIELDS, AuditRow, audit_page, existing_objects
+from storage.access.audit import AUDIT_FIELDS, audit_page, existing_objects
+from storage.access.tables import AuditEntry
 
 ENTRIES_SHOWN = 25
 BIGGEST_ID = 2**63 - 1  # Maximum of PostgreSQL's bigint.
@@ -62,7 +63,7 @@ def _before(page: Page, listing: Listing) -> int | None:
     return None
 
 
-def _address(page: Page, row: AuditRow, existing: Collection[UUID]) -> str | None:
+def _address(page: Page, row: AuditEntry, existing: Collection[UUID]) -> str | None:
     """Return the address of the object's page, or None if it has no page or no longer exists."""
     if row.object_type not in OBJECT_PAGES or not is_id(row.object_id) or UUID(row.object_id) not in existing:
         return None
@@ -70,7 +71,7 @@ def _address(page: Page, row: AuditRow, existing: Collection[UUID]) -> str | Non
     return page.url(route, None, **{parameter: row.object_id})
 
 
-def _changes(row: AuditRow) -> Iterator[tuple[str, str | None, str]]:
+def _changes(row: AuditEntry) -> Iterator[tuple[str, str | None, str]]:
     """Yield the name, the value before (None if there was none) and the value after of each change."""
     for name, value in row.changes.items():
         if isinstance(value, Mapping) and set(value) == {"before", "after"}:

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from api.errors import Conflict
 from api.panel.page import Page
 from api.panel.texts import t
-from storage.operations.idempotency import claim_key
+from storage.access.idempotency import claim_key
 
 FIELD = "formId"
 """Field with the id of one rendered form (`macros.html`). The id is stored longer than a session, and so any form,

@@ -30,8 +30,8 @@ from api.panel.sessions import PATH, BrowserToken
 from api.resources import Resources
 from domain.access import Principal, Scope, role_of
 from storage.access.sessions import say_next
+from storage.access.tables import Store
 from storage.listing import ListField
-from storage.operations.stores import StoreRow
 
 SEE_OTHER = 303
 
@@ -46,8 +46,8 @@ class Page:
     routes: Mapping[str, PanelRoute]
     token: BrowserToken
     principal: Principal
-    store: StoreRow
-    stores: list[StoreRow]
+    store: Store
+    stores: list[Store]
     """All stores that the person may enter."""
     route: PanelRoute
     form: Form

@@ -24,8 +24,9 @@ from api.panel.sessions import new_token, set_token
 from api.panel.texts import t
 from domain.access import ALL_STORES, ROLES, Scope, role_of
 from storage.access.administration import end_key
-from storage.access.queries import ApiKeyRow, list_administrators, list_keys
+from storage.access.queries import list_administrators, list_keys
 from storage.access.sessions import begin_session, end_session, say_next
+from storage.access.tables import ApiKey
 
 pages = PanelRoutes()
 
@@ -79,7 +80,7 @@ async def administrators(page: Page) -> Response:
     """Show the administrators, active and inactive."""
     async with page.resources.database.transaction() as connection:
         found = await list_administrators(connection)
-    return page.render("people/administrators.html", rows=[(row, role_of(row.scopes)) for row in found])
+    return page.render("people/administrators.html", rows=[(row, role_of(frozenset(row.scopes))) for row in found])
 
 
 @pages.get("/{storeCode}/administrators/new", Scope.ADMIN, everywhere=True)
@@ -171,7 +172,7 @@ def _stores(page: Page) -> list[tuple[str, str]]:
     return [(ALL_STORES, t("people.every_store")), *((store.code, store.code) for store in page.stores)]
 
 
-def _state(key: ApiKeyRow, now: datetime) -> str:
+def _state(key: ApiKey, now: datetime) -> str:
     if key.revoked_at is not None:
         return "revoked"
     return "expired" if key.expires_at is not None and key.expires_at <= now else "active"

@@ -19,7 +19,7 @@ from api.panel.page import Page, PanelRoutes
 from api.panel.texts import t
 from domain.access import Scope
 from domain.delivery.lifecycle import DeliveryStatus
-from storage.operations.bulk_actions import (
+from storage.deliveries.bulk_actions import (
     BulkActionKind,
     BulkActionRow,
     bulk_action_progress,

@@ -21,9 +21,9 @@ from api.panel.recover import count_page
 from api.panel.texts import t
 from domain.access import Scope
 from domain.delivery.lifecycle import DeliveryStatus, SubscriptionStatus
+from storage.deliveries.bulk_actions import BulkActionKind, TimeWindow
 from storage.deliveries.log import LOG_FIELDS, DeliveryRow, delivery_page
 from storage.listing import Condition, Operator
-from storage.operations.bulk_actions import BulkActionKind, TimeWindow
 from storage.subscriptions.queries import SubscriptionRow, all_subscriptions, find_subscription
 
 pages = PanelRoutes()

@@ -16,7 +16,7 @@ from api.resources import Resources
 from api.temporal_links import workflow_url
 from domain.expiry.calendar_days import read_day
 from domain.expiry.rows import Kind
-from storage.expiry.scans import ScanRow
+from storage.expiry.tables import ExpiryScan
 from temporal.expiry_schedules import ScheduleStatus
 
 DAYS_MOST = 366
@@ -218,20 +218,20 @@ class PreviewOut(Output):
     items: list[NoticeOut]
 
 
-def scan_out(resources: Resources, scan: ScanRow) -> ScanOut:
+def scan_out(resources: Resources, scan: ExpiryScan) -> ScanOut:
     """Return a scan as an item of a response."""
     return ScanOut(
         scan_id=str(scan.id),
         origin=scan.origin,
         day=scan.day,
         timezone=scan.timezone,
-        starts_at=scan.interval.start,
-        ends_at=scan.interval.end,
-        scanned=scan.counts.scanned,
-        emitted=scan.counts.emitted,
-        known=scan.counts.known,
-        dropped=scan.counts.dropped,
-        refused=scan.counts.refused,
+        starts_at=scan.starts_at,
+        ends_at=scan.ends_at,
+        scanned=scan.scanned,
+        emitted=scan.emitted,
+        known=scan.known,
+        dropped=scan.dropped,
+        refused=scan.refused,
         emitted_per_second=round(scan.emitted_per_second, 1),
         started_at=scan.started_at,
         finished_at=scan.finished_at,

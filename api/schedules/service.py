@@ -18,9 +18,11 @@ from api.temporal_links import schedule_url, workflow_url
 from domain.delivery.identity import expiry_schedule_id
 from domain.expiry.rows import Kind
 from storage.access.audit import record
-from storage.expiry.scans import Coverage, ScanRow, coverage, recent_scans
+from storage.access.stores import find_store
+from storage.access.tables import Store
+from storage.expiry.scans import coverage, recent_scans
 from storage.expiry.source import SourceUnusableError
-from storage.operations.stores import StoreRow, find_store
+from storage.expiry.tables import ExpiryCoverage, ExpiryScan
 from temporal.expiry_schedules import ScheduleStatus, StoreSchedules
 
 SCANS_SHOWN = 30
@@ -34,10 +36,10 @@ SCHEDULE = "schedule"
 class _Facts:
     """Facts of a schedule in the database."""
 
-    store: StoreRow
+    store: Store
     kind: Kind
-    covered: Coverage | None
-    scans: list[ScanRow]
+    covered: ExpiryCoverage | None
+    scans: list[ExpiryScan]
 
 
 class ScheduleActions:
@@ -113,7 +115,7 @@ class ScheduleActions:
             except SourceUnusableError as error:
                 raise Unavailable(str(error)) from error
 
-    async def _store(self, connection: AsyncConnection) -> StoreRow:
+    async def _store(self, connection: AsyncConnection) -> Store:
         store = await find_store(connection, self._store_code)
         if store is None:
             raise NotFound
@@ -159,7 +161,7 @@ class ScheduleActions:
             )
 
 
-async def _facts(connection: AsyncConnection, store: StoreRow, kind: Kind, most: int) -> _Facts:
+async def _facts(connection: AsyncConnection, store: Store, kind: Kind, most: int) -> _Facts:
     covered = await coverage(connection, store.code, kind)
     return _Facts(store, kind, covered, await recent_scans(connection, store.code, kind, most))
 

@@ -9,8 +9,8 @@ import asyncio
 import structlog
 from temporalio.service import RPCError
 
+from storage.access.stores import find_store
 from storage.database import Database
-from storage.operations.stores import find_store
 from storage.unavailable import is_unavailable
 from temporal.expiry_schedules import ExpirySchedules, StoreSchedules
 

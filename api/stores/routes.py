@@ -13,7 +13,7 @@ from api.resources import FromResources
 from api.stores.service import SettingsActions, SettingsChange, StoreSettings, Timezone
 from domain.access import RESERVED_STORE_CODES, STORE_CODE, store_code_problem
 from storage.access.administration import add_store
-from storage.operations.stores import list_stores
+from storage.access.stores import list_stores
 
 NAME_MOST = 255
 

@@ -14,8 +14,8 @@ from domain.timestamps import timezone_names
 from domain.urls.rules import URL_MAX_CHARACTERS, UrlRefused
 from storage.access.administration import STORE
 from storage.access.audit import changed, record
-from storage.operations.operators import operator_url, rotate_operator_key, set_operator_url
-from storage.operations.stores import StoreRow, find_store, update_store
+from storage.access.stores import find_store, operator_url, rotate_operator_key, set_operator_url, update_store
+from storage.access.tables import Store
 
 DAYS_MOST = 365
 """Maximum lead time of an expiry notice in days: one year."""
@@ -175,7 +175,7 @@ class SettingsActions:
         return secret
 
 
-def _settings(store: StoreRow, operator_url: str | None) -> dict[str, Any]:
+def _settings(store: Store, operator_url: str | None) -> dict[str, Any]:
     columns = {name: getattr(store, name) for name in StoreSettings.model_fields if name != "operator_url"}
     return {**columns, "operator_url": operator_url}
 

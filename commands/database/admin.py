@@ -19,7 +19,7 @@ from domain.timestamps import timezone_names
 from storage.access.administration import add_administrator, add_key, add_store, end_key, replace_password
 from storage.access.passwords import Passwords, password_problem
 from storage.access.queries import list_administrators, list_keys
-from storage.operations.stores import list_stores as all_stores
+from storage.access.stores import list_stores as all_stores
 
 admin = typer.Typer(help="Administrators, who log in with a password.", no_args_is_help=True)
 stores = typer.Typer(help="Stores, the tenants of an installation.", no_args_is_help=True)

@@ -19,6 +19,7 @@ from commands.configuration import read_settings
 from commands.database.connection import in_database, operator
 from commands.terminal import EXIT_USAGE, failed
 from storage.access.audit import record
+from storage.access.stores import store_exists
 from storage.database import Database
 from storage.events.erasure import (
     PAGE,
@@ -30,7 +31,6 @@ from storage.events.erasure import (
     look_at,
     places,
 )
-from storage.operations.stores import store_exists
 
 LATE_SECONDS = 15.0
 """Time for writing the outcome of an attempt in flight, counted from the end of the request timeout."""

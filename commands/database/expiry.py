@@ -20,11 +20,11 @@ from commands.database.connection import in_database
 from commands.terminal import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, BarOrLines, failed, show_counts
 from domain.expiry.rows import Kind
 from local.expiry_file import ExpiryFile, FileFormat, FileUnusableError, Importer
+from storage.access.stores import store_exists
 from storage.database import Database
 from storage.expiry.file_import import ImportedElsewhereError, ImportKey, ImportState
 from storage.expiry.rows import RELATIONS
 from storage.expiry.source import Finding, PlatformRows, source_columns
-from storage.operations.stores import store_exists
 from storage.sealing import Sealer
 
 FORMATS = {".csv": FileFormat.CSV, ".ndjson": FileFormat.NDJSON, ".jsonl": FileFormat.NDJSON}

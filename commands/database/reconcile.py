@@ -23,10 +23,10 @@ from commands.database.connection import in_database
 from commands.terminal import failed, show_counts
 from domain.delivery.identity import backfill_workflow_id, recover_workflow_id
 from storage.database import Database
+from storage.deliveries.bulk_actions import BulkActionKind
 from storage.deliveries.reconcile import LookedAfter, RunningBulkAction, looked_after, running_bulk_actions
 from storage.deliveries.retries import OwnedDelivery, owned_deliveries
 from storage.deliveries.transitions import own_retries
-from storage.operations.bulk_actions import BulkActionKind
 from temporal.client import temporal_client
 from temporal.retries import Retries
 from temporal.starts import ActionStarts

@@ -1,8 +1,6 @@
 """The audit of changes. Each entry is written in the transaction of its change, so neither exists without the other."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.access.tables import AuditEntry
 from storage.listing import Condition, FieldKind, ListField, filtered
-from storage.mapping import all_as, columns_for, table_of
+from storage.mapping import all_as, table_of
 
 MASK = "•••"
 """Replacement for a secret wherever it would be shown."""
@@ -28,22 +26,8 @@ AUDIT_FIELDS: Mapping[str, ListField] = {
 """Fields for filters of the audit."""
 
 
-@dataclass(frozen=True, slots=True)
-class AuditRow:
-    """One audit entry: actor, action, object and changes."""
-
-    id: int
-    at: datetime
-    actor: str
-    action: str
-    object_type: str
-    object_id: str
-    changes: Mapping[str, Any]
-
-
 async def record(
     connection: AsyncConnection,
-    *,
     actor: str,
     action: str,
     object_type: str,
@@ -52,15 +36,8 @@ async def record(
     changes: Mapping[str, Any] | None = None,
 ) -> None:
     """Write one entry. `changes` is JSON; the caller masks each secret in it (`MASK`)."""
-    row = {
-        "actor": actor,
-        "action": action,
-        "object_type": object_type,
-        "object_id": str(object_id),
-        "store_code": store_code,
-        "changes": dict(changes or {}),
-    }
-    await connection.execute(insert(AuditEntry).values(row))
+    entry = insert(AuditEntry).values(actor=actor, action=action, object_type=object_type, object_id=str(object_id))
+    await connection.execute(entry.values(store_code=store_code, changes=dict(changes or {})))
 
 
 def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -76,15 +53,13 @@ async def audit_page(
     conditions: Sequence[Condition],
     before: int | None,
     items: int,
-) -> list[AuditRow]:
+) -> list[AuditEntry]:
     """Return a page of the store's entries (None: the installation's), newest first, older than the entry `before`."""
-    query = select(*columns_for(AuditEntry, AuditRow)).where(
-        _C.store_code.is_(None) if store_code is None else _C.store_code == store_code
-    )
+    query = select(AuditEntry).where(_C.store_code.is_(None) if store_code is None else _C.store_code == store_code)
     if before is not None:
         query = query.where(_C.id < before)
     query = filtered(query, AUDIT_FIELDS, conditions).order_by(_C.id.desc()).limit(items)
-    return all_as(AuditRow, await connection.execute(query))
+    return all_as(AuditEntry, await connection.execute(query))
 
 
 _EXISTING = text("""

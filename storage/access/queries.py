@@ -2,10 +2,8 @@
 
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy import BigInteger, any_, cast, delete, extract, func, literal, select, true, update
@@ -17,7 +15,7 @@ from domain.access import ALL_STORES, Principal, Scope
 from storage.access.passwords import Passwords
 from storage.access.tables import Administrator, ApiKey, RefreshToken
 from storage.listing import CODE_POINTS
-from storage.mapping import all_as, columns_for, one_as
+from storage.mapping import all_as, one_as
 
 USE_RECORDED_EVERY = timedelta(minutes=1)
 """Precision of the recorded last use of a key or session. Not every request should write a row."""
@@ -33,83 +31,30 @@ def digest(secret: str) -> bytes:
     return sha256(secret.encode()).digest()
 
 
-@dataclass(frozen=True, slots=True)
-class AdministratorRow:
-    """A person who logs in. `password_version` changes with the password, which ends the tokens made before."""
-
-    id: UUID
-    username: str
-    password_hash: str
-    password_version: int
-    scopes: frozenset[str]
-    stores: frozenset[str]
-    active: bool
-    created_at: datetime
-    last_login_at: datetime | None
-
-    @property
-    def principal(self) -> Principal:
-        """The administrator as the principal of a request."""
-        return Principal("administrator", str(self.id), self.username, self.scopes, self.stores)
-
-
-@dataclass(frozen=True, slots=True)
-class ApiKeyRow:
-    """An API key, without the key itself, which is not stored."""
-
-    id: UUID
-    name: str
-    scopes: frozenset[str]
-    stores: frozenset[str]
-    created_at: datetime
-    expires_at: datetime | None
-    revoked_at: datetime | None
-    last_used_at: datetime | None
-
-
 PASSWORD_VERSION = cast(extract("epoch", col(Administrator.password_changed_at)) * 1_000_000, BigInteger)
-"""SQL of `AdministratorRow.password_version`."""
-ADMINISTRATOR_COLUMNS = (
-    *columns_for(Administrator, AdministratorRow, but=("password_version",)),
-    PASSWORD_VERSION.label("password_version"),
-)
-"""The columns that `administrator_of` takes."""
-
-
-def administrator_of(scopes: Iterable[str], stores: Iterable[str], **others: Any) -> AdministratorRow:
-    """Return the administrator of a row with `ADMINISTRATOR_COLUMNS`."""
-    return AdministratorRow(scopes=frozenset(scopes), stores=frozenset(stores), **others)
-
-
-def _api_key(scopes: Iterable[str], stores: Iterable[str], **others: Any) -> ApiKeyRow:
-    return ApiKeyRow(scopes=frozenset(scopes), stores=frozenset(stores), **others)
+"""SQL of `Administrator.password_version`."""
 
 
 async def find_administrator(
     connection: AsyncConnection, *, username: str | None = None, administrator_id: UUID | None = None
-) -> AdministratorRow | None:
+) -> Administrator | None:
     """Return the administrator of that user name or id, or None."""
     named = col(Administrator.id) == administrator_id if username is None else col(Administrator.username) == username
-    return one_as(administrator_of, await connection.execute(select(*ADMINISTRATOR_COLUMNS).where(named)))
+    return one_as(Administrator, await connection.execute(select(Administrator).where(named)))
 
 
-async def list_administrators(connection: AsyncConnection) -> list[AdministratorRow]:
+async def list_administrators(connection: AsyncConnection) -> list[Administrator]:
     """Return all administrators, ordered by user name."""
-    by_username = col(Administrator.username).collate(CODE_POINTS)
-    return all_as(administrator_of, await connection.execute(select(*ADMINISTRATOR_COLUMNS).order_by(by_username)))
+    by_username = select(Administrator).order_by(col(Administrator.username).collate(CODE_POINTS))
+    return all_as(Administrator, await connection.execute(by_username))
 
 
 async def create_administrator(
     connection: AsyncConnection, username: str, password_hash: str, scopes: Iterable[str], stores: Iterable[str]
 ) -> UUID | None:
     """Create the administrator and return its id; None if the user name is taken."""
-    statement = insert(Administrator).values(
-        id=uuid4(),
-        username=username,
-        password_hash=password_hash,
-        scopes=sorted(scopes),
-        stores=sorted(stores),
-    )
+    values = {"id": uuid4(), "username": username, "password_hash": password_hash}
+    statement = insert(Administrator).values(**values, scopes=sorted(scopes), stores=sorted(stores))
     unless_taken = statement.on_conflict_do_nothing(index_elements=["username"])
     created: UUID | None = await connection.scalar(unless_taken.returning(col(Administrator.id)))
     return created
@@ -124,7 +69,7 @@ async def set_password(connection: AsyncConnection, username: str, password_hash
     )
     administrator_id: UUID | None = await connection.scalar(statement.returning(col(Administrator.id)))
     if administrator_id is not None:
-        await _revoke_tokens(connection, administrator_id)
+        await revoke_tokens(connection, administrator_id)
     return administrator_id
 
 
@@ -142,20 +87,13 @@ async def full_administrators(connection: AsyncConnection) -> set[UUID]:
     return set(await connection.scalars(locked))
 
 
-async def set_active(connection: AsyncConnection, administrator_id: UUID, *, active: bool) -> None:
-    """Activate or deactivate the administrator; deactivating revokes all tokens."""
-    statement = update(Administrator).where(col(Administrator.id) == administrator_id).values(active=active)
-    await connection.execute(statement)
-    if not active:
-        await _revoke_tokens(connection, administrator_id)
-
-
-async def _revoke_tokens(connection: AsyncConnection, administrator_id: UUID) -> None:
+async def revoke_tokens(connection: AsyncConnection, administrator_id: UUID) -> None:
+    """Revoke all refresh tokens of the administrator."""
     await connection.execute(delete(RefreshToken).where(col(RefreshToken.administrator_id) == administrator_id))
 
 
 async def note_login(
-    connection: AsyncConnection, administrator: AdministratorRow, rehashed_password: str | None = None
+    connection: AsyncConnection, administrator: Administrator, rehashed_password: str | None = None
 ) -> None:
     """Record the log-in, and store the password's new hash if the hashing parameters have changed."""
     this_one = update(Administrator).where(col(Administrator.id) == administrator.id)
@@ -171,13 +109,8 @@ async def find_usable_key(connection: AsyncConnection, key: str) -> Principal | 
     The time of use is recorded to the minute.
     """
     now = func.clock_timestamp()
-    query = select(
-        col(ApiKey.id),
-        col(ApiKey.name),
-        col(ApiKey.scopes),
-        col(ApiKey.stores),
-        func.coalesce(col(ApiKey.last_used_at) < now - USE_RECORDED_EVERY, true()).label("stale"),
-    ).where(
+    stale = func.coalesce(col(ApiKey.last_used_at) < now - USE_RECORDED_EVERY, true()).label("stale")
+    query = select(col(ApiKey.id), col(ApiKey.name), col(ApiKey.scopes), col(ApiKey.stores), stale).where(
         col(ApiKey.key_sha256) == digest(key),
         col(ApiKey.revoked_at).is_(None),
         col(ApiKey.expires_at).is_(None) | (col(ApiKey.expires_at) > now),
@@ -190,10 +123,10 @@ async def find_usable_key(connection: AsyncConnection, key: str) -> Principal | 
     return Principal("api_key", str(row.id), row.name, frozenset(row.scopes), frozenset(row.stores))
 
 
-async def list_keys(connection: AsyncConnection) -> list[ApiKeyRow]:
+async def list_keys(connection: AsyncConnection) -> list[ApiKey]:
     """Return all keys, oldest first, revoked ones included."""
-    query = select(*columns_for(ApiKey, ApiKeyRow)).order_by(col(ApiKey.created_at), col(ApiKey.id))
-    return all_as(_api_key, await connection.execute(query))
+    oldest_first = select(ApiKey).order_by(col(ApiKey.created_at), col(ApiKey.id))
+    return all_as(ApiKey, await connection.execute(oldest_first))
 
 
 async def create_key(
@@ -206,24 +139,11 @@ async def create_key(
 ) -> UUID:
     """Store the hash of a new key and return the key's id."""
     key_id = uuid4()
-    values = {
-        "id": key_id,
-        "name": name,
-        "key_sha256": digest(key),
-        "scopes": sorted(scopes),
-        "stores": sorted(stores),
-        "expires_at": expires_at,
-    }
-    await connection.execute(insert(ApiKey).values(values))
+    held = {"scopes": sorted(scopes), "stores": sorted(stores)}
+    await connection.execute(
+        insert(ApiKey).values(id=key_id, name=name, key_sha256=digest(key), expires_at=expires_at, **held)
+    )
     return key_id
-
-
-async def revoke_key(connection: AsyncConnection, key_id: UUID) -> str | None:
-    """Revoke the key and return its name, or None if there is no such key."""
-    revoked_at = func.coalesce(col(ApiKey.revoked_at), func.clock_timestamp())
-    statement = update(ApiKey).where(col(ApiKey.id) == key_id).values(revoked_at=revoked_at)
-    name: str | None = await connection.scalar(statement.returning(col(ApiKey.name)))
-    return name
 
 
 async def store_refresh_token(

@@ -9,14 +9,7 @@ from sqlalchemy import ColumnElement, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 
-from storage.access.queries import (
-    ADMINISTRATOR_COLUMNS,
-    PASSWORD_VERSION,
-    USE_RECORDED_EVERY,
-    AdministratorRow,
-    administrator_of,
-    digest,
-)
+from storage.access.queries import PASSWORD_VERSION, USE_RECORDED_EVERY, digest
 from storage.access.tables import Administrator, PanelSession
 
 IDLE_TIME = timedelta(hours=2)
@@ -32,11 +25,11 @@ _NOW = func.clock_timestamp()
 class SessionRow:
     """A logged-in administrator, and the notice for the next page (kind and text)."""
 
-    administrator: AdministratorRow
+    administrator: Administrator
     notice: Mapping[str, str] | None
 
 
-async def begin_session(connection: AsyncConnection, token: str, administrator: AdministratorRow) -> None:
+async def begin_session(connection: AsyncConnection, token: str, administrator: Administrator) -> None:
     """Store the hash of a new session's token, and delete all sessions that have ended."""
     ended = (col(PanelSession.expires_at) < _NOW) | (col(PanelSession.used_at) < _NOW - IDLE_TIME)
     await connection.execute(delete(PanelSession).where(ended))
@@ -54,12 +47,9 @@ async def find_session(connection: AsyncConnection, token: str, *, used: bool = 
 
     The time of use is recorded to the minute. `used` False: a polling page does not extend the session.
     """
+    stale = (col(PanelSession.used_at) < _NOW - USE_RECORDED_EVERY).label("stale")
     query = (
-        select(
-            *ADMINISTRATOR_COLUMNS,
-            col(PanelSession.notice),
-            (col(PanelSession.used_at) < _NOW - USE_RECORDED_EVERY).label("stale"),
-        )
+        select(Administrator, col(PanelSession.notice), stale)
         .select_from(PanelSession)
         .join(Administrator, col(Administrator.id) == col(PanelSession.administrator_id))
         .where(
@@ -77,7 +67,7 @@ async def find_session(connection: AsyncConnection, token: str, *, used: bool = 
     notice, stale = columns.pop("notice"), columns.pop("stale")
     if stale and used:
         await connection.execute(update(PanelSession).where(_of(token)).values(used_at=_NOW))
-    return SessionRow(administrator_of(**columns), notice)
+    return SessionRow(Administrator(**columns), notice)
 
 
 async def say_next(connection: AsyncConnection, token: str, notice: Mapping[str, str] | None) -> None:

@@ -1,17 +1,59 @@
-"""Tables of access: administrators, their tokens and sessions, API keys, and the audit.
+"""Tables of access: stores, administrators, their tokens and sessions, API keys, and the audit.
 
 Of each secret that grants access, only a hash is stored.
 """
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, BigInteger, Column, ForeignKey, Identity, Index, LargeBinary, Text, text
+from sqlalchemy import ARRAY, BigInteger, Column, ForeignKey, Identity, Index, Integer, LargeBinary, Text, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
-from storage.table_fields import instant
+from domain.access import Principal
+from domain.expiry.rows import Kind
+from storage.columns import counter, instant
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Store(SQLModel, table=True):
+    """A tenant, named by its code, and its settings. Stores are never deleted."""
+
+    __tablename__ = "store"
+
+    code: str = Field(sa_column=Column(Text, primary_key=True))
+    name: str = Field(sa_column=Column(Text, nullable=False))
+    timezone: str = Field(default="UTC", sa_column=Column(Text, nullable=False, server_default="UTC"))
+    expire_points_notification_days: int = counter(10)
+    expire_levels_notification_days: int = counter(10)
+    expire_coupons_notification_days: int = counter(10)
+    expiry_kinds_from_events: list[str] = Field(
+        default_factory=list, sa_column=Column(ARRAY(Text), nullable=False, server_default="{}")
+    )
+    """Kinds (`domain.expiry.rows.Kind`) whose rows are also updated from this store's events."""
+    retention_days: int | None = Field(default=None, sa_column=Column(Integer))
+    """Retention of bodies, deliveries and attempts; null: the installation's setting applies."""
+    retention_exhausted_days: int | None = Field(default=None, sa_column=Column(Integer))
+    """Retention for events that were not delivered everywhere; null: the installation's setting applies."""
+    created_at: datetime = instant(default_now=True)
+
+    def days_ahead(self, kind: Kind) -> int:
+        """Return the number of days between a notice and the expiry it announces."""
+        return int(getattr(self, f"expire_{kind}_notification_days"))
+
+
+class StoreOperator(SQLModel, table=True):
+    """URL of a store's operational webhooks and the key that signs them. No row: none are sent."""
+
+    __tablename__ = "store_operator"
+
+    store_code: str = Field(sa_column=Column(Text, ForeignKey("store.code"), primary_key=True))
+    url: str = Field(sa_column=Column(Text, nullable=False))
+    sealed_secret: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    sealed_previous_secret: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
+    previous_secret_until: datetime | None = instant(nullable=True)
 
 
 class Administrator(SQLModel, table=True):
@@ -26,9 +68,19 @@ class Administrator(SQLModel, table=True):
     stores: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
     active: bool = Field(default=True, sa_column_kwargs={"server_default": text("true")})
     password_changed_at: datetime = instant(default_now=True)
-    """Part of each token; a token issued for an earlier password is refused."""
     created_at: datetime = instant(default_now=True)
     last_login_at: datetime | None = instant(nullable=True)
+
+    @property
+    def password_version(self) -> int:
+        """Part of each token and session: those of an earlier password are refused."""
+        return (self.password_changed_at - _EPOCH) // timedelta(microseconds=1)
+
+    @property
+    def principal(self) -> Principal:
+        """The administrator as the principal of a request."""
+        scopes, stores = frozenset(self.scopes), frozenset(self.stores)
+        return Principal("administrator", str(self.id), self.username, scopes, stores)
 
 
 class ApiKey(SQLModel, table=True):
@@ -90,3 +142,19 @@ class AuditEntry(SQLModel, table=True):
     changes: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
 
     __table_args__ = (Index("audit_by_store", "store_code", "id"),)
+
+
+class IdempotencyKey(SQLModel, table=True):
+    """Object created by a call with the header `Idempotency-Key`, so that a repeated call creates nothing."""
+
+    __tablename__ = "idempotency_key"
+
+    store_code: str = Field(sa_column=Column(Text, primary_key=True))
+    actor: str = Field(sa_column=Column(Text, primary_key=True))
+    key: str = Field(sa_column=Column(Text, primary_key=True))
+    digest: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    """SHA-256 of the call's body."""
+    object_id: UUID
+    created_at: datetime = instant(default_now=True)
+
+    __table_args__ = (Index("idempotency_key_by_age", "created_at"),)

@@ -8,8 +8,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.delivery.lifecycle import DeliveryStatus
+from storage.deliveries.bulk_actions import BulkActionKind
 from storage.mapping import all_as
-from storage.operations.bulk_actions import BulkActionKind
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Tables of deliveries: the deliveries, their attempts, and attempts counted by minute and hour.
+"""Tables of deliveries: the deliveries, their attempts, attempts counted by minute and hour, and bulk actions.
 
 Attempts are counted as they are recorded, so that the cost of a dashboard does not depend on the length of the log.
 Each worker process writes its own rows of counts, so that two workers never wait for each other.
@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     Column,
     Date,
@@ -24,9 +25,8 @@ from sqlmodel import Field, SQLModel
 
 from domain.delivery.lifecycle import DeliveryStatus
 from domain.wire.bodies import TEST
-from storage.columns import in_list
+from storage.columns import counter, in_list, instant
 from storage.events.tables import BY_DAY
-from storage.table_fields import instant
 
 TODAY = text("CAST(clock_timestamp() AT TIME ZONE 'UTC' AS date)")
 NOT_ARRIVED = text(
@@ -34,6 +34,8 @@ NOT_ARRIVED = text(
 )
 HELD = text(f"status = '{DeliveryStatus.HELD}'")
 RETRYING = text(f"status = '{DeliveryStatus.PENDING}' AND next_attempt_at IS NOT NULL")
+RUNNING = "status = 'running'"
+"""Condition of a running bulk action."""
 URL_HASH = text("hashtextextended(url, 0)")
 """Replaces the URL in indexes, because a URL may be longer than an index entry."""
 
@@ -195,3 +197,39 @@ class AttemptsOfHour(SQLModel, table=True):
     count: int = _count()
 
     __table_args__ = (Index("attempts_of_hour_by_age", "hour"),)
+
+
+class BulkAction(SQLModel, table=True):
+    """A bulk action on a time window of one subscription.
+
+    It recovers deliveries that ended without success, or backfills events accepted before the subscription was created.
+    """
+
+    __tablename__ = "bulk_action"
+
+    id: UUID = Field(primary_key=True)
+    kind: str = Field(sa_column=Column(Text, nullable=False))
+    """recover or backfill"""
+    store_code: str = Field(sa_column=Column(Text, nullable=False))
+    subscription_id: UUID
+    since: datetime = instant()
+    until: datetime = instant()
+    statuses: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
+    """Statuses of the deliveries to recover; empty for a backfill."""
+    rate_per_second: int | None = Field(default=None, sa_column=Column(Integer))
+    paced_until: datetime | None = instant(nullable=True)
+    """Instant until which its rate allows no further page."""
+    count: int = Field(sa_column=Column(Integer, nullable=False))
+    """Deliveries that matched when it was requested."""
+    opened: int = counter()
+    """Deliveries opened so far."""
+    all_open: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
+    cursor_at: datetime | None = instant(nullable=True)
+    cursor_id: UUID | None = None
+    """The last delivery (or event) processed; the next page begins behind it, so that each is opened once."""
+    status: str = Field(default="running", sa_column=Column(Text, nullable=False, server_default="running"))
+    """running, finished or cancelled"""
+    created_at: datetime = instant(default_now=True)
+    ended_at: datetime | None = instant(nullable=True)
+
+    __table_args__ = (Index("bulk_action_running", "subscription_id", unique=True, postgresql_where=text(RUNNING)),)

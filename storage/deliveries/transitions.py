@@ -3,7 +3,7 @@
 Each function names the triggers of `domain.delivery.lifecycle.TRANSITIONS` that it carries out; `CARRIED_OUT_BY` lists
 them, and `tests/storage/test_transitions.py` runs each function over deliveries of every status. Rows are
 deleted elsewhere: by retention (`storage/events/retention.py`), and a test whose start failed by
-`storage/operations/send_test.py`.
+`storage/deliveries/send_test.py`.
 """
 
 from collections.abc import Callable, Mapping, Sequence

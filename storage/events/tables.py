@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 from sqlmodel import Field, SQLModel
 
-from storage.table_fields import instant
+from storage.columns import instant
 
 UNMATCHED = text("matched_at IS NULL")
 

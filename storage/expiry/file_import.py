@@ -1,15 +1,19 @@
 """Bulk import of expiry rows from a file: COPY, the usual upsert and the progress in one transaction."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import Update, func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlmodel import col
 
 from domain.expiry.rows import Kind
 from storage.expiry.rows import RELATIONS, upsert
+from storage.expiry.tables import ExpiryImport
+from storage.mapping import columns_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,62 +44,36 @@ class ImportedElsewhereError(Exception):
     """The same file is being imported by another process."""
 
 
-_KEY = "store_code = :store_code AND kind = :kind AND file_sha256 = :file_sha256"
-_STATE = "position_bytes, position_line, rows, written, rejected, rejects_bytes, finished_at"
-_BEGIN = text("""
-INSERT INTO expiry_import
-    (store_code, kind, file_sha256, position_bytes, position_line, rows, written, rejected, rejects_bytes)
-VALUES (:store_code, :kind, :file_sha256, 0, 0, 0, 0, 0, 0) ON CONFLICT DO NOTHING
-""")
-_RESTART = text(f"""
-UPDATE expiry_import SET position_bytes = 0, position_line = 0, rows = 0, written = 0, rejected = 0,
-    rejects_bytes = 0, started_at = clock_timestamp(), finished_at = NULL
-WHERE {_KEY}
-""")
-_READ = text(f"SELECT {_STATE} FROM expiry_import WHERE {_KEY}")
-_ADVANCE = text(f"""
-UPDATE expiry_import SET position_bytes = :position_bytes, position_line = :position_line, rows = :rows,
-    written = :written, rejected = :rejected, rejects_bytes = :rejects_bytes
-WHERE {_KEY} AND position_bytes = :before AND finished_at IS NULL
-""")
-_FINISH = text(f"UPDATE expiry_import SET finished_at = clock_timestamp() WHERE {_KEY} AND position_bytes = :before")
-
-
-def _parameters(key: ImportKey) -> dict[str, Any]:
-    return {"store_code": key.store_code, "kind": key.kind, "file_sha256": key.file_sha256}
-
-
 async def begin_import(connection: AsyncConnection, key: ImportKey, *, again: bool) -> ImportState:
     """Return the progress at which to continue: the beginning, unless the file was begun before.
 
     `again`: start from the beginning anyway.
     """
-    await connection.execute(_BEGIN, _parameters(key))
+    beginning = asdict(ImportState())
+    await connection.execute(insert(ExpiryImport).values(**asdict(key), **beginning).on_conflict_do_nothing())
     if again:
-        await connection.execute(_RESTART, _parameters(key))
-    return ImportState(**(await connection.execute(_READ, _parameters(key))).one()._asdict())
+        restart = update(ExpiryImport).filter_by(**asdict(key))
+        await connection.execute(restart.values(started_at=func.clock_timestamp(), **beginning))
+    state = select(*columns_for(ExpiryImport, ImportState)).filter_by(**asdict(key))
+    return ImportState(**(await connection.execute(state)).one()._asdict())
 
 
 async def advance_import(connection: AsyncConnection, key: ImportKey, before: ImportState, after: ImportState) -> None:
     """Store the progress, in the transaction of the rows. Raises ImportedElsewhereError."""
-    values = {
-        "before": before.position_bytes,
-        "position_bytes": after.position_bytes,
-        "position_line": after.position_line,
-        "rows": after.rows,
-        "written": after.written,
-        "rejected": after.rejected,
-        "rejects_bytes": after.rejects_bytes,
-    }
-    if (await connection.execute(_ADVANCE, {**_parameters(key), **values})).rowcount == 0:
+    unfinished = _at(key, before).where(col(ExpiryImport.finished_at).is_(None))
+    if (await connection.execute(unfinished.values(asdict(after)))).rowcount == 0:
         raise ImportedElsewhereError
 
 
 async def finish_import(connection: AsyncConnection, key: ImportKey, state: ImportState) -> None:
     """Mark the import as finished. Raises ImportedElsewhereError."""
-    values = {**_parameters(key), "before": state.position_bytes}
-    if (await connection.execute(_FINISH, values)).rowcount == 0:
+    if (await connection.execute(_at(key, state).values(finished_at=func.clock_timestamp()))).rowcount == 0:
         raise ImportedElsewhereError
+
+
+def _at(key: ImportKey, state: ImportState) -> Update:
+    """Return an update of the import if it still has this position."""
+    return update(ExpiryImport).filter_by(**asdict(key), position_bytes=state.position_bytes)
 
 
 async def copy_records(

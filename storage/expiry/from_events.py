@@ -15,7 +15,7 @@ from sqlalchemy import TextClause, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain.expiry.from_events import NAMED_ONLY, CouponTold, LevelTold, Member, Told, TransferTold, kind_told, told_by
+from domain.expiry.from_events import NAMED_ONLY, CouponTold, LevelTold, Told, TransferTold, kind_told, told_by
 from domain.expiry.rows import Kind
 from domain.wire.jsontext import parse
 from storage.deliveries.matching import MatchedEvent
@@ -30,36 +30,25 @@ NEVER_STORABLE = ("22", "23")
 
 _MEMBER = ("customer_email", "customer_phone", "customer_loyalty_card_number")
 _NAMED_MEMBER = (*_MEMBER, "customer_first_name", "customer_last_name")
+_OTHER_TYPES = {"store_code": "text", "imported_at": "timestamptz", "told_at": "timestamptz", "whole": "boolean"}
 
 
-def _told(columns: Mapping[str, str]) -> str:
-    arrays = ", ".join(f"CAST(:{column} AS {type_}[])" for column, type_ in columns.items())
+def _told(kind: Kind, columns: Sequence[str]) -> str:
+    types = {**RELATIONS[kind].columns, **_OTHER_TYPES}
+    arrays = ", ".join(f"CAST(:{column} AS {types[column]}[])" for column in columns)
     return f"told AS MATERIALIZED (SELECT * FROM unnest({arrays}) AS told ({', '.join(columns)}))"
 
 
-_TRANSFER_COLUMNS = {
-    "store_code": "text",
-    "transfer_id": "uuid",
-    "customer_id": "uuid",
-    "account_id": "uuid",
-    "wallet_code": "text",
-    "points": "numeric",
-    "type": "text",
-    "status": "text",
-    "expires_at": "timestamptz",
-    **dict.fromkeys(_MEMBER, "text"),
-    "updated_at": "timestamptz",
-    "imported_at": "timestamptz",
-}
+_TRANSFER_FACTS = ("customer_id", "account_id", "wallet_code", "points", "type", "status", "expires_at")
+_TRANSFER_COLUMNS = ("store_code", "transfer_id", *_TRANSFER_FACTS, *_MEMBER, "updated_at")
 
 # A transfer that was added has the instant of that as `updated_at`. One that only became available has NAMED_ONLY, and
 # the instant of that in `imported_at`, which has no meaning yet for a row that cannot expire.
 _ADDED = f"excluded.updated_at > timestamptz '{NAMED_ONLY.isoformat()}'"
 _TRANSFERS = text(f"""
-WITH {_told(_TRANSFER_COLUMNS)}
-INSERT INTO point_transfer AS stored ({", ".join(_TRANSFER_COLUMNS)})
-SELECT {", ".join(column for column in _TRANSFER_COLUMNS if column != "imported_at")},
-    coalesce(imported_at, clock_timestamp())
+WITH {_told(Kind.POINTS, (*_TRANSFER_COLUMNS, "imported_at"))}
+INSERT INTO point_transfer AS stored ({", ".join(_TRANSFER_COLUMNS)}, imported_at)
+SELECT {", ".join(_TRANSFER_COLUMNS)}, coalesce(imported_at, clock_timestamp())
 FROM told ORDER BY store_code, transfer_id
 ON CONFLICT (store_code, transfer_id) DO UPDATE SET
     {
@@ -86,15 +75,8 @@ WHERE CASE WHEN {_ADDED} THEN stored.updated_at < excluded.updated_at
     ELSE stored.account_id IS NULL OR stored.status = 'blocked' END
 """)
 
-_LEVEL_COLUMNS = {
-    "store_code": "text",
-    "customer_id": "uuid",
-    "level_id": "uuid",
-    "level_name": "text",
-    "told_at": "timestamptz",
-}
 _LEVELS = text(f"""
-WITH {_told(_LEVEL_COLUMNS)}, locked AS MATERIALIZED (
+WITH {_told(Kind.LEVELS, ("store_code", "customer_id", "level_id", "level_name", "told_at"))}, locked AS MATERIALIZED (
     SELECT member_level.store_code, member_level.customer_id
     FROM member_level JOIN told USING (store_code, customer_id)
     ORDER BY store_code, customer_id FOR UPDATE OF member_level
@@ -106,20 +88,10 @@ WHERE stored.store_code = told.store_code AND stored.customer_id = told.customer
     AND stored.updated_at <= told.told_at AND stored.level_id IS DISTINCT FROM told.level_id
 """)
 
-_COUPON_COLUMNS = {
-    "store_code": "text",
-    "issued_coupon_id": "uuid",
-    "customer_id": "uuid",
-    "reward_id": "uuid",
-    "sealed_code": "bytea",
-    "status": "text",
-    "used": "boolean",
-    "active_to": "timestamptz",
-    **dict.fromkeys(_NAMED_MEMBER, "text"),
-    "updated_at": "timestamptz",
-}
+_COUPON_FACTS = ("customer_id", "reward_id", "status", "used", "active_to")
+_COUPON_COLUMNS = ("store_code", "issued_coupon_id", *_COUPON_FACTS, "sealed_code", *_NAMED_MEMBER, "updated_at")
 _COUPONS = text(f"""
-WITH {_told({**_COUPON_COLUMNS, "whole": "boolean"})}
+WITH {_told(Kind.COUPONS, (*_COUPON_COLUMNS, "whole"))}
 INSERT INTO issued_coupon AS stored ({", ".join(_COUPON_COLUMNS)})
 SELECT {", ".join(_COUPON_COLUMNS)} FROM told
 WHERE whole OR EXISTS (
@@ -198,45 +170,31 @@ class ExpiryFromEvents:
         match told:
             case TransferTold():
                 return {
+                    **_values_of(told, _TRANSFER_FACTS),
+                    **_values_of(told.member, _MEMBER, prefix="customer_"),
                     "store_code": store_code,
                     "transfer_id": told.identity,
-                    "customer_id": told.customer_id,
-                    "account_id": told.account_id,
-                    "wallet_code": told.wallet_code,
-                    "points": told.points,
-                    "type": told.type,
-                    "status": told.status,
-                    "expires_at": told.expires_at,
-                    **_member_values(told.member, _MEMBER),
                     "updated_at": told.added_at or NAMED_ONLY,
                     "imported_at": told.told_at if told.added_at is None else None,
                 }
             case LevelTold():
-                return {
-                    "store_code": store_code,
-                    "customer_id": told.identity,
-                    "level_id": told.level_id,
-                    "level_name": told.level_name,
-                    "told_at": told.told_at,
-                }
+                level = {"level_id": told.level_id, "level_name": told.level_name, "told_at": told.told_at}
+                return {"store_code": store_code, "customer_id": told.identity, **level}
             case CouponTold():
                 return {
+                    **_values_of(told, _COUPON_FACTS),
+                    **_values_of(told.member, _NAMED_MEMBER, prefix="customer_"),
                     "store_code": store_code,
                     "issued_coupon_id": told.identity,
-                    "customer_id": told.customer_id,
-                    "reward_id": told.reward_id,
                     "sealed_code": None if told.code is None else self._sealer.seal(told.code),
-                    "status": told.status,
-                    "used": told.used,
-                    "active_to": told.active_to,
-                    **_member_values(told.member, _NAMED_MEMBER),
                     "updated_at": told.told_at,
                     "whole": told.whole,
                 }
 
 
-def _member_values(member: Member, columns: Iterable[str]) -> dict[str, str | None]:
-    return {column: getattr(member, column.removeprefix("customer_")) for column in columns}
+def _values_of(source: object, columns: Iterable[str], prefix: str = "") -> dict[str, Any]:
+    """Return the value of each column from the attribute of its name without the prefix."""
+    return {column: getattr(source, column.removeprefix(prefix)) for column in columns}
 
 
 def _layers(telling: Iterable[tuple[str, Told]]) -> Iterator[list[tuple[str, Told]]]:

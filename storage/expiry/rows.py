@@ -8,10 +8,20 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import TextClause, text
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.expiry.rows import IssuedCouponRow, Kind, MemberLevelRow, PointTransferRow, Row
-from storage.expiry.tables import COUPON_EXPIRES, LEVEL_EXPIRES, TRANSFER_EXPIRES
+from storage.expiry.tables import (
+    COUPON_EXPIRES,
+    LEVEL_EXPIRES,
+    TRANSFER_EXPIRES,
+    IssuedCoupon,
+    MemberColumns,
+    MemberLevel,
+    PointTransfer,
+)
+from storage.mapping import table_of
 from storage.sealing import Sealer
 
 SEALED = "sealed_code"
@@ -37,88 +47,33 @@ class Relation:
     columns: Mapping[str, str]
 
 
-_MEMBER = {
-    "customer_email": "text",
-    "customer_phone": "text",
-    "customer_loyalty_card_number": "text",
-    "customer_first_name": "text",
-    "customer_last_name": "text",
-    "updated_at": "timestamptz",
-}
+def _relation(kind: Kind, stored: type[MemberColumns], instant: str, expires: str, model: type[Row]) -> Relation:
+    table = table_of(stored)
+    _, identity = table.primary_key.columns.keys()
+    own = [name for name in stored.model_fields if name not in (*MemberColumns.model_fields, "store_code")]
+    shared = [name for name in MemberColumns.model_fields if name != "imported_at"]
+    types = {name: str(table.columns[name].type.compile(_POSTGRESQL)).lower() for name in (*own, *shared)}
+    columns = {name: _SHORT_TYPES.get(type_, type_) for name, type_ in types.items()}
+    return Relation(kind, table.name, f"expiry_{table.name}", identity, instant, expires, model, columns)
+
+
+_POSTGRESQL: Any = postgresql.dialect()  # type: ignore[no-untyped-call]
+_SHORT_TYPES = {"timestamp with time zone": "timestamptz"}
 
 RELATIONS: Mapping[Kind, Relation] = MappingProxyType(
     {
-        Kind.POINTS: Relation(
-            kind=Kind.POINTS,
-            table="point_transfer",
-            view="expiry_point_transfer",
-            identity="transfer_id",
-            instant="expires_at",
-            expires=TRANSFER_EXPIRES,
-            model=PointTransferRow,
-            columns={
-                "transfer_id": "uuid",
-                "customer_id": "uuid",
-                "account_id": "uuid",
-                "wallet_code": "text",
-                "points": "numeric",
-                "remaining_points": "numeric",
-                "type": "text",
-                "status": "text",
-                "expires_at": "timestamptz",
-                **_MEMBER,
-            },
-        ),
-        Kind.LEVELS: Relation(
-            kind=Kind.LEVELS,
-            table="member_level",
-            view="expiry_member_level",
-            identity="customer_id",
-            instant="recalculate_at",
-            expires=LEVEL_EXPIRES,
-            model=MemberLevelRow,
-            columns={
-                "customer_id": "uuid",
-                "level_id": "uuid",
-                "level_name": "text",
-                "future_level_id": "uuid",
-                "future_level_name": "text",
-                "recalculate_at": "timestamptz",
-                **_MEMBER,
-            },
-        ),
-        Kind.COUPONS: Relation(
-            kind=Kind.COUPONS,
-            table="issued_coupon",
-            view="expiry_issued_coupon",
-            identity="issued_coupon_id",
-            instant="active_to",
-            expires=COUPON_EXPIRES,
-            model=IssuedCouponRow,
-            columns={
-                "issued_coupon_id": "uuid",
-                "customer_id": "uuid",
-                "reward_id": "uuid",
-                SEALED: "bytea",
-                "status": "text",
-                "used": "boolean",
-                "active_to": "timestamptz",
-                **_MEMBER,
-            },
-        ),
+        Kind.POINTS: _relation(Kind.POINTS, PointTransfer, "expires_at", TRANSFER_EXPIRES, PointTransferRow),
+        Kind.LEVELS: _relation(Kind.LEVELS, MemberLevel, "recalculate_at", LEVEL_EXPIRES, MemberLevelRow),
+        Kind.COUPONS: _relation(Kind.COUPONS, IssuedCoupon, "active_to", COUPON_EXPIRES, IssuedCouponRow),
     }
 )
 
 
 def identity_of(row: Row) -> UUID:
     """Return the id of the transfer, of the level's member, or of the issued coupon."""
-    match row:
-        case PointTransferRow():
-            return row.transfer_id
-        case MemberLevelRow():
-            return row.customer_id
-        case IssuedCouponRow():
-            return row.issued_coupon_id
+    if isinstance(row, PointTransferRow):
+        return row.transfer_id
+    return row.customer_id if isinstance(row, MemberLevelRow) else row.issued_coupon_id
 
 
 def newest(rows: Sequence[Row]) -> list[Row]:
@@ -141,15 +96,6 @@ def records_of(kind: Kind, rows: Iterable[Row], sealer: Sealer) -> list[tuple[An
 
 def _sealed(row: Row, sealer: Sealer) -> bytes | None:
     return sealer.seal(row.code) if isinstance(row, IssuedCouponRow) and row.code is not None else None
-
-
-def row_of(relation: Relation, values: Mapping[str, Any], unseal: Callable[[bytes], str]) -> Row:
-    """Return the row stored as these columns, without validation; raises SealBrokenError."""
-    fields = {column: values[column] for column in relation.columns if column != SEALED}
-    if SEALED in relation.columns:
-        sealed = values[SEALED]
-        fields["code"] = None if sealed is None else unseal(sealed)
-    return relation.model.model_construct(**fields)
 
 
 def stored_imported_at(relation: Relation) -> str:
@@ -225,13 +171,13 @@ class DueRow:
 
 
 def due_row(relation: Relation, values: Mapping[str, Any], unseal: Callable[[bytes], str]) -> DueRow:
-    """Return the row of a SELECT of `due_columns`; raises SealBrokenError."""
-    return DueRow(
-        identity=values[relation.identity],
-        instant=values[relation.instant],
-        imported_at=values["imported_at"],
-        row=row_of(relation, values, unseal),
-    )
+    """Return the row of a SELECT of `due_columns`, without validation; raises SealBrokenError."""
+    fields = {column: values[column] for column in relation.columns if column != SEALED}
+    if SEALED in relation.columns:
+        sealed = values[SEALED]
+        fields["code"] = None if sealed is None else unseal(sealed)
+    row = relation.model.model_construct(**fields)
+    return DueRow(values[relation.identity], values[relation.instant], values["imported_at"], row)
 
 
 def due_columns(relation: Relation) -> str:

@@ -36,14 +36,6 @@ TYPES: Mapping[str, frozenset[str]] = {
 }
 """Types that a view's column may have for each type; an enum is also accepted as text."""
 
-_CASTS: Mapping[str, str] = {
-    "uuid": "{column}::uuid",
-    "text": "{column}::text",
-    "numeric": "{column}::numeric",
-    "timestamptz": "{column} AT TIME ZONE 'the zone it is in'",
-    "boolean": "{column}::boolean",
-}
-
 _COLUMNS = """
 SELECT attribute.attname AS name, format_type(attribute.atttypid, NULL) AS type, type.typtype = 'e' AS is_enum
 FROM pg_attribute AS attribute JOIN pg_type AS type ON type.oid = attribute.atttypid
@@ -66,8 +58,8 @@ class Finding:
 
 def source_columns(relation: Relation) -> dict[str, str]:
     """Return every column of a view with its type."""
-    columns = {"code" if column == SEALED else column: type_ for column, type_ in relation.columns.items()}
-    return {STORE_CODE: "text", **{column: "text" if column == "code" else type_ for column, type_ in columns.items()}}
+    columns = {STORE_CODE: "text", **relation.columns}
+    return dict(("code", "text") if column == SEALED else (column, type_) for column, type_ in columns.items())
 
 
 def _select(relation: Relation) -> str:
@@ -213,6 +205,6 @@ async def _check(connection: asyncpg.Connection, relation: Relation) -> list[Fin
             continue
         type_, is_enum = found[column]["type"], found[column]["is_enum"]
         if type_ not in TYPES[wanted] and not (is_enum and wanted == "text"):
-            cast = _CASTS[wanted].format(column=column)
+            cast = f"{column} AT TIME ZONE 'the zone it is in'" if wanted == "timestamptz" else f"{column}::{wanted}"
             findings.append(Finding(relation.view, column, f"is {type_}, not {wanted}; write {cast} AS {column}"))
     return findings

@@ -10,23 +10,15 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import LargeBinary, Row, Table, TextClause, text
+from sqlalchemy import LargeBinary, Row, TextClause, text
 from sqlalchemy.dialects import postgresql
-from sqlmodel import SQLModel
 
-from storage.access import tables as access_tables
 from storage.database import Database
-from storage.deliveries import tables as delivery_tables
-from storage.events import tables as event_tables
-from storage.expiry import tables as expiry_tables
-from storage.operations import tables as operation_tables
+from storage.migrate import METADATA
 from storage.sealing import SealBrokenError, Sealer
-from storage.subscriptions import tables as subscription_tables
 
 PREFIX = "sealed_"
 """Prefix of the name of every column with sealed values, and of no other column of bytes."""
-TABLE_MODULES = (access_tables, delivery_tables, event_tables, expiry_tables, operation_tables, subscription_tables)
-"""Every module with tables. Importing them fills `SQLModel.metadata`, which `sealed_columns` reads."""
 
 PAGE_ROWS = 2_000
 """Rows listed at once, keys and lengths only: some 100 KB."""
@@ -64,11 +56,6 @@ class SealedColumn:
     def _key(self) -> str:
         return ", ".join(name for name, _ in self.key)
 
-    @cached_property
-    def count(self) -> TextClause:
-        """SQL that counts the values."""
-        return text(f"SELECT count({self.name}) FROM {self.table}")
-
     def page(self, *, after: bool) -> TextClause:
         """Return SQL of the next rows in the order of the key: the key and the value's length, null for no value."""
         beyond = ", ".join(f"CAST(:{name} AS {kind})" for name, kind in self.key)
@@ -78,9 +65,7 @@ class SealedColumn:
         )
 
     def _given(self, *values: str) -> str:
-        arrays = [f"CAST(:{name} AS {kind}[])" for name, kind in self.key] + [
-            f"CAST(:{value} AS bytea[])" for value in values
-        ]
+        arrays = [f"CAST(:{name} AS {kind}[])" for name, kind in (*self.key, *((value, "bytea") for value in values))]
         return f"unnest({', '.join(arrays)}) AS given ({', '.join([self._key, *values])})"
 
     @cached_property
@@ -95,14 +80,13 @@ class SealedColumn:
     def swap(self) -> TextClause:
         """SQL that replaces each unchanged value, except in locked rows, and returns the keys of the rows changed."""
         same = " AND ".join(f"target.{name} = given.{name}" for name, _ in self.key)
-        taken = " AND ".join(f"free.{name} = given.{name}" for name, _ in self.key)
+        target_key = ", ".join(f"target.{name}" for name, _ in self.key)
         return text(
             f"WITH given AS (SELECT * FROM {self._given('before', 'later')}), free AS ("
-            f"SELECT {', '.join(f'target.{name}' for name, _ in self.key)} FROM {self.table} AS target "
-            f"JOIN given ON {same} WHERE target.{self.name} = given.before FOR NO KEY UPDATE OF target SKIP LOCKED) "
-            f"UPDATE {self.table} AS target SET {self.name} = given.later FROM given JOIN free ON {taken} "
-            f"WHERE {same} AND target.{self.name} = given.before "
-            f"RETURNING {', '.join(f'target.{name}' for name, _ in self.key)}"
+            f"SELECT {target_key} FROM {self.table} AS target JOIN given ON {same} "
+            f"WHERE target.{self.name} = given.before FOR NO KEY UPDATE OF target SKIP LOCKED) "
+            f"UPDATE {self.table} AS target SET {self.name} = given.later FROM given JOIN free USING ({self._key}) "
+            f"WHERE {same} AND target.{self.name} = given.before RETURNING {target_key}"
         )
 
     def identity_of(self, row: Row[Any]) -> Identity:
@@ -117,16 +101,16 @@ class SealedColumn:
 
 def sealed_columns() -> list[SealedColumn]:
     """Return every column with sealed values, in the order of the tables' columns, on which `Resealing` relies."""
+    keys = {
+        table: tuple((column.name, column.type.compile(dialect=_POSTGRESQL)) for column in table.primary_key.columns)
+        for table in METADATA.sorted_tables
+    }
     return [
-        SealedColumn(table.name, column.name, _key_of(table))
-        for table in SQLModel.metadata.sorted_tables
+        SealedColumn(table.name, column.name, key)
+        for table, key in keys.items()
         for column in table.columns
         if isinstance(column.type, LargeBinary) and column.name.startswith(PREFIX)
     ]
-
-
-def _key_of(table: Table) -> tuple[tuple[str, str], ...]:
-    return tuple((column.name, column.type.compile(dialect=_POSTGRESQL)) for column in table.primary_key.columns)
 
 
 @dataclass
@@ -234,7 +218,8 @@ class Resealing:
 
     async def _values(self) -> int:
         async with self._database.transaction() as connection:
-            counts = [await connection.scalar(count.column.count) for count in self.report.counts]
+            columns = [count.column for count in self.report.counts]
+            counts = [await connection.scalar(text(f"SELECT count({one.name}) FROM {one.table}")) for one in columns]
         return sum(value or 0 for value in counts)
 
     async def _steps(self, column: SealedColumn) -> AsyncIterator[list[Identity]]:

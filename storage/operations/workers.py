@@ -2,10 +2,14 @@
 
 import os
 import socket
+from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import Column, Integer, Text, delete, func, text
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlmodel import Field, SQLModel, col
+
+from storage.columns import instant
 
 LEASE_SECONDS = 3
 """Time without a sign of life after which a worker counts as dead, and its attempts may be repeated."""
@@ -16,8 +20,23 @@ TOUCH_SECONDS = 1.0
 LONGEST_ATTEMPT_SECONDS = 600
 """Maximum age of a lease: longer than any attempt can queue and run in a live worker, so an older lease is orphaned."""
 
-FORGOTTEN_AFTER_DAYS = 7
+FORGOTTEN_AFTER = timedelta(days=7)
 """Retention of a dead worker's row, to which its attempts refer."""
+
+
+class WorkerProcess(SQLModel, table=True):
+    """A worker process; `seen_at` is touched every second. An attempt's lease lives as long as its worker does."""
+
+    __tablename__ = "worker"
+
+    id: UUID = Field(primary_key=True)
+    host: str = Field(sa_column=Column(Text, nullable=False))
+    pid: int = Field(sa_column=Column(Integer, nullable=False))
+    started_at: datetime = instant(default_now=True)
+    seen_at: datetime = instant(default_now=True)
+    steady_since: datetime = instant(default_now=True)
+    """Instant since which it was seen without a gap of a lease. If no worker is steady, the database was away."""
+
 
 # After an outage of the database no worker has a recent sign of life. The first query afterwards must not count all
 # other workers as dead, which are about to record the outcomes of their attempts.
@@ -48,9 +67,5 @@ async def touch(connection: AsyncConnection, worker_id: UUID) -> None:
 
 async def leave(connection: AsyncConnection, worker_id: UUID) -> None:
     """Release all leases on an orderly stop, and delete workers that died long ago."""
-    await connection.execute(
-        text("""
-            DELETE FROM worker WHERE id = :id OR seen_at < clock_timestamp() - make_interval(days => :days)
-        """),
-        {"id": worker_id, "days": FORGOTTEN_AFTER_DAYS},
-    )
+    long_dead = col(WorkerProcess.seen_at) < func.clock_timestamp() - FORGOTTEN_AFTER
+    await connection.execute(delete(WorkerProcess).where((col(WorkerProcess.id) == worker_id) | long_dead))

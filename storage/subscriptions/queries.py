@@ -16,10 +16,10 @@ from domain.delivery.lifecycle import DeliveryStatus, Reason, SubscriptionStatus
 from domain.delivery.ordering import AfterExhausted, OrderKey
 from domain.wire.headers import OwnHeader
 from domain.wire.signing import SECRET_BYTES, format_secret
+from storage.access.tables import Store
 from storage.deliveries.transitions import end_open
 from storage.listing import Condition, FieldKind, ListField, Order, filtered, order_sql
 from storage.mapping import all_as, columns_for, one_as, table_of
-from storage.operations.tables import Store
 from storage.sealing import Sealer
 from storage.subscriptions.tables import Subscription
 

@@ -11,7 +11,7 @@ from domain.delivery.lifecycle import DeliveryStatus, Reason, SubscriptionStatus
 from domain.delivery.notices import BY_PERSON, FAILING, NoticeKind
 from storage.access.audit import record
 from storage.deliveries.transitions import end_open, release_groups
-from storage.operations.notices import Occurrence, note
+from storage.subscriptions.notices import Occurrence, note
 from storage.subscriptions.tables import Subscription, SubscriptionHealth
 
 SYSTEM = "system"

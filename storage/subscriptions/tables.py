@@ -1,13 +1,15 @@
-"""Tables of subscriptions: subscriptions, format migration, receiver health, throttling and limiter leases."""
+"""Tables of subscriptions: format migration, receiver health, throttling, limiter leases, notices and draft tests."""
 
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Column, Float, ForeignKey, Index, Integer, LargeBinary, Text, text
+from sqlalchemy import ARRAY, Boolean, Column, Float, ForeignKey, Index, Integer, LargeBinary, Text, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
 from domain.delivery.lifecycle import SubscriptionStatus
-from storage.table_fields import instant
+from domain.delivery.notices import NoticeKind
+from storage.columns import counter, instant, member_of
 
 
 class Subscription(SQLModel, table=True):
@@ -29,7 +31,7 @@ class Subscription(SQLModel, table=True):
     sealed_secret: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
     sealed_previous_secret: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
     previous_secret_until: datetime | None = instant(nullable=True)
-    signature_version: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
+    signature_version: int = counter()
     status: str = Field(
         default=SubscriptionStatus.ACTIVE,
         sa_column=Column(Text, nullable=False, server_default=SubscriptionStatus.ACTIVE.value),
@@ -72,7 +74,7 @@ class SubscriptionHealth(SQLModel, table=True):
     __tablename__ = "subscription_health"
 
     subscription_id: UUID = Field(primary_key=True)
-    failures_in_row: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
+    failures_in_row: int = counter()
     failing_since: datetime | None = instant(nullable=True)
     breaker_opened_at: datetime | None = instant(nullable=True)
     probe_at: datetime | None = instant(nullable=True)
@@ -102,3 +104,65 @@ class LimiterLeaseRow(SQLModel, table=True):
     subscription_id: UUID = Field(primary_key=True)
     worker_id: UUID
     seen_at: datetime = instant(default_now=True)
+
+
+class NoticeRow(SQLModel, table=True):
+    """Occurrences of one kind at a subscription within a minute, written in the transaction in which they happened."""
+
+    __tablename__ = "notice"
+
+    id: UUID = Field(primary_key=True)
+    """The `webhook-id`."""
+    store_code: str = Field(sa_column=Column(Text, nullable=False))
+    subscription_id: UUID
+    kind: NoticeKind = member_of(NoticeKind)
+    minute: datetime = instant()
+    count: int = counter(1)
+    reasons: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
+    first_at: datetime = instant()
+    last_at: datetime = instant()
+    due_at: datetime | None = instant(nullable=True)
+    """Instant of the webhook's next attempt; null: there is none."""
+    attempts: int = counter()
+    sent_at: datetime | None = instant(nullable=True)
+    last_failure: str | None = Field(default=None, sa_column=Column(Text))
+    """Failure kind of the last attempt; null together with `sent_at`: there was no attempt."""
+    mail_due_at: datetime | None = instant(nullable=True)
+    """Instant of the mail's next attempt; not used without a mail server in the settings."""
+    mail_attempts: int = counter()
+    mailed_at: datetime | None = instant(nullable=True)
+
+    __table_args__ = (
+        Index("notice_of_minute", "subscription_id", "kind", "minute", unique=True),
+        Index("notice_due", "store_code", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+        Index("notice_mail_due", "store_code", "mail_due_at", postgresql_where=text("mail_due_at IS NOT NULL")),
+        Index("notice_by_age", "minute"),
+    )
+
+
+class DraftTest(SQLModel, table=True):
+    """One draft test, that is, a test of an unsaved webhook. Its secrets are deleted once it was sent."""
+
+    __tablename__ = "draft_test"
+
+    id: UUID = Field(primary_key=True)
+    store_code: str = Field(sa_column=Column(Text, nullable=False))
+    event_name: str = Field(sa_column=Column(Text, nullable=False))
+    url: str = Field(sa_column=Column(Text, nullable=False))
+    legacy: bool = Field(sa_column=Column(Boolean, nullable=False))
+    sealed_headers: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
+    sealed_secret: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
+    signature_version: int = Field(sa_column=Column(Integer, nullable=False))
+    created_at: datetime = instant(default_now=True)
+    begun_at: datetime | None = instant(nullable=True)
+    """Set by the one worker that sends it."""
+    sent_headers: list[list[str]] | None = Field(default=None, sa_column=Column(JSONB(none_as_null=True)))
+    """Name and value of each header, secrets masked; set with the fields below once there is a result."""
+    sent_body: str | None = Field(default=None, sa_column=Column(Text))
+    duration_ms: int | None = Field(default=None, sa_column=Column(Integer))
+    status_code: int | None = Field(default=None, sa_column=Column(Integer))
+    failure: str | None = Field(default=None, sa_column=Column(Text))
+    detail: str | None = Field(default=None, sa_column=Column(Text))
+    response_excerpt: str | None = Field(default=None, sa_column=Column(Text))
+
+    __table_args__ = (Index("draft_test_by_age", "store_code", "created_at"),)

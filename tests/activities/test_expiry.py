@@ -17,10 +17,9 @@ from domain.events.catalogue import CATALOGUE, validate_data
 from domain.expiry.rows import EVENT_NAMES, Kind
 from domain.wire.jsontext import parse
 from storage.database import Database
-from storage.expiry.due import FoundRow, Search
+from storage.expiry.due import FoundRow, Search, StoredDue
 from storage.expiry.scans import stores_with_late_rows
 from storage.expiry.source import SourceUnusableError
-from storage.expiry.sources import StoredDue
 from temporal.messages import OpenRequest, PlanRequest, ScanProgress, ScanRef, ScanTask
 from tests.databases import sqlalchemy_url
 from tests.deadlines import eventually

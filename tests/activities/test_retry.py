@@ -13,10 +13,10 @@ from temporalio.service import RPCError, RPCStatusCode
 from activities import drain
 from activities.retry import OUTCOME_POLL_SECONDS
 from domain.delivery.lifecycle import Reason
+from storage.deliveries.bulk_actions import BulkActionKind
+from storage.deliveries.bulk_pages import go_on
 from storage.deliveries.retries import MOST_DUE_IN_A_SECOND, MOST_OF_A_SUBSCRIPTION
 from storage.deliveries.transitions import cancel, hold
-from storage.operations.bulk_actions import BulkActionKind
-from storage.operations.bulk_pages import go_on
 from tests.bulk_actions import begun_bulk_action, fail_many
 from tests.receiver import Receiver, status, when
 from tests.sending.drain.rounds import round_of

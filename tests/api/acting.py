@@ -10,7 +10,7 @@ import httpx
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
-from storage.operations.stores import ensure_store
+from storage.access.stores import create_store
 from tests.api.running import RunningApi, running_api
 from tests.deadlines import eventually
 from tests.pipeline import Pipeline, pipeline
@@ -141,5 +141,5 @@ async def in_a_new_store(installed: ActionStarts) -> ActionStarts:
     """The same installation, seen from a store of its own."""
     code = f"s-{uuid4().hex}"
     async with installed.api.database.transaction() as connection:
-        await ensure_store(connection, code, code)
+        await create_store(connection, code, code)
     return ActionStarts(replace(installed.api, store=code), installed.running)

@@ -18,8 +18,8 @@ from api.subscriptions.url_check import Lookup
 from domain.access import Scope
 from settings import Settings
 from storage.access.queries import create_key, new_key
+from storage.access.stores import create_store
 from storage.database import Database
-from storage.operations.stores import ensure_store
 from storage.subscriptions.queries import open_headers
 from tests.databases import sqlalchemy_url
 
@@ -104,7 +104,7 @@ class Installation:
         """A store of its own for a test, and a caller who may do everything in it."""
         code = f"s-{uuid4().hex}"
         async with self.database.transaction() as connection:
-            await ensure_store(connection, code, code)
+            await create_store(connection, code, code)
         return Shop(self, code, await self.caller({"X-AUTH-TOKEN": self.admin_key}))
 
 

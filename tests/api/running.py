@@ -23,8 +23,8 @@ from api.resources import Resources
 from domain.access import Scope
 from settings import Settings
 from storage.access.queries import create_key
+from storage.access.stores import create_store
 from storage.database import Database
-from storage.operations.stores import ensure_store
 from telemetry.tracing import NO_TRACES, Traces
 from tests.databases import sqlalchemy_url
 from tests.ground import EVENT_WITH_BODY
@@ -110,7 +110,7 @@ async def running_api(database_url: str, *, traces: Traces = NO_TRACES, **overri
     database = Database(sqlalchemy_url(database_url), pool_size=3)
     try:
         async with database.transaction() as connection:
-            await ensure_store(connection, STORE, "A store")
+            await create_store(connection, STORE, "A store")
         key = await add_key(database)
         app = create_app(settings_for(database_url, **overrides), traces=traces)
         async with LifespanManager(app, startup_timeout=LIFESPAN_SECONDS, shutdown_timeout=LIFESPAN_SECONDS):

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from api.deliveries.service import read_cursor, write_cursor
 from api.errors import ValidationFailed
+from storage.access.stores import create_store
 from storage.deliveries import log as delivery_log
 from storage.deliveries.log import Position
-from storage.operations.stores import ensure_store
 from tests.api.logs import URL, deliver
 from tests.api.running import RunningApi, add_key, running_api
 from tests.api.test_emit import problems
@@ -44,7 +44,7 @@ class TestPages:
         """The API seen from a store of the test's own: a page shows everything that its store has."""
         code = f"s-{uuid4().hex}"
         async with api.database.transaction() as connection:
-            await ensure_store(connection, code, code)
+            await create_store(connection, code, code)
         return replace(api, store=code)
 
     async def test_follow_one_another_by_cursor_newest_first(self, api: RunningApi) -> None:

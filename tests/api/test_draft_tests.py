@@ -10,7 +10,7 @@ import pytest
 from api.actions.draft_tests import DraftTests
 from api.errors import TooManyTests, Unavailable, ValidationFailed
 from api.subscriptions.models import SubscriptionCreate
-from storage.operations.draft_tests import DRAFT_TEST_SECONDS, DRAFT_TESTS_A_MINUTE, begin_draft_test
+from storage.subscriptions.draft_tests import DRAFT_TEST_SECONDS, DRAFT_TESTS_A_MINUTE, begin_draft_test
 from storage.subscriptions.queries import find_subscription
 from temporal.starts import ActionStarts as TemporalActs
 from tests.api.acting import ActionStarts

@@ -25,9 +25,9 @@ from api.app import create_app
 from api.deliveries.service import write_cursor
 from domain.access import Scope
 from storage.access.queries import create_key, new_key
+from storage.access.stores import create_store
 from storage.database import Database
 from storage.deliveries.log import Position
-from storage.operations.stores import ensure_store
 from tests.api.installation import settings_for
 from tests.databases import sqlalchemy_url
 from tests.deadlines import eventually
@@ -98,7 +98,7 @@ async def served(database_url: str) -> AsyncIterator[Served]:
     database = Database(sqlalchemy_url(database_url), pool_size=1)
     key = new_key()
     async with database.transaction() as connection:
-        await ensure_store(connection, "default", "Default")
+        await create_store(connection, "default", "Default")
         await create_key(connection, "schemathesis", key, (Scope.ADMIN,), ("*",))
     await database.close()
     config = uvicorn.Config(create_app(settings, anywhere), port=0, http="httptools", log_config=None, access_log=False)

@@ -110,7 +110,7 @@ async def test_an_administrator_is_created_with_a_password_from_a_pipe(operator:
     async with operator.database.transaction() as connection:
         found = await find_administrator(connection, username="alex")
     assert found is not None
-    assert found.scopes == {Scope.SUBSCRIPTION_READ}
+    assert found.principal.scopes == {Scope.SUBSCRIPTION_READ}
     assert (await Passwords().verify(PASSWORD, found.password_hash))[0]
     assert "alex" in await operator.does("admin", "list")
     code, complaint = await operator.refused("admin", "create", "alex", given=f"{PASSWORD}\n")

@@ -10,7 +10,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from local.postgres import own_programs
 from storage.database import Database
-from storage.operations.bulk_actions import BulkActionKind
+from storage.deliveries.bulk_actions import BulkActionKind
 from temporal.versions import deployment_version, promote
 from tests.bulk_actions import begun_bulk_action
 from tests.commands.running import Ended, run

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from storage.operations.bulk_actions import BulkActionKind, NewBulkAction, TimeWindow, begin_bulk_action
+from storage.deliveries.bulk_actions import BulkActionKind, NewBulkAction, TimeWindow, begin_bulk_action
 from tests.api.acting import EVENT, ActionStarts
 from tests.api.conftest import acting, acting_installed
 from tests.api.installation import Installation, Names, Shop

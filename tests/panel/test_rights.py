@@ -11,7 +11,7 @@ from api.panel.menu import MENU
 from api.panel.page import PanelRoutes
 from api.panel.routes import PanelRoute
 from domain.access import ROLES, Scope
-from storage.operations.bulk_actions import BulkActionKind, NewBulkAction, TimeWindow, begin_bulk_action
+from storage.deliveries.bulk_actions import BulkActionKind, NewBulkAction, TimeWindow, begin_bulk_action
 from tests.api.installation import Installation, Shop
 from tests.panel.conftest import Visit
 from tests.panel.logged import add_delivery, add_event

@@ -27,8 +27,9 @@ from domain.delivery.identity import (
     event_workflow_id,
     recover_workflow_id,
 )
-from storage.operations.bulk_actions import BulkActionKind
-from storage.operations.draft_tests import Draft, open_draft_test
+from storage.deliveries.bulk_actions import BulkActionKind
+from storage.subscriptions.draft_tests import open_draft_test
+from storage.subscriptions.tables import DraftTest
 from temporal.messages import DraftTestRef, ExpiryRun, NoticeTask, RetentionRun
 from temporal.starts import ActionStarts
 from tests.bulk_actions import begun_bulk_action
@@ -219,8 +220,10 @@ async def two_old_days(stage: Stage) -> WorkflowHandle[object, object]:
 async def draft_tested(stage: Stage) -> WorkflowHandle[object, object]:
     test_id = uuid4()
     url = stage.receiver.url("/hook")
+    name = "CustomerUpdated"
+    draft = DraftTest(id=test_id, store_code=STORE, event_name=name, url=url, legacy=False, signature_version=1)
     async with stage.running.database.transaction() as connection:
-        await open_draft_test(connection, test_id, Draft(STORE, "CustomerUpdated", url, False, None, None, 1))
+        await open_draft_test(connection, draft)
     assert await stage.acting.start_test(DraftTestRef(str(test_id)), url)
     return await stage.ended(draft_test_workflow_id(test_id))
 

@@ -12,9 +12,8 @@ from domain.expiry.calendar_days import TimeSpan
 from domain.expiry.rows import Kind
 from storage.database import Database
 from storage.events.intake import known_events
-from storage.expiry.due import FoundRow, Search, before, count_due, find_due, load_due
+from storage.expiry.due import FoundRow, Search, StoredDue, before, count_due, find_due, load_due, merged
 from storage.expiry.scans import stores_with_late_rows
-from storage.expiry.sources import StoredDue, merged
 from tests.databases import sqlalchemy_url
 from tests.expiry_ground import ExpiryGround
 from tests.ground import STORE

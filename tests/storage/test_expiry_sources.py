@@ -14,8 +14,7 @@ from domain.expiry.calendar_days import TimeSpan
 from domain.expiry.rows import Kind
 from domain.timestamps import utc_text
 from storage.database import Database
-from storage.expiry.due import FoundRow, Search, before
-from storage.expiry.sources import DueSource, StoredAndViewedDue, open_source
+from storage.expiry.due import DueSource, FoundRow, Search, StoredAndViewedDue, before, open_source
 from temporal.messages import OpenRequest, ScanProgress, ScanRef, ScanTask
 from tests.databases import empty_database, sqlalchemy_url
 from tests.expiry import row

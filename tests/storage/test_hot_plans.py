@@ -12,7 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.delivery.breaker import BreakerRules
 from storage.database import Database
+from storage.deliveries.actions import delivery_for_action
 from storage.deliveries.attempts import Intent, Outcome, intend
+from storage.deliveries.bulk_actions import BulkActionKind, NewBulkAction, begin_bulk_action, count_recoverable
+from storage.deliveries.bulk_pages import go_on
 from storage.deliveries.held import subscriptions_to_drain
 from storage.deliveries.matching import match
 from storage.deliveries.open import held_fresh, held_of, held_retries_due, load
@@ -20,9 +23,6 @@ from storage.deliveries.ordering import assign_missing_keys, first_of_groups, fi
 from storage.deliveries.retries import MOST_OF_A_SUBSCRIPTION, overdue, overload, pending_of_events
 from storage.deliveries.transitions import end, end_open, exhaust_outwaited, own_retries, record
 from storage.events.outbox import ClaimLimits, backlog, claim, claim_lapsed
-from storage.operations.actions import delivery_for_action
-from storage.operations.bulk_actions import BulkActionKind, NewBulkAction, begin_bulk_action, count_recoverable
-from storage.operations.bulk_pages import go_on
 from storage.subscriptions.health import failing, record_health
 from tests.bulk_actions import everything
 from tests.databases import cloned_database, sqlalchemy_url

@@ -8,8 +8,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.delivery.breaker import BreakerRules
 from domain.delivery.notices import NoticeKind
+from storage.access.stores import find_operator, rotate_operator_key, set_operator_url
 from storage.deliveries.transitions import exhaust_outwaited
-from storage.operations.notices import (
+from storage.sealing import Sealer
+from storage.subscriptions.health import failing, record_health
+from storage.subscriptions.notices import (
     Occurrence,
     due_notices,
     forget_notices,
@@ -18,9 +21,6 @@ from storage.operations.notices import (
     notice_sent,
     stores_with_due_notices,
 )
-from storage.operations.operators import find_operator, rotate_operator_key, set_operator_url
-from storage.sealing import Sealer
-from storage.subscriptions.health import failing, record_health
 from storage.subscriptions.status import disable, disable_by_system
 from tests.ground import STORE, Ground
 from tests.pipeline import ENCRYPTION_KEY

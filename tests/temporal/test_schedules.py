@@ -31,8 +31,8 @@ from domain.delivery.identity import expiry_schedule_id
 from domain.expiry.calendar_days import day_start
 from domain.expiry.rows import Kind
 from domain.timestamps import zone
+from storage.access.stores import create_store
 from storage.database import Database
-from storage.operations.stores import ensure_store
 from temporal.expiry_schedules import ExpirySchedules, StoreSchedules
 from temporal.messages import ExpiryRun
 from temporal.schedule_sync import ScheduleMaintenance, sync_all
@@ -198,7 +198,7 @@ async def test_schedules_without_a_store_go_and_those_of_others_stay(kept: Kept)
 async def test_the_stores_of_the_database_are_what_is_wanted(kept: Kept, database: Database) -> None:
     for store in ("one", "two"):
         async with database.transaction() as connection:
-            await ensure_store(connection, store, store, "Europe/Warsaw")
+            await create_store(connection, store, store, "Europe/Warsaw")
     result = await sync_all(database, kept.schedules(), thorough=True)
     assert sorted(result.created) == sorted(ids_of("one", "two"))
 
@@ -209,7 +209,7 @@ async def test_a_store_made_in_the_database_has_its_schedules_by_the_worker_soon
     monkeypatch.setattr("temporal.schedule_sync.ROUND_SECONDS", 0.1)
     async with keeping(database, kept.schedules()):
         async with database.transaction() as connection:
-            await ensure_store(connection, "new", "new", "UTC")
+            await create_store(connection, "new", "new", "UTC")
         await kept.until_listed(*ids_of("new"))
 
 

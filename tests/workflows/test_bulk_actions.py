@@ -10,7 +10,7 @@ import pytest
 from temporalio.testing import WorkflowEnvironment
 
 from domain.delivery.identity import backfill_workflow_id, message_id, recover_workflow_id
-from storage.operations.bulk_actions import (
+from storage.deliveries.bulk_actions import (
     BulkActionKind,
     BulkActionProgress,
     BulkActionStatus,
@@ -18,7 +18,7 @@ from storage.operations.bulk_actions import (
     count_recoverable,
     end_bulk_action,
 )
-from storage.operations.bulk_pages import go_on
+from storage.deliveries.bulk_pages import go_on
 from temporal import drains
 from temporal.drains import Drains
 from temporal.starts import ActionStarts

@@ -13,7 +13,7 @@ from temporalio.testing import WorkflowEnvironment
 import activities.notices
 from activities.notices import NoticeWatch
 from domain.delivery.identity import notice_workflow_id
-from storage.operations.operators import rotate_operator_key, set_operator_url
+from storage.access.stores import rotate_operator_key, set_operator_url
 from storage.sealing import Sealer
 from tests.deadlines import eventually
 from tests.pipeline import ENCRYPTION_KEY, STORE, Pipeline, pipeline

@@ -1,29 +1,52 @@
-"""A store's operator: the URL of its operational webhooks and the key that signs them, stored encrypted."""
+"""Stores, and the operator of each: the URL of its operational webhooks and the key that signs them, encrypted."""
 
 import secrets
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any
 
-from sqlalchemy import ColumnElement, case, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, case, delete, func, select, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 
 from domain.wire.signing import SECRET_BYTES, format_secret
-from storage.mapping import one_as
-from storage.operations.tables import NoticeRow, StoreOperator
+from storage.access.tables import Store, StoreOperator
+from storage.listing import CODE_POINTS
+from storage.mapping import all_as, one_as
 from storage.sealing import Sealer
+from storage.subscriptions.tables import NoticeRow
 
 ROTATION_OVERLAP = timedelta(hours=24)
 """Period in which the previous key signs beside the new one, the same as for subscriptions."""
 
 
-@dataclass(frozen=True, slots=True)
-class OperatorRow:
-    """An operator for sending notices; the previous key is set only while it still signs."""
+async def store_exists(connection: AsyncConnection, code: str) -> bool:
+    """Return True if there is such a store."""
+    return await connection.scalar(select(col(Store.code)).where(col(Store.code) == code)) is not None
 
-    url: str
-    sealed_secret: bytes
-    sealed_previous_secret: bytes | None
+
+async def find_store(connection: AsyncConnection, code: str, *, lock: bool = False) -> Store | None:
+    """Return the store, or None. `lock`: other transactions that lock it wait for this one."""
+    query = select(Store).where(col(Store.code) == code)
+    return one_as(Store, await connection.execute(query.with_for_update(key_share=True) if lock else query))
+
+
+async def list_stores(connection: AsyncConnection) -> list[Store]:
+    """Return all stores, ordered by code."""
+    return all_as(Store, await connection.execute(select(Store).order_by(col(Store.code).collate(CODE_POINTS))))
+
+
+async def create_store(connection: AsyncConnection, code: str, name: str, timezone: str = "UTC") -> bool:
+    """Create a store with default settings; return False, and change nothing, if the code is taken."""
+    statement = insert(Store).values(code=code, name=name, timezone=timezone).on_conflict_do_nothing()
+    return await connection.scalar(statement.returning(col(Store.code))) is not None
+
+
+async def update_store(connection: AsyncConnection, code: str, values: Mapping[str, Any]) -> None:
+    """Write these columns of the store."""
+    if values:
+        await connection.execute(update(Store).where(col(Store.code) == code).values(**values))
 
 
 async def operator_url(connection: AsyncConnection, store_code: str) -> str | None:
@@ -31,15 +54,16 @@ async def operator_url(connection: AsyncConnection, store_code: str) -> str | No
     return await connection.scalar(select(col(StoreOperator.url)).where(_of(store_code)))
 
 
-async def find_operator(connection: AsyncConnection, store_code: str) -> OperatorRow | None:
-    """Return the store's operator, or None."""
+async def find_operator(connection: AsyncConnection, store_code: str) -> StoreOperator | None:
+    """Return the store's operator, or None. Its previous key is None if it no longer signs."""
     still_signing = col(StoreOperator.previous_secret_until) > func.clock_timestamp()
     query = select(
+        col(StoreOperator.store_code),
         col(StoreOperator.url),
         col(StoreOperator.sealed_secret),
         case((still_signing, col(StoreOperator.sealed_previous_secret))).label("sealed_previous_secret"),
     )
-    return one_as(OperatorRow, await connection.execute(query.where(_of(store_code))))
+    return one_as(StoreOperator, await connection.execute(query.where(_of(store_code))))
 
 
 async def set_operator_url(connection: AsyncConnection, store_code: str, url: str | None, sealer: Sealer) -> str | None:

@@ -1,6 +1,5 @@
 """Idempotency keys of calls that create an object, so that a repeated call creates nothing."""
 
-from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
@@ -9,24 +8,15 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 
-from storage.mapping import columns_for
-from storage.operations.tables import IdempotencyKey
+from storage.access.tables import IdempotencyKey
 
 KEPT_FOR = timedelta(hours=24)
 """Lifetime of a key. Clients repeat a request within minutes."""
 
 
-@dataclass(frozen=True, slots=True)
-class EarlierCall:
-    """An earlier call with the same key: the digest of its body and the id of the object it created."""
-
-    digest: bytes
-    object_id: UUID
-
-
 async def claim_key(
     connection: AsyncConnection, store_code: str, actor: str, key: str, digest: bytes, object_id: UUID
-) -> EarlierCall | None:
+) -> IdempotencyKey | None:
     """Claim the key for the object that this transaction will create, or return the call that claimed it before.
 
     Of two concurrent calls the second waits for the first to commit, and then finds it.
@@ -37,5 +27,5 @@ async def claim_key(
     claim = insert(IdempotencyKey).values(**name, digest=digest, object_id=object_id).on_conflict_do_nothing()
     if await connection.scalar(claim.returning(col(IdempotencyKey.key))) is not None:
         return None
-    earlier = select(*columns_for(IdempotencyKey, EarlierCall)).filter_by(**name)
-    return EarlierCall(**(await connection.execute(earlier)).one()._asdict())
+    earlier = await connection.execute(select(IdempotencyKey).filter_by(**name))
+    return IdempotencyKey(**earlier.one()._asdict())

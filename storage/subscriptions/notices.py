@@ -1,19 +1,20 @@
 """Notices: written in the transaction of their occurrence, sent later, deleted after 30 days."""
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, func, text, update
+from sqlalchemy import TextClause, delete, func, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 
 from domain.delivery.notices import Notice, NoticeKind
 from domain.urls.targets import shown_target
 from storage.mapping import all_as
-from storage.operations.tables import NoticeRow
+from storage.subscriptions.tables import NoticeRow
 
 AFTER_MINUTE_SECONDS = 2.0
 """Delay of a notice after its minute, so that transactions that began in the minute have committed."""
@@ -68,25 +69,20 @@ ON CONFLICT (subscription_id, kind, minute) DO UPDATE SET count = notice.count +
     last_at = excluded.last_at
 """)
 
-_COLUMNS = """
-notice.id, notice.kind, notice.store_code, notice.subscription_id, subscription.event_name, subscription.url,
-notice.count, notice.reasons, notice.first_at, notice.last_at
-"""
-
-_DUE = text(f"""
-SELECT {_COLUMNS}, notice.attempts FROM notice JOIN subscription ON subscription.id = notice.subscription_id
-WHERE notice.store_code = :store_code AND due_at <= clock_timestamp()
-ORDER BY notice.first_at, notice.id LIMIT {NOTICES_A_ROUND}
-""")
-
 _MAIL_DUE_NOW = f"mail_due_at <= clock_timestamp() AND minute > clock_timestamp() - interval '{MAIL_FOR_HOURS} hours'"
 
-_MAIL_DUE = text(f"""
-SELECT {_COLUMNS}, notice.mail_attempts AS attempts
+
+def _due(condition: str, attempts: str) -> TextClause:
+    return text(f"""
+SELECT notice.id, notice.kind, notice.store_code, notice.subscription_id, subscription.event_name, subscription.url,
+    notice.count, notice.reasons, notice.first_at, notice.last_at, notice.{attempts} AS attempts
 FROM notice JOIN subscription ON subscription.id = notice.subscription_id
-WHERE notice.store_code = :store_code AND {_MAIL_DUE_NOW}
-ORDER BY notice.first_at, notice.id LIMIT {NOTICES_A_ROUND}
+WHERE notice.store_code = :store_code AND {condition} ORDER BY notice.first_at, notice.id LIMIT {NOTICES_A_ROUND}
 """)
+
+
+_WEBHOOKS_DUE = _due("due_at <= clock_timestamp()", "attempts")
+_MAILS_DUE = _due(_MAIL_DUE_NOW, "mail_attempts")
 
 # A notice that was being written while its operator was removed is due, and waits for another operator.
 _STORES = text("""
@@ -109,33 +105,31 @@ async def note(connection: AsyncConnection, occurrences: Iterable[Occurrence]) -
     Call it as the last statement of a transaction that locks anything, so that no transaction waits for a lock while it
     holds these rows.
     """
-    counts: dict[tuple[UUID, str], int] = {}
-    reasons: dict[tuple[UUID, str], set[str]] = {}
+    counts: Counter[tuple[UUID, str]] = Counter()
+    reasons: dict[tuple[UUID, str], set[str]] = defaultdict(set)
     for one in occurrences:
         key = (one.subscription_id, one.kind.value)
-        counts[key] = counts.get(key, 0) + one.count
-        reasons.setdefault(key, set()).update([one.reason] if one.reason is not None else [])
+        counts[key] += one.count
+        reasons[key] |= {one.reason} if one.reason is not None else set()
     if not counts:
         return
-    await connection.execute(
-        _NOTE,
-        {
-            "ids": [subscription_id for subscription_id, _ in counts],
-            "kinds": [kind for _, kind in counts],
-            "reasons": [" ".join(sorted(reasons[key])) for key in counts],
-            "counts": list(counts.values()),
-        },
-    )
+    values = {
+        "ids": [subscription_id for subscription_id, _ in counts],
+        "kinds": [kind for _, kind in counts],
+        "reasons": [" ".join(sorted(reasons[key])) for key in counts],
+        "counts": list(counts.values()),
+    }
+    await connection.execute(_NOTE, values)
 
 
 async def due_notices(connection: AsyncConnection, store_code: str) -> list[DueNotice]:
     """Return the store's notices whose webhook is due, oldest first."""
-    return all_as(_due, await connection.execute(_DUE, {"store_code": store_code}))
+    return all_as(_due_notice, await connection.execute(_WEBHOOKS_DUE, {"store_code": store_code}))
 
 
 async def due_mails(connection: AsyncConnection, store_code: str) -> list[DueNotice]:
     """Return the store's notices whose mail is due, oldest first."""
-    return all_as(_due, await connection.execute(_MAIL_DUE, {"store_code": store_code}))
+    return all_as(_due_notice, await connection.execute(_MAILS_DUE, {"store_code": store_code}))
 
 
 async def stores_with_due_notices(connection: AsyncConnection, *, mail: bool) -> set[str]:
@@ -146,11 +140,9 @@ async def stores_with_due_notices(connection: AsyncConnection, *, mail: bool) ->
 
 async def notice_sent(connection: AsyncConnection, notice_id: UUID) -> None:
     """Record that the notice's webhook succeeded."""
-    await connection.execute(
-        update(NoticeRow)
-        .where(col(NoticeRow.id) == notice_id)
-        .values(sent_at=func.clock_timestamp(), due_at=None, attempts=col(NoticeRow.attempts) + 1, last_failure=None)
-    )
+    this_one = update(NoticeRow).where(col(NoticeRow.id) == notice_id)
+    sent = {"sent_at": func.clock_timestamp(), "due_at": None, "last_failure": None}
+    await connection.execute(this_one.values(**sent, attempts=col(NoticeRow.attempts) + 1))
 
 
 async def notice_not_sent(
@@ -158,20 +150,15 @@ async def notice_not_sent(
 ) -> None:
     """Record that the notice's webhook failed. `next_in_seconds` None: it is not retried."""
     again = None if next_in_seconds is None else func.clock_timestamp() + timedelta(seconds=next_in_seconds)
-    await connection.execute(
-        update(NoticeRow)
-        .where(col(NoticeRow.id) == notice_id, col(NoticeRow.due_at).is_not(None))
-        .values(attempts=col(NoticeRow.attempts) + 1, last_failure=failure, due_at=again)
-    )
+    still_due = update(NoticeRow).where(col(NoticeRow.id) == notice_id, col(NoticeRow.due_at).is_not(None))
+    attempts = col(NoticeRow.attempts) + 1
+    await connection.execute(still_due.values(attempts=attempts, last_failure=failure, due_at=again))
 
 
 async def notices_mailed(connection: AsyncConnection, notice_ids: Sequence[UUID]) -> None:
     """Record that the mail server accepted the notices."""
-    await connection.execute(
-        update(NoticeRow)
-        .where(col(NoticeRow.id).in_(notice_ids))
-        .values(mailed_at=func.clock_timestamp(), mail_due_at=None)
-    )
+    these = update(NoticeRow).where(col(NoticeRow.id).in_(notice_ids))
+    await connection.execute(these.values(mailed_at=func.clock_timestamp(), mail_due_at=None))
 
 
 async def notices_not_mailed(connection: AsyncConnection, next_in_seconds: Mapping[UUID, float | None]) -> None:
@@ -186,6 +173,6 @@ async def forget_notices(connection: AsyncConnection) -> int:
     return (await connection.execute(delete(NoticeRow).where(old))).rowcount
 
 
-def _due(kind: str, url: str, reasons: Sequence[str], attempts: int, **others: Any) -> DueNotice:
+def _due_notice(kind: str, url: str, reasons: Sequence[str], attempts: int, **others: Any) -> DueNotice:
     notice = Notice(kind=NoticeKind(kind), target=shown_target(url), reasons=tuple(reasons), **others)
     return DueNotice(notice, attempts)

@@ -1,25 +1,26 @@
 """Bulk actions on a time window: recover deliveries that ended without success, backfill earlier events.
 
-`storage/operations/bulk_pages.py` carries them out.
+`storage/deliveries/bulk_pages.py` carries them out.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 
 from domain.delivery.lifecycle import OPEN, DeliveryStatus
 from storage.columns import in_list
 from storage.deliveries.skip_scan import BRANCHES, IN_BRANCH
+from storage.deliveries.tables import RUNNING, BulkAction
 from storage.events.days import BODY_OF_EVENT
 from storage.mapping import all_as, columns_for, one_as
-from storage.operations.tables import BulkAction
 from storage.subscriptions.tables import Subscription
 
 
@@ -63,13 +64,11 @@ class NewBulkAction:
 
 @dataclass(frozen=True, slots=True)
 class BulkActionProgress:
-    """Progress of a bulk action: its deliveries that were delivered, failed again (or were cancelled), or are still
-    open.
+    """Deliveries of a bulk action that were delivered, failed again (or were cancelled), or are still open.
 
     A delivery that a later bulk action opened again counts only there.
     """
 
-    kind: BulkActionKind
     subscription_id: UUID
     status: str
     count: int
@@ -125,20 +124,8 @@ SELECT count(*) FROM event JOIN subscription ON subscription.id = :subscription_
 WHERE {ACCEPTED} AND {MISSING}
 """)
 
-_BEGIN = text("""
-INSERT INTO bulk_action (id, kind, store_code, subscription_id, since, until, statuses, rate_per_second, count)
-VALUES (:id, :kind, :store_code, :subscription_id, :since, :until, :statuses, :rate_per_second, :count)
-ON CONFLICT (subscription_id) WHERE status = 'running' DO NOTHING
-""")
-
-_END = text("""
-UPDATE bulk_action SET status = :status, ended_at = clock_timestamp() WHERE id = :id AND status = 'running'
-""")
-
-_RUNNING = text("SELECT id, kind FROM bulk_action WHERE subscription_id = :id AND status = 'running'")
-
 _PROGRESS = text(f"""
-SELECT action.kind, action.subscription_id, action.status, action.count, action.opened,
+SELECT action.subscription_id, action.status, action.count, action.opened,
     count(*) FILTER (WHERE of.status = '{DeliveryStatus.DELIVERED}') AS delivered,
     count(*) FILTER (WHERE of.status IN ('{DeliveryStatus.EXHAUSTED}', '{DeliveryStatus.CANCELLED}')) AS failed_again,
     count(*) FILTER (WHERE of.status IN {in_list(OPEN)}) AS waiting
@@ -156,51 +143,35 @@ _BULK_ACTIONS = select(
 
 async def count_recoverable(connection: AsyncConnection, subscription_id: UUID, window: TimeWindow) -> int:
     """Return the number of deliveries a recovery would open again."""
-    values = {
-        "subscription_id": subscription_id,
-        "since": window.since,
-        "until": window.until,
-        "statuses": list(window.statuses),
-    }
+    values = {"subscription_id": subscription_id, **asdict(window)}
     return int(await connection.scalar(_COUNT_RECOVERABLE, values) or 0)
 
 
 async def count_missing(connection: AsyncConnection, store_code: str, subscription_id: UUID, window: TimeWindow) -> int:
     """Return the number of events a backfill would create deliveries for."""
-    values = {
-        "store_code": store_code,
-        "subscription_id": subscription_id,
-        "since": window.since,
-        "until": window.until,
-    }
+    values = {"store_code": store_code, "subscription_id": subscription_id, **asdict(window)}
     return int(await connection.scalar(_COUNT_MISSING, values) or 0)
 
 
 async def begin_bulk_action(connection: AsyncConnection, action: NewBulkAction) -> bool:
     """Store a running bulk action; return False if the subscription has one already."""
-    values = {
-        "id": action.id,
-        "kind": action.kind,
-        "store_code": action.store_code,
-        "subscription_id": action.subscription_id,
-        "since": action.window.since,
-        "until": action.window.until,
-        "statuses": list(action.window.statuses),
-        "rate_per_second": action.rate_per_second,
-        "count": action.count,
-    }
-    return (await connection.execute(_BEGIN, values)).rowcount == 1
+    columns = asdict(action)
+    begin = insert(BulkAction).values(**columns.pop("window"), **columns)
+    unless_running = begin.on_conflict_do_nothing(index_elements=["subscription_id"], index_where=text(RUNNING))
+    return (await connection.execute(unless_running)).rowcount == 1
 
 
 async def running_bulk_action(connection: AsyncConnection, subscription_id: UUID) -> tuple[UUID, BulkActionKind] | None:
     """Return the running bulk action of a subscription, or None."""
-    row = (await connection.execute(_RUNNING, {"id": subscription_id})).one_or_none()
+    running = select(BulkAction).where(col(BulkAction.subscription_id) == subscription_id, text(RUNNING))
+    row = (await connection.execute(running)).one_or_none()
     return (row.id, BulkActionKind(row.kind)) if row is not None else None
 
 
 async def end_bulk_action(connection: AsyncConnection, action_id: UUID, status: BulkActionStatus) -> bool:
     """Give a running action its last status; return False when it had ended. Opened deliveries are still sent."""
-    return (await connection.execute(_END, {"id": action_id, "status": status})).rowcount == 1
+    running = update(BulkAction).where(col(BulkAction.id) == action_id, text(RUNNING))
+    return (await connection.execute(running.values(status=status, ended_at=func.clock_timestamp()))).rowcount == 1
 
 
 async def bulk_action_progress(
@@ -208,11 +179,7 @@ async def bulk_action_progress(
 ) -> BulkActionProgress | None:
     """Return the progress of a bulk action, or None if the store has none of that id and kind."""
     values = {"store_code": store_code, "id": action_id, "kind": kind}
-    return one_as(_progress, await connection.execute(_PROGRESS, values))
-
-
-def _progress(kind: str, **others: Any) -> BulkActionProgress:
-    return BulkActionProgress(kind=BulkActionKind(kind), **others)
+    return one_as(BulkActionProgress, await connection.execute(_PROGRESS, values))
 
 
 async def find_bulk_action(connection: AsyncConnection, store_code: str, action_id: UUID) -> BulkActionRow | None:

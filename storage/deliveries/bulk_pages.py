@@ -6,7 +6,7 @@ Opened deliveries are held, and the subscription's drain sends them.
 
 import math
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -17,11 +17,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from domain.delivery.identity import message_id
 from domain.delivery.lifecycle import DeliveryStatus, Reason, SubscriptionStatus
 from domain.wire.bodies import variants
+from storage.deliveries.bulk_actions import ACCEPTED, MISSING, BulkActionKind, BulkActionStatus, end_bulk_action
 from storage.deliveries.log import use_indexes_in_order
 from storage.deliveries.skip_scan import BRANCHES, IN_BRANCH
 from storage.deliveries.transitions import Backfill, create_backfilled, recover
 from storage.events.days import BODY_OF_EVENT
-from storage.operations.bulk_actions import ACCEPTED, MISSING, BulkActionKind, BulkActionStatus, end_bulk_action
 
 PAGE = 500
 """Maximum number of deliveries opened in one transaction."""
@@ -138,49 +138,38 @@ async def go_on(connection: AsyncConnection, action_id: UUID) -> PageResult | No
         return None
     paused = action.status == SubscriptionStatus.PAUSED
     poll_again = PAUSED_POLL_SECONDS if paused else POLL_SECONDS
-    # Pages of an ordered subscription are opened without a pause: its drain sends nothing until all are open.
-    limit = AHEAD if not action.all_open else 1
-    unattempted = 0 if action.ordered and not action.all_open else await _unattempted(connection, action, limit)
+    unchanged = PageResult(action.opened, action.counted, finished=False, wait_seconds=poll_again, paused=paused)
     if action.all_open:
-        if not unattempted:
+        finished = not await _unattempted(connection, action, 1)
+        if finished:
             await end_bulk_action(connection, action_id, BulkActionStatus.FINISHED)
-        return PageResult(
-            action.opened, action.counted, finished=not unattempted, wait_seconds=poll_again, paused=paused
-        )
-    if unattempted >= AHEAD:
-        return PageResult(action.opened, action.counted, finished=False, wait_seconds=poll_again, paused=paused)
+        return replace(unchanged, finished=finished)
+    # Pages of an ordered subscription are opened without a pause: its drain sends nothing until all are open.
+    if not action.ordered and await _unattempted(connection, action, AHEAD) >= AHEAD:
+        return unchanged
     if action.paced_seconds > 0:
-        wait = min(action.paced_seconds, PAUSED_POLL_SECONDS)
-        return PageResult(action.opened, action.counted, finished=False, wait_seconds=wait, paused=paused)
-    page = await (
-        _open_again(connection, action) if action.kind == BulkActionKind.RECOVER else _backfill(connection, action)
+        return replace(unchanged, wait_seconds=min(action.paced_seconds, PAUSED_POLL_SECONDS))
+    open_page = _open_again if action.kind == BulkActionKind.RECOVER else _backfill
+    page = await open_page(connection, action)
+    await connection.execute(_MOVED, {"id": action_id, **asdict(page)})
+    return PageResult(
+        action.opened + page.opened,
+        action.counted + page.more_than_counted,
+        finished=False,
+        wait_seconds=0,
+        paused=paused,
+        first=page.opened > 0 and not action.opened,
     )
-    await connection.execute(
-        _MOVED,
-        {
-            "id": action_id,
-            "opened": page.opened,
-            "more_than_counted": page.more_than_counted,
-            "all_open": page.last,
-            "cursor_at": page.cursor_at,
-            "cursor_id": page.cursor_id,
-        },
-    )
-    opened = action.opened + page.opened
-    count = action.counted + page.more_than_counted
-    first = page.opened > 0 and not action.opened
-    return PageResult(opened, count, finished=False, wait_seconds=0, paused=paused, first=first)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _OpenedPage:
     opened: int
     cursor_at: datetime | None
     cursor_id: UUID | None
-    last: bool
+    all_open: bool
     more_than_counted: int = 0
     """Deliveries beyond the count, which counted events: some events have two deliveries."""
-    columns: dict[str, list[Any]] = field(default_factory=lambda: defaultdict(list))
 
 
 def _page_size(action: Any) -> int:
@@ -201,30 +190,25 @@ async def _unattempted(connection: AsyncConnection, action: Any, limit: int) -> 
 async def _open_again(connection: AsyncConnection, action: Any) -> _OpenedPage:
     size = _page_size(action)
     await use_indexes_in_order(connection)
-    rows = (
-        await connection.execute(
-            _FAILED_PAGE,
-            {
-                "subscription_id": action.subscription_id,
-                "until": action.until,
-                "statuses": action.statuses,
-                "cursor_at": action.since if action.cursor_at is None else action.cursor_at,
-                "cursor_id": _BEFORE_ALL if action.cursor_id is None else action.cursor_id,
-                "page": size,
-            },
-        )
-    ).all()
-    page = _OpenedPage(0, None, None, last=len(rows) < size)
-    if rows:
-        page.cursor_at, page.cursor_id = rows[-1].created_at, rows[-1].message_id
-        page.opened = await recover(
-            connection,
-            [row.message_id for row in rows],
-            statuses=action.statuses,
-            subscription_id=action.subscription_id,
-            action_id=action.id,
-        )
-    return page
+    values = {
+        "subscription_id": action.subscription_id,
+        "until": action.until,
+        "statuses": action.statuses,
+        "cursor_at": action.since if action.cursor_at is None else action.cursor_at,
+        "cursor_id": _BEFORE_ALL if action.cursor_id is None else action.cursor_id,
+        "page": size,
+    }
+    rows = (await connection.execute(_FAILED_PAGE, values)).all()
+    if not rows:
+        return _OpenedPage(0, None, None, all_open=True)
+    opened = await recover(
+        connection,
+        [row.message_id for row in rows],
+        statuses=action.statuses,
+        subscription_id=action.subscription_id,
+        action_id=action.id,
+    )
+    return _OpenedPage(opened, rows[-1].created_at, rows[-1].message_id, all_open=len(rows) < size)
 
 
 async def _backfill(connection: AsyncConnection, action: Any) -> _OpenedPage:
@@ -239,24 +223,22 @@ async def _backfill(connection: AsyncConnection, action: Any) -> _OpenedPage:
     size = _page_size(action)
     last_read = (await connection.execute(_LAST_READ, {**window, "events": EVENTS_READ - 1})).one_or_none()
     end = {"last_at": last_read and last_read.accepted_at, "last_id": last_read and last_read.event_id}
-    rows = (
-        await connection.execute(
-            _MISSING_PAGE, {**window, **end, "subscription_id": action.subscription_id, "page": size}
-        )
-    ).all()
-    last = rows[-1] if len(rows) == size else last_read
-    page = _OpenedPage(0, None, None, last=last is None)
-    if last is not None:
-        page.cursor_at, page.cursor_id = last.accepted_at, last.event_id
+    values = {**window, **end, "subscription_id": action.subscription_id, "page": size}
+    rows = (await connection.execute(_MISSING_PAGE, values)).all()
+    columns: dict[str, list[Any]] = defaultdict(list)
     for row in rows:
         for variant in variants(row.name, row.data, action.legacy):
-            page.columns["message_id"].append(message_id(row.event_id, action.subscription_id, variant))
-            page.columns["event_id"].append(row.event_id)
-            page.columns["event_sequence"].append(row.sequence)
-            page.columns["accepted_on"].append(row.accepted_on)
-            page.columns["variant"].append(variant)
-    if page.columns:
+            columns["message_id"].append(message_id(row.event_id, action.subscription_id, variant))
+            columns["event_id"].append(row.event_id)
+            columns["event_sequence"].append(row.sequence)
+            columns["accepted_on"].append(row.accepted_on)
+            columns["variant"].append(variant)
+    opened = 0
+    if columns:
         backfill = Backfill(action.id, action.store_code, action.event_name, action.subscription_id, action.url)
-        page.opened = await create_backfilled(connection, backfill, page.columns)
-        page.more_than_counted = max(0, page.opened - len(rows))
-    return page
+        opened = await create_backfilled(connection, backfill, columns)
+    beyond = max(0, opened - len(rows))
+    last = rows[-1] if len(rows) == size else last_read
+    if last is None:
+        return _OpenedPage(opened, None, None, all_open=True, more_than_counted=beyond)
+    return _OpenedPage(opened, last.accepted_at, last.event_id, all_open=False, more_than_counted=beyond)
