@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.delivery.lifecycle import DeliveryStatus
 from domain.wire.bodies import TEST
+from storage.deliveries.skip_scan import ALL_BRANCHES, IN_ANY_BRANCH
 from storage.mapping import rows_as
 
 MOST_OF_A_SUBSCRIPTION = 100
@@ -110,25 +111,14 @@ async def overload(connection: AsyncConnection, planned: Sequence[tuple[UUID, UU
 # Not `clock_timestamp()`: it is volatile, so PostgreSQL would not use an index with it. The few destinations that have
 # deliveries without an instant are found by a skip scan of the log's index.
 _OVERDUE = text(f"""
-WITH RECURSIVE branch AS (
-    (SELECT subscription_id, hashtextextended(url, 0) AS url_hash, status FROM delivery
-        ORDER BY subscription_id, hashtextextended(url, 0), status LIMIT 1)
-    UNION ALL
-    SELECT beyond.* FROM branch CROSS JOIN LATERAL (
-        SELECT subscription_id, hashtextextended(url, 0) AS url_hash, status FROM delivery
-        WHERE (subscription_id, hashtextextended(url, 0), status)
-            > (branch.subscription_id, branch.url_hash, branch.status)
-        ORDER BY subscription_id, hashtextextended(url, 0), status LIMIT 1
-    ) AS beyond
-)
+WITH RECURSIVE {ALL_BRANCHES}
 (SELECT message_id FROM delivery
 WHERE status = '{DeliveryStatus.PENDING}' AND next_attempt_at < statement_timestamp() - make_interval(secs => :seconds)
 ORDER BY next_attempt_at LIMIT :most)
 UNION ALL
 (SELECT waiting.message_id FROM branch CROSS JOIN LATERAL (
     SELECT delivery.message_id FROM delivery
-    WHERE delivery.subscription_id = branch.subscription_id
-        AND hashtextextended(delivery.url, 0) = branch.url_hash AND delivery.status = branch.status
+    WHERE {IN_ANY_BRANCH}
         AND delivery.created_at < statement_timestamp() - make_interval(secs => :seconds)
         AND delivery.next_attempt_at IS NULL AND delivery.variant <> '{TEST}'
     ORDER BY delivery.created_at LIMIT :most

@@ -7,6 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.delivery.lifecycle import DeliveryStatus, SubscriptionStatus
+from storage.deliveries.skip_scan import ALL_BRANCHES, IN_ANY_BRANCH
 from storage.operations.workers import LEASE_SECONDS
 
 COUNTED_DELIVERIES = 100_000
@@ -31,22 +32,10 @@ class InstallationFigures:
 # There is no index on pending deliveries, which would cost every delivery two writes. A skip scan of the log's index
 # finds the few destinations with pending deliveries, with one probe for each destination and status.
 _PENDING = text(f"""
-WITH RECURSIVE branch AS (
-    (SELECT subscription_id, hashtextextended(url, 0) AS url_hash, status FROM delivery
-        ORDER BY subscription_id, hashtextextended(url, 0), status LIMIT 1)
-    UNION ALL
-    SELECT beyond.* FROM branch CROSS JOIN LATERAL (
-        SELECT subscription_id, hashtextextended(url, 0) AS url_hash, status FROM delivery
-        WHERE (subscription_id, hashtextextended(url, 0), status)
-            > (branch.subscription_id, branch.url_hash, branch.status)
-        ORDER BY subscription_id, hashtextextended(url, 0), status LIMIT 1
-    ) AS beyond
-)
+WITH RECURSIVE {ALL_BRANCHES}
 SELECT count(*) FROM (
     SELECT FROM branch CROSS JOIN LATERAL (
-        SELECT FROM delivery WHERE delivery.subscription_id = branch.subscription_id
-            AND hashtextextended(delivery.url, 0) = branch.url_hash
-            AND delivery.status = '{DeliveryStatus.PENDING}' LIMIT :most
+        SELECT FROM delivery WHERE {IN_ANY_BRANCH} LIMIT :most
     ) AS waiting WHERE branch.status = '{DeliveryStatus.PENDING}' LIMIT :most
 ) AS pending
 """)
