@@ -16,11 +16,19 @@ def is_id(text: str) -> bool:
     return _UUID.fullmatch(text) is not None
 
 
+def read_id(text: str) -> UUID:
+    """Return the id. Raises ValueError with a message for people."""
+    if not is_id(text):
+        raise ValueError("must be a UUID")
+    return UUID(text)
+
+
 def parse_id(text: str) -> UUID:
     """Return the id of the path. Raises NotFound."""
-    if not is_id(text):
-        raise NotFound
-    return UUID(text)
+    try:
+        return read_id(text)
+    except ValueError:
+        raise NotFound from None
 
 
 def id_path(alias: str, description: str) -> Any:

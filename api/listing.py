@@ -7,13 +7,13 @@ either `_page` or `_cursor`. Any other parameter is a 400 with its dotted path. 
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from fastapi import Request
 
 from api.errors import Problem, ValidationFailed
+from api.ids import is_id
 from api.instants import read_instant
 from storage.listing import Condition, FieldKind, ListField, Operator, Order
 
@@ -35,7 +35,6 @@ CURSOR_FORMAT = "cursor"
 _PARAMETER = re.compile(r"([^\[\]]+)(?:\[([^\[\]]*)\])?")
 _WHOLE = re.compile(r"[0-9]{1,10}")
 _SPACED_OFFSET = re.compile(r" (?=\d\d:\d\d$)")
-_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _PRESENCE = frozenset({Operator.HAS_VALUE, Operator.NOT_HAS_VALUE})
 
 
@@ -55,11 +54,8 @@ class Listing:
         return (self.page - 1) * self.items
 
 
-class _Refused(Exception):  # noqa: N818 - becomes a Problem
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
+class _Refused(Exception):  # noqa: N818
+    """A wrong parameter; its arguments are code and message of the Problem."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +78,7 @@ class ListQuery:
         conditions: list[Condition] = []
         orders: dict[str, Order] = {}
         single: dict[str, Any] = {}
+        readers = self._single()
         problems: list[Problem] = []
         for name, value in parameters:
             match = _PARAMETER.fullmatch(name)
@@ -89,7 +86,7 @@ class ListQuery:
             try:
                 if base == ORDER and self.order:
                     self._add_order(orders, operator, value)
-                elif operator is None and (reader := self._single().get(base)):
+                elif operator is None and (reader := readers.get(base)):
                     if base in single:
                         raise _Refused("repeated", "is given twice")
                     single[base] = reader(value)
@@ -97,7 +94,7 @@ class ListQuery:
                     conditions.append(self._condition(base, operator, value))
             except _Refused as refused:
                 path = base if operator is None else f"{base}.{operator}"
-                problems.append(Problem(path, refused.code, refused.message))
+                problems.append(Problem(path, *refused.args))
         if len(conditions) > CONDITIONS_MOST:
             first = conditions[CONDITIONS_MOST]
             path = first.field if first.operator is Operator.EQ else f"{first.field}.{first.operator}"
@@ -113,8 +110,8 @@ class ListQuery:
         )
 
     def _single(self) -> dict[str, Callable[[str], Any]]:
-        paging: dict[str, Callable[[str], Any]] = {CURSOR: _text} if self.cursor else {PAGE: _whole_to(PAGE_MOST)}
-        return {ITEMS: _whole_to(ITEMS_MOST), **paging}
+        paging: dict[str, Callable[[str], Any]] = {CURSOR: _text} if self.cursor else {PAGE: _up_to(PAGE_MOST)}
+        return {ITEMS: _up_to(ITEMS_MOST), **paging}
 
     def _add_order(self, orders: dict[str, Order], name: str | None, value: str) -> None:
         if name is None or name not in self.fields:
@@ -201,7 +198,7 @@ def _operator_parameters(name: str, listed: ListField) -> Iterator[dict[str, Any
         yield {**parameter, "style": "form", "explode": False} if operator is Operator.IN else parameter
 
 
-def _whole_to(most: int) -> Callable[[str], int]:
+def _up_to(most: int) -> Callable[[str], int]:
     def read(value: str) -> int:
         if _WHOLE.fullmatch(value) is None or not 1 <= int(value) <= most:
             raise _Refused("out_of_range", f"must be a whole number from 1 to {most}")
@@ -219,13 +216,16 @@ def _text(value: str) -> str:
 def _value(listed: ListField, value: str) -> Any:
     match listed.kind:
         case FieldKind.INSTANT:
-            return _instant(value)
+            try:  # a plus sign that is not percent-encoded, the most common mistake with instants, arrives as a space
+                return read_instant(_SPACED_OFFSET.sub("+", value))
+            except ValueError as error:
+                raise _Refused("invalid_value", str(error)) from None
         case FieldKind.FLAG:
             if value not in ("true", "false"):
                 raise _Refused("invalid_value", "must be true or false")
             return value == "true"
         case FieldKind.ID:
-            if _UUID.fullmatch(value) is None:
+            if not is_id(value):
                 raise _Refused("invalid_value", "must be a UUID")
             return UUID(value)
         case FieldKind.TEXT:
@@ -234,9 +234,46 @@ def _value(listed: ListField, value: str) -> Any:
             return _text(value)
 
 
-def _instant(value: str) -> datetime:
-    # A plus sign that is not percent-encoded arrives as a space: the most common mistake with instants in queries.
-    try:
-        return read_instant(_SPACED_OFFSET.sub("+", value))
-    except ValueError as error:
-        raise _Refused("invalid_value", str(error)) from None
+@dataclass(frozen=True)
+class Parameter:
+    """Query parameter of a call that returns no list. `read` raises ValueError with a message for people."""
+
+    read: Callable[[str], Any]
+    documented: Mapping[str, Any]
+    """Schema and description in the OpenAPI document."""
+    code: str = "invalid_value"
+    required: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class ParameterQuery:
+    """Dependency that returns the values of the given parameters by name. List it after the right."""
+
+    known: Mapping[str, Parameter]
+    refuses = (400,)
+
+    async def __call__(self, request: Request) -> dict[str, Any]:
+        """Return the values. Raises ValidationFailed with all problems."""
+        problems: list[Problem] = []
+        given: dict[str, Any] = {}
+        for name, text in request.query_params.multi_items():
+            if name not in self.known:
+                message = f"is not a parameter of this call; use {' or '.join(self.known)}"
+                problems.append(Problem(name, "unknown_field", message))
+            elif name in given:
+                problems.append(Problem(name, "repeated", "is given twice"))
+            else:
+                try:
+                    given[name] = self.known[name].read(text)
+                except ValueError as error:
+                    problems.append(Problem(name, self.known[name].code, str(error)))
+        missing = [name for name, one in self.known.items() if one.required and name not in request.query_params]
+        problems += [Problem(name, "missing", "is required") for name in missing]
+        if problems:
+            raise ValidationFailed(problems)
+        return given
+
+    def parameters(self) -> Iterator[dict[str, Any]]:
+        """Yield the OpenAPI parameter objects."""
+        for name, one in self.known.items():
+            yield {"name": name, "in": "query", "required": one.required, **one.documented}

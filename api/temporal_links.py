@@ -1,4 +1,4 @@
-"""Links to pages of the Temporal Web UI."""
+"""Links to pages of the Temporal Web UI, which are None without a Web UI (setting `temporal_ui_url`)."""
 
 import asyncio
 from urllib.parse import quote
@@ -12,7 +12,7 @@ KNOWN_SECONDS = 0.1
 
 
 def workflow_url(resources: Resources, workflow_id: str | None) -> str | None:
-    """Return the page of a workflow, or None without a workflow or a Web UI (setting `temporal_ui_url`)."""
+    """Return the page of a workflow, or None without a workflow."""
     return None if workflow_id is None else _page(resources, "workflows", workflow_id)
 
 
@@ -25,45 +25,39 @@ def delivery_url(resources: Resources, *, workflow_id: str | None, retry_id: str
 
 
 def schedule_url(resources: Resources, schedule_id: str) -> str | None:
-    """Return the page of a schedule, or None without a Web UI."""
+    """Return the page of a schedule."""
     return _page(resources, "schedules", schedule_id)
 
 
-def _page(resources: Resources, section: str, identity: str = "") -> str | None:
+def _page(resources: Resources, *path: str) -> str | None:
     root = resources.settings.temporal_ui_url
     if root is None:
         return None
-    namespace = quote(resources.temporal.namespace, safe="")
-    page = f"{root.rstrip('/')}/namespaces/{namespace}/{section}"
-    return f"{page}/{quote(identity, safe='')}" if identity else page
+    steps = ("namespaces", resources.temporal.namespace, *path)
+    return "/".join([root.rstrip("/"), *(quote(step, safe="") for step in steps)])
 
 
 async def existing_workflow_url(resources: Resources, workflow_id: str | None) -> str | None:
-    """Return the page of a workflow, or None if its run is past Temporal's retention.
-
-    The page is returned unchecked if Temporal does not answer within KNOWN_SECONDS.
-    """
-    url = workflow_url(resources, workflow_id)
-    if url is None or workflow_id is None:
-        return None
-    try:
-        async with asyncio.timeout(KNOWN_SECONDS):
-            await resources.temporal.get_workflow_handle(workflow_id).describe()
-    except RPCError as error:
-        return None if error.status is RPCStatusCode.NOT_FOUND else url
-    except (TimeoutError, RuntimeError):  # RuntimeError: the first connection of a lazy client failed
-        return url
-    return url
+    """Return the page of a workflow, or None if its run is past Temporal's retention."""
+    return await existing_delivery_url(resources, workflow_id=workflow_id, retry_id=None)
 
 
 async def existing_delivery_url(resources: Resources, *, workflow_id: str | None, retry_id: str | None) -> str | None:
-    """Return the page of the activity that retries a delivery, else of its workflow, if Temporal still retains it."""
-    root = _page(resources, "activities")
-    if retry_id is None or root is None:
-        return await existing_workflow_url(resources, workflow_id)
+    """Return the page of the activity that retries a delivery, else of its workflow, if Temporal still retains it.
+
+    The page is returned unchecked if Temporal does not answer within KNOWN_SECONDS.
+    """
+    url = delivery_url(resources, workflow_id=workflow_id, retry_id=retry_id)
+    if url is None:
+        return None
     try:
         async with asyncio.timeout(KNOWN_SECONDS):
-            described = await resources.temporal.get_activity_handle(retry_id).describe()
-    except (RPCError, TimeoutError, RuntimeError):  # RuntimeError: the first connection of a lazy client failed
-        return delivery_url(resources, workflow_id=workflow_id, retry_id=retry_id)
-    return f"{root}/{quote(retry_id, safe='')}/{described.activity_run_id}/details"
+            if retry_id is not None:
+                described = await resources.temporal.get_activity_handle(retry_id).describe()
+                return _page(resources, "activities", retry_id, str(described.activity_run_id), "details")
+            await resources.temporal.get_workflow_handle(str(workflow_id)).describe()
+    except RPCError as error:
+        return None if retry_id is None and error.status is RPCStatusCode.NOT_FOUND else url
+    except (TimeoutError, RuntimeError):  # RuntimeError: the first connection of a lazy client failed
+        pass
+    return url

@@ -28,6 +28,9 @@ class ExplainedItem(Output):
     behind_message_id: UUID | None = Field(
         description="The delivery that an ordered subscription sends before this one."
     )
+    temporal_url: str | None = Field(
+        description="Page of the delivery's workflow, or of the activity that retries it, in the Temporal Web UI."
+    )
 
 
 class Explained(Output):

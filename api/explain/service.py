@@ -8,12 +8,14 @@ from uuid import UUID
 from api.errors import NotFound
 from api.explain.models import Explained, ExplainedItem
 from api.resources import Resources
+from api.temporal_links import delivery_url
 from domain.access import Principal
 from domain.delivery.explain import (
     ExplainedDelivery,
     ExplainedEvent,
     ExplainedSubscription,
     ReasonCode,
+    Words,
     in_words,
     reason_of_delivery,
     reason_of_event,
@@ -27,6 +29,9 @@ from storage.deliveries.explain import (
     stores_with_event,
 )
 from storage.events.rejected import find_rejected
+
+DELIVERY_FACTS = ("message_id", "variant", "status", "attempts", "last_status_code", "last_failure", "next_attempt_at")
+"""Fields that an explained item has in common with its delivery, and that are None without one."""
 
 
 async def explained(
@@ -56,21 +61,12 @@ async def explained(
     for id_, delivery in deliveries:
         of_subscription[id_].append(delivery)
     items = [
-        _item(event, subscription, delivery, now, zone)
+        _item(resources, event, subscription, delivery, now, zone)
         for subscription in subscriptions
         for delivery in of_subscription[subscription.id] or [None]
     ]
     code = reason_of_event(event)
-    words = in_words(code, event, zone=zone)
-    return Explained(
-        event_id=event_id,
-        event_name=event.name,
-        accepted_at=event.accepted_at,
-        code=code,
-        text=words.text,
-        remedy=words.remedy,
-        items=items,
-    )
+    return _answer(event_id, event, code, in_words(code, event, zone=zone), items)
 
 
 def _unknown(
@@ -85,19 +81,25 @@ def _unknown(
     code = ReasonCode.event_elsewhere if named else ReasonCode.event_unknown
     if rejected is not None:
         code = ReasonCode.event_rejected
-    words = in_words(code, stores=named, rejected=rejected, zone=zone)
+    return _answer(event_id, None, code, in_words(code, stores=named, rejected=rejected, zone=zone), [])
+
+
+def _answer(
+    event_id: UUID, event: ExplainedEvent | None, code: ReasonCode, words: Words, items: list[ExplainedItem]
+) -> Explained:
     return Explained(
         event_id=event_id,
-        event_name=None,
-        accepted_at=None,
+        event_name=event.name if event else None,
+        accepted_at=event.accepted_at if event else None,
         code=code,
         text=words.text,
         remedy=words.remedy,
-        items=[],
+        items=items,
     )
 
 
 def _item(
+    resources: Resources,
     event: ExplainedEvent,
     subscription: ExplainedSubscription,
     delivery: ExplainedDelivery | None,
@@ -105,9 +107,10 @@ def _item(
     zone: tzinfo | None,
 ) -> ExplainedItem:
     if delivery is None:
-        code = reason_without_delivery(event, subscription)
+        code, url = reason_without_delivery(event, subscription), None
     else:
         code = reason_of_delivery(subscription, delivery, now)
+        url = delivery_url(resources, workflow_id=delivery.workflow_id, retry_id=delivery.retry_id)
     words = in_words(code, event, subscription, delivery, zone=zone)
     return ExplainedItem(
         webhook_subscription_id=subscription.id,
@@ -116,12 +119,7 @@ def _item(
         code=code,
         text=words.text,
         remedy=words.remedy,
-        message_id=delivery.message_id if delivery else None,
-        variant=delivery.variant if delivery else None,
-        status=delivery.status if delivery else None,
-        attempts=delivery.attempts if delivery else None,
-        last_status_code=delivery.last_status_code if delivery else None,
-        last_failure=delivery.last_failure if delivery else None,
-        next_attempt_at=delivery.next_attempt_at if delivery else None,
+        **{name: getattr(delivery, name, None) for name in DELIVERY_FACTS},
         behind_message_id=delivery.behind if delivery else None,
+        temporal_url=url,
     )

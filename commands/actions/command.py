@@ -62,6 +62,8 @@ def _say(console: Console, title: str, found: dict[str, Any]) -> None:
     console.print(Text(f"  {found['remedy']}", "dim"), soft_wrap=True)
     if found.get("messageId"):
         console.print(Text(f"  delivery {found['messageId']}", "dim"), soft_wrap=True)
+    if found.get("temporalUrl"):
+        console.print(Text(f"  {found['temporalUrl']}", "dim"), soft_wrap=True)
 
 
 def _status_command(action: str, help_text: str, done: str) -> None:

@@ -290,6 +290,10 @@ class ExplainedDelivery:
     backfilled: bool = False
     """Created by a backfill; without it, the event would not have matched this subscription."""
     behind: UUID | None = None
+    workflow_id: str | None = None
+    """Workflow of the first attempt."""
+    retry_id: str | None = None
+    """Standalone activity of the retries."""
 
 
 HELD_CODES: Mapping[str, ReasonCode] = {

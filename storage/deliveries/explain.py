@@ -48,6 +48,7 @@ ORDER BY subscription.event_name <> :event_name, subscription.created_at, subscr
 _DELIVERIES = text(f"""
 SELECT delivery.subscription_id, delivery.message_id, delivery.variant, delivery.status, delivery.reason,
     delivery.attempts, delivery.last_status_code, delivery.last_failure, delivery.next_attempt_at, delivery.ended_at,
+    delivery.workflow_id, delivery.retry_id,
     ({SENDER_ID}) IS NOT NULL AS under_way,
     delivery.variant <> 'test' AND (action.kind IS NOT DISTINCT FROM 'backfill'
         OR event.accepted_at < subscription.created_at) AS backfilled,

@@ -186,6 +186,22 @@ class TestOneDelivery:
         query = quote(f'ActivityId="{retry_id}"', safe="")
         assert found["temporalUrl"] == f"{UI}namespaces/default/activities?query={query}"
 
+    @pytest.mark.parametrize("retried", [False, True])
+    async def test_explain_links_to_the_same_workflow_or_activity(self, api: RunningApi, retried: bool) -> None:
+        logged = await deliver(api, "CustomerUpdated", json.loads(CUSTOMER), CUSTOMER)
+        if retried:
+            await api.execute(
+                "UPDATE delivery SET status = 'pending', retry_id = message_id || '/1' WHERE message_id = :id",
+                id=logged.message_id,
+            )
+        section = "activities?query=" if retried else "workflows/"
+        found = (await api.get(f"webhook/delivery/{logged.message_id}")).json()
+        items = (await api.get(f"webhook/explain?eventId={logged.event_id}")).json()["items"]
+        [item] = [item for item in items if item["messageId"] is not None]
+        assert item["messageId"] == str(logged.message_id)
+        assert item["temporalUrl"] == found["temporalUrl"]
+        assert item["temporalUrl"].startswith(f"{UI}namespaces/default/{section}")
+
     async def test_in_the_legacy_format_shows_the_legacy_body(self, api: RunningApi) -> None:
         logged = await deliver(api, "CustomerUpdated", json.loads(CUSTOMER), CUSTOMER, legacy=True)
         found = (await api.get(f"webhook/delivery/{logged.message_id}")).json()
