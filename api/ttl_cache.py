@@ -3,6 +3,8 @@
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from math import inf
 from typing import Any, Generic, TypeVar
 
 K = TypeVar("K")
@@ -12,14 +14,12 @@ MOST_ENTRIES = 10_000
 """Maximum number of keys. A bound on memory, far above the API keys and stores of one installation."""
 
 
+@dataclass(slots=True, eq=False)
 class _Entry(Generic[V]):
-    __slots__ = ("loading", "loading_since", "read_at", "value")
-
-    def __init__(self) -> None:
-        self.value: V | None = None
-        self.read_at = float("-inf")
-        self.loading: asyncio.Task[V | None] | None = None
-        self.loading_since = float("-inf")
+    value: V | None = None
+    read_at: float = -inf
+    loading: asyncio.Task[V | None] | None = None
+    loading_since: float = -inf
 
 
 class TtlCache(Generic[K, V]):
@@ -31,11 +31,7 @@ class TtlCache(Generic[K, V]):
     """
 
     def __init__(
-        self,
-        ttl_seconds: float,
-        *,
-        refresh_seconds: float | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        self, ttl_seconds: float, *, refresh_seconds: float | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._ttl = ttl_seconds
         self._refresh = ttl_seconds if refresh_seconds is None else refresh_seconds

@@ -1,7 +1,7 @@
 """Readiness of the API process: one check per dependency, with a reason if it fails."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -26,40 +26,34 @@ class Check:
 
 async def readiness(database: Database, temporal: Client) -> list[Check]:
     """Check database, migrations and Temporal, within CHECK_SECONDS."""
-    checks: dict[str, Callable[[], Awaitable[str | None]]] = {
-        "database": lambda: _database(database),
-        "migrations": lambda: _migrations(database),
-        "temporal": lambda: _temporal(temporal),
+    checks = {
+        "database": _reason(_database(database), "cannot be reached"),
+        "migrations": _reason(_migrations(database), "cannot be read: the database cannot be reached"),
+        "temporal": _reason(_temporal(temporal), "cannot be reached"),
     }
-    reasons = await asyncio.gather(*(_bounded(check) for check in checks.values()))
+    reasons = await asyncio.gather(*checks.values())
     return [Check(name, reason) for name, reason in zip(checks, reasons, strict=True)]
 
 
-async def _bounded(check: Callable[[], Awaitable[str | None]]) -> str | None:
+async def _reason(check: Awaitable[str | None], unavailable: str) -> str | None:
     try:
         async with asyncio.timeout(CHECK_SECONDS):
-            return await check()
+            return await check
     except TimeoutError:
         return f"did not answer within {CHECK_SECONDS} s"
-
-
-async def _database(database: Database) -> str | None:
-    try:
-        async with database.transaction():
-            return None
     except Exception as error:
         if not is_unavailable(error):
             raise
-        return "cannot be reached"
+        return unavailable
+
+
+async def _database(database: Database) -> None:
+    async with database.transaction():
+        pass
 
 
 async def _migrations(database: Database) -> str | None:
-    try:
-        revision = await current(database)
-    except Exception as error:
-        if not is_unavailable(error):
-            raise
-        return "cannot be read: the database cannot be reached"
+    revision = await current(database)
     if not is_behind(revision):
         return None
     return f"the schema is at {revision or 'nothing'}, this version needs {head()}; run `loyalty-webhooks migrate`"

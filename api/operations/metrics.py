@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from functools import partial
 from math import nan
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -38,93 +39,64 @@ class ApiMetrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        counter, gauge = partial(Counter, registry=self.registry), partial(Gauge, registry=self.registry)
+        histogram = partial(Histogram, registry=self.registry)
         self.pool = PoolGauges(self.registry)
-        self.accepted = Counter(
-            "loyalty_webhooks_events_accepted",
-            "Events stored, by name.",
-            ["event_name"],
-            registry=self.registry,
-        )
-        self.duplicates = Counter(
-            "loyalty_webhooks_events_duplicate",
-            "Repeated events: the same id and content.",
-            registry=self.registry,
-        )
-        self.rejected = Counter(
+        self.accepted = counter("loyalty_webhooks_events_accepted", "Events stored, by name.", ["event_name"])
+        self.duplicates = counter("loyalty_webhooks_events_duplicate", "Repeated events: the same id and content.")
+        self.rejected = counter(
             "loyalty_webhooks_emit_rejected",
             "Emit requests (single and batch) that were rejected, by HTTP status.",
             ["code"],
-            registry=self.registry,
         )
         for code in ("500", "503"):  # exported as 0 at once, or Prometheus would miss the first increase
             self.rejected.labels(code)
-        self.commit_seconds = Histogram(
+        self.commit_seconds = histogram(
             "loyalty_webhooks_intake_commit_seconds",
             "Duration of a transaction that stores events.",
             buckets=COMMIT_BUCKETS_SECONDS,
-            registry=self.registry,
         )
-        self.commit_events = Histogram(
+        self.commit_events = histogram(
             "loyalty_webhooks_intake_commit_events",
             "Events per transaction that stores events.",
             buckets=GROUP_BUCKETS_EVENTS,
-            registry=self.registry,
         )
-        self.backlog = Gauge(
-            "loyalty_webhooks_backlog_events",
-            "Accepted events that are not matched yet; an upper bound above 10,000.",
-            registry=self.registry,
+        self.backlog = gauge(
+            "loyalty_webhooks_backlog_events", "Accepted events that are not matched yet; an upper bound above 10,000."
         )
-        self.oldest_unmatched_seconds = Gauge(
-            "loyalty_webhooks_backlog_oldest_seconds",
-            "Age of the oldest event that is not matched.",
-            registry=self.registry,
+        self.oldest_unmatched_seconds = gauge(
+            "loyalty_webhooks_backlog_oldest_seconds", "Age of the oldest event that is not matched."
         )
-
-        self._installation_gauges()
-
-    def _installation_gauges(self) -> None:
-        """Figures of the whole installation. Every API process exports the same values: aggregate them with max."""
-        self.waiting = Gauge(
+        # Figures of the whole installation. Every API process exports the same values: aggregate them with max.
+        self.waiting = gauge(
             "loyalty_webhooks_deliveries_waiting",
             "Open deliveries: pending (attempt in progress, or waiting for a retry) and held (pause, breaker, limit, "
             f"order, overload); counted up to {COUNTED_DELIVERIES:,}.",
             ["status"],
-            registry=self.registry,
         )
-        self.breakers_open = Gauge(
-            "loyalty_webhooks_breakers_open",
-            "Active subscriptions with an open circuit breaker.",
-            registry=self.registry,
+        self.breakers_open = gauge(
+            "loyalty_webhooks_breakers_open", "Active subscriptions with an open circuit breaker."
         )
-        self.subscriptions = Gauge(
-            "loyalty_webhooks_subscriptions",
-            "Subscriptions that are not deleted, by status.",
-            ["status"],
-            registry=self.registry,
+        self.subscriptions = gauge(
+            "loyalty_webhooks_subscriptions", "Subscriptions that are not deleted, by status.", ["status"]
         )
-        self.workers = Gauge(
-            "loyalty_webhooks_workers",
-            "Worker processes with a heartbeat in the last seconds.",
-            registry=self.registry,
-        )
-        self.scan_age_seconds = Gauge(
+        self.workers = gauge("loyalty_webhooks_workers", "Worker processes with a heartbeat in the last seconds.")
+        self.scan_age_seconds = gauge(
             "loyalty_webhooks_expiry_scan_age_seconds",
             "Time since the last scan by a schedule of this kind, in the store where it is longest ago.",
             ["kind"],
-            registry=self.registry,
         )
 
     def tell(self, figures: InstallationFigures | None) -> None:
         """Set the gauges of the installation; None (unknown) sets NaN."""
-        self.waiting.labels(DeliveryStatus.PENDING).set(nan if figures is None else figures.pending)
-        self.waiting.labels(DeliveryStatus.HELD).set(nan if figures is None else figures.held)
-        self.breakers_open.set(nan if figures is None else figures.breakers_open)
-        self.workers.set(nan if figures is None else figures.workers)
+        self.waiting.labels(DeliveryStatus.PENDING).set(figures.pending if figures else nan)
+        self.waiting.labels(DeliveryStatus.HELD).set(figures.held if figures else nan)
+        self.breakers_open.set(figures.breakers_open if figures else nan)
+        self.workers.set(figures.workers if figures else nan)
         for status in SubscriptionStatus:
-            self.subscriptions.labels(status).set(nan if figures is None else figures.subscriptions.get(status, 0))
+            self.subscriptions.labels(status).set(figures.subscriptions.get(status, 0) if figures else nan)
         self.scan_age_seconds.clear()  # a kind without a scan exports no age
-        for kind, seconds in figures.scan_age_seconds.items() if figures is not None else ():
+        for kind, seconds in figures.scan_age_seconds.items() if figures else ():
             self.scan_age_seconds.labels(kind).set(seconds)
 
     def exposition(self) -> bytes:

@@ -52,12 +52,11 @@ async def healthz() -> Alive:
 )
 async def readyz(resources: FromResources, response: Response) -> Readiness:
     """Check database, migrations and Temporal, within two seconds."""
-    checks = await readiness(resources.database, resources.temporal)
-    ready = all(check.reason is None for check in checks)
+    found = await readiness(resources.database, resources.temporal)
+    checks = {check.name: CheckOut(ok=check.reason is None, reason=check.reason) for check in found}
+    ready = all(check.ok for check in checks.values())
     response.status_code = 200 if ready else 503
-    return Readiness(
-        ready=ready, checks={check.name: CheckOut(ok=check.reason is None, reason=check.reason) for check in checks}
-    )
+    return Readiness(ready=ready, checks=checks)
 
 
 @router.get(
