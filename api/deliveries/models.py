@@ -1,12 +1,12 @@
 """Responses with events and deliveries (wire contract, section 5)."""
 
-from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from pydantic import Field
+
 from api.body import Output
-from storage.deliveries.log import AttemptRow, DeliveryRow
 
 
 class DeliveryOut(Output):
@@ -15,7 +15,7 @@ class DeliveryOut(Output):
     message_id: UUID
     event_id: UUID
     event_name: str
-    webhook_subscription_id: UUID
+    webhook_subscription_id: UUID = Field(validation_alias="subscription_id")
     variant: str
     url: str
     status: str
@@ -69,45 +69,3 @@ class EventDetails(Output):
     data: Any
     deliveries: list[DeliveryOut]
     temporal_url: str | None
-
-
-def shared(row: DeliveryRow) -> dict[str, Any]:
-    """Return the fields of a DeliveryOut."""
-    return {
-        "message_id": row.message_id,
-        "event_id": row.event_id,
-        "event_name": row.event_name,
-        "webhook_subscription_id": row.subscription_id,
-        "variant": row.variant,
-        "url": row.url,
-        "status": row.status,
-        "attempts": row.attempts,
-        "last_status_code": row.last_status_code,
-        "last_failure": row.last_failure,
-        "next_attempt_at": row.next_attempt_at,
-        "created_at": row.created_at,
-        "ended_at": row.ended_at,
-    }
-
-
-def delivery_items(rows: Iterable[DeliveryRow]) -> list[DeliveryOut]:
-    """Return deliveries as items of a list."""
-    return [DeliveryOut(**shared(row)) for row in rows]
-
-
-def attempt_items(rows: Iterable[AttemptRow]) -> list[AttemptOut]:
-    """Return attempts as items of an attempt list."""
-    return [
-        AttemptOut(
-            number=row.number,
-            request_id=row.request_id,
-            trigger=row.trigger,
-            started_at=row.started_at,
-            duration_ms=row.duration_ms,
-            status_code=row.status_code,
-            failure=row.failure,
-            detail=row.detail,
-            response_excerpt=row.response_excerpt,
-        )
-        for row in rows
-    ]

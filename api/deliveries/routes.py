@@ -5,9 +5,9 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 
 from api.access import DeliveryRead
-from api.deliveries.models import DeliveryDetails, DeliveryPage, attempt_items, delivery_items, shared
+from api.deliveries.models import DeliveryDetails, DeliveryPage
 from api.deliveries.service import log_page, sent_body
-from api.errors import NotFound
+from api.errors import existing
 from api.ids import id_path, parse_id
 from api.listing import Listing, ListQuery
 from api.resources import FromResources
@@ -30,24 +30,16 @@ async def list_(access: DeliveryRead, resources: FromResources, listing: LogList
     """
     async with resources.database.transaction() as connection:
         page = await log_page(connection, access.store_code, listing)
-    return DeliveryPage(items=delivery_items(page.rows), next_cursor=page.next_cursor)
+    return DeliveryPage(items=page.rows, next_cursor=page.next_cursor)
 
 
 @router.get("/{messageId}", summary="Details of a delivery")
 async def details(access: DeliveryRead, resources: FromResources, message_id: MessageIdPath) -> DeliveryDetails:
     """Return the delivery, its attempts and the body of the last attempt."""
     async with resources.database.transaction() as connection:
-        row = await find_delivery(connection, access.store_code, parse_id(message_id))
-        if row is None:
-            raise NotFound
+        row = existing(await find_delivery(connection, access.store_code, parse_id(message_id)))
         attempts = await attempts_of(connection, row.message_id)
         event = await find_event(connection, access.store_code, row.event_id)
     body = sent_body(event, row, attempts[-1] if attempts else None, resources.sealer.open)
-    return DeliveryDetails(
-        **shared(row),
-        reason=row.reason,
-        attempt_list=attempt_items(attempts),
-        body=body.text,
-        body_note=body.note,
-        temporal_url=delivery_url(resources, workflow_id=row.workflow_id, retry_id=row.retry_id),
-    )
+    url = delivery_url(resources, workflow_id=row.workflow_id, retry_id=row.retry_id)
+    return DeliveryDetails.of(row, attempt_list=attempts, body=body.text, body_note=body.note, temporal_url=url)

@@ -44,15 +44,10 @@ async def log_page(connection: AsyncConnection, store_code: str, listing: Listin
     found = await delivery_page(connection, store_code, listing.conditions, after, listing.items + 1)
     page = found.rows[: listing.items]
     if len(found.rows) > listing.items:
-        return LogPage(page, cursor_of(page[-1]))
+        return LogPage(page, write_cursor(page[-1]))
     if found.looked_to is not None:
         return LogPage(page, write_cursor(found.looked_to), stopped_short=True)
     return LogPage(page, None)
-
-
-def cursor_of(row: DeliveryRow) -> str:
-    """Return the cursor of the page after this delivery."""
-    return write_cursor(Position(row.created_at, row.message_id))
 
 
 _PAYLOAD = struct.Struct(">q16s")  # microseconds since 1970, message id
@@ -61,8 +56,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
-def write_cursor(position: Position) -> str:
-    """Return a position as a cursor of 40 URL-safe characters."""
+def write_cursor(position: Position | DeliveryRow) -> str:
+    """Return the cursor of the page after a position or delivery: 40 URL-safe characters."""
     payload = _PAYLOAD.pack((position.created_at - _EPOCH) // _MICROSECOND, position.message_id.bytes)
     return base64.urlsafe_b64encode(payload + _check(payload)).decode()
 
@@ -112,17 +107,12 @@ def sent_body(
         return SentBody(None, f"The event's data cannot be decrypted: {error}.")
     except (KeyError, ValueError):
         return SentBody(None, "This version cannot rebuild the format in which the body was sent.")
-    return _compared(sent, shown.decode(), attempt.body_sha256)
-
-
-def _compared(sent: bytes, shown: str, recorded_sha256: bytes | None) -> SentBody:
-    if recorded_sha256 is None:
-        return SentBody(shown, "The attempt has no recorded hash; this is the body it was to send.", len(sent))
-    if sha256(sent).digest() != recorded_sha256:
+    note = None if attempt.body_sha256 else "The attempt has no recorded hash; this is the body it was to send."
+    if attempt.body_sha256 not in (None, sha256(sent).digest()):
         return SentBody(
             None, "The sent body differs from the one rebuilt now: the store's time zone or the format has changed."
         )
-    return SentBody(shown, size_bytes=len(sent))
+    return SentBody(shown.decode(), note, len(sent))
 
 
 def _body(event: EventRow, delivery: DeliveryRow, attempt: AttemptRow, data: str) -> bytes:
@@ -179,21 +169,31 @@ def sent_request(
     sealer: Sealer,
 ) -> SentRequest:
     """Return the request of an attempt. `subscription` is None if deleted: its own headers are then unknown."""
-    headers = [
-        SentHeader("Host", urlsplit(delivery.url).netloc),
-        SentHeader("Content-Type", "application/json"),
-        SentHeader("Content-Length", None if body.size_bytes is None else str(body.size_bytes)),
-        SentHeader("Accept-Encoding", "identity"),
+    size = None if body.size_bytes is None else str(body.size_bytes)
+    headers: list[tuple[str, str | None]] = [
+        ("Host", urlsplit(delivery.url).netloc),
+        ("Content-Type", "application/json"),
+        ("Content-Length", size),
+        ("Accept-Encoding", "identity"),
     ]
     if delivery.variant == TEST:
-        headers.append(SentHeader("X-Webhook-Test", "true"))
+        headers.append(("X-Webhook-Test", "true"))
     names = _own_names(subscription, sealer)
-    headers += [SentHeader(name, None) for name in names or ()]
+    headers += [(name, None) for name in names or ()]
     if subscription is not None and subscription.hmac_enabled:
-        headers += _signature(delivery, attempt, subscription.signature_version)
+        headers += [
+            ("X-Webhook-Signature", None),
+            ("X-Webhook-Signature-Algorithm", ALGORITHM),
+            ("X-Webhook-Timestamp", None),
+            ("X-Webhook-Request-Id", str(attempt.request_id)),
+            ("X-Webhook-Signature-Version", str(subscription.signature_version)),
+            ("webhook-id", str(delivery.message_id)),
+            ("webhook-timestamp", None),
+            ("webhook-signature", None),
+        ]
     if "user-agent" not in {name.lower() for name in names or ()}:
-        headers.append(SentHeader("User-Agent", user_agent))
-    return SentRequest(delivery.url, headers, names is not None, body)
+        headers.append(("User-Agent", user_agent))
+    return SentRequest(delivery.url, [SentHeader(*header) for header in headers], names is not None, body)
 
 
 def _own_names(subscription: SubscriptionRow | None, sealer: Sealer) -> list[str] | None:
@@ -203,16 +203,3 @@ def _own_names(subscription: SubscriptionRow | None, sealer: Sealer) -> list[str
         return [header.name for header in open_headers(subscription.sealed_headers, sealer)]
     except SealBrokenError:
         return None
-
-
-def _signature(delivery: DeliveryRow, attempt: AttemptRow, version: int) -> list[SentHeader]:
-    return [
-        SentHeader("X-Webhook-Signature", None),
-        SentHeader("X-Webhook-Signature-Algorithm", ALGORITHM),
-        SentHeader("X-Webhook-Timestamp", None),
-        SentHeader("X-Webhook-Request-Id", str(attempt.request_id)),
-        SentHeader("X-Webhook-Signature-Version", str(version)),
-        SentHeader("webhook-id", str(delivery.message_id)),
-        SentHeader("webhook-timestamp", None),
-        SentHeader("webhook-signature", None),
-    ]

@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
-from api.deliveries.service import LogPage, cursor_of, log_page, read_cursor
+from api.deliveries.service import LogPage, log_page, read_cursor, write_cursor
 from api.errors import ValidationFailed
 from api.ids import is_id, parse_id
 from api.listing import CURSOR, ITEMS, ITEMS_MOST, Listing
@@ -112,7 +112,7 @@ def _query(page: Page, *without: str) -> dict[str, object]:
 
 
 def _fresh_url(page: Page, found: LogPage) -> str:
-    top = {CURSOR: cursor_of(found.rows[0])} if found.rows else {}
+    top = {CURSOR: write_cursor(found.rows[0])} if found.rows else {}
     return page.url("deliveries.fresh", _query(page, CURSOR) | top)
 
 
