@@ -8,8 +8,7 @@ transaction of its own, because it is stored whole or not at all.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 
@@ -21,13 +20,7 @@ from api.events.backlog import BacklogGauge
 from api.operations.metrics import ApiMetrics
 from domain.wire.jsontext import differences, join, parse
 from storage.database import Database
-from storage.events.intake import (
-    EventKey,
-    NewEvent,
-    StoredEvent,
-    insert_events,
-    stored_events,
-)
+from storage.events.intake import EventKey, NewEvent, StoredEvent, insert_events, stored_events
 from storage.events.notification import OutboxNotifier
 from storage.sealing import SealBrokenError, Sealer
 from storage.unavailable import is_unavailable
@@ -66,12 +59,6 @@ LONGEST_PAUSE_SECONDS = 0.1
 """Maximum pause before a batch."""
 
 
-@dataclass(slots=True, eq=False)
-class _Caller:
-    event: NewEvent
-    answer: asyncio.Future[bool]
-
-
 class Intake:
     """Stores events. Both methods return after the commit, with True for each event that was stored already."""
 
@@ -83,7 +70,8 @@ class Intake:
         self._notifier = notifier
         self._backlog = backlog
         self._metrics = metrics
-        self._waiting: dict[_Caller, None] = {}
+        self._waiting: dict[asyncio.Future[bool], NewEvent] = {}
+        """Events by the answer that their caller awaits."""
         self._single_at = -SINGLES_RECENT_SECONDS
         self._batch_seconds = 0.0
         self._committing: asyncio.Task[None] | None = None
@@ -92,34 +80,28 @@ class Intake:
         """Store one event. Return True if it was stored already with the same content. Raises Conflict, Unavailable."""
         await self._refuse_overload()
         self._single_at = time.monotonic()
-        caller = _Caller(event, asyncio.get_running_loop().create_future())
-        self._waiting[caller] = None
+        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting[answer] = event
         if self._committing is None:
             self._committing = asyncio.create_task(self._commit_waiting(), name="intake")
         try:
-            return await caller.answer
+            return await answer
         finally:
-            self._waiting.pop(caller, None)  # a caller cancelled before its commit began stores nothing
+            self._waiting.pop(answer, None)  # a caller cancelled before its commit began stores nothing
 
     async def accept_all(self, events: Sequence[NewEvent]) -> list[bool]:
         """Store all events or none, in one transaction. Raises Conflict with the path of each difference below its
         index, Unavailable.
         """
         await self._refuse_overload()
-        await self._yield_to_singles()
+        if time.monotonic() - self._single_at < SINGLES_RECENT_SECONDS:
+            # A batch is much work for everything behind the API, which would delay the single events.
+            await asyncio.sleep(min(PAUSE_PER_BATCH * self._batch_seconds, LONGEST_PAUSE_SECONDS))
         try:
             outcomes = await self._store(events, whole=True)
         except Exception as error:
             raise _refusal(error) from error
         return [outcome is True for outcome in outcomes]
-
-    async def _yield_to_singles(self) -> None:
-        """Pause a batch while single events arrive too, for longer than the last batch took.
-
-        A batch is much work for everything behind the API, which would delay the single events.
-        """
-        if time.monotonic() - self._single_at < SINGLES_RECENT_SECONDS:
-            await asyncio.sleep(min(PAUSE_PER_BATCH * self._batch_seconds, LONGEST_PAUSE_SECONDS))
 
     async def close(self) -> None:
         """Wait for the commits in progress."""
@@ -146,39 +128,39 @@ class Intake:
         finally:
             self._committing = None
 
-    def _next_group(self) -> list[_Caller]:
-        group: list[_Caller] = []
+    def _next_group(self) -> dict[asyncio.Future[bool], NewEvent]:
+        group: dict[asyncio.Future[bool], NewEvent] = {}
         size = 0
-        for caller in islice(self._waiting, GROUP_EVENTS):
-            size += len(caller.event.data)
+        for answer, event in islice(self._waiting.items(), GROUP_EVENTS):
+            size += len(event.data)
             if group and size > GROUP_BYTES:
                 break
-            group.append(caller)
-        for caller in group:
-            del self._waiting[caller]
+            group[answer] = event
+        for answer in group:
+            del self._waiting[answer]
         return group
 
-    async def _commit(self, group: Sequence[_Caller]) -> None:
+    async def _commit(self, group: Mapping[asyncio.Future[bool], NewEvent]) -> None:
         try:
-            outcomes = await self._store([caller.event for caller in group], whole=False)
+            outcomes = await self._store(list(group.values()), whole=False)
         except Exception as error:
             if len(group) > 1 and not is_unavailable(error):
                 # An event cannot be stored: commit each alone, so that only its caller gets the error.
-                for caller in group:
-                    await self._commit([caller])
+                for answer, event in group.items():
+                    await self._commit({answer: event})
                 return
             outcomes = [_refusal(error) for _ in group]
         except BaseException:
-            for caller in group:
-                caller.answer.cancel()
+            for answer in group:
+                answer.cancel()
             raise
-        for caller, outcome in zip(group, outcomes, strict=True):
-            if caller.answer.done():
+        for answer, outcome in zip(group, outcomes, strict=True):
+            if answer.done():
                 continue
             if isinstance(outcome, bool):
-                caller.answer.set_result(outcome)
+                answer.set_result(outcome)
             else:
-                caller.answer.set_exception(outcome)
+                answer.set_exception(outcome)
 
     async def _store(self, events: Sequence[NewEvent], *, whole: bool) -> list[bool | Exception]:
         """Store the events in one transaction. Return True (stored already), False or a Conflict for each event; with
@@ -236,7 +218,8 @@ async def store(
             outcomes.append(Unavailable("The event of this id was just erased; send again."))
         else:
             different = content_differences(event, stored[event.key], unseal)
-            outcomes.append(_conflict(event, different) if different else True)
+            message = f"Event {event.event_id} was accepted before with different content."
+            outcomes.append(Conflict(message, different) if different else True)
     return outcomes
 
 
@@ -246,7 +229,8 @@ def content_differences(event: NewEvent, stored: StoredEvent, unseal: Callable[[
     Raises SealBrokenError if the stored secrets cannot be decrypted.
     """
     paths = ["eventName"] if event.name != stored.name else []
-    if event.created_at_text is not None and not _same_instant(event.created_at_text, stored.created_at_text):
+    given, kept = event.created_at_text, stored.created_at_text
+    if given and given != kept and datetime.fromisoformat(given) != datetime.fromisoformat(kept):
         paths.append("createdAt")
     if event.digest != stored.digest or event.sealed_data is not None or stored.sealed_data is not None:
         came = event.data if event.sealed_data is None else unseal(event.sealed_data)
@@ -254,19 +238,9 @@ def content_differences(event: NewEvent, stored: StoredEvent, unseal: Callable[[
         if had is None:  # the stored body was deleted, so only the digests can be compared
             paths += ["data"] if event.digest != stored.digest else []
         elif came != had:
-            paths += [
-                join("data", path) if path else "data"
-                for path in differences(parse(came.encode()), parse(had.encode()))
-            ]
+            different = differences(parse(came.encode()), parse(had.encode()))
+            paths += [join("data", path) if path else "data" for path in different]
     return paths
-
-
-def _same_instant(one: str, other: str) -> bool:
-    return one == other or datetime.fromisoformat(one) == datetime.fromisoformat(other)
-
-
-def _conflict(event: NewEvent, paths: Sequence[str]) -> Conflict:
-    return Conflict(f"Event {event.event_id} was accepted before with different content.", paths)
 
 
 def _refuse_whole(outcomes: Sequence[bool | Exception]) -> None:
