@@ -92,7 +92,6 @@ class InstallationRight:
 SubscriptionRead = Annotated[StoreAccess, Depends(StoreRight(Scope.SUBSCRIPTION_READ))]
 SubscriptionWrite = Annotated[StoreAccess, Depends(StoreRight(Scope.SUBSCRIPTION_WRITE))]
 DeliveryRead = Annotated[StoreAccess, Depends(StoreRight(Scope.DELIVERY_READ))]
-DeliveryAction = Annotated[StoreAccess, Depends(StoreRight(Scope.DELIVERY_ACT))]
 ExpiryWrite = Annotated[StoreAccess, Depends(StoreRight(Scope.EXPIRY_WRITE))]
 StoreAdmin = Annotated[StoreAccess, Depends(StoreRight(Scope.ADMIN))]
 InstallationAdmin = Annotated[Principal, Depends(InstallationRight(Scope.ADMIN))]

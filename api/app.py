@@ -149,11 +149,8 @@ def _methods_at(request: Request) -> set[str]:
         route = context.original_route
         if isinstance(route, APIRoute) and route.path_regex.match(request.scope["path"]):
             methods.setdefault(route.path_format, set()).update(route.methods or ())
-    return methods[min(methods, key=_parameters_from_the_end)]
-
-
-def _parameters_from_the_end(path: str) -> tuple[int, list[bool]]:
-    return path.count("{"), [step.startswith("{") for step in reversed(path.split("/"))]
+    concrete = min(methods, key=lambda path: (path.count("{"), [step[:1] == "{" for step in path.split("/")[::-1]]))
+    return methods[concrete]
 
 
 async def _disconnected(request: Request, error: Exception) -> Response:

@@ -3,10 +3,10 @@
 FastAPI's body parameters are not used: its parser accepts NaN and repeated keys, and turns numbers into floats.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from decimal import Decimal
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
@@ -16,6 +16,8 @@ from api.errors import Problem, TooLarge, ValidationFailed, invalid
 from domain.wire.jsontext import JsonTextError, JsonValue, parse
 
 M = TypeVar("M", bound=BaseModel)
+
+JSON = "application/json"
 
 SMALL_BODY_BYTES = 128 * 1024
 """Maximum body of most calls. Fits the largest subscription: 20 headers of 4 KiB, escaped."""
@@ -33,7 +35,16 @@ class Input(BaseModel):
 class Output(BaseModel):
     """Base of response models: camelCase names. Only a field with a default may be missing from a response."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True)
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, from_attributes=True, frozen=True)
+
+    @classmethod
+    def of(cls, row: Any, **more: Any) -> Self:
+        """Build the response from a stored row, a dataclass or a table's model.
+
+        `more` are fields that the row lacks or has in another form.
+        """
+        stored = dict(row) if isinstance(row, BaseModel) else {one.name: getattr(row, one.name) for one in fields(row)}
+        return cls(**stored | more)
 
 
 def _whole(value: object) -> object:
@@ -126,30 +137,42 @@ def problem_of(details: Mapping[str, Any], path: str = "") -> Problem:
 
 
 @dataclass(frozen=True, eq=False)
-class JsonBody(Generic[M]):
-    """Dependency that returns the unwrapped body as a model. List it after the right and after the object."""
+class DocumentedBody(Generic[M]):
+    """Base of dependencies that read a body, documented as `model` inside `wrapper`.
+
+    List them after the right and after the object.
+    """
 
     model: type[M]
     wrapper: str | None = None
-    limit_bytes: int = SMALL_BODY_BYTES
-    refuses = (400, 413)
+    required: bool = field(default=True, kw_only=True)
+    refuses: ClassVar[tuple[int, ...]] = (400, 413)
 
-    async def __call__(self, request: Request) -> M:
-        """Return the validated body. Raises ValidationFailed or TooLarge."""
-        return validate(self.model, parse_body(await read_body(request, self.limit_bytes), self.wrapper))
-
-    def models(self) -> Iterator[type[BaseModel]]:
-        """Yield the models whose schemas the documentation needs."""
-        yield self.model
+    def models(self) -> Iterable[type[BaseModel]]:
+        """Return the models whose schemas the documentation needs."""
+        return (self.model,)
 
     def request_body(self, references: Mapping[type[BaseModel], dict[str, Any]]) -> dict[str, Any]:
         """Return the OpenAPI request body; `references` maps each of `models` to its schema."""
         schema = references[self.model]
         if self.wrapper is not None:
+            properties = {self.wrapper: schema}
             schema = {
                 "type": "object",
-                "properties": {self.wrapper: schema},
-                "required": [self.wrapper],
+                "properties": properties,
+                "required": list(properties),
                 "additionalProperties": False,
             }
-        return {"required": True, "content": {"application/json": {"schema": schema}}}
+        return {"required": self.required, "content": {JSON: {"schema": schema}}}
+
+
+@dataclass(frozen=True, eq=False)
+class JsonBody(DocumentedBody[M]):
+    """Dependency that returns the unwrapped body as a model; a missing body that is not required counts as `{}`."""
+
+    limit_bytes: int = SMALL_BODY_BYTES
+
+    async def __call__(self, request: Request) -> M:
+        """Return the validated body. Raises ValidationFailed or TooLarge."""
+        raw = await read_body(request, self.limit_bytes)
+        return validate(self.model, parse_body(raw, self.wrapper) if raw.strip() or self.required else {})

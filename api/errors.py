@@ -1,52 +1,20 @@
-"""Errors of the API with their status, body and headers.
-
-    ApiError
-    ├── ValidationFailed        400  invalid request; each error has a dotted path
-    ├── Unauthorised            401
-    │   ├── AuthenticationRequired   no credentials, or an unknown key
-    │   ├── BadCredentials           wrong user name or password
-    │   ├── ExpiredToken
-    │   └── InvalidToken
-    ├── Forbidden               403  the caller lacks the right
-    ├── NotFound                404  no such store or object, or not visible to the caller
-    ├── Conflict                409  the request contradicts the stored state
-    ├── TooLarge                413
-    ├── TooManyAttempts         429  log-in is throttled; with Retry-After
-    ├── TooManyTests            429  draft tests are limited per minute; with Retry-After
-    └── Unavailable             503  temporary failure of this service; with Retry-After
-
-The bodies follow section 1 of the wire contract.
-"""
+"""Errors of the API with their status, body and headers. The bodies follow section 1 of the wire contract."""
 
 # ruff: noqa: N818 - the names describe the request's outcome
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, TypeVar
+
+Row = TypeVar("Row")
 
 UNAVAILABLE_RETRY_SECONDS = 1
 """Default Retry-After of a 503. A component that died is back within seconds."""
 
 
-class FieldProblem(Protocol):
-    """Interface of a validation error: `domain.events.catalogue.FieldError` and `Problem` implement it."""
-
-    @property
-    def path(self) -> str:
-        """Dotted path, relative to the content of the body's wrapper."""
-
-    @property
-    def code(self) -> str:
-        """Stable error code for programs."""
-
-    @property
-    def message(self) -> str:
-        """Message for people."""
-
-
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One validation error of a request."""
+    """One validation error of a request: dotted path below the body's wrapper, stable code, message for people."""
 
     path: str
     code: str
@@ -54,18 +22,15 @@ class Problem:
 
 
 class ApiError(Exception):
-    """Error with an HTTP status, a body and headers."""
+    """Error with an HTTP status, a message and headers."""
 
     status = 500
+    message = ""
+    headers: Mapping[str, str] = {}
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """Headers of the response."""
-        return {}
+    def __init__(self, message: str | None = None) -> None:
+        self.message = self.message if message is None else message
+        super().__init__(self.message)
 
     def body(self) -> dict[str, Any]:
         """Return the body of the response."""
@@ -76,24 +41,21 @@ class ValidationFailed(ApiError):
     """400 with all problems found."""
 
     status = 400
+    message = "Validation failed"
 
-    def __init__(self, problems: Iterable[FieldProblem]) -> None:
-        super().__init__("Validation failed")
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        super().__init__()
         self.problems = tuple(problems)
 
     def body(self) -> dict[str, Any]:
         """Return the contract's body; `parameters` and `plural` exist for the platform's clients and are constant."""
-        errors: list[dict[str, Any]] = [
-            {
-                "message": problem.message,
-                "parameters": {},
-                "plural": None,
-                "code": problem.code,
-                "path": problem.path,
-            }
-            for problem in self.problems
-        ]
-        return {**super().body(), "errors": errors}
+        constant: dict[str, Any] = {"parameters": {}, "plural": None}
+        return {
+            **super().body(),
+            "errors": [
+                {"message": one.message, **constant, "code": one.code, "path": one.path} for one in self.problems
+            ],
+        }
 
 
 def invalid(path: str, code: str, message: str) -> ValidationFailed:
@@ -102,21 +64,16 @@ def invalid(path: str, code: str, message: str) -> ValidationFailed:
 
 
 class Unauthorised(ApiError):
-    """401 with the authentication scheme, which RFC 9110 requires."""
+    """401 with the authentication scheme, which RFC 9110 requires; browsers show no password dialog for this one."""
 
     status = 401
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """Authentication scheme `Bearer`, for which browsers show no password dialog."""
-        return {"WWW-Authenticate": "Bearer"}
+    headers: Mapping[str, str] = {"WWW-Authenticate": "Bearer"}
 
 
 class AuthenticationRequired(Unauthorised):
     """401 without credentials, or with a key that is unknown, expired or revoked."""
 
-    def __init__(self) -> None:
-        super().__init__("Authentication Required")
+    message = "Authentication Required"
 
     def body(self) -> dict[str, Any]:
         """Return the body, the only one without a code."""
@@ -126,40 +83,40 @@ class AuthenticationRequired(Unauthorised):
 class BadCredentials(Unauthorised):
     """401 for a wrong user name or password; the body does not disclose which."""
 
-    def __init__(self) -> None:
-        super().__init__("Invalid credentials.")
+    message = "Invalid credentials."
 
 
 class ExpiredToken(Unauthorised):
     """401 for an expired JWT of this service."""
 
-    def __init__(self) -> None:
-        super().__init__("Expired JWT Token")
+    message = "Expired JWT Token"
 
 
 class InvalidToken(Unauthorised):
     """401 for any other invalid JWT, and for a refresh token that does not work."""
 
-    def __init__(self) -> None:
-        super().__init__("Invalid JWT Token")
+    message = "Invalid JWT Token"
 
 
 class Forbidden(ApiError):
     """403: the caller lacks the right."""
 
     status = 403
-
-    def __init__(self) -> None:
-        super().__init__("Forbidden.")
+    message = "Forbidden."
 
 
 class NotFound(ApiError):
     """404 for an unknown store or object, and for one in a store that the caller may not enter."""
 
     status = 404
+    message = "Not Found"
 
-    def __init__(self) -> None:
-        super().__init__("Not Found")
+
+def existing(row: Row | None) -> Row:
+    """Return the row. Raises NotFound if there is none."""
+    if row is None:
+        raise NotFound
+    return row
 
 
 class Conflict(ApiError):
@@ -173,8 +130,7 @@ class Conflict(ApiError):
 
     def body(self) -> dict[str, Any]:
         """Return the body, with the differing paths if they are known."""
-        body = super().body()
-        return body if self.differences is None else {**body, "differences": self.differences}
+        return super().body() | ({} if self.differences is None else {"differences": self.differences})
 
 
 class TooLarge(ApiError):
@@ -191,12 +147,7 @@ class _RetryLater(ApiError):
 
     def __init__(self, message: str, retry_after_seconds: int) -> None:
         super().__init__(message)
-        self.retry_after_seconds = retry_after_seconds
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """Retry-After in seconds."""
-        return {"Retry-After": str(self.retry_after_seconds)}
+        self.headers = {"Retry-After": str(retry_after_seconds)}
 
 
 class TooManyAttempts(_RetryLater):

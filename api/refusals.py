@@ -1,6 +1,9 @@
 """Mapping of database, encryption and Temporal errors to errors of the API."""
 
+import asyncio
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from fastapi.exceptions import RequestValidationError
 from sqlalchemy.exc import DBAPIError
@@ -18,6 +21,10 @@ SEAL_RETRY_SECONDS = 60
 """Retry-After when an encryption key is missing: an operator has to set it first."""
 
 DATABASE_ERRORS = (DBAPIError, PoolTimeoutError, OSError)
+TEMPORAL_SECONDS = 5.0
+"""Timeout of the calls in one block. A call takes milliseconds; the client alone would retry for longer than a caller
+waits."""
+
 TEMPORAL_IS_DOWN = frozenset({RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED})
 
 REFUSED = (ApiError, RequestValidationError, SealBrokenError, RPCError, *DATABASE_ERRORS)
@@ -39,7 +46,25 @@ def refusal_of(error: Exception) -> ApiError | None:
             logger.error("stored data cannot be decrypted, check ENCRYPTION_KEYS: %s", error)
             return Unavailable("Stored data cannot be decrypted: ENCRYPTION_KEYS lacks a key.", SEAL_RETRY_SECONDS)
         case RPCError() if error.status in TEMPORAL_IS_DOWN:
-            return Unavailable("Temporal cannot be reached at the moment; try again.")
+            return _temporal_unavailable()
         case DBAPIError() | PoolTimeoutError() | OSError() if is_unavailable(error):
             return Unavailable("The database cannot be reached or cannot write at the moment; try again.")
     return None
+
+
+def _temporal_unavailable() -> Unavailable:
+    return Unavailable("Temporal cannot be reached at the moment; try again.")
+
+
+@asynccontextmanager
+async def temporal_call() -> AsyncIterator[None]:
+    """Limit Temporal calls to TEMPORAL_SECONDS. Raises Unavailable if Temporal does not answer in time."""
+    try:
+        async with asyncio.timeout(TEMPORAL_SECONDS):
+            yield
+    except (TimeoutError, RuntimeError) as error:  # RuntimeError: the first connection of a lazy client failed
+        raise _temporal_unavailable() from error
+    except RPCError as error:
+        if error.status not in TEMPORAL_IS_DOWN:
+            raise
+        raise _temporal_unavailable() from error

@@ -70,21 +70,17 @@ async def open_resources(settings: Settings, lookup: Lookup | None = None) -> As
     sealer = Sealer(settings.plain_encryption_keys)
     metrics = ApiMetrics()
     async with AsyncExitStack() as closing:
-        database = Database(settings.sqlalchemy_url, pool_size=settings.database_pool_size, name="loyalty-webhooks api")
-        closing.push_async_callback(database.close)
-        notifier = OutboxNotifier(database)
-        closing.push_async_callback(notifier.close)
-        backlog = BacklogGauge(database, settings.backlog_limit_events)
-        closing.push_async_callback(backlog.close)
-        installation = InstallationGauge(database)
-        closing.push_async_callback(installation.close)
-        metrics.pool.watch(database)
-        intake = Intake(database, sealer, notifier, backlog, metrics)
-        closing.push_async_callback(intake.close)
         temporal = await temporal_client(lazy=True, payload_keys=settings.plain_payload_keys)
         schedules = ExpirySchedules(temporal, task_queue=settings.task_queue, local_hour=settings.expiry_local_hour)
+        database = Database(settings.sqlalchemy_url, pool_size=settings.database_pool_size, name="loyalty-webhooks api")
+        metrics.pool.watch(database)
+        notifier = OutboxNotifier(database)
+        backlog = BacklogGauge(database, settings.backlog_limit_events)
+        installation = InstallationGauge(database)
+        intake = Intake(database, sealer, notifier, backlog, metrics)
         schedule_sync = ScheduleSync(database, schedules)
-        closing.push_async_callback(schedule_sync.close)
+        for resource in (database, notifier, backlog, installation, intake, schedule_sync):
+            closing.push_async_callback(resource.close)
         due_source = await closing.enter_async_context(
             open_source(database, sealer, settings.expiry_asyncpg_url, settings.expiry_statement_timeout_seconds)
         )
@@ -102,12 +98,7 @@ async def open_resources(settings: Settings, lookup: Lookup | None = None) -> As
             metrics=metrics,
             backlog=backlog,
             installation=installation,
-            event_reader=EventReader(
-                sealer,
-                allow_unknown_fields=settings.allow_unknown_fields,
-                event_limit_bytes=settings.event_limit_bytes,
-                batch_limit_events=settings.batch_limit_events,
-            ),
+            event_reader=EventReader(sealer, settings),
             intake=intake,
             schedules=schedules,
             schedule_sync=schedule_sync,

@@ -3,20 +3,18 @@
 import asyncio
 import secrets
 from contextlib import suppress
-from dataclasses import dataclass
 from uuid import UUID, uuid4
 
 from temporalio.client import WorkflowFailureError
 from temporalio.service import RPCError
 
 from api.errors import Conflict, TooManyTests, Unavailable
-from api.resources import Resources
+from api.refusals import temporal_call
+from api.store_actions import StoreActions
 from api.subscriptions.models import SubscriptionCreate
 from api.subscriptions.service import Editor, headers_after
-from api.temporal_calls import temporal_call
 from domain.events.catalogue import CATALOGUE
 from domain.wire.signing import SECRET_BYTES, format_secret
-from storage.access.audit import record
 from storage.events.intake import new_event
 from storage.subscriptions.draft_tests import (
     DRAFT_TEST_SECONDS,
@@ -34,17 +32,9 @@ from temporal.messages import DraftTestRef
 ANSWER_SECONDS = DRAFT_TEST_SECONDS + 2.0
 """Maximum wait for the end of a draft test. Temporal reports a timeout shortly after it has passed."""
 
-NO_WORKER = "No worker has taken the test. Is one running?"
-LOST = "The worker died while it sent the test, so the outcome is unknown. Try again."
 
-
-@dataclass(frozen=True, slots=True)
-class DraftTests:
+class DraftTests(StoreActions):
     """Tests of one caller in one store."""
-
-    resources: Resources
-    store_code: str
-    actor: str
 
     async def send_saved(self, subscription: SubscriptionRow) -> UUID:
         """Start a test of a saved webhook of any status and return the message id of its delivery.
@@ -55,20 +45,12 @@ class DraftTests:
         sample = new_event(self.store_code, event_type, uuid4(), event_type.sample, self.resources.sealer)
         async with self.resources.database.transaction() as connection:
             message_id = await insert_test(connection, sample, subscription.id, subscription.url)
-            await record(
-                connection,
-                actor=self.actor,
-                action="send-test",
-                object_type="subscription",
-                object_id=subscription.id,
-                store_code=self.store_code,
-                changes={"messageId": str(message_id)},
-            )
+            changes = {"messageId": str(message_id)}
+            await self.record(connection, "send-test", "subscription", subscription.id, changes)
         started = False
         try:
             async with temporal_call():
-                ref = _saved(subscription, message_id)
-                started = await self.resources.starts.start_test(ref, subscription.url)
+                started = await self.resources.starts.start_test(_saved(subscription, message_id), subscription.url)
         finally:
             if not started:
                 async with self.resources.database.transaction() as connection:
@@ -95,15 +77,9 @@ class DraftTests:
         async with self.resources.database.transaction() as connection:
             if wait := await open_draft_test(connection, draft):
                 raise TooManyTests(DRAFT_TESTS_A_MINUTE, wait)
-            await record(
-                connection,
-                actor=self.actor,
-                action="draft-test",
-                object_type="subscription" if saved else "draft_test",
-                object_id=saved.id if saved else draft.id,
-                store_code=self.store_code,
-                changes={"event_name": draft.event_name, "url": draft.url},
-            )
+            object_type, object_id = ("subscription", saved.id) if saved else ("draft_test", draft.id)
+            changes = {"event_name": draft.event_name, "url": draft.url}
+            await self.record(connection, "draft-test", object_type, object_id, changes)
         try:
             await self._sent(DraftTestRef(str(draft.id)), draft.url)
         finally:
@@ -111,7 +87,7 @@ class DraftTests:
                 await give_up_draft_test(connection, draft.id)
                 result = await draft_test_result(connection, draft.id)
         if result is None:
-            raise Unavailable(LOST)
+            raise Unavailable("The worker died while it sent the test, so the outcome is unknown. Try again.")
         return result
 
     async def _draft(self, body: SubscriptionCreate, url: str, saved: SubscriptionRow | None) -> DraftTest:
@@ -141,7 +117,7 @@ class DraftTests:
             async with asyncio.timeout(ANSWER_SECONDS):
                 await self.resources.starts.test_ended(ref)
         except (TimeoutError, WorkflowFailureError, RPCError) as error:
-            raise Unavailable(NO_WORKER) from error
+            raise Unavailable("No worker has taken the test. Is one running?") from error
 
 
 def _saved(subscription: SubscriptionRow, message_id: UUID) -> DraftTestRef:

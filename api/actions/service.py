@@ -7,12 +7,12 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from api.errors import Conflict, NotFound, Unavailable
-from api.resources import Resources
-from api.temporal_calls import temporal_call
+from api.errors import Conflict, Unavailable, existing
+from api.refusals import temporal_call
+from api.store_actions import StoreActions
 from domain.delivery.lifecycle import OPEN, DeliveryStatus, SubscriptionStatus
 from domain.wire.bodies import TEST
-from storage.access.audit import changed, record
+from storage.access.audit import changed
 from storage.deliveries.actions import ActedOn, delivery_for_action
 from storage.deliveries.transitions import cancel
 from storage.subscriptions.queries import SubscriptionRow, find_subscription
@@ -43,56 +43,46 @@ _NOT_SENDING: Mapping[str, str] = {
     SubscriptionStatus.PAUSED: "Its subscription is paused: resume it first, or send a test.",
     SubscriptionStatus.DISABLED: "Its subscription is disabled: enable it first, or send a test.",
 }
-_TESTS = "It is a test, which is sent once; send another."
 
 
-class OperatorActions:
+class OperatorActions(StoreActions):
     """Operator actions of one caller in one store."""
-
-    def __init__(self, resources: Resources, store_code: str, actor: str) -> None:
-        self._database = resources.database
-        self._starts = resources.starts
-        self._store_code = store_code
-        self._actor = actor
 
     async def change_status(self, subscription_id: UUID, action: StatusAction) -> SubscriptionRow:
         """Bring a subscription to the action's status and return it. A subscription of that status stays unchanged.
 
         Raises Conflict if the action does not apply to the current status, NotFound.
         """
-        async with self._database.transaction() as connection:
+        async with self.resources.database.transaction() as connection:
             before = await self._subscription(connection, subscription_id)
             if (refusal := _NOT_APPLICABLE.get((action, before.status))) is not None:
                 raise Conflict(refusal)
-            if before.status == _REACHES[action]:
-                after = before
-            else:
-                await self._set_status(connection, subscription_id, action)
+            after = before
+            if before.status != _REACHES[action]:
+                if action in ("pause", "disable"):
+                    stop = pause if action == "pause" else disable
+                    await stop(connection, subscription_id, reason=f"by {self.actor}")
+                else:
+                    start = resume if action == "resume" else enable
+                    await start(connection, subscription_id)
                 after = await self._subscription(connection, subscription_id)
                 changes = changed({"status": before.status}, {"status": after.status})
-                await self._audit(connection, action, "subscription", subscription_id, changes)
+                await self.record(connection, action, "subscription", subscription_id, changes)
         if action != "pause":  # the drain has held deliveries to send (resume, enable) or to end (disable)
             await self.wake_drain(after.id, after.event_name, after.url)
         return after
 
-    async def _set_status(self, connection: AsyncConnection, subscription_id: UUID, action: StatusAction) -> None:
-        if action == "pause":
-            await pause(connection, subscription_id, reason=f"by {self._actor}")
-        elif action == "resume":
-            await resume(connection, subscription_id)
-        elif action == "disable":
-            await disable(connection, subscription_id, reason=f"by {self._actor}")
-        else:
-            await enable(connection, subscription_id)
+    async def _subscription(self, connection: AsyncConnection, subscription_id: UUID) -> SubscriptionRow:
+        return existing(await find_subscription(connection, self.store_code, subscription_id, lock=True))
 
     async def redeliver(self, message_id: UUID) -> None:
         """Attempt an ended delivery once more. Raises Conflict, NotFound, Unavailable."""
-        async with self._database.transaction() as connection:
+        async with self.resources.database.transaction() as connection:
             delivery = await self._delivery(connection, message_id)
             if delivery.status in OPEN:
                 raise Conflict(f"It is still being delivered ({delivery.status}); send-now attempts it at once.")
             _refuse_test_or_silent(delivery)
-            await self._audit(connection, "redeliver", "delivery", message_id)
+            await self.record(connection, "redeliver", "delivery", message_id)
         await self._attempt_once(delivery, "redeliver")
 
     async def send_now(self, message_id: UUID) -> None:
@@ -100,7 +90,7 @@ class OperatorActions:
 
         A failed attempt changes neither the delivery's failure count nor its schedule.
         """
-        async with self._database.transaction() as connection:
+        async with self.resources.database.transaction() as connection:
             delivery = await self._delivery(connection, message_id)
             if (ended := _ENDED.get(delivery.status)) is not None:
                 raise Conflict(ended)
@@ -110,94 +100,55 @@ class OperatorActions:
                     f"Its subscription is ordered and {delivery.behind} comes before it; "
                     "send, redeliver or cancel that one."
                 )
-            await self._audit(connection, "send-now", "delivery", message_id)
+            await self.record(connection, "send-now", "delivery", message_id)
         await self._attempt_once(delivery, "send-now")
 
     async def _attempt_once(self, delivery: ActedOn, action: Literal["redeliver", "send-now"]) -> None:
         """Start the attempt; a refused or failed start is audited. Raises Conflict, Unavailable."""
+        refusal: Conflict | Unavailable
         try:
             async with temporal_call():
-                started = await self._starts.attempt_once(delivery, self._store_code, action)
-        except Unavailable:
-            await self._audit_outcome(action, delivery, "not started: Temporal is unavailable")
-            raise
-        if not started:
-            await self._audit_outcome(action, delivery, "refused: another manual attempt is in progress")
-            raise Conflict("Another manual attempt is in progress; wait until it has ended.")
-
-    async def _audit_outcome(self, action: str, delivery: ActedOn, outcome: str) -> None:
-        async with self._database.transaction() as connection:
-            await self._audit(connection, action, "delivery", delivery.message_id, {"outcome": outcome})
+                if await self.resources.starts.attempt_once(delivery, self.store_code, action):
+                    return
+            outcome = "refused: another manual attempt is in progress"
+            refusal = Conflict("Another manual attempt is in progress; wait until it has ended.")
+        except Unavailable as unavailable:
+            outcome, refusal = "not started: Temporal is unavailable", unavailable
+        async with self.resources.database.transaction() as connection:
+            await self.record(connection, action, "delivery", delivery.message_id, {"outcome": outcome})
+        raise refusal
 
     async def cancel(self, message_id: UUID) -> None:
         """Cancel an open delivery, or release the successors of an exhausted one. Raises Conflict, NotFound.
 
         An attempt in progress finishes and may succeed.
         """
-        async with self._database.transaction() as connection:
+        async with self.resources.database.transaction() as connection:
             delivery = await self._delivery(connection, message_id)
             if delivery.status not in OPEN and not delivery.holds_group:
                 raise Conflict(_ENDED[delivery.status].partition(";")[0] + ".")
             await cancel(connection, message_id)
-            await self._audit(connection, "cancel", "delivery", message_id)
+            await self.record(connection, "cancel", "delivery", message_id)
         # The delivery may have been at the head of its FIFO group: wake the drain to send its successors.
         if delivery.holds_group or (delivery.status == DeliveryStatus.HELD and delivery.ordered):
             await self.wake_drain(delivery.subscription_id, delivery.event_name, delivery.url)
         elif delivery.retry_id is not None:
             try:
                 async with temporal_call():
-                    await self._starts.end_retry(delivery.retry_id)
+                    await self.resources.starts.end_retry(delivery.retry_id)
             except Unavailable:
                 logger.warning(
                     "activity %s of a cancelled delivery not terminated (Temporal unavailable), it completes when due",
                     delivery.retry_id,
                 )
 
-    async def _subscription(self, connection: AsyncConnection, subscription_id: UUID) -> SubscriptionRow:
-        row = await find_subscription(connection, self._store_code, subscription_id, lock=True)
-        if row is None:
-            raise NotFound
-        return row
-
     async def _delivery(self, connection: AsyncConnection, message_id: UUID) -> ActedOn:
-        delivery = await delivery_for_action(connection, self._store_code, message_id)
-        if delivery is None:
-            raise NotFound
-        return delivery
-
-    async def _audit(
-        self,
-        connection: AsyncConnection,
-        action: str,
-        object_type: str,
-        object_id: UUID,
-        changes: Mapping[str, object] | None = None,
-    ) -> None:
-        await record(
-            connection,
-            actor=self._actor,
-            action=action,
-            object_type=object_type,
-            object_id=object_id,
-            store_code=self._store_code,
-            changes=changes,
-        )
-
-    async def wake_drain(self, subscription_id: UUID, event_name: str, url: str) -> None:
-        """Wake the drain of a subscription. If Temporal is unavailable, the workers' drain watchdog wakes it later."""
-        try:
-            async with temporal_call():
-                await self._starts.wake_drain(subscription_id, self._store_code, event_name, url)
-        except Unavailable:
-            logger.warning(
-                "drain of subscription %s not woken (Temporal unavailable), the drain watchdog wakes it later",
-                subscription_id,
-            )
+        return existing(await delivery_for_action(connection, self.store_code, message_id))
 
 
 def _refuse_test_or_silent(delivery: ActedOn) -> None:
     if delivery.variant == TEST:
-        raise Conflict(_TESTS)
+        raise Conflict("It is a test, which is sent once; send another.")
     if delivery.subscription_deleted:
         raise Conflict("Its subscription has been deleted, so there is nowhere to send it.")
     if (silent := _NOT_SENDING.get(delivery.subscription_status)) is not None:

@@ -1,24 +1,20 @@
 """Requests and responses of the bulk actions recover and backfill (wire contract, section 5)."""
 
-from typing import Annotated, Literal, Self
+from typing import Any, Literal, Self
 from uuid import UUID
 
 from pydantic import Field
 
-from api.body import WHOLE, Input, Output
+from api.body import Input, Output
 from api.instants import Instant
-from api.subscriptions.models import RATE_MOST_PER_SECOND
+from api.subscriptions.models import RatePerSecond
 from domain.delivery.lifecycle import DeliveryStatus
-from storage.deliveries.bulk_actions import BulkActionProgress
 
 Recoverable = Literal[DeliveryStatus.EXHAUSTED, DeliveryStatus.CANCELLED, DeliveryStatus.DELIVERED]
 
 
 def _exhausted() -> list[Recoverable]:
     return [DeliveryStatus.EXHAUSTED]
-
-
-RatePerSecond = Annotated[int, Field(ge=1, le=RATE_MOST_PER_SECOND), WHOLE]
 
 
 class RecoverRequest(Input):
@@ -62,7 +58,7 @@ class BulkActionOut(Output):
     finished (each delivery has been attempted) or cancelled.
     """
 
-    webhook_subscription_id: UUID
+    webhook_subscription_id: UUID = Field(validation_alias="subscription_id")
     status: str
     count: int
     opened: int
@@ -72,19 +68,9 @@ class BulkActionOut(Output):
     waiting: int
 
     @classmethod
-    def of(cls, found: BulkActionProgress, **identity: UUID) -> Self:
-        """Return the response, with the id of the action under the name given by `identity`."""
-        return cls(
-            **identity,
-            webhook_subscription_id=found.subscription_id,
-            status=found.status,
-            count=found.count,
-            opened=found.opened,
-            done=found.delivered + found.failed_again,
-            delivered=found.delivered,
-            failed_again=found.failed_again,
-            waiting=found.waiting,
-        )
+    def of(cls, row: Any, **more: Any) -> Self:
+        """Build the response from a BulkActionProgress; `more` names the action's id."""
+        return super().of(row, done=row.delivered + row.failed_again, **more)
 
 
 class RecoverOut(BulkActionOut):

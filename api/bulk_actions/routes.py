@@ -1,11 +1,9 @@
 """Routes of the bulk actions recover and backfill on a time window of one subscription: begin, progress, cancel."""
 
 from typing import Annotated
-from uuid import UUID
 
 from fastapi import APIRouter, Depends
 
-from api.access import DeliveryAction, DeliveryRead
 from api.actions.routes import TargetSubscription
 from api.body import JsonBody
 from api.bulk_actions.models import (
@@ -17,10 +15,10 @@ from api.bulk_actions.models import (
     RecoverRequest,
 )
 from api.bulk_actions.service import BulkActions, wanted_of
-from api.errors import NotFound
 from api.ids import id_path, parse_id
-from api.resources import FromResources, Resources
-from storage.deliveries.bulk_actions import BulkActionKind, BulkActionProgress, bulk_action_progress
+from api.store_actions import acting
+from domain.access import Scope
+from storage.deliveries.bulk_actions import BulkActionKind
 
 router = APIRouter(prefix="/api/{storeCode}/webhook", tags=["actions"])
 
@@ -30,11 +28,8 @@ RecoverBody = Annotated[RecoverRequest, Depends(JsonBody(RecoverRequest, "recove
 BackfillBody = Annotated[BackfillRequest, Depends(JsonBody(BackfillRequest, "backfill"))]
 
 
-async def _actions(access: DeliveryAction, resources: FromResources) -> BulkActions:
-    return BulkActions(resources, access.store_code, access.actor)
-
-
-CallerBulkActions = Annotated[BulkActions, Depends(_actions)]
+ReadBulkActions = Annotated[BulkActions, Depends(acting(BulkActions, Scope.DELIVERY_READ))]
+CallerBulkActions = Annotated[BulkActions, Depends(acting(BulkActions, Scope.DELIVERY_ACT))]
 """Bulk actions of the caller, who needs the right to act on deliveries."""
 
 
@@ -58,18 +53,17 @@ async def recover(actions: CallerBulkActions, subscription: TargetSubscription, 
 
 
 @router.get("/recover/{recoverId}", summary="Progress of a recovery")
-async def progress(access: DeliveryRead, resources: FromResources, recover_id: RecoverIdPath) -> RecoverOut:
+async def progress(actions: ReadBulkActions, recover_id: RecoverIdPath) -> RecoverOut:
     """Return the outcomes of the deliveries it opened. It is finished when each of them has been attempted."""
-    return await _recovery(resources, access.store_code, parse_id(recover_id))
+    id_ = parse_id(recover_id)
+    return RecoverOut.of(await actions.progress(id_, BulkActionKind.RECOVER), recover_id=id_)
 
 
 @router.post("/recover/{recoverId}/cancel", summary="Cancel a recovery", responses={409: {}})
-async def cancel_recover(
-    actions: CallerBulkActions, access: DeliveryAction, resources: FromResources, recover_id: RecoverIdPath
-) -> RecoverOut:
+async def cancel_recover(actions: CallerBulkActions, recover_id: RecoverIdPath) -> RecoverOut:
     """Stop opening deliveries; those already open continue."""
     await actions.cancel(parse_id(recover_id), BulkActionKind.RECOVER)
-    return await _recovery(resources, access.store_code, parse_id(recover_id))
+    return await progress(actions, recover_id)
 
 
 @router.post(
@@ -93,33 +87,14 @@ async def backfill(actions: CallerBulkActions, subscription: TargetSubscription,
 
 
 @router.get("/backfill/{backfillId}", summary="Progress of a backfill")
-async def backfill_progress(access: DeliveryRead, resources: FromResources, backfill_id: BackfillIdPath) -> BackfillOut:
+async def backfill_progress(actions: ReadBulkActions, backfill_id: BackfillIdPath) -> BackfillOut:
     """Return the outcomes of the deliveries it created. It is finished when each of them has been attempted."""
-    return await _backfill(resources, access.store_code, parse_id(backfill_id))
+    id_ = parse_id(backfill_id)
+    return BackfillOut.of(await actions.progress(id_, BulkActionKind.BACKFILL), backfill_id=id_)
 
 
 @router.post("/backfill/{backfillId}/cancel", summary="Cancel a backfill", responses={409: {}})
-async def cancel_backfill(
-    actions: CallerBulkActions, access: DeliveryAction, resources: FromResources, backfill_id: BackfillIdPath
-) -> BackfillOut:
+async def cancel_backfill(actions: CallerBulkActions, backfill_id: BackfillIdPath) -> BackfillOut:
     """Stop creating deliveries; those already created continue."""
     await actions.cancel(parse_id(backfill_id), BulkActionKind.BACKFILL)
-    return await _backfill(resources, access.store_code, parse_id(backfill_id))
-
-
-async def _recovery(resources: Resources, store_code: str, recover_id: UUID) -> RecoverOut:
-    found = await _found(resources, store_code, recover_id, BulkActionKind.RECOVER)
-    return RecoverOut.of(found, recover_id=recover_id)
-
-
-async def _backfill(resources: Resources, store_code: str, backfill_id: UUID) -> BackfillOut:
-    found = await _found(resources, store_code, backfill_id, BulkActionKind.BACKFILL)
-    return BackfillOut.of(found, backfill_id=backfill_id)
-
-
-async def _found(resources: Resources, store_code: str, action_id: UUID, kind: BulkActionKind) -> BulkActionProgress:
-    async with resources.database.transaction() as connection:
-        found = await bulk_action_progress(connection, store_code, action_id, kind)
-    if found is None:
-        raise NotFound
-    return found
+    return await backfill_progress(actions, backfill_id)

@@ -1,6 +1,5 @@
 """Bulk actions on a time window of one subscription: recover ended deliveries, backfill earlier events."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
@@ -8,13 +7,13 @@ from uuid import UUID, uuid4
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.bulk_actions.models import BackfillRequest, RecoverRequest
-from api.errors import Conflict, NotFound, Unavailable, invalid
-from api.resources import Resources
-from api.temporal_calls import temporal_call
+from api.errors import Conflict, Unavailable, existing, invalid
+from api.refusals import temporal_call
+from api.store_actions import StoreActions
 from domain.delivery.lifecycle import SubscriptionStatus
-from storage.access.audit import record
 from storage.deliveries.bulk_actions import (
     BulkActionKind,
+    BulkActionProgress,
     BulkActionStatus,
     NewBulkAction,
     TimeWindow,
@@ -50,29 +49,23 @@ def wanted_of(body: RecoverRequest | BackfillRequest) -> Wanted:
     return Wanted(BulkActionKind.BACKFILL, TimeWindow(body.since, until), body.rate_per_second)
 
 
-class BulkActions:
+class BulkActions(StoreActions):
     """Bulk actions of one caller in one store."""
-
-    def __init__(self, resources: Resources, store_code: str, actor: str) -> None:
-        self._database = resources.database
-        self._starts = resources.starts
-        self._store_code = store_code
-        self._actor = actor
 
     async def count(self, subscription: SubscriptionRow, wanted: Wanted) -> int:
         """Return the number of deliveries the action would open. Raises Conflict if it could not begin."""
         _refuse(subscription, wanted)
-        async with self._database.transaction() as connection:
+        async with self.resources.database.transaction() as connection:
             return await self._count(connection, subscription, wanted)
 
     async def begin(self, subscription: SubscriptionRow, wanted: Wanted) -> tuple[UUID, int]:
         """Begin the action. Return its id and the number of deliveries it opens. Raises Conflict."""
         _refuse(subscription, wanted)
         action_id = uuid4()
-        async with self._database.transaction() as connection:
+        async with self.resources.database.transaction() as connection:
             count = await self._count(connection, subscription, wanted)
             action = NewBulkAction(
-                action_id, wanted.kind, self._store_code, subscription.id, wanted.window, wanted.rate_per_second, count
+                action_id, wanted.kind, self.store_code, subscription.id, wanted.window, wanted.rate_per_second, count
             )
             begun = await begin_bulk_action(connection, action)
             running = None if begun else await running_bulk_action(connection, subscription.id)
@@ -89,57 +82,46 @@ class BulkActions:
         try:
             await self._start(wanted.kind, action_id, subscription)
         except Unavailable:
-            async with self._database.transaction() as connection:
+            async with self.resources.database.transaction() as connection:
                 await end_bulk_action(connection, action_id, BulkActionStatus.CANCELLED)
             raise
         return action_id, count
 
+    async def progress(self, action_id: UUID, kind: BulkActionKind) -> BulkActionProgress:
+        """Return the progress of a bulk action. Raises NotFound."""
+        async with self.resources.database.transaction() as connection:
+            return existing(await bulk_action_progress(connection, self.store_code, action_id, kind))
+
     async def cancel(self, action_id: UUID, kind: BulkActionKind) -> None:
         """Stop opening deliveries; those already open continue. Raises Conflict, NotFound."""
-        async with self._database.transaction() as connection:
-            progress = await bulk_action_progress(connection, self._store_code, action_id, kind)
-            if progress is None:
-                raise NotFound
+        async with self.resources.database.transaction() as connection:
+            progress = existing(await bulk_action_progress(connection, self.store_code, action_id, kind))
             if not await end_bulk_action(connection, action_id, BulkActionStatus.CANCELLED):
                 raise Conflict(f"The {_NOUNS[kind]} is {progress.status} already.")
-            await record(
-                connection,
-                actor=self._actor,
-                action="cancel",
-                object_type=kind,
-                object_id=action_id,
-                store_code=self._store_code,
-            )
+            await self.record(connection, "cancel", kind, action_id)
 
     async def _count(self, connection: AsyncConnection, subscription: SubscriptionRow, wanted: Wanted) -> int:
         if wanted.kind is BulkActionKind.RECOVER:
             return await count_recoverable(connection, subscription.id, wanted.window)
-        return await count_missing(connection, self._store_code, subscription.id, wanted.window)
+        return await count_missing(connection, self.store_code, subscription.id, wanted.window)
 
     async def _start(self, kind: BulkActionKind, action_id: UUID, subscription: SubscriptionRow) -> None:
-        start = self._starts.recover if kind is BulkActionKind.RECOVER else self._starts.backfill
+        start = self.resources.starts.recover if kind is BulkActionKind.RECOVER else self.resources.starts.backfill
         async with temporal_call():
             await start(action_id, subscription.id, subscription.url)
 
     async def _audit(self, connection: AsyncConnection, action: NewBulkAction) -> None:
         window = action.window
-        statuses: dict[str, Sequence[str]] = {"statuses": list(window.statuses)} if window.statuses else {}
-        await record(
-            connection,
-            actor=self._actor,
-            action=action.kind,
-            object_type="subscription",
-            object_id=action.subscription_id,
-            store_code=self._store_code,
-            changes={
-                f"{action.kind}Id": str(action.id),
-                "count": action.count,
-                "since": window.since.isoformat(),
-                "until": window.until.isoformat(),
-                "ratePerSecond": action.rate_per_second,
-                **statuses,
-            },
-        )
+        changes: dict[str, object] = {
+            f"{action.kind}Id": str(action.id),
+            "count": action.count,
+            "since": window.since.isoformat(),
+            "until": window.until.isoformat(),
+            "ratePerSecond": action.rate_per_second,
+        }
+        if window.statuses:
+            changes["statuses"] = list(window.statuses)
+        await self.record(connection, action.kind, "subscription", action.subscription_id, changes)
 
 
 def _refuse(subscription: SubscriptionRow, wanted: Wanted) -> None:

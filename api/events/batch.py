@@ -5,17 +5,17 @@ in a thread, so that a body of 8 MB does not delay a concurrent single call.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import Request
+from pydantic import BaseModel
 
-from api.body import parse_body
+from api.body import JSON, MOST_PROBLEMS, DocumentedBody, M, parse_body
 from api.errors import ApiError, Problem, invalid
 from domain.wire.jsontext import JsonTextError, join, parse
 
-JSON = "application/json"
 NDJSON = "application/x-ndjson"
 
 SLICE_OBJECTS = 25
@@ -39,6 +39,22 @@ def is_ndjson(request: Request) -> bool:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower() == NDJSON
 
 
+@dataclass(frozen=True, eq=False)
+class DocumentedBatch(DocumentedBody[M]):
+    """Base of dependencies that read a batch, documented as at most `most` objects of `model`, array or NDJSON."""
+
+    noun: str = field(kw_only=True)
+    most: int | None = field(default=None, kw_only=True)
+
+    def request_body(self, references: Mapping[type[BaseModel], dict[str, Any]]) -> dict[str, Any]:
+        """Return the OpenAPI request body."""
+        array: dict[str, Any] = {"type": "array", "items": references[self.model], "minItems": 1}
+        if self.most is not None:
+            array["maxItems"] = self.most
+        lines = {"type": "string", "description": f"One {self.noun} per line, as in the array."}
+        return {"required": True, "content": {JSON: {"schema": array}, NDJSON: {"schema": lines}}}
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Reader of batches. `most` is the maximum number of objects, `noun` their name in the plural."""
@@ -46,13 +62,20 @@ class Batch:
     most: int
     noun: str
 
-    async def slices(self, raw: bytes, *, lines: bool, problems: list[Problem]) -> AsyncIterator[Sequence[Any]]:
-        """Yield the parsed objects in order. A line that is not JSON yields UNREADABLE and is added to `problems`.
+    async def objects(self, raw: bytes, *, lines: bool, problems: list[Problem]) -> AsyncIterator[tuple[int, Any]]:
+        """Yield index and value of each object, until a slice ends with MOST_PROBLEMS in `problems`.
 
-        Blank lines are skipped. Raises ValidationFailed and TooMuchError.
+        A line that is not JSON is added to `problems` instead; blank lines are skipped and not counted. Raises
+        ValidationFailed and TooMuchError.
         """
+        index = 0
         async for values in self._of_lines(raw, problems) if lines else self._of_array(raw):
-            yield values
+            for value in values:
+                if value is not UNREADABLE:
+                    yield index, value
+                index += 1
+            if len(problems) >= MOST_PROBLEMS:
+                break
 
     async def _of_array(self, raw: bytes) -> AsyncIterator[Sequence[Any]]:
         # In a thread, the parser releases the interpreter lock every few milliseconds. Called here, it would block.
@@ -75,9 +98,8 @@ class Batch:
             try:
                 values.append(parse(line))
             except JsonTextError as error:
-                problems.append(
-                    Problem(join(str(index), error.path) if error.path else str(index), "invalid_json", error.message)
-                )
+                path = join(str(index), error.path) if error.path else str(index)
+                problems.append(Problem(path, "invalid_json", error.message))
                 values.append(UNREADABLE)
             size += len(line)
             if len(values) >= SLICE_OBJECTS or size >= SLICE_BYTES:

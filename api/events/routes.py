@@ -1,24 +1,23 @@
 """Routes that emit one or many events, and the details of an event."""
 
 import logging
-from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, replace
-from typing import Annotated, Any, TypeAlias
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from typing import Annotated, Any
 from uuid import UUID
 
 import orjson
 from fastapi import APIRouter, Depends, Request, Response
-from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from pydantic import BaseModel
 
 from api.access import DeliveryRead, StoreAccess, StoreCodePath, StoreRight
-from api.body import Output, read_body
-from api.deliveries.models import EventDetails, delivery_items
-from api.errors import ApiError, NotFound
-from api.events.batch import JSON, NDJSON, is_ndjson
+from api.body import JSON, DocumentedBody, Output, read_body
+from api.deliveries.models import EventDetails
+from api.errors import existing
+from api.events.batch import DocumentedBatch, is_ndjson
 from api.events.service import WRAPPER, EmitRefused, EmittedEvent
 from api.ids import id_path, parse_id
+from api.refusals import refusal_of
 from api.resources import FromResources, Resources
 from api.temporal_links import workflow_url
 from domain.access import Scope
@@ -32,13 +31,10 @@ from telemetry.traceparent import current_traceparent
 logger = logging.getLogger(__name__)
 
 
-Handler: TypeAlias = Callable[[Request], Coroutine[Any, Any, Response]]
-
-
 class CountedRoute(APIRoute):
     """Route that counts refused emits by status, whether refused for the right, the body or the storage."""
 
-    def get_route_handler(self) -> Handler:
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return FastAPI's handler, wrapped in the count of refusals."""
         handle = super().get_route_handler()
 
@@ -48,7 +44,8 @@ class CountedRoute(APIRoute):
             except Exception as error:
                 if request.method == "POST":
                     found: Resources = request.app.state.resources
-                    found.metrics.rejected.labels(str(_status(error))).inc()
+                    refusal = refusal_of(error)
+                    found.metrics.rejected.labels(str(refusal.status if refusal else 500)).inc()
                     if isinstance(error, EmitRefused) and error.rejected:
                         await _note(found, request.path_params["storeCode"], error)
                 raise
@@ -67,14 +64,6 @@ async def _note(resources: Resources, store_code: str, refusal: EmitRefused) -> 
         logger.warning("%d rejected events not recorded for explain (%s)", len(refusal.rejected), type(error).__name__)
 
 
-def _status(error: Exception) -> int:
-    if isinstance(error, ApiError):
-        return error.status
-    if isinstance(error, RequestValidationError):
-        return 400
-    return 503 if is_unavailable(error) else 500
-
-
 class Accepted(Output):
     """An accepted event. `duplicate`: this id and content was accepted before; the event is delivered once."""
 
@@ -88,57 +77,27 @@ class BatchAccepted(Output):
     items: list[Accepted]
 
 
-@dataclass(frozen=True)
-class OneEvent:
+class OneEvent(DocumentedBody[EmittedEvent]):
     """Dependency that returns the body as one validated event."""
-
-    refuses = (400, 413)
 
     async def __call__(self, request: Request, store_code: StoreCodePath, resources: FromResources) -> NewEvent:
         """Return the event. Raises ValidationFailed or TooLarge."""
         raw = await read_body(request, resources.settings.event_limit_bytes)
         return resources.event_reader.read_one(store_code, raw)
 
-    def models(self) -> tuple[type[BaseModel], ...]:
-        """Return the model of the body."""
-        return (EmittedEvent,)
 
-    def request_body(self, references: Mapping[type[BaseModel], dict[str, Any]]) -> dict[str, Any]:
-        """Return the OpenAPI request body."""
-        schema = {
-            "type": "object",
-            "properties": {WRAPPER: references[EmittedEvent]},
-            "required": [WRAPPER],
-            "additionalProperties": False,
-        }
-        return {"required": True, "content": {JSON: {"schema": schema}}}
-
-
-@dataclass(frozen=True)
-class ManyEvents:
+class ManyEvents(DocumentedBatch[EmittedEvent]):
     """Dependency that returns the body as validated events, from a JSON array or from NDJSON."""
-
-    refuses = (400, 413)
 
     async def __call__(self, request: Request, store_code: StoreCodePath, resources: FromResources) -> list[NewEvent]:
         """Return the events. Raises ValidationFailed, TooLarge or TooMuchError."""
         raw = await read_body(request, resources.settings.batch_limit_bytes)
         return await resources.event_reader.read_batch(store_code, raw, lines=is_ndjson(request))
 
-    def models(self) -> tuple[type[BaseModel], ...]:
-        """Return the model of an event."""
-        return (EmittedEvent,)
-
-    def request_body(self, references: Mapping[type[BaseModel], dict[str, Any]]) -> dict[str, Any]:
-        """Return the OpenAPI request body."""
-        array = {"type": "array", "items": references[EmittedEvent], "minItems": 1}
-        lines = {"type": "string", "description": "One event per line, as in the array."}
-        return {"required": True, "content": {JSON: {"schema": array}, NDJSON: {"schema": lines}}}
-
 
 EventEmit = Annotated[StoreAccess, Depends(StoreRight(Scope.EVENT_EMIT))]
-EmittedOne = Annotated[NewEvent, Depends(OneEvent())]
-EmittedMany = Annotated[list[NewEvent], Depends(ManyEvents())]
+EmittedOne = Annotated[NewEvent, Depends(OneEvent(EmittedEvent, WRAPPER))]
+EmittedMany = Annotated[list[NewEvent], Depends(ManyEvents(EmittedEvent, noun="event"))]
 EventIdPath = Annotated[str, id_path("eventId", "Id of the event.")]
 
 router = APIRouter(prefix="/api/{storeCode}/event", tags=["events"], route_class=CountedRoute)
@@ -157,13 +116,7 @@ async def emit(access: EventEmit, resources: FromResources, event: EmittedOne) -
     return Accepted(event_id=event.event_id, duplicate=await resources.intake.accept(traced))
 
 
-@router.post(
-    "/batch",
-    summary="Emit many events",
-    status_code=202,
-    responses={409: {}},
-    response_model=BatchAccepted,
-)
+@router.post("/batch", summary="Emit many events", status_code=202, responses={409: {}}, response_model=BatchAccepted)
 async def emit_many(access: EventEmit, resources: FromResources, events: EmittedMany) -> Response:
     """Accept all events or none, in one transaction. Paths of errors start with the event's index, from 0."""
     duplicates = await resources.intake.accept_all(in_trace(events))
@@ -179,20 +132,16 @@ async def emit_many(access: EventEmit, resources: FromResources, events: Emitted
 async def details(access: DeliveryRead, resources: FromResources, event_id: EventIdPath) -> Response:
     """Return the event as it was accepted, and all its deliveries."""
     async with resources.database.transaction() as connection:
-        event = await find_event(connection, access.store_code, parse_id(event_id))
-        if event is None:
-            raise NotFound
+        event = existing(await find_event(connection, access.store_code, parse_id(event_id)))
         deliveries = await deliveries_of_event(connection, access.store_code, event.event_id)
-    answer = EventDetails(
-        event_id=event.event_id,
+    shown = EventDetails.of(
+        event,
         event_name=event.name,
-        store_code=event.store_code,
         created_at=event.created_at_text,
-        accepted_at=event.accepted_at,
         data=None,
-        deliveries=delivery_items(deliveries),
+        deliveries=deliveries,
         temporal_url=workflow_url(resources, event.workflow_id),
     ).model_dump(mode="json", by_alias=True)
-    if event.data is not None:
-        answer["data"] = orjson.Fragment(event.data)  # keeps the exact numbers, which a model would lose
+    # The fragment keeps the exact numbers, which a model would lose.
+    answer = shown if event.data is None else shown | {"data": orjson.Fragment(event.data)}
     return Response(orjson.dumps(answer), media_type=JSON)

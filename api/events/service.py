@@ -1,7 +1,6 @@
 """Parsing and validation of emit requests."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -11,13 +10,13 @@ from pydantic_core import core_schema
 
 from api.body import MOST_PROBLEMS, Input, parse_body, validate
 from api.errors import Problem, ValidationFailed, invalid
-from api.events.batch import UNREADABLE, Batch, TooMuchError
+from api.events.batch import Batch, TooMuchError
 from api.ids import is_id
 from domain.events.catalogue import CATALOGUE, nearest_name, validate_data
-from domain.events.event_type import EventType
 from domain.events.fields import ABSENT, DateTime, Text, Uuid
 from domain.timestamps import utc_instant
 from domain.wire.jsontext import JsonValue, join
+from settings import Settings
 from storage.events.intake import NewEvent, new_event
 from storage.events.rejected import RejectedEvent
 from storage.ids import drawn_id, read_id
@@ -53,11 +52,7 @@ class EmittedEvent(Input):
                 {
                     "type": "object",
                     "title": event_type.name,
-                    "properties": {
-                        **fields,
-                        "eventName": {"const": event_type.name},
-                        "data": event_type.schema(),
-                    },
+                    "properties": {**fields, "eventName": {"const": event_type.name}, "data": event_type.schema()},
                     "required": ["eventName", "data"],
                     "additionalProperties": False,
                 }
@@ -84,15 +79,14 @@ def rejected(value: JsonValue, problems: Sequence[Problem], prefix: str) -> list
 
 
 class EventReader:
-    """Parser and validator of emit requests. `event_limit_bytes` limits the data of an event, also in a batch."""
+    """Parser and validator of emit requests."""
 
-    def __init__(
-        self, sealer: Sealer, *, allow_unknown_fields: bool, event_limit_bytes: int, batch_limit_events: int
-    ) -> None:
+    def __init__(self, sealer: Sealer, settings: Settings) -> None:
         self._sealer = sealer
-        self._allow_unknown_fields = allow_unknown_fields
-        self._event_limit_bytes = event_limit_bytes
-        self._batch = Batch(batch_limit_events, "events")
+        self._allow_unknown_fields = settings.allow_unknown_fields
+        self._event_limit_bytes = settings.event_limit_bytes
+        """Maximum data of an event, also in a batch."""
+        self._batch = Batch(settings.batch_limit_events, "events")
 
     def read_one(self, store_code: str, raw: bytes) -> NewEvent:
         """Return the event of `{"event": {…}}`. Raises ValidationFailed with paths inside the wrapper."""
@@ -112,21 +106,15 @@ class EventReader:
         events: list[NewEvent] = []
         valid: list[RejectedEvent] = []
         rejected_events: list[RejectedEvent] = []
-        index = 0
-        async for values in self._batch.slices(raw, lines=lines, problems=problems):
-            for value in values:
-                if value is not UNREADABLE:
-                    count = len(problems)
-                    event = self._event(store_code, value, str(index), problems)
-                    if event is not None:
-                        events.append(event)
-                        if isinstance(value, dict) and "eventId" in value:
-                            valid.append(RejectedEvent(event.event_id, "other events of its batch were wrong"))
-                    else:
-                        rejected_events += rejected(value, problems[count:], f"{index}.")
-                index += 1
-            if len(problems) >= MOST_PROBLEMS:
-                break
+        async for index, value in self._batch.objects(raw, lines=lines, problems=problems):
+            count = len(problems)
+            event = self._event(store_code, value, str(index), problems)
+            if event is None:
+                rejected_events += rejected(value, problems[count:], f"{index}.")
+                continue
+            events.append(event)
+            if "eventId" in value:
+                valid.append(RejectedEvent(event.event_id, "other events of its batch were wrong"))
         if problems:
             raise EmitRefused(problems[:MOST_PROBLEMS], [*valid, *rejected_events])
         if not events:
@@ -138,7 +126,7 @@ class EventReader:
         try:
             emitted = validate(EmittedEvent, value, path)
         except ValidationFailed as refusal:
-            problems.extend(Problem(found.path, found.code, found.message) for found in refusal.problems)
+            problems += refusal.problems
             return None
         event_type = CATALOGUE.get(emitted.event_name)
         if event_type is None:
@@ -153,11 +141,6 @@ class EventReader:
             problems.append(Problem(join(path, "createdAt"), "out_of_range", "must be in the years 1 to 9999 in UTC"))
         if len(problems) > count:
             return None
-        return self._checked(store_code, event_type, emitted, created_at, path)
-
-    def _checked(
-        self, store_code: str, event_type: EventType, emitted: EmittedEvent, created_at: datetime | None, path: str
-    ) -> NewEvent:
         event = new_event(
             store_code,
             event_type,

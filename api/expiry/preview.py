@@ -8,9 +8,10 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from api.schedules.models import NoticeOut
 from domain.delivery.identity import message_id
 from domain.events.catalogue import CATALOGUE, mask_secrets
-from domain.expiry.calendar_days import TimeSpan, day_interval, local_day
+from domain.expiry.calendar_days import day_interval, local_day
 from domain.expiry.rows import EVENT_NAMES, Kind, event_data, notice_id
 from domain.timestamps import utc_text, zone
 from domain.wire.bodies import MAIN, EventFacts, legacy_body, modern_body, modern_data_text
@@ -28,26 +29,13 @@ NOBODY = UUID(int=0)
 
 
 @dataclass(frozen=True, slots=True)
-class PreviewedNotice:
-    """A notice as it would be emitted. Bodies are JSON texts with masked secrets. `given`: it was emitted already."""
-
-    event_id: UUID
-    identity: UUID
-    expires_at: datetime
-    given: bool
-    modern: bytes
-    legacy: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class Preview:
-    """Rows due in the interval: `count` of them, the first ones as notices."""
+    """Rows due on the day: `count` of them, the first ones as notices, whose bodies are JSON texts in UTF-8."""
 
     day: date
     timezone: str
-    interval: TimeSpan
     count: int
-    notices: list[PreviewedNotice]
+    notices: list[NoticeOut]
 
 
 def default_day(store: Store, kind: Kind, now: datetime) -> date:
@@ -70,19 +58,19 @@ async def preview(source: DueSource, connection: AsyncConnection, store: Store, 
     ids = [notice_id(store.code, kind, row.identity, row.instant) for row in rows]
     given = await known_events(connection, store.code, ids)
     notices = [_notice(store, kind, row, id_, id_ in given) for row, id_ in zip(rows, ids, strict=True)]
-    return Preview(day, store.timezone, interval, count, notices)
+    return Preview(day, store.timezone, count, notices)
 
 
-def _notice(store: Store, kind: Kind, row: DueRow, event_id: UUID, given: bool) -> PreviewedNotice:
+def _notice(store: Store, kind: Kind, row: DueRow, event_id: UUID, given: bool) -> NoticeOut:
     event_type = CATALOGUE[EVENT_NAMES[kind]]
     data = mask_secrets(event_type, cast(JsonValue, event_data(row.row)))
     facts = EventFacts(event_id, event_type.name, store.code, utc_text(datetime.now(UTC)), dump(data))
     modern_data = modern_data_text(event_type.name, facts.data_text)
-    return PreviewedNotice(
-        event_id=event_id,
-        identity=row.identity,
-        expires_at=row.instant,
-        given=given,
+    return NoticeOut(
+        event_id=str(event_id),
+        object_id=str(row.identity),
+        expires_at=row.instant.astimezone(UTC),
+        notice_given=given,
         modern=modern_body(facts, modern_data, message_id(event_id, NOBODY, MAIN), NOBODY),
         legacy=legacy_body(facts, MAIN, store.timezone),
     )

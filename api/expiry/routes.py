@@ -11,11 +11,11 @@ from fastapi import APIRouter, Depends
 
 from api.access import ExpiryWrite
 from api.body import Output
-from api.expiry.service import ManyRows, OneRow, id_name
+from api.expiry.service import BATCH, WRAPPERS, ManyRows, OneRow, id_name, model_of_path
 from api.ids import id_path, parse_id
 from api.resources import FromResources, Resources
 from domain.expiry.rows import Kind, Row
-from storage.expiry.rows import delete_row, newest, records_of, upsert_records
+from storage.expiry.rows import RELATIONS, delete_row, newest, records_of, upsert_records
 
 
 class RowWritten(Output):
@@ -45,21 +45,23 @@ async def _write(resources: Resources, store_code: str, kind: Kind, rows: Sequen
 
 def _add_routes(kind: Kind) -> None:
     identity = id_name(kind)
-    description = f"Id of the {NOUNS[kind]}."
+    identifier_path = id_path(identity, f"Id of the {NOUNS[kind]}.")
+    one = OneRow(model_of_path(kind), WRAPPERS[kind], kind=kind)
+    many = ManyRows(RELATIONS[kind].model, noun="row", most=BATCH.most)
 
     @router.put(f"/{kind}/{{{identity}}}", summary=f"Write one {NOUNS[kind]}", name=f"put_{kind}")
     async def put(
         access: ExpiryWrite,
         resources: FromResources,
-        identifier: Annotated[str, id_path(identity, description)],
-        row: Annotated[Row, Depends(OneRow(kind))],
+        identifier: Annotated[str, identifier_path],
+        row: Annotated[Row, Depends(one)],
     ) -> RowWritten:
         """Write a whole row; omitted fields become unknown. The newer `updatedAt` wins; if equal, the later call."""
         return RowWritten(written=bool(await _write(resources, access.store_code, kind, [row])))
 
     @router.post(f"/{kind}/batch", summary=f"Write many rows, each a {NOUNS[kind]}", name=f"batch_{kind}")
     async def batch(
-        access: ExpiryWrite, resources: FromResources, rows: Annotated[list[Row], Depends(ManyRows(kind))]
+        access: ExpiryWrite, resources: FromResources, rows: Annotated[list[Row], Depends(many)]
     ) -> RowsWritten:
         """Write all rows or none, in one transaction. Paths of errors start with the row's index, from 0."""
         return RowsWritten(rows=len(rows), written=await _write(resources, access.store_code, kind, rows))
@@ -68,7 +70,7 @@ def _add_routes(kind: Kind) -> None:
         f"/{kind}/{{{identity}}}", status_code=204, summary=f"Delete one {NOUNS[kind]}", name=f"delete_{kind}"
     )
     async def delete(
-        access: ExpiryWrite, resources: FromResources, identifier: Annotated[str, id_path(identity, description)]
+        access: ExpiryWrite, resources: FromResources, identifier: Annotated[str, identifier_path]
     ) -> None:
         """Delete the row if it exists. A row written later is stored again, whatever its `updatedAt`."""
         async with resources.database.transaction() as connection:

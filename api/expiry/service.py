@@ -1,17 +1,17 @@
 """Expiry rows in request bodies: one row in a wrapper with its id in the path, or many rows with their ids."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from fastapi import Request
-from pydantic import BaseModel, Field, create_model
+from pydantic import Field, create_model
 from pydantic.alias_generators import to_camel
 
-from api.body import MOST_PROBLEMS, SMALL_BODY_BYTES, parse_body, read_body, validate
+from api.body import MOST_PROBLEMS, SMALL_BODY_BYTES, DocumentedBody, parse_body, read_body, validate
 from api.errors import Conflict, Problem, ValidationFailed, invalid
-from api.events.batch import JSON, NDJSON, UNREADABLE, Batch, is_ndjson
+from api.events.batch import Batch, DocumentedBatch, is_ndjson
 from api.ids import parse_id
 from domain.events.fields import ABSENT
 from domain.expiry.rows import Id, Kind, Row
@@ -33,23 +33,21 @@ def id_name(kind: Kind) -> str:
     return to_camel(RELATIONS[kind].identity)
 
 
-def _of_a_path(kind: Kind) -> type[BaseModel]:
+def model_of_path(kind: Kind) -> type[Row]:
     """Return the model that documents a row whose id is in the path."""
     relation = RELATIONS[kind]
-    base: type[BaseModel] = relation.model
+    base: Any = relation.model
     described = Annotated[Id, Field(description="The id in the path; may be omitted.")]
     fields: dict[str, Any] = {relation.identity: (described, ABSENT)}
-    return create_model(f"{base.__name__}OfPath", __base__=base, __doc__=base.__doc__, **fields)
+    model = create_model(f"{base.__name__}OfPath", __base__=base, __doc__=base.__doc__, **fields)
+    return cast(type[Row], model)
 
 
-_OF_A_PATH: Mapping[Kind, type[BaseModel]] = MappingProxyType({kind: _of_a_path(kind) for kind in Kind})
-
-
-@dataclass(frozen=True)
-class OneRow:
+@dataclass(frozen=True, eq=False)
+class OneRow(DocumentedBody[Row]):
     """Dependency that returns the body as one row. An id in the body must equal the id in the path."""
 
-    kind: Kind
+    kind: Kind = field(kw_only=True)
     refuses = (400, 409, 413)
 
     async def __call__(self, request: Request) -> Row:
@@ -58,7 +56,7 @@ class OneRow:
         """
         name = id_name(self.kind)
         identity = parse_id(request.path_params[name])
-        value = parse_body(await read_body(request, SMALL_BODY_BYTES), WRAPPERS[self.kind])
+        value = parse_body(await read_body(request, SMALL_BODY_BYTES), self.wrapper)
         if isinstance(value, dict):
             value = {name: str(identity), **value}
         row: Row = validate(RELATIONS[self.kind].model, value)
@@ -67,62 +65,23 @@ class OneRow:
             raise Conflict(f"{name} must equal the id in the path, or be omitted.", [name])
         return row
 
-    def models(self) -> tuple[type[BaseModel], ...]:
-        """Return the model of the row, in which the id is optional."""
-        return (_OF_A_PATH[self.kind],)
 
-    def request_body(self, references: Mapping[type[BaseModel], dict[str, Any]]) -> dict[str, Any]:
-        """Return the OpenAPI request body."""
-        schema = {
-            "type": "object",
-            "properties": {WRAPPERS[self.kind]: references[_OF_A_PATH[self.kind]]},
-            "required": [WRAPPERS[self.kind]],
-            "additionalProperties": False,
-        }
-        return {"required": True, "content": {JSON: {"schema": schema}}}
-
-
-@dataclass(frozen=True)
-class ManyRows:
+@dataclass(frozen=True, eq=False)
+class ManyRows(DocumentedBatch[Row]):
     """Dependency that returns the body as rows, from a JSON array or from NDJSON."""
-
-    kind: Kind
-    refuses = (400, 413)
 
     async def __call__(self, request: Request) -> list[Row]:
         """Return the rows. Raises ValidationFailed with paths below the index (from 0), TooLarge or TooMuchError."""
         raw = await read_body(request, BATCH_BYTES)
-        model = RELATIONS[self.kind].model
         problems: list[Problem] = []
         rows: list[Row] = []
-        index = 0
-        async for values in BATCH.slices(raw, lines=is_ndjson(request), problems=problems):
-            for value in values:
-                if value is not UNREADABLE:
-                    try:
-                        rows.append(validate(model, value, str(index)))
-                    except ValidationFailed as refusal:
-                        problems += [Problem(found.path, found.code, found.message) for found in refusal.problems]
-                index += 1
-            if len(problems) >= MOST_PROBLEMS:
-                break
+        async for index, value in BATCH.objects(raw, lines=is_ndjson(request), problems=problems):
+            try:
+                rows.append(validate(self.model, value, str(index)))
+            except ValidationFailed as refusal:
+                problems += refusal.problems
         if problems:
             raise ValidationFailed(problems[:MOST_PROBLEMS])
         if not rows:
             raise invalid("", "empty", "contains no row")
         return rows
-
-    def models(self) -> tuple[type[BaseModel], ...]:
-        """Return the model of a row."""
-        return (RELATIONS[self.kind].model,)
-
-    def request_body(self, references: Mapping[type[BaseModel], dict[str, Any]]) -> dict[str, Any]:
-        """Return the OpenAPI request body."""
-        array = {
-            "type": "array",
-            "items": references[RELATIONS[self.kind].model],
-            "minItems": 1,
-            "maxItems": BATCH.most,
-        }
-        lines = {"type": "string", "description": "One row per line, as in the array."}
-        return {"required": True, "content": {JSON: {"schema": array}, NDJSON: {"schema": lines}}}

@@ -14,8 +14,8 @@ from domain.delivery.explain import (
     ExplainedDelivery,
     ExplainedEvent,
     ExplainedSubscription,
+    Explanation,
     ReasonCode,
-    Words,
     in_words,
     reason_of_delivery,
     reason_of_event,
@@ -85,7 +85,7 @@ def _unknown(
 
 
 def _answer(
-    event_id: UUID, event: ExplainedEvent | None, code: ReasonCode, words: Words, items: list[ExplainedItem]
+    event_id: UUID, event: ExplainedEvent | None, code: ReasonCode, words: Explanation, items: list[ExplainedItem]
 ) -> Explained:
     return Explained(
         event_id=event_id,

@@ -14,7 +14,7 @@ from api.errors import Unavailable
 from api.operations.health import readiness
 from api.panel.page import Page, PanelRoutes
 from api.panel.texts import t
-from api.temporal_calls import temporal_call
+from api.refusals import temporal_call
 from domain.access import ALL_STORES, Scope
 from domain.durations import quantile_ms
 from domain.expiry.rows import Kind

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from api.errors import ApiError, FieldProblem, Problem, ValidationFailed
+from api.errors import ApiError, Problem, ValidationFailed
 from api.panel.forms import Form
 from api.panel.moments import for_field, moment
 from domain.wire.jsontext import JsonValue
@@ -41,7 +41,7 @@ class WebhookForm:
             return error
         return ValidationFailed([self._placed(problem) for problem in error.problems])
 
-    def _placed(self, problem: FieldProblem) -> FieldProblem:
+    def _placed(self, problem: Problem) -> Problem:
         first, _, rest = problem.path.partition(".")
         place, _, name = rest.partition(".")
         if first == "headers" and place.isdigit() and int(place) < len(self.rows):

@@ -5,7 +5,6 @@ from uuid import UUID, uuid4
 
 from starlette.responses import JSONResponse, Response
 
-from api.actions.service import OperatorActions
 from api.body import validate
 from api.errors import ApiError, Conflict, NotFound, ValidationFailed
 from api.idempotency import KEY
@@ -22,7 +21,7 @@ from api.panel.webhook_fields import (
     shown_schedule,
 )
 from api.subscriptions.models import SubscriptionCreate, SubscriptionUpdate
-from api.subscriptions.service import Editor, create_once, details_of, reorders
+from api.subscriptions.service import Editor, create_once, details_of
 from domain.access import Scope
 from domain.events.catalogue import CATALOGUE
 from domain.events.event_type import EventType
@@ -76,16 +75,11 @@ async def changed(page: Page) -> Response:
     editor = Editor(page.resources, page.store_code, page.actor)
     try:
         body = validate(SubscriptionUpdate, sent.body)
-        checked = await editor.check(body, row.event_name)
-        async with page.resources.database.transaction() as connection:
-            secret = await editor.update(connection, row.id, body, checked.url.url)
-        if reorders(row, body):
-            actions = OperatorActions(page.resources, page.store_code, page.actor)
-            await actions.wake_drain(row.id, row.event_name, checked.url.url)
+        secret, warning = await editor.change(row, body)
     except (ValidationFailed, Conflict) as error:
         return _refused(page, sent, error, row)
     text = t("webhooks.changed", name=body.name or row.event_name)
-    return await saved(page, row, text, secret, checked.warning)
+    return await saved(page, row, text, secret, warning)
 
 
 @pages.post("/{storeCode}/webhooks/check", Scope.SUBSCRIPTION_WRITE)

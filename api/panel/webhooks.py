@@ -92,7 +92,5 @@ async def rotated(page: Page) -> Response:
 async def deleted(page: Page) -> Response:
     """Delete the webhook and cancel its waiting deliveries."""
     row = await found(page, page.id("webhookSubscriptionId"))
-    async with page.resources.database.transaction() as connection:
-        await Editor(page.resources, page.store_code, page.actor).delete(connection, row.id)
-    await OperatorActions(page.resources, page.store_code, page.actor).wake_drain(row.id, row.event_name, row.url)
+    await Editor(page.resources, page.store_code, page.actor).remove(row)
     return await page.done(t("webhooks.deleted", name=row.name or row.event_name), "webhooks.listed")

@@ -1,49 +1,45 @@
 """Routes of the expiry schedules: progress, manual scans, pause and resume, and a preview of a scan."""
 
-from datetime import date
-from typing import Annotated
+from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Depends, Response
 
-from api.access import DeliveryAction, DeliveryRead
-from api.body import JsonBody
-from api.resources import FromResources
+from api.body import JSON, JsonBody
+from api.listing import Parameter, ParameterQuery
 from api.schedules.models import (
-    DayQuery,
+    DAY_SCHEMA,
     PreviewOut,
     ScanBackfillRequest,
     ScheduleDetails,
     ScheduleList,
     Started,
     Synced,
-    TriggerBody,
     Triggered,
     TriggerRequest,
     days_of,
     kind_of,
-    notice_item,
 )
 from api.schedules.service import ScheduleActions
+from api.store_actions import acting
+from domain.access import Scope
+from domain.expiry.calendar_days import read_day
 from domain.expiry.rows import Kind
+
+SMALL_BYTES = 1024
+"""Maximum body of a request to scan one day."""
 
 router = APIRouter(prefix="/api/{storeCode}", tags=["schedules"])
 
-
-async def _reading(access: DeliveryRead, resources: FromResources) -> ScheduleActions:
-    return ScheduleActions(resources, access.store_code, access.actor)
-
-
-async def _changing(access: DeliveryAction, resources: FromResources) -> ScheduleActions:
-    return ScheduleActions(resources, access.store_code, access.actor)
-
-
-ReadSchedules = Annotated[ScheduleActions, Depends(_reading)]
-ChangeSchedules = Annotated[ScheduleActions, Depends(_changing)]
+ReadSchedules = Annotated[ScheduleActions, Depends(acting(ScheduleActions, Scope.DELIVERY_READ))]
+ChangeSchedules = Annotated[ScheduleActions, Depends(acting(ScheduleActions, Scope.DELIVERY_ACT))]
 OfKind = Annotated[Kind, Depends(kind_of)]
-TriggerDay = Annotated[TriggerRequest, Depends(TriggerBody())]
+TriggerDay = Annotated[TriggerRequest, Depends(JsonBody(TriggerRequest, limit_bytes=SMALL_BYTES, required=False))]
 Days = Annotated[ScanBackfillRequest, Depends(JsonBody(ScanBackfillRequest))]
-PreviewDay = Annotated[date | None, Depends(DayQuery())]
+
+_description = "Day of expiry; default: the day that is due today (today + N)."
+_day = Parameter(read_day, {"schema": DAY_SCHEMA, "description": _description}, code="not_a_day")
+PreviewDay = Annotated[dict[str, Any], Depends(ParameterQuery({"day": _day}))]
 
 
 @router.get("/schedule", summary="List the schedules")
@@ -91,14 +87,14 @@ async def resume(schedules: ChangeSchedules, kind: OfKind) -> ScheduleDetails:
 
 
 @router.get("/expiry/{kind}/preview", summary="Preview a scan of a day", response_model=PreviewOut)
-async def preview(schedules: ReadSchedules, kind: OfKind, day: PreviewDay) -> Response:
+async def preview(schedules: ReadSchedules, kind: OfKind, query: PreviewDay) -> Response:
     """Return the rows that a scan would find, with sample bodies and masked secrets. Nothing is sent.
 
     Rows that had their notice already are included and counted.
     """
-    found = await schedules.preview(kind, day)
-    items = [
-        {**notice_item(notice), "modern": orjson.Fragment(notice.modern), "legacy": orjson.Fragment(notice.legacy)}
-        for notice in found.notices
-    ]
-    return Response(orjson.dumps({"count": found.count, "items": items}), media_type="application/json")
+    found = await schedules.preview(kind, query.get("day"))
+    items = []
+    for one in found.notices:
+        facts = one.model_dump(mode="json", by_alias=True, exclude={"modern", "legacy"})
+        items.append(facts | {"modern": orjson.Fragment(one.modern), "legacy": orjson.Fragment(one.legacy)})
+    return Response(orjson.dumps({"count": found.count, "items": items}), media_type=JSON)

@@ -47,18 +47,12 @@ class ScheduleSync:
             del self._changed[store_code]
             try:
                 async with asyncio.timeout(SYNC_SECONDS):
-                    await self._sync(store_code)
+                    async with self._database.transaction() as connection:
+                        store = await find_store(connection, store_code)
+                    if store is not None:
+                        await self._schedules.sync_store(StoreSchedules(store.code, store.timezone))
             except Exception as error:
                 if not isinstance(error, RPCError | RuntimeError) and not is_unavailable(error):
                     raise
-                _log.warning(
-                    "schedule sync failed, a worker retries within a minute",
-                    store=store_code,
-                    error=type(error).__name__,
-                )
-
-    async def _sync(self, store_code: str) -> None:
-        async with self._database.transaction() as connection:
-            store = await find_store(connection, store_code)
-        if store is not None:
-            await self._schedules.sync_store(StoreSchedules(store.code, store.timezone))
+                message = "schedule sync failed, a worker retries within a minute"
+                _log.warning(message, store=store_code, error=type(error).__name__)

@@ -7,19 +7,17 @@ from uuid import UUID
 from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from api.body import WHOLE, Input, Output
-from api.errors import NotFound
-from api.ids import parse_id
+from api.body import Input, Output
+from api.ids import is_id
 from api.instants import Instant
 from api.subscriptions.models import (
-    CONCURRENCY_MOST,
-    RATE_MOST_PER_SECOND,
-    RETRIES_MOST,
+    Concurrency,
     EventName,
     Header,
     MaskedHeader,
     Name,
-    RetryDelay,
+    RatePerSecond,
+    RetrySchedule,
     Url,
     legacy_where_there_is_one,
 )
@@ -34,10 +32,8 @@ PLAN_CHARACTERS = 64
 
 
 def _check_id(text: str) -> str:
-    try:
-        parse_id(text)
-    except NotFound:
-        raise PydanticCustomError("uuid", "must be a UUID") from None
+    if not is_id(text):
+        raise PydanticCustomError("uuid", "must be a UUID")
     return text
 
 
@@ -68,12 +64,12 @@ class SubscriptionEntry(Input):
     headers: Annotated[list[Header], Field(default_factory=list, max_length=HEADERS_MOST)]
     hmac_enabled: bool = False
     active_from: Instant | None = None
-    rate_limit_per_second: Annotated[int, Field(ge=1, le=RATE_MOST_PER_SECOND), WHOLE] | None = None
-    max_concurrency: Annotated[int, Field(ge=1, le=CONCURRENCY_MOST), WHOLE] | None = None
+    rate_limit_per_second: RatePerSecond | None = None
+    max_concurrency: Concurrency | None = None
     ordered: bool = False
     order_key: OrderKey = "subscription"
     after_exhausted: AfterExhausted = "skip"
-    retry_schedule: Annotated[list[RetryDelay], Field(max_length=RETRIES_MOST)] | None = None
+    retry_schedule: RetrySchedule | None = None
 
 
 class SubscriptionSet(Input):

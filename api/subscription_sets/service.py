@@ -4,7 +4,7 @@ A dry run makes the same changes and rolls back, so its response matches that of
 """
 
 import asyncio
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import orjson
+from pydantic.alias_generators import to_camel
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.errors import Conflict, Problem, ValidationFailed
@@ -66,13 +67,13 @@ def pair_up(
         elif not any(problem.path.startswith(f"subscriptions.{index}.") for problem in problems):
             message = "is no subscription of this store; leave it out, and name it, to create one"
             problems.append(Problem(f"subscriptions.{index}.webhookSubscriptionId", "not_found", message))
-    named: dict[tuple[str, str | None], list[SubscriptionRow]] = {}
+    named: dict[tuple[str, str | None], list[SubscriptionRow]] = defaultdict(list)
     for row in by_id.values():
-        named.setdefault((row.event_name, row.name), []).append(row)
+        named[row.event_name, row.name].append(row)
     for index, entry in enumerate(entries):
-        if entry.webhook_subscription_id is not None:
+        if entry.webhook_subscription_id is not None or entry.name is None:
             continue
-        found = named.get((entry.event_name, entry.name), []) if entry.name is not None else []
+        found = named[entry.event_name, entry.name]
         if len(found) > 1:
             ids = ", ".join(sorted(str(row.id) for row in found)[:NAMED_MOST])
             message = f"{len(found)} subscriptions have this event and name; choose one by webhookSubscriptionId: {ids}"
@@ -106,37 +107,19 @@ def _repeated(entries: Sequence[SubscriptionEntry]) -> Iterator[Problem]:
 CHECKS_AT_ONCE = 4
 """Maximum concurrent URL checks: half of the resolver threads, so that other calls still get one."""
 
-_SETTABLE = (
-    "url",
-    "name",
-    "legacy",
-    "hmac_enabled",
-    "active_from",
-    "rate_limit_per_second",
-    "max_concurrency",
-    "ordered",
-    "order_key",
-    "after_exhausted",
-    "retry_schedule",
-)
+_OTHERWISE = frozenset({"webhook_subscription_id", "event_name", "url", "headers"})
+_SETTABLE = ("url", *(name for name in SubscriptionEntry.model_fields if name not in _OTHERWISE))
 """Fields, except the headers, that have the same name in an entry and a row."""
+_UNSET = {name: SubscriptionEntry.model_fields[name].get_default() for name in _SETTABLE} | {"url": None}
 
 
 @dataclass(frozen=True, slots=True)
 class SetChange:
-    """A change to make: `body` and `url` are the editor's arguments."""
+    """A change to make: `body`, whose URL has been checked, is the editor's argument, or None for a deletion."""
 
     change: PlannedChange
     body: SubscriptionCreate | SubscriptionUpdate | None
-    url: str
     subscription_id: UUID
-
-
-class _DryRun(Exception):  # noqa: N818 - not an error
-    """Signal that rolls back a dry run and carries its answer."""
-
-    def __init__(self, answer: SetAnswer) -> None:
-        self.answer = answer
 
 
 async def apply_set(editor: Editor, wanted: SubscriptionSet) -> SetAnswer:
@@ -146,36 +129,22 @@ async def apply_set(editor: Editor, wanted: SubscriptionSet) -> SetAnswer:
         rows = await all_subscriptions(connection, editor.store_code)
     pairs, _ = pair_up(wanted.subscriptions, rows)
     checked = await _check(editor, pairs)
-    try:
-        async with database.transaction() as connection:
-            answer = await _apply(editor, connection, wanted, checked)
-            if wanted.dry_run:
-                raise _DryRun(answer)
-    except _DryRun as dry_run:
-        return dry_run.answer
-    return answer
-
-
-async def _apply(
-    editor: Editor, connection: AsyncConnection, wanted: SubscriptionSet, checked: Sequence[CheckedUrl]
-) -> SetAnswer:
-    rows = await all_subscriptions(connection, editor.store_code, lock=True)
-    pairs, others = pair_up(wanted.subscriptions, rows)
-    others.sort(key=order)
-    steps = _steps(editor, pairs, checked)
-    unchanged = len(pairs) - len(steps)
-    if wanted.prune:
-        steps += [_delete(row) for row in others]
-    plan = plan_of(step.change for step in steps)
-    if wanted.expected_plan not in (None, plan) and not wanted.dry_run:
-        raise Conflict("The subscriptions were changed meanwhile, so the changes would differ now.")
-    return SetAnswer(
-        plan=plan,
-        applied=not wanted.dry_run,
-        changes=await _make(editor, connection, steps, dry_run=wanted.dry_run),
-        unchanged=unchanged,
-        others=[] if wanted.prune else [_other(row) for row in others],
-    )
+    async with database.transaction() as connection:
+        rows = await all_subscriptions(connection, editor.store_code, lock=True)
+        pairs, others = pair_up(wanted.subscriptions, rows)
+        others.sort(key=order)
+        steps = _steps(editor, pairs, checked)
+        unchanged = len(pairs) - len(steps)
+        if wanted.prune:
+            steps += [_delete(row) for row in others]
+        plan = plan_of(step.change for step in steps)
+        if wanted.expected_plan not in (None, plan) and not wanted.dry_run:
+            raise Conflict("The subscriptions were changed meanwhile, so the changes would differ now.")
+        changes = await _make(editor, connection, steps, dry_run=wanted.dry_run)
+        if wanted.dry_run:
+            await connection.rollback()
+    left = [] if wanted.prune else [OtherSubscription.of(row, webhook_subscription_id=row.id) for row in others]
+    return SetAnswer(plan=plan, applied=not wanted.dry_run, changes=changes, unchanged=unchanged, others=left)
 
 
 async def _check(editor: Editor, pairs: Sequence[Pair]) -> list[CheckedUrl]:
@@ -200,19 +169,16 @@ async def _check(editor: Editor, pairs: Sequence[Pair]) -> list[CheckedUrl]:
 
 def _steps(editor: Editor, pairs: Sequence[Pair], checked: Sequence[CheckedUrl]) -> list[SetChange]:
     """Return the changes to make, in the order of the entries. Raises ValidationFailed."""
-    steps: list[SetChange] = []
+    steps: list[SetChange | None] = []
     problems: list[Problem] = []
     for pair, found in zip(pairs, checked, strict=True):
         try:
-            step = _step(editor, pair, found)
+            steps.append(_step(editor, pair, found))
         except ValidationFailed as failed:
-            problems.extend(_below(pair.index, failed))
-            continue
-        if step is not None:
-            steps.append(step)
+            problems += _below(pair.index, failed)
     if problems:
         raise ValidationFailed(problems)
-    return steps
+    return [step for step in steps if step is not None]
 
 
 def _step(editor: Editor, pair: Pair, checked: CheckedUrl) -> SetChange | None:
@@ -221,9 +187,9 @@ def _step(editor: Editor, pair: Pair, checked: CheckedUrl) -> SetChange | None:
     stored = [] if row is None else open_headers(row.sealed_headers, editor.resources.sealer)
     headers = headers_after(stored, entry.headers)
     wanted = {name: url if name == "url" else getattr(entry, name) for name in _SETTABLE}
-    before = _DEFAULTS if row is None else {name: getattr(row, name) for name in _SETTABLE}
+    before = _UNSET if row is None else {name: getattr(row, name) for name in _SETTABLE}
     changed = {name: value for name, value in wanted.items() if value != before[name]}
-    changes = [_field(name, before[name], value) for name, value in changed.items()]
+    changes = [FieldChange(field=to_camel(name), before=before[name], after=value) for name, value in changed.items()]
     if headers != stored:
         changes.append(FieldChange(field="headers", before=masked(stored), after=compared(stored, headers)))
     if row is not None and not changes:
@@ -243,12 +209,7 @@ def _step(editor: Editor, pair: Pair, checked: CheckedUrl) -> SetChange | None:
         loses=list(_losses(stored, headers)) + (["the signing key"] if changed.get("hmac_enabled") is False else []),
         warning=checked.warning,
     )
-    return SetChange(change, body, url, uuid4() if row is None else row.id)
-
-
-_DEFAULTS = {name: SubscriptionEntry.model_fields[name].get_default() for name in _SETTABLE if name != "url"} | {
-    "url": None
-}
+    return SetChange(change, body, uuid4() if row is None else row.id)
 
 
 def _create_body(entry: SubscriptionEntry, url: str) -> SubscriptionCreate:
@@ -257,23 +218,9 @@ def _create_body(entry: SubscriptionEntry, url: str) -> SubscriptionCreate:
 
 
 def _delete(row: SubscriptionRow) -> SetChange:
-    change = PlannedChange(
-        action="delete",
-        index=None,
-        webhook_subscription_id=row.id,
-        event_name=row.event_name,
-        name=row.name,
-        url=row.url,
-        changes=[],
-        loses=["the subscription; what it still has to deliver is cancelled"],
-        warning=None,
-    )
-    return SetChange(change, None, row.url, row.id)
-
-
-def _field(name: str, before: Any, after: Any) -> FieldChange:
-    camel = SubscriptionEntry.model_fields[name].alias or name
-    return FieldChange(field=camel, before=before, after=after)
+    loses = ["the subscription; what it still has to deliver is cancelled"]
+    facts = {"webhook_subscription_id": row.id, "index": None, "changes": [], "loses": loses, "warning": None}
+    return SetChange(PlannedChange.of(row, action="delete", **facts), None, row.id)
 
 
 def _losses(before: Sequence[OwnHeader], after: Sequence[OwnHeader]) -> Iterator[str]:
@@ -284,10 +231,6 @@ def _losses(before: Sequence[OwnHeader], after: Sequence[OwnHeader]) -> Iterator
         if remaining[name] == 0:
             yield f"the value of header {header.name}"
         remaining[name] = max(0, remaining[name] - 1)
-
-
-def _other(row: SubscriptionRow) -> OtherSubscription:
-    return OtherSubscription(webhook_subscription_id=row.id, event_name=row.event_name, name=row.name, url=row.url)
 
 
 def plan_of(changes: Iterable[PlannedChange]) -> str:
@@ -302,8 +245,14 @@ async def _make(
     """Make the changes, deletions first because they free capacity. Raises ValidationFailed at a limit."""
     made: dict[UUID, PlannedChange] = {}
     for step in sorted(steps, key=lambda step: ("delete", "update", "create").index(step.change.action)):
+        secret = None
         try:
-            secret = await _make_one(editor, connection, step)
+            if isinstance(step.body, SubscriptionCreate):
+                secret = await editor.create(connection, step.subscription_id, step.body, step.body.url)
+            elif isinstance(step.body, SubscriptionUpdate):
+                secret = await editor.update(connection, step.subscription_id, step.body, step.body.url)
+            else:
+                await editor.delete(connection, step.subscription_id)
         except ValidationFailed as failed:
             raise ValidationFailed(_below(step.change.index, failed)) from None
         shown = {} if dry_run else {"webhook_subscription_id": step.subscription_id, "hmac_secret": secret}
@@ -311,19 +260,9 @@ async def _make(
     return [made[step.subscription_id] for step in steps]
 
 
-async def _make_one(editor: Editor, connection: AsyncConnection, step: SetChange) -> str | None:
-    if isinstance(step.body, SubscriptionCreate):
-        return await editor.create(connection, step.subscription_id, step.body, step.url)
-    if isinstance(step.body, SubscriptionUpdate):
-        return await editor.update(connection, step.subscription_id, step.body, step.url)
-    await editor.delete(connection, step.subscription_id)
-    return None
-
-
 def _below(index: int | None, failed: ValidationFailed) -> list[Problem]:
     """Return the same problems with their paths below the entry."""
-    prefix = "" if index is None else f"subscriptions.{index}"
     return [
-        Problem(".".join(filter(None, (prefix, problem.path))), problem.code, problem.message)
+        Problem(f"subscriptions.{index}.{problem.path}".rstrip("."), problem.code, problem.message)
         for problem in failed.problems
     ]

@@ -96,7 +96,9 @@ EventName = Annotated[
 ]
 Name = Annotated[str, Field(min_length=1, max_length=NAME_MOST)]
 RetryDelay = Annotated[int, Field(ge=1, le=RETRY_DELAY_MOST_SECONDS), WHOLE]
-
+RetrySchedule = Annotated[list[RetryDelay], Field(max_length=RETRIES_MOST)]
+RatePerSecond = Annotated[int, Field(ge=1, le=RATE_MOST_PER_SECOND), WHOLE]
+Concurrency = Annotated[int, Field(ge=1, le=CONCURRENCY_MOST), WHOLE]
 Url = Annotated[
     str,
     Field(
@@ -118,13 +120,19 @@ class Header(Input):
 
 
 def _single_header(schema: dict[str, Any]) -> None:
-    """Document the deprecated single-header form: both fields or neither. Null is accepted but undocumented."""
+    """Document the deprecated single-header form: both fields or neither, and one of `headers` less beside it.
+
+    Null is accepted but undocumented.
+    """
     for name in ("headers", "headerName", "headerValue"):
         field = schema["properties"][name]
         field.update(field.pop("anyOf")[0])
     for name, other in (("headerName", "headerValue"), ("headerValue", "headerName")):
         schema["properties"][name]["deprecated"] = True
         schema.setdefault("dependentRequired", {})[name] = [other]
+    given = {"required": ["headerName"], "properties": {"headerName": {"type": "string"}}}
+    one_less = {"properties": {"headers": {"maxItems": HEADERS_MOST - 1}}}
+    schema["allOf"] = [{"if": given, "then": one_less}]
 
 
 def legacy_where_there_is_one(schema: dict[str, Any]) -> None:
@@ -134,26 +142,14 @@ def legacy_where_there_is_one(schema: dict[str, Any]) -> None:
     schema["then"] = {"properties": {"eventName": {"enum": legacy_names}}}
 
 
-def _one_header_less_beside_the_single_one(schema: dict[str, Any]) -> None:
-    """Count the deprecated single header towards the maximum number of headers."""
-    schema.setdefault("allOf", []).append(
-        {
-            "if": {"required": ["headerName"], "properties": {"headerName": {"type": "string"}}},
-            "then": {"properties": {"headers": {"maxItems": HEADERS_MOST - 1}}},
-        }
-    )
-
-
 def _create_schema(schema: dict[str, Any]) -> None:
     _single_header(schema)
-    _one_header_less_beside_the_single_one(schema)
     legacy_where_there_is_one(schema)
 
 
 def _update_schema(schema: dict[str, Any]) -> None:
     """Remove defaults: an omitted field stays unchanged."""
     _single_header(schema)
-    _one_header_less_beside_the_single_one(schema)
     for field in schema["properties"].values():
         field.pop("default", None)
 
@@ -169,28 +165,26 @@ class _SubscriptionInput(Input):
     legacy: bool = False
     name: Name | None = None
     active_from: Instant | None = None
-    rate_limit_per_second: Annotated[int, Field(ge=1, le=RATE_MOST_PER_SECOND), WHOLE] | None = None
-    max_concurrency: Annotated[int, Field(ge=1, le=CONCURRENCY_MOST), WHOLE] | None = None
+    rate_limit_per_second: RatePerSecond | None = None
+    max_concurrency: Concurrency | None = None
     ordered: bool = False
     order_key: OrderKey = "subscription"
     """Ordering key of an ordered subscription. With `customer`, events of different customers are independent."""
     after_exhausted: AfterExhausted = "skip"
     """Policy of an ordered subscription for the successors of an exhausted delivery: `skip` sends them, `hold` holds
     them until an operator redelivers, recovers or cancels it."""
-    retry_schedule: Annotated[list[RetryDelay], Field(max_length=RETRIES_MOST)] | None = None
+    retry_schedule: RetrySchedule | None = None
     """Delays in seconds after each failed attempt; null: the installation's schedule."""
 
     @property
     def given_headers(self) -> list[Header] | None:
         """`headers` with the deprecated single header appended unless contained, or None if neither is given."""
-        single = None
-        if self.header_name is not None and self.header_value is not None:
-            single = Header.model_construct(header_name=self.header_name, header_value=self.header_value)
-        if self.headers is None:
-            return None if single is None else [single]
-        if single is None or any(header.header_name.lower() == single.header_name.lower() for header in self.headers):
+        name, value = self.header_name, self.header_value
+        if name is None or value is None:
             return self.headers
-        return [*self.headers, single]
+        if any(header.header_name.lower() == name.lower() for header in self.headers or ()):
+            return self.headers
+        return [*(self.headers or ()), Header.model_construct(header_name=name, header_value=value)]
 
 
 class SubscriptionCreate(_SubscriptionInput):

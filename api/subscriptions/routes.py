@@ -1,17 +1,18 @@
 """Routes of subscriptions: list, create, details, update, delete, rotate the signing key."""
 
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Response
 
-from api.access import SubscriptionRead, SubscriptionWrite
-from api.actions.service import OperatorActions
-from api.body import JsonBody
-from api.errors import NotFound
+from api.access import StoreAccess, StoreRight, SubscriptionRead, SubscriptionWrite
+from api.body import JSON, JsonBody
+from api.errors import existing
 from api.idempotency import IdempotencyKey
 from api.ids import id_path, parse_id
 from api.listing import Listing, ListQuery
 from api.resources import FromResources
+from api.store_actions import acting
 from api.subscriptions.models import (
     KeyRotated,
     SigningSwitchedOn,
@@ -22,13 +23,9 @@ from api.subscriptions.models import (
     SubscriptionUpdate,
     Total,
 )
-from api.subscriptions.service import Editor, create_once, details_of, reorders, row_of
-from storage.subscriptions.queries import (
-    SUBSCRIPTION_FIELDS,
-    SubscriptionRow,
-    find_subscription,
-    list_subscriptions,
-)
+from api.subscriptions.service import Editor, create_once, details_of
+from domain.access import Scope
+from storage.subscriptions.queries import SUBSCRIPTION_FIELDS, SubscriptionRow, find_subscription, list_subscriptions
 
 WRAPPER = "webhookSubscription"
 
@@ -37,26 +34,27 @@ router = APIRouter(prefix="/api/{storeCode}/webhook/subscription", tags=["subscr
 IdPath = Annotated[str, id_path("webhookSubscriptionId", "Id of the subscription.")]
 
 
-async def _readable(access: SubscriptionRead, resources: FromResources, subscription_id: IdPath) -> SubscriptionRow:
-    async with resources.database.transaction() as connection:
-        row = await find_subscription(connection, access.store_code, parse_id(subscription_id))
-    if row is None:
-        raise NotFound
-    return row
+def of_path(scope: Scope) -> Callable[..., Awaitable[SubscriptionRow]]:
+    """Return a dependency that requires a right and returns the subscription of the path.
+
+    It is looked up before the body is read, so that an unknown id is a 404 with any body.
+    """
+
+    async def find(
+        access: Annotated[StoreAccess, Depends(StoreRight(scope))], resources: FromResources, subscription_id: IdPath
+    ) -> SubscriptionRow:
+        async with resources.database.transaction() as connection:
+            return existing(await find_subscription(connection, access.store_code, parse_id(subscription_id)))
+
+    return find
 
 
-async def _writable(access: SubscriptionWrite, resources: FromResources, subscription_id: IdPath) -> SubscriptionRow:
-    return await _readable(access, resources, subscription_id)
-
-
-ReadableSubscription = Annotated[SubscriptionRow, Depends(_readable)]
-WritableSubscription = Annotated[SubscriptionRow, Depends(_writable)]
-"""Subscription of the path, looked up before the body is read, so that an unknown id is a 404 with any body."""
-
+ReadableSubscription = Annotated[SubscriptionRow, Depends(of_path(Scope.SUBSCRIPTION_READ))]
+WritableSubscription = Annotated[SubscriptionRow, Depends(of_path(Scope.SUBSCRIPTION_WRITE))]
 SubscriptionListing = Annotated[Listing, Depends(ListQuery(SUBSCRIPTION_FIELDS))]
 CreateBody = Annotated[SubscriptionCreate, Depends(JsonBody(SubscriptionCreate, WRAPPER))]
 UpdateBody = Annotated[SubscriptionUpdate, Depends(JsonBody(SubscriptionUpdate, WRAPPER))]
-
+Editing = Annotated[Editor, Depends(acting(Editor, Scope.SUBSCRIPTION_WRITE))]
 
 WARNING: dict[str, Any] = {
     "headers": {
@@ -65,6 +63,11 @@ WARNING: dict[str, Any] = {
             "schema": {"type": "string"},
         }
     }
+}
+SWITCHED_ON: dict[str, Any] = {
+    "model": SigningSwitchedOn,
+    "description": "Signing was switched on; the key is shown only once.",
+    **WARNING,
 }
 
 
@@ -81,7 +84,7 @@ async def list_(access: SubscriptionRead, resources: FromResources, listing: Sub
         page = await list_subscriptions(
             connection, access.store_code, listing.conditions, listing.order, listing.items, listing.offset
         )
-    items = [row_of(row, resources) for row in page.rows]
+    items = [details_of(row, resources) for row in page.rows]
     return SubscriptionList(items=items, total=Total(all=page.all, filtered=page.filtered))
 
 
@@ -106,48 +109,28 @@ async def details(subscription: ReadableSubscription, resources: FromResources) 
     summary="Update a subscription",
     status_code=204,
     response_model=None,
-    responses={
-        200: {
-            "model": SigningSwitchedOn,
-            "description": "Signing was switched on; the key is shown only once.",
-            **WARNING,
-        },
-        204: WARNING,
-    },
+    responses={200: SWITCHED_ON, 204: WARNING},
 )
-async def update(
-    access: SubscriptionWrite, resources: FromResources, subscription: WritableSubscription, body: UpdateBody
-) -> Response:
+async def update(editor: Editing, subscription: WritableSubscription, body: UpdateBody) -> Response:
     """Update the given fields; others stay unchanged. Open deliveries use the new values from their next attempt."""
-    editor = Editor(resources, access.store_code, access.actor)
-    checked = await editor.check(body, subscription.event_name)
-    async with resources.database.transaction() as connection:
-        secret = await editor.update(connection, subscription.id, body, checked.url.url)
-    if reorders(subscription, body):
-        actions = OperatorActions(resources, access.store_code, access.actor)
-        await actions.wake_drain(subscription.id, subscription.event_name, checked.url.url)
+    secret, warning = await editor.change(subscription, body)
     response = Response(status_code=204)
     if secret is not None:
         answer = SigningSwitchedOn(hmac_secret=secret).model_dump_json(by_alias=True)
-        response = Response(answer, media_type="application/json")
-    _warn(response, checked.warning)
+        response = Response(answer, media_type=JSON)
+    _warn(response, warning)
     return response
 
 
 @router.delete("/{webhookSubscriptionId}", summary="Delete a subscription", status_code=204)
-async def delete(access: SubscriptionWrite, resources: FromResources, subscription: WritableSubscription) -> None:
+async def delete(editor: Editing, subscription: WritableSubscription) -> None:
     """Delete a subscription and cancel its open deliveries. Attempts in progress finish."""
-    async with resources.database.transaction() as connection:
-        await Editor(resources, access.store_code, access.actor).delete(connection, subscription.id)
-    actions = OperatorActions(resources, access.store_code, access.actor)
-    await actions.wake_drain(subscription.id, subscription.event_name, subscription.url)
+    await editor.remove(subscription)
 
 
 @router.post("/{webhookSubscriptionId}/rotate-hmac-secret", summary="Rotate the signing key", responses={409: {}})
-async def rotate_hmac_secret(
-    access: SubscriptionWrite, resources: FromResources, subscription: WritableSubscription
-) -> KeyRotated:
+async def rotate_hmac_secret(editor: Editing, subscription: WritableSubscription) -> KeyRotated:
     """Create a new key, shown only once. For 24 hours, `webhook-signature` also has a signature of the old key."""
-    async with resources.database.transaction() as connection:
-        secret, version = await Editor(resources, access.store_code, access.actor).rotate(connection, subscription.id)
+    async with editor.resources.database.transaction() as connection:
+        secret, version = await editor.rotate(connection, subscription.id)
     return KeyRotated(hmac_secret=secret, signature_version=version)

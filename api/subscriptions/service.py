@@ -3,32 +3,30 @@
 Responses mask header values and show the effective value of unset fields.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from api.errors import Conflict, FieldProblem, NotFound, Problem, ValidationFailed, invalid
+from api.errors import Conflict, Problem, ValidationFailed, existing, invalid
 from api.idempotency import created_before
 from api.resources import Resources
-from api.subscriptions.models import (
-    Header,
-    MaskedHeader,
-    SubscriptionCreate,
-    SubscriptionDetails,
-    SubscriptionRowOut,
-    SubscriptionUpdate,
-)
+from api.store_actions import StoreActions
+from api.subscriptions.models import Header, MaskedHeader, SubscriptionCreate, SubscriptionDetails, SubscriptionUpdate
 from api.subscriptions.url_check import CheckedUrl
 from domain.access import Principal
 from domain.delivery.lifecycle import SubscriptionStatus
 from domain.events.catalogue import CATALOGUE
 from domain.urls.rules import UrlRefused
 from domain.wire.headers import HEADERS_MOST, OwnHeader
-from storage.access.audit import MASK, changed, record
+from settings import Settings
+from storage.access.audit import MASK, changed
 from storage.deliveries.transitions import release_groups
+from storage.sealing import Sealer
 from storage.subscriptions.queries import (
     SubscriptionLimitError,
     SubscriptionLimits,
@@ -45,7 +43,8 @@ from storage.subscriptions.queries import (
     update_subscription,
 )
 
-OBJECT = "subscription"
+SUBSCRIPTION = "subscription"
+"""Object type in the audit log."""
 _PLAIN = (
     "legacy",
     "name",
@@ -60,17 +59,12 @@ _PLAIN = (
 """Fields that are stored as received."""
 
 
-@dataclass(frozen=True, slots=True)
-class Editor:
+class Editor(StoreActions):
     """Changes of one actor to the subscriptions of one store."""
-
-    resources: Resources
-    store_code: str
-    actor: str
 
     async def check(self, body: SubscriptionCreate | SubscriptionUpdate, event_name: str) -> CheckedUrl:
         """Run all checks that need no transaction. Raises ValidationFailed with all problems."""
-        problems: list[FieldProblem] = list(_shape_problems(body, event_name))
+        problems = list(_shape_problems(body, event_name))
         try:
             checked = await self.resources.url_check.check(body.url)
         except UrlRefused as refused:
@@ -91,17 +85,13 @@ class Editor:
             "sealed_headers": seal_headers(headers, self.resources.sealer),
             **{name: getattr(body, name) for name in _PLAIN},
         }
-        settings = self.resources.settings
-        limits = SubscriptionLimits(settings.subscriptions_per_store, settings.subscriptions_per_event)
-        try:
+        with limited(self.resources.settings, body.event_name) as limits:
             await create_subscription(connection, self.store_code, subscription_id, values, limits)
-        except SubscriptionLimitError as error:
-            raise limit_reached(error, body.event_name) from error
         secret = None
         if body.hmac_enabled:
             secret, _ = await switch_signing_on(connection, subscription_id, self.resources.sealer)
         after = {**_audited(values), "headers": masked(headers), "hmac_enabled": body.hmac_enabled}
-        await self._record(connection, "create", subscription_id, changed({}, after))
+        await self.record(connection, "create", SUBSCRIPTION, subscription_id, changed({}, after))
         return secret
 
     async def update(
@@ -124,17 +114,35 @@ class Editor:
         secret = None
         if "hmac_enabled" in body.model_fields_set and body.hmac_enabled != row.hmac_enabled:
             before["hmac_enabled"], after["hmac_enabled"] = row.hmac_enabled, body.hmac_enabled
-            secret = await self._switch_signing(connection, subscription_id, on=body.hmac_enabled)
-        await self._record(connection, "update", subscription_id, changed(_audited(before), _audited(after)))
+            if body.hmac_enabled:
+                secret, _ = await switch_signing_on(connection, subscription_id, self.resources.sealer)
+            else:
+                await switch_signing_off(connection, subscription_id)
+        changes = changed(_audited(before), _audited(after))
+        await self.record(connection, "update", SUBSCRIPTION, subscription_id, changes)
         return secret
+
+    async def change(self, row: SubscriptionRow, body: SubscriptionUpdate) -> tuple[str | None, str | None]:
+        """Check and store the given fields in a transaction. Return the key if this switches signing on, and a warning
+        about an unresolved host name. Raises NotFound, ValidationFailed."""
+        checked = await self.check(body, row.event_name)
+        async with self.resources.database.transaction() as connection:
+            secret = await self.update(connection, row.id, body, checked.url.url)
+        if reorders(row, body):
+            await self.wake_drain(row.id, row.event_name, checked.url.url)
+        return secret, checked.warning
 
     async def delete(self, connection: AsyncConnection, subscription_id: UUID) -> None:
         """Delete the subscription. Raises NotFound."""
-        deleted = await delete_subscription(connection, self.store_code, subscription_id)
-        if deleted is None:
-            raise NotFound
-        event_name, url = deleted
-        await self._record(connection, "delete", subscription_id, {"event_name": event_name, "url": url})
+        event_name, url = existing(await delete_subscription(connection, self.store_code, subscription_id))
+        changes = {"event_name": event_name, "url": url}
+        await self.record(connection, "delete", SUBSCRIPTION, subscription_id, changes)
+
+    async def remove(self, row: SubscriptionRow) -> None:
+        """Delete the subscription in a transaction, and cancel its open deliveries. Raises NotFound."""
+        async with self.resources.database.transaction() as connection:
+            await self.delete(connection, row.id)
+        await self.wake_drain(row.id, row.event_name, row.url)
 
     async def rotate(self, connection: AsyncConnection, subscription_id: UUID) -> tuple[str, int]:
         """Return a new key and its version. Raises NotFound, and Conflict if signing is off."""
@@ -142,35 +150,12 @@ class Editor:
         if not row.hmac_enabled:
             raise Conflict("Signing is off, so there is no key to rotate; switch it on with hmacEnabled first.")
         secret, version = await rotate_key(connection, subscription_id, self.resources.sealer)
-        versions = {"before": row.signature_version, "after": version}
-        await self._record(connection, "rotate_hmac_secret", subscription_id, {"signature_version": versions})
+        versions = {"signature_version": {"before": row.signature_version, "after": version}}
+        await self.record(connection, "rotate_hmac_secret", SUBSCRIPTION, subscription_id, versions)
         return secret, version
 
-    async def _switch_signing(self, connection: AsyncConnection, subscription_id: UUID, *, on: bool) -> str | None:
-        if not on:
-            await switch_signing_off(connection, subscription_id)
-            return None
-        secret, _ = await switch_signing_on(connection, subscription_id, self.resources.sealer)
-        return secret
-
     async def _locked(self, connection: AsyncConnection, subscription_id: UUID) -> SubscriptionRow:
-        row = await find_subscription(connection, self.store_code, subscription_id, lock=True)
-        if row is None:
-            raise NotFound
-        return row
-
-    async def _record(
-        self, connection: AsyncConnection, action: str, subscription_id: UUID, changes: Mapping[str, Any]
-    ) -> None:
-        await record(
-            connection,
-            actor=self.actor,
-            action=action,
-            object_type=OBJECT,
-            object_id=subscription_id,
-            store_code=self.store_code,
-            changes=changes,
-        )
+        return existing(await find_subscription(connection, self.store_code, subscription_id, lock=True))
 
 
 def _shape_problems(body: SubscriptionCreate | SubscriptionUpdate, event_name: str) -> Iterable[Problem]:
@@ -197,24 +182,22 @@ def headers_after(stored: Sequence[OwnHeader], given: Sequence[Header]) -> list[
 
     If a name occurs several times, its n-th mask stands for its n-th stored value. Raises ValidationFailed.
     """
-    values: dict[str, list[str]] = {}
+    values: dict[str, list[str]] = defaultdict(list)
+    """Stored values by lower-case name that no given header has taken yet."""
     for own in stored:
-        values.setdefault(own.name.lower(), []).append(own.value)
-    seen: dict[str, int] = {}
+        values[own.name.lower()].append(own.value)
     result: list[OwnHeader] = []
     problems: list[Problem] = []
     for index, header in enumerate(given):
-        name = header.header_name.lower()
-        position = seen[name] = seen.get(name, -1) + 1
-        value = header.header_value
-        if value == MASK:
-            known = values.get(name, [])
-            if position >= len(known):
-                message = f"is the mask of a secret value, but {header.header_name} has no stored value"
-                problems.append(Problem(f"headers.{index}.headerValue", "masked_value", message))
-                continue
-            value = known[position]
-        result.append(OwnHeader(header.header_name, value.strip(" ")))
+        known = values[header.header_name.lower()]
+        value = known.pop(0) if known else None
+        if header.header_value != MASK:
+            value = header.header_value
+        if value is not None:
+            result.append(OwnHeader(header.header_name, value.strip(" ")))
+        else:
+            message = f"is the mask of a secret value, but {header.header_name} has no stored value"
+            problems.append(Problem(f"headers.{index}.headerValue", "masked_value", message))
     if problems:
         raise ValidationFailed(problems)
     return result
@@ -243,13 +226,15 @@ def _audited(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def limit_reached(error: SubscriptionLimitError, event_name: str) -> ValidationFailed:
-    """Return the error for a limit of subscriptions that is reached."""
-    if error.event:
-        return invalid(
-            "eventName", "limit_reached", f"{event_name} has {error.limit} subscriptions, which is the maximum"
-        )
-    return invalid("", "limit_reached", f"the store has {error.limit} subscriptions, which is the maximum")
+@contextmanager
+def limited(settings: Settings, event_name: str) -> Iterator[SubscriptionLimits]:
+    """Provide the limits for a new subscription. Raises ValidationFailed when one is reached."""
+    try:
+        yield SubscriptionLimits(settings.subscriptions_per_store, settings.subscriptions_per_event)
+    except SubscriptionLimitError as error:
+        path, owner = ("eventName", event_name) if error.event else ("", "the store")
+        message = f"{owner} has {error.limit} subscriptions, which is the maximum"
+        raise invalid(path, "limit_reached", message) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,48 +272,23 @@ async def create_once(
     return Created(subscription_id, secret, checked.warning)
 
 
-def _shared(row: SubscriptionRow, headers: list[MaskedHeader]) -> dict[str, Any]:
-    return {
-        "webhook_subscription_id": row.id,
-        "event_name": row.event_name,
-        "url": row.url,
-        "header_name": headers[0].header_name if headers else None,
-        "header_value": headers[0].header_value if headers else None,
-        "legacy": row.legacy,
-        "created_at": row.created_at,
-        "destination_type": row.destination_type,
-        "name": row.name,
-        "active_from": row.active_from,
-        "hmac_enabled": row.hmac_enabled,
-        "active": row.status == SubscriptionStatus.ACTIVE,
-    }
-
-
-def _masked_headers(row: SubscriptionRow, resources: Resources) -> list[MaskedHeader]:
-    stored = open_headers(row.sealed_headers, resources.sealer)
+def masked_headers(row: SubscriptionRow, sealer: Sealer) -> list[MaskedHeader]:
+    """Return the headers with masked values."""
+    stored = open_headers(row.sealed_headers, sealer)
     return [MaskedHeader(header_name=header.name, header_value=MASK) for header in stored]
-
-
-def row_of(row: SubscriptionRow, resources: Resources) -> SubscriptionRowOut:
-    """Return the subscription as an item of a list."""
-    return SubscriptionRowOut(**_shared(row, _masked_headers(row, resources)))
 
 
 def details_of(row: SubscriptionRow, resources: Resources) -> SubscriptionDetails:
     """Return the subscription with all its fields."""
-    headers = _masked_headers(row, resources)
-    settings = resources.settings
-    schedule = settings.retry_schedule_seconds if row.retry_schedule is None else row.retry_schedule
-    return SubscriptionDetails(
-        **_shared(row, headers),
+    headers, settings = masked_headers(row, resources.sealer), resources.settings
+    return SubscriptionDetails.of(
+        row,
+        webhook_subscription_id=row.id,
         headers=headers,
+        header_name=headers[0].header_name if headers else None,
+        header_value=MASK if headers else None,
+        active=row.status == SubscriptionStatus.ACTIVE,
         status=SubscriptionStatus(row.status),
-        status_reason=row.status_reason,
-        status_since=row.status_since,
-        rate_limit_per_second=row.rate_limit_per_second,
         max_concurrency=row.max_concurrency or settings.subscription_concurrency,
-        ordered=row.ordered,
-        order_key=row.order_key,
-        after_exhausted=row.after_exhausted,
-        retry_schedule=list(schedule),
+        retry_schedule=list(settings.retry_schedule_seconds if row.retry_schedule is None else row.retry_schedule),
     )

@@ -7,6 +7,7 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TypeAlias
@@ -43,7 +44,8 @@ class UrlCheck:
     async def check(self, url: str) -> CheckedUrl:
         """Normalise a URL and resolve its host name. Raises UrlRefused."""
         normal = normalise_url(url, self._rules)
-        if _is_address(normal.hostname):
+        with suppress(ValueError):
+            ip_address(normal.hostname)
             return CheckedUrl(normal, None)  # normalise_url has applied the rules to the address
         try:
             async with asyncio.timeout(RESOLVE_SECONDS):
@@ -74,11 +76,3 @@ class SystemLookup:
         )
         # Drop a zone id (fe80::1%eth0): such addresses are refused with or without it.
         return [ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
-
-
-def _is_address(hostname: str) -> bool:
-    try:
-        ip_address(hostname)
-    except ValueError:
-        return False
-    return True

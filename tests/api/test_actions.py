@@ -362,7 +362,7 @@ async def test_an_attempt_that_temporal_does_not_start_is_refused_and_audited_an
     action: str,
     before: str,
 ) -> None:
-    monkeypatch.setattr("api.temporal_calls.TEMPORAL_SECONDS", 1.0)
+    monkeypatch.setattr("api.refusals.TEMPORAL_SECONDS", 1.0)
     host, port = temporal.client.service_client.config.target_host.split(":")
     async with tcp_proxy(host, int(port)) as proxy:
         monkeypatch.setenv("TEMPORAL_ADDRESS", f"127.0.0.1:{proxy.port}")

@@ -253,7 +253,7 @@ async def test_without_temporal_what_the_database_knows_is_shown_and_acts_come_b
     module_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TEMPORAL_ADDRESS", NOWHERE)
-    monkeypatch.setattr("api.temporal_calls.TEMPORAL_SECONDS", 0.3)
+    monkeypatch.setattr("api.refusals.TEMPORAL_SECONDS", 0.3)
     async with installation(module_database_url) as installed:
         shop = await installed.shop()
         items = (await shop.client.get(f"/api/{shop.store}/schedule")).json()["items"]
