@@ -102,7 +102,7 @@ def validate(model: type[M], value: JsonValue, path: str = "") -> M:
         ) from None
 
 
-_WORDS: Mapping[str, str] = {
+_MESSAGES: Mapping[str, str] = {
     "missing": "is required",
     "extra_forbidden": "unknown field",
     "string_type": "must be a string",
@@ -111,8 +111,6 @@ _WORDS: Mapping[str, str] = {
     "list_type": "must be an array",
     "model_type": "must be an object",
     "dict_type": "must be an object",
-}
-_LIMITS: Mapping[str, str] = {
     "too_short": "must have at least {min_length} entries",
     "too_long": "must have at most {max_length} entries",
     "string_too_short": "must have at least {min_length} characters",
@@ -129,10 +127,9 @@ def problem_of(details: Mapping[str, Any], path: str = "") -> Problem:
     steps += [str(step) for step in details["loc"]]
     kind: str = details["type"]
     limits = details.get("ctx", {})
-    if kind in _LIMITS:
-        message = "must not be empty" if limits.get("min_length") == 1 else _LIMITS[kind].format_map(limits)
-    else:
-        message = _WORDS.get(kind) or str(details["msg"]).removeprefix("Value error, ")
+    message = str(details["msg"]).removeprefix("Value error, ")
+    if kind in _MESSAGES:
+        message = "must not be empty" if limits.get("min_length") == 1 else _MESSAGES[kind].format_map(limits)
     return Problem(".".join(steps), kind, message)
 
 

@@ -55,35 +55,36 @@ def pair_up(
 
     Entries are matched by id first, then by event and name among the subscriptions that no id matched.
     """
-    by_id = {row.id: row for row in rows}
     problems = list(_repeated(entries))
-    claimed: dict[int, SubscriptionRow] = {}
-    for index, entry in enumerate(entries):
-        if entry.webhook_subscription_id is None:
-            continue
-        row = by_id.pop(UUID(entry.webhook_subscription_id), None)
-        if row is not None:
-            claimed[index] = row
-        elif not any(problem.path.startswith(f"subscriptions.{index}.") for problem in problems):
-            message = "is no subscription of this store; leave it out, and name it, to create one"
-            problems.append(Problem(f"subscriptions.{index}.webhookSubscriptionId", "not_found", message))
+    repeated = {problem.path for problem in problems}
+    by_id = {str(row.id): row for row in rows}
+    wanted = {entry.webhook_subscription_id.lower() for entry in entries if entry.webhook_subscription_id is not None}
     named: dict[tuple[str, str | None], list[SubscriptionRow]] = defaultdict(list)
-    for row in by_id.values():
-        named[row.event_name, row.name].append(row)
+    for row in rows:
+        if str(row.id) not in wanted:
+            named[row.event_name, row.name].append(row)
+    pairs: list[Pair] = []
     for index, entry in enumerate(entries):
-        if entry.webhook_subscription_id is not None or entry.name is None:
-            continue
-        found = named[entry.event_name, entry.name]
-        if len(found) > 1:
-            ids = ", ".join(sorted(str(row.id) for row in found)[:NAMED_MOST])
-            message = f"{len(found)} subscriptions have this event and name; choose one by webhookSubscriptionId: {ids}"
-            problems.append(Problem(f"subscriptions.{index}.name", "ambiguous", message))
-        elif found:
-            claimed[index] = found[0]
+        path = f"subscriptions.{index}"
+        found: list[SubscriptionRow] = []
+        if entry.webhook_subscription_id is not None:
+            known = by_id.get(entry.webhook_subscription_id.lower())
+            found = [] if known is None else [known]
+            if not found and f"{path}.webhookSubscriptionId" not in repeated:
+                message = "is no subscription of this store; leave it out, and name it, to create one"
+                problems.append(Problem(f"{path}.webhookSubscriptionId", "not_found", message))
+        elif entry.name is not None:
+            found = named[entry.event_name, entry.name]
+            if len(found) > 1:
+                ids = ", ".join(sorted(str(row.id) for row in found)[:NAMED_MOST])
+                message = (
+                    f"{len(found)} subscriptions have this event and name; choose one by webhookSubscriptionId: {ids}"
+                )
+                problems.append(Problem(f"{path}.name", "ambiguous", message))
+        pairs.append(Pair(index, entry, found[0] if found else None))
     if problems:
         raise ValidationFailed(problems)
-    taken = {row.id for row in claimed.values()}
-    pairs = [Pair(index, entry, claimed.get(index)) for index, entry in enumerate(entries)]
+    taken = {pair.row.id for pair in pairs if pair.row is not None}
     return pairs, [row for row in rows if row.id not in taken]
 
 
