@@ -3,14 +3,15 @@
 FastAPI's body parameters are not used: its parser accepts NaN and repeated keys, and turns numbers into floats.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from fastapi import Request
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
 
 from api.errors import Problem, TooLarge, ValidationFailed, invalid
 from domain.wire.jsontext import JsonTextError, JsonValue, parse
@@ -53,6 +54,18 @@ def _whole(value: object) -> object:
 
 WHOLE = BeforeValidator(_whole)
 """Validator for an `int`, listed after its bounds: accepts integral values such as `10.0`, as JSON Schema does."""
+
+
+def checked_by(code: str, problem_with: Callable[[Any], str | None]) -> AfterValidator:
+    """Return a validator that refuses each value for which `problem_with` returns a message."""
+
+    def check(value: Any) -> Any:
+        problem = problem_with(value)
+        if problem is not None:
+            raise PydanticCustomError(code, "{message}", {"message": problem})
+        return value
+
+    return AfterValidator(check)
 
 
 async def read_body(request: Request, limit_bytes: int) -> bytes:

@@ -5,7 +5,7 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Depends
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from api.access import FullAdmin
 from api.body import JsonBody, Output
@@ -15,7 +15,6 @@ from api.keys.service import KeyCreate, make_key
 from api.resources import FromResources
 from storage.access.administration import end_key
 from storage.access.queries import list_keys
-from storage.access.tables import ApiKey
 
 router = APIRouter(prefix="/api/admin/api-key", tags=["access"])
 
@@ -27,13 +26,16 @@ class KeyCreated(Output):
     api_key: str
 
 
+Sorted = Annotated[list[str], BeforeValidator(sorted)]
+
+
 class KeyOut(Output):
     """An API key in a list, without the key itself."""
 
-    api_key_id: UUID
+    api_key_id: UUID = Field(validation_alias="id")
     name: str
-    scopes: list[str]
-    stores: list[str]
+    scopes: Sorted
+    stores: Sorted
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
@@ -50,24 +52,11 @@ CreateBody = Annotated[KeyCreate, Depends(JsonBody(KeyCreate, "apiKey"))]
 IdPath = Annotated[str, id_path("apiKeyId", "Id of the key.")]
 
 
-def _answer(key: ApiKey) -> KeyOut:
-    return KeyOut(
-        api_key_id=key.id,
-        name=key.name,
-        scopes=sorted(key.scopes),
-        stores=sorted(key.stores),
-        created_at=key.created_at,
-        expires_at=key.expires_at,
-        revoked_at=key.revoked_at,
-        last_used_at=key.last_used_at,
-    )
-
-
 @router.get("", summary="List API keys")
 async def list_(admin: FullAdmin, resources: FromResources) -> KeyList:
     """Return all keys, including revoked and expired ones."""
     async with resources.database.transaction() as connection:
-        return KeyList(items=[_answer(key) for key in await list_keys(connection)])
+        return KeyList.model_validate({"items": await list_keys(connection)})
 
 
 @router.post("", summary="Create an API key", responses={409: {}})

@@ -4,10 +4,9 @@ from typing import Annotated
 from uuid import UUID
 
 from pydantic import AfterValidator, Field, WithJsonSchema
-from pydantic_core import PydanticCustomError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from api.body import Input
+from api.body import Input, checked_by
 from api.errors import Conflict, NotFound, invalid
 from api.instants import Instant
 from api.resources import Resources
@@ -22,28 +21,19 @@ NAME_MOST = 255
 STORES_MOST = 1_000
 
 
-def _check_store(code: str) -> str:
-    if code != ALL_STORES and STORE_CODE.fullmatch(code) is None:
-        raise PydanticCustomError("store_code", "must be a store code, or * for all stores")
-    return code
+def _store_problem(code: str) -> str | None:
+    known = code == ALL_STORES or STORE_CODE.fullmatch(code)
+    return None if known else "must be a store code, or * for all stores"
 
 
-def _check_password(password: str) -> str:
-    problem = password_problem(password)
-    if problem is not None:
-        raise PydanticCustomError("password", "{message}", {"message": problem})
-    return password
-
-
-def _check_username(name: str) -> str:
-    if not name.isprintable() or name != name.strip():
-        raise PydanticCustomError("username", "must not contain invisible characters, or spaces at its ends")
-    return name
+def _username_problem(name: str) -> str | None:
+    good = name.isprintable() and name == name.strip()
+    return None if good else "must not contain invisible characters, or spaces at its ends"
 
 
 AccessibleStore = Annotated[
     str,
-    AfterValidator(_check_store),
+    checked_by("store_code", _store_problem),
     WithJsonSchema(
         {
             "type": "string",
@@ -55,14 +45,15 @@ AccessibleStore = Annotated[
 ]
 
 
-def _scope(name: str) -> Scope:
-    return Scope(name)  # pydantic cannot read the signature of the class itself on every Python
-
-
-ScopeName = Annotated[str, AfterValidator(_scope), WithJsonSchema({"type": "string", "enum": list(Scope)})]
+ScopeName = Annotated[
+    str,
+    # Not `Scope` itself: pydantic cannot read the signature of the class on every Python.
+    AfterValidator(lambda name: Scope(name)),  # noqa: PLW0108
+    WithJsonSchema({"type": "string", "enum": list(Scope)}),
+]
 Scopes = Annotated[list[ScopeName], Field(min_length=1, max_length=len(Scope))]
 Stores = Annotated[list[AccessibleStore], Field(min_length=1, max_length=STORES_MOST)]
-Password = Annotated[str, AfterValidator(_check_password)]
+Password = Annotated[str, checked_by("password", password_problem)]
 
 
 class KeyCreate(Input):
@@ -77,7 +68,7 @@ class KeyCreate(Input):
 class AdministratorCreate(Input):
     """A new administrator, able to log in at once."""
 
-    username: Annotated[str, Field(min_length=1, max_length=NAME_MOST), AfterValidator(_check_username)]
+    username: Annotated[str, Field(min_length=1, max_length=NAME_MOST), checked_by("username", _username_problem)]
     password: Password
     scopes: Scopes
     stores: Stores

@@ -3,11 +3,10 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
-from pydantic import AfterValidator, Field, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic import Field, WithJsonSchema
 
 from api.access import FullAdmin, InstallationAdmin, StoreAdmin, SubscriptionRead
-from api.body import Input, JsonBody, Output
+from api.body import Input, JsonBody, Output, checked_by
 from api.errors import Conflict
 from api.resources import FromResources
 from api.stores.service import SettingsActions, SettingsChange, StoreSettings, Timezone
@@ -20,16 +19,11 @@ NAME_MOST = 255
 router = APIRouter(tags=["stores"])
 
 
-def _check_code(code: str) -> str:
-    problem = store_code_problem(code)
-    if problem is not None:
-        raise PydanticCustomError("store_code", "{message}", {"message": problem})
-    return code
-
-
 _CODE_PATTERN = f"^(?!(?:{'|'.join(sorted(RESERVED_STORE_CODES))})$){STORE_CODE.pattern}$"
 StoreCode = Annotated[
-    str, AfterValidator(_check_code), WithJsonSchema({"type": "string", "pattern": _CODE_PATTERN, "maxLength": 63})
+    str,
+    checked_by("store_code", store_code_problem),
+    WithJsonSchema({"type": "string", "pattern": _CODE_PATTERN, "maxLength": 63}),
 ]
 
 
@@ -87,13 +81,8 @@ SettingsBody = Annotated[SettingsChange, Depends(JsonBody(SettingsChange, "setti
 async def list_(admin: InstallationAdmin, resources: FromResources) -> StoreList:
     """Return the stores the caller may enter."""
     async with resources.database.transaction() as connection:
-        stores = await list_stores(connection)
-    items = [
-        StoreOut(store_code=store.code, name=store.name, timezone=store.timezone)
-        for store in stores
-        if admin.may_enter(store.code)
-    ]
-    return StoreList(items=items)
+        stores = [store for store in await list_stores(connection) if admin.may_enter(store.code)]
+    return StoreList(items=[StoreOut(store_code=one.code, name=one.name, timezone=one.timezone) for one in stores])
 
 
 @router.post("/api/admin/store", summary="Create a store", responses={409: {}})

@@ -2,20 +2,18 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic import ConfigDict, Field, WithJsonSchema
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from api.body import WHOLE, Input, Output
+from api.body import WHOLE, Input, Output, checked_by
 from api.errors import Conflict, NotFound, invalid
-from api.resources import Resources
+from api.store_actions import StoreActions
 from domain.expiry.rows import Kind
 from domain.timestamps import timezone_names
 from domain.urls.rules import URL_MAX_CHARACTERS, UrlRefused
 from storage.access.administration import STORE
-from storage.access.audit import changed, record
+from storage.access.audit import changed
 from storage.access.stores import find_store, operator_url, rotate_operator_key, set_operator_url, update_store
-from storage.access.tables import Store
 
 DAYS_MOST = 365
 """Maximum lead time of an expiry notice in days: one year."""
@@ -24,29 +22,19 @@ RETENTION_MOST = 3650
 """Maximum retention in days: ten years."""
 
 
-def _check_timezone(name: str) -> str:
-    if name not in timezone_names():
-        raise PydanticCustomError("timezone", "is not an IANA time zone, such as Europe/Warsaw")
-    return name
-
-
-def _check_distinct(kinds: list[str]) -> list[str]:
-    if len(set(kinds)) < len(kinds):
-        raise PydanticCustomError("not_distinct", "must not repeat a kind")
-    return kinds
-
+_IF_NULL = "null: the installation's setting."
 
 Timezone = Annotated[
-    str, AfterValidator(_check_timezone), WithJsonSchema({"type": "string", "enum": sorted(timezone_names())})
+    str,
+    checked_by(
+        "timezone", lambda name: None if name in timezone_names() else "is not an IANA time zone, such as Europe/Warsaw"
+    ),
+    WithJsonSchema({"type": "string", "enum": sorted(timezone_names())}),
 ]
 Days = Annotated[int, Field(ge=0, le=DAYS_MOST), WHOLE]
 RetentionDays = Annotated[
     int,
-    Field(
-        ge=1,
-        le=RETENTION_MOST,
-        description="Retention of bodies, deliveries and attempts in days; null: the installation's setting.",
-    ),
+    Field(ge=1, le=RETENTION_MOST, description=f"Retention of bodies, deliveries and attempts in days; {_IF_NULL}"),
     WHOLE,
 ]
 RetentionExhaustedDays = Annotated[
@@ -54,7 +42,7 @@ RetentionExhaustedDays = Annotated[
     Field(
         ge=1,
         le=RETENTION_MOST,
-        description="Retention in days of events with an exhausted or open delivery; null: the installation's setting.",
+        description=f"Retention in days of events with an exhausted or open delivery; {_IF_NULL}",
     ),
     WHOLE,
 ]
@@ -69,12 +57,10 @@ OperatorUrl = Annotated[
         json_schema_extra={"format": "uri"},
     ),
 ]
-
-
 KindName = Literal["points", "levels", "coupons"]
 ExpiryKinds = Annotated[
     list[KindName],
-    AfterValidator(_check_distinct),
+    checked_by("not_distinct", lambda kinds: None if len(set(kinds)) == len(kinds) else "must not repeat a kind"),
     Field(
         max_length=len(Kind),
         description="Kinds whose expiry rows are also updated from this store's events (docs/expiring.md).",
@@ -116,76 +102,46 @@ class StoreSettings(Output):
     retention_exhausted_days: int | None
 
 
-class SettingsActions:
+class SettingsActions(StoreActions):
     """Operator actions of one caller on the settings of one store. Methods raise NotFound if the store is gone."""
-
-    def __init__(self, resources: Resources, store_code: str, actor: str) -> None:
-        self._resources = resources
-        self._store_code = store_code
-        self._actor = actor
 
     async def read(self) -> StoreSettings:
         """Return all settings."""
-        async with self._resources.database.transaction() as connection:
-            store = await find_store(connection, self._store_code)
-            url = await operator_url(connection, self._store_code)
-        if store is None:
-            raise NotFound
-        return StoreSettings(**_settings(store, url))
+        async with self.resources.database.transaction() as connection:
+            return StoreSettings(**await self._stored(connection))
 
     async def change(self, change: SettingsChange) -> tuple[StoreSettings, str | None]:
         """Change the given settings. Return all, and the operator key if one was created. Raises ValidationFailed."""
-        given = await _with_checked_url(change.model_dump(exclude_unset=True), self._resources)
+        given = change.model_dump(exclude_unset=True)
+        columns = {name: value for name, value in given.items() if name != "operator_url"}
+        url = given.get("operator_url")
+        if url is not None:
+            try:
+                url = given["operator_url"] = (await self.resources.url_check.check(url)).url.url
+            except UrlRefused as refused:
+                raise invalid("operatorUrl", refused.code, refused.message) from refused
         secret: str | None = None
-        async with self._resources.database.transaction() as connection:
-            store = await find_store(connection, self._store_code, lock=True)
-            if store is None:
-                raise NotFound
-            before = _settings(store, await operator_url(connection, self._store_code))
-            await update_store(connection, self._store_code, {k: v for k, v in given.items() if k != "operator_url"})
+        async with self.resources.database.transaction() as connection:
+            before = await self._stored(connection, lock=True)
+            await update_store(connection, self.store_code, columns)
             if "operator_url" in given:
-                url = given["operator_url"]
-                secret = await set_operator_url(connection, self._store_code, url, self._resources.sealer)
-            await record(
-                connection,
-                actor=self._actor,
-                action="change_settings",
-                object_type=STORE,
-                object_id=self._store_code,
-                store_code=self._store_code,
-                changes=changed(before, given),
-            )
+                secret = await set_operator_url(connection, self.store_code, url, self.resources.sealer)
+            await self.record(connection, "change_settings", STORE, self.store_code, changed(before, given))
         if given.get("timezone", before["timezone"]) != before["timezone"]:
-            self._resources.schedule_sync.store_changed(self._store_code)
+            self.resources.schedule_sync.store_changed(self.store_code)
         return StoreSettings(**{**before, **given}), secret
 
     async def rotate_operator_secret(self, connection: AsyncConnection) -> str:
         """Return a new key; the old key also signs for a day. Raises Conflict without an operator URL."""
-        secret = await rotate_operator_key(connection, self._store_code, self._resources.sealer)
+        secret = await rotate_operator_key(connection, self.store_code, self.resources.sealer)
         if secret is None:
             raise Conflict("The store has no operatorUrl, so there is no key to rotate; set operatorUrl first.")
-        await record(
-            connection,
-            actor=self._actor,
-            action="rotate_operator_secret",
-            object_type=STORE,
-            object_id=self._store_code,
-            store_code=self._store_code,
-        )
+        await self.record(connection, "rotate_operator_secret", STORE, self.store_code)
         return secret
 
-
-def _settings(store: Store, operator_url: str | None) -> dict[str, Any]:
-    columns = {name: getattr(store, name) for name in StoreSettings.model_fields if name != "operator_url"}
-    return {**columns, "operator_url": operator_url}
-
-
-async def _with_checked_url(given: dict[str, Any], resources: Resources) -> dict[str, Any]:
-    """Return the given settings with the operator's URL normalised. Raises ValidationFailed."""
-    if given.get("operator_url") is None:
-        return given
-    try:
-        checked = await resources.url_check.check(given["operator_url"])
-    except UrlRefused as refused:
-        raise invalid("operatorUrl", refused.code, refused.message) from refused
-    return {**given, "operator_url": checked.url.url}
+    async def _stored(self, connection: AsyncConnection, *, lock: bool = False) -> dict[str, Any]:
+        store = await find_store(connection, self.store_code, lock=lock)
+        if store is None:
+            raise NotFound
+        columns = {name: getattr(store, name) for name in StoreSettings.model_fields if name != "operator_url"}
+        return {**columns, "operator_url": await operator_url(connection, self.store_code)}
