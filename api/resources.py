@@ -11,9 +11,8 @@ from temporalio.client import Client
 from api.events.backlog import BacklogGauge
 from api.events.intake import Intake
 from api.events.service import EventReader
-from api.login.principals import Principals
+from api.login.principals import Principals, Tokens
 from api.login.throttle import LoginThrottle
-from api.login.tokens import Tokens
 from api.operations.metrics import ApiMetrics, InstallationGauge
 from api.schedules.sync import ScheduleSync
 from api.subscriptions.url_check import Lookup, UrlCheck

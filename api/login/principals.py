@@ -1,20 +1,30 @@
-"""Callers (credentials to principal) and existing stores, both cached for one second.
+"""JSON Web Tokens of the API; callers (credentials to principal) and existing stores, both cached for one second.
+
+Tokens are short-lived (HS256), with several secrets for rotation.
 
 The cache saves a query per emit; a revoked key, a changed right or a new password takes effect within that second.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any, Concatenate, ParamSpec, TypeVar
 from uuid import UUID
 
-from api.errors import AuthenticationRequired, InvalidToken
-from api.login.tokens import Tokens
+import jwt
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from api.errors import AuthenticationRequired, ExpiredToken, InvalidToken
 from api.ttl_cache import TtlCache
 from domain.access import Principal, store_code_problem
 from storage.access.queries import digest, find_administrator, find_usable_key
-from storage.access.stores import store_exists
-from storage.access.tables import Administrator
+from storage.access.stores import find_store
+from storage.access.tables import Administrator, Store
 from storage.database import Database
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 STALE_SECONDS = 1.0
 """Maximum time for which a revoked key still works."""
@@ -25,6 +35,48 @@ LOOK_UP_SECONDS = 5.0
 MOST_KEY_CHARACTERS = 512
 """Maximum length of a key that is looked up. An issued key has 47 characters."""
 
+ALGORITHM = "HS256"
+REQUIRED_CLAIMS = ["sub", "iat", "exp", "pwd"]
+OF_WRONG_CLAIMS = (ValueError, TypeError, AttributeError, OverflowError, RecursionError)
+
+
+class Tokens:
+    """Issuer and verifier of tokens: signs with the first secret, verifies with any. `seconds` is the lifetime."""
+
+    def __init__(self, secrets: Sequence[str], seconds: int) -> None:
+        if not secrets:
+            raise ValueError("JWT_SECRETS is empty: the API cannot sign tokens; set at least one secret")
+        self._secrets = tuple(secrets)
+        self._life = timedelta(seconds=seconds)
+
+    def issue(self, administrator_id: UUID, username: str, password_version: int, now: datetime | None = None) -> str:
+        """Return a token of the administrator. It becomes invalid when the account's `password_version` changes."""
+        issued = now or datetime.now(UTC)
+        claims = {
+            "sub": str(administrator_id),
+            "username": username,
+            "pwd": password_version,
+            "iat": issued,
+            "exp": issued + self._life,
+        }
+        return jwt.encode(claims, self._secrets[0], algorithm=ALGORITHM)
+
+    def verify(self, token: str) -> tuple[UUID, int]:
+        """Return the administrator and password version of a token. Raises ExpiredToken or InvalidToken."""
+        for secret in self._secrets:
+            try:
+                claims: dict[str, Any] = jwt.decode(
+                    token, secret, algorithms=[ALGORITHM], options={"require": REQUIRED_CLAIMS}
+                )
+                return UUID(claims["sub"]), int(claims["pwd"])
+            except jwt.InvalidSignatureError:
+                continue
+            except jwt.ExpiredSignatureError as error:
+                raise ExpiredToken from error
+            except (jwt.InvalidTokenError, *OF_WRONG_CLAIMS) as error:
+                raise InvalidToken from error
+        raise InvalidToken
+
 
 class Principals:
     """Cached look-ups of callers and stores."""
@@ -34,7 +86,7 @@ class Principals:
         self._tokens = tokens
         self._keys: TtlCache[bytes, Principal] = TtlCache(STALE_SECONDS)
         self._administrators: TtlCache[UUID, Administrator] = TtlCache(STALE_SECONDS)
-        self._stores: TtlCache[str, bool] = TtlCache(STALE_SECONDS)
+        self._stores: TtlCache[str, Store] = TtlCache(STALE_SECONDS)
 
     async def by_key(self, key: str) -> Principal:
         """Return the principal of an API key. Raises AuthenticationRequired."""
@@ -47,9 +99,9 @@ class Principals:
 
     async def by_token(self, token: str) -> Principal:
         """Return the principal of a JWT. Raises ExpiredToken or InvalidToken."""
-        administrator_id, password_version = self._tokens.verify(token)
+        id_, password_version = self._tokens.verify(token)
         administrator = await self._administrators.get(
-            administrator_id, partial(self._find_administrator, administrator_id)
+            id_, lambda: self._looked_up(find_administrator, administrator_id=id_)
         )
         if administrator is None or not administrator.active or administrator.password_version != password_version:
             raise InvalidToken
@@ -59,16 +111,13 @@ class Principals:
         """Return True if a store with this code exists. Accepts any text."""
         if store_code_problem(code) is not None:
             return False
-        return await self._stores.get(code, partial(self._find_store, code)) is not None
+        return await self._stores.get(code, lambda: self._looked_up(find_store, code)) is not None
 
     async def _find_key(self, key: str) -> Principal | None:
-        async with asyncio.timeout(LOOK_UP_SECONDS), self._database.transaction() as connection:
-            return await find_usable_key(connection, key)
+        return await self._looked_up(find_usable_key, key)
 
-    async def _find_administrator(self, administrator_id: UUID) -> Administrator | None:
+    async def _looked_up(
+        self, query: Callable[Concatenate[AsyncConnection, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
         async with asyncio.timeout(LOOK_UP_SECONDS), self._database.transaction() as connection:
-            return await find_administrator(connection, administrator_id=administrator_id)
-
-    async def _find_store(self, code: str) -> bool | None:
-        async with asyncio.timeout(LOOK_UP_SECONDS), self._database.transaction() as connection:
-            return await store_exists(connection, code) or None
+            return await query(connection, *args, **kwargs)

@@ -7,29 +7,21 @@ Failed log-ins take tokens from token buckets:
   before, so the owner always has a first attempt from a new address, and never to addresses from which the account has
   logged in.
 
-The buckets are in memory, so that a flood of guesses does not become a flood of writes. Each API process counts
-separately and forgets at a restart. That multiplies the rate by the number of processes, which still makes guessing
-hopeless.
+The buckets are in memory, so that a flood of guesses is no flood of writes. Each API process counts separately and
+forgets at a restart, which multiplies the rate by the number of processes: guessing is still hopeless.
 """
 
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address
-from math import ceil
+from ipaddress import IPv6Address, ip_address, ip_network
+from math import ceil, inf
 
 MOST_ENTRIES = 20_000
 """Maximum number of buckets of each kind; the least recently used one is evicted."""
 
 IPV6_SITE_BITS = 64
 """Prefix length that counts as one address: a machine has all addresses of such a network."""
-
-
-@dataclass(slots=True)
-class _Bucket:
-    tokens: float
-    at: float
 
 
 class Buckets:
@@ -39,40 +31,30 @@ class Buckets:
         self._capacity = capacity
         self._seconds = seconds
         self._clock = clock
-        self._buckets: OrderedDict[Hashable, _Bucket] = OrderedDict()
+        # Tokens, and the time at which there were as many. A key without an entry has a full bucket.
+        self._buckets: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()
 
-    def _bucket(self, key: Hashable) -> _Bucket:
-        now = self._clock()
-        bucket = self._buckets.get(key)
-        if bucket is None:
-            bucket = self._buckets[key] = _Bucket(self._capacity, now)
-            if len(self._buckets) > MOST_ENTRIES:
-                self._buckets.popitem(last=False)
+    def tokens(self, key: Hashable) -> float:
+        """Return the number of tokens now, at most `capacity`."""
+        if key not in self._buckets:
+            return self._capacity
         self._buckets.move_to_end(key)
-        bucket.tokens = min(self._capacity, bucket.tokens + (now - bucket.at) / self._seconds)
-        bucket.at = now
-        return bucket
+        tokens, at = self._buckets[key]
+        return min(self._capacity, tokens + (self._clock() - at) / self._seconds)
 
     def wait_seconds(self, key: Hashable) -> float:
         """Return the time until a token is available, 0 if one is."""
-        return max(0.0, (1 - self._bucket(key).tokens) * self._seconds) if key in self._buckets else 0.0
+        return max(0.0, (1 - self.tokens(key)) * self._seconds)
 
     def touched(self, key: Hashable) -> bool:
         """Return True if the bucket is not full."""
-        return key in self._buckets and self._bucket(key).tokens < self._capacity
+        return self.tokens(key) < self._capacity
 
-    def take(self, key: Hashable) -> None:
-        """Take a token."""
-        self._bucket(key).tokens -= 1
-
-    def give_back(self, key: Hashable) -> None:
-        """Put a token back."""
-        bucket = self._bucket(key)
-        bucket.tokens = min(self._capacity, bucket.tokens + 1)
-
-    def fill(self, key: Hashable) -> None:
-        """Fill the bucket."""
-        self._buckets.pop(key, None)
+    def add(self, key: Hashable, tokens: float) -> None:
+        """Put tokens into the bucket, or take them if the number is negative."""
+        self._buckets[key] = (min(self._capacity, self.tokens(key) + tokens), self._clock())
+        if len(self._buckets) > MOST_ENTRIES:
+            self._buckets.popitem(last=False)
 
 
 class LoginThrottle:
@@ -98,18 +80,18 @@ class LoginThrottle:
                 waits.append(self._accounts.wait_seconds(username))
         wait = ceil(max(waits))
         if wait == 0:
-            self._pairs.take(pair)
-            self._addresses.take(site)
-            self._accounts.take(username)
+            self._pairs.add(pair, -1)
+            self._addresses.add(site, -1)
+            self._accounts.add(username, -1)
         return wait
 
     def succeeded(self, username: str, address: str) -> None:
         """Revert the count of a successful attempt and remember the address as known to the account."""
         site = _site(address)
         pair = (username, site)
-        self._pairs.fill(pair)
-        self._addresses.give_back(site)
-        self._accounts.give_back(username)
+        self._pairs.add(pair, inf)
+        self._addresses.add(site, 1)
+        self._accounts.add(username, 1)
         self._known[pair] = None
         self._known.move_to_end(pair)
         if len(self._known) > MOST_ENTRIES:
@@ -123,7 +105,5 @@ def _site(address: str) -> str:
     except ValueError:
         return address
     if isinstance(parsed, IPv6Address):
-        if parsed.ipv4_mapped is not None:
-            return str(parsed.ipv4_mapped)
-        return str(IPv6Address(int(parsed) >> (128 - IPV6_SITE_BITS) << (128 - IPV6_SITE_BITS)))
+        return str(parsed.ipv4_mapped or ip_network((parsed, IPV6_SITE_BITS), strict=False).network_address)
     return str(parsed)

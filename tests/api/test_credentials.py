@@ -10,7 +10,7 @@ import httpx
 import jwt
 import pytest
 
-from api.login.tokens import Tokens
+from api.login.principals import Tokens
 from domain.access import Scope
 from storage.access.administration import end_key, replace_password
 from storage.access.passwords import Passwords
