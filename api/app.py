@@ -22,7 +22,7 @@ from api.expiry import routes as expiry
 from api.explain import routes as explain
 from api.keys import routes as access_keys
 from api.login import routes as login
-from api.openapi.docs import add_docs
+from api.openapi.document import add_docs
 from api.operations import routes as operations
 from api.panel.app import add_panel
 from api.refusals import REFUSED, refusal_of

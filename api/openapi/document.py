@@ -1,4 +1,4 @@
-"""OpenAPI document: FastAPI's, completed from the dependencies of the handlers.
+"""OpenAPI document, FastAPI's completed from the dependencies of the handlers; routes /openapi.json and /docs.
 
 Dependencies document themselves. One may have `refuses` (status codes), `parameters()` (parameter objects), and
 `models()` with `request_body(references)`; the dependency that authenticates adds the security schemes. So each right,
@@ -6,25 +6,34 @@ list and body of a handler is documented because the handler takes it.
 
 The `webhooks` section lists every request a receiver may get, with schema and example; receivers generate code from it.
 Its keys are event names, with `.legacy` for the legacy format and `.legacy.{variant}` for a second legacy webhook.
+
+Schemas of errors are as `api/errors.py` sends them, of inputs as bodies are read: their texts exclude U+0000, which
+PostgreSQL cannot store. Every URL that matches the URL pattern is accepted; the rules accept more (addresses,
+international names), which no pattern can express.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from http import HTTPStatus
 from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.dependencies.models import Dependant
 from fastapi.openapi.utils import get_openapi
+from fastapi.responses import HTMLResponse, Response
 from fastapi.routing import APIRoute, iter_route_contexts
 from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+from starlette.staticfiles import StaticFiles
 
 from api.access import authenticated
-from api.openapi.schemas import ERROR_SCHEMAS, URL_MODELS, error_response, input_schemas, url_pattern
 from domain.events.catalogue import CATALOGUE
-from domain.events.event_type import EventType
 from domain.events.examples import legacy_example, modern_body_schema, modern_example
 from domain.urls.rules import UrlRules
 from domain.wire.bodies import MAIN
+from domain.wire.jsontext import dump_bytes
 
 TITLE = "Loyalty Webhooks"
 DESCRIPTION = """Delivers the events of a loyalty platform to subscribed webhooks, at least once.
@@ -45,6 +54,133 @@ NAMED_SCHEMAS = ("properties", "$defs", "patternProperties")
 FASTAPI_VALIDATION = ("HTTPValidationError", "ValidationError")
 
 
+_CODE = {"type": "integer", "description": "The HTTP status code."}
+_MESSAGE = {"type": "string", "description": "Message for people."}
+
+
+def _object(*optional: str, **properties: Any) -> dict[str, Any]:
+    required = [name for name in properties if name not in optional]
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+
+
+ERROR_SCHEMAS: dict[str, Any] = {
+    "Error": _object(code=_CODE, message=_MESSAGE),
+    "Unauthorised": _object("code", code=_CODE, message=_MESSAGE),
+    "Conflict": _object(
+        "differences",
+        code=_CODE,
+        message=_MESSAGE,
+        differences={"type": "array", "items": {"type": "string"}, "description": "Dotted paths of the differences."},
+    ),
+    "ValidationFailed": _object(
+        code=_CODE,
+        message=_MESSAGE,
+        errors={"type": "array", "items": {"$ref": "#/components/schemas/FieldProblem"}, "minItems": 1},
+    ),
+    "FieldProblem": _object(
+        message=_MESSAGE,
+        parameters={"type": "object", "description": "Always empty."},
+        plural={"type": "null"},
+        code={"type": "string", "description": "Stable error code."},
+        path={"type": "string", "description": "Dotted path, relative to the wrapper's content."},
+    ),
+}
+_SCHEMA_NAMES = {400: "ValidationFailed", 401: "Unauthorised", 409: "Conflict"}
+_HEADERS: dict[int, tuple[str, str, dict[str, Any]]] = {
+    401: ("WWW-Authenticate", "Authentication scheme.", {"type": "string"}),
+    429: ("Retry-After", "Seconds.", {"type": "integer"}),
+    503: ("Retry-After", "Seconds.", {"type": "integer"}),
+}
+
+
+def error_response(code: int) -> dict[str, Any]:
+    """Return the response object of an error with this status."""
+    name = _SCHEMA_NAMES.get(code, "Error")
+    response: dict[str, Any] = {
+        "description": HTTPStatus(code).phrase,
+        "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}},
+    }
+    if code in _HEADERS:
+        header, description, schema = _HEADERS[code]
+        response["headers"] = {header: {"description": description, "schema": schema}}
+    return response
+
+
+SCHEMA_REFERENCE = "#/components/schemas/{model}"
+WITHOUT_NUL = r"^[^\u0000]*$"
+CLOSED_TEXT = frozenset({"enum", "const", "format", "pattern"})
+ANNOTATIONS = frozenset({"title", "description"})
+"""Keywords without constraints. A schema with no other keywords accepts every value."""
+
+FREE = "JsonValue"
+FREE_REFERENCE = {"$ref": SCHEMA_REFERENCE.format(model=FREE)}
+FREE_SCHEMA = {
+    "description": "Any JSON value.",
+    "anyOf": [
+        {"type": ["null", "boolean", "number"]},
+        {"type": "string", "pattern": WITHOUT_NUL},
+        {"type": "array", "items": FREE_REFERENCE},
+        {"type": "object", "propertyNames": {"pattern": WITHOUT_NUL}, "additionalProperties": FREE_REFERENCE},
+    ],
+}
+
+
+def input_schemas(
+    models: Collection[type[BaseModel]],
+) -> tuple[Mapping[type[BaseModel], dict[str, Any]], dict[str, Any]]:
+    """Return a reference to each model of a body, and the referenced schemas by name."""
+    ordered = sorted(models, key=lambda model: model.__name__)
+    references, definitions = models_json_schema(
+        [(model, "validation") for model in ordered], ref_template=SCHEMA_REFERENCE
+    )
+    schemas = {name: _as_read(schema) for name, schema in definitions.get("$defs", {}).items()}
+    return {model: references[(model, "validation")] for model in ordered}, {**schemas, FREE: FREE_SCHEMA}
+
+
+def _as_read(schema: Any) -> Any:
+    """Return the schema with free texts, names and values restricted to those that the parser accepts."""
+    if schema is True:
+        return FREE_REFERENCE
+    if not isinstance(schema, dict):
+        return schema
+    if not schema.keys() - ANNOTATIONS:
+        return {**schema, **FREE_REFERENCE}
+    result = dict(schema)
+    for keyword, value in schema.items():
+        if keyword in ("properties", "patternProperties", "$defs"):
+            result[keyword] = {name: _as_read(child) for name, child in value.items()}
+        elif keyword in ("items", "additionalProperties", "then", "else"):
+            result[keyword] = _as_read(value)
+        elif keyword in ("anyOf", "oneOf", "allOf", "prefixItems"):
+            result[keyword] = [_as_read(child) for child in value]
+    if schema.get("type") == "string" and not CLOSED_TEXT & schema.keys():
+        result["pattern"] = WITHOUT_NUL
+    if schema.get("additionalProperties", False) is not False:
+        result.setdefault("propertyNames", {"pattern": WITHOUT_NUL})
+    return result
+
+
+URL_MODELS = ("SubscriptionCreate", "SubscriptionEntry", "SubscriptionUpdate")
+"""Input models with a field `url`, which gets the URL pattern."""
+
+_NO_LOCAL_NAME = r"(?![^/?:]*\.(?:localdomain|localhost|internal)(?:[/?:]|$))"
+_HOST = _NO_LOCAL_NAME + r"(?:[a-z0-9]{1,20}(?:-[a-z0-9]{1,20})?\.){1,4}[a-z]{2,20}"
+_CHARACTER = r"[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-F]{2}"
+_PATH = rf"(?:/(?:{_CHARACTER})*)*"
+_QUERY = rf"(?:\?(?:{_CHARACTER}|[/?])*)?"
+
+
+def url_pattern(rules: UrlRules) -> str:
+    """Return the URL pattern, valid in ECMA 262 and in Python."""
+    scheme = "https?" if rules.allow_http else "https"
+    port = "(?::[1-9][0-9]{0,3})?"
+    if rules.allowed_ports is not None:
+        # A URL may omit the scheme's default port only if that port is allowed.
+        others = "|".join(str(number) for number in sorted(rules.allowed_ports))
+        port = f"(?::(?:{others}))" + ("?" if {443} <= rules.allowed_ports and not rules.allow_http else "")
+    return f"^{scheme}://{_HOST}{port}{_PATH}{_QUERY}$"
+
+
 def build(app: FastAPI, rules: UrlRules) -> dict[str, Any]:
     """Return the document. `rules` determine the URLs documented as accepted."""
     document = get_openapi(
@@ -56,7 +192,8 @@ def build(app: FastAPI, rules: UrlRules) -> dict[str, Any]:
         separate_input_output_schemas=app.separate_input_output_schemas,
     )
     operations = list(_operations(app, document))
-    references, schemas = input_schemas({model for _, calls in operations for model in _models(calls)})
+    bodies = [call for _, calls in operations for call in calls if hasattr(call, "models")]
+    references, schemas = input_schemas({model for call in bodies for model in call.models()})
     document["webhooks"] = event_webhooks()
     components = document.setdefault("components", {})
     known = components.setdefault("schemas", {})
@@ -110,12 +247,6 @@ def dependencies(dependant: Dependant) -> Iterator[Any]:
         yield child.call
 
 
-def _models(calls: list[Any]) -> Iterator[type[BaseModel]]:
-    for call in calls:
-        if hasattr(call, "models"):
-            yield from call.models()
-
-
 def _complete(
     operation: dict[str, Any], calls: list[Any], references: Mapping[type[BaseModel], dict[str, Any]]
 ) -> None:
@@ -151,19 +282,17 @@ _SIGNATURE_HEADERS: dict[str, tuple[dict[str, Any], str]] = {
 
 def event_webhooks() -> dict[str, Any]:
     """Return path items by name. Serialise them with `domain.wire.jsontext`, which keeps exact numbers of examples."""
-    return {name: item for event_type in CATALOGUE.values() for name, item in _webhooks_of(event_type)}
-
-
-def _webhooks_of(event_type: EventType) -> Iterator[tuple[str, dict[str, Any]]]:
-    name, description = event_type.name, event_type.description
-    yield name, _path_item(name, description, modern_body_schema(event_type), modern_example(event_type))
-    form = event_type.legacy
-    if form is None:
-        return
-    for variant in (MAIN,) if form.second is None else (MAIN, form.second.variant):
-        legacy_name = f"{name}.legacy" if variant == MAIN else f"{name}.legacy.{variant}"
-        schema, example = event_type.legacy_schema(variant), legacy_example(event_type, variant)
-        yield legacy_name, _path_item(legacy_name, f"{description} Legacy format.", schema, example)
+    items = {}
+    for event_type in CATALOGUE.values():
+        name, description, form = event_type.name, event_type.description, event_type.legacy
+        items[name] = _path_item(name, description, modern_body_schema(event_type), modern_example(event_type))
+        if form is None:
+            continue
+        for variant in (MAIN,) if form.second is None else (MAIN, form.second.variant):
+            legacy_name = f"{name}.legacy" if variant == MAIN else f"{name}.legacy.{variant}"
+            schema, example = event_type.legacy_schema(variant), legacy_example(event_type, variant)
+            items[legacy_name] = _path_item(legacy_name, f"{description} Legacy format.", schema, example)
+    return items
 
 
 def _path_item(name: str, description: str, schema: dict[str, Any], example: Any) -> dict[str, Any]:
@@ -186,3 +315,57 @@ def _path_item(name: str, description: str, schema: dict[str, Any], example: Any
             },
         }
     }
+
+
+# `unsafe-inline` is needed for styles only: Swagger UI sets them on its elements.
+CONTENT_SECURITY_POLICY = "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'"
+
+_PAGE = f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{TITLE}: API</title>
+<link rel="icon" href="/docs/assets/favicon.png">
+<link rel="stylesheet" href="/docs/assets/swagger-ui.css">
+</head>
+<body>
+<div id="swagger-ui"></div>
+<script src="/docs/assets/swagger-ui-bundle.js"></script>
+<script src="/docs/start.js"></script>
+</body>
+</html>
+"""
+_START = """SwaggerUIBundle({
+  url: "/openapi.json", dom_id: "#swagger-ui", deepLinking: true, validatorUrl: null,
+  docExpansion: "list", defaultModelsExpandDepth: 0,
+});
+"""
+
+
+def add_docs(app: FastAPI, rules: UrlRules) -> None:
+    """Serve the document and its page without authentication: they contain no data of a store.
+
+    Swagger UI comes from an installed package; the page loads nothing of other origins.
+    """
+    written: list[bytes] = []
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def openapi_document() -> Response:
+        """Return the OpenAPI 3.1 document."""
+        if not written:
+            written.append(dump_bytes(build(app, rules)))  # dump_bytes keeps the exact numbers of the examples
+        return Response(written[0], media_type="application/json")
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs_page() -> Response:
+        """Return the page with Swagger UI."""
+        return HTMLResponse(_PAGE, headers={"Content-Security-Policy": CONTENT_SECURITY_POLICY})
+
+    @app.get("/docs/start.js", include_in_schema=False)
+    async def docs_start() -> Response:
+        """Return the script that starts Swagger UI, a separate file so that the policy can forbid inline scripts."""
+        return Response(_START, media_type="text/javascript")
+
+    assets = Path(str(files("fastapi_offline"))) / "static"
+    app.mount("/docs/assets", StaticFiles(directory=assets), name="docs-assets")

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from api.app import ROUTERS
-from api.openapi.document import dependencies
-from api.openapi.schemas import url_pattern
+from api.openapi.document import dependencies, url_pattern
 from domain.urls.rules import URL_MAX_CHARACTERS, UrlRules, normalise_url
 from tests.api.installation import Installation
 
