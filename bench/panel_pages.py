@@ -54,12 +54,12 @@ VARIANTS: Mapping[str, Mapping[str, str]] = {
         "from the middle": "_cursor={middle}",
     },
     "deliveries.fresh": {"": "_cursor={newest}&open={open}"},
-    "redelivery.chosen": {"": "{chosen}"},
-    "redelivery.filtered": {
+    "deliveries.chosen": {"": "{chosen}"},
+    "deliveries.filtered": {
         "exhausted": "webhookSubscriptionId={webhookSubscriptionId}&status=exhausted",
         "all delivered": "webhookSubscriptionId={webhookSubscriptionId}&status=delivered",
     },
-    "events.found": {"": "", "an id": "id={eventId}"},
+    "deliveries.found": {"": "", "an id": "id={eventId}"},
 }
 """Queries of pages that take some, by what the table calls them."""
 

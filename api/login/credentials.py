@@ -2,6 +2,8 @@
 
 import logging
 
+from starlette.requests import Request
+
 from api.errors import BadCredentials, TooManyAttempts
 from api.resources import Resources
 from storage.access.queries import find_administrator
@@ -9,12 +11,18 @@ from storage.access.tables import Administrator
 
 logger = logging.getLogger(__name__)
 
+CREDENTIAL_MOST = 1024
+"""Maximum length of a credential in characters. The time to hash a password grows with its length."""
 
-async def judged(resources: Resources, username: str, password: str, address: str) -> tuple[Administrator, str | None]:
+
+async def judged(
+    resources: Resources, username: str, password: str, request: Request
+) -> tuple[Administrator, str | None]:
     """Return the administrator, and a new password hash if the hashing parameters have changed.
 
     The calling code records the log-in in its own transaction. Raises BadCredentials and TooManyAttempts.
     """
+    address = request.client.host if request.client else ""
     wait = resources.login_throttle.begin(username, address)
     if wait:
         raise TooManyAttempts(wait)

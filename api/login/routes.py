@@ -10,14 +10,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.body import Input, JsonBody, Output
 from api.errors import InvalidToken
-from api.login.credentials import judged
+from api.login.credentials import CREDENTIAL_MOST, judged
 from api.resources import FromResources, Resources
 from storage.access.queries import find_administrator, note_login, store_refresh_token, use_refresh_token
 from storage.access.tables import Administrator
 
 REFRESH_TOKEN_BYTES = 32
-CREDENTIAL_MOST = 1024
-"""Maximum length of a credential in characters. The time of hashing is proportional to the length."""
 
 router = APIRouter(prefix="/api", tags=["access"])
 
@@ -63,8 +61,7 @@ async def _next_pair(
 @router.post("/admin/login_check", summary="Log in", responses={401: {}, 429: {}, 503: {}})
 async def login_check(body: LoginBody, request: Request, resources: FromResources) -> TokenPair:
     """Return a pair of tokens. Wrong credentials are a 401 that does not disclose which of the two was wrong."""
-    address = request.client.host if request.client else ""
-    administrator, rehashed = await judged(resources, body.username, body.password, address)
+    administrator, rehashed = await judged(resources, body.username, body.password, request)
     async with resources.database.transaction() as connection:
         await note_login(connection, administrator, rehashed)
         return await _next_pair(connection, resources, administrator, uuid4())

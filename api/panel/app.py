@@ -1,9 +1,7 @@
 """Application of the admin panel, mounted at /admin. It uses the API's resources."""
 
-import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
-from typing import Any
 
 from fastapi import FastAPI
 from starlette.applications import Starlette
@@ -14,49 +12,17 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope as AsgiScope
 
-from api.errors import ApiError, Forbidden, NotFound
-from api.panel import (
-    audit,
-    dashboard,
-    deliveries,
-    delivery,
-    events,
-    expiring,
-    migrate,
-    people,
-    recover,
-    redelivery,
-    stores,
-    webhook_form,
-    webhook_test,
-    webhooks,
-)
-from api.panel.admission import admitted, enterable
-from api.panel.entrance import entrance_routes
-from api.panel.menu import menu_of
+from api.errors import Forbidden, NotFound
+from api.panel import audit, dashboard, deliveries, expiring, migrate, people, recover, stores, webhooks
+from api.panel.admission import ENTRANCE, NotLoggedInError, admitted, logged_in, to_login
 from api.panel.page import SEE_OTHER, PanelRoutes
 from api.panel.rendering import ASSETS, HEADERS, STATIC, Renderer
-from api.panel.routes import PanelRoute
+from api.panel.routes import PanelRoute, menu_of
 from api.panel.sessions import PATH
 from api.refusals import refusal_of
 
-logger = logging.getLogger(__name__)
-
-GROUPS: tuple[PanelRoutes, ...] = (
-    dashboard.pages,
-    deliveries.pages,
-    redelivery.pages,
-    delivery.pages,
-    events.pages,
-    expiring.pages,
-    recover.pages,
-    webhook_form.pages,
-    webhook_test.pages,
-    webhooks.pages,
-    migrate.pages,
-    stores.pages,
-    people.pages,
-    audit.pages,
+GROUPS = tuple(
+    module.pages for module in (dashboard, deliveries, expiring, recover, webhooks, migrate, stores, people, audit)
 )
 """All page groups. The first matching route is taken, so fixed paths come before paths with parameters."""
 
@@ -88,25 +54,21 @@ def add_panel(app: FastAPI) -> None:
 def create_panel() -> Starlette:
     """Return the panel's application. It uses the resources of the application that mounts it."""
     routes, renderer = named_routes(), Renderer()
+    handlers: list[tuple[str, str, Callable[[Request], Awaitable[Response]]]] = [
+        ("GET", "/", partial(_home, renderer, routes)),
+        *((method, path, partial(handler, renderer)) for method, path, handler in ENTRANCE),
+        *((route.method, route.path, partial(_page, renderer, routes, route)) for route in routes.values()),
+    ]
     panel = Starlette(
         routes=[
             Mount("/-/static", _Files(directory=STATIC)),
             Mount("/-/assets", _Files(directory=ASSETS)),
-            Route("/", partial(_answered, renderer, partial(_home, renderer, routes)), methods=["GET"]),
             *(
-                Route(path, partial(_answered, renderer, partial(handler, renderer)), methods=[method])
-                for method, path, handler in entrance_routes()
-            ),
-            *(
-                Route(
-                    route.path,
-                    partial(_answered, renderer, partial(_page, renderer, routes, route)),
-                    methods=[route.method],
-                )
-                for route in routes.values()
+                Route(path, partial(_answered, renderer, handler), methods=[method])
+                for method, path, handler in handlers
             ),
         ],
-        exception_handlers={HTTPException: partial(_no_route, renderer), Exception: partial(_our_mistake, renderer)},
+        exception_handlers={HTTPException: partial(_failed, renderer), Exception: partial(_failed, renderer)},
     )
     panel.router.redirect_slashes = False  # Such a redirect would trust the host and scheme of the request.
     return panel
@@ -130,11 +92,14 @@ async def _answered(renderer: Renderer, answer: Callable[[Request], Awaitable[Re
     """Return the handler's response, or an error page, with the headers of every page."""
     try:
         response = await answer(request)
+    except NotLoggedInError:
+        response = to_login(request)
     except Exception as error:
         refusal = refusal_of(error)
         if refusal is None:
             raise
-        response = _error_page(renderer, request, refusal)
+        response = _error_page(renderer, request, refusal.status, refusal.message)
+        response.headers.update(refusal.headers)
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     return response
@@ -142,35 +107,28 @@ async def _answered(renderer: Renderer, answer: Callable[[Request], Awaitable[Re
 
 async def _page(renderer: Renderer, routes: Mapping[str, PanelRoute], route: PanelRoute, request: Request) -> Response:
     page = await admitted(request, renderer, routes, route)
-    return page if isinstance(page, Response) else await route.handler(page)
+    return await page.answer()
 
 
 async def _home(renderer: Renderer, routes: Mapping[str, PanelRoute], request: Request) -> Response:
     """Redirect to the first page of the menu, in the store of the query or else in the first store."""
-    found = await enterable(request)
-    if isinstance(found, Response):
-        return found
-    principal, stores = found
+    session, stores = await logged_in(request)
     codes = [store.code for store in stores]
     if not codes:
         raise NotFound
     code = wished if (wished := request.query_params.get("store")) in codes else codes[0]
-    for group in menu_of(routes, principal):
+    for group in menu_of(routes, session.administrator.principal):
         path = routes[group.entries[0].route].path.replace("{storeCode}", code)
         return RedirectResponse(PATH + path, SEE_OTHER)
     raise Forbidden
 
 
-def _error_page(renderer: Renderer, request: Request, refusal: ApiError) -> Response:
-    response = renderer.bare(request, "error.html", None, refusal.status, message=refusal.message, code=refusal.status)
-    response.headers.update(refusal.headers)
-    return response
+def _error_page(renderer: Renderer, request: Request, status: int, message: str) -> Response:
+    return renderer.bare(request, "error.html", None, status, message=message, code=status)
 
 
-async def _no_route(renderer: Renderer, request: Request, error: Any) -> Response:
-    return renderer.bare(request, "error.html", None, error.status_code, message=error.detail, code=error.status_code)
-
-
-async def _our_mistake(renderer: Renderer, request: Request, error: Exception) -> Response:
-    """Return the error page of a bug, without internal details. The server logs the traceback."""
-    return renderer.bare(request, "error.html", None, 500, message="Internal Server Error", code=500)
+async def _failed(renderer: Renderer, request: Request, error: Exception) -> Response:
+    """Return the error page of a missing route or of a bug, without internal details. The server logs the traceback."""
+    if isinstance(error, HTTPException):
+        return _error_page(renderer, request, error.status_code, error.detail)
+    return _error_page(renderer, request, 500, "Internal Server Error")

@@ -7,7 +7,6 @@ from uuid import UUID
 from starlette.responses import Response
 
 from api.ids import is_id
-from api.listing import Listing
 from api.panel.page import Page, PanelRoutes
 from api.panel.texts import t
 from domain.access import Scope
@@ -20,7 +19,7 @@ BIGGEST_ID = 2**63 - 1  # Maximum of PostgreSQL's bigint.
 
 OBJECT_PAGES = {
     "subscription": ("webhooks.shown", "webhookSubscriptionId"),
-    "delivery": ("delivery.shown", "messageId"),
+    "delivery": ("deliveries.shown", "messageId"),
     "recover": ("recover.progress", "bulkActionId"),
     "backfill": ("recover.progress", "bulkActionId"),
 }
@@ -43,24 +42,19 @@ async def installation(page: Page) -> Response:
 
 async def _listed(page: Page, store_code: str | None) -> Response:
     listing = page.listing(AUDIT_FIELDS, cursor=True)
-    before = _before(page, listing)
+    before = None  # the id of the previous page's last entry
+    if listing.cursor is not None:
+        if listing.cursor.isdecimal() and int(listing.cursor) <= BIGGEST_ID:
+            before = int(listing.cursor)
+        else:
+            page.errors[""] = t("audit.cursor_wrong")
     async with page.resources.database.transaction() as connection:
         rows = await audit_page(connection, store_code, listing.conditions, before, ENTRIES_SHOWN + 1)
         ids = {UUID(row.object_id) for row in rows if row.object_type in OBJECT_PAGES and is_id(row.object_id)}
         existing = set() if store_code is None else await existing_objects(connection, store_code, ids)
-    more = len(rows) > ENTRIES_SHOWN
     entries = [(row, list(_changes(row)), _address(page, row, existing)) for row in rows[:ENTRIES_SHOWN]]
+    more = len(rows) > ENTRIES_SHOWN
     return page.render("audit/list.html", rows=entries, next_cursor=str(rows[ENTRIES_SHOWN - 1].id) if more else None)
-
-
-def _before(page: Page, listing: Listing) -> int | None:
-    """Return the id of the previous page's last entry, or None. An invalid cursor is reported above the page."""
-    if listing.cursor is None:
-        return None
-    if listing.cursor.isdecimal() and int(listing.cursor) <= BIGGEST_ID:
-        return int(listing.cursor)
-    page.errors[""] = t("audit.cursor_wrong")
-    return None
 
 
 def _address(page: Page, row: AuditEntry, existing: Collection[UUID]) -> str | None:
@@ -74,11 +68,8 @@ def _address(page: Page, row: AuditEntry, existing: Collection[UUID]) -> str | N
 def _changes(row: AuditEntry) -> Iterator[tuple[str, str | None, str]]:
     """Yield the name, the value before (None if there was none) and the value after of each change."""
     for name, value in row.changes.items():
-        if isinstance(value, Mapping) and set(value) == {"before", "after"}:
-            before = value["before"]
-            yield name, None if before is None else _shown(before), _shown(value["after"])
-        else:
-            yield name, None, _shown(value)
+        pair = value if isinstance(value, Mapping) and set(value) == {"before", "after"} else {"after": value}
+        yield name, None if pair.get("before") is None else _shown(pair["before"]), _shown(pair["after"])
 
 
 def _shown(value: Any) -> str:

@@ -1,8 +1,7 @@
 """Dashboard: traffic, waiting deliveries, failing webhooks and the health of the components."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -42,24 +41,12 @@ in the first second would be shown as 60 per minute."""
 FAILING_SHOWN = 10
 HOSTS_SHOWN = 5
 WORKERS_SHOWN = 20
+OUTCOMES = ("delivered", "failed", "given_up")
+SPANS = {"hour": (timedelta(hours=1), MINUTE), "day": (timedelta(hours=24), timedelta(minutes=15))}
+"""Time ranges of the charts, and the width of their intervals."""
 
 
-class Span(NamedTuple):
-    """Time range of the charts, and the width of their intervals."""
-
-    name: str
-    span: timedelta
-    width: timedelta
-
-
-SPANS = (
-    Span("hour", timedelta(hours=1), MINUTE),
-    Span("day", timedelta(hours=24), timedelta(minutes=15)),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class ChartInterval:
+class ChartInterval(NamedTuple):
     """Interval of the charts and of their table: attempts per minute, and durations in milliseconds."""
 
     start: datetime
@@ -69,14 +56,8 @@ class ChartInterval:
     p50: float | None
     p95: float | None
 
-    @property
-    def empty(self) -> bool:
-        """Return True if no attempt has an outcome in this interval."""
-        return not (self.delivered or self.failed or self.given_up)
 
-
-@dataclass(frozen=True, slots=True)
-class Host:
+class Host(NamedTuple):
     """Receiver host with the outcomes of its attempts in the last 24 hours."""
 
     name: str
@@ -85,30 +66,22 @@ class Host:
 
     @property
     def failed_percent(self) -> float:
-        """Return the share of failed attempts, in percent."""
+        """Return the share of failed attempts."""
         return 100 * self.failed / (self.delivered + self.failed)
-
-
-@dataclass(frozen=True, slots=True)
-class CheckedComponent:
-    """Component of the installation; `reason` is None when it is healthy."""
-
-    name: str
-    reason: str | None
 
 
 @pages.get("/{storeCode}/dashboard", Scope.DELIVERY_READ)
 async def shown(page: Page) -> Response:
     """Show the dashboard. The cost of its queries does not depend on the length of the log."""
-    wished = page.request.query_params.get("span")
-    span = next((one for one in SPANS if one.name == wished), SPANS[0])
+    span = wished if (wished := page.query("span")) in SPANS else "hour"
+    length, width = SPANS[span]
     async with page.resources.database.transaction() as connection:
-        counted = await traffic(connection, page.store_code, span=span.span, width=span.width)
+        counted = await traffic(connection, page.store_code, span=length, width=width)
         failing = await failing_subscriptions(connection, page.store_code, most=FAILING_SHOWN)
         day = await traffic_of_day(connection, page.store_code)
         now = await database_now(connection)
         waiting = await open_deliveries(connection, page.store_code)
-    intervals = intervals_of(counted.outcomes, span.width, now)
+    intervals = intervals_of(counted.outcomes, width, now)
     return page.render(
         "dashboard/shown.html",
         inline_styles=True,
@@ -117,8 +90,8 @@ async def shown(page: Page) -> Response:
         now=now,
         totals=_totals(counted),
         intervals=intervals,
-        rates=_chart_of_rates(page, intervals),
-        durations=_chart_of_durations(page, intervals),
+        rates=_chart(page, "bar", intervals, OUTCOMES),
+        durations=_chart(page, "line", intervals, ("p50", "p95")),
         waiting=waiting,
         waiting_most=COUNTED_OPEN,
         failing=failing,
@@ -136,7 +109,7 @@ async def components(page: Page) -> Response:
     checks, schedules = await asyncio.gather(
         readiness(resources.database, resources.temporal), asyncio.gather(*(_schedule(page, kind) for kind in Kind))
     )
-    found = [CheckedComponent(t(f"dashboard.component_{check.name}"), check.reason) for check in checks]
+    found = [(t(f"dashboard.component_{check.name}"), check.reason) for check in checks]
     workers, backlog = [], None
     try:
         backlog = await resources.backlog.current()
@@ -146,9 +119,9 @@ async def components(page: Page) -> Response:
         if not is_unavailable(error):
             raise
     alive = [worker for worker in workers if worker.alive]
-    return page.fragment(
+    return page.render(
         "dashboard/components.html",
-        found=[*found, CheckedComponent(t("dashboard.component_workers"), None if alive else t("dashboard.no_worker"))],
+        found=[*found, (t("dashboard.component_workers"), None if alive else t("dashboard.no_worker"))],
         alive=alive,
         named=ALL_STORES in page.principal.stores,
         backlog=backlog,
@@ -169,66 +142,35 @@ def failing_hosts(day: Sequence[SubscriptionTraffic]) -> list[Host]:
 
 def intervals_of(outcomes: Sequence[Outcomes], width: timedelta, now: datetime) -> list[ChartInterval]:
     """Return the intervals to draw. Rates of the last, running interval are over its elapsed time."""
-    return [_interval(one, min(width, max(now - one.start, RATE_LEAST))) for one in outcomes]
-
-
-def _interval(one: Outcomes, passed: timedelta) -> ChartInterval:
-    def rate(count: int) -> float:
-        return round(count / (passed / MINUTE), 2)
-
-    return ChartInterval(
-        one.start,
-        rate(one.delivered),
-        rate(one.failed),
-        rate(one.given_up),
-        quantile_ms(one.steps, 0.5),
-        quantile_ms(one.steps, 0.95),
-    )
+    intervals = []
+    for one in outcomes:
+        minutes = min(width, max(now - one.start, RATE_LEAST)) / MINUTE
+        rates = [round(getattr(one, name) / minutes, 2) for name in OUTCOMES]
+        durations = [quantile_ms(one.steps, share) for share in (0.5, 0.95)]
+        intervals.append(ChartInterval._make([one.start, *rates, *durations]))
+    return intervals
 
 
 def _totals(counted: Traffic) -> dict[str, Any]:
     """Return the figures of the whole span."""
-    delivered = sum(one.delivered for one in counted.outcomes)
-    failed = sum(one.failed for one in counted.outcomes)
-    given_up = sum(one.given_up for one in counted.outcomes)
-    attempts = delivered + failed + given_up
+    totals = {name: sum(getattr(one, name) for one in counted.outcomes) for name in OUTCOMES}
+    attempts = sum(totals.values())
     return {
+        **totals,
         "attempts": attempts,
-        "delivered": delivered,
-        "failed": failed,
-        "given_up": given_up,
-        "delivered_percent": 100 * delivered / attempts if attempts else None,
+        "delivered_percent": 100 * totals["delivered"] / attempts if attempts else None,
         "p50": quantile_ms(counted.steps, 0.5),
         "p95": quantile_ms(counted.steps, 0.95),
     }
 
 
-def _chart_of_rates(page: Page, intervals: Sequence[ChartInterval]) -> str:
-    series = {
-        "delivered": [one.delivered for one in intervals],
-        "failed": [one.failed for one in intervals],
-        "given_up": [one.given_up for one in intervals],
-    }
-    return _chart(page, "bar", intervals, series)
-
-
-def _chart_of_durations(page: Page, intervals: Sequence[ChartInterval]) -> str:
-    return _chart(
-        page, "line", intervals, {"p50": [one.p50 for one in intervals], "p95": [one.p95 for one in intervals]}
-    )
-
-
-def _chart(
-    page: Page, kind: str, intervals: Sequence[ChartInterval], series: Mapping[str, Sequence[float | None]]
-) -> str:
-    """Return the chart as JSON for `charts.js`."""
-    return orjson.dumps(
-        {
-            "kind": kind,
-            "labels": [one.start.astimezone(page.zone).strftime("%H:%M") for one in intervals],
-            "series": [{"key": key, "name": t(f"dashboard.of_{key}"), "data": data} for key, data in series.items()],
-        }
-    ).decode()
+def _chart(page: Page, kind: str, intervals: Sequence[ChartInterval], keys: Sequence[str]) -> str:
+    """Return the chart as JSON for `charts.js`, with a series for each field `keys` of the intervals."""
+    series = [
+        {"key": key, "name": t(f"dashboard.of_{key}"), "data": [getattr(one, key) for one in intervals]} for key in keys
+    ]
+    labels = [one.start.astimezone(page.zone).strftime("%H:%M") for one in intervals]
+    return orjson.dumps({"kind": kind, "labels": labels, "series": series}).decode()
 
 
 async def _schedule(page: Page, kind: Kind) -> ScheduleStatus | None:

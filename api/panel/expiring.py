@@ -5,16 +5,15 @@ from datetime import date
 from starlette.responses import Response
 
 from api.body import validate
-from api.errors import ApiError, Conflict, Unavailable, ValidationFailed, invalid
+from api.errors import Unavailable, ValidationFailed, invalid
 from api.expiry.preview import ROWS_SHOWN
 from api.panel.page import Page, PanelRoutes
 from api.panel.texts import t
-from api.schedules.models import ScanBackfillRequest, ScanOut, days_of, kind_of
+from api.schedules.models import ScanBackfillRequest, days_of, kind_of
 from api.schedules.service import ScheduleActions
 from domain.access import Scope
 from domain.expiry.calendar_days import read_day
 from domain.expiry.rows import EVENT_NAMES, Kind
-from domain.wire.jsontext import pretty
 
 RUNNING_SECONDS, IDLE_SECONDS = 2, 15
 """Polling intervals of the scans' list in seconds: while a scan is running, and otherwise."""
@@ -25,16 +24,14 @@ pages = PanelRoutes()
 @pages.get("/{storeCode}/expiring", Scope.DELIVERY_READ)
 async def shown(page: Page) -> Response:
     """Show the three schedules."""
-    return page.render("expiring/list.html", schedules=await _actions(page).all(), events=EVENT_NAMES)
+    schedules = await page.actions(ScheduleActions).all()
+    return page.render("expiring/list.html", schedules=schedules, events=EVENT_NAMES)
 
 
-@pages.post("/{storeCode}/expiring", Scope.DELIVERY_ACT)
+@pages.post("/{storeCode}/expiring", Scope.DELIVERY_ACT, refused="expiring.shown")
 async def synced(page: Page) -> Response:
     """Create missing schedules and correct the others now."""
-    try:
-        result = await _actions(page).sync()
-    except Unavailable as refused:
-        return await page.done(refused.message, "expiring.shown", kind="danger")
+    result = await page.actions(ScheduleActions).sync()
     if result.failed:
         said = "; ".join(f"{schedule_id}: {reason}" for schedule_id, reason in result.failed.items())
         return await page.done(t("expiring.sync_failed", reasons=said), "expiring.shown", kind="danger")
@@ -44,51 +41,46 @@ async def synced(page: Page) -> Response:
 @pages.get("/{storeCode}/expiring/{expiryKind}", Scope.DELIVERY_READ)
 async def one(page: Page) -> Response:
     """Show a schedule with its last scans."""
-    return await _one(page)
+    return await _scans(page, "expiring/one.html")
 
 
 @pages.get("/{storeCode}/expiring/{expiryKind}/scans", Scope.DELIVERY_READ)
 async def scans(page: Page) -> Response:
     """Return the last scans, for the page's polling."""
-    schedule = await _actions(page).details(_kind(page))
-    return page.fragment("expiring/scans.html", schedule=schedule, seconds=_poll_seconds(schedule.scans))
+    return await _scans(page, "expiring/scans.html")
 
 
-@pages.post("/{storeCode}/expiring/{expiryKind}/scan", Scope.DELIVERY_ACT)
+async def _scans(page: Page, template: str) -> Response:
+    schedule = await page.actions(ScheduleActions).details(_kind(page))
+    # A notice means that a scan was just requested, which may not have started yet.
+    running = page.notice or any(scan.finished_at is None for scan in schedule.scans)
+    return page.render(template, schedule=schedule, seconds=RUNNING_SECONDS if running else IDLE_SECONDS)
+
+
+@pages.post("/{storeCode}/expiring/{expiryKind}/scan", Scope.DELIVERY_ACT, refused=one)
 async def scanned(page: Page) -> Response:
     """Scan one day now: the day in the field `day`, or else the day that is due today."""
-    kind = _kind(page)
-    try:
-        begun = await _actions(page).trigger(kind, _day(page.form.text("day"), "day"))
-    except (ValidationFailed, Unavailable) as error:
-        return await _one(page, error)
-    return await page.done(t("expiring.scanning", day=begun.day), "expiring.one", expiryKind=kind)
+    begun = await page.actions(ScheduleActions).trigger(_kind(page), _day(page.form.text("day")))
+    return await page.done(t("expiring.scanning", day=begun.day), "expiring.one")
 
 
-@pages.post("/{storeCode}/expiring/{expiryKind}/backfill", Scope.DELIVERY_ACT)
+@pages.post("/{storeCode}/expiring/{expiryKind}/backfill", Scope.DELIVERY_ACT, refused=one)
 async def backfilled(page: Page) -> Response:
     """Scan the days from `firstDay` to `lastDay` now."""
     kind = _kind(page)
     sent = {name: page.form.text(name) for name in ("firstDay", "lastDay")}
-    try:
-        first, last = days_of(validate(ScanBackfillRequest, dict(sent)))
-        await _actions(page).backfill(kind, first, last)
-    except (ValidationFailed, Unavailable) as error:
-        return await _one(page, error)
-    return await page.done(t("expiring.backfilling", first=first, last=last), "expiring.one", expiryKind=kind)
+    first, last = days_of(validate(ScanBackfillRequest, dict(sent)))
+    await page.actions(ScheduleActions).backfill(kind, first, last)
+    return await page.done(t("expiring.backfilling", first=first, last=last), "expiring.one")
 
 
-@pages.post("/{storeCode}/expiring/{expiryKind}/paused", Scope.DELIVERY_ACT)
+@pages.post("/{storeCode}/expiring/{expiryKind}/paused", Scope.DELIVERY_ACT, refused="expiring.one")
 async def paused(page: Page) -> Response:
     """Pause or resume the schedule, as the box `paused` says."""
-    kind, actions = _kind(page), _actions(page)
-    pausing = page.form.flag("paused")
-    try:
-        await (actions.pause(kind) if pausing else actions.resume(kind))
-    except (Conflict, Unavailable) as refused:
-        return await page.done(refused.message, "expiring.one", kind="danger", expiryKind=kind)
+    kind, actions, pausing = _kind(page), page.actions(ScheduleActions), page.form.flag("paused")
+    await (actions.pause(kind) if pausing else actions.resume(kind))
     said = t("expiring.paused" if pausing else "expiring.resumed", kind=t(f"expiring.kind_{kind}"))
-    return await page.done(said, "expiring.one", expiryKind=kind)
+    return await page.done(said, "expiring.one")
 
 
 @pages.get("/{storeCode}/expiring/{expiryKind}/preview", Scope.DELIVERY_READ)
@@ -96,39 +88,18 @@ async def previewed(page: Page) -> Response:
     """Show the objects that a scan of the day would find. Nothing is sent."""
     kind, found = _kind(page), None
     try:
-        found = await _actions(page).preview(kind, _day(page.request.query_params.get("day", ""), "day"))
+        found = await page.actions(ScheduleActions).preview(kind, _day(page.query("day")))
     except (ValidationFailed, Unavailable) as error:
         page.refused(error)
-    notices = found.notices if found else []
-    bodies = [(pretty(one.modern.decode()), pretty(one.legacy.decode())) for one in notices]
-    shown_notices = list(zip(notices, bodies, strict=True))
-    return page.render("expiring/preview.html", kind=kind, found=found, notices=shown_notices, most=ROWS_SHOWN)
-
-
-async def _one(page: Page, error: ApiError | None = None) -> Response:
-    if error is not None:
-        page.refused(error)
-    schedule = await _actions(page).details(_kind(page))
-    status = 200 if error is None else error.status
-    # A notice means that a scan was just requested, which may not have started yet.
-    seconds = RUNNING_SECONDS if page.notice else _poll_seconds(schedule.scans)
-    return page.render("expiring/one.html", status, schedule=schedule, seconds=seconds)
-
-
-def _actions(page: Page) -> ScheduleActions:
-    return ScheduleActions(page.resources, page.store_code, page.actor)
+    return page.render("expiring/preview.html", kind=kind, found=found, most=ROWS_SHOWN)
 
 
 def _kind(page: Page) -> Kind:
-    return kind_of(page.path("expiryKind"))
+    return kind_of(page.request.path_params["expiryKind"])
 
 
-def _day(text: str, path: str) -> date | None:
+def _day(text: str) -> date | None:
     try:
         return read_day(text) if text else None
     except ValueError as error:
-        raise invalid(path, "not_a_day", str(error)) from None
-
-
-def _poll_seconds(scans: list[ScanOut]) -> int:
-    return RUNNING_SECONDS if any(scan.finished_at is None for scan in scans) else IDLE_SECONDS
+        raise invalid("day", "not_a_day", str(error)) from None

@@ -1,7 +1,12 @@
-"""Fields of a submitted form: only `application/x-www-form-urlencoded` of bounded size, no files."""
+"""Fields of a submitted form: only `application/x-www-form-urlencoded` of bounded size, no files.
+
+Days and times are in the store's time zone; unreadable text raises ValidationFailed.
+"""
 
 from collections.abc import Iterator
+from datetime import UTC, date, datetime, time, timedelta
 from urllib.parse import parse_qsl
+from zoneinfo import ZoneInfo
 
 from starlette.requests import Request
 
@@ -38,6 +43,11 @@ class Form:
         """Return every value of the field as sent."""
         return [value for field, value in self._fields if field == name]
 
+    def number(self, name: str) -> int | str | None:
+        """Return a whole number, None for no text, and other text unchanged, for the API's validation to refuse."""
+        text = self.text(name)
+        return int(text) if text.isascii() and text.isdecimal() and len(text) <= MOST_DIGITS else text or None
+
     def flag(self, name: str) -> bool:
         """Return True if the box is ticked."""
         return self.text(name) not in ("", "false", "0")
@@ -59,6 +69,28 @@ async def read_form(request: Request) -> Form:
         raise invalid("", "form", "cannot be read as a form") from error
 
 
-def whole(text: str) -> int | str:
-    """Return a whole number as int, and anything else unchanged, for the API's validation to refuse."""
-    return int(text) if text.isascii() and text.isdecimal() and len(text) <= MOST_DIGITS else text
+def moment(text: str, zone: ZoneInfo, path: str, *, minutes: int = 0) -> datetime | None:
+    """Return the instant of `2026-01-02T03:04` or of a time with its own offset, `minutes` later; None for no text."""
+    if not text:
+        return None
+    try:
+        local = datetime.fromisoformat(text)
+        instant = (local.replace(tzinfo=zone) if local.tzinfo is None else local).astimezone(UTC)
+        return instant + timedelta(minutes=minutes)
+    except (ValueError, OverflowError):
+        raise invalid(path, "invalid_value", "must be a day and a time such as 2026-01-02 03:04") from None
+
+
+def edge(text: str, zone: ZoneInfo, path: str, *, last: bool) -> datetime | None:
+    """Return the start of the day or minute, or its end if it is the `last` of a range; None for no text."""
+    if not text or "T" in text:
+        return moment(text, zone, path, minutes=int(last))
+    try:
+        return datetime.combine(date.fromisoformat(text) + timedelta(days=last), time(), zone).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise invalid(path, "invalid_value", "must be a day such as 2026-01-02") from None
+
+
+def for_field(instant: datetime | None, zone: ZoneInfo) -> str:
+    """Return the instant in the format of a `datetime-local` field, to the second; empty for None."""
+    return "" if instant is None else instant.astimezone(zone).strftime("%Y-%m-%dT%H:%M:%S")

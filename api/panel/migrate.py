@@ -4,11 +4,9 @@ It has three steps: compare the legacy and the modern body, create the paused mo
 """
 
 from dataclasses import replace
-from uuid import UUID
 
 from starlette.responses import Response
 
-from api.errors import Conflict, NotFound, ValidationFailed
 from api.panel.page import Page, PanelRoutes
 from api.panel.texts import t
 from api.subscriptions.format_migration import FormatMigrations
@@ -17,8 +15,8 @@ from domain.delivery.lifecycle import SubscriptionStatus
 from domain.events.catalogue import CATALOGUE, mask_secrets
 from domain.events.examples import EXAMPLE_MESSAGE_ID, EXAMPLE_REQUEST_ID, example_facts
 from domain.wire.bodies import EventFacts, legacy_body, modern_body, modern_data_text, variants
-from domain.wire.jsontext import dump, pretty
-from domain.wire.legacy_mapping import FieldPair, field_pairs
+from domain.wire.jsontext import dump
+from domain.wire.legacy_mapping import field_pairs
 from storage.deliveries.log import DeliveryRow, delivery_page
 from storage.events.log import find_event
 from storage.listing import Condition, Operator
@@ -27,77 +25,62 @@ from storage.subscriptions.format_migration import PairRow, find_legacy, legacy_
 NEWEST_DELIVERIES = 10
 """Number of newest deliveries searched for the last real event. Deliveries of tests are skipped."""
 
+ONE = "/{storeCode}/migrate/{webhookSubscriptionId}"
+
 pages = PanelRoutes()
 
 
 @pages.get("/{storeCode}/migrate", Scope.SUBSCRIPTION_READ)
 async def listed(page: Page) -> Response:
     """Show the legacy webhooks with the stage of their migration."""
-    async with page.resources.database.transaction() as connection:
-        rows = await legacy_subscriptions(connection, page.store_code)
+    rows = await page.read(legacy_subscriptions)
     return page.render("migrate/list.html", rows=[(row, stage(row)) for row in rows])
 
 
-@pages.get("/{storeCode}/migrate/{webhookSubscriptionId}", Scope.SUBSCRIPTION_READ)
+@pages.get(ONE, Scope.SUBSCRIPTION_READ)
 async def compared(page: Page) -> Response:
     """Compare the webhook's last event in both formats, field by field.
 
     Without the right to read deliveries, a sample of the event is compared instead.
     """
-    async with page.resources.database.transaction() as connection:
-        row = await find_legacy(connection, page.store_code, page.id("webhookSubscriptionId"))
-    if row is None:
-        raise NotFound
+    row = await page.found(find_legacy, page.id("webhookSubscriptionId"))
     facts, delivery = await _last_event(page, row) if page.may(Scope.DELIVERY_READ) else (None, None)
-    facts = facts or _sample(row.event_name, page.store_code)
+    if facts is None:
+        event_type = CATALOGUE[row.event_name]
+        sample = dump(mask_secrets(event_type, event_type.sample))
+        facts = replace(example_facts(event_type), store_code=page.store_code, data_text=sample)
     zone, message_id = page.store.timezone, EXAMPLE_MESSAGE_ID if delivery is None else delivery.message_id
-    bodies: list[tuple[str, list[FieldPair], str]] = []
-    for variant in variants(facts.name, facts.data_text, legacy=True):
-        body = legacy_body(facts, variant, zone).decode()
-        bodies.append((variant, field_pairs(facts, variant, zone), pretty(body)))
-    modern = modern_body(facts, modern_data_text(facts.name, facts.data_text), message_id, EXAMPLE_REQUEST_ID)
     return page.render(
         "migrate/one.html",
         row=row,
         stage=stage(row),
-        facts=facts,
         delivery=delivery,
-        bodies=bodies,
-        modern=pretty(modern.decode()),
+        bodies=[
+            (variant, field_pairs(facts, variant, zone), legacy_body(facts, variant, zone))
+            for variant in variants(facts.name, facts.data_text, legacy=True)
+        ],
+        modern=modern_body(facts, modern_data_text(facts.name, facts.data_text), message_id, EXAMPLE_REQUEST_ID),
     )
 
 
-@pages.post("/{storeCode}/migrate/{webhookSubscriptionId}/twin", Scope.SUBSCRIPTION_WRITE)
+@pages.post("/{storeCode}/migrate/{webhookSubscriptionId}/twin", Scope.SUBSCRIPTION_WRITE, refused="migrate.compared")
 async def modern_made(page: Page) -> Response:
     """Create the paused modern webhook of the pair. An existing one is kept."""
-    subscription_id = page.id("webhookSubscriptionId")
-    try:
-        row = await _migrations(page).create_modern(subscription_id)
-    except ValidationFailed as error:
-        return await _refused(page, subscription_id, "; ".join(problem.message for problem in error.problems))
-    said = t("migrate.modern_made", name=row.modern_name)
-    return await page.done(said, "migrate.compared", webhookSubscriptionId=row.id)
+    row = await page.actions(FormatMigrations).create_modern(page.id("webhookSubscriptionId"))
+    return await page.done(t("migrate.modern_made", name=row.modern_name), "migrate.compared")
 
 
-@pages.get("/{storeCode}/migrate/{webhookSubscriptionId}/switch", Scope.SUBSCRIPTION_WRITE)
+@pages.get("/{storeCode}/migrate/{webhookSubscriptionId}/switch", Scope.SUBSCRIPTION_WRITE, refused="migrate.compared")
 async def switch(page: Page) -> Response:
     """Show the plan of the switch: the number of events that each webhook of the pair would send."""
-    subscription_id = page.id("webhookSubscriptionId")
-    try:
-        row, plan = await _migrations(page).plan(subscription_id)
-    except Conflict as refused:
-        return await _refused(page, subscription_id, refused.message)
+    row, plan = await page.actions(FormatMigrations).plan(page.id("webhookSubscriptionId"))
     return page.render("migrate/switch.html", row=row, plan=plan)
 
 
-@pages.post("/{storeCode}/migrate/{webhookSubscriptionId}/switch", Scope.SUBSCRIPTION_WRITE)
+@pages.post("/{storeCode}/migrate/{webhookSubscriptionId}/switch", Scope.SUBSCRIPTION_WRITE, refused="migrate.compared")
 async def switched(page: Page) -> Response:
     """Switch over from the legacy to the modern webhook."""
-    subscription_id = page.id("webhookSubscriptionId")
-    try:
-        row = await _migrations(page).switch_over(subscription_id)
-    except Conflict as refused:
-        return await _refused(page, subscription_id, refused.message)
+    row = await page.actions(FormatMigrations).switch_over(page.id("webhookSubscriptionId"))
     return await page.done(t("migrate.switched", name=row.modern_name), "migrate.listed")
 
 
@@ -123,19 +106,4 @@ async def _last_event(page: Page, row: PairRow) -> tuple[EventFacts | None, Deli
         event = None if delivery is None else await find_event(connection, page.store_code, delivery.event_id)
     if event is None or event.data is None:
         return None, None
-    facts = EventFacts(event.event_id, event.name, event.store_code, event.created_at_text, event.data)
-    return facts, delivery
-
-
-def _sample(event_name: str, store_code: str) -> EventFacts:
-    event_type = CATALOGUE[event_name]
-    data = dump(mask_secrets(event_type, event_type.sample))
-    return replace(example_facts(event_type), store_code=store_code, data_text=data)
-
-
-def _migrations(page: Page) -> FormatMigrations:
-    return FormatMigrations(page.resources, page.store_code, page.actor)
-
-
-async def _refused(page: Page, subscription_id: UUID, message: str) -> Response:
-    return await page.done(message, "migrate.compared", kind="danger", webhookSubscriptionId=subscription_id)
+    return EventFacts(event.event_id, event.name, event.store_code, event.created_at_text, event.data), delivery

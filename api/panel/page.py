@@ -1,39 +1,43 @@
-"""Request to a page of the panel, its response, and the decorators that register page handlers.
+"""Request to a page of the panel, its response, and the decorators that register page handlers (CONTRIBUTING.md)."""
 
-    pages = PanelRoutes()
-
-    @pages.get("/{storeCode}/webhooks", Scope.SUBSCRIPTION_READ)
-    async def listed(page: Page) -> Response: ...
-
-The name of a route is `module.function`, such as `webhooks.listed`; `page.url` makes links from it.
-"""
-
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from hashlib import sha256
+from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 from urllib.parse import quote, urlencode
-from uuid import UUID, uuid4
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from api.errors import ApiError, ValidationFailed
+from api.errors import ApiError, Conflict, NotFound, TooManyAttempts, TooManyTests, Unavailable, ValidationFailed
 from api.ids import parse_id
 from api.listing import Listing, ListQuery
-from api.panel.forms import Form
-from api.panel.menu import Group, may_open, menu_of
-from api.panel.moments import edge
+from api.panel.forms import Form, edge
 from api.panel.rendering import Renderer
 from api.panel.routes import PanelRoute
 from api.panel.sessions import PATH, BrowserToken
+from api.panel.texts import t
 from api.resources import Resources
-from domain.access import Principal, Scope, role_of
+from domain.access import Principal, Scope
+from storage.access.idempotency import claim_key
 from storage.access.sessions import say_next
 from storage.access.tables import Store
 from storage.listing import ListField
 
 SEE_OTHER = 303
+FORM_ID = "formId"
+"""Field with the id of one rendered form (`macros.html`)."""
+REFUSALS = (ValidationFailed, Conflict, TooManyAttempts, TooManyTests, Unavailable)
+"""Errors that the person can correct or wait for. All others get an error page."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+StoreQuery: TypeAlias = Callable[Concatenate[AsyncConnection, str, P], Awaitable[T]]
+"""Function that takes a connection, the code of a store, and arguments of its own."""
 
 
 @dataclass
@@ -55,6 +59,7 @@ class Page:
     """Result of the previous form, shown once: `kind` (success, warning, danger) and `text`."""
     errors: dict[str, str] = field(default_factory=dict)
     """Problems of the form by the API's paths; the field macros show them."""
+    status: int = 200
 
     @property
     def store_code(self) -> str:
@@ -62,50 +67,46 @@ class Page:
         return self.store.code
 
     @property
-    def actor(self) -> str:
-        """Return the person's name in the audit log."""
-        return self.principal.actor
-
-    @property
     def zone(self) -> ZoneInfo:
         """Return the store's time zone, in which times are shown and dates are read."""
         return ZoneInfo(self.store.timezone)
-
-    @property
-    def role(self) -> str | None:
-        """Return the name of the role with exactly this person's scopes, or None."""
-        return role_of(self.principal.scopes)
-
-    @property
-    def menu(self) -> Iterable[Group]:
-        """Return the menu entries that this person may open."""
-        return menu_of(self.routes, self.principal)
-
-    @property
-    def form_id(self) -> str:
-        """Return a new id for a form of single use (`api/panel/once.py`)."""
-        return str(uuid4())
 
     def may(self, scope: str) -> bool:
         """Return True if this person holds the right, such as `subscription:write`; for templates."""
         return self.principal.may(Scope(scope))
 
     def may_open(self, route: str) -> bool:
-        """Return True if the route exists and this person may open it; for templates."""
-        return route in self.routes and may_open(self.routes[route], self.principal)
+        """Return True if this person may open the route; for templates."""
+        return self.routes[route].open_to(self.principal)
 
-    def path(self, name: str) -> str:
-        """Return a parameter of the path as text."""
-        return str(self.request.path_params[name])
+    def query(self, name: str) -> str:
+        """Return a parameter of the query, empty if it is missing."""
+        return self.request.query_params.get(name, "")
 
     def id(self, name: str) -> UUID:
         """Return a parameter of the path as an id. Raises NotFound if it is none."""
-        return parse_id(self.path(name))
+        return parse_id(self.request.path_params[name])
+
+    def actions(self, service: Callable[[Resources, str, str], T]) -> T:
+        """Return a service's operator actions on this store, audited under this person's name."""
+        return service(self.resources, self.store_code, self.principal.actor)
+
+    async def read(self, query: StoreQuery[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return the result of a query about this store, in a transaction of its own."""
+        async with self.resources.database.transaction() as connection:
+            return await query(connection, self.store_code, *args, **kwargs)
+
+    async def found(self, query: StoreQuery[P, T | None], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return the result of a query about this store. Raises NotFound if it is None."""
+        row = await self.read(query, *args, **kwargs)
+        if row is None:
+            raise NotFound
+        return row
 
     def url(self, route: str, query: Mapping[str, object] | None = None, **parameters: object) -> str:
-        """Return the address of a route by its name, in this store unless `storeCode` is given."""
+        """Return the address of a route by its name. Its path takes the parameters given, and others of this path."""
         address = self.routes[route].path
-        for name, value in {"storeCode": self.store_code, **parameters}.items():
+        for name, value in {**self.request.path_params, **parameters}.items():
             address = address.replace(f"{{{name}}}", quote(str(value), safe=""))
         return PATH + address + _query(query or {})
 
@@ -121,18 +122,17 @@ class Page:
 
     def switch_to(self, store_code: str) -> str:
         """Return the address of the same page in another store, or of its start page if the page exists here only."""
-        same = self.route.method == "GET" and self.route.parameters == ["storeCode"]
-        return (
-            self.url(self.route.name, storeCode=store_code) if same else f"{PATH}/?{urlencode({'store': store_code})}"
-        )
+        if self.route.method == "GET" and self.route.parameters == ["storeCode"]:
+            return self.url(self.route.name, storeCode=store_code)
+        return f"{PATH}/{_query({'store': store_code})}"
 
     def listing(
         self, fields: Mapping[str, ListField], *, cursor: bool = False, besides: Collection[str] = ()
     ) -> Listing:
-        """Parse the list query of this page's address, in the API's grammar.
+        """Parse the list query of this page's address, in the API's grammar, without empty filters and `besides`.
 
-        Empty filters are ignored. `field[from]` and `field[to]` take days or minutes in the store's time zone. Problems
-        are shown above the page, and the query is then ignored. `besides` names parameters of the page itself.
+        `field[from]` and `field[to]` take days or minutes in the store's time zone. Problems are shown above the page,
+        and the query is then ignored.
         """
         query = ListQuery(fields, order=not cursor, cursor=cursor)
         parameters = [
@@ -151,7 +151,7 @@ class Page:
             return name, value
         last = end == "to]"
         found = edge(value, self.zone, f"{field_name}.{end[:-1]}", last=last)
-        return f"{field_name}[{'lt' if last else 'gte'}]", found.isoformat()
+        return f"{field_name}[{'lt' if last else 'gte'}]", found.isoformat() if found else ""
 
     @property
     def filtered(self) -> bool:
@@ -161,28 +161,51 @@ class Page:
     def sorted_by(self, name: str) -> str:
         """Return the address of the list's first page ordered by the field; the other direction if it is already."""
         key = f"_orderBy[{name}]"
-        now = self.request.query_params.get(key)
         others = {other: None for other in self.request.query_params if other.startswith("_orderBy")}
-        return self.here({**others, "_page": None, key: "desc" if now == "asc" else "asc"})
+        return self.here({**others, "_page": None, key: "desc" if self.query(key) == "asc" else "asc"})
+
+    async def take_once(self, connection: AsyncConnection) -> None:
+        """Use up the form in the transaction that performs it. Raises Conflict if it was used before.
+
+        A second click or a reload would replace a key that was just shown. The id is stored longer than a session, and
+        so any form, lasts.
+        """
+        try:
+            form_id = UUID(self.form.text(FORM_ID))
+        except ValueError:
+            raise Conflict(t("frame.form_unnamed")) from None
+        sender = f"{self.principal.kind}:{self.principal.id}"
+        digest = sha256(self.route.name.encode()).digest()
+        if await claim_key(connection, self.store_code, sender, f"form {form_id}", digest, form_id) is not None:
+            raise Conflict(t("frame.form_taken"))
 
     def refused(self, error: ApiError) -> None:
         """Record an error for the page to show: beside its field, or above the form if it has no field."""
         if isinstance(error, ValidationFailed):
-            self.errors |= {problem.path: problem.message for problem in reversed(error.problems)}
+            for problem in error.problems:
+                self.errors.setdefault(problem.path, problem.message)
         else:
             self.errors[""] = error.message
 
-    def render(self, template: str, status: int = 200, *, inline_styles: bool = False, **values: Any) -> Response:
-        """Render the page.
+    async def answer(self) -> Response:
+        """Return the handler's response, or show its refusal as the route declares."""
+        try:
+            return await self.route.handler(self)
+        except REFUSALS as error:
+            if self.route.refused is None:
+                raise
+            self.refused(error)
+            self.status = error.status
+        if isinstance(self.route.refused, str):
+            return await self.done("; ".join(self.errors.values()), self.route.refused, kind="danger")
+        return await self.route.refused(self)
 
-        `inline_styles` extends the content security policy for the chart library, which writes style attributes, and
-        style elements with the template's `style_nonce`.
+    def render(self, template: str, *, inline_styles: bool = False, **values: Any) -> Response:
+        """Render the page, or a part of it that a script inserts.
+
+        `inline_styles` allows the chart library's style attributes, and style elements with `style_nonce`.
         """
-        return self.renderer.page(self.request, template, status, inline_styles=inline_styles, page=self, **values)
-
-    def fragment(self, template: str, status: int = 200, **values: Any) -> Response:
-        """Render a template without the frame, for a script to insert into the page."""
-        return self.renderer.page(self.request, template, status, page=self, **values)
+        return self.renderer.page(self.request, template, self.status, inline_styles=inline_styles, page=self, **values)
 
     def redirect(self, route: str, query: Mapping[str, object] | None = None, **parameters: object) -> Response:
         """Redirect to a page by its route's name."""
@@ -212,20 +235,19 @@ class PanelRoutes:
     def __init__(self) -> None:
         self.routes: list[PanelRoute] = []
 
-    def get(self, path: str, scope: Scope | None, *, everywhere: bool = False) -> Callable[[Handler], Handler]:
-        """Register a read-only page."""
-        return self._added("GET", path, scope, everywhere)
+    def get(self, path: str, scope: Scope | None, **options: Any) -> Callable[[Handler], Handler]:
+        """Register a read-only page. `options` are the other fields of `PanelRoute`."""
+        return partial(self._add, "GET", path, scope, options)
 
-    def post(self, path: str, scope: Scope | None, *, everywhere: bool = False) -> Callable[[Handler], Handler]:
+    def post(self, path: str, scope: Scope | None, **options: Any) -> Callable[[Handler], Handler]:
         """Register the target of a form. Its CSRF token is checked before the handler runs."""
-        return self._added("POST", path, scope, everywhere)
+        return partial(self._add, "POST", path, scope, options)
 
-    def _added(self, method: str, path: str, scope: Scope | None, everywhere: bool) -> Callable[[Handler], Handler]:
-        def add(handler: Handler) -> Handler:
-            self.routes.append(PanelRoute(method, path, scope, everywhere, handler))
-            return handler
-
-        return add
+    def _add(
+        self, method: str, path: str, scope: Scope | None, options: Mapping[str, Any], handler: Handler
+    ) -> Handler:
+        self.routes.append(PanelRoute(method, path, scope, handler, **options))
+        return handler
 
 
 def _query(parameters: Mapping[str, object]) -> str:

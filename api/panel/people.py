@@ -6,7 +6,7 @@ from typing import Any
 from starlette.responses import RedirectResponse, Response
 
 from api.body import validate
-from api.errors import ApiError, BadCredentials, Conflict, NotFound, TooManyAttempts, ValidationFailed, invalid
+from api.errors import BadCredentials, NotFound, invalid
 from api.keys.service import (
     AdministratorCreate,
     KeyCreate,
@@ -17,16 +17,14 @@ from api.keys.service import (
     switch,
 )
 from api.login.credentials import judged
-from api.panel.moments import end_of_day
-from api.panel.once import take_once
+from api.panel.forms import edge
 from api.panel.page import SEE_OTHER, Page, PanelRoutes
 from api.panel.sessions import new_token, set_token
 from api.panel.texts import t
-from domain.access import ALL_STORES, ROLES, Scope, role_of
+from domain.access import ALL_STORES, ROLES, Scope
 from storage.access.administration import end_key
 from storage.access.queries import list_administrators, list_keys
 from storage.access.sessions import begin_session, end_session, say_next
-from storage.access.tables import ApiKey
 
 pages = PanelRoutes()
 
@@ -36,32 +34,30 @@ async def keys(page: Page) -> Response:
     """Show every API key of the installation, newest first."""
     async with page.resources.database.transaction() as connection:
         found = await list_keys(connection)
-    now = datetime.now(UTC)
-    return page.render("people/keys.html", rows=[(key, _state(key, now)) for key in reversed(found)])
+    return page.render("people/keys.html", keys=found[::-1], now=datetime.now(UTC))
 
 
 @pages.get("/{storeCode}/keys/new", Scope.ADMIN, everywhere=True)
 async def key_form(page: Page) -> Response:
     """Show the form of a new key."""
-    return _key_form(page)
+    scopes = [(scope, t(f"people.scope_{scope.name.lower()}")) for scope in Scope]
+    return page.render("people/key_form.html", scopes=scopes, stores=_stores(page))
 
 
-@pages.post("/{storeCode}/keys/new", Scope.ADMIN, everywhere=True)
+@pages.post("/{storeCode}/keys/new", Scope.ADMIN, everywhere=True, refused=key_form)
 async def key_made(page: Page) -> Response:
     """Create the key and show it once."""
+    ends = edge(page.form.text("expiresAt"), page.zone, "expiresAt", last=True)
     sent: dict[str, Any] = {
         "name": page.form.text("name"),
         "scopes": page.form.all("scopes"),
         "stores": page.form.all("stores"),
+        "expiresAt": None if ends is None else ends.isoformat(),
     }
-    try:
-        ends = end_of_day(page.form.text("expiresAt"), page.zone, "expiresAt")
-        body = validate(KeyCreate, {**sent, "expiresAt": None if ends is None else ends.isoformat()})
-        async with page.resources.database.transaction() as connection:
-            await take_once(page, connection)
-            _, key = await make_key(connection, page.actor, body)
-    except (ValidationFailed, Conflict) as error:
-        return _wrong(page, error, _key_form)
+    body = validate(KeyCreate, sent)
+    async with page.resources.database.transaction() as connection:
+        await page.take_once(connection)
+        _, key = await make_key(connection, page.principal.actor, body)
     return page.render("people/key_made.html", key=key, name=body.name)
 
 
@@ -69,7 +65,7 @@ async def key_made(page: Page) -> Response:
 async def key_revoked(page: Page) -> Response:
     """Revoke the key."""
     async with page.resources.database.transaction() as connection:
-        name = await end_key(connection, page.actor, page.id("apiKeyId"))
+        name = await end_key(connection, page.principal.actor, page.id("apiKeyId"))
     if name is None:
         raise NotFound
     return await page.done(t("people.key_revoked", name=name), "people.keys")
@@ -80,16 +76,17 @@ async def administrators(page: Page) -> Response:
     """Show the administrators, active and inactive."""
     async with page.resources.database.transaction() as connection:
         found = await list_administrators(connection)
-    return page.render("people/administrators.html", rows=[(row, role_of(frozenset(row.scopes))) for row in found])
+    return page.render("people/administrators.html", rows=found)
 
 
 @pages.get("/{storeCode}/administrators/new", Scope.ADMIN, everywhere=True)
 async def administrator_form(page: Page) -> Response:
     """Show the form of a new administrator."""
-    return _administrator_form(page)
+    roles = [(role, t(f"people.role_{role}")) for role in ROLES]
+    return page.render("people/administrator_form.html", roles=roles, stores=_stores(page))
 
 
-@pages.post("/{storeCode}/administrators/new", Scope.ADMIN, everywhere=True)
+@pages.post("/{storeCode}/administrators/new", Scope.ADMIN, everywhere=True, refused=administrator_form)
 async def administrator_made(page: Page) -> Response:
     """Create the administrator."""
     username = page.form.text("username")
@@ -99,21 +96,20 @@ async def administrator_made(page: Page) -> Response:
         "scopes": sorted(ROLES.get(page.form.text("scopes"), ())),
         "stores": page.form.all("stores"),
     }
-    try:
-        await make_administrator(page.resources, page.actor, validate(AdministratorCreate, sent))
-    except (ValidationFailed, Conflict) as error:
-        return _wrong(page, error, _administrator_form)
+    await make_administrator(page.resources, page.principal.actor, validate(AdministratorCreate, sent))
     return await page.done(t("people.administrator_made", name=username), "people.administrators")
 
 
-@pages.post("/{storeCode}/administrators/{administratorId}/active", Scope.ADMIN, everywhere=True)
+@pages.post(
+    "/{storeCode}/administrators/{administratorId}/active",
+    Scope.ADMIN,
+    everywhere=True,
+    refused="people.administrators",
+)
 async def administrator_switched(page: Page) -> Response:
     """Activate or deactivate the administrator, as the box `active` says."""
     active = page.form.flag("active")
-    try:
-        row = await switch(page.resources, page.principal, page.id("administratorId"), active=active)
-    except Conflict as refused:
-        return await page.done(refused.message, "people.administrators", kind="danger")
+    row = await switch(page.resources, page.principal, page.id("administratorId"), active=active)
     said = "people.administrator_active" if active else "people.administrator_inactive"
     return await page.done(t(said, name=row.username), "people.administrators")
 
@@ -124,19 +120,16 @@ async def password(page: Page) -> Response:
     return page.render("people/password.html")
 
 
-@pages.post("/{storeCode}/password", None)
+@pages.post("/{storeCode}/password", None, refused=password)
 async def password_changed(page: Page) -> Response:
     """Change the password. All other sessions and tokens of the person end; this browser stays logged in."""
+    body = validate(PasswordChange, {"password": page.form.raw("password")})
+    if page.form.raw("repeated") != body.password:
+        raise invalid("repeated", "differs", t("people.repeated_wrong"))
     try:
-        body = validate(PasswordChange, {"password": page.form.raw("password")})
-        if page.form.raw("repeated") != body.password:
-            raise invalid("repeated", "differs", t("people.repeated_wrong"))
-        address = page.request.client.host if page.request.client else ""
-        administrator, _ = await judged(page.resources, page.principal.name, page.form.raw("current"), address)
+        administrator, _ = await judged(page.resources, page.principal.name, page.form.raw("current"), page.request)
     except BadCredentials:
-        return _wrong(page, invalid("current", "wrong", t("people.current_wrong")), _password_form)
-    except (ValidationFailed, TooManyAttempts) as error:
-        return _wrong(page, error, _password_form)
+        raise invalid("current", "wrong", t("people.current_wrong")) from None
     changed = await change_password(page.resources, administrator, body.password)
     fresh = new_token()
     async with page.resources.database.transaction() as connection:
@@ -148,31 +141,5 @@ async def password_changed(page: Page) -> Response:
     return response
 
 
-def _key_form(page: Page, status: int = 200) -> Response:
-    scopes = [(scope, t(f"people.scope_{scope.name.lower()}")) for scope in Scope]
-    return page.render("people/key_form.html", status, scopes=scopes, stores=_stores(page))
-
-
-def _administrator_form(page: Page, status: int = 200) -> Response:
-    roles = [(role, t(f"people.role_{role}")) for role in ROLES]
-    return page.render("people/administrator_form.html", status, roles=roles, stores=_stores(page))
-
-
-def _password_form(page: Page, status: int = 200) -> Response:
-    return page.render("people/password.html", status)
-
-
-def _wrong(page: Page, error: ApiError, form: Any) -> Response:
-    page.refused(error)
-    answered: Response = form(page, error.status)
-    return answered
-
-
 def _stores(page: Page) -> list[tuple[str, str]]:
     return [(ALL_STORES, t("people.every_store")), *((store.code, store.code) for store in page.stores)]
-
-
-def _state(key: ApiKey, now: datetime) -> str:
-    if key.revoked_at is not None:
-        return "revoked"
-    return "expired" if key.expires_at is not None and key.expires_at <= now else "active"

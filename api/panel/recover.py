@@ -1,31 +1,22 @@
 """Recover and backfill: bulk actions that deliver again, or deliver events from before the webhook existed."""
 
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from math import ceil
 from typing import Any
-from uuid import UUID
 
 from starlette.responses import Response
 
 from api.body import validate
-from api.bulk_actions.models import BackfillRequest, BulkActionOut, RecoverRequest
+from api.bulk_actions.models import BackfillRequest, RecoverRequest
 from api.bulk_actions.service import BulkActions, Wanted, wanted_of
-from api.errors import ApiError, Conflict, NotFound, Unavailable, ValidationFailed, invalid
+from api.errors import NotFound, ValidationFailed, invalid
 from api.ids import parse_id
-from api.panel.forms import whole
-from api.panel.moments import for_field, moment
+from api.panel.forms import for_field, moment
 from api.panel.page import Page, PanelRoutes
 from api.panel.texts import t
 from domain.access import Scope
 from domain.delivery.lifecycle import DeliveryStatus
-from storage.deliveries.bulk_actions import (
-    BulkActionKind,
-    BulkActionRow,
-    bulk_action_progress,
-    find_bulk_action,
-    recent_bulk_actions,
-)
+from storage.deliveries.bulk_actions import BulkActionKind, bulk_action_progress, find_bulk_action, recent_bulk_actions
 from storage.subscriptions.queries import SubscriptionRow, all_subscriptions, find_subscription
 
 ACTIONS_SHOWN = 20
@@ -50,73 +41,60 @@ async def backfill(page: Page) -> Response:
     return await _form(page, BulkActionKind.BACKFILL)
 
 
-@pages.post("/{storeCode}/recover/count", Scope.DELIVERY_ACT)
+async def _again(page: Page) -> Response:
+    return await _form(page, _kind(page))
+
+
+@pages.post("/{storeCode}/recover/count", Scope.DELIVERY_ACT, refused=_again)
 async def counted(page: Page) -> Response:
     """Show the number of deliveries that the action would open, and the button to begin. Nothing is opened yet."""
-    kind = _kind(page)
-    try:
-        subscription, wanted = await _wanted(page, kind)
-        return await count_page(page, subscription, wanted)
-    except (ValidationFailed, Conflict) as error:
-        return await _form(page, kind, error)
+    return await count_page(page, *await _wanted(page))
 
 
 async def count_page(page: Page, subscription: SubscriptionRow, wanted: Wanted) -> Response:
     """Return the page with the count and the button to begin. Raises Conflict if the action could not begin."""
-    count = await _actions(page).count(subscription, wanted)
+    count = await page.actions(BulkActions).count(subscription, wanted)
+    said, rate = t("recover.rate_none"), wanted.rate_per_second
+    if rate is not None:
+        said = t("recover.rate_each", rate=rate, duration=timedelta(seconds=ceil(count / rate)))
     return page.render(
-        "recover/count.html",
-        kind=wanted.kind,
-        subscription=subscription,
-        wanted=wanted,
-        count=count,
-        rate=_rate_text(wanted, count),
+        "recover/count.html", kind=wanted.kind, subscription=subscription, wanted=wanted, count=count, rate=said
     )
 
 
-@pages.post("/{storeCode}/recover/begin", Scope.DELIVERY_ACT)
+@pages.post("/{storeCode}/recover/begin", Scope.DELIVERY_ACT, refused=_again)
 async def begun(page: Page) -> Response:
     """Begin the counted bulk action."""
-    kind = _kind(page)
-    try:
-        subscription, wanted = await _wanted(page, kind)
-        action_id, _ = await _actions(page).begin(subscription, wanted)
-    except (ValidationFailed, Conflict, Unavailable) as error:
-        return await _form(page, kind, error)
+    action_id, _ = await page.actions(BulkActions).begin(*await _wanted(page))
     return page.redirect("recover.progress", bulkActionId=action_id)
 
 
 @pages.get("/{storeCode}/recover/{bulkActionId}", Scope.DELIVERY_READ)
 async def progress(page: Page) -> Response:
     """Show the progress of a bulk action."""
-    return page.render("recover/progress.html", **await _progress(page))
+    return await _progress(page, "recover/progress.html")
 
 
 @pages.get("/{storeCode}/recover/{bulkActionId}/figures", Scope.DELIVERY_READ)
 async def figures(page: Page) -> Response:
     """Return the figures of the progress, for the page's polling."""
-    return page.fragment("recover/figures.html", **await _progress(page))
+    return await _progress(page, "recover/figures.html")
 
 
-@pages.post("/{storeCode}/recover/{bulkActionId}/cancel", Scope.DELIVERY_ACT)
+@pages.post("/{storeCode}/recover/{bulkActionId}/cancel", Scope.DELIVERY_ACT, refused="recover.progress")
 async def cancelled(page: Page) -> Response:
     """Cancel the bulk action: it opens no more deliveries, and those already open continue."""
-    action = await _found(page)
-    try:
-        await _actions(page).cancel(action.id, action.kind)
-    except Conflict as refused:
-        return await page.done(refused.message, "recover.progress", kind="danger", bulkActionId=action.id)
-    return await page.done(t(f"recover.cancelled_{action.kind}"), "recover.progress", bulkActionId=action.id)
+    action = await page.found(find_bulk_action, page.id("bulkActionId"))
+    await page.actions(BulkActions).cancel(action.id, action.kind)
+    return await page.done(t(f"recover.cancelled_{action.kind}"), "recover.progress")
 
 
-async def _form(page: Page, kind: BulkActionKind, error: ApiError | None = None) -> Response:
-    if error is not None:
-        page.refused(error)
+async def _form(page: Page, kind: BulkActionKind) -> Response:
     async with page.resources.database.transaction() as connection:
         subscriptions = await all_subscriptions(connection, page.store_code)
         actions = await recent_bulk_actions(connection, page.store_code, ACTIONS_SHOWN)
-    given: Mapping[str, Any] = {
-        "webhookSubscriptionId": page.request.query_params.get("webhookSubscriptionId", ""),
+    given: dict[str, Any] = {
+        "webhookSubscriptionId": page.query("webhookSubscriptionId"),
         "since": for_field((datetime.now(UTC) - USUAL_WINDOW).replace(second=0), page.zone),
         "until": "",
         "ratePerSecond": "",
@@ -124,11 +102,9 @@ async def _form(page: Page, kind: BulkActionKind, error: ApiError | None = None)
     }
     if page.route.method == "POST":
         given = {name: page.form.text(name) for name in given} | {"statuses": page.form.all("statuses")}
-        for name in ("since", "until"):
-            given |= {name: _as_field(page, str(given[name]))}
+        given |= {name: _as_field(page, given[name]) for name in ("since", "until")}
     return page.render(
         "recover/form.html",
-        200 if error is None else error.status,
         kind=kind,
         given=given,
         subscriptions=sorted(subscriptions, key=lambda row: (row.event_name, row.name or "", row.url)),
@@ -137,73 +113,37 @@ async def _form(page: Page, kind: BulkActionKind, error: ApiError | None = None)
     )
 
 
-async def _wanted(page: Page, kind: BulkActionKind) -> tuple[SubscriptionRow, Wanted]:
+async def _wanted(page: Page) -> tuple[SubscriptionRow, Wanted]:
     """Parse the form. Raises ValidationFailed."""
-    rate = page.form.text("ratePerSecond")
-    sent: dict[str, Any] = {"ratePerSecond": whole(rate) if rate else None}
+    sent: dict[str, Any] = {"ratePerSecond": page.form.number("ratePerSecond")}
     for name in ("since", "until"):
         instant = moment(page.form.text(name), page.zone, name)
         if instant is not None:
             sent[name] = instant.isoformat()
-    if kind is BulkActionKind.RECOVER:
+    if _kind(page) is BulkActionKind.RECOVER:
         wanted = wanted_of(validate(RecoverRequest, {**sent, "statuses": list(page.form.all("statuses"))}))
     else:
         wanted = wanted_of(validate(BackfillRequest, sent))
-    return await _subscription(page), wanted
-
-
-async def _subscription(page: Page) -> SubscriptionRow:
-    row = None
-    chosen = page.form.text("webhookSubscriptionId")
     try:
-        async with page.resources.database.transaction() as connection:
-            row = await find_subscription(connection, page.store_code, parse_id(chosen))
+        return await page.found(find_subscription, parse_id(page.form.text("webhookSubscriptionId"))), wanted
     except NotFound:
-        pass
-    if row is None:
-        raise invalid("webhookSubscriptionId", "missing", t("recover.no_webhook"))
-    return row
+        raise invalid("webhookSubscriptionId", "missing", t("recover.no_webhook")) from None
 
 
-async def _progress(page: Page) -> dict[str, Any]:
-    action = await _found(page)
-    async with page.resources.database.transaction() as connection:
-        found = await bulk_action_progress(connection, page.store_code, action.id, action.kind)
-    if found is None:
-        raise NotFound
-    answer = BulkActionOut.of(found)
-    seconds = RUNNING_SECONDS if answer.status == "running" else WAITING_SECONDS if answer.waiting else None
-    return {"action": action, "progress": answer, "seconds": seconds}
-
-
-async def _found(page: Page) -> BulkActionRow:
-    action_id: UUID = page.id("bulkActionId")
-    async with page.resources.database.transaction() as connection:
-        action = await find_bulk_action(connection, page.store_code, action_id)
-    if action is None:
-        raise NotFound
-    return action
-
-
-def _actions(page: Page) -> BulkActions:
-    return BulkActions(page.resources, page.store_code, page.actor)
+async def _progress(page: Page, template: str) -> Response:
+    action = await page.found(find_bulk_action, page.id("bulkActionId"))
+    found = await page.found(bulk_action_progress, action.id, action.kind)
+    seconds = RUNNING_SECONDS if found.status == "running" else WAITING_SECONDS if found.waiting else None
+    return page.render(template, action=action, progress=found, seconds=seconds)
 
 
 def _kind(page: Page) -> BulkActionKind:
     return BulkActionKind.BACKFILL if page.form.text("kind") == BulkActionKind.BACKFILL else BulkActionKind.RECOVER
 
 
-def _rate_text(wanted: Wanted, count: int) -> str:
-    rate = wanted.rate_per_second
-    if rate is None:
-        return t("recover.rate_none")
-    return t("recover.rate_each", rate=rate, duration=timedelta(seconds=ceil(count / rate)))
-
-
 def _as_field(page: Page, text: str) -> str:
     """Convert an instant to the format of its form field, and return other text unchanged."""
     try:
-        instant = moment(text, page.zone, "")
+        return for_field(moment(text, page.zone, ""), page.zone)
     except ValidationFailed:
         return text
-    return for_field(instant, page.zone)

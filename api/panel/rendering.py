@@ -2,22 +2,25 @@
 
 import re
 import secrets
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
 from hashlib import sha256
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
+from uuid import uuid4
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from api.panel.routes import menu_of
 from api.panel.sessions import CSRF_FIELD, PATH, BrowserToken, set_token
 from api.panel.texts import t
+from domain.access import role_of
 from domain.delivery.failure_kinds import EXPLANATIONS
+from domain.wire import jsontext
 
 SECOND_MS, MINUTE_MS, HOUR_MS, DAY_MS = 1000, 60_000, 3_600_000, 86_400_000
 _UNITS = ((DAY_MS, "d", HOUR_MS, "h"), (HOUR_MS, "h", MINUTE_MS, "min"), (MINUTE_MS, "min", SECOND_MS, "s"))
@@ -31,11 +34,6 @@ def milliseconds(value: float) -> str:
             rest = whole % unit // lesser
             return f"{whole // unit} {name}" + (f" {rest} {lesser_name}" if rest else "")
     return f"{whole / SECOND_MS:.3g} s" if whole >= SECOND_MS else f"{whole} ms"
-
-
-def span(value: timedelta) -> str:
-    """Format a time span in its two largest units."""
-    return milliseconds(value / timedelta(milliseconds=1))
 
 
 HERE = Path(__file__).parent
@@ -60,21 +58,13 @@ HEADERS = {
 }
 
 
-def _digest() -> str:
-    content = sha256()
-    for file in sorted(STATIC.iterdir()):
-        content.update(file.read_bytes())
-    return content.hexdigest()[:12]
-
-
-def local(instant: datetime, zone: ZoneInfo) -> str:
-    """Format the instant in the zone's local time, to the second."""
-    return instant.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")
-
-
-def utc(instant: datetime) -> str:
-    """Format the instant in UTC, to the second."""
-    return instant.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+def pretty(body: str | bytes) -> str:
+    """Indent a JSON text, and return other text unchanged."""
+    text = body.decode() if isinstance(body, bytes) else body
+    try:
+        return jsontext.pretty(text)
+    except jsontext.JsonTextError:
+        return text
 
 
 def coded(text: str) -> Markup:
@@ -86,7 +76,8 @@ class Renderer:
     """Renderer of the panel's templates."""
 
     def __init__(self) -> None:
-        own, library = _digest(), version("starlette-admin")
+        own = sha256(b"".join(file.read_bytes() for file in sorted(STATIC.iterdir()))).hexdigest()[:12]
+        library = version("starlette-admin")
         self._templates = Environment(
             loader=FileSystemLoader(HERE / "templates"),
             autoescape=True,
@@ -94,9 +85,19 @@ class Renderer:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._templates.filters.update(local=local, utc=utc, coded=coded, milliseconds=milliseconds, span=span)
+        self._templates.filters.update(
+            local=lambda instant, zone: f"{instant.astimezone(zone):%Y-%m-%d %H:%M:%S}",
+            utc=lambda instant: f"{instant.astimezone(UTC):%Y-%m-%d %H:%M:%S UTC}",
+            pretty=pretty,
+            coded=coded,
+            milliseconds=milliseconds,
+            span=lambda value: milliseconds(value / timedelta(milliseconds=1)),
+        )
         self._templates.globals.update(
             t=t,
+            menu_of=menu_of,
+            role_of=lambda scopes: role_of(frozenset(scopes)),
+            form_id=uuid4,
             csrf_field=CSRF_FIELD,
             failures=EXPLANATIONS,
             static=lambda name: f"{PATH}/-/static/{name}?v={own}",
@@ -108,26 +109,22 @@ class Renderer:
     ) -> Response:
         """Render a page for a logged-in person. `values` include `page`, which the frame needs."""
         nonce = secrets.token_urlsafe(NONCE_BYTES) if inline_styles else None
-        text = self._templates.get_template(template).render(theme=_theme(request), style_nonce=nonce, **values)
-        return _html(text, status, nonce)
+        return self._response(request, template, status, nonce, style_nonce=nonce, **values)
 
     def bare(
         self, request: Request, template: str, token: BrowserToken | None, status: int = 200, **values: Any
     ) -> Response:
         """Render a page without menu: the log-in or an error. `token` is for its form, if it has one."""
         csrf = "" if token is None else token.csrf
-        text = self._templates.get_template(template).render(csrf=csrf, theme=_theme(request), **values)
-        response = _html(text, status, None)
+        response = self._response(request, template, status, None, csrf=csrf, **values)
         if token is not None and token.fresh:
             set_token(response, request, token.value)
         return response
 
-
-def _theme(request: Request) -> str | None:
-    theme = request.cookies.get(THEME_COOKIE)
-    return theme if theme in THEMES else None
-
-
-def _html(text: str, status: int, nonce: str | None) -> HTMLResponse:
-    styles = "'self'" if nonce is None else STYLES_OF_CHARTS.format(nonce=nonce)
-    return HTMLResponse(text, status, {**HEADERS, "Content-Security-Policy": POLICY.format(styles=styles)})
+    def _response(
+        self, request: Request, template: str, status: int, nonce: str | None, /, **values: Any
+    ) -> HTMLResponse:
+        theme = request.cookies.get(THEME_COOKIE)
+        text = self._templates.get_template(template).render(theme=theme if theme in THEMES else None, **values)
+        styles = "'self'" if nonce is None else STYLES_OF_CHARTS.format(nonce=nonce)
+        return HTMLResponse(text, status, {**HEADERS, "Content-Security-Policy": POLICY.format(styles=styles)})

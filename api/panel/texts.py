@@ -6,21 +6,11 @@
 import tomllib
 from pathlib import Path
 
-FOLDER = Path(__file__).parent / "texts"
-
-
-def read_texts() -> dict[str, str]:
-    """Return the texts by key. Raises ValueError if a value is not a string."""
-    found: dict[str, str] = {}
-    for file in sorted(FOLDER.glob("*.toml")):
-        for name, value in tomllib.loads(file.read_text(encoding="utf-8")).items():
-            if not isinstance(value, str):
-                raise ValueError(f"{file.name}: {name} is not a string")
-            found[f"{file.stem}.{name}"] = value
-    return found
-
-
-TEXTS = read_texts()
+TEXTS: dict[str, str] = {
+    f"{file.stem}.{name}": text
+    for file in (Path(__file__).parent / "texts").glob("*.toml")
+    for name, text in tomllib.loads(file.read_text(encoding="utf-8")).items()
+}
 
 
 def t(key: str, **values: object) -> str:

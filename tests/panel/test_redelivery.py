@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from api.panel.redelivery import UnfitFilterError, window_of
+from api.panel.deliveries import UnfitFilterError, window_of
 from storage.listing import Condition, Operator
 from storage.subscriptions.queries import SubscriptionRow, find_subscription
 from tests.api.installation import Shop

@@ -10,7 +10,7 @@ import pytest
 from api.body import validate
 from api.errors import ValidationFailed
 from api.panel.forms import Form
-from api.panel.webhook_fields import read_webhook, shown_schedule
+from api.panel.webhooks import read_webhook, shown_schedule
 from api.subscriptions.models import SubscriptionCreate
 from storage.access.audit import MASK
 from tests.api.installation import RECEIVER, Installation, Shop, header

@@ -22,7 +22,7 @@ FRAGMENTS = {
     "deliveries.fresh",
     "expiring.scans",
     "recover.figures",
-    "webhook_form.sample",
+    "webhooks.sample",
 }
 """What scripts put into pages, which are checked with it."""
 
