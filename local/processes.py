@@ -123,7 +123,7 @@ async def end(identities: Sequence[ProcessIdentity], patience_seconds: float) ->
     return killed
 
 
-def inherited(*names: str) -> dict[str, str]:
+def bare_environment(*names: str) -> dict[str, str]:
     """Return an environment for a program that is not ours: these variables, if set, and the same on every machine."""
     kept = (*names, "LD_LIBRARY_PATH")  # Python may need it
     return {**{name: os.environ[name] for name in kept if name in os.environ}, "LANG": "C.UTF-8", "TZ": "UTC"}

@@ -36,15 +36,17 @@ class Screen:
 
     def say(self, line: str, style: str = "") -> None:
         """Print a permanent line. Wraps between words on a terminal and stays one line in a file."""
-        self._print(Text(line, style), soft_wrap=not self.console.is_terminal)
+        self.show(Text(line, style), wrap=self.console.is_terminal)
 
     def note(self, line: str) -> None:
         """Print a permanent line about an occurrence, with the time of day."""
-        self._print(Text.assemble((time.strftime("%H:%M:%S"), "dim"), " ", (line, "yellow")), soft_wrap=True)
+        self.show(Text.assemble((time.strftime("%H:%M:%S"), "dim"), " ", (line, "yellow")))
 
-    def show(self, text: Text) -> None:
-        """Print permanent lines without wrapping, so that each address can be copied."""
-        self._print(text, soft_wrap=True)
+    def show(self, text: Text, *, wrap: bool = False) -> None:
+        """Print permanent lines, by default without wrapping, so that each address can be copied."""
+        with contextlib.suppress(OSError):  # a closed pipe or terminal must not stop the stack
+            self.console.print(text, soft_wrap=not wrap)
+            self.console.file.flush()
 
     def begin(self, doing: str) -> None:
         """Show the current step until the next call or `end`."""
@@ -63,11 +65,6 @@ class Screen:
         if status is not None:
             with contextlib.suppress(OSError):
                 status.stop()
-
-    def _print(self, text: Text, soft_wrap: bool) -> None:
-        with contextlib.suppress(OSError):  # a closed pipe or terminal must not stop the stack
-            self.console.print(text, soft_wrap=soft_wrap)
-            self.console.file.flush()
 
 
 def addresses(stack: Stack, data: DataDirectory) -> Text:

@@ -10,7 +10,7 @@ from pathlib import Path
 from local.data_directory import StackError
 from local.health import fetch
 from local.ports import HOST
-from local.processes import Component, inherited
+from local.processes import Component, bare_environment
 from temporal.visibility import SEARCH_ATTRIBUTES
 
 NAMESPACE = "default"
@@ -58,7 +58,7 @@ class TemporalServer:
             title="Temporal",
             command=(str(_program()), "server", "start-dev", *self._options()),
             # The version check would call a server on the internet.
-            environment={**inherited("PATH", "HOME", "TMPDIR"), "TEMPORAL_VERSION_CHECK_DISABLED": "1"},
+            environment={**bare_environment("PATH", "HOME", "TMPDIR"), "TEMPORAL_VERSION_CHECK_DISABLED": "1"},
             directory=self.database.parent,
             log=self.log,
             ready=self.ready,

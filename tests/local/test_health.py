@@ -4,7 +4,7 @@ import json
 
 from temporalio.client import Client
 
-from local.health import Installation, ask
+from local.health import ask
 from local.ports import HOST, hold_free
 
 
@@ -16,12 +16,10 @@ async def test_where_nothing_listens_nothing_is_ready_and_each_reason_is_said() 
             return await Client.connect(f"{HOST}:{port}", lazy=True)
 
         health = await ask(
-            Installation(
-                api=f"http://{HOST}:{port}",
-                worker=None,
-                database=f"postgresql://user:pass-word@{HOST}:{port}/events",
-                temporal=temporal,
-            )
+            api=f"http://{HOST}:{port}",
+            worker=None,
+            database=f"postgresql://user:pass-word@{HOST}:{port}/events",
+            temporal=temporal,
         )
     assert not health.healthy
     assert health.backlog is None
