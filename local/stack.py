@@ -15,10 +15,9 @@ from local.data_directory import DataDirectory, StackError, begin_log, remove, t
 from local.health import fetch
 from local.ports import HOST, PortReservations, PortWish, read_remembered, remember
 from local.postgres import PostgresServer, make_database
-from local.processes import Component, ProcessIdentity, end, ending, record, recorded, run_to_end
+from local.processes import Component, ProcessIdentity, Supervisor, end, ending, record, recorded, run_to_end
 from local.screen import Screen
 from local.stack_file import Pids, Secrets, Stack, load_or_create, write_stack
-from local.supervisor import Supervisor
 from local.temporal import NAMESPACE, TemporalServer
 from storage.access.queries import ensure_administrator, ensure_api_key
 from storage.access.stores import create_store

@@ -25,10 +25,9 @@ from bench.temporal_server import RunningTemporal, delete_namespace
 from local.data_directory import DataDirectory
 from local.ports import PortReservations, PortWish
 from local.postgres import make_database
-from local.processes import Component, ended, run_to_end, spawn
+from local.processes import Component, Supervisor, ended, run_to_end, spawn
 from local.stack import STORE, Application, ensure_access, own_command, postgres_of, temporal_of
 from local.stack_file import load_or_create
-from local.supervisor import Supervisor
 from tests.chaos.clock import Clock
 from tests.house import ROOT
 

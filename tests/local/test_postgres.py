@@ -16,8 +16,7 @@ import pytest
 from local.data_directory import StackError
 from local.ports import HOST, hold_free
 from local.postgres import DATABASE, PostgresServer, make_database, own_programs, package_directory, shared_programs
-from local.processes import titled
-from local.supervisor import Supervisor
+from local.processes import Supervisor, titled
 from tests.deadlines import eventually
 
 

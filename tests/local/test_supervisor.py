@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from local.data_directory import StackError
-from local.processes import Component, ProcessIdentity
-from local.supervisor import Supervisor
+from local.processes import Component, ProcessIdentity, Supervisor
 from tests.deadlines import eventually
 
 SERVE = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); ready(); time.sleep(600)"
@@ -111,7 +110,7 @@ async def test_one_that_ends_before_it_was_ready_fails_the_start_with_its_last_w
 async def test_one_that_does_not_become_ready_fails_the_start(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("local.supervisor.READY_WITHIN_SECONDS", 0.3)
+    monkeypatch.setattr("local.processes.READY_WITHIN_SECONDS", 0.3)
     component = watched.component("one")
     component = Component(**{**vars(component), "command": ("/bin/sleep", "600")})
     with pytest.raises(StackError, match="One was not ready within 0 s"):
@@ -164,7 +163,7 @@ async def test_one_that_keeps_failing_is_started_more_and_more_slowly(watched: W
 async def test_supervision_goes_on_when_a_full_disk_keeps_a_pid_from_being_published(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("local.supervisor.HOUSEKEEPING_SECONDS", 0.1)
+    monkeypatch.setattr("local.processes.HOUSEKEEPING_SECONDS", 0.1)
     await watched.supervisor.start(watched.component("one"))
     watched.unpublishable = True
     old = watched.pid("one")

@@ -13,7 +13,7 @@ from temporalio.client import Client
 
 from local.health import fetch
 from local.ports import hold_free
-from local.supervisor import Supervisor
+from local.processes import Supervisor
 from local.temporal import TemporalServer
 from tests.deadlines import eventually
 
