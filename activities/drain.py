@@ -50,13 +50,13 @@ class _Tally:
         self.delivered += step.status == DeliveryStatus.DELIVERED
         self.failed += step.failure is not None
 
-    def result(self, next_in_seconds: float | None, state: str, *, deaf: bool = False) -> DrainRoundResult:
-        return DrainRoundResult(self.delivered, self.failed, next_in_seconds, state, deaf, under_way=self.left)
+    def result(self, next_in_seconds: float | None, state: str, *, ignores_wake: bool = False) -> DrainRoundResult:
+        return DrainRoundResult(self.delivered, self.failed, next_in_seconds, state, ignores_wake, under_way=self.left)
 
     def taken(self) -> DrainRoundResult:
         """Return the result of a round that another sender, or an unwritten outcome, has prevented."""
         return replace(
-            self.result(TAKEN_PAUSE_SECONDS, "waiting: another sender holds the delivery", deaf=True), refused=True
+            self.result(TAKEN_PAUSE_SECONDS, "waiting: another sender holds the delivery", ignores_wake=True), refused=True
         )
 
 
@@ -94,7 +94,7 @@ class DrainActivities:
         if state.status == SubscriptionStatus.PAUSED:
             return await self._pause(tally)
         if state.rest_seconds > 0:
-            return tally.result(state.rest_seconds, "the receiver asked to wait", deaf=True)
+            return tally.result(state.rest_seconds, "the receiver asked to wait", ignores_wake=True)
         if state.per_second is None and state.max_concurrency is None:
             self._dispatcher.queues.rate_limiters.limit(subscription_id, None, None)
             return await self._send(subscription_id, state, task, tally)
@@ -162,9 +162,9 @@ class DrainActivities:
             async with self._database.transaction() as connection:
                 wait = await next_allowed_seconds(connection, subscription_id)
             state_text = "breaker open, nothing held" if wait is None else "breaker open, the receiver asked to wait"
-            return tally.result(wait, state_text, deaf=wait is not None)
+            return tally.result(wait, state_text, ignores_wake=wait is not None)
         if not probe_now and (state.probe_in_seconds or 0) > 0:
-            return tally.result(state.probe_in_seconds, "breaker open", deaf=True)
+            return tally.result(state.probe_in_seconds, "breaker open", ignores_wake=True)
         step = await self._attempt(replace(oldest, hold_again_as=Reason.BREAKER_OPEN))
         if step is None:
             return tally.taken()
@@ -177,7 +177,7 @@ class DrainActivities:
             await probe_failed(connection, subscription_id, self._breaker)
             after = await drain_state(connection, subscription_id)
         wait = after.probe_in_seconds if after is not None and after.probe_in_seconds is not None else 0.0
-        return tally.result(max(0.0, wait), "breaker open", deaf=True)
+        return tally.result(max(0.0, wait), "breaker open", ignores_wake=True)
 
     async def _exhaust_outwaited(self, subscription_id: UUID, schedule_seconds: float) -> None:
         """Exhaust deliveries that waited longer than their schedule, page by page; the next round continues."""

@@ -171,7 +171,7 @@ class DrainRoundResult:
     next_in_seconds: float | None
     state: str
     """State for the Web UI: the reason why the drain waits, or its current work."""
-    deaf: bool = False
+    ignores_wake: bool = False
     """The next round is scheduled by a probe or a limit; wake signals do not bring it forward."""
     under_way: list[str] = field(default_factory=list)
     """Deliveries left on the wire because their receiver is slow; the next round goes on beside them."""

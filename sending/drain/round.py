@@ -141,7 +141,7 @@ class Round:
                 if not await lasts():
                     return self._result(0.0, "changed")
             if refused:
-                return self._result(TAKEN_PAUSE_SECONDS, "waiting: another sender holds the delivery", deaf=True)
+                return self._result(TAKEN_PAUSE_SECONDS, "waiting: another sender holds the delivery", ignores_wake=True)
             if not healthy or now - looked_at > READ_AGAIN_SECONDS:
                 looked_at = now
                 await self._look_elsewhere()
@@ -248,7 +248,7 @@ class Round:
         for one in self._dispatcher.queues.withdraw(self._id, self._begun):
             del self._begun[one]
 
-    def _result(self, next_in_seconds: float | None, state: str, *, deaf: bool = False) -> DrainRoundResult:
+    def _result(self, next_in_seconds: float | None, state: str, *, ignores_wake: bool = False) -> DrainRoundResult:
         self._withdraw()
         left = sorted(str(one) for one in {*self._begun, *self._elsewhere})
         return DrainRoundResult(
@@ -256,7 +256,7 @@ class Round:
             self._failed,
             next_in_seconds,
             state,
-            deaf,
+            ignores_wake,
             under_way=left,
             window=self._window.size or 0,
         )

@@ -65,7 +65,7 @@ async def test_what_a_person_asked_for_while_another_sender_was_at_it_is_done_af
     async def drain_held(task: DrainRound) -> DrainRoundResult:
         asked.append(task.probe_now)
         refused = len(asked) <= 2
-        return DrainRoundResult(0, 0, 0.1 if refused else None, "", deaf=refused, refused=refused)
+        return DrainRoundResult(0, 0, 0.1 if refused else None, "", ignores_wake=refused, refused=refused)
 
     queue = f"test-{uuid4()}"
     async with Worker(
