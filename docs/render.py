@@ -178,8 +178,8 @@ def lifecycle_page() -> str:
     for row in TRANSITIONS:
         source = "–" if row.source is None else f"`{row.source}`"
         reasons = ", ".join(f"`{reason}`" for reason in row.reasons)
-        functions = ", ".join(f"`{function.__name__}`" for function in CARRIED_OUT_BY[row.trigger])
-        lines.append(f"| {source} | `{row.target}` | {row.trigger} | {reasons} | {functions} |")
+        functions = ", ".join(f"`{function.__name__}`" for function in CARRIED_OUT_BY[row.cause])
+        lines.append(f"| {source} | `{row.target}` | {row.cause} | {reasons} | {functions} |")
     return "\n".join(lines) + "\n"
 
 

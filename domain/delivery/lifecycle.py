@@ -112,7 +112,7 @@ class Transition:
 
     source: DeliveryStatus | None
     target: DeliveryStatus
-    trigger: Cause
+    cause: Cause
     reasons: tuple[Reason, ...] = ()
 
 

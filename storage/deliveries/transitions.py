@@ -1,6 +1,6 @@
 """Every statement that creates or changes a delivery.
 
-Each function names the triggers of `domain.delivery.lifecycle.TRANSITIONS` that it carries out; `CARRIED_OUT_BY` lists
+Each function names the causes in `domain.delivery.lifecycle.TRANSITIONS` that it carries out; `CARRIED_OUT_BY` lists
 them, and `tests/storage/test_transitions.py` runs each function over deliveries of every status. Rows are
 deleted elsewhere: by retention (`storage/events/retention.py`), and a test whose start failed by
 `storage/deliveries/send_test.py`.
@@ -544,4 +544,4 @@ CARRIED_OUT_BY: Mapping[Cause, tuple[Callable[..., Any], ...]] = MappingProxyTyp
         Cause.RELEASE_ORDER: (release_groups,),
     }
 )
-"""The functions that carry out the transitions of each trigger."""
+"""The functions that carry out the transitions of each cause."""

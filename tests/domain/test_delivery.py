@@ -83,7 +83,7 @@ def test_every_reason_is_given_by_a_transition_and_every_status_can_be_reached_a
     assert {reason for row in TRANSITIONS for reason in row.reasons} == set(Reason)
     assert {row.target for row in TRANSITIONS} == set(DeliveryStatus)
     assert {row.source for row in TRANSITIONS if row.source is not row.target} == {None, *DeliveryStatus}
-    keys = [(row.source, row.target, row.trigger) for row in TRANSITIONS]
+    keys = [(row.source, row.target, row.cause) for row in TRANSITIONS]
     assert len(set(keys)) == len(keys)
 
 
@@ -92,7 +92,7 @@ def test_a_held_delivery_never_becomes_pending_again() -> None:
 
 
 def test_what_has_ended_is_opened_by_a_person_alone() -> None:
-    opened = {row.trigger for row in TRANSITIONS if row.source in TERMINAL and row.target in OPEN}
+    opened = {row.cause for row in TRANSITIONS if row.source in TERMINAL and row.target in OPEN}
     assert opened == {Cause.RECOVER}
 
 

@@ -117,7 +117,7 @@ class Violation(Exception):  # noqa: N818 - a finding, not a fault of the progra
 
 Key: TypeAlias = tuple[DeliveryStatus | None, DeliveryStatus, Cause]
 
-ROWS = frozenset((row.source, row.target, row.trigger) for row in TRANSITIONS)
+ROWS = frozenset((row.source, row.target, row.cause) for row in TRANSITIONS)
 
 _PENDING, _HELD = OPEN
 _DELIVERED, _EXHAUSTED, _CANCELLED = TERMINAL
@@ -172,9 +172,9 @@ class Exploration:
                     queue.append(after)
         self.states = len(seen)
 
-    def _to(self, state: State, target: DeliveryStatus, trigger: Cause, **changes: object) -> State:
+    def _to(self, state: State, target: DeliveryStatus, cause: Cause, **changes: object) -> State:
         """Change the row, which has to be a transition of the table."""
-        key = (state.status, target, trigger)
+        key = (state.status, target, cause)
         if key not in ROWS:
             raise Violation(f"no transition of the table: {key}")
         self.exercised.add(key)

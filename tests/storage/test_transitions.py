@@ -1,7 +1,7 @@
 """Each statement of the lifecycle, run over deliveries of every status, does what the table of transitions says.
 
-The table is `domain.delivery.lifecycle.TRANSITIONS`. For each trigger the functions that carry it out are run, and what
-they changed has to be all of the trigger's rows with all of their reasons, and nothing else.
+The table is `domain.delivery.lifecycle.TRANSITIONS`. For each cause the functions that carry it out are run, and what
+they changed has to be all of the cause's rows with all of their reasons, and nothing else.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -280,21 +280,21 @@ SCENARIOS: Mapping[Cause, Callable[[Ground], Awaitable[set[Change]]]] = {
 }
 
 
-@pytest.mark.parametrize("trigger", Cause)
-async def test_a_trigger_changes_deliveries_as_the_table_says(ground: Ground, trigger: Cause) -> None:
-    if trigger in SCENARIOS:
-        found = await SCENARIOS[trigger](ground)
+@pytest.mark.parametrize("cause", Cause)
+async def test_a_cause_changes_deliveries_as_the_table_says(ground: Ground, cause: Cause) -> None:
+    if cause in SCENARIOS:
+        found = await SCENARIOS[cause](ground)
     else:
-        found = set().union(*[await applied(ground, step) for step in STEPS[trigger]])
-    rows = [row for row in TRANSITIONS if row.trigger is trigger]
+        found = set().union(*[await applied(ground, step) for step in STEPS[cause]])
+    rows = [row for row in TRANSITIONS if row.cause is cause]
     expected = {(row.source, row.target, reason) for row in rows for reason in row.reasons or (None,)}
     kept_reason = {(row.source, row.target, None) for row in rows if row.source is row.target}
     assert found - kept_reason == expected - kept_reason
     assert {(source, target) for source, target, _ in found} == {(row.source, row.target) for row in rows}
 
 
-def test_every_trigger_is_carried_out_by_a_function_and_every_function_by_a_trigger() -> None:
-    assert set(CARRIED_OUT_BY) == {row.trigger for row in TRANSITIONS} == set(Cause)
+def test_every_cause_is_carried_out_by_a_function_and_every_function_by_a_cause() -> None:
+    assert set(CARRIED_OUT_BY) == {row.cause for row in TRANSITIONS} == set(Cause)
     registered = {function.__name__ for functions in CARRIED_OUT_BY.values() for function in functions}
     written = {
         name
