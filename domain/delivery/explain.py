@@ -25,7 +25,7 @@ class ReasonCode(StrEnum):
     event_waiting = "event_waiting"
     event_test = "event_test"
     event_body_erased = "event_body_erased"
-    event_no_longer_kept = "event_no_longer_kept"
+    event_removed_by_retention = "event_removed_by_retention"
     event_rejected = "event_rejected"
     event_elsewhere = "event_elsewhere"
     event_unknown = "event_unknown"
@@ -36,7 +36,7 @@ class ReasonCode(StrEnum):
     not_yet_active = "not_yet_active"
     deleted_before = "deleted_before"
     not_matched_yet = "not_matched_yet"
-    no_longer_kept = "no_longer_kept"
+    delivery_removed_by_retention = "delivery_removed_by_retention"
     changed_since = "changed_since"
 
     attempt_under_way = "attempt_under_way"
@@ -49,7 +49,7 @@ class ReasonCode(StrEnum):
     slowed_down = "slowed_down"
     overload = "overload"
     backfilled = "backfilled"
-    waiting_its_turn = "waiting_its_turn"
+    waiting_for_drain = "waiting_for_drain"
 
     delivered = "delivered"
     retries_used_up = "retries_used_up"
@@ -101,7 +101,7 @@ _EXPLAINED: Mapping[str, Mapping[ReasonCode, tuple[str, str]]] = {
             "Accepted at {accepted}; its data was erased at {erased}, at its customer's request.",
             "Nothing: the data was erased on purpose and cannot be restored.",
         ),
-        ReasonCode.event_no_longer_kept: (
+        ReasonCode.event_removed_by_retention: (
             "Accepted at {accepted}, so long ago that retention has removed its data and deliveries.",
             "Set a longer retention in the store's settings, for future events.",
         ),
@@ -137,7 +137,7 @@ _EXPLAINED: Mapping[str, Mapping[ReasonCode, tuple[str, str]]] = {
         ),
         ReasonCode.deleted_before: ("It was deleted at {deleted}, before the event was matched.", "Subscribe again."),
         ReasonCode.not_matched_yet: ("It will get the event as soon as a worker matches it.", _BY_ITSELF),
-        ReasonCode.no_longer_kept: (
+        ReasonCode.delivery_removed_by_retention: (
             "If there was one, retention has removed it: the event was accepted at {accepted}.",
             "Ask the receiver's owner, who has it if it was delivered.",
         ),
@@ -179,7 +179,7 @@ _EXPLAINED: Mapping[str, Mapping[ReasonCode, tuple[str, str]]] = {
             _BY_ITSELF,
         ),
         ReasonCode.backfilled: ("A person had it backfilled; it is held behind earlier deliveries.", _BY_ITSELF),
-        ReasonCode.waiting_its_turn: ("It is held behind other deliveries of its subscription.", _BY_ITSELF),
+        ReasonCode.waiting_for_drain: ("It is held behind other deliveries of its subscription.", _BY_ITSELF),
     },
     "the delivery ended": {
         ReasonCode.delivered: (
@@ -297,7 +297,7 @@ class ExplainedDelivery:
 
 
 HELD_CODES: Mapping[str, ReasonCode] = {
-    **dict.fromkeys((*HOLD_REASONS, Reason.RETRY, Reason.RECOVERED), ReasonCode.waiting_its_turn),
+    **dict.fromkeys((*HOLD_REASONS, Reason.RETRY, Reason.RECOVERED), ReasonCode.waiting_for_drain),
     Reason.OVERLOAD: ReasonCode.overload,
     Reason.BACKFILLED: ReasonCode.backfilled,
 }
@@ -324,7 +324,7 @@ def reason_of_event(event: ExplainedEvent) -> ReasonCode:
     if event.erased_at is not None:
         return ReasonCode.event_body_erased
     if event.outlived:
-        return ReasonCode.event_no_longer_kept
+        return ReasonCode.event_removed_by_retention
     if event.test:
         return ReasonCode.event_test
     return ReasonCode.event_waiting if event.matched_at is None else ReasonCode.event_matched
@@ -349,7 +349,7 @@ def reason_without_delivery(event: ExplainedEvent, subscription: ExplainedSubscr
         return ReasonCode.deleted_before
     if found is Mismatch.NOT_YET_ACTIVE:
         return ReasonCode.not_yet_active
-    since = ReasonCode.no_longer_kept if event.outlived else ReasonCode.changed_since
+    since = ReasonCode.delivery_removed_by_retention if event.outlived else ReasonCode.changed_since
     return ReasonCode.not_matched_yet if matched is None else since
 
 
@@ -390,7 +390,7 @@ def _reason_of_held(subscription: ExplainedSubscription, delivery: ExplainedDeli
         return ReasonCode.slowed_down
     if subscription.rate_limit_per_second is not None:
         return ReasonCode.rate_limited
-    return HELD_CODES.get(delivery.reason or "", ReasonCode.waiting_its_turn)
+    return HELD_CODES.get(delivery.reason or "", ReasonCode.waiting_for_drain)
 
 
 STATUS_REASONS = {

@@ -71,7 +71,7 @@ WITHOUT_DELIVERY: list[tuple[ReasonCode, Changes, Changes]] = [
     (ReasonCode.deleted_before, {}, {"deleted_at": NOON - HOUR / 2, "active_from": NOON + HOUR}),
     (ReasonCode.not_matched_yet, {"matched_at": None}, {}),
     (ReasonCode.changed_since, {}, {"active_from": NOON - HOUR}),
-    (ReasonCode.no_longer_kept, {"body_stored": False}, {}),
+    (ReasonCode.delivery_removed_by_retention, {"body_stored": False}, {}),
     (ReasonCode.changed_since, {"body_stored": False, "erased_at": NOON}, {}),
     (ReasonCode.created_after, {"body_stored": False}, {"created_at": NOON + HOUR}),
 ]
@@ -107,12 +107,12 @@ OF_DELIVERY: list[tuple[ReasonCode, Changes, Changes]] = [
     (ReasonCode.waiting_for_retry, {"ordered": True}, HELD | LATER),
     (ReasonCode.rate_limited, {"rate_limit_per_second": 5}, HELD),
     (ReasonCode.slowed_down, {"rate_limit_per_second": 5, "slowed": True}, HELD),
-    (ReasonCode.waiting_its_turn, {}, HELD),
+    (ReasonCode.waiting_for_drain, {}, HELD),
     (ReasonCode.overload, {}, HELD | {"reason": "overload"}),
     (ReasonCode.rate_limited, {"rate_limit_per_second": 5}, HELD | {"reason": "overload"}),
-    (ReasonCode.waiting_its_turn, {}, HELD | {"reason": "a reason of a later version"}),
+    (ReasonCode.waiting_for_drain, {}, HELD | {"reason": "a reason of a later version"}),
     (ReasonCode.backfilled, {"rate_limit_per_second": 5}, HELD | {"backfilled": True}),
-    (ReasonCode.waiting_its_turn, {}, HELD | {"backfilled": True, "attempts": 1}),
+    (ReasonCode.waiting_for_drain, {}, HELD | {"backfilled": True, "attempts": 1}),
     (ReasonCode.behind_ordered, {"ordered": True}, BEHIND | {"backfilled": True}),
     (ReasonCode.delivered, {}, {"status": "delivered", "ended_at": NOON, "backfilled": True}),
     (ReasonCode.retries_used_up, {}, ended("schedule_used_up")),
@@ -136,7 +136,7 @@ OF_EVENT: dict[ReasonCode, Changes] = {
     ReasonCode.event_waiting: {"matched_at": None},
     ReasonCode.event_test: {"test": True},
     ReasonCode.event_body_erased: {"body_stored": False, "erased_at": NOON},
-    ReasonCode.event_no_longer_kept: {"body_stored": False, "test": True},
+    ReasonCode.event_removed_by_retention: {"body_stored": False, "test": True},
 }
 OF_THE_EVENT = {code for code in ReasonCode if code.startswith("event_") and code is not ReasonCode.event_erased}
 
