@@ -78,8 +78,9 @@ class WorkerMetrics:
         )
         self.handed_over = Counter(
             "loyalty_webhooks_events_handed_over",
-            "Events for which the relay asked Temporal to start a workflow, repeats included: single or batch.",
-            ["way"],
+            "Events for which the relay asked Temporal to start a workflow, repeats included, by kind of workflow: "
+            "single or batch.",
+            ["kind"],
             registry=self.registry,
         )
         self.start_faults = Counter(

@@ -10,7 +10,7 @@ from telemetry.worker_metrics import WorkerMetrics
 from tests.receiver import Receiver, status
 from tests.workbench import Workbench, workbench
 
-BOUNDED_LABELS = {"code", "event_name", "kind", "outcome", "status", "way"}
+BOUNDED_LABELS = {"code", "event_name", "kind", "outcome", "status"}
 LAG = "loyalty_webhooks_first_attempt_lag_seconds"
 
 
