@@ -112,7 +112,7 @@ class Round:
         self._elsewhere = {UUID(one) for one in left}
         """Deliveries under way in another worker, or begun by an earlier round."""
         self._joined: set[UUID] = set()
-        """Deliveries begun by an earlier round in this worker."""
+        """Deliveries begun by an earlier round in this worker, or as a manual attempt."""
         self._ended = 0
         self._refill = 1
         self._refill_due = asyncio.Event()
@@ -160,11 +160,15 @@ class Round:
         if window.ahead is not None:
             free.append(window.ahead - self._queued())
         if window.size is not None:
-            free.append(window.size - len(self._begun.keys() - self._joined))
+            free.append(window.size - len(self._own()))
         return max(0, min(free))
 
+    def _own(self) -> set[UUID]:
+        """Return the attempts under way that this round began itself."""
+        return self._begun.keys() - self._joined
+
     def _queued(self) -> int:
-        return sum(self._dispatcher.queued(one) for one in self._begun)
+        return sum(self._dispatcher.queued(one) for one in self._own())
 
     async def _begin_more(self) -> Found:
         """Refill the window."""
@@ -244,8 +248,8 @@ class Round:
         return healthy, refused
 
     def _withdraw(self) -> None:
-        """Withdraw attempts without a slot."""
-        for one in self._dispatcher.queues.withdraw(self._id, self._begun):
+        """Withdraw own attempts without a slot. Joined ones, such as a person's, are left to whoever began them."""
+        for one in self._dispatcher.queues.withdraw(self._id, self._own()):
             del self._begun[one]
 
     def _result(self, next_in_seconds: float | None, state: str, *, ignores_wake: bool = False) -> DrainRoundResult:

@@ -216,6 +216,27 @@ async def test_what_was_begun_when_a_round_was_broken_off_is_sent_by_nobody_else
     assert await bench.statuses() == {"delivered": 20}
 
 
+async def test_a_round_that_is_broken_off_leaves_a_manual_attempt_in_its_queue(
+    bench: Workbench, receiver: Receiver
+) -> None:
+    gate = asyncio.Event()
+    receiver.script(when(gate, status(200)))
+    subscription_id = await hold(bench, receiver, 2, max_concurrency=1)
+    rows = await bench.execute("SELECT message_id FROM delivery ORDER BY event_sequence")
+    on_wire, queued = [await bench.load(row.message_id) for row in rows]
+    bench.dispatcher.begin(on_wire, "manual")
+    await receiver.wait_for(1)
+    requested = bench.dispatcher.begin(queued, "manual")
+    sending = asyncio.create_task(round_of(bench, subscription_id))
+    await asyncio.sleep(4 * LOOK_SECONDS)  # some looks, in which the round joins both
+    sending.cancel()
+    with suppress(asyncio.CancelledError):
+        await sending
+    gate.set()
+    assert (await requested).status == "delivered"
+    assert each_once(receiver, 2)
+
+
 async def test_a_receiver_that_is_just_up_again_gets_a_few_at_first_and_then_more(
     bench: Workbench, receiver: Receiver
 ) -> None:
