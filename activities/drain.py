@@ -56,7 +56,8 @@ class _Tally:
     def taken(self) -> DrainRoundResult:
         """Return the result of a round that another sender, or an unwritten outcome, has prevented."""
         return replace(
-            self.result(TAKEN_PAUSE_SECONDS, "waiting: another sender holds the delivery", ignores_wake=True), refused=True
+            self.result(TAKEN_PAUSE_SECONDS, "waiting: another sender holds the delivery", ignores_wake=True),
+            refused=True,
         )
 
 

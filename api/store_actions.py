@@ -46,11 +46,13 @@ class StoreActions:
             changes=changes,
         )
 
-    async def wake_drain(self, subscription_id: UUID, event_name: str, url: str) -> None:
+    async def wake_drain(self, subscription_id: UUID, event_name: str, url: str, *, probe_now: bool = False) -> None:
         """Wake the drain of a subscription. If Temporal is unavailable, the workers' drain watchdog wakes it later."""
         try:
             async with temporal_call():
-                await self.resources.starts.wake_drain(subscription_id, self.store_code, event_name, url)
+                await self.resources.starts.wake_drain(
+                    subscription_id, self.store_code, event_name, url, probe_now=probe_now
+                )
         except Unavailable:
             logger.warning(
                 "drain of subscription %s not woken (Temporal unavailable), the drain watchdog wakes it later",

@@ -29,10 +29,12 @@ class ActionStarts:
         self._task_queue = task_queue
         self._retries = Retries(client, task_queue)
 
-    async def wake_drain(self, subscription_id: UUID, store_code: str, event_name: str, url: str) -> None:
-        """Wake the drain of a subscription, or start it."""
+    async def wake_drain(
+        self, subscription_id: UUID, store_code: str, event_name: str, url: str, *, probe_now: bool = False
+    ) -> None:
+        """Wake the drain of a subscription, or start it. `probe_now`: an open breaker probes although none is due."""
         task = DrainTask(str(subscription_id), store_code, event_name, shown_target(url))
-        await signal_drain(self._client, self._task_queue, task, "wake")
+        await signal_drain(self._client, self._task_queue, task, "probe-now" if probe_now else "wake")
 
     async def attempt_once(self, delivery: ActedOn, store_code: str, action: str) -> bool:
         """Start a manual attempt of a delivery. Return False while another one is under way."""

@@ -83,7 +83,9 @@ class DrainWorkflow:
         if seconds <= 0:
             return
         try:
-            await workflow.wait_condition(lambda: self._probe_now or (self._woken and not done.ignores_wake), timeout=seconds)
+            await workflow.wait_condition(
+                lambda: self._probe_now or (self._woken and not done.ignores_wake), timeout=seconds
+            )
         except TimeoutError:
             return
 

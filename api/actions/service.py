@@ -69,7 +69,8 @@ class OperatorActions(StoreActions):
                 changes = changed({"status": before.status}, {"status": after.status})
                 await self.record(connection, action, "subscription", subscription_id, changes)
         if action != "pause":  # the drain has held deliveries to send (resume, enable) or to end (disable)
-            await self.wake_drain(after.id, after.event_name, after.url)
+            resumed = action == "resume" and before.status != after.status
+            await self.wake_drain(after.id, after.event_name, after.url, probe_now=resumed)
         return after
 
     async def _subscription(self, connection: AsyncConnection, subscription_id: UUID) -> SubscriptionRow:

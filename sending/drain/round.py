@@ -141,7 +141,9 @@ class Round:
                 if not await lasts():
                     return self._result(0.0, "changed")
             if refused:
-                return self._result(TAKEN_PAUSE_SECONDS, "waiting: another sender holds the delivery", ignores_wake=True)
+                return self._result(
+                    TAKEN_PAUSE_SECONDS, "waiting: another sender holds the delivery", ignores_wake=True
+                )
             if not healthy or now - looked_at > READ_AGAIN_SECONDS:
                 looked_at = now
                 await self._look_elsewhere()

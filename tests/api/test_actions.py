@@ -215,7 +215,15 @@ async def behind_a_breaker(acting: ActionStarts, receiver: Receiver) -> tuple[st
 
 
 class TestBehindABreaker:
-    """A clean record or a success of a manual attempt lets go at once what waits for a probe."""
+    """A resume, a clean record or a success of a manual attempt lets go at once what waits for a probe."""
+
+    async def test_resuming_probes_the_receiver_although_no_probe_is_due(
+        self, acting: ActionStarts, receiver: Receiver
+    ) -> None:
+        subscription, _, waiting = await behind_a_breaker(acting, receiver)
+        for act in ("pause", "resume"):
+            await acting.acted(f"subscription/{subscription}/{act}")
+        await acting.until(waiting, "delivered", 1, AT_ONCE_SECONDS)
 
     async def test_enabling_begins_with_a_clean_record(self, acting: ActionStarts, receiver: Receiver) -> None:
         subscription, _, _ = await behind_a_breaker(acting, receiver)
