@@ -30,7 +30,8 @@ OUTCOME_POLL_SECONDS = 0.05
 """Interval at which deliveries whose outcome is just being written are read again."""
 
 EARLY_SECONDS = 0.5
-"""Time by which an attempt may be early, since clocks differ. Temporal's delays end a little late, never early."""
+"""Time by which an attempt may precede the schedule's instant, since clocks differ. Temporal's delays end a little
+late, never early."""
 
 
 class RetryActivities:
@@ -187,13 +188,12 @@ def _early_seconds(delivery: OpenDelivery) -> float:
     """Return the seconds until the next attempt is due, 0 to make it now.
 
     Temporal does not always know the instant: a worker may have died after it had written an outcome and before it
-    answered, and a first attempt may have failed after its batch ended. Temporal's clock counts where it is ahead.
+    answered, and a first attempt may have failed after its batch ended. For the schedule's instant, Temporal's clock
+    counts where it is ahead. The instant that the receiver asked for holds by the database's clock.
     """
-    if delivery.next_in_seconds is None:
-        return 0.0
     ahead = (activity.info().started_time - datetime.now(UTC)).total_seconds()
-    seconds = delivery.next_in_seconds - max(0.0, ahead)
-    return seconds if seconds > EARLY_SECONDS else 0.0
+    scheduled = (delivery.next_in_seconds or 0.0) - max(0.0, ahead)
+    return max(scheduled if scheduled > EARLY_SECONDS else 0.0, delivery.allowed_in_seconds or 0.0)
 
 
 def _not_due(seconds: float) -> ApplicationError:

@@ -96,7 +96,8 @@ class Workbench(Ground):
             retry_id = owned[0].retry_id if owned else f"{message_id}/0"
         if due:
             await self.execute(
-                "UPDATE delivery SET next_attempt_at = clock_timestamp() "
+                "UPDATE delivery SET next_attempt_at = clock_timestamp(), "
+                "not_before = CASE WHEN not_before IS NOT NULL THEN clock_timestamp() END "
                 "WHERE message_id = :id AND next_attempt_at IS NOT NULL",
                 id=message_id,
             )

@@ -90,6 +90,8 @@ class OpenDelivery:
     """Span in which the event was emitted, if recorded."""
     retry_id: str | None = None
     """Id of the standalone activity that owns its later attempts."""
+    allowed_in_seconds: float | None = None
+    """Seconds until the instant that the receiver asked for (`not_before`); None if it asked for none."""
 
     @property
     def is_test(self) -> bool:
@@ -132,6 +134,7 @@ class _OpenRow(NamedTuple):
     traceparent: str | None
     attempts: int
     retry_id: str | None
+    allowed_in_seconds: float | None
 
 
 _OPEN = f"""
@@ -140,7 +143,9 @@ SELECT delivery.message_id, delivery.variant, delivery.status AS delivery_status
     coalesce(attempt.number, 0) AS last_number, {SENDER_ID} AS sender_id, store.timezone,
     event.store_code, event.event_id, event.name, event.created_at_text, body.data, body.sealed_data,
     delivery.event_sequence, delivery.accepted_on, event.accepted_at, event.traceparent, delivery.attempts,
-    delivery.retry_id, {SUBSCRIPTION_COLUMNS}
+    delivery.retry_id,
+    CAST(extract(epoch FROM delivery.not_before - clock_timestamp()) AS float8) AS allowed_in_seconds,
+    {SUBSCRIPTION_COLUMNS}
 FROM delivery
 JOIN event ON event.store_code = delivery.store_code AND event.event_id = delivery.event_id
 JOIN store ON store.code = delivery.store_code
@@ -187,6 +192,7 @@ def _open_delivery(row: _OpenRow, subscription: SubscriptionFacts) -> OpenDelive
         traceparent=row.traceparent,
         recorded=row.attempts,
         retry_id=row.retry_id,
+        allowed_in_seconds=row.allowed_in_seconds,
     )
 
 

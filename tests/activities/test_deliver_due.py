@@ -88,6 +88,21 @@ async def test_an_attempt_is_due_as_well_when_temporals_clock_is_ahead(bench: Wo
     assert end.status == "delivered"
 
 
+async def test_no_attempt_precedes_the_receivers_instant_when_temporals_clock_is_ahead(
+    bench: Workbench, receiver: Receiver
+) -> None:
+    receiver.script(status(503, headers=(("Retry-After", "60"),)))
+    await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
+    await bench.attempt_events(await bench.emit("CustomerUpdated", "{}"))
+    [message_id] = await bench.waiting()
+    with pytest.raises(ApplicationError) as early:
+        await bench.deliver_webhook(message_id, due=False, clock_ahead=timedelta(seconds=70))
+    assert early.value.type == "NotDueYet"
+    assert early.value.next_retry_delay is not None
+    assert early.value.next_retry_delay.total_seconds() == pytest.approx(await due_in(bench), abs=1)
+    assert len(receiver.requests) == 1
+
+
 async def test_the_attempt_of_another_worker_counts_as_the_one_that_was_due(
     cleared_url: str, bench: Workbench, receiver: Receiver
 ) -> None:
