@@ -69,7 +69,7 @@ class RetentionActivities:
         were_open = sum(page.were_open for page in pages)
         if were_open:
             activity.logger.warning(
-                "retention deleted %d open deliveries of store %s from %s",
+                "retention deleted %d deliveries of store %s, accepted on %s, that were still pending or held",
                 *(were_open, store_code, due.day),
             )
         return pages

@@ -2,6 +2,7 @@
 
 from uuid import uuid4
 
+import pytest
 from temporalio.client import ScheduleActionStartWorkflow
 from temporalio.testing import WorkflowEnvironment
 
@@ -10,12 +11,12 @@ from temporal.messages import RetentionRun
 from temporal.schedules import Upkeep, ensure_retention, retention_schedule_id
 from tests.deadlines import eventually
 from tests.old_days import day_of, old_event
-from tests.pipeline import pipeline
+from tests.pipeline import STORE, pipeline
 from workflows.retention import RetentionWorkflow
 
 
 async def test_a_run_thins_every_day_that_is_due_and_forgets_the_oldest_ids(
-    database_url: str, temporal: WorkflowEnvironment
+    database_url: str, temporal: WorkflowEnvironment, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with pipeline(database_url, temporal.client) as running:
         await old_event(running, 31, "delivered")
@@ -34,6 +35,8 @@ async def test_a_run_thins_every_day_that_is_due_and_forgets_the_oldest_ids(
         assert [row.event_id for row in rows] == [kept]
         async with running.database.transaction() as connection:
             assert day_of(-7) in await filed_days(connection, "attempt")
+    deleted = f"deleted 1 deliveries of store {STORE}, accepted on {day_of(91)}, that were still pending or held"
+    assert deleted in caplog.text
 
 
 async def test_its_schedule_is_made_once_and_mended_and_a_pause_stays(temporal: WorkflowEnvironment) -> None:
