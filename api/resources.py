@@ -24,7 +24,7 @@ from storage.events.notification import OutboxNotifier
 from storage.expiry.due import DueSource, open_source
 from storage.sealing import Sealer
 from temporal.client import temporal_client
-from temporal.expiry_schedules import ExpirySchedules
+from temporal.schedules import ExpirySchedules
 from temporal.starts import ActionStarts
 
 

@@ -1,8 +1,8 @@
 """The connection to PostgreSQL: one engine per process, one transaction per request or activity."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import asyncpg
 import orjson
@@ -12,6 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import QueuePool
 
 from storage.unavailable import is_unavailable
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 CONNECT_SECONDS = 5
 """Time-out of connecting. A running database answers in milliseconds, and an outage should be reported soon."""
@@ -83,6 +86,13 @@ class Database:
         """Begin a transaction, committed when the block ends and rolled back when it raises."""
         async with _connected(self.engine) as connection, connection.begin():
             yield connection
+
+    async def run(
+        self, function: Callable[Concatenate[AsyncConnection, P], Awaitable[R]], *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        """Run one function in a transaction of its own and return its result."""
+        async with self.transaction() as connection:
+            return await function(connection, *args, **kwargs)
 
     @asynccontextmanager
     async def single_statements(self) -> AsyncIterator[AsyncConnection]:

@@ -33,10 +33,8 @@ class PayloadKeyError(Exception):
 
 
 class EncryptingCodec(PayloadCodec):
-    """Codec that encrypts with the first key and decrypts with any key. It passes unencrypted payloads through.
-
-    Keys are 32 bytes in URL-safe base64; the first may be `none`. Raises `ValueError` for an invalid key.
-    """
+    """Codec that encrypts with the first key and decrypts with any key. It passes unencrypted payloads through. Keys
+    are 32 bytes in URL-safe base64; the first may be `none`. Raises `ValueError` for an invalid key."""
 
     def __init__(self, keys: Sequence[str]) -> None:
         ciphers = [Fernet(key) for key in keys if key != PLAIN]
@@ -49,12 +47,8 @@ class EncryptingCodec(PayloadCodec):
         """Encrypt each payload as a whole, so that not even its type or size in characters is visible."""
         if self._first is None:
             return list(payloads)
-        return [
-            Payload(
-                metadata={"encoding": ENCODING, "cipher": CIPHER}, data=self._first.encrypt(payload.SerializeToString())
-            )
-            for payload in payloads
-        ]
+        encrypted = [self._first.encrypt(payload.SerializeToString()) for payload in payloads]
+        return [Payload(metadata={"encoding": ENCODING, "cipher": CIPHER}, data=data) for data in encrypted]
 
     async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
         """Decrypt the payloads. Raises `PayloadKeyError`."""

@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import time
-from datetime import timedelta
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Literal
 from uuid import UUID
 
@@ -19,6 +20,7 @@ from storage.deliveries.open import OpenDelivery
 from storage.deliveries.reconcile import running_bulk_actions
 from storage.deliveries.transitions import end_lost_tests
 from telemetry.tracing import of_no_trace
+from temporal.client import START_TIMEOUT
 from temporal.messages import BulkActionTask, DrainTask
 from temporal.periodic import run_periodically
 from temporal.visibility import as_summary
@@ -32,11 +34,7 @@ TEST_LOST_SECONDS = 60.0
 """Age after which a test that was never begun is ended. Tests begin within a second unless every worker is away."""
 
 BULK_ACTION_LOST_SECONDS = 10.0
-"""Age after which a bulk action without a workflow is started. It starts within a second of its commit, unless the API
-was killed in between."""
-
-SIGNAL_TIMEOUT = timedelta(seconds=5)
-"""Time-out of a call. The caller (an activity or an operator) repeats it."""
+"""Age after which a bulk action without a workflow is started: the API was killed after its commit."""
 
 AGAIN_AFTER_SECONDS = 1.0
 """Interval between two wake signals to one drain. Signals in between are one signal at its end."""
@@ -51,7 +49,7 @@ async def signal_drain(client: Client, task_queue: str, task: DrainTask, signal:
         task_queue=task_queue,
         start_signal=signal,
         static_summary=as_summary(f"drain of {task.event_name} · {task.store_code} · {task.target}"),
-        rpc_timeout=SIGNAL_TIMEOUT,
+        rpc_timeout=START_TIMEOUT,
     )
 
 
@@ -72,7 +70,7 @@ async def start_bulk_action(
         task_queue=task_queue,
         id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
         static_summary=as_summary(f"{kind} · {target}"),
-        rpc_timeout=SIGNAL_TIMEOUT,
+        rpc_timeout=START_TIMEOUT,
     )
 
 
@@ -89,34 +87,32 @@ class Drains:
         """Ensure that a drain runs and will read the deliveries that are held now."""
         now = time.monotonic()
         self._woken_at = {one: at for one, at in self._woken_at.items() if now - at < AGAIN_AFTER_SECONDS}
+        waking = partial(self._signal, "wake", subscription_id, store_code, event_name, url)
         if subscription_id not in self._woken_at:
             self._woken_at[subscription_id] = now
-            await self._signal(subscription_id, store_code, event_name, url, "wake")
+            await waking()
         elif subscription_id not in self._again:
-            waking = self._wake_again(subscription_id, store_code, event_name, url)
-            self._again[subscription_id] = asyncio.create_task(waking)
+            self._again[subscription_id] = asyncio.create_task(self._wake_again(subscription_id, waking))
 
-    async def _wake_again(self, subscription_id: UUID, store_code: str, event_name: str, url: str) -> None:
+    async def _wake_again(self, subscription_id: UUID, waking: Callable[[], Awaitable[None]]) -> None:
         """Wake the drain once more after the interval: deliveries held since may be due before its next round."""
         await asyncio.sleep(AGAIN_AFTER_SECONDS)
         del self._again[subscription_id]
         try:
-            await self._signal(subscription_id, store_code, event_name, url, "wake")
+            await waking()
         except RPCError as error:
             logger.warning(
                 "wake signal to the drain of subscription %s failed (%s), the drain watchdog repeats it",
-                subscription_id,
-                error.message,
+                *(subscription_id, error.message),
             )
 
     async def wake_for(self, delivery: OpenDelivery) -> None:
-        """Ensure that the subscription of a held delivery is drained."""
         event, subscription = delivery.event, delivery.subscription
         await self.wake(subscription.id, event.store_code, event.name, subscription.url)
 
     async def probe_now(self, subscription_id: UUID, store_code: str, event_name: str, url: str) -> None:
         """Ensure that a drain runs, and have it probe the receiver at once, due or not."""
-        await self._signal(subscription_id, store_code, event_name, url, "probe-now")
+        await self._signal("probe-now", subscription_id, store_code, event_name, url)
 
     async def watch(self, database: Database) -> None:
         """Start drains, recoveries and backfills that a crash left without a workflow, until cancelled."""
@@ -131,12 +127,12 @@ class Drains:
                     await start_bulk_action(
                         self._client, self._task_queue, action.kind.value, action.id, action.subscription_id, action.url
                     )
-            for subscription_id, store_code, event_name, url in to_drain:
-                await self.wake(subscription_id, store_code, event_name, url)
+            for drain in to_drain:
+                await self.wake(*drain)
 
         await run_periodically("drain watchdog", start_missing, every_seconds=WATCH_SECONDS)
 
-    async def _signal(self, subscription_id: UUID, store_code: str, event_name: str, url: str, signal: str) -> None:
+    async def _signal(self, signal: str, subscription_id: UUID, store_code: str, event_name: str, url: str) -> None:
         task = DrainTask(str(subscription_id), store_code, event_name, shown_target(url))
         with of_no_trace():
             await signal_drain(self._client, self._task_queue, task, signal)

@@ -14,27 +14,26 @@ HEARTBEAT_SECONDS = 1.5
 
 
 @asynccontextmanager
-async def heartbeats() -> AsyncIterator[None]:
-    """Send heartbeats of the activity during the block."""
-
-    async def beat() -> None:
-        while True:
-            await asyncio.sleep(HEARTBEAT_SECONDS)
-            activity.heartbeat()
-
-    beating = asyncio.create_task(beat())
+async def guarded() -> AsyncIterator[None]:
+    """Send heartbeats of the activity during the block, and turn its exceptions into own faults."""
+    beating = asyncio.create_task(_beat())
     try:
-        yield
+        with own_faults():
+            yield
     finally:
         beating.cancel()
 
 
+async def _beat() -> None:
+    while True:
+        await asyncio.sleep(HEARTBEAT_SECONDS)
+        activity.heartbeat()
+
+
 @contextmanager
 def own_faults() -> Iterator[None]:
-    """Turn an exception into an error that Temporal retries with a plain back-off.
-
-    The text of the exception may quote data, so it is logged here and not passed to Temporal.
-    """
+    """Turn an exception into an error that Temporal retries with a plain back-off. The text of the exception may quote
+    data, so it is logged here and not passed to Temporal."""
     try:
         yield
     except ApplicationError:

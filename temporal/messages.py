@@ -1,6 +1,7 @@
 """Inputs and results of workflows and activities: references and states, never data, headers or keys.
 
-One model in, one model out; a new field gets a default, so that histories recorded before it still replay.
+One model in, one model out; a new field gets a default, so that histories recorded before it still replay. A `target`
+is host and path of a subscription's URL, for the Web UI.
 """
 
 from dataclasses import dataclass, field
@@ -29,13 +30,12 @@ class FirstAttempt:
 
     message_id: str
     target: str
-    """Host and path of its URL."""
     status: str
 
 
 @dataclass(frozen=True)
-class FirstAttempts:
-    """Result of the first attempts of one or more events, in deliveries."""
+class DeliverySummary:
+    """Result of a `deliver-events` workflow, in deliveries, for the Web UI."""
 
     delivered: int = 0
     exhausted: int = 0
@@ -43,7 +43,13 @@ class FirstAttempts:
     held: int = 0
     """Left to the drain of their subscription."""
     retrying: int = 0
-    """Failed, or without an outcome yet: each goes on as an activity of its own."""
+    """Failed, or without an outcome yet: each goes on as an activity `deliver-webhook`."""
+
+
+@dataclass(frozen=True)
+class FirstAttempts(DeliverySummary):
+    """Result of the first attempts of one or more events."""
+
     unsettled: list[EventRef] = field(default_factory=list)
     """Events with deliveries that are retrying."""
     deliveries: list[FirstAttempt] = field(default_factory=list)
@@ -72,7 +78,6 @@ class ManualAttempt:
     message_id: str
     action: str
     target: str
-    """Host and path of its URL, for the Web UI."""
     recorded: int
     """Attempts that were recorded when it was requested. A later one means that the request has had its attempt."""
 
@@ -108,31 +113,16 @@ class BulkActionTask:
     action_id: str
     subscription_id: str
     target: str
-    """Host and path of the subscription's URL, for the Web UI."""
 
 
 @dataclass(frozen=True)
 class BulkActionStep:
     """Progress of a recovery or backfill: `opened` of `count` deliveries wait for the drain or have been attempted.
-
-    `finished`: the action was cancelled, or every delivery has been attempted.
-    """
+    `finished`: the action was cancelled, or every delivery has been attempted."""
 
     opened: int
     count: int
     finished: bool
-
-
-@dataclass(frozen=True)
-class DeliverySummary:
-    """Result of a `deliver-events` workflow, in deliveries, for the Web UI."""
-
-    delivered: int = 0
-    exhausted: int = 0
-    held: int = 0
-    """Left to the drain of their subscription."""
-    retrying: int = 0
-    """Go on as an activity `deliver-webhook` each."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +133,6 @@ class DrainTask:
     store_code: str
     event_name: str
     target: str
-    """Host and path of its URL, for the Web UI."""
     delivered: int = 0
     failed_attempts: int = 0
     under_way: list[str] = field(default_factory=list)
@@ -157,7 +146,7 @@ class DrainRound:
     subscription_id: str
     probe_now: bool = False
     under_way: list[str] = field(default_factory=list)
-    """Deliveries (message ids) that the last round left on the wire."""
+    """Message ids of deliveries that the last round left on the wire."""
     window: int = 0
     """Window that the last round reached, in deliveries under way; 0: unknown."""
 
@@ -190,13 +179,12 @@ class NoticeTask:
 
 @dataclass(frozen=True)
 class NoticeRound:
-    """Result of a round of notices: sent, failed (tried again later, or given up), and mailed."""
+    """Result of a round of notices: sent, failed (tried again later, or given up), and mailed; `more` are due."""
 
     sent: int
     failed: int
     mailed: int
     more: bool
-    """More notices are due."""
 
 
 @dataclass(frozen=True)
@@ -236,11 +224,8 @@ class ExpiryRun:
 
 @dataclass(frozen=True)
 class ScanTask:
-    """Day to scan for rows that expire on it.
-
-    `starts_at` and `ends_at` (UTC) are set if only a part of the day is left to scan. Without a day, the scan looks for
-    late rows in everything from now on that the schedule has scanned.
-    """
+    """Day to scan for rows that expire on it. `starts_at` and `ends_at` (UTC) are set if only a part of the day is left
+    to scan. Without a day, the scan looks for late rows in everything from now on that the schedule has scanned."""
 
     store_code: str
     kind: str
@@ -307,7 +292,6 @@ class ScanProgress:
 
     @property
     def emitted_per_second(self) -> float:
-        """Return the rate since the start of the scan."""
         return self.emitted / self.seconds if self.seconds > 0 else 0.0
 
 

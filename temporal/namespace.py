@@ -10,14 +10,11 @@ from google.protobuf.duration_pb2 import Duration
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.namespace.v1 import NamespaceConfig
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
-from temporalio.api.workflowservice.v1 import (
-    DescribeNamespaceRequest,
-    RegisterNamespaceRequest,
-    UpdateNamespaceRequest,
-)
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, RegisterNamespaceRequest, UpdateNamespaceRequest
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
+from temporal.client import found_or_none
 from temporal.visibility import SEARCH_ATTRIBUTES
 
 DEFAULT_RETENTION_DAYS = 4
@@ -45,10 +42,8 @@ class SetupError(Exception):
 
 async def set_up(client: Client, *, retention_days: int | None, dry_run: bool, say: Say) -> None:
     """Create missing parts of the namespace and report each step to `say`. Existing parts stay as they are.
-
     `retention_days` None: DEFAULT_RETENTION_DAYS for a new namespace, no change of an existing one. Temporal Cloud does
-    not allow this over this connection; there, SetupError names the commands to run. Raises SetupError.
-    """
+    not allow this over this connection; there, SetupError names the commands to run. Raises SetupError."""
     address = client.service_client.config.target_host
     try:
         if CLOUD.search(address):
@@ -64,51 +59,39 @@ async def set_up(client: Client, *, retention_days: int | None, dry_run: bool, s
 
 async def _namespace(client: Client, retention_days: int | None, dry_run: bool, say: Say) -> bool:
     """Create the namespace or set its retention. Return False if it does not exist after a dry run."""
-    name, days = client.namespace, retention_days or DEFAULT_RETENTION_DAYS
-    found = await _retention(client)
+    name, service = client.namespace, client.workflow_service
+    days = retention_days or DEFAULT_RETENTION_DAYS
+    wanted = Duration(seconds=days * 86400)
+    found = await _retention_days(client)
     if found is None:
         if dry_run:
             say(f"Namespace {name} would be made, with a retention of {days} days.")
             return False
+        request = RegisterNamespaceRequest(
+            namespace=name, description="Webhook delivery", workflow_execution_retention_period=wanted
+        )
         try:
-            await client.workflow_service.register_namespace(
-                RegisterNamespaceRequest(
-                    namespace=name,
-                    description="Webhook delivery",
-                    workflow_execution_retention_period=_duration(days),
-                ),
-                timeout=CALL_SECONDS,
-            )
+            await service.register_namespace(request, timeout=CALL_SECONDS)
         except RPCError as error:
             if error.status is not RPCStatusCode.ALREADY_EXISTS:  # another process has just created it
                 raise
         say(f"Namespace {name} was made, with a retention of {days} days.")
-    elif retention_days is None or found == timedelta(days=retention_days):
-        say(f"Namespace {name} is there, with a retention of {_days(found)} days.")
+    elif retention_days in (None, found):
+        say(f"Namespace {name} is there, with a retention of {found:g} days.")
     elif dry_run:
-        say(f"The retention of namespace {name} would change from {_days(found)} to {days} days.")
+        say(f"The retention of namespace {name} would change from {found:g} to {days} days.")
     else:
-        await client.workflow_service.update_namespace(
-            UpdateNamespaceRequest(
-                namespace=name, config=NamespaceConfig(workflow_execution_retention_ttl=_duration(days))
-            ),
-            timeout=CALL_SECONDS,
-        )
-        say(f"The retention of namespace {name} was changed from {_days(found)} to {days} days.")
+        config = NamespaceConfig(workflow_execution_retention_ttl=wanted)
+        await service.update_namespace(UpdateNamespaceRequest(namespace=name, config=config), timeout=CALL_SECONDS)
+        say(f"The retention of namespace {name} was changed from {found:g} to {days} days.")
     return True
 
 
-async def _retention(client: Client) -> timedelta | None:
+async def _retention_days(client: Client) -> float | None:
     """Return the retention of the namespace; None if it does not exist."""
-    try:
-        answer = await client.workflow_service.describe_namespace(
-            DescribeNamespaceRequest(namespace=client.namespace), timeout=CALL_SECONDS
-        )
-    except RPCError as error:
-        if error.status is RPCStatusCode.NOT_FOUND:
-            return None
-        raise
-    return answer.config.workflow_execution_retention_ttl.ToTimedelta()
+    request = DescribeNamespaceRequest(namespace=client.namespace)
+    found = await found_or_none(client.workflow_service.describe_namespace(request, timeout=CALL_SECONDS))
+    return None if found is None else found.config.workflow_execution_retention_ttl.ToTimedelta() / timedelta(days=1)
 
 
 async def _search_attributes(client: Client, dry_run: bool, say: Say) -> None:
@@ -207,13 +190,3 @@ def _explained(error: RPCError, address: str) -> str:
             )
         case _:
             return f"Temporal at {address} answered {error.status.name}: {error.message}."
-
-
-def _duration(days: int) -> Duration:
-    duration = Duration()
-    duration.FromTimedelta(timedelta(days=days))
-    return duration
-
-
-def _days(length: timedelta) -> str:
-    return f"{length / timedelta(days=1):g}"

@@ -5,21 +5,14 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import NoReturn
 
-import asyncpg
 from sqlalchemy.exc import SQLAlchemyError
 from temporalio.service import RPCError
 
+from storage.unavailable import BROKEN_CONNECTION
+
 logger = logging.getLogger(__name__)
 
-OUTAGES = (
-    SQLAlchemyError,
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # raised by a connection that dies under a statement
-    RPCError,
-    OSError,
-    TimeoutError,
-)
+OUTAGES = (SQLAlchemyError, RPCError, *BROKEN_CONNECTION)
 """Errors while PostgreSQL or Temporal are away. Any other error is a bug and ends the loop."""
 
 
@@ -30,13 +23,14 @@ async def run_periodically(
     every_seconds: float,
     retry_seconds: float | None = None,
     outages: tuple[type[Exception], ...] = OUTAGES,
+    at_once: bool = True,
 ) -> NoReturn:
-    """Run `run` now and then `every_seconds` after each end, until cancelled.
-
-    `task` names it in the log, for an operator ("partition maintenance"). After an outage it runs again in
-    `retry_seconds` (default: `every_seconds`).
-    """
+    """Run `run` now (`at_once`) and then `every_seconds` after each end, until cancelled. `task` names it in the log,
+    for an operator ("partition maintenance"). After an outage it runs again in `retry_seconds` (default:
+    `every_seconds`)."""
     retry = every_seconds if retry_seconds is None else retry_seconds
+    if not at_once:
+        await asyncio.sleep(every_seconds)
     while True:
         pause = every_seconds
         try:

@@ -1,4 +1,4 @@
-"""Standalone activities of deliveries: the later attempts of one delivery, and single manual attempts."""
+"""Standalone activities of deliveries: later attempts, single manual attempts, and reconciliation of missing ones."""
 
 import asyncio
 import logging
@@ -8,20 +8,19 @@ from datetime import timedelta
 from uuid import UUID
 
 from temporalio.client import Client
-from temporalio.common import (
-    ActivityIDConflictPolicy,
-    Priority,
-    RetryPolicy,
-    SearchAttributePair,
-    TypedSearchAttributes,
-)
-from temporalio.exceptions import ActivityAlreadyStartedError
+from temporalio.common import ActivityIDConflictPolicy, Priority, RetryPolicy
 from temporalio.service import RPCError, RPCStatusCode
 
 from domain.urls.targets import shown_target
-from storage.deliveries.retries import WaitingRetry
-from temporal.messages import DeliveryRef, ManualAttempt
-from temporal.visibility import EVENT_IDS, EVENT_NAME, STORE_CODE, as_summary
+from storage.database import Database
+from storage.deliveries.retries import WaitingRetry, overdue
+from storage.deliveries.transitions import own_retries
+from storage.subscriptions.state import live_workers
+from telemetry.tracing import of_no_trace
+from temporal.client import START_TIMEOUT
+from temporal.messages import DeliveryRef
+from temporal.periodic import run_periodically
+from temporal.visibility import as_summary, attributes_of
 
 logger = logging.getLogger(__name__)
 
@@ -46,43 +45,32 @@ STARTS_AT_ONCE = 4
 """Starts of activities under way in one worker. A shard of Temporal writes one after the other, so more are hardly
 faster, and the relay's starts queue behind them: 14 ms behind 4, 130 ms behind 32."""
 
-START_TIMEOUT = timedelta(seconds=5)
-"""Time-out of one call; the start is repeated under the same id."""
-
 RETRY_PRIORITY = 4
 """Priority of later attempts, below the default of 3: a backlog of retries is passed by new events."""
 
+FAIRNESS_KEY_BYTES = 64
+"""Maximum length of a fairness key in Temporal."""
 
-def attributes_of(store_code: str, event_name: str, event_id: UUID) -> TypedSearchAttributes:
-    """Return the search attributes by which the Web UI finds the activity."""
-    return TypedSearchAttributes(
-        [
-            SearchAttributePair(STORE_CODE, [store_code]),
-            SearchAttributePair(EVENT_NAME, [event_name]),
-            SearchAttributePair(EVENT_IDS, [str(event_id)]),
-        ]
-    )
+RECONCILE_SECONDS = 60.0
+"""Interval of the rounds. A delivery that lost its activity is attempted within two minutes of its instant."""
 
-
-def _no_fault() -> None:
-    return
+MOST_IN_A_ROUND = 500
+"""Deliveries restarted in one round: some seconds of starts, so that a restore does not hold up new events."""
 
 
 class Retries:
     """Client of the standalone activities of deliveries, which starts a few at a time."""
 
-    def __init__(self, client: Client, task_queue: str, count_fault: Callable[[], None] = _no_fault) -> None:
+    def __init__(self, client: Client, task_queue: str, count_fault: Callable[[], None] = lambda: None) -> None:
         self._client = client
         self._task_queue = task_queue
         self._count_fault = count_fault
         self._start_slots = asyncio.Semaphore(STARTS_AT_ONCE)
 
     async def start_all(self, waiting: Iterable[WaitingRetry]) -> int:
-        """Start the activity of each delivery and return how many Temporal refused for good.
-
-        A refused start holds up no other; it is logged, and `reconcile` repeats it. Raises RPCError when Temporal is
-        away, after which the call may be repeated.
-        """
+        """Start the activity of each delivery and return how many Temporal refused for good. A refused start holds up
+        no other; it is logged, and `reconcile` repeats it. Raises RPCError when Temporal is away, after which the call
+        may be repeated."""
         read_at = time.monotonic()
         refused = await asyncio.gather(*(self._start(one, read_at) for one in waiting))
         return sum(refused)
@@ -114,43 +102,30 @@ class Retries:
                 return True
             return False
 
-    async def attempt_once(
-        self, attempt: ManualAttempt, activity_id: str, attributes: TypedSearchAttributes | None = None
-    ) -> bool:
-        """Start one manual attempt. Return False while another manual attempt of the delivery is under way.
-
-        Raises RPCError when Temporal is away.
-        """
-        try:
-            await self._client.start_activity(
-                ATTEMPT_ONCE,
-                attempt,
-                id=activity_id,
-                task_queue=self._task_queue,
-                start_to_close_timeout=ATTEMPT_TIMEOUT,
-                heartbeat_timeout=HEARTBEAT_TIMEOUT,
-                retry_policy=OWN_FAULTS,
-                search_attributes=attributes,
-                summary=as_summary(f"{attempt.action} · {attempt.target}"),
-                rpc_timeout=START_TIMEOUT,
-            )
-        except ActivityAlreadyStartedError:
-            return False
-        return True
-
-    async def terminate(self, retry_id: str, *, reason: str) -> None:
-        """End the activity of a delivery that has ended, if it runs. Raises RPCError when Temporal is away."""
-        try:
-            await self._client.get_activity_handle(retry_id).terminate(reason=reason, rpc_timeout=START_TIMEOUT)
-        except RPCError as error:
-            if error.status not in (RPCStatusCode.NOT_FOUND, RPCStatusCode.FAILED_PRECONDITION):  # it has ended
-                raise
-
-
-FAIRNESS_KEY_BYTES = 64
-"""Maximum length of a fairness key in Temporal."""
-
 
 def fairness_key(store_code: str) -> str:
     """Return the store code, cut to the maximum length of a fairness key."""
     return store_code.encode()[:FAIRNESS_KEY_BYTES].decode(errors="ignore")
+
+
+async def watch_overdue(database: Database, retries: Retries, worker_id: UUID) -> None:
+    """Start the activities of overdue deliveries now and every minute, until cancelled. Only the first of the live
+    workers does it. A round ends early while Temporal is away."""
+
+    async def restart() -> None:
+        ours = (await database.run(live_workers))[:1] == [worker_id]
+        found = await restart_overdue(database, retries) if ours else 0
+        if found:
+            logger.warning("%d deliveries are overdue by a minute, their retries were started where missing", found)
+
+    await run_periodically("check for overdue deliveries", restart, every_seconds=RECONCILE_SECONDS)
+
+
+async def restart_overdue(database: Database, retries: Retries, *, most: int = MOST_IN_A_ROUND) -> int:
+    """Start the activities of at most so many overdue deliveries, under the ids in their rows, and return how many. An
+    activity that runs already stays as it is. Raises RPCError while Temporal is away."""
+    async with database.transaction() as connection:
+        waiting = await own_retries(connection, await overdue(connection, most=most))
+    with of_no_trace():
+        await retries.start_all(waiting)
+    return len(waiting)

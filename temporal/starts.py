@@ -4,21 +4,20 @@ from datetime import timedelta
 from uuid import UUID
 
 from temporalio.client import Client
-from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.exceptions import ActivityAlreadyStartedError, WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
 
 from domain.delivery.identity import draft_test_workflow_id, manual_attempt_id, send_test_workflow_id
 from domain.urls.targets import shown_target
 from storage.deliveries.actions import ActedOn
+from temporal.client import START_TIMEOUT
 from temporal.drains import signal_drain, start_bulk_action
 from temporal.messages import DraftTestRef, DrainTask, ManualAttempt
-from temporal.retries import Retries, attributes_of
-from temporal.visibility import as_summary
+from temporal.retries import ATTEMPT_ONCE, ATTEMPT_TIMEOUT, HEARTBEAT_TIMEOUT, OWN_FAULTS
+from temporal.visibility import as_summary, attributes_of
 
 DRAFT_TEST_TIMEOUT = timedelta(seconds=30)
 """Timeout of the test of a draft. An operator waits for its result, so a worker that starts later sends nothing."""
-
-START_TIMEOUT = timedelta(seconds=5)
-"""Time-out of a start, for which an operator waits. Temporal answers within milliseconds or is away."""
 
 
 class ActionStarts:
@@ -27,7 +26,6 @@ class ActionStarts:
     def __init__(self, client: Client, task_queue: str) -> None:
         self._client = client
         self._task_queue = task_queue
-        self._retries = Retries(client, task_queue)
 
     async def wake_drain(
         self, subscription_id: UUID, store_code: str, event_name: str, url: str, *, probe_now: bool = False
@@ -38,55 +36,58 @@ class ActionStarts:
 
     async def attempt_once(self, delivery: ActedOn, store_code: str, action: str) -> bool:
         """Start a manual attempt of a delivery. Return False while another one is under way."""
-        return await self._retries.attempt_once(
-            ManualAttempt(str(delivery.message_id), action, shown_target(delivery.url), delivery.attempts),
-            manual_attempt_id(delivery.message_id),
-            attributes_of(store_code, delivery.event_name, delivery.event_id),
-        )
+        attempt = ManualAttempt(str(delivery.message_id), action, shown_target(delivery.url), delivery.attempts)
+        try:
+            await self._client.start_activity(
+                ATTEMPT_ONCE,
+                attempt,
+                id=manual_attempt_id(delivery.message_id),
+                task_queue=self._task_queue,
+                start_to_close_timeout=ATTEMPT_TIMEOUT,
+                heartbeat_timeout=HEARTBEAT_TIMEOUT,
+                retry_policy=OWN_FAULTS,
+                search_attributes=attributes_of(store_code, delivery.event_name, delivery.event_id),
+                summary=as_summary(f"{action} · {attempt.target}"),
+                rpc_timeout=START_TIMEOUT,
+            )
+        except ActivityAlreadyStartedError:
+            return False
+        return True
 
     async def end_retry(self, retry_id: str) -> None:
-        """Terminate the waiting activity of a delivery that was cancelled."""
-        await self._retries.terminate(retry_id, reason="the delivery was cancelled")
+        """Terminate the waiting activity of a delivery that was cancelled, if it runs."""
+        handle = self._client.get_activity_handle(retry_id)
+        try:
+            await handle.terminate(reason="the delivery was cancelled", rpc_timeout=START_TIMEOUT)
+        except RPCError as error:
+            if error.status not in (RPCStatusCode.NOT_FOUND, RPCStatusCode.FAILED_PRECONDITION):  # it has ended
+                raise
 
     async def start_test(self, ref: DraftTestRef, url: str) -> bool:
         """Start a test of a webhook. Return False while another test of the same saved webhook is under way."""
-        return await self._start_once(
-            "draft-test",
-            ref,
-            _test_workflow_id(ref),
-            as_summary(f"test · {shown_target(url)}"),
-            timeout=DRAFT_TEST_TIMEOUT if ref.subscription_id is None else None,
-        )
+        try:
+            await self._client.start_workflow(
+                "draft-test",
+                ref,
+                id=_test_workflow_id(ref),
+                task_queue=self._task_queue,
+                execution_timeout=DRAFT_TEST_TIMEOUT if ref.subscription_id is None else None,
+                static_summary=as_summary(f"test · {shown_target(url)}"),
+                rpc_timeout=START_TIMEOUT,
+            )
+        except WorkflowAlreadyStartedError:
+            return False
+        return True
 
     async def test_ended(self, ref: DraftTestRef) -> None:
         """Wait until a test has ended. Raises `WorkflowFailureError` if the test of a draft has timed out."""
         await self._client.get_workflow_handle(_test_workflow_id(ref)).result()
 
     async def recover(self, recover_id: UUID, subscription_id: UUID, url: str) -> None:
-        """Start a recovery, unless its workflow is running."""
         await start_bulk_action(self._client, self._task_queue, "recover", recover_id, subscription_id, url)
 
     async def backfill(self, backfill_id: UUID, subscription_id: UUID, url: str) -> None:
-        """Start a backfill, unless its workflow is running."""
         await start_bulk_action(self._client, self._task_queue, "backfill", backfill_id, subscription_id, url)
-
-    async def _start_once(
-        self, workflow: str, argument: object, workflow_id: str, summary: str, timeout: timedelta | None = None
-    ) -> bool:
-        """Start a workflow. Return False if one of this id is running."""
-        try:
-            await self._client.start_workflow(
-                workflow,
-                argument,
-                id=workflow_id,
-                task_queue=self._task_queue,
-                execution_timeout=timeout,
-                static_summary=summary,
-                rpc_timeout=START_TIMEOUT,
-            )
-        except WorkflowAlreadyStartedError:
-            return False
-        return True
 
 
 def _test_workflow_id(ref: DraftTestRef) -> str:

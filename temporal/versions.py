@@ -14,6 +14,7 @@ from temporalio.client import Client
 from temporalio.common import WorkerDeploymentVersion
 from temporalio.service import RPCError, RPCStatusCode
 
+from temporal.client import found_or_none
 from temporal.periodic import run_periodically
 
 KNOWN_SECONDS = 60.0
@@ -66,62 +67,40 @@ class VersionRouting:
 async def routing_of(client: Client, version: WorkerDeploymentVersion) -> RoutingConfig:
     """Return the routing of new workflows in a deployment; empty if Temporal knows none. Raises RPCError."""
     request = DescribeWorkerDeploymentRequest(namespace=client.namespace, deployment_name=version.deployment_name)
-    try:
-        answer = await client.workflow_service.describe_worker_deployment(request, timeout=CALL_SECONDS)
-    except RPCError as error:
-        if error.status is RPCStatusCode.NOT_FOUND:
-            return RoutingConfig()
-        raise
-    return answer.worker_deployment_info.routing_config
+    found = await found_or_none(client.workflow_service.describe_worker_deployment(request, timeout=CALL_SECONDS))
+    return RoutingConfig() if found is None else found.worker_deployment_info.routing_config
 
 
 async def promote(
     client: Client, version: WorkerDeploymentVersion, *, percent: float | None = None, patience: float = KNOWN_SECONDS
 ) -> None:
-    """Route new workflows, and the next task of each open one, to the workers of a version.
-
-    `percent` below 100 routes only that share, until the version is promoted as a whole. While no worker of the version
-    polls yet, or Temporal is busy, the call is repeated for `patience` seconds. Raises PromotionError.
-    """
+    """Route new workflows, and the next task of each open one, to the workers of a version. `percent` below 100 routes
+    only that share, until the version is promoted as a whole. While no worker of the version polls yet, or Temporal is
+    busy, the call is repeated for `patience` seconds. Raises PromotionError."""
+    service = client.workflow_service
+    namespace, name, build_id = client.namespace, version.deployment_name, version.build_id
     until = time.monotonic() + patience
     while True:
         try:
             if percent is None or percent >= 100:
-                await _make_current(client, version)
+                current = SetWorkerDeploymentCurrentVersionRequest(
+                    namespace=namespace, deployment_name=name, build_id=build_id
+                )
+                await service.set_worker_deployment_current_version(current, timeout=CALL_SECONDS)
             else:
-                await _ramp(client, version, percent)
+                ramping = SetWorkerDeploymentRampingVersionRequest(
+                    namespace=namespace, deployment_name=name, build_id=build_id, percentage=percent
+                )
+                await service.set_worker_deployment_ramping_version(ramping, timeout=CALL_SECONDS)
         except RPCError as error:
-            if not (error.status in _UNKNOWN or _is_busy(error)) or time.monotonic() > until:
+            busy = error.status is RPCStatusCode.RESOURCE_EXHAUSTED or (
+                error.status is RPCStatusCode.INTERNAL and _TRY_AGAIN in error.message.lower()
+            )
+            if not (error.status in _UNKNOWN or busy) or time.monotonic() > until:
                 raise PromotionError(_explained(error, version)) from error
         else:
             return
         await asyncio.sleep(PAUSE_SECONDS)
-
-
-async def _make_current(client: Client, version: WorkerDeploymentVersion) -> None:
-    await client.workflow_service.set_worker_deployment_current_version(
-        SetWorkerDeploymentCurrentVersionRequest(
-            namespace=client.namespace, deployment_name=version.deployment_name, build_id=version.build_id
-        ),
-        timeout=CALL_SECONDS,
-    )
-
-
-async def _ramp(client: Client, version: WorkerDeploymentVersion, percent: float) -> None:
-    await client.workflow_service.set_worker_deployment_ramping_version(
-        SetWorkerDeploymentRampingVersionRequest(
-            namespace=client.namespace,
-            deployment_name=version.deployment_name,
-            build_id=version.build_id,
-            percentage=percent,
-        ),
-        timeout=CALL_SECONDS,
-    )
-
-
-def _is_busy(error: RPCError) -> bool:
-    overloaded = error.status is RPCStatusCode.INTERNAL and _TRY_AGAIN in error.message.lower()
-    return overloaded or error.status is RPCStatusCode.RESOURCE_EXHAUSTED
 
 
 def _explained(error: RPCError, version: WorkerDeploymentVersion) -> str:

@@ -1,6 +1,7 @@
 """Search attributes, summaries and details of workflows in the Temporal Web UI. References only, no data."""
 
 from collections.abc import Sequence
+from uuid import UUID
 
 from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
 
@@ -25,8 +26,7 @@ DETAILS_BYTES = 20_000
 """Maximum size of static details as stored in Temporal: encoded, and encrypted if there are keys."""
 
 MOST_ROWS = 50
-"""Maximum number of rows in the table. An event rarely has more subscriptions, and with the longest targets they take
-19,600 bytes of the details when encrypted."""
+"""Maximum number of rows in the table. With the longest targets they take 19,600 bytes when encrypted."""
 
 SUMMARY_BYTES = 400
 """Maximum size of a summary as stored in Temporal."""
@@ -37,17 +37,22 @@ SUMMARY_CHARACTERS = 150
 
 def search_attributes(events: Sequence[EventRef]) -> TypedSearchAttributes:
     """Return the search attributes by which the Web UI finds the workflow of these events."""
-    pairs: list[SearchAttributePair[Sequence[str]]] = [
-        SearchAttributePair(STORE_CODE, _fitting(sorted({event.store_code for event in events}))),
-        SearchAttributePair(EVENT_NAME, _fitting(sorted({event.name for event in events}))),
-    ]
-    if len(events) <= MOST_EVENT_IDS:
-        pairs.append(SearchAttributePair(EVENT_IDS, [event.event_id for event in events]))
-    return TypedSearchAttributes(pairs)
+    stores, names = sorted({event.store_code for event in events}), sorted({event.name for event in events})
+    event_ids = [event.event_id for event in events] if len(events) <= MOST_EVENT_IDS else []
+    return _attributes(_fitting(stores), _fitting(names), event_ids)
+
+
+def attributes_of(store_code: str, event_name: str, event_id: UUID) -> TypedSearchAttributes:
+    """Return the search attributes by which the Web UI finds an activity of one delivery."""
+    return _attributes([store_code], [event_name], [str(event_id)])
+
+
+def _attributes(store_codes: list[str], event_names: list[str], event_ids: list[str]) -> TypedSearchAttributes:
+    pairs = ((STORE_CODE, store_codes), (EVENT_NAME, event_names), (EVENT_IDS, event_ids))
+    return TypedSearchAttributes([SearchAttributePair(key, values) for key, values in pairs if values])
 
 
 def _fitting(values: Sequence[str]) -> list[str]:
-    """Return the values that fit into one search attribute."""
     fitting: list[str] = []
     free = VALUE_BYTES - len("[]")
     for value in values:
@@ -59,7 +64,6 @@ def _fitting(values: Sequence[str]) -> list[str]:
 
 
 def as_summary(text: str) -> str:
-    """Return a text, cut to the maximum length of a summary."""
     return text if len(text) <= SUMMARY_CHARACTERS else text[: SUMMARY_CHARACTERS - 1] + "…"
 
 
@@ -81,17 +85,16 @@ def memo(events: Sequence[EventRef]) -> dict[str, int | str]:
 
 def details_table(first: FirstAttempts) -> str:
     """Return a table of target and state of each delivery of a single event (Markdown)."""
-    rows = [f"| {one.target} | `{one.message_id}` | {_state(one.status)} |" for one in first.deliveries]
+    going_on = {DeliveryStatus.PENDING.value: "retrying, as the activity of this id"}
+    rows = [
+        f"| {one.target} | `{one.message_id}` | {going_on.get(one.status, one.status)} |" for one in first.deliveries
+    ]
     if not rows:
         return "No subscription matches this event, or all its deliveries are held."
     lines = ["| receiver | delivery | state after the first attempt |", "| --- | --- | --- |", *rows[:MOST_ROWS]]
     if len(rows) > MOST_ROWS:
         lines.append(f"| … | {len(rows) - MOST_ROWS} more | |")
     return "\n".join(lines)
-
-
-def _state(status: str) -> str:
-    return "retrying, as the activity of this id" if status == DeliveryStatus.PENDING else status
 
 
 def batch_details(events: int, first: FirstAttempts) -> str:
@@ -134,9 +137,4 @@ def scan_summary(task: ScanTask) -> str:
 
 def expiry_attributes(store_code: str, kind: str) -> TypedSearchAttributes:
     """Return the search attributes by which the Web UI finds an expiry workflow."""
-    return TypedSearchAttributes(
-        [
-            SearchAttributePair(STORE_CODE, [store_code]),
-            SearchAttributePair(EVENT_NAME, [EVENT_NAMES[Kind(kind)]]),
-        ]
-    )
+    return _attributes([store_code], [EVENT_NAMES[Kind(kind)]], [])

@@ -21,8 +21,8 @@ from storage.events.notification import OutboxNotifier
 from storage.expiry.due import DueSource, StoredDue
 from storage.expiry.rows import identity_of, newest, records_of, upsert_records
 from storage.sealing import Sealer
-from temporal.expiry_schedules import ExpirySchedules
 from temporal.messages import ExpiryRun
+from temporal.schedules import ExpirySchedules
 from tests.databases import sqlalchemy_url
 from tests.expiry import INSTANTS, row
 from tests.ground import EVENT_WITH_BODY, STORE, Ground

@@ -26,7 +26,7 @@ from storage.events.intake import NewEvent
 from storage.events.log import find_event
 from storage.events.rejected import note_rejected
 from storage.unavailable import is_unavailable
-from telemetry.traceparent import current_traceparent
+from telemetry.tracing import current_traceparent
 
 logger = logging.getLogger(__name__)
 

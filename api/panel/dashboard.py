@@ -30,7 +30,7 @@ from storage.deliveries.figures import (
     traffic_of_day,
 )
 from storage.unavailable import is_unavailable
-from temporal.expiry_schedules import ScheduleStatus
+from temporal.schedules import ScheduleStatus
 
 pages = PanelRoutes()
 

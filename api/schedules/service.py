@@ -21,7 +21,7 @@ from storage.access.tables import Store
 from storage.expiry.scans import coverage, recent_scans
 from storage.expiry.source import SourceUnusableError
 from storage.expiry.tables import ExpiryCoverage, ExpiryScan
-from temporal.expiry_schedules import ScheduleStatus, StoreSchedules
+from temporal.schedules import ScheduleStatus, StoreSchedules
 
 SCANS_SHOWN = 30
 """Number of scans in the details of a schedule."""

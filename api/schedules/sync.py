@@ -1,7 +1,7 @@
 """Background update of a store's schedules in Temporal after the store was created or changed.
 
 An update that is lost because Temporal is unavailable is repaired by the workers within a minute
-(`temporal/schedule_sync.py`).
+(`temporal/schedules.py`).
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from temporalio.service import RPCError
 from storage.access.stores import find_store
 from storage.database import Database
 from storage.unavailable import is_unavailable
-from temporal.expiry_schedules import ExpirySchedules, StoreSchedules
+from temporal.schedules import ExpirySchedules, StoreSchedules
 
 SYNC_SECONDS = 10.0
 """Timeout of the update of one store."""

@@ -33,9 +33,8 @@ from domain.expiry.rows import Kind
 from domain.timestamps import zone
 from storage.access.stores import create_store
 from storage.database import Database
-from temporal.expiry_schedules import ExpirySchedules, StoreSchedules
 from temporal.messages import ExpiryRun
-from temporal.schedule_sync import ScheduleMaintenance, sync_all
+from temporal.schedules import ExpirySchedules, ScheduleMaintenance, StoreSchedules, sync_all
 from tests.deadlines import eventually
 from tests.expiry_ground import Scanning, scanning
 
@@ -206,7 +205,7 @@ async def test_the_stores_of_the_database_are_what_is_wanted(kept: Kept, databas
 async def test_a_store_made_in_the_database_has_its_schedules_by_the_worker_soon(
     kept: Kept, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("temporal.schedule_sync.ROUND_SECONDS", 0.1)
+    monkeypatch.setattr("temporal.schedules.ROUND_SECONDS", 0.1)
     async with keeping(database, kept.schedules()):
         async with database.transaction() as connection:
             await create_store(connection, "new", "new", "UTC")
@@ -214,7 +213,7 @@ async def test_a_store_made_in_the_database_has_its_schedules_by_the_worker_soon
 
 
 async def test_temporal_being_away_ends_no_worker(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("temporal.schedule_sync.FAULT_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr("temporal.schedules.FAULT_PAUSE_SECONDS", 0.05)
     calls = []
 
     class Away(ExpirySchedules):
@@ -283,7 +282,7 @@ async def test_a_schedule_that_is_due_scans_and_shows_what_it_did(
 async def test_the_watch_starts_scans_of_late_rows_and_leaves_paused_kinds_alone(
     module_database_url: str, temporal_namespace: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("temporal.schedule_sync.ROUND_SECONDS", 0.2)
+    monkeypatch.setattr("temporal.schedules.ROUND_SECONDS", 0.2)
     async with scheduled(module_database_url, temporal_namespace) as running:
         for kind in (Kind.POINTS, Kind.COUPONS):
             await running.run(kind)

@@ -17,8 +17,7 @@ from domain.delivery.retry import JITTER
 from storage.deliveries.retries import WaitingRetry
 from storage.deliveries.transitions import cancel, own_retries
 from temporal.codec import data_converter
-from temporal.reconcile import restart_overdue, watch_overdue
-from temporal.retries import RETRY_PRIORITY, Retries
+from temporal.retries import RETRY_PRIORITY, Retries, restart_overdue, watch_overdue
 from temporal.starts import ActionStarts
 from temporal.visibility import EVENT_IDS, EVENT_NAME, STORE_CODE
 from tests.bulk_actions import fail_many
@@ -125,7 +124,7 @@ async def test_a_start_that_temporal_refuses_is_counted_and_holds_up_no_other(te
     assert len(faults) == 1
     for one in good:
         assert await activity_is_there(temporal.client, one.retry_id)
-        await retries.terminate(one.retry_id, reason="the test is over")
+        await temporal.client.get_activity_handle(one.retry_id).terminate(reason="the test is over")
 
 
 async def test_a_worker_replaced_between_two_attempts_changes_nothing(
@@ -196,7 +195,7 @@ class TestRestart:
         await restart_overdue(bench.database, retries)
         again = await temporal.client.get_activity_handle(f"{late}/1").describe()
         assert again.activity_run_id == first.activity_run_id
-        await retries.terminate(f"{late}/1", reason="the test is over")
+        await temporal.client.get_activity_handle(f"{late}/1").terminate(reason="the test is over")
 
     async def test_a_delivery_without_an_instant_counts_by_its_age(
         self, bench: Workbench, temporal: WorkflowEnvironment, receiver: Receiver
@@ -213,7 +212,7 @@ class TestRestart:
         assert await restart_overdue(bench.database, retries) == 1
         assert await bench.scalar("SELECT retry_id FROM delivery WHERE message_id = :id", id=old) == f"{old}/0"
         assert await activity_is_there(temporal.client, f"{old}/0")
-        await retries.terminate(f"{old}/0", reason="the test is over")
+        await temporal.client.get_activity_handle(f"{old}/0").terminate(reason="the test is over")
 
     async def test_a_round_starts_the_longest_overdue_and_no_more_than_it_may(
         self, bench: Workbench, temporal: WorkflowEnvironment, receiver: Receiver
@@ -230,7 +229,7 @@ class TestRestart:
         there = [await activity_is_there(temporal.client, f"{message_id}/1") for message_id in message_ids]
         assert there == [False, False, True, True, True]
         for message_id in message_ids[2:]:
-            await retries.terminate(f"{message_id}/1", reason="the test is over")
+            await temporal.client.get_activity_handle(f"{message_id}/1").terminate(reason="the test is over")
 
     async def test_a_round_ends_while_temporal_is_away(self, bench: Workbench, receiver: Receiver) -> None:
         await self.fail(bench, receiver)
