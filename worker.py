@@ -39,7 +39,7 @@ from sending.lease import lease
 from sending.mail import MailSettings
 from sending.recorder import Recorder
 from sending.requests import RequestBuilder
-from sending.subscription_queues import AttemptLimits, SubscriptionQueues, watch_subscriptions
+from sending.subscription_queues import SubscriptionQueues, watch_subscriptions
 from settings import Settings
 from storage.database import Database
 from storage.events.notification import OutboxNotifier
@@ -52,10 +52,8 @@ from telemetry.worker_health import SdkMetrics, worker_health
 from telemetry.worker_metrics import WorkerMetrics
 from temporal.client import temporal_client
 from temporal.drains import Drains
-from temporal.expiry_schedules import ExpirySchedules
-from temporal.reconcile import watch_overdue
-from temporal.retries import Retries
-from temporal.schedule_sync import ScheduleMaintenance, maintain_partitions
+from temporal.retries import Retries, watch_overdue
+from temporal.schedules import ExpirySchedules, ScheduleMaintenance, maintain_partitions
 from temporal.versions import VersionRouting, deployment_version
 from workflows.actions import BackfillWorkflow, RecoverWorkflow
 from workflows.deliver import DeliverEventsWorkflow
@@ -261,11 +259,9 @@ async def sending(
     """
     queues = SubscriptionQueues(
         worker_id,
-        AttemptLimits(
-            in_flight=settings.attempts_in_flight,
-            per_subscription=settings.subscription_concurrency,
-            queue_per_subscription=max(SHORTEST_QUEUE, (MAX_IN_FLIGHT[WorkflowKind.BATCH] + 1) * settings.batch_events),
-        ),
+        in_flight=settings.attempts_in_flight,
+        per_subscription=settings.subscription_concurrency,
+        queue_per_subscription=max(SHORTEST_QUEUE, (MAX_IN_FLIGHT[WorkflowKind.BATCH] + 1) * settings.batch_events),
     )
     recorder = Recorder(database, metrics, breaker_rules(settings), queues)
     sender = Sender(sender_settings(settings))

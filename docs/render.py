@@ -24,8 +24,8 @@ from domain.delivery.verdict import Answer, VerdictOutcome, verdict
 from relay.backpressure import MAX_IN_FLIGHT, Backpressure, WorkflowKind
 from relay.batching import BUSY_SHARE, GATHER_SECONDS, SINGLES_BURST, SINGLES_PER_SECOND, Batching
 from sending.concurrency import SHARE, Admission, ConcurrencyLimiter
-from sending.drain.ordered import OrderedBacklog
 from sending.drain.round import LARGEST_WINDOW, Round
+from sending.drain.sources import OrderedBacklog
 from sending.rate_limit import HEADROOM, RateLimiter
 from sending.suspension import suspension_of
 from settings import Settings

@@ -13,10 +13,7 @@ class WorkflowKind(StrEnum):
     BATCH = "batch"
 
 
-MAX_IN_FLIGHT = {
-    WorkflowKind.SINGLE: 16,
-    WorkflowKind.BATCH: 3,
-}
+MAX_IN_FLIGHT = {WorkflowKind.SINGLE: 16, WorkflowKind.BATCH: 3}
 """Maximum number of workflows whose first attempts are not over. Of three batches one is being started, one is in the
 database and one is on the wire. Single events have credits of their own, so that they do not wait behind batches."""
 
@@ -65,8 +62,7 @@ class Backpressure:
         return max(0, MAX_IN_FLIGHT[kind] - self._count(kind))
 
     def credits_for_lapsed(self, kind: WorkflowKind) -> int:
-        """Return how many workflows may be started again whose claims lapsed. Those have as many credits once more, so
-        that new ones do not hold them up."""
+        """Return how many lapsed workflows may be started: as many once more, so that new ones do not hold them up."""
         return max(0, 2 * MAX_IN_FLIGHT[kind] - self._count(kind))
 
     def _count(self, kind: WorkflowKind) -> int:

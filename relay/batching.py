@@ -10,15 +10,13 @@ SINGLES_BURST = 10.0
 """Maximum number of workflows with one event that may start at once before batches begin."""
 
 GATHER_SECONDS = 0.1
-"""Time after a batch in which events gather for the next one, unless a backlog is left: at most ten workflows a second,
-whatever the rate."""
+"""Time after a batch in which events gather for the next one, without a backlog: at most ten workflows a second."""
 
 QUIET_SECONDS = 1.0
 """Time for which batches stay small after an event of a quiet store was claimed beside a backlog of another."""
 
 BUSY_SHARE = 1 / 6
-"""Share of the batch size that is used while a quiet store is active: its next event waits for the batches in flight,
-and for the CPU they take."""
+"""Share of the batch size used while a quiet store is active, whose next event waits for the batches in flight."""
 
 
 class Batching:
@@ -42,7 +40,6 @@ class Batching:
         return now >= self._batch_at
 
     def batch_events(self, most: int, now: float) -> int:
-        """Return the size of the next batch, of `most` events at most."""
         return ceil(most * BUSY_SHARE) if now < self._small_until else most
 
     def pause(self, now: float) -> float | None:
@@ -51,10 +48,8 @@ class Batching:
         return min(later) if later else None
 
     def claimed(self, now: float, *, singles: int, batch: bool, more: bool, quiet: bool = False) -> None:
-        """Take tokens for `singles`; after a batch let events gather, unless there are `more` waiting already.
-
-        `quiet`: the claim took events of a quiet store beside the backlog of another.
-        """
+        """Take tokens for `singles`; after a batch let events gather, unless there are `more` waiting already. `quiet`:
+        the claim took events of a quiet store beside the backlog of another."""
         self._tokens -= singles
         if quiet:
             self._small_until = now + QUIET_SECONDS

@@ -12,11 +12,10 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import uuid4
 
-from sqlalchemy.exc import SQLAlchemyError
 from temporalio.client import Client
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
@@ -26,10 +25,11 @@ from relay.backpressure import Backpressure, WorkflowKind
 from relay.batching import Batching
 from storage.database import Database
 from storage.events.outbox import OUTBOX_CHANNEL, Claim, ClaimedEvent, ClaimLimits, claim, claim_lapsed
-from storage.unavailable import BROKEN_CONNECTION
 from telemetry.tracing import NO_TRACES, Traces
 from telemetry.worker_metrics import WorkerMetrics
+from temporal.client import START_TIMEOUT
 from temporal.messages import EventBatch, EventRef
+from temporal.periodic import OUTAGES, run_periodically
 from temporal.versions import VersionRouting
 from temporal.visibility import event_summary, memo, search_attributes
 
@@ -39,17 +39,10 @@ LAPSED_CHECK_SECONDS = 1.0
 """Interval between two looks for lapsed claims."""
 
 WORKFLOW_TASK_TIMEOUT = timedelta(seconds=5)
-"""Time until the death of a worker is noticed during first attempts; longer first attempts keep their workflow task
-alive."""
-
-START_TIMEOUT = timedelta(seconds=5)
-"""Time after which an unanswered start is asked for again, under the same id."""
+"""Time until a worker's death is noticed during first attempts; longer ones keep their workflow task alive."""
 
 STOP_SECONDS = 2.0
 """Time for starts under way when the relay is asked to stop; the rest is started by another relay."""
-
-DATABASE_FAULTS = (SQLAlchemyError, OSError, TimeoutError)
-"""Errors that pass by themselves. Any other error is a programming error and ends the relay, and with it the worker."""
 
 FAULT_PAUSE_SECONDS = 0.5
 """Pause between tries while PostgreSQL or Temporal is away."""
@@ -57,10 +50,7 @@ FAULT_PAUSE_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class RelaySettings:
-    """Settings of a relay.
-
-    `batch_events` 1 switches batches off; `poll_seconds` bounds the delay after a lost outbox notification.
-    """
+    """Settings of a relay. `batch_events` 1: no batches; `poll_seconds` bounds the delay after a lost notification."""
 
     task_queue: str
     batch_events: int
@@ -68,42 +58,39 @@ class RelaySettings:
     claim_lease_seconds: float
 
 
+@dataclass(eq=False)
 class Relay:
     """Relay of one worker process; several run side by side. `run` returns after `stop`."""
 
-    def __init__(
-        self,
-        database: Database,
-        client: Client,
-        backpressure: Backpressure,
-        settings: RelaySettings,
-        metrics: WorkerMetrics,
-        routing: VersionRouting,
-        traces: Traces = NO_TRACES,
-    ) -> None:
-        self._database = database
-        self._client = client
-        self._backpressure = backpressure
-        self._settings = settings
-        self._metrics = metrics
-        self._routing = routing
-        self._traces = traces
-        self._batching = Batching()
-        self._wake = backpressure.wake
-        self._after = ""
-        self._left = False
-        """True if a claim since the one of the first stores may have left some of their events."""
-        self._stopping = False
-        self._starts: dict[str, asyncio.Task[None]] = {}
+    database: Database
+    client: Client
+    backpressure: Backpressure
+    settings: RelaySettings
+    metrics: WorkerMetrics
+    routing: VersionRouting
+    traces: Traces = NO_TRACES
+    _batching: Batching = field(init=False, default_factory=Batching)
+    _after: str = field(init=False, default="")
+    _left: bool = field(init=False, default=False)
+    """True if a claim since the one of the first stores may have left some of their events."""
+    _stopping: bool = field(init=False, default=False)
+    _starts: dict[str, asyncio.Task[None]] = field(init=False, default_factory=dict)
 
     def stop(self) -> None:
         """Claim no more; what is claimed is still started, unless Temporal is away."""
         self._stopping = True
-        self._wake.set()
+        self.backpressure.wake.set()
 
     async def run(self) -> None:
         """Relay events until stopped. Raises the error that ended a part of the relay."""
-        parts = [asyncio.create_task(part()) for part in (self._claim_waiting, self._claim_lapsed, self._listen)]
+        lapsed, listener = "check for lapsed claims", "outbox listener (the relay polls meanwhile)"
+        parts: list[asyncio.Task[None]] = [
+            asyncio.create_task(self._claim_waiting()),
+            asyncio.create_task(
+                run_periodically(lapsed, self._claim_lapsed, every_seconds=LAPSED_CHECK_SECONDS, at_once=False)
+            ),
+            asyncio.create_task(run_periodically(listener, self._listen, every_seconds=FAULT_PAUSE_SECONDS)),
+        ]
         try:
             ended, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
             for part in ended:
@@ -119,11 +106,10 @@ class Relay:
             await asyncio.gather(*parts, *starts, return_exceptions=True)
 
     async def _claim_waiting(self) -> None:
-        """Claim waiting events and start their workflows until stopped."""
         while not self._stopping:
             try:
                 await self._claim_once()
-            except DATABASE_FAULTS as error:
+            except OUTAGES as error:
                 logger.warning(
                     "claim of waiting events failed (%s), retrying in %g s", type(error).__name__, FAULT_PAUSE_SECONDS
                 )
@@ -131,52 +117,45 @@ class Relay:
 
     async def _claim_once(self) -> None:
         """Make one claim if credits and batching allow any, and sleep unless events are left that may be claimed."""
-        self._wake.clear()
+        wake, poll = self.backpressure.wake, self.settings.poll_seconds
+        wake.clear()
         now = time.monotonic()
         limits = self._limits(now)
         if limits.singles or limits.batch_events:
-            claimed = await self._claim(limits)
+            lease = self.settings.claim_lease_seconds
+            with self.metrics.claim_seconds.time():
+                async with self.database.single_statements() as connection:
+                    claimed = await claim(connection, limits, after=self._after, lease_seconds=lease)
+            self._after = claimed.after
             self._start_all(claimed.events)
             if self._note(claimed, now):
                 return
-        await self._sleep(self._batching.pause(now))
+        pause = self._batching.pause(now)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(poll if pause is None else min(pause, poll)):
+                await wake.wait()  # an outbox notification or a credit
 
     def _limits(self, now: float) -> ClaimLimits:
-        singles = self._backpressure.credits(WorkflowKind.SINGLE)
-        if self._settings.batch_events == 1:
+        singles = self.backpressure.credits(WorkflowKind.SINGLE)
+        if self.settings.batch_events == 1:
             return ClaimLimits(singles=0, batch_events=singles, batch_id=None)
-        may_batch = self._backpressure.credits(WorkflowKind.BATCH) > 0 and self._batching.may_batch(now)
+        may_batch = self.backpressure.credits(WorkflowKind.BATCH) > 0 and self._batching.may_batch(now)
         return ClaimLimits(
             singles=min(singles, self._batching.singles(now)),
-            batch_events=self._batching.batch_events(self._settings.batch_events, now) if may_batch else 0,
+            batch_events=self._batching.batch_events(self.settings.batch_events, now) if may_batch else 0,
             batch_id=batch_workflow_id(uuid4()),
         )
-
-    async def _claim(self, limits: ClaimLimits) -> Claim:
-        lease = self._settings.claim_lease_seconds
-        with self._metrics.claim_seconds.time():
-            async with self._database.single_statements() as connection:
-                claimed = await claim(connection, limits, after=self._after, lease_seconds=lease)
-        self._after = claimed.after
-        return claimed
 
     def _note(self, claimed: Claim, now: float) -> bool:
         """Update batching and cursor; return True if the next claim may find events."""
         left = self._left or claimed.more
         more = left or bool(claimed.after)
         self._left = left and bool(claimed.after)
-        if self._settings.batch_events > 1:
+        if self.settings.batch_events > 1:
             batch = any(_kind(event.workflow_id) is WorkflowKind.BATCH for event in claimed.events)
             singles = 0 if batch else len(claimed.events)
             self._batching.claimed(now, singles=singles, batch=batch, more=more, quiet=_quiet_beside_backlog(claimed))
         return more
-
-    async def _sleep(self, seconds: float | None) -> None:
-        """Wait for an outbox notification or a credit, for at most `seconds` and at most the polling interval."""
-        poll = self._settings.poll_seconds
-        with suppress(TimeoutError):
-            async with asyncio.timeout(poll if seconds is None else min(seconds, poll)):
-                await self._wake.wait()
 
     def _start_all(self, claimed: Sequence[ClaimedEvent]) -> None:
         """Start the workflows of claimed events, without waiting for Temporal's answer."""
@@ -187,21 +166,19 @@ class Relay:
             if workflow_id in self._starts:
                 continue  # its claim lapsed while Temporal is away: the start is still being tried
             kind = _kind(workflow_id)
-            self._metrics.handed_over.labels(kind).inc(len(events))
-            self._backpressure.acquire(workflow_id, kind)
+            self.metrics.handed_over.labels(kind).inc(len(events))
+            self.backpressure.acquire(workflow_id, kind)
             self._starts[workflow_id] = asyncio.create_task(self._start(workflow_id, events))
 
     async def _start(self, workflow_id: str, claimed: Sequence[ClaimedEvent]) -> None:
-        """Start one workflow; retry until Temporal has it, another relay has started it, or Temporal refuses it.
-
-        Events that were not started stay claimed; the claim lapses, and then this relay or another starts the same id.
-        """
+        """Start one workflow; retry until Temporal has it, another relay has started it, or Temporal refuses it. Events
+        that were not started stay claimed; the claim lapses, and then this relay or another starts the same id."""
         events = [EventRef(event.store_code, str(event.event_id), event.name) for event in claimed]
         try:
-            with self._traces.handing_over(workflow_id, (event.traceparent for event in claimed)):
+            with self.traces.handing_over(workflow_id, (event.traceparent for event in claimed)):
                 while not await self._started(workflow_id, events):
                     if self._stopping:
-                        self._backpressure.release(workflow_id)
+                        self.backpressure.release(workflow_id)
                         return
                     await asyncio.sleep(FAULT_PAUSE_SECONDS)
         finally:
@@ -210,83 +187,62 @@ class Relay:
     async def _started(self, workflow_id: str, events: list[EventRef]) -> bool:
         """Ask Temporal once; return False if it makes sense to ask again."""
         try:
-            await self._client.start_workflow(
+            await self.client.start_workflow(
                 "deliver-events",
                 EventBatch(events),
                 id=workflow_id,
-                task_queue=self._settings.task_queue,
+                task_queue=self.settings.task_queue,
                 task_timeout=WORKFLOW_TASK_TIMEOUT,
                 # An eager start runs the first task here, without a hop over Temporal's queue. A worker whose version
                 # is not the current one must not ask for it: Temporal would grant it all the same.
-                request_eager_start=self._routing.all_here,
+                request_eager_start=self.routing.all_here,
                 search_attributes=search_attributes(events),
                 static_summary=event_summary(events),
                 memo=memo(events),
                 rpc_timeout=START_TIMEOUT,
             )
         except WorkflowAlreadyStartedError:
-            self._backpressure.release(workflow_id)
+            pass
         except RPCError as error:
-            self._metrics.start_faults.inc()
+            self.metrics.start_faults.inc()
             if error.status is not RPCStatusCode.INVALID_ARGUMENT:
                 logger.warning(
                     "start of workflow %s failed (%s: %s), retrying in %g s",
-                    workflow_id,
-                    error.status.name,
-                    error.message,
-                    FAULT_PAUSE_SECONDS,
+                    *(workflow_id, error.status.name, error.message, FAULT_PAUSE_SECONDS),
                 )
                 return False
             logger.error("Temporal refuses the start of workflow %s: %s", workflow_id, error.message)
-            self._backpressure.release(workflow_id)
         except Exception:
-            self._metrics.start_faults.inc()
+            self.metrics.start_faults.inc()
             logger.exception("start of workflow %s failed", workflow_id)
-            self._backpressure.release(workflow_id)
         else:
-            self._backpressure.started(workflow_id)
+            self.backpressure.started(workflow_id)
+            return True
+        self.backpressure.release(workflow_id)
         return True
 
     async def _claim_lapsed(self) -> None:
         """Start again, under the same ids, events that were claimed and not matched within the lease."""
-        while True:
-            await asyncio.sleep(LAPSED_CHECK_SECONDS)
-            try:
-                async with self._database.transaction() as connection:
-                    lapsed = await claim_lapsed(
-                        connection,
-                        singles=self._backpressure.credits_for_lapsed(WorkflowKind.SINGLE),
-                        batches=self._backpressure.credits_for_lapsed(WorkflowKind.BATCH),
-                        lease_seconds=self._settings.claim_lease_seconds,
-                    )
-            except DATABASE_FAULTS as error:
-                logger.warning(
-                    "check for lapsed claims failed (%s), retrying in %g s", type(error).__name__, LAPSED_CHECK_SECONDS
-                )
-                continue
-            if lapsed:
-                logger.info("%d claimed events were not matched within their lease, starting again", len(lapsed))
-                self._start_all(lapsed)
+        lapsed = await self.database.run(
+            claim_lapsed,
+            singles=self.backpressure.credits_for_lapsed(WorkflowKind.SINGLE),
+            batches=self.backpressure.credits_for_lapsed(WorkflowKind.BATCH),
+            lease_seconds=self.settings.claim_lease_seconds,
+        )
+        if lapsed:
+            logger.info("%d claimed events were not matched within their lease, starting again", len(lapsed))
+            self._start_all(lapsed)
 
     async def _listen(self) -> None:
-        """Listen for new events on a connection of its own; without it the relay still polls."""
-        while True:
-            try:
-                connection = await self._database.listener()
-                try:
-                    closed = asyncio.Event()
-                    connection.add_termination_listener(lambda _, closed=closed: closed.set())
-                    await connection.add_listener(OUTBOX_CHANNEL, lambda *_: self._wake.set())
-                    await closed.wait()
-                finally:
-                    connection.terminate()
-            except BROKEN_CONNECTION as error:
-                logger.warning(
-                    "outbox listener failed (%s), reconnecting in %g s, polling until then",
-                    type(error).__name__,
-                    FAULT_PAUSE_SECONDS,
-                )
-            await asyncio.sleep(FAULT_PAUSE_SECONDS)
+        """Listen for new events on a connection of its own, until it is closed."""
+        connection = await self.database.listener()
+        try:
+            closed = asyncio.Event()
+            connection.add_termination_listener(lambda _: closed.set())
+            await connection.add_listener(OUTBOX_CHANNEL, lambda *_: self.backpressure.wake.set())
+            await closed.wait()
+        finally:
+            connection.terminate()
 
 
 def _quiet_beside_backlog(claimed: Claim) -> bool:

@@ -7,7 +7,6 @@ Stores with waiting attempts are served round robin, one slot each.
 """
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -45,10 +44,6 @@ class SubscriptionQueue:
     suspension: Suspension | None = None
     suspended_at: float = 0.0
     """Instant of the suspension (monotonic clock). A subscription state that was read earlier is out of date."""
-
-    def slow(self, now: float) -> bool:
-        """Return True if the oldest request on the wire is slow."""
-        return bool(self.on_wire) and now - next(iter(self.on_wire.values())) > SLOW_SECONDS
 
 
 class ConcurrencyLimiter:
@@ -110,7 +105,6 @@ class ConcurrencyLimiter:
         self.free -= 1
 
     def _serve_waiting(self) -> None:
-        """Give the free slots to the waiting stores, round robin."""
         served = True
         while served:
             served = False
@@ -118,10 +112,8 @@ class ConcurrencyLimiter:
                 served = self._serve(store_code) or served
 
     def _serve(self, store_code: str) -> bool:
-        """Give a slot to the first eligible queue of a store, and move queue and store to the end of their orders.
-
-        A store without an eligible queue keeps its position; otherwise the next free slot would pass it over again.
-        """
+        """Give a slot to the first eligible queue of a store, and move queue and store to the end of their orders. A
+        store without an eligible queue keeps its position; otherwise the next free slot would pass it over again."""
         queues = self._waiting[store_code]
         for queue in list(queues):
             if queue.in_flight < queue.limit and not self._has_slot(queue):
@@ -147,30 +139,10 @@ class ConcurrencyLimiter:
         return None
 
 
-class ResponseTimes:
-    """Receivers whose last response was slow, so that a batch does not wait for them."""
-
-    def __init__(self) -> None:
-        self._slow: set[UUID] = set()
-
-    def observe(self, subscription_id: UUID, began: float) -> None:
-        """Note the end of a request that began at `began` (monotonic clock)."""
-        if time.monotonic() - began > SLOW_SECONDS:
-            self._slow.add(subscription_id)
-        else:
-            self._slow.discard(subscription_id)
-
-    def slow(self, subscription_id: UUID, queue: SubscriptionQueue | None) -> bool:
-        """Return True if the receiver's last response was slow, or its oldest request on the wire is."""
-        return subscription_id in self._slow or (queue is not None and queue.slow(time.monotonic()))
-
-
 class Admission:
-    """Admission of first attempts for one activity.
-
-    An admitted attempt counts against its subscription until it is begun, and then counts as an attempt under way; an
-    attempt that is never begun counts until the activity calls `end`.
-    """
+    """Admission of first attempts for one activity. An admitted attempt counts against its subscription until it is
+    begun, and then counts as an attempt under way; an attempt that is never begun counts until the activity calls
+    `end`."""
 
     def __init__(self, admitted: Counter[UUID], has_capacity: Callable[[UUID], bool]) -> None:
         self._all = admitted
@@ -186,8 +158,7 @@ class Admission:
         return True
 
     def begun(self, subscription_id: UUID) -> None:
-        """Note that an admitted attempt is under way. Counted twice, the batches of a burst would reject each other's
-        attempts."""
+        """Note that an admitted attempt is under way. Counted twice, a burst's batches would reject each other's."""
         if self._own[subscription_id]:
             self._return(subscription_id, 1)
 
@@ -204,10 +175,8 @@ class Admission:
 
 
 class Admissions:
-    """Admission control of first attempts for all activities of one worker.
-
-    A subscription has at most `most` first attempts, admitted or under way; the others wait as rows for its drain.
-    """
+    """Admission control of first attempts for all activities of one worker. A subscription has at most `most` first
+    attempts, admitted or under way; the others wait as rows for its drain."""
 
     def __init__(self, most: int, under_way: Callable[[UUID], int]) -> None:
         self._most = most

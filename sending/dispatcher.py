@@ -11,7 +11,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -19,11 +19,10 @@ from domain.delivery.failure_kinds import FailureKind
 from domain.delivery.lifecycle import UNCHANGED, DeliveryStatus, Reason, Step, step_after
 from domain.delivery.throttling import TOO_MANY_REQUESTS, Answers
 from domain.delivery.verdict import Verdict, VerdictOutcome, verdict
-from domain.urls.rules import UrlRefused
 from domain.urls.targets import shown_target
 from domain.wire.signing import body_sha256
 from sending.concurrency import SubscriptionQueue, WithdrawnError
-from sending.http.client import Sender, SendResult, not_sent
+from sending.http.client import OutgoingRequest, Sender, SendResult, not_sent
 from sending.rate_limit import LimiterLeaseLostError
 from sending.recorder import Recorded, Recorder, outcome_of
 from sending.requests import RequestBuilder
@@ -32,7 +31,6 @@ from sending.suspension import DISABLED, OVERLOADED, Suspension, suspension_for
 from storage.deliveries.attempts import Intent
 from storage.deliveries.open import OpenDelivery
 from storage.operations.workers import LONGEST_ATTEMPT_SECONDS
-from storage.sealing import SealBrokenError
 from telemetry.tracing import NO_TRACES, Traces
 from telemetry.worker_metrics import WorkerMetrics
 
@@ -41,12 +39,10 @@ logger = logging.getLogger(__name__)
 ENDED = (DeliveryStatus.DELIVERED, DeliveryStatus.EXHAUSTED)
 
 OLDEST_INTENT_SECONDS = LONGEST_ATTEMPT_SECONDS / 2
-"""Maximum time that a first attempt queues with a written intent. An older one is not made, because other workers would
-soon take its lease for lapsed."""
+"""Maximum time that a first attempt queues with a written intent: others soon take an older lease for lapsed."""
 
 SUPERSEDED_SECONDS = 60.0
-"""Time for which superseded intents are remembered: longer than a batch takes from its match to the start of its
-attempts."""
+"""Time for which superseded intents are remembered: longer than from a batch's match to its attempts."""
 
 
 class AttemptTakenError(Exception):
@@ -56,63 +52,41 @@ class AttemptTakenError(Exception):
 class SuspendedError(AttemptTakenError):
     """The attempt was not made: its subscription is suspended."""
 
-    def __init__(self, delivery: OpenDelivery, suspension: Suspension) -> None:
-        super().__init__(f"delivery {delivery.message_id} is not sent now: {suspension.reason}")
+    def __init__(self, suspension: Suspension) -> None:
+        super().__init__(suspension.reason)
         self.suspension = suspension
 
 
-@dataclass(slots=True)  # not frozen: making one would cost thrice as much, for each delivery
-class _Exchanged:
-    """A request that was sent, or that could not be built, and its verdict."""
-
-    began: float
-    """Start of the request (monotonic clock)."""
-    result: SendResult
-    body_digest: bytes | None
-    judged: Verdict
-
-
+@dataclass(eq=False, kw_only=True)
 class Dispatcher:
     """All attempts under way in this worker process."""
 
-    def __init__(
-        self,
-        *,
-        sender: Sender,
-        recorder: Recorder,
-        requests: RequestBuilder,
-        queues: SubscriptionQueues,
-        retry_schedule: tuple[int, ...],
-        metrics: WorkerMetrics,
-        traces: Traces = NO_TRACES,
-    ) -> None:
-        """Create a dispatcher. `retry_schedule` applies to subscriptions without one of their own."""
-        self.worker_id = queues.worker_id
-        self.queues = queues
-        self.requests = requests
-        self._sender = sender
-        self._recorder = recorder
-        self._retry_schedule = retry_schedule
-        self._metrics = metrics
-        self._traces = traces
-        self._answers: dict[UUID, Answers] = defaultdict(Answers)
-        self._under_way: dict[UUID, asyncio.Task[Step]] = {}
-        self._queued: set[UUID] = set()
-        self._superseded: dict[UUID, float] = {}
-        metrics.attempts_under_way.set_function(lambda: len(self._under_way))
+    sender: Sender
+    recorder: Recorder
+    requests: RequestBuilder
+    queues: SubscriptionQueues
+    retry_schedule: tuple[int, ...]
+    """Retry schedule of the subscriptions without one of their own."""
+    metrics: WorkerMetrics
+    traces: Traces = NO_TRACES
+    _answers: dict[UUID, Answers] = field(init=False, default_factory=lambda: defaultdict(Answers))
+    _under_way: dict[UUID, asyncio.Task[Step]] = field(init=False, default_factory=dict)
+    _queued: set[UUID] = field(init=False, default_factory=set)
+    _superseded: dict[UUID, float] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.worker_id = self.queues.worker_id
+        self.metrics.attempts_under_way.set_function(lambda: len(self._under_way))
 
     def taken(self, delivery: OpenDelivery) -> bool:
-        """Return True if a live worker, or this one, is sending the delivery.
-
-        A lease of this worker without an attempt under way belongs to nobody: its intent was committed, and the answer
-        to the commit was lost with the connection.
-        """
+        """Return True if a live worker, or this one, is sending the delivery. A lease of this worker without an attempt
+        under way belongs to nobody: its intent was committed, and the answer to the commit was lost with the
+        connection."""
         if delivery.sender_id == self.worker_id:
             return delivery.message_id in self._under_way
         return delivery.sender_id is not None
 
     def under_way(self, message_id: UUID) -> asyncio.Task[Step] | None:
-        """Return this worker's attempt of a delivery, or None."""
         return self._under_way.get(message_id)
 
     def queued(self, message_id: UUID) -> bool:
@@ -157,7 +131,14 @@ class Dispatcher:
             await asyncio.wait(withdrawn)
 
     async def _traced_attempt(self, delivery: OpenDelivery, trigger: str, queue: SubscriptionQueue) -> Step:
-        with self._traces.attempt(delivery) as tell:
+        with self.traces.attempt(
+            delivery.event,
+            delivery.traceparent,
+            url=delivery.subscription.url,
+            message_id=delivery.message_id,
+            subscription_id=delivery.subscription.id,
+            number=delivery.number,
+        ) as tell:
             step = await self._attempt(delivery, trigger, queue)
             tell(step)
             return step
@@ -167,9 +148,12 @@ class Dispatcher:
         try:
             await self.queues.limiter.acquire(queue, delivery.message_id)
             try:
-                self._check_suspension(delivery, trigger, queue)
+                suspension = suspension_for(queue.suspension, delivery, trigger)
+                if suspension is not None:
+                    raise SuspendedError(suspension)
                 await self._ensure_intent(delivery, trigger, queued_at)
-                await self._wait_for_rate(delivery, trigger)
+                if delivery.hold_again_as is not None and trigger == "automatic":
+                    await self._wait_for_rate(delivery, delivery.hold_again_as)
                 exchanged = await self._exchange(delivery, queue)
             finally:
                 self.queues.limiter.release(queue)
@@ -178,19 +162,12 @@ class Dispatcher:
                 raise
             suspension = error.suspension if isinstance(error, SuspendedError) else OVERLOADED
             return await self._take_back(delivery, suspension)
-        return await self._record(delivery, exchanged)
-
-    def _check_suspension(self, delivery: OpenDelivery, trigger: str, queue: SubscriptionQueue) -> None:
-        suspension = suspension_for(queue.suspension, delivery, trigger)
-        if suspension is not None:
-            raise SuspendedError(delivery, suspension)
+        return await self._record(delivery, *exchanged)
 
     async def _ensure_intent(self, delivery: OpenDelivery, trigger: str, queued_at: float) -> None:
-        """Write the intent of an attempt, or check that the one written with the match still holds.
-
-        An event can be in two workflows at once, its own and a batch. While the first has matched it and not yet begun,
-        the second takes the intent for lost and makes the next attempt; the first then has none to make.
-        """
+        """Write the intent of an attempt, or check that the one written with the match still holds. An event can be in
+        two workflows at once, its own and a batch. While the first has matched it and not yet begun, the second takes
+        the intent for lost and makes the next attempt; the first then has none to make."""
         if delivery.intended:
             overdue = time.monotonic() - queued_at > OLDEST_INTENT_SECONDS
             if overdue or delivery.message_id in self._superseded:
@@ -207,7 +184,7 @@ class Dispatcher:
             delivery.status,
             delivery.recorded,
         )
-        if not await self._recorder.intend(intent):
+        if not await self.recorder.intend(intent):
             raise AttemptTakenError(
                 f"attempt {delivery.number} of {delivery.message_id} is another sender's, or its delivery has changed"
             )
@@ -220,22 +197,25 @@ class Dispatcher:
         """Delete the intent of an attempt that is not made, and give the delivery the suspension's status."""
         step = Step(suspension.status, suspension.reason, delivery.failures, None, attempts=delivery.number - 1)
         unmade = outcome_of(delivery, step)
-        await self._recorder.record(Recorded(time.monotonic(), unmade, delivery.subscription.id, None, unmade=True))
+        await self.recorder.record(Recorded(time.monotonic(), unmade, delivery.subscription.id, None, unmade=True))
         return step
 
-    async def _wait_for_rate(self, delivery: OpenDelivery, trigger: str) -> None:
+    async def _wait_for_rate(self, delivery: OpenDelivery, hold_again_as: Reason) -> None:
         """Wait for the rate limiter of the subscription. This follows the intent, because intents that are written late
         would let their requests go out as a burst."""
-        if delivery.hold_again_as is None or trigger != "automatic":
+        limiter = self.queues.rate_limiters.get(delivery.subscription.id)
+        if limiter is None:
             return
         try:
-            await self.queues.rate_limiters.wait(delivery.subscription.id)
+            await limiter.wait()
         except LimiterLeaseLostError:
-            await self._take_back(delivery, Suspension(DeliveryStatus.HELD, delivery.hold_again_as))
+            await self._take_back(delivery, Suspension(DeliveryStatus.HELD, hold_again_as))
             raise AttemptTakenError(f"{delivery.message_id} is left to the next holder of the limiter lease") from None
 
-    async def _exchange(self, delivery: OpenDelivery, queue: SubscriptionQueue) -> _Exchanged:
-        """Send the request and judge the response."""
+    async def _exchange(
+        self, delivery: OpenDelivery, queue: SubscriptionQueue
+    ) -> tuple[float, SendResult, bytes | None, Verdict]:
+        """Send the request. Return its start (monotonic clock), its result, the body's digest, and the verdict."""
         self._queued.discard(delivery.message_id)
         self._observe_lag(delivery)
         began = queue.on_wire[delivery.message_id] = time.monotonic()
@@ -243,94 +223,76 @@ class Dispatcher:
             result, body_digest = await self._send(delivery)
         finally:
             queue.on_wire.pop(delivery.message_id, None)
-        self.queues.response_times.observe(delivery.subscription.id, began)
+        self.queues.observe(delivery.subscription.id, began)
         judged = verdict(result.answer)
         if judged.disables_subscription and not delivery.is_test:
             self.queues.suspend(delivery.subscription.id, DISABLED)  # before another attempt acquires this slot
-        return _Exchanged(began, result, body_digest, judged)
+        return began, result, body_digest, judged
 
     async def _send(self, delivery: OpenDelivery) -> tuple[SendResult, bytes | None]:
         """Build and send the request. Return its result and the body's digest. A failed build is a result as well."""
         if delivery.erased:
             return not_sent(FailureKind.event_erased, "the event's data is no longer stored"), None
-        try:
-            request = self.requests.build(delivery)
-        except UrlRefused as refused:
-            return not_sent(FailureKind.blocked, str(refused)), None
-        except SealBrokenError as error:
-            return not_sent(FailureKind.internal, str(error)), None
-        except Exception:
-            logger.exception("request of delivery %s could not be built", delivery.message_id)
-            return not_sent(FailureKind.internal, "the request could not be built; see the worker's log"), None
+        request = self.requests.build_or_fail(delivery)
+        if not isinstance(request, OutgoingRequest):
+            return request, None
         digest = body_sha256(request.body)
-        return await self._sender.send(request), digest
+        return await self.sender.send(request), digest
 
     def _observe_lag(self, delivery: OpenDelivery) -> None:
         """Observe the time from acceptance to this attempt, if it is a first attempt that was never held."""
-        if (
-            delivery.number > 1
-            or delivery.is_test
-            or delivery.hold_again_as is not None
-            or delivery.accepted_at is None
-        ):
+        held_before = delivery.hold_again_as is not None
+        if delivery.number > 1 or delivery.is_test or held_before or delivery.accepted_at is None:
             return
         lag = (datetime.now(UTC) - delivery.accepted_at).total_seconds()
-        self._metrics.first_attempt_lag_seconds.observe(max(0.0, lag))  # the clocks of two machines may differ
+        self.metrics.first_attempt_lag_seconds.observe(max(0.0, lag))  # the clocks of two machines may differ
 
-    async def _record(self, delivery: OpenDelivery, exchanged: _Exchanged) -> Step:
-        """Write the outcome and return the step it leads to, once that is committed."""
-        result, judged = exchanged.result, exchanged.judged
-        self._metrics.attempts_by_outcome[judged.failure or judged.outcome].inc()
-        self._metrics.attempt_seconds.observe(result.duration_ms / 1000)
+    async def _record(
+        self, delivery: OpenDelivery, began: float, result: SendResult, body_digest: bytes | None, judged: Verdict
+    ) -> Step:
+        self.metrics.attempts_by_outcome[judged.failure or judged.outcome].inc()
+        self.metrics.attempt_seconds.observe(result.duration_ms / 1000)
         subscription = delivery.subscription
         own_schedule = subscription.retry_schedule
         step = step_after(
             judged,
             status_code=result.status_code,
             failures=delivery.failures,
-            schedule=self._retry_schedule if own_schedule is None else own_schedule,
+            schedule=self.retry_schedule if own_schedule is None else own_schedule,
             message_id=delivery.message_id,
         )
-        if delivery.is_test and step.status != DeliveryStatus.DELIVERED:
-            step = replace(step, status=DeliveryStatus.EXHAUSTED, reason=Reason.TEST, next_in_seconds=None)
-        elif delivery.redelivered and step.status != DeliveryStatus.DELIVERED:
-            step = replace(step, status=UNCHANGED, failures=delivery.failures, next_in_seconds=None)
-        elif step.status == DeliveryStatus.PENDING and delivery.hold_again_as is not None:
-            step = replace(step, status=DeliveryStatus.HELD, reason=delivery.hold_again_as)
+        if step.status != DeliveryStatus.DELIVERED:
+            if delivery.is_test:
+                step = replace(step, status=DeliveryStatus.EXHAUSTED, reason=Reason.TEST, next_in_seconds=None)
+            elif delivery.redelivered:
+                step = replace(step, status=UNCHANGED, failures=delivery.failures, next_in_seconds=None)
+            elif step.status == DeliveryStatus.PENDING and delivery.hold_again_as is not None:
+                step = replace(step, status=DeliveryStatus.HELD, reason=delivery.hold_again_as)
         if step.status in ENDED:
-            self._metrics.deliveries_ended_as[step.status].inc()
+            self.metrics.deliveries_ended_as[step.status].inc()
         if judged.failure is not None:
             logger.info("attempt failed", extra=_log_facts(delivery, judged.failure, result, step))
-        outcome = outcome_of(delivery, step, result, judged.failure, exchanged.body_digest)
+        outcome = outcome_of(delivery, step, result, judged.failure, body_digest)
         healthy = judged.outcome is VerdictOutcome.DELIVERED or (False if judged.counts_against_receiver else None)
-        disables = judged.disables_subscription and not delivery.is_test
-        await self._recorder.record(
-            Recorded(
-                exchanged.began,
-                outcome,
-                subscription.id,
-                healthy=None if delivery.is_test else healthy,
-                disables_subscription=disables,
-                rest_seconds=self._rest(delivery, result),
-            )
-        )
+        recorded = Recorded(began, outcome, subscription.id, None)
+        if not delivery.is_test:
+            recorded.healthy = healthy
+            recorded.disables_subscription = judged.disables_subscription
+            recorded.rest_seconds = self._rest_seconds(subscription.id, result)
+        await self.recorder.record(recorded)
         if outcome.status != step.status:  # too many retries are due at once
             step = replace(step, status=outcome.status, reason=outcome.reason)
         step.attempts = delivery.number
         return step
 
-    def _rest(self, delivery: OpenDelivery, result: SendResult) -> float | None:
+    def _rest_seconds(self, subscription_id: UUID, result: SendResult) -> float | None:
         """Return the seconds of rest that an overloaded receiver asks for (0: unspecified), or None."""
-        if delivery.is_test:
-            return None
-        refused = result.status_code == TOO_MANY_REQUESTS
-        overloaded = self._answers[delivery.subscription.id].note(refused=refused)
+        overloaded = self._answers[subscription_id].note(refused=result.status_code == TOO_MANY_REQUESTS)
         return (result.retry_after_seconds or 0.0) if overloaded else None
 
 
 def _log_facts(delivery: OpenDelivery, failure: FailureKind, result: SendResult, step: Step) -> dict[str, object]:
-    """Return the fields of a failed attempt's log line: every id to search for, and nothing of body, headers or
-    response."""
+    """Return the log fields of a failed attempt: every id to search for, and nothing of body, headers or response."""
     return {
         "store_code": delivery.event.store_code,
         "event_id": str(delivery.event.event_id),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
+from functools import partial
 from typing import Literal
 
 from domain.delivery.notices import Notice, notice_line
@@ -17,10 +18,7 @@ CONNECTION_SECONDS = 15.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MailSettings:
-    """Mail server, sender and recipients.
-
-    `username` None: no log-in. `ca_bundle` is trusted beside the public authorities.
-    """
+    """Mail server, sender, recipients. `username` None: no log-in. `ca_bundle` adds to the public authorities."""
 
     host: str
     port: int
@@ -62,12 +60,8 @@ def _send(settings: MailSettings, mail: EmailMessage) -> None:
     context = ssl.create_default_context()
     if settings.ca_bundle is not None:
         context.load_verify_locations(settings.ca_bundle)
-    server: smtplib.SMTP
-    if settings.security == "tls":
-        server = smtplib.SMTP_SSL(settings.host, settings.port, timeout=CONNECTION_SECONDS, context=context)
-    else:
-        server = smtplib.SMTP(settings.host, settings.port, timeout=CONNECTION_SECONDS)
-    with server:
+    connect = partial(smtplib.SMTP_SSL, context=context) if settings.security == "tls" else smtplib.SMTP
+    with connect(settings.host, settings.port, timeout=CONNECTION_SECONDS) as server:
         if settings.security == "starttls":
             server.starttls(context=context)
         if settings.username is not None and settings.password is not None:

@@ -4,10 +4,10 @@ The limit applies to the moment of sending, after everything else that may hold 
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from uuid import UUID
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -15,12 +15,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from storage.database import Database
 from storage.operations.workers import LEASE_SECONDS
 from storage.subscriptions.limiter_lease import release_lease, take_lease
-
-logger = logging.getLogger(__name__)
+from temporal.periodic import run_periodically
 
 HEADROOM = 0.98
-"""Share of the limit that is used. On their way to the receiver some requests are delayed by a few milliseconds more
-than others."""
+"""Share of the limit that is used, since some requests are delayed on their way by a few milliseconds."""
 
 CATCH_UP_SECONDS = 0.02
 """Maximum catch-up after a late wake-up. Without a cap, delayed requests would go out as a burst."""
@@ -38,20 +36,18 @@ RENEW_SECONDS = 1.0
 VALID_SECONDS = LEASE_SECONDS - 0.5
 """Time after the last renewal for which a worker sends: after that, another worker may soon hold the lease."""
 
-DATABASE_FAULTS = (SQLAlchemyError, OSError, TimeoutError)
-
 
 class LimiterLeaseLostError(Exception):
     """This worker no longer holds the limiter lease of the subscription."""
 
 
+@dataclass(slots=True)
 class LimiterLease:
     """This worker's lease of a subscription's rate limiter."""
 
-    def __init__(self, renewed_at: float) -> None:
-        self.renewed_at = renewed_at
-        """Instant before the last successful renewal was requested (monotonic clock)."""
-        self.lost = False
+    renewed_at: float
+    """Instant before the last successful renewal was requested (monotonic clock)."""
+    lost: bool = False
 
     @property
     def valid(self) -> bool:
@@ -72,8 +68,7 @@ class RateLimiter:
         """Wait until the next request may be sent, first come first served. Raises LimiterLeaseLostError."""
         async with self._waiting:
             while True:
-                seconds = self._seconds()
-                if not seconds:
+                if not (seconds := self._seconds()):
                     break
                 await asyncio.sleep(seconds)
             slow = self.per_second < SLOW_PER_SECOND
@@ -97,34 +92,16 @@ class RateLimiter:
         return min(max(seconds, CATCH_UP_SECONDS), RENEW_SECONDS) if seconds > 0 or not self.lease.valid else 0.0
 
 
-class RateLimiters:
+class RateLimiters(dict[UUID, RateLimiter]):
     """The rate limiters of one worker, by subscription. Subscriptions without a limit have none."""
-
-    def __init__(self) -> None:
-        self._rate_limiters: dict[UUID, RateLimiter] = {}
 
     def limit(self, subscription_id: UUID, per_second: float | None, lease: LimiterLease | None) -> None:
         """Set the rate limit of a subscription's drain while `lease` is held; None removes the limit."""
         if per_second is None:
-            self._rate_limiters.pop(subscription_id, None)
+            self.pop(subscription_id, None)
             return
-        limiter = self._rate_limiters.setdefault(subscription_id, RateLimiter(per_second))
+        limiter = self.setdefault(subscription_id, RateLimiter(per_second))
         limiter.per_second, limiter.lease = per_second, lease
-
-    def interrupt(self, subscription_id: UUID) -> None:
-        """Call `RateLimiter.interrupt` if the subscription has a limit."""
-        if (limiter := self._rate_limiters.get(subscription_id)) is not None:
-            limiter.interrupt()
-
-    async def hand_over(self, subscription_id: UUID) -> None:
-        """Wait until another worker may send, as if this one had gone on. Returns at once without a limit."""
-        if (limiter := self._rate_limiters.get(subscription_id)) is not None:
-            await limiter.hand_over()
-
-    async def wait(self, subscription_id: UUID) -> None:
-        """Call `RateLimiter.wait` if the subscription has a limit."""
-        if (limiter := self._rate_limiters.get(subscription_id)) is not None:
-            await limiter.wait()
 
 
 class LimiterLeases:
@@ -138,37 +115,26 @@ class LimiterLeases:
     async def hold(self, subscription_id: UUID) -> AsyncIterator[LimiterLease | None]:
         """Hold and renew the lease of a subscription during the block; yields None if another worker holds it."""
         requested_at = time.monotonic()
-        async with self._database.transaction() as connection:
-            taken = await take_lease(connection, subscription_id, self._worker_id)
-        if not taken:
+        if not await self._database.run(take_lease, subscription_id, self._worker_id):
             yield None
             return
         lease = LimiterLease(requested_at)
-        renewing = asyncio.create_task(self._renew(subscription_id, lease))
+
+        async def renew() -> None:
+            if lease.lost:
+                return
+            requested_at = time.monotonic()
+            if await self._database.run(take_lease, subscription_id, self._worker_id):
+                lease.renewed_at = requested_at
+            else:
+                lease.lost = True
+
+        task = f"renewal of the limiter lease of subscription {subscription_id}"
+        renewing = asyncio.create_task(run_periodically(task, renew, every_seconds=RENEW_SECONDS, at_once=False))
         try:
             yield lease
         finally:
             lease.lost = True
             renewing.cancel()
-            with suppress(*DATABASE_FAULTS):
-                async with self._database.transaction() as connection:
-                    await release_lease(connection, subscription_id, self._worker_id)
-
-    async def _renew(self, subscription_id: UUID, lease: LimiterLease) -> None:
-        while not lease.lost:
-            await asyncio.sleep(RENEW_SECONDS)
-            requested_at = time.monotonic()
-            try:
-                async with self._database.transaction() as connection:
-                    if not await take_lease(connection, subscription_id, self._worker_id):
-                        lease.lost = True
-                        return
-            except DATABASE_FAULTS as error:
-                logger.warning(
-                    "renewal of the limiter lease of subscription %s failed (%s), retrying in %g s",
-                    subscription_id,
-                    type(error).__name__,
-                    RENEW_SECONDS,
-                )
-            else:
-                lease.renewed_at = requested_at
+            with suppress(SQLAlchemyError, OSError, TimeoutError):
+                await self._database.run(release_lease, subscription_id, self._worker_id)

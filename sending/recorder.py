@@ -4,13 +4,13 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
 from uuid import UUID, uuid4
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.delivery.breaker import BreakerRules
 from domain.delivery.failure_kinds import FailureKind
@@ -18,14 +18,14 @@ from domain.delivery.identity import drain_workflow_id
 from domain.delivery.lifecycle import DeliveryStatus, Reason, Step
 from domain.delivery.notices import NoticeKind
 from sending.http.client import SendResult
-from sending.subscription_queues import SubscriptionChanges, SubscriptionQueues
+from sending.subscription_queues import SubscriptionQueues
 from storage.database import Database
 from storage.deliveries.attempts import Intent, Outcome, forget, intend
 from storage.deliveries.open import OpenDelivery
 from storage.deliveries.retries import overload
 from storage.deliveries.traffic import count_attempts, counted, forget_old_counts
 from storage.deliveries.transitions import record, withdraw
-from storage.subscriptions.health import BreakerTransitions, record_health
+from storage.subscriptions.health import record_health
 from storage.subscriptions.notices import Occurrence, note
 from storage.subscriptions.status import disable_by_system
 from storage.subscriptions.throttling import slow_down
@@ -34,8 +34,7 @@ from telemetry.worker_metrics import WorkerMetrics
 logger = logging.getLogger(__name__)
 
 FLUSH_INTERVAL_SECONDS = 0.010
-"""Time for which rows gather under load. It bounds the outcomes that a kill makes unknown. At low load a row is written
-at once."""
+"""Time for which rows gather under load, and the outcomes that a kill makes unknown. At low load no row waits."""
 
 QUIET_ROWS = 4
 """Maximum size of a flush that the next one follows without waiting."""
@@ -54,21 +53,10 @@ class RecorderUnavailableError(ConnectionError):
     """An intent could not be written: the database is away. Nothing was sent."""
 
 
-Row = TypeVar("Row")
-
-
-@dataclass(eq=False, slots=True)
-class _Item(Generic[Row]):
-    row: Row
-    done: asyncio.Future[bool]
-
-
 @dataclass(slots=True)  # not frozen: making one would cost thrice as much, for each delivery
 class Recorded:
-    """Outcome to write. The flush sets its `began_seconds_ago` from `began_monotonic`.
-
-    The flush changes a retry to `held` where too many fall due together (`storage.deliveries.retries.overload`).
-    """
+    """Outcome to write. The flush sets its `began_seconds_ago` from `began_monotonic`. The flush changes a retry to
+    `held` where too many fall due together (`storage.deliveries.retries.overload`)."""
 
     began_monotonic: float
     outcome: Outcome
@@ -99,7 +87,7 @@ def outcome_of(
         duration_ms=result.duration_ms if result is not None else None,
         status_code=result.status_code if result is not None else None,
         failure=failure,
-        detail=_detail(result) if result is not None else None,
+        detail=result.stored_detail if result is not None else None,
         response_excerpt=result.excerpt or None if result is not None else None,
         body_sha256=body_digest,
         url=delivery.subscription.url,
@@ -107,19 +95,16 @@ def outcome_of(
         reason=step.reason,
         failures=step.failures,
         next_in_seconds=step.next_in_seconds,
-        workflow_id=_drain_of(delivery, step),
+        workflow_id=drain_workflow_id(delivery.subscription.id) if step.status == DeliveryStatus.HELD else None,
         holds_group=delivery.subscription.holds_group and not delivery.is_test,
-        retry_after_seconds=None if result is None else result.retry_after_seconds,
+        retry_after_seconds=result.retry_after_seconds if result is not None else None,
     )
 
 
-def _detail(result: SendResult) -> str | None:
-    return result.detail or (f"Location: {result.location}" if result.location else None)
-
-
-def _drain_of(delivery: OpenDelivery, step: Step) -> str | None:
-    """Return the id of the drain that owns the delivery from now on; None if the delivery is not held."""
-    return drain_workflow_id(delivery.subscription.id) if step.status == DeliveryStatus.HELD else None
+@dataclass(eq=False, slots=True)
+class _Item:
+    row: Intent | Recorded
+    done: asyncio.Future[bool]
 
 
 class Recorder:
@@ -132,27 +117,24 @@ class Recorder:
         self._breaker = breaker
         self._queues = queues
         self._metrics = metrics
-        self._intents: list[_Item[Intent]] = []
-        self._outcomes: list[_Item[Recorded]] = []
+        self._items: list[_Item] = []
         self._lost: list[Intent] = []  # Their commit may have succeeded although its answer was lost. Nothing was sent.
         self._wake = asyncio.Event()
         self._writer_id = uuid4()
         self._prune_at = time.monotonic()
 
     async def intend(self, intent: Intent) -> bool:
-        """Write an intent. Return False if another sender has its number, or the delivery has changed.
-
-        Raises `RecorderUnavailableError`.
-        """
-        return await self._enqueue(self._intents, intent)
+        """Write an intent. Return False if another sender has its number, or the delivery has changed. Raises
+        `RecorderUnavailableError`."""
+        return await self._enqueue(intent)
 
     async def record(self, recorded: Recorded) -> None:
         """Write an outcome. Returns once it is committed, however long the database is away."""
-        await self._enqueue(self._outcomes, recorded)
+        await self._enqueue(recorded)
 
-    async def _enqueue(self, queue: list[_Item[Row]], row: Row) -> bool:
+    async def _enqueue(self, row: Intent | Recorded) -> bool:
         item = _Item(row, asyncio.get_running_loop().create_future())
-        queue.append(item)
+        self._items.append(item)
         self._wake.set()
         return await item.done
 
@@ -162,59 +144,48 @@ class Recorder:
             await self._wake.wait()
             self._wake.clear()
             began = time.monotonic()
-            intents, self._intents = self._intents[:MOST_ROWS], self._intents[MOST_ROWS:]
-            outcomes, self._outcomes = self._outcomes[:MOST_ROWS], self._outcomes[MOST_ROWS:]
-            await self._flush(intents, outcomes)
-            if self._intents or self._outcomes:
+            items, self._items = self._items[:MOST_ROWS], self._items[MOST_ROWS:]
+            await self._flush(items)
+            if self._items:
                 self._wake.set()
-            if len(intents) + len(outcomes) > QUIET_ROWS:
+            if len(items) > QUIET_ROWS:
                 await asyncio.sleep(max(0.0, began + FLUSH_INTERVAL_SECONDS - time.monotonic()))
 
-    async def _flush(self, intents: list[_Item[Intent]], outcomes: list[_Item[Recorded]]) -> None:
+    async def _flush(self, items: list[_Item]) -> None:
+        """Write rows together, or in halves down to the row that the database refuses, so that it holds up no other."""
+        intents = [item.row for item in items if isinstance(item.row, Intent)]
+        outcomes = [item.row for item in items if isinstance(item.row, Recorded)]
         try:
-            written = await self._write([item.row for item in intents], [item.row for item in outcomes])
+            written = await self._write(intents, outcomes)
         except Exception as error:  # Any error is passed to the waiting attempts, and the recorder goes on.
             if _is_away(error):
-                await self._postpone(intents, outcomes, error)
+                await self._postpone(items, intents, error)
+            elif len(items) == 1:
+                await self._refused(items[0], error)
             else:
-                await self._flush_apart(intents, outcomes, error)
+                outcomes_first = sorted(items, key=lambda item: isinstance(item.row, Intent))
+                half = len(outcomes) if intents and outcomes else len(items) // 2
+                await self._flush(outcomes_first[:half])
+                await self._flush(outcomes_first[half:])
             return
-        self._metrics.flush_rows.observe(len(intents) + len(outcomes))
-        for item in intents:
-            _settle(item.done, (item.row.message_id, item.row.number) in written)
-        for outcome in outcomes:
-            _settle(outcome.done, True)
+        self._metrics.flush_rows.observe(len(items))
+        for item in items:
+            _settle(item.done, isinstance(item.row, Recorded) or (item.row.message_id, item.row.number) in written)
 
-    async def _flush_apart(
-        self, intents: list[_Item[Intent]], outcomes: list[_Item[Recorded]], error: Exception
-    ) -> None:
-        """Write halves separately, down to the row that the database refuses, so that it holds up no other."""
-        if len(intents) + len(outcomes) == 1:
-            await self._refused(intents, outcomes, error)
-        elif intents and outcomes:
-            await self._flush([], outcomes)
-            await self._flush(intents, [])
-        else:
-            half = (len(intents) + len(outcomes)) // 2
-            await self._flush(intents[:half], outcomes[:half])
-            await self._flush(intents[half:], outcomes[half:])
-
-    async def _refused(self, intents: list[_Item[Intent]], outcomes: list[_Item[Recorded]], error: Exception) -> None:
-        """Try a refused outcome once more without the receiver's text, and reject a row that is refused again.
-
-        Such a row is a bug of the product.
-        """
+    async def _refused(self, item: _Item, error: Exception) -> None:
+        """Try a refused outcome once more without the receiver's text, and reject a row that is refused again. Such a
+        row is a bug of the product."""
         logger.error("PostgreSQL refuses a row of the attempt log", exc_info=error)
-        bare = [_Item(_without_texts(outcome.row), outcome.done) for outcome in outcomes]
-        if bare and bare[0].row != outcomes[0].row:
-            await self._flush([], bare)
-            return
-        for future in (*(item.done for item in intents), *(item.done for item in outcomes)):
-            _settle(future, RecorderUnavailableError(f"the database refuses the row: {type(error).__name__}"))
+        if isinstance(item.row, Recorded):
+            outcome = replace(item.row.outcome, detail=None, response_excerpt=None, body_sha256=None)
+            if outcome != item.row.outcome:
+                await self._flush([_Item(replace(item.row, outcome=outcome), item.done)])
+                return
+        _settle(item.done, RecorderUnavailableError(f"the database refuses the row: {type(error).__name__}"))
 
-    async def _postpone(self, intents: list[_Item[Intent]], outcomes: list[_Item[Recorded]], error: Exception) -> None:
-        """Reject the intents and keep the outcomes in memory while the database is away. Nothing was sent for the
-        intents."""
+    async def _postpone(self, items: list[_Item], intents: list[Intent], error: Exception) -> None:
+        """Reject the intents, for which nothing was sent, and keep the outcomes while the database is away."""
+        outcomes = [item for item in items if isinstance(item.row, Recorded)]
         self._metrics.flush_faults.inc()
         logger.warning(
             "writing attempts failed (%s), retrying in %g s, %d outcomes stay in memory",
@@ -222,10 +193,11 @@ class Recorder:
             FAULT_PAUSE_SECONDS,
             len(outcomes),
         )
-        for item in intents:
-            _settle(item.done, RecorderUnavailableError("the database cannot be reached"))
-        self._lost += [item.row for item in intents]
-        self._outcomes = outcomes + self._outcomes
+        for item in items:
+            if isinstance(item.row, Intent):
+                _settle(item.done, RecorderUnavailableError("the database cannot be reached"))
+        self._lost += intents
+        self._items = outcomes + self._items
         await asyncio.sleep(FAULT_PAUSE_SECONDS)
         self._wake.set()
 
@@ -234,19 +206,18 @@ class Recorder:
         made = [one for one in outcomes if not one.unmade]
         for one in made:
             one.outcome.began_seconds_ago = now - one.began_monotonic
-        rows = [one.outcome for one in made]
-        planned = _retries(made)
-        succeeded, failed = _health(outcomes)
-        slowed = _slowed(outcomes)
-        disabled = {recorded.subscription_id for recorded in outcomes if recorded.disables_subscription}
+        succeeded, failed, slowed, disabled = _effects(outcomes)
         async with self._database.transaction() as connection:
-            if planned:
-                _hold(made, await overload(connection, planned))
-            exhausted = await record(connection, rows)
+            await _hold_overload(connection, made)
+            exhausted = await record(connection, [one.outcome for one in made])
             await withdraw(connection, [one.outcome for one in outcomes if one.unmade])
             transitions = await record_health(connection, succeeded, failed, self._breaker)
             await slow_down(connection, slowed)
-            occurrences = _occurrences(outcomes, exhausted, transitions)
+            # A notice for an operator; tests give none.
+            occurrences = [Occurrence(one, NoticeKind.EXHAUSTED, why) for one, why in exhausted if why != Reason.TEST]
+            occurrences += [Occurrence(one, NoticeKind.RECOVERED) for one in transitions.closed]
+            last = {one.subscription_id: one.outcome.failure for one in outcomes if one.healthy is False}
+            occurrences += [Occurrence(one, NoticeKind.FAILING, last.get(one)) for one in transitions.opened]
             for subscription_id in sorted(disabled):
                 occurrences += await disable_by_system(connection, subscription_id, reason=Reason.HTTP_GONE)
             written = await intend(connection, intents)
@@ -259,57 +230,47 @@ class Recorder:
                 self._prune_at = now + PRUNE_SECONDS
         self._lost = []
         if disabled or transitions.opened or transitions.closed or slowed:
-            self._queues.apply(SubscriptionChanges(disabled, transitions.opened, transitions.closed, set(slowed)))
+            self._queues.apply(
+                disabled=disabled, breaker_opened=transitions.opened, breaker_closed=transitions.closed, slowed=slowed
+            )
         return written
 
 
-def _health(outcomes: Sequence[Recorded]) -> tuple[set[UUID], dict[UUID, int]]:
-    """Return (healthy receivers, failures of each receiver after its last success), from outcomes in their order."""
+def _effects(outcomes: Sequence[Recorded]) -> tuple[set[UUID], dict[UUID, int], dict[UUID, float], set[UUID]]:
+    """Return what the outcomes, in their order, mean for their receivers: the healthy ones, the failures of each after
+    its last success, the longest rest in seconds of each that answered 429, and those that answered 410."""
     succeeded: set[UUID] = set()
     failed: dict[UUID, int] = {}
-    for recorded in outcomes:
-        if recorded.healthy:
-            succeeded.add(recorded.subscription_id)
-            failed.pop(recorded.subscription_id, None)
-        elif recorded.healthy is False:
-            failed[recorded.subscription_id] = failed.get(recorded.subscription_id, 0) + 1
-    return succeeded, failed
+    slowed: dict[UUID, float] = {}
+    disabled: set[UUID] = set()
+    for one in outcomes:
+        receiver = one.subscription_id
+        if one.healthy:
+            succeeded.add(receiver)
+            failed.pop(receiver, None)
+        elif one.healthy is False:
+            failed[receiver] = failed.get(receiver, 0) + 1
+        if one.rest_seconds is not None:
+            slowed[receiver] = max(one.rest_seconds, slowed.get(receiver, 0.0))
+        if one.disables_subscription:
+            disabled.add(receiver)
+    return succeeded, failed, slowed, disabled
 
 
-def _retries(made: Sequence[Recorded]) -> list[tuple[UUID, UUID, float]]:
-    """Return (message id, subscription id, seconds until the next attempt) of the deliveries to retry."""
-    return [
-        (one.outcome.message_id, one.subscription_id, one.outcome.next_in_seconds)
+async def _hold_overload(connection: AsyncConnection, made: Sequence[Recorded]) -> None:
+    """Hold retries that Temporal could not make in time, so that the drain of their subscription sends them."""
+    retries = {
+        one.outcome.message_id: one
         for one in made
         if one.outcome.status == DeliveryStatus.PENDING and one.outcome.next_in_seconds is not None
-    ]
-
-
-def _hold(made: Sequence[Recorded], too_many: Collection[UUID]) -> None:
-    """Hold retries that Temporal could not make in time, so that the drain of their subscription sends them."""
-    for one in made:
-        if one.outcome.message_id in too_many and one.outcome.status == DeliveryStatus.PENDING:
-            one.outcome.status, one.outcome.reason = DeliveryStatus.HELD, Reason.OVERLOAD
-            one.outcome.workflow_id = drain_workflow_id(one.subscription_id)
-
-
-def _slowed(outcomes: Sequence[Recorded]) -> dict[UUID, float]:
-    """Return the receivers that answered 429, with the longest rest in seconds that each asked for."""
-    slowed: dict[UUID, float] = {}
-    for one in outcomes:
-        if one.rest_seconds is not None:
-            slowed[one.subscription_id] = max(one.rest_seconds, slowed.get(one.subscription_id, 0.0))
-    return slowed
-
-
-def _occurrences(
-    outcomes: Sequence[Recorded], exhausted: Sequence[tuple[UUID, str | None]], transitions: BreakerTransitions
-) -> list[Occurrence]:
-    """Return the notices that these outcomes give an operator. Tests give none."""
-    found = [Occurrence(one, NoticeKind.EXHAUSTED, reason) for one, reason in exhausted if reason != "test"]
-    found += [Occurrence(one, NoticeKind.RECOVERED) for one in transitions.closed]
-    last = {one.subscription_id: one.outcome.failure for one in outcomes if one.healthy is False}
-    return found + [Occurrence(one, NoticeKind.FAILING, last.get(one)) for one in transitions.opened]
+    }
+    if not retries:
+        return
+    planned = [(key, one.subscription_id, one.outcome.next_in_seconds or 0.0) for key, one in retries.items()]
+    for message_id in await overload(connection, planned):
+        outcome, subscription_id = retries[message_id].outcome, retries[message_id].subscription_id
+        outcome.status, outcome.reason = DeliveryStatus.HELD, Reason.OVERLOAD
+        outcome.workflow_id = drain_workflow_id(subscription_id)
 
 
 def _settle(future: asyncio.Future[bool], result: bool | Exception) -> None:
@@ -319,11 +280,6 @@ def _settle(future: asyncio.Future[bool], result: bool | Exception) -> None:
             future.set_exception(result)
         else:
             future.set_result(result)
-
-
-def _without_texts(recorded: Recorded) -> Recorded:
-    outcome = replace(recorded.outcome, detail=None, response_excerpt=None, body_sha256=None)
-    return replace(recorded, outcome=outcome)
 
 
 def _is_away(error: Exception) -> bool:

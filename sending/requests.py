@@ -1,28 +1,32 @@
 """Request of an attempt: body, the subscription's headers, signatures, and the texts to redact in the response."""
 
+import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 
 import orjson
 
+from domain.delivery.failure_kinds import FailureKind
 from domain.events.catalogue import CATALOGUE, secrets_in
-from domain.urls.rules import NormalisedUrl, UrlRules, normalise_url
-from domain.wire.bodies import EventFacts, legacy_body, modern_body, modern_data_text
+from domain.urls.rules import NormalisedUrl, UrlRefused, UrlRules, normalise_url
+from domain.wire.bodies import legacy_body, modern_body, modern_data_text
 from domain.wire.jsontext import parse
 from domain.wire.signing import signature_headers
-from sending.http.client import OutgoingRequest
+from sending.http.client import OutgoingRequest, SendResult, not_sent
 from storage.deliveries.open import OpenDelivery
-from storage.sealing import Sealer
-from telemetry.traceparent import TRACEPARENT, current_traceparent
+from storage.sealing import SealBrokenError, Sealer
+from telemetry.tracing import TRACEPARENT, current_traceparent
+
+logger = logging.getLogger(__name__)
 
 TEST_HEADER = "X-Webhook-Test"
 """Header of a test's request, by which the receiver tells a sample from a real event."""
 
 
 class RequestBuilder:
-    """Builder of requests. Raises `UrlRefused`, `SealBrokenError`, or any error that damaged data causes."""
+    """Builder of requests. `trace_receivers`: a request names the span of its attempt."""
 
     def __init__(self, sealer: Sealer, rules: UrlRules, *, trace_receivers: bool = False) -> None:
         self._sealer = sealer
@@ -30,17 +34,32 @@ class RequestBuilder:
         self._opened = lru_cache(maxsize=4096)(sealer.open)
         self._target: Callable[[str], NormalisedUrl] = lru_cache(maxsize=4096)(lambda url: normalise_url(url, rules))
 
-    def build(self, delivery: OpenDelivery) -> OutgoingRequest:
+    def build_or_fail(self, delivery: OpenDelivery, kind: str = "delivery") -> OutgoingRequest | SendResult:
+        """Return the request, or the result of an attempt whose request cannot be built. `kind` is for the log."""
+        try:
+            return self._build(delivery)
+        except UrlRefused as refused:
+            return not_sent(FailureKind.blocked, str(refused))
+        except SealBrokenError as error:
+            return not_sent(FailureKind.internal, str(error))
+        except Exception:  # damaged data may cause any error
+            logger.exception("request of %s %s could not be built", kind, delivery.message_id)
+            return not_sent(FailureKind.internal, "the request could not be built; see the worker's log")
+
+    def _build(self, delivery: OpenDelivery) -> OutgoingRequest:
         """Return the request of the delivery's next attempt, signed now."""
-        subscription = delivery.subscription
+        subscription, event = delivery.subscription, delivery.event
         target = self._target(subscription.url)
-        event = self._whole_event(delivery)
         message_id, request_id = str(delivery.message_id), str(delivery.request_id)
-        body = _body(event, delivery, message_id, request_id)
         headers: list[tuple[str, str]] = [(TEST_HEADER, "true")] if delivery.is_test else []
         redact: list[str] = []
         if delivery.sealed_data is not None:
+            event = replace(event, data_text=self._sealer.open(delivery.sealed_data))
             redact += secrets_in(CATALOGUE[event.name], parse(event.data_text.encode()))
+        if subscription.legacy:
+            body = legacy_body(event, delivery.variant, delivery.timezone)
+        else:
+            body = modern_body(event, modern_data_text(event.name, event.data_text), message_id, request_id)
         if subscription.sealed_headers is not None:
             own = orjson.loads(self._opened(subscription.sealed_headers))
             headers += [(name, value) for name, value in own]
@@ -62,26 +81,7 @@ class RequestBuilder:
                 version=subscription.signature_version,
             )
             redact += [key for key in (secret, previous) if key is not None]
-        if self._trace_receivers:
-            headers += _trace_header(headers)
+        traceparent = current_traceparent() if self._trace_receivers else None
+        if traceparent is not None and not any(name.lower() == TRACEPARENT for name, _ in headers):
+            headers.append((TRACEPARENT, traceparent))  # unless the subscription sets one
         return OutgoingRequest(url=target, headers=headers, body=body, redact=tuple(redact))
-
-    def _whole_event(self, delivery: OpenDelivery) -> EventFacts:
-        if delivery.sealed_data is None:
-            return delivery.event
-        return replace(delivery.event, data_text=self._sealer.open(delivery.sealed_data))
-
-
-def _trace_header(headers: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return the `traceparent` header of the current attempt, unless the subscription sets one or there is no trace."""
-    traceparent = current_traceparent()
-    if traceparent is None or any(name.lower() == TRACEPARENT for name, _ in headers):
-        return []
-    return [(TRACEPARENT, traceparent)]
-
-
-def _body(event: EventFacts, delivery: OpenDelivery, message_id: str, request_id: str) -> bytes:
-    if delivery.subscription.legacy:
-        return legacy_body(event, delivery.variant, delivery.timezone)
-    data = modern_data_text(event.name, event.data_text)
-    return modern_body(event, data, message_id, request_id)

@@ -1,11 +1,10 @@
 """Subscription queues of a worker, with the limits and suspensions that apply to their attempts."""
 
 import time
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
 from uuid import UUID
 
-from sending.concurrency import Admissions, ConcurrencyLimiter, ResponseTimes, SubscriptionQueue
+from sending.concurrency import SLOW_SECONDS, Admissions, ConcurrencyLimiter, SubscriptionQueue
 from sending.rate_limit import RateLimiters
 from sending.suspension import BREAKER_OPEN, DISABLED, SLOWED_DOWN, Suspension, suspension_of
 from storage.database import Database
@@ -17,45 +16,22 @@ REFRESH_SECONDS = 1.0
 """Maximum age of the subscription state that a queued attempt is checked against."""
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptLimits:
-    """Limits of the attempts of one worker."""
-
-    in_flight: int
-    """Maximum number of requests on the wire."""
-    per_subscription: int
-    """Maximum number of requests on the wire of a subscription without a limit of its own, over all workers."""
-    queue_per_subscription: int
-    """Maximum number of first attempts of a subscription under way in this worker, those on the wire included. The
-    others wait as rows."""
-
-
-@dataclass(frozen=True, slots=True)
-class SubscriptionChanges:
-    """Subscriptions that a flush of outcomes changed."""
-
-    disabled: set[UUID]
-    """Receivers that answered 410."""
-    breaker_opened: set[UUID]
-    breaker_closed: set[UUID]
-    slowed: set[UUID]
-    """Receivers that answered 429."""
-
-
 class SubscriptionQueues:
-    """The queue of each subscription that has attempts under way in this worker.
+    """The queue of each subscription that has attempts under way in this worker. The recorder applies the changes that
+    the worker's own outcomes lead to; `watch_subscriptions` applies all others."""
 
-    The recorder applies the changes that the worker's own outcomes lead to; `watch_subscriptions` applies all others.
-    """
-
-    def __init__(self, worker_id: UUID, limits: AttemptLimits) -> None:
+    def __init__(self, worker_id: UUID, *, in_flight: int, per_subscription: int, queue_per_subscription: int) -> None:
+        """Create the queues of a worker with at most `in_flight` requests on the wire. `per_subscription` limits the
+        requests on the wire of a subscription without a limit of its own, over all workers; `queue_per_subscription`
+        its first attempts under way in this worker. The others wait as rows."""
         self.worker_id = worker_id
-        self.per_subscription = limits.per_subscription
-        self.limiter = ConcurrencyLimiter(limits.in_flight)
+        self.per_subscription = per_subscription
+        self.limiter = ConcurrencyLimiter(in_flight)
         self.rate_limiters = RateLimiters()
-        self.response_times = ResponseTimes()
-        self.admissions = Admissions(limits.queue_per_subscription, self._under_way)
+        self.admissions = Admissions(queue_per_subscription, self._under_way)
         self._queues: dict[UUID, SubscriptionQueue] = {}
+        self._slow: set[UUID] = set()
+        """Subscriptions whose last response was slow."""
         self._workers, self._rank = 1, 0
 
     def enter(self, delivery: OpenDelivery) -> SubscriptionQueue:
@@ -75,12 +51,18 @@ class SubscriptionQueues:
             self._queues.pop(subscription_id, None)
 
     def ids(self) -> list[UUID]:
-        """Return the ids of the subscriptions with attempts under way."""
         return list(self._queues)
 
+    def observe(self, subscription_id: UUID, began: float) -> None:
+        """Note the end of a request that began at `began` (monotonic clock)."""
+        (self._slow.add if time.monotonic() - began > SLOW_SECONDS else self._slow.discard)(subscription_id)
+
     def slow(self, subscription_id: UUID) -> bool:
-        """Return True if the receiver takes long to respond, so that other deliveries should not wait for it."""
-        return self.response_times.slow(subscription_id, self._queues.get(subscription_id))
+        """Return True if the receiver takes long to respond, so that other deliveries should not wait for it. Its last
+        response was slow, or its oldest request on the wire is."""
+        queue = self._queues.get(subscription_id)
+        oldest = next(iter(queue.on_wire.values()), None) if queue is not None else None
+        return subscription_id in self._slow or (oldest is not None and time.monotonic() - oldest > SLOW_SECONDS)
 
     def withdraw(self, subscription_id: UUID, message_ids: Collection[UUID]) -> set[UUID]:
         """Take attempts without a slot out of the queue and return their message ids."""
@@ -92,25 +74,31 @@ class SubscriptionQueues:
         if (queue := self._queues.get(subscription_id)) is not None:
             queue.suspension, queue.suspended_at = suspension, time.monotonic()
 
-    def apply(self, changes: SubscriptionChanges) -> None:
-        """Apply the committed changes that this worker's own outcomes led to."""
-        for subscription_id in changes.disabled:
+    def apply(
+        self,
+        *,
+        disabled: Iterable[UUID],
+        breaker_opened: Iterable[UUID],
+        breaker_closed: Iterable[UUID],
+        slowed: Iterable[UUID],
+    ) -> None:
+        """Apply the committed changes that this worker's own outcomes led to: a 410, the breaker, a 429."""
+        for subscription_id in disabled:
             self.suspend(subscription_id, DISABLED)
-        for subscription_id in changes.breaker_opened:
+        for subscription_id in breaker_opened:
             self.suspend(subscription_id, BREAKER_OPEN)
-        for subscription_id in changes.slowed:
+        for subscription_id in slowed:
             self.suspend(subscription_id, SLOWED_DOWN)
-            self.rate_limiters.interrupt(subscription_id)
-        for subscription_id in changes.breaker_closed:
+            if (limiter := self.rate_limiters.get(subscription_id)) is not None:
+                limiter.interrupt()
+        for subscription_id in breaker_closed:
             queue = self._queues.get(subscription_id)
             if queue is not None and queue.suspension == BREAKER_OPEN:
                 queue.suspension = None
 
     def refresh(self, states: Collection[SubscriptionState], *, read_at: float, workers: int, rank: int) -> None:
-        """Apply subscription states that were read at `read_at` (monotonic clock).
-
-        `rank` is this worker's position, from 0, among the live `workers`.
-        """
+        """Apply subscription states that were read at `read_at` (monotonic clock). `rank` is this worker's position,
+        from 0, among the live `workers`."""
         self._workers, self._rank = max(workers, 1), rank
         for state in states:
             queue = self._queues.get(state.subscription_id)
@@ -123,11 +111,8 @@ class SubscriptionQueues:
         return queue.under_way if queue is not None else 0
 
     def _limit_here(self, subscription: SubscriptionFacts | SubscriptionState) -> int:
-        """Return the concurrency limit of a subscription in this worker.
-
-        One worker alone sends for a subscription that only its drain may send to. Of the others, each worker gets an
-        equal part of the installation's limit.
-        """
+        """Return the concurrency limit of a subscription in this worker. One worker alone sends for a subscription that
+        only its drain may send to. Of the others, each worker gets an equal part of the installation's limit."""
         if subscription.max_concurrency is not None:
             return subscription.max_concurrency
         if subscription.drain_only:
@@ -137,10 +122,8 @@ class SubscriptionQueues:
 
 
 async def watch_subscriptions(database: Database, queues: SubscriptionQueues) -> None:
-    """Refresh the subscriptions of queued attempts and this worker's rank among the live workers, until cancelled.
-
-    A subscription may be paused, disabled or limited after its attempts were queued.
-    """
+    """Refresh the subscriptions of queued attempts and this worker's rank among the live workers, until cancelled. A
+    subscription may be paused, disabled or limited after its attempts were queued."""
 
     async def refresh() -> None:
         read_at = time.monotonic()

@@ -37,13 +37,11 @@ class LinkedSampler(Sampler):
         links: Sequence[Link] | None = None,
         trace_state: TraceState | None = None,
     ) -> SamplingResult:
-        """Record the span if one of its links is to a sampled span."""
         linked = any(link.context.trace_flags.sampled for link in links or ())
         decides = ALWAYS_ON if linked else ALWAYS_OFF
         return decides.should_sample(parent_context, trace_id, name, kind, attributes, links, trace_state)
 
     def get_description(self) -> str:
-        """Return the name of the sampler."""
         return "LinkedSampler"
 
 
@@ -55,10 +53,11 @@ def traces(endpoint: str, part: str) -> Traces:
 
 def traces_to(processor: SpanProcessor, part: str) -> Traces:
     """Return the traces of a process, given to `processor`. The emitting request decides if an event is traced."""
+    name = os.environ.get("OTEL_SERVICE_NAME", f"loyalty-webhooks-{part}")
     # The API uses the sampler of OTEL_TRACES_SAMPLER. Its default records every emit, unless the caller opted out.
     provider = TracerProvider(
         sampler=None if part == "api" else ParentBased(LinkedSampler()),
-        resource=_resource(part),
+        resource=Resource.create({SERVICE_NAME: name, SERVICE_VERSION: version("loyalty-webhooks")}),
         span_limits=SpanLimits(max_links=MOST_LINKS),
         shutdown_on_exit=False,
     )
@@ -70,8 +69,3 @@ def traces_to(processor: SpanProcessor, part: str) -> Traces:
         closing.join(CLOSE_SECONDS)
 
     return Traces(provider, [TracingInterceptor(provider.get_tracer("temporalio"))], close)
-
-
-def _resource(part: str) -> Resource:
-    name = os.environ.get("OTEL_SERVICE_NAME", f"loyalty-webhooks-{part}")
-    return Resource.create({SERVICE_NAME: name, SERVICE_VERSION: version("loyalty-webhooks")})

@@ -1,76 +1,61 @@
 """Spans of the relay and of attempts. Without a provider there are none, at no cost.
 
+Traces cross the outbox as the W3C `traceparent` in the event's row, null for an untraced event.
+
 This module depends on OpenTelemetry's interface alone; `telemetry/export.py` builds the recording and sending if it is
 configured. The spans of the API come from FastAPI's instrumentation, those of workflows and activities from Temporal's.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 from uuid import UUID
 
 from opentelemetry.context import Context, attach, detach
 from opentelemetry.trace import Link, SpanContext, SpanKind, StatusCode, TracerProvider, get_current_span
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from temporalio.client import Interceptor
 
 from domain.delivery.lifecycle import Step
 from domain.wire.bodies import EventFacts
-from telemetry.traceparent import context_of
 
 TRACER = "loyalty-webhooks"
+TRACEPARENT = "traceparent"
+
+_PROPAGATOR = TraceContextTextMapPropagator()
 
 
-class Destination(Protocol):
-    """The subscription of a traced delivery."""
-
-    @property
-    def id(self) -> UUID:
-        """Id of the subscription."""
-
-    @property
-    def url(self) -> str:
-        """URL of the receiver."""
+def current_traceparent() -> str | None:
+    """Return the `traceparent` of the current span, or None if there is none or it is not recorded."""
+    if not get_current_span().get_span_context().trace_flags.sampled:
+        return None
+    carrier: dict[str, str] = {}
+    _PROPAGATOR.inject(carrier)
+    return carrier[TRACEPARENT]
 
 
-class TracedDelivery(Protocol):
-    """Facts of a delivery that its span shows (`storage.deliveries.open.OpenDelivery`)."""
-
-    message_id: UUID
-    event: EventFacts
-    number: int
-    traceparent: str | None
-
-    @property
-    def subscription(self) -> Destination:
-        """Receiver of the delivery."""
+def context_of(traceparent: str) -> Context:
+    """Return a context whose current span is the remote span of that `traceparent`."""
+    return _PROPAGATOR.extract({TRACEPARENT: traceparent}, Context())
 
 
-def _nothing_to_close() -> None:
-    return
-
-
+@dataclass(eq=False)
 class Traces:
     """Tracing of a process. `interceptors` belong on its Temporal client."""
 
-    def __init__(
-        self,
-        provider: TracerProvider | None = None,
-        interceptors: Sequence[Interceptor] = (),
-        close: Callable[[], None] = _nothing_to_close,
-    ) -> None:
-        self.provider = provider
-        self.interceptors = interceptors
-        self.close = close
-        """Send the remaining spans; waits for a bounded time."""
-        self._tracer = provider.get_tracer(TRACER) if provider is not None else None
+    provider: TracerProvider | None = None
+    interceptors: Sequence[Interceptor] = ()
+    close: Callable[[], None] = lambda: None
+    """Send the remaining spans; waits for a bounded time."""
+
+    def __post_init__(self) -> None:
+        self._tracer = self.provider.get_tracer(TRACER) if self.provider is not None else None
 
     @contextmanager
     def handing_over(self, workflow_id: str, traceparents: Iterable[str | None]) -> Iterator[None]:
         """Span around a workflow start: in the trace that all events share, or in a new trace with links to theirs.
-
-        Events emitted in one request share a trace; a batch of the relay may contain events of many.
-        """
+        Events emitted in one request share a trace; a batch of the relay may contain events of many."""
         emitted = [context_of(one) for one in dict.fromkeys(traceparents) if one is not None]
         if self._tracer is None or not emitted:
             yield
@@ -85,31 +70,38 @@ class Traces:
             yield
 
     @contextmanager
-    def attempt(self, delivery: TracedDelivery) -> Iterator[Callable[[Step], None]]:
-        """Span around queueing, sending and recording an attempt; yields a function that takes the outcome.
-
-        The span belongs to the trace of its event. If the surrounding activity is in another trace (a batch's, or none,
-        because a drain outlives any trace), the span links to the activity's.
-        """
-        if self._tracer is None or delivery.traceparent is None:
-            yield _untold
+    def attempt(
+        self,
+        event: EventFacts,
+        traceparent: str | None,
+        *,
+        url: str,
+        message_id: UUID,
+        subscription_id: UUID,
+        number: int,
+    ) -> Iterator[Callable[[Step], None]]:
+        """Span around queueing, sending and recording an attempt; yields a function that takes the outcome. The span
+        belongs to the trace of its event. If the surrounding activity is in another trace (a batch's, or none, because
+        a drain outlives any trace), the span links to the activity's."""
+        if self._tracer is None or traceparent is None:
+            yield lambda _: None
             return
-        event = context_of(delivery.traceparent)
+        emitted = context_of(traceparent)
         around = get_current_span().get_span_context()
-        inside = around.is_valid and around.trace_id == _span_of(event).trace_id
+        inside = around.is_valid and around.trace_id == _span_of(emitted).trace_id
         with self._tracer.start_as_current_span(
-            f"attempt {delivery.event.name}",
-            context=None if inside else event,
+            f"attempt {event.name}",
+            context=None if inside else emitted,
             kind=SpanKind.CLIENT,
             links=() if inside or not around.is_valid else [Link(around)],
             attributes={
                 "http.request.method": "POST",
-                "server.address": urlsplit(delivery.subscription.url).hostname or "",
-                "webhook.store": delivery.event.store_code,
-                "webhook.event_id": str(delivery.event.event_id),
-                "webhook.message_id": str(delivery.message_id),
-                "webhook.subscription_id": str(delivery.subscription.id),
-                "webhook.attempt": delivery.number,
+                "server.address": urlsplit(url).hostname or "",
+                "webhook.store": event.store_code,
+                "webhook.event_id": str(event.event_id),
+                "webhook.message_id": str(message_id),
+                "webhook.subscription_id": str(subscription_id),
+                "webhook.attempt": number,
             },
             record_exception=False,  # an attempt that another worker makes is no error
             set_status_on_exception=False,
@@ -127,10 +119,6 @@ class Traces:
 
 
 NO_TRACES = Traces()
-
-
-def _untold(_: Step) -> None:
-    return
 
 
 def _span_of(context: Context) -> SpanContext:

@@ -1,6 +1,7 @@
 """Metrics of the worker process, for Prometheus. No label holds an id, a URL or any other unbounded value."""
 
 from collections.abc import Mapping
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -22,69 +23,62 @@ class WorkerMetrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.pool = PoolGauges(self.registry)
-        attempts = Counter(
+        counter = partial(Counter, registry=self.registry)
+        histogram = partial(Histogram, registry=self.registry)
+        attempts = counter(
             "loyalty_webhooks_attempts",
             "Attempts by outcome: delivered, or a failure kind of docs/failure-kinds.md.",
             ["outcome"],
-            registry=self.registry,
         )
         # A counter that exists from the start shows its first increase; one created later starts at 1.
         self.attempts_by_outcome: Mapping[str, Counter] = {
             outcome: attempts.labels(outcome) for outcome in (DeliveryStatus.DELIVERED, *FailureKind)
         }
-        self.attempt_seconds = Histogram(
+        self.attempt_seconds = histogram(
             "loyalty_webhooks_attempt_seconds",
             "Time from the start of a request to the last byte of its response.",
             buckets=ATTEMPT_BUCKETS_SECONDS,
-            registry=self.registry,
         )
         self.attempts_under_way = Gauge(
             "loyalty_webhooks_attempts_under_way",
             "Attempts in progress in this worker, including those that wait for the concurrency limiter.",
             registry=self.registry,
         )
-        self.first_attempt_lag_seconds = Histogram(
+        self.first_attempt_lag_seconds = histogram(
             "loyalty_webhooks_first_attempt_lag_seconds",
             "Time from the acceptance of an event to the start of the first attempt of a delivery, for deliveries that "
             "are not held (pause, breaker, limit, order). Compares the clocks of database and worker.",
             buckets=FIRST_ATTEMPT_BUCKETS_SECONDS,
-            registry=self.registry,
         )
-        deliveries_ended = Counter(
+        ended = counter(
             "loyalty_webhooks_deliveries_ended",
             "Deliveries that were ended by an attempt: delivered or exhausted.",
             ["status"],
-            registry=self.registry,
         )
         self.deliveries_ended_as: Mapping[str, Counter] = {
-            status: deliveries_ended.labels(status) for status in (DeliveryStatus.DELIVERED, DeliveryStatus.EXHAUSTED)
+            status: ended.labels(status) for status in (DeliveryStatus.DELIVERED, DeliveryStatus.EXHAUSTED)
         }
-        self.claim_seconds = Histogram(
+        self.claim_seconds = histogram(
             "loyalty_webhooks_relay_claim_seconds",
             "Duration of the relay's claim statement, including the wait for a connection.",
             buckets=CLAIM_BUCKETS_SECONDS,
-            registry=self.registry,
         )
-        self.flush_rows = Histogram(
+        self.flush_rows = histogram(
             "loyalty_webhooks_flush_rows",
             "Intents and outcomes per flush (one transaction).",
             buckets=FLUSH_BUCKETS_ROWS,
-            registry=self.registry,
         )
-        self.flush_faults = Counter(
+        self.flush_faults = counter(
             "loyalty_webhooks_flush_faults",
             "Flushes that failed because the database was unavailable; their outcomes stay in memory.",
-            registry=self.registry,
         )
-        self.handed_over = Counter(
+        self.handed_over = counter(
             "loyalty_webhooks_events_handed_over",
             "Events for which the relay asked Temporal to start a workflow, repeats included, by kind of workflow: "
             "single or batch.",
             ["kind"],
-            registry=self.registry,
         )
-        self.start_faults = Counter(
+        self.start_faults = counter(
             "loyalty_webhooks_start_faults",
             "Workflow starts that Temporal refused or did not answer; each is repeated.",
-            registry=self.registry,
         )

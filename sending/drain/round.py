@@ -8,12 +8,12 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from dataclasses import KW_ONLY, InitVar, dataclass, replace
 from uuid import UUID
 
 from domain.delivery.lifecycle import DeliveryStatus, Reason, Step
 from sending.dispatcher import Dispatcher
+from sending.drain.sources import LOOK_SECONDS, READ_AGAIN_SECONDS, Backlog, Found, OrderedBacklog
 from storage.database import Database
 from storage.deliveries.open import OpenDelivery
 from storage.deliveries.ordering import on_the_wire
@@ -23,15 +23,7 @@ LARGEST_WINDOW = 300
 """Maximum number of deliveries under way. Those that start or end together are one bulk write for the database."""
 
 REFILLS = 4
-"""Number of refills per window: a window is refilled when a fourth of it is free, so that one read serves many
-deliveries."""
-
-LOOK_SECONDS = 0.05
-"""Maximum interval between two reads of the held deliveries, for those that became due or were matched, and for free
-space of less than a refill."""
-
-READ_AGAIN_SECONDS = 0.25
-"""Maximum age of the held deliveries that were read, and of the list of those that another worker sends."""
+"""Refills per window: it is refilled when a fourth of it is free, so that one read serves many deliveries."""
 
 CHANGED_SECONDS = 1.0
 """Interval at which the subscription is read again for changes; a failed attempt brings this forward. With a hundred
@@ -40,42 +32,21 @@ subscriptions at one request a second each, this read was most of their cost."""
 TAKEN_PAUSE_SECONDS = 0.5
 """Pause before deliveries of another sender are read again. A dead worker is noticed after three seconds."""
 
-
-@dataclass(slots=True)
-class Found:
-    """Result of a read of the held deliveries."""
-
-    deliveries: list[OpenDelivery] = field(default_factory=list)
-    """Deliveries to begin now."""
-    early: bool = False
-    """True if an event that precedes others is still being matched."""
-    due_in_seconds: float | None = None
-    """Seconds until the first retry, if there is nothing to begin; None if no retry waits."""
-
-    @property
-    def soon(self) -> bool:
-        """Return True if the round waits for the next retry, so that retries that fall due one by one share a round."""
-        return self.due_in_seconds is not None and self.due_in_seconds < READ_AGAIN_SECONDS
+TAKEN = "waiting: another sender holds the delivery"
 
 
-class Source(Protocol):
-    """The held deliveries of a subscription, in the order in which they are sent."""
+@dataclass(eq=False)
+class Round:
+    """Drain round of one subscription, with the limits of its attempts under way (None: no limit). Attempts queued in
+    this worker take no slot, so `most` need not limit them. When attempts of the subscription are on the wire in
+    another worker too, only `most` limits all of them."""
 
-    async def next(self, most: int, under_way: Collection[UUID]) -> Found:
-        """Return at most `most` deliveries to begin now, without those under way."""
-
-    def forget(self) -> None:
-        """Discard prefetched deliveries, because an attempt failed or was not begun."""
-
-
-@dataclass(slots=True)
-class Window:
-    """Limits of a round's attempts under way; None: no limit.
-
-    Attempts queued in this worker take no slot, so `most` need not limit them. When attempts of the subscription are on
-    the wire in another worker too, only `most` limits all of them.
-    """
-
+    database: Database
+    dispatcher: Dispatcher
+    subscription_id: UUID
+    source: Backlog | OrderedBacklog
+    left: InitVar[Collection[str]]
+    _: KW_ONLY
     most: int | None
     """Maximum number under way in all workers."""
     strictly: bool
@@ -85,34 +56,14 @@ class Window:
     size: int | None
     """Maximum number under way of those begun by this round (slow start: it grows by each delivered one)."""
 
-    @property
-    def ahead(self) -> int | None:
-        """Return the maximum number of attempts that are begun and not yet sent."""
-        return None if self.per_second is None else min(int(self.per_second) + 1, LARGEST_WINDOW)
-
-
-class Round:
-    """Drain round of one subscription."""
-
-    def __init__(
-        self,
-        database: Database,
-        dispatcher: Dispatcher,
-        subscription_id: UUID,
-        source: Source,
-        window: Window,
-        left: Collection[str],
-    ) -> None:
-        self._database = database
-        self._dispatcher = dispatcher
-        self._id = subscription_id
-        self._source = source
-        self._window = window
+    def __post_init__(self, left: Collection[str]) -> None:
         self._begun: dict[UUID, asyncio.Task[Step]] = {}
         self._elsewhere = {UUID(one) for one in left}
         """Deliveries under way in another worker, or begun by an earlier round."""
         self._joined: set[UUID] = set()
         """Deliveries begun by an earlier round in this worker, or as a manual attempt."""
+        self._ahead = None if self.per_second is None else min(int(self.per_second) + 1, LARGEST_WINDOW)
+        """Maximum number of attempts that are begun and not yet sent."""
         self._ended = 0
         self._refill = 1
         self._refill_due = asyncio.Event()
@@ -141,9 +92,7 @@ class Round:
                 if not await lasts():
                     return self._result(0.0, "changed")
             if refused:
-                return self._result(
-                    TAKEN_PAUSE_SECONDS, "waiting: another sender holds the delivery", ignores_wake=True
-                )
+                return self._result(TAKEN_PAUSE_SECONDS, TAKEN, ignores_wake=True)
             if not healthy or now - looked_at > READ_AGAIN_SECONDS:
                 looked_at = now
                 await self._look_elsewhere()
@@ -153,50 +102,46 @@ class Round:
                     return self._result(0.0, "sending held deliveries")
 
     def _free(self) -> int:
-        """Return how many attempts may be begun."""
-        window = self._window
         under_way = len(self._begun) + len(self._elsewhere)
         free = [LARGEST_WINDOW]
-        if window.most is not None and (window.strictly or self._elsewhere):
-            free.append(window.most - under_way)
-        if window.ahead is not None:
-            free.append(window.ahead - self._queued())
-        if window.size is not None:
-            free.append(window.size - len(self._own()))
+        if self.most is not None and (self.strictly or self._elsewhere):
+            free.append(self.most - under_way)
+        if self._ahead is not None:
+            free.append(self._ahead - self._queued())
+        if self.size is not None:
+            free.append(self.size - len(self._own()))
         return max(0, min(free))
 
     def _own(self) -> set[UUID]:
-        """Return the attempts under way that this round began itself."""
         return self._begun.keys() - self._joined
 
     def _queued(self) -> int:
-        return sum(self._dispatcher.queued(one) for one in self._own())
+        return sum(self.dispatcher.queued(one) for one in self._own())
 
     async def _begin_more(self) -> Found:
-        """Refill the window."""
-        ahead = self._window.ahead
+        ahead = self._ahead
         if ahead is not None and ahead - self._queued() < max(1, ahead // REFILLS):
             return Found()
         if not (free := self._free()):
             return Found()
-        found = await self._source.next(free, {*self._begun, *self._elsewhere})
+        found = await self.source.next(free, {*self._begun, *self._elsewhere})
         ours = [one for one in found.deliveries if not self._is_under_way(one)]
         free = self._free()
         for delivery in ours[:free]:
-            begun = self._dispatcher.begin(replace(delivery, hold_again_as=Reason.RETRY), "automatic")
+            begun = self.dispatcher.begin(replace(delivery, hold_again_as=Reason.RETRY), "automatic")
             self._join(delivery.message_id, begun)
         if len(ours[:free]) < len(found.deliveries):
-            self._source.forget()
+            self.source.forget()
         return found
 
     def _is_under_way(self, delivery: OpenDelivery) -> bool:
         """Return True if the delivery has a sender, for which the round then waits."""
         identity = delivery.message_id
-        if (task := self._dispatcher.under_way(identity)) is not None:
+        if (task := self.dispatcher.under_way(identity)) is not None:
             self._joined.add(identity)
             self._join(identity, task)
             return True
-        if self._dispatcher.taken(delivery):
+        if self.dispatcher.taken(delivery):
             self._elsewhere.add(identity)
             return True
         return False
@@ -213,13 +158,12 @@ class Round:
     async def _look_elsewhere(self) -> None:
         """Join attempts that this worker has begun, and forget deliveries that no longer have a sender."""
         for one in list(self._elsewhere):
-            if (task := self._dispatcher.under_way(one)) is not None:
+            if (task := self.dispatcher.under_way(one)) is not None:
                 self._elsewhere.discard(one)
                 self._joined.add(one)
                 self._join(one, task)
         if self._elsewhere:
-            async with self._database.transaction() as connection:
-                self._elsewhere = await on_the_wire(connection, self._elsewhere)
+            self._elsewhere = await self.database.run(on_the_wire, self._elsewhere)
 
     async def _wait(self) -> None:
         """Wait until a refill's worth of attempts has ended, or until the next read is due."""
@@ -233,39 +177,31 @@ class Round:
 
     def _collect_ended(self) -> tuple[bool, bool]:
         """Count the ended attempts. Return (all were delivered, one of this round was not made or not recorded)."""
-        ended = [one for one, task in self._begun.items() if task.done()]
         refused = False
         healthy = True
-        for one in ended:
+        for one in [one for one, task in self._begun.items() if task.done()]:
             step = outcome(self._begun.pop(one))
+            delivered = step is not None and step.status == DeliveryStatus.DELIVERED
             refused = refused or (step is None and one not in self._joined)
-            healthy = healthy and step is not None and step.status == DeliveryStatus.DELIVERED
-            if step is not None:
-                self._delivered += step.status == DeliveryStatus.DELIVERED
-                self._failed += step.failure is not None
-                if self._window.size is not None and step.status == DeliveryStatus.DELIVERED:
-                    self._window.size = min(self._window.size + 1, LARGEST_WINDOW)
+            healthy = healthy and delivered
+            self._delivered += delivered
+            self._failed += step is not None and step.failure is not None
+            if self.size is not None and delivered:
+                self.size = min(self.size + 1, LARGEST_WINDOW)
         if not healthy:
-            self._source.forget()
+            self.source.forget()
         return healthy, refused
 
     def _withdraw(self) -> None:
         """Withdraw own attempts without a slot. Joined ones, such as a person's, are left to whoever began them."""
-        for one in self._dispatcher.queues.withdraw(self._id, self._own()):
+        for one in self.dispatcher.queues.withdraw(self.subscription_id, self._own()):
             del self._begun[one]
 
     def _result(self, next_in_seconds: float | None, state: str, *, ignores_wake: bool = False) -> DrainRoundResult:
         self._withdraw()
         left = sorted(str(one) for one in {*self._begun, *self._elsewhere})
-        return DrainRoundResult(
-            self._delivered,
-            self._failed,
-            next_in_seconds,
-            state,
-            ignores_wake,
-            under_way=left,
-            window=self._window.size or 0,
-        )
+        window = self.size or 0
+        return DrainRoundResult(self._delivered, self._failed, next_in_seconds, state, ignores_wake, left, window)
 
 
 def outcome(task: asyncio.Task[Step]) -> Step | None:

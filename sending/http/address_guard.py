@@ -10,9 +10,8 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import ip_address
 
 from aiohappyeyeballs import AddrInfoType
 
@@ -38,32 +37,22 @@ class AddressBlockedError(OSError):
 
 def judge_address(host: str, rules: UrlRules) -> None:
     """Raise AddressBlockedError if the address `host` is not permitted. An IPv6 zone id is refused, too."""
-    refusal = address_refusal(_address(host), rules)
+    try:
+        refusal = address_refusal(ip_address(host), rules)
+    except ValueError:
+        refusal = f"{host!r} is not an address"
     if refusal is not None:
         raise AddressBlockedError(refusal)
 
 
-def _address(host: str) -> IPv4Address | IPv6Address:
-    try:
-        return ip_address(host)
-    except ValueError:
-        raise AddressBlockedError(f"{host!r} is not an address") from None
-
-
-@dataclass(slots=True)
-class _Known:
-    """Permitted addresses of a name, in the order in which they are tried."""
-
-    until: float
-    addresses: deque[AddrInfoType]
+_Known = tuple[float, deque[AddrInfoType]]
+"""End of the time to live (loop clock), and the permitted addresses in the order in which they are tried."""
 
 
 class GuardedResolver:
-    """TTL cache over the system's resolver, without the refused addresses.
-
-    If a name has both refused and permitted addresses, only the permitted ones are used. Concurrent lookups of a name
-    share one answer (single flight). Build it inside the running event loop.
-    """
+    """TTL cache over the system's resolver, without the refused addresses. If a name has both refused and permitted
+    addresses, only the permitted ones are used. Concurrent lookups of a name share one answer (single flight). Build it
+    inside the running event loop."""
 
     def __init__(self, rules: UrlRules) -> None:
         self._rules = rules
@@ -73,16 +62,14 @@ class GuardedResolver:
         self._lookups: dict[tuple[str, int], asyncio.Task[_Known]] = {}
 
     async def resolve(self, hostname: str, port: int) -> list[AddrInfoType]:
-        """Return the permitted addresses of a name, rotated at each call.
-
-        Raises OSError (gaierror) for an unknown name, AddressBlockedError when all are refused.
-        """
+        """Return the permitted addresses of a name, rotated at each call. Raises OSError (gaierror) for an unknown
+        name, AddressBlockedError when all are refused."""
         name = (hostname, port)
-        known = self._known.get(name)
-        if known is None or known.until <= self._loop.time():
-            known = await self._ask(name)
-        known.addresses.rotate(-1)
-        return list(known.addresses)
+        until, addresses = self._known.get(name, (0.0, deque[AddrInfoType]()))
+        if until <= self._loop.time():
+            _, addresses = await self._ask(name)
+        addresses.rotate(-1)
+        return list(addresses)
 
     async def _ask(self, name: tuple[str, int]) -> _Known:
         task = self._lookups.get(name)
@@ -117,7 +104,7 @@ class GuardedResolver:
         permitted.rotate(1)
         if len(self._known) >= KNOWN_MAX:
             self._known.clear()
-        known = self._known[hostname, port] = _Known(self._loop.time() + KNOWN_SECONDS, permitted)
+        known = self._known[hostname, port] = (self._loop.time() + KNOWN_SECONDS, permitted)
         return known
 
     async def _look_up(self, host: str, port: int) -> Sequence[AddrInfoType]:
@@ -149,10 +136,7 @@ class GuardedResolver:
         del answer, error  # as `task` in _ask
 
     def _settle(
-        self,
-        answer: "asyncio.Future[Sequence[AddrInfoType]]",
-        found: Sequence[AddrInfoType],
-        error: Exception | None,
+        self, answer: "asyncio.Future[Sequence[AddrInfoType]]", found: Sequence[AddrInfoType], error: Exception | None
     ) -> None:
         self._slots.release()
         if answer.done():

@@ -1,25 +1,46 @@
 """HTTP client of the attempts: sends one signed request and returns the response or the failure as data."""
 
+import asyncio
+import errno
+import socket
+import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from types import TracebackType
 from typing import Self
 
 from domain.delivery.failure_kinds import FailureKind
 from domain.delivery.verdict import Answer, parse_retry_after
 from domain.urls.rules import NormalisedUrl, UrlRefused, UrlRules, normalise_url
 from domain.wire.excerpts import text_excerpt
-from sending.http.connection import Response
-from sending.http.deadlines import Deadlines
-from sending.http.failures import detail_of, failure_of
-from sending.http.pool import Connections
+from sending.http.address_guard import AddressBlockedError
+from sending.http.connection import ClosedBeforeAnswerError, MalformedResponseError, Response
+from sending.http.pool import Connections, HandshakeCutError
 
 # Maximum length of a stored `Location`: a useful URL fits, and a receiver may send 8 KB.
 _LOCATION_BYTES = 500
 _DETAIL_BYTES = 300
+
+# The machine has run out of a resource, which is no fault of the receiver.
+_OUR_OWN_ERRNO = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL})
+_RESET_ERRNO = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED, errno.ESHUTDOWN, errno.ENOTCONN})
+
+_WITH_OWN_TEXT = (AddressBlockedError, UrlRefused, HandshakeCutError, ClosedBeforeAnswerError, MalformedResponseError)
+
+# The failure kind of every exception, which a test proves. Looked up along the class hierarchy: the most specific wins.
+KINDS: dict[type[BaseException], FailureKind] = {
+    AddressBlockedError: FailureKind.blocked,
+    UrlRefused: FailureKind.blocked,
+    TimeoutError: FailureKind.timeout,
+    socket.gaierror: FailureKind.dns,
+    ssl.SSLError: FailureKind.tls,
+    HandshakeCutError: FailureKind.tls,
+    ClosedBeforeAnswerError: FailureKind.reset,
+    MalformedResponseError: FailureKind.invalid_response,
+    OSError: FailureKind.connect,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,12 +64,9 @@ class SenderSettings:
 
 @dataclass(slots=True)  # not frozen: making one would cost thrice as much, for each delivery
 class OutgoingRequest:
-    """POST request to send.
-
-    `headers` are the subscription's own and the signature's; `Host`, `Content-Type`, `Content-Length`, `User-Agent`
-    (unless among them) and `Accept-Encoding` are added. Texts in `redact` (stored header values, keys) are masked in
-    the stored part of the response.
-    """
+    """POST request to send. `headers` are the subscription's own and the signature's; `Host`, `Content-Type`,
+    `Content-Length`, `User-Agent` (unless among them) and `Accept-Encoding` are added. Texts in `redact` (stored header
+    values, keys) are masked in the stored part of the response."""
 
     url: NormalisedUrl
     headers: list[tuple[str, str]]
@@ -58,12 +76,9 @@ class OutgoingRequest:
 
 @dataclass(slots=True)  # not frozen: making one would cost thrice as much, for each delivery
 class SendResult:
-    """Result of one attempt.
-
-    `failure` is set when the response did not arrive whole or no request was sent, also beside a `status_code` (200
-    and then a reset). A status other than 2xx is no failure here: `domain.delivery.verdict` judges it. `detail`
-    describes the failure. `duration_ms` ends with the last byte or the failure.
-    """
+    """Result of one attempt. `failure` is set when the response did not arrive whole or no request was sent, also
+    beside a `status_code` (200 and then a reset). A status other than 2xx is no failure here: `domain.delivery.verdict`
+    judges it. `detail` describes the failure. `duration_ms` ends with the last byte or the failure."""
 
     status_code: int | None
     failure: FailureKind | None
@@ -71,7 +86,6 @@ class SendResult:
     location: str | None
     excerpt: str
     detail: str
-    started_at: datetime
     duration_ms: int
 
     @property
@@ -79,10 +93,79 @@ class SendResult:
         """Return the input of `domain.delivery.verdict.verdict`."""
         return Answer(self.status_code, self.failure, self.retry_after_seconds)
 
+    @property
+    def stored_detail(self) -> str | None:
+        """Return the description of the failure, or the destination of a redirect."""
+        return self.detail or (f"Location: {self.location}" if self.location else None)
+
 
 def not_sent(failure: FailureKind, detail: str) -> SendResult:
     """Return the result of an attempt that ended before its request was sent."""
-    return SendResult(None, failure, None, None, "", detail, datetime.now(UTC), 0)
+    return SendResult(None, failure, None, None, "", detail, 0)
+
+
+class Deadlines:
+    """Timeouts of `seconds` each for many concurrent requests, on one timer: uvloop takes some 15 µs to set and clear a
+    timer. Build it inside the running event loop. `with deadlines.limit():` raises TimeoutError."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._loop = asyncio.get_running_loop()
+        self._limits: dict[Limit, float] = {}
+        """Active limits with their end (loop clock). All have the same length, so the first one ends first."""
+        self._timer: asyncio.TimerHandle | None = None
+
+    def limit(self) -> "Limit":
+        """Return a context manager that cancels its block at the end of the timeout, and raises TimeoutError."""
+        return Limit(self)
+
+    def begin(self, limit: "Limit") -> None:
+        ends_at = self._limits[limit] = self._loop.time() + self._seconds
+        if self._timer is None:
+            self._timer = self._loop.call_at(ends_at, self._expire_due)
+
+    def end(self, limit: "Limit") -> None:
+        self._limits.pop(limit, None)
+
+    def _expire_due(self) -> None:
+        """Expire the limits that are due, and set the timer for the next one."""
+        self._timer = None
+        now = self._loop.time()
+        while self._limits:
+            limit, ends_at = next(iter(self._limits.items()))
+            if ends_at > now:
+                self._timer = self._loop.call_at(ends_at, self._expire_due)
+                return
+            del self._limits[limit]
+            limit.expire()
+
+
+class Limit:
+    """Timeout of one block, with the rules of `asyncio.timeout` about cancellation by others."""
+
+    __slots__ = ("_cancellations", "_deadlines", "_expired", "_task")
+
+    def __init__(self, deadlines: Deadlines) -> None:
+        self._deadlines = deadlines
+        self._expired = False
+
+    def __enter__(self) -> None:
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a time limit needs a task to cancel")
+        self._task = task
+        self._cancellations = task.cancelling()
+        self._deadlines.begin(self)
+
+    def expire(self) -> None:
+        self._expired = True
+        self._task.cancel()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        self._deadlines.end(self)
+        only_ours = self._expired and self._task.uncancel() <= self._cancellations
+        if only_ours and kind is asyncio.CancelledError:
+            raise TimeoutError from error
 
 
 class Sender:
@@ -97,18 +180,14 @@ class Sender:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close all connections."""
         await self._connections.aclose()
 
     async def send(self, request: OutgoingRequest) -> SendResult:
         """Send a request once. Raises only CancelledError: the result reports every other failure."""
-        started_at = datetime.now(UTC)
         started = time.perf_counter()
         response = Response(self._settings.read_limit_bytes)
         failure: FailureKind | None = None
@@ -118,10 +197,20 @@ class Sender:
                 await self._exchange(request, response)
         except Exception as error:  # Every outcome of an attempt is data.
             failure = failure_of(error)
-            detail = self._detail(failure, error, request)
-        finally:
-            duration_ms = round((time.perf_counter() - started) * 1000)
-        return self._result(request, response, failure, detail, started_at, duration_ms)
+            detail = text_excerpt(detail_of(error).encode("utf-8", "replace"), _DETAIL_BYTES, request.redact)
+            if failure is FailureKind.timeout:
+                detail = f"no complete answer within {self._settings.timeout_seconds:g} s"
+        duration_ms = round((time.perf_counter() - started) * 1000)
+        status = response.status_code
+        retry_after: float | None = None
+        location: str | None = None
+        if status is not None and status >= 300:
+            if response.retry_after is not None:
+                retry_after = parse_retry_after(response.retry_after.decode("latin-1"), datetime.now(UTC))
+            if response.location is not None and status < 400:
+                location = text_excerpt(response.location, _LOCATION_BYTES, request.redact)
+        excerpt = text_excerpt(bytes(response.body), self._settings.excerpt_bytes, request.redact)
+        return SendResult(status, failure, retry_after, location, excerpt, detail, duration_ms)
 
     def _opening_of(self, url: str) -> tuple[NormalisedUrl, str]:
         """Return a stored URL, checked by the current rules, and the first lines of every request to it."""
@@ -140,27 +229,28 @@ class Sender:
         head = f"{opening}Content-Length: {len(request.body)}\r\nAccept-Encoding: identity\r\n{lines}\r\n"
         await self._connections.exchange(url, head.encode() + request.body, response)
 
-    def _detail(self, failure: FailureKind, error: Exception, request: OutgoingRequest) -> str:
-        if failure is FailureKind.timeout:
-            return f"no complete answer within {self._settings.timeout_seconds:g} s"
-        return text_excerpt(detail_of(error).encode("utf-8", "replace"), _DETAIL_BYTES, request.redact)
 
-    def _result(
-        self,
-        request: OutgoingRequest,
-        response: Response,
-        failure: FailureKind | None,
-        detail: str,
-        started_at: datetime,
-        duration_ms: int,
-    ) -> SendResult:
-        status = response.status_code
-        retry_after: float | None = None
-        location: str | None = None
-        if status is not None and status >= 300:
-            stated = response.retry_after
-            retry_after = None if stated is None else parse_retry_after(stated.decode("latin-1"), datetime.now(UTC))
-            target = response.location if status < 400 else None
-            location = None if target is None else text_excerpt(target, _LOCATION_BYTES, request.redact)
-        excerpt = text_excerpt(bytes(response.body), self._settings.excerpt_bytes, request.redact)
-        return SendResult(status, failure, retry_after, location, excerpt, detail, started_at, duration_ms)
+def failure_of(error: BaseException) -> FailureKind:
+    """Return the failure kind of an exception. An unknown exception is a fault of the product: `internal`."""
+    number = error.errno if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) else None
+    if number in _OUR_OWN_ERRNO:
+        return FailureKind.internal
+    if number in _RESET_ERRNO:
+        return FailureKind.reset
+    for ancestor in type(error).__mro__:
+        if ancestor in KINDS:
+            return KINDS[ancestor]
+    return FailureKind.internal
+
+
+def detail_of(error: BaseException) -> str:
+    """Return a description of the failure, without the URL's query, any header or any byte of the response."""
+    if isinstance(error, _WITH_OWN_TEXT):
+        return str(error)
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"certificate verify failed: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        # Python sets `reason` only where OpenSSL names one.
+        reason: str | None = getattr(error, "reason", None)
+        return (reason or "handshake failed").lower().replace("_", " ")
+    return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__

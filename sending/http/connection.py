@@ -72,7 +72,6 @@ class Connection(asyncio.Protocol):
 
     @property
     def reusable(self) -> bool:
-        """Return True if the connection can carry another exchange."""
         if self._answered is not None or not self._keep_alive or self._transport.is_closing():
             return False
         if self._tls is not None and self._request_bytes > SURELY_SENT_BYTES:
@@ -81,10 +80,9 @@ class Connection(asyncio.Protocol):
 
     async def exchange(self, request: bytes, response: Response) -> bool:
         """Send `request` and fill `response` until it is complete or at its limit. Return True if another may follow.
-
         Raises `ClosedBeforeAnswerError`, `MalformedResponseError`, or the OSError (`ssl.SSLError` among them) that
-        broke the connection. When no other may follow, also after an error or a cancellation, the connection is closed.
-        """
+        broke the connection. When no other may follow, also after an error or a cancellation, the connection is
+        closed."""
         self._response = response
         self._request_bytes = len(request)
         self._headers: dict[bytes, bytes] = {}
@@ -115,7 +113,6 @@ class Connection(asyncio.Protocol):
         self._transport.close()
 
     def abort(self) -> None:
-        """Close the connection at once."""
         self._transport.abort()
 
     # Callbacks of the event loop.
@@ -203,7 +200,6 @@ class Connection(asyncio.Protocol):
             self._malformed = "more was sent than one response"
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Store the headers that matter to the client."""
         name = name.lower()
         if name == _TRANSFER_ENCODING:
             self._headers[name] = value  # the last one says how the body ends

@@ -50,15 +50,16 @@ class Connections:
         self._closed = False
 
     async def exchange(self, url: NormalisedUrl, request: bytes, response: Response) -> None:
-        """Send `request`, head and body, to `url`'s host and fill `response`.
-
-        Raises the errors of `Connection.exchange`; if no connection can be made, `AddressBlockedError`,
-        `HandshakeCutError`, `socket.gaierror`, `ssl.SSLError` or another OSError.
-        """
+        """Send `request`, head and body, to `url`'s host and fill `response`. Raises the errors of
+        `Connection.exchange`; if no connection can be made, `AddressBlockedError`, `HandshakeCutError`,
+        `socket.gaierror`, `ssl.SSLError` or another OSError."""
         peer = (url.scheme, url.hostname, url.port)
         connection = self._idle_one(peer) or await self._connect(url)
         if await connection.exchange(request, response):
-            self._put_back(peer, connection)
+            connection.idle_since = self._loop.time()
+            self._idle.setdefault(peer, []).append(connection)
+            if self._sweep is None:
+                self._sweep = self._loop.call_later(KEEP_ALIVE_SECONDS, self._close_idle)
 
     async def aclose(self) -> None:
         """Close all connections, also those in use."""
@@ -79,12 +80,6 @@ class Connections:
                 return connection
             connection.close()
         return None
-
-    def _put_back(self, peer: _Peer, connection: Connection) -> None:
-        connection.idle_since = self._loop.time()
-        self._idle.setdefault(peer, []).append(connection)
-        if self._sweep is None:
-            self._sweep = self._loop.call_later(KEEP_ALIVE_SECONDS, self._close_idle)
 
     def _close_idle(self) -> None:
         """Close the connections that were idle for too long. One sweep checks all, instead of one timer each."""

@@ -3,6 +3,7 @@
 import ssl
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any, Self
 
 import certifi
@@ -17,16 +18,13 @@ class CertificateFileError(Exception):
 
 
 class ResumingContext(ssl.SSLContext):
-    """Client context that resumes the last session with a host, which saves a round trip and the certificates.
-
-    asyncio passes no session itself. Sessions are stored under the name for which this context verified the
-    certificate. `store` is called when a connection ends, because TLS 1.3 sends tickets only after the handshake.
-    """
+    """Client context that resumes the last session with a host, which saves a round trip and the certificates. asyncio
+    passes no session itself. Sessions are stored under the name for which this context verified the certificate.
+    `store` is called when a connection ends, because TLS 1.3 sends tickets only after the handshake."""
 
     _sessions: OrderedDict[str, tuple[ssl.SSLSession, float]]
 
     def __new__(cls, protocol: int = ssl.PROTOCOL_TLS_CLIENT, *args: Any, **kwargs: Any) -> Self:
-        """Create a context without sessions."""
         context = super().__new__(cls, protocol, *args, **kwargs)
         context._sessions = OrderedDict()
         return context
@@ -58,26 +56,21 @@ class ResumingContext(ssl.SSLContext):
 
 
 def client_context(ca_bundle: str | None, client_cert: str | None) -> ResumingContext:
-    """Return the context for outgoing connections.
-
-    It trusts the public authorities (certifi's, the same on every machine) and those in the PEM file `ca_bundle`.
-    `client_cert` is a PEM file with certificate chain and key. Raises CertificateFileError.
-    """
+    """Return the context for outgoing connections. It trusts the public authorities (certifi's, the same on every
+    machine) and those in the PEM file `ca_bundle`. `client_cert` is a PEM file with certificate chain and key. Raises
+    CertificateFileError."""
     context = ResumingContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(certifi.where())
-    try:
-        if ca_bundle is not None:
-            context.load_verify_locations(ca_bundle)
-    except OSError as error:
-        raise CertificateFileError(
-            f"cannot read certificates from {ca_bundle} (a PEM file is expected): {error}"
-        ) from error
-    try:
-        if client_cert is not None:
-            context.load_cert_chain(client_cert)
-    except OSError as error:
-        raise CertificateFileError(
-            f"cannot read a client certificate from {client_cert} (a PEM file with chain and key is expected): {error}"
-        ) from error
+    files: tuple[tuple[str | None, Callable[[str], object], str, str], ...] = (
+        (ca_bundle, context.load_verify_locations, "certificates", "a PEM file"),
+        (client_cert, context.load_cert_chain, "a client certificate", "a PEM file with chain and key"),
+    )
+    for path, load, content, expected in files:
+        try:
+            if path is not None:
+                load(path)
+        except OSError as error:
+            text = f"cannot read {content} from {path} ({expected} is expected): {error}"
+            raise CertificateFileError(text) from error
     context.set_alpn_protocols(["http/1.1"])
     return context

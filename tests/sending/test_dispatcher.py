@@ -99,7 +99,7 @@ async def test_an_attempt_that_a_batch_has_begun_counts_once(
                 (dict(bench.dispatcher.queues.admissions._admitted), bench.dispatcher.queues._queues[one].under_way)
             )
 
-        monkeypatch.setattr(bench.activities._drains, "wake", wake)
+        monkeypatch.setattr(bench.activities.drains, "wake", wake)
         await bench.attempt_events(await bench.emit("CustomerUpdated", "{}", 3))
     assert seen[0] == ({}, 3)
 

@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.delivery.ordering import ordering_key_of
-from sending.drain import ordered as in_order
-from sending.drain.round import LOOK_SECONDS
+from sending.drain import sources
+from sending.drain.sources import LOOK_SECONDS
 from storage.deliveries.held import subscriptions_to_drain
 from storage.deliveries.ordering import first_unmatched
 from storage.deliveries.transitions import ENDED_AT_ONCE, exhaust_outwaited
@@ -49,7 +49,7 @@ async def test_an_event_matched_between_two_readings_is_not_overtaken(
             await bench.attempt_events(pending.pop())
         return await first_unmatched(connection, identity, before)
 
-    monkeypatch.setattr(in_order, "first_unmatched", with_a_match_before)
+    monkeypatch.setattr(sources, "first_unmatched", with_a_match_before)
     await round_of(bench, subscription_id)
     arrived = [json.loads(request.body)["data"]["customer"]["phone"] for request in receiver.requests]
     assert arrived == ["first", "second"]

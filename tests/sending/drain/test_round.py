@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from activities import drain
-from sending.drain.round import LOOK_SECONDS
+from sending.drain.sources import LOOK_SECONDS
 from temporal.messages import DrainRoundResult
 from tests.chaos.verdict import surely_in_a_second
 from tests.deadlines import eventually

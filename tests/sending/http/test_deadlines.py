@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from sending.http.deadlines import Deadlines
+from sending.http.client import Deadlines
 
 
 async def test_a_block_that_takes_too_long_is_cancelled_and_raises_timeout_error() -> None:

@@ -176,12 +176,11 @@ async def test_the_timeout_covers_the_whole_attempt() -> None:
         assert result.duration_ms >= 300
 
 
-async def test_start_and_duration_are_those_of_the_attempt() -> None:
+async def test_the_duration_is_that_of_the_attempt() -> None:
     async with Receiver() as receiver, local_sender() as sender:
         receiver.script(after(0.2, status()))
         before = datetime.now(UTC)
         result = await sender.send(request_to(receiver.url()))
-        assert before <= result.started_at <= datetime.now(UTC)
         assert 200 <= result.duration_ms <= (datetime.now(UTC) - before).total_seconds() * 1000 + 1
 
 

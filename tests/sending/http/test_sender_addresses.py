@@ -20,9 +20,8 @@ import pytest
 from domain.delivery.failure_kinds import FailureKind
 from domain.urls.rules import NormalisedUrl, UrlRefused, UrlRules, normalise_url
 from sending.http.address_guard import AddressBlockedError, GuardedSocketFactory
-from sending.http.client import OutgoingRequest, Sender, SenderSettings
+from sending.http.client import OutgoingRequest, Sender, SenderSettings, failure_of
 from sending.http.connection import Response
-from sending.http.failures import failure_of
 from sending.http.pool import Connections
 from tests.domain.url_vectors import UrlVector, url_vectors
 from tests.house import ROOT

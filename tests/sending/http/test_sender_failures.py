@@ -14,8 +14,7 @@ from domain.urls.rules import UrlRefused, UrlRules
 from sending.http import address_guard, connection
 from sending.http import pool as connections
 from sending.http.address_guard import AddressBlockedError
-from sending.http.client import Sender, SenderSettings
-from sending.http.failures import KINDS, detail_of, failure_of
+from sending.http.client import KINDS, Sender, SenderSettings, detail_of, failure_of
 from tests.sending.http.sending import local_sender, request_to
 
 OURS = sorted(

@@ -1,28 +1,93 @@
-"""Order in which a drain sends ordered deliveries: one at a time of each FIFO group, many groups at once.
+"""Held deliveries of a subscription, in the order in which its drain sends them.
 
-A FIFO group whose first delivery waits for its retry, or hangs, holds up no other group.
+Unordered: retries at their instants, then fresh deliveries, oldest first. Ordered: one at a time of each FIFO group,
+many groups at once; a group whose first delivery waits for its retry, or hangs, holds up no other.
 """
 
 import time
 from collections import deque
 from collections.abc import Collection, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sending.drain.round import READ_AGAIN_SECONDS, Found
 from storage.database import Database
-from storage.deliveries.held import DrainState
-from storage.deliveries.open import OpenDelivery, held_of
+from storage.deliveries.held import DrainState, next_due_seconds
+from storage.deliveries.open import BEFORE_ALL, OpenDelivery, held_fresh, held_of, held_retries_due
 from storage.deliveries.ordering import First, assign_missing_keys, first_of_groups, first_of_these, first_unmatched
+
+LOOK_SECONDS = 0.05
+"""Maximum interval between two reads of the held deliveries, for those that became due or were matched, and for free
+space of less than a refill."""
+
+READ_AGAIN_SECONDS = 0.25
+"""Maximum age of the held deliveries that were read, and of the list of those that another worker sends."""
+
+OLDEST_AGAIN_SECONDS = 1.0
+"""Interval at which reading starts again from the oldest fresh delivery. The oldest rows of a large backlog are mostly
+in flight already, so in between it resumes from the cursor."""
 
 GROUPS_READ = 200
 """Maximum number of FIFO groups read in one transaction, at some 15 µs each."""
 
 PREFETCHED = 20
 """Number of deliveries prefetched from a single FIFO group, which are sent one after the other."""
+
+
+@dataclass(slots=True)
+class Found:
+    """Result of a read of the held deliveries."""
+
+    deliveries: list[OpenDelivery] = field(default_factory=list)
+    """Deliveries to begin now."""
+    early: bool = False
+    """True if an event that precedes others is still being matched."""
+    due_in_seconds: float | None = None
+    """Seconds until the first retry, if there is nothing to begin; None if no retry waits."""
+
+    @property
+    def soon(self) -> bool:
+        """Return True if the round waits for the next retry, so that retries that fall due one by one share a round."""
+        return self.due_in_seconds is not None and self.due_in_seconds < READ_AGAIN_SECONDS
+
+
+class Backlog:
+    """The held deliveries of one subscription without an order, and the cursor in the fresh ones."""
+
+    def __init__(self, database: Database, subscription_id: UUID) -> None:
+        self._database = database
+        self._id = subscription_id
+        self._after = BEFORE_ALL
+        self._oldest_again_at = 0.0
+        self._more_at = 0.0
+
+    async def next(self, most: int, under_way: Collection[UUID]) -> Found:
+        """Return at most `most` due deliveries; none soon after a read that found fewer, unless none is under way."""
+        now = time.monotonic()
+        if under_way and now < self._more_at:
+            return Found()
+        if now >= self._oldest_again_at:
+            self._after, self._oldest_again_at = BEFORE_ALL, now + OLDEST_AGAIN_SECONDS
+        async with self._database.transaction() as connection:
+            due = await held_retries_due(connection, self._id, most, under_way=under_way)
+            if most > len(due):
+                fresh = await held_fresh(connection, self._id, most - len(due), after=self._after, under_way=under_way)
+                if not fresh and self._after != BEFORE_ALL:
+                    fresh = await held_fresh(connection, self._id, most - len(due), under_way=under_way)
+                if fresh:
+                    self._after = fresh[-1].event_sequence, fresh[-1].message_id
+                due += fresh
+            wait = None if due or under_way else await next_due_seconds(connection, self._id)
+        if len(due) < most:
+            self.forget()
+            self._more_at = now + (LOOK_SECONDS if due else READ_AGAIN_SECONDS)
+        return Found(due, due_in_seconds=wait)
+
+    def forget(self) -> None:
+        """Read from the oldest delivery on again, because not all that were read have been begun."""
+        self._oldest_again_at = 0.0
 
 
 class OrderedBacklog:
@@ -91,12 +156,10 @@ class OrderedBacklog:
     async def _confirm(
         self, connection: AsyncConnection, found: Found, chosen: list[First], busy: Collection[UUID], due_only: bool
     ) -> bool:
-        """Add the deliveries before which no other can come any more; return False if the groups must be read again.
-
-        An event that was accepted earlier may be matched between two readings. So the first unmatched event is read
-        after the groups, and then the groups are read again: a delivery that appears only now and belongs before one of
-        these was accepted while this ran, by an emitter that did not wait for the other event.
-        """
+        """Add the deliveries before which no other can come any more; return False if the groups must be read again. An
+        event that was accepted earlier may be matched between two readings. So the first unmatched event is read after
+        the groups, and then the groups are read again: a delivery that appears only now and belongs before one of these
+        was accepted while this ran, by an emitter that did not wait for the other event."""
         bound = max((one.sequence for one in chosen), default=0)
         unmatched = await first_unmatched(connection, self._id, bound) if chosen else None
         if self._by_customer and await assign_missing_keys(connection, self._id):
