@@ -1,7 +1,8 @@
 """Activities of bulk actions: pages of a recovery or backfill."""
 
 import asyncio
-from dataclasses import replace
+import time
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from temporalio import activity
@@ -10,19 +11,19 @@ from storage.database import Database
 from storage.deliveries.bulk_pages import go_on
 from storage.deliveries.held import subscription_for_drain
 from temporal.drains import Drains
-from temporal.guards import heartbeats, own_faults
+from temporal.guards import guarded
 from temporal.messages import BulkActionStep, BulkActionTask
 
 PAGES_SECONDS = 30.0
 """Duration after which the activity returns its progress, and the workflow calls it again."""
 
 
+@dataclass(eq=False)
 class BulkActionActivities:
     """Bulk actions, with the resources of the worker."""
 
-    def __init__(self, database: Database, drains: Drains) -> None:
-        self._database = database
-        self._drains = drains
+    database: Database
+    drains: Drains
 
     @activity.defn(name="recover-pages")
     async def recover_pages(self, task: BulkActionTask) -> BulkActionStep:
@@ -35,20 +36,19 @@ class BulkActionActivities:
         return await self._run_pages(task)
 
     async def _run_pages(self, task: BulkActionTask) -> BulkActionStep:
-        until = asyncio.get_running_loop().time() + PAGES_SECONDS
+        until = time.monotonic() + PAGES_SECONDS
         step = BulkActionStep(0, 0, finished=False)
-        async with heartbeats():
-            with own_faults():
-                while asyncio.get_running_loop().time() < until:
-                    async with self._database.transaction() as connection:
-                        page = await go_on(connection, UUID(task.action_id))
-                        drain = await subscription_for_drain(connection, UUID(task.subscription_id))
-                    if page is None:  # cancelled, or finished by an earlier run of this activity
-                        return replace(step, finished=True)
-                    if drain is not None and not page.paused:
-                        await (self._drains.probe_now(*drain) if page.first else self._drains.wake(*drain))
-                    step = BulkActionStep(page.opened, page.count, page.finished)
-                    if page.finished:
-                        return step
-                    await asyncio.sleep(page.wait_seconds)
+        async with guarded():
+            while time.monotonic() < until:
+                async with self.database.transaction() as connection:
+                    page = await go_on(connection, UUID(task.action_id))
+                    drain = await subscription_for_drain(connection, UUID(task.subscription_id))
+                if page is None:  # cancelled, or finished by an earlier run of this activity
+                    return replace(step, finished=True)
+                if drain is not None and not page.paused:
+                    await (self.drains.probe_now(*drain) if page.first else self.drains.wake(*drain))
+                step = BulkActionStep(page.opened, page.count, page.finished)
+                if page.finished:
+                    return step
+                await asyncio.sleep(page.wait_seconds)
         return step

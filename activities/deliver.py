@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 from temporalio import activity
@@ -37,55 +37,52 @@ BEGUN_PER_TICK = 50
 """Attempts begun in one tick of the event loop, which takes about 1 ms."""
 
 LINGERING_MOST = 64
-"""Maximum number of workflows without a credit that wait for slow receivers alone. Temporal's worker runs 100 local
-activities at once."""
+"""Maximum number of workflows without a credit that wait for slow receivers alone: a worker runs 100 at once."""
 
 PAUSED = Reason.SUBSCRIPTION_PAUSED
 """Reason of held deliveries whose drain has nothing to do before the subscription is resumed."""
 
 
+@dataclass(eq=False)
 class DeliveryActivities:
     """First attempts, with the resources of the worker."""
 
-    def __init__(
-        self,
-        database: Database,
-        dispatcher: Dispatcher,
-        backpressure: Backpressure,
-        drains: Drains,
-        expiry: ExpiryFromEvents | None = None,
-    ) -> None:
-        self._database = database
-        self._expiry = expiry
-        self._dispatcher = dispatcher
-        self._backpressure = backpressure
-        self._drains = drains
-        self._lingering = 0
+    database: Database
+    dispatcher: Dispatcher
+    backpressure: Backpressure
+    drains: Drains
+    expiry: ExpiryFromEvents | None = None
+    _lingering: int = field(init=False, default=0)
 
     @activity.defn(name="attempt-events")
     async def attempt_events(self, batch: EventBatch) -> FirstAttempts:
         """Match events and make the first attempt of each delivery. A repeated call makes only the missing attempts."""
         workflow_id = activity.info().workflow_id or ""
-        self._backpressure.entered(workflow_id)
+        self.backpressure.entered(workflow_id)
         try:
-            with own_faults(), self._dispatcher.queues.admissions.begin() as admission:
-                deliveries = await self._match(batch, admission)
+            with own_faults(), self.dispatcher.queues.admissions.begin() as admission:
+                deliveries = await self.database.run(
+                    match,
+                    [(event.store_code, read_id(event.event_id)) for event in batch.events],
+                    worker_id=self.dispatcher.worker_id,
+                    may_begin=admission.may_begin,
+                    with_taken=None if self.expiry is None else self.expiry.apply,
+                )
                 begun = await self._begin(deliveries, admission)
                 await self._wake_drains(deliveries)
             await self._wait(workflow_id, deliveries, begun)
             return _first_attempts(batch.events, deliveries, begun)
         finally:
-            self._backpressure.release(workflow_id)
+            self.backpressure.release(workflow_id)
 
     async def _begin(self, deliveries: Sequence[OpenDelivery], admission: Admission) -> dict[UUID, asyncio.Task[Step]]:
-        """Begin the due attempts and return the attempts under way by message id."""
         begun: dict[UUID, asyncio.Task[Step]] = {}
         for count, delivery in enumerate(deliveries):
             if count and count % BEGUN_PER_TICK == 0:
                 await asyncio.sleep(0)
-            under_way = self._dispatcher.under_way(delivery.message_id)
+            under_way = self.dispatcher.under_way(delivery.message_id)
             if under_way is None and self._due_now(delivery, admission.may_begin):
-                under_way = self._dispatcher.begin(delivery, "automatic")
+                under_way = self.dispatcher.begin(delivery, "automatic")
                 admission.begun(delivery.subscription.id)
             if under_way is not None:
                 begun[delivery.message_id] = under_way
@@ -104,55 +101,41 @@ class DeliveryActivities:
             if not lingers and self._lingering < LINGERING_MOST:
                 lingers = True
                 self._lingering += 1
-                self._backpressure.release(workflow_id)
+                self.backpressure.release(workflow_id)
 
         try:
             attempts = {begun[one.message_id]: one.subscription.id for one in begun_here}
-            await _wait_while_moving(attempts, self._dispatcher.queues.slow, only_slow_ones_left)
+            await _wait_while_moving(attempts, self.dispatcher.queues.slow, only_slow_ones_left)
         finally:
             self._lingering -= lingers
-        await self._dispatcher.hold_queued(begun_here)
-        ends = ((one, _finished(begun[one.message_id])) for one in begun_here)
-        held = [
-            one
-            for one, step in ends
-            if step is not None and step.status == DeliveryStatus.HELD and step.reason != PAUSED
-        ]
+        await self.dispatcher.hold_queued(begun_here)
+        steps = [(one, _finished(begun[one.message_id])) for one in begun_here]
+        held = [one for one, step in steps if step and step.status == DeliveryStatus.HELD and step.reason != PAUSED]
         await self._wake_drains([replace(one, status=DeliveryStatus.HELD) for one in held])
-
-    async def _match(self, batch: EventBatch, admission: Admission) -> list[OpenDelivery]:
-        keys = [(event.store_code, read_id(event.event_id)) for event in batch.events]
-        async with self._database.transaction() as connection:
-            return await match(
-                connection,
-                keys,
-                worker_id=self._dispatcher.worker_id,
-                may_begin=admission.may_begin,
-                with_taken=None if self._expiry is None else self._expiry.apply,
-            )
 
     def _due_now(self, delivery: OpenDelivery, may_begin: Callable[[UUID], bool]) -> bool:
         """Return True if this batch makes the next attempt of the delivery itself."""
         if delivery.intended:
             return True
-        if delivery.status != DeliveryStatus.PENDING:
-            return False
-        if self._dispatcher.taken(delivery) or (delivery.next_in_seconds or 0) > 0:
-            return False
         subscription = delivery.subscription
-        if step_before(subscription_status=subscription.status, subscription_deleted=subscription.deleted) is not None:
-            return False
-        return may_begin(subscription.id)
+        refusal = step_before(subscription_status=subscription.status, subscription_deleted=subscription.deleted)
+        return (
+            delivery.status == DeliveryStatus.PENDING
+            and not self.dispatcher.taken(delivery)
+            and (delivery.next_in_seconds or 0) <= 0
+            and refusal is None
+            and may_begin(subscription.id)
+        )
 
     async def _wake_drains(self, deliveries: Sequence[OpenDelivery]) -> None:
         """Wake the drains of held deliveries. Drains of paused subscriptions have nothing to do before the resume."""
         held = {
-            delivery.subscription.id: delivery
-            for delivery in deliveries
-            if delivery.status == DeliveryStatus.HELD and delivery.subscription.status != SubscriptionStatus.PAUSED
+            one.subscription.id: one
+            for one in deliveries
+            if one.status == DeliveryStatus.HELD and one.subscription.status != SubscriptionStatus.PAUSED
         }
-        for delivery in held.values():
-            await self._drains.wake_for(delivery)
+        for one in held.values():
+            await self.drains.wake_for(one)
 
 
 async def _wait_while_moving(
@@ -182,8 +165,12 @@ async def _wait_while_moving(
 def _first_attempts(
     events: Sequence[EventRef], deliveries: Sequence[OpenDelivery], begun: Mapping[UUID, asyncio.Task[Step]]
 ) -> FirstAttempts:
-    """Return the number of deliveries by status, and the events of those that go on as retries."""
-    states = {delivery.message_id: _state(delivery, begun) for delivery in deliveries}
+    """Return the number of deliveries by status, and the events of those that go on as retries. A delivery is pending
+    also while its first attempt has no outcome."""
+    states: dict[UUID, str] = {}
+    for one in deliveries:
+        step = _finished(begun.get(one.message_id))
+        states[one.message_id] = one.status if step is None or step.status == UNCHANGED else step.status
     counted = Counter(states.values())
     unsettled = {
         (one.event.store_code, one.event.event_id)
@@ -202,12 +189,6 @@ def _first_attempts(
         unsettled=[event for event in events if (event.store_code, read_id(event.event_id)) in unsettled],
         deliveries=single,
     )
-
-
-def _state(delivery: OpenDelivery, begun: Mapping[UUID, asyncio.Task[Step]]) -> str:
-    """Return the status of a delivery after its first attempt; `pending` also while that has no outcome."""
-    step = _finished(begun.get(delivery.message_id))
-    return delivery.status if step is None or step.status == UNCHANGED else step.status
 
 
 def _finished(task: asyncio.Task[Step] | None) -> Step | None:

@@ -1,89 +1,69 @@
 """Activity of webhook tests: one marked sample to a receiver, built and sent like the request of a delivery."""
 
 import asyncio
-import logging
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 from temporalio import activity
 
-from domain.delivery.failure_kinds import FailureKind
 from domain.delivery.lifecycle import DeliveryStatus, SubscriptionStatus
 from domain.delivery.verdict import verdict
 from domain.events.catalogue import CATALOGUE
-from domain.urls.rules import UrlRefused
 from domain.wire.bodies import TEST, EventFacts
 from domain.wire.jsontext import dump
 from sending.dispatcher import AttemptTakenError, Dispatcher
-from sending.http.client import OutgoingRequest, Sender, SendResult, not_sent
+from sending.http.client import OutgoingRequest, Sender, SendResult
 from storage.access.audit import MASK
 from storage.database import Database
 from storage.deliveries.open import OpenDelivery, SubscriptionFacts, load
-from storage.sealing import SealBrokenError
 from storage.subscriptions.draft_tests import begin_draft_test, end_draft_test
 from storage.subscriptions.tables import DraftTest
-from temporal.guards import heartbeats, own_faults
+from temporal.guards import guarded
 from temporal.messages import DraftTestEnd, DraftTestRef
-
-logger = logging.getLogger(__name__)
 
 NOT_SENT = "not sent"
 
 
+@dataclass(eq=False)
 class DraftTestActivities:
-    """Tests of saved webhooks and of drafts.
+    """Tests of saved webhooks and of drafts, which have an HTTP client of their own and share no connection."""
 
-    Tests of drafts have an HTTP client of their own, so that they share no connection with deliveries.
-    """
-
-    def __init__(self, database: Database, dispatcher: Dispatcher, draft_sender: Sender) -> None:
-        self._database = database
-        self._dispatcher = dispatcher
-        self._draft_sender = draft_sender
+    database: Database
+    dispatcher: Dispatcher
+    draft_sender: Sender
 
     @activity.defn(name="send-draft-test")
     async def send_draft_test(self, ref: DraftTestRef) -> DraftTestEnd:
         """Send the test once. A draft's test is not sent again if the worker dies meanwhile."""
-        async with heartbeats():
-            with own_faults():
-                send = self._send_draft if ref.subscription_id is None else self._send_delivery
-                return DraftTestEnd(await send(UUID(ref.test_id)))
+        async with guarded():
+            send = self._send_draft if ref.subscription_id is None else self._send_delivery
+            return DraftTestEnd(await send(UUID(ref.test_id)))
 
     async def _send_delivery(self, message_id: UUID) -> str:
         """Make the one attempt of a saved webhook's test, which is a delivery in the log."""
-        async with self._database.transaction() as connection:
-            delivery = await load(connection, message_id)
-        if delivery is None or delivery.status != DeliveryStatus.PENDING or self._dispatcher.taken(delivery):
+        delivery = await self.database.run(load, message_id)
+        if delivery is None or delivery.status != DeliveryStatus.PENDING or self.dispatcher.taken(delivery):
             return NOT_SENT
         try:
-            step = await asyncio.shield(self._dispatcher.begin(delivery, "test"))
+            step = await asyncio.shield(self.dispatcher.begin(delivery, "test"))
         except AttemptTakenError:
             return NOT_SENT
         return step.failure or str(step.status_code)
 
     async def _send_draft(self, test_id: UUID) -> str:
         """Send the test of a draft and store request and response for the operator."""
-        async with self._database.transaction() as connection:
-            begun = await begin_draft_test(connection, test_id)
+        begun = await self.database.run(begin_draft_test, test_id)
         if begun is None:
             return NOT_SENT
         test, timezone = begun
-        _add_result(test, *await self._exchange(_delivery_of(test, timezone)))
-        async with self._database.transaction() as connection:
-            await end_draft_test(connection, test)
+        request = self.dispatcher.requests.build_or_fail(_delivery_of(test, timezone), "draft test")
+        if isinstance(request, OutgoingRequest):
+            _add_result(test, request, await self.draft_sender.send(request))
+        else:
+            _add_result(test, None, request)
+        await self.database.run(end_draft_test, test)
         return test.failure or str(test.status_code)
-
-    async def _exchange(self, delivery: OpenDelivery) -> tuple[OutgoingRequest | None, SendResult]:
-        try:
-            request = self._dispatcher.requests.build(delivery)
-        except UrlRefused as refused:
-            return None, not_sent(FailureKind.blocked, str(refused))
-        except SealBrokenError as error:
-            return None, not_sent(FailureKind.internal, str(error))
-        except Exception:
-            logger.exception("request of draft test %s could not be built", delivery.message_id)
-            return None, not_sent(FailureKind.internal, "the request could not be built; see the worker's log")
-        return request, await self._draft_sender.send(request)
 
 
 def _delivery_of(draft: DraftTest, timezone: str) -> OpenDelivery:
@@ -133,5 +113,5 @@ def _add_result(test: DraftTest, request: OutgoingRequest | None, sent: SendResu
     test.duration_ms = sent.duration_ms
     test.status_code = sent.status_code
     test.failure = verdict(sent.answer).failure
-    test.detail = sent.detail or (f"Location: {sent.location}" if sent.location else None)
+    test.detail = sent.stored_detail
     test.response_excerpt = sent.excerpt or None

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from temporalio import activity
@@ -12,9 +12,8 @@ from domain.delivery.lifecycle import DeliveryStatus, Reason, Step, Subscription
 from domain.delivery.notices import FAILING, DisableRules, NoticeKind, is_given_up
 from domain.delivery.verdict import Answer, verdict
 from sending.dispatcher import Dispatcher
-from sending.drain.ordered import OrderedBacklog
-from sending.drain.round import TAKEN_PAUSE_SECONDS, Round, Window, outcome
-from sending.drain.unordered import Backlog
+from sending.drain.round import TAKEN, TAKEN_PAUSE_SECONDS, Round, outcome
+from sending.drain.sources import Backlog, OrderedBacklog
 from sending.rate_limit import LimiterLeases
 from storage.database import Database
 from storage.deliveries.held import DrainState, drain_state, next_allowed_seconds
@@ -24,12 +23,11 @@ from storage.deliveries.transitions import ENDED_AT_ONCE, end_open, exhaust_outw
 from storage.subscriptions.health import failing, probe_failed
 from storage.subscriptions.notices import Occurrence, note
 from storage.subscriptions.status import disable_by_system
-from temporal.guards import heartbeats, own_faults
+from temporal.guards import guarded
 from temporal.messages import DrainRound, DrainRoundResult
 
 ROUND_SECONDS = 5.0
-"""Duration after which a round begins no more attempts. Requests that hang stay on the wire, and another worker may run
-the next round."""
+"""Duration after which a round begins no more attempts. Requests that hang stay on the wire beside the next round."""
 
 PAUSE_CHECK_SECONDS = 2.0
 """Interval at which the drain of a paused subscription checks the requests that are still on the wire."""
@@ -38,102 +36,60 @@ FIRST_WINDOW = 10
 """Window of a slow start, after a breaker closed or a pause ended, so that a recovering receiver is not overloaded."""
 
 
-@dataclass
-class _Tally:
-    """Result of a probe, and deliveries that the last round left on the wire."""
-
-    left: list[str] = field(default_factory=list)
-    delivered: int = 0
-    failed: int = 0
-
-    def add(self, step: Step) -> None:
-        self.delivered += step.status == DeliveryStatus.DELIVERED
-        self.failed += step.failure is not None
-
-    def result(self, next_in_seconds: float | None, state: str, *, ignores_wake: bool = False) -> DrainRoundResult:
-        return DrainRoundResult(self.delivered, self.failed, next_in_seconds, state, ignores_wake, under_way=self.left)
-
-    def taken(self) -> DrainRoundResult:
-        """Return the result of a round that another sender, or an unwritten outcome, has prevented."""
-        return replace(
-            self.result(TAKEN_PAUSE_SECONDS, "waiting: another sender holds the delivery", ignores_wake=True),
-            refused=True,
-        )
-
-
+@dataclass(eq=False)
 class DrainActivities:
     """Activities of drains, with the resources of the worker."""
 
-    def __init__(
-        self,
-        database: Database,
-        dispatcher: Dispatcher,
-        breaker: BreakerRules,
-        disabling: DisableRules,
-        retry_schedule: tuple[int, ...],
-    ) -> None:
-        self._database = database
-        self._dispatcher = dispatcher
-        self._breaker = breaker
-        self._disabling = disabling
-        self._retry_schedule = retry_schedule
-        self._leases = LimiterLeases(database, dispatcher.worker_id)
+    database: Database
+    dispatcher: Dispatcher
+    breaker: BreakerRules
+    disabling: DisableRules
+    retry_schedule: tuple[int, ...]
 
     @activity.defn(name="drain-held")
     async def drain_held(self, task: DrainRound) -> DrainRoundResult:
         """Run one round for a subscription. It may be repeated at any point, because every attempt is recorded."""
         subscription_id = UUID(task.subscription_id)
-        async with heartbeats():
-            with own_faults():
-                return await self._round(subscription_id, task)
+        async with guarded():
+            return await self._round(subscription_id, task)
 
     async def _round(self, subscription_id: UUID, task: DrainRound) -> DrainRoundResult:
-        state = await self._state(subscription_id)
+        state = await self.database.run(drain_state, subscription_id)
         if state is None or not _sends(state):
             return await self._end_all(subscription_id, state)
-        tally = _Tally(task.under_way)
+        done = DrainRoundResult(0, 0, None, "", under_way=task.under_way)
         if state.status == SubscriptionStatus.PAUSED:
-            return await self._pause(tally)
+            # Nothing is sent, but the requests on the wire are passed on, in case the pause ends before they do.
+            left = await self.database.run(on_the_wire, [UUID(one) for one in task.under_way])
+            wait = PAUSE_CHECK_SECONDS if left else None
+            return DrainRoundResult(0, 0, wait, SubscriptionStatus.PAUSED, under_way=sorted(map(str, left)))
         if state.rest_seconds > 0:
-            return tally.result(state.rest_seconds, "the receiver asked to wait", ignores_wake=True)
+            return _later(done, state.rest_seconds, "the receiver asked to wait")
+        limiters = self.dispatcher.queues.rate_limiters
         if state.per_second is None and state.max_concurrency is None:
-            self._dispatcher.queues.rate_limiters.limit(subscription_id, None, None)
-            return await self._send(subscription_id, state, task, tally)
-        async with self._leases.hold(subscription_id) as lease:
+            limiters.limit(subscription_id, None, None)
+            return await self._send(subscription_id, state, task, done)
+        async with LimiterLeases(self.database, self.dispatcher.worker_id).hold(subscription_id) as lease:
             if lease is None:
-                return tally.taken()
-            self._dispatcher.queues.rate_limiters.limit(subscription_id, state.per_second, lease)
-            result = await self._send(subscription_id, state, task, tally)
+                return _taken(done)
+            limiters.limit(subscription_id, state.per_second, lease)
+            result = await self._send(subscription_id, state, task, done)
             lease.lost = True  # attempts that still wait for the rate limiter are taken back
-            await self._dispatcher.queues.rate_limiters.hand_over(subscription_id)
+            if (limiter := limiters.get(subscription_id)) is not None:
+                await limiter.hand_over()
             return result
 
     async def _send(
-        self, subscription_id: UUID, state: DrainState, task: DrainRound, tally: _Tally
+        self, subscription_id: UUID, state: DrainState, task: DrainRound, done: DrainRoundResult
     ) -> DrainRoundResult:
-        """Probe an unhealthy receiver first, then send the held deliveries."""
         if state.breaker_open:
-            result = await self._probe(subscription_id, state, tally, probe_now=task.probe_now)
-            if result is not None:
-                return result
+            done = await self._probe(subscription_id, state, done, probe_now=task.probe_now)
+            if not done.delivered:
+                return done
             state, task = replace(state, breaker_open=False), replace(task, window=0)
         result = await self._send_held(subscription_id, state, task)
-        return replace(
-            result,
-            delivered=tally.delivered + result.delivered,
-            failed_attempts=tally.failed + result.failed_attempts,
-        )
-
-    async def _pause(self, tally: _Tally) -> DrainRoundResult:
-        """Send nothing, but pass on the requests that are still on the wire, in case the pause ends before they do."""
-        async with self._database.transaction() as connection:
-            left = await on_the_wire(connection, [UUID(one) for one in tally.left])
-        tally.left = sorted(str(one) for one in left)
-        return tally.result(PAUSE_CHECK_SECONDS if left else None, SubscriptionStatus.PAUSED)
-
-    async def _state(self, subscription_id: UUID) -> DrainState | None:
-        async with self._database.transaction() as connection:
-            return await drain_state(connection, subscription_id)
+        failed = done.failed_attempts + result.failed_attempts
+        return replace(result, delivered=done.delivered + result.delivered, failed_attempts=failed)
 
     async def _end_all(self, subscription_id: UUID, state: DrainState | None) -> DrainRoundResult:
         deleted = state is None or state.deleted
@@ -141,7 +97,7 @@ class DrainActivities:
         reason = Reason.SUBSCRIPTION_DELETED if deleted else Reason.SUBSCRIPTION_DISABLED
         until = time.monotonic() + ROUND_SECONDS
         while time.monotonic() < until:
-            async with self._database.transaction() as connection:
+            async with self.database.transaction() as connection:
                 now = await drain_state(connection, subscription_id)
                 if now is not None and _sends(now):
                     break  # The subscription was enabled in the meantime.
@@ -153,39 +109,41 @@ class DrainActivities:
         return DrainRoundResult(0, 0, 0.0, reason)
 
     async def _probe(
-        self, subscription_id: UUID, state: DrainState, tally: _Tally, *, probe_now: bool
-    ) -> DrainRoundResult | None:
-        """Probe a receiver with the oldest delivery when a probe is due. Return None if it was delivered."""
-        schedule = state.retry_schedule if state.retry_schedule is not None else self._retry_schedule
+        self, subscription_id: UUID, state: DrainState, done: DrainRoundResult, *, probe_now: bool
+    ) -> DrainRoundResult:
+        """Probe a receiver with the oldest delivery when a probe is due. The held ones follow if it was delivered."""
+        schedule = state.retry_schedule if state.retry_schedule is not None else self.retry_schedule
         await self._exhaust_outwaited(subscription_id, float(sum(schedule)))
         oldest = await self._oldest(subscription_id, state)
         if oldest is None:
-            async with self._database.transaction() as connection:
-                wait = await next_allowed_seconds(connection, subscription_id)
-            state_text = "breaker open, nothing held" if wait is None else "breaker open, the receiver asked to wait"
-            return tally.result(wait, state_text, ignores_wake=wait is not None)
-        if not probe_now and (state.probe_in_seconds or 0) > 0:
-            return tally.result(state.probe_in_seconds, "breaker open", ignores_wake=True)
+            wait = await self.database.run(next_allowed_seconds, subscription_id)
+            if wait is not None:
+                return _later(done, wait, "breaker open, the receiver asked to wait")
+            return replace(done, state="breaker open, nothing held")
+        if not probe_now and state.probe_in_seconds is not None and state.probe_in_seconds > 0:
+            return _later(done, state.probe_in_seconds, "breaker open")
         step = await self._attempt(replace(oldest, hold_again_as=Reason.BREAKER_OPEN))
         if step is None:
-            return tally.taken()
-        tally.add(step)
+            return _taken(done)
         if step.status == DeliveryStatus.DELIVERED:
-            return None
+            return replace(done, delivered=1)
+        done = replace(done, failed_attempts=int(step.failure is not None))
         if await self._given_up(subscription_id, step):
-            return tally.result(None, "disabled: the receiver failed for too long")
-        async with self._database.transaction() as connection:
-            await probe_failed(connection, subscription_id, self._breaker)
-            after = await drain_state(connection, subscription_id)
-        wait = after.probe_in_seconds if after is not None and after.probe_in_seconds is not None else 0.0
-        return tally.result(max(0.0, wait), "breaker open", ignores_wake=True)
+            done = replace(done, state="disabled: the receiver failed for too long")
+        else:
+            async with self.database.transaction() as connection:
+                await probe_failed(connection, subscription_id, self.breaker)
+                after = await drain_state(connection, subscription_id)
+            wait = 0.0 if after is None or after.probe_in_seconds is None else after.probe_in_seconds
+            done = _later(done, max(0.0, wait), "breaker open")
+        return done
 
     async def _exhaust_outwaited(self, subscription_id: UUID, schedule_seconds: float) -> None:
         """Exhaust deliveries that waited longer than their schedule, page by page; the next round continues."""
         until = time.monotonic() + ROUND_SECONDS
         outwaited = ENDED_AT_ONCE
         while outwaited == ENDED_AT_ONCE and time.monotonic() < until:
-            async with self._database.transaction() as connection:
+            async with self.database.transaction() as connection:
                 outwaited = await exhaust_outwaited(connection, subscription_id, schedule_seconds)
                 if outwaited:
                     ended = Occurrence(subscription_id, NoticeKind.EXHAUSTED, Reason.BREAKER_OPEN, outwaited)
@@ -194,17 +152,16 @@ class DrainActivities:
     async def _oldest(self, subscription_id: UUID, state: DrainState) -> OpenDelivery | None:
         """Return the delivery to probe with: the oldest one, or the first of a FIFO group, due or not."""
         if state.ordered:
-            found = await OrderedBacklog(self._database, subscription_id, state).look(1, (), due_only=False)
+            found = await OrderedBacklog(self.database, subscription_id, state).look(1, (), due_only=False)
             return next(iter(found.deliveries), None)
-        async with self._database.transaction() as connection:
-            return await held_oldest(connection, subscription_id)
+        return await self.database.run(held_oldest, subscription_id)
 
     async def _given_up(self, subscription_id: UUID, step: Step) -> bool:
         """Disable a subscription whose receiver has failed for too long. Return True if it was disabled."""
         if step.failure is None or not verdict(Answer(None, step.failure)).counts_against_receiver:
             return False
-        rules = self._disabling
-        async with self._database.transaction() as connection:
+        rules = self.disabling
+        async with self.database.transaction() as connection:
             seconds, deliveries = await failing(
                 connection, subscription_id, at_least_seconds=rules.failing_seconds, most=rules.deliveries
             )
@@ -214,37 +171,46 @@ class DrainActivities:
         return True
 
     async def _send_held(self, subscription_id: UUID, state: DrainState, task: DrainRound) -> DrainRoundResult:
-        """Send due deliveries until the round ends or the subscription has changed."""
-        source = (
-            OrderedBacklog(self._database, subscription_id, state)
-            if state.ordered
-            else Backlog(self._database, subscription_id)
+        most = state.max_concurrency or (self.dispatcher.queues.per_subscription if state.drain_only else None)
+        source: Backlog | OrderedBacklog
+        size: int | None = None
+        if state.ordered:
+            source = OrderedBacklog(self.database, subscription_id, state)
+            most = most if state.by_customer else 1
+        else:
+            source = Backlog(self.database, subscription_id)
+            size = (task.window or FIRST_WINDOW) if state.per_second is None else None
+        sending = Round(
+            *(self.database, self.dispatcher, subscription_id, source, task.under_way),
+            most=most,
+            strictly=state.ordered,
+            per_second=state.per_second,
+            size=size,
         )
-        window = self._window(state, task.window or FIRST_WINDOW)
-        sending = Round(self._database, self._dispatcher, subscription_id, source, window, task.under_way)
 
         async def lasts() -> bool:
-            return state.lasts(await self._state(subscription_id))
+            return state.lasts(await self.database.run(drain_state, subscription_id))
 
         return await sending.run(time.monotonic() + ROUND_SECONDS, lasts)
 
-    def _window(self, state: DrainState, size: int) -> Window:
-        most = state.max_concurrency or (self._dispatcher.queues.per_subscription if state.drain_only else None)
-        if state.ordered:
-            return Window(most if state.by_customer else 1, strictly=True, per_second=state.per_second, size=None)
-        return Window(
-            most, strictly=False, per_second=state.per_second, size=size if state.per_second is None else None
-        )
-
     async def _attempt(self, delivery: OpenDelivery) -> Step | None:
         """Make one attempt. Return None if another sender holds the delivery or the outcome was not recorded."""
-        if self._dispatcher.taken(delivery):
+        if self.dispatcher.taken(delivery):
             return None
-        task = self._dispatcher.begin(delivery, "automatic")
+        task = self.dispatcher.begin(delivery, "automatic")
         await asyncio.wait([task])
         return outcome(task)
 
 
 def _sends(state: DrainState) -> bool:
-    """Return True if the subscription sends, now or after its pause."""
     return not state.deleted and state.status != SubscriptionStatus.DISABLED
+
+
+def _later(done: DrainRoundResult, seconds: float, state: str) -> DrainRoundResult:
+    """Return the result of a round whose next one is scheduled by a probe or a limit."""
+    return replace(done, next_in_seconds=seconds, state=state, ignores_wake=True)
+
+
+def _taken(done: DrainRoundResult) -> DrainRoundResult:
+    """Return the result of a round that another sender, or an unwritten outcome, has prevented."""
+    return replace(_later(done, TAKEN_PAUSE_SECONDS, TAKEN), refused=True)

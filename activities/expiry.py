@@ -3,10 +3,10 @@
 import asyncio
 import logging
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import KW_ONLY, dataclass, field
+from datetime import UTC, timedelta
 from typing import cast
 from uuid import UUID
 
@@ -42,15 +42,8 @@ from storage.expiry.scans import (
 from storage.expiry.source import SourceUnusableError
 from storage.expiry.tables import ExpiryScan, Origin
 from storage.sealing import Sealer
-from temporal.guards import heartbeats, own_faults
-from temporal.messages import (
-    ExpiryPlan,
-    OpenRequest,
-    PlanRequest,
-    ScanProgress,
-    ScanRef,
-    ScanTask,
-)
+from temporal.guards import guarded
+from temporal.messages import ExpiryPlan, OpenRequest, PlanRequest, ScanProgress, ScanRef, ScanTask
 
 logger = logging.getLogger(__name__)
 
@@ -77,55 +70,45 @@ BACKLOG_WAIT_SECONDS = 1.0
 """Maximum wait of a page for the backlog, which may last for hours, while a scan has to end within its day."""
 
 
-@dataclass(frozen=True, slots=True)
-class _NoticePage:
-    events: list[NewEvent]
-    known: int
-    dropped: int
-    refused: int
-
-
+@dataclass(eq=False)
 class NoticeWriter:
     """Writer of notices as events, one page at a time for all scans of this process."""
 
-    def __init__(self, database: Database, source: DueSource, sealer: Sealer, notifier: OutboxNotifier) -> None:
-        self._database = database
-        self._source = source
-        self._sealer = sealer
-        self._notifier = notifier
-        self._writing = asyncio.Lock()  # fair: scans of several stores alternate
+    database: Database
+    source: DueSource
+    sealer: Sealer
+    notifier: OutboxNotifier
+    _writing: asyncio.Lock = field(init=False, default_factory=asyncio.Lock)  # fair: scans of several stores alternate
 
     async def write(self, scan: ExpiryScan, found: Sequence[FoundRow]) -> ExpiryScan | None:
-        """Emit the notices of the page behind the scan's position. Return the updated scan.
-
-        Return None, and write nothing, if another worker has moved the scan because it took this one for dead.
-        """
+        """Emit the notices of the page behind the scan's position. Return the updated scan. Return None, and write
+        nothing, if another worker has moved the scan because it took this one for dead."""
         async with self._writing:
             await self._wait_for_backlog(scan.store_code)
-            async with self._database.transaction() as connection:
+            async with self.database.transaction() as connection:
                 locked = await find_scan(connection, scan.id, lock=True)
                 if locked is None or position_of(locked) != position_of(scan) or locked.finished_at is not None:
                     return None
-                page = await self._notices(connection, scan, found)
-                emitted = len(await insert_events(connection, page.events)) if page.events else 0
+                events, new, due = await self._notices(connection, scan, found)
+                emitted = len(await insert_events(connection, events)) if events else 0
                 await advance_scan(
                     connection,
                     scan.id,
                     found[-1],
                     scanned=len(found),
                     emitted=emitted,
-                    known=page.known + len(page.events) - emitted,
-                    dropped=page.dropped,
-                    refused=page.refused,
+                    known=len(found) - new + len(events) - emitted,
+                    dropped=new - due,
+                    refused=due - len(events),
                 )
                 moved = await find_scan(connection, scan.id)
         if emitted:
-            self._notifier.notify()
+            self.notifier.notify()
         return moved
 
     async def finish(self, scan: ExpiryScan) -> ExpiryScan | None:
         """Mark the scan as finished. Return None if another worker has moved it."""
-        async with self._database.transaction() as connection:
+        async with self.database.transaction() as connection:
             locked = await find_scan(connection, scan.id, lock=True)
             if locked is None or position_of(locked) != position_of(scan):
                 return None
@@ -134,20 +117,21 @@ class NoticeWriter:
             return await find_scan(connection, scan.id)
 
     async def _wait_for_backlog(self, store_code: str) -> None:
-        """Wait while the store's backlog in the outbox is larger than the relay needs."""
         until = time.monotonic() + BACKLOG_WAIT_SECONDS
         while time.monotonic() < until:
-            async with self._database.single_statements() as connection:
+            async with self.database.single_statements() as connection:
                 if await waiting(connection, store_code, limit=BACKLOG_EVENTS) < BACKLOG_EVENTS:
                     return
             await asyncio.sleep(BACKLOG_POLL_SECONDS)
 
-    async def _notices(self, connection: AsyncConnection, scan: ExpiryScan, found: Sequence[FoundRow]) -> _NoticePage:
-        """Return events for the rows that have no notice yet and, read again, are still due."""
+    async def _notices(
+        self, connection: AsyncConnection, scan: ExpiryScan, found: Sequence[FoundRow]
+    ) -> tuple[list[NewEvent], int, int]:
+        """Return (events, number of rows that have no notice yet, number of those that, read again, are still due)."""
         ids = {one: notice_id(scan.store_code, scan.kind, one.identity, one.instant) for one in found}
         noticed = await known_events(connection, scan.store_code, list(ids.values()))
         new = [one for one in found if ids[one] not in noticed]
-        due = await self._source.still_due(connection, search_of(scan), new) if new else []
+        due = await self.source.still_due(connection, search_of(scan), new) if new else []
         events: list[NewEvent] = []
         for number, row in enumerate(due):
             if number % SLICE_ROWS == 0:
@@ -155,7 +139,7 @@ class NoticeWriter:
             event = self._event(scan, row)
             if event is not None:
                 events.append(event)
-        return _NoticePage(events, len(found) - len(new), len(new) - len(due), len(due) - len(events))
+        return events, len(new), len(due)
 
     def _event(self, scan: ExpiryScan, due: DueRow) -> NewEvent | None:
         """Return the event, validated like a posted one; None, with a warning in the log, if it is invalid."""
@@ -174,37 +158,28 @@ class NoticeWriter:
             )
             return None
         event_id = notice_id(scan.store_code, scan.kind, due.identity, due.instant)
-        return new_event(scan.store_code, event_type, event_id, data, self._sealer)
+        return new_event(scan.store_code, event_type, event_id, data, self.sealer)
 
 
+@dataclass(eq=False)
 class ExpiryActivities:
     """Expiry scans, with the resources of the worker. `page_rows` and `slice_seconds` are for tests."""
 
-    def __init__(
-        self,
-        database: Database,
-        source: DueSource,
-        writer: NoticeWriter,
-        *,
-        late_notices: bool,
-        days_back: int,
-        page_rows: int = PAGE_ROWS,
-        slice_seconds: float = SLICE_SECONDS,
-    ) -> None:
-        self._database = database
-        self._source = source
-        self._writer = writer
-        self._late_notices = late_notices
-        self._days_back = days_back
-        self._page_rows = page_rows
-        self._slice_seconds = slice_seconds
+    database: Database
+    source: DueSource
+    writer: NoticeWriter
+    _: KW_ONLY
+    late_notices: bool
+    days_back: int
+    page_rows: int = PAGE_ROWS
+    slice_seconds: float = SLICE_SECONDS
 
     @activity.defn(name="plan-expiry-scans")
     async def plan_scans(self, request: PlanRequest) -> ExpiryPlan:
         """Return the days to scan now, and give up those that lie too far back."""
-        with own_faults():
+        async with guarded():
             kind = Kind(request.kind)
-            async with self._database.transaction() as connection:
+            async with self.database.transaction() as connection:
                 store = await _existing(connection, request.store_code)
                 covered = await coverage(connection, store.code, kind)
                 plan = plan_scans(
@@ -212,7 +187,7 @@ class ExpiryActivities:
                     zone=zone(store.timezone),
                     days_ahead=store.days_ahead(kind),
                     covered=None if covered is None else covered.interval,
-                    days_back=self._days_back,
+                    days_back=self.days_back,
                 )
                 if plan.given_up is not None:
                     await give_up(connection, store.code, kind, plan.given_up.end)
@@ -226,45 +201,74 @@ class ExpiryActivities:
                 ScanTask(store.code, kind, one.day, Origin.SCHEDULE, one.interval.start, one.interval.end)
                 for one in plan.days
             ]
-            return ExpiryPlan(days, self._late_notices, not self._source.tells_import_time, given_up)
+            return ExpiryPlan(days, self.late_notices, not self.source.tells_import_time, given_up)
 
     @activity.defn(name="open-expiry-scan")
     async def open_scan(self, request: OpenRequest) -> ScanProgress:
         """Begin a scan. A scan for late rows ends at once if no future day is covered."""
-        with own_faults():
+        async with guarded(), self.database.transaction() as connection:
             task = request.task
-            async with self._database.transaction() as connection:
-                store = await _existing(connection, task.store_code)
-                scan = await _late_scan(connection, request, store) if task.day is None else _day_scan(request, store)
-                if scan is None:
+            store = await _existing(connection, task.store_code)
+            imported_after = None
+            if task.starts_at is not None and task.ends_at is not None:
+                interval = TimeSpan(task.starts_at, task.ends_at)
+            elif task.day is not None:
+                interval = day_interval(task.day, zone(store.timezone))
+            else:
+                covered = await coverage(connection, store.code, Kind(task.kind))
+                # Rows that have expired by now get no notice.
+                begin = request.now.astimezone(UTC)
+                if covered is None or covered.interval.end <= max(covered.interval.start, begin):
                     return ScanProgress("nothing that expires yet is covered", finished=True)
-                await open_scan(connection, scan)
-                return _progress(await _begun(connection, scan.id))
+                interval = TimeSpan(max(covered.interval.start, begin), covered.interval.end)
+                imported_after = None if task.thorough else covered.rows_seen_until
+            scan = ExpiryScan(
+                id=UUID(request.scan_id),
+                store_code=store.code,
+                kind=Kind(task.kind),
+                origin=Origin.LATE if task.day is None else Origin(task.origin),
+                day=task.day,
+                timezone=store.timezone,
+                starts_at=interval.start,
+                ends_at=interval.end,
+                workflow_id=request.workflow_id,
+                imported_after=imported_after,
+            )
+            await open_scan(connection, scan)
+            return _progress(await _begun(connection, scan.id))
 
     @activity.defn(name="scan-expiring")
     async def scan(self, ref: ScanRef) -> ScanProgress:
         """Scan a slice from the current position on. The counts are those of the whole scan."""
-        async with heartbeats():
-            with own_faults(), _unusable_source():
+        async with guarded():
+            try:
                 return await self._slice(UUID(ref.scan_id))
+            except SourceUnusableError as error:  # an operator has to repair the platform's views
+                logger.warning("expiry scan failed (%s), retrying in %g s", error, SOURCE_RETRY.total_seconds())
+                raise ApplicationError(str(error), type="SourceUnusable", next_retry_delay=SOURCE_RETRY) from None
 
     async def _slice(self, scan_id: UUID) -> ScanProgress:
-        async with self._database.transaction() as connection:
-            scan = await _begun(connection, scan_id)
+        scan = await self.database.run(_begun, scan_id)
         if scan.finished_at is not None:  # a repeated call
             return _progress(scan)
-        until = time.monotonic() + self._slice_seconds
-        async with aclosing(self._source.pages(search_of(scan), self._page_rows)) as pages:
+        until = time.monotonic() + self.slice_seconds
+        async with aclosing(self.source.pages(search_of(scan), self.page_rows)) as pages:
             async for found in pages:
-                moved = await self._writer.write(scan, found)
+                moved = await self.writer.write(scan, found)
                 if moved is None:
                     return _progress(scan)
                 scan = moved
                 if time.monotonic() >= until:
                     return _progress(scan)
-        finished = await self._writer.finish(scan)
+        finished = await self.writer.finish(scan)
         if finished is not None:
-            _log(finished)
+            logger.info(
+                "%s of store %s scanned for expiry: %s, %s; "
+                "due %d, emitted %d, known %d, no longer due %d, refused %d; %.1f s",
+                *(scan.kind, scan.store_code, scan.origin, scan.day or _shown(scan.interval)),
+                *(finished.scanned, finished.emitted, finished.known, finished.dropped, finished.refused),
+                finished.seconds,
+            )
         return _progress(finished or scan)
 
 
@@ -282,53 +286,9 @@ async def _begun(connection: AsyncConnection, scan_id: UUID) -> ExpiryScan:
     return scan
 
 
-def _day_scan(request: OpenRequest, store: Store) -> ExpiryScan:
-    task = request.task
-    if task.starts_at is not None and task.ends_at is not None:
-        interval = TimeSpan(task.starts_at, task.ends_at)
-    else:
-        if task.day is None:
-            raise ValueError("a manual scan needs a day")
-        interval = day_interval(task.day, zone(store.timezone))
-    return ExpiryScan(
-        id=UUID(request.scan_id),
-        store_code=store.code,
-        kind=Kind(task.kind),
-        origin=Origin(task.origin),
-        day=task.day,
-        timezone=store.timezone,
-        starts_at=interval.start,
-        ends_at=interval.end,
-        workflow_id=request.workflow_id,
-    )
-
-
-async def _late_scan(connection: AsyncConnection, request: OpenRequest, store: Store) -> ExpiryScan | None:
-    covered = await coverage(connection, store.code, Kind(request.task.kind))
-    if covered is None:
-        return None
-    # Rows that have expired by now get no notice.
-    interval = TimeSpan(max(covered.interval.start, request.now.astimezone(UTC)), covered.interval.end)
-    if interval.is_empty:
-        return None
-    return ExpiryScan(
-        id=UUID(request.scan_id),
-        store_code=store.code,
-        kind=Kind(request.task.kind),
-        origin=Origin.LATE,
-        day=None,
-        timezone=store.timezone,
-        starts_at=interval.start,
-        ends_at=interval.end,
-        workflow_id=request.workflow_id,
-        imported_after=None if request.task.thorough else covered.rows_seen_until,
-    )
-
-
 def _progress(scan: ExpiryScan) -> ScanProgress:
-    place = f"late rows of {_shown(scan.interval)}" if scan.day is None else f"{scan.day} in {scan.timezone}"
     return ScanProgress(
-        place=place,
+        place=f"late rows of {_shown(scan.interval)}" if scan.day is None else f"{scan.day} in {scan.timezone}",
         scanned=scan.scanned,
         emitted=scan.emitted,
         known=scan.known,
@@ -341,34 +301,5 @@ def _progress(scan: ExpiryScan) -> ScanProgress:
 
 
 def _shown(interval: TimeSpan) -> str:
-    return f"{_minute(interval.start)} to {_minute(interval.end)}"
-
-
-def _minute(instant: datetime) -> str:
-    return f"{instant.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-
-
-def _log(scan: ExpiryScan) -> None:
-    logger.info(
-        "%s of store %s scanned for expiry: %s, %s; due %d, emitted %d, known %d, no longer due %d, refused %d; %.1f s",
-        scan.kind,
-        scan.store_code,
-        scan.origin,
-        scan.day or _shown(scan.interval),
-        scan.scanned,
-        scan.emitted,
-        scan.known,
-        scan.dropped,
-        scan.refused,
-        scan.seconds,
-    )
-
-
-@contextmanager
-def _unusable_source() -> Iterator[None]:
-    """Log a fault of the platform's views for the operator, and retry after `SOURCE_RETRY`."""
-    try:
-        yield
-    except SourceUnusableError as error:
-        logger.warning("expiry scan failed (%s), retrying in %g s", error, SOURCE_RETRY.total_seconds())
-        raise ApplicationError(str(error), type="SourceUnusable", next_retry_delay=SOURCE_RETRY) from None
+    start, end = (f"{one.astimezone(UTC):%Y-%m-%d %H:%M} UTC" for one in (interval.start, interval.end))
+    return f"{start} to {end}"

@@ -3,9 +3,9 @@
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
-from datetime import timedelta
-from uuid import UUID
+from contextlib import suppress
+from dataclasses import KW_ONLY, dataclass
+from functools import partial
 
 from temporalio import activity
 from temporalio.client import Client
@@ -15,7 +15,7 @@ from domain.delivery.failure_kinds import FailureKind
 from domain.delivery.identity import notice_workflow_id
 from domain.delivery.notices import notice_body
 from domain.delivery.retry import retry_delay
-from domain.delivery.verdict import Answer, Verdict, VerdictOutcome, verdict
+from domain.delivery.verdict import Answer, VerdictOutcome, verdict
 from domain.urls.rules import UrlRefused, UrlRules, normalise_url
 from domain.wire.signing import secret_keys, standard_signature
 from sending.http.client import OutgoingRequest, Sender
@@ -36,7 +36,8 @@ from storage.subscriptions.notices import (
     notices_not_mailed,
     stores_with_due_notices,
 )
-from temporal.guards import heartbeats, own_faults
+from temporal.client import START_TIMEOUT
+from temporal.guards import guarded
 from temporal.messages import NoticeRound, NoticeTask
 from temporal.periodic import run_periodically
 
@@ -48,40 +49,28 @@ WATCH_SECONDS = 5.0
 FORGET_SECONDS = 3600.0
 """Interval of the deletion of old notices."""
 
-START_TIMEOUT = timedelta(seconds=5)
-"""A start answered later than this is asked for again, under the same id."""
 
-
+@dataclass(eq=False)
 class NoticeActivities:
     """Operator notices, with an HTTP client of their own: notices and deliveries share no connection."""
 
-    def __init__(
-        self,
-        database: Database,
-        sender: Sender,
-        sealer: Sealer,
-        rules: UrlRules,
-        retry_schedule: tuple[int, ...],
-        mail: MailSettings | None,
-    ) -> None:
-        self._database = database
-        self._sender = sender
-        self._sealer = sealer
-        self._rules = rules
-        self._retry_schedule = retry_schedule
-        self._mail = mail
+    database: Database
+    sender: Sender
+    sealer: Sealer
+    rules: UrlRules
+    retry_schedule: tuple[int, ...]
+    mail: MailSettings | None
 
     @activity.defn(name="send-notices")
     async def send_notices(self, task: NoticeTask) -> NoticeRound:
         """Send the due notices of a store, one request at a time. Each result is recorded, so it may be repeated."""
-        async with heartbeats():
-            with own_faults():
-                mailed = await self._mail_due(task.store_code)
-                return await self._post_due(task.store_code, mailed)
+        async with guarded():
+            mailed = await self._mail_due(task.store_code)
+            return await self._post_due(task.store_code, mailed)
 
     async def _post_due(self, store_code: str, mailed: int) -> NoticeRound:
         """Post the due notices, oldest first. After a failure the others wait: they go to the same operator."""
-        async with self._database.transaction() as connection:
+        async with self.database.transaction() as connection:
             operator = await find_operator(connection, store_code)
             due = await due_notices(connection, store_code) if operator is not None else []
         sent = 0
@@ -94,17 +83,18 @@ class NoticeActivities:
     async def _post(self, operator: StoreOperator, due: DueNotice) -> bool:
         """Send one notice and record the result. Return True if it succeeded."""
         try:
-            result = await self._sender.send(self._request(operator, due))
+            result = await self.sender.send(self._request(operator, due))
         except UrlRefused:
             judged = verdict(Answer(None, FailureKind.blocked))
         else:
             judged = verdict(result.answer)
-        async with self._database.transaction() as connection:
-            if judged.failure is None:
-                await notice_sent(connection, due.notice.id)
-                return True
-            again = self._retry_seconds(due, judged)
-            await notice_not_sent(connection, due.notice.id, failure=judged.failure, next_in_seconds=again)
+        if judged.failure is None:
+            await self.database.run(notice_sent, due.notice.id)
+            return True
+        again = None
+        if judged.outcome is VerdictOutcome.RETRY:
+            again = self._retry_seconds(due, judged.retry_after_seconds)
+        await self.database.run(notice_not_sent, due.notice.id, failure=judged.failure, next_in_seconds=again)
         logger.log(
             logging.INFO if again is not None else logging.WARNING,
             "sending notice %s of store %s failed (attempt %d, %s), %s",
@@ -118,10 +108,10 @@ class NoticeActivities:
 
     def _request(self, operator: StoreOperator, due: DueNotice) -> OutgoingRequest:
         """Build the request of a notice. Raises `UrlRefused`, and `SealBrokenError` if the key cannot be opened."""
-        target = normalise_url(operator.url, self._rules)
-        secrets = [self._sealer.open(operator.sealed_secret)]
+        target = normalise_url(operator.url, self.rules)
+        secrets = [self.sealer.open(operator.sealed_secret)]
         if operator.sealed_previous_secret is not None:
-            secrets.append(self._sealer.open(operator.sealed_previous_secret))
+            secrets.append(self.sealer.open(operator.sealed_previous_secret))
         body = notice_body(due.notice)
         message_id, timestamp = str(due.notice.id), int(time.time())
         signatures = [standard_signature(secret_keys(secret)[1], message_id, timestamp, body) for secret in secrets]
@@ -132,72 +122,56 @@ class NoticeActivities:
         ]
         return OutgoingRequest(url=target, headers=headers, body=body, redact=tuple(secrets))
 
-    def _retry_seconds(self, due: DueNotice, judged: Verdict) -> float | None:
+    def _retry_seconds(self, due: DueNotice, retry_after_seconds: float | None = None) -> float | None:
         """Return the seconds until the next attempt; None if there is none."""
-        if judged.outcome is not VerdictOutcome.RETRY:
-            return None
-        return retry_delay(self._retry_schedule, due.attempts + 1, due.notice.id, judged.retry_after_seconds)
+        return retry_delay(self.retry_schedule, due.attempts + 1, due.notice.id, retry_after_seconds)
 
     async def _mail_due(self, store_code: str) -> int:
         """Send all due notices in one mail. Return the number of mailed notices."""
-        if self._mail is None:
+        if self.mail is None:
             return 0
-        async with self._database.transaction() as connection:
-            due = await due_mails(connection, store_code)
+        due = await self.database.run(due_mails, store_code)
         if not due:
             return 0
         notices = [one.notice for one in due]
         try:
-            await send_mail(self._mail, notice_mail(self._mail, store_code, notices))
+            await send_mail(self.mail, notice_mail(self.mail, store_code, notices))
         except MailNotSentError as error:
             logger.warning("mail of %d notices of store %s failed (%s)", len(notices), store_code, error)
-            async with self._database.transaction() as connection:
-                await notices_not_mailed(connection, self._mail_retries(due))
+            await self.database.run(notices_not_mailed, {one.notice.id: self._retry_seconds(one) for one in due})
             return 0
-        async with self._database.transaction() as connection:
-            await notices_mailed(connection, [notice.id for notice in notices])
+        await self.database.run(notices_mailed, [notice.id for notice in notices])
         return len(notices)
 
-    def _mail_retries(self, due: Sequence[DueNotice]) -> dict[UUID, float | None]:
-        return {one.notice.id: retry_delay(self._retry_schedule, one.attempts + 1, one.notice.id, None) for one in due}
 
-
+@dataclass(eq=False)
 class NoticeWatch:
     """Watchdog that starts one notification workflow per store with due notices; its id prevents a second one."""
 
-    def __init__(self, database: Database, client: Client, task_queue: str, *, mail: bool) -> None:
-        self._database = database
-        self._client = client
-        self._task_queue = task_queue
-        self._mail = mail
+    database: Database
+    client: Client
+    task_queue: str
+    _: KW_ONLY
+    mail: bool
 
     async def run(self) -> None:
-        """Start due notices and delete old ones, until cancelled."""
+        forget = partial(self.database.run, forget_notices)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(run_periodically("start of due notices", self.look, every_seconds=WATCH_SECONDS))
             tasks.create_task(
                 run_periodically(
-                    "deletion of old notices", self._forget, every_seconds=FORGET_SECONDS, retry_seconds=WATCH_SECONDS
+                    "deletion of old notices", forget, every_seconds=FORGET_SECONDS, retry_seconds=WATCH_SECONDS
                 )
             )
 
-    async def _forget(self) -> None:
-        async with self._database.transaction() as connection:
-            await forget_notices(connection)
-
     async def look(self) -> None:
-        """Start the workflow of every store with due notices."""
-        async with self._database.transaction() as connection:
-            stores = await stores_with_due_notices(connection, mail=self._mail)
-        for store_code in sorted(stores):
-            try:
-                await self._client.start_workflow(
+        for store_code in sorted(await self.database.run(stores_with_due_notices, mail=self.mail)):
+            with suppress(WorkflowAlreadyStartedError):
+                await self.client.start_workflow(
                     "notify-operator",
                     NoticeTask(store_code),
                     id=notice_workflow_id(store_code),
-                    task_queue=self._task_queue,
+                    task_queue=self.task_queue,
                     static_summary=f"notices of {store_code}",
                     rpc_timeout=START_TIMEOUT,
                 )
-            except WorkflowAlreadyStartedError:
-                continue

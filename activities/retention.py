@@ -1,5 +1,7 @@
 """Activities of retention, a day at a time. Each may be repeated: finished work is recognised."""
 
+from dataclasses import dataclass
+
 from temporalio import activity
 
 from domain.retention import RetentionRules
@@ -17,39 +19,35 @@ from storage.events.retention import (
     forget_ids,
     thin_day,
 )
-from temporal.guards import heartbeats, own_faults
+from temporal.guards import guarded
 from temporal.messages import ThinningResult
 
 
+@dataclass(eq=False)
 class RetentionActivities:
     """Retention, with a database connection of its own, because the copy of a day may take long."""
 
-    def __init__(self, database: Database, rules: RetentionRules) -> None:
-        self._database = database
-        self._rules = rules
+    database: Database
+    rules: RetentionRules
 
     @activity.defn(name="make-days")
     async def make_days(self) -> int:
         """Create the partitions of the coming days, and of days with rows and no partition. Return their number."""
-        with own_faults():
-            return await make_coming_days(self._database) + await file_the_rest(self._database)
+        async with guarded():
+            return await make_coming_days(self.database) + await file_the_rest(self.database)
 
     @activity.defn(name="thin-oldest-day")
     async def thin_oldest_day(self) -> ThinningResult:
         """Delete expired data of the oldest day that has any. `day` is None if there is no such day."""
-        async with heartbeats():
-            with own_faults():
-                async with self._database.transaction() as connection:
-                    due = await days_to_thin(connection, self._rules)
-                return await self._thin(due[0]) if due else ThinningResult()
+        async with guarded():
+            due = await self.database.run(days_to_thin, self.rules)
+            return await self._thin(due[0]) if due else ThinningResult()
 
     async def _thin(self, due: ThinDay) -> ThinningResult:
-        thinned = Thinned(0, 0, 0) if due.thinned else await thin_day(self._database, due, self._rules)
-        async with self._database.transaction() as connection:
-            stores = await list_stores(connection)
+        thinned = Thinned(0, 0, 0) if due.thinned else await thin_day(self.database, due, self.rules)
+        stores = await self.database.run(list_stores)
         pages = [page for store in stores for page in await self._clear(due, store.code)]
-        async with self._database.transaction() as connection:
-            await cleared(connection, due.day)
+        await self.database.run(cleared, due.day)
         return ThinningResult(
             due.day,
             due.age_days,
@@ -64,8 +62,7 @@ class RetentionActivities:
         pages: list[ClearedPage] = []
         while not pages or pages[-1].more_behind is not None:
             behind = pages[-1].more_behind if pages else None
-            async with self._database.transaction() as connection:
-                pages.append(await clear_page(connection, due, store_code, behind, self._rules))
+            pages.append(await self.database.run(clear_page, due, store_code, behind, self.rules))
         were_open = sum(page.were_open for page in pages)
         if were_open:
             activity.logger.warning(
@@ -77,17 +74,9 @@ class RetentionActivities:
     @activity.defn(name="forget-event-ids")
     async def forget_event_ids(self) -> int:
         """Delete event ids past their retention. Return their number."""
-        async with heartbeats():
-            with own_faults():
-                async with self._database.transaction() as connection:
-                    stores = await list_stores(connection)
-                return sum([await self._forget(store.code) for store in stores])
-
-    async def _forget(self, store_code: str) -> int:
         total = 0
-        while True:
-            async with self._database.transaction() as connection:
-                page = await forget_ids(connection, store_code, self._rules)
-            total += page
-            if not page:
-                return total
+        async with guarded():
+            for store in await self.database.run(list_stores):
+                while page := await self.database.run(forget_ids, store.code, self.rules):
+                    total += page
+        return total

@@ -13,8 +13,9 @@ with workflow.unsafe.imports_passed_through():
     from activities.deliver import DeliveryActivities
     from activities.retry import RetryActivities
     from temporal.messages import DeliverySummary, EventBatch
-    from temporal.retries import HEARTBEAT_TIMEOUT, OWN_FAULTS
+    from temporal.retries import OWN_FAULTS
     from temporal.visibility import batch_details, details_table
+    from workflows.execution import execute
 
 FIRST_ATTEMPTS_TIMEOUT = timedelta(seconds=30)
 """Time-out of the first attempts. The activity ends by itself after 20 s; more means that the database hangs."""
@@ -29,7 +30,6 @@ class DeliverEventsWorkflow:
 
     @workflow.run
     async def run(self, batch: EventBatch) -> DeliverySummary:
-        """Make the first attempts, then schedule the retries of what they did not settle."""
         first = await workflow.execute_local_activity_method(
             DeliveryActivities.attempt_events,
             batch,
@@ -40,12 +40,10 @@ class DeliverEventsWorkflow:
         single = len(batch.events) == 1
         workflow.set_current_details(details_table(first) if single else batch_details(len(batch.events), first))
         if first.unsettled:
-            await workflow.execute_activity_method(
+            await execute(
                 RetryActivities.schedule_retries,
                 EventBatch(first.unsettled),
-                start_to_close_timeout=SCHEDULE_RETRIES_TIMEOUT,
-                heartbeat_timeout=HEARTBEAT_TIMEOUT,
-                retry_policy=OWN_FAULTS,
+                timeout=SCHEDULE_RETRIES_TIMEOUT,
                 summary=f"{first.retrying} deliveries",
             )
         return DeliverySummary(first.delivered, first.exhausted, first.held, first.retrying)

@@ -12,12 +12,11 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from activities.drain import DrainActivities
     from temporal.messages import DrainRound, DrainRoundResult, DrainTask
-    from temporal.retries import HEARTBEAT_TIMEOUT, OWN_FAULTS
     from temporal.visibility import as_summary
+    from workflows.execution import execute
 
 ROUND_TIMEOUT = timedelta(seconds=120)
-"""Time-out of a round. It begins deliveries for 5 s and waits for those behind the rate limiter; a probe before that
-may take 15 s."""
+"""Time-out of a round: a probe of up to 15 s, 5 s of beginning deliveries, then those behind the rate limiter."""
 
 LINGER = timedelta(seconds=2)
 """Pause before the last read of a drain without work, so that a wake signal of a second ago need not be repeated."""
@@ -45,7 +44,6 @@ class DrainWorkflow:
 
     @workflow.run
     async def run(self, task: DrainTask) -> DrainTask:
-        """Run rounds, with pauses of the length that the last round returned."""
         self._under_way = task.under_way
         idle_before = probe_refused = False
         while True:
@@ -67,14 +65,9 @@ class DrainWorkflow:
                 workflow.continue_as_new(replace(task, under_way=self._under_way))
 
     async def _round(self, task: DrainTask, probe_now: bool) -> DrainRoundResult:
-        done = await workflow.execute_activity_method(
-            DrainActivities.drain_held,
-            DrainRound(task.subscription_id, probe_now, self._under_way, self._window),
-            start_to_close_timeout=ROUND_TIMEOUT,
-            heartbeat_timeout=HEARTBEAT_TIMEOUT,
-            retry_policy=OWN_FAULTS,
-            summary=as_summary(task.target),
-        )
+        drain_round = DrainRound(task.subscription_id, probe_now, self._under_way, self._window)
+        summary = as_summary(task.target)
+        done = await execute(DrainActivities.drain_held, drain_round, timeout=ROUND_TIMEOUT, summary=summary)
         self._under_way, self._window = done.under_way, done.window
         return done
 

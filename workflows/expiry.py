@@ -24,7 +24,6 @@ with workflow.unsafe.imports_passed_through():
         ScanRef,
         ScanTask,
     )
-    from temporal.retries import HEARTBEAT_TIMEOUT, OWN_FAULTS
     from temporal.visibility import (
         LATE,
         RUN_WORKFLOW,
@@ -35,6 +34,7 @@ with workflow.unsafe.imports_passed_through():
         scan_row,
         scan_summary,
     )
+    from workflows.execution import execute
 
 PLAN_TIMEOUT = timedelta(seconds=30)
 """Time-out of an activity that reads and writes a few rows."""
@@ -43,8 +43,7 @@ SLICE_TIMEOUT = timedelta(minutes=10)
 """Time-out of a slice, which takes 5 s, and more only while the database is slow to return a page."""
 
 SLICES_A_RUN = 200
-"""Number of slices after which the scan continues as new, at some 1,200 events of history. A day may have any number of
-rows."""
+"""Number of slices after which the scan continues as new, at some 1,200 events of history."""
 
 DAYS_A_RUN = 50
 """Number of days after which a run continues as new. Each day is a workflow of its own."""
@@ -56,34 +55,17 @@ class ExpiryScanWorkflow:
 
     @workflow.run
     async def run(self, task: ScanTask) -> ScanProgress:
-        """Scan slice by slice until the end."""
-        progress, slices = await self._open(task), 0
+        scan_id = task.scan_id or str(workflow.uuid4())
+        request = OpenRequest(task, scan_id, workflow.info().workflow_id, workflow.now())
+        progress, slices = await execute(ExpiryActivities.open_scan, request, timeout=PLAN_TIMEOUT), 0
         while not progress.finished:
             if slices == SLICES_A_RUN:
                 workflow.continue_as_new(replace(task, scan_id=progress.scan_id))
-            progress = await self._slice(progress)
+            ref, summary = ScanRef(progress.scan_id), f"after {progress.scanned} rows"
+            progress = await execute(ExpiryActivities.scan, ref, timeout=SLICE_TIMEOUT, summary=summary)
             slices += 1
             workflow.set_current_details(scan_details(progress))
         return progress
-
-    async def _open(self, task: ScanTask) -> ScanProgress:
-        info = workflow.info()
-        return await workflow.execute_activity_method(
-            ExpiryActivities.open_scan,
-            OpenRequest(task, task.scan_id or str(workflow.uuid4()), info.workflow_id, workflow.now()),
-            start_to_close_timeout=PLAN_TIMEOUT,
-            retry_policy=OWN_FAULTS,
-        )
-
-    async def _slice(self, progress: ScanProgress) -> ScanProgress:
-        return await workflow.execute_activity_method(
-            ExpiryActivities.scan,
-            ScanRef(progress.scan_id),
-            start_to_close_timeout=SLICE_TIMEOUT,
-            heartbeat_timeout=HEARTBEAT_TIMEOUT,
-            retry_policy=OWN_FAULTS,
-            summary=f"after {progress.scanned} rows",
-        )
 
 
 @workflow.defn(name=RUN_WORKFLOW)
@@ -95,7 +77,6 @@ class ExpiryRunWorkflow:
 
     @workflow.run
     async def run(self, run: ExpiryRun) -> RunSummary:
-        """Scan the days, then look for late rows."""
         plan = await self._plan(run)
         if plan.given_up is not None:
             self._show(f"| {plan.given_up} | too long ago | | | |")
@@ -114,12 +95,8 @@ class ExpiryRunWorkflow:
         if run.first_day is not None:
             days = days_from(run.first_day, run.last_day or run.first_day)
             return ExpiryPlan([ScanTask(run.store_code, run.kind, day) for day in days])
-        return await workflow.execute_activity_method(
-            ExpiryActivities.plan_scans,
-            PlanRequest(run.store_code, run.kind, workflow.now()),
-            start_to_close_timeout=PLAN_TIMEOUT,
-            retry_policy=OWN_FAULTS,
-        )
+        request = PlanRequest(run.store_code, run.kind, workflow.now())
+        return await execute(ExpiryActivities.plan_scans, request, timeout=PLAN_TIMEOUT)
 
     async def _look_for_late(self, run: ExpiryRun, thorough: bool) -> int:
         task = ScanTask(run.store_code, run.kind, None, thorough=thorough)

@@ -7,7 +7,7 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from activities.notices import NoticeActivities
     from temporal.messages import NoticeRound, NoticeTask
-    from temporal.retries import HEARTBEAT_TIMEOUT, OWN_FAULTS
+    from workflows.execution import execute
 
 ROUND_TIMEOUT = timedelta(minutes=15)
 """Time-out of a round: fifty notices of up to 15 s each, and a mail. A dead worker is noticed by its heartbeats."""
@@ -19,17 +19,9 @@ class NotifyOperatorWorkflow:
 
     @workflow.run
     async def run(self, task: NoticeTask) -> NoticeRound:
-        """Run rounds while notices are due."""
         sent = mailed = 0
         while True:
-            done = await workflow.execute_activity_method(
-                NoticeActivities.send_notices,
-                task,
-                start_to_close_timeout=ROUND_TIMEOUT,
-                heartbeat_timeout=HEARTBEAT_TIMEOUT,
-                retry_policy=OWN_FAULTS,
-                summary=task.store_code,
-            )
+            done = await execute(NoticeActivities.send_notices, task, timeout=ROUND_TIMEOUT, summary=task.store_code)
             sent, mailed = sent + done.sent, mailed + done.mailed
             workflow.set_current_details(f"{task.store_code}: {sent} sent, {mailed} mailed, {done.failed} failed.")
             if not done.more:

@@ -8,7 +8,7 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from activities.retention import RetentionActivities
     from temporal.messages import RetentionRun, ThinningResult
-    from temporal.retries import HEARTBEAT_TIMEOUT, OWN_FAULTS
+    from workflows.execution import execute
 
 STEP_TIMEOUT = timedelta(hours=2)
 """Time-out for one day. Deleting ten million deliveries takes minutes; a dead worker is noticed by its heartbeats."""
@@ -29,30 +29,13 @@ class RetentionWorkflow:
     @workflow.run
     async def run(self, so_far: RetentionRun) -> RetentionRun:
         """Thin days, the oldest first, until no day holds data that may be deleted."""
-        await workflow.execute_activity_method(
-            RetentionActivities.make_days,
-            start_to_close_timeout=STEP_TIMEOUT,
-            retry_policy=OWN_FAULTS,
-        )
-        while (thinned := await self._thin()).day is not None:
+        await execute(RetentionActivities.make_days, timeout=STEP_TIMEOUT)
+        while (thinned := await execute(RetentionActivities.thin_oldest_day, timeout=STEP_TIMEOUT)).day is not None:
             so_far = self._with(so_far, thinned)
             if len(self._lines) == DAYS_A_RUN:
                 workflow.continue_as_new(so_far)
-        forgotten = await workflow.execute_activity_method(
-            RetentionActivities.forget_event_ids,
-            start_to_close_timeout=STEP_TIMEOUT,
-            heartbeat_timeout=HEARTBEAT_TIMEOUT,
-            retry_policy=OWN_FAULTS,
-        )
+        forgotten = await execute(RetentionActivities.forget_event_ids, timeout=STEP_TIMEOUT)
         return replace(so_far, ids_forgotten=forgotten)
-
-    async def _thin(self) -> ThinningResult:
-        return await workflow.execute_activity_method(
-            RetentionActivities.thin_oldest_day,
-            start_to_close_timeout=STEP_TIMEOUT,
-            heartbeat_timeout=HEARTBEAT_TIMEOUT,
-            retry_policy=OWN_FAULTS,
-        )
 
     def _with(self, so_far: RetentionRun, day: ThinningResult) -> RetentionRun:
         self._lines.append(
