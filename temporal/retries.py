@@ -13,7 +13,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from domain.urls.targets import shown_target
 from storage.database import Database
-from storage.deliveries.retries import WaitingRetry, overdue
+from storage.deliveries.retries import LONGEST_OVERDUE, WaitingRetry, overdue
 from storage.deliveries.transitions import own_retries
 from storage.subscriptions.state import live_workers
 from telemetry.tracing import of_no_trace
@@ -109,23 +109,44 @@ def fairness_key(store_code: str) -> str:
 
 
 async def watch_overdue(database: Database, retries: Retries, worker_id: UUID) -> None:
-    """Start the activities of overdue deliveries now and every minute, until cancelled. Only the first of the live
-    workers does it. A round ends early while Temporal is away."""
+    """Start the activities of overdue deliveries now and every minute, until cancelled.
+
+    Only the first of the live workers does it. A round ends early while Temporal is away.
+    """
+    rounds = OverdueRounds(database, retries)
 
     async def restart() -> None:
-        ours = (await database.run(live_workers))[:1] == [worker_id]
-        found = await restart_overdue(database, retries) if ours else 0
+        async with database.transaction() as connection:
+            ours = (await live_workers(connection))[:1] == [worker_id]
+        found = await rounds.restart() if ours else 0
         if found:
             logger.warning("%d deliveries are overdue by a minute, their retries were started where missing", found)
 
-    await run_periodically("check for overdue deliveries", restart, every_seconds=RECONCILE_SECONDS)
+    await run_periodically("check for overdue deliveries", restart, every_seconds=ROUND_SECONDS)
+
+
+class OverdueRounds:
+    """Rounds through the overdue deliveries, each behind the last: starts that Temporal refuses hold up no others."""
+
+    def __init__(self, database: Database, retries: Retries) -> None:
+        self._database = database
+        self._retries = retries
+        self._after = LONGEST_OVERDUE
+
+    async def restart(self, *, most: int = MOST_IN_A_ROUND) -> int:
+        """Start the activities of the next overdue deliveries, under the ids in their rows, and return how many.
+
+        An activity that runs already stays as it is. Raises RPCError while Temporal is away.
+        """
+        async with self._database.transaction() as connection:
+            found = await overdue(connection, most=most, after=self._after)
+            waiting = await own_retries(connection, [message_id for _, message_id in found])
+        with of_no_trace():
+            await self._retries.start_all(waiting)
+        self._after = found[-1] if len(found) == most else LONGEST_OVERDUE
+        return len(waiting)
 
 
 async def restart_overdue(database: Database, retries: Retries, *, most: int = MOST_IN_A_ROUND) -> int:
-    """Start the activities of at most so many overdue deliveries, under the ids in their rows, and return how many. An
-    activity that runs already stays as it is. Raises RPCError while Temporal is away."""
-    async with database.transaction() as connection:
-        waiting = await own_retries(connection, await overdue(connection, most=most))
-    with of_no_trace():
-        await retries.start_all(waiting)
-    return len(waiting)
+    """Start the activities of the longest overdue deliveries: one round."""
+    return await OverdueRounds(database, retries).restart(most=most)

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TypeAlias
 from uuid import UUID
 
 from sqlalchemy import text
@@ -112,27 +114,38 @@ async def overload(connection: AsyncConnection, planned: Sequence[tuple[UUID, UU
 # deliveries without an instant are found by a skip scan of the log's index.
 _OVERDUE = text(f"""
 WITH RECURSIVE {ALL_BRANCHES}
-(SELECT message_id FROM delivery
+(SELECT next_attempt_at AS since, message_id FROM delivery
 WHERE status = '{DeliveryStatus.PENDING}' AND next_attempt_at < statement_timestamp() - make_interval(secs => :seconds)
-ORDER BY next_attempt_at LIMIT :most)
+    AND (next_attempt_at, message_id) > (:since, :message_id)
+ORDER BY next_attempt_at, message_id LIMIT :most)
 UNION ALL
-(SELECT waiting.message_id FROM branch CROSS JOIN LATERAL (
-    SELECT delivery.message_id FROM delivery
-    WHERE {IN_ANY_BRANCH}
+(SELECT waiting.created_at, waiting.message_id FROM branch CROSS JOIN LATERAL (
+    SELECT delivery.created_at, delivery.message_id FROM delivery WHERE {IN_ANY_BRANCH}
         AND delivery.created_at < statement_timestamp() - make_interval(secs => :seconds)
+        AND (delivery.created_at, delivery.message_id) > (:since, :message_id)
         AND delivery.next_attempt_at IS NULL AND delivery.variant <> '{TEST}'
-    ORDER BY delivery.created_at LIMIT :most
-) AS waiting WHERE branch.status = '{DeliveryStatus.PENDING}' LIMIT :most)
-LIMIT :most
+    ORDER BY delivery.created_at, delivery.message_id LIMIT :most
+) AS waiting WHERE branch.status = '{DeliveryStatus.PENDING}')
+ORDER BY since, message_id LIMIT :most
 """)
 
+OverdueCursor: TypeAlias = tuple[datetime, UUID]
+"""Position among the overdue deliveries: due instant, or else creation, and message id."""
 
-async def overdue(connection: AsyncConnection, *, most: int) -> list[UUID]:
-    """Return the message ids of pending deliveries that seem to have no owner.
+LONGEST_OVERDUE: OverdueCursor = (datetime.fromtimestamp(0, UTC), UUID(int=0))
+"""Cursor before the first overdue delivery."""
+
+
+async def overdue(
+    connection: AsyncConnection, *, most: int, after: OverdueCursor = LONGEST_OVERDUE
+) -> list[OverdueCursor]:
+    """Return the pending deliveries behind the cursor that seem to have no owner, the longest overdue first.
 
     They have been due for `OVERDUE_SECONDS`, or have no due instant and are at least that old.
     """
-    return list(await connection.scalars(_OVERDUE, {"seconds": OVERDUE_SECONDS, "most": most}))
+    since, message_id = after
+    values = {"seconds": OVERDUE_SECONDS, "most": most, "since": since, "message_id": message_id}
+    return [(row.since, row.message_id) for row in await connection.execute(_OVERDUE, values)]
 
 
 @dataclass(frozen=True, slots=True)

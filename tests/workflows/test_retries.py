@@ -17,7 +17,7 @@ from domain.delivery.retry import JITTER
 from storage.deliveries.retries import WaitingRetry
 from storage.deliveries.transitions import cancel, own_retries
 from temporal.codec import data_converter
-from temporal.retries import RETRY_PRIORITY, Retries, restart_overdue, watch_overdue
+from temporal.retries import RETRY_PRIORITY, OverdueRounds, Retries, restart_overdue, watch_overdue
 from temporal.starts import ActionStarts
 from temporal.visibility import EVENT_IDS, EVENT_NAME, STORE_CODE
 from tests.bulk_actions import fail_many
@@ -230,6 +230,23 @@ class TestRestart:
         assert there == [False, False, True, True, True]
         for message_id in message_ids[2:]:
             await temporal.client.get_activity_handle(f"{message_id}/1").terminate(reason="the test is over")
+
+    async def test_rounds_go_on_behind_the_last_one_and_begin_anew(self, bench: Workbench, receiver: Receiver) -> None:
+        message_ids = await self.fail(bench, receiver, 5)
+        for minutes, message_id in enumerate(message_ids, start=2):
+            await bench.execute(
+                "UPDATE delivery SET created_at = now() - make_interval(mins => :ago), next_attempt_at = "
+                "CASE WHEN :known THEN now() - make_interval(mins => :ago) END WHERE message_id = :id",
+                ago=minutes,
+                known=minutes % 2 == 0,
+                id=message_id,
+            )
+        retries = NotedRetries()
+        rounds = OverdueRounds(bench.database, retries)
+        assert [await rounds.restart(most=2) for _ in range(4)] == [2, 2, 1, 2]
+        started = [one.message_id for one in retries.started]
+        assert [set(started[:2]), set(started[2:4])] == [set(message_ids[3:]), set(message_ids[1:3])]
+        assert (started[4], set(started[5:])) == (message_ids[0], set(message_ids[3:]))
 
     async def test_a_round_ends_while_temporal_is_away(self, bench: Workbench, receiver: Receiver) -> None:
         await self.fail(bench, receiver)
