@@ -102,14 +102,15 @@ class RetryActivities:
                     continue  # a failed manual attempt leaves the schedule as it is
             await asyncio.sleep(LEASE_POLL_SECONDS)
 
-    async def _end_without_attempt(self, delivery: OpenDelivery) -> DeliveryEnd | None:
+    async def _end_without_attempt(self, delivery: OpenDelivery) -> Step | DeliveryEnd | None:
         """End or hold a delivery whose subscription does not send now. Return None if it sends."""
         subscription = delivery.subscription
         ending = ending_before(subscription_status=subscription.status, subscription_deleted=subscription.deleted)
         if ending is not None:
             status, reason = ending
-            await self.database.run(end, delivery.message_id, status, reason)
-            return DeliveryEnd(status, delivery.number - 1, reason)
+            if await self.database.run(end, delivery.message_id, status, reason):
+                return DeliveryEnd(status, delivery.number - 1, reason)
+            return await self._attempt_or_join(delivery.message_id)  # it was ended, or its subscription enabled
         if subscription.hold_reason is None:
             return None
         drain_id = drain_workflow_id(subscription.id)

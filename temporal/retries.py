@@ -122,7 +122,7 @@ async def watch_overdue(database: Database, retries: Retries, worker_id: UUID) -
         if found:
             logger.warning("%d deliveries are overdue by a minute, their retries were started where missing", found)
 
-    await run_periodically("check for overdue deliveries", restart, every_seconds=ROUND_SECONDS)
+    await run_periodically("check for overdue deliveries", restart, every_seconds=RECONCILE_SECONDS)
 
 
 class OverdueRounds:

@@ -16,12 +16,13 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.delivery.identity import drain_workflow_id
-from domain.delivery.lifecycle import OPEN, TERMINAL, UNCHANGED, Cause, DeliveryStatus, Reason
+from domain.delivery.lifecycle import OPEN, TERMINAL, UNCHANGED, Cause, DeliveryStatus, Reason, SubscriptionStatus
 from domain.wire.bodies import MAIN, TEST
 from storage.columns import in_list
 from storage.deliveries.attempts import Outcome, by_day
 from storage.deliveries.retries import WAITING_COLUMNS, WaitingRetry
 from storage.deliveries.skip_scan import BRANCHES, IN_BRANCH
+from storage.events.days import LAST_ATTEMPT_OF_DELIVERY
 
 _PENDING, _HELD, _DELIVERED, _EXHAUSTED, _CANCELLED = (f"'{status}'" for status in DeliveryStatus)
 _OPEN = in_list(OPEN)
@@ -311,15 +312,25 @@ async def hold(connection: AsyncConnection, message_id: UUID, reason: Reason, wo
     await connection.execute(_HOLD, {"id": message_id, "reason": reason, "workflow_id": workflow_id})
 
 
+# The subscription may have been enabled again since the caller read it.
 _END = text(f"""
 UPDATE delivery SET status = :status, reason = :reason, {_NO_NEXT_ATTEMPT}
-WHERE message_id = :message_id AND status IN {_OPEN}
+WHERE message_id = :message_id AND status IN {_OPEN} AND CASE :reason
+    WHEN '{Reason.SUBSCRIPTION_DELETED}' THEN
+        EXISTS (SELECT FROM subscription WHERE id = delivery.subscription_id AND deleted_at IS NOT NULL)
+    WHEN '{Reason.SUBSCRIPTION_DISABLED}' THEN EXISTS (
+        SELECT FROM subscription WHERE id = delivery.subscription_id AND status = '{SubscriptionStatus.DISABLED}')
+    ELSE true END
 """)
 
 
-async def end(connection: AsyncConnection, identity: UUID, status: DeliveryStatus, reason: Reason) -> None:
-    """End an open delivery without an attempt: `the subscription is disabled`, `the subscription is deleted`."""
-    await connection.execute(_END, {"message_id": identity, "status": status, "reason": reason})
+async def end(connection: AsyncConnection, identity: UUID, status: DeliveryStatus, reason: Reason) -> bool:
+    """End an open delivery without an attempt: `the subscription is disabled`, `the subscription is deleted`.
+
+    Return False, without a change, if the delivery has ended or the reason does not apply any more.
+    """
+    values = {"message_id": identity, "status": status, "reason": reason}
+    return (await connection.execute(_END, values)).rowcount == 1
 
 
 # Here and below, locked rows are skipped: a recorder is writing their outcome and may be about to lock rows locked

@@ -7,16 +7,17 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from temporalio.service import RPCError, RPCStatusCode
 
-from activities import drain
+from activities import drain, retry
 from activities.retry import OUTCOME_POLL_SECONDS
 from domain.delivery.lifecycle import Reason
 from storage.deliveries.bulk_actions import BulkActionKind
 from storage.deliveries.bulk_pages import go_on
 from storage.deliveries.retries import MOST_DUE_IN_A_SECOND, MOST_OF_A_SUBSCRIPTION
-from storage.deliveries.transitions import cancel, hold
+from storage.deliveries.transitions import cancel, end, hold
 from tests.bulk_actions import begun_bulk_action, fail_many
 from tests.receiver import Receiver, status, when
 from tests.sending.drain.rounds import round_of
@@ -92,6 +93,22 @@ async def test_a_delivery_that_is_held_belongs_to_no_activity(bench: Workbench, 
     delivery = await row(bench)
     assert (delivery.status, delivery.retry_id) == ("held", None)
     assert len(receiver.requests) == 1
+
+
+async def test_a_delivery_whose_subscription_is_enabled_while_it_is_to_be_ended_is_attempted(
+    bench: Workbench, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message_id = await fail_once(bench, receiver)
+    await bench.execute("UPDATE subscription SET status = 'disabled'")
+    await bench.execute("UPDATE delivery SET next_attempt_at = now()")
+
+    async def enabled_before_the_end(connection: AsyncConnection, *ending: Any) -> bool:
+        await bench.execute("UPDATE subscription SET status = 'active'")
+        return await end(connection, *ending)
+
+    monkeypatch.setattr(retry, "end", enabled_before_the_end)
+    assert (await bench.deliver_webhook(message_id)).status == "delivered"
+    assert len(receiver.requests) == 2
 
 
 async def test_a_failed_attempt_is_benign_and_names_no_traceback(bench: Workbench, receiver: Receiver) -> None:

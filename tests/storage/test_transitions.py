@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.delivery.lifecycle import (
@@ -146,8 +147,14 @@ def held_for(reason: Reason) -> Step:
 
 
 def ended(status: DeliveryStatus, reason: Reason) -> list[Step]:
+    stopped = "status = 'disabled'" if reason is Reason.SUBSCRIPTION_DISABLED else "deleted_at = now()"
+
+    async def end_stopped(connection: AsyncConnection, message_id: UUID) -> None:
+        await connection.execute(text(f"UPDATE subscription SET {stopped}"))
+        await transitions.end(connection, message_id, status, reason)
+
     return [
-        each(lambda connection, one: transitions.end(connection, one, status, reason)),
+        each(end_stopped),
         lambda connection, setting: transitions.end_open(
             connection, setting.subscription_id, status=status, reason=reason
         ),
@@ -291,6 +298,24 @@ async def test_a_cause_changes_deliveries_as_the_table_says(ground: Ground, caus
     kept_reason = {(row.source, row.target, None) for row in rows if row.source is row.target}
     assert found - kept_reason == expected - kept_reason
     assert {(source, target) for source, target, _ in found} == {(row.source, row.target) for row in rows}
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        (DeliveryStatus.EXHAUSTED, Reason.SUBSCRIPTION_DISABLED),
+        (DeliveryStatus.CANCELLED, Reason.SUBSCRIPTION_DELETED),
+    ],
+)
+async def test_a_delivery_is_not_ended_for_a_state_that_its_subscription_has_left(
+    ground: Ground, status: DeliveryStatus, reason: Reason
+) -> None:
+    setting = await one_of_each_status(ground)
+    before = await ground.deliveries()
+    async with ground.database.transaction() as connection:
+        for message_id in setting.message_ids.values():
+            assert not await transitions.end(connection, message_id, status, reason)
+    assert await changes(ground, before) == set()
 
 
 def test_every_cause_is_carried_out_by_a_function_and_every_function_by_a_cause() -> None:
