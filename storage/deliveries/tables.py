@@ -61,7 +61,7 @@ class Delivery(SQLModel, table=True):
     reason: str | None = Field(default=None, sa_column=Column(Text))
     """Reason why it is held, exhausted or cancelled."""
     attempts: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
-    """Number of the last attempt whose outcome is recorded."""
+    """Number of the last attempt whose outcome is recorded; once recovered, of the last one begun before."""
     failures: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
     """Failed automatic attempts since it was created or recovered: the position in the retry schedule."""
     last_status_code: int | None = Field(default=None, sa_column=Column(Integer))

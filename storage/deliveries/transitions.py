@@ -210,7 +210,8 @@ UPDATE delivery SET
         WHEN {_EXHAUSTED} THEN outcome.holds_group ELSE false END
 FROM outcome WHERE delivery.message_id = outcome.message_id AND (
     outcome.status IN ({_DELIVERED}, '{UNCHANGED}')
-    OR delivery.status IN {_OPEN} AND outcome.number >= delivery.attempts
+    OR delivery.status IN {_OPEN} AND (outcome.number > delivery.attempts
+        OR outcome.number = delivery.attempts AND delivery.reason IS DISTINCT FROM '{Reason.RECOVERED}')
 )
 """
 _RECORD = text(_RECORD_SQL)
@@ -225,7 +226,8 @@ async def record(connection: AsyncConnection, outcomes: Sequence[Outcome]) -> li
     """Write outcomes and the new state of their deliveries; return (subscription, reason) of each delivery exhausted.
 
     Carries out `a 2xx` and `a failed attempt` of every kind. An outcome may come late, from a worker that was assumed
-    dead while others continued: then only a success changes the delivery.
+    dead while others continued, or after a recovery: then only a success changes the delivery. The last outcome may be
+    recorded twice, if its first commit was not confirmed.
     """
     exhausted: list[tuple[UUID, str | None]] = []
     for day, rows in by_day(outcomes):
@@ -437,15 +439,16 @@ async def cancel(connection: AsyncConnection, message_id: UUID) -> bool:
     return (await connection.execute(_CANCEL, {"id": message_id})).rowcount == 1
 
 
+# `attempts` becomes the number of the last attempt begun, so that `record` ignores a failure that began before.
 _RECOVER = text(f"""
 WITH page AS MATERIALIZED (
-    SELECT message_id FROM delivery
-    WHERE message_id = ANY(:ids) AND status = ANY(:statuses) AND status IN {in_list(TERMINAL)}
-    ORDER BY created_at, message_id FOR UPDATE
+    SELECT delivery.message_id, attempt.number AS begun FROM delivery {LAST_ATTEMPT_OF_DELIVERY}
+    WHERE delivery.message_id = ANY(:ids) AND status = ANY(:statuses) AND status IN {in_list(TERMINAL)}
+    ORDER BY created_at, delivery.message_id FOR UPDATE OF delivery
 )
 UPDATE delivery SET status = {_HELD}, reason = '{Reason.RECOVERED}', failures = 0, next_attempt_at = NULL,
     ended_at = NULL, not_before = NULL, retry_id = NULL, holds_group = false, workflow_id = :workflow_id,
-    bulk_action_id = :action_id
+    bulk_action_id = :action_id, attempts = greatest(delivery.attempts, page.begun)
 FROM page WHERE delivery.message_id = page.message_id
 """)
 

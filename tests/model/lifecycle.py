@@ -29,6 +29,7 @@ class Mutation(StrEnum):
     BACK_TO_PENDING = "an outcome to be retried makes a held delivery pending"
     NO_RECONCILE = "nobody starts an owner that is missing"
     NO_INTENT = "requests are made without an intent"
+    LATE_FAILURE = "a failure counts although the delivery was recovered after its attempt had begun"
 
 
 class Owner(IntEnum):
@@ -78,6 +79,8 @@ class State(NamedTuple):
     failures: int = 0
     last: int = 0
     """Number of the last intent."""
+    recovered: int = 0
+    """Number of the last intent when a person recovered it."""
     retry_id: int = 0
     """Committed id of the standalone activity: attempts when it was written. 0: none."""
     due: bool = True
@@ -323,8 +326,11 @@ class Exploration:
             return self._to(state, _DELIVERED, Cause.SUCCESS, attempts=attempts)
         if process.owner is Owner.PERSON:
             return self._to(state, state.status, Cause.MANUAL_FAILURE, attempts=attempts)
-        if state.status not in OPEN or process.number < state.attempts:
+        late = process.number <= state.recovered and self._mutation is not Mutation.LATE_FAILURE
+        if state.status not in OPEN or process.number < state.attempts or late:
             return state
+        if process.number <= state.recovered:
+            raise Violation("a failure from before the recovery counts")
         if process.answer is Answer.NO_BODY:
             return self._to(state, _CANCELLED, Cause.ERASED_BODY, attempts=attempts)
         if process.answer is Answer.GONE or process.failures >= RETRIES:
@@ -350,8 +356,8 @@ class Exploration:
         if state.status is not None and not state.person:  # send now, or redeliver
             yield acted._replace(person=True, asked=state.asked + 1)
         if state.status in TERMINAL:
-            changes = {"failures": 0, "due": True, "wake": True, "asked": state.asked + 1}
-            yield self._to(acted, _HELD, Cause.RECOVER, **changes)
+            changes = {"failures": 0, "due": True, "wake": True, "asked": state.asked + 1, "recovered": state.last}
+            yield self._to(acted, _HELD, Cause.RECOVER, attempts=max(state.attempts, state.last), **changes)
 
     def _on_subscription(self, acted: State) -> Iterator[State]:
         ended = acted._replace(deleted=True)

@@ -23,6 +23,7 @@ def test_every_interleaving_keeps_the_promise_and_meets_every_transition_of_the_
         (Mutation.BACK_TO_PENDING, "no transition of the table"),
         (Mutation.NO_RECONCILE, "it is lost"),
         (Mutation.NO_INTENT, "two send it"),
+        (Mutation.LATE_FAILURE, "before the recovery"),
     ],
 )
 def test_a_fault_in_the_protocol_is_found(mutation: Mutation, finding: str) -> None:

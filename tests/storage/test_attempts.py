@@ -240,6 +240,55 @@ async def test_a_delivery_recovered_after_an_activity_read_it_is_sent_by_the_dra
     assert await intended(ground, intent(message_id, status="held")) == {(message_id, 1)}
 
 
+@pytest.mark.parametrize("late", ["pending", "held", "exhausted", "cancelled"])
+async def test_a_failure_whose_attempt_began_before_a_recovery_leaves_the_recovered_delivery_as_it_is(
+    ground: Ground, late: str
+) -> None:
+    [message_id] = await matched(ground)
+    await intended(ground, intent(message_id))
+    await recorded(ground, outcome(message_id))
+    await intended(ground, intent(message_id, 2, recorded=1))
+    async with ground.database.transaction() as connection:
+        assert await cancel(connection, message_id)
+    await recovered(ground, message_id)
+    await recorded(ground, outcome(message_id, 2, late, failures=13, next_in_seconds=3600.0))
+    [delivery] = await ground.deliveries()
+    assert (delivery.status, delivery.reason, delivery.failures) == ("held", "recovered", 0)
+    assert (delivery.attempts, delivery.next_attempt_at, delivery.ended_at) == (2, None, None)
+    assert (await ground.attempts(message_id))[1].outcome_at is not None
+    assert await intended(ground, intent(message_id, 3, recorded=2, status="held")) == {(message_id, 3)}
+    await recorded(ground, outcome(message_id, 3, "held", failures=1, reason="retry"))
+    [delivery] = await ground.deliveries()
+    assert (delivery.reason, delivery.failures, delivery.attempts) == ("retry", 1, 3)
+
+
+async def test_the_outcome_that_ended_a_delivery_may_be_written_again_after_its_recovery(ground: Ground) -> None:
+    [message_id] = await matched(ground)
+    await intended(ground, intent(message_id))
+    await recorded(ground, outcome(message_id, 1, "exhausted", failures=13))
+    await recovered(ground, message_id)
+    await recorded(ground, outcome(message_id, 1, "exhausted", failures=13))
+    [delivery] = await ground.deliveries()
+    assert (delivery.status, delivery.reason, delivery.failures) == ("held", "recovered", 0)
+
+
+async def test_a_success_whose_attempt_began_before_a_recovery_delivers(ground: Ground) -> None:
+    [message_id] = await matched(ground)
+    await intended(ground, intent(message_id))
+    async with ground.database.transaction() as connection:
+        assert await cancel(connection, message_id)
+    await recovered(ground, message_id)
+    await recorded(ground, outcome(message_id, 1, "delivered"))
+    assert [row.status for row in await ground.deliveries()] == ["delivered"]
+
+
+async def recovered(ground: Ground, message_id: UUID) -> None:
+    subscription_id = await ground.scalar("SELECT id FROM subscription")
+    given = {"statuses": ["cancelled", "exhausted"], "subscription_id": subscription_id, "action_id": uuid4()}
+    async with ground.database.transaction() as connection:
+        assert await recover(connection, [message_id], **given) == 1
+
+
 async def test_an_outcome_written_twice_is_written_once(ground: Ground) -> None:
     """The answer to the commit was lost, so the recorder writes it again."""
     [message_id] = await matched(ground)
