@@ -42,7 +42,7 @@ from sending.requests import RequestBuilder
 from sending.subscription_queues import SubscriptionQueues, watch_subscriptions
 from settings import Settings
 from storage.database import Database
-from storage.events.notification import OutboxNotifier
+from storage.events.outbox import OutboxNotifier
 from storage.expiry.due import open_source
 from storage.expiry.from_events import ExpiryFromEvents
 from storage.operations.workers import LEASE_SECONDS

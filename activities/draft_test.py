@@ -96,9 +96,6 @@ def _delivery_of(draft: DraftTest, timezone: str) -> OpenDelivery:
         number=1,
         failures=0,
         request_id=uuid4(),
-        intended=False,
-        sender_id=None,
-        next_in_seconds=None,
         accepted_on=now.date(),
     )
 

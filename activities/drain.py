@@ -20,9 +20,9 @@ from storage.deliveries.held import DrainState, drain_state, next_allowed_second
 from storage.deliveries.open import OpenDelivery, held_oldest
 from storage.deliveries.ordering import on_the_wire
 from storage.deliveries.transitions import ENDED_AT_ONCE, end_open, exhaust_outwaited
-from storage.subscriptions.health import failing, probe_failed
 from storage.subscriptions.notices import Occurrence, note
-from storage.subscriptions.status import disable_by_system
+from storage.subscriptions.queries import disable_by_system
+from storage.subscriptions.state import failing, probe_failed
 from temporal.guards import guarded
 from temporal.messages import DrainRound, DrainRoundResult
 

@@ -24,8 +24,7 @@ from storage.access.stores import find_store
 from storage.access.tables import Store
 from storage.database import Database
 from storage.events.intake import NewEvent, insert_events, known_events, new_event
-from storage.events.notification import OutboxNotifier
-from storage.events.outbox import waiting
+from storage.events.outbox import OutboxNotifier, waiting
 from storage.expiry.due import DueSource, FoundRow
 from storage.expiry.rows import DueRow
 from storage.expiry.scans import (

@@ -20,7 +20,7 @@ from domain.urls.rules import UrlRules
 from settings import Settings
 from storage.access.passwords import Passwords
 from storage.database import Database
-from storage.events.notification import OutboxNotifier
+from storage.events.outbox import OutboxNotifier
 from storage.expiry.due import DueSource, open_source
 from storage.sealing import Sealer
 from temporal.client import temporal_client

@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from storage.database import Database
 from storage.operations.workers import LEASE_SECONDS
-from storage.subscriptions.limiter_lease import release_lease, take_lease
+from storage.subscriptions.state import release_lease, take_lease
 from temporal.periodic import run_periodically
 
 HEADROOM = 0.98

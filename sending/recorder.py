@@ -21,14 +21,13 @@ from sending.http.client import SendResult
 from sending.subscription_queues import SubscriptionQueues
 from storage.database import Database
 from storage.deliveries.attempts import Intent, Outcome, forget, intend
+from storage.deliveries.figures import count_attempts, counted, forget_old_counts
 from storage.deliveries.open import OpenDelivery
 from storage.deliveries.retries import overload
-from storage.deliveries.traffic import count_attempts, counted, forget_old_counts
 from storage.deliveries.transitions import record, withdraw
-from storage.subscriptions.health import record_health
 from storage.subscriptions.notices import Occurrence, note
-from storage.subscriptions.status import disable_by_system
-from storage.subscriptions.throttling import slow_down
+from storage.subscriptions.queries import disable_by_system
+from storage.subscriptions.state import record_health, slow_down
 from telemetry.worker_metrics import WorkerMetrics
 
 logger = logging.getLogger(__name__)

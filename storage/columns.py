@@ -1,6 +1,9 @@
-"""Columns that the tables of several nouns share, and enum values as SQL constants."""
+"""Columns that the tables of several nouns share, enum values and bound arrays as SQL.
 
-from collections.abc import Iterable
+The arrays' columns are named with their types, as in `message_id uuid, number int`.
+"""
+
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
@@ -45,3 +48,20 @@ def counter(default: int = 0, type_: Any = Integer) -> Any:
 def in_list(values: Iterable[StrEnum]) -> str:
     """Return SQL: the values as a constant list for `IN`, so that the planner can match partial indexes."""
     return "(" + ", ".join(f"'{value}'" for value in values) + ")"
+
+
+def column_names(columns: str) -> list[str]:
+    """Return the names of these columns."""
+    return [column.split()[0] for column in columns.split(",")]
+
+
+def unnest(alias: str, columns: str) -> str:
+    """Return SQL for FROM: rows `alias` of these columns, each bound as one array under the column's name."""
+    typed = [column.split() for column in columns.split(",")]
+    arrays = ", ".join(f"CAST(:{name} AS {type_}[])" for name, type_ in typed)
+    return f"unnest({arrays}) AS {alias} ({', '.join(column_names(columns))})"
+
+
+def by_column(rows: Sequence[object], columns: str) -> dict[str, list[Any]]:
+    """Return the arrays to bind: one list for each of the columns, from the attributes of the rows."""
+    return {name: [getattr(row, name) for row in rows] for name in column_names(columns)}

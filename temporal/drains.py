@@ -17,7 +17,7 @@ from domain.urls.targets import shown_target
 from storage.database import Database
 from storage.deliveries.held import subscriptions_to_drain
 from storage.deliveries.open import OpenDelivery
-from storage.deliveries.reconcile import running_bulk_actions
+from storage.deliveries.retries import running_bulk_actions
 from storage.deliveries.transitions import end_lost_tests
 from telemetry.tracing import of_no_trace
 from temporal.client import START_TIMEOUT
@@ -125,7 +125,7 @@ class Drains:
             for action in bulk_actions:
                 with of_no_trace():
                     await start_bulk_action(
-                        self._client, self._task_queue, action.kind.value, action.id, action.subscription_id, action.url
+                        self._client, self._task_queue, action.kind, action.id, action.subscription_id, action.url
                     )
             for drain in to_drain:
                 await self.wake(*drain)

@@ -17,7 +17,7 @@ from domain.expiry.calendar_days import day_start, local_day
 from domain.expiry.rows import EVENT_NAMES, Kind
 from domain.timestamps import utc_text, zone
 from storage.database import Database
-from storage.events.notification import OutboxNotifier
+from storage.events.outbox import OutboxNotifier
 from storage.expiry.due import DueSource, StoredDue
 from storage.expiry.rows import identity_of, newest, records_of, upsert_records
 from storage.sealing import Sealer

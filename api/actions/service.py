@@ -15,8 +15,7 @@ from domain.wire.bodies import TEST
 from storage.access.audit import changed
 from storage.deliveries.actions import ActedOn, delivery_for_action
 from storage.deliveries.transitions import cancel
-from storage.subscriptions.queries import SubscriptionRow, find_subscription
-from storage.subscriptions.status import disable, enable, pause, resume
+from storage.subscriptions.queries import SubscriptionRow, disable, enable, find_subscription, pause, resume
 
 logger = logging.getLogger(__name__)
 

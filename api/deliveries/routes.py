@@ -13,7 +13,7 @@ from api.listing import Listing, ListQuery
 from api.resources import FromResources
 from api.temporal_links import delivery_url
 from storage.deliveries.log import LOG_FIELDS, attempts_of, find_delivery
-from storage.events.log import find_event
+from storage.events.intake import find_event
 
 router = APIRouter(prefix="/api/{storeCode}/webhook/delivery", tags=["deliveries"])
 

@@ -23,7 +23,7 @@ from api.listing import CURSOR, Listing
 from domain.wire.bodies import TEST, EventFacts, legacy_body, modern_body, modern_data_text
 from domain.wire.signing import ALGORITHM
 from storage.deliveries.log import AttemptRow, DeliveryRow, Position, delivery_page
-from storage.events.log import EventRow
+from storage.events.intake import EventRow
 from storage.sealing import SealBrokenError, Sealer
 from storage.subscriptions.queries import SubscriptionRow, open_headers
 

@@ -21,7 +21,7 @@ from api.operations.metrics import ApiMetrics
 from domain.wire.jsontext import differences, join, parse
 from storage.database import Database
 from storage.events.intake import EventKey, NewEvent, StoredEvent, insert_events, stored_events
-from storage.events.notification import OutboxNotifier
+from storage.events.outbox import OutboxNotifier
 from storage.sealing import SealBrokenError, Sealer
 from storage.unavailable import is_unavailable
 

@@ -22,9 +22,7 @@ from api.resources import FromResources, Resources
 from api.temporal_links import workflow_url
 from domain.access import Scope
 from storage.deliveries.log import deliveries_of_event
-from storage.events.intake import NewEvent
-from storage.events.log import find_event
-from storage.events.rejected import note_rejected
+from storage.events.intake import NewEvent, find_event, note_rejected
 from storage.unavailable import is_unavailable
 from telemetry.tracing import current_traceparent
 

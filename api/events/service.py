@@ -17,8 +17,7 @@ from domain.events.fields import ABSENT, DateTime, Text, Uuid
 from domain.timestamps import utc_instant
 from domain.wire.jsontext import JsonValue, join
 from settings import Settings
-from storage.events.intake import NewEvent, new_event
-from storage.events.rejected import RejectedEvent
+from storage.events.intake import NewEvent, RejectedEvent, new_event
 from storage.ids import drawn_id, read_id
 from storage.sealing import Sealer
 

@@ -28,7 +28,7 @@ from storage.deliveries.explain import (
     explained_subscriptions,
     stores_with_event,
 )
-from storage.events.rejected import find_rejected
+from storage.events.intake import find_rejected
 
 DELIVERY_FACTS = ("message_id", "variant", "status", "attempts", "last_status_code", "last_failure", "next_attempt_at")
 """Fields that an explained item has in common with its delivery, and that are None without one."""

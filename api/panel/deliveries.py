@@ -39,10 +39,15 @@ from storage.deliveries.log import (
     delivery_page,
     find_delivery,
 )
-from storage.events.log import find_event
+from storage.events.intake import find_event
 from storage.listing import Condition, Operator
-from storage.subscriptions.names import NamedSubscription, named_subscriptions
-from storage.subscriptions.queries import SubscriptionRow, all_subscriptions, find_subscription
+from storage.subscriptions.queries import (
+    NamedSubscription,
+    SubscriptionRow,
+    all_subscriptions,
+    find_subscription,
+    named_subscriptions,
+)
 
 ITEMS_SHOWN = 25
 ANNOUNCED_MOST = 100

@@ -18,7 +18,7 @@ from domain.wire.bodies import EventFacts, legacy_body, modern_body, modern_data
 from domain.wire.jsontext import dump
 from domain.wire.legacy_mapping import field_pairs
 from storage.deliveries.log import DeliveryRow, delivery_page
-from storage.events.log import find_event
+from storage.events.intake import find_event
 from storage.listing import Condition, Operator
 from storage.subscriptions.format_migration import PairRow, find_legacy, legacy_subscriptions
 

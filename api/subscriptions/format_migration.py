@@ -18,7 +18,7 @@ from storage.subscriptions.format_migration import (
     find_legacy,
     share_out,
 )
-from storage.subscriptions.status import disable, resume
+from storage.subscriptions.queries import disable, resume
 
 MODERN = " (modern)"
 

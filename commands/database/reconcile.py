@@ -23,9 +23,14 @@ from commands.database.connection import in_database
 from commands.terminal import failed, show_counts
 from domain.delivery.identity import backfill_workflow_id, recover_workflow_id
 from storage.database import Database
-from storage.deliveries.bulk_actions import BulkActionKind
-from storage.deliveries.reconcile import LookedAfter, RunningBulkAction, looked_after, running_bulk_actions
-from storage.deliveries.retries import OwnedDelivery, owned_deliveries
+from storage.deliveries.retries import (
+    LookedAfter,
+    OwnedDelivery,
+    RunningBulkAction,
+    looked_after,
+    owned_deliveries,
+    running_bulk_actions,
+)
 from storage.deliveries.transitions import own_retries
 from temporal.client import temporal_client
 from temporal.retries import Retries
@@ -94,7 +99,7 @@ async def _reconciled(
 
     async def action(one: RunningBulkAction) -> None:
         nonlocal lost_actions
-        recovers = one.kind is BulkActionKind.RECOVER
+        recovers = one.kind == "recover"
         workflow_id = recover_workflow_id(one.id) if recovers else backfill_workflow_id(one.id)
         if await _runs(client.get_workflow_handle(workflow_id).describe()):
             return

@@ -1,7 +1,7 @@
 """Intents and outcomes of attempts, in bulk: an intent is committed before the request, its outcome afterwards."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import TypeVar
@@ -11,6 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.delivery.lifecycle import Reason
+from storage.columns import by_column, unnest
 
 
 @dataclass(slots=True)  # Not frozen: that would triple the cost of creating one, for each delivery.
@@ -33,16 +34,13 @@ class Intent:
 
 @dataclass(slots=True)  # Not frozen: that would triple the cost of creating one, for each delivery.
 class Outcome:
-    """The outcome of an attempt, and the delivery's new state.
-
-    `began_seconds_ago` is set from the worker's monotonic clock when the row is written, so that all instants in the
-    log come from the database's clock. `next_in_seconds` is None when there is no next attempt.
-    """
+    """The outcome of an attempt, and the delivery's new state."""
 
     accepted_on: date
     message_id: UUID
     number: int
     began_seconds_ago: float
+    """By the worker's monotonic clock, set when it is written: all instants in the log are of the database's clock."""
     duration_ms: int | None
     status_code: int | None
     failure: str | None
@@ -55,6 +53,7 @@ class Outcome:
     reason: Reason | None
     failures: int
     next_in_seconds: float | None
+    """None: there is no next attempt."""
     workflow_id: str | None
     """Workflow that owns the delivery from now on, if it is still open."""
     holds_group: bool = False
@@ -63,15 +62,15 @@ class Outcome:
     """Delay that the receiver asked for; None: it asked for none."""
 
 
+_INTENT = """accepted_on date, message_id uuid, number int, request_id uuid, trigger text, worker_id uuid, legacy bool,
+    status text, recorded int"""
+
 # An operator may have cancelled the delivery, or cancelled and recovered it, since the sender read it: a recovered one
 # belongs to the drain alone. Manual attempts are sent whatever the status.
-_INTEND = text("""
+_INTEND = text(f"""
 INSERT INTO attempt (accepted_on, message_id, number, request_id, trigger, worker_id, legacy)
 SELECT intent.accepted_on, intent.message_id, intent.number, request_id, trigger, worker_id, legacy
-FROM unnest(CAST(:accepted_on AS date[]), CAST(:message_id AS uuid[]), CAST(:number AS int[]),
-    CAST(:request_id AS uuid[]), CAST(:trigger AS text[]), CAST(:worker_id AS uuid[]), CAST(:legacy AS bool[]),
-    CAST(:status AS text[]), CAST(:recorded AS int[]))
-    AS intent (accepted_on, message_id, number, request_id, trigger, worker_id, legacy, status, recorded)
+FROM {unnest("intent", _INTENT)}
 WHERE (
     SELECT intent.recorded = delivery.attempts
         AND (delivery.status = intent.status OR intent.trigger <> 'automatic')
@@ -81,39 +80,30 @@ ON CONFLICT (accepted_on, message_id, number) DO NOTHING
 RETURNING message_id, number
 """)
 
-_INTERRUPT = text("""
-UPDATE attempt SET outcome_at = clock_timestamp(), failure = 'interrupted'
-FROM unnest(CAST(:message_id AS uuid[]), CAST(:number AS int[])) AS begun (message_id, number)
+_BEGUN = "message_id uuid, number int"
+_INTERRUPT = text(f"""
+UPDATE attempt SET outcome_at = clock_timestamp(), failure = 'interrupted' FROM {unnest("begun", _BEGUN)}
 WHERE attempt.accepted_on = :day AND attempt.message_id = begun.message_id AND attempt.number < begun.number
     AND attempt.outcome_at IS NULL
 """)
 
 # Compare the request id too: another sender may own an intent with this number.
-_FORGET = text("""
-DELETE FROM attempt USING unnest(CAST(:message_id AS uuid[]), CAST(:number AS int[]), CAST(:request_id AS uuid[]))
-    AS lost (message_id, number, request_id)
+_LOST = "message_id uuid, number int, request_id uuid"
+_FORGET = text(f"""
+DELETE FROM attempt USING {unnest("lost", _LOST)}
 WHERE attempt.accepted_on = :day AND attempt.message_id = lost.message_id AND attempt.number = lost.number
     AND attempt.request_id = lost.request_id AND attempt.outcome_at IS NULL
 """)
 
-
 Row = TypeVar("Row", Intent, Outcome)
 
 
-def _columns(rows: Sequence[Row]) -> dict[str, Sequence[object]]:
-    """Return one list per field of the rows, by the field's name."""
-    return {name: [getattr(row, name) for row in rows] for name in rows[0].__slots__}
-
-
-def by_day(rows: Sequence[Row]) -> Iterator[tuple[date, list[Row]]]:
-    """Group rows by day, nearly always one or two.
-
-    A statement names one day, so that the planner sees one partition.
-    """
+def by_day(rows: Iterable[Row]) -> Iterable[tuple[date, list[Row]]]:
+    """Group rows by day, one or two: a statement names one day, so that the planner sees one partition."""
     days: dict[date, list[Row]] = defaultdict(list)
     for row in rows:
         days[row.accepted_on].append(row)
-    yield from days.items()
+    return days.items()
 
 
 async def intend(connection: AsyncConnection, intents: Sequence[Intent]) -> set[tuple[UUID, int]]:
@@ -126,15 +116,13 @@ async def intend(connection: AsyncConnection, intents: Sequence[Intent]) -> set[
     """
     if not intents:
         return set()
-    written = {(row.message_id, row.number) for row in await connection.execute(_INTEND, _columns(intents))}
-    for day, later in by_day([intent for intent in intents if intent.number > 1]):
-        values = {"day": day, "message_id": [i.message_id for i in later], "number": [i.number for i in later]}
-        await connection.execute(_INTERRUPT, values)
+    written = {(row.message_id, row.number) for row in await connection.execute(_INTEND, by_column(intents, _INTENT))}
+    for day, later in by_day(intent for intent in intents if intent.number > 1):
+        await connection.execute(_INTERRUPT, {"day": day} | by_column(later, _BEGUN))
     return written
 
 
 async def forget(connection: AsyncConnection, lost: Sequence[Intent]) -> None:
     """Delete intents whose commit was reported as failed although it may have succeeded."""
-    names = ("message_id", "number", "request_id")
     for day, rows in by_day(lost):
-        await connection.execute(_FORGET, {"day": day} | {name: [getattr(row, name) for row in rows] for name in names})
+        await connection.execute(_FORGET, {"day": day} | by_column(rows, _LOST))

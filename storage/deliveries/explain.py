@@ -13,7 +13,7 @@ from storage.deliveries.ordering import BEHIND
 from storage.events.days import BODY_OF_EVENT, LAST_ATTEMPT_OF_DELIVERY
 from storage.mapping import all_as, one_as
 from storage.operations.workers import SENDER_ID
-from storage.subscriptions.throttling import SLOWED
+from storage.subscriptions.state import SLOWED
 
 _EVENT = text(f"""
 SELECT name, created_at, accepted_at, matched_at,
@@ -62,8 +62,6 @@ WHERE delivery.store_code = :store_code AND delivery.event_id = :event_id
 ORDER BY delivery.created_at, delivery.message_id
 """)
 
-_NOW = text("SELECT clock_timestamp()")
-
 
 async def explained_event(connection: AsyncConnection, store_code: str, event_id: UUID) -> ExplainedEvent | None:
     """Return the store's event of that id, or None."""
@@ -72,17 +70,13 @@ async def explained_event(connection: AsyncConnection, store_code: str, event_id
 
 async def stores_with_event(connection: AsyncConnection, store_code: str, event_id: UUID) -> Sequence[str]:
     """Return the codes of other stores that accepted an event of that id."""
-    rows = await connection.scalars(_ELSEWHERE, {"store_code": store_code, "event_id": event_id})
-    return list(rows)
+    return list(await connection.scalars(_ELSEWHERE, {"store_code": store_code, "event_id": event_id}))
 
 
 async def explained_subscriptions(
     connection: AsyncConnection, store_code: str, event_name: str, subscription_id: UUID | None
 ) -> list[ExplainedSubscription]:
-    """Return the store's subscriptions, those to the event first; deleted ones only if they are to the event.
-
-    `subscription_id`: return this one only.
-    """
+    """Return the store's subscriptions, or this one; those to the event first, deleted ones only if to the event."""
     values = {"store_code": store_code, "event_name": event_name, "id": subscription_id}
     return all_as(ExplainedSubscription, await connection.execute(_SUBSCRIPTIONS, values))
 
@@ -101,5 +95,5 @@ def _delivery(subscription_id: UUID, **others: Any) -> tuple[UUID, ExplainedDeli
 
 async def database_now(connection: AsyncConnection) -> datetime:
     """Return the database's current instant, the clock of all instants in the log."""
-    now: datetime = await connection.scalar(_NOW)
+    now: datetime = await connection.scalar(text("SELECT clock_timestamp()"))
     return now

@@ -1,31 +1,80 @@
 """Figures of a store's dashboard. Their cost does not depend on the length of the log:
 
-- outcomes and durations of attempts are counted when they are recorded (`storage/deliveries/traffic.py`);
+- outcomes and durations of attempts are counted by minute and by hour, in the transaction that records the outcomes;
 - open deliveries are found by a skip scan of the log (`storage/deliveries/log.py`) and counted up to a limit.
+
+An outcome whose commit was not confirmed is recorded again and counted twice, which is rare. An attempt whose worker
+died is closed as `interrupted` by another worker and not counted.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy import func, select, text, true
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.delivery.lifecycle import OPEN, DeliveryStatus
+from domain.durations import step_of
+from storage.columns import by_column, unnest
 from storage.deliveries.log import branches, in_branch, use_indexes_in_order
-from storage.deliveries.traffic import AttemptOutcome
 from storage.listing import Condition, Operator
 from storage.mapping import all_as
 from storage.operations.workers import LEASE_SECONDS
+
+MINUTES_KEPT_DAYS = 2
+HOURS_KEPT_DAYS = 8
+COUNTS_PRUNED_AT_ONCE = 2000
+"""Maximum number of rows deleted per table, once a minute by each worker: more than a worker adds in a minute."""
+
+UNMEASURED = -1
+"""Duration step of an attempt without a duration."""
 
 COUNTED_OPEN = 10_000
 """Maximum number of open deliveries counted; the panel shows a larger number as "at least"."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcomes:
+class AttemptOutcome(StrEnum):
+    """Outcome of an attempt for its delivery, not for its request."""
+
+    DELIVERED = DeliveryStatus.DELIVERED
+    FAILED = "failed"
+    """The delivery will be retried."""
+    GIVEN_UP = "given_up"
+
+
+_OUTCOMES: Mapping[str, AttemptOutcome] = {
+    DeliveryStatus.DELIVERED: AttemptOutcome.DELIVERED,
+    DeliveryStatus.PENDING: AttemptOutcome.FAILED,
+    DeliveryStatus.HELD: AttemptOutcome.FAILED,
+}
+
+
+class CountedAttempt(NamedTuple):
+    """Key of a count: subscription, outcome and duration step."""
+
+    subscription_id: UUID
+    outcome: AttemptOutcome
+    step: int
+
+
+def counted(attempts: Iterable[tuple[UUID, str, int | None]]) -> Counter[CountedAttempt]:
+    """Count attempts by kind, given (subscription, new status of the delivery, milliseconds) of each."""
+    alike = Counter(
+        (subscription_id, status, UNMEASURED if duration_ms is None else step_of(duration_ms))
+        for subscription_id, status, duration_ms in attempts
+    )
+    kinds: Counter[CountedAttempt] = Counter()
+    for (subscription_id, status, step), count in alike.items():
+        kinds[CountedAttempt(subscription_id, _OUTCOMES.get(status, AttemptOutcome.GIVEN_UP), step)] += count
+    return kinds
+
+
+class Outcomes(NamedTuple):
     """Attempts with an outcome in the interval that begins at `start`, and the number of them in each duration step."""
 
     start: datetime
@@ -35,25 +84,22 @@ class Outcomes:
     steps: Mapping[int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Traffic:
-    """Attempts of a time span: outcomes by interval, and the number of attempts in each duration step."""
+class Traffic(NamedTuple):
+    """Attempts of a time span: outcomes by interval, and their number in each step of `domain/durations.py`."""
 
     outcomes: Sequence[Outcomes]
     steps: Mapping[int, int]
-    """Attempts by duration step (`domain/durations.py`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenDeliveries:
-    """Open deliveries, counted up to COUNTED_OPEN."""
+    """Open deliveries, counted up to COUNTED_OPEN, and the creation of the oldest."""
 
     pending: int
     held: int
     retrying: int
     """Number of them that have failed at least once."""
     oldest: datetime | None
-    """Creation instant of the oldest."""
 
     @property
     def count(self) -> int:
@@ -61,8 +107,7 @@ class OpenDeliveries:
         return self.pending + self.held
 
 
-@dataclass(frozen=True, slots=True)
-class FailingSubscription:
+class FailingSubscription(NamedTuple):
     """A subscription whose last attempt failed. `breaker_opened_at` set: its deliveries wait until `probe_at`."""
 
     id: UUID
@@ -76,8 +121,7 @@ class FailingSubscription:
     probe_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class SubscriptionTraffic:
+class SubscriptionTraffic(NamedTuple):
     """A subscription's attempts of the last 24 h; `failed` counts those that are retried and those given up."""
 
     id: UUID
@@ -86,8 +130,7 @@ class SubscriptionTraffic:
     failed: int
 
 
-@dataclass(frozen=True, slots=True)
-class SeenWorker:
+class SeenWorker(NamedTuple):
     """A worker process of the last days; `alive` while it holds its leases."""
 
     host: str
@@ -145,38 +188,25 @@ async def traffic(connection: AsyncConnection, store_code: str, *, span: timedel
         if row.step >= 0:
             steps[row.start][row.step] += row.attempts
     starts = [bounds.first + number * width for number in range((bounds.last - bounds.first) // width + 1)]
-    outcomes = [
-        Outcomes(
-            start,
-            counts[start][AttemptOutcome.DELIVERED],
-            counts[start][AttemptOutcome.FAILED],
-            counts[start][AttemptOutcome.GIVEN_UP],
-            steps[start],
-        )
-        for start in starts
-    ]
+    outcomes = []
+    for start in starts:
+        delivered, failed, given_up = (counts[start][outcome] for outcome in AttemptOutcome)
+        outcomes.append(Outcomes(start, delivered, failed, given_up, steps[start]))
     return Traffic(outcomes, sum(steps.values(), Counter()))
 
 
 async def open_deliveries(
     connection: AsyncConnection, store_code: str, subscription_id: UUID | None = None
 ) -> OpenDeliveries:
-    """Count the open deliveries of the store or of one subscription.
-
-    Turns bitmap scans off for the rest of the transaction.
-    """
+    """Count the store's or one subscription's open deliveries; turns bitmap scans off until the transaction ends."""
     await use_indexes_in_order(connection)
     conditions = [Condition("status", Operator.IN, OPEN)]
     if subscription_id is not None:
         conditions.append(Condition("webhookSubscriptionId", Operator.EQ, subscription_id))
     found = branches(store_code, conditions)
     each = in_branch(found, [], None, COUNTED_OPEN, "each")
-    counted = (
-        select(each.c.status, each.c.last_failure)
-        .select_from(found.join(each, true()))
-        .limit(COUNTED_OPEN)
-        .subquery("counted")
-    )
+    rows = select(each.c.status, each.c.last_failure).select_from(found.join(each, true())).limit(COUNTED_OPEN)
+    counted = rows.subquery("counted")
     oldest = in_branch(found, [], None, 1, "oldest", oldest_first=True)
     query = select(
         func.count().filter(counted.c.status == DeliveryStatus.PENDING).label(DeliveryStatus.PENDING),
@@ -205,3 +235,45 @@ async def traffic_of_day(
 async def seen_workers(connection: AsyncConnection, *, most: int) -> list[SeenWorker]:
     """Return the worker processes, last seen first. They work for all stores."""
     return all_as(SeenWorker, await connection.execute(_WORKERS, {"most": most}))
+
+
+_COUNT = text(f"""
+WITH given AS MATERIALIZED (
+    SELECT subscription.id, subscription.store_code, given.outcome, given.step, given.count, now.at
+    FROM {unnest("given", "subscription_id uuid, outcome text, step smallint, count int")}
+    JOIN subscription ON subscription.id = given.subscription_id
+    CROSS JOIN (SELECT clock_timestamp() AS at) AS now
+), hourly AS (
+    INSERT INTO attempts_of_hour AS stored (subscription_id, hour, outcome, writer_id, count)
+    SELECT id, date_trunc('hour', at, 'UTC'), outcome, :writer_id, sum(count) FROM given GROUP BY 1, 2, 3
+    ON CONFLICT (subscription_id, hour, outcome, writer_id) DO UPDATE SET count = stored.count + excluded.count
+)
+INSERT INTO attempts_of_minute AS stored (store_code, minute, outcome, step, writer_id, count)
+SELECT store_code, date_trunc('minute', at, 'UTC'), outcome, step, :writer_id, sum(count) FROM given GROUP BY 1, 2, 3, 4
+ON CONFLICT (store_code, minute, outcome, step, writer_id) DO UPDATE SET count = stored.count + excluded.count
+""")
+
+_PRUNE = [
+    text(f"""
+        DELETE FROM {table} WHERE ctid = ANY(ARRAY(
+            SELECT ctid FROM {table} WHERE {start} < clock_timestamp() - make_interval(days => {days})
+            ORDER BY {start} LIMIT {COUNTS_PRUNED_AT_ONCE} FOR UPDATE SKIP LOCKED))
+    """)
+    for table, start, days in (
+        ("attempts_of_minute", "minute", MINUTES_KEPT_DAYS),
+        ("attempts_of_hour", "hour", HOURS_KEPT_DAYS),
+    )
+]
+
+
+async def count_attempts(connection: AsyncConnection, writer_id: UUID, counts: Mapping[CountedAttempt, int]) -> None:
+    """Add to the counts of the current minute and hour."""
+    if counts:
+        columns = {**by_column(list(counts), "subscription_id, outcome, step"), "count": list(counts.values())}
+        await connection.execute(_COUNT, {"writer_id": writer_id, **columns})
+
+
+async def forget_old_counts(connection: AsyncConnection) -> None:
+    """Delete counts that are older than the longest span shown."""
+    for statement in _PRUNE:
+        await connection.execute(statement)

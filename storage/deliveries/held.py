@@ -10,8 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.delivery.lifecycle import DeliveryStatus, SubscriptionStatus
 from storage.mapping import one_as
-from storage.subscriptions.state import DRAIN_ONLY
-from storage.subscriptions.throttling import PER_SECOND, REST_SECONDS
+from storage.subscriptions.state import DRAIN_ONLY, PER_SECOND, REST_SECONDS
 
 ENDED_LATELY_SECONDS = 60
 """Period in which the drain of a disabled or deleted subscription is woken to end its pending deliveries. Held
@@ -41,17 +40,11 @@ class DrainState:
     """If ordered, an exhausted delivery holds its successors back."""
 
     def lasts(self, now: "DrainState | None") -> bool:
-        """Return True if a drain round may continue with this state: nothing but time has changed it since.
-
-        A new rest or a lower rate ends the round too.
-        """
+        """Return True if nothing but time has changed the state since, without a new rest or a lower rate."""
         if now is None or now.rest_seconds > 0 or (now.per_second or inf) < (self.per_second or inf):
             return False
         timeless = replace(
-            now,
-            probe_in_seconds=self.probe_in_seconds,
-            per_second=self.per_second,
-            rest_seconds=self.rest_seconds,
+            now, probe_in_seconds=self.probe_in_seconds, per_second=self.per_second, rest_seconds=self.rest_seconds
         )
         return timeless == self
 
@@ -68,15 +61,16 @@ FROM subscription LEFT JOIN subscription_health AS health ON health.subscription
 WHERE subscription.id = :id
 """)
 
+_HELD = f"FROM delivery WHERE subscription_id = :id AND status = '{DeliveryStatus.HELD}'"
+
 _NEXT_DUE = text(f"""
-SELECT CAST(extract(epoch FROM next_attempt_at - clock_timestamp()) AS float8)
-FROM delivery WHERE subscription_id = :id AND status = '{DeliveryStatus.HELD}' AND next_attempt_at IS NOT NULL
-ORDER BY next_attempt_at LIMIT 1
+SELECT CAST(greatest(extract(epoch FROM next_attempt_at - clock_timestamp()), 0) AS float8)
+{_HELD} AND next_attempt_at IS NOT NULL ORDER BY next_attempt_at LIMIT 1
 """)
 
 _NEXT_ALLOWED = text(f"""
-SELECT CAST(extract(epoch FROM min(not_before) - clock_timestamp()) AS float8)
-FROM delivery WHERE subscription_id = :id AND status = '{DeliveryStatus.HELD}' AND not_before > clock_timestamp()
+SELECT CAST(extract(epoch FROM min(not_before) - statement_timestamp()) AS float8)
+{_HELD} AND not_before > statement_timestamp()
 """)
 
 _TO_DRAIN = text(f"""
@@ -113,31 +107,26 @@ async def drain_state(connection: AsyncConnection, subscription_id: UUID) -> Dra
 
 async def next_due_seconds(connection: AsyncConnection, subscription_id: UUID) -> float | None:
     """Return the seconds until the first retry of a held delivery is due; None if none is scheduled."""
-    seconds = await connection.scalar(_NEXT_DUE, {"id": subscription_id})
-    return None if seconds is None else max(0.0, float(seconds))
+    seconds: float | None = await connection.scalar(_NEXT_DUE, {"id": subscription_id})
+    return seconds
 
 
 async def next_allowed_seconds(connection: AsyncConnection, subscription_id: UUID) -> float | None:
     """Return the seconds until the first `not_before` of held deliveries passes; None if no receiver asked to wait."""
-    seconds = await connection.scalar(_NEXT_ALLOWED, {"id": subscription_id})
-    return None if seconds is None else max(0.0, float(seconds))
+    seconds: float | None = await connection.scalar(_NEXT_ALLOWED, {"id": subscription_id})
+    return seconds
 
 
 async def subscriptions_to_drain(connection: AsyncConnection) -> Sequence[tuple[UUID, str, str, str]]:
-    """Return (id, store code, event name, URL) of subscriptions whose drain has work to do.
-
-    These have held deliveries that may be sent, or were disabled or deleted less than `ENDED_LATELY_SECONDS` ago.
-    """
+    """Return (id, store code, event name, URL) of subscriptions that have deliveries to send or to end."""
     rows = await connection.execute(_TO_DRAIN, {"ended_lately": ENDED_LATELY_SECONDS})
     return [(row.id, row.store_code, row.event_name, row.url) for row in rows]
-
-
-_FOR_DRAIN = text("SELECT id, store_code, event_name, url FROM subscription WHERE id = :id")
 
 
 async def subscription_for_drain(
     connection: AsyncConnection, subscription_id: UUID
 ) -> tuple[UUID, str, str, str] | None:
     """Return (id, store code, event name, URL) for starting a subscription's drain, or None."""
-    row = (await connection.execute(_FOR_DRAIN, {"id": subscription_id})).one_or_none()
-    return (row.id, row.store_code, row.event_name, row.url) if row is not None else None
+    columns = text("SELECT id, store_code, event_name, url FROM subscription WHERE id = :id")
+    row = (await connection.execute(columns, {"id": subscription_id})).one_or_none()
+    return None if row is None else (row.id, row.store_code, row.event_name, row.url)

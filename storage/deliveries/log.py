@@ -13,9 +13,8 @@ The cost of a page depends neither on the length of the log nor on how many deli
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 from sqlalchemy import (
@@ -38,73 +37,31 @@ from sqlmodel import col
 from domain.delivery.lifecycle import DeliveryStatus
 from storage.deliveries.tables import Attempt, Delivery
 from storage.listing import Condition, FieldKind, ListField, Operator, condition_sql, filtered
-from storage.mapping import all_as, columns_for, one_as, table_of
+from storage.mapping import all_as, one_as, table_of
 from storage.subscriptions.tables import Subscription
 
-
-@dataclass(frozen=True, slots=True)
-class DeliveryRow:
-    """One delivery of the log, with the columns shown in lists."""
-
-    message_id: UUID
-    event_id: UUID
-    event_name: str
-    subscription_id: UUID
-    variant: str
-    url: str
-    status: str
-    reason: str | None
-    attempts: int
-    last_status_code: int | None
-    last_failure: str | None
-    next_attempt_at: datetime | None
-    created_at: datetime
-    ended_at: datetime | None
-    workflow_id: str | None
-    retry_id: str | None
-    holds_group: bool
-    """Exhausted, with successors that wait for a person's decision."""
+DeliveryRow: TypeAlias = Delivery
+AttemptRow: TypeAlias = Attempt
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptRow:
-    """One attempt. Without `outcome_at` it is in flight, or its worker died before recording an outcome."""
-
-    number: int
-    request_id: UUID
-    trigger: str
-    legacy: bool
-    started_at: datetime
-    outcome_at: datetime | None
-    duration_ms: int | None
-    status_code: int | None
-    failure: str | None
-    detail: str | None
-    response_excerpt: str | None
-    body_sha256: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(NamedTuple):
     """Keyset cursor of a page: the last delivery of the page before, newest first."""
 
     created_at: datetime
     message_id: UUID
 
 
-@dataclass(frozen=True, slots=True)
-class FoundDeliveries:
+class FoundDeliveries(NamedTuple):
     """One page of deliveries, newest first."""
 
     rows: list[DeliveryRow]
     looked_to: Position | None
-    """Position at which a bounded scan stopped before the end of the log. None if the page is full or nothing is
-    left."""
+    """End of a bounded scan before the end of the log. None if the page is full or nothing is left."""
 
 
 _DELIVERY = table_of(Delivery)
 _SUBSCRIPTION = table_of(Subscription)
-_COLUMNS = columns_for(Delivery, DeliveryRow)
+_COLUMNS = list(_DELIVERY.c)
 _URL_HASH = func.hashtextextended(_DELIVERY.c.url, literal_column("0"), type_=BigInteger)  # as in the index
 _position = tuple_(_DELIVERY.c.created_at, _DELIVERY.c.message_id)
 _NEWEST_FIRST = (_DELIVERY.c.created_at.desc(), _DELIVERY.c.message_id.desc())
@@ -125,8 +82,7 @@ LOG_FIELDS: Mapping[str, ListField] = {
 _IN_ORDER = text("SELECT set_config('enable_bitmapscan', 'off', true)")
 
 LOOKED_AT = 50_000
-"""Maximum number of deliveries a page reads for conditions without an index; several conditions that compare texts or
-ids share it."""
+"""Maximum number of deliveries a page reads for all its conditions without an index."""
 
 LOOKED_AT_IN_BRANCHES = 10_000
 """Maximum size of branches that are scanned to their ends for one page (shared likewise)."""
@@ -146,10 +102,7 @@ async def use_indexes_in_order(connection: AsyncConnection) -> None:
 async def delivery_page(
     connection: AsyncConnection, store_code: str, conditions: Sequence[Condition], after: Position | None, items: int
 ) -> FoundDeliveries:
-    """Return the next `items` deliveries, newest first, that meet all conditions (on LOG_FIELDS).
-
-    Turns bitmap scans off for the rest of the transaction.
-    """
+    """Return the next `items` deliveries that meet all conditions (on LOG_FIELDS); calls `use_indexes_in_order`."""
     await use_indexes_in_order(connection)
     looked_to = None
     branched = any(condition.field in _BRANCH_FIELDS for condition in conditions)
@@ -162,11 +115,12 @@ async def delivery_page(
         or await _in_short_branches(connection, store_code, conditions, after, LOOKED_AT_IN_BRANCHES // costly)
     ):
         query = _of_branches(store_code, conditions, after, items)
-    elif looking:
-        looked_to = await _end_of_scan(connection, store_code, conditions, after, max(1, LOOKED_AT // costly))
-        query = _by_age(store_code, conditions, after, items, looked_to)
     else:
-        query = _by_age(store_code, conditions, after, items)
+        query = _in_log(store_code, conditions, after).order_by(*_NEWEST_FIRST).limit(items)
+        if looking:
+            looked_to = await _end_of_scan(connection, store_code, conditions, after, max(1, LOOKED_AT // costly))
+        if looked_to is not None:
+            query = query.where(_position >= tuple_(looked_to.created_at, looked_to.message_id))
     rows = all_as(DeliveryRow, await connection.execute(query))
     return FoundDeliveries(rows, looked_to if len(rows) < items else None)
 
@@ -196,33 +150,22 @@ async def _end_of_scan(
     connection: AsyncConnection, store_code: str, conditions: Sequence[Condition], after: Position | None, most: int
 ) -> Position | None:
     """Return the last of the `most` deliveries that the page scans; None if fewer are left."""
-    query = select(_DELIVERY.c.created_at, _DELIVERY.c.message_id)
-    query = query.where(_DELIVERY.c.store_code == store_code, *_older(after))
-    query = filtered(query, LOG_FIELDS, _of_time(conditions))
+    query = _in_log(store_code, _of_time(conditions), after).with_only_columns(
+        _DELIVERY.c.created_at, _DELIVERY.c.message_id
+    )
     last = (await connection.execute(query.order_by(*_NEWEST_FIRST).offset(most - 1).limit(1))).one_or_none()
     return None if last is None else Position(last.created_at, last.message_id)
 
 
-def _by_age(
-    store_code: str,
-    conditions: Sequence[Condition],
-    after: Position | None,
-    items: int,
-    looked_to: Position | None = None,
-) -> Select[Any]:
+def _in_log(store_code: str, conditions: Sequence[Condition], after: Position | None) -> Select[Any]:
     query = select(*_COLUMNS).where(_DELIVERY.c.store_code == store_code, *_older(after))
-    if looked_to is not None:
-        query = query.where(_position >= tuple_(looked_to.created_at, looked_to.message_id))
-    return filtered(query, LOG_FIELDS, conditions).order_by(*_NEWEST_FIRST).limit(items)
+    return filtered(query, LOG_FIELDS, conditions)
 
 
 def _of_ids(store_code: str, conditions: Sequence[Condition], after: Position | None, items: int) -> Select[Any]:
-    """Return a query for few rows by id, ordered afterwards.
-
-    MATERIALIZED keeps the planner from reading the whole log in order.
-    """
-    query = select(*_COLUMNS).where(_DELIVERY.c.store_code == store_code, *_older(after))
-    found = filtered(query, LOG_FIELDS, conditions).cte("found").prefix_with("MATERIALIZED", dialect="postgresql")
+    """Query few rows by id, ordered afterwards: MATERIALIZED keeps the planner from reading the log in order."""
+    in_log = _in_log(store_code, conditions, after)
+    found = in_log.cte("found").prefix_with("MATERIALIZED", dialect="postgresql")
     return select(found).order_by(found.c.created_at.desc(), found.c.message_id.desc()).limit(items)
 
 
@@ -312,9 +255,7 @@ def in_branch(
 
 
 def _older(after: Position | None) -> list[ColumnElement[bool]]:
-    if after is None:
-        return []
-    return [_position < tuple_(after.created_at, after.message_id)]
+    return [] if after is None else [_position < tuple_(after.created_at, after.message_id)]
 
 
 _OF_EVENT = (
@@ -327,7 +268,7 @@ _BY_ID = select(*_COLUMNS).where(
 )
 _DAY = select(_DELIVERY.c.accepted_on).where(_DELIVERY.c.message_id == bindparam("message_id")).scalar_subquery()
 _ATTEMPTS = (
-    select(*columns_for(Attempt, AttemptRow))
+    select(*table_of(Attempt).c)
     .where(col(Attempt.accepted_on) == _DAY, col(Attempt.message_id) == bindparam("message_id"))
     .order_by(col(Attempt.number))
 )

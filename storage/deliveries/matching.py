@@ -14,8 +14,10 @@ from domain.delivery.lifecycle import DeliveryStatus
 from domain.delivery.matching import OVERLOADED, beginning, mismatch
 from domain.delivery.ordering import ordering_key_of
 from domain.wire.bodies import EventFacts, variants
+from storage.columns import unnest
 from storage.deliveries.open import SUBSCRIPTION_COLUMNS, OpenDelivery, SubscriptionFacts, open_of_events
 from storage.deliveries.transitions import create_matched
+from storage.events.days import body_of_event
 from storage.ids import drawn_id, message_id
 from storage.mapping import pairs_as, rows_as
 
@@ -65,20 +67,13 @@ _EVENT_COLUMNS = """event.store_code, event.event_id, event.name, event.created_
     event.accepted_at, event.accepted_on, body.data, body.sealed_data, event.workflow_id, store.timezone,
     event.sequence, event.traceparent, store.expiry_kinds_from_events"""
 
-BODY_UNLESS_ERASED = """LEFT JOIN LATERAL (
-    SELECT event_body.data, event_body.sealed_data FROM event_body WHERE event_body.accepted_on = event.accepted_on
-        AND event_body.store_code = event.store_code AND event_body.event_id = event.event_id
-        AND event.erased_at IS NULL LIMIT 1
-) AS body ON true"""
-
-
 # Rows are updated by ctid, which the lock keeps valid: a second look-up by key would pass over the dead entries that
 # the claim left in the index (a tenth of this statement). An event that was changed while this statement waited for its
 # lock is skipped, because its new ctid is not visible to this snapshot; the next execution finds it.
 _TAKE = text(f"""
 WITH given AS MATERIALIZED (
     SELECT event.ctid AS row_ctid FROM event
-    JOIN unnest(CAST(:store_code AS text[]), CAST(:event_id AS uuid[])) AS given (store_code, event_id)
+    JOIN {unnest("given", "store_code text, event_id uuid")}
         ON event.store_code = given.store_code AND event.event_id = given.event_id
     WHERE {UNMATCHED} ORDER BY sequence FOR UPDATE OF event
 ), taken AS (
@@ -87,7 +82,7 @@ WITH given AS MATERIALIZED (
 )
 SELECT {_EVENT_COLUMNS} FROM taken AS event
 JOIN store ON store.code = event.store_code
-{BODY_UNLESS_ERASED}
+{body_of_event("AND event.erased_at IS NULL")}
 ORDER BY event.sequence
 """)
 
@@ -95,7 +90,7 @@ _CANDIDATES = text(f"""
 SELECT subscription.store_code, subscription.event_name, subscription.created_at, subscription.active_from,
     {SUBSCRIPTION_COLUMNS}
 FROM subscription
-JOIN unnest(CAST(:store_code AS text[]), CAST(:event_name AS text[])) AS wanted (store_code, event_name)
+JOIN {unnest("wanted", "store_code text, event_name text")}
     ON subscription.store_code = wanted.store_code AND subscription.event_name = wanted.event_name
 LEFT JOIN subscription_health AS health ON health.subscription_id = subscription.id
 WHERE subscription.deleted_at IS NULL ORDER BY subscription.created_at, subscription.id
@@ -149,6 +144,7 @@ async def _deliveries_of(
         if count and count % EVENTS_BETWEEN_YIELDS == 0:
             await asyncio.sleep(0)
         facts = EventFacts(event.event_id, event.name, event.store_code, event.created_at_text, event.data)
+        of_event = event.store_code, event.event_id, event.name, event.sequence, event.accepted_on
         for subscribed, subscription in candidates[event.store_code, event.name]:
             if mismatch(
                 accepted_at=event.accepted_at,
@@ -167,25 +163,9 @@ async def _deliveries_of(
                     begins = OVERLOADED
                 pending = begins.status is DeliveryStatus.PENDING
                 request_id = drawn_id()
-                made.append(
-                    (
-                        identity,
-                        event.store_code,
-                        event.event_id,
-                        event.name,
-                        event.sequence,
-                        event.accepted_on,
-                        subscription.id,
-                        variant,
-                        subscription.url,
-                        begins.status,
-                        begins.reason,
-                        event.workflow_id if pending else None,
-                        ordering_key,
-                        request_id if pending else None,
-                        subscription.legacy,
-                    )
-                )
+                state = begins.status, begins.reason, event.workflow_id if pending else None, ordering_key
+                attempt = request_id if pending else None, subscription.legacy
+                made.append((identity, *of_event, subscription.id, variant, subscription.url, *state, *attempt))
                 if begins.status is not DeliveryStatus.EXHAUSTED:
                     begun.append(
                         OpenDelivery(
@@ -200,8 +180,6 @@ async def _deliveries_of(
                             failures=0,
                             request_id=request_id,
                             intended=pending,
-                            sender_id=None,
-                            next_in_seconds=None,
                             accepted_at=event.accepted_at,
                             accepted_on=event.accepted_on,
                             traceparent=event.traceparent,

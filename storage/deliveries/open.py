@@ -1,9 +1,9 @@
 """Open deliveries with everything an attempt needs, read anew before each attempt."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import date, datetime
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Result, text
@@ -12,10 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from domain.delivery.breaker import hold_reason
 from domain.delivery.lifecycle import OPEN, DeliveryStatus, Reason
 from domain.wire.bodies import TEST, EventFacts
-from storage.columns import in_list
+from storage.columns import in_list, unnest
 from storage.events.days import BODY_OF_EVENT, LAST_ATTEMPT_OF_DELIVERY
 from storage.ids import drawn_id
-from storage.mapping import pairs_as
 from storage.operations.workers import SENDER_ID
 from storage.subscriptions.state import DRAIN_ONLY
 
@@ -52,12 +51,7 @@ class SubscriptionFacts:
 
 @dataclass(slots=True)  # Not frozen: that would triple the cost of creating one, for each delivery.
 class OpenDelivery:
-    """An open delivery.
-
-    `number`: the next attempt, or the attempt whose intent is already written. `intended`: this worker's intent for
-    `number` was written with the match. `sender_id`: the live worker whose attempt has no outcome yet.
-    `next_in_seconds`: seconds until the next attempt is due; None if none was scheduled (or it is due at once).
-    """
+    """An open delivery."""
 
     message_id: UUID
     event: EventFacts
@@ -68,13 +62,17 @@ class OpenDelivery:
     timezone: str
     status: str
     number: int
+    """The next attempt, or the attempt whose intent is already written."""
     failures: int
     request_id: UUID
-    intended: bool
-    sender_id: UUID | None
-    next_in_seconds: float | None
     accepted_on: date
     """Partition day of its attempts."""
+    intended: bool = False
+    """This worker's intent for `number` was written with the match."""
+    sender_id: UUID | None = None
+    """The live worker whose attempt has no outcome yet."""
+    next_in_seconds: float | None = None
+    """Seconds until the next attempt is due; None if none was scheduled, or it is due at once."""
     event_sequence: int = 0
     hold_again_as: Reason | None = None
     """Set by the drain: the reason to hold the delivery again if the attempt fails."""
@@ -113,37 +111,13 @@ subscription.ordered AND subscription.after_exhausted = 'hold' AS holds_group
 """SQL over rows `subscription` and `health`: the columns of `SubscriptionFacts`."""
 
 
-class _OpenRow(NamedTuple):
-    message_id: UUID
-    variant: str
-    delivery_status: str
-    failures: int
-    next_in_seconds: float | None
-    last_number: int
-    sender_id: UUID | None
-    timezone: str
-    store_code: str
-    event_id: UUID
-    name: str
-    created_at_text: str
-    data: str | None
-    sealed_data: bytes | None
-    event_sequence: int
-    accepted_on: date
-    accepted_at: datetime
-    traceparent: str | None
-    attempts: int
-    retry_id: str | None
-    allowed_in_seconds: float | None
-
-
 _OPEN = f"""
 SELECT delivery.message_id, delivery.variant, delivery.status AS delivery_status, delivery.failures,
     CAST(extract(epoch FROM delivery.next_attempt_at - clock_timestamp()) AS float8) AS next_in_seconds,
-    coalesce(attempt.number, 0) AS last_number, {SENDER_ID} AS sender_id, store.timezone,
+    coalesce(attempt.number, 0) + 1 AS number, {SENDER_ID} AS sender_id, store.timezone,
     event.store_code, event.event_id, event.name, event.created_at_text, body.data, body.sealed_data,
-    delivery.event_sequence, delivery.accepted_on, event.accepted_at, event.traceparent, delivery.attempts,
-    delivery.retry_id,
+    delivery.event_sequence, delivery.accepted_on, event.accepted_at, event.traceparent,
+    delivery.attempts AS recorded, delivery.retry_id,
     CAST(extract(epoch FROM delivery.not_before - clock_timestamp()) AS float8) AS allowed_in_seconds,
     {SUBSCRIPTION_COLUMNS}
 FROM delivery
@@ -155,45 +129,37 @@ LEFT JOIN subscription_health AS health ON health.subscription_id = subscription
 {LAST_ATTEMPT_OF_DELIVERY}
 """
 
-_OPEN_OF_EVENTS = text(
-    _OPEN
-    + f"""
-JOIN unnest(CAST(:store_code AS text[]), CAST(:event_id AS uuid[])) AS given (store_code, event_id)
+_OPEN_OF_EVENTS = text(f"""{_OPEN}
+JOIN {unnest("given", "store_code text, event_id uuid")}
     ON delivery.store_code = given.store_code AND delivery.event_id = given.event_id
-WHERE delivery.status IN {in_list(OPEN)}
-"""
-)
+WHERE delivery.status IN {in_list(OPEN)}""")
 _OPEN_BY_ID = text(_OPEN + "WHERE delivery.message_id = :message_id")
+
+_FACTS = tuple(field.name for field in fields(SubscriptionFacts))
+_OWN = (
+    *("message_id", "variant", "failures", "next_in_seconds", "number", "sender_id", "timezone", "sealed_data"),
+    *("event_sequence", "accepted_on", "accepted_at", "traceparent", "recorded", "retry_id"),
+    "allowed_in_seconds",
+)
+"""Columns with the names of fields of `OpenDelivery`."""
+_OTHERS = ("event_id", "name", "store_code", "created_at_text", "data", "delivery_status")
 
 
 def _open_deliveries(result: Result[Any]) -> list[OpenDelivery]:
-    return [_open_delivery(row, subscription) for row, subscription in pairs_as(_OpenRow, SubscriptionFacts, result)]
-
-
-def _open_delivery(row: _OpenRow, subscription: SubscriptionFacts) -> OpenDelivery:
-    return OpenDelivery(
-        message_id=row.message_id,
-        event=EventFacts(row.event_id, row.name, row.store_code, row.created_at_text, row.data or ""),
-        sealed_data=row.sealed_data,
-        erased=row.data is None,
-        variant=row.variant,
-        subscription=subscription,
-        timezone=row.timezone,
-        status=row.delivery_status,
-        number=row.last_number + 1,
-        failures=row.failures,
-        request_id=drawn_id(),
-        intended=False,
-        sender_id=row.sender_id,
-        next_in_seconds=row.next_in_seconds,
-        event_sequence=row.event_sequence,
-        accepted_on=row.accepted_on,
-        accepted_at=row.accepted_at,
-        traceparent=row.traceparent,
-        recorded=row.attempts,
-        retry_id=row.retry_id,
-        allowed_in_seconds=row.allowed_in_seconds,
-    )
+    found = []
+    for row in result.columns(*_FACTS, *_OWN, *_OTHERS):
+        facts, own, others = row[: len(_FACTS)], row[len(_FACTS) : -len(_OTHERS)], row[-len(_OTHERS) :]
+        event_id, name, store_code, created_at, data, status = others
+        delivery = OpenDelivery(
+            event=EventFacts(event_id, name, store_code, created_at, data or ""),
+            erased=data is None,
+            subscription=SubscriptionFacts(*facts),
+            status=status,
+            request_id=drawn_id(),
+            **dict(zip(_OWN, own, strict=True)),
+        )
+        found.append(delivery)
+    return found
 
 
 async def open_of_events(
@@ -210,7 +176,7 @@ async def load(connection: AsyncConnection, identity: UUID) -> OpenDelivery | No
     return found[0] if found else None
 
 
-_HELD = _OPEN + f"WHERE delivery.subscription_id = :subscription_id AND delivery.status = '{DeliveryStatus.HELD}'"
+_HELD = f"{_OPEN} WHERE delivery.subscription_id = :subscription_id AND delivery.status = '{DeliveryStatus.HELD}'"
 _HELD_ORDER = " ORDER BY delivery.event_sequence, delivery.message_id LIMIT :most"
 _BY_INSTANT = " ORDER BY delivery.next_attempt_at, delivery.event_sequence, delivery.message_id LIMIT :most"
 # Not `clock_timestamp()`: it is volatile, so PostgreSQL would read the index to its end.
@@ -243,10 +209,7 @@ async def held_fresh(
     after: tuple[int, UUID] = BEFORE_ALL,
     under_way: Collection[UUID] = (),
 ) -> list[OpenDelivery]:
-    """Return held deliveries without a due instant, in the order of acceptance.
-
-    `after`: keyset cursor (event sequence, message id). Deliveries in flight (`under_way`) are left out.
-    """
+    """Return held deliveries without a due instant in the order of acceptance, except those in flight."""
     sequence, identity = after
     values = {"subscription_id": subscription_id, "sequence": sequence, "message_id": identity, "most": most}
     rows = await connection.execute(_HELD_FRESH, values | {"under_way": list(under_way)})

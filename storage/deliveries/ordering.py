@@ -5,7 +5,7 @@ while it contains an exhausted delivery marked `holds_group`, until a person dec
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy import text
@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.delivery.lifecycle import DeliveryStatus
 from domain.delivery.ordering import ordering_key_of
+from storage.columns import unnest
 from storage.deliveries.transitions import assign_ordering_keys
 from storage.events.days import BODY_OF_EVENT, LAST_ATTEMPT_OF_DELIVERY
 from storage.mapping import rows_as
@@ -22,8 +23,7 @@ KEYS_AT_ONCE = 500
 """Deliveries that get an ordering key in one transaction, which reads the body of each."""
 
 
-@dataclass(frozen=True, slots=True)
-class First:
+class First(NamedTuple):
     """The first held delivery of a FIFO group, or one of the first in a subscription's only group (ordering key None).
 
     `due_in_seconds` is not positive when the delivery may be sent. `allowed_in_seconds` is not positive when a probe
@@ -46,7 +46,11 @@ _FIRST = f"""
     WHERE delivery.subscription_id = :id AND delivery.status = '{DeliveryStatus.HELD}'
 """
 
-_COLUMNS = """
+_IN_GROUP = "ORDER BY delivery.ordering_key, delivery.event_sequence, delivery.message_id LIMIT 1"
+
+
+def _heads(ordering_key: str, same_group: str) -> str:
+    return f"""
 SELECT {ordering_key} AS ordering_key, head.message_id, head.event_sequence AS sequence,
     CAST(coalesce(extract(epoch FROM head.next_attempt_at - clock_timestamp()), 0) AS float8) AS due_in_seconds,
     CAST(coalesce(extract(epoch FROM head.not_before - clock_timestamp()), 0) AS float8) AS allowed_in_seconds,
@@ -55,44 +59,35 @@ SELECT {ordering_key} AS ordering_key, head.message_id, head.event_sequence AS s
         AND ended.event_sequence <= head.event_sequence) AS stopped
 FROM head
 """
-_COLUMNS_OF_GROUPS = _COLUMNS.format(
-    ordering_key="head.ordering_key", same_group="AND ended.ordering_key = head.ordering_key"
-)
 
-_ONLY_GROUP = text(
-    f"WITH head AS ({_FIRST} ORDER BY delivery.event_sequence, delivery.message_id LIMIT :most)"
-    + _COLUMNS.format(ordering_key="CAST(NULL AS bigint)", same_group="")
-    + "ORDER BY head.event_sequence, head.message_id"
-)
+
+_HEADS_OF_GROUPS = _heads("head.ordering_key", "AND ended.ordering_key = head.ordering_key")
+
+_ONLY_GROUP = text(f"""
+WITH head AS ({_FIRST} ORDER BY delivery.event_sequence, delivery.message_id LIMIT :most)
+{_heads("CAST(NULL AS bigint)", "")} ORDER BY head.event_sequence, head.message_id
+""")
 
 # A skip scan: one index probe per FIFO group, independent of the length of the groups.
-_GROUPS = text(
-    f"""
+_GROUPS = text(f"""
 WITH RECURSIVE head AS (
-    ({_FIRST} AND (CAST(:after AS bigint) IS NULL OR delivery.ordering_key > :after)
-    ORDER BY delivery.ordering_key, delivery.event_sequence, delivery.message_id LIMIT 1)
+    ({_FIRST} AND (CAST(:after AS bigint) IS NULL OR delivery.ordering_key > :after) {_IN_GROUP})
     UNION ALL
     SELECT beyond.* FROM head CROSS JOIN LATERAL (
-        {_FIRST} AND delivery.ordering_key > head.ordering_key
-        ORDER BY delivery.ordering_key, delivery.event_sequence, delivery.message_id LIMIT 1
+        {_FIRST} AND delivery.ordering_key > head.ordering_key {_IN_GROUP}
     ) AS beyond
 )
-"""
-    + _COLUMNS_OF_GROUPS
-    + "LIMIT :most"
-)
+{_HEADS_OF_GROUPS} LIMIT :most
+""")
 
-_OF_GROUPS = text(
-    f"""
+_OF_GROUPS = text(f"""
 WITH head AS (
-    SELECT first.* FROM unnest(CAST(:ordering_keys AS bigint[])) AS given (ordering_key) CROSS JOIN LATERAL (
-        {_FIRST} AND delivery.ordering_key = given.ordering_key
-        ORDER BY delivery.ordering_key, delivery.event_sequence, delivery.message_id LIMIT 1
+    SELECT first.* FROM {unnest("given", "ordering_key bigint")} CROSS JOIN LATERAL (
+        {_FIRST} AND delivery.ordering_key = given.ordering_key {_IN_GROUP}
     ) AS first
 )
-"""
-    + _COLUMNS_OF_GROUPS
-)
+{_HEADS_OF_GROUPS}
+""")
 
 _FIRST_UNMATCHED = text("""
 SELECT CASE WHEN EXISTS (SELECT FROM bulk_action WHERE subscription_id = :id AND status = 'running' AND NOT all_open)
@@ -149,24 +144,18 @@ async def first_of_groups(
     waits for a person stops its group.
     """
     values = {"id": subscription_id, "holds": holds, "most": most}
-    if not by_customer:
-        return list(rows_as(First, await connection.execute(_ONLY_GROUP, values)))
-    return list(rows_as(First, await connection.execute(_GROUPS, values | {"after": after})))
+    statement, more = (_GROUPS, {"after": after}) if by_customer else (_ONLY_GROUP, {})
+    return list(rows_as(First, await connection.execute(statement, values | more)))
 
 
 async def first_of_these(
     connection: AsyncConnection, subscription_id: UUID, ordering_keys: Sequence[int | None], *, holds: bool
 ) -> list[First]:
-    """Return the current first delivery of each of these FIFO groups.
-
-    For a subscription with one group (None), return as many of its first deliveries as there are keys.
-    """
-    values = {"id": subscription_id, "holds": holds}
-    if None in ordering_keys:
-        rows = await connection.execute(_ONLY_GROUP, values | {"most": len(ordering_keys)})
-        return list(rows_as(First, rows))
-    rows = await connection.execute(_OF_GROUPS, values | {"ordering_keys": list(ordering_keys)})
-    return list(rows_as(First, rows))
+    """Return the current first delivery of each of these groups (None: as many of the only group's first ones)."""
+    one_group = None in ordering_keys
+    keys = {"most": len(ordering_keys)} if one_group else {"ordering_key": list(ordering_keys)}
+    values = {"id": subscription_id, "holds": holds, **keys}
+    return list(rows_as(First, await connection.execute(_ONLY_GROUP if one_group else _OF_GROUPS, values)))
 
 
 async def first_unmatched(connection: AsyncConnection, subscription_id: UUID, before: int) -> int | None:
@@ -179,10 +168,7 @@ async def first_unmatched(connection: AsyncConnection, subscription_id: UUID, be
 
 
 async def assign_missing_keys(connection: AsyncConnection, subscription_id: UUID) -> int:
-    """Assign an ordering key to held deliveries without one; return how many.
-
-    They were matched before their subscription was ordered by customer, or backfilled.
-    """
+    """Assign an ordering key to held deliveries matched before their subscription was ordered; return how many."""
     found = (await connection.execute(_WITHOUT_KEY, {"id": subscription_id, "most": KEYS_AT_ONCE})).all()
     if found:
         ordering_keys = [ordering_key_of(subscription_id, row.data) for row in found]

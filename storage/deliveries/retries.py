@@ -1,9 +1,8 @@
-"""Retries by standalone activities: waiting deliveries, the overload limit, and deliveries whose owner is missing."""
+"""Retries by standalone activities, their overload limit, and the work whose owner `reconcile` looks for."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 from uuid import UUID
 
 from sqlalchemy import text
@@ -11,8 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.delivery.lifecycle import DeliveryStatus
 from domain.wire.bodies import TEST
+from storage.columns import unnest
 from storage.deliveries.skip_scan import ALL_BRANCHES, IN_ANY_BRANCH
-from storage.mapping import rows_as
+from storage.mapping import all_as, rows_as
 
 MOST_OF_A_SUBSCRIPTION = 100
 """Maximum number of one subscription's deliveries that wait in Temporal. A standalone activity costs some 27 ms of CPU
@@ -26,8 +26,7 @@ OVERDUE_SECONDS = 60.0
 """Age at which a delivery that should have been attempted is assumed to have no running owner."""
 
 
-@dataclass(frozen=True, slots=True)
-class WaitingRetry:
+class WaitingRetry(NamedTuple):
     """A delivery that waits for its next attempt, with the id and search attributes of its activity."""
 
     message_id: UUID
@@ -47,23 +46,21 @@ WAITING_COLUMNS = """delivery.message_id, delivery.retry_id, delivery.store_code
 
 _PENDING_OF_EVENTS = text(f"""
 SELECT delivery.message_id FROM delivery
-JOIN unnest(CAST(:store_codes AS text[]), CAST(:event_ids AS uuid[])) AS given (store_code, event_id)
-    USING (store_code, event_id)
+JOIN {unnest("given", "store_code text, event_id uuid")} USING (store_code, event_id)
 WHERE delivery.status = '{DeliveryStatus.PENDING}' AND delivery.variant <> '{TEST}'
 """)
 
 
 async def pending_of_events(connection: AsyncConnection, events: Sequence[tuple[str, UUID]]) -> list[UUID]:
     """Return the message ids of unsettled deliveries of these events (store code, event id)."""
-    values = {"store_codes": [store for store, _ in events], "event_ids": [event_id for _, event_id in events]}
+    values = {"store_code": [store for store, _ in events], "event_id": [event_id for _, event_id in events]}
     return list(await connection.scalars(_PENDING_OF_EVENTS, values))
 
 
 _OVERLOAD = text(f"""
 WITH planned AS MATERIALIZED (
     SELECT message_id, subscription_id, clock_timestamp() + make_interval(secs => next_in_seconds) AS due
-    FROM unnest(CAST(:message_ids AS uuid[]), CAST(:subscription_ids AS uuid[]), CAST(:next_in_seconds AS float8[]))
-        AS planned (message_id, subscription_id, next_in_seconds)
+    FROM {unnest("planned", "message_id uuid, subscription_id uuid, next_in_seconds float8")}
 ), numbered AS (
     SELECT message_id, subscription_id, date_trunc('second', due) AS due_second,
         row_number() OVER (PARTITION BY subscription_id ORDER BY due) AS of_subscription,
@@ -101,12 +98,8 @@ async def overload(connection: AsyncConnection, planned: Sequence[tuple[UUID, UU
     `planned`: (message id, subscription id, seconds until the next attempt) of attempts that just failed. Workers that
     count at the same moment may each use up the rest of a limit.
     """
-    message_ids, subscription_ids, seconds = zip(*planned, strict=True)
-    values = {
-        "message_ids": list(message_ids),
-        "subscription_ids": list(subscription_ids),
-        "next_in_seconds": list(seconds),
-    }
+    message_ids, subscription_ids, seconds = map(list, zip(*planned, strict=True))
+    values = {"message_id": message_ids, "subscription_id": subscription_ids, "next_in_seconds": seconds}
     return set(await connection.scalars(_OVERLOAD, values))
 
 
@@ -139,17 +132,13 @@ LONGEST_OVERDUE: OverdueCursor = (datetime.fromtimestamp(0, UTC), UUID(int=0))
 async def overdue(
     connection: AsyncConnection, *, most: int, after: OverdueCursor = LONGEST_OVERDUE
 ) -> list[OverdueCursor]:
-    """Return the pending deliveries behind the cursor that seem to have no owner, the longest overdue first.
-
-    They have been due for `OVERDUE_SECONDS`, or have no due instant and are at least that old.
-    """
+    """Return pending deliveries behind the cursor, due or else created `OVERDUE_SECONDS` ago, the oldest first."""
     since, message_id = after
     values = {"seconds": OVERDUE_SECONDS, "most": most, "since": since, "message_id": message_id}
     return [(row.since, row.message_id) for row in await connection.execute(_OVERDUE, values)]
 
 
-@dataclass(frozen=True, slots=True)
-class OwnedDelivery:
+class OwnedDelivery(NamedTuple):
     """A pending delivery and its owner: the activity of its retries, or the workflow of its first attempt."""
 
     message_id: UUID
@@ -168,3 +157,44 @@ WHERE delivery.status = '{DeliveryStatus.PENDING}' AND delivery.variant <> '{TES
 async def owned_deliveries(connection: AsyncConnection) -> list[OwnedDelivery]:
     """Return every pending delivery, oldest event first. Reads the whole table of deliveries."""
     return list(rows_as(OwnedDelivery, await connection.execute(_OWNED)))
+
+
+class RunningBulkAction(NamedTuple):
+    """A recovery or backfill that has not ended."""
+
+    id: UUID
+    kind: Literal["recover", "backfill"]
+    subscription_id: UUID
+    url: str
+
+
+class LookedAfter(NamedTuple):
+    """Work that the workers find by themselves: unclaimed events and held deliveries."""
+
+    untaken_events: int
+    held_deliveries: int
+
+
+_RUNNING = text("""
+SELECT action.id, action.kind, action.subscription_id, subscription.url
+FROM bulk_action AS action JOIN subscription ON subscription.id = action.subscription_id
+WHERE action.status = 'running' AND action.created_at <= clock_timestamp() - make_interval(secs => :at_least)
+ORDER BY action.created_at, action.id
+""")
+
+_LOOKED_AFTER = text(f"""
+SELECT (SELECT count(*) FROM event WHERE matched_at IS NULL) AS untaken_events,
+    (SELECT count(*) FROM delivery WHERE status = '{DeliveryStatus.HELD}') AS held_deliveries
+""")
+
+
+async def running_bulk_actions(
+    connection: AsyncConnection, *, at_least_seconds: float = 0.0
+) -> list[RunningBulkAction]:
+    """Return the bulk actions that have been running for at least this time, oldest first."""
+    return all_as(RunningBulkAction, await connection.execute(_RUNNING, {"at_least": at_least_seconds}))
+
+
+async def looked_after(connection: AsyncConnection) -> LookedAfter:
+    """Count the events and deliveries that the workers find by themselves."""
+    return LookedAfter(**(await connection.execute(_LOOKED_AFTER)).one()._asdict())

@@ -29,11 +29,18 @@ from storage.columns import counter, in_list, instant
 from storage.events.tables import BY_DAY
 
 TODAY = text("CAST(clock_timestamp() AT TIME ZONE 'UTC' AS date)")
-NOT_ARRIVED = text(
+
+
+def where(condition: str) -> dict[str, Any]:
+    """Return the argument that makes an index partial."""
+    return {"postgresql_where": text(condition)}
+
+
+NOT_ARRIVED = where(
     f"status IN {in_list((DeliveryStatus.EXHAUSTED, DeliveryStatus.HELD))} OR next_attempt_at IS NOT NULL"
 )
-HELD = text(f"status = '{DeliveryStatus.HELD}'")
-RETRYING = text(f"status = '{DeliveryStatus.PENDING}' AND next_attempt_at IS NOT NULL")
+HELD = where(f"status = '{DeliveryStatus.HELD}'")
+RETRYING = where(f"status = '{DeliveryStatus.PENDING}' AND next_attempt_at IS NOT NULL")
 RUNNING = "status = 'running'"
 """Condition of a running bulk action."""
 URL_HASH = text("hashtextextended(url, 0)")
@@ -90,44 +97,28 @@ class Delivery(SQLModel, table=True):
         Index("delivery_by_age", "store_code", "created_at", "message_id"),
         Index("delivery_by_event", "event_id"),
         # Retention finds the deliveries of a day that stay: not delivered, and either held or failed at least once.
-        Index("delivery_not_arrived", "accepted_on", postgresql_where=NOT_ARRIVED),
+        Index("delivery_not_arrived", "accepted_on", **NOT_ARRIVED),
         # One index for every filter of the log (`storage/deliveries/log.py`): a skip scan finds its few destinations
         # (subscription and URL) and statuses, and a page is merged from the selected ones. An index for each filter
         # would cost an entry each at every insert and every change of status.
         Index("delivery_by_destination", "subscription_id", URL_HASH, "status", "created_at", "message_id"),
         # Retries of standalone activities by their instant: how many fall due in a second, and which are overdue.
-        Index("delivery_retry_due", "next_attempt_at", postgresql_where=RETRYING),
-        Index("delivery_retry_by_subscription", "subscription_id", postgresql_where=RETRYING),
+        Index("delivery_retry_due", "next_attempt_at", **RETRYING),
+        Index("delivery_retry_by_subscription", "subscription_id", **RETRYING),
         # Held deliveries by their due instant, so that reading the due ones skips all others. Deliveries that were
         # never attempted have none and sort last.
-        Index(
-            "delivery_held_due",
-            *("subscription_id", "next_attempt_at", "event_sequence", "message_id"),
-            postgresql_where=HELD,
-        ),
+        Index("delivery_held_due", "subscription_id", "next_attempt_at", "event_sequence", "message_id", **HELD),
         # A subscription's held deliveries in the order in which its drain sends them.
-        Index("delivery_held", "subscription_id", "event_sequence", "message_id", postgresql_where=HELD),
+        Index("delivery_held", "subscription_id", "event_sequence", "message_id", **HELD),
         # A skip scan finds the first delivery of each FIFO group, independent of the length of the groups.
-        Index(
-            "delivery_by_ordering_key",
-            *("subscription_id", "ordering_key", "event_sequence", "message_id"),
-            postgresql_where=HELD,
-        ),
-        Index(
-            "delivery_holding_group",
-            "subscription_id",
-            "ordering_key",
-            "event_sequence",
-            postgresql_where=text("holds_group"),
-        ),
-        Index(
-            "delivery_by_bulk_action", "bulk_action_id", "status", postgresql_where=text("bulk_action_id IS NOT NULL")
-        ),
+        Index("delivery_by_ordering_key", "subscription_id", "ordering_key", "event_sequence", "message_id", **HELD),
+        Index("delivery_holding_group", "subscription_id", "ordering_key", "event_sequence", **where("holds_group")),
+        Index("delivery_by_bulk_action", "bulk_action_id", "status", **where("bulk_action_id IS NOT NULL")),
         # Tests whose start was lost; there is hardly ever one.
         Index(
             "delivery_test_waiting",
             "created_at",
-            postgresql_where=text(f"variant = '{TEST}' AND status = '{DeliveryStatus.PENDING}'"),
+            **where(f"variant = '{TEST}' AND status = '{DeliveryStatus.PENDING}'"),
         ),
     )
 
@@ -160,27 +151,19 @@ class Attempt(SQLModel, table=True):
     __table_args__ = BY_DAY
 
 
-def _start() -> Any:
-    return Field(sa_column=Column(DateTime(timezone=True), primary_key=True))
-
-
-def _count() -> Any:
-    return Field(sa_column=Column(Integer, nullable=False))
-
-
 class AttemptsOfMinute(SQLModel, table=True):
     """A store's attempts with an outcome within a minute, by outcome and duration step."""
 
     __tablename__ = "attempts_of_minute"
 
     store_code: str = Field(sa_column=Column(Text, primary_key=True))
-    minute: datetime = _start()
+    minute: datetime = Field(sa_column=Column(DateTime(timezone=True), primary_key=True))
     outcome: str = Field(sa_column=Column(Text, primary_key=True))
     """`delivered`; `failed`, which will be retried; `given_up`."""
     step: int = Field(sa_column=Column(SmallInteger, primary_key=True, autoincrement=False))
     """Duration step of `domain.durations`; -1 if no duration was measured."""
     writer_id: UUID = Field(primary_key=True)
-    count: int = _count()
+    count: int = Field(sa_column=Column(Integer, nullable=False))
 
     __table_args__ = (Index("attempts_of_minute_by_age", "minute"),)
 
@@ -191,10 +174,10 @@ class AttemptsOfHour(SQLModel, table=True):
     __tablename__ = "attempts_of_hour"
 
     subscription_id: UUID = Field(primary_key=True)
-    hour: datetime = _start()
+    hour: datetime = Field(sa_column=Column(DateTime(timezone=True), primary_key=True))
     outcome: str = Field(sa_column=Column(Text, primary_key=True))
     writer_id: UUID = Field(primary_key=True)
-    count: int = _count()
+    count: int = Field(sa_column=Column(Integer, nullable=False))
 
     __table_args__ = (Index("attempts_of_hour_by_age", "hour"),)
 

@@ -1,15 +1,12 @@
 """Every statement that creates or changes a delivery.
 
-Each function names the causes in `domain.delivery.lifecycle.TRANSITIONS` that it carries out; `CARRIED_OUT_BY` lists
-them, and `tests/storage/test_transitions.py` runs each function over deliveries of every status. Rows are
-deleted elsewhere: by retention (`storage/events/retention.py`), and a test whose start failed by
-`storage/deliveries/send_test.py`.
+`CARRIED_OUT_BY` lists the functions by the causes of `domain.delivery.lifecycle.TRANSITIONS`, and
+`tests/storage/test_transitions.py` runs each over deliveries of every status. Rows are deleted elsewhere: by retention
+(`storage/events/retention.py`), and a test whose start failed by `storage/deliveries/send_test.py`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import text
@@ -18,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from domain.delivery.identity import drain_workflow_id
 from domain.delivery.lifecycle import OPEN, TERMINAL, UNCHANGED, Cause, DeliveryStatus, Reason, SubscriptionStatus
 from domain.wire.bodies import MAIN, TEST
-from storage.columns import in_list
+from storage.columns import by_column, column_names, in_list, unnest
 from storage.deliveries.attempts import Outcome, by_day
 from storage.deliveries.retries import WAITING_COLUMNS, WaitingRetry
 from storage.deliveries.skip_scan import BRANCHES, IN_BRANCH
@@ -37,51 +34,30 @@ _NO_NEXT_ATTEMPT = "next_attempt_at = NULL, not_before = NULL, ended_at = clock_
 
 # Creation: match, test, backfill, format migration
 
-MATCHED_COLUMNS: Mapping[str, str] = MappingProxyType(
-    {
-        "message_id": "uuid",
-        "store_code": "text",
-        "event_id": "uuid",
-        "event_name": "text",
-        "event_sequence": "bigint",
-        "accepted_on": "date",
-        "subscription_id": "uuid",
-        "variant": "text",
-        "url": "text",
-        "status": "text",
-        "reason": "text",
-        "workflow_id": "text",
-        "ordering_key": "bigint",
-        "request_id": "uuid",
-        "legacy": "bool",
-    }
-)
-"""Columns of a delivery that a match creates, with their types. `request_id` and `legacy` belong to its first attempt;
-`request_id` is null when the delivery is not attempted at once."""
+MATCHED_COLUMNS = """message_id uuid, store_code text, event_id uuid, event_name text, event_sequence bigint,
+    accepted_on date, subscription_id uuid, variant text, url text, status text, reason text, workflow_id text,
+    ordering_key bigint, request_id uuid, legacy bool"""
+"""Columns of a delivery that a match creates. `request_id` and `legacy` belong to its first attempt; `request_id` is
+null when the delivery is not attempted at once."""
 
-_ARRAYS = ", ".join(f"CAST(:{name} AS {type_}[])" for name, type_ in MATCHED_COLUMNS.items())
-MADE = f"SELECT * FROM unnest({_ARRAYS}) AS made ({', '.join(MATCHED_COLUMNS)})"
-
-INTENDED = """INSERT INTO attempt (accepted_on, message_id, number, request_id, trigger, worker_id, legacy)
+_CREATE_MATCHED = text(f"""
+WITH made AS MATERIALIZED (SELECT * FROM {unnest("made", MATCHED_COLUMNS)}
+), intended AS (
+    INSERT INTO attempt (accepted_on, message_id, number, request_id, trigger, worker_id, legacy)
     SELECT accepted_on, message_id, 1, request_id, 'automatic', :worker_id, legacy FROM made
-    WHERE request_id IS NOT NULL ON CONFLICT (accepted_on, message_id, number) DO NOTHING"""
-
-CREATED = f"""INSERT INTO delivery (message_id, store_code, event_id, event_name, event_sequence, accepted_on,
-    subscription_id, variant, url, status, reason, workflow_id, ordering_key, ended_at)
-    SELECT message_id, store_code, event_id, event_name, event_sequence, accepted_on,
-    subscription_id, variant, url, status, reason, workflow_id, ordering_key,
-    CASE WHEN status = {_EXHAUSTED} THEN clock_timestamp() END
-    FROM made ON CONFLICT (message_id) DO NOTHING"""
-
-_CREATE_MATCHED = text(f"WITH made AS MATERIALIZED ({MADE}), intended AS ({INTENDED}) {CREATED}")
+    WHERE request_id IS NOT NULL ON CONFLICT (accepted_on, message_id, number) DO NOTHING
+)
+INSERT INTO delivery (message_id, store_code, event_id, event_name, event_sequence, accepted_on, subscription_id,
+    variant, url, status, reason, workflow_id, ordering_key, ended_at)
+SELECT message_id, store_code, event_id, event_name, event_sequence, accepted_on, subscription_id,
+    variant, url, status, reason, workflow_id, ordering_key, CASE status WHEN {_EXHAUSTED} THEN clock_timestamp() END
+FROM made ON CONFLICT (message_id) DO NOTHING
+""")
 
 
 async def create_matched(connection: AsyncConnection, made: Sequence[Sequence[Any]], *, worker_id: UUID) -> None:
-    """Create the deliveries of matched events, rows of `MATCHED_COLUMNS`, with the intents of first attempts: `match`.
-
-    Deliveries that exist stay as they are.
-    """
-    columns = dict(zip(MATCHED_COLUMNS, zip(*made, strict=True), strict=True))
+    """Create those of these rows of `MATCHED_COLUMNS` that do not exist, with the intents of their first attempts."""
+    columns = dict(zip(column_names(MATCHED_COLUMNS), zip(*made, strict=True), strict=True))
     await connection.execute(_CREATE_MATCHED, {"worker_id": worker_id, **columns})
 
 
@@ -94,12 +70,11 @@ VALUES (:message_id, :store_code, :event_id, :event_name, :sequence, :accepted_o
 
 
 async def create_test(connection: AsyncConnection, values: Mapping[str, Any]) -> None:
-    """Create the one delivery of a sample event, from the statement's columns: `send test`."""
+    """Create the one delivery of a sample event, from the statement's columns."""
     await connection.execute(_CREATE_TEST, values)
 
 
-@dataclass(frozen=True, slots=True)
-class Backfill:
+class Backfill(NamedTuple):
     """Subscription and bulk action that deliveries are created for."""
 
     action_id: UUID
@@ -114,9 +89,7 @@ INSERT INTO delivery (message_id, store_code, event_id, event_name, event_sequen
     variant, url, status, reason, workflow_id, bulk_action_id)
 SELECT made.message_id, :store_code, made.event_id, :event_name, made.event_sequence, made.accepted_on,
     :subscription_id, made.variant, :url, {_HELD}, '{Reason.BACKFILLED}', :workflow_id, :action_id
-FROM unnest(CAST(:message_id AS uuid[]), CAST(:event_id AS uuid[]), CAST(:event_sequence AS bigint[]),
-    CAST(:accepted_on AS date[]), CAST(:variant AS text[]))
-    AS made (message_id, event_id, event_sequence, accepted_on, variant)
+FROM {unnest("made", "message_id uuid, event_id uuid, event_sequence bigint, accepted_on date, variant text")}
 ON CONFLICT (message_id) DO NOTHING
 """)
 
@@ -124,19 +97,9 @@ ON CONFLICT (message_id) DO NOTHING
 async def create_backfilled(
     connection: AsyncConnection, backfill: Backfill, columns: Mapping[str, Sequence[Any]]
 ) -> int:
-    """Create held deliveries of events that have none, return how many: `backfill`.
-
-    `columns`: message_id, event_id, event_sequence, accepted_on and variant of each.
-    """
-    values = {
-        "action_id": backfill.action_id,
-        "store_code": backfill.store_code,
-        "event_name": backfill.event_name,
-        "subscription_id": backfill.subscription_id,
-        "url": backfill.url,
-        "workflow_id": drain_workflow_id(backfill.subscription_id),
-    }
-    return (await connection.execute(_CREATE_BACKFILLED, {**values, **columns})).rowcount
+    """Create held deliveries of events that have none, from the statement's columns; return how many."""
+    values = {**backfill._asdict(), "workflow_id": drain_workflow_id(backfill.subscription_id), **columns}
+    return (await connection.execute(_CREATE_BACKFILLED, values)).rowcount
 
 
 _ADOPT = text(f"""
@@ -144,20 +107,14 @@ INSERT INTO delivery (message_id, store_code, event_id, event_name, event_sequen
     variant, url, status, reason, ordering_key)
 SELECT adopted.message_id, modern.store_code, adopted.event_id, modern.event_name, adopted.event_sequence,
     adopted.accepted_on, modern.id, '{MAIN}', modern.url, {_HELD}, '{Reason.SUBSCRIPTION_PAUSED}', adopted.ordering_key
-FROM unnest(CAST(:message_id AS uuid[]), CAST(:event_id AS uuid[]), CAST(:event_sequence AS bigint[]),
-    CAST(:accepted_on AS date[]), CAST(:ordering_key AS bigint[]))
-    AS adopted (message_id, event_id, event_sequence, accepted_on, ordering_key)
+FROM {unnest("adopted", "message_id uuid, event_id uuid, event_sequence bigint, accepted_on date, ordering_key bigint")}
 JOIN subscription AS modern ON modern.id = :modern_id
 ON CONFLICT (message_id) DO NOTHING
 """)
 
 
 async def adopt(connection: AsyncConnection, modern_id: UUID, columns: Mapping[str, Sequence[Any]]) -> None:
-    """Create held deliveries to the modern subscription of a pair for open deliveries that only the legacy one has:
-    `the modern subscription takes the event over`.
-
-    `columns`: message_id, event_id, event_sequence, accepted_on and ordering_key of each.
-    """
+    """Create held deliveries at a pair's modern subscription for those open at the legacy one only."""
     await connection.execute(_ADOPT, {**columns, "modern_id": modern_id})
 
 
@@ -166,18 +123,13 @@ async def adopt(connection: AsyncConnection, modern_id: UUID, columns: Mapping[s
 # An outcome to be retried does not change the status: a delivery that was held meanwhile stays held. It commits the id
 # of the activity that owns the later attempts, before that activity is started.
 
+_OUTCOME = """message_id uuid, number int, began_seconds_ago float8, duration_ms int, status_code int, failure text,
+    detail text, response_excerpt text, body_sha256 bytea, url text, status text, reason text, failures int,
+    next_in_seconds float8, workflow_id text, holds_group bool, retry_after_seconds float8"""
 _RECORD_SQL = f"""
 WITH outcome AS MATERIALIZED (
     SELECT *, clock_timestamp() + make_interval(secs => retry_after_seconds) AS not_before
-    FROM unnest(CAST(:message_id AS uuid[]), CAST(:number AS int[]), CAST(:began_seconds_ago AS float8[]),
-        CAST(:duration_ms AS int[]), CAST(:status_code AS int[]), CAST(:failure AS text[]), CAST(:detail AS text[]),
-        CAST(:response_excerpt AS text[]), CAST(:body_sha256 AS bytea[]), CAST(:url AS text[]),
-        CAST(:status AS text[]), CAST(:reason AS text[]), CAST(:failures AS int[]),
-        CAST(:next_in_seconds AS float8[]), CAST(:workflow_id AS text[]), CAST(:holds_group AS bool[]),
-        CAST(:retry_after_seconds AS float8[]))
-        AS outcome (message_id, number, began_seconds_ago, duration_ms, status_code, failure, detail,
-            response_excerpt, body_sha256, url, status, reason, failures, next_in_seconds, workflow_id, holds_group,
-            retry_after_seconds)
+    FROM {unnest("outcome", _OUTCOME)}
 ), recorded AS (
     UPDATE attempt SET
         started_at = clock_timestamp() - make_interval(secs => outcome.began_seconds_ago),
@@ -218,20 +170,15 @@ _RECORD = text(_RECORD_SQL)
 _RECORD_EXHAUSTED = text(_RECORD_SQL + " RETURNING delivery.subscription_id, outcome.status, outcome.reason")
 
 
-def _outcome_columns(rows: Sequence[Outcome]) -> dict[str, Sequence[object]]:
-    return {name: [getattr(row, name) for row in rows] for name in rows[0].__slots__ if name != "accepted_on"}
-
-
 async def record(connection: AsyncConnection, outcomes: Sequence[Outcome]) -> list[tuple[UUID, str | None]]:
     """Write outcomes and the new state of their deliveries; return (subscription, reason) of each delivery exhausted.
 
-    Carries out `a 2xx` and `a failed attempt` of every kind. An outcome may come late, from a worker that was assumed
-    dead while others continued, or after a recovery: then only a success changes the delivery. The last outcome may be
-    recorded twice, if its first commit was not confirmed.
+    An outcome may come late, from a worker that was assumed dead while others continued, or after a recovery: then only
+    a success changes the delivery. The last one may be recorded twice, if its first commit was not confirmed.
     """
     exhausted: list[tuple[UUID, str | None]] = []
     for day, rows in by_day(outcomes):
-        values = {"day": day, **_outcome_columns(rows)}
+        values = {"day": day, **by_column(rows, _OUTCOME)}
         if all(outcome.status != DeliveryStatus.EXHAUSTED for outcome in rows):
             await connection.execute(_RECORD, values)
             continue
@@ -260,21 +207,18 @@ WHERE delivery.status = {_PENDING} AND delivery.retry_id IS NOT NULL
 
 
 async def own_retries(connection: AsyncConnection, message_ids: Sequence[UUID]) -> list[WaitingRetry]:
-    """Return the pending ones of these deliveries, each with the id of its activity: `later attempts are scheduled`.
+    """Return the pending ones of these deliveries, each with the id of its activity; not those being written.
 
-    Deliveries without an id get one, which the transaction commits before the caller starts the activity. A delivery
-    whose outcome is being written is left out.
+    Deliveries without an id get one, which the transaction commits before the caller starts the activity.
     """
     rows = await connection.execute(_OWN, {"message_ids": list(message_ids)})
     return [WaitingRetry(**row._mapping) for row in rows]
 
 
 # Only while the intent is open: a worker that found its lease lapsed has closed it and owns the delivery.
+_WITHDRAWN = "message_id uuid, number int, status text, reason text, workflow_id text"
 _WITHDRAW = text(f"""
-WITH withdrawn AS MATERIALIZED (
-    SELECT * FROM unnest(CAST(:message_id AS uuid[]), CAST(:number AS int[]), CAST(:status AS text[]),
-        CAST(:reason AS text[]), CAST(:workflow_id AS text[]))
-        AS withdrawn (message_id, number, status, reason, workflow_id)
+WITH withdrawn AS MATERIALIZED (SELECT * FROM {unnest("withdrawn", _WITHDRAWN)}
 ), gone AS (
     DELETE FROM attempt USING withdrawn
     WHERE attempt.accepted_on = :day AND attempt.message_id = withdrawn.message_id
@@ -290,15 +234,9 @@ WHERE delivery.message_id = withdrawn.message_id AND delivery.status = {_PENDING
 
 
 async def withdraw(connection: AsyncConnection, withdrawn: Sequence[Outcome]) -> None:
-    """Delete intents without a request; their pending deliveries get the outcome's status.
-
-    Carries out `an attempt that falls due while the subscription is suspended`, `the subscription is disabled` and
-    `the subscription is deleted` for deliveries that queue in a worker.
-    """
-    names = ("message_id", "number", "status", "reason", "workflow_id")
+    """Delete intents of queued attempts without a request; their pending deliveries get the outcome's status."""
     for day, rows in by_day(withdrawn):
-        columns = {name: [getattr(row, name) for row in rows] for name in names}
-        await connection.execute(_WITHDRAW, {"day": day} | columns)
+        await connection.execute(_WITHDRAW, {"day": day} | by_column(rows, _WITHDRAWN))
 
 
 # Suspension and ends without an attempt
@@ -310,7 +248,7 @@ WHERE message_id = :id AND status = {_PENDING}
 
 
 async def hold(connection: AsyncConnection, message_id: UUID, reason: Reason, workflow_id: str) -> None:
-    """Give a pending delivery to its subscription's drain: `an attempt that falls due while … is suspended`."""
+    """Give a pending delivery to its subscription's drain."""
     await connection.execute(_HOLD, {"id": message_id, "reason": reason, "workflow_id": workflow_id})
 
 
@@ -327,10 +265,7 @@ WHERE message_id = :message_id AND status IN {_OPEN} AND CASE :reason
 
 
 async def end(connection: AsyncConnection, identity: UUID, status: DeliveryStatus, reason: Reason) -> bool:
-    """End an open delivery without an attempt: `the subscription is disabled`, `the subscription is deleted`.
-
-    Return False, without a change, if the delivery has ended or the reason does not apply any more.
-    """
+    """End an open delivery without an attempt; return False if it has ended or the reason does not apply any more."""
     values = {"message_id": identity, "status": status, "reason": reason}
     return (await connection.execute(_END, values)).rowcount == 1
 
@@ -359,10 +294,7 @@ WHERE delivery.message_id = waiting.message_id
 async def end_open(
     connection: AsyncConnection, subscription_id: UUID, *, status: DeliveryStatus, reason: Reason
 ) -> int:
-    """End at most `ENDED_AT_ONCE` open deliveries of a subscription; return how many.
-
-    Carries out `the subscription is disabled` and `the subscription is deleted`. The drain ends the rest.
-    """
+    """End at most `ENDED_AT_ONCE` open deliveries of a subscription, return how many; the drain ends the rest."""
     values = {"subscription_id": subscription_id, "status": status, "reason": reason}
     held = (await connection.execute(_END_HELD, {**values, "most": ENDED_AT_ONCE})).rowcount
     if held == ENDED_AT_ONCE:
@@ -387,11 +319,7 @@ WHERE delivery.message_id = outwaited.message_id
 
 
 async def exhaust_outwaited(connection: AsyncConnection, subscription_id: UUID, schedule_seconds: float) -> int:
-    """Exhaust at most `ENDED_AT_ONCE` deliveries held for longer than the whole retry schedule; return how many.
-
-    Carries out `the retry schedule ends behind an open breaker`. The schedule of a recovered delivery starts with the
-    recovery.
-    """
+    """Exhaust at most `ENDED_AT_ONCE` deliveries held (again) for longer than the retry schedule; return how many."""
     values = {"id": subscription_id, "seconds": schedule_seconds, "most": ENDED_AT_ONCE}
     return (await connection.execute(_OUTWAITED, values)).rowcount
 
@@ -406,7 +334,7 @@ WHERE variant = '{TEST}' AND status = {_PENDING} AND attempts = 0
 
 
 async def end_lost_tests(connection: AsyncConnection, *, seconds: float) -> int:
-    """Cancel tests that were not started within this time; return how many: `a test is not started within a minute`."""
+    """Cancel tests that were not started within this time; return how many."""
     return (await connection.execute(_END_LOST_TESTS, {"seconds": seconds})).rowcount
 
 
@@ -417,7 +345,7 @@ WHERE store_code = :store_code AND event_id = ANY(CAST(:ids AS uuid[])) AND stat
 
 
 async def cancel_erased(connection: AsyncConnection, store_code: str, event_ids: Sequence[UUID]) -> int:
-    """Cancel the open deliveries of these events, return how many: `the event is erased`."""
+    """Cancel the open deliveries of these events; return how many."""
     values = {"store_code": store_code, "ids": list(event_ids)}
     return (await connection.execute(_CANCEL_ERASED, values)).rowcount
 
@@ -432,10 +360,7 @@ WHERE message_id = :id AND (status IN {_OPEN} OR holds_group)
 
 
 async def cancel(connection: AsyncConnection, message_id: UUID) -> bool:
-    """Cancel an open delivery, or an exhausted one that holds its successors; return False when it had ended: `cancel`.
-
-    An attempt in flight is finished, and may succeed.
-    """
+    """Cancel an open delivery, or an exhausted one that holds its successors; return False if it had ended."""
     return (await connection.execute(_CANCEL, {"id": message_id})).rowcount == 1
 
 
@@ -461,14 +386,12 @@ async def recover(
     subscription_id: UUID,
     action_id: UUID,
 ) -> int:
-    """Open these deliveries of one subscription again where they have ended with one of `statuses`; return how many:
-    `recover`. The retry schedule starts anew, attempt numbers go on."""
-    values = {
-        "ids": list(message_ids),
-        "statuses": list(statuses),
-        "workflow_id": drain_workflow_id(subscription_id),
-        "action_id": action_id,
-    }
+    """Open those of a subscription's deliveries again that ended with one of `statuses`, return how many.
+
+    The retry schedule starts anew, attempt numbers go on.
+    """
+    drain = {"workflow_id": drain_workflow_id(subscription_id), "action_id": action_id}
+    values = {"ids": list(message_ids), "statuses": list(statuses), **drain}
     return (await connection.execute(_RECOVER, values)).rowcount
 
 
@@ -483,14 +406,14 @@ FROM delivery AS held WHERE held.subscription_id = :modern_id AND held.status = 
 """SQL: deliveries held at the modern subscription of a pair. `former` is the event's state at the legacy subscription:
 2 open, 1 ended, 0 no delivery."""
 
-_CANCEL_DONE = text(f"""
+_SWITCH_OVER = f"""
 UPDATE delivery SET status = {_CANCELLED}, reason = '{Reason.SWITCHED_OVER}', {_NO_NEXT_ATTEMPT}, holds_group = false
+"""
+_CANCEL_DONE = text(f"""{_SWITCH_OVER}
 FROM ({WAITING_AT_MODERN}) AS waiting
 WHERE waiting.former = 1 AND delivery.message_id = waiting.message_id AND delivery.status = {_HELD}
 """)
-
-_CANCEL_MOVED = text(f"""
-UPDATE delivery SET status = {_CANCELLED}, reason = '{Reason.SWITCHED_OVER}', {_NO_NEXT_ATTEMPT}, holds_group = false
+_CANCEL_MOVED = text(f"""{_SWITCH_OVER}
 WHERE subscription_id = :id AND status IN {_OPEN} AND variant <> '{TEST}' AND EXISTS (
     SELECT FROM delivery AS held WHERE held.event_id = delivery.event_id AND held.subscription_id = :modern_id
         AND held.status = {_HELD}
@@ -499,7 +422,7 @@ WHERE subscription_id = :id AND status IN {_OPEN} AND variant <> '{TEST}' AND EX
 
 
 async def cancel_switched_over(connection: AsyncConnection, legacy_id: UUID, modern_id: UUID) -> tuple[int, int]:
-    """Assign each waiting event to one subscription of the pair: `the other subscription has the event`.
+    """Assign each waiting event to one subscription of the pair.
 
     Return the number of deliveries cancelled at the modern one, because their event has ended at the legacy one, and at
     the legacy one, because the modern one sends their event.
@@ -513,7 +436,7 @@ async def cancel_switched_over(connection: AsyncConnection, legacy_id: UUID, mod
 
 _ASSIGN_KEYS = text(f"""
 UPDATE delivery SET ordering_key = assigned.ordering_key
-FROM unnest(CAST(:message_id AS uuid[]), CAST(:ordering_key AS bigint[])) AS assigned (message_id, ordering_key)
+FROM {unnest("assigned", "message_id uuid, ordering_key bigint")}
 WHERE delivery.message_id = assigned.message_id AND delivery.status = {_HELD}
 """)
 
@@ -521,41 +444,34 @@ WHERE delivery.message_id = assigned.message_id AND delivery.status = {_HELD}
 async def assign_ordering_keys(
     connection: AsyncConnection, message_ids: Sequence[UUID], ordering_keys: Sequence[int]
 ) -> None:
-    """Write the ordering keys of held deliveries: `the drain computes a missing ordering key`."""
+    """Write the ordering keys of held deliveries."""
     await connection.execute(_ASSIGN_KEYS, {"message_id": list(message_ids), "ordering_key": list(ordering_keys)})
 
 
-_RELEASE_GROUPS = text("UPDATE delivery SET holds_group = false WHERE subscription_id = :id AND holds_group")
-
-
 async def release_groups(connection: AsyncConnection, subscription_id: UUID) -> None:
-    """Release all FIFO groups of a subscription: `the FIFO group of an exhausted delivery is released`."""
-    await connection.execute(_RELEASE_GROUPS, {"id": subscription_id})
+    """Release all FIFO groups of a subscription."""
+    released = text("UPDATE delivery SET holds_group = false WHERE subscription_id = :id AND holds_group")
+    await connection.execute(released, {"id": subscription_id})
 
 
-CARRIED_OUT_BY: Mapping[Cause, tuple[Callable[..., Any], ...]] = MappingProxyType(
-    {
-        Cause.MATCH: (create_matched,),
-        Cause.SEND_TEST: (create_test,),
-        Cause.BACKFILL: (create_backfilled,),
-        Cause.SUCCESS: (record,),
-        Cause.FAILURE: (record,),
-        Cause.MANUAL_FAILURE: (record,),
-        Cause.FINAL_FAILURE: (record,),
-        Cause.ERASED_BODY: (record,),
-        Cause.SUSPEND: (hold, withdraw),
-        Cause.OUTWAIT: (exhaust_outwaited,),
-        Cause.DISABLE: (end_open, end, withdraw),
-        Cause.DELETE: (end_open, end, withdraw),
-        Cause.ERASE: (cancel_erased,),
-        Cause.CANCEL: (cancel,),
-        Cause.RETRY: (own_retries,),
-        Cause.RECOVER: (recover,),
-        Cause.ADOPT: (adopt,),
-        Cause.SWITCH_OVER: (cancel_switched_over,),
-        Cause.LOSE_TEST: (end_lost_tests,),
-        Cause.ASSIGN_ORDER_KEY: (assign_ordering_keys,),
-        Cause.RELEASE_ORDER: (release_groups,),
-    }
-)
+_RECORDED = (Cause.SUCCESS, Cause.FAILURE, Cause.MANUAL_FAILURE, Cause.FINAL_FAILURE, Cause.ERASED_BODY)
+
+CARRIED_OUT_BY: Mapping[Cause, tuple[Callable[..., Any], ...]] = {
+    Cause.MATCH: (create_matched,),
+    Cause.SEND_TEST: (create_test,),
+    Cause.BACKFILL: (create_backfilled,),
+    **dict.fromkeys(_RECORDED, (record,)),
+    Cause.SUSPEND: (hold, withdraw),
+    Cause.OUTWAIT: (exhaust_outwaited,),
+    **dict.fromkeys((Cause.DISABLE, Cause.DELETE), (end_open, end, withdraw)),
+    Cause.ERASE: (cancel_erased,),
+    Cause.CANCEL: (cancel,),
+    Cause.RETRY: (own_retries,),
+    Cause.RECOVER: (recover,),
+    Cause.ADOPT: (adopt,),
+    Cause.SWITCH_OVER: (cancel_switched_over,),
+    Cause.LOSE_TEST: (end_lost_tests,),
+    Cause.ASSIGN_ORDER_KEY: (assign_ordering_keys,),
+    Cause.RELEASE_ORDER: (release_groups,),
+}
 """The functions that carry out the transitions of each cause."""

@@ -7,15 +7,19 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.database import Database
 
-BODY_OF_EVENT = """LEFT JOIN LATERAL (
+
+def body_of_event(condition: str = "") -> str:
+    """Return SQL joined to a row `event`: its body under a further condition, nulls if it was deleted.
+
+    The LIMIT keeps the planner from joining whole partitions: each row probes the partition of its day only.
+    """
+    return f"""LEFT JOIN LATERAL (
     SELECT event_body.data, event_body.sealed_data FROM event_body WHERE event_body.accepted_on = event.accepted_on
-        AND event_body.store_code = event.store_code AND event_body.event_id = event.event_id LIMIT 1
+        AND event_body.store_code = event.store_code AND event_body.event_id = event.event_id {condition} LIMIT 1
 ) AS body ON true"""
-"""SQL joined to a row `event`: its body, nulls if it was deleted.
 
-The LIMIT keeps the planner from joining whole partitions: each row probes the partition of its day only.
-"""
 
+BODY_OF_EVENT = body_of_event()
 LAST_ATTEMPT_OF_DELIVERY = """LEFT JOIN LATERAL (
     SELECT * FROM attempt WHERE attempt.accepted_on = delivery.accepted_on
         AND attempt.message_id = delivery.message_id ORDER BY number DESC LIMIT 1
@@ -23,13 +27,10 @@ LAST_ATTEMPT_OF_DELIVERY = """LEFT JOIN LATERAL (
 """SQL joined to a row `delivery`: its latest attempt."""
 
 KEYS = {"attempt": ("accepted_on", "message_id", "number"), "event_body": ("accepted_on", "store_code", "event_id")}
-"""Primary keys of the tables that are partitioned by day."""
+"""Primary keys of the tables that are partitioned by day (`FILED`)."""
 
 FILED = tuple(KEYS)
-"""Tables that are partitioned by day."""
-
 SCHEMA = "days"
-"""Schema of the partitions."""
 
 REST = "rest"
 """Default partition, for rows of a day without a partition, so that no insert fails for want of one."""
@@ -76,9 +77,7 @@ async def make_days(database: Database, first: date, last: date) -> int:
 async def make_coming_days(database: Database) -> int:
     """Create the partitions of today and the following week, by the database's clock; return how many."""
     async with database.transaction() as connection:
-        today = (
-            await connection.execute(text("SELECT CAST(clock_timestamp() AT TIME ZONE 'UTC' AS date)"))
-        ).scalar_one()
+        today = await connection.scalar(text("SELECT CAST(clock_timestamp() AT TIME ZONE 'UTC' AS date)"))
     return await make_days(database, today, today + timedelta(days=DAYS_AHEAD))
 
 
@@ -95,12 +94,8 @@ async def _make_day(database: Database, table: str, day: date) -> bool:
         await create_unattached(connection, table, new, day)
         if table == "attempt":
             await _teach_planner(connection, new, day)
-        await connection.execute(
-            text(
-                f"WITH moved AS (DELETE FROM {rest} WHERE accepted_on = :day RETURNING *) INSERT INTO {new} TABLE moved"
-            ),
-            {"day": day},
-        )
+        moved = f"WITH moved AS (DELETE FROM {rest} WHERE accepted_on = :day RETURNING *) INSERT INTO {new} TABLE moved"
+        await connection.execute(text(moved), {"day": day})
         await attach(connection, table, new, day)
     return True
 
@@ -118,14 +113,11 @@ async def _teach_planner(connection: AsyncConnection, new: str, day: date) -> No
     Without statistics, until the first ANALYZE, which may take a busy minute, the planner assumes 200 distinct days and
     reads all attempts of the day to find the few of a flush.
     """
-    await connection.execute(
-        text(
-            f"INSERT INTO {new} (accepted_on, message_id, number, request_id, trigger, worker_id, legacy) "
-            "SELECT :day, gen_random_uuid(), 1, gen_random_uuid(), 'automatic', gen_random_uuid(), false "
-            "FROM generate_series(1, 300)"
-        ),
-        {"day": day},
-    )
+    samples = f"""
+        INSERT INTO {new} (accepted_on, message_id, number, request_id, trigger, worker_id, legacy)
+        SELECT :day, gen_random_uuid(), 1, gen_random_uuid(), 'automatic', gen_random_uuid(), false
+        FROM generate_series(1, 300)"""
+    await connection.execute(text(samples), {"day": day})
     await connection.execute(text(f"ANALYZE {new}"))
     await connection.execute(text(f"TRUNCATE {new}"))
 

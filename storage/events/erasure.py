@@ -22,6 +22,8 @@ PAGE = 200
 BODIES = "event_body"
 EXPIRY_TABLES = ("point_transfer", "member_level", "issued_coupon")
 
+_OF_EVENTS = "delivery.store_code = :store_code AND delivery.event_id = ANY(CAST(:ids AS uuid[]))"
+
 _ERASE_BODIES = text("""
 DELETE FROM event_body
 WHERE accepted_on = :day AND store_code = :store_code AND event_id = ANY(CAST(:ids AS uuid[]))
@@ -32,26 +34,22 @@ UPDATE event SET erased_at = clock_timestamp()
 WHERE store_code = :store_code AND event_id = ANY(CAST(:ids AS uuid[])) AND erased_at IS NULL
 """)
 
-_CLEAR_ATTEMPTS = text("""
-UPDATE attempt SET response_excerpt = NULL, detail = NULL
-FROM delivery
-WHERE delivery.store_code = :store_code AND delivery.event_id = ANY(CAST(:ids AS uuid[]))
-    AND attempt.accepted_on = :day AND attempt.message_id = delivery.message_id
+_CLEAR_ATTEMPTS = text(f"""
+UPDATE attempt SET response_excerpt = NULL, detail = NULL FROM delivery
+WHERE {_OF_EVENTS} AND attempt.accepted_on = :day AND attempt.message_id = delivery.message_id
     AND (attempt.response_excerpt IS NOT NULL OR attempt.detail IS NOT NULL)
 """)
 
-_SENT_TO = text("""
+_SENT_TO = text(f"""
 SELECT delivery.url, count(*) AS deliveries FROM delivery
-WHERE delivery.store_code = :store_code AND delivery.event_id = ANY(CAST(:ids AS uuid[])) AND delivery.attempts > 0
-GROUP BY delivery.url
+WHERE {_OF_EVENTS} AND delivery.attempts > 0 GROUP BY delivery.url
 """)
 
-
-_UNDER_WAY = text("""
+_UNDER_WAY = text(f"""
 SELECT count(*) FROM delivery JOIN attempt
     ON attempt.accepted_on = :day AND attempt.message_id = delivery.message_id AND attempt.outcome_at IS NULL
 JOIN worker ON worker.id = attempt.worker_id
-WHERE delivery.store_code = :store_code AND delivery.event_id = ANY(CAST(:ids AS uuid[]))
+WHERE {_OF_EVENTS}
 """)
 
 
@@ -66,10 +64,6 @@ class Erased:
     sent_to: Counter[str] = field(default_factory=Counter)
 
 
-def _bodies(where: date | str) -> str:
-    return partition(BODIES, where)
-
-
 async def places(connection: AsyncConnection) -> list[date | str]:
     """Return the partitions of bodies: the days, and the default partition."""
     return [*await filed_days(connection, BODIES), REST]
@@ -79,10 +73,9 @@ async def events_of_customer(
     connection: AsyncConnection, store_code: str, customer_id: UUID, where: date | str
 ) -> list[tuple[date, UUID]]:
     """Return (day, id) of the store's events in one partition whose body contains the customer's id, in any role."""
-    found = text(
-        f"SELECT accepted_on, event_id FROM {_bodies(where)} WHERE store_code = :store_code AND data ILIKE :pattern"
-    )
-    rows = await connection.execute(found, {"store_code": store_code, "pattern": f"%{customer_id}%"})
+    bodies = partition(BODIES, where)
+    found = f"SELECT accepted_on, event_id FROM {bodies} WHERE store_code = :store_code AND data ILIKE :pattern"
+    rows = await connection.execute(text(found), {"store_code": store_code, "pattern": f"%{customer_id}%"})
     return [(row.accepted_on, row.event_id) for row in rows]
 
 
@@ -96,11 +89,7 @@ async def look_at(connection: AsyncConnection, store_code: str, ids: Sequence[UU
 async def erase_events(
     connection: AsyncConnection, store_code: str, day: date, ids: Sequence[UUID], erased: Erased
 ) -> None:
-    """Erase up to a page of events of one day, with their bodies and responses, in one transaction.
-
-    An attempt in flight continues, because its request has been sent. It is the last one: open deliveries are
-    cancelled.
-    """
+    """Erase events of one day with bodies and responses, and cancel their deliveries. Attempts in flight end."""
     values = {"store_code": store_code, "day": day, "ids": list(ids)}
     await connection.execute(_MARK, {"store_code": store_code, "ids": list(ids)})
     erased.deliveries_cancelled += await cancel_erased(connection, store_code, ids)
@@ -120,11 +109,9 @@ async def expiry_rows_of_customer(
 ) -> Counter[str]:
     """Count the customer's expiry rows by table; `erase`: delete them."""
     counts: Counter[str] = Counter()
-    values = {"store_code": store_code, "customer_id": customer_id}
-    of_customer = "WHERE store_code = :store_code AND customer_id = :customer_id"
     for table in EXPIRY_TABLES:
-        if erase:
-            counts[table] = (await connection.execute(text(f"DELETE FROM {table} {of_customer}"), values)).rowcount
-        else:
-            counts[table] = await connection.scalar(text(f"SELECT count(*) FROM {table} {of_customer}"), values) or 0
+        of_customer = f"FROM {table} WHERE store_code = :store_code AND customer_id = :customer_id"
+        deleted = f"WITH deleted AS (DELETE {of_customer} RETURNING 1) SELECT count(*) FROM deleted"
+        statement = text(deleted if erase else f"SELECT count(*) {of_customer}")
+        counts[table] = await connection.scalar(statement, {"store_code": store_code, "customer_id": customer_id}) or 0
     return counts

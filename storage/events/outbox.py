@@ -4,13 +4,20 @@ An event is in the outbox while `matched_at` is null. A claim commits the id of 
 before the workflow is started. If the lease lapses before the event is matched, the same id is started again.
 """
 
+import asyncio
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from contextlib import suppress
+from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Row, text
+import asyncpg
+import structlog
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
+
+from storage.database import Database
+from storage.mapping import rows_as
+from storage.unavailable import BROKEN_CONNECTION
 
 OUTBOX_CHANNEL = "outbox"
 """Channel of outbox notifications, sent without a payload after events are committed."""
@@ -26,8 +33,7 @@ have less than an even share."""
 LAPSED_LOCK = 0x0B0C5  # only one relay at a time claims lapsed events again, so that a batch is not split
 
 
-@dataclass(frozen=True)
-class ClaimedEvent:
+class ClaimedEvent(NamedTuple):
     """A reference to an event and the workflow it was claimed for."""
 
     store_code: str
@@ -37,8 +43,7 @@ class ClaimedEvent:
     traceparent: str | None = None
 
 
-@dataclass(frozen=True)
-class ClaimLimits:
+class ClaimLimits(NamedTuple):
     """Maximum number of events of one claim.
 
     `singles` events get a workflow each, if no more are waiting; otherwise `batch_events` share the workflow `batch_id`
@@ -51,8 +56,7 @@ class ClaimLimits:
     batch_id: str | None
 
 
-@dataclass(frozen=True)
-class Claim:
+class Claim(NamedTuple):
     """Claimed events. `after` is the store behind which the next claim resumes, empty to begin with the first store.
 
     `more`: the stores read have more waiting events than this claim took.
@@ -63,8 +67,7 @@ class Claim:
     more: bool
 
 
-@dataclass(frozen=True)
-class EventBacklog:
+class EventBacklog(NamedTuple):
     """Number of unmatched events (counted up to a limit), and age of the oldest in seconds (0 if there are none)."""
 
     events: int
@@ -168,12 +171,6 @@ SELECT (SELECT count(*) FROM (
 FROM first
 """)
 
-_WAITING = text("""
-SELECT count(*) FROM (
-    SELECT FROM event WHERE matched_at IS NULL AND store_code = :store_code ORDER BY sequence LIMIT :limit
-) AS unmatched
-""")
-
 
 async def claim(connection: AsyncConnection, limits: ClaimLimits, *, after: str = "", lease_seconds: float) -> Claim:
     """Claim waiting events within the limits: oldest first within a store, round robin over stores.
@@ -181,9 +178,14 @@ async def claim(connection: AsyncConnection, limits: ClaimLimits, *, after: str 
     An event claimed for a workflow of its own gets the id `event/{store}/{event id}`. `after` is the cursor that the
     previous claim returned.
     """
-    values = asdict(limits) | {"after": after, "stores": STORES_A_CLAIM, "depth": DEPTH, "lease": lease_seconds}
+    values = limits._asdict() | {"after": after, "stores": STORES_A_CLAIM, "depth": DEPTH, "lease": lease_seconds}
     rows = (await connection.execute(_CLAIM, values)).all()
-    return Claim([_claimed(row) for row in rows if row.event_id is not None], rows[0].after, rows[0].more)
+    events = [
+        ClaimedEvent(row.store_code, row.event_id, row.name, row.workflow_id, row.traceparent)
+        for row in rows
+        if row.event_id is not None
+    ]
+    return Claim(events, rows[0].after, rows[0].more)
 
 
 async def claim_lapsed(
@@ -191,8 +193,7 @@ async def claim_lapsed(
 ) -> Sequence[ClaimedEvent]:
     """Claim again, under the same workflow ids, events whose lease lapsed before they were matched.
 
-    At most `singles` workflows of one event and `batches` workflows of many, the longest lapsed first. Returns nothing
-    while another relay does the same.
+    At most `singles` workflows of one event and `batches` of many; none while another relay does the same.
     """
     if not await connection.scalar(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": LAPSED_LOCK}):
         return []
@@ -200,20 +201,89 @@ async def claim_lapsed(
     if not workflow_ids:
         return []
     rows = await connection.execute(_CLAIM_AGAIN, {"ids": workflow_ids, "lease": lease_seconds})
-    return [_claimed(row) for row in rows]
-
-
-def _claimed(row: Row[Any]) -> ClaimedEvent:
-    return ClaimedEvent(row.store_code, row.event_id, row.name, row.workflow_id, row.traceparent)
+    return list(rows_as(ClaimedEvent, rows))
 
 
 async def backlog(connection: AsyncConnection, *, limit: int) -> EventBacklog:
     """Return the size and age of the outbox; reads at most `limit` entries of the index of unmatched events."""
-    row = (await connection.execute(_BACKLOG, {"limit": limit})).one()
-    return EventBacklog(events=row.events, oldest_seconds=row.oldest_seconds)
+    return next(rows_as(EventBacklog, await connection.execute(_BACKLOG, {"limit": limit})))
 
 
 async def waiting(connection: AsyncConnection, store_code: str, *, limit: int) -> int:
     """Return the number of unmatched events of a store, counted up to a limit."""
-    count: int = await connection.scalar(_WAITING, {"store_code": store_code, "limit": limit})
+    waiting = "SELECT FROM event WHERE matched_at IS NULL AND store_code = :store_code ORDER BY sequence LIMIT :limit"
+    counted = text(f"SELECT count(*) FROM ({waiting}) AS unmatched")
+    count: int = await connection.scalar(counted, {"store_code": store_code, "limit": limit})
     return count
+
+
+NOTIFY_INTERVAL_SECONDS = 0.02
+"""Minimum time between two notifications. It bounds their rate, and adds at most this to an event's latency."""
+
+NOTIFY_SECONDS = 2.0
+"""Time-out of a NOTIFY. The events are stored already, so there is no reason to wait for a slower server."""
+
+RECONNECT_SECONDS = 1.0
+"""Pause after a broken connection, so that a server that is down gets at most this many connection attempts."""
+
+_log = structlog.get_logger(__name__)
+
+
+class OutboxNotifier:
+    """Debounced outbox notifications, which wake a sleeping relay. `notify` neither waits nor raises.
+
+    A NOTIFY inside each commit takes a server-wide lock and cost more than half of the throughput when measured. So it
+    is sent on a connection of its own, after the commit. A lost one delays the relay by one poll interval.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._connection: asyncpg.Connection | None = None
+        self._due = False
+        self._closing = asyncio.Event()
+        self._sending: asyncio.Task[None] | None = None
+
+    def notify(self) -> None:
+        """Schedule a notification, after events were committed."""
+        self._due = True
+        if self._sending is None or self._sending.done():
+            self._sending = asyncio.create_task(self._send_while_due(), name="outbox-notifier")
+
+    async def close(self) -> None:
+        """Send the notification that is due and close the connection."""
+        self._closing.set()
+        if self._sending is not None:
+            await self._sending
+        if self._connection is not None:
+            with suppress(*BROKEN_CONNECTION):
+                await self._connection.close(timeout=NOTIFY_SECONDS)
+            self._connection = None
+
+    async def _send_while_due(self) -> None:
+        """Send notifications until none becomes due within an interval."""
+        while self._due:
+            self._due = False
+            try:
+                await self._send()
+            except BROKEN_CONNECTION as error:
+                _log.warning("relay not notified, it will poll", error=str(error) or type(error).__name__)
+                self._drop_connection()
+                self._due = True
+                pause = RECONNECT_SECONDS
+            else:
+                pause = NOTIFY_INTERVAL_SECONDS
+            if self._closing.is_set():
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._closing.wait()
+
+    async def _send(self) -> None:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await self._database.listener()
+        await self._connection.execute(f"NOTIFY {OUTBOX_CHANNEL}", timeout=NOTIFY_SECONDS)
+
+    def _drop_connection(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None

@@ -1,25 +1,15 @@
 """Tables of events: the event log, bodies, days thinned by retention, rejected events.
 
-Tables that grow by every event are partitioned by day (`BY_DAY`), so that an old day is dropped instead of deleted. The
-day is the UTC day of the event's acceptance: body and attempts of an event lie in the partitions of one day, so that
-the number of an attempt months later is unique in the same partition. `storage/events/days.py` creates partitions.
+Tables that grow by every event are partitioned by the UTC day of the event's acceptance (`BY_DAY`,
+`storage/events/days.py`), so that an old day is dropped instead of deleted. Body and attempts of an event lie in the
+partitions of one day, so that the number of an attempt months later is unique in the same partition.
 """
 
 from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    Computed,
-    Date,
-    Identity,
-    Index,
-    LargeBinary,
-    Text,
-    text,
-)
+from sqlalchemy import BigInteger, Column, Computed, Date, Identity, Index, LargeBinary, Text, text
 from sqlmodel import Field, SQLModel
 
 from storage.columns import instant
@@ -38,10 +28,7 @@ BY_DAY: Any = {"postgresql_partition_by": "RANGE (accepted_on)"}
 
 
 class Event(SQLModel, table=True):
-    """The event log, which is also the outbox: a row with `matched_at` null has not been matched by its workflow.
-
-    It outlives the event's body, so that a repeated id is still known.
-    """
+    """The event log and, where `matched_at` is null, the outbox. Rows outlive bodies: repeated ids stay known."""
 
     __tablename__ = "event"
 
@@ -99,10 +86,7 @@ class EventBody(SQLModel, table=True):
 
 
 class ThinnedDay(SQLModel, table=True):
-    """A day that retention has thinned, with the rules applied, so that it is not read again without a reason.
-
-    The row is deleted when nothing of the day is left.
-    """
+    """A day that retention has thinned, and by which rules; deleted when nothing of the day is left."""
 
     __tablename__ = "thinned_day"
 

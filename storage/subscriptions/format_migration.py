@@ -1,9 +1,7 @@
 """Format migration: modern copies of legacy subscriptions, which then replace them."""
 
-from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Uuid, func, literal, select, text
@@ -15,28 +13,18 @@ from domain.delivery.identity import message_id
 from domain.delivery.lifecycle import OPEN, DeliveryStatus, SubscriptionStatus
 from domain.delivery.ordering import ordering_key_of
 from domain.wire.bodies import MAIN
-from storage.columns import in_list
+from storage.columns import by_column, in_list
 from storage.deliveries.transitions import WAITING_AT_MODERN, adopt, cancel_switched_over
 from storage.events.days import BODY_OF_EVENT
 from storage.mapping import all_as, one_as, table_of
 from storage.subscriptions.queries import SubscriptionLimits, check_limits
 from storage.subscriptions.tables import FormatMigrationPair, Subscription
 
-_OWN = {
-    "id",
-    "name",
-    "legacy",
-    "status",
-    "status_reason",
-    "status_since",
-    "created_at",
-    "updated_at",
-}
+_OWN = {"id", "name", "legacy", "status", "status_reason", "status_since", "created_at", "updated_at"}
 """Columns that the modern copy does not take from the legacy subscription."""
 
 
-@dataclass(frozen=True, slots=True)
-class PairRow:
+class PairRow(NamedTuple):
     """A legacy subscription and the modern one of its pair, if there is one that is not deleted."""
 
     id: UUID
@@ -50,8 +38,7 @@ class PairRow:
     modern_status: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Switch:
+class Switch(NamedTuple):
     """Number of events by what the format migration does with them.
 
     `done`: held at the modern subscription and ended at the legacy one; not sent again. `moved`: open at the legacy
@@ -124,17 +111,13 @@ async def legacy_subscriptions(connection: AsyncConnection, store_code: str) -> 
 async def find_legacy(
     connection: AsyncConnection, store_code: str, subscription_id: UUID, *, lock: bool = False
 ) -> PairRow | None:
-    """Return the legacy subscription with the modern one of its pair, or None.
-
-    `lock`: other transactions cannot change either of the two until this one ends.
-    """
+    """Return the legacy subscription with the modern one of its pair, or None; `lock`: neither can change meanwhile."""
     query = _PAIRS.where(_LEGACY.c.store_code == store_code, _LEGACY.c.id == subscription_id)
     found = one_as(PairRow, await connection.execute(query))
     if found is None or not lock:
         return found
-    both = [found.id] if found.modern_id is None else [found.id, found.modern_id]
-    locked = select(col(Subscription.id)).where(col(Subscription.id).in_(both)).order_by(col(Subscription.id))
-    await connection.execute(locked.with_for_update(key_share=True))
+    both = select(_LEGACY.c.id).where(_LEGACY.c.id.in_([found.id, found.modern_id])).order_by(_LEGACY.c.id)
+    await connection.execute(both.with_for_update(key_share=True))
     return one_as(PairRow, await connection.execute(query))
 
 
@@ -146,10 +129,7 @@ async def create_modern_copy(
     name: str,
     limits: SubscriptionLimits,
 ) -> None:
-    """Copy the locked original as a paused modern subscription; raises SubscriptionLimitError.
-
-    URL, headers, key, rate limit and ordering are the same.
-    """
+    """Copy the locked original as a paused modern subscription; raises SubscriptionLimitError."""
     await check_limits(connection, store_code, original.event_name, limits)
     copied = [column for column in table_of(Subscription).c if column.name not in _OWN]
     own = [
@@ -160,8 +140,7 @@ async def create_modern_copy(
         func.clock_timestamp().label("status_since"),
     ]
     copy = select(*copied, *own).where(col(Subscription.id) == original.id)
-    names = [*(column.name for column in copied), *(column.name for column in own)]
-    await connection.execute(insert(Subscription).from_select(names, copy))
+    await connection.execute(insert(Subscription).from_select([column.name for column in (*copied, *own)], copy))
     pair = insert(FormatMigrationPair).values(subscription_id=original.id, modern_id=modern_id)
     await connection.execute(
         pair.on_conflict_do_update(index_elements=["subscription_id"], set_={"modern_id": modern_id})
@@ -178,19 +157,12 @@ async def share_out(connection: AsyncConnection, original: UUID, modern_id: UUID
 
     Return the number of deliveries cancelled at the modern one and at the legacy one.
     """
-    await _adopt(connection, original, modern_id)
-    return await cancel_switched_over(connection, original, modern_id)
-
-
-async def _adopt(connection: AsyncConnection, original: UUID, modern_id: UUID) -> None:
-    """Create held deliveries at the modern subscription for open events that only the legacy one has."""
-    columns: dict[str, list[Any]] = defaultdict(list)
-    rows = await connection.execute(_UNKNOWN, {"id": original, "modern_id": modern_id})
-    for row in rows:
-        columns["message_id"].append(message_id(row.event_id, modern_id, MAIN))
-        columns["event_id"].append(row.event_id)
-        columns["event_sequence"].append(row.event_sequence)
-        columns["accepted_on"].append(row.accepted_on)
-        columns["ordering_key"].append(ordering_key_of(modern_id, row.data) if row.by_customer else None)
-    if columns:
+    rows = (await connection.execute(_UNKNOWN, {"id": original, "modern_id": modern_id})).all()
+    if rows:
+        columns = {
+            **by_column(rows, "event_id, event_sequence, accepted_on"),
+            "message_id": [message_id(row.event_id, modern_id, MAIN) for row in rows],
+            "ordering_key": [ordering_key_of(modern_id, row.data) if row.by_customer else None for row in rows],
+        }
         await adopt(connection, modern_id, columns)
+    return await cancel_switched_over(connection, original, modern_id)

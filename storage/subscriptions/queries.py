@@ -1,27 +1,29 @@
-"""Create, list, change and delete the subscriptions of a store. Header values and keys are stored encrypted."""
+"""Create, list, change, pause, disable and delete subscriptions. Header values and keys are stored encrypted."""
 
 import secrets
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 import orjson
-from sqlalchemy import ColumnElement, Update, func, insert, select, text, update
+from sqlalchemy import ColumnElement, Update, delete, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 
+from domain.delivery.failure_kinds import FailureKind
 from domain.delivery.lifecycle import DeliveryStatus, Reason, SubscriptionStatus
-from domain.delivery.ordering import AfterExhausted, OrderKey
+from domain.delivery.notices import BY_PERSON, FAILING, NoticeKind
 from domain.wire.headers import OwnHeader
 from domain.wire.signing import SECRET_BYTES, format_secret
+from storage.access.audit import record
 from storage.access.tables import Store
-from storage.deliveries.transitions import end_open
+from storage.deliveries.transitions import end_open, release_groups
 from storage.listing import Condition, FieldKind, ListField, Order, filtered, order_sql
 from storage.mapping import all_as, columns_for, one_as, table_of
 from storage.sealing import Sealer
-from storage.subscriptions.tables import Subscription
+from storage.subscriptions.notices import Occurrence, note
+from storage.subscriptions.tables import Subscription, SubscriptionHealth
 
 ROTATION_OVERLAP = timedelta(hours=24)
 """Period in which the previous key signs beside the new one (wire contract, section 2)."""
@@ -38,48 +40,21 @@ SUBSCRIPTION_FIELDS: dict[str, ListField] = {
     SubscriptionStatus.ACTIVE: ListField(_C.status == SubscriptionStatus.ACTIVE.value, FieldKind.FLAG),
 }
 """Fields for filters and orders of subscription lists."""
-FIELDS_AND_STATUS = SUBSCRIPTION_FIELDS | {
-    "status": ListField(_C.status, FieldKind.TEXT, tuple(SubscriptionStatus)),
-}
+FIELDS_AND_STATUS = SUBSCRIPTION_FIELDS | {"status": ListField(_C.status, FieldKind.TEXT, tuple(SubscriptionStatus))}
 """Fields in the panel, whose list shows the status itself."""
 
 
-@dataclass(frozen=True, slots=True)
-class SubscriptionRow:
-    """A subscription as stored."""
-
-    id: UUID
-    event_name: str
-    url: str
-    name: str | None
-    legacy: bool
-    destination_type: str
-    active_from: datetime | None
-    sealed_headers: bytes | None
-    hmac_enabled: bool
-    signature_version: int
-    status: str
-    status_reason: str | None
-    status_since: datetime
-    retry_schedule: list[int] | None
-    rate_limit_per_second: int | None
-    max_concurrency: int | None
-    ordered: bool
-    order_key: OrderKey
-    after_exhausted: AfterExhausted
-    created_at: datetime
+SubscriptionRow: TypeAlias = Subscription
 
 
-@dataclass(frozen=True, slots=True)
-class SubscriptionLimits:
+class SubscriptionLimits(NamedTuple):
     """Maximum number of subscriptions."""
 
     per_store: int
     per_event: int
 
 
-@dataclass(frozen=True, slots=True)
-class SubscriptionPage:
+class SubscriptionPage(NamedTuple):
     """One page, with the store's number of subscriptions: all, and those that meet the conditions."""
 
     rows: list[SubscriptionRow]
@@ -96,8 +71,7 @@ class SubscriptionLimitError(Exception):
         self.event = event
 
 
-_SUBSCRIPTIONS = select(*columns_for(Subscription, SubscriptionRow))
-_ONE_SNAPSHOT = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+_SUBSCRIPTIONS = select(*_C)
 _NO_KEYS = {"sealed_secret": None, "sealed_previous_secret": None, "previous_secret_until": None}
 
 
@@ -113,31 +87,27 @@ def open_headers(sealed: bytes | None, sealer: Sealer) -> list[OwnHeader]:
 
 
 def _in_store(store_code: str) -> ColumnElement[bool]:
-    return (col(Subscription.store_code) == store_code) & col(Subscription.deleted_at).is_(None)
+    return (_C.store_code == store_code) & _C.deleted_at.is_(None)
 
 
 async def _lock_store(connection: AsyncConnection, store_code: str) -> None:
-    await connection.execute(
-        select(col(Store.code)).where(col(Store.code) == store_code).with_for_update(key_share=True)
-    )
+    store = select(col(Store.code)).where(col(Store.code) == store_code)
+    await connection.execute(store.with_for_update(key_share=True))
 
 
 async def find_subscription(
     connection: AsyncConnection, store_code: str, subscription_id: UUID, *, lock: bool = False
 ) -> SubscriptionRow | None:
     """Return the subscription, or None. `lock`: other transactions that lock it wait for this one."""
-    query = _SUBSCRIPTIONS.where(_in_store(store_code), col(Subscription.id) == subscription_id)
+    query = _SUBSCRIPTIONS.where(_in_store(store_code), _C.id == subscription_id)
     return one_as(SubscriptionRow, await connection.execute(query.with_for_update(key_share=True) if lock else query))
 
 
 async def all_subscriptions(
     connection: AsyncConnection, store_code: str, *, lock: bool = False
 ) -> list[SubscriptionRow]:
-    """Return every subscription of the store.
-
-    `lock`: other transactions that create, change or delete a subscription of the store wait for this one.
-    """
-    query = _SUBSCRIPTIONS.where(_in_store(store_code)).order_by(col(Subscription.id))
+    """Return every subscription of the store; `lock`: other transactions that change any of them wait."""
+    query = _SUBSCRIPTIONS.where(_in_store(store_code)).order_by(_C.id)
     if lock:
         await _lock_store(connection, store_code)
         query = query.with_for_update(key_share=True)
@@ -153,7 +123,7 @@ async def list_subscriptions(
     offset: int,
 ) -> SubscriptionPage:
     """Return one page, oldest first unless ordered otherwise. Must be the first call of its transaction."""
-    await connection.execute(_ONE_SNAPSHOT)
+    await connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"))
     count = select(func.count()).select_from(Subscription).where(_in_store(store_code))
     query = filtered(_SUBSCRIPTIONS.where(_in_store(store_code)), FIELDS_AND_STATUS, conditions)
     keys = [*order_sql(FIELDS_AND_STATUS, order), _C.created_at, _C.id]
@@ -168,14 +138,11 @@ async def list_subscriptions(
 async def check_limits(
     connection: AsyncConnection, store_code: str, event_name: str, limits: SubscriptionLimits
 ) -> None:
-    """Raise SubscriptionLimitError if the limits allow no other subscription to the event.
-
-    The store's row is locked, so that concurrent transactions cannot exceed the limit.
-    """
+    """Lock the store's row; raise SubscriptionLimitError if it may have no other subscription to the event."""
     await _lock_store(connection, store_code)
     query = select(
         func.count().label("in_store"),
-        func.count().filter(col(Subscription.event_name) == event_name).label("of_event"),
+        func.count().filter(_C.event_name == event_name).label("of_event"),
     ).where(_in_store(store_code))
     count = (await connection.execute(query)).one()
     if count.of_event >= limits.per_event:
@@ -203,23 +170,20 @@ async def update_subscription(connection: AsyncConnection, subscription_id: UUID
 
 
 def _update(subscription_id: UUID) -> Update:
-    return update(Subscription).where(col(Subscription.id) == subscription_id)
+    return update(Subscription).where(_C.id == subscription_id)
 
 
 async def delete_subscription(
     connection: AsyncConnection, store_code: str, subscription_id: UUID
 ) -> tuple[str, str] | None:
-    """Mark a subscription as deleted, delete its secrets and cancel its open deliveries.
+    """Mark a subscription as deleted, delete its secrets and cancel its open deliveries, a large number by the drain.
 
-    Return its event name and URL, or None if there is no such subscription. A large number of open deliveries is
-    cancelled by the drain. The row stays, because deliveries refer to it. An attempt in flight is finished, and may
-    succeed.
+    Return its event name and URL, or None if there is no such subscription. Deliveries refer to the row, so it stays.
     """
     now = func.clock_timestamp()
     values = {"deleted_at": now, "updated_at": now, "sealed_headers": None, **_NO_KEYS}
-    statement = _update(subscription_id).where(_in_store(store_code)).values(values)
-    deleted = statement.returning(col(Subscription.event_name), col(Subscription.url))
-    row = (await connection.execute(deleted)).one_or_none()
+    deleted = _update(subscription_id).where(_in_store(store_code)).values(values)
+    row = (await connection.execute(deleted.returning(_C.event_name, _C.url))).one_or_none()
     if row is None:
         return None
     await end_open(connection, subscription_id, status=DeliveryStatus.CANCELLED, reason=Reason.SUBSCRIPTION_DELETED)
@@ -233,28 +197,22 @@ async def switch_signing_on(connection: AsyncConnection, subscription_id: UUID, 
 
 async def first_key(connection: AsyncConnection, store_code: str, subscription_id: UUID, sealer: Sealer) -> str | None:
     """Return the key that the subscription was created with, if that is still its key; else None."""
-    query = select(col(Subscription.sealed_secret)).where(
-        _in_store(store_code), col(Subscription.id) == subscription_id, col(Subscription.signature_version) == 1
-    )
-    sealed = await connection.scalar(query)
+    first = _in_store(store_code), _C.id == subscription_id, _C.signature_version == 1
+    sealed = await connection.scalar(select(_C.sealed_secret).where(*first))
     return None if sealed is None else sealer.open(sealed)
 
 
 async def sealed_key(connection: AsyncConnection, subscription_id: UUID) -> bytes | None:
     """Return the key that signs now, encrypted."""
-    query = select(col(Subscription.sealed_secret)).where(col(Subscription.id) == subscription_id)
-    return await connection.scalar(query)
+    sealed: bytes | None = await connection.scalar(select(_C.sealed_secret).where(_C.id == subscription_id))
+    return sealed
 
 
 async def rotate_key(connection: AsyncConnection, subscription_id: UUID, sealer: Sealer) -> tuple[str, int]:
     """Make a new key and return it with its version; the previous key signs for 24 more hours."""
     now = func.clock_timestamp()
-    values = {
-        "updated_at": now,
-        "sealed_previous_secret": col(Subscription.sealed_secret),
-        "previous_secret_until": now + ROTATION_OVERLAP,
-    }
-    return await _new_key(connection, subscription_id, sealer, values)
+    previous = {"sealed_previous_secret": _C.sealed_secret, "previous_secret_until": now + ROTATION_OVERLAP}
+    return await _new_key(connection, subscription_id, sealer, {"updated_at": now, **previous})
 
 
 async def switch_signing_off(connection: AsyncConnection, subscription_id: UUID) -> None:
@@ -266,7 +224,118 @@ async def _new_key(
     connection: AsyncConnection, subscription_id: UUID, sealer: Sealer, values: Mapping[str, Any]
 ) -> tuple[str, int]:
     secret = format_secret(secrets.token_bytes(SECRET_BYTES))
-    version = col(Subscription.signature_version)
+    version = _C.signature_version
     key = {"sealed_secret": sealer.seal(secret), "signature_version": version + 1}
     statement = _update(subscription_id).values({**values, **key}).returning(version)
     return secret, (await connection.execute(statement)).scalar_one()
+
+
+class NamedSubscription(NamedTuple):
+    """A subscription, possibly deleted, with the columns by which people tell subscriptions apart."""
+
+    id: UUID
+    name: str | None
+    event_name: str
+    url: str
+    status: str
+    deleted: bool
+    ordered: bool
+
+    @property
+    def title(self) -> str:
+        """Its name, or the name of its event if it has none."""
+        return self.name or self.event_name
+
+
+async def named_subscriptions(
+    connection: AsyncConnection, store_code: str, ids: Collection[UUID], *, others: bool = False
+) -> dict[UUID, NamedSubscription]:
+    """Return these subscriptions of the store by id, ordered by name; with `others` also all that are not deleted."""
+    deleted, wanted = _C.deleted_at.is_not(None), _C.id.in_(ids)
+    query = select(*columns_for(Subscription, NamedSubscription, but=("deleted",)), deleted.label("deleted"))
+    query = query.where(_C.store_code == store_code, wanted | ~deleted if others else wanted)
+    query = query.order_by(func.coalesce(_C.name, _C.event_name), _C.created_at, _C.id)
+    return {named.id: named for named in all_as(NamedSubscription, await connection.execute(query))}
+
+
+SYSTEM = "system"
+"""Actor of changes that no person made."""
+
+OWN_REASONS = frozenset({FAILING, FailureKind.http_gone.value})
+"""Reasons for which the system disables a subscription."""
+
+
+async def _change(
+    connection: AsyncConnection,
+    subscription_id: UUID,
+    status: SubscriptionStatus,
+    *before: SubscriptionStatus,
+    reason: str | None = None,
+) -> bool:
+    """Change the status if it is one of `before`; return False if it is not."""
+    changes = {"status": status, "status_reason": reason, "status_since": func.clock_timestamp()}
+    statement = _update(subscription_id).where(_C.deleted_at.is_(None), _C.status.in_(before))
+    changed = statement.values({**changes, "updated_at": func.clock_timestamp()})
+    return (await connection.execute(changed)).rowcount == 1
+
+
+async def pause(connection: AsyncConnection, subscription_id: UUID, *, reason: str) -> bool:
+    """Pause an active subscription, so that its deliveries are held; return False if it was not active."""
+    return await _change(
+        connection, subscription_id, SubscriptionStatus.PAUSED, SubscriptionStatus.ACTIVE, reason=reason
+    )
+
+
+async def resume(connection: AsyncConnection, subscription_id: UUID) -> bool:
+    """End a pause; return False if there was none. The caller wakes the drain, which sends the held deliveries."""
+    return await _change(connection, subscription_id, SubscriptionStatus.ACTIVE, SubscriptionStatus.PAUSED)
+
+
+async def disable(connection: AsyncConnection, subscription_id: UUID, *, reason: str) -> bool:
+    """Disable a subscription and exhaust its open deliveries, a large number by the drain; return False if it was."""
+    occurrences = await _disable(connection, subscription_id, reason)
+    await note(connection, occurrences)
+    return bool(occurrences)
+
+
+async def disable_by_system(connection: AsyncConnection, subscription_id: UUID, *, reason: str) -> list[Occurrence]:
+    """Disable a subscription for one of `OWN_REASONS`, with an audit entry.
+
+    Return the occurrences to note, none if it was disabled already. The caller notes them with all others, as the last
+    step of its transaction.
+    """
+    query = select(_C.store_code, _C.status).where(_C.id == subscription_id, _C.deleted_at.is_(None))
+    before = (await connection.execute(query.with_for_update(key_share=True))).one_or_none()
+    occurrences = await _disable(connection, subscription_id, reason)
+    if occurrences and before is not None:
+        await record(
+            connection,
+            actor=SYSTEM,
+            action="disable",
+            object_type="subscription",
+            object_id=subscription_id,
+            store_code=before.store_code,
+            changes={"status": {"before": before.status, "after": SubscriptionStatus.DISABLED}, "reason": reason},
+        )
+    return occurrences
+
+
+async def _disable(connection: AsyncConnection, subscription_id: UUID, reason: str) -> list[Occurrence]:
+    before = SubscriptionStatus.ACTIVE, SubscriptionStatus.PAUSED
+    if not await _change(connection, subscription_id, SubscriptionStatus.DISABLED, *before, reason=reason):
+        return []
+    why = Reason.SUBSCRIPTION_DISABLED
+    ended = await end_open(connection, subscription_id, status=DeliveryStatus.EXHAUSTED, reason=why)
+    by = reason if reason in OWN_REASONS else BY_PERSON
+    occurrences = [Occurrence(subscription_id, NoticeKind.DISABLED, by)]
+    return occurrences + ([Occurrence(subscription_id, NoticeKind.EXHAUSTED, why, ended)] if ended else [])
+
+
+async def enable(connection: AsyncConnection, subscription_id: UUID) -> bool:
+    """Enable a disabled subscription, with its health reset; return False if it was not disabled."""
+    changed = await _change(connection, subscription_id, SubscriptionStatus.ACTIVE, SubscriptionStatus.DISABLED)
+    if changed:
+        health = col(SubscriptionHealth.subscription_id) == subscription_id
+        await connection.execute(delete(SubscriptionHealth).where(health))
+        await release_groups(connection, subscription_id)
+    return changed

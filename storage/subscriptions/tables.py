@@ -9,6 +9,7 @@ from sqlmodel import Field, SQLModel
 
 from domain.delivery.lifecycle import SubscriptionStatus
 from domain.delivery.notices import NoticeKind
+from domain.delivery.ordering import AfterExhausted, OrderKey
 from storage.columns import counter, instant, member_of
 
 
@@ -43,11 +44,13 @@ class Subscription(SQLModel, table=True):
     rate_limit_per_second: int | None = Field(default=None, sa_column=Column(Integer))
     max_concurrency: int | None = Field(default=None, sa_column=Column(Integer))
     ordered: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
-    order_key: str = Field(
+    order_key: OrderKey = Field(
         default="subscription", sa_column=Column(Text, nullable=False, server_default="subscription")
     )
     """Ordering key of an ordered subscription: `subscription` for one FIFO group, `customer` for one per customer."""
-    after_exhausted: str = Field(default="skip", sa_column=Column(Text, nullable=False, server_default="skip"))
+    after_exhausted: AfterExhausted = Field(
+        default="skip", sa_column=Column(Text, nullable=False, server_default="skip")
+    )
     """Treatment of the successors of an exhausted delivery: `skip` sends them, `hold` holds them."""
     created_at: datetime = instant(default_now=True)
     updated_at: datetime = instant(default_now=True)

@@ -11,8 +11,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from storage.events.notification import INTERVAL_SECONDS
-from storage.events.outbox import OUTBOX_CHANNEL
+from storage.events.outbox import NOTIFY_INTERVAL_SECONDS, OUTBOX_CHANNEL
 from tests.api.running import NDJSON, RunningApi, running_api
 from tests.databases import cloned_database
 from tests.deadlines import eventually
@@ -141,7 +140,7 @@ class TestWakingTheRelay:
             for _ in range(40):
                 await asyncio.gather(*(api.emit() for _ in range(10)))
             took = asyncio.get_running_loop().time() - began
-            assert 1 <= len(heard) <= took / INTERVAL_SECONDS + 2
+            assert 1 <= len(heard) <= took / NOTIFY_INTERVAL_SECONDS + 2
         finally:
             await listener.close()
 

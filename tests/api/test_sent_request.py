@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 from api.deliveries.service import ARGUMENT_BYTES, SentBody, SentHeader, SentRequest, sent_body, sent_request
 from storage.deliveries.log import attempts_of, find_delivery
-from storage.events.log import find_event
+from storage.events.intake import find_event
 from storage.subscriptions.queries import find_subscription
 from tests.api.acting import ActionStarts
 from tests.api.installation import header

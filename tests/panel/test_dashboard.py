@@ -11,8 +11,7 @@ import pytest
 
 from api.panel.dashboard import MINUTE, RATE_LEAST, failing_hosts, intervals_of
 from api.panel.rendering import milliseconds
-from storage.deliveries.figures import Outcomes, SubscriptionTraffic
-from storage.deliveries.traffic import count_attempts, counted
+from storage.deliveries.figures import Outcomes, SubscriptionTraffic, count_attempts, counted
 from tests.api.installation import Installation, Shop
 from tests.panel.conftest import Visit
 from tests.panel.logged import add_delivery

@@ -16,8 +16,8 @@ from storage.deliveries.matching import match
 from storage.deliveries.open import load
 from storage.deliveries.transitions import cancel, record, recover
 from storage.operations.workers import LEASE_SECONDS, leave, touch
-from storage.subscriptions.health import record_health
-from storage.subscriptions.status import disable
+from storage.subscriptions.queries import disable
+from storage.subscriptions.state import record_health
 from tests.databases import sqlalchemy_url
 from tests.ground import STORE, Ground
 

@@ -14,8 +14,14 @@ from bench.log_data import OTHER_STORE, LogShape, load_log
 from domain.durations import step_of
 from storage.database import Database
 from storage.deliveries import figures
-from storage.deliveries.figures import FailingSubscription, OpenDeliveries, SubscriptionTraffic, Traffic
-from storage.deliveries.traffic import count_attempts, counted
+from storage.deliveries.figures import (
+    FailingSubscription,
+    OpenDeliveries,
+    SubscriptionTraffic,
+    Traffic,
+    count_attempts,
+    counted,
+)
 from tests.databases import cloned_database, sqlalchemy_url
 from tests.ground import STORE, Ground
 from tests.storage.plans import explained

@@ -23,7 +23,7 @@ from storage.deliveries.ordering import assign_missing_keys, first_of_groups, fi
 from storage.deliveries.retries import MOST_OF_A_SUBSCRIPTION, overdue, overload, pending_of_events
 from storage.deliveries.transitions import end, end_open, exhaust_outwaited, own_retries, record
 from storage.events.outbox import ClaimLimits, backlog, claim, claim_lapsed
-from storage.subscriptions.health import failing, record_health
+from storage.subscriptions.state import failing, record_health
 from tests.bulk_actions import everything
 from tests.databases import cloned_database, sqlalchemy_url
 from tests.ground import STORE, Ground

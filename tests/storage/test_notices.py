@@ -11,7 +11,6 @@ from domain.delivery.notices import NoticeKind
 from storage.access.stores import find_operator, rotate_operator_key, set_operator_url
 from storage.deliveries.transitions import exhaust_outwaited
 from storage.sealing import Sealer
-from storage.subscriptions.health import failing, record_health
 from storage.subscriptions.notices import (
     Occurrence,
     due_notices,
@@ -21,7 +20,8 @@ from storage.subscriptions.notices import (
     notice_sent,
     stores_with_due_notices,
 )
-from storage.subscriptions.status import disable, disable_by_system
+from storage.subscriptions.queries import disable, disable_by_system
+from storage.subscriptions.state import failing, record_health
 from tests.ground import STORE, Ground
 from tests.pipeline import ENCRYPTION_KEY
 

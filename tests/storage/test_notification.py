@@ -5,9 +5,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from storage.events import notification
-from storage.events.notification import OutboxNotifier
-from storage.events.outbox import OUTBOX_CHANNEL
+from storage.events import outbox
+from storage.events.outbox import OUTBOX_CHANNEL, OutboxNotifier
 from tests.deadlines import eventually
 from tests.ground import Ground
 
@@ -28,7 +27,7 @@ async def heard_by_a_relay(ground: Ground) -> AsyncIterator[list[str]]:
 async def test_the_first_notification_goes_out_at_once_and_those_of_an_interval_together(
     ground: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notification, "INTERVAL_SECONDS", LONG_SECONDS)
+    monkeypatch.setattr(outbox, "NOTIFY_INTERVAL_SECONDS", LONG_SECONDS)
     notifier = OutboxNotifier(ground.database)
     async with heard_by_a_relay(ground) as heard:
         notifier.notify()
@@ -43,8 +42,8 @@ async def test_a_notification_survives_the_end_of_its_connection_whatever_the_dr
     ground: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A connection that the server is just ending raises InternalClientError in about two of five cases."""
-    monkeypatch.setattr(notification, "INTERVAL_SECONDS", 0.0)
-    monkeypatch.setattr(notification, "RECONNECT_SECONDS", 0.0)
+    monkeypatch.setattr(outbox, "NOTIFY_INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr(outbox, "RECONNECT_SECONDS", 0.0)
     notifier = OutboxNotifier(ground.database)
     async with heard_by_a_relay(ground) as heard:
         notifier.notify()

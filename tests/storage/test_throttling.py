@@ -8,7 +8,7 @@ import pytest
 from domain.delivery.throttling import LONGEST_REST_SECONDS, SLOWED_FROM_PER_SECOND, SLOWEST_PER_SECOND
 from storage.database import Database
 from storage.deliveries.held import DrainState, drain_state
-from storage.subscriptions.throttling import slow_down
+from storage.subscriptions.state import slow_down
 from tests.databases import sqlalchemy_url
 from tests.ground import Ground
 

@@ -8,7 +8,7 @@ import pytest
 
 from domain.durations import step_of
 from storage.database import Database
-from storage.deliveries.traffic import AttemptOutcome, CountedAttempt, count_attempts, counted, forget_old_counts
+from storage.deliveries.figures import AttemptOutcome, CountedAttempt, count_attempts, counted, forget_old_counts
 from tests.ground import STORE, Ground
 from tests.receiver import Receiver, status
 from tests.workbench import workbench

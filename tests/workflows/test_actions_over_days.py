@@ -7,7 +7,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from domain.delivery.identity import backfill_workflow_id, drain_workflow_id, recover_workflow_id
 from storage.deliveries.bulk_actions import BulkActionKind
-from storage.subscriptions.status import disable, enable, pause, resume
+from storage.subscriptions.queries import disable, enable, pause, resume
 from temporal.starts import ActionStarts
 from tests.bulk_actions import begun_bulk_action, progress_of
 from tests.deadlines import eventually

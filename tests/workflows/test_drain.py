@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
-from storage.subscriptions.status import disable, enable, pause, resume
+from storage.subscriptions.queries import disable, enable, pause, resume
 from temporal.drains import Drains
 from tests.deadlines import eventually
 from tests.pipeline import STORE, Pipeline, pipeline

@@ -9,7 +9,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from domain.delivery.identity import drain_workflow_id
 from storage.deliveries.transitions import cancel
-from storage.subscriptions.status import pause, resume
+from storage.subscriptions.queries import pause, resume
 from temporal.drains import Drains
 from tests.deadlines import eventually
 from tests.pipeline import STORE, Pipeline, pipeline
