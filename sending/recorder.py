@@ -183,8 +183,9 @@ class Recorder:
         _settle(item.done, RecorderUnavailableError(f"the database refuses the row: {type(error).__name__}"))
 
     async def _postpone(self, items: list[_Item], intents: list[Intent], error: Exception) -> None:
-        """Reject the intents, for which nothing was sent, and keep the outcomes while the database is away."""
-        outcomes = [item for item in items if isinstance(item.row, Recorded)]
+        """Reject all intents, for which nothing was sent, and keep the outcomes while the database is away."""
+        waiting = items + self._items
+        outcomes = [item for item in waiting if isinstance(item.row, Recorded)]
         self._metrics.flush_faults.inc()
         logger.warning(
             "writing attempts failed (%s), retrying in %g s, %d outcomes stay in memory",
@@ -192,11 +193,11 @@ class Recorder:
             FAULT_PAUSE_SECONDS,
             len(outcomes),
         )
-        for item in items:
+        for item in waiting:
             if isinstance(item.row, Intent):
                 _settle(item.done, RecorderUnavailableError("the database cannot be reached"))
         self._lost += intents
-        self._items = outcomes + self._items
+        self._items = outcomes
         await asyncio.sleep(FAULT_PAUSE_SECONDS)
         self._wake.set()
 

@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -203,6 +204,34 @@ async def test_an_error_nobody_foresaw_does_not_stop_the_recorder(
     for message_id in await bench.waiting():
         assert (await bench.deliver_webhook(message_id)).status == "delivered"
     assert not bench.writing.done()
+
+
+async def test_no_intent_waits_behind_the_outcomes_that_an_outage_keeps(
+    bench: Workbench, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away, kept = True, set[UUID]()
+
+    async def unreachable(connection: AsyncConnection, outcomes: list[Outcome]) -> Any:
+        if away and outcomes:
+            kept.update(one.message_id for one in outcomes)
+            raise ConnectionResetError
+        return await record(connection, outcomes)
+
+    async def behind_outcomes() -> bool:
+        return len(kept) > 0
+
+    monkeypatch.setattr(recorder, "record", unreachable)
+    monkeypatch.setattr(recorder, "MOST_ROWS", 1)
+    await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
+    attempting = asyncio.create_task(bench.attempt_events(await bench.emit("CustomerUpdated", "{}", 4)))
+    await eventually(behind_outcomes, 10, "an outcome that cannot be written")
+    intent = Intent(datetime.now(UTC).date(), uuid4(), 1, uuid4(), "automatic", uuid4(), False, "held")
+    async with asyncio.timeout(10):
+        with pytest.raises(recorder.RecorderUnavailableError):
+            await bench.dispatcher.recorder.intend(intent)
+    away = False
+    await attempting
+    assert await bench.statuses() == {"delivered": 4}
 
 
 async def test_an_intent_whose_number_is_taken_is_told_so(bench: Workbench, receiver: Receiver) -> None:
