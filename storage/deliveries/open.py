@@ -114,7 +114,7 @@ subscription.ordered AND subscription.after_exhausted = 'hold' AS holds_group
 _OPEN = f"""
 SELECT delivery.message_id, delivery.variant, delivery.status AS delivery_status, delivery.failures,
     CAST(extract(epoch FROM delivery.next_attempt_at - clock_timestamp()) AS float8) AS next_in_seconds,
-    coalesce(attempt.number, 0) + 1 AS number, {SENDER_ID} AS sender_id, store.timezone,
+    greatest(coalesce(attempt.number, 0), delivery.attempts) + 1 AS number, {SENDER_ID} AS sender_id, store.timezone,
     event.store_code, event.event_id, event.name, event.created_at_text, body.data, body.sealed_data,
     delivery.event_sequence, delivery.accepted_on, event.accepted_at, event.traceparent,
     delivery.attempts AS recorded, delivery.retry_id,

@@ -215,7 +215,17 @@ async def own_retries(connection: AsyncConnection, message_ids: Sequence[UUID]) 
     return [WaitingRetry(**row._mapping) for row in rows]
 
 
-# Only while the intent is open: a worker that found its lease lapsed has closed it and owns the delivery.
+def _applies(reason: str) -> str:
+    """Return SQL over a row `delivery`: a disabled or deleted subscription is still that, if it is the reason."""
+    return f"""CASE {reason} WHEN '{Reason.SUBSCRIPTION_DELETED}' THEN
+        EXISTS (SELECT FROM subscription WHERE id = delivery.subscription_id AND deleted_at IS NOT NULL)
+    WHEN '{Reason.SUBSCRIPTION_DISABLED}' THEN EXISTS (
+        SELECT FROM subscription WHERE id = delivery.subscription_id AND status = '{SubscriptionStatus.DISABLED}')
+    ELSE true END"""
+
+
+# Only while the intent is open: a worker that found its lease lapsed has closed it and owns the delivery. One whose
+# subscription was enabled meanwhile stays pending, and `schedule-retries` or `reconcile` starts its activity.
 _WITHDRAWN = "message_id uuid, number int, status text, reason text, workflow_id text"
 _WITHDRAW = text(f"""
 WITH withdrawn AS MATERIALIZED (SELECT * FROM {unnest("withdrawn", _WITHDRAWN)}
@@ -229,7 +239,7 @@ UPDATE delivery SET status = withdrawn.status, reason = withdrawn.reason, retry_
     workflow_id = coalesce(withdrawn.workflow_id, delivery.workflow_id),
     ended_at = CASE WHEN withdrawn.status <> {_HELD} THEN clock_timestamp() END
 FROM withdrawn JOIN gone ON gone.message_id = withdrawn.message_id
-WHERE delivery.message_id = withdrawn.message_id AND delivery.status = {_PENDING}
+WHERE delivery.message_id = withdrawn.message_id AND delivery.status = {_PENDING} AND {_applies("withdrawn.reason")}
 """)
 
 
@@ -255,12 +265,7 @@ async def hold(connection: AsyncConnection, message_id: UUID, reason: Reason, wo
 # The subscription may have been enabled again since the caller read it.
 _END = text(f"""
 UPDATE delivery SET status = :status, reason = :reason, {_NO_NEXT_ATTEMPT}
-WHERE message_id = :message_id AND status IN {_OPEN} AND CASE :reason
-    WHEN '{Reason.SUBSCRIPTION_DELETED}' THEN
-        EXISTS (SELECT FROM subscription WHERE id = delivery.subscription_id AND deleted_at IS NOT NULL)
-    WHEN '{Reason.SUBSCRIPTION_DISABLED}' THEN EXISTS (
-        SELECT FROM subscription WHERE id = delivery.subscription_id AND status = '{SubscriptionStatus.DISABLED}')
-    ELSE true END
+WHERE message_id = :message_id AND status IN {_OPEN} AND {_applies(":reason")}
 """)
 
 

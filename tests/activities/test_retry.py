@@ -85,6 +85,27 @@ async def test_a_delivery_that_is_opened_again_belongs_to_no_activity(bench: Wor
     assert (delivery.retry_id, delivery.not_before, delivery.next_attempt_at) == (None, None, None)
 
 
+async def test_an_attempt_after_a_recovery_counts_although_an_intent_before_it_was_taken_back(
+    bench: Workbench, receiver: Receiver
+) -> None:
+    message_id = await fail_once(bench, receiver)
+    [subscription_id] = [one.id for one in await bench.execute("SELECT id FROM subscription")]
+    await bench.execute(
+        "INSERT INTO attempt (accepted_on, message_id, number, request_id, trigger, worker_id, legacy) "
+        "SELECT accepted_on, message_id, 2, gen_random_uuid(), 'automatic', gen_random_uuid(), false FROM delivery"
+    )
+    await bench.execute("UPDATE delivery SET status = 'exhausted', ended_at = now()")
+    action_id = await begun_bulk_action(bench, BulkActionKind.RECOVER, subscription_id, 1)
+    async with bench.database.transaction() as connection:
+        await go_on(connection, action_id)
+    await bench.execute("DELETE FROM attempt WHERE number = 2")
+    receiver.script(status(500))
+    await asyncio.wait([bench.dispatcher.begin(await bench.load(message_id), "automatic")])
+    delivery = await row(bench)
+    assert (delivery.attempts, delivery.failures, delivery.last_status_code) == (3, 1, 500)
+    assert delivery.next_attempt_at is not None
+
+
 async def test_a_delivery_that_is_held_belongs_to_no_activity(bench: Workbench, receiver: Receiver) -> None:
     message_id = await fail_once(bench, receiver)
     await bench.execute("UPDATE subscription SET status = 'paused'")

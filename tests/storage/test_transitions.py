@@ -149,16 +149,19 @@ def held_for(reason: Reason) -> Step:
 def ended(status: DeliveryStatus, reason: Reason) -> list[Step]:
     stopped = "status = 'disabled'" if reason is Reason.SUBSCRIPTION_DISABLED else "deleted_at = now()"
 
-    async def end_stopped(connection: AsyncConnection, message_id: UUID) -> None:
-        await connection.execute(text(f"UPDATE subscription SET {stopped}"))
-        await transitions.end(connection, message_id, status, reason)
+    def when_stopped(step: Step) -> Step:
+        async def stop_first(connection: AsyncConnection, setting: Setting) -> None:
+            await connection.execute(text(f"UPDATE subscription SET {stopped}"))
+            await step(connection, setting)
+
+        return stop_first
 
     return [
-        each(end_stopped),
+        when_stopped(each(lambda connection, one: transitions.end(connection, one, status, reason))),
         lambda connection, setting: transitions.end_open(
             connection, setting.subscription_id, status=status, reason=reason
         ),
-        withdrawn(status, reason),
+        when_stopped(withdrawn(status, reason)),
     ]
 
 
@@ -315,6 +318,7 @@ async def test_a_delivery_is_not_ended_for_a_state_that_its_subscription_has_lef
     async with ground.database.transaction() as connection:
         for message_id in setting.message_ids.values():
             assert not await transitions.end(connection, message_id, status, reason)
+        await withdrawn(status, reason)(connection, setting)
     assert await changes(ground, before) == set()
 
 
