@@ -22,6 +22,9 @@ MOST_DUE_IN_A_SECOND = 20
 """Maximum number of retries, of all subscriptions together, that Temporal gets for one second. On two cores with
 PostgreSQL it finishes 128 standalone activities a second; more of them would be late and delay first attempts."""
 
+MOST_READ = 4
+"""Maximum number of rows read of deliveries without an instant, in multiples of a round's."""
+
 OVERDUE_SECONDS = 60.0
 """Age at which a delivery that should have been attempted is assumed to have no running owner."""
 
@@ -104,7 +107,8 @@ async def overload(connection: AsyncConnection, planned: Sequence[tuple[UUID, UU
 
 
 # Not `clock_timestamp()`: it is volatile, so PostgreSQL would not use an index with it. The few destinations that have
-# deliveries without an instant are found by a skip scan of the log's index.
+# deliveries without an instant are found by a skip scan of the log's index. Were they many, as after the loss of
+# Temporal's database, the inner LIMIT bounds a round; the next ones reach the other destinations.
 _OVERDUE = text(f"""
 WITH RECURSIVE {ALL_BRANCHES}
 (SELECT next_attempt_at AS since, message_id FROM delivery
@@ -118,7 +122,7 @@ UNION ALL
         AND (delivery.created_at, delivery.message_id) > (:since, :message_id)
         AND delivery.next_attempt_at IS NULL AND delivery.variant <> '{TEST}'
     ORDER BY delivery.created_at, delivery.message_id LIMIT :most
-) AS waiting WHERE branch.status = '{DeliveryStatus.PENDING}')
+) AS waiting WHERE branch.status = '{DeliveryStatus.PENDING}' LIMIT :most * {MOST_READ})
 ORDER BY since, message_id LIMIT :most
 """)
 
