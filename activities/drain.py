@@ -64,7 +64,8 @@ class DrainActivities:
             wait = PAUSE_CHECK_SECONDS if left else None
             return DrainRoundResult(0, 0, wait, SubscriptionStatus.PAUSED, under_way=sorted(map(str, left)))
         if state.rest_seconds > 0:
-            return _later(done, state.rest_seconds, "the receiver asked to wait")
+            waiting = _later(done, state.rest_seconds, "the receiver asked to wait")
+            return replace(waiting, refused=task.probe_now)  # the probe that was asked for is made afterwards
         limiters = self.dispatcher.queues.rate_limiters
         if state.per_second is None and state.max_concurrency is None:
             limiters.limit(subscription_id, None, None)

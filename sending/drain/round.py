@@ -129,6 +129,7 @@ class Round:
         free = self._free()
         for delivery in ours[:free]:
             begun = self.dispatcher.begin(replace(delivery, hold_again_as=Reason.RETRY), "automatic")
+            self._joined.discard(delivery.message_id)
             self._join(delivery.message_id, begun)
         if len(ours[:free]) < len(found.deliveries):
             self.source.forget()
