@@ -16,7 +16,7 @@ def is_id(text: str) -> bool:
     return _UUID.fullmatch(text) is not None
 
 
-def read_id(text: str) -> UUID:
+def checked_id(text: str) -> UUID:
     """Return the id. Raises ValueError with a message for people."""
     if not is_id(text):
         raise ValueError("must be a UUID")
@@ -26,7 +26,7 @@ def read_id(text: str) -> UUID:
 def parse_id(text: str) -> UUID:
     """Return the id of the path. Raises NotFound."""
     try:
-        return read_id(text)
+        return checked_id(text)
     except ValueError:
         raise NotFound from None
 

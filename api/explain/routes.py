@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends
 from api.access import DeliveryRead
 from api.explain.models import Explained
 from api.explain.service import explained
-from api.ids import read_id
+from api.ids import checked_id
 from api.listing import Parameter, ParameterQuery
 from api.resources import FromResources
 
@@ -19,8 +19,8 @@ ID_SCHEMA = {"type": "string", "format": "uuid"}
 
 QUESTION = ParameterQuery(
     {
-        EVENT_ID: Parameter(read_id, {"description": "Id of the event.", "schema": ID_SCHEMA}, required=True),
-        SUBSCRIPTION_ID: Parameter(read_id, {"description": "Explain only this subscription.", "schema": ID_SCHEMA}),
+        EVENT_ID: Parameter(checked_id, {"description": "Id of the event.", "schema": ID_SCHEMA}, required=True),
+        SUBSCRIPTION_ID: Parameter(checked_id, {"description": "Explain only this subscription.", "schema": ID_SCHEMA}),
     }
 )
 

@@ -119,7 +119,7 @@ def _item(
         code=code,
         text=words.text,
         remedy=words.remedy,
-        **{name: getattr(delivery, name, None) for name in DELIVERY_FACTS},
+        **{name: getattr(delivery, name) if delivery else None for name in DELIVERY_FACTS},
         behind_message_id=delivery.behind if delivery else None,
         temporal_url=url,
     )
