@@ -85,7 +85,10 @@ class DataDirectory:
     def _acquire(self) -> int:
         deadline = time.monotonic() + LOCK_PATIENCE_SECONDS
         while True:
-            descriptor = self._open_lock(os.O_RDWR | os.O_CREAT)
+            try:
+                descriptor = self._open_lock(os.O_RDWR | os.O_CREAT)
+            except FileNotFoundError:
+                raise StackError(f"{self.root} does not exist.") from None
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -54,11 +54,11 @@ async def run(options: UpOptions, screen: Screen) -> None:
         screen.say(OPEN_HOUSE, style="yellow")
         stack, demo = LocalStack(options.data, options.ports, screen), Demo(screen)
         running = asyncio.create_task(_run_stack(stack, demo, options, screen))
-        _cancel_by_signals(running, stack)
+        stopping = _cancel_by_signals(running, stack)
         try:
             await asyncio.wait([running])
             screen.end()
-            if not running.cancelled():
+            if not (running.cancelled() or stopping.is_set()):
                 running.result()  # raises the error of a failed start
         finally:
             screen.begin("Stopping")
@@ -85,21 +85,24 @@ async def _run_stack(stack: LocalStack, demo: Demo, options: UpOptions, screen: 
     await asyncio.Event().wait()
 
 
-def _cancel_by_signals(running: asyncio.Task[None], stack: LocalStack) -> None:
-    """Let SIGINT, SIGTERM and a closed terminal cancel the task. A later Ctrl-C kills every process of the stack."""
-    loop, asked_at = asyncio.get_running_loop(), math.inf
+def _cancel_by_signals(running: asyncio.Task[None], stack: LocalStack) -> asyncio.Event:
+    """Let SIGINT, SIGTERM and a closed terminal cancel the task and set the event that is returned. A later Ctrl-C
+    kills every process of the stack."""
+    loop, asked_at, stopping = asyncio.get_running_loop(), math.inf, asyncio.Event()
 
     def asked(number: signal.Signals) -> None:
         nonlocal asked_at
-        if asked_at == math.inf:
+        running.cancel()  # each time: a cancellation may get lost in `asyncio.wait_for` of Python 3.11
+        if not stopping.is_set():
             asked_at = time.monotonic()
-            running.cancel()
+            stopping.set()
         elif number == signal.SIGINT and time.monotonic() - asked_at > IMPATIENT_AFTER_SECONDS:
             stack.kill()
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
             loop.add_signal_handler(number, asked, number)
+    return stopping
 
 
 def start_detached(options: UpOptions, screen: Screen) -> None:

@@ -164,6 +164,6 @@ def _cell(value: object) -> str:
             return ""
         case datetime():
             return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
-        case frozenset():
+        case list() | frozenset():
             return ", ".join(sorted(value))
     return str(value)

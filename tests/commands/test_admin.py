@@ -96,6 +96,8 @@ async def test_a_key_is_printed_once_works_and_is_revoked(operator: Operator) ->
     assert (principal.scopes, principal.stores) == ({Scope.EVENT_EMIT}, {"*"})
     listed = await operator.does("keys", "list")
     assert key not in listed
+    assert "event:emit" in listed
+    assert "[" not in listed
     key_id = re.search(r"[0-9a-f]{8}-[0-9a-f-]{27}", listed)
     assert key_id is not None
     assert "emitter" in await operator.does("keys", "revoke", key_id[0])
