@@ -57,10 +57,12 @@ def run(request: pytest.FixtureRequest) -> Iterator[Callable[[Awaitable[Any]], A
 @contextmanager
 def without_collector() -> Iterator[None]:
     gc.collect()
+    gc.freeze()  # so that `kept` looks at new objects alone
     gc.disable()
     try:
         yield
     finally:
+        gc.unfreeze()
         gc.enable()
 
 
