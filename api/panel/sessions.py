@@ -62,7 +62,7 @@ def is_ours(request: Request, sent: str, token: BrowserToken) -> bool:
     Only hosts are compared, because behind an untrusted proxy the scheme is unknown.
     """
     origin = request.headers.get("origin")
-    if origin is not None and origin.partition("://")[2] != request.headers.get("host"):
+    if origin is not None and (origin.partition("://")[2] or None) != request.headers.get("host"):
         return False
     if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         return False
