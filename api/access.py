@@ -10,11 +10,11 @@ from typing import Annotated
 from fastapi import Depends, Path, Request
 
 from api.errors import AuthenticationRequired, Forbidden, NotFound
-from api.resources import FromResources
+from api.resources import resources_of
 from domain.access import ALL_STORES, STORE_CODE, Principal, Scope
 
 
-async def authenticated(request: Request, resources: FromResources) -> Principal:
+async def authenticated(request: Request) -> Principal:
     """Return the caller, from `Authorization: Bearer` or else from `X-AUTH-TOKEN`. Raises a subclass of Unauthorised.
 
     An `Authorization` header takes precedence: an invalid credential in it is never ignored in favour of the other.
@@ -24,11 +24,11 @@ async def authenticated(request: Request, resources: FromResources) -> Principal
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer":
             raise AuthenticationRequired
-        return await resources.principals.by_token(token.strip())
+        return await resources_of(request).principals.by_token(token.strip())
     key = request.headers.get("x-auth-token")
     if key is None:
         raise AuthenticationRequired
-    return await resources.principals.by_key(key)
+    return await resources_of(request).principals.by_key(key)
 
 
 Authenticated = Annotated[Principal, Depends(authenticated)]
@@ -63,11 +63,10 @@ class StoreRight:
     scope: Scope
     refuses = (401, 403, 404, 503)
 
-    async def __call__(
-        self, store_code: StoreCodePath, principal: Authenticated, resources: FromResources
-    ) -> StoreAccess:
+    async def __call__(self, request: Request, store_code: StoreCodePath, principal: Authenticated) -> StoreAccess:
         """Return the access, or refuse with 401, 404 or 403, in this order."""
-        if not principal.may_enter(store_code) or not await resources.principals.store_exists(store_code):
+        known = resources_of(request).principals
+        if not principal.may_enter(store_code) or not await known.store_exists(store_code):
             raise NotFound
         if not principal.may(self.scope):
             raise Forbidden

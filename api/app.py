@@ -36,13 +36,13 @@ from settings import Settings
 from telemetry.tracing import NO_TRACES, Traces
 
 ROUTERS: tuple[APIRouter, ...] = (
+    events.router,  # first: a request is compared with one route after the other, and most requests emit
     login.router,
     access_keys.router,
     stores.router,
     subscriptions.router,
     subscription_sets.router,
     event_types.router,
-    events.router,
     expiry.router,
     schedules.router,
     deliveries.router,

@@ -105,10 +105,15 @@ async def open_resources(settings: Settings, lookup: Lookup | None = None) -> As
         )
 
 
-async def resources(request: Request) -> Resources:
-    """Return the process's resources, as a dependency."""
+def resources_of(request: Request) -> Resources:
+    """Return the process's resources. What every request depends on calls this: a dependency costs 30 µs of each."""
     found: Resources = request.app.state.resources
     return found
 
 
-FromResources = Annotated[Resources, Depends(resources)]
+async def _resources(request: Request) -> Resources:
+    return resources_of(request)
+
+
+FromResources = Annotated[Resources, Depends(_resources)]
+"""The process's resources, as a dependency."""

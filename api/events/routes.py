@@ -18,7 +18,7 @@ from api.events.batch import DocumentedBatch, is_ndjson
 from api.events.service import WRAPPER, EmitRefused, EmittedEvent
 from api.ids import id_path, parse_id
 from api.refusals import refusal_of
-from api.resources import FromResources, Resources
+from api.resources import FromResources, Resources, resources_of
 from api.temporal_links import workflow_url
 from domain.access import Scope
 from storage.deliveries.log import deliveries_of_event
@@ -78,8 +78,9 @@ class BatchAccepted(Output):
 class OneEvent(DocumentedBody[EmittedEvent]):
     """Dependency that returns the body as one validated event."""
 
-    async def __call__(self, request: Request, store_code: StoreCodePath, resources: FromResources) -> NewEvent:
+    async def __call__(self, request: Request, store_code: StoreCodePath) -> NewEvent:
         """Return the event. Raises ValidationFailed or TooLarge."""
+        resources = resources_of(request)
         raw = await read_body(request, resources.settings.event_limit_bytes)
         return resources.event_reader.read_one(store_code, raw)
 
