@@ -65,6 +65,10 @@ class StoreRight:
 
     async def __call__(self, request: Request, store_code: StoreCodePath, principal: Authenticated) -> StoreAccess:
         """Return the access, or refuse with 401, 404 or 403, in this order."""
+        return await self.grant(request, store_code, principal)
+
+    async def grant(self, request: Request, store_code: str, principal: Principal) -> StoreAccess:
+        """Return the caller's access to the store. Raises NotFound or Forbidden."""
         known = resources_of(request).principals
         if not principal.may_enter(store_code) or not await known.store_exists(store_code):
             raise NotFound

@@ -10,7 +10,7 @@ import orjson
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.routing import APIRoute
 
-from api.access import DeliveryRead, StoreAccess, StoreCodePath, StoreRight
+from api.access import DeliveryRead, StoreAccess, StoreCodePath, StoreRight, authenticated
 from api.body import JSON, DocumentedBody, Output, read_body
 from api.deliveries.models import EventDetails
 from api.errors import existing
@@ -27,6 +27,8 @@ from storage.unavailable import is_unavailable
 from telemetry.tracing import current_traceparent
 
 logger = logging.getLogger(__name__)
+
+MAY_EMIT = StoreRight(Scope.EVENT_EMIT)
 
 
 class CountedRoute(APIRoute):
@@ -76,11 +78,17 @@ class BatchAccepted(Output):
 
 
 class OneEvent(DocumentedBody[EmittedEvent]):
-    """Dependency that returns the body as one validated event."""
+    """Dependency that returns the body as one validated event of a caller who may emit.
+
+    Right, resources and body are one dependency here: FastAPI takes 30 µs for each, of 0.3 ms for an event.
+    """
+
+    contains = (authenticated, MAY_EMIT)
 
     async def __call__(self, request: Request, store_code: StoreCodePath) -> NewEvent:
-        """Return the event. Raises ValidationFailed or TooLarge."""
+        """Return the event. Raises a subclass of Unauthorised, NotFound, Forbidden, ValidationFailed or TooLarge."""
         resources = resources_of(request)
+        await MAY_EMIT.grant(request, store_code, await authenticated(request))
         raw = await read_body(request, resources.settings.event_limit_bytes)
         return resources.event_reader.read_one(store_code, raw)
 
@@ -94,7 +102,7 @@ class ManyEvents(DocumentedBatch[EmittedEvent]):
         return await resources.event_reader.read_batch(store_code, raw, lines=is_ndjson(request))
 
 
-EventEmit = Annotated[StoreAccess, Depends(StoreRight(Scope.EVENT_EMIT))]
+EventEmit = Annotated[StoreAccess, Depends(MAY_EMIT)]
 EmittedOne = Annotated[NewEvent, Depends(OneEvent(EmittedEvent, WRAPPER))]
 EmittedMany = Annotated[list[NewEvent], Depends(ManyEvents(EmittedEvent, noun="event"))]
 EventIdPath = Annotated[str, id_path("eventId", "Id of the event.")]
@@ -109,10 +117,10 @@ def in_trace(events: list[NewEvent]) -> list[NewEvent]:
 
 
 @router.post("", summary="Emit an event", status_code=202, responses={409: {}})
-async def emit(access: EventEmit, resources: FromResources, event: EmittedOne) -> Accepted:
+async def emit(request: Request, event: EmittedOne) -> Accepted:
     """Accept an event; the response follows its commit. The same `eventId` and content may be sent again."""
     [traced] = in_trace([event])
-    return Accepted(event_id=event.event_id, duplicate=await resources.intake.accept(traced))
+    return Accepted(event_id=event.event_id, duplicate=await resources_of(request).intake.accept(traced))
 
 
 @router.post("/batch", summary="Emit many events", status_code=202, responses={409: {}}, response_model=BatchAccepted)

@@ -241,9 +241,10 @@ def _operations(app: FastAPI, document: dict[str, Any]) -> Iterator[tuple[dict[s
 
 
 def dependencies(dependant: Dependant) -> Iterator[Any]:
-    """Yield every dependency of a handler, in the order of resolution."""
+    """Yield every dependency of a handler, in the order of resolution, with those that one `contains`."""
     for child in dependant.dependencies:
         yield from dependencies(child)
+        yield from getattr(child.call, "contains", ())
         yield child.call
 
 
