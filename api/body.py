@@ -4,7 +4,7 @@ FastAPI's body parameters are not used: its parser accepts NaN and repeated keys
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
@@ -40,11 +40,12 @@ class Output(BaseModel):
 
     @classmethod
     def of(cls, row: Any, **more: Any) -> Self:
-        """Build the response from the attributes of a stored row that are its fields.
+        """Build the response from a stored row, a dataclass or a table's model.
 
         `more` are fields that the row lacks or has in another form.
         """
-        return cls(**{name: getattr(row, name) for name in cls.model_fields if hasattr(row, name)} | more)
+        stored = dict(row) if isinstance(row, BaseModel) else {one.name: getattr(row, one.name) for one in fields(row)}
+        return cls(**stored | more)
 
 
 def _whole(value: object) -> object:
