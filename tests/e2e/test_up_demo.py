@@ -119,7 +119,12 @@ def test_at_a_terminal_the_table_fills_up_and_ctrl_c_stops_everything(data_dir: 
         assert f"{DELIVERIES} of {DELIVERIES}" in shown.shown
         for url in (stack.api, stack.docs, stack.panel, stack.temporal_ui):
             assert url in shown.shown
-        assert len(get(stack, "/webhook/delivery", status="delivered", _itemsOnPage="50")["items"]) == DELIVERIES
+
+        def all_recorded() -> bool:
+            page = get(stack, "/webhook/delivery", status="delivered", _itemsOnPage="50")
+            return len(page["items"]) == DELIVERIES  # type: ignore[arg-type]
+
+        shown.until(all_recorded, "the outcome of each delivery is recorded")
         schedules = get(stack, "/schedule")["items"]
         assert [(one["kind"], one["state"]) for one in schedules] == [
             (kind, "active") for kind in ("points", "levels", "coupons")
