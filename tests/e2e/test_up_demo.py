@@ -122,7 +122,7 @@ def test_at_a_terminal_the_table_fills_up_and_ctrl_c_stops_everything(data_dir: 
 
         def all_recorded() -> bool:
             page = get(stack, "/webhook/delivery", status="delivered", _itemsOnPage="50")
-            return len(page["items"]) == DELIVERIES  # type: ignore[arg-type]
+            return len(page["items"]) == DELIVERIES
 
         shown.until(all_recorded, "the outcome of each delivery is recorded")
         schedules = get(stack, "/schedule")["items"]
