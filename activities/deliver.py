@@ -9,7 +9,7 @@ from uuid import UUID
 
 from temporalio import activity
 
-from domain.delivery.lifecycle import UNCHANGED, DeliveryStatus, Reason, Step, SubscriptionStatus, step_before
+from domain.delivery.lifecycle import UNCHANGED, DeliveryStatus, Reason, Step, step_before
 from domain.urls.targets import shown_target
 from relay.backpressure import Backpressure
 from sending.concurrency import SLOW_SECONDS, Admission
@@ -110,8 +110,12 @@ class DeliveryActivities:
             self._lingering -= lingers
         await self.dispatcher.hold_queued(begun_here)
         steps = [(one, _finished(begun[one.message_id])) for one in begun_here]
-        held = [one for one, step in steps if step and step.status == DeliveryStatus.HELD and step.reason != PAUSED]
-        await self._wake_drains([replace(one, status=DeliveryStatus.HELD) for one in held])
+        held = [
+            (one, step) for one, step in steps if step and step.status == DeliveryStatus.HELD and step.reason != PAUSED
+        ]
+        await self._wake_drains(
+            [replace(one, status=step.status, next_in_seconds=step.next_in_seconds) for one, step in held]
+        )
 
     def _due_now(self, delivery: OpenDelivery, may_begin: Callable[[UUID], bool]) -> bool:
         """Return True if this batch makes the next attempt of the delivery itself."""
@@ -128,12 +132,7 @@ class DeliveryActivities:
         )
 
     async def _wake_drains(self, deliveries: Sequence[OpenDelivery]) -> None:
-        """Wake the drains of held deliveries. Drains of paused subscriptions have nothing to do before the resume."""
-        held = {
-            one.subscription.id: one
-            for one in deliveries
-            if one.status == DeliveryStatus.HELD and one.subscription.status != SubscriptionStatus.PAUSED
-        }
+        held = {one.subscription.id: one for one in deliveries if one.status == DeliveryStatus.HELD and one.wakes_drain}
         for one in held.values():
             await self.drains.wake_for(one)
 

@@ -119,7 +119,7 @@ class RetryActivities:
         return DeliveryEnd(DeliveryStatus.HELD, delivery.number - 1, subscription.hold_reason)
 
     async def _wake_drain(self, delivery: OpenDelivery) -> None:
-        if delivery.subscription.status != SubscriptionStatus.PAUSED:
+        if delivery.wakes_drain:
             await self.drains.wake_for(delivery)
 
     @activity.defn(name=ATTEMPT_ONCE)

@@ -29,7 +29,7 @@ from sending.drain.sources import OrderedBacklog
 from sending.rate_limit import HEADROOM, RateLimiter
 from sending.suspension import suspension_of
 from settings import Settings
-from storage.deliveries.retries import MOST_DUE_IN_A_SECOND, MOST_OF_A_SUBSCRIPTION, overload
+from storage.deliveries.retries import MOST_DUE_IN_A_SECOND, MOST_IN_ALL, MOST_OF_A_SUBSCRIPTION, overload
 from storage.deliveries.transitions import CARRIED_OUT_BY
 from storage.events.outbox import claim
 from telemetry.worker_health import SDK_METRICS
@@ -319,8 +319,8 @@ def brakes() -> tuple[Brake, ...]:
             "retry scheduling",
             "retries",
             f"the retry schedule, never before `Retry-After`; {STARTS_AT_ONCE} starts at once per worker; beyond "
-            f"{MOST_OF_A_SUBSCRIPTION} waiting of one subscription, or {MOST_DUE_IN_A_SECOND} due in one second, "
-            "retries are held",
+            f"{MOST_OF_A_SUBSCRIPTION} waiting of one subscription, {MOST_IN_ALL:,} in all, or {MOST_DUE_IN_A_SECOND} "
+            "due in one second, retries are held",
             "Temporal finishes 128 standalone activities a second on two cores",
             overload,
         ),

@@ -172,7 +172,7 @@ OWN_FAULT_DELAY_SECONDS = 15.0
 class Step:
     """A delivery's state after an attempt: its `status` is a DeliveryStatus or `UNCHANGED`.
 
-    `next_in_seconds` is set exactly while it stays `pending`; `failure` is that of the attempt, None if it succeeded;
+    `next_in_seconds` is set while an attempt is scheduled; `failure` is that of the attempt, None if it succeeded;
     `attempts` counts all so far, this one included, and is filled in by the sender of the attempt.
     """
 

@@ -9,6 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.delivery.lifecycle import DeliveryStatus, SubscriptionStatus
+from storage.deliveries.open import DUE_SOON_SECONDS
 from storage.mapping import one_as
 from storage.subscriptions.state import DRAIN_ONLY, PER_SECOND, REST_SECONDS
 
@@ -91,7 +92,8 @@ WHERE subscription.status = '{SubscriptionStatus.DISABLED}' OR subscription.dele
         ELSE EXISTS (SELECT FROM delivery WHERE delivery.subscription_id = subscription.id
                 AND delivery.status = '{DeliveryStatus.HELD}' AND delivery.next_attempt_at IS NULL)
             OR EXISTS (SELECT FROM delivery WHERE delivery.subscription_id = subscription.id
-                AND delivery.status = '{DeliveryStatus.HELD}' AND delivery.next_attempt_at <= statement_timestamp()) END
+                AND delivery.status = '{DeliveryStatus.HELD}'
+                AND delivery.next_attempt_at <= statement_timestamp() + make_interval(secs => :due_soon)) END
 UNION
 SELECT id, store_code, event_name, url FROM subscription
 WHERE status = '{SubscriptionStatus.DISABLED}'
@@ -118,8 +120,8 @@ async def next_allowed_seconds(connection: AsyncConnection, subscription_id: UUI
 
 
 async def subscriptions_to_drain(connection: AsyncConnection) -> Sequence[tuple[UUID, str, str, str]]:
-    """Return (id, store code, event name, URL) of subscriptions that have deliveries to send or to end."""
-    rows = await connection.execute(_TO_DRAIN, {"ended_lately": ENDED_LATELY_SECONDS})
+    """Return (id, store code, event name, URL) of subscriptions with deliveries to send, now or soon, or to end."""
+    rows = await connection.execute(_TO_DRAIN, {"ended_lately": ENDED_LATELY_SECONDS, "due_soon": DUE_SOON_SECONDS})
     return [(row.id, row.store_code, row.event_name, row.url) for row in rows]
 
 

@@ -10,13 +10,17 @@ from sqlalchemy import Result, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.delivery.breaker import hold_reason
-from domain.delivery.lifecycle import OPEN, DeliveryStatus, Reason
+from domain.delivery.lifecycle import OPEN, DeliveryStatus, Reason, SubscriptionStatus
 from domain.wire.bodies import TEST, EventFacts
 from storage.columns import in_list, unnest
 from storage.events.days import BODY_OF_EVENT, LAST_ATTEMPT_OF_DELIVERY
 from storage.ids import drawn_id
 from storage.operations.workers import SENDER_ID
 from storage.subscriptions.state import DRAIN_ONLY
+
+DUE_SOON_SECONDS = 30.0
+"""Time before its instant at which a held retry needs a drain. The drain watchdog looks for such ones every 10 s, so a
+retry that is due later starts no workflow: of 10,000 that failed at once, 9,000 would cost 17 ms of CPU each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,12 @@ class OpenDelivery:
     """Id of the standalone activity that owns its later attempts."""
     allowed_in_seconds: float | None = None
     """Seconds until the instant that the receiver asked for (`not_before`); None if it asked for none."""
+
+    @property
+    def wakes_drain(self) -> bool:
+        """True if its drain has work now or soon. Otherwise the resume or the drain watchdog wakes it."""
+        is_paused = self.subscription.status == SubscriptionStatus.PAUSED
+        return not is_paused and (self.next_in_seconds or 0.0) <= DUE_SOON_SECONDS
 
     @property
     def is_test(self) -> bool:

@@ -205,7 +205,7 @@ async def test_the_failure_after_which_too_many_of_a_subscription_wait_is_held_w
     subscription_id = await almost_overloaded(bench, receiver, room)
     first = await bench.attempt_events(await bench.emit(EVENT, "{}", room + more))
     assert (first.retrying, first.held) == (room, more)
-    assert bench.woken == [subscription_id]
+    assert bench.woken == [], "the drain watchdog wakes the drain when they are due soon"
     held = await bench.execute(
         "SELECT reason, retry_id, workflow_id, failures, next_attempt_at > now() + interval '50 minutes' AS later "
         "FROM delivery WHERE status = 'held'"

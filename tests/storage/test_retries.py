@@ -4,9 +4,12 @@ from collections.abc import Sequence
 from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy import text
 
+from storage.deliveries import retries
 from storage.deliveries.retries import (
     MOST_DUE_IN_A_SECOND,
+    MOST_IN_ALL,
     MOST_OF_A_SUBSCRIPTION,
     WaitingRetry,
     overload,
@@ -82,6 +85,18 @@ async def test_the_latest_retries_beyond_those_a_subscription_may_have_in_tempor
     spread = [(one, subscription_id, HOUR + 10 * number) for number, one in enumerate(ids)]
     assert await too_many(ground, spread) == set(ids[2:])
     assert await too_many(ground, [(one, uuid4(), seconds) for one, _, seconds in spread]) == set()
+
+
+async def test_the_latest_retries_beyond_those_that_may_wait_in_temporal_are_too_many_whoever_they_belong_to(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await unsettled(ground, 3)
+    await ground.execute("UPDATE delivery SET next_attempt_at = now() + interval '2 hours'")
+    few = text(str(retries._OVERLOAD).replace(str(MOST_IN_ALL), "5"))
+    monkeypatch.setattr(retries, "_OVERLOAD", few)
+    ids = [uuid4() for _ in range(4)]
+    spread = [(one, uuid4(), HOUR + 10 * number) for number, one in enumerate(ids)]
+    assert await too_many(ground, spread) == set(ids[2:])
 
 
 async def test_retries_beyond_those_that_may_fall_due_in_one_second_are_too_many_whoever_they_belong_to(

@@ -13,6 +13,7 @@ from domain.delivery.ordering import ordering_key_of
 from sending.drain import sources
 from sending.drain.sources import LOOK_SECONDS
 from storage.deliveries.held import subscriptions_to_drain
+from storage.deliveries.open import DUE_SOON_SECONDS
 from storage.deliveries.ordering import first_unmatched
 from storage.deliveries.transitions import ENDED_AT_ONCE, exhaust_outwaited
 from tests.bulk_actions import fail_many
@@ -125,7 +126,8 @@ async def test_what_outwaited_its_schedule_ends_page_by_page(bench: Workbench, r
     [
         ("active", "closed", None, None, True),
         ("active", "closed", None, -1, True),
-        ("active", "closed", None, 3600, False),
+        ("active", "closed", None, DUE_SOON_SECONDS - 5, True),
+        ("active", "closed", None, DUE_SOON_SECONDS + 5, False),
         ("active", "open", 3600, None, False),
         ("active", "open", -1, 3600, True),
         ("paused", "open", -1, None, False),
