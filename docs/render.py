@@ -26,6 +26,7 @@ from relay.batching import BUSY_SHARE, GATHER_SECONDS, SINGLES_BURST, SINGLES_PE
 from sending.concurrency import SHARE, Admission, ConcurrencyLimiter
 from sending.drain.round import LARGEST_WINDOW, Round
 from sending.drain.sources import OrderedBacklog
+from sending.http.connection import PIECES_MAX
 from sending.rate_limit import HEADROOM, RateLimiter
 from sending.suspension import suspension_of
 from settings import Settings
@@ -35,6 +36,7 @@ from storage.events.outbox import claim
 from telemetry.worker_health import SDK_METRICS
 from telemetry.worker_metrics import WorkerMetrics
 from temporal.retries import STARTS_AT_ONCE
+from tests.sending.http.hostile import HOSTILE
 
 DOCS = Path(__file__).parent
 CHAOS = DOCS.parent / "bench" / "results" / "chaos.json"
@@ -112,7 +114,7 @@ def failure_kinds_page() -> str:
         "panel, CLI and metrics. Any 2xx is a success. Redirects are not followed. Retries follow the subscription's",
         "retry schedule; a `Retry-After` (seconds or an HTTP date, up to 24 hours) on a 3xx, 4xx or 5xx replaces its",
         "delay, longer or shorter, but is never less than a second. Only a complete response counts: a 200 that is cut",
-        "off in its body is a failure.",
+        "off in its body is a failure. [Hostile receivers](hostile-receivers.md) has the details.",
         "Generated from `domain/delivery/failure_kinds.py` and `domain/delivery/verdict.py` by `make docs`.",
     ]
     for stage, group in itertools.groupby(EXPLANATIONS.items(), key=lambda entry: entry[1].stage):
@@ -138,6 +140,33 @@ def _failure_row(kind: FailureKind, explanation: FailureExplanation) -> str:
         outcome += ", and the subscription disabled"
     counts = "yes" if judged.counts_against_receiver else "no"
     return f"| `{kind}` | {explanation.meaning} | {outcome} | {counts} | {explanation.remedy} |"
+
+
+def hostile_receivers_page() -> str:
+    """Render the table of the sender's tests: each receiver that misbehaves, and how an attempt ends with it."""
+    lines = [
+        "# Hostile receivers",
+        "",
+        "What an attempt makes of a receiver that misbehaves. Two rules decide:",
+        "",
+        "- **Lenient about the verdict.** The status of a complete response decides. An oddity is a note in the",
+        '  attempt\'s `detail` ("Odd: …"), never a failure; one that comes after the attempt has ended is in no note.',
+        "  A response that can be read in two ways is invalid.",
+        "- **Strict about reuse.** An oddity closes the connection, so that no response is taken for another's.",
+        "",
+        f"Of a response, at most 64 KiB of body, 32 KiB of head and {PIECES_MAX:,} packets, headers and chunks are",
+        "read. A longer body is not awaited. A 2xx that comes before the request was sent whole counts once it was;",
+        "if the receiver hangs up before, the attempt has failed (`reset`). Generated from the table of",
+        "`tests/sending/http/test_sender_hostile.py`, which tries each of them on a socket, by `make docs`.",
+        "",
+        "| the receiver … | status read | result | note |",
+        "| --- | --- | --- | --- |",
+    ]
+    for name, case in HOSTILE.items():
+        failure = verdict(Answer(case.status_code, case.failure)).failure
+        result = "delivered" if failure is None else f"failed: `{failure}`"
+        lines.append(f"| {name} | {case.status_code or ''} | {result} | {case.note or ''} |")
+    return "\n".join(lines) + "\n"
 
 
 def explain_page() -> str:
@@ -402,6 +431,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "architecture.md": architecture_page,
     "settings.md": settings_page,
     "failure-kinds.md": failure_kinds_page,
+    "hostile-receivers.md": hostile_receivers_page,
     "explain.md": explain_page,
     "lifecycle.md": lifecycle_page,
     "metrics.md": metrics_page,

@@ -65,8 +65,8 @@ class SenderSettings:
 @dataclass(slots=True)  # not frozen: making one would cost thrice as much, for each delivery
 class OutgoingRequest:
     """POST request to send. `headers` are the subscription's own and the signature's; `Host`, `Content-Type`,
-    `Content-Length`, `User-Agent` (unless among them) and `Accept-Encoding` are added. Texts in `redact` (stored header
-    values, keys) are masked in the stored part of the response."""
+    `Content-Length`, `Accept-Encoding` and, unless among them, `User-Agent` and `Accept` are added. Texts in `redact`
+    (stored header values, keys) are masked in the stored part of the response."""
 
     url: NormalisedUrl
     headers: list[tuple[str, str]]
@@ -78,7 +78,8 @@ class OutgoingRequest:
 class SendResult:
     """Result of one attempt. `failure` is set when the response did not arrive whole or no request was sent, also
     beside a `status_code` (200 and then a reset). A status other than 2xx is no failure here: `domain.delivery.verdict`
-    judges it. `detail` describes the failure. `duration_ms` ends with the last byte or the failure."""
+    judges it. `detail` describes the failure, `note` the oddities beside the verdict. `duration_ms` ends with the last
+    byte or the failure."""
 
     status_code: int | None
     failure: FailureKind | None
@@ -87,6 +88,7 @@ class SendResult:
     excerpt: str
     detail: str
     duration_ms: int
+    note: str = ""
 
     @property
     def answer(self) -> Answer:
@@ -95,8 +97,9 @@ class SendResult:
 
     @property
     def stored_detail(self) -> str | None:
-        """Return the description of the failure, or the destination of a redirect."""
-        return self.detail or (f"Location: {self.location}" if self.location else None)
+        """Return the description of the failure, or the destination of a redirect, and the note."""
+        text = self.detail or (f"Location: {self.location}" if self.location else "")
+        return "; ".join(filter(None, (text, self.note))) or None
 
 
 def not_sent(failure: FailureKind, detail: str) -> SendResult:
@@ -199,7 +202,8 @@ class Sender:
             failure = failure_of(error)
             detail = text_excerpt(detail_of(error).encode("utf-8", "replace"), _DETAIL_BYTES, request.redact)
             if failure is FailureKind.timeout:
-                detail = f"no complete answer within {self._settings.timeout_seconds:g} s"
+                awaited = "the request was not sent whole" if response.unsent else "no complete answer"
+                detail = f"{awaited} within {self._settings.timeout_seconds:g} s"
         duration_ms = round((time.perf_counter() - started) * 1000)
         status = response.status_code
         retry_after: float | None = None
@@ -210,7 +214,8 @@ class Sender:
             if response.location is not None and status < 400:
                 location = text_excerpt(response.location, _LOCATION_BYTES, request.redact)
         excerpt = text_excerpt(bytes(response.body), self._settings.excerpt_bytes, request.redact)
-        return SendResult(status, failure, retry_after, location, excerpt, detail, duration_ms)
+        note = f"Odd: {', '.join(response.notes)}" if response.notes else ""
+        return SendResult(status, failure, retry_after, location, excerpt, detail, duration_ms, note)
 
     def _opening_of(self, url: str) -> tuple[NormalisedUrl, str]:
         """Return a stored URL, checked by the current rules, and the first lines of every request to it."""
@@ -222,8 +227,11 @@ class Sender:
         if url != request.url:
             raise UrlRefused("not_normal", "the URL is not in the form in which it was stored and signed")
         lines, count = "".join([f"{name}: {value}\r\n" for name, value in request.headers]), len(request.headers)
-        if "\nuser-agent: " not in f"\n{lines}".lower():
+        names = f"\n{lines}".lower()
+        if "\nuser-agent: " not in names:
             lines, count = f"{lines}User-Agent: {self._settings.user_agent}\r\n", count + 1
+        if "\naccept: " not in names:
+            lines, count = f"{lines}Accept: */*\r\n", count + 1
         if lines.count("\n") != count or lines.count("\r") != count or "\0" in lines:
             raise ValueError("a header with a line break or NUL in it")
         head = f"{opening}Content-Length: {len(request.body)}\r\nAccept-Encoding: identity\r\n{lines}\r\n"

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from sending.http.connection import (
     FRAMING_BYTES_MAX,
+    PIECES_MAX,
     ClosedBeforeAnswerError,
     Connection,
     MalformedResponseError,
@@ -157,16 +158,19 @@ MALFORMED = {
     "a status of 0": b"HTTP/1.1 000 X\r\nContent-Length: 2\r\n\r\nok",
     "a status below 100, then another response": b"HTTP/1.1 099 X\r\nContent-Length: 2\r\n\r\nok" + OK,
     "a status of four digits": b"HTTP/1.1 1000 X\r\nContent-Length: 2\r\n\r\nok",
-    "lengths in a list": OK.replace(b": 2", b": 2, 2"),
     "a length with a sign": OK.replace(b": 2", b": +2"),
     "a length in two words": OK.replace(b": 2", b": 2 2"),
-    "the same length twice": OK.replace(b"\r\n\r\n", b"\r\nContent-Length: 2\r\n\r\n"),
+    "two lengths": OK.replace(b"\r\n\r\n", b"\r\nContent-Length: 3\r\n\r\n"),
+    "two lengths in a list": OK.replace(b": 2", b": 2, 3"),
     "a length too large": OK.replace(b": 2", b": 18446744073709551618"),
-    "a folded length": OK.replace(b": 2", b":\r\n 2"),
-    "a folded header": OK.replace(b"\r\n\r\n", b"\r\nX: a\r\n b\r\n\r\n"),
-    "a space before the colon": OK.replace(b"h:", b"h :"),
-    "chunks and a length": CHUNKED[:-2] + b"Content-Length: 2\r\n\r\n2\r\nok\r\n0\r\n\r\n",
-    "a length and chunks": OK.replace(b"\r\n\r\nok", b"\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+    "a folded header and two lengths": OK.replace(b": 2", b": 2\r\nX: a\r\n b\r\nContent-Length: 3"),
+    "a line without a colon": OK.replace(b": 2", b": 2\r\nContent-Length: 2\r\nX"),
+    "RTSP": OK.replace(b"HTTP/1.1", b"RTSP/1.0"),
+    "RTSP behind an interim response": b"HTTP/1.1 100 C\r\n\r\n" + OK.replace(b"HTTP/1.1", b"RTSP/1.0"),
+    "ICE": OK.replace(b"HTTP/1.1", b"ICE/1.0"),
+    "HTTP/2.0 in text": OK.replace(b"1.1", b"2.0"),
+    "HTTP/0.9 in text": OK.replace(b"1.1", b"0.9"),
+    "another protocol": b"\x4a\x00\x00\x00\x0a8.0.36\x00",
     "the preface of HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "a request": b"POST / HTTP/1.1\r\n\r\n",
 }
@@ -183,6 +187,52 @@ async def test_what_could_be_read_in_two_ways_is_not_read_at_all(case: str, size
     assert wire.closed
 
 
+# response, body, note
+ODD = {
+    "lengths in a list": (OK.replace(b": 2", b": 2, 2"), b"ok", "Content-Length more than once"),
+    "the same length twice": (OK.replace(b": 2", b": 2\r\ncontent-length:2"), b"ok", "Content-Length more than once"),
+    "a folded length": (OK.replace(b": 2", b":\r\n 2"), b"ok", "a folded header"),
+    "a folded header": (OK.replace(b"\r\n\r\n", b"\r\nX: a\r\n\tb\r\n\r\n"), b"ok", "a folded header"),
+    "a space before the colon": (OK.replace(b"h:", b"h :"), b"ok", "a space before the colon of a header"),
+    "chunks and a length": (
+        CHUNKED[:-2] + b"Content-Length: 9\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        b"ok",
+        "Content-Length beside Transfer-Encoding",
+    ),
+    "a length and chunks": (
+        OK.replace(b"\r\n\r\nok", b"\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"),
+        b"ok",
+        "Content-Length beside Transfer-Encoding",
+    ),
+    "a length twice behind an interim response": (
+        b"HTTP/1.1 103 Early\r\nX: y\r\n\r\n" + OK.replace(b": 2", b": 2\r\nContent-Length: 2"),
+        b"ok",
+        "Content-Length more than once",
+    ),
+    "a byte behind the body": (OK + b"x", b"ok", "bytes behind the response"),
+    "a body after 204": (OK.replace(b"200", b"204"), b"", "bytes behind the response"),
+    "a body after 304": (OK.replace(b"200", b"304"), b"", "bytes behind the response"),
+    "bytes behind the last chunk": (CHUNKED + b"2\r\nok\r\n0\r\n\r\nmore", b"ok", "bytes behind the response"),
+    "bytes behind a last response": (
+        OK.replace(b": 2", b": 2\r\nConnection: close") + b"more",
+        b"ok",
+        "bytes behind the response",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+@pytest.mark.parametrize("size", [1, 7, 1000])
+async def test_an_odd_response_counts_is_noted_and_ends_the_connection(case: str, size: int) -> None:
+    data, body, note = ODD[case]
+    wire = Wire()
+    outcome = await exchange(wire, [data[start : start + size] for start in range(0, len(data), size)])
+    assert (outcome.error, outcome.response.body, outcome.response.notes) == (None, body, [note])
+    assert outcome.response.status_code in (200, 204, 304)
+    assert not outcome.reusable
+    assert wire.closed
+
+
 @pytest.mark.parametrize("headers", [b"", b"Upgrade: x\r\nConnection: upgrade\r\n"], ids=["nothing", "a protocol"])
 async def test_no_other_exchange_follows_a_switch_of_protocols_to(headers: bytes) -> None:
     wire = Wire()
@@ -191,19 +241,13 @@ async def test_no_other_exchange_follows_a_switch_of_protocols_to(headers: bytes
     assert wire.closed
 
 
-async def test_a_second_response_behind_the_first_is_not_taken_for_it() -> None:
+@pytest.mark.parametrize("behind", [OK, b"H", b"HTTP/1.1 500 X\r\nLocation: /no\r\n\r\n", b"x" * 9000], ids=repr)
+@pytest.mark.parametrize("packets", [1, 2])
+async def test_bytes_behind_the_response_end_the_connection_and_change_nothing(behind: bytes, packets: int) -> None:
     wire = Wire()
-    outcome = await exchange(wire, [OK + b"HTTP/1.1 500 X\r\nLocation: /no\r\nContent-Length: 0\r\n\r\n"])
-    assert (outcome.response.status_code, outcome.response.location) == (200, None)
-    assert isinstance(outcome.error, MalformedResponseError)
-    assert wire.closed
-
-
-@pytest.mark.parametrize("behind", [OK, b"H", b"HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n"], ids=repr)
-async def test_what_comes_in_a_packet_behind_the_response_ends_the_connection(behind: bytes) -> None:
-    wire = Wire()
-    outcome = await exchange(wire, [OK, behind])
+    outcome = await exchange(wire, [OK, behind] if packets == 2 else [OK + behind])
     assert (outcome.response.status_code, outcome.response.body, outcome.error) == (200, b"ok", None)
+    assert (outcome.response.location, outcome.response.notes) == (None, ["bytes behind the response"])
     assert not outcome.reusable
     assert wire.closed
 
@@ -243,13 +287,13 @@ async def test_a_coding_that_only_ends_like_chunked_lasts_to_the_end_of_the_conn
 
 
 ENDLESS = {
-    "headers": (b"HTTP/1.1 200 OK\r\n", b"X: y\r\n"),
+    "headers": (b"HTTP/1.1 200 OK\r\n", b"X: " + b"y" * 95 + b"\r\n"),
     "a header": (b"HTTP/1.1 200 OK\r\nX: ", b"y" * 100),
     "extensions of a chunk": (CHUNKED + b"2", b";x=y"),
     "an extension of a chunk": (CHUNKED + b"2;x=", b"y" * 100),
     "chunks that are nearly extensions alone": (CHUNKED, b"1;x=" + b"y" * 100 + b"\r\nz\r\n"),
     "digits of a chunk's length": (CHUNKED, b"0" * 100),
-    "trailers": (CHUNKED + b"2\r\nok\r\n0\r\n", b"X: y\r\n"),
+    "trailers": (CHUNKED + b"2\r\nok\r\n0\r\n", b"X: " + b"y" * 95 + b"\r\n"),
     "a trailer": (CHUNKED + b"2\r\nok\r\n0\r\nX: ", b"y" * 100),
 }
 
@@ -264,18 +308,34 @@ async def test_of_what_is_no_body_only_so_much_is_read(case: str, packet_bytes: 
     assert f"longer than {FRAMING_BYTES_MAX} bytes" in str(outcome.error)
 
 
-@pytest.mark.parametrize("packet_bytes", [3, 1 << 20])
-async def test_a_body_in_chunks_of_one_byte_is_read_to_its_limit_in_one_place(packet_bytes: int) -> None:
+async def test_a_body_in_small_chunks_is_read_in_one_place() -> None:
     wire, response = Wire(), Response(65536)
     body = response.body
     task = asyncio.create_task(wire.connection.exchange(b"request", response))
     await asyncio.sleep(0)
-    data = CHUNKED + b"1\r\nx\r\n" * 65536
-    for at in range(0, len(data), packet_bytes):
-        wire.connection.data_received(data[at : at + packet_bytes])
-    assert await task is False
-    assert response.body == b"x" * 65536
-    assert response.body is body, "a copy for each chunk would be 2 GB of copies"
+    wire.connection.data_received(CHUNKED + b"41\r\n" + b"x" * 65 + b"\r\n" + b"40\r\n" + b"x" * 64 + b"\r\n")
+    wire.connection.data_received((b"40\r\n" + b"x" * 64 + b"\r\n") * 900 + b"0\r\n\r\n")
+    assert await task is True
+    assert response.body == b"x" * (64 * 902 + 1)
+    assert response.body is body, "a copy for each chunk would be quadratic"
+
+
+@pytest.mark.parametrize("packet_bytes", [1, 3, 1 << 20])
+@pytest.mark.parametrize("status", [200, 503])
+async def test_of_a_response_in_tiny_pieces_the_rest_is_not_read(packet_bytes: int, status: int) -> None:
+    data = CHUNKED.replace(b"200", b"%d" % status) + b"1\r\nx\r\n" * 65536
+    outcome = await exchange(Wire(), [data[at : at + packet_bytes] for at in range(0, len(data), packet_bytes)])
+    assert (outcome.response.status_code, outcome.error, outcome.reusable) == (status, None, False)
+    assert len(outcome.response.body) < 2 * PIECES_MAX
+    assert "pieces" in outcome.response.notes[0]
+
+
+@pytest.mark.parametrize("header", [b"X: y\r\n", b"X: " + b"y" * 20000 + b"\r\n"], ids=["headers", "a header"])
+async def test_a_head_in_tiny_pieces_is_not_read_to_its_end(header: bytes) -> None:
+    data = b"HTTP/1.1 200 OK\r\n" + header * (24000 // len(header))
+    outcome = await exchange(Wire(), [data[at : at + 1] for at in range(len(data))])
+    assert isinstance(outcome.error, MalformedResponseError)
+    assert "pieces" in str(outcome.error)
 
 
 async def test_a_body_of_exactly_the_limit_is_whole_and_one_byte_more_is_cut() -> None:
@@ -308,9 +368,9 @@ async def test_a_response_after_the_exchange_was_cancelled_reaches_nobody() -> N
     assert response.status_code is None
 
 
-async def test_an_answer_before_all_of_the_request_was_sent_ends_the_connection() -> None:
+async def test_a_refusal_before_all_of_the_request_was_sent_ends_the_connection() -> None:
     wire = Wire()
     wire.unsent = 1
-    outcome = await exchange(wire, [OK])
-    assert (outcome.response.status_code, outcome.reusable) == (200, False)
+    outcome = await exchange(wire, [OK.replace(b"200", b"413")])
+    assert (outcome.response.status_code, outcome.reusable) == (413, False)
     assert wire.closed, "a receiver that never reads the rest would keep it for ever"

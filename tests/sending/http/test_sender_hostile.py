@@ -9,82 +9,55 @@ from domain.delivery.failure_kinds import FailureKind
 from tests.receiver import (
     Exchange,
     Receiver,
-    Reply,
-    close_before_answer,
     endless_body,
     endless_headers,
     endless_interim,
     gzip_bomb,
     hang,
     one_endless_header,
-    raw,
-    reset_before_answer,
-    reset_mid_response,
     response,
     status,
     trickle,
-    wrong_length,
 )
+from tests.sending.http.hostile import HOSTILE
 from tests.sending.http.sending import TIMEOUT_SECONDS, local_sender, request_to, send
-
-INVALID = FailureKind.invalid_response
-CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-
-# reply, status read, failure kind
-HOSTILE: dict[str, tuple[Reply, int | None, FailureKind | None]] = {
-    "never answers": (hang(), None, FailureKind.timeout),
-    "resets before the answer": (reset_before_answer(), None, FailureKind.reset),
-    "closes before the answer": (close_before_answer(), None, FailureKind.reset),
-    "closes within the head": (raw(b"HTTP/1.1 200 OK\r\nContent-", close=True), None, FailureKind.reset),
-    "resets within the body of a 200": (reset_mid_response(), 200, FailureKind.reset),
-    "resets within the body of a 500": (reset_mid_response(500), 500, FailureKind.reset),
-    "announces more than it sends": (wrong_length(), 200, INVALID),
-    "sends more than it announced": (raw(response(200, b"hello", length=2)), 200, INVALID),
-    "trickles": (trickle(), 200, FailureKind.timeout),
-    "sends a body without end": (endless_body(), 200, None),
-    "sends an error without end": (endless_body(503), 503, None),
-    "sends headers without end": (endless_headers(), None, INVALID),
-    "sends a header without end": (one_endless_header(), None, INVALID),
-    "sends 1xx without end": (endless_interim(), None, INVALID),
-    "sends some 1xx first": (raw(b"HTTP/1.1 103 Early\r\n\r\n" * 16 + response()), 200, None),
-    "sends a decompression bomb": (gzip_bomb(), 200, None),
-    "speaks SSH": (raw(b"SSH-2.0-OpenSSH_9.6\r\n\r\n"), None, INVALID),
-    "speaks TLS where http was asked for": (raw(b"\x15\x03\x01\x00\x02\x02\x46", close=True), None, INVALID),
-    "speaks HTTP/2 unasked": (raw(b"\x00\x00\x12\x04\x00\x00\x00\x00\x00", close=True), None, INVALID),
-    "speaks HTTP/0.9": (raw(b"hello", close=True), None, INVALID),
-    "speaks HTTP/1.0 without a length": (raw(b"HTTP/1.0 200 OK\r\n\r\nfine", close=True), 200, None),
-    "has a length that is no number": (raw(b"HTTP/1.1 200 OK\r\nContent-Length: two\r\n\r\n"), None, INVALID),
-    "has a negative length": (raw(b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n"), None, INVALID),
-    "has two lengths": (raw(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nok"), None, INVALID),
-    "has a length and chunks": (raw(CHUNKED[:-2] + b"Content-Length: 2\r\n\r\n0\r\n\r\n", close=True), None, INVALID),
-    "has broken chunks": (raw(CHUNKED + b"ZZ\r\nok\r\n", close=True), 200, INVALID),
-    "ends within a chunk": (raw(CHUNKED + b"5\r\nok", close=True), 200, INVALID),
-    "ends its lines with LF alone": (raw(b"HTTP/1.1 200 OK\nContent-Length: 4\n\nfine"), 200, None),
-    "pads the lengths of its chunks": (raw(CHUNKED + b"2  \r\nok\r\n0  \r\n\r\n"), 200, None),
-    "has good chunks": (raw(CHUNKED + b"2\r\nok\r\n0\r\n\r\n"), 200, None),
-    "has a NUL in a header": (raw(b"HTTP/1.1 200 OK\r\nX-A: a\x00b\r\nContent-Length: 0\r\n\r\n"), None, INVALID),
-    "has a status that is no number": (raw(b"HTTP/1.1 OK 200\r\n\r\n", close=True), None, INVALID),
-    "answers 204 with a body": (raw(b"HTTP/1.1 204 No\r\nContent-Length: 5\r\n\r\nhello", close=True), 204, INVALID),
-    "switches protocols unasked": (raw(b"HTTP/1.1 101 S\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"), 101, None),
-    "answers 999": (raw(b"HTTP/1.1 999 X\r\nContent-Length: 0\r\n\r\n"), 999, None),
-}
 
 
 @pytest.mark.parametrize("case", HOSTILE)
 async def test_a_receiver_that(case: str) -> None:
-    reply, status_code, failure = HOSTILE[case]
+    reply, status_code, failure, note = HOSTILE[case]
     timeout_seconds = 0.5 if failure is FailureKind.timeout else TIMEOUT_SECONDS
     async with Receiver() as receiver, local_sender(timeout_seconds=timeout_seconds) as sender:
         receiver.script(reply)
         result = await sender.send(request_to(receiver.url("/hook?secret=1")))
         assert (result.status_code, result.failure) == (status_code, failure), result
         assert bool(result.detail) == (failure is not None)
+        assert result.note == (f"Odd: {note}" if note else "")
+        assert (result.stored_detail is None) == (failure is note is None)
         assert "secret" not in result.detail
         assert len(result.excerpt.encode()) <= 1024
         assert result.excerpt.isprintable()
         if failure is not FailureKind.timeout:
             # the next request meets neither the rest of that response nor a closed connection
             assert (await sender.send(request_to(receiver.url()))).status_code == 200
+
+
+@pytest.mark.parametrize("pause_seconds", [0, 0.05], ids=["the same packet", "the next packet"])
+async def test_a_byte_too_many_changes_no_verdict_in(pause_seconds: float) -> None:
+    async def reply(exchange: Exchange) -> None:
+        exchange.keep_alive = False
+        await exchange.write(response() + (b"" if pause_seconds else b"x"))
+        if pause_seconds:
+            await asyncio.sleep(pause_seconds)
+            await exchange.write(b"x")
+
+    async with Receiver() as receiver, local_sender() as sender:
+        for _ in range(3):
+            receiver.script(reply)
+            result = await sender.send(request_to(receiver.url()))
+            assert (result.status_code, result.failure) == (200, None)
+            await asyncio.sleep(2 * pause_seconds)
+        assert receiver.connections == 3, "none of them was used again"
 
 
 async def test_no_more_than_the_limit_is_read_of_a_body() -> None:

@@ -195,14 +195,14 @@ def test_a_receiver_that_refuses_before_it_reads_is_understood(run: Any) -> None
 def test_a_receiver_that_answers_and_never_reads_the_rest_keeps_no_connection(run: Any) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(response())
+        writer.write(response(413))
         writer.transport.pause_reading()
 
     async def work() -> None:
         server = await asyncio.start_server(answer, "127.0.0.1", 0, limit=1024)
         async with local_sender() as sender:
             url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-            assert (await sender.send(request_to(url, b"x" * (32 << 20)))).status_code == 200
+            assert (await sender.send(request_to(url, b"x" * (32 << 20)))).status_code == 413
             await until(lambda: not kept(), "the sender lets go")
         server.close()
 
@@ -214,7 +214,7 @@ def test_a_receiver_that_answers_and_never_reads_the_rest_keeps_no_connection(ru
 def test_no_request_waits_behind_the_rest_of_one_that_was_answered_early(tls: bool, run: Any) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(response())
+        writer.write(response(413))
 
     async def work() -> None:
         context = AUTHORITY.server_context("localhost") if tls else None
@@ -224,7 +224,7 @@ def test_no_request_waits_behind_the_rest_of_one_that_was_answered_early(tls: bo
             early = await sender.send(request_to(url, b"x" * (32 << 20)))
             following = await sender.send(request_to(url))
         server.close()
-        assert (early.status_code, early.failure) == (following.status_code, following.failure) == (200, None)
+        assert (early.status_code, early.failure) == (following.status_code, following.failure) == (413, None)
 
     run(work())
 
