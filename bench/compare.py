@@ -33,12 +33,12 @@ Turns = tuple[list[Figures], list[Figures]]
 
 
 @asynccontextmanager
-async def stacks_of(sides: Sequence[Side]) -> AsyncIterator[list[Bench]]:
+async def stacks_of(sides: Sequence[Side], *, tls: bool = False) -> AsyncIterator[list[Bench]]:
     """A prepared stack of each side."""
     async with AsyncExitStack() as stacks:
         benches = []
         for side in sides:
-            benches.append(await stacks.enter_async_context(side.stack()))
+            benches.append(await stacks.enter_async_context(side.stack(tls=tls)))
             await prepare(benches[-1])
         yield benches
 
@@ -73,9 +73,9 @@ def table(title: str, turns: Turns) -> Table:
     return shown
 
 
-async def compare(sides: Sequence[Side], work: Work) -> Turns:
+async def compare(sides: Sequence[Side], work: Work, *, tls: bool = False) -> Turns:
     """Both stacks from nothing, and the work in turn."""
-    async with stacks_of(sides) as benches:
+    async with stacks_of(sides, tls=tls) as benches:
         return await in_turn(benches, work)
 
 
@@ -88,11 +88,13 @@ def main() -> None:
     parser.add_argument("--work", choices=WORKS, default="burst-1", help=f"of {', '.join(WORKS)} (burst-1)")
     parser.add_argument("--events", type=int, help="of one turn; by default as many as the work usually has")
     parser.add_argument("--pairs", type=int, help="how often both sides have their turn")
+    parser.add_argument("--tls", action="store_true", help="deliver to the receiver by HTTPS")
     arguments = parser.parse_args()
     sides: list[Side] = arguments.sides
     work = sized(WORKS[arguments.work], arguments.events, arguments.pairs)
-    turns = asyncio.run(compare(sides, work))
-    title = f"{work.title}, {work.events:,} events, {work.pairs} pairs; A: {sides[0].text}; B: {sides[1].text}"
+    turns = asyncio.run(compare(sides, work, tls=arguments.tls))
+    how = f"{work.title}{', HTTPS' if arguments.tls else ''}, {work.events:,} events, {work.pairs} pairs"
+    title = f"{how}; A: {sides[0].text}; B: {sides[1].text}"
     Console(width=120).print(table(title, turns))
 
 

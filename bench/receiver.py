@@ -1,6 +1,8 @@
 """A receiver that only counts, in a process of its own: over 20,000 requests a second on one core.
 
-    python -m bench.receiver PORT
+    python -m bench.receiver PORT [CERTIFICATE]
+
+With a PEM file of a certificate and its key it speaks HTTPS.
 
 Every POST is answered with 200 at once, unless its path says otherwise:
 
@@ -21,6 +23,7 @@ what was received `rate` (per second, first to last arrival), `first_at`, `last_
 import asyncio
 import json
 import re
+import ssl
 import sys
 import time
 from datetime import datetime
@@ -176,11 +179,15 @@ class Server:
             return json.dumps(self.counts.failed).encode()
         return json.dumps(self.counts.retries() if target == b"/retries" else self.counts.stats()).encode()
 
-    async def serve(self, port: int) -> None:
+    async def serve(self, port: int, certificate: str | None = None) -> None:
         """Receive until terminated."""
-        server = await asyncio.get_running_loop().create_server(lambda: Connection(self), "127.0.0.1", port)
+        tls = None
+        if certificate is not None:
+            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            tls.load_cert_chain(certificate)
+        server = await asyncio.get_running_loop().create_server(lambda: Connection(self), "127.0.0.1", port, ssl=tls)
         await server.serve_forever()
 
 
 if __name__ == "__main__":
-    uvloop.run(Server().serve(int(sys.argv[1])))
+    uvloop.run(Server().serve(int(sys.argv[1]), *sys.argv[2:]))

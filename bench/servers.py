@@ -12,6 +12,8 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import trustme
+
 from local.data_directory import tail
 from local.postgres import PostgresServer, make_database
 from local.processes import Component, ended, spawn
@@ -91,16 +93,33 @@ async def postgres(directory: Path) -> AsyncIterator[Server]:
         yield Server({"BENCH_POSTGRES": server.address()}, pid)
 
 
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """PEM files: a certificate for 127.0.0.1 with its key, and the authority that signed it."""
+
+    with_key: Path
+    authority: Path
+
+    @classmethod
+    def make(cls, directory: Path) -> "Certificate":
+        """Make both files in this directory."""
+        made = cls(directory / "receiver.pem", directory / "authority.pem")
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(str(made.authority))
+        authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(made.with_key))
+        return made
+
+
 @asynccontextmanager
-async def receiver() -> AsyncIterator[tuple[str, int]]:
-    """Root address and process of a receiver."""
-    port = free_port()
-    process = subprocess.Popen([sys.executable, "-m", "bench.receiver", str(port)])
+async def receiver(certificate: Path | None = None) -> AsyncIterator[tuple[str, int]]:
+    """Root address and process of a receiver. `certificate`: a PEM file with its key, for HTTPS."""
+    port, tls = free_port(), [] if certificate is None else [str(certificate)]
+    process = subprocess.Popen([sys.executable, "-m", "bench.receiver", str(port), *tls])
     try:
         async with asyncio.timeout(START_SECONDS):
             while not await listens(port):
                 await asyncio.sleep(0.02)
-        yield f"http://127.0.0.1:{port}", process.pid
+        yield f"{'https' if tls else 'http'}://127.0.0.1:{port}", process.pid
     finally:
         process.terminate()
         process.wait(10)

@@ -39,9 +39,9 @@ class Side:
             raise argparse.ArgumentTypeError(f"{unknown[0]} is no setting of docs/settings.md")
         return cls(text or "as it is", program, settings)
 
-    def stack(self, **settings: str) -> AbstractAsyncContextManager[Bench]:
-        """A stack of this side; the side's own settings win over these."""
-        return bench_stack(settings | self.settings, self.program)
+    def stack(self, *, tls: bool = False, **settings: str) -> AbstractAsyncContextManager[Bench]:
+        """A stack of this side; the side's own settings win over these. `tls`: its receiver speaks HTTPS."""
+        return bench_stack(settings | self.settings, self.program, tls=tls)
 
 
 def add_side_argument(parser: argparse.ArgumentParser) -> None:
