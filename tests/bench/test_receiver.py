@@ -1,11 +1,13 @@
 """The receiver of measurements fails the messages that its paths say, and reports their retries."""
 
+import ssl
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx
 import pytest
 
-from bench.servers import receiver
+from bench.servers import Certificate, receiver
 
 
 @pytest.fixture
@@ -47,3 +49,12 @@ async def test_a_slow_answer_comes_after_its_seconds(client: httpx.AsyncClient) 
     with pytest.raises(httpx.ReadTimeout):
         await client.post("/slow/5", content="{}", timeout=0.2)
     assert await post(client, "/slow/0.1", "x") == 200
+
+
+async def test_with_a_certificate_it_speaks_https(tmp_path: Path) -> None:
+    certificate = Certificate.make(tmp_path)
+    trusting = ssl.create_default_context(cafile=certificate.authority)
+    async with receiver(certificate.with_key) as (url, _), httpx.AsyncClient(base_url=url, verify=trusting) as client:
+        assert await post(client, "/plain", "x") == 200
+        assert (await client.get("/count")).json() == 1
+    assert url.startswith("https://")
