@@ -96,7 +96,7 @@ async def backlog(options: Options) -> dict[str, Any]:
     The worker is stopped (SIGSTOP) while these are emitted. Of more than are delivered within `seconds`, the rest is
     left behind after the last pair, and waited for after any other.
     """
-    async with options.side.stack(BACKLOG_LIMIT_EVENTS=BACKLOG_LIMIT_EVENTS) as bench, live_receiver() as live:
+    async with options.side.stack({"BACKLOG_LIMIT_EVENTS": BACKLOG_LIMIT_EVENTS}) as bench, live_receiver() as live:
         await bench.subscribe(EVENT, "/many")
         await live.prepare(bench)
         await live.during(bench, emit_many(bench, EMIT_BATCH))

@@ -2,6 +2,7 @@
 
 import argparse
 import shlex
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,9 +40,11 @@ class Side:
             raise argparse.ArgumentTypeError(f"{unknown[0]} is no setting of docs/settings.md")
         return cls(text or "as it is", program, settings)
 
-    def stack(self, *, tls: bool = False, **settings: str) -> AbstractAsyncContextManager[Bench]:
+    def stack(
+        self, settings: Mapping[str, str] | None = None, *, tls: bool = False
+    ) -> AbstractAsyncContextManager[Bench]:
         """A stack of this side; the side's own settings win over these. `tls`: its receiver speaks HTTPS."""
-        return bench_stack(settings | self.settings, self.program, tls=tls)
+        return bench_stack(dict(settings or {}) | self.settings, self.program, tls=tls)
 
 
 def add_side_argument(parser: argparse.ArgumentParser) -> None:

@@ -274,7 +274,7 @@ async def bytes_used(bench: Bench, database: asyncpg.Connection, directory: Path
 @asynccontextmanager
 async def healthy_stack(side: Side) -> AsyncIterator[Bench]:
     """A stack with a healthy subscription, warm."""
-    async with side.stack(**BREAKERS_STAY_CLOSED) as bench:
+    async with side.stack(BREAKERS_STAY_CLOSED) as bench:
         await bench.subscribe(EVENT, "/healthy")
         await warm_up(bench, 1)
         await burst_once(bench, HEALTHY_EVENTS, 1)
