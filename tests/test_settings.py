@@ -1,8 +1,5 @@
 """Secrets come from files as containers are given them, and the environment wins over them."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,9 +7,9 @@ import pytest
 from cryptography.fernet import Fernet
 
 from settings import Settings
+from tests.commands.running import run
 
 URL = "postgresql://somebody:something@db.example.com/loyalty"
-PROGRAM = str(Path(sys.executable).with_name("loyalty-webhooks"))
 
 
 @pytest.fixture
@@ -51,12 +48,11 @@ def test_the_environment_wins_over_a_file(secrets: Path, monkeypatch: pytest.Mon
     ],
     ids=["a file is missing", "a file is empty", "there is no folder", "it is no folder"],
 )
-def test_what_is_wrong_with_the_files_is_said_without_their_contents(
+async def test_what_is_wrong_with_the_files_is_said_without_their_contents(
     secrets: Path, spoil: Callable[[Path], object], complaint: str
 ) -> None:
     spoil(secrets)
-    run = subprocess.run([PROGRAM, "migrate"], env=os.environ, capture_output=True, text=True, check=False)
-    assert run.returncode == 2
-    assert complaint in run.stderr
-    assert "something" not in run.stderr
-    assert "Traceback" not in run.stderr
+    ended = await run("migrate", directory=secrets.parent, environment={"SECRETS_DIR": str(secrets)})
+    assert ended.code == 2
+    assert complaint in ended.errors
+    assert "something" not in ended.errors

@@ -2,6 +2,7 @@
 
 import re
 import signal
+import socket
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -111,8 +112,8 @@ async def test_nothing_that_arrives_can_command_the_terminal(tmp_path: Path) -> 
 
 
 async def test_a_taken_port_is_said_with_what_to_do(tmp_path: Path) -> None:
-    async with listening(tmp_path) as listen:
-        ended = await run("listen", "--port", listen.url.rpartition(":")[2], directory=tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ended = await run("listen", "--port", str(taken.getsockname()[1]), directory=tmp_path)
     assert ended.code == 2
     assert "--port 0 takes a free port" in ended.errors
 

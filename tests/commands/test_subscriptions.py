@@ -1,6 +1,5 @@
 """`subscriptions export|diff|apply` against a real API: what the file says comes about, whole or not at all."""
 
-import asyncio
 import json
 import re
 
@@ -9,7 +8,6 @@ import pytest
 from domain.access import Scope
 from tests.api.installation import RECEIVER
 from tests.commands.filed import CRM, HEAD, MAIL, TOKEN, Filed, Served
-from tests.commands.running import ENVIRONMENT, PROGRAM
 from tests.house import ROOT
 
 AS_THEY_SHOULD_BE = "Nothing to do, {} unchanged.\n"
@@ -172,24 +170,6 @@ async def test_a_file_can_come_through_a_pipe(filed: Filed) -> None:
     assert [row["name"] for row in await filed.rows()] == ["CRM"]
     wrong = await filed.run("diff", "-", standard_input=b"version: 1\n")
     assert wrong.errors.startswith("standard input:1: subscriptions: must be a list")
-
-
-async def test_two_at_once_make_each_subscription_once(filed: Filed) -> None:
-    filed.write(HEAD, CRM, MAIL)
-    command = (str(PROGRAM), "subscriptions", "apply", "s.yaml", "--store", filed.shop.store)
-    processes = [
-        await asyncio.create_subprocess_exec(
-            *command,
-            cwd=filed.directory,
-            env=ENVIRONMENT | filed.environment(),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        for _ in range(2)
-    ]
-    outcomes = await asyncio.wait_for(asyncio.gather(*(process.communicate() for process in processes)), 60)
-    assert [process.returncode for process in processes] == [0, 0], outcomes
-    assert sorted(row["name"] for row in await filed.rows()) == ["CRM", "Mail"]
 
 
 @pytest.mark.parametrize(

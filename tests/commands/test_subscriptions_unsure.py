@@ -48,26 +48,11 @@ def terminal_command(filed: Filed, *arguments: str) -> tuple[list[str], Path, di
     return command, filed.directory, ENVIRONMENT | filed.environment(TERM="xterm")
 
 
-async def test_at_a_terminal_a_person_sees_a_table_and_is_asked(filed: Filed) -> None:
+async def test_at_a_terminal_a_person_sees_a_table_and_is_asked_again_if_the_store_has_changed_meanwhile(
+    filed: Filed,
+) -> None:
     await filed.shop.created(name="Old")
     filed.write(HEAD, CRM, "    hmacEnabled: true\n")
-    applying = terminal_command(filed, "apply", "s.yaml", "--prune")
-    code, seen = await asyncio.to_thread(at_a_terminal, *applying, lambda: "n")
-    assert code == 2
-    assert re.search(r"event +name +what", seen)
-    assert "1 to create, 1 to delete" in seen
-    assert "Nothing was done." in seen
-    assert [row["name"] for row in await filed.rows()] == ["Old"]
-    code, seen = await asyncio.to_thread(at_a_terminal, *applying, lambda: "y")
-    assert code == 0, seen
-    assert "1 created, 1 deleted" in seen
-    assert re.search(r"CustomerRegistered  CRM  [0-9a-f-]{36}  whsec_", seen)
-    assert [row["name"] for row in await filed.rows()] == ["CRM"]
-
-
-async def test_what_changed_while_a_person_thought_is_shown_before_anything_is_done(filed: Filed) -> None:
-    await filed.shop.created(name="Old")
-    filed.write(HEAD, CRM)
     loop = asyncio.get_running_loop()
 
     def agree_too_late() -> str:
@@ -77,10 +62,20 @@ async def test_what_changed_while_a_person_thought_is_shown_before_anything_is_d
     applying = terminal_command(filed, "apply", "s.yaml", "--prune")
     code, seen = await asyncio.to_thread(at_a_terminal, *applying, agree_too_late, lambda: "n")
     assert code == 2
-    assert "nothing was done. Making a new plan." in seen
-    assert "Newer" in seen
-    assert "1 to create, 2 to delete" in seen
+    assert re.search(r"event +name +what", seen)
+    assert "1 to create, 1 to delete" in seen
+    before, again, after = seen.partition("nothing was done. Making a new plan.")
+    assert again
+    assert ("Newer" in before, "Newer" in after) == (False, True)
+    assert "1 to create, 2 to delete" in after
+    assert "Nothing was done." in after
     assert sorted(row["name"] for row in await filed.rows()) == ["Newer", "Old"]
+
+    code, seen = await asyncio.to_thread(at_a_terminal, *applying, lambda: "y")
+    assert code == 0, seen
+    assert "1 created, 2 deleted" in seen
+    assert re.search(r"CustomerRegistered  CRM  [0-9a-f-]{36}  whsec_", seen)
+    assert [row["name"] for row in await filed.rows()] == ["CRM"]
 
 
 @contextlib.asynccontextmanager

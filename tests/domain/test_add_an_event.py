@@ -44,7 +44,7 @@ def apply(file: Path, text: str) -> None:
 def run(command: str, tree: Path) -> None:
     done = subprocess.run(
         command, shell=True, cwd=tree, capture_output=True, text=True, timeout=60, check=False,
-        env={"PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1", "HYPOTHESIS_STORAGE_DIRECTORY": str(tree / ".h")},
+        env={"PATH": "/usr/bin:/bin", "HYPOTHESIS_STORAGE_DIRECTORY": str(tree / ".h")},
     )  # fmt: skip
     assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
 
