@@ -72,9 +72,9 @@ class Process:
 
 @asynccontextmanager
 async def running_processes(
-    database_url: str, temporal: WorkflowEnvironment, directory: Path, **settings: str
+    database_url: str, temporal: WorkflowEnvironment, directory: Path, *, workers: int = 2, **settings: str
 ) -> AsyncIterator[tuple[Process, list[Process]]]:
-    """An API and two workers with these settings, all ready; killed when the block ends, if they still run."""
+    """An API and so many workers with these settings, all ready; killed when the block ends, if they still run."""
     environment = {
         "DATABASE_URL": database_url,
         "ENCRYPTION_KEYS": Fernet.generate_key().decode(),
@@ -91,7 +91,7 @@ async def running_processes(
     }
     async with AsyncExitStack() as running:
         processes = []
-        for number, command in enumerate(("api", "worker", "worker")):
+        for number, command in enumerate(("api", *("worker",) * workers)):
             with hold_free() as held:
                 port = held.getsockname()[1]
             process = Process(command, port, environment, directory / f"{command}-{number}.log")

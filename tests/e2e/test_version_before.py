@@ -1,4 +1,4 @@
-"""The code of the version before goes on running when the database has been migrated: API and workers, as processes.
+"""The code of the version before goes on running when the database has been migrated: API and worker, as processes.
 
 Before there is a second release it is the code of the last commit that runs, so that the way of doing it is tried. A
 failure here while nothing was released yet means that the tables were changed in place: commit, and it passes.
@@ -27,7 +27,7 @@ from tests.running_processes import running_processes
 pytestmark = pytest.mark.stack
 
 ARRIVAL_SECONDS = 30
-EVENTS = 50
+EVENTS = 20
 
 
 def git(*arguments: str) -> "subprocess.CompletedProcess[bytes]":
@@ -71,7 +71,7 @@ async def test_the_code_before_delivers_on_the_schema_of_today(
         await create_key(connection, "platform", key, (Scope.EVENT_EMIT,), ("*",))
     async with (
         Receiver() as receiver,
-        running_processes(database_url, temporal, tmp_path, PYTHONPATH=str(code)) as (api, _),
+        running_processes(database_url, temporal, tmp_path, workers=1, PYTHONPATH=str(code)) as (api, _),
         httpx.AsyncClient(base_url=api.url, headers={"X-AUTH-TOKEN": key}) as client,
     ):
         receiver.script(status(500), status(503))
