@@ -1,64 +1,107 @@
-"""`loyalty-webhooks up`: everything runs, keeps running, stops in order, and comes back as it was.
+"""`loyalty-webhooks up` and the tour of the README: everything runs, keeps running, stops in order, and comes back.
 
-One stack serves the tests in the order they stand; the later ones stop it, kill it and start it again.
+One stack, in a directory like the one of the README's reader, serves the tests in the order they stand. It is started
+in the background of nobody's terminal, killed, started again at a terminal, stopped by Ctrl-C, and started detached.
 """
 
-import contextlib
+import asyncio
 import json
 import os
+import pwd
+import re
+import shutil
 import signal
+import socket
+import stat
 import subprocess
+import sys
 import time
+import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
 import httpx
 import pytest
 
+from domain.events.catalogue import CATALOGUE
 from local.data_directory import DataDirectory
 from local.health import stack_health
+from local.ports import HOST
 from local.processes import ProcessIdentity, titled
 from local.stack import own_command
 from local.stack_file import Stack, read_stack
+from tests.commands.running import run
 from tests.deadlines import eventually
+from tests.e2e.expiring import DUE, Scanned
+from tests.pages import blocks, comparable, free_port, typing_shell
 from tests.stack import FREE_PORTS, Up, up
+from tests.terminal import CTRL_C, terminal
 
 pytestmark = pytest.mark.stack
 
 COMPONENTS = ("api", "worker", "temporal", "postgres")
-ARGUMENTS = ("--no-demo", *FREE_PORTS)
 BACK_SECONDS = 30.0  # of a component that was killed, to be well again while other tests run
+SEED_EVENTS = [name for name, event_type in CATALOGUE.items() if event_type.seed]
+SUBSCRIPTIONS = 2 * len(SEED_EVENTS)
+DELIVERIES = SUBSCRIPTIONS + 1  # an automatic change of level makes two legacy webhooks
+DEMO_SECONDS = 90.0
+SHOWN_LAST = '"amountChangeType"'
+REMAINS = {"logs", "postgres", "ports.json", "secrets.json", "temporal.db", "temporal.db-shm", "temporal.db-wal"}
+"""The data, which is all that is left of a stack that has stopped."""
 
 
-class Runs:
-    """The `up` of the moment, on one data directory."""
+@dataclass
+class Home:
+    """A directory in which `make install` and `make run` were called, as far as the README's reader can tell."""
 
-    def __init__(self, data_dir: Path) -> None:
-        self.data_dir = data_dir
-        self._held = contextlib.ExitStack()
-        self.up = self.start()
+    directory: Path
+    up: Up
+    """The `up` of the moment."""
 
-    def start(self) -> Up:
-        """Start it (again) and wait until all is healthy."""
-        self.up = self._held.enter_context(up(self.data_dir, *ARGUMENTS))
-        self.up.stack()
-        return self.up
+    @property
+    def data_dir(self) -> Path:
+        return self.directory / ".loyalty-webhooks"
 
-    def close(self) -> None:
-        self._held.close()
+    def left(self) -> set[str]:
+        """Names in the data directory."""
+        return {path.name for path in self.data_dir.iterdir()}
+
+
+def modes(path: Path) -> dict[Path, int]:
+    """The modes of the directory and all above it."""
+    return {directory: directory.stat().st_mode for directory in (path, *path.parents)}
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
-    runs = Runs(tmp_path_factory.mktemp("up") / "stack")
-    yield runs
-    runs.close()
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory that only its owner, root where we are root, may enter."""
+    directory = tmp_path_factory.mktemp("up") / "a home"
+    directory.mkdir(mode=0o700)
+    (directory / ".venv").symlink_to(sys.prefix)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def modes_before(directory: Path) -> dict[Path, int]:
+    return modes(directory)
+
+
+@pytest.fixture(scope="module")
+def home(directory: Path, modes_before: dict[Path, int]) -> Iterator[Home]:
+    with up(directory / ".loyalty-webhooks", *FREE_PORTS, cwd=directory) as running:
+        running.stack()
+        deadline = time.monotonic() + DEMO_SECONDS
+        while "Stop with" not in running.output:
+            assert time.monotonic() < deadline, running.output
+            time.sleep(0.05)
+        yield Home(directory, running)
 
 
 @pytest.fixture
-def stack(runs: Runs) -> Stack:
-    return runs.up.stack()
+def stack(home: Home) -> Stack:
+    return home.up.stack()
 
 
 def identities(stack: Stack) -> list[ProcessIdentity]:
@@ -67,42 +110,120 @@ def identities(stack: Stack) -> list[ProcessIdentity]:
     return [identity for identity in found if identity]
 
 
-def run_command(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(own_command(*arguments), capture_output=True, text=True, check=False, timeout=60)
+def get(stack: Stack, path: str, **query: str) -> list[dict[str, object]]:
+    answer = httpx.get(
+        f"{stack.api}/api/{stack.store}{path}",
+        params=query,
+        headers={"X-AUTH-TOKEN": stack.api_key},
+        trust_env=False,
+        timeout=20,
+    )
+    assert answer.status_code == 200, answer.text
+    items: list[dict[str, object]] = answer.json()["items"]
+    return items
 
 
-async def is_ready(stack: Stack) -> bool:
-    try:
-        async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
-            return (await client.get(f"{stack.api}/readyz")).status_code == 200
-    except httpx.TransportError:
-        return False
+def is_well(stack: Stack) -> bool:
+    return httpx.get(f"{stack.api}/readyz", trust_env=False, timeout=20).status_code == 200
 
 
-async def until_all_gone(runs: Runs, processes: list[ProcessIdentity], seconds: float) -> None:
+def postgres_processes(data_dir: Path) -> list[int]:
+    return titled(f"postgres: {DataDirectory.at(data_dir).cluster}")
+
+
+async def until_all_gone(home: Home, processes: list[ProcessIdentity], seconds: float) -> None:
     async def gone() -> bool:
-        return not any(process.is_alive() for process in processes) and not postgres_processes(runs)
+        return not any(process.is_alive() for process in processes) and not postgres_processes(home.data_dir)
 
     await eventually(gone, seconds, f"all of {[process.name for process in processes]} have ended")
-
-
-def postgres_processes(runs: Runs) -> list[int]:
-    return titled(f"postgres: {DataDirectory.at(runs.data_dir).cluster}")
 
 
 def without_pids(stack: Stack) -> dict[str, object]:
     return stack.model_dump(exclude={"pids"})
 
 
-def test_it_says_at_once_what_a_local_stack_allows(runs: Runs) -> None:
-    assert "http://" in runs.up.output.splitlines()[0]
-    assert "127.0.0.0/8 and ::1/128" in runs.up.output.splitlines()[0]
+def test_make_run_prints_what_the_readme_shows(home: Home) -> None:
+    (language, shown), *_ = blocks("Five minutes")
+    assert language == "console"
+
+    def known(text: str) -> list[str]:
+        text = text.replace(f"{home.directory}/", "")
+        text = re.sub(r"127\.0\.0\.1:\d+", "ADDRESS", re.sub(r"\d+\.\d s", "N s", re.sub(r"\d+ ms", "N ms", text)))
+        return [" ".join(line.split()) for line in text.splitlines()]
+
+    by_make = ("$ make run", "Making .venv", "Installing the packages", "…")
+    lines = [line for line in known(shown) if not line.startswith(by_make)]
+    printed = known(home.up.output)
+    assert printed[0] == lines[0]
+    assert [line for line in lines if line not in printed] == []
 
 
-def test_stack_json_says_where_everything_is_and_only_its_owner_may_read_it(runs: Runs, stack: Stack) -> None:
-    assert runs.up.data.stack.stat().st_mode & 0o777 == 0o600
-    assert runs.up.data.secrets.stat().st_mode & 0o777 == 0o600
-    assert runs.data_dir.stat().st_mode & 0o777 == 0o700
+async def test_the_demo_says_plain_lines_and_each_kind_of_schedule_has_scanned(home: Home, stack: Stack) -> None:
+    assert "\x1b" not in home.up.output
+    for event_name in SEED_EVENTS:
+        assert re.search(rf"^ +\d+ ms  {event_name}, modern$", home.up.output, re.MULTILINE)
+        assert re.search(rf"^ +\d+ ms  {event_name}, legacy$", home.up.output, re.MULTILINE)
+    assert len(get(stack, "/webhook/subscription", _itemsOnPage="50")) == SUBSCRIPTIONS
+
+    async def all_recorded() -> bool:
+        return len(get(stack, "/webhook/delivery", status="delivered", _itemsOnPage="50")) == DELIVERIES
+
+    await eventually(all_recorded, 30, "the outcome of each delivery is recorded")
+    schedules = get(stack, "/schedule")
+    assert [(one["kind"], one["state"]) for one in schedules] == [
+        (kind, "active") for kind in ("points", "levels", "coupons")
+    ]
+    for schedule in schedules:
+        assert schedule["lastScan"]["origin"] == "manual"  # type: ignore[index]
+        assert schedule["lastScan"]["emitted"] == 1  # type: ignore[index]
+        assert str(schedule["temporalUrl"]).startswith(f"{stack.temporal_ui}/namespaces/default/schedules/")
+
+
+async def test_the_tour_works_and_prints_what_it_shows(home: Home) -> None:
+    port = free_port()
+    _, (_, listen), *steps = blocks("Five minutes")
+    async with typing_shell(home.directory, port) as second, typing_shell(home.directory, port) as third:
+        second.type(listen.replace("loyalty-webhooks listen", "exec loyalty-webhooks listen"))
+        listening = await second.wait_for("Listening on")
+        printed: list[str] = []
+        for language, block in steps:
+            if language == "sh":
+                printed = await third.run(block)
+            elif block.startswith("Listening on"):
+                shown = comparable(block)
+                assert listening + await second.wait_for(SHOWN_LAST) == shown[:-2]  # two lines of braces are left
+            else:
+                assert printed == comparable(block)
+        assert any(line.startswith("Worker") for line in printed)
+        for _ in range(20):
+            await second.wait_for("AvailablePointsAmountChanged modern")
+    assert "received AvailablePointsAmountChanged, modern" in home.up.output
+
+
+async def test_the_python_example_emits_one_event_however_often_it_is_called(stack: Stack) -> None:
+    ((language, code),) = blocks("Emitting from Python")
+    assert language == "python"
+    names: dict[str, object] = {}
+    exec(code, names)
+    emit = names["emit"]
+    assert callable(emit)
+    headers = {"X-AUTH-TOKEN": stack.api_key}
+
+    def twice(event_id: str) -> tuple[str, str]:
+        with httpx.Client(base_url=f"{stack.api}/api/{stack.store}/", headers=headers, trust_env=False) as client:
+            return emit(client, "CustomerUpdated", {}, event_id), emit(client, "CustomerUpdated", {}, event_id)
+
+    event_id = str(uuid.uuid4())
+    assert await asyncio.to_thread(twice, event_id) == (event_id, event_id)
+    with httpx.Client(base_url=stack.api, headers=headers, trust_env=False) as client:
+        found = await asyncio.to_thread(client.get, f"/api/{stack.store}/event/{event_id}")
+    assert found.json()["eventName"] == "CustomerUpdated"
+
+
+def test_stack_json_says_where_everything_is_and_only_its_owner_may_read_it(home: Home, stack: Stack) -> None:
+    assert home.up.data.stack.stat().st_mode & 0o777 == 0o600
+    assert home.up.data.secrets.stat().st_mode & 0o777 == 0o600
+    assert home.data_dir.stat().st_mode & 0o777 == 0o700
     headers = {"X-AUTH-TOKEN": stack.api_key}
     with httpx.Client(trust_env=False, timeout=20) as client:
         for url in (f"{stack.api}/healthz", f"{stack.api}/readyz", f"{stack.api}/openapi.json", stack.docs):
@@ -116,144 +237,275 @@ def test_stack_json_says_where_everything_is_and_only_its_owner_may_read_it(runs
         assert client.get(subscriptions, headers=bearer).status_code == 200
 
 
-async def test_its_database_takes_connections(stack: Stack) -> None:
-    connection = await asyncpg.connect(stack.database)
-    assert await connection.fetchval("SELECT count(*) FROM store WHERE code = $1", stack.store) == 1
-    await connection.close()
-
-
-def test_the_components_lead_sessions_of_their_own(runs: Runs, stack: Stack) -> None:
+def test_the_components_lead_sessions_of_their_own(home: Home, stack: Stack) -> None:
     """Ctrl-C at a terminal goes to its foreground group: that is `up` alone."""
     for pid in stack.pids.model_dump().values():
         assert os.getsid(pid) == pid
-        assert os.getpgid(pid) != os.getpgid(runs.up.process.pid)
+        assert os.getpgid(pid) != os.getpgid(home.up.process.pid)
 
 
-def test_no_secret_is_in_a_command_line_or_in_the_output(runs: Runs, stack: Stack) -> None:
+def test_no_secret_is_in_a_command_line_or_in_the_output(home: Home, stack: Stack) -> None:
     password = stack.database.split(":")[2].split("@")[0]
     secrets = (password, stack.api_key, stack.admin.password)
-    for pid in (runs.up.process.pid, *stack.pids.model_dump().values()):
+    for pid in (home.up.process.pid, *stack.pids.model_dump().values()):
         command_line = Path(f"/proc/{pid}/cmdline").read_text()
         assert not any(secret in command_line for secret in secrets)
-    assert not any(secret in runs.up.output for secret in secrets)
+    assert not any(secret in home.up.output for secret in secrets)
 
 
-def test_status_shows_the_components_and_the_backlog(runs: Runs, stack: Stack) -> None:
-    shown = run_command("status", "--data-dir", str(runs.data_dir))
-    assert shown.returncode == 0, shown.stdout + shown.stderr
+async def test_status_shows_the_components_and_the_backlog(home: Home, stack: Stack) -> None:
+    shown = await run("status", directory=home.directory)
+    assert shown.code == 0, shown.output + shown.errors
     for title in ("PostgreSQL", "Temporal", "API", "Worker", "Backlog"):
-        assert title in shown.stdout
-    for_programs = run_command("status", "--data-dir", str(runs.data_dir), "--json")
-    content = json.loads(for_programs.stdout)
+        assert title in shown.output
+    for_programs = await run("status", "--data-dir", str(home.data_dir), "--json", directory=home.directory)
+    content = json.loads(for_programs.output)
     assert content["healthy"] is True
     assert {name: part["pid"] for name, part in content["components"].items()} == stack.pids.model_dump()
     assert content["backlog"] == {"events": 0, "oldest_seconds": 0}
 
 
-def test_a_second_up_on_the_directory_is_refused_and_disturbs_nothing(runs: Runs, stack: Stack) -> None:
-    second = run_command("up", "--data-dir", str(runs.data_dir), *ARGUMENTS)
-    assert second.returncode == 1
-    assert f"(pid {runs.up.process.pid})" in second.stderr
-    assert runs.up.stack() == stack
+@pytest.mark.parametrize("detach", [(), ("--detach",)], ids=["in the foreground", "detached"])
+async def test_a_second_up_on_the_directory_is_refused_and_disturbs_nothing(
+    home: Home, stack: Stack, detach: tuple[str, ...]
+) -> None:
+    second = await run("up", *FREE_PORTS, *detach, directory=home.directory)
+    assert second.code == 1
+    assert f"(pid {home.up.process.pid})" in second.errors
+    assert home.up.stack() == stack
 
 
-@pytest.mark.parametrize("name", COMPONENTS)
-async def test_a_killed_component_is_back_at_once_with_its_port_and_a_new_pid(runs: Runs, name: str) -> None:
-    before = runs.up.stack()
-    lines = runs.up.output.count("\n")
+async def kill(home: Home, name: str) -> None:
+    """Kill a component, which is back at once with its port and a new pid, and `up` says so."""
+    before = home.up.stack()
+    lines = home.up.output.count("\n")
     old = before.pids.model_dump()[name]
     os.kill(old, signal.SIGKILL)
-    killed = time.monotonic()
 
     async def replaced() -> bool:
-        return bool(runs.up.stack().pids.model_dump()[name] != old)
+        return bool(home.up.stack().pids.model_dump()[name] != old)
 
     await eventually(replaced, 5, f"stack.json names the new {name}")
-    assert time.monotonic() - killed < 2  # one second is promised; the machine may be busy with other tests
-    after = runs.up.stack()
+    after = home.up.stack()
     assert without_pids(after) == without_pids(before)
     assert {other for other in COMPONENTS if getattr(after.pids, other) != getattr(before.pids, other)} == {name}
 
     async def said() -> bool:
-        new_lines = runs.up.output.splitlines()[lines:]
+        new_lines = [line for line in home.up.output.splitlines()[lines:] if "(pid" in line]
         return len(new_lines) == 1 and f"(pid {old}) was killed by SIGKILL; started again" in new_lines[0]
 
     await eventually(said, 5, "it was said in one line")
 
+
+async def until_well(home: Home) -> None:
     async def well() -> bool:
-        return (await stack_health(runs.up.data, runs.up.stack())).healthy
+        return (await stack_health(home.up.data, home.up.stack())).healthy
 
-    await eventually(well, BACK_SECONDS, f"all is well after {name} was killed")
-
-
-async def test_after_ctrl_c_nothing_is_left_but_the_data(runs: Runs) -> None:
-    processes = identities(runs.up.stack())
-    assert runs.up.stop(signal.SIGINT) < 10
-    assert not any(process.is_alive() for process in processes)
-    await until_all_gone(runs, processes, 1)
-    left = {path.name for path in runs.data_dir.iterdir()}
-    assert left <= {
-        "logs",
-        "postgres",
-        "ports.json",
-        "secrets.json",
-        "temporal.db",
-        "temporal.db-shm",
-        "temporal.db-wal",
-    }
-    assert "did not stop in time" not in runs.up.output
+    await eventually(well, BACK_SECONDS, "all is well again")
 
 
-def test_when_nothing_runs_down_is_content_and_status_is_not(runs: Runs) -> None:
-    assert run_command("down", "--data-dir", str(runs.data_dir)).returncode == 0
-    assert run_command("status", "--data-dir", str(runs.data_dir)).returncode == 1
+@pytest.mark.parametrize("name", ["api", "postgres"])
+async def test_a_killed_component_is_back_at_once_with_its_port_and_a_new_pid(home: Home, name: str) -> None:
+    await kill(home, name)
+    await until_well(home)
 
 
-async def test_the_next_start_finds_data_secrets_and_ports(runs: Runs) -> None:
-    before = runs.up.data.secrets.read_text(), runs.up.data.ports.read_text()
-    runs.start()
-    stack = runs.up.stack()
-    assert (runs.up.data.secrets.read_text(), runs.up.data.ports.read_text()) == before
-    connection = await asyncpg.connect(stack.database)
-    assert await connection.fetchval("SELECT count(*) FROM store") == 1
-    assert await connection.fetchval("SELECT count(*) FROM administrator") == 1
-    assert await connection.fetchval("SELECT count(*) FROM api_key") == 1
-    await connection.close()
+@pytest.mark.timeout(150)
+async def test_each_due_row_makes_one_event_although_worker_and_temporal_are_killed_meanwhile(
+    home: Home, stack: Stack
+) -> None:
+    async with Scanned.in_store_of_its_own(stack) as scanned:
+        await scanned.fill()
+        await scanned.begin()
+        for component, events in (("worker", DUE // 6), ("temporal", DUE // 2)):
+            await scanned.until_emitted(events)
+            await kill(home, component)
+        await scanned.until_finished()
+        await scanned.assert_each_once_and_delivered()
+    await until_well(home)
 
 
-async def test_everything_ends_when_up_is_killed_and_the_next_start_cleans_up(runs: Runs) -> None:
-    stack = runs.up.stack()
+async def test_everything_ends_when_up_is_killed(home: Home, stack: Stack) -> None:
     processes = identities(stack)
-    runs.up.process.kill()
-    runs.up.process.wait()
-    await until_all_gone(runs, processes, 10)
-    assert read_stack(runs.up.data.stack) == stack  # nobody was left to remove it
-    assert run_command("status", "--data-dir", str(runs.data_dir)).returncode == 1
-
-    runs.start()
-    again = runs.up.stack()
-    assert without_pids(again) == without_pids(stack)
-    assert await is_ready(again)
+    home.up.process.kill()
+    home.up.process.wait()
+    await until_all_gone(home, processes, 10)
+    assert read_stack(home.up.data.stack) == stack  # nobody was left to remove it
+    assert (await run("status", directory=home.directory)).code == 1
 
 
-async def test_down_stops_it_from_outside(runs: Runs) -> None:
-    processes = identities(runs.up.stack())
-    stopped = run_command("down", "--data-dir", str(runs.data_dir))
-    assert stopped.returncode == 0, stopped.stderr
-    assert runs.up.process.wait(1) == 0
-    await until_all_gone(runs, processes, 1)
-    assert not DataDirectory.at(runs.data_dir).lock.exists()
-    assert not runs.up.data.stack.exists()
+async def test_the_next_start_at_a_terminal_finds_everything_and_ctrl_c_leaves_nothing_but_the_data(home: Home) -> None:
+    before = home.up.data.secrets.read_text(), home.up.data.ports.read_text()
+    left_behind = read_stack(home.up.data.stack)
+    assert left_behind is not None
+    with terminal(*own_command("up", "--data-dir", str(home.data_dir), *FREE_PORTS)) as shown:
+        shown.until_shown("Stop with Ctrl-C.")
+        stack = read_stack(home.up.data.stack)
+        assert stack is not None
+        assert without_pids(stack) == without_pids(left_behind)
+        assert (home.up.data.secrets.read_text(), home.up.data.ports.read_text()) == before
+        assert f"{DELIVERIES} of {DELIVERIES}" in shown.shown
+        for url in (stack.api, stack.docs, stack.panel, stack.temporal_ui):
+            assert url in shown.shown
+        demos = get(stack, "/webhook/subscription", _itemsOnPage="50", **{"name[like]": "Demo: "})
+        assert len(demos) == SUBSCRIPTIONS  # nothing is made twice
+        connection = await asyncpg.connect(stack.database)
+        assert await connection.fetchval("SELECT count(*) FROM store WHERE code = $1", stack.store) == 1
+        assert await connection.fetchval("SELECT count(*) FROM administrator") == 1
+        assert await connection.fetchval("SELECT count(*) FROM api_key") == 1
+        await connection.close()
+        processes = identities(stack)
+        shown.press(CTRL_C)
+        shown.until(lambda: shown.process.poll() is not None, "Ctrl-C ended it")
+        assert shown.process.returncode == 0
+        assert "Stopped" in shown.shown
+        assert "did not stop in time" not in shown.shown
+    await until_all_gone(home, processes, 1)
+    assert home.left() <= REMAINS
 
 
-async def test_asked_to_stop_while_starting_it_stops_and_leaves_nothing(runs: Runs) -> None:
-    with up(runs.data_dir, *ARGUMENTS) as starting:
+async def test_when_nothing_runs_down_is_content_and_status_is_not(home: Home) -> None:
+    assert (await run("down", directory=home.directory)).code == 0
+    assert (await run("status", "--data-dir", str(home.data_dir), directory=home.directory)).code == 1
+
+
+def as_nobody(directory: Path) -> tuple[str, ...]:
+    """A program that runs another as an ordinary user, who works in the directory and can reach this Python.
+
+    Where either lies below a directory of root's it takes a capability; PostgreSQL looks at the user alone.
+    """
+    work = f"import asyncpg, ctypes, pydantic; open({str(directory / 'probe')!r}, 'w').close()"
+    setpriv = shutil.which("setpriv") or pytest.fail("setpriv of util-linux is needed")
+    user = pwd.getpwnam("nobody")
+    identity = (setpriv, f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups")
+    for capability in ((), ("dac_read_search",), ("dac_override",)):
+        kept = [
+            option for name in capability for option in (f"--inh-caps=-all,+{name}", f"--ambient-caps=-all,+{name}")
+        ]
+        prefix = (*identity, *(kept or ["--inh-caps=-all"]))
+        if subprocess.run([*prefix, sys.executable, "-c", work], capture_output=True, check=False).returncode == 0:
+            return prefix
+    return pytest.fail("no ordinary user can run this Python")
+
+
+def owners(stack: Stack) -> dict[str, int]:
+    """The user each component runs as."""
+    return {name: Path(f"/proc/{pid}").stat().st_uid for name, pid in stack.pids.model_dump().items()}
+
+
+@dataclass
+class Detached:
+    """The stack, started with `--detach`, and what its command said."""
+
+    started: "subprocess.CompletedProcess[str]"
+    stack: Stack
+
+
+@pytest.fixture(scope="module")
+def detached(home: Home) -> Iterator[Detached]:
+    """From a directory with traps."""
+    (home.directory / "cli.py").write_text("raise SystemExit('this is not ours')")
+    (home.directory / ".env").write_text(
+        "DATABASE_URL=postgresql://nobody@127.0.0.1:1/nothing\nTEMPORAL_ADDRESS=127.0.0.1:1\n"
+    )
+
+    def command(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            own_command(*arguments), cwd=home.directory, capture_output=True, text=True, check=False, timeout=120
+        )
+
+    try:
+        started = command("up", "--no-demo", "--detach", *FREE_PORTS)
+        assert started.returncode == 0, started.stdout + started.stderr
+        stack = read_stack(home.data_dir / "stack.json")
+        assert stack is not None
+        yield Detached(started, stack)
+    finally:
+        if "stack.json" in home.left():
+            command("down")
+
+
+@pytest.fixture(scope="module")
+def ordinary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """A second stack, of an ordinary user."""
+    directory = tmp_path_factory.mktemp("ordinary")
+    prefix: tuple[str, ...] = ()
+    if os.geteuid() == 0:
+        os.chown(directory, pwd.getpwnam("nobody").pw_uid, -1)
+        prefix = as_nobody(directory)
+    with up(directory / "stack", "--no-demo", *FREE_PORTS, prefix=prefix, cwd=directory) as running:
+        running.stack()
+        yield running
+
+
+def test_detached_it_returns_when_all_is_healthy_and_says_where_everything_is(detached: Detached) -> None:
+    assert is_well(detached.stack)
+    for shown in (detached.stack.api, detached.stack.temporal_ui, "loyalty-webhooks down --data-dir"):
+        assert shown in detached.started.stdout
+    assert detached.stack.admin.password not in detached.started.stdout
+
+
+def test_no_existing_directory_was_opened_for_others(
+    home: Home, detached: Detached, modes_before: dict[Path, int]
+) -> None:
+    assert modes(home.directory) == modes_before
+    assert stat.S_IMODE(home.data_dir.stat().st_mode) == 0o700
+    assert stat.S_IMODE((home.data_dir / "postgres").stat().st_mode) == 0o700
+
+
+@pytest.mark.root
+def test_root_runs_postgresql_alone_as_an_ordinary_user(detached: Detached) -> None:
+    owner = owners(detached.stack)
+    assert owner.pop("postgres") != 0
+    assert set(owner.values()) == {0}
+
+
+def test_an_ordinary_user_runs_everything_as_themselves(ordinary: Up) -> None:
+    user = pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else os.geteuid()
+    assert set(owners(ordinary.stack()).values()) == {user}
+    assert {path.stat().st_uid for path in ordinary.data.root.rglob("*")} == {user}
+
+
+def test_two_stacks_run_side_by_side(detached: Detached, ordinary: Up) -> None:
+    one, other = detached.stack, ordinary.stack()
+    assert is_well(one)
+    assert is_well(other)
+    for name in ("api", "temporal_ui", "temporal", "database", "api_key"):
+        assert getattr(one, name) != getattr(other, name)
+    key = {"X-AUTH-TOKEN": one.api_key}
+    refused = httpx.get(f"{other.api}/api/default/webhook/subscription", headers=key, trust_env=False, timeout=20)
+    assert refused.status_code == 401
+
+
+async def test_stopping_one_stack_leaves_the_other_alone(home: Home, detached: Detached, ordinary: Up) -> None:
+    processes = identities(detached.stack)
+    for _ in range(2):  # the second time there is nothing to do
+        stopped = await run("down", directory=home.directory)
+        assert stopped.code == 0, stopped.errors
+    assert not any(process.is_alive() for process in processes)
+    await until_all_gone(home, processes, 1)
+    assert home.left() <= REMAINS
+    assert is_well(ordinary.stack())
+
+
+async def test_asked_to_stop_while_starting_it_stops_and_leaves_nothing(home: Home) -> None:
+    with up(home.data_dir, "--no-demo", *FREE_PORTS) as starting:
 
         async def begun() -> bool:
             return "Starting PostgreSQL" in starting.output
 
         await eventually(begun, 30, "the servers are being started")
         assert starting.stop(signal.SIGTERM) < 10
-    assert not starting.data.lock.exists()
-    assert not starting.data.processes.exists()
-    assert postgres_processes(runs) == []
+    assert home.left() <= REMAINS
+    assert postgres_processes(home.data_dir) == []
+
+
+async def test_a_port_that_was_asked_for_and_is_taken_ends_the_start_with_nothing_left(tmp_path: Path) -> None:
+    with socket.create_server((HOST, 0)) as server:
+        port = server.getsockname()[1]
+        arguments = ("--data-dir", "stack", "--api-port", str(port), "--ui-port", "0", "--temporal-port", "0")
+        failed = await run("up", "--detach", *arguments, directory=tmp_path)
+    assert failed.code == 1
+    assert f"Port {port} for the API (--api-port) is in use" in failed.errors
+    assert "Traceback" not in failed.errors + failed.output
+    assert {path.name for path in (tmp_path / "stack").iterdir()} == {"logs", "secrets.json"}
