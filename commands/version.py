@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from storage.migrate import head
+from storage.revisions import head
 
 COMMIT_FILE = Path(__file__).with_name("commit")
 """File with the commit, written by the Dockerfile. A checkout has none: git knows its commit."""

@@ -1,15 +1,12 @@
-"""Schema versions: migrate the database, read its revision, render migrations as SQL."""
+"""Migrate the database, or render migrations as SQL."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from io import StringIO
-from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import SQLModel
@@ -20,10 +17,10 @@ import storage.events.tables
 import storage.expiry.tables
 import storage.operations.workers
 import storage.subscriptions.tables  # noqa: F401  the imports fill METADATA
+from storage import revisions
 from storage.database import Database
 from storage.events.days import make_coming_days
 
-MIGRATIONS = Path(__file__).parent / "migrations"
 METADATA = SQLModel.metadata
 """Every table of the code."""
 MIGRATION_LOCK = 0x10EA17  # an arbitrary constant, so that only one process migrates a database at a time
@@ -38,31 +35,9 @@ migration fails and has to be repeated."""
 
 def _config(connection: Connection | None = None) -> Config:
     config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("script_location", str(revisions.MIGRATIONS))
     config.attributes["connection"] = connection
     return config
-
-
-def head() -> str:
-    """Return the revision that this code needs."""
-    revision = ScriptDirectory.from_config(_config()).get_current_head()
-    if revision is None:
-        raise RuntimeError(f"no migration found in {MIGRATIONS}")
-    return revision
-
-
-def revisions() -> list[str]:
-    """Return every revision, oldest first."""
-    return [script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()][::-1]
-
-
-def is_behind(revision: str | None) -> bool:
-    """Return True if a database at this revision has to be migrated before this code can use it.
-
-    A database at a revision unknown to this code is ahead: a newer version has migrated it, which the version before
-    must support (CONTRIBUTING, migrations).
-    """
-    return revision is None or (revision in revisions() and revision != head())
 
 
 def sql_between(first: str | None, last: str) -> str:
@@ -78,11 +53,11 @@ async def migrate(database: Database) -> tuple[str | None, str]:
 
     Safe to repeat and to run concurrently.
     """
-    before = await current(database)
+    before = await revisions.current(database)
     async with database.engine.connect() as connection, _migration_lock(connection):
         await connection.run_sync(lambda sync: command.upgrade(_config(sync), "head"))
     await make_coming_days(database)
-    return before, head()
+    return before, revisions.head()
 
 
 @asynccontextmanager
@@ -104,9 +79,3 @@ async def _migration_lock(connection: AsyncConnection) -> AsyncIterator[None]:
         await connection.execute(text("RESET lock_timeout"))
         await connection.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": MIGRATION_LOCK})
         await connection.commit()
-
-
-async def current(database: Database) -> str | None:
-    """Return the database's revision; None if the database is empty."""
-    async with database.transaction() as connection:
-        return await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())

@@ -14,8 +14,7 @@ international names), which no pattern can express.
 
 from collections.abc import Collection, Iterator, Mapping
 from http import HTTPStatus
-from importlib.metadata import version
-from importlib.resources import files
+from importlib.metadata import distribution, version
 from pathlib import Path
 from typing import Any
 
@@ -368,5 +367,5 @@ def add_docs(app: FastAPI, rules: UrlRules) -> None:
         """Return the script that starts Swagger UI, a separate file so that the policy can forbid inline scripts."""
         return Response(_START, media_type="text/javascript")
 
-    assets = Path(str(files("fastapi_offline"))) / "static"
+    assets = Path(str(distribution("fastapi-offline").locate_file("fastapi_offline"))) / "static"
     app.mount("/docs/assets", StaticFiles(directory=assets), name="docs-assets")

@@ -9,7 +9,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from storage.database import Database
-from storage.migrate import current, head, is_behind
+from storage.revisions import current, head, is_behind
 from storage.unavailable import is_unavailable
 
 CHECK_SECONDS = 1.5

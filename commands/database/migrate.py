@@ -5,8 +5,9 @@ from typing import Annotated
 import typer
 
 from commands.database.connection import in_database
-from storage.migrate import current, head, is_behind, sql_between
 from storage.migrate import migrate as bring_to_head
+from storage.migrate import sql_between
+from storage.revisions import current, head, is_behind
 
 
 def migrate(

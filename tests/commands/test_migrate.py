@@ -4,7 +4,7 @@ from pathlib import Path
 
 from cryptography.fernet import Fernet
 
-from storage.migrate import head
+from storage.revisions import head
 from tests.commands.running import run, run_process
 from tests.databases import empty_database
 

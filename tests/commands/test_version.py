@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import commands.version
-from storage.migrate import head
+from storage.revisions import head
 from tests.commands.running import run
 from tests.house import PYPROJECT
 

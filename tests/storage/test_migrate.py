@@ -7,14 +7,17 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import SQLModel
 
 from storage import migrate as migrating
+from storage import revisions
 from storage.database import Database
 from storage.events.tables import OUTBOX_VACUUM
-from storage.migrate import current, head, migrate
+from storage.migrate import migrate
+from storage.revisions import current, head
 from tests.databases import empty_database, sqlalchemy_url
 
 
@@ -42,6 +45,11 @@ async def test_several_migrators_at_once_bring_an_empty_database_to_head(postgre
         await database.close()
 
 
+def test_revisions_are_known_by_the_names_of_their_files() -> None:
+    scripts = ScriptDirectory(str(revisions.MIGRATIONS)).walk_revisions()
+    assert [script.revision for script in scripts] == revisions.revisions()[::-1]
+
+
 NEXT = """
 import sqlalchemy as sa
 from alembic import op
@@ -62,9 +70,9 @@ def next_migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One after head, of the kind that large tables need: an index made concurrently, and a column that may be null."""
     before = head()
     folder = tmp_path / "migrations"
-    shutil.copytree(migrating.MIGRATIONS, folder)
+    shutil.copytree(revisions.MIGRATIONS, folder)
     (folder / "versions" / "9999_trial.py").write_text(NEXT.format(before=before))
-    monkeypatch.setattr(migrating, "MIGRATIONS", folder)
+    monkeypatch.setattr(revisions, "MIGRATIONS", folder)
 
 
 async def test_an_index_is_made_concurrently_while_other_migrators_wait_for_their_turn(

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from storage.migrate import revisions, sql_between
+from storage.migrate import sql_between
+from storage.revisions import revisions
 from tests.house import ROOT
 
 SQUAWK = Path(sys.executable).with_name("squawk")
