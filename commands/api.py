@@ -33,10 +33,7 @@ def api() -> None:
         raise failed(needed, EXIT_USAGE)
     configure_logs(settings.log_format, settings.log_level)
     app = create_app(settings, traces=open_traces(settings, "api"))
-    # Modules and routes live as long as the process. Without the freeze, each full collection would traverse them and
-    # block requests for 60 ms or more.
-    gc.collect()
-    gc.freeze()
+    gc.freeze()  # the routes too live as long as the process
     uvicorn.run(
         app,
         host=settings.api_host,

@@ -22,7 +22,6 @@ def worker() -> None:
     """
     settings = read_settings()
     configure_logs(settings.log_format, settings.log_level)
-    gc.freeze()
     gc.set_threshold(GC_THRESHOLD)
     traces = open_traces(settings, "worker")
     try:

@@ -39,6 +39,18 @@ def test_a_call_loads_what_it_needs(arguments: list[str], names: list[str]) -> N
     assert list(cli.needed(arguments)) == names
 
 
+def test_loading_collects_no_garbage_and_leaves_the_modules_to_no_later_collection() -> None:
+    script = """
+import gc, cli
+runs = []
+gc.callbacks.append(lambda phase, _: runs.append(phase))
+cli._loaded(["version"])
+print(len(runs), gc.isenabled(), gc.get_freeze_count() > 10_000)
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert ended.stdout.split() == ["0", "True", "True"]
+
+
 def test_every_module_with_commands_is_listed() -> None:
     with_commands = {
         ".".join(path.relative_to(ROOT / "commands").with_suffix("").parts)
