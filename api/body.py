@@ -30,13 +30,15 @@ MOST_PROBLEMS = 100
 class Input(BaseModel):
     """Base of request models: camelCase names, no unknown fields, no conversion between types."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, alias_generator=to_camel, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, alias_generator=to_camel, frozen=True, defer_build=True)
 
 
 class Output(BaseModel):
     """Base of response models: camelCase names. Only a field with a default may be missing from a response."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, from_attributes=True, frozen=True)
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, from_attributes=True, frozen=True, defer_build=True
+    )
 
     @classmethod
     def of(cls, row: Any, **more: Any) -> Self:

@@ -69,9 +69,12 @@ def _sample_of_field(field: FieldInfo) -> JsonValue:
 
 
 class Data(BaseModel):
-    """Base of all event data. Fields have their names on the wire; unknown fields are refused."""
+    """Base of all event data. Fields have their names on the wire; unknown fields are refused.
 
-    model_config = ConfigDict(extra="forbid")
+    A model is built at its first use: most processes validate few events or none, and start sooner.
+    """
+
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
 
 @dataclass(frozen=True)

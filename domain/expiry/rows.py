@@ -95,7 +95,7 @@ class _Row(BaseModel):
     A null counts as an omitted field, except for required fields.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel)
+    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, defer_build=True)
 
     customer_email: Words | None = None
     customer_phone: Words | None = None

@@ -9,16 +9,16 @@ from uuid import UUID
 
 from sqlalchemy import ARRAY, BigInteger, Column, ForeignKey, Identity, Index, Integer, LargeBinary, Text, text
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
 from domain.access import Principal
 from domain.expiry.rows import Kind
-from storage.columns import counter, instant
+from storage.columns import TableModel, counter, instant
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class Store(SQLModel, table=True):
+class Store(TableModel, table=True):
     """A tenant, named by its code, and its settings. Stores are never deleted."""
 
     __tablename__ = "store"
@@ -44,7 +44,7 @@ class Store(SQLModel, table=True):
         return int(getattr(self, f"expire_{kind}_notification_days"))
 
 
-class StoreOperator(SQLModel, table=True):
+class StoreOperator(TableModel, table=True):
     """URL of a store's operational webhooks and the key that signs them. No row: none are sent."""
 
     __tablename__ = "store_operator"
@@ -56,7 +56,7 @@ class StoreOperator(SQLModel, table=True):
     previous_secret_until: datetime | None = instant(nullable=True)
 
 
-class Administrator(SQLModel, table=True):
+class Administrator(TableModel, table=True):
     """A person who logs in. Belongs to the installation; `stores` lists the accessible stores (`*`: all)."""
 
     __tablename__ = "administrator"
@@ -83,7 +83,7 @@ class Administrator(SQLModel, table=True):
         return Principal("administrator", str(self.id), self.username, scopes, stores)
 
 
-class ApiKey(SQLModel, table=True):
+class ApiKey(TableModel, table=True):
     """A permanent key for the header X-AUTH-TOKEN; only its SHA-256 is stored (it has 256 random bits)."""
 
     __tablename__ = "api_key"
@@ -99,7 +99,7 @@ class ApiKey(SQLModel, table=True):
     last_used_at: datetime | None = instant(nullable=True)
 
 
-class RefreshToken(SQLModel, table=True):
+class RefreshToken(TableModel, table=True):
     """A refresh token works once; using a used one revokes its family."""
 
     __tablename__ = "refresh_token"
@@ -111,7 +111,7 @@ class RefreshToken(SQLModel, table=True):
     used_at: datetime | None = instant(nullable=True)
 
 
-class PanelSession(SQLModel, table=True):
+class PanelSession(TableModel, table=True):
     """One log-in to the panel. Logging out deletes it; a new password or deactivation invalidates it."""
 
     __tablename__ = "panel_session"
@@ -127,7 +127,7 @@ class PanelSession(SQLModel, table=True):
     """Notice that the next page shows once: kind and text."""
 
 
-class AuditEntry(SQLModel, table=True):
+class AuditEntry(TableModel, table=True):
     """One change: actor, action, object, changes (secrets masked)."""
 
     __tablename__ = "audit"
@@ -144,7 +144,7 @@ class AuditEntry(SQLModel, table=True):
     __table_args__ = (Index("audit_by_store", "store_code", "id"),)
 
 
-class IdempotencyKey(SQLModel, table=True):
+class IdempotencyKey(TableModel, table=True):
     """Object created by a call with the header `Idempotency-Key`, so that a repeated call creates nothing."""
 
     __tablename__ = "idempotency_key"

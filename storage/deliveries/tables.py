@@ -21,11 +21,11 @@ from sqlalchemy import (
     Text,
     text,
 )
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
 from domain.delivery.lifecycle import DeliveryStatus
 from domain.wire.bodies import TEST
-from storage.columns import counter, in_list, instant
+from storage.columns import TableModel, counter, in_list, instant
 from storage.events.tables import BY_DAY
 
 TODAY = text("CAST(clock_timestamp() AT TIME ZONE 'UTC' AS date)")
@@ -47,7 +47,7 @@ URL_HASH = text("hashtextextended(url, 0)")
 """Replaces the URL in indexes, because a URL may be longer than an index entry."""
 
 
-class Delivery(SQLModel, table=True):
+class Delivery(TableModel, table=True):
     """One event × one subscription × one variant. Its id, the `messageId`, is derived from these."""
 
     __tablename__ = "delivery"
@@ -123,7 +123,7 @@ class Delivery(SQLModel, table=True):
     )
 
 
-class Attempt(SQLModel, table=True):
+class Attempt(TableModel, table=True):
     """One HTTP request of a delivery. `outcome_at` null: in flight, or its worker died before recording an outcome."""
 
     __tablename__ = "attempt"
@@ -151,7 +151,7 @@ class Attempt(SQLModel, table=True):
     __table_args__ = BY_DAY
 
 
-class AttemptsOfMinute(SQLModel, table=True):
+class AttemptsOfMinute(TableModel, table=True):
     """A store's attempts with an outcome within a minute, by outcome and duration step."""
 
     __tablename__ = "attempts_of_minute"
@@ -168,7 +168,7 @@ class AttemptsOfMinute(SQLModel, table=True):
     __table_args__ = (Index("attempts_of_minute_by_age", "minute"),)
 
 
-class AttemptsOfHour(SQLModel, table=True):
+class AttemptsOfHour(TableModel, table=True):
     """A subscription's attempts with an outcome within an hour."""
 
     __tablename__ = "attempts_of_hour"
@@ -182,7 +182,7 @@ class AttemptsOfHour(SQLModel, table=True):
     __table_args__ = (Index("attempts_of_hour_by_age", "hour"),)
 
 
-class BulkAction(SQLModel, table=True):
+class BulkAction(TableModel, table=True):
     """A bulk action on a time window of one subscription.
 
     It recovers deliveries that ended without success, or backfills events accepted before the subscription was created.

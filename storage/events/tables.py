@@ -10,9 +10,9 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import BigInteger, Column, Computed, Date, Identity, Index, LargeBinary, Text, text
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
-from storage.columns import instant
+from storage.columns import TableModel, instant
 
 UNMATCHED = text("matched_at IS NULL")
 
@@ -27,7 +27,7 @@ claim passes over them: after three minutes at 3,100 events/s a claim cost more 
 BY_DAY: Any = {"postgresql_partition_by": "RANGE (accepted_on)"}
 
 
-class Event(SQLModel, table=True):
+class Event(TableModel, table=True):
     """The event log and, where `matched_at` is null, the outbox. Rows outlive bodies: repeated ids stay known."""
 
     __tablename__ = "event"
@@ -69,7 +69,7 @@ class Event(SQLModel, table=True):
     )
 
 
-class EventBody(SQLModel, table=True):
+class EventBody(TableModel, table=True):
     """An event's data, separate from its row in the log because retention and erasure delete it earlier."""
 
     __tablename__ = "event_body"
@@ -85,7 +85,7 @@ class EventBody(SQLModel, table=True):
     __table_args__ = BY_DAY
 
 
-class ThinnedDay(SQLModel, table=True):
+class ThinnedDay(TableModel, table=True):
     """A day that retention has thinned, and by which rules; deleted when nothing of the day is left."""
 
     __tablename__ = "thinned_day"
@@ -99,7 +99,7 @@ class ThinnedDay(SQLModel, table=True):
     """True once its deliveries have been deleted too."""
 
 
-class RejectedEmit(SQLModel, table=True):
+class RejectedEmit(TableModel, table=True):
     """A rejected event, stored for a week without its body, so that a missing event can be explained."""
 
     __tablename__ = "rejected_emit"

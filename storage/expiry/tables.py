@@ -11,11 +11,11 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import BigInteger, Column, Date, Index, LargeBinary, Numeric, Text, text
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
 from domain.expiry.calendar_days import TimeSpan
 from domain.expiry.rows import Kind
-from storage.columns import counter, instant, member_of
+from storage.columns import TableModel, counter, instant, member_of
 
 TRANSFER_EXPIRES = "status = 'active' AND remaining_points IS DISTINCT FROM 0 AND expires_at IS NOT NULL"
 """An active transfer (both types add points) with remaining points, as far as known."""
@@ -36,7 +36,7 @@ def _size() -> Any:
     return Field(default=0, sa_column=Column(BigInteger, nullable=False))
 
 
-class MemberColumns(SQLModel):
+class MemberColumns(TableModel):
     """Columns of the member that a row belongs to, and of the row's age."""
 
     customer_email: str | None = Field(default=None, sa_type=Text)
@@ -108,7 +108,7 @@ class IssuedCoupon(MemberColumns, table=True):
     __table_args__ = (_due_index("issued_coupon_due", "active_to", "issued_coupon_id", COUPON_EXPIRES),)
 
 
-class ExpiryImport(SQLModel, table=True):
+class ExpiryImport(TableModel, table=True):
     """Progress of a file import, written in the transaction of the rows, so that it resumes exactly."""
 
     __tablename__ = "expiry_import"
@@ -129,7 +129,7 @@ class ExpiryImport(SQLModel, table=True):
     finished_at: datetime | None = instant(nullable=True)
 
 
-class ExpiryCoverage(SQLModel, table=True):
+class ExpiryCoverage(TableModel, table=True):
     """The interval of expiry that a store's schedule of a kind has scanned.
 
     Manual scans do not count: they may cover any interval and do not affect the schedule.
@@ -159,7 +159,7 @@ class Origin(StrEnum):
     LATE = "late"
 
 
-class ExpiryScan(SQLModel, table=True):
+class ExpiryScan(TableModel, table=True):
     """One scan: of a day, scheduled or manual, or of the whole coverage for late rows.
 
     Position and counts are written in the transactions of the events, so that it resumes exactly.

@@ -7,9 +7,9 @@ from uuid import UUID
 
 from sqlalchemy import Column, Integer, Text, delete, func, text
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlmodel import Field, SQLModel, col
+from sqlmodel import Field, col
 
-from storage.columns import instant
+from storage.columns import TableModel, instant
 
 LEASE_SECONDS = 3
 """Time without a sign of life after which a worker counts as dead, and its attempts may be repeated."""
@@ -24,7 +24,7 @@ FORGOTTEN_AFTER = timedelta(days=7)
 """Retention of a dead worker's row, to which its attempts refer."""
 
 
-class WorkerProcess(SQLModel, table=True):
+class WorkerProcess(TableModel, table=True):
     """A worker process; `seen_at` is touched every second. An attempt's lease lives as long as its worker does."""
 
     __tablename__ = "worker"

@@ -5,15 +5,15 @@ from uuid import UUID
 
 from sqlalchemy import ARRAY, Boolean, Column, Float, ForeignKey, Index, Integer, LargeBinary, Text, text
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
 from domain.delivery.lifecycle import SubscriptionStatus
 from domain.delivery.notices import NoticeKind
 from domain.delivery.ordering import AfterExhausted, OrderKey
-from storage.columns import counter, instant, member_of
+from storage.columns import TableModel, counter, instant, member_of
 
 
-class Subscription(SQLModel, table=True):
+class Subscription(TableModel, table=True):
     """One event name -> one URL. Header values and keys are stored encrypted (`storage/sealing.py`)."""
 
     __tablename__ = "subscription"
@@ -62,7 +62,7 @@ class Subscription(SQLModel, table=True):
     )
 
 
-class FormatMigrationPair(SQLModel, table=True):
+class FormatMigrationPair(TableModel, table=True):
     """The modern subscription of a legacy one; a deleted one may be replaced by another."""
 
     __tablename__ = "format_migration"
@@ -71,7 +71,7 @@ class FormatMigrationPair(SQLModel, table=True):
     modern_id: UUID = Field(sa_column=Column(ForeignKey("subscription.id"), nullable=False))
 
 
-class SubscriptionHealth(SQLModel, table=True):
+class SubscriptionHealth(TableModel, table=True):
     """Health of a subscription's receiver; created by the first failure. `breaker_opened_at` null: closed."""
 
     __tablename__ = "subscription_health"
@@ -85,7 +85,7 @@ class SubscriptionHealth(SQLModel, table=True):
     probe_interval_seconds: float | None = Field(default=None, sa_column=Column(Float))
 
 
-class SubscriptionThrottle(SQLModel, table=True):
+class SubscriptionThrottle(TableModel, table=True):
     """Adaptive throttling of a subscription whose receiver has responded with 429."""
 
     __tablename__ = "subscription_throttle"
@@ -99,7 +99,7 @@ class SubscriptionThrottle(SQLModel, table=True):
     slowed_until: datetime | None = instant(nullable=True)
 
 
-class LimiterLeaseRow(SQLModel, table=True):
+class LimiterLeaseRow(TableModel, table=True):
     """The one worker that applies a subscription's limits, as long as it renews the lease."""
 
     __tablename__ = "limiter_lease"
@@ -109,7 +109,7 @@ class LimiterLeaseRow(SQLModel, table=True):
     seen_at: datetime = instant(default_now=True)
 
 
-class NoticeRow(SQLModel, table=True):
+class NoticeRow(TableModel, table=True):
     """Occurrences of one kind at a subscription within a minute, written in the transaction in which they happened."""
 
     __tablename__ = "notice"
@@ -143,7 +143,7 @@ class NoticeRow(SQLModel, table=True):
     )
 
 
-class DraftTest(SQLModel, table=True):
+class DraftTest(TableModel, table=True):
     """One draft test, that is, a test of an unsaved webhook. Its secrets are deleted once it was sent."""
 
     __tablename__ = "draft_test"
