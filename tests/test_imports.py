@@ -104,6 +104,12 @@ def test_a_process_does_not_load_what_it_does_not_need(command: str, unneeded: s
     assert unneeded & set(loaded.stdout.split()) == set()
 
 
+def test_only_the_configuration_of_the_logs_imports_structlog() -> None:
+    """A logger of structlog's own would write past the configuration, to standard output."""
+    users = {path.relative_to(ROOT) for path in python_files(*PACKAGES) if "structlog" in path.read_text()}
+    assert users == {Path("telemetry/logs.py")}
+
+
 def test_workflow_modules_import_no_io_and_no_settings() -> None:
     forbidden = {"aiohttp", "asyncpg", "fastapi", "httpx", "settings", "sqlalchemy", "sqlmodel", "storage"}
     offenders = {

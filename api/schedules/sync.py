@@ -5,8 +5,8 @@ An update that is lost because Temporal is unavailable is repaired by the worker
 """
 
 import asyncio
+import logging
 
-import structlog
 from temporalio.service import RPCError
 
 from storage.access.stores import find_store
@@ -17,7 +17,7 @@ from temporal.schedules import ExpirySchedules, StoreSchedules
 SYNC_SECONDS = 10.0
 """Timeout of the update of one store."""
 
-_log = structlog.get_logger(__name__)
+_log = logging.getLogger(__name__)
 
 
 class ScheduleSync:
@@ -55,4 +55,4 @@ class ScheduleSync:
                 if not isinstance(error, RPCError | RuntimeError) and not is_unavailable(error):
                     raise
                 message = "schedule sync failed, a worker retries within a minute"
-                _log.warning(message, store=store_code, error=type(error).__name__)
+                _log.warning(message, extra={"store": store_code, "error": type(error).__name__})

@@ -5,13 +5,13 @@ before the workflow is started. If the lease lapses before the event is matched,
 """
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
-import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -226,7 +226,7 @@ NOTIFY_SECONDS = 2.0
 RECONNECT_SECONDS = 1.0
 """Pause after a broken connection, so that a server that is down gets at most this many connection attempts."""
 
-_log = structlog.get_logger(__name__)
+_log = logging.getLogger(__name__)
 
 
 class OutboxNotifier:
@@ -266,7 +266,8 @@ class OutboxNotifier:
             try:
                 await self._send()
             except BROKEN_CONNECTION as error:
-                _log.warning("relay not notified, it will poll", error=str(error) or type(error).__name__)
+                reason = str(error) or type(error).__name__
+                _log.warning("relay not notified, it will poll", extra={"error": reason})
                 self._drop_connection()
                 self._due = True
                 pause = RECONNECT_SECONDS
