@@ -2,9 +2,11 @@
 
 import gc
 import os
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Generator, Iterator
+from functools import partial
 
 import pytest
+from pwdlib.hashers.argon2 import Argon2Hasher
 from temporalio.testing import WorkflowEnvironment
 from xdist.remote import Producer
 
@@ -36,6 +38,15 @@ def pytest_configure(config: pytest.Config) -> None:
         server = TestServer()
         os.environ["TEST_POSTGRES_URL"] = server.url
         config.add_cleanup(server.stop)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_passwords() -> Iterator[None]:
+    """Argon2id at its least cost in this process: a check takes 0.1 s of CPU by design, and hundreds are made."""
+    with pytest.MonkeyPatch.context() as patch:
+        quick = partial(Argon2Hasher, time_cost=1, memory_cost=8, parallelism=1)
+        patch.setattr("storage.access.passwords.Argon2Hasher", quick)
+        yield
 
 
 @pytest.fixture(scope="session")
