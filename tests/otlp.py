@@ -5,6 +5,7 @@ async with collector() as collected:
     trace = await collected.trace_of(lambda span: span.name == "attempt CustomerUpdated")
 """
 
+import asyncio
 import gzip
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,6 +23,9 @@ class Collected:
     endpoint: str = ""
     spans: list[Span] = field(default_factory=list)
     services: set[str] = field(default_factory=set)
+    silent: bool = False
+    """Requests are taken and never answered."""
+    unanswered: int = 0
 
     def named(self, name: str) -> list[Span]:
         """Spans of this name."""
@@ -40,6 +44,9 @@ class Collected:
     async def take(self, request: web.Request) -> web.Response:
         """POST /v1/traces."""
         body = await request.read()
+        if self.silent:
+            self.unanswered += 1
+            await asyncio.Event().wait()
         if request.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
         for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
@@ -60,7 +67,7 @@ async def collector() -> AsyncIterator[Collected]:
     collected = Collected()
     app = web.Application()
     app.router.add_post("/v1/traces", collected.take)
-    runner = web.AppRunner(app)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
