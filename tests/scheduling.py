@@ -17,7 +17,6 @@ SECONDS = {
     "tests/api/test_credentials.py": 20,
     "tests/api/test_schemathesis.py": 60,
     "tests/chaos/test_chaos.py": 120,
-    "tests/e2e/test_actions.py": 13,
     "tests/e2e/test_recovery_kills.py": 30,
     "tests/e2e/test_rolling_restart.py": 40,
     "tests/e2e/test_traces.py": 30,

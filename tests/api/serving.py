@@ -1,4 +1,4 @@
-"""The API of an installation on a port of its own, for what speaks HTTP to it."""
+"""An API that is started already, on a port of its own, for what speaks HTTP to it."""
 
 import asyncio
 import contextlib
@@ -7,15 +7,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import uvicorn
-
-from tests.api.installation import Installation
+from fastapi import FastAPI
 
 
 @asynccontextmanager
-async def serving(installed: Installation) -> AsyncIterator[str]:
+async def serving(app: FastAPI) -> AsyncIterator[str]:
     """Its root, http://host:port, until the block ends."""
     listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(installed.app, lifespan="off", log_level="warning", access_log=False))
+    server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_level="warning", access_log=False))
     server.install_signal_handlers = lambda: None
     task = asyncio.create_task(server.serve([listening]))
     yield f"http://127.0.0.1:{listening.getsockname()[1]}"

@@ -12,7 +12,7 @@ from tests.commands.filed import Filed, Served
 
 @pytest.fixture(scope="module")
 async def served(module_database_url: str) -> AsyncIterator[Served]:
-    async with installation(module_database_url) as installed, serving(installed) as root:
+    async with installation(module_database_url) as installed, serving(installed.app) as root:
         yield Served(installed, root)
 
 

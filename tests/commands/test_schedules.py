@@ -53,7 +53,7 @@ async def desk(
     async with scanning(module_database_url, temporal_namespace) as running:
         running.sealer = Sealer([key])
         changes = {"encryption_keys": key, "task_queue": running.task_queue}
-        async with installation(module_database_url, **changes) as installed, serving(installed) as root:
+        async with installation(module_database_url, **changes) as installed, serving(installed.app) as root:
             yield Desk(installed, running, root, installed.admin_key, tmp_path)
 
 
