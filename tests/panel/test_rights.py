@@ -15,11 +15,43 @@ from tests.api.installation import Installation, Shop
 from tests.panel.conftest import Visit
 from tests.panel.logged import add_delivery, add_event
 from tests.panel.rights import RULES, may
-from tests.panel.visitor import stranger
+from tests.panel.visitor import Visitor, stranger, visitor
 
 ROUTES = named_routes()
 EVERY = pytest.mark.parametrize("route", ROUTES.values(), ids=lambda route: f"{route.method} {route.path}")
 NOBODY = str(uuid4())
+
+
+@pytest.fixture(scope="module")
+async def shop(installed: Installation) -> Shop:
+    """One store for hundreds of requests, most of which change nothing."""
+    return await installed.shop()
+
+
+@pytest.fixture(scope="module")
+async def visit(installed: Installation, shop: Shop) -> Visit:
+    """One visitor of each role for all tests."""
+    known: dict[tuple[str, tuple[str, ...]], Visitor] = {}
+
+    async def logged_in(role: str = "admin", stores: tuple[str, ...] | None = None) -> Visitor:
+        key = role, stores or (shop.store,)
+        if key not in known:
+            known[key] = await visitor(installed, *key)
+        return known[key]
+
+    return logged_in
+
+
+@pytest.fixture(scope="module")
+async def other(installed: Installation) -> Shop:
+    """A store of others."""
+    return await installed.shop()
+
+
+@pytest.fixture(scope="module")
+async def foreign(other: Shop) -> dict[str, str]:
+    """What the store of others has."""
+    return await objects(other)
 
 
 def rule_of(route: PanelRoute) -> str:
@@ -65,10 +97,7 @@ def test_every_route_has_a_rule_and_every_rule_a_route() -> None:
 
 
 @EVERY
-async def test_a_store_of_others_does_not_exist(
-    installed: Installation, visit: Visit, shop: Shop, route: PanelRoute
-) -> None:
-    other = await installed.shop()
+async def test_a_store_of_others_does_not_exist(visit: Visit, other: Shop, route: PanelRoute) -> None:
     assert await answered(visit, route, "admin", other.store) == 404
     assert await answered(visit, route, "admin", "nowhere") == 404
 
@@ -94,10 +123,9 @@ async def objects(shop: Shop) -> dict[str, str]:
 
 @pytest.mark.parametrize("route", OF_ONE, ids=lambda route: f"{route.method} {route.path}")
 async def test_what_is_of_another_store_does_not_exist_in_this_one(
-    installed: Installation, visit: Visit, shop: Shop, route: PanelRoute
+    visit: Visit, shop: Shop, other: Shop, foreign: dict[str, str], route: PanelRoute
 ) -> None:
-    other = await installed.shop()
-    foreign, somebody = await objects(other), await visit("admin")
+    somebody = await visit("admin")
     path = f"/admin{route.path.replace('{storeCode}', shop.store)}"
     act = {"act": "cancel" if "messageId" in route.parameters else "disable"}
 
@@ -128,16 +156,17 @@ BY_QUERY = (
 
 @pytest.mark.parametrize("page", BY_QUERY)
 async def test_an_id_of_another_store_finds_nothing_as_part_of_a_query(
-    installed: Installation, visit: Visit, shop: Shop, page: str
+    installed: Installation, visit: Visit, foreign: dict[str, str], page: str
 ) -> None:
-    somebody = await visit("admin")
+    shop = await installed.shop()  # which shows nothing yet
+    somebody = await visit("admin", (shop.store,))
 
-    async def shows(of: Shop) -> bool:
-        answer = await somebody.get(f"/admin/{shop.store}/{page.format(**await objects(of))}")
+    async def shows(ids: dict[str, str]) -> bool:
+        answer = await somebody.get(f"/admin/{shop.store}/{page.format(**ids)}")
         assert answer.status_code in (200, 303)
         return HOST in answer.text or "/deliveries/" in answer.headers.get("location", "")
 
-    assert (await shows(await installed.shop()), await shows(shop)) == (False, True)
+    assert (await shows(foreign), await shows(await objects(shop))) == (False, True)
 
 
 @EVERY
@@ -155,7 +184,7 @@ POSTS = [route for route in ROUTES.values() if route.method == "POST"]
 
 @pytest.mark.parametrize("route", POSTS, ids=lambda route: f"{route.method} {route.path}")
 async def test_a_form_that_is_not_ours_is_refused(visit: Visit, shop: Shop, route: PanelRoute) -> None:
-    somebody, another = await visit("admin"), await visit("admin")
+    somebody, another = await visit("admin"), await visit("editor")
     place = at(route, shop.store)
     for fields in ({"csrf": ""}, {"csrf": "0" * 64}, {"csrf": another.csrf}):
         assert (await somebody.post(place, fields)).status_code == 403, fields
