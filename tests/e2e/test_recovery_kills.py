@@ -25,7 +25,7 @@ from tests.deadlines import eventually
 from tests.receiver import Exchange, Receiver, response
 from tests.stack import running_stack
 
-DELIVERIES = int(os.environ.get("RECOVERED_DELIVERIES", "2500"))
+DELIVERIES = int(os.environ.get("RECOVERED_DELIVERIES", "1500"))
 PER_SECOND = int(os.environ.get("RECOVERED_PER_SECOND", "250"))
 
 KILLS = (("worker", 1 / 3), ("temporal", 2 / 3))

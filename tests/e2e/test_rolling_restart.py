@@ -1,4 +1,4 @@
-"""A new version takes over without a break: two workers and the API are restarted in turn while events come in.
+"""A new version takes over without a break: one of two workers, then the API, is restarted while events come in.
 
 Each is told to stop with SIGTERM and started anew, while the platform emits and receivers take their time
 or refuse at first. What the emitter was promised is compared with what the receiver got: nothing lost, nothing twice.
@@ -25,7 +25,7 @@ from tests.ground import STORE, Ground
 from tests.receiver import Exchange, Receiver, after, status
 from tests.running_processes import Process, running_processes
 
-PER_SECOND = 40
+PER_SECOND = 20
 MOST_EVENTS = 20_000  # the load ends with the restarts; this bounds it if they hang
 ARRIVAL_SECONDS = 60
 SLOW_SECONDS = 1.5  # an answer that takes so long is awaited by most processes that are told to stop
@@ -117,7 +117,7 @@ async def test_nothing_is_lost_and_nothing_sent_twice_in_a_rolling_restart(
 
             await eventually(went_on, ARRIVAL_SECONDS, "deliveries go on")
 
-        took = await restart_in_turn([*workers, api], traffic)
+        took = await restart_in_turn([workers[0], api], traffic)
         over.set()
         await emitting
         try:

@@ -31,17 +31,17 @@ from tests.receiver import Exchange, Receiver, status
 from tests.running_processes import kill_in_turn, running_processes
 
 CUSTOMERS = 30
-EVENTS_EACH = 20
+EVENTS_EACH = 14
 PER_SECOND_EACH = 1.5
 REFUSED_SHARE = 0.1
 
-LIMITED_EVENTS = 400
+LIMITED_EVENTS = 300
 RATE = 20
 CONCURRENCY = 4
 ANSWER_SECONDS = 0.1
 OVERSHOOT = 0.05
 
-KILLS = 6
+KILLS = 3
 KILLED_EVERY_SECONDS = 2.0
 SEED = 20260102
 ARRIVAL_SECONDS = 90
