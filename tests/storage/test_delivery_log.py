@@ -159,7 +159,7 @@ async def test_every_operator_on_every_field_finds_what_it_says_in_order(
     monkeypatch.setattr(delivery_log, "LOOKED_AT", looked_at)
     monkeypatch.setattr(delivery_log, "LOOKED_AT_IN_BRANCHES", in_branches)
     chance = random.Random(11)
-    rows, subscriptions = _made(chance, 120)
+    rows, subscriptions = _made(chance, 60)
     await _write(database, rows, subscriptions)
     ordered = sorted(
         (row for row in rows if row.store_code == STORE),
@@ -169,7 +169,7 @@ async def test_every_operator_on_every_field_finds_what_it_says_in_order(
     single = [[_condition(chance, ordered, field, operator)] for field in LOG_FIELDS for operator in Operator]
     several = [
         [_condition(chance, ordered, chance.choice(list(LOG_FIELDS)), chance.choice(list(Operator))) for _ in range(3)]
-        for _ in range(40)
+        for _ in range(20)
     ]
     for conditions in [[], *single, *several]:
         expected = [row.message_id for row in ordered if all(_meets(row, condition) for condition in conditions)]
