@@ -34,7 +34,7 @@ async def found(settings: Settings, folder: Path) -> Findings:
 @pytest.mark.stack
 @pytest.mark.timeout(420)
 async def test_a_minute_of_kills_stops_and_cut_connections_breaks_no_promise(tmp_path: Path) -> None:
-    findings = await found(Settings(SEED, MINUTE, scale=0.5), tmp_path)
+    findings = await found(Settings(SEED, MINUTE, scale=0.25), tmp_path)
     for repeated in findings.duplicates:
         print(repeated)
     assert [promise for promise in promises([findings], LENIENT) if not promise.kept] == []
@@ -55,7 +55,7 @@ async def test_an_api_that_acknowledges_before_it_commits_is_found_to_lose(tmp_p
         roles=healthy,
         mutation="acknowledge-before-commit",
         actions=kills,
-        quiet_seconds=12.0,
+        quiet_seconds=6.0,
     )
     findings = await found(settings, tmp_path)
     assert findings.kills == len(kills)
