@@ -40,25 +40,25 @@ async def _status(actions: OperatorActions, subscription_id: str, action: Status
 
 
 @router.post("/subscription/{webhookSubscriptionId}/pause", summary="Pause a subscription", responses={409: {}})
-async def pause(actions: ActionsOnSubscriptions, subscription_id: IdPath) -> SubscriptionDetails:
+async def pause_subscription(actions: ActionsOnSubscriptions, subscription_id: IdPath) -> SubscriptionDetails:
     """Hold its deliveries (`held`) until it is resumed. Attempts in progress finish. No effect if already paused."""
     return await _status(actions, subscription_id, "pause")
 
 
 @router.post("/subscription/{webhookSubscriptionId}/resume", summary="End a pause", responses={409: {}})
-async def resume(actions: ActionsOnSubscriptions, subscription_id: IdPath) -> SubscriptionDetails:
+async def resume_subscription(actions: ActionsOnSubscriptions, subscription_id: IdPath) -> SubscriptionDetails:
     """Send the held deliveries, oldest first. An open breaker probes at once. No effect on an active subscription."""
     return await _status(actions, subscription_id, "resume")
 
 
 @router.post("/subscription/{webhookSubscriptionId}/disable", summary="Disable a subscription")
-async def disable(actions: ActionsOnSubscriptions, subscription_id: IdPath) -> SubscriptionDetails:
+async def disable_subscription(actions: ActionsOnSubscriptions, subscription_id: IdPath) -> SubscriptionDetails:
     """Stop sending: waiting and new deliveries end as `exhausted`. `recover` can open them again later."""
     return await _status(actions, subscription_id, "disable")
 
 
 @router.post("/subscription/{webhookSubscriptionId}/enable", summary="Enable a subscription", responses={409: {}})
-async def enable(actions: ActionsOnSubscriptions, subscription_id: IdPath) -> SubscriptionDetails:
+async def enable_subscription(actions: ActionsOnSubscriptions, subscription_id: IdPath) -> SubscriptionDetails:
     """Send again, with a reset health record. Deliveries that ended meanwhile stay ended; see `recover`."""
     return await _status(actions, subscription_id, "enable")
 
@@ -79,18 +79,18 @@ async def send_test(tests: Tests, subscription: TargetSubscription) -> SentTest:
 
 
 @router.post("/delivery/{messageId}/redeliver", summary="Redeliver", **ACTED)
-async def redeliver(actions: ActionsOnDeliveries, message_id: MessageIdPath) -> None:
+async def redeliver_delivery(actions: ActionsOnDeliveries, message_id: MessageIdPath) -> None:
     """Attempt an ended delivery once more, even a delivered one. Only success changes its status."""
     await actions.redeliver(parse_id(message_id))
 
 
 @router.post("/delivery/{messageId}/send-now", summary="Attempt a delivery now", **ACTED)
-async def send_now(actions: ActionsOnDeliveries, message_id: MessageIdPath) -> None:
+async def send_delivery_now(actions: ActionsOnDeliveries, message_id: MessageIdPath) -> None:
     """Attempt an open delivery at once. An attempt in progress counts as this attempt."""
     await actions.send_now(parse_id(message_id))
 
 
 @router.post("/delivery/{messageId}/cancel", summary="Cancel a delivery", **ACTED)
-async def cancel(actions: ActionsOnDeliveries, message_id: MessageIdPath) -> None:
+async def cancel_delivery(actions: ActionsOnDeliveries, message_id: MessageIdPath) -> None:
     """Cancel an open delivery. An attempt in progress finishes and may still succeed."""
     await actions.cancel(parse_id(message_id))

@@ -39,7 +39,9 @@ CallerBulkActions = Annotated[BulkActions, Depends(acting(BulkActions, Scope.DEL
     status_code=202,
     responses={409: {}},
 )
-async def recover(actions: CallerBulkActions, subscription: TargetSubscription, body: RecoverBody) -> RecoverBegun:
+async def recover_deliveries(
+    actions: CallerBulkActions, subscription: TargetSubscription, body: RecoverBody
+) -> RecoverBegun:
     """Restart the retry schedule of deliveries created in the window.
 
     Deliveries are sent oldest first, at the subscription's rate and at most `ratePerSecond`. `dryRun` only counts them;
@@ -53,17 +55,17 @@ async def recover(actions: CallerBulkActions, subscription: TargetSubscription, 
 
 
 @router.get("/recover/{recoverId}", summary="Progress of a recovery")
-async def progress(actions: ReadBulkActions, recover_id: RecoverIdPath) -> RecoverOut:
+async def get_recovery(actions: ReadBulkActions, recover_id: RecoverIdPath) -> RecoverOut:
     """Return the outcomes of the deliveries it opened. It is finished when each of them has been attempted."""
     id_ = parse_id(recover_id)
     return RecoverOut.of(await actions.progress(id_, BulkActionKind.RECOVER), recover_id=id_)
 
 
 @router.post("/recover/{recoverId}/cancel", summary="Cancel a recovery", responses={409: {}})
-async def cancel_recover(actions: CallerBulkActions, recover_id: RecoverIdPath) -> RecoverOut:
+async def cancel_recovery(actions: CallerBulkActions, recover_id: RecoverIdPath) -> RecoverOut:
     """Stop opening deliveries; those already open continue."""
     await actions.cancel(parse_id(recover_id), BulkActionKind.RECOVER)
-    return await progress(actions, recover_id)
+    return await get_recovery(actions, recover_id)
 
 
 @router.post(
@@ -72,7 +74,9 @@ async def cancel_recover(actions: CallerBulkActions, recover_id: RecoverIdPath) 
     status_code=202,
     responses={409: {}},
 )
-async def backfill(actions: CallerBulkActions, subscription: TargetSubscription, body: BackfillBody) -> BackfillBegun:
+async def backfill_deliveries(
+    actions: CallerBulkActions, subscription: TargetSubscription, body: BackfillBody
+) -> BackfillBegun:
     """Create a delivery of each event of the subscription's name that was accepted in the window and has none.
 
     Deliveries are sent oldest first, at the subscription's rate and at most `ratePerSecond`; `activeFrom` is ignored.
@@ -87,7 +91,7 @@ async def backfill(actions: CallerBulkActions, subscription: TargetSubscription,
 
 
 @router.get("/backfill/{backfillId}", summary="Progress of a backfill")
-async def backfill_progress(actions: ReadBulkActions, backfill_id: BackfillIdPath) -> BackfillOut:
+async def get_backfill(actions: ReadBulkActions, backfill_id: BackfillIdPath) -> BackfillOut:
     """Return the outcomes of the deliveries it created. It is finished when each of them has been attempted."""
     id_ = parse_id(backfill_id)
     return BackfillOut.of(await actions.progress(id_, BulkActionKind.BACKFILL), backfill_id=id_)
@@ -97,4 +101,4 @@ async def backfill_progress(actions: ReadBulkActions, backfill_id: BackfillIdPat
 async def cancel_backfill(actions: CallerBulkActions, backfill_id: BackfillIdPath) -> BackfillOut:
     """Stop creating deliveries; those already created continue."""
     await actions.cancel(parse_id(backfill_id), BulkActionKind.BACKFILL)
-    return await backfill_progress(actions, backfill_id)
+    return await get_backfill(actions, backfill_id)

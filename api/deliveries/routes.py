@@ -22,7 +22,7 @@ LogListing = Annotated[Listing, Depends(ListQuery(LOG_FIELDS, order=False, curso
 
 
 @router.get("", summary="List deliveries")
-async def list_(access: DeliveryRead, resources: FromResources, listing: LogListing) -> DeliveryPage:
+async def list_deliveries(access: DeliveryRead, resources: FromResources, listing: LogListing) -> DeliveryPage:
     """Return a page of the store's deliveries, newest first. Deliveries added meanwhile do not shift later pages.
 
     Continue until `nextCursor` is null, even after a short or empty page: filters by a part of an id or instant, and
@@ -34,7 +34,7 @@ async def list_(access: DeliveryRead, resources: FromResources, listing: LogList
 
 
 @router.get("/{messageId}", summary="Details of a delivery")
-async def details(access: DeliveryRead, resources: FromResources, message_id: MessageIdPath) -> DeliveryDetails:
+async def get_delivery(access: DeliveryRead, resources: FromResources, message_id: MessageIdPath) -> DeliveryDetails:
     """Return the delivery, its attempts and the body of the last attempt."""
     async with resources.database.transaction() as connection:
         row = existing(await find_delivery(connection, access.store_code, parse_id(message_id)))

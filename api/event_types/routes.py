@@ -43,13 +43,13 @@ class EventTypeDetails(Output):
 
 
 @router.get("", summary="List event names")
-async def names(access: SubscriptionRead) -> EventNames:
+async def list_event_names(access: SubscriptionRead) -> EventNames:
     """Return all event names in alphabetical order."""
     return EventNames(items=list(CATALOGUE))
 
 
 @router.get("/{eventName}", summary="Details of an event type", response_model=EventTypeDetails)
-async def details(access: SubscriptionRead, event_name: EventNamePath) -> Response:
+async def get_event_type(access: SubscriptionRead, event_name: EventNamePath) -> Response:
     """Return the schema of the data to emit, and examples of the bodies that receivers get."""
     if event_name not in CATALOGUE:
         raise NotFound

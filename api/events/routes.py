@@ -117,14 +117,14 @@ def in_trace(events: list[NewEvent]) -> list[NewEvent]:
 
 
 @router.post("", summary="Emit an event", status_code=202, responses={409: {}})
-async def emit(request: Request, event: EmittedOne) -> Accepted:
+async def emit_event(request: Request, event: EmittedOne) -> Accepted:
     """Accept an event; the response follows its commit. The same `eventId` and content may be sent again."""
     [traced] = in_trace([event])
     return Accepted(event_id=event.event_id, duplicate=await resources_of(request).intake.accept(traced))
 
 
 @router.post("/batch", summary="Emit many events", status_code=202, responses={409: {}}, response_model=BatchAccepted)
-async def emit_many(access: EventEmit, resources: FromResources, events: EmittedMany) -> Response:
+async def emit_events(access: EventEmit, resources: FromResources, events: EmittedMany) -> Response:
     """Accept all events or none, in one transaction. Paths of errors start with the event's index, from 0."""
     duplicates = await resources.intake.accept_all(in_trace(events))
     items = [
@@ -136,7 +136,7 @@ async def emit_many(access: EventEmit, resources: FromResources, events: Emitted
 
 
 @router.get("/{eventId}", summary="Details of an event", response_model=EventDetails)
-async def details(access: DeliveryRead, resources: FromResources, event_id: EventIdPath) -> Response:
+async def get_event(access: DeliveryRead, resources: FromResources, event_id: EventIdPath) -> Response:
     """Return the event as it was accepted, and all its deliveries."""
     async with resources.database.transaction() as connection:
         event = existing(await find_event(connection, access.store_code, parse_id(event_id)))

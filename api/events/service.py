@@ -44,20 +44,17 @@ class EmittedEvent(Input):
     def __get_pydantic_json_schema__(
         cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        """Return one alternative per event type, so that `eventName` determines the schema of `data`."""
-        fields = handler.resolve_ref_schema(handler(schema))["properties"]
-        return {
-            "anyOf": [
-                {
-                    "type": "object",
-                    "title": event_type.name,
-                    "properties": {**fields, "eventName": {"const": event_type.name}, "data": event_type.schema()},
-                    "required": ["eventName", "data"],
-                    "additionalProperties": False,
-                }
-                for event_type in CATALOGUE.values()
-            ]
+        """Return `data` as a free object: generated clients need one class for all event types."""
+        described = handler.resolve_ref_schema(handler(schema))
+        described["properties"] |= {
+            "eventName": {"type": "string", "enum": sorted(CATALOGUE)},
+            "data": {
+                "type": "object",
+                "additionalProperties": True,
+                "description": "Data of the event. Its schema: `GET /api/{storeCode}/webhook/event/{eventName}`.",
+            },
         }
+        return described
 
 
 class EmitRefused(ValidationFailed):

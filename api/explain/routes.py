@@ -26,7 +26,7 @@ QUESTION = ParameterQuery(
 
 
 @router.get("", summary="Explain why an event was not delivered")
-async def explain(
+async def explain_event(
     access: DeliveryRead, resources: FromResources, question: Annotated[dict[str, Any], Depends(QUESTION)]
 ) -> Explained:
     """Explain the event's state per subscription: match or mismatch, cause of waiting, outcome.

@@ -59,7 +59,7 @@ async def _next_pair(
 
 
 @router.post("/admin/login_check", summary="Log in", responses={401: {}, 429: {}, 503: {}})
-async def login_check(body: LoginBody, request: Request, resources: FromResources) -> TokenPair:
+async def log_in(body: LoginBody, request: Request, resources: FromResources) -> TokenPair:
     """Return a pair of tokens. Wrong credentials are a 401 that does not disclose which of the two was wrong."""
     administrator, rehashed = await judged(resources, body.username, body.password, request)
     async with resources.database.transaction() as connection:
@@ -68,7 +68,7 @@ async def login_check(body: LoginBody, request: Request, resources: FromResource
 
 
 @router.post("/token/refresh", summary="Refresh a pair of tokens", responses={401: {}, 503: {}})
-async def refresh(body: RefreshBody, resources: FromResources) -> TokenPair:
+async def refresh_tokens(body: RefreshBody, resources: FromResources) -> TokenPair:
     """Return the next pair. A refresh token works once; reusing it revokes all tokens of the same log-in."""
     pair: TokenPair | None = None
     async with resources.database.transaction() as connection:

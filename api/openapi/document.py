@@ -12,6 +12,7 @@ PostgreSQL cannot store. Every URL that matches the URL pattern is accepted; the
 international names), which no pattern can express.
 """
 
+import json
 from collections.abc import Collection, Iterator, Mapping
 from http import HTTPStatus
 from importlib.metadata import distribution, version
@@ -24,10 +25,13 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse, Response
 from fastapi.routing import APIRoute, iter_route_contexts
 from pydantic import BaseModel
+from pydantic.alias_generators import to_camel
 from pydantic.json_schema import models_json_schema
 from starlette.staticfiles import StaticFiles
 
 from api.access import authenticated
+from api.body import JSON
+from api.events.batch import NDJSON
 from domain.events.catalogue import CATALOGUE
 from domain.events.examples import legacy_example, modern_body_schema, modern_example
 from domain.urls.rules import UrlRules
@@ -40,6 +44,20 @@ DESCRIPTION = """Delivers the events of a loyalty platform to subscribed webhook
 Everything below `/api/{storeCode}` belongs to one store. Clients authenticate with a token of
 `POST /api/admin/login_check` or with a permanent API key. Errors are checked in this order: 401, 404 of the store, 403,
 404 of the object, 400."""
+TAGS = {
+    "events": "Emit events, and look one up with its deliveries.",
+    "access": "Log in, and manage API keys.",
+    "stores": "Stores and their settings.",
+    "subscriptions": "Webhooks: one event name to one URL each.",
+    "event types": "Names, schemas and examples of the events.",
+    "expiry": "Points, levels and coupons that expire, as the platform reports them.",
+    "schedules": "The daily scans for what expires.",
+    "deliveries": "The delivery log, and why an event arrived or did not.",
+    "actions": "Pause, resume, test, redeliver, recover: what a person asks for.",
+    "operations": "Health and metrics of the API process.",
+}
+EXAMPLES: Mapping[str, Any] = json.loads((files("api.openapi") / "examples.json").read_text())
+"""Request body of each operation that has one, by its id."""
 SECURITY_SCHEMES = {
     "token": {
         "type": "http",
@@ -108,20 +126,6 @@ def error_response(code: int) -> dict[str, Any]:
 SCHEMA_REFERENCE = "#/components/schemas/{model}"
 WITHOUT_NUL = r"^[^\u0000]*$"
 CLOSED_TEXT = frozenset({"enum", "const", "format", "pattern"})
-ANNOTATIONS = frozenset({"title", "description"})
-"""Keywords without constraints. A schema with no other keywords accepts every value."""
-
-FREE = "JsonValue"
-FREE_REFERENCE = {"$ref": SCHEMA_REFERENCE.format(model=FREE)}
-FREE_SCHEMA = {
-    "description": "Any JSON value.",
-    "anyOf": [
-        {"type": ["null", "boolean", "number"]},
-        {"type": "string", "pattern": WITHOUT_NUL},
-        {"type": "array", "items": FREE_REFERENCE},
-        {"type": "object", "propertyNames": {"pattern": WITHOUT_NUL}, "additionalProperties": FREE_REFERENCE},
-    ],
-}
 
 
 def input_schemas(
@@ -133,17 +137,13 @@ def input_schemas(
         [(model, "validation") for model in ordered], ref_template=SCHEMA_REFERENCE
     )
     schemas = {name: _as_read(schema) for name, schema in definitions.get("$defs", {}).items()}
-    return {model: references[(model, "validation")] for model in ordered}, {**schemas, FREE: FREE_SCHEMA}
+    return {model: references[(model, "validation")] for model in ordered}, schemas
 
 
 def _as_read(schema: Any) -> Any:
-    """Return the schema with free texts, names and values restricted to those that the parser accepts."""
-    if schema is True:
-        return FREE_REFERENCE
+    """Return the schema with free texts and names restricted to those that the parser accepts."""
     if not isinstance(schema, dict):
         return schema
-    if not schema.keys() - ANNOTATIONS:
-        return {**schema, **FREE_REFERENCE}
     result = dict(schema)
     for keyword, value in schema.items():
         if keyword in ("properties", "patternProperties", "$defs"):
@@ -187,11 +187,12 @@ def build(app: FastAPI, rules: UrlRules) -> dict[str, Any]:
         version=version("loyalty-webhooks"),
         openapi_version="3.1.0",
         description=DESCRIPTION,
+        tags=[{"name": name, "description": description} for name, description in TAGS.items()],
         routes=app.routes,
         separate_input_output_schemas=app.separate_input_output_schemas,
     )
     operations = list(_operations(app, document))
-    bodies = [call for _, calls in operations for call in calls if hasattr(call, "models")]
+    bodies = [call for _, _, calls in operations for call in calls if hasattr(call, "models")]
     references, schemas = input_schemas({model for call in bodies for model in call.models()})
     document["webhooks"] = event_webhooks()
     components = document.setdefault("components", {})
@@ -202,8 +203,8 @@ def build(app: FastAPI, rules: UrlRules) -> dict[str, Any]:
         if known.setdefault(name, schema) != schema:
             raise ValueError(f"two different schemas are named {name}; rename one of the models")
     components["securitySchemes"] = SECURITY_SCHEMES
-    for operation, calls in operations:
-        _complete(operation, calls, references)
+    for route, operation, calls in operations:
+        _complete(route, operation, calls, references)
     for name in URL_MODELS:
         known[name]["properties"]["url"]["pattern"] = url_pattern(rules)
     known["SettingsChange"]["properties"]["operatorUrl"]["anyOf"][0]["pattern"] = url_pattern(rules)
@@ -228,15 +229,15 @@ def _tidy(schema: Any) -> None:
                 _tidy(child)
 
 
-def _operations(app: FastAPI, document: dict[str, Any]) -> Iterator[tuple[dict[str, Any], list[Any]]]:
-    """Yield each operation object with the dependencies of its handler."""
+def _operations(app: FastAPI, document: dict[str, Any]) -> Iterator[tuple[APIRoute, dict[str, Any], list[Any]]]:
+    """Yield each route with its operation object and the dependencies of its handler."""
     for context in iter_route_contexts(app.routes):
         route = context.original_route
         if not isinstance(route, APIRoute) or not route.include_in_schema:
             continue
         calls = list(dependencies(route.dependant))
         for method in route.methods or ():
-            yield document["paths"][context.path_format][method.lower()], calls
+            yield route, document["paths"][context.path_format][method.lower()], calls
 
 
 def dependencies(dependant: Dependant) -> Iterator[Any]:
@@ -248,8 +249,14 @@ def dependencies(dependant: Dependant) -> Iterator[Any]:
 
 
 def _complete(
-    operation: dict[str, Any], calls: list[Any], references: Mapping[type[BaseModel], dict[str, Any]]
+    route: APIRoute,
+    operation: dict[str, Any],
+    calls: list[Any],
+    references: Mapping[type[BaseModel], dict[str, Any]],
 ) -> None:
+    operation["operationId"] = to_camel(
+        route.name
+    )  # clients name methods after it: a handler's name is part of the API
     responses = operation["responses"]
     responses.pop("422", None)  # FastAPI adds 422; this API answers invalid requests with 400
     for call in calls:
@@ -259,12 +266,19 @@ def _complete(
             operation.setdefault("parameters", []).extend(call.parameters())
         if hasattr(call, "request_body"):
             operation["requestBody"] = call.request_body(references)
+            _add_example(operation["requestBody"]["content"], EXAMPLES[operation["operationId"]])
         if call is authenticated:
             operation["security"] = [{scheme: []} for scheme in SECURITY_SCHEMES]
     for code, response in responses.items():
         if int(code) >= 400 and "content" not in response:
             response.update(error_response(int(code)))
     operation["responses"] = dict(sorted(responses.items()))
+
+
+def _add_example(content: dict[str, Any], example: Any) -> None:
+    content[JSON]["example"] = example
+    if NDJSON in content:
+        content[NDJSON]["example"] = "\n".join(map(json.dumps, example))
 
 
 _TEXT = {"type": "string"}

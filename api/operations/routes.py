@@ -40,7 +40,7 @@ class Readiness(Output):
 
 
 @router.get("/healthz", summary="Liveness of the process")
-async def healthz() -> Alive:
+async def check_liveness() -> Alive:
     """Confirm that the process answers. Excludes database and Temporal: a restart would not repair them."""
     return Alive(status="ok")
 
@@ -50,7 +50,7 @@ async def healthz() -> Alive:
     summary="Readiness of the process",
     responses={503: {"model": Readiness, "description": "A check failed; see the reasons."}},
 )
-async def readyz(resources: FromResources, response: Response) -> Readiness:
+async def check_readiness(resources: FromResources, response: Response) -> Readiness:
     """Check database, migrations and Temporal, within two seconds."""
     found = await readiness(resources.database, resources.temporal)
     checks = {check.name: CheckOut(ok=check.reason is None, reason=check.reason) for check in found}
@@ -65,7 +65,7 @@ async def readyz(resources: FromResources, response: Response) -> Readiness:
     response_class=Response,
     responses={200: {"content": {METRICS_CONTENT_TYPE: {"schema": {"type": "string"}}}}},
 )
-async def metrics(resources: FromResources) -> Response:
+async def get_metrics(resources: FromResources) -> Response:
     """Return all metrics. Backlog, age and the installation's figures are NaN while the database is unavailable."""
     events, age = nan, nan
     try:

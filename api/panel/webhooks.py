@@ -35,7 +35,7 @@ from domain.wire.bodies import MAIN, legacy_body, modern_body, modern_data_text
 from domain.wire.jsontext import JsonValue
 from storage.access.audit import MASK
 from storage.deliveries.figures import COUNTED_OPEN, open_deliveries, traffic_of_day
-from storage.subscriptions.queries import FIELDS_AND_STATUS, SubscriptionRow, find_subscription, list_subscriptions
+from storage.subscriptions.queries import FIELDS_AND_STATUS, SubscriptionRow, find_subscription, subscription_page
 
 TEST_SECONDS = 20.0
 """Maximum wait for a saved webhook's test: the 15 s of a request, and margin. A longer test is shown as under way."""
@@ -84,7 +84,7 @@ async def listed(page: Page) -> Response:
     """Show the table."""
     listing = page.listing(FIELDS_AND_STATUS)
     async with page.resources.database.transaction() as connection:
-        rows = await list_subscriptions(
+        rows = await subscription_page(
             connection, page.store_code, listing.conditions, listing.order, listing.items, listing.offset
         )
         traffic = await traffic_of_day(connection, page.store_code, [row.id for row in rows.rows])

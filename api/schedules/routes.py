@@ -43,51 +43,51 @@ PreviewDay = Annotated[dict[str, Any], Depends(ParameterQuery({"day": _day}))]
 
 
 @router.get("/schedule", summary="List the schedules")
-async def list_(schedules: ReadSchedules) -> ScheduleList:
+async def list_schedules(schedules: ReadSchedules) -> ScheduleList:
     """Return one schedule per kind. Their `state` is `unknown` while Temporal does not answer."""
     return ScheduleList(items=await schedules.all())
 
 
 @router.post("/schedule/sync", summary="Create and repair the schedules now")
-async def sync(schedules: ChangeSchedules) -> Synced:
+async def sync_schedules(schedules: ChangeSchedules) -> Synced:
     """Create and repair the store's schedules at once, as workers do every minute. Paused schedules stay paused."""
     return await schedules.sync()
 
 
 @router.get("/schedule/{kind}", summary="Details of a schedule")
-async def details(schedules: ReadSchedules, kind: OfKind) -> ScheduleDetails:
+async def get_schedule(schedules: ReadSchedules, kind: OfKind) -> ScheduleDetails:
     """Return the schedule with its latest scans, and the progress of a running one."""
     return await schedules.details(kind)
 
 
 @router.post("/schedule/{kind}/trigger", summary="Scan a day now", status_code=202)
-async def trigger(schedules: ChangeSchedules, kind: OfKind, body: TriggerDay) -> Triggered:
+async def trigger_scan(schedules: ChangeSchedules, kind: OfKind, body: TriggerDay) -> Triggered:
     """Scan a day without moving the schedule's position. Rows that had their notice get no second one."""
     return await schedules.trigger(kind, body.day)
 
 
 @router.post("/schedule/{kind}/backfill", summary="Scan several days now", status_code=202)
-async def backfill(schedules: ChangeSchedules, kind: OfKind, body: Days) -> Started:
+async def backfill_scans(schedules: ChangeSchedules, kind: OfKind, body: Days) -> Started:
     """Scan consecutive days one after the other, at most a year, without moving the schedule's position."""
     return await schedules.backfill(kind, *days_of(body))
 
 
 @router.post("/schedule/{kind}/pause", summary="Pause a schedule", responses={409: {}})
-async def pause(schedules: ChangeSchedules, kind: OfKind) -> ScheduleDetails:
+async def pause_schedule(schedules: ChangeSchedules, kind: OfKind) -> ScheduleDetails:
     """Stop scheduled scans until the schedule is resumed. A running scan finishes."""
     await schedules.pause(kind)
     return await schedules.details(kind)
 
 
 @router.post("/schedule/{kind}/resume", summary="Resume a schedule", responses={409: {}})
-async def resume(schedules: ChangeSchedules, kind: OfKind) -> ScheduleDetails:
+async def resume_schedule(schedules: ChangeSchedules, kind: OfKind) -> ScheduleDetails:
     """Resume scheduled scans. The next run also scans the days that were missed."""
     await schedules.resume(kind)
     return await schedules.details(kind)
 
 
 @router.get("/expiry/{kind}/preview", summary="Preview a scan of a day", response_model=PreviewOut)
-async def preview(schedules: ReadSchedules, kind: OfKind, query: PreviewDay) -> Response:
+async def preview_scan(schedules: ReadSchedules, kind: OfKind, query: PreviewDay) -> Response:
     """Return the rows that a scan would find, with sample bodies and masked secrets. Nothing is sent.
 
     Rows that had their notice already are included and counted.

@@ -12,7 +12,7 @@ from api.resources import FromResources
 from api.stores.service import SettingsActions, SettingsChange, StoreSettings, Timezone
 from domain.access import RESERVED_STORE_CODES, STORE_CODE, store_code_problem
 from storage.access.administration import add_store
-from storage.access.stores import list_stores
+from storage.access.stores import list_stores as all_stores
 
 NAME_MOST = 255
 
@@ -78,15 +78,15 @@ SettingsBody = Annotated[SettingsChange, Depends(JsonBody(SettingsChange, "setti
 
 
 @router.get("/api/admin/store", summary="List stores")
-async def list_(admin: InstallationAdmin, resources: FromResources) -> StoreList:
+async def list_stores(admin: InstallationAdmin, resources: FromResources) -> StoreList:
     """Return the stores the caller may enter."""
     async with resources.database.transaction() as connection:
-        stores = [store for store in await list_stores(connection) if admin.may_enter(store.code)]
+        stores = [store for store in await all_stores(connection) if admin.may_enter(store.code)]
     return StoreList(items=[StoreOut(store_code=one.code, name=one.name, timezone=one.timezone) for one in stores])
 
 
 @router.post("/api/admin/store", summary="Create a store", responses={409: {}})
-async def create(admin: FullAdmin, body: CreateBody, resources: FromResources) -> StoreCreated:
+async def create_store(admin: FullAdmin, body: CreateBody, resources: FromResources) -> StoreCreated:
     """Create a store. The caller must be allowed to enter every store. A code that is taken is a 409."""
     name = body.name or body.store_code
     async with resources.database.transaction() as connection:
@@ -97,7 +97,7 @@ async def create(admin: FullAdmin, body: CreateBody, resources: FromResources) -
 
 
 @router.get("/api/{storeCode}/settings", summary="Settings of the store")
-async def read_settings(access: SubscriptionRead, resources: FromResources) -> SettingsAnswer:
+async def get_settings(access: SubscriptionRead, resources: FromResources) -> SettingsAnswer:
     """Return the store's settings."""
     return SettingsAnswer(settings=await SettingsActions(resources, access.store_code, access.actor).read())
 

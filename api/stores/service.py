@@ -29,7 +29,7 @@ Timezone = Annotated[
     checked_by(
         "timezone", lambda name: None if name in timezone_names() else "is not an IANA time zone, such as Europe/Warsaw"
     ),
-    WithJsonSchema({"type": "string", "enum": sorted(timezone_names())}),
+    WithJsonSchema({"type": "string", "description": "IANA time zone.", "examples": ["Europe/Warsaw"]}),
 ]
 Days = Annotated[int, Field(ge=0, le=DAYS_MOST), WHOLE]
 RetentionDays = Annotated[

@@ -23,7 +23,7 @@ SetBody = Annotated[SubscriptionSet, Depends(JsonBody(SubscriptionSet, WRAPPER, 
 
 
 @router.get("", summary="List all stored subscriptions")
-async def read(access: SubscriptionRead, resources: FromResources) -> StoredSet:
+async def get_subscription_set(access: SubscriptionRead, resources: FromResources) -> StoredSet:
     """Return the settable fields of all subscriptions in one snapshot; header values are masked."""
     async with resources.database.transaction() as connection:
         rows = await all_subscriptions(connection, access.store_code)
@@ -35,7 +35,7 @@ async def read(access: SubscriptionRead, resources: FromResources) -> StoredSet:
 
 
 @router.post("", summary="Apply a set of subscriptions", responses={409: {}})
-async def apply(editor: Editing, body: SetBody) -> SetAnswer:
+async def apply_subscription_set(editor: Editing, body: SetBody) -> SetAnswer:
     """Apply all changes or none. With `dryRun`, report the changes, including which header values differ.
 
     A dry run needs the right to write because it can be used to test guesses of a stored header value.

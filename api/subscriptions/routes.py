@@ -25,7 +25,7 @@ from api.subscriptions.models import (
 )
 from api.subscriptions.service import Editor, create_once, details_of
 from domain.access import Scope
-from storage.subscriptions.queries import SUBSCRIPTION_FIELDS, SubscriptionRow, find_subscription, list_subscriptions
+from storage.subscriptions.queries import SUBSCRIPTION_FIELDS, SubscriptionRow, find_subscription, subscription_page
 
 WRAPPER = "webhookSubscription"
 
@@ -78,10 +78,12 @@ def _warn(response: Response, warning: str | None) -> None:
 
 
 @router.get("", summary="List subscriptions")
-async def list_(access: SubscriptionRead, resources: FromResources, listing: SubscriptionListing) -> SubscriptionList:
+async def list_subscriptions(
+    access: SubscriptionRead, resources: FromResources, listing: SubscriptionListing
+) -> SubscriptionList:
     """Return a page of the store's subscriptions, oldest first unless ordered otherwise."""
     async with resources.database.transaction() as connection:
-        page = await list_subscriptions(
+        page = await subscription_page(
             connection, access.store_code, listing.conditions, listing.order, listing.items, listing.offset
         )
     items = [details_of(row, resources) for row in page.rows]
@@ -89,7 +91,7 @@ async def list_(access: SubscriptionRead, resources: FromResources, listing: Sub
 
 
 @router.post("", summary="Create a subscription", response_model_exclude_none=True, responses={200: WARNING})
-async def create(
+async def create_subscription(
     access: SubscriptionWrite, resources: FromResources, body: CreateBody, key: IdempotencyKey, response: Response
 ) -> SubscriptionCreated:
     """Create a subscription. New events are delivered to its URL. Only this response shows the signing key."""
@@ -99,7 +101,7 @@ async def create(
 
 
 @router.get("/{webhookSubscriptionId}", summary="Details of a subscription")
-async def details(subscription: ReadableSubscription, resources: FromResources) -> SubscriptionDetails:
+async def get_subscription(subscription: ReadableSubscription, resources: FromResources) -> SubscriptionDetails:
     """Return the subscription; header values are masked."""
     return details_of(subscription, resources)
 
@@ -111,7 +113,7 @@ async def details(subscription: ReadableSubscription, resources: FromResources) 
     response_model=None,
     responses={200: SWITCHED_ON, 204: WARNING},
 )
-async def update(editor: Editing, subscription: WritableSubscription, body: UpdateBody) -> Response:
+async def update_subscription(editor: Editing, subscription: WritableSubscription, body: UpdateBody) -> Response:
     """Update the given fields; others stay unchanged. Open deliveries use the new values from their next attempt."""
     secret, warning = await editor.change(subscription, body)
     response = Response(status_code=204)
@@ -123,7 +125,7 @@ async def update(editor: Editing, subscription: WritableSubscription, body: Upda
 
 
 @router.delete("/{webhookSubscriptionId}", summary="Delete a subscription", status_code=204)
-async def delete(editor: Editing, subscription: WritableSubscription) -> None:
+async def delete_subscription(editor: Editing, subscription: WritableSubscription) -> None:
     """Delete a subscription and cancel its open deliveries. Attempts in progress finish."""
     await editor.remove(subscription)
 

@@ -114,7 +114,7 @@ async def all_subscriptions(
     return all_as(SubscriptionRow, await connection.execute(query))
 
 
-async def list_subscriptions(
+async def subscription_page(
     connection: AsyncConnection,
     store_code: str,
     conditions: Sequence[Condition],

@@ -1,5 +1,6 @@
 """The OpenAPI document and its page."""
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -59,7 +60,7 @@ def test_every_route_is_in_it(document: Document) -> None:
 
 def test_every_reference_leads_somewhere(document: Document) -> None:
     for path, node in nodes(document):
-        if isinstance(node, dict) and isinstance(node.get("$ref"), str):
+        if has_reference(node):
             found: Any = document
             for step in node["$ref"].removeprefix("#/").split("/"):
                 assert step in found, f"{path}: {node['$ref']}"
@@ -78,6 +79,47 @@ def test_operation_ids_are_unique_and_every_operation_says_what_it_does(document
     found = list(operations(document))
     assert len({operation["operationId"] for _, _, operation in found}) == len(found)
     assert [path for _, path, operation in found if not (operation["summary"] and operation["description"])] == []
+
+
+def test_clients_get_short_stable_names(document: Document) -> None:
+    found = {operation["operationId"] for _, _, operation in operations(document)}
+    assert {"emitEvent", "pauseSubscription", "sendDeliveryNow", "listStores"} <= found
+    assert [one for one in found if not re.fullmatch(r"[a-z]+([A-Z][a-z]+){0,3}", one)] == []
+
+
+def test_every_tag_is_described(document: Document) -> None:
+    used = {tag for _, _, operation in operations(document) for tag in operation["tags"]}
+    assert {tag["name"] for tag in document["tags"] if tag["description"]} == used
+
+
+def test_every_request_body_has_an_example_that_its_schema_accepts(document: Document) -> None:
+    for _, path, operation in operations(document):
+        for media, content in operation.get("requestBody", {}).get("content", {}).items():
+            examples = content["example"]
+            schema = {**content["schema"], "components": document["components"]}
+            Draft202012Validator(schema).validate(examples)
+            if media == "application/x-ndjson":
+                assert [json.loads(line) for line in examples.splitlines()], path
+
+
+def test_what_trips_generators_is_not_in_it(document: Document) -> None:
+    """Enums whose members differ in punctuation alone (GMT+0 and GMT-0), and schemas that contain themselves."""
+    schemas = document["components"]["schemas"]
+    for path, node in nodes(document["paths"] | schemas):
+        if isinstance(node, dict) and isinstance(node.get("enum"), list):
+            names = [re.sub(r"\W", "", str(value)).lower() for value in node["enum"]]
+            assert len(set(names)) == len(names), path
+    for name in schemas:
+        reached, beyond = set[str](), {name}
+        while beyond:
+            found = {str(node["$ref"]) for one in beyond for _, node in nodes(schemas[one]) if has_reference(node)}
+            beyond = {one.rpartition("/")[2] for one in found} - reached
+            reached |= beyond
+        assert name not in reached
+
+
+def has_reference(node: Any) -> bool:
+    return isinstance(node, dict) and isinstance(node.get("$ref"), str)
 
 
 def test_what_a_handler_refuses_is_documented(document: Document) -> None:
