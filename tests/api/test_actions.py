@@ -266,6 +266,19 @@ class TestSendNow:
         await acting.until(held, "delivered", 1, AT_ONCE_SECONDS)
         await acting.acted(f"subscription/{subscription}/disable")
 
+    async def test_behind_a_breaker_a_failed_attempt_is_seen_and_its_delivery_waits_on(
+        self, acting: ActionStarts, receiver: Receiver
+    ) -> None:
+        subscription, _, waiting = await behind_a_breaker(acting, receiver)
+        receiver.otherwise = status(500)
+        [delivery] = await acting.deliveries(waiting)
+        for attempts in (1, 2):
+            await acting.acted(f"delivery/{delivery['messageId']}/send-now")
+            await acting.until(waiting, "held", attempts, AT_ONCE_SECONDS)
+        shown = await acting.look(f"delivery/{delivery['messageId']}")
+        assert [(one["trigger"], one["statusCode"]) for one in shown["attemptList"]] == [("manual", 500)] * 2
+        await acting.acted(f"subscription/{subscription}/disable")
+
     async def test_what_waits_for_its_retry_is_not_caught_behind_the_breaker(
         self, acting: ActionStarts, receiver: Receiver
     ) -> None:
