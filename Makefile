@@ -130,8 +130,11 @@ lock: install ## Resolve the dependencies of pyproject.toml anew into requiremen
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes \
 		--no-header --no-emit-index-url --constraints requirements.lock bench/peers/requirements.in \
 		--output-file bench/peers/requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes \
+		--no-header --no-emit-index-url tests/openapi_client/requirements.in \
+		--output-file tests/openapi_client/requirements.lock
 
 .PHONY: clean
 clean: ## Remove .venv and every cache; the data of `make run` in .loyalty-webhooks stays.
-	@rm -rf $(VENV) $(PEERS) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	@rm -rf $(VENV) $(PEERS) .venv-clients .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -15,6 +15,7 @@ starts and recoveries overrun their deadlines."""
 
 SECONDS = {
     "tests/api/test_credentials.py": 10,
+    "tests/api/test_examples.py": 30,
     "tests/api/test_schemathesis.py": 60,
     "tests/chaos/test_chaos.py": 110,
     "tests/e2e/test_recovery_kills.py": 30,

@@ -25,7 +25,7 @@ def relative(path: Path) -> str:
 
 
 def test_everything_that_runs_is_installed_and_type_checked() -> None:
-    not_installed = {"bench", "docs", "tests"}
+    not_installed = {"bench", "docs", "examples", "tests"}
     tops = {relative(path).partition("/")[0] for path in project_files() if path.suffix == ".py"} - not_installed
     assert set(PACKAGES) == tops
     assert set(PACKAGES) <= set(PYPROJECT["tool"]["mypy"]["files"])
