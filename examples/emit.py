@@ -11,18 +11,9 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
-from loyalty_webhooks_client import AuthenticatedClient
+from loyalty_webhooks_client import AuthenticatedClient, models
 from loyalty_webhooks_client.api.events import emit_event
 from loyalty_webhooks_client.api.subscriptions import create_subscription
-from loyalty_webhooks_client.models import (
-    CreateSubscriptionBody,
-    EmitEventBody,
-    EmittedEvent,
-    EmittedEventData,
-    EmittedEventEventName,
-    SubscriptionCreate,
-    SubscriptionCreateEventName,
-)
 from loyalty_webhooks_client.types import Response
 
 ATTEMPTS = 8
@@ -59,15 +50,17 @@ def repeated(call: Any, **arguments: Any) -> Any:
 
 def main(url: str, event_name: str, data: str) -> None:
     """Subscribe the URL to the event, then emit one."""
-    subscription = SubscriptionCreate(SubscriptionCreateEventName(event_name), url, hmac_enabled=True)
+    subscription = models.SubscriptionCreate(models.SubscriptionCreateEventName(event_name), url, hmac_enabled=True)
     # The same key creates one subscription, however often the program runs within 24 hours.
     key = f"{event_name} {url}".replace(" ", "-")
-    body = CreateSubscriptionBody(subscription)
+    body = models.CreateSubscriptionBody(subscription)
     created = repeated(create_subscription, body=body, idempotency_key=key)
     print(f"subscribed {created.webhook_subscription_id}")
     # An id made before the first attempt makes repeats safe: the API accepts it once.
-    event = EmittedEvent(EmittedEventEventName(event_name), EmittedEventData.from_dict(json.loads(data)), uuid4())
-    accepted = repeated(emit_event, body=EmitEventBody(event))
+    event = models.EmittedEvent(
+        models.EmittedEventEventName(event_name), models.EmittedEventData.from_dict(json.loads(data)), uuid4()
+    )
+    accepted = repeated(emit_event, body=models.EmitEventBody(event))
     print(f"accepted {accepted.event_id}")
 
 

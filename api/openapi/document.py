@@ -22,7 +22,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.dependencies.models import Dependant
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import HTMLResponse, Response
+from fastapi.responses import FileResponse, Response
 from fastapi.routing import APIRoute, iter_route_contexts
 from pydantic import BaseModel
 from pydantic.alias_generators import to_camel
@@ -44,64 +44,14 @@ DESCRIPTION = """Delivers the events of a loyalty platform to subscribed webhook
 Everything below `/api/{storeCode}` belongs to one store. Clients authenticate with a token of
 `POST /api/admin/login_check` or with a permanent API key. Errors are checked in this order: 401, 404 of the store, 403,
 404 of the object, 400."""
-TAGS = {
-    "events": "Emit events, and look one up with its deliveries.",
-    "access": "Log in, and manage API keys.",
-    "stores": "Stores and their settings.",
-    "subscriptions": "Webhooks: one event name to one URL each.",
-    "event types": "Names, schemas and examples of the events.",
-    "expiry": "Points, levels and coupons that expire, as the platform reports them.",
-    "schedules": "The daily scans for what expires.",
-    "deliveries": "The delivery log, and why an event arrived or did not.",
-    "actions": "Pause, resume, test, redeliver, recover: what a person asks for.",
-    "operations": "Health and metrics of the API process.",
-}
-EXAMPLES: Mapping[str, Any] = json.loads((files("api.openapi") / "examples.json").read_text())
-"""Request body of each operation that has one, by its id."""
-SECURITY_SCHEMES = {
-    "token": {
-        "type": "http",
-        "scheme": "bearer",
-        "bearerFormat": "JWT",
-        "description": "A token of `POST /api/admin/login_check`.",
-    },
-    "apiKey": {"type": "apiKey", "in": "header", "name": "X-AUTH-TOKEN", "description": "A permanent API key."},
-}
+HERE = Path(__file__).parent
+FIXED: Mapping[str, Any] = json.loads((HERE / "fixed.json").read_text())
+"""Parts of the document that are written by hand: tags, security schemes, errors, and the headers of signatures.
+
+`examples` has the request body of each operation that takes one, by the operation's id.
+"""
 NAMED_SCHEMAS = ("properties", "$defs", "patternProperties")
 FASTAPI_VALIDATION = ("HTTPValidationError", "ValidationError")
-
-
-_CODE = {"type": "integer", "description": "The HTTP status code."}
-_MESSAGE = {"type": "string", "description": "Message for people."}
-
-
-def _object(*optional: str, **properties: Any) -> dict[str, Any]:
-    required = [name for name in properties if name not in optional]
-    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
-
-
-ERROR_SCHEMAS: dict[str, Any] = {
-    "Error": _object(code=_CODE, message=_MESSAGE),
-    "Unauthorised": _object("code", code=_CODE, message=_MESSAGE),
-    "Conflict": _object(
-        "differences",
-        code=_CODE,
-        message=_MESSAGE,
-        differences={"type": "array", "items": {"type": "string"}, "description": "Dotted paths of the differences."},
-    ),
-    "ValidationFailed": _object(
-        code=_CODE,
-        message=_MESSAGE,
-        errors={"type": "array", "items": {"$ref": "#/components/schemas/FieldProblem"}, "minItems": 1},
-    ),
-    "FieldProblem": _object(
-        message=_MESSAGE,
-        parameters={"type": "object", "description": "Always empty."},
-        plural={"type": "null"},
-        code={"type": "string", "description": "Stable error code."},
-        path={"type": "string", "description": "Dotted path, relative to the wrapper's content."},
-    ),
-}
 _SCHEMA_NAMES = {400: "ValidationFailed", 401: "Unauthorised", 409: "Conflict"}
 _HEADERS: dict[int, tuple[str, str, dict[str, Any]]] = {
     401: ("WWW-Authenticate", "Authentication scheme.", {"type": "string"}),
@@ -187,7 +137,7 @@ def build(app: FastAPI, rules: UrlRules) -> dict[str, Any]:
         version=version("loyalty-webhooks"),
         openapi_version="3.1.0",
         description=DESCRIPTION,
-        tags=[{"name": name, "description": description} for name, description in TAGS.items()],
+        tags=FIXED["tags"],
         routes=app.routes,
         separate_input_output_schemas=app.separate_input_output_schemas,
     )
@@ -199,10 +149,10 @@ def build(app: FastAPI, rules: UrlRules) -> dict[str, Any]:
     known = components.setdefault("schemas", {})
     for name in FASTAPI_VALIDATION:
         known.pop(name, None)
-    for name, schema in {**schemas, **ERROR_SCHEMAS}.items():
+    for name, schema in {**schemas, **FIXED["components"]["schemas"]}.items():
         if known.setdefault(name, schema) != schema:
             raise ValueError(f"two different schemas are named {name}; rename one of the models")
-    components["securitySchemes"] = SECURITY_SCHEMES
+    components["securitySchemes"] = FIXED["components"]["securitySchemes"]
     for route, operation, calls in operations:
         _complete(route, operation, calls, references)
     for name in URL_MODELS:
@@ -266,9 +216,9 @@ def _complete(
             operation.setdefault("parameters", []).extend(call.parameters())
         if hasattr(call, "request_body"):
             operation["requestBody"] = call.request_body(references)
-            _add_example(operation["requestBody"]["content"], EXAMPLES[operation["operationId"]])
+            _add_example(operation["requestBody"]["content"], FIXED["examples"][operation["operationId"]])
         if call is authenticated:
-            operation["security"] = [{scheme: []} for scheme in SECURITY_SCHEMES]
+            operation["security"] = [{scheme: []} for scheme in FIXED["components"]["securitySchemes"]]
     for code, response in responses.items():
         if int(code) >= 400 and "content" not in response:
             response.update(error_response(int(code)))
@@ -279,19 +229,6 @@ def _add_example(content: dict[str, Any], example: Any) -> None:
     content[JSON]["example"] = example
     if NDJSON in content:
         content[NDJSON]["example"] = "\n".join(map(json.dumps, example))
-
-
-_TEXT = {"type": "string"}
-_SIGNATURE_HEADERS: dict[str, tuple[dict[str, Any], str]] = {
-    "X-Webhook-Signature": (_TEXT, "HMAC-SHA256 in hex over method, host, path, body hash, timestamp and request id."),
-    "X-Webhook-Signature-Algorithm": ({"const": "hmac-sha256"}, "The algorithm."),
-    "X-Webhook-Timestamp": ({"type": "integer"}, "Time of signing in Unix seconds."),
-    "X-Webhook-Request-Id": ({"type": "string", "format": "uuid"}, "Unique per attempt."),
-    "X-Webhook-Signature-Version": ({"type": "integer"}, "Increases with each rotation of the key."),
-    "webhook-id": ({"type": "string", "format": "uuid"}, "The messageId, which is the same for each attempt."),
-    "webhook-timestamp": ({"type": "integer"}, "As X-Webhook-Timestamp (Standard Webhooks)."),
-    "webhook-signature": (_TEXT, "`v1,` and a signature in base64 (Standard Webhooks); two of them after a rotation."),
-}
 
 
 def event_webhooks() -> dict[str, Any]:
@@ -317,10 +254,7 @@ def _path_item(name: str, description: str, schema: dict[str, Any], example: Any
             "description": description,
             "tags": ["webhooks"],
             "security": [],
-            "parameters": [
-                {"name": header, "in": "header", "required": False, "schema": header_schema, "description": meaning}
-                for header, (header_schema, meaning) in _SIGNATURE_HEADERS.items()
-            ],
+            "parameters": FIXED["signatureHeaders"],
             "requestBody": {"required": True, "content": {"application/json": {"schema": schema, "example": example}}},
             "responses": {
                 "2XX": {"description": "Delivered. The log stores the beginning of the body."},
@@ -333,28 +267,6 @@ def _path_item(name: str, description: str, schema: dict[str, Any], example: Any
 
 # `unsafe-inline` is needed for styles only: Swagger UI sets them on its elements.
 CONTENT_SECURITY_POLICY = "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'"
-
-_PAGE = f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{TITLE}: API</title>
-<link rel="icon" href="/docs/assets/favicon.png">
-<link rel="stylesheet" href="/docs/assets/swagger-ui.css">
-</head>
-<body>
-<div id="swagger-ui"></div>
-<script src="/docs/assets/swagger-ui-bundle.js"></script>
-<script src="/docs/start.js"></script>
-</body>
-</html>
-"""
-_START = """SwaggerUIBundle({
-  url: "/openapi.json", dom_id: "#swagger-ui", deepLinking: true, validatorUrl: null,
-  docExpansion: "list", defaultModelsExpandDepth: 0,
-});
-"""
 
 
 def add_docs(app: FastAPI, rules: UrlRules) -> None:
@@ -374,12 +286,12 @@ def add_docs(app: FastAPI, rules: UrlRules) -> None:
     @app.get("/docs", include_in_schema=False)
     async def docs_page() -> Response:
         """Return the page with Swagger UI."""
-        return HTMLResponse(_PAGE, headers={"Content-Security-Policy": CONTENT_SECURITY_POLICY})
+        return FileResponse(HERE / "docs.html", headers={"Content-Security-Policy": CONTENT_SECURITY_POLICY})
 
     @app.get("/docs/start.js", include_in_schema=False)
     async def docs_start() -> Response:
         """Return the script that starts Swagger UI, a separate file so that the policy can forbid inline scripts."""
-        return Response(_START, media_type="text/javascript")
+        return FileResponse(HERE / "docs.js", media_type="text/javascript")
 
     assets = Path(str(distribution("fastapi-offline").locate_file("fastapi_offline"))) / "static"
     app.mount("/docs/assets", StaticFiles(directory=assets), name="docs-assets")
