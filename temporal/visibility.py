@@ -42,9 +42,9 @@ def search_attributes(events: Sequence[EventRef]) -> TypedSearchAttributes:
     return _attributes(_fitting(stores), _fitting(names), event_ids)
 
 
-def attributes_of(store_code: str, event_name: str, event_id: UUID) -> TypedSearchAttributes:
-    """Return the search attributes by which the Web UI finds an activity of one delivery."""
-    return _attributes([store_code], [event_name], [str(event_id)])
+def attributes_of(store_code: str, event_name: str, *event_ids: UUID) -> TypedSearchAttributes:
+    """Return the search attributes by which the Web UI finds an activity of one delivery, or a drain."""
+    return _attributes([store_code], [event_name], [str(event_id) for event_id in event_ids])
 
 
 def _attributes(store_codes: list[str], event_names: list[str], event_ids: list[str]) -> TypedSearchAttributes:
@@ -137,4 +137,4 @@ def scan_summary(task: ScanTask) -> str:
 
 def expiry_attributes(store_code: str, kind: str) -> TypedSearchAttributes:
     """Return the search attributes by which the Web UI finds an expiry workflow."""
-    return _attributes([store_code], [EVENT_NAMES[Kind(kind)]], [])
+    return attributes_of(store_code, EVENT_NAMES[Kind(kind)])

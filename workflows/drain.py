@@ -77,7 +77,9 @@ class DrainWorkflow:
             return
         try:
             await workflow.wait_condition(
-                lambda: self._probe_now or (self._woken and not done.ignores_wake), timeout=seconds
+                lambda: self._probe_now or (self._woken and not done.ignores_wake),
+                timeout=seconds,
+                timeout_summary=as_summary(done.state),
             )
         except TimeoutError:
             return

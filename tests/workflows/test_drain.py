@@ -9,8 +9,10 @@ from uuid import UUID
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
+from domain.delivery.identity import drain_workflow_id
 from storage.subscriptions.queries import disable, enable, pause, resume
 from temporal.drains import Drains
+from temporal.visibility import EVENT_NAME, STORE_CODE
 from tests.deadlines import eventually
 from tests.pipeline import STORE, Pipeline, pipeline
 from tests.receiver import Receiver, hang, status
@@ -58,6 +60,35 @@ async def test_a_dead_endpoint_costs_a_probe_an_interval_and_rows_not_workflows(
             "SELECT count(DISTINCT workflow_id) FROM delivery WHERE workflow_id LIKE 'event/%'"
         )
         assert workflows[0][0] <= 5, "what was held had no workflow of its own"
+
+
+async def test_an_operator_finds_the_drain_by_store_and_event_and_sees_what_its_timer_waits_for(
+    database_url: str, temporal: WorkflowEnvironment
+) -> None:
+    patient = {"breaker_failures": 1, "breaker_first_probe_seconds": 600, "breaker_longest_probe_seconds": 600}
+    async with Receiver() as receiver, pipeline(database_url, temporal.client, **patient) as running:
+        receiver.otherwise = status(500)
+        subscription_id = await running.subscribe("CustomerUpdated", receiver.url("/dead"))
+        await running.emit("CustomerUpdated", "{}")
+        await eventually(lambda: breaker_is_open(running, subscription_id), 20, "an open breaker")
+        await running.emit("CustomerUpdated", "{}")
+        client, drain_id = running.client, drain_workflow_id(subscription_id)
+
+        async def listed() -> bool:
+            query = f"{STORE_CODE.name} = '{STORE}' AND {EVENT_NAME.name} = 'CustomerUpdated'"
+            return drain_id in [one.id async for one in client.list_workflows(query)]
+
+        async def summaries() -> list[str]:
+            history = await client.get_workflow_handle(drain_id).fetch_history()
+            timers = [one for one in history.events if one.HasField("timer_started_event_attributes")]
+            return await client.data_converter.decode([one.user_metadata.summary for one in timers])
+
+        await eventually(listed, 20, "the drain in a list")
+
+        async def waits() -> bool:
+            return "breaker open" in await summaries()
+
+        await eventually(waits, 20, "a timer until the probe")
 
 
 async def breaker_is_open(running: Pipeline, subscription_id: UUID) -> bool:
