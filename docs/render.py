@@ -177,8 +177,9 @@ def explain_page() -> str:
         "`GET /api/{storeCode}/webhook/explain?eventId=…` and `loyalty-webhooks explain` return one of these codes",
         "for the event, and one for each subscription of the store (or for each of its deliveries, where an event has",
         "two). The list is closed. Words in *italics* are filled in; failures are explained in",
-        "[Failure kinds](failure-kinds.md). `temporalUrl` is the page of the delivery's workflow, or of the activity",
-        "that retries it, in the Temporal Web UI.",
+        "[Failure kinds](failure-kinds.md). The id of a delivery (`messageId`) in place of the event's explains this",
+        "delivery. `lastAnswerMessageId` is the delivery with the last answer of a receiver that fails, `temporalUrl`",
+        "the page of the delivery's workflow, or of the activity that retries it, in the Temporal Web UI.",
         "Generated from `domain/delivery/explain.py` by `make docs`.",
     ]
     for about, group in itertools.groupby(REASONS.items(), key=lambda entry: entry[1].about):

@@ -211,13 +211,14 @@ class Recorder:
             await _hold_overload(connection, made)
             exhausted = await record(connection, [one.outcome for one in made])
             await withdraw(connection, [one.outcome for one in outcomes if one.unmade])
-            transitions = await record_health(connection, succeeded, failed, self._breaker)
+            last = {one.subscription_id: one.outcome for one in outcomes if one.healthy is False}
+            last_failed = {one: outcome.message_id for one, outcome in last.items()}
+            transitions = await record_health(connection, succeeded, failed, self._breaker, last_failed)
             await slow_down(connection, slowed)
             # A notice for an operator; tests give none.
             occurrences = [Occurrence(one, NoticeKind.EXHAUSTED, why) for one, why in exhausted if why != Reason.TEST]
             occurrences += [Occurrence(one, NoticeKind.RECOVERED) for one in transitions.closed]
-            last = {one.subscription_id: one.outcome.failure for one in outcomes if one.healthy is False}
-            occurrences += [Occurrence(one, NoticeKind.FAILING, last.get(one)) for one in transitions.opened]
+            occurrences += [Occurrence(one, NoticeKind.FAILING, last[one].failure) for one in transitions.opened]
             for subscription_id in sorted(disabled):
                 occurrences += await disable_by_system(connection, subscription_id, reason=Reason.HTTP_GONE)
             written = await intend(connection, intents)

@@ -24,9 +24,14 @@ class ExplainedItem(Output):
     attempts: int | None
     last_status_code: int | None
     last_failure: str | None
-    next_attempt_at: datetime | None
+    next_attempt_at: datetime | None = Field(
+        description="Instant of the next attempt, or of the probe behind an open breaker; null if it is due or unknown."
+    )
     behind_message_id: UUID | None = Field(
         description="The delivery that an ordered subscription sends before this one."
+    )
+    last_answer_message_id: UUID | None = Field(
+        description="While the receiver fails: the delivery that failed last, which has the receiver's last answer."
     )
     temporal_url: str | None = Field(
         description="Page of the delivery's workflow, or of the activity that retries it, in the Temporal Web UI."

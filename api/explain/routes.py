@@ -15,11 +15,16 @@ router = APIRouter(prefix="/api/{storeCode}/webhook/explain", tags=["deliveries"
 
 EVENT_ID, SUBSCRIPTION_ID = "eventId", "webhookSubscriptionId"
 ID_SCHEMA = {"type": "string", "format": "uuid"}
+OF_EITHER = {"description": "Id of the event, or of one of its deliveries.", "schema": ID_SCHEMA}
 
 
 QUESTION = ParameterQuery(
     {
-        EVENT_ID: Parameter(checked_id, {"description": "Id of the event.", "schema": ID_SCHEMA}, required=True),
+        EVENT_ID: Parameter(
+            checked_id,
+            {"description": "Id of the event, or of one of its deliveries.", "schema": ID_SCHEMA},
+            required=True,
+        ),
         SUBSCRIPTION_ID: Parameter(checked_id, {"description": "Explain only this subscription.", "schema": ID_SCHEMA}),
     }
 )
@@ -30,6 +35,8 @@ async def explain_event(
     access: DeliveryRead, resources: FromResources, question: Annotated[dict[str, Any], Depends(QUESTION)]
 ) -> Explained:
     """Explain the event's state per subscription: match or mismatch, cause of waiting, outcome.
+
+    The id of a delivery (`messageId`) in place of the event's explains this delivery.
 
     `docs/explain.md` lists the codes. For an unknown event, the response gives the likely causes.
     """

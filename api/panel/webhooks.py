@@ -34,11 +34,27 @@ from domain.urls.rules import UrlRefused
 from domain.wire.bodies import MAIN, legacy_body, modern_body, modern_data_text
 from domain.wire.jsontext import JsonValue
 from storage.access.audit import MASK
-from storage.deliveries.figures import COUNTED_OPEN, open_deliveries, traffic_of_day
-from storage.subscriptions.queries import FIELDS_AND_STATUS, SubscriptionRow, find_subscription, subscription_page
+from storage.deliveries.figures import (
+    COUNTED_OPEN,
+    WAITING_COUNTED,
+    failing_subscriptions,
+    open_deliveries,
+    traffic_of_day,
+)
+from storage.deliveries.log import delivery_page
+from storage.listing import Condition, Operator
+from storage.subscriptions.queries import (
+    FIELDS_AND_STATUS,
+    SHOWN_FAILING,
+    SubscriptionRow,
+    find_subscription,
+    subscription_page,
+)
 
 TEST_SECONDS = 20.0
 """Maximum wait for a saved webhook's test: the 15 s of a request, and margin. A longer test is shown as under way."""
+
+DELIVERIES_SHOWN = 10
 
 NO_RETRIES = "none"
 _HEADER = re.compile(r"headers\.(\d{1,4})\.headerName")
@@ -87,13 +103,17 @@ async def listed(page: Page) -> Response:
         rows = await subscription_page(
             connection, page.store_code, listing.conditions, listing.order, listing.items, listing.offset
         )
-        traffic = await traffic_of_day(connection, page.store_code, [row.id for row in rows.rows])
+        ids = [row.id for row in rows.rows]
+        traffic = await traffic_of_day(connection, page.store_code, ids)
+        failing = await failing_subscriptions(connection, page.store_code, most=len(ids), ids=ids)
     return page.render(
         "webhooks/list.html",
         found=rows,
         listing=listing,
         traffic={one.id: one for one in traffic},
-        statuses=[(status, status) for status in SubscriptionStatus],
+        failing={one.id: one for one in failing},
+        statuses=[(status, status) for status in (SHOWN_FAILING, *SubscriptionStatus)],
+        counted_most=WAITING_COUNTED,
     )
 
 
@@ -188,16 +208,24 @@ async def sample(page: Page) -> Response:
 async def shown(page: Page) -> Response:
     """Show a webhook: its state, its settings and its operator actions."""
     row = await found(page)
-    traffic = await page.read(traffic_of_day, [row.id])
-    details = details_of(row, page.resources)
+    resources, of_webhook = page.resources, Condition("webhookSubscriptionId", Operator.EQ, row.id)
+    async with resources.database.transaction() as connection:
+        traffic = await traffic_of_day(connection, page.store_code, [row.id])
+        failing = await failing_subscriptions(connection, page.store_code, most=1, ids=[row.id])
+        waiting = await open_deliveries(connection, page.store_code, row.id)
+        deliveries = await delivery_page(connection, page.store_code, [of_webhook], None, DELIVERIES_SHOWN)
+    details = details_of(row, resources)
     return page.render(
         "webhooks/shown.html",
         webhook=details,
         event_type=CATALOGUE.get(row.event_name),
         schedule=shown_schedule(details.retry_schedule),
         traffic=traffic[0] if traffic else None,
-        waiting=await page.read(open_deliveries, row.id),
+        failing=failing[0] if failing else None,
+        waiting=waiting,
         counted_most=COUNTED_OPEN,
+        waiting_most=WAITING_COUNTED,
+        deliveries=deliveries.rows,
     )
 
 

@@ -30,11 +30,11 @@ MessageId = Annotated[UUID, typer.Argument(metavar="DELIVERY", help="Delivery id
 @with_target
 def explain(
     target: Target,
-    event_id: Annotated[UUID, typer.Argument(metavar="EVENT", help="Event id.")],
+    event_id: Annotated[UUID, typer.Argument(metavar="ID", help="Id of an event or of a delivery (`messageId`).")],
     subscription: Annotated[UUID | None, typer.Option(help="Explain only this subscription.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Explain the state of an event for each subscription of the store, with a remedy.
+    """Explain the state of an event for each subscription of the store, or of one delivery, with a remedy.
 
     Exit code 0: explained. 1: no such subscription. 2: wrong usage, or the API cannot be reached.
     """
@@ -44,7 +44,7 @@ def explain(
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
     console = Console(highlight=False)
-    _say(console, f"{found['eventName'] or 'Event'} {event_id}", found)
+    _say(console, f"{found['eventName'] or 'Event'} {found['eventId']}", found)
     others = 0
     for item in found["items"]:
         if item["code"] == ReasonCode.other_event_name and subscription is None:
@@ -62,6 +62,8 @@ def _say(console: Console, title: str, found: dict[str, Any]) -> None:
     console.print(Text(f"  {found['remedy']}", "dim"), soft_wrap=True)
     if found.get("messageId"):
         console.print(Text(f"  delivery {found['messageId']}", "dim"), soft_wrap=True)
+    if found.get("lastAnswerMessageId"):
+        console.print(Text(f"  last answer of the receiver: delivery {found['lastAnswerMessageId']}", "dim"))
     if found.get("temporalUrl"):
         console.print(Text(f"  {found['temporalUrl']}", "dim"), soft_wrap=True)
 

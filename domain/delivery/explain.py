@@ -12,7 +12,7 @@ from functools import partial
 from uuid import UUID
 
 from domain.delivery.failure_kinds import EXPLANATIONS, FailureKind
-from domain.delivery.lifecycle import ENDED_UNSENT, HOLD_REASONS, DeliveryStatus, Reason, SubscriptionStatus
+from domain.delivery.lifecycle import ENDED_UNSENT, HOLD_REASONS, OPEN, DeliveryStatus, Reason, SubscriptionStatus
 from domain.delivery.matching import Mismatch, mismatch
 from domain.delivery.notices import FAILING
 from domain.wire.bodies import TEST
@@ -158,9 +158,9 @@ _EXPLAINED: Mapping[str, Mapping[ReasonCode, tuple[str, str]]] = {
             "Resume the subscription.",
         ),
         ReasonCode.breaker_open: (
-            "The receiver keeps failing, so deliveries have been held since {breaker_since}; the next probe is at "
-            "{probe}. {failure_meaning}",
-            "{failure_remedy} The first success releases the held deliveries.",
+            "The receiver keeps failing, so deliveries have been held since {breaker_since}. Its last answer "
+            "({last}): {last_meaning} The next probe is {probe}.",
+            "{last_remedy} Send now asks it at once. The first success releases the held deliveries.",
         ),
         ReasonCode.behind_ordered: (
             "Its subscription is ordered, and delivery {behind} comes before it.",
@@ -266,8 +266,13 @@ class ExplainedSubscription:
     rate_limit_per_second: int | None
     breaker_opened_at: datetime | None
     probe_at: datetime | None
+    """Instant of the next probe; None if it is due."""
     slowed: bool
     """True while adaptive throttling applies: the receiver has recently answered 429."""
+    last_failed_id: UUID | None = None
+    """The delivery that failed last, while the receiver fails."""
+    last_failure: str | None = None
+    last_status_code: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +290,7 @@ class ExplainedDelivery:
     last_status_code: int | None
     last_failure: str | None
     next_attempt_at: datetime | None
+    """Instant of the next attempt; None if it is due, or there is none."""
     ended_at: datetime | None
     under_way: bool
     backfilled: bool = False
@@ -353,7 +359,7 @@ def reason_without_delivery(event: ExplainedEvent, subscription: ExplainedSubscr
     return ReasonCode.not_matched_yet if matched is None else since
 
 
-def reason_of_delivery(subscription: ExplainedSubscription, delivery: ExplainedDelivery, now: datetime) -> ReasonCode:
+def reason_of_delivery(subscription: ExplainedSubscription, delivery: ExplainedDelivery) -> ReasonCode:
     """Return the reason that describes a delivery's current state."""
     if delivery.status == DeliveryStatus.DELIVERED:
         return ReasonCode.delivered
@@ -366,12 +372,20 @@ def reason_of_delivery(subscription: ExplainedSubscription, delivery: ExplainedD
         return ReasonCode.subscription_deleted
     if subscription.status == SubscriptionStatus.DISABLED:
         return ReasonCode.subscription_disabled
-    return _reason_of_waiting(subscription, delivery, now)
+    return _reason_of_waiting(subscription, delivery)
 
 
-def _reason_of_waiting(subscription: ExplainedSubscription, delivery: ExplainedDelivery, now: datetime) -> ReasonCode:
+def next_attempt_at(subscription: ExplainedSubscription, delivery: ExplainedDelivery) -> datetime | None:
+    """Return the instant of the next attempt or probe; None if it is due, or waits for something without an instant."""
+    if delivery.status not in OPEN or subscription.status != SubscriptionStatus.ACTIVE:
+        return None
+    probed = delivery.status == DeliveryStatus.HELD and subscription.breaker_opened_at is not None
+    return subscription.probe_at if probed else delivery.next_attempt_at
+
+
+def _reason_of_waiting(subscription: ExplainedSubscription, delivery: ExplainedDelivery) -> ReasonCode:
     held = delivery.status == DeliveryStatus.HELD
-    later = delivery.next_attempt_at is not None and delivery.next_attempt_at > now
+    later = delivery.next_attempt_at is not None
     if subscription.status == SubscriptionStatus.PAUSED:
         return ReasonCode.paused
     if subscription.breaker_opened_at is not None and (held or not later):
@@ -418,7 +432,7 @@ def in_words(
         known |= {"event": event.name, "accepted": at(event.accepted_at), "matched": at(event.matched_at)}
         known |= {"erased": at(event.erased_at)}
     if subscription is not None:
-        why = subscription.status_reason
+        why, probe = subscription.status_reason, subscription.probe_at
         known |= {
             "subscribed": subscription.event_name,
             "created": at(subscription.created_at),
@@ -428,19 +442,15 @@ def in_words(
             "since": at(subscription.status_since),
             "why": STATUS_REASONS.get(why or "", why) or "no reason is noted",
             "breaker_since": at(subscription.breaker_opened_at),
-            "probe": at(subscription.probe_at),
+            "probe": "due now" if probe is None else f"at {at(probe)}",
+            **_answer("last", subscription.last_failure, subscription.last_status_code),
             "rate": str(subscription.rate_limit_per_second),
         }
     if delivery is not None:
-        failure = delivery.last_failure
-        explained = EXPLANATIONS[FailureKind(failure)] if failure and failure in FailureKind.__members__ else None
-        answered = f", status {delivery.last_status_code}" if delivery.last_status_code is not None else ""
         known |= {
             "ended": at(delivery.ended_at),
             "attempts": str(delivery.attempts),
-            "failure": f"{failure}{answered}" if failure else "no answer is noted",
-            "failure_meaning": explained.meaning if explained else "",
-            "failure_remedy": explained.remedy if explained else "",
+            **_answer("failure", delivery.last_failure, delivery.last_status_code),
             "next_attempt": at(delivery.next_attempt_at),
             "behind": str(delivery.behind),
             "status_of_delivery": delivery.status,
@@ -451,6 +461,16 @@ def in_words(
     if delivery is not None and delivery.backfilled and code is not ReasonCode.backfilled:
         text = f"A person had it backfilled. {text}"
     return Explanation(reason.about, text, _filled(reason.remedy, known))
+
+
+def _answer(name: str, failure: str | None, status_code: int | None) -> dict[str, str]:
+    explained = EXPLANATIONS[FailureKind(failure)] if failure and failure in FailureKind.__members__ else None
+    answered = f", status {status_code}" if status_code is not None else ""
+    return {
+        name: f"{failure}{answered}" if failure else "no answer is noted",
+        f"{name}_meaning": explained.meaning if explained else "",
+        f"{name}_remedy": explained.remedy if explained else "",
+    }
 
 
 def shown(instant: datetime | None, zone: tzinfo | None = None) -> str:

@@ -38,8 +38,10 @@ _SUBSCRIPTIONS = text(f"""
 SELECT subscription.id, subscription.event_name, subscription.url, subscription.name, subscription.status,
     subscription.status_reason, subscription.status_since, subscription.created_at, subscription.active_from,
     subscription.deleted_at, subscription.ordered, subscription.rate_limit_per_second, health.breaker_opened_at,
-    health.probe_at, {SLOWED} AS slowed
+    CASE WHEN health.probe_at > statement_timestamp() THEN health.probe_at END AS probe_at, {SLOWED} AS slowed,
+    failed.message_id AS last_failed_id, failed.last_failure, failed.last_status_code
 FROM subscription LEFT JOIN subscription_health AS health ON health.subscription_id = subscription.id
+LEFT JOIN delivery AS failed ON failed.message_id = health.last_failed_id
 WHERE subscription.store_code = :store_code AND (CAST(:id AS uuid) IS NULL OR subscription.id = :id)
     AND (subscription.deleted_at IS NULL OR subscription.event_name = :event_name OR subscription.id = :id)
 ORDER BY subscription.event_name <> :event_name, subscription.created_at, subscription.id
@@ -47,7 +49,8 @@ ORDER BY subscription.event_name <> :event_name, subscription.created_at, subscr
 
 _DELIVERIES = text(f"""
 SELECT delivery.subscription_id, delivery.message_id, delivery.variant, delivery.status, delivery.reason,
-    delivery.attempts, delivery.last_status_code, delivery.last_failure, delivery.next_attempt_at, delivery.ended_at,
+    delivery.attempts, delivery.last_status_code, delivery.last_failure, delivery.ended_at,
+    CASE WHEN delivery.next_attempt_at > statement_timestamp() THEN delivery.next_attempt_at END AS next_attempt_at,
     delivery.workflow_id, delivery.retry_id,
     ({SENDER_ID}) IS NOT NULL AS under_way,
     delivery.variant <> 'test' AND (action.kind IS NOT DISTINCT FROM 'backfill'

@@ -34,6 +34,9 @@ COUNTS_PRUNED_AT_ONCE = 2000
 UNMEASURED = -1
 """Duration step of an attempt without a duration."""
 
+WAITING_COUNTED = 1_000
+"""Maximum number of waiting deliveries counted for each failing subscription of a list."""
+
 COUNTED_OPEN = 10_000
 """Maximum number of open deliveries counted; the panel shows a larger number as "at least"."""
 
@@ -108,7 +111,7 @@ class OpenDeliveries:
 
 
 class FailingSubscription(NamedTuple):
-    """A subscription whose last attempt failed. `breaker_opened_at` set: its deliveries wait until `probe_at`."""
+    """A subscription whose last attempt failed. `breaker_opened_at` set: its deliveries wait for a probe."""
 
     id: UUID
     name: str | None
@@ -118,7 +121,14 @@ class FailingSubscription(NamedTuple):
     failures_in_row: int
     failing_since: datetime
     breaker_opened_at: datetime | None
-    probe_at: datetime | None
+    next_at: datetime | None
+    """Instant of the next probe or retry, or now if it is due; None if no delivery waits."""
+    waiting: int
+    """Number of its open deliveries, counted up to WAITING_COUNTED."""
+    last_failed_id: UUID | None
+    """The delivery that failed last, with the receiver's answer; None once retention has removed it."""
+    last_failure: str | None
+    last_status_code: int | None
 
 
 class SubscriptionTraffic(NamedTuple):
@@ -150,12 +160,33 @@ SELECT date_bin(CAST(:width AS interval), minute, CAST(:first AS timestamptz)) A
 FROM attempts_of_minute WHERE store_code = :store_code AND minute >= :first GROUP BY 1, 2, 3
 """)
 
-_FAILING = text("""
-SELECT subscription.id, subscription.name, subscription.event_name, subscription.url, subscription.status,
-    health.failures_in_row, health.failing_since, health.breaker_opened_at, health.probe_at
-FROM subscription JOIN subscription_health AS health ON health.subscription_id = subscription.id
-WHERE subscription.store_code = :store_code AND subscription.deleted_at IS NULL AND health.failing_since IS NOT NULL
-ORDER BY health.breaker_opened_at IS NULL, health.failing_since, subscription.id LIMIT :most
+_FAILING = text(f"""
+WITH failing AS MATERIALIZED (
+    SELECT subscription.id, subscription.name, subscription.event_name, subscription.url, subscription.status,
+        health.failures_in_row, health.failing_since, health.breaker_opened_at, health.probe_at, health.last_failed_id
+    FROM subscription JOIN subscription_health AS health ON health.subscription_id = subscription.id
+    WHERE subscription.store_code = :store_code AND subscription.deleted_at IS NULL
+        AND health.failing_since IS NOT NULL AND (CAST(:ids AS uuid[]) IS NULL OR subscription.id = ANY(:ids))
+    ORDER BY health.breaker_opened_at IS NULL, health.failing_since, subscription.id LIMIT :most
+)
+SELECT failing.id, failing.name, failing.event_name, failing.url, failing.status, failures_in_row, failing_since,
+    breaker_opened_at,
+    CASE WHEN waiting.count > 0 THEN greatest(clock_timestamp(),
+        CASE WHEN breaker_opened_at IS NULL THEN waiting.next_at ELSE probe_at END) END AS next_at,
+    waiting.count AS waiting, failed.message_id AS last_failed_id, failed.last_failure, failed.last_status_code
+FROM failing
+CROSS JOIN LATERAL (
+    SELECT count(*) AS count, min(next_attempt_at) AS next_at FROM (
+        (SELECT next_attempt_at FROM delivery WHERE subscription_id = failing.id AND status = '{DeliveryStatus.HELD}'
+            ORDER BY next_attempt_at, event_sequence, message_id LIMIT {WAITING_COUNTED})
+        UNION ALL
+        (SELECT next_attempt_at FROM delivery WHERE subscription_id = failing.id
+            AND status = '{DeliveryStatus.PENDING}' AND next_attempt_at IS NOT NULL LIMIT {WAITING_COUNTED})
+        LIMIT {WAITING_COUNTED}
+    ) AS open
+) AS waiting
+LEFT JOIN delivery AS failed ON failed.message_id = failing.last_failed_id
+ORDER BY breaker_opened_at IS NULL, failing_since, failing.id
 """)
 
 _TRAFFIC = text("""
@@ -218,10 +249,14 @@ async def open_deliveries(
 
 
 async def failing_subscriptions(
-    connection: AsyncConnection, store_code: str, *, most: int
+    connection: AsyncConnection, store_code: str, *, most: int, ids: Sequence[UUID] | None = None
 ) -> list[FailingSubscription]:
-    """Return subscriptions whose last attempt failed: those with an open breaker first, then by duration of failure."""
-    return all_as(FailingSubscription, await connection.execute(_FAILING, {"store_code": store_code, "most": most}))
+    """Return subscriptions whose last attempt failed: those with an open breaker first, then by duration of failure.
+
+    `ids`: of these only.
+    """
+    values = {"store_code": store_code, "most": most, "ids": None if ids is None else list(ids)}
+    return all_as(FailingSubscription, await connection.execute(_FAILING, values))
 
 
 async def traffic_of_day(

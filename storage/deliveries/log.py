@@ -23,6 +23,7 @@ from sqlalchemy import (
     ColumnElement,
     Select,
     bindparam,
+    case,
     func,
     literal_column,
     select,
@@ -61,7 +62,9 @@ class FoundDeliveries(NamedTuple):
 
 _DELIVERY = table_of(Delivery)
 _SUBSCRIPTION = table_of(Subscription)
-_COLUMNS = list(_DELIVERY.c)
+# An instant that has passed says nothing about the next attempt: the delivery is due, or waits for something else.
+_NEXT = case((_DELIVERY.c.next_attempt_at > func.statement_timestamp(), _DELIVERY.c.next_attempt_at))
+_COLUMNS = [_NEXT.label(one.name) if one.name == "next_attempt_at" else one for one in _DELIVERY.c]
 _URL_HASH = func.hashtextextended(_DELIVERY.c.url, literal_column("0"), type_=BigInteger)  # as in the index
 _position = tuple_(_DELIVERY.c.created_at, _DELIVERY.c.message_id)
 _NEWEST_FIRST = (_DELIVERY.c.created_at.desc(), _DELIVERY.c.message_id.desc())

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 import orjson
-from sqlalchemy import ColumnElement, Update, delete, func, insert, select, text, update
+from sqlalchemy import ColumnElement, Update, and_, case, delete, exists, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 
@@ -40,7 +40,15 @@ SUBSCRIPTION_FIELDS: dict[str, ListField] = {
     SubscriptionStatus.ACTIVE: ListField(_C.status == SubscriptionStatus.ACTIVE.value, FieldKind.FLAG),
 }
 """Fields for filters and orders of subscription lists."""
-FIELDS_AND_STATUS = SUBSCRIPTION_FIELDS | {"status": ListField(_C.status, FieldKind.TEXT, tuple(SubscriptionStatus))}
+SHOWN_FAILING = "failing"
+"""Status in the panel of an active subscription whose last attempt failed."""
+
+_HEALTH = table_of(SubscriptionHealth).c
+_FAILING = exists().where(_HEALTH.subscription_id == _C.id, _HEALTH.failing_since.is_not(None))
+_SHOWN_STATUS = case((and_(_C.status == SubscriptionStatus.ACTIVE.value, _FAILING), SHOWN_FAILING), else_=_C.status)
+FIELDS_AND_STATUS = SUBSCRIPTION_FIELDS | {
+    "status": ListField(_SHOWN_STATUS, FieldKind.TEXT, (*SubscriptionStatus, SHOWN_FAILING))
+}
 """Fields in the panel, whose list shows the status itself."""
 
 

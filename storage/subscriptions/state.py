@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple
 from uuid import UUID
 
@@ -142,12 +143,12 @@ async def release_lease(connection: AsyncConnection, subscription_id: UUID, work
 _OPENS = "health.failures_in_row + excluded.failures_in_row >= :failures"
 _FAILED = text(f"""
 INSERT INTO subscription_health AS health (subscription_id, failures_in_row, failing_since, breaker_opened_at, probe_at,
-    probe_interval_seconds)
+    probe_interval_seconds, last_failed_id)
 SELECT id, count, clock_timestamp(), opened, opened + make_interval(secs => :first),
-    CASE WHEN opened IS NOT NULL THEN CAST(:first AS float8) END
+    CASE WHEN opened IS NOT NULL THEN CAST(:first AS float8) END, last_failed_id
 FROM (
-    SELECT id, count, CASE WHEN count >= :failures THEN clock_timestamp() END AS opened
-    FROM {unnest("failed", "id uuid, count int")} ORDER BY id
+    SELECT id, count, last_failed_id, CASE WHEN count >= :failures THEN clock_timestamp() END AS opened
+    FROM {unnest("failed", "id uuid, count int, last_failed_id uuid")} ORDER BY id
 ) AS failed
 ON CONFLICT (subscription_id) DO UPDATE SET
     failures_in_row = health.failures_in_row + excluded.failures_in_row,
@@ -155,7 +156,8 @@ ON CONFLICT (subscription_id) DO UPDATE SET
     breaker_opened_at = coalesce(health.breaker_opened_at, CASE WHEN {_OPENS} THEN clock_timestamp() END),
     probe_at = coalesce(health.probe_at, CASE WHEN {_OPENS} THEN clock_timestamp() + make_interval(secs => :first) END),
     probe_interval_seconds = coalesce(
-        health.probe_interval_seconds, CASE WHEN {_OPENS} THEN CAST(:first AS float8) END)
+        health.probe_interval_seconds, CASE WHEN {_OPENS} THEN CAST(:first AS float8) END),
+    last_failed_id = coalesce(excluded.last_failed_id, health.last_failed_id)
 RETURNING subscription_id, failures_in_row
 """)
 
@@ -168,7 +170,7 @@ WITH locked AS MATERIALIZED (
     ORDER BY subscription_id FOR UPDATE
 )
 UPDATE subscription_health AS health SET failures_in_row = 0, failing_since = NULL, breaker_opened_at = NULL,
-    probe_at = NULL, probe_interval_seconds = NULL
+    probe_at = NULL, probe_interval_seconds = NULL, last_failed_id = NULL
 FROM locked WHERE health.subscription_id = locked.subscription_id AND health.subscription_id = ANY(:ids)
     AND health.failures_in_row > 0
 RETURNING health.subscription_id, locked.open AS was_open
@@ -215,19 +217,24 @@ class BreakerTransitions:
 
 
 async def record_health(
-    connection: AsyncConnection, succeeded: Collection[UUID], failed: Mapping[UUID, int], rules: BreakerRules
+    connection: AsyncConnection,
+    succeeded: Collection[UUID],
+    failed: Mapping[UUID, int],
+    rules: BreakerRules,
+    last: Mapping[UUID, UUID] = MappingProxyType({}),
 ) -> BreakerTransitions:
     """Count the outcomes of attempts; return the breaker transitions.
 
     Successes count first, then `failed`: the number of failures after the last success of each subscription. A success
-    closes the breaker; enough failures in a row open it.
+    closes the breaker; enough failures in a row open it. `last`: the delivery (message id) that failed last of each.
     """
     transitions = BreakerTransitions()
     if succeeded:
         rows = await connection.execute(_SUCCEEDED, {"ids": sorted(succeeded), "failed": sorted(failed)})
         transitions.closed.update(row.subscription_id for row in rows if row.was_open)
     if failed:
-        columns = {"id": sorted(failed), "count": [failed[one] for one in sorted(failed)]}
+        ids = sorted(failed)
+        columns = {"id": ids, "count": [failed[one] for one in ids], "last_failed_id": [last.get(one) for one in ids]}
         limits = {"failures": rules.failures, "first": rules.first_probe_seconds}
         rows = await connection.execute(_FAILED, {**columns, **limits})
         transitions.opened.update(

@@ -83,6 +83,8 @@ class SubscriptionHealth(TableModel, table=True):
     probe_at: datetime | None = instant(nullable=True)
     """Instant of the next probe of an unhealthy receiver by the drain."""
     probe_interval_seconds: float | None = Field(default=None, sa_column=Column(Float))
+    last_failed_id: UUID | None = None
+    """The delivery whose attempt failed last; its row has the receiver's answer."""
 
 
 class SubscriptionThrottle(TableModel, table=True):

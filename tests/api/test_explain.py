@@ -5,7 +5,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from tests.api.acting import EVENT, ActionStarts, in_a_new_store
-from tests.receiver import Receiver
+from tests.receiver import Receiver, status
 
 
 class TestExplain:
@@ -32,6 +32,24 @@ class TestExplain:
         assert alone["code"] == "not_yet_active"
         nobodys = await acting.api.get(f"webhook/explain?eventId={event}&webhookSubscriptionId={uuid4()}")
         assert nobodys.status_code == 404
+
+    async def test_a_held_delivery_says_what_the_receiver_answered_last_and_where(
+        self, acting: ActionStarts, receiver: Receiver
+    ) -> None:
+        receiver.otherwise = status(503)
+        subscription = await acting.subscribe(receiver.url("/hook"))
+        await acting.subscribe(receiver.url("/another"), eventName="CustomerRegistered")
+        failed = [await acting.until(await acting.emit(), "pending", 1) for _ in range(3)]
+        waiting = await acting.emit()
+        message_id = await acting.until(waiting, "held", 0)
+        [item, _] = (await acting.explain(waiting))["items"]
+        assert item["code"] == "breaker_open"
+        assert "Its last answer (http_5xx, status 503)" in item["text"]
+        assert item["lastAnswerMessageId"] == failed[-1]
+        assert item["nextAttemptAt"] is not None
+        of_delivery = await acting.explain(message_id)
+        assert (of_delivery["eventId"], of_delivery["items"]) == (waiting, [item]), "a message id explains its delivery"
+        await acting.acted(f"subscription/{subscription}/disable")
 
     async def test_an_unknown_event_is_explained_with_likely_causes(
         self, acting: ActionStarts, acting_installed: ActionStarts

@@ -93,7 +93,7 @@ OF_DELIVERY: list[tuple[ReasonCode, Changes, Changes]] = [
     (ReasonCode.attempt_under_way, {}, {"under_way": True}),
     (ReasonCode.attempt_under_way, {"status": "paused"}, {"under_way": True}),
     (ReasonCode.about_to_be_sent, {}, {}),
-    (ReasonCode.about_to_be_sent, {}, FAILED | {"next_attempt_at": NOON - HOUR}),
+    (ReasonCode.about_to_be_sent, {}, FAILED),
     (ReasonCode.about_to_be_sent, {"status": "paused"}, {"variant": "test"}),
     (ReasonCode.waiting_for_retry, {}, LATER),
     (ReasonCode.waiting_for_retry, BREAKER, LATER),
@@ -155,7 +155,7 @@ def test_why_a_subscription_has_no_delivery(code: ReasonCode, event: Changes, su
 @pytest.mark.parametrize(("code", "subscription", "delivery"), OF_DELIVERY)
 def test_where_a_delivery_stands(code: ReasonCode, subscription: Changes, delivery: Changes) -> None:
     subscribed, made = replace(SUBSCRIPTION, **subscription), replace(DELIVERY, **delivery)
-    assert reason_of_delivery(subscribed, made, NOON) is code
+    assert reason_of_delivery(subscribed, made) is code
     check_words(code, event=EVENT, subscription=subscribed, delivery=made)
 
 

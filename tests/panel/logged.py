@@ -80,6 +80,19 @@ async def add_attempt(shop: Shop, message_id: UUID, number: int = 1, data: str =
     await _insert(shop.installation, "attempt", values)
 
 
+async def fail(shop: Shop, webhook: str, last_failed_id: UUID | None = None) -> None:
+    """A receiver whose breaker is open."""
+    await shop.installation.execute(
+        """
+        INSERT INTO subscription_health (subscription_id, failures_in_row, failing_since, breaker_opened_at, probe_at,
+            last_failed_id)
+        VALUES (:id, 20, now() - interval '2 hours', now() - interval '1 hour', now() + interval '1 hour', :last)
+        """,
+        id=UUID(webhook),
+        last=last_failed_id,
+    )
+
+
 async def _insert(installation: Installation, table: str, values: dict[str, Any]) -> None:
     names = ", ".join(values)
     marks = ", ".join(f":{name}" for name in values)

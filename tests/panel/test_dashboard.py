@@ -14,7 +14,7 @@ from api.panel.rendering import milliseconds
 from storage.deliveries.figures import Outcomes, SubscriptionTraffic, count_attempts, counted
 from tests.api.installation import Installation, Shop
 from tests.panel.conftest import Visit
-from tests.panel.logged import add_delivery
+from tests.panel.logged import add_delivery, fail
 from tests.panel.queries import statements
 from tests.panel.visitor import Visitor
 
@@ -43,17 +43,6 @@ async def attempt(shop: Shop, webhook: str, status: str, duration_ms: int, count
     """Attempts as they are counted when a worker records them."""
     async with shop.installation.database.transaction() as connection:
         await count_attempts(connection, uuid4(), counted([(UUID(webhook), status, duration_ms)] * count))
-
-
-async def fail(shop: Shop, webhook: str) -> None:
-    """A receiver whose breaker is open."""
-    await shop.installation.execute(
-        """
-        INSERT INTO subscription_health (subscription_id, failures_in_row, failing_since, breaker_opened_at, probe_at)
-        VALUES (:id, 20, now() - interval '2 hours', now() - interval '1 hour', now() + interval '1 hour')
-        """,
-        id=UUID(webhook),
-    )
 
 
 async def test_of_a_store_without_deliveries_it_teaches_instead_of_drawing(viewer: Visitor, shop: Shop) -> None:

@@ -11,7 +11,7 @@ from domain.delivery.failure_kinds import EXPLANATIONS, FailureKind
 from storage.deliveries import log as delivery_log
 from tests.api.installation import Installation, Shop
 from tests.panel.conftest import Visit
-from tests.panel.logged import CUSTOMER, add_attempt, add_delivery, add_event
+from tests.panel.logged import CUSTOMER, add_attempt, add_delivery, add_event, fail
 from tests.panel.queries import statements
 from tests.panel.visitor import Visitor
 
@@ -243,6 +243,31 @@ class TestOne:
         assert f"It ended at 2026-01-03 01:45:00 as exhausted: <code>{ESCAPED}</code>." in text
         assert "Redeliver, or recover the time." in text
         assert SCRIPT not in text
+
+    async def test_a_held_one_leads_to_the_last_answer_and_to_a_next_attempt_to_come(
+        self, viewer: Visitor, shop: Shop, webhook: str
+    ) -> None:
+        event, past = await add_event(shop), datetime(2026, 1, 1, tzinfo=UTC)
+        failed = {"status": "held", "last_failure": "http_5xx", "last_status_code": 503, "ended_at": None}
+        answered = await add_delivery(shop, webhook, next_attempt_at=past, **failed)
+        never_sent = {"attempts": 0, "last_status_code": None, "status": "held", "ended_at": None}
+        waiting = await add_delivery(shop, webhook, event, **never_sent)
+        await fail(shop, webhook, answered)
+        text = await shown(viewer, log(shop, f"/{waiting}"))
+        assert "Its last answer (http_5xx, status 503)" in text
+        assert f'href="{log(shop, f"/{answered}")}"' in text
+        for path in (f"/{answered}", f"/{waiting}"):
+            assert "Next attempt" in await shown(viewer, log(shop, path)), "the probe"
+        await shop.installation.execute(
+            "UPDATE subscription_health SET probe_at = now() - interval '1 minute' WHERE subscription_id = :id",
+            id=UUID(webhook),
+        )
+        text = await shown(viewer, log(shop, f"/{answered}"))
+        assert "Next attempt" not in text
+        assert "The next probe is due now." in text
+        path = f"/api/{shop.store}/webhook/delivery"
+        logged = [(await shop.client.get(path)).json()["items"], [(await shop.client.get(f"{path}/{answered}")).json()]]
+        assert [one["nextAttemptAt"] for items in logged for one in items] == [None] * 3
 
     async def test_only_those_who_may_act_get_buttons_and_only_those_that_can(
         self, visit: Visit, shop: Shop, webhook: str

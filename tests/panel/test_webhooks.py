@@ -15,6 +15,7 @@ from api.subscriptions.models import SubscriptionCreate
 from storage.access.audit import MASK
 from tests.api.installation import RECEIVER, Installation, Shop, header
 from tests.panel.conftest import Visit
+from tests.panel.logged import add_delivery, fail
 from tests.panel.queries import statements
 from tests.panel.visitor import Visitor
 
@@ -221,9 +222,42 @@ async def test_the_list_is_filtered_and_ordered_by_the_status_it_shows(visit: Vi
     assert await names("status=disabled") == ["Gamma"]
     assert await names("_orderBy[status]=desc") == ["Alpha", "Delta", "Gamma", "Beta"]
     assert (
-        "must be one of active, paused, disabled"
+        "must be one of active, paused, disabled, failing"
         in (await somebody.get(f"/admin/{shop.store}/webhooks?status=asleep")).text
     )
+
+
+async def test_a_webhook_that_fails_is_found_and_shown_with_what_its_receiver_answers(visit: Visit, shop: Shop) -> None:
+    event = {"eventName": "CustomerUpdated"}
+    broken, well = await shop.created(name="Broken", **event), await shop.created(name="Well", **event)
+    asleep = await shop.created(name="Asleep", **event)
+    await shop.client.post(shop.path(asleep, "pause"))
+    failed = {"status": "held", "last_failure": "http_5xx", "last_status_code": 503, "ended_at": None}
+    past = datetime(2026, 1, 1, tzinfo=UTC)
+    answered = [await add_delivery(shop, broken, next_attempt_at=past, **failed) for _ in range(12)][-1]
+    await add_delivery(shop, well)
+    for webhook in (broken, asleep):
+        await fail(shop, webhook, answered)
+    somebody = await visit("viewer")
+
+    async def seen(path: str) -> str:
+        return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", (await somebody.get(f"/admin/{shop.store}{path}")).text))
+
+    for query in ("?status=failing", "?status[in]=failing,disabled"):
+        found = await seen(f"/webhooks{query}")
+        assert ("Broken" in found, "Well" in found, "Asleep" in found) == (True, False, False), query
+        for part in ("20 failures in a row", "Last answer http_5xx (503)", "12 waiting, next try"):
+            assert part in found
+    for query in ("?status=active", "?status=paused"):
+        assert "Broken" not in await seen(f"/webhooks{query}")
+    page = (await somebody.get(f"/admin/{shop.store}/webhooks/{broken}")).text
+    for part in ("status-failing", "20 failures in a row", f'/deliveries/{answered}">'):
+        assert part in page
+    assert "status-active" not in page
+    assert len(set(re.findall(r"/deliveries/([0-9a-f-]{36})", page))) == 10
+    assert "2026-01-01" not in page, "no next attempt lies in the past"
+    healthy = await seen(f"/webhooks/{well}")
+    assert ("failing" in healthy, "in a row" in healthy) == (False, False)
 
 
 async def test_a_webhook_of_another_store_is_none_here(installed: Installation, visit: Visit, shop: Shop) -> None:

@@ -146,12 +146,16 @@ async def test_failing_subscriptions_are_those_whose_last_attempt_failed_open_br
     async with ground.database.transaction() as connection:
         found = await figures.failing_subscriptions(connection, STORE, most=10)
         assert await figures.failing_subscriptions(connection, STORE, most=1) == found[:1]
+        assert await figures.failing_subscriptions(connection, STORE, most=10, ids=[ids[0]]) == found[1:]
+    nothing_waits = (None, 0, None, None, None)
     assert found == [
         FailingSubscription(
-            ids[1], "1", "CustomerUpdated", "https://receiver.example.com/1", "active", 9, since + HOUR, since, None
+            *(ids[1], "1", "CustomerUpdated", "https://receiver.example.com/1", "active", 9, since + HOUR, since),
+            *nothing_waits,
         ),
         FailingSubscription(
-            ids[0], "0", "CustomerUpdated", "https://receiver.example.com/0", "active", 2, since, None, None
+            *(ids[0], "0", "CustomerUpdated", "https://receiver.example.com/0", "active", 2, since, None),
+            *nothing_waits,
         ),
     ]
 
