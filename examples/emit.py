@@ -58,7 +58,7 @@ def main(url: str, event_name: str, data: str) -> None:
     print(f"subscribed {created.webhook_subscription_id}")
     # An id made before the first attempt makes repeats safe: the API accepts it once.
     event = models.EmittedEvent(
-        models.EmittedEventEventName(event_name), models.EmittedEventData.from_dict(json.loads(data)), uuid4()
+        models.EmittedEventEventName(event_name), models.EventData.from_dict(json.loads(data)), uuid4()
     )
     accepted = repeated(emit_event, body=models.EmitEventBody(event))
     print(f"accepted {accepted.event_id}")

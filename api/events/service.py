@@ -32,6 +32,9 @@ MOST_NOTED_CHARACTERS = 500
 """Maximum length of the stored problems of a rejected event."""
 
 
+EVENT_DATA = {"$ref": "#/components/schemas/EventData"}
+
+
 class EmittedEvent(Input):
     """An event in an emit request. `data` is validated by the model of its event type."""
 
@@ -44,15 +47,11 @@ class EmittedEvent(Input):
     def __get_pydantic_json_schema__(
         cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        """Return `data` as a free object: generated clients need one class for all event types."""
+        """Return `data` as a free object or array of them: generated clients need one class for all event types."""
         described = handler.resolve_ref_schema(handler(schema))
         described["properties"] |= {
             "eventName": {"type": "string", "enum": sorted(CATALOGUE)},
-            "data": {
-                "type": "object",
-                "additionalProperties": True,
-                "description": "Data of the event. Its schema: `GET /api/{storeCode}/webhook/event/{eventName}`.",
-            },
+            "data": {"anyOf": [EVENT_DATA, {"type": "array", "items": EVENT_DATA}]},
         }
         return described
 
