@@ -11,16 +11,20 @@ from typing import Annotated
 from uuid import UUID
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-from rich.table import Table
-from rich.text import Text
 
-from commands.target import ApiOption, DataDirectoryOption, KeyOption, StoreOption, Target, find_target
-from commands.terminal import EXIT_FAILED, EXIT_USAGE, STANDARD_INPUT, BarOrLines, failed, show_counts
+from commands.target import Target, with_target
+from commands.terminal import (
+    EXIT_FAILED,
+    EXIT_USAGE,
+    STANDARD_INPUT,
+    BarOrLines,
+    complain,
+    failed,
+    json_wanted,
+    show_json,
+    show_table,
+)
 from domain.events.catalogue import CATALOGUE, nearest_name
-from local.data_directory import DEFAULT_DATA_DIRECTORY
 from local.event_sender import (
     BATCH_EVENTS,
     PATIENCE_SECONDS,
@@ -44,32 +48,12 @@ SHORTEST_TICK_SECONDS = 0.01
 Lines = Iterator[OutgoingEvent | Rejection]
 
 
-class _EmitProgress(BarOrLines):
-    """Progress of the events with a known outcome; nothing below PROGRESS_FROM events."""
-
-    def __init__(self, total: int | None) -> None:
-        shown = total is None or total >= PROGRESS_FROM
-        super().__init__(TextColumn("Sending"), BarColumn(), MofNCompleteColumn(), shown=shown, total=total)
-        self._of_total = "" if total is None else f" of {total:,}"
-        self._last_cause = ""
-
-    def settled(self, number: int) -> None:
-        """Show the number of settled events."""
-        self.show(f"{number:,}{self._of_total}", completed=number)
-
-    def say(self, text: str) -> None:
-        """Print a warning, once in a row for the same cause."""
-        cause = text.partition("; trying again")[0]
-        if cause != self._last_cause:
-            self._last_cause = cause
-            self.console.print(Text(text, "yellow"), soft_wrap=True)
-
-
+@with_target
 def emit(  # noqa: PLR0913, PLR0917 - one parameter an option
+    target: Target,
     event_name: Annotated[
         str | None, typer.Argument(metavar="EventName", help="Event name; not needed if every line has an eventName.")
     ] = None,
-    store: StoreOption = None,
     data: Annotated[str | None, typer.Option(help="Event data as JSON.")] = None,
     event_id: Annotated[UUID | None, typer.Option(help="With --data: event id; the API takes each id once.")] = None,
     file: Annotated[
@@ -84,14 +68,13 @@ def emit(  # noqa: PLR0913, PLR0917 - one parameter an option
         int | None, typer.Option(min=1, help="With --sample: number of events; default: one of each.")
     ] = None,
     rate: Annotated[float | None, typer.Option(min=0.01, help="Events per second; default: unlimited.")] = None,
-    api: ApiOption = None,
-    key: KeyOption = None,
-    data_dir: DataDirectoryOption = DEFAULT_DATA_DIRECTORY,
     patience: Annotated[
         float, typer.Option(min=0, help="Seconds to retry while the API is unavailable.")
     ] = PATIENCE_SECONDS,
 ) -> None:
     """Send events to the API and report accepted, duplicate and rejected events.
+
+    The ids are printed for up to 20 events, with --json for all of them, as the API takes them.
 
     Exit code 0: all accepted. 1: some were rejected. 2: wrong usage, or the API stopped accepting events.
     """
@@ -107,7 +90,6 @@ def emit(  # noqa: PLR0913, PLR0917 - one parameter an option
     if sample and event_name is not None and event_name not in CATALOGUE:
         nearest = nearest_name(event_name)
         raise typer.BadParameter(f"unknown event {event_name}" + (f"; did you mean {nearest}?" if nearest else ""))
-    target = find_target(store, api, key, data_dir)
     with ExitStack() as stack:
         lines: Lines
         total: int | None
@@ -150,8 +132,11 @@ async def _send(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     async with client:
-        with _EmitProgress(total) as progress:
-            sender = EventSender(client, target.store, patience_seconds=patience, on_wait=progress.say)
+        with BarOrLines(shown=total is None or total >= PROGRESS_FROM) as progress:
+            progress.begin("Sending", total)
+            sender = EventSender(
+                client, target.store, patience_seconds=patience, on_wait=complain, on_taken=_show_taken
+            )
             try:
                 await _send_all(sender, lines, rate, progress)
             except SendError as error:
@@ -162,7 +147,7 @@ async def _send(
             return sender.report, None
 
 
-async def _send_all(sender: EventSender, source: Lines, rate: float | None, progress: _EmitProgress) -> None:
+async def _send_all(sender: EventSender, source: Lines, rate: float | None, progress: BarOrLines) -> None:
     started = time.monotonic()
     taken = 0
     while True:
@@ -175,31 +160,38 @@ async def _send_all(sender: EventSender, source: Lines, rate: float | None, prog
         taken += len(lines)
         sender.report.rejections.extend(line for line in lines if isinstance(line, Rejection))
         await sender.send([line for line in lines if isinstance(line, OutgoingEvent)])
-        progress.settled(sender.report.settled)
+        progress.step(len(lines))
         if rate is not None:
             next_due = started + taken / rate
             await asyncio.sleep(max(SHORTEST_TICK_SECONDS, next_due - time.monotonic()))
 
 
+def _show_taken(event: OutgoingEvent, duplicate: bool) -> None:
+    if json_wanted():
+        _show_event("duplicate" if duplicate else "accepted", event.line, event.name, eventId=event.event_id)
+
+
 def _print_report(report: SendReport) -> None:
-    console = Console()
+    if json_wanted():
+        for one in report.rejections:
+            _show_event("rejected", one.line, one.name, reason=one.reason)
+        return
     if report.accepted + report.duplicates == len(report.first) > 0:
-        taken = Table("", box=box.SIMPLE_HEAD)
-        taken.add_column("eventId", min_width=36, no_wrap=True)  # users copy the id to look the event up
-        taken.add_column("event", overflow="fold")
-        for event, duplicate in report.first:
-            taken.add_row("duplicate" if duplicate else "accepted", event.event_id, event.name)
-        console.print(taken)
-    counts = (report.accepted, report.duplicates, len(report.rejections))
-    show_counts(("accepted", "duplicate", "rejected"), counts)
-    if report.rejections:
-        groups: dict[tuple[str, str], list[int]] = {}  # the lines of a file often share one mistake
-        for rejection in report.rejections:
-            groups.setdefault((rejection.name, rejection.reason), []).append(rejection.line)
-        rejected = Table("line", "event", "reason", box=box.SIMPLE_HEAD)
-        for (name, reason), lines in sorted(groups.items(), key=lambda group: min(group[1])):
-            rejected.add_row(Text(_ranges(sorted(lines))), Text(name), Text(reason))
-        console.print(rejected)
+        taken = (("duplicate" if again else "accepted", event.event_id, event.name) for event, again in report.first)
+        show_table(("", "eventId", "event"), *taken)
+    show_table(("accepted", "duplicate", "rejected"), (report.accepted, report.duplicates, len(report.rejections)))
+    groups: dict[tuple[str, str], list[int]] = {}  # the lines of a file often share one mistake
+    for rejection in report.rejections:
+        groups.setdefault((rejection.name, rejection.reason), []).append(rejection.line)
+    if groups:
+        by_line = sorted(groups.items(), key=lambda group: min(group[1]))
+        rows = [(_ranges(sorted(lines)), name, reason) for (name, reason), lines in by_line]
+        typer.echo()
+        show_table(("line", "event", "reason"), *rows)
+
+
+def _show_event(outcome: str, line: int, name: str, **more: str) -> None:
+    show_json({"outcome": outcome, "line": line, "eventName": name, **more}, indent=None)
 
 
 def _ranges(numbers: list[int]) -> str:

@@ -3,15 +3,16 @@
 import asyncio
 import signal
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
+from pydantic.alias_generators import to_camel
 from rich.console import Console
 from rich.highlighter import JSONHighlighter
 from rich.text import Text
 
-from commands.terminal import EXIT_USAGE, failed, printable
+from commands.terminal import EXIT_USAGE, JsonOption, failed, json_wanted, printable, show_json
 from domain.events.catalogue import CATALOGUE, mask_secrets
 from domain.wire.excerpts import MASK
 from domain.wire.jsontext import JsonTextError, JsonValue, dump, parse, pretty
@@ -40,6 +41,7 @@ def listen(  # noqa: PLR0913, PLR0917 - one parameter an option
     show_secrets: Annotated[
         bool, typer.Option("--show-secrets", help="Show activation, reset and coupon codes and custom headers.")
     ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Show each request, verify its signatures, mark duplicates. Ctrl-C prints a summary."""
     for key in verify_key or ():
@@ -47,7 +49,7 @@ def listen(  # noqa: PLR0913, PLR0917 - one parameter an option
             usable_key(key)
         except ValueError as error:
             raise typer.BadParameter(str(error), param_hint="--verify-key") from error
-    display = Display(Console(), brief=brief, show_secrets=show_secrets)
+    display = Display(Console(stderr=json_wanted()), brief=brief, show_secrets=show_secrets)
     receiver = Receiver(
         answering=Answering(status, delay_ms / 1000, fail_first), keys=verify_key or (), on_request=display.show
     )
@@ -75,7 +77,7 @@ async def _listen(receiver: Receiver, host: str, port: int, display: "Display") 
 
 
 class Display:
-    """Printer of requests. Without a terminal, the same text without colours."""
+    """Printer of requests. Without a terminal, the same text without colours; as JSON, a line each on its output."""
 
     def __init__(self, console: Console, *, brief: bool, show_secrets: bool) -> None:
         self._console = console
@@ -89,10 +91,14 @@ class Display:
 
     def show(self, received: ReceivedRequest) -> None:
         """Print one request."""
+        if json_wanted():
+            show_json(self._facts(received), indent=None)
+            return
         parts = [self._headline(received)]
         parts.extend(_verdicts(received))
         if not self._brief:
-            parts.extend(self._headers(received))
+            headers = self._headers(received)
+            parts.extend(Text(f"{INDENT}{printable(name)}: {printable(value)}", "dim") for name, value in headers)
             parts.append(self._highlight("\n".join(map(printable, self._body(received).split("\n")))))
         self._console.print(Text("\n").join(parts), soft_wrap=True)
 
@@ -108,12 +114,17 @@ class Display:
             (f"answered {received.status}", "green" if good else "red"),
         )
 
-    def _headers(self, received: ReceivedRequest) -> Iterator[Text]:
+    def _facts(self, received: ReceivedRequest) -> dict[str, object]:
+        checks = {check.scheme: "; ".join(check.problems) or "good" for check in received.verification or ()}
+        shown = {"headers": dict(self._headers(received)), "body": self._body(received), "verification": checks}
+        facts = {to_camel(name): value for name, value in vars(received).items()}
+        return {"receivedAt": datetime.now(UTC).isoformat(), **facts, **shown}
+
+    def _headers(self, received: ReceivedRequest) -> Iterator[tuple[str, str]]:
         for name, value in received.headers.items():
             lowered = name.lower()
             public = lowered in PUBLIC_HEADERS or lowered.startswith(PUBLIC_HEADER_PREFIXES)
-            shown = value if public or self._show_secrets else MASK
-            yield Text(f"{INDENT}{printable(name)}: {printable(shown)}", "dim")
+            yield str(name), value if public or self._show_secrets else MASK
 
     def _body(self, received: ReceivedRequest) -> str:
         try:

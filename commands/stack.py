@@ -6,19 +6,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
-from rich.console import Console, RenderableType
-from rich.table import Table
+from rich.console import Console
 from rich.text import Text
-from temporalio.client import Client
 
-from commands.terminal import EXIT_FAILED, failed
+from commands.configuration import Installation, with_installation
+from commands.terminal import EXIT_FAILED, failed, json_wanted, show_json, show_table
 from local.data_directory import DEFAULT_DATA_DIRECTORY, DataDirectory, StackError
-from local.health import COUNTED_EVENTS, InstallationHealth, ask, running_stack, stack_health
+from local.health import COUNTED_EVENTS, InstallationHealth, ask, stack_health
 from local.screen import Screen
-from local.stack import PortChoices
 from local.up import UpOptions, run, start_detached, stop_stack
-from settings import Settings
 from storage.events.outbox import EventBacklog
 from temporal.client import temporal_client
 
@@ -52,7 +48,7 @@ def up(
 
     Once the stack is healthy, stack.json in the data directory holds addresses and credentials.
     """
-    ports = PortChoices(api=api_port, temporal_ui=ui_port, temporal=temporal_port)
+    ports = {"--api-port": api_port, "--ui-port": ui_port, "--temporal-port": temporal_port}
     options = UpOptions(DataDirectory.at(data_dir), ports, demo, ready_fd)
     screen = Screen()
     try:
@@ -74,76 +70,42 @@ def down(
         raise failed(str(error)) from None
 
 
-def status(
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(help="Data directory of a local stack.", show_default=str(DEFAULT_DATA_DIRECTORY)),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Show the health of the components and the backlog of a local stack, else of the services in the settings.
+@with_installation
+def status(installation: Installation) -> None:
+    """Show the health of the components and the backlog of an installation.
 
-    Exit code 0: all components are ready. 1: a component is not ready, or nothing runs.
+    Exit code 0: all components are ready. 1: a component is not ready. 2: nothing runs.
     """
-    try:
-        health = asyncio.run(_ask(data_dir))
-    except StackError as error:
-        raise failed(str(error)) from None
-    if as_json:
-        typer.echo(health.as_json())
+    health = asyncio.run(_ask(installation))
+    if json_wanted():
+        show_json(health.facts())
     else:
         _show(health)
     if not health.healthy:
         raise typer.Exit(EXIT_FAILED)
 
 
-async def _ask(data_dir: Path | None) -> InstallationHealth:
-    """Check the local stack, else the services in the settings. Raises StackError if there is neither."""
-    data = DataDirectory.at(data_dir or DEFAULT_DATA_DIRECTORY)
-    try:
-        stack = running_stack(data)
-    except OSError as error:
-        raise StackError(f"{data.stack} cannot be read: {error.strerror}.") from error
-    if stack is not None:
+async def _ask(installation: Installation) -> InstallationHealth:
+    settings, stack, data = installation.settings, installation.stack, installation.data
+    if stack is not None and data is not None:
         return await stack_health(data, stack)
-    if data.root.is_dir() and data.is_locked():
-        raise StackError(f"The stack in {data.root} is starting or stopping.")
-    nothing = StackError(
-        f"No stack runs in {data.root}. Start one with `loyalty-webhooks up`, or name the services of another "
-        "installation in the settings (DATABASE_URL and others)."
-    )
-    if data_dir is not None:
-        raise nothing
-    try:
-        settings = Settings()
-    except ValidationError:
-        raise nothing from None
-
-    async def temporal() -> Client:
-        return await temporal_client(lazy=True, payload_keys=settings.plain_payload_keys)
-
     port = settings.worker_health_port
     return await ask(
         api=f"http://{settings.api_host}:{settings.api_port}",
         worker=f"http://{settings.worker_health_host}:{port}" if port else None,
         database=settings.database_url.get_secret_value(),
-        temporal=temporal,
+        temporal=lambda: temporal_client(lazy=True, payload_keys=settings.plain_payload_keys),
     )
 
 
 def _show(health: InstallationHealth) -> None:
     console = Console(highlight=False)
-    local = any(component.pid is not None for component in health.components)
-    table = Table("Component", "State", "Address", box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for title in ("PID", "Up for") if local else ():
-        table.add_column(title, justify="right")
-    for component in health.components:
-        state = Text("ready", "green") if component.ready else Text("not ready", "bold red")
-        row: list[RenderableType] = [TITLES[component.name], state, component.address]
-        if local:
-            row += [str(component.pid), str(timedelta(seconds=int(component.uptime_seconds or 0)))]
-        table.add_row(*row)
-    console.print(table)
+    rows = []
+    for one in health.components:
+        up_for = one.uptime_seconds and str(timedelta(seconds=int(one.uptime_seconds)))
+        pid, state = one.pid and str(one.pid), "ready" if one.ready else "not ready"
+        rows.append((TITLES[one.name], state, one.address, pid, up_for))
+    show_table(("Component", "State", "Address", "PID", "Up for"), *rows)
     for component in health.components:
         if component.reason:
             console.print(Text(f"{TITLES[component.name]}: {component.reason}", "red"), soft_wrap=True)

@@ -1,6 +1,7 @@
 """`loyalty-webhooks temporal …`: set up the namespace, and promote worker versions."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 import typer
@@ -36,13 +37,7 @@ def setup(
     Exit code 0: everything exists. 1: something is missing and could not be created; standard error names it.
     """
 
-    async def work() -> None:
-        await set_up(await _client(), retention_days=retention_days, dry_run=dry_run, say=typer.echo)
-
-    try:
-        asyncio.run(work())
-    except SetupError as error:
-        raise failed(str(error)) from None
+    _run(lambda client: set_up(client, retention_days=retention_days, dry_run=dry_run, say=typer.echo))
 
 
 @temporal.command()
@@ -66,20 +61,22 @@ def promote(
         raise failed("No version given: pass it, or set WORKER_BUILD_ID.", EXIT_USAGE)
     version = deployment_version(settings.task_queue, build)
 
-    async def work() -> None:
-        await promote_version(await _client(), version, percent=percent)
-
-    try:
-        asyncio.run(work())
-    except (PromotionError, SetupError) as error:
-        raise failed(str(error)) from None
+    _run(lambda client: promote_version(client, version, percent=percent))
     share = "runs workflows now" if percent is None or percent >= 100 else f"runs {percent:g} % of workflows now"
     typer.echo(f"Version {build} {share}.")
 
 
-async def _client() -> Client:
-    """Connect to Temporal. Raises SetupError if it cannot be reached."""
+def _run(work: Callable[[Client], Awaitable[None]]) -> None:
+    """Run `work` with a client. Raises typer.Exit if it fails, or Temporal cannot be reached."""
+
+    async def connected() -> None:
+        try:
+            client = await temporal_client(lazy=False, payload_keys=())  # these commands read no payload
+        except (RuntimeError, OSError, ValueError) as error:  # no server, a missing certificate, an invalid profile
+            raise SetupError(f"Temporal cannot be reached: {error}. Is TEMPORAL_ADDRESS right?") from error
+        await work(client)
+
     try:
-        return await temporal_client(lazy=False, payload_keys=())  # these commands read no payload
-    except (RuntimeError, OSError, ValueError) as error:  # no server, a missing certificate, an invalid profile
-        raise SetupError(f"Temporal cannot be reached: {error}. Is TEMPORAL_ADDRESS right?") from error
+        asyncio.run(connected())
+    except (PromotionError, SetupError) as error:
+        raise failed(str(error)) from None

@@ -1,15 +1,16 @@
 """Messages, tables, progress and exit codes of the commands."""
 
+import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from contextvars import ContextVar
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 import typer
-from rich import box
 from rich.console import Console
-from rich.progress import Progress, ProgressColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 STANDARD_INPUT = Path("-")
@@ -22,6 +23,19 @@ EXIT_USAGE = 2
 
 EXIT_INTERRUPTED = 130
 """Exit code after Ctrl-C, as in a shell."""
+
+_as_json: ContextVar[bool] = ContextVar("as_json", default=False)
+
+
+def _remember(given: bool) -> bool:
+    _as_json.set(given)
+    return given
+
+
+JsonOption: TypeAlias = Annotated[
+    bool, typer.Option("--json", help="Print JSON, a stream as one object a line.", callback=_remember)
+]
+"""Option that `show`, `say` and the tables look up: the commands only declare it."""
 
 PLAIN_PROGRESS_SECONDS = 2.0
 """Interval of progress lines without a terminal."""
@@ -47,14 +61,60 @@ def _escaped(code: int) -> str:
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-def show_counts(columns: Iterable[str], *rows: Sequence[str | int]) -> None:
-    """Print a table of texts and of numbers, which are aligned to the right."""
-    table = Table(box=box.SIMPLE_HEAD)
-    for column, cell in zip(columns, rows[0], strict=True):
-        table.add_column(column, justify="left" if isinstance(cell, str) else "right")
-    for row in rows:
-        table.add_row(*(cell if isinstance(cell, str) else f"{cell:,}" for cell in row))
-    Console().print(table)
+def json_wanted() -> bool:
+    """Return True if the command was called with --json."""
+    return _as_json.get()
+
+
+def say(text: str) -> None:
+    """Print a message beside the result: on standard error if the result is JSON."""
+    typer.echo(text, err=json_wanted())
+
+
+def show(text: str, facts: object) -> None:
+    """Print the result: the text, or with --json its facts."""
+    if json_wanted():
+        show_json(facts)
+    else:
+        typer.echo(text)
+
+
+def show_json(value: object, indent: int | None = 2) -> None:
+    """Print a value as JSON, `indent=None`: in one line. Foreign text in it cannot control the terminal."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False, default=_plain)
+    typer.echo("".join(one if one.isprintable() or one == "\n" else json.dumps(one)[1:-1] for one in text))
+
+
+def show_records(records: Sequence[dict[str, Any]]) -> None:
+    """Print records of the same keys: a table whose titles are made of the keys, or with --json the records."""
+    keys = records[0] if records else ("none",)
+    titles = ["".join(f" {letter.lower()}" if letter.isupper() else letter for letter in key) for key in keys]
+    show_table(titles, *(tuple(record.values()) for record in records), facts=records)
+
+
+def show_table(titles: Sequence[str], *rows: Sequence[object], facts: object = None) -> None:
+    """Print a table without lines that cuts nothing, numbers aligned to the right, or with --json its facts."""
+    if json_wanted() and facts is not None:
+        show_json(facts)
+        return
+    cells = [tuple(titles), *(tuple(map(_cell, row)) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    signs = [">" if isinstance(value, int) else "<" for value in (rows or (titles,))[0]]
+    for line in cells:
+        columns = zip(line, signs, widths, strict=True)
+        typer.echo("  ".join(f"{cell:{sign}{width}}" for cell, sign, width in columns).rstrip())
+
+
+def _cell(value: object) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "", True: "yes", False: "no"}[value]
+    if isinstance(value, int):
+        return f"{value:,}"
+    return printable(", ".join(map(str, value)) if isinstance(value, list) else _plain(value))
+
+
+def _plain(value: object) -> str:
+    return value.isoformat(timespec="seconds") if isinstance(value, datetime) else str(value)
 
 
 class BarOrLines(Progress):
@@ -65,8 +125,19 @@ class BarOrLines(Progress):
         self._lines = shown and not console.is_terminal
         self._last_line = time.monotonic()
         bar = shown and console.is_terminal
+        columns = columns or (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         super().__init__(*columns, TimeRemainingColumn(), console=console, disable=not bar, transient=True)
         self._only_task = self.add_task("", **task)
+
+    def begin(self, title: str, total: int | None) -> None:
+        """Begin to count from 0 to `total`, if that is known."""
+        self.reset(self._only_task, description=title, total=total)
+
+    def step(self, number: int = 1) -> None:
+        """Count, and print a line with title, count and total if it is due."""
+        task = self.tasks[0]
+        of_total = "" if task.total is None else f" of {task.total:,.0f}"
+        self.show(f"{task.description}: {task.completed + number:,.0f}{of_total}", advance=number)
 
     def show(self, line: str, **values: Any) -> None:
         """Set values of the bar, or print the line if it is due."""

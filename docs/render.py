@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import annotated_types
+import typer
 from prometheus_client.registry import Collector
 from pydantic.fields import FieldInfo
+from typer.core import TyperGroup
 
+import cli
 from activities.drain import FIRST_WINDOW
 from api.operations.metrics import ApiMetrics
 from domain.delivery.explain import REASONS
@@ -428,8 +431,66 @@ def _figure(value: float | None, unit: str) -> str:
     return "–" if value is None else f"{value:g} {unit}".strip()
 
 
+def cli_page() -> str:
+    """Render every command with its help, arguments and options."""
+    lines = [
+        "# The command line",
+        "",
+        "What `loyalty-webhooks COMMAND --help` says, on one page. Generated from the commands by `make docs`.",
+        "",
+        "**Which installation.** A command that calls the API works on `--api` and `--key` (`LOYALTY_WEBHOOKS_API`,",
+        "`LOYALTY_WEBHOOKS_KEY`), else on the stack that `up` runs in `--data-dir`. A command that opens the database",
+        "works on the stack in `--data-dir` if that is given, else on the database of `DATABASE_URL`",
+        "([settings](settings.md)), else on the stack in `.loyalty-webhooks`.",
+        "",
+        "**Output.** The result is on standard output, messages and progress are on standard error. `--json` prints",
+        "the result as JSON: one value, or, where results come one after the other (`emit`, `listen`), one",
+        "object a line. Tables are aligned text, and cut nothing, so ids can be copied and read by other programs.",
+        "",
+        "**Exit codes.** 0: done. 1: refused, failed, or not everything succeeded. 2: wrong usage, or the API or the",
+        "stack cannot be reached. 130: interrupted. Exceptions are named below.",
+    ]
+    for name, command in typer.main.get_command(cli.command_line()).commands.items():  # type: ignore[attr-defined]
+        lines += _command_lines(name, command)
+    return "\n".join(lines) + "\n"
+
+
+def _command_lines(name: str, command: Any) -> list[str]:
+    if isinstance(command, TyperGroup):
+        inner = (_command_lines(f"{name} {one}", each) for one, each in command.commands.items())
+        return ["", f"## {name}", "", command.help or "", *itertools.chain.from_iterable(inner)]
+    arguments = [parameter for parameter in command.params if parameter.param_type_name == "argument"]
+    options = [one for one in command.params if one.param_type_name == "option" and not one.hidden]
+    shown = (one.metavar or one.name.upper() for one in arguments)
+    words = (word if one.required else f"[{word}]" for word, one in zip(shown, arguments, strict=True))
+    usage = " ".join([name, *words, *(["[OPTIONS]"] if options else [])])
+    text = inspect.cleandoc(command.help or "").replace("\b", "")
+    lines = ["", f"{'###' if ' ' in name else '##'} {name}", "", f"`loyalty-webhooks {usage}`", "", text]
+    if options:
+        lines += ["", "| option | meaning |", "| --- | --- |"]
+    for option in options:
+        names = ", ".join(f"`{one}`" for one in (*option.opts, *option.secondary_opts))
+        lines.append(f"| {names} | {_option_meaning(option)} |")
+    return lines
+
+
+def _option_meaning(option: Any) -> str:
+    facts = []
+    if option.required:
+        facts.append("required")
+    if isinstance(option.show_default, str):
+        facts.append(f"default: {option.show_default}")
+    elif option.show_default and option.default not in (None, False, True):
+        facts.append(f"default: `{option.default}`")
+    if option.envvar:
+        facts.append(f"environment: `{option.envvar}`")
+    note = f" ({'; '.join(facts)})" if facts else ""
+    return f"{(option.help or '').replace('|', chr(92) + '|')}{note}"
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "architecture.md": architecture_page,
+    "cli.md": cli_page,
     "settings.md": settings_page,
     "failure-kinds.md": failure_kinds_page,
     "hostile-receivers.md": hostile_receivers_page,

@@ -214,8 +214,8 @@ class Demo:
         self._lines = 0
         """Requests after the demo in this second."""
 
-    async def run(self, stack: Stack, port: int) -> None:
-        """Receive on the port, emit the samples, return when all have arrived or after a minute."""
+    async def run(self, stack: Stack, port: int) -> str:
+        """Receive on the port, emit the samples, return the result when all have arrived or after a minute."""
         try:
             await self._receiver.start(HOST, port)
             async with api_client(stack.api, stack.api_key) as http:
@@ -223,16 +223,18 @@ class Demo:
                 self._screen.begin("Subscribing the demo's receiver to every event")
                 subscriptions = await client.ensure_subscriptions(f"http://{HOST}:{port}")
                 self._screen.end()
-                await self._emit_and_watch(client, subscriptions)
+                result = await self._emit_and_watch(client, subscriptions)
         except (DemoError, OSError) as error:
             self._screen.end()
-            self._screen.note(f"The demo failed: {error}")
+            result = f"The demo failed: {error}"
+        self._screen.say(result, style="green" if result.endswith("arrived.") else "yellow")
+        return result
 
     async def stop(self) -> None:
         """Stop the receiver."""
         await self._receiver.stop()
 
-    async def _emit_and_watch(self, client: DemoClient, subscriptions: Mapping[Cell, UUID]) -> None:
+    async def _emit_and_watch(self, client: DemoClient, subscriptions: Mapping[Cell, UUID]) -> str:
         notices = await client.notices()
         event_ids = {name: notices[name].event_id if name in notices else uuid4() for name in SEEDS}
         board = self._board = DemoBoard(
@@ -252,11 +254,10 @@ class Demo:
             began = time.monotonic()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._complete.wait(), ARRIVE_WITHIN_SECONDS)
-        said = f"{board.arrived} of {board.expected} deliveries of {len(event_ids)} events arrived"
-        if board.arrived == board.expected:
-            self._screen.say(f"{said}.", style="green")
-        else:
-            self._screen.note(f"{said} within {time.monotonic() - began:.0f} s; the Temporal UI shows the others.")
+        result = f"{board.arrived} of {board.expected} deliveries of {len(event_ids)} events arrived."
+        if board.arrived < board.expected:
+            result += f" {time.monotonic() - began:.0f} s have passed; the Temporal UI shows the others."
+        return result
 
     @contextlib.contextmanager
     def _shown(self, board: DemoBoard) -> Iterator[None]:

@@ -3,10 +3,6 @@
 The events come from samples, one JSON text or an NDJSON file. A line is a whole event in the API's format,
 `{"eventName": …, "data": …, "eventId"?: …, "createdAt"?: …}`, or only the data if the command names the event. Numbers
 keep their text.
-
-SendError               sending stopped; events accepted before stay accepted
-├── ApiUnreachable      no response, or only retryable statuses, until the sender's patience ended
-└── ApiRefused          wrong key, store or address: every event would be refused
 """
 
 import asyncio
@@ -125,14 +121,6 @@ class SendError(Exception):
         self.line = line
 
 
-class ApiUnreachable(SendError):  # noqa: N818 - reads as what happened
-    """The API did not respond, or only with retryable statuses."""
-
-
-class ApiRefused(SendError):  # noqa: N818 - reads as what happened
-    """The API accepts no event from this client."""
-
-
 @dataclass
 class SendReport:
     """Outcome of the events so far."""
@@ -166,7 +154,7 @@ def batches(events: Sequence[OutgoingEvent]) -> Iterator[list[OutgoingEvent]]:
 
 
 class EventSender:
-    """Sender for one store. Calls `on_wait` with a message before each retry."""
+    """Sender for one store. Calls `on_wait` when it begins to wait, `on_taken` with each event that the API has."""
 
     def __init__(
         self,
@@ -175,6 +163,7 @@ class EventSender:
         *,
         patience_seconds: float = PATIENCE_SECONDS,
         on_wait: Callable[[str], None] = lambda _: None,
+        on_taken: Callable[[OutgoingEvent, bool], None] = lambda event, duplicate: None,
     ) -> None:
         self.report = SendReport()
         self.next_line = 1
@@ -187,6 +176,7 @@ class EventSender:
         self._store = store
         self._patience_seconds = patience_seconds
         self._on_wait = on_wait
+        self._on_taken = on_taken
 
     async def send(self, events: Sequence[OutgoingEvent]) -> None:
         """Send all events and count them in `report`. Raises SendError if it cannot continue."""
@@ -216,11 +206,12 @@ class EventSender:
         rows = answer.get("items", [answer])
         if len(rows) != len(events):
             message = f"The API returned {len(rows)} rows for {len(events)} events: is it another version?"
-            raise ApiRefused(message, events[0].line)
+            raise SendError(message, events[0].line)
         for row, event in zip(rows, events, strict=True):
             duplicate = row["duplicate"] and not event.id_is_new
             self.report.duplicates += duplicate
             self.report.accepted += not duplicate
+            self._on_taken(event, duplicate)
             if len(self.report.first) < LISTED_EVENTS:
                 self.report.first.append((event, duplicate))
 
@@ -250,12 +241,13 @@ class EventSender:
             wait = max(pause, wanted or 0)
             left = deadline - time.monotonic()
             if wait > left:
-                raise ApiUnreachable(
+                raise SendError(
                     f"{self._root} accepted no events for {self._patience_seconds:g} s: {trouble}. "
                     "Is it running? See `loyalty-webhooks status`; --patience waits longer.",
                     events[0].line,
                 )
-            self._on_wait(f"{self._root}: {trouble}; trying again for {left:.0f} s")
+            if pause == FIRST_PAUSE_SECONDS:
+                self._on_wait(f"{self._root}: {trouble}; trying again for {left:.0f} s")
             await asyncio.sleep(wait)
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
@@ -268,13 +260,13 @@ class EventSender:
         }
         if response.status_code in reasons:
             reason = reasons[response.status_code]
-            raise ApiRefused(f"{self._root} answered {response.status_code}: {reason}.", line)
+            raise SendError(f"{self._root} answered {response.status_code}: {reason}.", line)
 
 
 def _problems_by_index(response: httpx.Response, count: int) -> dict[int, str]:
     """Map position in the batch to reasons, from paths like `3.data.points`. A single event's paths lack the number."""
     found: dict[int, list[str]] = {}
-    for error in _body(response).get("errors") or ():
+    for error in answer_of(response).get("errors") or ():
         path, message = str(error.get("path", "")), str(error.get("message", ""))
         first, _, rest = path.partition(".")
         if count == 1 and not first.isdecimal():
@@ -285,13 +277,14 @@ def _problems_by_index(response: httpx.Response, count: int) -> dict[int, str]:
 
 
 def _message(response: httpx.Response) -> str:
-    body = _body(response)
+    body = answer_of(response)
     message = str(body.get("message") or response.reason_phrase or response.status_code)
     differences = body.get("differences")
     return f"{message} ({', '.join(map(str, differences))})" if differences else message
 
 
-def _body(response: httpx.Response) -> dict[str, Any]:
+def answer_of(response: httpx.Response) -> dict[str, Any]:
+    """Return the JSON object in the body, or an empty one if it holds none."""
     try:
         body = response.json()
     except ValueError:

@@ -1,10 +1,10 @@
 """Health of an installation's components and its backlog of events; for a local stack, pids and uptimes too."""
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -15,7 +15,7 @@ from temporalio.service import RPCError
 from local.data_directory import DataDirectory
 from local.ports import HOST, read_remembered
 from local.processes import uptime_seconds
-from local.stack_file import Stack, read_stack
+from local.stack_file import Stack
 from storage.database import Database
 from storage.events.outbox import EventBacklog, backlog
 
@@ -71,32 +71,24 @@ class InstallationHealth:
         """True if every component is ready."""
         return all(component.ready for component in self.components)
 
-    def as_json(self) -> str:
-        """Return the health as JSON, with the keys of stack.json in snake case."""
+    def facts(self) -> dict[str, Any]:
+        """Return the health for JSON, with the keys of stack.json in snake case."""
         components = [asdict(component) for component in self.components]
         waiting = self.backlog
-        content = {
+        return {
             "healthy": self.healthy,
             "components": {component.pop("name"): component for component in components},
             "backlog": waiting and {"events": waiting.events, "oldest_seconds": round(waiting.oldest_seconds, 3)},
         }
-        return json.dumps(content, indent=2)
-
-
-def running_stack(data: DataDirectory) -> Stack | None:
-    """Return the stack that runs on the data directory, or None. Ignores the remains of a killed one."""
-    return read_stack(data.stack) if data.is_locked() else None
 
 
 async def stack_health(data: DataDirectory, stack: Stack) -> InstallationHealth:
     """Check the components of a running stack."""
     worker_port = read_remembered(data.ports).get("worker_health")
-
-    async def temporal() -> Client:
-        return await Client.connect(stack.temporal, namespace=stack.namespace, lazy=True)
-
     worker = f"http://{HOST}:{worker_port}" if worker_port else None
-    health = await ask(stack.api, worker, stack.database, temporal)
+    health = await ask(
+        stack.api, worker, stack.database, lambda: Client.connect(stack.temporal, namespace=stack.namespace, lazy=True)
+    )
     pids = stack.pids.model_dump()
     components = tuple(
         replace(component, pid=pids[component.name], uptime_seconds=uptime_seconds(pids[component.name]))

@@ -9,6 +9,7 @@ from rich.status import Status
 from rich.text import Text
 
 from local.data_directory import DataDirectory
+from local.ports import HOST
 from local.stack_file import Stack
 
 OPEN_HOUSE = (
@@ -67,13 +68,15 @@ class Screen:
                 status.stop()
 
 
-def addresses(stack: Stack, data: DataDirectory) -> Text:
-    """List addresses and logins, one per line. The secrets themselves stay in the file."""
+def addresses(stack: Stack, data: DataDirectory, receiver: int | None) -> Text:
+    """List addresses and logins, one per line. The secrets themselves stay in the file. `receiver`: the demo's port."""
+    demo = ("Demo receiver", f"http://{HOST}:{receiver}", "subscribed to every event; `up` prints its requests")
     lines = (
         ("API", stack.api, f"store {stack.store}, key in the header X-AUTH-TOKEN"),
         ("API docs", stack.docs, ""),
         ("Panel", stack.panel, f"log in as {stack.admin.username}"),
         ("Temporal UI", stack.temporal_ui, "workflows and waiting retries"),
+        *([] if receiver is None else [demo]),
         ("Key, password", str(data.stack), ""),
         ("Logs", str(data.log("*")), ""),
     )

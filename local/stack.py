@@ -156,21 +156,12 @@ async def _database(address: str) -> AsyncIterator[Database]:
         await database.close()
 
 
-@dataclass(frozen=True)
-class PortChoices:
-    """Requested ports: a port, 0 for a free one, or None for the default."""
-
-    api: int | None = None
-    temporal_ui: int | None = None
-    temporal: int | None = None
-
-
-def wishes(choices: PortChoices) -> tuple[PortWish, ...]:
-    """Return the requests for every port of a stack."""
+def wishes(choices: Mapping[str, int | None]) -> tuple[PortWish, ...]:
+    """Return the requests for every port of a stack. `choices` by option: a port, 0 for a free one, None: default."""
     return (
-        PortWish("api", "the API", choices.api, 8080, "--api-port"),
-        PortWish("temporal_ui", "the Temporal UI", choices.temporal_ui, 8233, "--ui-port"),
-        PortWish("temporal", "Temporal", choices.temporal, 7233, "--temporal-port"),
+        PortWish("api", "the API", choices.get("--api-port"), 8080, "--api-port"),
+        PortWish("temporal_ui", "the Temporal UI", choices.get("--ui-port"), 8233, "--ui-port"),
+        PortWish("temporal", "Temporal", choices.get("--temporal-port"), 7233, "--temporal-port"),
         PortWish("postgres", "PostgreSQL"),
         PortWish("worker_health", "the worker's health page"),
         PortWish("temporal_http", "Temporal's HTTP API"),
@@ -201,7 +192,7 @@ def temporal_of(data: DataDirectory, ports: PortReservations) -> TemporalServer:
 class LocalStack:
     """A stack on a data directory that the caller has locked. Tells the screen what it does."""
 
-    def __init__(self, data: DataDirectory, choices: PortChoices, screen: Screen) -> None:
+    def __init__(self, data: DataDirectory, choices: Mapping[str, int | None], screen: Screen) -> None:
         self.ports = PortReservations()
         self._data = data
         self._choices = choices

@@ -6,7 +6,7 @@ from pathlib import Path
 from cryptography.fernet import Fernet
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from local.data_directory import PRIVATE_FILE, StackError, write_private
+from local.data_directory import PRIVATE_FILE, DataDirectory, StackError, write_private
 
 RANDOM_BYTES = 32
 """Length of a secret. 256 bits cannot be guessed."""
@@ -110,3 +110,8 @@ def read_stack(path: Path) -> Stack | None:
         return Stack.model_validate_json(path.read_bytes())
     except (FileNotFoundError, ValidationError):
         return None
+
+
+def running_stack(data: DataDirectory) -> Stack | None:
+    """Return the stack that runs on the data directory, or None. Ignores the remains of a killed one."""
+    return read_stack(data.stack) if data.is_locked() else None

@@ -9,14 +9,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from local.data_directory import DataDirectory, StackError, begin_log, open_log, tail
 from local.demo import Demo
+from local.ports import read_remembered
 from local.processes import ProcessIdentity, send, until
 from local.screen import OPEN_HOUSE, Screen, addresses
-from local.stack import LocalStack, PortChoices, clean_up, own_command
+from local.stack import LocalStack, clean_up, own_command
 from local.stack_file import read_stack
 
 READY = b"ready\n"
@@ -34,10 +35,10 @@ program in between."""
 
 @dataclass(frozen=True)
 class UpOptions:
-    """Options of `up`. With `--detach`, `ready_descriptor` receives a message when the stack is healthy."""
+    """Options of `up`. With `--detach`, `ready_descriptor` receives the demo's result when the stack is healthy."""
 
     data: DataDirectory
-    ports: PortChoices
+    ports: Mapping[str, int | None]
     demo: bool
     ready_descriptor: int | None = None
 
@@ -74,13 +75,13 @@ async def _run_stack(stack: LocalStack, demo: Demo, options: UpOptions, screen: 
     started = await stack.start()
     screen.end()
     screen.say(f"Ready after {time.monotonic() - began:.1f} s.", style="green")
+    receiver = stack.ports["receiver"] if options.demo else None
+    result = "" if receiver is None else await demo.run(started, receiver)
     if options.ready_descriptor is not None:
         with contextlib.suppress(OSError):  # the reader has ended
-            os.write(options.ready_descriptor, READY)
+            os.write(options.ready_descriptor, (READY + result.encode())[: select.PIPE_BUF])
             os.close(options.ready_descriptor)
-    if options.demo:
-        await demo.run(started, stack.ports["receiver"])
-    screen.show(addresses(started, options.data))
+    screen.show(addresses(started, options.data, receiver))
     screen.say("Stop with Ctrl-C." if screen.console.is_terminal else "Stop with SIGINT or `loyalty-webhooks down`.")
     await asyncio.Event().wait()
 
@@ -130,24 +131,24 @@ def start_detached(options: UpOptions, screen: Screen) -> None:
             )
         with _ended_if_we_fail(process):
             readable, _, _ = select.select([ready], [], [], READY_WITHIN_SECONDS)
-            answer = ready.read(len(READY)) if readable else b""  # empty: it has ended
+            answer = ready.read(select.PIPE_BUF) if readable else b""  # empty: it has ended
             screen.end()
-            if answer != READY:
+            if not answer.startswith(READY):
                 process.wait(STOP_WITHIN_SECONDS)
                 raise StackError(f"The stack did not start. {log} says:\n{tail(log)}")
     stack = read_stack(data.stack)
     if stack is None:
         raise StackError(f"The stack started and stopped again. {log} says:\n{tail(log)}")
-    screen.show(addresses(stack, data))
+    if options.demo:
+        screen.say(answer.removeprefix(READY).decode(errors="replace"))
+    screen.show(addresses(stack, data, read_remembered(data.ports).get("receiver") if options.demo else None))
     screen.say(f"Stop it with `loyalty-webhooks down --data-dir {data.root}`.")
 
 
 def _command(options: UpOptions, ready_descriptor: int) -> tuple[str, ...]:
     arguments = ["up", "--data-dir", str(options.data.root), "--ready-fd", str(ready_descriptor)]
     arguments.append("--demo" if options.demo else "--no-demo")
-    ports = options.ports
-    given = {"--api-port": ports.api, "--ui-port": ports.temporal_ui, "--temporal-port": ports.temporal}
-    for option, port in given.items():
+    for option, port in options.ports.items():
         if port is not None:
             arguments += [option, str(port)]
     return own_command(*arguments)

@@ -74,7 +74,7 @@ async def test_the_commands_of_the_readme_bring_up_a_working_installation(
         keys = [line for line in printed if re.fullmatch(r"lwk_\S+", line)]
         assert len(keys) == 1, printed
         shell.type(f"loyalty-webhooks emit --sample --api http://127.0.0.1:{port} --key {keys[0]} --patience 60\n")
-        await shell.wait_for("17           0          0")
+        await shell.wait_for("17          0         0")
         database = Database(sqlalchemy_url(database_url), pool_size=1)
 
         async def taken() -> bool:

@@ -1,6 +1,5 @@
 """`loyalty-webhooks explain`, `subscription …` and `delivery …`: one event, one subscription, one delivery."""
 
-import json
 import time
 from typing import Annotated, Any
 from uuid import UUID
@@ -10,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from commands.target import Target, with_target
-from commands.terminal import failed
+from commands.terminal import failed, json_wanted, say, show, show_json
 from domain.delivery.explain import ReasonCode
 from domain.delivery.failure_kinds import EXPLANATIONS, FailureKind
 from domain.delivery.lifecycle import DeliveryStatus
@@ -32,7 +31,6 @@ def explain(
     target: Target,
     event_id: Annotated[UUID, typer.Argument(metavar="ID", help="Id of an event or of a delivery (`messageId`).")],
     subscription: Annotated[UUID | None, typer.Option(help="Explain only this subscription.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Explain the state of an event for each subscription of the store, or of one delivery, with a remedy.
 
@@ -40,8 +38,8 @@ def explain(
     """
     query = {"eventId": str(event_id)} | ({} if subscription is None else {"webhookSubscriptionId": str(subscription)})
     found = target.get("webhook/explain", **query)
-    if as_json:
-        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+    if json_wanted():
+        show_json(found)
         return
     console = Console(highlight=False)
     _say(console, f"{found['eventName'] or 'Event'} {found['eventId']}", found)
@@ -73,7 +71,8 @@ def _status_command(action: str, help_text: str, done: str) -> None:
     @with_target
     def change(target: Target, subscription_id: SubscriptionId) -> None:
         details = target.post(f"webhook/subscription/{subscription_id}/{action}")
-        typer.echo(f"{details['eventName']} → {details['url']} is {details['status']}. {done}")
+        text = f"{details['eventName']} → {details['url']} is {details['status']}. {done}"
+        show(text, details)
 
 
 _status_command(
@@ -104,15 +103,17 @@ def send_test(target: Target, subscription_id: SubscriptionId) -> None:
     Exit code 0: delivered. 1: failed, or refused. 2: wrong usage, or the API cannot be reached.
     """
     message_id = target.post(f"webhook/subscription/{subscription_id}/send-test")["messageId"]
-    typer.echo(f"Test {message_id} is being sent.")
+    say(f"Test {message_id} is being sent.")
     deadline = time.monotonic() + TEST_SECONDS
     while (found := target.get(f"webhook/delivery/{message_id}"))["status"] == DeliveryStatus.PENDING:
         if time.monotonic() > deadline:
             raise failed(f"No outcome within {TEST_SECONDS:.0f} s. Does a worker run? See `loyalty-webhooks status`.")
         time.sleep(POLL_SECONDS)
-    if found["status"] != DeliveryStatus.DELIVERED:
+    delivered = found["status"] == DeliveryStatus.DELIVERED
+    if delivered or json_wanted():
+        show(f"Delivered: {found['url']} answered {found['lastStatusCode']}.", found)
+    if not delivered:
         raise failed(_reason(found))
-    typer.echo(f"Delivered: {found['url']} answered {found['lastStatusCode']}.")
 
 
 def _reason(found: dict[str, Any]) -> str:
@@ -129,7 +130,7 @@ def _delivery_command(action: str, help_text: str, done: str) -> None:
     @with_target
     def change(target: Target, message_id: MessageId) -> None:
         target.post(f"webhook/delivery/{message_id}/{action}")
-        typer.echo(done)
+        show(done, {"messageId": str(message_id)})
 
 
 _delivery_command(

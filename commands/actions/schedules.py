@@ -7,14 +7,12 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn
-from rich.table import Table
+from rich.progress import SpinnerColumn, TextColumn
 
-from commands.target import ApiOption, DataDirectoryOption, KeyOption, StoreOption, Target, find_target, with_target
-from commands.terminal import EXIT_FAILED, complain
+from commands.target import Target, with_target
+from commands.terminal import EXIT_FAILED, BarOrLines, complain, json_wanted, say, show, show_json, show_table
 from domain.expiry.calendar_days import read_day
 from domain.expiry.rows import Kind
-from local.data_directory import DEFAULT_DATA_DIRECTORY
 
 POLL_SECONDS = 0.5
 
@@ -37,37 +35,29 @@ FirstDay = Annotated[date, typer.Option("--from", parser=_day, metavar="YYYY-MM-
 LastDay = Annotated[
     date, typer.Option("--to", parser=_day, metavar="YYYY-MM-DD", help="Last day of expiry, inclusive.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 WaitOption = Annotated[
     bool, typer.Option("--wait/--no-wait", help="Wait for the end of the scan and print its result.")
 ]
 
 
 @schedules.command("list")
-def list_(
-    store: StoreOption = None,
-    as_json: JsonOption = False,
-    api: ApiOption = None,
-    key: KeyOption = None,
-    data_dir: DataDirectoryOption = DEFAULT_DATA_DIRECTORY,
-) -> None:
+@with_target
+def list_(target: Target) -> None:
     """Show the schedules of a store: next run, progress and last scan."""
-    items = find_target(store, api, key, data_dir).get("schedule")["items"]
-    if as_json:
-        typer.echo(json.dumps(items, indent=2))
-        return
-    table = Table("Kind", "State", "Next run", "Days ahead", "Scanned until", "Last scan")
-    for item in items:
-        state = f"{item['state']}: {item['note']}" if item["state"] == "paused" and item["note"] else item["state"]
-        table.add_row(
-            item["kind"],
-            state,
-            _minute(item["nextRunAt"]),
-            str(item["notificationDays"]),
-            _minute(item["scannedUntil"]),
-            _scan_line(item["lastScan"]),
-        )
-    Console().print(table)
+    items = target.get("schedule")["items"]
+    titles = ("Kind", "State", "Next run", "Days ahead", "Scanned until", "Last scan")
+    show_table(titles, *map(_schedule_row, items), facts=items)
+
+
+def _schedule_row(item: dict[str, Any]) -> tuple[object, ...]:
+    return (
+        item["kind"],
+        f"{item['state']}: {item['note']}" if item["state"] == "paused" and item["note"] else item["state"],
+        _minute(item["nextRunAt"]),
+        item["notificationDays"],
+        _minute(item["scannedUntil"]),
+        _scan_line(item["lastScan"]),
+    )
 
 
 @schedules.command()
@@ -80,7 +70,8 @@ def sync(target: Target) -> None:
             f"Schedule {schedule_id} was neither created nor updated: Temporal refused it ({reason}). If Temporal does "
             "not know the store's time zone, set another one; then run `loyalty-webhooks schedules sync` again."
         )
-    typer.echo(f"{len(result['created'])} created, {len(result['updated'])} updated, the others unchanged.")
+    text = f"{len(result['created'])} created, {len(result['updated'])} updated, the others unchanged."
+    show(text, result)
     if result["failed"]:
         raise typer.Exit(EXIT_FAILED)
 
@@ -89,8 +80,8 @@ def sync(target: Target) -> None:
 @with_target
 def pause(target: Target, kind: KindOption) -> None:
     """Pause the schedule of a kind until `schedules resume`."""
-    target.post(f"schedule/{kind}/pause")
-    typer.echo(f"The schedule of {kind} is paused. After `schedules resume` it scans the missed days.")
+    details = target.post(f"schedule/{kind}/pause")
+    show(f"The schedule of {kind} is paused. After `schedules resume` it scans the missed days.", details)
 
 
 @schedules.command()
@@ -98,7 +89,8 @@ def pause(target: Target, kind: KindOption) -> None:
 def resume(target: Target, kind: KindOption) -> None:
     """End a pause. The next run scans the missed days."""
     details = target.post(f"schedule/{kind}/resume")
-    typer.echo(f"The schedule of {kind} is resumed. Next run: {_minute(details['nextRunAt']) or 'its local hour'}.")
+    text = f"The schedule of {kind} is resumed. Next run: {_minute(details['nextRunAt']) or 'its local hour'}."
+    show(text, details)
 
 
 @schedules.command()
@@ -107,9 +99,13 @@ def trigger(target: Target, kind: KindOption, day: DayOption = None, wait: WaitO
     """Scan a day now. Each row gets one notice at most; the progress of the schedule is unchanged."""
     finished_before = {scan["scanId"] for scan in target.get(f"schedule/{kind}")["scans"] if scan["finishedAt"]}
     begun = target.post(f"schedule/{kind}/trigger", {} if day is None else {"day": day.isoformat()})
-    typer.echo(f"Scanning {begun['day']}: {begun['temporalUrl'] or begun['workflowId']}")
-    if wait:
-        typer.echo(_scan_line(_finished(target, kind, begun["day"], finished_before)))
+    text = f"Scanning {begun['day']}: {begun['temporalUrl'] or begun['workflowId']}"
+    if not wait:
+        show(text, begun)
+    else:
+        say(text)
+        scan = _finished(target, kind, begun["day"], finished_before)
+        show(_scan_line(scan), scan)
 
 
 @schedules.command()
@@ -118,28 +114,26 @@ def backfill(target: Target, kind: KindOption, first_day: FirstDay, last_day: La
     """Scan several days now, one after the other. Each row gets one notice at most."""
     body = {"firstDay": first_day.isoformat(), "lastDay": last_day.isoformat()}
     begun = target.post(f"schedule/{kind}/backfill", body)
-    typer.echo(f"Scanning {first_day} to {last_day}: {begun['temporalUrl'] or begun['workflowId']}")
-    typer.echo("`loyalty-webhooks schedules list` shows the progress.")
+    text = f"Scanning {first_day} to {last_day}: {begun['temporalUrl'] or begun['workflowId']}"
+    show(f"{text}\n`loyalty-webhooks schedules list` shows the progress.", begun)
 
 
 @schedules.command()
 @with_target
-def preview(target: Target, kind: KindOption, day: DayOption = None, as_json: JsonOption = False) -> None:
+def preview(target: Target, kind: KindOption, day: DayOption = None) -> None:
     """Show the rows that a scan of a day would find, with sample bodies. Nothing is sent."""
     query = {} if day is None else {"day": day.isoformat()}
     found = target.get(f"expiry/{kind}/preview", **query)
-    if as_json:
-        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+    if json_wanted():
+        show_json(found)
         return
     console = Console()
     when = day.isoformat() if day else "the day due today"
     console.print(f"{found['count']:,} of {kind} expire on {when}.", highlight=False)
     if not found["items"]:
         return
-    table = Table("Id", "Expires", "Notice given")
-    for item in found["items"]:
-        table.add_row(item["objectId"], item["expiresAt"], "yes" if item["noticeGiven"] else "no")
-    console.print(table)
+    rows = ((item["objectId"], item["expiresAt"], item["noticeGiven"]) for item in found["items"])
+    show_table(("Id", "Expires", "Notice given"), *rows)
     for form in ("modern", "legacy"):
         console.print(f"Body of the first row, {form}:")
         console.print_json(json.dumps(found["items"][0][form]), ensure_ascii=False)
@@ -147,9 +141,7 @@ def preview(target: Target, kind: KindOption, day: DayOption = None, as_json: Js
 
 def _finished(target: Target, kind: Kind, day: str, finished_before: set[str]) -> dict[str, Any]:
     """Wait for a new manual scan of the day to finish and return it."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("scanning")
+    with BarOrLines(SpinnerColumn(), TextColumn("{task.description}"), total=None) as progress:
         while True:
             scans = target.get(f"schedule/{kind}")["scans"]
             scan: dict[str, Any]
@@ -158,7 +150,7 @@ def _finished(target: Target, kind: Kind, day: str, finished_before: set[str]) -
                     continue
                 if scan["finishedAt"] is not None:
                     return scan
-                progress.update(task, description=_scan_line(scan))
+                progress.show(_scan_line(scan), description=_scan_line(scan))
             time.sleep(POLL_SECONDS)
 
 

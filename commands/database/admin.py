@@ -8,12 +8,12 @@ from typing import Annotated
 from uuid import UUID
 
 import typer
-from rich.console import Console
-from rich.table import Table
+from pydantic.alias_generators import to_camel
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from commands.configuration import Installation, with_installation
 from commands.database.connection import in_transaction, operator
-from commands.terminal import EXIT_USAGE, failed
+from commands.terminal import EXIT_USAGE, failed, show, show_records
 from domain.access import ALL_STORES, Scope, store_code_problem
 from domain.timestamps import timezone_names
 from storage.access.administration import add_administrator, add_key, add_store, end_key, replace_password
@@ -32,7 +32,10 @@ StoreOption = Annotated[
 
 
 @admin.command("create")
-def create_admin(username: str, scope: ScopeOption = None, store: StoreOption = None) -> None:
+@with_installation
+def create_admin(
+    installation: Installation, username: str, scope: ScopeOption = None, store: StoreOption = None
+) -> None:
     """Create an administrator, by default with every right in every store. Prompts for the password, or reads stdin."""
     hashed = _ask_password()
     codes = store or [ALL_STORES]
@@ -41,34 +44,33 @@ def create_admin(username: str, scope: ScopeOption = None, store: StoreOption = 
         await _check_stores(connection, codes)
         return await add_administrator(connection, operator(), username, hashed, scope or [Scope.ADMIN], codes)
 
-    if not in_transaction(work):
+    if not in_transaction(installation, work):
         raise failed(f"Administrator {username} exists already; `admin reset-password` sets a new password.")
-    typer.echo(f"Created administrator {username}.")
+    show(f"Created administrator {username}.", {"username": username})
 
 
 @admin.command("reset-password")
-def reset_password(username: str) -> None:
+@with_installation
+def reset_password(installation: Installation, username: str) -> None:
     """Set a new password and end every session of the administrator. Prompts for the password, or reads stdin."""
     hashed = _ask_password()
-    if not in_transaction(lambda connection: replace_password(connection, operator(), username, hashed)):
+    if not in_transaction(installation, lambda connection: replace_password(connection, operator(), username, hashed)):
         raise failed(f"There is no administrator {username}.")
-    typer.echo(f"Changed the password of administrator {username}; earlier tokens expire within a second.")
+    text = f"Changed the password of administrator {username}; earlier tokens expire within a second."
+    show(text, {"username": username})
 
 
 @admin.command("list")
-def list_admins() -> None:
+@with_installation
+def list_admins(installation: Installation) -> None:
     """List the administrators."""
-    _show(
-        ("User name", "Active", "Rights", "Stores", "Last log-in"),
-        (
-            (row.username, "yes" if row.active else "no", row.scopes, row.stores, row.last_login_at)
-            for row in in_transaction(list_administrators)
-        ),
-    )
+    _list(in_transaction(installation, list_administrators), "username", "active", "scopes", "stores", "last_login_at")
 
 
 @stores.command("create")
+@with_installation
 def create_store(
+    installation: Installation,
     code: str,
     name: Annotated[str | None, typer.Option(help="Display name; default: the code.")] = None,
     timezone: Annotated[str, typer.Option(help="IANA time zone in which the store's days begin and end.")] = "UTC",
@@ -79,56 +81,57 @@ def create_store(
         problem = f"{timezone} is not an IANA time zone, such as Europe/Warsaw"
     if problem is not None:
         raise failed(f"Not created: {problem}.", EXIT_USAGE)
-    if not in_transaction(lambda connection: add_store(connection, operator(), code, name or code, timezone)):
+    if not in_transaction(
+        installation, lambda connection: add_store(connection, operator(), code, name or code, timezone)
+    ):
         raise failed(f"Store {code} exists already.")
-    typer.echo(f"Created store {code}.")
+    show(f"Created store {code}.", {"code": code})
 
 
 @stores.command("list")
-def list_stores() -> None:
+@with_installation
+def list_stores(installation: Installation) -> None:
     """List the stores."""
-    found = in_transaction(all_stores)
-    _show(("Code", "Name", "Time zone"), ((store.code, store.name, store.timezone) for store in found))
+    _list(in_transaction(installation, all_stores), "code", "name", "timezone")
 
 
 @keys.command("create")
+@with_installation
 def create_key(
+    installation: Installation,
     name: str,
     scope: Annotated[list[Scope], typer.Option("--scope", help="Right to grant; repeatable.")],
     store: StoreOption = None,
     expires_in_days: Annotated[int | None, typer.Option(min=1, max=36500, help="Default: until revoked.")] = None,
 ) -> None:
-    """Create an API key, by default for every store, and print it. It cannot be shown again."""
+    """Create an API key, by default for every store, and print it alone. It cannot be shown again."""
     codes = store or [ALL_STORES]
     expires_at = None if expires_in_days is None else datetime.now(UTC) + timedelta(days=expires_in_days)
 
-    async def work(connection: AsyncConnection) -> str:
+    async def work(connection: AsyncConnection) -> tuple[UUID, str]:
         await _check_stores(connection, codes)
-        _, key = await add_key(connection, operator(), name, scope, codes, expires_at)
-        return key
+        return await add_key(connection, operator(), name, scope, codes, expires_at)
 
-    typer.echo(in_transaction(work))
+    key_id, key = in_transaction(installation, work)
+    show(key, {"id": key_id, "key": key})
 
 
 @keys.command("list")
-def list_api_keys() -> None:
+@with_installation
+def list_api_keys(installation: Installation) -> None:
     """List the API keys, including revoked and expired ones."""
-    _show(
-        ("Id", "Name", "Rights", "Stores", "Expires", "Revoked", "Last used"),
-        (
-            (key.id, key.name, key.scopes, key.stores, key.expires_at, key.revoked_at, key.last_used_at)
-            for key in in_transaction(list_keys)
-        ),
-    )
+    fields = ("id", "name", "scopes", "stores", "expires_at", "revoked_at", "last_used_at")
+    _list(in_transaction(installation, list_keys), *fields)
 
 
 @keys.command("revoke")
-def revoke_key(key_id: UUID) -> None:
+@with_installation
+def revoke_key(installation: Installation, key_id: UUID) -> None:
     """Revoke an API key: it stops working within a second."""
-    name = in_transaction(lambda connection: end_key(connection, operator(), key_id))
+    name = in_transaction(installation, lambda connection: end_key(connection, operator(), key_id))
     if name is None:
         raise failed(f"There is no API key {key_id}.")
-    typer.echo(f"Revoked API key {name}.")
+    show(f"Revoked API key {name}.", {"id": key_id, "name": name})
 
 
 async def _check_stores(connection: AsyncConnection, codes: Iterable[str]) -> None:
@@ -151,19 +154,5 @@ def _ask_password() -> str:
     return asyncio.run(Passwords().hash(password))
 
 
-def _show(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
-    table = Table(*columns)
-    for row in rows:
-        table.add_row(*map(_cell, row))
-    Console().print(table)
-
-
-def _cell(value: object) -> str:
-    match value:
-        case None:
-            return ""
-        case datetime():
-            return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
-        case list() | frozenset():
-            return ", ".join(sorted(value))
-    return str(value)
+def _list(rows: Iterable[object], *fields: str) -> None:
+    show_records([{to_camel(field): getattr(row, field) for field in fields} for row in rows])

@@ -9,7 +9,7 @@ import asyncpg
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from commands.configuration import read_settings
+from commands.configuration import Installation
 from commands.terminal import failed
 from storage.database import Database
 from storage.unavailable import is_unavailable
@@ -20,12 +20,11 @@ UNDEFINED_TABLE = "42P01"
 LOCK_NOT_AVAILABLE = "55P03"
 
 
-def in_database(work: Callable[[Database], Awaitable[R]]) -> R:
+def in_database(installation: Installation, work: Callable[[Database], Awaitable[R]]) -> R:
     """Run `work` with a database connection. Raises typer.Exit if the database is unreachable or has no tables."""
-    settings = read_settings()
 
     async def connected() -> R:
-        database = Database(settings.sqlalchemy_url, pool_size=1, name="loyalty-webhooks command")
+        database = Database(installation.settings.sqlalchemy_url, pool_size=1, name="loyalty-webhooks command")
         try:
             return await work(database)
         finally:
@@ -34,25 +33,26 @@ def in_database(work: Callable[[Database], Awaitable[R]]) -> R:
     try:
         return asyncio.run(connected())
     except (OSError, SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        message = _message(error)
+        message = _message(error, installation)
         if message is None:
             raise
         raise failed(message) from None
 
 
-def in_transaction(work: Callable[[AsyncConnection], Awaitable[R]]) -> R:
+def in_transaction(installation: Installation, work: Callable[[AsyncConnection], Awaitable[R]]) -> R:
     """Run `work` in a transaction. Raises as `in_database`."""
 
     async def transact(database: Database) -> R:
         async with database.transaction() as connection:
             return await work(connection)
 
-    return in_database(transact)
+    return in_database(installation, transact)
 
 
-def _message(error: Exception) -> str | None:
+def _message(error: Exception, installation: Installation) -> str | None:
     if is_unavailable(error):
-        return f"The database of DATABASE_URL cannot be reached: {error}"
+        where = installation.data.root if installation.data else "DATABASE_URL"
+        return f"The database of {where} cannot be reached: {error}"
     state = getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
     if state == UNDEFINED_TABLE:
         return "The database has no tables yet; run `loyalty-webhooks migrate` first."

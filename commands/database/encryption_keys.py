@@ -6,11 +6,10 @@ from typing import Annotated
 
 import typer
 from cryptography.fernet import Fernet
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 
-from commands.configuration import read_settings
+from commands.configuration import Installation, with_installation
 from commands.database.connection import in_database, operator
-from commands.terminal import EXIT_FAILED, EXIT_INTERRUPTED, BarOrLines, complain, failed, show_counts
+from commands.terminal import EXIT_FAILED, EXIT_INTERRUPTED, BarOrLines, complain, failed, say, show_records
 from storage.access.audit import record
 from storage.database import Database
 from storage.operations.reencryption import Report, Resealing
@@ -25,7 +24,9 @@ def new_encryption_key() -> None:
     typer.echo(Fernet.generate_key().decode())
 
 
+@with_installation
 def rotate_encryption_key(
+    installation: Installation,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the values and change nothing.")] = False,
 ) -> None:
     """Re-encrypt all secrets in the database with the first key of ENCRYPTION_KEYS, beside a running stack.
@@ -34,19 +35,29 @@ def rotate_encryption_key(
 
     Exit code 0: the first key decrypts everything, so the others may be removed. 1: some values still need another key.
     """
-    keys = read_settings().plain_encryption_keys
+    keys = installation.settings.plain_encryption_keys
     try:
-        report = in_database(lambda database: _work(database, keys, dry_run=dry_run))
+        report = in_database(installation, lambda database: _work(database, keys, dry_run=dry_run))
     except KeyboardInterrupt:
         raise failed("Interrupted. Re-encrypted values stay; run it again to continue.", EXIT_INTERRUPTED) from None
-    _show(report, dry_run=dry_run)
+    names = ("column", "firstKey", "anotherKey", "toReencrypt" if dry_run else "reencrypted", "undecryptable")
+    rows = (
+        (str(one.column), one.current, one.other, one.other if dry_run else one.resealed, len(one.unopenable))
+        for one in report.counts
+    )
+    show_records([dict(zip(names, row, strict=True)) for row in rows])
     if not _verdict(report, len(keys), dry_run=dry_run):
         raise typer.Exit(EXIT_FAILED)
 
 
 async def _work(database: Database, keys: Sequence[str], *, dry_run: bool) -> Report:
-    with _RotationProgress() as progress:
-        resealing = Resealing(database, Sealer(keys), on_pass=progress.begin, on_step=progress.step)
+    with BarOrLines() as progress:
+        resealing = Resealing(
+            database,
+            Sealer(keys),
+            on_pass=lambda number, values: progress.begin("Encrypting" if number == 1 else "Checking", values),
+            on_step=progress.step,
+        )
         if dry_run:
             return await resealing.count()
         await _record(database, keys[0], {"moment": "begin"})
@@ -68,35 +79,6 @@ async def _record(database: Database, first_key: str, changes: dict[str, object]
         )
 
 
-class _RotationProgress(BarOrLines):
-    """Progress of the passes. Passes after the first look for remaining values only."""
-
-    def __init__(self) -> None:
-        super().__init__(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        self._title = ""
-        self._done = self._total = 0
-
-    def begin(self, number: int, values: int) -> None:
-        """Begin a pass over this many values."""
-        self._title = "Encrypting" if number == 1 else "Checking"
-        self._done, self._total = 0, values
-        self.reset(self.task_ids[0], description=self._title, total=values)
-
-    def step(self, values: int) -> None:
-        """Add to the number of checked values."""
-        self._done += values
-        self.show(f"{self._title}: {self._done:,} of {self._total:,}", advance=values)
-
-
-def _show(report: Report, *, dry_run: bool) -> None:
-    changed = "to re-encrypt" if dry_run else "re-encrypted"
-    rows = [
-        (str(one.column), one.current, one.other, one.other if dry_run else one.resealed, len(one.unopenable))
-        for one in report.counts
-    ]
-    show_counts(("encrypted values", "first key", "another key", changed, "undecryptable"), *rows)
-
-
 def _verdict(report: Report, keys: int, *, dry_run: bool) -> bool:
     """Print and return whether the other keys may be removed."""
     for count in report.counts:
@@ -115,11 +97,11 @@ def _verdict(report: Report, keys: int, *, dry_run: bool) -> bool:
         complain(f"{_values(report.total('left'))} stayed locked or kept changing; run this again.")
     if report.first_key_opens_all:
         others = "Once every API and worker has this first key, the other keys of ENCRYPTION_KEYS may be removed."
-        typer.echo("The first key encrypts everything. " + (others if keys > 1 else "There is no other key."))
+        say("The first key encrypts everything. " + (others if keys > 1 else "There is no other key."))
     elif dry_run and report.total("other"):
-        typer.echo(f"Encrypted with a key other than the first: {_values(report.total('other'))}. Keep every key.")
+        say(f"Encrypted with a key other than the first: {_values(report.total('other'))}. Keep every key.")
     else:
-        typer.echo("Keep every key until this command reports that the others may be removed.")
+        say("Keep every key until this command reports that the others may be removed.")
     return report.first_key_opens_all
 
 

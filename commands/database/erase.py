@@ -15,9 +15,9 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from commands.configuration import read_settings
+from commands.configuration import Installation, with_installation
 from commands.database.connection import in_database, operator
-from commands.terminal import EXIT_USAGE, failed
+from commands.terminal import EXIT_USAGE, failed, printable, say, show_table
 from storage.access.audit import record
 from storage.access.stores import store_exists
 from storage.database import Database
@@ -37,9 +37,12 @@ LATE_SECONDS = 15.0
 
 LATE_POLL_SECONDS = 0.5
 
+MOST_ROUNDS = 10
+"""Maximum number of rounds, so that it ends beside a platform that goes on emitting the customer's events."""
+
 NOT_ERASED = (
     "ids, names and times of the events, and a digest of their content, until EVENT_ID_DAYS have passed",
-    "data stored by receivers: sentTo lists them",
+    "data stored by the receivers of the events, the URLs of sentTo",
     "backups and archived logs of PostgreSQL, until they are overwritten",
 )
 
@@ -48,11 +51,13 @@ Pages = list[tuple[date, list[UUID]]]
 T = TypeVar("T")
 
 
+@with_installation
 def erase(
+    installation: Installation,
     store: Annotated[str, typer.Option("--store", help="Code of the store.")],
     customer: Annotated[UUID, typer.Option("--customer", metavar="UUID", help="Customer id.")],
     report: Annotated[
-        Path | None, typer.Option("--report", metavar="FILE", help="File for the report; default: standard output.")
+        Path | None, typer.Option("--report", metavar="FILE", help="File for the report as JSON.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the data to erase and erase nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Skip the confirmation prompt.")] = False,
@@ -60,40 +65,44 @@ def erase(
     """Erase one customer's data: every event that names the id, the receivers' responses to it, and expiry rows. Open
     deliveries of these events are cancelled. This cannot be undone.
 
-    Works on the database of DATABASE_URL, beside a running stack; it may be stopped and run again. First stop the
-    platform from emitting events of the customer. docs/retention.md lists the data that remain.
+    Works beside a running stack and repeats itself until nothing is left, so first stop the platform from emitting
+    events of the customer. It may be stopped and run again. Prints a summary; the report, with --report or --json,
+    lists the ids of the events. docs/retention.md lists the data that remain.
 
     Exit code 0: no data of the customer remain here. 1: some remain; run it again.
     """
     if not (dry_run or yes):
-        typer.confirm(f"Erase all data of customer {customer} in store {store}?", abort=True, err=True)
-    found = in_database(lambda database: _work(database, store, customer, dry_run=dry_run))
-    text = json.dumps(found, indent=2)
-    if report is None:
-        typer.echo(text)
-    else:
-        report.write_text(text + "\n", encoding="utf-8")
+        where = installation.data.root if installation.data else "DATABASE_URL"
+        typer.confirm(f"Erase all data of customer {customer} in store {store} of {where}?", abort=True, err=True)
+    wait = installation.settings.request_timeout_seconds + LATE_SECONDS
+    found = in_database(installation, lambda database: _work(database, store, customer, wait, dry_run=dry_run))
+    if report is not None:
+        report.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    titles = ("events", "expiry rows", "responses", "deliveries cancelled", "left")
+    counts = [found[name] for name in ("events", "expiryRows", "attemptsCleared", "deliveriesCancelled", "left")]
+    counts[1] = sum(found["expiryRows"].values())
+    show_table(titles, counts, facts=found)
+    for url, number in found["sentTo"].items():
+        say(f"Kept by {printable(url)}: {number:,} deliveries.")
     if not dry_run and found["left"]:
         raise failed(f"{found['left']} events, responses or rows of the customer remain or are new; run it again.")
 
 
-async def _work(database: Database, store: str, customer: UUID, *, dry_run: bool) -> dict[str, Any]:
+async def _work(
+    database: Database, store: str, customer: UUID, wait_seconds: float, *, dry_run: bool
+) -> dict[str, Any]:
     """Erase the customer's data, unless `dry_run`. Return the report."""
     async with database.transaction() as connection:
         if not await store_exists(connection, store):
             raise failed(f"There is no store {store}.", EXIT_USAGE)
-    begun = datetime.now(UTC)
-    pages, erased, left = await _pages(database, store, customer), Erased(), 0
+    begun, erased, late = datetime.now(UTC), Erased(), 0
+    for _ in range(MOST_ROUNDS):
+        late_ones, new = await _round(database, store, customer, erased, wait_seconds, dry_run=dry_run)
+        late += late_ones
+        if not new:
+            break
     if not dry_run:
-        for day, ids in _shown(pages, "Erasing"):
-            async with database.transaction() as connection:
-                await erase_events(connection, store, day, ids, erased)
-        left = await _clear_late_answers(database, store, pages)
-    async with database.transaction() as connection:
-        for _, ids in pages:  # the attempts in flight have reached the log by now
-            await look_at(connection, store, ids, erased)
-        erased.expiry_rows = await expiry_rows_of_customer(connection, store, customer, erase=not dry_run)
-        if not dry_run:
+        async with database.transaction() as connection:
             await record(
                 connection,
                 actor=operator(),
@@ -103,10 +112,6 @@ async def _work(database: Database, store: str, customer: UUID, *, dry_run: bool
                 store_code=store,
                 changes={"events": len(erased.event_ids), "expiry_rows": erased.expiry_rows.total()},
             )
-    if not dry_run:
-        left += sum(len(ids) for _, ids in await _pages(database, store, customer, "Checking"))
-        async with database.transaction() as connection:
-            left += (await expiry_rows_of_customer(connection, store, customer, erase=False)).total()
     return {
         "storeCode": store,
         "customerId": str(customer),
@@ -119,9 +124,31 @@ async def _work(database: Database, store: str, customer: UUID, *, dry_run: bool
         "attemptsCleared": erased.attempts_cleared,
         "expiryRows": dict(erased.expiry_rows),
         "sentTo": dict(erased.sent_to.most_common()),
-        "left": left,
+        "left": late + new,
         "notErasedHere": list(NOT_ERASED),
     }
+
+
+async def _round(
+    database: Database, store: str, customer: UUID, erased: Erased, wait_seconds: float, *, dry_run: bool
+) -> tuple[int, int]:
+    """Erase what is there. Return the number of responses that did not arrive in time, and of new events and rows."""
+    pages, late = await _pages(database, store, customer), 0
+    if not dry_run:
+        for day, ids in _shown(pages, "Erasing"):
+            async with database.transaction() as connection:
+                await erase_events(connection, store, day, ids, erased)
+        late = await _clear_late_answers(database, store, pages, wait_seconds)
+    async with database.transaction() as connection:
+        for _, ids in pages:  # the attempts in flight have reached the log by now
+            await look_at(connection, store, ids, erased)
+        erased.expiry_rows.update(await expiry_rows_of_customer(connection, store, customer, erase=not dry_run))
+    if dry_run:
+        return 0, 0
+    new = sum(len(ids) for _, ids in await _pages(database, store, customer, "Checking"))
+    async with database.transaction() as connection:
+        rows = await expiry_rows_of_customer(connection, store, customer, erase=False)
+    return late, new + rows.total()
 
 
 async def _pages(database: Database, store: str, customer: UUID, title: str = "Searching") -> Pages:
@@ -138,9 +165,9 @@ async def _pages(database: Database, store: str, customer: UUID, title: str = "S
     ]
 
 
-async def _clear_late_answers(database: Database, store: str, pages: Pages) -> int:
+async def _clear_late_answers(database: Database, store: str, pages: Pages, wait_seconds: float) -> int:
     """Clear the responses of attempts in flight as they arrive. Return the number that did not arrive in time."""
-    deadline, left = time.monotonic() + read_settings().request_timeout_seconds + LATE_SECONDS, 0
+    deadline, left = time.monotonic() + wait_seconds, 0
     for day, ids in pages:
         while True:
             async with database.transaction() as connection:

@@ -4,20 +4,18 @@ import asyncio
 import hashlib
 import time
 from contextlib import aclosing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import asyncpg
 import typer
-from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn
-from rich.table import Table
-from rich.text import Text
 
-from commands.configuration import read_settings
+from commands.configuration import Installation, with_installation
 from commands.database.connection import in_database
-from commands.terminal import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, BarOrLines, failed, show_counts
+from commands.terminal import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, BarOrLines, failed, show, show_records
 from domain.expiry.rows import Kind
 from local.expiry_file import ExpiryFile, FileFormat, FileUnusableError, Importer
 from storage.access.stores import store_exists
@@ -33,7 +31,9 @@ expiry = typer.Typer(help="Expiry rows: point transfers, levels, coupons.", no_a
 
 
 @expiry.command("import")
-def import_rows(
+@with_installation
+def import_rows(  # noqa: PLR0913, PLR0917 - one parameter an option
+    installation: Installation,
     kind: Annotated[Kind, typer.Argument(help="Kind of the rows.")],
     file: Annotated[Path, typer.Argument(help="CSV with a header, or NDJSON; fields as in the API.")],
     store: Annotated[str, typer.Option(help="Code of the store the rows belong to.")],
@@ -52,7 +52,7 @@ def import_rows(
         raise typer.BadParameter(f"{file.name} ends neither in .csv nor in .ndjson; pass --format csv or ndjson")
     if len(delimiter) != 1 or delimiter in '"\r\n':
         raise typer.BadParameter("a delimiter is one character other than a quote or line break")
-    sealer = Sealer(read_settings().plain_encryption_keys)
+    sealer = Sealer(installation.settings.plain_encryption_keys)
     rejects = rejects or file.with_name(f"{file.name}.rejects.csv")
     try:
         with file.open("rb") as stream:
@@ -68,7 +68,7 @@ def import_rows(
                 importer = Importer(database, sealer, ImportKey(store, kind, digest), rows, rejects)
                 return await _run(importer, size, again=again)
 
-            state = in_database(work)
+            state = in_database(installation, work)
     except OSError as error:
         raise typer.BadParameter(f"{error.filename or file}: {error.strerror}") from error
     except FileUnusableError as error:
@@ -77,11 +77,10 @@ def import_rows(
         raise failed(f"Another process is importing {file} into {store}; this import has stopped.") from None
     except KeyboardInterrupt:
         raise failed("Stopped. Run the same command to resume.", EXIT_INTERRUPTED) from None
-    counts = (state.written, state.rows - state.written, state.rejected)
-    show_counts(("written", "older or repeated", "rejected"), counts)
+    known = state.rows - state.written
+    show_records([{"written": state.written, "olderOrRepeated": known, "rejected": state.rejected}])
     if state.rejected:
-        Console().print(Text(f"Rejected lines and reasons: {rejects}"), soft_wrap=True)
-        raise typer.Exit(EXIT_FAILED)
+        raise failed(f"Rejected lines and reasons: {rejects}")
 
 
 async def _run(importer: Importer, size: int, *, again: bool) -> ImportState:
@@ -93,22 +92,22 @@ async def _run(importer: Importer, size: int, *, again: bool) -> ImportState:
     if state.position_bytes:
         console.print(f"Resuming after line {state.position_line:,}.", highlight=False)
     started, rows_before, size = time.monotonic(), state.rows, max(size, 1)
-    rate_column = TextColumn("{task.fields[rows]} rows, {task.fields[rate]}/s")
-    columns = (TextColumn("Importing"), BarColumn(), TaskProgressColumn(), rate_column)
-    with BarOrLines(*columns, total=size, completed=state.position_bytes, rows="0", rate="0") as progress:
+    columns = (TextColumn("Importing"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[done]}"))
+    with BarOrLines(*columns, total=size, completed=state.position_bytes, done="") as progress:
         async with aclosing(importer.run(state)) as states:
             async for state in states:
-                rows = f"{state.rows:,}"
-                rate = f"{(state.rows - rows_before) / max(time.monotonic() - started, 0.001):,.0f}"
-                line = f"{100 * state.position_bytes // size} %: {rows} rows, {rate}/s"
-                progress.show(line, completed=state.position_bytes, rows=rows, rate=rate)
+                rate = (state.rows - rows_before) / max(time.monotonic() - started, 0.001)
+                done = f"{state.rows:,} rows, {rate:,.0f}/s"
+                percent = 100 * state.position_bytes // size
+                progress.show(f"{percent} %: {done}", completed=state.position_bytes, done=done)
     return state
 
 
 @expiry.command("check-source")
-def check_source() -> None:
+@with_installation
+def check_source(installation: Installation) -> None:
     """Check that every column of the views in the platform's database (EXPIRY_DATABASE_URL) exists and is readable."""
-    settings = read_settings()
+    settings = installation.settings
     url = settings.expiry_asyncpg_url
     if url is None:
         raise failed("EXPIRY_DATABASE_URL is not set: there is no platform database to check.", EXIT_USAGE)
@@ -124,13 +123,8 @@ def check_source() -> None:
         findings = asyncio.run(check())
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
         raise failed(f"The database of EXPIRY_DATABASE_URL cannot be read: {error or type(error).__name__}") from None
-    console = Console()
-    if not findings:
-        views = (f"{relation.view} ({len(source_columns(relation))} columns)" for relation in RELATIONS.values())
-        console.print(Text(f"All columns are readable: {', '.join(views)}"), soft_wrap=True)
-        return
-    table = Table("view", "column", "problem", box=box.SIMPLE_HEAD)
-    for finding in findings:
-        table.add_row(finding.view, finding.column or "", Text(finding.problem))
-    console.print(table)
-    raise typer.Exit(EXIT_FAILED)
+    if findings:
+        show_records([asdict(finding) for finding in findings])
+        raise typer.Exit(EXIT_FAILED)
+    views = (f"{relation.view} ({len(source_columns(relation))} columns)" for relation in RELATIONS.values())
+    show(f"All columns are readable: {', '.join(views)}", [])

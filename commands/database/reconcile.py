@@ -7,8 +7,6 @@ from typing import Annotated
 from uuid import UUID
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
 from temporalio.client import (
     ActivityExecutionDescription,
     ActivityExecutionStatus,
@@ -18,9 +16,9 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
-from commands.configuration import read_settings
+from commands.configuration import Installation, with_installation
 from commands.database.connection import in_database
-from commands.terminal import failed, show_counts
+from commands.terminal import BarOrLines, failed, say, show_records
 from domain.delivery.identity import backfill_workflow_id, recover_workflow_id
 from storage.database import Database
 from storage.deliveries.retries import (
@@ -33,6 +31,7 @@ from storage.deliveries.retries import (
 )
 from storage.deliveries.transitions import own_retries
 from temporal.client import temporal_client
+from temporal.codec import data_converter
 from temporal.retries import Retries
 from temporal.starts import ActionStarts
 
@@ -46,7 +45,9 @@ START_BATCH = 500
 """Deliveries whose activities get their ids in one transaction."""
 
 
+@with_installation
 def reconcile(
+    installation: Installation,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Count lost activities and workflows, start nothing.")
     ] = False,
@@ -60,23 +61,26 @@ def reconcile(
     Exit code 0: every open delivery has its activity or workflow. 1: Temporal or the database could not be reached;
     run it again.
     """
-    settings = read_settings()
+    settings, stack = installation.settings, installation.stack
 
     async def work(database: Database) -> tuple[Figures, Figures, LookedAfter]:
         try:
-            client = await temporal_client(lazy=False, payload_keys=settings.plain_payload_keys)
+            payload_keys = settings.plain_payload_keys
+            if stack is None:
+                client = await temporal_client(lazy=False, payload_keys=payload_keys)
+            else:
+                converter = data_converter(payload_keys)
+                client = await Client.connect(stack.temporal, namespace=stack.namespace, data_converter=converter)
             return await _reconciled(database, client, settings.task_queue, dry_run=dry_run)
         except (RPCError, RuntimeError) as error:
             message = f"Temporal cannot be reached, or failed: {error}. Started activities stay; run it again."
             raise failed(message) from None
 
-    deliveries, actions, rest = in_database(work)
-    show_counts(
-        ("", "running", "lost" if dry_run else "started again"),
-        ("deliveries to attempt", *deliveries),
-        ("recoveries and backfills", *actions),
-    )
-    typer.echo(
+    deliveries, actions, rest = in_database(installation, work)
+    lost = "lost" if dry_run else "startedAgain"
+    kinds = (("deliveries to attempt", *deliveries), ("recoveries and backfills", *actions))
+    show_records([{"executions": name, "running": running, lost: number} for name, running, number in kinds])
+    say(
         f"Workers handle the rest by themselves: {rest.untaken_events:,} unclaimed events, "
         f"{rest.held_deliveries:,} held deliveries."
     )
@@ -137,14 +141,13 @@ async def _runs(description: Awaitable[ActivityExecutionDescription | WorkflowEx
 async def _all(works: list[Callable[[], Awaitable[None]]]) -> None:
     """Run all of `works` concurrently with a progress bar. Raises the first RPCError."""
     limit = asyncio.Semaphore(CONCURRENT_CALLS)
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("Checking", total=len(works))
+    with BarOrLines() as progress:
+        progress.begin("Checking", len(works))
 
         async def one(work: Callable[[], Awaitable[None]]) -> None:
             async with limit:
                 await work()
-            progress.advance(bar)
+            progress.step()
 
         try:
             async with asyncio.TaskGroup() as group:

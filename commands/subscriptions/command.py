@@ -16,9 +16,10 @@ from rich.console import Console
 from api.subscription_sets.models import PlannedChange, SetAnswer, StoredSet
 from commands.subscriptions.file import FileRefused, SubscriptionFile, export_text, read_subscription_file
 from commands.subscriptions.plan import show_changes, show_keys
-from commands.target import Target, json_of, with_target
-from commands.terminal import EXIT_USAGE, STANDARD_INPUT, complain, failed
+from commands.target import REASONS, Target, with_target
+from commands.terminal import EXIT_USAGE, STANDARD_INPUT, complain, failed, json_wanted, say, show
 from local.data_directory import PRIVATE_FILE
+from local.event_sender import answer_of
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -53,7 +54,7 @@ def export(target: Target) -> None:
     Exit code 0: printed. 2: wrong usage, or the API call failed.
     """
     stored = _asked(StoredSet, target, "GET")
-    sys.stdout.write(export_text(target.store, stored.subscriptions))
+    show(export_text(target.store, stored.subscriptions).rstrip("\n"), stored.model_dump(mode="json", by_alias=True))
 
 
 @subscriptions.command("diff")
@@ -89,7 +90,7 @@ def apply(
     Exit code 0: done, or nothing to do. 2: the file has errors, the prompt was declined, or the API call failed.
     """
     wanted = _read(file, target)
-    console = Console()
+    console = Console(stderr=json_wanted())
     for _ in range(MAX_PLANS):
         try:
             plan = _applied(target, wanted, prune=prune, dry_run=True)
@@ -114,10 +115,10 @@ def _agree(console: Console, plan: SetAnswer, *, may_ask: bool) -> None:
     losing = sum(bool(change.loses) for change in plan.changes)
     if not losing:
         return
-    show_changes(console, plan)
+    show_changes(console, plan, as_result=False)
     if not may_ask:
         raise failed(f"{losing} of the changes lose data permanently; --yes confirms. Nothing was done.", EXIT_USAGE)
-    if not typer.confirm(f"{losing} of the changes lose data permanently. Apply them?"):
+    if not typer.confirm(f"{losing} of the changes lose data permanently. Apply them?", err=json_wanted()):
         raise failed("Nothing was done.", EXIT_USAGE)
 
 
@@ -131,7 +132,7 @@ def _key_destination(
     elif file is not None:
         with _new_key_file(file) as write:
             yield write
-        typer.echo(f"The new signing keys are in {file}.")
+        say(f"The new signing keys are in {file}.")
     elif console.is_terminal:
         yield lambda changes: show_keys(console, changes)
     else:
@@ -153,17 +154,17 @@ def _new_key_file(path: Path) -> Iterator[Callable[[Sequence[PlannedChange]], No
     def write(changes: Sequence[PlannedChange]) -> None:
         shown = {"webhook_subscription_id", "event_name", "name", "url", "hmac_secret"}
         keys = [change.model_dump(mode="json", by_alias=True, include=shown) for change in changes]
-        try:
-            file.write(json.dumps(keys, indent=2, ensure_ascii=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        except OSError as error:
-            lost = f"The new signing keys could not be written: {error.strerror}. They are lost: rotate them."
-            raise failed(lost, EXIT_USAGE) from None
+        file.write(json.dumps(keys, indent=2, ensure_ascii=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
 
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             yield write
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        lost = f"The new signing keys could not be written: {error.strerror}. They are lost: rotate them."
+        raise failed(lost, EXIT_USAGE) from None
     except BaseException:
         path.unlink(missing_ok=True)
         raise
@@ -205,39 +206,27 @@ def _asked(
     if_unsure: str = "",
 ) -> M:
     """Return the API's answer. Prints errors, with their line in the file if known, and raises typer.Exit."""
-    try:
-        response = target.request(method, "webhook/subscription-set", json=body, timeout=APPLY_SECONDS)
-    except httpx.ConnectError as error:
-        raise failed(f"{target.api} cannot be reached: {error}. Is it running?", EXIT_USAGE) from None
-    except httpx.RequestError as error:
-        silence = f"{target.api} did not answer: {str(error) or type(error).__name__}."
-        raise failed(f"{silence} {if_unsure}".strip(), EXIT_USAGE) from None
+    path = "webhook/subscription-set"
+    response = target.request(method, path, json=body, timeout=APPLY_SECONDS, if_silent=if_unsure)
     if response.status_code == httpx.codes.OK:
         try:
             return model.model_validate_json(response.content)
         except ValidationError:
             strange = f"{target.api} sent an unexpected response: is it another version?"
             raise failed(f"{strange} {if_unsure}".strip(), EXIT_USAGE) from None
-    answer = json_of(response)
-    facts = answer if isinstance(answer, dict) else {}
-    match response.status_code:
-        case 400 if facts.get("errors"):
-            for problem in facts["errors"]:
-                _complain_of(problem, wanted)
-            raise typer.Exit(EXIT_USAGE)
-        case 401:
-            reason = "the key is not accepted (--key, LOYALTY_WEBHOOKS_KEY)"
-        case 403:
-            reason = "this key lacks a right: subscription:read to export, subscription:write to compare and to apply"
-        case 404:
-            reason = (
-                f"there is no store {target.store!r}, this key has no access to it (--store), or the API is too old"
-            )
-        case 409:
-            raise PlanChanged
-        case _:
-            reason = str(facts.get("message") or "")
-    raise target.unusable(response.status_code, reason)
+    facts = answer_of(response)
+    status = response.status_code
+    if status == httpx.codes.BAD_REQUEST and facts.get("errors"):
+        for problem in facts["errors"]:
+            _complain_of(problem, wanted)
+        raise typer.Exit(EXIT_USAGE)
+    if status == httpx.codes.CONFLICT:
+        raise PlanChanged
+    reasons = REASONS | {
+        403: "this key lacks a right: subscription:read to export, subscription:write to compare and to apply",
+        404: f"there is no store {target.store!r}, this key has no access to it (--store), or the API is too old",
+    }
+    raise target.unusable(status, reasons.get(status) or facts.get("message"))
 
 
 def _complain_of(problem: dict[str, Any], wanted: SubscriptionFile | None) -> None:

@@ -1,15 +1,13 @@
-"""Display of planned and applied changes: a table on a terminal, else plain lines."""
+"""Display of planned and applied changes, a line each and one for each field."""
 
 from collections.abc import Iterator
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from api.subscription_sets.models import PlannedChange, SetAnswer
-from commands.terminal import printable
+from commands.terminal import json_wanted, printable, show_json
 
 SIGNS = {"create": ("+", "green"), "update": ("~", "yellow"), "delete": ("-", "red")}
 """Sign and colour of each action."""
@@ -17,21 +15,18 @@ SIGNS = {"create": ("+", "green"), "update": ("~", "yellow"), "delete": ("-", "r
 OTHERS_NAMED_MOST = 20
 
 
-def show_changes(console: Console, answer: SetAnswer) -> None:
-    """Print each change with its fields, then the counts."""
-    table = Table("", "event", "name", "what", box=box.SIMPLE_HEAD)
+def show_changes(console: Console, answer: SetAnswer, *, as_result: bool = True) -> None:
+    """Print each change with its fields, then the counts; a result with --json as JSON, without signing keys."""
+    if as_result and json_wanted():
+        hidden = {"changes": {"__all__": {"hmac_secret"}}}
+        show_json(answer.model_dump(mode="json", by_alias=True, exclude=hidden))
+        return
     for change in answer.changes:
         sign, style = SIGNS[change.action]
-        words = [printable(word) for word in (sign, change.event_name, change.name or "–", change.url)]
-        if console.is_terminal:
-            what = Text("\n").join([Text(words.pop()), *_lines(change)])
-            table.add_row(*(Text(word, style) for word in words), what)
-        else:
-            console.print(Text("  ".join(words), style), soft_wrap=True)
-            for line in _lines(change):
-                console.print(Text("    ").append(line), soft_wrap=True)
-    if table.row_count:
-        console.print(table)
+        words = (sign, change.event_name, change.name or "–", change.url)
+        console.print(Text(printable("  ".join(words)), style), soft_wrap=True)
+        for line in _lines(change):
+            console.print(Text("    ").append(line), soft_wrap=True)
     for change in answer.changes:
         if change.warning:
             warning = printable(f"{change.event_name}: {change.warning}.")

@@ -15,6 +15,7 @@ import pytest
 import uvicorn
 
 from domain.events.catalogue import CATALOGUE
+from local.data_directory import DataDirectory
 from local.event_sender import BATCH_EVENTS
 from local.stack_file import AdminLogin, Pids, Stack, write_stack
 from tests.api.running import RunningApi, running_api
@@ -60,7 +61,7 @@ def numbers(ended: Ended) -> tuple[int, int, int]:
     """(accepted, duplicate, rejected) of the table."""
     lines = [line.split() for line in ended.output.splitlines()]
     position = lines.index(["accepted", "duplicate", "rejected"])
-    accepted, duplicate, rejected = (int(cell.replace(",", "")) for cell in lines[position + 2])
+    accepted, duplicate, rejected = (int(cell.replace(",", "")) for cell in lines[position + 1])
     return accepted, duplicate, rejected
 
 
@@ -129,6 +130,17 @@ async def test_samples_of_every_event_of_an_installation_are_accepted(emitting: 
     assert {row[0] for row in await emitting.api.execute("SELECT name FROM event")} == set(SEEDS)
 
 
+async def test_with_json_every_event_is_a_line_with_its_id(emitting: Emitting) -> None:
+    ended = await emitting.emit("CustomerUpdated", "--sample", "--count", "30", "--json")
+    lines = [json.loads(line) for line in ended.output.splitlines()]
+    stored = {str(row[0]) for row in await emitting.api.execute("SELECT event_id FROM event")}
+    assert ({line["eventId"] for line in lines}, len(stored)) == (stored, 30)
+    assert {line["outcome"] for line in lines} == {"accepted"}
+    mixed = await emitting.file('{"eventName":"CustomerUpdated","data":{}}', "{")
+    ended = await emitting.emit("--file", mixed, "--json")
+    assert [json.loads(line)["outcome"] for line in ended.output.splitlines()] == ["accepted", "rejected"]
+
+
 async def test_a_rate_is_kept_and_progress_is_shown(emitting: Emitting) -> None:
     started = time.monotonic()
     ended = await emitting.emit("CustomerUpdated", "--sample", "--count", "250", "--rate", "100")
@@ -151,9 +163,11 @@ async def test_api_key_and_store_of_a_local_stack_are_found_in_its_directory(emi
         store="default",
         pids=Pids(api=1, worker=1, temporal=1, postgres=1),
     )
-    (emitting.directory / "d").mkdir()
-    write_stack(emitting.directory / "d" / "stack.json", stack)
-    ended = await run("emit", "CustomerUpdated", "--sample", "--data-dir", "d", directory=emitting.directory)
+    data = DataDirectory.at(emitting.directory / "d")
+    data.create()
+    write_stack(data.stack, stack)
+    with data.locked():
+        ended = await run("emit", "CustomerUpdated", "--sample", "--data-dir", "d", directory=emitting.directory)
     assert (ended.code, numbers(ended)) == (0, (1, 0, 0))
 
 

@@ -78,7 +78,7 @@ def numbers(ended: Ended) -> tuple[int, int, int]:
     """(written, older or repeated, rejected) of the table."""
     lines = [line.split() for line in ended.output.splitlines()]
     position = lines.index(["written", "older", "or", "repeated", "rejected"])
-    written, older, rejected = (int(cell.replace(",", "")) for cell in lines[position + 2])
+    written, older, rejected = (int(cell.replace(",", "")) for cell in lines[position + 1])
     return written, older, rejected
 
 
@@ -120,7 +120,7 @@ async def test_rejected_lines_are_listed_with_reasons_and_the_others_stored(impo
     assert (ended.code, numbers(ended)) == (1, (48, 0, 2))
     (first, _), second = importing.rejects(file)
     assert (first, second) == (10, (31, "points: must be a number"))
-    assert "rows.ndjson.rejects.csv" in ended.output
+    assert "rows.ndjson.rejects.csv" in ended.errors
 
 
 async def test_a_finished_file_is_not_imported_again_unless_asked(importing: Importing) -> None:

@@ -1,5 +1,6 @@
 """`listen` shows what arrives, hides what is secret, and sums up at the end."""
 
+import json
 import re
 import signal
 import socket
@@ -82,6 +83,22 @@ async def test_failing_first_then_the_status_asked_for(tmp_path: Path) -> None:
         assert [await listen.send(b"{}") for _ in range(3)] == [503, 503, 410]
         shown = await listen.end()
     assert "3 requests, 0 answered with success" in shown
+
+
+async def test_as_json_each_request_is_a_line_with_its_body_as_sent(tmp_path: Path) -> None:
+    key = new_key()
+    async with running("listen", "--port", "0", "--verify-key", key, "--json", directory=tmp_path) as process:
+        assert process.stderr is not None
+        found = re.search(rb"http://(127\.0\.0\.1:\d+)", await process.stderr.readline())
+        assert found is not None
+        signed = Signed(found[1].decode(), key=key)
+        async with httpx.AsyncClient(trust_env=False) as client:
+            await client.post(f"{found[0].decode()}/hook", content=signed.body, headers=httpx.Headers(signed.headers))
+        [line] = await lines_until(process, "CustomerUpdated")
+    shown = json.loads(line)
+    assert '"points": 10.10' in shown["body"]
+    assert (shown["messageId"], shown["status"]) == (signed.message_id, 200)
+    assert set(shown["verification"].values()) == {"good"}
 
 
 LEGACY = b'{"type":"customer.bought_campaign","createdAt":"x","data":{"customerId":"7","couponCode":"SUMMER-1"}}'

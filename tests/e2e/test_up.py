@@ -331,7 +331,7 @@ async def test_everything_ends_when_up_is_killed(home: Home, stack: Stack) -> No
     home.up.process.wait()
     await until_all_gone(home, processes, 10)
     assert read_stack(home.up.data.stack) == stack  # nobody was left to remove it
-    assert (await run("status", directory=home.directory)).code == 1
+    assert (await run("status", directory=home.directory)).code == 2
 
 
 async def test_the_next_start_at_a_terminal_finds_everything_and_ctrl_c_leaves_nothing_but_the_data(home: Home) -> None:
@@ -366,7 +366,7 @@ async def test_the_next_start_at_a_terminal_finds_everything_and_ctrl_c_leaves_n
 
 async def test_when_nothing_runs_down_is_content_and_status_is_not(home: Home) -> None:
     assert (await run("down", directory=home.directory)).code == 0
-    assert (await run("status", "--data-dir", str(home.data_dir), directory=home.directory)).code == 1
+    assert (await run("status", "--data-dir", str(home.data_dir), directory=home.directory)).code == 2
 
 
 def as_nobody(directory: Path) -> tuple[str, ...]:
@@ -415,7 +415,7 @@ def detached(home: Home) -> Iterator[Detached]:
         )
 
     try:
-        started = command("up", "--no-demo", "--detach", *FREE_PORTS)
+        started = command("up", "--detach", *FREE_PORTS)
         assert started.returncode == 0, started.stdout + started.stderr
         stack = read_stack(home.data_dir / "stack.json")
         assert stack is not None
@@ -443,6 +443,13 @@ def test_detached_it_returns_when_all_is_healthy_and_says_where_everything_is(de
     for shown in (detached.stack.api, detached.stack.temporal_ui, "loyalty-webhooks down --data-dir"):
         assert shown in detached.started.stdout
     assert detached.stack.admin.password not in detached.started.stdout
+
+
+def test_detached_it_shows_the_demos_result_and_where_its_receiver_is(detached: Detached) -> None:
+    assert re.search(r"^(\d+) of \1 deliveries of \d+ events arrived\.$", detached.started.stdout, re.MULTILINE)
+    receiver = re.search(r"Demo receiver  (http://\S+)", detached.started.stdout)
+    assert receiver is not None
+    assert httpx.post(receiver[1], trust_env=False).status_code == 200
 
 
 def test_no_existing_directory_was_opened_for_others(

@@ -7,7 +7,7 @@ import pytest
 from local.data_directory import DataDirectory, StackError
 from local.ports import hold_free
 from local.postgres import PostgresServer
-from local.stack import Application, PortChoices, merged, own_command, wishes
+from local.stack import Application, merged, own_command, wishes
 from local.stack_file import load_or_create
 from local.temporal import TemporalServer
 
@@ -27,9 +27,9 @@ def test_a_module_in_the_callers_directory_is_not_taken_for_ours() -> None:
 
 
 def test_the_ports_people_see_have_defaults_and_an_option_each() -> None:
-    seen = {wish.option: wish.default for wish in wishes(PortChoices()) if wish.option}
+    seen = {wish.option: wish.default for wish in wishes({}) if wish.option}
     assert seen == {"--api-port": 8080, "--ui-port": 8233, "--temporal-port": 7233}
-    assert {wish.asked for wish in wishes(PortChoices(api=0, temporal=9))} == {0, 9, None}
+    assert {wish.asked for wish in wishes({"--api-port": 0, "--temporal-port": 9})} == {0, 9, None}
 
 
 async def test_a_failed_migration_is_reported_with_its_cause(tmp_path: Path) -> None:

@@ -55,8 +55,8 @@ def test_in_a_file_what_is_said_is_one_plain_line() -> None:
 def test_addresses_are_not_broken_and_hold_no_secret(tmp_path: Path) -> None:
     written = io.StringIO()
     data = DataDirectory(tmp_path / ("long" * 30))
-    Screen(Console(file=written, width=40)).show(addresses(STACK, data))
+    Screen(Console(file=written, width=40)).show(addresses(STACK, data, 20512))
     assert str(data.stack) in written.getvalue()
-    for address in (STACK.api, STACK.docs, STACK.panel, STACK.temporal_ui):
+    for address in ("http://127.0.0.1:20512", STACK.api, STACK.docs, STACK.panel, STACK.temporal_ui):
         assert f" {address}" in written.getvalue()
     assert "secret" not in written.getvalue()
