@@ -31,7 +31,6 @@ from starlette.staticfiles import StaticFiles
 
 from api.access import authenticated
 from api.body import JSON
-from api.events.batch import NDJSON
 from domain.events.catalogue import CATALOGUE
 from domain.events.examples import legacy_example, modern_body_schema, modern_example
 from domain.urls.rules import UrlRules
@@ -216,19 +215,13 @@ def _complete(
             operation.setdefault("parameters", []).extend(call.parameters())
         if hasattr(call, "request_body"):
             operation["requestBody"] = call.request_body(references)
-            _add_example(operation["requestBody"]["content"], FIXED["examples"][operation["operationId"]])
+            operation["requestBody"]["content"][JSON]["example"] = FIXED["examples"][operation["operationId"]]
         if call is authenticated:
             operation["security"] = [{scheme: []} for scheme in FIXED["components"]["securitySchemes"]]
     for code, response in responses.items():
         if int(code) >= 400 and "content" not in response:
             response.update(error_response(int(code)))
     operation["responses"] = dict(sorted(responses.items()))
-
-
-def _add_example(content: dict[str, Any], example: Any) -> None:
-    content[JSON]["example"] = example
-    if NDJSON in content:
-        content[NDJSON]["example"] = "\n".join(map(json.dumps, example))
 
 
 def event_webhooks() -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """The OpenAPI document and its page."""
 
-import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -93,13 +92,11 @@ def test_every_tag_is_described(document: Document) -> None:
 
 
 def test_every_request_body_has_an_example_that_its_schema_accepts(document: Document) -> None:
-    for _, path, operation in operations(document):
-        for media, content in operation.get("requestBody", {}).get("content", {}).items():
-            examples = content["example"]
+    for _, _, operation in operations(document):
+        if "requestBody" in operation:
+            content = operation["requestBody"]["content"]["application/json"]
             schema = {**content["schema"], "components": document["components"]}
-            Draft202012Validator(schema).validate(examples)
-            if media == "application/x-ndjson":
-                assert [json.loads(line) for line in examples.splitlines()], path
+            Draft202012Validator(schema).validate(content["example"])
 
 
 def test_what_trips_generators_is_not_in_it(document: Document) -> None:
