@@ -16,6 +16,7 @@ COMMANDS = {
     "status": "stack",
     "emit": "emit",
     "listen": "listen",
+    "tail": "tail",
     "explain": "actions.command",
     "recover": "actions.bulk",
     "backfill": "actions.bulk",

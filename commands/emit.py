@@ -48,6 +48,14 @@ SHORTEST_TICK_SECONDS = 0.01
 Lines = Iterator[OutgoingEvent | Rejection]
 
 
+def known_event(name: str | None) -> str | None:
+    """Return the name. Raises typer.BadParameter with the nearest name for one that is not in the catalogue."""
+    if name is None or name in CATALOGUE:
+        return name
+    nearest = nearest_name(name)
+    raise typer.BadParameter(f"unknown event {name}" + (f"; did you mean {nearest}?" if nearest else ""))
+
+
 @with_target
 def emit(  # noqa: PLR0913, PLR0917 - one parameter an option
     target: Target,
@@ -86,10 +94,8 @@ def emit(  # noqa: PLR0913, PLR0917 - one parameter an option
         raise typer.BadParameter("--event-id needs --data; the lines of a file have their own `eventId`")
     if count is not None and not sample:
         raise typer.BadParameter("--count needs --sample")
-    # With --data and --file the API refuses unknown names; there is no sample of an unknown event to send.
-    if sample and event_name is not None and event_name not in CATALOGUE:
-        nearest = nearest_name(event_name)
-        raise typer.BadParameter(f"unknown event {event_name}" + (f"; did you mean {nearest}?" if nearest else ""))
+    if sample:  # with --data and --file the API refuses unknown names
+        known_event(event_name)
     with ExitStack() as stack:
         lines: Lines
         total: int | None

@@ -444,7 +444,7 @@ def cli_page() -> str:
         "([settings](settings.md)), else on the stack in `.loyalty-webhooks`.",
         "",
         "**Output.** The result is on standard output, messages and progress are on standard error. `--json` prints",
-        "the result as JSON: one value, or, where results come one after the other (`emit`, `listen`), one",
+        "the result as JSON: one value, or, where results come one after the other (`emit`, `listen`, `tail`), one",
         "object a line. Tables are aligned text, and cut nothing, so ids can be copied and read by other programs.",
         "",
         "**Exit codes.** 0: done. 1: refused, failed, or not everything succeeded. 2: wrong usage, or the API or the",

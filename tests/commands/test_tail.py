@@ -1,0 +1,87 @@
+"""`tail` shows each outcome once, live and filtered."""
+
+import json
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from signal import SIGINT
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from tests.api.installation import installation
+from tests.api.serving import serving
+from tests.commands.running import lines_until, run, running
+from tests.ground import STORE, Ground
+
+
+async def delivery(ground: Ground, name: str, status: str, attempts: int = 0) -> UUID:
+    """Insert a delivery to a subscription of its own, without its event."""
+    message_id, url = uuid4(), "https://receiver.example/hook"
+    subscription = await ground.subscribe(name, url)
+    await ground.execute(
+        """
+        INSERT INTO delivery (message_id, store_code, event_id, event_name, accepted_on, subscription_id, variant, url,
+            status, attempts)
+        VALUES (:id, :store, :id, :name, current_date, :subscription, 'main', :url, :status, :attempts)
+        """,
+        id=message_id,
+        store=STORE,
+        name=name,
+        subscription=subscription,
+        url=url,
+        status=status,
+        attempts=attempts,
+    )
+    return message_id
+
+
+@asynccontextmanager
+async def tailing(directory: Path, root: str, key: str, *options: str) -> AsyncIterator[Process]:
+    arguments = ("tail", "--api", root, "--key", key, "--store", STORE, "--json", *options)
+    async with running(*arguments, directory=directory) as process:
+        yield process
+
+
+async def next_one(process: Process, message_id: UUID) -> dict[str, Any]:
+    """The next line, which must be of this delivery."""
+    [line] = await lines_until(process, str(message_id))
+    found: dict[str, Any] = json.loads(line)
+    return found
+
+
+async def test_each_outcome_is_a_line_as_it_happens_filtered(ground: Ground, cleared_url: str, tmp_path: Path) -> None:
+    await delivery(ground, "CustomerUpdated", "delivered", 1)
+    waiting = await delivery(ground, "CustomerUpdated", "pending", 1)
+    async with (
+        installation(cleared_url) as installed,
+        serving(installed.app) as root,
+        tailing(tmp_path, root, installed.admin_key, "--event", "CustomerUpdated") as process,
+    ):
+        assert process.stderr is not None
+        assert b"Ctrl-C" in await process.stderr.readline()
+        await delivery(ground, "CustomerDeactivated", "delivered", 1)
+        in_progress = await delivery(ground, "CustomerUpdated", "pending")
+        await ground.execute(
+            "UPDATE delivery SET status = 'exhausted', attempts = 2, ended_at = now() WHERE message_id = :id",
+            id=waiting,
+        )
+        assert (await next_one(process, waiting))["status"] == "exhausted"
+        await ground.execute(
+            "UPDATE delivery SET status = 'delivered', attempts = 1, ended_at = now() WHERE message_id = :id",
+            id=in_progress,
+        )
+        assert (await next_one(process, in_progress))["status"] == "delivered"
+        process.send_signal(SIGINT)
+        output, errors = await process.communicate()
+        assert (process.returncode, output, errors) == (0, b"", b"")
+
+
+@pytest.mark.parametrize("command", [("tail", "--event", "CustomerUpdatd"), ("emit", "CustomerUpdatd", "--sample")])
+async def test_a_misspelt_event_is_answered_with_the_nearest_name(tmp_path: Path, command: tuple[str, ...]) -> None:
+    environment = {"LOYALTY_WEBHOOKS_API": "http://127.0.0.1:9", "LOYALTY_WEBHOOKS_KEY": "k"}
+    ended = await run(*command, directory=tmp_path, environment=environment)
+    assert ended.code == 2
+    assert "did you mean CustomerUpdated?" in " ".join(ended.errors.replace("│", " ").split())
