@@ -34,12 +34,7 @@ class Database:
     """
 
     def __init__(
-        self,
-        url: str,
-        *,
-        pool_size: int = 10,
-        name: str = "loyalty-webhooks",
-        statement_seconds: float | None = None,
+        self, url: str, *, pool_size: int = 10, name: str = "loyalty-webhooks", statement_seconds: float | None = None
     ) -> None:
         address = _as_the_driver_names_tls(make_url(url))
         self.engine: AsyncEngine = create_async_engine(

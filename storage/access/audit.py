@@ -48,11 +48,7 @@ def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, di
 
 
 async def audit_page(
-    connection: AsyncConnection,
-    store_code: str | None,
-    conditions: Sequence[Condition],
-    before: int | None,
-    items: int,
+    connection: AsyncConnection, store_code: str | None, conditions: Sequence[Condition], before: int | None, items: int
 ) -> list[AuditEntry]:
     """Return a page of the store's entries (None: the installation's), newest first, older than the entry `before`."""
     query = select(AuditEntry).where(_C.store_code.is_(None) if store_code is None else _C.store_code == store_code)

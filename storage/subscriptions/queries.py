@@ -149,8 +149,7 @@ async def check_limits(
     """Lock the store's row; raise SubscriptionLimitError if it may have no other subscription to the event."""
     await _lock_store(connection, store_code)
     query = select(
-        func.count().label("in_store"),
-        func.count().filter(_C.event_name == event_name).label("of_event"),
+        func.count().label("in_store"), func.count().filter(_C.event_name == event_name).label("of_event")
     ).where(_in_store(store_code))
     count = (await connection.execute(query)).one()
     if count.of_event >= limits.per_event:
