@@ -18,9 +18,7 @@ def step_of(duration_ms: int) -> int:
 
 def quantile_ms(counts: Mapping[int, int], share: float) -> float | None:
     """Return the quantile `share` (0.95 for p95) in milliseconds, to within its step; None without any attempt.
-
-    `counts` has the number of attempts by step. Durations are assumed to be spread evenly within a step.
-    """
+    `counts` has the number of attempts by step. Durations are assumed to be spread evenly within a step."""
     total = sum(counts.values())
     if total == 0:
         return None

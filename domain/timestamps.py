@@ -36,10 +36,8 @@ def _read(text: str) -> tuple[datetime, timedelta] | None:
 
 
 def is_date_time(text: str) -> bool:
-    """Return True if the text is an RFC 3339 date-time with an offset, `T` and `Z` in capitals, years 0001 to 9999.
-
-    A leap second (`:60`) is not accepted: neither Python nor PostgreSQL can represent that instant.
-    """
+    """Return True if the text is an RFC 3339 date-time with an offset, `T` and `Z` in capitals, years 0001 to 9999. A
+    leap second (`:60`) is not accepted: neither Python nor PostgreSQL can represent that instant."""
     return _read(text) is not None
 
 
@@ -57,10 +55,8 @@ UNSTORABLE = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
 def utc_instant(text: str) -> datetime | None:
-    """Return the instant in UTC, to the microsecond, or None if the text is no date-time or cannot be stored.
-
-    An instant cannot be stored if UTC leaves the years 1 to 9999 or if it is one of `UNSTORABLE`.
-    """
+    """Return the instant in UTC, to the microsecond, or None if the text is no date-time or cannot be stored. An
+    instant cannot be stored if UTC leaves the years 1 to 9999 or if it is one of `UNSTORABLE`."""
     if not is_date_time(text):
         return None
     try:

@@ -49,10 +49,8 @@ class DataDirectory:
         return self.root / "logs" / f"{name}.log"
 
     def create(self) -> None:
-        """Create the directory. An existing one keeps its mode.
-
-        Raises StackError if it cannot be created or is not writable.
-        """
+        """Create the directory. An existing one keeps its mode. Raises StackError if it cannot be created or is not
+        writable."""
         try:
             make_private_directory(self.root)
             make_private_directory(self.root / "logs")
@@ -200,10 +198,8 @@ def open_log(path: Path) -> int:
 
 
 def bound_log(path: Path, limit_bytes: int = LOG_LIMIT_BYTES) -> None:
-    """Truncate a log over the limit, after copying it to the previous file.
-
-    Truncates in place because the writer holds the file open. Lines written during the copy are lost.
-    """
+    """Truncate a log over the limit, after copying it to the previous file. Truncates in place because the writer holds
+    the file open. Lines written during the copy are lost."""
     with contextlib.suppress(FileNotFoundError):
         if path.stat().st_size > limit_bytes:
             shutil.copyfile(path, _previous(path))

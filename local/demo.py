@@ -175,10 +175,8 @@ class DemoBoard:
             self._cells[event_name, form].emitted = time.monotonic()
 
     def arrive(self, message: UUID) -> tuple[str, str, float] | None:
-        """Record a message. Return event name, format and seconds since the event was emitted.
-
-        Returns None if the message is not part of this round or arrived before.
-        """
+        """Record a message. Return event name, format and seconds since the event was emitted. Returns None if the
+        message is not part of this round or arrived before."""
         cell = self._awaited.pop(message, None)
         if cell is None:
             return None

@@ -218,10 +218,8 @@ def _camel(name: str) -> str:
 
 
 def _value(cell: str, type_: str) -> Any:
-    """Convert a cell to its JSON value; an empty cell to None. Raises ValueError.
-
-    Text that is not a number or flag is returned as it is: the row's model rejects it.
-    """
+    """Convert a cell to its JSON value; an empty cell to None. Raises ValueError. Text that is not a number or flag is
+    returned as it is: the row's model rejects it."""
     if not cell:
         return None
     if _UNSTORABLE.search(cell):

@@ -100,10 +100,8 @@ async def stack_health(data: DataDirectory, stack: Stack) -> InstallationHealth:
 async def ask(
     api: str, worker: str | None, database: str, temporal: Callable[[], Awaitable[Client]]
 ) -> InstallationHealth:
-    """Check all components concurrently.
-
-    `api` and `worker` are root URLs, the worker's None if its port is unknown; `database` is a postgresql:// address.
-    """
+    """Check all components concurrently. `api` and `worker` are root URLs, the worker's None if its port is unknown;
+    `database` is a postgresql:// address."""
     (of_database, waiting), *others = await asyncio.gather(
         _ask_database(database), _ask_temporal(temporal), _ask_process("api", api), _ask_process("worker", worker)
     )

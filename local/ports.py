@@ -50,10 +50,8 @@ class PortReservations:
         return {name: self[name] for name in self._held}
 
     def reserve(self, wish: PortWish, remembered: int | None) -> int:
-        """Reserve a port: the requested one, else that of the last start, else the default, else a free one.
-
-        Adds a message to `notes` if a default is in use. Raises StackError if the requested port is in use.
-        """
+        """Reserve a port: the requested one, else that of the last start, else the default, else a free one. Adds a
+        message to `notes` if a default is in use. Raises StackError if the requested port is in use."""
         held = hold(wish.asked) if wish.asked else self._preferred(wish, remembered) or hold_free()
         if held is None:
             raise StackError(
@@ -125,10 +123,7 @@ def _ports_of_known_sockets() -> set[int]:
 
 
 def hold_free() -> socket.socket:
-    """Reserve a free port below the range of the kernel's outgoing connections.
-
-    Raises StackError if none is found.
-    """
+    """Reserve a free port below the range of the kernel's outgoing connections. Raises StackError if none is found."""
     try:
         highest = int(EPHEMERAL_RANGE.read_text().split()[0]) - 1
     except (OSError, ValueError, IndexError):

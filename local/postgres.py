@@ -90,10 +90,8 @@ def postgres_account(data: Path) -> Account | None:
 
 
 def package_directory() -> Path:
-    """Find the wheel's package without importing it: its code changes the modes of directories.
-
-    Raises StackError if it is not installed.
-    """
+    """Find the wheel's package without importing it: its code changes the modes of directories. Raises StackError if it
+    is not installed."""
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
         raise StackError(f"The package {DISTRIBUTION} is not installed; it is in the extra `local`.")
@@ -107,9 +105,7 @@ def own_programs() -> Path:
 
 def shared_programs(copies: Path = SHARED_COPIES) -> Path:
     """Return the directory of the copied `initdb` and `postgres`, executable by every user. Copies at the first call.
-
-    Raises StackError if copying fails.
-    """
+    Raises StackError if copying fails."""
     distribution = importlib.metadata.distribution(DISTRIBUTION)
     record = distribution.read_text("RECORD") or distribution.version  # RECORD has the hash of every file
     digest = hashlib.sha256(record.encode()).hexdigest()[:12]
@@ -219,10 +215,8 @@ class PostgresServer:
             await connection.close()
 
     async def clear_up(self) -> None:
-        """Remove the remains of a killed server: its lock file and its processes, which end only with a delay.
-
-        Raises StackError if a foreign server runs on the directory.
-        """
+        """Remove the remains of a killed server: its lock file and its processes, which end only with a delay. Raises
+        StackError if a foreign server runs on the directory."""
         await until(self._orphans_gone, ORPHANS_GONE_SECONDS)
         lock = self.directory / "postmaster.pid"
         try:
@@ -242,10 +236,8 @@ class PostgresServer:
 
 
 async def make_database(directory: Path, password: str, log: Path) -> None:
-    """Create a database cluster in the directory, if there is none, completely or not at all.
-
-    Raises StackError with the output of `initdb` on failure.
-    """
+    """Create a database cluster in the directory, if there is none, completely or not at all. Raises StackError with
+    the output of `initdb` on failure."""
     account = postgres_account(directory)
     incoming = _incoming(directory, account)
     if incoming is None:

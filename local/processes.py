@@ -225,10 +225,8 @@ def launch(
     stdin: int = subprocess.DEVNULL,
     death_signal: signal.Signals = signal.SIGKILL,
 ) -> "subprocess.Popen[bytes]":
-    """Start a program in its own session, as the given user. It dies with this process.
-
-    Main thread only: the kernel sends the death signal when the *thread* that started the process ends.
-    """
+    """Start a program in its own session, as the given user. It dies with this process. Main thread only: the kernel
+    sends the death signal when the *thread* that started the process ends."""
     uid, gid = (str(account.uid), str(account.gid)) if account else ("-", "-")
     launcher = (sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), str(int(death_signal)), uid, gid)
     return subprocess.Popen(  # noqa: S603 - our own command lines
@@ -281,10 +279,8 @@ class Supervisor:
         return {name: running.process.pid for name, running in self._running.items()}
 
     async def start(self, *components: Component) -> None:
-        """Start the components concurrently, return when all are ready and supervise them from then on.
-
-        Raises StackError if a component ends before it is ready, or is not ready in time.
-        """
+        """Start the components concurrently, return when all are ready and supervise them from then on. Raises
+        StackError if a component ends before it is ready, or is not ready in time."""
         for component in components:
             await component.clear_up()
             self._running[component.name] = Running(component, spawn(component))
@@ -319,10 +315,8 @@ class Supervisor:
             await asyncio.sleep(POLL_SECONDS)
 
     async def _watch_readiness(self, running: Running) -> None:
-        """Reset the failure count of a healthy component.
-
-        Separate from `_supervise`, because a slow readiness check must not delay the detection of a dead process.
-        """
+        """Reset the failure count of a healthy component. Separate from `_supervise`, because a slow readiness check
+        must not delay the detection of a dead process."""
         while True:
             if running.failures:
                 process = running.process

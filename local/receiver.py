@@ -96,10 +96,8 @@ class Answering:
 
 
 class Receiver:
-    """HTTP server on one address. Calls `on_request` once for each request, in order of arrival.
-
-    `keys` are signing keys (`whsec_…`). A request verifies if one of them made its signatures.
-    """
+    """HTTP server on one address. Calls `on_request` once for each request, in order of arrival. `keys` are signing
+    keys (`whsec_…`). A request verifies if one of them made its signatures."""
 
     def __init__(
         self,

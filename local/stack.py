@@ -69,10 +69,8 @@ class Application:
         return self._component("worker", "Worker", f"http://{HOST}:{self.worker_health_port}", WORKER_STOP_SECONDS)
 
     async def migrate(self) -> None:
-        """Migrate the database to head. Raises StackError on failure.
-
-        In this process, which has most modules already: a process of its own would compute for a second.
-        """
+        """Migrate the database to head. Raises StackError on failure. In this process, which has most modules already:
+        a process of its own would compute for a second."""
         try:
             async with _database(self.postgres.address()) as database:
                 await migrate(database)
@@ -138,9 +136,7 @@ def merged(inherited: Mapping[str, str], decided: Mapping[str, str]) -> dict[str
 
 async def ensure_access(address: str, secrets: Secrets) -> None:
     """Create the store, the administrator and the API key of the secrets if they are missing. Existing ones stay.
-
-    `address` is the postgresql:// address of the database.
-    """
+    `address` is the postgresql:// address of the database."""
     async with _database(address) as database, database.transaction() as connection:
         await create_store(connection, STORE, "Default")
         await ensure_administrator(connection, secrets.admin.username, secrets.admin.password)
@@ -202,10 +198,8 @@ class LocalStack:
         """Set while stack.json describes it."""
 
     async def start(self) -> Stack:
-        """Start all components. Return when they are healthy and stack.json is written.
-
-        Raises StackError if a resource is missing or a component does not become healthy; call `stop` then too.
-        """
+        """Start all components. Return when they are healthy and stack.json is written. Raises StackError if a resource
+        is missing or a component does not become healthy; call `stop` then too."""
         data, ports, screen = self._data, self.ports, self._screen
         killed = await clean_up(data)
         if killed:

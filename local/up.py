@@ -44,10 +44,7 @@ class UpOptions:
 
 
 async def run(options: UpOptions, screen: Screen) -> None:
-    """Run the stack until a signal stops it.
-
-    Raises StackError if it cannot start; then nothing of it is left.
-    """
+    """Run the stack until a signal stops it. Raises StackError if it cannot start; then nothing of it is left."""
     if sys.platform != "linux":
         raise StackError("The local stack runs on Linux only; elsewhere, run `migrate`, `api` and `worker` separately.")
     options.data.create()
@@ -107,10 +104,8 @@ def _cancel_by_signals(running: asyncio.Task[None], stack: LocalStack) -> asynci
 
 
 def start_detached(options: UpOptions, screen: Screen) -> None:
-    """Run `up` in its own session, so that it outlives this command, and return when the stack is healthy.
-
-    Raises StackError with the end of its log if it does not start; then nothing of it is left.
-    """
+    """Run `up` in its own session, so that it outlives this command, and return when the stack is healthy. Raises
+    StackError with the end of its log if it does not start; then nothing of it is left."""
     data = options.data
     data.create()
     if data.is_locked():
@@ -169,9 +164,7 @@ def _ended_if_we_fail(process: "subprocess.Popen[bytes]") -> Iterator[None]:
 
 async def stop_stack(data: DataDirectory, screen: Screen) -> None:
     """Stop the `up` of the directory, wait for its end and clean up after a killed one. Does nothing if none runs.
-
-    Raises StackError if it does not stop or belongs to another user.
-    """
+    Raises StackError if it does not stop or belongs to another user."""
     if not data.root.is_dir():
         screen.say(f"Nothing runs in {data.root}.")
     elif not data.is_locked():

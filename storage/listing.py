@@ -50,11 +50,8 @@ class ListField:
 
 @dataclass(frozen=True)
 class Condition:
-    """One filter.
-
-    `value` is a str, datetime, bool or UUID, depending on the field's kind; always a str for `like`, a tuple of values
-    for `in`, True for `hasValue` and `notHasValue`.
-    """
+    """One filter. `value` is a str, datetime, bool or UUID, depending on the field's kind; always a str for `like`, a
+    tuple of values for `in`, True for `hasValue` and `notHasValue`."""
 
     field: str
     operator: Operator

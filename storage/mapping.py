@@ -39,10 +39,8 @@ def all_as(make: Callable[..., Item], result: Result[Any]) -> list[Item]:
 
 
 def rows_as(row_type: Callable[..., Item], result: Result[Any]) -> Iterator[Item]:
-    """Return each row as an instance of a dataclass or named tuple whose fields are among the columns.
-
-    Names are looked up once per result instead of once per row, for statements on the path of every delivery.
-    """
+    """Return each row as an instance of a dataclass or named tuple whose fields are among the columns. Names are looked
+    up once per result instead of once per row, for statements on the path of every delivery."""
     return (row_type(*row) for row in result.columns(*_field_names(row_type)))
 
 

@@ -50,9 +50,7 @@ def sql_between(first: str | None, last: str) -> str:
 
 async def migrate(database: Database) -> tuple[str | None, str]:
     """Migrate the schema to head and create the partitions of the coming days; return the revisions before and after.
-
-    Safe to repeat and to run concurrently.
-    """
+    Safe to repeat and to run concurrently."""
     before = await revisions.current(database)
     async with database.engine.connect() as connection, _migration_lock(connection):
         await connection.run_sync(lambda sync: command.upgrade(_config(sync), "head"))
@@ -62,11 +60,8 @@ async def migrate(database: Database) -> tuple[str | None, str]:
 
 @asynccontextmanager
 async def _migration_lock(connection: AsyncConnection) -> AsyncIterator[None]:
-    """Hold the migration lock.
-
-    The lock belongs to the session, because each migration is a transaction. It is polled, because CREATE INDEX
-    CONCURRENTLY would wait for a statement that waits for the lock.
-    """
+    """Hold the migration lock. The lock belongs to the session, because each migration is a transaction. It is polled,
+    because CREATE INDEX CONCURRENTLY would wait for a statement that waits for the lock."""
     while not await connection.scalar(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": MIGRATION_LOCK}):
         await connection.rollback()
         await asyncio.sleep(LOCK_RETRY_SECONDS)

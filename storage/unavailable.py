@@ -18,10 +18,8 @@ _UNAVAILABLE_CLASSES = (
 
 
 def is_unavailable(error: BaseException) -> bool:
-    """Return True for an outage that passes by itself or by an operator's action.
-
-    Such outages are: no connection, a restart, a full disk, an exhausted pool.
-    """
+    """Return True for an outage that passes by itself or by an operator's action. Such outages are: no connection, a
+    restart, a full disk, an exhausted pool."""
     if isinstance(error, DBAPIError):
         return (
             error.connection_invalidated

@@ -109,10 +109,8 @@ def fairness_key(store_code: str) -> str:
 
 
 async def watch_overdue(database: Database, retries: Retries, worker_id: UUID) -> None:
-    """Start the activities of overdue deliveries now and every minute, until cancelled.
-
-    Only the first of the live workers does it. A round ends early while Temporal is away.
-    """
+    """Start the activities of overdue deliveries now and every minute, until cancelled. Only the first of the live
+    workers does it. A round ends early while Temporal is away."""
     rounds = OverdueRounds(database, retries)
 
     async def restart() -> None:
@@ -134,10 +132,8 @@ class OverdueRounds:
         self._after = LONGEST_OVERDUE
 
     async def restart(self, *, most: int = MOST_IN_A_ROUND) -> int:
-        """Start the activities of the next overdue deliveries, under the ids in their rows, and return how many.
-
-        An activity that runs already stays as it is. Raises RPCError while Temporal is away.
-        """
+        """Start the activities of the next overdue deliveries, under the ids in their rows, and return how many. An
+        activity that runs already stays as it is. Raises RPCError while Temporal is away."""
         async with self._database.transaction() as connection:
             found = await overdue(connection, most=most, after=self._after)
             waiting = await own_retries(connection, [message_id for _, message_id in found])

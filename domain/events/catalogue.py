@@ -25,10 +25,8 @@ MAX_NAME = 100
 
 
 def _collect() -> Mapping[str, EventType]:
-    """Return every EventType in the modules of `domain/events/families/` by name.
-
-    Raises ValueError for a repeated name.
-    """
+    """Return every EventType in the modules of `domain/events/families/` by name. Raises ValueError for a repeated
+    name."""
     found: dict[str, EventType] = {}
     for module_info in pkgutil.iter_modules(families.__path__):
         module = importlib.import_module(f"{families.__name__}.{module_info.name}")

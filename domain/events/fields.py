@@ -40,20 +40,16 @@ class _Sample:
 
 
 def sample(value: JsonValue, alias: str | None = None) -> Any:
-    """Return ABSENT with the field's value in the sample of its event: `phone: Text = sample("+48500100200")`.
-
-    `alias` is the name on the wire of a field whose name is a Python keyword.
-    """
+    """Return ABSENT with the field's value in the sample of its event: `phone: Text = sample("+48500100200")`. `alias`
+    is the name on the wire of a field whose name is a Python keyword."""
     field: Any = Field(default=None, alias=alias)
     field.metadata.append(_Sample(value))
     return field
 
 
 def sample_of(type_: Any, **changes: JsonValue) -> Any:
-    """Return an object of the model, or a list of one, with the samples of its fields; `changes` replaces some.
-
-    Raises TypeError for a field that has no sample and is not made of models with samples.
-    """
+    """Return an object of the model, or a list of one, with the samples of its fields; `changes` replaces some. Raises
+    TypeError for a field that has no sample and is not made of models with samples."""
     if not (isinstance(type_, type) and issubclass(type_, BaseModel)):
         if not get_args(type_):
             raise TypeError(f"a field of type {type_} needs a sample")

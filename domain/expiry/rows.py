@@ -152,10 +152,8 @@ _MEMBER = (
 
 
 def _present(row: Row, *names: str, **renamed: str) -> dict[str, JsonValue]:
-    """Return the row's known fields by their names on the wire. An unknown field is omitted, never invented.
-
-    `renamed` are fields that the event names differently: `remaining_units="remaining_points"`.
-    """
+    """Return the row's known fields by their names on the wire. An unknown field is omitted, never invented. `renamed`
+    are fields that the event names differently: `remaining_units="remaining_points"`."""
     found = {name: getattr(row, field) for name, field in ({name: name for name in names} | renamed).items()}
     return {to_camel(name): _written(value) for name, value in found.items() if value is not None}
 

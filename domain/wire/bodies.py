@@ -52,9 +52,7 @@ def modern_body(facts: EventFacts, modern_data: str, message_id: UUID | str, req
 
 def variants(name: str, data_text: str, legacy: bool) -> tuple[str, ...]:
     """Return the variants that an event delivers to a subscription: `("main",)`, or also a second one of its own type.
-
-    Empty for a legacy subscription to an event without a legacy form; such a subscription is refused at creation.
-    """
+    Empty for a legacy subscription to an event without a legacy form; such a subscription is refused at creation."""
     if not legacy:
         return (MAIN,)
     event_type = CATALOGUE.get(name)
@@ -73,11 +71,8 @@ def variants(name: str, data_text: str, legacy: bool) -> tuple[str, ...]:
 
 
 def legacy_body(facts: EventFacts, variant: str, timezone: str) -> bytes:
-    """Return the legacy body of the variant, with instants in the store's IANA `timezone`.
-
-    Raises KeyError for an unknown event and ValueError for a variant without a legacy form; never for the contents of
-    the event's data.
-    """
+    """Return the legacy body of the variant, with instants in the store's IANA `timezone`. Raises KeyError for an
+    unknown event and ValueError for a variant without a legacy form; never for the contents of the event's data."""
     type_, shape, created_at = CATALOGUE[facts.name].legacy_parts(MAIN if variant == TEST else variant)
     source = LegacySource(parse(facts.data_text.encode()), facts.store_code, zone(timezone))
     body: dict[str, JsonValue] = {"type": type_}

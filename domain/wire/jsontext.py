@@ -231,10 +231,8 @@ def join(path: str, step: str | int) -> str:
 
 
 def dump(value: JsonValue) -> str:
-    """Write compact JSON: keys in the order given, UTF-8 unescaped, each Number by its own text.
-
-    Raises TypeError for a value that is not a JsonValue. A Decimal is accepted too; `parse` never returns a float.
-    """
+    """Write compact JSON: keys in the order given, UTF-8 unescaped, each Number by its own text. Raises TypeError for a
+    value that is not a JsonValue. A Decimal is accepted too; `parse` never returns a float."""
     return dump_bytes(value).decode()
 
 
@@ -273,10 +271,8 @@ def _canonical_fragment(value: Any) -> orjson.Fragment:
 
 
 def differences(a: JsonValue, b: JsonValue) -> list[str]:
-    """Return the dotted paths at which two values differ, in the order of `a`, then the paths of `b` alone.
-
-    Numbers are compared by value. The path of the whole value is the empty string.
-    """
+    """Return the dotted paths at which two values differ, in the order of `a`, then the paths of `b` alone. Numbers are
+    compared by value. The path of the whole value is the empty string."""
     return list(_differences(a, b, ""))
 
 

@@ -46,9 +46,7 @@ class FieldPair:
 
 def field_pairs(facts: EventFacts, variant: str, timezone: str) -> list[FieldPair]:
     """Return the fields of the legacy body in order, each with its modern counterpart, then fields of modern alone.
-
-    Raises KeyError for an unknown event, ValueError for a variant without a legacy form.
-    """
+    Raises KeyError for an unknown event, ValueError for a variant without a legacy form."""
     event_type = CATALOGUE[facts.name]
     type_, shape, created_at = event_type.legacy_parts(variant)
     data, modern = parse(facts.data_text.encode()), parse(modern_data_text(facts.name, facts.data_text).encode())

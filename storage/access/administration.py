@@ -91,10 +91,8 @@ async def replace_password(connection: AsyncConnection, actor: str, username: st
 async def switch_administrator(
     connection: AsyncConnection, actor: str, administrator: Administrator, *, active: bool
 ) -> None:
-    """Activate or deactivate an administrator; do nothing if the state is already so.
-
-    Deactivating revokes all tokens and ends all sessions.
-    """
+    """Activate or deactivate an administrator; do nothing if the state is already so. Deactivating revokes all tokens
+    and ends all sessions."""
     if administrator.active == active:
         return
     this_one = update(Administrator).where(col(Administrator.id) == administrator.id)

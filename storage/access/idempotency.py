@@ -17,10 +17,8 @@ KEPT_FOR = timedelta(hours=24)
 async def claim_key(
     connection: AsyncConnection, store_code: str, actor: str, key: str, digest: bytes, object_id: UUID
 ) -> IdempotencyKey | None:
-    """Claim the key for the object that this transaction will create, or return the call that claimed it before.
-
-    Of two concurrent calls the second waits for the first to commit, and then finds it.
-    """
+    """Claim the key for the object that this transaction will create, or return the call that claimed it before. Of two
+    concurrent calls the second waits for the first to commit, and then finds it."""
     expired = col(IdempotencyKey.created_at) < func.clock_timestamp() - KEPT_FOR
     await connection.execute(delete(IdempotencyKey).where(expired))
     name = {"store_code": store_code, "actor": actor, "key": key}

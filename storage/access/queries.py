@@ -74,10 +74,8 @@ async def set_password(connection: AsyncConnection, username: str, password_hash
 
 
 async def full_administrators(connection: AsyncConnection) -> set[UUID]:
-    """Return the active administrators with every right in every store.
-
-    Their rows are locked, so that two of them cannot deactivate each other at the same time.
-    """
+    """Return the active administrators with every right in every store. Their rows are locked, so that two of them
+    cannot deactivate each other at the same time."""
     query = select(col(Administrator.id)).where(
         col(Administrator.active),
         literal(Scope.ADMIN.value) == any_(col(Administrator.scopes)),
@@ -104,10 +102,8 @@ async def note_login(
 
 
 async def find_usable_key(connection: AsyncConnection, key: str) -> Principal | None:
-    """Return the key's principal, or None if the key is unknown, expired or revoked.
-
-    The time of use is recorded to the minute.
-    """
+    """Return the key's principal, or None if the key is unknown, expired or revoked. The time of use is recorded to the
+    minute."""
     now = func.clock_timestamp()
     stale = func.coalesce(col(ApiKey.last_used_at) < now - USE_RECORDED_EVERY, true()).label("stale")
     query = select(col(ApiKey.id), col(ApiKey.name), col(ApiKey.scopes), col(ApiKey.stores), stale).where(
@@ -162,10 +158,8 @@ async def store_refresh_token(
 
 
 async def use_refresh_token(connection: AsyncConnection, token: str) -> tuple[UUID, UUID] | None:
-    """Use up a valid token and return its administrator and family; None for any other token.
-
-    A token used a second time was stolen, or its successor was: the whole family is revoked.
-    """
+    """Use up a valid token and return its administrator and family; None for any other token. A token used a second
+    time was stolen, or its successor was: the whole family is revoked."""
     this_token = col(RefreshToken.token_sha256) == digest(token)
     valid = col(RefreshToken.used_at).is_(None) & (col(RefreshToken.expires_at) > func.clock_timestamp())
     use = update(RefreshToken).where(this_token, valid).values(used_at=func.clock_timestamp())

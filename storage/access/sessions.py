@@ -43,10 +43,8 @@ async def begin_session(connection: AsyncConnection, token: str, administrator: 
 
 
 async def find_session(connection: AsyncConnection, token: str, *, used: bool = True) -> SessionRow | None:
-    """Return the session, or None if it has ended.
-
-    The time of use is recorded to the minute. `used` False: a polling page does not extend the session.
-    """
+    """Return the session, or None if it has ended. The time of use is recorded to the minute. `used` False: a polling
+    page does not extend the session."""
     stale = (col(PanelSession.used_at) < _NOW - USE_RECORDED_EVERY).label("stale")
     query = (
         select(Administrator, col(PanelSession.notice), stale)

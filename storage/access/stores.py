@@ -67,11 +67,8 @@ async def find_operator(connection: AsyncConnection, store_code: str) -> StoreOp
 
 
 async def set_operator_url(connection: AsyncConnection, store_code: str, url: str | None, sealer: Sealer) -> str | None:
-    """Change the URL that notices go to; the caller has locked the store.
-
-    Return the signing key if this call makes one: the only time it is shown. None for the URL deletes the key and
-    cancels the notices not sent yet.
-    """
+    """Change the URL that notices go to; the caller has locked the store. Return the signing key if this call makes
+    one: the only time it is shown. None for the URL deletes the key and cancels the notices not sent yet."""
     if url is None:
         await connection.execute(delete(StoreOperator).where(_of(store_code)))
         unsent = (col(NoticeRow.store_code) == store_code) & col(NoticeRow.due_at).is_not(None)

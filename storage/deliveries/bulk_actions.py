@@ -64,10 +64,8 @@ class NewBulkAction:
 
 @dataclass(frozen=True, slots=True)
 class BulkActionProgress:
-    """Deliveries of a bulk action that were delivered, failed again (or were cancelled), or are still open.
-
-    A delivery that a later bulk action opened again counts only there.
-    """
+    """Deliveries of a bulk action that were delivered, failed again (or were cancelled), or are still open. A delivery
+    that a later bulk action opened again counts only there."""
 
     subscription_id: UUID
     status: str

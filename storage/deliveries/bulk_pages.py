@@ -49,10 +49,8 @@ OPENED_AS = {BulkActionKind.RECOVER: Reason.RECOVERED, BulkActionKind.BACKFILL: 
 
 @dataclass(frozen=True, slots=True)
 class PageResult:
-    """Result of opening the next page.
-
-    `finished`: all deliveries are open and have been attempted. `wait_seconds`: pause before asking for the next page.
-    """
+    """Result of opening the next page. `finished`: all deliveries are open and have been attempted. `wait_seconds`:
+    pause before asking for the next page."""
 
     opened: int
     count: int

@@ -160,9 +160,7 @@ async def first_of_these(
 
 async def first_unmatched(connection: AsyncConnection, subscription_id: UUID, before: int) -> int | None:
     """Return the sequence of the first unmatched event of the subscription with a sequence below `before`, or None.
-
-    Return 0 while a bulk action opens earlier deliveries: none may be sent before all of them are open.
-    """
+    Return 0 while a bulk action opens earlier deliveries: none may be sent before all of them are open."""
     sequence: int | None = await connection.scalar(_FIRST_UNMATCHED, {"id": subscription_id, "before": before})
     return sequence
 

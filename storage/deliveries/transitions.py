@@ -208,9 +208,7 @@ WHERE delivery.status = {_PENDING} AND delivery.retry_id IS NOT NULL
 
 async def own_retries(connection: AsyncConnection, message_ids: Sequence[UUID]) -> list[WaitingRetry]:
     """Return the pending ones of these deliveries, each with the id of its activity; not those being written.
-
-    Deliveries without an id get one, which the transaction commits before the caller starts the activity.
-    """
+    Deliveries without an id get one, which the transaction commits before the caller starts the activity."""
     rows = await connection.execute(_OWN, {"message_ids": list(message_ids)})
     return [WaitingRetry(**row._mapping) for row in rows]
 
@@ -391,10 +389,8 @@ async def recover(
     subscription_id: UUID,
     action_id: UUID,
 ) -> int:
-    """Open those of a subscription's deliveries again that ended with one of `statuses`, return how many.
-
-    The retry schedule starts anew, attempt numbers go on.
-    """
+    """Open those of a subscription's deliveries again that ended with one of `statuses`, return how many. The retry
+    schedule starts anew, attempt numbers go on."""
     drain = {"workflow_id": drain_workflow_id(subscription_id), "action_id": action_id}
     values = {"ids": list(message_ids), "statuses": list(statuses), **drain}
     return (await connection.execute(_RECOVER, values)).rowcount

@@ -9,10 +9,8 @@ from storage.database import Database
 
 
 def body_of_event(condition: str = "") -> str:
-    """Return SQL joined to a row `event`: its body under a further condition, nulls if it was deleted.
-
-    The LIMIT keeps the planner from joining whole partitions: each row probes the partition of its day only.
-    """
+    """Return SQL joined to a row `event`: its body under a further condition, nulls if it was deleted. The LIMIT keeps
+    the planner from joining whole partitions: each row probes the partition of its day only."""
     return f"""LEFT JOIN LATERAL (
     SELECT event_body.data, event_body.sealed_data FROM event_body WHERE event_body.accepted_on = event.accepted_on
         AND event_body.store_code = event.store_code AND event_body.event_id = event.event_id {condition} LIMIT 1

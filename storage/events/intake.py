@@ -155,20 +155,15 @@ SELECT (SELECT last_value FROM event_sequence_seq) - min(sequence) + 1 FROM firs
 
 
 async def outbox_span(connection: AsyncConnection) -> int:
-    """Return an upper bound of the number of unmatched events, at the cost of one row per store.
-
-    It also counts events that were matched out of order, and sequence numbers drawn for repeated ids.
-    """
+    """Return an upper bound of the number of unmatched events, at the cost of one row per store. It also counts events
+    that were matched out of order, and sequence numbers drawn for repeated ids."""
     return await connection.scalar(_SPAN) or 0
 
 
 @dataclass(frozen=True, slots=True)
 class EventRow:
-    """One event of the log.
-
-    `data` is exact JSON text, secrets masked; `sealed_data` is the unmasked text, encrypted, if there are secrets. Both
-    are None after erasure or the end of the body's retention.
-    """
+    """One event of the log. `data` is exact JSON text, secrets masked; `sealed_data` is the unmasked text, encrypted,
+    if there are secrets. Both are None after erasure or the end of the body's retention."""
 
     event_id: UUID
     name: str

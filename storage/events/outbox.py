@@ -191,10 +191,8 @@ async def claim(connection: AsyncConnection, limits: ClaimLimits, *, after: str 
 async def claim_lapsed(
     connection: AsyncConnection, *, singles: int, batches: int, lease_seconds: float
 ) -> Sequence[ClaimedEvent]:
-    """Claim again, under the same workflow ids, events whose lease lapsed before they were matched.
-
-    At most `singles` workflows of one event and `batches` of many; none while another relay does the same.
-    """
+    """Claim again, under the same workflow ids, events whose lease lapsed before they were matched. At most `singles`
+    workflows of one event and `batches` of many; none while another relay does the same."""
     if not await connection.scalar(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": LAPSED_LOCK}):
         return []
     workflow_ids = list(await connection.scalars(_LAPSED, {"singles": singles, "batches": batches}))

@@ -45,10 +45,8 @@ def before(instant: datetime) -> FoundRow:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """A search for rows behind `after` that expire before `until`.
-
-    `imported_after`: only rows that came to expire at their instant after this; None: all.
-    """
+    """A search for rows behind `after` that expire before `until`. `imported_after`: only rows that came to expire at
+    their instant after this; None: all."""
 
     store_code: str
     kind: Kind

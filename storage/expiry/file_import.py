@@ -45,10 +45,8 @@ class ImportedElsewhereError(Exception):
 
 
 async def begin_import(connection: AsyncConnection, key: ImportKey, *, again: bool) -> ImportState:
-    """Return the progress at which to continue: the beginning, unless the file was begun before.
-
-    `again`: start from the beginning anyway.
-    """
+    """Return the progress at which to continue: the beginning, unless the file was begun before. `again`: start from
+    the beginning anyway."""
     beginning = asdict(ImportState())
     await connection.execute(insert(ExpiryImport).values(**asdict(key), **beginning).on_conflict_do_nothing())
     if again:

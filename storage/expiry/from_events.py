@@ -126,10 +126,8 @@ class ExpiryFromEvents:
         self._sealer = sealer
 
     async def apply(self, connection: AsyncConnection, taken: Sequence[MatchedEvent]) -> None:
-        """Apply events in the order of their acceptance. Rows are locked kind by kind, in the order of ids.
-
-        Data that can never be stored is skipped and logged, so that no delivery waits for it.
-        """
+        """Apply events in the order of their acceptance. Rows are locked kind by kind, in the order of ids. Data that
+        can never be stored is skipped and logged, so that no delivery waits for it."""
         telling: dict[Kind, list[tuple[str, Told]]] = defaultdict(list)
         tellers = [
             (kind, event)
@@ -198,10 +196,8 @@ def _values_of(source: object, columns: Iterable[str], prefix: str = "") -> dict
 
 
 def _layers(telling: Iterable[tuple[str, Told]]) -> Iterator[list[tuple[str, Told]]]:
-    """Split changes into groups to be written one after the other, each with at most one change per object.
-
-    There is nearly always one group.
-    """
+    """Split changes into groups to be written one after the other, each with at most one change per object. There is
+    nearly always one group."""
     depth: Counter[tuple[str, Any]] = Counter()
     layers: list[list[tuple[str, Told]]] = []
     for store_code, told in telling:

@@ -99,10 +99,8 @@ def _sealed(row: Row, sealer: Sealer) -> bytes | None:
 
 
 def stored_imported_at(relation: Relation) -> str:
-    """Return SQL of `imported_at` for an `ON CONFLICT … DO UPDATE` of a table with the alias `stored`.
-
-    The value stays while the row still expires at the same instant; otherwise it becomes now.
-    """
+    """Return SQL of `imported_at` for an `ON CONFLICT … DO UPDATE` of a table with the alias `stored`. The value stays
+    while the row still expires at the same instant; otherwise it becomes now."""
     return f"""CASE
         WHEN stored.{relation.instant} IS NOT DISTINCT FROM excluded.{relation.instant}
             AND (SELECT {relation.expires} FROM (SELECT stored.*) AS before) THEN stored.imported_at

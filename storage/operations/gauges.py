@@ -16,10 +16,8 @@ COUNTED_DELIVERIES = 100_000
 
 @dataclass(frozen=True, slots=True)
 class InstallationFigures:
-    """Figures of the installation.
-
-    `pending` and `held` are counted up to COUNTED_DELIVERIES. `scan_age_seconds` is by kind of expiring object.
-    """
+    """Figures of the installation. `pending` and `held` are counted up to COUNTED_DELIVERIES. `scan_age_seconds` is by
+    kind of expiring object."""
 
     pending: int
     held: int

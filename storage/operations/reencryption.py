@@ -174,11 +174,8 @@ class Resealing:
         on_step: Callable[[int], None] = lambda values: None,
         step_rows: int = STEP_ROWS,
     ) -> None:
-        """Prepare a run.
-
-        `on_pass` is called with the number of the pass and the number of values, `on_step` with the number of values
-        read.
-        """
+        """Prepare a run. `on_pass` is called with the number of the pass and the number of values, `on_step` with the
+        number of values read."""
         self._database = database
         self._sealer = sealer
         self._on_pass = on_pass

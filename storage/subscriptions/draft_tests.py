@@ -73,10 +73,8 @@ async def open_draft_test(connection: AsyncConnection, draft: DraftTest) -> int:
 
 
 async def begin_draft_test(connection: AsyncConnection, test_id: UUID) -> tuple[DraftTest, str] | None:
-    """Take the test, to send it now; return it and the store's time zone.
-
-    Return None when it was taken before, or is too old.
-    """
+    """Take the test, to send it now; return it and the store's time zone. Return None when it was taken before, or is
+    too old."""
     row = (await connection.execute(_BEGIN, {"id": test_id})).one_or_none()
     if row is None:
         return None

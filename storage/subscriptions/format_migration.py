@@ -153,10 +153,8 @@ async def count_switch(connection: AsyncConnection, original: UUID, modern_id: U
 
 
 async def share_out(connection: AsyncConnection, original: UUID, modern_id: UUID) -> tuple[int, int]:
-    """Assign each waiting event to one of the two locked subscriptions.
-
-    Return the number of deliveries cancelled at the modern one and at the legacy one.
-    """
+    """Assign each waiting event to one of the two locked subscriptions. Return the number of deliveries cancelled at
+    the modern one and at the legacy one."""
     rows = (await connection.execute(_UNKNOWN, {"id": original, "modern_id": modern_id})).all()
     if rows:
         columns = {

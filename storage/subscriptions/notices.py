@@ -100,11 +100,8 @@ WHERE notice.id = given.id
 
 
 async def note(connection: AsyncConnection, occurrences: Iterable[Occurrence]) -> None:
-    """Add occurrences to the notices of this minute.
-
-    Call it as the last statement of a transaction that locks anything, so that no transaction waits for a lock while it
-    holds these rows.
-    """
+    """Add occurrences to the notices of this minute. Call it as the last statement of a transaction that locks
+    anything, so that no transaction waits for a lock while it holds these rows."""
     counts: Counter[tuple[UUID, str]] = Counter()
     reasons: dict[tuple[UUID, str], set[str]] = defaultdict(set)
     for one in occurrences:

@@ -306,11 +306,8 @@ async def disable(connection: AsyncConnection, subscription_id: UUID, *, reason:
 
 
 async def disable_by_system(connection: AsyncConnection, subscription_id: UUID, *, reason: str) -> list[Occurrence]:
-    """Disable a subscription for one of `OWN_REASONS`, with an audit entry.
-
-    Return the occurrences to note, none if it was disabled already. The caller notes them with all others, as the last
-    step of its transaction.
-    """
+    """Disable a subscription for one of `OWN_REASONS`, with an audit entry. Return the occurrences to note, none if it
+    was disabled already. The caller notes them with all others, as the last step of its transaction."""
     query = select(_C.store_code, _C.status).where(_C.id == subscription_id, _C.deleted_at.is_(None))
     before = (await connection.execute(query.with_for_update(key_share=True))).one_or_none()
     occurrences = await _disable(connection, subscription_id, reason)
