@@ -186,11 +186,9 @@ class DemoBoard:
 
     @property
     def arrived(self) -> int:
-        """Number of arrived deliveries."""
         return self.expected - len(self._awaited)
 
     def table(self) -> Table:
-        """Return the current board as a table."""
         table = Table(box=box.SIMPLE_HEAD, footer_style="bold", show_footer=True)
         table.add_column("Event", footer="Deliveries arrived", no_wrap=True)
         for form, footer in zip(FORMATS, (f"{self.arrived} of {self.expected}", ""), strict=True):
@@ -229,7 +227,6 @@ class Demo:
         return result
 
     async def stop(self) -> None:
-        """Stop the receiver."""
         await self._receiver.stop()
 
     async def _emit_and_watch(self, client: DemoClient, subscriptions: Mapping[Cell, UUID]) -> str:

@@ -68,7 +68,6 @@ class InstallationHealth:
 
     @property
     def healthy(self) -> bool:
-        """True if every component is ready."""
         return all(component.ready for component in self.components)
 
     def facts(self) -> dict[str, Any]:

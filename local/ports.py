@@ -46,7 +46,6 @@ class PortReservations:
         return port
 
     def as_mapping(self) -> dict[str, int]:
-        """Return the ports by name."""
         return {name: self[name] for name in self._held}
 
     def reserve(self, wish: PortWish, remembered: int | None) -> int:
@@ -71,7 +70,6 @@ class PortReservations:
         return None
 
     def release(self) -> None:
-        """Release every port."""
         for held in self._held.values():
             held.close()
         self._held.clear()

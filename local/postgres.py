@@ -197,7 +197,6 @@ class PostgresServer:
         )
 
     async def ready(self) -> bool:
-        """Return True if the server accepts connections."""
         try:
             connection = await asyncpg.connect(self.address("postgres"), timeout=CONNECT_SECONDS)
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):

@@ -362,7 +362,6 @@ class Supervisor:
         return killed
 
     def kill(self) -> None:
-        """Kill every process now."""
         for running in self._running.values():
             running.process.kill()
 

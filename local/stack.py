@@ -57,15 +57,12 @@ class Application:
 
     @property
     def api_url(self) -> str:
-        """Root URL of the API."""
         return f"http://{HOST}:{self.api_port}"
 
     def api(self) -> Component:
-        """Return the API as a component."""
         return self._component("api", "API", self.api_url, API_STOP_SECONDS)
 
     def worker(self) -> Component:
-        """Return the worker as a component."""
         return self._component("worker", "Worker", f"http://{HOST}:{self.worker_health_port}", WORKER_STOP_SECONDS)
 
     async def migrate(self) -> None:
@@ -262,7 +259,6 @@ class LocalStack:
         self.ports.release()
 
     def kill(self) -> None:
-        """Kill every process now."""
         self._supervisor.kill()
 
 

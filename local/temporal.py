@@ -52,7 +52,6 @@ class TemporalServer:
         return f"http://{HOST}:{self.ui_port}"
 
     def component(self) -> Component:
-        """Return the server as a component."""
         return Component(
             name="temporal",
             title="Temporal",

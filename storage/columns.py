@@ -30,7 +30,6 @@ class _Named(TypeDecorator[Member], Generic[Member]):
         self.enum = enum
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Member | None:
-        """Return the member of a value that was read."""
         return None if value is None else self.enum(value)
 
 

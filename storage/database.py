@@ -105,7 +105,6 @@ class Database:
         return await asyncpg.connect(**self._connect_args)
 
     async def close(self) -> None:
-        """Close every connection."""
         await self.engine.dispose()
 
 

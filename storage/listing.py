@@ -106,7 +106,6 @@ def order_sql(fields: Mapping[str, ListField], orders: Iterable[Order]) -> list[
 
 
 def filtered(query: Select[Any], fields: Mapping[str, ListField], conditions: Iterable[Condition]) -> Select[Any]:
-    """Add every condition to the query."""
     return query.where(*(condition_sql(fields, condition) for condition in conditions))
 
 

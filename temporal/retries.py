@@ -141,8 +141,3 @@ class OverdueRounds:
             await self._retries.start_all(waiting)
         self._after = found[-1] if len(found) == most else LONGEST_OVERDUE
         return len(waiting)
-
-
-async def restart_overdue(database: Database, retries: Retries, *, most: int = MOST_IN_A_ROUND) -> int:
-    """Start the activities of the longest overdue deliveries: one round."""
-    return await OverdueRounds(database, retries).restart(most=most)

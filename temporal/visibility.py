@@ -22,17 +22,12 @@ MOST_EVENT_IDS = 50
 VALUE_BYTES = 2048
 """Maximum size of a search attribute as JSON. Temporal refuses every start with a larger one."""
 
-DETAILS_BYTES = 20_000
-"""Maximum size of static details as stored in Temporal: encoded, and encrypted if there are keys."""
-
 MOST_ROWS = 50
-"""Maximum number of rows in the table. With the longest targets they take 19,600 bytes when encrypted."""
-
-SUMMARY_BYTES = 400
-"""Maximum size of a summary as stored in Temporal."""
+"""Maximum number of rows in the table. With the longest targets they take 19,600 bytes when encrypted;
+Temporal stores static details of 20,000."""
 
 SUMMARY_CHARACTERS = 150
-"""Maximum length of a summary, which takes 383 bytes when encrypted."""
+"""Maximum length of a summary, which takes 383 bytes when encrypted; Temporal stores 400."""
 
 
 def search_attributes(events: Sequence[EventRef]) -> TypedSearchAttributes:

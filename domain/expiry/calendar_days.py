@@ -27,11 +27,6 @@ class TimeSpan:
     start: datetime
     end: datetime
 
-    @property
-    def is_empty(self) -> bool:
-        """True if the interval contains no instant."""
-        return self.start >= self.end
-
 
 def read_day(text: str) -> date:
     """Return the day of a text YYYY-MM-DD. Raises ValueError with a message for people."""

@@ -23,7 +23,6 @@ class Passwords:
         self._decoy_hash: str | None = None
 
     async def hash(self, password: str) -> str:
-        """Return the hash to store."""
         async with self._checks:
             return await asyncio.to_thread(self._hash.hash, password)
 

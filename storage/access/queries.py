@@ -86,7 +86,6 @@ async def full_administrators(connection: AsyncConnection) -> set[UUID]:
 
 
 async def revoke_tokens(connection: AsyncConnection, administrator_id: UUID) -> None:
-    """Revoke all refresh tokens of the administrator."""
     await connection.execute(delete(RefreshToken).where(col(RefreshToken.administrator_id) == administrator_id))
 
 

@@ -80,7 +80,6 @@ async def end_session(connection: AsyncConnection, token: str) -> None:
 
 
 async def end_sessions_of(connection: AsyncConnection, administrator_id: UUID) -> None:
-    """End all sessions of an administrator."""
     await connection.execute(delete(PanelSession).where(col(PanelSession.administrator_id) == administrator_id))
 
 

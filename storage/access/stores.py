@@ -22,7 +22,6 @@ ROTATION_OVERLAP = timedelta(hours=24)
 
 
 async def store_exists(connection: AsyncConnection, code: str) -> bool:
-    """Return True if there is such a store."""
     return await connection.scalar(select(col(Store.code)).where(col(Store.code) == code)) is not None
 
 

@@ -78,7 +78,6 @@ class Administrator(TableModel, table=True):
 
     @property
     def principal(self) -> Principal:
-        """The administrator as the principal of a request."""
         scopes, stores = frozenset(self.scopes), frozenset(self.stores)
         return Principal("administrator", str(self.id), self.username, scopes, stores)
 

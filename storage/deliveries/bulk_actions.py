@@ -160,7 +160,6 @@ async def begin_bulk_action(connection: AsyncConnection, action: NewBulkAction) 
 
 
 async def running_bulk_action(connection: AsyncConnection, subscription_id: UUID) -> tuple[UUID, BulkActionKind] | None:
-    """Return the running bulk action of a subscription, or None."""
     running = select(BulkAction).where(col(BulkAction.subscription_id) == subscription_id, text(RUNNING))
     row = (await connection.execute(running)).one_or_none()
     return (row.id, BulkActionKind(row.kind)) if row is not None else None
@@ -181,7 +180,6 @@ async def bulk_action_progress(
 
 
 async def find_bulk_action(connection: AsyncConnection, store_code: str, action_id: UUID) -> BulkActionRow | None:
-    """Return the store's bulk action of that id, or None."""
     query = _BULK_ACTIONS.where(col(BulkAction.store_code) == store_code, col(BulkAction.id) == action_id)
     return one_as(_bulk_action, await connection.execute(query))
 

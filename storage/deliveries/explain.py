@@ -67,7 +67,6 @@ ORDER BY delivery.created_at, delivery.message_id
 
 
 async def explained_event(connection: AsyncConnection, store_code: str, event_id: UUID) -> ExplainedEvent | None:
-    """Return the store's event of that id, or None."""
     return one_as(ExplainedEvent, await connection.execute(_EVENT, {"store_code": store_code, "event_id": event_id}))
 
 

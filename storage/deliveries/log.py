@@ -284,7 +284,6 @@ async def deliveries_of_event(connection: AsyncConnection, store_code: str, even
 
 
 async def find_delivery(connection: AsyncConnection, store_code: str, message_id: UUID) -> DeliveryRow | None:
-    """Return the store's delivery of that id, or None."""
     values = {"store_code": store_code, "message_id": message_id}
     return one_as(DeliveryRow, await connection.execute(_BY_ID, values))
 

@@ -450,7 +450,6 @@ async def assign_ordering_keys(
 
 
 async def release_groups(connection: AsyncConnection, subscription_id: UUID) -> None:
-    """Release all FIFO groups of a subscription."""
     released = text("UPDATE delivery SET holds_group = false WHERE subscription_id = :id AND holds_group")
     await connection.execute(released, {"id": subscription_id})
 

@@ -190,7 +190,6 @@ WHERE event.store_code = :store_code AND event.event_id = :event_id
 
 
 async def find_event(connection: AsyncConnection, store_code: str, event_id: UUID) -> EventRow | None:
-    """Return the store's event of that id, or None."""
     return one_as(EventRow, await connection.execute(_EVENT, {"store_code": store_code, "event_id": event_id}))
 
 

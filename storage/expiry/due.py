@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import TypeAlias
 from uuid import UUID
 
 from sqlalchemy import TextClause, text
@@ -118,52 +118,18 @@ async def find_due(connection: AsyncConnection, search: Search, most: int) -> li
     return all_as(FoundRow, await connection.execute(statements[search.kind], parameters))
 
 
-async def load_due(
-    connection: AsyncConnection, store_code: str, kind: Kind, found: Sequence[FoundRow], sealer: Sealer
-) -> list[DueRow]:
-    """Return the found rows that still expire at the same instant, with all columns; raises SealBrokenError."""
-    parameters = {
-        "store_code": store_code,
-        "identities": [one.identity for one in found],
-        "instants": [one.instant for one in found],
-    }
-    rows = await connection.execute(_LOAD[kind], parameters)
-    return [due_row(RELATIONS[kind], row._asdict(), sealer.open) for row in rows]
-
-
-async def count_due(connection: AsyncConnection, store_code: str, kind: Kind, interval: TimeSpan) -> int:
-    """Return the number of rows that expire in the interval."""
-    parameters = {"store_code": store_code, "start": interval.start, "until": interval.end}
-    return int(await connection.scalar(_COUNT[kind], parameters) or 0)
-
-
-class DueSource(Protocol):
-    """A source of rows that expire."""
-
-    tells_import_time: bool
-    """True if every row has its time of import, by which late rows are found."""
-
-    def pages(self, search: Search, page_rows: int) -> AsyncGenerator[list[FoundRow], None]:
-        """Yield all found rows in order of instant and id, one page in memory at a time."""
-
-    async def still_due(self, connection: AsyncConnection, search: Search, found: Sequence[FoundRow]) -> list[DueRow]:
-        """Return the found rows that still expire at that instant, in the same order."""
-
-    async def count(self, connection: AsyncConnection, store_code: str, kind: Kind, interval: TimeSpan) -> int:
-        """Return the number of rows that expire in the interval."""
-
-
 class StoredDue:
     """The tables of the product's own database."""
 
     tells_import_time = True
+    """Every row has its time of import, by which late rows are found."""
 
     def __init__(self, database: Database, sealer: Sealer) -> None:
         self._database = database
         self._sealer = sealer
 
     async def pages(self, search: Search, page_rows: int) -> AsyncGenerator[list[FoundRow], None]:
-        """Yield pages, one statement per page, each beginning where the one before ended."""
+        """Yield the found rows in order of instant and id, one statement per page. Each begins where the last ended."""
         while search.after.instant < search.until:
             window = search if search.imported_after is None else search.within(LATE_WINDOW)
             async with self._database.single_statements() as connection:
@@ -178,12 +144,16 @@ class StoredDue:
                 search = search.behind(before(window.until))
 
     async def still_due(self, connection: AsyncConnection, search: Search, found: Sequence[FoundRow]) -> list[DueRow]:
-        """Read the rows again by id, on the connection that emits. Raises SealBrokenError."""
-        return await load_due(connection, search.store_code, search.kind, found, self._sealer)
+        """Read the rows again by id, on the connection that emits, with all columns. Raises SealBrokenError."""
+        identities, instants = [one.identity for one in found], [one.instant for one in found]
+        parameters = {"store_code": search.store_code, "identities": identities, "instants": instants}
+        rows = await connection.execute(_LOAD[search.kind], parameters)
+        return [due_row(RELATIONS[search.kind], row._asdict(), self._sealer.open) for row in rows]
 
     async def count(self, connection: AsyncConnection, store_code: str, kind: Kind, interval: TimeSpan) -> int:
         """Count the rows that expire in the interval, mainly in the index."""
-        return await count_due(connection, store_code, kind, interval)
+        parameters = {"store_code": store_code, "start": interval.start, "until": interval.end}
+        return int(await connection.scalar(_COUNT[kind], parameters) or 0)
 
 
 class StoredAndViewedDue:
@@ -235,6 +205,9 @@ class StoredAndViewedDue:
         """Return the sum of both counts; a row in both counts twice."""
         stored = await self._stored.count(connection, store_code, kind, interval)
         return stored + await self._viewed.count_due(store_code, kind, interval.start, interval.end)
+
+
+DueSource: TypeAlias = StoredDue | StoredAndViewedDue
 
 
 @asynccontextmanager

@@ -66,7 +66,6 @@ def position_of(scan: ExpiryScan) -> FoundRow:
 
 
 def search_of(scan: ExpiryScan) -> Search:
-    """Return the rest of the scan."""
     return Search(scan.store_code, scan.kind, position_of(scan), scan.ends_at, scan.imported_after)
 
 

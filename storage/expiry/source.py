@@ -77,7 +77,6 @@ class PlatformRows:
         self._opening = asyncio.Lock()
 
     async def close(self) -> None:
-        """Close every connection."""
         if self._pool is not None:
             await self._pool.close()
 

@@ -147,7 +147,6 @@ class ExpiryCoverage(TableModel, table=True):
 
     @property
     def interval(self) -> TimeSpan:
-        """The interval as one value."""
         return TimeSpan(self.covered_from, self.covered_until)
 
 
@@ -199,7 +198,6 @@ class ExpiryScan(TableModel, table=True):
 
     @property
     def interval(self) -> TimeSpan:
-        """The interval of expiry that is scanned."""
         return TimeSpan(self.starts_at, self.ends_at)
 
     @property

@@ -90,7 +90,6 @@ class SealedColumn:
         )
 
     def identity_of(self, row: Row[Any]) -> Identity:
-        """Return the key of a row."""
         return tuple(getattr(row, name) for name, _ in self.key)
 
     def keys(self, identities: Iterable[Identity]) -> dict[str, list[Any]]:

@@ -12,7 +12,7 @@ from domain.expiry.calendar_days import TimeSpan
 from domain.expiry.rows import Kind
 from storage.database import Database
 from storage.events.intake import known_events
-from storage.expiry.due import FoundRow, Search, StoredDue, before, count_due, find_due, load_due, merged
+from storage.expiry.due import FoundRow, Search, StoredDue, before, find_due, merged
 from storage.expiry.scans import stores_with_late_rows
 from tests.databases import sqlalchemy_url
 from tests.expiry_ground import ExpiryGround
@@ -89,7 +89,7 @@ async def test_what_was_found_is_loaded_by_its_key(filled: ExpiryGround, kind: K
     async with filled.database.transaction() as connection:
         found = await find_due(connection, search(kind), 50)
         async with explained(connection) as plans:
-            loaded = await load_due(connection, STORE, kind, found, filled.sealer)
+            loaded = await StoredDue(filled.database, filled.sealer).still_due(connection, search(kind), found)
     assert [(row.instant, row.identity) for row in loaded] == [(one.instant, one.identity) for one in found]
     assert f"using {KEY[kind]}" in plans[0], plans[0]
     assert "Seq Scan" not in plans[0], plans[0]
@@ -128,7 +128,8 @@ async def test_a_page_begins_right_behind_its_place_and_ends_right_before_the_en
         for number, place in enumerate(everything, start=1):
             rest = await find_due(connection, search(Kind.POINTS).behind(place), 100)
             assert rest == everything[number:]
-        assert await count_due(connection, STORE, Kind.POINTS, TimeSpan(START, END)) == 4
+        source = StoredDue(ground.database, ground.sealer)
+        assert await source.count(connection, STORE, Kind.POINTS, TimeSpan(START, END)) == 4
 
 
 async def test_late_rows_far_apart_are_all_found(ground: ExpiryGround) -> None:

@@ -9,15 +9,13 @@ from domain.events.catalogue import CATALOGUE
 from domain.urls.targets import TARGET_CHARACTERS, shown_target
 from temporal.codec import data_converter
 from temporal.messages import EventRef, FirstAttempt, FirstAttempts
-from temporal.visibility import (
-    DETAILS_BYTES,
-    MOST_ROWS,
-    SUMMARY_BYTES,
-    SUMMARY_CHARACTERS,
-    as_summary,
-    details_table,
-    event_summary,
-)
+from temporal.visibility import MOST_ROWS, SUMMARY_CHARACTERS, as_summary, details_table, event_summary
+
+DETAILS_BYTES = 20_000
+"""Maximum size of static details as stored in Temporal: encoded, and encrypted if there are keys."""
+
+SUMMARY_BYTES = 400
+"""Maximum size of a summary as stored in Temporal."""
 
 LONGEST_TARGET = shown_target("https://receiver.example.com/" + "p" * 1900)
 LONGEST_STORE_CODE = "s" * 63

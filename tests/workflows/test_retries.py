@@ -17,7 +17,7 @@ from domain.delivery.retry import JITTER
 from storage.deliveries.retries import WaitingRetry
 from storage.deliveries.transitions import cancel, own_retries
 from temporal.codec import data_converter
-from temporal.retries import RETRY_PRIORITY, OverdueRounds, Retries, restart_overdue, watch_overdue
+from temporal.retries import RETRY_PRIORITY, OverdueRounds, Retries, watch_overdue
 from temporal.starts import ActionStarts
 from temporal.visibility import EVENT_IDS, EVENT_NAME, STORE_CODE
 from tests.bulk_actions import fail_many
@@ -188,11 +188,11 @@ class TestRestart:
         await bench.execute(due, ago=90, id=late)
         await bench.execute(due, ago=20, id=soon)
         retries = Retries(temporal.client, f"nobody-{uuid4()}")
-        assert await restart_overdue(bench.database, retries) == 1
+        assert await OverdueRounds(bench.database, retries).restart() == 1
         first = await temporal.client.get_activity_handle(f"{late}/1").describe()
         assert first.start_delay in (None, timedelta())
         assert not await activity_is_there(temporal.client, f"{soon}/1")
-        await restart_overdue(bench.database, retries)
+        await OverdueRounds(bench.database, retries).restart()
         again = await temporal.client.get_activity_handle(f"{late}/1").describe()
         assert again.activity_run_id == first.activity_run_id
         await temporal.client.get_activity_handle(f"{late}/1").terminate(reason="the test is over")
@@ -205,11 +205,11 @@ class TestRestart:
         await fail_many(bench, subscription_id, event_id, 2, status="pending", reason=None)
         old, _ = await bench.waiting()
         retries = Retries(temporal.client, f"nobody-{uuid4()}")
-        assert await restart_overdue(bench.database, retries) == 0
+        assert await OverdueRounds(bench.database, retries).restart() == 0
         await bench.execute(
             "UPDATE delivery SET created_at = now() - interval '2 minutes' WHERE message_id = :id", id=old
         )
-        assert await restart_overdue(bench.database, retries) == 1
+        assert await OverdueRounds(bench.database, retries).restart() == 1
         assert await bench.scalar("SELECT retry_id FROM delivery WHERE message_id = :id", id=old) == f"{old}/0"
         assert await activity_is_there(temporal.client, f"{old}/0")
         await temporal.client.get_activity_handle(f"{old}/0").terminate(reason="the test is over")
@@ -225,7 +225,7 @@ class TestRestart:
                 id=message_id,
             )
         retries = Retries(temporal.client, f"nobody-{uuid4()}")
-        assert await restart_overdue(bench.database, retries, most=3) == 3
+        assert await OverdueRounds(bench.database, retries).restart(most=3) == 3
         there = [await activity_is_there(temporal.client, f"{message_id}/1") for message_id in message_ids]
         assert there == [False, False, True, True, True]
         for message_id in message_ids[2:]:
@@ -253,7 +253,7 @@ class TestRestart:
         await bench.execute("UPDATE delivery SET next_attempt_at = now() - interval '2 minutes'")
         away = await Client.connect("127.0.0.1:9", data_converter=data_converter(()), lazy=True)
         with pytest.raises((RPCError, RuntimeError)):
-            await restart_overdue(bench.database, Retries(away, "nobody"))
+            await OverdueRounds(bench.database, Retries(away, "nobody")).restart()
 
     async def test_one_of_the_live_workers_looks(self, bench: Workbench, cleared_url: str, receiver: Receiver) -> None:
         await self.fail(bench, receiver)
@@ -283,8 +283,8 @@ class TestRestart:
         async with pipeline(database_url, temporal.client, relaying=False) as running:
             retries = Retries(running.client, running.settings.task_queue)
             for _ in range(2):
-                await restart_overdue(running.database, retries)
+                await OverdueRounds(running.database, retries).restart()
             await running.until_statuses({"delivered": 1})
-            assert await restart_overdue(running.database, retries) == 0
+            assert await OverdueRounds(running.database, retries).restart() == 0
             assert [row.number for row in await running.attempts(message_id)] == [1, 2]
         assert len(receiver.requests) == 2
