@@ -243,14 +243,9 @@ async def make_database(directory: Path, password: str, log: Path) -> None:
         return
     stdin = _password_file(password, account)
     try:
-        status = await run_to_end(
-            (str(_programs(account) / "initdb"), *INITDB_OPTIONS),
-            {**bare_environment(), "PATH": os.defpath},
-            directory=incoming,
-            log=log,
-            account=account,
-            stdin=stdin,
-        )
+        command = (str(_programs(account) / "initdb"), *INITDB_OPTIONS)
+        environment = {**bare_environment(), "PATH": os.defpath}
+        status = await run_to_end(command, environment, directory=incoming, log=log, account=account, stdin=stdin)
     finally:
         os.close(stdin)
     if status != 0:

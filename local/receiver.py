@@ -225,13 +225,8 @@ def verify(request: ReceivedRequest, keys: Sequence[str], now: float) -> tuple[S
 
 
 def _platform_check(request: ReceivedRequest, keys: Sequence[str], now: float) -> SchemeCheck:
-    names = (
-        "X-Webhook-Signature",
-        "X-Webhook-Signature-Algorithm",
-        "X-Webhook-Timestamp",
-        "X-Webhook-Request-Id",
-        "X-Webhook-Signature-Version",
-    )
+    of_scheme = ("Signature", "Signature-Algorithm", "Timestamp", "Request-Id", "Signature-Version")
+    names = tuple(f"X-Webhook-{name}" for name in of_scheme)
     missing = _missing(request, names)
     if missing:
         return SchemeCheck(PLATFORM_SCHEME, missing)

@@ -104,20 +104,12 @@ async def ensure_schedule(client: Client, schedule_id: str, wanted: Schedule) ->
 
 def daily(hour: int, time_zone: str) -> ScheduleSpec:
     """Return a daily spec at a full hour, in the form in which Temporal returns it, so that the two are comparable."""
-    return ScheduleSpec(
-        calendars=[
-            ScheduleCalendarSpec(
-                second=(ScheduleRange(0, 0, 1),),
-                minute=(ScheduleRange(0, 0, 1),),
-                hour=(ScheduleRange(hour, hour, 1),),
-                day_of_month=(ScheduleRange(1, 31, 1),),
-                month=(ScheduleRange(1, 12, 1),),
-                year=(),
-                day_of_week=(ScheduleRange(0, 6, 1),),
-            )
-        ],
-        time_zone_name=time_zone,
+    zero, at = (ScheduleRange(0, 0, 1),), (ScheduleRange(hour, hour, 1),)
+    days, months, weekdays = ((ScheduleRange(first, last, 1),) for first, last in ((1, 31), (1, 12), (0, 6)))
+    calendar = ScheduleCalendarSpec(
+        second=zero, minute=zero, hour=at, day_of_month=days, month=months, year=(), day_of_week=weekdays
     )
+    return ScheduleSpec(calendars=[calendar], time_zone_name=time_zone)
 
 
 async def _is_as_wanted(client: Client, found: ScheduleDescription, wanted: Schedule) -> bool:

@@ -17,13 +17,8 @@ EXAMPLE_REQUEST_ID = UUID("0d1c2b3a-4958-4677-8695-a4b3c2d1e0f9")
 
 def example_facts(event_type: EventType) -> EventFacts:
     """Return the event's sample as if it had been emitted, for documentation."""
-    return EventFacts(
-        event_id=UUID("b7a69584-7362-4150-8f3e-2d1c0b9a8877"),
-        name=event_type.name,
-        store_code=EXAMPLE_STORE,
-        created_at="2026-01-02T13:05:10Z",
-        data_text=dump(event_type.sample),
-    )
+    event_id, data_text = UUID("b7a69584-7362-4150-8f3e-2d1c0b9a8877"), dump(event_type.sample)
+    return EventFacts(event_id, event_type.name, EXAMPLE_STORE, "2026-01-02T13:05:10Z", data_text)
 
 
 def modern_example(event_type: EventType) -> JsonValue:
@@ -42,13 +37,7 @@ def legacy_example(event_type: EventType, variant: str = MAIN) -> JsonValue:
 
 def modern_body_schema(event_type: EventType) -> dict[str, Any]:
     """Return the JSON Schema of the whole modern body, for receivers."""
-    uuid, text = {"type": "string", "format": "uuid"}, {"type": "string"}
-    properties = {
-        "messageId": uuid,
-        "requestId": uuid,
-        "eventName": {"const": event_type.name},
-        "storeCode": text,
-        "createdAt": {"type": "string", "format": "date-time"},
-        "data": event_type.modern_schema(),
-    }
+    uuid, instant = {"type": "string", "format": "uuid"}, {"type": "string", "format": "date-time"}
+    properties = {"messageId": uuid, "requestId": uuid, "eventName": {"const": event_type.name}}
+    properties |= {"storeCode": {"type": "string"}, "createdAt": instant, "data": event_type.modern_schema()}
     return {"type": "object", "properties": properties, "required": list(properties)}

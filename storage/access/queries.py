@@ -147,13 +147,8 @@ async def store_refresh_token(
     """Store the hash of a new refresh token, and delete all expired ones."""
     now = func.clock_timestamp()
     await connection.execute(delete(RefreshToken).where(col(RefreshToken.expires_at) < now))
-    values = {
-        "token_sha256": digest(token),
-        "administrator_id": administrator_id,
-        "family": family,
-        "expires_at": now + timedelta(days=days),
-    }
-    await connection.execute(insert(RefreshToken).values(values))
+    values = {"administrator_id": administrator_id, "family": family, "expires_at": now + timedelta(days=days)}
+    await connection.execute(insert(RefreshToken).values(token_sha256=digest(token), **values))
 
 
 async def use_refresh_token(connection: AsyncConnection, token: str) -> tuple[UUID, UUID] | None:

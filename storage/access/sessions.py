@@ -33,13 +33,9 @@ async def begin_session(connection: AsyncConnection, token: str, administrator: 
     """Store the hash of a new session's token, and delete all sessions that have ended."""
     ended = (col(PanelSession.expires_at) < _NOW) | (col(PanelSession.used_at) < _NOW - IDLE_TIME)
     await connection.execute(delete(PanelSession).where(ended))
-    values = {
-        "token_sha256": digest(token),
-        "administrator_id": administrator.id,
-        "password_version": administrator.password_version,
-        "expires_at": _NOW + LONGEST_TIME,
-    }
-    await connection.execute(insert(PanelSession).values(values))
+    owner = {"administrator_id": administrator.id, "password_version": administrator.password_version}
+    session = insert(PanelSession).values(token_sha256=digest(token), expires_at=_NOW + LONGEST_TIME, **owner)
+    await connection.execute(session)
 
 
 async def find_session(connection: AsyncConnection, token: str, *, used: bool = True) -> SessionRow | None:

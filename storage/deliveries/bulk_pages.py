@@ -176,48 +176,28 @@ def _page_size(action: Any) -> int:
 
 async def _unattempted(connection: AsyncConnection, action: Any, limit: int) -> int:
     """Count the deliveries that the bulk action opened and that have no attempt since, up to a limit."""
-    values = {
-        "id": action.id,
-        "subscription_id": action.subscription_id,
-        "opened_as": OPENED_AS[BulkActionKind(action.kind)],
-        "limit": limit,
-    }
-    return int(await connection.scalar(_UNATTEMPTED, values) or 0)
+    values = {"id": action.id, "subscription_id": action.subscription_id, "limit": limit}
+    opened_as = OPENED_AS[BulkActionKind(action.kind)]
+    return int(await connection.scalar(_UNATTEMPTED, {**values, "opened_as": opened_as}) or 0)
 
 
 async def _open_again(connection: AsyncConnection, action: Any) -> _OpenedPage:
     size = _page_size(action)
     await use_indexes_in_order(connection)
-    values = {
-        "subscription_id": action.subscription_id,
-        "until": action.until,
-        "statuses": action.statuses,
-        "cursor_at": action.since if action.cursor_at is None else action.cursor_at,
-        "cursor_id": _BEFORE_ALL if action.cursor_id is None else action.cursor_id,
-        "page": size,
-    }
+    cursor = (action.since, _BEFORE_ALL) if action.cursor_at is None else (action.cursor_at, action.cursor_id)
+    window = {"until": action.until, "cursor_at": cursor[0], "cursor_id": cursor[1], "page": size}
+    values = {"subscription_id": action.subscription_id, "statuses": action.statuses, **window}
     rows = (await connection.execute(_FAILED_PAGE, values)).all()
     if not rows:
         return _OpenedPage(0, None, None, all_open=True)
-    opened = await recover(
-        connection,
-        [row.message_id for row in rows],
-        statuses=action.statuses,
-        subscription_id=action.subscription_id,
-        action_id=action.id,
-    )
+    ids, ours = [row.message_id for row in rows], {"subscription_id": action.subscription_id, "action_id": action.id}
+    opened = await recover(connection, ids, statuses=action.statuses, **ours)
     return _OpenedPage(opened, rows[-1].created_at, rows[-1].message_id, all_open=len(rows) < size)
 
 
 async def _backfill(connection: AsyncConnection, action: Any) -> _OpenedPage:
     """Create deliveries for the next events that have none for the subscription."""
-    window = {
-        "store_code": action.store_code,
-        "since": action.since,
-        "until": action.until,
-        "cursor_at": action.cursor_at,
-        "cursor_id": action.cursor_id,
-    }
+    window = {name: getattr(action, name) for name in ("store_code", "since", "until", "cursor_at", "cursor_id")}
     size = _page_size(action)
     last_read = (await connection.execute(_LAST_READ, {**window, "events": EVENTS_READ - 1})).one_or_none()
     end = {"last_at": last_read and last_read.accepted_at, "last_id": last_read and last_read.event_id}

@@ -107,21 +107,11 @@ async def insert_test(connection: AsyncConnection, sample: NewEvent, subscriptio
     """Store the sample for a saved webhook and its one delivery; return the delivery's message id."""
     identity = message_id(sample.event_id, subscription_id, TEST)
     await insert_events(connection, [sample])
-    event = {
-        "store_code": sample.store_code,
-        "event_id": sample.event_id,
-        "workflow_id": send_test_workflow_id(subscription_id),
-    }
+    workflow_id = send_test_workflow_id(subscription_id)
+    event = {"store_code": sample.store_code, "event_id": sample.event_id, "workflow_id": workflow_id}
     matched = (await connection.execute(_MATCHED, event)).one()
-    values = {
-        **event,
-        **matched._asdict(),
-        "message_id": identity,
-        "event_name": sample.name,
-        "subscription_id": subscription_id,
-        "url": url,
-    }
-    await create_test(connection, values)
+    own = {"message_id": identity, "event_name": sample.name, "subscription_id": subscription_id, "url": url}
+    await create_test(connection, {**event, **matched._asdict(), **own})
     return identity
 
 

@@ -312,15 +312,8 @@ async def disable_by_system(connection: AsyncConnection, subscription_id: UUID, 
     before = (await connection.execute(query.with_for_update(key_share=True))).one_or_none()
     occurrences = await _disable(connection, subscription_id, reason)
     if occurrences and before is not None:
-        await record(
-            connection,
-            actor=SYSTEM,
-            action="disable",
-            object_type="subscription",
-            object_id=subscription_id,
-            store_code=before.store_code,
-            changes={"status": {"before": before.status, "after": SubscriptionStatus.DISABLED}, "reason": reason},
-        )
+        changes = {"status": {"before": before.status, "after": SubscriptionStatus.DISABLED}, "reason": reason}
+        await record(connection, SYSTEM, "disable", "subscription", subscription_id, before.store_code, changes)
     return occurrences
 
 
