@@ -2,7 +2,7 @@
 
 `CARRIED_OUT_BY` lists the functions by the causes of `domain.delivery.lifecycle.TRANSITIONS`, and
 `tests/storage/test_transitions.py` runs each over deliveries of every status. Rows are deleted elsewhere: by retention
-(`storage/events/retention.py`), and a test whose start failed by `storage/deliveries/send_test.py`.
+(`storage/events/retention.py`), and a test whose start failed by `storage/subscriptions/draft_tests.py`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
