@@ -15,7 +15,7 @@ international names), which no pattern can express.
 import json
 from collections.abc import Collection, Iterator, Mapping
 from http import HTTPStatus
-from importlib.metadata import distribution, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,10 @@ from fastapi.routing import APIRoute, iter_route_contexts
 from pydantic import BaseModel
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import models_json_schema
-from starlette.staticfiles import StaticFiles
 
 from api.access import authenticated
 from api.body import JSON
+from api.static_files import ListedFiles
 from domain.events.catalogue import CATALOGUE
 from domain.events.examples import legacy_example, modern_body_schema, modern_example
 from domain.urls.rules import UrlRules
@@ -261,6 +261,9 @@ def _path_item(name: str, description: str, schema: dict[str, Any], example: Any
 # `unsafe-inline` is needed for styles only: Swagger UI sets them on its elements.
 CONTENT_SECURITY_POLICY = "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'"
 
+SERVED = ("docs.js", "favicon.png", "swagger-ui.css", "swagger-ui-bundle.js")
+"""Files that the page loads: of fastapi-offline, and a script of our own, because the policy forbids inline scripts."""
+
 
 def add_docs(app: FastAPI, rules: UrlRules) -> None:
     """Serve the document and its page without authentication: they contain no data of a store.
@@ -281,10 +284,4 @@ def add_docs(app: FastAPI, rules: UrlRules) -> None:
         """Return the page with Swagger UI."""
         return FileResponse(HERE / "docs.html", headers={"Content-Security-Policy": CONTENT_SECURITY_POLICY})
 
-    @app.get("/docs/start.js", include_in_schema=False)
-    async def docs_start() -> Response:
-        """Return the script that starts Swagger UI, a separate file so that the policy can forbid inline scripts."""
-        return FileResponse(HERE / "docs.js", media_type="text/javascript")
-
-    assets = Path(str(distribution("fastapi-offline").locate_file("fastapi_offline"))) / "static"
-    app.mount("/docs/assets", StaticFiles(directory=assets), name="docs-assets")
+    app.mount("/docs/assets", ListedFiles("fastapi_offline", HERE, SERVED), name="docs-assets")

@@ -9,25 +9,24 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
-from starlette.types import Scope as AsgiScope
 
 from api.errors import Forbidden, NotFound
 from api.panel import audit, dashboard, deliveries, expiring, migrate, people, recover, stores, webhooks
 from api.panel.admission import ENTRANCE, NotLoggedInError, admitted, logged_in, to_login
 from api.panel.page import SEE_OTHER, PanelRoutes
-from api.panel.rendering import ASSETS, HEADERS, STATIC, Renderer
+from api.panel.rendering import HEADERS, SERVED, STATIC, Renderer
 from api.panel.routes import PanelRoute, menu_of
 from api.panel.sessions import PATH
 from api.refusals import refusal_of
+from api.static_files import ListedFiles
 
 GROUPS = tuple(
     module.pages for module in (dashboard, deliveries, expiring, recover, webhooks, migrate, stores, people, audit)
 )
 """All page groups. The first matching route is taken, so fixed paths come before paths with parameters."""
 
-FOR_A_YEAR = "public, max-age=31536000, immutable"
-"""Cache-Control of static files. A year is safe because the address of a file changes with its content."""
+KEPT_FOR_A_YEAR = {"Cache-Control": "public, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
+"""Headers of static files. A year is safe because the address of a file changes with its content."""
 
 
 def named_routes(groups: Iterable[PanelRoutes] = GROUPS) -> dict[str, PanelRoute]:
@@ -61,8 +60,7 @@ def create_panel() -> Starlette:
     ]
     panel = Starlette(
         routes=[
-            Mount("/-/static", _Files(directory=STATIC)),
-            Mount("/-/assets", _Files(directory=ASSETS)),
+            Mount("/-/static", ListedFiles("starlette_admin", STATIC, SERVED, KEPT_FOR_A_YEAR)),
             *(
                 Route(path, partial(_answered, renderer, handler), methods=[method])
                 for method, path, handler in handlers
@@ -72,16 +70,6 @@ def create_panel() -> Starlette:
     )
     panel.router.redirect_slashes = False  # Such a redirect would trust the host and scheme of the request.
     return panel
-
-
-class _Files(StaticFiles):
-    """Static files with a long cache lifetime."""
-
-    async def get_response(self, path: str, scope: AsgiScope) -> Response:
-        response = await super().get_response(path, scope)
-        response.headers["Cache-Control"] = FOR_A_YEAR
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        return response
 
 
 async def _to_home(request: Request) -> Response:

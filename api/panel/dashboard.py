@@ -84,7 +84,6 @@ async def shown(page: Page) -> Response:
     intervals = intervals_of(counted.outcomes, width, now)
     return page.render(
         "dashboard/shown.html",
-        inline_styles=True,
         spans=SPANS,
         span=span,
         now=now,

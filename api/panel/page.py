@@ -200,12 +200,9 @@ class Page:
             return await self.done("; ".join(self.errors.values()), self.route.refused, kind="danger")
         return await self.route.refused(self)
 
-    def render(self, template: str, *, inline_styles: bool = False, **values: Any) -> Response:
-        """Render the page, or a part of it that a script inserts.
-
-        `inline_styles` allows the chart library's style attributes, and style elements with `style_nonce`.
-        """
-        return self.renderer.page(self.request, template, self.status, inline_styles=inline_styles, page=self, **values)
+    def render(self, template: str, **values: Any) -> Response:
+        """Render the page, or a part of it that a script inserts."""
+        return self.renderer.page(self.request, template, self.status, page=self, **values)
 
     def redirect(self, route: str, query: Mapping[str, object] | None = None, **parameters: object) -> Response:
         """Redirect to a page by its route's name."""

@@ -1,10 +1,9 @@
 """Rendering of pages: Jinja templates with autoescape, and the response headers of every page."""
 
 import re
-import secrets
 from datetime import UTC, timedelta
 from hashlib import sha256
-from importlib.metadata import distribution
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -37,21 +36,24 @@ def milliseconds(value: float) -> str:
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
-LIBRARY = distribution("starlette-admin")
-ASSETS = Path(str(LIBRARY.locate_file("starlette_admin"))) / "static"
-"""Files of the package, which is not imported: that would take 8 % of the API's start."""
+SERVED = (
+    *sorted(str(file.relative_to(STATIC)) for file in STATIC.rglob("*") if file.is_file()),
+    "css/vendor/fontawesome.min.css",
+    "css/vendor/tabler.min.css",
+    "js/vendor/tabler.min.js",
+    "webfonts/fa-solid-900.woff2",
+)
+"""Files that pages load: our own, and the look of starlette-admin."""
 THEME_COOKIE = "loyalty_webhooks_theme"
 THEMES = ("light", "dark")
-POLICY = (
-    "default-src 'self'; img-src 'self' data:; script-src 'self'; style-src {styles}; object-src 'none'; "
+_POLICY = (
+    "default-src 'self'; img-src 'self' data:; script-src 'self'; style-src 'self'; object-src 'none'; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 """Content security policy. `data:` images are ticks and arrows in Tabler's style sheet."""
-STYLES_OF_CHARTS = "'self' 'nonce-{nonce}'; style-src-attr 'unsafe-inline'"
-"""Style sources of pages with charts. ApexCharts writes style attributes, and style elements with the given nonce."""
-NONCE_BYTES = 16
 _CODE = re.compile(r"`([^`]+)`")
 HEADERS = {
+    "Content-Security-Policy": _POLICY,
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -77,8 +79,8 @@ class Renderer:
     """Renderer of the panel's templates."""
 
     def __init__(self) -> None:
-        own = sha256(b"".join(file.read_bytes() for file in sorted(STATIC.iterdir()))).hexdigest()[:12]
-        library = LIBRARY.version
+        own = (file.read_bytes() for file in sorted(STATIC.rglob("*")) if file.is_file())
+        content = sha256(b"".join([version("starlette-admin").encode(), *own])).hexdigest()[:12]
         self._templates = Environment(
             loader=FileSystemLoader(HERE / "templates"),
             autoescape=True,
@@ -101,31 +103,21 @@ class Renderer:
             form_id=uuid4,
             csrf_field=CSRF_FIELD,
             failures=EXPLANATIONS,
-            static=lambda name: f"{PATH}/-/static/{name}?v={own}",
-            asset=lambda name: f"{PATH}/-/assets/{name}?v={library}",
+            static=lambda name: f"{PATH}/-/static/{name}?v={content}",
         )
 
-    def page(
-        self, request: Request, template: str, status: int, /, *, inline_styles: bool = False, **values: Any
-    ) -> Response:
-        """Render a page for a logged-in person. `values` include `page`, which the frame needs."""
-        nonce = secrets.token_urlsafe(NONCE_BYTES) if inline_styles else None
-        return self._response(request, template, status, nonce, style_nonce=nonce, **values)
+    def page(self, request: Request, template: str, status: int, /, **values: Any) -> HTMLResponse:
+        """Render a page. Of a logged-in person, `values` include `page`, which the frame needs."""
+        theme = request.cookies.get(THEME_COOKIE)
+        text = self._templates.get_template(template).render(theme=theme if theme in THEMES else None, **values)
+        return HTMLResponse(text, status, HEADERS)
 
     def bare(
         self, request: Request, template: str, token: BrowserToken | None, status: int = 200, **values: Any
     ) -> Response:
         """Render a page without menu: the log-in or an error. `token` is for its form, if it has one."""
         csrf = "" if token is None else token.csrf
-        response = self._response(request, template, status, None, csrf=csrf, **values)
+        response = self.page(request, template, status, csrf=csrf, **values)
         if token is not None and token.fresh:
             set_token(response, request, token.value)
         return response
-
-    def _response(
-        self, request: Request, template: str, status: int, nonce: str | None, /, **values: Any
-    ) -> HTMLResponse:
-        theme = request.cookies.get(THEME_COOKIE)
-        text = self._templates.get_template(template).render(theme=theme if theme in THEMES else None, **values)
-        styles = "'self'" if nonce is None else STYLES_OF_CHARTS.format(nonce=nonce)
-        return HTMLResponse(text, status, {**HEADERS, "Content-Security-Policy": POLICY.format(styles=styles)})

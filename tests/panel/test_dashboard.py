@@ -112,20 +112,6 @@ async def test_nothing_of_a_webhook_becomes_markup(viewer: Visitor, shop: Shop) 
     assert html.escape(SCRIPT) in text
 
 
-async def test_charts_may_write_styles_and_nothing_else(viewer: Visitor, shop: Shop) -> None:
-    await attempt(shop, await shop.created(eventName="CustomerUpdated"), "delivered", 10)
-    responses = [await viewer.get(f"/admin/{shop.store}/dashboard") for _ in range(2)]
-    nonces = []
-    for response in responses:
-        policy = response.headers["content-security-policy"]
-        assert "script-src 'self';" in policy
-        found = re.search(r"style-src 'self' 'nonce-([\w-]+)'; style-src-attr 'unsafe-inline';", policy)
-        assert found is not None
-        assert f'data-nonce="{found[1]}"' in response.text
-        nonces.append(found[1])
-    assert nonces[0] != nonces[1]
-
-
 async def test_what_does_not_answer_is_said_and_keeps_no_page_waiting(viewer: Visitor, shop: Shop) -> None:
     response = await viewer.get(f"/admin/{shop.store}/dashboard/components")
     assert response.status_code == 200

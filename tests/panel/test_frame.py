@@ -54,16 +54,19 @@ def test_no_template_switches_escaping_off_or_carries_scripts_and_styles(templat
 
 
 async def test_pages_carry_the_headers_that_keep_them_to_themselves(visit: Visit, shop: Shop) -> None:
-    response = await (await visit("viewer")).get(f"/admin/{shop.store}/webhooks")
-    assert response.headers["cache-control"] == "no-store"
-    assert response.headers["x-content-type-options"] == "nosniff"
-    assert response.headers["x-frame-options"] == "DENY"
-    assert response.headers["referrer-policy"] == "same-origin"
-    policy = response.headers["content-security-policy"]
-    assert "script-src 'self';" in policy
-    assert "style-src 'self';" in policy
-    assert "frame-ancestors 'none'" in policy
-    assert "unsafe" not in policy
+    viewer = await visit("viewer")
+    for page in ("webhooks", "dashboard"):
+        response = await viewer.get(f"/admin/{shop.store}/{page}")
+        assert response.headers["cache-control"] == "no-store"
+        assert response.headers["x-content-type-options"] == "nosniff"
+        assert response.headers["x-frame-options"] == "DENY"
+        assert response.headers["referrer-policy"] == "same-origin"
+        policy = response.headers["content-security-policy"]
+        assert "script-src 'self';" in policy
+        assert "style-src 'self';" in policy
+        assert "frame-ancestors 'none'" in policy
+        assert "unsafe" not in policy
+        assert "nonce" not in policy
 
 
 async def test_what_is_no_page_keeps_to_itself_too(installed: Installation, visit: Visit, shop: Shop) -> None:
@@ -105,6 +108,18 @@ async def test_what_pages_load_is_there_and_is_kept_by_browsers(installed: Insta
         response = await somebody.client.get(file)
         assert response.status_code == 200, file
         assert "immutable" in response.headers["cache-control"]
+
+
+async def test_files_of_packages_that_no_page_loads_are_not_served(installed: Installation) -> None:
+    client = await installed.caller()
+    for path in (
+        "/admin/-/static/js/vendor/apexcharts.min.js",
+        "/admin/-/static/js/vendor/../vendor/apexcharts.min.js",
+        "/admin/-/static/js/vendor/jquery.min.js",
+        "/admin/-/static/../rendering.py",
+        "/docs/assets/redoc.standalone.js",
+    ):
+        assert (await client.get(path)).status_code == 404, path
 
 
 async def test_the_panel_is_found_and_leads_to_its_first_page(visit: Visit, shop: Shop) -> None:

@@ -229,7 +229,6 @@ def test_every_route_of_the_panel_has_a_right_or_is_the_entrance() -> None:
         "/logout",
         "/session",
         "/-/static",
-        "/-/assets",
     }
 
 

@@ -1,28 +1,34 @@
-// Draws charts with ApexCharts from the JSON in their elements, and refreshes the page's figures.
+// Draws charts with Chart.js from the JSON in their elements, and refreshes the page's figures.
 (function () {
   "use strict";
   var REFRESH_MS = 15000;
   var COLORS = { delivered: "#2f9e44", failed: "#f59f00", given_up: "#c92a2a", p50: "#1c7ed6", p95: "#ae3ec9" };
   var drawn = {};
 
-  function options(place) {
-    var chart = JSON.parse(place.dataset.chart), bars = chart.kind === "bar";
-    var dark = document.documentElement.getAttribute("data-bs-theme") === "dark";
+  function data(place) {
+    var chart = JSON.parse(place.dataset.chart);
     return {
-      chart: {
-        type: chart.kind, height: 240, stacked: bars, nonce: place.dataset.nonce, background: "transparent",
-        animations: { enabled: false }, accessibility: { enabled: false }, toolbar: { show: false }, zoom: { enabled: false }, fontFamily: "inherit"
+      labels: chart.labels,
+      datasets: chart.series.map(function (one) {
+        return { label: one.name, data: one.data, borderColor: COLORS[one.key], backgroundColor: COLORS[one.key] };
+      })
+    };
+  }
+  function options(place) {
+    var bars = JSON.parse(place.dataset.chart).kind === "bar", written = bars ? rate : duration, style = getComputedStyle(place);
+    var grid = style.getPropertyValue("--tblr-border-color");
+    return {
+      animation: false, maintainAspectRatio: false, color: style.color, font: { family: style.fontFamily },
+      datasets: { bar: { categoryPercentage: 0.9, barPercentage: 0.85 }, line: { borderWidth: 2, pointRadius: 2.5 } },
+      interaction: { mode: "index", intersect: false },
+      plugins: {
+        legend: { align: "start", labels: { boxWidth: 12, boxHeight: 12, color: style.color }, onClick: null },
+        tooltip: { callbacks: { label: function (one) { return one.dataset.label + ": " + written(one.raw); } } }
       },
-      theme: { mode: dark ? "dark" : "light" },
-      colors: chart.series.map(function (one) { return COLORS[one.key]; }),
-      series: chart.series.map(function (one) { return { name: one.name, data: one.data }; }),
-      stroke: bars ? { width: 0 } : { width: 2, curve: "straight" },
-      markers: { size: bars ? 0 : 3, strokeWidth: 0 },
-      dataLabels: { enabled: false },
-      grid: { borderColor: dark ? "#3b4859" : "#dce1e7" },
-      xaxis: { categories: chart.labels, tickAmount: Math.min(8, Math.floor(place.clientWidth / 90)), labels: { rotate: 0, hideOverlappingLabels: true }, tooltip: { enabled: false } },
-      yaxis: { min: 0, forceNiceScale: true, labels: { formatter: bars ? rate : duration } },
-      legend: { position: "top", horizontalAlign: "left", onItemClick: { toggleDataSeries: false } }
+      scales: {
+        x: { stacked: bars, grid: { display: false }, border: { color: grid }, ticks: { color: style.color, maxRotation: 0, maxTicksLimit: 8 } },
+        y: { stacked: bars, min: 0, grid: { color: grid }, border: { display: false }, ticks: { color: style.color, callback: written, maxTicksLimit: 6 } }
+      }
     };
   }
   function rate(value) { return value === null || value === undefined ? "–" : String(Math.round(value * 100) / 100); }
@@ -34,8 +40,9 @@
   function draw() {
     document.querySelectorAll("[data-chart]").forEach(function (place) {
       if (drawn[place.id]) drawn[place.id].destroy();
-      drawn[place.id] = new ApexCharts(place, options(place));
-      drawn[place.id].render();
+      var canvas = document.createElement("canvas");
+      place.replaceChildren(canvas);
+      drawn[place.id] = new Chart(canvas, { type: JSON.parse(place.dataset.chart).kind, data: data(place), options: options(place) });
     });
   }
 
@@ -67,8 +74,8 @@
         var old = document.getElementById(fresh.id);
         if (old.dataset.chart === fresh.dataset.chart) return;
         old.dataset.chart = fresh.dataset.chart;
-        var now = options(old);
-        drawn[old.id].updateOptions({ series: now.series, xaxis: now.xaxis }, false, false);
+        drawn[old.id].data = data(old);
+        drawn[old.id].update();
       });
     }, function () {});
   }

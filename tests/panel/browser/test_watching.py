@@ -21,6 +21,16 @@ COPIED = """id => {
     return copied;
 }"""
 """What somebody gets who copies an id that is shown short."""
+DRAWN = """([id, colour]) => {
+    const canvas = document.querySelector(`#${id} canvas`);
+    const dots = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+    const legend = canvas.height / 6;
+    for (let at = 4 * canvas.width * Math.floor(legend); at < dots.length; at += 4)
+        if (colour.every((part, one) => Math.abs(dots[at + one] - part) < 3)) return true;
+    return false;
+}"""
+"""True if a chart has a dot of this colour below its legend."""
+
 LATER = {"retrySchedule": [600]}
 AT_ONCE = {"retrySchedule": [1]}
 
@@ -200,8 +210,9 @@ async def test_the_dashboard_draws_what_came_of_attempts(people: People, shop: L
     await shop.until(await shop.emit(), "pending")
     for query in ("", "?span=day"):
         page = await people.visit("viewer", f"/dashboard{query}")
-        await expect(page.locator("#rates svg").first).to_be_visible()
-        await expect(page.locator("#durations svg").first).to_be_visible()
+        await expect(page.get_by_role("img", name="Attempts per minute")).to_be_visible()
+        assert await page.evaluate(DRAWN, ["rates", [245, 159, 0]])
+        assert await page.evaluate(DRAWN, ["durations", [28, 126, 214]])
         await expect(page.locator("#failing").get_by_role("link", name="CRM")).to_be_visible()
         await page.get_by_text("The charts as a table").click()
         await expect(page.get_by_role("region", name="The charts as a table").get_by_role("row")).to_have_count(2)
