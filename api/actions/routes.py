@@ -12,7 +12,7 @@ from api.ids import id_path, parse_id
 from api.store_actions import acting
 from api.subscriptions.models import SubscriptionDetails
 from api.subscriptions.routes import IdPath, of_path
-from api.subscriptions.service import details_of
+from api.subscriptions.service import checked_details_of
 from domain.access import Scope
 from storage.subscriptions.queries import SubscriptionRow
 
@@ -36,7 +36,8 @@ ACTED: dict[str, Any] = {"status_code": 202, "response_model": None, "responses"
 
 
 async def _status(actions: OperatorActions, subscription_id: str, action: StatusAction) -> SubscriptionDetails:
-    return details_of(await actions.change_status(parse_id(subscription_id), action), actions.resources)
+    row = await actions.change_status(parse_id(subscription_id), action)
+    return await checked_details_of(row, actions.resources)
 
 
 @router.post("/subscription/{webhookSubscriptionId}/pause", summary="Pause a subscription", responses={409: {}})

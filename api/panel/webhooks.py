@@ -23,7 +23,7 @@ from api.panel.forms import Form, for_field, moment
 from api.panel.page import Page, PanelRoutes
 from api.panel.texts import t
 from api.subscriptions.models import SubscriptionCreate, SubscriptionUpdate
-from api.subscriptions.service import Editor, create_once, details_of
+from api.subscriptions.service import Editor, checked_details_of, create_once, details_of
 from domain.access import Scope
 from domain.delivery.failure_kinds import EXPLANATIONS, FailureKind
 from domain.delivery.lifecycle import SubscriptionStatus
@@ -135,7 +135,7 @@ async def created(page: Page) -> Response:
     except (ValidationFailed, Conflict) as error:
         return _refused(page, sent, error)
     text = t("webhooks.created", name=body.name or body.event_name)
-    return await saved(page, await page.found(find_subscription, made.id), text, made.secret, made.warning)
+    return await saved(page, await page.found(find_subscription, made.id), text, made.secret)
 
 
 @pages.get("/{storeCode}/webhooks/{webhookSubscriptionId}/edit", Scope.SUBSCRIPTION_WRITE)
@@ -154,11 +154,11 @@ async def changed(page: Page) -> Response:
     sent = read_webhook(page.form, page.zone, row.active_from)
     try:
         body = validate(SubscriptionUpdate, sent.body)
-        secret, warning = await page.actions(Editor).change(row, body)
+        secret = await page.actions(Editor).change(row, body)
     except (ValidationFailed, Conflict) as error:
         return _refused(page, sent, error, row)
     text = t("webhooks.changed", name=body.name or row.event_name)
-    return await saved(page, row, text, secret, warning)
+    return await saved(page, row, text, secret)
 
 
 @pages.post("/{storeCode}/webhooks/check", Scope.SUBSCRIPTION_WRITE)
@@ -214,7 +214,7 @@ async def shown(page: Page) -> Response:
         failing = await failing_subscriptions(connection, page.store_code, most=1, ids=[row.id])
         waiting = await open_deliveries(connection, page.store_code, row.id)
         deliveries = await delivery_page(connection, page.store_code, [of_webhook], None, DELIVERIES_SHOWN)
-    details = details_of(row, resources)
+    details = await checked_details_of(row, resources)
     return page.render(
         "webhooks/shown.html",
         webhook=details,
@@ -281,15 +281,10 @@ async def found(page: Page) -> SubscriptionRow:
     return await page.found(find_subscription, page.id("webhookSubscriptionId"))
 
 
-async def saved(
-    page: Page, row: SubscriptionRow, text: str, secret: str | None = None, warning: str | None = None
-) -> Response:
+async def saved(page: Page, row: SubscriptionRow, text: str, secret: str | None = None) -> Response:
     """Redirect to the webhook's page with a notice; show a new signing key first."""
-    if warning is not None:
-        text = f"{text} {t('webhooks.warning', warning=warning)}"
     if secret is None:
-        kind = "success" if warning is None else "warning"
-        return await page.done(text, "webhooks.shown", kind=kind, webhookSubscriptionId=row.id)
+        return await page.done(text, "webhooks.shown", webhookSubscriptionId=row.id)
     return page.render("webhooks/key.html", webhook=row, secret=secret, text=text)
 
 

@@ -244,6 +244,9 @@ class SubscriptionDetails(SubscriptionRowOut):
     retry_schedule: list[int] = Field(
         description="Delays in seconds after each failed attempt; default: the installation's."
     )
+    url_warning: str | None = Field(
+        description="Why deliveries cannot reach the URL now: its host name has no address, or one that is not allowed."
+    )
 
 
 class Total(Output):

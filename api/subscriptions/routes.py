@@ -23,7 +23,7 @@ from api.subscriptions.models import (
     SubscriptionUpdate,
     Total,
 )
-from api.subscriptions.service import Editor, create_once, details_of
+from api.subscriptions.service import Editor, checked_details_of, create_once, details_of
 from domain.access import Scope
 from storage.subscriptions.queries import SUBSCRIPTION_FIELDS, SubscriptionRow, find_subscription, subscription_page
 
@@ -56,25 +56,10 @@ CreateBody = Annotated[SubscriptionCreate, Depends(JsonBody(SubscriptionCreate, 
 UpdateBody = Annotated[SubscriptionUpdate, Depends(JsonBody(SubscriptionUpdate, WRAPPER))]
 Editing = Annotated[Editor, Depends(acting(Editor, Scope.SUBSCRIPTION_WRITE))]
 
-WARNING: dict[str, Any] = {
-    "headers": {
-        "Warning": {
-            "description": "The URL was accepted although its host name does not resolve now; RFC 7234, code 299.",
-            "schema": {"type": "string"},
-        }
-    }
-}
 SWITCHED_ON: dict[str, Any] = {
     "model": SigningSwitchedOn,
     "description": "Signing was switched on; the key is shown only once.",
-    **WARNING,
 }
-
-
-def _warn(response: Response, warning: str | None) -> None:
-    """Add a Warning header: the URL was accepted although its host name does not resolve now."""
-    if warning is not None:
-        response.headers["Warning"] = f'299 - "{warning}"'
 
 
 @router.get("", summary="List subscriptions")
@@ -90,20 +75,19 @@ async def list_subscriptions(
     return SubscriptionList(items=items, total=Total(all=page.all, filtered=page.filtered))
 
 
-@router.post("", summary="Create a subscription", response_model_exclude_none=True, responses={200: WARNING})
+@router.post("", summary="Create a subscription", response_model_exclude_none=True)
 async def create_subscription(
-    access: SubscriptionWrite, resources: FromResources, body: CreateBody, key: IdempotencyKey, response: Response
+    access: SubscriptionWrite, resources: FromResources, body: CreateBody, key: IdempotencyKey
 ) -> SubscriptionCreated:
     """Create a subscription. New events are delivered to its URL. Only this response shows the signing key."""
     made = await create_once(resources, access.store_code, access.principal, body, key)
-    _warn(response, made.warning)
     return SubscriptionCreated(webhook_subscription_id=made.id, hmac_secret=made.secret)
 
 
 @router.get("/{webhookSubscriptionId}", summary="Details of a subscription")
 async def get_subscription(subscription: ReadableSubscription, resources: FromResources) -> SubscriptionDetails:
     """Return the subscription; header values are masked."""
-    return details_of(subscription, resources)
+    return await checked_details_of(subscription, resources)
 
 
 @router.put(
@@ -111,17 +95,14 @@ async def get_subscription(subscription: ReadableSubscription, resources: FromRe
     summary="Update a subscription",
     status_code=204,
     response_model=None,
-    responses={200: SWITCHED_ON, 204: WARNING},
+    responses={200: SWITCHED_ON},
 )
 async def update_subscription(editor: Editing, subscription: WritableSubscription, body: UpdateBody) -> Response:
     """Update the given fields; others stay unchanged. Open deliveries use the new values from their next attempt."""
-    secret, warning = await editor.change(subscription, body)
-    response = Response(status_code=204)
-    if secret is not None:
-        answer = SigningSwitchedOn(hmac_secret=secret).model_dump_json(by_alias=True)
-        response = Response(answer, media_type=JSON)
-    _warn(response, warning)
-    return response
+    secret = await editor.change(subscription, body)
+    if secret is None:
+        return Response(status_code=204)
+    return Response(SigningSwitchedOn(hmac_secret=secret).model_dump_json(by_alias=True), media_type=JSON)
 
 
 @router.delete("/{webhookSubscriptionId}", summary="Delete a subscription", status_code=204)

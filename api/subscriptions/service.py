@@ -122,15 +122,17 @@ class Editor(StoreActions):
         await self.record(connection, "update", SUBSCRIPTION, subscription_id, changes)
         return secret
 
-    async def change(self, row: SubscriptionRow, body: SubscriptionUpdate) -> tuple[str | None, str | None]:
-        """Check and store the given fields in a transaction. Return the key if this switches signing on, and a warning
-        about an unresolved host name. Raises NotFound, ValidationFailed."""
+    async def change(self, row: SubscriptionRow, body: SubscriptionUpdate) -> str | None:
+        """Check and store the given fields in a transaction. Return the key if this switches signing on.
+
+        Raises NotFound, ValidationFailed.
+        """
         checked = await self.check(body, row.event_name)
         async with self.resources.database.transaction() as connection:
             secret = await self.update(connection, row.id, body, checked.url.url)
         if reorders(row, body):
             await self.wake_drain(row.id, row.event_name, checked.url.url)
-        return secret, checked.warning
+        return secret
 
     async def delete(self, connection: AsyncConnection, subscription_id: UUID) -> None:
         """Delete the subscription. Raises NotFound."""
@@ -239,11 +241,10 @@ def limited(settings: Settings, event_name: str) -> Iterator[SubscriptionLimits]
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """A new subscription with its signing key, if signing is on, and a warning about an unresolved host name."""
+    """A new subscription with its signing key, if signing is on."""
 
     id: UUID
     secret: str | None
-    warning: str | None
 
 
 async def create_once(
@@ -267,9 +268,9 @@ async def create_once(
         )
         if earlier is not None:
             secret = await first_key(connection, store_code, earlier, resources.sealer)
-            return Created(earlier, secret, checked.warning)
+            return Created(earlier, secret)
         secret = await editor.create(connection, subscription_id, body, checked.url.url)
-    return Created(subscription_id, secret, checked.warning)
+    return Created(subscription_id, secret)
 
 
 def masked_headers(row: SubscriptionRow, sealer: Sealer) -> list[MaskedHeader]:
@@ -278,8 +279,13 @@ def masked_headers(row: SubscriptionRow, sealer: Sealer) -> list[MaskedHeader]:
     return [MaskedHeader(header_name=header.name, header_value=MASK) for header in stored]
 
 
-def details_of(row: SubscriptionRow, resources: Resources) -> SubscriptionDetails:
-    """Return the subscription with all its fields."""
+async def checked_details_of(row: SubscriptionRow, resources: Resources) -> SubscriptionDetails:
+    """Return the subscription with all its fields. Its host name is looked up."""
+    return details_of(row, resources, await resources.url_check.warning(row.url))
+
+
+def details_of(row: SubscriptionRow, resources: Resources, url_warning: str | None = None) -> SubscriptionDetails:
+    """Return the subscription with its fields, without looking up its host name."""
     headers, settings = masked_headers(row, resources.sealer), resources.settings
     return SubscriptionDetails.of(
         row,
@@ -291,4 +297,5 @@ def details_of(row: SubscriptionRow, resources: Resources) -> SubscriptionDetail
         status=SubscriptionStatus(row.status),
         max_concurrency=row.max_concurrency or settings.subscription_concurrency,
         retry_schedule=list(settings.retry_schedule_seconds if row.retry_schedule is None else row.retry_schedule),
+        url_warning=url_warning,
     )

@@ -1,4 +1,4 @@
-"""Check of a subscription's URL when it is stored, by the rules and by the addresses its host name resolves to now.
+"""Check of a subscription's URL when it is stored or shown, by the rules and by the addresses its host name has now.
 
 The sender checks the address again at each connection; this check reports a mistake to the caller who makes it.
 """
@@ -60,6 +60,13 @@ class UrlCheck:
                 message = f"{normal.hostname} resolves to an address that is not allowed: {refusal}"
                 raise UrlRefused("blocked_address", message)
         return CheckedUrl(normal, None)
+
+    async def warning(self, url: str) -> str | None:
+        """Return why a request to a stored URL would be refused or reach nobody now, or None."""
+        try:
+            return (await self.check(url)).warning
+        except UrlRefused as refused:
+            return refused.message
 
 
 class SystemLookup:

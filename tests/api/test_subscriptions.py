@@ -42,6 +42,7 @@ async def test_the_least_that_makes_a_subscription_and_all_its_details(shop: Sho
         "orderKey": "subscription",
         "afterExhausted": "skip",
         "retrySchedule": [5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400],
+        "urlWarning": None,
     }
 
 
@@ -282,11 +283,16 @@ async def test_a_name_that_stands_for_a_blocked_address_is_refused(shop: Shop) -
     assert response.json()["errors"][0]["code"] == "blocked_address"
 
 
-async def test_a_name_that_does_not_resolve_is_accepted_with_a_warning(shop: Shop) -> None:
+async def test_a_name_that_does_not_resolve_is_accepted_and_its_details_warn_until_it_does(shop: Shop) -> None:
     response = await shop.create(url="https://nowhere.example.com/")
     assert response.status_code == 200
-    assert response.headers["Warning"] == '299 - "nowhere.example.com does not resolve"'
-    assert "Warning" not in (await shop.create()).headers
+    assert "Warning" not in response.headers
+    subscription_id = response.json()["webhookSubscriptionId"]
+    assert (await shop.details(subscription_id))["urlWarning"] == "nowhere.example.com does not resolve"
+    shop.installation.names.addresses["nowhere.example.com"] = ["10.0.0.1"]
+    assert "an address that is not allowed" in (await shop.details(subscription_id))["urlWarning"]
+    shop.installation.names.addresses["nowhere.example.com"] = ["93.184.216.34"]
+    assert (await shop.details(subscription_id))["urlWarning"] is None
 
 
 async def test_a_slow_name_service_is_no_fault_of_the_url(shared_database: str) -> None:
@@ -295,9 +301,9 @@ async def test_a_slow_name_service_is_no_fault_of_the_url(shared_database: str) 
         return []
 
     async with installation(shared_database, lookup=never) as installed:
-        response = await (await installed.shop()).create()
-    assert response.status_code == 200
-    assert "not resolved within" in response.headers["Warning"]
+        shop = await installed.shop()
+        warning = (await shop.details(await shop.created()))["urlWarning"]
+    assert "not resolved within" in warning
 
 
 async def test_a_list_stays_within_its_store(shop: Shop) -> None:

@@ -189,6 +189,13 @@ async def test_the_check_says_what_the_api_would_say_and_stores_nothing(visit: V
     assert (await shop.list())["total"]["all"] == 0
 
 
+async def test_the_page_of_a_webhook_warns_of_a_name_that_does_not_resolve(visit: Visit, shop: Shop) -> None:
+    viewer = await visit("viewer")
+    for url, warned in (("https://unknown.example.com/", True), (RECEIVER, False)):
+        page = await viewer.get(f"/admin/{shop.store}/webhooks/{await shop.created(url=url)}")
+        assert ("Check its URL: unknown.example.com does not resolve." in page.text) == warned
+
+
 async def test_a_list_of_many_webhooks_asks_the_database_no_more_than_one_of_few(
     installed: Installation, visit: Visit, shop: Shop
 ) -> None:
