@@ -8,7 +8,6 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
-from asgi_lifespan import LifespanManager
 from cryptography.fernet import Fernet
 from fastapi import FastAPI
 from sqlalchemy import text
@@ -173,7 +172,7 @@ async def installation(database_url: str, lookup: Lookup | None = None, **change
     database = Database(sqlalchemy_url(database_url), pool_size=2)
     app = create_app(settings_for(database_url, **changes), lookup or names)
     try:
-        async with LifespanManager(app), AsyncExitStack() as closing:
+        async with app.router.lifespan_context(app), AsyncExitStack() as closing:
             started = Installation(app, database, names, closing)
             with suppress(OSError):  # of a database that is not there
                 started.admin_key = await started.key()

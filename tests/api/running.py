@@ -12,7 +12,6 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
-from asgi_lifespan import LifespanManager
 from cryptography.fernet import Fernet
 from fastapi import FastAPI
 from pydantic import SecretStr
@@ -32,7 +31,6 @@ from tests.ground import EVENT_WITH_BODY
 STORE = "default"
 ENCRYPTION_KEY = Fernet.generate_key().decode()
 NDJSON = {"Content-Type": "application/x-ndjson"}
-LIFESPAN_SECONDS = 20
 
 
 def settings_for(database_url: str, **overrides: Any) -> Settings:
@@ -113,7 +111,7 @@ async def running_api(database_url: str, *, traces: Traces = NO_TRACES, **overri
             await create_store(connection, STORE, "A store")
         key = await add_key(database)
         app = create_app(settings_for(database_url, **overrides), traces=traces)
-        async with LifespanManager(app, startup_timeout=LIFESPAN_SECONDS, shutdown_timeout=LIFESPAN_SECONDS):
+        async with app.router.lifespan_context(app):
             transport = httpx.ASGITransport(app, raise_app_exceptions=False)
             headers = {"X-AUTH-TOKEN": key}
             async with httpx.AsyncClient(transport=transport, base_url="http://api.test", headers=headers) as client:
