@@ -1,5 +1,8 @@
 # One image for `migrate`, `api` and `worker`: the command is the container's argument.
-FROM python:3.11.13-slim-bookworm AS build
+# Renovate keeps the base up to date; no registry was asked for the newest patch.
+FROM python:3.13.14-slim-trixie AS base
+
+FROM base AS build
 
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /src
@@ -17,7 +20,7 @@ RUN python -m venv /opt/build \
     && python -m venv /opt/loyalty-webhooks \
     && /opt/loyalty-webhooks/bin/pip install --no-index --find-links /wheels --find-links /dist "loyalty-webhooks[tracing]"
 
-FROM python:3.11.13-slim-bookworm
+FROM base
 
 COPY --from=build /opt/loyalty-webhooks /opt/loyalty-webhooks
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin loyalty

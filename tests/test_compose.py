@@ -1,6 +1,7 @@
 """The compose file and the image's recipe are as they should be, as far as can be seen without building or running."""
 
 import base64
+import json
 import os
 import re
 import shutil
@@ -22,13 +23,14 @@ from settings import Settings
 from storage.database import Database
 from storage.migrate import migrate
 from tests.databases import sqlalchemy_url
-from tests.house import PACKAGES, PYPROJECT, ROOT
+from tests.house import PACKAGES, PYPROJECT, ROOT, project_files
 from tests.postgres_server import TestServer
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES = COMPOSE["services"]
 OWN = {name: service for name, service in SERVICES.items() if "build" in service}
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
+BASE = re.findall(r"^FROM (\S+) AS base$", DOCKERFILE, re.MULTILINE)[0]
 SETTINGS = {name.upper() for name in Settings.model_fields}
 REQUIRED = {name for name, field in Settings.model_fields.items() if field.is_required()}
 TEMPORAL_CLIENT = {"TEMPORAL_ADDRESS", "TEMPORAL_NAMESPACE"}
@@ -59,8 +61,22 @@ def tool(name: str) -> str:
     return found
 
 
-def test_the_compose_file_is_valid_by_the_specification() -> None:
-    command = [tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", "docker-compose.yml"]
+def printed(command: list[str]) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def version_of(service: str) -> str:
+    """Version of a service's image, such as `18.4`."""
+    return str(SERVICES[service]["image"]).partition(":")[2].partition("-")[0]
+
+
+@pytest.mark.parametrize(
+    ("schema", "file"),
+    [("compose-spec", "docker-compose.yml"), ("renovate", "renovate.json")],
+    ids=["compose", "renovate"],
+)
+def test_a_file_is_valid_by_its_specification(schema: str, file: str) -> None:
+    command = [tool("check-jsonschema"), "--builtin-schema", f"vendor.{schema}", file]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
 
@@ -81,20 +97,34 @@ def test_there_is_one_service_for_each_part() -> None:
 
 
 def test_every_image_is_pinned() -> None:
-    bases = re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)
     images = [service["image"] for service in SERVICES.values()]
-    assert [image for image in [*bases, *images] if not PINNED.fullmatch(image)] == []
-    assert len(set(bases)) == 1
+    assert [image for image in [BASE, *images] if not PINNED.fullmatch(image)] == []
+    assert re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE) == [BASE, "base", "base"]
     assert {service["image"] for service in OWN.values()} == {f"loyalty-webhooks:{PYPROJECT['project']['version']}"}
 
 
-def test_temporals_tools_are_of_its_servers_version() -> None:
-    versions = {
-        service["image"].partition(":")[2]
-        for service in SERVICES.values()
-        if service["image"].startswith(("temporalio/server:", "temporalio/admin-tools:"))
-    }
-    assert len(versions) == 1
+def test_renovate_reads_every_image() -> None:
+    renovate = json.loads((ROOT / "renovate.json").read_text())
+    assert set(renovate["enabledManagers"]) == {"docker-compose", "dockerfile"}
+    named = {name for rule in renovate["packageRules"] for name in rule["matchPackageNames"]}
+    assert named <= {service["image"].partition(":")[0] for service in SERVICES.values()} | {"python"}
+    elsewhere = [
+        f"{path.relative_to(ROOT)}: {image}"
+        for path in project_files()
+        if path.suffix in {".yaml", ".yml", ".md", ".sh"} and path.name != "docker-compose.yml"
+        for image in re.findall(r"\bimage: (\S+)|docker run (\S+)", path.read_text())
+        if image[0] != "loyalty-webhooks"
+    ]
+    assert elsewhere == []
+
+
+@pytest.mark.usefixtures("programs")
+def test_postgresql_and_temporal_have_the_versions_that_the_tests_run() -> None:
+    postgres = printed([str(own_programs() / "postgres"), "--version"])
+    assert postgres == f"postgres (PostgreSQL) {version_of('postgres')}"
+    temporal = printed([tool("temporal"), "--version"])
+    assert f"Server {version_of('temporal')}, UI {version_of('temporal-ui')})" in temporal
+    assert version_of("temporal-schema") == version_of("temporal")
 
 
 def test_every_variable_is_a_setting_or_one_of_the_image() -> None:
