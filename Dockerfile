@@ -13,7 +13,7 @@ RUN pip download --require-hashes --only-binary :all: --requirement requirements
 COPY . .
 # `loyalty-webhooks version` tells it: docker build --build-arg COMMIT="$(git rev-parse HEAD)" .
 ARG COMMIT=""
-RUN printf '%s\n' "$COMMIT" >commands/commit
+RUN printf '%s\n' "$COMMIT" >telemetry/commit
 RUN python -m venv /opt/build \
     && /opt/build/bin/pip install --no-index --find-links /wheels hatchling \
     && /opt/build/bin/pip wheel --no-index --no-deps --no-build-isolation --wheel-dir /dist . \

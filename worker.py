@@ -317,7 +317,7 @@ async def run(settings: Settings, traces: Traces = NO_TRACES) -> None:
             statement_seconds=STATEMENT_SECONDS,
         )
         resources.push_async_callback(database.close)
-        metrics.pool.watch(database)
+        metrics.pool.watch(database.pool.checkedout, database.pool.size())
         sdk = SdkMetrics() if settings.worker_health_port else None
         health = worker_health(
             settings.worker_health_host,

@@ -18,14 +18,17 @@ from api.deliveries import routes as deliveries
 from api.errors import ApiError, NotFound
 from api.event_types import routes as event_types
 from api.events import routes as events
+from api.events.service import EmitRefused
 from api.expiry import routes as expiry
 from api.explain import routes as explain
 from api.keys import routes as access_keys
 from api.login import routes as login
 from api.openapi.document import add_docs
 from api.operations import routes as operations
+from api.operations.metrics import ApiMetrics
 from api.panel.app import add_panel
 from api.refusals import REFUSED, refusal_of
+from api.request_times import RequestTimes
 from api.resources import open_resources, url_rules
 from api.schedules import routes as schedules
 from api.stores import routes as stores
@@ -65,9 +68,11 @@ def create_app(settings: Settings, lookup: Lookup | None = None, traces: Traces 
     `traces` records emit requests; the lifespan closes it.
     """
 
+    metrics = ApiMetrics()
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_resources(settings, lookup) as resources:
+        async with open_resources(settings, metrics, lookup) as resources:
             app.state.resources = resources
             yield
         await asyncio.to_thread(traces.close)
@@ -80,6 +85,7 @@ def create_app(settings: Settings, lookup: Lookup | None = None, traces: Traces 
         redirect_slashes=False,
         telemetry=telemetry(traces),
     )
+    app.add_middleware(RequestTimes, seconds=metrics.request_seconds)
     for router in ROUTERS:
         app.include_router(router)
     add_docs(app, url_rules(settings))
@@ -122,6 +128,8 @@ async def _refused(request: Request, error: Exception) -> Response:
     refusal = refusal_of(error)
     if refusal is None:
         raise error
+    if isinstance(refusal, EmitRefused) and refusal.rejected:
+        await events.note_refused(request, refusal)
     return answer(refusal)
 
 

@@ -63,16 +63,17 @@ def url_rules(settings: Settings) -> UrlRules:
 
 
 @asynccontextmanager
-async def open_resources(settings: Settings, lookup: Lookup | None = None) -> AsyncIterator[Resources]:
+async def open_resources(
+    settings: Settings, metrics: ApiMetrics, lookup: Lookup | None = None
+) -> AsyncIterator[Resources]:
     """Build the resources; neither database nor Temporal need to be up. `lookup` resolves names for URL checks."""
     tokens = Tokens([secret.get_secret_value() for secret in settings.jwt_secrets], settings.access_token_seconds)
     sealer = Sealer(settings.plain_encryption_keys)
-    metrics = ApiMetrics()
     async with AsyncExitStack() as closing:
         temporal = await temporal_client(lazy=True, payload_keys=settings.plain_payload_keys)
         schedules = ExpirySchedules(temporal, task_queue=settings.task_queue, local_hour=settings.expiry_local_hour)
         database = Database(settings.sqlalchemy_url, pool_size=settings.database_pool_size, name="loyalty-webhooks api")
-        metrics.pool.watch(database)
+        metrics.pool.watch(database.pool.checkedout, database.pool.size())
         notifier = OutboxNotifier(database)
         backlog = BacklogGauge(database, settings.backlog_limit_events)
         installation = InstallationGauge(database)

@@ -13,7 +13,7 @@ from typing import Any
 
 import annotated_types
 import typer
-from prometheus_client.registry import Collector
+from prometheus_client import CollectorRegistry
 from pydantic.fields import FieldInfo
 from typer.core import TyperGroup
 
@@ -220,6 +220,9 @@ def _italic(name: re.Match[str]) -> str:
     return f"*{name[1].replace('_', ' ')}*"
 
 
+_SUFFIXES = {"counter": "_total", "info": "_info"}
+
+
 def metrics_page() -> str:
     """Render every metric of API and worker, with its labels."""
     lines = [
@@ -230,9 +233,13 @@ def metrics_page() -> str:
         "`…_sum` and `…_count`. What to watch, and how to react: [operating.md](operating.md). Generated from the code",
         "by `make docs`.",
     ]
-    for title, registry in (("API", ApiMetrics().registry), ("Worker", WorkerMetrics().registry)):
-        lines += ["", f"## {title}", "", "| metric | type | labels | meaning |", "| --- | --- | --- | --- |"]
-        lines += [_metric_row(collector) for collector in registry._collector_to_names]
+    api, worker = (_metric_rows(registry) for registry in (ApiMetrics().registry, WorkerMetrics().registry))
+    for title, rows in (
+        ("API and worker", [row for row in api if row in worker]),
+        ("API", [row for row in api if row not in worker]),
+        ("Worker", [row for row in worker if row not in api]),
+    ):
+        lines += ["", f"## {title}", "", "| metric | type | labels | meaning |", "| --- | --- | --- | --- |", *rows]
     lines += [
         "",
         "## Worker: Temporal's SDK",
@@ -247,11 +254,15 @@ def metrics_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _metric_row(collector: Collector) -> str:
-    [metric] = collector.describe() if hasattr(collector, "describe") else collector.collect()
-    name = f"{metric.name}_total" if metric.type == "counter" else metric.name
-    labels = ", ".join(f"`{label}`" for label in getattr(collector, "_labelnames", ()))
-    return f"| `{name}` | {metric.type} | {labels} | {metric.documentation} |"
+def _metric_rows(registry: CollectorRegistry) -> list[str]:
+    rows = []
+    for collector in registry._collector_to_names:
+        for metric in collector.collect():
+            name = metric.name + _SUFFIXES.get(metric.type, "")
+            of_samples = metric.samples[0].labels if metric.samples and metric.type != "histogram" else ()
+            labels = ", ".join(f"`{label}`" for label in getattr(collector, "_labelnames", ()) or of_samples)
+            rows.append(f"| `{name}` | {metric.type} | {labels} | {metric.documentation} |")
+    return rows
 
 
 @dataclass(frozen=True)

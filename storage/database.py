@@ -63,17 +63,8 @@ class Database:
         self._autocommitting = self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @property
-    def connections_used(self) -> int:
-        """Connections of the pool that are in use."""
-        return self._pool.checkedout()
-
-    @property
-    def connections_most(self) -> int:
-        """Maximum number of connections in the pool."""
-        return self._pool.size()
-
-    @property
-    def _pool(self) -> QueuePool:
+    def pool(self) -> QueuePool:
+        """The pool of connections."""
         return cast("QueuePool", self.engine.pool)  # the kind that `pool_size` makes
 
     @asynccontextmanager

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from functools import partial
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 from domain.delivery.failure_kinds import FailureKind
 from domain.delivery.lifecycle import DeliveryStatus
-from telemetry.pool_gauges import PoolGauges
+from telemetry.process_metrics import PoolGauges, process_registry
 
 ATTEMPT_BUCKETS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15)
 FIRST_ATTEMPT_BUCKETS_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -21,7 +21,7 @@ class WorkerMetrics:
     """Metrics of one worker, in a registry of their own, because tests run several pipelines in one process."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+        self.registry = process_registry()
         self.pool = PoolGauges(self.registry)
         counter = partial(Counter, registry=self.registry)
         histogram = partial(Histogram, registry=self.registry)

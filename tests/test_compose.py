@@ -17,11 +17,11 @@ import yaml
 from sqlalchemy.engine import make_url
 
 import cli
-from commands.version import COMMIT_FILE
 from local.postgres import own_programs
 from settings import Settings
 from storage.database import Database
 from storage.migrate import migrate
+from telemetry.build import COMMIT_FILE
 from tests.databases import sqlalchemy_url
 from tests.house import PACKAGES, PYPROJECT, ROOT, project_files
 from tests.postgres_server import TestServer
@@ -277,5 +277,5 @@ async def test_the_first_start_of_postgresql_makes_databases_that_their_owners_a
 
 
 def test_the_image_tells_the_commit_it_was_built_from() -> None:
-    assert f">commands/{COMMIT_FILE.name}\n" in DOCKERFILE
+    assert f">{COMMIT_FILE.relative_to(ROOT)}\n" in DOCKERFILE
     assert OWN["api"]["build"]["args"] == {"COMMIT": "${COMMIT:-}"}

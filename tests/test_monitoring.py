@@ -25,7 +25,7 @@ TESTS = yaml.safe_load((PROMETHEUS / "rules_test.yml").read_text())["tests"]
 DASHBOARDS = {path.stem: json.loads(path.read_text()) for path in sorted(GRAFANA.glob("dashboards/*.json"))}
 PAGE = (ROOT / "docs" / "operating.md").read_text()
 RUNBOOKS = PAGE.partition("\n## Runbooks\n")[2].partition("\n## ")[0]
-METRIC = re.compile(r"\b(?:loyalty_webhooks|temporal)[_:][a-z0-9_:]+")
+METRIC = re.compile(r"\b(?:loyalty_webhooks|process|temporal)[_:][a-z0-9_:]+")
 
 
 def promtool(*arguments: str) -> str:
@@ -42,6 +42,7 @@ def told() -> set[str]:
     names = {rule["record"] for rule in RULES if "record" in rule}
     for registry in (ApiMetrics().registry, WorkerMetrics().registry):
         names |= registry._names_to_collectors.keys()
+        names |= {sample.name for metric in registry.collect() for sample in metric.samples}
     for name in SDK_METRICS:
         names |= {name, f"{name}_bucket", f"{name}_sum", f"{name}_count"}
     return names

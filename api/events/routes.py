@@ -1,14 +1,12 @@
 """Routes that emit one or many events, and the details of an event."""
 
 import logging
-from collections.abc import Callable, Coroutine
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 import orjson
 from fastapi import APIRouter, Depends, Request, Response
-from fastapi.routing import APIRoute
 
 from api.access import DeliveryRead, StoreAccess, StoreCodePath, StoreRight, authenticated
 from api.body import JSON, DocumentedBody, Output, read_body
@@ -17,8 +15,7 @@ from api.errors import existing
 from api.events.batch import DocumentedBatch, is_ndjson
 from api.events.service import WRAPPER, EmitRefused, EmittedEvent
 from api.ids import id_path, parse_id
-from api.refusals import refusal_of
-from api.resources import FromResources, Resources, resources_of
+from api.resources import FromResources, resources_of
 from api.temporal_links import workflow_url
 from domain.access import Scope
 from storage.deliveries.log import deliveries_of_event
@@ -31,33 +28,11 @@ logger = logging.getLogger(__name__)
 MAY_EMIT = StoreRight(Scope.EVENT_EMIT)
 
 
-class CountedRoute(APIRoute):
-    """Route that counts refused emits by status, whether refused for the right, the body or the storage."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return FastAPI's handler, wrapped in the count of refusals."""
-        handle = super().get_route_handler()
-
-        async def counted(request: Request) -> Response:
-            try:
-                return await handle(request)
-            except Exception as error:
-                if request.method == "POST":
-                    found: Resources = request.app.state.resources
-                    refusal = refusal_of(error)
-                    found.metrics.rejected.labels(str(refusal.status if refusal else 500)).inc()
-                    if isinstance(error, EmitRefused) and error.rejected:
-                        await _note(found, request.path_params["storeCode"], error)
-                raise
-
-        return counted
-
-
-async def _note(resources: Resources, store_code: str, refusal: EmitRefused) -> None:
+async def note_refused(request: Request, refusal: EmitRefused) -> None:
     """Store the rejected events, so that `explain` can report them. The emit stays refused if this fails."""
     try:
-        async with resources.database.transaction() as connection:
-            await note_rejected(connection, store_code, refusal.rejected)
+        async with resources_of(request).database.transaction() as connection:
+            await note_rejected(connection, request.path_params["storeCode"], refusal.rejected)
     except Exception as error:
         if not is_unavailable(error):
             raise
@@ -107,7 +82,7 @@ EmittedOne = Annotated[NewEvent, Depends(OneEvent(EmittedEvent, WRAPPER))]
 EmittedMany = Annotated[list[NewEvent], Depends(ManyEvents(EmittedEvent, noun="event"))]
 EventIdPath = Annotated[str, id_path("eventId", "Id of the event.")]
 
-router = APIRouter(prefix="/api/{storeCode}/event", tags=["events"], route_class=CountedRoute)
+router = APIRouter(prefix="/api/{storeCode}/event", tags=["events"])
 
 
 def in_trace(events: list[NewEvent]) -> list[NewEvent]:

@@ -3,19 +3,19 @@
 import asyncio
 import logging
 from functools import partial
+from itertools import product
 from math import nan
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client import Counter, Gauge, Histogram
 
 from api.ttl_cache import TtlCache
 from domain.delivery.lifecycle import DeliveryStatus, SubscriptionStatus
 from storage.database import Database
 from storage.operations.gauges import COUNTED_DELIVERIES, InstallationFigures, installation_figures
-from telemetry.pool_gauges import PoolGauges
+from telemetry.process_metrics import PoolGauges, process_registry
 
-METRICS_CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
-
+EMIT_ROUTES = ("POST /api/{storeCode}/event", "POST /api/{storeCode}/event/batch")
+REQUEST_BUCKETS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 COMMIT_BUCKETS_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 GROUP_BUCKETS_EVENTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
@@ -38,19 +38,21 @@ class ApiMetrics:
     """Metrics of one process, in a registry of their own: a test builds several applications in one process."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+        self.registry = process_registry()
         counter, gauge = partial(Counter, registry=self.registry), partial(Gauge, registry=self.registry)
         histogram = partial(Histogram, registry=self.registry)
         self.pool = PoolGauges(self.registry)
+        self.request_seconds = histogram(
+            "loyalty_webhooks_api_request_seconds",
+            "Time from a request to the end of its response, by route and HTTP status. The route of unknown paths and "
+            "static files is `other`.",
+            ["route", "status"],
+            buckets=REQUEST_BUCKETS_SECONDS,
+        )
+        for route, status in product(EMIT_ROUTES, (500, 503)):
+            self.request_seconds.labels(route, status)  # exported as 0 at once, or alerts would miss the first increase
         self.accepted = counter("loyalty_webhooks_events_accepted", "Events stored, by name.", ["event_name"])
         self.duplicates = counter("loyalty_webhooks_events_duplicate", "Repeated events: the same id and content.")
-        self.rejected = counter(
-            "loyalty_webhooks_emit_rejected",
-            "Emit requests (single and batch) that were rejected, by HTTP status.",
-            ["code"],
-        )
-        for code in ("500", "503"):  # exported as 0 at once, or Prometheus would miss the first increase
-            self.rejected.labels(code)
         self.commit_seconds = histogram(
             "loyalty_webhooks_intake_commit_seconds",
             "Duration of a transaction that stores events.",
@@ -98,10 +100,6 @@ class ApiMetrics:
         self.scan_age_seconds.clear()  # a kind without a scan exports no age
         for kind, seconds in figures.scan_age_seconds.items() if figures else ():
             self.scan_age_seconds.labels(kind).set(seconds)
-
-    def exposition(self) -> bytes:
-        """Return the metrics in Prometheus' text format (content type METRICS_CONTENT_TYPE)."""
-        return generate_latest(self.registry)
 
 
 class InstallationGauge:

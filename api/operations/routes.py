@@ -5,11 +5,12 @@ from math import nan
 from typing import Annotated
 
 from fastapi import APIRouter, Response
+from prometheus_client import generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from pydantic import Field
 
 from api.body import Output
 from api.operations.health import readiness
-from api.operations.metrics import METRICS_CONTENT_TYPE
 from api.resources import FromResources
 from storage.unavailable import is_unavailable
 
@@ -63,7 +64,7 @@ async def check_readiness(resources: FromResources, response: Response) -> Readi
     "/metrics",
     summary="Metrics for Prometheus",
     response_class=Response,
-    responses={200: {"content": {METRICS_CONTENT_TYPE: {"schema": {"type": "string"}}}}},
+    responses={200: {"content": {CONTENT_TYPE_PLAIN_0_0_4: {"schema": {"type": "string"}}}}},
 )
 async def get_metrics(resources: FromResources) -> Response:
     """Return all metrics. Backlog, age and the installation's figures are NaN while the database is unavailable."""
@@ -78,4 +79,4 @@ async def get_metrics(resources: FromResources) -> Response:
     resources.metrics.backlog.set(events)
     resources.metrics.oldest_unmatched_seconds.set(age)
     resources.metrics.tell(await resources.installation.current())
-    return Response(resources.metrics.exposition(), media_type=METRICS_CONTENT_TYPE)
+    return Response(generate_latest(resources.metrics.registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)

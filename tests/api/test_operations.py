@@ -8,16 +8,19 @@ from math import isnan
 import pytest
 
 from api.operations.health import readiness
+from api.operations.metrics import ApiMetrics
 from api.resources import open_resources
 from tests.api.running import RunningApi, running_api, settings_for
 from tests.api.test_intake import behind_proxy
 from tests.databases import cloned_database, empty_database
+from tests.house import PYPROJECT
 from tests.tcp_proxy import tcp_proxy
 from tests.temporal_server import real_server
 
 NO_KEY = {"X-AUTH-TOKEN": ""}
 ANSWER_SECONDS = 10  # far above the bound of 2 s, for a busy machine; a hang would last for ever
 UNREACHABLE = "127.0.0.1:1"
+REQUESTS = "loyalty_webhooks_api_request_seconds_count"
 
 
 @pytest.fixture
@@ -106,7 +109,7 @@ class TestReady:
         async with (
             empty_database() as url,
             asyncio.timeout(ANSWER_SECONDS),
-            open_resources(settings_for(url)) as resources,
+            open_resources(settings_for(url), ApiMetrics()) as resources,
         ):
             checks = {check.name: check.reason for check in await readiness(resources.database, resources.temporal)}
         assert checks["database"] is None
@@ -136,9 +139,44 @@ class TestMetrics:
         assert figure(answer.text, f'{name}{{event_name="LevelWillExpire"}}') == 3
         assert figure(answer.text, "loyalty_webhooks_events_duplicate_total") == 1
         for code in (400, 401, 404, 409):
-            assert figure(answer.text, f'loyalty_webhooks_emit_rejected_total{{code="{code}"}}') == 1
+            assert figure(answer.text, f'{REQUESTS}{{route="POST /api/{{storeCode}}/event",status="{code}"}}') == 1
         assert figure(answer.text, "loyalty_webhooks_intake_commit_seconds_count") >= 3
         assert event_id not in answer.text
+
+    async def test_tell_how_long_each_route_takes(self, database_url: str) -> None:
+        async with running_api(database_url) as api:
+            await api.emit()
+            await api.emit("Unknown")
+            for method, path in (
+                ("GET", f"/api/{api.store}/webhook/subscription"),
+                ("BREW", "/healthz"),
+                ("GET", "/a/path/that/somebody/made-up"),
+                ("GET", "/docs/assets/swagger-ui.css"),
+                ("GET", f"/admin/{api.store}/webhooks"),
+            ):
+                await api.client.request(method, path)
+            text = (await api.get("/metrics", headers=NO_KEY)).text
+        for route, status, count in (
+            ("POST /api/{storeCode}/event", 202, 1),
+            ("POST /api/{storeCode}/event", 400, 1),
+            ("GET /api/{storeCode}/webhook/subscription", 200, 1),
+            ("other", 405, 1),
+            ("other", 404, 1),
+            ("other", 200, 1),
+            ("GET /admin/{storeCode}/webhooks", 303, 1),
+        ):
+            assert figure(text, f'{REQUESTS}{{route="{route}",status="{status}"}}') == count
+        assert "made-up" not in text
+
+    async def test_tell_the_process_and_its_version(self, database_url: str) -> None:
+        async with running_api(database_url) as api:
+            text = (await api.get("/metrics", headers=NO_KEY)).text
+        assert 0 < figure(text, "process_open_fds") < figure(text, "process_max_fds")
+        assert figure(text, "process_resident_memory_bytes") > 1_000_000
+        assert figure(text, 'python_gc_collections_total{generation="0"}') >= 0
+        assert "python_info{" in text
+        version = PYPROJECT["project"]["version"]
+        assert figure(text, f'loyalty_webhooks_build_info{{commit="",version="{version}"}}') == 1
 
     async def test_tell_the_backlog_and_the_age_of_its_oldest_event(self, database_url: str) -> None:
         async with running_api(database_url) as api:
@@ -168,7 +206,7 @@ class TestMetrics:
             assert (await api.emit()).status_code == 503
             answer = await api.get("/metrics", headers=NO_KEY)
             assert isnan(figure(answer.text, "loyalty_webhooks_backlog_events"))
-            assert figure(answer.text, 'loyalty_webhooks_emit_rejected_total{code="503"}') == 1
+            assert figure(answer.text, f'{REQUESTS}{{route="POST /api/{{storeCode}}/event",status="503"}}') == 1
             assert isnan(figure(answer.text, "loyalty_webhooks_workers"))
             assert isnan(figure(answer.text, 'loyalty_webhooks_deliveries_waiting{status="held"}'))
             proxy.mend()

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-import commands.version
 from storage.revisions import head
+from telemetry import build
 from tests.commands.running import run
 from tests.house import PYPROJECT
 
@@ -25,7 +25,7 @@ async def test_the_commit_is_told_if_it_was_built_in(
 ) -> None:
     file = tmp_path / "commit"
     file.write_text(written)
-    monkeypatch.setattr(commands.version, "COMMIT_FILE", file)
+    monkeypatch.setattr(build, "COMMIT_FILE", file)
     ended = await run("version", "--json", directory=tmp_path)
     assert json.loads(ended.output) == {"version": VERSION, "schema": head(), "commit": told}
     ended = await run("version", directory=tmp_path)

@@ -10,7 +10,7 @@ from telemetry.worker_metrics import WorkerMetrics
 from tests.receiver import Receiver, status
 from tests.workbench import Workbench, workbench
 
-BOUNDED_LABELS = {"code", "event_name", "kind", "outcome", "status"}
+BOUNDED_LABELS = {"event_name", "kind", "outcome", "route", "status"}
 LAG = "loyalty_webhooks_first_attempt_lag_seconds"
 
 
@@ -65,7 +65,7 @@ async def test_what_an_attempt_ended_in_vain_is_counted(bench: Workbench) -> Non
 
 
 async def test_the_pools_use_is_told(bench: Workbench) -> None:
-    bench.metrics.pool.watch(bench.database)
+    bench.metrics.pool.watch(bench.database.pool.checkedout, bench.database.pool.size())
     async with bench.database.transaction():
         assert sample(bench, "loyalty_webhooks_database_connections_used") >= 1
     assert sample(bench, "loyalty_webhooks_database_connections_most") == bench.settings.database_pool_size

@@ -88,7 +88,9 @@ async def test_what_alerts_and_dashboards_look_at_is_told_by_the_sdk(
     answer = await fetch(f"{page}/metrics")
     assert answer is not None
     families = list(text_string_to_metric_families(answer.body.decode()))
-    assert {"loyalty_webhooks_attempts", "temporal_num_pollers"} <= {family.name for family in families}
+    assert {"loyalty_webhooks_attempts", "loyalty_webhooks_build_info", "process_open_fds", "temporal_num_pollers"} <= {
+        family.name for family in families
+    }
     of_the_sdk = [family for family in families if family.name.startswith("temporal_")]
     assert {label for family in of_the_sdk for one in family.samples for label in one.labels} - SDK_LABELS == set()
 
