@@ -25,6 +25,9 @@ STATEMENT_CACHE = 200
 IDLE_IN_TRANSACTION_MS = 5000
 """Time-out of an idle transaction. A process stopped in mid-transaction would block all others by its row locks."""
 
+SERVER_SETTINGS = {"jit": "off", "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_MS)}
+"""Parameters of every session. PgBouncer does not forward them: docs/operating.md."""
+
 
 class Database:
     """An engine and its transactions. `url` is SQLAlchemy's form, with the asyncpg driver.
@@ -49,11 +52,7 @@ class Database:
                 "timeout": CONNECT_SECONDS,
                 "command_timeout": statement_seconds,
                 "prepared_statement_cache_size": STATEMENT_CACHE,
-                "server_settings": {
-                    "application_name": name,
-                    "jit": "off",
-                    "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_MS),
-                },
+                "server_settings": {"application_name": name, **SERVER_SETTINGS},
             },
         )
         self._connect_args: dict[str, Any] = {**self.engine.dialect.create_connect_args(address)[1]}

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from temporalio.testing import WorkflowEnvironment
 
 from settings import Settings
-from storage.database import Database
+from storage.database import SERVER_SETTINGS, Database
 from tests.databases import empty_database, sqlalchemy_url
 from tests.deadlines import eventually
 from tests.house import ROOT
@@ -38,10 +38,20 @@ def test_the_task_queue_that_workers_poll_is_named() -> None:
 
 def test_what_is_not_run_says_that_it_needs_what_is_not_here() -> None:
     others = {language for language, _ in BLOCKS} - {"sh"}
-    assert others == {"console", "text", "yaml"}
+    assert others == {"console", "ini", "sql", "text", "yaml"}
     typed = [line for language, block in BLOCKS if language == "console" for line in block.splitlines()]
     programs = {line.split()[1] for line in typed if line.startswith("$ ")}
     assert programs <= {"docker", "kubectl", "sh"}
+
+
+def test_a_pooler_is_configured_for_every_parameter_that_it_does_not_forward() -> None:
+    [pooler] = [block for language, block in BLOCKS if language == "ini"]
+    [roles] = [block for language, block in BLOCKS if language == "sql"]
+    ignored = re.findall(r"^ignore_startup_parameters = (.*)$", pooler, re.MULTILINE)
+    assert set(ignored[0].split(", ")) == set(SERVER_SETTINGS)
+    for name, value in SERVER_SETTINGS.items():
+        written = f"'{int(value) // 1000}s'" if name.endswith("_timeout") else value
+        assert f"SET {name} = {written};" in roles
 
 
 @pytest.fixture(scope="module")
