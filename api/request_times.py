@@ -6,9 +6,6 @@ from prometheus_client import Histogram
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-OTHER = "other"
-"""Route of unknown paths, refused methods and static files: a label must not hold what a client made up."""
-
 
 class RequestTimes:
     """Observes the duration of every request, those of the panel included."""
@@ -41,4 +38,4 @@ def _route(scope: Scope) -> str:
     route = scope.get("route")
     if isinstance(route, Route) and scope["method"] in (route.methods or ()):
         return f"{scope['method']} {scope.get('root_path', '')}{route.path}"
-    return OTHER
+    return "other"  # an unknown path, a refused method or a static file: a client may make these up

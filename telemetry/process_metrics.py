@@ -12,9 +12,8 @@ from telemetry import build
 def process_registry() -> CollectorRegistry:
     """Return a registry with the metrics of this process: CPU, memory, descriptors, garbage collection, version."""
     registry = CollectorRegistry()
-    ProcessCollector(registry=registry)
-    PlatformCollector(registry=registry)
-    GCCollector(registry=registry)
+    for collector in (ProcessCollector, PlatformCollector, GCCollector):
+        collector(registry=registry)
     running = Info("loyalty_webhooks_build", "Version of this process, and the commit of its image.", registry=registry)
     running.info({"version": version("loyalty-webhooks"), "commit": build.commit() or ""})
     return registry

@@ -131,11 +131,11 @@ async def created(page: Page) -> Response:
     key = given if KEY.fullmatch(given) else None
     try:
         body = validate(SubscriptionCreate, sent.body)
-        made = await create_once(page.resources, page.store_code, page.principal, body, key)
+        created_id, secret = await create_once(page.resources, page.store_code, page.principal, body, key)
     except (ValidationFailed, Conflict) as error:
         return _refused(page, sent, error)
     text = t("webhooks.created", name=body.name or body.event_name)
-    return await saved(page, await page.found(find_subscription, made.id), text, made.secret)
+    return await saved(page, await page.found(find_subscription, created_id), text, secret)
 
 
 @pages.get("/{storeCode}/webhooks/{webhookSubscriptionId}/edit", Scope.SUBSCRIPTION_WRITE)

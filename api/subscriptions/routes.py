@@ -80,8 +80,8 @@ async def create_subscription(
     access: SubscriptionWrite, resources: FromResources, body: CreateBody, key: IdempotencyKey
 ) -> SubscriptionCreated:
     """Create a subscription. New events are delivered to its URL. Only this response shows the signing key."""
-    made = await create_once(resources, access.store_code, access.principal, body, key)
-    return SubscriptionCreated(webhook_subscription_id=made.id, hmac_secret=made.secret)
+    subscription_id, secret = await create_once(resources, access.store_code, access.principal, body, key)
+    return SubscriptionCreated(webhook_subscription_id=subscription_id, hmac_secret=secret)
 
 
 @router.get("/{webhookSubscriptionId}", summary="Details of a subscription")

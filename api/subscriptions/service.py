@@ -6,7 +6,6 @@ Responses mask header values and show the effective value of unset fields.
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -239,18 +238,10 @@ def limited(settings: Settings, event_name: str) -> Iterator[SubscriptionLimits]
         raise invalid(path, "limit_reached", message) from error
 
 
-@dataclass(frozen=True, slots=True)
-class Created:
-    """A new subscription with its signing key, if signing is on."""
-
-    id: UUID
-    secret: str | None
-
-
 async def create_once(
     resources: Resources, store_code: str, principal: Principal, body: SubscriptionCreate, key: str | None
-) -> Created:
-    """Create a subscription, or return the one this caller's idempotency key made before.
+) -> tuple[UUID, str | None]:
+    """Create a subscription; return its id and key, or those of the one this idempotency key of the caller made before.
 
     Raises ValidationFailed, Conflict.
     """
@@ -268,9 +259,9 @@ async def create_once(
         )
         if earlier is not None:
             secret = await first_key(connection, store_code, earlier, resources.sealer)
-            return Created(earlier, secret)
+            return earlier, secret
         secret = await editor.create(connection, subscription_id, body, checked.url.url)
-    return Created(subscription_id, secret)
+    return subscription_id, secret
 
 
 def masked_headers(row: SubscriptionRow, sealer: Sealer) -> list[MaskedHeader]:
