@@ -5,7 +5,7 @@ import gc
 import uvicorn
 
 from api.app import create_app
-from commands.configuration import read_settings
+from commands.configuration import raise_descriptor_limit, read_settings
 from commands.terminal import EXIT_USAGE, failed
 from commands.traces import open_traces
 from telemetry.logs import configure_logs
@@ -32,6 +32,7 @@ def api() -> None:
         needed = "JWT_SECRETS: the API needs a secret of at least 32 random characters, the same in all API processes"
         raise failed(needed, EXIT_USAGE)
     configure_logs(settings.log_format, settings.log_level)
+    raise_descriptor_limit()
     app = create_app(settings, traces=open_traces(settings, "api"))
     gc.freeze()  # the routes too live as long as the process
     uvicorn.run(

@@ -4,7 +4,7 @@ import gc
 
 import uvloop
 
-from commands.configuration import read_settings
+from commands.configuration import raise_descriptor_limit, read_settings
 from commands.traces import open_traces
 from telemetry.logs import configure_logs
 from worker import run
@@ -22,6 +22,7 @@ def worker() -> None:
     """
     settings = read_settings()
     configure_logs(settings.log_format, settings.log_level)
+    raise_descriptor_limit()
     gc.set_threshold(GC_THRESHOLD)
     traces = open_traces(settings, "worker")
     try:

@@ -23,6 +23,8 @@ from sending.http.pool import Connections, HandshakeCutError
 _LOCATION_BYTES = 500
 _DETAIL_BYTES = 300
 
+SENT_AGAIN = "sent again: the idle connection used first was closed without a response"
+
 # The machine has run out of a resource, which is no fault of the receiver.
 _OUR_OWN_ERRNO = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL})
 _RESET_ERRNO = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED, errno.ESHUTDOWN, errno.ENOTCONN})
@@ -214,7 +216,9 @@ class Sender:
             if response.location is not None and status < 400:
                 location = text_excerpt(response.location, _LOCATION_BYTES, request.redact)
         excerpt = text_excerpt(bytes(response.body), self._settings.excerpt_bytes, request.redact)
-        note = f"Odd: {', '.join(response.notes)}" if response.notes else ""
+        note = SENT_AGAIN if response.sent_again else ""
+        if response.notes:
+            note = "; ".join(filter(None, (note, f"Odd: {', '.join(response.notes)}")))
         return SendResult(status, failure, retry_after, location, excerpt, detail, duration_ms, note)
 
     def _opening_of(self, url: str) -> tuple[NormalisedUrl, str]:

@@ -40,7 +40,9 @@ _SWITCHING_PROTOCOLS = 101
 _WITHOUT_BODY = (204, 304)
 _TRANSFER_ENCODING = b"transfer-encoding"
 _CONTENT_LENGTH = b"content-length"
-_USED_HEADERS = frozenset((_CONTENT_LENGTH, b"location", b"retry-after"))
+_KEEP_ALIVE = b"keep-alive"
+_KEEP_ALIVE_TIMEOUT = re.compile(rb"(?i)\btimeout\s*=\s*\"?(\d{1,9})")
+_USED_HEADERS = frozenset((_CONTENT_LENGTH, _KEEP_ALIVE, b"location", b"retry-after"))
 _START = b"HTTP/1."
 _INTERIM_HEADS = re.compile(rb"(?:[\r\n]*HTTP/1\.\d 1(?!01)\d\d(?!\d)[^\n]*\n(?:[^\r\n][^\n]*\n)*\r?\n)*[\r\n]*")
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
@@ -67,6 +69,8 @@ class Response:
     body: bytearray = field(default_factory=bytearray)
     notes: list[str] = field(default_factory=list)
     """Oddities that do not change the verdict."""
+    sent_again: bool = False
+    """The first connection, an idle one, was closed before a byte of the response."""
     unsent: bool = False
     """A success has come, and the rest of the request is still to be sent."""
 
@@ -122,8 +126,10 @@ class Connection(asyncio.Protocol):
         self._loop = loop
         self.lost: asyncio.Future[None] = loop.create_future()
         """Done when the connection is closed."""
-        self.idle_since = 0.0
-        """Start of the idle time (loop clock), set by the pool."""
+        self.usable_until = 0.0
+        """End of the time in which an idle connection may be used again (loop clock), set by the pool."""
+        self.keep_alive_seconds: int | None = None
+        """Idle time after which the receiver closes the connection, as its last response announced."""
         self._answered: asyncio.Future[None] | None = None
         """Future of the current exchange: done when its response is complete, or with the error."""
         self._sent: asyncio.Future[None] | None = None
@@ -139,6 +145,11 @@ class Connection(asyncio.Protocol):
         if self._tls is not None and self._request_bytes > SURELY_SENT_BYTES:
             return False
         return self._transport.get_write_buffer_size() == 0  # else the response came before the whole request was sent
+
+    @property
+    def unanswered(self) -> bool:
+        """Return True if no byte of the current response has arrived."""
+        return self._pieces_left == PIECES_MAX
 
     async def exchange(self, request: bytes, response: Response) -> bool:
         """Send `request` and fill `response` until it is complete or at its limit. Return True if another may follow.
@@ -358,6 +369,9 @@ class Connection(asyncio.Protocol):
         response.location = headers.get(b"location")
         response.retry_after = headers.get(b"retry-after")
         chunked = headers.get(_TRANSFER_ENCODING, b"").rpartition(b",")[2].strip().lower() == b"chunked"
+        keep_alive = headers.get(_KEEP_ALIVE)
+        timeout = _KEEP_ALIVE_TIMEOUT.search(keep_alive) if keep_alive is not None else None
+        self.keep_alive_seconds = int(timeout[1]) if timeout is not None else None
         self._until_closed = not chunked and b"content-length" not in headers and status_code not in _WITHOUT_BODY
 
     def on_body(self, data: bytes) -> None:

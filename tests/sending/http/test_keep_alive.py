@@ -1,0 +1,153 @@
+"""Idle connections: how long they are used again, what a closed one costs, and how many there may be."""
+
+import asyncio
+import resource
+import subprocess
+import sys
+from contextlib import AsyncExitStack
+
+import pytest
+
+from commands.configuration import DESCRIPTORS_MAX, raise_descriptor_limit
+from domain.delivery.failure_kinds import FailureKind
+from sending.http import pool
+from sending.http.client import SENT_AGAIN
+from tests.house import ROOT
+from tests.receiver import (
+    Authority,
+    Receiver,
+    close_before_answer,
+    raw,
+    reset_before_answer,
+    reset_mid_response,
+    status,
+)
+from tests.sending.http.sending import local_sender, request_to
+
+AUTHORITY = Authority()
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
+@pytest.mark.parametrize("end", [close_before_answer(), reset_before_answer()], ids=["closes", "resets"])
+async def test_a_reused_connection_that_ends_without_an_answer_is_replaced_once(end: object, tls: bool) -> None:
+    context = AUTHORITY.server_context("localhost") if tls else None
+    async with Receiver(tls=context) as receiver, local_sender(ca_bundle=AUTHORITY.ca_bundle) as sender:
+        request = request_to(receiver.url(host="localhost"), headers=(("webhook-id", "one"),))
+        receiver.script(status(), end, status(201), status(), end, end)  # type: ignore[arg-type]  # replies
+        assert (await sender.send(request)).note == ""
+        replaced = await sender.send(request)
+        assert (replaced.status_code, replaced.failure, replaced.stored_detail) == (201, None, SENT_AGAIN)
+        assert len(receiver.requests) == 3
+        assert {one.header("webhook-id") for one in receiver.requests} == {"one"}
+        assert receiver.connections == 2, "the new connection is used again"
+        assert (await sender.send(request)).status_code == 200
+        assert receiver.connections == 2
+        failed = await sender.send(request)
+        assert (failed.status_code, failed.failure) == (None, FailureKind.reset)
+        assert SENT_AGAIN in str(failed.stored_detail)
+        assert len(receiver.requests) == 6
+
+
+@pytest.mark.parametrize("case", ["a new connection", "a response begun", "bytes that are no response"])
+async def test_a_request_is_not_sent_again_on(case: str) -> None:
+    async with Receiver() as receiver, local_sender() as sender:
+        if case != "a new connection":
+            await sender.send(request_to(receiver.url()))
+        receiver.script(
+            {
+                "a new connection": close_before_answer(),
+                "a response begun": reset_mid_response(),
+                "bytes that are no response": raw(b"x", close=True),
+            }[case]
+        )
+        before = len(receiver.requests)
+        result = await sender.send(request_to(receiver.url()))
+        assert result.failure in (FailureKind.reset, FailureKind.invalid_response)
+        assert SENT_AGAIN not in str(result.stored_detail)
+        assert len(receiver.requests) == before + 1
+
+
+@pytest.mark.parametrize(
+    ("header", "reused"),
+    [
+        (None, False),
+        ("timeout=0", False),
+        ("timeout=60, max=100", True),
+        ("max=5, Timeout=99999999", True),
+        ("timeout=never", False),
+    ],
+)
+async def test_a_connection_is_idle_as_long_as_its_receiver_announces(
+    header: str | None, reused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "KEEP_ALIVE_SECONDS", 0.05)
+    async with Receiver() as receiver, local_sender() as sender:
+        receiver.otherwise = status(headers=(("Keep-Alive", header),) if header else ())
+        for _ in range(2):
+            assert (await sender.send(request_to(receiver.url()))).status_code == 200
+            await asyncio.sleep(0.2)
+        assert receiver.connections == (1 if reused else 2)
+
+
+async def test_an_announced_idle_time_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "KEEP_ALIVE_MAX_SECONDS", 0.05)
+    async with Receiver() as receiver, local_sender() as sender:
+        receiver.otherwise = status(headers=(("Keep-Alive", "timeout=600"),))
+        for _ in range(2):
+            await sender.send(request_to(receiver.url()))
+            await asyncio.sleep(0.2)
+        assert receiver.connections == 2
+
+
+SEND_TO_MANY = """
+import asyncio, collections, sys
+import uvloop
+from commands.configuration import raise_descriptor_limit
+from tests.sending.http.sending import local_sender, request_to
+
+async def main():
+    slots, ports = asyncio.Semaphore(512), sys.stdin.read().split()
+    async with local_sender() as sender:
+        async def one(port):
+            async with slots:
+                return (await sender.send(request_to(f"http://127.0.0.1:{port}/"))).failure
+        for _ in range(2):
+            print(*collections.Counter(await asyncio.gather(*[one(port) for port in ports])).items())
+
+if "raise" in sys.argv:
+    raise_descriptor_limit()
+uvloop.run(main())
+"""
+
+
+@pytest.mark.parametrize("raised", ["raise", "leave"])
+async def test_two_thousand_receivers_cost_no_descriptor_too_many(raised: str) -> None:
+    raise_descriptor_limit()
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 6000:
+        pytest.skip("2,000 receivers need more descriptors than this process may have")
+    async with AsyncExitStack() as receivers:
+        ports = [(await receivers.enter_async_context(Receiver())).port for _ in range(2000)]
+        program = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            SEND_TO_MANY,
+            raised,
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard)),
+        )
+        output, _ = await asyncio.wait_for(program.communicate(" ".join(map(str, ports)).encode()), 120)
+        assert output.decode().split("\n") == ["(None, 2000)", "(None, 2000)", ""]
+
+
+def test_a_process_raises_its_soft_limit_to_the_hard_one() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(512, soft), hard))
+        raise_descriptor_limit()
+        now, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        assert now == (DESCRIPTORS_MAX if hard == resource.RLIM_INFINITY else min(DESCRIPTORS_MAX, hard))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, now), hard))
