@@ -22,6 +22,7 @@ class FailureKind(StrEnum):
 
     blocked = "blocked"
     dns = "dns"
+    dns_refused = "dns_refused"
     connect = "connect"
     tls = "tls"
     timeout = "timeout"
@@ -68,7 +69,7 @@ _EXPLAINED: Mapping[Stage, Mapping[FailureKind, tuple[str, str]]] = {
     },
     "on the way": {
         FailureKind.blocked: (
-            "This installation does not send to the URL, or to the address its name resolves to.",
+            "This installation does not send to the URL, or to the address in it.",
             "Use a public https address; for a receiver in a private network ask the operator of this installation to "
             "allow that network.",
         ),
@@ -77,8 +78,13 @@ _EXPLAINED: Mapping[Stage, Mapping[FailureKind, tuple[str, str]]] = {
             "Check the spelling of the host, and have its owner check that the name resolves outside their own network "
             "(A and AAAA records).",
         ),
+        FailureKind.dns_refused: (
+            "The host's name resolved to addresses to which this installation does not send.",
+            "Have the name's owner check its records (A and AAAA), which may have been wrong for a moment only; for a "
+            "receiver in a private network ask the operator of this installation to allow that network.",
+        ),
         FailureKind.connect: (
-            "No connection could be made to the address and port: refused or unreachable.",
+            "No connection could be made to the address and port: refused, unreachable, or not made in 5 s.",
             "Have the receiver's owner check that the service runs, listens on that port and is not blocked by a "
             "firewall.",
         ),

@@ -93,7 +93,7 @@ reason, and admits addresses that lead into an infrastructure (a cloud's wire se
 Source: the IANA special-purpose address registries, and the clouds' documented metadata addresses.
 """
 
-_REFUSED_NETWORKS = sorted(
+REFUSED_NETWORKS = sorted(
     ((ip_network(network), reason) for reason, networks in _REFUSED.items() for network in networks),
     key=lambda refused: refused[0].prefixlen,
     reverse=True,
@@ -192,7 +192,7 @@ def address_refusal(address: Address, rules: UrlRules) -> str | None:
 def _range_of(address: Address, rules: UrlRules) -> str | None:
     if any(address.version == network.version and address in network for network in rules.allowed_networks):
         return None
-    for network, reason in _REFUSED_NETWORKS:
+    for network, reason in REFUSED_NETWORKS:
         if address.version == network.version and address in network:
             return f"{reason} ({network})"
     if isinstance(address, IPv6Address):

@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from ipaddress import ip_address
-
-from aiohappyeyeballs import AddrInfoType
+from typing import Any
 
 from domain.urls.rules import UrlRules, address_refusal
 
@@ -35,6 +34,10 @@ class AddressBlockedError(OSError):
     """The installation does not send to this address. An OSError, so that every layer above passes it on."""
 
 
+class NameRefusedError(OSError):
+    """All addresses of a name are refused now. Its records may change, so it is tried again."""
+
+
 def judge_address(host: str, rules: UrlRules) -> None:
     """Raise AddressBlockedError if the address `host` is not permitted. An IPv6 zone id is refused, too."""
     try:
@@ -44,6 +47,9 @@ def judge_address(host: str, rules: UrlRules) -> None:
     if refusal is not None:
         raise AddressBlockedError(refusal)
 
+
+AddrInfoType = tuple[int, int, int, str, tuple[Any, ...]]
+"""Address as `socket.getaddrinfo` returns it: family, type, protocol, canonical name, socket address."""
 
 _Known = tuple[float, deque[AddrInfoType]]
 """End of the time to live (loop clock), and the permitted addresses in the order in which they are tried."""
@@ -63,7 +69,7 @@ class GuardedResolver:
 
     async def resolve(self, hostname: str, port: int) -> list[AddrInfoType]:
         """Return the permitted addresses of a name, rotated at each call. Raises OSError (gaierror) for an unknown
-        name, AddressBlockedError when all are refused."""
+        name, NameRefusedError when all are refused."""
         name = (hostname, port)
         until, addresses = self._known.get(name, (0.0, deque[AddrInfoType]()))
         if until <= self._loop.time():
@@ -100,7 +106,9 @@ class GuardedResolver:
             if len(permitted) == ADDRESSES_MAX:
                 break
         if not permitted:
-            raise refused or OSError(f"{hostname} has no address")
+            if refused is not None:
+                raise NameRefusedError(f"{hostname} resolves to refused addresses only: {refused}")
+            raise OSError(f"{hostname} has no address")
         permitted.rotate(1)
         if len(self._known) >= KNOWN_MAX:
             self._known.clear()

@@ -15,9 +15,9 @@ from domain.delivery.failure_kinds import FailureKind
 from domain.delivery.verdict import Answer, parse_retry_after
 from domain.urls.rules import NormalisedUrl, UrlRefused, UrlRules, normalise_url
 from domain.wire.excerpts import text_excerpt
-from sending.http.address_guard import AddressBlockedError
+from sending.http.address_guard import AddressBlockedError, NameRefusedError
 from sending.http.connection import ClosedBeforeAnswerError, MalformedResponseError, Response
-from sending.http.pool import Connections, HandshakeCutError
+from sending.http.pool import Connections, HandshakeCutError, NotConnectedError
 
 # Maximum length of a stored `Location`: a useful URL fits, and a receiver may send 8 KB.
 _LOCATION_BYTES = 500
@@ -29,12 +29,22 @@ SENT_AGAIN = "sent again: the idle connection used first was closed without a re
 _OUR_OWN_ERRNO = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL})
 _RESET_ERRNO = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED, errno.ESHUTDOWN, errno.ENOTCONN})
 
-_WITH_OWN_TEXT = (AddressBlockedError, UrlRefused, HandshakeCutError, ClosedBeforeAnswerError, MalformedResponseError)
+_WITH_OWN_TEXT = (
+    AddressBlockedError,
+    NameRefusedError,
+    NotConnectedError,
+    UrlRefused,
+    HandshakeCutError,
+    ClosedBeforeAnswerError,
+    MalformedResponseError,
+)
 
 # The failure kind of every exception, which a test proves. Looked up along the class hierarchy: the most specific wins.
 KINDS: dict[type[BaseException], FailureKind] = {
     AddressBlockedError: FailureKind.blocked,
     UrlRefused: FailureKind.blocked,
+    NameRefusedError: FailureKind.dns_refused,
+    NotConnectedError: FailureKind.connect,
     TimeoutError: FailureKind.timeout,
     socket.gaierror: FailureKind.dns,
     ssl.SSLError: FailureKind.tls,

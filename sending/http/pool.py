@@ -4,18 +4,19 @@ There is no limit per host, so that no request waits for another. The environmen
 """
 
 import asyncio
+import errno
+import os
 import resource
 import socket
 from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
 from ipaddress import ip_address
+from itertools import zip_longest
 from traceback import clear_frames
 
-from aiohappyeyeballs import AddrInfoType, start_connection
-
 from domain.urls.rules import NormalisedUrl, UrlRules
-from sending.http.address_guard import GuardedResolver, GuardedSocketFactory
+from sending.http.address_guard import AddressBlockedError, AddrInfoType, GuardedResolver, GuardedSocketFactory
 from sending.http.connection import ClosedBeforeAnswerError, Connection, Response
 from sending.http.tls import client_context
 
@@ -38,6 +39,10 @@ IDLE_MAX = 16384
 NEXT_ADDRESS_SECONDS = 0.25
 """Delay after which the next address of a name is tried beside the first (RFC 8305)."""
 
+CONNECT_SECONDS = 5.0
+"""Maximum time to make a connection: name, address and TLS. A receiver that works takes less, and with the timeout of
+the whole request one that is down would hold its attempts three times as long."""
+
 _TLS_GOODBYE_SECONDS = 2.0
 """Maximum time for the receiver's part of a TLS shutdown. Python's default is 30 s."""
 
@@ -47,6 +52,34 @@ _Peer = tuple[str, str, int]
 
 class HandshakeCutError(ConnectionError):
     """The connection was closed during the TLS handshake."""
+
+
+class NotConnectedError(OSError):
+    """No address of the receiver accepted a connection. The message says what each of them did."""
+
+
+def _not_connected(errors: dict[str, OSError]) -> OSError:
+    """Return one error for the addresses that were tried, with the `errno` that they have in common."""
+    refused = next((error for error in errors.values() if isinstance(error, AddressBlockedError)), None)
+    if refused is not None:
+        return AddressBlockedError(*refused.args)
+    by_words: dict[str, list[str]] = {}
+    for address, error in errors.items():
+        words = "connection refused by" if error.errno == errno.ECONNREFUSED else f"{_words_of(error)}:"
+        by_words.setdefault(words, []).append(address)
+    numbers = {error.errno for error in errors.values()}
+    combined = NotConnectedError("; ".join(f"{words} {' and '.join(ones)}" for words, ones in by_words.items()))
+    combined.errno = numbers.pop() if len(numbers) == 1 else None
+    return combined
+
+
+def _close_socket(task: "asyncio.Task[socket.socket | OSError]") -> None:
+    if not task.cancelled() and isinstance(result := task.result(), socket.socket):
+        result.close()
+
+
+def _words_of(error: OSError) -> str:
+    return (os.strerror(error.errno) if error.errno else str(error) or type(error).__name__).lower()
 
 
 class Connections:
@@ -71,8 +104,8 @@ class Connections:
     async def exchange(self, url: NormalisedUrl, request: bytes, response: Response) -> None:
         """Send `request`, head and body, to `url`'s host and fill `response`. If an idle connection turns out to be
         closed, before a byte of a response, the request is sent again on a new one. Raises the errors of
-        `Connection.exchange`; if no connection can be made, `AddressBlockedError`, `HandshakeCutError`,
-        `socket.gaierror`, `ssl.SSLError` or another OSError."""
+        `Connection.exchange`; if no connection can be made, `AddressBlockedError`, `NameRefusedError`,
+        `NotConnectedError`, `HandshakeCutError`, `socket.gaierror`, `ssl.SSLError` or another OSError."""
         peer = (url.scheme, url.hostname, url.port)
         connection = self._idle_one(peer)
         if connection is not None:
@@ -144,14 +177,22 @@ class Connections:
     async def _connect(self, url: NormalisedUrl) -> Connection:
         if self._closed:
             raise RuntimeError(_CLOSED)
-        addresses = await self._addresses(url)
+        awaited = f"no address of {url.hostname}"
         try:
-            stream = await start_connection(
-                addresses, happy_eyeballs_delay=NEXT_ADDRESS_SECONDS, socket_factory=self._sockets
-            )
-        except Exception as error:
-            clear_frames(error.__traceback__)  # The frames hold the error, and a reference cycle is not freed at once.
-            raise
+            async with asyncio.timeout(CONNECT_SECONDS):
+                addresses = await self._addresses(url)
+                awaited = f"no connection to {' or '.join(str(one[4][0]) for one in addresses)}"
+                stream = await self._first_of(addresses)
+                awaited = f"no TLS handshake with {url.hostname}"
+                connection = await self._secured(url, stream)
+        except TimeoutError:
+            raise NotConnectedError(f"{awaited} within {CONNECT_SECONDS:g} s") from None
+        self._open.add(connection)
+        connection.lost.add_done_callback(lambda _: self._open.discard(connection))
+        return connection
+
+    async def _secured(self, url: NormalisedUrl, stream: socket.socket) -> Connection:
+        """Return the connection over a connected socket, after the handshake for https."""
         secure = url.scheme == "https"
         try:
             _, connection = await self._loop.create_connection(
@@ -171,9 +212,50 @@ class Connections:
             raise RuntimeError(_CLOSED)
         if connection.lost.done():  # An exchange on it would never end.
             raise ClosedBeforeAnswerError("the connection was closed before a request")
-        self._open.add(connection)
-        connection.lost.add_done_callback(lambda _: self._open.discard(connection))
         return connection
+
+    async def _first_of(self, addresses: Sequence[AddrInfoType]) -> socket.socket:
+        """Return a socket that is connected to one of the addresses. The families alternate, and each address has a
+        start of `NEXT_ADDRESS_SECONDS` over the next (RFC 8305)."""
+        first = [one for one in addresses if one[0] == addresses[0][0]]
+        other = [one for one in addresses if one[0] != addresses[0][0]]
+        queue = [one for pair in zip_longest(first, other) for one in pair if one is not None]
+        trying: dict[asyncio.Task[socket.socket | OSError], str] = {}
+        errors: dict[str, OSError] = {}
+        try:
+            while queue or trying:
+                if queue:
+                    address = queue.pop(0)
+                    trying[asyncio.create_task(self._open_socket(address))] = str(address[4][0])
+                done, _ = await asyncio.wait(
+                    trying, timeout=NEXT_ADDRESS_SECONDS if queue else None, return_when=asyncio.FIRST_COMPLETED
+                )
+                for task in done:
+                    result = task.result()
+                    text = trying.pop(task)
+                    if isinstance(result, socket.socket):
+                        return result
+                    errors[text] = result
+        finally:
+            for task in trying:
+                task.cancel()
+                task.add_done_callback(_close_socket)
+        raise _not_connected(errors)
+
+    async def _open_socket(self, address: AddrInfoType) -> socket.socket | OSError:
+        """Return a connected socket, or the error, without a traceback that would hold this frame."""
+        opened: socket.socket | None = None
+        try:
+            opened = self._sockets(address)
+            opened.setblocking(False)
+            await self._loop.sock_connect(opened, address[4])
+        except BaseException as error:
+            if opened is not None:
+                opened.close()
+            if isinstance(error, OSError):
+                return error.with_traceback(None)
+            raise
+        return opened
 
     async def _addresses(self, url: NormalisedUrl) -> Sequence[AddrInfoType]:
         """Return the permitted addresses of a name. A literal address is checked where its socket is made."""

@@ -6,6 +6,7 @@ through what it names, or the listener would prove nothing.
 """
 
 import asyncio
+import contextlib
 import socket
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import pytest
 
 from domain.delivery.failure_kinds import FailureKind
 from domain.urls.rules import NormalisedUrl, UrlRefused, UrlRules, normalise_url
+from sending.http import pool
 from sending.http.address_guard import AddressBlockedError, GuardedSocketFactory
 from sending.http.client import OutgoingRequest, Sender, SenderSettings, failure_of
 from sending.http.connection import Response
@@ -26,7 +28,7 @@ from sending.http.pool import Connections
 from tests.domain.url_vectors import UrlVector, url_vectors
 from tests.house import ROOT
 from tests.receiver import Receiver
-from tests.sending.http.sending import STRICT, TIMEOUT_SECONDS, local_sender, request_to
+from tests.sending.http.sending import LOCAL, STRICT, TIMEOUT_SECONDS, local_sender, request_to
 
 # One line has a permitted address of the Internet beside a refused one; tests send nothing there.
 REFUSED = [vector for vector in url_vectors() if vector.verdict != "ok" and "93.184.215.14" not in vector.addresses]
@@ -158,13 +160,64 @@ async def test_a_name_that_turns_to_a_private_address_after_its_check_is_blocked
     asked = resolve_to(monkeypatch, ("127.0.0.2",), ("127.0.0.1",))
     rules = UrlRules(allow_http=True, allowed_networks=(ip_network("127.0.0.2/32"),))
     url = normalise_url(f"http://rebind.example.com:{listener.port}/", rules)
-    for expected in (None, FailureKind.blocked, FailureKind.blocked):
+    for expected in (None, FailureKind.dns_refused, FailureKind.dns_refused):
         async with Sender(SenderSettings(rules=rules)) as sender:
             result = await sender.send(OutgoingRequest(url, [], b"{}"))
         assert result.failure is expected, result
     assert listener.connections == 1, "only the first went out, to the permitted address"
     assert asked == ["rebind.example.com"] * 3
-    assert result.detail == "127.0.0.1 is a loopback address (127.0.0.0/8)"
+    assert result.detail == (
+        "rebind.example.com resolves to refused addresses only: 127.0.0.1 is a loopback address (127.0.0.0/8)"
+    )
+    literal = normalise_url(f"http://127.0.0.1:{listener.port}/", LOCAL)
+    async with Sender(SenderSettings(rules=rules)) as sender:
+        assert (await sender.send(OutgoingRequest(literal, [], b"{}"))).failure is FailureKind.blocked
+
+
+@pytest.mark.parametrize("others", [("127.0.0.2",), ("::1",), ("127.0.0.2", "127.0.0.3", "::1")], ids=" ".join)
+async def test_a_receiver_that_is_down_at_all_its_addresses_is_told_in_words(
+    others: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("0.0.0.0", 0))  # the port is nobody else's, and nobody listens
+        resolve_to(monkeypatch, ("127.0.0.1", *others))
+        async with local_sender() as sender:
+            result = await sender.send(request_to(f"http://down.example.com:{taken.getsockname()[1]}/"))
+    assert result.failure is FailureKind.connect
+    assert "connection refused by " in result.detail
+    assert all(address in result.detail for address in ("127.0.0.1", *others))
+    assert "Error" not in result.detail
+    if ":" not in "".join(others):
+        assert result.detail == "connection refused by 127.0.0.1 and 127.0.0.2"
+
+
+async def test_one_address_that_works_is_found_among_dead_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Receiver(host="127.0.0.3") as receiver, local_sender() as sender:
+        resolve_to(monkeypatch, ("::1", "127.0.0.1", "127.0.0.2", "127.0.0.3"))
+        for _ in range(4):
+            assert (await sender.send(request_to(receiver.url(host="some.example.com")))).status_code == 200
+
+
+@pytest.mark.parametrize("stage", ["no address of", "no connection to", "no TLS handshake with"])
+async def test_a_connection_has_a_time_limit_of_its_own(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "CONNECT_SECONDS", 0.3)
+    release = threading.Event()
+    with socket.socket() as listening, contextlib.ExitStack() as clients:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0 if stage == "no connection to" else 100)
+        port = listening.getsockname()[1]
+        if stage == "no connection to":
+            for _ in range(4):  # what nobody accepts fills the queue, and the kernel ignores the next
+                client = clients.enter_context(socket.socket())
+                client.setblocking(False)
+                client.connect_ex(("127.0.0.1", port))
+        elif stage == "no address of":
+            monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: release.wait(60) and [])
+        host = "silent.example.com" if stage == "no address of" else "127.0.0.1"
+        async with local_sender() as sender:
+            result = await sender.send(request_to(f"https://{host}:{port}/"))
+        release.set()
+    assert (result.failure, result.detail) == (FailureKind.connect, f"{stage} {host} within 0.3 s")
 
 
 async def test_of_several_addresses_only_permitted_ones_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
