@@ -26,7 +26,7 @@ from domain.delivery.lifecycle import TRANSITIONS
 from domain.delivery.verdict import Answer, VerdictOutcome, verdict
 from relay.backpressure import MAX_IN_FLIGHT, Backpressure, WorkflowKind
 from relay.batching import BUSY_SHARE, GATHER_SECONDS, SINGLES_BURST, SINGLES_PER_SECOND, Batching
-from sending.concurrency import SHARE, Admission, ConcurrencyLimiter
+from sending.concurrency import FIRST_REQUESTS, SHARE, Admission, ConcurrencyLimiter
 from sending.drain.round import LARGEST_WINDOW, Round
 from sending.drain.sources import OrderedBacklog
 from sending.http.connection import PIECES_MAX
@@ -348,7 +348,7 @@ def brakes() -> tuple[Brake, ...]:
             "requests in flight",
             f"`SUBSCRIPTION_CONCURRENCY` ({default['subscription_concurrency']}) or `maxConcurrency` per subscription, "
             f"`ATTEMPTS_IN_FLIGHT` ({default['attempts_in_flight']}) per worker; one subscription gets 1/{1 / SHARE:g} "
-            "of the free ones",
+            f"of the free ones, {FIRST_REQUESTS} at first and one more per success",
             "a slow receiver delays only itself",
             ConcurrencyLimiter.acquire,
         ),

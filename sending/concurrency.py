@@ -19,6 +19,10 @@ SHARE = 1 / 4
 """Maximum share of the free slots that one subscription holds. Of 512 slots one subscription gets at most 102, fifteen
 that hang get 27 each, and 108 stay free."""
 
+FIRST_REQUESTS = 10
+"""Requests in flight of a subscription without a success yet; each success allows one more (slow start). As many
+failures in a row open the breaker, so that a burst to a dead receiver costs little more than these."""
+
 SLOW_SECONDS = 0.25
 """Time on the wire after which a request counts as slow: it waits for its receiver, not for this worker."""
 
@@ -34,6 +38,8 @@ class SubscriptionQueue:
     store_code: str
     limit: int
     """Maximum number of requests on the wire."""
+    window: int = FIRST_REQUESTS
+    """Maximum number of requests on the wire that the receiver's successes allow."""
     in_flight: int = 0
     under_way: int = 0
     """Number of attempts that have not ended, the queued ones included."""
@@ -44,6 +50,10 @@ class SubscriptionQueue:
     suspension: Suspension | None = None
     suspended_at: float = 0.0
     """Instant of the suspension (monotonic clock). A subscription state that was read earlier is out of date."""
+
+    @property
+    def below_limit(self) -> bool:
+        return self.in_flight < min(self.limit, self.window)
 
 
 class ConcurrencyLimiter:
@@ -62,7 +72,7 @@ class ConcurrencyLimiter:
             return
         slot: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         queue.queue[message_id] = slot
-        if queue.in_flight < queue.limit:
+        if queue.below_limit:
             self._wait(queue)
         try:
             await slot
@@ -95,7 +105,7 @@ class ConcurrencyLimiter:
             self._serve_waiting()
 
     def _has_slot(self, queue: SubscriptionQueue) -> bool:
-        return queue.in_flight < queue.limit and queue.in_flight < SHARE * self.free
+        return queue.below_limit and queue.in_flight < SHARE * self.free
 
     def _wait(self, queue: SubscriptionQueue) -> None:
         self._waiting.setdefault(queue.store_code, {}).setdefault(queue)
@@ -116,10 +126,10 @@ class ConcurrencyLimiter:
         store without an eligible queue keeps its position; otherwise the next free slot would pass it over again."""
         queues = self._waiting[store_code]
         for queue in list(queues):
-            if queue.in_flight < queue.limit and not self._has_slot(queue):
+            if queue.below_limit and not self._has_slot(queue):
                 continue
             del queues[queue]
-            slot = self._first_in(queue) if queue.in_flight < queue.limit else None
+            slot = self._first_in(queue) if queue.below_limit else None
             if slot is not None:
                 self._take(queue)
                 slot.set_result(None)

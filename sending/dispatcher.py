@@ -155,6 +155,12 @@ class Dispatcher:
                 if delivery.hold_again_as is not None and trigger == "automatic":
                     await self._wait_for_rate(delivery, delivery.hold_again_as)
                 exchanged = await self._exchange(delivery, queue)
+                judged = exchanged[-1]
+                if judged.outcome is VerdictOutcome.DELIVERED:
+                    queue.window += 1
+                elif judged.counts_against_receiver:
+                    # The next attempt may have the slot when the breaker knows of this one.
+                    return await self._record(delivery, *exchanged)
             finally:
                 self.queues.limiter.release(queue)
         except (WithdrawnError, SuspendedError) as error:

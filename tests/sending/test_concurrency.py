@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from sending.concurrency import Admissions, ConcurrencyLimiter, SubscriptionQueue, WithdrawnError
+from sending.concurrency import FIRST_REQUESTS, Admissions, ConcurrencyLimiter, SubscriptionQueue, WithdrawnError
 
 ONE, OTHER = uuid4(), uuid4()
 
@@ -26,9 +26,9 @@ async def settle() -> None:
 @pytest.mark.parametrize("hanging", [1, 11, 15, 25])
 async def test_however_many_subscriptions_hang_another_finds_a_slot(hanging: int) -> None:
     limiter = ConcurrencyLimiter(512)
-    queues = [SubscriptionQueue("store", 50) for _ in range(hanging)]
+    queues = [SubscriptionQueue("store", 50, 50) for _ in range(hanging)]
     tasks = [task for queue in queues for task in await enqueue(limiter, queue, 600)]
-    healthy = SubscriptionQueue("store", 50)
+    healthy = SubscriptionQueue("store", 50, 50)
     mine = await enqueue(limiter, healthy, 1)
     assert mine[0].done()
     assert min(queue.in_flight for queue in queues) >= 1
@@ -41,7 +41,7 @@ async def test_however_many_subscriptions_hang_another_finds_a_slot(hanging: int
 @pytest.mark.parametrize(("hanging", "each"), [(1, 50), (5, 50), (15, 27), (100, 4)])
 async def test_those_that_hang_share_evenly_once_their_first_requests_have_ended(hanging: int, each: int) -> None:
     limiter = ConcurrencyLimiter(512)
-    queues = [SubscriptionQueue("store", 50) for _ in range(hanging)]
+    queues = [SubscriptionQueue("store", 50, 50) for _ in range(hanging)]
     tasks = [task for queue in queues for task in await enqueue(limiter, queue, 600)]
     for _ in range(500):
         limiter.release(max(queues, key=lambda queue: queue.in_flight))
@@ -52,7 +52,7 @@ async def test_those_that_hang_share_evenly_once_their_first_requests_have_ended
 
 
 async def test_one_subscription_alone_gets_what_its_limit_says() -> None:
-    limiter, queue = ConcurrencyLimiter(512), SubscriptionQueue("store", 50)
+    limiter, queue = ConcurrencyLimiter(512), SubscriptionQueue("store", 50, 50)
     tasks = await enqueue(limiter, queue, 80)
     assert (queue.in_flight, limiter.free) == (50, 462)
     for _ in range(10):
@@ -63,9 +63,22 @@ async def test_one_subscription_alone_gets_what_its_limit_says() -> None:
         task.cancel()
 
 
+async def test_a_subscription_starts_with_few_requests_and_gets_one_more_for_each_success() -> None:
+    limiter, queue = ConcurrencyLimiter(512), SubscriptionQueue("store", 50)
+    tasks = await enqueue(limiter, queue, 80)
+    assert queue.in_flight == FIRST_REQUESTS
+    for successes in range(1, 11):
+        queue.window += 1
+        limiter.release(queue)
+        await settle()
+        assert queue.in_flight == FIRST_REQUESTS + successes
+    for task in tasks:
+        task.cancel()
+
+
 async def test_freed_slots_are_given_round_robin() -> None:
     limiter = ConcurrencyLimiter(40)
-    first, second = SubscriptionQueue("store", 50), SubscriptionQueue("store", 50)
+    first, second = SubscriptionQueue("store", 50, 50), SubscriptionQueue("store", 50, 50)
     tasks = [*await enqueue(limiter, first, 20), *await enqueue(limiter, second, 20)]
     for _ in range(12):
         limiter.release(max(first, second, key=lambda queue: queue.in_flight))
@@ -112,7 +125,7 @@ async def test_an_attempt_that_is_withdrawn_or_cancelled_leaves_no_slot_taken() 
 
 
 async def test_one_store_alone_gets_its_slots_at_once() -> None:
-    limiter, queue = ConcurrencyLimiter(512), SubscriptionQueue("store", 50)
+    limiter, queue = ConcurrencyLimiter(512), SubscriptionQueue("store", 50, 50)
     tasks = await enqueue(limiter, queue, 20)
     assert queue.in_flight == 20
     for task in tasks:

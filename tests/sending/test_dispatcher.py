@@ -18,7 +18,7 @@ from domain.delivery.lifecycle import OWN_FAULT_DELAY_SECONDS, Reason
 from sending import dispatcher
 from storage.sealing import Sealer
 from tests.deadlines import eventually
-from tests.receiver import Exchange, Receiver, after, status, when
+from tests.receiver import Exchange, Receiver, Reply, after, close_before_answer, status, when
 from tests.workbench import Workbench, workbench
 
 SCHEDULE = (60, 60)
@@ -183,7 +183,33 @@ async def test_when_a_breaker_opens_what_queues_waits_as_rows(cleared_url: str, 
         statuses = await bench.statuses()
         assert statuses == {"pending": len(receiver.requests), "held": 200 - len(receiver.requests)}
         assert bench.woken
-    assert len(receiver.requests) < 150, "a flush takes milliseconds, in which others are answered"
+    assert len(receiver.requests) <= 2 + 5, "two on the wire, and those of the flushes before the fifth failure"
+
+
+@pytest.mark.parametrize(
+    "answer", [status(500), close_before_answer(), after(0.05, status(503))], ids=["fails", "closes", "fails late"]
+)
+async def test_a_burst_to_a_dead_receiver_sends_at_most_sixty_requests(
+    cleared_url: str, receiver: Receiver, answer: Reply
+) -> None:
+    receiver.otherwise = answer
+    async with workbench(cleared_url) as bench:
+        await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
+        await bench.attempt_events(await bench.emit("CustomerUpdated", "{}", 300))
+        assert (await bench.statuses())["held"] == 300 - len(receiver.requests)
+    assert len(receiver.requests) <= 60
+
+
+async def test_a_burst_to_a_receiver_that_dies_in_it_sends_at_most_sixty_more(
+    cleared_url: str, receiver: Receiver
+) -> None:
+    receiver.script(*[after(0.01, status(200))] * 200)
+    receiver.otherwise = after(0.01, status(500))
+    async with workbench(cleared_url) as bench:
+        await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
+        await bench.attempt_events(await bench.emit("CustomerUpdated", "{}", 500))
+        assert (await bench.statuses())["delivered"] == 200
+    assert len(receiver.requests) <= 200 + 60
 
 
 async def test_a_changed_concurrency_applies_while_the_subscription_is_busy(
