@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from sending.suspension import Suspension
+from storage.deliveries.open import SubscriptionFacts
 
 SHARE = 1 / 4
 """Maximum share of the free slots that one subscription holds. Of 512 slots one subscription gets at most 102, fifteen
@@ -47,9 +48,16 @@ class SubscriptionQueue:
     """Queued attempts by message id, first come first served."""
     on_wire: dict[UUID, float] = field(default_factory=dict)
     """Start of each request on the wire by message id (monotonic clock), oldest first."""
+    subscription: SubscriptionFacts | None = None
+    """The subscription as it was read last, unless that was with its deliveries."""
     suspension: Suspension | None = None
     suspended_at: float = 0.0
     """Instant of the suspension (monotonic clock). A subscription state that was read earlier is out of date."""
+
+    def current(self, subscription: SubscriptionFacts) -> SubscriptionFacts:
+        """Return the newer one of `subscription` and the one that was read last."""
+        read = self.subscription
+        return read if read is not None and read.updated_at > subscription.updated_at else subscription
 
     @property
     def below_limit(self) -> bool:

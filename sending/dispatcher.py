@@ -224,6 +224,7 @@ class Dispatcher:
         """Send the request. Return its start (monotonic clock), its result, the body's digest, and the verdict."""
         self._queued.discard(delivery.message_id)
         self._observe_lag(delivery)
+        delivery.subscription = queue.current(delivery.subscription)
         began = queue.on_wire[delivery.message_id] = time.monotonic()
         try:
             result, body_digest = await self._send(delivery)

@@ -8,12 +8,12 @@ from sending.concurrency import SLOW_SECONDS, Admissions, ConcurrencyLimiter, Su
 from sending.rate_limit import RateLimiters
 from sending.suspension import BREAKER_OPEN, DISABLED, SLOWED_DOWN, Suspension, suspension_of
 from storage.database import Database
-from storage.deliveries.open import OpenDelivery, SubscriptionFacts
-from storage.subscriptions.state import SubscriptionState, live_workers, subscription_states
+from storage.deliveries.open import OpenDelivery, SubscriptionFacts, current_subscriptions
+from storage.subscriptions.state import live_workers
 from temporal.periodic import run_periodically
 
 REFRESH_SECONDS = 1.0
-"""Maximum age of the subscription state that a queued attempt is checked against."""
+"""Maximum age of the subscription that a queued attempt is checked against and sent for."""
 
 
 class SubscriptionQueues:
@@ -96,21 +96,24 @@ class SubscriptionQueues:
             if queue is not None and queue.suspension == BREAKER_OPEN:
                 queue.suspension = None
 
-    def refresh(self, states: Collection[SubscriptionState], *, read_at: float, workers: int, rank: int) -> None:
-        """Apply subscription states that were read at `read_at` (monotonic clock). `rank` is this worker's position,
-        from 0, among the live `workers`."""
+    def refresh(self, current: Collection[SubscriptionFacts], *, read_at: float, workers: int, rank: int) -> None:
+        """Apply subscriptions that were read at `read_at` (monotonic clock). `rank` is this worker's position, from 0,
+        among the live `workers`."""
         self._workers, self._rank = max(workers, 1), rank
-        for state in states:
-            queue = self._queues.get(state.subscription_id)
-            if queue is not None and queue.suspended_at < read_at:
-                queue.suspension = suspension_of(state)
-                self.limiter.limit(queue, self._limit_here(state))
+        for subscription in current:
+            queue = self._queues.get(subscription.id)
+            if queue is None:
+                continue
+            queue.subscription = subscription
+            if queue.suspended_at < read_at:
+                queue.suspension = suspension_of(subscription)
+                self.limiter.limit(queue, self._limit_here(subscription))
 
     def _under_way(self, subscription_id: UUID) -> int:
         queue = self._queues.get(subscription_id)
         return queue.under_way if queue is not None else 0
 
-    def _limit_here(self, subscription: SubscriptionFacts | SubscriptionState) -> int:
+    def _limit_here(self, subscription: SubscriptionFacts) -> int:
         """Return the concurrency limit of a subscription in this worker. One worker alone sends for a subscription that
         only its drain may send to. Of the others, each worker gets an equal part of the installation's limit."""
         if subscription.max_concurrency is not None:
@@ -123,15 +126,15 @@ class SubscriptionQueues:
 
 async def watch_subscriptions(database: Database, queues: SubscriptionQueues) -> None:
     """Refresh the subscriptions of queued attempts and this worker's rank among the live workers, until cancelled. A
-    subscription may be paused, disabled or limited after its attempts were queued."""
+    subscription may be paused, limited or edited after its attempts were queued."""
 
     async def refresh() -> None:
         read_at = time.monotonic()
         async with database.transaction() as connection:
-            states = await subscription_states(connection, queues.ids())
+            current = await current_subscriptions(connection, queues.ids())
             workers = await live_workers(connection)
         me = queues.worker_id
         rank = workers.index(me) if me in workers else len(workers)
-        queues.refresh(states, read_at=read_at, workers=len(workers), rank=rank)
+        queues.refresh(current, read_at=read_at, workers=len(workers), rank=rank)
 
     await run_periodically("refresh of subscription states", refresh, every_seconds=REFRESH_SECONDS)

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 
 from domain.delivery.lifecycle import DeliveryStatus, Reason, ending_before
-from storage.deliveries.open import OpenDelivery
-from storage.subscriptions.state import SubscriptionState
+from storage.deliveries.open import OpenDelivery, SubscriptionFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +25,13 @@ BREAKER_OPEN = Suspension(DeliveryStatus.HELD, Reason.BREAKER_OPEN)
 DISABLED = Suspension(DeliveryStatus.EXHAUSTED, Reason.SUBSCRIPTION_DISABLED)
 
 
-def suspension_of(state: SubscriptionState) -> Suspension | None:
-    """Return the suspension that follows from the current subscription state, or None."""
-    ending = ending_before(subscription_status=state.status, subscription_deleted=state.deleted)
+def suspension_of(subscription: SubscriptionFacts) -> Suspension | None:
+    """Return the suspension that follows from the current subscription, or None."""
+    ending = ending_before(subscription_status=subscription.status, subscription_deleted=subscription.deleted)
     if ending is not None:
         return Suspension(*ending)
-    return Suspension(DeliveryStatus.HELD, state.hold_reason) if state.hold_reason is not None else None
+    reason = subscription.hold_reason
+    return Suspension(DeliveryStatus.HELD, reason) if reason is not None else None
 
 
 def suspension_for(suspension: Suspension | None, delivery: OpenDelivery, trigger: str) -> Suspension | None:

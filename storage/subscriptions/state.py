@@ -3,14 +3,13 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain.delivery.breaker import BreakerRules, hold_reason
-from domain.delivery.lifecycle import OPEN, DeliveryStatus, Reason
+from domain.delivery.breaker import BreakerRules
+from domain.delivery.lifecycle import OPEN, DeliveryStatus
 from domain.delivery.throttling import (
     DOUBLED_AFTER_SECONDS,
     HALVED_ONCE_IN_SECONDS,
@@ -22,7 +21,6 @@ from domain.delivery.throttling import (
 from storage.columns import in_list, unnest
 from storage.deliveries.log import use_indexes_in_order
 from storage.deliveries.skip_scan import BRANCHES, IN_BRANCH
-from storage.mapping import all_as
 from storage.operations.workers import LEASE_SECONDS
 
 SLOWED = """EXISTS (SELECT FROM subscription_throttle AS throttle
@@ -46,39 +44,6 @@ REST_SECONDS = """coalesce((
 DRAIN_ONLY = f"""(subscription.rate_limit_per_second IS NOT NULL OR subscription.ordered
     OR subscription.max_concurrency IS NOT NULL OR {SLOWED})"""
 """SQL over a row `subscription`: a limit, ordering or adaptive throttling applies that only the drain can observe."""
-
-
-class SubscriptionState(NamedTuple):
-    """The part of a subscription that decides whether attempts may begin."""
-
-    subscription_id: UUID
-    status: str
-    deleted: bool
-    breaker_open: bool
-    drain_only: bool
-    max_concurrency: int | None
-
-    @property
-    def hold_reason(self) -> Reason | None:
-        """Reason to hold deliveries for the drain; None when they may be attempted at once."""
-        return hold_reason(status=self.status, breaker_open=self.breaker_open, drain_only=self.drain_only)
-
-
-_STATES = text(f"""
-SELECT subscription.id AS subscription_id, subscription.status, subscription.deleted_at IS NOT NULL AS deleted,
-    health.breaker_opened_at IS NOT NULL AS breaker_open, {DRAIN_ONLY} AS drain_only, subscription.max_concurrency
-FROM subscription LEFT JOIN subscription_health AS health ON health.subscription_id = subscription.id
-WHERE subscription.id = ANY(:ids)
-""")
-
-
-async def subscription_states(
-    connection: AsyncConnection, subscription_ids: Collection[UUID]
-) -> list[SubscriptionState]:
-    """Return the current states of these subscriptions, without those that do not exist."""
-    if not subscription_ids:
-        return []
-    return all_as(SubscriptionState, await connection.execute(_STATES, {"ids": list(subscription_ids)}))
 
 
 async def live_workers(connection: AsyncConnection) -> list[UUID]:

@@ -212,6 +212,30 @@ async def test_a_burst_to_a_receiver_that_dies_in_it_sends_at_most_sixty_more(
     assert len(receiver.requests) <= 200 + 60
 
 
+async def test_a_changed_url_applies_to_the_queued_attempts_of_a_batch(
+    cleared_url: str, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliver, "STALL_SECONDS", 20.0)
+    gate = asyncio.Event()
+    receiver.script(*[when(gate, status(200))] * 2)
+    async with workbench(cleared_url, subscription_concurrency=2) as bench:
+        subscription_id = await bench.subscribe("CustomerUpdated", receiver.url("/old"))
+        asked = asyncio.create_task(bench.attempt_events(await bench.emit("CustomerUpdated", "{}", 30)))
+        await receiver.wait_for(2)
+        await bench.execute("UPDATE subscription SET url = :url, updated_at = now()", url=receiver.url("/new"))
+        queue = bench.dispatcher.queues._queues[subscription_id]
+
+        async def read() -> bool:
+            return queue.subscription is not None and queue.subscription.url.endswith("/new")
+
+        await eventually(read, 5, "the worker knows")
+        gate.set()
+        assert (await asked).delivered == 30
+        urls = await bench.execute("SELECT url, count(*) AS count FROM attempt GROUP BY url")
+    assert [one.target for one in receiver.requests] == ["/old"] * 2 + ["/new"] * 28
+    assert {row.url.rpartition("/")[2]: row.count for row in urls} == {"old": 2, "new": 28}
+
+
 async def test_a_changed_concurrency_applies_while_the_subscription_is_busy(
     cleared_url: str, receiver: Receiver
 ) -> None:
