@@ -82,6 +82,7 @@ def _delivery_of(draft: DraftTest, timezone: str) -> OpenDelivery:
         signature_version=draft.signature_version,
         retry_schedule=None,
         max_concurrency=None,
+        updated_at=now,
     )
     sample = dump(CATALOGUE[draft.event_name].sample)
     created_at = now.strftime("%Y-%m-%dT%H:%M:%SZ")

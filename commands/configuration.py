@@ -14,16 +14,11 @@ from local.data_directory import DEFAULT_DATA_DIRECTORY, DataDirectory, StackErr
 from local.stack_file import Stack, load_or_create
 from settings import Settings
 
-DESCRIPTORS_MAX = 65536
-"""Maximum number of open files of a process: far more than the connections of a burst."""
-
 
 def raise_descriptor_limit() -> None:
-    """Raise the soft limit of open files, often 1,024, towards the hard one. A burst to many receivers exceeds it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = DESCRIPTORS_MAX if hard == resource.RLIM_INFINITY else min(DESCRIPTORS_MAX, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    """Raise the soft limit of open files, often 1,024, to the hard one. A burst to many receivers exceeds it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 @dataclass(frozen=True)

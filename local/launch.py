@@ -7,11 +7,9 @@ matters: a change of user clears the death signal, and a parent that died before
 
 import ctypes
 import os
-import resource
 import sys
 
 PR_SET_PDEATHSIG = 1
-MANY_FILES = 65536
 PARENT_IS_GONE = 125
 CANNOT_START = 126
 
@@ -27,7 +25,6 @@ def main(parent: str, death_signal: str, uid: str, gid: str, *program: str) -> i
             sys.stderr.write(f"cannot become user {uid}: {error.strerror}\n")
             return CANNOT_START
     os.umask(0o077)
-    _may_open_many_files()
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0) != 0:
         sys.stderr.write(f"prctl: {os.strerror(ctypes.get_errno())}\n")
         return CANNOT_START
@@ -38,14 +35,6 @@ def main(parent: str, death_signal: str, uid: str, gid: str, *program: str) -> i
     except OSError as error:
         sys.stderr.write(f"cannot start {program[0]}: {error.strerror}\n")
     return CANNOT_START
-
-
-def _may_open_many_files() -> None:
-    """Raise the soft limit of open files towards the hard limit. A burst would exceed the usual 1,024."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MANY_FILES if hard == resource.RLIM_INFINITY else min(MANY_FILES, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 if __name__ == "__main__":

@@ -21,8 +21,7 @@ SHARE = 1 / 4
 that hang get 27 each, and 108 stay free."""
 
 FIRST_REQUESTS = 10
-"""Requests in flight of a subscription without a success yet; each success allows one more (slow start). As many
-failures in a row open the breaker, so that a burst to a dead receiver costs little more than these."""
+"""Requests in flight of a subscription without a success yet; each success allows one more (slow start)."""
 
 SLOW_SECONDS = 0.25
 """Time on the wire after which a request counts as slow: it waits for its receiver, not for this worker."""
@@ -53,11 +52,6 @@ class SubscriptionQueue:
     suspension: Suspension | None = None
     suspended_at: float = 0.0
     """Instant of the suspension (monotonic clock). A subscription state that was read earlier is out of date."""
-
-    def current(self, subscription: SubscriptionFacts) -> SubscriptionFacts:
-        """Return the newer one of `subscription` and the one that was read last."""
-        read = self.subscription
-        return read if read is not None and read.updated_at > subscription.updated_at else subscription
 
     @property
     def below_limit(self) -> bool:

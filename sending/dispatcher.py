@@ -224,7 +224,8 @@ class Dispatcher:
         """Send the request. Return its start (monotonic clock), its result, the body's digest, and the verdict."""
         self._queued.discard(delivery.message_id)
         self._observe_lag(delivery)
-        delivery.subscription = queue.current(delivery.subscription)
+        if queue.subscription is not None and queue.subscription.updated_at > delivery.subscription.updated_at:
+            delivery.subscription = queue.subscription  # a URL, header or key was changed meanwhile
         began = queue.on_wire[delivery.message_id] = time.monotonic()
         try:
             result, body_digest = await self._send(delivery)

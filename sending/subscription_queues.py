@@ -97,15 +97,12 @@ class SubscriptionQueues:
                 queue.suspension = None
 
     def refresh(self, current: Collection[SubscriptionFacts], *, read_at: float, workers: int, rank: int) -> None:
-        """Apply subscriptions that were read at `read_at` (monotonic clock). `rank` is this worker's position, from 0,
-        among the live `workers`."""
+        """Apply subscriptions read at `read_at` (monotonic clock). `rank` is this worker's, from 0, among `workers`."""
         self._workers, self._rank = max(workers, 1), rank
         for subscription in current:
-            queue = self._queues.get(subscription.id)
-            if queue is None:
-                continue
-            queue.subscription = subscription
-            if queue.suspended_at < read_at:
+            if (queue := self._queues.get(subscription.id)) is not None:
+                queue.subscription = subscription
+            if queue is not None and queue.suspended_at < read_at:
                 queue.suspension = suspension_of(subscription)
                 self.limiter.limit(queue, self._limit_here(subscription))
 

@@ -30,8 +30,7 @@ def suspension_of(subscription: SubscriptionFacts) -> Suspension | None:
     ending = ending_before(subscription_status=subscription.status, subscription_deleted=subscription.deleted)
     if ending is not None:
         return Suspension(*ending)
-    reason = subscription.hold_reason
-    return Suspension(DeliveryStatus.HELD, reason) if reason is not None else None
+    return Suspension(DeliveryStatus.HELD, subscription.hold_reason) if subscription.hold_reason is not None else None
 
 
 def suspension_for(suspension: Suspension | None, delivery: OpenDelivery, trigger: str) -> Suspension | None:

@@ -80,8 +80,7 @@ _EXPLAINED: Mapping[Stage, Mapping[FailureKind, tuple[str, str]]] = {
         ),
         FailureKind.dns_refused: (
             "The host's name resolved to addresses to which this installation does not send.",
-            "Have the name's owner check its records (A and AAAA), which may have been wrong for a moment only; for a "
-            "receiver in a private network ask the operator of this installation to allow that network.",
+            "Have the name's owner check its A and AAAA records; a private network has to be allowed by the operator.",
         ),
         FailureKind.connect: (
             "No connection could be made to the address and port: refused, unreachable, or not made in 5 s.",

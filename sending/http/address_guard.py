@@ -1,4 +1,4 @@
-"""Address check of outgoing connections, at name resolution and at the socket that is about to connect.
+"""Address check of outgoing connections, at name resolution; `pool` repeats it at the socket about to connect.
 
 A name may resolve to a public address when the subscription is created and to 127.0.0.1 a second later (DNS rebinding),
 and literal addresses pass no resolver. So each socket is checked by the address it would connect to.
@@ -153,16 +153,3 @@ class GuardedResolver:
             answer.set_exception(error)
         else:
             answer.set_result(found)
-
-
-class GuardedSocketFactory:
-    """Factory of sockets for permitted addresses: the last check before a connection."""
-
-    def __init__(self, rules: UrlRules) -> None:
-        self._rules = rules
-
-    def __call__(self, addr_info: AddrInfoType) -> socket.socket:
-        """Return a new non-blocking socket for `addr_info`; raises AddressBlockedError."""
-        family, kind, protocol, _, socket_address = addr_info
-        judge_address(str(socket_address[0]), self._rules)
-        return socket.socket(family=family, type=kind, proto=protocol)

@@ -5,11 +5,12 @@ import errno
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Self
+from typing import Any, cast
 
 from domain.delivery.failure_kinds import FailureKind
 from domain.delivery.verdict import Answer, parse_retry_after
@@ -23,21 +24,9 @@ from sending.http.pool import Connections, HandshakeCutError, NotConnectedError
 _LOCATION_BYTES = 500
 _DETAIL_BYTES = 300
 
-SENT_AGAIN = "sent again: the idle connection used first was closed without a response"
-
 # The machine has run out of a resource, which is no fault of the receiver.
 _OUR_OWN_ERRNO = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL})
 _RESET_ERRNO = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED, errno.ESHUTDOWN, errno.ENOTCONN})
-
-_WITH_OWN_TEXT = (
-    AddressBlockedError,
-    NameRefusedError,
-    NotConnectedError,
-    UrlRefused,
-    HandshakeCutError,
-    ClosedBeforeAnswerError,
-    MalformedResponseError,
-)
 
 # The failure kind of every exception, which a test proves. Looked up along the class hierarchy: the most specific wins.
 KINDS: dict[type[BaseException], FailureKind] = {
@@ -53,6 +42,7 @@ KINDS: dict[type[BaseException], FailureKind] = {
     MalformedResponseError: FailureKind.invalid_response,
     OSError: FailureKind.connect,
 }
+_WITH_OWN_TEXT = tuple(error for error in KINDS if error.__module__.startswith(("sending.", "domain.")))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,64 +116,43 @@ class Deadlines:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._loop = asyncio.get_running_loop()
-        self._limits: dict[Limit, float] = {}
-        """Active limits with their end (loop clock). All have the same length, so the first one ends first."""
+        self._ends: dict[asyncio.Task[Any], float] = {}
+        """Ends of the active limits (loop clock). All have the same length, so the first one ends first."""
         self._timer: asyncio.TimerHandle | None = None
 
-    def limit(self) -> "Limit":
-        """Return a context manager that cancels its block at the end of the timeout, and raises TimeoutError."""
-        return Limit(self)
-
-    def begin(self, limit: "Limit") -> None:
-        ends_at = self._limits[limit] = self._loop.time() + self._seconds
+    @contextmanager
+    def limit(self) -> Iterator[None]:
+        """Cancel the block at the end of the timeout and raise TimeoutError, with the rules of `asyncio.timeout` about
+        cancellation by others. One limit a task."""
+        task = cast("asyncio.Task[Any]", asyncio.current_task())
+        cancellations = task.cancelling()
+        ends_at = self._ends[task] = self._loop.time() + self._seconds
         if self._timer is None:
             self._timer = self._loop.call_at(ends_at, self._expire_due)
-
-    def end(self, limit: "Limit") -> None:
-        self._limits.pop(limit, None)
+        try:
+            yield
+        except BaseException as error:
+            only_ours = task not in self._ends and task.uncancel() <= cancellations
+            if only_ours and isinstance(error, asyncio.CancelledError):
+                raise TimeoutError from error
+            raise
+        finally:
+            self._ends.pop(task, None)
 
     def _expire_due(self) -> None:
-        """Expire the limits that are due, and set the timer for the next one."""
+        """Cancel the tasks whose limit has ended, and set the timer for the next one."""
         self._timer = None
         now = self._loop.time()
-        while self._limits:
-            limit, ends_at = next(iter(self._limits.items()))
+        while self._ends:
+            task, ends_at = next(iter(self._ends.items()))
             if ends_at > now:
                 self._timer = self._loop.call_at(ends_at, self._expire_due)
                 return
-            del self._limits[limit]
-            limit.expire()
+            del self._ends[task]
+            task.cancel()
 
 
-class Limit:
-    """Timeout of one block, with the rules of `asyncio.timeout` about cancellation by others."""
-
-    __slots__ = ("_cancellations", "_deadlines", "_expired", "_task")
-
-    def __init__(self, deadlines: Deadlines) -> None:
-        self._deadlines = deadlines
-        self._expired = False
-
-    def __enter__(self) -> None:
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("a time limit needs a task to cancel")
-        self._task = task
-        self._cancellations = task.cancelling()
-        self._deadlines.begin(self)
-
-    def expire(self) -> None:
-        self._expired = True
-        self._task.cancel()
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        self._deadlines.end(self)
-        only_ours = self._expired and self._task.uncancel() <= self._cancellations
-        if only_ours and kind is asyncio.CancelledError:
-            raise TimeoutError from error
-
-
-class Sender:
+class Sender(AbstractAsyncContextManager["Sender"]):
     """HTTP client over shared connections. Build it inside the running event loop, close it with `aclose`."""
 
     def __init__(self, settings: SenderSettings) -> None:
@@ -191,9 +160,6 @@ class Sender:
         self._connections = Connections(settings.rules, ca_bundle=settings.ca_bundle, client_cert=settings.client_cert)
         self._deadlines = Deadlines(settings.timeout_seconds)
         self._opening: Callable[[str], tuple[NormalisedUrl, str]] = lru_cache(maxsize=4096)(self._opening_of)
-
-    async def __aenter__(self) -> Self:
-        return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
@@ -214,8 +180,7 @@ class Sender:
             failure = failure_of(error)
             detail = text_excerpt(detail_of(error).encode("utf-8", "replace"), _DETAIL_BYTES, request.redact)
             if failure is FailureKind.timeout:
-                awaited = "the request was not sent whole" if response.unsent else "no complete answer"
-                detail = f"{awaited} within {self._settings.timeout_seconds:g} s"
+                detail = f"no complete answer within {self._settings.timeout_seconds:g} s"
         duration_ms = round((time.perf_counter() - started) * 1000)
         status = response.status_code
         retry_after: float | None = None
@@ -226,9 +191,7 @@ class Sender:
             if response.location is not None and status < 400:
                 location = text_excerpt(response.location, _LOCATION_BYTES, request.redact)
         excerpt = text_excerpt(bytes(response.body), self._settings.excerpt_bytes, request.redact)
-        note = SENT_AGAIN if response.sent_again else ""
-        if response.notes:
-            note = "; ".join(filter(None, (note, f"Odd: {', '.join(response.notes)}")))
+        note = f"Odd: {', '.join(response.notes)}" if response.notes else ""
         return SendResult(status, failure, retry_after, location, excerpt, detail, duration_ms, note)
 
     def _opening_of(self, url: str) -> tuple[NormalisedUrl, str]:

@@ -8,24 +8,21 @@ import errno
 import os
 import resource
 import socket
+from asyncio.staggered import staggered_race
 from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from ipaddress import ip_address
-from itertools import zip_longest
 from traceback import clear_frames
 
 from domain.urls.rules import NormalisedUrl, UrlRules
-from sending.http.address_guard import AddressBlockedError, AddrInfoType, GuardedResolver, GuardedSocketFactory
+from sending.http.address_guard import AddrInfoType, GuardedResolver, judge_address
 from sending.http.connection import ClosedBeforeAnswerError, Connection, Response
 from sending.http.tls import client_context
 
 KEEP_ALIVE_SECONDS = 15.0
-"""Maximum idle time of a connection whose receiver announces none. Servers that close idle connections sooner (uvicorn
-and Apache after 5 s) are seen to do so; a request that meets the close is sent again."""
-
-ANNOUNCED_SHARE = 0.8
-"""Part of the time in `Keep-Alive: timeout=…` for which a connection is used, so that no request meets its end."""
+"""Maximum idle time of a connection whose receiver announces none. A request that meets its close is sent again."""
 
 KEEP_ALIVE_MAX_SECONDS = 60.0
 """Maximum idle time of a connection, whatever its receiver announces."""
@@ -33,20 +30,16 @@ KEEP_ALIVE_MAX_SECONDS = 60.0
 IDLE_SHARE = 1 / 4
 """Maximum share of the process's file descriptors for idle connections. The oldest make way."""
 
-IDLE_MAX = 16384
-"""Maximum number of idle connections without a limit of descriptors."""
-
 NEXT_ADDRESS_SECONDS = 0.25
 """Delay after which the next address of a name is tried beside the first (RFC 8305)."""
 
 CONNECT_SECONDS = 5.0
-"""Maximum time to make a connection: name, address and TLS. A receiver that works takes less, and with the timeout of
-the whole request one that is down would hold its attempts three times as long."""
+"""Maximum time to make a connection: name, address and TLS. A receiver that works takes less."""
 
 _TLS_GOODBYE_SECONDS = 2.0
 """Maximum time for the receiver's part of a TLS shutdown. Python's default is 30 s."""
 
-_CLOSED = "the sender is closed"
+SENT_AGAIN = "sent again, because an idle connection was closed without a response"
 _Peer = tuple[str, str, int]
 
 
@@ -58,28 +51,17 @@ class NotConnectedError(OSError):
     """No address of the receiver accepted a connection. The message says what each of them did."""
 
 
-def _not_connected(errors: dict[str, OSError]) -> OSError:
+def _not_connected(addresses: Sequence[AddrInfoType], errors: Sequence[BaseException | None]) -> NotConnectedError:
     """Return one error for the addresses that were tried, with the `errno` that they have in common."""
-    refused = next((error for error in errors.values() if isinstance(error, AddressBlockedError)), None)
-    if refused is not None:
-        return AddressBlockedError(*refused.args)
     by_words: dict[str, list[str]] = {}
-    for address, error in errors.items():
-        words = "connection refused by" if error.errno == errno.ECONNREFUSED else f"{_words_of(error)}:"
-        by_words.setdefault(words, []).append(address)
-    numbers = {error.errno for error in errors.values()}
+    numbers = [error.errno if isinstance(error, OSError) else None for error in errors]
+    for address, error, number in zip(addresses, errors, numbers, strict=True):
+        words = (os.strerror(number) if number else str(error)).lower()
+        words = f"{words} by" if number == errno.ECONNREFUSED else f"{words}:"
+        by_words.setdefault(words, []).append(str(address[4][0]))
     combined = NotConnectedError("; ".join(f"{words} {' and '.join(ones)}" for words, ones in by_words.items()))
-    combined.errno = numbers.pop() if len(numbers) == 1 else None
+    combined.errno = numbers[0] if len(set(numbers)) == 1 else None
     return combined
-
-
-def _close_socket(task: "asyncio.Task[socket.socket | OSError]") -> None:
-    if not task.cancelled() and isinstance(result := task.result(), socket.socket):
-        result.close()
-
-
-def _words_of(error: OSError) -> str:
-    return (os.strerror(error.errno) if error.errno else str(error) or type(error).__name__).lower()
 
 
 class Connections:
@@ -88,15 +70,12 @@ class Connections:
     def __init__(self, rules: UrlRules, *, ca_bundle: str | None = None, client_cert: str | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         self._resolver = GuardedResolver(rules)
-        self._sockets = GuardedSocketFactory(rules)
+        self._rules = rules
         self._tls = client_context(ca_bundle, client_cert)
         self._idle: dict[_Peer, list[Connection]] = {}
         """Idle connections by peer, the last used one at the end, so that surplus connections expire."""
-        self._by_age: OrderedDict[Connection, _Peer] = OrderedDict()
-        """All idle connections, the longest idle one first."""
-        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        unlimited = descriptors == resource.RLIM_INFINITY
-        self._idle_max = IDLE_MAX if unlimited else min(IDLE_MAX, int(descriptors * IDLE_SHARE))
+        self._by_age: OrderedDict[Connection, _Peer] = OrderedDict()  # the longest idle one first
+        self._idle_max = resource.getrlimit(resource.RLIMIT_NOFILE)[0] * IDLE_SHARE
         self._open: set[Connection] = set()
         self._sweep: asyncio.TimerHandle | None = None
         self._closed = False
@@ -108,31 +87,28 @@ class Connections:
         `NotConnectedError`, `HandshakeCutError`, `socket.gaierror`, `ssl.SSLError` or another OSError."""
         peer = (url.scheme, url.hostname, url.port)
         connection = self._idle_one(peer)
-        if connection is not None:
-            try:
-                reusable = await connection.exchange(request, response)
-            except ConnectionError:
-                if not connection.unanswered:
-                    raise
-                response.sent_again = True
-            else:
-                self._keep(peer, connection, reusable)
-                return
-        connection = await self._connect(url)
-        self._keep(peer, connection, await connection.exchange(request, response))
+        try:
+            reusable = connection is not None and await connection.exchange(request, response)
+        except ConnectionError:
+            if connection is None or not connection.unanswered:
+                raise
+            response.notes[SENT_AGAIN], connection = None, None
+        if connection is None:
+            connection = await self._connect(url)
+            reusable = await connection.exchange(request, response)
+        if reusable:
+            self._keep(peer, connection)
 
-    def _keep(self, peer: _Peer, connection: Connection, reusable: bool) -> None:
-        if not reusable:
-            return
+    def _keep(self, peer: _Peer, connection: Connection) -> None:
         announced = connection.keep_alive_seconds
-        seconds = KEEP_ALIVE_SECONDS if announced is None else min(announced * ANNOUNCED_SHARE, KEEP_ALIVE_MAX_SECONDS)
+        seconds = KEEP_ALIVE_SECONDS if announced is None else min(announced, KEEP_ALIVE_MAX_SECONDS)
         connection.usable_until = self._loop.time() + seconds
         self._idle.setdefault(peer, []).append(connection)
         self._by_age[connection] = peer
         if len(self._by_age) > self._idle_max:
             oldest = next(iter(self._by_age))
             self._forget(oldest)
-            oldest.abort()
+            oldest.transport.abort()
         if self._sweep is None:
             self._sweep = self._loop.call_later(KEEP_ALIVE_SECONDS / 4, self._close_idle)
 
@@ -148,7 +124,7 @@ class Connections:
         if self._sweep is not None:
             self._sweep.cancel()
         for connection in self._open:
-            connection.abort()
+            connection.transport.abort()
         if self._open:
             await asyncio.wait([connection.lost for connection in self._open])
         self._idle.clear()
@@ -160,7 +136,7 @@ class Connections:
             self._forget(connection)
             if connection.reusable and self._loop.time() < connection.usable_until:
                 return connection
-            connection.close()
+            connection.transport.close()
         return None
 
     def _close_idle(self) -> None:
@@ -170,13 +146,13 @@ class Connections:
         for connection in list(self._by_age):
             if now >= connection.usable_until or not connection.reusable:
                 self._forget(connection)
-                connection.close()
+                connection.transport.close()
         if self._by_age:
             self._sweep = self._loop.call_later(KEEP_ALIVE_SECONDS / 4, self._close_idle)
 
     async def _connect(self, url: NormalisedUrl) -> Connection:
         if self._closed:
-            raise RuntimeError(_CLOSED)
+            raise RuntimeError("the sender is closed")
         awaited = f"no address of {url.hostname}"
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
@@ -208,61 +184,41 @@ class Connections:
                 raise HandshakeCutError("the connection was closed during the TLS handshake") from error
             raise
         if self._closed:
-            connection.abort()
-            raise RuntimeError(_CLOSED)
+            connection.transport.abort()
+            raise RuntimeError("the sender is closed")
         if connection.lost.done():  # An exchange on it would never end.
             raise ClosedBeforeAnswerError("the connection was closed before a request")
         return connection
 
     async def _first_of(self, addresses: Sequence[AddrInfoType]) -> socket.socket:
-        """Return a socket that is connected to one of the addresses. The families alternate, and each address has a
-        start of `NEXT_ADDRESS_SECONDS` over the next (RFC 8305)."""
-        first = [one for one in addresses if one[0] == addresses[0][0]]
-        other = [one for one in addresses if one[0] != addresses[0][0]]
-        queue = [one for pair in zip_longest(first, other) for one in pair if one is not None]
-        trying: dict[asyncio.Task[socket.socket | OSError], str] = {}
-        errors: dict[str, OSError] = {}
-        try:
-            while queue or trying:
-                if queue:
-                    address = queue.pop(0)
-                    trying[asyncio.create_task(self._open_socket(address))] = str(address[4][0])
-                done, _ = await asyncio.wait(
-                    trying, timeout=NEXT_ADDRESS_SECONDS if queue else None, return_when=asyncio.FIRST_COMPLETED
-                )
-                for task in done:
-                    result = task.result()
-                    text = trying.pop(task)
-                    if isinstance(result, socket.socket):
-                        return result
-                    errors[text] = result
-        finally:
-            for task in trying:
-                task.cancel()
-                task.add_done_callback(_close_socket)
-        raise _not_connected(errors)
+        """Return a socket that is connected to one of the addresses. Each has a start over the next (RFC 8305)."""
+        opened: socket.socket | None
+        opened, _, errors = await staggered_race(
+            [partial(self._open_socket, one) for one in addresses], NEXT_ADDRESS_SECONDS
+        )
+        if opened is None:
+            raise _not_connected(addresses, errors)
+        return opened
 
-    async def _open_socket(self, address: AddrInfoType) -> socket.socket | OSError:
-        """Return a connected socket, or the error, without a traceback that would hold this frame."""
-        opened: socket.socket | None = None
+    async def _open_socket(self, address: AddrInfoType) -> socket.socket:
+        """Return a connected socket. The address is judged here, too, whatever the resolver said."""
+        judge_address(str(address[4][0]), self._rules)
+        opened = socket.socket(*address[:3])
         try:
-            opened = self._sockets(address)
             opened.setblocking(False)
             await self._loop.sock_connect(opened, address[4])
-        except BaseException as error:
-            if opened is not None:
-                opened.close()
-            if isinstance(error, OSError):
-                return error.with_traceback(None)
+        except BaseException:
+            opened.close()
             raise
         return opened
 
     async def _addresses(self, url: NormalisedUrl) -> Sequence[AddrInfoType]:
-        """Return the permitted addresses of a name. A literal address is checked where its socket is made."""
+        """Return the permitted addresses of a name, or a permitted literal address."""
         address = None
         with suppress(ValueError):
             address = ip_address(url.hostname)
         if address is None:
             return await self._resolver.resolve(url.hostname, url.port)
+        judge_address(url.hostname, self._rules)
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6
         return [(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (url.hostname, url.port))]

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
@@ -24,10 +24,6 @@ DUE_SOON_SECONDS = 30.0
 retry that is due later starts no workflow: of 10,000 that failed at once, 9,000 would cost 17 ms of CPU each."""
 
 
-NEVER = datetime.min.replace(tzinfo=UTC)
-"""Last change of a draft, which is no row yet."""
-
-
 @dataclass(frozen=True, slots=True)
 class SubscriptionFacts:
     """The current subscription of an attempt, its secrets still sealed."""
@@ -44,6 +40,7 @@ class SubscriptionFacts:
     signature_version: int
     retry_schedule: Sequence[int] | None
     max_concurrency: int | None
+    updated_at: datetime
     breaker_open: bool = False
     drain_only: bool = False
     """A limit or ordering applies that only the drain can observe, so every delivery is held first."""
@@ -51,8 +48,6 @@ class SubscriptionFacts:
     """Ordered, with a FIFO group for each customer."""
     holds_group: bool = False
     """Ordered, and an exhausted delivery blocks its successors until a person decides."""
-    updated_at: datetime = NEVER
-    """Last change of the subscription."""
 
     @property
     def hold_reason(self) -> Reason | None:
@@ -120,10 +115,10 @@ subscription.deleted_at IS NOT NULL AS deleted, subscription.sealed_headers, sub
 subscription.sealed_secret,
 CASE WHEN subscription.previous_secret_until > clock_timestamp() THEN subscription.sealed_previous_secret END
     AS sealed_previous_secret,
-subscription.signature_version, subscription.retry_schedule, subscription.max_concurrency,
+subscription.signature_version, subscription.retry_schedule, subscription.max_concurrency, subscription.updated_at,
 health.breaker_opened_at IS NOT NULL AS breaker_open, {DRAIN_ONLY} AS drain_only,
 subscription.ordered AND subscription.order_key = 'customer' AS by_customer,
-subscription.ordered AND subscription.after_exhausted = 'hold' AS holds_group, subscription.updated_at
+subscription.ordered AND subscription.after_exhausted = 'hold' AS holds_group
 """
 """SQL over rows `subscription` and `health`: the columns of `SubscriptionFacts`."""
 
@@ -190,8 +185,6 @@ async def current_subscriptions(
     connection: AsyncConnection, subscription_ids: Collection[UUID]
 ) -> list[SubscriptionFacts]:
     """Return these subscriptions as they are now, without those that do not exist."""
-    if not subscription_ids:
-        return []
     return all_as(SubscriptionFacts, await connection.execute(_CURRENT, {"ids": list(subscription_ids)}))
 
 

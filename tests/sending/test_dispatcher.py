@@ -231,7 +231,7 @@ async def test_a_changed_url_applies_to_the_queued_attempts_of_a_batch(
         await eventually(read, 5, "the worker knows")
         gate.set()
         assert (await asked).delivered == 30
-        urls = await bench.execute("SELECT url, count(*) AS count FROM attempt GROUP BY url")
+        urls = await bench.execute("SELECT url, count(*) AS count FROM delivery GROUP BY url")
     assert [one.target for one in receiver.requests] == ["/old"] * 2 + ["/new"] * 28
     assert {row.url.rpartition("/")[2]: row.count for row in urls} == {"old": 2, "new": 28}
 

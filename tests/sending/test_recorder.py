@@ -83,22 +83,22 @@ async def test_outcomes_are_kept_while_the_database_is_away_and_written_when_it_
     receiver.otherwise = when(gate, status(200))
     async with behind_proxy(cleared_url) as (bench, proxy):
         await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
-        event_ids = await bench.emit("CustomerUpdated", "{}", 20)
+        event_ids = await bench.emit("CustomerUpdated", "{}", 10)
         asked = asyncio.create_task(bench.attempt_events(event_ids))
-        await receiver.wait_for(20)
+        await receiver.wait_for(10)
         if fault == "refused":
             proxy.cut(refuse=True)
         else:
             proxy.freeze()
         gate.set()
         first = await asked
-        assert first.retrying == 20, "nothing counts as delivered that is not written"
+        assert first.retrying == 10, "nothing counts as delivered that is not written"
         assert await ground.scalar("SELECT count(*) FROM attempt WHERE outcome_at IS NOT NULL") == 0
         proxy.mend()
-        await until_recorded(ground, 20)
-        assert await ground.statuses() == {"delivered": 20}
+        await until_recorded(ground, 10)
+        assert await ground.statuses() == {"delivered": 10}
         assert await ground.scalar("SELECT max(number) FROM attempt") == 1
-    assert len(receiver.requests) == 20
+    assert len(receiver.requests) == 10
 
 
 async def test_without_the_database_nothing_is_sent_and_the_fault_is_ours(
@@ -156,15 +156,15 @@ async def test_a_refused_outcome_is_written_without_its_texts_and_holds_up_no_ot
     bench: Workbench, receiver: Receiver
 ) -> None:
     gate = asyncio.Event()
-    replies = [when(gate, status(200, body=b"poison" if number == 7 else b"fine")) for number in range(30)]
+    replies = [when(gate, status(200, body=b"poison" if number == 7 else b"fine")) for number in range(10)]
     receiver.script(*replies)
     await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
-    asked = asyncio.create_task(bench.attempt_events(await bench.emit("CustomerUpdated", "{}", 30)))
-    await receiver.wait_for(30)
+    asked = asyncio.create_task(bench.attempt_events(await bench.emit("CustomerUpdated", "{}", 10)))
+    await receiver.wait_for(10)
     gate.set()
-    assert (await asked).delivered == 30
+    assert (await asked).delivered == 10
     excerpts = await bench.execute("SELECT response_excerpt, count(*) FROM attempt GROUP BY 1 ORDER BY 1")
-    assert [tuple(row) for row in excerpts] == [("fine", 29), (None, 1)]
+    assert [tuple(row) for row in excerpts] == [("fine", 9), (None, 1)]
     assert not bench.writing.done()
 
 

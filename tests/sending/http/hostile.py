@@ -22,10 +22,9 @@ from tests.receiver import (
 )
 
 EXCESS = "bytes behind the response"
-TINY = f"a response in more than {PIECES_MAX} pieces, of which the rest was not read"
+TINY = f"a response in more than {PIECES_MAX} pieces, the rest not read"
 TWICE = "Content-Length more than once"
 BESIDE = "Content-Length beside Transfer-Encoding"
-COLON = "a space before the colon of a header"
 INVALID = FailureKind.invalid_response
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -78,12 +77,7 @@ _CASES: dict[str, tuple[Reply, int | None, FailureKind | None] | tuple[Reply, in
         BESIDE,
     ),
     "folds a header": (raw(response(headers=(("X-A", "a\r\n b"),))), 200, None, "a folded header"),
-    "has a space before a colon": (
-        raw(response(headers=(("X-A ", "a"),))),
-        200,
-        None,
-        COLON,
-    ),
+    "has a space before a colon": (raw(response(headers=(("X-A ", "a"),))), None, INVALID),
     "has broken chunks": (raw(CHUNKED + b"ZZ\r\nok\r\n", close=True), 200, INVALID),
     "ends within a chunk": (raw(CHUNKED + b"5\r\nok", close=True), 200, INVALID),
     "ends its lines with LF alone": (raw(b"HTTP/1.1 200 OK\nContent-Length: 4\n\nfine"), 200, None),

@@ -104,7 +104,7 @@ INTERIM = st.sampled_from([b"HTTP/1.1 103 Early\r\nLocation: /no\r\nLink: </x>\r
 def responses(draw: st.DrawFn) -> Sent:
     """Valid responses of every framing, interim ones before them."""
     status_code = draw(st.sampled_from([200, 201, 204, 302, 304, 400, 410, 429, 503, 599, 999]))
-    body = b"" if status_code in (204, 304) else draw(st.binary(max_size=300))
+    body = b"" if status_code in (204, 304) else draw(st.binary(max_size=100))
     location = draw(st.none() | SAFE.map(lambda path: b"/" + path))
     framing = draw(st.sampled_from(["length", "chunks", "end"])) if status_code not in (204, 304) else "none"
     close = draw(st.booleans())
@@ -118,7 +118,7 @@ def responses(draw: st.DrawFn) -> Sent:
         lines.append(b"Content-Length: %d" % len(body))
     elif framing == "chunks":
         lines.append(draw(st.sampled_from([b"Transfer-Encoding: chunked", b"transfer-encoding: gzip, Chunked"])))
-        size = draw(st.integers(1, 100))
+        size = draw(st.integers(4, 100))
         extension = draw(st.sampled_from([b"", b";a=b", b';name="quoted"']))
         pieces = [body[start : start + size] for start in range(0, len(body), size)]
         payload = b"".join(b"%x%s\r\n%s\r\n" % (len(piece), extension, piece) for piece in pieces)
@@ -164,6 +164,7 @@ MALFORMED = {
     "two lengths in a list": OK.replace(b": 2", b": 2, 3"),
     "a length too large": OK.replace(b": 2", b": 18446744073709551618"),
     "a folded header and two lengths": OK.replace(b": 2", b": 2\r\nX: a\r\n b\r\nContent-Length: 3"),
+    "a space before the colon": OK.replace(b"h:", b"h :"),
     "a line without a colon": OK.replace(b": 2", b": 2\r\nContent-Length: 2\r\nX"),
     "RTSP": OK.replace(b"HTTP/1.1", b"RTSP/1.0"),
     "RTSP behind an interim response": b"HTTP/1.1 100 C\r\n\r\n" + OK.replace(b"HTTP/1.1", b"RTSP/1.0"),
@@ -193,7 +194,6 @@ ODD = {
     "the same length twice": (OK.replace(b": 2", b": 2\r\ncontent-length:2"), b"ok", "Content-Length more than once"),
     "a folded length": (OK.replace(b": 2", b":\r\n 2"), b"ok", "a folded header"),
     "a folded header": (OK.replace(b"\r\n\r\n", b"\r\nX: a\r\n\tb\r\n\r\n"), b"ok", "a folded header"),
-    "a space before the colon": (OK.replace(b"h:", b"h :"), b"ok", "a space before the colon of a header"),
     "chunks and a length": (
         CHUNKED[:-2] + b"Content-Length: 9\r\n\r\n2\r\nok\r\n0\r\n\r\n",
         b"ok",
@@ -227,7 +227,7 @@ async def test_an_odd_response_counts_is_noted_and_ends_the_connection(case: str
     data, body, note = ODD[case]
     wire = Wire()
     outcome = await exchange(wire, [data[start : start + size] for start in range(0, len(data), size)])
-    assert (outcome.error, outcome.response.body, outcome.response.notes) == (None, body, [note])
+    assert (outcome.error, outcome.response.body, list(outcome.response.notes)) == (None, body, [note])
     assert outcome.response.status_code in (200, 204, 304)
     assert not outcome.reusable
     assert wire.closed
@@ -247,7 +247,7 @@ async def test_bytes_behind_the_response_end_the_connection_and_change_nothing(b
     wire = Wire()
     outcome = await exchange(wire, [OK, behind] if packets == 2 else [OK + behind])
     assert (outcome.response.status_code, outcome.response.body, outcome.error) == (200, b"ok", None)
-    assert (outcome.response.location, outcome.response.notes) == (None, ["bytes behind the response"])
+    assert (outcome.response.location, [*outcome.response.notes]) == (None, ["bytes behind the response"])
     assert not outcome.reusable
     assert wire.closed
 
@@ -287,19 +287,19 @@ async def test_a_coding_that_only_ends_like_chunked_lasts_to_the_end_of_the_conn
 
 
 ENDLESS = {
-    "headers": (b"HTTP/1.1 200 OK\r\n", b"X: " + b"y" * 95 + b"\r\n"),
+    "headers": (b"HTTP/1.1 200 OK\r\n", b"X: " + b"y" * 395 + b"\r\n"),
     "a header": (b"HTTP/1.1 200 OK\r\nX: ", b"y" * 100),
     "extensions of a chunk": (CHUNKED + b"2", b";x=y"),
     "an extension of a chunk": (CHUNKED + b"2;x=", b"y" * 100),
-    "chunks that are nearly extensions alone": (CHUNKED, b"1;x=" + b"y" * 100 + b"\r\nz\r\n"),
+    "chunks that are nearly extensions alone": (CHUNKED, b"1;x=" + b"y" * 400 + b"\r\nz\r\n"),
     "digits of a chunk's length": (CHUNKED, b"0" * 100),
-    "trailers": (CHUNKED + b"2\r\nok\r\n0\r\n", b"X: " + b"y" * 95 + b"\r\n"),
+    "trailers": (CHUNKED + b"2\r\nok\r\n0\r\n", b"X: " + b"y" * 395 + b"\r\n"),
     "a trailer": (CHUNKED + b"2\r\nok\r\n0\r\nX: ", b"y" * 100),
 }
 
 
 @pytest.mark.parametrize("case", ENDLESS)
-@pytest.mark.parametrize("packet_bytes", [100, 1 << 20])
+@pytest.mark.parametrize("packet_bytes", [200, 1 << 20])
 async def test_of_what_is_no_body_only_so_much_is_read(case: str, packet_bytes: int) -> None:
     start, more = ENDLESS[case]
     data = start + more * (4 * FRAMING_BYTES_MAX // len(more))
@@ -314,9 +314,9 @@ async def test_a_body_in_small_chunks_is_read_in_one_place() -> None:
     task = asyncio.create_task(wire.connection.exchange(b"request", response))
     await asyncio.sleep(0)
     wire.connection.data_received(CHUNKED + b"41\r\n" + b"x" * 65 + b"\r\n" + b"40\r\n" + b"x" * 64 + b"\r\n")
-    wire.connection.data_received((b"40\r\n" + b"x" * 64 + b"\r\n") * 900 + b"0\r\n\r\n")
+    wire.connection.data_received((b"40\r\n" + b"x" * 64 + b"\r\n") * 200 + b"0\r\n\r\n")
     assert await task is True
-    assert response.body == b"x" * (64 * 902 + 1)
+    assert response.body == b"x" * (64 * 202 + 1)
     assert response.body is body, "a copy for each chunk would be quadratic"
 
 
@@ -326,8 +326,8 @@ async def test_of_a_response_in_tiny_pieces_the_rest_is_not_read(packet_bytes: i
     data = CHUNKED.replace(b"200", b"%d" % status) + b"1\r\nx\r\n" * 65536
     outcome = await exchange(Wire(), [data[at : at + packet_bytes] for at in range(0, len(data), packet_bytes)])
     assert (outcome.response.status_code, outcome.error, outcome.reusable) == (status, None, False)
-    assert len(outcome.response.body) < 2 * PIECES_MAX
-    assert "pieces" in outcome.response.notes[0]
+    assert len(outcome.response.body) < 3 * PIECES_MAX
+    assert "pieces" in next(iter(outcome.response.notes))
 
 
 @pytest.mark.parametrize("header", [b"X: y\r\n", b"X: " + b"y" * 20000 + b"\r\n"], ids=["headers", "a header"])
