@@ -248,8 +248,7 @@ class Importer:
 
     async def begin(self, *, again: bool) -> ImportState:
         """Return the state to resume from. `again` restarts a file that was begun or finished before."""
-        async with self._database.transaction() as connection:
-            state = await begin_import(connection, self._key, again=again)
+        state = await self._database.run(begin_import, self._key, again=again)
         if state.finished_at is None:
             _cut(self._rejects, state.rejects_bytes)
             if state.position_bytes:
@@ -274,8 +273,7 @@ class Importer:
                 await advance_import(connection, self._key, state, after)
             state = after
             yield state
-        async with self._database.transaction() as connection:
-            await finish_import(connection, self._key, state)
+        await self._database.run(finish_import, self._key, state)
 
 
 @contextmanager

@@ -53,8 +53,7 @@ class DraftTests(StoreActions):
                 started = await self.resources.starts.start_test(_saved(subscription, message_id), subscription.url)
         finally:
             if not started:
-                async with self.resources.database.transaction() as connection:
-                    await forget_test(connection, message_id)
+                await self.resources.database.run(forget_test, message_id)
         if not started:
             raise Conflict("Another test of this subscription is being sent; wait until it has ended.")
         return message_id
@@ -95,8 +94,7 @@ class DraftTests(StoreActions):
         stored = open_headers(saved.sealed_headers, sealer) if saved else []
         key, version = None, 1
         if body.hmac_enabled and saved is not None and saved.hmac_enabled:
-            async with self.resources.database.transaction() as connection:
-                key, version = await sealed_key(connection, saved.id), saved.signature_version
+            key, version = await self.resources.database.run(sealed_key, saved.id), saved.signature_version
         elif body.hmac_enabled:  # saving the draft creates the real key
             key = sealer.seal(format_secret(secrets.token_bytes(SECRET_BYTES)))
         return DraftTest(

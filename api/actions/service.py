@@ -114,8 +114,7 @@ class OperatorActions(StoreActions):
             refusal = Conflict("Another manual attempt is in progress; wait until it has ended.")
         except Unavailable as unavailable:
             outcome, refusal = "not started: Temporal is unavailable", unavailable
-        async with self.resources.database.transaction() as connection:
-            await self.record(connection, action, "delivery", delivery.message_id, {"outcome": outcome})
+        await self.resources.database.run(self.record, action, "delivery", delivery.message_id, {"outcome": outcome})
         raise refusal
 
     async def cancel(self, message_id: UUID) -> None:

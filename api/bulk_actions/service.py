@@ -55,8 +55,7 @@ class BulkActions(StoreActions):
     async def count(self, subscription: SubscriptionRow, wanted: Wanted) -> int:
         """Return the number of deliveries the action would open. Raises Conflict if it could not begin."""
         _refuse(subscription, wanted)
-        async with self.resources.database.transaction() as connection:
-            return await self._count(connection, subscription, wanted)
+        return await self.resources.database.run(self._count, subscription, wanted)
 
     async def begin(self, subscription: SubscriptionRow, wanted: Wanted) -> tuple[UUID, int]:
         """Begin the action. Return its id and the number of deliveries it opens. Raises Conflict."""
@@ -82,15 +81,13 @@ class BulkActions(StoreActions):
         try:
             await self._start(wanted.kind, action_id, subscription)
         except Unavailable:
-            async with self.resources.database.transaction() as connection:
-                await end_bulk_action(connection, action_id, BulkActionStatus.CANCELLED)
+            await self.resources.database.run(end_bulk_action, action_id, BulkActionStatus.CANCELLED)
             raise
         return action_id, count
 
     async def progress(self, action_id: UUID, kind: BulkActionKind) -> BulkActionProgress:
         """Return the progress of a bulk action. Raises NotFound."""
-        async with self.resources.database.transaction() as connection:
-            return existing(await bulk_action_progress(connection, self.store_code, action_id, kind))
+        return existing(await self.resources.database.run(bulk_action_progress, self.store_code, action_id, kind))
 
     async def cancel(self, action_id: UUID, kind: BulkActionKind) -> None:
         """Stop opening deliveries; those already open continue. Raises Conflict, NotFound."""

@@ -28,8 +28,7 @@ async def list_deliveries(access: DeliveryRead, resources: FromResources, listin
     Continue until `nextCursor` is null, even after a short or empty page: filters by a part of an id or instant, and
     by ids above or below a value, scan a bounded part of the log per page.
     """
-    async with resources.database.transaction() as connection:
-        page = await log_page(connection, access.store_code, listing)
+    page = await resources.database.run(log_page, access.store_code, listing)
     return DeliveryPage(items=page.rows, next_cursor=page.next_cursor)
 
 

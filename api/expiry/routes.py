@@ -39,8 +39,7 @@ NOUNS = {Kind.POINTS: "transfer of points", Kind.LEVELS: "member's level", Kind.
 async def _write(resources: Resources, store_code: str, kind: Kind, rows: Sequence[Row]) -> int:
     # In a thread: encrypting the codes of a full batch of coupons would block the event loop for too long.
     records = await asyncio.to_thread(records_of, kind, newest(rows), resources.sealer)
-    async with resources.database.transaction() as connection:
-        return await upsert_records(connection, store_code, kind, records)
+    return await resources.database.run(upsert_records, store_code, kind, records)
 
 
 def _add_routes(kind: Kind) -> None:
@@ -73,8 +72,7 @@ def _add_routes(kind: Kind) -> None:
         access: ExpiryWrite, resources: FromResources, identifier: Annotated[str, identifier_path]
     ) -> None:
         """Delete the row if it exists. A row written later is stored again, whatever its `updatedAt`."""
-        async with resources.database.transaction() as connection:
-            await delete_row(connection, access.store_code, kind, parse_id(identifier))
+        await resources.database.run(delete_row, access.store_code, kind, parse_id(identifier))
 
 
 for _kind in Kind:

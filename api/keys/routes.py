@@ -55,21 +55,18 @@ IdPath = Annotated[str, id_path("apiKeyId", "Id of the key.")]
 @router.get("", summary="List API keys")
 async def list_api_keys(admin: FullAdmin, resources: FromResources) -> KeyList:
     """Return all keys, including revoked and expired ones."""
-    async with resources.database.transaction() as connection:
-        return KeyList.model_validate({"items": await list_keys(connection)})
+    return KeyList.model_validate({"items": await resources.database.run(list_keys)})
 
 
 @router.post("", summary="Create an API key", responses={409: {}})
 async def create_api_key(admin: FullAdmin, body: CreateBody, resources: FromResources) -> KeyCreated:
     """Create a key. Only this response contains it; the database stores its hash."""
-    async with resources.database.transaction() as connection:
-        key_id, key = await make_key(connection, admin.actor, body)
+    key_id, key = await resources.database.run(make_key, admin.actor, body)
     return KeyCreated(api_key_id=key_id, api_key=key)
 
 
 @router.delete("/{apiKeyId}", summary="Revoke an API key", status_code=204, responses={404: {}})
 async def revoke_api_key(admin: FullAdmin, key_id: IdPath, resources: FromResources) -> None:
     """Revoke a key, which stops working within a second. Revoking it again has no effect."""
-    async with resources.database.transaction() as connection:
-        if await end_key(connection, admin.actor, parse_id(key_id)) is None:
-            raise NotFound
+    if await resources.database.run(end_key, admin.actor, parse_id(key_id)) is None:
+        raise NotFound

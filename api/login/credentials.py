@@ -26,8 +26,7 @@ async def judged(
     wait = resources.login_throttle.begin(username, address)
     if wait:
         raise TooManyAttempts(wait)
-    async with resources.database.transaction() as connection:
-        administrator = await find_administrator(connection, username=username)
+    administrator = await resources.database.run(find_administrator, username=username)
     stored = administrator.password_hash if administrator is not None and administrator.active else None
     fits, rehashed = await resources.passwords.verify(password, stored)
     if administrator is None or not fits:

@@ -62,8 +62,7 @@ async def admitted(request: Request, renderer: Renderer, routes: Mapping[str, Pa
         raise Forbidden
     notice = session.notice if route.method == "GET" and not watching else None
     if notice is not None:
-        async with resources.database.transaction() as connection:
-            await say_next(connection, token.value, None)
+        await resources.database.run(say_next, token.value, None)
     return Page(request, resources, renderer, routes, token, principal, store, stores, route, form, notice)
 
 
@@ -148,8 +147,7 @@ async def _log_out(renderer: Renderer, request: Request) -> Response:
     if not is_ours(request, form.text(CSRF_FIELD), token):
         raise Forbidden
     resources: Resources = request.app.state.resources
-    async with resources.database.transaction() as connection:
-        await end_session(connection, token.value)
+    await resources.database.run(end_session, token.value)
     response = RedirectResponse(f"{LOGIN}?out=1", SEE_OTHER)
     response.delete_cookie(SESSION_COOKIE, path=PATH, httponly=True, samesite="lax")
     return response

@@ -112,8 +112,7 @@ async def components(page: Page) -> Response:
     workers, backlog = [], None
     try:
         backlog = await resources.backlog.current()
-        async with resources.database.transaction() as connection:
-            workers = await seen_workers(connection, most=WORKERS_SHOWN)
+        workers = await resources.database.run(seen_workers, most=WORKERS_SHOWN)
     except Exception as error:
         if not is_unavailable(error):
             raise

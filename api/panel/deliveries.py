@@ -182,8 +182,7 @@ async def filtered(page: Page) -> Response:
     """Ask for confirmation to recover all deliveries that match the list's filter."""
     listing = page.listing(LOG_FIELDS, cursor=True)
     try:
-        async with page.resources.database.transaction() as connection:
-            subscription, window = await recoverable(connection, page.store_code, listing.conditions)
+        subscription, window = await page.resources.database.run(recoverable, page.store_code, listing.conditions)
     except UnfitFilterError as unfit:
         return page.render("deliveries/unfit.html", problem=str(unfit))
     return await count_page(page, subscription, Wanted(BulkActionKind.RECOVER, window, None))

@@ -93,8 +93,7 @@ class Page:
 
     async def read(self, query: StoreQuery[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Return the result of a query about this store, in a transaction of its own."""
-        async with self.resources.database.transaction() as connection:
-            return await query(connection, self.store_code, *args, **kwargs)
+        return await self.resources.database.run(query, self.store_code, *args, **kwargs)
 
     async def found(self, query: StoreQuery[P, T | None], *args: P.args, **kwargs: P.kwargs) -> T:
         """Return the result of a query about this store. Raises NotFound if it is None."""
@@ -218,8 +217,7 @@ class Page:
         **parameters: object,
     ) -> Response:
         """Redirect to a page, which shows the text once."""
-        async with self.resources.database.transaction() as connection:
-            await say_next(connection, self.token.value, {"kind": kind, "text": text})
+        await self.resources.database.run(say_next, self.token.value, {"kind": kind, "text": text})
         return self.redirect(route, query, **parameters)
 
 

@@ -32,8 +32,7 @@ pages = PanelRoutes()
 @pages.get("/{storeCode}/keys", Scope.ADMIN, everywhere=True)
 async def keys(page: Page) -> Response:
     """Show every API key of the installation, newest first."""
-    async with page.resources.database.transaction() as connection:
-        found = await list_keys(connection)
+    found = await page.resources.database.run(list_keys)
     return page.render("people/keys.html", keys=found[::-1], now=datetime.now(UTC))
 
 
@@ -64,8 +63,7 @@ async def key_made(page: Page) -> Response:
 @pages.post("/{storeCode}/keys/{apiKeyId}/revoke", Scope.ADMIN, everywhere=True)
 async def key_revoked(page: Page) -> Response:
     """Revoke the key."""
-    async with page.resources.database.transaction() as connection:
-        name = await end_key(connection, page.principal.actor, page.id("apiKeyId"))
+    name = await page.resources.database.run(end_key, page.principal.actor, page.id("apiKeyId"))
     if name is None:
         raise NotFound
     return await page.done(t("people.key_revoked", name=name), "people.keys")
@@ -74,8 +72,7 @@ async def key_revoked(page: Page) -> Response:
 @pages.get("/{storeCode}/administrators", Scope.ADMIN, everywhere=True)
 async def administrators(page: Page) -> Response:
     """Show the administrators, active and inactive."""
-    async with page.resources.database.transaction() as connection:
-        found = await list_administrators(connection)
+    found = await page.resources.database.run(list_administrators)
     return page.render("people/administrators.html", rows=found)
 
 

@@ -68,15 +68,13 @@ class ScheduleActions(StoreActions):
 
     async def sync(self) -> Synced:
         """Create and repair the schedules now, as workers do every minute. Paused schedules stay paused."""
-        async with self.resources.database.transaction() as connection:
-            store = await self._store(connection)
+        store = await self.resources.database.run(self._store)
         async with temporal_call():
             return Synced.of(await self.resources.schedules.sync_store(StoreSchedules(store.code, store.timezone)))
 
     async def trigger(self, kind: Kind, day: date | None) -> Triggered:
         """Scan a day now; default: the day that is due today."""
-        async with self.resources.database.transaction() as connection:
-            store = await self._store(connection)
+        store = await self.resources.database.run(self._store)
         wanted = day or default_day(store, kind, datetime.now(UTC))
         async with temporal_call():
             workflow_id = await self.resources.schedules.scan_day(self.store_code, kind, wanted)
@@ -141,8 +139,9 @@ class ScheduleActions(StoreActions):
 
     async def _audit(self, action: str, kind: Kind, changes: Mapping[str, Any]) -> None:
         """Record an action that Temporal has accepted; a rejected one has changed nothing."""
-        async with self.resources.database.transaction() as connection:
-            await self.record(connection, action, "schedule", expiry_schedule_id(self.store_code, kind), changes)
+        await self.resources.database.run(
+            self.record, action, "schedule", expiry_schedule_id(self.store_code, kind), changes
+        )
 
 
 async def _facts(

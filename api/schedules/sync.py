@@ -47,8 +47,7 @@ class ScheduleSync:
             del self._changed[store_code]
             try:
                 async with asyncio.timeout(SYNC_SECONDS):
-                    async with self._database.transaction() as connection:
-                        store = await find_store(connection, store_code)
+                    store = await self._database.run(find_store, store_code)
                     if store is not None:
                         await self._schedules.sync_store(StoreSchedules(store.code, store.timezone))
             except Exception as error:

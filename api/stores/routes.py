@@ -80,8 +80,7 @@ SettingsBody = Annotated[SettingsChange, Depends(JsonBody(SettingsChange, "setti
 @router.get("/api/admin/store", summary="List stores")
 async def list_stores(admin: InstallationAdmin, resources: FromResources) -> StoreList:
     """Return the stores the caller may enter."""
-    async with resources.database.transaction() as connection:
-        stores = [store for store in await all_stores(connection) if admin.may_enter(store.code)]
+    stores = [store for store in await resources.database.run(all_stores) if admin.may_enter(store.code)]
     return StoreList(items=[StoreOut(store_code=one.code, name=one.name, timezone=one.timezone) for one in stores])
 
 
@@ -89,9 +88,8 @@ async def list_stores(admin: InstallationAdmin, resources: FromResources) -> Sto
 async def create_store(admin: FullAdmin, body: CreateBody, resources: FromResources) -> StoreCreated:
     """Create a store. The caller must be allowed to enter every store. A code that is taken is a 409."""
     name = body.name or body.store_code
-    async with resources.database.transaction() as connection:
-        if not await add_store(connection, admin.actor, body.store_code, name, body.timezone):
-            raise Conflict(f"Store {body.store_code} exists already.")
+    if not await resources.database.run(add_store, admin.actor, body.store_code, name, body.timezone):
+        raise Conflict(f"Store {body.store_code} exists already.")
     resources.schedule_sync.store_changed(body.store_code)
     return StoreCreated(store_code=body.store_code)
 
@@ -118,5 +116,4 @@ async def change_settings(access: StoreAdmin, body: SettingsBody, resources: Fro
 async def rotate_operator_secret(access: StoreAdmin, resources: FromResources) -> OperatorSecret:
     """Create a new key, shown only here. The old key also signs for 24 hours. Without `operatorUrl`, a 409."""
     actions = SettingsActions(resources, access.store_code, access.actor)
-    async with resources.database.transaction() as connection:
-        return OperatorSecret(operator_secret=await actions.rotate_operator_secret(connection))
+    return OperatorSecret(operator_secret=await resources.database.run(actions.rotate_operator_secret))

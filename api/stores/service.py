@@ -107,8 +107,7 @@ class SettingsActions(StoreActions):
 
     async def read(self) -> StoreSettings:
         """Return all settings."""
-        async with self.resources.database.transaction() as connection:
-            return StoreSettings(**await self._stored(connection))
+        return StoreSettings(**await self.resources.database.run(self._stored))
 
     async def change(self, change: SettingsChange) -> tuple[StoreSettings, str | None]:
         """Change the given settings. Return all, and the operator key if one was created. Raises ValidationFailed."""

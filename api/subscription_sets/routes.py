@@ -25,8 +25,7 @@ SetBody = Annotated[SubscriptionSet, Depends(JsonBody(SubscriptionSet, WRAPPER, 
 @router.get("", summary="List all stored subscriptions")
 async def get_subscription_set(access: SubscriptionRead, resources: FromResources) -> StoredSet:
     """Return the settable fields of all subscriptions in one snapshot; header values are masked."""
-    async with resources.database.transaction() as connection:
-        rows = await all_subscriptions(connection, access.store_code)
+    rows = await resources.database.run(all_subscriptions, access.store_code)
     subscriptions = [
         StoredSubscription.of(row, webhook_subscription_id=row.id, headers=masked_headers(row, resources.sealer))
         for row in sorted(rows, key=order)

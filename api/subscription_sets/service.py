@@ -126,8 +126,7 @@ class SetChange:
 async def apply_set(editor: Editor, wanted: SubscriptionSet) -> SetAnswer:
     """Apply the wanted set. Raises ValidationFailed with paths below `subscriptions`, and Conflict."""
     database = editor.resources.database
-    async with database.transaction() as connection:
-        rows = await all_subscriptions(connection, editor.store_code)
+    rows = await database.run(all_subscriptions, editor.store_code)
     pairs, _ = pair_up(wanted.subscriptions, rows)
     checked = await _check(editor, pairs)
     async with database.transaction() as connection:

@@ -43,8 +43,7 @@ def of_path(scope: Scope) -> Callable[..., Awaitable[SubscriptionRow]]:
     async def find(
         access: Annotated[StoreAccess, Depends(StoreRight(scope))], resources: FromResources, subscription_id: IdPath
     ) -> SubscriptionRow:
-        async with resources.database.transaction() as connection:
-            return existing(await find_subscription(connection, access.store_code, parse_id(subscription_id)))
+        return existing(await resources.database.run(find_subscription, access.store_code, parse_id(subscription_id)))
 
     return find
 
@@ -67,10 +66,9 @@ async def list_subscriptions(
     access: SubscriptionRead, resources: FromResources, listing: SubscriptionListing
 ) -> SubscriptionList:
     """Return a page of the store's subscriptions, oldest first unless ordered otherwise."""
-    async with resources.database.transaction() as connection:
-        page = await subscription_page(
-            connection, access.store_code, listing.conditions, listing.order, listing.items, listing.offset
-        )
+    page = await resources.database.run(
+        subscription_page, access.store_code, listing.conditions, listing.order, listing.items, listing.offset
+    )
     items = [details_of(row, resources) for row in page.rows]
     return SubscriptionList(items=items, total=Total(all=page.all, filtered=page.filtered))
 
@@ -114,6 +112,5 @@ async def delete_subscription(editor: Editing, subscription: WritableSubscriptio
 @router.post("/{webhookSubscriptionId}/rotate-hmac-secret", summary="Rotate the signing key", responses={409: {}})
 async def rotate_hmac_secret(editor: Editing, subscription: WritableSubscription) -> KeyRotated:
     """Create a new key, shown only once. For 24 hours, `webhook-signature` also has a signature of the old key."""
-    async with editor.resources.database.transaction() as connection:
-        secret, version = await editor.rotate(connection, subscription.id)
+    secret, version = await editor.resources.database.run(editor.rotate, subscription.id)
     return KeyRotated(hmac_secret=secret, signature_version=version)

@@ -127,8 +127,7 @@ class Editor(StoreActions):
         Raises NotFound, ValidationFailed.
         """
         checked = await self.check(body, row.event_name)
-        async with self.resources.database.transaction() as connection:
-            secret = await self.update(connection, row.id, body, checked.url.url)
+        secret = await self.resources.database.run(self.update, row.id, body, checked.url.url)
         if reorders(row, body):
             await self.wake_drain(row.id, row.event_name, checked.url.url)
         return secret
@@ -141,8 +140,7 @@ class Editor(StoreActions):
 
     async def remove(self, row: SubscriptionRow) -> None:
         """Delete the subscription in a transaction, and cancel its open deliveries. Raises NotFound."""
-        async with self.resources.database.transaction() as connection:
-            await self.delete(connection, row.id)
+        await self.resources.database.run(self.delete, row.id)
         await self.wake_drain(row.id, row.event_name, row.url)
 
     async def rotate(self, connection: AsyncConnection, subscription_id: UUID) -> tuple[str, int]:

@@ -43,8 +43,7 @@ def in_transaction(installation: Installation, work: Callable[[AsyncConnection],
     """Run `work` in a transaction. Raises as `in_database`."""
 
     async def transact(database: Database) -> R:
-        async with database.transaction() as connection:
-            return await work(connection)
+        return await database.run(work)
 
     return in_database(installation, transact)
 

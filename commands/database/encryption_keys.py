@@ -68,15 +68,14 @@ async def _work(database: Database, keys: Sequence[str], *, dry_run: bool) -> Re
 
 
 async def _record(database: Database, first_key: str, changes: dict[str, object]) -> None:
-    async with database.transaction() as connection:
-        await record(
-            connection,
-            actor=operator(),
-            action="rotate_encryption_key",
-            object_type="encryption_key",
-            object_id=sha256(first_key.encode()).hexdigest()[:FINGERPRINT_CHARACTERS],
-            changes=changes,
-        )
+    await database.run(
+        record,
+        actor=operator(),
+        action="rotate_encryption_key",
+        object_type="encryption_key",
+        object_id=sha256(first_key.encode()).hexdigest()[:FINGERPRINT_CHARACTERS],
+        changes=changes,
+    )
 
 
 def _verdict(report: Report, keys: int, *, dry_run: bool) -> bool:

@@ -92,9 +92,8 @@ async def _work(
     database: Database, store: str, customer: UUID, wait_seconds: float, *, dry_run: bool
 ) -> dict[str, Any]:
     """Erase the customer's data, unless `dry_run`. Return the report."""
-    async with database.transaction() as connection:
-        if not await store_exists(connection, store):
-            raise failed(f"There is no store {store}.", EXIT_USAGE)
+    if not await database.run(store_exists, store):
+        raise failed(f"There is no store {store}.", EXIT_USAGE)
     begun, erased, late = datetime.now(UTC), Erased(), 0
     for _ in range(MOST_ROUNDS):
         late_ones, new = await _round(database, store, customer, erased, wait_seconds, dry_run=dry_run)
@@ -136,8 +135,7 @@ async def _round(
     pages, late = await _pages(database, store, customer), 0
     if not dry_run:
         for day, ids in _shown(pages, "Erasing"):
-            async with database.transaction() as connection:
-                await erase_events(connection, store, day, ids, erased)
+            await database.run(erase_events, store, day, ids, erased)
         late = await _clear_late_answers(database, store, pages, wait_seconds)
     async with database.transaction() as connection:
         for _, ids in pages:  # the attempts in flight have reached the log by now
@@ -146,15 +144,13 @@ async def _round(
     if dry_run:
         return 0, 0
     new = sum(len(ids) for _, ids in await _pages(database, store, customer, "Checking"))
-    async with database.transaction() as connection:
-        rows = await expiry_rows_of_customer(connection, store, customer, erase=False)
+    rows = await database.run(expiry_rows_of_customer, store, customer, erase=False)
     return late, new + rows.total()
 
 
 async def _pages(database: Database, store: str, customer: UUID, title: str = "Searching") -> Pages:
     """Return the events that name the customer, in pages of one day each."""
-    async with database.transaction() as connection:
-        where = await places(connection)
+    where = await database.run(places)
     found: dict[date, list[UUID]] = defaultdict(list)
     for place in _shown(where, title):
         async with database.transaction() as connection:
@@ -170,8 +166,7 @@ async def _clear_late_answers(database: Database, store: str, pages: Pages, wait
     deadline, left = time.monotonic() + wait_seconds, 0
     for day, ids in pages:
         while True:
-            async with database.transaction() as connection:
-                under_way = await clear_late_answers(connection, store, day, ids)
+            under_way = await database.run(clear_late_answers, store, day, ids)
             if not under_way or time.monotonic() > deadline:
                 left += under_way
                 break

@@ -62,9 +62,8 @@ def import_rows(  # noqa: PLR0913, PLR0917 - one parameter an option
             rows = ExpiryFile(stream, kind, format_, delimiter)
 
             async def work(database: Database) -> ImportState:
-                async with database.transaction() as connection:
-                    if not await store_exists(connection, store):
-                        raise typer.BadParameter(f"there is no store {store}; see `loyalty-webhooks stores list`")
+                if not await database.run(store_exists, store):
+                    raise typer.BadParameter(f"there is no store {store}; see `loyalty-webhooks stores list`")
                 importer = Importer(database, sealer, ImportKey(store, kind, digest), rows, rejects)
                 return await _run(importer, size, again=again)
 

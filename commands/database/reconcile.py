@@ -113,8 +113,7 @@ async def _reconciled(
 
     await _all([*(partial(delivery, one) for one in deliveries), *(partial(action, one) for one in actions)])
     for at in range(0, 0 if dry_run else len(lost_deliveries), START_BATCH):
-        async with database.transaction() as connection:
-            waiting = await own_retries(connection, lost_deliveries[at : at + START_BATCH])
+        waiting = await database.run(own_retries, lost_deliveries[at : at + START_BATCH])
         await retries.start_all(waiting)
     lost = len(lost_deliveries)
     return (len(deliveries) - lost, lost), (len(actions) - lost_actions, lost_actions), rest
