@@ -92,7 +92,7 @@ class Settings(BaseSettings):
         description="Addresses or networks of proxies whose X-Forwarded-For is trusted, comma separated: log-ins are "
         "throttled by client address. None: the peer is the client.",
     )
-    event_limit_bytes: int = Field(256 * 1024, description="Maximum body of one emitted event.")
+    event_limit_bytes: int = Field(256 * 1024, description="Maximum body of one event, and size of one in a batch.")
     batch_limit_bytes: int = Field(8 * 1024 * 1024, description="Maximum body of a batch of events.")
     batch_limit_events: int = Field(
         1000, description="Maximum events in one batch, so that its transaction stays short."

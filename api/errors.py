@@ -4,12 +4,17 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypeVar
 
 Row = TypeVar("Row")
 
 UNAVAILABLE_RETRY_SECONDS = 1
 """Default Retry-After of a 503. A component that died is back within seconds."""
+
+
+MOST_PROBLEMS = 20
+"""Maximum number of errors or differences in a response. Nobody reads more, and a batch may have half a million."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +43,14 @@ class ApiError(Exception):
 
 
 class ValidationFailed(ApiError):
-    """400 with all problems found."""
+    """400 with the first MOST_PROBLEMS problems."""
 
     status = 400
     message = "Validation failed"
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         super().__init__()
-        self.problems = tuple(problems)
+        self.problems = tuple(islice(problems, MOST_PROBLEMS))
 
     def body(self) -> dict[str, Any]:
         """Return the contract's body; `parameters` and `plural` exist for the platform's clients and are constant."""
@@ -120,13 +125,13 @@ def existing(row: Row | None) -> Row:
 
 
 class Conflict(ApiError):
-    """409: the request contradicts the stored state. `differences` are dotted paths, or None."""
+    """409: the request contradicts the stored state. `differences` are dotted paths, the first of them, or None."""
 
     status = 409
 
     def __init__(self, message: str, differences: Iterable[str] | None = None) -> None:
         super().__init__(message)
-        self.differences = None if differences is None else list(differences)
+        self.differences = None if differences is None else list(islice(differences, MOST_PROBLEMS))
 
     def body(self) -> dict[str, Any]:
         """Return the body, with the differing paths if they are known."""
@@ -134,12 +139,9 @@ class Conflict(ApiError):
 
 
 class TooLarge(ApiError):
-    """413: the body exceeds the limit."""
+    """413: the body, or a part of it, exceeds a limit."""
 
     status = 413
-
-    def __init__(self, limit_bytes: int) -> None:
-        super().__init__(f"The body is larger than {limit_bytes:,} bytes.")
 
 
 class _RetryLater(ApiError):

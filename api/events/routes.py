@@ -72,7 +72,7 @@ class ManyEvents(DocumentedBatch[EmittedEvent]):
     """Dependency that returns the body as validated events, from a JSON array or from NDJSON."""
 
     async def __call__(self, request: Request, store_code: StoreCodePath, resources: FromResources) -> list[NewEvent]:
-        """Return the events. Raises ValidationFailed, TooLarge or TooMuchError."""
+        """Return the events. Raises ValidationFailed or TooLarge."""
         raw = await read_body(request, resources.settings.batch_limit_bytes)
         return await resources.event_reader.read_batch(store_code, raw, lines=is_ndjson(request))
 

@@ -8,9 +8,9 @@ from pydantic import GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import core_schema
 
-from api.body import MOST_PROBLEMS, Input, parse_body, validate
+from api.body import Input, parse_body, validate
 from api.errors import Problem, ValidationFailed, invalid
-from api.events.batch import Batch, TooMuchError
+from api.events.batch import Batch
 from api.ids import is_id
 from domain.events.catalogue import CATALOGUE, nearest_name, validate_data
 from domain.events.fields import ABSENT, DateTime, Text, Uuid
@@ -79,9 +79,7 @@ class EventReader:
     def __init__(self, sealer: Sealer, settings: Settings) -> None:
         self._sealer = sealer
         self._allow_unknown_fields = settings.allow_unknown_fields
-        self._event_limit_bytes = settings.event_limit_bytes
-        """Maximum data of an event, also in a batch."""
-        self._batch = Batch(settings.batch_limit_events, "events")
+        self._batch = Batch(settings.batch_limit_events, settings.event_limit_bytes, "event")
 
     def read_one(self, store_code: str, raw: bytes) -> NewEvent:
         """Return the event of `{"event": {…}}`. Raises ValidationFailed with paths inside the wrapper."""
@@ -95,7 +93,7 @@ class EventReader:
     async def read_batch(self, store_code: str, raw: bytes, *, lines: bool) -> list[NewEvent]:
         """Return the events of a JSON array, or with `lines` of NDJSON (blank lines are skipped).
 
-        Raises ValidationFailed with paths below the event's index (from 0), and TooMuchError.
+        Raises ValidationFailed with paths below the event's index (from 0), and TooLarge.
         """
         problems: list[Problem] = []
         events: list[NewEvent] = []
@@ -111,7 +109,7 @@ class EventReader:
             if "eventId" in value:
                 valid.append(RejectedEvent(event.event_id, "other events of its batch were wrong"))
         if problems:
-            raise EmitRefused(problems[:MOST_PROBLEMS], [*valid, *rejected_events])
+            raise EmitRefused(problems, [*valid, *rejected_events])
         if not events:
             raise invalid("", "empty", "contains no event")
         return events
@@ -136,7 +134,7 @@ class EventReader:
             problems.append(Problem(join(path, "createdAt"), "out_of_range", "must be in the years 1 to 9999 in UTC"))
         if len(problems) > count:
             return None
-        event = new_event(
+        return new_event(
             store_code,
             event_type,
             drawn_id() if emitted.event_id is None else read_id(emitted.event_id),
@@ -145,10 +143,6 @@ class EventReader:
             created_at=created_at,
             created_at_text=emitted.created_at,
         )
-        if len(event.data.encode()) > self._event_limit_bytes:
-            which = f"event {path}" if path else "the event"
-            raise TooMuchError(f"The data of {which} is larger than {self._event_limit_bytes:,} bytes.")
-        return event
 
 
 def _unknown_name(name: str) -> str:

@@ -9,7 +9,7 @@ from fastapi import Request
 from pydantic import Field, create_model
 from pydantic.alias_generators import to_camel
 
-from api.body import MOST_PROBLEMS, SMALL_BODY_BYTES, DocumentedBody, parse_body, read_body, validate
+from api.body import SMALL_BODY_BYTES, DocumentedBody, parse_body, read_body, validate
 from api.errors import Conflict, Problem, ValidationFailed, invalid
 from api.events.batch import Batch, DocumentedBatch, is_ndjson
 from api.ids import parse_id
@@ -20,7 +20,7 @@ from storage.expiry.rows import RELATIONS
 BATCH_BYTES = 8 * 1024 * 1024
 """Maximum body of a batch, by the wire contract."""
 
-BATCH = Batch(most=5_000, noun="rows")
+BATCH = Batch(most=5_000, most_bytes=SMALL_BODY_BYTES, noun="row")
 """Maximum rows of a batch, by the wire contract: one transaction of some 100 ms."""
 
 WRAPPERS: Mapping[Kind, str] = MappingProxyType(
@@ -71,7 +71,7 @@ class ManyRows(DocumentedBatch[Row]):
     """Dependency that returns the body as rows, from a JSON array or from NDJSON."""
 
     async def __call__(self, request: Request) -> list[Row]:
-        """Return the rows. Raises ValidationFailed with paths below the index (from 0), TooLarge or TooMuchError."""
+        """Return the rows. Raises ValidationFailed with paths below the index (from 0), or TooLarge."""
         raw = await read_body(request, BATCH_BYTES)
         problems: list[Problem] = []
         rows: list[Row] = []
@@ -81,7 +81,7 @@ class ManyRows(DocumentedBatch[Row]):
             except ValidationFailed as refusal:
                 problems += refusal.problems
         if problems:
-            raise ValidationFailed(problems[:MOST_PROBLEMS])
+            raise ValidationFailed(problems)
         if not rows:
             raise invalid("", "empty", "contains no row")
         return rows

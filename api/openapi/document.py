@@ -12,6 +12,7 @@ PostgreSQL cannot store. Every URL that matches the URL pattern is accepted; the
 international names), which no pattern can express.
 """
 
+import asyncio
 import json
 from collections.abc import Collection, Iterator, Mapping
 from http import HTTPStatus
@@ -42,7 +43,9 @@ DESCRIPTION = """Delivers the events of a loyalty platform to subscribed webhook
 
 Everything below `/api/{storeCode}` belongs to one store. Clients authenticate with a token of
 `POST /api/admin/login_check` or with a permanent API key. Errors are checked in this order: 401, 404 of the store, 403,
-404 of the object, 400."""
+404 of the object, 413, 400 with at most 20 problems.
+
+A body, and each event of a batch, has at most 30,000 values; a number has at most 1,000 digits."""
 HERE = Path(__file__).parent
 FIXED: Mapping[str, Any] = json.loads((HERE / "fixed.json").read_text())
 """Parts of the document that are written by hand: tags, security schemes, errors, and the headers of signatures.
@@ -259,7 +262,9 @@ def _path_item(name: str, description: str, schema: dict[str, Any], example: Any
 
 
 # `unsafe-inline` is needed for styles only: Swagger UI sets them on its elements.
-CONTENT_SECURITY_POLICY = "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'"
+CONTENT_SECURITY_POLICY = (
+    "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'"
+)
 
 SERVED = ("docs.js", "favicon.png", "swagger-ui.css", "swagger-ui-bundle.js")
 """Files that the page loads: of fastapi-offline, and a script of our own, because the policy forbids inline scripts."""
@@ -276,12 +281,14 @@ def add_docs(app: FastAPI, rules: UrlRules) -> None:
     async def openapi_document() -> Response:
         """Return the OpenAPI 3.1 document."""
         if not written:
-            written.append(dump_bytes(build(app, rules)))  # dump_bytes keeps the exact numbers of the examples
+            # In a thread, because it takes a second or two. dump_bytes keeps the exact numbers of the examples.
+            written.append(dump_bytes(await asyncio.to_thread(build, app, rules)))
         return Response(written[0], media_type="application/json")
 
     @app.get("/docs", include_in_schema=False)
     async def docs_page() -> Response:
         """Return the page with Swagger UI."""
-        return FileResponse(HERE / "docs.html", headers={"Content-Security-Policy": CONTENT_SECURITY_POLICY})
+        headers = {"Content-Security-Policy": CONTENT_SECURITY_POLICY, "X-Frame-Options": "DENY"}
+        return FileResponse(HERE / "docs.html", headers=headers)
 
     app.mount("/docs/assets", ListedFiles("fastapi_offline", HERE, SERVED), name="docs-assets")

@@ -17,7 +17,7 @@ from domain.events.event_type import EACH, EventType
 from domain.wire.excerpts import MASK
 from domain.wire.jsontext import JsonValue, dump, join
 
-MAX_ERRORS = 100
+MAX_ERRORS = 20
 """Maximum errors in one answer. A wrong field in each of a thousand items is a single mistake."""
 
 MAX_NAME = 100

@@ -20,6 +20,9 @@ MAX_NESTING = 64
 MAX_EXPONENT = 1_000
 """Maximum exponent of a number; a double reaches 308. `1E+999999999` is eleven bytes here, a gigabyte written out."""
 
+MAX_DIGITS = 1_000
+"""Maximum digits of a number. PostgreSQL, Python and receivers refuse longer ones, each from another length on."""
+
 MAX_STEP = 100
 """Maximum length of a key in a path: a key may be as long as a body, an answer that names it must be short."""
 
@@ -28,6 +31,10 @@ _INT64 = range(-(2**63), 2**63)
 _INT64_DIGITS = 19
 _WIDE = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
 _BOM = b"\xef\xbb\xbf"
+_SPACE = re.compile(r"[ \t\r\n]*")
+_LONGEST_TOKEN = len("-Infinity")  # an escape is shorter
+_SPLITTER = json.JSONDecoder(parse_int=len, parse_float=len, parse_constant=len)
+"""Decoder that finds the end of a value. Its numbers are meaningless, and cheap however long they are."""
 _SUSPECT_ESCAPE = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 _REFUSED_CHARACTER = re.compile("[\x00\ud800-\udfff]")
 
@@ -105,13 +112,18 @@ class _Reader:
             return int(text)
         if text != "-0" and len(text) <= _INT64_DIGITS + 1 and (whole := int(text)) in _INT64:
             return whole
+        return self._exact(text)
+
+    def _exact(self, text: str) -> Any:
+        if len(text) > MAX_DIGITS and sum(map(str.isdigit, text)) > MAX_DIGITS:
+            return self._flaw(f"the number has more than {MAX_DIGITS:,} digits")
         return Number(text)
 
     def _number(self, text: str) -> Any:
         exponent = text.partition("e" if "e" in text else "E")[2].lstrip("+-").lstrip("0")
         if exponent and (len(exponent) > _EXPONENT_DIGITS or int(exponent) > MAX_EXPONENT):
             return self._flaw(f"the number's power of ten is beyond ±{MAX_EXPONENT:,}")
-        return Number(text)
+        return self._exact(text)
 
     def _constant(self, name: str) -> Any:
         return self._flaw(f"{name} is not a JSON number")
@@ -138,7 +150,8 @@ def parse(raw: bytes) -> JsonValue:
 
     Whole numbers that fit in 64 bits become `int`, except `-0`, which would lose its sign; all other numbers become
     `Number`. Raises JsonTextError for a text that is not JSON in UTF-8, and for NaN and Infinity, repeated keys, lone
-    surrogates, U+0000, a byte order mark, more than MAX_NESTING levels and exponents beyond MAX_EXPONENT.
+    surrogates, U+0000, a byte order mark, more than MAX_NESTING levels, exponents beyond MAX_EXPONENT and numbers of
+    more than MAX_DIGITS digits.
     """
     if raw.startswith(_BOM):
         raise JsonTextError("starts with a byte order mark; send UTF-8 without one")
@@ -153,7 +166,7 @@ def parse(raw: bytes) -> JsonValue:
     try:
         value = reader.read(text)
     except json.JSONDecodeError as error:
-        raise JsonTextError(f"is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
+        raise _no_json(error) from None
     except RecursionError:
         _refuse_nesting()
     flawed = reader.flawed
@@ -163,6 +176,46 @@ def parse(raw: bytes) -> JsonValue:
     if flawed or _SUSPECT_ESCAPE.search(raw):
         _check_flaws(value)
     return value  # type: ignore[no-any-return]
+
+
+def entries(raw: bytes, longest: int) -> Iterator[bytes]:
+    """Yield the text of each entry of an array, whose bracket is the first of `raw`, for `parse` to read.
+
+    The scanner sees little more than `longest` bytes at a time. Of a longer entry, only a beginning of more than
+    `longest` bytes is yielded. Raises JsonTextError.
+    """
+    text = raw.decode("latin-1")  # a character for each byte; those above ASCII are parts of strings
+    window, begin = "", 0
+    at = _space_end(text, text.index("[") + 1)
+    separator = "," if text[at : at + 1] != "]" else "]"
+    while separator == ",":
+        if at + longest >= begin + len(window):
+            begin, window = at, text[at : at + longest + longest // 4 + 1]
+        try:
+            end = begin + _SPLITTER.raw_decode(window, at - begin)[1]
+        except RecursionError:
+            _refuse_nesting()
+        except json.JSONDecodeError as error:
+            end = begin + len(window)
+            cut = error.msg.startswith("Unterminated") or begin + error.pos > end - _LONGEST_TOKEN
+            if end == len(text) or not cut:
+                raise _no_json(json.JSONDecodeError(error.msg, text, begin + error.pos)) from None
+        yield raw[at:end]
+        at = _space_end(text, end)
+        separator = text[at : at + 1]
+        if separator not in (",", "]"):
+            raise _no_json(json.JSONDecodeError("Expecting ',' delimiter", text, at))
+        at = _space_end(text, at + (separator == ","))
+    if (rest := _space_end(text, at + 1)) < len(text):
+        raise _no_json(json.JSONDecodeError("Extra data", text, rest))
+
+
+def _space_end(text: str, at: int) -> int:
+    return _SPACE.match(text, at).end()  # type: ignore[union-attr]  # matches no space, too
+
+
+def _no_json(error: json.JSONDecodeError) -> JsonTextError:
+    return JsonTextError(f"is not JSON: {error.msg} at line {error.lineno}, column {error.colno}")
 
 
 def _refuse_nesting() -> Never:
