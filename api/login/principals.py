@@ -49,26 +49,31 @@ class Tokens:
         self._secrets = tuple(secrets)
         self._life = timedelta(seconds=seconds)
 
-    def issue(self, administrator_id: UUID, username: str, password_version: int, now: datetime | None = None) -> str:
-        """Return a token of the administrator. It becomes invalid when the account's `password_version` changes."""
+    def issue(self, administrator: Administrator, refresh_token: str, now: datetime | None = None) -> str:
+        """Return a token of the administrator. A new password makes it invalid, and the end of `refresh_token`."""
         issued = now or datetime.now(UTC)
         claims = {
-            "sub": str(administrator_id),
-            "username": username,
-            "pwd": password_version,
+            "sub": str(administrator.id),
+            "username": administrator.username,
+            "pwd": administrator.password_version,
+            "ref": digest(refresh_token).hex(),
             "iat": issued,
             "exp": issued + self._life,
         }
         return jwt.encode(claims, self._secrets[0], algorithm=ALGORITHM)
 
-    def verify(self, token: str) -> tuple[UUID, int]:
-        """Return the administrator and password version of a token. Raises ExpiredToken or InvalidToken."""
+    def verify(self, token: str) -> tuple[UUID, int, bytes | None]:
+        """Return administrator, password version and digest of the refresh token. Raises ExpiredToken or InvalidToken.
+
+        The digest is None for a token of a version that did not issue it.
+        """
         for secret in self._secrets:
             try:
                 claims: dict[str, Any] = jwt.decode(
                     token, secret, algorithms=[ALGORITHM], options={"require": REQUIRED_CLAIMS}
                 )
-                return UUID(claims["sub"]), int(claims["pwd"])
+                refresh_digest = bytes.fromhex(claims["ref"]) if "ref" in claims else None
+                return UUID(claims["sub"]), int(claims["pwd"]), refresh_digest
             except jwt.InvalidSignatureError:
                 continue
             except jwt.ExpiredSignatureError as error:
@@ -85,7 +90,7 @@ class Principals:
         self._database = database
         self._tokens = tokens
         self._keys: TtlCache[bytes, Principal] = TtlCache(STALE_SECONDS)
-        self._administrators: TtlCache[UUID, Administrator] = TtlCache(STALE_SECONDS)
+        self._administrators: TtlCache[tuple[UUID, bytes | None], Administrator] = TtlCache(STALE_SECONDS)
         self._stores: TtlCache[str, Store] = TtlCache(STALE_SECONDS)
 
     async def by_key(self, key: str) -> Principal:
@@ -99,9 +104,10 @@ class Principals:
 
     async def by_token(self, token: str) -> Principal:
         """Return the principal of a JWT. Raises ExpiredToken or InvalidToken."""
-        id_, password_version = self._tokens.verify(token)
+        id_, password_version, refresh_digest = self._tokens.verify(token)
         administrator = await self._administrators.get(
-            id_, lambda: self._looked_up(find_administrator, administrator_id=id_)
+            (id_, refresh_digest),
+            lambda: self._looked_up(find_administrator, administrator_id=id_, refresh_digest=refresh_digest),
         )
         if administrator is None or not administrator.active or administrator.password_version != password_version:
             raise InvalidToken

@@ -54,8 +54,7 @@ async def _next_pair(
     refresh_token = secrets.token_urlsafe(REFRESH_TOKEN_BYTES)
     days = resources.settings.refresh_token_days
     await store_refresh_token(connection, refresh_token, administrator.id, family, days)
-    token = resources.tokens.issue(administrator.id, administrator.username, administrator.password_version)
-    return TokenPair(token=token, refresh_token=refresh_token)
+    return TokenPair(token=resources.tokens.issue(administrator, refresh_token), refresh_token=refresh_token)
 
 
 @router.post("/admin/login_check", summary="Log in", responses={401: {}, 429: {}, 503: {}})
@@ -69,7 +68,7 @@ async def log_in(body: LoginBody, request: Request, resources: FromResources) ->
 
 @router.post("/token/refresh", summary="Refresh a pair of tokens", responses={401: {}, 503: {}})
 async def refresh_tokens(body: RefreshBody, resources: FromResources) -> TokenPair:
-    """Return the next pair. A refresh token works once; reusing it revokes all tokens of the same log-in."""
+    """Return the next pair. A refresh token works once; reusing it ends all tokens of its log-in."""
     pair: TokenPair | None = None
     async with resources.database.transaction() as connection:
         used = await use_refresh_token(connection, body.refresh_token)

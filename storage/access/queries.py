@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from uuid import UUID, uuid4
 
-from sqlalchemy import BigInteger, any_, cast, delete, extract, func, literal, select, true, update
+from sqlalchemy import BigInteger, any_, cast, delete, exists, extract, func, literal, select, true, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
@@ -36,11 +36,18 @@ PASSWORD_VERSION = cast(extract("epoch", col(Administrator.password_changed_at))
 
 
 async def find_administrator(
-    connection: AsyncConnection, *, username: str | None = None, administrator_id: UUID | None = None
+    connection: AsyncConnection,
+    *,
+    username: str | None = None,
+    administrator_id: UUID | None = None,
+    refresh_digest: bytes | None = None,
 ) -> Administrator | None:
-    """Return the administrator of that user name or id, or None."""
+    """Return the administrator of that user name or id, or None. With `refresh_digest`, None if that token ended."""
     named = col(Administrator.id) == administrator_id if username is None else col(Administrator.username) == username
-    return one_as(Administrator, await connection.execute(select(Administrator).where(named)))
+    query = select(Administrator).where(named)
+    if refresh_digest is not None:
+        query = query.where(exists().where(col(RefreshToken.token_sha256) == refresh_digest))
+    return one_as(Administrator, await connection.execute(query))
 
 
 async def list_administrators(connection: AsyncConnection) -> list[Administrator]:

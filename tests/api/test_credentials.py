@@ -15,8 +15,10 @@ from api.login.principals import Tokens
 from domain.access import Scope
 from storage.access.administration import end_key, replace_password
 from storage.access.passwords import Passwords
-from storage.access.queries import create_administrator, find_administrator
+from storage.access.queries import create_administrator, digest, find_administrator
+from storage.access.tables import Administrator
 from tests.api.installation import JWT_SECRET, Installation, Shop, installation
+from tests.api.serving import serving
 from tests.deadlines import eventually
 
 PASSWORD = "correct horse battery staple"
@@ -148,6 +150,28 @@ async def test_a_refresh_token_works_once_and_its_reuse_ends_the_family(installe
     assert (ended.status_code, ended.json()) == INVALID
 
 
+async def test_the_reuse_of_a_refresh_token_ends_the_access_tokens_of_the_log_in_and_no_others(
+    installed: Installation, shop: Shop
+) -> None:
+    username = await administrator(installed)
+    async with serving(installed.app) as root, httpx.AsyncClient(base_url=root) as client:
+        pairs = [(await log_in(client, username)).json() for _ in range(2)]
+        renewed = await client.post("/api/token/refresh", json={"refresh_token": pairs[0]["refresh_token"]})
+
+        async def status(token: str) -> int:
+            return (await client.get(shop.path(), headers={"Authorization": f"Bearer {token}"})).status_code
+
+        tokens = [pairs[0]["token"], renewed.json()["token"]]
+        assert [await status(token) for token in tokens] == [200, 200]
+        await client.post("/api/token/refresh", json={"refresh_token": pairs[0]["refresh_token"]})
+
+        async def ended() -> bool:
+            return [await status(token) for token in tokens] == [401, 401]
+
+        await eventually(ended, 10, "both access tokens of the log-in have ended")
+        assert await status(pairs[1]["token"]) == 200
+
+
 async def test_one_family_ending_leaves_the_others(installed: Installation) -> None:
     client = await installed.caller()
     username = await administrator(installed)
@@ -212,11 +236,14 @@ async def test_an_expired_token_of_a_stranger_is_invalid_not_expired(installed: 
 
 def test_secrets_are_replaced_one_by_one() -> None:
     old, new = "old-secret-" + "x" * 32, "new-secret-" + "y" * 32
-    someone = uuid4()
-    before = Tokens([old], 60).issue(someone, "a", 7)
+    someone = Administrator(
+        id=uuid4(), username="a", password_hash="", scopes=[], stores=[], password_changed_at=datetime.now(UTC)
+    )
+    claims = (someone.id, someone.password_version, digest("refresh"))
+    before = Tokens([old], 60).issue(someone, "refresh")
     both = Tokens([new, old], 60)
-    assert both.verify(before) == (someone, 7)
-    assert Tokens([new], 60).verify(both.issue(someone, "a", 7)) == (someone, 7)
+    assert both.verify(before) == claims
+    assert Tokens([new], 60).verify(both.issue(someone, "refresh")) == claims
 
 
 def test_the_api_does_not_start_without_a_secret() -> None:
