@@ -6,7 +6,7 @@ from functools import partial
 from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount, Route
 
@@ -82,6 +82,8 @@ async def _answered(renderer: Renderer, answer: Callable[[Request], Awaitable[Re
         response = await answer(request)
     except NotLoggedInError:
         response = to_login(request)
+    except ClientDisconnect:
+        response = Response(status_code=400)  # nobody reads it
     except Exception as error:
         refusal = refusal_of(error)
         if refusal is None:

@@ -164,12 +164,14 @@ def test_usual_urls_fit_the_documented_pattern(rules: UrlRules) -> None:
         assert re.search(url_pattern(rules), f"https://receiver.example.com{port}{path}"), path
 
 
-async def test_the_page_loads_from_nowhere_else(installed: Installation) -> None:
+async def test_the_page_loads_from_nowhere_else_and_no_other_page_frames_it(installed: Installation) -> None:
     client: httpx.AsyncClient = await installed.caller()
     page = await client.get("/docs")
     assert page.status_code == 200
     assert "://" not in page.text
-    assert "unsafe-inline" not in page.headers["Content-Security-Policy"].partition("style-src")[0]
+    policy = page.headers["Content-Security-Policy"]
+    assert "unsafe-inline" not in policy.partition("style-src")[0]
+    assert ("frame-ancestors 'none'" in policy, page.headers["X-Frame-Options"]) == (True, "DENY")
     loaded = re.findall(r'(?:src|href)="([^"]+)"', page.text)
     assert len(loaded) == 4
     for path in loaded:

@@ -1,14 +1,18 @@
 """Logging in and out of the panel, and what ends a session."""
 
+import asyncio
 import re
 from datetime import timedelta
+from urllib.parse import urlsplit
 
+import httpx
 import pytest
 
 from storage.access.passwords import Passwords
 from storage.access.queries import set_password
 from storage.access.sessions import IDLE_TIME, LONGEST_TIME
 from tests.api.installation import Installation, Shop, installation
+from tests.api.serving import serving
 from tests.panel.conftest import Visit
 from tests.panel.visitor import PASSWORD, SESSION, Visitor, stranger, visitor
 
@@ -170,3 +174,20 @@ async def test_changed_rights_count_at_the_next_click(installed: Installation, s
         name=somebody.username,
     )
     assert (await somebody.get(page_of(shop))).status_code == 403
+
+
+async def test_a_log_in_that_is_broken_off_leaves_no_traceback(
+    installed: Installation, caplog: pytest.LogCaptureFixture
+) -> None:
+    form = b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 100\r\n"
+    async with serving(installed.app) as root, httpx.AsyncClient(base_url=root) as other:
+        address = urlsplit(root)
+        _, writer = await asyncio.open_connection(address.hostname, address.port)
+        writer.write(b"POST /admin/login HTTP/1.1\r\nHost: panel\r\n" + form + b"\r\nusername=")
+        await writer.drain()
+        await other.get("/healthz")
+        writer.close()
+        await writer.wait_closed()
+        for _ in range(20):  # the server has read the end of the connection before the last of these
+            await other.get("/healthz")
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == []
