@@ -5,6 +5,7 @@ import gc
 import uvicorn
 
 from api.app import create_app
+from api.connections import BoundedProtocol
 from commands.configuration import raise_descriptor_limit, read_settings
 from commands.terminal import EXIT_USAGE, failed
 from commands.traces import open_traces
@@ -40,7 +41,7 @@ def api() -> None:
         host=settings.api_host,
         port=settings.api_port,
         loop="uvloop",
-        http="httptools",
+        http=BoundedProtocol,
         ws="none",
         lifespan="on",
         backlog=BACKLOG,
