@@ -21,12 +21,17 @@ M = TypeVar("M", bound=BaseModel)
 
 JSON = "application/json"
 
+LARGE_BODY_BYTES = 1024 * 1024
+"""Size of a body above which it is no single object."""
+
 SMALL_BODY_BYTES = 128 * 1024
 """Maximum body of most calls. Fits the largest subscription: 20 headers of 4 KiB, escaped."""
 
-MOST_VALUES = 30_000
-"""Maximum number of values in a body or in an entry of a batch. The largest event of a transaction has some 20,000;
-reading and refusing as many takes 50 ms, in which no other request is answered."""
+MOST_VALUES = 10_000
+"""Maximum number of values in an event or small body. Refusing each takes 50 ms, in which nobody is answered."""
+
+MOST_VALUES_OF_LARGE = 30_000
+"""Maximum number of values in a large body. Fits 500 subscriptions with ten headers each."""
 
 
 class Input(BaseModel):
@@ -87,15 +92,15 @@ async def read_body(request: Request, limit_bytes: int) -> bytes:
     return b"".join(parts)
 
 
-def refuse_many_values(raw: bytes, what: str = "The body") -> None:
+def refuse_many_values(raw: bytes, what: str = "The body", most: int = MOST_VALUES) -> None:
     """Raise TooLarge for a JSON text of too many values, by its commas and brackets, before it is parsed."""
-    if len(raw) > MOST_VALUES and sum(map(raw.count, (b",", b"[", b"{"))) > MOST_VALUES:
-        raise TooLarge(f"{what} has more than {MOST_VALUES:,} values.")
+    if len(raw) > most and sum(map(raw.count, (b",", b"[", b"{"))) > most:
+        raise TooLarge(f"{what} has more than {most:,} values.")
 
 
 def parse_body(raw: bytes, wrapper: str | None = None) -> JsonValue:
     """Return the body's JSON value without its wrapper. Raises ValidationFailed or TooLarge."""
-    refuse_many_values(raw)
+    refuse_many_values(raw, most=MOST_VALUES if len(raw) <= LARGE_BODY_BYTES else MOST_VALUES_OF_LARGE)
     try:
         value = parse(raw)
     except JsonTextError as error:

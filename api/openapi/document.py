@@ -45,7 +45,7 @@ Everything below `/api/{storeCode}` belongs to one store. Clients authenticate w
 `POST /api/admin/login_check` or with a permanent API key. Errors are checked in this order: 401, 404 of the store, 403,
 404 of the object, 413, 400 with at most 20 problems.
 
-A body, and each event of a batch, has at most 30,000 values; a number has at most 1,000 digits."""
+An event, and each body below 1 MiB, has at most 10,000 values; a number has at most 1,000 digits."""
 HERE = Path(__file__).parent
 FIXED: Mapping[str, Any] = json.loads((HERE / "fixed.json").read_text())
 """Parts of the document that are written by hand: tags, security schemes, errors, and the headers of signatures.
