@@ -191,8 +191,10 @@ def sent_request(
             ("webhook-timestamp", None),
             ("webhook-signature", None),
         ]
-    if "user-agent" not in {name.lower() for name in names or ()}:
-        headers.append(("User-Agent", user_agent))
+    own = {name.lower() for name in names or ()}
+    headers += [
+        (name, value) for name, value in (("User-Agent", user_agent), ("Accept", "*/*")) if name.lower() not in own
+    ]
     return SentRequest(delivery.url, [SentHeader(*header) for header in headers], names is not None, body)
 
 
