@@ -36,7 +36,8 @@ class Ground:
         """Empty the tables of the pipeline."""
         tables = (
             "event, event_body, delivery, attempt, subscription, subscription_health, worker, notice, store_operator, "
-            "attempts_of_minute, attempts_of_hour, limiter_lease, format_migration, subscription_throttle"
+            "attempts_of_minute, attempts_of_hour, limiter_lease, format_migration, subscription_throttle, "
+            "expiry_scan, expiry_coverage"
         )
         await self.execute(f"TRUNCATE {tables}")
 
