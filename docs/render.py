@@ -20,6 +20,7 @@ from typer.core import TyperGroup
 import cli
 from activities.drain import FIRST_WINDOW
 from api.operations.metrics import ApiMetrics
+from domain.delivery.breaker import hold_reason
 from domain.delivery.explain import REASONS
 from domain.delivery.failure_kinds import EXPLANATIONS, FailureExplanation, FailureKind
 from domain.delivery.lifecycle import TRANSITIONS
@@ -31,7 +32,6 @@ from sending.drain.round import LARGEST_WINDOW, Round
 from sending.drain.sources import OrderedBacklog
 from sending.http.connection import PIECES_MAX
 from sending.rate_limit import HEADROOM, RateLimiter
-from sending.suspension import suspension_of
 from settings import Settings
 from storage.deliveries.retries import MOST_DUE_IN_A_SECOND, MOST_IN_ALL, MOST_OF_A_SUBSCRIPTION, overload
 from storage.deliveries.transitions import CARRIED_OUT_BY
@@ -320,7 +320,7 @@ def brakes() -> tuple[Brake, ...]:
             f"none, but for one probe after {default['breaker_first_probe_seconds']:g} s, doubling to "
             f"{default['breaker_longest_probe_seconds']:g} s",
             "a dead receiver gets one probe, not ten thousand requests",
-            suspension_of,
+            hold_reason,
         ),
         Brake(
             "ordering",
@@ -340,7 +340,7 @@ def brakes() -> tuple[Brake, ...]:
             "slow start",
             "deliveries of one drain round in progress",
             f"{FIRST_WINDOW}, one more per success, up to {LARGEST_WINDOW}",
-            "a receiver that has just recovered is not overrun",
+            "a recovered receiver is not overrun",
             Round.run,
         ),
         Brake(
@@ -348,7 +348,7 @@ def brakes() -> tuple[Brake, ...]:
             "requests in flight",
             f"`SUBSCRIPTION_CONCURRENCY` ({default['subscription_concurrency']}) or `maxConcurrency` per subscription, "
             f"`ATTEMPTS_IN_FLIGHT` ({default['attempts_in_flight']}) per worker; one subscription gets 1/{1 / SHARE:g} "
-            f"of the free ones, {FIRST_REQUESTS} at first and one more per success",
+            f"of the free ones, {FIRST_REQUESTS} at first, one more per success",
             "a slow receiver delays only itself",
             ConcurrencyLimiter.acquire,
         ),

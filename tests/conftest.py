@@ -41,11 +41,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def quick_passwords() -> Iterator[None]:
+def cheap_passwords() -> Iterator[None]:
     """Argon2id at its least cost in this process: a check takes 0.1 s of CPU by design, and hundreds are made."""
     with pytest.MonkeyPatch.context() as patch:
-        quick = partial(Argon2Hasher, time_cost=1, memory_cost=8, parallelism=1)
-        patch.setattr("storage.access.passwords.Argon2Hasher", quick)
+        cheap = partial(Argon2Hasher, time_cost=1, memory_cost=8, parallelism=1)
+        patch.setattr("storage.access.passwords.Argon2Hasher", cheap)
         yield
 
 
