@@ -126,7 +126,6 @@ class People:
         faults = []
         route = self._route_of(page)
         variants = WHOLLY if route in self.checked else VARIANTS
-        self.checked.add(route)
         await page.evaluate(self._axe)
         for theme, (width, height) in variants:
             await page.set_viewport_size({"width": width, "height": height})
@@ -141,6 +140,7 @@ class People:
             faults += [f"{where}: {_told(one)}" for one in found["violations"] if one["impact"] in BAD]
         await page.set_viewport_size({"width": WIDE[0], "height": WIDE[1]})
         assert not faults, "\n".join(faults)
+        self.checked.add(route)
 
     async def aclose(self) -> None:
         """Close every tab, and fail for what went wrong in one."""

@@ -66,10 +66,12 @@ async def test_what_goes_wrong_on_a_page_is_seen(people: People) -> None:
         document.querySelector("main").append(image, choice);
         await fetch("https://elsewhere.example/").catch(() => null);
     }""")
+    checked_before = set(people.checked)
     with pytest.raises(
         AssertionError, match=r"px wider than the window[\s\S]*\['choice'\] are cut off[\s\S]*image-alt \(critical\)"
     ):
         await people.check(page)
+    assert people.checked == checked_before
     seen = "\n".join(people.faults)
     for fault in ("GET .*/nothing.png: 404", "Content Security Policy directive .style-src", "elsewhere.example"):
         assert re.search(fault, seen), seen
