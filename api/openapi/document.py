@@ -276,13 +276,15 @@ def add_docs(app: FastAPI, rules: UrlRules) -> None:
     Swagger UI comes from an installed package; the page loads nothing of other origins.
     """
     written: list[bytes] = []
+    writing = asyncio.Lock()
 
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi_document() -> Response:
         """Return the OpenAPI 3.1 document."""
-        if not written:
-            # In a thread, because it takes a second or two. dump_bytes keeps the exact numbers of the examples.
-            written.append(dump_bytes(await asyncio.to_thread(build, app, rules)))
+        async with writing:  # the document takes a second or two of CPU: the first request builds it for all
+            if not written:
+                # dump_bytes keeps the exact numbers of the examples.
+                written.append(dump_bytes(await asyncio.to_thread(build, app, rules)))
         return Response(written[0], media_type="application/json")
 
     @app.get("/docs", include_in_schema=False)

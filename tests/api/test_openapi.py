@@ -1,18 +1,20 @@
 """The OpenAPI document and its page."""
 
+import asyncio
 import re
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from fastapi.routing import APIRoute, iter_route_contexts
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from api.app import ROUTERS
-from api.openapi.document import dependencies, url_pattern
+from api.openapi.document import add_docs, build, dependencies, url_pattern
 from domain.urls.rules import URL_MAX_CHARACTERS, UrlRules, normalise_url
 from tests.api.installation import Installation
 
@@ -39,6 +41,24 @@ def operations(document: Document) -> Iterator[tuple[str, str, Document]]:
     for path, item in document["paths"].items():
         for method, operation in item.items():
             yield method.upper(), path, operation
+
+
+async def test_requests_at_once_build_the_document_once(
+    installed: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = []
+
+    def counted(app: FastAPI, rules: UrlRules) -> Document:
+        built.append(app)
+        return build(installed.app, rules)
+
+    monkeypatch.setattr("api.openapi.document.build", counted)
+    app = FastAPI(openapi_url=None, docs_url=None)
+    add_docs(app, UrlRules())
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api") as client:
+        first, *others = await asyncio.gather(*(client.get("/openapi.json") for _ in range(3)))
+    assert (first.status_code, len(built)) == (200, 1)
+    assert all(other.content == first.content for other in others)
 
 
 def test_it_is_openapi_3_1_with_both_ways_to_show_who_one_is(document: Document) -> None:
