@@ -157,6 +157,8 @@ def _methods_at(request: Request) -> set[str]:
         route = context.original_route
         if isinstance(route, APIRoute) and route.path_regex.match(request.scope["path"]):
             methods.setdefault(route.path_format, set()).update(route.methods or ())
+    if not methods:
+        return {"GET", "HEAD"}  # a static file: its mount is no APIRoute
     concrete = min(methods, key=lambda path: (path.count("{"), [step[:1] == "{" for step in path.split("/")[::-1]]))
     return methods[concrete]
 

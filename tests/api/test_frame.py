@@ -26,6 +26,11 @@ async def test_another_method_is_a_405_that_names_the_right_ones(shop: Shop) -> 
     assert response.headers["Allow"] == "GET, POST"
 
 
+async def test_another_method_on_a_static_file_is_a_405(installed: Installation) -> None:
+    response = await (await installed.caller()).post("/docs/assets/docs.js")
+    assert (response.status_code, response.headers["Allow"]) == (405, "GET, HEAD")
+
+
 async def test_no_other_site_may_read_an_answer(shop: Shop) -> None:
     response = await shop.client.get(shop.path(), headers={"Origin": "https://elsewhere.example.com"})
     assert not [name for name in response.headers if name.startswith("access-control")]
