@@ -373,7 +373,7 @@ async def _work(
         mails = mail_settings(settings) is not None
         relaying = asyncio.create_task(relay.run())
         watches = [
-            drains.watch(database),
+            drains.watch(database, worker_id),
             schedules.run(),
             NoticeWatch(database, client, settings.task_queue, mail=mails).run(),
             maintain_partitions(database, client, settings.task_queue),

@@ -32,6 +32,9 @@ ROUND_SECONDS = 5.0
 PAUSE_CHECK_SECONDS = 2.0
 """Interval at which the drain of a paused subscription checks the requests that are still on the wire."""
 
+ASKED_TO_WAIT_SECONDS = 60.0
+"""Maximum pause of a drain behind an open breaker all of whose deliveries the receiver asked to wait with."""
+
 FIRST_WINDOW = 10
 """Window of a slow start, after a breaker closed or a pause ended, so that a recovering receiver is not overloaded."""
 
@@ -118,8 +121,9 @@ class DrainActivities:
         oldest = await self._oldest(subscription_id, state)
         if oldest is None:
             wait = await self.database.run(next_allowed_seconds, subscription_id)
-            if wait is not None:
-                return _later(done, wait, "breaker open, the receiver asked to wait")
+            if wait is not None:  # a wake signal ends the wait: a delivery that may be sent is held since
+                state_now = "breaker open, the receiver asked to wait"
+                return replace(done, next_in_seconds=min(wait, ASKED_TO_WAIT_SECONDS), state=state_now)
             return replace(done, state="breaker open, nothing held")
         if not probe_now and state.probe_in_seconds is not None and state.probe_in_seconds > 0:
             return _later(done, state.probe_in_seconds, "breaker open")

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
 from domain.delivery.identity import backfill_workflow_id, drain_workflow_id, recover_workflow_id
 from domain.urls.targets import shown_target
@@ -19,6 +19,7 @@ from storage.deliveries.held import subscriptions_to_drain
 from storage.deliveries.open import OpenDelivery
 from storage.deliveries.retries import running_bulk_actions
 from storage.deliveries.transitions import end_lost_tests
+from storage.subscriptions.state import live_workers
 from telemetry.tracing import of_no_trace
 from temporal.client import START_TIMEOUT
 from temporal.messages import BulkActionTask, DrainTask
@@ -35,6 +36,9 @@ TEST_LOST_SECONDS = 60.0
 
 BULK_ACTION_LOST_SECONDS = 10.0
 """Age after which a bulk action without a workflow is started: the API was killed after its commit."""
+
+AWAY = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED)
+"""Statuses of an unavailable Temporal. Any other one concerns the drain that was to be woken alone."""
 
 AGAIN_AFTER_SECONDS = 1.0
 """Interval between two wake signals to one drain. Signals in between are one signal at its end."""
@@ -115,11 +119,14 @@ class Drains:
         """Ensure that a drain runs, and have it probe the receiver at once, due or not."""
         await self._signal("probe-now", subscription_id, store_code, event_name, url)
 
-    async def watch(self, database: Database) -> None:
-        """Start drains, recoveries and backfills that a crash left without a workflow, until cancelled."""
+    async def watch(self, database: Database, worker_id: UUID) -> None:
+        """Start drains, recoveries and backfills that have work and no workflow, until cancelled: a crash left them, or
+        held retries fall due soon. Only the first of the live workers does it."""
 
         async def start_missing() -> None:
             async with database.transaction() as connection:
+                if (await live_workers(connection))[:1] != [worker_id]:
+                    return
                 to_drain = await subscriptions_to_drain(connection)
                 bulk_actions = await running_bulk_actions(connection, at_least_seconds=BULK_ACTION_LOST_SECONDS)
                 await end_lost_tests(connection, seconds=TEST_LOST_SECONDS)
@@ -129,7 +136,12 @@ class Drains:
                         self._client, self._task_queue, action.kind, action.id, action.subscription_id, action.url
                     )
             for drain in to_drain:
-                await self.wake(*drain)
+                try:
+                    await self.wake(*drain)
+                except RPCError as error:
+                    if error.status in AWAY:
+                        raise
+                    logger.error("Temporal refuses the drain of subscription %s: %s", drain[0], error.message)
 
         await run_periodically("drain watchdog", start_missing, every_seconds=WATCH_SECONDS)
 

@@ -64,6 +64,9 @@ async def pending_of_events(connection: AsyncConnection, events: Sequence[tuple[
     return list(await connection.scalars(_PENDING_OF_EVENTS, values))
 
 
+_OTHERS = "delivery.message_id NOT IN (SELECT message_id FROM planned)"
+"""SQL: not one of the retries that are to be counted, which waited before when it is not their first."""
+
 _OVERLOAD = text(f"""
 WITH planned AS MATERIALIZED (
     SELECT message_id, subscription_id, clock_timestamp() + make_interval(secs => next_in_seconds) AS due
@@ -71,12 +74,12 @@ WITH planned AS MATERIALIZED (
 ), numbered AS (
     SELECT message_id, subscription_id, date_trunc('second', due) AS due_second,
         row_number() OVER (PARTITION BY subscription_id ORDER BY due) AS of_subscription,
-        row_number() OVER (PARTITION BY date_trunc('second', due) ORDER BY due) AS of_second,
-        row_number() OVER (ORDER BY due) AS in_all
+        row_number() OVER (PARTITION BY date_trunc('second', due) ORDER BY due) AS of_second, due
     FROM planned
 ), every AS MATERIALIZED (
     SELECT count(*) AS waiting FROM (
         SELECT FROM delivery WHERE delivery.status = '{DeliveryStatus.PENDING}' AND delivery.next_attempt_at IS NOT NULL
+            AND {_OTHERS}
         ORDER BY delivery.next_attempt_at LIMIT {MOST_IN_ALL}
     ) AS rows
 ), subscription AS MATERIALIZED (
@@ -84,7 +87,7 @@ WITH planned AS MATERIALIZED (
     FROM (SELECT DISTINCT subscription_id FROM planned) AS given CROSS JOIN LATERAL (
         SELECT count(*) AS waiting FROM (
             SELECT FROM delivery WHERE delivery.subscription_id = given.subscription_id
-                AND delivery.status = '{DeliveryStatus.PENDING}' AND delivery.next_attempt_at IS NOT NULL
+                AND delivery.status = '{DeliveryStatus.PENDING}' AND delivery.next_attempt_at IS NOT NULL AND {_OTHERS}
             LIMIT {MOST_OF_A_SUBSCRIPTION}
         ) AS rows
     ) AS counted
@@ -98,10 +101,14 @@ WITH planned AS MATERIALIZED (
             LIMIT {MOST_DUE_IN_A_SECOND}
         ) AS rows
     ) AS counted
+), kept AS (
+    SELECT message_id, row_number() OVER (ORDER BY due) AS in_all
+    FROM numbered JOIN subscription USING (subscription_id) JOIN second USING (due_second)
+    WHERE of_subscription + subscription.waiting <= {MOST_OF_A_SUBSCRIPTION}
+        AND of_second + second.waiting <= {MOST_DUE_IN_A_SECOND}
 )
-SELECT message_id FROM numbered JOIN subscription USING (subscription_id) JOIN second USING (due_second), every
-WHERE of_subscription + subscription.waiting > {MOST_OF_A_SUBSCRIPTION}
-    OR of_second + second.waiting > {MOST_DUE_IN_A_SECOND} OR in_all + every.waiting > {MOST_IN_ALL}
+SELECT message_id FROM planned
+EXCEPT SELECT message_id FROM kept, every WHERE in_all + every.waiting <= {MOST_IN_ALL}
 """)
 
 

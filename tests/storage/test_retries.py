@@ -97,6 +97,27 @@ async def test_the_latest_retries_beyond_those_that_may_wait_in_temporal_are_too
     ids = [uuid4() for _ in range(4)]
     spread = [(one, uuid4(), HOUR + 10 * number) for number, one in enumerate(ids)]
     assert await too_many(ground, spread) == set(ids[2:])
+    held_anyway = [(uuid4(), uuid4(), HOUR - 60) for _ in range(MOST_DUE_IN_A_SECOND + 10)]
+    assert len(await too_many(ground, held_anyway)) == len(held_anyway) - 2
+
+
+async def test_retries_held_by_another_limit_take_no_place_of_those_in_all(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = text(str(retries._OVERLOAD).replace(str(MOST_IN_ALL), str(MOST_OF_A_SUBSCRIPTION + 1)))
+    monkeypatch.setattr(retries, "_OVERLOAD", few)
+    busy, quiet = uuid4(), uuid4()
+    of_busy = [(uuid4(), busy, HOUR + 10 * number) for number in range(MOST_OF_A_SUBSCRIPTION + 50)]
+    last = (uuid4(), quiet, 10 * HOUR)
+    assert last[0] not in await too_many(ground, [*of_busy, last])
+
+
+async def test_a_retry_that_fails_again_takes_its_own_place(ground: Ground) -> None:
+    message_ids = await unsettled(ground, MOST_OF_A_SUBSCRIPTION)
+    await ground.execute("UPDATE delivery SET next_attempt_at = now() + interval '2 hours'")
+    subscription_id = await ground.scalar("SELECT id FROM subscription")
+    assert await too_many(ground, [(message_ids[0], subscription_id, HOUR)]) == set()
+    assert len(await too_many(ground, [(uuid4(), subscription_id, HOUR)])) == 1
 
 
 async def test_retries_beyond_those_that_may_fall_due_in_one_second_are_too_many_whoever_they_belong_to(

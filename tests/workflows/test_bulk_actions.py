@@ -84,7 +84,7 @@ async def test_an_act_whose_start_got_lost_goes_on_by_itself(
     subscription_id = await fresh(running, receiver, 3, ordered=True)
     action_id = await begun_bulk_action(running, kind, subscription_id, 3)
     looking = Drains(running.client, running.settings.task_queue)
-    watching = asyncio.create_task(looking.watch(running.database))
+    watching = asyncio.create_task(looking.watch(running.database, running.worker_id))
     try:
         await running.execute("UPDATE bulk_action SET created_at = created_at - interval '1 minute'")
 
