@@ -88,18 +88,27 @@ def find_target(
         str | None, typer.Option(envvar="LOYALTY_WEBHOOKS_KEY", help="Permanent API key.", show_default=False)
     ] = None,
     data_dir: Annotated[
-        Path, typer.Option(help="Data directory of a local stack to take API, key and store from.")
-    ] = DEFAULT_DATA_DIRECTORY,
+        Path | None,
+        typer.Option(
+            help="Data directory of a local stack to take API, key and store from.",
+            show_default=str(DEFAULT_DATA_DIRECTORY),
+        ),
+    ] = None,
+    *,
+    context: typer.Context,
 ) -> Target:
     """Return the given API and key, else those of the stack that runs in `data_dir`.
 
-    Raises typer.BadParameter with the missing options.
+    A given `data_dir` wins over the environment. Raises typer.BadParameter with the missing options.
     """
+    source = context.get_parameter_source
+    if data_dir is not None and source("data_dir") not in (source("api"), source("key")):
+        api = key = None  # of the environment
     if api is not None and key is not None:
         target = Target(api, key, store or DEFAULT_STORE)
     else:
         stack = find_stack(
-            DataDirectory.at(data_dir),
+            DataDirectory.at(data_dir or DEFAULT_DATA_DIRECTORY),
             "pass the API with --api (LOYALTY_WEBHOOKS_API) and its key with --key (LOYALTY_WEBHOOKS_KEY)",
         )
         if api is not None and api.rstrip("/") != stack.api:

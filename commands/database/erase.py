@@ -14,6 +14,7 @@ from uuid import UUID
 import typer
 from rich.console import Console
 from rich.progress import track
+from sqlalchemy.engine import URL, make_url
 
 from commands.configuration import Installation, with_installation
 from commands.database.connection import in_database, operator
@@ -72,7 +73,9 @@ def erase(
     Exit code 0: no data of the customer remain here. 1: some remain; run it again.
     """
     if not (dry_run or yes):
-        where = installation.data.root if installation.data else "DATABASE_URL"
+        url = make_url(installation.settings.sqlalchemy_url)
+        database = URL.create("postgresql", host=url.host, port=url.port, database=url.database)  # without credentials
+        where = installation.data.root if installation.data else database
         typer.confirm(f"Erase all data of customer {customer} in store {store} of {where}?", abort=True, err=True)
     wait = installation.settings.request_timeout_seconds + LATE_SECONDS
     found = in_database(installation, lambda database: _work(database, store, customer, wait, dry_run=dry_run))

@@ -1,6 +1,7 @@
 """`erase` leaves nothing of a customer here, touches nobody else, and proves it."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -160,7 +161,9 @@ async def test_it_goes_on_until_nothing_is_left_and_reports_once(
 
 async def test_it_asks_and_a_wrong_store_or_id_is_told_apart(erasing: Erasing, ground: Ground) -> None:
     await ground.emit("CustomerUpdated", about(CUSTOMER))
-    assert (await erasing.run()).code == 1  # nobody is there to say yes
+    asked = await erasing.run()  # nobody is there to say yes
+    assert asked.code == 1
+    assert re.search(r"in store \S+ of postgresql://[^@/]+/\w+\?", asked.errors)
     assert (await erasing.run("--yes", store="elsewhere")).code == 2
     assert await ground.scalar("SELECT count(*) FROM event_body") == 1
 

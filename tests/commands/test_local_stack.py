@@ -94,6 +94,19 @@ async def test_data_dir_wins_over_the_settings_and_the_settings_over_the_default
     assert (await local.run("stores", "list", "--data-dir", str(local.data.root), **nowhere)).code == 0
 
 
+@pytest.mark.parametrize(
+    ("options", "asked"), [("", 8), ("--data-dir .loyalty-webhooks", 9), ("--data-dir x --api http://127.0.0.1:7", 7)]
+)
+async def test_data_dir_wins_over_the_api_of_the_environment_and_api_over_data_dir(
+    tmp_path: Path, options: str, asked: int
+) -> None:
+    local = Local(tmp_path, NOWHERE, "127.0.0.1:9")
+    with local.data.locked():
+        elsewhere = {"LOYALTY_WEBHOOKS_API": "http://127.0.0.1:8", "LOYALTY_WEBHOOKS_KEY": "k"}
+        ended = await local.run("schedules", "list", *options.split(), **elsewhere)
+    assert (ended.code, f"http://127.0.0.1:{asked} cannot be reached" in ended.errors) == (2, True), ended
+
+
 async def test_the_stacks_own_keys_open_its_secrets(local: Local, database: Database) -> None:
     sealed = Sealer(list(local.secrets.encryption_keys)).seal("secret")
     await Ground(database).emit("CustomerUpdated", "{}", sealed_data=sealed)
