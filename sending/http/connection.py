@@ -204,8 +204,10 @@ class Connection(asyncio.Protocol):
             self._head = self._head + piece if self._head else piece
         if self._refused is None:
             self._feed(piece)
-        if self._refused is not None:
-            self._read_repaired()
+            if self._refused is not None:
+                self._read_repaired()
+        elif self._head is not None and _HEAD_END.search(self._head, len(self._head) - len(piece) - 3):
+            self._read_repaired()  # Not for each packet: it reads the whole head.
         if self._complete:
             return
         self._framing_left -= len(piece) - (len(self._response.body) - body_bytes)
@@ -235,8 +237,10 @@ class Connection(asyncio.Protocol):
 
     def _read_repaired(self) -> None:
         """Read the response once more whose head the parser has refused, if it can be read in one way only."""
-        repaired = repaired_head(self._head or b"")
+        head = self._head or b""
+        repaired = repaired_head(head)
         if repaired is None:
+            self._head = head[_final_head(head) :]
             return
         data, notes = repaired
         self._headers.clear()

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sending.http import connection
 from sending.http.connection import (
     FRAMING_BYTES_MAX,
     PIECES_MAX,
@@ -16,6 +17,7 @@ from sending.http.connection import (
     Connection,
     MalformedResponseError,
     Response,
+    repaired_head,
 )
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -336,6 +338,28 @@ async def test_a_head_in_tiny_pieces_is_not_read_to_its_end(header: bytes) -> No
     outcome = await exchange(Wire(), [data[at : at + 1] for at in range(len(data))])
     assert isinstance(outcome.error, MalformedResponseError)
     assert "pieces" in str(outcome.error)
+
+
+@pytest.mark.parametrize("interim", [15000, 0], ids=["behind a long interim head", "alone"])
+async def test_a_refused_head_in_tiny_pieces_is_not_scanned_for_each_of_them(
+    interim: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scanned = list[int]()
+
+    def noted(received: bytes) -> tuple[bytes, list[str]] | None:
+        scanned.append(len(received))
+        return repaired_head(received)
+
+    monkeypatch.setattr(connection, "repaired_head", noted)
+    start = b"HTTP/1.1 100 C\r\n" + b"a\n" * interim + b"\r\n" if interim else b""
+    # The final head begins in the same kilobyte as the interim one ends, because it is parsed by the kilobyte.
+    start = start.ljust(-len(start) // 1024 * -1024 - 20, b"\n")
+    tail = b"Content-Length: 2\r\nX: a\r\n fold\r\nY: " + b"y" * 1200 + b"\r\n\r\nok"
+    packets = [start + b"HTTP/1.1 200 OK\r\n", *[tail[at : at + 2] for at in range(0, len(tail), 2)]]
+    outcome = await exchange(Wire(), packets)
+    assert (outcome.response.status_code, outcome.response.body, outcome.error) == (200, b"ok", None)
+    assert "a folded header" in outcome.response.notes
+    assert sum(scanned) <= 3 * FRAMING_BYTES_MAX
 
 
 async def test_a_body_of_exactly_the_limit_is_whole_and_one_byte_more_is_cut() -> None:
