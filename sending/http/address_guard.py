@@ -20,6 +20,10 @@ LOOKUPS_MAX = 128
 """Maximum number of concurrent lookups, one per name. With a dead name server, getaddrinfo blocks its thread for some
 30 s; up to this number, such names do not delay the others."""
 
+LOOKUP_SECONDS = 10.0
+"""Maximum time to wait for the addresses of a name, a slot included. The system's resolver asks again after 5 s, so one
+lost packet is no failure."""
+
 KNOWN_SECONDS = 10.0
 """Time to live of a resolved name."""
 
@@ -69,7 +73,7 @@ class GuardedResolver:
 
     async def resolve(self, hostname: str, port: int) -> list[AddrInfoType]:
         """Return the permitted addresses of a name, rotated at each call. Raises OSError (gaierror) for an unknown
-        name, NameRefusedError when all are refused."""
+        name and one that is not answered in time, NameRefusedError when all are refused."""
         name = (hostname, port)
         until, addresses = self._known.get(name, (0.0, deque[AddrInfoType]()))
         if until <= self._loop.time():
@@ -83,7 +87,9 @@ class GuardedResolver:
             task = self._lookups[name] = asyncio.create_task(self._permitted(*name))
             task.add_done_callback(partial(self._found, name))
         try:
-            await asyncio.wait([task])  # a cancelled caller leaves the others their answer
+            await asyncio.wait([task], timeout=LOOKUP_SECONDS)  # a cancelled caller leaves the others their answer
+            if not task.done():
+                raise socket.gaierror(socket.EAI_AGAIN, f"no address of {name[0]} within {LOOKUP_SECONDS:g} s")
             return task.result()
         finally:
             del task  # It holds the error, whose traceback holds this frame: a reference cycle is not freed at once.

@@ -34,7 +34,7 @@ NEXT_ADDRESS_SECONDS = 0.25
 """Delay after which the next address of a name is tried beside the first (RFC 8305)."""
 
 CONNECT_SECONDS = 5.0
-"""Maximum time to make a connection: name, address and TLS. A receiver that works takes less."""
+"""Maximum time to connect to an address, TLS included. A receiver that works takes less."""
 
 _TLS_GOODBYE_SECONDS = 2.0
 """Maximum time for the receiver's part of a TLS shutdown. Python's default is 30 s."""
@@ -153,11 +153,10 @@ class Connections:
     async def _connect(self, url: NormalisedUrl) -> Connection:
         if self._closed:
             raise RuntimeError("the sender is closed")
-        awaited = f"no address of {url.hostname}"
+        addresses = await self._addresses(url)
+        awaited = f"no connection to {' or '.join(str(one[4][0]) for one in addresses)}"
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                addresses = await self._addresses(url)
-                awaited = f"no connection to {' or '.join(str(one[4][0]) for one in addresses)}"
                 stream = await self._first_of(addresses)
                 awaited = f"no TLS handshake with {url.hostname}"
                 connection = await self._secured(url, stream)

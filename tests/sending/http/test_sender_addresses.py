@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator
 from ipaddress import ip_network
 from typing import Any
@@ -20,7 +21,7 @@ import pytest
 
 from domain.delivery.failure_kinds import FailureKind
 from domain.urls.rules import NormalisedUrl, UrlRefused, UrlRules, normalise_url
-from sending.http import pool
+from sending.http import address_guard, pool
 from sending.http.address_guard import AddressBlockedError
 from sending.http.client import OutgoingRequest, Sender, SenderSettings, failure_of
 from sending.http.connection import Response
@@ -202,6 +203,7 @@ async def test_one_address_that_works_is_found_among_dead_ones(monkeypatch: pyte
 @pytest.mark.parametrize("stage", ["no address of", "no connection to", "no TLS handshake with"])
 async def test_a_connection_has_a_time_limit_of_its_own(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr(address_guard, "LOOKUP_SECONDS", 0.3)
     release = threading.Event()
     with socket.socket() as listening, contextlib.ExitStack() as clients:
         listening.bind(("127.0.0.1", 0))
@@ -218,7 +220,22 @@ async def test_a_connection_has_a_time_limit_of_its_own(stage: str, monkeypatch:
         async with local_sender() as sender:
             result = await sender.send(request_to(f"https://{host}:{port}/"))
         release.set()
-    assert (result.failure, result.detail) == (FailureKind.connect, f"{stage} {host} within 0.3 s")
+    failure = FailureKind.dns if stage == "no address of" else FailureKind.connect
+    assert (result.failure, result.detail) == (failure, f"{stage} {host} within 0.3 s")
+
+
+async def test_a_slow_lookup_leaves_the_connection_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "CONNECT_SECONDS", 0.5)
+    resolve_to(monkeypatch, ("127.0.0.1",))
+    prompt = socket.getaddrinfo
+
+    def slow(host: str, port: int, **options: Any) -> list[Any]:
+        time.sleep(0.8)
+        return prompt(host, port, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    async with Receiver() as receiver, local_sender() as sender:
+        assert (await sender.send(request_to(receiver.url(host="slow.example.com")))).status_code == 200
 
 
 async def test_of_several_addresses_only_permitted_ones_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
