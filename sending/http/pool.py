@@ -39,6 +39,10 @@ CONNECT_SECONDS = 5.0
 _TLS_GOODBYE_SECONDS = 2.0
 """Maximum time for the receiver's part of a TLS shutdown. Python's default is 30 s."""
 
+SENT_AGAIN_SECONDS = 1.0
+"""Maximum time after which a request that met the close of an idle connection is sent again. A receiver that closes
+later may have worked on the request."""
+
 SENT_AGAIN = "sent again, because an idle connection was closed without a response"
 _Peer = tuple[str, str, int]
 
@@ -82,20 +86,26 @@ class Connections:
 
     async def exchange(self, url: NormalisedUrl, request: bytes, response: Response) -> None:
         """Send `request`, head and body, to `url`'s host and fill `response`. If an idle connection turns out to be
-        closed, before a byte of a response, the request is sent again on a new one. Raises the errors of
+        closed, at once and before a byte of a response, the request is sent again on a new one. Raises the errors of
         `Connection.exchange`; if no connection can be made, `AddressBlockedError`, `NameRefusedError`,
         `NotConnectedError`, `HandshakeCutError`, `socket.gaierror`, `ssl.SSLError` or another OSError."""
         peer = (url.scheme, url.hostname, url.port)
         connection = self._idle_one(peer)
+        began, again = self._loop.time(), False
         try:
             reusable = connection is not None and await connection.exchange(request, response)
         except ConnectionError:
-            if connection is None or not connection.unanswered:
+            late = self._loop.time() - began > SENT_AGAIN_SECONDS
+            if connection is None or not connection.unanswered or late:
                 raise
-            response.notes[SENT_AGAIN], connection = None, None
+            connection, again = None, True
         if connection is None:
-            connection = await self._connect(url)
-            reusable = await connection.exchange(request, response)
+            try:
+                connection = await self._connect(url)
+                reusable = await connection.exchange(request, response)
+            finally:
+                if again:
+                    response.notes[SENT_AGAIN] = None  # Not before the exchange, which closes odd connections.
         if reusable:
             self._keep(peer, connection)
 

@@ -16,6 +16,7 @@ from tests.house import ROOT
 from tests.receiver import (
     Authority,
     Receiver,
+    after,
     close_before_answer,
     raw,
     reset_before_answer,
@@ -46,8 +47,18 @@ async def test_a_reused_connection_that_ends_without_an_answer_is_replaced_once(
         assert len(receiver.requests) == 6
 
 
-@pytest.mark.parametrize("case", ["a new connection", "a response begun", "bytes that are no response"])
-async def test_a_request_is_not_sent_again_on(case: str) -> None:
+async def test_the_connection_of_a_repeat_is_used_again() -> None:
+    async with Receiver() as receiver, local_sender() as sender:
+        receiver.script(status(), close_before_answer())
+        notes = [(await sender.send(request_to(receiver.url()))).note for _ in range(3)]
+        assert notes == ["", f"Odd: {SENT_AGAIN}", ""]
+        assert receiver.connections == 2
+
+
+@pytest.mark.parametrize("case", ["a new connection", "a response begun", "bytes that are no response", "a late close"])
+async def test_a_request_is_not_sent_again_on(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if case == "a late close":
+        monkeypatch.setattr(pool, "SENT_AGAIN_SECONDS", 0.1)
     async with Receiver() as receiver, local_sender() as sender:
         if case != "a new connection":
             await sender.send(request_to(receiver.url()))
@@ -56,6 +67,7 @@ async def test_a_request_is_not_sent_again_on(case: str) -> None:
                 "a new connection": close_before_answer(),
                 "a response begun": reset_mid_response(),
                 "bytes that are no response": raw(b"x", close=True),
+                "a late close": after(0.3, close_before_answer()),
             }[case]
         )
         before = len(receiver.requests)
