@@ -27,6 +27,7 @@ from storage.events.erasure import (
     Erased,
     clear_late_answers,
     erase_events,
+    erased_events,
     events_of_customer,
     expiry_rows_of_customer,
     look_at,
@@ -97,10 +98,9 @@ async def _work(
     """Erase the customer's data, unless `dry_run`. Return the report."""
     if not await database.run(store_exists, store):
         raise failed(f"There is no store {store}.", EXIT_USAGE)
-    begun, erased, late = datetime.now(UTC), Erased(), 0
+    begun, erased = datetime.now(UTC), Erased()
     for _ in range(MOST_ROUNDS):
-        late_ones, new = await _round(database, store, customer, erased, wait_seconds, dry_run=dry_run)
-        late += late_ones
+        late, new = await _round(database, store, customer, erased, wait_seconds, dry_run=dry_run)
         if not new:
             break
     if not dry_run:
@@ -139,7 +139,9 @@ async def _round(
     if not dry_run:
         for day, ids in _shown(pages, "Erasing"):
             await database.run(erase_events, store, day, ids, erased)
-        late = await _clear_late_answers(database, store, pages, wait_seconds)
+        # Those of earlier rounds and runs included, which may have ended before every response had arrived.
+        every = _in_pages(await database.run(erased_events, store))
+        late = await _clear_late_answers(database, store, every, wait_seconds)
     async with database.transaction() as connection:
         for _, ids in pages:  # the attempts in flight have reached the log by now
             await look_at(connection, store, ids, erased)
@@ -154,11 +156,16 @@ async def _round(
 async def _pages(database: Database, store: str, customer: UUID, title: str = "Searching") -> Pages:
     """Return the events that name the customer, in pages of one day each."""
     where = await database.run(places)
-    found: dict[date, list[UUID]] = defaultdict(list)
+    found: list[tuple[date, UUID]] = []
     for place in _shown(where, title):
-        async with database.transaction() as connection:
-            for day, event_id in await events_of_customer(connection, store, customer, place):
-                found[day].append(event_id)
+        found += await database.run(events_of_customer, store, customer, place)
+    return _in_pages(found)
+
+
+def _in_pages(events: Iterable[tuple[date, UUID]]) -> Pages:
+    found: dict[date, list[UUID]] = defaultdict(list)
+    for day, event_id in events:
+        found[day].append(event_id)
     return [
         (day, found[day][first : first + PAGE]) for day in sorted(found) for first in range(0, len(found[day]), PAGE)
     ]

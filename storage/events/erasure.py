@@ -79,6 +79,14 @@ async def events_of_customer(
     return [(row.accepted_on, row.event_id) for row in rows]
 
 
+async def erased_events(connection: AsyncConnection, store_code: str) -> list[tuple[date, UUID]]:
+    """Return (day, id) of the store's erased events, of every customer: without a body nothing tells whose they are."""
+    found = "SELECT accepted_on, event_id FROM event WHERE store_code = :store_code AND erased_at IS NOT NULL"
+    return [
+        (row.accepted_on, row.event_id) for row in await connection.execute(text(found), {"store_code": store_code})
+    ]
+
+
 async def look_at(connection: AsyncConnection, store_code: str, ids: Sequence[UUID], erased: Erased) -> None:
     """Add the events' ids and the URLs they were sent to."""
     erased.event_ids += ids

@@ -142,6 +142,17 @@ async def test_it_may_be_run_again_and_its_report_goes_to_a_file(
     assert (again["events"], again["left"]) == (0, 0)
 
 
+async def test_the_next_run_clears_responses_that_came_after_the_end_of_an_earlier_one(
+    erasing: Erasing, ground: Ground
+) -> None:
+    [event] = await ground.emit("CustomerUpdated", about(CUSTOMER))
+    await delivered(ground, event, "delivered")
+    await erasing.report()
+    await ground.execute("UPDATE attempt SET response_excerpt = 'sorry for the delay, Ada'")
+    await erasing.report()
+    assert await ground.scalar("SELECT response_excerpt FROM attempt") is None
+
+
 async def test_it_goes_on_until_nothing_is_left_and_reports_once(
     erasing: Erasing, ground: Ground, tmp_path: Path
 ) -> None:
