@@ -2,6 +2,7 @@
 
 import os
 import resource
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,11 +16,18 @@ from local.data_directory import DEFAULT_DATA_DIRECTORY, DataDirectory, StackErr
 from local.stack_file import Stack, load_or_create
 from settings import Settings
 
+OPEN_FILES = 65_536
+"""Soft limit of open files to ask for. Hard limits of a billion, as of some container engines, would silence the alert
+on a process that runs out, and macOS refuses an infinite one."""
+
 
 def raise_descriptor_limit() -> None:
-    """Raise the soft limit of open files, often 1,024, to the hard one. A burst to many receivers exceeds it."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    """Raise the soft limit of open files, often 1,024, as far as allowed. A burst to many receivers exceeds it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(ValueError, OSError):  # refused by the system: the process runs with what it has
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 @dataclass(frozen=True)

@@ -152,8 +152,15 @@ async def test_two_thousand_receivers_cost_no_descriptor_too_many(raised: str) -
         assert output.decode().split("\n") == ["(None, 2000)", "(None, 2000)", ""]
 
 
-def test_a_process_raises_its_soft_limit_to_the_hard_one() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(512, soft), hard))
-    raise_descriptor_limit()
-    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
+@pytest.mark.parametrize(("soft", "raised"), [(512, 1024), (2048, 2048)])
+def test_a_process_raises_its_soft_limit_as_far_as_wanted_and_never_lowers_it(
+    monkeypatch: pytest.MonkeyPatch, soft: int, raised: int
+) -> None:
+    monkeypatch.setattr("commands.configuration.OPEN_FILES", 1024)  # below any hard limit
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, before[1]))
+    try:
+        raise_descriptor_limit()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (raised, before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
