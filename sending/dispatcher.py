@@ -153,7 +153,7 @@ class Dispatcher:
                     raise SuspendedError(suspension)
                 await self._ensure_intent(delivery, trigger, queued_at)
                 if delivery.hold_again_as is not None and trigger == "automatic":
-                    await self._wait_for_rate(delivery, delivery.hold_again_as)
+                    await self._wait_for_rate(delivery, queue, delivery.hold_again_as)
                 exchanged = await self._exchange(delivery, queue)
                 judged = exchanged[-1]
                 if judged.outcome is VerdictOutcome.DELIVERED:
@@ -206,17 +206,21 @@ class Dispatcher:
         await self.recorder.record(Recorded(time.monotonic(), unmade, delivery.subscription.id, None, unmade=True))
         return step
 
-    async def _wait_for_rate(self, delivery: OpenDelivery, hold_again_as: Reason) -> None:
+    async def _wait_for_rate(self, delivery: OpenDelivery, queue: SubscriptionQueue, hold_again_as: Reason) -> None:
         """Wait for the rate limiter of the subscription. This follows the intent, because intents that are written late
-        would let their requests go out as a burst."""
+        would let their requests go out as a burst. A subscription may be suspended meanwhile."""
         limiter = self.queues.rate_limiters.get(delivery.subscription.id)
         if limiter is None:
             return
         try:
             await limiter.wait()
+            if suspension_for(queue.suspension, delivery, "automatic") is None:
+                return
+            why = "its subscription is suspended"
         except LimiterLeaseLostError:
-            await self._take_back(delivery, Suspension(DeliveryStatus.HELD, hold_again_as))
-            raise AttemptTakenError(f"{delivery.message_id} is left to the next holder of the limiter lease") from None
+            why = "the limiter lease is lost"
+        await self._take_back(delivery, Suspension(DeliveryStatus.HELD, hold_again_as))
+        raise AttemptTakenError(f"{delivery.message_id} stays held: {why}")
 
     async def _exchange(
         self, delivery: OpenDelivery, queue: SubscriptionQueue
@@ -224,8 +228,9 @@ class Dispatcher:
         """Send the request. Return its start (monotonic clock), its result, the body's digest, and the verdict."""
         self._queued.discard(delivery.message_id)
         self._observe_lag(delivery)
-        if queue.subscription is not None and queue.subscription.updated_at > delivery.subscription.updated_at:
-            delivery.subscription = queue.subscription  # a URL, header or key was changed meanwhile
+        current = queue.subscription
+        if current is not None and current.updated_at > delivery.subscription.updated_at and not current.deleted:
+            delivery.subscription = current  # A URL, header or key was changed meanwhile. Deletion removes the keys.
         began = queue.on_wire[delivery.message_id] = time.monotonic()
         try:
             result, body_digest = await self._send(delivery)

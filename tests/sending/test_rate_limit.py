@@ -12,7 +12,8 @@ from domain.delivery.lifecycle import Reason
 from sending.dispatcher import AttemptTakenError
 from sending.rate_limit import LimiterLease, LimiterLeaseLostError, LimiterLeases, RateLimiter
 from tests.chaos.verdict import most_in_a_second
-from tests.receiver import Receiver
+from tests.deadlines import eventually
+from tests.receiver import Receiver, status, when
 from tests.workbench import Workbench, workbench
 
 PER_SECOND = 50
@@ -100,6 +101,57 @@ async def test_an_attempt_that_waits_when_the_limiter_lease_is_lost_is_not_sent_
     assert await bench.scalar("SELECT count(*) FROM attempt") == 0
     bench.dispatcher.queues.rate_limiters.limit(subscription_id, PER_SECOND, LimiterLease(time.monotonic()))
     assert (await bench.dispatcher.begin(delivery, "automatic")).status == "delivered"
+
+
+DELETE = """
+UPDATE subscription SET deleted_at = now(), updated_at = now(),
+    sealed_headers = NULL, sealed_secret = NULL, sealed_previous_secret = NULL
+"""
+
+
+async def test_an_attempt_that_waits_for_its_rate_while_its_subscription_is_deleted_is_not_sent(
+    bench: Workbench, held: tuple[Receiver, UUID, UUID]
+) -> None:
+    receiver, subscription_id, message_id = held
+    queues, lease = bench.dispatcher.queues, LimiterLease(time.monotonic() + 60)
+    queues.rate_limiters.limit(subscription_id, 0.01, lease)
+    await queues.rate_limiters[subscription_id].wait()  # the next request is due in 100 s
+    attempt = bench.dispatcher.begin(replace(await bench.load(message_id), hold_again_as=Reason.RETRY), "automatic")
+    await bench.execute(DELETE)
+
+    async def suspended() -> bool:
+        return queues._queues[subscription_id].suspension is not None
+
+    await eventually(suspended, 5, "the worker knows")
+    queues.rate_limiters[subscription_id]._next_at = 0.0
+    with pytest.raises(AttemptTakenError):
+        await attempt
+    assert receiver.requests == []
+    assert await bench.scalar("SELECT count(*) FROM attempt") == 0
+
+
+async def test_a_manual_attempt_queued_while_its_subscription_is_deleted_keeps_its_headers(bench: Workbench) -> None:
+    async with Receiver() as receiver:
+        gate = asyncio.Event()
+        receiver.script(when(gate, status(200)))
+        sealed = bench.sealer().seal('[["X-Api-Key", "key"]]')
+        subscription_id = await bench.subscribe(
+            "CustomerUpdated", receiver.url("/hook"), max_concurrency=1, sealed_headers=sealed
+        )
+        await bench.attempt_events(await bench.emit("CustomerUpdated", "{}", 2))
+        held = [await bench.load(row.message_id) for row in await bench.deliveries()]
+        attempts = [bench.dispatcher.begin(one, "manual") for one in held]
+        await receiver.wait_for(1)
+        await bench.execute(DELETE)
+
+        async def read() -> bool:
+            current = bench.dispatcher.queues._queues[subscription_id].subscription
+            return current is not None and current.deleted
+
+        await eventually(read, 5, "the worker knows")
+        gate.set()
+        assert [(await one).status for one in attempts] == ["delivered", "delivered"]
+        assert [request.header("X-Api-Key") for request in receiver.requests] == ["key", "key"]
 
 
 async def test_a_manual_attempt_needs_no_limiter_lease(bench: Workbench, held: tuple[Receiver, UUID, UUID]) -> None:
