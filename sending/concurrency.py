@@ -21,7 +21,8 @@ SHARE = 1 / 4
 that hang get 27 each, and 108 stay free."""
 
 FIRST_REQUESTS = 10
-"""Requests in flight of a subscription without a success yet; each success allows one more (slow start)."""
+"""Requests in flight of a subscription without a success yet; each success allows one more (slow start). Drains have a
+window or a rate of their own, and a manual attempt waits for no window."""
 
 SLOW_SECONDS = 0.25
 """Time on the wire after which a request counts as slow: it waits for its receiver, not for this worker."""
@@ -39,12 +40,14 @@ class SubscriptionQueue:
     limit: int
     """Maximum number of requests on the wire."""
     window: int = FIRST_REQUESTS
-    """Maximum number of requests on the wire that the receiver's successes allow."""
+    """Number of requests on the wire from which on attempts that observe the window wait: the receiver's successes."""
     in_flight: int = 0
     under_way: int = 0
     """Number of attempts that have not ended, the queued ones included."""
     queue: dict[UUID, "asyncio.Future[None]"] = field(default_factory=dict)
     """Queued attempts by message id, first come first served."""
+    windowless: dict[UUID, "asyncio.Future[None]"] = field(default_factory=dict)
+    """The queued attempts that ignore the window, in the same order."""
     on_wire: dict[UUID, float] = field(default_factory=dict)
     """Start of each request on the wire by message id (monotonic clock), oldest first."""
     subscription: SubscriptionFacts | None = None
@@ -54,8 +57,18 @@ class SubscriptionQueue:
     """Instant of the suspension (monotonic clock). A subscription state that was read earlier is out of date."""
 
     @property
+    def eligible(self) -> dict[UUID, "asyncio.Future[None]"]:
+        """The queued attempts that the window allows."""
+        return self.queue if self.in_flight < self.window else self.windowless
+
+    @property
     def below_limit(self) -> bool:
-        return self.in_flight < min(self.limit, self.window)
+        return self.in_flight < self.limit and (self.in_flight < self.window or bool(self.windowless))
+
+    def remove(self, message_id: UUID) -> "asyncio.Future[None] | None":
+        """Take an attempt out of the queue."""
+        self.windowless.pop(message_id, None)
+        return self.queue.pop(message_id, None)
 
 
 class ConcurrencyLimiter:
@@ -67,19 +80,23 @@ class ConcurrencyLimiter:
         """By store, the subscription queues that are below their own limit and have queued attempts. Stores and queues
         are in the order in which they are served."""
 
-    async def acquire(self, queue: SubscriptionQueue, message_id: UUID) -> None:
-        """Wait for a slot, which `release` returns. Raises `WithdrawnError` when `withdraw` comes first."""
-        if not queue.queue and self._has_slot(queue):
+    async def acquire(self, queue: SubscriptionQueue, message_id: UUID, *, windowless: bool = False) -> None:
+        """Wait for a slot, which `release` returns. Raises `WithdrawnError` when `withdraw` comes first. A `windowless`
+        attempt passes those that wait for the window."""
+        limit = queue.limit if windowless else min(queue.limit, queue.window)
+        if not queue.eligible and queue.in_flight < min(limit, SHARE * self.free):
             self._take(queue)
             return
         slot: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         queue.queue[message_id] = slot
+        if windowless:
+            queue.windowless[message_id] = slot
         if queue.below_limit:
             self._wait(queue)
         try:
             await slot
         except asyncio.CancelledError:
-            if queue.queue.pop(message_id, None) is None and slot.done() and not slot.cancelled():
+            if queue.remove(message_id) is None and slot.done() and not slot.cancelled():
                 self.release(queue)
             raise
 
@@ -93,7 +110,7 @@ class ConcurrencyLimiter:
 
     def withdraw(self, queue: SubscriptionQueue, message_id: UUID) -> bool:
         """Take an attempt out of the queue. Return False if it holds a slot already."""
-        slot = queue.queue.pop(message_id, None)
+        slot = queue.remove(message_id)
         if slot is None or slot.done():
             return False
         slot.set_exception(WithdrawnError())
@@ -144,9 +161,9 @@ class ConcurrencyLimiter:
         return False
 
     def _first_in(self, queue: SubscriptionQueue) -> "asyncio.Future[None] | None":
-        while queue.queue:
-            slot = queue.queue.pop(next(iter(queue.queue)))
-            if not slot.done():
+        while queue.eligible:
+            slot = queue.remove(next(iter(queue.eligible)))
+            if slot is not None and not slot.done():
                 return slot
         return None
 

@@ -146,7 +146,8 @@ class Dispatcher:
     async def _attempt(self, delivery: OpenDelivery, trigger: str, queue: SubscriptionQueue) -> Step:
         queued_at = time.monotonic()
         try:
-            await self.queues.limiter.acquire(queue, delivery.message_id)
+            windowless = delivery.hold_again_as is not None or trigger != "automatic"
+            await self.queues.limiter.acquire(queue, delivery.message_id, windowless=windowless)
             try:
                 suspension = suspension_for(queue.suspension, delivery, trigger)
                 if suspension is not None:

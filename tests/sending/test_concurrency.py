@@ -76,6 +76,23 @@ async def test_a_subscription_starts_with_few_requests_and_gets_one_more_for_eac
         task.cancel()
 
 
+async def test_a_windowless_attempt_passes_those_that_wait_for_the_window_and_keeps_the_limit() -> None:
+    limiter, queue = ConcurrencyLimiter(512), SubscriptionQueue("store", FIRST_REQUESTS + 2)
+    tasks = await enqueue(limiter, queue, FIRST_REQUESTS + 1)
+    passing = [asyncio.create_task(limiter.acquire(queue, uuid4(), windowless=True)) for _ in range(4)]
+    await settle()
+    assert [task.done() for task in passing] == [True, True, False, False]
+    limiter.release(queue)
+    await settle()
+    assert [task.done() for task in passing] == [True, True, True, False]
+    passing[3].cancel()
+    for _ in range(3):
+        limiter.release(queue)
+    await settle()
+    assert all(task.done() for task in tasks)
+    assert (queue.in_flight, queue.queue, queue.windowless) == (FIRST_REQUESTS, {}, {})
+
+
 async def test_freed_slots_are_given_round_robin() -> None:
     limiter = ConcurrencyLimiter(40)
     first, second = SubscriptionQueue("store", 50, 50), SubscriptionQueue("store", 50, 50)

@@ -16,6 +16,7 @@ import worker
 from activities import deliver
 from domain.delivery.lifecycle import OWN_FAULT_DELAY_SECONDS, Reason
 from sending import dispatcher
+from sending.concurrency import FIRST_REQUESTS
 from storage.sealing import Sealer
 from tests.deadlines import eventually
 from tests.receiver import Exchange, Receiver, Reply, after, close_before_answer, status, when
@@ -210,6 +211,26 @@ async def test_a_burst_to_a_receiver_that_dies_in_it_sends_at_most_sixty_more(
         await bench.attempt_events(await bench.emit("CustomerUpdated", "{}", 500))
         assert (await bench.statuses())["delivered"] == 200
     assert len(receiver.requests) <= 200 + 60
+
+
+async def test_a_manual_attempt_does_not_wait_for_first_attempts_that_hang(
+    cleared_url: str, receiver: Receiver
+) -> None:
+    receiver.script(status(500))
+    async with workbench(cleared_url, request_timeout_seconds=60) as bench:
+        await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
+        await bench.attempt_events(await bench.emit("CustomerUpdated", "{}"))
+        [failed] = await bench.deliveries()
+        gate = asyncio.Event()
+        receiver.otherwise = when(gate, status(200))
+        batch = asyncio.create_task(bench.attempt_events(await bench.emit("CustomerUpdated", "{}", 30)))
+        await receiver.wait_for(1 + FIRST_REQUESTS)
+        manual = bench.dispatcher.begin(await bench.load(failed.message_id), "manual")
+        last = (await receiver.wait_for(2 + FIRST_REQUESTS))[-1]
+        assert json.loads(last.body)["messageId"] == str(failed.message_id)
+        gate.set()
+        assert (await manual).status == "delivered"
+        await batch
 
 
 async def test_a_changed_url_applies_to_the_queued_attempts_of_a_batch(

@@ -120,6 +120,18 @@ async def test_a_slow_receiver_gets_what_its_limit_allows(bench: Workbench, rece
     assert left <= len(done.under_way), "what waited for its pace went out or was taken back"
 
 
+async def test_a_drain_with_a_rate_starts_at_its_rate_however_slow_the_receiver_is(
+    bench: Workbench, receiver: Receiver
+) -> None:
+    gate = asyncio.Event()
+    receiver.otherwise = when(gate, status(200))
+    subscription_id = await hold(bench, receiver, 30, rate_limit_per_second=100, max_concurrency=100)
+    sending = asyncio.create_task(round_of(bench, subscription_id))
+    await receiver.wait_for(30)
+    gate.set()
+    assert (await sending).delivered == 30
+
+
 @pytest.mark.parametrize("limits", [{"max_concurrency": 2}, {"rate_limit_per_second": 20}, {"max_concurrency": 200}])
 async def test_a_pause_within_a_round_leaves_held_what_has_no_place(
     bench: Workbench, receiver: Receiver, limits: dict[str, int]
