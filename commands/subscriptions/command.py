@@ -101,11 +101,11 @@ def apply(
                 _agree(console, plan, may_ask=file != STANDARD_INPUT and sys.stdin.isatty())
             with _key_destination(console, plan, signing_keys) as store_keys:
                 answer = _applied(target, wanted, prune=prune, dry_run=False, expected_plan=plan.plan)
-                show_changes(console, answer)
                 store_keys([change for change in answer.changes if change.hmac_secret is not None])
         except PlanChanged:
             complain("The store's subscriptions have just changed; nothing was done. Making a new plan.")
         else:
+            show_changes(console, answer)  # after the keys, so that a closed standard output cannot lose them
             return
     raise failed("The subscriptions changed each time; nothing was done.", EXIT_USAGE)
 

@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import pty
 import re
 import select
 import time
+from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -116,3 +118,20 @@ async def test_a_lost_answer_leaves_nobody_in_the_belief_that_nothing_was_done(f
         looking = await filed.run("apply", "s.yaml", LOYALTY_WEBHOOKS_API=root)
     assert looking.code == 2
     assert "is unknown" not in looking.errors
+
+
+async def test_a_closed_standard_output_does_not_lose_new_signing_keys(filed: Filed) -> None:
+    filed.write(HEAD, CRM, "    hmacEnabled: true\n")
+    command, directory, environment = terminal_command(filed, "apply", "s.yaml", "--signing-keys", "keys.json")
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        applying = await asyncio.create_subprocess_exec(
+            *command, cwd=directory, env=environment, stdin=DEVNULL, stdout=writing, stderr=DEVNULL
+        )
+    finally:
+        os.close(writing)
+    assert await asyncio.wait_for(applying.wait(), 60) != 0
+    [row] = await filed.rows()
+    [key] = json.loads((directory / "keys.json").read_text())
+    assert (key["webhookSubscriptionId"], key["hmacSecret"][:6]) == (row["webhookSubscriptionId"], "whsec_")
