@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -45,6 +46,8 @@ def tail(
 ) -> None:
     """Show deliveries as they happen: a line for each outcome of an attempt and each change of status. Ctrl-C ends.
 
+    Follows new deliveries and the newest 500 open ones. A delivery that had ended and is sent again is not shown.
+
     For failures alone, as JSON for a program: `loyalty-webhooks tail --status exhausted --status held --json`.
     """
     given = {"eventName": event, "url[like]": url, "webhookSubscriptionId": subscription}
@@ -62,28 +65,40 @@ def tail(
 
 def _changes(page: Callable[..., dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Yield for ever each delivery that is new or has changed, oldest first."""
-    known = (*page(**{"status[in]": ",".join(OPEN)})["items"], *page()["items"])
+    known = [*_listed(page, {"status[in]": ",".join(OPEN)}, MOST_WATCHED // PAGE_ITEMS), *_listed(page, {}, 1)]
     seen = {one["messageId"]: one for one in known}
     typer.echo("Waiting for deliveries. Ctrl-C ends.", err=True)
     while True:
         time.sleep(POLL_SECONDS)
         newest = max(map(_created, seen.values()), default=START)
-        seen = {key: one for key, one in seen.items() if one["status"] in OPEN or _created(one) > newest - 2 * OVERLAP}
-        watched = [key for key, one in seen.items() if one["status"] in OPEN][-MOST_WATCHED:]
-        query = {"createdAt[gte]": (newest - OVERLAP).isoformat()}
+        is_open = sorted((one for one in seen.values() if one["status"] in OPEN), key=_created)
+        watched = [one["messageId"] for one in is_open[-MOST_WATCHED:]]
+        recent = {key: one for key, one in seen.items() if _created(one) > newest - 2 * OVERLAP}
+        seen = recent | {key: seen[key] for key in watched}
         found: list[dict[str, Any]] = []
         with suppress(typer.Exit):  # without an answer, whose reason is printed: the API may come back
             for first in range(0, len(watched), PAGE_ITEMS):
                 found += page(**{"messageId[in]": ",".join(watched[first : first + PAGE_ITEMS])})["items"]
-            while (new := page(**query))["nextCursor"] is not None:
-                found += new["items"]
-                query["_cursor"] = new["nextCursor"]
-            found += new["items"]
+            found += _listed(page, {"createdAt[gte]": (newest - OVERLAP).isoformat()})
         for one in sorted(found, key=_created):
             before = seen.get(one["messageId"], {"status": DeliveryStatus.PENDING, "attempts": 0})
             seen[one["messageId"]] = one
             if (before["status"], before["attempts"]) != (one["status"], one["attempts"]):
                 yield one
+
+
+def _listed(
+    page: Callable[..., dict[str, Any]], query: dict[str, str], most_pages: int | None = None
+) -> list[dict[str, Any]]:
+    """Return the deliveries of the first pages, the newest, or of all."""
+    found: list[dict[str, Any]] = []
+    for number in count(1):
+        answer = page(**query)
+        found += answer["items"]
+        if answer["nextCursor"] is None or number == most_pages:
+            break
+        query["_cursor"] = answer["nextCursor"]
+    return found
 
 
 def _created(delivery: dict[str, Any]) -> datetime:

@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from commands.tail import PAGE_ITEMS
 from tests.api.installation import installation
 from tests.api.serving import serving
 from tests.commands.running import lines_until, run, running
@@ -53,8 +54,10 @@ async def next_one(process: Process, message_id: UUID) -> dict[str, Any]:
 
 
 async def test_each_outcome_is_a_line_as_it_happens_filtered(ground: Ground, cleared_url: str, tmp_path: Path) -> None:
-    await delivery(ground, "CustomerUpdated", "delivered", 1)
     waiting = await delivery(ground, "CustomerUpdated", "pending", 1)
+    for _ in range(PAGE_ITEMS):  # so that it is not on the first page
+        await delivery(ground, "CustomerUpdated", "held")
+    await delivery(ground, "CustomerUpdated", "delivered", 1)
     async with (
         installation(cleared_url) as installed,
         serving(installed.app) as root,
