@@ -1,5 +1,5 @@
 # One image for `migrate`, `api` and `worker`: the command is the container's argument.
-# Renovate keeps the base up to date; no registry was asked for the newest patch.
+# Renovate keeps the base up to date.
 FROM python:3.13.14-slim-trixie AS base
 
 FROM base AS build
