@@ -16,6 +16,8 @@ def find_stack(data: DataDirectory, otherwise: str) -> Stack:
     """Return the stack that runs in `data`. Raises typer.BadParameter with `otherwise`, the remedy without a stack."""
     try:
         stack = running_stack(data)
+        if stack is None and data.is_locked():
+            raise typer.BadParameter(f"the stack in {data.root} is starting or stopping: try again in some seconds")
     except StackError as error:
         raise typer.BadParameter(str(error)) from error
     if stack is None:

@@ -128,6 +128,15 @@ async def test_what_a_killed_stack_left_is_not_taken_for_a_running_one(tmp_path:
         assert (ended.code, "no stack is up in" in " ".join(ended.errors.replace("│", " ").split())) == (2, True), ended
 
 
+async def test_a_stack_that_starts_or_stops_is_not_called_missing(tmp_path: Path) -> None:
+    local = Local(tmp_path, NOWHERE, "127.0.0.1:9")
+    local.data.stack.unlink()  # `up` writes it once the stack is healthy
+    with local.data.locked():
+        ended = await local.run("stores", "list")
+    assert ended.code == 2
+    assert "is starting or stopping" in " ".join(ended.errors.replace("│", " ").split())
+
+
 async def test_a_database_of_a_stack_that_does_not_answer_is_named(tmp_path: Path) -> None:
     local = Local(tmp_path, NOWHERE, "127.0.0.1:9")
     with local.data.locked():
