@@ -122,6 +122,16 @@ def test_a_retry_is_measured_against_its_schedule_with_the_jitter_of_its_message
     assert retry.error == pytest.approx(error, abs=0.5 + 0.01)  # ± 10 % of five seconds
 
 
+def test_a_request_sent_again_on_a_new_connection_within_its_attempt_is_no_retry() -> None:
+    closed, again = (arrival(at=at, kind="reset", status=None, seconds=0.01) for at in (1, 1.1))
+    arrivals = [closed, again, arrival(at=6.11)]
+    [retry] = verdict.retries(ledger([emitted()], arrivals), PATH, (5, 60))
+    assert retry.error == pytest.approx(0, abs=0.5 + 0.01), "one failure, not two"
+    late = [closed, arrival(at=3)]
+    [early] = verdict.retries(ledger([emitted()], late), PATH, (5, 60))
+    assert early.error < -1
+
+
 def test_what_the_receiver_asked_for_wins_over_the_schedule() -> None:
     [retry] = verdict.retries(ledger([emitted()], [failed(at=1, retry_after=3), arrival(at=4.201)]), PATH, (60,))
     assert retry.error == pytest.approx(0.2)

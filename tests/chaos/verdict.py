@@ -7,6 +7,7 @@ from itertools import islice, pairwise, takewhile
 from uuid import UUID
 
 from domain.delivery.retry import retry_delay
+from sending.http.pool import SENT_AGAIN_SECONDS
 from tests.chaos.ledger import Arrival, Disturbance, Emitted, Ledger
 
 UNFLUSHED_SECONDS = 0.02
@@ -161,9 +162,10 @@ def retries(ledger: Ledger, path: str, schedule: Sequence[int]) -> list[Retry]:
     """Each retry of a subscription against the instant that its schedule, or the receiver's Retry-After, names."""
     found = []
     for arrivals in ledger.by_delivery(path).values():
-        failures = 0
+        failures, repeated = 0, False
         for failed, again in pairwise(arrivals):
-            if failed.succeeded or failed.ended_at is None or failed.kind in ("ok", "slow"):
+            repeated = not repeated and _is_sent_again(failed, again)
+            if repeated or failed.succeeded or failed.ended_at is None or failed.kind in ("ok", "slow"):
                 continue
             failures += 1
             after = None if failed.retry_after is None else float(failed.retry_after)
@@ -182,6 +184,14 @@ def retries(ledger: Ledger, path: str, schedule: Sequence[int]) -> list[Retry]:
                 )
             )
     return found
+
+
+def _is_sent_again(failed: Arrival, again: Arrival) -> bool:
+    """Whether both are one attempt: its connection was closed at once without an answer, as if it had been stale."""
+    if failed.status is not None or failed.ended_at is None:
+        return False
+    closed_at_once = failed.ended_at - failed.arrived_at < SENT_AGAIN_SECONDS
+    return closed_at_once and again.arrived_at - failed.ended_at < SENT_AGAIN_SECONDS
 
 
 def _overlaps(disturbance: Disturbance, begin: float, end: float) -> bool:
