@@ -24,6 +24,9 @@ READY = b"ready\n"
 READY_WITHIN_SECONDS = 180.0
 """Time until a detached stack must be healthy. The timeouts of `up` itself are shorter and report the cause."""
 
+DEMO_WITHIN_SECONDS = 120.0
+"""Time until a detached stack must have the demo's result. Without it, the stack is healthy all the same."""
+
 STOP_WITHIN_SECONDS = 15.0
 """Time for `up` to stop before it is killed. `up` itself takes at most 10 s."""
 
@@ -35,7 +38,8 @@ program in between."""
 
 @dataclass(frozen=True)
 class UpOptions:
-    """Options of `up`. With `--detach`, `ready_descriptor` receives the demo's result when the stack is healthy."""
+    """Options of `up`. With `--detach`, `ready_descriptor` receives READY when the stack is healthy, then the demo's
+    result."""
 
     data: DataDirectory
     ports: Mapping[str, int | None]
@@ -72,15 +76,19 @@ async def _run_stack(stack: LocalStack, demo: Demo, options: UpOptions, screen: 
     started = await stack.start()
     screen.end()
     screen.say(f"Ready after {time.monotonic() - began:.1f} s.", style="green")
+    _tell(options, READY)
     receiver = stack.ports["receiver"] if options.demo else None
-    result = "" if receiver is None else await demo.run(started, receiver)
-    if options.ready_descriptor is not None:
-        with contextlib.suppress(OSError):  # the reader has ended
-            os.write(options.ready_descriptor, (READY + result.encode())[: select.PIPE_BUF])
-            os.close(options.ready_descriptor)
+    if receiver is not None:
+        _tell(options, (await demo.run(started, receiver)).encode())
     screen.show(addresses(started, options.data, receiver))
     screen.say("Stop with Ctrl-C." if screen.console.is_terminal else "Stop with SIGINT or `loyalty-webhooks down`.")
     await asyncio.Event().wait()
+
+
+def _tell(options: UpOptions, message: bytes) -> None:
+    if options.ready_descriptor is not None:
+        with contextlib.suppress(OSError):  # the reader has ended
+            os.write(options.ready_descriptor, message[: select.PIPE_BUF])
 
 
 def _cancel_by_signals(running: asyncio.Task[None], stack: LocalStack) -> asyncio.Event:
@@ -126,16 +134,19 @@ def start_detached(options: UpOptions, screen: Screen) -> None:
             )
         with _ended_if_we_fail(process):
             readable, _, _ = select.select([ready], [], [], READY_WITHIN_SECONDS)
-            answer = ready.read(select.PIPE_BUF) if readable else b""  # empty: it has ended
+            answer = ready.read(len(READY)) if readable else b""  # empty: it has ended
             screen.end()
-            if not answer.startswith(READY):
+            if answer != READY:
                 process.wait(STOP_WITHIN_SECONDS)
                 raise StackError(f"The stack did not start. {log} says:\n{tail(log)}")
+        result = b""
+        if options.demo and select.select([ready], [], [], DEMO_WITHIN_SECONDS)[0]:
+            result = ready.read(select.PIPE_BUF)
     stack = read_stack(data.stack)
     if stack is None:
         raise StackError(f"The stack started and stopped again. {log} says:\n{tail(log)}")
     if options.demo:
-        screen.say(answer.removeprefix(READY).decode(errors="replace"))
+        screen.say(result.decode(errors="replace") or f"The demo has not ended yet; its result will be in {log}.")
     screen.show(addresses(stack, data, read_remembered(data.ports).get("receiver") if options.demo else None))
     screen.say(f"Stop it with `loyalty-webhooks down --data-dir {data.root}`.")
 
