@@ -316,7 +316,7 @@ class TestRefused:
                 id="a key twice",
             ),
             pytest.param(
-                b'{"event":{"eventName":"LevelWillExpire","data":' + b"[" * 20_000 + b"]" * 20_000 + b"}}",
+                b'{"event":{"eventName":"LevelWillExpire","data":' + b"[" * 4_000 + b"]" * 4_000 + b"}}",
                 {"": "invalid_json"},
                 id="nesting without end",
             ),

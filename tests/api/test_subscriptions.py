@@ -138,7 +138,7 @@ async def test_an_unknown_event_is_told_the_nearest_name(shop: Shop) -> None:
         pytest.param(b'{"webhookSubscription":{"name":"\\u0000"}}', "name", id="NUL"),
         pytest.param(b'{"webhookSubscription":{"name":"\\ud800"}}', "name", id="a lone surrogate"),
         pytest.param(b"\xff", "", id="not UTF-8"),
-        pytest.param(b"[" * 100_000, "", id="absurd nesting"),
+        pytest.param(b"[" * 4_000, "", id="absurd nesting"),
     ],
 )
 async def test_what_is_no_json_of_ours_is_a_400(shop: Shop, raw: bytes, path: str) -> None:

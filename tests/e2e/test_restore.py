@@ -21,7 +21,7 @@ from tests.receiver import Receiver, status
 from tests.temporal_server import real_server
 
 EVENTS = 300
-FAILING = 20
+FAILING = 8  # fewer than open the breaker
 RETRY_SECONDS = (5, 5)
 """Long enough that the backup has deliveries that wait."""
 

@@ -18,6 +18,7 @@ from temporalio.testing import WorkflowEnvironment
 from domain.delivery.identity import batch_workflow_id, event_workflow_id
 from relay.backpressure import MAX_IN_FLIGHT, Backpressure, WorkflowKind
 from relay.relay import Relay, RelaySettings
+from sending.concurrency import FIRST_REQUESTS
 from storage.database import Database
 from storage.events.outbox import ClaimLimits, claim
 from telemetry.worker_metrics import WorkerMetrics
@@ -360,10 +361,10 @@ async def test_an_event_of_a_quiet_store_does_not_wait_for_batches_to_a_receiver
     await ground.add_store("small")
     async with Receiver() as receiver:
         receiver.script(*[after(0.5, status(200))] * 200, path="/noisy")
-        await ground.subscribe("CustomerUpdated", receiver.url("/noisy"), max_concurrency=1)
+        await ground.subscribe("CustomerUpdated", receiver.url("/noisy"))
         await ground.subscribe("CustomerUpdated", receiver.url("/small"), store_code="small")
         await ground.emit("CustomerUpdated", "{}", 200)
-        async with pipeline(cleared_url, temporal.client, batch_events=20):
+        async with pipeline(cleared_url, temporal.client, batch_events=20, subscription_concurrency=1):
             claimed = "SELECT count(*) = 60 FROM event WHERE workflow_id IS NOT NULL"
             await eventually(lambda: ground.scalar(claimed), 20, "all credits in use")
             [event_id] = await ground.emit("CustomerUpdated", "{}", store="small")
@@ -399,9 +400,9 @@ async def test_an_orderly_stop_records_what_is_under_way_and_gives_the_leases_up
         receiver.otherwise = when(gate, status(200))
         async with pipeline(cleared_url, temporal.client) as running:
             await running.subscribe("CustomerUpdated", receiver.url("/hook"))
-            await running.emit("CustomerUpdated", "{}", 30)
-            await receiver.wait_for(30)
+            await running.emit("CustomerUpdated", "{}", FIRST_REQUESTS)
+            await receiver.wait_for(FIRST_REQUESTS)
             asyncio.get_running_loop().call_later(0.5, gate.set)
-        assert await ground.statuses() == {"delivered": 30}
+        assert await ground.statuses() == {"delivered": FIRST_REQUESTS}
         assert await ground.scalar("SELECT count(*) FROM attempt WHERE outcome_at IS NULL") == 0
         assert await ground.scalar("SELECT count(*) FROM worker") == 0

@@ -205,7 +205,8 @@ async def test_what_a_dying_worker_held_finds_its_drain(database_url: str, tempo
         await running.emit("CustomerUpdated", "{}")
         await running.until_statuses({"delivered": 1})
         await running.execute("UPDATE delivery SET status = 'held', reason = 'limited', ended_at = NULL")
-        watching = asyncio.create_task(Drains(running.client, running.settings.task_queue).watch(running.database))
+        drains = Drains(running.client, running.settings.task_queue)
+        watching = asyncio.create_task(drains.watch(running.database, running.worker_id))
         try:
             await running.until_statuses({"delivered": 1}, 30)
         finally:
