@@ -67,6 +67,13 @@ def unnest(alias: str, columns: str) -> str:
     return f"unnest({arrays}) AS {alias} ({', '.join(column_names(columns))})"
 
 
-def by_column(rows: Sequence[object], columns: str) -> dict[str, list[Any]]:
-    """Return the arrays to bind: one list for each of the columns, from the attributes of the rows."""
-    return {name: [getattr(row, name) for row in rows] for name in column_names(columns)}
+def as_arrays(columns: str, values: Iterable[Sequence[Any]]) -> dict[str, Sequence[Any]]:
+    """Return the arrays to bind, from the values of each column. A column of nulls alone is an empty array, which
+    `unnest` fills up: the driver examines every element, which took 5 % of a worker's time."""
+    bound = zip(column_names(columns), values, strict=True)
+    return {name: array if array.count(None) < len(array) else () for name, array in bound}
+
+
+def by_column(rows: Sequence[object], columns: str) -> dict[str, Sequence[Any]]:
+    """Return the arrays to bind, from the attributes of the rows."""
+    return as_arrays(columns, ([getattr(row, name) for row in rows] for name in column_names(columns)))

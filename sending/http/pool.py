@@ -76,7 +76,7 @@ class Connections:
         self._resolver = GuardedResolver(rules)
         self._rules = rules
         self._tls = client_context(ca_bundle, client_cert)
-        self._idle: dict[_Peer, list[Connection]] = {}
+        self._idle: dict[_Peer, dict[Connection, None]] = {}
         """Idle connections by peer, the last used one at the end, so that surplus connections expire."""
         self._by_age: OrderedDict[Connection, _Peer] = OrderedDict()  # the longest idle one first
         self._idle_max = resource.getrlimit(resource.RLIMIT_NOFILE)[0] * IDLE_SHARE
@@ -113,7 +113,7 @@ class Connections:
         announced = connection.keep_alive_seconds
         seconds = KEEP_ALIVE_SECONDS if announced is None else min(announced, KEEP_ALIVE_MAX_SECONDS)
         connection.usable_until = self._loop.time() + seconds
-        self._idle.setdefault(peer, []).append(connection)
+        self._idle.setdefault(peer, {})[connection] = None
         self._by_age[connection] = peer
         if len(self._by_age) > self._idle_max:
             oldest = next(iter(self._by_age))
@@ -124,7 +124,7 @@ class Connections:
 
     def _forget(self, connection: Connection) -> None:
         peer = self._by_age.pop(connection)
-        self._idle[peer].remove(connection)
+        del self._idle[peer][connection]
         if not self._idle[peer]:
             del self._idle[peer]
 
@@ -142,7 +142,7 @@ class Connections:
 
     def _idle_one(self, peer: _Peer) -> Connection | None:
         while idle := self._idle.get(peer):
-            connection = idle[-1]
+            connection = next(reversed(idle))
             self._forget(connection)
             if connection.reusable and self._loop.time() < connection.usable_until:
                 return connection

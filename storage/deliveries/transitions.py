@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from domain.delivery.identity import drain_workflow_id
 from domain.delivery.lifecycle import OPEN, TERMINAL, UNCHANGED, Cause, DeliveryStatus, Reason, SubscriptionStatus
 from domain.wire.bodies import MAIN, TEST
-from storage.columns import by_column, column_names, in_list, unnest
+from storage.columns import as_arrays, by_column, in_list, unnest
 from storage.deliveries.attempts import Outcome, by_day
 from storage.deliveries.retries import WAITING_COLUMNS, WaitingRetry
 from storage.deliveries.skip_scan import BRANCHES, IN_BRANCH
@@ -57,7 +57,7 @@ FROM made ON CONFLICT (message_id) DO NOTHING
 
 async def create_matched(connection: AsyncConnection, made: Sequence[Sequence[Any]], *, worker_id: UUID) -> None:
     """Create those of these rows of `MATCHED_COLUMNS` that do not exist, with the intents of their first attempts."""
-    columns = dict(zip(column_names(MATCHED_COLUMNS), zip(*made, strict=True), strict=True))
+    columns = as_arrays(MATCHED_COLUMNS, zip(*made, strict=True))
     await connection.execute(_CREATE_MATCHED, {"worker_id": worker_id, **columns})
 
 
