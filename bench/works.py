@@ -185,8 +185,8 @@ def _per_1000(used: dict[str, float]) -> Figures:
 
 
 WORKS: dict[str, Work] = {
-    "burst-1": Work("burst to one subscription", burst(1, EVENT), 10_000, 7),
-    "burst-5": Work("burst to five subscriptions", burst(5, FIVE_EVENT), 2_000, 7),
+    "burst-1": Work("burst to one subscription", burst(1, EVENT), 20_000, 7),
+    "burst-5": Work("burst to five subscriptions", burst(5, FIVE_EVENT), 6_000, 7),
     "singles": Work(f"single events, {SINGLE_CALLERS} callers", single_events, 3_000, 5),
     "emits": Work(f"single events without a subscription, {UNHEARD_CALLERS} callers", unheard_events, 10_000, 7),
     "idle": Work(f"idle, {IDLE_PER_SECOND:g} events/s", idle, IDLE_EVENTS, 3, warms=False),
