@@ -117,7 +117,7 @@ from tests.sending.http.sending import local_sender, request_to
 
 async def main():
     slots, ports = asyncio.Semaphore(512), sys.stdin.read().split()
-    async with local_sender() as sender:
+    async with local_sender(timeout_seconds=60) as sender:
         async def one(port):
             async with slots:
                 return (await sender.send(request_to(f"http://127.0.0.1:{port}/"))).failure
