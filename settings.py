@@ -92,6 +92,11 @@ class Settings(BaseSettings):
         description="Addresses or networks of proxies whose X-Forwarded-For is trusted, comma separated: log-ins are "
         "throttled by client address. None: the peer is the client.",
     )
+    connection_limit: AtLeastOne = Field(
+        4000,
+        description="Maximum open connections of an API process; further ones are answered with 503. At most the limit "
+        "of open files less 200.",
+    )
     event_limit_bytes: int = Field(256 * 1024, description="Maximum body of one event, and size of one in a batch.")
     batch_limit_bytes: int = Field(8 * 1024 * 1024, description="Maximum body of a batch of events.")
     batch_limit_events: int = Field(

@@ -85,6 +85,7 @@ def create_app(settings: Settings, lookup: Lookup | None = None, traces: Traces 
         redirect_slashes=False,
         telemetry=telemetry(traces),
     )
+    app.state.metrics = metrics
     app.add_middleware(RequestTimes, seconds=metrics.request_seconds)
     for router in ROUTERS:
         app.include_router(router)

@@ -1,13 +1,19 @@
-"""HTTP connections of the API: uvicorn's protocol with bounds on the head of a request.
+"""HTTP connections of the API: uvicorn's protocol with bounds on heads, unfinished requests and open connections.
 
 uvicorn has no setting for them. Its parser copies the unfinished part of a head for each packet, so a head has to be
 refused before the parser has seen much of it.
 """
 
 import json
+import logging
+from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from api.errors import UNAVAILABLE_RETRY_SECONDS
+from api.operations.metrics import ApiMetrics, CloseReason
 
 MOST_PART_BYTES = 16 * 1024
 """Maximum size of the address, and of a header. Browsers, proxies, cookies and tokens need at most 8 KiB."""
@@ -18,29 +24,82 @@ MOST_HEAD_BYTES = 64 * 1024
 MOST_HEADERS = 100
 """Maximum number of headers, as in Apache. Requests through several proxies have some 30."""
 
+MOST_PIPELINED = 100
+"""Maximum requests sent ahead of their responses. The parser finds thousands in one packet, and reads them at once."""
+
+HEAD_SECONDS = 10.0
+"""Time in which a head has to arrive, from the connection or from its first byte. A head is a packet or two."""
+
+BODY_SECONDS = 30.0
+"""Maximum pause within a body, and of a client in reading its response. Mobile networks pause for seconds."""
+
+LOG_SECONDS = 60.0
+"""Interval of the log line about the connection limit. A flood of connections must not become a flood of lines."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class ConnectionLimits:
+    """Limits of the connections of a process: how many are open at a time, and how long requests may take to arrive."""
+
+    most: int
+    metrics: ApiMetrics
+    head_seconds: float = HEAD_SECONDS
+    body_seconds: float = BODY_SECONDS
+    logged_at: float = -inf
+
 
 class BoundedProtocol(HttpToolsProtocol):
-    """HTTP/1.1 connection that refuses large heads with 414 or 431 and closes."""
+    """HTTP/1.1 connection that refuses large heads, and ends requests that stay unfinished."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+    def __init__(self, limits: ConnectionLimits, **options: Any) -> None:
+        super().__init__(**options)
         self.url = b""
+        self._limits = limits
         self._unparsed_bytes = 0  # received since the parser last found a body or the end of a head
+        self._awaited: CloseReason | None = CloseReason.HEAD_TIME  # the time-out that applies
+        self._since = self.loop.time()
+        self._unsent_bytes, self._read_at = 0, 0.0  # of the response, and when that last changed
+        self._timer = self.loop.call_later(limits.head_seconds, self._check_time)
+
+    def connection_made(self, transport: Any) -> None:
+        """Count the connection, and refuse it beyond the limit."""
+        super().connection_made(transport)
+        limits = self._limits
+        limits.metrics.connections.inc()
+        if len(self.connections) > limits.most:
+            if self._since - limits.logged_at >= LOG_SECONDS:
+                limits.logged_at = self._since
+                logger.warning("all %d connections (CONNECTION_LIMIT) are in use, further ones get 503", limits.most)
+            self._refuse(503, CloseReason.LIMIT, "Too many connections are open; try again.")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the timer."""
+        self._timer.cancel()
+        self._limits.metrics.connections.dec()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Pass the data to the parser in pieces, until a bound is exceeded."""
+        if self._awaited is CloseReason.BODY_TIME:
+            self._since = self.loop.time()
+        elif self._awaited is None and self.cycle.response_complete:
+            self._await(CloseReason.HEAD_TIME)
         for start in range(0, len(data), MOST_HEAD_BYTES):
             piece = data if len(data) <= MOST_HEAD_BYTES else data[start : start + MOST_HEAD_BYTES]
             self._unparsed_bytes += len(piece)
             super().data_received(piece)
-            if self._unparsed_bytes > MOST_HEAD_BYTES:
-                self._refuse()
+            if self._unparsed_bytes > MOST_HEAD_BYTES and not self.transport.is_closing():
+                self._refuse_head()
             if self.transport.is_closing():
                 return
 
     def on_message_begin(self) -> None:
         """Begin a request."""
         self._unparsed_bytes = 0
+        if self._awaited is not CloseReason.HEAD_TIME:
+            self._await(CloseReason.HEAD_TIME)
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -48,9 +107,13 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unparsed_bytes = 0
         sizes = [len(name) + len(value) for name, value in self.headers]
         largest = max(len(self.url), *sizes) if sizes else len(self.url)
-        if largest > MOST_PART_BYTES or sum(sizes) > MOST_HEAD_BYTES or len(sizes) > MOST_HEADERS:
-            self._refuse()
-        elif not self.transport.is_closing():
+        too_many = len(sizes) > MOST_HEADERS or len(self.pipeline) >= MOST_PIPELINED
+        if self.transport.is_closing():
+            return
+        if largest > MOST_PART_BYTES or sum(sizes) > MOST_HEAD_BYTES or too_many:
+            self._refuse_head()
+        else:
+            self._await(CloseReason.BODY_TIME)
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -60,16 +123,48 @@ class BoundedProtocol(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """End the request."""
-        self._unparsed_bytes = 0
+        """End the request. Its response may take as long as it needs."""
+        self._unparsed_bytes, self._awaited = 0, None
         if not self.transport.is_closing():
             super().on_message_complete()
 
-    def _refuse(self) -> None:
-        """Close the connection, after a response with the error if no other response is awaited."""
-        if self.cycle is None or self.cycle.response_complete:
-            status, what = (414, "The address") if len(self.url) > MOST_PART_BYTES else (431, "The head of the request")
-            body = json.dumps({"code": status, "message": f"{what} is too large."}).encode()
-            head = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    def _await(self, reason: CloseReason) -> None:
+        self._awaited, self._since = reason, self.loop.time()
+
+    def _check_time(self) -> None:
+        """Close the connection if its request or response has timed out, and check again when it may have."""
+        now, unsent_bytes = self.loop.time(), self.transport.get_write_buffer_size()
+        if not unsent_bytes or unsent_bytes != self._unsent_bytes:
+            self._unsent_bytes, self._read_at = unsent_bytes, now
+        elif now >= self._read_at + self._limits.body_seconds:
+            self._limits.metrics.connections_closed.labels(CloseReason.RESPONSE_TIME).inc()
+            self.transport.abort()
+            return
+        if self._awaited is None or self.flow.read_paused or self.transport.is_closing():
+            self._since = now  # No request is awaited, or its application does not read it.
+        seconds = self._limits.body_seconds if self._awaited is CloseReason.BODY_TIME else self._limits.head_seconds
+        if self._awaited and now >= self._since + seconds:
+            self._refuse(408, self._awaited, "The request did not arrive in time.")
+            self._since = now
+        again_at = now + self._limits.head_seconds if unsent_bytes else self._since + seconds
+        self._timer = self.loop.call_at(again_at, self._check_time)
+
+    def _refuse_head(self) -> None:
+        status, what = (414, "The address") if len(self.url) > MOST_PART_BYTES else (431, "The head of the request")
+        self._refuse(status, CloseReason.HEAD_SIZE, f"{what} is too large.")
+
+    def _refuse(self, status: int, reason: CloseReason, message: str) -> None:
+        """Close the connection, after a response with the error if that is the response the client awaits next."""
+        self._limits.metrics.connections_closed.labels(reason).inc()
+        if self._awaited is CloseReason.BODY_TIME:
+            answers = not self.cycle.response_started and not self.pipeline
+        elif self.cycle is None:
+            answers = self.scope is not None or reason is not CloseReason.HEAD_TIME  # an unused connection gets none
+        else:
+            answers = self.cycle.response_complete
+        if answers:
+            body = json.dumps({"code": status, "message": message}).encode()
+            retry = f"Retry-After: {UNAVAILABLE_RETRY_SECONDS}\r\n" if reason is CloseReason.LIMIT else ""
+            head = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n{retry}\r\n"
             self.transport.write(STATUS_LINE[status] + head.encode() + body)
         self.transport.close()

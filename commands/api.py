@@ -1,11 +1,12 @@
 """`loyalty-webhooks api`: serve the HTTP API, the panel and the API documentation."""
 
 import gc
+from functools import partial
 
 import uvicorn
 
 from api.app import create_app
-from api.connections import BoundedProtocol
+from api.connections import BoundedProtocol, ConnectionLimits
 from commands.configuration import raise_descriptor_limit, read_settings
 from commands.terminal import EXIT_USAGE, failed
 from commands.traces import open_traces
@@ -20,6 +21,9 @@ KEEP_ALIVE_SECONDS = 75
 BACKLOG = 2048
 """Maximum connections waiting for accept(). Many emitters may start at once."""
 
+OTHER_FILES = 200
+"""Open files besides the connections of clients: libraries, database pool, Temporal, log. Some 60 are in use."""
+
 
 def api() -> None:
     """Run one API process.
@@ -33,7 +37,7 @@ def api() -> None:
         needed = "JWT_SECRETS: the API needs a secret of at least 32 random characters, the same in all API processes"
         raise failed(needed, EXIT_USAGE)
     configure_logs(settings.log_format, settings.log_level)
-    raise_descriptor_limit()
+    connections = max(1, min(settings.connection_limit, raise_descriptor_limit() - OTHER_FILES))
     app = create_app(settings, traces=open_traces(settings, "api"))
     gc.freeze()  # the routes too live as long as the process
     uvicorn.run(
@@ -41,7 +45,7 @@ def api() -> None:
         host=settings.api_host,
         port=settings.api_port,
         loop="uvloop",
-        http=BoundedProtocol,
+        http=partial(BoundedProtocol, ConnectionLimits(connections, app.state.metrics)),  # type: ignore[arg-type]
         ws="none",
         lifespan="on",
         backlog=BACKLOG,

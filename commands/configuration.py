@@ -21,13 +21,18 @@ OPEN_FILES = 65_536
 on a process that runs out, and macOS refuses an infinite one."""
 
 
-def raise_descriptor_limit() -> None:
-    """Raise the soft limit of open files, often 1,024, as far as allowed. A burst to many receivers exceeds it."""
+def raise_descriptor_limit() -> int:
+    """Raise the soft limit of open files, often 1,024, as far as allowed, and return it.
+
+    A burst to many receivers exceeds the usual limit.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         with suppress(ValueError, OSError):  # refused by the system: the process runs with what it has
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return OPEN_FILES if soft == resource.RLIM_INFINITY else soft
 
 
 @dataclass(frozen=True)

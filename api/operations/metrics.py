@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from enum import StrEnum
 from functools import partial
 from itertools import product
 from math import nan
@@ -34,6 +35,16 @@ FIRST_SECONDS = 1.0
 logger = logging.getLogger(__name__)
 
 
+class CloseReason(StrEnum):
+    """Reason for closing a connection before a request on it was answered."""
+
+    LIMIT = "limit"
+    HEAD_SIZE = "head_size"
+    HEAD_TIME = "head_time"
+    BODY_TIME = "body_time"
+    RESPONSE_TIME = "response_time"
+
+
 class ApiMetrics:
     """Metrics of one process, in a registry of their own: a test builds several applications in one process."""
 
@@ -53,6 +64,15 @@ class ApiMetrics:
             self.request_seconds.labels(route, status)  # exported as 0 at once, or alerts would miss the first increase
         self.accepted = counter("loyalty_webhooks_events_accepted", "Events stored, by name.", ["event_name"])
         self.duplicates = counter("loyalty_webhooks_events_duplicate", "Repeated events: the same id and content.")
+        self.connections = gauge("loyalty_webhooks_connections", "Open connections of clients to this process.")
+        self.connections_closed = counter(
+            "loyalty_webhooks_connections_closed",
+            "Connections closed by this process, by reason: limit (more than CONNECTION_LIMIT), head_size (of a "
+            "request), head_time and body_time (the request did not arrive in time), response_time (it was not read).",
+            ["reason"],
+        )
+        for reason in CloseReason:
+            self.connections_closed.labels(reason)
         self.commit_seconds = histogram(
             "loyalty_webhooks_intake_commit_seconds",
             "Duration of a transaction that stores events.",

@@ -1,7 +1,8 @@
-"""Bounds on the heads of requests, over real sockets. No database is needed for them."""
+"""Bounds on heads, unfinished requests and connections, over real sockets. No database is needed for them."""
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from api.connections import MOST_HEAD_BYTES, MOST_HEADERS, MOST_PART_BYTES
+from api.connections import MOST_HEAD_BYTES, MOST_HEADERS, MOST_PART_BYTES, MOST_PIPELINED
 from tests.api.installation import Installation, installation
 from tests.api.serving import serving
 
@@ -19,6 +20,24 @@ ALIVE = b"GET /healthz HTTP/1.1\r\nHost: api\r\n"
 LOGIN = b"POST /api/admin/login_check HTTP/1.1\r\nHost: api\r\n"
 FLOOD_BYTES = 64 * 1024 * 1024
 ANSWER_SECONDS = 20
+SHORT_SECONDS = 0.5
+"""A time-out of a test."""
+TOO_LARGE = {
+    "a target": ({"target_bytes": MOST_PART_BYTES}, {"target_bytes": MOST_PART_BYTES + 1}, 414),
+    "a header": ({"header_bytes": MOST_PART_BYTES}, {"header_bytes": MOST_PART_BYTES + 1}, 431),
+    "the number of headers": ({"headers": MOST_HEADERS}, {"headers": MOST_HEADERS + 1}, 431),
+    "all headers": ({"total_bytes": MOST_HEAD_BYTES}, {"total_bytes": MOST_HEAD_BYTES + 1}, 431),
+}
+"""The largest that is allowed, what is too large, and its status."""
+ENDLESS = {
+    "an endless target": (b"GET /", b"a" * 16384),
+    "an endless header": (ALIVE + b"a: ", b"a" * 16384),
+    "endless headers": (ALIVE, b"a: b\r\n" * 2000),
+    "endless line ends before the request": (b"", b"\r\n" * 8192),
+    "an endless chunk extension": (LOGIN + b"Transfer-Encoding: chunked\r\n\r\n1;", b"a" * 16384),
+    "endless trailers": (LOGIN + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n0\r\n", b"a: b\r\n" * 2000),
+}
+"""A beginning, and what follows without end."""
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +83,12 @@ async def peer(root: str) -> AsyncIterator[Peer]:
         await writer.wait_closed()
 
 
+def closed(installed: Installation, reason: str) -> float:
+    """How often a connection was closed for this reason, by the metrics."""
+    registry = installed.app.state.metrics.registry
+    return registry.get_sample_value("loyalty_webhooks_connections_closed_total", {"reason": reason}) or 0.0
+
+
 def head_of(target_bytes: int = 0, headers: int = 1, header_bytes: int = 0, total_bytes: int = 0) -> bytes:
     """A request with this much of something, and little of everything else."""
     target = "/healthz" + (f"?{'x' * (target_bytes - len('/healthz?'))}" if target_bytes else "")
@@ -79,19 +104,11 @@ def head_of(target_bytes: int = 0, headers: int = 1, header_bytes: int = 0, tota
 
 
 class TestHeads:
-    @pytest.mark.parametrize(
-        ("allowed", "too_much", "status"),
-        [
-            ({"target_bytes": MOST_PART_BYTES}, {"target_bytes": MOST_PART_BYTES + 1}, 414),
-            ({"header_bytes": MOST_PART_BYTES}, {"header_bytes": MOST_PART_BYTES + 1}, 431),
-            ({"headers": MOST_HEADERS}, {"headers": MOST_HEADERS + 1}, 431),
-            ({"total_bytes": MOST_HEAD_BYTES}, {"total_bytes": MOST_HEAD_BYTES + 1}, 431),
-        ],
-        ids=["target", "header", "number of headers", "all headers"],
-    )
+    @pytest.mark.parametrize(("allowed", "too_much", "status"), TOO_LARGE.values(), ids=TOO_LARGE)
     async def test_a_head_above_a_bound_is_refused_and_the_largest_allowed_is_not(
         self, installed: Installation, allowed: dict[str, int], too_much: dict[str, int], status: int
     ) -> None:
+        before = closed(installed, "head_size")
         async with serving(installed.app) as root, peer(root) as client:
             await client.send(head_of(**allowed))
             assert (await client.answer())[0] == 200
@@ -99,19 +116,9 @@ class TestHeads:
             refused, body = await client.answer()
             assert (refused, json.loads(body)["code"]) == (status, status)
             assert await client.closed() == b""
+        assert closed(installed, "head_size") == before + 1
 
-    @pytest.mark.parametrize(
-        ("beginning", "more"),
-        [
-            (b"GET /", b"a" * 16384),
-            (ALIVE + b"a: ", b"a" * 16384),
-            (ALIVE, b"a: b\r\n" * 2000),
-            (b"", b"\r\n" * 8192),
-            (LOGIN + b"Transfer-Encoding: chunked\r\n\r\n1;", b"a" * 16384),
-            (LOGIN + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n0\r\n", b"a: b\r\n" * 2000),
-        ],
-        ids=["target", "header", "headers", "line ends before the request", "chunk extension", "trailers"],
-    )
+    @pytest.mark.parametrize(("beginning", "more"), ENDLESS.values(), ids=ENDLESS)
     async def test_a_part_without_end_closes_the_connection_and_others_are_answered(
         self, installed: Installation, beginning: bytes, more: bytes
     ) -> None:
@@ -125,3 +132,93 @@ class TestHeads:
                 await asyncio.sleep(0)
             assert sent < FLOOD_BYTES
             assert (await other.get("/healthz")).status_code == 200
+
+    async def test_requests_ahead_of_their_responses_are_answered_up_to_a_bound(self, installed: Installation) -> None:
+        async with serving(installed.app) as root, peer(root) as client:
+            await client.send((ALIVE + b"\r\n") * MOST_PIPELINED)
+            assert [(await client.answer())[0] for _ in range(MOST_PIPELINED)] == [200] * MOST_PIPELINED
+            await client.send((ALIVE + b"\r\n") * 1000)
+            assert (await client.closed()).count(b"HTTP/1.1 200") < 1000
+
+
+class TestTimes:
+    @pytest.mark.parametrize(
+        ("sent", "reason", "answered"),
+        [
+            (b"", "head_time", False),
+            (ALIVE, "head_time", True),
+            (LOGIN + b"Content-Length: 100\r\n\r\n{", "body_time", True),
+            (LOGIN + b"Content-Length: 1000000\r\n\r\n{", "body_time", False),
+        ],
+        ids=["nothing", "half a head", "half a body", "half a body that is refused already"],
+    )
+    async def test_a_request_that_stays_unfinished_is_ended(
+        self, installed: Installation, sent: bytes, reason: str, answered: bool
+    ) -> None:
+        before = closed(installed, reason)
+        async with serving(installed.app, seconds=SHORT_SECONDS) as root, peer(root) as client:
+            await client.send(sent)
+            assert (b"HTTP/1.1 408 " in await client.closed()) is answered
+        assert closed(installed, reason) == before + 1
+
+    @pytest.mark.parametrize(
+        ("beginning", "more"), [(ALIVE, b"a"), (ALIVE + b"\r\n", b"\r\n")], ids=["head", "line ends after a request"]
+    )
+    async def test_a_head_that_trickles_is_ended_all_the_same(
+        self, installed: Installation, beginning: bytes, more: bytes
+    ) -> None:
+        before = closed(installed, "head_time")
+        async with serving(installed.app, seconds=SHORT_SECONDS) as root, peer(root) as client:
+            await client.send(beginning)
+            ended = asyncio.create_task(client.closed())
+            while not ended.done():
+                await client.send(more)
+                await asyncio.sleep(SHORT_SECONDS / 10)
+            await ended
+        assert closed(installed, "head_time") == before + 1
+
+    async def test_a_response_that_nobody_reads_is_given_up(self, installed: Installation) -> None:
+        before = closed(installed, "response_time")
+        async with serving(installed.app, seconds=SHORT_SECONDS) as root, peer(root) as client:
+            await client.send(b"GET /openapi.json HTTP/1.1\r\nHost: api\r\n\r\n" * MOST_PIPELINED)
+            async with asyncio.timeout(ANSWER_SECONDS):
+                while closed(installed, "response_time") == before:
+                    await asyncio.sleep(SHORT_SECONDS / 10)
+
+    async def test_a_slow_body_and_an_idle_connection_are_not(self, installed: Installation) -> None:
+        async with serving(installed.app, seconds=2 * SHORT_SECONDS) as root, peer(root) as client:
+            await client.send(LOGIN + b"Content-Length: 8\r\n\r\n")
+            for _ in range(8):
+                await asyncio.sleep(SHORT_SECONDS / 2)
+                await client.send(b"x")
+            assert (await client.answer())[0] == 400
+            await asyncio.sleep(4 * SHORT_SECONDS)
+            await client.send(ALIVE + b"\r\n")
+            assert (await client.answer())[0] == 200
+
+
+async def test_connections_above_the_limit_get_503_with_one_log_line_and_a_metric(
+    installed: Installation, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = closed(installed, "limit")
+    async with serving(installed.app, most=2) as root:
+        async with peer(root) as one, peer(root) as two:
+            for client in (one, two):
+                await client.send(ALIVE + b"\r\n")
+                assert (await client.answer())[0] == 200
+            with caplog.at_level(logging.WARNING, "api.connections"):
+                for _ in range(3):
+                    async with peer(root) as third:
+                        assert (await third.answer())[0] == 503
+                        assert await third.closed() == b""
+            assert caplog.messages == ["all 2 connections (CONNECTION_LIMIT) are in use, further ones get 503"]
+        assert closed(installed, "limit") == before + 3
+
+        async def admitted() -> bool:
+            async with peer(root) as fresh:
+                await fresh.send(ALIVE + b"\r\n")
+                return (await fresh.answer())[0] == 200
+
+        async with asyncio.timeout(ANSWER_SECONDS):
+            while not await admitted():
+                await asyncio.sleep(SHORT_SECONDS / 10)

@@ -1,10 +1,8 @@
 """`emit` sends what it is given to a real API and says what became of each event."""
 
 import asyncio
-import contextlib
 import json
 import signal
-import socket
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -12,13 +10,13 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-import uvicorn
 
 from domain.events.catalogue import CATALOGUE
 from local.data_directory import DataDirectory
 from local.event_sender import BATCH_EVENTS
 from local.stack_file import AdminLogin, Pids, Stack, write_stack
 from tests.api.running import RunningApi, running_api
+from tests.api.serving import serving
 from tests.commands.running import Ended, run, running
 
 SEEDS = [name for name, event_type in CATALOGUE.items() if event_type.seed]
@@ -45,16 +43,8 @@ class Emitting:
 
 @pytest.fixture
 async def emitting(database_url: str, tmp_path: Path) -> AsyncIterator[Emitting]:
-    async with running_api(database_url) as api:
-        listening = socket.create_server(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(api.app, lifespan="off", log_level="warning", access_log=False))
-        server.install_signal_handlers = lambda: None
-        serving = asyncio.create_task(server.serve([listening]))
-        root = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    async with running_api(database_url) as api, serving(api.app) as root:
         yield Emitting(api, root, api.client.headers["X-AUTH-TOKEN"], tmp_path)
-        server.should_exit = True
-        with contextlib.suppress(asyncio.CancelledError):
-            await serving
 
 
 def numbers(ended: Ended) -> tuple[int, int, int]:
