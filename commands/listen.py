@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.highlighter import JSONHighlighter
 from rich.text import Text
 
-from commands.terminal import EXIT_USAGE, JsonOption, failed, json_wanted, printable, show_json
+from commands.terminal import EXIT_USAGE, JsonOption, failed, json_wanted, show_json
 from domain.events.catalogue import CATALOGUE, mask_secrets
-from domain.wire.excerpts import MASK
+from domain.wire.excerpts import MASK, printable
 from domain.wire.jsontext import JsonTextError, JsonValue, dump, parse, pretty
 from local.receiver import Answering, ReceivedRequest, Receiver, usable_key
 

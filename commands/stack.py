@@ -11,6 +11,7 @@ from rich.text import Text
 
 from commands.configuration import Installation, with_installation
 from commands.terminal import EXIT_FAILED, failed, json_wanted, show_json, show_table
+from domain.wire.excerpts import printable
 from local.data_directory import DEFAULT_DATA_DIRECTORY, DataDirectory, StackError
 from local.health import COUNTED_EVENTS, InstallationHealth, ask, stack_health
 from local.screen import Screen
@@ -108,7 +109,7 @@ def _show(health: InstallationHealth) -> None:
     show_table(("Component", "State", "Address", "PID", "Up for"), *rows)
     for component in health.components:
         if component.reason:
-            console.print(Text(f"{TITLES[component.name]}: {component.reason}", "red"), soft_wrap=True)
+            console.print(Text(f"{TITLES[component.name]}: {printable(component.reason)}", "red"), soft_wrap=True)
     console.print(_backlog_line(health.backlog))
 
 

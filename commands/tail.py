@@ -14,8 +14,9 @@ from rich.text import Text
 
 from commands.emit import known_event
 from commands.target import Target, with_target
-from commands.terminal import json_wanted, printable, show_json
+from commands.terminal import json_wanted, show_json
 from domain.delivery.lifecycle import OPEN, DeliveryStatus
+from domain.wire.excerpts import printable
 
 POLL_SECONDS = 1.0
 
@@ -111,7 +112,7 @@ def _show(delivery: dict[str, Any]) -> None:
         return
     ended, due = (delivery[name] and datetime.fromisoformat(delivery[name]) for name in ("endedAt", "nextAttemptAt"))
     words = Text(f"{(ended or datetime.now(UTC)).astimezone():%H:%M:%S}  ")
-    words.append(f"{delivery['status']:<9}", STYLES.get(delivery["status"], "yellow"))
+    words.append(f"{printable(delivery['status']):<9}", STYLES.get(delivery["status"], "yellow"))
     answer = [delivery["lastStatusCode"], delivery["lastFailure"], due and f"next attempt {due.astimezone():%H:%M:%S}"]
     names = (delivery[name] for name in ("eventName", "url", "messageId"))
     facts = (str(fact) for fact in (*answer, f"attempt {delivery['attempts']}", *names) if fact)

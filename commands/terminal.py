@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from domain.wire.excerpts import printable
+
 STANDARD_INPUT = Path("-")
 """The file name that means standard input."""
 
@@ -43,7 +45,7 @@ PLAIN_PROGRESS_SECONDS = 2.0
 
 def complain(text: str) -> None:
     """Print an error message to standard error, in red on a colour terminal, without wrapping."""
-    Console(stderr=True).print(Text(text, "bold red"), soft_wrap=True)
+    Console(stderr=True).print(Text(_printable_lines(text), "bold red"), soft_wrap=True)
 
 
 def failed(text: str, status: int = EXIT_FAILED) -> typer.Exit:
@@ -52,13 +54,8 @@ def failed(text: str, status: int = EXIT_FAILED) -> typer.Exit:
     return typer.Exit(status)
 
 
-def printable(text: str) -> str:
-    """Escape control characters and changes of text direction, as in YAML: foreign text cannot control the terminal."""
-    return "".join(letter if letter.isprintable() else _escaped(ord(letter)) for letter in text)
-
-
-def _escaped(code: int) -> str:
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+def _printable_lines(text: str) -> str:
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def json_wanted() -> bool:
@@ -68,7 +65,7 @@ def json_wanted() -> bool:
 
 def say(text: str) -> None:
     """Print a message beside the result: on standard error if the result is JSON."""
-    typer.echo(text, err=json_wanted())
+    typer.echo(_printable_lines(text), err=json_wanted())
 
 
 def show(text: str, facts: object) -> None:
@@ -76,13 +73,14 @@ def show(text: str, facts: object) -> None:
     if json_wanted():
         show_json(facts)
     else:
-        typer.echo(text)
+        say(text)
 
 
 def show_json(value: object, indent: int | None = 2) -> None:
     """Print a value as JSON, `indent=None`: in one line. Foreign text in it cannot control the terminal."""
     text = json.dumps(value, indent=indent, ensure_ascii=False, default=_plain)
-    typer.echo("".join(one if one.isprintable() or one == "\n" else json.dumps(one)[1:-1] for one in text))
+    escaped = "".join(one if one.isprintable() or one == "\n" else json.dumps(one)[1:-1] for one in text)
+    typer.echo(escaped.replace("\x7f", "\\u007f"))  # the one control character that JSON may hold as it is
 
 
 def show_records(records: Sequence[dict[str, Any]]) -> None:
@@ -145,4 +143,4 @@ class BarOrLines(Progress):
         now = time.monotonic()
         if self._lines and now - self._last_line >= PLAIN_PROGRESS_SECONDS:
             self._last_line = now
-            self.console.print(line, highlight=False)
+            self.console.print(Text(_printable_lines(line)))

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
+from domain.wire.excerpts import printable
 from local.data_directory import DataDirectory
 from local.ports import HOST
 from local.stack_file import Stack
@@ -41,7 +42,7 @@ class Screen:
 
     def note(self, line: str) -> None:
         """Print a permanent line about an occurrence, with the time of day."""
-        self.show(Text.assemble((time.strftime("%H:%M:%S"), "dim"), " ", (line, "yellow")))
+        self.show(Text.assemble((time.strftime("%H:%M:%S"), "dim"), " ", (printable(line), "yellow")))
 
     def show(self, text: Text, *, wrap: bool = False) -> None:
         """Print permanent lines, by default without wrapping, so that each address can be copied."""

@@ -13,6 +13,7 @@ from commands.terminal import failed, json_wanted, say, show, show_json
 from domain.delivery.explain import ReasonCode
 from domain.delivery.failure_kinds import EXPLANATIONS, FailureKind
 from domain.delivery.lifecycle import DeliveryStatus
+from domain.wire.excerpts import printable
 
 TEST_SECONDS = 30.0
 """Time to wait for the outcome of a test. An attempt takes 15 s at most."""
@@ -55,15 +56,16 @@ def explain(
 
 
 def _say(console: Console, title: str, found: dict[str, Any]) -> None:
-    console.print(Text.assemble((title, "bold"), "  ", (found["code"], "cyan")), soft_wrap=True)
-    console.print(Text(f"  {found['text']}"), soft_wrap=True)
-    console.print(Text(f"  {found['remedy']}", "dim"), soft_wrap=True)
+    console.print(Text.assemble((printable(title), "bold"), "  ", (printable(found["code"]), "cyan")), soft_wrap=True)
+    lines = [(found["text"], ""), (found["remedy"], "dim")]
     if found.get("messageId"):
-        console.print(Text(f"  delivery {found['messageId']}", "dim"), soft_wrap=True)
+        lines.append((f"delivery {found['messageId']}", "dim"))
     if found.get("lastAnswerMessageId"):
-        console.print(Text(f"  last answer of the receiver: delivery {found['lastAnswerMessageId']}", "dim"))
+        lines.append((f"last answer of the receiver: delivery {found['lastAnswerMessageId']}", "dim"))
     if found.get("temporalUrl"):
-        console.print(Text(f"  {found['temporalUrl']}", "dim"), soft_wrap=True)
+        lines.append((found["temporalUrl"], "dim"))
+    for text, style in lines:
+        console.print(Text(f"  {printable(text)}", style), soft_wrap=True)
 
 
 def _status_command(action: str, help_text: str, done: str) -> None:

@@ -1,6 +1,5 @@
 """`loyalty-webhooks schedules …`: expiry schedules and manual scans."""
 
-import json
 import time
 from datetime import date, datetime
 from typing import Annotated, Any
@@ -13,6 +12,7 @@ from commands.target import Target, with_target
 from commands.terminal import EXIT_FAILED, BarOrLines, complain, json_wanted, say, show, show_json, show_table
 from domain.expiry.calendar_days import read_day
 from domain.expiry.rows import Kind
+from domain.wire.excerpts import printable
 
 POLL_SECONDS = 0.5
 
@@ -136,12 +136,12 @@ def preview(target: Target, kind: KindOption, day: DayOption = None) -> None:
     show_table(("Id", "Expires", "Notice given"), *rows)
     for form in ("modern", "legacy"):
         console.print(f"Body of the first row, {form}:")
-        console.print_json(json.dumps(found["items"][0][form]), ensure_ascii=False)
+        show_json(found["items"][0][form])
 
 
 def _finished(target: Target, kind: Kind, day: str, finished_before: set[str]) -> dict[str, Any]:
     """Wait for a new manual scan of the day to finish and return it."""
-    with BarOrLines(SpinnerColumn(), TextColumn("{task.description}"), total=None) as progress:
+    with BarOrLines(SpinnerColumn(), TextColumn("{task.description}", markup=False), total=None) as progress:
         while True:
             scans = target.get(f"schedule/{kind}")["scans"]
             scan: dict[str, Any]
@@ -155,7 +155,7 @@ def _finished(target: Target, kind: Kind, day: str, finished_before: set[str]) -
 
 
 def _scan_line(scan: dict[str, Any] | None) -> str:
-    """Return a scan's state and counts in one line."""
+    """Return a scan's state and counts in one printable line."""
     if scan is None:
         return ""
     state = "" if scan["finishedAt"] else ", running"
@@ -163,7 +163,7 @@ def _scan_line(scan: dict[str, Any] | None) -> str:
     undue = f", {scan['dropped']:,} no longer due" if scan["dropped"] else ""
     refused = f", {scan['refused']:,} refused" if scan["refused"] else ""
     return (
-        f"{scan['day'] or 'late rows'}{state}: {scan['scanned']:,} due, {scan['emitted']:,} emitted{rate}, "
+        f"{printable(scan['day'] or 'late rows')}{state}: {scan['scanned']:,} due, {scan['emitted']:,} emitted{rate}, "
         f"{scan['known']:,} already known{undue}{refused}"
     )
 

@@ -18,7 +18,7 @@ from sqlalchemy.engine import URL, make_url
 
 from commands.configuration import Installation, with_installation
 from commands.database.connection import in_database, operator
-from commands.terminal import EXIT_USAGE, failed, printable, say, show_table
+from commands.terminal import EXIT_USAGE, failed, say, show_table
 from storage.access.audit import record
 from storage.access.stores import store_exists
 from storage.database import Database
@@ -87,7 +87,7 @@ def erase(
     counts[1] = sum(found["expiryRows"].values())
     show_table(titles, counts, facts=found)
     for url, number in found["sentTo"].items():
-        say(f"Kept by {printable(url)}: {number:,} deliveries.")
+        say(f"Kept by {url}: {number:,} deliveries.")
     if not dry_run and found["left"]:
         raise failed(f"{found['left']} events, responses or rows of the customer remain or are new; run it again.")
 

@@ -25,7 +25,8 @@ from pathlib import Path
 
 from api.subscription_sets.models import StoredSubscription
 from commands.subscriptions.yaml_document import Document, DocumentError, Value, read_document
-from commands.terminal import STANDARD_INPUT, printable
+from commands.terminal import STANDARD_INPUT
+from domain.wire.excerpts import printable
 from domain.wire.headers import VALUE_MOST_CHARACTERS
 from storage.access.audit import MASK
 

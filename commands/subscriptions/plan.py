@@ -7,7 +7,8 @@ from rich.console import Console
 from rich.text import Text
 
 from api.subscription_sets.models import PlannedChange, SetAnswer
-from commands.terminal import json_wanted, printable, show_json
+from commands.terminal import json_wanted, show_json
+from domain.wire.excerpts import printable
 
 SIGNS = {"create": ("+", "green"), "update": ("~", "yellow"), "delete": ("-", "red")}
 """Sign and colour of each action."""
@@ -43,14 +44,14 @@ def show_changes(console: Console, answer: SetAnswer, *, as_result: bool = True)
         named = [f"{other.event_name} {other.name or '–'} ({other.webhook_subscription_id})" for other in answer.others]
         listed = printable(", ".join(named[:OTHERS_NAMED_MOST]) + (", …" if len(named) > OTHERS_NAMED_MOST else ""))
         others = f"{len(named):,} only in the store, kept unless --prune deletes them: {listed}."
-        console.print(others, soft_wrap=True, highlight=False)
+        console.print(Text(others), soft_wrap=True)
 
 
 def _lines(change: PlannedChange) -> Iterator[Text]:
     for field in change.changes:
         if change.action == "update" or field.field not in ("url", "name"):  # the title of a new one shows these
             before = "" if change.action == "create" else f"{_value(field.before)} → "
-            yield Text(f"{field.field}: {before}{_value(field.after)}")
+            yield Text(printable(f"{field.field}: {before}{_value(field.after)}"))
     for loss in change.loses:
         yield Text(f"loses {printable(loss)}", "red")
 

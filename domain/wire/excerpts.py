@@ -72,3 +72,12 @@ def _spellings(text: str) -> Iterable[str]:
     yield html.escape(text)
     yield quote(text, safe="", errors="replace")
     yield quote(text, errors="replace")
+
+
+def printable(text: str) -> str:
+    """Escape control characters and changes of text direction, as in YAML: foreign text cannot control the terminal."""
+    return "".join(letter if letter.isprintable() else _escaped(ord(letter)) for letter in text)
+
+
+def _escaped(code: int) -> str:
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -1,0 +1,132 @@
+"""Texts of a server, or of a receiver that it quotes, do not control the terminal of a command."""
+
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from rich.console import Console
+
+from local.screen import Screen
+from tests.commands.running import lines_until, run, running
+from tests.receiver import Receiver, Reply, status
+
+HOSTILE = "x\x1b]0;owned\x07\x1b[2J\x7f\x9b31m\u202egnp.exe[link=http://evil.example.com]y[/link]ł"
+ESCAPED = "\\u001b]0;owned"
+ID = str(uuid4())
+AT = "2026-01-02T03:04:05+00:00"
+NAMES = (
+    "code text remedy temporalUrl url name eventName eventId reason workflowId status lastFailure lastStatusCode "
+    "messageId lastAnswerMessageId day"
+)
+TEXTS = dict.fromkeys(NAMES.split(), HOSTILE)
+SCAN = {"scanId": ID, "day": HOSTILE, "origin": "manual", "finishedAt": AT} | dict.fromkeys(
+    ("scanned", "emitted", "known", "dropped", "refused", "emittedPerSecond"), 1
+)
+SCHEDULE = TEXTS | {
+    **{"kind": HOSTILE, "state": "paused", "note": HOSTILE, "nextRunAt": AT, "notificationDays": 1, "scannedUntil": AT},
+    "lastScan": SCAN,
+}
+ROW = {"objectId": HOSTILE, "expiresAt": HOSTILE, "noticeGiven": False, "modern": TEXTS, "legacy": {HOSTILE: HOSTILE}}
+EXPLAINED = {**TEXTS, "items": [{**TEXTS, "webhookSubscriptionId": ID}]}
+DELIVERY = TEXTS | {"createdAt": AT, "endedAt": AT, "nextAttemptAt": AT, "attempts": 1}
+PLANNED = dict.fromkeys(("eventName", "name", "url", "warning"), HOSTILE) | {
+    "action": "update",
+    "index": 0,
+    "webhookSubscriptionId": ID,
+    "changes": [{"field": HOSTILE, "before": HOSTILE, "after": [HOSTILE]}],
+    "loses": [HOSTILE],
+}
+PLAN = {"plan": "1", "applied": False, "unchanged": 1, "changes": [PLANNED]} | {
+    "others": [{"eventName": HOSTILE, "name": HOSTILE, "url": HOSTILE, "webhookSubscriptionId": ID}]
+}
+ERRORS = {"code": 400, "message": HOSTILE, "errors": [{"path": HOSTILE, "message": HOSTILE, "code": HOSTILE}]}
+EMIT = ["emit", "CustomerUpdated", "--data", "{}", "--patience", "0"]
+TRIGGER = ["schedules", "trigger", "--kind", "points"]
+
+
+def answer(body: Any, code: int = 200) -> Reply:
+    """This JSON."""
+    return status(code, body=json.dumps(body).encode())
+
+
+CALLS: dict[str, tuple[list[str], list[Reply]]] = {
+    "explain": (["explain", ID], [answer(EXPLAINED)]),
+    "explain --json": (["explain", ID, "--json"], [answer(EXPLAINED)]),
+    "pause": (["subscription", "pause", ID], [answer(TEXTS)]),
+    "send-test": (["subscription", "send-test", ID], [answer(TEXTS | {"messageId": ID}), answer(TEXTS)]),
+    "schedules": (["schedules", "list"], [answer({"items": [SCHEDULE]})]),
+    "schedules --json": (["schedules", "list", "--json"], [answer({"items": [SCHEDULE]})]),
+    "sync": (["schedules", "sync"], [answer({"failed": {HOSTILE: HOSTILE}, "created": [], "updated": []})]),
+    "trigger": (
+        TRIGGER,
+        [
+            answer({"scans": []}),
+            answer(SCHEDULE),
+            answer({"scans": [SCAN | {"finishedAt": None}]}),
+            answer({"scans": [SCAN]}),
+        ],
+    ),
+    "preview": (["schedules", "preview", "--kind", "points"], [answer({"count": 1, "items": [ROW]})]),
+    "diff": (["subscriptions", "diff", "-"], [answer(PLAN)]),
+    "a refusal": (["explain", ID], [answer(ERRORS, 400)]),
+    "a conflict": (["delivery", "cancel", ID], [answer({"message": HOSTILE}, 409)]),
+    "another error": (["delivery", "cancel", ID], [answer({"message": HOSTILE}, 500)]),
+    "a refused export": (["subscriptions", "export"], [answer(ERRORS, 400)]),
+    "another error of an export": (["subscriptions", "export"], [answer({"message": HOSTILE}, 500)]),
+    "a refused event": (EMIT, [answer(ERRORS, 400)]),
+    "another error of emit": (EMIT, [answer({"message": HOSTILE}, 500)]),
+}
+
+
+def uncontrolled(text: str) -> None:
+    """Fail if the text controls a terminal by anything but our own colours."""
+    shown = re.sub(r"\x1b\[[0-9;]*m|\x1b\[\?25[lh]|\x1b\[[12]K|\x1b\[1A|\r", "", text)  # colours and a progress bar
+    assert ESCAPED in shown
+    assert [letter for letter in shown if letter != "\n" and not letter.isprintable()] == []
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+async def test_no_command_prints_a_control_character_of_the_server(
+    receiver: Receiver, tmp_path: Path, call: tuple[list[str], list[Reply]]
+) -> None:
+    arguments, replies = call
+    receiver.script(*replies)
+    receiver.otherwise = replies[-1]
+    environment = {
+        "LOYALTY_WEBHOOKS_API": receiver.url("").rstrip("/"),
+        "LOYALTY_WEBHOOKS_KEY": "key",
+        "FORCE_COLOR": "1",  # as on a terminal: rich turns its markup into escapes
+        "TERM": "xterm-256color",
+    }
+    file = b"version: 1\nsubscriptions: []\n"
+    ended = await run(
+        *arguments, "--store", "default", directory=tmp_path, environment=environment, standard_input=file
+    )
+    assert receiver.requests
+    uncontrolled(ended.output + ended.errors)
+
+
+async def test_tail_prints_none(receiver: Receiver, tmp_path: Path) -> None:
+    receiver.script(*[answer({"items": [], "nextCursor": None})] * 2)
+    receiver.otherwise = answer({"items": [DELIVERY], "nextCursor": None})
+    async with running(
+        "tail", "--api", receiver.url("").rstrip("/"), "--key", "key", "--store", "default", directory=tmp_path
+    ) as process:
+        uncontrolled("\n".join(await lines_until(process, ESCAPED)))
+
+
+async def test_json_keeps_the_texts_exactly(receiver: Receiver, tmp_path: Path) -> None:
+    receiver.otherwise = answer(EXPLAINED)
+    environment = {"LOYALTY_WEBHOOKS_API": receiver.url("").rstrip("/"), "LOYALTY_WEBHOOKS_KEY": "key"}
+    ended = await run("explain", ID, "--json", directory=tmp_path, environment=environment)
+    assert json.loads(ended.output) == EXPLAINED
+
+
+def test_the_screen_of_up_shows_none_of_a_request() -> None:
+    file = io.StringIO()
+    Screen(Console(file=file, force_terminal=True, color_system=None, width=500)).note(f"received {HOSTILE}")
+    uncontrolled(file.getvalue())
