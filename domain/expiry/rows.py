@@ -19,7 +19,7 @@ from pydantic_core import PydanticCustomError
 
 from domain.events.fields import UUID_TEXT
 from domain.timestamps import utc_instant, utc_text
-from domain.wire.jsontext import MAX_EXPONENT, JsonValue, Number
+from domain.wire.jsontext import MAX_DIGITS, JsonValue, Number, digits_written_out
 
 
 class Kind(StrEnum):
@@ -38,9 +38,6 @@ EVENT_NAMES: Mapping[Kind, str] = {
 
 MOST_TEXT_CHARACTERS = 1024
 """Maximum length of a text in a row. It leaves the event made of the row far below the size limit of an event."""
-
-MOST_DIGITS = 1_000
-"""Maximum digits of a number of points. The database could store 131,072 before and 16,383 after the point."""
 
 
 def _uuid(value: object) -> UUID:
@@ -64,7 +61,7 @@ def _instant(value: object) -> datetime:
 
 
 def storable_points(value: object) -> Decimal | None:
-    """Return the value as points, or None unless it is a non-negative number of at most MOST_DIGITS digits."""
+    """Return the value as points, or None unless it is a non-negative number of at most MAX_DIGITS digits."""
     try:
         return _points(value)
     except PydanticCustomError:
@@ -77,8 +74,7 @@ def _points(value: object) -> Decimal:
     points = Decimal(value)
     if points.is_signed() and points:
         raise PydanticCustomError("negative", "must not be negative")
-    digits = points.as_tuple().digits
-    if not points.is_finite() or len(digits) > MOST_DIGITS or abs(points.adjusted()) > MAX_EXPONENT:
+    if not points.is_finite() or digits_written_out(points) > MAX_DIGITS:
         raise PydanticCustomError("too_many_digits", "must be a number of at most 1,000 digits")
     return points
 

@@ -17,16 +17,15 @@ import orjson
 MAX_NESTING = 64
 """Maximum depth of nested containers. Payloads of the platform nest 8 deep; each level costs stack in every reader."""
 
-MAX_EXPONENT = 1_000
-"""Maximum exponent of a number; a double reaches 308. `1E+999999999` is eleven bytes here, a gigabyte written out."""
-
 MAX_DIGITS = 1_000
-"""Maximum digits of a number. PostgreSQL, Python and receivers refuse longer ones, each from another length on."""
+"""Maximum digits of a number, written without an exponent: `1E+999999999` is eleven bytes here, a gigabyte written out.
+PostgreSQL, Python and receivers refuse longer ones, each from another length on. A double reaches 308 digits."""
 
 MAX_STEP = 100
 """Maximum length of a key in a path: a key may be as long as a body, an answer that names it must be short."""
 
-_EXPONENT_DIGITS = len(str(MAX_EXPONENT))
+_EXPONENT_DIGITS = len(str(MAX_DIGITS))
+_TOO_LONG = f"the number has more than {MAX_DIGITS:,} digits"
 _INT64 = range(-(2**63), 2**63)
 _INT64_DIGITS = 19
 _WIDE = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
@@ -116,14 +115,17 @@ class _Reader:
 
     def _exact(self, text: str) -> Any:
         if len(text) > MAX_DIGITS and sum(map(str.isdigit, text)) > MAX_DIGITS:
-            return self._flaw(f"the number has more than {MAX_DIGITS:,} digits")
+            return self._flaw(_TOO_LONG)
         return Number(text)
 
     def _number(self, text: str) -> Any:
         exponent = text.partition("e" if "e" in text else "E")[2].lstrip("+-").lstrip("0")
-        if exponent and (len(exponent) > _EXPONENT_DIGITS or int(exponent) > MAX_EXPONENT):
-            return self._flaw(f"the number's power of ten is beyond ±{MAX_EXPONENT:,}")
-        return self._exact(text)
+        if len(exponent) > _EXPONENT_DIGITS:
+            return self._flaw(_TOO_LONG)
+        number = self._exact(text)
+        if exponent and isinstance(number, Number) and digits_written_out(number) > MAX_DIGITS:
+            return self._flaw(_TOO_LONG)
+        return number
 
     def _constant(self, name: str) -> Any:
         return self._flaw(f"{name} is not a JSON number")
@@ -150,8 +152,7 @@ def parse(raw: bytes) -> JsonValue:
 
     Whole numbers that fit in 64 bits become `int`, except `-0`, which would lose its sign; all other numbers become
     `Number`. Raises JsonTextError for a text that is not JSON in UTF-8, and for NaN and Infinity, repeated keys, lone
-    surrogates, U+0000, a byte order mark, more than MAX_NESTING levels, exponents beyond MAX_EXPONENT and numbers of
-    more than MAX_DIGITS digits.
+    surrogates, U+0000, a byte order mark, more than MAX_NESTING levels and numbers of more than MAX_DIGITS digits.
     """
     if raw.startswith(_BOM):
         raise JsonTextError("starts with a byte order mark; send UTF-8 without one")
@@ -305,6 +306,13 @@ def _fragment(value: Any) -> orjson.Fragment:
     if isinstance(value, Decimal) and value.is_finite():
         return orjson.Fragment(str(value))
     raise TypeError(f"{type(value).__name__} is not a JSON value")
+
+
+def digits_written_out(value: Decimal) -> int:
+    """Return the number of digits of a finite number written without an exponent."""
+    digits = len(value.as_tuple().digits)
+    exponent = value.adjusted() - digits + 1
+    return digits + exponent if exponent >= 0 else max(digits, 1 - exponent)
 
 
 def canonical(value: JsonValue) -> bytes:

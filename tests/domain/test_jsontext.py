@@ -55,8 +55,9 @@ REFUSED = [
     pytest.param(b"[" * 65 + b"]" * 65, "", "64 levels", id="65 levels"),
     pytest.param(b'{"a":' * 65 + b"1" + b"}" * 65, "", "64 levels", id="65 levels of objects"),
     pytest.param(b"[" * 200_000, "", "64 levels", id="200,000 levels"),
-    pytest.param(b'{"a":[1E+1001]}', "a.0", "power of ten", id="1E+1001"),
-    pytest.param(b"[1e-99999999999999999999]", "0", "power of ten", id="absurd exponent"),
+    pytest.param(b'{"a":[1E+1000]}', "a.0", "more than 1,000 digits", id="1E+1000"),
+    pytest.param(b"[12.5E-999]", "0", "more than 1,000 digits", id="12.5E-999"),
+    pytest.param(b"[1e-99999999999999999999]", "0", "more than 1,000 digits", id="absurd exponent"),
     pytest.param(b"", "", "line 1, column 1", id="empty"),
     pytest.param(b"{}{}", "", "Extra data", id="two values"),
     pytest.param(b"[1,]", "", "not JSON", id="trailing comma"),
@@ -176,7 +177,7 @@ def test_numbers_have_one_canonical_text_exactly_when_their_values_are_equal(a: 
     [
         ("10.10", "10.1", "1.01E1", "1.010e+1"),
         ("100", "1E+2", "100.0", "1e2"),
-        ("0", "-0", "0.00", "-0E+900", "0e-1000"),
+        ("0", "-0", "0.00", "-0E+900", "0e-900"),
     ],
 )
 def test_a_number_is_one_however_it_is_written(texts_of_one: tuple[str, ...]) -> None:
