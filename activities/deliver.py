@@ -1,12 +1,14 @@
 """The activity of first attempts: events are matched and attempted together."""
 
 import asyncio
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
+from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio import activity
 
 from domain.delivery.lifecycle import UNCHANGED, DeliveryStatus, Reason, Step, step_before
@@ -15,13 +17,17 @@ from relay.backpressure import Backpressure
 from sending.concurrency import SLOW_SECONDS, Admission
 from sending.dispatcher import Dispatcher
 from storage.database import Database
+from storage.deliveries.attempts import interrupt
 from storage.deliveries.matching import match
-from storage.deliveries.open import OpenDelivery
+from storage.deliveries.open import OpenDelivery, open_of_events
 from storage.expiry.from_events import ExpiryFromEvents
 from storage.ids import read_id
 from temporal.drains import Drains
 from temporal.guards import own_faults
 from temporal.messages import EventBatch, EventRef, FirstAttempt, FirstAttempts
+from temporal.periodic import OUTAGES
+
+logger = logging.getLogger(__name__)
 
 STALL_SECONDS = 1.0
 """Time without a completed first attempt after which a batch ends, since it waits for slow receivers alone. Requests on
@@ -39,6 +45,9 @@ BEGUN_PER_TICK = 50
 LINGERING_MOST = 64
 """Maximum number of workflows without a credit that wait for slow receivers alone: a worker runs 100 at once."""
 
+FAULT_PAUSE_SECONDS = 1.0
+"""Pause between tries while PostgreSQL is away."""
+
 PAUSED = Reason.SUBSCRIPTION_PAUSED
 """Reason of held deliveries whose drain has nothing to do before the subscription is resumed."""
 
@@ -53,6 +62,7 @@ class DeliveryActivities:
     drains: Drains
     expiry: ExpiryFromEvents | None = None
     _lingering: int = field(init=False, default=0)
+    _interrupting: set[asyncio.Task[None]] = field(init=False, default_factory=set)
 
     @activity.defn(name="attempt-events")
     async def attempt_events(self, batch: EventBatch) -> FirstAttempts:
@@ -61,19 +71,46 @@ class DeliveryActivities:
         self.backpressure.entered(workflow_id)
         try:
             with own_faults(), self.dispatcher.queues.admissions.begin() as admission:
-                deliveries = await self.database.run(
-                    match,
-                    [(event.store_code, read_id(event.event_id)) for event in batch.events],
-                    worker_id=self.dispatcher.worker_id,
-                    may_begin=admission.may_begin,
-                    with_taken=None if self.expiry is None else self.expiry.apply,
-                )
-                begun = await self._begin(deliveries, admission)
+                events = [(event.store_code, read_id(event.event_id)) for event in batch.events]
+                try:
+                    deliveries = await self.database.run(
+                        match,
+                        events,
+                        worker_id=self.dispatcher.worker_id,
+                        may_begin=admission.may_begin,
+                        with_taken=None if self.expiry is None else self.expiry.apply,
+                    )
+                    begun = await self._begin(deliveries, admission)
+                except BaseException:  # The match may have been committed all the same.
+                    task = asyncio.create_task(self._interrupt_unbegun(events))
+                    self._interrupting.add(task)
+                    task.add_done_callback(self._interrupting.discard)
+                    raise
                 await self._wake_drains(deliveries)
             await self._wait(workflow_id, deliveries, begun)
             return _first_attempts(batch.events, deliveries, begun)
         finally:
             self.backpressure.release(workflow_id)
+
+    async def _interrupt_unbegun(self, events: Sequence[tuple[str, UUID]]) -> None:
+        """Close the intents of this worker for deliveries that it does not attempt, however long the database is away.
+        Otherwise other workers would wait for these attempts for as long as this worker lives."""
+
+        async def interrupt_unbegun(connection: AsyncConnection) -> None:
+            deliveries = await open_of_events(connection, [store for store, _ in events], [one for _, one in events])
+            ours = [one for one in deliveries if one.sender_id == self.dispatcher.worker_id]
+            await interrupt(connection, [one for one in ours if not self.dispatcher.taken(one)])
+
+        while True:
+            try:
+                await self.database.run(interrupt_unbegun)
+                return
+            except OUTAGES as error:
+                logger.warning(
+                    "closing the intents of a lost match failed (%s), retrying in %g s",
+                    *(type(error).__name__, FAULT_PAUSE_SECONDS),
+                )
+                await asyncio.sleep(FAULT_PAUSE_SECONDS)
 
     async def _begin(self, deliveries: Sequence[OpenDelivery], admission: Admission) -> dict[UUID, asyncio.Task[Step]]:
         begun: dict[UUID, asyncio.Task[Step]] = {}

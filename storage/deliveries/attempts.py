@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.delivery.lifecycle import Reason
 from storage.columns import by_column, unnest
+from storage.deliveries.open import OpenDelivery
 
 
 @dataclass(slots=True)  # Not frozen: that would triple the cost of creating one, for each delivery.
@@ -95,7 +96,7 @@ WHERE attempt.accepted_on = :day AND attempt.message_id = lost.message_id AND at
     AND attempt.request_id = lost.request_id AND attempt.outcome_at IS NULL
 """)
 
-Row = TypeVar("Row", Intent, Outcome)
+Row = TypeVar("Row", Intent, Outcome, OpenDelivery)
 
 
 def by_day(rows: Iterable[Row]) -> Iterable[tuple[date, list[Row]]]:
@@ -120,6 +121,12 @@ async def intend(connection: AsyncConnection, intents: Sequence[Intent]) -> set[
     for day, later in by_day(intent for intent in intents if intent.number > 1):
         await connection.execute(_INTERRUPT, {"day": day} | by_column(later, _BEGUN))
     return written
+
+
+async def interrupt(connection: AsyncConnection, deliveries: Sequence[OpenDelivery]) -> None:
+    """Close the attempts without an outcome before the next one of each delivery, so that any worker may make it."""
+    for day, rows in by_day(deliveries):
+        await connection.execute(_INTERRUPT, {"day": day} | by_column(rows, _BEGUN))
 
 
 async def forget(connection: AsyncConnection, lost: Sequence[Intent]) -> None:

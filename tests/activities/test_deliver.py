@@ -14,6 +14,7 @@ from activities import deliver, retry
 from sending.dispatcher import AttemptTakenError
 from storage.deliveries.matching import match
 from temporal.messages import EventBatch
+from tests.deadlines import eventually
 from tests.receiver import Receiver, status, when
 from tests.workbench import Workbench, workbench
 
@@ -189,6 +190,29 @@ async def test_the_late_outcome_of_a_stopped_worker(
     ]
     if delivery.status == "pending":
         assert delivery.next_attempt_at == before.next_attempt_at
+
+
+async def test_a_match_whose_attempts_are_not_begun_holds_up_no_other_worker(
+    bench: Workbench, other: Workbench, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when Temporal gives the workflow task to another worker while the answer to the match is on its way."""
+
+    async def withdrawn(*_: object) -> None:
+        raise asyncio.CancelledError
+
+    async def interrupted() -> bool:
+        return bool(await bench.scalar("SELECT count(*) = 1 FROM attempt WHERE failure = 'interrupted'"))
+
+    await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
+    event_ids = await bench.emit("CustomerUpdated", "{}")
+    monkeypatch.setattr(bench.activities, "_begin", withdrawn)
+    with pytest.raises(asyncio.CancelledError):
+        await bench.attempt_events(event_ids)
+    await eventually(interrupted, 5, "the intent that nobody attempts is closed")
+    first = await other.attempt_events(event_ids)
+    assert first.delivered == 1
+    [message_id] = [row.message_id for row in await bench.execute("SELECT message_id FROM delivery")]
+    assert await numbers(bench, message_id) == [(1, None, "interrupted"), (2, 200, None)]
 
 
 async def test_a_lease_of_its_own_with_nothing_under_way_does_not_hold_a_worker_up(
