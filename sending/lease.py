@@ -21,7 +21,7 @@ async def lease(sqlalchemy_url: str, worker_id: UUID) -> AsyncIterator[None]:
     )
 
     async def renew() -> None:
-        async with database.transaction() as connection:
+        async with database.single_statements() as connection:  # a transaction's round trips may outlast the lease
             await touch(connection, worker_id)
 
     # Any error is retried: without the lease, other workers would repeat the attempts of this one.

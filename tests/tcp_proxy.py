@@ -16,8 +16,10 @@ class TcpProxy:
         self._flowing.set()
         self._refusing = False
         self._writers: set[asyncio.StreamWriter] = set()
-        self._forgotten: set[asyncio.StreamWriter] = set()
+        self._lost: set[asyncio.StreamWriter] = set()
         self.port = 0
+        self.delay_seconds = 0.0
+        """Of each piece of data, in each direction."""
         self.refused = 0
         """Connections that were refused so far."""
         self.held_back = 0
@@ -33,9 +35,9 @@ class TcpProxy:
         for writer in self._writers:
             writer.transport.abort()
 
-    def forget(self) -> None:
-        """Break each connection there is as soon as something comes over it, as a router that has forgotten it."""
-        self._forgotten |= self._writers
+    def lose(self) -> None:
+        """Drop whatever comes over each connection there is, as a network that is cut."""
+        self._lost |= self._writers
 
     def mend(self) -> None:
         """Let everything through again."""
@@ -56,11 +58,11 @@ class TcpProxy:
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while data := await reader.read(CHUNK_BYTES):
-                if writer in self._forgotten:
-                    writer.transport.abort()
-                    break
+                if writer in self._lost:
+                    continue
                 self.held_back += not self._flowing.is_set()
                 await self._flowing.wait()
+                await asyncio.sleep(self.delay_seconds)
                 writer.write(data)
                 await writer.drain()
         except OSError:
