@@ -47,6 +47,9 @@ STOP_SECONDS = 2.0
 FAULT_PAUSE_SECONDS = 0.5
 """Pause between tries while PostgreSQL or Temporal is away."""
 
+LISTENER_CHECK_SECONDS = 10.0
+"""Interval at which the listener's connection is checked, and the time-out of the check."""
+
 
 @dataclass(frozen=True)
 class RelaySettings:
@@ -234,13 +237,19 @@ class Relay:
             self._start_all(lapsed)
 
     async def _listen(self) -> None:
-        """Listen for new events on a connection of its own, until it is closed."""
+        """Listen for new events on a connection of its own, until it is closed or does not respond any more: behind a
+        cut network, a connection that only listens would stay open for ever after its server has died."""
         connection = await self.database.listener()
         try:
             closed = asyncio.Event()
             connection.add_termination_listener(lambda _: closed.set())
             await connection.add_listener(OUTBOX_CHANNEL, lambda *_: self.backpressure.wake.set())
-            await closed.wait()
+            while True:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LISTENER_CHECK_SECONDS):
+                        await closed.wait()
+                        return
+                await connection.execute(f"LISTEN {OUTBOX_CHANNEL}", timeout=LISTENER_CHECK_SECONDS)
         finally:
             connection.terminate()
 

@@ -259,6 +259,21 @@ async def test_database_connections_that_break_do_not_stop_the_relay(
             await eventually(lambda: listening(ground), 5, "listening again")
 
 
+async def test_a_listener_whose_connection_is_lost_without_a_word_listens_again(
+    ground: Ground, cleared_url: str, temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.relay.test_relay.POLL_SECONDS", 60)
+    monkeypatch.setattr("relay.relay.LISTENER_CHECK_SECONDS", 0.5)
+    parts = urlsplit(cleared_url)
+    async with through_proxy(f"{parts.hostname}:{parts.port}") as (address, proxy):
+        url = urlunsplit(parts._replace(netloc=f"{parts.netloc.rpartition('@')[0]}@{address}"))
+        async with relay_of(url, temporal.client):
+            await eventually(lambda: listening(ground), 5, "listening")
+            lost = await ground.scalar(f"SELECT max(pid) {LISTENERS}")
+            proxy.lose()
+            await eventually(lambda: listening(ground, other_than=lost), 10, "listening anew")
+
+
 async def test_a_notification_wakes_a_relay_that_polls_seldom(
     ground: Ground, cleared_url: str, temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -279,9 +294,11 @@ async def test_what_a_claim_of_the_first_stores_left_is_claimed_though_there_are
         await eventually(lambda: all_claimed(ground), 10, "the second batch claimed")
 
 
-async def listening(ground: Ground) -> bool:
-    sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'"
-    return bool(await ground.scalar(sessions))
+LISTENERS = "FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'"
+
+
+async def listening(ground: Ground, other_than: int = 0) -> bool:
+    return bool(await ground.scalar(f"SELECT count(*) {LISTENERS} AND pid <> :pid", pid=other_than))
 
 
 @pytest.mark.parametrize("part", ["_claim_waiting", "_claim_lapsed", "_listen"])
