@@ -27,6 +27,8 @@ class Mutation(StrEnum):
     NONE = "none"
     BATCH_ANEW = "a lapsed claim is formed anew"
     ANSWER_FIRST = "202 is answered before the commit"
+    OUTCOME_FIRST = "the outcome is recorded before the receiver's answer"
+    IGNORE_LEASE = "a delivery is sent although another worker's lease on it is live"
 
 
 @dataclass(frozen=True, order=True)
@@ -157,17 +159,21 @@ def start(state: State, _: Mutation) -> Iterator[State]:
         )
 
 
-def work(state: State, _: Mutation) -> Iterator[State]:
-    """A worker takes a workflow's task, matches, requests, writes the outcome, completes."""
+def work(state: State, mutation: Mutation) -> Iterator[State]:
+    """A worker takes a workflow's task, matches, requests, writes the outcome, completes. Temporal gives a task to
+    another worker as well when it takes the first for dead, as when the network between the two is cut: a crash."""
     for number, worker in enumerate(state.workers):
         if worker.workflow < 0:
             busy = {other.workflow for other in state.workers}
-            for workflow in sorted(state.started - state.completed - busy):
-                yield replace(state, workers=_set(state.workers, number, workflow=workflow, at="match"))
+            for workflow in sorted(state.started - state.completed):
+                crashes = state.crashes + (workflow in busy)
+                if crashes <= CRASHES:
+                    workers = _set(state.workers, number, workflow=workflow, at="match")
+                    yield replace(state, crashes=crashes, workers=workers)
         elif worker.at == "match":
             yield _matched(state, number)
         else:
-            yield from _attempts(state, number)
+            yield from _attempts(state, number, mutation)
 
 
 def _matched(state: State, number: int) -> State:
@@ -179,15 +185,19 @@ def _matched(state: State, number: int) -> State:
     return replace(state, events=events, workers=_set(state.workers, number, at="attempt", sent=()))
 
 
-def _attempts(state: State, number: int) -> Iterator[State]:
+def _attempts(state: State, number: int, mutation: Mutation) -> Iterator[State]:
     worker = state.workers[number]
-    open_events = [e for e in _of(state, worker.workflow) if not state.events[e].delivered]
+    ours = [e for e in EVENTS if state.events[e].sender == number]
+    open_events = [e for e in _of(state, worker.workflow) if e in ours or not state.events[e].delivered]
     for event in open_events:
         sender = state.events[event].sender
-        if sender == NOBODY:  # interrupted, and its lease lapsed: the intent of the next attempt
+        leased = sender != NOBODY and mutation is not Mutation.IGNORE_LEASE
+        if sender != number and not leased:  # interrupted, and its lease lapsed: the intent of the next attempt
             yield replace(state, events=_set(state.events, event, sender=number))
         elif sender != number:
             continue  # somebody is sending it: wait
+        elif mutation is Mutation.OUTCOME_FIRST and not state.events[event].delivered:
+            yield replace(state, events=_set(state.events, event, delivered=True))
         elif event not in worker.sent:
             events = _set(state.events, event, requests=state.events[event].requests + 1)
             yield replace(state, events=events, workers=_set(state.workers, number, sent=(*worker.sent, event)))
@@ -239,7 +249,7 @@ def check(state: State) -> None:
 def check_end(state: State) -> None:
     """The promise, where nothing is left to do."""
     for number, event in enumerate(state.events):
-        if event.answered and not event.delivered:
+        if event.answered and not (event.delivered and event.requests):
             raise Violation(f"event {number} was accepted and never delivered")
 
 

@@ -18,6 +18,8 @@ def test_every_interleaving_keeps_the_promise() -> None:
     [
         (Mutation.BATCH_ANEW, "names|sent"),
         (Mutation.ANSWER_FIRST, "lost"),
+        (Mutation.OUTCOME_FIRST, "never delivered"),
+        (Mutation.IGNORE_LEASE, "sent 2 times, 0 of them cut off"),
     ],
 )
 def test_a_fault_in_the_protocol_is_found(mutation: Mutation, finding: str) -> None:
