@@ -7,12 +7,16 @@ runs a command of the product (`api`, `worker`) with it. The product itself know
 
 import asyncio
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import api.events.intake
 import cli
+from domain.delivery.verdict import Verdict, VerdictOutcome
 from relay.relay import Relay
+from sending.dispatcher import Dispatcher
+from sending.http.client import SendResult
 
 WINDOW_SECONDS = 0.5
 """How long what is not safe yet is promised; a kill within it loses."""
@@ -51,6 +55,28 @@ def forget_lapsed_claims() -> None:
     Relay._claim_lapsed = watch_nothing  # type: ignore[assignment,method-assign]
 
 
+def record_before_answer() -> None:
+    """The worker writes that a delivery has arrived, and then begins its request."""
+    exchange = Dispatcher._exchange
+    arrived = SendResult(200, None, None, None, "", "", 0)
+
+    async def recorded_first(self: Dispatcher, delivery: Any, queue: Any) -> Any:
+        await self._record(delivery, time.monotonic(), arrived, None, Verdict(VerdictOutcome.DELIVERED))
+        await asyncio.sleep(WINDOW_SECONDS)
+        return await exchange(self, delivery, queue)
+
+    Dispatcher._exchange = recorded_first  # type: ignore[method-assign]
+
+
+def ignore_lease() -> None:
+    """The worker sends what another worker is sending."""
+
+    def taken(self: Dispatcher, delivery: Any) -> bool:
+        return self.under_way(delivery.message_id) is not None
+
+    Dispatcher.taken = taken  # type: ignore[method-assign]
+
+
 def _later(store: Callable[[], Any]) -> None:
     async def late() -> None:
         await asyncio.sleep(WINDOW_SECONDS)
@@ -64,6 +90,8 @@ def _later(store: Callable[[], Any]) -> None:
 MUTATIONS: dict[str, Callable[[], None]] = {
     "acknowledge-before-commit": acknowledge_before_commit,
     "forget-lapsed-claims": forget_lapsed_claims,
+    "ignore-lease": ignore_lease,
+    "record-before-answer": record_before_answer,
 }
 
 if __name__ == "__main__":
