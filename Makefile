@@ -98,7 +98,7 @@ $(PEERS)/.installed: bench/peers/requirements.lock
 	@touch $@
 
 .PHONY: chaos
-chaos: install ## Kill, stop and cut off everything by seed and count what is lost, as in SEED=7 MINUTES=2.
+chaos: install ## Kill, stop and cut off everything by seed and count what is lost, as in SEED=7 MINUTES=2 ARGS=--partitions.
 	@$(BIN)/python -m tests.chaos --seeds $(SEED) --minutes $(MINUTES) $(ARGS)
 
 .PHONY: recovery

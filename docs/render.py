@@ -399,9 +399,10 @@ def _chaos_lines(result: dict[str, Any]) -> list[str]:
     """Render the result as text: the run, the disturbances, and each guarantee with its measured figure."""
     totals, machine = result["totals"], result["machine"]
     seeds, minutes = ",".join(map(str, totals["seeds"])), totals["seconds"] / 60 / len(totals["seeds"])
-    jumps = " --clock-jumps" if machine["clock_jumps"] else ""
+    given = "".join(f" --{name.replace('_', '-')}" for name in ("partitions", "full_disks") if machine.get(name))
+    given += "" if machine["clock_jumps"] else " --no-clock-jumps"
     arrival, overall = totals["arrival_seconds"], totals["retry_error_seconds"]
-    options = f"--seeds {seeds} --minutes {minutes:g}{jumps} --json bench/results/chaos.json"
+    options = f"--seeds {seeds} --minutes {minutes:g}{given} --json bench/results/chaos.json"
     lines = [
         f"`python -m tests.chaos {options}`, {machine['at'][:10]}:",
         f"{machine['cores']} cores, {machine['memory_gb']} GB, {machine['workers']} workers; {totals['events']:,} "

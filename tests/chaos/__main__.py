@@ -4,7 +4,8 @@
 
 Real processes: PostgreSQL, Temporal, the API, several workers, and a receiver that misbehaves by seed. Meanwhile each
 of them is killed, stopped, cut off its database or rolled on a timetable that the seed draws. What the emitter was
-promised and what the receiver got decides. Ends with 1 when a promise was broken, with 2 when a run failed itself.
+promised and what the receiver got decides. Ends with 1 when a promise was broken, with 2 when a run failed itself, with
+3 when it was skipped because a part of it cannot be had here.
 """
 
 import argparse
@@ -25,9 +26,12 @@ from rich.console import Console
 from bench.temporal_server import RunningTemporal
 from tests.chaos.clock import LIBRARIES
 from tests.chaos.findings import LENIENT, STRICT, Findings, examine
+from tests.chaos.isolation import ISOLATED, isolate, missing
 from tests.chaos.mutations import MUTATIONS
 from tests.chaos.report import as_json, show
 from tests.chaos.run import Settings, run
+
+SKIPPED = 3
 
 
 def arguments() -> argparse.Namespace:
@@ -39,7 +43,21 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=1.0, help="of load in each run (default 1)")
     parser.add_argument("--scale", type=float, default=1.0, help="of the load: 0.5 is half of it (default 1)")
     parser.add_argument("--workers", type=int, default=2, help="worker processes (default 2)")
-    parser.add_argument("--clock-jumps", action="store_true", help="set clocks of workers wrong too; needs libfaketime")
+    parser.add_argument(
+        "--clock-jumps",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="set clocks of workers wrong too; needs libfaketime",
+    )
+    parser.add_argument(
+        "--partitions",
+        action="store_true",
+        help="give each process a network namespace, and cut, slow down and reset what goes between them; needs root",
+    )
+    parser.add_argument(
+        "--full-disks", action="store_true", help="fill the disks of PostgreSQL and of Temporal; needs root"
+    )
+    parser.add_argument(ISOLATED, action="store_true", help=argparse.SUPPRESS)
     running = RunningTemporal.from_environment() or RunningTemporal("")
     parser.add_argument(
         "--temporal",
@@ -62,7 +80,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--keep", type=Path, help="keep ledgers and logs below this folder; else only of broken runs")
     chosen = parser.parse_args()
     if chosen.clock_jumps and not LIBRARIES:
-        parser.error("libfaketime is not installed (Debian: apt install libfaketime)")
+        parser.error("libfaketime is not installed (Debian: apt install libfaketime); without it: --no-clock-jumps")
+    if chosen.temporal and (chosen.partitions or chosen.full_disks):
+        parser.error("partitions and full disks are made for servers of the run's own, not for --temporal")
     return chosen
 
 
@@ -82,9 +102,16 @@ def main() -> int:
     """Run every seed; the exit status."""
     chosen = arguments()
     console = Console(width=None if sys.stdout.isatty() else 130)
+    if (chosen.partitions or chosen.full_disks) and not chosen.isolated:
+        why = missing()
+        if why is not None:
+            console.print(f"Skipped: {why}.")
+            return SKIPPED
+        isolate(sys.argv[1:])
     bounds = LENIENT if chosen.lenient else STRICT
     temporal = RunningTemporal(chosen.temporal, tuple(chosen.temporal_pid_files)) if chosen.temporal else None
-    facts = machine() | {"workers": chosen.workers, "scale": chosen.scale, "clock_jumps": chosen.clock_jumps}
+    options = ("workers", "scale", "clock_jumps", "partitions", "full_disks")
+    facts = machine() | {name: getattr(chosen, name) for name in options}
     folder = chosen.keep or Path(tempfile.mkdtemp(prefix="loyalty-webhooks-chaos-"))
     runs: list[Findings] = []
     for seed in map(int, chosen.seeds.split(",")):
@@ -95,6 +122,8 @@ def main() -> int:
             chosen.workers,
             mutation=chosen.mutation,
             clock_jumps=chosen.clock_jumps,
+            partitions=chosen.partitions,
+            full_disks=chosen.full_disks,
             temporal=temporal,
         )
         shutil.rmtree(folder / str(seed), ignore_errors=True)  # what an earlier run left is none of this one's

@@ -25,14 +25,17 @@ GIVEN_UP_SECONDS = 60.0
 
 
 class Emitter:
-    """Knows what was accepted; `log` gets a line for each event."""
+    """Knows what was accepted; `log` gets a line for each event. `address` is its own in the network."""
 
-    def __init__(self, store_url: str, key: str, log: Path) -> None:
+    def __init__(self, store_url: str, key: str, log: Path, *, address: str | None = None) -> None:
         self.emitted: list[Emitted] = []
         self.refused: list[str] = []
         """What was answered otherwise than a platform can do anything about."""
         self._client = httpx.AsyncClient(
-            base_url=store_url, headers={"X-AUTH-TOKEN": key}, timeout=ANSWER_SECONDS, limits=httpx.Limits()
+            base_url=store_url,
+            headers={"X-AUTH-TOKEN": key},
+            timeout=ANSWER_SECONDS,
+            transport=httpx.AsyncHTTPTransport(local_address=address, limits=httpx.Limits()),
         )
         self._log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
@@ -94,4 +97,6 @@ class Emitter:
                 answer = await self._client.post("event/batch", json=events)
         except httpx.TransportError:
             return None
+        if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE and "Retry-After" not in answer.headers:
+            self.refused.append(f"{len(events)} events: 503 without Retry-After")
         return answer.status_code

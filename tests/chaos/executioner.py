@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
-from tests.chaos.ledger import Disturbance
+from tests.chaos.ledger import NETWORK_KINDS, Disturbance
 from tests.chaos.stack import ChaosStack
 from tests.chaos.timetable import Action
 
@@ -42,7 +42,24 @@ async def _act(stack: ChaosStack, action: Action) -> Disturbance:
             name = stack.workers.name_of((await stack.process("worker")).pid)
             stack.clock.jump(name, action.seconds)
             detail = f"{name} by {action.seconds:+.0f} s"
+        case "fill":
+            async with stack.disks[action.target].full():
+                await asyncio.sleep(action.seconds)
+            await stack.serving(action.target)
+            detail = f"{action.seconds:.1f} s"
+        case kind if kind in NETWORK_KINDS:
+            detail = await _disturb_network(stack, action)
     return Disturbance(action.kind, action.target, at, time.monotonic(), detail)
+
+
+async def _disturb_network(stack: ChaosStack, action: Action) -> str:
+    assert stack.network is not None
+    name, other = await stack.ends(action.target)
+    if action.kind == "reset":
+        return f"{name}, {await stack.network.reset(name, other)} connections"
+    async with stack.network.disturbed(action.kind, name, other):
+        await asyncio.sleep(action.seconds)
+    return f"{name}, {action.seconds:.1f} s"
 
 
 async def _stop(stack: ChaosStack, action: Action) -> None:

@@ -5,14 +5,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tests.chaos import verdict
-from tests.chaos.ledger import Disturbance, Ledger
+from tests.chaos.ledger import LASTING_KINDS, NETWORK_KINDS, Disturbance, Ledger
 from tests.chaos.roles import BY_PATH, RATE_LIMIT, RETRY_SCHEDULE, customer_of
-from tests.chaos.verdict import Duplicate, Retry, quantile
+from tests.chaos.verdict import MAY_REPEAT, Duplicate, Retry, quantile
 
 ORDERED_PATH, CUSTOMERS_PATH, LIMITED_PATH, PLAIN_PATH = "/ordered", "/customers", "/limited", "/plain"
 EARLY_SECONDS = 1.0
-MAY_REPEAT = ("kill worker", "stop worker", "kill postgres", "stop postgres", "drop postgres", "kill temporal")
-"""What may cost a repeat of what was under way; a stopped worker counts as a dead one."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +73,7 @@ class Findings:
     duplicates: Sequence[Duplicate]
     repeated_although_recorded: Sequence[str]
     """Message ids of duplicates of which our own log says that the outcome was written before."""
+    together: Sequence[Duplicate]
     inversions: Sequence[tuple[str, str]]
     latenesses: Sequence[float]
     retries: Sequence[Retry]
@@ -117,6 +116,7 @@ def examine(
         refused=refused,
         duplicates=duplicates,
         repeated_although_recorded=[one.message_id for one in duplicates if _recorded(one, said_of or {})],
+        together=verdict.together(ledger, noticed_seconds),
         inversions=verdict.inversions(ledger, ORDERED_PATH) + verdict.inversions(ledger, CUSTOMERS_PATH, customer_of),
         latenesses=verdict.latenesses(ledger, PLAIN_PATH),
         retries=[
@@ -156,21 +156,42 @@ def promises(runs: Sequence[Findings], bounds: Bounds = STRICT) -> list[Promise]
     """Every promise over all runs."""
     duplicates = [one for run in runs for one in run.duplicates]
     kills = [one for run in runs for one in run.met if one.disturbance.kind == "kill"]
-    recoveries = [one.recovery for one in kills if one.recovery is not None]
     beyond = max((one.repeats - one.under_way for one in kills), default=0)
     retries = [one for run in runs for one in run.retries]
-    unexplained = sum(one.cause is None or one.cause.name not in MAY_REPEAT for one in duplicates)
+    unexplained, at_once = (
+        sum(one.cause is None or one.cause.name not in MAY_REPEAT for one in ones)
+        for ones in (duplicates, [one for run in runs for one in run.together])
+    )
+    recovered, reunited = (max(_recoveries(runs, kinds), default=None) for kinds in (("kill",), NETWORK_KINDS))
     return [
         Promise("lost", sum(len(run.lost) for run in runs), 0),
         Promise("emitted and neither accepted nor told to come again", sum(len(run.refused) for run in runs), 0),
         Promise("delivered to whom it was not owed", sum(len(run.unowed) for run in runs), 0),
         Promise("delivered under two message ids", sum(len(run.renamed) for run in runs), 0),
-        Promise("repeated, and no kill of a worker, PostgreSQL or Temporal explains it", unexplained, 0),
+        Promise("repeated, and nothing done to a worker, a server or the network explains it", unexplained, 0),
+        Promise("sent while another request of it was under way, and nothing explains it", at_once, 0),
         Promise("repeats at a kill, beyond the requests it met", beyond, 0),
         Promise("repeated although its outcome was written", sum(len(r.repeated_although_recorded) for r in runs), 0),
         Promise("sent out of order by an ordered subscription", sum(len(run.inversions) for run in runs), 0),
         Promise("retried before its instant although its outcome was known", len(early(retries)), 0),
-        Promise("from a kill until new events arrive", max(recoveries, default=None), bounds.recovery_seconds, "s"),
+        Promise("from a kill until new events arrive", recovered, bounds.recovery_seconds, "s"),
+        Promise("from the end of a partition until new events arrive", reunited, bounds.recovery_seconds, "s"),
         Promise("retry to its instant, undisturbed, p99", quantile(calm(retries), 0.99), bounds.retry_p99_seconds, "s"),
         Promise("rate limit overshot in the worst second", max(run.overshoot for run in runs), bounds.overshoot),
     ]
+
+
+def _recoveries(runs: Sequence[Findings], kinds: Sequence[str]) -> list[float]:
+    """Seconds until new events arrived after disturbances of these kinds, but for those during another that lasts."""
+    found = []
+    for run in runs:
+        lasting = [one.disturbance for one in run.met if one.disturbance.kind in LASTING_KINDS]
+        for one in run.met:
+            this = one.disturbance
+            if this.kind not in kinds or one.recovery is None:
+                continue
+            until = this.over_at + one.recovery
+            others = (other for other in lasting if other is not this)
+            if not any(other.began_at <= until and this.began_at <= other.back_at for other in others):
+                found.append(one.recovery)
+    return found

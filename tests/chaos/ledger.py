@@ -4,9 +4,16 @@ All instants are seconds of CLOCK_MONOTONIC, which is one clock for all processe
 """
 
 import json
+from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import islice
+
+NETWORK_KINDS = ("cut", "cut outgoing", "cut incoming", "loss", "delay", "reset")
+LASTING_KINDS = (*NETWORK_KINDS, "fill")
+"""Kinds of disturbances during which nothing is promised to go through."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +97,22 @@ class Ledger:
             if path is None or arrival.path == path:
                 found[arrival.path, arrival.event_id].append(arrival)
         return found
+
+    @cached_property
+    def sent_at(self) -> dict[str, float]:
+        """Event id -> when it was first sent."""
+        return {event.event_id: event.sent_at for event in self.emitted}
+
+    @cached_property
+    def _good_answers(self) -> list[tuple[float, str]]:
+        return sorted(
+            (one.ended_at, one.event_id) for one in self.arrivals if one.succeeded and one.ended_at is not None
+        )
+
+    def good_answers_since(self, instant: float) -> Iterator[tuple[str, float]]:
+        """Return (event id, when it ended) of each good answer from an instant on, in order."""
+        first = bisect_left(self._good_answers, (instant, ""))
+        return ((event_id, at) for at, event_id in islice(self._good_answers, first, None))
 
     def expected(self) -> list[tuple[str, Emitted]]:
         """(path, event) of every delivery that is owed."""

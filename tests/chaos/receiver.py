@@ -1,10 +1,11 @@
 """The receiver of a run, in a process of its own: misbehaves as the seed says and writes every request down.
 
-    python -m tests.chaos.receiver SEED SECONDS FOLDER
+    python -m tests.chaos.receiver SEED SECONDS FOLDER HOST
 
-It writes `receiver.json` (its two ports, and the certificate authority of the one with TLS) into the folder when it
-listens, and a line of `arrivals.jsonl` when a request has come and another when it has ended, each with one write of
-its own: nothing is in a buffer when it is killed. `POST /begin` says that the load begins; until then nothing fails.
+It writes `receiver.json` (its two ports on that address, and the certificate authority of the one with TLS) into the
+folder when it listens, and a line of `arrivals.jsonl` when a request has come and another when it has ended, each with
+one write of its own: nothing is in a buffer when it is killed. `POST /begin` says that the load begins; until then
+nothing fails.
 """
 
 import asyncio
@@ -156,14 +157,14 @@ def go_first() -> None:
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
 
 
-async def serve(seed: int, seconds: float, folder: Path) -> None:
+async def serve(seed: int, seconds: float, folder: Path, host: str) -> None:
     """Receive until ended."""
     go_first()
     behaviour = Misbehaviour(seed, seconds, Log(folder / "arrivals.jsonl"))
     authority = Authority()
     (folder / "ca.pem").write_bytes(Path(authority.ca_bundle).read_bytes())
-    tls = _failing_now_and_then(authority.server_context("localhost"), seed)
-    async with Receiver() as plain, Receiver(tls=tls) as secure:
+    tls = _failing_now_and_then(authority.server_context("localhost", host), seed)
+    async with Receiver(host=host) as plain, Receiver(host=host, tls=tls) as secure:
         plain.otherwise = secure.otherwise = behaviour.reply
         facts = {"plain": plain.port, "tls": secure.port, "ca_bundle": str(folder / "ca.pem")}
         incoming = folder / "receiver.json.incoming"
@@ -173,4 +174,4 @@ async def serve(seed: int, seconds: float, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(serve(int(sys.argv[1]), float(sys.argv[2]), Path(sys.argv[3])))
+    uvloop.run(serve(int(sys.argv[1]), float(sys.argv[2]), Path(sys.argv[3]), sys.argv[4]))

@@ -33,6 +33,7 @@ def as_json(runs: Sequence[Findings], machine: dict[str, Any], bounds: Bounds = 
             "disturbances": len(met),
             "lost": sum(len(run.lost) for run in runs),
             "duplicates": sum(len(run.duplicates) for run in runs),
+            "inversions": sum(len(run.inversions) for run in runs),
             "faults": dict(sum((Counter(run.faults) for run in runs), Counter[str]())),
             "arrival_seconds": _spread([one for run in runs for one in run.latenesses]),
             "retries": len(retries),

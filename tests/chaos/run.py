@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,18 +15,19 @@ from typing import Any
 import httpx
 
 from bench.temporal_server import RunningTemporal
+from local.ports import HOST
 from local.processes import ended, launch
 from tests.chaos.emitter import Emitter
 from tests.chaos.executioner import execute
 from tests.chaos.ledger import Ledger, read_arrivals
 from tests.chaos.load import load
+from tests.chaos.network import LOOPBACK, PLATFORM, Network, Place
 from tests.chaos.roles import RETRY_SCHEDULE, ROLES, Role
 from tests.chaos.stack import ChaosStack, chaos_stack
 from tests.chaos.timetable import COMPONENTS, Action, timetable
-from tests.chaos.verdict import duplicates, lost
+from tests.chaos.verdict import REQUEST_SECONDS, duplicates, lost
 from tests.house import ROOT
 
-REQUEST_SECONDS = 4
 SETTINGS = {
     "REQUEST_TIMEOUT_SECONDS": str(REQUEST_SECONDS),  # a receiver that hangs is to be met more than once in a run
     "BREAKER_FIRST_PROBE_SECONDS": "2",
@@ -39,7 +40,8 @@ QUIET_SECONDS = 150.0
 deliveries that are overdue by a minute."""
 
 DRAIN_SECONDS = 300.0
-"""What still comes then is late, not lost, but a run has an end."""
+"""After the load, and as long as it took besides: an ordered subscription that falls behind by a part of each minute
+has a whole run to catch up on. What still comes then is late, not lost, but a run has an end."""
 LATE_REPEATS_SECONDS = 5.0
 """After everything has arrived, for a repeat to come as well: a dead worker's lease ends after 3 s."""
 
@@ -55,6 +57,10 @@ class Settings:
     roles: tuple[Role, ...] = ROLES
     mutation: str | None = None
     clock_jumps: bool = False
+    partitions: bool = False
+    """Each process has a network namespace of its own, and they are cut off each other. For an isolated process."""
+    full_disks: bool = False
+    """Data are on file systems of their own, which are filled. For an isolated process."""
     actions: Sequence[Action] | None = None
     quiet_seconds: float = QUIET_SECONDS
     temporal: RunningTemporal | None = None
@@ -88,7 +94,10 @@ async def run(settings: Settings, folder: Path | None = None) -> Outcome:
     folder = folder or Path(tempfile.mkdtemp(prefix=f"loyalty-webhooks-chaos-{settings.seed}-"))
     folder.mkdir(exist_ok=True, parents=True)
     started = time.monotonic()
-    async with _receiver(settings, folder) as receiver:
+    async with AsyncExitStack() as closing:
+        network = await closing.enter_async_context(Network()) if settings.partitions else None
+        place = LOOPBACK if network is None else await network.join("receiver")
+        receiver = await closing.enter_async_context(_receiver(settings, folder, place))
         environment = {**SETTINGS, "CA_BUNDLE": receiver["ca_bundle"]}
         async with (
             chaos_stack(
@@ -98,14 +107,26 @@ async def run(settings: Settings, folder: Path | None = None) -> Outcome:
                 mutation=settings.mutation,
                 clock_jumps=settings.clock_jumps,
                 temporal=settings.temporal,
+                network=network,
+                full_disks=settings.full_disks,
             ) as stack,
-            Emitter(stack.store_url, stack.api_key, folder / "emitted.jsonl") as emitter,
+            Emitter(
+                stack.store_url,
+                stack.api_key,
+                folder / "emitted.jsonl",
+                address=None if network is None else PLATFORM,
+            ) as emitter,
         ):
             await _subscribe(stack, settings.roles, receiver)
             actions = settings.actions
             if actions is None:
                 actions = timetable(
-                    settings.seed, settings.seconds, jumps=settings.clock_jumps, components=settings.components
+                    settings.seed,
+                    settings.seconds,
+                    jumps=settings.clock_jumps,
+                    partitions=settings.partitions,
+                    full_disks=settings.full_disks,
+                    components=settings.components,
                 )
             names = {role.event_name for role in settings.roles}
             emissions = [
@@ -126,7 +147,7 @@ async def run(settings: Settings, folder: Path | None = None) -> Outcome:
                     _paths(settings.roles),
                 )
 
-            await _drain(ledger, settings.quiet_seconds)
+            await _drain(ledger, settings.quiet_seconds, loaded_at + settings.seconds + DRAIN_SECONDS)
             final = ledger()
             return Outcome(
                 settings,
@@ -140,12 +161,12 @@ async def run(settings: Settings, folder: Path | None = None) -> Outcome:
             )
 
 
-async def _drain(ledger: Any, quiet_seconds: float) -> None:
+async def _drain(ledger: Any, quiet_seconds: float, deadline: float) -> None:
     """Until everything has arrived and a repeat would have come too, or nothing comes any more."""
-    deadline = time.monotonic() + DRAIN_SECONDS
+    began_at = time.monotonic()
     while time.monotonic() < deadline:
         now = ledger()
-        last = max((one.arrived_at for one in now.arrivals), default=0.0)
+        last = max((one.arrived_at for one in now.arrivals), default=began_at)
         if not lost(now):
             await asyncio.sleep(LATE_REPEATS_SECONDS)
             return
@@ -160,9 +181,9 @@ def _paths(roles: Sequence[Role]) -> dict[str, tuple[str, ...]]:
 
 
 @asynccontextmanager
-async def _receiver(settings: Settings, folder: Path) -> AsyncIterator[dict[str, Any]]:
-    command = (sys.executable, "-m", "tests.chaos.receiver")
-    arguments = (str(settings.seed), str(settings.seconds), str(folder))
+async def _receiver(settings: Settings, folder: Path, place: Place) -> AsyncIterator[dict[str, Any]]:
+    command = (*place.enter, sys.executable, "-m", "tests.chaos.receiver")
+    arguments = (str(settings.seed), str(settings.seconds), str(folder), place.address)
     output = os.open(folder / "receiver.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         process = launch((*command, *arguments), os.environ, directory=ROOT, output=output)
@@ -175,7 +196,7 @@ async def _receiver(settings: Settings, folder: Path) -> AsyncIterator[dict[str,
             assert process.poll() is None, (folder / "receiver.log").read_text()
             assert time.monotonic() < deadline, "the receiver does not listen"
             await asyncio.sleep(0.05)
-        yield json.loads(facts.read_text())
+        yield json.loads(facts.read_text()) | {"host": place.address}
     finally:
         process.kill()
         await ended(process)
@@ -183,7 +204,7 @@ async def _receiver(settings: Settings, folder: Path) -> AsyncIterator[dict[str,
 
 async def _begin(receiver: dict[str, Any]) -> None:
     async with httpx.AsyncClient() as client:
-        (await client.post(f"http://127.0.0.1:{receiver['plain']}/begin")).raise_for_status()
+        (await client.post(f"http://{receiver['host']}:{receiver['plain']}/begin")).raise_for_status()
 
 
 async def _subscribe(stack: ChaosStack, roles: Sequence[Role], receiver: dict[str, Any]) -> None:
@@ -191,7 +212,9 @@ async def _subscribe(stack: ChaosStack, roles: Sequence[Role], receiver: dict[st
         base_url=stack.store_url, headers={"X-AUTH-TOKEN": stack.api_key}, timeout=30
     ) as client:
         for role in roles:
-            root = f"https://localhost:{receiver['tls']}" if role.tls else f"http://127.0.0.1:{receiver['plain']}"
+            host = receiver["host"]
+            secure = "localhost" if host == HOST else host
+            root = f"https://{secure}:{receiver['tls']}" if role.tls else f"http://{host}:{receiver['plain']}"
             subscription = {
                 "eventName": role.event_name,
                 "url": root + role.path,

@@ -23,12 +23,26 @@ import psutil
 from bench.servers import listens
 from bench.temporal_server import RunningTemporal, delete_namespace
 from local.data_directory import DataDirectory
-from local.ports import PortReservations, PortWish
-from local.postgres import make_database
+from local.health import fetch
+from local.ports import HOST, PortReservations, PortWish
+from local.postgres import DATABASE, PostgresServer, make_database
 from local.processes import Component, Supervisor, ended, run_to_end, spawn
-from local.stack import STORE, Application, ensure_access, own_command, postgres_of, temporal_of
+from local.stack import (
+    ALLOWED_NETWORKS,
+    STORE,
+    WORKER_STOP_SECONDS,
+    Application,
+    ensure_access,
+    own_command,
+    postgres_of,
+    temporal_of,
+)
 from local.stack_file import load_or_create
+from local.temporal import NAMESPACE, TemporalServer
+from temporal.visibility import SEARCH_ATTRIBUTES
 from tests.chaos.clock import Clock
+from tests.chaos.disks import Disk
+from tests.chaos.network import LOOPBACK, SUBNET, Network, Place
 from tests.house import ROOT
 
 READY_SECONDS = 60.0
@@ -58,18 +72,31 @@ class ChaosApplication(Application):
 
     settings: Mapping[str, str] = field(default_factory=dict)
     mutation: str | None = None
+    place: Place = LOOPBACK
+    """Where the API runs."""
+    worker_place: Place = LOOPBACK
+
+    @property
+    def api_url(self) -> str:
+        """The root of the API."""
+        return f"http://{self.place.address}:{self.api_port}"
 
     def environment(self) -> dict[str, str]:
         """As in `up`, and the settings of the run."""
-        return super().environment() | dict(self.settings)
+        hosts = {"API_HOST": self.place.address, "WORKER_HEALTH_HOST": self.worker_place.address}
+        return (
+            super().environment() | hosts | {"ALLOWED_NETWORKS": f"{ALLOWED_NETWORKS},{SUBNET}"} | dict(self.settings)
+        )
 
     def api(self) -> Component:
         """The API as a component."""
-        return self._mutated(super().api())
+        return self.place.put(self._mutated(super().api()))
 
     def worker(self) -> Component:
         """A worker as a component."""
-        return self._mutated(super().worker())
+        health = f"http://{self.worker_place.address}:{self.worker_health_port}"
+        made = self._component("worker", "Worker", health, WORKER_STOP_SECONDS)
+        return self.worker_place.put(self._mutated(made))
 
     def _mutated(self, component: Component) -> Component:
         component = replace(component, directory=ROOT)
@@ -77,6 +104,49 @@ class ChaosApplication(Application):
             return component
         command = (sys.executable, "-m", "tests.chaos.mutations", self.mutation, component.name)
         return replace(component, command=command)
+
+
+@dataclass(frozen=True)
+class ChaosPostgres(PostgresServer):
+    """PostgreSQL at a place of its own."""
+
+    place: Place = LOOPBACK
+
+    def address(self, database: str = DATABASE) -> str:
+        """The postgresql:// address with the password."""
+        return super().address(database).replace(HOST, self.place.address)
+
+    def component(self) -> Component:
+        """The server as a component."""
+        return self.place.put(super().component())
+
+    async def make(self) -> None:
+        """Create the database cluster, and let in whoever is on the network of the run."""
+        await make_database(self.directory, self.password, self.log)
+        with (self.directory / "pg_hba.conf").open("a") as file:
+            file.write(f"host all all {SUBNET} scram-sha-256\n")
+
+
+@dataclass(frozen=True)
+class ChaosTemporal(TemporalServer):
+    """Temporal at a place of its own."""
+
+    place: Place = LOOPBACK
+
+    @property
+    def address(self) -> str:
+        """Address of the gRPC service, host:port."""
+        return f"{self.place.address}:{self.port}"
+
+    def component(self) -> Component:
+        """The server as a component."""
+        return self.place.put(super().component())
+
+    async def ready(self) -> bool:
+        """Whether the server responds and knows our search attributes."""
+        root = f"http://{self.place.address}:{self.http_port}"
+        answer = await fetch(f"{root}/api/v1/namespaces/{NAMESPACE}/search-attributes")
+        return answer is not None and all(name.encode() in answer.body for name in SEARCH_ATTRIBUTES)
 
 
 class TemporalProcesses:
@@ -107,10 +177,13 @@ class TemporalProcesses:
 class WorkerPool:
     """A number of workers, each started again when it dies. Every process has a clock that can be set wrong."""
 
-    def __init__(self, application: ChaosApplication, ports: PortReservations, clock: Clock) -> None:
+    def __init__(
+        self, application: ChaosApplication, ports: PortReservations, clock: Clock, network: Network | None
+    ) -> None:
         self._application = application
         self._ports = ports
         self._clock = clock
+        self._network = network
         self._numbers = itertools.count(1)
         self._kept: list[tuple[Component, Popen[bytes], asyncio.Task[None]]] = []
         self._replacements: dict[int, Component] = {}
@@ -119,7 +192,8 @@ class WorkerPool:
         """Start one more and wait until it works."""
         name = f"worker-{next(self._numbers)}"
         port = self._ports.reserve(PortWish(name, "a worker's health page"), None)
-        made = replace(self._application, worker_health_port=port).worker()
+        place = LOOPBACK if self._network is None else await self._network.join(name)
+        made = replace(self._application, worker_health_port=port, worker_place=place).worker()
         environment = {**made.environment, **self._clock.environment(name)}
         component = replace(made, name=name, log=self._application.data.log(name), environment=environment)
         self._start(component)
@@ -187,6 +261,9 @@ class ChaosStack:
     api_key: str
     temporal: TemporalProcesses | None = None
     """Of a server that the supervisor does not keep running."""
+    network: Network | None = None
+    disks: Mapping[str, Disk] = field(default_factory=dict)
+    """By the component whose data are on it."""
 
     @property
     def store_url(self) -> str:
@@ -222,6 +299,13 @@ class ChaosStack:
                 os.kill(pid, number)
         return pids
 
+    async def ends(self, target: str) -> tuple[str, str | None]:
+        """The names, in the network, of a process and of the other one if the target is a pair (`worker/postgres`)."""
+        name, _, other = target.partition("/")
+        if name == "worker":
+            name = self.workers.name_of((await self.process("worker")).pid)
+        return name, other or None
+
     async def replaced(self, target: str, killed: int) -> None:
         """Return when another process has taken the place of one that was killed, and is ready."""
         deadline = time.monotonic() + READY_SECONDS
@@ -241,12 +325,17 @@ class ChaosStack:
         }[target]
         return self.supervisor.pids()[target] != killed and await component().ready()
 
+    async def serving(self, target: str) -> None:
+        """Return when PostgreSQL or Temporal is ready."""
+        servers = {"postgres": self.application.postgres, "temporal": self.application.temporal}
+        deadline = time.monotonic() + READY_SECONDS
+        while not await servers[target].ready():
+            assert time.monotonic() < deadline, f"{target} does not come back"
+            await asyncio.sleep(0.1)
+
     async def _connected(self) -> asyncpg.Connection:
         """A connection of our own, once the database takes one."""
-        deadline = time.monotonic() + READY_SECONDS
-        while not await self.application.postgres.ready():
-            assert time.monotonic() < deadline, "PostgreSQL does not come back"
-            await asyncio.sleep(0.1)
+        await self.serving("postgres")
         return await asyncpg.connect(self.application.postgres.address(), timeout=READY_SECONDS)
 
     async def drop_connections(self) -> int:
@@ -285,24 +374,36 @@ async def chaos_stack(
     mutation: str | None = None,
     clock_jumps: bool = False,
     temporal: RunningTemporal | None = None,
+    network: Network | None = None,
+    full_disks: bool = False,
 ) -> AsyncIterator[ChaosStack]:
     """Everything up and healthy on a data directory in the folder; all of it ended at the end.
 
-    On a Temporal server that runs already, the run has a namespace of its own, deleted at the end.
+    On a Temporal server that runs already, the run has a namespace of its own, deleted at the end. In a network, each
+    process has a place of its own. `full_disks`: data are on file systems that can be filled.
     """
     namespace = f"chaos-{uuid4().hex}"
     if temporal is not None:
         settings = {**settings, "TEMPORAL_ADDRESS": temporal.address, "TEMPORAL_NAMESPACE": namespace}
     data = DataDirectory.at(folder / "stack")
     data.create()
+    disks = {}
+    if full_disks:
+        disks = {name: Disk(data.root / f"disk-{name}") for name in ("postgres", "temporal")}
+        data.postgres = disks["postgres"].folder / "data"
+        data.temporal_database = disks["temporal"].folder / "temporal.db"
     ports = PortReservations()
-    application = _application(data, ports, settings, mutation)
+    joined = ("api", "postgres", "temporal")
+    places = dict.fromkeys(joined, LOOPBACK) if network is None else {name: await network.join(name) for name in joined}
+    application = _application(data, ports, settings, mutation, places)
     said = (folder / "supervisor.log").open("w", buffering=1)
     supervisor = Supervisor(lambda line: print(line, file=said), lambda: None)
     clock = Clock(folder, jumps=clock_jumps)
-    pool = WorkerPool(application, ports, clock)
+    pool = WorkerPool(application, ports, clock, network)
     try:
-        await make_database(application.postgres.directory, application.postgres.password, application.postgres.log)
+        for disk in disks.values():
+            await disk.mount()
+        await application.postgres.make()
         await supervisor.start(application.postgres.component())
         if temporal is None:
             await supervisor.start(application.temporal.component())
@@ -316,12 +417,14 @@ async def chaos_stack(
         for _ in range(workers):
             await pool.add()
         processes = None if temporal is None else TemporalProcesses(temporal)
-        yield ChaosStack(application, supervisor, pool, clock, secrets.api_key, processes)
+        yield ChaosStack(application, supervisor, pool, clock, secrets.api_key, processes, network, disks)
     finally:
         await pool.stop()
         await supervisor.stop(time.monotonic() + STOP_SECONDS)
         if temporal is not None:
             await delete_namespace(temporal.address, namespace)
+        for disk in disks.values():
+            await disk.unmount()
         ports.release()
         said.close()
 
@@ -334,7 +437,11 @@ async def _set_up_namespace(application: ChaosApplication) -> None:
 
 
 def _application(
-    data: DataDirectory, ports: PortReservations, settings: Mapping[str, str], mutation: str | None
+    data: DataDirectory,
+    ports: PortReservations,
+    settings: Mapping[str, str],
+    mutation: str | None,
+    places: Mapping[str, Place],
 ) -> ChaosApplication:
     secrets = load_or_create(data.secrets, data.postgres)
     for name in ("api", "postgres", "temporal", "temporal_ui", "temporal_http", "temporal_metrics"):
@@ -342,10 +449,11 @@ def _application(
     return ChaosApplication(
         data=data,
         secrets=secrets,
-        postgres=postgres_of(data, secrets, ports),
-        temporal=temporal_of(data, ports),
+        postgres=ChaosPostgres(**vars(postgres_of(data, secrets, ports)), place=places["postgres"]),
+        temporal=ChaosTemporal(**vars(temporal_of(data, ports)), place=places["temporal"]),
         api_port=ports["api"],
         worker_health_port=0,
         settings={"SHUTDOWN_GRACE_SECONDS": str(WORKER_GRACE_SECONDS), **settings},
         mutation=mutation,
+        place=places["api"],
     )

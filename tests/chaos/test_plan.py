@@ -1,15 +1,26 @@
 """What a run is made of is drawn from its seed alone."""
 
 from collections import Counter
+from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
 
 from domain.delivery.retry import JITTER
-from tests.chaos.faults import KINDS, fault
+from tests.chaos.faults import HEALTHY, KINDS, fault
+from tests.chaos.ledger import NETWORK_KINDS
 from tests.chaos.load import load
-from tests.chaos.roles import BY_PATH, RATE_LIMIT, RETRY_SCHEDULE, ROLES, subscribed
-from tests.chaos.timetable import COMPONENTS, QUIET_END, QUIET_MIDDLE, QUIET_START, SECONDS_APART, timetable
+from tests.chaos.roles import BY_PATH, RATE_LIMIT, RETRY_SCHEDULE, ROLES, Role, subscribed
+from tests.chaos.timetable import (
+    COMPONENTS,
+    ENDS,
+    QUIET_END,
+    QUIET_MIDDLE,
+    QUIET_START,
+    SECONDS_APART,
+    WORKER_CUTS,
+    timetable,
+)
 
 
 def test_the_same_seed_makes_the_same_run_and_another_seed_another() -> None:
@@ -35,6 +46,17 @@ def test_what_cannot_be_killed_is_neither_killed_nor_stopped() -> None:
     reachable = ("api", "worker", "postgres")
     actions = [one for seed in range(5) for one in timetable(seed, 120, jumps=False, components=reachable)]
     assert {one.target for one in actions} == set(reachable)
+
+
+def test_ten_seeds_with_partitions_cut_each_way_fill_both_disks_and_still_kill_everything() -> None:
+    plans = [timetable(seed, 90, jumps=True, partitions=True, full_disks=True) for seed in range(1, 11)]
+    done = Counter((action.kind, action.target) for plan in plans for action in plan)
+    assert done.total() >= 100
+    assert {kind for kind, _ in done} > {*NETWORK_KINDS, "fill", "jump", "stop"}
+    assert {target for kind, target in done if kind in NETWORK_KINDS} == {*ENDS}
+    assert min(done["cut", target] for target in WORKER_CUTS) >= 2
+    assert min(done["fill", target] for target in ("postgres", "temporal")) >= 1
+    assert min(done["kill", component] for component in COMPONENTS) >= 3
 
 
 def test_one_seed_of_a_minute_kills_several_components_and_leaves_each_time_to_come_back() -> None:
@@ -97,3 +119,25 @@ def test_no_receiver_of_a_run_of_any_length_is_down_for_longer_than_its_retries_
         assert max((end - begin for begin, end in outages), default=0) <= shortest_schedule / 1.5
         gaps = [begin - end for (_, end), (begin, _) in pairwise(outages)]
         assert min(gaps, default=minutes * 60) >= RETRY_SCHEDULE[0]
+
+
+@pytest.mark.parametrize("seconds", [3600.0, 36_000.0])
+def test_a_run_of_an_hour_and_more_gives_each_delivery_a_good_answer_before_its_retries_are_used_up(
+    seconds: float,
+) -> None:
+    """The worst sender that keeps its promises: every retry at the end of its jitter, nothing held meanwhile."""
+    slowest = [delay * (1 + JITTER) for delay in RETRY_SCHEDULE]
+    soonest = [delay * (1 - JITTER) for delay in RETRY_SCHEDULE]
+    for role in ROLES:
+        for begin, end in [*role.outages(seconds), (0.0, 0.0)]:
+            for delays in (slowest, soonest):
+                assert _good_after(role, begin + 0.01, seconds, delays) <= len(RETRY_SCHEDULE) / 1.5, (role.path, end)
+
+
+def _good_after(role: Role, at: float, seconds: float, delays: Sequence[float]) -> int:
+    """The number of the first good answer to an event that is first sent at this second of the load."""
+    for number, delay in enumerate(delays, start=1):
+        if fault(1, role, "event", number, down=role.is_down(at, seconds)).kind in (HEALTHY, "slow"):
+            return number
+        at += delay
+    return len(delays) + 1

@@ -79,6 +79,51 @@ def test_a_stop_explains_as_long_as_it_lasts() -> None:
     assert duplicate.cause == stop
 
 
+@pytest.mark.parametrize(
+    ("name", "explained"),
+    [
+        ("cut worker/postgres", True),
+        ("cut incoming receiver", True),
+        ("loss worker", True),
+        ("reset worker", True),
+        ("cut worker/temporal", False),
+        ("cut temporal", False),
+        ("delay worker/postgres", False),
+    ],
+)
+def test_a_partition_explains_a_repeat_if_a_response_or_its_outcome_was_lost_in_it(name: str, explained: bool) -> None:
+    kind, _, target = name.rpartition(" ")
+    fault = Disturbance(kind, target, 0.5, 4.0)
+    [duplicate] = verdict.duplicates(ledger([emitted()], [arrival(at=3), arrival(at=9)], fault))
+    assert duplicate.cause == fault
+    assert (duplicate.cause.name in verdict.MAY_REPEAT) is explained
+
+
+def test_a_worker_cut_from_its_database_may_be_taken_for_dead_until_it_has_connected_again() -> None:
+    cut = Disturbance("cut", "worker/postgres", 0.5, 4.0)
+    beyond = 4.0 + verdict.RECONNECTED_SECONDS + verdict.NOTICED_SECONDS
+    for at, cause in ((beyond - 0.1, cut), (beyond + 0.1, None)):
+        [duplicate] = verdict.duplicates(ledger([emitted()], [arrival(at=at), arrival(at=at + 5)], cut))
+        assert duplicate.cause == cause
+
+
+@pytest.mark.parametrize(
+    ("first", "again_at", "count"),
+    [
+        (arrival(at=1, seconds=2), 2.0, 1),
+        (arrival(at=1, seconds=2), 2.9, 0),
+        (arrival(at=1, kind="hang", status=None, seconds=4), 2.0, 1),
+        (arrival(at=1, kind="hang", status=None, seconds=4), 10.0, 0),
+    ],
+    ids=["during a slow one", "at its end", "during one that fails", "after it"],
+)
+def test_a_request_beside_one_of_the_same_delivery_has_a_second_sender(
+    first: Arrival, again_at: float, count: int
+) -> None:
+    beside = verdict.together(ledger([emitted()], [first, arrival(at=again_at)], killed("api", 20.0)))
+    assert [one.cause for one in beside] == [None] * count
+
+
 def test_order_is_broken_by_sending_before_the_earlier_one_has_arrived_well() -> None:
     events = [emitted("1", 0.0), emitted("2", 0.5)]
     in_order = [failed("1", 1), arrival("1", 6), arrival("2", 6.1)]
@@ -127,7 +172,7 @@ def test_a_request_sent_again_on_a_new_connection_within_its_attempt_is_no_retry
     arrivals = [closed, again, arrival(at=6.11)]
     [retry] = verdict.retries(ledger([emitted()], arrivals), PATH, (5, 60))
     assert retry.error == pytest.approx(0, abs=0.5 + 0.01), "one failure, not two"
-    late = [closed, arrival(at=3)]
+    late = [closed, arrival(at=4)]
     [early] = verdict.retries(ledger([emitted()], late), PATH, (5, 60))
     assert early.error < -1
 
@@ -168,6 +213,20 @@ def test_overshoot_is_a_part_of_the_limit() -> None:
     arrivals = [arrival(str(number), 1 + number / 100) for number in range(21)]
     assert verdict.overshoot(ledger([], arrivals), PATH, 20) == pytest.approx(0.05)
     assert verdict.overshoot(ledger([], arrivals), PATH, 50) == 0
+
+
+def test_what_a_cut_network_lets_through_at_once_is_no_overshoot() -> None:
+    arrivals = [arrival(str(number), 4 + number / 100) for number in range(30)]
+    for kind, target, overshoot in (("cut", "receiver", 0), ("cut", "worker/postgres", 0.5), ("kill", "worker", 0.5)):
+        happened = Disturbance(kind, target, 1.0, 4.0)
+        assert verdict.overshoot(ledger([], arrivals, happened), PATH, 20) == pytest.approx(overshoot)
+
+
+def test_flow_is_back_after_a_cut_when_something_emitted_after_its_end_has_arrived() -> None:
+    cut = Disturbance("cut", "postgres", 2.0, 8.0)
+    events = [emitted("1", 5.0), emitted("2", 9.0)]
+    arrivals = [arrival("1", 8.5, 0), arrival("2", 11.0, 0)]
+    assert verdict.recovery(ledger(events, arrivals, cut), cut) == pytest.approx(3.0)
 
 
 def test_flow_is_back_when_something_emitted_after_the_kill_has_arrived() -> None:

@@ -2,7 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from random import Random
+
+from tests.chaos.ledger import NETWORK_KINDS
 
 COMPONENTS = ("api", "worker", "temporal", "postgres")
 STOPPED = ("worker", "worker", "api", "temporal", "postgres")
@@ -27,13 +30,25 @@ STOP_SECONDS = (1.5, 4.5)
 
 CLOCK_JUMP_SECONDS = (-7200, -90, 90, 7200)
 
+WORKER_CUTS = ("worker/postgres", "worker/temporal", "worker")
+"""Cut in each round: the split brain, the worker that Temporal takes for dead, and the one that is alone."""
+
+ENDS = ("api", "postgres", "temporal", "receiver", *WORKER_CUTS)
+"""Processes that are cut off everybody, and pairs that are cut off each other."""
+
+NETWORK_SECONDS = (2.0, 9.0)
+"""Shorter and longer than a lease (3 s), and than the time-outs of tasks and heartbeats (5 s)."""
+
+FULL_SECONDS = (2.0, 6.0)
+
 
 @dataclass(frozen=True)
 class Action:
     """Something done to a component, `at` seconds after the load began.
 
     `kill` is SIGKILL; `stop` SIGSTOP and, after `seconds`, SIGCONT; `drop` ends every connection to the database;
-    `roll` starts a new worker and then asks an old one to end; `jump` moves a worker's clock by `seconds`.
+    `roll` starts a new worker and then asks an old one to end; `jump` moves a worker's clock by `seconds`; `fill` takes
+    the room of a disk; for the kinds of the network, see `tests/chaos/network.py`.
     """
 
     at: float
@@ -42,8 +57,17 @@ class Action:
     seconds: float = 0.0
 
 
-def timetable(seed: int, load_seconds: float, *, jumps: bool, components: Sequence[str] = COMPONENTS) -> list[Action]:
-    """Actions in two halves, evenly spread with some jitter: two of three are kills, and every component is killed."""
+def timetable(
+    seed: int,
+    load_seconds: float,
+    *,
+    jumps: bool,
+    partitions: bool = False,
+    full_disks: bool = False,
+    components: Sequence[str] = COMPONENTS,
+) -> list[Action]:
+    """Actions in two halves, evenly spread with some jitter: two of three are kills, and every component is killed.
+    With partitions, every other action is one of the network."""
     draw = Random(f"{seed} timetable")
     first_at = load_seconds * QUIET_START
     middle = QUIET_MIDDLE if load_seconds >= LONG_SECONDS else 0.0
@@ -52,7 +76,7 @@ def timetable(seed: int, load_seconds: float, *, jumps: bool, components: Sequen
     space = busy / count
     kinds: list[tuple[str, str]] = []
     while len(kinds) < count:
-        kinds += _round(draw, components, jumps=jumps)
+        kinds += _round(draw, components, jumps=jumps, partitions=partitions, full_disks=full_disks)
     return [
         Action(
             first_at + (number + draw.uniform(0, 0.25)) * space + middle * (number >= count / 2),
@@ -69,8 +93,11 @@ def kills_only(target: str, instants: Sequence[float]) -> list[Action]:
     return [Action(at, "kill", target) for at in instants]
 
 
-def _round(draw: Random, components: Sequence[str], *, jumps: bool) -> list[tuple[str, str]]:
-    """Two kills, something else, and so on; a worker is killed twice, and one component more."""
+def _round(
+    draw: Random, components: Sequence[str], *, jumps: bool, partitions: bool, full_disks: bool
+) -> list[tuple[str, str]]:
+    """Two kills, something else, and so on; a worker is killed twice, and one component more. With partitions, every
+    other action is one of the network: each kind between any two, and the cuts of a worker."""
     kills = [("kill", target) for target in (*components, "worker", draw.choice(components))]
     draw.shuffle(kills)
     others = [
@@ -80,7 +107,13 @@ def _round(draw: Random, components: Sequence[str], *, jumps: bool) -> list[tupl
     ]
     if jumps:
         others.append(("jump", "worker"))
+    if full_disks:
+        others += [("fill", "postgres"), ("fill", "temporal")]
     draw.shuffle(others)
+    if partitions:
+        cuts = [(kind, draw.choice(ENDS)) for kind in NETWORK_KINDS] + [("cut", target) for target in WORKER_CUTS]
+        draw.shuffle(cuts)
+        return [one for four in zip_longest(cuts[::2], kills, cuts[1::2], others) for one in four if one is not None]
     first, second, third, *rest = others
     return [*kills[:2], first, *kills[2:4], second, *kills[4:], third, *rest]
 
@@ -88,4 +121,8 @@ def _round(draw: Random, components: Sequence[str], *, jumps: bool) -> list[tupl
 def _seconds(draw: Random, kind: str) -> float:
     if kind == "stop":
         return draw.uniform(*STOP_SECONDS)
+    if kind == "fill":
+        return draw.uniform(*FULL_SECONDS)
+    if kind in NETWORK_KINDS:
+        return draw.uniform(*NETWORK_SECONDS)
     return float(draw.choice(CLOCK_JUMP_SECONDS)) if kind == "jump" else 0.0

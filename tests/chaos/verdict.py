@@ -8,7 +8,7 @@ from uuid import UUID
 
 from domain.delivery.retry import retry_delay
 from sending.http.pool import SENT_AGAIN_SECONDS
-from tests.chaos.ledger import Arrival, Disturbance, Emitted, Ledger
+from tests.chaos.ledger import LASTING_KINDS, NETWORK_KINDS, Arrival, Disturbance, Emitted, Ledger
 
 UNFLUSHED_SECONDS = 0.02
 """Outcomes of so long may not have been written when a process dies."""
@@ -20,12 +20,37 @@ NOTICED_BESIDE_TESTS_SECONDS = 3.0
 """The same where other tests compete for the processor: there, requests answered up to a second before a kill were
 repeated. That the outcome of a repeated request was not written is a promise of its own, decided by our log."""
 
+RECONNECTED_SECONDS = 12.0
+"""After a worker was cut from its database, or slowed down, for its outcomes to be written: a statement on a connection
+that is dead waits for 10 s (`worker.STATEMENT_SECONDS`), and the worker's lease has lapsed meanwhile."""
+
+REQUEST_SECONDS = 4
+"""The time-out of a request in a run: after a network's fault, for the requests of that time to have come or failed."""
+
+AGAIN_AT_ONCE_SECONDS = 2.5
+"""Within which a request comes again that is sent again at once, on a busy machine; a retry takes longer."""
+
 AFTERMATH_SECONDS = 10.0
 """After a disturbance a retry is not held to its second: everything may be on its way back."""
 
-OUTCOME_UNKNOWN = (
+SEPARATING_KINDS = tuple(kind for kind in NETWORK_KINDS if kind != "delay")
+OF_OUTCOMES = ("worker", "worker/postgres", "receiver", "postgres")
+"""Targets in the network between which a response, or its outcome, can be lost."""
+
+MAY_REPEAT = (
     *("kill worker", "stop worker", "kill postgres", "stop postgres", "drop postgres"),
-    *("kill temporal", "stop temporal", "roll worker", "jump worker", "kill api", "stop api"),
+    *(f"{kind} {target}" for target in OF_OUTCOMES for kind in SEPARATING_KINDS),
+    *("fill postgres", "kill temporal"),
+)
+"""What may cost a repeat of what was under way, the likeliest first. A stopped worker counts as a dead one, and others
+cannot tell one that is cut from its database from a dead one. A worker that is cut from Temporal alone repeats nothing,
+and a network that is slow but whole costs no repeat either."""
+
+OUTCOME_UNKNOWN = (
+    *MAY_REPEAT,
+    *("stop temporal", "fill temporal", "roll worker", "jump worker", "kill api", "stop api"),
+    *(f"delay {target}" for target in OF_OUTCOMES),
+    *(f"{kind} {target}" for target in ("worker/temporal", "temporal", "api") for kind in NETWORK_KINDS),
 )
 """What a repeat is laid to, the likeliest first, when several happened while its request was under way."""
 
@@ -78,6 +103,17 @@ def duplicates(ledger: Ledger, noticed_seconds: float = NOTICED_SECONDS) -> list
     return found
 
 
+def together(ledger: Ledger, noticed_seconds: float = NOTICED_SECONDS) -> list[Duplicate]:
+    """Every request that came while an earlier one of its delivery had not ended: two senders at once."""
+    found = []
+    for (path, _), arrivals in ledger.by_delivery().items():
+        for first, again in pairwise(arrivals):
+            if first.ended_at is not None and again.arrived_at < first.ended_at - noticed_seconds:
+                cause = _cause(first, ledger.disturbances, noticed_seconds)
+                found.append(Duplicate(path, again.message_id, first.ended_at, again.arrived_at, cause))
+    return found
+
+
 def _cause(good: Arrival, disturbances: Iterable[Disturbance], noticed_seconds: float) -> Disturbance | None:
     """What made the outcome of a request unknown: it was under way, or not yet written, when that happened."""
     met = [one for one in disturbances if one.name in OUTCOME_UNKNOWN and was_under_way(good, one, noticed_seconds)]
@@ -88,9 +124,15 @@ def was_under_way(arrival: Arrival, disturbance: Disturbance, noticed_seconds: f
     """Whether a request was under way, or its outcome not yet written, when something was done to the stack."""
     ended_at = arrival.ended_at if arrival.ended_at is not None else float("inf")
     unwritten_until = ended_at + UNFLUSHED_SECONDS + noticed_seconds
-    # While the database is away outcomes are kept in memory, where the next kill of a worker finds them.
-    until = disturbance.back_at if disturbance.target == "postgres" else disturbance.over_at
-    return arrival.arrived_at - noticed_seconds <= until and disturbance.began_at <= unwritten_until
+    return arrival.arrived_at - noticed_seconds <= _written_at(disturbance) and disturbance.began_at <= unwritten_until
+
+
+def _written_at(disturbance: Disturbance) -> float:
+    """When outcomes were written again. While the database is away they are kept in memory, where the next kill of a
+    worker finds them."""
+    if disturbance.kind in NETWORK_KINDS and disturbance.target in ("worker", "worker/postgres", "postgres"):
+        return disturbance.over_at + RECONNECTED_SECONDS
+    return disturbance.back_at if disturbance.target == "postgres" else disturbance.over_at
 
 
 def under_way(ledger: Ledger, disturbance: Disturbance, noticed_seconds: float = NOTICED_SECONDS) -> int:
@@ -191,7 +233,7 @@ def _is_sent_again(failed: Arrival, again: Arrival) -> bool:
     if failed.status is not None or failed.ended_at is None:
         return False
     closed_at_once = failed.ended_at - failed.arrived_at < SENT_AGAIN_SECONDS
-    return closed_at_once and again.arrived_at - failed.ended_at < SENT_AGAIN_SECONDS
+    return closed_at_once and again.arrived_at - failed.ended_at < AGAIN_AT_ONCE_SECONDS
 
 
 def _overlaps(disturbance: Disturbance, begin: float, end: float) -> bool:
@@ -220,26 +262,32 @@ def surely_in_a_second(spans: Iterable[tuple[float, float]]) -> int:
 
 
 def overshoot(ledger: Ledger, path: str, limit: int) -> float:
-    """By what part a rate limit was surely overshot in its worst second, over all workers; 0 when it was kept."""
-    most = surely_in_a_second(one.span for one in ledger.arrivals if one.path == path)
+    """By what part a rate limit was surely overshot in its worst second, over all workers; 0 when it was kept. Requests
+    that a fault of the network held up are left out: what it lets through at once was not sent at once."""
+    held_up = [
+        (one.began_at, one.over_at + REQUEST_SECONDS)
+        for one in ledger.disturbances
+        if one.kind in NETWORK_KINDS and one.target in ("worker", "receiver")
+    ]
+    most = surely_in_a_second(
+        one.span
+        for one in ledger.arrivals
+        if one.path == path and not any(begin <= one.arrived_at <= end for begin, end in held_up)
+    )
     return max(0.0, (most - limit) / limit)
 
 
 def recovery(ledger: Ledger, disturbance: Disturbance) -> float | None:
-    """Seconds from a disturbance to the first good answer to an event that was emitted after it; None without one."""
-    after = {event.event_id for event in ledger.emitted if event.sent_at >= disturbance.began_at}
-    answers = [
-        one.ended_at - disturbance.began_at
-        for one in ledger.arrivals
-        if one.succeeded and one.ended_at is not None and one.event_id in after
-    ]
-    return min(answers, default=None)
+    """Seconds from a disturbance, or from the end of one that lasts, to the first good answer to an event that was
+    emitted after that instant; None without one."""
+    since = disturbance.over_at if disturbance.kind in LASTING_KINDS else disturbance.began_at
+    answers = ledger.good_answers_since(since)
+    return next((at - since for event_id, at in answers if ledger.sent_at.get(event_id, 0.0) >= since), None)
 
 
 def flow_gap(ledger: Ledger, disturbance: Disturbance) -> float | None:
     """Seconds from a disturbance to the next good answer of any kind; None without one."""
-    ends = [one.ended_at for one in ledger.arrivals if one.succeeded and one.ended_at is not None]
-    return min((end - disturbance.began_at for end in ends if end >= disturbance.began_at), default=None)
+    return next((at - disturbance.began_at for _, at in ledger.good_answers_since(disturbance.began_at)), None)
 
 
 def quantile(values: Iterable[float], part: float) -> float | None:
