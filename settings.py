@@ -9,12 +9,13 @@ The Temporal connection is configured by Temporal's own environment (`TEMPORAL_A
 
 import os
 import re
-from ipaddress import IPv4Network, IPv6Network
+from contextlib import suppress
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from cryptography.fernet import Fernet
-from pydantic import BeforeValidator, Field, PositiveFloat, SecretStr, field_validator, model_validator
+from pydantic import BeforeValidator, Field, PlainValidator, PositiveFloat, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MINIMUM_JWT_SECRET_CHARACTERS = 32  # RFC 7518, 3.2: an HS256 key is at least as long as its hash
@@ -27,8 +28,18 @@ def _split(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
+def _no_proxy(value: str) -> str | IPv4Network | IPv6Network:
+    with suppress(ValueError):
+        return ip_network(value)
+    name = value.lower().removeprefix(".")
+    if not re.fullmatch(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", name):
+        raise ValueError("is neither a host name nor a network")
+    return name
+
+
 AtLeastOne = Annotated[int, Field(ge=1)]
 Port = Annotated[int, Field(ge=1, le=65535)]
+NoProxy = Annotated[str | IPv4Network | IPv6Network, PlainValidator(_no_proxy)]
 CommaSeparated = Annotated[tuple[T, ...], NoDecode, BeforeValidator(_split)]
 
 
@@ -128,6 +139,21 @@ class Settings(BaseSettings):
     )
     client_certificate: Path | None = Field(
         None, description="PEM file with the client certificate and key for receivers."
+    )
+    egress_proxy_url: SecretStr | None = Field(
+        None,
+        description="HTTP proxy for every delivery, as http://user:password@host:port, or https:// for TLS with the "
+        "proxy. Told to CONNECT to the address that was checked. None: no proxy, also if HTTPS_PROXY is set.",
+    )
+    egress_no_proxy: CommaSeparated[NoProxy] = Field(
+        (),
+        description="Receivers that are reached without the proxy, comma separated: names, with all names below them, "
+        "and networks of literal addresses.",
+    )
+    egress_proxy_resolves: bool = Field(
+        False,
+        description="Tell the proxy the receiver's name instead of an address, where public names cannot be resolved. "
+        "The check of addresses (ALLOWED_NETWORKS) is then the proxy's: it must refuse private ones.",
     )
     user_agent: str = Field("OpenLoyalty", description="User-Agent of deliveries, the same as the platform's.")
 
@@ -273,6 +299,15 @@ class Settings(BaseSettings):
     def _is_postgresql(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not re.match(r"postgres(ql)?(\+\w+)?://", value.get_secret_value()):
             raise ValueError("does not start with postgresql://")
+        return value
+
+    @field_validator("egress_proxy_url")
+    @classmethod
+    def _is_a_proxy(cls, value: SecretStr | None) -> SecretStr | None:
+        shape = r"https?://([^/?#@\s]*@)?([^/?#@:\s\[\]]+|\[[0-9A-Fa-f:.]+\])(:(?P<port>\d{1,5}))?/?"
+        found = None if value is None else re.fullmatch(shape, value.get_secret_value())
+        if value is not None and (found is None or int(found["port"] or 1) > 65535):
+            raise ValueError("is not of the form http://user:password@host:port or https://…")
         return value
 
     @model_validator(mode="after")

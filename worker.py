@@ -35,6 +35,7 @@ from relay.backpressure import MAX_IN_FLIGHT, Backpressure, WorkflowKind
 from relay.relay import Relay, RelaySettings
 from sending.dispatcher import Dispatcher
 from sending.http.client import Sender, SenderSettings
+from sending.http.egress_proxy import EgressProxy
 from sending.lease import lease
 from sending.mail import MailSettings
 from sending.recorder import Recorder
@@ -127,7 +128,16 @@ def sender_settings(settings: Settings) -> SenderSettings:
         timeout_seconds=settings.request_timeout_seconds,
         ca_bundle=str(settings.ca_bundle) if settings.ca_bundle else None,
         client_cert=str(settings.client_certificate) if settings.client_certificate else None,
+        proxy=egress_proxy(settings),
     )
+
+
+def egress_proxy(settings: Settings) -> EgressProxy | None:
+    """Return the proxy for deliveries, or None if there is none."""
+    if settings.egress_proxy_url is None:
+        return None
+    url = settings.egress_proxy_url.get_secret_value()
+    return EgressProxy.of(url, settings.egress_no_proxy, resolves=settings.egress_proxy_resolves)
 
 
 def mail_settings(settings: Settings) -> MailSettings | None:

@@ -57,7 +57,7 @@ def postgres() -> str:
 
 @pytest.fixture(scope="session")
 def programs() -> None:
-    """Permission to start programs other than PostgreSQL: Temporal servers, Chromium, Node, PHP, promtool."""
+    """Permission to start programs other than PostgreSQL: Temporal, Chromium, Node, PHP, promtool, tinyproxy."""
 
 
 @pytest.fixture(scope="session")

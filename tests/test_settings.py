@@ -1,6 +1,7 @@
 """Secrets come from files as containers are given them, and the environment wins over them."""
 
 from collections.abc import Callable
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from cryptography.fernet import Fernet
 
 from settings import Settings
 from tests.commands.running import run
+from worker import egress_proxy
 
 URL = "postgresql://somebody:something@db.example.com/loyalty"
 
@@ -56,3 +58,40 @@ async def test_what_is_wrong_with_the_files_is_said_without_their_contents(
     assert ended.code == 2
     assert complaint in ended.errors
     assert "something" not in ended.errors
+
+
+def test_the_egress_proxy_and_its_exceptions_are_read(secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (secrets / "egress_proxy_url").write_text("http://user:p%40ss@proxy.internal:3128\n")
+    monkeypatch.setenv("EGRESS_NO_PROXY", ".Example.com, 10.0.0.0/8, 2001:db8::1,hooks.example.org")
+    settings = Settings()
+    assert settings.egress_no_proxy == (
+        "example.com",
+        IPv4Network("10.0.0.0/8"),
+        IPv6Network("2001:db8::1"),
+        "hooks.example.org",
+    )
+    assert "p%40ss" not in repr(settings)
+    proxy = egress_proxy(settings)
+    assert proxy is not None
+    assert (proxy.host, proxy.port, proxy.secure) == ("proxy.internal", 3128, False)
+    assert proxy.authorization == "Proxy-Authorization: Basic dXNlcjpwQHNz\r\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("EGRESS_PROXY_URL", "socks5://proxy.internal:1080"),
+        ("EGRESS_PROXY_URL", "proxy.internal:3128"),
+        ("EGRESS_PROXY_URL", "http://user:secret@/"),
+        ("EGRESS_PROXY_URL", "http://user:secret@proxy.internal:70000"),
+        ("EGRESS_PROXY_URL", "http://user:secret@proxy.internal/path"),
+        ("EGRESS_NO_PROXY", "http://example.com"),
+        ("EGRESS_NO_PROXY", "*"),
+        ("EGRESS_NO_PROXY", "example.com:443"),
+    ],
+)
+async def test_what_is_no_proxy_is_refused_and_not_repeated(secrets: Path, name: str, value: str) -> None:
+    ended = await run("migrate", directory=secrets.parent, environment={"SECRETS_DIR": str(secrets), name: value})
+    assert ended.code == 2
+    assert ended.errors.startswith((f"{name}: ", f"{name}.0: "))
+    assert "secret@" not in ended.errors

@@ -24,6 +24,7 @@ class FailureKind(StrEnum):
     dns = "dns"
     dns_refused = "dns_refused"
     connect = "connect"
+    proxy_refused = "proxy_refused"
     tls = "tls"
     timeout = "timeout"
     reset = "reset"
@@ -35,6 +36,7 @@ class FailureKind(StrEnum):
     http_gone = "http_gone"
     http_5xx = "http_5xx"
 
+    proxy_unavailable = "proxy_unavailable"
     interrupted = "interrupted"
     internal = "internal"
 
@@ -87,6 +89,10 @@ _EXPLAINED: Mapping[Stage, Mapping[FailureKind, tuple[str, str]]] = {
             "Have the receiver's owner check that the service runs, listens on that port and is not blocked by a "
             "firewall.",
         ),
+        FailureKind.proxy_refused: (
+            "The policy of the egress proxy refuses connections to the receiver (403).",
+            "Ask the operator of this installation to allow the receiver in the egress proxy.",
+        ),
         FailureKind.tls: (
             "The TLS handshake failed or the certificate is not valid for the host.",
             "Have the receiver's owner renew or complete its certificate: from a public authority, for that name, "
@@ -131,6 +137,11 @@ _EXPLAINED: Mapping[Stage, Mapping[FailureKind, tuple[str, str]]] = {
         ),
     },
     "ours": {
+        FailureKind.proxy_unavailable: (
+            "The egress proxy was not reachable, refused its credentials (407), or gave no usable answer.",
+            "Nothing: the delivery continues once the operator of this installation has repaired the egress proxy or "
+            "`EGRESS_PROXY_URL`.",
+        ),
         FailureKind.interrupted: (
             "The worker died during the attempt, so its outcome is unknown: the request may have arrived.",
             "Nothing: the attempt is repeated, and a receiver that already has the delivery knows its `messageId`.",

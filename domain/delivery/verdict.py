@@ -65,6 +65,7 @@ _NOT_COUNTED = {
     FailureKind.subscription_deleted: VerdictOutcome.CANCELLED,
     FailureKind.event_erased: VerdictOutcome.CANCELLED,
     FailureKind.breaker_open: VerdictOutcome.EXHAUSTED,
+    FailureKind.proxy_unavailable: VerdictOutcome.RETRY,
     FailureKind.interrupted: VerdictOutcome.RETRY,
     FailureKind.internal: VerdictOutcome.RETRY,
 }

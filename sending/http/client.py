@@ -18,6 +18,7 @@ from domain.urls.rules import NormalisedUrl, UrlRefused, UrlRules, normalise_url
 from domain.wire.excerpts import text_excerpt
 from sending.http.address_guard import AddressBlockedError, NameRefusedError
 from sending.http.connection import ClosedBeforeAnswerError, MalformedResponseError, Response
+from sending.http.egress_proxy import EgressProxy, ProxyRefusedError, ProxyUnavailableError
 from sending.http.pool import Connections, HandshakeCutError, NotConnectedError
 
 # Maximum length of a stored `Location`: a useful URL fits, and a receiver may send 8 KB.
@@ -33,6 +34,8 @@ KINDS: dict[type[BaseException], FailureKind] = {
     AddressBlockedError: FailureKind.blocked,
     UrlRefused: FailureKind.blocked,
     NameRefusedError: FailureKind.dns_refused,
+    ProxyUnavailableError: FailureKind.proxy_unavailable,
+    ProxyRefusedError: FailureKind.proxy_refused,
     NotConnectedError: FailureKind.connect,
     TimeoutError: FailureKind.timeout,
     socket.gaierror: FailureKind.dns,
@@ -51,8 +54,9 @@ class SenderSettings:
 
     `timeout_seconds` limits the whole attempt, from name resolution to the last byte of the response. At most
     `read_limit_bytes` of a response are read, and `excerpt_bytes` are stored. `ca_bundle` is a PEM file trusted beside
-    the public authorities, `client_cert` a PEM file with chain and key. The number of connections has no limit here:
-    the callers limit it per subscription, so that no receiver can use up a shared pool.
+    the public authorities, `client_cert` a PEM file with chain and key. `proxy` is None if receivers are reached
+    directly. The number of connections has no limit here: the callers limit it per subscription, so that no receiver
+    can use up a shared pool.
     """
 
     rules: UrlRules
@@ -62,6 +66,7 @@ class SenderSettings:
     read_limit_bytes: int = 65536
     ca_bundle: str | None = None
     client_cert: str | None = None
+    proxy: EgressProxy | None = None
 
 
 @dataclass(slots=True)  # not frozen: making one would cost thrice as much, for each delivery
@@ -157,7 +162,12 @@ class Sender(AbstractAsyncContextManager["Sender"]):
 
     def __init__(self, settings: SenderSettings) -> None:
         self._settings = settings
-        self._connections = Connections(settings.rules, ca_bundle=settings.ca_bundle, client_cert=settings.client_cert)
+        self._connections = Connections(
+            settings.rules,
+            ca_bundle=settings.ca_bundle,
+            client_cert=settings.client_cert,
+            proxy=settings.proxy,
+        )
         self._deadlines = Deadlines(settings.timeout_seconds)
         self._opening: Callable[[str], tuple[NormalisedUrl, str]] = lru_cache(maxsize=4096)(self._opening_of)
 
@@ -179,7 +189,10 @@ class Sender(AbstractAsyncContextManager["Sender"]):
         except Exception as error:  # Every outcome of an attempt is data.
             failure = failure_of(error)
             detail = text_excerpt(detail_of(error).encode("utf-8", "replace"), _DETAIL_BYTES, request.redact)
-            if failure is FailureKind.timeout:
+            if isinstance(error, TimeoutError) and response.at_proxy:
+                failure = FailureKind.proxy_unavailable
+                detail = f"no connection to the egress proxy within {self._settings.timeout_seconds:g} s"
+            elif isinstance(error, TimeoutError):
                 detail = f"no complete answer within {self._settings.timeout_seconds:g} s"
         duration_ms = round((time.perf_counter() - started) * 1000)
         status = response.status_code

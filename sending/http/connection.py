@@ -24,6 +24,9 @@ PIECES_MAX = 1024
 """Maximum number of packets read of a response; a header, a chunk or a 1xx head counts as four. 64 KiB in one-byte
 pieces took as much CPU as a hundred other responses."""
 
+EARLY_BYTES_MAX = 131072
+"""Maximum number of bytes kept that come before the first request: more than is read of a response."""
+
 SURELY_SENT_BYTES = 65536
 """Maximum size of a request that is in a kernel's buffers once it is written. A part of a larger one may be unsent when
 the response comes early, which a TLS transport does not report."""
@@ -58,8 +61,15 @@ class Response:
     location: bytes | None = None
     retry_after: bytes | None = None
     body: bytearray = field(default_factory=bytearray)
+    proxy_reached: asyncio.Event | None = None
+    """Set when the egress proxy is reached; None without one."""
     notes: dict[str, None] = field(default_factory=dict)
     """Oddities that do not change the verdict, in their order."""
+
+    @property
+    def at_proxy(self) -> bool:
+        """Return True while the request waits for the egress proxy. Its failure is not the receiver's then."""
+        return self.proxy_reached is not None and not self.proxy_reached.is_set()
 
 
 def _final_head(received: bytes) -> int:
@@ -143,7 +153,6 @@ class Connection(asyncio.Protocol):
         self.transport.write(request)
         early, self._early = self._early, None
         if early:
-            self.transport.resume_reading()
             self.data_received(early)
         reusable = False
         try:
@@ -178,9 +187,8 @@ class Connection(asyncio.Protocol):
             if self._early is None:
                 self._keep_alive = False
                 self.transport.abort()
-            else:
+            elif len(self._early) < EARLY_BYTES_MAX:
                 self._early += data
-                self.transport.pause_reading()
             return
         if self._answered.done():
             if self._complete:

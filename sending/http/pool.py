@@ -1,6 +1,7 @@
 """Connection pool for all receivers, with permitted addresses only.
 
-There is no limit per host, so that no request waits for another. The environment's proxies and `.netrc` are not read.
+There is no limit per host, so that no request waits for another. The environment's proxies and `.netrc` are not read:
+a request goes through the installation's egress proxy, or through none.
 """
 
 import asyncio
@@ -10,15 +11,17 @@ import resource
 import socket
 from asyncio.staggered import staggered_race
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from ipaddress import ip_address
 from traceback import clear_frames
+from typing import TypeVar, cast
 
 from domain.urls.rules import NormalisedUrl, UrlRules
 from sending.http.address_guard import AddrInfoType, GuardedResolver, judge_address
 from sending.http.connection import ClosedBeforeAnswerError, Connection, Response
+from sending.http.egress_proxy import EgressProxy, ProxyRefusedError, ProxyUnavailableError
 from sending.http.tls import client_context
 
 KEEP_ALIVE_SECONDS = 15.0
@@ -45,6 +48,7 @@ later may have worked on the request."""
 
 SENT_AGAIN = "sent again, because an idle connection was closed without a response"
 _Peer = tuple[str, str, int]
+Opened = TypeVar("Opened", socket.socket, asyncio.Transport)
 
 
 class HandshakeCutError(ConnectionError):
@@ -55,8 +59,13 @@ class NotConnectedError(OSError):
     """No address of the receiver accepted a connection. The message says what each of them did."""
 
 
-def _not_connected(addresses: Sequence[AddrInfoType], errors: Sequence[BaseException | None]) -> NotConnectedError:
-    """Return one error for the addresses that were tried, with the `errno` that they have in common."""
+def _not_connected(addresses: Sequence[AddrInfoType], errors: Sequence[BaseException | None]) -> OSError:
+    """Return one error for the addresses that were tried: the proxy's, or one with the `errno` that they have in
+    common."""
+    for kind in (ProxyUnavailableError, ProxyRefusedError):
+        for error in errors:
+            if isinstance(error, kind):
+                return kind(str(error))
     by_words: dict[str, list[str]] = {}
     numbers = [error.errno if isinstance(error, OSError) else None for error in errors]
     for address, error, number in zip(addresses, errors, numbers, strict=True):
@@ -71,11 +80,20 @@ def _not_connected(addresses: Sequence[AddrInfoType], errors: Sequence[BaseExcep
 class Connections:
     """Connection pool. Build it inside the running event loop, close it with `aclose`."""
 
-    def __init__(self, rules: UrlRules, *, ca_bundle: str | None = None, client_cert: str | None = None) -> None:
+    def __init__(
+        self,
+        rules: UrlRules,
+        *,
+        ca_bundle: str | None = None,
+        client_cert: str | None = None,
+        proxy: EgressProxy | None = None,
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._resolver = GuardedResolver(rules)
         self._rules = rules
         self._tls = client_context(ca_bundle, client_cert)
+        self._proxy = proxy
+        self._proxy_tls = client_context(ca_bundle, None) if proxy is not None and proxy.secure else None
         self._idle: dict[_Peer, dict[Connection, None]] = {}
         """Idle connections by peer, the last used one at the end, so that surplus connections expire."""
         self._by_age: OrderedDict[Connection, _Peer] = OrderedDict()  # the longest idle one first
@@ -88,7 +106,8 @@ class Connections:
         """Send `request`, head and body, to `url`'s host and fill `response`. If an idle connection turns out to be
         closed, at once and before a byte of a response, the request is sent again on a new one. Raises the errors of
         `Connection.exchange`; if no connection can be made, `AddressBlockedError`, `NameRefusedError`,
-        `NotConnectedError`, `HandshakeCutError`, `socket.gaierror`, `ssl.SSLError` or another OSError."""
+        `NotConnectedError`, `HandshakeCutError`, `ProxyUnavailableError`, `ProxyRefusedError`, `socket.gaierror`,
+        `ssl.SSLError` or another OSError."""
         peer = (url.scheme, url.hostname, url.port)
         connection = self._idle_one(peer)
         began, again = self._loop.time(), False
@@ -101,7 +120,7 @@ class Connections:
             connection, again = None, True
         if connection is None:
             try:
-                connection = await self._connect(url)
+                connection = await self._connect(url, response)
                 reusable = await connection.exchange(request, response)
             finally:
                 if again:
@@ -160,33 +179,51 @@ class Connections:
         if self._by_age:
             self._sweep = self._loop.call_later(KEEP_ALIVE_SECONDS / 4, self._close_idle)
 
-    async def _connect(self, url: NormalisedUrl) -> Connection:
+    async def _connect(self, url: NormalisedUrl, response: Response) -> Connection:
         if self._closed:
             raise RuntimeError("the sender is closed")
-        addresses = await self._addresses(url)
+        proxy = self._proxy if self._proxy is not None and self._proxy.serves(url.hostname) else None
+        addresses = await self._addresses(url, proxy)
         awaited = f"no connection to {' or '.join(str(one[4][0]) for one in addresses)}"
+        awaited += "" if proxy is None else " through the egress proxy"
+        stream: socket.socket | asyncio.Transport
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                stream = await self._first_of(addresses)
+                if proxy is None:
+                    stream = await self._first_of(addresses, self._open_socket)
+                else:
+                    response.proxy_reached = asyncio.Event()
+                    tunnel = partial(self._open_tunnel, proxy, response.proxy_reached)
+                    stream = await self._first_of(addresses, tunnel)
                 awaited = f"no TLS handshake with {url.hostname}"
                 connection = await self._secured(url, stream)
         except TimeoutError:
+            if response.at_proxy:
+                raise ProxyUnavailableError(f"no connection to the egress proxy within {CONNECT_SECONDS:g} s") from None
             raise NotConnectedError(f"{awaited} within {CONNECT_SECONDS:g} s") from None
         self._open.add(connection)
         connection.lost.add_done_callback(lambda _: self._open.discard(connection))
         return connection
 
-    async def _secured(self, url: NormalisedUrl, stream: socket.socket) -> Connection:
-        """Return the connection over a connected socket, after the handshake for https."""
-        secure = url.scheme == "https"
+    async def _secured(self, url: NormalisedUrl, stream: socket.socket | asyncio.Transport) -> Connection:
+        """Return the connection over a connected socket or a tunnel, after the handshake for https."""
+        tls = self._tls if url.scheme == "https" else None
+        name = url.hostname.rstrip(".") if tls is not None else None
+        goodbye = _TLS_GOODBYE_SECONDS if tls is not None else None
+        connection = Connection(self._loop)
         try:
-            _, connection = await self._loop.create_connection(
-                lambda: Connection(self._loop),
-                sock=stream,
-                ssl=self._tls if secure else None,
-                server_hostname=url.hostname.rstrip(".") if secure else None,
-                ssl_shutdown_timeout=_TLS_GOODBYE_SECONDS if secure else None,
-            )
+            if isinstance(stream, socket.socket):
+                await self._loop.create_connection(
+                    lambda: connection, sock=stream, ssl=tls, server_hostname=name, ssl_shutdown_timeout=goodbye
+                )
+            else:
+                stream.set_protocol(connection)
+                connection.connection_made(stream)
+                if tls is not None:
+                    secured = await self._loop.start_tls(
+                        stream, connection, tls, server_hostname=name, ssl_shutdown_timeout=goodbye
+                    )
+                    connection.connection_made(cast("asyncio.Transport", secured))
         except OSError as error:
             clear_frames(error.__traceback__)
             if isinstance(error, ConnectionResetError | ConnectionAbortedError | BrokenPipeError):
@@ -195,16 +232,16 @@ class Connections:
         if self._closed:
             connection.transport.abort()
             raise RuntimeError("the sender is closed")
-        if connection.lost.done():  # An exchange on it would never end.
+        if connection.lost.done() or connection.transport.is_closing():  # An exchange on it would never end.
             raise ClosedBeforeAnswerError("the connection was closed before a request")
         return connection
 
-    async def _first_of(self, addresses: Sequence[AddrInfoType]) -> socket.socket:
-        """Return a socket that is connected to one of the addresses. Each has a start over the next (RFC 8305)."""
-        opened: socket.socket | None
-        opened, _, errors = await staggered_race(
-            [partial(self._open_socket, one) for one in addresses], NEXT_ADDRESS_SECONDS
-        )
+    async def _first_of(
+        self, addresses: Sequence[AddrInfoType], opening: Callable[[AddrInfoType], Awaitable[Opened]]
+    ) -> Opened:
+        """Return the stream that `opening` returns first. Each address has a start over the next (RFC 8305)."""
+        opened: Opened | None
+        opened, _, errors = await staggered_race([partial(opening, one) for one in addresses], NEXT_ADDRESS_SECONDS)
         if opened is None:
             raise _not_connected(addresses, errors)
         return opened
@@ -221,12 +258,26 @@ class Connections:
             raise
         return opened
 
-    async def _addresses(self, url: NormalisedUrl) -> Sequence[AddrInfoType]:
-        """Return the permitted addresses of a name, or a permitted literal address."""
+    async def _open_tunnel(
+        self, proxy: EgressProxy, reached: asyncio.Event, address: AddrInfoType
+    ) -> asyncio.Transport:
+        """Return a tunnel to the address, which is judged here, too; to a name if the proxy resolves it."""
+        host, port = address[4][:2]
+        if not proxy.resolves:
+            judge_address(host, self._rules)
+        connection = await proxy.connect(self._proxy_tls)
+        reached.set()
+        return await connection.open_tunnel(host, port)
+
+    async def _addresses(self, url: NormalisedUrl, proxy: EgressProxy | None) -> Sequence[AddrInfoType]:
+        """Return the permitted addresses of a name, or a permitted literal address; a name alone for a proxy that
+        resolves it."""
         address = None
         with suppress(ValueError):
             address = ip_address(url.hostname)
         if address is None:
+            if proxy is not None and proxy.resolves:
+                return [(0, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (url.hostname, url.port))]
             return await self._resolver.resolve(url.hostname, url.port)
         judge_address(url.hostname, self._rules)
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6

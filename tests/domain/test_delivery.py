@@ -46,6 +46,7 @@ def after(answer: Answer, failures: int = 0, schedule: tuple[int, ...] = SCHEDUL
         pytest.param(Answer(200, FailureKind.reset), 0, ("pending", None, 1), id="200 that broke off"),
         pytest.param(Answer(None, FailureKind.internal), 0, ("pending", None, 0), id="own fault uses nothing up"),
         pytest.param(Answer(None, FailureKind.internal), 2, ("pending", None, 2), id="own fault does not end it"),
+        pytest.param(Answer(None, FailureKind.proxy_unavailable), 2, ("pending", None, 2), id="nor does the proxy's"),
         pytest.param(Answer(None, FailureKind.interrupted), 2, ("pending", None, 2), id="a dead worker is ours"),
     ],
 )

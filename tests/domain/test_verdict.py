@@ -58,7 +58,9 @@ def test_410_exhausts_the_delivery_and_disables_the_subscription() -> None:
     )
 
 
-@pytest.mark.parametrize("kind", ["dns", "dns_refused", "connect", "tls", "timeout", "reset", "invalid_response"])
+@pytest.mark.parametrize(
+    "kind", ["dns", "dns_refused", "connect", "proxy_refused", "tls", "timeout", "reset", "invalid_response"]
+)
 def test_failures_on_the_way_are_retried(kind: str) -> None:
     assert verdict(Answer(None, FailureKind(kind))) == Verdict("retry", FailureKind(kind), counts_against_receiver=True)
 
@@ -73,7 +75,7 @@ def test_what_was_erased_or_deleted_is_cancelled(kind: str) -> None:
     assert verdict(Answer(None, FailureKind(kind))) == Verdict("cancelled", FailureKind(kind))
 
 
-@pytest.mark.parametrize("kind", ["interrupted", "internal"])
+@pytest.mark.parametrize("kind", ["interrupted", "internal", "proxy_unavailable"])
 def test_our_own_faults_never_count_against_the_receiver(kind: str) -> None:
     assert verdict(Answer(None, FailureKind(kind))) == Verdict("retry", FailureKind(kind))
 

@@ -3,14 +3,20 @@
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from uuid import uuid4
 
+import pytest
+from pydantic import SecretStr
 from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 
+from domain.delivery import lifecycle
 from domain.delivery.identity import message_id
+from local.ports import hold_free
 from temporal.codec import data_converter
 from tests.deadlines import eventually
+from tests.forward_proxy import tinyproxy
 from tests.pipeline import STORE, Pipeline, pipeline
 from tests.receiver import Receiver, status
 from tests.tcp_proxy import TcpProxy, tcp_proxy
@@ -35,6 +41,32 @@ async def test_one_event_reaches_its_one_subscription(database_url: str, tempora
         assert (attempt.number, attempt.status_code, attempt.failure, attempt.trigger) == (1, 200, None, "automatic")
         assert str(attempt.request_id) == body["requestId"]
         assert attempt.outcome_at >= attempt.started_at
+
+
+@pytest.mark.usefixtures("programs")
+async def test_deliveries_wait_for_an_egress_proxy_that_is_away_and_no_receiver_is_blamed(
+    database_url: str, temporal: WorkflowEnvironment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lifecycle, "OWN_FAULT_DELAY_SECONDS", 1.0)
+    with hold_free() as held:
+        port = held.getsockname()[1]
+    strict = {"breaker_failures": 1, "retry_schedule_seconds": (3600,)}
+    proxied = {"egress_proxy_url": SecretStr(f"http://user:some%2Ething@127.0.0.1:{port}")}
+    async with Receiver() as receiver, pipeline(database_url, temporal.client, **strict, **proxied) as running:
+        await running.subscribe("CustomerUpdated", receiver.url("/hook"))
+        await running.emit("CustomerUpdated", CUSTOMER, count=3)
+
+        async def tried_more_often_than_scheduled() -> bool:
+            failed = "SELECT count(*) FROM attempt WHERE failure = 'proxy_unavailable' GROUP BY message_id"
+            return [row[0] >= 3 for row in await running.execute(failed)] == [True] * 3
+
+        await eventually(tried_more_often_than_scheduled, 30, "three attempts of each")
+        assert await running.scalar("SELECT sum(failures) FROM delivery") == 0
+        assert await running.scalar("SELECT count(*) FROM subscription_health WHERE failures_in_row > 0") == 0
+        with tinyproxy(tmp_path, "BasicAuth user some.thing", port=port) as proxy:
+            await running.until_statuses({"delivered": 3})
+            assert set(proxy.asked) == {f"127.0.0.1:{receiver.port}"}
+        assert len(receiver.requests) == 3
 
 
 async def test_a_batch_settles_what_it_can_and_retries_the_rest_one_by_one(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from sending.http import connection
 from sending.http.connection import (
+    EARLY_BYTES_MAX,
     FRAMING_BYTES_MAX,
     PIECES_MAX,
     ClosedBeforeAnswerError,
@@ -31,10 +32,9 @@ class Wire(asyncio.Transport):
         super().__init__()
         self.sent: list[Any] = []
         self.unsent = 0
-        self.closed = self.reading = False
+        self.closed = False
         self.connection = Connection(asyncio.get_running_loop())
         self.connection.connection_made(self)
-        self.reading = True
 
     def write(self, data: Any) -> None:
         self.sent.append(data)
@@ -44,12 +44,6 @@ class Wire(asyncio.Transport):
 
     def is_closing(self) -> bool:
         return self.closed
-
-    def pause_reading(self) -> None:
-        self.reading = False
-
-    def resume_reading(self) -> None:
-        self.reading = True
 
     def abort(self) -> None:
         self.lose(None)
@@ -268,11 +262,19 @@ async def test_a_response_before_the_request_answers_it_and_no_other(size: int) 
     wire = Wire()
     for start in range(0, len(OK), size):
         wire.connection.data_received(OK[start : start + size])
-        assert not wire.reading, "no more is kept than what was read at once"
     outcome = await exchange(wire, [])
     assert (outcome.response.status_code, outcome.response.body, outcome.error) == (200, b"ok", None)
-    assert wire.reading
     assert wire.closed, "whoever is a response ahead once would be for ever"
+
+
+def test_of_what_comes_before_a_request_only_so_much_is_kept() -> None:
+    loop = asyncio.new_event_loop()
+    connection = Connection(loop)
+    for _ in range(100):
+        connection.data_received(b"x" * 65536)
+    assert connection._early is not None
+    assert len(connection._early) <= EARLY_BYTES_MAX + 65536
+    loop.close()
 
 
 async def test_a_cut_in_chunks_that_a_second_header_announces_is_no_end() -> None:

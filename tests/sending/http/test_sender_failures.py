@@ -11,7 +11,7 @@ import pytest
 from domain.delivery.failure_kinds import EXPLANATIONS, FailureKind
 from domain.urls import rules as url_rules
 from domain.urls.rules import UrlRefused, UrlRules
-from sending.http import address_guard, connection
+from sending.http import address_guard, connection, egress_proxy
 from sending.http import pool as connections
 from sending.http.address_guard import AddressBlockedError
 from sending.http.client import KINDS, Sender, SenderSettings, detail_of, failure_of
@@ -20,7 +20,7 @@ from tests.sending.http.sending import local_sender, request_to
 OURS = sorted(
     {
         member
-        for module in (address_guard, connection, connections, url_rules)
+        for module in (address_guard, connection, connections, egress_proxy, url_rules)
         for _, member in inspect.getmembers(module, inspect.isclass)
         if issubclass(member, Exception) and member.__module__ == module.__name__
     },
