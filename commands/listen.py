@@ -121,10 +121,11 @@ class Display:
         return {"receivedAt": datetime.now(UTC).isoformat(), **facts, **shown}
 
     def _headers(self, received: ReceivedRequest) -> Iterator[tuple[str, str]]:
-        for name, value in received.headers.items():
+        for raw_name, raw_value in received.headers.raw:
+            name, value = raw_name.decode(), raw_value.decode(errors="replace")
             lowered = name.lower()
             public = lowered in PUBLIC_HEADERS or lowered.startswith(PUBLIC_HEADER_PREFIXES)
-            yield str(name), value if public or self._show_secrets else MASK
+            yield name, value if public or self._show_secrets else MASK
 
     def _body(self, received: ReceivedRequest) -> str:
         try:

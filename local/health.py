@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
-import aiohttp
+import httpx
 from sqlalchemy.exc import SQLAlchemyError
 from temporalio.client import Client
 from temporalio.service import RPCError
@@ -39,11 +39,12 @@ class ProbeResponse:
 
 async def fetch(url: str, timeout_seconds: float = PROBE_SECONDS) -> ProbeResponse | None:
     """GET the address, ignoring proxy variables. Return None if no response arrives in time."""
-    timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+    tls = url.startswith("https:")  # loading the certificate authorities takes 20 ms
     try:
-        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as response:
-            return ProbeResponse(response.status, await response.read())
-    except (aiohttp.ClientError, OSError, TimeoutError):
+        async with asyncio.timeout(timeout_seconds), httpx.AsyncClient(trust_env=False, verify=tls) as client:
+            response = await client.get(url, timeout=None, follow_redirects=True)
+            return ProbeResponse(response.status_code, response.content)
+    except (httpx.HTTPError, httpx.InvalidURL, OSError, TimeoutError):
         return None
 
 

@@ -14,13 +14,17 @@ import hmac
 import socket
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
+import httpx
 import orjson
-from aiohttp import web
-from multidict import CIMultiDictProxy
+from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from telemetry.serving import serving
 
 BODY_LIMIT_BYTES = 16 * 1024 * 1024
 """Maximum request body. Far above the largest event, so that the body of a faulty sender is shown in full."""
@@ -31,7 +35,8 @@ FAILING_STATUS = 503
 REMEMBERED_IDS = 1_000_000
 """Maximum remembered message ids, some 100 MB. Bounds the memory of a receiver that runs for days."""
 
-STOP_SECONDS = 1.0
+TOO_LARGE_STATUS = 413
+WITHOUT_BODY = (204, 304)
 KEY_PREFIX = "whsec_"
 TOLERANCE_SECONDS = 300
 """Maximum difference between the sender's clock and ours, as in the Standard Webhooks libraries."""
@@ -58,7 +63,8 @@ class ReceivedRequest:
     host: str
     target: str
     """Path and query, as on the request line."""
-    headers: CIMultiDictProxy[str]
+    headers: httpx.Headers
+    """`raw` has the names as they were sent."""
     body: bytes
     format: str
     """`modern`, `legacy` or `other`."""
@@ -95,6 +101,18 @@ class Answering:
     fail_first: int = 0
 
 
+class _UnchangedProtocol(HttpToolsProtocol):
+    """HTTP/1.1 connection that passes the target and the names of headers on as they were sent."""
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)
+        self.headers[-1] = (name, value)
+
+    def on_headers_complete(self) -> None:
+        cast("Scope", self.scope)["target"] = self.url
+        super().on_headers_complete()
+
+
 class Receiver:
     """HTTP server on one address. Calls `on_request` once for each request, in order of arrival. `keys` are signing
     keys (`whsec_…`). A request verifies if one of them made its signatures."""
@@ -111,43 +129,51 @@ class Receiver:
         self._keys = tuple(keys)
         self._on_request = on_request
         self._succeeded_ids: dict[str, None] = {}
-        self._runner: web.ServerRunner | None = None
+        self._serving = AsyncExitStack()
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> int:
         """Listen and return the port; 0 takes a free one. Raises OSError if the address is not available."""
         listening = _listening_socket(host, port)
-        server = web.Server(self._handle, access_log=None, max_field_size=65536)
-        self._runner = web.ServerRunner(server, shutdown_timeout=STOP_SECONDS)
-        await self._runner.setup()
-        await web.SockSite(self._runner, listening).start()
+        await self._serving.enter_async_context(serving(self._answer, _UnchangedProtocol, sock=listening))
         bound: int = listening.getsockname()[1]
         return bound
 
     async def stop(self) -> None:
         """Stop listening and end every connection."""
-        if self._runner is not None:
-            runner, self._runner = self._runner, None
-            await runner.cleanup()
+        await self._serving.aclose()
 
-    async def _handle(self, request: web.BaseRequest) -> web.Response:
-        body = await request.clone(client_max_size=BODY_LIMIT_BYTES).read()
-        received = self._receive(request, body)
-        self._on_request(received)
-        if self._answering.delay_seconds:
-            await asyncio.sleep(self._answering.delay_seconds)
-        return web.Response(status=received.status)
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, as an ASGI application."""
+        body, whole = b"", False
+        while not whole and len(body) <= BODY_LIMIT_BYTES:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            body, whole = body + message["body"], not message["more_body"]
+        status = TOO_LARGE_STATUS
+        if len(body) <= BODY_LIMIT_BYTES:
+            received = self._receive(scope, body)
+            self._on_request(received)
+            status = received.status
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._answering.delay_seconds):
+                    await receive()  # returns when the client has gone, or when the receiver stops
+        length = [] if status in WITHOUT_BODY else [(b"content-length", b"0")]
+        await send({"type": "http.response.start", "status": status, "headers": length})
+        await send({"type": "http.response.body"})
 
-    def _receive(self, request: web.BaseRequest, body: bytes) -> ReceivedRequest:
+    def _receive(self, scope: Scope, body: bytes) -> ReceivedRequest:
         counts = self.counts
         counts.requests += 1
+        headers = httpx.Headers(scope["headers"])
         form, event_name, body_id = _described(body)
-        message_id = body_id or request.headers.get("webhook-id")
+        message_id = body_id or headers.get("webhook-id")
         received = ReceivedRequest(
             number=counts.requests,
-            method=request.method,
-            host=request.headers.get("Host", ""),
-            target=request.raw_path,
-            headers=request.headers,
+            method=scope["method"],
+            host=headers.get("Host", ""),
+            target=scope["target"].decode(errors="replace"),
+            headers=headers,
             body=body,
             format=form,
             event_name=event_name,

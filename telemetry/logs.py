@@ -6,7 +6,7 @@ import sys
 import structlog
 from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
 
-QUIET = {"httpx": "WARNING", "aiohttp.access": "WARNING", "alembic": "WARNING"}
+QUIET = {"httpx": "WARNING", "alembic": "WARNING"}
 """Minimum level of libraries that would otherwise log every request."""
 
 

@@ -20,8 +20,6 @@ SECTIONS = {
 # Modules that come with a declared package and belong to its interface.
 COMPANIONS = {
     "markupsafe": "jinja2",
-    "multidict": "aiohttp",
-    "yarl": "aiohttp",
     "protobuf": "temporalio",
     "pydantic-core": "pydantic",
     "starlette": "fastapi",

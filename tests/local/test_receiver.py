@@ -102,10 +102,20 @@ def problems(received: ReceivedRequest) -> dict[str, tuple[str, ...]]:
 
 async def test_a_request_is_seen_exactly_as_it_was_sent(listening: Listening) -> None:
     body = b'{"type":"customer.updated","data":{"customerId":"1","n":10.10}}'
-    await listening.send(body, "/a%7Eb/%C3%A9?x=1&y=%20")
+    await listening.send(body, "/a%7Eb/%C3%A9?x=1&y=%20", {"X-Own_NAME": "a  b"})
     (received,) = listening.seen
     assert (received.method, received.host, received.target) == ("POST", listening.host, "/a%7Eb/%C3%A9?x=1&y=%20")
     assert received.body == body
+    assert (b"X-Own_NAME", b"a  b") in received.headers.raw
+    assert received.headers["x-own_name"] == "a  b"
+
+
+async def test_a_body_that_is_too_large_is_refused_and_not_seen(
+    listening: Listening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("local.receiver.BODY_LIMIT_BYTES", 100_000)
+    assert await listening.send(b"x" * 100_001) == 413
+    assert listening.seen == []
 
 
 @pytest.mark.parametrize(
