@@ -155,6 +155,12 @@ class Settings(BaseSettings):
         description="Tell the proxy the receiver's name instead of an address, where public names cannot be resolved. "
         "The check of addresses (ALLOWED_NETWORKS) is then the proxy's: it must refuse private ones.",
     )
+    http_transport: str | None = Field(
+        None,
+        pattern=r"^[\w.]+:[\w.]+$",
+        description="Transport of httpx for deliveries, as package.module:function. The function gets our transport, "
+        "which checks addresses, and returns the one to use: a wrapper of it, or another. None: ours, called directly.",
+    )
     user_agent: str = Field("OpenLoyalty", description="User-Agent of deliveries, the same as the platform's.")
 
     # Attempts

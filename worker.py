@@ -11,6 +11,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
+from pkgutil import resolve_name
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -129,6 +130,7 @@ def sender_settings(settings: Settings) -> SenderSettings:
         ca_bundle=str(settings.ca_bundle) if settings.ca_bundle else None,
         client_cert=str(settings.client_certificate) if settings.client_certificate else None,
         proxy=egress_proxy(settings),
+        transport=resolve_name(settings.http_transport) if settings.http_transport else None,
     )
 
 

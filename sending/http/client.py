@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, cast
 
+import httpx
+
 from domain.delivery.failure_kinds import FailureKind
 from domain.delivery.verdict import Answer, parse_retry_after
 from domain.urls.rules import NormalisedUrl, UrlRefused, UrlRules, normalise_url
@@ -20,6 +22,7 @@ from sending.http.address_guard import AddressBlockedError, NameRefusedError
 from sending.http.connection import ClosedBeforeAnswerError, MalformedResponseError, Response
 from sending.http.egress_proxy import EgressProxy, ProxyRefusedError, ProxyUnavailableError
 from sending.http.pool import Connections, HandshakeCutError, NotConnectedError
+from sending.http.transport import GuardedTransport, TransportFactory, exchange_over
 
 # Maximum length of a stored `Location`: a useful URL fits, and a receiver may send 8 KB.
 _LOCATION_BYTES = 500
@@ -44,6 +47,14 @@ KINDS: dict[type[BaseException], FailureKind] = {
     ClosedBeforeAnswerError: FailureKind.reset,
     MalformedResponseError: FailureKind.invalid_response,
     OSError: FailureKind.connect,
+    # Raised by somebody's own transport
+    httpx.TransportError: FailureKind.connect,
+    httpx.ReadTimeout: FailureKind.timeout,
+    httpx.WriteTimeout: FailureKind.timeout,
+    httpx.ReadError: FailureKind.reset,
+    httpx.WriteError: FailureKind.reset,
+    httpx.RemoteProtocolError: FailureKind.invalid_response,
+    httpx.ProxyError: FailureKind.proxy_unavailable,
 }
 _WITH_OWN_TEXT = tuple(error for error in KINDS if error.__module__.startswith(("sending.", "domain.")))
 
@@ -55,8 +66,9 @@ class SenderSettings:
     `timeout_seconds` limits the whole attempt, from name resolution to the last byte of the response. At most
     `read_limit_bytes` of a response are read, and `excerpt_bytes` are stored. `ca_bundle` is a PEM file trusted beside
     the public authorities, `client_cert` a PEM file with chain and key. `proxy` is None if receivers are reached
-    directly. The number of connections has no limit here: the callers limit it per subscription, so that no receiver
-    can use up a shared pool.
+    directly. `transport` returns a transport of httpx that carries every request; None: a direct call of ours. The
+    number of connections has no limit here: the callers limit it per subscription, so that no receiver can use up a
+    shared pool.
     """
 
     rules: UrlRules
@@ -67,6 +79,7 @@ class SenderSettings:
     ca_bundle: str | None = None
     client_cert: str | None = None
     proxy: EgressProxy | None = None
+    transport: TransportFactory | None = None
 
 
 @dataclass(slots=True)  # not frozen: making one would cost thrice as much, for each delivery
@@ -168,13 +181,19 @@ class Sender(AbstractAsyncContextManager["Sender"]):
             client_cert=settings.client_cert,
             proxy=settings.proxy,
         )
+        guarded = GuardedTransport(self._connections, settings.rules, settings.read_limit_bytes)
+        self._transport = None if settings.transport is None else settings.transport(guarded)
         self._deadlines = Deadlines(settings.timeout_seconds)
         self._opening: Callable[[str], tuple[NormalisedUrl, str]] = lru_cache(maxsize=4096)(self._opening_of)
+        self._target: Callable[[str], tuple[httpx.URL, list[tuple[bytes, bytes]]]]
+        self._target = lru_cache(maxsize=4096)(self._target_of)
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:
+        if self._transport is not None:
+            await self._transport.aclose()
         await self._connections.aclose()
 
     async def send(self, request: OutgoingRequest) -> SendResult:
@@ -212,10 +231,19 @@ class Sender(AbstractAsyncContextManager["Sender"]):
         normal = normalise_url(url, self._settings.rules)
         return normal, f"POST {normal.target} HTTP/1.1\r\nHost: {normal.host}\r\nContent-Type: application/json\r\n"
 
+    def _target_of(self, url: str) -> tuple[httpx.URL, list[tuple[bytes, bytes]]]:
+        """Return the URL for httpx, and the headers of every request to it."""
+        host = self._opening(url)[0].host.encode()
+        fields = [(b"Host", host), (b"Content-Type", b"application/json"), (b"Accept-Encoding", b"identity")]
+        return httpx.URL(url), fields
+
     async def _exchange(self, request: OutgoingRequest, response: Response) -> None:
         url, opening = self._opening(request.url.url)
         if url != request.url:
             raise UrlRefused("not_normal", "the URL is not in the form in which it was stored and signed")
+        if self._transport is not None:
+            await self._exchange_over(self._transport, request, response)
+            return
         lines, count = "".join([f"{name}: {value}\r\n" for name, value in request.headers]), len(request.headers)
         names = f"\n{lines}".lower()
         if "\nuser-agent: " not in names:
@@ -226,6 +254,20 @@ class Sender(AbstractAsyncContextManager["Sender"]):
             raise ValueError("a header with a line break or NUL in it")
         head = f"{opening}Content-Length: {len(request.body)}\r\nAccept-Encoding: identity\r\n{lines}\r\n"
         await self._connections.exchange(url, head.encode() + request.body, response)
+
+    async def _exchange_over(
+        self, transport: httpx.AsyncBaseTransport, request: OutgoingRequest, response: Response
+    ) -> None:
+        """Exchange as an `httpx.Request`."""
+        target, common = self._target(request.url.url)
+        fields = common + [(name.encode(), value.encode()) for name, value in request.headers]
+        names = {name.lower() for name, _ in fields}
+        if b"user-agent" not in names:
+            fields.append((b"User-Agent", self._settings.user_agent.encode()))
+        if b"accept" not in names:
+            fields.append((b"Accept", b"*/*"))
+        fields.append((b"Content-Length", b"%d" % len(request.body)))
+        await exchange_over(transport, target, fields, request.body, response)
 
 
 def failure_of(error: BaseException) -> FailureKind:
@@ -251,4 +293,6 @@ def detail_of(error: BaseException) -> str:
         # Python sets `reason` only where OpenSSL names one.
         reason: str | None = getattr(error, "reason", None)
         return (reason or "handshake failed").lower().replace("_", " ")
+    if isinstance(error, httpx.TransportError):
+        return str(error) or type(error).__name__
     return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__

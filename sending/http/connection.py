@@ -58,6 +58,7 @@ class Response:
     body_limit: int
     """Maximum number of body bytes; the rest is not read."""
     status_code: int | None = None
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
     location: bytes | None = None
     retry_after: bytes | None = None
     body: bytearray = field(default_factory=bytearray)
@@ -143,6 +144,7 @@ class Connection(asyncio.Protocol):
         self._response = response
         self._request_bytes = len(request)
         self._headers: dict[bytes, bytes] = {}
+        self._fields: list[tuple[bytes, bytes]] = []
         self._framing_left = FRAMING_BYTES_MAX
         self._pieces_left, self.unanswered = PIECES_MAX, True
         self._head: bytes | None = b""
@@ -252,6 +254,7 @@ class Connection(asyncio.Protocol):
             return
         data, notes = repaired
         self._headers.clear()
+        self._fields.clear()
         self._new_parser()
         self._head = None
         self._response.notes.update(dict.fromkeys(notes))
@@ -300,6 +303,7 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._pieces_left -= 4
+        self._fields.append((name, value))
         name = name.lower()
         if name == _TRANSFER_ENCODING:
             self._headers[name] = value  # the last one says how the body ends
@@ -321,6 +325,7 @@ class Connection(asyncio.Protocol):
         headers, response = self._headers, self._response
         self._head = None
         response.status_code = status_code
+        response.headers, self._fields = self._fields, []  # what follows are trailers
         response.location = headers.get(b"location")
         response.retry_after = headers.get(b"retry-after")
         chunked = headers.get(_TRANSFER_ENCODING, b"").rpartition(b",")[2].strip().lower() == b"chunked"
@@ -344,4 +349,5 @@ class Connection(asyncio.Protocol):
                 self._keep_alive = self._parser.should_keep_alive()
             return
         self._headers.clear()
+        self._fields.clear()
         self._pieces_left -= 4

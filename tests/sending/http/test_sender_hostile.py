@@ -5,7 +5,9 @@ import resource
 
 import pytest
 
+from bench.transport import unchanged
 from domain.delivery.failure_kinds import FailureKind
+from sending.http.transport import TransportFactory
 from tests.receiver import (
     Exchange,
     Receiver,
@@ -23,11 +25,12 @@ from tests.sending.http.hostile import HOSTILE
 from tests.sending.http.sending import TIMEOUT_SECONDS, local_sender, request_to, send
 
 
+@pytest.mark.parametrize("transport", [None, unchanged], ids=["by a direct call", "as a request of httpx"])
 @pytest.mark.parametrize("case", HOSTILE)
-async def test_a_receiver_that(case: str) -> None:
+async def test_a_receiver_that(case: str, transport: TransportFactory | None) -> None:
     reply, status_code, failure, note = HOSTILE[case]
     timeout_seconds = 0.5 if failure is FailureKind.timeout else TIMEOUT_SECONDS
-    async with Receiver() as receiver, local_sender(timeout_seconds=timeout_seconds) as sender:
+    async with Receiver() as receiver, local_sender(timeout_seconds=timeout_seconds, transport=transport) as sender:
         receiver.script(reply)
         result = await sender.send(request_to(receiver.url("/hook?secret=1")))
         assert (result.status_code, result.failure) == (status_code, failure), result
