@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from yarl import URL
 
 from domain.urls.rules import UrlRefused, UrlRules, address_refusal, normalise_url
+from domain.urls.targets import shown_target
 from tests.domain.url_vectors import UrlVector, url_vectors
 
 RULES = UrlRules(allow_http=True)
@@ -49,6 +50,15 @@ def test_the_table_has_150_refusals_and_30_urls_that_pass() -> None:
     assert sum(verdict != "ok" for verdict in verdicts) >= 150
     assert sum(verdict == "ok" for verdict in verdicts) >= 30
     assert len({(vector.url, vector.addresses) for vector in url_vectors()}) == len(verdicts), "no line stands twice"
+
+
+@pytest.mark.parametrize("vector", url_vectors(), ids=str)
+def test_each_url_has_a_displayed_form_without_its_query(vector: UrlVector) -> None:
+    shown = shown_target(vector.at(PORT))  # also of a stored URL that a later parser refuses
+    assert "?" not in shown
+    if vector.verdict == "ok":
+        normal = normalise_url(vector.at(PORT), RULES)
+        assert shown_target(normal.url) == normal.host + normal.path
 
 
 @pytest.mark.parametrize("vector", [vector for vector in url_vectors() if vector.verdict == "ok"], ids=str)
