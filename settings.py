@@ -18,6 +18,8 @@ from cryptography.fernet import Fernet
 from pydantic import BeforeValidator, Field, PlainValidator, PositiveFloat, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from domain.delivery.timeouts import LONGEST_REQUEST_SECONDS, SHUTDOWN_GRACE_SECONDS
+
 MINIMUM_JWT_SECRET_CHARACTERS = 32  # RFC 7518, 3.2: an HS256 key is at least as long as its hash
 
 T = TypeVar("T")
@@ -165,7 +167,10 @@ class Settings(BaseSettings):
 
     # Attempts
     request_timeout_seconds: PositiveFloat = Field(
-        15, description="Timeout of a whole request, connecting and reading included."
+        15,
+        le=LONGEST_REQUEST_SECONDS,
+        description="Timeout of a whole request, connecting and reading included; a subscription's `timeoutSeconds` "
+        "replaces it.",
     )
     retry_schedule_seconds: CommaSeparated[int] = Field(
         (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400),
@@ -285,7 +290,10 @@ class Settings(BaseSettings):
         "version that `temporal promote` made current. None: on any worker.",
     )
     shutdown_grace_seconds: float = Field(
-        20, ge=0, description="Time for attempts in progress to finish when the worker is asked to stop."
+        SHUTDOWN_GRACE_SECONDS,
+        ge=0,
+        description="Time for attempts in progress to finish when the worker is asked to stop. A shorter one cuts off "
+        "the longest requests.",
     )
 
     def __init__(self, **values: Any) -> None:

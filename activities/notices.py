@@ -13,7 +13,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from domain.delivery.failure_kinds import FailureKind
 from domain.delivery.identity import notice_workflow_id
-from domain.delivery.notices import notice_body
+from domain.delivery.notices import NOTICES_A_ROUND, notice_body
 from domain.delivery.retry import retry_delay
 from domain.delivery.verdict import Answer, VerdictOutcome, verdict
 from domain.urls.rules import UrlRefused, UrlRules, normalise_url
@@ -25,7 +25,6 @@ from storage.access.tables import StoreOperator
 from storage.database import Database
 from storage.sealing import Sealer
 from storage.subscriptions.notices import (
-    NOTICES_A_ROUND,
     DueNotice,
     due_mails,
     due_notices,

@@ -18,6 +18,7 @@ from uuid import UUID
 from domain.delivery.failure_kinds import FailureKind
 from domain.delivery.lifecycle import UNCHANGED, DeliveryStatus, Reason, Step, step_after
 from domain.delivery.throttling import TOO_MANY_REQUESTS, Answers
+from domain.delivery.timeouts import LONGEST_LEASE_SECONDS
 from domain.delivery.verdict import Verdict, VerdictOutcome, verdict
 from domain.urls.targets import shown_target
 from domain.wire.signing import body_sha256
@@ -30,7 +31,6 @@ from sending.subscription_queues import SubscriptionQueues
 from sending.suspension import DISABLED, OVERLOADED, Suspension, suspension_for
 from storage.deliveries.attempts import Intent
 from storage.deliveries.open import OpenDelivery
-from storage.operations.workers import LONGEST_ATTEMPT_SECONDS
 from telemetry.tracing import NO_TRACES, Traces
 from telemetry.worker_metrics import WorkerMetrics
 
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 ENDED = (DeliveryStatus.DELIVERED, DeliveryStatus.EXHAUSTED)
 
-OLDEST_INTENT_SECONDS = LONGEST_ATTEMPT_SECONDS / 2
+OLDEST_INTENT_SECONDS = LONGEST_LEASE_SECONDS / 2
 """Maximum time that a first attempt queues with a written intent: others soon take an older lease for lapsed."""
 
 SUPERSEDED_SECONDS = 60.0

@@ -7,9 +7,10 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from domain.delivery.failure_kinds import FailureKind
 from domain.delivery.lifecycle import DeliveryStatus
+from domain.delivery.timeouts import LONGEST_REQUEST_SECONDS
 from telemetry.process_metrics import PoolGauges, process_registry
 
-ATTEMPT_BUCKETS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15)
+ATTEMPT_BUCKETS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, LONGEST_REQUEST_SECONDS)
 FIRST_ATTEMPT_BUCKETS_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 """Bucket bounds of the first attempt's lag, with 5 s, the bound of the service level (docs/operating.md)."""
 

@@ -11,6 +11,7 @@ from temporalio.client import Client
 from temporalio.common import ActivityIDConflictPolicy, Priority, RetryPolicy
 from temporalio.service import RPCError, RPCStatusCode
 
+from domain.delivery.timeouts import ATTEMPT_SECONDS
 from domain.urls.targets import shown_target
 from storage.database import Database
 from storage.deliveries.retries import LONGEST_OVERDUE, WaitingRetry, overdue
@@ -27,8 +28,8 @@ logger = logging.getLogger(__name__)
 DELIVER_WEBHOOK = "deliver-webhook"
 ATTEMPT_ONCE = "attempt-once"
 
-ATTEMPT_TIMEOUT = timedelta(seconds=90)
-"""Maximum duration of one attempt. A request takes 15 s at most; the rest is queueing in the worker."""
+ATTEMPT_TIMEOUT = timedelta(seconds=ATTEMPT_SECONDS)
+"""Time-out of an activity that makes one attempt. The attempt goes on, and the next activity joins it."""
 
 HEARTBEAT_TIMEOUT = timedelta(seconds=5)
 """Delay after which Temporal notices that a worker died in an attempt. The dead worker's lease lapses after 3 s."""

@@ -8,6 +8,7 @@ from temporalio.exceptions import ActivityAlreadyStartedError, WorkflowAlreadySt
 from temporalio.service import RPCError, RPCStatusCode
 
 from domain.delivery.identity import draft_test_workflow_id, manual_attempt_id, send_test_workflow_id
+from domain.delivery.timeouts import TEST_SECONDS
 from domain.urls.targets import shown_target
 from storage.deliveries.actions import ActedOn
 from temporal.client import START_TIMEOUT
@@ -16,7 +17,7 @@ from temporal.messages import DraftTestRef, DrainTask, ManualAttempt
 from temporal.retries import ATTEMPT_ONCE, ATTEMPT_TIMEOUT, HEARTBEAT_TIMEOUT, OWN_FAULTS
 from temporal.visibility import as_summary, attributes_of
 
-DRAFT_TEST_TIMEOUT = timedelta(seconds=30)
+DRAFT_TEST_TIMEOUT = timedelta(seconds=TEST_SECONDS)
 """Timeout of the test of a draft. An operator waits for its result, so a worker that starts later sends nothing."""
 
 

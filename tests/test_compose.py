@@ -195,13 +195,6 @@ def test_every_service_waits_for_what_it_needs_to_be_done_or_well() -> None:
             assert one_shot or "healthcheck" in SERVICES[needed]
 
 
-def test_a_worker_is_given_longer_to_stop_than_its_attempts_take() -> None:
-    settings = SERVICES["worker"]["environment"]
-    grace = float(settings["SHUTDOWN_GRACE_SECONDS"])
-    assert grace > Settings.model_fields["request_timeout_seconds"].default
-    assert float(SERVICES["worker"]["stop_grace_period"].removesuffix("s")) > grace
-
-
 def test_the_image_is_built_from_everything_that_is_installed_and_nothing_else() -> None:
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     rules = [line for line in lines if line and not line.startswith("#")]

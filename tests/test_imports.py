@@ -41,7 +41,7 @@ LAYERS_OF_A_WORKER = {
     ("module", "allowed"),
     [
         pytest.param("cli.py", {"commands"}, id="the command line puts commands together"),
-        pytest.param("settings.py", set(), id="settings stand alone"),
+        pytest.param("settings.py", {"domain"}, id="settings know the rules alone"),
         pytest.param("worker.py", LAYERS_OF_A_WORKER, id="the worker is built without API and commands"),
     ],
 )

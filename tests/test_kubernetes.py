@@ -12,9 +12,7 @@ import yaml
 
 import cli
 from api.operations.metrics import ApiMetrics
-from relay.relay import STOP_SECONDS
 from settings import Settings
-from telemetry.export import CLOSE_SECONDS
 from telemetry.worker_metrics import WorkerMetrics
 from tests.house import PYPROJECT, ROOT
 from tests.test_compose import DOCKERFILE, REQUIRED, SETTINGS, TEMPORAL_CLIENT
@@ -170,14 +168,6 @@ def test_what_serves_is_probed_where_it_answers(name: str) -> None:
 
 def test_the_api_takes_events_while_temporal_is_away() -> None:
     assert container("api")["readinessProbe"]["httpGet"]["path"] == "/healthz"
-
-
-def test_a_worker_is_given_longer_to_stop_than_its_longest_attempt_takes() -> None:
-    grace = float(SETTINGS_MAP["SHUTDOWN_GRACE_SECONDS"])
-    assert grace > Settings.model_fields["request_timeout_seconds"].default
-    # In turn: the relay, the workflows' tasks, the attempts; then the spans that were not sent.
-    longest = STOP_SECONDS + grace + grace + CLOSE_SECONDS
-    assert pod("worker")["terminationGracePeriodSeconds"] > longest
 
 
 @pytest.mark.parametrize("name", SERVED)

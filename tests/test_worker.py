@@ -60,7 +60,7 @@ async def worker_process(
             "TASK_QUEUE": task_queue,
             "ALLOW_HTTP": "true",
             # A stopped process must not find its request timed out when it goes on; taking over can take 15 s.
-            "REQUEST_TIMEOUT_SECONDS": "60",
+            "REQUEST_TIMEOUT_SECONDS": "30",
             "ALLOWED_PORTS": "",
             "ALLOWED_NETWORKS": "127.0.0.0/8",
             "LOG_LEVEL": "ERROR",

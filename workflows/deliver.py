@@ -10,15 +10,16 @@ from datetime import timedelta
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from activities.deliver import DeliveryActivities
+    from activities.deliver import FIRST_ATTEMPTS_SECONDS, DeliveryActivities
     from activities.retry import RetryActivities
     from temporal.messages import DeliverySummary, EventBatch
     from temporal.retries import OWN_FAULTS
     from temporal.visibility import batch_details, details_table
     from workflows.execution import execute
 
-FIRST_ATTEMPTS_TIMEOUT = timedelta(seconds=30)
-"""Time-out of the first attempts. The activity ends by itself after 20 s; more means that the database hangs."""
+FIRST_ATTEMPTS_TIMEOUT = timedelta(seconds=FIRST_ATTEMPTS_SECONDS + 10)
+"""Time-out of the first attempts. The activity ends by itself, however long requests take; more means that the database
+hangs."""
 
 SCHEDULE_RETRIES_TIMEOUT = timedelta(minutes=10)
 """Time-out for starting the retries of a batch, which takes some 10 ms each."""

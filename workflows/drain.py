@@ -11,12 +11,12 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from activities.drain import DrainActivities
+    from domain.delivery.timeouts import DRAIN_ROUND_SECONDS
     from temporal.messages import DrainRound, DrainRoundResult, DrainTask
     from temporal.visibility import as_summary
     from workflows.execution import execute
 
-ROUND_TIMEOUT = timedelta(seconds=120)
-"""Time-out of a round: a probe of up to 15 s, 5 s of beginning deliveries, then those behind the rate limiter."""
+ROUND_TIMEOUT = timedelta(seconds=DRAIN_ROUND_SECONDS)
 
 LINGER = timedelta(seconds=2)
 """Pause before the last read of a drain without work, so that a wake signal of a second ago need not be repeated."""

@@ -6,11 +6,13 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from activities.notices import NoticeActivities
+    from domain.delivery.notices import NOTICES_A_ROUND
+    from domain.delivery.timeouts import LONGEST_REQUEST_SECONDS
     from temporal.messages import NoticeRound, NoticeTask
     from workflows.execution import execute
 
-ROUND_TIMEOUT = timedelta(minutes=15)
-"""Time-out of a round: fifty notices of up to 15 s each, and a mail. A dead worker is noticed by its heartbeats."""
+ROUND_TIMEOUT = timedelta(seconds=(NOTICES_A_ROUND + 2) * LONGEST_REQUEST_SECONDS)
+"""Time-out of a round: its notices one after the other, and a mail. A dead worker is noticed by its heartbeats."""
 
 
 @workflow.defn(name="notify-operator")

@@ -13,11 +13,11 @@ from api.refusals import temporal_call
 from api.store_actions import StoreActions
 from api.subscriptions.models import SubscriptionCreate
 from api.subscriptions.service import Editor, headers_after
+from domain.delivery.timeouts import TEST_SECONDS
 from domain.events.catalogue import CATALOGUE
 from domain.wire.signing import SECRET_BYTES, format_secret
 from storage.events.intake import new_event
 from storage.subscriptions.draft_tests import (
-    DRAFT_TEST_SECONDS,
     DRAFT_TESTS_A_MINUTE,
     draft_test_result,
     forget_test,
@@ -29,7 +29,7 @@ from storage.subscriptions.queries import SubscriptionRow, open_headers, seal_he
 from storage.subscriptions.tables import DraftTest
 from temporal.messages import DraftTestRef
 
-ANSWER_SECONDS = DRAFT_TEST_SECONDS + 2.0
+ANSWER_SECONDS = TEST_SECONDS + 2.0
 """Maximum wait for the end of a draft test. Temporal reports a timeout shortly after it has passed."""
 
 

@@ -13,10 +13,8 @@ from commands.terminal import failed, json_wanted, say, show, show_json
 from domain.delivery.explain import ReasonCode
 from domain.delivery.failure_kinds import EXPLANATIONS, FailureKind
 from domain.delivery.lifecycle import DeliveryStatus
+from domain.delivery.timeouts import TEST_SECONDS
 from domain.wire.excerpts import printable
-
-TEST_SECONDS = 30.0
-"""Time to wait for the outcome of a test. An attempt takes 15 s at most."""
 
 POLL_SECONDS = 0.2
 
@@ -109,7 +107,7 @@ def send_test(target: Target, subscription_id: SubscriptionId) -> None:
     deadline = time.monotonic() + TEST_SECONDS
     while (found := target.get(f"webhook/delivery/{message_id}"))["status"] == DeliveryStatus.PENDING:
         if time.monotonic() > deadline:
-            raise failed(f"No outcome within {TEST_SECONDS:.0f} s. Does a worker run? See `loyalty-webhooks status`.")
+            raise failed(f"No outcome within {TEST_SECONDS} s. Does a worker run? See `loyalty-webhooks status`.")
         time.sleep(POLL_SECONDS)
     delivered = found["status"] == DeliveryStatus.DELIVERED
     if delivered or json_wanted():

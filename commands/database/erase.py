@@ -19,6 +19,7 @@ from sqlalchemy.engine import URL, make_url
 from commands.configuration import Installation, with_installation
 from commands.database.connection import in_database, operator
 from commands.terminal import EXIT_USAGE, failed, say, show_table
+from domain.delivery.timeouts import LONGEST_REQUEST_SECONDS
 from storage.access.audit import record
 from storage.access.stores import store_exists
 from storage.database import Database
@@ -34,8 +35,8 @@ from storage.events.erasure import (
     places,
 )
 
-LATE_SECONDS = 15.0
-"""Time for writing the outcome of an attempt in flight, counted from the end of the request timeout."""
+LATE_SECONDS = LONGEST_REQUEST_SECONDS + 15.0
+"""Maximum wait for the outcome of an attempt in flight: the longest request, and its recording."""
 
 LATE_POLL_SECONDS = 0.5
 
@@ -78,8 +79,7 @@ def erase(
         database = URL.create("postgresql", host=url.host, port=url.port, database=url.database)  # without credentials
         where = installation.data.root if installation.data else database
         typer.confirm(f"Erase all data of customer {customer} in store {store} of {where}?", abort=True, err=True)
-    wait = installation.settings.request_timeout_seconds + LATE_SECONDS
-    found = in_database(installation, lambda database: _work(database, store, customer, wait, dry_run=dry_run))
+    found = in_database(installation, lambda database: _work(database, store, customer, dry_run=dry_run))
     if report is not None:
         report.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     titles = ("events", "expiry rows", "responses", "deliveries cancelled", "left")
@@ -92,15 +92,13 @@ def erase(
         raise failed(f"{found['left']} events, responses or rows of the customer remain or are new; run it again.")
 
 
-async def _work(
-    database: Database, store: str, customer: UUID, wait_seconds: float, *, dry_run: bool
-) -> dict[str, Any]:
+async def _work(database: Database, store: str, customer: UUID, *, dry_run: bool) -> dict[str, Any]:
     """Erase the customer's data, unless `dry_run`. Return the report."""
     if not await database.run(store_exists, store):
         raise failed(f"There is no store {store}.", EXIT_USAGE)
     begun, erased = datetime.now(UTC), Erased()
     for _ in range(MOST_ROUNDS):
-        late, new = await _round(database, store, customer, erased, wait_seconds, dry_run=dry_run)
+        late, new = await _round(database, store, customer, erased, dry_run=dry_run)
         if not new:
             break
     if not dry_run:
@@ -131,9 +129,7 @@ async def _work(
     }
 
 
-async def _round(
-    database: Database, store: str, customer: UUID, erased: Erased, wait_seconds: float, *, dry_run: bool
-) -> tuple[int, int]:
+async def _round(database: Database, store: str, customer: UUID, erased: Erased, *, dry_run: bool) -> tuple[int, int]:
     """Erase what is there. Return the number of responses that did not arrive in time, and of new events and rows."""
     pages, late = await _pages(database, store, customer), 0
     if not dry_run:
@@ -141,7 +137,7 @@ async def _round(
             await database.run(erase_events, store, day, ids, erased)
         # Those of earlier rounds and runs included, which may have ended before every response had arrived.
         every = _in_pages(await database.run(erased_events, store))
-        late = await _clear_late_answers(database, store, every, wait_seconds)
+        late = await _clear_late_answers(database, store, every)
     async with database.transaction() as connection:
         for _, ids in pages:  # the attempts in flight have reached the log by now
             await look_at(connection, store, ids, erased)
@@ -171,9 +167,9 @@ def _in_pages(events: Iterable[tuple[date, UUID]]) -> Pages:
     ]
 
 
-async def _clear_late_answers(database: Database, store: str, pages: Pages, wait_seconds: float) -> int:
+async def _clear_late_answers(database: Database, store: str, pages: Pages) -> int:
     """Clear the responses of attempts in flight as they arrive. Return the number that did not arrive in time."""
-    deadline, left = time.monotonic() + wait_seconds, 0
+    deadline, left = time.monotonic() + LATE_SECONDS, 0
     for day, ids in pages:
         while True:
             under_way = await database.run(clear_late_answers, store, day, ids)

@@ -12,6 +12,9 @@ BY_PERSON = "by_person"
 FAILING = "failing"
 """Reason of a subscription disabled because its receiver failed for too long."""
 
+NOTICES_A_ROUND = 50
+"""Maximum number of notices of one store sent per round; the rest follows in the next round."""
+
 
 class NoticeKind(StrEnum):
     """The `type` of an operational webhook."""

@@ -9,6 +9,7 @@ from sqlalchemy import Column, Integer, Text, delete, func, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import Field, col
 
+from domain.delivery.timeouts import LONGEST_LEASE_SECONDS
 from storage.columns import TableModel, instant
 
 LEASE_SECONDS = 3
@@ -16,9 +17,6 @@ LEASE_SECONDS = 3
 
 TOUCH_SECONDS = 1.0
 """Interval of a worker's signs of life; two may be lost before its leases lapse."""
-
-LONGEST_ATTEMPT_SECONDS = 600
-"""Maximum age of a lease: longer than any attempt can queue and run in a live worker, so an older lease is orphaned."""
 
 FORGOTTEN_AFTER = timedelta(days=7)
 """Retention of a dead worker's row, to which its attempts refer."""
@@ -46,7 +44,7 @@ _LEASES_CAN_LAPSE = f"""EXISTS (SELECT FROM worker AS steady
 
 SENDER_ID = f"""CASE WHEN
     attempt.outcome_at IS NULL
-    AND attempt.started_at > clock_timestamp() - interval '{LONGEST_ATTEMPT_SECONDS} seconds'
+    AND attempt.started_at > clock_timestamp() - interval '{LONGEST_LEASE_SECONDS} seconds'
     AND EXISTS (SELECT FROM worker WHERE worker.id = attempt.worker_id AND (
         worker.seen_at > clock_timestamp() - interval '{LEASE_SECONDS} seconds' OR NOT {_LEASES_CAN_LAPSE}))
 THEN attempt.worker_id END"""

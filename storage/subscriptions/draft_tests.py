@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 
 from domain.delivery.identity import message_id, send_test_workflow_id
+from domain.delivery.timeouts import TEST_BEGINS_SECONDS
 from domain.wire.bodies import TEST
 from storage.access.stores import find_store
 from storage.deliveries.transitions import create_test
@@ -25,9 +26,6 @@ DRAFT_TESTS_A_MINUTE = 10
 KEPT_FOR = timedelta(minutes=60)
 """Retention of a draft test, which a later one deletes. Only the page that started it reads it."""
 
-DRAFT_TEST_SECONDS = 30
-"""Maximum age at which a draft test is still sent. A person waits for it."""
-
 _WAIT = text(f"""
 SELECT CAST(ceil(extract(epoch FROM created_at + interval '1 minute' - clock_timestamp())) AS int) FROM draft_test
 WHERE store_code = :store_code AND created_at > clock_timestamp() - interval '1 minute'
@@ -36,7 +34,7 @@ ORDER BY created_at DESC OFFSET {DRAFT_TESTS_A_MINUTE - 1} LIMIT 1
 _BEGIN = text(f"""
 UPDATE draft_test SET begun_at = clock_timestamp()
 FROM store WHERE store.code = draft_test.store_code AND draft_test.id = :id AND begun_at IS NULL
-    AND draft_test.created_at > clock_timestamp() - interval '{DRAFT_TEST_SECONDS} seconds'
+    AND draft_test.created_at > clock_timestamp() - interval '{TEST_BEGINS_SECONDS} seconds'
 RETURNING draft_test.*, store.timezone
 """)
 

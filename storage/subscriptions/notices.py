@@ -11,16 +11,13 @@ from sqlalchemy import TextClause, delete, func, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 
-from domain.delivery.notices import Notice, NoticeKind
+from domain.delivery.notices import NOTICES_A_ROUND, Notice, NoticeKind
 from domain.urls.targets import shown_target
 from storage.mapping import all_as
 from storage.subscriptions.tables import NoticeRow
 
 AFTER_MINUTE_SECONDS = 2.0
 """Delay of a notice after its minute, so that transactions that began in the minute have committed."""
-
-NOTICES_A_ROUND = 50
-"""Maximum number of notices of one store sent per round; the rest follows in the next round."""
 
 MAIL_FOR_HOURS = 24
 """Maximum age of a notice that is mailed. Mail that was just switched on should report current events only."""

@@ -10,7 +10,8 @@ import pytest
 from api.actions.draft_tests import DraftTests
 from api.errors import TooManyTests, Unavailable, ValidationFailed
 from api.subscriptions.models import SubscriptionCreate
-from storage.subscriptions.draft_tests import DRAFT_TEST_SECONDS, DRAFT_TESTS_A_MINUTE, begin_draft_test
+from domain.delivery.timeouts import TEST_BEGINS_SECONDS
+from storage.subscriptions.draft_tests import DRAFT_TESTS_A_MINUTE, begin_draft_test
 from storage.subscriptions.queries import find_subscription
 from temporal.starts import ActionStarts as TemporalActs
 from tests.api.acting import ActionStarts
@@ -137,6 +138,6 @@ async def test_it_is_sent_once_and_not_after_nobody_waits_for_it(acting: ActionS
     async with acting.api.database.transaction() as connection:
         assert await begin_draft_test(connection, row.id) is None
     late = "UPDATE draft_test SET begun_at = NULL, created_at = created_at - make_interval(secs => :age) RETURNING id"
-    await acting.api.execute(late, age=DRAFT_TEST_SECONDS)
+    await acting.api.execute(late, age=TEST_BEGINS_SECONDS)
     async with acting.api.database.transaction() as connection:
         assert await begin_draft_test(connection, row.id) is None

@@ -217,7 +217,7 @@ async def test_a_manual_attempt_does_not_wait_for_first_attempts_that_hang(
     cleared_url: str, receiver: Receiver
 ) -> None:
     receiver.script(status(500))
-    async with workbench(cleared_url, request_timeout_seconds=60) as bench:
+    async with workbench(cleared_url, request_timeout_seconds=30) as bench:
         await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
         await bench.attempt_events(await bench.emit("CustomerUpdated", "{}"))
         [failed] = await bench.deliveries()
@@ -406,7 +406,7 @@ async def test_a_worker_that_stops_waits_for_no_receiver_longer_than_its_grace(
 ) -> None:
     receiver.otherwise = when(asyncio.Event(), status(200))
     async with asyncio.timeout(5):
-        async with workbench(cleared_url, shutdown_grace_seconds=0.3, request_timeout_seconds=60) as bench:
+        async with workbench(cleared_url, shutdown_grace_seconds=0.3, request_timeout_seconds=30) as bench:
             await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
             first = await bench.attempt_events(await bench.emit("CustomerUpdated", "{}"))
             assert first.retrying == 1

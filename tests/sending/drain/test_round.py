@@ -19,7 +19,7 @@ from tests.sending.drain.rounds import round_of
 from tests.workbench import Workbench, workbench
 
 EVENT = "CustomerUpdated"
-PATIENT = {"request_timeout_seconds": 60, "breaker_failures": 3}
+PATIENT = {"request_timeout_seconds": 30, "breaker_failures": 3}
 
 
 @pytest.fixture
