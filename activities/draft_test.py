@@ -82,6 +82,7 @@ def _delivery_of(draft: DraftTest, timezone: str) -> OpenDelivery:
         signature_version=draft.signature_version,
         retry_schedule=None,
         max_concurrency=None,
+        timeout_seconds=draft.timeout_seconds,
         updated_at=now,
     )
     sample = dump(CATALOGUE[draft.event_name].sample)

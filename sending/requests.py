@@ -84,4 +84,10 @@ class RequestBuilder:
         traceparent = current_traceparent() if self._trace_receivers else None
         if traceparent is not None and not any(name.lower() == TRACEPARENT for name, _ in headers):
             headers.append((TRACEPARENT, traceparent))  # unless the subscription sets one
-        return OutgoingRequest(url=target, headers=headers, body=body, redact=tuple(redact))
+        return OutgoingRequest(
+            url=target,
+            headers=headers,
+            body=body,
+            redact=tuple(redact),
+            timeout_seconds=subscription.timeout_seconds,
+        )

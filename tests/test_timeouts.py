@@ -6,6 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from activities.deliver import FIRST_ATTEMPTS_SECONDS
+from api.subscriptions.models import SubscriptionCreate
+from domain.delivery.notices import NOTICES_A_ROUND
 from domain.delivery.timeouts import (
     ATTEMPT_SECONDS,
     LONGEST_LEASE_SECONDS,
@@ -16,7 +18,6 @@ from relay.relay import STOP_SECONDS
 from sending.dispatcher import OLDEST_INTENT_SECONDS
 from settings import Settings
 from storage.deliveries.retries import MOST_OF_A_SUBSCRIPTION
-from storage.subscriptions.notices import NOTICES_A_ROUND
 from telemetry.export import CLOSE_SECONDS
 from temporal.starts import DRAFT_TEST_TIMEOUT
 from tests.pipeline import settings_for
@@ -53,3 +54,5 @@ def test_a_lease_outlasts_the_longest_queue_and_the_longest_request() -> None:
 def test_no_request_may_take_longer() -> None:
     with pytest.raises(ValidationError, match="less than or equal to 30"):
         settings_for("postgresql://unused", request_timeout_seconds=LONGEST_REQUEST_SECONDS + 1)
+    schema = SubscriptionCreate.model_json_schema()["properties"]["timeoutSeconds"]["anyOf"][0]
+    assert (schema["minimum"], schema["maximum"]) == (1, LONGEST_REQUEST_SECONDS)

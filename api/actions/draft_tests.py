@@ -106,6 +106,7 @@ class DraftTests(StoreActions):
             sealed_headers=seal_headers(headers_after(stored, body.given_headers or []), sealer),
             sealed_secret=key,
             signature_version=version,
+            timeout_seconds=body.timeout_seconds,
         )
 
     async def _sent(self, ref: DraftTestRef, url: str) -> None:

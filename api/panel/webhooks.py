@@ -51,8 +51,8 @@ from storage.subscriptions.queries import (
     subscription_page,
 )
 
-TEST_SECONDS = 20.0
-"""Maximum wait for a saved webhook's test: the 15 s of a request, and margin. A longer test is shown as under way."""
+TEST_MARGIN_SECONDS = 5.0
+"""Wait for a saved webhook's test beyond the timeout of its request. A longer test is shown as under way."""
 
 DELIVERIES_SHOWN = 10
 
@@ -61,7 +61,7 @@ _HEADER = re.compile(r"headers\.(\d{1,4})\.headerName")
 _DELAY = re.compile(r"(\d{1,9})\s*([smhd]?)")
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1, "": 1}
 _SWITCHES = ("legacy", "hmacEnabled", "ordered")
-_NUMBERS = ("rateLimitPerSecond", "maxConcurrency")
+_NUMBERS = ("rateLimitPerSecond", "maxConcurrency", "timeoutSeconds")
 _CHOICES = {"orderKey": "subscription", "afterExhausted": "skip"}
 _TEXTS = ("idempotencyKey", "eventName", "url", "name", "activeFrom", "retrySchedule", *_NUMBERS)
 EMPTY: Mapping[str, Any] = {**dict.fromkeys(_TEXTS, ""), **dict.fromkeys(_SWITCHES, False), **_CHOICES, "headers": ()}
@@ -144,7 +144,7 @@ async def edited(page: Page) -> Response:
     row = await found(page)
     details = details_of(row, page.resources).model_dump(by_alias=True)
     unset = {"retrySchedule": row.retry_schedule, "maxConcurrency": row.max_concurrency}
-    return _form(page, fields_of({**details, **unset}, page.zone), row)
+    return _form(page, fields_of({**details, **unset, "timeoutSeconds": row.timeout_seconds}, page.zone), row)
 
 
 @pages.post("/{storeCode}/webhooks/{webhookSubscriptionId}/edit", Scope.SUBSCRIPTION_WRITE)
@@ -234,7 +234,8 @@ async def tested(page: Page) -> Response:
     """Send a test of a saved webhook, and show its delivery."""
     row, tests = await found(page), page.actions(DraftTests)
     message_id = await tests.send_saved(row)
-    await tests.saved_ended(row, message_id, TEST_SECONDS)
+    seconds = row.timeout_seconds or page.resources.settings.request_timeout_seconds
+    await tests.saved_ended(row, message_id, seconds + TEST_MARGIN_SECONDS)
     return await page.done(t("webhooks.tested"), "deliveries.shown", messageId=message_id)
 
 
@@ -309,6 +310,7 @@ def _form(page: Page, fields: dict[str, Any], row: SubscriptionRow | None = None
         now=datetime.now(page.zone).strftime("%Y-%m-%d %H:%M"),
         default_schedule=shown_schedule(settings.retry_schedule_seconds),
         default_concurrency=settings.subscription_concurrency,
+        default_timeout=f"{settings.request_timeout_seconds:g}",
     )
 
 

@@ -18,6 +18,7 @@ from api.subscriptions.models import (
     Name,
     RatePerSecond,
     RetrySchedule,
+    TimeoutSeconds,
     Url,
     legacy_where_there_is_one,
 )
@@ -66,6 +67,7 @@ class SubscriptionEntry(Input):
     active_from: Instant | None = None
     rate_limit_per_second: RatePerSecond | None = None
     max_concurrency: Concurrency | None = None
+    timeout_seconds: TimeoutSeconds | None = None
     ordered: bool = False
     order_key: OrderKey = "subscription"
     after_exhausted: AfterExhausted = "skip"
@@ -98,6 +100,7 @@ class StoredSubscription(Output):
     active_from: datetime | None
     rate_limit_per_second: int | None
     max_concurrency: int | None
+    timeout_seconds: int | None
     ordered: bool
     order_key: OrderKey
     after_exhausted: AfterExhausted

@@ -13,6 +13,7 @@ from api.body import WHOLE, Input, Output
 from api.instants import Instant
 from domain.delivery.lifecycle import SubscriptionStatus
 from domain.delivery.ordering import AfterExhausted, OrderKey
+from domain.delivery.timeouts import LONGEST_REQUEST_SECONDS
 from domain.events.catalogue import CATALOGUE, nearest_name
 from domain.urls.rules import URL_MAX_CHARACTERS
 from domain.wire.headers import (
@@ -99,6 +100,11 @@ RetryDelay = Annotated[int, Field(ge=1, le=RETRY_DELAY_MOST_SECONDS), WHOLE]
 RetrySchedule = Annotated[list[RetryDelay], Field(max_length=RETRIES_MOST)]
 RatePerSecond = Annotated[int, Field(ge=1, le=RATE_MOST_PER_SECOND), WHOLE]
 Concurrency = Annotated[int, Field(ge=1, le=CONCURRENCY_MOST), WHOLE]
+TimeoutSeconds = Annotated[
+    int,
+    Field(ge=1, le=LONGEST_REQUEST_SECONDS, description="Timeout of a whole request, connecting included, in seconds."),
+    WHOLE,
+]
 Url = Annotated[
     str,
     Field(
@@ -167,6 +173,7 @@ class _SubscriptionInput(Input):
     active_from: Instant | None = None
     rate_limit_per_second: RatePerSecond | None = None
     max_concurrency: Concurrency | None = None
+    timeout_seconds: TimeoutSeconds | None = None
     ordered: bool = False
     order_key: OrderKey = "subscription"
     """Ordering key of an ordered subscription. With `customer`, events of different customers are independent."""
@@ -238,6 +245,7 @@ class SubscriptionDetails(SubscriptionRowOut):
     status_since: datetime
     rate_limit_per_second: int | None = Field(description="Null: no limit.")
     max_concurrency: int = Field(description="Maximum requests in flight; default: the installation's.")
+    timeout_seconds: float = Field(description="Timeout of a whole request; default: the installation's.")
     ordered: bool
     order_key: OrderKey
     after_exhausted: AfterExhausted

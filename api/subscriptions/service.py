@@ -50,6 +50,7 @@ _PLAIN = (
     "active_from",
     "rate_limit_per_second",
     "max_concurrency",
+    "timeout_seconds",
     "ordered",
     "order_key",
     "after_exhausted",
@@ -285,6 +286,7 @@ def details_of(row: SubscriptionRow, resources: Resources, url_warning: str | No
         active=row.status == SubscriptionStatus.ACTIVE,
         status=SubscriptionStatus(row.status),
         max_concurrency=row.max_concurrency or settings.subscription_concurrency,
+        timeout_seconds=row.timeout_seconds or settings.request_timeout_seconds,
         retry_schedule=list(settings.retry_schedule_seconds if row.retry_schedule is None else row.retry_schedule),
         url_warning=url_warning,
     )

@@ -220,6 +220,7 @@ def _entry(subscription: StoredSubscription, *, by_name: bool) -> Iterator[str]:
     others = (
         ("rateLimitPerSecond", subscription.rate_limit_per_second, None),
         ("maxConcurrency", subscription.max_concurrency, None),
+        ("timeoutSeconds", subscription.timeout_seconds, None),
         ("ordered", "true" if subscription.ordered else None, None),
         ("orderKey", subscription.order_key, "subscription"),
         ("afterExhausted", subscription.after_exhausted, "skip"),

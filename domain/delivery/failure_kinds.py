@@ -99,8 +99,9 @@ _EXPLAINED: Mapping[Stage, Mapping[FailureKind, tuple[str, str]]] = {
             "with the whole chain, over TLS 1.2 or later.",
         ),
         FailureKind.timeout: (
-            "The complete response had not arrived within the request timeout.",
-            "Have the receiver store the event, respond with a 2xx at once, and do its work afterwards.",
+            "The complete response had not arrived within the subscription's `timeoutSeconds`.",
+            "Have the receiver store the event, respond with a 2xx at once, and do its work afterwards; if it cannot, "
+            "allow it up to 30 s with `timeoutSeconds`.",
         ),
         FailureKind.reset: (
             "The connection was closed or reset before the complete response had arrived.",

@@ -63,7 +63,7 @@ _WITH_OWN_TEXT = tuple(error for error in KINDS if error.__module__.startswith((
 class SenderSettings:
     """Settings of the HTTP client.
 
-    `timeout_seconds` limits the whole attempt, from name resolution to the last byte of the response. At most
+    `timeout_seconds` limits a request without a timeout of its own, from name resolution to the last byte. At most
     `read_limit_bytes` of a response are read, and `excerpt_bytes` are stored. `ca_bundle` is a PEM file trusted beside
     the public authorities, `client_cert` a PEM file with chain and key. `proxy` is None if receivers are reached
     directly. `transport` returns a transport of httpx that carries every request; None: a direct call of ours. The
@@ -92,6 +92,8 @@ class OutgoingRequest:
     headers: list[tuple[str, str]]
     body: bytes
     redact: tuple[str, ...] = ()
+    timeout_seconds: float | None = None
+    """Timeout of the whole request; None: that of the settings."""
 
 
 @dataclass(slots=True)  # not frozen: making one would cost thrice as much, for each delivery
@@ -183,7 +185,8 @@ class Sender(AbstractAsyncContextManager["Sender"]):
         )
         guarded = GuardedTransport(self._connections, settings.rules, settings.read_limit_bytes)
         self._transport = None if settings.transport is None else settings.transport(guarded)
-        self._deadlines = Deadlines(settings.timeout_seconds)
+        self._deadlines: dict[float, Deadlines] = {}
+        """Deadlines by timeout, which is one of 1 to 30 s or that of the settings."""
         self._opening: Callable[[str], tuple[NormalisedUrl, str]] = lru_cache(maxsize=4096)(self._opening_of)
         self._target: Callable[[str], tuple[httpx.URL, list[tuple[bytes, bytes]]]]
         self._target = lru_cache(maxsize=4096)(self._target_of)
@@ -202,17 +205,20 @@ class Sender(AbstractAsyncContextManager["Sender"]):
         response = Response(self._settings.read_limit_bytes)
         failure: FailureKind | None = None
         detail = ""
+        seconds = request.timeout_seconds or self._settings.timeout_seconds
+        if seconds not in self._deadlines:
+            self._deadlines[seconds] = Deadlines(seconds)
         try:
-            with self._deadlines.limit():
+            with self._deadlines[seconds].limit():
                 await self._exchange(request, response)
         except Exception as error:  # Every outcome of an attempt is data.
             failure = failure_of(error)
             detail = text_excerpt(detail_of(error).encode("utf-8", "replace"), _DETAIL_BYTES, request.redact)
             if isinstance(error, TimeoutError) and response.at_proxy:
                 failure = FailureKind.proxy_unavailable
-                detail = f"no connection to the egress proxy within {self._settings.timeout_seconds:g} s"
+                detail = f"no connection to the egress proxy within {seconds:g} s"
             elif isinstance(error, TimeoutError):
-                detail = f"no complete answer within {self._settings.timeout_seconds:g} s"
+                detail = f"no complete answer within {seconds:g} s"
         duration_ms = round((time.perf_counter() - started) * 1000)
         status = response.status_code
         retry_after: float | None = None

@@ -40,6 +40,7 @@ class SubscriptionFacts:
     signature_version: int
     retry_schedule: Sequence[int] | None
     max_concurrency: int | None
+    timeout_seconds: int | None
     updated_at: datetime
     breaker_open: bool = False
     drain_only: bool = False
@@ -115,7 +116,8 @@ subscription.deleted_at IS NOT NULL AS deleted, subscription.sealed_headers, sub
 subscription.sealed_secret,
 CASE WHEN subscription.previous_secret_until > clock_timestamp() THEN subscription.sealed_previous_secret END
     AS sealed_previous_secret,
-subscription.signature_version, subscription.retry_schedule, subscription.max_concurrency, subscription.updated_at,
+subscription.signature_version, subscription.retry_schedule, subscription.max_concurrency,
+subscription.timeout_seconds, subscription.updated_at,
 health.breaker_opened_at IS NOT NULL AS breaker_open, {DRAIN_ONLY} AS drain_only,
 subscription.ordered AND subscription.order_key = 'customer' AS by_customer,
 subscription.ordered AND subscription.after_exhausted = 'hold' AS holds_group

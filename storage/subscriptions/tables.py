@@ -43,6 +43,8 @@ class Subscription(TableModel, table=True):
     """Delays in seconds after each failed attempt; null: the installation's schedule."""
     rate_limit_per_second: int | None = Field(default=None, sa_column=Column(Integer))
     max_concurrency: int | None = Field(default=None, sa_column=Column(Integer))
+    timeout_seconds: int | None = Field(default=None, sa_column=Column(Integer))
+    """Timeout of a whole request; null: the installation's."""
     ordered: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
     order_key: OrderKey = Field(
         default="subscription", sa_column=Column(Text, nullable=False, server_default="subscription")
@@ -158,6 +160,7 @@ class DraftTest(TableModel, table=True):
     sealed_headers: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
     sealed_secret: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
     signature_version: int = Field(sa_column=Column(Integer, nullable=False))
+    timeout_seconds: int | None = Field(default=None, sa_column=Column(Integer))
     created_at: datetime = instant(default_now=True)
     begun_at: datetime | None = instant(nullable=True)
     """Set by the one worker that sends it."""

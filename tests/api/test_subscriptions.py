@@ -38,6 +38,7 @@ async def test_the_least_that_makes_a_subscription_and_all_its_details(shop: Sho
         "statusReason": None,
         "rateLimitPerSecond": None,
         "maxConcurrency": 50,
+        "timeoutSeconds": 15,
         "ordered": False,
         "orderKey": "subscription",
         "afterExhausted": "skip",
@@ -53,6 +54,7 @@ async def test_everything_that_can_be_set_is_read_back(shop: Shop) -> None:
         "destinationType": "rest",
         "rateLimitPerSecond": 7,
         "maxConcurrency": 3,
+        "timeoutSeconds": 30,
         "ordered": True,
         "orderKey": "customer",
         "afterExhausted": "hold",
@@ -97,6 +99,8 @@ async def test_the_url_is_stored_in_its_normal_form(shop: Shop) -> None:
         pytest.param({"rateLimitPerSecond": 0}, ["rateLimitPerSecond"], id="rate of nothing"),
         pytest.param({"rateLimitPerSecond": 1.5}, ["rateLimitPerSecond"], id="broken rate"),
         pytest.param({"maxConcurrency": 1001}, ["maxConcurrency"], id="too many at once"),
+        pytest.param({"timeoutSeconds": 0}, ["timeoutSeconds"], id="no time"),
+        pytest.param({"timeoutSeconds": 31}, ["timeoutSeconds"], id="too much time"),
         pytest.param({"retrySchedule": [5, 0]}, ["retrySchedule.1"], id="no delay"),
         pytest.param({"retrySchedule": [1] * 51}, ["retrySchedule"], id="too many retries"),
         pytest.param({"headers": [{"headerName": "X"}]}, ["headers.0.headerValue"], id="header without value"),
@@ -167,12 +171,13 @@ async def test_an_update_changes_what_is_given_and_leaves_the_rest(shop: Shop) -
 
 
 async def test_null_gives_the_installations_value_back(shop: Shop) -> None:
-    subscription_id = await shop.created(name="n", maxConcurrency=4, retrySchedule=[1], rateLimitPerSecond=2)
-    nothing = {"name": None, "maxConcurrency": None, "retrySchedule": None, "rateLimitPerSecond": None}
+    own = {"maxConcurrency": 4, "retrySchedule": [1], "rateLimitPerSecond": 2, "timeoutSeconds": 3}
+    subscription_id = await shop.created(name="n", **own)
+    nothing = dict.fromkeys(["name", *own])
     assert (await shop.update(subscription_id, **nothing)).status_code == 204
     found = await shop.details(subscription_id)
     assert (found["name"], found["maxConcurrency"], found["rateLimitPerSecond"]) == (None, 50, None)
-    assert len(found["retrySchedule"]) == 9
+    assert (len(found["retrySchedule"]), found["timeoutSeconds"]) == (9, 15)
 
 
 async def test_the_event_cannot_change_but_may_be_repeated(shop: Shop) -> None:

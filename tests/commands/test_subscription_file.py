@@ -143,6 +143,7 @@ def stored(**fields: object) -> StoredSubscription:
         "active_from": None,
         "rate_limit_per_second": None,
         "max_concurrency": None,
+        "timeout_seconds": None,
         "ordered": False,
         "order_key": "subscription",
         "after_exhausted": "skip",
@@ -171,6 +172,7 @@ def test_an_export_says_what_is_not_the_default_and_no_more() -> None:
                 active_from=datetime(2026, 2, 28, 23, 30, 0, 500000, tzinfo=UTC),
                 rate_limit_per_second=7,
                 max_concurrency=3,
+                timeout_seconds=20,
                 ordered=True,
                 order_key="customer",
                 after_exhausted="hold",
@@ -196,6 +198,7 @@ subscriptions:
     activeFrom: 2026-02-28T23:30:00.500000Z
     rateLimitPerSecond: 7
     maxConcurrency: 3
+    timeoutSeconds: 20
     ordered: true
     orderKey: customer
     afterExhausted: hold

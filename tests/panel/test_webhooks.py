@@ -180,9 +180,10 @@ async def test_the_check_says_what_the_api_would_say_and_stores_nothing(visit: V
         "url": "https://10.0.0.1/",
         "retrySchedule": "5s, soon",
         "maxConcurrency": "x",
+        "timeoutSeconds": "31",
     }
     said = (await somebody.post(path, wrong)).json()
-    assert set(said["errors"]) == {"eventName", "url", "retrySchedule", "maxConcurrency"}
+    assert set(said["errors"]) == {"eventName", "url", "retrySchedule", "maxConcurrency", "timeoutSeconds"}
     assert "did you mean CustomerUpdated?" in said["errors"]["eventName"]
     right = (await somebody.post(path, {**FIELDS, "url": "https://unknown.example.com/"})).json()
     assert right == {"errors": {}, "warning": "unknown.example.com does not resolve"}

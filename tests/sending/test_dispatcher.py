@@ -19,7 +19,7 @@ from sending import dispatcher
 from sending.concurrency import FIRST_REQUESTS
 from storage.sealing import Sealer
 from tests.deadlines import eventually
-from tests.receiver import Exchange, Receiver, Reply, after, close_before_answer, status, when
+from tests.receiver import Exchange, Receiver, Reply, after, close_before_answer, hang, status, when
 from tests.workbench import Workbench, workbench
 
 SCHEDULE = (60, 60)
@@ -255,6 +255,19 @@ async def test_a_changed_url_applies_to_the_queued_attempts_of_a_batch(
         urls = await bench.execute("SELECT url, count(*) AS count FROM delivery GROUP BY url")
     assert [one.target for one in receiver.requests] == ["/old"] * 2 + ["/new"] * 28
     assert {row.url.rpartition("/")[2]: row.count for row in urls} == {"old": 2, "new": 28}
+
+
+async def test_a_subscription_has_its_own_timeout(cleared_url: str, receiver: Receiver) -> None:
+    receiver.otherwise = hang()
+    async with workbench(cleared_url, request_timeout_seconds=30) as bench:
+        await bench.subscribe("CustomerUpdated", receiver.url("/hook"), timeout_seconds=1)
+        await bench.attempt_events(await bench.emit("CustomerUpdated", "{}"))
+        [message_id] = await bench.waiting()
+        under_way = bench.dispatcher.under_way(message_id)
+        if under_way is not None:
+            await under_way
+        [attempt] = await bench.execute("SELECT failure, detail FROM attempt")
+    assert tuple(attempt) == ("timeout", "no complete answer within 1 s")
 
 
 async def test_a_changed_concurrency_applies_while_the_subscription_is_busy(

@@ -23,10 +23,14 @@ async def local_sender(**settings: Any) -> AsyncIterator[Sender]:
 
 
 def request_to(
-    url: str, body: bytes = b"{}", headers: tuple[tuple[str, str], ...] = (), redact: tuple[str, ...] = ()
+    url: str,
+    body: bytes = b"{}",
+    headers: tuple[tuple[str, str], ...] = (),
+    redact: tuple[str, ...] = (),
+    timeout_seconds: float | None = None,
 ) -> OutgoingRequest:
     """A request to a URL on this machine."""
-    return OutgoingRequest(normalise_url(url, LOCAL), list(headers), body, redact)
+    return OutgoingRequest(normalise_url(url, LOCAL), list(headers), body, redact, timeout_seconds=timeout_seconds)
 
 
 async def send(url: str, *, redact: tuple[str, ...] = (), **settings: Any) -> SendResult:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.receiver import Exchange, Receiver, after, hang, response, status, when
-from tests.sending.http.sending import local_sender, request_to, send
+from tests.sending.http.sending import TIMEOUT_SECONDS, local_sender, request_to, send
 
 
 async def test_a_request_carries_exactly_the_headers_of_the_contract_and_the_body_unchanged() -> None:
@@ -175,6 +175,20 @@ async def test_the_timeout_covers_the_whole_attempt() -> None:
             "no complete answer within 0.3 s",
         )
         assert result.duration_ms >= 300
+
+
+async def test_a_request_has_its_own_timeout_whatever_those_beside_it_have() -> None:
+    gate = asyncio.Event()
+    async with Receiver() as receiver, local_sender(timeout_seconds=0.2) as sender:
+        receiver.script(when(gate, status()), hang(), hang())
+        patient = asyncio.create_task(sender.send(request_to(receiver.url(), timeout_seconds=TIMEOUT_SECONDS)))
+        await receiver.wait_for(1)
+        short = await sender.send(request_to(receiver.url(), timeout_seconds=0.4))
+        usual = await sender.send(request_to(receiver.url()))
+        assert [one.detail for one in (short, usual)] == [f"no complete answer within {one} s" for one in (0.4, 0.2)]
+        assert (short.failure, short.duration_ms >= 400) == ("timeout", True)
+        gate.set()
+        assert (await patient).status_code == 200
 
 
 async def test_the_duration_is_that_of_the_attempt() -> None:
