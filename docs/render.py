@@ -139,7 +139,7 @@ def _failure_row(kind: FailureKind, explanation: FailureExplanation) -> str:
         VerdictOutcome.EXHAUSTED: "exhausted at once",
         VerdictOutcome.CANCELLED: "cancelled",
     }[judged.outcome]
-    if judged.disables_subscription:
+    if judged.disables_as is not None:
         outcome += ", and the subscription disabled"
     counts = "yes" if judged.counts_against_receiver else "no"
     return f"| `{kind}` | {explanation.meaning} | {outcome} | {counts} | {explanation.remedy} |"
@@ -155,7 +155,8 @@ def hostile_receivers_page() -> str:
         "- **Lenient about the verdict.** The status of a complete response decides. An oddity is a note in the",
         '  attempt\'s `detail` ("Odd: …"), never a failure; one that comes after the attempt has ended is in no note.',
         "  A response that can be read in two ways is invalid.",
-        "- **Strict about reuse.** An oddity closes the connection, so that no response is taken for another's.",
+        "- **Strict about reuse.** An oddity closes the connection, so that no response is taken for another's; an",
+        "  ignored header does not.",
         "",
         f"Of a response, at most 64 KiB of body, 32 KiB of head and {PIECES_MAX:,} packets are read, or a quarter as",
         "many headers and chunks; the rest of a longer body is not awaited. A 2xx that comes before the request was",

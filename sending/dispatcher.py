@@ -239,7 +239,7 @@ class Dispatcher:
             queue.on_wire.pop(delivery.message_id, None)
         self.queues.observe(delivery.subscription.id, began)
         judged = verdict(result.answer)
-        if judged.disables_subscription and not delivery.is_test:
+        if judged.disables_as is not None and not delivery.is_test:
             self.queues.suspend(delivery.subscription.id, DISABLED)  # before another attempt acquires this slot
         return began, result, body_digest, judged
 
@@ -291,7 +291,7 @@ class Dispatcher:
         recorded = Recorded(began, outcome, subscription.id, None)
         if not delivery.is_test:
             recorded.healthy = healthy
-            recorded.disables_subscription = judged.disables_subscription
+            recorded.disables_as = judged.disables_as
             recorded.rest_seconds = self._rest_seconds(subscription.id, result)
         await self.recorder.record(recorded)
         if outcome.status != step.status:  # too many retries are due at once

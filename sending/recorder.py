@@ -62,8 +62,8 @@ class Recorded:
     subscription_id: UUID
     healthy: bool | None
     """Health of the receiver; None when the outcome says nothing about it."""
-    disables_subscription: bool = False
-    """The receiver answered 410."""
+    disables_as: FailureKind | None = None
+    """The receiver wants no more deliveries, for this reason: it answered 410 or `webhook-delivery: disable`."""
     rest_seconds: float | None = None
     """The receiver answered 429 and asks for so many seconds of rest (0: unspecified)."""
     unmade: bool = False
@@ -219,8 +219,8 @@ class Recorder:
             occurrences = [Occurrence(one, NoticeKind.EXHAUSTED, why) for one, why in exhausted if why != Reason.TEST]
             occurrences += [Occurrence(one, NoticeKind.RECOVERED) for one in transitions.closed]
             occurrences += [Occurrence(one, NoticeKind.FAILING, last[one].failure) for one in transitions.opened]
-            for subscription_id in sorted(disabled):
-                occurrences += await disable_by_system(connection, subscription_id, reason=Reason.HTTP_GONE)
+            for subscription_id, (why, message_id) in sorted(disabled.items()):
+                occurrences += await disable_by_system(connection, subscription_id, reason=why, message_id=message_id)
             written = await intend(connection, intents)
             await forget(connection, self._lost)  # after the intents, which close earlier attempts of the same delivery
             await note(connection, occurrences)
@@ -237,13 +237,17 @@ class Recorder:
         return written
 
 
-def _effects(outcomes: Sequence[Recorded]) -> tuple[set[UUID], dict[UUID, int], dict[UUID, float], set[UUID]]:
+Disabled = dict[UUID, tuple[FailureKind, UUID]]
+"""Subscriptions whose receiver wants no more deliveries, with the reason and the delivery it answered so."""
+
+
+def _effects(outcomes: Sequence[Recorded]) -> tuple[set[UUID], dict[UUID, int], dict[UUID, float], Disabled]:
     """Return what the outcomes, in their order, mean for their receivers: the healthy ones, the failures of each after
-    its last success, the longest rest in seconds of each that answered 429, and those that answered 410."""
+    its last success, the longest rest in seconds of each that answered 429, and those that want no more."""
     succeeded: set[UUID] = set()
     failed: dict[UUID, int] = {}
     slowed: dict[UUID, float] = {}
-    disabled: set[UUID] = set()
+    disabled: Disabled = {}
     for one in outcomes:
         receiver = one.subscription_id
         if one.healthy:
@@ -253,8 +257,8 @@ def _effects(outcomes: Sequence[Recorded]) -> tuple[set[UUID], dict[UUID, int], 
             failed[receiver] = failed.get(receiver, 0) + 1
         if one.rest_seconds is not None:
             slowed[receiver] = max(one.rest_seconds, slowed.get(receiver, 0.0))
-        if one.disables_subscription:
-            disabled.add(receiver)
+        if one.disables_as is not None:
+            disabled.setdefault(receiver, (one.disables_as, one.outcome.message_id))
     return succeeded, failed, slowed, disabled
 
 

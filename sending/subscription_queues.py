@@ -82,7 +82,8 @@ class SubscriptionQueues:
         breaker_closed: Iterable[UUID],
         slowed: Iterable[UUID],
     ) -> None:
-        """Apply the committed changes that this worker's own outcomes led to: a 410, the breaker, a 429."""
+        """Apply the committed changes that this worker's own outcomes led to: a receiver that wants no more, the
+        breaker, a 429."""
         for subscription_id in disabled:
             self.suspend(subscription_id, DISABLED)
         for subscription_id in breaker_opened:

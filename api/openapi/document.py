@@ -32,6 +32,7 @@ from pydantic.json_schema import models_json_schema
 from api.access import authenticated
 from api.body import JSON
 from api.static_files import ListedFiles
+from domain.delivery.verdict import CONTROL_HEADER, DeliveryControl
 from domain.events.catalogue import CATALOGUE
 from domain.events.examples import legacy_example, modern_body_schema, modern_example
 from domain.urls.rules import UrlRules
@@ -242,6 +243,15 @@ def event_webhooks() -> dict[str, Any]:
     return items
 
 
+CONTROL = {
+    CONTROL_HEADER: {
+        "description": "`disable`: the subscription is disabled. `abort-message`: this delivery is not sent again.",
+        "schema": {"type": "string", "enum": list(DeliveryControl)},
+    }
+}
+"""Delivery control: the header of a response by which a receiver ends deliveries."""
+
+
 def _path_item(name: str, description: str, schema: dict[str, Any], example: Any) -> dict[str, Any]:
     return {
         "post": {
@@ -253,8 +263,9 @@ def _path_item(name: str, description: str, schema: dict[str, Any], example: Any
             "parameters": FIXED["signatureHeaders"],
             "requestBody": {"required": True, "content": {"application/json": {"schema": schema, "example": example}}},
             "responses": {
-                "2XX": {"description": "Delivered. The log stores the beginning of the body."},
+                "2XX": {"description": "Delivered. The log stores the beginning of the body.", "headers": CONTROL},
                 "410": {"description": "Gone permanently: the subscription is disabled."},
+                "4XX": {"description": "Failed: retried by the subscription's schedule.", "headers": CONTROL},
                 "default": {"description": "Failed: retried by the subscription's schedule."},
             },
         }

@@ -55,6 +55,8 @@ class ReasonCode(StrEnum):
     retries_used_up = "retries_used_up"
     outwaited_breaker = "outwaited_breaker"
     receiver_gone = "receiver_gone"
+    disabled_by_receiver = "disabled_by_receiver"
+    aborted_by_receiver = "aborted_by_receiver"
     address_blocked = "address_blocked"
     subscription_disabled = "subscription_disabled"
     test_failed = "test_failed"
@@ -192,6 +194,8 @@ _EXPLAINED: Mapping[str, Mapping[ReasonCode, tuple[str, str]]] = {
         ),
         ReasonCode.outwaited_breaker: _of_failure(FailureKind.breaker_open),
         ReasonCode.receiver_gone: _of_failure(FailureKind.http_gone),
+        ReasonCode.disabled_by_receiver: _of_failure(FailureKind.disabled_by_receiver),
+        ReasonCode.aborted_by_receiver: _of_failure(FailureKind.aborted_by_receiver),
         ReasonCode.address_blocked: _of_failure(FailureKind.blocked),
         ReasonCode.subscription_disabled: (
             "Its subscription was disabled, so nothing more was sent. It has been {status} since {since} ({why}).",
@@ -313,6 +317,8 @@ ENDS: Mapping[str, ReasonCode] = {
     Reason.SCHEDULE_USED_UP: ReasonCode.retries_used_up,
     Reason.BREAKER_OPEN: ReasonCode.outwaited_breaker,
     Reason.HTTP_GONE: ReasonCode.receiver_gone,
+    Reason.DISABLED_BY_RECEIVER: ReasonCode.disabled_by_receiver,
+    Reason.ABORTED_BY_RECEIVER: ReasonCode.aborted_by_receiver,
     Reason.BLOCKED: ReasonCode.address_blocked,
     Reason.SUBSCRIPTION_DISABLED: ReasonCode.subscription_disabled,
     Reason.TEST: ReasonCode.test_failed,
@@ -409,6 +415,7 @@ def _reason_of_held(subscription: ExplainedSubscription, delivery: ExplainedDeli
 
 STATUS_REASONS = {
     FailureKind.http_gone: "its receiver answered 410",
+    FailureKind.disabled_by_receiver: "its receiver answered `webhook-delivery: disable`",
     FAILING: "its receiver failed for days without one success",
 }
 """Reasons of automatic status changes of a subscription, for people."""

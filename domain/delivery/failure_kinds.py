@@ -34,6 +34,8 @@ class FailureKind(StrEnum):
     http_4xx = "http_4xx"
     http_busy = "http_busy"
     http_gone = "http_gone"
+    disabled_by_receiver = "disabled_by_receiver"
+    aborted_by_receiver = "aborted_by_receiver"
     http_5xx = "http_5xx"
 
     proxy_unavailable = "proxy_unavailable"
@@ -53,7 +55,8 @@ class FailureExplanation:
 _EXPLAINED: Mapping[Stage, Mapping[FailureKind, tuple[str, str]]] = {
     "before the request": {
         FailureKind.subscription_disabled: (
-            "The subscription was disabled, by a person, by a 410 or after days without success, so nothing was sent.",
+            "The subscription was disabled, by a person, by its receiver or after days without success, so nothing "
+            "was sent.",
             "Repair the receiver, enable the subscription again, and recover the deliveries that ended since then.",
         ),
         FailureKind.subscription_deleted: (
@@ -131,6 +134,14 @@ _EXPLAINED: Mapping[Stage, Mapping[FailureKind, tuple[str, str]]] = {
         FailureKind.http_gone: (
             "The receiver answered 410 (no more events), so the subscription was disabled.",
             "If that was a mistake, enable the subscription again and recover the deliveries that ended.",
+        ),
+        FailureKind.disabled_by_receiver: (
+            "The receiver answered `webhook-delivery: disable` with a 4xx, so the subscription was disabled.",
+            "Ask the receiver's owner why; then enable the subscription again and recover the deliveries that ended.",
+        ),
+        FailureKind.aborted_by_receiver: (
+            "The receiver answered `webhook-delivery: abort-message` with a 4xx: it does not want this delivery again.",
+            "Ask the receiver's owner why it refuses this event; redeliver sends it once more.",
         ),
         FailureKind.http_5xx: (
             "The receiver failed to handle the request.",

@@ -51,6 +51,8 @@ class Reason(StrEnum):
 
     SCHEDULE_USED_UP = "schedule_used_up"
     HTTP_GONE = "http_gone"
+    DISABLED_BY_RECEIVER = "disabled_by_receiver"
+    ABORTED_BY_RECEIVER = "aborted_by_receiver"
     BLOCKED = "blocked"
     SUBSCRIPTION_DISABLED = "subscription_disabled"
     TEST = "test"
@@ -119,7 +121,8 @@ class Transition:
 HOLD_REASONS = (Reason.SUBSCRIPTION_PAUSED, Reason.BREAKER_OPEN, Reason.LIMITED, Reason.SLOWED_DOWN, Reason.OVERLOAD)
 """Reasons for which a pending delivery passes to the drain."""
 
-_FINAL = (Reason.SCHEDULE_USED_UP, Reason.HTTP_GONE, Reason.BLOCKED)
+_ENDED_BY_RECEIVER = (Reason.HTTP_GONE, Reason.DISABLED_BY_RECEIVER, Reason.ABORTED_BY_RECEIVER)
+_FINAL = (Reason.SCHEDULE_USED_UP, *_ENDED_BY_RECEIVER, Reason.BLOCKED)
 
 
 def _transitions() -> tuple[Transition, ...]:

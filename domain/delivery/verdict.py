@@ -13,6 +13,16 @@ RETRY_AFTER_MAX_SECONDS = 24 * 60 * 60.0
 """Maximum `Retry-After`; a longer one is taken as a day. A receiver may ask for a pause, not to be forgotten."""
 
 
+CONTROL_HEADER = "webhook-delivery"
+
+
+class DeliveryControl(StrEnum):
+    """Words of the response header `webhook-delivery` (delivery control of Standard Webhooks)."""
+
+    DISABLE = "disable"
+    ABORT_MESSAGE = "abort-message"
+
+
 class VerdictOutcome(StrEnum):
     """Consequence of an answer for the delivery."""
 
@@ -33,12 +43,13 @@ class Answer:
 
     `status_code` is the status that was read, if any. `failure` is set if the answer did not arrive whole (and then
     takes precedence over the status: a 200 cut off in mid-body is no success) or if no request was sent.
-    `retry_after_seconds` is the header as read by `parse_retry_after`.
+    `retry_after_seconds` is the header as read by `parse_retry_after`, `control` that as read by `parse_control`.
     """
 
     status_code: int | None
     failure: FailureKind | None
     retry_after_seconds: float | None = None
+    control: DeliveryControl | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +57,25 @@ class Verdict:
     """Consequence of an answer for delivery, subscription and receiver.
 
     `outcome`: `delivered`; `retry` (by the schedule, or after `retry_after_seconds` if set; exhausted when the schedule
-    is used up); `exhausted` at once; `cancelled`. `failure` is None only when delivered. `disables_subscription`
-    disables the subscription with the failure as reason. `counts_against_receiver` is False for internal faults, which
-    neither open breakers nor disable subscriptions.
+    is used up); `exhausted` at once; `cancelled`. `failure` is None only when delivered. The subscription is disabled
+    with the reason `disables_as`. `counts_against_receiver` is False for internal faults and for the refusal of one
+    message, which neither open breakers nor disable subscriptions.
     """
 
     outcome: VerdictOutcome
     failure: FailureKind | None = None
-    disables_subscription: bool = False
+    disables_as: FailureKind | None = None
     counts_against_receiver: bool = False
     retry_after_seconds: float | None = None
 
 
 _DELIVERED = Verdict(VerdictOutcome.DELIVERED)
+_DELIVERED_LAST = Verdict(VerdictOutcome.DELIVERED, disables_as=FailureKind.disabled_by_receiver)
+_CONTROLLED = {
+    DeliveryControl.DISABLE: FailureKind.disabled_by_receiver,
+    DeliveryControl.ABORT_MESSAGE: FailureKind.aborted_by_receiver,
+}
+"""Failure kinds of a 4xx with a word of the header."""
 
 _NOT_COUNTED = {
     FailureKind.subscription_disabled: VerdictOutcome.EXHAUSTED,
@@ -66,6 +83,7 @@ _NOT_COUNTED = {
     FailureKind.event_erased: VerdictOutcome.CANCELLED,
     FailureKind.breaker_open: VerdictOutcome.EXHAUSTED,
     FailureKind.proxy_unavailable: VerdictOutcome.RETRY,
+    FailureKind.aborted_by_receiver: VerdictOutcome.EXHAUSTED,
     FailureKind.interrupted: VerdictOutcome.RETRY,
     FailureKind.internal: VerdictOutcome.RETRY,
 }
@@ -74,11 +92,10 @@ _NOT_COUNTED = {
 _RULES: Mapping[FailureKind, Verdict] = (
     {kind: Verdict(VerdictOutcome.RETRY, kind, counts_against_receiver=True) for kind in FailureKind}
     | {kind: Verdict(outcome, kind) for kind, outcome in _NOT_COUNTED.items()}
+    | {FailureKind.blocked: Verdict(VerdictOutcome.EXHAUSTED, FailureKind.blocked, counts_against_receiver=True)}
     | {
-        FailureKind.blocked: Verdict(VerdictOutcome.EXHAUSTED, FailureKind.blocked, counts_against_receiver=True),
-        FailureKind.http_gone: Verdict(
-            VerdictOutcome.EXHAUSTED, FailureKind.http_gone, disables_subscription=True, counts_against_receiver=True
-        ),
+        kind: Verdict(VerdictOutcome.EXHAUSTED, kind, disables_as=kind, counts_against_receiver=True)
+        for kind in (FailureKind.http_gone, FailureKind.disabled_by_receiver)
     }
 )
 
@@ -98,11 +115,24 @@ def verdict(answer: Answer) -> Verdict:
             raise ValueError("an answer has a status code or a failure kind")
         failure = status_failure(answer.status_code)
         if failure is None:
-            return _DELIVERED
+            return _DELIVERED_LAST if answer.control is DeliveryControl.DISABLE else _DELIVERED
+        if answer.control is not None and failure is not FailureKind.http_gone:  # a 410 says more than either word
+            failure = _CONTROLLED[answer.control]
     rule = _RULES[failure]
     if answer.retry_after_seconds is None or rule.outcome is not VerdictOutcome.RETRY:
         return rule
     return replace(rule, retry_after_seconds=answer.retry_after_seconds)
+
+
+def parse_control(value: str, status_code: int) -> tuple[DeliveryControl | None, str]:
+    """Return the word of a `webhook-delivery` header, or None and the reason for which the header is ignored."""
+    try:
+        control = DeliveryControl(value.strip())
+    except ValueError:
+        return None, f"an unknown {CONTROL_HEADER}, ignored"
+    if status_code // 100 not in (2, 4):
+        return None, f"{CONTROL_HEADER} with neither a 2xx nor a 4xx, ignored"
+    return control, ""
 
 
 def parse_retry_after(value: str, now: datetime) -> float | None:

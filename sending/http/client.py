@@ -15,7 +15,7 @@ from typing import Any, cast
 import httpx
 
 from domain.delivery.failure_kinds import FailureKind
-from domain.delivery.verdict import Answer, parse_retry_after
+from domain.delivery.verdict import CONTROL_HEADER, Answer, DeliveryControl, parse_control, parse_retry_after
 from domain.urls.rules import NormalisedUrl, UrlRefused, UrlRules, normalise_url
 from domain.wire.excerpts import text_excerpt
 from sending.http.address_guard import AddressBlockedError, NameRefusedError
@@ -111,17 +111,19 @@ class SendResult:
     detail: str
     duration_ms: int
     note: str = ""
+    control: DeliveryControl | None = None
 
     @property
     def answer(self) -> Answer:
         """Return the input of `domain.delivery.verdict.verdict`."""
-        return Answer(self.status_code, self.failure, self.retry_after_seconds)
+        return Answer(self.status_code, self.failure, self.retry_after_seconds, self.control)
 
     @property
     def stored_detail(self) -> str | None:
-        """Return the description of the failure, or the destination of a redirect, and the note."""
+        """Return the description of the failure or the destination of a redirect, the receiver's word, and the note."""
         text = self.detail or (f"Location: {self.location}" if self.location else "")
-        return "; ".join(filter(None, (text, self.note))) or None
+        word = f"{CONTROL_HEADER}: {self.control}" if self.control else ""
+        return "; ".join(filter(None, (text, word, self.note))) or None
 
 
 def not_sent(failure: FailureKind, detail: str) -> SendResult:
@@ -228,9 +230,14 @@ class Sender(AbstractAsyncContextManager["Sender"]):
                 retry_after = parse_retry_after(response.retry_after.decode("latin-1"), datetime.now(UTC))
             if response.location is not None and status < 400:
                 location = text_excerpt(response.location, _LOCATION_BYTES, request.redact)
+        control: DeliveryControl | None = None
+        if response.control is not None and status is not None and failure is None:
+            control, ignored = parse_control(response.control.decode("latin-1"), status)
+            if ignored:
+                response.notes[ignored] = None
         excerpt = text_excerpt(bytes(response.body), self._settings.excerpt_bytes, request.redact)
         note = f"Odd: {', '.join(response.notes)}" if response.notes else ""
-        return SendResult(status, failure, retry_after, location, excerpt, detail, duration_ms, note)
+        return SendResult(status, failure, retry_after, location, excerpt, detail, duration_ms, note, control)
 
     def _opening_of(self, url: str) -> tuple[NormalisedUrl, str]:
         """Return a stored URL, checked by the current rules, and the first lines of every request to it."""

@@ -12,6 +12,7 @@ from typing import cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
+from domain.delivery.verdict import CONTROL_HEADER
 from sending.http.tls import ResumingContext
 
 FRAMING_BYTES_MAX = 32768
@@ -35,8 +36,9 @@ _SWITCHING_PROTOCOLS = 101
 _WITHOUT_BODY = (204, 304)
 _TRANSFER_ENCODING = b"transfer-encoding"
 _CONTENT_LENGTH = b"content-length"
+_CONTROL = CONTROL_HEADER.encode()
 _KEEP_ALIVE_TIMEOUT = re.compile(rb"(?i)\btimeout\s*=\s*\"?(\d{1,9})")
-_USED_HEADERS = frozenset((_CONTENT_LENGTH, b"keep-alive", b"location", b"retry-after"))
+_USED_HEADERS = frozenset((_CONTENT_LENGTH, _CONTROL, b"keep-alive", b"location", b"retry-after"))
 _START = b"HTTP/1."
 _INTERIM_HEADS = re.compile(rb"(?:[\r\n]*HTTP/1\.\d 1(?!01)\d\d(?!\d)[^\n]*\n(?:[^\r\n][^\n]*\n)*\r?\n)*[\r\n]*")
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
@@ -61,6 +63,7 @@ class Response:
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
     location: bytes | None = None
     retry_after: bytes | None = None
+    control: bytes | None = None
     body: bytearray = field(default_factory=bytearray)
     proxy_reached: asyncio.Event | None = None
     """Set when the egress proxy is reached; None without one."""
@@ -307,6 +310,8 @@ class Connection(asyncio.Protocol):
         name = name.lower()
         if name == _TRANSFER_ENCODING:
             self._headers[name] = value  # the last one says how the body ends
+        elif name == _CONTROL and name in self._headers:
+            self._headers[name] += b", " + value  # two words are none
         elif name in _USED_HEADERS:
             self._headers.setdefault(name, value)
 
@@ -328,6 +333,7 @@ class Connection(asyncio.Protocol):
         response.headers, self._fields = self._fields, []  # what follows are trailers
         response.location = headers.get(b"location")
         response.retry_after = headers.get(b"retry-after")
+        response.control = headers.get(_CONTROL)
         chunked = headers.get(_TRANSFER_ENCODING, b"").rpartition(b",")[2].strip().lower() == b"chunked"
         timeout = _KEEP_ALIVE_TIMEOUT.search(headers[b"keep-alive"]) if b"keep-alive" in headers else None
         self.keep_alive_seconds = int(timeout[1]) if timeout is not None else None

@@ -6,6 +6,7 @@ from typing import cast
 
 import httpx
 
+from domain.delivery.verdict import CONTROL_HEADER
 from domain.urls.rules import NormalisedUrl, UrlRules, normalise_url
 from sending.http.connection import MalformedResponseError, Response
 from sending.http.pool import Connections
@@ -63,6 +64,8 @@ async def exchange_over(
     response.status_code = answer.status_code
     named = {name.lower(): value for name, value in reversed(answer.headers.raw)}
     response.location, response.retry_after = named.get(b"location"), named.get(b"retry-after")
+    control = answer.headers.get(CONTROL_HEADER)
+    response.control = None if control is None else control.encode()
     response.body.clear()
     try:
         async for part in cast("AsyncIterable[bytes]", answer.stream):

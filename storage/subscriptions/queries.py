@@ -268,7 +268,7 @@ async def named_subscriptions(
 SYSTEM = "system"
 """Actor of changes that no person made."""
 
-OWN_REASONS = frozenset({FAILING, FailureKind.http_gone.value})
+OWN_REASONS = frozenset({FAILING, FailureKind.http_gone.value, FailureKind.disabled_by_receiver.value})
 """Reasons for which the system disables a subscription."""
 
 
@@ -305,14 +305,18 @@ async def disable(connection: AsyncConnection, subscription_id: UUID, *, reason:
     return bool(occurrences)
 
 
-async def disable_by_system(connection: AsyncConnection, subscription_id: UUID, *, reason: str) -> list[Occurrence]:
-    """Disable a subscription for one of `OWN_REASONS`, with an audit entry. Return the occurrences to note, none if it
-    was disabled already. The caller notes them with all others, as the last step of its transaction."""
+async def disable_by_system(
+    connection: AsyncConnection, subscription_id: UUID, *, reason: str, message_id: UUID | None = None
+) -> list[Occurrence]:
+    """Disable a subscription for one of `OWN_REASONS`, with an audit entry that names the delivery (`message_id`) whose
+    response asked for it. Return the occurrences to note, none if it was disabled already. The caller notes them with
+    all others, as the last step of its transaction."""
     query = select(_C.store_code, _C.status).where(_C.id == subscription_id, _C.deleted_at.is_(None))
     before = (await connection.execute(query.with_for_update(key_share=True))).one_or_none()
     occurrences = await _disable(connection, subscription_id, reason)
     if occurrences and before is not None:
         changes = {"status": {"before": before.status, "after": SubscriptionStatus.DISABLED}, "reason": reason}
+        changes |= {} if message_id is None else {"messageId": str(message_id)}
         await record(connection, SYSTEM, "disable", "subscription", subscription_id, before.store_code, changes)
     return occurrences
 

@@ -375,6 +375,46 @@ async def test_410_exhausts_and_disables(bench: Workbench, receiver: Receiver) -
     assert len(receiver.requests) == 1
 
 
+@pytest.mark.parametrize(
+    ("code", "ends_as"), [(202, ("delivered", None)), (400, ("exhausted", "disabled_by_receiver"))]
+)
+async def test_a_receiver_disables_its_subscription_by_a_header(
+    bench: Workbench, receiver: Receiver, code: int, ends_as: tuple[str, str | None]
+) -> None:
+    receiver.script(status(code, headers=(("webhook-delivery", "disable"),)))
+    subscription_id = await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
+    await bench.attempt_events(await bench.emit("CustomerUpdated", "{}"))
+    [subscription] = await bench.execute("SELECT * FROM subscription WHERE id = :id", id=subscription_id)
+    assert (subscription.status, subscription.status_reason) == ("disabled", "disabled_by_receiver")
+    [delivery] = await bench.deliveries()
+    assert (delivery.status, delivery.reason) == ends_as
+    assert await bench.scalar("SELECT detail FROM attempt") == "webhook-delivery: disable"
+    [line] = await bench.execute("SELECT * FROM audit WHERE object_id = :id", id=str(subscription_id))
+    assert (line.actor, line.action, line.object_type) == ("system", "disable", "subscription")
+    assert line.changes == {
+        "status": {"before": "active", "after": "disabled"},
+        "reason": "disabled_by_receiver",
+        "messageId": str(delivery.message_id),
+    }
+    await bench.attempt_events(await bench.emit("CustomerUpdated", "{}"))
+    assert {one.reason for one in await bench.deliveries()} == {ends_as[1], "subscription_disabled"}
+    assert len(receiver.requests) == 1
+
+
+async def test_a_receiver_aborts_single_deliveries_without_a_verdict_about_itself(
+    bench: Workbench, receiver: Receiver
+) -> None:
+    failures = bench.settings.breaker_failures
+    receiver.script(*[status(404, headers=(("webhook-delivery", "abort-message"),))] * (failures + 1))
+    await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
+    for _ in range(failures + 1):
+        assert (await bench.attempt_events(await bench.emit("CustomerUpdated", "{}"))).exhausted == 1
+    assert {(one.reason, one.attempts) for one in await bench.deliveries()} == {("aborted_by_receiver", 1)}
+    assert await bench.scalar("SELECT count(*) FROM subscription_health") == 0
+    assert (await bench.attempt_events(await bench.emit("CustomerUpdated", "{}"))).delivered == 1
+    assert await bench.scalar("SELECT status FROM subscription") == "active"
+
+
 async def test_a_blocked_address_exhausts_at_once(bench: Workbench) -> None:
     await bench.subscribe("CustomerUpdated", "http://10.0.0.1/hook")
     await bench.subscribe("CustomerUpdated", "http://[fe80::1]/hook")

@@ -19,10 +19,11 @@ from domain.delivery.lifecycle import (
     step_before,
 )
 from domain.delivery.retry import retry_delay
-from domain.delivery.verdict import Answer, verdict
+from domain.delivery.verdict import Answer, DeliveryControl, verdict
 
 MESSAGE = UUID("0d3f6f0a-8a60-5f0b-9a0b-3d3c1f7f4f11")
 SCHEDULE = (60, 600)
+DISABLE, ABORT = DeliveryControl
 
 
 def after(answer: Answer, failures: int = 0, schedule: tuple[int, ...] = SCHEDULE) -> Step:
@@ -42,6 +43,9 @@ def after(answer: Answer, failures: int = 0, schedule: tuple[int, ...] = SCHEDUL
         pytest.param(Answer(500, None), 9, ("exhausted", "schedule_used_up", 10), id="the schedule was shortened"),
         pytest.param(Answer(503, None, 7.0), 2, ("exhausted", "schedule_used_up", 3), id="Retry-After after the last"),
         pytest.param(Answer(410, None), 0, ("exhausted", "http_gone", 1), id="410 at once"),
+        pytest.param(Answer(400, None, None, DISABLE), 0, ("exhausted", "disabled_by_receiver", 1), id="disable"),
+        pytest.param(Answer(400, None, 9.0, ABORT), 1, ("exhausted", "aborted_by_receiver", 2), id="abort-message"),
+        pytest.param(Answer(200, None, None, ABORT), 1, ("delivered", None, 1), id="abort-message with a 2xx"),
         pytest.param(Answer(None, FailureKind.blocked), 0, ("exhausted", "blocked", 1), id="blocked at once"),
         pytest.param(Answer(200, FailureKind.reset), 0, ("pending", None, 1), id="200 that broke off"),
         pytest.param(Answer(None, FailureKind.internal), 0, ("pending", None, 0), id="own fault uses nothing up"),

@@ -118,6 +118,8 @@ OF_DELIVERY: list[tuple[ReasonCode, Changes, Changes]] = [
     (ReasonCode.retries_used_up, {}, ended("schedule_used_up")),
     (ReasonCode.outwaited_breaker, {}, ended("breaker_open")),
     (ReasonCode.receiver_gone, {"status": "disabled", "status_reason": "http_gone"}, ended("http_gone")),
+    (ReasonCode.disabled_by_receiver, {"status": "disabled"}, ended("disabled_by_receiver")),
+    (ReasonCode.aborted_by_receiver, {}, ended("aborted_by_receiver")),
     (ReasonCode.address_blocked, {}, ended("blocked")),
     (ReasonCode.subscription_disabled, {}, ended("subscription_disabled")),
     (ReasonCode.subscription_disabled, {"status": "disabled"}, LATER),
@@ -172,6 +174,21 @@ def check_words(code: ReasonCode, **known: Any) -> None:
         assert re.match(r"[A-Z`].*[.!]$", text), text
         assert "{" not in text
         assert "None" not in text
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("http_gone", "(its receiver answered 410)"),
+        ("disabled_by_receiver", "(its receiver answered `webhook-delivery: disable`)"),
+        ("failing", "(its receiver failed for days without one success)"),
+        ("by administrator:admin", "(by administrator:admin)"),
+    ],
+)
+def test_a_disabled_subscription_says_who_disabled_it(reason: str, words: str) -> None:
+    subscribed = replace(SUBSCRIPTION, status="disabled", status_reason=reason)
+    made = replace(DELIVERY, **ended("subscription_disabled"))
+    assert words in in_words(ReasonCode.subscription_disabled, EVENT, subscribed, made).text
 
 
 def test_every_reason_has_words_and_a_case_here() -> None:

@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.delivery.failure_kinds import EXPLANATIONS, FailureKind
-from domain.delivery.verdict import RETRY_AFTER_MAX_SECONDS, Answer, Verdict, parse_retry_after, status_failure, verdict
+from domain.delivery.verdict import (
+    RETRY_AFTER_MAX_SECONDS,
+    Answer,
+    DeliveryControl,
+    Verdict,
+    parse_control,
+    parse_retry_after,
+    status_failure,
+    verdict,
+)
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 
@@ -48,13 +57,13 @@ def test_any_2xx_is_delivered(status: int) -> None:
 def test_every_other_status_is_retried_under_its_kind(status: int, kind: FailureKind) -> None:
     judged = verdict(Answer(status, None))
     assert (judged.outcome, judged.failure, judged.counts_against_receiver) == ("retry", kind, True)
-    assert not judged.disables_subscription
+    assert judged.disables_as is None
 
 
 def test_410_exhausts_the_delivery_and_disables_the_subscription() -> None:
     judged = verdict(Answer(410, None, 60.0))
     assert judged == Verdict(
-        "exhausted", FailureKind.http_gone, disables_subscription=True, counts_against_receiver=True
+        "exhausted", FailureKind.http_gone, disables_as=FailureKind.http_gone, counts_against_receiver=True
     )
 
 
@@ -67,7 +76,7 @@ def test_failures_on_the_way_are_retried(kind: str) -> None:
 
 def test_a_blocked_address_is_exhausted_at_once() -> None:
     judged = verdict(Answer(None, FailureKind.blocked))
-    assert (judged.outcome, judged.disables_subscription) == ("exhausted", False)
+    assert (judged.outcome, judged.disables_as) == ("exhausted", None)
 
 
 @pytest.mark.parametrize("kind", ["event_erased", "subscription_deleted"])
@@ -116,7 +125,40 @@ def test_every_kind_has_a_verdict_and_an_explanation_in_one_sentence_each(kind: 
     for sentence in (explanation.meaning, explanation.remedy):
         assert sentence.endswith(".")
         assert ". " not in sentence
-    assert judged.counts_against_receiver == (explanation.stage in {"on the way", "the receiver's answer"})
+    of_receiver = explanation.stage in {"on the way", "the receiver's answer"}
+    assert judged.counts_against_receiver == (of_receiver and kind is not FailureKind.aborted_by_receiver)
+
+
+DISABLED, ABORTED = FailureKind.disabled_by_receiver, FailureKind.aborted_by_receiver
+
+
+@pytest.mark.parametrize(
+    ("status", "value", "expected"),
+    [
+        (200, "disable", Verdict("delivered", disables_as=DISABLED)),
+        (204, "abort-message", Verdict("delivered")),
+        (400, "disable", Verdict("exhausted", DISABLED, disables_as=DISABLED, counts_against_receiver=True)),
+        (429, "disable", Verdict("exhausted", DISABLED, disables_as=DISABLED, counts_against_receiver=True)),
+        (422, " abort-message ", Verdict("exhausted", ABORTED)),
+        (410, "abort-message", verdict(Answer(410, None))),
+        (200, "stop", Verdict("delivered")),
+        (404, "Disable", verdict(Answer(404, None))),
+        (404, "disable, abort-message", verdict(Answer(404, None))),
+        (404, "", verdict(Answer(404, None))),
+        (301, "disable", verdict(Answer(301, None))),
+        (503, "abort-message", verdict(Answer(503, None))),
+    ],
+)
+def test_a_receiver_controls_its_deliveries_by_two_words_on_a_2xx_or_4xx(
+    status: int, value: str, expected: Verdict
+) -> None:
+    control, ignored = parse_control(value, status)
+    assert verdict(Answer(status, None, control=control)) == expected
+    assert (control is None) == bool(ignored)
+
+
+def test_a_word_on_an_answer_that_broke_off_counts_for_nothing() -> None:
+    assert verdict(Answer(200, FailureKind.reset, control=DeliveryControl.DISABLE)).disables_as is None
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,7 @@ class Answer(StrEnum):
     GOOD = "2xx"
     BAD = "5xx"
     GONE = "410"
+    LAST = "2xx with webhook-delivery: disable"
     NO_BODY = "no request was made: the event's data is erased"
 
 
@@ -124,6 +125,7 @@ ROWS = frozenset((row.source, row.target, row.cause) for row in TRANSITIONS)
 
 _PENDING, _HELD = OPEN
 _DELIVERED, _EXHAUSTED, _CANCELLED = TERMINAL
+_SUCCESSES = (Answer.GOOD, Answer.LAST)
 
 NOT_EXPLORED: Mapping[Key, str] = MappingProxyType(
     {
@@ -278,7 +280,7 @@ class Exploration:
             started = _with(state, process, process._replace(stage="started"))
             yield started._replace(activities=(*state.activities, process.number))
         else:
-            yield self._recorded(_with(state, process, None), process)
+            yield self._disabled(self._recorded(_with(state, process, None), process), process.answer)
 
     def _intended(self, state: State, process: Process) -> State:
         """Write the intent, unless somebody else has, an outcome was written, or the delivery has ended."""
@@ -301,9 +303,9 @@ class Exploration:
         if state.erased:
             yield _with(state, process, process._replace(stage="requested", answer=Answer.NO_BODY))
             return
-        for answer in (Answer.GOOD, Answer.BAD, Answer.GONE):
+        for answer in (Answer.GOOD, Answer.BAD, Answer.GONE, Answer.LAST):
             after = _with(state, process, process._replace(stage="requested", answer=answer))
-            yield after._replace(good=state.good + (answer is Answer.GOOD))
+            yield after._replace(good=state.good + (answer in _SUCCESSES))
 
     def _starts_first(self, state: State, process: Process) -> bool:
         return (
@@ -314,6 +316,13 @@ class Exploration:
             and state.status is _PENDING
         )
 
+    def _disabled(self, state: State, answer: Answer | None) -> State:
+        """Disable the subscription in the transaction of the outcome, if the receiver wants no more."""
+        if answer not in (Answer.GONE, Answer.LAST) or state.deleted:
+            return state
+        disabled = state._replace(subscription=SubscriptionStatus.DISABLED)
+        return self._to(disabled, _EXHAUSTED, Cause.DISABLE) if state.status in OPEN else disabled
+
     def _recorded(self, state: State, process: Process) -> State:  # noqa: PLR0911 one return a row of the table
         """Write the outcome, and with it the activity's id if the delivery goes on waiting."""
         if state.lease is process.owner:
@@ -322,7 +331,7 @@ class Exploration:
             state = state._replace(person=False)
         attempts = max(state.attempts, process.number)
         assert state.status is not None
-        if process.answer is Answer.GOOD:
+        if process.answer in _SUCCESSES:
             return self._to(state, _DELIVERED, Cause.SUCCESS, attempts=attempts)
         if process.owner is Owner.PERSON:
             return self._to(state, state.status, Cause.MANUAL_FAILURE, attempts=attempts)
@@ -420,7 +429,7 @@ def crashes_of(state: State) -> Iterator[State]:
         died = _with(after, process, None)
         if state.lease is process.owner and process.stage != "read":
             died = died._replace(lease=Lease.DEAD)
-        yield died._replace(cut=state.cut + (process.answer is Answer.GOOD))
+        yield died._replace(cut=state.cut + (process.answer in _SUCCESSES))
     if state.wake:
         yield after._replace(wake=False)
     if not state.processes:

@@ -205,7 +205,8 @@ async def recovered(connection: AsyncConnection, setting: Setting) -> None:
     )
 
 
-FINAL = (Reason.SCHEDULE_USED_UP, Reason.HTTP_GONE, Reason.BLOCKED)
+ENDED_BY_RECEIVER = (Reason.HTTP_GONE, Reason.DISABLED_BY_RECEIVER, Reason.ABORTED_BY_RECEIVER)
+FINAL = (Reason.SCHEDULE_USED_UP, *ENDED_BY_RECEIVER, Reason.BLOCKED)
 NOT_PENDING = (DeliveryStatus.HELD, *TERMINAL)
 
 STEPS: Mapping[Cause, list[Step]] = {

@@ -95,6 +95,24 @@ _CASES: dict[str, tuple[Reply, int | None, FailureKind | None] | tuple[Reply, in
     "says RTSP": (raw(b"RTSP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n"), None, INVALID),
     "says HTTP/2.0 in text": (raw(b"HTTP/2.0 200 OK\r\nContent-Length: 0\r\n\r\n"), None, INVALID),
     "switches protocols unasked": (raw(b"HTTP/1.1 101 S\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"), 101, None),
+    "says webhook-delivery: stop": (
+        raw(response(headers=(("webhook-delivery", "stop"),))),
+        200,
+        None,
+        "an unknown webhook-delivery, ignored",
+    ),
+    "says webhook-delivery: disable, twice and otherwise": (
+        raw(response(headers=(("webhook-delivery", "disable"), ("Webhook-Delivery", "abort-message")))),
+        200,
+        None,
+        "an unknown webhook-delivery, ignored",
+    ),
+    "says webhook-delivery: disable with a 503": (
+        raw(response(503, headers=(("webhook-delivery", "disable"),))),
+        503,
+        None,
+        "webhook-delivery with neither a 2xx nor a 4xx, ignored",
+    ),
     "answers 999": (raw(b"HTTP/1.1 999 X\r\nContent-Length: 0\r\n\r\n"), 999, None),
 }
 

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.transport import unchanged
+from domain.delivery.verdict import DeliveryControl
+from sending.http.transport import TransportFactory
 from tests.receiver import Exchange, Receiver, after, hang, response, status, when
 from tests.sending.http.sending import TIMEOUT_SECONDS, local_sender, request_to, send
 
@@ -189,6 +192,21 @@ async def test_a_request_has_its_own_timeout_whatever_those_beside_it_have() -> 
         assert (short.failure, short.duration_ms >= 400) == ("timeout", True)
         gate.set()
         assert (await patient).status_code == 200
+
+
+@pytest.mark.parametrize("word", DeliveryControl, ids=str)
+@pytest.mark.parametrize("code", [200, 422])
+@pytest.mark.parametrize("transport", [None, unchanged], ids=["direct", "over a transport"])
+async def test_the_word_of_a_receiver_is_read_and_shown_in_the_attempt(
+    transport: TransportFactory | None, code: int, word: str
+) -> None:
+    async with Receiver() as receiver, local_sender(transport=transport) as sender:
+        receiver.otherwise = status(code, headers=(("Webhook-Delivery", f" {word}"),))
+        for _ in range(2):
+            result = await sender.send(request_to(receiver.url()))
+            assert (result.status_code, result.control, result.note) == (code, word, "")
+            assert result.stored_detail == f"webhook-delivery: {word}"
+        assert receiver.connections == 1, "it is no oddity"
 
 
 async def test_the_duration_is_that_of_the_attempt() -> None:
